@@ -1,0 +1,47 @@
+//! What a client sends, for our own test client and load generator. Identifier and authenticator are the caller's to
+//! choose: fresh and random for each request.
+
+use crate::attribute::{Attribute, AttributeType};
+use crate::authenticator::{Secret, Sent};
+use crate::packet::Code;
+use crate::password;
+use crate::write::{AttributeOctets, WriteError};
+
+/// A request of our own, signed with Message-Authenticator as its first attribute.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub code: RequestCode,
+    pub identifier: u8,
+    pub authenticator: [u8; 16],
+    pub attributes: &'a [Attribute<'a>],
+    /// Sent as User-Password, behind the attributes.
+    pub password: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestCode {
+    AccessRequest,
+    StatusServer,
+}
+
+impl Request<'_> {
+    pub fn write(&self, secret: &Secret) -> Result<Vec<u8>, WriteError> {
+        let mut octets = AttributeOctets::default();
+        octets.push_all(self.attributes, &[AttributeType::MESSAGE_AUTHENTICATOR, AttributeType::USER_PASSWORD])?;
+        if let Some(password) = self.password {
+            let hidden =
+                password::hide(password.as_bytes(), &self.authenticator, secret).ok_or(WriteError::PasswordTooLong)?;
+            octets.push(AttributeType::USER_PASSWORD, &hidden)?;
+        }
+        let code = match self.code {
+            RequestCode::AccessRequest => Code::AccessRequest,
+            RequestCode::StatusServer => Code::StatusServer,
+        };
+        octets.into_request(code as u8, self.identifier, &self.authenticator, secret)
+    }
+
+    /// What the reply is to be checked against.
+    pub fn sent(&self) -> Sent {
+        Sent { identifier: self.identifier, authenticator: self.authenticator }
+    }
+}

@@ -1,0 +1,129 @@
+//! From attributes to octets. Everything we originate is signed, with Message-Authenticator first.
+
+use crate::attribute::{Attribute, AttributeType};
+use crate::authenticator::{Secret, digest, message_mac};
+use crate::packet::{HEADER_OCTETS, PACKET_OCTETS_MAX};
+use hmac::Mac;
+
+/// Why a packet cannot be written. Nothing is ever cut to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// More than 4096 octets in all. With fewer optional attributes it may fit.
+    #[error("the packet would exceed 4096 octets")]
+    PacketTooLong,
+    /// More than 253 octets in one attribute.
+    #[error("the value of attribute {} exceeds 253 octets", .0.0)]
+    ValueTooLong(AttributeType),
+    /// A type that is not the caller's to set: 0, or one this crate writes itself.
+    #[error("attribute {} is not set by hand", .0.0)]
+    Reserved(AttributeType),
+    /// More than 128 octets of password.
+    #[error("the password exceeds 128 octets")]
+    PasswordTooLong,
+    /// A challenge whose answer could not be recognised.
+    #[error("a challenge needs a State")]
+    StateEmpty,
+}
+
+/// Attributes in the order in which they are sent.
+#[derive(Default)]
+pub(crate) struct AttributeOctets(Vec<u8>);
+
+impl AttributeOctets {
+    pub(crate) fn push(&mut self, kind: AttributeType, value: &[u8]) -> Result<(), WriteError> {
+        let length = u8::try_from(value.len() + 2).map_err(|_| WriteError::ValueTooLong(kind))?;
+        if HEADER_OCTETS + self.0.len() + usize::from(length) > PACKET_OCTETS_MAX {
+            return Err(WriteError::PacketTooLong);
+        }
+        self.0.extend([kind.0, length]);
+        self.0.extend(value);
+        Ok(())
+    }
+
+    /// The caller's attributes, except the types that are not his to set.
+    pub(crate) fn push_all(
+        &mut self,
+        attributes: &[Attribute<'_>],
+        reserved: &[AttributeType],
+    ) -> Result<(), WriteError> {
+        for attribute in attributes {
+            if attribute.kind.0 == 0 || reserved.contains(&attribute.kind) {
+                return Err(WriteError::Reserved(attribute.kind));
+            }
+            self.push(attribute.kind, attribute.value)?;
+        }
+        Ok(())
+    }
+
+    /// A request: the Message-Authenticator is computed over our own random authenticator.
+    pub(crate) fn into_request(
+        self,
+        code: u8,
+        identifier: u8,
+        authenticator: &[u8; 16],
+        secret: &Secret,
+    ) -> Result<Vec<u8>, WriteError> {
+        let (start, signature) = self.sign(code, identifier, authenticator, secret)?;
+        Ok(assemble(start, authenticator, &signature, &self.0))
+    }
+
+    /// A reply: first the Message-Authenticator over the request's authenticator, then the Response Authenticator over all.
+    pub(crate) fn into_reply(
+        self,
+        code: u8,
+        identifier: u8,
+        request_authenticator: &[u8; 16],
+        secret: &Secret,
+    ) -> Result<Vec<u8>, WriteError> {
+        let (start, signature) = self.sign(code, identifier, request_authenticator, secret)?;
+        let authenticator = digest(start, request_authenticator, &[&signature, &self.0], secret);
+        Ok(assemble(start, &authenticator, &signature, &self.0))
+    }
+
+    fn sign(
+        &self,
+        code: u8,
+        identifier: u8,
+        authenticator: &[u8; 16],
+        secret: &Secret,
+    ) -> Result<([u8; 4], [u8; SIGNATURE_OCTETS]), WriteError> {
+        let start = start(code, identifier, SIGNATURE_OCTETS + self.0.len())?;
+        let mut signature = [0; SIGNATURE_OCTETS];
+        let [kind, length, value @ ..] = &mut signature;
+        (*kind, *length) = (AttributeType::MESSAGE_AUTHENTICATOR.0, SIGNATURE_OCTETS as u8);
+        let mut mac = message_mac(start, authenticator, secret);
+        mac.update(&[*kind, *length]);
+        mac.update(value);
+        mac.update(&self.0);
+        value.copy_from_slice(&mac.finalize().into_bytes());
+        Ok((start, signature))
+    }
+}
+
+/// Message-Authenticator with its type and length.
+const SIGNATURE_OCTETS: usize = 18;
+
+/// A packet with exactly these attributes, nothing added and nothing signed: for tests that play a foreign device.
+pub fn write_unsigned<'a>(
+    code: u8,
+    identifier: u8,
+    authenticator: &[u8; 16],
+    attributes: impl IntoIterator<Item = Attribute<'a>>,
+) -> Result<Vec<u8>, WriteError> {
+    let mut octets = AttributeOctets::default();
+    attributes.into_iter().try_for_each(|attribute| octets.push(attribute.kind, attribute.value))?;
+    Ok(assemble(start(code, identifier, octets.0.len())?, authenticator, &[], &octets.0))
+}
+
+fn start(code: u8, identifier: u8, attributes_len: usize) -> Result<[u8; 4], WriteError> {
+    let length = HEADER_OCTETS + attributes_len;
+    if length > PACKET_OCTETS_MAX {
+        return Err(WriteError::PacketTooLong);
+    }
+    let [high, low] = (length as u16).to_be_bytes();
+    Ok([code, identifier, high, low])
+}
+
+fn assemble(start: [u8; 4], authenticator: &[u8; 16], signature: &[u8], attributes: &[u8]) -> Vec<u8> {
+    [&start, authenticator.as_slice(), signature, attributes].concat()
+}
