@@ -1,0 +1,145 @@
+//! The settings document: what administrators decide, kept in the store, exported and applied as one TOML document.
+//!
+//! Strict: an unknown key is refused. Ranges and what keys say together are checked by [`Settings::problems`], one
+//! function for apply, save and `twinlock check`. Defaults are always the safe value. No secret stands here: a secret is
+//! named by where it comes from ([`SecretSource`]) and travels beside the document.
+
+mod client;
+mod directory;
+mod problems;
+mod sync;
+
+pub use client::{
+    Anonymous, Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator, Operations,
+    Referrals, RefuseOrPass, ServiceAccount,
+};
+pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
+pub use problems::{Problem, Severity};
+pub use sync::{Leavers, SourceKind, SyncItem, SyncSchedule, SyncSource, SyncState};
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf};
+
+/// The whole document.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The revision this document was exported at. Apply is refused if the store has moved on; absent = apply anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    pub portal: PortalSettings,
+    pub sync: SyncSchedule,
+    #[serde(rename = "directory", skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<Directory>,
+    #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Client>,
+    /// Ordered: a user takes the settings of the first item that has them.
+    #[serde(rename = "sync_item", skip_serializing_if = "Vec::is_empty")]
+    pub sync_items: Vec<SyncItem>,
+}
+
+impl Settings {
+    pub fn directory(&self, name: &str) -> Option<&Directory> {
+        self.directories.iter().find(|directory| directory.name.as_str() == name)
+    }
+
+    pub fn client(&self, name: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.name.as_str() == name)
+    }
+
+    /// Every secret the document speaks of: its name (`client.vpn.secret`) and where it comes from.
+    pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
+        let clients = self
+            .clients
+            .iter()
+            .filter_map(|client| Some((format!("client.{}.secret", client.name), client.secret.as_ref()?)));
+        let directories = self.directories.iter().filter_map(|directory| {
+            let source = directory.query_bind.password.as_ref()?;
+            Some((format!("directory.{}.query_bind.password", directory.name), source))
+        });
+        clients.chain(directories).collect()
+    }
+
+    /// The same document with every secret written `keep`: what the store holds and what an export shows.
+    pub fn with_secrets_kept(mut self) -> Self {
+        for client in &mut self.clients {
+            client.secret = client.secret.take().map(|_| SecretSource::Keep);
+        }
+        for directory in &mut self.directories {
+            directory.query_bind.password = directory.query_bind.password.take().map(|_| SecretSource::Keep);
+        }
+        self
+    }
+}
+
+/// The user portal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortalSettings {
+    /// Who may add the first method with the password alone (V-86). Later ones always need a method already held.
+    pub first_enrolment: FirstEnrolment,
+    /// The issuer shown in authenticator apps.
+    pub company: String,
+}
+
+impl Default for PortalSettings {
+    fn default() -> Self {
+        Self { first_enrolment: FirstEnrolment::Invitation, company: "Twinlock".into() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstEnrolment {
+    /// An invitation code by an administrator is needed beside the password.
+    Invitation,
+    /// The password is enough. For evaluation and closed networks.
+    Open,
+    Off,
+}
+
+/// Where a secret of the document comes from. Never the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SecretSource {
+    /// The one in the store stays. What an export writes.
+    Keep,
+    /// Twinlock makes a new one of 32 characters.
+    Generate,
+    /// Read from this file when the document is applied; relative to the document.
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a secret is written \"keep\", \"generate\" or \"file:PATH\", never as its value")]
+pub struct BadSecretSource;
+
+impl TryFrom<String> for SecretSource {
+    type Error = BadSecretSource;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "keep" => Ok(Self::Keep),
+            "generate" => Ok(Self::Generate),
+            other => match other.strip_prefix("file:") {
+                Some(path) if !path.is_empty() => Ok(Self::File(path.into())),
+                _ => Err(BadSecretSource),
+            },
+        }
+    }
+}
+
+impl From<SecretSource> for String {
+    fn from(source: SecretSource) -> Self {
+        source.to_string()
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::Generate => f.write_str("generate"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A client: one device or application that asks Twinlock, by RADIUS or LDAP.
+
+use super::SecretSource;
+use crate::{Method, ObjectId, ObjectName};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    pub name: ObjectName,
+    pub protocol: ClientProtocol,
+    /// The application people see in logs and prompts; the client's name where absent (FL-05).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Networks it asks from; the longest prefix of all clients of a protocol wins (R-71, FL-04).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<IpNet>,
+    /// The directory that checks its passwords.
+    pub target: ObjectName,
+
+    /// RADIUS: the shared secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretSource>,
+    #[serde(default)]
+    pub message_authenticator: MessageAuthenticator,
+    #[serde(default = "auto")]
+    pub limit_proxy_state: MessageAuthenticator,
+    /// Both protections against CVE-2024-3596 off: only with this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub danger_accept_blastradius: bool,
+    /// RADIUS: whether the device can show an Access-Challenge (FR-13).
+    #[serde(default)]
+    pub challenge: Challenge,
+
+    /// LDAP: whether a password may come in clear text (L-07).
+    #[serde(default)]
+    pub tls: ClientTls,
+    #[serde(default)]
+    pub anonymous: Anonymous,
+    #[serde(default)]
+    pub operations: Operations,
+    #[serde(default)]
+    pub referrals: Referrals,
+    /// LDAP: the code when verification or the directory cannot be reached: 52, or 49 for hosts that cache (B5).
+    #[serde(default = "unavailable_code")]
+    pub unavailable_code: u8,
+    /// LDAP: accounts that log in on the password alone (FL-15, L-22).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<ServiceAccount>,
+
+    /// The old product's "require user match": `refuse` = box ticked (FV-40).
+    #[serde(default)]
+    pub unknown_user: RefuseOrPass,
+    #[serde(default)]
+    pub not_enrolled: RefuseOrPass,
+    /// Methods in order of preference.
+    #[serde(default = "all_methods")]
+    pub methods: Vec<Method>,
+    #[serde(default)]
+    pub appended: Appended,
+    #[serde(default)]
+    pub appended_form: AppendedForm,
+    /// How long a login may take in all, 10-110 s (FL-09).
+    #[serde(default = "wait_seconds")]
+    pub wait_seconds: u32,
+}
+
+impl Client {
+    /// What people see: the application's name.
+    pub fn application(&self) -> &str {
+        self.application.as_deref().unwrap_or(self.name.as_str())
+    }
+}
+
+fn auto() -> MessageAuthenticator {
+    MessageAuthenticator::Auto
+}
+fn unavailable_code() -> u8 {
+    52
+}
+fn all_methods() -> Vec<Method> {
+    Method::ALL.to_vec()
+}
+fn wait_seconds() -> u32 {
+    55
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientProtocol {
+    Radius,
+    Ldap,
+}
+
+/// A protection against forged RADIUS packets: demanded, learnt from the first valid packet, or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageAuthenticator {
+    #[default]
+    Yes,
+    Auto,
+    No,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Challenge {
+    #[default]
+    Yes,
+    No,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefuseOrPass {
+    #[default]
+    Refuse,
+    Pass,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ClientTls {
+    #[default]
+    #[serde(rename = "required")]
+    Required,
+    /// Passwords may cross the wire in clear text. For loopback and old hosts only.
+    #[serde(rename = "danger_optional")]
+    DangerOptional,
+}
+
+/// What an anonymous LDAP connection may do (L-10, FL-16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// Read the RootDSE, nothing else.
+    #[default]
+    Rootdse,
+    Refuse,
+    /// As the directory allows.
+    Forward,
+}
+
+/// Which operations a bound connection may send on (FL-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operations {
+    #[default]
+    All,
+    /// Search, compare, Who am I.
+    Read,
+    /// None: the client only checks passwords.
+    Bind,
+}
+
+/// Search references name the real servers, and lead around the second factor (L-17).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Referrals {
+    #[default]
+    Drop,
+    Pass,
+}
+
+/// A code after the password, in one field (FL-13, L-50).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Appended {
+    #[default]
+    Off,
+    Optional,
+    Required,
+}
+
+/// Where the code begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum AppendedForm {
+    /// After the last such sign: `password,123456`.
+    Separator { sign: char },
+    /// The last 6, 7 or 8 digits: `password123456`.
+    LastDigits,
+}
+
+impl Default for AppendedForm {
+    fn default() -> Self {
+        Self::Separator { sign: ',' }
+    }
+}
+
+/// An account that logs in on the password alone, from listed places (L-22).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAccount {
+    /// How it is written and shown. Decides nothing.
+    pub name: String,
+    /// What decides. Found from the name when the account is first seen in the directory, and kept from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ObjectId>,
+    /// Where it may come from; empty = anywhere the client may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<IpNet>,
+}

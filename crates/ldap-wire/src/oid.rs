@@ -1,0 +1,30 @@
+//! The object identifiers this crate knows by name.
+
+/// Extended operation, RFC 4511 section 4.14.
+pub const START_TLS: &str = "1.3.6.1.4.1.1466.20037";
+/// Unsolicited notification, RFC 4511 section 4.4.1.
+pub const NOTICE_OF_DISCONNECTION: &str = "1.3.6.1.4.1.1466.20036";
+/// Extended operation, RFC 4532.
+pub const WHO_AM_I: &str = "1.3.6.1.4.1.4203.1.11.3";
+/// Extended operation, RFC 3062.
+pub const PASSWORD_MODIFY: &str = "1.3.6.1.4.1.4203.1.11.1";
+/// Extended operation, RFC 3909.
+pub const CANCEL: &str = "1.3.6.1.1.8";
+/// Extended operation of Active Directory: binds without becoming bound, so it would authenticate beside our state machine.
+pub const FAST_BIND: &str = "1.2.840.113556.1.4.1781";
+/// Extended operation of Active Directory: operations inside an operation.
+pub const BATCH_REQUEST: &str = "1.2.840.113556.1.4.2212";
+
+/// Control, RFC 2696.
+pub const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
+/// Control, RFC 4370: act as somebody else.
+pub const PROXIED_AUTHORIZATION: &str = "2.16.840.1.113730.3.4.18";
+/// Control: the draft before RFC 4370, still served by some.
+pub const PROXIED_AUTHORIZATION_V1: &str = "2.16.840.1.113730.3.4.12";
+/// Control: password policy, request and response.
+pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
+
+/// Capability of Active Directory: signs and seals after a SASL bind.
+pub const CAPABILITY_SIGNING: &str = "1.2.840.113556.1.4.1791";
+/// Capability of AD LDS: accepts DIGEST-MD5.
+pub const CAPABILITY_DIGEST: &str = "1.2.840.113556.1.4.1880";

@@ -1,0 +1,120 @@
+//! The ports over the network: each generated client is an implementation of its own server trait that forwards.
+//!
+//! So a part that is given `Arc<dyn Verification>` cannot tell, and need not know, whether the decision is made in its
+//! own process or behind mutual TLS. Deadlines and trace context are the channel's business (service-kit).
+
+use tonic::{
+    Request, Response, Status, async_trait,
+    body::Body,
+    client::GrpcService,
+    codegen::{Body as HttpBody, Bytes, StdError},
+};
+
+/// A client that stands in for the service it calls.
+#[derive(Clone)]
+pub struct Remote<C>(C);
+
+impl<C> Remote<C> {
+    pub fn new(client: C) -> Self {
+        Self(client)
+    }
+}
+
+macro_rules! forward {
+    ($module:ident :: $service:ident, $server:ident, $client_module:ident :: $client:ident, { $($method:ident($request:ident) -> $reply:ident;)* }) => {
+        #[async_trait]
+        impl<T> crate::$module::$server::$service for Remote<crate::$module::$client_module::$client<T>>
+        where
+            T: GrpcService<Body> + Clone + Send + Sync + 'static,
+            T::Error: Into<StdError>,
+            T::Future: Send,
+            T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+            <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+        {
+            $(
+                async fn $method(
+                    &self,
+                    request: Request<crate::$module::$request>,
+                ) -> Result<Response<crate::$module::$reply>, Status> {
+                    self.0.clone().$method(request).await
+                }
+            )*
+        }
+    };
+}
+
+forward!(verification::Verification, verification_server, verification_client::VerificationClient, {
+    appended_forms(AppendedFormsRequest) -> AppendedFormsReply;
+    begin(BeginRequest) -> Outcome;
+    complete(CompleteRequest) -> Outcome;
+    answer(AnswerRequest) -> Outcome;
+    cancel(CancelRequest) -> CancelReply;
+    report(ReportRequest) -> ReportReply;
+});
+
+forward!(verification::Enrolment, enrolment_server, enrolment_client::EnrolmentClient, {
+    start_code(StartCodeRequest) -> StartCodeReply;
+    confirm_code(ConfirmCodeRequest) -> ConfirmCodeReply;
+});
+
+forward!(directory::PasswordCheck, password_check_server, password_check_client::PasswordCheckClient, {
+    check(CheckRequest) -> CheckReply;
+    resolve(ResolveRequest) -> ResolveReply;
+    probe(ProbeRequest) -> ProbeReply;
+});
+
+forward!(user_store::Settings, settings_server, settings_client::SettingsClient, {
+    fetch(FetchRequest) -> FetchReply;
+    pin_service_account(PinServiceAccountRequest) -> PinServiceAccountReply;
+    learn_client(LearnClientRequest) -> LearnClientReply;
+    key_ring(KeyRingRequest) -> KeyRingReply;
+});
+
+forward!(user_store::Facts, facts_server, facts_client::FactsClient, {
+    login(LoginFactsRequest) -> LoginFactsReply;
+});
+
+forward!(user_store::Commit, commit_server, commit_client::CommitClient, {
+    reserve_try(ReserveTryRequest) -> ReserveTryReply;
+    spend_code(SpendCodeRequest) -> SpendCodeReply;
+    allow(CommitAllowRequest) -> CommitAllowReply;
+    record(RecordRequest) -> RecordReply;
+    add_pending_factor(AddPendingFactorRequest) -> AddPendingFactorReply;
+    confirm_factor(ConfirmFactorRequest) -> ConfirmFactorReply;
+});
+
+forward!(user_store::Sync, sync_server, sync_client::SyncClient, {
+    lead(LeadRequest) -> LeadReply;
+    begin_run(BeginRunRequest) -> BeginRunReply;
+    apply_batch(ApplyBatchRequest) -> ApplyBatchReply;
+    finish_run(FinishRunRequest) -> FinishRunReply;
+});
+
+forward!(user_store::PortalData, portal_data_server, portal_data_client::PortalDataClient, {
+    put_session(PutSessionRequest) -> PutSessionReply;
+    get_session(GetSessionRequest) -> GetSessionReply;
+    end_session(EndSessionRequest) -> EndSessionReply;
+    check_api_key(CheckApiKeyRequest) -> CheckApiKeyReply;
+    redeem_invitation(RedeemInvitationRequest) -> RedeemInvitationReply;
+    own_detail(OwnDetailRequest) -> UserDetail;
+});
+
+forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
+    list_users(ListUsersRequest) -> ListUsersReply;
+    get_user(GetUserRequest) -> UserDetail;
+    set_user_state(SetUserStateRequest) -> UserDetail;
+    unlock_user(UnlockUserRequest) -> UserDetail;
+    revoke_factor(RevokeFactorRequest) -> UserDetail;
+    invite(InviteRequest) -> InviteReply;
+    export_settings(ExportSettingsRequest) -> ExportSettingsReply;
+    apply_settings(ApplySettingsRequest) -> ApplySettingsReply;
+    rotate_client_secret(RotateClientSecretRequest) -> RotateClientSecretReply;
+    list_audit(ListAuditRequest) -> ListAuditReply;
+    verify_audit(VerifyAuditRequest) -> VerifyAuditReply;
+    create_api_key(CreateApiKeyRequest) -> CreateApiKeyReply;
+    list_api_keys(ListApiKeysRequest) -> ListApiKeysReply;
+    revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyReply;
+    sync_status(SyncStatusRequest) -> SyncStatusReply;
+    request_sync(RequestSyncRequest) -> RequestSyncReply;
+    decide_approval(DecideApprovalRequest) -> DecideApprovalReply;
+});

@@ -1,0 +1,33 @@
+//! Every subject and map of the bus, in one table (architecture.md section 3). No service holds a subject string.
+//!
+//! Form: `twinlock.v1.<noun>.<what happened>[.<id>]`; ids are opaque, never names. Losing any of this costs a delay or a
+//! retry, never a wrong answer.
+
+/// Published by user-store when a user, their factors or their state changed: caches evict. Payload: none.
+pub fn user_changed(user_id: &str) -> String {
+    format!("twinlock.v1.user.changed.{user_id}")
+}
+pub const USER_CHANGED: &str = "twinlock.v1.user.changed.*";
+
+/// Published by user-store when settings changed. Payload: the revision in decimal.
+pub const SETTINGS_CHANGED: &str = "twinlock.v1.settings.changed";
+
+/// Asked for by user-store, done by the sync leader: a work queue. Payload: the item's name, empty = all.
+pub const SYNC_REQUESTED: &str = "twinlock.v1.sync.requested";
+pub const SYNC_STREAM: &str = "TWINLOCK_SYNC";
+
+/// Published by user-store after commit: an audit event exists. Payload: its sequence in decimal.
+pub fn auth_event(client: &str) -> String {
+    // A subject token has no dots; client names may.
+    format!("twinlock.v1.auth.event.{}", client.replace('.', "_"))
+}
+pub const AUTH_EVENTS: &str = "twinlock.v1.auth.event.*";
+pub const EVENTS_STREAM: &str = "TWINLOCK_EVENTS";
+
+/// Open challenges and rounds. Life: the round and 30 s. Used by verification.
+pub const CHALLENGES_MAP: &str = "twinlock_challenges";
+/// RADIUS requests in work or answered. Life: the reply's. Used by radius-gateway.
+pub const REQUESTS_MAP: &str = "twinlock_requests";
+/// The sync leader's lease. Life: 10 s. Used by directory-sync.
+pub const LEASES_MAP: &str = "twinlock_leases";
+pub const SYNC_LEASE: &str = "directory-sync";
