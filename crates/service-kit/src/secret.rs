@@ -24,19 +24,21 @@ impl Secret {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    #[error("the secret file {path} cannot be read")]
+    #[error("the secret file {shown} cannot be read", shown = path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         cause: std::io::Error,
     },
-    #[error("the secret file {path} can be read by others (mode {mode:04o}); allow its owner only: chmod 0600 {path}")]
+    #[error("the secret file {shown} can be read by others (mode {mode:04o}); allow its owner only: chmod 0600 {shown}", shown = path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("the secret file {path} is {bytes} bytes; at most 65536 are read")]
+    #[error("the secret file {shown} is {bytes} bytes; at most 65536 are read", shown = path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
-    #[error("`{name}` names a credential, but CREDENTIALS_DIRECTORY is not set: only systemd's LoadCredential= gives one")]
+    #[error(
+        "`{name}` names a credential, but CREDENTIALS_DIRECTORY is not set: only systemd's LoadCredential= gives one"
+    )]
     NoCredentials { name: String },
-    #[error("the secret file {path} does not hold what is expected: {expected}")]
+    #[error("the secret file {shown} does not hold what is expected: {expected}", shown = path.display())]
     Malformed { path: PathBuf, expected: &'static str },
 }
 
@@ -105,7 +107,9 @@ impl KeyFile {
             || SecretError::Malformed { path: self.0.clone(), expected: "one to eight lines of 32 octets in base64" };
         let content = read(&self.0)?;
         let mut keys = Vec::new();
-        for line in content.expose().split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+        for line in
+            content.expose().split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+        {
             let key = data_encoding::BASE64.decode(line).map(Secret::new).map_err(|_| malformed())?;
             if key.expose().len() != 32 || keys.len() == KEYS_MAX {
                 return Err(malformed());
@@ -132,7 +136,8 @@ impl KeyFile {
         match linked {
             Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(cause)),
             _ => {
-                let directory = self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let directory =
+                    self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
             }
         }

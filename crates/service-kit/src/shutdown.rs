@@ -89,7 +89,10 @@ impl Shutdown {
     }
 
     /// Runs a loop that may be dropped at any await; it is, when the process stops.
-    pub fn spawn_until_stopping<F: Future<Output = ()> + Send + 'static>(&self, task: F) -> tokio::task::JoinHandle<()> {
+    pub fn spawn_until_stopping<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: F,
+    ) -> tokio::task::JoinHandle<()> {
         let stopping = self.stopping.clone();
         self.background.spawn(async move {
             // Cancel safety: dropping the loop is what its owner asked for.
@@ -113,7 +116,11 @@ impl Shutdown {
         self.background.close();
         let all = async { tokio::join!(self.work.wait(), self.background.wait()) };
         if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
-            tracing::warn!(work = self.work.len(), background = self.background.len(), "stopped with tasks still running");
+            tracing::warn!(
+                work = self.work.len(),
+                background = self.background.len(),
+                "stopped with tasks still running"
+            );
         }
         self.finished.cancel();
     }

@@ -1,0 +1,151 @@
+//! The sections that every process has. Defaults are the safe values.
+
+use crate::secret::SecretFile;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// Absent: `pretty` on a terminal, else `json`.
+    pub format: Option<LogFormat>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,radius_gateway=debug`.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Json,
+    Pretty,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySection {
+    /// Where traces, metrics and logs go (`http://collector:4317`). Absent: `OTEL_EXPORTER_OTLP_ENDPOINT`, else nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// How many of a thousand traces begun here are kept. Absent: all. A caller's choice is followed.
+    pub traces_kept_per_thousand: Option<u16>,
+}
+
+/// `[management]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManagementSection {
+    /// Where `/livez`, `/startupz`, `/readyz`, `/healthz/upstreams` and `/metrics` are served.
+    pub listen: SocketAddr,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShutdownSection {
+    /// Between "not ready" and "accepts nothing new", for load balancers to notice.
+    pub drain_delay_seconds: u64,
+    /// For what is in work to end.
+    pub drain_timeout_seconds: u64,
+}
+
+/// `[bus]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusSection {
+    /// `in-process`, or `nats://host:4222` (`tls://` to insist on TLS), several separated by commas.
+    pub url: BusUrl,
+    /// A NATS credentials file (JWT and seed) or an nkey seed.
+    pub credentials_file: Option<SecretFile>,
+    /// Who signs the server's certificate. Absent: the system's roots.
+    pub ca_file: Option<InputFile>,
+    pub certificate_file: Option<InputFile>,
+    pub key_file: Option<SecretFile>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum BusUrl {
+    #[default]
+    InProcess,
+    Nats(Vec<String>),
+}
+
+/// `[grpc]`: who this part is and where it listens. Required where a part speaks gRPC: there is no plaintext mode.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcSection {
+    /// For parts that only call, it is not used.
+    #[serde(default = "grpc_listen")]
+    pub listen: SocketAddr,
+    /// The chain, ours first. Its DNS name `<part>.twinlock.internal` says which part this is.
+    pub certificate_file: InputFile,
+    pub key_file: SecretFile,
+    /// Who signs the certificates of the other parts.
+    pub ca_file: InputFile,
+}
+
+/// A file that must be there when the configuration is read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct InputFile(PathBuf);
+
+impl InputFile {
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, std::io::Error> {
+        let path = path.into();
+        match std::fs::File::open(&path)?.metadata()?.is_file() {
+            true => Ok(Self(path)),
+            false => Err(std::io::Error::other("it is not a file")),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for InputFile {
+    type Error = String;
+    fn try_from(path: String) -> Result<Self, String> {
+        Self::new(&path).map_err(|error| format!("the file {path} cannot be read: {error}"))
+    }
+}
+
+impl TryFrom<String> for BusUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "in-process" {
+            return Ok(Self::InProcess);
+        }
+        let servers: Vec<String> = text.split(',').map(|server| server.trim().to_owned()).collect();
+        match servers.iter().all(|server| server.starts_with("nats://") || server.starts_with("tls://")) {
+            true => Ok(Self::Nats(servers)),
+            false => Err(format!(
+                "found `{text}`; allowed: in-process, or nats://host:port or tls://host:port, comma separated"
+            )),
+        }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: None, level: "info".to_owned() }
+    }
+}
+
+impl Default for ManagementSection {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for ShutdownSection {
+    fn default() -> Self {
+        Self { drain_delay_seconds: 5, drain_timeout_seconds: 60 }
+    }
+}
+
+fn grpc_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 7000))
+}

@@ -1,0 +1,1 @@
+//! Log, traces and metrics of a process.
