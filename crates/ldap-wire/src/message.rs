@@ -4,6 +4,7 @@ use crate::ber::{self, BerError, Reader, Writer};
 use crate::control::{self, Control};
 use bytes::Bytes;
 use std::fmt;
+use zeroize::Zeroize;
 
 /// A complete message. Cheap to clone: all parts share the received octets.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,13 +103,11 @@ impl Message {
         Err(DecodeError::WrongOperation { expected, found: self.op })
     }
 
-    /// Overwrites the octets where nobody else holds them. For messages that carried a password.
-    pub(crate) fn wipe(self) {
+    /// Overwrites the octets unless somebody else holds them, too. For messages that carried a password.
+    pub(crate) fn wipe(self) -> bool {
         let Self { octets, body, content, controls, .. } = self;
         drop((body, content, controls));
-        if let Ok(mut octets) = octets.try_into_mut() {
-            zeroize::Zeroize::zeroize(&mut octets[..]);
-        }
+        octets.try_into_mut().map(|mut octets| octets.zeroize()).is_ok()
     }
 }
 

@@ -1,0 +1,717 @@
+//! What is to be done with each message of one client connection (protocol.md B2). Pure: the gateway does it.
+//!
+//! ```text
+//!              StartTLS                  primary_finished         bind_allowed
+//!   Anonymous ─────────> StartingTls    ┌────────────────> second ────────────> Bound(service | user)
+//!       │  ^                  │         │                    │                       │
+//!       │  └──── begin_tls ───┘         │    bind_refused    │                       │
+//!       └────── bind ────────────> primary ──────────────────┴────> Anonymous <──────┘ the next bind, allowed or not
+//! ```
+//!
+//! The gate (L-31) is made of types. Only a `Cleared` may be sent upstream on behalf of the client, and only `receive` makes one,
+//! never while a bind is pending. Only a `GatedBind` can be allowed, and only a successful primary answer makes one (L-33).
+//!
+//! Every bind, whatever becomes of it, starts with `Action::Bind` or `Action::AnswerBind`: the gateway drops the upstream
+//! connection then, and with it whatever was outstanding (L-11, L-32). Message ids are the client's on both sides, since each
+//! client connection has an upstream connection of its own (L-30).
+
+use crate::bind::{Authentication, BindRequest, BindResponse};
+use crate::control::Control;
+use crate::dn::{self, Dn};
+use crate::extended::{self, ExtendedRequest, ExtendedResponse};
+use crate::frame::Limits;
+use crate::message::{DecodeError, Message, MessageId, Op};
+use crate::modify;
+use crate::oid;
+use crate::referral::{self, Referrals};
+use crate::request::validate_request;
+use crate::result::{self, LdapResult, ResultCode, Style};
+use crate::root_dse;
+use crate::search::{SearchRequest, SearchResultEntry};
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// The rules of one client, from its settings. The default is the strict side of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub style: Style,
+    /// We have a certificate, so StartTLS can be offered.
+    pub start_tls: bool,
+    /// The upstream connection is encrypted.
+    pub upstream_tls: bool,
+    /// Take passwords without TLS (L-07).
+    pub danger_allow_cleartext: bool,
+    pub anonymous: Anonymous,
+    pub operations: Operations,
+    pub referrals: Referrals,
+    /// SASL mechanisms that reach `Action::Bind`; all others are refused with 7 (L-36).
+    pub sasl_mechanisms: Vec<String>,
+    /// OIDs of extended operations that are forwarded (L-14). StartTLS is always ours; fast bind and batch never pass.
+    pub extended_operations: Vec<String>,
+    /// OIDs of controls that never pass (L-15).
+    pub refused_controls: Vec<String>,
+    /// Leave names of real servers in the root DSE (L-16).
+    pub keep_server_names: bool,
+    /// Operations outstanding at once; the next is answered with 51 (L-05).
+    pub pending_max: usize,
+}
+
+/// What a client may do without a bind (L-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    #[default]
+    RootDse,
+    Refuse,
+    Forward,
+}
+
+/// What a client may do after a bind (FL-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operations {
+    #[default]
+    All,
+    /// Search, compare and Who am I.
+    Read,
+    Bind,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            style: Style::default(),
+            start_tls: false,
+            upstream_tls: false,
+            danger_allow_cleartext: false,
+            anonymous: Anonymous::default(),
+            operations: Operations::default(),
+            referrals: Referrals::default(),
+            sasl_mechanisms: Vec::new(),
+            extended_operations: [oid::WHO_AM_I, oid::PASSWORD_MODIFY, oid::CANCEL].map(str::to_owned).into(),
+            refused_controls: [oid::PROXIED_AUTHORIZATION, oid::PROXIED_AUTHORIZATION_V1].map(str::to_owned).into(),
+            keep_server_names: false,
+            pending_max: 64,
+        }
+    }
+}
+
+impl Policy {
+    pub(crate) fn forwards_extended_operation(&self, oid: &str) -> bool {
+        const NEVER: [&str; 3] = [oid::START_TLS, oid::FAST_BIND, oid::BATCH_REQUEST];
+        !NEVER.contains(&oid) && self.extended_operations.iter().any(|allowed| allowed == oid)
+    }
+}
+
+/// One client connection.
+pub struct ClientConnection {
+    policy: Arc<Policy>,
+    tls: bool,
+    state: State,
+    /// Binds begun, so that a ticket of an older one is recognised.
+    binds: u64,
+    outstanding: HashMap<MessageId, Outstanding>,
+    /// Abandoned, and perhaps still answered by the upstream (L-06). Oldest first, at most `pending_max`.
+    retired: VecDeque<MessageId>,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Anonymous,
+    StartingTls,
+    /// The directory is checking the password.
+    PrimaryPending(MessageId),
+    /// The password was right; the second factor is awaited.
+    SecondPending(MessageId),
+    Bound(BoundAs),
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundAs {
+    Service,
+    User,
+}
+
+struct Outstanding {
+    op: Op,
+    root_dse: Option<RootDseSearch>,
+}
+
+struct RootDseSearch {
+    requested: Vec<String>,
+    types_only: bool,
+}
+
+/// What the gateway does with a message of the client.
+#[must_use]
+pub enum Action {
+    /// Send this; nothing else changes.
+    Answer(Bytes),
+    /// A bind was decided here: drop the upstream connection, then send this. The connection is anonymous.
+    AnswerBind(Bytes),
+    /// A bind to check: drop the upstream connection, check, and come back with the ticket. Keep reading the client meanwhile.
+    Bind(PendingBind),
+    /// Send on the upstream connection, which is opened for it if there is none.
+    Forward(Cleared),
+    /// A search of the root DSE. Either forward it (`receive_upstream` rewrites the entry), or answer it from a copy with
+    /// `root_dse::rewrite` and report it with `answered`.
+    RootDse { search: SearchRequest, cleared: Cleared },
+    /// Call `begin_tls` with the receive buffer, drop the upstream connection, send this, then do the handshake.
+    StartTls(Bytes),
+    /// Nothing to do.
+    Ignore,
+    /// Send the notice, if any, and close; cancel a pending bind (L-13).
+    Close { notice: Option<Bytes> },
+}
+
+/// A client's operation that may be sent upstream, as the octets it came in.
+pub struct Cleared {
+    id: MessageId,
+    op: Op,
+    octets: Bytes,
+    changes_password: bool,
+}
+
+impl Cleared {
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// The bound user's password changes, or somebody else's: remembered logins end (L-14, V-52).
+    pub fn changes_password(&self) -> bool {
+        self.changes_password
+    }
+
+    pub fn into_octets(self) -> Bytes {
+        self.octets
+    }
+}
+
+/// A bind that awaits the directory's word.
+#[must_use]
+pub struct PendingBind {
+    serial: u64,
+    id: MessageId,
+    pub request: BindRequest,
+    pub controls: Vec<Control>,
+}
+
+/// A bind whose password the directory has accepted, and which awaits the decision.
+#[must_use]
+pub struct GatedBind {
+    serial: u64,
+    id: MessageId,
+    primary: BindResponse,
+    controls: Vec<Control>,
+}
+
+/// Something that stands for a pending bind.
+pub trait BindTicket {
+    fn serial(&self) -> u64;
+    fn id(&self) -> MessageId;
+}
+
+impl BindTicket for PendingBind {
+    fn serial(&self) -> u64 {
+        self.serial
+    }
+    fn id(&self) -> MessageId {
+        self.id
+    }
+}
+
+impl BindTicket for GatedBind {
+    fn serial(&self) -> u64 {
+        self.serial
+    }
+    fn id(&self) -> MessageId {
+        self.id
+    }
+}
+
+impl ClientConnection {
+    /// `tls` for a connection that began with a handshake.
+    pub fn new(policy: Arc<Policy>, tls: bool) -> Self {
+        Self { policy, tls, state: State::Anonymous, binds: 0, outstanding: HashMap::new(), retired: VecDeque::new() }
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// The framer's limits in this state (L-01).
+    pub fn limits(&self) -> Limits {
+        match self.state {
+            State::Bound(_) => Limits::AUTHENTICATED,
+            _ => Limits::UNAUTHENTICATED,
+        }
+    }
+
+    /// Decides about a client's message.
+    pub fn receive(&mut self, message: Message) -> Action {
+        match self.state {
+            State::Closed => return Action::Ignore,
+            // Octets after a StartTLS request and before the handshake are an injection (L-08).
+            State::StartingTls => return self.close(None),
+            _ => {}
+        }
+        match validate_request(&message) {
+            Ok(()) => self.decide(message),
+            Err(DecodeError::Ber(_)) => {
+                let notice = result::notice_of_disconnection(&LdapResult::of(ResultCode::PROTOCOL_ERROR));
+                self.close(Some(notice))
+            }
+            Err(_) => {
+                let refused = LdapResult::of(ResultCode::PROTOCOL_ERROR);
+                if message.op() == Op::BindRequest && !self.is_bind_pending() {
+                    self.refuse_bind(message.id(), refused)
+                } else {
+                    self.answer(&message, refused)
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, message: Message) -> Action {
+        if message.op() == Op::UnbindRequest {
+            return self.close(None);
+        }
+        if let State::PrimaryPending(bind) | State::SecondPending(bind) = self.state {
+            return self.while_bind_is_pending(bind, &message);
+        }
+        if self.outstanding.contains_key(&message.id()) || self.retired.contains(&message.id()) {
+            return self.answer(&message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "message id in use"));
+        }
+        match message.op() {
+            Op::BindRequest => self.bind(message),
+            Op::AbandonRequest => self.abandon(&message),
+            Op::ExtendedRequest => self.extended(&message),
+            _ => self.operation(&message),
+        }
+    }
+
+    /// L-12. The pending bind goes on whatever comes.
+    fn while_bind_is_pending(&self, bind: MessageId, message: &Message) -> Action {
+        match message.op() {
+            // There is nothing else outstanding that could be abandoned.
+            Op::AbandonRequest => Action::Ignore,
+            Op::ExtendedRequest if aimed_at(message) == Some(bind) => {
+                self.answer(message, LdapResult::of(ResultCode::CANNOT_CANCEL))
+            }
+            _ => self.answer(message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "bind in progress")),
+        }
+    }
+
+    fn bind(&mut self, message: Message) -> Action {
+        let id = message.id();
+        let (request, controls) = match (BindRequest::decode(&message), message.controls()) {
+            (Ok(request), Ok(controls)) => (request, controls.iter().map(detached).collect::<Vec<_>>()),
+            _ => return self.refuse_bind(id, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
+        };
+        message.wipe();
+        if let Some(refused) = self.refused_before_asking(&request) {
+            return self.refuse_bind(id, refused);
+        }
+        if let Some(refused) = self.refused_control(&controls) {
+            return self.refuse_bind(id, refused);
+        }
+        if let Authentication::Simple(password) = &request.authentication
+            && password.is_empty()
+        {
+            // Both are empty here: a wish to be anonymous (RFC 4513 section 5.1.1).
+            let code = match self.policy.anonymous {
+                Anonymous::Refuse => ResultCode::INAPPROPRIATE_AUTHENTICATION,
+                Anonymous::RootDse | Anonymous::Forward => ResultCode::SUCCESS,
+            };
+            return self.refuse_bind(id, LdapResult::of(code));
+        }
+        self.forget_session();
+        self.binds += 1;
+        self.state = State::PrimaryPending(id);
+        Action::Bind(PendingBind { serial: self.binds, id, request, controls })
+    }
+
+    /// Binds that reach no directory (L-07, L-09, L-10, L-36, B5).
+    fn refused_before_asking(&self, request: &BindRequest) -> Option<LdapResult> {
+        if request.version != BindRequest::VERSION {
+            return Some(LdapResult::of(ResultCode::PROTOCOL_ERROR));
+        }
+        let password = match &request.authentication {
+            Authentication::Simple(password) => password,
+            Authentication::Sasl { mechanism, .. } => {
+                let allowed = self.policy.sasl_mechanisms.iter().any(|allowed| allowed == mechanism);
+                return (!allowed).then(|| LdapResult::of(ResultCode::AUTH_METHOD_NOT_SUPPORTED));
+            }
+            Authentication::Other { .. } => return Some(LdapResult::of(ResultCode::AUTH_METHOD_NOT_SUPPORTED)),
+        };
+        match (request.name.is_empty(), password.is_empty()) {
+            (true, true) => return None,
+            (false, true) => return Some(LdapResult::of(ResultCode::UNWILLING_TO_PERFORM)),
+            (_, false) if !self.tls && !self.policy.danger_allow_cleartext => {
+                return Some(LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED));
+            }
+            (true, false) => return Some(self.policy.style.invalid_credentials()),
+            (false, false) => {}
+        }
+        // A name that is no text, or that means to be a DN and is none.
+        let sound =
+            std::str::from_utf8(&request.name).is_ok_and(|name| !dn::is_dn_shaped(name) || name.parse::<Dn>().is_ok());
+        (!sound).then(|| LdapResult::of(ResultCode::INVALID_DN_SYNTAX))
+    }
+
+    /// The end of a bind that was decided here. After any bind request the client is nobody (RFC 4511 section 4.2.1).
+    fn refuse_bind(&mut self, id: MessageId, result: LdapResult) -> Action {
+        self.forget_session();
+        self.state = State::Anonymous;
+        Action::AnswerBind(result.encode(id, Op::BindResponse, &[]))
+    }
+
+    fn abandon(&mut self, message: &Message) -> Action {
+        let target = extended::abandon_target(message).ok();
+        match target.filter(|target| self.outstanding.remove(target).is_some()) {
+            Some(target) => {
+                if self.retired.len() >= self.policy.pending_max {
+                    self.retired.pop_front();
+                }
+                self.retired.push_back(target);
+                Action::Forward(cleared(message, false))
+            }
+            // RFC 4511 section 4.11: unknown ids are ignored. Not forwarding them bounds what a flood costs (B-55).
+            None => Action::Ignore,
+        }
+    }
+
+    fn extended(&mut self, message: &Message) -> Action {
+        let Ok(request) = ExtendedRequest::decode(message) else {
+            return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
+        };
+        if request.oid == oid::START_TLS {
+            return self.start_tls(message, &request);
+        }
+        if !self.policy.forwards_extended_operation(&request.oid) {
+            return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
+        }
+        match request.cancel_target() {
+            Err(_) => return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
+            Ok(Some(target)) if !self.outstanding.contains_key(&target) => {
+                return self.answer(message, LdapResult::of(ResultCode::NO_SUCH_OPERATION));
+            }
+            Ok(_) => {}
+        }
+        self.operation(message)
+    }
+
+    /// L-08.
+    fn start_tls(&mut self, message: &Message, request: &ExtendedRequest) -> Action {
+        let code = if request.value.is_some() {
+            ResultCode::PROTOCOL_ERROR // RFC 4511 section 4.14.1: the value is absent
+        } else if self.tls || !self.outstanding.is_empty() {
+            ResultCode::OPERATIONS_ERROR
+        } else if !self.policy.start_tls {
+            ResultCode::PROTOCOL_ERROR
+        } else {
+            ResultCode::SUCCESS
+        };
+        let mut response = ExtendedResponse::of(LdapResult::of(code));
+        response.oid = Some(oid::START_TLS.to_owned());
+        let response = response.encode(message.id(), &[]);
+        if code != ResultCode::SUCCESS {
+            return Action::Answer(response);
+        }
+        self.forget_session();
+        self.state = State::StartingTls;
+        Action::StartTls(response)
+    }
+
+    /// Whatever may go upstream.
+    fn operation(&mut self, message: &Message) -> Action {
+        if let Some(refused) = message.controls().ok().and_then(|controls| self.refused_control(&controls)) {
+            return self.answer(message, refused);
+        }
+        let search = match message.op() {
+            Op::SearchRequest => SearchRequest::decode(message).ok(),
+            _ => None,
+        };
+        let root_dse = search.filter(SearchRequest::is_root_dse);
+        let changes_password = match message.op() {
+            Op::ModifyRequest => modify::changes_password(message).unwrap_or(true),
+            Op::ExtendedRequest => {
+                ExtendedRequest::decode(message).is_ok_and(|request| request.oid == oid::PASSWORD_MODIFY)
+            }
+            _ => false,
+        };
+        if let Some(refused) = self.refused_operation(message, root_dse.is_some(), changes_password) {
+            return self.answer(message, refused);
+        }
+        if self.outstanding.len() >= self.policy.pending_max {
+            return self.answer(message, LdapResult::of(ResultCode::BUSY));
+        }
+        let remembered = root_dse
+            .as_ref()
+            .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
+        self.outstanding.insert(message.id(), Outstanding { op: message.op(), root_dse: remembered });
+        let cleared = cleared(message, changes_password);
+        match root_dse {
+            Some(search) => Action::RootDse { search, cleared },
+            None => Action::Forward(cleared),
+        }
+    }
+
+    fn refused_operation(&self, message: &Message, root_dse: bool, changes_password: bool) -> Option<LdapResult> {
+        let bound = matches!(self.state, State::Bound(_));
+        let allowed = bound
+            || match self.policy.anonymous {
+                Anonymous::RootDse => root_dse,
+                Anonymous::Refuse => false,
+                Anonymous::Forward => !changes_password,
+            };
+        if !allowed {
+            return Some(self.policy.style.bind_required());
+        }
+        let who_am_i = || {
+            ExtendedRequest::decode(message).is_ok_and(|request| [oid::WHO_AM_I, oid::CANCEL].contains(&&*request.oid))
+        };
+        let offered = match (self.policy.operations, message.op()) {
+            (Operations::All, _) => true,
+            (Operations::Read, Op::SearchRequest | Op::CompareRequest) => true,
+            (Operations::Read, Op::ExtendedRequest) => who_am_i(),
+            // The root DSE tells a client how to bind.
+            (Operations::Bind, _) => root_dse,
+            _ => false,
+        };
+        if !offered {
+            return Some(LdapResult::of(ResultCode::UNWILLING_TO_PERFORM));
+        }
+        let confidential = self.tls && self.policy.upstream_tls;
+        (changes_password && !confidential).then(|| LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED))
+    }
+
+    /// L-15. A listed control that is not critical is refused too, as RFC 4370 section 3 wants for proxied authorization: taking
+    /// it out would make another request of it.
+    fn refused_control(&self, controls: &[Control]) -> Option<LdapResult> {
+        let listed = controls.iter().find(|control| self.policy.refused_controls.contains(&control.oid))?;
+        Some(LdapResult::of(match listed.critical {
+            true => ResultCode::UNAVAILABLE_CRITICAL_EXTENSION,
+            false => ResultCode::PROTOCOL_ERROR,
+        }))
+    }
+
+    /// The directory's word on a pending bind. A success opens the gate to the decision; what it says else is handed back with
+    /// the ticket, to be refused with.
+    pub fn primary_finished(
+        &mut self,
+        bind: PendingBind,
+        primary: BindResponse,
+        controls: Vec<Control>,
+    ) -> Result<GatedBind, (PendingBind, BindResponse)> {
+        if !primary.result.is_success() {
+            return Err((bind, primary));
+        }
+        if self.awaits(&bind) {
+            self.state = State::SecondPending(bind.id);
+        }
+        Ok(GatedBind { serial: bind.serial, id: bind.id, primary, controls })
+    }
+
+    /// A decisive Allow: the primary's own answer goes out (L-33), and from now on operations are forwarded on the upstream
+    /// connection it was made on. `None` if the client has gone meanwhile: the Allow has no effect (L-13).
+    #[must_use]
+    pub fn bind_allowed(&mut self, bind: GatedBind, bound_as: BoundAs) -> Option<Bytes> {
+        if !self.awaits(&bind) {
+            return None;
+        }
+        self.state = State::Bound(bound_as);
+        // Credentials would be the next step of a SASL dialogue that does not exist.
+        let response = BindResponse { server_sasl_credentials: None, ..bind.primary };
+        Some(response.encode(bind.id, &bind.controls))
+    }
+
+    /// Anything but an Allow, of either factor. The upstream connection has to be closed before this is sent (L-32). A result
+    /// that would say success is turned into 52: only `bind_allowed` lets anybody in.
+    #[must_use]
+    pub fn bind_refused(&mut self, bind: impl BindTicket, result: &LdapResult, controls: &[Control]) -> Option<Bytes> {
+        if !self.awaits(&bind) {
+            return None;
+        }
+        self.state = State::Anonymous;
+        if result.code == ResultCode::SUCCESS || result.code == ResultCode::SASL_BIND_IN_PROGRESS {
+            return Some(LdapResult::of(ResultCode::UNAVAILABLE).encode(bind.id(), Op::BindResponse, &[]));
+        }
+        Some(result.encode(bind.id(), Op::BindResponse, controls))
+    }
+
+    fn awaits(&self, bind: &impl BindTicket) -> bool {
+        self.is_bind_pending() && bind.serial() == self.binds
+    }
+
+    fn is_bind_pending(&self) -> bool {
+        matches!(self.state, State::PrimaryPending(_) | State::SecondPending(_))
+    }
+
+    /// To be called between the StartTLS answer and the handshake with what has been received and not parsed. If anything has,
+    /// somebody put it there: the connection is to be closed (L-08, B-53).
+    pub fn begin_tls(&mut self, received: &[u8]) -> Result<(), GluedOctets> {
+        if self.state != State::StartingTls || !received.is_empty() {
+            self.closed();
+            return Err(GluedOctets);
+        }
+        self.tls = true;
+        self.state = State::Anonymous;
+        Ok(())
+    }
+
+    /// Decides about a message of the upstream connection.
+    pub fn receive_upstream(&mut self, message: &Message) -> FromUpstream {
+        if message.id() == MessageId::UNSOLICITED {
+            return self.unsolicited(message);
+        }
+        let Some(outstanding) = self.outstanding.get(&message.id()) else {
+            return self.from_retired(message);
+        };
+        let part = match message.op() {
+            Op::SearchResultEntry | Op::SearchResultReference => outstanding.op == Op::SearchRequest,
+            Op::IntermediateResponse => true,
+            _ => false,
+        };
+        if !part && outstanding.op.response() != Some(message.op()) {
+            return FromUpstream::Violation;
+        }
+        let relayed = match (message.op(), &outstanding.root_dse) {
+            (Op::SearchResultEntry, Some(search)) => self.rewritten_root_dse(message, search),
+            (Op::SearchResultEntry | Op::IntermediateResponse, _) => Ok(Some(message.octets().clone())),
+            (Op::SearchResultReference, _) => referral::reference(&self.policy.referrals, message),
+            _ => referral::result(&self.policy.referrals, message)
+                .map(|rewritten| Some(rewritten.unwrap_or_else(|| message.octets().clone()))),
+        };
+        let Ok(relayed) = relayed else { return FromUpstream::Violation };
+        if !part {
+            self.outstanding.remove(&message.id());
+        }
+        relayed.map_or(FromUpstream::Drop, FromUpstream::Relay)
+    }
+
+    fn rewritten_root_dse(&self, message: &Message, search: &RootDseSearch) -> Result<Option<Bytes>, DecodeError> {
+        let entry = SearchResultEntry::decode(message)?;
+        let entry = root_dse::rewrite(entry, &search.requested, search.types_only, &self.policy);
+        Ok(Some(entry.encode(message.id(), &message.controls()?)))
+    }
+
+    /// Answers to an abandoned operation are dropped; the last one frees its id. All others were never asked for (B-59).
+    fn from_retired(&mut self, message: &Message) -> FromUpstream {
+        if !self.retired.contains(&message.id()) {
+            return FromUpstream::Violation;
+        }
+        let part = matches!(message.op(), Op::SearchResultEntry | Op::SearchResultReference | Op::IntermediateResponse);
+        if !part {
+            self.retired.retain(|id| *id != message.id());
+        }
+        FromUpstream::Drop
+    }
+
+    fn unsolicited(&self, message: &Message) -> FromUpstream {
+        // Active Directory puts the name of its notice outside of the response, so that it cannot be told by name. No other
+        // notification exists in practice, and a wrong guess costs a connection.
+        if message.op() == Op::ExtendedResponse {
+            FromUpstream::Disconnect(message.octets().clone())
+        } else {
+            FromUpstream::Violation
+        }
+    }
+
+    /// The gateway has answered this operation itself.
+    pub fn answered(&mut self, id: MessageId) {
+        self.outstanding.remove(&id);
+    }
+
+    /// The upstream connection is gone, or broke the protocol (L-19). What is outstanding is answered; a bound client is told to
+    /// go, because binding again would need its password. An anonymous one may go on with a new upstream connection.
+    pub fn upstream_lost(&mut self) -> UpstreamLost {
+        let lost = LdapResult::with_diagnostic(ResultCode::UNAVAILABLE, "upstream lost");
+        let mut ids: Vec<_> = self.outstanding.drain().collect();
+        ids.sort_by_key(|(id, _)| *id);
+        let answers = ids.iter().filter_map(|(id, o)| Some(lost.encode(*id, o.op.response()?, &[]))).collect();
+        self.retired.clear();
+        if !matches!(self.state, State::Bound(_)) {
+            return UpstreamLost { answers, notice: None };
+        }
+        self.state = State::Closed;
+        UpstreamLost { answers, notice: Some(result::notice_of_disconnection(&lost)) }
+    }
+
+    /// The client is gone. A pending bind is to be cancelled; its ticket is worth nothing from now on (L-13).
+    pub fn closed(&mut self) {
+        self.forget_session();
+        self.state = State::Closed;
+    }
+
+    fn close(&mut self, notice: Option<Bytes>) -> Action {
+        self.closed();
+        Action::Close { notice }
+    }
+
+    fn forget_session(&mut self) {
+        self.outstanding.clear();
+        self.retired.clear();
+    }
+
+    /// A result for a request of any kind; requests that have no answer are ignored.
+    fn answer(&self, request: &Message, result: LdapResult) -> Action {
+        match request.op().response() {
+            Some(response) => Action::Answer(result.encode(request.id(), response, &[])),
+            None => Action::Ignore,
+        }
+    }
+}
+
+/// What the gateway does with a message of the upstream connection.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum FromUpstream {
+    /// Send this to the client.
+    Relay(Bytes),
+    /// Not for the client.
+    Drop,
+    /// Send this to the client, then close both (L-19).
+    Disconnect(Bytes),
+    /// Nothing of the kind was asked for: close the upstream connection and go on with `upstream_lost` (B-59).
+    Violation,
+}
+
+/// What a client gets when its upstream connection is lost.
+pub struct UpstreamLost {
+    pub answers: Vec<Bytes>,
+    /// If present: send and close.
+    pub notice: Option<Bytes>,
+}
+
+/// Octets between a StartTLS request and the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("octets between StartTLS and the handshake")]
+pub struct GluedOctets;
+
+fn cleared(message: &Message, changes_password: bool) -> Cleared {
+    Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password }
+}
+
+/// The operation a Cancel is aimed at.
+fn aimed_at(message: &Message) -> Option<MessageId> {
+    ExtendedRequest::decode(message).ok()?.cancel_target().ok()?
+}
+
+/// A control that does not keep the octets of its message alive.
+fn detached(control: &Control) -> Control {
+    Control { value: control.value.as_ref().map(|value| Bytes::copy_from_slice(value)), ..control.clone() }
+}

@@ -1,0 +1,49 @@
+//! Add and Modify (RFC 4511 sections 4.6, 4.7), as far as a gateway must look: how many attributes, and is one a password.
+
+use crate::ber::{self, Reader};
+use crate::message::{DecodeError, Limit, Message, Op};
+use crate::search::ATTRIBUTES_MAX;
+
+/// Does this Modify change a password (L-14)? Refuses more than 4096 changes (L-03).
+pub fn changes_password(modify: &Message) -> Result<bool, DecodeError> {
+    let mut reader = Reader::new(modify.content_of(Op::ModifyRequest)?);
+    reader.octet_string()?;
+    let mut changes = reader.expect(ber::SEQUENCE)?.reader();
+    reader.finish()?;
+    let (mut count, mut password) = (0, false);
+    while !changes.is_empty() {
+        count += 1;
+        if count > ATTRIBUTES_MAX {
+            return Err(DecodeError::Limit(Limit::Attributes));
+        }
+        let mut change = changes.expect(ber::SEQUENCE)?.reader();
+        change.integer(ber::ENUMERATED)?;
+        let mut attribute = change.expect(ber::SEQUENCE)?.reader();
+        password |= is_password(attribute.octet_string()?);
+    }
+    Ok(password)
+}
+
+/// Refuses an Add of more than 4096 attributes (L-03).
+pub(crate) fn check_add(add: &Message) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(add.content_of(Op::AddRequest)?);
+    reader.octet_string()?;
+    let mut attributes = reader.expect(ber::SEQUENCE)?.reader();
+    reader.finish()?;
+    let mut count = 0;
+    while !attributes.is_empty() {
+        count += 1;
+        if count > ATTRIBUTES_MAX {
+            return Err(DecodeError::Limit(Limit::Attributes));
+        }
+        attributes.expect(ber::SEQUENCE)?;
+    }
+    Ok(())
+}
+
+/// By name or OID, with or without options.
+fn is_password(description: &[u8]) -> bool {
+    let name = description.split(|octet| *octet == b';').next().unwrap_or_default();
+    let names: [&[u8]; 4] = [b"userPassword", b"2.5.4.35", b"unicodePwd", b"1.2.840.113556.1.4.90"];
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
