@@ -210,6 +210,15 @@ pub struct GatedBind {
     controls: Vec<Control>,
 }
 
+/// What the directory's answer makes of a pending bind.
+#[must_use]
+pub enum Primary {
+    /// Now the decision, then `bind_allowed` or `bind_refused`.
+    Accepted(GatedBind),
+    /// The answer and its controls as they came, and the ticket for `bind_refused`.
+    Refused { bind: PendingBind, response: BindResponse, controls: Vec<Control> },
+}
+
 /// Something that stands for a pending bind.
 pub trait BindTicket {
     fn serial(&self) -> u64;
@@ -509,21 +518,15 @@ impl ClientConnection {
         }))
     }
 
-    /// The directory's word on a pending bind. A success opens the gate to the decision; what it says else is handed back with
-    /// the ticket, to be refused with.
-    pub fn primary_finished(
-        &mut self,
-        bind: PendingBind,
-        primary: BindResponse,
-        controls: Vec<Control>,
-    ) -> Result<GatedBind, (PendingBind, BindResponse)> {
+    /// The directory's word on a pending bind. Only a success makes the ticket that can be allowed.
+    pub fn primary_finished(&mut self, bind: PendingBind, primary: BindResponse, controls: Vec<Control>) -> Primary {
         if !primary.result.is_success() {
-            return Err((bind, primary));
+            return Primary::Refused { bind, response: primary, controls };
         }
         if self.awaits(&bind) {
             self.state = State::SecondPending(bind.id);
         }
-        Ok(GatedBind { serial: bind.serial, id: bind.id, primary, controls })
+        Primary::Accepted(GatedBind { serial: bind.serial, id: bind.id, primary, controls })
     }
 
     /// A decisive Allow: the primary's own answer goes out (L-33), and from now on operations are forwarded on the upstream
@@ -539,16 +542,21 @@ impl ClientConnection {
         Some(response.encode(bind.id, &bind.controls))
     }
 
-    /// Anything but an Allow, of either factor. The upstream connection has to be closed before this is sent (L-32). A result
-    /// that would say success is turned into 52: only `bind_allowed` lets anybody in.
+    /// Anything but an Allow, of either factor. The upstream connection has to be closed before this is sent (L-32).
+    ///
+    /// A result that would let the client in, or send it elsewhere, is turned into 52: only `bind_allowed` says yes, and a
+    /// referral would lead around the second factor (L-17, B-60).
     #[must_use]
     pub fn bind_refused(&mut self, bind: impl BindTicket, result: &LdapResult, controls: &[Control]) -> Option<Bytes> {
         if !self.awaits(&bind) {
             return None;
         }
         self.state = State::Anonymous;
-        if result.code == ResultCode::SUCCESS || result.code == ResultCode::SASL_BIND_IN_PROGRESS {
-            return Some(LdapResult::of(ResultCode::UNAVAILABLE).encode(bind.id(), Op::BindResponse, &[]));
+        const NO_REFUSALS: [ResultCode; 3] =
+            [ResultCode::SUCCESS, ResultCode::REFERRAL, ResultCode::SASL_BIND_IN_PROGRESS];
+        if NO_REFUSALS.contains(&result.code) || result.referral.is_some() {
+            let unavailable = LdapResult::with_diagnostic(ResultCode::UNAVAILABLE, "unavailable");
+            return Some(unavailable.encode(bind.id(), Op::BindResponse, &[]));
         }
         Some(result.encode(bind.id(), Op::BindResponse, controls))
     }
@@ -579,7 +587,7 @@ impl ClientConnection {
             return self.unsolicited(message);
         }
         let Some(outstanding) = self.outstanding.get(&message.id()) else {
-            return self.from_retired(message);
+            return self.late_answer(message);
         };
         let part = match message.op() {
             Op::SearchResultEntry | Op::SearchResultReference => outstanding.op == Op::SearchRequest,
@@ -610,7 +618,7 @@ impl ClientConnection {
     }
 
     /// Answers to an abandoned operation are dropped; the last one frees its id. All others were never asked for (B-59).
-    fn from_retired(&mut self, message: &Message) -> FromUpstream {
+    fn late_answer(&mut self, message: &Message) -> FromUpstream {
         if !self.retired.contains(&message.id()) {
             return FromUpstream::Violation;
         }
