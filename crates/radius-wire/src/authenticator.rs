@@ -227,3 +227,57 @@ pub(crate) fn digest(start: [u8; 4], authenticator: &[u8; 16], attributes: &[&[u
 fn same(expected: &[u8; 16], received: &[u8]) -> bool {
     expected.as_slice().ct_eq(received).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Port;
+    use crate::{Attribute, write_unsigned};
+
+    fn access_request(attributes: &[Attribute<'_>], secret: &Secret, signed: bool) -> Vec<u8> {
+        if signed {
+            let code = crate::RequestCode::AccessRequest;
+            return crate::Request { code, identifier: 1, authenticator: [5; 16], attributes, password: None }
+                .write(secret)
+                .expect("it fits");
+        }
+        write_unsigned(1, 1, &[5; 16], attributes.iter().copied()).expect("it fits")
+    }
+
+    #[test]
+    fn auto_learns_only_from_what_the_client_was_free_to_leave_out() {
+        // signed without EAP: yes. EAP: stays auto. Unsigned: no, and only after the password was accepted.
+        let secret = Secret::new("xyzzy5461").expect("not empty");
+        let rules = Rules { message_authenticator: Rule::Auto, limit_proxy_state: Rule::Auto };
+        let name = Attribute { kind: AttributeType::USER_NAME, value: b"nemo" };
+        let eap = Attribute { kind: AttributeType::EAP_MESSAGE, value: &[2, 1, 0, 5, 1] };
+        let lesson = |attributes: &[Attribute<'_>], signed| {
+            let octets = access_request(attributes, &secret, signed);
+            let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+            verify_request(packet, (&secret).into(), rules).map(|verified| verified.lesson())
+        };
+        assert_eq!(lesson(&[name], true), Ok(Lesson::Yes));
+        assert_eq!(lesson(&[name, eap], true), Ok(Lesson::Nothing));
+        assert_eq!(lesson(&[name], false), Ok(Lesson::NoOnceThePasswordIsAccepted));
+        assert_eq!(lesson(&[name, eap], false), Err(DropReason::MaMissing));
+    }
+
+    #[test]
+    fn every_bit_of_a_signed_request_is_covered_by_its_signature() {
+        // RFC 3579 section 3.2. Whatever bit changes, the packet is dropped, for whichever reason.
+        let secret = Secret::new("xyzzy5461").expect("not empty");
+        let octets = access_request(&[Attribute { kind: AttributeType::USER_NAME, value: b"nemo" }], &secret, true);
+        for bit in 0..octets.len() * 8 {
+            let mut changed = octets.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let verdict = Packet::parse(&changed, Port::Authentication)
+                .and_then(|packet| verify_request(packet, (&secret).into(), Rules::default()));
+            assert!(verdict.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_empty_secret_is_none() {
+        assert!(Secret::new("").is_none()); // RFC 2865 section 3
+    }
+}

@@ -287,3 +287,228 @@ struct Entry {
     ends: Duration,
     reply: Option<Arc<[u8]>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn exchanges() -> Exchanges {
+        Exchanges::new(ExchangeLimits {
+            entries_max: 4,
+            pending_per_source_max: 3,
+            reply_kept: at(30),
+            pending_kept: at(90),
+        })
+    }
+
+    fn key(host: u8, identifier: u8) -> ExchangeKey {
+        ExchangeKey {
+            listener: ([10, 0, 0, 1], 1812).into(),
+            transport: Transport::Udp,
+            source: ([192, 0, 2, host], 1645).into(),
+            code: Code::AccessRequest,
+            identifier,
+        }
+    }
+
+    fn packet(authenticator: u8) -> Fingerprint {
+        Fingerprint { authenticator: [authenticator; 16], sha256: [0; 32] }
+    }
+
+    #[track_caller]
+    fn ask(exchanges: &mut Exchanges, key: ExchangeKey, fingerprint: Fingerprint, now: u64) -> ExchangeId {
+        match exchanges.receive(key, fingerprint, at(now)) {
+            Received::Ask(id) => id,
+            other => panic!("expected to ask, found {other:?}"),
+        }
+    }
+
+    fn reply(octets: &[u8]) -> Received {
+        Received::Resend(octets.into())
+    }
+
+    #[test]
+    fn a_retransmission_during_the_wait_starts_nothing_and_afterwards_gets_the_same_octets() {
+        // One request, twenty copies while it waits, the answer, three more copies.
+        let mut exchanges = exchanges();
+        let first = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        for second in 1..=20 {
+            assert_eq!(exchanges.receive(key(1, 1), packet(1), at(second)), Received::StillWaiting(first));
+        }
+        assert!(exchanges.answer(&first, *b"accept", at(60)));
+        for second in 61..=63 {
+            assert_eq!(exchanges.receive(key(1, 1), packet(1), at(second)), reply(b"accept"));
+        }
+        assert_eq!((exchanges.pending(), exchanges.len()), (0, 1));
+    }
+
+    #[test]
+    fn every_part_of_the_key_makes_another_exchange() {
+        // A4: our address, transport, source address and port, Code, Identifier.
+        let mut exchanges = Exchanges::new(ExchangeLimits::default());
+        let first = key(1, 1);
+        ask(&mut exchanges, first, packet(1), 0);
+        ask(&mut exchanges, ExchangeKey { listener: ([10, 0, 0, 2], 1812).into(), ..first }, packet(1), 0);
+        ask(&mut exchanges, ExchangeKey { source: ([192, 0, 2, 2], 1645).into(), ..first }, packet(1), 0);
+        ask(&mut exchanges, ExchangeKey { source: ([192, 0, 2, 1], 1646).into(), ..first }, packet(1), 0);
+        ask(&mut exchanges, ExchangeKey { code: Code::StatusServer, ..first }, packet(1), 0);
+        ask(&mut exchanges, ExchangeKey { identifier: 2, ..first }, packet(1), 0);
+        assert_eq!(exchanges.pending(), 6);
+    }
+
+    #[test]
+    fn another_authenticator_under_the_same_key_replaces_what_is_pending() {
+        // the old transaction is orphaned, its answer is never sent.
+        let mut exchanges = exchanges();
+        let old = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        let Received::Replaced { orphan, ask: new } = exchanges.receive(key(1, 1), packet(2), at(1)) else {
+            panic!("not replaced")
+        };
+        assert_eq!(orphan, old);
+        assert!(!exchanges.answer(&old, *b"accept for the old one", at(2)));
+        assert_eq!(exchanges.receive(key(1, 1), packet(2), at(3)), Received::StillWaiting(new));
+        assert!(exchanges.answer(&new, *b"reject", at(4)));
+        assert_eq!(exchanges.receive(key(1, 1), packet(2), at(5)), reply(b"reject"));
+    }
+
+    #[test]
+    fn another_authenticator_under_the_same_key_never_gets_the_old_reply() {
+        // R-32, for an answered one.
+        let mut exchanges = exchanges();
+        let old = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert!(exchanges.answer(&old, *b"accept", at(1)));
+        ask(&mut exchanges, key(1, 1), packet(2), 2);
+        // And the old packet, coming late, is new as well: its reply is gone.
+        assert!(matches!(exchanges.receive(key(1, 1), packet(1), at(3)), Received::Replaced { .. }));
+    }
+
+    #[test]
+    fn the_same_authenticator_with_other_contents_is_no_copy() {
+        // A device without randomness must not get one person's Accept for another.
+        let mut exchanges = exchanges();
+        let first = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert!(exchanges.answer(&first, *b"accept", at(1)));
+        ask(&mut exchanges, key(1, 1), Fingerprint { sha256: [1; 32], ..packet(1) }, 2);
+    }
+
+    #[test]
+    fn a_reply_is_kept_for_its_time_and_counted_from_the_answer() {
+        //
+        let mut exchanges = exchanges();
+        let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert!(exchanges.answer(&id, *b"accept", at(60)));
+        assert_eq!(exchanges.next_expiry(), Some(at(90)));
+        assert_eq!(exchanges.expire(at(89)), []);
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(89)), reply(b"accept"));
+        assert_eq!(exchanges.expire(at(90)), [], "an answered exchange ends in silence");
+        assert!(exchanges.is_empty());
+        ask(&mut exchanges, key(1, 1), packet(1), 91);
+    }
+
+    #[test]
+    fn what_is_over_is_over_even_before_anybody_cleans_up() {
+        let mut exchanges = exchanges();
+        let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert!(exchanges.answer(&id, *b"accept", at(0)));
+        ask(&mut exchanges, key(1, 1), packet(1), 30);
+        assert_eq!(exchanges.len(), 1);
+    }
+
+    #[test]
+    fn a_pending_exchange_that_outlives_every_wait_is_given_back() {
+        // at most the wait and 30 s. Whoever works on it is told to stop.
+        let mut exchanges = exchanges();
+        let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert_eq!(exchanges.expire(at(89)), []);
+        assert_eq!(exchanges.expire(at(90)), [id]);
+        assert!(!exchanges.answer(&id, *b"too late", at(91)));
+        assert_eq!((exchanges.pending(), exchanges.len(), exchanges.next_expiry()), (0, 0, None));
+    }
+
+    #[test]
+    fn an_exchange_is_answered_once() {
+        //
+        let mut exchanges = exchanges();
+        let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        assert!(exchanges.answer(&id, *b"reject", at(60)));
+        assert!(!exchanges.answer(&id, *b"accept", at(61)), "a late approval changes nothing");
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(62)), reply(b"reject"));
+    }
+
+    #[test]
+    fn a_forgotten_exchange_may_be_asked_again() {
+        // some requests get no answer at all.
+        let mut exchanges = exchanges();
+        let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        exchanges.forget(&id);
+        assert!(exchanges.is_empty());
+        let again = ask(&mut exchanges, key(1, 1), packet(1), 1);
+        exchanges.forget(&id);
+        assert_eq!(exchanges.pending(), 1, "an old id does not reach the new exchange");
+        assert_ne!(id, again);
+    }
+
+    #[test]
+    fn a_full_cache_drops_what_is_new_and_never_what_is_pending() {
+        //
+        let mut exchanges = exchanges();
+        let ids: Vec<_> = (1..=4).map(|host| ask(&mut exchanges, key(host, 1), packet(1), 0)).collect();
+        assert_eq!(exchanges.receive(key(5, 1), packet(1), at(1)), Received::Full);
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(1)), Received::StillWaiting(ids[0]));
+        assert!(
+            matches!(exchanges.receive(key(2, 1), packet(2), at(1)), Received::Replaced { .. }),
+            "it needs no more room"
+        );
+        // An answer makes room, but only when it was kept as long as RFC 5080 asks for.
+        assert!(exchanges.answer(&ids[0], *b"accept", at(2)));
+        assert_eq!(exchanges.receive(key(5, 1), packet(1), at(6)), Received::Full);
+        ask(&mut exchanges, key(5, 1), packet(1), 7);
+        assert_eq!(exchanges.receive(key(3, 1), packet(1), at(8)), Received::StillWaiting(ids[2]));
+        assert_eq!((exchanges.pending(), exchanges.len()), (4, 4));
+    }
+
+    #[test]
+    fn one_source_cannot_take_all_the_room() {
+        // a cap for each source besides the one for all.
+        let mut exchanges = exchanges();
+        let first = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        ask(&mut exchanges, key(1, 2), packet(1), 0);
+        ask(&mut exchanges, key(1, 3), packet(1), 0);
+        assert_eq!(exchanges.receive(key(1, 4), packet(1), at(0)), Received::Full);
+        ask(&mut exchanges, key(2, 1), packet(1), 0);
+        exchanges.forget(&first);
+        ask(&mut exchanges, key(1, 4), packet(1), 0);
+    }
+
+    #[test]
+    fn a_thousand_authenticators_under_one_key_take_one_place() {
+        // B-30
+        let mut exchanges = exchanges();
+        let fingerprint =
+            |number: u64| Fingerprint { authenticator: u128::from(number).to_be_bytes(), sha256: [0; 32] };
+        ask(&mut exchanges, key(1, 1), fingerprint(0), 0);
+        for number in 1..1000 {
+            assert!(matches!(exchanges.receive(key(1, 1), fingerprint(number), at(0)), Received::Replaced { .. }));
+        }
+        assert_eq!((exchanges.len(), exchanges.pending.len(), exchanges.pending_of_source.len()), (1, 1, 1));
+        exchanges.expire(at(90));
+        assert!(
+            exchanges.pending.is_empty() && exchanges.answered.is_empty() && exchanges.pending_of_source.is_empty()
+        );
+    }
+
+    #[test]
+    fn the_shared_key_has_no_address_of_ours_and_only_plain_letters() {
+        // A4: the same request at another node has the same key there.
+        let here = key(1, 200);
+        let there = ExchangeKey { listener: ([10, 9, 9, 9], 11812).into(), ..here };
+        assert_eq!(here.shared(), "udp-c0000201-1645-1-200");
+        assert_eq!(here.shared(), there.shared());
+        let v6 = ExchangeKey { source: "[2001:db8::1]:1645".parse().expect("an address"), ..here };
+        assert_eq!(v6.shared(), "udp-20010db8000000000000000000000001-1645-1-200");
+    }
+}

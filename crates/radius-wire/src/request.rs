@@ -45,3 +45,24 @@ impl Request<'_> {
         Sent { identifier: self.identifier, authenticator: self.authenticator }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Packet, Port};
+
+    #[test]
+    fn a_password_is_refused_rather_than_cut() {
+        // 128 octets go out whole, 129 not at all.
+        let secret = Secret::new("xyzzy5461").expect("not empty");
+        let with = |password: &str| {
+            let code = RequestCode::AccessRequest;
+            Request { code, identifier: 0, authenticator: [1; 16], attributes: &[], password: Some(password) }
+                .write(&secret)
+        };
+        let octets = with(&"p".repeat(128)).expect("it fits");
+        let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+        assert_eq!(packet.first(AttributeType::USER_PASSWORD).map(<[u8]>::len), Some(128));
+        assert_eq!(with(&"p".repeat(129)), Err(WriteError::PasswordTooLong));
+    }
+}

@@ -131,3 +131,82 @@ fn header(key_id: u32) -> [u8; HEADER_OCTETS] {
 fn associated_data(header: [u8; HEADER_OCTETS], client_id: &[u8]) -> Vec<u8> {
     [&header, client_id].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: State =
+        State { transaction: [0xa1; 16], user: [0xb2; 16], step: 2, expires_unix_seconds: 1_800_000_000 };
+    const BEFORE: u64 = 1_799_999_999;
+
+    fn ring() -> KeyRing {
+        KeyRing::new(7, &[1; 32])
+    }
+
+    #[test]
+    fn a_state_opens_at_every_node_with_the_key() {
+        //
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        assert_eq!(KeyRing::new(7, &[1; 32]).open(&sealed, b"vpn", BEFORE), Ok(STATE));
+        const { assert!(SEALED_STATE_OCTETS <= 253) };
+    }
+
+    #[test]
+    fn a_flip_of_any_bit_is_refused() {
+        // R-42, B-23
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(ring().open(&changed, b"vpn", BEFORE).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_state_cut_short_or_lengthened_is_not_ours() {
+        // R-42, B-23: every truncation, one octet more, one octet, 253 octets.
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        for length in 0..sealed.len() {
+            assert_eq!(ring().open(&sealed[..length], b"vpn", BEFORE), Err(StateError::NotOurs));
+        }
+        assert_eq!(ring().open(&[sealed.as_slice(), &[0]].concat(), b"vpn", BEFORE), Err(StateError::NotOurs));
+        assert_eq!(ring().open(&[1; 253], b"vpn", BEFORE), Err(StateError::NotOurs));
+    }
+
+    #[test]
+    fn the_state_of_one_client_is_worth_nothing_at_another() {
+        // bound to the client.
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        for client in [b"".as_slice(), b"vp", b"vpn2", b"VPN"] {
+            assert_eq!(ring().open(&sealed, client, BEFORE), Err(StateError::Altered));
+        }
+    }
+
+    #[test]
+    fn a_state_expires_at_its_second() {
+        // Even then it says whose it was, for the audit.
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        assert_eq!(ring().open(&sealed, b"vpn", 1_800_000_000), Err(StateError::Expired(STATE)));
+        assert_eq!(ring().open(&sealed, b"vpn", u64::MAX), Err(StateError::Expired(STATE)));
+    }
+
+    #[test]
+    fn a_rotated_key_opens_until_it_is_taken_off_the_ring() {
+        // old key id valid until expiry.
+        let old = ring().seal(&STATE, b"vpn", [9; 12]);
+        let rotated = KeyRing::new(8, &[2; 32]).also_opening(7, &[1; 32]);
+        assert_eq!(rotated.open(&old, b"vpn", BEFORE), Ok(STATE));
+        let new = rotated.seal(&STATE, b"vpn", [9; 12]);
+        assert_eq!(ring().open(&new, b"vpn", BEFORE), Err(StateError::NotOurs));
+        assert_eq!(KeyRing::new(8, &[2; 32]).open(&old, b"vpn", BEFORE), Err(StateError::NotOurs));
+        // Another key under the same id: made elsewhere, or forged.
+        assert_eq!(KeyRing::new(7, &[3; 32]).open(&old, b"vpn", BEFORE), Err(StateError::Altered));
+    }
+
+    #[test]
+    fn nothing_of_the_state_is_readable() {
+        let sealed = ring().seal(&STATE, b"vpn", [9; 12]);
+        assert!(!sealed.windows(4).any(|window| window == [0xa1; 4] || window == [0xb2; 4]));
+    }
+}
