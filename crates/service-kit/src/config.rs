@@ -6,7 +6,7 @@ mod sections;
 mod tree;
 
 pub use sections::{
-    BusSection, BusUrl, GrpcSection, InputFile, LogFormat, LogSection, ManagementSection, ShutdownSection,
+    BusSection, BusUrl, GrpcSection, InputFile, LogFormat, LogLevel, LogSection, ManagementSection, ShutdownSection,
     TelemetrySection,
 };
 
@@ -37,8 +37,8 @@ pub enum ConfigError {
     #[error("{}:{line}: not TOML: {found}", path.display())]
     Syntax { path: PathBuf, line: usize, found: String },
     /// A key is unknown, missing or has a value that is not allowed.
-    #[error("{origin}: {key}: {found}; {allowed}")]
-    Key { origin: Origin, key: String, found: String, allowed: String },
+    #[error("{origin}: {key}: {problem}")]
+    Key { origin: Origin, key: String, problem: String },
     #[error("{argument}: not understood; allowed: --config FILE, --set section.key=value")]
     Argument { argument: String },
 }
@@ -99,17 +99,6 @@ impl Sources {
 
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
-}
-
-/// An error with its causes as one sentence, for where a chain cannot be kept.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl std::fmt::Display for Origin {

@@ -63,3 +63,14 @@ pub mod trace;
 pub use clock::Clock;
 pub use process::{Process, Sections, StartError, exit_code, start};
 pub use shutdown::Shutdown;
+
+/// An error with its causes as one sentence: `error = %service_kit::chain(&error)`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -3,9 +3,13 @@
 use crate::config::{LogSection, ManagementSection, ShutdownSection, TelemetrySection};
 use crate::health::Health;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Telemetry;
+use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The sections that `start` reads.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,8 @@ pub enum StartError {
     },
     #[error("{key}: {found}; allowed: {allowed}")]
     Setting { key: &'static str, found: String, allowed: &'static str },
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
     #[error("telemetry cannot be set up")]
     Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -43,17 +49,52 @@ struct Inner {
     health: Health,
     shutdown: Shutdown,
     management: Option<SocketAddr>,
+    telemetry: Mutex<Option<Telemetry>>,
 }
 
 /// Starts a process: crypto provider, no core dumps, log, traces, metrics, management page, signals. Called once.
-pub async fn start(_name: &'static str, _sections: Sections<'_>) -> Result<Process, StartError> {
-    todo!()
+pub async fn start(name: &'static str, sections: Sections<'_>) -> Result<Process, StartError> {
+    crate::tls::install_provider();
+    let health = Health::default();
+    let telemetry = Telemetry::start(name, sections.log, sections.telemetry, &health)?;
+    keep_memory_private();
+    let shutdown = Shutdown::new();
+    watch_signals(shutdown.clone()).map_err(StartError::Signals)?;
+    let address = sections.management.listen;
+    let listen = |cause| StartError::Listen { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let management = listener.local_addr().map_err(listen)?;
+    // Not tracked: the page answers until the process is gone.
+    tokio::spawn(
+        axum::serve(listener, crate::management::router(health.clone(), telemetry.page.clone())).into_future(),
+    );
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), management = %management, "process started");
+    Ok(Process::with(name, health, shutdown, sections.shutdown.clone(), Some(management), Some(telemetry)))
 }
 
 impl Process {
-    /// One without telemetry, management page and signals, for tests. Its shutdown neither delays nor waits.
-    pub fn detached(_name: &'static str) -> Self {
-        todo!()
+    /// One without telemetry, management page and signals, for tests. Its shutdown does not delay and drains for one second.
+    pub fn detached(name: &'static str) -> Self {
+        crate::tls::install_provider();
+        let quick = ShutdownSection { drain_delay_seconds: 0, drain_timeout_seconds: 1 };
+        Self::with(name, Health::default(), Shutdown::new(), quick, None, None)
+    }
+
+    fn with(
+        name: &'static str,
+        health: Health,
+        shutdown: Shutdown,
+        section: ShutdownSection,
+        management: Option<SocketAddr>,
+        telemetry: Option<Telemetry>,
+    ) -> Self {
+        let (leaving, sequence) = ((health.clone(), shutdown.clone()), shutdown.clone());
+        tokio::spawn(async move {
+            leaving.1.leaving().await;
+            leaving.0.leave();
+        });
+        tokio::spawn(async move { sequence.sequence(&section).await });
+        Self { inner: Arc::new(Inner { name, health, shutdown, management, telemetry: Mutex::new(telemetry) }) }
     }
 
     pub fn name(&self) -> &'static str {
@@ -75,7 +116,37 @@ impl Process {
 
     /// Begins the shutdown if nobody has, waits until it is over, and flushes telemetry. The last call of a `main`.
     pub async fn finish(&self) {
-        todo!()
+        self.inner.shutdown.begin_once();
+        self.inner.shutdown.finished().await;
+        tracing::info!("process stopped");
+        let telemetry = self.inner.telemetry.lock().expect("nobody panics while holding it").take();
+        if let Some(telemetry) = telemetry {
+            telemetry.finish().await;
+        }
+    }
+}
+
+/// SIGTERM and SIGINT begin the shutdown; the second one skips its waiting.
+fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            // Cancel safety: a signal that is not taken here is taken next time.
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            shutdown.begin();
+        }
+    });
+    Ok(())
+}
+
+/// Passwords pass through our memory: no core file, no debugger of the same user (V-33).
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let done = setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = done {
+        tracing::warn!(error = %error, "core dumps could not be switched off");
     }
 }
 
@@ -83,7 +154,10 @@ impl Process {
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("{error:#}");
-    match error.chain().any(|cause| cause.is::<crate::config::ConfigError>()) {
+    let configuration = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<crate::config::ConfigError>() || matches!(cause.downcast_ref(), Some(StartError::Setting { .. }))
+    };
+    match error.chain().any(configuration) {
         true => ExitCode::from(78),
         false => ExitCode::FAILURE,
     }

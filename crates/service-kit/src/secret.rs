@@ -127,7 +127,9 @@ impl KeyFile {
         getrandom::fill(&mut *key).expect("the kernel gives random octets");
         let mut line = Zeroizing::new(data_encoding::BASE64.encode(&*key));
         line.push('\n');
-        let beside = self.0.with_extension(format!("new-{}", std::process::id()));
+        let mut name = [0u8; 8]; // not the process id, which repeats in containers
+        getrandom::fill(&mut name).expect("the kernel gives random octets");
+        let beside = self.0.with_extension(format!("new-{}", data_encoding::HEXLOWER.encode(&name)));
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
         file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -180,13 +182,13 @@ fn check(path: &Path) -> Result<(), SecretError> {
 impl TryFrom<String> for SecretFile {
     type Error = String;
     fn try_from(path: String) -> Result<Self, String> {
-        Self::new(&path).map_err(|error| crate::config::sentence(&error))
+        Self::new(&path).map_err(|error| crate::chain(&error))
     }
 }
 
 impl TryFrom<String> for KeyFile {
     type Error = String;
     fn try_from(path: String) -> Result<Self, String> {
-        Self::new(&path).map_err(|error| crate::config::sentence(&error))
+        Self::new(&path).map_err(|error| crate::chain(&error))
     }
 }

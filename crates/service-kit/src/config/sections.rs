@@ -12,8 +12,13 @@ pub struct LogSection {
     /// Absent: `pretty` on a terminal, else `json`.
     pub format: Option<LogFormat>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,radius_gateway=debug`.
-    pub level: String,
+    pub level: LogLevel,
 }
+
+/// A level, or levels by module.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LogLevel(String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +33,8 @@ pub enum LogFormat {
 pub struct TelemetrySection {
     /// Where traces, metrics and logs go (`http://collector:4317`). Absent: `OTEL_EXPORTER_OTLP_ENDPOINT`, else nowhere.
     pub otlp_endpoint: Option<String>,
+    /// Who signs the collector's certificate. Absent: the system's roots.
+    pub ca_file: Option<InputFile>,
     /// How many of a thousand traces begun here are kept. Absent: all. A caller's choice is followed.
     pub traces_kept_per_thousand: Option<u16>,
 }
@@ -105,6 +112,25 @@ impl InputFile {
     }
 }
 
+impl LogLevel {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        // A bare word that is no level would be taken for the name of a module.
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        let known = text.split(',').all(|directive| directive.contains('=') || levels.contains(&directive.trim()));
+        match known && tracing_subscriber::EnvFilter::builder().parse(&text).is_ok() {
+            true => Ok(Self(text)),
+            false => Err(format!("found `{text}`; allowed: {}, or module=level, comma separated", levels.join(", "))),
+        }
+    }
+}
+
 impl TryFrom<String> for InputFile {
     type Error = String;
     fn try_from(path: String) -> Result<Self, String> {
@@ -130,7 +156,7 @@ impl TryFrom<String> for BusUrl {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self { format: None, level: "info".to_owned() }
+        Self { format: None, level: LogLevel("info".to_owned()) }
     }
 }
 
