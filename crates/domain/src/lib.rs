@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod identity;
 pub mod method;
+pub mod presented;
 pub mod reason;
 pub mod role;
 pub mod secret;
@@ -14,6 +15,7 @@ pub mod settings;
 pub use attempt::{Protocol, Source};
 pub use identity::{DirectoryRef, NameForm, ObjectId, ObjectName, TransactionId, UserId};
 pub use method::{Assurance, CodeAlgorithm, CodeForm, Method};
+pub use presented::PresentedCode;
 pub use reason::{Reason, ResultClass};
 pub use role::Role;
 pub use secret::Secret;
