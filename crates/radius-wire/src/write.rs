@@ -32,9 +32,6 @@ pub(crate) struct AttributeOctets(Vec<u8>);
 impl AttributeOctets {
     pub(crate) fn push(&mut self, kind: AttributeType, value: &[u8]) -> Result<(), WriteError> {
         let length = u8::try_from(value.len() + 2).map_err(|_| WriteError::ValueTooLong(kind))?;
-        if HEADER_OCTETS + self.0.len() + usize::from(length) > PACKET_OCTETS_MAX {
-            return Err(WriteError::PacketTooLong);
-        }
         self.0.extend([kind.0, length]);
         self.0.extend(value);
         Ok(())

@@ -6,9 +6,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use radius_wire::{
-    AccessRequest, Attribute, AttributeType, Charset, Code, Credentials, Datagram, ExchangeId, ExchangeKey, ExchangeLimits,
-    Exchanges, Fingerprint, KeyRing, Packet, Port, Prompt, Received, Reply, Request, RequestCode, Rule, Rules,
-    SEALED_STATE_OCTETS, Secret, Secrets, Sent, State, Transport, Vendor, Verified, verify_reply, verify_request, write_unsigned,
+    AccessRequest, Attribute, AttributeType, Charset, Code, Credentials, Datagram, ExchangeId, ExchangeKey,
+    ExchangeLimits, Exchanges, Fingerprint, KeyRing, Packet, Port, Prompt, Received, Reply, Request, RequestCode, Rule,
+    Rules, SEALED_STATE_OCTETS, Secret, Secrets, Sent, State, Transport, Vendor, Verified, verify_reply,
+    verify_request, write_unsigned,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +47,9 @@ fn reads_as_written(packet: &Packet<'_>) {
     let written = write_unsigned(packet.code() as u8, packet.identifier(), packet.authenticator(), packet.attributes());
     let written = written.expect("what was read fits");
     assert_eq!(written, packet.octets());
-    let again = Datagram::new(&written).and_then(|datagram| datagram.packet(packet.port(), 200)).expect("what was accepted once");
+    let again = Datagram::new(&written)
+        .and_then(|datagram| datagram.packet(packet.port(), 200))
+        .expect("what was accepted once");
     assert!(packet.attributes().eq(again.attributes()));
     for attribute in packet.attributes() {
         let Some(vendor) = attribute.vendor() else { continue };
@@ -64,17 +67,23 @@ fn replies_verify(request: &Verified<'_>, current: &Secret, previous: &Secret) {
     let sent = Sent { identifier: request.packet().identifier(), authenticator: *request.packet().authenticator() };
     let message = String::from_utf8_lossy(request.packet().first(AttributeType::USER_NAME).unwrap_or_default());
     let class = Attribute { kind: AttributeType::CLASS, value: &[7; 253] };
-    let challenge =
-        Reply::Challenge { message: &message, state: &[1; 75], prompt: Some(Prompt::NoEcho), session_timeout_seconds: Some(120) };
+    let challenge = Reply::Challenge {
+        message: &message,
+        state: &[1; 75],
+        prompt: Some(Prompt::NoEcho),
+        session_timeout_seconds: Some(120),
+    };
     let accept = Reply::Accept { attributes: &[class, class], message: &message };
     for reply in [accept, Reply::Reject { message: &message }, challenge, Reply::Alive] {
         let Ok(octets) = reply.write(request) else { continue }; // too many Proxy-States
         assert_eq!(octets.get(20..22), Some([80, 18].as_slice()), "Message-Authenticator comes first");
         let replies = if octets.first() == Some(&5) { Port::AccountingReplies } else { Port::AuthenticationReplies };
-        let parsed = Datagram::new(&octets).and_then(|datagram| datagram.packet(replies, 300)).expect("we write what we read");
+        let parsed =
+            Datagram::new(&octets).and_then(|datagram| datagram.packet(replies, 300)).expect("we write what we read");
         let by_current = verify_reply(&parsed, &sent, current, Rule::Yes);
         assert!(by_current.is_ok() || verify_reply(&parsed, &sent, previous, Rule::Yes).is_ok());
-        let proxy_states = |packet: &Packet<'_>| packet.all(AttributeType::PROXY_STATE).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let proxy_states =
+            |packet: &Packet<'_>| packet.all(AttributeType::PROXY_STATE).map(<[u8]>::to_vec).collect::<Vec<_>>();
         assert_eq!(proxy_states(&parsed), proxy_states(request.packet()), "all Proxy-States, in order");
     }
 }
@@ -167,7 +176,8 @@ fn exchanges(input: &[u8]) {
                         asked.insert(key, (id, packet));
                     }
                     Received::Replaced { orphan, ask } => {
-                        let (before, other) = asked.insert(key, (ask, packet)).expect("only what is in work can be replaced");
+                        let (before, other) =
+                            asked.insert(key, (ask, packet)).expect("only what is in work can be replaced");
                         assert_eq!((before, other != packet), (orphan, true));
                         assert!(!exchanges.answer(&orphan, *b"late", now), "an orphan's answer is not sent");
                     }
