@@ -1,0 +1,33 @@
+# One command per task, the same on a laptop and in CI.
+.PHONY: demo test lint fuzz bench test-containers build
+
+# Logins through both gateways against a real slapd; stays up until Ctrl-C. DEMO_ONCE=1: check and exit.
+demo:
+	@tests/lab/install.sh demo
+	@cargo build --quiet -p twinlock -p demo
+	@target/debug/twinlock-demo
+
+# Everything: format, lints, unit, property, vectors, conformance, stories on one machine and distributed, fuzzing.
+test:
+	@tests/run.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+# Every fuzz target for FUZZ_SECONDS each.
+fuzz:
+	tests/fuzz/run.sh $${FUZZ_SECONDS:-60}
+
+# Load for both gateways, figures as JSON. See docs/performance.md.
+bench:
+	@tests/lab/install.sh demo
+	tests/bench/run.sh
+
+# Builds the images and runs the compose stack and the Kubernetes manifests. Needs root.
+test-containers:
+	@tests/lab/install.sh containers
+	tests/containers/run.sh
+
+build:
+	cargo build --release -p twinlock

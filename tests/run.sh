@@ -1,0 +1,21 @@
+#!/bin/bash
+# Installs what is missing and runs every test. Called by `make test`.
+set -eu
+cd "$(dirname "$0")/.."
+tests/lab/install.sh test
+
+echo "== format and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; fi
+
+echo "== fuzz targets, ${FUZZ_SECONDS:-60} s each"
+tests/fuzz/run.sh "${FUZZ_SECONDS:-60}"
+
+echo "== tests"
+cargo build --workspace --bins --quiet
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --workspace
+else
+    cargo test --workspace -- --test-threads=1
+fi
