@@ -102,13 +102,16 @@ impl Policy {
     }
 }
 
+/// A longer bind name is none; the bound that OpenLDAP has for a DN.
+const NAME_OCTETS_MAX: usize = 8192;
+
 /// One client connection.
 pub struct ClientConnection {
     policy: Arc<Policy>,
     tls: bool,
     state: State,
-    /// Binds begun, so that a ticket of an older one is recognised.
-    binds: u64,
+    /// Of the last bind begun; only its ticket counts.
+    token: Arc<()>,
     outstanding: HashMap<MessageId, Outstanding>,
     /// Abandoned, and perhaps still answered by the upstream (L-06). Oldest first, at most `pending_max`.
     retired: VecDeque<MessageId>,
@@ -195,8 +198,7 @@ impl Cleared {
 /// A bind that awaits the directory's word.
 #[must_use]
 pub struct PendingBind {
-    serial: u64,
-    id: MessageId,
+    ticket: Ticket,
     pub request: BindRequest,
     pub controls: Vec<Control>,
 }
@@ -204,10 +206,27 @@ pub struct PendingBind {
 /// A bind whose password the directory has accepted, and which awaits the decision.
 #[must_use]
 pub struct GatedBind {
-    serial: u64,
-    id: MessageId,
+    ticket: Ticket,
     primary: BindResponse,
     controls: Vec<Control>,
+}
+
+/// Stands for one bind of one connection and for no other.
+pub struct Ticket {
+    id: MessageId,
+    token: Arc<()>,
+}
+
+impl From<PendingBind> for Ticket {
+    fn from(bind: PendingBind) -> Self {
+        bind.ticket
+    }
+}
+
+impl From<GatedBind> for Ticket {
+    fn from(bind: GatedBind) -> Self {
+        bind.ticket
+    }
 }
 
 /// What the directory's answer makes of a pending bind.
@@ -219,34 +238,17 @@ pub enum Primary {
     Refused { bind: PendingBind, response: BindResponse, controls: Vec<Control> },
 }
 
-/// Something that stands for a pending bind.
-pub trait BindTicket {
-    fn serial(&self) -> u64;
-    fn id(&self) -> MessageId;
-}
-
-impl BindTicket for PendingBind {
-    fn serial(&self) -> u64 {
-        self.serial
-    }
-    fn id(&self) -> MessageId {
-        self.id
-    }
-}
-
-impl BindTicket for GatedBind {
-    fn serial(&self) -> u64 {
-        self.serial
-    }
-    fn id(&self) -> MessageId {
-        self.id
-    }
-}
-
 impl ClientConnection {
     /// `tls` for a connection that began with a handshake.
     pub fn new(policy: Arc<Policy>, tls: bool) -> Self {
-        Self { policy, tls, state: State::Anonymous, binds: 0, outstanding: HashMap::new(), retired: VecDeque::new() }
+        Self {
+            policy,
+            tls,
+            state: State::Anonymous,
+            token: Arc::new(()),
+            outstanding: HashMap::new(),
+            retired: VecDeque::new(),
+        }
     }
 
     pub fn state(&self) -> State {
@@ -330,7 +332,7 @@ impl ClientConnection {
             (Ok(request), Ok(controls)) => (request, controls.iter().map(detached).collect::<Vec<_>>()),
             _ => return self.refuse_bind(id, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
         };
-        message.wipe();
+        drop(message);
         if let Some(refused) = self.refused_before_asking(&request) {
             return self.refuse_bind(id, refused);
         }
@@ -348,9 +350,10 @@ impl ClientConnection {
             return self.refuse_bind(id, LdapResult::of(code));
         }
         self.forget_session();
-        self.binds += 1;
+        self.token = Arc::new(());
         self.state = State::PrimaryPending(id);
-        Action::Bind(PendingBind { serial: self.binds, id, request, controls })
+        let ticket = Ticket { id, token: Arc::clone(&self.token) };
+        Action::Bind(PendingBind { ticket, request, controls })
     }
 
     /// Binds that reach no directory (L-07, L-09, L-10, L-36, B5).
@@ -376,8 +379,9 @@ impl ClientConnection {
             (false, false) => {}
         }
         // A name that is no text, or that means to be a DN and is none.
-        let sound =
-            std::str::from_utf8(&request.name).is_ok_and(|name| !dn::is_dn_shaped(name) || name.parse::<Dn>().is_ok());
+        let sound = request.name.len() <= NAME_OCTETS_MAX
+            && std::str::from_utf8(&request.name)
+                .is_ok_and(|name| !dn::is_dn_shaped(name) || name.parse::<Dn>().is_ok());
         (!sound).then(|| LdapResult::of(ResultCode::INVALID_DN_SYNTAX))
     }
 
@@ -523,23 +527,23 @@ impl ClientConnection {
         if !primary.result.is_success() {
             return Primary::Refused { bind, response: primary, controls };
         }
-        if self.awaits(&bind) {
-            self.state = State::SecondPending(bind.id);
+        if self.awaits(&bind.ticket) {
+            self.state = State::SecondPending(bind.ticket.id);
         }
-        Primary::Accepted(GatedBind { serial: bind.serial, id: bind.id, primary, controls })
+        Primary::Accepted(GatedBind { ticket: bind.ticket, primary, controls })
     }
 
     /// A decisive Allow: the primary's own answer goes out (L-33), and from now on operations are forwarded on the upstream
     /// connection it was made on. `None` if the client has gone meanwhile: the Allow has no effect (L-13).
     #[must_use]
     pub fn bind_allowed(&mut self, bind: GatedBind, bound_as: BoundAs) -> Option<Bytes> {
-        if !self.awaits(&bind) {
+        if !self.awaits(&bind.ticket) {
             return None;
         }
         self.state = State::Bound(bound_as);
         // Credentials would be the next step of a SASL dialogue that does not exist.
         let response = BindResponse { server_sasl_credentials: None, ..bind.primary };
-        Some(response.encode(bind.id, &bind.controls))
+        Some(response.encode(bind.ticket.id, &bind.controls))
     }
 
     /// Anything but an Allow, of either factor. The upstream connection has to be closed before this is sent (L-32).
@@ -547,7 +551,13 @@ impl ClientConnection {
     /// A result that would let the client in, or send it elsewhere, is turned into 52: only `bind_allowed` says yes, and a
     /// referral would lead around the second factor (L-17, B-60).
     #[must_use]
-    pub fn bind_refused(&mut self, bind: impl BindTicket, result: &LdapResult, controls: &[Control]) -> Option<Bytes> {
+    pub fn bind_refused(
+        &mut self,
+        bind: impl Into<Ticket>,
+        result: &LdapResult,
+        controls: &[Control],
+    ) -> Option<Bytes> {
+        let bind = bind.into();
         if !self.awaits(&bind) {
             return None;
         }
@@ -556,13 +566,13 @@ impl ClientConnection {
             [ResultCode::SUCCESS, ResultCode::REFERRAL, ResultCode::SASL_BIND_IN_PROGRESS];
         if NO_REFUSALS.contains(&result.code) || result.referral.is_some() {
             let unavailable = LdapResult::with_diagnostic(ResultCode::UNAVAILABLE, "unavailable");
-            return Some(unavailable.encode(bind.id(), Op::BindResponse, &[]));
+            return Some(unavailable.encode(bind.id, Op::BindResponse, &[]));
         }
-        Some(result.encode(bind.id(), Op::BindResponse, controls))
+        Some(result.encode(bind.id, Op::BindResponse, controls))
     }
 
-    fn awaits(&self, bind: &impl BindTicket) -> bool {
-        self.is_bind_pending() && bind.serial() == self.binds
+    fn awaits(&self, bind: &Ticket) -> bool {
+        self.is_bind_pending() && Arc::ptr_eq(&bind.token, &self.token)
     }
 
     fn is_bind_pending(&self) -> bool {

@@ -33,7 +33,7 @@ impl Framer {
         let mut octets = input.split_to(total);
         let message = if op == Some(Op::BindRequest) {
             // Its password must not stay behind in a buffer that lives as long as the connection. The message gets octets of
-            // its own, which are overwritten once the password has been taken out.
+            // its own, which are overwritten when it is dropped.
             let own = Bytes::copy_from_slice(&octets);
             octets.zeroize();
             Message::parse(own)?

@@ -103,11 +103,19 @@ impl Message {
         Err(DecodeError::WrongOperation { expected, found: self.op })
     }
 
-    /// Overwrites the octets unless somebody else holds them, too. For messages that carried a password.
-    pub(crate) fn wipe(self) -> bool {
-        let Self { octets, body, content, controls, .. } = self;
-        drop((body, content, controls));
-        octets.try_into_mut().map(|mut octets| octets.zeroize()).is_ok()
+    /// Overwrites the octets unless somebody else holds them, too.
+    pub(crate) fn wipe(&mut self) -> bool {
+        (self.body, self.content, self.controls) = (Bytes::new(), Bytes::new(), None);
+        std::mem::take(&mut self.octets).try_into_mut().map(|mut octets| octets.zeroize()).is_ok()
+    }
+}
+
+/// A bind request carries a password; `Framer` gives it octets of its own, and the last holder overwrites them.
+impl Drop for Message {
+    fn drop(&mut self) {
+        if self.op == Op::BindRequest {
+            self.wipe();
+        }
     }
 }
 
