@@ -129,6 +129,8 @@ impl Process {
 /// SIGTERM and SIGINT begin the shutdown; the second one skips its waiting.
 fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
+    // Without a handler SIGHUP would end the process; what reloads on it listens by itself.
+    drop(signal(SignalKind::hangup())?);
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         loop {

@@ -4,8 +4,24 @@
 use crate::config::InputFile;
 use crate::secret::SecretFile;
 use crate::shutdown::Shutdown;
-use std::path::PathBuf;
-use std::sync::Arc;
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+static ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+/// How often changed files are looked for. Renewal leaves days, not seconds.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The files of an identity.
 #[derive(Clone, Debug)]
@@ -60,72 +76,268 @@ pub enum Trust {
     Authority(InputFile),
 }
 
-/// The server side of TLS. Clones follow the same files.
-#[derive(Clone)]
-pub struct ServerTls {
-    inner: Arc<()>,
-}
-
-/// What else a server wants.
+/// What both ends may choose.
 #[derive(Clone, Debug, Default)]
-pub struct ServerOptions {
+pub struct TlsOptions {
     /// Application protocols in order of preference, such as `h2`.
     pub alpn: Vec<Vec<u8>>,
     /// TLS 1.3 only.
     pub only_tls13: bool,
 }
 
+/// The server side of TLS. Clones follow the same files.
+#[derive(Clone)]
+pub struct ServerTls {
+    files: Arc<Followed<ServerConfig>>,
+}
+
 impl ServerTls {
     /// Loads now. `name` is the label of the expiry metric (`ldap`, `radsec`, `portal`, `grpc`).
     pub fn load(
-        _name: &'static str,
-        _identity: Identity,
-        _clients: ClientAuth,
-        _options: ServerOptions,
+        name: &'static str,
+        identity: Identity,
+        clients: ClientAuth,
+        options: TlsOptions,
     ) -> Result<Self, TlsError> {
-        todo!()
+        let mut paths = identity.paths();
+        if let ClientAuth::Optional(authority) | ClientAuth::Required(authority) = &clients {
+            paths.push(authority.path().to_owned());
+        }
+        let build = move || server_config(name, &identity, &clients, &options);
+        Ok(Self { files: Arc::new(Followed::load(paths, build)?) })
     }
 
     /// What the next handshake uses.
-    pub fn current(&self) -> Arc<rustls::ServerConfig> {
-        let _ = &self.inner;
-        todo!()
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.files.current.load_full()
     }
 
+    /// An acceptor for the next handshake. Take a new one for each connection.
     pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         self.current().into()
     }
 
     /// Reads the files again and swaps, or keeps what there is.
     pub fn reload(&self) -> Result<(), TlsError> {
-        todo!()
+        self.files.reload()
     }
 
     /// Reloads on SIGHUP and when the files change, until the process stops.
-    pub fn watch(&self, _shutdown: &Shutdown) {
-        todo!()
+    pub fn watch(&self, shutdown: &Shutdown) {
+        let files = self.files.clone();
+        shutdown.spawn_until_stopping(async move {
+            let mut hangup = signal(SignalKind::hangup()).ok();
+            loop {
+                let asked = async {
+                    match &mut hangup {
+                        Some(hangup) => hangup.recv().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                // Cancel safety: both only say that it is time to look.
+                tokio::select! {
+                    _ = asked => report(files.reload().map(|()| true)),
+                    () = tokio::time::sleep(LOOK_EVERY) => report(files.reload_if_changed()),
+                }
+            }
+        });
     }
 }
 
 /// The client side of TLS. Clones follow the same files.
 #[derive(Clone)]
 pub struct ClientTls {
-    inner: Arc<()>,
+    files: Arc<Followed<ClientConfig>>,
 }
 
 impl ClientTls {
-    pub fn load(_trust: Trust, _identity: Option<Identity>) -> Result<Self, TlsError> {
-        todo!()
+    pub fn load(trust: Trust, identity: Option<Identity>, options: TlsOptions) -> Result<Self, TlsError> {
+        let mut paths = identity.as_ref().map(Identity::paths).unwrap_or_default();
+        if let Trust::Authority(authority) = &trust {
+            paths.push(authority.path().to_owned());
+        }
+        let build = move || client_config(&trust, identity.as_ref(), &options);
+        Ok(Self { files: Arc::new(Followed::load(paths, build)?) })
     }
 
     /// What the next handshake uses. Files that have changed are read again.
-    pub fn current(&self) -> Arc<rustls::ClientConfig> {
-        let _ = &self.inner;
-        todo!()
+    pub fn current(&self) -> Arc<ClientConfig> {
+        report(self.files.reload_if_changed());
+        self.files.current.load_full()
     }
 }
 
 /// Installs ring as the provider of the process. Harmless when repeated.
 pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+// ---- following files
+
+/// Something made from files, made again when they change.
+struct Followed<T> {
+    paths: Vec<PathBuf>,
+    build: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
+    current: ArcSwap<T>,
+    seen: Mutex<Vec<Option<Stamp>>>,
+}
+
+/// What tells one state of a file from another. The inode is in it because renewal swaps links within one second.
+type Stamp = (u64, i64, i64, u64);
+
+impl<T> Followed<T> {
+    fn load(
+        paths: Vec<PathBuf>,
+        build: impl Fn() -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
+        let seen = Mutex::new(stamps(&paths));
+        let current = ArcSwap::from_pointee(build()?);
+        Ok(Self { paths, build: Box::new(build), current, seen })
+    }
+
+    fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let now = stamps(&self.paths);
+        if *self.lock() == now {
+            return Ok(false);
+        }
+        self.reload().map(|()| true)
+    }
+
+    fn reload(&self) -> Result<(), TlsError> {
+        // Before reading: a file that changes while we read is read again next time.
+        *self.lock() = stamps(&self.paths);
+        self.current.store(Arc::new((self.build)()?));
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Stamp>>> {
+        self.seen.lock().expect("nobody panics while holding it")
+    }
+}
+
+fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.ino(), found.mtime(), found.mtime_nsec(), found.len()))
+    };
+    paths.iter().map(stamp).collect()
+}
+
+fn report(outcome: Result<bool, TlsError>) {
+    match outcome {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("certificates reloaded"),
+        Err(error) => tracing::error!(error = %crate::chain(&error), "certificates not reloaded, the old ones stay"),
+    }
+}
+
+// ---- from files to configurations
+
+fn server_config(
+    name: &'static str,
+    identity: &Identity,
+    clients: &ClientAuth,
+    options: &TlsOptions,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = |authority: &InputFile| {
+        let roots = Arc::new(roots(authority.path())?);
+        Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(roots, provider()))
+    };
+    let untrustworthy = |authority: &InputFile| TlsError::Untrustworthy { path: authority.path().to_owned() };
+    let verifier = match clients {
+        ClientAuth::None => Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientAuth::Required(authority) => verifier(authority)?.build().map_err(|_| untrustworthy(authority)),
+        ClientAuth::Optional(authority) => {
+            verifier(authority)?.allow_unauthenticated().build().map_err(|_| untrustworthy(authority))
+        }
+    }?;
+    let (chain, key) = identity.load()?;
+    tell_expiry(name, &chain);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(options.versions())
+        .expect("ring knows both versions")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|cause| identity.mismatch(cause))?;
+    config.alpn_protocols = options.alpn.clone();
+    Ok(config)
+}
+
+fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+    let roots = match trust {
+        Trust::Authority(authority) => roots(authority.path())?,
+        Trust::System => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(options.versions())
+        .expect("ring knows both versions")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = identity.load()?;
+            builder.with_client_auth_cert(chain, key).map_err(|cause| identity.mismatch(cause))?
+        }
+    };
+    config.alpn_protocols = options.alpn.clone();
+    Ok(config)
+}
+
+/// ring's suites are all forward secret and AEAD.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(certificates(path)?);
+    match usable {
+        0 => Err(TlsError::Untrustworthy { path: path.to_owned() }),
+        _ => Ok(roots),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = std::fs::read(path).map_err(|cause| TlsError::Unreadable { path: path.to_owned(), cause })?;
+    let malformed = || TlsError::Malformed { path: path.to_owned(), expected: "a certificate" };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| malformed())?;
+    if chain.is_empty() { Err(malformed()) } else { Ok(chain) }
+}
+
+fn tell_expiry(name: &'static str, chain: &[CertificateDer<'_>]) {
+    let Some(Ok((_, leaf))) = chain.first().map(|leaf| x509_parser::parse_x509_certificate(leaf)) else { return };
+    opentelemetry::global::meter("twinlock")
+        .i64_gauge("twinlock_certificate_expiry_timestamp_seconds")
+        .build()
+        .record(leaf.validity().not_after.timestamp(), &[opentelemetry::KeyValue::new("certificate", name)]);
+}
+
+impl Identity {
+    fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let malformed = |_| TlsError::Malformed { path: self.key.path().to_owned(), expected: "a private key" };
+        let key = PrivateKeyDer::from_pem_slice(self.key.read()?.expose()).map_err(malformed)?;
+        Ok((certificates(self.certificate.path())?, key))
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.certificate.path().to_owned(), self.key.path().to_owned()]
+    }
+
+    fn mismatch(&self, cause: rustls::Error) -> TlsError {
+        let (certificate, key) = (self.certificate.path().to_owned(), self.key.path().to_owned());
+        TlsError::Mismatch { certificate, key, cause }
+    }
+}
+
+impl TlsOptions {
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        if self.only_tls13 { ONLY_TLS13 } else { ALL_VERSIONS }
+    }
 }

@@ -1,0 +1,108 @@
+//! Certificates from files: swapped when they change, kept when the new ones are broken, named when they cannot be used.
+
+mod authority;
+
+use authority::{Authority, write};
+use service_kit::tls::{ClientAuth, ClientTls, ServerTls, TlsOptions, Trust};
+use service_kit::{Process, chain};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+const NAME: &str = "ldap.example.com";
+
+fn server(authority: &Authority, clients: ClientAuth) -> ServerTls {
+    ServerTls::load("ldap", authority.issue("ldap", NAME), clients, TlsOptions::default()).expect("loads")
+}
+
+fn client(authority: &Authority) -> ClientTls {
+    ClientTls::load(Trust::Authority(authority.ca()), None, TlsOptions::default()).expect("loads")
+}
+
+/// One connection, one octet each way; gives the server's certificate.
+async fn greet(server: &ServerTls, client: &ClientTls) -> std::io::Result<Vec<u8>> {
+    let (ours, theirs) = duplex(65_536);
+    let acceptor = server.acceptor();
+    let serving = tokio::spawn(async move {
+        let mut stream = acceptor.accept(theirs).await?;
+        let octet = stream.read_u8().await?;
+        stream.write_u8(octet).await?;
+        stream.shutdown().await
+    });
+    let connector = tokio_rustls::TlsConnector::from(client.current());
+    let greeted = async {
+        let name = rustls_pki_types::ServerName::try_from(NAME).expect("a name");
+        let mut stream: tokio_rustls::client::TlsStream<DuplexStream> = connector.connect(name, ours).await?;
+        stream.write_u8(7).await?;
+        stream.read_u8().await?;
+        Ok(stream.get_ref().1.peer_certificates().expect("a chain")[0].to_vec())
+    };
+    let greeted = greeted.await;
+    serving.await.expect("no panic").and(greeted)
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_and_a_broken_one_keeps_the_old() {
+    let authority = Authority::new();
+    let (server, client) = (server(&authority, ClientAuth::None), client(&authority));
+    let first = greet(&server, &client).await.expect("greeted");
+
+    authority.issue("ldap", NAME);
+    server.reload().expect("reloads");
+    let second = greet(&server, &client).await.expect("greeted");
+    assert_ne!(first, second);
+
+    write(&authority.path("ldap.pem"), "broken");
+    let error = server.reload().expect_err("not a certificate");
+    assert_eq!(chain(&error), format!("{} is not PEM with a certificate", authority.path("ldap.pem").display()));
+    assert_eq!(greet(&server, &client).await.expect("greeted"), second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_change_are_found_without_being_told() {
+    let authority = Authority::new();
+    let process = Process::detached("ldap-gateway");
+    let (server, client) = (server(&authority, ClientAuth::None), client(&authority));
+    server.watch(process.shutdown());
+    let first = server.current();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(Arc::ptr_eq(&first, &server.current()), "nothing changed");
+    authority.issue("ldap", NAME);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!Arc::ptr_eq(&first, &server.current()));
+    greet(&server, &client).await.expect("greeted");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_asked_for_and_verified() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let with = |signer: &Authority| {
+        let identity = signer.issue("client", "client.example.com");
+        ClientTls::load(Trust::Authority(authority.ca()), Some(identity), TlsOptions::default()).expect("loads")
+    };
+    let required = server(&authority, ClientAuth::Required(authority.ca()));
+    greet(&required, &with(&authority)).await.expect("the right authority");
+    greet(&required, &client(&authority)).await.expect_err("no certificate");
+    greet(&required, &with(&other)).await.expect_err("another authority");
+    let optional = server(&authority, ClientAuth::Optional(authority.ca()));
+    greet(&optional, &client(&authority)).await.expect("none is needed");
+    greet(&optional, &with(&other)).await.expect_err("a wrong one is worse than none");
+    greet(&required, &client(&other)).await.expect_err("the client does not trust the server");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let authority = Authority::new();
+    let load = |identity| ServerTls::load("ldap", identity, ClientAuth::None, TlsOptions::default());
+    let mut mixed = authority.issue("one", NAME);
+    mixed.key = authority.issue("two", NAME).key;
+    let error = load(mixed).err().expect("they do not belong together");
+    let (certificate, key) = (authority.path("one.pem"), authority.path("two.key"));
+    let pair = format!("certificate {} and key {} do not belong together", certificate.display(), key.display());
+    assert!(chain(&error).starts_with(&pair), "{}", chain(&error));
+
+    let identity = authority.issue("three", NAME);
+    write(&authority.path("three.key"), "-----BEGIN NOTHING-----\n");
+    let error = load(identity).err().expect("no key");
+    assert_eq!(chain(&error), format!("{} is not PEM with a private key", authority.path("three.key").display()));
+}
