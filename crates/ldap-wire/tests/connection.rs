@@ -296,7 +296,9 @@ fn controls_of_a_bind_travel_with_its_ticket() {
     // L-15.
     let ppolicy = Control::new(oid::PASSWORD_POLICY, false, None);
     let mut connection = connection(|_| {});
-    let Action::Bind(ticket) = connection.receive(bind_with(1, USER, "secret", &[ppolicy.clone()])) else { panic!() };
+    let Action::Bind(ticket) = connection.receive(bind_with(1, USER, "secret", std::slice::from_ref(&ppolicy))) else {
+        panic!()
+    };
     assert_eq!(ticket.controls, [ppolicy]);
 }
 

@@ -254,6 +254,7 @@ fn written_value(value: &str, choose: &mut impl FnMut(usize) -> usize) -> String
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this test measures time; the code under test takes none")]
 fn filters_nested_100000_times_are_refused_within_10_ms() {
     // B-43, L-03: and, or, not and mixes of them, before a bind. The framer would not let so much through; this is the check alone. The best of three runs counts,
     // because other tests run beside this one.
