@@ -1,1 +1,118 @@
-fn main() {}
+//! Load for both gateways: logins as devices and applications do them, at a fixed rate or as fast as they are answered.
+//!
+//! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
+//! them in and print one JSON object with what happened. Only for servers on this machine.
+
+mod ldap;
+mod load;
+mod people;
+mod radius;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use load::{Load, Shape};
+use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+
+#[derive(Debug, Parser)]
+#[command(name = "twinlock-bench", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrols the users whose names contain SEARCH and writes name, password and seed of each to FILE.
+    Enrol {
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        search: String,
+        #[arg(long)]
+        count: usize,
+        /// Their password: {} stands for the name.
+        #[arg(long, default_value = "Sesame-{}")]
+        password: String,
+        #[arg(long)]
+        people: PathBuf,
+    },
+    /// PAP logins: password and code in one field, or the code as the answer to a challenge.
+    Radius {
+        #[arg(long)]
+        server: SocketAddr,
+        #[arg(long)]
+        secret_file: PathBuf,
+        #[arg(long)]
+        challenge: bool,
+        #[command(flatten)]
+        load: LoadArguments,
+    },
+    /// Binds with password and code on new connections, then one search by uid.
+    Ldap {
+        #[arg(long)]
+        server: SocketAddr,
+        /// The base of the search; the user is looked up in it.
+        #[arg(long)]
+        base: String,
+        #[command(flatten)]
+        load: LoadArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+struct LoadArguments {
+    #[arg(long)]
+    people: PathBuf,
+    /// Closed loop: this many logins in work at any time.
+    #[arg(long, conflicts_with = "rate")]
+    workers: Option<usize>,
+    /// Open loop: this many logins a second are begun, whether or not earlier ones are through.
+    #[arg(long)]
+    rate: Option<u32>,
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Read the CPU time of this process before and after.
+    #[arg(long)]
+    server_pid: Option<u32>,
+}
+
+impl LoadArguments {
+    fn load(&self) -> Load {
+        let shape = match (self.rate, self.workers) {
+            (Some(per_second), _) => Shape::Open { per_second },
+            (None, workers) => Shape::Closed { workers: workers.unwrap_or(16) },
+        };
+        Load { shape, duration: Duration::from_secs(self.seconds), server_pid: self.server_pid }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Enrol { socket, search, count, password, people } => {
+            people::enrol(socket, &search, count, &password, &people).await
+        }
+        Command::Radius { server, secret_file, challenge, load } => {
+            only_here(server)?;
+            let secret = std::fs::read(&secret_file)?;
+            report(radius::run(server, secret.trim_ascii(), challenge, &load.people, load.load()).await?)
+        }
+        Command::Ldap { server, base, load } => {
+            only_here(server)?;
+            report(ldap::run(server, &base, &load.people, load.load()).await?)
+        }
+    }
+}
+
+/// A load generator in the wrong direction is an attack.
+fn only_here(server: SocketAddr) -> Result<()> {
+    if !server.ip().is_loopback() {
+        bail!("{server} is not on this machine; the load generator only talks to loopback addresses");
+    }
+    Ok(())
+}
+
+fn report(report: load::Report) -> Result<()> {
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
+    Ok(())
+}

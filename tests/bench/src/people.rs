@@ -1,0 +1,137 @@
+//! People with an authenticator app, and their codes, each of which counts once.
+
+use anyhow::{Context, Result, bail};
+use data_encoding::BASE32_NOPAD;
+use domain::{CodeForm, Secret};
+use futures::{StreamExt, TryStreamExt, stream};
+use proto::{
+    user_store::{ListUsersRequest, UserSummary, admin_client::AdminClient},
+    verification::{ConfirmCodeRequest, StartCodeRequest, enrolment_client::EnrolmentClient},
+};
+use serde::{Deserialize, Serialize};
+use service_kit::grpc::Channel;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    name: String,
+    password: String,
+    seed: String,
+    /// The step proven at enrolment: only later ones count.
+    step: u64,
+}
+
+/// Enrols users through the admin socket, a few at a time.
+pub async fn enrol(socket: PathBuf, search: &str, count: usize, password: &str, file: &Path) -> Result<()> {
+    let channel = Channel::unix(socket);
+    let users = users(AdminClient::new(channel.clone()), search, count).await?;
+    if users.len() < count {
+        bail!("only {} users match {search:?}, {count} are wanted", users.len());
+    }
+    let enrolment = EnrolmentClient::new(channel);
+    let records: Vec<Record> = stream::iter(users)
+        .map(|user| enrol_one(enrolment.clone(), user, password))
+        .buffer_unordered(16)
+        .try_collect()
+        .await?;
+    fs::write(file, serde_json::to_vec(&records)?).with_context(|| file.display().to_string())
+}
+
+async fn users(mut admin: AdminClient<Channel>, search: &str, count: usize) -> Result<Vec<UserSummary>> {
+    let mut users = Vec::new();
+    let mut after = String::new();
+    while users.len() < count {
+        let request = ListUsersRequest { search: search.into(), after, limit: 1000, ..Default::default() };
+        let page = admin.list_users(request).await?.into_inner();
+        users.extend(page.users);
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    users.truncate(count);
+    Ok(users)
+}
+
+async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, password: &str) -> Result<Record> {
+    let request = StartCodeRequest { user_id: user.user_id.clone(), ..Default::default() };
+    let started = enrolment.start_code(request).await?.into_inner();
+    let seed = Secret::from(started.seed_base32.unwrap_or_default());
+    let seed = seed.expose_str().unwrap_or_default().to_owned();
+    // The step before this one, so that the present one is left to log in with.
+    let step = now_step().saturating_sub(1);
+    let request = ConfirmCodeRequest {
+        user_id: user.user_id,
+        factor_id: started.factor_id,
+        code: Some(proto::common::Secret { value: code(&seed, step)?.into_bytes() }),
+        actor: "bench".into(),
+    };
+    let reply = enrolment.confirm_code(request).await?.into_inner();
+    if !reply.confirmed {
+        bail!("{}: the first code was refused: {}", user.username, reply.reason);
+    }
+    Ok(Record { password: password.replace("{}", &user.username), name: user.username, seed, step })
+}
+
+/// The people of a file, used one after the other, each with a code that was not used before.
+pub struct People {
+    records: Vec<(Record, AtomicUsize)>,
+    next: AtomicUsize,
+}
+
+/// One login's worth of somebody.
+pub struct Login {
+    pub name: String,
+    pub password: String,
+    pub code: String,
+}
+
+impl People {
+    pub fn read(file: &Path) -> Result<Self> {
+        let records: Vec<Record> =
+            serde_json::from_slice(&fs::read(file)?).with_context(|| file.display().to_string())?;
+        if records.is_empty() {
+            bail!("{} names nobody", file.display());
+        }
+        let used = |record: Record| {
+            let step = record.step as usize;
+            (record, AtomicUsize::new(step))
+        };
+        Ok(Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) })
+    }
+
+    /// `None` when nobody has a fresh code left: three steps count at any time, the previous, this and the next.
+    pub fn login(&self) -> Option<Login> {
+        for _ in 0..self.records.len() {
+            let index = self.next.fetch_add(1, Ordering::Relaxed) % self.records.len();
+            let (record, used) = &self.records[index];
+            let now = now_step() as usize;
+            // The previous step would be about to lapse; this and the next are safe to send.
+            let claimed = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                let step = (last + 1).max(now);
+                (step <= now + 1).then_some(step)
+            });
+            if let Ok(last) = claimed {
+                let code = code(&record.seed, (last + 1).max(now) as u64).ok()?;
+                return Some(Login { name: record.name.clone(), password: record.password.clone(), code });
+            }
+        }
+        None
+    }
+}
+
+fn code(seed_base32: &str, step: u64) -> Result<String> {
+    let seed = Secret::new(BASE32_NOPAD.decode(seed_base32.as_bytes())?);
+    let form = CodeForm::COMMON;
+    let digits = otp::hotp(&seed, form.algorithm(), step, form.digits());
+    Ok(String::from_utf8(digits[..usize::from(form.digits())].to_vec())?)
+}
+
+fn now_step() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) / CodeForm::COMMON.period_seconds()
+}
