@@ -8,8 +8,8 @@ use ldap_wire::connection::{BoundAs, FromUpstream, GatedBind, PendingBind, Prima
 use ldap_wire::extended::{self, ExtendedRequest};
 use ldap_wire::message::{DecodeError, Limit};
 use ldap_wire::{
-    Action, ClientConnection, Dn, Filter, FrameError, Framer, LdapResult, Limits, Message, MessageId, Op, Peer, Policy,
-    ResultCode, SearchResultEntry, validate_request,
+    Action, ClientConnection, Control, Dn, Filter, FrameError, Framer, LdapResult, Limits, Message, MessageId, Op,
+    Peer, Policy, ResultCode, SearchResultEntry, validate_request,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -43,6 +43,9 @@ fn client_octets() -> impl Strategy<Value = Vec<u8>> {
     let sound = prop_oneof![
         (1..99u32, ".{0,9}", ".{0,9}").prop_map(|(id, name, password)| bind(id, &name, &password)),
         (1..99u32).prop_map(search),
+        (1..99u32, any::<Vec<u8>>())
+            .prop_map(|(id, value)| search_with(id, &[Control::new("1.2.3", true, Some(value.into()))])),
+        (1..99u32).prop_map(|id| message_with_tail(id, &[0x42], &[], &[0x8c, 0x01, 0x00])),
         (1..99u32).prop_map(|id| root_dse_search(id, &["+"])),
         (1..99u32).prop_map(delete),
         (1..99u32).prop_map(|id| modify(id, "userPassword")),
