@@ -1,0 +1,52 @@
+//! The LDAP client side: connections to the organisation's directory, names resolved to immutable ids, passwords checked,
+//! users read for the sync.
+//!
+//! ```text
+//! Directories ── by name ──> Directory ─┬─ resolve(TypedName) ──> Entry        query pool: a few shared, pipelined connections
+//!                                       ├─ authenticate(Entry) ─> Accepted     bind-only connections; no operation ever runs on them
+//!                                       ├─ connect() ───────────> Upstream     a raw stream of its own for one client of the LDAP gateway
+//!                                       ├─ read(Query) ─────────> Reading      a connection of its own, page by page
+//!                                       └─ probe() ─────────────> Vec<Probed>  what `twinlock check --connect` shows
+//! ```
+//!
+//! Whoever wants to know who is meant searches the directory and takes the immutable id (R-60); names are never compared here.
+//! No decision is made in here, and nothing durable is kept. Names and passwords are in no span and no log line.
+//!
+//! ```ignore
+//! let directories = Directories::new(Options::default());
+//! for refused in directories.replace(wanted) { /* name and why */ }
+//! let directory = directories.named("corp").ok_or(...)?;
+//! let name = TypedName::parse("CORP\\alice", directory.settings())?;
+//! let entry = directory.resolve(&name).await?;                   // errors: ResolveError, .reason()
+//! let accepted = directory.authenticate(&entry, &password).await?; // errors: BindError, .reason()
+//! ```
+
+mod bind;
+mod connect;
+mod connection;
+mod directories;
+mod directory;
+mod name;
+mod observe;
+mod pool;
+mod probe;
+mod query;
+mod read;
+mod resolve;
+mod server;
+mod session;
+mod tls;
+
+pub use bind::{Accepted, BindError, Verdict};
+pub use connect::{ConnectError, Stream, TlsFault, Upstream};
+pub use connection::Broken;
+pub use directories::{Directories, RefusedDirectory};
+pub use directory::{Directory, Options, SettingsError};
+pub use name::{NameError, TypedName};
+pub use observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
+pub use probe::{Found, ProbeError, Probed};
+pub use query::QueryError;
+pub use read::{Incomplete, Query, Read, Reading};
+pub use resolve::{BadEntry, Entry, ResolveError};
+pub use server::ServerName;
+pub use tls::TrustError;

@@ -1,0 +1,433 @@
+//! One directory of the settings: its servers, its connections, and what can be asked of it.
+
+use crate::bind::{Accepted, BindError, Binders};
+use crate::connect::{ConnectError, Protection, Upstream, establish};
+use crate::connection::Connection;
+use crate::name::TypedName;
+use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
+use crate::pool::Pool;
+use crate::probe::{self, Probed};
+use crate::query::{QueryError, is_unavailable};
+use crate::read::{Query, Reading};
+use crate::resolve::{self, Entry, ResolveError};
+use crate::server::{ServerName, Servers};
+use crate::session::Answer;
+use crate::tls::{self, TrustError};
+use domain::settings::{self, BindKind, Preset};
+use domain::{ObjectId, ObjectName, Secret};
+use ldap_wire::dn::DnError;
+use ldap_wire::filter::FilterError;
+use ldap_wire::{Control, Dn, Filter, SearchRequest, SearchResultEntry};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a service uses its directories.
+#[derive(Clone)]
+pub struct Options {
+    /// Connections kept open for our own questions, at least one.
+    pub query_connections: usize,
+    /// Told of every finished operation.
+    pub observer: Option<Observer>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { query_connections: 2, observer: None }
+    }
+}
+
+/// A directory and its connections. Dropping it closes them.
+pub struct Directory {
+    core: Arc<Core>,
+    pool: Pool,
+    binders: Binders,
+}
+
+/// Why a directory cannot be made of its settings. The administrator's to mend; the settings' key is named.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    #[error("urls: found {found:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT]")]
+    Url { found: String },
+    #[error("urls: is empty")]
+    NoServer,
+    #[error("base: is no DN")]
+    Base(#[source] DnError),
+    #[error("user_filter: is no filter")]
+    UserFilter(#[source] FilterError),
+    #[error("group_filter: is no filter")]
+    GroupFilter(#[source] FilterError),
+    #[error("ca: {0}")]
+    Ca(TrustError),
+    #[error("query_bind: its name is empty, which would bind as nobody")]
+    NoQueryName,
+    #[error("query_bind.password: is missing")]
+    NoQueryPassword,
+}
+
+impl Directory {
+    /// Begins to open the query connections. Needs a tokio runtime.
+    pub fn new(
+        settings: settings::Directory,
+        query_password: Option<Secret>,
+        options: Options,
+    ) -> Result<Self, SettingsError> {
+        let connections = options.query_connections.max(1);
+        let core = Arc::new(Core::new(settings, query_password, options)?);
+        let pool = Pool::start(&core, connections);
+        Ok(Self { core, pool, binders: Binders::new() })
+    }
+
+    pub fn name(&self) -> &ObjectName {
+        &self.core.settings.name
+    }
+
+    pub fn settings(&self) -> &settings::Directory {
+        &self.core.settings
+    }
+
+    /// Parsed from the settings.
+    pub fn user_filter(&self) -> &Filter {
+        &self.core.user_filter
+    }
+
+    /// Parsed from the settings.
+    pub fn group_filter(&self) -> &Filter {
+        &self.core.group_filter
+    }
+
+    /// Where all searches start.
+    pub fn base(&self) -> &Dn {
+        &self.core.base
+    }
+
+    /// The one user this name means (R-60, L-20): an entry that matches the user filter, found by searching.
+    pub async fn resolve(&self, name: &TypedName) -> Result<Entry, ResolveError> {
+        resolve::user(self, name).await
+    }
+
+    /// The entry with this DN, whether it is a user or not, anywhere the query account may read. For listed service accounts.
+    pub async fn resolve_any(&self, name: &TypedName) -> Result<Entry, ResolveError> {
+        resolve::any(self, name).await
+    }
+
+    /// Exactly one bind with the resolved DN. Never retried after a no, nor after the bind may have been counted (L-34).
+    pub async fn authenticate(&self, entry: &Entry, password: &Secret) -> Result<Accepted, BindError> {
+        self.binders.authenticate(&self.core, entry, password).await
+    }
+
+    /// A stream of its own to the best server, protected as the settings' authentication bind says. When a server turns out to
+    /// be busy or gone, say so with [`Directory::failed`] and connect again: the next one comes first then.
+    pub async fn connect(&self) -> Result<Upstream, ConnectError> {
+        let connection = self.core.connect(self.core.settings.authentication_bind.kind).await?;
+        let server = connection.server().clone();
+        match connection.into_stream() {
+            Some(stream) => Ok(Upstream { stream, server }),
+            None => unreachable!("nothing has been read from a stream that was just made"),
+        }
+    }
+
+    /// A server did not do its work on an [`Upstream`] (FD-04). A refused password is no failure.
+    pub fn failed(&self, server: &ServerName, error: &dyn fmt::Display) {
+        self.core.servers.failed(server, error, Instant::now());
+    }
+
+    /// A server would be asked instead of `server` now: after [`Directory::failed`], whether a second try makes sense (L-34).
+    pub fn has_alternative(&self, server: &ServerName) -> bool {
+        self.core.servers.candidates(Instant::now()).first().is_some_and(|best| best != server)
+    }
+
+    /// Reads entries page by page on a connection of its own, ending in complete or incomplete (S-41, S-50).
+    pub fn read(&self, query: Query) -> Reading {
+        Reading::new(Arc::clone(&self.core), query)
+    }
+
+    /// The immutable id of an entry that was read with [`settings::Directory::id_attribute`] (S-54).
+    pub fn id_of(&self, entry: &SearchResultEntry) -> Result<ObjectId, resolve::BadEntry> {
+        resolve::id_of(&self.core.settings, entry)
+    }
+
+    /// Contacts every server and says what it found.
+    pub async fn probe(&self) -> Vec<Probed> {
+        probe::all(&self.core).await
+    }
+
+    pub fn health(&self) -> Health {
+        let state = |(server, state): (ServerName, crate::server::State)| ServerHealth {
+            server,
+            state: match state {
+                _ if state.aside => ServerState::SetAside,
+                _ if state.failed_lately => ServerState::Failing,
+                _ if state.answered => ServerState::Up,
+                _ => ServerState::Unknown,
+            },
+            last_error: state.last_error,
+        };
+        Health {
+            directory: self.name().clone(),
+            query_connections: self.pool.open(),
+            query_connections_wanted: self.core.options.query_connections.max(1),
+            servers: self.core.servers.states(Instant::now()).into_iter().map(state).collect(),
+        }
+    }
+
+    pub(crate) fn is_made_of(&self, settings: &settings::Directory, query_password: Option<&Secret>) -> bool {
+        self.core.settings == *settings && self.core.query_password.as_ref() == query_password
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Asks a question of our own. What broke or could not be served is asked again elsewhere: reading twice does no harm.
+    pub(crate) async fn search(&self, search: SearchRequest) -> Result<Answer, QueryError> {
+        let deadline = tokio::time::Instant::now() + self.core.operation_timeout();
+        let mut tries_left = self.core.options.query_connections.max(1);
+        loop {
+            let started = Instant::now();
+            let result = self.pool.search(search.clone(), self.core.search_controls(), deadline).await;
+            let outcome = match &result {
+                Ok(answer) if is_unavailable(answer.result.code) => Outcome::Directory,
+                Ok(_) => Outcome::Ok,
+                Err(error) => error.outcome(),
+            };
+            let server = match &result {
+                Ok(answer) => Some(&answer.server),
+                Err(error) => error.server(),
+            };
+            if let Some(server) = server {
+                self.core.observe(server, Operation::Search, outcome, started.elapsed());
+            }
+            let again = match &result {
+                Ok(answer) => is_unavailable(answer.result.code),
+                Err(error) => matches!(error, QueryError::Lost { .. }),
+            };
+            if !again || tries_left == 0 {
+                return result;
+            }
+            tries_left -= 1;
+        }
+    }
+}
+
+/// LDAP_SERVER_DOMAIN_SCOPE_OID, MS-ADTS 3.1.1.3.4.1.
+const DOMAIN_SCOPE: &str = "1.2.840.113556.1.4.1339";
+
+/// What every connection of a directory needs to know. Shared with the tasks that keep connections.
+pub(crate) struct Core {
+    pub settings: settings::Directory,
+    pub servers: Servers,
+    query_password: Option<Secret>,
+    /// Absent where no connection uses TLS.
+    tls: Option<Arc<rustls::ClientConfig>>,
+    user_filter: Filter,
+    group_filter: Filter,
+    base: Dn,
+    options: Options,
+}
+
+impl Core {
+    fn new(
+        settings: settings::Directory,
+        query_password: Option<Secret>,
+        options: Options,
+    ) -> Result<Self, SettingsError> {
+        let server = |url: &String| ServerName::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
+        let servers: Vec<ServerName> = settings.urls.iter().map(server).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
+            return Err(SettingsError::NoServer);
+        }
+        if settings.query_bind.kind != BindKind::Anonymous {
+            if settings.query_bind.name.is_empty() {
+                return Err(SettingsError::NoQueryName);
+            }
+            // An empty one would make it an anonymous bind that says success (RFC 4513 section 5.1.2).
+            if query_password.as_ref().is_none_or(Secret::is_empty) {
+                return Err(SettingsError::NoQueryPassword);
+            }
+        }
+        let kinds = [settings.query_bind.kind, settings.authentication_bind.kind];
+        let needs_tls = servers.iter().any(|server| kinds.iter().any(|kind| !may_be_clear(&settings, server, *kind)));
+        let tls = match needs_tls {
+            true => Some(tls::client_config(settings.ca.as_deref()).map_err(SettingsError::Ca)?),
+            false => None,
+        };
+        Ok(Self {
+            servers: Servers::new(servers),
+            query_password,
+            tls,
+            user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
+            group_filter: settings.group_filter().parse().map_err(SettingsError::GroupFilter)?,
+            base: settings.base.parse().map_err(SettingsError::Base)?,
+            options,
+            settings,
+        })
+    }
+
+    pub fn operation_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.timeout_seconds.into())
+    }
+
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.connect_timeout_seconds.into())
+    }
+
+    pub fn user_filter(&self) -> &Filter {
+        &self.user_filter
+    }
+
+    pub fn base(&self) -> &Dn {
+        &self.base
+    }
+
+    /// Active Directory answers a search at the root of a domain with references to its other partitions, unless told not to.
+    pub fn search_controls(&self) -> Vec<Control> {
+        match self.settings.preset {
+            Preset::ActiveDirectory => vec![Control::new(DOMAIN_SCOPE, false, None)],
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn query_password(&self) -> &Secret {
+        static NONE: std::sync::LazyLock<Secret> = std::sync::LazyLock::new(Secret::default);
+        self.query_password.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The best server that can be reached, each with the connect timeout, all together no longer than an operation may take.
+    pub async fn connect(&self, kind: BindKind) -> Result<Connection, ConnectError> {
+        let started = Instant::now();
+        let mut failure = None;
+        for server in self.servers.candidates(started) {
+            let left = self.operation_timeout().saturating_sub(started.elapsed());
+            if failure.is_some() && left.is_zero() {
+                break;
+            }
+            match self.connect_to(&server, kind, left.min(self.connect_timeout())).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.expect("a directory has at least one server, and not all are left out"))
+    }
+
+    pub async fn connect_to(
+        &self,
+        server: &ServerName,
+        kind: BindKind,
+        limit: Duration,
+    ) -> Result<Connection, ConnectError> {
+        let started = Instant::now();
+        let result = establish(server, &self.protection(server, kind), limit).await;
+        match &result {
+            Ok(_) => self.servers.answered(server),
+            Err(error) => self.servers.failed(server, error, Instant::now()),
+        }
+        let outcome = result.as_ref().map_or_else(ConnectError::outcome, |_| Outcome::Ok);
+        self.observe(server, Operation::Connect, outcome, started.elapsed());
+        result
+    }
+
+    fn protection(&self, server: &ServerName, kind: BindKind) -> Protection {
+        match &self.tls {
+            Some(config) if !may_be_clear(&self.settings, server, kind) => Protection::Tls(Arc::clone(config)),
+            // Without a configuration every pair of server and kind may be clear: that is how `new` decides to have none.
+            _ => Protection::Clear,
+        }
+    }
+
+    pub fn observe(&self, server: &ServerName, operation: Operation, outcome: Outcome, elapsed: Duration) {
+        if let Some(observer) = &self.options.observer {
+            observer(&Observation { directory: &self.settings.name, server, operation, outcome, elapsed });
+        }
+    }
+}
+
+/// Only where the danger key is set, the bind is not asked to be inside TLS, and the server is `ldap://` (L-35).
+fn may_be_clear(settings: &settings::Directory, server: &ServerName, kind: BindKind) -> bool {
+    settings.danger_clear_text && kind != BindKind::Tls && !server.is_ldaps()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A directory in clear text without a query account.
+    pub(crate) fn settings(urls: &[&str]) -> settings::Directory {
+        settings::Directory {
+            name: ObjectName::new("corp").expect("a valid name"),
+            preset: Preset::OpenLdap,
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            base: "dc=corp,dc=example".into(),
+            query_bind: settings::QueryBind { kind: BindKind::Anonymous, name: String::new(), password: None },
+            authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },
+            ca: None,
+            danger_clear_text: true,
+            connect_timeout_seconds: 1,
+            timeout_seconds: 1,
+            page_size: 1000,
+            user_filter: String::new(),
+            group_filter: String::new(),
+            netbios_domain: String::new(),
+            attributes: Default::default(),
+        }
+    }
+
+    fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
+        Core::new(settings, None, Options::default())
+    }
+
+    #[test]
+    fn clear_text_needs_the_danger_key_and_a_bind_that_asks_for_it() {
+        // L-35
+        let plain = ServerName::parse("ldap://dc1").expect("valid");
+        let tls = ServerName::parse("ldaps://dc1").expect("valid");
+        for (danger, kind, server, clear) in [
+            (true, BindKind::Simple, &plain, true),
+            (true, BindKind::Anonymous, &plain, true),
+            (true, BindKind::Tls, &plain, false),
+            (true, BindKind::Simple, &tls, false),
+            (false, BindKind::Simple, &plain, false),
+            (false, BindKind::Anonymous, &plain, false),
+        ] {
+            let mut settings = settings(&[]);
+            settings.danger_clear_text = danger;
+            assert_eq!(may_be_clear(&settings, server, kind), clear, "{danger} {kind:?} {server}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_key() {
+        let with = |change: fn(&mut settings::Directory)| {
+            let mut settings = settings(&["ldap://dc1"]);
+            change(&mut settings);
+            core(settings).err().map(|error| error.to_string())
+        };
+        assert_eq!(with(|_| {}), None);
+        for (change, key) in [
+            ((|it| it.urls = vec!["http://dc1".into()]) as fn(&mut settings::Directory), "urls"),
+            (|it| it.urls.clear(), "urls"),
+            (|it| it.base = "nonsense".into(), "base"),
+            (|it| it.user_filter = "(a=b".into(), "user_filter"),
+            (|it| it.group_filter = "x".into(), "group_filter"),
+            (|it| it.query_bind.kind = BindKind::Tls, "query_bind"),
+            (
+                |it| {
+                    it.query_bind.kind = BindKind::Tls;
+                    it.query_bind.name = "cn=q".into();
+                },
+                "query_bind.password",
+            ),
+            (
+                |it| {
+                    it.danger_clear_text = false;
+                    it.ca = Some("-----BEGIN CERTIFICATE-----".into());
+                },
+                "ca",
+            ),
+        ] {
+            let error = with(change).unwrap_or_default();
+            assert!(error.starts_with(key), "{key}: {error}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a person typed as their name, told apart by its form (L-20, FD-18).
+//!
+//! Nothing is decided by comparing names: a form only says which attributes are searched, and the directory's own matching
+//! rules find the entry.
+
+use domain::settings::{Directory, Preset};
+use domain::{NameForm, ObjectId};
+use ldap_wire::dn::{self, Dn, DnError};
+
+/// A name that can be looked up. Made only by [`TypedName::parse`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypedName {
+    text: String,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Sent as it was typed: the server knows more spellings than we do.
+    Dn(Dn),
+    Upn {
+        user: String,
+        domain: String,
+    },
+    /// `DOMAIN\user` of this directory; only the user is left to look up.
+    Netbios {
+        user: String,
+    },
+    Bare,
+    /// The id attribute's value, as an equality filter needs it.
+    Guid(Vec<u8>),
+    Sid(Vec<u8>),
+}
+
+/// Why a text is no name here. The person's typing; never evidence that a user does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    #[error("the name is empty")]
+    Empty,
+    #[error("the name is longer than {NAME_OCTETS_MAX} octets")]
+    TooLong,
+    #[error("the name holds a control character")]
+    ControlCharacter,
+    /// Shaped like a DN, but none. Over LDAP the one case that is told apart (protocol.md B5).
+    #[error("the name is no valid DN")]
+    BadDn(#[source] Option<DnError>),
+    #[error("<GUID=...> does not hold an id of this directory")]
+    BadGuid,
+    #[error("<SID=...> holds no SID, or this directory has none")]
+    BadSid,
+    /// `DOMAIN\user` of another domain, or none is configured.
+    #[error("the domain is not one of this directory")]
+    ForeignDomain,
+    /// A DN that is not at or below the base of the directory.
+    #[error("the DN lies outside the base of the directory")]
+    OutsideBase,
+}
+
+/// Long enough for any DN of a directory in use.
+pub const NAME_OCTETS_MAX: usize = 2048;
+
+impl TypedName {
+    /// The forms, tried in this order: `<GUID=...>`, `<SID=...>` (Active Directory), DN, `DOMAIN\user` and `DOMAIN/user` (where the
+    /// settings name the domain), `user@domain`, and anything else as a bare name.
+    pub fn parse(text: &str, settings: &Directory) -> Result<Self, NameError> {
+        if text.len() > NAME_OCTETS_MAX {
+            return Err(NameError::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(NameError::ControlCharacter);
+        }
+        // Directories differ in whether a space at an end counts in a login name; here it does not. In a DN it may be
+        // escaped, and the rest is told by the DN's own rules.
+        let text = text.trim_start();
+        let text = if dn::is_dn_shaped(text) { text } else { text.trim_end() };
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        Ok(Self { text: text.to_owned(), kind: kind(text, settings)? })
+    }
+
+    /// The name as typed, without space around it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn form(&self) -> NameForm {
+        match &self.kind {
+            Kind::Dn(_) => NameForm::DistinguishedName,
+            Kind::Upn { .. } => NameForm::UserPrincipalName,
+            Kind::Netbios { .. } => NameForm::Netbios,
+            Kind::Bare => NameForm::Bare,
+            Kind::Guid(_) => NameForm::Guid,
+            Kind::Sid(_) => NameForm::Sid,
+        }
+    }
+}
+
+fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
+    if let Some(value) = bracketed(text, "GUID") {
+        return guid(value, settings).map(Kind::Guid).ok_or(NameError::BadGuid);
+    }
+    if let Some(value) = bracketed(text, "SID") {
+        let sid = sid(value).filter(|_| settings.preset == Preset::ActiveDirectory);
+        return sid.map(Kind::Sid).ok_or(NameError::BadSid);
+    }
+    if dn::is_dn_shaped(text) {
+        return text.parse().map(Kind::Dn).map_err(|error| NameError::BadDn(Some(error)));
+    }
+    if let Some((domain, user)) = text.split_once(['\\', '/']) {
+        let ours = !settings.netbios_domain.is_empty() && domain.eq_ignore_ascii_case(&settings.netbios_domain);
+        return match user.trim() {
+            _ if !ours => Err(NameError::ForeignDomain),
+            "" => Err(NameError::Empty),
+            user => Ok(Kind::Netbios { user: user.to_owned() }),
+        };
+    }
+    match text.rsplit_once('@') {
+        Some((user, domain)) if !user.is_empty() && !domain.is_empty() => {
+            Ok(Kind::Upn { user: user.to_owned(), domain: domain.to_owned() })
+        }
+        _ => Ok(Kind::Bare),
+    }
+}
+
+/// The value of `<KEYWORD=value>`.
+fn bracketed<'a>(text: &'a str, keyword: &str) -> Option<&'a str> {
+    let (head, value) = text.strip_prefix('<')?.strip_suffix('>')?.split_once('=')?;
+    head.eq_ignore_ascii_case(keyword).then_some(value)
+}
+
+/// The octets the id attribute is searched with. Active Directory takes its GUID with dashes, or as the octets of the wire (S-54).
+fn guid(value: &str, settings: &Directory) -> Option<Vec<u8>> {
+    let id = match settings.id_attribute().to_ascii_lowercase().as_str() {
+        "objectguid" => match hexadecimal(value) {
+            Some(wire) => ObjectId::from_object_guid(&wire).ok()?,
+            None => format!("objectGUID:{value}").parse().ok()?,
+        },
+        "nsuniqueid" => ObjectId::from_ns_unique_id(value).ok()?,
+        _ => ObjectId::from_entry_uuid(value).ok()?,
+    };
+    Some(id.filter_value().1)
+}
+
+/// `S-1-5-21-...`, or its octets in hexadecimal (S-56, MS-DTYP 2.4.2).
+fn sid(value: &str) -> Option<Vec<u8>> {
+    if let Some(octets) = hexadecimal(value) {
+        let count = usize::from(*octets.get(1)?);
+        return (octets.first() == Some(&1) && count <= 15 && octets.len() == 8 + 4 * count).then_some(octets);
+    }
+    let mut parts = value.split('-');
+    let head = (parts.next()?, parts.next()?);
+    if !head.0.eq_ignore_ascii_case("S") || head.1 != "1" {
+        return None;
+    }
+    let authority: u64 = parts.next()?.parse().ok().filter(|number| *number < 1 << 48)?;
+    let subs: Vec<u32> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let mut octets = vec![1, u8::try_from(subs.len()).ok().filter(|count| *count <= 15)?];
+    octets.extend(authority.to_be_bytes().iter().skip(2));
+    subs.iter().for_each(|sub| octets.extend(sub.to_le_bytes()));
+    Some(octets)
+}
+
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |sign: u8| char::from(sign).to_digit(16);
+    let octet = |pair: &[u8; 2]| u8::try_from((digit(pair[0])? << 4) | digit(pair[1])?).ok();
+    if text.is_empty() || !rest.is_empty() { None } else { pairs.iter().map(octet).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(preset: &str) -> Directory {
+        let mut settings = crate::directory::tests::settings(&["ldaps://dc1"]);
+        settings.preset = match preset {
+            "ad" => Preset::ActiveDirectory,
+            "389" => Preset::Ds389,
+            _ => Preset::OpenLdap,
+        };
+        settings.netbios_domain = "CORP".into();
+        settings
+    }
+
+    fn form(text: &str, preset: &str) -> Result<NameForm, NameError> {
+        TypedName::parse(text, &settings(preset)).map(|name| name.form())
+    }
+
+    #[test]
+    fn each_form_is_known_by_its_shape() {
+        // L-20
+        for (text, expected) in [
+            ("alice", NameForm::Bare),
+            ("alice smith", NameForm::Bare),
+            ("@alice", NameForm::Bare),
+            ("alice@corp.example", NameForm::UserPrincipalName),
+            ("CORP\\alice", NameForm::Netbios),
+            ("corp/alice", NameForm::Netbios),
+            ("uid=alice,dc=corp,dc=example", NameForm::DistinguishedName),
+            ("OID.2.5.4.3=alice/x@y , DC=corp", NameForm::DistinguishedName),
+            ("<GUID=33221100-5544-7766-8899-aabbccddeeff>", NameForm::Guid),
+            ("<guid=00112233445566778899AABBCCDDEEFF>", NameForm::Guid),
+            ("<SID=S-1-5-21-1-2-3-500>", NameForm::Sid),
+        ] {
+            assert_eq!(form(text, "ad"), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_and_says_why() {
+        //
+        for (text, expected) in [
+            ("", NameError::Empty),
+            ("  \u{a0} ", NameError::Empty),
+            ("alice\0", NameError::ControlCharacter),
+            ("al\nice", NameError::ControlCharacter),
+            ("al\u{85}ice", NameError::ControlCharacter),
+            ("OTHER\\alice", NameError::ForeignDomain),
+            ("CORP\\", NameError::Empty),
+            ("<GUID=12>", NameError::BadGuid),
+            ("<SID=S-2-5>", NameError::BadSid),
+            ("<SID=0102>", NameError::BadSid),
+        ] {
+            assert_eq!(form(text, "ad"), Err(expected), "{text:?}");
+        }
+        assert_eq!(form(&"x".repeat(NAME_OCTETS_MAX + 1), "ad"), Err(NameError::TooLong));
+        assert!(matches!(form("cn=a,,dc=x", "ad"), Err(NameError::BadDn(Some(_)))));
+        assert_eq!(form("<SID=S-1-5-18>", "openldap"), Err(NameError::BadSid), "only Active Directory has SIDs");
+    }
+
+    #[test]
+    fn without_a_configured_domain_the_domain_form_is_not_accepted() {
+        let mut settings = settings("ad");
+        settings.netbios_domain.clear();
+        assert_eq!(TypedName::parse("CORP\\alice", &settings), Err(NameError::ForeignDomain));
+        assert_eq!(TypedName::parse("\\alice", &settings), Err(NameError::ForeignDomain));
+    }
+
+    #[test]
+    fn a_guid_becomes_the_octets_of_the_wire_whichever_way_it_is_written() {
+        // S-54
+        let wire: Vec<u8> =
+            vec![0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF];
+        for text in [
+            "33221100-5544-7766-8899-aabbccddeeff",
+            "33221100-5544-7766-8899-AABBCCDDEEFF",
+            "00112233445566778899aabbccddeeff",
+        ] {
+            assert_eq!(guid(text, &settings("ad")), Some(wire.clone()), "{text}");
+        }
+        let uuid = "aabbccdd-0011-2233-4455-66778899aabb";
+        assert_eq!(guid(&uuid.to_uppercase(), &settings("openldap")), Some(uuid.as_bytes().to_vec()));
+        assert_eq!(
+            guid("12345678-12345678-12345678-1234567A", &settings("389")),
+            Some(b"12345678-12345678-12345678-1234567a".to_vec())
+        );
+        assert_eq!(guid(uuid, &settings("389")), None);
+    }
+
+    #[test]
+    fn a_sid_becomes_its_octets_and_its_length_is_checked() {
+        // S-56
+        let administrators = [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0];
+        assert_eq!(sid("S-1-5-32-544"), Some(administrators.to_vec()));
+        assert_eq!(sid("01020000000000052000000020020000"), Some(administrators.to_vec()));
+        for bad in [
+            "",
+            "S-1",
+            "S-1-",
+            "S-1-5-4294967296",
+            "S-1-281474976710656-1",
+            "0103000000000005200000002002",
+            "S-1-5-1-1-1-1-1-1-1-1-1-1-1-1-1-1-1-1",
+        ] {
+            assert_eq!(sid(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Contacts each server and says in a sentence what was found or what is wrong: for `twinlock check --connect` and the test button.
+
+use crate::connect::{ConnectError, TlsFault};
+use crate::connection::Connection;
+use crate::directory::Core;
+use crate::pool::chain;
+use crate::query::{self, QueryError};
+use crate::server::ServerName;
+use futures::future::join_all;
+use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What came of one server.
+#[derive(Debug)]
+pub struct Probed {
+    pub server: ServerName,
+    pub elapsed: Duration,
+    pub outcome: Result<Found, ProbeError>,
+}
+
+/// A server that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// As far as the server tells: `Active Directory`, `OpenLDAP`, `389 Directory Server 2.3`, or `LDAP directory`.
+    pub vendor: String,
+    pub encrypted: bool,
+}
+
+/// Prints as one sentence of what is wrong and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProbeError {
+    Connect(ConnectError),
+    Query(QueryError),
+    /// The base of the settings is not there, or hidden from the query account.
+    BaseMissing {
+        base: String,
+    },
+    /// The base could not be read for another reason.
+    BaseRefused {
+        base: String,
+        code: ResultCode,
+    },
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protection = if self.encrypted { "with TLS" } else { "in clear text" };
+        write!(f, "{} found; connected {protection}, query bind accepted, base readable", self.vendor)
+    }
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(ConnectError::Unreachable { cause, .. }) => {
+                write!(f, "Unreachable ({}); check host name, port and firewall.", chain(cause))
+            }
+            Self::Connect(ConnectError::Timeout { .. }) => {
+                f.write_str("Unreachable (no answer in time); check host name, port and firewall.")
+            }
+            Self::Connect(ConnectError::Tls { server, fault, .. }) => match fault {
+                TlsFault::Untrusted => {
+                    f.write_str("The certificate is not trusted; set ca to the PEM of the authority that signed it.")
+                }
+                TlsFault::NameMismatch => {
+                    write!(
+                        f,
+                        "The certificate does not name {}; write the name it has in urls, or renew it.",
+                        server.host()
+                    )
+                }
+                TlsFault::Expired => {
+                    f.write_str("The certificate has expired or is not valid yet; renew it, or check the clock.")
+                }
+                TlsFault::BadCertificate => f.write_str("The certificate is not acceptable; renew it."),
+                TlsFault::Handshake => {
+                    f.write_str("The TLS handshake failed; check that this port speaks TLS 1.2 or 1.3.")
+                }
+            },
+            Self::Connect(ConnectError::StartTlsRefused { code, .. }) => {
+                write!(f, "StartTLS was refused with code {code}; give the server a certificate, or use ldaps://.")
+            }
+            Self::Connect(ConnectError::Protocol { .. }) => f.write_str(
+                "What listens there does not speak LDAP on this port; check port and scheme (ldap:// or ldaps://).",
+            ),
+            Self::Query(QueryError::BindRefused { code: ResultCode::INVALID_CREDENTIALS, .. }) => {
+                f.write_str("The query bind was refused with code 49; check query_bind.name and its password.")
+            }
+            Self::Query(QueryError::BindRefused { code, .. }) => {
+                write!(f, "The query bind was refused with code {code}; check query_bind and what the server allows.")
+            }
+            Self::Query(error) => write!(f, "Connected, but got no answer: {}.", chain(error)),
+            Self::BaseMissing { base } => {
+                write!(f, "The base {base:?} does not exist (code 32) or the query account may not see it.")
+            }
+            Self::BaseRefused { base, code } => write!(f, "The base {base:?} could not be read, code {code}."),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+/// All servers at once: one that is silent delays nothing but the whole.
+pub(crate) async fn all(core: &Core) -> Vec<Probed> {
+    join_all(core.servers.names().map(|server| one(core, server))).await
+}
+
+async fn one(core: &Core, server: &ServerName) -> Probed {
+    let started = Instant::now();
+    let outcome = match core.connect_to(server, core.settings.query_bind.kind, core.connect_timeout()).await {
+        Err(error) => Err(ProbeError::Connect(error)),
+        Ok(connection) => {
+            let limit = core.operation_timeout();
+            let silent = |_| Err(ProbeError::Query(QueryError::Timeout { server: server.clone() }));
+            tokio::time::timeout(limit, ask(core, connection)).await.unwrap_or_else(silent)
+        }
+    };
+    Probed { server: server.clone(), elapsed: started.elapsed(), outcome }
+}
+
+async fn ask(core: &Core, connection: Connection) -> Result<Found, ProbeError> {
+    let mut connection = query::query_bind(core, connection).await.map_err(ProbeError::Query)?;
+    let base = || core.settings.base.clone();
+    let (_, result) = read(&mut connection, base(), &["1.1"]).await?;
+    match result.code {
+        ResultCode::SUCCESS if result.is_success() => {}
+        ResultCode::NO_SUCH_OBJECT => return Err(ProbeError::BaseMissing { base: base() }),
+        code => return Err(ProbeError::BaseRefused { base: base(), code }),
+    }
+    let attributes = ["objectClass", "vendorName", "vendorVersion", "supportedCapabilities"];
+    let (root, _) = read(&mut connection, String::new(), &attributes).await?;
+    Ok(Found { vendor: root.map_or_else(unknown, |root| vendor(&root)), encrypted: connection.is_encrypted() })
+}
+
+/// One entry by its DN.
+async fn read(
+    connection: &mut Connection,
+    dn: String,
+    attributes: &[&str],
+) -> Result<(Option<SearchResultEntry>, LdapResult), ProbeError> {
+    let server = connection.server().clone();
+    let lost = |cause| ProbeError::Query(QueryError::Lost { server: server.clone(), cause: Arc::new(cause) });
+    let id = connection.next_id();
+    let search = SearchRequest::new(dn, Scope::Base, &Filter::present("objectClass"), attributes);
+    connection.send(&search.encode(id, &[])).await.map_err(lost)?;
+    let mut entry = None;
+    loop {
+        let message = connection.receive().await.map_err(lost)?;
+        match message.op() {
+            _ if message.id() != id => return Err(lost(crate::Broken::UnexpectedMessage)),
+            Op::SearchResultEntry => {
+                entry = Some(SearchResultEntry::decode(&message).map_err(|error| lost(error.into()))?);
+            }
+            Op::SearchResultDone => {
+                let result = LdapResult::decode(&message).map_err(|error| lost(error.into()))?;
+                return Ok((entry, result));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// LDAP_CAP_ACTIVE_DIRECTORY_OID, MS-ADTS 3.1.1.3.4.3.
+const ACTIVE_DIRECTORY: &[u8] = b"1.2.840.113556.1.4.800";
+
+fn vendor(root: &SearchResultEntry) -> String {
+    let has =
+        |attribute: &str, value: &[u8]| root.values(attribute).iter().any(|found| found.eq_ignore_ascii_case(value));
+    if has("supportedCapabilities", ACTIVE_DIRECTORY) {
+        return "Active Directory".into();
+    }
+    if has("objectClass", b"OpenLDAProotDSE") {
+        return "OpenLDAP".into();
+    }
+    let told = ["vendorName", "vendorVersion"].map(|attribute| root.first_text(attribute).unwrap_or_default());
+    let text: String = told.join(" ").chars().filter(|sign| !sign.is_control()).take(100).collect();
+    if text.trim().is_empty() { unknown() } else { text.trim().to_owned() }
+}
+
+fn unknown() -> String {
+    "LDAP directory".into()
+}

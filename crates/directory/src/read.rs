@@ -1,0 +1,459 @@
+//! Reads many entries: page by page, in bounded memory, with a clear end (S-41, S-50).
+//!
+//! A reading has a connection of its own, because a paging cookie belongs to its connection, and because a slow reader must hold up
+//! nobody else: while nobody takes entries, nothing is read from the socket and the server waits.
+//!
+//! [`Read::Complete`] is said only after every page ended in success, without a limit, a reference or a missing range of values.
+//! Whoever deletes by absence may do so after that and never else.
+
+use crate::connection::{Broken, Connection};
+use crate::directory::Core;
+use crate::observe::{Operation, Outcome};
+use crate::query::{self, QueryError};
+use crate::server::ServerName;
+use bytes::Bytes;
+use ldap_wire::{
+    Attribute, Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope,
+    SearchRequest, SearchResultEntry,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What to read. No attributes = all user attributes.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub base: String,
+    pub scope: Scope,
+    pub filter: Filter,
+    pub attributes: Vec<String>,
+    /// More than this is too much for one reading (FD-10).
+    pub entries_max: usize,
+}
+
+impl Query {
+    pub const ENTRIES_MAX: usize = 1_000_000;
+
+    pub fn new(base: impl Into<String>, scope: Scope, filter: Filter, attributes: &[&str]) -> Self {
+        let attributes = attributes.iter().map(|attribute| (*attribute).to_owned()).collect();
+        Self { base: base.into(), scope, filter, attributes, entries_max: Self::ENTRIES_MAX }
+    }
+}
+
+/// One step of a reading.
+#[derive(Debug)]
+pub enum Read {
+    Entry(SearchResultEntry),
+    /// That was all there is.
+    Complete,
+    /// There may be more. What came so far is true; what did not come is unknown.
+    Incomplete(Arc<Incomplete>),
+}
+
+/// Why a reading is not complete.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Incomplete {
+    /// No connection, or it was lost on the way.
+    #[error("the directory could not be read")]
+    Unanswered(#[from] QueryError),
+    /// A limit of the server cut the answer off: 3 time, 4 size, 11 another.
+    #[error("{server} cut the answer off with code {code}")]
+    Limit { server: ServerName, code: ResultCode },
+    /// A part of the answer lies on another server.
+    #[error("{server} refers to another server for a part of the answer")]
+    Referral { server: ServerName },
+    /// Such as 32 where the base does not exist.
+    #[error("{server} answered with code {code}")]
+    Refused { server: ServerName, code: ResultCode },
+    /// The same page again, or empty pages without end.
+    #[error("{server} sends pages without getting on")]
+    NoProgress { server: ServerName },
+    #[error("{server} sent more than {entries_max} entries")]
+    TooMany { server: ServerName, entries_max: usize },
+    /// An attribute with many values came in ranges, and not all of them could be read (S-51).
+    #[error("{server} did not send all values of {attribute}")]
+    MissingValues { server: ServerName, attribute: String },
+}
+
+/// Empty pages in a row: legal (RFC 2696), but not for ever (B-72).
+const EMPTY_PAGES_MAX: usize = 100;
+/// Ranges of one attribute: at 1500 values each more members than any group has.
+const RANGES_MAX: usize = 10_000;
+
+/// A reading in progress. Dropping it ends it.
+pub struct Reading {
+    core: Arc<Core>,
+    query: Query,
+    state: State,
+    entries: usize,
+}
+
+enum State {
+    New,
+    Open(Box<Page>),
+    Ended(Option<Arc<Incomplete>>),
+}
+
+/// The page that is being read.
+struct Page {
+    connection: Connection,
+    id: MessageId,
+    started: Instant,
+    /// What the page was asked with; empty for the first.
+    cookie: Bytes,
+    first_page: bool,
+    /// The DN of the first entry of this page and of the last page that had one.
+    first: Option<Bytes>,
+    previous_first: Option<Bytes>,
+    empty_pages: usize,
+    /// Entries whose values came in part: completed when the page is over.
+    partial: Vec<SearchResultEntry>,
+    completed: VecDeque<SearchResultEntry>,
+    /// The next page, to be asked for when `completed` is empty; or the end.
+    next: Option<Next>,
+}
+
+enum Next {
+    Page(Bytes),
+    End,
+}
+
+impl Reading {
+    pub(crate) fn new(core: Arc<Core>, query: Query) -> Self {
+        Self { core, query, state: State::New, entries: 0 }
+    }
+
+    /// The next entry, or the end; after the end the same end again. Not to be dropped half-way and then called again.
+    pub async fn next(&mut self) -> Read {
+        match self.step().await {
+            Ok(Some(entry)) => return Read::Entry(entry),
+            Ok(None) => {}
+            Err(incomplete) => self.state = State::Ended(Some(Arc::new(incomplete))),
+        }
+        match &self.state {
+            State::Ended(Some(incomplete)) => Read::Incomplete(Arc::clone(incomplete)),
+            _ => Read::Complete,
+        }
+    }
+
+    /// The server that is read from, once connected.
+    pub fn server(&self) -> Option<ServerName> {
+        match &self.state {
+            State::Open(page) => Some(page.connection.server().clone()),
+            _ => None,
+        }
+    }
+
+    /// Everything at once. For what is known to be small.
+    pub async fn collect(mut self) -> Result<Vec<SearchResultEntry>, Arc<Incomplete>> {
+        let mut entries = Vec::new();
+        loop {
+            match self.next().await {
+                Read::Entry(entry) => entries.push(entry),
+                Read::Complete => return Ok(entries),
+                Read::Incomplete(why) => return Err(why),
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<SearchResultEntry>, Incomplete> {
+        loop {
+            let page = match &mut self.state {
+                State::New => {
+                    let page = open(&self.core, &self.query).await?;
+                    self.state = State::Open(Box::new(page));
+                    continue;
+                }
+                State::Ended(_) => return Ok(None),
+                State::Open(page) => page,
+            };
+            if let Some(entry) = page.completed.pop_front() {
+                let entries_max = self.query.entries_max;
+                if self.entries >= entries_max {
+                    return Err(Incomplete::TooMany { server: page.server(), entries_max });
+                }
+                self.entries += 1;
+                return Ok(Some(entry));
+            }
+            match page.next.take() {
+                Some(Next::End) => {
+                    self.state = State::Ended(None);
+                    return Ok(None);
+                }
+                Some(Next::Page(cookie)) => page.ask(&self.core, &self.query, cookie).await?,
+                None => {
+                    let entry = page.receive(&self.core).await?;
+                    page.completed.extend(entry);
+                }
+            }
+        }
+    }
+}
+
+async fn open(core: &Core, query: &Query) -> Result<Page, Incomplete> {
+    let mut page = Page {
+        connection: query::open(core).await?,
+        id: MessageId::UNSOLICITED,
+        started: Instant::now(),
+        cookie: Bytes::new(),
+        first_page: true,
+        first: None,
+        previous_first: None,
+        empty_pages: 0,
+        partial: Vec::new(),
+        completed: VecDeque::new(),
+        next: None,
+    };
+    page.ask(core, query, Bytes::new()).await?;
+    Ok(page)
+}
+
+impl Page {
+    async fn ask(&mut self, core: &Core, query: &Query, cookie: Bytes) -> Result<(), Incomplete> {
+        let attributes: Vec<&str> = query.attributes.iter().map(String::as_str).collect();
+        let search = SearchRequest::new(query.base.clone(), query.scope, &query.filter, &attributes);
+        // Not critical: a server that cannot page still answers, and says so if it must cut the answer off.
+        let mut controls = core.search_controls();
+        controls.push(PagedResults { size: core.settings.page_size, cookie: cookie.clone() }.to_control(false));
+        self.cookie = cookie;
+        self.previous_first = self.first.take().or(self.previous_first.take());
+        self.started = Instant::now();
+        self.id = self.send(core, &search, &controls).await?;
+        Ok(())
+    }
+
+    /// The next entry of the page; `None` when the page is over, and `completed` and `next` say how it goes on.
+    async fn receive(&mut self, core: &Core) -> Result<Option<SearchResultEntry>, Incomplete> {
+        let message = self.message(core).await?;
+        match message.op() {
+            Op::SearchResultEntry => {
+                let entry = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                self.first.get_or_insert_with(|| entry.dn.clone());
+                if entry.attributes.iter().any(|attribute| Range::option(&attribute.description).is_some()) {
+                    self.partial.push(entry);
+                    return Ok(None);
+                }
+                Ok(Some(entry))
+            }
+            Op::SearchResultReference => Err(Incomplete::Referral { server: self.server() }),
+            Op::IntermediateResponse => Ok(None),
+            Op::SearchResultDone => {
+                let next = self.done(&message).inspect_err(|why| self.observe(core, why.outcome()))?;
+                self.observe(core, Outcome::Ok);
+                for entry in std::mem::take(&mut self.partial) {
+                    let entry = self.complete(core, entry).await?;
+                    self.completed.push_back(entry);
+                }
+                self.first_page = false;
+                self.next = Some(next);
+                Ok(None)
+            }
+            _ => Err(self.lost(core, Broken::UnexpectedMessage)),
+        }
+    }
+
+    /// What the end of a page says about the next.
+    fn done(&mut self, message: &Message) -> Result<Next, Incomplete> {
+        let lost = |server: ServerName, error: DecodeError| {
+            Incomplete::Unanswered(QueryError::Lost { server, cause: Arc::new(error.into()) })
+        };
+        let server = self.server();
+        let result = LdapResult::decode(message).map_err(|error| lost(server.clone(), error))?;
+        match result.code {
+            ResultCode::SUCCESS if result.is_success() => {}
+            ResultCode::SUCCESS | ResultCode::REFERRAL => return Err(Incomplete::Referral { server }),
+            code @ (ResultCode::SIZE_LIMIT_EXCEEDED
+            | ResultCode::TIME_LIMIT_EXCEEDED
+            | ResultCode::ADMIN_LIMIT_EXCEEDED) => return Err(Incomplete::Limit { server, code }),
+            code => return Err(Incomplete::Refused { server, code }),
+        }
+        let controls = message.controls().map_err(|error| lost(server.clone(), error))?;
+        let cookie = match PagedResults::find(&controls).map_err(|error| lost(server.clone(), error))? {
+            Some(paged) => paged.cookie,
+            // A server that does not page has sent all; one that paged before and now forgets has not.
+            None if self.first_page => Bytes::new(),
+            None => return Err(Incomplete::NoProgress { server }),
+        };
+        if cookie.is_empty() {
+            return Ok(Next::End);
+        }
+        self.empty_pages = if self.first.is_none() { self.empty_pages + 1 } else { 0 };
+        // Equal cookies alone prove nothing, some servers have but one; with the same first entry it is the same page (B-72).
+        let repeats = cookie == self.cookie && self.first.is_some() && self.first == self.previous_first;
+        if repeats || self.empty_pages > EMPTY_PAGES_MAX {
+            return Err(Incomplete::NoProgress { server });
+        }
+        Ok(Next::Page(cookie))
+    }
+
+    /// Fetches what is missing of attributes that came as `member;range=0-1499` (S-51).
+    async fn complete(&mut self, core: &Core, mut entry: SearchResultEntry) -> Result<SearchResultEntry, Incomplete> {
+        let ranged: Vec<Attribute> =
+            entry.attributes.extract_if(.., |attribute| Range::option(&attribute.description).is_some()).collect();
+        for Attribute { description, mut values } in ranged {
+            let server = self.server();
+            let missing = || Incomplete::MissingValues { server: server.clone(), attribute: description.clone() };
+            // One that cannot be read is not passed on: whoever looks for the plain name would take it for empty.
+            let mut range = Range::of(&description).filter(|range| range.first == 0).ok_or_else(missing)?;
+            let mut ranges = 0;
+            while let Some(last) = range.last {
+                ranges += 1;
+                if ranges > RANGES_MAX {
+                    return Err(missing());
+                }
+                let from = last.checked_add(1).ok_or_else(missing)?;
+                let more = self.range(core, &entry.dn, &range.attribute, from).await?;
+                let (next, part) = more.filter(|(next, _)| next.first == from).ok_or_else(missing)?;
+                if next.last.is_some_and(|last| last < from) {
+                    return Err(missing());
+                }
+                values.extend(part);
+                range = next;
+            }
+            // The plain name may stand beside it without values.
+            entry.attributes.retain(|other| !other.description.eq_ignore_ascii_case(&range.attribute));
+            entry.attributes.push(Attribute::new(range.attribute, values));
+        }
+        Ok(entry)
+    }
+
+    /// One more range of values of one entry.
+    async fn range(
+        &mut self,
+        core: &Core,
+        dn: &Bytes,
+        attribute: &str,
+        from: u32,
+    ) -> Result<Option<(Range, Vec<Bytes>)>, Incomplete> {
+        let selector = format!("{attribute};range={from}-*");
+        let search = SearchRequest::new(dn.clone(), Scope::Base, &Filter::present("objectClass"), &[&selector]);
+        self.id = self.send(core, &search, &[]).await?;
+        let mut found = None;
+        loop {
+            let message = self.message(core).await?;
+            match message.op() {
+                Op::SearchResultEntry => {
+                    let entry = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                    let is_wanted = |range: &Range| range.attribute.eq_ignore_ascii_case(attribute);
+                    found = entry.attributes.into_iter().find_map(|part| {
+                        let range = Range::of(&part.description).filter(is_wanted)?;
+                        Some((range, part.values))
+                    });
+                }
+                Op::SearchResultReference | Op::IntermediateResponse => {}
+                Op::SearchResultDone => {
+                    let result = LdapResult::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                    return Ok(found.filter(|_| result.is_success()));
+                }
+                _ => return Err(self.lost(core, Broken::UnexpectedMessage)),
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        core: &Core,
+        search: &SearchRequest,
+        controls: &[Control],
+    ) -> Result<MessageId, Incomplete> {
+        let id = self.connection.next_id();
+        let octets = search.encode(id, controls);
+        match tokio::time::timeout(core.operation_timeout(), self.connection.send(&octets)).await {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(broken)) => Err(self.lost(core, broken)),
+            Err(_) => Err(self.timed_out(core)),
+        }
+    }
+
+    /// The next message of the answer that is awaited; no other can come.
+    async fn message(&mut self, core: &Core) -> Result<Message, Incomplete> {
+        match tokio::time::timeout(core.operation_timeout(), self.connection.receive()).await {
+            Ok(Ok(message)) if message.id() == self.id => Ok(message),
+            Ok(Ok(_)) => Err(self.lost(core, Broken::UnexpectedMessage)),
+            Ok(Err(broken)) => Err(self.lost(core, broken)),
+            Err(_) => Err(self.timed_out(core)),
+        }
+    }
+
+    fn lost(&self, core: &Core, cause: Broken) -> Incomplete {
+        self.fail(core, QueryError::Lost { server: self.server(), cause: Arc::new(cause) })
+    }
+
+    fn timed_out(&self, core: &Core) -> Incomplete {
+        self.fail(core, QueryError::Timeout { server: self.server() })
+    }
+
+    fn fail(&self, core: &Core, error: QueryError) -> Incomplete {
+        core.servers.failed(self.connection.server(), &error, Instant::now());
+        self.observe(core, error.outcome());
+        error.into()
+    }
+
+    fn observe(&self, core: &Core, outcome: Outcome) {
+        core.observe(self.connection.server(), Operation::Page, outcome, self.started.elapsed());
+    }
+
+    fn server(&self) -> ServerName {
+        self.connection.server().clone()
+    }
+}
+
+impl Incomplete {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unanswered(error) => error.outcome(),
+            Self::NoProgress { .. } | Self::TooMany { .. } | Self::MissingValues { .. } => Outcome::Protocol,
+            Self::Limit { .. } | Self::Referral { .. } | Self::Refused { .. } => Outcome::Directory,
+        }
+    }
+}
+
+/// `member;range=0-1499`: which values these are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Range {
+    /// Without the range option.
+    attribute: String,
+    first: u32,
+    /// None: these are the last.
+    last: Option<u32>,
+}
+
+impl Range {
+    /// The option that says so, whether it can be read or not.
+    fn option(description: &str) -> Option<&str> {
+        let is_range = |option: &&str| option.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("range="));
+        description.split(';').skip(1).find(is_range)
+    }
+
+    fn of(description: &str) -> Option<Self> {
+        let range = Self::option(description)?;
+        let name: Vec<&str> = description.split(';').filter(|option| *option != range).collect();
+        let (first, last) = range.get(6..)?.split_once('-')?;
+        let last = match last {
+            "*" => None,
+            number => Some(number.parse().ok()?),
+        };
+        Some(Self { attribute: name.join(";"), first: first.parse().ok()?, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_in_any_case_and_beside_other_options() {
+        // S-51, B-73
+        let range = |description: &str| Range::of(description);
+        let of = |attribute: &str, first, last| Some(Range { attribute: attribute.into(), first, last });
+        assert_eq!(range("member;range=0-1499"), of("member", 0, Some(1499)));
+        assert_eq!(range("member;Range=1500-*"), of("member", 1500, None));
+        assert_eq!(range("member;binary;range=0-*"), of("member;binary", 0, None));
+        for none in
+            ["member", "member;range=", "member;range=a-b", "member;range=5", "range=0-1", "member;range=0-99999999999"]
+        {
+            assert_eq!(range(none), None, "{none}");
+        }
+    }
+}

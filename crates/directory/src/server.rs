@@ -1,0 +1,257 @@
+//! The servers of one directory and which of them to ask next (FD-04). Pure: `now` is an argument.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One server as the settings name it. Cheap to clone; prints as its URL.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServerName(Arc<Parts>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Parts {
+    host: String,
+    port: u16,
+    ldaps: bool,
+}
+
+impl ServerName {
+    /// `ldaps://HOST[:PORT]` or `ldap://HOST[:PORT]`; an IPv6 address stands in brackets.
+    pub fn parse(url: &str) -> Option<Self> {
+        let (ldaps, rest) = match (strip_scheme(url, "ldaps://"), strip_scheme(url, "ldap://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return None,
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, port) = bracketed.split_once(']')?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+            }
+            None => match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, None),
+            },
+        };
+        let port = match port {
+            Some(text) => text.parse().ok().filter(|port| *port != 0)?,
+            None if ldaps => 636,
+            None => 389,
+        };
+        let sound = !host.is_empty() && host.bytes().all(|sign| sign.is_ascii_graphic() && !b"/?#@".contains(&sign));
+        sound.then(|| Self(Arc::new(Parts { host: host.to_owned(), port, ldaps })))
+    }
+
+    /// What the certificate must name, and the `server.address` of spans.
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// TLS from the first octet.
+    pub fn is_ldaps(&self) -> bool {
+        self.0.ldaps
+    }
+}
+
+fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+    let (head, rest) = url.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.0.ldaps { "ldaps" } else { "ldap" };
+        let (open, close) = if self.0.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{open}{}{close}:{}", self.0.host, self.0.port)
+    }
+}
+
+impl fmt::Debug for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// So many failures ...
+const FAILURES: usize = 3;
+/// ... in so short a time ...
+const WINDOW: Duration = Duration::from_secs(10);
+/// ... set a server aside for so long.
+const ASIDE: Duration = Duration::from_secs(30);
+
+/// What is remembered of each server, in the order of the settings.
+pub(crate) struct Servers(Vec<Server>);
+
+struct Server {
+    name: ServerName,
+    record: Mutex<Record>,
+}
+
+#[derive(Clone, Default)]
+struct Record {
+    /// The last `FAILURES` of them.
+    failures: VecDeque<Instant>,
+    aside_until: Option<Instant>,
+    answered: bool,
+    last_error: Option<String>,
+}
+
+impl Servers {
+    pub fn new(names: Vec<ServerName>) -> Self {
+        Self(names.into_iter().map(|name| Server { name, record: Mutex::default() }).collect())
+    }
+
+    /// Whom to try, best first: in the order of the settings, after them those that failed a moment ago. A server set aside is
+    /// left out, unless all are: then trying is better than saying no unasked.
+    pub fn candidates(&self, now: Instant) -> Vec<ServerName> {
+        let records: Vec<(&Server, Record)> = self.0.iter().map(|server| (server, server.snapshot())).collect();
+        let all_aside = records.iter().all(|(_, record)| record.is_aside(now));
+        let mut usable: Vec<_> = records.iter().filter(|(_, record)| all_aside || !record.is_aside(now)).collect();
+        usable.sort_by_key(|(_, record)| record.failed_lately(now));
+        usable.into_iter().map(|(server, _)| server.name.clone()).collect()
+    }
+
+    pub fn failed(&self, name: &ServerName, error: &dyn fmt::Display, now: Instant) {
+        self.with(name, |record| {
+            record.last_error = Some(error.to_string());
+            record.failures.push_back(now);
+            while record.failures.len() > FAILURES {
+                record.failures.pop_front();
+            }
+            let oldest = record.failures.front().filter(|_| record.failures.len() == FAILURES);
+            if oldest.is_some_and(|oldest| now.duration_since(*oldest) <= WINDOW) {
+                record.aside_until = Some(now + ASIDE);
+            }
+        });
+    }
+
+    /// It works: back in its place.
+    pub fn answered(&self, name: &ServerName) {
+        self.with(name, |record| {
+            record.answered = true;
+            record.aside_until = None;
+        });
+    }
+
+    /// Each server with: ever answered, set aside now, failed a moment ago, the last error.
+    pub fn states(&self, now: Instant) -> Vec<(ServerName, State)> {
+        let state = |server: &Server| {
+            let record = server.snapshot();
+            State {
+                answered: record.answered,
+                aside: record.is_aside(now),
+                failed_lately: record.failed_lately(now),
+                last_error: record.last_error,
+            }
+        };
+        self.0.iter().map(|server| (server.name.clone(), state(server))).collect()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &ServerName> {
+        self.0.iter().map(|server| &server.name)
+    }
+
+    fn with(&self, name: &ServerName, change: impl FnOnce(&mut Record)) {
+        if let Some(server) = self.0.iter().find(|server| server.name == *name) {
+            change(&mut server.record.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+pub(crate) struct State {
+    pub answered: bool,
+    pub aside: bool,
+    pub failed_lately: bool,
+    pub last_error: Option<String>,
+}
+
+impl Server {
+    fn snapshot(&self) -> Record {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Record {
+    fn is_aside(&self, now: Instant) -> bool {
+        self.aside_until.is_some_and(|until| now < until)
+    }
+
+    fn failed_lately(&self, now: Instant) -> bool {
+        self.failures.back().is_some_and(|last| now.duration_since(*last) <= WINDOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(host: &str) -> ServerName {
+        ServerName::parse(&format!("ldaps://{host}")).expect("a valid URL")
+    }
+
+    fn hosts(servers: &Servers, now: Instant) -> Vec<String> {
+        servers.candidates(now).iter().map(|server| server.host().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_url_names_host_port_and_whether_tls_comes_first() {
+        for (url, printed) in [
+            ("ldaps://dc1.corp.example", "ldaps://dc1.corp.example:636"),
+            ("ldap://dc2.corp.example/", "ldap://dc2.corp.example:389"),
+            ("LDAP://dc2:1389", "ldap://dc2:1389"),
+            ("ldap://[::1]:3389", "ldap://[::1]:3389"),
+            ("ldaps://[2001:db8::1]", "ldaps://[2001:db8::1]:636"),
+        ] {
+            assert_eq!(ServerName::parse(url).map(|server| server.to_string()), Some(printed.to_owned()), "{url}");
+        }
+        for url in [
+            "",
+            "dc1",
+            "http://dc1",
+            "ldap://",
+            "ldap://:389",
+            "ldap://dc1:0",
+            "ldap://dc1:70000",
+            "ldap://a b",
+            "ldap://[::1",
+        ] {
+            assert_eq!(ServerName::parse(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn three_failures_in_ten_seconds_set_a_server_aside_for_thirty() {
+        // FD-04
+        let servers = Servers::new(vec![name("one"), name("two")]);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        servers.failed(&name("one"), &"refused", at(0));
+        assert_eq!(hosts(&servers, at(0)), ["two", "one"], "one failure: the other goes first for a moment");
+        assert_eq!(hosts(&servers, at(11)), ["one", "two"], "and after that the order is as before");
+        servers.failed(&name("one"), &"refused", at(11));
+        servers.failed(&name("one"), &"refused", at(12));
+        assert_eq!(hosts(&servers, at(12)), ["two", "one"], "three failures, but not in ten seconds");
+        servers.failed(&name("one"), &"refused", at(13));
+        assert_eq!(hosts(&servers, at(13)), ["two"]);
+        assert_eq!(hosts(&servers, at(42)), ["two"]);
+        assert_eq!(hosts(&servers, at(43)), ["one", "two"]);
+    }
+
+    #[test]
+    fn where_all_are_set_aside_all_are_tried_and_an_answer_brings_one_back() {
+        let servers = Servers::new(vec![name("one"), name("two")]);
+        let now = Instant::now();
+        for host in ["one", "two"] {
+            (0..3).for_each(|_| servers.failed(&name(host), &"refused", now));
+        }
+        assert_eq!(hosts(&servers, now), ["one", "two"]);
+        servers.answered(&name("two"));
+        assert_eq!(hosts(&servers, now), ["two"]);
+    }
+}
