@@ -27,8 +27,8 @@ impl Checks {
     }
 
     /// Runs an LDAP command; its standard output, or its error text where it was refused.
-    pub fn command(&mut self, what: &str, command: &mut Command, expected: Expected) -> Result<String> {
-        show(command);
+    pub fn command(&mut self, what: &str, mut command: Command, expected: Expected) -> Result<String> {
+        show(&command);
         let output = command.output()?;
         let success = output.status.success();
         let text = String::from_utf8_lossy(if success { &output.stdout } else { &output.stderr }).into_owned();

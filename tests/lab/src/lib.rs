@@ -5,18 +5,24 @@
 //! test that quietly passes. Blocking: callers in async tests hold the handle and await their own things.
 
 mod nats;
+mod person;
 mod pki;
 mod port;
 mod postgres;
 mod process;
 mod slapd;
+mod twinlock;
 
 pub use nats::Nats;
+pub use person::Person;
 pub use pki::{Certificate, Pki};
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Proc, run, wait_until};
 pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
+pub use twinlock::{
+    Cluster, CommandLine, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,
+};
 
 use std::path::{Path, PathBuf};
 
