@@ -1,0 +1,126 @@
+//! The decision and the second factor: the only part that may say Allow.
+//!
+//! Owns no durable fact: what guards a decision is in the store, moved before an answer leaves; open challenges are in the
+//! bus's map, so that any node takes any round. In the order of a request:
+//!
+//! ```text
+//! rpc        what callers ask, parsed (attempt) and bounded in time (budget)
+//! facts      what the store knows about the user
+//! decide     policy::decide, with its span
+//! methods/   code: a try is counted, then compared
+//! commit     Allow, or the reason why not: in the store before it leaves
+//! ```
+//!
+//! Beside them: `challenges` (open rounds), `enrolment` (a new token), `settings` (this node's copy), `metrics`.
+
+mod attempt;
+mod budget;
+mod challenges;
+mod commit;
+mod config;
+mod decide;
+mod enrolment;
+mod facts;
+mod methods;
+mod metrics;
+mod rpc;
+mod settings;
+
+pub use config::{Config, EndpointsSection};
+
+use challenges::Challenges;
+use commit::Committer;
+use facts::Store;
+use metrics::Metrics;
+use proto::remote::Remote;
+use proto::user_store::{
+    commit_client::CommitClient, commit_server::Commit, facts_client::FactsClient, facts_server::Facts,
+    settings_client::SettingsClient, settings_server::Settings,
+};
+use proto::verification::{enrolment_server::EnrolmentServer, verification_server::VerificationServer};
+use service_kit::{Clock, Process, bus::Bus, grpc};
+use settings::SettingsCopy;
+use std::sync::Arc;
+
+/// The longest message a caller may send. An attempt is a few hundred octets.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What this part needs of others.
+#[derive(Clone)]
+pub struct Deps {
+    pub settings: Arc<dyn Settings>,
+    pub facts: Arc<dyn Facts>,
+    pub commit: Arc<dyn Commit>,
+    pub bus: Arc<dyn Bus>,
+    pub clock: Clock,
+    /// Randomness fit for keys.
+    pub randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+}
+
+impl Deps {
+    /// The store over mutual TLS and the bus of the configuration, for a process that holds this part alone.
+    pub fn connect(config: &Config, process: &Process) -> anyhow::Result<Self> {
+        let store =
+            grpc::Channel::new(proto::permissions::part::USER_STORE, &config.endpoints.user_store, &config.grpc)?;
+        Ok(Self {
+            settings: Arc::new(Remote::new(SettingsClient::new(store.clone()))),
+            facts: Arc::new(Remote::new(FactsClient::new(store.clone()))),
+            commit: Arc::new(Remote::new(CommitClient::new(store))),
+            bus: service_kit::bus::connect(&config.bus, process)?,
+            clock: Clock::system(),
+            randomness: getrandom::fill,
+        })
+    }
+}
+
+/// Serves over mutual TLS until the process drains.
+pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Result<()> {
+    let listener = process.health().condition("gRPC listener");
+    let service = Arc::new(Service::start(deps, process));
+    grpc::Server::new(proto::permissions::allowed)
+        .add(VerificationServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add(EnrolmentServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .serve(&config.grpc, process)
+        .await?;
+    listener.set_ready(true);
+    process.shutdown().draining().await;
+    process.finish().await;
+    Ok(())
+}
+
+/// The implementation of the generated `Verification` and `Enrolment` traits. Answers `UNAVAILABLE` until the store gave
+/// it settings and keys.
+pub struct Service {
+    settings: Arc<SettingsCopy>,
+    store: Store,
+    committer: Committer,
+    challenges: Arc<Challenges>,
+    metrics: Metrics,
+    clock: Clock,
+    randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+}
+
+impl Service {
+    /// Starts the upkeep of the settings and keys, as tasks of the process.
+    pub fn start(deps: Deps, process: &Process) -> Self {
+        let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));
+        let settings = Arc::new(SettingsCopy::default());
+        let ready = process.health().start_condition("verification settings");
+        process.shutdown().spawn_until_stopping(settings::keep_current(
+            deps.settings,
+            deps.bus,
+            settings.clone(),
+            challenges.clone(),
+            ready,
+        ));
+        Self {
+            settings,
+            store: Store::new(deps.facts),
+            committer: Committer::new(deps.commit, deps.clock.clone()),
+            challenges,
+            metrics: Metrics::new(),
+            clock: deps.clock,
+            randomness: deps.randomness,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Open rounds: in the bus's map, sealed, so that any node takes any answer (R-45), and each answer once (R-44).
+//!
+//! ```text
+//! Ask      create   { step 1, tries 3 }
+//! Answer   step n?  compare-and-swap to { step n + 1, tries - 1 }   lost: somebody else evaluates this round
+//!          then, and only then, the answer is evaluated
+//! ```
+//!
+//! A map that was wiped answers nothing: the person begins again, with the counters of the store where they were. While the
+//! bus is away, what begins here lives here, bounded, and the store's counters still bound the tries (experience 15).
+
+use crate::attempt::Origin;
+use domain::{DirectoryRef, TransactionId};
+use proto::subjects::CHALLENGES_MAP;
+use serde::{Deserialize, Serialize};
+use service_kit::bus::{Bus, BusError, KeyRing, Map, MapOptions, SealedMap};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+use tonic::Status;
+
+/// How long a person has to answer a round (FR-14).
+pub const ROUND_MS: i64 = 120_000;
+/// Wrong answers in a conversation, and answers in all (FR-14).
+pub const TRIES: u8 = 3;
+pub const ROUNDS: u8 = 6;
+/// What is kept longer than a round, so that a late answer finds out that it is late.
+const LINGER_MS: i64 = 30_000;
+/// Conversations kept on this node while the bus is away. Beyond it nothing new is asked; what is open stays.
+const LOCAL_MAX: usize = 10_000;
+
+/// A conversation with a person, after the password or with a code spent before it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub origin: Origin,
+    pub subject: DirectoryRef,
+    pub user_id: String,
+    pub expires_unix_ms: i64,
+    pub stage: Stage,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The password was right; this round waits for its answer.
+    Asked { step: u32, tries_left: u8, rounds_left: u8 },
+    /// The appended code was right and is spent; the password is being checked (L-53).
+    CodeSpent { factor_id: String, step: u64 },
+    /// Over.
+    Closed,
+}
+
+/// A record as it was read: what a change must name.
+#[derive(Clone)]
+pub struct Held {
+    pub record: Record,
+    revision: u64,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Map,
+    Here,
+}
+
+/// The outcome of opening.
+pub enum Opened {
+    New,
+    /// The same attempt was here before.
+    Before(Box<Held>),
+}
+
+pub struct Challenges {
+    map: Arc<dyn Map>,
+    /// The map with the keys of the ring; none yet until the store gave them.
+    sealed: RwLock<Option<Arc<dyn Map>>>,
+    here: Mutex<HashMap<TransactionId, (Record, u64)>>,
+}
+
+impl Challenges {
+    pub fn new(bus: &dyn Bus) -> Self {
+        let ttl = Duration::from_millis((ROUND_MS + LINGER_MS).unsigned_abs());
+        let options = MapOptions { ttl, max_value_bytes: 8 * 1024, ..MapOptions::default() };
+        Self { map: bus.map(CHALLENGES_MAP, options), sealed: RwLock::default(), here: Mutex::default() }
+    }
+
+    /// The keys that records are sealed with (V-73).
+    pub fn set_keys(&self, ring: KeyRing) {
+        *self.sealed.write().expect("nobody panics while holding the map") =
+            Some(SealedMap::new(self.map.clone(), ring));
+    }
+
+    /// Begins a conversation, unless the transaction has one.
+    pub async fn open(&self, record: &Record, now_unix_ms: i64) -> Result<Opened, Status> {
+        let transaction = record.origin.transaction;
+        if let Some(held) = self.find_here(transaction) {
+            return Ok(Opened::Before(Box::new(held)));
+        }
+        match self.sealed()?.create(&transaction.to_string(), encoded(record)).await {
+            Ok(_) => Ok(Opened::New),
+            Err(BusError::AlreadyExists) => match self.find(transaction).await? {
+                Some(held) => Ok(Opened::Before(Box::new(held))),
+                // there, but not ours: forged, or sealed with a key that is gone
+                None => Err(unavailable()),
+            },
+            // If the map holds it all the same, its round can be answered there as well as here: one more try, which the
+            // store counts.
+            Err(error) => {
+                tracing::warn!(error = %error, "challenge kept on this node only");
+                self.open_here(record, now_unix_ms)
+            }
+        }
+    }
+
+    /// `None`: there is no such conversation, or nothing that we sealed for it.
+    pub async fn find(&self, transaction: TransactionId) -> Result<Option<Held>, Status> {
+        if let Some(held) = self.find_here(transaction) {
+            return Ok(Some(held));
+        }
+        let entry = match self.sealed()?.get(&transaction.to_string()).await {
+            Ok(entry) => entry,
+            Err(BusError::NotOurs) => None,
+            // It may be open, and nobody can see it.
+            Err(error) => return Err(away(&error)),
+        };
+        Ok(entry.and_then(|entry| {
+            let record: Record = serde_json::from_slice(&entry.value).ok()?;
+            let ours = record.origin.transaction == transaction;
+            ours.then_some(Held { record, revision: entry.revision, place: Place::Map })
+        }))
+    }
+
+    /// Puts `record` in the place of what was read. `None`: somebody was faster.
+    pub async fn replace(&self, held: &Held, record: Record) -> Result<Option<Held>, Status> {
+        let transaction = record.origin.transaction;
+        let revision = match held.place {
+            Place::Map => {
+                match self.sealed()?.update(&transaction.to_string(), encoded(&record), held.revision).await {
+                    Ok(revision) => revision,
+                    Err(BusError::WrongRevision) => return Ok(None),
+                    Err(error) => return Err(away(&error)),
+                }
+            }
+            Place::Here => {
+                let mut here = self.here();
+                let kept = here.get_mut(&transaction).filter(|(_, revision)| *revision == held.revision);
+                let Some(kept) = kept else { return Ok(None) };
+                *kept = (record.clone(), held.revision + 1);
+                held.revision + 1
+            }
+        };
+        Ok(Some(Held { record, revision, place: held.place }))
+    }
+
+    /// Ends a conversation; `false`: somebody was faster.
+    pub async fn close(&self, held: &Held) -> Result<bool, Status> {
+        let record = Record { stage: Stage::Closed, ..held.record.clone() };
+        Ok(self.replace(held, record).await?.is_some())
+    }
+
+    fn find_here(&self, transaction: TransactionId) -> Option<Held> {
+        let (record, revision) = self.here().get(&transaction).cloned()?;
+        Some(Held { record, revision, place: Place::Here })
+    }
+
+    fn open_here(&self, record: &Record, now_unix_ms: i64) -> Result<Opened, Status> {
+        let mut here = self.here();
+        if here.len() >= LOCAL_MAX {
+            here.retain(|_, (record, _)| record.expires_unix_ms + LINGER_MS > now_unix_ms);
+        }
+        if here.len() >= LOCAL_MAX {
+            return Err(Status::resource_exhausted(domain::Reason::Overloaded.code()));
+        }
+        here.insert(record.origin.transaction, (record.clone(), 1));
+        Ok(Opened::New)
+    }
+
+    fn sealed(&self) -> Result<Arc<dyn Map>, Status> {
+        self.sealed.read().expect("nobody panics while holding the map").clone().ok_or_else(unavailable)
+    }
+
+    fn here(&self) -> MutexGuard<'_, HashMap<TransactionId, (Record, u64)>> {
+        self.here.lock().expect("nobody panics while holding the conversations")
+    }
+}
+
+fn encoded(record: &Record) -> bytes::Bytes {
+    serde_json::to_vec(record).expect("a record is text, numbers and enums").into()
+}
+
+fn away(error: &BusError) -> Status {
+    tracing::warn!(error = %error, "the map of challenges did not answer");
+    unavailable()
+}
+
+fn unavailable() -> Status {
+    Status::unavailable(domain::Reason::VerificationUnavailable.code())
+}

@@ -1,0 +1,156 @@
+//! This node's copy of the settings, and the keys of the challenge map: fetched until the store answers, again when the bus
+//! says that they changed, and every five seconds in case it did not.
+
+use crate::challenges::Challenges;
+use domain::settings::Settings;
+use policy::ClientRules;
+use proto::permissions::part::VERIFICATION;
+use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::{FetchRequest, KeyRingReply, KeyRingRequest, settings_server};
+use service_kit::bus::{Bus, KeyRing, Subscription};
+use service_kit::grpc::{Peer, with_deadline};
+use service_kit::health::Condition;
+use service_kit::secret::Secret;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tonic::{Request, Status};
+
+const POLL: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The client name of a sign-in to the portal.
+const PORTAL: &str = "portal";
+
+/// The settings as this node knows them.
+#[derive(Default)]
+pub struct SettingsCopy {
+    now: RwLock<Option<Arc<Known>>>,
+}
+
+struct Known {
+    revision: u64,
+    settings: Settings,
+}
+
+impl SettingsCopy {
+    /// The rules of the client that asks; `Ok(None)`: there is no such client.
+    pub fn rules(&self, origin: &crate::attempt::Origin) -> Result<Option<ClientRules>, Status> {
+        use domain::{Protocol, settings::ClientProtocol};
+        let known = self.known()?;
+        let client = |protocol| {
+            known.settings.client(&origin.client).filter(|client| client.protocol == protocol).map(ClientRules::from)
+        };
+        Ok(match origin.protocol {
+            Protocol::Portal => (origin.client == PORTAL).then(ClientRules::portal),
+            Protocol::Radius => client(ClientProtocol::Radius),
+            Protocol::Ldap => client(ClientProtocol::Ldap),
+            Protocol::Api => None,
+        })
+    }
+
+    /// The methods a client may use, whatever its protocol.
+    pub fn methods(&self, client: &str) -> Result<Vec<domain::Method>, Status> {
+        Ok(self.known()?.settings.client(client).map(|client| client.methods.clone()).unwrap_or_default())
+    }
+
+    pub fn company(&self) -> Result<String, Status> {
+        Ok(self.known()?.settings.portal.company.clone())
+    }
+
+    fn known(&self) -> Result<Arc<Known>, Status> {
+        self.now
+            .read()
+            .expect("nobody panics while holding the settings")
+            .clone()
+            .ok_or_else(|| Status::unavailable(domain::Reason::StoreUnavailable.code()))
+    }
+
+    fn revision(&self) -> u64 {
+        self.known().map_or(0, |known| known.revision)
+    }
+}
+
+/// Keeps settings and keys current, for ever. May be dropped at any await.
+pub async fn keep_current(
+    store: Arc<dyn settings_server::Settings>,
+    bus: Arc<dyn Bus>,
+    copy: Arc<SettingsCopy>,
+    challenges: Arc<Challenges>,
+    ready: Condition,
+) {
+    // What is published before the first fetch is in it; a bus that is away leaves the polling.
+    let mut changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
+    let mut started = false;
+    loop {
+        match refresh(store.as_ref(), &copy, &challenges).await {
+            Ok(()) if !started => {
+                started = true;
+                ready.set_ready(true);
+            }
+            Ok(()) => {}
+            Err(error) => tracing::warn!(error = %error.message(), "the settings could not be fetched"),
+        }
+        if changes.is_none() {
+            changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
+        }
+        let pause = if started { POLL } else { RETRY };
+        // Cancel safety: a message that is lost here is one the next fetch has seen.
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = next(&mut changes) => {}
+        }
+    }
+}
+
+async fn next(changes: &mut Option<Subscription>) {
+    match changes {
+        Some(subscription) => {
+            if subscription.next().await.is_none() {
+                *changes = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn refresh(
+    store: &dyn settings_server::Settings,
+    copy: &SettingsCopy,
+    challenges: &Challenges,
+) -> Result<(), Status> {
+    let ring = call(KeyRingRequest { purpose: "challenges".into() }, |request| store.key_ring(request)).await?;
+    challenges.set_keys(key_ring(ring).ok_or_else(|| Status::internal("a key ring without its current key"))?);
+    let known_revision = copy.revision();
+    let reply = call(FetchRequest { known_revision }, |request| store.fetch(request)).await?;
+    if reply.unchanged && known_revision != 0 {
+        return Ok(());
+    }
+    let settings: Settings = serde_json::from_str(&reply.settings_json)
+        .map_err(|error| Status::internal(format!("settings that cannot be read: {error}")))?;
+    tracing::info!(revision = reply.revision, "settings in force");
+    let known = Known { revision: reply.revision, settings };
+    *copy.now.write().expect("nobody panics while holding the settings") = Some(Arc::new(known));
+    Ok(())
+}
+
+async fn call<M, R, F>(message: M, ask: impl FnOnce(Request<M>) -> F) -> Result<R, Status>
+where
+    F: Future<Output = Result<tonic::Response<R>, Status>>,
+{
+    let mut request = with_deadline(Request::new(message), PATIENCE);
+    // Where the store is in this process, no certificate says who asks.
+    request.extensions_mut().insert(Peer { part: VERIFICATION.into(), address: None, uid: None });
+    let answer = tokio::time::timeout(PATIENCE, ask(request)).await;
+    answer.map_err(|_| Status::deadline_exceeded("no answer in time"))?.map(tonic::Response::into_inner)
+}
+
+/// The current key first: it seals, all open.
+fn key_ring(reply: KeyRingReply) -> Option<KeyRing> {
+    let (current, others): (Vec<_>, Vec<_>) = reply.keys.into_iter().partition(|key| key.id == reply.current);
+    let secret = |key: proto::user_store::Key| Some(Secret::new(domain::Secret::from(key.key?).expose().to_vec()));
+    if current.len() != 1 {
+        return None;
+    }
+    Some(KeyRing::new(current.into_iter().chain(others).map(secret).collect::<Option<Vec<_>>>()?))
+}
