@@ -33,8 +33,8 @@ pub trait Bus: Send + Sync {
     /// Tells whoever listens now. The current trace context is added to the headers. May be lost.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError>;
 
-    /// Hears what is published under a pattern: `*` is one word, `>` the rest. A reader that falls behind loses the oldest. Survives
-    /// the loss of the bus, not what was published meanwhile.
+    /// Hears what is published under a pattern: `*` is one word, `>` the rest. A reader that falls behind by
+    /// thousands loses what comes next. Survives the loss of the bus, not what was published meanwhile.
     async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError>;
 
     /// A durable stream, made on first use.
@@ -58,6 +58,9 @@ impl Message {
         crate::trace::link(span, &self.headers);
     }
 }
+
+/// What a subscriber may fall behind.
+const BEHIND_MAX: usize = 4096;
 
 /// Messages as they come.
 pub struct Subscription {
@@ -95,12 +98,12 @@ pub enum StreamKind {
 /// A durable stream.
 #[async_trait]
 pub trait Stream: Send + Sync {
-    /// Adds a message; returns when the stream holds it.
+    /// Adds a message; returns when the stream holds it. Whoever subscribes to the subject hears it too.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError>;
 
     /// Takes part in the consumer `name` (letters, digits, `-`, `_`); all who do share its messages. What is not acknowledged within
     /// `ack_wait` is delivered again.
-    async fn consume(&self, name: &str, ack_wait: Duration) -> Result<Box<dyn Consumer>, BusError>;
+    async fn consume(self: Arc<Self>, name: &str, ack_wait: Duration) -> Result<Box<dyn Consumer>, BusError>;
 }
 
 /// A reader of a stream.
@@ -192,6 +195,32 @@ pub trait Map: Send + Sync {
     async fn watch(&self, key: &str) -> Result<futures::stream::BoxStream<'static, Change>, BusError>;
 }
 
+impl BusError {
+    pub(crate) fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Some(error.into()))
+    }
+}
+
+/// Keys of maps and names of consumers, as both implementations can hold them.
+fn check_key(key: &str) -> Result<(), BusError> {
+    let known = |octet: u8| octet.is_ascii_alphanumeric() || b"-_=./".contains(&octet);
+    let good = !key.is_empty() && !key.starts_with('.') && !key.ends_with('.') && key.bytes().all(known);
+    if good { Ok(()) } else { Err(BusError::InvalidName { name: key.to_owned() }) }
+}
+
+/// Words between dots; `*` and `>` only in a pattern.
+fn check_subject(subject: &str, pattern: bool) -> Result<(), BusError> {
+    let plain = |word: &str| {
+        !word.is_empty() && !word.contains(['*', '>']) && word.bytes().all(|octet| octet.is_ascii_graphic())
+    };
+    let last = subject.split('.').count() - 1;
+    let good = |(place, word): (usize, &str)| plain(word) || pattern && (word == "*" || word == ">" && place == last);
+    match subject.split('.').enumerate().all(good) {
+        true => Ok(()),
+        false => Err(BusError::InvalidName { name: subject.to_owned() }),
+    }
+}
+
 /// Why the bus did not do it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -211,6 +240,9 @@ pub enum BusError {
     /// Ours: a key, name or subject that the bus cannot hold.
     #[error("`{name}` cannot be a name on the bus")]
     InvalidName { name: String },
+    /// Ours: a work queue has one consumer.
+    #[error("the work queue {stream} has another consumer")]
+    OneConsumer { stream: String },
     /// A value was changed, swapped or sealed by nobody we know. Treat it as absent; never as an answer.
     #[error("a value of the map does not open with any of our keys")]
     NotOurs,

@@ -26,7 +26,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// What carries our telemetry, and would speak about itself for ever.
-const CARRIERS: [&str; 6] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "rustls"];
+const CARRIERS: [&str; 7] = ["async_nats", "opentelemetry", "h2", "hyper", "tonic", "tower", "rustls"];
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The providers of the process, kept for the page and for the flush.
