@@ -1,1 +1,39 @@
-fn main() {}
+//! Starts the RADIUS gateway as a program of its own.
+
+use proto::remote::Remote;
+use proto::user_store::settings_client::SettingsClient;
+use proto::verification::verification_client::VerificationClient;
+use radius_gateway::{Config, Deps, NAME, Nodes};
+use service_kit::config::{BusUrl, Sources};
+use service_kit::grpc::Channel;
+use service_kit::{Clock, Sections, bus, config};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service_kit::exit_code(start().await)
+}
+
+async fn start() -> anyhow::Result<()> {
+    let config: Config = config::load(&Sources::from_process(NAME)?)?;
+    let sections = Sections {
+        log: &config.log,
+        telemetry: &config.telemetry,
+        management: &config.management,
+        shutdown: &config.shutdown,
+    };
+    let process = service_kit::start(NAME, sections).await?;
+    let verification = Channel::new("verification", &config.endpoints.verification, &config.grpc)?;
+    let user_store = Channel::new("user-store", &config.endpoints.user_store, &config.grpc)?;
+    let deps = Deps {
+        verification: Arc::new(Remote::new(VerificationClient::new(verification))),
+        settings: Arc::new(Remote::new(SettingsClient::new(user_store))),
+        bus: bus::connect(&config.bus, &process)?,
+        nodes: if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many },
+        clock: Clock::system(),
+    };
+    radius_gateway::run(config.radius, deps, &process).await?;
+    process.finish().await;
+    Ok(())
+}

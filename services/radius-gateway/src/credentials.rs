@@ -1,0 +1,244 @@
+//! What a genuine request brings: a name with a password, or the answer to a challenge (protocol.md A3, A5). Decided from the
+//! packet alone; nobody has been asked anything yet, so nobody's account can be locked by it.
+
+use domain::{Reason, Secret};
+use radius_wire::{
+    AccessRequest, AttributeType, Charset, Credentials, DropReason, KeyRing, PasswordError, State, Verified,
+};
+
+/// A request that can be worked on.
+pub(crate) enum Presented {
+    /// The first packet of a conversation.
+    Password { name: String, password: Secret },
+    /// A later one. The password is an answer and never goes to a directory.
+    Answer { state: State, answer: Secret },
+}
+
+/// One that cannot.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not even answered: nothing proves who sent it.
+    Silence(DropReason),
+    Reject {
+        reason: Reason,
+        /// The conversation the packet belongs to. It dies with the Reject.
+        conversation: Option<State>,
+    },
+}
+
+/// `now_unix_seconds` decides whether a State has expired.
+pub(crate) fn read(
+    request: &Verified<'_>,
+    client: &str,
+    keys: &KeyRing,
+    now_unix_seconds: u64,
+) -> Result<Presented, Refusal> {
+    let access = AccessRequest::read(request).map_err(|error| match error.drop_reason() {
+        Some(reason) => Refusal::Silence(reason),
+        None => reject(Reason::ProtocolUnsupported),
+    })?;
+    let Credentials::Pap(hidden) = access.credentials else {
+        // CHAP, MS-CHAP and EAP need a target that knows the password; a directory only checks it.
+        return Err(reject(Reason::ProtocolUnsupported));
+    };
+    let conversation = match access.state {
+        None => None,
+        Some(sealed) => {
+            let context = state_context(client, access.user_name);
+            // Not ours, altered, another client's or user's, expired: all the same to whoever sent it.
+            let state = keys.open(sealed, &context, now_unix_seconds).map_err(|_| reject(Reason::ChallengeGone))?;
+            Some(state)
+        }
+    };
+    let refused = |reason| Refusal::Reject { reason, conversation };
+    let password = hidden.reveal(Charset::Utf8).map_err(|error| {
+        refused(match error {
+            PasswordError::Length => Reason::ProtocolUnsupported,
+            PasswordError::SecretMismatch => Reason::SecretMismatch,
+        })
+    })?;
+    // No challenge of ours takes an empty answer.
+    if password.is_empty() {
+        return Err(refused(Reason::EmptyPassword));
+    }
+    let password = Secret::from(password.expose());
+    Ok(match conversation {
+        Some(state) => Presented::Answer { state, answer: password },
+        None => Presented::Password { name: access.user_name.to_owned(), password },
+    })
+}
+
+/// Whether the packet goes on with a conversation of ours: such packets are preferred when there is little room and taken
+/// by a node that takes nothing new.
+pub(crate) fn continues(request: &Verified<'_>, client: &str, keys: &KeyRing, now_unix_seconds: u64) -> bool {
+    AccessRequest::read(request).is_ok_and(|access| {
+        let context = state_context(client, access.user_name);
+        access.state.is_some_and(|sealed| keys.open(sealed, &context, now_unix_seconds).is_ok())
+    })
+}
+
+/// What a State is bound to beside itself: the client, and the name as it was typed, which a device repeats in every packet of
+/// a conversation (RFC 2865 section 4.4). Neither can hold a NUL, so no two pairs read the same.
+pub(crate) fn state_context(client: &str, user_name: &str) -> Vec<u8> {
+    [client.as_bytes(), &[0], user_name.as_bytes()].concat()
+}
+
+/// Which kind of proof it was, for the hint to the administrator; `None` for a password.
+pub(crate) fn unsupported_kind(request: &Verified<'_>) -> Option<&'static str> {
+    match AccessRequest::read(request).ok()?.credentials {
+        Credentials::Pap(_) => None,
+        Credentials::Chap => Some("CHAP"),
+        Credentials::MsChap => Some("MS-CHAP"),
+        Credentials::Eap => Some("EAP"),
+        Credentials::Arap => Some("ARAP"),
+    }
+}
+
+/// The name as it stands in the packet, whatever it is.
+pub(crate) fn typed_name<'a>(request: &Verified<'a>) -> &'a [u8] {
+    request.packet().first(AttributeType::USER_NAME).unwrap_or_default()
+}
+
+fn reject(reason: Reason) -> Refusal {
+    Refusal::Reject { reason, conversation: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use radius_wire::{
+        Attribute, Packet, Port, Request, RequestCode, Rule, Rules, Secret as Shared, verify_request, write_unsigned,
+    };
+
+    const NOW: u64 = 1_790_000_000;
+    const STATE: State = State { transaction: [1; 16], user: [2; 16], step: 1, expires_unix_seconds: NOW + 120 };
+
+    fn shared() -> Shared {
+        Shared::new("a secret of the device").expect("not empty")
+    }
+
+    fn keys() -> KeyRing {
+        KeyRing::new(1, &[7; 32])
+    }
+
+    fn attribute(kind: AttributeType, value: &[u8]) -> Attribute<'_> {
+        Attribute { kind, value }
+    }
+
+    fn octets(attributes: &[Attribute<'_>], password: Option<&str>, secret: &Shared) -> Vec<u8> {
+        let code = RequestCode::AccessRequest;
+        Request { code, identifier: 1, authenticator: [5; 16], attributes, password }.write(secret).expect("it fits")
+    }
+
+    fn presented(octets: &[u8]) -> Result<Presented, Refusal> {
+        let rules = Rules { message_authenticator: Rule::No, limit_proxy_state: Rule::Auto };
+        let shared = shared();
+        let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
+        let request = verify_request(packet, (&shared).into(), rules).expect("genuine");
+        read(&request, "vpn", &keys(), NOW)
+    }
+
+    fn refused(octets: &[u8]) -> Refusal {
+        presented(octets).err().expect("refused")
+    }
+
+    #[test]
+    fn a_password_and_an_answer_are_told_apart_by_the_state() {
+        let name = attribute(AttributeType::USER_NAME, b"ann");
+        let Ok(Presented::Password { name: typed, password }) = presented(&octets(&[name], Some("sesame"), &shared()))
+        else {
+            panic!("a password")
+        };
+        assert_eq!((typed.as_str(), password.expose()), ("ann", b"sesame".as_slice()));
+        let sealed = keys().seal(&STATE, &state_context("vpn", "ann"), [3; 12]);
+        let state = attribute(AttributeType::STATE, &sealed);
+        let Ok(Presented::Answer { state, answer }) = presented(&octets(&[name, state], Some("912345"), &shared()))
+        else {
+            panic!("an answer")
+        };
+        assert_eq!((state, answer.expose()), (STATE, b"912345".as_slice()));
+    }
+
+    #[test]
+    fn a_state_of_another_client_user_or_time_or_with_any_bit_changed_is_refused() {
+        // R-42, B-23
+        let name = attribute(AttributeType::USER_NAME, b"ann");
+        let gone = Refusal::Reject { reason: Reason::ChallengeGone, conversation: None };
+        let mut states =
+            vec![vec![1], vec![9; 253], keys().seal(&STATE, &state_context("wifi", "ann"), [3; 12]).to_vec()];
+        states.push(keys().seal(&STATE, &state_context("vpn", "bob"), [3; 12]).to_vec());
+        states.push(
+            keys().seal(&State { expires_unix_seconds: NOW, ..STATE }, &state_context("vpn", "ann"), [3; 12]).to_vec(),
+        );
+        states.push(KeyRing::new(1, &[8; 32]).seal(&STATE, &state_context("vpn", "ann"), [3; 12]).to_vec());
+        let sealed = keys().seal(&STATE, &state_context("vpn", "ann"), [3; 12]).to_vec();
+        states.push(sealed[..sealed.len() - 1].to_vec());
+        for bit in 0..sealed.len() * 8 {
+            let mut altered = sealed.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            states.push(altered);
+        }
+        for state in states {
+            let state = attribute(AttributeType::STATE, &state);
+            assert_eq!(refused(&octets(&[name, state], Some("912345"), &shared())), gone);
+        }
+        let state = attribute(AttributeType::STATE, &sealed);
+        let two = octets(&[name, state, state], Some("912345"), &shared());
+        assert_eq!(refused(&two), reject(Reason::ProtocolUnsupported));
+    }
+
+    #[test]
+    fn what_carries_no_readable_password_is_refused_from_the_packet_alone() {
+        // B-18 to B-23
+        let name = attribute(AttributeType::USER_NAME, b"ann");
+        let unsupported = reject(Reason::ProtocolUnsupported);
+        assert_eq!(refused(&octets(&[name], Some(""), &shared())), reject(Reason::EmptyPassword));
+        let chap = attribute(AttributeType::CHAP_PASSWORD, &[1; 17]);
+        let eap = attribute(AttributeType::EAP_MESSAGE, &[2, 1, 0, 5, 1]);
+        let ms_chap = [0, 0, 1, 55, 25, 52].into_iter().chain([0; 50]).collect::<Vec<u8>>();
+        let ms_chap = attribute(AttributeType::VENDOR_SPECIFIC, &ms_chap);
+        for kind in [chap, eap, ms_chap] {
+            assert_eq!(refused(&octets(&[name, kind], None, &shared())), unsupported);
+            assert_eq!(refused(&octets(&[name, kind], Some("sesame"), &shared())), unsupported);
+        }
+        assert_eq!(refused(&octets(&[name], None, &shared())), unsupported);
+        assert_eq!(refused(&octets(&[], Some("sesame"), &shared())), unsupported);
+        for bad in [b"".as_slice(), b"a\0nn", b"ann\r\n", b"\x1b[2Jann", b"\xff"] {
+            assert_eq!(
+                refused(&octets(&[attribute(AttributeType::USER_NAME, bad)], Some("sesame"), &shared())),
+                unsupported
+            );
+        }
+        // Neither credentials nor a signature: silence.
+        let unsigned = write_unsigned(1, 1, &[5; 16], [name]).expect("it fits");
+        assert_eq!(refused(&unsigned), Refusal::Silence(DropReason::MaMissing));
+        for length in [1, 15, 17, 129, 253] {
+            let hidden = vec![9; length];
+            let password = attribute(AttributeType::USER_PASSWORD, &hidden);
+            let unsigned = write_unsigned(1, 1, &[5; 16], [name, password]).expect("it fits");
+            assert_eq!(refused(&unsigned), unsupported, "{length} octets");
+        }
+    }
+
+    #[test]
+    fn noise_from_a_wrong_shared_secret_is_recognised_and_kills_the_conversation_it_names() {
+        // B-20: 200 authenticators, because one in many might decrypt to text by chance. 48 octets hardly ever do.
+        let name = attribute(AttributeType::USER_NAME, b"ann");
+        let wrong = Shared::new("another secret").expect("not empty");
+        for authenticator in 0..200 {
+            let request = Request {
+                code: RequestCode::AccessRequest,
+                identifier: 1,
+                authenticator: [authenticator; 16],
+                attributes: &[name],
+                password: Some("a password of more than thirty-two octets"),
+            };
+            let signed = request.write(&wrong).expect("it fits");
+            // Without its Message-Authenticator, which would have given it away: 18 octets behind the header.
+            let mut unsigned = [&signed[..20], &signed[38..]].concat();
+            let length = unsigned.len() as u16;
+            unsigned[2..4].copy_from_slice(&length.to_be_bytes());
+            assert_eq!(refused(&unsigned), reject(Reason::SecretMismatch));
+        }
+    }
+}

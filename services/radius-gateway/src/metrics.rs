@@ -1,0 +1,155 @@
+//! Every metric this service feeds (experience.md 13.1). Label values are closed sets: enums, and the clients and directories
+//! of the settings.
+
+use crate::listener::Drop;
+use directory::Outcome;
+use domain::{Reason, ResultClass};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
+use std::time::Duration;
+
+/// Bounds of login durations, in seconds.
+const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+
+pub(crate) struct Metrics {
+    attempts: Counter<u64>,
+    duration: Histogram<f64>,
+    in_flight: UpDownCounter<i64>,
+    password_ok_factor_failed: Counter<u64>,
+    packets: Counter<u64>,
+    upstream_duration: Histogram<f64>,
+    upstream_errors: Counter<u64>,
+    settings_revision: Gauge<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let meter = opentelemetry::global::meter("twinlock");
+        let seconds = |name: &'static str| meter.f64_histogram(name).with_boundaries(DURATIONS.into()).build();
+        Self {
+            attempts: meter.u64_counter("twinlock_auth_attempts_total").build(),
+            duration: seconds("twinlock_auth_duration_seconds"),
+            in_flight: meter.i64_up_down_counter("twinlock_auth_in_flight").build(),
+            password_ok_factor_failed: meter.u64_counter("twinlock_password_ok_factor_failed_total").build(),
+            packets: meter.u64_counter("twinlock_radius_packets_total").build(),
+            upstream_duration: seconds("twinlock_upstream_duration_seconds"),
+            upstream_errors: meter.u64_counter("twinlock_upstream_errors_total").build(),
+            settings_revision: meter.u64_gauge("twinlock_settings_revision").build(),
+        }
+    }
+
+    pub(crate) fn packet(&self, client: &str, code: PacketCode, outcome: PacketOutcome) {
+        let (outcome, drop) = match outcome {
+            PacketOutcome::Ok => ("ok", ""),
+            PacketOutcome::Duplicate => ("duplicate", ""),
+            PacketOutcome::Dropped(drop) => ("dropped", drop.code()),
+        };
+        let labels =
+            [text("client", client), known("code", code.label()), known("outcome", outcome), known("drop", drop)];
+        self.packets.add(1, &labels);
+    }
+
+    /// An attempt has begun or ended.
+    pub(crate) fn in_flight(&self, change: i64) {
+        self.in_flight.add(change, &[known("protocol", PROTOCOL), known("method", "none")]);
+    }
+
+    pub(crate) fn attempt(&self, client: &str, method: &'static str, reason: Reason) {
+        let result = known("result", reason.class().code());
+        let labels = [
+            text("client", client),
+            known("protocol", PROTOCOL),
+            known("method", method),
+            result,
+            known("reason", reason.code()),
+        ];
+        self.attempts.add(1, &labels);
+    }
+
+    pub(crate) fn duration(&self, client: &str, phase: Phase, result: ResultClass, duration: Duration) {
+        let labels = [text("client", client), known("phase", phase.label()), known("result", result.code())];
+        self.duration.record(duration.as_secs_f64(), &labels);
+    }
+
+    pub(crate) fn password_ok_factor_failed(&self, client: &str) {
+        self.password_ok_factor_failed.add(1, &[text("client", client)]);
+    }
+
+    pub(crate) fn directory(&self, name: &str, duration: Duration, error: Option<Outcome>) {
+        let labels = [known("kind", "directory"), text("name", name)];
+        self.upstream_duration.record(duration.as_secs_f64(), &labels);
+        if let Some(error) = error {
+            let [kind, name] = labels;
+            self.upstream_errors.add(1, &[kind, name, known("error", error.code())]);
+        }
+    }
+
+    pub(crate) fn settings_revision(&self, revision: u64) {
+        self.settings_revision.record(revision, &[]);
+    }
+}
+
+const PROTOCOL: &str = "radius";
+
+/// Which part of an attempt took the time.
+#[derive(Clone, Copy)]
+pub(crate) enum Phase {
+    /// Name and password, at the directory.
+    First,
+    /// The second factor, at verification.
+    Second,
+    Total,
+}
+
+impl Phase {
+    fn label(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// What kind of packet, as far as its first octet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PacketCode {
+    AccessRequest,
+    StatusServer,
+    Other,
+}
+
+impl PacketCode {
+    pub(crate) fn of(octets: &[u8]) -> Self {
+        match octets.first() {
+            Some(1) => Self::AccessRequest,
+            Some(12) => Self::StatusServer,
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::AccessRequest => "access_request",
+            Self::StatusServer => "status_server",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy)]
+pub(crate) enum PacketOutcome {
+    /// Worked on, or answered at once.
+    Ok,
+    Duplicate,
+    Dropped(Drop),
+}
+
+fn known(key: &'static str, value: &'static str) -> KeyValue {
+    KeyValue::new(key, value)
+}
+
+fn text(key: &'static str, value: &str) -> KeyValue {
+    KeyValue::new(key, value.to_owned())
+}

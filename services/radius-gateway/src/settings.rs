@@ -1,0 +1,425 @@
+//! The settings as this node has them: fetched from the store, kept current by the bus and, as a safety net, by asking.
+//! A settings document that cannot be read changes nothing: the last good one stays in force.
+
+use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
+use directory::Directories;
+use domain::settings::{Challenge, ClientProtocol, MessageAuthenticator};
+use domain::{ObjectName, settings};
+use ipnet::IpNet;
+use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::settings_server::Settings as Store;
+use proto::user_store::{FetchReply, FetchRequest, LearnClientRequest};
+use radius_wire::{Lesson, Rule, Rules, Secret, Secrets};
+use service_kit::bus::{Bus, Subscription};
+use service_kit::grpc::{idempotent, with_deadline};
+use service_kit::{Process, chain};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Asked for this often, whatever the bus says.
+const POLL: Duration = Duration::from_secs(5);
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+
+/// The settings, current within seconds. Clones of what it hands out stay as they were.
+pub(crate) struct CurrentSettings {
+    store: Arc<dyn Store>,
+    snapshot: ArcSwap<Snapshot>,
+    directories: Directories,
+    metrics: Arc<Metrics>,
+}
+
+/// One revision of the settings, as far as this part acts on them.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    revision: u64,
+    clients: Vec<Arc<Client>>,
+    sources: Sources,
+}
+
+/// A device that asks by RADIUS.
+pub(crate) struct Client {
+    pub(crate) settings: settings::Client,
+    secret: Secret,
+    previous_secret: Option<Secret>,
+    learned: Mutex<Learned>,
+    unnamed_nas_noted: AtomicBool,
+}
+
+/// What `message_authenticator = auto` has come to so far; `Auto` is nothing yet.
+#[derive(Clone, Copy)]
+struct Learned {
+    rule: Rule,
+    saved: bool,
+}
+
+impl CurrentSettings {
+    /// Waits until the store has answered for the first time.
+    pub(crate) async fn fetched(store: Arc<dyn Store>, directories: Directories, metrics: Arc<Metrics>) -> Arc<Self> {
+        let current = Arc::new(Self { store, snapshot: ArcSwap::default(), directories, metrics });
+        let mut pause = Duration::from_millis(100);
+        while let Err(status) = current.fetch(0).await {
+            tracing::warn!(service = crate::NAME, code = ?status.code(), "waiting for the store to give the settings");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        current
+    }
+
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(crate) fn directory(&self, name: &ObjectName) -> Option<Arc<directory::Directory>> {
+        self.directories.named(name.as_str())
+    }
+
+    /// Fetches again when somebody says that they changed, and now and then.
+    pub(crate) fn follow(self: &Arc<Self>, bus: Arc<dyn Bus>, process: &Process) {
+        let current = self.clone();
+        process.shutdown().spawn_until_stopping(async move {
+            let mut changes = None;
+            loop {
+                if changes.is_none() {
+                    changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
+                }
+                let known = current.current().revision;
+                if let Err(status) = current.fetch(known).await {
+                    tracing::warn!(service = crate::NAME, code = ?status.code(), "the settings could not be fetched");
+                }
+                current.save_lessons().await;
+                // Cancel safety: a message that is dropped here is made good by the next fetch.
+                let _ = tokio::time::timeout(POLL, next(&mut changes)).await;
+            }
+        });
+    }
+
+    /// What a valid packet teaches about a client whose rule is `auto`. In force here at once; in the store, and with
+    /// that on every node, as soon as it can be reached.
+    pub(crate) async fn learn(&self, client: &Client, lesson: Lesson, password_accepted: bool) {
+        let rule = match lesson {
+            Lesson::Yes => Rule::Yes,
+            Lesson::NoOnceThePasswordIsAccepted if password_accepted => Rule::No,
+            Lesson::NoOnceThePasswordIsAccepted | Lesson::Nothing => return,
+        };
+        if !client.learn(rule) {
+            return;
+        }
+        match rule {
+            Rule::Yes => tracing::info!(
+                service = crate::NAME,
+                client = client.name(),
+                "the client sends Message-Authenticator: required from now on"
+            ),
+            _ => tracing::warn!(
+                service = crate::NAME,
+                client = client.name(),
+                "the client sends no Message-Authenticator: its packets can be forged (CVE-2024-3596)"
+            ),
+        }
+        self.save(client, rule).await;
+    }
+
+    /// Lessons that the store has not taken yet.
+    async fn save_lessons(&self) {
+        for client in &self.current().clients {
+            let learned = client.learned();
+            if !learned.saved {
+                self.save(client, learned.rule).await;
+            }
+        }
+    }
+
+    async fn save(&self, client: &Client, rule: Rule) {
+        let request =
+            LearnClientRequest { client: client.name().to_owned(), sends_message_authenticator: rule == Rule::Yes };
+        let call = self.store.learn_client(with_deadline(idempotent(request), FETCH_LIMIT));
+        match tokio::time::timeout(FETCH_LIMIT, call).await {
+            Ok(Ok(_)) => client.lock().saved = true,
+            _ => tracing::warn!(
+                service = crate::NAME,
+                client = client.name(),
+                "what was learned of a client could not be saved yet"
+            ),
+        }
+    }
+
+    async fn fetch(&self, known_revision: u64) -> Result<(), tonic::Status> {
+        let request = with_deadline(idempotent(FetchRequest { known_revision }), FETCH_LIMIT);
+        let reply = tokio::time::timeout(FETCH_LIMIT, self.store.fetch(request))
+            .await
+            .map_err(|_| tonic::Status::deadline_exceeded("the store did not answer"))??
+            .into_inner();
+        if !reply.unchanged {
+            self.take(reply)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, mut reply: FetchReply) -> Result<(), tonic::Status> {
+        let document: settings::Settings = serde_json::from_str(&reply.settings_json).map_err(|error| {
+            tracing::error!(service = crate::NAME, revision = reply.revision, error = %error, "the settings cannot be read; the former ones stay in force");
+            tonic::Status::internal("unreadable settings")
+        })?;
+        let wanted = document.directories.iter().map(|directory| {
+            let password = reply.secrets.remove(&format!("directory.{}.query_bind.password", directory.name));
+            (directory.clone(), password.map(domain::Secret::from))
+        });
+        for refused in self.directories.replace(wanted.collect::<Vec<_>>()) {
+            tracing::error!(service = crate::NAME, directory = %refused.name, error = %chain(&refused), "a directory cannot be used");
+        }
+        let snapshot = Snapshot::new(&self.current(), document, &mut reply);
+        tracing::info!(
+            service = crate::NAME,
+            revision = snapshot.revision,
+            clients = snapshot.clients.len(),
+            "settings in force"
+        );
+        self.metrics.settings_revision(snapshot.revision);
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+}
+
+/// Waits for the next message; a subscription that has ended is made anew the next time round.
+async fn next(changes: &mut Option<Subscription>) {
+    match changes {
+        None => std::future::pending().await,
+        Some(subscription) => {
+            if subscription.next().await.is_none() {
+                *changes = None;
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    fn new(before: &Self, document: settings::Settings, reply: &mut FetchReply) -> Self {
+        let mut snapshot = Self { revision: reply.revision, ..Self::default() };
+        for settings in document.clients.into_iter().filter(|client| client.protocol == ClientProtocol::Radius) {
+            let former = before.clients.iter().find(|client| client.settings.name == settings.name);
+            match Client::new(settings, former, reply) {
+                Ok(client) => snapshot.clients.push(Arc::new(client)),
+                Err(name) => {
+                    tracing::error!(service = crate::NAME, client = %name, "a client without a shared secret is not served")
+                }
+            }
+        }
+        snapshot.sources = Sources::of(&snapshot.clients);
+        snapshot
+    }
+
+    /// The client with the longest prefix around `source`, which must be canonical: IPv4 in IPv6 form is IPv4.
+    pub(crate) fn client_of(&self, source: IpAddr) -> Option<Arc<Client>> {
+        self.sources.find(source).and_then(|index| self.clients.get(index)).cloned()
+    }
+
+    /// Any client, for a question that is about none in particular.
+    pub(crate) fn first_client(&self) -> Option<&Client> {
+        self.clients.first().map(Arc::as_ref)
+    }
+}
+
+impl Client {
+    fn new(settings: settings::Client, former: Option<&Arc<Self>>, reply: &mut FetchReply) -> Result<Self, ObjectName> {
+        let mut secret = |suffix: &str| {
+            let secret: domain::Secret =
+                reply.secrets.remove(&format!("client.{}.secret{suffix}", settings.name))?.into();
+            Secret::new(secret.expose())
+        };
+        let (Some(secret), previous_secret) = (secret(""), secret(".previous")) else { return Err(settings.name) };
+        let in_store = match reply.learned_message_authenticator.get(settings.name.as_str()).map(String::as_str) {
+            Some("yes") => Rule::Yes,
+            Some("no") => Rule::No,
+            _ => Rule::Auto,
+        };
+        // What this node has learned counts until the store has taken it; what the store had taken and now lacks was reset there.
+        let here = former.map(|former| former.learned()).filter(|learned| !learned.saved);
+        let learned = match (in_store, here) {
+            (Rule::Auto, Some(unsaved)) => unsaved,
+            (rule, _) => Learned { rule, saved: true },
+        };
+        let noted = former.is_some_and(|former| former.unnamed_nas_noted.load(Ordering::Relaxed));
+        let (learned, unnamed_nas_noted) = (Mutex::new(learned), AtomicBool::new(noted));
+        Ok(Self { settings, secret, previous_secret, learned, unnamed_nas_noted })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.settings.name.as_str()
+    }
+
+    pub(crate) fn secrets(&self) -> Secrets<'_> {
+        Secrets { current: &self.secret, previous: self.previous_secret.as_ref() }
+    }
+
+    pub(crate) fn can_challenge(&self) -> bool {
+        self.settings.challenge == Challenge::Yes
+    }
+
+    /// The rules of as they are now, with what was learned in the place of `auto`.
+    pub(crate) fn rules(&self) -> Rules {
+        let message_authenticator = match rule(self.settings.message_authenticator) {
+            Rule::Auto => self.learned().rule,
+            decided => decided,
+        };
+        Rules { message_authenticator, limit_proxy_state: rule(self.settings.limit_proxy_state) }
+    }
+
+    /// Whether a packet could teach anything still.
+    pub(crate) fn has_to_learn(&self) -> bool {
+        self.settings.message_authenticator == MessageAuthenticator::Auto && self.learned().rule == Rule::Auto
+    }
+
+    /// a device should say which one it is; those that do not are named once.
+    pub(crate) fn note_nas(&self, named: bool) {
+        if !named && !self.unnamed_nas_noted.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                service = crate::NAME,
+                client = self.name(),
+                "the device sends none of NAS-IP-Address, NAS-IPv6-Address and NAS-Identifier, of which RFC 2865 wants one"
+            );
+        }
+    }
+
+    /// False where there is nothing left to learn.
+    fn learn(&self, rule: Rule) -> bool {
+        let mut learned = self.lock();
+        let open = self.settings.message_authenticator == MessageAuthenticator::Auto && learned.rule == Rule::Auto;
+        if open {
+            *learned = Learned { rule, saved: false };
+        }
+        open
+    }
+
+    fn learned(&self) -> Learned {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rule(setting: MessageAuthenticator) -> Rule {
+    match setting {
+        MessageAuthenticator::Yes => Rule::Yes,
+        MessageAuthenticator::Auto => Rule::Auto,
+        MessageAuthenticator::No => Rule::No,
+    }
+}
+
+/// Which client an address belongs to: a table for each length of prefix that occurs, the longest first.
+#[derive(Default)]
+struct Sources(Vec<(u8, HashMap<IpNet, usize>)>);
+
+impl Sources {
+    fn of(clients: &[Arc<Client>]) -> Self {
+        let mut by_length: BTreeMap<u8, HashMap<IpNet, usize>> = BTreeMap::new();
+        for (index, client) in clients.iter().enumerate() {
+            for source in client.settings.sources.iter().copied().map(canonical) {
+                by_length.entry(source.prefix_len()).or_default().insert(source, index);
+            }
+        }
+        Self(by_length.into_iter().rev().collect())
+    }
+
+    fn find(&self, source: IpAddr) -> Option<usize> {
+        self.0.iter().find_map(|(length, networks)| networks.get(&IpNet::new(source, *length).ok()?.trunc()).copied())
+    }
+}
+
+/// A network of IPv4 addresses in IPv6 form is that of the plain ones (A1 step 2).
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED_PREFIX: u8 = 96; // ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(MAPPED_PREFIX)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(address, length)| IpNet::new(address.into(), length).ok()).unwrap_or(network).trunc()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::common::Secret as WireSecret;
+
+    fn snapshot(before: &Snapshot, clients: &[(&str, &[&str])], learned: &[(&str, &str)]) -> Snapshot {
+        let mut reply = FetchReply { revision: before.revision + 1, ..FetchReply::default() };
+        reply.learned_message_authenticator =
+            learned.iter().map(|(name, rule)| ((*name).to_owned(), (*rule).to_owned())).collect();
+        let mut document = settings::Settings::default();
+        for (name, sources) in clients {
+            let client = serde_json::json!({
+                "name": name, "protocol": "radius", "sources": sources, "target": "corp", "message_authenticator": "auto"
+            });
+            document.clients.push(serde_json::from_value(client).expect("a client"));
+            reply.secrets.insert(format!("client.{name}.secret"), WireSecret { value: name.as_bytes().to_vec() });
+        }
+        Snapshot::new(before, document, &mut reply)
+    }
+
+    fn found(snapshot: &Snapshot, source: &str) -> Option<String> {
+        let source: IpAddr = source.parse().expect("an address");
+        snapshot.client_of(source.to_canonical()).map(|client| client.name().to_owned())
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_mapped_addresses_are_plain_ones() {
+        // R-71, A1 step 2
+        let snapshot = snapshot(
+            &Snapshot::default(),
+            &[
+                ("wide", &["10.0.0.0/8"]),
+                ("one", &["10.1.2.3/32", "2001:db8::1/128"]),
+                ("net", &["10.1.0.0/16", "2001:db8::/32"]),
+                ("mapped", &["::ffff:192.0.2.0/120"]),
+            ],
+            &[],
+        );
+        for (source, client) in [
+            ("10.1.2.3", Some("one")),
+            ("10.1.2.4", Some("net")),
+            ("10.2.0.1", Some("wide")),
+            ("11.0.0.1", None),
+            ("::ffff:10.1.2.3", Some("one")),
+            ("192.0.2.77", Some("mapped")),
+            ("2001:db8::1", Some("one")),
+            ("2001:db8:1::1", Some("net")),
+            ("::1", None),
+        ] {
+            assert_eq!(found(&snapshot, source).as_deref(), client, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_was_learned_outlives_new_settings_until_the_store_says_otherwise() {
+        //
+        let clients: [(&str, &[&str]); 1] = [("vpn", &["10.1.2.3/32"])];
+        let rule_of = |snapshot: &Snapshot| snapshot.clients[0].rules().message_authenticator;
+        let first = snapshot(&Snapshot::default(), &clients, &[]);
+        assert_eq!(rule_of(&first), Rule::Auto);
+        assert!(first.clients[0].learn(Rule::Yes));
+        assert!(!first.clients[0].learn(Rule::No), "the first lesson stands");
+        let second = snapshot(&first, &clients, &[]);
+        assert_eq!(rule_of(&second), Rule::Yes, "not saved yet, still known");
+        let third = snapshot(&second, &clients, &[("vpn", "no")]);
+        assert_eq!(rule_of(&third), Rule::No, "the store is right");
+        assert_eq!(rule_of(&snapshot(&third, &clients, &[])), Rule::Auto, "reset by an administrator");
+    }
+
+    #[test]
+    fn a_client_without_a_secret_is_not_served() {
+        let mut reply = FetchReply::default();
+        let mut document = settings::Settings::default();
+        let client =
+            serde_json::json!({"name": "vpn", "protocol": "radius", "sources": ["10.0.0.0/8"], "target": "corp"});
+        document.clients.push(serde_json::from_value(client).expect("a client"));
+        assert!(Snapshot::new(&Snapshot::default(), document.clone(), &mut reply).clients.is_empty());
+        reply.secrets.insert("client.vpn.secret".into(), WireSecret { value: Vec::new() });
+        assert!(Snapshot::new(&Snapshot::default(), document, &mut reply).clients.is_empty());
+    }
+}
