@@ -1,0 +1,217 @@
+//! LDAP in front of the organisation's directory, with a second lock behind the first.
+//!
+//! Clients keep speaking LDAP as they did. A bind becomes one immutable directory id, one bind with the resolved DN, and one
+//! decision of verification; only a decisive Allow opens the connection for what the client wants to do, as the person it is.
+//! Everything after that passes through as it came. Owns nothing durable.
+//!
+//! A connection passes through the files in this order:
+//!
+//! * [`listener`]: sockets, who may connect, limits, TLS
+//! * [`connection`]: drives the core of ldap-wire; reads, writes, clocks, drain
+//! * [`bind`]: one attempt, name to decision: who is it, where does the password end, one bind
+//! * [`verify`]: the port to verification; the only place where an Allow comes into being
+//! * [`forward`]: the upstream connection and the gate in front of it
+//! * [`reply`]: how a bind that fails is answered
+//!
+//! Beside them: [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
+//! messages with bounded buffers), [`limits`], [`settings`], [`metrics`], [`password_check`] (the gRPC service of this part).
+
+mod attempt;
+mod bind;
+mod config;
+mod connection;
+mod duplex;
+mod forward;
+mod limits;
+mod listener;
+mod metrics;
+mod pace;
+mod password_check;
+mod reply;
+mod settings;
+mod verify;
+
+pub use config::{BadLdapSection, Config, EndpointsSection, LdapSection};
+pub use listener::ListenError;
+pub use password_check::PasswordChecks;
+
+use config::Timeouts;
+use directory::{Observation, Operation, Outcome};
+use limits::Limits;
+use listener::{Listener, Refusals};
+use metrics::Metrics;
+use pace::Pace;
+use proto::directory::password_check_server::PasswordCheckServer;
+use proto::permissions::part;
+use proto::remote::Remote;
+use proto::user_store::settings_client::SettingsClient;
+use proto::user_store::settings_server::Settings;
+use proto::verification::verification_client::VerificationClient;
+use proto::verification::verification_server::Verification;
+use service_kit::bus::{self, Bus};
+use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions};
+use service_kit::{Clock, Process, Shutdown, grpc};
+use settings::SettingsCopy;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use verify::Verifier;
+
+/// What this part needs of the others.
+pub struct Deps {
+    pub verification: Arc<dyn Verification>,
+    pub settings: Arc<dyn Settings>,
+    pub bus: Arc<dyn Bus>,
+    pub clock: Clock,
+}
+
+impl Deps {
+    /// The other parts over mutual TLS, as the configuration of the distributed product names them.
+    pub fn connect(config: &Config, process: &Process) -> anyhow::Result<Self> {
+        let endpoints = &config.endpoints;
+        let verification = grpc::Channel::new(part::VERIFICATION, &endpoints.verification, &config.grpc)?;
+        let user_store = grpc::Channel::new(part::USER_STORE, &endpoints.user_store, &config.grpc)?;
+        Ok(Self {
+            verification: Arc::new(Remote::new(VerificationClient::new(verification))),
+            settings: Arc::new(Remote::new(SettingsClient::new(user_store))),
+            bus: bus::connect(&config.bus, process)?,
+            clock: Clock::system(),
+        })
+    }
+}
+
+/// The whole part as a program of its own: the gateway, and its gRPC service. Returns when the process drains.
+pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Result<()> {
+    let gateway = Gateway::start(&config.ldap, deps, process).await?;
+    let password_check = PasswordCheckServer::from_arc(gateway.password_check());
+    grpc::Server::new(proto::permissions::allowed).add(password_check).serve(&config.grpc, process).await?;
+    process.shutdown().draining().await;
+    Ok(())
+}
+
+/// A running gateway. Its tasks belong to the process and end with it.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// Opens the ports. Nobody is let in before the settings are there; until then connections wait in the kernel's queue.
+    pub async fn start(section: &LdapSection, deps: Deps, process: &Process) -> anyhow::Result<Self> {
+        section.check()?;
+        let metrics = Metrics::new(&opentelemetry::global::meter("twinlock"));
+        let tls = tls(section)?;
+        if let Some(tls) = &tls {
+            tls.watch(process.shutdown());
+        }
+        let ports = section.listen.iter().map(|address| (*address, false));
+        let ports = ports.chain(section.tls_listen.iter().map(|address| (*address, true)));
+        let (mut addresses, mut tls_addresses, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+        for (address, tls) in ports {
+            let listener = Listener::bind(address, tls)?;
+            if tls { &mut tls_addresses } else { &mut addresses }.push(listener.address()?);
+            listeners.push(listener);
+        }
+        let directory_options =
+            directory::Options { observer: Some(observer(metrics.clone())), ..directory::Options::default() };
+        let settings = SettingsCopy::new(deps.settings, tls.is_some(), directory_options, metrics.clone());
+        let shared = Arc::new(Shared {
+            verifier: Verifier::new(deps.verification, deps.clock),
+            settings: Arc::clone(&settings),
+            metrics,
+            limits: Limits::new(
+                section.connections_max,
+                section.connections_per_client_max,
+                section.connections_per_source_max,
+            ),
+            refusals: Refusals::new(),
+            pace: Pace::new(),
+            reports: Arc::new(Semaphore::new(REPORTS_MAX)),
+            timeouts: section.timeouts(),
+            accepts_per_second_max: section.accepts_per_second_max,
+            tls,
+            shutdown: process.shutdown().clone(),
+        });
+        let gateway = Self { shared, addresses, tls_addresses };
+        gateway.serve(listeners, deps.bus, process);
+        Ok(gateway)
+    }
+
+    fn serve(&self, listeners: Vec<Listener>, bus: Arc<dyn Bus>, process: &Process) {
+        let shutdown = process.shutdown();
+        let started = process.health().start_condition("settings");
+        let ready = process.health().condition("ldap listener");
+        let shared = Arc::clone(&self.shared);
+        let health = process.health().clone();
+        drop(shutdown.spawn_until_stopping(async move {
+            let settings = Arc::clone(&shared.settings);
+            while !settings.refresh().await {
+                tokio::time::sleep(SETTINGS_RETRY).await;
+            }
+            started.set_ready(true);
+            for listener in listeners {
+                drop(shared.shutdown.spawn_background(listener.accept(Arc::clone(&shared))));
+            }
+            ready.set_ready(true);
+            let directories = Arc::clone(&settings).watch_directories(health);
+            drop(shared.shutdown.spawn_until_stopping(directories));
+            settings.keep_current(bus).await;
+        }));
+    }
+
+    /// The gRPC service of this part; in one process it is called directly.
+    pub fn password_check(&self) -> Arc<PasswordChecks> {
+        Arc::new(PasswordChecks::new(Arc::clone(&self.shared.settings)))
+    }
+
+    /// Where LDAP is spoken, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where LDAPS is spoken, in the order of the configuration.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+}
+
+const SETTINGS_RETRY: Duration = Duration::from_millis(250);
+/// Attempts that wait to be reported for the audit; more are said in the log only.
+const REPORTS_MAX: usize = 512;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub settings: Arc<SettingsCopy>,
+    pub verifier: Verifier,
+    pub metrics: Metrics,
+    pub limits: Arc<Limits>,
+    pub refusals: Refusals,
+    pub pace: Pace,
+    pub reports: Arc<Semaphore>,
+    pub timeouts: Timeouts,
+    pub accepts_per_second_max: u32,
+    pub tls: Option<ServerTls>,
+    pub shutdown: Shutdown,
+}
+
+fn tls(section: &LdapSection) -> anyhow::Result<Option<ServerTls>> {
+    let (Some(certificate), Some(key)) = (&section.certificate_file, &section.key_file) else { return Ok(None) };
+    let identity = Identity { certificate: certificate.clone(), key: key.clone() };
+    Ok(Some(ServerTls::load("ldap", identity, ClientAuth::None, TlsOptions::default())?))
+}
+
+/// Binds on connections of our own are measured where they are made.
+fn observer(metrics: Metrics) -> directory::Observer {
+    Arc::new(move |observation: &Observation<'_>| {
+        let directory = observation.directory.as_str();
+        match observation.outcome {
+            Outcome::Ok | Outcome::Refused if observation.operation != Operation::Connect => {
+                metrics.upstream_answered(directory, observation.elapsed);
+            }
+            Outcome::Ok | Outcome::Refused => {}
+            failed => metrics.upstream_failed(directory, failed.code()),
+        }
+    })
+}

@@ -1,1 +1,25 @@
-fn main() {}
+//! The LDAP gateway as a program of its own.
+
+use ldap_gateway::{Config, Deps};
+use service_kit::{Sections, config};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service_kit::exit_code(start().await)
+}
+
+async fn start() -> anyhow::Result<()> {
+    let config: Config = config::load(&config::Sources::from_process("ldap-gateway")?)?;
+    let sections = Sections {
+        log: &config.log,
+        telemetry: &config.telemetry,
+        management: &config.management,
+        shutdown: &config.shutdown,
+    };
+    let process = service_kit::start("ldap-gateway", sections).await?;
+    let deps = Deps::connect(&config, &process)?;
+    ldap_gateway::run(config, deps, &process).await?;
+    process.finish().await;
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! One attempt to bind, from its request to its answer, whatever happens in between: one log line, one count, one report.
+//!
+//! An attempt that is dropped before it was ended is one whose client went away, or that a stopping node gave up: it is
+//! withdrawn at verification and recorded as such (L-13).
+
+use crate::Shared;
+use crate::metrics::Ended;
+use crate::pace::Pace;
+use crate::settings::{Client, SettingsCopy};
+use crate::verify::{Allow, Subject, Verifier};
+use directory::Directory;
+use domain::{Method, NameForm, Reason, TransactionId};
+use ldap_wire::ResultCode;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+pub struct Attempt {
+    shared: Arc<Shared>,
+    pub client: Arc<Client>,
+    pub subject: Subject,
+    pub span: Span,
+    started: Instant,
+    /// What is known about the first lock, once it was tried.
+    pub first: Option<First>,
+    second: Second,
+    ended: bool,
+}
+
+/// The directory's part.
+pub struct First {
+    /// Why not; `None` is a password that was right.
+    pub refused: Option<Reason>,
+    /// The server that was asked; `None` if none could be.
+    pub via: Option<String>,
+    pub elapsed: Duration,
+}
+
+/// Verification's part.
+enum Second {
+    NotAsked,
+    /// Asked, and nobody knows what it said.
+    Asked(Instant),
+    /// It decided, and recorded what it decided.
+    Decided(Duration),
+}
+
+impl Attempt {
+    pub fn begin(shared: &Arc<Shared>, client: &Arc<Client>, source: IpAddr) -> Self {
+        let transaction = TransactionId(uuid::Uuid::now_v7());
+        shared.metrics.attempt_begins();
+        let span = tracing::info_span!(
+            "ldap.bind",
+            otel.kind = "server",
+            twinlock.client = client.name(),
+            twinlock.request_id = %transaction,
+            twinlock.reason = tracing::field::Empty,
+        );
+        Self {
+            shared: Arc::clone(shared),
+            client: Arc::clone(client),
+            subject: Subject {
+                transaction,
+                client: client.name().to_owned(),
+                client_ip: source,
+                entry: None,
+                username: String::new(),
+                name_form: None,
+                service_account: false,
+            },
+            span,
+            started: Instant::now(),
+            first: None,
+            second: Second::NotAsked,
+            ended: false,
+        }
+    }
+
+    pub fn verifier(&self) -> Verifier {
+        self.shared.verifier.clone()
+    }
+
+    pub fn pace(&self) -> &Pace {
+        &self.shared.pace
+    }
+
+    pub fn settings(&self) -> Arc<SettingsCopy> {
+        Arc::clone(&self.shared.settings)
+    }
+
+    /// A bind was sent; `code` is the directory's answer, if there was one.
+    pub fn note_upstream_bind(&self, directory: &Directory, code: Option<ResultCode>, length: Duration) {
+        self.shared.metrics.upstream_bind(self.client.name(), code);
+        match code {
+            Some(_) => self.shared.metrics.upstream_answered(directory.name().as_str(), length),
+            None => self.shared.metrics.upstream_failed(directory.name().as_str(), "bind_lost"),
+        }
+    }
+
+    /// All of it has to be over by then (FL-09).
+    pub fn deadline(&self) -> Instant {
+        self.started + Duration::from_secs(self.client.settings.wait_seconds.into())
+    }
+
+    pub fn verification_is_asked(&mut self) {
+        self.second = Second::Asked(Instant::now());
+    }
+
+    /// It gave a decision that ends the attempt, and has recorded it.
+    pub fn verification_decided(&mut self) {
+        if let Second::Asked(since) = self.second {
+            self.second = Second::Decided(since.elapsed());
+        }
+    }
+
+    /// The answer is sent.
+    pub fn end_allowed(self, allow: &Allow) {
+        let decision = Decision {
+            method: allow.method(),
+            assurance: Some(allow.assurance().to_owned()),
+            source: allow.source().map(domain::Source::code),
+        };
+        self.end(allow.reason(), decision, ResultCode::SUCCESS);
+    }
+
+    /// The answer, with this code, is sent.
+    pub fn end_refused(self, reason: Reason, reply: ResultCode) {
+        self.end(reason, Decision::default(), reply);
+    }
+
+    fn end(mut self, reason: Reason, decision: Decision, reply: ResultCode) {
+        self.record(reason, &decision, Some(reply));
+        if !matches!(self.second, Second::Decided(_)) {
+            self.report(reason, false);
+        }
+        self.ended = true;
+    }
+
+    fn record(&self, reason: Reason, decision: &Decision, reply: Option<ResultCode>) {
+        let total = self.started.elapsed();
+        let second = match self.second {
+            Second::NotAsked => None,
+            Second::Asked(since) => Some(since.elapsed()),
+            Second::Decided(length) => Some(length),
+        };
+        let known = self.subject.entry.is_some();
+        self.shared.metrics.attempt_ends(&Ended {
+            client: self.client.name(),
+            reason,
+            method: decision.method,
+            password_was_right: self.first.as_ref().is_some_and(|first| first.refused.is_none()),
+            first: self.first.as_ref().map(|first| first.elapsed),
+            second,
+            total,
+        });
+        self.span.record("twinlock.reason", reason.code());
+        let _entered = self.span.enter();
+        tracing::info!(
+            event = "authentication",
+            service = "ldap-gateway",
+            request_id = %self.subject.transaction,
+            "ref" = self.subject.transaction.short(),
+            protocol = "ldap",
+            client = self.client.name(),
+            client_ip = %self.subject.client_ip,
+            user = known.then_some(self.subject.username.as_str()),
+            name_form = self.subject.name_form.map(NameForm::code),
+            result = reason.class().code(),
+            reason = reason.code(),
+            first.result = self.first.as_ref().map(|first| first.refused.map_or("ok", Reason::code)),
+            first.via = self.first.as_ref().and_then(|first| first.via.as_deref()),
+            first.ms = self.first.as_ref().map(|first| first.elapsed.as_millis() as u64),
+            second.method = decision.method.map(Method::code),
+            second.ms = second.map(|length| length.as_millis() as u64),
+            assurance = decision.assurance.as_deref(),
+            source = decision.source,
+            reply = reply.map(|code| code.0),
+            ms = total.as_millis() as u64,
+        );
+        if !known && !self.subject.username.is_empty() {
+            tracing::debug!(
+                request_id = %self.subject.transaction,
+                typed = %self.subject.username.escape_debug(),
+                "the name as it was typed"
+            );
+        }
+    }
+
+    /// For the audit, by a task of its own: nobody waits for it, a drain does.
+    fn report(&self, reason: Reason, cancel: bool) {
+        let Some(permit) = self.shared.reports.clone().try_acquire_owned().ok() else {
+            tracing::warn!(
+                event = "report_lost",
+                request_id = %self.subject.transaction,
+                reason = reason.code(),
+                "too many attempts wait to be reported for the audit"
+            );
+            return;
+        };
+        let (verifier, subject) = (self.shared.verifier.clone(), self.subject.clone());
+        let reporting = async move {
+            if cancel {
+                verifier.cancel(&subject, reason).await;
+            }
+            verifier.report(&subject, reason).await;
+            drop(permit);
+        };
+        drop(self.shared.shutdown.spawn(reporting.instrument(self.span.clone())));
+    }
+}
+
+#[derive(Default)]
+struct Decision {
+    method: Option<Method>,
+    assurance: Option<String>,
+    source: Option<&'static str>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let stopping = self.shared.shutdown.is_stopping();
+        let reason = if stopping { Reason::ShuttingDown } else { Reason::UserCancelled };
+        self.record(reason, &Decision::default(), None);
+        // The report is the attempt's last event: an Allow that is being committed right now is void, or was first.
+        self.report(reason, matches!(self.second, Second::Asked(_)));
+    }
+}

@@ -1,0 +1,362 @@
+//! One bind, from the name to the decision: two futures, one for each lock, because the gate between them is the connection's.
+//!
+//! ```text
+//! first_lock   who is it? ── service account? ── where does the password end? ── one bind with the resolved DN ──> Passed | Refused
+//!                                                        └─ optional: is the code right? (spent before the bind, L-53)
+//! second_lock  verification: Begin, or Complete where the code was first ──> Allow | Refusal
+//! ```
+//!
+//! The upstream sees at most one bind, and none where we refuse before (L-34, L-52). Either future may be dropped at any moment:
+//! the client is gone then, and the attempt records that itself.
+
+use crate::attempt::{Attempt, First};
+use crate::forward::{Answered, BindLost, BindableUpstream, GatedUpstream};
+use crate::pace::random;
+use crate::reply::Refusal;
+use crate::verify::{Allow, Unavailable, Verdict};
+use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
+use domain::settings::Appended;
+use domain::{NameForm, Reason, Secret};
+use ldap_wire::connection::PendingBind;
+use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
+use policy::appended::{Rule, Split, split};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// What the first lock says.
+pub enum FirstLock {
+    Passed(Box<Passed>),
+    Refused { bind: PendingBind, attempt: Attempt, refusal: Refusal },
+}
+
+/// The directory accepted the password.
+pub struct Passed {
+    pub bind: PendingBind,
+    pub response: BindResponse,
+    pub controls: Vec<Control>,
+    pub upstream: GatedUpstream,
+    pub second: SecondLock,
+}
+
+/// What the second lock needs.
+pub struct SecondLock {
+    pub attempt: Attempt,
+    code: Option<Secret>,
+    /// The code was right, and was spent before the bind.
+    spent: bool,
+}
+
+/// Checks name and password. `reuse` is the client's own upstream connection, if it can take another bind.
+pub async fn first_lock(mut attempt: Attempt, bind: PendingBind, reuse: Option<BindableUpstream>) -> FirstLock {
+    let (span, deadline) = (attempt.span.clone(), attempt.deadline());
+    let check = check_password(&mut attempt, &bind, reuse).instrument(span);
+    let refusal = match tokio::time::timeout_at(deadline, check).await {
+        Ok(Ok(opened)) => {
+            let Opened { response, controls, upstream, code, spent } = opened;
+            let second = SecondLock { attempt, code, spent };
+            return FirstLock::Passed(Box::new(Passed { bind, response, controls, upstream, second }));
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(_) => Refusal::No(Reason::NoAnswer),
+    };
+    FirstLock::Refused { bind, attempt, refusal }
+}
+
+/// Asks for the decision.
+pub async fn second_lock(lock: SecondLock) -> (Attempt, Result<Allow, Refusal>) {
+    let SecondLock { mut attempt, code, spent } = lock;
+    let (span, deadline) = (attempt.span.clone(), attempt.deadline());
+    let decision = decide(&mut attempt, code, spent).instrument(span);
+    let decided = tokio::time::timeout_at(deadline, decision).await.unwrap_or(Err(Refusal::No(Reason::NoAnswer)));
+    (attempt, decided)
+}
+
+async fn decide(attempt: &mut Attempt, code: Option<Secret>, spent: bool) -> Result<Allow, Refusal> {
+    attempt.verification_is_asked();
+    let verifier = attempt.verifier();
+    let deadline = attempt.deadline();
+    let verdict = match spent {
+        true => verifier.complete(&attempt.subject, deadline).await,
+        false => verifier.begin(&attempt.subject, code, deadline).await,
+    };
+    match verdict.map_err(no_decision)? {
+        Verdict::Allow(allow) => {
+            attempt.verification_decided();
+            Ok(allow)
+        }
+        Verdict::Deny(reason) => {
+            attempt.verification_decided();
+            tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
+            Err(Refusal::No(reason))
+        }
+        // Only asked for with the password pending; verify refuses it here.
+        Verdict::CodeAccepted => Err(Refusal::Unavailable(Reason::InternalError)),
+    }
+}
+
+fn no_decision(unavailable: Unavailable) -> Refusal {
+    match unavailable.reason {
+        // The client's wait is over (FL-09).
+        Reason::NoAnswer => Refusal::No(Reason::NoAnswer),
+        reason => Refusal::Unavailable(reason),
+    }
+}
+
+/// Both halves of what the first lock leaves to the second.
+struct Opened {
+    response: BindResponse,
+    controls: Vec<Control>,
+    upstream: GatedUpstream,
+    code: Option<Secret>,
+    spent: bool,
+}
+
+async fn check_password(
+    attempt: &mut Attempt,
+    bind: &PendingBind,
+    reuse: Option<BindableUpstream>,
+) -> Result<Opened, Refusal> {
+    let Authentication::Simple(password) = &bind.request.authentication else {
+        // No mechanism is in our policy, so that none gets here.
+        return Err(Refusal::Unavailable(Reason::InternalError));
+    };
+    let directory = attempt.client.directory.clone().ok_or(Refusal::Unavailable(Reason::DirectoryError))?;
+    let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
+    let entry = who(attempt, &directory, typed).await?;
+    let resolved = Instant::now();
+    let factors = Factors::of(attempt, password.expose(), resolved).await?;
+    let answered =
+        bind_upstream(attempt, &directory, &entry, &factors.password, &bind.controls, reuse, resolved).await?;
+    let Answered { response, controls, upstream } = answered;
+    let upstream = upstream.gate(attempt.subject.transaction);
+    Ok(Opened { response, controls, upstream, code: factors.code, spent: factors.spent })
+}
+
+/// The one entry that is meant (L-20), and whether it is a service account of this client.
+async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str) -> Result<Entry, Refusal> {
+    attempt.subject.username = typed.to_owned();
+    let asked = Instant::now();
+    let name = match TypedName::parse(typed, directory.settings()) {
+        Ok(name) => name,
+        Err(NameError::BadDn(_)) => return Err(Refusal::BadName),
+        Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
+    };
+    attempt.subject.name_form = Some(name.form());
+    let found = match directory.resolve(&name).await {
+        Err(ResolveError::Absent | ResolveError::Name(_)) => service_account(attempt, directory, &name).await,
+        found => found,
+    };
+    let entry = match found {
+        Ok(entry) => entry,
+        Err(error) if error.is_unavailable() => {
+            tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
+            return Err(Refusal::Unavailable(error.reason()));
+        }
+        Err(error) => return Err(without_bind(attempt, Instant::now(), error.reason()).await),
+    };
+    attempt.subject.service_account = is_listed(attempt, &entry).await;
+    attempt.subject.entry = Some(entry.subject.clone());
+    attempt.subject.username.clone_from(&entry.username);
+    Ok(entry)
+}
+
+/// Service accounts need not look like users: the DN itself is read, and counts only if its id is listed here.
+async fn service_account(attempt: &Attempt, directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+    if attempt.client.settings.service_accounts.is_empty() || name.form() != NameForm::DistinguishedName {
+        return Err(ResolveError::Absent);
+    }
+    match directory.resolve_any(name).await {
+        Ok(entry) if is_listed(attempt, &entry).await => Ok(entry),
+        Ok(_) => Err(ResolveError::Absent),
+        Err(error) => Err(error),
+    }
+}
+
+/// By immutable id and source (L-22). An account that is listed by name only is looked up now.
+async fn is_listed(attempt: &Attempt, entry: &Entry) -> bool {
+    let (client, source) = (&attempt.client, attempt.subject.client_ip);
+    if client.lists(&entry.subject.id, source) {
+        return true;
+    }
+    let settings = attempt.settings();
+    client.has_unpinned()
+        && settings.pin_at_bind(client).await
+        && settings.current().client(source).is_some_and(|now| {
+            now.name() == client.name()
+                && now.settings.target == client.settings.target
+                && now.lists(&entry.subject.id, source)
+        })
+}
+
+/// The password to bind with, and what becomes of the code behind it (L-50 to L-55).
+struct Factors {
+    password: Secret,
+    code: Option<Secret>,
+    spent: bool,
+}
+
+impl Factors {
+    async fn of(attempt: &mut Attempt, typed: &[u8], resolved: Instant) -> Result<Self, Refusal> {
+        let rule = Rule::from(&attempt.client.settings);
+        let whole = || Self { password: Secret::new(typed), code: None, spent: false };
+        if rule.appended == Appended::Off || attempt.subject.service_account {
+            return Ok(whole());
+        }
+        let verifier = attempt.verifier();
+        let deadline = attempt.deadline();
+        let digits = verifier.appended_forms(&attempt.subject, deadline).await.map_err(no_decision)?;
+        match split(rule, &digits, typed) {
+            Split::Whole => Ok(whole()),
+            Split::NoMatch => Err(without_bind(attempt, resolved, Reason::WrongCode).await),
+            Split::EmptyPassword => Err(without_bind(attempt, resolved, Reason::EmptyPassword).await),
+            Split::Code { head, code } if rule.appended == Appended::Required => {
+                Ok(Self { password: Secret::new(head), code: Some(Secret::new(code)), spent: false })
+            }
+            Split::Code { head, code } => {
+                attempt.verification_is_asked();
+                let verdict = verifier.begin_with_code(&attempt.subject, Secret::new(code), deadline).await;
+                match verdict.map_err(no_decision)? {
+                    Verdict::CodeAccepted => Ok(Self { password: Secret::new(head), code: None, spent: true }),
+                    Verdict::Deny(reason) if is_about_the_code(reason) => Ok(whole()),
+                    Verdict::Deny(reason) => {
+                        attempt.verification_decided();
+                        Err(without_bind(attempt, resolved, reason).await)
+                    }
+                    // Not before the password: verify refuses it, and so does this.
+                    Verdict::Allow(_) => Err(Refusal::Unavailable(Reason::InternalError)),
+                }
+            }
+        }
+    }
+}
+
+/// The digits were no code that counts, so that they may belong to the password (L-52 b, L-54).
+fn is_about_the_code(reason: Reason) -> bool {
+    matches!(reason, Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut | Reason::RateLimited)
+}
+
+/// A No that no bind stands behind, after as long as one takes (L-41).
+async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refusal {
+    tokio::time::sleep_until(attempt.pace().without_bind(since, random())).await;
+    Refusal::No(reason)
+}
+
+/// The one bind. A second server is asked only where the first said that it cannot serve (L-34).
+async fn bind_upstream(
+    attempt: &mut Attempt,
+    directory: &Arc<Directory>,
+    entry: &Entry,
+    password: &Secret,
+    controls: &[Control],
+    mut reuse: Option<BindableUpstream>,
+    resolved: Instant,
+) -> Result<Answered, Refusal> {
+    if password.is_empty() || entry.dn.is_empty() {
+        // A directory would take it for an anonymous bind and say yes (L-10).
+        return Err(without_bind(attempt, resolved, Reason::EmptyPassword).await);
+    }
+    let started = Instant::now();
+    for last_try in [false, true] {
+        let upstream = match reuse.take().filter(|upstream| upstream.leads_to(directory)) {
+            Some(upstream) => upstream,
+            None => connect(attempt, directory, started).await?,
+        };
+        let server = upstream.server().clone();
+        let span = tracing::info_span!(
+            "directory.bind",
+            otel.kind = "client",
+            server.address = server.host(),
+            twinlock.directory = directory.name().as_str(),
+            twinlock.outcome = tracing::field::Empty,
+        );
+        let limit = Duration::from_secs(directory.settings().timeout_seconds.into());
+        let sent = Instant::now();
+        let answer = upstream.bind(&entry.dn, password.expose(), controls, limit).instrument(span.clone()).await;
+        let code = answer.as_ref().ok().map(|answered| answered.response.result.code);
+        attempt.note_upstream_bind(directory, code, sent.elapsed());
+        let first = |refused| Some(First { refused, via: Some(server.host().to_owned()), elapsed: started.elapsed() });
+        let answered = match answer {
+            Ok(answered) => answered,
+            Err(lost) => {
+                span.record("twinlock.outcome", "lost");
+                tracing::warn!(%server, error = %service_kit::chain(&lost), "a bind has no answer");
+                directory.failed(&server, &lost);
+                let reason = match lost {
+                    BindLost::Io(_) | BindLost::Timeout => Reason::DirectoryTimeout,
+                    BindLost::Frame(_) | BindLost::Protocol => Reason::DirectoryError,
+                };
+                attempt.first = first(Some(reason));
+                return Err(Refusal::Unavailable(reason));
+            }
+        };
+        let result = &answered.response.result;
+        if result.is_success() {
+            // Also where the password has to be changed first: the control that says so goes out with the answer.
+            span.record("twinlock.outcome", "ok");
+            attempt.first = first(None);
+            attempt.pace().learn(resolved.elapsed());
+            return Ok(answered);
+        }
+        let reason = match DirectoryVerdict::of(result, &answered.controls, directory.settings().preset) {
+            DirectoryVerdict::Refused(reason) => reason,
+            DirectoryVerdict::TryNext => {
+                directory.failed(&server, &format_args!("answered a bind with code {}", result.code));
+                if !last_try && directory.has_alternative(&server) {
+                    continue;
+                }
+                attempt.first = first(Some(Reason::DirectoryError));
+                return Err(Refusal::Unavailable(Reason::DirectoryError));
+            }
+            DirectoryVerdict::Undecided | DirectoryVerdict::Accepted => {
+                span.record("twinlock.outcome", "undecided");
+                tracing::warn!(%server, code = result.code.0, "a bind was answered with neither yes nor no");
+                attempt.first = first(Some(Reason::DirectoryError));
+                return Err(Refusal::Unavailable(Reason::DirectoryError));
+            }
+        };
+        span.record("twinlock.outcome", "refused");
+        attempt.first = first(Some(reason));
+        attempt.pace().learn(resolved.elapsed());
+        return Err(match reason {
+            Reason::BadPassword | Reason::UnknownUser => {
+                tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
+                Refusal::No(reason)
+            }
+            reason => {
+                let Answered { response, controls, .. } = answered;
+                Refusal::Primary { reason, result: response.result, controls }
+            }
+        });
+    }
+    Err(Refusal::Unavailable(Reason::DirectoryError))
+}
+
+async fn connect(
+    attempt: &mut Attempt,
+    directory: &Arc<Directory>,
+    started: Instant,
+) -> Result<BindableUpstream, Refusal> {
+    BindableUpstream::connect(directory).await.map_err(|error| {
+        tracing::warn!(error = %service_kit::chain(&error), "no server of the directory can be reached");
+        let reason = match error.outcome() {
+            directory::Outcome::Unreachable | directory::Outcome::Timeout => Reason::DirectoryTimeout,
+            _ => Reason::DirectoryError,
+        };
+        let via = Some(error.server().host().to_owned());
+        attempt.first = Some(First { refused: Some(reason), via, elapsed: started.elapsed() });
+        Refusal::Unavailable(reason)
+    })
+}
+
+/// The reason of a bind that was decided without asking anybody, by its answer (L-07, L-09, L-10, L-36). `None`: no attempt to
+/// log in, but a wish to be anonymous.
+pub fn local_reason(code: ResultCode) -> Option<Reason> {
+    match code {
+        ResultCode::SUCCESS | ResultCode::INAPPROPRIATE_AUTHENTICATION => None,
+        ResultCode::UNWILLING_TO_PERFORM => Some(Reason::EmptyPassword),
+        ResultCode::INVALID_CREDENTIALS | ResultCode::INVALID_DN_SYNTAX => Some(Reason::UnknownUser),
+        _ => Some(Reason::ProtocolUnsupported),
+    }
+}

@@ -1,0 +1,163 @@
+//! The process configuration of this part. What clients may do stands in the settings document, not here.
+
+use serde::Deserialize;
+use service_kit::config::{
+    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
+};
+use service_kit::grpc::Endpoints;
+use service_kit::secret::SecretFile;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Of the program that holds this part alone. A process that holds several embeds [`LdapSection`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    pub version: Option<u32>,
+    #[serde(default)]
+    pub log: LogSection,
+    #[serde(default)]
+    pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub management: ManagementSection,
+    #[serde(default)]
+    pub shutdown: ShutdownSection,
+    #[serde(default)]
+    pub bus: BusSection,
+    pub grpc: GrpcSection,
+    pub endpoints: EndpointsSection,
+    #[serde(default)]
+    pub ldap: LdapSection,
+}
+
+/// `[endpoints]`: the parts this one calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointsSection {
+    pub verification: Endpoints,
+    pub user_store: Endpoints,
+}
+
+/// `[ldap]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LdapSection {
+    /// Where LDAP is spoken, with StartTLS where there is a certificate.
+    pub listen: Vec<SocketAddr>,
+    /// Where LDAPS is spoken. Needs a certificate.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The chain in PEM, ours first. New files are taken up while running.
+    pub certificate_file: Option<InputFile>,
+    pub key_file: Option<SecretFile>,
+    /// Connections at once, in all (FL-20).
+    pub connections_max: usize,
+    /// And of one client.
+    pub connections_per_client_max: usize,
+    /// And from one address, as long as they are not bound.
+    pub connections_per_source_max: usize,
+    /// New connections a second; more wait in the kernel's queue (L-05).
+    pub accepts_per_second_max: u32,
+    /// How long a message may take to arrive once its first octet is here (L-04).
+    pub read_timeout_seconds: u64,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout_seconds: u64,
+    /// How long a connection without a bind may idle.
+    pub unbound_idle_seconds: u64,
+    /// And one with.
+    pub bound_idle_seconds: u64,
+    /// How long a peer may take nothing of what waits for it.
+    pub write_stall_seconds: u64,
+}
+
+impl Default for LdapSection {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 389))],
+            tls_listen: Vec::new(),
+            certificate_file: None,
+            key_file: None,
+            connections_max: 20_000,
+            connections_per_client_max: 2_000,
+            connections_per_source_max: 200,
+            accepts_per_second_max: 5_000,
+            read_timeout_seconds: 10,
+            handshake_timeout_seconds: 10,
+            unbound_idle_seconds: 30,
+            bound_idle_seconds: 15 * 60,
+            write_stall_seconds: 10,
+        }
+    }
+}
+
+/// Two keys of `[ldap]` that do not go together. The operator's to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadLdapSection {
+    #[error("ldap.certificate_file and ldap.key_file belong together; one of them is missing")]
+    HalfIdentity,
+    #[error("ldap.tls_listen needs ldap.certificate_file and ldap.key_file")]
+    NoCertificate,
+    #[error("ldap.{key}: found 0; allowed is 1 or more")]
+    Zero { key: &'static str },
+}
+
+impl LdapSection {
+    /// What keys say together, and what no single type can say.
+    pub fn check(&self) -> Result<(), BadLdapSection> {
+        if self.certificate_file.is_some() != self.key_file.is_some() {
+            return Err(BadLdapSection::HalfIdentity);
+        }
+        if !self.tls_listen.is_empty() && self.certificate_file.is_none() {
+            return Err(BadLdapSection::NoCertificate);
+        }
+        let counts = [
+            ("connections_max", self.connections_max as u64),
+            ("connections_per_client_max", self.connections_per_client_max as u64),
+            ("connections_per_source_max", self.connections_per_source_max as u64),
+            ("accepts_per_second_max", self.accepts_per_second_max.into()),
+            ("read_timeout_seconds", self.read_timeout_seconds),
+            ("handshake_timeout_seconds", self.handshake_timeout_seconds),
+            ("unbound_idle_seconds", self.unbound_idle_seconds),
+            ("bound_idle_seconds", self.bound_idle_seconds),
+            ("write_stall_seconds", self.write_stall_seconds),
+        ];
+        match counts.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(BadLdapSection::Zero { key }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            read: Duration::from_secs(self.read_timeout_seconds),
+            handshake: Duration::from_secs(self.handshake_timeout_seconds),
+            unbound_idle: Duration::from_secs(self.unbound_idle_seconds),
+            bound_idle: Duration::from_secs(self.bound_idle_seconds),
+            write_stall: Duration::from_secs(self.write_stall_seconds),
+        }
+    }
+}
+
+/// The clocks of a connection (L-04, L-05).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub read: Duration,
+    pub handshake: Duration,
+    pub unbound_idle: Duration,
+    pub bound_idle: Duration,
+    pub write_stall: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_do_not_go_together_are_refused_by_name() {
+        let section = LdapSection { tls_listen: vec![([127, 0, 0, 1], 636).into()], ..Default::default() };
+        assert_eq!(section.check(), Err(BadLdapSection::NoCertificate));
+        let section = LdapSection { connections_max: 0, ..Default::default() };
+        assert_eq!(section.check(), Err(BadLdapSection::Zero { key: "connections_max" }));
+        assert_eq!(LdapSection::default().check(), Ok(()));
+    }
+}

@@ -1,0 +1,710 @@
+//! One client connection from its first octet to its last: drives the core of ldap-wire, which decides, and does what it says.
+//!
+//! ```text
+//!  client <── Duplex ──> ClientConnection (ldap-wire) <── Duplex ──> its own upstream connection
+//!                            │        ^
+//!                    bind: first_lock, second_lock
+//! ```
+//!
+//! One task watches everything at once in [`Connection::poll_event`]: the client is read during a pending bind too, so that its
+//! leaving is seen at once (L-12, L-13), and one event is handled after the other, so that nothing has to be locked. Buffers are
+//! bounded: while much waits for a slow reader, its other end is not read (L-05).
+
+use crate::Shared;
+use crate::attempt::Attempt;
+use crate::bind::{self, FirstLock, Passed, SecondLock};
+use crate::config::Timeouts;
+use crate::duplex::{ClientStream, Duplex};
+use crate::forward::{GatedUpstream, OpenUpstream};
+use crate::limits::Seat;
+use crate::reply::{self, Manner, Refusal};
+use crate::settings::{Client, Snapshot};
+use crate::verify::Allow;
+use bytes::Bytes;
+use directory::ConnectError;
+use domain::{ObjectId, Reason};
+use futures::future::BoxFuture;
+use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, PendingBind, Primary, State};
+use ldap_wire::{BindRequest, ClientConnection, FrameError, LdapResult, Message, Op, Peer, ResultCode, oid};
+use service_kit::Shutdown;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+/// How long the last words of a connection may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection that was accepted: who it is, and everything it needs.
+pub struct Accepted {
+    pub shared: Arc<Shared>,
+    pub stream: ClientStream,
+    pub source: IpAddr,
+    pub client: Arc<Client>,
+    pub seat: Seat,
+    pub changes: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// Serves it to its end.
+pub async fn serve(accepted: Accepted) {
+    Connection::new(accepted).run().await;
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    timeouts: Timeouts,
+    source: IpAddr,
+    client: Arc<Client>,
+    seat: Seat,
+    changes: watch::Receiver<Arc<Snapshot>>,
+    /// Decides. All states of the protocol are in here.
+    wire: ClientConnection,
+    near: Duplex<ClientStream>,
+    far: Far,
+    bind: Option<Bind>,
+    /// The service account that is bound: it has to stay listed.
+    service: Option<ObjectId>,
+    last_activity: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// `None` from the moment the node drains.
+    draining: Option<BoxFuture<'static, ()>>,
+    stopping: BoxFuture<'static, ()>,
+}
+
+/// The upstream connection. There is one only when there is something for it to do.
+enum Far {
+    None,
+    /// For a client that is nobody. Bounded by the operations that may be outstanding.
+    Connecting {
+        connecting: BoxFuture<'static, Result<OpenUpstream, ConnectError>>,
+        waiting: Vec<Cleared>,
+    },
+    Open(Box<OpenUpstream>),
+}
+
+/// A bind in work.
+enum Bind {
+    First { work: BoxFuture<'static, FirstLock>, asked_policy: bool },
+    Second { work: BoxFuture<'static, (Attempt, Result<Allow, Refusal>)>, gate: Box<Gate>, asked_policy: bool },
+}
+
+/// What waits for the second lock, client side and directory side.
+struct Gate {
+    bind: GatedBind,
+    upstream: GatedUpstream,
+    entry: Option<ObjectId>,
+}
+
+/// What happened.
+enum Event {
+    Near(io::Result<usize>),
+    NearBroken,
+    Far(io::Result<usize>),
+    FarConnected(Result<OpenUpstream, ConnectError>),
+    FarBroken,
+    FirstLock(FirstLock),
+    SecondLock(Attempt, Result<Allow, Refusal>),
+    Timer,
+    Draining,
+    Stopping,
+}
+
+/// Whether the connection lives on.
+enum Next {
+    Go,
+    /// Do the handshake when everything is written.
+    StartTls,
+    /// Write what waits, then close.
+    Close,
+    /// Nobody is there to write to.
+    Gone,
+}
+
+impl Connection {
+    fn new(accepted: Accepted) -> Self {
+        let Accepted { shared, stream, source, client, seat, changes } = accepted;
+        let tls = matches!(stream, ClientStream::Tls(_));
+        let wire = ClientConnection::new(Arc::clone(&client.policy), tls);
+        let near = Duplex::new(stream, Peer::Client, wire.limits());
+        let now = Instant::now();
+        let timeouts = shared.timeouts;
+        Self {
+            timeouts,
+            source,
+            seat,
+            changes,
+            wire,
+            near,
+            far: Far::None,
+            bind: None,
+            service: None,
+            last_activity: now,
+            timer: Box::pin(tokio::time::sleep_until(now + timeouts.read)),
+            draining: Some(reached(&shared.shutdown, |shutdown| async move { shutdown.draining().await })),
+            stopping: reached(&shared.shutdown, |shutdown| async move { shutdown.stopping().await }),
+            shared,
+            client,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let event = poll_fn(|cx| self.poll_event(cx)).await;
+            match self.handle(event) {
+                Next::Go => {}
+                Next::StartTls => match self.start_tls().await {
+                    Some(encrypted) => self = encrypted,
+                    None => return,
+                },
+                Next::Close => break,
+                Next::Gone => return,
+            }
+        }
+        // The attempt records itself, and the upstream closes, before the client hears the last word.
+        self.bind = None;
+        self.far = Far::None;
+        self.near.close(FAREWELL).await;
+    }
+
+    /// The next thing that happens at either end. Nothing is lost when several do: whatever is not reported now still stands.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let now = Instant::now();
+        if let Poll::Ready(Err(_)) = self.near.poll_send(cx, now) {
+            return Poll::Ready(Event::NearBroken);
+        }
+        if self.stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Stopping);
+        }
+        if let Some(draining) = &mut self.draining
+            && draining.as_mut().poll(cx).is_ready()
+        {
+            self.draining = None;
+            return Poll::Ready(Event::Draining);
+        }
+        let far_has_room = match &self.far {
+            Far::Open(far) => far.has_room(),
+            Far::None | Far::Connecting { .. } => true,
+        };
+        if far_has_room
+            && self.near.has_room()
+            && let Poll::Ready(read) = self.near.poll_fill(cx)
+        {
+            return Poll::Ready(Event::Near(read));
+        }
+        match &mut self.far {
+            Far::None => {}
+            Far::Connecting { connecting, .. } => {
+                if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                    return Poll::Ready(Event::FarConnected(connected));
+                }
+            }
+            Far::Open(far) => {
+                if let Poll::Ready(Err(_)) = far.poll_send(cx, now) {
+                    return Poll::Ready(Event::FarBroken);
+                }
+                if self.near.has_room()
+                    && let Poll::Ready(read) = far.poll_fill(cx)
+                {
+                    return Poll::Ready(Event::Far(read));
+                }
+            }
+        }
+        if let Some(event) = self.poll_bind(cx) {
+            return Poll::Ready(event);
+        }
+        self.set_timer(now);
+        self.timer.as_mut().poll(cx).map(|()| Event::Timer)
+    }
+
+    fn poll_bind(&mut self, cx: &mut Context<'_>) -> Option<Event> {
+        match self.bind.as_mut()? {
+            Bind::First { work, .. } => match work.as_mut().poll(cx) {
+                Poll::Ready(first) => Some(Event::FirstLock(first)),
+                Poll::Pending => None,
+            },
+            Bind::Second { work, .. } => match work.as_mut().poll(cx) {
+                Poll::Ready((attempt, decided)) => Some(Event::SecondLock(attempt, decided)),
+                Poll::Pending => None,
+            },
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Next {
+        match event {
+            // End of stream or reset: a client that has gone wants no answer (L-13).
+            Event::Near(Ok(0) | Err(_)) | Event::NearBroken => {
+                self.wire.closed();
+                Next::Gone
+            }
+            Event::Near(Ok(_)) => self.from_client(),
+            Event::Far(Ok(0) | Err(_)) | Event::FarBroken => self.upstream_lost(),
+            Event::Far(Ok(_)) => self.from_upstream(),
+            Event::FarConnected(connected) => self.connected(connected),
+            Event::FirstLock(first) => self.first_lock_ended(first),
+            Event::SecondLock(attempt, decided) => self.second_lock_ended(attempt, decided),
+            Event::Timer => self.overdue(),
+            Event::Draining => self.drained(),
+            Event::Stopping => self.stop(),
+        }
+    }
+
+    // --- from the client ---------------------------------------------------------------------------------------
+
+    fn from_client(&mut self) -> Next {
+        let now = Instant::now();
+        loop {
+            let message = match self.near.next_message(now) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Next::Go,
+                Err(error) => return self.not_ldap(&error),
+            };
+            self.last_activity = now;
+            if !self.follow_settings(&message) {
+                return self.say_goodbye(&reply::unavailable());
+            }
+            match self.client_message(message, now) {
+                Next::Go => self.near.set_limits(self.wire.limits()),
+                end => return end,
+            }
+        }
+    }
+
+    fn client_message(&mut self, message: Message, now: Instant) -> Next {
+        let op = message.op();
+        if self.draining.is_none()
+            && !self.bind_is_pending()
+            && let Some(response) = op.response()
+        {
+            // A draining node takes nothing new (experience.md 6.2).
+            self.near.send(reply::shutting_down().encode(message.id(), response, &[]), now);
+            return self.drained();
+        }
+        // Before the bind makes the core forget them (L-11).
+        let outstanding = self.wire.outstanding();
+        let typed = (op == Op::BindRequest && !self.bind_is_pending()).then(|| bind_name(&message)).flatten();
+        match self.wire.receive(message) {
+            Action::Answer(answer) => {
+                self.count(op, &answer);
+                self.near.send(answer, now);
+                Next::Go
+            }
+            Action::AnswerBind(answer) => {
+                self.unbind();
+                self.near.send(answer.clone(), now);
+                self.count(op, &answer);
+                self.record_local(typed.unwrap_or_default(), &answer);
+                Next::Go
+            }
+            Action::Bind(pending) => {
+                self.begin_bind(pending, outstanding);
+                Next::Go
+            }
+            Action::Forward(cleared) | Action::RootDse { cleared, .. } => self.forward(cleared, now),
+            Action::StartTls(answer) => {
+                // What came behind the request came before the handshake: somebody put it there (L-08).
+                if self.wire.begin_tls(self.near.unread()).is_err() {
+                    tracing::warn!(client = self.client.name(), "octets between StartTLS and the handshake");
+                    return Next::Gone;
+                }
+                self.far = Far::None;
+                self.near.send(answer, now);
+                Next::StartTls
+            }
+            Action::Ignore => Next::Go,
+            Action::Close { notice } => {
+                self.near.send(notice.unwrap_or_default(), now);
+                Next::Close
+            }
+        }
+    }
+
+    fn not_ldap(&mut self, error: &FrameError) -> Next {
+        self.wire.closed();
+        match error {
+            FrameError::TlsHandshake => tracing::info!(
+                event = "tls_on_plain_port",
+                client = self.client.name(),
+                client_ip = %self.source,
+                "a client speaks TLS to a port for LDAP with StartTLS; it wants an LDAPS port"
+            ),
+            error => {
+                tracing::debug!(client = self.client.name(), client_ip = %self.source, %error, "not followed further")
+            }
+        }
+        self.near.send(error.notice().unwrap_or_default(), Instant::now());
+        Next::Close
+    }
+
+    /// New settings count from the next message on. False where there is nothing to go on with.
+    fn follow_settings(&mut self, message: &Message) -> bool {
+        if !self.changes.has_changed().unwrap_or(false) {
+            return true;
+        }
+        let snapshot = Arc::clone(&self.changes.borrow_and_update());
+        let Some(now) = snapshot.client(self.source).filter(|now| now.name() == self.client.name()) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut self.client, now);
+        let still_listed = self.service.as_ref().is_none_or(|id| self.client.lists(id, self.source));
+        if self.client.same_rules(&before) && still_listed {
+            return true;
+        }
+        // Rules of a connection that is nobody, or is about to be somebody else, can be exchanged. Whoever is bound was let in
+        // under the old ones.
+        let begins_anew = message.op() == Op::BindRequest || self.wire.state() == State::Anonymous;
+        if begins_anew && !self.bind_is_pending() && self.wire.outstanding() == 0 {
+            self.unbind();
+            self.wire = ClientConnection::new(Arc::clone(&self.client.policy), self.wire.is_tls());
+            return true;
+        }
+        self.bind_is_pending()
+    }
+
+    // --- binds -------------------------------------------------------------------------------------------------
+
+    fn begin_bind(&mut self, pending: PendingBind, outstanding: usize) {
+        let far = std::mem::replace(&mut self.far, Far::None);
+        let reuse = match far {
+            Far::Open(far) => far.into_bindable(outstanding),
+            Far::None | Far::Connecting { .. } => None,
+        };
+        self.unbind();
+        let asked_policy = pending.controls.iter().any(|control| control.oid == oid::PASSWORD_POLICY);
+        let attempt = Attempt::begin(&self.shared, &self.client, self.source);
+        self.bind = Some(Bind::First { work: Box::pin(bind::first_lock(attempt, pending, reuse)), asked_policy });
+    }
+
+    fn first_lock_ended(&mut self, first: FirstLock) -> Next {
+        let Some(Bind::First { asked_policy, .. }) = self.bind.take() else { return Next::Go };
+        let (bind, attempt, refusal) = match first {
+            FirstLock::Refused { bind, attempt, refusal } => (bind, attempt, refusal),
+            FirstLock::Passed(passed) => {
+                let Passed { bind, response, controls, upstream, second } = *passed;
+                match self.wire.primary_finished(bind, response, controls) {
+                    Primary::Accepted(bind) => {
+                        self.begin_second(bind, upstream, second, asked_policy);
+                        return Next::Go;
+                    }
+                    // The core has the last word on what a success is (L-33).
+                    Primary::Refused { bind, .. } => {
+                        (bind, second.attempt, Refusal::Unavailable(Reason::DirectoryError))
+                    }
+                }
+            }
+        };
+        let (result, controls) = self.manner(asked_policy).answer(refusal.clone());
+        let answer = self.wire.bind_refused(bind, &result, &controls);
+        self.bind_refused(attempt, &refusal, result.code, answer)
+    }
+
+    fn begin_second(&mut self, bind: GatedBind, upstream: GatedUpstream, second: SecondLock, asked_policy: bool) {
+        let entry = second.attempt.subject.entry.as_ref().map(|entry| entry.id.clone());
+        let gate = Box::new(Gate { bind, upstream, entry });
+        self.bind = Some(Bind::Second { work: Box::pin(bind::second_lock(second)), gate, asked_policy });
+    }
+
+    fn second_lock_ended(&mut self, attempt: Attempt, decided: Result<Allow, Refusal>) -> Next {
+        let Some(Bind::Second { gate, asked_policy, .. }) = self.bind.take() else { return Next::Go };
+        let Gate { bind, upstream, entry } = *gate;
+        let opened = decided.and_then(|allow| match upstream.open(&allow) {
+            Some(far) => Ok((allow, far)),
+            None => Err(Refusal::Unavailable(Reason::InternalError)),
+        });
+        match opened {
+            Ok((allow, far)) => {
+                let service = allow.reason() == Reason::ServiceAccount;
+                let bound_as = if service { BoundAs::Service } else { BoundAs::User };
+                // `None`: the client has gone, and the Allow has no effect (L-13).
+                let Some(answer) = self.wire.bind_allowed(bind, bound_as) else { return Next::Gone };
+                self.far = Far::Open(Box::new(far));
+                self.service = entry.filter(|_| service);
+                self.seat.set_bound(true);
+                self.near.set_limits(self.wire.limits());
+                self.count(Op::BindRequest, &answer);
+                self.near.send(answer, Instant::now());
+                attempt.end_allowed(&allow);
+                self.after_work()
+            }
+            Err(refusal) => {
+                // The upstream connection is closed by now, before the client hears anything (L-32).
+                let (result, controls) = self.manner(asked_policy).answer(refusal.clone());
+                let answer = self.wire.bind_refused(bind, &result, &controls);
+                self.bind_refused(attempt, &refusal, result.code, answer)
+            }
+        }
+    }
+
+    fn bind_refused(&mut self, attempt: Attempt, refusal: &Refusal, code: ResultCode, answer: Option<Bytes>) -> Next {
+        let Some(answer) = answer else { return Next::Gone };
+        self.count(Op::BindRequest, &answer);
+        self.near.send(answer, Instant::now());
+        attempt.end_refused(refusal.reason(), code);
+        self.last_activity = Instant::now();
+        self.after_work()
+    }
+
+    /// A bind that no directory was asked about is an attempt too, unless it only wants to be nobody.
+    fn record_local(&self, typed: String, answer: &Bytes) {
+        let Some(code) = result_code(answer) else { return };
+        let Some(reason) = bind::local_reason(code) else { return };
+        let mut attempt = Attempt::begin(&self.shared, &self.client, self.source);
+        attempt.subject.username = typed;
+        attempt.end_refused(reason, code);
+    }
+
+    /// From the moment a bind begins the client is nobody (RFC 4511 section 4.2.1).
+    fn unbind(&mut self) {
+        self.far = Far::None;
+        self.service = None;
+        self.seat.set_bound(false);
+    }
+
+    fn bind_is_pending(&self) -> bool {
+        self.bind.is_some()
+    }
+
+    fn manner(&self, asked_policy: bool) -> Manner {
+        Manner {
+            style: self.client.policy.style,
+            unavailable_code: self.client.settings.unavailable_code,
+            asked_policy,
+        }
+    }
+
+    // --- operations --------------------------------------------------------------------------------------------
+
+    fn forward(&mut self, cleared: Cleared, now: Instant) -> Next {
+        match &mut self.far {
+            Far::Open(far) => far.send(cleared, now),
+            Far::Connecting { waiting, .. } => waiting.push(cleared),
+            Far::None => match (&self.client.directory, self.wire.state()) {
+                (Some(directory), State::Anonymous) => {
+                    let directory = Arc::clone(directory);
+                    let connecting = async move { OpenUpstream::connect_anonymous(&directory).await };
+                    self.far = Far::Connecting { connecting: Box::pin(connecting), waiting: vec![cleared] };
+                }
+                // Whoever is bound is so on a connection; another one would not be bound.
+                _ => return self.upstream_lost(),
+            },
+        }
+        Next::Go
+    }
+
+    fn connected(&mut self, connected: Result<OpenUpstream, ConnectError>) -> Next {
+        let Far::Connecting { waiting, .. } = std::mem::replace(&mut self.far, Far::None) else { return Next::Go };
+        match connected {
+            Ok(mut far) => {
+                let now = Instant::now();
+                waiting.into_iter().for_each(|cleared| far.send(cleared, now));
+                self.far = Far::Open(Box::new(far));
+                Next::Go
+            }
+            Err(error) => {
+                tracing::warn!(error = %service_kit::chain(&error), "no server of the directory can be reached");
+                self.upstream_lost()
+            }
+        }
+    }
+
+    fn from_upstream(&mut self) -> Next {
+        let now = Instant::now();
+        self.last_activity = now;
+        loop {
+            let Far::Open(far) = &mut self.far else { return Next::Go };
+            let message = match far.next_message(now) {
+                Ok(Some(message)) => message,
+                Ok(None) => return self.after_work(),
+                Err(error) => {
+                    tracing::warn!(client = self.client.name(), %error, "the directory sent what is not LDAP");
+                    return self.upstream_lost();
+                }
+            };
+            match self.wire.receive_upstream(&message) {
+                FromUpstream::Relay(octets) => {
+                    if let Some(op) = request_of(message.op()) {
+                        self.count(op, &octets);
+                    }
+                    self.near.send(octets, now);
+                }
+                FromUpstream::Drop => {}
+                FromUpstream::Disconnect(notice) => {
+                    self.wire.closed();
+                    self.near.send(notice, now);
+                    return Next::Close;
+                }
+                FromUpstream::Violation => {
+                    tracing::warn!(client = self.client.name(), "the directory answered what nobody asked");
+                    return self.upstream_lost();
+                }
+            }
+        }
+    }
+
+    /// L-19.
+    fn upstream_lost(&mut self) -> Next {
+        self.far = Far::None;
+        self.service = None;
+        let lost = self.wire.upstream_lost();
+        let now = Instant::now();
+        lost.answers.into_iter().for_each(|answer| self.near.send(answer, now));
+        match lost.notice {
+            Some(notice) => {
+                self.near.send(notice, now);
+                Next::Close
+            }
+            None => self.after_work(),
+        }
+    }
+
+    fn count(&self, op: Op, answer: &Bytes) {
+        if let Some(code) = result_code(answer) {
+            self.shared.metrics.operation(self.client.name(), op, code);
+        }
+    }
+
+    // --- clocks and the end ------------------------------------------------------------------------------------
+
+    /// The first clock that runs out. None runs for a bind: it has its own deadline, and always ends.
+    fn deadline(&self) -> Option<Instant> {
+        let half_message =
+            self.near.unfinished_since().filter(|_| self.near.has_room()).map(|since| since + self.timeouts.read);
+        let stalled = self.near.stalled_since().map(|since| since + self.timeouts.write_stall);
+        let far_stalled = match &self.far {
+            Far::Open(far) => far.stalled_since().map(|since| since + self.timeouts.write_stall),
+            Far::None | Far::Connecting { .. } => None,
+        };
+        let idle = (!self.is_working()).then(|| {
+            let bound = matches!(self.wire.state(), State::Bound(_));
+            self.last_activity + if bound { self.timeouts.bound_idle } else { self.timeouts.unbound_idle }
+        });
+        [half_message, stalled, far_stalled, idle].into_iter().flatten().min()
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        // A clock that was put off only makes the timer look once too often; one that comes sooner has to be set.
+        let Some(deadline) = self.deadline() else { return };
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline.max(now));
+        }
+    }
+
+    fn overdue(&mut self) -> Next {
+        let now = Instant::now();
+        let far_stalled = match &self.far {
+            Far::Open(far) => far.stalled_since().is_some_and(|since| since + self.timeouts.write_stall <= now),
+            Far::None | Far::Connecting { .. } => false,
+        };
+        if far_stalled {
+            return self.upstream_lost();
+        }
+        match self.deadline() {
+            Some(deadline) if deadline <= now => {
+                self.wire.closed();
+                Next::Gone
+            }
+            // Nothing runs now; look again when something may.
+            None => {
+                self.timer.as_mut().reset(now + self.timeouts.read);
+                Next::Go
+            }
+            Some(_) => Next::Go,
+        }
+    }
+
+    fn is_working(&self) -> bool {
+        self.bind_is_pending() || self.wire.outstanding() > 0 || !self.near.is_drained()
+    }
+
+    /// Something has ended: a draining node lets the connection go when it was the last.
+    fn after_work(&mut self) -> Next {
+        if self.draining.is_none() { self.drained() } else { Next::Go }
+    }
+
+    fn drained(&mut self) -> Next {
+        if self.bind_is_pending() || self.wire.outstanding() > 0 {
+            return Next::Go;
+        }
+        self.say_goodbye(&reply::shutting_down())
+    }
+
+    /// Drain is over: whatever is still in work gets its 52, then the notice.
+    fn stop(&mut self) -> Next {
+        let now = Instant::now();
+        if let State::PrimaryPending(id) | State::SecondPending(id) = self.wire.state() {
+            self.bind = None;
+            self.near.send(reply::shutting_down().encode(id, Op::BindResponse, &[]), now);
+        }
+        let lost = self.wire.upstream_lost();
+        lost.answers.into_iter().for_each(|answer| self.near.send(answer, now));
+        self.say_goodbye(&reply::shutting_down())
+    }
+
+    fn say_goodbye(&mut self, why: &LdapResult) -> Next {
+        self.wire.closed();
+        self.near.send(ldap_wire::result::notice_of_disconnection(why), Instant::now());
+        Next::Close
+    }
+
+    /// Writes the answer, then speaks TLS. `None`: it did not come to that.
+    async fn start_tls(mut self) -> Option<Self> {
+        let timeouts = self.timeouts;
+        let handshake = async {
+            poll_fn(|cx| self.near.poll_send(cx, Instant::now())).await?;
+            let (ClientStream::Clear(tcp), Some(tls)) = (self.near.into_stream(), self.shared.tls.as_ref()) else {
+                return Err(io::Error::other("StartTLS is offered without TLS only, and with a certificate"));
+            };
+            tls.acceptor().accept(tcp).await
+        };
+        let stream = match tokio::time::timeout(timeouts.handshake, handshake).await {
+            Ok(Ok(stream)) => ClientStream::Tls(Box::new(stream)),
+            Ok(Err(error)) => {
+                tracing::debug!(client = self.client.name(), %error, "StartTLS failed");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        self.near = Duplex::new(stream, Peer::Client, self.wire.limits());
+        self.last_activity = Instant::now();
+        Some(self)
+    }
+}
+
+fn reached<F: Future<Output = ()> + Send + 'static>(
+    shutdown: &Shutdown,
+    step: impl FnOnce(Shutdown) -> F,
+) -> BoxFuture<'static, ()> {
+    Box::pin(step(shutdown.clone()))
+}
+
+fn bind_name(message: &Message) -> Option<String> {
+    let request = BindRequest::decode(message).ok()?;
+    Some(String::from_utf8_lossy(&request.name).chars().take(NAME_SIGNS_MAX).collect())
+}
+
+/// Of a name that is only reported.
+const NAME_SIGNS_MAX: usize = 256;
+
+/// The code of a response that we built or relay; `None` for what has none.
+fn result_code(response: &Bytes) -> Option<ResultCode> {
+    let message = Message::parse(response.clone()).ok()?;
+    LdapResult::decode(&message).ok().map(|result| result.code)
+}
+
+/// Which request a final response belongs to.
+fn request_of(response: Op) -> Option<Op> {
+    Some(match response {
+        Op::SearchResultDone => Op::SearchRequest,
+        Op::ModifyResponse => Op::ModifyRequest,
+        Op::AddResponse => Op::AddRequest,
+        Op::DelResponse => Op::DelRequest,
+        Op::ModifyDnResponse => Op::ModifyDnRequest,
+        Op::CompareResponse => Op::CompareRequest,
+        Op::ExtendedResponse => Op::ExtendedRequest,
+        _ => return None,
+    })
+}

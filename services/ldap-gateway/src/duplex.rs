@@ -1,0 +1,212 @@
+//! One end of the gateway: a stream of LDAP messages, read and written at the same time by one task, with bounded buffers.
+//!
+//! Everything is a `poll` function, so that both ends and whatever else a connection waits for are watched by one `poll_fn`:
+//! nothing is lost when another event comes first, and no lock stands between reading and writing.
+
+use bytes::{Buf, Bytes, BytesMut};
+use ldap_wire::{FrameError, Framer, Limits, Message, Peer};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+/// What may wait for a slow reader before its other end is not read any more (L-05). One message more can come on top.
+pub const QUEUED_OCTETS_MAX: usize = 1 << 20;
+/// Messages up to this size are written together.
+const SMALL_OCTETS: usize = 4 << 10;
+/// An idle connection keeps this much; a busy one reads in larger pieces.
+const READ_OCTETS_IDLE: usize = 2 << 10;
+const READ_OCTETS_BUSY: usize = 16 << 10;
+
+pub struct Duplex<S> {
+    stream: S,
+    framer: Framer,
+    input: BytesMut,
+    /// When the first octet of an unfinished message came (L-04).
+    unfinished_since: Option<Instant>,
+    /// The last read filled its buffer.
+    busy: bool,
+    queue: VecDeque<Bytes>,
+    /// Small messages behind the queue, joined.
+    tail: BytesMut,
+    queued: usize,
+    unflushed: bool,
+    /// When the peer last took something, while something waits for it.
+    stalled_since: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
+    pub fn new(stream: S, peer: Peer, limits: Limits) -> Self {
+        Self {
+            stream,
+            framer: Framer::new(peer, limits),
+            input: BytesMut::new(),
+            unfinished_since: None,
+            busy: false,
+            queue: VecDeque::new(),
+            tail: BytesMut::new(),
+            queued: 0,
+            unflushed: false,
+            stalled_since: None,
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.framer.set_limits(limits);
+    }
+
+    /// The next whole message among what has been read.
+    pub fn next_message(&mut self, now: Instant) -> Result<Option<Message>, FrameError> {
+        let message = self.framer.next_message(&mut self.input)?;
+        self.unfinished_since = match (&message, self.input.is_empty()) {
+            (_, true) => None,
+            (Some(_), false) => Some(now),
+            (None, false) => self.unfinished_since.or(Some(now)),
+        };
+        Ok(message)
+    }
+
+    /// Reads what there is; 0 is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() && !self.busy && self.input.capacity() > READ_OCTETS_BUSY {
+            // What a large message needed is not kept by an idle connection.
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(if self.busy || !self.input.is_empty() { READ_OCTETS_BUSY } else { READ_OCTETS_IDLE });
+        let room = self.input.capacity() - self.input.len();
+        let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        self.busy = count == room;
+        Poll::Ready(Ok(count))
+    }
+
+    pub fn send(&mut self, message: Bytes, now: Instant) {
+        if message.is_empty() {
+            return;
+        }
+        if self.queued == 0 {
+            self.stalled_since = Some(now);
+        }
+        self.queued += message.len();
+        if message.len() <= SMALL_OCTETS {
+            self.tail.extend_from_slice(&message);
+        } else {
+            if !self.tail.is_empty() {
+                self.queue.push_back(self.tail.split().freeze());
+            }
+            self.queue.push_back(message);
+        }
+    }
+
+    /// Writes what waits. Ready when nothing does.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
+        loop {
+            if self.queue.is_empty() && !self.tail.is_empty() {
+                self.queue.push_back(self.tail.split().freeze());
+            }
+            let Some(front) = self.queue.front_mut() else { break };
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, front))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            front.advance(written);
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+            self.queued -= written;
+            self.unflushed = true;
+            self.stalled_since = (self.queued > 0).then_some(now);
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes octets that must not be copied into the queue. Only while nothing waits there.
+    pub async fn write_now(&mut self, octets: &[u8]) -> io::Result<()> {
+        debug_assert!(self.is_drained(), "what waits would come behind");
+        self.stream.write_all(octets).await?;
+        self.stream.flush().await
+    }
+
+    /// May its other end still be read?
+    pub fn has_room(&self) -> bool {
+        self.queued < QUEUED_OCTETS_MAX
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.queued == 0 && !self.unflushed
+    }
+
+    pub fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished_since
+    }
+
+    pub fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since
+    }
+
+    /// What has been read and is no whole message yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Writes what waits, says that nothing more will come, and gives the stream up. Waits at most `limit`.
+    pub async fn close(mut self, limit: Duration) {
+        let farewell = async {
+            std::future::poll_fn(|cx| self.poll_send(cx, Instant::now())).await?;
+            std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+        };
+        // The peer may be gone already: then there is nobody to say it to.
+        let _: Result<io::Result<()>, _> = tokio::time::timeout(limit, farewell).await;
+    }
+
+    /// The bare stream. Only for the moment before a TLS handshake, when nothing waits to be written.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+}
+
+/// A client's end: TCP, with or without TLS.
+pub enum ClientStream {
+    Clear(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Sockets: who connects, is it a client, is there room for it, and the TLS handshake where the port asks for one.
+//!
+//! A source that no client of the settings lists is closed without an octet, and so is one too many (FL-04, L-05).
+
+use crate::Shared;
+use crate::connection::{self, Accepted};
+use crate::duplex::ClientStream;
+use crate::metrics::{Metrics, Refused};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+/// A port that cannot be had. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+#[error("the LDAP port {address} cannot be opened")]
+pub struct ListenError {
+    pub address: SocketAddr,
+    #[source]
+    pub cause: io::Error,
+}
+
+/// One port.
+pub struct Listener {
+    socket: TcpListener,
+    /// TLS from the first octet.
+    tls: bool,
+}
+
+impl Listener {
+    pub fn bind(address: SocketAddr, tls: bool) -> Result<Self, ListenError> {
+        let socket = listen(address).map_err(|cause| ListenError { address, cause })?;
+        Ok(Self { socket, tls })
+    }
+
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the node drains. The queue of the kernel is then closed with the socket.
+    pub async fn accept(self, shared: Arc<Shared>) {
+        let mut next_at = Instant::now();
+        let pause = Duration::from_secs(1) / shared.accepts_per_second_max;
+        loop {
+            // Cancel safety: a connection that was accepted is always handed on.
+            let accepted = tokio::select! {
+                biased;
+                () = shared.shutdown.draining() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => admit(&shared, stream, peer, self.tls),
+                Err(error) => {
+                    // Out of file descriptors, usually: others have to close first.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            // A burst of one second's worth is let through at once.
+            next_at = (next_at + pause).max(Instant::now() - Duration::from_secs(1));
+            tokio::time::sleep_until(next_at).await;
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and [::] stand side by side in the configuration.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: bool) {
+    let source = peer.ip().to_canonical();
+    let mut changes = shared.settings.changes();
+    let snapshot = Arc::clone(&changes.borrow_and_update());
+    let Some(client) = snapshot.client(source) else {
+        return shared.refusals.note(&shared.metrics, source, Refused::UnknownClient);
+    };
+    let seat = match shared.limits.sit(client.name(), source) {
+        Ok(seat) => seat,
+        Err(full) => return shared.refusals.note(&shared.metrics, source, Refused::Full(full)),
+    };
+    let connection = {
+        let shared = Arc::clone(shared);
+        async move {
+            let counted = Counted::new(&shared, client.name());
+            // A client that vanished without a word is noticed in time.
+            let alive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+            let _: io::Result<()> = SockRef::from(&stream).set_tcp_keepalive(&alive);
+            let _: io::Result<()> = stream.set_nodelay(true);
+            if let Some(stream) = handshake(&shared, stream, tls).await {
+                connection::serve(Accepted { shared, stream, source, client, seat, changes }).await;
+            }
+            drop(counted);
+        }
+    };
+    drop(shared.shutdown.spawn(connection));
+}
+
+async fn handshake(shared: &Shared, stream: TcpStream, tls: bool) -> Option<ClientStream> {
+    if !tls {
+        return Some(ClientStream::Clear(stream));
+    }
+    let acceptor = shared.tls.as_ref()?.acceptor();
+    match tokio::time::timeout(shared.timeouts.handshake, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(ClientStream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Counted {
+    shared: Arc<Shared>,
+    client: String,
+}
+
+impl Counted {
+    fn new(shared: &Arc<Shared>, client: &str) -> Self {
+        shared.metrics.connection_opened(client);
+        Self { shared: Arc::clone(shared), client: client.to_owned() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.metrics.connection_closed(&self.client);
+    }
+}
+
+/// Connections closed without an octet: all are counted, at most one a second is logged.
+pub struct Refusals {
+    began: Instant,
+    /// The second, from the beginning, that has its line.
+    logged: AtomicU64,
+    unlogged: AtomicU64,
+}
+
+impl Refusals {
+    pub fn new() -> Self {
+        Self { began: Instant::now(), logged: AtomicU64::new(0), unlogged: AtomicU64::new(0) }
+    }
+
+    fn note(&self, metrics: &Metrics, source: IpAddr, why: Refused) {
+        metrics.connection_refused(why);
+        let second = self.began.elapsed().as_secs() + 1;
+        if self.logged.swap(second, Ordering::Relaxed) == second {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        tracing::warn!(
+            event = "packet_dropped",
+            service = "ldap-gateway",
+            client_ip = %source,
+            drop = why.code(),
+            more = self.unlogged.swap(0, Ordering::Relaxed),
+            "a connection was closed without an answer"
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! This part's copy of the settings: who may connect, under which rules, and the directories behind them.
+//!
+//! ```text
+//! Settings.Fetch ── at start, when the bus says so, every 5 s ──> Snapshot ──> listener (who is it?), connection (under which rules?)
+//!                                                             └─> service accounts without an id: looked up and pinned (L-22)
+//! ```
+
+use crate::metrics::Metrics;
+use directory::{Directories, Directory, TypedName};
+use domain::settings::{self, BindKind, ClientProtocol, Preset, ServiceAccount, Settings};
+use domain::{ObjectId, Secret};
+use ipnet::IpNet;
+use ldap_wire::connection::{Anonymous, Operations};
+use ldap_wire::referral::Referrals;
+use ldap_wire::{Policy, Style};
+use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::settings_server::Settings as SettingsPort;
+use proto::user_store::{FetchReply, FetchRequest, PinServiceAccountRequest};
+use service_kit::bus::{Bus, Subscription};
+use service_kit::health::Health;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::{Code, Request};
+
+/// A lost message of the bus costs this much.
+const POLL: Duration = Duration::from_secs(5);
+/// How long the store may take to answer.
+const FETCH_LIMIT: Duration = Duration::from_secs(10);
+/// At most so often a bind makes us look for service accounts that have no id yet.
+const PIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The copy and what keeps it current. Shared by everything in this part.
+pub struct SettingsCopy {
+    port: Arc<dyn SettingsPort>,
+    start_tls: bool,
+    directories: Directories,
+    current: watch::Sender<Arc<Snapshot>>,
+    last_pin: Mutex<Option<Instant>>,
+    metrics: Metrics,
+}
+
+/// One revision of the settings, as far as LDAP clients are concerned.
+#[derive(Default)]
+pub struct Snapshot {
+    pub revision: u64,
+    /// Longest prefix first.
+    networks: Vec<(IpNet, Arc<Client>)>,
+}
+
+/// An LDAP client with everything that a bind of it needs.
+pub struct Client {
+    pub settings: settings::Client,
+    pub policy: Arc<Policy>,
+    /// `None` while the settings of its directory cannot be used: every bind is unavailable.
+    pub directory: Option<Arc<Directory>>,
+}
+
+impl Snapshot {
+    /// The client that asks from this address: the longest prefix wins (FL-04).
+    pub fn client(&self, source: IpAddr) -> Option<Arc<Client>> {
+        let source = source.to_canonical();
+        self.networks.iter().find(|(network, _)| network.contains(&source)).map(|(_, client)| Arc::clone(client))
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+        let mut seen = std::collections::HashSet::new();
+        self.networks.iter().map(|(_, client)| client).filter(move |client| seen.insert(client.name().to_owned()))
+    }
+}
+
+impl Client {
+    pub fn name(&self) -> &str {
+        self.settings.name.as_str()
+    }
+
+    /// Is it one of the listed service accounts, and at a place where it may come from (L-22)? The id decides, never a name.
+    pub fn lists(&self, id: &ObjectId, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.settings.service_accounts.iter().any(|account| {
+            account.id.as_ref() == Some(id)
+                && (account.sources.is_empty() || account.sources.iter().any(|network| network.contains(&source)))
+        })
+    }
+
+    fn unpinned(&self) -> impl Iterator<Item = &ServiceAccount> {
+        self.settings.service_accounts.iter().filter(|account| account.id.is_none())
+    }
+
+    pub fn has_unpinned(&self) -> bool {
+        self.unpinned().next().is_some()
+    }
+
+    /// Do connections of `before` live under the same rules still? That an account's id was found changes none.
+    pub fn same_rules(&self, before: &Self) -> bool {
+        let same_directory = match (&self.directory, &before.directory) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            _ => false,
+        };
+        same_directory && self.policy == before.policy && without_found_ids(self) == without_found_ids(before)
+    }
+}
+
+fn without_found_ids(client: &Client) -> settings::Client {
+    let mut settings = client.settings.clone();
+    settings.service_accounts.iter_mut().for_each(|account| account.id = None);
+    settings
+}
+
+impl SettingsCopy {
+    /// `start_tls`: there is a certificate, so StartTLS can be offered.
+    pub fn new(
+        port: Arc<dyn SettingsPort>,
+        start_tls: bool,
+        directory_options: directory::Options,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            port,
+            start_tls,
+            directories: Directories::new(directory_options),
+            current: watch::Sender::new(Arc::default()),
+            last_pin: Mutex::default(),
+            metrics,
+        })
+    }
+
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Tells of every later revision.
+    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
+    }
+
+    /// The directory of this name; the first one of the settings where no name is given.
+    pub fn directory(&self, name: &str) -> Option<Arc<Directory>> {
+        if name.is_empty() { self.directories.first() } else { self.directories.named(name) }
+    }
+
+    /// Asks the store for what is newer. False if it did not answer.
+    pub async fn refresh(&self) -> bool {
+        let known = self.current.borrow().revision;
+        self.fetch(known).await
+    }
+
+    async fn fetch(&self, known_revision: u64) -> bool {
+        let request = service_kit::grpc::idempotent(Request::new(FetchRequest { known_revision }));
+        let call = self.port.fetch(service_kit::grpc::with_deadline(request, FETCH_LIMIT));
+        match tokio::time::timeout(FETCH_LIMIT, call).await {
+            Ok(Ok(reply)) => self.take_up(reply.into_inner()),
+            Ok(Err(status)) => {
+                tracing::warn!(code = ?status.code(), "settings cannot be fetched");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("settings cannot be fetched in time");
+                false
+            }
+        }
+    }
+
+    fn take_up(&self, mut reply: FetchReply) -> bool {
+        if reply.unchanged {
+            return true;
+        }
+        let settings: Settings = match serde_json::from_str(&reply.settings_json) {
+            Ok(settings) => settings,
+            Err(error) => {
+                // A newer store may know keys that we do not. What is in force stays in force.
+                tracing::error!(revision = reply.revision, %error, "settings of this revision cannot be read");
+                return false;
+            }
+        };
+        let wanted = settings.directories.iter().map(|directory| {
+            let password = reply.secrets.remove(&format!("directory.{}.query_bind.password", directory.name));
+            (directory.clone(), password.map(Secret::from))
+        });
+        for refused in self.directories.replace(wanted.collect::<Vec<_>>()) {
+            tracing::error!(directory = %refused.name, error = %refused.error, "directory cannot be used");
+        }
+        let snapshot = Snapshot { revision: reply.revision, networks: self.networks(settings) };
+        self.metrics.settings_in_force(snapshot.revision);
+        tracing::info!(event = "settings_taken_up", revision = snapshot.revision, "settings are in force");
+        self.current.send_replace(Arc::new(snapshot));
+        true
+    }
+
+    fn networks(&self, settings: Settings) -> Vec<(IpNet, Arc<Client>)> {
+        let before: HashMap<String, Arc<Client>> =
+            self.current.borrow().clients().map(|client| (client.name().to_owned(), Arc::clone(client))).collect();
+        let mut networks = Vec::new();
+        for client in settings.clients.iter().filter(|client| client.protocol == ClientProtocol::Ldap) {
+            let target = settings.directory(client.target.as_str());
+            let directory = self.directories.named(client.target.as_str());
+            let policy = policy(client, target, self.start_tls);
+            let policy = match before.get(client.name.as_str()) {
+                Some(known) if *known.policy == policy => Arc::clone(&known.policy),
+                _ => Arc::new(policy),
+            };
+            let client = Arc::new(Client { settings: client.clone(), policy, directory });
+            networks.extend(client.settings.sources.iter().map(|network| (network.trunc(), Arc::clone(&client))));
+        }
+        networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        networks
+    }
+
+    /// Keeps the copy current, and the ids of service accounts found, for as long as the process lives.
+    pub async fn keep_current(self: Arc<Self>, bus: Arc<dyn Bus>) {
+        let mut changes: Option<Subscription> = None;
+        loop {
+            if changes.is_none() {
+                changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
+            }
+            self.refresh().await;
+            self.pin_all().await;
+            // Cancel safety: a message of the bus only says that something changed; the poll finds it too.
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                heard = next(&mut changes) => if heard.is_none() { changes = None },
+            }
+        }
+    }
+
+    /// Shows how the directories fare, from what happened to them.
+    pub async fn watch_directories(self: Arc<Self>, health: Health) {
+        let mut shown = HashMap::new();
+        loop {
+            let all = self.directories.all();
+            for directory in all.iter() {
+                let state = directory.health();
+                let name = state.directory.to_string();
+                let upstream = shown.entry(name.clone()).or_insert_with(|| health.upstream("directory", name.clone()));
+                if state.is_up() {
+                    upstream.up(Duration::ZERO);
+                } else {
+                    upstream.down(state.last_error().unwrap_or("not connected"));
+                }
+                self.metrics.upstream_is_up(&name, state.is_up());
+            }
+            let gone = |name: &String| !all.iter().any(|directory| directory.name().as_str() == name);
+            let gone: Vec<String> = shown.keys().filter(|name| gone(name)).cloned().collect();
+            for name in gone {
+                if let Some(upstream) = shown.remove(&name) {
+                    upstream.forget();
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn pin_all(&self) {
+        let clients: Vec<_> = self.current.borrow().clients().filter(|it| it.has_unpinned()).cloned().collect();
+        let mut pinned = false;
+        for client in clients {
+            pinned |= self.pin(&client).await;
+        }
+        if pinned {
+            self.fetch(0).await;
+        }
+    }
+
+    /// A bind found an account that no id of the client lists: perhaps one was created just now. True if the settings may
+    /// list more than before.
+    pub async fn pin_at_bind(&self, client: &Client) -> bool {
+        {
+            let mut last = self.last_pin.lock().expect("nobody panics while holding the time");
+            let now = Instant::now();
+            if last.is_some_and(|last| now.duration_since(last) < PIN_PAUSE) {
+                return false;
+            }
+            *last = Some(now);
+        }
+        self.pin(client).await && self.fetch(0).await
+    }
+
+    /// Looks for the accounts of a client that are listed by name only, and has the store keep their ids (L-22).
+    async fn pin(&self, client: &Client) -> bool {
+        let Some(directory) = &client.directory else { return false };
+        let mut pinned = false;
+        for account in client.unpinned() {
+            let Ok(name) = TypedName::parse(&account.name, directory.settings()) else {
+                tracing::warn!(client = client.name(), "a service account is not written as a name of its directory");
+                continue;
+            };
+            let Ok(entry) = directory.resolve_any(&name).await else { continue };
+            let request = PinServiceAccountRequest {
+                client: client.name().to_owned(),
+                name: account.name.clone(),
+                object_id: entry.subject.id.to_string(),
+            };
+            let call = self.port.pin_service_account(service_kit::grpc::with_deadline(request, FETCH_LIMIT));
+            match call.await.map_err(|status| status.code()) {
+                Ok(_) => {
+                    tracing::info!(event = "service_account_pinned", client = client.name(), "service account found");
+                    pinned = true;
+                }
+                Err(Code::FailedPrecondition | Code::AlreadyExists) => tracing::warn!(
+                    event = "service_account_replaced",
+                    client = client.name(),
+                    "another entry has the name of a service account now; it is not exempt"
+                ),
+                Err(code) => tracing::warn!(client = client.name(), ?code, "service account cannot be kept"),
+            }
+        }
+        pinned
+    }
+}
+
+async fn next(changes: &mut Option<Subscription>) -> Option<()> {
+    match changes {
+        Some(changes) => changes.next().await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
+/// The rules of a client in the words of the connection's core.
+fn policy(client: &settings::Client, target: Option<&settings::Directory>, start_tls: bool) -> Policy {
+    Policy {
+        style: target.map_or(Style::Plain, style),
+        start_tls,
+        upstream_tls: target.is_some_and(always_encrypted),
+        danger_allow_cleartext: client.tls == settings::ClientTls::DangerOptional,
+        anonymous: match client.anonymous {
+            settings::Anonymous::Rootdse => Anonymous::RootDse,
+            settings::Anonymous::Refuse => Anonymous::Refuse,
+            settings::Anonymous::Forward => Anonymous::Forward,
+        },
+        operations: match client.operations {
+            settings::Operations::All => Operations::All,
+            settings::Operations::Read => Operations::Read,
+            settings::Operations::Bind => Operations::Bind,
+        },
+        referrals: match client.referrals {
+            settings::Referrals::Drop => Referrals::Drop,
+            settings::Referrals::Pass => Referrals::Pass,
+        },
+        ..Policy::default()
+    }
+}
+
+fn style(directory: &settings::Directory) -> Style {
+    match directory.preset {
+        Preset::ActiveDirectory => Style::ActiveDirectory,
+        Preset::OpenLdap | Preset::Ds389 | Preset::Generic => Style::Plain,
+    }
+}
+
+/// Whichever server is taken: is the connection encrypted, so that it may carry a new password (L-14)?
+fn always_encrypted(directory: &settings::Directory) -> bool {
+    let ldaps = |url: &String| url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ldaps://"));
+    !directory.danger_clear_text
+        || directory.authentication_bind.kind == BindKind::Tls
+        || directory.urls.iter().all(ldaps)
+}

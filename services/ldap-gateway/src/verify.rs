@@ -1,0 +1,351 @@
+//! The port to verification, and the one place of this part where an Allow comes into being.
+//!
+//! An [`Allow`] has no constructor: it is what is left of a reply after every check of V-02. Whatever is unknown, late or meant
+//! for somebody else is [`Unavailable`], never an Allow.
+
+use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId};
+use proto::verification::verification_server::Verification;
+use proto::verification::{
+    AppendedFormsRequest, Attempt, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary, ReportRequest,
+    outcome,
+};
+use service_kit::Clock;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+/// Verification as this part calls it.
+#[derive(Clone)]
+pub struct Verifier {
+    port: Arc<dyn Verification>,
+    clock: Clock,
+}
+
+/// Kept back of every deadline, to answer the client with (V-44).
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// An attempt as verification is told of it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub transaction: TransactionId,
+    /// Name of the client in the settings.
+    pub client: String,
+    pub client_ip: IpAddr,
+    /// Absent where the name could not be resolved.
+    pub entry: Option<DirectoryRef>,
+    /// The directory's canonical name; what was typed where there is none.
+    pub username: String,
+    pub name_form: Option<NameForm>,
+    pub service_account: bool,
+}
+
+/// A decisive Allow for one attempt, decoded and checked.
+#[derive(Debug)]
+pub struct Allow {
+    transaction: TransactionId,
+    reason: Reason,
+    method: Option<Method>,
+    assurance: String,
+    source: Option<Source>,
+}
+
+/// What verification said about an attempt.
+#[derive(Debug)]
+pub enum Verdict {
+    Allow(Allow),
+    Deny(Reason),
+    /// The appended code was right and is spent; the password is still to be checked (L-52 b).
+    CodeAccepted,
+}
+
+/// Nothing that could be acted on: the answer is no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("verification gave no decision: {}", .reason.code())]
+pub struct Unavailable {
+    pub reason: Reason,
+}
+
+impl Verifier {
+    pub fn new(port: Arc<dyn Verification>, clock: Clock) -> Self {
+        Self { port, clock }
+    }
+
+    /// Lengths of the codes the user could have appended; empty where there is no code.
+    pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Vec<u32>, Unavailable> {
+        let request =
+            AppendedFormsRequest { client: subject.client.clone(), subject: subject.entry.as_ref().map(Into::into) };
+        let reply = self.port.appended_forms(within(request, deadline)?).await;
+        reply.map(|reply| reply.into_inner().code_digits).map_err(|status| unavailable(&status))
+    }
+
+    /// The password was right: may the person in?
+    pub async fn begin(
+        &self,
+        subject: &Subject,
+        code: Option<Secret>,
+        deadline: Instant,
+    ) -> Result<Verdict, Unavailable> {
+        self.ask_to_begin(subject, Primary::Passed, code, deadline).await
+    }
+
+    /// The password comes after the code: is the code right (L-52 b)? Never answered with an Allow.
+    pub async fn begin_with_code(
+        &self,
+        subject: &Subject,
+        code: Secret,
+        deadline: Instant,
+    ) -> Result<Verdict, Unavailable> {
+        self.ask_to_begin(subject, Primary::Pending, Some(code), deadline).await
+    }
+
+    async fn ask_to_begin(
+        &self,
+        subject: &Subject,
+        primary: Primary,
+        code: Option<Secret>,
+        deadline: Instant,
+    ) -> Result<Verdict, Unavailable> {
+        let request = BeginRequest {
+            attempt: Some(subject.attempt()),
+            primary: primary.into(),
+            code: code.map(proto::common::Secret::from),
+        };
+        let outcome = self.port.begin(within(request, deadline)?).await.map_err(|status| unavailable(&status))?;
+        self.verdict(subject, outcome.into_inner(), primary)
+    }
+
+    /// The password behind an accepted code was right too.
+    pub async fn complete(&self, subject: &Subject, deadline: Instant) -> Result<Verdict, Unavailable> {
+        let request = CompleteRequest { attempt: Some(subject.attempt()) };
+        let outcome = self.port.complete(within(request, deadline)?).await.map_err(|status| unavailable(&status))?;
+        self.verdict(subject, outcome.into_inner(), Primary::Passed)
+    }
+
+    /// Nobody waits any more (L-13). The report that follows is the attempt's last event: an Allow still under way cannot be
+    /// committed after it.
+    pub async fn cancel(&self, subject: &Subject, reason: Reason) {
+        let request =
+            CancelRequest { transaction_id: subject.transaction.to_string(), reason: reason.code().to_owned() };
+        let call = self.port.cancel(service_kit::grpc::with_deadline(request, REPORT_LIMIT));
+        let ended = tokio::time::timeout(REPORT_LIMIT, call).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            tracing::debug!(request_id = %subject.transaction, "a cancellation did not reach verification");
+        }
+    }
+
+    /// For the audit: an attempt that ended before the second factor. Best effort.
+    pub async fn report(&self, subject: &Subject, reason: Reason) {
+        let request = ReportRequest { attempt: Some(subject.attempt()), reason: reason.code().to_owned() };
+        let call = self.port.report(service_kit::grpc::with_deadline(request, REPORT_LIMIT));
+        let ended = tokio::time::timeout(REPORT_LIMIT, call).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            tracing::warn!(
+                event = "report_lost",
+                request_id = %subject.transaction,
+                reason = reason.code(),
+                "an attempt could not be reported for the audit"
+            );
+        }
+    }
+
+    /// V-02: every way in which this may not be an Allow for this very attempt is Unavailable.
+    fn verdict(&self, subject: &Subject, outcome: Outcome, asked: Primary) -> Result<Verdict, Unavailable> {
+        let fault = Unavailable { reason: Reason::InternalError };
+        if outcome.transaction_id.parse() != Ok(subject.transaction) {
+            tracing::error!(request_id = %subject.transaction, "verification answered for another transaction");
+            return Err(fault);
+        }
+        match outcome.result {
+            Some(outcome::Result::Allow(allow)) => {
+                let reason = Reason::from_code(&allow.reason);
+                let lets_in = matches!(reason.class(), ResultClass::Success | ResultClass::Bypass);
+                let ours = allow.client == subject.client && allow.expires_unix_ms > self.clock.now_ms();
+                if !lets_in || !ours || asked != Primary::Passed {
+                    tracing::error!(request_id = %subject.transaction, "an Allow is not for this attempt");
+                    return Err(fault);
+                }
+                Ok(Verdict::Allow(Allow {
+                    transaction: subject.transaction,
+                    reason,
+                    method: Method::from_code(&allow.method),
+                    assurance: allow.assurance,
+                    source: Source::from_code(&allow.source),
+                }))
+            }
+            Some(outcome::Result::Deny(deny)) => match Reason::from_code(&deny.reason) {
+                reason if matches!(reason.class(), ResultClass::Error) => Err(Unavailable { reason }),
+                // A No with the reason of a Yes makes no sense, but it is a No.
+                reason if matches!(reason.class(), ResultClass::Success | ResultClass::Bypass) => Err(fault),
+                reason => Ok(Verdict::Deny(reason)),
+            },
+            Some(outcome::Result::CodeAccepted(_)) if asked == Primary::Pending => Ok(Verdict::CodeAccepted),
+            // A question cannot be shown on LDAP, and we said so.
+            Some(outcome::Result::CodeAccepted(_) | outcome::Result::Ask(_)) | None => Err(fault),
+        }
+    }
+}
+
+/// Reports outlive the connection they are about, but not for long.
+const REPORT_LIMIT: Duration = Duration::from_secs(5);
+
+impl Subject {
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            transaction_id: self.transaction.to_string(),
+            client: self.client.clone(),
+            protocol: Protocol::Ldap.code().to_owned(),
+            subject: self.entry.as_ref().map(Into::into),
+            username: self.username.clone(),
+            name_form: self.name_form.map_or("", NameForm::code).to_owned(),
+            client_ip: self.client_ip.to_string(),
+            calling_station: String::new(),
+            can_challenge: false,
+            service_account: self.service_account,
+        }
+    }
+}
+
+impl Allow {
+    pub fn transaction(&self) -> TransactionId {
+        self.transaction
+    }
+
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    pub fn method(&self) -> Option<Method> {
+        self.method
+    }
+
+    pub fn assurance(&self) -> &str {
+        &self.assurance
+    }
+
+    pub fn source(&self) -> Option<Source> {
+        self.source
+    }
+}
+
+/// With what is left of the deadline; too little is none. Every call may be sent again to another replica:
+/// verification answers a repeated one with its first result (V-02).
+fn within<T>(request: T, deadline: Instant) -> Result<tonic::Request<T>, Unavailable> {
+    let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
+    if left.is_zero() {
+        return Err(Unavailable { reason: Reason::NoAnswer });
+    }
+    Ok(service_kit::grpc::with_deadline(service_kit::grpc::idempotent(tonic::Request::new(request)), left))
+}
+
+fn unavailable(status: &Status) -> Unavailable {
+    tracing::warn!(code = ?status.code(), "verification cannot be asked");
+    Unavailable {
+        reason: match status.code() {
+            Code::ResourceExhausted => Reason::Overloaded,
+            _ => Reason::VerificationUnavailable,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::verification as wire;
+    use tonic::{Request, Response};
+
+    struct Silent;
+
+    #[tonic::async_trait]
+    impl Verification for Silent {
+        async fn appended_forms(
+            &self,
+            _: Request<AppendedFormsRequest>,
+        ) -> Result<Response<wire::AppendedFormsReply>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn begin(&self, _: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn complete(&self, _: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn answer(&self, _: Request<wire::AnswerRequest>) -> Result<Response<Outcome>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<wire::CancelReply>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn report(&self, _: Request<ReportRequest>) -> Result<Response<wire::ReportReply>, Status> {
+            Err(Status::unavailable(""))
+        }
+    }
+
+    const NOW: i64 = 1_790_000_000_000;
+
+    fn subject() -> Subject {
+        Subject {
+            transaction: TransactionId(uuid::Uuid::from_u128(7)),
+            client: "gitlab".into(),
+            client_ip: [127, 0, 0, 1].into(),
+            entry: None,
+            username: "ann".into(),
+            name_form: None,
+            service_account: false,
+        }
+    }
+
+    fn allow() -> wire::Allow {
+        wire::Allow {
+            reason: "valid_code".into(),
+            method: "code".into(),
+            assurance: "code".into(),
+            source: "live".into(),
+            client: "gitlab".into(),
+            expires_unix_ms: NOW + 1,
+            user_id: String::new(),
+        }
+    }
+
+    fn decide(transaction: &str, result: Option<outcome::Result>, asked: Primary) -> Result<Verdict, Unavailable> {
+        let verifier = Verifier::new(Arc::new(Silent), Clock::at(NOW));
+        verifier.verdict(&subject(), Outcome { transaction_id: transaction.into(), result }, asked)
+    }
+
+    #[test]
+    fn an_allow_counts_only_for_its_own_attempt_client_and_time() {
+        // V-02, B-89
+        let ours = subject().transaction.to_string();
+        let said = |allow: wire::Allow| Some(outcome::Result::Allow(allow));
+        assert!(matches!(decide(&ours, said(allow()), Primary::Passed), Ok(Verdict::Allow(_))));
+        let other = uuid::Uuid::from_u128(8).to_string();
+        let cases = [
+            (other.as_str(), said(allow()), Primary::Passed),
+            ("", said(allow()), Primary::Passed),
+            (&ours, said(wire::Allow { client: "vpn".into(), ..allow() }), Primary::Passed),
+            (&ours, said(wire::Allow { expires_unix_ms: NOW, ..allow() }), Primary::Passed),
+            (&ours, said(wire::Allow { reason: "wrong_code".into(), ..allow() }), Primary::Passed),
+            (&ours, said(wire::Allow { reason: "let_him_in".into(), ..allow() }), Primary::Passed),
+            // The password has not been looked at yet.
+            (&ours, said(allow()), Primary::Pending),
+            (&ours, None, Primary::Passed),
+            (&ours, Some(outcome::Result::CodeAccepted(wire::CodeAccepted {})), Primary::Passed),
+            (&ours, Some(outcome::Result::Ask(wire::Ask::default())), Primary::Passed),
+            (&ours, Some(outcome::Result::Deny(wire::Deny { reason: "valid_code".into() })), Primary::Passed),
+        ];
+        for (place, (transaction, result, asked)) in cases.into_iter().enumerate() {
+            assert!(matches!(decide(transaction, result, asked), Err(Unavailable { .. })), "case {place}");
+        }
+    }
+
+    #[test]
+    fn a_deny_keeps_its_reason_and_an_unknown_one_is_no_decision() {
+        let ours = subject().transaction.to_string();
+        let deny = |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into() }));
+        let verdict = decide(&ours, deny("reused_code"), Primary::Passed);
+        assert!(matches!(verdict, Ok(Verdict::Deny(Reason::ReusedCode))), "{verdict:?}");
+        let verdict = decide(&ours, deny("something_new"), Primary::Passed);
+        assert!(matches!(verdict, Err(Unavailable { reason: Reason::InternalError })), "{verdict:?}");
+    }
+}
