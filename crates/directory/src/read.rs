@@ -47,11 +47,11 @@ pub enum Read {
     /// That was all there is.
     Complete,
     /// There may be more. What came so far is true; what did not come is unknown.
-    Incomplete(Arc<Incomplete>),
+    Incomplete(Incomplete),
 }
 
 /// Why a reading is not complete.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Incomplete {
     /// No connection, or it was lost on the way.
@@ -92,7 +92,7 @@ pub struct Reading {
 enum State {
     New,
     Open(Box<Page>),
-    Ended(Option<Arc<Incomplete>>),
+    Ended(Option<Incomplete>),
 }
 
 /// The page that is being read.
@@ -129,10 +129,10 @@ impl Reading {
         match self.step().await {
             Ok(Some(entry)) => return Read::Entry(entry),
             Ok(None) => {}
-            Err(incomplete) => self.state = State::Ended(Some(Arc::new(incomplete))),
+            Err(incomplete) => self.state = State::Ended(Some(incomplete)),
         }
         match &self.state {
-            State::Ended(Some(incomplete)) => Read::Incomplete(Arc::clone(incomplete)),
+            State::Ended(Some(incomplete)) => Read::Incomplete(incomplete.clone()),
             _ => Read::Complete,
         }
     }
@@ -146,7 +146,7 @@ impl Reading {
     }
 
     /// Everything at once. For what is known to be small.
-    pub async fn collect(mut self) -> Result<Vec<SearchResultEntry>, Arc<Incomplete>> {
+    pub async fn collect(mut self) -> Result<Vec<SearchResultEntry>, Incomplete> {
         let mut entries = Vec::new();
         loop {
             match self.next().await {
