@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// A request without a deadline is answered within this.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ impl Budget {
         Self { until: Instant::now() + left.saturating_sub(MARGIN) }
     }
 
-    /// Asks the store. Whatever goes wrong is one thing to the caller: unavailable, which is never an Allow (V-40).
+    /// Asks the store. What goes wrong is one thing to the caller: unavailable, which is never an Allow (V-40).
     pub async fn ask<M, R, F>(
         self,
         what: &'static str,
@@ -41,6 +41,8 @@ impl Budget {
         let request = service_kit::grpc::with_deadline(message, left);
         match tokio::time::timeout_at(self.until, call(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
+            // The one refusal that a caller can do something about.
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(status),
             Ok(Err(status)) => Err(store_unavailable(what, &format!("{}: {}", status.code(), status.message()))),
             Err(_) => Err(store_unavailable(what, "no answer in time")),
         }

@@ -11,8 +11,10 @@
 //! commit     Allow, or the reason why not: in the store before it leaves
 //! ```
 //!
-//! Beside them: `challenges` (open rounds), `enrolment` (a new token), `settings` (this node's copy), `metrics`.
+//! Beside them: `challenges` (open rounds), `enrolment` (a new token), `settings` (this node's copy), `alarm` (a password that
+//! somebody may know), `metrics`.
 
+mod alarm;
 mod attempt;
 mod budget;
 mod challenges;
@@ -28,6 +30,7 @@ mod settings;
 
 pub use config::{Config, EndpointsSection};
 
+use alarm::Failing;
 use challenges::Challenges;
 use commit::Committer;
 use facts::Store;
@@ -95,6 +98,7 @@ pub struct Service {
     store: Store,
     committer: Committer,
     challenges: Arc<Challenges>,
+    failing: Failing,
     metrics: Metrics,
     clock: Clock,
     randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
@@ -118,6 +122,7 @@ impl Service {
             store: Store::new(deps.facts),
             committer: Committer::new(deps.commit, deps.clock.clone()),
             challenges,
+            failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,
             randomness: deps.randomness,

@@ -165,9 +165,14 @@ impl Service {
             _ => return Ok(deny(Reason::WrongCode)),
         };
         let checked = code::check(&self.committer, &user, code, TryKind::Unverified, origin.source(), budget).await?;
-        let Checked::Right { factor_id, step } = checked else {
-            // Above the budget of L-54 the tail is not looked at: it is as good as part of the password.
-            return Ok(deny(Reason::WrongCode));
+        let (factor_id, step) = match checked {
+            Checked::Right { factor_id, step } => (factor_id, step),
+            Checked::Wrong => return Ok(deny(Reason::WrongCode)),
+            // Above the budget of L-54 the tail is not looked at: to the gateway it is part of the password.
+            Checked::Throttled => {
+                self.metrics.unverified_code_limited();
+                return Ok(deny(Reason::RateLimited));
+            }
         };
         let spent_now = self.committer.spend_code(origin, &user.id, &factor_id, step, budget).await?;
         let record = Record {
@@ -332,8 +337,17 @@ impl Service {
                 }
             }
         };
-        if let Tried::Wrong(reason) | Tried::Over(reason @ Reason::LockedOut) = &tried {
-            self.metrics.factor_failed(&origin.client, *reason);
+        match &tried {
+            Tried::Over(Reason::LockedOut) => self.metrics.locked_out(),
+            Tried::Wrong(reason) if self.failing.note(&user.id, self.clock.now_ms()) => tracing::warn!(
+                event = "password_known_factor_failing",
+                service = "verification",
+                request_id = %origin.transaction,
+                client = origin.client,
+                user = user.username,
+                reason = reason.code(),
+            ),
+            _ => {}
         }
         Ok(tried)
     }
@@ -374,12 +388,7 @@ impl Service {
         budget: Budget,
     ) -> Result<outcome::Result, Status> {
         match self.committer.allow(origin, user_id, &grant, used, budget).await? {
-            Committed::Allowed => {
-                if grant.reason().class() == ResultClass::Bypass {
-                    self.metrics.let_in_by_rule(grant.reason());
-                }
-                Ok(allow(origin, user_id, &grant))
-            }
+            Committed::Allowed => Ok(allow(origin, user_id, &grant)),
             Committed::Refused(reason) => self.refuse(origin, user_id, reason, budget).await,
         }
     }

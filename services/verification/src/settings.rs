@@ -18,6 +18,7 @@ use tonic::{Request, Status};
 const POLL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
+const KEY_BYTES: usize = 32;
 
 /// The client name of a sign-in to the portal.
 const PORTAL: &str = "portal";
@@ -145,12 +146,39 @@ where
     answer.map_err(|_| Status::deadline_exceeded("no answer in time"))?.map(tonic::Response::into_inner)
 }
 
-/// The current key first: it seals, all open.
+/// The current key first: it seals, all open. `None`: a ring nobody can use.
 fn key_ring(reply: KeyRingReply) -> Option<KeyRing> {
     let (current, others): (Vec<_>, Vec<_>) = reply.keys.into_iter().partition(|key| key.id == reply.current);
-    let secret = |key: proto::user_store::Key| Some(Secret::new(domain::Secret::from(key.key?).expose().to_vec()));
     if current.len() != 1 {
         return None;
     }
-    Some(KeyRing::new(current.into_iter().chain(others).map(secret).collect::<Option<Vec<_>>>()?))
+    let secret = |key: proto::user_store::Key| {
+        let key = domain::Secret::from(key.key?);
+        (key.len() == KEY_BYTES).then(|| Secret::new(key.expose().to_vec()))
+    };
+    Some(KeyRing::new(&current.into_iter().chain(others).map(secret).collect::<Option<Vec<_>>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::user_store::Key;
+
+    #[test]
+    fn a_ring_without_its_current_key_or_with_a_short_one_is_refused() {
+        // V-75: it must not stop the upkeep either
+        let key = |id, length: usize| Key { id, key: Some(domain::Secret::new(vec![7; length]).into()) };
+        for (keys, current, good) in [
+            (vec![key(1, 32)], 1, true),
+            (vec![key(1, 32), key(2, 32)], 1, true),
+            (vec![key(1, 32)], 2, false),
+            (vec![], 0, false),
+            (vec![key(1, 32), key(1, 32)], 1, false),
+            (vec![key(1, 31)], 1, false),
+            (vec![key(1, 32), key(2, 0)], 1, false),
+            (vec![Key { id: 1, key: None }], 1, false),
+        ] {
+            assert_eq!(key_ring(KeyRingReply { keys, current }).is_some(), good);
+        }
+    }
 }
