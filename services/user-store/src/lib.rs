@@ -1,0 +1,176 @@
+//! Every durable fact of the product, and the only database: users, factors, settings, counters, audit.
+//!
+//! ```text
+//! rpc -> facts                            what a decision needs to know
+//!     -> commit (decide, group, throttle) what guards a decision, in one transaction with its audit event
+//!     -> settings · sync · portal_data · admin
+//!           all of them -> audit (chain) · seal (secrets at rest) · sql (SQLite or PostgreSQL) · tell (bus, after commit)
+//! ```
+//!
+//! One gRPC service for each kind of caller, so that least privilege can be seen. In one process the structs of
+//! [`Services`] are the port themselves; [`run`] serves them over mutual TLS.
+
+mod admin;
+mod audit;
+mod commit;
+mod config;
+mod facts;
+mod housekeeping;
+mod metrics;
+mod portal_data;
+mod rpc;
+mod seal;
+mod settings;
+mod sql;
+mod sync;
+mod tell;
+mod throttle;
+mod users;
+
+pub use admin::AdminService;
+pub use commit::CommitService;
+pub use config::Config;
+pub use facts::FactsService;
+pub use portal_data::PortalDataService;
+pub use settings::{SettingsFor, SettingsService};
+pub use sql::{OpenError, StoreSection};
+pub use sync::SyncService;
+
+use commit::group::Group;
+use proto::user_store::{
+    admin_server::AdminServer,
+    commit_server::CommitServer,
+    facts_server::FactsServer,
+    portal_data_server::PortalDataServer,
+    settings_server::{Settings, SettingsServer},
+    sync_server::SyncServer,
+};
+use seal::Seal;
+use service_kit::bus::Bus;
+use service_kit::{Clock, Process, Shutdown, grpc};
+use sql::Database;
+use std::sync::Arc;
+use tell::Teller;
+
+/// The open store. Clones are the same one.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    seal: Seal,
+    clock: Clock,
+    teller: Teller,
+    group: Group,
+}
+
+impl Store {
+    /// Opens the database, brings its tables to this version, checks the master key, and starts the writer. Several
+    /// nodes may do so at once on PostgreSQL.
+    pub async fn open(
+        section: &StoreSection,
+        bus: Arc<dyn Bus>,
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> Result<Self, OpenError> {
+        let database = Database::open(section).await?;
+        let seal = Seal::open(&database, &section.master_key_file, clock.now_ms()).await?;
+        let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
+        let mut session = database.write().await.map_err(failed)?;
+        audit::begin_chain(&mut session).await.map_err(failed)?;
+        session.commit().await.map_err(failed)?;
+        let teller = Teller::start(bus, shutdown);
+        let group = Group::start(database.clone(), teller.clone(), shutdown);
+        let store = Self(Arc::new(Inner { database, seal, clock, teller, group }));
+        shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
+        Ok(store)
+    }
+
+    /// The six services of this store.
+    pub fn services(&self) -> Services {
+        Services {
+            settings: Arc::new(SettingsService::new(self.clone())),
+            facts: Arc::new(facts::FactsService(self.clone())),
+            commit: Arc::new(commit::CommitService(self.clone())),
+            sync: Arc::new(sync::SyncService(self.clone())),
+            portal_data: Arc::new(portal_data::PortalDataService(self.clone())),
+            admin: Arc::new(admin::AdminService(self.clone())),
+        }
+    }
+
+    /// Ends all connections. What was answered is durable without it.
+    pub async fn close(&self) {
+        self.database().close().await;
+    }
+
+    fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    fn seal(&self) -> &Seal {
+        &self.0.seal
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn teller(&self) -> &Teller {
+        &self.0.teller
+    }
+
+    fn group(&self) -> &Group {
+        &self.0.group
+    }
+
+    fn pepper(&self) -> &[u8] {
+        self.seal().pepper()
+    }
+
+    /// The time a caller gave, or ours.
+    fn at(&self, given_ms: i64) -> i64 {
+        if given_ms > 0 { given_ms } else { self.clock().now_ms() }
+    }
+}
+
+/// One struct for each kind of caller; each implements the generated server trait and is the port itself.
+#[derive(Clone)]
+pub struct Services {
+    pub settings: Arc<SettingsService>,
+    pub facts: Arc<FactsService>,
+    pub commit: Arc<CommitService>,
+    pub sync: Arc<SyncService>,
+    pub portal_data: Arc<PortalDataService>,
+    pub admin: Arc<AdminService>,
+}
+
+impl Services {
+    /// The settings as this part may see them, for parts in the same process (`proto::permissions::part`).
+    pub fn settings_for(&self, part: &'static str) -> Arc<dyn Settings> {
+        Arc::new(SettingsFor { part, service: self.settings.clone() })
+    }
+
+    /// All of them, behind the table of who may call what.
+    pub fn server(&self) -> grpc::Server {
+        grpc::Server::new(proto::permissions::allowed)
+            .add(SettingsServer::from_arc(self.settings.clone()))
+            .add(FactsServer::from_arc(self.facts.clone()))
+            .add(CommitServer::from_arc(self.commit.clone()))
+            .add(SyncServer::from_arc(self.sync.clone()))
+            .add(PortalDataServer::from_arc(self.portal_data.clone()))
+            .add(AdminServer::from_arc(self.admin.clone()))
+    }
+}
+
+/// Serves the store until the process stops.
+pub async fn run(config: Config, process: &Process) -> anyhow::Result<()> {
+    let ready = process.health().condition("store");
+    let bus = service_kit::bus::connect(&config.bus, process)?;
+    let store = Store::open(&config.store, bus, Clock::system(), process.shutdown()).await?;
+    let address = store.services().server().serve(&config.grpc, process).await?;
+    ready.set_ready(true);
+    tracing::info!(%address, "user-store serves");
+    process.shutdown().finished().await;
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! What administrators ask and change. Every change carries the actor and leaves an audit event with old and new value.
+
+use crate::Store;
+use crate::audit::{self, NewEvent, Wanted, printable};
+use crate::portal_data::{api_key_hash, invitation_hash};
+use crate::rpc::StoreError;
+use crate::settings::{self, apply};
+use crate::sql::{Arg, Session, args};
+use crate::sync::SyncService;
+use crate::users::{self, StateChange, name_key, small};
+use crate::seal;
+use domain::{ObjectName, Role, Secret};
+use proto::user_store::{
+    ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
+    DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest, InviteReply,
+    InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest, ListUsersReply,
+    ListUsersRequest, RequestSyncReply, RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest,
+    RotateClientSecretReply, RotateClientSecretRequest, SetUserStateRequest, SyncRun, SyncStatusReply, SyncStatusRequest,
+    UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
+};
+use tonic::{Request, Response, Status};
+
+const HOUR_MS: i64 = 3_600_000;
+/// Runs shown by the status.
+const RUNS_SHOWN: i64 = 50;
+const INVITATION_TRIES: i64 = 5;
+
+pub struct AdminService(pub Store);
+
+impl AdminService {
+    async fn list(&self, request: ListUsersRequest) -> Result<ListUsersReply, StoreError> {
+        let limit = page(request.limit);
+        let mut sql = users::SUMMARY.to_owned();
+        let mut arguments: Vec<Arg> = Vec::new();
+        let mut condition = |text: &str, values: Vec<Arg>| {
+            let mut text = text.to_owned();
+            for value in values {
+                arguments.push(value);
+                text = text.replacen('?', &format!("${}", arguments.len()), 1);
+            }
+            sql += if sql.contains(" WHERE ") { " AND " } else { " WHERE " };
+            sql += &text;
+        };
+        if !request.search.is_empty() {
+            let escaped = name_key(&request.search).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            condition("u.search LIKE ? ESCAPE '\\'", args![format!("%{escaped}%")]);
+        }
+        match request.state.as_str() {
+            "" => {}
+            state @ ("enabled" | "disabled" | "removed") => condition("u.state = ?", args![state]),
+            _ => return Err(Status::invalid_argument("state: allowed are enabled, disabled, removed").into()),
+        }
+        const ENROLLED: &str = "EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.user_id AND NOT f.pending)";
+        match request.enrolment.as_str() {
+            "" => {}
+            "enrolled" => condition(ENROLLED, args![]),
+            "not_enrolled" => condition(&format!("NOT {ENROLLED}"), args![]),
+            _ => return Err(Status::invalid_argument("enrolment: allowed are enrolled, not_enrolled").into()),
+        }
+        if !request.after.is_empty() {
+            let (user_id, key) = request.after.split_once(' ').unwrap_or((&request.after, ""));
+            condition("(u.username_key, u.user_id) > (?, ?)", args![key, user_id]);
+        }
+        arguments.push(Arg::from(limit + 1));
+        sql += &format!(" ORDER BY u.username_key, u.user_id LIMIT ${}", arguments.len());
+        let mut session = self.0.database().read().await?;
+        let mut rows = session.rows_of(sql, arguments).await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = match rows.last().filter(|_| more) {
+            Some(row) => format!("{} {}", row.get::<String>("user_id")?, row.get::<String>("username_key")?),
+            None => String::new(),
+        };
+        let users = users::summaries(&mut session, &rows, self.0.clock().now_ms()).await?;
+        Ok(ListUsersReply { users, next })
+    }
+
+    /// By id, or by any form of the name; more than one match is refused.
+    async fn find(&self, session: &mut Session, name: &str) -> Result<String, StoreError> {
+        let sql = "SELECT user_id FROM users WHERE user_id = $1";
+        if let Some(row) = session.row(sql, args![name]).await? {
+            return Ok(row.get("user_id")?);
+        }
+        let sql = "SELECT DISTINCT n.user_id AS user_id FROM names n JOIN users u ON u.user_id = n.user_id \
+                   WHERE n.name_key = $1 AND u.state <> 'removed' LIMIT 2";
+        let mut rows = session.rows(sql, args![name_key(name)]).await?;
+        if rows.is_empty() {
+            let sql = "SELECT user_id FROM users WHERE dn_key = $1 OR username_key = $2 LIMIT 2";
+            rows = session.rows(sql, args![crate::sync::users::dn_key(name), name_key(name)]).await?;
+        }
+        match rows.as_slice() {
+            [] => Err(Status::not_found("no user has this id or name").into()),
+            [row] => Ok(row.get("user_id")?),
+            _ => Err(Status::failed_precondition("more than one user has this name; use the id").into()),
+        }
+    }
+
+    async fn user(&self, name: &str) -> Result<UserDetail, StoreError> {
+        let mut session = self.0.database().read().await?;
+        let user_id = self.find(&mut session, name).await?;
+        self.detail(&mut session, &user_id).await
+    }
+
+    async fn detail(&self, session: &mut Session, user_id: &str) -> Result<UserDetail, StoreError> {
+        let detail = users::detail(session, user_id, self.0.clock().now_ms()).await?;
+        detail.ok_or_else(|| Status::not_found("no such user").into())
+    }
+
+    async fn set_state(&self, request: SetUserStateRequest) -> Result<UserDetail, StoreError> {
+        if !matches!(request.state.as_str(), "enabled" | "disabled") {
+            return Err(Status::invalid_argument("state: allowed are enabled, disabled").into());
+        }
+        let actor = actor(&request.actor)?;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let sql = "SELECT username, state, state_by, revision FROM users WHERE user_id = $1";
+        let row = session.row(sql, args![&request.user_id]).await?;
+        let row = row.ok_or_else(|| Status::not_found("no such user"))?;
+        let (username, from): (String, String) = (row.get("username")?, row.get("state")?);
+        if request.expected_revision != 0 && row.unsigned("revision")? != request.expected_revision {
+            return Err(Status::aborted("the user changed meanwhile").into());
+        }
+        if from == "removed" {
+            return Err(Status::failed_precondition("the user is removed and comes back with the directory only").into());
+        }
+        // Disabled by hand holds where the directory enables again, so a hand may also take over.
+        let by_hand = row.get::<String>("state_by")? == actor;
+        if from != request.state || !by_hand {
+            let text = printable(&request.reason, 256);
+            let change =
+                StateChange { user_id: &request.user_id, username: &username, from: &from, to: &request.state, by: &actor, text: &text };
+            let event = change.write(&mut session, self.0.clock().now_ms()).await?;
+            audit::append(&mut session, head, vec![event]).await?;
+        }
+        let detail = self.detail(&mut session, &request.user_id).await?;
+        session.commit().await?;
+        self.0.teller().user_changed(&request.user_id);
+        Ok(detail)
+    }
+
+    async fn unlock(&self, request: UnlockUserRequest) -> Result<UserDetail, StoreError> {
+        let actor = actor(&request.actor)?;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let username = username(&mut session, &request.user_id).await?;
+        let sql = "UPDATE factors SET failures = 0, open_ms = 0, revision = revision + 1 WHERE user_id = $1";
+        session.execute(sql, args![&request.user_id]).await?;
+        let sql = "UPDATE guards SET unverified = $1 WHERE user_id = $2";
+        session.execute(sql, args![Vec::new(), &request.user_id]).await?;
+        let event = NewEvent::administrative(self.0.clock().now_ms(), "user.unlocked", &actor, "");
+        audit::append(&mut session, head, vec![event.about(&request.user_id, &username)]).await?;
+        let detail = self.detail(&mut session, &request.user_id).await?;
+        session.commit().await?;
+        self.0.teller().user_changed(&request.user_id);
+        Ok(detail)
+    }
+
+    async fn revoke(&self, request: RevokeFactorRequest) -> Result<UserDetail, StoreError> {
+        let actor = actor(&request.actor)?;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let username = username(&mut session, &request.user_id).await?;
+        let sql = "DELETE FROM factors WHERE factor_id = $1 AND user_id = $2";
+        if session.execute(sql, args![&request.factor_id, &request.user_id]).await? != 1 {
+            return Err(Status::not_found("the user has no such factor").into());
+        }
+        let detail = format!("code {}", request.factor_id);
+        let event = NewEvent::administrative(self.0.clock().now_ms(), "factor.revoked", &actor, detail);
+        audit::append(&mut session, head, vec![event.about(&request.user_id, &username)]).await?;
+        let detail = self.detail(&mut session, &request.user_id).await?;
+        session.commit().await?;
+        self.0.teller().user_changed(&request.user_id);
+        Ok(detail)
+    }
+
+    async fn new_invitation(&self, request: InviteRequest) -> Result<InviteReply, StoreError> {
+        let actor = actor(&request.actor)?;
+        let hours = match request.life_hours {
+            0 => 48,
+            hours @ 1..=72 => hours,
+            hours => {
+                return Err(Status::invalid_argument(format!("life_hours: found {hours}; allowed are 1 to 72")).into());
+            }
+        };
+        let now_ms = self.0.clock().now_ms();
+        let code = invitation_code();
+        let expires_ms = now_ms + i64::from(hours) * HOUR_MS;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let username = users::enabled_username(&mut session, &request.user_id).await?;
+        let hash = invitation_hash(&self.0, &request.user_id, &code);
+        let sql = "INSERT INTO invitations (user_id, code_hash, expires_ms, tries_left) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (user_id) DO UPDATE SET code_hash = excluded.code_hash, expires_ms = excluded.expires_ms, \
+                   tries_left = excluded.tries_left";
+        session.execute(sql, args![&request.user_id, hash, expires_ms, INVITATION_TRIES]).await?;
+        let event = NewEvent::administrative(now_ms, "invitation.made", &actor, format!("for {hours} hours"));
+        audit::append(&mut session, head, vec![event.about(&request.user_id, &username)]).await?;
+        session.commit().await?;
+        Ok(InviteReply { code: Some(code.into()), expires_unix_ms: expires_ms })
+    }
+
+    async fn create_key(&self, request: CreateApiKeyRequest) -> Result<CreateApiKeyReply, StoreError> {
+        let actor = actor(&request.actor)?;
+        let name = ObjectName::new(request.name).map_err(|error| Status::invalid_argument(format!("name: {error}")))?;
+        let Some(role) = Role::from_code(&request.role) else {
+            let known: Vec<&str> = Role::ALL.iter().map(|role| role.code()).collect();
+            return Err(Status::invalid_argument(format!("role: allowed are {}", known.join(", "))).into());
+        };
+        let days = match request.life_days {
+            0 => 365,
+            days @ 1..=3650 => days,
+            days => {
+                return Err(Status::invalid_argument(format!("life_days: found {days}; allowed are 1 to 3650")).into());
+            }
+        };
+        let now_ms = self.0.clock().now_ms();
+        let expires_ms = now_ms + i64::from(days) * 24 * HOUR_MS;
+        let key = format!("twk_{}", data_encoding::BASE64URL_NOPAD.encode(&seal::random::<32>()));
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let sql = "INSERT INTO api_keys (name, role, hash, created_ms, expires_ms, last_used_ms) \
+                   VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT (name) DO NOTHING";
+        let arguments = args![name.as_str(), role.code(), api_key_hash(key.as_bytes()), now_ms, expires_ms];
+        if session.execute(sql, arguments).await? != 1 {
+            return Err(Status::already_exists("an API key has this name").into());
+        }
+        let detail = format!("{name}, role {}, {days} days", role.code());
+        let event = NewEvent::administrative(now_ms, "api_key.created", &actor, detail);
+        audit::append(&mut session, head, vec![event]).await?;
+        session.commit().await?;
+        Ok(CreateApiKeyReply { key: Some(Secret::from(key).into()), expires_unix_ms: expires_ms })
+    }
+
+    async fn revoke_key(&self, request: RevokeApiKeyRequest) -> Result<(), StoreError> {
+        let actor = actor(&request.actor)?;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        if session.execute("DELETE FROM api_keys WHERE name = $1", args![&request.name]).await? != 1 {
+            return Err(Status::not_found("no API key has this name").into());
+        }
+        let event = NewEvent::administrative(self.0.clock().now_ms(), "api_key.revoked", &actor, request.name);
+        audit::append(&mut session, head, vec![event]).await?;
+        Ok(session.commit().await?)
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKeySummary>, StoreError> {
+        let sql = "SELECT name, role, created_ms, expires_ms, last_used_ms FROM api_keys ORDER BY name";
+        let rows = self.0.database().read().await?.rows(sql, args![]).await?;
+        let keys = rows.iter().map(|row| {
+            Ok::<_, sqlx::Error>(ApiKeySummary {
+                name: row.get("name")?,
+                role: row.get("role")?,
+                created_unix_ms: row.get("created_ms")?,
+                expires_unix_ms: row.get("expires_ms")?,
+                last_used_unix_ms: row.get("last_used_ms")?,
+            })
+        });
+        Ok(keys.collect::<Result<_, _>>()?)
+    }
+
+    async fn status(&self) -> Result<SyncStatusReply, StoreError> {
+        let mut session = self.0.database().read().await?;
+        let state = session.row("SELECT epoch, leader FROM sync_state WHERE id = 1", args![]).await?;
+        let state = state.ok_or(StoreError::Broken("the sync state is missing"))?;
+        let sql = "SELECT run_id, sync_item, mode, started_ms, finished_ms, state, error, added, changed, unchanged, disabled, \
+                   removed, parked FROM sync_runs ORDER BY started_ms DESC, run_id DESC LIMIT $1";
+        let mut runs = Vec::new();
+        for row in session.rows(sql, args![RUNS_SHOWN]).await? {
+            runs.push(SyncRun {
+                run_id: row.get("run_id")?,
+                sync_item: row.get("sync_item")?,
+                mode: row.get("mode")?,
+                started_unix_ms: row.get("started_ms")?,
+                finished_unix_ms: row.get("finished_ms")?,
+                state: row.get("state")?,
+                error: row.get("error")?,
+                added: small(&row, "added")?,
+                changed: small(&row, "changed")?,
+                unchanged: small(&row, "unchanged")?,
+                disabled: small(&row, "disabled")?,
+                removed: small(&row, "removed")?,
+                parked: small(&row, "parked")?,
+            });
+        }
+        let sql = "SELECT approval_id, sync_item, created_ms, expires_ms FROM approvals \
+                   WHERE state = 'open' AND expires_ms > $1 ORDER BY created_ms";
+        let mut approvals = Vec::new();
+        for row in session.rows(sql, args![self.0.clock().now_ms()]).await? {
+            let approval_id: String = row.get("approval_id")?;
+            let sql = "SELECT u.username AS username FROM approval_users w JOIN users u ON u.user_id = w.user_id \
+                       WHERE w.approval_id = $1 ORDER BY u.username_key";
+            let names = session.rows(sql, args![&approval_id]).await?;
+            approvals.push(Approval {
+                approval_id,
+                sync_item: row.get("sync_item")?,
+                created_unix_ms: row.get("created_ms")?,
+                expires_unix_ms: row.get("expires_ms")?,
+                usernames: names.iter().map(|row| row.get("username")).collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(SyncStatusReply { epoch: state.unsigned("epoch")?, leader: state.get("leader")?, runs, approvals })
+    }
+
+    async fn ask_sync(&self, request: RequestSyncRequest) -> Result<(), StoreError> {
+        let actor = actor(&request.actor)?;
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let current = settings::current(&mut session).await?;
+        let known = current.settings.sync_items.iter().any(|item| item.name.as_str() == request.sync_item);
+        if !request.sync_item.is_empty() && !known {
+            return Err(Status::not_found("no sync item has this name").into());
+        }
+        let event = NewEvent::administrative(self.0.clock().now_ms(), "sync.requested", &actor, &*request.sync_item);
+        audit::append(&mut session, head, vec![event]).await?;
+        session.commit().await?;
+        self.0.teller().sync_requested(&request.sync_item).await.map_err(|error| {
+            tracing::warn!(error = %crate::rpc::chain(&error), "the request to synchronise could not be sent");
+            Status::unavailable("the bus is not available; the next regular run will do it").into()
+        })
+    }
+
+    async fn events(&self, request: ListAuditRequest) -> Result<ListAuditReply, StoreError> {
+        let wanted = Wanted {
+            after: request.after,
+            newest: request.newest,
+            limit: page(request.limit),
+            conditions: [
+                ("kind", &request.kind),
+                ("client", &request.client),
+                ("user_id", &request.user_id),
+                ("transaction_id", &request.transaction_id),
+            ],
+        };
+        let events = audit::list(self.0.database(), wanted).await?;
+        let last = events.last().map_or(request.after, |event| event.sequence);
+        Ok(ListAuditReply { events, last })
+    }
+}
+
+/// Pages of 100, at most 1000.
+fn page(limit: u32) -> u32 {
+    match limit {
+        0 => 100,
+        limit => limit.min(1000),
+    }
+}
+
+/// Whoever changes something is named.
+fn actor(text: &str) -> Result<String, Status> {
+    match printable(text, 128) {
+        actor if actor.is_empty() => Err(Status::invalid_argument("actor is missing")),
+        // Words the store keeps for itself: a hand must not look like the machine, whose states the directory undoes.
+        actor if matches!(actor.as_str(), "sync" | "directory") => Err(Status::invalid_argument("actor: a reserved word")),
+        actor => Ok(actor),
+    }
+}
+
+async fn username(session: &mut Session, user_id: &str) -> Result<String, StoreError> {
+    let row = session.row("SELECT username FROM users WHERE user_id = $1", args![user_id]).await?;
+    Ok(row.ok_or_else(|| Status::not_found("no such user"))?.get("username")?)
+}
+
+/// `7K2F9-QXB4M`: ten signs nobody misreads, 50 bits.
+fn invitation_code() -> Secret {
+    const SIGNS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let mut code = String::with_capacity(11);
+    for (place, octet) in seal::random::<10>().into_iter().enumerate() {
+        if place == 5 {
+            code.push('-');
+        }
+        code.push(SIGNS[usize::from(octet & 31)] as char);
+    }
+    Secret::from(code)
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersReply>, Status> {
+        Ok(Response::new(self.list(request.into_inner()).await?))
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserDetail>, Status> {
+        Ok(Response::new(self.user(&request.into_inner().name).await?))
+    }
+
+    async fn set_user_state(&self, request: Request<SetUserStateRequest>) -> Result<Response<UserDetail>, Status> {
+        Ok(Response::new(self.set_state(request.into_inner()).await?))
+    }
+
+    async fn unlock_user(&self, request: Request<UnlockUserRequest>) -> Result<Response<UserDetail>, Status> {
+        Ok(Response::new(self.unlock(request.into_inner()).await?))
+    }
+
+    async fn revoke_factor(&self, request: Request<RevokeFactorRequest>) -> Result<Response<UserDetail>, Status> {
+        Ok(Response::new(self.revoke(request.into_inner()).await?))
+    }
+
+    async fn invite(&self, request: Request<InviteRequest>) -> Result<Response<InviteReply>, Status> {
+        Ok(Response::new(self.new_invitation(request.into_inner()).await?))
+    }
+
+    async fn export_settings(
+        &self,
+        _: Request<ExportSettingsRequest>,
+    ) -> Result<Response<ExportSettingsReply>, Status> {
+        let mut session = self.0.database().read().await.map_err(StoreError::from)?;
+        let current = settings::current(&mut session).await?;
+        let revision = current.revision;
+        Ok(Response::new(ExportSettingsReply { revision, document: apply::export(current)? }))
+    }
+
+    async fn apply_settings(
+        &self,
+        request: Request<ApplySettingsRequest>,
+    ) -> Result<Response<ApplySettingsReply>, Status> {
+        Ok(Response::new(apply::apply(&self.0, request.into_inner()).await?))
+    }
+
+    async fn rotate_client_secret(
+        &self,
+        request: Request<RotateClientSecretRequest>,
+    ) -> Result<Response<RotateClientSecretReply>, Status> {
+        Ok(Response::new(apply::rotate(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditReply>, Status> {
+        Ok(Response::new(self.events(request.into_inner()).await?))
+    }
+
+    async fn verify_audit(&self, _: Request<VerifyAuditRequest>) -> Result<Response<VerifyAuditReply>, Status> {
+        let found = audit::verify(self.0.database()).await.map_err(StoreError::from)?;
+        Ok(Response::new(VerifyAuditReply { verified: found.good, first_bad: found.first_bad, text: found.text }))
+    }
+
+    async fn create_api_key(&self, request: Request<CreateApiKeyRequest>) -> Result<Response<CreateApiKeyReply>, Status> {
+        Ok(Response::new(self.create_key(request.into_inner()).await?))
+    }
+
+    async fn list_api_keys(&self, _: Request<ListApiKeysRequest>) -> Result<Response<ListApiKeysReply>, Status> {
+        Ok(Response::new(ListApiKeysReply { keys: self.keys().await? }))
+    }
+
+    async fn revoke_api_key(&self, request: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyReply>, Status> {
+        self.revoke_key(request.into_inner()).await?;
+        Ok(Response::new(RevokeApiKeyReply {}))
+    }
+
+    async fn sync_status(&self, _: Request<SyncStatusRequest>) -> Result<Response<SyncStatusReply>, Status> {
+        Ok(Response::new(self.status().await?))
+    }
+
+    async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Result<Response<RequestSyncReply>, Status> {
+        self.ask_sync(request.into_inner()).await?;
+        Ok(Response::new(RequestSyncReply {}))
+    }
+
+    async fn decide_approval(
+        &self,
+        request: Request<DecideApprovalRequest>,
+    ) -> Result<Response<DecideApprovalReply>, Status> {
+        actor(&request.get_ref().actor)?;
+        Ok(Response::new(SyncService(self.0.clone()).decide(request.into_inner()).await?))
+    }
+}

@@ -1,0 +1,371 @@
+//! What a commit may do, decided on facts read under the chain's lock. Pure: facts in, answers and changed facts out.
+//!
+//! ```text
+//! Working (as read) --reserve, spend, allow, record--> answers + Working (changed rows marked, events to append)
+//! ```
+//!
+//! Operations of one group see the changes of those before them, as if each had a transaction of its own.
+
+use crate::audit::NewEvent;
+use crate::throttle::{Counter, RESERVE_TRIES, SOURCE_LIFE_MS, Try, UNVERIFIED_TRIES, Window};
+use proto::user_store::{
+    AllowResult, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest, SpendResult,
+    TryKind,
+};
+use std::collections::HashMap;
+
+/// The facts a group of operations stands on, and what it makes of them.
+#[derive(Default)]
+pub struct Working {
+    /// By user id: is the user enabled?
+    pub enabled: HashMap<String, bool>,
+    pub factors: HashMap<String, Factor>,
+    pub guards: HashMap<String, Guard>,
+    /// By user id and source.
+    pub sources: HashMap<(String, String), Source>,
+    /// By transaction id: the request that had the last word, and whether it was an Allow.
+    pub finals: HashMap<String, Final>,
+    /// By transaction id.
+    pub spends: HashMap<String, Spend>,
+    pub events: Vec<NewEvent>,
+}
+
+pub struct Factor {
+    pub user_id: String,
+    pub pending: bool,
+    pub last_step: i64,
+    pub counter: Counter,
+    pub last_used_ms: i64,
+    /// As read; the write names it.
+    pub revision: i64,
+    pub changed: bool,
+}
+
+#[derive(Default)]
+pub struct Guard {
+    pub unverified: Window<UNVERIFIED_TRIES>,
+    pub last_success_ms: i64,
+    pub changed: bool,
+}
+
+pub struct Source {
+    pub last_success_ms: i64,
+    pub reserve: Window<RESERVE_TRIES>,
+    pub changed: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Final {
+    pub request: Vec<u8>,
+}
+
+pub struct Spend {
+    pub user_id: String,
+    pub factor_id: String,
+    pub step: i64,
+    pub spent_ms: i64,
+    /// Made by this group: still to be written.
+    pub new: bool,
+}
+
+impl Working {
+    pub fn reserve(&mut self, request: &ReserveTryRequest) -> ReserveTryReply {
+        let now_ms = request.now_unix_ms;
+        let Some(factor) = self.factors.get_mut(&request.factor_id).filter(|it| it.user_id == request.user_id) else {
+            return ReserveTryReply { granted: false, retry_unix_ms: 0 };
+        };
+        let outcome = match TryKind::try_from(request.kind) {
+            Ok(TryKind::Unverified) => {
+                let guard = self.guards.entry(request.user_id.clone()).or_default();
+                let outcome = guard.unverified.reserve(now_ms);
+                guard.changed |= outcome == Try::Granted;
+                outcome
+            }
+            Ok(TryKind::AfterPassword) => {
+                let mut outcome = factor.counter.reserve(now_ms);
+                let source = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()));
+                let recent = source.filter(|it| now_ms.saturating_sub(it.last_success_ms) < SOURCE_LIFE_MS);
+                if let (Try::Refused(_), Some(source)) = (outcome, recent) {
+                    // V-15: who locks a user from elsewhere does not lock out the usual place.
+                    if source.reserve.reserve(now_ms) == Try::Granted {
+                        source.changed = true;
+                        factor.counter.count(now_ms);
+                        outcome = Try::Granted;
+                    }
+                }
+                factor.changed |= outcome == Try::Granted;
+                outcome
+            }
+            // V-75: an unknown kind is refused.
+            Ok(TryKind::Unspecified) | Err(_) => Try::Refused(None),
+        };
+        match outcome {
+            Try::Granted => ReserveTryReply { granted: true, retry_unix_ms: 0 },
+            Try::Refused(open_ms) => ReserveTryReply { granted: false, retry_unix_ms: open_ms.unwrap_or(0) },
+        }
+    }
+
+    pub fn spend(&mut self, request: &SpendCodeRequest) -> SpendResult {
+        let Ok(step) = i64::try_from(request.step) else { return SpendResult::Reused };
+        if self.spends.contains_key(&request.transaction_id) || self.finals.contains_key(&request.transaction_id) {
+            return SpendResult::Reused;
+        }
+        let enabled = self.enabled.get(&request.user_id) == Some(&true);
+        let Some(factor) = self.own_factor(&request.user_id, &request.factor_id).filter(|_| enabled) else {
+            return SpendResult::Reused;
+        };
+        if step <= factor.last_step {
+            return SpendResult::Reused;
+        }
+        factor.last_step = step;
+        factor.changed = true;
+        let spend = Spend {
+            user_id: request.user_id.clone(),
+            factor_id: request.factor_id.clone(),
+            step,
+            spent_ms: request.now_unix_ms,
+            new: true,
+        };
+        self.spends.insert(request.transaction_id.clone(), spend);
+        SpendResult::Spent
+    }
+
+    /// `request` is the digest of what is asked ([`super::digest`]).
+    pub fn allow(&mut self, asked: &CommitAllowRequest, request: Vec<u8>) -> AllowResult {
+        let Some(event) = &asked.event else { return AllowResult::Refused };
+        if let Some(last) = self.finals.get(&event.transaction_id) {
+            // V-02: the same request asking again gets the first result, any other finds the transaction spent.
+            return if last.request == request { AllowResult::Committed } else { AllowResult::Spent };
+        }
+        let by_code = !asked.factor_id.is_empty();
+        if event.transaction_id.is_empty() || (by_code && event.user_id.is_empty()) || by_code != (event.method == "code") {
+            return AllowResult::Refused;
+        }
+        if !event.user_id.is_empty() && self.enabled.get(&event.user_id) != Some(&true) {
+            return AllowResult::Refused;
+        }
+        if event.user_id.is_empty() && !matches!(event.source.as_str(), "unknown_user" | "exempt") {
+            return AllowResult::Refused;
+        }
+        if by_code {
+            let Ok(step) = i64::try_from(asked.step) else { return AllowResult::Refused };
+            let mark = self.spends.get(&event.transaction_id);
+            let marked = mark
+                .is_some_and(|it| it.user_id == event.user_id && it.factor_id == asked.factor_id && it.step == step);
+            let Some(factor) = self.own_factor(&event.user_id, &asked.factor_id) else { return AllowResult::Refused };
+            if asked.spent_before {
+                if !marked {
+                    return AllowResult::Refused;
+                }
+            } else if step <= factor.last_step {
+                // V-11
+                return AllowResult::Reused;
+            }
+            factor.last_step = factor.last_step.max(step);
+            factor.counter = Counter::default();
+            factor.last_used_ms = event.at_unix_ms;
+            factor.changed = true;
+        }
+        if !event.user_id.is_empty() {
+            let guard = self.guards.entry(event.user_id.clone()).or_default();
+            guard.last_success_ms = event.at_unix_ms;
+            guard.changed = true;
+            // V-15: only a live second factor makes a place a usual one.
+            if by_code && !asked.source.is_empty() {
+                let key = (event.user_id.clone(), asked.source.clone());
+                let fresh = Source { last_success_ms: 0, reserve: Window::default(), changed: true };
+                let source = self.sources.entry(key).or_insert(fresh);
+                source.last_success_ms = event.at_unix_ms;
+                source.changed = true;
+            }
+        }
+        self.finals.insert(event.transaction_id.clone(), Final { request: request.clone() });
+        self.events.push(NewEvent { event: event.clone(), last: true, request });
+        AllowResult::Committed
+    }
+
+    /// The event of an attempt that ended otherwise; the first one of a transaction is its last word. It has no digest, so
+    /// that no Allow is ever the same request.
+    pub fn record(&mut self, asked: &RecordRequest) {
+        let Some(event) = &asked.event else { return };
+        let last = event.kind == "authentication" && !event.transaction_id.is_empty();
+        if last {
+            if self.finals.contains_key(&event.transaction_id) {
+                return;
+            }
+            self.finals.insert(event.transaction_id.clone(), Final { request: Vec::new() });
+        }
+        self.events.push(NewEvent { event: event.clone(), last, request: Vec::new() });
+    }
+
+    fn own_factor(&mut self, user_id: &str, factor_id: &str) -> Option<&mut Factor> {
+        self.factors.get_mut(factor_id).filter(|factor| factor.user_id == user_id && !factor.pending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::user_store::AuditEvent;
+
+    fn working() -> Working {
+        let factor = Factor {
+            user_id: "ann".into(),
+            pending: false,
+            last_step: 100,
+            counter: Counter { failures: 3, open_ms: 0 },
+            last_used_ms: 0,
+            revision: 1,
+            changed: false,
+        };
+        Working {
+            enabled: HashMap::from([("ann".into(), true), ("bob".into(), true), ("eve".into(), false)]),
+            factors: HashMap::from([("phone".into(), factor)]),
+            ..Working::default()
+        }
+    }
+
+    fn event(transaction: &str, user: &str) -> AuditEvent {
+        AuditEvent {
+            at_unix_ms: 5_000,
+            kind: "authentication".into(),
+            transaction_id: transaction.into(),
+            client: "vpn".into(),
+            user_id: user.into(),
+            method: "code".into(),
+            source: "live".into(),
+            ..AuditEvent::default()
+        }
+    }
+
+    fn allow(transaction: &str, step: u64) -> CommitAllowRequest {
+        let event = Some(event(transaction, "ann"));
+        CommitAllowRequest { event, factor_id: "phone".into(), step, spent_before: false, source: "10.0.0.1".into() }
+    }
+
+    #[test]
+    fn a_later_step_is_accepted_once_and_sets_the_counters_back() {
+        // V-11, V-14
+        let mut working = working();
+        assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
+        let factor = &working.factors["phone"];
+        assert_eq!((factor.last_step, factor.counter, factor.changed), (101, Counter::default(), true));
+        assert_eq!(working.allow(&allow("t2", 101), vec![2]), AllowResult::Reused);
+        assert_eq!(working.allow(&allow("t3", 100), vec![3]), AllowResult::Reused);
+        assert_eq!(working.events.len(), 1);
+        assert!(working.events[0].last);
+    }
+
+    #[test]
+    fn a_transaction_has_one_last_word_and_only_the_same_request_hears_it_again() {
+        // V-02, V-61
+        let mut working = working();
+        assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
+        assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
+        assert_eq!(working.allow(&allow("t1", 102), vec![2]), AllowResult::Spent);
+        working.record(&RecordRequest { event: Some(event("t1", "ann")) });
+        working.record(&RecordRequest { event: Some(event("t2", "ann")) });
+        assert_eq!(working.allow(&allow("t2", 103), vec![3]), AllowResult::Spent);
+        assert_eq!(working.events.len(), 2);
+        assert_eq!(working.factors["phone"].last_step, 101);
+    }
+
+    #[test]
+    fn nothing_is_allowed_that_names_no_enabled_user_no_own_factor_or_no_transaction() {
+        type Change = fn(&mut CommitAllowRequest);
+        let changes: [(&str, Change); 9] = [
+            ("no event", |it| it.event = None),
+            ("disabled user", |it| it.event.as_mut().expect("set").user_id = "eve".into()),
+            ("erased user", |it| it.event.as_mut().expect("set").user_id = "gone".into()),
+            ("another's factor", |it| it.event.as_mut().expect("set").user_id = "bob".into()),
+            ("no such factor", |it| it.factor_id = "tablet".into()),
+            ("a code without a factor", |it| it.factor_id.clear()),
+            ("no user", |it| it.event.as_mut().expect("set").user_id.clear()),
+            ("no transaction", |it| it.event.as_mut().expect("set").transaction_id.clear()),
+            ("a step beyond all time", |it| it.step = u64::MAX),
+        ];
+        for (name, change) in changes {
+            let mut working = working();
+            let mut asked = allow("t", 101);
+            change(&mut asked);
+            assert_eq!(working.allow(&asked, vec![1]), AllowResult::Refused, "{name}");
+            assert!(working.events.is_empty() && !working.factors["phone"].changed, "{name}");
+        }
+        let mut pending = working();
+        pending.factors.get_mut("phone").expect("there").pending = true;
+        assert_eq!(pending.allow(&allow("t", 101), vec![1]), AllowResult::Refused);
+    }
+
+    #[test]
+    fn who_is_in_no_store_passes_only_by_a_rule_that_says_so() {
+        let asked = |source: &str| CommitAllowRequest {
+            event: Some(AuditEvent { method: String::new(), source: source.into(), ..event("t", "") }),
+            ..CommitAllowRequest::default()
+        };
+        for (source, result) in [
+            ("unknown_user", AllowResult::Committed),
+            ("exempt", AllowResult::Committed),
+            ("live", AllowResult::Refused),
+            ("", AllowResult::Refused),
+        ] {
+            assert_eq!(working().allow(&asked(source), vec![1]), result, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_code_spent_beforehand_counts_for_its_own_transaction_only() {
+        // L-53
+        let spend = SpendCodeRequest {
+            transaction_id: "t1".into(),
+            user_id: "ann".into(),
+            factor_id: "phone".into(),
+            step: 101,
+            now_unix_ms: 0,
+        };
+        let mut working = working();
+        assert_eq!(working.spend(&spend), SpendResult::Spent);
+        assert_eq!(working.spend(&spend), SpendResult::Reused);
+        assert_eq!(working.spend(&SpendCodeRequest { transaction_id: "t2".into(), ..spend }), SpendResult::Reused);
+        assert_eq!(working.allow(&allow("t3", 101), vec![3]), AllowResult::Reused);
+        let before = |transaction| CommitAllowRequest { spent_before: true, ..allow(transaction, 101) };
+        assert_eq!(working.allow(&before("t4"), vec![4]), AllowResult::Refused);
+        assert_eq!(working.allow(&before("t1"), vec![1]), AllowResult::Committed);
+    }
+
+    #[test]
+    fn a_usual_place_keeps_three_tries_an_hour_while_the_user_is_locked_from_elsewhere() {
+        // V-15
+        let mut working = working();
+        assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
+        working.factors.get_mut("phone").expect("there").counter = Counter { failures: 100, open_ms: 0 };
+        let reserve = |source: &str, now_unix_ms| ReserveTryRequest {
+            user_id: "ann".into(),
+            factor_id: "phone".into(),
+            source: source.into(),
+            kind: TryKind::AfterPassword.into(),
+            now_unix_ms,
+        };
+        assert!(!working.reserve(&reserve("203.0.113.9", 6_000)).granted);
+        let usual = (0..10).filter(|_| working.reserve(&reserve("10.0.0.1", 6_000)).granted).count();
+        assert_eq!(usual, 3);
+        assert!(working.reserve(&reserve("10.0.0.1", 6_000 + 3_600_000)).granted);
+        assert!(!working.reserve(&reserve("10.0.0.1", 5_000 + SOURCE_LIFE_MS)).granted, "the place is forgotten");
+    }
+
+    #[test]
+    fn tries_without_the_password_have_their_own_budget_and_never_lock() {
+        // L-54
+        let mut working = working();
+        let reserve = |kind: TryKind| ReserveTryRequest {
+            user_id: "ann".into(),
+            factor_id: "phone".into(),
+            source: "x".into(),
+            kind: kind.into(),
+            now_unix_ms: 9,
+        };
+        let granted = (0..10_000).filter(|_| working.reserve(&reserve(TryKind::Unverified)).granted).count();
+        assert_eq!(granted, 20);
+        assert!(working.reserve(&reserve(TryKind::AfterPassword)).granted);
+        assert!(!working.reserve(&reserve(TryKind::Unspecified)).granted);
+    }
+}

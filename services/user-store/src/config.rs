@@ -1,0 +1,31 @@
+//! The configuration of the user-store process.
+
+use crate::sql::StoreSection;
+use serde::Deserialize;
+use service_kit::config::{
+    BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
+};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this file's form.
+    #[serde(default = "version")]
+    pub version: u32,
+    #[serde(default)]
+    pub log: LogSection,
+    #[serde(default)]
+    pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub management: ManagementSection,
+    #[serde(default)]
+    pub shutdown: ShutdownSection,
+    #[serde(default)]
+    pub bus: BusSection,
+    pub grpc: GrpcSection,
+    pub store: StoreSection,
+}
+
+fn version() -> u32 {
+    1
+}

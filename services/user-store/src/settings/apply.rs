@@ -1,0 +1,284 @@
+//! Applying a settings document: parse strictly, check each key and keys together, settle every secret, then change all
+//! of it in one transaction or nothing. A dry run takes the same way and stops before the change.
+
+use super::{Current, changes, current, current_locked, store_secret, write};
+use crate::Store;
+use crate::audit::{self, NewEvent};
+use crate::rpc::StoreError;
+use crate::seal;
+use crate::sql::{Session, args};
+use domain::{
+    Secret,
+    settings::{ClientProtocol, MessageAuthenticator, SecretSource, Settings, Severity},
+};
+use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, RotateClientSecretReply, RotateClientSecretRequest};
+use std::collections::{BTreeMap, BTreeSet};
+use tonic::Status;
+
+/// RFC 2865 section 3 wants secrets as good as passwords: these are refused, those below the second warned about.
+const SHARED_SECRET_MIN: usize = 8;
+const SHARED_SECRET_GOOD: usize = 16;
+const SHARED_SECRET_MAX: usize = 128;
+const GENERATED_CHARACTERS: usize = 32;
+/// A document larger than this is a mistake.
+const DOCUMENT_MAX: usize = 4 << 20;
+
+/// Refused for these reasons; nothing was changed.
+struct Refusal(Vec<String>);
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self(vec![reason])
+    }
+}
+
+/// A document that may be applied, with what has to be done to the secrets.
+struct Plan {
+    next: Settings,
+    changes: Vec<String>,
+    warnings: Vec<String>,
+    /// To be stored.
+    secrets: BTreeMap<String, Secret>,
+    /// Of those, made here.
+    generated: BTreeSet<String>,
+    /// No longer spoken of.
+    removed: Vec<String>,
+}
+
+pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<ApplySettingsReply, StoreError> {
+    let mut secrets: BTreeMap<String, Secret> =
+        request.secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect();
+    let next = match parse(&request.document) {
+        Ok(next) => next,
+        Err(Refusal(errors)) => {
+            let revision = current(&mut store.database().read().await?).await?.revision;
+            return Ok(ApplySettingsReply { revision, errors, ..ApplySettingsReply::default() });
+        }
+    };
+    let mut session = match request.dry_run {
+        true => store.database().read().await?,
+        false => store.database().write().await?,
+    };
+    let (head, now) = match request.dry_run {
+        true => (None, current(&mut session).await?),
+        false => (Some(audit::lock(&mut session).await?), current_locked(&mut session).await?),
+    };
+    let held = session.rows("SELECT name FROM secrets", args![]).await?;
+    let held: BTreeSet<String> = held.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?;
+    let plan = match plan(&now, next, &mut secrets, &held) {
+        Ok(plan) => plan,
+        Err(Refusal(errors)) => {
+            return Ok(ApplySettingsReply { revision: now.revision, errors, ..ApplySettingsReply::default() });
+        }
+    };
+    let mut reply = ApplySettingsReply {
+        revision: now.revision,
+        changes: plan.changes.clone(),
+        warnings: plan.warnings.clone(),
+        ..ApplySettingsReply::default()
+    };
+    let Some(head) = head.filter(|_| !plan.changes.is_empty()) else { return Ok(reply) };
+    carry_out(store, &mut session, &now, &plan).await?;
+    let event = NewEvent::administrative(
+        store.clock().now_ms(),
+        "settings.applied",
+        &request.actor,
+        format!("revision {}\n{}", now.revision + 1, plan.changes.join("\n")),
+    );
+    audit::append(&mut session, head, vec![event]).await?;
+    session.commit().await?;
+    reply.revision = now.revision + 1;
+    store.teller().settings_changed(reply.revision);
+    let shown = plan.secrets.into_iter().filter(|(name, _)| plan.generated.contains(name));
+    reply.generated = shown.map(|(name, secret)| (name, secret.into())).collect();
+    Ok(reply)
+}
+
+async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &Plan) -> Result<(), StoreError> {
+    for (name, secret) in &plan.secrets {
+        store_secret(store, session, name, secret).await?;
+    }
+    for name in &plan.removed {
+        session.execute("DELETE FROM secrets WHERE name = $1", args![name]).await?;
+    }
+    for row in session.rows("SELECT client FROM learned", args![]).await? {
+        // What a client taught holds only while it is the same device, set to learn.
+        let client: String = row.get("client")?;
+        let (before, after) = (now.settings.client(&client), plan.next.client(&client));
+        let same = before.zip(after).is_some_and(|(before, after)| {
+            before.sources == after.sources && after.message_authenticator == MessageAuthenticator::Auto
+        });
+        if !same {
+            session.execute("DELETE FROM learned WHERE client = $1", args![client]).await?;
+        }
+    }
+    write(session, &plan.next, now.revision).await
+}
+
+/// Every error with its line, its key, what was found and what is allowed.
+fn parse(document: &str) -> Result<Settings, Refusal> {
+    if document.len() > DOCUMENT_MAX {
+        return Err(format!("the document has {} octets; allowed are {DOCUMENT_MAX}", document.len()).into());
+    }
+    let settings: Settings = toml::from_str(document).map_err(|error| {
+        let place = error.span().map(|span| {
+            let before = &document[..span.start.min(document.len())];
+            let line = before.matches('\n').count();
+            let written = document.lines().nth(line).unwrap_or_default();
+            let key = written.split('=').next().unwrap_or_default().trim();
+            if key.is_empty() || key.starts_with('#') {
+                format!("line {}: ", line + 1)
+            } else {
+                format!("line {}: {key}: ", line + 1)
+            }
+        });
+        format!("{}{}", place.unwrap_or_default(), error.message().replace('\n', "; "))
+    })?;
+    Ok(settings)
+}
+
+/// What applying means, or why not. `given` are the secrets that came with the document, `held` the names of those stored.
+fn plan(
+    now: &Current,
+    mut next: Settings,
+    given: &mut BTreeMap<String, Secret>,
+    held: &BTreeSet<String>,
+) -> Result<Plan, Refusal> {
+    if let Some(revision) = next.revision.filter(|revision| *revision != now.revision) {
+        return Err(format!(
+            "revision: the document is of revision {revision}, the store is at {}; export it again, or remove the line",
+            now.revision
+        )
+        .into());
+    }
+    next.revision = None;
+    let (mut errors, mut warnings) = (filter_errors(&next), Vec::new());
+    for problem in next.problems() {
+        match problem.severity {
+            Severity::Error => errors.push(problem.to_string()),
+            Severity::Warning => warnings.push(problem.to_string()),
+        }
+    }
+    let shared: BTreeSet<String> = next
+        .clients
+        .iter()
+        .filter(|client| client.protocol == ClientProtocol::Radius)
+        .map(|client| format!("client.{}.secret", client.name))
+        .collect();
+    let (mut secrets, mut generated, mut spoken_of) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+    for (name, source) in next.secrets() {
+        spoken_of.insert(name.clone());
+        let secret = match (given.remove(&name), source) {
+            (Some(secret), _) => secret,
+            (None, SecretSource::Keep) => {
+                if !held.contains(&name) {
+                    errors.push(format!("{name}: is \"keep\", but the store holds none; write \"generate\" or \"file:PATH\""));
+                }
+                continue;
+            }
+            (None, SecretSource::Generate) => {
+                generated.insert(name.clone());
+                generate()
+            }
+            (None, SecretSource::File(path)) => {
+                errors.push(format!("{name}: the content of {} did not come with the document", path.display()));
+                continue;
+            }
+        };
+        match shared.contains(&name) {
+            true => check_shared(&name, &secret, &mut errors, &mut warnings),
+            false if secret.is_empty() => errors.push(format!("{name}: is empty")),
+            false => {}
+        }
+        secrets.insert(name, secret);
+    }
+    errors.extend(given.keys().map(|name| format!("{name}: a secret was given that the document does not speak of")));
+    if !errors.is_empty() {
+        return Err(Refusal(errors));
+    }
+    keep_pins(&now.settings, &mut next);
+    let mut changes = changes::changes(&now.settings, &next);
+    changes.extend(secrets.keys().filter(|name| held.contains(*name)).map(|name| format!("changed {name}: a new secret")));
+    let removed = held.iter().filter(|name| !spoken_of.contains(*name)).cloned().collect();
+    Ok(Plan { next: next.with_secrets_kept(), changes, warnings, secrets, generated, removed })
+}
+
+/// The id a service account was found with stays, unless the document says another (L-22).
+fn keep_pins(old: &Settings, next: &mut Settings) {
+    for client in &mut next.clients {
+        let Some(before) = old.client(client.name.as_str()).filter(|before| before.target == client.target) else { continue };
+        for account in client.service_accounts.iter_mut().filter(|account| account.id.is_none()) {
+            let known = before.service_accounts.iter().find(|known| known.name == account.name);
+            account.id = known.and_then(|known| known.id.clone());
+        }
+    }
+}
+
+fn filter_errors(settings: &Settings) -> Vec<String> {
+    let of_directories = settings.directories.iter().flat_map(|directory| {
+        let name = &directory.name;
+        [
+            (format!("directory.{name}.user_filter"), &directory.user_filter),
+            (format!("directory.{name}.group_filter"), &directory.group_filter),
+        ]
+    });
+    let of_items = settings.sync_items.iter().map(|item| (format!("sync_item.{}.filter", item.name), &item.filter));
+    let written = of_directories.chain(of_items).filter(|(_, text)| !text.is_empty());
+    written
+        .filter_map(|(key, text)| {
+            let error = text.parse::<ldap_wire::Filter>().err()?;
+            Some(format!("{key}: found {text:?}; {error}, a filter is written as in RFC 4515"))
+        })
+        .collect()
+}
+
+fn check_shared(name: &str, secret: &Secret, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let found = secret.len();
+    if found < SHARED_SECRET_MIN {
+        errors.push(format!("{name}: has fewer than {SHARED_SECRET_MIN} characters; use {GENERATED_CHARACTERS}, or \"generate\""));
+    } else if found > SHARED_SECRET_MAX {
+        errors.push(format!("{name}: has more than {SHARED_SECRET_MAX} characters"));
+    } else if found < SHARED_SECRET_GOOD {
+        warnings.push(format!("{name}: has fewer than {SHARED_SECRET_GOOD} characters and can be guessed from recorded packets"));
+    }
+}
+
+/// 32 signs that survive every configuration file: 160 random bits in base32.
+pub fn generate() -> Secret {
+    let text = data_encoding::BASE32_NOPAD.encode(&seal::random::<20>()).to_ascii_lowercase();
+    debug_assert_eq!(text.len(), GENERATED_CHARACTERS);
+    Secret::from(text)
+}
+
+/// The document as it stands, ready to be applied again.
+pub fn export(now: Current) -> Result<String, StoreError> {
+    let mut settings = now.settings.with_secrets_kept();
+    settings.revision = Some(now.revision);
+    toml::to_string(&settings).map_err(|_| StoreError::Broken("the settings cannot be written"))
+}
+
+/// Makes or replaces the shared secret of one client.
+pub async fn rotate(store: &Store, request: RotateClientSecretRequest) -> Result<RotateClientSecretReply, StoreError> {
+    let mut session = store.database().write().await?;
+    let head = audit::lock(&mut session).await?;
+    let now = current_locked(&mut session).await?;
+    let client = now.settings.client(&request.client).filter(|client| client.protocol == ClientProtocol::Radius);
+    if client.is_none() {
+        return Err(Status::not_found("no RADIUS client has this name").into());
+    }
+    let name = format!("client.{}.secret", request.client);
+    let secret = request.secret.map_or_else(generate, Secret::from);
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    check_shared(&name, &secret, &mut errors, &mut warnings);
+    if let Some(error) = errors.pop() {
+        return Err(Status::invalid_argument(error).into());
+    }
+    store_secret(store, &mut session, &name, &secret).await?;
+    write(&mut session, &now.settings, now.revision).await?;
+    let event =
+        NewEvent::administrative(store.clock().now_ms(), "settings.secret", &request.actor, format!("{name}: a new secret"));
+    audit::append(&mut session, head, vec![event]).await?;
+    session.commit().await?;
+    store.teller().settings_changed(now.revision + 1);
+    Ok(RotateClientSecretReply { secret: Some(secret.into()), revision: now.revision + 1 })
+}

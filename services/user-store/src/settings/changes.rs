@@ -1,0 +1,127 @@
+//! What an apply would change, in the words of the document: added, changed old -> new, removed. Pure.
+
+use domain::settings::Settings;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Sections that are lists of objects with a name; elsewhere a list is a value.
+const NAMED: [&str; 3] = ["directory", "client", "sync_item"];
+
+/// `client.vpn` -> (`wait_seconds` -> `55`)
+type Objects = BTreeMap<String, BTreeMap<String, String>>;
+
+/// One line a change, in a stable order. A secret is shown as the word in the document, never as its value.
+pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
+    let (before, after) = (objects(old), objects(new));
+    let mut lines: Vec<String> =
+        after.keys().filter(|name| !before.contains_key(*name)).map(|name| format!("added {name}")).collect();
+    for (name, new_fields) in &after {
+        let Some(old_fields) = before.get(name) else { continue };
+        let mut fields: Vec<&String> = old_fields.keys().chain(new_fields.keys()).collect();
+        fields.sort();
+        fields.dedup();
+        for field in fields {
+            let (was, is) = (old_fields.get(field), new_fields.get(field));
+            if was != is {
+                let shown = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
+                lines.push(format!("changed {name}.{field}: {} -> {}", shown(was), shown(is)));
+            }
+        }
+    }
+    lines.extend(before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("removed {name}")));
+    let (was, is) = (shared_items(old, new), shared_items(new, old));
+    if was != is {
+        // The order decides which item owns a user.
+        lines.push(format!("changed the order of sync_item: {} -> {}", was.join(", "), is.join(", ")));
+    }
+    lines
+}
+
+/// The sync items of one document that the other has too, in their order.
+fn shared_items(one: &Settings, other: &Settings) -> Vec<String> {
+    let shared = one.sync_items.iter().filter(|item| other.sync_items.iter().any(|it| it.name == item.name));
+    shared.map(|item| item.name.to_string()).collect()
+}
+
+fn objects(settings: &Settings) -> Objects {
+    let mut settings = settings.clone().with_secrets_kept();
+    settings.revision = None;
+    let document = serde_json::to_value(&settings).expect("settings are plain data");
+    let mut objects = Objects::new();
+    for (section, value) in document.as_object().into_iter().flatten() {
+        match value {
+            Value::Array(list) if NAMED.contains(&section.as_str()) => {
+                for object in list {
+                    let name = object.get("name").and_then(Value::as_str).unwrap_or_default();
+                    flatten("", object, objects.entry(format!("{section}.{name}")).or_default());
+                }
+            }
+            value => flatten("", value, objects.entry(section.clone()).or_default()),
+        }
+    }
+    objects
+}
+
+fn flatten(prefix: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
+    for (field, value) in value.as_object().into_iter().flatten() {
+        let key = if prefix.is_empty() { field.clone() } else { format!("{prefix}.{field}") };
+        match value {
+            Value::Object(_) => flatten(&key, value, fields),
+            value => drop(fields.insert(key, value.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).expect("a valid document")
+    }
+
+    const ONE: &str = r#"
+        [[directory]]
+        name = "corp"
+        urls = ["ldaps://dc1"]
+        base = "dc=corp"
+        query_bind = { kind = "anonymous" }
+        [[client]]
+        name = "vpn.north"
+        protocol = "radius"
+        sources = ["10.0.0.1/32"]
+        target = "corp"
+        secret = "keep"
+    "#;
+
+    #[test]
+    fn each_change_is_one_line_with_old_and_new_value() {
+        let changed = ONE.replace("10.0.0.1/32", "10.0.0.2/32") + "wait_seconds = 60\n";
+        let changed = changed.replace("name = \"corp\"", "name = \"corp\"\n page_size = 500");
+        assert_eq!(
+            changes(&settings(ONE), &settings(&changed)),
+            [
+                "changed client.vpn.north.sources: [\"10.0.0.1/32\"] -> [\"10.0.0.2/32\"]",
+                "changed client.vpn.north.wait_seconds: 55 -> 60",
+                "changed directory.corp.page_size: 1000 -> 500",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_named_and_nothing_is_said_of_what_stays() {
+        let other = ONE.replace("vpn.north", "vpn.south");
+        assert_eq!(changes(&settings(ONE), &settings(&other)), ["added client.vpn.south", "removed client.vpn.north"]);
+        assert_eq!(changes(&settings(ONE), &settings(ONE)), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_order_of_sync_items_is_a_change() {
+        let item = |name: &str| {
+            format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
+        };
+        let (ab, ba) = (item("a") + &item("b"), item("b") + &item("a"));
+        let lines = changes(&settings(&(ONE.to_owned() + &ab)), &settings(&(ONE.to_owned() + &ba)));
+        assert_eq!(lines, ["changed the order of sync_item: a, b -> b, a"]);
+    }
+}

@@ -1,0 +1,270 @@
+//! The database behind one face: SQLite or PostgreSQL, the same SQL text, the same migrations.
+//!
+//! Placeholders are `$1`, every column is named, every value is one of four kinds ([`Arg`]), nothing is NULL. A session
+//! is a read connection or a write transaction; what is not committed is rolled back when it is dropped. On SQLite there
+//! is one writer; on PostgreSQL writers meet at the rows they lock.
+
+mod open;
+
+pub use open::{Database, OpenError, StoreSection};
+
+use sqlx::{AssertSqlSafe, Decode, Postgres, Sqlite, Type, pool::PoolConnection, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{Row as _, SqlSafeStr, SqlStr, Transaction};
+
+/// Most parameters of a statement; SQLite allows 32766.
+const PARAMETERS_MAX: usize = 16_384;
+/// Rows a statement of [`Session::bulk`] may have: few sizes, so that few statements are prepared.
+const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
+
+/// A read connection or a write transaction.
+pub enum Session {
+    SqliteRead(PoolConnection<Sqlite>),
+    SqliteWrite(Transaction<'static, Sqlite>),
+    PostgresRead(PoolConnection<Postgres>),
+    PostgresWrite(Transaction<'static, Postgres>),
+}
+
+/// A value on its way into a statement.
+#[derive(Clone)]
+pub enum Arg {
+    Int(i64),
+    Bool(bool),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// A row of an answer.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// What a column can be read as, on both databases.
+pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+impl<T> Column for T where
+    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+/// The arguments of a statement, in the order of its placeholders.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::sql::Arg::from($value)),*] };
+}
+pub(crate) use args;
+
+/// Runs the same call on whichever connection the session holds, its arguments bound.
+macro_rules! on {
+    ($session:expr, $sql:expr, $arguments:expr, $method:ident, $wrap_sqlite:expr, $wrap_postgres:expr) => {
+        match $session {
+            Session::SqliteRead(connection) => {
+                bound!(Sqlite, $sql, $arguments).$method(&mut **connection).await.map($wrap_sqlite)
+            }
+            Session::SqliteWrite(transaction) => {
+                bound!(Sqlite, $sql, $arguments).$method(&mut **transaction).await.map($wrap_sqlite)
+            }
+            Session::PostgresRead(connection) => {
+                bound!(Postgres, $sql, $arguments).$method(&mut **connection).await.map($wrap_postgres)
+            }
+            Session::PostgresWrite(transaction) => {
+                bound!(Postgres, $sql, $arguments).$method(&mut **transaction).await.map($wrap_postgres)
+            }
+        }
+    };
+}
+macro_rules! bound {
+    ($database:ident, $sql:expr, $arguments:expr) => {{
+        let mut query = sqlx::query::<$database>($sql);
+        for argument in $arguments {
+            query = match argument {
+                Arg::Int(value) => query.bind(value),
+                Arg::Bool(value) => query.bind(value),
+                Arg::Text(value) => query.bind(value),
+                Arg::Bytes(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+
+impl Session {
+    /// Runs a statement; the number of rows it changed.
+    pub async fn execute(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        self.run(sql.into_sql_str(), arguments).await
+    }
+
+    pub async fn rows(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        self.select(sql.into_sql_str(), arguments).await
+    }
+
+    pub async fn row(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<Option<Row>, sqlx::Error> {
+        Ok(self.rows(sql, arguments).await?.pop())
+    }
+
+    /// Rows whose key is in a list: `head` ends before the list's `(`, `tail` follows its `)`. The list's placeholders
+    /// come first, `arguments` after them: the tail's numbers begin at `$257`.
+    pub async fn rows_in<'a>(
+        &mut self,
+        head: &str,
+        keys: impl IntoIterator<Item = &'a str>,
+        tail: &str,
+        arguments: &[Arg],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let mut rows = Vec::new();
+        for chunk in keys.chunks(CHUNKS[0]) {
+            let (sql, bound) = with_list(head, chunk, tail, arguments);
+            rows.extend(self.select(sql, bound).await?);
+        }
+        Ok(rows)
+    }
+
+    /// A change of the rows whose key is in a list; the parts as for [`Session::rows_in`].
+    pub async fn execute_in<'a>(
+        &mut self,
+        head: &str,
+        keys: impl IntoIterator<Item = &'a str>,
+        tail: &str,
+        arguments: &[Arg],
+    ) -> Result<u64, sqlx::Error> {
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let mut changed = 0;
+        for chunk in keys.chunks(CHUNKS[0]) {
+            let (sql, bound) = with_list(head, chunk, tail, arguments);
+            changed += self.run(sql, bound).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Many rows in few statements: `head` ends before `VALUES`, `tail` follows it. The number of rows changed.
+    pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg>>, tail: &str) -> Result<u64, sqlx::Error> {
+        let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
+        let mut changed = 0;
+        let mut left = rows.into_iter().peekable();
+        let mut count = left.len();
+        while count > 0 {
+            let fits = |size: &usize| *size <= count && size * columns <= PARAMETERS_MAX;
+            let size = CHUNKS.iter().copied().find(fits).unwrap_or(1);
+            let tuples: Vec<String> =
+                (0..size).map(|row| format!("({})", placeholders(row * columns + 1, columns))).collect();
+            let bound: Vec<Arg> = left.by_ref().take(size).flatten().collect();
+            let sql = format!("{head} VALUES {} {tail}", tuples.join(","));
+            changed += self.run(AssertSqlSafe(sql).into_sql_str(), bound).await?;
+            count -= size;
+        }
+        Ok(changed)
+    }
+
+    /// A statement put together from parts of this crate, for searches with optional conditions.
+    pub async fn rows_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        self.select(AssertSqlSafe(sql).into_sql_str(), arguments).await
+    }
+
+    /// Makes a write durable. On a read session nothing.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::SqliteWrite(transaction) => transaction.commit().await,
+            Self::PostgresWrite(transaction) => transaction.commit().await,
+            Self::SqliteRead(_) | Self::PostgresRead(_) => Ok(()),
+        }
+    }
+
+    async fn run(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        on!(self, sql, arguments, execute, |done| done.rows_affected(), |done| done.rows_affected())
+    }
+
+    async fn select(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        on!(
+            self,
+            sql,
+            arguments,
+            fetch_all,
+            |rows| rows.into_iter().map(Row::Sqlite).collect(),
+            |rows| rows.into_iter().map(Row::Postgres).collect()
+        )
+    }
+}
+
+/// The list is padded with its last key to a size that is prepared already; a key twice in a list finds a row once.
+fn with_list(head: &str, keys: &[&str], tail: &str, arguments: &[Arg]) -> (SqlStr, Vec<Arg>) {
+    let size = match arguments {
+        [] => CHUNKS.iter().rev().copied().find(|size| *size >= keys.len()).unwrap_or(CHUNKS[0]),
+        _ => CHUNKS[0],
+    };
+    let last = keys.last().copied().unwrap_or_default();
+    let padded = keys.iter().copied().chain(std::iter::repeat(last)).take(size);
+    let bound = padded.map(Arg::from).chain(arguments.iter().cloned()).collect();
+    (AssertSqlSafe(format!("{head} ({}) {tail}", placeholders(1, size))).into_sql_str(), bound)
+}
+
+fn placeholders(first: usize, count: usize) -> String {
+    let mut list = String::with_capacity(count * 5);
+    for place in first..first + count {
+        if place > first {
+            list.push(',');
+        }
+        list.push('$');
+        list.push_str(&place.to_string());
+    }
+    list
+}
+
+impl Row {
+    /// A column by its name.
+    pub fn get<T: Column>(&self, column: &str) -> Result<T, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// A number that is never negative in the database.
+    pub fn unsigned(&self, column: &str) -> Result<u64, sqlx::Error> {
+        Ok(u64::try_from(self.get::<i64>(column)?).unwrap_or(0))
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+impl From<u32> for Arg {
+    fn from(value: u32) -> Self {
+        Self::Int(i64::from(value))
+    }
+}
+impl From<u64> for Arg {
+    fn from(value: u64) -> Self {
+        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+impl From<bool> for Arg {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+impl From<&str> for Arg {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl From<&String> for Arg {
+    fn from(value: &String) -> Self {
+        Self::Text(value.clone())
+    }
+}
+impl From<String> for Arg {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<&[u8]> for Arg {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.to_vec())
+    }
+}
+impl From<Vec<u8>> for Arg {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(value)
+    }
+}

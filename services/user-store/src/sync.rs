@@ -1,0 +1,638 @@
+//! What the sync leader writes (S-40 to S-42, S-60). The epoch is checked, and its row locked, in the transaction of every
+//! write: a leader that was overtaken writes nothing.
+//!
+//! ```text
+//! Lead -> epoch · BeginRun -> run · ApplyBatch* -> users, groups, each marked with the run · FinishRun -> leavers | parked
+//! ```
+//!
+//! A batch is planned on rows read before ([`users`]), then written under the chain's lock, so that logins wait for the
+//! writing only. States change only from what was read: a hand that moved meanwhile wins.
+
+pub mod guard;
+pub mod users;
+
+use crate::Store;
+use crate::audit::{self, NewEvent};
+use crate::rpc::{StoreError, bounded};
+use crate::settings::{self, Current};
+use crate::sql::{Arg, Row as SqlRow, Session, args};
+use crate::users::{name_key, small};
+use domain::settings::{Leavers, SyncItem, SyncState};
+use proto::user_store::{
+    ApplyBatchReply, ApplyBatchRequest, BeginRunReply, BeginRunRequest, DecideApprovalReply, DecideApprovalRequest,
+    FinishRunReply, FinishRunRequest, LeadReply, LeadRequest, SyncedGroup, sync_server::Sync,
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tonic::{Request, Response, Status};
+use users::{Known, NewState, Plan, Row, Run};
+
+/// Users or groups of one batch.
+const BATCH_MAX: usize = 5_000;
+/// Problems named in a reply; the rest is counted.
+const PROBLEMS_MAX: usize = 200;
+/// A parked run waits this long (FS-07).
+const APPROVAL_LIFE_MS: i64 = 7 * 24 * 3_600_000;
+
+pub struct SyncService(pub Store);
+
+#[tonic::async_trait]
+impl Sync for SyncService {
+    async fn lead(&self, request: Request<LeadRequest>) -> Result<Response<LeadReply>, Status> {
+        Ok(Response::new(self.begin_epoch(request.into_inner()).await?))
+    }
+
+    async fn begin_run(&self, request: Request<BeginRunRequest>) -> Result<Response<BeginRunReply>, Status> {
+        Ok(Response::new(self.begin(request.into_inner()).await?))
+    }
+
+    async fn apply_batch(&self, request: Request<ApplyBatchRequest>) -> Result<Response<ApplyBatchReply>, Status> {
+        Ok(Response::new(self.apply(request.into_inner()).await?))
+    }
+
+    async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
+        Ok(Response::new(self.finish(request.into_inner()).await?))
+    }
+}
+
+/// A run as its row has it.
+struct RunRow {
+    run_id: String,
+    sync_item: String,
+    directory: String,
+    state: String,
+    reply: FinishRunReply,
+}
+
+impl SyncService {
+    async fn begin_epoch(&self, request: LeadRequest) -> Result<LeadReply, StoreError> {
+        let mut session = self.0.database().write().await?;
+        let sql = "UPDATE sync_state SET epoch = epoch + 1, leader = $1 WHERE id = 1 RETURNING epoch";
+        let row = session.row(sql, args![bounded(&request.holder, 128)]).await?;
+        let epoch = row.ok_or(StoreError::Broken("the sync state is missing"))?.unsigned("epoch")?;
+        // Whoever began them is overtaken and can end them no more.
+        let sql = "UPDATE sync_runs SET state = 'abandoned' WHERE state = 'running'";
+        session.execute(sql, args![]).await?;
+        session.commit().await?;
+        tracing::info!(epoch, holder = %request.holder, "sync leader begins");
+        Ok(LeadReply { epoch })
+    }
+
+    async fn begin(&self, request: BeginRunRequest) -> Result<BeginRunReply, StoreError> {
+        let mut session = self.0.database().write().await?;
+        fence(&mut session, request.epoch).await?;
+        let current = settings::current(&mut session).await?;
+        let item = active_item(&current, &request.sync_item)?;
+        let sql = "UPDATE sync_runs SET state = 'abandoned' WHERE state = 'running' AND sync_item = $1";
+        session.execute(sql, args![&request.sync_item]).await?;
+        let run_id = uuid::Uuid::now_v7().to_string();
+        let sql = "INSERT INTO sync_runs (run_id, sync_item, directory, mode, started_ms, finished_ms, state, error, added, \
+                   changed, unchanged, disabled, removed, parked, approval_id) \
+                   VALUES ($1, $2, $3, $4, $5, 0, 'running', '', 0, 0, 0, 0, 0, 0, '')";
+        let now_ms = self.0.at(request.now_unix_ms);
+        let arguments =
+            args![&run_id, &request.sync_item, item.directory.as_str(), bounded(&request.mode, 32), now_ms];
+        session.execute(sql, arguments).await?;
+        session.commit().await?;
+        Ok(BeginRunReply { run_id })
+    }
+
+    async fn apply(&self, request: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
+        if request.users.len() > BATCH_MAX || request.groups.len() > BATCH_MAX {
+            return Err(Status::invalid_argument(format!("a batch has at most {BATCH_MAX} users or groups")).into());
+        }
+        let now_ms = self.0.at(request.now_unix_ms);
+        let mut session = self.0.database().write().await?;
+        fence(&mut session, request.epoch).await?;
+        let run = running(&mut session, &request.run_id).await?;
+        let current = settings::current(&mut session).await?;
+        active_item(&current, &run.sync_item)?;
+        let plan = plan_users(&mut session, &run, &current, request.users).await?;
+        let head = audit::lock(&mut session).await?;
+        let (mut reply, changed_users, events) = write_users(&mut session, &run, plan, now_ms).await?;
+        write_groups(&mut session, &run, &current, request.groups).await?;
+        let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
+                   WHERE run_id = $4";
+        session.execute(sql, args![reply.added, reply.changed, reply.unchanged, &run.run_id]).await?;
+        if !events.is_empty() {
+            audit::append(&mut session, head, events).await?;
+        }
+        session.commit().await?;
+        for user_id in changed_users {
+            self.0.teller().user_changed(&user_id);
+        }
+        let more = reply.problems.len().saturating_sub(PROBLEMS_MAX);
+        reply.problems.truncate(PROBLEMS_MAX);
+        if more > 0 {
+            reply.problems.push(format!("and {more} more"));
+        }
+        Ok(reply)
+    }
+
+    async fn finish(&self, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
+        let now_ms = self.0.at(request.now_unix_ms);
+        let mut session = self.0.database().write().await?;
+        fence(&mut session, request.epoch).await?;
+        let head = audit::lock(&mut session).await?;
+        let run = any_run(&mut session, &request.run_id).await?;
+        if run.state != "running" {
+            // Asked again after the answer was lost: the same answer.
+            return match run.state.as_str() {
+                "abandoned" => Err(Status::failed_precondition("the run was abandoned").into()),
+                _ => Ok(run.reply),
+            };
+        }
+        let current = settings::current(&mut session).await?;
+        let mut events = Vec::new();
+        let (state, reply) = match request.complete {
+            // S-41: nobody leaves on the evidence of an incomplete read.
+            false => ("incomplete", FinishRunReply::default()),
+            true => leave(&mut session, &run, &current, now_ms, &mut events).await?,
+        };
+        let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
+                   approval_id = $7 WHERE run_id = $8 RETURNING added, changed, unchanged";
+        let error = bounded(&request.error, 512);
+        let arguments = args![
+            state,
+            &error,
+            now_ms,
+            reply.disabled,
+            reply.removed,
+            reply.parked,
+            &reply.approval_id,
+            &run.run_id
+        ];
+        let counts = session.row(sql, arguments).await?.ok_or(StoreError::Broken("the run is missing"))?;
+        let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
+        let (added, changed) = (counts.unsigned("added")?, counts.unsigned("changed")?);
+        // A run that found nothing new leaves no event: every five minutes one would bury the rest.
+        if added + changed > 0 || reply != FinishRunReply::default() || !request.complete {
+            let mut detail = format!(
+                "{}: {state}, added {added}, changed {changed}, disabled {}, removed {}, parked {}",
+                run.sync_item, reply.disabled, reply.removed, reply.parked
+            );
+            if !error.is_empty() {
+                detail += &format!(" ({error})");
+            }
+            events.push(NewEvent::administrative(now_ms, "sync.run", "sync", detail));
+        }
+        if !events.is_empty() {
+            audit::append(&mut session, head, events).await?;
+        }
+        session.commit().await?;
+        for user_id in changed_users {
+            self.0.teller().user_changed(&user_id);
+        }
+        Ok(reply)
+    }
+
+    /// An administrator's word on parked leavers, evaluated now: who was seen again since stays (S-40).
+    pub async fn decide(&self, request: DecideApprovalRequest) -> Result<DecideApprovalReply, StoreError> {
+        let now_ms = self.0.at(request.now_unix_ms);
+        let mut session = self.0.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let sql = "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING sync_item, action, expires_ms, state";
+        let row = session.row(sql, args![&request.approval_id]).await?;
+        let row = row.ok_or_else(|| Status::not_found("no such approval"))?;
+        if row.get::<String>("state")? != "open" {
+            return Err(Status::failed_precondition("this approval was decided before").into());
+        }
+        if row.get::<i64>("expires_ms")? <= now_ms {
+            return Err(Status::failed_precondition("this approval has expired; the next run asks again").into());
+        }
+        let (sync_item, action): (String, String) = (row.get("sync_item")?, row.get("action")?);
+        let mut events = Vec::new();
+        if request.approve {
+            let chosen: BTreeSet<String> = request.usernames.iter().map(|name| name_key(name)).collect();
+            for leaver in waiting(&mut session, &request.approval_id).await? {
+                if !chosen.is_empty() && !chosen.contains(&leaver.username_key) {
+                    continue;
+                }
+                events.extend(leave_one(&mut session, &leaver, &action, &sync_item, now_ms).await?);
+            }
+        }
+        let state = if request.approve { "approved" } else { "refused" };
+        let sql = "UPDATE approvals SET state = $1 WHERE approval_id = $2";
+        session.execute(sql, args![state, &request.approval_id]).await?;
+        let applied = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
+        let detail = format!("{sync_item}: {state} {}, {applied} users {action}d", request.approval_id);
+        events.push(NewEvent::administrative(now_ms, "sync.approval", &request.actor, detail));
+        audit::append(&mut session, head, events).await?;
+        session.commit().await?;
+        for user_id in changed_users {
+            self.0.teller().user_changed(&user_id);
+        }
+        Ok(DecideApprovalReply { applied })
+    }
+}
+
+/// Refuses a leader that was overtaken, and keeps the epoch as it is until the transaction ends (S-60).
+async fn fence(session: &mut Session, epoch: u64) -> Result<(), StoreError> {
+    let sql = "UPDATE sync_state SET epoch = epoch WHERE id = 1 RETURNING epoch";
+    let row = session.row(sql, args![]).await?.ok_or(StoreError::Broken("the sync state is missing"))?;
+    match row.unsigned("epoch")? {
+        current if current == epoch && epoch > 0 => Ok(()),
+        current => {
+            Err(Status::failed_precondition(format!("epoch {epoch} is over; the leader's is {current}")).into())
+        }
+    }
+}
+
+fn active_item<'a>(current: &'a Current, name: &str) -> Result<&'a SyncItem, StoreError> {
+    let item = current.settings.sync_items.iter().find(|item| item.name.as_str() == name);
+    item.filter(|item| item.state == SyncState::On)
+        .ok_or_else(|| Status::failed_precondition(format!("the sync item {name} is not in the settings, or off")).into())
+}
+
+async fn running(session: &mut Session, run_id: &str) -> Result<RunRow, StoreError> {
+    let run = any_run(session, run_id).await?;
+    match run.state.as_str() {
+        "running" => Ok(run),
+        state => Err(Status::failed_precondition(format!("the run is {state}")).into()),
+    }
+}
+
+async fn any_run(session: &mut Session, run_id: &str) -> Result<RunRow, StoreError> {
+    let sql = "SELECT sync_item, directory, state, disabled, removed, parked, approval_id FROM sync_runs WHERE run_id = $1";
+    let row = session.row(sql, args![run_id]).await?.ok_or_else(|| Status::not_found("no such run"))?;
+    Ok(RunRow {
+        run_id: run_id.into(),
+        sync_item: row.get("sync_item")?,
+        directory: row.get("directory")?,
+        state: row.get("state")?,
+        reply: FinishRunReply {
+            disabled: small(&row, "disabled")?,
+            removed: small(&row, "removed")?,
+            parked: small(&row, "parked")?,
+            approval_id: row.get("approval_id")?,
+        },
+    })
+}
+
+async fn plan_users(
+    session: &mut Session,
+    run: &RunRow,
+    current: &Current,
+    batch: Vec<proto::user_store::SyncedUser>,
+) -> Result<Plan, StoreError> {
+    const HEAD: &str = "SELECT user_id, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
+                        first_run, last_run, content FROM users WHERE";
+    let directory = args![&run.directory];
+    let ids: BTreeSet<String> =
+        batch.iter().filter_map(|user| Some(user.object_id.parse::<domain::ObjectId>().ok()?.to_string())).collect();
+    let names: BTreeSet<String> = batch.iter().map(|user| name_key(&bounded(user.username.trim(), 256))).collect();
+    let of_ids = format!("{HEAD} object_id IN");
+    let rows = session.rows_in(&of_ids, ids.iter().map(String::as_str), "AND directory = $257", &directory).await?;
+    let mut known_users = HashMap::new();
+    for row in rows {
+        let known = known(&row)?;
+        known_users.insert(known.object_id.clone(), known);
+    }
+    let of_names = format!("{HEAD} username_key IN");
+    let tail = "AND directory = $257 AND state <> 'removed'";
+    let mut holders = Vec::new();
+    for row in session.rows_in(&of_names, names.iter().map(String::as_str), tail, &directory).await? {
+        holders.push(known(&row)?);
+    }
+    let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
+    let rows = session.rows_in(head, names.iter().map(String::as_str), "AND run_id = $257", &args![&run.run_id]).await?;
+    let doubled = rows.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
+    let run = Run { run_id: &run.run_id, sync_item: &run.sync_item, settings: &current.settings };
+    Ok(users::plan(&run, batch, known_users, holders, doubled))
+}
+
+fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
+    Ok(Known {
+        user_id: row.get("user_id")?,
+        object_id: row.get("object_id")?,
+        username: row.get("username")?,
+        username_key: row.get("username_key")?,
+        mail: row.get("mail")?,
+        phone: row.get("phone")?,
+        state: row.get("state")?,
+        state_by: row.get("state_by")?,
+        state_text: row.get("state_text")?,
+        sync_item: row.get("sync_item")?,
+        first_run: row.get("first_run")?,
+        last_run: row.get("last_run")?,
+        content: row.get("content")?,
+    })
+}
+
+/// Writes a plan. Returns the counts, whose caches must go, and the events.
+async fn write_users(
+    session: &mut Session,
+    run: &RunRow,
+    plan: Plan,
+    now_ms: i64,
+) -> Result<(ApplyBatchReply, Vec<String>, Vec<NewEvent>), StoreError> {
+    let fresh = plan.seen.iter().filter(|known| known.last_run != run.run_id).count();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let reply = ApplyBatchReply {
+        added: count(plan.added.len()),
+        changed: count(plan.changed.len()),
+        unchanged: count(fresh),
+        problems: plan.problems,
+    };
+    let mut events = Vec::new();
+    let doubles = plan.doubled.iter().map(|name| args![&run.run_id, name]).collect();
+    let head = "INSERT INTO sync_doubles (run_id, name_key)";
+    session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
+    for known in &plan.withdrawn {
+        // Added by this very run, moments ago, under a name that turned out to be two people's.
+        session.execute("DELETE FROM users WHERE user_id = $1", args![&known.user_id]).await?;
+        let event = NewEvent::administrative(now_ms, "user.erased", "sync", "its username is doubled in the directory");
+        events.push(event.about(&known.user_id, &known.username));
+    }
+    write_rows(session, run, &plan.added, &plan.changed, now_ms).await?;
+    let seen = plan.seen.iter().filter(|known| known.last_run != run.run_id).map(|known| known.user_id.as_str());
+    let seen: Vec<&str> = seen.collect();
+    session.execute_in("UPDATE users SET last_run = $257 WHERE user_id IN", seen, "", &args![&run.run_id]).await?;
+
+    let mut changed_users: Vec<String> = Vec::new();
+    for (known, next) in &plan.states {
+        events.extend(change_state(session, known, next, now_ms).await?);
+        changed_users.push(known.user_id.clone());
+    }
+    for row in &plan.changed {
+        let Some(known) = &row.known else { continue };
+        changed_users.push(known.user_id.clone());
+        // S-58: another phone or mail is another authenticator.
+        let mut details = Vec::new();
+        for (field, was, is) in [
+            ("username", &known.username, &row.user.username),
+            ("mail", &known.mail, &row.user.mail),
+            ("phone", &known.phone, &row.user.phone),
+        ] {
+            if was != is {
+                details.push(format!("{field}: {was:?} -> {is:?}"));
+            }
+        }
+        if !details.is_empty() {
+            let event = NewEvent::administrative(now_ms, "user.changed", "sync", details.join(", "));
+            events.push(event.about(&known.user_id, &row.user.username));
+        }
+    }
+    Ok((reply, changed_users, events))
+}
+
+async fn write_rows(
+    session: &mut Session,
+    run: &RunRow,
+    added: &[Row],
+    changed: &[Row],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let mut names: Vec<Vec<Arg>> = Vec::new();
+    let mut rows: Vec<Vec<Arg>> = Vec::new();
+    for row in added.iter().chain(changed) {
+        let user_id = row.known.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |it| it.user_id.clone());
+        names.extend(row.names.iter().map(|(key, name)| args![&user_id, key, name]));
+        let user = &row.user;
+        let disabled = row.known.is_none() && user.disabled_in_directory;
+        rows.push(args![
+            &user_id,
+            &run.directory,
+            &row.object_id,
+            &user.username,
+            &row.username_key,
+            &user.distinguished_name,
+            &row.dn_key,
+            &user.first_name,
+            &user.last_name,
+            &user.mail,
+            &user.phone,
+            &row.search,
+            if disabled { "disabled" } else { "enabled" },
+            if disabled { "directory" } else { "" },
+            now_ms,
+            if disabled { "disabled in the directory" } else { "" },
+            &run.sync_item,
+            &run.run_id,
+            &run.run_id,
+            row.content.as_slice(),
+            1_i64,
+            now_ms,
+            now_ms,
+        ]);
+    }
+    let head = "INSERT INTO users (user_id, directory, object_id, username, username_key, distinguished_name, dn_key, \
+                first_name, last_name, mail, phone, search, state, state_by, state_since_ms, state_text, sync_item, first_run, \
+                last_run, content, revision, created_ms, changed_ms)";
+    // State, first run and creation stay as they are: those are changed elsewhere, or never.
+    let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET username = excluded.username, \
+                username_key = excluded.username_key, distinguished_name = excluded.distinguished_name, \
+                dn_key = excluded.dn_key, first_name = excluded.first_name, last_name = excluded.last_name, \
+                mail = excluded.mail, phone = excluded.phone, search = excluded.search, sync_item = excluded.sync_item, \
+                last_run = excluded.last_run, content = excluded.content, revision = users.revision + 1, \
+                changed_ms = excluded.changed_ms";
+    session.bulk(head, rows, tail).await?;
+    let renamed: Vec<&str> = changed.iter().filter_map(|row| Some(row.known.as_ref()?.user_id.as_str())).collect();
+    session.execute_in("DELETE FROM names WHERE user_id IN", renamed, "", &[]).await?;
+    session.bulk("INSERT INTO names (user_id, name_key, name)", names, "").await?;
+    Ok(())
+}
+
+/// Changes a state from exactly what was read; `None` if somebody was faster.
+async fn change_state(
+    session: &mut Session,
+    known: &Known,
+    next: &NewState,
+    now_ms: i64,
+) -> Result<Option<NewEvent>, StoreError> {
+    let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
+               revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
+    let arguments =
+        args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
+    if session.execute(sql, arguments).await? != 1 {
+        return Ok(None);
+    }
+    let detail = format!("state: {} -> {} ({})", known.state, next.state, next.text);
+    let event = NewEvent::administrative(now_ms, "user.state", &next.by, detail);
+    Ok(Some(event.about(&known.user_id, &known.username)))
+}
+
+/// Groups belong to the item that read them first in the order of the settings, like users.
+async fn write_groups(
+    session: &mut Session,
+    run: &RunRow,
+    current: &Current,
+    groups: Vec<SyncedGroup>,
+) -> Result<(), StoreError> {
+    let mut read: BTreeMap<String, (SyncedGroup, BTreeSet<String>, Vec<u8>)> = BTreeMap::new();
+    for group in groups {
+        let Ok(object_id) = group.object_id.parse::<domain::ObjectId>() else { continue };
+        let members: BTreeSet<String> = group.member_dns.iter().map(|name| users::dn_key(&bounded(name, 2048))).collect();
+        let mut digest = Sha256::new();
+        for part in [&group.distinguished_name, &group.name].into_iter().chain(&members) {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        read.insert(object_id.to_string(), (group, members, digest.finalize().to_vec()));
+    }
+    let head = "SELECT object_id, sync_item, content FROM user_groups WHERE object_id IN";
+    let ids: Vec<&str> = read.keys().map(String::as_str).collect();
+    let mut known: HashMap<String, (String, Vec<u8>)> = HashMap::new();
+    for row in session.rows_in(head, ids, "AND directory = $257", &args![&run.directory]).await? {
+        known.insert(row.get("object_id")?, (row.get("sync_item")?, row.get("content")?));
+    }
+    let items = &current.settings.sync_items;
+    let earlier = |item: &str| {
+        let before = items.iter().take_while(|it| it.name.as_str() != run.sync_item);
+        before.into_iter().any(|it| it.name.as_str() == item && it.state == SyncState::On)
+    };
+    let (mut rows, mut stale, mut members_rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (object_id, (group, members, content)) in &read {
+        if known.get(object_id).is_some_and(|(owner, _)| earlier(owner)) {
+            continue;
+        }
+        rows.push(args![
+            &run.directory,
+            object_id,
+            bounded(&group.distinguished_name, 2048),
+            bounded(&group.name, 256),
+            &run.sync_item,
+            &run.run_id,
+            content.as_slice()
+        ]);
+        if known.get(object_id).is_none_or(|(_, before)| before != content) {
+            stale.push(object_id.as_str());
+            members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
+        }
+    }
+    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, name, sync_item, last_run, content)";
+    let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET distinguished_name = excluded.distinguished_name, \
+                name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
+    session.bulk(head, rows, tail).await?;
+    let tail = "AND directory = $257";
+    session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &args![&run.directory]).await?;
+    session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
+    Ok(())
+}
+
+/// Somebody the item has and the run did not see.
+struct Leaver {
+    known: Known,
+    username_key: String,
+}
+
+/// Finds who left, and disables, removes or parks them. Returns the run's state and counts.
+async fn leave(
+    session: &mut Session,
+    run: &RunRow,
+    current: &Current,
+    now_ms: i64,
+    events: &mut Vec<NewEvent>,
+) -> Result<(&'static str, FinishRunReply), StoreError> {
+    let sql = "DELETE FROM user_groups WHERE sync_item = $1 AND last_run <> $2";
+    session.execute(sql, args![&run.sync_item, &run.run_id]).await?;
+    let action = match active_item(current, &run.sync_item)?.leavers {
+        Leavers::Keep => return Ok(("done", FinishRunReply::default())),
+        Leavers::Disable => "disable",
+        Leavers::Remove => "remove",
+    };
+    // To disable whoever is disabled already would change nothing.
+    let condition = if action == "disable" { "state = 'enabled'" } else { "state <> 'removed'" };
+    let sql = format!("{LEAVER} WHERE sync_item = $1 AND last_run <> $2 AND {condition} ORDER BY username_key");
+    let rows = session.rows_of(sql, args![&run.sync_item, &run.run_id]).await?;
+    let leavers: Vec<Leaver> = rows.iter().map(leaver).collect::<Result<_, _>>()?;
+    let sql = "SELECT COUNT(*) AS known, COUNT(CASE WHEN last_run = $2 THEN 1 END) AS seen FROM users \
+               WHERE sync_item = $1 AND state <> 'removed' AND NOT (state = 'disabled' AND state_by = 'sync')";
+    let counts = session.row(sql, args![&run.sync_item, &run.run_id]).await?;
+    let counts = counts.ok_or(StoreError::Broken("a count has no row"))?;
+    let sql = "SELECT COUNT(*) AS fresh FROM users WHERE sync_item = $1 AND first_run = $2";
+    let fresh = session.row(sql, args![&run.sync_item, &run.run_id]).await?;
+    let fresh = fresh.map_or(Ok(0), |row| row.unsigned("fresh"))?;
+    let found = guard::Found {
+        known: counts.unsigned("known")?.saturating_sub(fresh),
+        seen: counts.unsigned("seen")?,
+        leavers: leavers.len() as u64,
+    };
+    if guard::must_wait(&current.settings.sync, found) {
+        let approval_id = park(session, &run.sync_item, action, &leavers, now_ms).await?;
+        let parked = u32::try_from(leavers.len()).unwrap_or(u32::MAX);
+        return Ok(("parked", FinishRunReply { parked, approval_id, ..FinishRunReply::default() }));
+    }
+    // What waited for approval is settled by this run: gone for good and few, or back.
+    let sql = "UPDATE approvals SET state = 'superseded' WHERE sync_item = $1 AND state = 'open'";
+    session.execute(sql, args![&run.sync_item]).await?;
+    let mut reply = FinishRunReply::default();
+    for leaver in &leavers {
+        if let Some(event) = leave_one(session, leaver, action, &run.sync_item, now_ms).await? {
+            events.push(event);
+            match action {
+                "disable" => reply.disabled += 1,
+                _ => reply.removed += 1,
+            }
+        }
+    }
+    Ok(("done", reply))
+}
+
+const LEAVER: &str = "SELECT user_id, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
+    first_run, last_run, content FROM users";
+
+fn leaver(row: &SqlRow) -> Result<Leaver, sqlx::Error> {
+    Ok(Leaver { known: known(row)?, username_key: row.get("username_key")? })
+}
+
+/// Disables or removes one. A hand that had disabled a person is remembered through the removal: they come back disabled.
+async fn leave_one(
+    session: &mut Session,
+    leaver: &Leaver,
+    action: &str,
+    sync_item: &str,
+    now_ms: i64,
+) -> Result<Option<NewEvent>, StoreError> {
+    let known = &leaver.known;
+    let text = format!("no longer in {sync_item}");
+    let by_hand = known.state == "disabled" && !matches!(known.state_by.as_str(), "" | "sync" | "directory");
+    let next = match action {
+        "disable" if known.state != "enabled" => return Ok(None),
+        "disable" => NewState { state: "disabled", by: "sync".into(), text },
+        _ if by_hand => NewState { state: "removed", by: known.state_by.clone(), text: known.state_text.clone() },
+        _ => NewState { state: "removed", by: "sync".into(), text },
+    };
+    change_state(session, known, &next, now_ms).await
+}
+
+/// Lists the leavers for an administrator. One open list an item: a later run brings it up to date.
+async fn park(
+    session: &mut Session,
+    sync_item: &str,
+    action: &str,
+    leavers: &[Leaver],
+    now_ms: i64,
+) -> Result<String, StoreError> {
+    let sql = "SELECT approval_id FROM approvals WHERE sync_item = $1 AND state = 'open' AND action = $2 AND expires_ms > $3";
+    let open = session.row(sql, args![sync_item, action, now_ms]).await?;
+    let approval_id = match open {
+        Some(row) => row.get("approval_id")?,
+        None => {
+            let sql = "UPDATE approvals SET state = 'superseded' WHERE sync_item = $1 AND state = 'open'";
+            session.execute(sql, args![sync_item]).await?;
+            let approval_id = uuid::Uuid::now_v7().to_string();
+            let sql = "INSERT INTO approvals (approval_id, sync_item, action, created_ms, expires_ms, state) \
+                       VALUES ($1, $2, $3, $4, $5, 'open')";
+            session.execute(sql, args![&approval_id, sync_item, action, now_ms, now_ms + APPROVAL_LIFE_MS]).await?;
+            approval_id
+        }
+    };
+    session.execute("DELETE FROM approval_users WHERE approval_id = $1", args![&approval_id]).await?;
+    let rows = leavers.iter().map(|it| args![&approval_id, &it.known.user_id, &it.known.last_run]).collect();
+    session.bulk("INSERT INTO approval_users (approval_id, user_id, last_run)", rows, "").await?;
+    Ok(approval_id)
+}
+
+/// Those of a list whom no run has seen since it was made, and who still belong to the item.
+async fn waiting(session: &mut Session, approval_id: &str) -> Result<Vec<Leaver>, StoreError> {
+    let sql = "SELECT u.user_id AS user_id, u.object_id AS object_id, u.username AS username, u.username_key AS username_key, \
+               u.mail AS mail, u.phone AS phone, u.state AS state, u.state_by AS state_by, u.state_text AS state_text, \
+               u.sync_item AS sync_item, u.first_run AS first_run, u.last_run AS last_run, u.content AS content \
+               FROM approval_users w JOIN users u ON u.user_id = w.user_id \
+               JOIN approvals a ON a.approval_id = w.approval_id \
+               WHERE w.approval_id = $1 AND u.last_run = w.last_run AND u.sync_item = a.sync_item AND u.state <> 'removed'";
+    let rows = session.rows(sql, args![approval_id]).await?;
+    Ok(rows.iter().map(leaver).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,218 @@
+//! Users as rows: how names are compared, what an administrator sees of one, how a state is told in words.
+
+use crate::audit::{self, NewEvent};
+use crate::rpc::StoreError;
+use crate::seal::Place;
+use crate::sql::{Row, Session, args};
+use crate::throttle::Counter;
+use proto::common::DirectoryRef;
+use proto::user_store::{FactorSummary, UserDetail, UserSummary};
+use std::collections::HashMap;
+use tonic::Status;
+use unicode_normalization::UnicodeNormalization;
+
+/// A name as it is compared: NFKC, case folded, space at the ends dropped and inside made one (FU-01). Which account a
+/// login means is the directory's to say, never this key's.
+pub fn name_key(name: &str) -> String {
+    let folded: String = name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
+    let folded = folded.replace('ß', "ss");
+    folded.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The owner a seed is sealed to: this factor of this user.
+pub fn factor_owner(user_id: &str, factor_id: &str) -> String {
+    format!("{user_id}/{factor_id}")
+}
+
+pub fn seed_place(owner: &str) -> Place<'_> {
+    Place { owner, record: "factor", field: "seed" }
+}
+
+/// Why a user is not enabled: by whom, since when, why.
+pub fn state_text(by: &str, since_ms: i64, text: &str) -> String {
+    let since = time::OffsetDateTime::from_unix_timestamp(since_ms.div_euclid(1000)).ok();
+    let since = since.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default();
+    match text {
+        "" => format!("by {by} since {since}"),
+        text => format!("by {by} since {since}: {text}"),
+    }
+}
+
+/// The username of a user who may change, else why not. The row stays as it is until the transaction ends: whoever changes
+/// it holds the chain's lock.
+pub async fn enabled_username(session: &mut Session, user_id: &str) -> Result<String, StoreError> {
+    let sql = "SELECT username, state FROM users WHERE user_id = $1";
+    let row = session.row(sql, args![user_id]).await?.ok_or_else(|| Status::not_found("no such user"))?;
+    match row.get::<String>("state")?.as_str() {
+        "enabled" => Ok(row.get("username")?),
+        state => Err(Status::failed_precondition(format!("the user is {state}")).into()),
+    }
+}
+
+/// Takes somebody's state from one to another, with its event. The caller holds the chain's lock or takes it afterwards.
+pub struct StateChange<'a> {
+    pub user_id: &'a str,
+    pub username: &'a str,
+    pub from: &'a str,
+    pub to: &'a str,
+    /// `admin:...`, `sync`, `directory`
+    pub by: &'a str,
+    pub text: &'a str,
+}
+
+impl StateChange<'_> {
+    pub async fn write(&self, session: &mut Session, now_ms: i64) -> Result<NewEvent, sqlx::Error> {
+        let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
+                   revision = revision + 1 WHERE user_id = $5";
+        session.execute(sql, args![self.to, self.by, now_ms, self.text, self.user_id]).await?;
+        let mut detail = format!("state: {} -> {}", self.from, self.to);
+        if !self.text.is_empty() {
+            detail += &format!(" ({})", self.text);
+        }
+        Ok(NewEvent::administrative(now_ms, "user.state", self.by, detail).about(self.user_id, self.username))
+    }
+}
+
+/// One user with everything but secrets.
+pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result<Option<UserDetail>, StoreError> {
+    let rows = session.rows_in(&format!("{SUMMARY} WHERE u.user_id IN"), [user_id], "", &[]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let user = summaries(session, &rows, now_ms).await?.pop();
+    let names = session.rows("SELECT name FROM names WHERE user_id = $1 ORDER BY name_key", args![user_id]).await?;
+    let groups = "SELECT DISTINCT g.name AS name FROM group_members m \
+                  JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id \
+                  WHERE m.member_key = $1 AND m.directory = $2 ORDER BY g.name";
+    let groups = session.rows(groups, args![row.get::<String>("dn_key")?, row.get::<String>("directory")?]).await?;
+    let factors = "SELECT factor_id, kind, algorithm, digits, period_seconds, pending, created_ms, last_used_ms, failures, \
+                   open_ms FROM factors WHERE user_id = $1 ORDER BY created_ms, factor_id";
+    let factors = session.rows(factors, args![user_id]).await?;
+    let state: String = row.get("state")?;
+    let state_text = match state.as_str() {
+        "enabled" => String::new(),
+        _ => {
+            let text: String = row.get("state_text")?;
+            self::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
+        }
+    };
+    Ok(Some(UserDetail {
+        user,
+        subject: Some(DirectoryRef { directory: row.get("directory")?, object_id: row.get("object_id")? }),
+        distinguished_name: row.get("distinguished_name")?,
+        names: names.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
+        groups: groups.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
+        phone: row.get("phone")?,
+        sync_item: row.get("sync_item")?,
+        state_text,
+        factors: factors.iter().map(|row| factor_summary(row, now_ms)).collect::<Result<_, _>>()?,
+        revision: row.unsigned("revision")?,
+    }))
+}
+
+/// The columns [`summaries`] and [`detail`] read.
+pub const SUMMARY: &str = "SELECT u.user_id AS user_id, u.username AS username, u.username_key AS username_key, \
+    u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.state AS state, u.directory AS directory, \
+    u.object_id AS object_id, u.distinguished_name AS distinguished_name, u.dn_key AS dn_key, u.phone AS phone, \
+    u.sync_item AS sync_item, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
+    u.revision AS revision FROM users u";
+
+/// Users as a list shows them, in the order of their rows.
+pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Result<Vec<UserSummary>, StoreError> {
+    let ids: Vec<String> = rows.iter().map(|row| row.get("user_id")).collect::<Result<_, _>>()?;
+    let mut factors: HashMap<String, (u32, i64)> = HashMap::new();
+    let head = "SELECT user_id, failures, open_ms, pending FROM factors WHERE user_id IN";
+    for row in session.rows_in(head, ids.iter().map(String::as_str), "", &[]).await? {
+        let entry = factors.entry(row.get("user_id")?).or_default();
+        entry.0 += u32::from(!row.get::<bool>("pending")?);
+        entry.1 = entry.1.max(counter(&row)?.locked_until_ms(now_ms));
+    }
+    let mut successes: HashMap<String, i64> = HashMap::new();
+    let head = "SELECT user_id, last_success_ms FROM guards WHERE user_id IN";
+    for row in session.rows_in(head, ids.iter().map(String::as_str), "", &[]).await? {
+        successes.insert(row.get("user_id")?, row.get("last_success_ms")?);
+    }
+    let summary = |(row, user_id): (&Row, &String)| {
+        let (factors, locked_until_unix_ms) = factors.get(user_id).copied().unwrap_or_default();
+        Ok(UserSummary {
+            user_id: user_id.clone(),
+            username: row.get("username")?,
+            first_name: row.get("first_name")?,
+            last_name: row.get("last_name")?,
+            mail: row.get("mail")?,
+            state: row.get("state")?,
+            directory: row.get("directory")?,
+            factors,
+            locked_until_unix_ms,
+            last_success_unix_ms: successes.get(user_id).copied().unwrap_or_default(),
+        })
+    };
+    rows.iter().zip(&ids).map(summary).collect()
+}
+
+fn factor_summary(row: &Row, now_ms: i64) -> Result<FactorSummary, sqlx::Error> {
+    let counter = counter(row)?;
+    Ok(FactorSummary {
+        factor_id: row.get("factor_id")?,
+        method: row.get("kind")?,
+        algorithm: row.get("algorithm")?,
+        digits: small(row, "digits")?,
+        period_seconds: small(row, "period_seconds")?,
+        pending: row.get("pending")?,
+        created_unix_ms: row.get("created_ms")?,
+        last_used_unix_ms: row.get("last_used_ms")?,
+        consecutive_failures: counter.failures,
+        locked_until_unix_ms: counter.locked_until_ms(now_ms),
+    })
+}
+
+fn counter(row: &Row) -> Result<Counter, sqlx::Error> {
+    Ok(Counter { failures: small(row, "failures")?, open_ms: row.get("open_ms")? })
+}
+
+/// A small number of a BIGINT column.
+pub fn small(row: &Row, column: &str) -> Result<u32, sqlx::Error> {
+    Ok(u32::try_from(row.get::<i64>(column)?).unwrap_or(u32::MAX))
+}
+
+/// Erases who was removed long enough ago, with everything that belongs to them (S-45). Returns who.
+pub async fn erase_removed(session: &mut Session, before_ms: i64, now_ms: i64) -> Result<Vec<String>, sqlx::Error> {
+    let head = audit::lock(session).await?;
+    let sql = "SELECT user_id, username FROM users WHERE state = 'removed' AND state_since_ms < $1 LIMIT 1000";
+    let rows = session.rows(sql, args![before_ms]).await?;
+    let mut erased = Vec::new();
+    let mut events = Vec::new();
+    for row in &rows {
+        let (user_id, username): (String, String) = (row.get("user_id")?, row.get("username")?);
+        session.execute("DELETE FROM users WHERE user_id = $1", args![&user_id]).await?;
+        let event = NewEvent::administrative(now_ms, "user.erased", "sync", "30 days after removal");
+        events.push(event.about(&user_id, &username));
+        erased.push(user_id);
+    }
+    if !events.is_empty() {
+        audit::append(session, head, events).await?;
+    }
+    Ok(erased)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_person_takes_for_the_same_have_one_key() {
+        // FU-01, R-61
+        for (one, other) in [
+            ("Alice", "aLICE"),
+            (" alice ", "alice"),
+            ("ＡＬＩＣＥ", "alice"),
+            ("Straße", "STRASSE"),
+            ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),
+            ("e\u{301}va", "Éva"),
+            ("a  b", "A B"),
+        ] {
+            assert_eq!(name_key(one), name_key(other), "{one} {other}");
+        }
+        for (one, other) in [("alice", "al\u{131}ce"), ("alice", "\u{430}lice"), ("ann", "anna")] {
+            assert_ne!(name_key(one), name_key(other), "{one} {other}");
+        }
+    }
+}
