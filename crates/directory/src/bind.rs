@@ -315,9 +315,12 @@ impl Binders {
             Err(_) => Err(BindError::Timeout { server: server.clone() }),
             Ok(Err(cause)) => Err(BindError::Lost { server: server.clone(), cause }),
             Ok(Ok(bound)) => {
-                self.put(connection);
                 let code = bound.result.code;
-                match Verdict::of(&bound.result, &bound.controls, core.settings.preset) {
+                let verdict = Verdict::of(&bound.result, &bound.controls, core.settings.preset);
+                if matches!(verdict, Verdict::Accepted | Verdict::Refused(_)) {
+                    self.put(connection);
+                }
+                match verdict {
                     Verdict::Accepted => Ok(server.clone()),
                     Verdict::Refused(reason) => Err(BindError::Refused { server: server.clone(), code, reason }),
                     Verdict::TryNext => Err(BindError::Unavailable { server: server.clone(), code }),

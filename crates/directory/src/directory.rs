@@ -294,16 +294,16 @@ impl Core {
         self.query_password.as_ref().unwrap_or(&NONE)
     }
 
-    /// The best server that can be reached, each with the connect timeout, all together no longer than an operation may take.
+    /// The best server that can be reached, each with the connect timeout. Two are always tried, more only while an operation
+    /// may take.
     pub async fn connect(&self, kind: BindKind) -> Result<Connection, ConnectError> {
         let started = Instant::now();
         let mut failure = None;
-        for server in self.servers.candidates(started) {
-            let left = self.operation_timeout().saturating_sub(started.elapsed());
-            if failure.is_some() && left.is_zero() {
+        for (tried, server) in self.servers.candidates(started).iter().enumerate() {
+            if tried >= 2 && started.elapsed() >= self.operation_timeout() {
                 break;
             }
-            match self.connect_to(&server, kind, left.min(self.connect_timeout())).await {
+            match self.connect_to(server, kind).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = Some(error),
             }
@@ -311,14 +311,9 @@ impl Core {
         Err(failure.expect("a directory has at least one server, and not all are left out"))
     }
 
-    pub async fn connect_to(
-        &self,
-        server: &ServerName,
-        kind: BindKind,
-        limit: Duration,
-    ) -> Result<Connection, ConnectError> {
+    pub async fn connect_to(&self, server: &ServerName, kind: BindKind) -> Result<Connection, ConnectError> {
         let started = Instant::now();
-        let result = establish(server, &self.protection(server, kind), limit).await;
+        let result = establish(server, &self.protection(server, kind), self.connect_timeout()).await;
         match &result {
             Ok(_) => self.servers.answered(server),
             Err(error) => self.servers.failed(server, error, Instant::now()),

@@ -9,6 +9,7 @@ use crate::server::ServerName;
 use futures::future::join_all;
 use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,14 @@ impl fmt::Display for Found {
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Connect(ConnectError::Unreachable { cause, .. })
+                if matches!(cause.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) =>
+            {
+                f.write_str(
+                    "The server ended the connection during the handshake; check that port and scheme belong together \
+                     (ldap:// with 389, ldaps:// with 636).",
+                )
+            }
             Self::Connect(ConnectError::Unreachable { cause, .. }) => {
                 write!(f, "Unreachable ({}); check host name, port and firewall.", chain(cause))
             }
@@ -110,7 +119,7 @@ pub(crate) async fn all(core: &Core) -> Vec<Probed> {
 
 async fn one(core: &Core, server: &ServerName) -> Probed {
     let started = Instant::now();
-    let outcome = match core.connect_to(server, core.settings.query_bind.kind, core.connect_timeout()).await {
+    let outcome = match core.connect_to(server, core.settings.query_bind.kind).await {
         Err(error) => Err(ProbeError::Connect(error)),
         Ok(connection) => {
             let limit = core.operation_timeout();

@@ -1,0 +1,163 @@
+//! Making a connection: TLS and StartTLS against servers that cannot prove who they are.
+
+mod support;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use directory::{ConnectError, Directory, Options, ServerState, TlsFault};
+use domain::settings::{self, BindKind};
+use ldap_wire::{ExtendedResponse, LdapResult, Message, Op, ResultCode};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{Do, Fake, alice, settings};
+use tokio::net::TcpListener;
+
+/// A directory that insists on TLS and trusts `pki`.
+fn with_tls(urls: &[&str], pki: &lab::Pki) -> Result<Directory> {
+    let mut settings = settings(urls);
+    settings.danger_clear_text = false;
+    settings.authentication_bind = settings::AuthenticationBind { kind: BindKind::Tls };
+    settings.ca = Some(std::fs::read_to_string(pki.ca_file())?);
+    Ok(Directory::new(settings, None, Options::default())?)
+}
+
+fn fault(error: &ConnectError) -> Option<TlsFault> {
+    match error {
+        ConnectError::Tls { fault, .. } => Some(*fault),
+        _ => None,
+    }
+}
+
+/// Speaks TLS with a certificate for `name`, and no LDAP.
+async fn tls_server(pki: &lab::Pki, name: &str) -> Result<String> {
+    let files = pki.issue(&format!("server-{name}"), &[name])?;
+    let chain = CertificateDer::pem_file_iter(&files.certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)?;
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", lab::free_port())).await?;
+    let url = format!("ldaps://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let _stream = acceptor.accept(stream).await;
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    Ok(url)
+}
+
+#[tokio::test]
+async fn a_certificate_must_name_the_server_and_be_signed_by_somebody_we_trust() -> Result<()> {
+    // L-35, FD-03: there is no switch for it.
+    let dir = tempfile::tempdir()?;
+    let (ours, theirs) = (lab::Pki::new(&dir.path().join("ours"))?, lab::Pki::new(&dir.path().join("theirs"))?);
+    let right = tls_server(&ours, "127.0.0.1").await?;
+    let misnamed = tls_server(&ours, "dc1.corp.example").await?;
+    let foreign = tls_server(&theirs, "127.0.0.1").await?;
+    assert!(with_tls(&[&right], &ours)?.connect().await?.is_encrypted());
+    for (url, expected) in [(&misnamed, TlsFault::NameMismatch), (&foreign, TlsFault::Untrusted)] {
+        let error = with_tls(&[url], &ours)?.connect().await.err().context("refused")?;
+        assert_eq!(fault(&error), Some(expected), "{error:?}");
+    }
+    // The next server is asked, as for any other failure to connect.
+    assert_eq!(with_tls(&[&misnamed, &right], &ours)?.connect().await?.server.to_string(), right);
+    let probed = with_tls(&[&misnamed], &ours)?.probe().await;
+    let sentence = probed[0].outcome.as_ref().err().context("refused")?.to_string();
+    assert!(sentence.starts_with("The certificate does not name 127.0.0.1"), "{sentence}");
+    Ok(())
+}
+
+fn start_tls_response(message: &Message, code: u32) -> Bytes {
+    ExtendedResponse::of(LdapResult::of(ResultCode(code))).encode(message.id(), &[])
+}
+
+#[tokio::test]
+async fn octets_glued_behind_the_starttls_answer_are_refused() -> Result<()> {
+    // RFC 4511 section 4.14: whatever comes before TLS was put there by somebody else.
+    let dir = tempfile::tempdir()?;
+    let pki = lab::Pki::new(dir.path())?;
+    let injecting = Fake::start(|message, _| {
+        let forged =
+            ldap_wire::BindResponse { result: LdapResult::of(ResultCode::SUCCESS), server_sasl_credentials: None };
+        let id = message.id().next();
+        vec![Do::Send([start_tls_response(message, 0), forged.encode(id, &[])].concat().into()), Do::Hang]
+    })
+    .await;
+    let error = with_tls(&[&injecting.url], &pki)?.connect().await.err().context("refused")?;
+    assert!(matches!(error, ConnectError::Protocol { .. }), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_starttls_nothing_is_sent_in_clear_text() -> Result<()> {
+    // L-35
+    let dir = tempfile::tempdir()?;
+    let pki = lab::Pki::new(dir.path())?;
+    for (what, answer) in [("refused", Some(2)), ("unavailable", Some(52)), ("not understood", None)] {
+        let server = Fake::start(move |message, _| match (message.op(), answer) {
+            (Op::ExtendedRequest, Some(code)) => vec![Do::Send(start_tls_response(message, code))],
+            (Op::ExtendedRequest, None) => vec![Do::Send(Bytes::from_static(b"220 hello\r\n"))],
+            _ => alice(message),
+        })
+        .await;
+        let directory = with_tls(&[&server.url], &pki)?;
+        let error = directory.connect().await.err().context("refused")?;
+        assert!(
+            matches!(error, ConnectError::StartTlsRefused { .. } | ConnectError::Protocol { .. }),
+            "{what}: {error:?}"
+        );
+        directory.authenticate(&support::entry("alice"), &support::password()).await.expect_err("no TLS");
+        assert_eq!((server.count(Op::BindRequest), server.count(Op::SearchRequest)), (0, 0), "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_the_connect_timeout_and_is_set_aside() -> Result<()> {
+    // FD-04. It accepts and is silent: in the TLS handshake, and after StartTLS.
+    let dir = tempfile::tempdir()?;
+    let pki = lab::Pki::new(dir.path())?;
+    let silent = Fake::start(|_, _| vec![Do::Hang]).await;
+    let good = tls_server(&pki, "127.0.0.1").await?;
+    for url in [silent.url.clone(), silent.url.replace("ldap:", "ldaps:")] {
+        let directory = with_tls(&[&url, &good], &pki)?;
+        let started = Instant::now();
+        assert_eq!(directory.connect().await?.server.to_string(), good);
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(900), "{url}: {took:?}");
+        // Once it has failed the other is asked first: nobody waits again.
+        let started = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(directory.connect().await?.server.to_string(), good);
+        }
+        assert!(started.elapsed() < Duration::from_secs(3), "{url}: {:?}", started.elapsed());
+        let state = directory.health().servers.into_iter().next().context("the first")?;
+        assert!(matches!(state.state, ServerState::Failing | ServerState::SetAside), "{state:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_reported_as_failed_is_asked_after_the_others() -> Result<()> {
+    // L-34: what the LDAP gateway does after 51 or 52 on its own upstream.
+    let (one, two) = (Fake::start(|message, _| alice(message)).await, Fake::start(|message, _| alice(message)).await);
+    let directory = support::directory(&[&one.url, &two.url]);
+    let first = directory.connect().await?;
+    assert_eq!(first.server.to_string(), one.url);
+    assert!(!directory.has_alternative(&first.server));
+    directory.failed(&first.server, &"result code 52");
+    assert!(directory.has_alternative(&first.server));
+    assert_eq!(directory.connect().await?.server.to_string(), two.url);
+    let alone = support::directory(&[&one.url]);
+    alone.failed(&first.server, &"result code 52");
+    assert!(!alone.has_alternative(&first.server));
+    Ok(())
+}

@@ -1,0 +1,412 @@
+//! Against a real OpenLDAP with the sample company: every name form, TLS both ways, paging, limits, servers that go and come.
+
+mod support;
+
+use anyhow::{Context, Result};
+use directory::{
+    BindError, Directory, Incomplete, Options, Query, QueryError, Read, ResolveError, ServerState, TypedName,
+};
+use domain::settings::{self, AuthenticationBind, BindKind, Preset, QueryBind};
+use domain::{NameForm, ObjectName, Reason, Secret};
+use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, password_of, wait_until};
+use ldap_wire::{Filter, Scope};
+use std::time::{Duration, Instant};
+use support::eventually;
+
+const ANN: &str = "uid=ann.archer,ou=engineering,ou=people,dc=acme,dc=example";
+
+struct Lab {
+    dir: tempfile::TempDir,
+    pki: Pki,
+}
+
+impl Lab {
+    fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::new(&dir.path().join("tls"))?;
+        Ok(Self { dir, pki })
+    }
+
+    fn slapd(&self, name: &str, options: &SlapdOptions) -> Result<Slapd> {
+        Slapd::start(&self.dir.path().join(name), &self.pki, options)
+    }
+
+    fn settings(&self, urls: &[&str]) -> Result<settings::Directory> {
+        Ok(settings::Directory {
+            name: ObjectName::new("acme")?,
+            preset: Preset::OpenLdap,
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            base: COMPANY_BASE.into(),
+            query_bind: QueryBind { kind: BindKind::Tls, name: Slapd::QUERY_DN.into(), password: None },
+            authentication_bind: AuthenticationBind { kind: BindKind::Tls },
+            ca: Some(std::fs::read_to_string(self.pki.ca_file())?),
+            danger_clear_text: false,
+            connect_timeout_seconds: 3,
+            timeout_seconds: 5,
+            page_size: 100,
+            user_filter: String::new(),
+            group_filter: String::new(),
+            netbios_domain: "ACME".into(),
+            attributes: Default::default(),
+        })
+    }
+
+    fn directory(&self, urls: &[&str]) -> Result<Directory> {
+        open(self.settings(urls)?)
+    }
+}
+
+fn open(settings: settings::Directory) -> Result<Directory> {
+    Ok(Directory::new(settings, Some(Secret::from(Slapd::QUERY_PASSWORD)), Options::default())?)
+}
+
+async fn resolve(directory: &Directory, name: &str) -> Result<directory::Entry, ResolveError> {
+    directory.resolve(&TypedName::parse(name, directory.settings())?).await
+}
+
+async fn logs_in(directory: &Directory, name: &str, password: &str) -> Result<(), BindError> {
+    let entry = resolve(directory, name).await.expect("a person of the company");
+    directory
+        .authenticate(&entry, &Secret::from(password))
+        .await
+        .map(|accepted| assert_eq!(*accepted.subject(), entry.subject))
+}
+
+#[tokio::test]
+async fn every_form_of_a_name_is_one_id() -> Result<()> {
+    // L-20, L-21, B-61
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let ann = resolve(&directory, "ann.archer").await?;
+    assert_eq!((ann.dn.as_str(), ann.username.as_str(), ann.form), (ANN, "ann.archer", NameForm::Bare));
+    assert_eq!((ann.first_name.as_deref(), ann.last_name.as_deref()), (Some("Ann"), Some("Archer")));
+    assert_eq!(ann.mail.as_deref(), Some("ann.archer@acme.example"));
+    let id = ann.subject.id.to_string();
+    let guid = format!("<GUID={}>", id.strip_prefix("entryUUID:").context("an entryUUID")?);
+    for name in [
+        "Ann.Archer",
+        "ANN.ARCHER",
+        " ann.archer",
+        "ann.archer ",
+        "ann.archer@acme.example",
+        "ANN.ARCHER@ACME.EXAMPLE",
+        "ACME\\ann.archer",
+        "acme/ANN.ARCHER",
+        guid.as_str(),
+        ANN,
+        "UID=ANN.ARCHER,OU=ENGINEERING,OU=PEOPLE,DC=ACME,DC=EXAMPLE",
+        "uid = ann.archer , ou = engineering , ou = people , dc = acme , dc = example",
+        "uid=ann.archer;ou=engineering;ou=people;dc=acme;dc=example",
+        "uid=ann\\2Earcher,ou=engineering,ou=people,dc=acme,dc=example",
+        "uid=\\61nn.archer,ou=engineering,ou=people,dc=acme,dc=example",
+        "0.9.2342.19200300.100.1.1=ann.archer,ou=engineering,ou=people,dc=acme,dc=example",
+        "userid=ann.archer,organizationalUnitName=engineering,ou=people,domainComponent=acme,dc=example",
+        "uid=\\20ann.archer,ou=engineering,ou=people,dc=acme,dc=example",
+        "uid=ann.archer\\20,ou=engineering,ou=people,dc=acme,dc=example",
+    ] {
+        let found = resolve(&directory, name).await;
+        assert_eq!(
+            found.as_ref().map(|entry| (entry.subject.id.to_string(), entry.dn.as_str())).ok(),
+            Some((id.clone(), ANN)),
+            "{name}: {found:?}"
+        );
+    }
+    for (name, expected) in [
+        ("nobody", "absent"),
+        ("ann.archer@elsewhere.example", "absent"),
+        ("\u{430}nn.archer", "absent"),
+        ("uid=nobody,ou=people,dc=acme,dc=example", "absent"),
+        ("ann*", "absent"),
+        ("ann.archer)(uid=*", "absent"),
+        ("<GUID=00000000-0000-0000-0000-000000000001>", "absent"),
+        ("nosuchattribute=x,dc=acme,dc=example", "name"),
+        // slapd takes no BER for an attribute of text.
+        ("uid=#040A616E6E2E617263686572,ou=engineering,ou=people,dc=acme,dc=example", "name"),
+        (Slapd::GITLAB_DN, "absent"),
+        ("cn=staff,cn=config", "name"),
+    ] {
+        let found = resolve(&directory, name).await;
+        let what = match &found {
+            Err(ResolveError::Absent) => "absent",
+            Err(ResolveError::Name(_)) => "name",
+            _ => "something else",
+        };
+        assert_eq!(what, expected, "{name}: {found:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_people_with_one_name_are_refused_and_not_bound() -> Result<()> {
+    //
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    slapd.modify(
+        "dn: uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example\nchangetype: modify\nadd: uid\nuid: ann.archer\n",
+    )?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    for name in ["ann.archer", "ann.archer@acme.example", "ACME\\ann.archer"] {
+        assert!(matches!(resolve(&directory, name).await, Err(ResolveError::Ambiguous)), "{name}");
+    }
+    assert_eq!(resolve(&directory, ANN).await?.dn, ANN, "the DN is still one person");
+    assert_eq!(resolve(&directory, "ben.hale").await?.username, "ben.hale");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_listed_service_account_is_found_by_its_dn_though_it_is_no_user() -> Result<()> {
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let any = async |dn: &str| directory.resolve_any(&TypedName::parse(dn, directory.settings())?).await;
+    let gitlab = any(&Slapd::GITLAB_DN.to_uppercase()).await?;
+    assert_eq!(gitlab.dn, Slapd::GITLAB_DN);
+    directory.authenticate(&gitlab, &Secret::from(Slapd::GITLAB_PASSWORD)).await?.subject();
+    assert!(matches!(any("cn=gone,ou=service,dc=acme,dc=example").await, Err(ResolveError::Absent)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn passwords_are_checked_over_ldaps_and_starttls_with_one_bind_each() -> Result<()> {
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let mut binds = 0;
+    for url in [slapd.ldaps_url(), slapd.ldap_url()] {
+        let directory = lab.directory(&[&url])?;
+        logs_in(&directory, "ann.archer", &password_of("ann.archer")).await?;
+        let refused = logs_in(&directory, "ann.archer", "wrong").await.expect_err("a wrong password");
+        assert!(matches!(&refused, BindError::Refused { code, .. } if code.0 == 49), "{refused:?}");
+        assert_eq!(refused.reason(), Reason::BadPassword);
+        let empty = logs_in(&directory, "ann.archer", "").await.expect_err("no password");
+        assert!(matches!(empty, BindError::EmptyPassword));
+        binds += 2;
+        wait_until("the log", Duration::from_secs(5), || slapd.binds("ann.archer") >= binds)?;
+        assert_eq!(slapd.binds("ann.archer"), binds, "{url}");
+    }
+    // The one without TLS from the start really used StartTLS.
+    assert!(slapd.log().contains("STARTTLS"), "{}", slapd.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_locked_account_and_a_password_to_be_changed_are_told_apart() -> Result<()> {
+    let lab = Lab::new()?;
+    let lines =
+        "moduleload ppolicy.la\noverlay ppolicy\nppolicy_default cn=policy,dc=acme,dc=example\nppolicy_use_lockout\n";
+    let slapd = lab.slapd("one", &SlapdOptions { database_lines: lines.into(), ..Default::default() })?;
+    slapd.modify(
+        "dn: cn=policy,dc=acme,dc=example\nchangetype: add\nobjectClass: applicationProcess\nobjectClass: pwdPolicy\ncn: policy\npwdAttribute: userPassword\npwdLockout: TRUE\npwdMaxFailure: 3\npwdMustChange: TRUE\n",
+    )?;
+    slapd.modify("dn: uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example\nchangetype: modify\nreplace: pwdReset\npwdReset: TRUE\n")?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let must_change = logs_in(&directory, "ben.hale", &password_of("ben.hale")).await.expect_err("to be changed");
+    assert_eq!(must_change.reason(), Reason::MustChangePassword);
+    for _ in 0..3 {
+        assert_eq!(logs_in(&directory, "ann.archer", "wrong").await.expect_err("wrong").reason(), Reason::BadPassword);
+    }
+    let locked = logs_in(&directory, "ann.archer", &password_of("ann.archer")).await.expect_err("locked");
+    assert_eq!(locked.reason(), Reason::AccountLocked);
+    Ok(())
+}
+
+fn people() -> Query {
+    Query::new(COMPANY_BASE, Scope::Subtree, Filter::equal("objectClass", "inetOrgPerson"), &["uid", "entryUUID"])
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_people_are_read_page_by_page() -> Result<()> {
+    // S-50
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions { bulk_people: 1200, ..Default::default() })?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let mut reading = directory.read(people());
+    let mut ids = std::collections::BTreeSet::new();
+    loop {
+        match reading.next().await {
+            Read::Entry(entry) => assert!(ids.insert(directory.id_of(&entry)?), "each once"),
+            Read::Complete => break,
+            Read::Incomplete(why) => return Err(why.into()),
+        }
+    }
+    assert_eq!(ids.len(), 1320);
+    wait_until("the log", Duration::from_secs(5), || slapd.log().matches("nentries=").count() >= 14)?;
+    let filter: Filter = "(&(objectClass=inetOrgPerson)(uid=bulk0000*))".parse()?;
+    let few = directory.read(Query { filter, ..people() }).collect().await?;
+    assert_eq!(few.len(), 9);
+    let nobody = directory.read(Query { base: "ou=gone,dc=acme,dc=example".into(), ..people() }).collect().await;
+    assert!(matches!(&nobody, Err(Incomplete::Refused { code, .. }) if code.0 == 32), "{nobody:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_size_limit_makes_a_read_incomplete_and_a_name_unresolvable_never_absent() -> Result<()> {
+    // S-41, R-62
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions { size_limit: 100, ..Default::default() })?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let mut reading = directory.read(people());
+    let mut entries = 0;
+    let end = loop {
+        match reading.next().await {
+            Read::Entry(_) => entries += 1,
+            end => break end,
+        }
+    };
+    assert!(
+        matches!(&end, Read::Incomplete(Incomplete::Limit { code, .. }) if code.0 == 4),
+        "{entries} entries, {end:?}"
+    );
+    assert_eq!(entries, 100);
+    let slapd = lab.slapd("two", &SlapdOptions { size_limit: 1, ..Default::default() })?;
+    slapd.modify(
+        "dn: uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example\nchangetype: modify\nadd: uid\nuid: ann.archer\n",
+    )?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    let cut = resolve(&directory, "ann.archer").await;
+    assert!(matches!(&cut, Err(ResolveError::Incomplete { code, .. }) if code.0 == 4), "one of two: {cut:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_server_is_unreachable_and_found_again_by_itself() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let directory = lab.directory(&[&slapd.ldaps_url()])?;
+    logs_in(&directory, "ann.archer", &password_of("ann.archer")).await?;
+    let ann = resolve(&directory, "ann.archer").await?;
+    assert!(directory.health().is_up());
+    slapd.stop();
+    let password = Secret::from(password_of("ann.archer"));
+    for _ in 0..4 {
+        let error = resolve(&directory, "ann.archer").await.expect_err("stopped");
+        assert!(matches!(error, ResolveError::Unanswered(_)), "{error:?}");
+        let error = directory.authenticate(&ann, &password).await.expect_err("stopped");
+        assert!(matches!(error, BindError::Unreachable { .. } | BindError::Lost { .. }), "{error:?}");
+    }
+    assert!(!directory.health().is_up());
+    assert_eq!(directory.health().servers.first().map(|server| server.state), Some(ServerState::SetAside));
+    let (_, end) = (0, directory.read(people()).collect().await);
+    assert!(matches!(&end, Err(Incomplete::Unanswered(QueryError::Unreachable { .. }))), "{end:?}");
+    slapd.restart()?;
+    let started = Instant::now();
+    eventually("it is back", async || resolve(&directory, "ann.archer").await.is_ok()).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    logs_in(&directory, "ann.archer", &password_of("ann.archer")).await?;
+    assert_eq!(directory.health().servers.first().map(|server| server.state), Some(ServerState::Failing));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_servers_stand_in_for_each_other() -> Result<()> {
+    // FD-04, L-34
+    let lab = Lab::new()?;
+    let mut one = lab.slapd("one", &SlapdOptions::default())?;
+    let mut two = lab.slapd("two", &SlapdOptions::default())?;
+    let directory = lab.directory(&[&one.ldaps_url(), &two.ldap_url()])?;
+    let right = password_of("ann.archer");
+    logs_in(&directory, "ann.archer", &right).await?;
+    assert!(matches!(logs_in(&directory, "ann.archer", "wrong").await, Err(BindError::Refused { .. })));
+    assert_eq!(two.binds("ann.archer"), 0, "the first server served, and its no was final");
+    one.stop();
+    for _ in 0..5 {
+        logs_in(&directory, "ann.archer", &right).await?;
+    }
+    let upstream = directory.connect().await?;
+    assert_eq!(upstream.server.to_string(), two.ldap_url());
+    assert!(upstream.is_encrypted(), "by StartTLS");
+    one.restart()?;
+    two.stop();
+    for _ in 0..5 {
+        logs_in(&directory, "ann.archer", &right).await?;
+    }
+    assert_eq!(directory.connect().await?.server.to_string(), one.ldaps_url());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upstream_carries_a_bind_and_whatever_follows() -> Result<()> {
+    // L-30
+    use ldap_wire::{BindRequest, BindResponse, ExtendedRequest, Framer, Limits, MessageId, Password, Peer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    for url in [slapd.ldaps_url(), slapd.ldap_url()] {
+        let mut upstream = lab.directory(&[&url])?.connect().await?;
+        let framer = Framer::new(Peer::Server, Limits::UPSTREAM);
+        let mut buffer = bytes::BytesMut::new();
+        let id = |number| MessageId::new(number).expect("in range");
+        let bind = BindRequest::simple(ANN, Password::new(password_of("ann.archer"))).encode(id(1), &[]);
+        upstream.stream.write_all(&bind).await?;
+        let mut answers = Vec::new();
+        while answers.len() < 2 {
+            upstream.stream.read_buf(&mut buffer).await?;
+            while let Some(message) = framer.next_message(&mut buffer)? {
+                if answers.is_empty() {
+                    assert!(BindResponse::decode(&message)?.result.is_success());
+                    upstream.stream.write_all(&ExtendedRequest::who_am_i().encode(id(2), &[])).await?;
+                }
+                answers.push(message);
+            }
+        }
+        let who = ldap_wire::ExtendedResponse::decode(&answers[1])?.value.context("a name")?;
+        assert_eq!(who, format!("dn:{ANN}"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_probe_says_what_is_found_and_what_is_wrong() -> Result<()> {
+    // FD-11
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let sentence = async |settings: settings::Directory, password: &str| -> Result<String> {
+        let directory = Directory::new(settings, Some(Secret::from(password)), Options::default())?;
+        let probed = directory.probe().await;
+        let one = probed.into_iter().next().context("one server")?;
+        Ok(one.outcome.map_or_else(|error| error.to_string(), |found| found.to_string()))
+    };
+    let with = |change: &dyn Fn(&mut settings::Directory)| -> Result<settings::Directory> {
+        let mut settings = lab.settings(&[&slapd.ldaps_url()])?;
+        change(&mut settings);
+        Ok(settings)
+    };
+    let right = Slapd::QUERY_PASSWORD;
+    let stranger = Pki::new(&lab.dir.path().join("stranger"))?;
+    let stranger = std::fs::read_to_string(stranger.ca_file())?;
+    let (plain, tls) = (slapd.ldap_url(), slapd.ldaps_url());
+    let cases: Vec<(settings::Directory, &str, &str)> = vec![
+        (with(&|_| {})?, right, "OpenLDAP found; connected with TLS, query bind accepted, base readable"),
+        (with(&|it| it.urls = vec![plain.clone()])?, right, "OpenLDAP found; connected with TLS"),
+        (
+            with(&|it| {
+                it.urls = vec![plain.clone()];
+                it.danger_clear_text = true;
+                it.query_bind.kind = BindKind::Simple;
+            })?,
+            right,
+            "OpenLDAP found; connected in clear text",
+        ),
+        (with(&|_| {})?, "wrong", "The query bind was refused with code 49"),
+        (with(&|it| it.base = "dc=gone,dc=example".into())?, right, "The base \"dc=gone,dc=example\" does not exist"),
+        (with(&|it| it.ca = Some(stranger.clone()))?, right, "The certificate is not trusted"),
+        (with(&|it| it.urls = vec![tls.replace("127.0.0.1", "127.0.0.2")])?, right, "Unreachable"),
+        (with(&|it| it.urls = vec![tls.replace("127.0.0.1", "nowhere.invalid")])?, right, "Unreachable"),
+        (
+            with(&|it| it.urls = vec![plain.replace("ldap:", "ldaps:")])?,
+            right,
+            "The server ended the connection during the handshake",
+        ),
+        (
+            with(&|it| it.urls = vec![tls.replace("ldaps:", "ldap:")])?,
+            right,
+            "The server ended the connection during the handshake",
+        ),
+    ];
+    for (settings, password, expected) in cases {
+        let urls = settings.urls.clone();
+        let found = sentence(settings, password).await?;
+        assert!(found.starts_with(expected), "{urls:?}: {found}");
+    }
+    Ok(())
+}
