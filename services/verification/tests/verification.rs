@@ -20,6 +20,9 @@ use verification::Service;
 
 // --- the decision ----------------------------------------------------------------------------------------------------
 
+/// A user, clients with their protocols, whether they can ask, and what is decided.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, &'a str);
+
 #[tokio::test]
 async fn every_entry_point_decides_by_the_same_table() {
     // V-01: user, rules of the client, code -> decision; the same through RADIUS, LDAP and, where its rules are equal, the portal
@@ -27,7 +30,7 @@ async fn every_entry_point_decides_by_the_same_table() {
     let node = world.node().await;
     let strict = [("vpn", "radius"), ("gitlab", "ldap"), ("portal", "portal")];
     let lax = [("lax", "radius"), ("laxldap", "ldap")];
-    let cases: &[(&str, &[(&str, &str)], bool, &str)] = &[
+    let cases: &[Case] = &[
         ("nobody", &strict, true, "deny unknown_user"),
         ("nobody", &lax, true, "allow unknown_user_passed"),
         ("bob", &strict, true, "deny not_enrolled"),
@@ -831,4 +834,60 @@ async fn confirming_is_throttled_and_only_for_enabled_users_and_valid_forms() {
     let confirm =
         ConfirmCodeRequest { user_id: "id-of-bob".into(), factor_id: started.factor_id, ..Default::default() };
     assert_eq!(node.confirm_code(request(confirm)).await.expect_err("away").code(), Code::Unavailable);
+}
+
+// --- what is told ----------------------------------------------------------------------------------------------------
+
+/// All that is logged, spans included, at the most talkative level.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").extend_from_slice(text);
+        Ok(text.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_decision_has_its_span_and_no_secret_is_told_at_any_level() {
+    // experience 13.2, V-33, V-34
+    use tracing_subscriber::fmt::format::FmtSpan;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let world = World::new();
+    let node = world.node().await;
+    let (right, wrong) = (world.code(0), "918273");
+    let asked = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(passed(&asked, None)).await), "ask 1");
+    for step in 1..3 {
+        said(node.answer(answer(&asked, step, wrong)).await);
+    }
+    assert_eq!(said(node.answer(answer(&asked, 3, wrong)).await), "deny wrong_code");
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&right))).await), "allow valid_code");
+    world.store.break_call("login", Fault::Internal);
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&right))).await), "unavailable");
+
+    let told = String::from_utf8(log.0.lock().expect("whole").clone()).expect("UTF-8");
+    assert!(
+        told.contains("policy.decide{otel.kind=\"internal\" twinlock.method=\"code\" twinlock.reason=\"code_asked\"}"),
+        "{told}"
+    );
+    assert!(told.contains("event=\"password_known_factor_failing\""), "{told}");
+    assert!(told.contains("the store did not answer"), "{told}");
+    let seed = Secret::from(fakes::SEED);
+    for secret in [right.as_str(), wrong, fakes::SEED, otp::base32(&seed).expose_str().expect("ASCII")] {
+        assert!(!told.contains(secret), "told a secret: {told}");
+    }
 }
