@@ -1,13 +1,26 @@
 //! A process from outside: what it logs, what its page says, how signals end it. The subject is this test program, started again.
 
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use service_kit::config::{self, LogSection, ManagementSection, ShutdownSection, Sources, TelemetrySection};
 use service_kit::{Sections, trace};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
+use tonic::{Request, Response, Status};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,6 +53,7 @@ async fn the_probe() {
         assert!(trace::current_headers()["traceparent"].contains(&id));
         tracing::info!(event = "authentication", first.result = "ok", first.ms = 38, result = "success", expected = id);
     });
+    drop(span);
     tracing::warn!(error = %service_kit::chain(&error), service = "radius-gateway", "something \"quoted\"\nfailed");
     let meter = opentelemetry::global::meter("twinlock");
     let attempts = meter.u64_counter("twinlock_auth_attempts_total").build();
@@ -89,6 +103,19 @@ impl Probe {
         let started = probe.until("process started").await;
         probe.address = started["management"].as_str().expect("an address").to_owned();
         probe
+    }
+
+    /// Ends it with a signal, and waits; the rest of the log is read too.
+    async fn end(&mut self) {
+        self.signal();
+        self.until("process stopped").await;
+        let rest = async {
+            while let Some(line) = self.lines.next_line().await.expect("read") {
+                self.seen.push(serde_json::from_str(&line).expect("every line is one JSON object"));
+            }
+        };
+        timeout(Duration::from_secs(20), rest).await.expect("it ends");
+        assert!(self.child.wait().await.expect("waited").success());
     }
 
     /// Reads the log up to a message.
@@ -206,6 +233,91 @@ async fn a_second_signal_skips_the_waiting() {
     probe.signal();
     probe.until("process stopped").await;
     assert!(probe.child.wait().await.expect("waited").success());
+}
+
+/// A collector that keeps what it gets.
+#[derive(Clone, Default)]
+struct Collector {
+    spans: Arc<Mutex<Vec<ResourceSpans>>>,
+    metrics: Arc<Mutex<Vec<ResourceMetrics>>>,
+    logs: Arc<Mutex<Vec<ResourceLogs>>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.spans.lock().expect("no panic").extend(request.into_inner().resource_spans);
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.metrics.lock().expect("no panic").extend(request.into_inner().resource_metrics);
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.logs.lock().expect("no panic").extend(request.into_inner().resource_logs);
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tokio::test]
+async fn traces_metrics_and_logs_reach_a_collector_before_the_process_ends() {
+    let collector = Collector::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .add_service(MetricsServiceServer::new(collector.clone()))
+        .add_service(LogsServiceServer::new(collector.clone()));
+    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    let delays = [("TWINLOCK_SHUTDOWN__DRAIN_DELAY_SECONDS", "0"), ("TWINLOCK_SHUTDOWN__DRAIN_TIMEOUT_SECONDS", "1")];
+    for named in ["TWINLOCK_TELEMETRY__OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+        let mut probe = Probe::start(&[delays[0], delays[1], (named, &endpoint)]).await;
+        probe.until_status("/readyz", 200).await;
+        probe.end().await;
+        let logged = probe.seen.iter().find(|line| line["event"] == "authentication").expect("logged");
+        let trace = logged["trace_id"].as_str().expect("a trace id").to_owned();
+
+        let spans = std::mem::take(&mut *collector.spans.lock().expect("no panic"));
+        assert!(!spans.is_empty(), "nothing arrived through {named}; the process said {:?}", probe.seen);
+        let resource = spans[0].resource.as_ref().expect("a resource").attributes.iter();
+        let mut named: Vec<_> = resource.map(|pair| format!("{}={:?}", pair.key, pair.value)).collect();
+        named.retain(|pair| pair.contains("twinlock"));
+        assert!(
+            named.iter().any(|pair| pair.starts_with("service.name=") && pair.contains("twinlock-probe")),
+            "{named:?}"
+        );
+        assert!(named.iter().any(|pair| pair.starts_with("service.namespace=")), "{named:?}");
+        let span = spans[0].scope_spans[0].spans.iter().find(|span| span.name == "radius.request").expect("the span");
+        assert_eq!(data_encoding::HEXLOWER.encode(&span.trace_id), trace);
+
+        let metrics = std::mem::take(&mut *collector.metrics.lock().expect("no panic"));
+        let scopes = metrics.iter().flat_map(|metrics| &metrics.scope_metrics);
+        let names: Vec<_> = scopes.flat_map(|scope| &scope.metrics).map(|metric| metric.name.as_str()).collect();
+        assert!(names.contains(&"twinlock_auth_attempts_total"), "{names:?}");
+
+        let logs = std::mem::take(&mut *collector.logs.lock().expect("no panic"));
+        let scopes = logs.iter().flat_map(|logs| &logs.scope_logs);
+        let mut records = scopes.flat_map(|scope| &scope.log_records);
+        let in_trace = records.any(|record| data_encoding::HEXLOWER.encode(&record.trace_id) == trace);
+        assert!(in_trace, "the log record of the attempt carries its trace");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures::{FutureExt, StreamExt};
 use rustls::ClientConfig;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// Every call is answered within this, one way or the other.
@@ -195,29 +196,32 @@ impl Link {
     }
 
     async fn is_gone(&self, stream: &str) -> bool {
-        let found = self.jetstream.get_stream(stream).await;
+        let found = Box::pin(self.jetstream.get_stream(stream)).await;
         found.is_err_and(|error| code(&error) == Some(ErrorCode::STREAM_NOT_FOUND))
     }
 }
 
-/// The server's own code, wherever in the chain it stands.
+/// The server's own code, wherever in the chain it stands: as a cause, or inside of a kind.
 fn code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
-    use jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-    if let Some(error) = error.downcast_ref::<jetstream::Error>() {
-        return Some(error.error_code());
+    use jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
+    use jetstream::stream::{ConsumerError, ConsumerErrorKind};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let made = error.downcast_ref().map(|error: &CreateStreamError| error.kind());
+        let found = error.downcast_ref().map(|error: &GetStreamError| error.kind());
+        let consumer = error.downcast_ref().map(|error: &ConsumerError| error.kind());
+        let code = match (made, found, consumer) {
+            (Some(CreateStreamErrorKind::JetStream(error)), _, _) => Some(error.error_code()),
+            (_, Some(GetStreamErrorKind::JetStream(error)), _) => Some(error.error_code()),
+            (_, _, Some(ConsumerErrorKind::JetStream(error))) => Some(error.error_code()),
+            _ => error.downcast_ref().map(jetstream::Error::error_code),
+        };
+        if code.is_some() {
+            return code;
+        }
+        cause = error.source();
     }
-    // These two carry it in their kind, not as their source.
-    if let Some(error) = error.downcast_ref::<jetstream::context::CreateStreamError>()
-        && let CreateStreamErrorKind::JetStream(error) = error.kind()
-    {
-        return Some(error.error_code());
-    }
-    if let Some(error) = error.downcast_ref::<jetstream::context::GetStreamError>()
-        && let GetStreamErrorKind::JetStream(error) = error.kind()
-    {
-        return Some(error.error_code());
-    }
-    code(error.source()?)
+    None
 }
 
 /// A refusal because of a bound, or else nobody's answer.
@@ -265,7 +269,7 @@ impl Bus for Nats {
     }
 
     fn stream(&self, options: StreamOptions) -> Arc<dyn Stream> {
-        Arc::new(NatsStream { link: self.link.clone(), options })
+        Arc::new(NatsStream { link: self.link.clone(), options, made: AtomicBool::new(false) })
     }
 
     fn map(&self, name: &str, options: MapOptions) -> Arc<dyn Map> {
@@ -278,6 +282,7 @@ impl Bus for Nats {
 struct NatsStream {
     link: Arc<Link>,
     options: StreamOptions,
+    made: AtomicBool,
 }
 
 impl NatsStream {
@@ -299,6 +304,12 @@ impl NatsStream {
         }
     }
 
+    async fn make(&self) -> Result<jetstream::stream::Stream, BusError> {
+        let made = Box::pin(self.link.make(self.config())).await;
+        self.made.store(made.is_ok(), Ordering::Relaxed);
+        made
+    }
+
     async fn send(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         let sent = self.link.jetstream.publish_with_headers(subject.to_owned(), headers(), payload).await;
         sent.map_err(failed)?.await.map(drop).map_err(failed)
@@ -310,10 +321,13 @@ impl Stream for NatsStream {
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_subject(subject, false)?;
         let publish = async {
+            if !self.made.load(Ordering::Relaxed) {
+                self.make().await?;
+            }
             match self.send(subject, payload.clone()).await {
                 // Nobody holds the subject: make the stream, then again. Otherwise it may be held already, and is not sent twice.
                 Err(BusError::Unavailable(_)) if self.link.is_gone(&self.options.name).await => {
-                    self.link.make(self.config()).await?;
+                    self.make().await?;
                     self.send(subject, payload).await
                 }
                 outcome => outcome,
@@ -354,7 +368,7 @@ impl NatsConsumer {
         };
         let link = &self.stream.link;
         let attach = async {
-            let stream = link.make(self.stream.config()).await?;
+            let stream = self.stream.make().await?;
             stream.get_or_create_consumer(&self.name, config).await.map_err(|error| match code(&error) {
                 Some(ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED | ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE) => {
                     BusError::OneConsumer { stream: self.stream.options.name.clone() }
@@ -439,7 +453,7 @@ impl NatsMap {
     fn config(&self) -> Config {
         Config {
             name: format!("KV_{}", self.name),
-            subjects: vec![format!("$KV.{}.>", self.name).into()],
+            subjects: vec![format!("$KV.{}.>", self.name)],
             max_messages_per_subject: 1,
             max_messages: self.options.max_entries as i64,
             max_age: self.options.ttl,
@@ -458,8 +472,10 @@ impl NatsMap {
         if let Some(store) = self.lock().clone() {
             return Ok(store);
         }
-        self.link.make(self.config()).await?;
-        let store = self.link.jetstream.get_key_value(&self.name).await.map_err(BusError::unavailable)?;
+        // Boxed, as it is rare and large, and every waiting login would carry it.
+        Box::pin(self.link.make(self.config())).await?;
+        let found = Box::pin(self.link.jetstream.get_key_value(&self.name)).await;
+        let store = found.map_err(BusError::unavailable)?;
         *self.lock() = Some(store.clone());
         Ok(store)
     }
@@ -479,7 +495,7 @@ impl NatsMap {
                 outcome => outcome,
             }
         };
-        self.link.answer(run).await
+        self.link.answer(Box::pin(run)).await
     }
 
     fn check_size(&self, value: &Bytes) -> Result<(), BusError> {

@@ -57,6 +57,7 @@ impl Server {
 
     /// Adds a generated `XServer::new(implementation)`.
     #[must_use]
+    #[allow(clippy::should_implement_trait, reason = "a service is not a number")]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: tower::Service<Request<Body>, Error = Infallible>
