@@ -44,7 +44,7 @@ async fn no_misbehaviour_of_a_server_is_a_yes_and_no_bind_is_sent_twice() {
     // B-59, B-60, L-33, L-34. Two servers misbehave alike: where only one bind was seen, nobody tried again.
     let success = || LdapResult::of(ResultCode::SUCCESS);
     let referred = LdapResult { referral: Some(vec![Bytes::from_static(b"ldap://x/")]), ..success() };
-    let cases: Vec<(&str, Box<dyn Fn(MessageId) -> Vec<Do> + Send + Sync>)> = vec![
+    let cases: Vec<(&str, support::Answer)> = vec![
         ("success with a referral", Box::new(move |id| vec![bind_result(id, referred.clone(), &[])])),
         ("referral", Box::new(|id| vec![bind_response(id, 10)])),
         ("SASL in progress", Box::new(|id| vec![bind_response(id, 14)])),

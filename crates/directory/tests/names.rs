@@ -68,7 +68,7 @@ async fn only_a_clean_end_proves_that_nobody_is_there() {
     .await;
     assert!(matches!(resolve(&directory(&[&server.url]), "nobody").await, Err(ResolveError::Absent)));
 
-    let cases: Vec<(&str, Box<dyn Fn(MessageId) -> Vec<Do> + Send + Sync>)> = vec![
+    let cases: Vec<(&str, support::Answer)> = vec![
         ("size limit", Box::new(clean(4))),
         ("time limit", Box::new(clean(3))),
         ("administrative limit", Box::new(clean(11))),

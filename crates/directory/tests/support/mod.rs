@@ -29,6 +29,9 @@ pub enum Do {
 /// The answer to each message, given the number of the connection it came on, from 0.
 pub type Script = Arc<dyn Fn(&Message, usize) -> Vec<Do> + Send + Sync>;
 
+/// The answer to one request, by its id.
+pub type Answer = Box<dyn Fn(MessageId) -> Vec<Do> + Send + Sync>;
+
 pub struct Fake {
     pub url: String,
     received: Arc<Mutex<Vec<(usize, Message)>>>,
