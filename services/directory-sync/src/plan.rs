@@ -1,0 +1,659 @@
+//! From an entry as the directory has it to a user or a group as the store takes it. Pure.
+//!
+//! A directory is not ours: people write parts of their own entries, and other programs the rest (S-59, B-76). What **identifies**
+//! (id, DN, names, mail, phone) is taken whole or not at all, because half a name is somebody else's; what **describes** is cleaned
+//! and cut. Of several values the one that stands in the entry's own name is taken, else the first in order of octets: servers
+//! give them in any order, and a user must not change with it.
+
+use domain::ObjectId;
+use domain::settings::{Directory, Preset};
+use ldap_wire::dn::Value;
+use ldap_wire::{Dn, SearchResultEntry};
+use prost::Message;
+use proto::user_store::{SyncedGroup, SyncedUser};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What the store keeps of a DN, a name or mail address, a phone number; longer ones are refused here, so that nothing cuts them.
+const DN_OCTETS_MAX: usize = 1024;
+const NAME_OCTETS_MAX: usize = 256;
+const PHONE_OCTETS_MAX: usize = 64;
+/// Descriptions are cut here, on a character boundary (features.md, section 0).
+const TEXT_OCTETS_MAX: usize = 1024;
+/// Forms of one user's name.
+const NAMES_MAX: usize = 32;
+/// Members of one group, as they travel. A batch must fit into one message.
+const GROUP_OCTETS_MAX: usize = 3 << 20;
+
+/// Attributes of users that have the same name everywhere.
+const UPN: &str = "userPrincipalName";
+const SAM_ACCOUNT_NAME: &str = "sAMAccountName";
+const UID: &str = "uid";
+const USER_ACCOUNT_CONTROL: &str = "userAccountControl";
+const ACCOUNT_EXPIRES: &str = "accountExpires";
+const LOCKED_TIME: &str = "pwdAccountLockedTime";
+const ACCOUNT_LOCK: &str = "nsAccountLock";
+/// MS-ADTS 2.2.16: ADS_UF_ACCOUNTDISABLE.
+const ACCOUNT_DISABLE: i64 = 0x2;
+/// draft-behera-ldap-password-policy section 5.3.3: locked until an administrator unlocks it. Other times are lock-outs by the
+/// directory that end by themselves.
+const LOCKED_FOR_GOOD: &[u8] = b"000001010000Z";
+
+const GROUP_NAME: &str = "cn";
+/// RFC 4519: both hold DNs.
+pub(crate) const MEMBER_ATTRIBUTES: [&str; 2] = ["member", "uniqueMember"];
+
+/// What is asked for of a user's entry, each once.
+pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
+    let mut attributes = vec![settings.id_attribute(), UPN, SAM_ACCOUNT_NAME, UID];
+    attributes.extend([USER_ACCOUNT_CONTROL, ACCOUNT_EXPIRES, LOCKED_TIME, ACCOUNT_LOCK]);
+    attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
+    attributes.extend(settings.username_attributes());
+    attributes.extend(settings.phone_attributes());
+    each_once(attributes)
+}
+
+/// What is asked for of a group's entry.
+pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
+    let mut attributes = vec![settings.id_attribute(), GROUP_NAME];
+    attributes.extend(MEMBER_ATTRIBUTES);
+    attributes
+}
+
+fn each_once(attributes: Vec<&str>) -> Vec<&str> {
+    let mut seen = BTreeSet::new();
+    attributes.into_iter().filter(|attribute| seen.insert(attribute.to_ascii_lowercase())).collect()
+}
+
+/// A user as the store takes it. One whose own name cannot be used goes without a username: the store adds nobody under it, and
+/// still learns that the entry is there.
+pub(crate) fn user(
+    settings: &Directory,
+    id: &ObjectId,
+    entry: &SearchResultEntry,
+    now_unix_ms: i64,
+    problems: &mut Problems,
+) -> SyncedUser {
+    let mut values = Values::new(entry, problems);
+    let mut user = SyncedUser {
+        object_id: id.to_string(),
+        first_name: values.text(settings.first_name_attribute()),
+        last_name: values.text(settings.last_name_attribute()),
+        mail: values.mail(settings.mail_attribute()),
+        phone: values.phone(&settings.phone_attributes()),
+        disabled_in_directory: values.disabled(now_unix_ms),
+        ..SyncedUser::default()
+    };
+    if let Some(name) = values.own_name() {
+        user.distinguished_name = name;
+        user.username = settings.username_attributes().into_iter().find_map(|it| values.name(it)).unwrap_or_default();
+        user.names = values.names(settings);
+    }
+    user
+}
+
+/// A group as the store takes it; `None` if it cannot be taken.
+pub(crate) fn group(id: &ObjectId, entry: &SearchResultEntry, problems: &mut Problems) -> Option<SyncedGroup> {
+    let mut values = Values::new(entry, problems);
+    let distinguished_name = values.own_name()?;
+    let name = Some(values.text(GROUP_NAME)).filter(|name| !name.is_empty());
+    let mut members = BTreeSet::new();
+    for attribute in MEMBER_ATTRIBUTES {
+        members.extend(values.identifying(attribute, DN_OCTETS_MAX).into_iter().map(member_dn).map(str::to_owned));
+    }
+    let group = SyncedGroup {
+        object_id: id.to_string(),
+        name: name.unwrap_or_else(|| distinguished_name.clone()),
+        distinguished_name,
+        member_dns: members.into_iter().collect(),
+    };
+    if group.encoded_len() > GROUP_OCTETS_MAX {
+        values.problem(MEMBER_ATTRIBUTES[0], Flaw::TooMany { most: GROUP_OCTETS_MAX, of: "octets" });
+        return None;
+    }
+    Some(group)
+}
+
+/// A value of `uniqueMember` without its optional unique identifier (RFC 4517 section 3.3.21): `cn=a,dc=b#'0101'B`.
+pub(crate) fn member_dn(value: &str) -> &str {
+    match value.rsplit_once("#'") {
+        Some((dn, bits))
+            if bits.strip_suffix("'B").is_some_and(|it| it.bytes().all(|bit| matches!(bit, b'0' | b'1'))) =>
+        {
+            dn
+        }
+        _ => value,
+    }
+}
+
+/// What was not taken as it stands: counted all, kept some, because one entry can have ten thousand bad values (B-76).
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    pub(crate) count: u64,
+    kept: Vec<Problem>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// As it may be shown: a part of it, without control characters.
+    pub(crate) entry: String,
+    pub(crate) attribute: String,
+    pub(crate) flaw: Flaw,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    #[error("is empty")]
+    Empty,
+    #[error("is no UTF-8 text")]
+    NotText,
+    #[error("holds control characters")]
+    ControlCharacters,
+    #[error("is longer than {octets_max} octets")]
+    TooLong { octets_max: usize },
+    #[error("is no mail address")]
+    NoMailAddress,
+    #[error("is no phone number")]
+    NoPhoneNumber,
+    #[error("is no number")]
+    NoNumber,
+    #[error("has more than {most} {of}")]
+    TooMany { most: usize, of: &'static str },
+    /// Missing, twice there, or of the wrong form.
+    #[error("gives no id")]
+    NoId,
+}
+
+impl Problems {
+    const KEPT_MAX: usize = 20;
+
+    pub(crate) fn add(&mut self, dn: &[u8], attribute: &str, flaw: Flaw) {
+        self.count += 1;
+        if self.kept.len() < Self::KEPT_MAX {
+            self.kept.push(Problem { entry: shown(dn), attribute: attribute.to_owned(), flaw });
+        }
+    }
+
+    /// The first ones.
+    pub(crate) fn kept(&self) -> &[Problem] {
+        &self.kept
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.entry, self.attribute, self.flaw)
+    }
+}
+
+/// A peer's octets for a log line.
+fn shown(octets: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    let text = String::from_utf8_lossy(octets);
+    text.chars().filter(|character| !character.is_control()).take(CHARACTERS_MAX).collect()
+}
+
+/// The values of one entry, and where what is wrong with them goes.
+struct Values<'a> {
+    entry: &'a SearchResultEntry,
+    /// The leaf of the DN: attribute and value of each assertion.
+    leaf: Vec<(String, String)>,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Values<'a> {
+    fn new(entry: &'a SearchResultEntry, problems: &'a mut Problems) -> Self {
+        let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok()).unwrap_or_default();
+        let leaf = dn.rdns.into_iter().next().map(|rdn| rdn.assertions).unwrap_or_default();
+        let text = |value| match value {
+            Value::Text(octets) => String::from_utf8(octets).ok(),
+            Value::Ber(_) => None,
+        };
+        let leaf = leaf.into_iter().filter_map(|it| Some((it.attribute, text(it.value)?.to_lowercase()))).collect();
+        Self { entry, leaf, problems }
+    }
+
+    fn problem(&mut self, attribute: &str, flaw: Flaw) {
+        self.problems.add(&self.entry.dn, attribute, flaw);
+    }
+
+    fn own_name(&mut self) -> Option<String> {
+        match whole(&self.entry.dn, DN_OCTETS_MAX).and_then(|dn| if dn.is_empty() { Err(Flaw::Empty) } else { Ok(dn) })
+        {
+            Ok(dn) => Some(dn.to_owned()),
+            Err(flaw) => {
+                self.problem("DN", flaw);
+                None
+            }
+        }
+    }
+
+    /// All values that can be taken whole.
+    fn identifying(&mut self, attribute: &str, octets_max: usize) -> Vec<&'a str> {
+        let mut good = Vec::new();
+        for value in self.entry.values(attribute) {
+            match whole(value, octets_max) {
+                Ok("") => {}
+                Ok(text) => good.push(text),
+                Err(flaw) => self.problem(attribute, flaw),
+            }
+        }
+        good
+    }
+
+    /// The value of several that counts.
+    fn pick<T: AsRef<str> + Ord>(&self, attribute: &str, values: Vec<T>) -> Option<T> {
+        let in_name = |value: &T| {
+            let value = value.as_ref().to_lowercase();
+            self.leaf.iter().any(|(name, leaf)| name.eq_ignore_ascii_case(attribute) && *leaf == value)
+        };
+        values.into_iter().min_by(|one, other| (!in_name(one), one).cmp(&(!in_name(other), other)))
+    }
+
+    fn name(&mut self, attribute: &str) -> Option<String> {
+        let values = self.identifying_silently(attribute, NAME_OCTETS_MAX);
+        self.pick(attribute, values).map(str::to_owned)
+    }
+
+    /// For attributes whose flaws are told elsewhere.
+    fn identifying_silently(&self, attribute: &str, octets_max: usize) -> Vec<&'a str> {
+        let values = self.entry.values(attribute).iter();
+        values.filter_map(|value| whole(value, octets_max).ok()).filter(|text| !text.is_empty()).collect()
+    }
+
+    /// Every form that may be typed for this user, sorted, so that the same entry is always the same user.
+    fn names(&mut self, settings: &Directory) -> Vec<String> {
+        let accounts = match settings.preset {
+            Preset::ActiveDirectory => vec![SAM_ACCOUNT_NAME],
+            Preset::OpenLdap | Preset::Ds389 | Preset::Generic => settings.username_attributes(),
+        };
+        let mut attributes = vec![UPN, SAM_ACCOUNT_NAME, UID];
+        attributes.extend(settings.username_attributes());
+        let mut names = BTreeSet::new();
+        for attribute in each_once(attributes) {
+            names.extend(self.identifying(attribute, NAME_OCTETS_MAX).into_iter().map(str::to_owned));
+        }
+        names.extend(self.addresses(settings.mail_attribute()).into_iter().map(str::to_owned));
+        if !settings.netbios_domain.is_empty() {
+            for attribute in accounts {
+                let forms = self.identifying_silently(attribute, NAME_OCTETS_MAX).into_iter();
+                names.extend(forms.map(|account| format!("{}\\{account}", settings.netbios_domain)));
+            }
+        }
+        if names.len() > NAMES_MAX {
+            self.problem("username", Flaw::TooMany { most: NAMES_MAX, of: "forms" });
+        }
+        names.into_iter().filter(|name| name.len() <= NAME_OCTETS_MAX).take(NAMES_MAX).collect()
+    }
+
+    fn addresses(&self, attribute: &str) -> Vec<&'a str> {
+        self.identifying_silently(attribute, NAME_OCTETS_MAX).into_iter().filter(|text| is_address(text)).collect()
+    }
+
+    fn mail(&mut self, attribute: &str) -> String {
+        for value in self.entry.values(attribute) {
+            match whole(value, NAME_OCTETS_MAX) {
+                Ok(text) if text.is_empty() || is_address(text) => {}
+                Ok(_) => self.problem(attribute, Flaw::NoMailAddress), // FD-36
+                Err(flaw) => self.problem(attribute, flaw),
+            }
+        }
+        let addresses = self.addresses(attribute);
+        self.pick(attribute, addresses).unwrap_or_default().to_owned()
+    }
+
+    /// The first source that has a usable number (FS-27).
+    fn phone(&mut self, attributes: &[&str]) -> String {
+        for attribute in attributes {
+            let mut numbers = self.identifying(attribute, PHONE_OCTETS_MAX);
+            let all = numbers.len();
+            numbers.retain(|text| text.chars().any(char::is_numeric));
+            if numbers.len() < all {
+                self.problem(attribute, Flaw::NoPhoneNumber);
+            }
+            if let Some(number) = self.pick(attribute, numbers) {
+                return number.to_owned();
+            }
+        }
+        String::new()
+    }
+
+    /// What describes: cleaned, and cut to length.
+    fn text(&mut self, attribute: &str) -> String {
+        let mut good = Vec::new();
+        for value in self.entry.values(attribute) {
+            match std::str::from_utf8(value) {
+                Ok(text) => good.push(cleaned(text)),
+                Err(_) => self.problem(attribute, Flaw::NotText),
+            }
+        }
+        good.retain(|text| !text.is_empty());
+        self.pick(attribute, good).unwrap_or_default()
+    }
+
+    /// Account state in the directory (FD-42). What cannot be read disables nobody: the directory still refuses the password.
+    fn disabled(&mut self, now_unix_ms: i64) -> bool {
+        let is = |attribute: &str, wanted: &[u8]| {
+            self.entry.values(attribute).iter().any(|value| value.eq_ignore_ascii_case(wanted))
+        };
+        let locked = is(LOCKED_TIME, LOCKED_FOR_GOOD) || is(ACCOUNT_LOCK, b"true");
+        let flags = self.number(USER_ACCOUNT_CONTROL).unwrap_or(0);
+        let expires = self.number(ACCOUNT_EXPIRES).and_then(unix_ms_of_file_time);
+        locked || flags & ACCOUNT_DISABLE != 0 || expires.is_some_and(|expires| expires <= now_unix_ms)
+    }
+
+    fn number(&mut self, attribute: &str) -> Option<i64> {
+        let number = std::str::from_utf8(self.entry.first(attribute)?).ok().and_then(|text| text.parse().ok());
+        if number.is_none() {
+            self.problem(attribute, Flaw::NoNumber);
+        }
+        number
+    }
+}
+
+/// Text that is taken as it is, or refused. Spaces around it are no part of it.
+fn whole(octets: &[u8], octets_max: usize) -> Result<&str, Flaw> {
+    // Length first: a megabyte is not looked through.
+    if octets.len() > octets_max {
+        return Err(Flaw::TooLong { octets_max });
+    }
+    let text = std::str::from_utf8(octets).map_err(|_| Flaw::NotText)?;
+    match text.chars().any(char::is_control) {
+        true => Err(Flaw::ControlCharacters),
+        false => Ok(text.trim()),
+    }
+}
+
+fn cleaned(text: &str) -> String {
+    let mut cleaned = String::new();
+    for character in text.chars().filter(|character| !character.is_control()) {
+        if cleaned.len() + character.len_utf8() > TEXT_OCTETS_MAX {
+            break;
+        }
+        cleaned.push(character);
+    }
+    cleaned.trim().to_owned()
+}
+
+/// Enough to say that it is none; whether mail arrives, only mail can tell.
+fn is_address(text: &str) -> bool {
+    let (local, domain) = text.rsplit_once('@').unwrap_or_default();
+    !local.is_empty()
+        && !domain.is_empty()
+        && !text.contains(|sign: char| sign.is_whitespace() || "<>,;".contains(sign))
+}
+
+/// MS-ADTS 2.351: 100 ns since 1601; 0 and the greatest number mean never.
+fn unix_ms_of_file_time(file_time: i64) -> Option<i64> {
+    const UNIX_EPOCH_MS: i64 = 11_644_473_600_000;
+    (file_time > 0 && file_time != i64::MAX).then_some(file_time / 10_000 - UNIX_EPOCH_MS)
+}
+
+/// What travels to the store at once: so many objects, and not more octets than a message holds.
+#[derive(Debug)]
+pub(crate) struct Batch<T> {
+    objects: Vec<T>,
+    octets: usize,
+}
+
+impl<T: Message> Batch<T> {
+    const OBJECTS_MAX: usize = 500;
+    /// The batch is full at this; with the largest group on top it is still below the 4 MiB of a gRPC message.
+    const OCTETS_MAX: usize = 512 << 10;
+
+    pub(crate) fn new() -> Self {
+        Self { objects: Vec::new(), octets: 0 }
+    }
+
+    /// Adds one; gives the batch back when it is full.
+    pub(crate) fn push(&mut self, object: T) -> Option<Vec<T>> {
+        self.octets += object.encoded_len();
+        self.objects.push(object);
+        (self.objects.len() >= Self::OBJECTS_MAX || self.octets >= Self::OCTETS_MAX).then(|| self.take())
+    }
+
+    /// What is left.
+    pub(crate) fn take(&mut self) -> Vec<T> {
+        self.octets = 0;
+        std::mem::take(&mut self.objects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ldap_wire::Attribute;
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn settings(preset: &str) -> Directory {
+        serde_json::from_value(serde_json::json!({
+            "name": "corp", "preset": preset, "urls": ["ldap://dc1"], "base": "dc=corp,dc=example",
+            "query_bind": { "kind": "anonymous" }, "netbios_domain": "CORP",
+        }))
+        .expect("a directory")
+    }
+
+    fn id() -> ObjectId {
+        "entryUUID:00000000-0000-0000-0000-000000000001".parse().expect("an id")
+    }
+
+    fn entry(dn: impl Into<Bytes>, attributes: &[(&str, &[&[u8]])]) -> SearchResultEntry {
+        let attribute = |(name, values): &(&str, &[&[u8]])| {
+            Attribute::new(*name, values.iter().map(|value| Bytes::copy_from_slice(value)).collect())
+        };
+        SearchResultEntry { dn: dn.into(), attributes: attributes.iter().map(attribute).collect() }
+    }
+
+    fn planned(preset: &str, entry: &SearchResultEntry) -> (SyncedUser, Problems) {
+        let mut problems = Problems::default();
+        let user = user(&settings(preset), &id(), entry, NOW, &mut problems);
+        (user, problems)
+    }
+
+    fn texts(problems: &Problems) -> Vec<String> {
+        problems.kept().iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn an_entry_becomes_a_user_with_every_form_of_its_name() {
+        // FD-18, FD-34
+        let ann = entry(
+            "cn=Ann Archer,dc=corp,dc=example",
+            &[
+                ("userPrincipalName", &[b"ann@corp.example"]),
+                ("samaccountname", &[b"aarcher"]),
+                ("givenName", &[b"Ann"]),
+                ("sn", &[b"Archer"]),
+                ("mail", &[b"ann.archer@corp.example"]),
+                ("telephoneNumber", &[b"+49 30 1"]),
+                ("mobile", &[b"+49 151 2"]),
+                ("userAccountControl", &[b"512"]),
+            ],
+        );
+        let (user, problems) = planned("active_directory", &ann);
+        assert_eq!(problems.count, 0);
+        let expected = SyncedUser {
+            object_id: id().to_string(),
+            distinguished_name: "cn=Ann Archer,dc=corp,dc=example".into(),
+            username: "ann@corp.example".into(),
+            names: ["CORP\\aarcher", "aarcher", "ann.archer@corp.example", "ann@corp.example"].map(String::from).into(),
+            first_name: "Ann".into(),
+            last_name: "Archer".into(),
+            mail: "ann.archer@corp.example".into(),
+            phone: "+49 151 2".into(),
+            disabled_in_directory: false,
+        };
+        assert_eq!(user, expected);
+    }
+
+    #[test]
+    fn of_several_values_the_one_in_the_dn_counts_else_the_least_in_any_order() {
+        // S-59
+        let values: [&[u8]; 3] = [b"zoe", b"ann", b"mia"];
+        let turned: [&[u8]; 3] = [b"mia", b"zoe", b"ann"];
+        for values in [values, turned] {
+            let (user, _) = planned("openldap", &entry("UID=Mia,dc=corp", &[("uid", &values), ("sn", &values)]));
+            assert_eq!((user.username.as_str(), user.last_name.as_str()), ("mia", "ann"));
+            let (user, _) = planned("openldap", &entry("cn=x,dc=corp", &[("uid", &values)]));
+            assert_eq!(user.username, "ann");
+            assert_eq!(user.names, ["CORP\\ann", "CORP\\mia", "CORP\\zoe", "ann", "mia", "zoe"]);
+        }
+    }
+
+    #[test]
+    fn what_identifies_is_refused_and_what_describes_is_cleaned() {
+        // S-59, B-76
+        let long = vec![b'a'; 1 << 20];
+        let bomb = entry(
+            "uid=ann,dc=corp",
+            &[
+                ("uid", &[b"ann\0", b"an\xffn", &long]),
+                ("givenName", &[b"A\x1b[31mn\r\nn"]),
+                ("sn", &[&"ö".repeat(600).into_bytes()]),
+                ("mail", &[b"not an address", &long]),
+                ("mobile", &[&long, b"call me"]),
+                ("telephoneNumber", &[b"0049-30/1234-56"]),
+            ],
+        );
+        let (user, problems) = planned("openldap", &bomb);
+        assert_eq!(user.username, "", "nobody is added under half a name");
+        assert!(user.names.is_empty());
+        assert_eq!(user.object_id, id().to_string(), "and still it is known to be there");
+        assert_eq!(user.first_name, "A[31mnn");
+        assert_eq!(user.last_name, "ö".repeat(512), "cut at 1024 octets, on a character boundary");
+        assert_eq!((user.mail.as_str(), user.phone.as_str()), ("", "0049-30/1234-56"));
+        let texts = texts(&problems);
+        for text in [
+            "uid=ann,dc=corp: uid holds control characters",
+            "uid=ann,dc=corp: uid is no UTF-8 text",
+            "uid=ann,dc=corp: uid is longer than 256 octets",
+            "uid=ann,dc=corp: mail is no mail address",
+            "uid=ann,dc=corp: mobile is no phone number",
+        ] {
+            assert!(texts.contains(&text.to_owned()), "{text}: {texts:#?}");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_values_are_counted_and_few_are_kept() {
+        // B-76
+        let values: Vec<String> = (0..10_000).map(|number| format!("name{number}")).collect();
+        let bad: Vec<&[u8]> = values.iter().map(|_| &b"\xff"[..]).collect();
+        let good: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+        let (user, problems) = planned("openldap", &entry("uid=name7,dc=corp", &[("uid", &good), ("sn", &bad)]));
+        assert_eq!((user.username.as_str(), user.names.len()), ("name7", NAMES_MAX));
+        assert_eq!(problems.count, 10_001);
+        assert_eq!(problems.kept().len(), Problems::KEPT_MAX);
+    }
+
+    #[test]
+    fn a_dn_that_cannot_be_kept_adds_nobody() {
+        let long = vec![b'a'; 1025];
+        for dn in [&long[..], b"uid=\xff", b"uid=a\n", b""].map(Bytes::copy_from_slice) {
+            let (user, problems) = planned("openldap", &entry(dn, &[("uid", &[b"ann"])]));
+            assert_eq!((user.username.as_str(), user.distinguished_name.as_str()), ("", ""));
+            assert_eq!(problems.count, 1);
+            assert!(!problems.kept()[0].entry.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn an_account_is_disabled_by_what_its_directory_says() {
+        // FD-42, FS-26
+        for (attribute, value, disabled) in [
+            ("userAccountControl", "512", false),
+            ("userAccountControl", "514", true),
+            ("userAccountControl", "66050", true),
+            ("userAccountControl", "many", false),
+            ("accountExpires", "0", false),
+            ("accountExpires", "9223372036854775807", false),
+            ("accountExpires", "-1", false),
+            ("accountExpires", "134444735999990000", true),
+            ("accountExpires", "134444736000000000", true), // the very moment
+            ("accountExpires", "134444736000010000", false),
+            ("pwdAccountLockedTime", "000001010000Z", true),
+            ("pwdAccountLockedTime", "20261120120000Z", false),
+            ("nsAccountLock", "TRUE", true),
+            ("nsAccountLock", "false", false),
+        ] {
+            let now = 1_800_000_000_000;
+            assert_eq!(unix_ms_of_file_time(134_444_736_000_000_000), Some(now));
+            let ann = entry("uid=ann", &[("uid", &[b"ann"]), (attribute, &[value.as_bytes()])]);
+            assert_eq!(planned("openldap", &ann).0.disabled_in_directory, disabled, "{attribute}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_its_members_sorted_and_each_once() {
+        let members: [&[u8]; 4] = [b"uid=b,dc=corp", b"uid=a,dc=corp", b"uid=\0", b"uid=b,dc=corp"];
+        let unique: [&[u8]; 1] = [b"uid=c,dc=corp#'0101'B"];
+        let mut problems = Problems::default();
+        let vpn = entry("cn=vpn,dc=corp", &[("cn", &[b"vpn"]), ("member", &members), ("uniquemember", &unique)]);
+        let group = group(&id(), &vpn, &mut problems).expect("a group");
+        assert_eq!(group.member_dns, ["uid=a,dc=corp", "uid=b,dc=corp", "uid=c,dc=corp"]);
+        assert_eq!((group.name.as_str(), problems.count), ("vpn", 1));
+    }
+
+    #[test]
+    fn a_group_that_fits_into_no_message_is_named_and_left_out() {
+        let members: Vec<Vec<u8>> =
+            (0..40_000).map(|number| format!("uid={number:090},dc=corp").into_bytes()).collect();
+        let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
+        let mut problems = Problems::default();
+        assert!(group(&id(), &entry("cn=all", &[("member", &members)]), &mut problems).is_none());
+        assert_eq!(texts(&problems), ["cn=all: member has more than 3145728 octets"]);
+    }
+
+    #[test]
+    fn a_batch_is_full_at_five_hundred_users_or_when_it_is_heavy() {
+        let user = |size: usize| SyncedUser { username: "x".repeat(size), ..SyncedUser::default() };
+        let mut batch = Batch::new();
+        for _ in 0..499 {
+            assert!(batch.push(user(10)).is_none());
+        }
+        assert_eq!(batch.push(user(10)).map(|full| full.len()), Some(500));
+        assert!(batch.push(user(10)).is_none());
+        assert_eq!(batch.push(user(1 << 20)).map(|full| full.len()), Some(2));
+        assert!(batch.take().is_empty());
+    }
+
+    #[test]
+    fn attributes_are_asked_for_once_each() {
+        let mut settings = settings("active_directory");
+        settings.attributes.phone = Some(vec!["mobile".into(), "MOBILE".into()]);
+        let attributes = user_attributes(&settings);
+        let distinct: BTreeSet<String> = attributes.iter().map(|it| it.to_ascii_lowercase()).collect();
+        assert_eq!(distinct.len(), attributes.len());
+        assert!(!distinct.contains("thumbnailphoto") && !distinct.contains("*"));
+    }
+
+    proptest! {
+        /// S-59: whatever a directory sends, what goes to the store is bounded, printable, and the same for the same values in
+        /// any order.
+        #[test]
+        fn no_entry_makes_a_user_that_is_unbounded_unprintable_or_depends_on_the_order(
+            dn in proptest::collection::vec(any::<u8>(), 0..40),
+            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..6),
+            turn in any::<prop::sample::Index>(),
+        ) {
+            let all = |values: &[Vec<u8>]| {
+                let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+                let names = ["uid", "mail", "sn", "givenName", "mobile", "userAccountControl", "accountExpires"];
+                let attributes: Vec<(&str, &[&[u8]])> = names.iter().map(|name| (*name, values.as_slice())).collect();
+                entry(dn.clone(), &attributes)
+            };
+            let mut turned = values.clone();
+            turned.rotate_left(if values.is_empty() { 0 } else { turn.index(values.len()) });
+            let (mut one, _) = planned("openldap", &all(&values));
+            let (other, _) = planned("openldap", &all(&turned));
+            one.disabled_in_directory = other.disabled_in_directory; // these attributes have one value
+            prop_assert_eq!(&one, &other);
+            for text in one.names.iter().chain([&one.username, &one.first_name, &one.mail, &one.phone, &one.distinguished_name]) {
+                prop_assert!(text.len() <= 1024 && !text.chars().any(char::is_control), "{:?}", text);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! This part's copy of the settings, and the directories that are read: fetched from the store, kept current by the bus and, as a
+//! safety net, by asking. A document that cannot be read changes nothing: the last good one stays in force.
+
+use crate::metrics::Metrics;
+use directory::{Directories, Directory, Options};
+use domain::settings::{Settings, SyncState};
+use domain::{ObjectName, Secret};
+use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::settings_server::Settings as SettingsPort;
+use proto::user_store::{FetchReply, FetchRequest};
+use service_kit::bus::{Bus, Subscription};
+use service_kit::chain;
+use service_kit::grpc::{idempotent, with_deadline};
+use service_kit::health::{Condition, Upstream};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A lost message of the bus costs this much.
+const POLL: Duration = Duration::from_secs(5);
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+
+/// The copy and what keeps it current.
+pub(crate) struct CurrentSettings {
+    port: Arc<dyn SettingsPort>,
+    /// `None` until the store has answered.
+    current: watch::Sender<Option<Arc<Snapshot>>>,
+    directories: Directories,
+    /// Directories that cannot be used, and why.
+    refused: Mutex<HashMap<ObjectName, String>>,
+    metrics: Metrics,
+    ready: Condition,
+    upstream: Upstream,
+}
+
+/// One revision of the settings.
+pub(crate) struct Snapshot {
+    revision: u64,
+    pub(crate) settings: Settings,
+}
+
+impl CurrentSettings {
+    pub(crate) fn new(port: Arc<dyn SettingsPort>, metrics: Metrics, ready: Condition, upstream: Upstream) -> Self {
+        // Reading has connections of its own; one more says how the directory fares.
+        let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
+        let refused = Mutex::default();
+        Self { port, current: watch::Sender::new(None), directories, refused, metrics, ready, upstream }
+    }
+
+    pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
+        self.current.borrow().clone()
+    }
+
+    /// Tells of every later revision.
+    pub(crate) fn changes(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.current.subscribe()
+    }
+
+    /// The directory to read, or one sentence why there is none.
+    pub(crate) fn directory(&self, name: &ObjectName) -> Result<Arc<Directory>, String> {
+        self.directories.named(name.as_str()).ok_or_else(|| {
+            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.get(name).cloned().unwrap_or_else(|| format!("there is no directory {name}"))
+        })
+    }
+
+    /// Keeps the copy current for as long as the process lives.
+    pub(crate) async fn keep_current(self: Arc<Self>, bus: Arc<dyn Bus>) {
+        let mut changes: Option<Subscription> = None;
+        loop {
+            if changes.is_none() {
+                changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
+            }
+            self.refresh().await;
+            // Cancel safety: a message of the bus only says that something changed; the poll finds it too.
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                heard = heard(&mut changes) => if heard.is_none() { changes = None },
+            }
+        }
+    }
+
+    /// Asks the store for what is newer. Before a run, so that it runs by what was saved just before it was asked for.
+    pub(crate) async fn refresh(&self) {
+        let known_revision = self.current().map_or(0, |snapshot| snapshot.revision);
+        let request = with_deadline(idempotent(FetchRequest { known_revision }), FETCH_LIMIT);
+        let asked = Instant::now();
+        match tokio::time::timeout(FETCH_LIMIT, self.port.fetch(request)).await {
+            Ok(Ok(reply)) => {
+                self.upstream.up(asked.elapsed());
+                self.take_up(reply.into_inner());
+            }
+            Ok(Err(status)) => self.away(&format!("code {:?}", status.code())),
+            Err(_) => self.away("no answer in time"),
+        }
+    }
+
+    fn away(&self, error: &str) {
+        self.upstream.down(error);
+        tracing::warn!(error, "settings cannot be fetched");
+    }
+
+    fn take_up(&self, reply: FetchReply) {
+        if reply.unchanged {
+            return;
+        }
+        let settings: Settings = match serde_json::from_str(&reply.settings_json) {
+            Ok(settings) => settings,
+            Err(error) => {
+                // A newer store may know keys that we do not.
+                tracing::error!(revision = reply.revision, %error, "settings of this revision cannot be read");
+                return;
+            }
+        };
+        let refused = self.directories.replace(wanted(&settings, reply.secrets));
+        for refused in &refused {
+            tracing::error!(directory = %refused.name, error = %chain(refused), "directory cannot be used");
+        }
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) =
+            refused.into_iter().map(|refused| (refused.name.clone(), chain(&refused))).collect();
+        tracing::info!(event = "settings_taken_up", revision = reply.revision, "settings are in force");
+        self.metrics.settings_in_force(reply.revision);
+        self.current.send_replace(Some(Arc::new(Snapshot { revision: reply.revision, settings })));
+        self.ready.set_ready(true);
+    }
+}
+
+/// The directories that an item reads, with their passwords; to others nothing is connected.
+fn wanted(
+    settings: &Settings,
+    mut secrets: HashMap<String, proto::common::Secret>,
+) -> Vec<(domain::settings::Directory, Option<Secret>)> {
+    let is_read = |name: &ObjectName| {
+        settings.sync_items.iter().any(|item| item.state == SyncState::On && item.directory == *name)
+    };
+    let directories = settings.directories.iter().filter(|directory| is_read(&directory.name));
+    directories
+        .map(|directory| {
+            let password = secrets.remove(&format!("directory.{}.query_bind.password", directory.name));
+            (directory.clone(), password.map(Secret::from))
+        })
+        .collect()
+}
+
+async fn heard(changes: &mut Option<Subscription>) -> Option<()> {
+    match changes {
+        Some(changes) => changes.next().await.map(drop),
+        None => std::future::pending().await,
+    }
+}
