@@ -78,6 +78,11 @@ impl Postgres {
         self.url_of("twinlock")
     }
 
+    /// For programs that take the password from a file.
+    pub fn url_without_password(&self) -> String {
+        format!("postgres://{}@127.0.0.1:{}/twinlock", Self::USER, self.port)
+    }
+
     fn url_of(&self, database: &str) -> String {
         format!("postgres://{}:{}@127.0.0.1:{}/{database}", Self::USER, Self::PASSWORD, self.port)
     }

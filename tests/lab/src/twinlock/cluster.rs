@@ -100,7 +100,7 @@ impl Cluster {
                 "certificate_file = \"{tls}/{part}.pem\"\nkey_file = \"{tls}/{part}.key\"\nca_file = \"{tls}/ca.pem\"\n"
             )
         };
-        super::private_file(&self.dir.join("database.url"), &self.postgres.url())?;
+        super::private_file(&self.dir.join("database.password"), Postgres::PASSWORD)?;
         for node in nodes {
             let (part, ports) = (node.0, self.ports[node]);
             let endpoints = match part {
@@ -132,8 +132,9 @@ impl Cluster {
             }
             text += &match part {
                 Part::UserStore => format!(
-                    "[store]\nurl_file = \"{0}/database.url\"\nmaster_key_file = \"{0}/master.key\"\n",
-                    self.dir.display()
+                    "[store]\nurl = \"{1}\"\npassword_file = \"{0}/database.password\"\nmaster_key_file = \"{0}/master.key\"\n",
+                    self.dir.display(),
+                    self.postgres.url_without_password(),
                 ),
                 Part::RadiusGateway => format!("[radius]\nlisten = [\"127.0.0.1:{}\"]\n", ports.service),
                 Part::LdapGateway => format!(

@@ -1,0 +1,123 @@
+//! `twinlock init`: a first configuration with its keys and certificates, ready for `twinlock serve`.
+
+use crate::{
+    failure::{Exit, Failure},
+    output::{Output, say},
+};
+use clap::Args;
+use rcgen::{CertificateParams, DnType, KeyPair};
+use serde_json::json;
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+use time::{Duration, OffsetDateTime};
+
+#[derive(Debug, Clone, Args)]
+pub struct Init {
+    /// Everything goes into this folder: configuration, certificates, and the store once it runs.
+    #[arg(long, default_value = "/etc/twinlock")]
+    dir: PathBuf,
+    /// The name or address people and clients use for this host.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    listen: std::net::IpAddr,
+}
+
+pub fn run(init: Init, output: Output) -> Result<(), Failure> {
+    let file = init.dir.join("twinlock.toml");
+    if file.exists() {
+        let text = format!("{} exists already; init changes nothing that is there", file.display());
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    for folder in [init.dir.clone(), init.dir.join("tls"), init.dir.join("data"), init.dir.join("run")] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
+        made.map_err(|error| cannot(&folder, error))?;
+    }
+    let (certificate, key) = self_signed(&init.host)?;
+    write(&init.dir.join("tls/twinlock.pem"), 0o644, &certificate)?;
+    write(&init.dir.join("tls/twinlock.key"), 0o600, &key)?;
+    write(&file, 0o640, &document(&init))?;
+    say(&format!(
+        "{}: written, with a self-signed certificate for {} (for evaluation only)",
+        file.display(),
+        init.host
+    ));
+    output.text(
+        &format!(
+            "next:\n  twinlock serve --config {config}\n  twinlock --config {config} settings apply FILE\nexamples and explanations: docs/getting-started.md",
+            config = file.display()
+        ),
+        &json!({ "config": file, "host": init.host }),
+    );
+    Ok(())
+}
+
+fn self_signed(host: &str) -> Result<(String, String), Failure> {
+    let failed = |error: rcgen::Error| Failure::wrong_use(format!("no certificate can be made for {host:?}: {error}"));
+    let mut params =
+        CertificateParams::new(vec![host.to_owned(), "localhost".into(), "127.0.0.1".into()]).map_err(failed)?;
+    params.distinguished_name.push(DnType::CommonName, host);
+    params.distinguished_name.push(DnType::OrganizationalUnitName, "self-signed by twinlock init");
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::days(1);
+    params.not_after = now + Duration::days(365);
+    let key = KeyPair::generate().map_err(failed)?;
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Creates the file; never replaces one.
+fn write(path: &Path, mode: u32, content: &str) -> Result<(), Failure> {
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    opened.and_then(|mut file| file.write_all(content.as_bytes())).map_err(|error| cannot(path, error))
+}
+
+fn cannot(path: &Path, error: std::io::Error) -> Failure {
+    Failure::new(Exit::NotPermitted, format!("{} cannot be written: {error}", path.display()))
+}
+
+fn document(init: &Init) -> String {
+    let dir = init.dir.display();
+    let address = |port: u16| std::net::SocketAddr::new(init.listen, port);
+    format!(
+        "# Twinlock's process configuration: ports, certificates, store. Who may log in where stands in the settings
+# (`twinlock settings export`). Every key is explained in docs/reference/configuration.md.
+version = 1
+
+[store]
+url = \"sqlite:{dir}/data/twinlock.db\"
+master_key_file = \"{dir}/data/master.key\"
+
+[admin]
+socket = \"{dir}/run/admin.sock\"
+
+[radius]
+listen = [\"{radius}\"]
+
+[ldap]
+listen = [\"{ldap}\"]
+tls_listen = [\"{ldaps}\"]
+certificate_file = \"{dir}/tls/twinlock.pem\"
+key_file = \"{dir}/tls/twinlock.key\"
+
+[portal]
+listen = [\"{portal}\"]
+public_url = \"https://{host}:8443\"
+certificate_file = \"{dir}/tls/twinlock.pem\"
+key_file = \"{dir}/tls/twinlock.key\"
+
+[management]
+listen = \"127.0.0.1:9090\"
+",
+        radius = address(1812),
+        ldap = address(389),
+        ldaps = address(636),
+        portal = address(8443),
+        host = init.host,
+    )
+}

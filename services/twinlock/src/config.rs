@@ -1,0 +1,64 @@
+//! The configuration of `twinlock serve`, which the other commands read to find the running process.
+
+use serde::Deserialize;
+use service_kit::{
+    config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection},
+    grpc::Endpoints,
+};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this form.
+    #[serde(default)]
+    pub version: Option<u32>,
+    #[serde(default)]
+    pub log: LogSection,
+    #[serde(default)]
+    pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub management: ManagementSection,
+    #[serde(default)]
+    pub shutdown: ShutdownSection,
+    #[serde(default)]
+    pub bus: BusSection,
+    #[serde(default)]
+    pub admin: AdminSection,
+    #[serde(default)]
+    pub store: user_store::StoreSection,
+    #[serde(default)]
+    pub radius: radius_gateway::RadiusSection,
+    #[serde(default)]
+    pub ldap: ldap_gateway::LdapSection,
+    #[serde(default)]
+    pub portal: portal::PortalSection,
+}
+
+/// `[admin]`: how the command line reaches the running product.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSection {
+    /// The local socket of `twinlock serve`. Its owner and mode are the permission.
+    pub socket: PathBuf,
+    /// The distributed product, by mutual TLS, instead of the socket.
+    pub remote: Option<RemoteSection>,
+}
+
+impl Default for AdminSection {
+    fn default() -> Self {
+        Self { socket: "/run/twinlock/admin.sock".into(), remote: None }
+    }
+}
+
+/// `[admin.remote]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteSection {
+    pub user_store: Endpoints,
+    pub verification: Endpoints,
+    /// The ldap-gateway, which owns the directory connections.
+    pub directory: Endpoints,
+    /// The administrator's certificate.
+    pub grpc: GrpcSection,
+}

@@ -1,0 +1,100 @@
+//! `twinlock serve`: the six parts in one process. Each is given the others as what they are, not as clients of them.
+
+use crate::config::Config;
+use ldap_gateway::Gateway;
+use proto::{
+    directory::password_check_server::{PasswordCheck, PasswordCheckServer},
+    permissions::part,
+    verification::enrolment_server::EnrolmentServer,
+};
+use radius_gateway::Nodes;
+use service_kit::{
+    Clock, Process, Sections,
+    config::{BusUrl, Sources, load},
+};
+use std::{os::unix::fs::DirBuilderExt, sync::Arc};
+use user_store::Store;
+
+pub async fn run(sources: &Sources) -> anyhow::Result<()> {
+    let config: Config = load(sources)?;
+    let sections = Sections {
+        log: &config.log,
+        telemetry: &config.telemetry,
+        management: &config.management,
+        shutdown: &config.shutdown,
+    };
+    let process = service_kit::start("twinlock", sections).await?;
+    let served = compose(config, &process).await;
+    process.finish().await;
+    served
+}
+
+/// Ports are opened before the first answer is given, so that one that is taken stops the start.
+async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
+    let composed = process.health().condition("all parts");
+    let clock = Clock::system();
+    let bus = service_kit::bus::connect(&config.bus, process)?;
+    let radius = radius_gateway::bind(config.radius)?;
+    let store = Store::open(&config.store, bus.clone(), clock.clone(), process.shutdown()).await?;
+    let services = store.services();
+
+    let verification = Arc::new(verification::Service::start(
+        verification::Deps {
+            settings: services.settings_for(part::VERIFICATION),
+            facts: services.facts.clone(),
+            commit: services.commit.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            randomness: getrandom::fill,
+        },
+        process,
+    ));
+    let ldap = ldap_gateway::Deps {
+        verification: verification.clone(),
+        settings: services.settings_for(part::LDAP_GATEWAY),
+        bus: bus.clone(),
+        clock: clock.clone(),
+    };
+    let password_check = Gateway::start(&config.ldap, ldap, process).await?.password_check();
+
+    let portal = portal::Deps {
+        portal_data: services.portal_data.clone(),
+        admin: services.admin.clone(),
+        verification: verification.clone(),
+        enrolment: verification.clone(),
+        password_check: password_check.clone() as Arc<dyn PasswordCheck>,
+        settings: services.settings_for(part::PORTAL),
+        bus: bus.clone(),
+        clock: clock.clone(),
+        randomness: getrandom::fill,
+    };
+    portal::Portal::start(config.portal, portal, process).await?;
+
+    let sync = directory_sync::Deps {
+        sync: services.sync.clone(),
+        settings: services.settings_for(part::DIRECTORY_SYNC),
+        bus: bus.clone(),
+        clock: clock.clone(),
+    };
+    directory_sync::start(sync, process);
+
+    if let Some(folder) = config.admin.socket.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    }
+    services
+        .server()
+        .add(EnrolmentServer::from_arc(verification.clone()))
+        .add(PasswordCheckServer::from_arc(password_check))
+        .serve_unix(&config.admin.socket, process)
+        .await?;
+
+    let nodes = if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many };
+    let deps =
+        radius_gateway::Deps { verification, settings: services.settings_for(part::RADIUS_GATEWAY), bus, nodes, clock };
+    // Ready only once the last part has said what it waits for: both are polled in this order.
+    let (served, ()) = tokio::join!(radius.run(deps, process), async { composed.set_ready(true) });
+    served?;
+    process.shutdown().finished().await;
+    store.close().await;
+    Ok(())
+}
