@@ -32,8 +32,8 @@ pub use commit::CommitService;
 pub use config::Config;
 pub use facts::FactsService;
 pub use portal_data::PortalDataService;
-pub use settings::{SettingsFor, SettingsService};
-pub use sql::{OpenError, StoreSection};
+pub use settings::{SettingsFor, SettingsService, apply::problems};
+pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 
 use commit::group::Group;

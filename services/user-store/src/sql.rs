@@ -6,7 +6,7 @@
 
 mod open;
 
-pub use open::{Database, OpenError, StoreSection};
+pub use open::{Database, OpenError, StoreSection, StoreUrl};
 
 use sqlx::{AssertSqlSafe, Decode, Postgres, Sqlite, Type, pool::PoolConnection, postgres::PgRow, sqlite::SqliteRow};
 use sqlx::{Row as _, SqlSafeStr, SqlStr, Transaction};

@@ -9,7 +9,7 @@ use crate::seal;
 use crate::sql::{Session, args};
 use domain::{
     Secret,
-    settings::{ClientProtocol, MessageAuthenticator, SecretSource, Settings, Severity},
+    settings::{ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity},
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, RotateClientSecretReply, RotateClientSecretRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,8 +152,8 @@ fn plan(
         .into());
     }
     next.revision = None;
-    let (mut errors, mut warnings) = (filter_errors(&next), Vec::new());
-    for problem in next.problems() {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    for problem in problems(&next) {
         match problem.severity {
             Severity::Error => errors.push(problem.to_string()),
             Severity::Warning => warnings.push(problem.to_string()),
@@ -214,7 +214,8 @@ fn keep_pins(old: &Settings, next: &mut Settings) {
     }
 }
 
-fn filter_errors(settings: &Settings) -> Vec<String> {
+/// Everything that is wrong with a document by itself: its keys, what they say together, and its filters.
+pub fn problems(settings: &Settings) -> Vec<Problem> {
     let of_directories = settings.directories.iter().flat_map(|directory| {
         let name = &directory.name;
         [
@@ -224,12 +225,13 @@ fn filter_errors(settings: &Settings) -> Vec<String> {
     });
     let of_items = settings.sync_items.iter().map(|item| (format!("sync_item.{}.filter", item.name), &item.filter));
     let written = of_directories.chain(of_items).filter(|(_, text)| !text.is_empty());
-    written
-        .filter_map(|(key, text)| {
-            let error = text.parse::<ldap_wire::Filter>().err()?;
-            Some(format!("{key}: found {text:?}; {error}, a filter is written as in RFC 4515"))
-        })
-        .collect()
+    let mut problems = settings.problems();
+    problems.extend(written.filter_map(|(key, text)| {
+        let error = text.parse::<ldap_wire::Filter>().err()?;
+        let text = format!("found {text:?}; {error}; a filter is written as in RFC 4515");
+        Some(Problem { severity: Severity::Error, key, text })
+    }));
+    problems
 }
 
 fn check_shared(name: &str, secret: &Secret, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
