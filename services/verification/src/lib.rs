@@ -78,14 +78,12 @@ impl Deps {
 
 /// Serves over mutual TLS until the process drains.
 pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Result<()> {
-    let listener = process.health().condition("gRPC listener");
     let service = Arc::new(Service::start(deps, process));
     grpc::Server::new(proto::permissions::allowed)
         .add(VerificationServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add(EnrolmentServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve(&config.grpc, process)
         .await?;
-    listener.set_ready(true);
     process.shutdown().draining().await;
     process.finish().await;
     Ok(())
@@ -109,13 +107,16 @@ impl Service {
     pub fn start(deps: Deps, process: &Process) -> Self {
         let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));
         let settings = Arc::new(SettingsCopy::default());
-        let ready = process.health().start_condition("verification settings");
+        let health = settings::Watched {
+            ready: process.health().start_condition("verification settings"),
+            store: process.health().upstream("store", "user-store"),
+        };
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,
             settings.clone(),
             challenges.clone(),
-            ready,
+            health,
         ));
         Self {
             settings,

@@ -9,10 +9,11 @@ use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::{FetchRequest, KeyRingReply, KeyRingRequest, settings_server};
 use service_kit::bus::{Bus, KeyRing, Subscription};
 use service_kit::grpc::{Peer, with_deadline};
-use service_kit::health::Condition;
+use service_kit::health::{Condition, Upstream};
 use service_kit::secret::Secret;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
 const POLL: Duration = Duration::from_secs(5);
@@ -72,25 +73,42 @@ impl SettingsCopy {
     }
 }
 
+/// What people see of it on the health page.
+pub struct Watched {
+    /// The first settings are here.
+    pub ready: Condition,
+    pub store: Upstream,
+}
+
 /// Keeps settings and keys current, for ever. May be dropped at any await.
 pub async fn keep_current(
     store: Arc<dyn settings_server::Settings>,
     bus: Arc<dyn Bus>,
     copy: Arc<SettingsCopy>,
     challenges: Arc<Challenges>,
-    ready: Condition,
+    health: Watched,
 ) {
     // What is published before the first fetch is in it; a bus that is away leaves the polling.
     let mut changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
     let mut started = false;
+    let mut told = String::new();
     loop {
+        let begun = Instant::now();
         match refresh(store.as_ref(), &copy, &challenges).await {
-            Ok(()) if !started => {
+            Ok(()) => {
+                health.ready.set_ready(true);
+                health.store.up(begun.elapsed());
                 started = true;
-                ready.set_ready(true);
+                told.clear();
             }
-            Ok(()) => {}
-            Err(error) => tracing::warn!(error = %error.message(), "the settings could not be fetched"),
+            Err(error) => {
+                health.store.down(error.message());
+                // Once, not at every try: the log is for people.
+                if told != error.message() {
+                    error.message().clone_into(&mut told);
+                    tracing::warn!(error = told, "the settings could not be fetched");
+                }
+            }
         }
         if changes.is_none() {
             changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
