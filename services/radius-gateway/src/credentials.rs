@@ -57,15 +57,13 @@ pub(crate) fn read(
             PasswordError::SecretMismatch => Reason::SecretMismatch,
         })
     })?;
-    // No challenge of ours takes an empty answer.
-    if password.is_empty() {
-        return Err(refused(Reason::EmptyPassword));
+    let secret = Secret::from(password.expose());
+    match conversation {
+        // What an empty answer means is the challenge's business: it is no password.
+        Some(state) => Ok(Presented::Answer { state, answer: secret }),
+        None if password.is_empty() => Err(refused(Reason::EmptyPassword)),
+        None => Ok(Presented::Password { name: access.user_name.to_owned(), password: secret }),
     }
-    let password = Secret::from(password.expose());
-    Ok(match conversation {
-        Some(state) => Presented::Answer { state, answer: password },
-        None => Presented::Password { name: access.user_name.to_owned(), password },
-    })
 }
 
 /// Whether the packet goes on with a conversation of ours: such packets are preferred when there is little room and taken

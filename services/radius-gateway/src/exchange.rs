@@ -258,7 +258,6 @@ fn orphaned(gateway: &Arc<Gateway>, attempt: &Attempt, verdict: Option<Verdict>,
 
 /// Tells verification of an end that it has not recorded itself: what is open there is closed, and the audit hears of it.
 fn close(gateway: &Gateway, attempt: &Attempt, reason: Reason) {
-    gateway.challenges.close(attempt.transaction);
     if attempt.recorded {
         return;
     }
@@ -281,7 +280,10 @@ fn log(gateway: &Gateway, attempt: Attempt, verdict: &Verdict, running: &Running
         }
         Verdict::Silence(_) => return,
     };
-    gateway.challenges.close(attempt.transaction);
+    // A stray copy of an answer ends nothing: the conversation may go on with the right one.
+    if ended.reason != Reason::ChallengeGone {
+        gateway.challenges.close(attempt.transaction);
+    }
     attempt.end(&ended, &gateway.metrics);
 }
 

@@ -225,9 +225,9 @@ async fn keep_tidy(gateway: Arc<Gateway>) {
         gateway.exchanges.expire();
         gateway.drops.lock().unwrap_or_else(PoisonError::into_inner).forget_old(gateway.started.elapsed());
         for attempt in gateway.challenges.expire(gateway.clock.now_ms()) {
-            gateway.verifier.cancel(attempt.transaction, Reason::NoAnswer);
-            // Where there are others, one of them may have had the answer and has logged it.
+            // Where there are other nodes, one of them may have had an answer and may have asked again.
             if gateway.nodes == Nodes::One {
+                gateway.verifier.cancel(attempt.transaction, Reason::NoAnswer);
                 let ended = attempt::Ended { reason: Reason::NoAnswer, allow: None, reply: "none", duplicates: 0 };
                 attempt.end(&ended, &gateway.metrics);
             }

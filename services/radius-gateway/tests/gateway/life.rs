@@ -1,0 +1,176 @@
+//! How a gateway starts, follows its settings, says how it is, and stops.
+
+use crate::support::*;
+use radius_gateway::{Deps, Nodes};
+use radius_wire::Code;
+use service_kit::Clock;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[tokio::test]
+async fn status_server_is_answered_while_logins_can_be_decided_and_not_otherwise() {
+    //
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    let status = nas.status();
+    let answer = nas.ask(&status).await;
+    assert_eq!((answer.code(), answer.kinds()), (Code::AccessAccept, vec![80]));
+    assert_eq!(nas.ask(&status).await, answer);
+    world.verification.misbehave(Some(Fault::Unavailable));
+    until("it is silent", async || {
+        let status = nas.status();
+        nas.send(&status.octets).await;
+        tokio::time::timeout(Duration::from_millis(100), nas.hear(&status)).await.is_err()
+    })
+    .await;
+    assert!(gateway.process.health().is_ready(), "readiness does not depend on another part");
+    world.verification.misbehave(None);
+    until("it answers again", async || {
+        let status = nas.status();
+        nas.send(&status.octets).await;
+        tokio::time::timeout(Duration::from_millis(100), nas.hear(&status)).await.is_ok()
+    })
+    .await;
+    let unsigned = nas.status().unsigned();
+    nas.send(&unsigned.octets).await;
+    nas.hears_nothing().await;
+    assert_eq!(world.directory.binds(), 0);
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_finishes_what_it_has_and_takes_nothing_new() {
+    //
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    let state = nas.ask(&first).await.state();
+    world.verification.misbehave(Some(Fault::Slow(Duration::from_millis(700))));
+    let pending = nas.question("ann", ANN);
+    nas.send(&pending.octets).await;
+    until("it is at work", async || world.verification.decisions() == 2).await;
+    gateway.shutdown.begin();
+    gateway.shutdown.draining().await;
+    let (status, new) = (nas.status(), nas.question("ann", ANN));
+    nas.send(&status.octets).await;
+    nas.send(&new.octets).await;
+    nas.send(&pending.octets).await; // a copy of what is at work
+    nas.send(&first.octets).await; // a copy of what was answered
+    assert_eq!(nas.hear(&first).await.code(), Code::AccessChallenge);
+    let answer = nas.answer_to("ann", &state, CODE);
+    nas.send(&answer.octets).await;
+    assert_eq!(nas.hear(&pending).await.code(), Code::AccessChallenge);
+    assert_eq!(nas.hear(&answer).await.code(), Code::AccessAccept, "a conversation goes on");
+    tokio::time::timeout(Duration::from_secs(2), gateway.process.finish()).await.expect("it stops");
+    nas.hears_nothing().await;
+    assert_eq!(world.directory.binds(), 2);
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_refused_when_the_process_stops() {
+    // R-39, last step: the drain of these tests ends after one second
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    world.verification.misbehave(Some(Fault::Hangs));
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    until("it is at work", async || world.verification.decisions() == 1).await;
+    gateway.shutdown.begin();
+    assert_eq!(nas.hear(&question).await.code(), Code::AccessReject);
+    gateway.process.finish().await;
+    let shut: (String, String) = ("ann".into(), "shutting_down".into());
+    until("it is reported", async || world.verification.reports() == [shut.clone()]).await;
+}
+
+#[tokio::test]
+async fn new_settings_are_in_force_without_a_restart() {
+    // experience.md 2.5
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(REQUIRED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    world
+        .store
+        .change(&world.bus, |settings| {
+            for client in &mut settings.clients {
+                client.appended = domain::settings::Appended::Off;
+            }
+        })
+        .await;
+    until("the change is in force", async || {
+        let question = nas.question("ann", ANN);
+        nas.ask(&question).await.code() == Code::AccessChallenge
+    })
+    .await;
+    world
+        .store
+        .change(&world.bus, |settings| settings.clients.retain(|client| client.name.as_str() != "required"))
+        .await;
+    until("the client is gone", async || {
+        let status = nas.status();
+        nas.send(&status.octets).await;
+        tokio::time::timeout(Duration::from_millis(100), nas.hear(&status)).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_waits_for_its_store_and_is_not_ready_before() {
+    let world = World::new().await;
+    world.store.away(true);
+    let deps = Deps {
+        verification: world.verification.clone(),
+        settings: world.store.clone(),
+        bus: Arc::new(world.bus.clone()),
+        nodes: Nodes::One,
+        clock: Clock::system(),
+    };
+    let node = Node::start(deps, section()).await;
+    let mut nas = Nas::new(VPN, node.address, SECRET).await;
+    let early = nas.question("ann", "wrong password");
+    nas.send(&early.octets).await;
+    nas.hears_nothing().await;
+    assert!(!node.process.health().is_ready() && !node.process.health().is_started());
+    world.store.away(false);
+    until("it is ready", async || node.process.health().is_ready()).await;
+    assert!(node.process.health().is_started());
+    assert_eq!(nas.hear(&early).await.code(), Code::AccessReject, "what came early waited in the socket");
+}
+
+#[tokio::test]
+async fn a_port_in_use_stops_the_start_with_one_clear_sentence() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let mut section = section();
+    section.listen = vec![taken.local_addr().expect("bound")];
+    let address = section.listen[0];
+    let Err(error) = radius_gateway::bind(section) else { panic!("the port was free") };
+    let sentence = format!("{:#}", anyhow::Error::from(error));
+    assert!(
+        sentence
+            .starts_with(&format!("radius.listen: the UDP address {address} cannot be opened: Address already in use")),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn a_wildcard_socket_answers_from_the_address_it_was_asked_at() {
+    //
+    let world = World::new().await;
+    let mut section = section();
+    section.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+    let deps = Deps {
+        verification: world.verification.clone(),
+        settings: world.store.clone(),
+        bus: Arc::new(world.bus.clone()),
+        nodes: Nodes::One,
+        clock: world.clock.clone(),
+    };
+    let node = Node::start(deps, section).await;
+    until("it is ready", async || node.process.health().is_ready()).await;
+    let mut nas = Nas::new(VPN, ([127, 0, 7, 7], node.address.port()).into(), SECRET).await;
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+}

@@ -1,0 +1,227 @@
+//! A directory with a few people that counts binds, and misbehaves on command.
+
+use bytes::{Bytes, BytesMut};
+use ldap_wire::{
+    Attribute, Authentication, BindRequest, BindResponse, Filter, Framer, LdapResult, Limits, Message, Op, Peer,
+    ResultCode, SearchRequest, SearchResultEntry, search,
+};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+pub const BASE: &str = "dc=corp,dc=example";
+pub const QUERY_DN: &str = "cn=twinlock,dc=corp,dc=example";
+pub const QUERY_PASSWORD: &str = "query-password-6f2a";
+
+/// A person's entry: two people may share a mail address.
+pub struct Person {
+    pub uid: &'static str,
+    pub mail: &'static str,
+    pub password: &'static str,
+    pub entry_uuid: &'static str,
+}
+
+pub const PEOPLE: [Person; 4] = [
+    Person {
+        uid: "ann",
+        mail: "ann@corp.example",
+        password: "sesame-ann-41c8",
+        entry_uuid: "00000000-0000-4000-8000-00000000000a",
+    },
+    Person {
+        uid: "bob",
+        mail: "shared@corp.example",
+        password: "sesame-bob-77e2",
+        entry_uuid: "00000000-0000-4000-8000-00000000000b",
+    },
+    Person {
+        uid: "eve",
+        mail: "shared@corp.example",
+        password: "sesame-eve-0d93",
+        entry_uuid: "00000000-0000-4000-8000-00000000000e",
+    },
+    // A password that ends like one with a code appended.
+    Person {
+        uid: "dan",
+        mail: "dan@corp.example",
+        password: "sesame,123456",
+        entry_uuid: "00000000-0000-4000-8000-00000000000d",
+    },
+];
+
+/// What it does instead of answering properly.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Well,
+    /// Says nothing to the bind of a person.
+    SilentToBinds,
+    /// Answers the bind of a person with this code.
+    Answers(u32),
+    /// Says yes to the bind, and refers elsewhere (B-60).
+    Refers,
+    /// Searches fail with this code.
+    SearchFails(u32),
+    /// Finds what was sought, and says that there may be more (size limit).
+    SearchIsCut,
+}
+
+pub struct FakeDirectory {
+    pub url: String,
+    state: Arc<State>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    binds: Mutex<Vec<(String, Vec<u8>)>>,
+    mood: Mutex<Mood>,
+    bind_delay: Mutex<Duration>,
+}
+
+impl FakeDirectory {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", lab::free_port())).await.expect("a free port");
+        let url = format!("ldap://{}", listener.local_addr().expect("it is bound"));
+        let state = Arc::<State>::default();
+        let mut tasks = JoinSet::new();
+        let of_task = state.clone();
+        tasks.spawn(async move {
+            let mut clients = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                clients.spawn(serve(stream, of_task.clone()));
+            }
+        });
+        Self { url, state, tasks: Mutex::new(tasks) }
+    }
+
+    /// How many binds of people it has seen, with whatever password.
+    pub fn binds(&self) -> usize {
+        self.state.binds.lock().expect("no panic").len()
+    }
+
+    /// The passwords it was sent, in order.
+    pub fn passwords(&self) -> Vec<String> {
+        let text = |(_, password): &(String, Vec<u8>)| String::from_utf8_lossy(password).into_owned();
+        self.state.binds.lock().expect("no panic").iter().map(text).collect()
+    }
+
+    pub fn mood(&self, mood: Mood) {
+        *self.state.mood.lock().expect("no panic") = mood;
+    }
+
+    pub fn delay_binds(&self, delay: Duration) {
+        *self.state.bind_delay.lock().expect("no panic") = delay;
+    }
+
+    /// Gone, with all its connections.
+    pub fn stop(&self) {
+        self.tasks.lock().expect("no panic").abort_all();
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<State>) {
+    let framer = Framer::new(Peer::Client, Limits::AUTHENTICATED);
+    let mut input = BytesMut::new();
+    loop {
+        while let Ok(Some(message)) = framer.next_message(&mut input) {
+            for octets in answer(&message, &state).await {
+                if stream.write_all(&octets).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if !matches!(stream.read_buf(&mut input).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+async fn answer(message: &Message, state: &State) -> Vec<Bytes> {
+    let mood = *state.mood.lock().expect("no panic");
+    match message.op() {
+        Op::BindRequest => bind(message, state, mood).await,
+        Op::SearchRequest => {
+            let request = SearchRequest::decode(message).expect("our own client is well-formed");
+            let code = match mood {
+                Mood::SearchFails(code) => ResultCode(code),
+                Mood::SearchIsCut => ResultCode::SIZE_LIMIT_EXCEEDED,
+                _ => ResultCode::SUCCESS,
+            };
+            let found =
+                PEOPLE.iter().filter(|person| !matches!(mood, Mood::SearchFails(_)) && is_meant(person, &request));
+            let mut answer: Vec<Bytes> = found.map(|person| entry(person).encode(message.id(), &[])).collect();
+            answer.push(search::search_result_done(message.id(), &LdapResult::of(code), &[]));
+            answer
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn bind(message: &Message, state: &State, mood: Mood) -> Vec<Bytes> {
+    let request = BindRequest::decode(message).expect("our own client is well-formed");
+    let name = String::from_utf8_lossy(&request.name).into_owned();
+    let Authentication::Simple(password) = &request.authentication else { panic!("a simple bind") };
+    let answer = |result| vec![BindResponse { result, server_sasl_credentials: None }.encode(message.id(), &[])];
+    if name == QUERY_DN {
+        let right = password.expose() == QUERY_PASSWORD.as_bytes();
+        return answer(LdapResult::of(if right { ResultCode::SUCCESS } else { ResultCode::INVALID_CREDENTIALS }));
+    }
+    state.binds.lock().expect("no panic").push((name.clone(), password.expose().to_vec()));
+    let delay = *state.bind_delay.lock().expect("no panic");
+    tokio::time::sleep(delay).await;
+    match mood {
+        Mood::SilentToBinds => Vec::new(),
+        Mood::Answers(code) => answer(LdapResult::of(ResultCode(code))),
+        Mood::Refers => {
+            let referral = Some(vec![Bytes::from_static(b"ldap://elsewhere.example/")]);
+            answer(LdapResult { referral, ..LdapResult::of(ResultCode::SUCCESS) })
+        }
+        _ => {
+            // RFC 4513 section 5.1.2: a directory takes an empty password for nobody, and says yes.
+            let right =
+                PEOPLE.iter().any(|person| dn(person) == name && person.password.as_bytes() == password.expose());
+            let yes = right || password.is_empty();
+            answer(LdapResult::of(if yes { ResultCode::SUCCESS } else { ResultCode::INVALID_CREDENTIALS }))
+        }
+    }
+}
+
+fn dn(person: &Person) -> String {
+    format!("uid={},ou=people,{BASE}", person.uid)
+}
+
+fn entry(person: &Person) -> SearchResultEntry {
+    let value = |name: &str, value: &str| Attribute::new(name, vec![Bytes::copy_from_slice(value.as_bytes())]);
+    SearchResultEntry {
+        dn: dn(person).into(),
+        attributes: vec![value("uid", person.uid), value("mail", person.mail), value("entryUUID", person.entry_uuid)],
+    }
+}
+
+fn is_meant(person: &Person, request: &SearchRequest) -> bool {
+    let base = String::from_utf8_lossy(&request.base).to_lowercase();
+    let below = base == BASE || base == dn(person);
+    below && Filter::from_ber(&request.filter).is_ok_and(|filter| matches(&filter, person))
+}
+
+fn matches(filter: &Filter, person: &Person) -> bool {
+    match filter {
+        Filter::And(all) => all.iter().all(|filter| matches(filter, person)),
+        Filter::Or(any) => any.iter().any(|filter| matches(filter, person)),
+        Filter::Equal { attribute, value } => {
+            let value = String::from_utf8_lossy(value).to_lowercase();
+            match attribute.to_ascii_lowercase().as_str() {
+                "uid" => value == person.uid,
+                "mail" => value == person.mail,
+                "entryuuid" => value == person.entry_uuid,
+                "objectclass" => true,
+                _ => false,
+            }
+        }
+        Filter::Present(_) => true,
+        _ => false,
+    }
+}

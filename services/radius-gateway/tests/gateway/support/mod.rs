@@ -1,0 +1,194 @@
+//! One world for a test: a directory, a verification, a store, a bus, and as many gateways over them as it wants.
+
+mod directory;
+mod nas;
+mod store;
+mod verification;
+
+pub use directory::{FakeDirectory, Mood};
+pub use nas::{Nas, attribute, user_name};
+pub use store::{FakeBus, FakeStore};
+pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
+
+use domain::settings::Settings;
+use radius_gateway::{Deps, Nodes, RadiusSection};
+use service_kit::{Clock, Process, Shutdown};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+pub const NOW_MS: i64 = 1_790_000_000_000;
+pub const SECRET: &str = "shared-secret-of-the-lab-5b1e";
+pub const ANN: &str = "sesame-ann-41c8";
+
+/// Clients by the address of their device.
+pub const VPN: &str = "127.0.1.1";
+pub const REQUIRED: &str = "127.0.1.2";
+pub const OPTIONAL: &str = "127.0.1.3";
+pub const AUTO: &str = "127.0.1.4";
+pub const LEGACY: &str = "127.0.1.5";
+pub const LAST_DIGITS: &str = "127.0.1.6";
+pub const NO_CHALLENGE: &str = "127.0.1.7";
+/// Of a network whose client has another secret; the first address is a client of its own.
+pub const WIDE: &str = "127.0.2.2";
+pub const NARROW: &str = "127.0.2.1";
+pub const STRANGER: &str = "127.0.9.9";
+
+pub struct World {
+    pub directory: FakeDirectory,
+    pub verification: Arc<FakeVerification>,
+    pub store: Arc<FakeStore>,
+    pub bus: FakeBus,
+    pub clock: Clock,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let directory = FakeDirectory::start().await;
+        let clock = Clock::at(NOW_MS);
+        let document = settings(&directory.url);
+        let mut secrets = HashMap::from([(
+            "directory.corp.query_bind.password".to_owned(),
+            directory::QUERY_PASSWORD.as_bytes().to_vec(),
+        )]);
+        for client in &document.clients {
+            let secret = if client.name.as_str() == "wide" { "another-secret-of-the-lab" } else { SECRET };
+            secrets.insert(format!("client.{}.secret", client.name), secret.as_bytes().to_vec());
+        }
+        Self {
+            directory,
+            verification: FakeVerification::new(clock.clone()),
+            store: FakeStore::new(document, secrets),
+            bus: FakeBus::default(),
+            clock,
+        }
+    }
+
+    /// A gateway that is alone, ready to be asked.
+    pub async fn gateway(&self) -> Node {
+        self.node(Nodes::One, section()).await
+    }
+
+    /// One of several.
+    pub async fn one_of_many(&self) -> Node {
+        self.node(Nodes::Many, section()).await
+    }
+
+    pub async fn node(&self, nodes: Nodes, section: RadiusSection) -> Node {
+        let deps = Deps {
+            verification: self.verification.clone(),
+            settings: self.store.clone(),
+            bus: Arc::new(self.bus.clone()),
+            nodes,
+            clock: self.clock.clone(),
+        };
+        let node = Node::start(deps, section).await;
+        // Whoever answers Status-Server has the settings and has reached verification.
+        let mut nas = Nas::new(VPN, node.address, SECRET).await;
+        until("the gateway serves", async || {
+            let status = nas.status();
+            nas.send(&status.octets).await;
+            tokio::time::timeout(Duration::from_millis(100), nas.hear(&status)).await.is_ok()
+        })
+        .await;
+        node
+    }
+}
+
+/// A gateway on threads of its own, so that it can be killed at any moment.
+pub struct Node {
+    runtime: Option<Runtime>,
+    pub address: SocketAddr,
+    pub shutdown: Shutdown,
+    pub process: Process,
+}
+
+impl Node {
+    pub async fn start(deps: Deps, section: RadiusSection) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let (tell, told) = tokio::sync::oneshot::channel();
+        runtime.spawn(async move {
+            let process = Process::detached("radius-gateway");
+            let bound = radius_gateway::bind(section).expect("a free port");
+            let _ = tell.send((bound.addresses()[0], process.clone()));
+            bound.run(deps, &process).await.expect("it serves");
+        });
+        let (address, process) = told.await.expect("the node starts");
+        Self { runtime: Some(runtime), address, shutdown: process.shutdown().clone(), process }
+    }
+
+    /// As SIGKILL would: whatever it was doing, it does no more.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits for a condition, with a limit.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came to be: {what}");
+}
+
+pub fn section() -> RadiusSection {
+    RadiusSection {
+        listen: vec![([127, 0, 0, 1], 0).into()],
+        reject_delay_ms: 500_u64.try_into().expect("the least"),
+        ..RadiusSection::default()
+    }
+}
+
+fn settings(url: &str) -> Settings {
+    let client = |name: &str, source: &str, more: serde_json::Value| {
+        let mut client = serde_json::json!({
+            "name": name, "protocol": "radius", "sources": [source], "target": "corp", "secret": "keep", "wait_seconds": 10,
+        });
+        let fields = more.as_object().expect("an object").clone();
+        client.as_object_mut().expect("an object").extend(fields);
+        client
+    };
+    let document = serde_json::json!({
+        "directory": [{
+            "name": "corp", "preset": "openldap", "urls": [url], "base": directory::BASE,
+            "query_bind": { "kind": "simple", "name": directory::QUERY_DN, "password": "keep" },
+            "authentication_bind": { "kind": "simple" },
+            "danger_clear_text": true, "connect_timeout_seconds": 1, "timeout_seconds": 3,
+        }],
+        "client": [
+            client("vpn", "127.0.1.1/32", serde_json::json!({})),
+            client("required", "127.0.1.2/32", serde_json::json!({ "appended": "required" })),
+            client("optional", "127.0.1.3/32", serde_json::json!({ "appended": "optional" })),
+            client("auto", "127.0.1.4/32", serde_json::json!({ "message_authenticator": "auto" })),
+            client("legacy", "127.0.1.5/32", serde_json::json!({ "message_authenticator": "no" })),
+            client("last-digits", "127.0.1.6/32", serde_json::json!({
+                "appended": "required", "appended_form": { "kind": "last_digits" }, "challenge": "no",
+            })),
+            client("no-challenge", "127.0.1.7/32", serde_json::json!({ "challenge": "no", "appended": "optional" })),
+            client("wide", "127.0.2.0/24", serde_json::json!({})),
+            client("narrow", "127.0.2.1/32", serde_json::json!({})),
+        ],
+    });
+    let settings: Settings = serde_json::from_value(document).expect("the settings of the tests are valid");
+    let errors: Vec<_> = settings
+        .problems()
+        .into_iter()
+        .filter(|problem| problem.severity == domain::settings::Severity::Error)
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    settings
+}

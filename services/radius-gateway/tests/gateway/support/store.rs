@@ -1,0 +1,191 @@
+//! The store's settings service, with the settings of the tests; and a bus that can be taken away.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::settings::Settings as Document;
+use proto::common::Secret;
+use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::settings_server::Settings;
+use proto::user_store::{
+    FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest, LearnClientReply, LearnClientRequest,
+    PinServiceAccountReply, PinServiceAccountRequest,
+};
+use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tonic::{Request, Response, Status};
+
+pub struct FakeStore {
+    state: Mutex<State>,
+}
+
+struct State {
+    revision: u64,
+    document: Document,
+    secrets: HashMap<String, Vec<u8>>,
+    learned: HashMap<String, String>,
+    lessons: Vec<(String, bool)>,
+    keys: Vec<(u32, [u8; 32])>,
+    away: bool,
+}
+
+impl FakeStore {
+    pub fn new(document: Document, secrets: HashMap<String, Vec<u8>>) -> Arc<Self> {
+        let (learned, lessons) = (HashMap::new(), Vec::new());
+        let keys = vec![(1, [1; 32])];
+        let state = State { revision: 1, document, secrets, learned, lessons, keys, away: false };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    pub fn away(&self, away: bool) {
+        self.lock().away = away;
+    }
+
+    /// What gateways have told of their clients: name, and whether it sends Message-Authenticator.
+    pub fn lessons(&self) -> Vec<(String, bool)> {
+        self.lock().lessons.clone()
+    }
+
+    /// Changes the settings and tells everybody.
+    pub async fn change(&self, bus: &dyn Bus, change: impl FnOnce(&mut Document)) {
+        {
+            let mut state = self.lock();
+            change(&mut state.document);
+            state.revision += 1;
+        }
+        let _ = bus.publish(SETTINGS_CHANGED, Bytes::new()).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    fn there(&self) -> Result<MutexGuard<'_, State>, Status> {
+        let state = self.lock();
+        if state.away { Err(Status::unavailable("on command")) } else { Ok(state) }
+    }
+}
+
+#[async_trait]
+impl Settings for FakeStore {
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        let state = self.there()?;
+        let known = request.into_inner().known_revision;
+        if known == state.revision {
+            return Ok(Response::new(FetchReply { revision: known, unchanged: true, ..FetchReply::default() }));
+        }
+        let secret = |(name, value): (&String, &Vec<u8>)| (name.clone(), Secret { value: value.clone() });
+        Ok(Response::new(FetchReply {
+            revision: state.revision,
+            unchanged: false,
+            settings_json: serde_json::to_string(&state.document).expect("settings are JSON"),
+            secrets: state.secrets.iter().map(secret).collect(),
+            learned_message_authenticator: state.learned.clone(),
+        }))
+    }
+
+    async fn pin_service_account(
+        &self,
+        _: Request<PinServiceAccountRequest>,
+    ) -> Result<Response<PinServiceAccountReply>, Status> {
+        Err(Status::permission_denied("not a RADIUS gateway's"))
+    }
+
+    async fn learn_client(&self, request: Request<LearnClientRequest>) -> Result<Response<LearnClientReply>, Status> {
+        let LearnClientRequest { client, sends_message_authenticator } = request.into_inner();
+        let mut state = self.there()?;
+        state.lessons.push((client.clone(), sends_message_authenticator));
+        state.learned.insert(client, if sends_message_authenticator { "yes" } else { "no" }.to_owned());
+        state.revision += 1;
+        Ok(Response::new(LearnClientReply {}))
+    }
+
+    async fn key_ring(&self, request: Request<KeyRingRequest>) -> Result<Response<KeyRingReply>, Status> {
+        let state = self.there()?;
+        assert!(["radius-state", "requests"].contains(&request.into_inner().purpose.as_str()));
+        let key = |(id, octets): &(u32, [u8; 32])| Key { id: *id, key: Some(Secret { value: octets.to_vec() }) };
+        let current = state.keys.last().expect("a key").0;
+        Ok(Response::new(KeyRingReply { keys: state.keys.iter().map(key).collect(), current }))
+    }
+}
+
+/// The bus of the process, which can go away and come back.
+#[derive(Clone, Default)]
+pub struct FakeBus {
+    bus: InProcess,
+    away: Arc<AtomicBool>,
+    /// What has been written into maps, as an eavesdropper sees it.
+    written: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl FakeBus {
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn written(&self) -> Vec<Bytes> {
+        self.written.lock().expect("no panic").clone()
+    }
+}
+
+#[async_trait]
+impl Bus for FakeBus {
+    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
+        self.bus.publish(subject, payload).await
+    }
+    async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError> {
+        self.bus.subscribe(pattern).await
+    }
+    fn stream(&self, options: StreamOptions) -> Arc<dyn Stream> {
+        self.bus.stream(options)
+    }
+    fn map(&self, name: &str, options: MapOptions) -> Arc<dyn Map> {
+        let (away, written) = (self.away.clone(), self.written.clone());
+        Arc::new(FakeMap { map: self.bus.map(name, options), away, written })
+    }
+}
+
+struct FakeMap {
+    map: Arc<dyn Map>,
+    away: Arc<AtomicBool>,
+    written: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl FakeMap {
+    fn there(&self) -> Result<&Arc<dyn Map>, BusError> {
+        if self.away.load(Ordering::SeqCst) { Err(BusError::Unavailable(None)) } else { Ok(&self.map) }
+    }
+
+    fn note(&self, value: &Bytes) {
+        self.written.lock().expect("no panic").push(value.clone());
+    }
+}
+
+#[async_trait]
+impl Map for FakeMap {
+    fn name(&self) -> &str {
+        self.map.name()
+    }
+    async fn get(&self, key: &str) -> Result<Option<Entry>, BusError> {
+        self.there()?.get(key).await
+    }
+    async fn create(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
+        self.note(&value);
+        self.there()?.create(key, value).await
+    }
+    async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, BusError> {
+        self.note(&value);
+        self.there()?.update(key, value, revision).await
+    }
+    async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
+        self.note(&value);
+        self.there()?.put(key, value).await
+    }
+    async fn delete(&self, key: &str, revision: u64) -> Result<(), BusError> {
+        self.there()?.delete(key, revision).await
+    }
+    async fn watch(&self, key: &str) -> Result<futures::stream::BoxStream<'static, Change>, BusError> {
+        self.there()?.watch(key).await
+    }
+}
