@@ -447,3 +447,30 @@ async fn with_an_nkey_mutual_tls_and_an_allow_list_of_exact_subjects_all_of_it_w
     let nothing = timeout(Duration::from_millis(500), listener.next()).await;
     assert!(nothing.is_err(), "without the key nothing is published: {nothing:?}");
 }
+
+#[tokio::test]
+async fn three_servers_hold_three_copies_and_one_of_them_may_die() {
+    let (mut servers, process) = (NatsServer::start_three(), Process::detached("test"));
+    let section = service_kit::config::BusSection {
+        url: service_kit::config::BusUrl::Nats(servers.iter().map(NatsServer::url).collect()),
+        ..Default::default()
+    };
+    let bus = service_kit::bus::connect(&section, &process).expect("never waits");
+    let (map, stream) = (map(&bus, LONG), bus.stream(options(StreamKind::Log, 100)));
+    let revision = until("the map answers", async || map.put("a", text("one")).await.ok()).await;
+    until("the stream answers", async || stream.publish("t.v1.work.a", text("a")).await.ok()).await;
+    let foreign = async_nats::connect(servers[0].url()).await.expect("connected");
+    let jetstream = async_nats::jetstream::new(foreign);
+    for name in ["KV_test_map", "TEST"] {
+        let found = jetstream.get_stream(name).await.expect("there");
+        assert_eq!(found.cached_info().config.num_replicas, 3, "{name}");
+    }
+    // The one that leads the bucket: the others must agree on a new leader first.
+    let leader = jetstream.get_stream("KV_test_map").await.expect("there").cached_info().cluster.clone();
+    let leader = leader.and_then(|cluster| cluster.leader).expect("a leader");
+    let server = servers.iter_mut().find(|server| server.name() == leader).expect("one of the three");
+    server.kill();
+    let entry = until("the map still holds it", async || map.get("a").await.ok().flatten()).await;
+    assert!(entry.revision >= revision);
+    until("the map still takes it", async || map.put("a", text("two")).await.ok()).await;
+}

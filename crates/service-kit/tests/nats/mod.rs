@@ -24,9 +24,24 @@ impl NatsServer {
 
     /// With more in its configuration file.
     pub fn start_with(configuration: &str) -> Self {
+        Self::start_at(free_port(), configuration)
+    }
+
+    /// Three that know each other.
+    #[allow(dead_code, reason = "one test program wants a cluster")]
+    pub fn start_three() -> [Self; 3] {
+        let routes = [free_port(), free_port(), free_port()];
+        let all: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        routes.map(|route| {
+            let port = free_port();
+            let cluster = format!("name: test, listen: \"127.0.0.1:{route}\", routes: [{}]", all.join(", "));
+            Self::start_at(port, &format!("server_name: n{port}\ncluster {{ {cluster} }}\n"))
+        })
+    }
+
+    fn start_at(port: u16, configuration: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("nats.conf"), configuration).expect("written");
-        let port = free_port();
         let child = run(&folder, port);
         let server = Self { folder, port, child };
         server.until_it_listens();
@@ -42,6 +57,12 @@ impl NatsServer {
     pub fn start_again(&mut self) {
         self.child = run(&self.folder, self.port);
         self.until_it_listens();
+    }
+
+    /// In a cluster.
+    #[allow(dead_code, reason = "one test program wants a cluster")]
+    pub fn name(&self) -> String {
+        format!("n{}", self.port)
     }
 
     pub fn url(&self) -> String {
@@ -106,7 +127,9 @@ fn log(folder: &TempDir) -> String {
 
 fn program() -> PathBuf {
     if let Some(named) = std::env::var_os("TWINLOCK_TEST_NATS_SERVER") {
-        return named.into();
+        let named = PathBuf::from(named);
+        assert!(named.is_file(), "TWINLOCK_TEST_NATS_SERVER names {}, which is not a file", named.display());
+        return named;
     }
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab-venv/bin/nats-server");
     let path = std::env::var_os("PATH").unwrap_or_default();
