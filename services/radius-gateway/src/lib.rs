@@ -124,7 +124,8 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         }),
         ..Options::default()
     });
-    let settings = CurrentSettings::fetched(deps.settings.clone(), directories, metrics.clone()).await;
+    let settings =
+        CurrentSettings::fetched(deps.settings.clone(), directories, metrics.clone(), process.health().clone()).await;
     settings.follow(deps.bus.clone(), process);
     let keys = Keys::fetched(deps.settings).await;
     keys.refresh(process);

@@ -13,6 +13,7 @@ use proto::user_store::{FetchReply, FetchRequest, LearnClientRequest};
 use radius_wire::{Lesson, Rule, Rules, Secret, Secrets};
 use service_kit::bus::{Bus, Subscription};
 use service_kit::grpc::{idempotent, with_deadline};
+use service_kit::health::Health;
 use service_kit::{Process, chain};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ pub(crate) struct CurrentSettings {
     snapshot: ArcSwap<Snapshot>,
     directories: Directories,
     metrics: Arc<Metrics>,
+    health: Health,
 }
 
 /// One revision of the settings, as far as this part acts on them.
@@ -44,7 +46,6 @@ pub(crate) struct Snapshot {
 pub(crate) struct Client {
     pub(crate) settings: settings::Client,
     secret: Secret,
-    previous_secret: Option<Secret>,
     learned: Mutex<Learned>,
     unnamed_nas_noted: AtomicBool,
 }
@@ -58,8 +59,13 @@ struct Learned {
 
 impl CurrentSettings {
     /// Waits until the store has answered for the first time.
-    pub(crate) async fn fetched(store: Arc<dyn Store>, directories: Directories, metrics: Arc<Metrics>) -> Arc<Self> {
-        let current = Arc::new(Self { store, snapshot: ArcSwap::default(), directories, metrics });
+    pub(crate) async fn fetched(
+        store: Arc<dyn Store>,
+        directories: Directories,
+        metrics: Arc<Metrics>,
+        health: Health,
+    ) -> Arc<Self> {
+        let current = Arc::new(Self { store, snapshot: ArcSwap::default(), directories, metrics, health });
         let mut pause = Duration::from_millis(100);
         while let Err(status) = current.fetch(0).await {
             tracing::warn!(service = crate::NAME, code = ?status.code(), "waiting for the store to give the settings");
@@ -168,8 +174,12 @@ impl CurrentSettings {
             let password = reply.secrets.remove(&format!("directory.{}.query_bind.password", directory.name));
             (directory.clone(), password.map(domain::Secret::from))
         });
+        let before = self.directories.all();
         for refused in self.directories.replace(wanted.collect::<Vec<_>>()) {
             tracing::error!(service = crate::NAME, directory = %refused.name, error = %chain(&refused), "a directory cannot be used");
+        }
+        for gone in before.iter().filter(|directory| self.directories.named(directory.name().as_str()).is_none()) {
+            self.health.upstream("directory", gone.name().as_str()).forget();
         }
         let snapshot = Snapshot::new(&self.current(), document, &mut reply);
         tracing::info!(
@@ -226,12 +236,8 @@ impl Snapshot {
 
 impl Client {
     fn new(settings: settings::Client, former: Option<&Arc<Self>>, reply: &mut FetchReply) -> Result<Self, ObjectName> {
-        let mut secret = |suffix: &str| {
-            let secret: domain::Secret =
-                reply.secrets.remove(&format!("client.{}.secret{suffix}", settings.name))?.into();
-            Secret::new(secret.expose())
-        };
-        let (Some(secret), previous_secret) = (secret(""), secret(".previous")) else { return Err(settings.name) };
+        let secret = reply.secrets.remove(&format!("client.{}.secret", settings.name)).map(domain::Secret::from);
+        let Some(secret) = secret.and_then(|secret| Secret::new(secret.expose())) else { return Err(settings.name) };
         let in_store = match reply.learned_message_authenticator.get(settings.name.as_str()).map(String::as_str) {
             Some("yes") => Rule::Yes,
             Some("no") => Rule::No,
@@ -245,7 +251,7 @@ impl Client {
         };
         let noted = former.is_some_and(|former| former.unnamed_nas_noted.load(Ordering::Relaxed));
         let (learned, unnamed_nas_noted) = (Mutex::new(learned), AtomicBool::new(noted));
-        Ok(Self { settings, secret, previous_secret, learned, unnamed_nas_noted })
+        Ok(Self { settings, secret, learned, unnamed_nas_noted })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -253,7 +259,7 @@ impl Client {
     }
 
     pub(crate) fn secrets(&self) -> Secrets<'_> {
-        Secrets { current: &self.secret, previous: self.previous_secret.as_ref() }
+        (&self.secret).into()
     }
 
     pub(crate) fn can_challenge(&self) -> bool {

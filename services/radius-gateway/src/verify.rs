@@ -232,7 +232,11 @@ impl Verifier {
                     | Code::ResourceExhausted
             )
         );
-        self.reachable.store(reachable, Ordering::Relaxed);
+        match (self.reachable.swap(reachable, Ordering::Relaxed), reachable) {
+            (false, true) => tracing::info!(service = crate::NAME, "verification answers"),
+            (true, false) => tracing::warn!(service = crate::NAME, code = ?failure, "verification does not answer"),
+            _ => {}
+        }
         match reachable {
             true => {
                 *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -241,7 +245,6 @@ impl Verifier {
             false => self.upstream.down(format!("{:?}", failure.unwrap_or(Code::Unknown))),
         }
         answered.map(Response::into_inner).map_err(|status| {
-            tracing::warn!(service = crate::NAME, code = ?status.code(), "verification gave no answer");
             NoDecision(match status.code() {
                 Code::ResourceExhausted => Reason::Overloaded,
                 _ => Reason::VerificationUnavailable,

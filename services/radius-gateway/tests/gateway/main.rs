@@ -4,7 +4,7 @@ mod challenges;
 mod duplicates;
 mod life;
 mod logins;
-mod observed;
 mod receive;
+#[path = "../support/mod.rs"]
 mod support;
 mod with_slapd;

@@ -3,7 +3,7 @@
 use crate::support::*;
 use radius_gateway::{Nodes, RadiusSection};
 use radius_wire::{AttributeType, Code, write_unsigned};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn what_is_not_genuine_gets_no_answer_and_reaches_nobody() {
@@ -61,7 +61,7 @@ async fn twenty_thousand_random_datagrams_get_no_answer() {
     //
     let world = World::new().await;
     let gateway = world.gateway().await;
-    let mut nas = Nas::new(LEGACY, gateway.address, SECRET).await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
     let mut random = vec![0; 600];
     for number in 0..20_000_usize {
         getrandom::fill(&mut random).expect("random octets");
@@ -196,6 +196,7 @@ async fn a_flood_from_one_source_is_cut_and_another_source_is_served() {
     let gateway = world.node(Nodes::One, section).await;
     let mut flood = Nas::new(WIDE, gateway.address, "another-secret-of-the-lab").await;
     let probes: Vec<_> = (0..250).map(|_| flood.status()).collect();
+    let begun = Instant::now();
     for probe in &probes {
         flood.send(&probe.octets).await;
     }
@@ -206,7 +207,9 @@ async fn a_flood_from_one_source_is_cut_and_another_source_is_served() {
             Err(_) => break,
         }
     }
-    assert!((100..=150).contains(&answered), "{answered}");
+    // A hundred at once, and a hundred for each second it took to receive them.
+    let gained = begun.elapsed().as_secs() as usize * 100 + 100;
+    assert!((100..=100 + gained).contains(&answered) && answered < probes.len(), "{answered}");
     let mut other = Nas::new(NARROW, gateway.address, SECRET).await;
     let question = other.question("ann", ANN);
     assert_eq!(other.ask(&question).await.code(), Code::AccessChallenge);

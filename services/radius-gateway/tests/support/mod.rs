@@ -1,13 +1,16 @@
 //! One world for a test: a directory, a verification, a store, a bus, and as many gateways over them as it wants.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 mod directory;
 mod nas;
 mod store;
 mod verification;
 
+#[allow(unused_imports, reason = "each test program uses its part")]
 pub use directory::{FakeDirectory, Mood};
 pub use nas::{Nas, attribute, user_name};
 pub use store::{FakeBus, FakeStore};
+#[allow(unused_imports, reason = "each test program uses its part")]
 pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
 
 use domain::settings::Settings;

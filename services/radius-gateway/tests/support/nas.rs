@@ -4,6 +4,7 @@ use radius_wire::{
     Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret, Sent, verify_reply,
 };
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
@@ -17,6 +18,8 @@ pub struct Nas {
     pub gateway: SocketAddr,
     secret: Secret,
     identifier: u8,
+    /// Answers to other questions than the one that was waited for.
+    early: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A request as it was sent, and what its answer is checked against.
@@ -36,7 +39,7 @@ impl Nas {
     pub async fn new(address: &str, gateway: SocketAddr, secret: &str) -> Self {
         let socket = UdpSocket::bind((address, 0)).await.expect("all of 127.0.0.0/8 is ours");
         let secret = Secret::new(secret).expect("not empty");
-        Self { socket, gateway, secret, identifier: 0 }
+        Self { socket, gateway, secret, identifier: 0, early: Mutex::default() }
     }
 
     /// A signed Access-Request with fresh identifier and authenticator.
@@ -86,21 +89,35 @@ impl Nas {
     }
 
     pub async fn hear(&self, question: &Question) -> Answer {
-        let mut buffer = [0; 4096];
-        let (length, from) = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut buffer))
-            .await
-            .expect("an answer in time")
-            .expect("loopback");
-        assert_eq!(from, self.gateway, "R-33");
-        let octets = &buffer[..length];
+        let octets = self.next_for(question.sent.identifier).await;
         assert_eq!(octets[20..22], [80, 18], "R-11: Message-Authenticator comes first");
-        let packet = Packet::parse(octets, Port::AuthenticationReplies).expect("a well-formed answer");
+        let packet = Packet::parse(&octets, Port::AuthenticationReplies).expect("a well-formed answer");
         verify_reply(&packet, &question.sent, &self.secret, Rule::Yes).expect("a genuine answer to this question");
-        Answer { octets: octets.to_vec() }
+        Answer { octets }
+    }
+
+    async fn next_for(&self, identifier: u8) -> Vec<u8> {
+        let is_meant = |octets: &Vec<u8>| octets.get(1) == Some(&identifier);
+        loop {
+            {
+                let mut early = self.early.lock().expect("no panic while held");
+                if let Some(place) = early.iter().position(is_meant) {
+                    return early.remove(place);
+                }
+            }
+            let mut buffer = [0; 4096];
+            let (length, from) = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut buffer))
+                .await
+                .expect("an answer in time")
+                .expect("loopback");
+            assert_eq!(from, self.gateway, "R-33");
+            self.early.lock().expect("no panic while held").push(buffer[..length].to_vec());
+        }
     }
 
     /// Nothing came, for longer than a Reject would have taken.
     pub async fn hears_nothing(&self) {
+        assert!(self.early.lock().expect("no panic while held").is_empty());
         let mut buffer = [0; 4096];
         let heard = tokio::time::timeout(SILENCE, self.socket.recv_from(&mut buffer)).await;
         assert!(heard.is_err(), "answered with code {}", buffer[0]);

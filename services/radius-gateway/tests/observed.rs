@@ -1,12 +1,15 @@
-//! What the gateway leaves behind: one line an attempt, spans, metrics, and no secret in any of them.
+//! What the gateway leaves behind: one line an attempt, spans, metrics, and no secret in any of them. A program of its own,
+//! because log and meters belong to the process.
 
-use crate::support::*;
+mod support;
+
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use radius_wire::Code;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
+use support::*;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
@@ -53,7 +56,7 @@ impl Recorder {
 
 #[tokio::test]
 async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of_it() {
-    // experience.md 4, 13; V-33. The one test of this program that may own the log of the process.
+    // experience.md 4, 13; V-33.
     let recorder = Recorder::default();
     tracing::subscriber::set_global_default(Registry::default().with(recorder.clone())).expect("nobody else logs");
     let exporter = InMemoryMetricExporter::default();
