@@ -81,18 +81,19 @@ fn table(columns: &[&str], records: &[Value]) {
     }
 }
 
-/// One value in a table. Control characters a directory or a packet brought along are shown, not obeyed.
+/// One value in a table.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.chars().flat_map(printable).collect(),
+        Value::String(text) => printable(text),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
 
-fn printable(sign: char) -> Vec<char> {
-    if sign.is_control() { sign.escape_default().collect() } else { vec![sign] }
+/// Control characters a directory or a packet brought along are shown, not obeyed.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|sign| if sign.is_control() { sign.escape_default().collect() } else { vec![sign] }).collect()
 }
 
 /// A line of the answer. A closed pipe ends the output quietly, as `head` expects.

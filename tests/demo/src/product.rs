@@ -25,7 +25,9 @@ impl Product {
             twinlock.portal_url()
         ));
         say("     $ twinlock settings apply settings.toml");
-        indent(&twinlock.command_line.apply(twinlock.home(), &company_settings(slapd, "")?)?);
+        // No schedule: the first synchronisation is to be seen.
+        let settings = company_settings(slapd, "")?.replacen("enabled = true", "enabled = false", 1);
+        indent(&twinlock.command_line.apply(twinlock.home(), &settings)?);
         product.show(&["check", "--connect"])?;
         product.show(&["sync", "now"])?;
         Ok(product)

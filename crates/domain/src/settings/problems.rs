@@ -79,6 +79,9 @@ impl Settings {
         if self.directory(client.target.as_str()).is_none() {
             findings.error(key("target"), self.no_such_directory(client.target.as_str()));
         }
+        if client.name.as_str() == "portal" {
+            findings.error(key("name"), "\"portal\" is the name of Twinlock's own portal; choose another");
+        }
         findings.range(key("wait_seconds"), client.wait_seconds, 10..=110);
         if client.sources.is_empty() {
             findings

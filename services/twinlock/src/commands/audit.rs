@@ -3,7 +3,7 @@
 use crate::{
     connect::Connection,
     failure::Failure,
-    output::{Output, line, time},
+    output::{Output, line, printable, time},
 };
 use clap::Subcommand;
 use proto::user_store::{AuditEvent, ListAuditRequest, VerifyAuditRequest};
@@ -89,12 +89,7 @@ fn print(output: Output, events: &[AuditEvent]) {
             ),
             kind => format!("{}  {kind}  {} {} by {}", word("at"), word("user"), word("detail"), word("actor")),
         };
-        line(
-            &text
-                .chars()
-                .flat_map(|sign| if sign.is_control() { ' '.to_lowercase() } else { sign.to_lowercase() })
-                .collect::<String>(),
-        );
+        line(&printable(&text));
     }
 }
 
