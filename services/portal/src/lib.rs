@@ -1,0 +1,113 @@
+//! What people see: the pages on which they sign in and enrol an authenticator app, and the REST API.
+//!
+//! Owns no durable fact and decides nothing: passwords are checked by the gateway that owns the directory connections,
+//! codes by verification, everything else is the store's. In the order of a request:
+//!
+//! ```text
+//! http            connections, TLS, who is at the other end, headers of every answer
+//! session         the cookie, the form token, and what has been proven so far
+//! self_service/   the pages: sign-in, code, invitation, enrolment, account
+//! api/            /api/v1: one table of permissions, one file for each kind of thing
+//! ```
+//!
+//! Beside them: `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
+//! node's copy), `texts` (every word a page shows), `metrics`.
+
+mod api;
+mod app;
+mod attempt;
+mod config;
+mod http;
+mod limits;
+mod metrics;
+mod self_service;
+mod session;
+mod settings;
+mod texts;
+
+pub use config::{BadPortalSection, Config, EndpointsSection, PortalSection, PublicUrl};
+
+use app::App;
+use proto::directory::password_check_client::PasswordCheckClient;
+use proto::directory::password_check_server::PasswordCheck;
+use proto::permissions::part;
+use proto::remote::Remote;
+use proto::user_store::{
+    admin_client::AdminClient, admin_server::Admin, portal_data_client::PortalDataClient,
+    portal_data_server::PortalData, settings_client::SettingsClient, settings_server::Settings,
+};
+use proto::verification::{
+    enrolment_client::EnrolmentClient, enrolment_server::Enrolment, verification_client::VerificationClient,
+    verification_server::Verification,
+};
+use service_kit::bus::Bus;
+use service_kit::{Clock, Process, grpc};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What this part needs of others.
+#[derive(Clone)]
+pub struct Deps {
+    pub portal_data: Arc<dyn PortalData>,
+    pub admin: Arc<dyn Admin>,
+    pub verification: Arc<dyn Verification>,
+    pub enrolment: Arc<dyn Enrolment>,
+    pub password_check: Arc<dyn PasswordCheck>,
+    pub settings: Arc<dyn Settings>,
+    pub bus: Arc<dyn Bus>,
+    pub clock: Clock,
+    /// Randomness fit for keys.
+    pub randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+}
+
+impl Deps {
+    /// The other parts over mutual TLS and the bus of the configuration, for a process that holds this part alone.
+    pub fn connect(config: &Config, process: &Process) -> anyhow::Result<Self> {
+        let to = |part, endpoints| grpc::Channel::new(part, endpoints, &config.grpc);
+        let store = to(part::USER_STORE, &config.endpoints.user_store)?;
+        let verification = to(part::VERIFICATION, &config.endpoints.verification)?;
+        let directory = to(part::LDAP_GATEWAY, &config.endpoints.directory)?;
+        Ok(Self {
+            portal_data: Arc::new(Remote::new(PortalDataClient::new(store.clone()))),
+            admin: Arc::new(Remote::new(AdminClient::new(store.clone()))),
+            settings: Arc::new(Remote::new(SettingsClient::new(store))),
+            verification: Arc::new(Remote::new(VerificationClient::new(verification.clone()))),
+            enrolment: Arc::new(Remote::new(EnrolmentClient::new(verification))),
+            password_check: Arc::new(Remote::new(PasswordCheckClient::new(directory))),
+            bus: service_kit::bus::connect(&config.bus, process)?,
+            clock: Clock::system(),
+            randomness: getrandom::fill,
+        })
+    }
+}
+
+/// Serves until the process drains. Returns at once where the section names no address to listen on.
+pub async fn run(section: PortalSection, deps: Deps, process: &Process) -> anyhow::Result<()> {
+    if Portal::start(section, deps, process).await?.is_some() {
+        process.shutdown().draining().await;
+    }
+    Ok(())
+}
+
+/// A portal that serves until its process drains.
+pub struct Portal {
+    addresses: Vec<SocketAddr>,
+}
+
+impl Portal {
+    /// Binds and serves; `None` where the section names no address to listen on.
+    pub async fn start(section: PortalSection, deps: Deps, process: &Process) -> anyhow::Result<Option<Self>> {
+        let Some((transport, public)) = section.checked()? else { return Ok(None) };
+        let app = App::new(deps, public, &transport);
+        let listeners = http::Listeners::bind(&section.listen, transport, app.metrics.clone(), process).await?;
+        let addresses = listeners.addresses();
+        app.settings.clone().keep(process);
+        listeners.serve(http::router(app), process);
+        Ok(Some(Self { addresses }))
+    }
+
+    /// Where it listens, in the order of the section.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}

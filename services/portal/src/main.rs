@@ -1,1 +1,25 @@
-fn main() {}
+//! The portal as a program of its own. Everything it does is in the library.
+
+use portal::{Config, Deps};
+use service_kit::{Sections, config};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service_kit::exit_code(start().await)
+}
+
+async fn start() -> anyhow::Result<()> {
+    let config: Config = config::load(&config::Sources::from_process("portal")?)?;
+    let sections = Sections {
+        log: &config.log,
+        telemetry: &config.telemetry,
+        management: &config.management,
+        shutdown: &config.shutdown,
+    };
+    let process = service_kit::start("portal", sections).await?;
+    let deps = Deps::connect(&config, &process)?;
+    portal::run(config.portal, deps, &process).await?;
+    process.finish().await;
+    Ok(())
+}

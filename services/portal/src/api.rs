@@ -1,0 +1,195 @@
+//! The REST API under `/api/v1`: JSON, an API key with a role, RFC 9457 for what goes wrong.
+//!
+//! ```text
+//! key -> permission of the route (access) -> handler -> Admin (the store), Enrolment (verification)
+//! ```
+//!
+//! The handlers are thin: they read, call the same functions the command line calls, and write. What is allowed stands in one table
+//! ([`access::TABLE`]); a route that is not in it is refused.
+
+mod access;
+mod audit;
+mod clients;
+mod extract;
+mod factors;
+mod problem;
+mod settings;
+mod sync;
+mod users;
+
+use crate::app::App;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use problem::Problem;
+use serde::Serialize;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// FC-03: more is 413.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Twinlock",
+        description = "Users, their second factors, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
+                       times are RFC 3339 in UTC; lists are {\"items\": [...], \"next\": ...}.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    servers((url = "/api/v1")),
+    components(schemas(Problem)),
+    security(("api_key" = [])),
+    modifiers(&ApiKey)
+)]
+struct Description;
+
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("twk_...")
+            .description(Some("An API key, made with `twinlock api-key create`."));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key.build()));
+    }
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    let document = Arc::new(described(document));
+    routes
+        .route("/openapi.json", axum::routing::get(move || async move { Json(document.as_ref().clone()) }))
+        .route_layer(from_fn_with_state(app.clone(), access::check))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(app)
+}
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(users::list))
+        .routes(routes!(users::get))
+        .routes(routes!(users::set_state))
+        .routes(routes!(users::unlock))
+        .routes(routes!(users::invite))
+        .routes(routes!(factors::list, factors::start))
+        .routes(routes!(factors::confirm))
+        .routes(routes!(factors::revoke))
+        .routes(routes!(clients::list))
+        .routes(routes!(clients::get))
+        .routes(routes!(settings::export, settings::apply))
+        .routes(routes!(audit::list))
+        .routes(routes!(sync::status))
+        .routes(routes!(sync::run))
+        .routes(routes!(sync::decide))
+}
+
+/// With the permission that each operation asks for, from the table that is enforced.
+fn described(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (http::Method::GET, &mut item.get),
+            (http::Method::POST, &mut item.post),
+            (http::Method::PUT, &mut item.put),
+            (http::Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let (Some(operation), Some(permission)) = (operation, access::permission_of(&method, path)) {
+                let sentence = format!("Roles: {}.", access::roles_with(permission).join(", "));
+                operation.description = Some(match operation.description.take() {
+                    Some(text) => format!("{text}\n\n{sentence}"),
+                    None => sentence,
+                });
+            }
+        }
+    }
+    document
+}
+
+async fn no_such_route() -> Response {
+    Problem::not_found("there is nothing at this address").into_response()
+}
+
+async fn no_such_method() -> Response {
+    Problem::method_not_allowed().into_response()
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+struct Page<T> {
+    items: Vec<T>,
+    /// For the `after` of the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// RFC 3339 in UTC; null for "never", which the store writes as 0.
+fn moment(unix_ms: i64) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();
+    at.filter(|_| unix_ms > 0)?.format(&Rfc3339).ok()
+}
+
+/// Pages of 100, 1 to 1000 (FC-04).
+fn page_length(limit: Option<u32>) -> Result<u32, Problem> {
+    match limit.unwrap_or(100) {
+        limit @ 1..=1000 => Ok(limit),
+        found => Err(Problem::syntax(format!("limit: found {found}; allowed are 1 to 1000"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_document_the_table_and_the_routes_are_the_same_set() {
+        // V-82: nothing is reachable that the table does not name, and nothing is named that does not exist.
+        let document = routes().into_openapi();
+        let mut described = BTreeSet::new();
+        for (path, item) in &document.paths.paths {
+            let methods = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
+            for (method, _) in methods.into_iter().filter(|(_, operation)| operation.is_some()) {
+                described.insert(format!("{method} {path}"));
+            }
+        }
+        let listed: BTreeSet<String> =
+            access::TABLE.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+        assert_eq!(listed.len(), access::TABLE.len(), "a route is listed twice");
+        assert_eq!(described, listed);
+    }
+
+    #[test]
+    fn the_document_is_the_committed_one() {
+        // Renew with TWINLOCK_RENEW=1 and read the difference: it is a promise to whoever calls us.
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let now = described(routes().into_openapi()).to_pretty_json().expect("JSON") + "\n";
+        if std::env::var_os("TWINLOCK_RENEW").is_some() {
+            std::fs::write(file, &now).expect("written");
+        }
+        let committed = std::fs::read_to_string(file).expect("openapi.json is committed");
+        assert!(committed == now, "openapi.json differs; renew it with TWINLOCK_RENEW=1 and read the difference");
+    }
+
+    #[test]
+    fn a_time_is_rfc_3339_in_utc_and_never_is_null() {
+        assert_eq!(moment(1_795_193_102_482).as_deref(), Some("2026-11-20T16:45:02.482Z"));
+        assert_eq!(moment(0), None);
+    }
+
+    #[test]
+    fn a_page_has_1_to_1000_items() {
+        assert!(matches!(page_length(None), Ok(100)));
+        assert!(matches!(page_length(Some(1000)), Ok(1000)));
+        assert!(page_length(Some(0)).is_err() && page_length(Some(1001)).is_err());
+    }
+}

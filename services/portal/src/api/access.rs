@@ -1,0 +1,174 @@
+//! Who may call what (V-82): one table, deny by default.
+
+use super::problem::Problem;
+use crate::app::{App, STORE_LIMIT, within};
+use crate::http::ClientAddress;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use domain::role::Permission::{
+    self, AuditRead, SettingsClients, SettingsRead, SyncApprove, SyncRun, UsersEdit, UsersMethods, UsersRead,
+};
+use domain::{Role, Secret};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use proto::user_store::CheckApiKeyRequest;
+use service_kit::grpc::idempotent;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Every route and the permission it asks for. What is not listed is refused, whoever asks.
+pub(super) const TABLE: [(&str, &str, Permission); 17] = [
+    ("GET", "/users", UsersRead),
+    ("GET", "/users/{id}", UsersRead),
+    ("PUT", "/users/{id}/state", UsersEdit),
+    ("POST", "/users/{id}/unlock", UsersMethods),
+    ("POST", "/users/{id}/invite", UsersMethods),
+    ("GET", "/users/{id}/factors", UsersRead),
+    // The answer holds a seed, and the help desk never sees one: they send an invitation.
+    ("POST", "/users/{id}/factors", UsersEdit),
+    ("POST", "/users/{id}/factors/{factor_id}/confirm", UsersEdit),
+    ("DELETE", "/users/{id}/factors/{factor_id}", UsersMethods),
+    ("GET", "/clients", SettingsRead),
+    ("GET", "/clients/{name}", SettingsRead),
+    ("GET", "/settings", SettingsRead),
+    ("POST", "/settings", SettingsClients),
+    ("GET", "/audit", AuditRead),
+    ("GET", "/sync", SyncRun),
+    ("POST", "/sync/run", SyncRun),
+    ("POST", "/sync/approvals/{id}", SyncApprove),
+];
+
+/// The description itself needs no key: it is in every release.
+const OPEN: &str = "/openapi.json";
+
+/// Whoever calls, with a permission that fits the route.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// As the audit names them: `api-key:NAME`.
+    pub actor: String,
+}
+
+pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match admit(&app, request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn admit(app: &App, mut request: Request) -> Result<Request, Problem> {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let path = matched.as_ref().map_or("", |matched| matched.as_str());
+    let path = path.strip_prefix("/api/v1").unwrap_or(path).to_owned();
+    if path == OPEN && matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(request);
+    }
+    let from = request.extensions().get::<ClientAddress>().copied().ok_or_else(Problem::forbidden)?;
+    let (name, role) = key_holder(app, request.headers(), from.0).await?;
+    if !app.may_call(&name) {
+        return Err(Problem::too_many());
+    }
+    let Some(permission) = permission_of(request.method(), &path) else { return Err(Problem::method_not_allowed()) };
+    if !role.may(permission) {
+        tracing::info!(
+            event = "api_refused",
+            service = "portal",
+            key = name,
+            role = role.code(),
+            method = request.method().as_str(),
+            route = path,
+            client_ip = %from.0,
+            "an API key may not do this"
+        );
+        return Err(Problem::forbidden());
+    }
+    request.extensions_mut().insert(Caller { actor: format!("api-key:{name}") });
+    Ok(request)
+}
+
+/// The name and the role of the key.
+async fn key_holder(app: &App, headers: &HeaderMap, from: IpAddr) -> Result<(String, Role), Problem> {
+    let key = bearer(headers).ok_or_else(Problem::unauthorized)?;
+    // So that guesses cost us a look into a table, not a query.
+    if !app.may_show_key(from) {
+        return Err(Problem::too_many());
+    }
+    let request = idempotent(CheckApiKeyRequest { key: Some(key.into()), now_unix_ms: app.now_ms() });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.portal_data.check_api_key(request)).await?;
+    // A role that this version does not know may do nothing.
+    match Role::from_code(&reply.role).filter(|_| reply.valid && !reply.name.is_empty()) {
+        Some(role) => Ok((reply.name, role)),
+        None => {
+            app.saw_unknown_key(from);
+            Err(Problem::unauthorized())
+        }
+    }
+}
+
+/// The key of `Authorization: Bearer twk_...`; only what could be one.
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (scheme, key) = given.next()?.to_str().ok()?.split_once(' ')?;
+    let alone = given.next().is_none();
+    let plausible = key.starts_with("twk_") && key.len() <= 128 && key.bytes().all(|sign| sign.is_ascii_graphic());
+    (alone && plausible && scheme.eq_ignore_ascii_case("bearer")).then(|| Secret::from(key))
+}
+
+/// What a route asks for; `None`: there is no such route.
+pub(super) fn permission_of(method: &Method, path: &str) -> Option<Permission> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let found = TABLE.iter().find(|(listed, route, _)| *listed == method.as_str() && *route == path);
+    found.map(|(_, _, permission)| *permission)
+}
+
+pub(super) fn roles_with(permission: Permission) -> Vec<&'static str> {
+    Role::ALL.into_iter().filter(|role| role.may(permission)).map(Role::code).collect()
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+    /// A handler that names a caller cannot be reached past [`check`].
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(Problem::forbidden)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_well_formed_bearer_key_is_a_key() {
+        let found = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(AUTHORIZATION, line.parse().expect("a value"));
+            }
+            bearer(&headers).is_some()
+        };
+        assert!(found(&["Bearer twk_abc"]));
+        assert!(found(&["bearer twk_abc"]));
+        let long = format!("Bearer twk_{}", "x".repeat(200));
+        for bad in ["", "twk_abc", "Basic twk_abc", "Bearer abc", "Bearer  twk_abc", "Bearer twk_a b", &long] {
+            assert!(!found(&[bad]), "{bad}");
+        }
+        assert!(!found(&[]));
+        assert!(!found(&["Bearer twk_abc", "Bearer twk_abc"]), "two are none");
+    }
+
+    #[test]
+    fn the_help_desk_never_sees_a_seed_and_an_auditor_changes_nothing() {
+        // V-82
+        for (method, path, permission) in TABLE {
+            if method != "GET" {
+                assert!(!Role::Auditor.may(permission), "{method} {path}");
+            }
+            if method == "POST" && path.contains("/factors") {
+                assert!(!Role::HelpDesk.may(permission), "{path}");
+            }
+        }
+        assert!(permission_of(&Method::DELETE, "/users").is_none());
+        assert!(permission_of(&Method::HEAD, "/users").is_some());
+    }
+}

@@ -1,0 +1,285 @@
+//! Users: found, shown, switched on and off, unlocked, invited.
+
+use super::access::Caller;
+use super::extract::{Body, Path, Query};
+use super::factors::{Factor, factor};
+use super::problem::Problem;
+use super::{Page, moment, page_length};
+use crate::app::{App, STORE_LIMIT, within};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use domain::{Secret, UserId};
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue};
+use proto::user_store::{
+    GetUserRequest, InviteRequest, ListUsersRequest, SetUserStateRequest, UnlockUserRequest, UserDetail, UserSummary,
+};
+use serde::{Deserialize, Serialize};
+use service_kit::grpc::idempotent;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserFilter {
+    /// Part of a name, mail or phone number.
+    #[serde(default)]
+    search: String,
+    state: Option<UserState>,
+    enrolment: Option<Enrolment>,
+    /// The `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u32>,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum UserState {
+    Enabled,
+    Disabled,
+    Removed,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Enrolment {
+    Enrolled,
+    NotEnrolled,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct User {
+    id: String,
+    username: String,
+    first_name: String,
+    last_name: String,
+    mail: String,
+    /// enabled, disabled or removed.
+    state: String,
+    directory: String,
+    /// How many second factors.
+    factors: u32,
+    locked_until: Option<String>,
+    last_success: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserWithDetail {
+    #[serde(flatten)]
+    user: User,
+    /// The immutable id of the entry in its directory.
+    object_id: String,
+    distinguished_name: String,
+    /// Every form in which the name may be given.
+    names: Vec<String>,
+    groups: Vec<String>,
+    phone: String,
+    sync_item: String,
+    /// Who set the state, and why.
+    state_text: String,
+    methods: Vec<Factor>,
+    revision: u64,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewState {
+    state: SettableState,
+    /// For the audit.
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SettableState {
+    Enabled,
+    Disabled,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewInvitation {
+    /// 24 to 72; 48 if absent.
+    life_hours: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Invitation {
+    /// Shown this once. Good for one enrolment, beside the password.
+    code: String,
+    expires: Option<String>,
+}
+
+/// Users, a page at a time
+#[utoipa::path(get, path = "/users", tag = "users", params(UserFilter), responses(
+    (status = 200, body = Page<User>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Query(filter): Query<UserFilter>,
+) -> Result<Json<Page<User>>, Problem> {
+    let request = ListUsersRequest {
+        search: filter.search,
+        state: filter.state.map_or("", UserState::code).to_owned(),
+        enrolment: filter.enrolment.map_or("", Enrolment::code).to_owned(),
+        after: filter.after,
+        limit: page_length(filter.limit)?,
+    };
+    let reply = within(STORE_LIMIT, idempotent(request), |request| app.deps.admin.list_users(request)).await?;
+    let next = Some(reply.next).filter(|next| !next.is_empty());
+    Ok(Json(Page { items: reply.users.into_iter().map(user).collect(), next }))
+}
+
+/// One user, by id or by any form of the name
+#[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = String, Path, description = "Id, or any form of the name")), responses(
+    (status = 200, body = UserWithDetail, headers(("ETag" = String, description = "For If-Match"))),
+    (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    find(&app, &id).await.map(shown)
+}
+
+/// Enable or disable a user
+#[utoipa::path(put, path = "/users/{id}/state", tag = "users", request_body = NewState,
+    params(("id" = String, Path, description = "Id, or any form of the name"), ("If-Match" = Option<String>, Header, description = "The ETag that was seen")),
+    responses((status = 200, body = UserWithDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn set_state(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(new): Body<NewState>,
+) -> Result<Response, Problem> {
+    let request = SetUserStateRequest {
+        expected_revision: expected_revision(&headers)?,
+        user_id: user_id(&app, &id).await?,
+        state: match new.state {
+            SettableState::Enabled => "enabled",
+            SettableState::Disabled => "disabled",
+        }
+        .to_owned(),
+        reason: new.reason,
+        actor: caller.actor,
+    };
+    Ok(shown(within(STORE_LIMIT, request, |request| app.deps.admin.set_user_state(request)).await?))
+}
+
+/// Open a user's throttled or locked factors again
+#[utoipa::path(post, path = "/users/{id}/unlock", tag = "users", params(("id" = String, Path, description = "Id, or any form of the name")), responses(
+    (status = 200, body = UserWithDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn unlock(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let request = UnlockUserRequest { user_id: user_id(&app, &id).await?, actor: caller.actor };
+    Ok(shown(within(STORE_LIMIT, request, |request| app.deps.admin.unlock_user(request)).await?))
+}
+
+/// Make an invitation code for a user's first enrolment in the portal
+#[utoipa::path(post, path = "/users/{id}/invite", tag = "users", request_body = NewInvitation,
+    params(("id" = String, Path, description = "Id, or any form of the name")), responses(
+    (status = 200, body = Invitation), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn invite(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(new): Body<NewInvitation>,
+) -> Result<Json<Invitation>, Problem> {
+    let life_hours = match new.life_hours {
+        None => 0,
+        Some(hours @ 24..=72) => hours,
+        Some(found) => return Err(Problem::rule(format!("life_hours: found {found}; allowed are 24 to 72"))),
+    };
+    let request = InviteRequest { user_id: user_id(&app, &id).await?, life_hours, actor: caller.actor };
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.invite(request)).await?;
+    let code = Secret::from(reply.code.unwrap_or_default());
+    Ok(Json(Invitation {
+        code: code.expose_str().unwrap_or_default().to_owned(),
+        expires: moment(reply.expires_unix_ms),
+    }))
+}
+
+/// The user behind an id or any form of the name; more than one is refused by the store.
+pub(super) async fn find(app: &App, id: &str) -> Result<UserDetail, Problem> {
+    let request = idempotent(GetUserRequest { name: id.to_owned() });
+    Ok(within(STORE_LIMIT, request, |request| app.deps.admin.get_user(request)).await?)
+}
+
+pub(super) async fn user_id(app: &App, id: &str) -> Result<String, Problem> {
+    match id.parse::<UserId>() {
+        Ok(id) => Ok(id.to_string()),
+        Err(_) => {
+            let found = find(app, id).await?.user;
+            found.map(|user| user.user_id).ok_or_else(|| Problem::not_found("there is no such user"))
+        }
+    }
+}
+
+/// With its revision as ETag.
+pub(super) fn shown(detail: UserDetail) -> Response {
+    let tag = HeaderValue::try_from(format!("\"{}\"", detail.revision)).expect("digits");
+    let user = UserWithDetail {
+        object_id: detail.subject.map(|subject| subject.object_id).unwrap_or_default(),
+        distinguished_name: detail.distinguished_name,
+        names: detail.names,
+        groups: detail.groups,
+        phone: detail.phone,
+        sync_item: detail.sync_item,
+        state_text: detail.state_text,
+        methods: detail.factors.into_iter().map(factor).collect(),
+        revision: detail.revision,
+        user: user(detail.user.unwrap_or_default()),
+    };
+    ([(ETAG, tag)], Json(user)).into_response()
+}
+
+fn user(user: UserSummary) -> User {
+    User {
+        id: user.user_id,
+        username: user.username,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        mail: user.mail,
+        state: user.state,
+        directory: user.directory,
+        factors: user.factors,
+        locked_until: moment(user.locked_until_unix_ms),
+        last_success: moment(user.last_success_unix_ms),
+    }
+}
+
+/// 0 where the caller does not care.
+fn expected_revision(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(tag) = headers.get(IF_MATCH) else { return Ok(0) };
+    let tag = tag.to_str().unwrap_or_default();
+    let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let revision = digits.and_then(|digits| digits.parse().ok()).filter(|revision| *revision > 0);
+    revision.ok_or_else(|| Problem::syntax("If-Match: allowed is the ETag of the user"))
+}
+
+impl UserState {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl Enrolment {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Enrolled => "enrolled",
+            Self::NotEnrolled => "not_enrolled",
+        }
+    }
+}

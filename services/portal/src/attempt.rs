@@ -1,0 +1,261 @@
+//! A sign-in from its first to its last word: the password, verification's decision, one log line.
+
+use crate::app::{App, PASSWORD_LIMIT, VERIFICATION_LIMIT, begun_ms, within};
+use crate::metrics::{CLIENT, Ended};
+use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
+use proto::directory::{CheckRequest, Person};
+use proto::user_store::Session;
+use proto::verification::{
+    AnswerRequest, Attempt as WireAttempt, BeginRequest, CancelRequest, Outcome, Primary, ReportRequest, outcome,
+};
+use service_kit::grpc::idempotent;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// For the audit, nobody waits longer.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Attempt {
+    pub transaction: TransactionId,
+    from: IpAddr,
+    /// As typed; the directory's name once it is known.
+    typed: String,
+    person: Option<Person>,
+    first: Option<First>,
+    rounds: u32,
+}
+
+/// What became of the password.
+#[derive(Clone, Copy)]
+struct First {
+    right: bool,
+    took: Option<Duration>,
+}
+
+/// What verification said.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Allow(Allow),
+    Ask { step: u32, previous: Option<Reason>, user_id: String },
+    Deny(Reason),
+}
+
+/// A decisive Allow for one attempt. Made by [`verdict`] only, after every check of V-02.
+#[derive(Debug)]
+pub(crate) struct Allow {
+    reason: Reason,
+    method: Option<Method>,
+    assurance: String,
+    source: String,
+    user_id: String,
+}
+
+impl Attempt {
+    pub fn begin(app: &App, from: IpAddr, typed: &str) -> Self {
+        let transaction = app.new_transaction();
+        tracing::Span::current().record("twinlock.request_id", tracing::field::display(transaction));
+        Self { transaction, from, typed: typed.to_owned(), person: None, first: None, rounds: 1 }
+    }
+
+    /// The one whose code is waited for.
+    pub fn resume(session: &Session, transaction: TransactionId, from: IpAddr) -> Self {
+        tracing::Span::current().record("twinlock.request_id", tracing::field::display(transaction));
+        let person =
+            Person { subject: session.subject.clone(), username: session.username.clone(), ..Person::default() };
+        Self {
+            transaction,
+            from,
+            typed: session.username.clone(),
+            person: Some(person),
+            first: Some(First { right: true, took: None }),
+            rounds: session.step.max(1),
+        }
+    }
+
+    /// One name, one password, at most one bind (V-86). The reason of a refusal comes back.
+    pub async fn check_password(&mut self, app: &App, password: Secret) -> Result<Person, Reason> {
+        let begun = Instant::now();
+        let request =
+            CheckRequest { directory: String::new(), name: self.typed.clone(), password: Some(password.into()) };
+        let answered = within(PASSWORD_LIMIT, request, |request| app.deps.password_check.check(request)).await;
+        let reply = answered.map_err(|status| {
+            tracing::warn!(code = ?status.code(), "password cannot be checked");
+            match status.code() {
+                tonic::Code::ResourceExhausted => Reason::Overloaded,
+                tonic::Code::DeadlineExceeded => Reason::DirectoryTimeout,
+                _ => Reason::DirectoryError,
+            }
+        })?;
+        self.person = reply.person.filter(|person| person.subject.is_some());
+        self.first = Some(First { right: reply.reason.is_empty(), took: Some(begun.elapsed()) });
+        match (reply.reason.as_str(), &self.person) {
+            ("", Some(person)) => Ok(person.clone()),
+            ("", None) => Err(Reason::InternalError),
+            (reason, _) => Err(refusal(Reason::from_code(reason))),
+        }
+    }
+
+    /// The password was right: what now?
+    pub async fn decide(&self, app: &App) -> Result<Verdict, Reason> {
+        let request =
+            BeginRequest { attempt: Some(self.on_the_wire()), primary: Primary::Passed.into(), code: None };
+        let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.begin(request));
+        verdict(app, self.transaction, call.await)
+    }
+
+    pub async fn answer(&self, app: &App, step: u32, code: Secret) -> Result<Verdict, Reason> {
+        let request = AnswerRequest {
+            transaction_id: self.transaction.to_string(),
+            step,
+            client: CLIENT.to_owned(),
+            answer: Some(code.into()),
+        };
+        let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.answer(request));
+        verdict(app, self.transaction, call.await)
+    }
+
+    /// The person gave up. The last word.
+    pub async fn cancelled(self, app: &App) {
+        let reason = Reason::UserCancelled;
+        let request =
+            CancelRequest { transaction_id: self.transaction.to_string(), reason: reason.code().to_owned() };
+        let cancelled = within(REPORT_LIMIT, request, |request| app.deps.verification.cancel(request)).await;
+        if let Err(status) = cancelled {
+            tracing::debug!(code = ?status.code(), "a cancellation did not reach verification");
+        }
+        self.ended(app, reason, None);
+    }
+
+    /// It ended before verification was asked: for the audit, and the last word.
+    pub async fn failed_first(self, app: &App, reason: Reason) {
+        let request = ReportRequest { attempt: Some(self.on_the_wire()), reason: reason.code().to_owned() };
+        if let Err(status) = within(REPORT_LIMIT, request, |request| app.deps.verification.report(request)).await {
+            tracing::warn!(
+                event = "report_lost",
+                request_id = %self.transaction,
+                code = ?status.code(),
+                "an attempt could not be reported for the audit"
+            );
+        }
+        self.ended(app, reason, None);
+    }
+
+    pub fn denied(self, app: &App, reason: Reason) {
+        self.ended(app, reason, None);
+    }
+
+    /// Both locks are open. The id of the user, which must be the one who was asked.
+    pub fn allowed(self, app: &App, allow: Allow, asked: &str) -> Result<(), Reason> {
+        if allow.user_id != asked {
+            tracing::error!(request_id = %self.transaction, "an Allow is for another user");
+            self.ended(app, Reason::InternalError, None);
+            return Err(Reason::InternalError);
+        }
+        self.ended(app, allow.reason, Some(&allow));
+        Ok(())
+    }
+
+    /// The one log line of an attempt (experience.md section 4).
+    fn ended(self, app: &App, reason: Reason, allow: Option<&Allow>) {
+        let first = self.first;
+        let second = first.is_some_and(|first| first.right).then_some(Method::Code).filter(|_| {
+            allow.is_some() || matches!(reason, Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut)
+        });
+        let total_ms = begun_ms(self.transaction).map_or(0, |begun| app.now_ms().saturating_sub(begun).max(0));
+        let person = self.person.as_ref();
+        tracing::info!(
+            event = "authentication",
+            service = "portal",
+            request_id = %self.transaction,
+            r#ref = self.transaction.short(),
+            protocol = Protocol::Portal.code(),
+            client = CLIENT,
+            client_ip = %self.from,
+            user = person.map(|person| person.username.as_str()),
+            name_form = person.map(|person| person.name_form.as_str()).filter(|form| !form.is_empty()),
+            result = reason.class().code(),
+            reason = reason.code(),
+            first.result = first.map(|first| if first.right { "ok" } else { "refused" }),
+            first.ms = first.and_then(|first| first.took).map(|took| took.as_millis() as u64),
+            second.method = second.map(Method::code),
+            assurance = allow.map(|allow| allow.assurance.as_str()),
+            source = allow.map(|allow| allow.source.as_str()),
+            rounds = self.rounds,
+            ms = total_ms,
+            "sign-in ended"
+        );
+        app.metrics.attempt_ended(&Ended {
+            reason,
+            method: allow.map_or(second, |allow| allow.method),
+            password_was_right: first.is_some_and(|first| first.right),
+            first: first.and_then(|first| first.took),
+            total: Duration::from_millis(total_ms.unsigned_abs()),
+        });
+    }
+
+    fn on_the_wire(&self) -> WireAttempt {
+        let person = self.person.as_ref();
+        WireAttempt {
+            transaction_id: self.transaction.to_string(),
+            client: CLIENT.to_owned(),
+            protocol: Protocol::Portal.code().to_owned(),
+            subject: person.and_then(|person| person.subject.clone()),
+            username: person.map_or_else(|| self.typed.clone(), |person| person.username.clone()),
+            name_form: person.map(|person| person.name_form.clone()).unwrap_or_default(),
+            client_ip: self.from.to_string(),
+            calling_station: String::new(),
+            can_challenge: true,
+            service_account: false,
+        }
+    }
+}
+
+/// V-02: every way in which this is no Allow for this very attempt is a No. Nobody enters the portal by a rule: only a live second
+/// factor counts (V-84, V-86).
+fn verdict(app: &App, ours: TransactionId, answered: Result<Outcome, tonic::Status>) -> Result<Verdict, Reason> {
+    let outcome = answered.map_err(|status| {
+        tracing::warn!(code = ?status.code(), "verification cannot be asked");
+        match status.code() {
+            tonic::Code::ResourceExhausted => Reason::Overloaded,
+            _ => Reason::VerificationUnavailable,
+        }
+    })?;
+    let fault = |what| {
+        tracing::error!(request_id = %ours, what, "an answer of verification is not for this attempt");
+        Reason::InternalError
+    };
+    if outcome.transaction_id.parse() != Ok(ours) {
+        return Err(fault("transaction"));
+    }
+    match outcome.result {
+        Some(outcome::Result::Allow(allow)) => {
+            let reason = Reason::from_code(&allow.reason);
+            let in_time = allow.expires_unix_ms > app.now_ms();
+            if reason.class() != ResultClass::Success || allow.client != CLIENT || !in_time || allow.user_id.is_empty() {
+                return Err(fault("allow"));
+            }
+            Ok(Verdict::Allow(Allow {
+                reason,
+                method: Method::from_code(&allow.method),
+                assurance: allow.assurance,
+                source: allow.source,
+                user_id: allow.user_id,
+            }))
+        }
+        Some(outcome::Result::Ask(ask)) if ask.method == Method::Code.code() => {
+            let previous = (!ask.previous.is_empty()).then(|| Reason::from_code(&ask.previous));
+            Ok(Verdict::Ask { step: ask.step, previous, user_id: ask.user_id })
+        }
+        Some(outcome::Result::Deny(deny)) => Ok(Verdict::Deny(refusal(Reason::from_code(&deny.reason)))),
+        Some(outcome::Result::Ask(_) | outcome::Result::CodeAccepted(_)) | None => Err(fault("kind")),
+    }
+}
+
+/// A No with the reason of a Yes makes no sense, but it is a No.
+fn refusal(reason: Reason) -> Reason {
+    match reason.class() {
+        ResultClass::Success | ResultClass::Bypass | ResultClass::Challenge => Reason::InternalError,
+        _ => reason,
+    }
+}

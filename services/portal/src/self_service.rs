@@ -1,0 +1,56 @@
+//! The pages: sign-in, code, invitation, enrolment, account. They work without script.
+//!
+//! A page asks for a stage of the session; who is at another one is sent to the page of that. Every change is a POST that carries
+//! the form token and comes from our own origin ([`form::Posted`]).
+
+mod account;
+mod assets;
+mod enrol;
+mod form;
+mod invitation;
+mod pages;
+mod qr;
+mod second_factor;
+mod sign_in;
+
+use crate::app::App;
+use crate::session::{Live, Stage};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// The longest form holds a name, a password and a token.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(sign_in::page))
+        .route("/sign-in", post(sign_in::submit))
+        .route("/code", get(second_factor::page).post(second_factor::submit))
+        .route("/invitation", get(invitation::page).post(invitation::submit))
+        .route("/enrol", get(enrol::page))
+        .route("/enrol/start", post(enrol::start))
+        .route("/enrol/confirm", post(enrol::confirm))
+        .route("/enrol/done", get(enrol::done))
+        .route("/account", get(account::page))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(pages::not_found)
+        .method_not_allowed_fallback(pages::not_found)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .with_state(app)
+}
+
+/// Where a person at this stage goes on.
+fn go_on(live: Option<&Live>) -> Response {
+    let path = match live.map(|live| live.stage) {
+        None => "/",
+        Some(Stage::Code { .. }) => "/code",
+        Some(Stage::Invitation) => "/invitation",
+        Some(Stage::Enrolling) => "/enrol",
+        Some(Stage::Full) => "/account",
+    };
+    Redirect::to(path).into_response()
+}

@@ -1,0 +1,37 @@
+//! The files that pages name. They are in the binary.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use data_encoding::HEXLOWER;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+
+struct Asset {
+    name: &'static str,
+    kind: &'static str,
+    content: &'static [u8],
+}
+
+const ASSETS: [Asset; 2] = [
+    Asset {
+        name: "portal.css",
+        kind: "text/css; charset=utf-8",
+        content: include_bytes!("../../assets/portal.css"),
+    },
+    Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("../../assets/icon.svg") },
+];
+
+/// Kept by browsers, and asked for again each time: after an upgrade no page has the style of the version before.
+pub(super) async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let tag = format!("\"{}\"", &HEXLOWER.encode(&Sha256::digest(asset.content))[..16]);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str());
+    let common = [(CACHE_CONTROL, "no-cache".to_owned()), (ETAG, tag)];
+    match known {
+        true => (StatusCode::NOT_MODIFIED, common).into_response(),
+        false => (common, [(CONTENT_TYPE, asset.kind)], asset.content).into_response(),
+    }
+}

@@ -1,0 +1,69 @@
+//! The invitation code that stands beside the password where the settings ask for one (V-86). The store counts its tries.
+
+use super::form::{Posted, Visitor};
+use super::go_on;
+use super::pages::{self, Failure, Frame, Invitation, show};
+use super::sign_in::with_cookie;
+use crate::app::{App, STORE_LIMIT, within};
+use crate::http::ClientAddress;
+use crate::session::{self, Live, Stage};
+use crate::texts::ENGLISH;
+use axum::extract::State;
+use axum::response::Response;
+use domain::Reason;
+use http::StatusCode;
+use proto::user_store::RedeemInvitationRequest;
+use std::sync::Arc;
+
+pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
+    match visitor.at(|stage| stage == Stage::Invitation) {
+        Some(live) => form(&app, live, StatusCode::OK, None),
+        None => go_on(visitor.0.as_ref()),
+    }
+}
+
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    ClientAddress(from): ClientAddress,
+    mut posted: Posted,
+) -> Response {
+    let code = posted.secret("invitation");
+    let Some(live) = posted.live.filter(|live| live.stage == Stage::Invitation) else { return go_on(None) };
+    let reference = app.new_transaction();
+    if !app.may_send_code(from) {
+        let failure = Failure::new(ENGLISH.refused(Reason::RateLimited), reference);
+        return form(&app, &live, StatusCode::TOO_MANY_REQUESTS, failure);
+    }
+    let request = RedeemInvitationRequest {
+        user_id: live.session.user_id.clone(),
+        code: Some(code.into()),
+        now_unix_ms: app.now_ms(),
+    };
+    let redeemed = within(STORE_LIMIT, request, |request| app.deps.portal_data.redeem_invitation(request)).await;
+    let accepted = match redeemed {
+        Ok(reply) => reply.accepted,
+        Err(status) => return pages::unavailable(&app, &status),
+    };
+    tracing::info!(
+        event = "invitation",
+        service = "portal",
+        request_id = %reference,
+        r#ref = reference.short(),
+        client_ip = %from,
+        user = live.session.username,
+        accepted,
+        "invitation code given"
+    );
+    if !accepted {
+        let failure = Failure::new(ENGLISH.invitation_refused(), reference);
+        return form(&app, &live, StatusCode::FORBIDDEN, failure);
+    }
+    match session::promote(&app, live, Stage::Enrolling).await {
+        Ok(live) => with_cookie(go_on(Some(&live)), &live),
+        Err(status) => pages::unavailable(&app, &status),
+    }
+}
+
+fn form(app: &App, live: &Live, status: StatusCode, failure: Option<Failure>) -> Response {
+    show(status, &Invitation { frame: Frame::of(app, ENGLISH.invitation_title, live), failure })
+}

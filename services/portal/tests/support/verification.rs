@@ -1,0 +1,221 @@
+//! Verification, faked: one code is right, three tries a challenge, and it says something else on command.
+
+use super::{FakeStore, NOW_MS};
+use domain::Secret;
+use proto::verification::enrolment_server::Enrolment;
+use proto::verification::verification_server::Verification;
+use proto::verification::{
+    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, BeginRequest, CancelReply, CancelRequest,
+    CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, Deny, Outcome, ReportReply, ReportRequest, StartCodeReply,
+    StartCodeRequest, outcome,
+};
+use service_kit::Clock;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tonic::{Request, Response, Status};
+
+pub const RIGHT_CODE: &str = "918273";
+pub const SECOND_CODE: &str = "564738";
+pub const SEED: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+
+/// An attempt as verification was told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenAttempt {
+    pub username: String,
+    pub client: String,
+    pub protocol: String,
+    pub client_ip: String,
+    pub can_challenge: bool,
+}
+
+pub struct FakeVerification {
+    store: Arc<FakeStore>,
+    clock: Clock,
+    open: Mutex<HashMap<String, (String, u32)>>,
+    pub begun: Mutex<Vec<SeenAttempt>>,
+    /// Who was reported, and why.
+    pub reports: Mutex<Vec<(String, String)>>,
+    pub cancelled: AtomicUsize,
+    pub answers: AtomicUsize,
+    pub seeds_made: AtomicUsize,
+    /// What the next Begin or Answer says, whatever was asked.
+    pub say_next: Mutex<Option<Result<outcome::Result, tonic::Code>>>,
+    /// The transaction that the next answer names.
+    pub wrong_transaction: Mutex<Option<String>>,
+}
+
+impl FakeVerification {
+    pub fn new(store: Arc<FakeStore>, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            open: Mutex::default(),
+            begun: Mutex::default(),
+            reports: Mutex::default(),
+            cancelled: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            seeds_made: AtomicUsize::new(0),
+            say_next: Mutex::default(),
+            wrong_transaction: Mutex::default(),
+        }
+    }
+
+    pub fn say(&self, result: outcome::Result) {
+        *self.say_next.lock().expect("a lock") = Some(Ok(result));
+    }
+
+    pub fn fail(&self, code: tonic::Code) {
+        *self.say_next.lock().expect("a lock") = Some(Err(code));
+    }
+
+    pub fn reports(&self) -> Vec<(String, String)> {
+        self.reports.lock().expect("a lock").clone()
+    }
+
+    pub fn allow(user_id: &str) -> Allow {
+        Allow {
+            reason: "valid_code".into(),
+            method: "code".into(),
+            assurance: "code".into(),
+            source: "live".into(),
+            client: "portal".into(),
+            expires_unix_ms: NOW_MS + 10_000,
+            user_id: user_id.into(),
+        }
+    }
+
+    fn outcome(&self, transaction: &str, result: outcome::Result) -> Result<Response<Outcome>, Status> {
+        let named = self.wrong_transaction.lock().expect("a lock").take();
+        let transaction_id = named.unwrap_or_else(|| transaction.to_owned());
+        Ok(Response::new(Outcome { transaction_id, result: Some(result) }))
+    }
+
+    fn told(&self) -> Option<Result<outcome::Result, Status>> {
+        let told = self.say_next.lock().expect("a lock").take();
+        told.map(|told| told.map_err(|code| Status::new(code, "inside")))
+    }
+}
+
+fn deny(reason: &str) -> outcome::Result {
+    outcome::Result::Deny(Deny { reason: reason.into() })
+}
+
+fn ask(step: u32, user_id: &str, previous: &str) -> outcome::Result {
+    outcome::Result::Ask(Ask {
+        method: "code".into(),
+        step,
+        expires_unix_ms: NOW_MS + 120_000,
+        user_id: user_id.into(),
+        previous: previous.into(),
+    })
+}
+
+#[tonic::async_trait]
+impl Verification for FakeVerification {
+    async fn appended_forms(&self, _: Request<AppendedFormsRequest>) -> Result<Response<AppendedFormsReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
+        let request = request.into_inner();
+        let attempt = request.attempt.ok_or_else(|| Status::invalid_argument("attempt"))?;
+        assert_eq!(request.primary, proto::verification::Primary::Passed as i32);
+        assert!(request.code.is_none());
+        self.begun.lock().expect("a lock").push(SeenAttempt {
+            username: attempt.username.clone(),
+            client: attempt.client,
+            protocol: attempt.protocol,
+            client_ip: attempt.client_ip,
+            can_challenge: attempt.can_challenge,
+        });
+        let transaction = attempt.transaction_id;
+        if let Some(told) = self.told() {
+            return self.outcome(&transaction, told?);
+        }
+        let result = match self.store.user(&attempt.username) {
+            None => deny("unknown_user"),
+            Some(user) if user.state != "enabled" => deny("blocked"),
+            Some(user) if !user.has_factor() => deny("not_enrolled"),
+            Some(user) => {
+                self.open.lock().expect("a lock").insert(transaction.clone(), (user.id.clone(), 1));
+                ask(1, &user.id, "")
+            }
+        };
+        self.outcome(&transaction, result)
+    }
+
+    async fn complete(&self, _: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
+        self.answers.fetch_add(1, Ordering::SeqCst);
+        let request = request.into_inner();
+        assert_eq!(request.client, "portal");
+        let transaction = request.transaction_id;
+        if let Some(told) = self.told() {
+            return self.outcome(&transaction, told?);
+        }
+        let code = Secret::from(request.answer.unwrap_or_default());
+        let result = {
+            let mut open = self.open.lock().expect("a lock");
+            match open.get_mut(&transaction) {
+                Some((user, step)) if *step == request.step => {
+                    let user = user.clone();
+                    *step += 1;
+                    match (code.expose_str(), *step) {
+                        (Some(RIGHT_CODE), _) => {
+                            open.remove(&transaction);
+                            let expires_unix_ms = self.clock.now_ms() + 10_000;
+                            outcome::Result::Allow(Allow { expires_unix_ms, ..Self::allow(&user) })
+                        }
+                        (_, step) if step <= 3 => ask(step, "", "wrong_code"),
+                        _ => {
+                            open.remove(&transaction);
+                            deny("locked_out")
+                        }
+                    }
+                }
+                _ => deny("challenge_gone"),
+            }
+        };
+        self.outcome(&transaction, result)
+    }
+
+    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
+        self.cancelled.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(CancelReply {}))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        let request = request.into_inner();
+        let username = request.attempt.map(|attempt| attempt.username).unwrap_or_default();
+        self.reports.lock().expect("a lock").push((username, request.reason));
+        Ok(Response::new(ReportReply {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Enrolment for FakeVerification {
+    async fn start_code(&self, request: Request<StartCodeRequest>) -> Result<Response<StartCodeReply>, Status> {
+        let request = request.into_inner();
+        let number = self.seeds_made.fetch_add(1, Ordering::SeqCst) + 1;
+        let factor_id = self.store.add_pending(&request.user_id, number)?;
+        let uri = format!("otpauth://totp/Example:ann?secret={SEED}&issuer=Example&algorithm=SHA1&digits=6&period=30");
+        Ok(Response::new(StartCodeReply {
+            factor_id,
+            otpauth_uri: Some(Secret::from(uri).into()),
+            seed_base32: Some(Secret::from(SEED).into()),
+        }))
+    }
+
+    async fn confirm_code(&self, request: Request<ConfirmCodeRequest>) -> Result<Response<ConfirmCodeReply>, Status> {
+        let request = request.into_inner();
+        let code = Secret::from(request.code.unwrap_or_default());
+        let right = matches!(code.expose_str(), Some(RIGHT_CODE | SECOND_CODE));
+        let confirmed = right && self.store.confirm(&request.user_id, &request.factor_id, &request.actor);
+        let reason = if confirmed { String::new() } else { "wrong_code".into() };
+        Ok(Response::new(ConfirmCodeReply { confirmed, reason }))
+    }
+}
