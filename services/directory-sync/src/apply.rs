@@ -1,6 +1,6 @@
 //! Hands batches to the store, each under the epoch of this term (S-60).
 //!
-//! Applying a batch again changes nothing, so a store that is away for a moment costs a pause. That another leader has begun is
+//! Applying a batch or finishing a run again changes nothing, so a store that is away for a moment costs a pause. That another leader has begun is
 //! final: whoever hears it stops at once.
 
 use domain::settings::SyncItem;
@@ -14,14 +14,14 @@ use service_kit::grpc::{idempotent, with_deadline};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Response, Status};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// A full batch is some thousand rows in one transaction.
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
 /// A store that restarts or fails over is back by then; the directory's server waits meanwhile.
-const BATCH_PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Of the sentence why a run is not complete.
 const ERROR_CHARACTERS_MAX: usize = 500;
@@ -81,20 +81,9 @@ impl BegunRun<'_> {
     }
 
     async fn batch(&self, users: Vec<SyncedUser>, groups: Vec<SyncedGroup>) -> Result<ApplyBatchReply, StoreError> {
-        let now_unix_ms = self.term.clock.now_ms();
-        let request =
-            ApplyBatchRequest { epoch: self.term.epoch, run_id: self.run_id.clone(), users, groups, now_unix_ms };
-        let begun = Instant::now();
-        loop {
-            let attempt: Request<_> = with_deadline(idempotent(request.clone()), BATCH_LIMIT);
-            let result = call("ApplyBatch", BATCH_LIMIT, self.term.store.apply_batch(attempt)).await;
-            match result {
-                Err(StoreError::Refused { code: Code::Unavailable, .. }) if begun.elapsed() < BATCH_PATIENCE => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                result => return result,
-            }
-        }
+        let (epoch, run_id, now_unix_ms) = (self.term.epoch, self.run_id.clone(), self.term.clock.now_ms());
+        let request = ApplyBatchRequest { epoch, run_id, users, groups, now_unix_ms };
+        patiently("ApplyBatch", request, |request| self.term.store.apply_batch(request)).await
     }
 
     /// Ends the run. `incomplete` = why the read was not complete; then the store looks for no leavers (S-41).
@@ -106,7 +95,28 @@ impl BegunRun<'_> {
             error: incomplete.unwrap_or_default().chars().take(ERROR_CHARACTERS_MAX).collect(),
             now_unix_ms: self.term.clock.now_ms(),
         };
-        call("FinishRun", BATCH_LIMIT, self.term.store.finish_run(with_deadline(request, BATCH_LIMIT))).await
+        patiently("FinishRun", request, |request| self.term.store.finish_run(request)).await
+    }
+}
+
+/// A call that may be repeated is, while the store is away.
+async fn patiently<M: Clone, T, Reply>(
+    name: &'static str,
+    message: M,
+    send: impl Fn(Request<M>) -> Reply,
+) -> Result<T, StoreError>
+where
+    Reply: Future<Output = Result<Response<T>, Status>>,
+{
+    let begun = Instant::now();
+    loop {
+        let request = with_deadline(idempotent(message.clone()), BATCH_LIMIT);
+        match call(name, BATCH_LIMIT, send(request)).await {
+            Err(StoreError::Refused { code: Code::Unavailable, .. }) if begun.elapsed() < PATIENCE => {
+                sleep(PAUSE).await
+            }
+            result => return result,
+        }
     }
 }
 

@@ -148,7 +148,6 @@ impl Runner {
                 tally.applied(run.users(full).await?);
             }
         }
-        // The last batch goes even where it is empty of users: nothing is sent for nothing.
         let rest = batch.take();
         if !rest.is_empty() {
             tally.applied(run.users(rest).await?);

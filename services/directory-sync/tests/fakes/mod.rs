@@ -1,0 +1,324 @@
+//! A store that keeps what it is given and misbehaves on command, settings that can be changed, and a wire that can be cut.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use directory_sync::Deps;
+use proto::common::Secret;
+use proto::user_store::settings_server::Settings;
+use proto::user_store::sync_server::Sync;
+use proto::user_store::*;
+use serde_json::{Value, json};
+use service_kit::bus::{Bus, InProcess, StreamKind, StreamOptions};
+use service_kit::{Clock, Process};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+
+/// What the leader told the store.
+#[derive(Default)]
+pub struct Told {
+    pub epoch: u64,
+    pub holders: Vec<String>,
+    pub runs: Vec<Run>,
+    /// By object id: the user, and the run that saw it last.
+    pub users: BTreeMap<String, (SyncedUser, String)>,
+    pub groups: BTreeMap<String, SyncedGroup>,
+    /// Calls that were refused because of their epoch.
+    pub stale: Vec<&'static str>,
+    pub batches: usize,
+    pub largest_batch: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub id: String,
+    pub epoch: u64,
+    pub item: String,
+    /// Complete, and the error; `None` while it goes on.
+    pub finished: Option<(bool, String)>,
+    pub users: Vec<String>,
+    pub groups: Vec<String>,
+}
+
+pub struct FakeStore {
+    told: Mutex<Told>,
+    /// So many of the next batches are answered with UNAVAILABLE, after they were taken.
+    pub batches_unavailable: AtomicUsize,
+    /// So many of the next calls to `Lead` and `BeginRun` are answered with INTERNAL.
+    pub begins_refused: AtomicUsize,
+    /// Batches wait for a permit.
+    pub gate: Semaphore,
+    pub at_gate: AtomicUsize,
+    /// What FinishRun answers to a complete run.
+    pub finish: Mutex<FinishRunReply>,
+}
+
+impl FakeStore {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            told: Mutex::default(),
+            batches_unavailable: AtomicUsize::new(0),
+            begins_refused: AtomicUsize::new(0),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            at_gate: AtomicUsize::new(0),
+            finish: Mutex::default(),
+        })
+    }
+
+    pub fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("no panic")
+    }
+
+    pub fn finished(&self) -> Vec<Run> {
+        self.told().runs.iter().filter(|run| run.finished.is_some()).cloned().collect()
+    }
+
+    fn fenced(&self, call: &'static str, epoch: u64) -> Result<MutexGuard<'_, Told>, Status> {
+        let mut told = self.told();
+        if told.epoch == epoch {
+            return Ok(told);
+        }
+        told.stale.push(call);
+        Err(Status::failed_precondition("stale epoch"))
+    }
+}
+
+fn take_one(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+#[tonic::async_trait]
+impl Sync for FakeStore {
+    async fn lead(&self, request: Request<LeadRequest>) -> Result<Response<LeadReply>, Status> {
+        if take_one(&self.begins_refused) {
+            return Err(Status::internal("no"));
+        }
+        let mut told = self.told();
+        told.epoch += 1;
+        told.holders.push(request.into_inner().holder);
+        Ok(Response::new(LeadReply { epoch: told.epoch }))
+    }
+
+    async fn begin_run(&self, request: Request<BeginRunRequest>) -> Result<Response<BeginRunReply>, Status> {
+        if take_one(&self.begins_refused) {
+            return Err(Status::internal("no"));
+        }
+        let BeginRunRequest { epoch, sync_item, mode, .. } = request.into_inner();
+        assert_eq!(mode, "full");
+        let mut told = self.fenced("BeginRun", epoch)?;
+        let id = format!("run-{}", told.runs.len());
+        let (users, groups) = (Vec::new(), Vec::new());
+        told.runs.push(Run { id: id.clone(), epoch, item: sync_item, finished: None, users, groups });
+        Ok(Response::new(BeginRunReply { run_id: id }))
+    }
+
+    async fn apply_batch(&self, request: Request<ApplyBatchRequest>) -> Result<Response<ApplyBatchReply>, Status> {
+        self.at_gate.fetch_add(1, Ordering::SeqCst);
+        let _permit = self.gate.acquire().await;
+        let batch = request.into_inner();
+        let mut told = self.fenced("ApplyBatch", batch.epoch)?;
+        told.batches += 1;
+        told.largest_batch = told.largest_batch.max(batch.users.len() + batch.groups.len());
+        let mut reply = ApplyBatchReply::default();
+        for user in batch.users {
+            if user.username.is_empty() {
+                reply.problems.push(format!("{}: has no username", user.object_id));
+                continue;
+            }
+            reply.added += 1;
+            let Told { runs, users, .. } = &mut *told;
+            let run = runs.iter_mut().find(|run| run.id == batch.run_id).expect("a run that began");
+            run.users.push(user.username.clone());
+            users.insert(user.object_id.clone(), (user, batch.run_id.clone()));
+        }
+        for group in batch.groups {
+            let Told { runs, groups, .. } = &mut *told;
+            let run = runs.iter_mut().find(|run| run.id == batch.run_id).expect("a run that began");
+            run.groups.push(group.name.clone());
+            groups.insert(group.object_id.clone(), group);
+        }
+        if take_one(&self.batches_unavailable) {
+            return Err(Status::unavailable("taken, and the answer is lost"));
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
+        let FinishRunRequest { epoch, run_id, complete, error, .. } = request.into_inner();
+        let mut told = self.fenced("FinishRun", epoch)?;
+        let run = told.runs.iter_mut().find(|run| run.id == run_id).expect("a run that began");
+        assert!(run.finished.is_none(), "a run is finished once");
+        run.finished = Some((complete, error));
+        let reply = if complete { self.finish.lock().expect("no panic").clone() } else { FinishRunReply::default() };
+        Ok(Response::new(reply))
+    }
+}
+
+/// Settings with the directory `corp` and its query password.
+pub struct FakeSettings {
+    revision: AtomicU64,
+    document: Mutex<Value>,
+    password: String,
+    pub away: Mutex<bool>,
+}
+
+impl FakeSettings {
+    pub fn new(document: Value, password: &str) -> Arc<Self> {
+        let (revision, document) = (AtomicU64::new(1), Mutex::new(document));
+        Arc::new(Self { revision, document, password: password.to_owned(), away: Mutex::new(false) })
+    }
+
+    /// Changed in the store; nobody is told.
+    pub fn change(&self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.document.lock().expect("no panic"));
+        self.revision.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tonic::async_trait]
+impl Settings for FakeSettings {
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        if *self.away.lock().expect("no panic") {
+            return Err(Status::unavailable("away"));
+        }
+        let revision = self.revision.load(Ordering::SeqCst);
+        let document = self.document.lock().expect("no panic").clone();
+        let name = "directory.corp.query_bind.password".to_owned();
+        let secrets = HashMap::from([(name, Secret { value: self.password.clone().into_bytes() })]);
+        Ok(Response::new(FetchReply {
+            revision,
+            unchanged: request.into_inner().known_revision == revision,
+            settings_json: document.to_string(),
+            secrets,
+            ..FetchReply::default()
+        }))
+    }
+    async fn pin_service_account(
+        &self,
+        _: Request<PinServiceAccountRequest>,
+    ) -> Result<Response<PinServiceAccountReply>, Status> {
+        Err(Status::permission_denied("not this part"))
+    }
+    async fn learn_client(&self, _: Request<LearnClientRequest>) -> Result<Response<LearnClientReply>, Status> {
+        Err(Status::permission_denied("not this part"))
+    }
+    async fn key_ring(&self, _: Request<KeyRingRequest>) -> Result<Response<KeyRingReply>, Status> {
+        Err(Status::permission_denied("not this part"))
+    }
+}
+
+/// A sync item of the whole directory.
+pub fn item(name: &str) -> Value {
+    json!({ "name": name, "directory": "corp", "source": { "kind": "domain" } })
+}
+
+/// The part under test with its neighbours.
+pub struct Lab {
+    pub store: Arc<FakeStore>,
+    pub settings: Arc<FakeSettings>,
+    pub bus: InProcess,
+}
+
+impl Lab {
+    pub fn new(document: Value, password: &str) -> Self {
+        Self { store: FakeStore::new(), settings: FakeSettings::new(document, password), bus: InProcess::new() }
+    }
+
+    pub fn deps(&self) -> Deps {
+        Deps {
+            sync: self.store.clone(),
+            settings: self.settings.clone(),
+            bus: Arc::new(self.bus.clone()),
+            clock: Clock::system(),
+        }
+    }
+
+    pub fn start(&self) -> Process {
+        let process = Process::detached("directory-sync");
+        directory_sync::start(self.deps(), &process);
+        process
+    }
+
+    /// As user-store does it.
+    pub async fn ask_for(&self, item: &str) {
+        let stream = self.bus.stream(StreamOptions {
+            name: proto::subjects::SYNC_STREAM.into(),
+            subjects: vec![proto::subjects::SYNC_REQUESTED.into()],
+            kind: StreamKind::WorkQueue,
+            max_age: Duration::from_secs(3600),
+            max_messages: 1_000,
+        });
+        let payload = bytes::Bytes::copy_from_slice(item.as_bytes());
+        stream.publish(proto::subjects::SYNC_REQUESTED, payload).await.expect("the bus takes it");
+    }
+
+    /// Waits until `count` runs are finished; all of them.
+    pub async fn runs(&self, count: usize) -> Vec<Run> {
+        until("runs", Duration::from_secs(60), || self.store.finished().len() >= count).await;
+        self.store.finished()
+    }
+
+    /// Asks for all items and waits for the one run of the one item.
+    pub async fn run_now(&self) -> Run {
+        let before = self.store.finished().len();
+        self.ask_for("").await;
+        self.runs(before + 1).await.pop().expect("it ended")
+    }
+}
+
+/// Waits for a condition, never for a time.
+pub async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let end = tokio::time::Instant::now() + limit;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < end, "gave up after {limit:?} waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Between the sync and its directory: passes octets on until so many have come from the directory, then cuts the wire.
+pub struct Wire {
+    pub port: u16,
+    /// Octets from the directory that a connection may still carry.
+    pub allowed: Arc<AtomicU64>,
+    /// Octets from the directory on the connection that carried most.
+    pub most: Arc<AtomicU64>,
+}
+
+impl Wire {
+    pub async fn to(directory: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", lab::free_port())).await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (allowed, most) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(0)));
+        let (limit, seen) = (allowed.clone(), most.clone());
+        tokio::spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else { return };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", directory)).await else { continue };
+                tokio::spawn(carry(client, server, limit.clone(), seen.clone()));
+            }
+        });
+        Self { port, allowed, most }
+    }
+}
+
+async fn carry(client: TcpStream, server: TcpStream, allowed: Arc<AtomicU64>, most: Arc<AtomicU64>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let up = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut buffer = vec![0; 4096];
+    let mut carried = 0;
+    while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+        let left = allowed.load(Ordering::SeqCst).saturating_sub(carried);
+        let part = count.min(usize::try_from(left).unwrap_or(usize::MAX));
+        if to_client.write_all(&buffer[..part]).await.is_err() || part < count {
+            break;
+        }
+        carried += part as u64;
+        most.fetch_max(carried, Ordering::SeqCst);
+    }
+    up.abort();
+}

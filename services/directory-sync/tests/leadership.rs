@@ -1,0 +1,149 @@
+//! One leader, chosen by the lease and fenced by the store's epoch, in the face of crashes, stalls and a store that misbehaves.
+
+mod fakes;
+
+use fakes::{FakeStore, Lab, item, until};
+use proto::user_store::LeadRequest;
+use proto::user_store::sync_server::Sync;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// No sync item: there is a leader, and it has nothing to read.
+fn idle() -> Lab {
+    Lab::new(json!({}), "")
+}
+
+/// An instance in a runtime of its own, so that it can be killed: its tasks end where they stand and tidy up nothing.
+fn instance(lab: &Lab) -> Runtime {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let deps = lab.deps();
+    runtime.block_on(async move {
+        directory_sync::start(deps, &service_kit::Process::detached("directory-sync"));
+    });
+    runtime
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_leads_and_when_it_is_killed_the_other_does_within_fifteen_seconds() {
+    // S-60
+    let lab = idle();
+    let first = tokio::task::block_in_place(|| instance(&lab));
+    until("a leader", SOON, || lab.store.told().epoch == 1).await;
+    let second = tokio::task::block_in_place(|| instance(&lab));
+    tokio::time::sleep(Duration::from_secs(3)).await; // long enough for a lease to be taken, had it been free
+    assert_eq!(lab.store.told().epoch, 1, "the second stands by");
+    let killed = Instant::now();
+    first.shutdown_background();
+    until("another leader", Duration::from_secs(15), || lab.store.told().epoch == 2).await;
+    let taken_over = killed.elapsed();
+    assert!(taken_over > Duration::from_secs(3), "the lease was still held: {taken_over:?}");
+    let holders = lab.store.told().holders.clone();
+    assert_ne!(holders[0], holders[1], "it says who it is");
+    second.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_hands_over_at_once() {
+    let lab = idle();
+    let first = lab.start();
+    until("a leader", SOON, || lab.store.told().epoch == 1).await;
+    let second = lab.start();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    first.shutdown().begin();
+    until("another leader", SOON, || lab.store.told().epoch == 2).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    first.finish().await;
+    second.finish().await;
+}
+
+/// An instance that is in the middle of a run: its first batch waits at the store.
+async fn in_a_run(document: serde_json::Value) -> (Lab, lab::Slapd, service_kit::Process, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pki = lab::Pki::new(&dir.path().join("tls")).expect("a CA");
+    let options = lab::SlapdOptions { bulk_people: 900, ..Default::default() };
+    let slapd = lab::Slapd::start(dir.path(), &pki, &options).expect("slapd");
+    let mut document = document;
+    document["directory"] = json!([{
+        "name": "corp", "preset": "openldap", "urls": [slapd.ldap_url()], "base": lab::COMPANY_BASE,
+        "query_bind": { "kind": "simple", "name": lab::Slapd::QUERY_DN }, "danger_clear_text": true,
+    }]);
+    let lab = Lab::new(document, lab::Slapd::QUERY_PASSWORD);
+    lab.store.gate.forget_permits(tokio::sync::Semaphore::MAX_PERMITS);
+    let process = lab.start();
+    lab.ask_for("").await;
+    until("a batch", Duration::from_secs(20), || lab.store.at_gate.load(Ordering::SeqCst) == 1).await;
+    (lab, slapd, process, dir)
+}
+
+fn open(store: &FakeStore) {
+    store.gate.add_permits(1_000);
+}
+
+#[tokio::test]
+async fn the_batches_of_a_leader_that_was_replaced_are_refused_and_it_stops_at_once() {
+    // S-60: as after SIGSTOP for two leases. Its batch is on the way while another begins.
+    let (lab, _slapd, process, _dir) = in_a_run(json!({ "sync_item": [item("staff")] })).await;
+    let other = tonic::Request::new(LeadRequest { holder: "other".into() });
+    let epoch = lab.store.lead(other).await.expect("it leads").into_inner().epoch;
+    assert_eq!(epoch, 2);
+    open(&lab.store);
+    until("the refusal", SOON, || !lab.store.told().stale.is_empty()).await;
+    // It stands again, gets a new epoch, and takes up the request it could not serve.
+    let runs = lab.runs(1).await;
+    process.finish().await;
+    let told = lab.store.told();
+    assert_eq!(told.stale, ["ApplyBatch"], "nothing more was sent in the old term");
+    assert_eq!(told.runs[0].finished, None, "the old run was not finished by it");
+    assert_eq!((runs.len(), runs[0].epoch, runs[0].users.len()), (1, 3, 1020));
+}
+
+#[tokio::test]
+async fn a_process_that_stops_in_the_middle_of_a_run_finishes_nothing() {
+    // S-41: half a read is no evidence.
+    let (lab, _slapd, process, _dir) = in_a_run(json!({ "sync_item": [item("staff")] })).await;
+    process.finish().await;
+    open(&lab.store);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(lab.store.finished().is_empty());
+    assert_eq!(lab.store.told().batches, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_moment_costs_a_pause_and_nobody() {
+    let (lab, _slapd, process, _dir) = in_a_run(json!({ "sync_item": [item("staff")] })).await;
+    lab.store.batches_unavailable.store(2, Ordering::SeqCst);
+    open(&lab.store);
+    let run = lab.runs(1).await.remove(0);
+    assert_eq!(run.finished, Some((true, String::new())));
+    assert_eq!(lab.store.told().users.len(), 1020);
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn a_store_that_gives_no_epoch_is_asked_again_and_without_one_nothing_runs() {
+    let lab = idle();
+    lab.store.begins_refused.store(2, Ordering::SeqCst);
+    let process = lab.start();
+    until("a leader", Duration::from_secs(10), || lab.store.told().epoch == 1).await;
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_leads_before_the_settings_are_known() {
+    let lab = idle();
+    *lab.settings.away.lock().expect("no panic") = true;
+    let process = lab.start();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(lab.store.told().epoch, 0);
+    assert!(!process.health().is_started());
+    *lab.settings.away.lock().expect("no panic") = false;
+    until("a leader", Duration::from_secs(10), || lab.store.told().epoch == 1).await;
+    assert!(process.health().is_started());
+    process.finish().await;
+}

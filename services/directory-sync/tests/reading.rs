@@ -1,0 +1,364 @@
+//! What a real OpenLDAP server holds is what the store gets, and what could not be read completely is never called complete.
+
+mod fakes;
+
+use fakes::{Lab, Run, Wire, item, until};
+use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, program, run};
+use proto::user_store::{FinishRunReply, SyncedUser};
+use serde_json::{Value, json};
+use service_kit::Process;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const PEOPLE: usize = 120;
+
+struct Company {
+    slapd: Slapd,
+    ca: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Company {
+    fn start(options: &SlapdOptions) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pki = Pki::new(&dir.path().join("tls")).expect("a CA");
+        let slapd = Slapd::start(dir.path(), &pki, options).expect("slapd");
+        let ca = std::fs::read_to_string(pki.ca_file()).expect("the CA");
+        Self { slapd, ca, _dir: dir }
+    }
+
+    fn directory(&self) -> Value {
+        json!({
+            "name": "corp", "preset": "openldap", "urls": [self.slapd.ldaps_url()], "base": COMPANY_BASE,
+            "query_bind": { "kind": "tls", "name": Slapd::QUERY_DN, "password": "keep" }, "ca": self.ca,
+            "netbios_domain": "ACME",
+        })
+    }
+
+    /// The part, with these items of this directory and no schedule.
+    fn sync(&self, items: Value) -> Synced {
+        Synced::start(json!({ "directory": [self.directory()], "sync_item": items }))
+    }
+
+    /// What `ldapsearch` finds, which is not ours: by DN, attributes and values.
+    fn search(&self, filter: &str) -> BTreeMap<String, Vec<(String, String)>> {
+        let found = run(Command::new(program("ldapsearch").expect("installed"))
+            .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.slapd.ldap_url(), "-D", Slapd::ADMIN_DN, "-w"])
+            .args([Slapd::ADMIN_PASSWORD, "-b", COMPANY_BASE, filter, "*", "entryUUID"]))
+        .expect("ldapsearch");
+        let text = String::from_utf8(found.stdout).expect("LDIF");
+        let entry = |block: &str| {
+            let mut lines = block.lines().filter_map(|line| line.split_once(": "));
+            let (_, dn) = lines.next()?;
+            Some((dn.to_owned(), lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+        };
+        text.split("\n\n").filter_map(entry).collect()
+    }
+}
+
+struct Synced {
+    lab: Lab,
+    process: Process,
+}
+
+impl Synced {
+    fn start(document: Value) -> Self {
+        let lab = Lab::new(document, Slapd::QUERY_PASSWORD);
+        let process = lab.start();
+        Self { lab, process }
+    }
+
+    async fn run_now(&self) -> Run {
+        self.lab.run_now().await
+    }
+
+    fn user(&self, username: &str) -> Option<SyncedUser> {
+        let told = self.lab.store.told();
+        told.users.values().find(|(user, _)| user.username == username).map(|(user, _)| user.clone())
+    }
+
+    async fn stop(self) {
+        self.process.finish().await;
+    }
+}
+
+fn first(values: &[(String, String)], name: &str) -> String {
+    values.iter().find(|(attribute, _)| attribute == name).map(|(_, value)| value.clone()).unwrap_or_default()
+}
+
+fn why_incomplete(run: &Run) -> String {
+    match &run.finished {
+        Some((false, error)) => error.clone(),
+        other => panic!("it should be incomplete: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_store_gets_what_the_directory_holds() {
+    // S-50: more than one page, more than one batch
+    let company = Company::start(&SlapdOptions { bulk_people: 1_300, ..Default::default() });
+    let synced = company.sync(json!([item("staff")]));
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    let truth = company.search("(objectClass=inetOrgPerson)");
+    assert_eq!(truth.len(), PEOPLE + 1_300);
+    synced.process.finish().await;
+    let told = synced.lab.store.told();
+    assert_eq!(told.users.len(), truth.len());
+    assert!(told.largest_batch <= 500 && told.batches >= 3, "{} {}", told.largest_batch, told.batches);
+    for (dn, values) in &truth {
+        let (user, _) = &told.users[&format!("entryUUID:{}", first(values, "entryUUID"))];
+        assert_eq!(&user.distinguished_name, dn);
+        let expected = ["uid", "givenName", "sn", "mail", "mobile"].map(|name| first(values, name));
+        assert_eq!(
+            [&user.username, &user.first_name, &user.last_name, &user.mail, &user.phone].map(String::clone),
+            expected
+        );
+        let uid = first(values, "uid");
+        let names: BTreeSet<String> = user.names.iter().cloned().collect();
+        assert_eq!(names, BTreeSet::from([uid.clone(), format!("ACME\\{uid}"), first(values, "mail")]));
+        assert!(!user.disabled_in_directory);
+    }
+    let groups = company.search("(objectClass=groupOfNames)");
+    assert_eq!(told.groups.len(), groups.len());
+    for (dn, values) in &groups {
+        let group = &told.groups[&format!("entryUUID:{}", first(values, "entryUUID"))];
+        let members: BTreeSet<&str> =
+            values.iter().filter(|(name, _)| name == "member").map(|(_, value)| value.as_str()).collect();
+        assert_eq!((&group.distinguished_name, &group.name), (dn, &first(values, "cn")));
+        assert_eq!(group.member_dns.iter().map(String::as_str).collect::<BTreeSet<_>>(), members);
+    }
+}
+
+#[tokio::test]
+async fn who_is_gone_changed_or_disabled_in_the_directory_is_so_in_the_next_run() {
+    let ppolicy = "moduleload ppolicy.la\noverlay ppolicy".to_owned();
+    let company = Company::start(&SlapdOptions { database_lines: ppolicy, ..Default::default() });
+    let synced = company.sync(json!([item("staff")]));
+    synced.run_now().await;
+    let ann = synced.user("ann.archer").expect("she is there");
+    company
+        .slapd
+        .modify(&format!(
+            "dn: uid=ben.hale,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: delete\n\n\
+             dn: uid=ann.archer,ou=engineering,ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 7\n\n\
+             dn: uid=ann.archer,ou=engineering,ou=people,{COMPANY_BASE}\nchangetype: modrdn\nnewrdn: uid=ann.smith\n\
+             deleteoldrdn: 1\nnewsuperior: ou=sales,ou=people,{COMPANY_BASE}\n\n\
+             dn: uid=clara.osborn,ou=finance,ou=people,{COMPANY_BASE}\nchangetype: modify\nadd: pwdAccountLockedTime\n\
+             pwdAccountLockedTime: 000001010000Z\n"
+        ))
+        .expect("modified");
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    assert_eq!(run.users.len(), PEOPLE - 1);
+    assert!(!run.users.contains(&"ben.hale".to_owned()));
+    let moved = synced.user("ann.smith").expect("under her new name");
+    assert_eq!(moved.object_id, ann.object_id, "renamed and moved, and the same person");
+    assert_eq!(moved.distinguished_name, format!("uid=ann.smith,ou=sales,ou=people,{COMPANY_BASE}"));
+    assert_eq!(moved.phone, "+49 30 7");
+    assert!(synced.user("clara.osborn").expect("she is there").disabled_in_directory);
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn items_are_read_in_their_order_each_from_its_source_and_groups_once() {
+    let company = Company::start(&SlapdOptions::default());
+    let group = format!("cn=vpn-users,ou=groups,{COMPANY_BASE}");
+    let container = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let synced = company.sync(json!([
+        { "name": "vpn", "directory": "corp", "source": { "kind": "group", "dn": group.to_uppercase() } },
+        { "name": "off", "directory": "corp", "source": { "kind": "domain" }, "state": "off" },
+        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": container } },
+        { "name": "a-names", "directory": "corp", "source": { "kind": "domain" }, "filter": "(uid=a*)" },
+    ]));
+    synced.lab.ask_for("").await;
+    let runs = synced.lab.runs(3).await;
+    assert_eq!(runs.iter().map(|run| run.item.as_str()).collect::<Vec<_>>(), ["vpn", "sales", "a-names"]);
+    let uids = |filter: &str| -> BTreeSet<String> {
+        company.search(filter).values().map(|values| first(values, "uid")).collect()
+    };
+    let of = |run: &Run| -> BTreeSet<String> { run.users.iter().cloned().collect() };
+    let listed = company.search("(cn=vpn-users)").remove(&group).expect("the group");
+    let people = company.search("(objectClass=inetOrgPerson)");
+    let listed = listed.iter().filter(|(name, _)| name == "member").filter_map(|(_, dn)| people.get(dn));
+    let members: BTreeSet<String> = listed.map(|values| first(values, "uid")).collect();
+    assert!(members.len() > 10 && members.len() < PEOPLE);
+    assert_eq!(of(&runs[0]), members);
+    assert_eq!(of(&runs[1]), uids("(&(objectClass=inetOrgPerson)(ou:dn:=sales))"));
+    assert_eq!(of(&runs[2]), uids("(&(objectClass=inetOrgPerson)(uid=a*))"));
+    let groups: Vec<usize> = runs.iter().map(|run| run.groups.len()).collect();
+    assert_eq!(groups, [6, 0, 0], "each group has one owner");
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_of_more_members_than_one_filter_holds_is_read_whole() {
+    let company = Company::start(&SlapdOptions { bulk_people: 700, ..Default::default() });
+    let members: String =
+        (1..=700).map(|number| format!("member: uid=bulk{number:05},ou=BULK, ou=people,{COMPANY_BASE}\n")).collect();
+    let dn = format!("cn=everybody,ou=groups,{COMPANY_BASE}");
+    company
+        .slapd
+        .modify(&format!("dn: {dn}\nchangetype: add\nobjectClass: groupOfNames\ncn: everybody\n{members}"))
+        .expect("added");
+    let synced = company.sync(json!([{ "name": "all", "directory": "corp", "source": { "kind": "group", "dn": dn } }]));
+    let run = synced.run_now().await;
+    assert_eq!((run.users.len(), run.finished), (700, Some((true, String::new()))));
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_read_is_incomplete_and_says_why() {
+    // S-41
+    let company = Company::start(&SlapdOptions::default());
+    company
+        .slapd
+        .modify(&format!(
+            "dn: cn=unix,ou=groups,{COMPANY_BASE}\nchangetype: add\nobjectClass: posixGroup\ncn: unix\ngidNumber: 7\nmemberUid: ben.hale\n"
+        ))
+        .expect("added");
+    let source = |kind: &str, dn: &str| json!({ "kind": kind, "dn": format!("{dn},{COMPANY_BASE}") });
+    for (item, why) in [
+        (json!({ "source": source("container", "ou=nowhere") }), "code 32"),
+        (json!({ "source": source("group", "cn=nobody,ou=groups") }), "code 32"),
+        (json!({ "source": source("group", "cn=unix,ou=groups") }), "memberUid"),
+        (json!({ "source": { "kind": "domain" }, "filter": "(uid=" }), "no filter"),
+        (json!({ "source": { "kind": "domain" }, "directory": "other" }), "there is no directory other"),
+    ] {
+        let mut item = item;
+        item["name"] = "staff".into();
+        item["directory"] = item.get("directory").cloned().unwrap_or("corp".into());
+        let synced = company.sync(json!([item]));
+        let run = synced.run_now().await;
+        let error = why_incomplete(&run);
+        assert!(error.contains(why) && run.users.is_empty(), "{why}: {error}");
+        synced.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_caps_its_answer_gives_an_incomplete_read() {
+    // S-41: the server gives N-1 entries
+    let company = Company::start(&SlapdOptions { size_limit: PEOPLE - 1, ..Default::default() });
+    let synced = company.sync(json!([item("staff")]));
+    let run = synced.run_now().await;
+    assert!(why_incomplete(&run).contains("cut the answer off with code"), "{run:?}");
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_wire_cut_anywhere_gives_an_incomplete_read() {
+    // S-41: cut after any octet the directory sends, up to the last.
+    let company = Company::start(&SlapdOptions { bulk_people: 400, ..Default::default() });
+    let wire = Wire::to(company.slapd.ldap_port()).await;
+    let synced = Synced::start(json!({
+        "directory": [{
+            "name": "corp", "preset": "openldap", "urls": [format!("ldap://127.0.0.1:{}", wire.port)], "page_size": 100,
+            "base": COMPANY_BASE, "query_bind": { "kind": "simple", "name": Slapd::QUERY_DN }, "danger_clear_text": true,
+            "connect_timeout_seconds": 1, "timeout_seconds": 2,
+        }],
+        "sync_item": [item("staff")],
+    }));
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    let most = wire.most.load(Ordering::SeqCst);
+    let mut cuts: Vec<u64> = (0..16).map(|part| most * part / 16).collect();
+    cuts.extend([1, 14, most - 1]);
+    for cut in cuts {
+        wire.allowed.store(cut, Ordering::SeqCst);
+        let run = synced.run_now().await;
+        assert!(!why_incomplete(&run).is_empty(), "after {cut} of {most}");
+        assert!(run.users.len() <= PEOPLE + 400);
+    }
+    wire.allowed.store(u64::MAX, Ordering::SeqCst);
+    let run = synced.run_now().await;
+    assert_eq!((run.users.len(), run.finished), (PEOPLE + 400, Some((true, String::new()))));
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_away_or_silent_gives_an_incomplete_read_and_comes_back() {
+    let mut company = Company::start(&SlapdOptions::default());
+    let mut directory = company.directory();
+    directory["timeout_seconds"] = 1.into();
+    directory["connect_timeout_seconds"] = 1.into();
+    let synced = Synced::start(json!({ "directory": [directory], "sync_item": [item("staff")] }));
+    let process = company.slapd.process().expect("it runs");
+    process.signal("STOP");
+    let silent = synced.run_now().await;
+    company.slapd.process().expect("it runs").signal("CONT");
+    assert!(!why_incomplete(&silent).is_empty());
+    company.slapd.stop();
+    let away = synced.run_now().await;
+    assert!(why_incomplete(&away).contains("no server of the directory could be reached"), "{away:?}");
+    company.slapd.restart().expect("it comes back");
+    let run = synced.run_now().await;
+    assert_eq!((run.users.len(), run.finished), (PEOPLE, Some((true, String::new()))));
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn entries_that_nobody_can_identify_are_no_evidence_that_somebody_is_gone() {
+    // B-70: here no entry has the attribute that the settings call the id.
+    let company = Company::start(&SlapdOptions::default());
+    let mut directory = company.directory();
+    directory["attributes"] = json!({ "id": "description" });
+    let synced = Synced::start(json!({ "directory": [directory], "sync_item": [item("staff")] }));
+    let run = synced.run_now().await;
+    assert!(why_incomplete(&run).starts_with("120 of 120 entries have no usable id"), "{run:?}");
+    assert!(run.users.is_empty());
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_complete_read_that_finds_nobody_is_complete_and_the_store_is_told_so() {
+    // S-42: it is the store that parks it.
+    let company = Company::start(&SlapdOptions::default());
+    let mut staff = item("staff");
+    staff["filter"] = "(uid=nobody)".into();
+    let synced = company.sync(json!([staff]));
+    let parked = FinishRunReply { parked: 3, approval_id: "approval".into(), ..FinishRunReply::default() };
+    *synced.lab.store.finish.lock().expect("no panic") = parked;
+    let run = synced.run_now().await;
+    assert_eq!((run.users.len(), run.finished), (0, Some((true, String::new()))));
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_runs_what_it_names_by_the_newest_settings_and_off_the_schedule() {
+    // FS-01
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff"), item("other")]));
+    synced.lab.ask_for("other").await;
+    let runs = synced.lab.runs(1).await;
+    assert_eq!((runs.len(), runs[0].item.as_str(), runs[0].groups.len()), (1, "other", 0));
+    // Saved, and asked for in the same moment: no bus message has come.
+    synced.lab.settings.change(|document| document["sync_item"][1]["filter"] = "(uid=ann.archer)".into());
+    synced.lab.ask_for("other").await;
+    assert_eq!(synced.lab.runs(2).await[1].users, ["ann.archer"]);
+    // One that is not there, then one that is: the first ends nothing.
+    synced.lab.ask_for("nonsense").await;
+    synced.lab.ask_for("staff").await;
+    let runs = synced.lab.runs(3).await;
+    assert_eq!((runs[2].item.as_str(), runs[2].users.len(), runs[2].groups.len()), ("staff", PEOPLE, 6));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(synced.lab.store.told().runs.len(), 3, "served requests do not come again, and nothing runs by itself");
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn an_enabled_schedule_runs_at_once_and_a_change_of_it_is_taken_up() {
+    // FS-02
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    until("a leader", Duration::from_secs(5), || synced.lab.store.told().epoch == 1).await;
+    assert!(synced.lab.store.told().runs.is_empty());
+    synced.lab.settings.change(|document| document["sync"] = json!({ "enabled": true, "interval_minutes": 1 }));
+    use service_kit::bus::Bus;
+    synced.lab.bus.publish(proto::subjects::SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
+    let runs = synced.lab.runs(1).await;
+    assert_eq!(runs[0].finished, Some((true, String::new())));
+    synced.stop().await;
+}
