@@ -98,6 +98,11 @@ impl Store {
         }
     }
 
+    /// Takes away what time has ended; the store does so by itself every hour.
+    pub async fn sweep(&self) -> Result<(), tonic::Status> {
+        Ok(housekeeping::sweep(self).await?)
+    }
+
     /// Ends all connections. What was answered is durable without it.
     pub async fn close(&self) {
         self.database().close().await;

@@ -9,7 +9,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, Connection};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// The name of our lock in PostgreSQL: one node migrates and makes keys at a time.
 const OPEN_LOCK: i64 = 0x7477_696e_6c6f_636b; // "twinlock"
 /// How long a call waits for a connection before it answers "unavailable".
@@ -270,10 +269,11 @@ async fn connect_patiently(options: &PgConnectOptions) -> Result<sqlx::PgConnect
     }
 }
 
-async fn migrate<'c, C>(connection: C, database: &str) -> Result<(), OpenError>
-where
-    C: sqlx::Acquire<'c>,
-    <C::Connection as std::ops::Deref>::Target: sqlx::migrate::Migrate,
-{
-    MIGRATIONS.run(connection).await.map_err(|cause| OpenError::Migrate { database: database.to_owned(), cause })
+async fn migrate<C: sqlx::migrate::Migrate>(connection: &mut C, database: &str) -> Result<(), OpenError> {
+    let mut migrations = sqlx::migrate!();
+    // While nodes are upgraded one by one, the old ones start on tables that the new ones have brought further.
+    migrations.set_ignore_missing(true);
+    // Not `run`: its bound on `Acquire` makes the future one that cannot be spawned.
+    let done = migrations.run_direct(None, connection, false).await;
+    done.map_err(|cause| OpenError::Migrate { database: database.to_owned(), cause })
 }

@@ -1,0 +1,124 @@
+//! One suite, two databases. Every rule is a function over a fresh store; on SQLite each is a test of its own, on
+//! PostgreSQL they run one after the other over one real server, each in a schema of its own. Without PostgreSQL that
+//! test fails: a rule that was not tried is not known to hold.
+
+mod at_rest;
+mod audit;
+mod commit;
+mod fixture;
+mod people;
+mod portal;
+mod settings;
+mod sync;
+
+use fixture::Fixture;
+use futures::{FutureExt, future::LocalBoxFuture};
+use std::panic::AssertUnwindSafe;
+
+type Rule = (&'static str, fn(Fixture) -> LocalBoxFuture<'static, ()>);
+
+macro_rules! rules {
+    ($($module:ident :: $rule:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $rule() {
+                    super::$module::$rule(super::Fixture::sqlite().await).await;
+                }
+            )*
+        }
+
+        const RULES: &[Rule] = &[$((stringify!($rule), |fixture| Box::pin($module::$rule(fixture)))),*];
+    };
+}
+
+rules! {
+    at_rest::a_store_opens_again_with_its_key_and_with_no_other,
+    at_rest::a_store_without_its_key_file_gets_no_new_one,
+    at_rest::a_key_file_that_others_can_read_stops_the_start,
+    at_rest::the_master_key_is_changed_by_a_new_line_on_top,
+    at_rest::a_seed_moved_to_another_user_opens_for_nobody,
+    at_rest::no_secret_stands_in_the_database_in_the_clear,
+    audit::an_altered_deleted_or_inserted_event_is_named,
+    audit::the_service_itself_can_neither_change_nor_delete_an_event,
+    audit::events_are_listed_by_attempt_user_client_and_kind,
+    audit::hostile_text_in_an_event_is_stored_escaped,
+    commit::one_code_sent_two_hundred_times_at_once_is_accepted_once,
+    commit::the_same_request_asking_again_gets_the_first_result,
+    commit::a_code_spent_before_the_bind_stays_spent,
+    commit::parallel_tries_never_exceed_the_free_ones,
+    commit::a_success_sets_the_counter_back_and_an_unlock_too,
+    commit::ten_thousand_tries_without_the_password_lock_nobody,
+    commit::a_disabled_or_revoked_user_is_not_let_in_by_a_commit_under_way,
+    commit::an_allow_and_its_event_are_one,
+    commit::a_group_with_one_bad_operation_fails_only_that_one,
+    people::a_factor_counts_only_after_a_code_of_it_was_proven,
+    people::a_user_is_found_by_every_form_of_the_name_and_never_by_two,
+    people::users_are_listed_in_pages_with_search_state_and_enrolment,
+    people::a_state_set_by_hand_is_audited_and_told_on_the_bus,
+    people::who_is_removed_is_blocked_until_erased_and_unknown_afterwards,
+    portal::a_session_changes_only_from_the_revision_that_was_read,
+    portal::an_api_key_is_known_by_its_hash_until_it_ends,
+    portal::an_invitation_has_five_tries_one_use_and_an_end,
+    settings::a_document_is_applied_exported_and_applied_again_without_a_change,
+    settings::each_mistake_is_refused_with_its_key_and_nothing_changes,
+    settings::a_dry_run_says_what_would_change_and_changes_nothing,
+    settings::a_document_of_an_older_revision_is_refused,
+    settings::each_part_sees_the_secrets_it_needs_and_no_other,
+    settings::secrets_of_what_is_removed_are_gone,
+    settings::a_service_account_is_pinned_once,
+    settings::what_a_client_taught_is_kept_until_the_client_is_another,
+    settings::key_rings_belong_to_their_part_and_rotate_with_overlap,
+    sync::a_leader_that_was_overtaken_writes_nothing,
+    sync::a_batch_applied_again_changes_nothing,
+    sync::an_incomplete_read_removes_nobody,
+    sync::five_leave_and_six_wait_while_newcomers_are_added,
+    sync::an_approval_is_evaluated_when_it_is_given,
+    sync::nobody_seen_at_all_waits_for_approval,
+    sync::leavers_are_disabled_removed_or_kept_and_come_back,
+    sync::the_first_item_owns_a_user,
+    sync::a_doubled_username_adds_neither_across_batches,
+    sync::the_directory_disables_and_a_hand_wins,
+    sync::groups_show_their_members_whatever_is_read_first,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_holds_on_postgresql() {
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
+    let mut broken = Vec::new();
+    for (number, (name, rule)) in RULES.iter().enumerate() {
+        let fixture = Fixture::postgres(&server, &format!("rule_{number}")).await;
+        if let Err(panic) = AssertUnwindSafe(rule(fixture)).catch_unwind().await {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            broken.push(format!("{name}: {}", text.unwrap_or_default()));
+        }
+    }
+    assert!(broken.is_empty(), "{} rules are broken on PostgreSQL:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_start_together_on_one_database_end_with_one_key() {
+    // FU-08: tables and keys are made once, whoever is first
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
+    let first = Fixture::postgres_section(&server, "together", folder.path());
+    let opened = futures::future::join_all((0..4).map(|_| fixture::open(&first))).await;
+    let stores: Vec<_> = opened.into_iter().map(|store| store.expect("each node opens the store")).collect();
+    // One code, four nodes, fifty copies each: V-11 over nodes.
+    let lab = Fixture::over(stores[0].clone(), first.clone());
+    let factor = lab.enrolled("ann").await;
+    let mut copies = Vec::new();
+    for copy in 0..200 {
+        let commit = stores[copy % stores.len()].services().commit;
+        let request = factor.allow(&uuid::Uuid::now_v7().to_string(), 500);
+        copies.push(tokio::spawn(async move { commit::allowed(&commit, request).await }));
+    }
+    let mut committed = 0;
+    for copy in copies {
+        committed += u32::from(copy.await.expect("no panic") == proto::user_store::AllowResult::Committed);
+    }
+    assert_eq!(committed, 1);
+    lab.assert_chain_is_whole().await;
+}

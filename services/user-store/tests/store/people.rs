@@ -1,0 +1,181 @@
+//! Users as administrators and decisions see them.
+
+use crate::commit::allowed;
+use crate::fixture::{Fixture, NOON_MS, SEED, id_of, people, person};
+use proto::common::DirectoryRef;
+use proto::user_store::{
+    AllowResult, ConfirmFactorRequest, ListUsersRequest, LoginFactsReply, LoginFactsRequest, OwnDetailRequest,
+    RevokeFactorRequest, SetUserStateRequest, SyncedUser, admin_server::Admin, commit_server::Commit, facts_server::Facts,
+    login_facts_request::Who, portal_data_server::PortalData,
+};
+use service_kit::bus::Bus;
+use std::time::Duration;
+use tonic::{Code, Request};
+
+async fn facts(lab: &Fixture, username: &str) -> LoginFactsReply {
+    let subject = DirectoryRef { directory: "corp".into(), object_id: id_of(username) };
+    let request = LoginFactsRequest { who: Some(Who::Subject(subject)) };
+    lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner()
+}
+
+pub async fn a_factor_counts_only_after_a_code_of_it_was_proven(lab: Fixture) {
+    lab.with_settings().await;
+    lab.run("people", vec![person("ann")]).await;
+    let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    let void = lab.add_factor(&user_id).await;
+    let factor_id = lab.add_factor(&user_id).await;
+    let read = facts(&lab, "ann").await;
+    assert_eq!(read.code_factors.len(), 1, "the older pending one is void");
+    let factor = &read.code_factors[0];
+    assert_eq!((factor.factor_id.as_str(), factor.pending, factor.digits), (factor_id.as_str(), true, 6));
+    assert_eq!(factor.seed.as_ref().expect("with a seed").value, SEED);
+    assert_eq!(lab.user("ann").await.expect("there").user.expect("with a summary").factors, 0);
+    let confirm = |factor_id: &str, user_id: &str| {
+        Request::new(ConfirmFactorRequest {
+            user_id: user_id.into(),
+            factor_id: factor_id.into(),
+            step: 55,
+            actor: "self".into(),
+            now_unix_ms: NOON_MS,
+        })
+    };
+    let commit = &lab.services.commit;
+    let confirmed = async |request| commit.confirm_factor(request).await.expect("the store answers").into_inner().confirmed;
+    assert!(!confirmed(confirm(&void, &user_id)).await);
+    assert!(confirmed(confirm(&factor_id, &user_id)).await);
+    assert!(!confirmed(confirm(&factor_id, &user_id)).await, "once");
+    let factor = &facts(&lab, "ann").await.code_factors[0];
+    assert_eq!((factor.pending, factor.last_step), (false, 55), "the proven code is spent");
+    assert_eq!(lab.user("ann").await.expect("there").user.expect("with a summary").factors, 1);
+    let kinds: Vec<String> = lab.events("").await.into_iter().map(|event| event.kind).collect();
+    for kind in ["factor.added", "factor.confirmed"] {
+        assert!(kinds.iter().any(|it| it == kind), "{kind}");
+    }
+    let unknown = lab.services.commit.confirm_factor(confirm(&factor_id, "nobody")).await;
+    assert_eq!(unknown.expect_err("no such user").code(), Code::NotFound);
+}
+
+pub async fn a_user_is_found_by_every_form_of_the_name_and_never_by_two(lab: Fixture) {
+    // FU-01, FD-18
+    lab.with_settings().await;
+    let shared = |username: &str| SyncedUser { mail: "team@mail.example".into(), ..person(username) };
+    lab.run("people", vec![person("Ann"), shared("bob"), shared("eve")]).await;
+    let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    for name in [
+        "ANN",
+        "  ann ",
+        "corp\\ann",
+        "Ann@CORP.example",
+        "ann@mail.example",
+        "UID=ann, OU=people,DC=corp,DC=example",
+        user_id.as_str(),
+    ] {
+        let found = lab.user(name).await.expect(name).user.expect("with a summary");
+        assert_eq!(found.user_id, user_id, "{name}");
+    }
+    assert_eq!(lab.user("team@mail.example").await.expect_err("two").code(), Code::FailedPrecondition);
+    assert_eq!(lab.user("nobody").await.expect_err("none").code(), Code::NotFound);
+    assert_eq!(lab.user("").await.expect_err("none").code(), Code::NotFound);
+    let own = OwnDetailRequest { subject: Some(DirectoryRef { directory: "corp".into(), object_id: id_of("Ann") }) };
+    let own = lab.services.portal_data.own_detail(Request::new(own)).await.expect("there").into_inner();
+    assert_eq!((own.distinguished_name.as_str(), own.sync_item.as_str()), ("uid=Ann,ou=people,dc=corp,dc=example", "people"));
+    assert_eq!(own.names, ["Ann", "Ann@corp.example", "Ann@mail.example", "CORP\\Ann"]);
+    let another = OwnDetailRequest { subject: Some(DirectoryRef { directory: "lab".into(), object_id: id_of("Ann") }) };
+    assert_eq!(lab.services.portal_data.own_detail(Request::new(another)).await.expect_err("none").code(), Code::NotFound);
+}
+
+pub async fn users_are_listed_in_pages_with_search_state_and_enrolment(lab: Fixture) {
+    lab.with_settings().await;
+    lab.run("people", people(25)).await;
+    lab.enrol("user003").await;
+    let list = async |request: ListUsersRequest| {
+        lab.services.admin.list_users(Request::new(request)).await.expect("listed").into_inner()
+    };
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = list(ListUsersRequest { limit: 10, after, ..ListUsersRequest::default() }).await;
+        assert!(page.users.len() <= 10);
+        seen.extend(page.users.into_iter().map(|user| user.username));
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, (0..25).map(|number| format!("user{number:03}")).collect::<Vec<_>>());
+    for (search, found) in [("USER01", 10), ("last-user003", 1), ("30 123456", 25), ("%", 0), ("_", 0), ("nobody", 0)] {
+        let request = ListUsersRequest { search: search.into(), ..ListUsersRequest::default() };
+        assert_eq!(list(request).await.users.len(), found, "{search}");
+    }
+    let of = |state: &str, enrolment: &str| ListUsersRequest {
+        state: state.into(),
+        enrolment: enrolment.into(),
+        search: "user".into(),
+        ..ListUsersRequest::default()
+    };
+    assert_eq!(list(of("", "enrolled")).await.users.len(), 1);
+    assert_eq!(list(of("enabled", "not_enrolled")).await.users.len(), 24);
+    assert_eq!(list(of("removed", "")).await.users.len(), 0);
+    let wrong = lab.services.admin.list_users(Request::new(of("blocked", ""))).await;
+    assert_eq!(wrong.expect_err("no such state").code(), Code::InvalidArgument);
+}
+
+pub async fn a_state_set_by_hand_is_audited_and_told_on_the_bus(lab: Fixture) {
+    let ann = lab.enrolled("ann").await;
+    let mut heard = lab.bus.subscribe(proto::subjects::USER_CHANGED).await.expect("subscribed");
+    let mut events = lab.bus.subscribe(proto::subjects::AUTH_EVENTS).await.expect("subscribed");
+    let set = |state: &str, actor: &str, expected_revision| {
+        lab.services.admin.set_user_state(Request::new(SetUserStateRequest {
+            user_id: ann.user_id.clone(),
+            state: state.into(),
+            reason: "lost the phone".into(),
+            actor: actor.into(),
+            expected_revision,
+        }))
+    };
+    let revision = lab.user("ann").await.expect("there").revision;
+    let detail = set("disabled", "admin:uid=0", revision).await.expect("disabled").into_inner();
+    assert!(detail.state_text.starts_with("by admin:uid=0 since 2026-"), "{}", detail.state_text);
+    assert!(detail.state_text.ends_with(": lost the phone"), "{}", detail.state_text);
+    let message = tokio::time::timeout(Duration::from_secs(5), heard.next()).await.expect("in time").expect("a message");
+    assert_eq!(message.subject, proto::subjects::user_changed(&ann.user_id));
+    let blocked = facts(&lab, "ann").await;
+    assert_eq!(blocked.user.expect("still there").state, "disabled");
+    assert!(blocked.code_factors.is_empty(), "nobody needs the seeds of somebody who may not log in");
+
+    assert_eq!(set("enabled", "admin:uid=0", revision).await.expect_err("stale").code(), Code::Aborted);
+    for (state, actor) in [("gone", "admin:uid=0"), ("removed", "admin:uid=0"), ("enabled", ""), ("enabled", "sync")] {
+        assert_eq!(set(state, actor, 0).await.expect_err("refused").code(), Code::InvalidArgument, "{state} {actor}");
+    }
+    set("enabled", "admin:uid=0", 0).await.expect("enabled");
+    let audit = lab.events("user.state").await;
+    let told: Vec<&str> = audit.iter().map(|event| event.detail.as_str()).collect();
+    assert_eq!(told, ["state: enabled -> disabled (lost the phone)", "state: disabled -> enabled (lost the phone)"]);
+
+    assert_eq!(allowed(&lab.services.commit, ann.allow("t1", 101)).await, AllowResult::Committed);
+    let message = tokio::time::timeout(Duration::from_secs(5), events.next()).await.expect("in time").expect("a message");
+    assert_eq!(message.subject, proto::subjects::auth_event("vpn"));
+    let sequence: u64 = String::from_utf8_lossy(&message.payload).parse().expect("a sequence");
+    assert_eq!(lab.events("authentication").await[0].sequence, sequence);
+    let revoke = RevokeFactorRequest { user_id: ann.user_id.clone(), factor_id: "none".into(), actor: "admin:uid=0".into() };
+    assert_eq!(lab.services.admin.revoke_factor(Request::new(revoke)).await.expect_err("none").code(), Code::NotFound);
+}
+
+pub async fn who_is_removed_is_blocked_until_erased_and_unknown_afterwards(lab: Fixture) {
+    // FU-02, S-45
+    lab.apply(&crate::fixture::SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"remove\"")).await;
+    lab.lead().await;
+    lab.run("people", vec![person("ann"), person("bob")]).await;
+    lab.enrol("ann").await;
+    lab.run("people", vec![person("bob")]).await;
+    let read = facts(&lab, "ann").await;
+    assert_eq!(read.user.expect("not erased").state, "removed");
+    lab.clock.advance(29 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert!(facts(&lab, "ann").await.user.is_some(), "within the grace");
+    lab.clock.advance(2 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(facts(&lab, "ann").await, LoginFactsReply::default());
+    assert!(facts(&lab, "bob").await.user.is_some());
+    assert_eq!(lab.events("user.erased").await.len(), 1);
+    lab.assert_chain_is_whole().await;
+}

@@ -1,0 +1,287 @@
+//! Settings applied, refused, exported, fetched (FC-08, B-96, V-72, L-22, R-10).
+
+use crate::fixture::{Fixture, SETTINGS};
+use proto::common::Secret;
+use proto::permissions::part;
+use proto::user_store::{
+    ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, FetchReply, FetchRequest, KeyRingReply,
+    KeyRingRequest, LearnClientRequest, PinServiceAccountRequest, RotateClientSecretRequest, admin_server::Admin,
+    settings_server::Settings,
+};
+use service_kit::bus::Bus;
+use std::{collections::BTreeSet, time::Duration};
+use tonic::{Code, Request, Status};
+
+const VPN: &str = r#"
+[[client]]
+name = "vpn"
+protocol = "radius"
+sources = ["10.0.4.3/32"]
+target = "corp"
+secret = "generate"
+"#;
+const GITLAB: &str = r#"
+[[client]]
+name = "gitlab"
+protocol = "ldap"
+sources = ["10.0.7.9/32"]
+target = "corp"
+appended = "required"
+service_accounts = [{ name = "cn=gitlab,dc=corp,dc=example" }]
+"#;
+
+fn with_password() -> String {
+    SETTINGS.replace(
+        "{ kind = \"anonymous\" }",
+        "{ kind = \"tls\", name = \"cn=twinlock\", password = \"file:query.password\" }",
+    )
+}
+
+async fn apply(lab: &Fixture, document: &str, secrets: &[(&str, &str)], dry_run: bool) -> ApplySettingsReply {
+    let secrets = secrets.iter().map(|(name, value)| ((*name).into(), Secret { value: (*value).into() })).collect();
+    let request = ApplySettingsRequest { document: document.into(), secrets, dry_run, actor: "admin:uid=0".into() };
+    lab.services.admin.apply_settings(Request::new(request)).await.expect("the store answers").into_inner()
+}
+
+async fn export(lab: &Fixture) -> String {
+    let request = Request::new(ExportSettingsRequest {});
+    lab.services.admin.export_settings(request).await.expect("exported").into_inner().document
+}
+
+async fn fetch(lab: &Fixture, part: &'static str) -> FetchReply {
+    let request = Request::new(FetchRequest { known_revision: 0 });
+    lab.services.settings_for(part).fetch(request).await.expect("fetched").into_inner()
+}
+
+const PASSWORD: (&str, &str) = ("directory.corp.query_bind.password", "query-password");
+
+pub async fn a_document_is_applied_exported_and_applied_again_without_a_change(lab: Fixture) {
+    let mut told = lab.bus.subscribe(proto::subjects::SETTINGS_CHANGED).await.expect("subscribed");
+    let document = with_password() + VPN + GITLAB;
+    let first = apply(&lab, &document, &[PASSWORD], false).await;
+    assert_eq!(first.errors, [""; 0]);
+    assert_eq!(first.revision, 2);
+    assert_eq!(first.changes, ["added client.gitlab", "added client.vpn", "added directory.corp", "added sync_item.people"]);
+    assert_eq!(first.generated["client.vpn.secret"].value.len(), 32);
+    let message = tokio::time::timeout(Duration::from_secs(5), told.next()).await.expect("in time").expect("a message");
+    assert_eq!(message.payload, "2");
+
+    let exported = export(&lab).await;
+    assert!(exported.starts_with("revision = 2\n"), "{exported}");
+    assert!(exported.contains("secret = \"keep\"") && exported.contains("password = \"keep\""), "{exported}");
+    let again = apply(&lab, &exported, &[], false).await;
+    assert_eq!((again.errors.len(), again.changes.len(), again.revision), (0, 0, 2), "{:?}", again.changes);
+    assert_eq!(export(&lab).await, exported, "stable");
+
+    let events = lab.events("settings.applied").await;
+    assert_eq!((events.len(), events[0].actor.as_str()), (1, "admin:uid=0"));
+    assert!(events[0].detail.contains("added client.vpn"), "{}", events[0].detail);
+
+    let longer = exported.replace("wait_seconds = 55", "wait_seconds = 60");
+    let changed = apply(&lab, &longer, &[], false).await;
+    assert_eq!(changed.changes, ["changed client.gitlab.wait_seconds: 55 -> 60", "changed client.vpn.wait_seconds: 55 -> 60"]);
+    assert_eq!(changed.revision, 3);
+}
+
+pub async fn each_mistake_is_refused_with_its_key_and_nothing_changes(lab: Fixture) {
+    // B-96: line, key, what was found, what is allowed
+    let good = SETTINGS.to_owned() + VPN;
+    assert_eq!(apply(&lab, &good, &[], false).await.errors, [""; 0]);
+    let before = export(&lab).await;
+    let secret = |value: &'static str| vec![("client.vpn.secret", value)];
+    let filed = good.replace("\"generate\"", "\"file:vpn.secret\"");
+    let long: &'static str = Box::leak("x".repeat(129).into_boxed_str());
+    for (name, document, secrets, expected) in [
+        ("no TOML", "[[client".to_owned(), vec![], vec!["line 1"]),
+        ("unknown key", good.replace("protocol =", "colour = \"red\"\nprotocol ="), vec![], vec!["line 16: colour", "unknown field `colour`", "`wait_seconds`"]),
+        ("wrong type", good.clone() + "wait_seconds = \"long\"\n", vec![], vec!["wait_seconds", "invalid type", "u32"]),
+        ("wrong word", good.clone() + "unknown_user = \"maybe\"\n", vec![], vec!["unknown_user", "`maybe`", "`refuse` or `pass`"]),
+        ("a secret as its value", good.replace("\"generate\"", "\"s3cret\""), vec![], vec!["secret", "\"keep\", \"generate\" or \"file:PATH\""]),
+        ("out of range", good.clone() + "wait_seconds = 5\n", vec![], vec!["client.vpn.wait_seconds: found 5; allowed are 10 to 110"]),
+        ("no such target", good.replace("target = \"corp\"", "target = \"crop\""), vec![], vec!["client.vpn.target: found \"crop\"; the directories are corp"]),
+        ("a name twice", good.clone() + VPN, vec![], vec!["client.vpn: this name stands twice"]),
+        ("a broken filter", good.replace("base =", "user_filter = \"(uid=\"\nbase ="), vec![], vec!["directory.corp.user_filter: found \"(uid=\"", "RFC 4515"]),
+        ("a broken item filter", good.replace("source =", "filter = \"uid=x\"\nsource ="), vec![], vec!["sync_item.people.filter"]),
+        ("nothing to keep", good.replace("name = \"vpn\"", "name = \"new\"").replace("\"generate\"", "\"keep\""), vec![], vec!["client.new.secret: is \"keep\", but the store holds none"]),
+        ("a file that was not read", filed.clone(), vec![], vec!["client.vpn.secret: the content of vpn.secret did not come"]),
+        ("a short secret", filed.clone(), secret("1234567"), vec!["client.vpn.secret: has fewer than 8"]),
+        ("a long secret", filed.clone(), secret(long), vec!["client.vpn.secret: has more than 128"]),
+        ("a secret of nothing", good.clone(), vec![("client.old.secret", "12345678")], vec!["client.old.secret: a secret was given"]),
+        ("an empty password", with_password() + VPN, vec![(PASSWORD.0, "")], vec!["directory.corp.query_bind.password: is empty"]),
+    ] {
+        for dry_run in [true, false] {
+            let reply = apply(&lab, &document, &secrets, dry_run).await;
+            let errors = reply.errors.join("\n");
+            for part in &expected {
+                assert!(errors.contains(part), "{name}: {part:?} is not in {errors:?}");
+            }
+            assert!(reply.changes.is_empty() && reply.generated.is_empty(), "{name}");
+            assert_eq!(reply.revision, 2, "{name}");
+        }
+    }
+    assert_eq!(export(&lab).await, before);
+    let weak = apply(&lab, &filed, &secret("1234567890"), true).await;
+    assert!(weak.errors.is_empty() && weak.warnings[0].contains("fewer than 16"), "{:?}", weak.warnings);
+}
+
+pub async fn a_dry_run_says_what_would_change_and_changes_nothing(lab: Fixture) {
+    let document = SETTINGS.to_owned() + VPN;
+    let dry = apply(&lab, &document, &[], true).await;
+    assert_eq!(dry.changes, ["added client.vpn", "added directory.corp", "added sync_item.people"]);
+    assert_eq!((dry.revision, dry.generated.len()), (1, 0));
+    assert!(lab.events("settings.applied").await.is_empty());
+    assert!(!export(&lab).await.contains("vpn"));
+    assert_eq!(apply(&lab, &document, &[], false).await.changes, dry.changes);
+}
+
+pub async fn a_document_of_an_older_revision_is_refused(lab: Fixture) {
+    apply(&lab, SETTINGS, &[], false).await;
+    let exported = export(&lab).await;
+    let hurried = exported.replace("interval_minutes = 5", "interval_minutes = 6");
+    assert_eq!(apply(&lab, &hurried, &[], false).await.revision, 3);
+    let late = apply(&lab, &exported.replace("interval_minutes = 5", "interval_minutes = 7"), &[], false).await;
+    assert!(late.errors[0].starts_with("revision: the document is of revision 2, the store is at 3"), "{:?}", late.errors);
+    let without = exported.replace("revision = 2\n", "");
+    assert_eq!(apply(&lab, &without, &[], false).await.revision, 4, "without a revision it is applied anyway");
+}
+
+pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
+    // V-72
+    apply(&lab, &(with_password() + VPN), &[PASSWORD, ("client.vpn.secret", "a-shared-secret-of-32-characters")], false).await;
+    for (part, expected) in [
+        (part::RADIUS_GATEWAY, vec!["client.vpn.secret", PASSWORD.0]),
+        (part::LDAP_GATEWAY, vec![PASSWORD.0]),
+        (part::DIRECTORY_SYNC, vec![PASSWORD.0]),
+        (part::VERIFICATION, vec![]),
+        (part::PORTAL, vec![]),
+        ("mallory", vec![]),
+    ] {
+        let reply = fetch(&lab, part).await;
+        let names: BTreeSet<&str> = reply.secrets.keys().map(String::as_str).collect();
+        assert_eq!(names, expected.into_iter().collect(), "{part}");
+        assert_eq!(reply.revision, 2);
+        assert!(reply.settings_json.contains("\"vpn\"") && !reply.settings_json.contains("shared-secret"));
+    }
+    let nobody = lab.services.settings.fetch(Request::new(FetchRequest::default())).await.expect("fetched").into_inner();
+    assert!(nobody.secrets.is_empty(), "who is not named gets none");
+    let reply = fetch(&lab, part::RADIUS_GATEWAY).await;
+    assert_eq!(reply.secrets["client.vpn.secret"].value, b"a-shared-secret-of-32-characters");
+    assert_eq!(reply.secrets[PASSWORD.0].value, PASSWORD.1.as_bytes());
+    let known = Request::new(FetchRequest { known_revision: 2 });
+    let unchanged = lab.services.settings_for(part::RADIUS_GATEWAY).fetch(known).await.expect("fetched").into_inner();
+    assert!(unchanged.unchanged && unchanged.secrets.is_empty() && unchanged.settings_json.is_empty());
+
+    let rotate = RotateClientSecretRequest { client: "vpn".into(), secret: None, actor: "admin:uid=0".into() };
+    let rotated = lab.services.admin.rotate_client_secret(Request::new(rotate)).await.expect("rotated").into_inner();
+    let fetched = fetch(&lab, part::RADIUS_GATEWAY).await;
+    assert_eq!((rotated.revision, fetched.revision), (3, 3));
+    assert_eq!(fetched.secrets["client.vpn.secret"].value, rotated.secret.expect("shown once").value);
+    let weak = RotateClientSecretRequest {
+        client: "vpn".into(),
+        secret: Some(Secret { value: b"1234567".to_vec() }),
+        actor: "admin:uid=0".into(),
+    };
+    let refused = lab.services.admin.rotate_client_secret(Request::new(weak)).await;
+    assert_eq!(refused.expect_err("too short").code(), Code::InvalidArgument);
+    let detail = &lab.events("settings.secret").await[0].detail;
+    assert_eq!(detail, "client.vpn.secret: a new secret");
+}
+
+pub async fn secrets_of_what_is_removed_are_gone(lab: Fixture) {
+    apply(&lab, &(SETTINGS.to_owned() + VPN), &[], false).await;
+    let without = apply(&lab, SETTINGS, &[], false).await;
+    assert_eq!(without.changes, ["removed client.vpn"]);
+    assert!(fetch(&lab, part::RADIUS_GATEWAY).await.secrets.is_empty());
+    let back = apply(&lab, &(SETTINGS.to_owned() + &VPN.replace("generate", "keep")), &[], false).await;
+    assert!(back.errors[0].contains("the store holds none"), "{:?}", back.errors);
+}
+
+pub async fn a_service_account_is_pinned_once(lab: Fixture) {
+    // L-22: rename, move and re-create the account: only the same id keeps the exemption
+    apply(&lab, &(SETTINGS.to_owned() + GITLAB), &[], false).await;
+    let pin = |name: &str, id: &str| {
+        lab.services.settings.pin_service_account(Request::new(PinServiceAccountRequest {
+            client: "gitlab".into(),
+            name: name.into(),
+            object_id: id.into(),
+        }))
+    };
+    const NAME: &str = "cn=gitlab,dc=corp,dc=example";
+    const ID: &str = "entryUUID:11111111-1111-1111-1111-111111111111";
+    const OTHER: &str = "entryUUID:22222222-2222-2222-2222-222222222222";
+    pin(NAME, ID).await.expect("pinned");
+    pin(NAME, ID).await.expect("the same again");
+    assert_eq!(pin(NAME, OTHER).await.expect_err("another id").code(), Code::FailedPrecondition);
+    assert_eq!(pin("cn=other", ID).await.expect_err("not listed").code(), Code::NotFound);
+    assert_eq!(pin(NAME, "gitlab").await.expect_err("no id").code(), Code::InvalidArgument);
+    let reply = fetch(&lab, part::LDAP_GATEWAY).await;
+    assert!(reply.settings_json.contains(ID) && reply.revision == 3, "{}", reply.settings_json);
+    // A document that names the account without the id leaves it pinned.
+    let again = apply(&lab, &(SETTINGS.to_owned() + GITLAB), &[], false).await;
+    assert_eq!((again.errors.len(), again.changes.len()), (0, 0), "{:?}", again.changes);
+    assert_eq!(pin(NAME, OTHER).await.expect_err("still another id").code(), Code::FailedPrecondition);
+    assert_eq!(lab.events("settings.pinned").await.len(), 1);
+}
+
+pub async fn what_a_client_taught_is_kept_until_the_client_is_another(lab: Fixture) {
+    // R-10
+    let auto = SETTINGS.to_owned() + VPN + "message_authenticator = \"auto\"\n";
+    apply(&lab, &auto, &[], false).await;
+    let learn = |client: &str, sends| {
+        let request = LearnClientRequest { client: client.into(), sends_message_authenticator: sends };
+        lab.services.settings.learn_client(Request::new(request))
+    };
+    let learned = async || fetch(&lab, part::RADIUS_GATEWAY).await.learned_message_authenticator;
+    assert!(learned().await.is_empty());
+    learn("vpn", false).await.expect("learnt");
+    assert_eq!(learned().await["vpn"], "no");
+    learn("vpn", true).await.expect("learnt");
+    let revision = fetch(&lab, part::RADIUS_GATEWAY).await.revision;
+    learn("vpn", false).await.expect("heard, and not weakened");
+    assert_eq!(learned().await["vpn"], "yes");
+    assert_eq!(fetch(&lab, part::RADIUS_GATEWAY).await.revision, revision);
+    assert_eq!(learn("mail", true).await.expect_err("no such client").code(), Code::FailedPrecondition);
+    let kept = auto.replace("\"generate\"", "\"keep\"");
+    apply(&lab, &(kept.clone() + "wait_seconds = 60\n"), &[], false).await;
+    assert_eq!(learned().await["vpn"], "yes", "the same device");
+    apply(&lab, &kept.replace("10.0.4.3", "10.0.4.4"), &[], false).await;
+    assert!(learned().await.is_empty(), "another device");
+}
+
+pub async fn key_rings_belong_to_their_part_and_rotate_with_overlap(lab: Fixture) {
+    // V-72, V-73, V-76
+    let ring = async |part: &'static str, purpose: &str| -> Result<KeyRingReply, Status> {
+        let request = Request::new(KeyRingRequest { purpose: purpose.into() });
+        Ok(lab.services.settings_for(part).key_ring(request).await?.into_inner())
+    };
+    for (part, purpose, allowed) in [
+        (part::RADIUS_GATEWAY, "radius-state", true),
+        (part::RADIUS_GATEWAY, "requests", true),
+        (part::VERIFICATION, "challenges", true),
+        (part::RADIUS_GATEWAY, "challenges", false),
+        (part::VERIFICATION, "radius-state", false),
+        (part::PORTAL, "challenges", false),
+        ("", "challenges", false),
+    ] {
+        let reply = ring(part, purpose).await;
+        assert_eq!(reply.is_ok(), allowed, "{part} {purpose}");
+        assert!(allowed || reply.is_err_and(|status| status.code() == Code::PermissionDenied));
+    }
+    let calls = (0..10).map(|_| ring(part::VERIFICATION, "challenges"));
+    let replies: Vec<_> = futures::future::join_all(calls).await.into_iter().map(|it| it.expect("a ring")).collect();
+    assert!(replies.iter().all(|reply| *reply == replies[0]), "one key, whoever asks first");
+    assert_eq!((replies[0].keys.len(), replies[0].current), (1, 1));
+    assert_eq!(replies[0].keys[0].key.as_ref().expect("a key").value.len(), 32);
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+    lab.clock.advance(30 * DAY_MS);
+    let told = ring(part::VERIFICATION, "challenges").await.expect("a ring");
+    assert_eq!((told.keys.len(), told.current), (2, 1), "the new key is known before it seals");
+    lab.clock.advance(3_600_000);
+    let sealing = ring(part::VERIFICATION, "challenges").await.expect("a ring");
+    assert_eq!((sealing.keys.len(), sealing.current), (2, 2), "the old one still opens");
+    assert_eq!(sealing.keys[0], replies[0].keys[0]);
+    lab.clock.advance(30 * DAY_MS);
+    let next = ring(part::VERIFICATION, "challenges").await.expect("a ring");
+    assert_eq!((next.keys.iter().map(|key| key.id).collect::<Vec<_>>(), next.current), (vec![2, 3], 2));
+}
