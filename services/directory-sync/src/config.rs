@@ -8,8 +8,6 @@ use service_kit::grpc::Endpoints;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default)]
-    pub version: Option<u32>,
-    #[serde(default)]
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,

@@ -14,8 +14,6 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default)]
-    pub version: Option<u32>,
-    #[serde(default)]
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,

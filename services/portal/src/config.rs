@@ -15,8 +15,6 @@ use std::net::SocketAddr;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default)]
-    pub version: Option<u32>,
-    #[serde(default)]
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,

@@ -10,9 +10,6 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The version of this form.
-    #[serde(default)]
-    pub version: Option<u32>,
     #[serde(default)]
     pub log: LogSection,
     #[serde(default)]

@@ -15,8 +15,6 @@ pub enum Exit {
     NotPermitted = 4,
     /// Somebody changed it first, or an approval is needed.
     Conflict = 5,
-    /// `serve` only: the configuration was refused.
-    Configuration = 78,
 }
 
 #[derive(Debug)]

@@ -9,9 +9,6 @@ use service_kit::config::{
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The version of this file's form.
-    #[serde(default = "version")]
-    pub version: u32,
     #[serde(default)]
     pub log: LogSection,
     #[serde(default)]
@@ -24,8 +21,4 @@ pub struct Config {
     pub bus: BusSection,
     pub grpc: GrpcSection,
     pub store: StoreSection,
-}
-
-fn version() -> u32 {
-    1
 }
