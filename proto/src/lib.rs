@@ -4,6 +4,7 @@
 //! The generated server traits are the ports of the system: a gateway holds `Arc<dyn Verification>`, which is the
 //! implementation itself where both run in one process, and a client over mutual TLS ([`remote`]) where they do not.
 
+pub mod bus_permissions;
 pub mod permissions;
 pub mod remote;
 mod secret;

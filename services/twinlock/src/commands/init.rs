@@ -1,4 +1,11 @@
-//! `twinlock init`: a first configuration with its keys and certificates, ready for `twinlock serve`.
+//! `twinlock init`: a first configuration with its keys and certificates, ready for `twinlock serve`; with `--distributed`
+//! those of all parts as programs of their own.
+
+mod authority;
+mod bus;
+mod configuration;
+mod distributed;
+mod files;
 
 use crate::{
     failure::{Exit, Failure},
@@ -26,9 +33,29 @@ pub struct Init {
     /// The address to listen on.
     #[arg(long, default_value = "0.0.0.0")]
     listen: std::net::IpAddr,
+    /// For the six parts as programs of their own: a folder for each part with what it must keep secret, and one with
+    /// their configurations. Nothing that is there is changed; what is missing is made.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "listen"])]
+    distributed: Option<PathBuf>,
+    /// The parts, NATS and PostgreSQL find each other as NAME.DOMAIN; default: NAME, as in compose and Kubernetes.
+    #[arg(long, requires = "distributed")]
+    domain: Option<String>,
+    /// The user id that gets the files; default: yours.
+    #[arg(long, value_name = "UID", requires = "distributed")]
+    owner: Option<u32>,
+    /// A certificate for one more server, such as a directory to try things with, in a folder of this name.
+    #[arg(long = "certificate", value_name = "NAME", requires = "distributed")]
+    certificates: Vec<String>,
 }
 
 pub fn run(init: Init, output: Output) -> Result<(), Failure> {
+    match &init.distributed {
+        Some(dir) => distributed::run(dir, &init, output),
+        None => standalone(&init, output),
+    }
+}
+
+fn standalone(init: &Init, output: Output) -> Result<(), Failure> {
     let file = init.dir.join("twinlock.toml");
     if file.exists() {
         let text = format!("{} exists already; init changes nothing that is there", file.display());
@@ -41,7 +68,7 @@ pub fn run(init: Init, output: Output) -> Result<(), Failure> {
     let (certificate, key) = self_signed(&init.host)?;
     write(&init.dir.join("tls/twinlock.pem"), 0o644, &certificate)?;
     write(&init.dir.join("tls/twinlock.key"), 0o600, &key)?;
-    write(&file, 0o640, &document(&init))?;
+    write(&file, 0o640, &document(init))?;
     say(&format!(
         "{}: written, with a self-signed certificate for {} (for evaluation only)",
         file.display(),
