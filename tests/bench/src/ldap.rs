@@ -9,15 +9,14 @@ use bytes::BytesMut;
 use ldap_wire::{
     BindRequest, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope, SearchRequest, bind,
 };
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-pub async fn run(server: SocketAddr, base: &str, people: &Path, load: Load) -> Result<Report> {
-    let people = Arc::new(People::read(people)?);
+pub async fn run(server: SocketAddr, base: &str, people: Arc<People>, load: Load) -> Result<Report> {
     let base: Arc<str> = base.into();
     let report = drive("ldap connect, bind with code, search, unbind", load, move || {
         let (people, base) = (people.clone(), base.clone());

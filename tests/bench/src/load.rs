@@ -8,7 +8,10 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fs,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
@@ -17,6 +20,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 pub struct Load {
     pub shape: Shape,
     pub duration: Duration,
+    /// End after so many operations, should the time not be over before.
+    pub operations_max: Option<u64>,
     pub server_pid: Option<u32>,
 }
 
@@ -32,26 +37,26 @@ const IN_FLIGHT_MAX: usize = 20_000;
 /// How one operation ended: `"accept"`, `"reject"`, `"timeout"` ...
 pub type Ending = &'static str;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    what: &'static str,
-    shape: String,
+    pub what: &'static str,
+    pub shape: String,
     seconds: f64,
-    operations: u64,
-    per_second: f64,
-    endings: BTreeMap<Ending, u64>,
+    pub operations: u64,
+    pub per_second: f64,
+    pub endings: BTreeMap<Ending, u64>,
     not_begun: u64,
-    milliseconds: Percentiles,
+    pub milliseconds: Percentiles,
     /// CPU time of the server for each operation, where its process id was given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    server_cpu_microseconds: Option<f64>,
+    pub server_cpu_microseconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Percentiles {
-    p50: f64,
+#[derive(Debug, Clone, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
     p90: f64,
-    p99: f64,
+    pub p99: f64,
     p999: f64,
     max: f64,
 }
@@ -67,7 +72,10 @@ where
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Duration, Ending)>();
     let driver = tokio::spawn(async move {
         match load.shape {
-            Shape::Closed { workers } => closed(workers, begin + load.duration, operation, sender).await,
+            Shape::Closed { workers } => {
+                let limit = load.operations_max.unwrap_or(u64::MAX);
+                closed(workers, begin + load.duration, limit, operation, sender).await
+            }
             Shape::Open { per_second } => open(per_second, begin, load.duration, operation, sender).await,
         }
     });
@@ -109,6 +117,7 @@ where
 async fn closed<O, F>(
     workers: usize,
     end: Instant,
+    limit: u64,
     operation: Arc<O>,
     sender: mpsc::UnboundedSender<(Duration, Ending)>,
 ) -> u64
@@ -117,10 +126,11 @@ where
     F: Future<Output = Ending> + Send,
 {
     let mut tasks = JoinSet::new();
+    let begun = Arc::new(AtomicU64::new(0));
     for _ in 0..workers {
-        let (operation, sender) = (operation.clone(), sender.clone());
+        let (operation, sender, begun) = (operation.clone(), sender.clone(), begun.clone());
         tasks.spawn(async move {
-            while Instant::now() < end {
+            while Instant::now() < end && begun.fetch_add(1, Ordering::Relaxed) < limit {
                 let begin = Instant::now();
                 let ending = operation().await;
                 let _ = sender.send((begin.elapsed(), ending));
@@ -182,7 +192,12 @@ mod tests {
     async fn an_open_loop_counts_the_wait_for_a_stalled_server() {
         // 50 a second for 1 s against a server that answers nothing for its first 600 ms: many must have waited long.
         let stalled_until = Instant::now() + Duration::from_millis(600);
-        let load = Load { shape: Shape::Open { per_second: 50 }, duration: Duration::from_secs(1), server_pid: None };
+        let load = Load {
+            shape: Shape::Open { per_second: 50 },
+            duration: Duration::from_secs(1),
+            operations_max: None,
+            server_pid: None,
+        };
         let report = drive("test", load, move || async move {
             sleep_until(stalled_until.into()).await;
             "accept"
@@ -197,6 +212,7 @@ mod tests {
         let load = Load {
             shape: Shape::Closed { workers: 2 },
             duration: Duration::from_millis(200),
+            operations_max: None,
             server_pid: Some(std::process::id()),
         };
         let report = drive("test", load, || async {

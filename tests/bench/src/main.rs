@@ -3,6 +3,7 @@
 //! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
 //! them in and print one JSON object with what happened. Only for servers on this machine.
 
+mod all;
 mod ldap;
 mod load;
 mod people;
@@ -11,6 +12,7 @@ mod radius;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use load::{Load, Shape};
+use people::People;
 use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -22,6 +24,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts slapd and `twinlock serve`, enrols people, measures both gateways, writes the figures as a page.
+    All {
+        #[arg(long, default_value_t = 20_000)]
+        people: usize,
+        /// Logins of each measurement; five are made, and their median counts.
+        #[arg(long, default_value_t = 2_000)]
+        logins: u64,
+        /// Where the page goes; default: stdout.
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
     /// Enrols the users whose names contain SEARCH and writes name, password and seed of each to FILE.
     Enrol {
         #[arg(long)]
@@ -82,24 +95,27 @@ impl LoadArguments {
             (Some(per_second), _) => Shape::Open { per_second },
             (None, workers) => Shape::Closed { workers: workers.unwrap_or(16) },
         };
-        Load { shape, duration: Duration::from_secs(self.seconds), server_pid: self.server_pid }
+        Load { shape, duration: Duration::from_secs(self.seconds), operations_max: None, server_pid: self.server_pid }
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::All { people, logins, page } => all::run(people, logins, page).await,
         Command::Enrol { socket, search, count, password, people } => {
             people::enrol(socket, &search, count, &password, &people).await
         }
         Command::Radius { server, secret_file, challenge, load } => {
             only_here(server)?;
             let secret = std::fs::read(&secret_file)?;
-            report(radius::run(server, secret.trim_ascii(), challenge, &load.people, load.load()).await?)
+            report(
+                radius::run(server, secret.trim_ascii(), challenge, People::shared(&load.people)?, load.load()).await?,
+            )
         }
         Command::Ldap { server, base, load } => {
             only_here(server)?;
-            report(ldap::run(server, &base, &load.people, load.load()).await?)
+            report(ldap::run(server, &base, People::shared(&load.people)?, load.load()).await?)
         }
     }
 }

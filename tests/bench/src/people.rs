@@ -13,7 +13,10 @@ use service_kit::grpc::Channel;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -92,7 +95,8 @@ pub struct Login {
 }
 
 impl People {
-    pub fn read(file: &Path) -> Result<Self> {
+    /// For several runs, which must not use each other's codes.
+    pub fn shared(file: &Path) -> Result<Arc<Self>> {
         let records: Vec<Record> =
             serde_json::from_slice(&fs::read(file)?).with_context(|| file.display().to_string())?;
         if records.is_empty() {
@@ -102,7 +106,7 @@ impl People {
             let step = record.step as usize;
             (record, AtomicUsize::new(step))
         };
-        Ok(Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) })
+        Ok(Arc::new(Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) }))
     }
 
     /// `None` when nobody has a fresh code left: three steps count at any time, the previous, this and the next.

@@ -6,12 +6,17 @@ use crate::{
 };
 use anyhow::Result;
 use radius_wire::{Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret};
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::UdpSocket, time::timeout};
 
-pub async fn run(server: SocketAddr, secret: &[u8], challenge: bool, people: &Path, load: Load) -> Result<Report> {
+pub async fn run(
+    server: SocketAddr,
+    secret: &[u8],
+    challenge: bool,
+    people: Arc<People>,
+    load: Load,
+) -> Result<Report> {
     let secret = Arc::new(Secret::new(secret).ok_or_else(|| anyhow::anyhow!("the shared secret is empty"))?);
-    let people = Arc::new(People::read(people)?);
     let what = if challenge { "radius pap, code by challenge" } else { "radius pap, code appended" };
     let report = drive(what, load, move || {
         let (secret, people) = (secret.clone(), people.clone());

@@ -15,6 +15,7 @@ pub struct Standalone {
     pub command_line: CommandLine,
     home: PathBuf,
     process: Option<Proc>,
+    set: Vec<String>,
     radius_port: u16,
     ldap_port: u16,
     ldaps_port: u16,
@@ -25,6 +26,11 @@ pub struct Standalone {
 impl Standalone {
     /// Initialises in `dir/twinlock`, adds `more` to the configuration and starts; ready when it returns.
     pub fn start(dir: &Path, more: &str) -> Result<Self> {
+        Self::start_set(dir, more, &[])
+    }
+
+    /// The same, with single values of the configuration (`section.key=value`) set on its command line.
+    pub fn start_set(dir: &Path, more: &str, set: &[&str]) -> Result<Self> {
         let program = our_program("twinlock")?;
         let home = dir.join("twinlock");
         let config = home.join("twinlock.toml");
@@ -35,6 +41,7 @@ impl Standalone {
             command_line: CommandLine { program, config },
             home,
             process: None,
+            set: set.iter().map(|value| (*value).to_owned()).collect(),
             radius_port: free_port(),
             ldap_port: free_port(),
             ldaps_port: free_port(),
@@ -69,6 +76,7 @@ impl Standalone {
         command.arg("--config").arg(&self.command_line.config).arg("serve");
         // The shortest way out at the end of a test.
         command.args(["--set", "shutdown.drain_delay_seconds=0", "--set", "shutdown.drain_timeout_seconds=5"]);
+        command.args(self.set.iter().flat_map(|value| ["--set", value]));
         self.process = Some(Proc::spawn("twinlock", command, &self.log_file())?);
         wait_until("twinlock serve to be ready", Duration::from_secs(30), || self.command_line.run(&["health"]).is_ok())
             .with_context(|| self.log())
@@ -97,6 +105,10 @@ impl Standalone {
 
     pub fn radius_port(&self) -> u16 {
         self.radius_port
+    }
+
+    pub fn ldap_port(&self) -> u16 {
+        self.ldap_port
     }
 
     pub fn ldap_url(&self) -> String {
