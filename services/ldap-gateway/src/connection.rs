@@ -217,8 +217,7 @@ impl Connection {
         if let Some(event) = self.poll_bind(cx) {
             return Poll::Ready(event);
         }
-        self.set_timer(now);
-        self.timer.as_mut().poll(cx).map(|()| Event::Timer)
+        self.poll_timer(cx, now).map(|()| Event::Timer)
     }
 
     fn poll_bind(&mut self, cx: &mut Context<'_>) -> Option<Event> {
@@ -585,12 +584,16 @@ impl Connection {
         [half_message, stalled, far_stalled, idle].into_iter().flatten().min()
     }
 
-    fn set_timer(&mut self, now: Instant) {
-        // A clock that was put off only makes the timer look once too often; one that comes sooner has to be set.
-        let Some(deadline) = self.deadline() else { return };
-        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(deadline.max(now));
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(deadline) = self.deadline() else { return Poll::Pending };
+        if deadline <= now {
+            return Poll::Ready(());
         }
+        // A clock that was put off only makes the timer look once too often; one that comes sooner has to be set.
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+        self.timer.as_mut().poll(cx)
     }
 
     fn overdue(&mut self) -> Next {
@@ -602,18 +605,11 @@ impl Connection {
         if far_stalled {
             return self.upstream_lost();
         }
-        match self.deadline() {
-            Some(deadline) if deadline <= now => {
-                self.wire.closed();
-                Next::Gone
-            }
-            // Nothing runs now; look again when something may.
-            None => {
-                self.timer.as_mut().reset(now + self.timeouts.read);
-                Next::Go
-            }
-            Some(_) => Next::Go,
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.wire.closed();
+            return Next::Gone;
         }
+        Next::Go
     }
 
     fn is_working(&self) -> bool {

@@ -1,0 +1,454 @@
+//! The life of a connection: who may connect, StartTLS, sizes and clocks, what happens during a pending bind and at the end.
+
+use crate::support::{Call, Lab, Misbehaviour, Wanted, capture, client, service_account, until};
+use anyhow::{Context, Result};
+use lab::{COMPANY_BASE, Slapd, password_of};
+use ldap_wire::ber::Writer;
+use ldap_wire::{
+    BindRequest, ExtendedRequest, Filter, LdapResult, MessageId, Op, Password, Scope, SearchRequest, extended,
+};
+use std::time::{Duration, Instant};
+
+const ANN: &str = "ann.archer";
+
+async fn lab() -> Result<Lab> {
+    let lab = Lab::start(Wanted::default()).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222", "333333"]);
+    Ok(lab)
+}
+
+fn with_code(code: &str) -> String {
+    format!("{},{code}", password_of(ANN))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlisted_source_is_closed_without_an_octet() -> Result<()> {
+    // FL-04
+    let lab = lab().await?;
+    let mut stranger = lab.gateway.connect_plain_from([127, 0, 0, 9]).await?;
+    // It may not even notice what was sent.
+    let _ = stranger.send(&ExtendedRequest::start_tls().encode(MessageId::MAX, &[])).await;
+    stranger.expect_silent_end().await?;
+    assert!(capture::text().contains("\"drop\":\"unknown_client\""));
+    let mut listed = lab.gateway.connect_plain().await?;
+    assert_eq!(listed.search_code("", Scope::Base).await?, (0, 1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_gets_its_number_of_unbound_connections_and_no_more() -> Result<()> {
+    // FL-20, L-05
+    let lab =
+        Lab::start(Wanted { section: |section| section.connections_per_source_max = 3, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let mut wires = Vec::new();
+    for _ in 0..3 {
+        let mut wire = lab.connect().await?;
+        assert_eq!(wire.search_code("", Scope::Base).await?.0, 0);
+        wires.push(wire);
+    }
+    lab.gateway.connect_plain().await?.expect_silent_end().await?;
+    // Whoever is bound does not count any more.
+    assert_eq!(wires[0].bind(ANN, &with_code("111111")).await?, 0);
+    let mut fourth = lab.connect().await?;
+    assert_eq!(fourth.search_code("", Scope::Base).await?.0, 0);
+    lab.gateway.connect_plain().await?.expect_silent_end().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_tls_protects_once_and_takes_nothing_from_before() -> Result<()> {
+    // L-08, B-53, B-54
+    let lab = lab().await?;
+    let mut wire = lab.gateway.connect_plain().await?;
+    let value = ExtendedRequest::new(ldap_wire::oid::START_TLS, Some("x".into()));
+    assert_eq!(wire.extended(&value).await?.result.code.0, 2);
+    assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0);
+    let mut wire = wire.into_tls(&lab.tls).await?;
+    assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 1, "twice");
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+
+    // Octets glued behind the request would be taken for octets of the protected session.
+    let mut wire = lab.gateway.connect_plain().await?;
+    let mut octets = ExtendedRequest::start_tls().encode(wire.next_id(), &[]).to_vec();
+    let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[]);
+    octets.extend_from_slice(&search.encode(wire.next_id(), &[]));
+    wire.send(&octets).await?;
+    wire.expect_silent_end().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_may_be_as_large_as_its_limit_and_not_an_octet_larger() -> Result<()> {
+    // L-01, B-42: the refusal comes at the header, before the rest is sent
+    let lab = lab().await?;
+    let add = |id: u8, total: usize| {
+        // 30 84 <length> 02 01 <id> 68 84 <length> 04 <dn> 30 84 <length> ... one attribute that fills it up
+        let long = |length: usize| [&[0x84][..], &(length as u32).to_be_bytes()].concat();
+        let dn = b"cn=x,dc=acme,dc=example";
+        let inner = total - 6 - 3 - 6;
+        let list = inner - 2 - dn.len() - 6;
+        let attribute = list - 6;
+        let values = attribute - 4 - 6;
+        let mut octets = [&[0x30][..], &long(total - 6), &[2, 1, id, 0x68], &long(inner)].concat();
+        octets.extend([&[4, dn.len() as u8][..], dn].concat());
+        octets.extend(
+            [&[0x30][..], &long(list), &[0x30], &long(attribute), &[4, 2, b'c', b'n', 0x31], &long(values)].concat(),
+        );
+        octets.extend([&[4][..], &long(values - 6)].concat());
+        octets.resize(total, b'x');
+        octets
+    };
+    let mut wire = lab.connect().await?;
+    wire.send(&add(1, 256_000)).await?;
+    assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, 50, "exactly the limit, and nobody is bound");
+    wire.send(&add(2, 256_001)[..8]).await?;
+    wire.expect_notice(2).await?;
+
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+    wire.send(&add(100, 300_000)).await?;
+    let answer = wire.receive().await?;
+    assert_eq!((answer.id().get(), answer.op()), (100, Op::AddResponse));
+    wire.send(&add(101, (16 << 20) + 1)[..8]).await?;
+    wire.expect_notice(2).await?;
+
+    // A search stays small after a bind, too.
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code("222222")).await?, 0);
+    let mut search = add(102, 256_001);
+    search[9] = 0x63;
+    wire.send(&search[..16]).await?;
+    wire.expect_notice(2).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ldap_ends_the_connection() -> Result<()> {
+    // L-02, L-04, B-40, B-41, B-43, B-44, B-45, B-46
+    let lab = lab().await?;
+    for (octets, notice) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00"[..], false),
+        (b"GET / HTTP/1.1\r\n\r\n", false),
+        (b"\x30\x84\x7f\xff\xff\xff", true),
+        (b"\x30\x80\x02\x01\x01", true),
+        (b"\x30\x88\xff\xff\xff\xff\xff\xff\xff\xff", true),
+        (b"\x30\x05\x02\x01\x00\x42\x00", true),
+        (b"\x30\x07\x02\x01\x01\x61\x02\x0a\x00", true),
+        (b"\x30\x05\x02\x01\x01\x5e\x00", true),
+    ] {
+        let mut wire = lab.gateway.connect_plain().await?;
+        wire.send(octets).await?;
+        match notice {
+            true => wire.expect_notice(2).await?,
+            false => wire.expect_silent_end().await?,
+        }
+    }
+    until("the hint about the port", || capture::text().contains("tls_on_plain_port")).await?;
+
+    // 10^4 nested filters: refused quickly, before anybody is bound.
+    let mut filter = vec![0x87, 0x01, b'a'];
+    for _ in 0..10_000 {
+        let mut writer = Writer::new();
+        writer.octets(0xa0, &filter);
+        filter = writer.into_vec();
+    }
+    let search = SearchRequest {
+        filter: filter.into(),
+        ..SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[])
+    };
+    let mut wire = lab.gateway.connect_plain().await?;
+    let start = Instant::now();
+    let answer = wire.search(&search, &[]).await?;
+    assert_eq!(LdapResult::decode(answer.last().expect("an end"))?.code.0, 2);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_message_and_an_idle_connection_are_not_kept() -> Result<()> {
+    // L-04, B-40
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        (section.read_timeout_seconds, section.unbound_idle_seconds, section.bound_idle_seconds) = (1, 2, 4);
+    };
+    let lab = Lab::start(Wanted { section, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let mut bound = lab.connect().await?;
+    assert_eq!(bound.bind(ANN, &with_code("111111")).await?, 0);
+    let start = Instant::now();
+    let mut half = lab.gateway.connect_plain().await?;
+    let mut drip = lab.gateway.connect_plain().await?;
+    let mut idle = lab.gateway.connect_plain().await?;
+    half.send(&[0x30, 0x20, 0x02]).await?;
+    // An octet now and then does not put the clock off: it runs from the first one.
+    for octet in [0x30, 0x20, 0x02] {
+        drip.send(&[octet]).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    half.expect_silent_end().await.context("half a message")?;
+    drip.expect_silent_end().await.context("octet by octet")?;
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
+    idle.expect_silent_end().await.context("idle")?;
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+    bound.expect_silent_end().await.context("idle and bound")?;
+    assert!(start.elapsed() >= Duration::from_millis(3500), "{:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_comes_during_a_pending_bind_neither_passes_nor_ends_it() -> Result<()> {
+    // L-12, B-50, B-52, B-55
+    let lab = lab().await?;
+    let verification = &lab.gateway.verification;
+    verification.hold();
+    let mut wire = lab.connect().await?;
+    let bind = wire.send_bind(ANN, &with_code("111111"), &[]).await?;
+    let begun = || verification.calls().iter().any(|call| matches!(call, Call::Begin { .. }));
+    until("the second lock to be asked", begun).await?;
+    let searches = || {
+        lab.slapd.log().lines().filter(|line| line.contains("SRCH base=\"dc=acme") && line.contains("scope=0")).count()
+    };
+    let before = searches();
+
+    let second = wire.send_bind(ANN, &with_code("222222"), &[]).await?;
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+    let search = wire.send_search(&search, &[]).await?;
+    for (id, op) in [(second, Op::BindResponse), (search, Op::SearchResultDone)] {
+        let answer = wire.receive().await?;
+        assert_eq!((answer.id(), answer.op()), (id, op));
+        let result = LdapResult::decode(&answer)?;
+        assert_eq!((result.code.0, &*result.diagnostic_text()), (2, "bind in progress"));
+    }
+    assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 2);
+    let abandon = wire.next_id();
+    wire.send(&extended::abandon_request(abandon, bind)).await?;
+    assert_eq!(wire.extended(&ExtendedRequest::cancel(bind)).await?.result.code.0, 121);
+    assert_eq!(searches(), before, "nothing reached the directory");
+
+    verification.release();
+    let answer = wire.receive().await?;
+    assert_eq!((answer.id(), LdapResult::decode(&answer)?.code.0), (bind, 0));
+    assert_eq!(lab.slapd.binds(ANN), 1);
+    assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?, (0, 1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_takes_its_attempt_with_it() -> Result<()> {
+    // L-13: by closing, by reset, by Unbind
+    let lab = Lab::start(Wanted { client: client("leaver"), ..Wanted::default() }).await?;
+    let verification = &lab.gateway.verification;
+    verification.enrol(ANN, &["111111", "222222", "333333", "444444"]);
+    for (leave, code) in [("close", "111111"), ("unbind", "222222")] {
+        verification.hold();
+        verification.forget_calls();
+        let lines = capture::authentications("leaver").len();
+        let mut wire = lab.connect().await?;
+        wire.send_bind(ANN, &with_code(code), &[]).await?;
+        let begun = || verification.calls().iter().any(|call| matches!(call, Call::Begin { .. }));
+        until("the second lock to be asked", begun).await?;
+        let left = Instant::now();
+        if leave == "unbind" {
+            let id = wire.next_id();
+            wire.send(&ldap_wire::bind::unbind_request(id)).await?;
+            wire.expect_silent_end().await?;
+        }
+        drop(wire);
+        let reason = || "user_cancelled".to_owned();
+        let ended = [Call::Cancel(reason()), Call::Report { username: ANN.into(), reason: reason() }];
+        until("the attempt to be withdrawn", || verification.calls().ends_with(&ended)).await?;
+        assert!(left.elapsed() < Duration::from_secs(1), "{leave} took {:?}", left.elapsed());
+        // The connection at the directory is closed by now, and a late Allow finds nobody.
+        verification.release();
+        let seen = capture::authentications("leaver");
+        assert_eq!(seen.len(), lines + 1, "{leave}");
+        assert_eq!(seen[lines]["reason"], "user_cancelled", "{leave}");
+    }
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code("444444")).await?, 0, "the next bind asks anew");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_re_bind_leaves_nobody_bound() -> Result<()> {
+    // L-32, B-51, I1
+    let listed =
+        domain::settings::Client { service_accounts: vec![service_account(Slapd::GITLAB_DN)], ..client("rebind") };
+    let lab = Lab::start(Wanted { client: listed, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    until("the id to be kept", || !lab.gateway.settings.pinned().is_empty()).await?;
+    let mut wire = lab.connect().await?;
+    for refused in [with_code("999999"), "wrong,111111".into(), password_of(ANN), String::new()] {
+        assert_eq!(wire.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?, 0);
+        assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?, (0, 1));
+        assert_ne!(wire.bind(ANN, &refused).await?, 0, "{refused}");
+        assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?, (50, 0), "{refused}");
+        assert_eq!(wire.who_am_i().await?, Err(50), "{refused}");
+    }
+    assert_eq!(wire.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?, 0);
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+    assert_eq!(wire.who_am_i().await?, Ok(format!("dn:{}", lab.person(ANN))));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bind_drops_what_was_outstanding_before_it() -> Result<()> {
+    // L-11, B-52
+    let lab = Lab::start(Wanted { bulk_people: 1000, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222"]);
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["*", "+"]);
+    let search_id = wire.next_id();
+    let mut octets = search.encode(search_id, &[]).to_vec();
+    let bind_id = wire.next_id();
+    let bind = BindRequest::simple(ANN, Password::new(with_code("222222").as_bytes()));
+    octets.extend_from_slice(&bind.encode(bind_id, &[]));
+    wire.send(&octets).await?;
+    // Whatever of the search was under way may come; the bind's answer comes last, and nothing of the search after it.
+    loop {
+        let message = wire.receive().await?;
+        if message.id() == bind_id {
+            assert_eq!(LdapResult::decode(&message)?.code.0, 0);
+            break;
+        }
+        assert_eq!(message.id(), search_id);
+    }
+    assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?, (0, 1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_waited_for_and_then_closed_and_costs_no_memory() -> Result<()> {
+    // L-05, B-64
+    let section = |section: &mut ldap_gateway::LdapSection| section.write_stall_seconds = 2;
+    let lab = Lab::start(Wanted { bulk_people: 1000, section, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["*", "+"]);
+    let mut octets = Vec::new();
+    for _ in 0..60 {
+        let id = wire.next_id();
+        octets.extend_from_slice(&search.encode(id, &[]));
+    }
+    wire.send(&octets).await?;
+    // Some 30 MB want to come, more than the sockets hold. Nobody reads, and after the stall the connection is gone.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let mut received = 0;
+    while let Ok(Some(message)) = wire.next().await {
+        received += message.octets().len();
+    }
+    assert!(received > 0 && received < 25_000_000, "{received}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_rules_changed_goes_on_under_the_new_ones() -> Result<()> {
+    // experience.md 2.5; whoever was bound under the old rules has to come again
+    let lab = lab().await?;
+    let mut idle = lab.connect().await?;
+    let mut bound = lab.connect().await?;
+    assert_eq!(bound.bind(ANN, &with_code("111111")).await?, 0);
+    assert_eq!(idle.search_code("", Scope::Base).await?.0, 0);
+    lab.gateway.settings.change(|settings| settings.clients[0].anonymous = domain::settings::Anonymous::Refuse);
+    until("the new rule", || capture::text().contains("\"revision\":2")).await?;
+    assert_eq!(idle.search_code("", Scope::Base).await?.0, 50);
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+    bound.send_search(&search, &[]).await?;
+    bound.expect_notice(52).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_lets_work_end_and_says_goodbye() -> Result<()> {
+    // experience.md 6.2, L-19
+    let lab = lab().await?;
+    let verification = &lab.gateway.verification;
+    let mut bound = lab.connect().await?;
+    assert_eq!(bound.bind(ANN, &with_code("111111")).await?, 0);
+    verification.hold();
+    let mut pending = lab.connect().await?;
+    let bind = pending.send_bind(ANN, &with_code("222222"), &[]).await?;
+    let begun = || verification.calls().iter().filter(|call| matches!(call, Call::Begin { .. })).count() == 2;
+    until("the second lock to be asked", begun).await?;
+    let process = lab.gateway.process.clone();
+    let finished = tokio::spawn(async move { process.finish().await });
+    bound.expect_notice(52).await?;
+    until("no new connections", || std::net::TcpStream::connect(url_address(&lab.gateway.plain_url())).is_err())
+        .await?;
+    verification.release();
+    let answer = pending.receive().await?;
+    assert_eq!((answer.id(), LdapResult::decode(&answer)?.code.0), (bind, 0));
+    pending.expect_notice(52).await?;
+    finished.await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_drain_does_not_see_end_is_refused() -> Result<()> {
+    // experience.md 6.2: LDAP 52, then the notice
+    let lab = Lab::start(Wanted { client: client("stopped"), ..Wanted::default() }).await?;
+    let verification = &lab.gateway.verification;
+    verification.enrol(ANN, &["111111"]);
+    verification.hold();
+    let mut pending = lab.connect().await?;
+    let bind = pending.send_bind(ANN, &with_code("111111"), &[]).await?;
+    until("the second lock to be asked", || verification.calls().iter().any(|it| matches!(it, Call::Begin { .. })))
+        .await?;
+    let process = lab.gateway.process.clone();
+    let finished = tokio::spawn(async move { process.finish().await });
+    let answer = pending.receive().await?;
+    assert_eq!((answer.id(), LdapResult::decode(&answer)?.code.0), (bind, 52));
+    pending.expect_notice(52).await?;
+    finished.await?;
+    let lines = capture::authentications("stopped");
+    assert_eq!(lines.iter().map(|line| line["reason"].clone()).collect::<Vec<_>>(), ["shutting_down"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_ends_when_the_clients_wait_is_over() -> Result<()> {
+    // FL-09
+    let lab = Lab::start(Wanted {
+        client: domain::settings::Client { wait_seconds: 1, ..client("waits") },
+        ..Wanted::default()
+    })
+    .await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    lab.gateway.verification.hold();
+    let start = Instant::now();
+    assert_eq!(lab.connect().await?.bind(ANN, &with_code("111111")).await?, 49);
+    assert!(start.elapsed() < Duration::from_secs(3));
+    let lines = capture::authentications("waits");
+    assert_eq!(lines.iter().map(|line| line["reason"].clone()).collect::<Vec<_>>(), ["no_answer"]);
+    lab.gateway.verification.release();
+    lab.gateway.verification.misbehave(Misbehaviour::None);
+    Ok(())
+}
+
+fn url_address(url: &str) -> std::net::SocketAddr {
+    url.trim_start_matches("ldap://").parse().expect("an address")
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let error = runtime.block_on(async {
+        let section = ldap_gateway::LdapSection { listen: vec![address], ..Default::default() };
+        let settings = crate::support::FakeSettings::new(Default::default(), "");
+        let deps = ldap_gateway::Deps {
+            verification: crate::support::FakeVerification::new(),
+            settings,
+            bus: std::sync::Arc::new(service_kit::bus::InProcess::new()),
+            clock: service_kit::Clock::system(),
+        };
+        let process = service_kit::Process::detached("ldap-gateway-test");
+        ldap_gateway::Gateway::start(&section, deps, &process).await.err().map(|error| format!("{error:#}"))
+    });
+    let error = error.unwrap_or_default();
+    assert!(error.starts_with(&format!("the LDAP port {address} cannot be opened: ")), "{error}");
+    Ok(())
+}

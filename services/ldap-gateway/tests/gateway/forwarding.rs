@@ -1,0 +1,223 @@
+//! What passes through after a bind: exactly what slapd says, and the few things that may not pass.
+
+use crate::support::{Lab, Wanted, client};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use domain::settings::{Anonymous, Operations};
+use lab::{COMPANY_BASE, password_of};
+use ldap_wire::ber::{self, Writer};
+use ldap_wire::{
+    Control, ExtendedRequest, Filter, LdapResult, Message, Op, PagedResults, Scope, SearchRequest, SearchResultEntry,
+    oid,
+};
+
+const ANN: &str = "ann.archer";
+
+async fn lab(client: domain::settings::Client, bulk_people: usize) -> Result<Lab> {
+    let lab = Lab::start(Wanted { client, bulk_people, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222", "333333"]);
+    Ok(lab)
+}
+
+fn octets(messages: &[Message]) -> Vec<Bytes> {
+    messages.iter().map(|message| message.octets().clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_gives_message_by_message_what_the_directory_gives() -> Result<()> {
+    // L-06, FL-10: the same octets in the same order, 1,000 entries and their operational attributes
+    let lab = lab(client("equal"), 1000).await?;
+    let mut direct = lab.connect_directly().await?;
+    let mut through = lab.connect().await?;
+    assert_eq!(direct.bind(&lab.person(ANN), &password_of(ANN)).await?, 0);
+    assert_eq!(through.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let people = Filter::present("uid");
+    let searches = [
+        SearchRequest::new(COMPANY_BASE, Scope::Subtree, &people, &["*", "+"]),
+        SearchRequest::new(COMPANY_BASE, Scope::Subtree, &people, &["1.1"]),
+        SearchRequest::new("ou=nowhere,dc=acme,dc=example", Scope::Base, &people, &[]),
+        SearchRequest { size_limit: 7, ..SearchRequest::new(COMPANY_BASE, Scope::Subtree, &people, &[]) },
+        SearchRequest { types_only: true, ..SearchRequest::new(COMPANY_BASE, Scope::One, &Filter::present("ou"), &[]) },
+    ];
+    for search in &searches {
+        let (one, other) = (direct.search(search, &[]).await?, through.search(search, &[]).await?);
+        assert_eq!(octets(&one), octets(&other), "{search:?}");
+    }
+    assert!(direct.search(&searches[0], &[]).await?.len() > 1100);
+    through.next_id();
+
+    // Paged, with the sort and an unknown control that is not critical.
+    let search = &searches[0];
+    let mut cookie = Bytes::new();
+    let mut pages = 0;
+    loop {
+        let page = PagedResults { size: 250, cookie: cookie.clone() }.to_control(true);
+        let controls = [page, Control::new("1.2.3.4.5.6", false, Some("x".into()))];
+        let one = direct.search(search, &controls).await?;
+        let other = through.search(search, &controls).await?;
+        assert_eq!(octets(&one), octets(&other), "page {pages}");
+        pages += 1;
+        let done = other.last().context("a page has an end")?;
+        cookie = PagedResults::find(&done.controls()?)?.context("a page has a cookie")?.cookie;
+        if cookie.is_empty() {
+            break;
+        }
+    }
+    assert!(pages >= 4, "{pages}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_operations_at_once_are_answered_each_under_its_own_id() -> Result<()> {
+    // L-05, B-52: 64 may be outstanding, the next one is busy; nothing is lost
+    let lab = lab(client("pipelined"), 0).await?;
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["uid"]);
+    let mut octets = Vec::new();
+    let mut sent = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        let id = wire.next_id();
+        sent.insert(id);
+        octets.extend_from_slice(&search.encode(id, &[]));
+    }
+    wire.send(&octets).await?;
+    let (mut full, mut busy) = (0, 0);
+    while !sent.is_empty() {
+        let message = wire.receive().await?;
+        if message.op() == Op::SearchResultDone {
+            assert!(sent.remove(&message.id()), "{message:?} was answered twice, or never asked");
+            match LdapResult::decode(&message)?.code.0 {
+                0 => full += 1,
+                51 => busy += 1,
+                code => panic!("{code}"),
+            }
+        }
+    }
+    assert!(full >= 64 && full + busy == 300, "{full} answered, {busy} busy");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_dse_leads_nobody_around_the_gateway() -> Result<()> {
+    // L-16, L-10: readable for everybody by default, and nothing else is
+    let lab = lab(client("rootdse"), 0).await?;
+    let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["*", "+"]);
+    let entry = |messages: &[Message]| -> Result<SearchResultEntry> {
+        Ok(SearchResultEntry::decode(messages.first().context("an entry")?)?)
+    };
+    let real = entry(&lab.connect_directly().await?.search(&root, &[]).await?)?;
+    assert!(real.values("supportedExtension").iter().any(|oid| oid == oid::PASSWORD_MODIFY));
+    assert!(real.values("supportedControl").iter().any(|oid| oid == oid::PROXIED_AUTHORIZATION));
+
+    let mut wire = lab.gateway.connect_plain().await?;
+    for bound in [false, true] {
+        let seen = entry(&wire.search(&root, &[]).await?)?;
+        let values = |name: &str| seen.values(name).to_vec();
+        assert_eq!(values("supportedSASLMechanisms"), Vec::<Bytes>::new(), "bound: {bound}");
+        assert!(values("supportedExtension").iter().any(|oid| oid == oid::START_TLS));
+        assert!(values("supportedExtension").iter().all(|found| {
+            [oid::START_TLS, oid::WHO_AM_I, oid::PASSWORD_MODIFY, oid::CANCEL]
+                .contains(&&*String::from_utf8_lossy(found))
+        }));
+        assert!(!values("supportedControl").iter().any(|oid| oid == oid::PROXIED_AUTHORIZATION));
+        assert_eq!(values("namingContexts"), real.values("namingContexts"));
+        if !bound {
+            assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?.0, 50);
+            assert_eq!(wire.who_am_i().await?, Err(50));
+            wire = lab.connect().await?;
+            assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anonymous_connections_may_do_what_the_client_says() -> Result<()> {
+    // L-10, FL-16
+    let refuse = domain::settings::Client { anonymous: Anonymous::Refuse, ..client("refuse") };
+    let strict = lab(refuse, 0).await?;
+    let mut wire = strict.connect().await?;
+    assert_eq!(wire.bind("", "").await?, 48);
+    assert_eq!(wire.search_code("", Scope::Base).await?.0, 50);
+    let forward = domain::settings::Client { anonymous: Anonymous::Forward, ..client("forward") };
+    let open = lab(forward, 0).await?;
+    let mut wire = open.connect().await?;
+    assert_eq!(wire.bind("", "").await?, 0);
+    assert_eq!(wire.who_am_i().await?, Ok(String::new()));
+    // slapd's own rule: nobody may authenticate there, and sees nothing.
+    assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?, (50, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_that_a_client_may_not_send_are_refused_with_53() -> Result<()> {
+    // FL-10
+    let compare = |id| {
+        let mut writer = Writer::new();
+        writer.nested(ber::SEQUENCE, |w| {
+            w.integer(ber::INTEGER, id);
+            w.nested(Op::CompareRequest.tag(), |w| {
+                w.octet_string(format!("uid={ANN},ou=engineering,ou=people,{COMPANY_BASE}").as_bytes());
+                w.nested(ber::SEQUENCE, |w| {
+                    w.octet_string(b"uid");
+                    w.octet_string(ANN.as_bytes());
+                });
+            });
+        });
+        writer.into_vec()
+    };
+    let delete = |id| {
+        let mut writer = Writer::new();
+        writer.nested(ber::SEQUENCE, |w| {
+            w.integer(ber::INTEGER, id);
+            w.octets(Op::DelRequest.tag(), COMPANY_BASE.as_bytes());
+        });
+        writer.into_vec()
+    };
+    for (operations, search, compared, deleted) in
+        [(Operations::All, 0, 6, 50), (Operations::Read, 0, 6, 53), (Operations::Bind, 53, 53, 53)]
+    {
+        let lab = lab(domain::settings::Client { operations, ..client("operations") }, 0).await?;
+        let mut wire = lab.connect().await?;
+        assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+        assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?.0, search, "{operations:?}");
+        for (request, expected) in [(compare(100), compared), (delete(101), deleted)] {
+            wire.send(&request).await?;
+            assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, expected, "{operations:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_operations_and_controls_pass_by_list() -> Result<()> {
+    // L-14, L-15, B-56
+    let lab = lab(client("lists"), 0).await?;
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    for oid in ["1.3.6.1.1.21.1", "1.2.840.113556.1.4.1781", "1.2.840.113556.1.4.2212", "1.2.3"] {
+        assert_eq!(wire.extended(&ExtendedRequest::new(oid, None)).await?.result.code.0, 2, "{oid}");
+    }
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+    for (oid, critical, expected) in [
+        (oid::PROXIED_AUTHORIZATION, true, 12),
+        (oid::PROXIED_AUTHORIZATION, false, 2),
+        ("1.2.3.4", true, 12),
+        ("1.2.3.4", false, 0),
+    ] {
+        let answer = wire.search(&search, &[Control::new(oid, critical, Some("dn:".into()))]).await?;
+        assert_eq!(LdapResult::decode(answer.last().context("an end")?)?.code.0, expected, "{oid} {critical}");
+    }
+    // A password change goes through where both legs are encrypted, and the new password counts.
+    let mut value = Writer::new();
+    value.nested(ber::SEQUENCE, |w| {
+        w.octets(0x81, password_of(ANN).as_bytes());
+        w.octets(0x82, b"Changed-4711");
+    });
+    let change = ExtendedRequest::new(oid::PASSWORD_MODIFY, Some(value.into_vec().into()));
+    assert_eq!(wire.extended(&change).await?.result.code.0, 0);
+    assert_eq!(lab.connect().await?.bind(ANN, &format!("{},222222", password_of(ANN))).await?, 49);
+    assert_eq!(lab.connect().await?.bind(ANN, "Changed-4711,333333").await?, 0);
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The gateway through `Gateway::start` on free ports: a real slapd or a scripted directory behind it, raw and real clients in
+//! front, verification and settings that misbehave on command.
+
+mod support;
+
+mod connections;
+mod forwarding;
+mod gate_model;
+mod hostile_directory;
+mod logins;
+mod password_check;
