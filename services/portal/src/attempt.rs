@@ -98,8 +98,7 @@ impl Attempt {
 
     /// The password was right: what now?
     pub async fn decide(&self, app: &App) -> Result<Verdict, Reason> {
-        let request =
-            BeginRequest { attempt: Some(self.on_the_wire()), primary: Primary::Passed.into(), code: None };
+        let request = BeginRequest { attempt: Some(self.on_the_wire()), primary: Primary::Passed.into(), code: None };
         let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.begin(request));
         verdict(app, self.transaction, call.await)
     }
@@ -118,8 +117,7 @@ impl Attempt {
     /// The person gave up. The last word.
     pub async fn cancelled(self, app: &App) {
         let reason = Reason::UserCancelled;
-        let request =
-            CancelRequest { transaction_id: self.transaction.to_string(), reason: reason.code().to_owned() };
+        let request = CancelRequest { transaction_id: self.transaction.to_string(), reason: reason.code().to_owned() };
         let cancelled = within(REPORT_LIMIT, request, |request| app.deps.verification.cancel(request)).await;
         if let Err(status) = cancelled {
             tracing::debug!(code = ?status.code(), "a cancellation did not reach verification");
@@ -232,7 +230,8 @@ fn verdict(app: &App, ours: TransactionId, answered: Result<Outcome, tonic::Stat
         Some(outcome::Result::Allow(allow)) => {
             let reason = Reason::from_code(&allow.reason);
             let in_time = allow.expires_unix_ms > app.now_ms();
-            if reason.class() != ResultClass::Success || allow.client != CLIENT || !in_time || allow.user_id.is_empty() {
+            if reason.class() != ResultClass::Success || allow.client != CLIENT || !in_time || allow.user_id.is_empty()
+            {
                 return Err(fault("allow"));
             }
             Ok(Verdict::Allow(Allow {

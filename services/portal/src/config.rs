@@ -162,11 +162,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let pki = lab::Pki::new(dir.path()).expect("a CA");
         let files = pki.issue("portal", &["localhost"]).expect("a certificate");
-        let tls = format!(
-            r#""certificate_file":"{}","key_file":"{}""#,
-            files.certificate.display(),
-            files.key.display()
-        );
+        let tls =
+            format!(r#""certificate_file":"{}","key_file":"{}""#, files.certificate.display(), files.key.display());
         let with = |rest: &str| section(&format!("{{{tls},{rest}}}")).check();
         let without = |rest: &str| section(&format!("{{{rest}}}")).check();
         let any = r#""listen":["0.0.0.0:8443"]"#;

@@ -1,7 +1,7 @@
 //! Connections and what all requests have in common.
 //!
 //! ```text
-//! accept -> TLS handshake -> HTTP/1.1 or HTTP/2 -> client's address -> span, time limit, panic fence -> page or API -> headers
+//! accept -> TLS handshake -> HTTP/1.1 or HTTP/2 -> client's address, headers -> panic fence, span, time limit -> page or API
 //! ```
 
 mod headers;
@@ -23,6 +23,7 @@ use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use service_kit::health::Condition;
 use service_kit::tls::{ClientAuth, ServerTls, TlsError, TlsOptions};
 use service_kit::{Process, Shutdown};
 use source::Peer;
@@ -65,9 +66,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(self_service::router(app.clone()))
         .nest("/api/v1", api::router(app.clone()))
         .layer(from_fn(observe))
+        .layer(CatchPanicLayer::custom(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
         .layer(from_fn(headers::secure))
         .layer(from_fn_with_state(app, source::find_client))
-        .layer(CatchPanicLayer::custom(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
 }
 
 /// A span and a time limit for each request.
@@ -97,6 +98,7 @@ pub(crate) struct Listeners {
     bound: Vec<(TcpListener, SocketAddr)>,
     tls: Option<ServerTls>,
     metrics: Metrics,
+    ready: Condition,
 }
 
 impl Listeners {
@@ -106,6 +108,7 @@ impl Listeners {
         metrics: Metrics,
         process: &Process,
     ) -> Result<Self, ListenError> {
+        let ready = process.health().condition("portal listener");
         let tls = match transport {
             Transport::BehindProxy => None,
             Transport::Tls(identity) => {
@@ -125,7 +128,7 @@ impl Listeners {
             let address = listener.local_addr().map_err(failed)?;
             bound.push((listener, address));
         }
-        Ok(Self { bound, tls, metrics })
+        Ok(Self { bound, tls, metrics, ready })
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -146,7 +149,7 @@ impl Listeners {
             tracing::info!(%address, "portal listens");
             shutdown.spawn(server.clone().accept(listener));
         }
-        process.health().condition("portal listener").set_ready(true);
+        self.ready.set_ready(true);
     }
 }
 

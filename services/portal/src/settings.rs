@@ -52,7 +52,7 @@ impl SettingsCopy {
 
     /// Keeps the copy current for as long as the process lives.
     pub fn keep(self, process: &Process) {
-        let seen = process.health().start_condition("settings");
+        let seen = process.health().start_condition("portal settings");
         process.shutdown().spawn_until_stopping(async move { self.keep_current(seen).await });
     }
 

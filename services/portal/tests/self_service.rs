@@ -364,9 +364,10 @@ async fn pages_have_no_script_no_inline_style_and_only_our_own_files() {
     for page in pages {
         for forbidden in ["<script", "style=", "<style", " on", "http://", "javascript:"] {
             let shown = page.html.replace("xmlns=\"http://www.w3.org/2000/svg\"", "").replace("From now on", "");
-            let found = shown.split('<').filter(|tag| !tag.starts_with('/')).any(|tag| {
-                tag.split('>').next().is_some_and(|tag| format!("<{tag}").contains(forbidden))
-            });
+            let found = shown
+                .split('<')
+                .filter(|tag| !tag.starts_with('/'))
+                .any(|tag| tag.split('>').next().is_some_and(|tag| format!("<{tag}").contains(forbidden)));
             assert!(!found, "{forbidden} in {}", page.html);
         }
         assert!(page.html.contains("<html lang=\"en\">"));

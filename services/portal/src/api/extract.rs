@@ -42,9 +42,12 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Body<T>, Problem> {
 /// What serde says of unknown and missing keys, but no value that was found.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field") {
+    match text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field")
+    {
         true => text,
-        false => format!("a value has the wrong type or is not allowed, line {}, column {}", error.line(), error.column()),
+        false => {
+            format!("a value has the wrong type or is not allowed, line {}, column {}", error.line(), error.column())
+        }
     }
 }
 

@@ -138,11 +138,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = String, Path, description = "Id, or any form of the name")), responses(
     (status = 200, body = UserWithDetail, headers(("ETag" = String, description = "For If-Match"))),
     (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn get(
-    State(app): State<Arc<App>>,
-    _: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): State<Arc<App>>, _: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     find(&app, &id).await.map(shown)
 }
 

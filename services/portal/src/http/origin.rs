@@ -38,7 +38,8 @@ mod tests {
         for site in ["cross-site", "same-site", "none", ""] {
             assert!(!asked(Some(site), Some("https://mfa.example.com")), "{site}");
         }
-        for origin in ["null", "https://evil.example", "https://mfa.example.com.evil.example", "http://mfa.example.com"] {
+        for origin in ["null", "https://evil.example", "https://mfa.example.com.evil.example", "http://mfa.example.com"]
+        {
             assert!(!asked(None, Some(origin)), "{origin}");
         }
         assert!(!asked(None, None));

@@ -14,11 +14,7 @@ struct Asset {
 }
 
 const ASSETS: [Asset; 2] = [
-    Asset {
-        name: "portal.css",
-        kind: "text/css; charset=utf-8",
-        content: include_bytes!("../../assets/portal.css"),
-    },
+    Asset { name: "portal.css", kind: "text/css; charset=utf-8", content: include_bytes!("../../assets/portal.css") },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("../../assets/icon.svg") },
 ];
 

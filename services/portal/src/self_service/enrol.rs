@@ -4,10 +4,10 @@
 //! before the secret is shown and again before it counts; of two sessions that race, the store keeps the pending secret of one.
 
 use super::form::{Posted, Visitor};
+use super::go_on;
 use super::pages::{self, Enrol, Failure, Frame, Message, Scan, Shown, show};
 use super::qr::Qr;
 use super::sign_in::{own_detail, status_of, with_cookie};
-use super::go_on;
 use crate::app::{App, VERIFICATION_LIMIT, within};
 use crate::http::ClientAddress;
 use crate::session::{self, Live, Stage};
@@ -23,19 +23,13 @@ use std::sync::Arc;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
     match visitor.at(may_enrol) {
-        Some(live) => {
-            show(StatusCode::OK, &Enrol { frame: Frame::of(&app, ENGLISH.enrol_title, live), failure: None })
-        }
+        Some(live) => show(StatusCode::OK, &Enrol { frame: Frame::of(&app, ENGLISH.enrol_title, live), failure: None }),
         None => go_on(visitor.0.as_ref()),
     }
 }
 
 /// Makes the secret and shows it. An older one that was not confirmed is void from now on.
-pub(super) async fn start(
-    State(app): State<Arc<App>>,
-    ClientAddress(from): ClientAddress,
-    posted: Posted,
-) -> Response {
+pub(super) async fn start(State(app): State<Arc<App>>, ClientAddress(from): ClientAddress, posted: Posted) -> Response {
     let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
     let refused = |app: &App, live: &Live, reason: Reason| {
@@ -87,7 +81,7 @@ pub(super) async fn confirm(
     let refused = |app: &App, live: &Live, reason: Reason| {
         tell(live, from, reference, "refused", reason.code());
         let failure = Failure::new(ENGLISH.not_confirmed(reason), reference);
-        let frame = Frame::of(app, ENGLISH.prove_step, live);
+        let frame = Frame::of(app, ENGLISH.prove_again, live);
         show(status_of(reason), &Scan { frame, failure, shown: None })
     };
     if !app.may_send_code(from) {

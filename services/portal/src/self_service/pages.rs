@@ -143,8 +143,7 @@ pub(super) fn show(status: StatusCode, page: &impl Template) -> Response {
 
 pub(super) fn message(app: &App, status: StatusCode, title: &'static str, lead: &'static str) -> Response {
     let frame = Frame::new(app, title);
-    let page =
-        Message { frame, failure: None, lead: Some(lead), way_on: "/", label: ENGLISH.to_start, good: false };
+    let page = Message { frame, failure: None, lead: Some(lead), way_on: "/", label: ENGLISH.to_start, good: false };
     show(status, &page)
 }
 

@@ -220,10 +220,7 @@ impl Own {
 }
 
 /// What the store holds of this person now.
-pub(super) async fn own_detail(
-    app: &App,
-    subject: Option<proto::common::DirectoryRef>,
-) -> Result<Own, Reason> {
+pub(super) async fn own_detail(app: &App, subject: Option<proto::common::DirectoryRef>) -> Result<Own, Reason> {
     let request = idempotent(OwnDetailRequest { subject });
     let found = within(STORE_LIMIT, request, |request| app.deps.portal_data.own_detail(request)).await;
     let detail = found.map_err(|status| match status.code() {

@@ -3,9 +3,7 @@
 use super::{FakeStore, PASSWORD};
 use domain::Secret;
 use proto::directory::password_check_server::PasswordCheck;
-use proto::directory::{
-    CheckReply, CheckRequest, Person, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest,
-};
+use proto::directory::{CheckReply, CheckRequest, Person, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tonic::{Request, Response, Status};
@@ -38,9 +36,7 @@ impl PasswordCheck for FakeDirectory {
             return Err(Status::new(code, "10.0.0.7 said no"));
         }
         let request = request.into_inner();
-        let refused = |reason: &str, person| {
-            Ok(Response::new(CheckReply { reason: reason.to_owned(), person }))
-        };
+        let refused = |reason: &str, person| Ok(Response::new(CheckReply { reason: reason.to_owned(), person }));
         // "stranger" is in the directory and not in the store.
         let subject = match self.store.user(&request.name) {
             Some(user) => user.subject(),

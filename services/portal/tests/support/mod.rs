@@ -1,5 +1,5 @@
 //! A portal on a free port with fakes behind it that misbehave on command, and a browser that keeps cookies and sends forms.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
 mod browser;
 mod directory;
@@ -9,7 +9,7 @@ mod verification;
 pub use browser::{Browser, Page};
 pub use directory::FakeDirectory;
 pub use store::{FakeStore, api_key};
-pub use verification::{FakeVerification, RIGHT_CODE, SECOND_CODE, SEED, SeenAttempt};
+pub use verification::{FakeVerification, RIGHT_CODE, SEED, SeenAttempt};
 
 use domain::settings::FirstEnrolment;
 use portal::{Deps, Portal, PortalSection};
@@ -65,11 +65,8 @@ impl World {
         let files = tempfile::tempdir().expect("a folder");
         let pki = lab::Pki::new(files.path()).expect("a CA");
         let issued = pki.issue("portal", &["localhost", "127.0.0.1"]).expect("a certificate");
-        let tls = format!(
-            r#""certificate_file":"{}","key_file":"{}""#,
-            issued.certificate.display(),
-            issued.key.display()
-        );
+        let tls =
+            format!(r#""certificate_file":"{}","key_file":"{}""#, issued.certificate.display(), issued.key.display());
         let way = if plain { r#""danger_plain_http":true"# } else { &tls };
         let section: PortalSection = serde_json::from_str(&format!(
             r#"{{"listen":["127.0.0.1:0"],"public_url":"https://portal.example",{way}}}"#

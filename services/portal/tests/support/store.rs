@@ -201,7 +201,11 @@ impl Settings for FakeStore {
         self.up()?;
         let facts = self.facts.lock().expect("a lock");
         if request.get_ref().known_revision == facts.revision {
-            return Ok(Response::new(FetchReply { revision: facts.revision, unchanged: true, ..FetchReply::default() }));
+            return Ok(Response::new(FetchReply {
+                revision: facts.revision,
+                unchanged: true,
+                ..FetchReply::default()
+            }));
         }
         let first = serde_json::to_value(facts.first).expect("JSON");
         let settings_json = serde_json::json!({
