@@ -39,9 +39,7 @@ pub(crate) async fn decide(gateway: &Arc<Gateway>, request: &Request, attempt: &
     let deadline = request.received + Duration::from_secs(request.client.settings.wait_seconds.into());
     let now_unix_seconds = gateway.now_unix_seconds();
     let lesson = verified.lesson();
-    if lesson == Lesson::Yes {
-        gateway.learn(&request.client, lesson, false);
-    }
+    gateway.learn(&request.client, lesson, false);
     let presented = credentials::read(&verified, request.client.name(), &gateway.keys.state(), now_unix_seconds);
     let decided = match presented {
         Ok(Presented::Password { name, password }) => {

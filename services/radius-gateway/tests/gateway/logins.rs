@@ -290,6 +290,25 @@ async fn a_verification_that_says_nothing_is_a_no_within_the_wait_of_the_client(
 }
 
 #[tokio::test]
+async fn a_directory_that_may_take_longer_than_the_client_waits_is_not_waited_for() {
+    // V-44: the wait of the client bounds every step, whatever the directory's own time-out
+    let world = World::new().await;
+    world.store.change(&world.bus, |settings| settings.directories[0].timeout_seconds = 60).await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    world.directory.mood(Mood::SilentToBinds);
+    let question = nas.question("ann", ANN);
+    let begun = Instant::now();
+    nas.send(&question.octets).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(nas.hear(&question).await.code(), Code::AccessReject);
+    assert!((9_000..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    until("it is reported", async || world.verification.reports() == [("ann".into(), "directory_timeout".into())])
+        .await;
+    assert_eq!(world.directory.binds(), 1);
+}
+
+#[tokio::test]
 async fn every_no_looks_the_same_and_none_comes_early() {
     // wrong password, wrong code, unknown user, blocked, verification away
     let world = World::new().await;
