@@ -28,7 +28,7 @@ use tracing::Instrument;
 /// What the first lock says.
 pub enum FirstLock {
     Passed(Box<Passed>),
-    Refused { bind: PendingBind, attempt: Attempt, refusal: Refusal },
+    Refused(Box<Refused>),
 }
 
 /// The directory accepted the password.
@@ -38,6 +38,13 @@ pub struct Passed {
     pub controls: Vec<Control>,
     pub upstream: GatedUpstream,
     pub second: SecondLock,
+}
+
+/// It did not, or was not asked.
+pub struct Refused {
+    pub bind: PendingBind,
+    pub attempt: Attempt,
+    pub refusal: Refusal,
 }
 
 /// What the second lock needs.
@@ -61,7 +68,7 @@ pub async fn first_lock(mut attempt: Attempt, bind: PendingBind, reuse: Option<B
         Ok(Err(refusal)) => refusal,
         Err(_) => Refusal::No(Reason::NoAnswer),
     };
-    FirstLock::Refused { bind, attempt, refusal }
+    FirstLock::Refused(Box::new(Refused { bind, attempt, refusal }))
 }
 
 /// Asks for the decision.

@@ -12,7 +12,7 @@
 
 use crate::Shared;
 use crate::attempt::Attempt;
-use crate::bind::{self, FirstLock, Passed, SecondLock};
+use crate::bind::{self, FirstLock, Passed, Refused, SecondLock};
 use crate::config::Timeouts;
 use crate::duplex::{ClientStream, Duplex};
 use crate::forward::{GatedUpstream, OpenUpstream};
@@ -62,6 +62,8 @@ struct Connection {
     client: Arc<Client>,
     seat: Seat,
     changes: watch::Receiver<Arc<Snapshot>>,
+    /// The rules that `wire` goes by are not in force any more.
+    outdated: bool,
     /// Decides. All states of the protocol are in here.
     wire: ClientConnection,
     near: Duplex<ClientStream>,
@@ -138,6 +140,7 @@ impl Connection {
             source,
             seat,
             changes,
+            outdated: false,
             wire,
             near,
             far: Far::None,
@@ -240,9 +243,9 @@ impl Connection {
                 self.wire.closed();
                 Next::Gone
             }
-            Event::Near(Ok(_)) => self.from_client(),
+            Event::Near(Ok(_)) => self.read_client(),
             Event::Far(Ok(0) | Err(_)) | Event::FarBroken => self.upstream_lost(),
-            Event::Far(Ok(_)) => self.from_upstream(),
+            Event::Far(Ok(_)) => self.read_upstream(),
             Event::FarConnected(connected) => self.connected(connected),
             Event::FirstLock(first) => self.first_lock_ended(first),
             Event::SecondLock(attempt, decided) => self.second_lock_ended(attempt, decided),
@@ -254,7 +257,7 @@ impl Connection {
 
     // --- from the client ---------------------------------------------------------------------------------------
 
-    fn from_client(&mut self) -> Next {
+    fn read_client(&mut self) -> Next {
         let now = Instant::now();
         loop {
             let message = match self.near.next_message(now) {
@@ -341,27 +344,28 @@ impl Connection {
 
     /// New settings count from the next message on. False where there is nothing to go on with.
     fn follow_settings(&mut self, message: &Message) -> bool {
-        if !self.changes.has_changed().unwrap_or(false) {
+        if self.changes.has_changed().unwrap_or(false) {
+            let snapshot = Arc::clone(&self.changes.borrow_and_update());
+            let Some(now) = snapshot.client(self.source).filter(|now| now.name() == self.client.name()) else {
+                return false;
+            };
+            let before = std::mem::replace(&mut self.client, now);
+            let listed = self.service.as_ref().is_none_or(|id| self.client.lists(id, self.source));
+            self.outdated |= !listed || !self.client.same_rules(&before);
+        }
+        if !self.outdated || self.bind_is_pending() {
             return true;
         }
-        let snapshot = Arc::clone(&self.changes.borrow_and_update());
-        let Some(now) = snapshot.client(self.source).filter(|now| now.name() == self.client.name()) else {
+        // Whoever is nobody, or is about to be somebody else, goes on under the new rules. Whoever is bound was let in under the
+        // old ones, and has to come again.
+        let idle_nobody = self.wire.state() == State::Anonymous && self.wire.outstanding() == 0;
+        if message.op() != Op::BindRequest && !idle_nobody {
             return false;
-        };
-        let before = std::mem::replace(&mut self.client, now);
-        let still_listed = self.service.as_ref().is_none_or(|id| self.client.lists(id, self.source));
-        if self.client.same_rules(&before) && still_listed {
-            return true;
         }
-        // Rules of a connection that is nobody, or is about to be somebody else, can be exchanged. Whoever is bound was let in
-        // under the old ones.
-        let begins_anew = message.op() == Op::BindRequest || self.wire.state() == State::Anonymous;
-        if begins_anew && !self.bind_is_pending() && self.wire.outstanding() == 0 {
-            self.unbind();
-            self.wire = ClientConnection::new(Arc::clone(&self.client.policy), self.wire.is_tls());
-            return true;
-        }
-        self.bind_is_pending()
+        self.unbind();
+        self.wire = ClientConnection::new(Arc::clone(&self.client.policy), self.wire.is_tls());
+        self.outdated = false;
+        true
     }
 
     // --- binds -------------------------------------------------------------------------------------------------
@@ -381,7 +385,10 @@ impl Connection {
     fn first_lock_ended(&mut self, first: FirstLock) -> Next {
         let Some(Bind::First { asked_policy, .. }) = self.bind.take() else { return Next::Go };
         let (bind, attempt, refusal) = match first {
-            FirstLock::Refused { bind, attempt, refusal } => (bind, attempt, refusal),
+            FirstLock::Refused(refused) => {
+                let Refused { bind, attempt, refusal } = *refused;
+                (bind, attempt, refusal)
+            }
             FirstLock::Passed(passed) => {
                 let Passed { bind, response, controls, upstream, second } = *passed;
                 match self.wire.primary_finished(bind, response, controls) {
@@ -510,7 +517,7 @@ impl Connection {
         }
     }
 
-    fn from_upstream(&mut self) -> Next {
+    fn read_upstream(&mut self) -> Next {
         let now = Instant::now();
         self.last_activity = now;
         loop {

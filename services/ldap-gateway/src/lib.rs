@@ -118,7 +118,7 @@ impl Gateway {
             directory::Options { observer: Some(observer(metrics.clone())), ..directory::Options::default() };
         let settings = SettingsCopy::new(deps.settings, tls.is_some(), directory_options, metrics.clone());
         let shared = Arc::new(Shared {
-            verifier: Verifier::new(deps.verification, deps.clock),
+            verifier: Verifier::new(deps.verification, deps.clock, process.health()),
             settings: Arc::clone(&settings),
             metrics,
             limits: Limits::new(

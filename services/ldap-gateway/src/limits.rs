@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 /// The counts of one process. A connection holds a [`Seat`] as long as it lives.
+#[derive(Debug)]
 pub struct Limits {
     all_max: usize,
     client_max: usize,
@@ -13,7 +14,7 @@ pub struct Limits {
     counts: Mutex<Counts>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     all: usize,
     clients: HashMap<String, usize>,
@@ -57,6 +58,7 @@ impl Limits {
 }
 
 /// One connection's place in the counts.
+#[derive(Debug)]
 pub struct Seat {
     limits: Arc<Limits>,
     client: String,
@@ -111,12 +113,12 @@ mod tests {
     fn a_bound_connection_makes_room_for_its_source_and_a_closed_one_for_everybody() {
         // FL-20, L-05
         let limits = Limits::new(3, 2, 1);
-        let mut first = limits.sit("gitlab", HERE).ok().expect("the first one");
+        let mut first = limits.sit("gitlab", HERE).expect("the first one");
         assert_eq!(limits.sit("gitlab", HERE).err(), Some(Full::Source));
         first.set_bound(true);
-        let second = limits.sit("gitlab", HERE).ok().expect("the first one is bound");
+        let second = limits.sit("gitlab", HERE).expect("the first one is bound");
         assert_eq!(limits.sit("gitlab", "10.0.0.1".parse().expect("an address")).err(), Some(Full::Client));
-        let other = limits.sit("other", "10.0.0.1".parse().expect("an address")).ok().expect("another client");
+        let other = limits.sit("other", "10.0.0.1".parse().expect("an address")).expect("another client");
         assert_eq!(limits.sit("third", "10.0.0.2".parse().expect("an address")).err(), Some(Full::All));
         drop((first, second, other));
         let counts = limits.counts.lock().expect("counts");
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn a_connection_that_loses_its_bind_counts_to_its_source_again() {
         let limits = Limits::new(10, 10, 1);
-        let mut seat = limits.sit("gitlab", HERE).ok().expect("a seat");
+        let mut seat = limits.sit("gitlab", HERE).expect("a seat");
         seat.set_bound(true);
         seat.set_bound(false);
         assert_eq!(limits.sit("gitlab", HERE).err(), Some(Full::Source));

@@ -77,7 +77,7 @@ mod tests {
             pace.learn(Duration::from_millis(1_000 + milliseconds));
         }
         for sample in 0..KEPT as u64 {
-            let wait = waits(&pace, sample << 32 | sample * 7919);
+            let wait = waits(&pace, (sample << 32) | (sample * 7919));
             let oldest = Duration::from_millis(1_000 + KEPT as u64);
             assert!(wait >= oldest && wait < oldest + Duration::from_millis(KEPT as u64 + 8), "{wait:?}");
         }

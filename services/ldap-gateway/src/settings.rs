@@ -94,21 +94,16 @@ impl Client {
         self.unpinned().next().is_some()
     }
 
-    /// Do connections of `before` live under the same rules still? That an account's id was found changes none.
+    /// Do connections that were opened under `before` live under the same rules still? What only a bind asks for is asked anew
+    /// at each bind.
     pub fn same_rules(&self, before: &Self) -> bool {
         let same_directory = match (&self.directory, &before.directory) {
             (Some(now), Some(then)) => Arc::ptr_eq(now, then),
             (None, None) => true,
             _ => false,
         };
-        same_directory && self.policy == before.policy && without_found_ids(self) == without_found_ids(before)
+        same_directory && self.policy == before.policy
     }
-}
-
-fn without_found_ids(client: &Client) -> settings::Client {
-    let mut settings = client.settings.clone();
-    settings.service_accounts.iter_mut().for_each(|account| account.id = None);
-    settings
 }
 
 impl SettingsCopy {

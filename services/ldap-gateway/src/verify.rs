@@ -10,8 +10,11 @@ use proto::verification::{
     outcome,
 };
 use service_kit::Clock;
+use service_kit::health::{Health, Upstream};
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -21,6 +24,9 @@ use tonic::{Code, Status};
 pub struct Verifier {
     port: Arc<dyn Verification>,
     clock: Clock,
+    upstream: Upstream,
+    /// Whether it answered last: its going and coming are said once.
+    answers: Arc<AtomicBool>,
 }
 
 /// Kept back of every deadline, to answer the client with (V-44).
@@ -68,16 +74,17 @@ pub struct Unavailable {
 }
 
 impl Verifier {
-    pub fn new(port: Arc<dyn Verification>, clock: Clock) -> Self {
-        Self { port, clock }
+    pub fn new(port: Arc<dyn Verification>, clock: Clock, health: &Health) -> Self {
+        let upstream = health.upstream("verification", "verification");
+        Self { port, clock, upstream, answers: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Lengths of the codes the user could have appended; empty where there is no code.
     pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Vec<u32>, Unavailable> {
         let request =
             AppendedFormsRequest { client: subject.client.clone(), subject: subject.entry.as_ref().map(Into::into) };
-        let reply = self.port.appended_forms(within(request, deadline)?).await;
-        reply.map(|reply| reply.into_inner().code_digits).map_err(|status| unavailable(&status))
+        let request = within(request, deadline)?;
+        Ok(self.heard(self.port.appended_forms(request)).await?.code_digits)
     }
 
     /// The password was right: may the person in?
@@ -112,15 +119,17 @@ impl Verifier {
             primary: primary.into(),
             code: code.map(proto::common::Secret::from),
         };
-        let outcome = self.port.begin(within(request, deadline)?).await.map_err(|status| unavailable(&status))?;
-        self.verdict(subject, outcome.into_inner(), primary)
+        let request = within(request, deadline)?;
+        let outcome = self.heard(self.port.begin(request)).await?;
+        self.verdict(subject, outcome, primary)
     }
 
     /// The password behind an accepted code was right too.
     pub async fn complete(&self, subject: &Subject, deadline: Instant) -> Result<Verdict, Unavailable> {
         let request = CompleteRequest { attempt: Some(subject.attempt()) };
-        let outcome = self.port.complete(within(request, deadline)?).await.map_err(|status| unavailable(&status))?;
-        self.verdict(subject, outcome.into_inner(), Primary::Passed)
+        let request = within(request, deadline)?;
+        let outcome = self.heard(self.port.complete(request)).await?;
+        self.verdict(subject, outcome, Primary::Passed)
     }
 
     /// Nobody waits any more (L-13). The report that follows is the attempt's last event: an Allow still under way cannot be
@@ -148,6 +157,29 @@ impl Verifier {
                 "an attempt could not be reported for the audit"
             );
         }
+    }
+
+    async fn heard<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Unavailable> {
+        let asked = Instant::now();
+        let reply = call.await;
+        let answered = self.answers.swap(reply.is_ok(), Ordering::Relaxed);
+        match &reply {
+            Ok(_) => self.upstream.up(asked.elapsed()),
+            Err(status) => self.upstream.down(format!("{:?}", status.code())),
+        }
+        match (answered, &reply) {
+            (false, Ok(_)) => tracing::info!(event = "verification_answers", "verification answers again"),
+            (true, Err(status)) => {
+                tracing::warn!(event = "verification_silent", code = ?status.code(), "verification cannot be asked");
+            }
+            _ => {}
+        }
+        reply.map(tonic::Response::into_inner).map_err(|status| Unavailable {
+            reason: match status.code() {
+                Code::ResourceExhausted => Reason::Overloaded,
+                _ => Reason::VerificationUnavailable,
+            },
+        })
     }
 
     /// V-02: every way in which this may not be an Allow for this very attempt is Unavailable.
@@ -239,16 +271,6 @@ fn within<T>(request: T, deadline: Instant) -> Result<tonic::Request<T>, Unavail
     Ok(service_kit::grpc::with_deadline(service_kit::grpc::idempotent(tonic::Request::new(request)), left))
 }
 
-fn unavailable(status: &Status) -> Unavailable {
-    tracing::warn!(code = ?status.code(), "verification cannot be asked");
-    Unavailable {
-        reason: match status.code() {
-            Code::ResourceExhausted => Reason::Overloaded,
-            _ => Reason::VerificationUnavailable,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,7 +331,7 @@ mod tests {
     }
 
     fn decide(transaction: &str, result: Option<outcome::Result>, asked: Primary) -> Result<Verdict, Unavailable> {
-        let verifier = Verifier::new(Arc::new(Silent), Clock::at(NOW));
+        let verifier = Verifier::new(Arc::new(Silent), Clock::at(NOW), &Health::default());
         verifier.verdict(&subject(), Outcome { transaction_id: transaction.into(), result }, asked)
     }
 

@@ -351,8 +351,7 @@ async fn a_client_whose_rules_changed_goes_on_under_the_new_ones() -> Result<()>
     let mut bound = lab.connect().await?;
     assert_eq!(bound.bind(ANN, &with_code("111111")).await?, 0);
     assert_eq!(idle.search_code("", Scope::Base).await?.0, 0);
-    lab.gateway.settings.change(|settings| settings.clients[0].anonymous = domain::settings::Anonymous::Refuse);
-    until("the new rule", || capture::text().contains("\"revision\":2")).await?;
+    lab.gateway.change_settings(|settings| settings.clients[0].anonymous = domain::settings::Anonymous::Refuse).await?;
     assert_eq!(idle.search_code("", Scope::Base).await?.0, 50);
     let search = SearchRequest::new(COMPANY_BASE, Scope::Base, &Filter::present("objectClass"), &["1.1"]);
     bound.send_search(&search, &[]).await?;

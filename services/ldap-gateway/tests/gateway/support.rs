@@ -20,6 +20,7 @@ use service_kit::{Clock, Process};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -224,19 +225,27 @@ pub struct FakeSettings {
     current: Mutex<(u64, Settings)>,
     secrets: HashMap<String, String>,
     pinned: Mutex<Vec<(String, String)>>,
+    /// The latest revision that the gateway said it had.
+    known: AtomicU64,
 }
 
 impl FakeSettings {
     pub fn new(settings: Settings, query_password: &str) -> Arc<Self> {
         let name = |directory: &settings::Directory| format!("directory.{}.query_bind.password", directory.name);
         let secrets = settings.directories.iter().map(|it| (name(it), query_password.to_owned())).collect();
-        Arc::new(Self { current: Mutex::new((1, settings)), secrets, pinned: Mutex::default() })
+        Arc::new(Self {
+            current: Mutex::new((1, settings)),
+            secrets,
+            pinned: Mutex::default(),
+            known: AtomicU64::new(0),
+        })
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut Settings)) {
+    fn change(&self, change: impl FnOnce(&mut Settings)) -> u64 {
         let mut current = self.current.lock().expect("no test panics in here");
         current.0 += 1;
         change(&mut current.1);
+        current.0
     }
 
     /// Client and account of every id that was kept.
@@ -249,7 +258,9 @@ impl FakeSettings {
 impl store::settings_server::Settings for FakeSettings {
     async fn fetch(&self, request: Request<store::FetchRequest>) -> Result<Response<store::FetchReply>, Status> {
         let (revision, settings) = self.current.lock().expect("no test panics in here").clone();
-        if request.into_inner().known_revision == revision {
+        let known = request.into_inner().known_revision;
+        self.known.fetch_max(known, Ordering::SeqCst);
+        if known == revision {
             return Ok(Response::new(store::FetchReply { revision, unchanged: true, ..Default::default() }));
         }
         let secret = |(name, value): (&String, &String)| {
@@ -367,6 +378,7 @@ pub struct Running {
     pub process: Process,
     pub verification: Arc<FakeVerification>,
     pub settings: Arc<FakeSettings>,
+    bus: Arc<InProcess>,
     plain: SocketAddr,
     ldaps: SocketAddr,
 }
@@ -430,17 +442,31 @@ impl Running {
         let settings = FakeSettings::new(settings, Slapd::QUERY_PASSWORD);
         let verification = FakeVerification::new();
         let process = Process::detached("ldap-gateway-test");
+        let bus = Arc::new(InProcess::new());
         let deps = Deps {
             verification: verification.clone(),
             settings: settings.clone(),
-            bus: Arc::new(InProcess::new()),
+            bus: bus.clone(),
             clock: Clock::system(),
         };
         let gateway = Gateway::start(&section, deps, &process).await?;
         let plain = *gateway.addresses().first().context("a port for LDAP")?;
         let ldaps = *gateway.tls_addresses().first().context("a port for LDAPS")?;
         until("the gateway to be ready", || process.health().is_ready()).await?;
-        Ok(Self { gateway, process, verification, settings, plain, ldaps })
+        Ok(Self { gateway, process, verification, settings, bus, plain, ldaps })
+    }
+
+    /// Changes the settings, says so on the bus, and waits until they are in force.
+    pub async fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let revision = self.settings.change(change);
+        let taken_up = async {
+            while self.settings.known.load(Ordering::SeqCst) < revision {
+                service_kit::bus::Bus::publish(&*self.bus, proto::subjects::SETTINGS_CHANGED, Bytes::new()).await?;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(LIMIT, taken_up).await.context("the new settings are not taken up")?
     }
 
     pub async fn connect_tls(&self, tls: &Arc<rustls::ClientConfig>) -> Result<Wire> {
