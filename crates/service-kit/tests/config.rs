@@ -103,6 +103,7 @@ fn a_wrong_configuration_says_file_line_key_what_was_found_and_what_is_allowed()
             "DIR/service.toml:2: shutdown.drain_timeout_seconds: found string \"soon\"; allowed: a whole number from 0",
         ),
         ("shutdown = 5\n", "DIR/service.toml:1: shutdown: found integer `5`; allowed: a section"),
+        ("shutdown = [1, 2]\n", "DIR/service.toml:1: shutdown: found a list; allowed: a section"),
         (
             "[radius]\nmode = \"strikt\"\n",
             "DIR/service.toml:2: radius.mode: found `strikt`; allowed: strict, auto; nearest known name: strict",

@@ -1,5 +1,6 @@
 //! The merged values with their origins, and the reader that turns them into a typed configuration. It is a reader of its own
 //! because an error must know where a value was written, and because text from the environment has no type until it is read.
+//! The `config` crate was tried: it turns `"yes"` and 2 into true, and forgets which words an enum allows.
 
 use super::{ConfigError, Origin, Sources};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor};
@@ -262,8 +263,21 @@ impl<'de> Deserializer<'de> for Reader {
         }
     }
 
+    /// A derived struct would take a list, too, and fill its fields by position.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.0.value {
+            Value::List(_) => Err(de::Error::custom("found a list; allowed: a section")),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
-        i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct identifier ignored_any
+        i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct map identifier ignored_any
     }
 }
 

@@ -1,0 +1,74 @@
+//! Documents tell the truth: their links lead somewhere, and the list of reasons is the code's.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two levels below the root")
+}
+
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && name != ".git" {
+            documents(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut found = Vec::new();
+    documents(root(), &mut found);
+    assert!(found.len() > 3, "found too few documents: the path filter is wrong");
+    let mut broken = Vec::new();
+    for document in &found {
+        let text = fs::read_to_string(document).expect("a document is UTF-8");
+        for part in text.split("](").skip(1) {
+            let link = part.split([')', '#', ' ']).next().unwrap_or_default();
+            let elsewhere = link.contains("://") || link.starts_with("mailto:");
+            if !link.is_empty() && !elsewhere && !document.parent().expect("in a folder").join(link).exists() {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_list_of_reasons_is_the_codes() {
+    let page = fs::read_to_string(root().join("docs/reference/reasons.md")).expect("the page is there");
+    for reason in domain::Reason::ALL {
+        let row = format!("| `{}` | {} | {} |", reason.code(), reason.class().code(), reason.sentence());
+        assert!(page.contains(&row), "docs/reference/reasons.md lacks: {row}");
+    }
+    assert_eq!(page.matches("| `").count(), domain::Reason::ALL.len(), "the page lists a reason that is gone");
+}
+
+#[test]
+fn the_example_settings_are_good_and_the_page_knows_every_key() {
+    let example = fs::read_to_string(root().join("docs/reference/settings.example.toml")).expect("the example is there");
+    let settings: domain::settings::Settings = toml::from_str(&example).expect("the example is a settings document");
+    let errors: Vec<String> = settings
+        .problems()
+        .iter()
+        .filter(|problem| problem.severity == domain::settings::Severity::Error)
+        .map(ToString::to_string)
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+
+    let page = fs::read_to_string(root().join("docs/reference/settings.md")).expect("the page is there");
+    let document = serde_json::to_value(&settings).expect("settings are serialisable");
+    let sections = [&document["portal"], &document["sync"]].into_iter();
+    let lists = ["directory", "client", "sync_item"].map(|list| document[list].as_array().expect("a list"));
+    for section in sections.chain(lists.into_iter().flatten()) {
+        for key in section.as_object().expect("a table").keys() {
+            assert!(page.contains(&format!("| `{key}` |")), "docs/reference/settings.md lacks `{key}`");
+        }
+    }
+}
