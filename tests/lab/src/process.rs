@@ -67,6 +67,10 @@ impl Proc {
 
     /// SIGTERM, then up to `limit` for it to end by itself; its exit code.
     pub fn terminate(&mut self, limit: Duration) -> Option<i32> {
+        // One that has ended gave its number back: somebody else may have it now.
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return status.code();
+        }
         self.signal("TERM");
         let end = Instant::now() + limit;
         while Instant::now() < end {

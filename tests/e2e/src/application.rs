@@ -1,0 +1,95 @@
+//! An application that speaks LDAP octet by octet, from a loopback address of its choice: the address says which client
+//! it is.
+
+use crate::socket_address;
+use anyhow::{Context, Result, bail};
+use bytes::{Bytes, BytesMut};
+use ldap_wire::{
+    BindRequest, Control, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope,
+    SearchRequest,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Application {
+    stream: TcpStream,
+    framer: Framer,
+    received: BytesMut,
+}
+
+impl Application {
+    /// `url` is `ldap://address:port`.
+    pub async fn connect(url: &str, from: IpAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(from, 0))?;
+        let stream = socket.connect(socket_address(url)?).await.with_context(|| url.to_owned())?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, framer: Framer::new(Peer::Server, Limits::UPSTREAM), received: BytesMut::new() })
+    }
+
+    pub async fn send(&mut self, octets: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(octets).await?)
+    }
+
+    /// The next message; `None` when the other side has closed.
+    pub async fn receive(&mut self) -> Result<Option<Message>> {
+        loop {
+            if let Some(message) = self.framer.next_message(&mut self.received)? {
+                return Ok(Some(message));
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await.context("no answer")?;
+            // A reset is a close too.
+            if read.unwrap_or(0) == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A simple bind under this message id; the whole answer.
+    pub async fn bind(&mut self, id: u32, name: &str, password: &str) -> Result<Message> {
+        let request = BindRequest::simple(name.as_bytes().to_vec(), Password::new(password));
+        self.send(&request.encode(message_id(id)?, &[])).await?;
+        let answer = self.receive().await?.context("closed instead of a BindResponse")?;
+        if answer.op() != Op::BindResponse {
+            bail!("{:?} instead of a BindResponse", answer.op());
+        }
+        Ok(answer)
+    }
+
+    /// Everything that a search brings, octet for octet, its end included.
+    pub async fn search(&mut self, id: u32, base: &str, filter: &Filter, controls: &[Control]) -> Result<Vec<Bytes>> {
+        let request = SearchRequest::new(base.to_owned(), Scope::Subtree, filter, &["*", "+"]);
+        self.send(&request.encode(message_id(id)?, controls)).await?;
+        let mut messages = Vec::new();
+        loop {
+            let message = self.receive().await?.context("closed in the middle of a search")?;
+            messages.push(message.octets().clone());
+            if message.op() == Op::SearchResultDone {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// Says no more, without an unbind.
+    pub async fn hang_up(mut self) -> Result<()> {
+        Ok(self.stream.shutdown().await?)
+    }
+}
+
+/// The resultCode of an answer.
+pub fn code_of(message: &Message) -> Result<u32> {
+    Ok(LdapResult::decode(message)?.code.0)
+}
+
+fn message_id(id: u32) -> Result<MessageId> {
+    MessageId::new(id).context("a message id")
+}

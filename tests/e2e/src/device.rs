@@ -1,0 +1,152 @@
+//! A device that speaks RADIUS octet by octet: a VPN gateway that signs, retransmits, and tells the answers apart.
+
+use anyhow::{Context, Result, ensure};
+use radius_wire::{
+    Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret, Sent, verify_reply,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::UdpSocket, time::timeout};
+
+/// How long a device waits for an answer before it sends again.
+const RETRY: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub struct Device {
+    from: IpAddr,
+    server: SocketAddr,
+    secret: Arc<Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Accept,
+    Reject,
+    /// With its State.
+    Challenge(Vec<u8>),
+    Silence,
+}
+
+impl Device {
+    pub fn new(from: IpAddr, port: u16, secret: &str) -> Result<Self> {
+        let secret = Secret::new(secret.as_bytes().to_vec()).context("a shared secret")?;
+        Ok(Self { from, server: SocketAddr::new([127, 0, 0, 1].into(), port), secret: Arc::new(secret) })
+    }
+
+    /// The same device, asking another server.
+    pub fn at(&self, port: u16) -> Self {
+        Self { server: SocketAddr::new(self.server.ip(), port), ..self.clone() }
+    }
+
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// Somebody logs in; sent up to five times, as a device would.
+    pub async fn login(&self, user: &str, password: &str) -> Result<Answer> {
+        self.exchange(user, password, None).await?.answer(5).await
+    }
+
+    /// The answer to a challenge.
+    pub async fn respond(&self, user: &str, code: &str, state: &[u8]) -> Result<Answer> {
+        self.exchange(user, code, Some(state)).await?.answer(5).await
+    }
+
+    /// A signed Access-Request that is ready to be sent, from a port of its own.
+    pub async fn exchange(&self, user: &str, password: &str, state: Option<&[u8]>) -> Result<Exchange> {
+        let mut attributes = vec![
+            Attribute { kind: AttributeType::USER_NAME, value: user.as_bytes() },
+            Attribute { kind: AttributeType::NAS_IDENTIFIER, value: b"device" },
+        ];
+        attributes.extend(state.map(|value| Attribute { kind: AttributeType::STATE, value }));
+        self.request(RequestCode::AccessRequest, &attributes, Some(password)).await
+    }
+
+    pub async fn status(&self) -> Result<Exchange> {
+        self.request(RequestCode::StatusServer, &[], None).await
+    }
+
+    async fn request(
+        &self,
+        code: RequestCode,
+        attributes: &[Attribute<'_>],
+        password: Option<&str>,
+    ) -> Result<Exchange> {
+        let mut authenticator = [0; 16];
+        getrandom::fill(&mut authenticator).context("randomness")?;
+        let request = Request { code, identifier: authenticator[0], authenticator, attributes, password };
+        let octets = request.write(&self.secret)?;
+        let socket = UdpSocket::bind(SocketAddr::new(self.from, 0)).await?;
+        Ok(Exchange { socket, device: self.clone(), octets, sent: request.sent() })
+    }
+}
+
+/// One request on its way.
+pub struct Exchange {
+    socket: UdpSocket,
+    device: Device,
+    pub octets: Vec<u8>,
+    sent: Sent,
+}
+
+impl Exchange {
+    /// Takes the Message-Authenticator away, as devices send it that know nothing of it. It is always the first.
+    pub fn unsigned(mut self) -> Result<Self> {
+        ensure!(self.octets.get(20..22) == Some(&[80, 18]), "the signature is not where it belongs");
+        self.octets.drain(20..38);
+        let length = u16::try_from(self.octets.len())?;
+        self.octets[2..4].copy_from_slice(&length.to_be_bytes());
+        Ok(self)
+    }
+
+    pub async fn send(&self) -> Result<()> {
+        self.send_to(self.device.server).await
+    }
+
+    pub async fn send_to(&self, server: SocketAddr) -> Result<()> {
+        self.socket.send_to(&self.octets, server).await?;
+        Ok(())
+    }
+
+    /// The octets of the next reply, whatever they are.
+    pub async fn receive(&self, wait: Duration) -> Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; 4096];
+        match timeout(wait, self.socket.recv_from(&mut buffer)).await {
+            Err(_) => Ok(None),
+            Ok(received) => {
+                buffer.truncate(received?.0);
+                Ok(Some(buffer))
+            }
+        }
+    }
+
+    /// Sends up to so many times; the first answer, which must be genuine and signed.
+    pub async fn answer(&self, sends: usize) -> Result<Answer> {
+        for _ in 0..sends {
+            self.send().await?;
+            if let Some(octets) = self.receive(RETRY).await? {
+                return self.read(&octets);
+            }
+        }
+        Ok(Answer::Silence)
+    }
+
+    pub fn read(&self, octets: &[u8]) -> Result<Answer> {
+        let packet = Packet::parse(octets, Port::AuthenticationReplies).context("a reply that is no packet")?;
+        verify_reply(&packet, &self.sent, &self.device.secret, Rule::Yes).context("a forged reply")?;
+        // Message-Authenticator is the first attribute of everything sent.
+        ensure!(octets.get(20..22) == Some(&[80, 18]), "the reply does not begin with its signature");
+        Ok(match packet.code() {
+            Code::AccessAccept => Answer::Accept,
+            Code::AccessReject => Answer::Reject,
+            Code::AccessChallenge => {
+                let state = packet.first(AttributeType::STATE).context("a challenge without State")?;
+                Answer::Challenge(state.to_vec())
+            }
+            other => anyhow::bail!("{other:?} as an answer"),
+        })
+    }
+}
