@@ -356,7 +356,6 @@ async fn an_enabled_schedule_runs_at_once_and_a_change_of_it_is_taken_up() {
     until("a leader", Duration::from_secs(5), || synced.lab.store.told().epoch == 1).await;
     assert!(synced.lab.store.told().runs.is_empty());
     synced.lab.settings.change(|document| document["sync"] = json!({ "enabled": true, "interval_minutes": 1 }));
-    use service_kit::bus::Bus;
     synced.lab.bus.publish(proto::subjects::SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
     let runs = synced.lab.runs(1).await;
     assert_eq!(runs[0].finished, Some((true, String::new())));

@@ -220,19 +220,20 @@ pub fn item(name: &str) -> Value {
 pub struct Lab {
     pub store: Arc<FakeStore>,
     pub settings: Arc<FakeSettings>,
-    pub bus: InProcess,
+    pub bus: Arc<dyn Bus>,
 }
 
 impl Lab {
     pub fn new(document: Value, password: &str) -> Self {
-        Self { store: FakeStore::new(), settings: FakeSettings::new(document, password), bus: InProcess::new() }
+        let bus = Arc::new(InProcess::new());
+        Self { store: FakeStore::new(), settings: FakeSettings::new(document, password), bus }
     }
 
     pub fn deps(&self) -> Deps {
         Deps {
             sync: self.store.clone(),
             settings: self.settings.clone(),
-            bus: Arc::new(self.bus.clone()),
+            bus: self.bus.clone(),
             clock: Clock::system(),
         }
     }
