@@ -4,19 +4,20 @@ use crate::Store;
 use crate::audit::{self, NewEvent, Wanted, printable};
 use crate::portal_data::{api_key_hash, invitation_hash};
 use crate::rpc::StoreError;
+use crate::seal;
 use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
 use crate::sync::SyncService;
 use crate::users::{self, StateChange, name_key, small};
-use crate::seal;
 use domain::{ObjectName, Role, Secret};
 use proto::user_store::{
     ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
-    DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest, InviteReply,
-    InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest, ListUsersReply,
-    ListUsersRequest, RequestSyncReply, RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest,
-    RotateClientSecretReply, RotateClientSecretRequest, SetUserStateRequest, SyncRun, SyncStatusReply, SyncStatusRequest,
-    UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
+    DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest,
+    InviteReply, InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest, ListUsersReply,
+    ListUsersRequest, RequestSyncReply, RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest,
+    RevokeFactorRequest, RotateClientSecretReply, RotateClientSecretRequest, SetUserStateRequest, SyncRun,
+    SyncStatusReply, SyncStatusRequest, UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest,
+    admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
@@ -121,14 +122,22 @@ impl AdminService {
             return Err(Status::aborted("the user changed meanwhile").into());
         }
         if from == "removed" {
-            return Err(Status::failed_precondition("the user is removed and comes back with the directory only").into());
+            return Err(
+                Status::failed_precondition("the user is removed and comes back with the directory only").into()
+            );
         }
-        // Disabled by hand holds where the directory enables again, so a hand may also take over.
+        // Disabled by hand holds where the directory would enable again: a hand may take over from it.
         let by_hand = row.get::<String>("state_by")? == actor;
-        if from != request.state || !by_hand {
+        if from != request.state || (from == "disabled" && !by_hand) {
             let text = printable(&request.reason, 256);
-            let change =
-                StateChange { user_id: &request.user_id, username: &username, from: &from, to: &request.state, by: &actor, text: &text };
+            let change = StateChange {
+                user_id: &request.user_id,
+                username: &username,
+                from: &from,
+                to: &request.state,
+                by: &actor,
+                text: &text,
+            };
             let event = change.write(&mut session, self.0.clock().now_ms()).await?;
             audit::append(&mut session, head, vec![event]).await?;
         }
@@ -350,7 +359,9 @@ fn actor(text: &str) -> Result<String, Status> {
     match printable(text, 128) {
         actor if actor.is_empty() => Err(Status::invalid_argument("actor is missing")),
         // Words the store keeps for itself: a hand must not look like the machine, whose states the directory undoes.
-        actor if matches!(actor.as_str(), "sync" | "directory") => Err(Status::invalid_argument("actor: a reserved word")),
+        actor if matches!(actor.as_str(), "sync" | "directory") => {
+            Err(Status::invalid_argument("actor: a reserved word"))
+        }
         actor => Ok(actor),
     }
 }
@@ -406,6 +417,7 @@ impl Admin for AdminService {
         let mut session = self.0.database().read().await.map_err(StoreError::from)?;
         let current = settings::current(&mut session).await?;
         let revision = current.revision;
+        self.0.metrics().settings_revision(revision);
         Ok(Response::new(ExportSettingsReply { revision, document: apply::export(current)? }))
     }
 
@@ -432,7 +444,10 @@ impl Admin for AdminService {
         Ok(Response::new(VerifyAuditReply { verified: found.good, first_bad: found.first_bad, text: found.text }))
     }
 
-    async fn create_api_key(&self, request: Request<CreateApiKeyRequest>) -> Result<Response<CreateApiKeyReply>, Status> {
+    async fn create_api_key(
+        &self,
+        request: Request<CreateApiKeyRequest>,
+    ) -> Result<Response<CreateApiKeyReply>, Status> {
         Ok(Response::new(self.create_key(request.into_inner()).await?))
     }
 
@@ -440,7 +455,10 @@ impl Admin for AdminService {
         Ok(Response::new(ListApiKeysReply { keys: self.keys().await? }))
     }
 
-    async fn revoke_api_key(&self, request: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyReply>, Status> {
+    async fn revoke_api_key(
+        &self,
+        request: Request<RevokeApiKeyRequest>,
+    ) -> Result<Response<RevokeApiKeyReply>, Status> {
         self.revoke_key(request.into_inner()).await?;
         Ok(Response::new(RevokeApiKeyReply {}))
     }

@@ -100,7 +100,6 @@ pub async fn append(session: &mut Session, head: Head, events: Vec<NewEvent>) ->
     Ok(u64::try_from(sequence).unwrap_or(0))
 }
 
-
 /// The chain over a record: every field with its length, so that no two records are the same octets.
 fn link(previous: &[u8], sequence: i64, event: &AuditEvent, last: bool, request: &[u8]) -> Vec<u8> {
     let mut digest = Sha256::new();
@@ -155,7 +154,8 @@ pub async fn verify(database: &Database) -> Result<Verified, sqlx::Error> {
         Ok(Verified { good: at.saturating_sub(1), first_bad: at, text })
     };
     while sequence < end_sequence {
-        let sql = format!("SELECT {COLUMNS} FROM audit WHERE sequence > $1 AND sequence <= $2 ORDER BY sequence LIMIT $3");
+        let sql =
+            format!("SELECT {COLUMNS} FROM audit WHERE sequence > $1 AND sequence <= $2 ORDER BY sequence LIMIT $3");
         let page = session.rows_of(sql, args![sequence, end_sequence, PAGE]).await?;
         if page.is_empty() {
             return bad(sequence + 1, format!("the chain ends at {sequence}; its last record is {end_sequence}"));
@@ -175,7 +175,11 @@ pub async fn verify(database: &Database) -> Result<Verified, sqlx::Error> {
     if hash != end_hash {
         return bad(end_sequence.max(1), "the end of the chain was altered".into());
     }
-    Ok(Verified { good: u64::try_from(sequence).unwrap_or(0), first_bad: 0, text: format!("{sequence} records, whole") })
+    Ok(Verified {
+        good: u64::try_from(sequence).unwrap_or(0),
+        first_bad: 0,
+        text: format!("{sequence} records, whole"),
+    })
 }
 
 const COLUMNS: &str = "sequence, at_ms, kind, transaction_id, client, protocol, user_id, username, client_ip, \
@@ -242,7 +246,9 @@ pub fn printable(text: &str, characters_max: usize) -> String {
         }
         match sign {
             // Line ends and the like, and the signs that turn the direction of text around.
-            sign if sign.is_control() || matches!(sign, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}') => {
+            sign if sign.is_control()
+                || matches!(sign, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}') =>
+            {
                 shown.extend(sign.escape_unicode());
             }
             sign => shown.push(sign),

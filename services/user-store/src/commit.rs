@@ -12,9 +12,9 @@ use crate::{Store, users};
 use domain::CodeForm;
 use group::{Answer, Operation};
 use proto::user_store::{
-    AddPendingFactorReply, AddPendingFactorRequest, AuditEvent, CommitAllowReply, CommitAllowRequest, ConfirmFactorReply,
-    ConfirmFactorRequest, RecordReply, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeReply,
-    SpendCodeRequest, commit_server::Commit,
+    AddPendingFactorReply, AddPendingFactorRequest, AuditEvent, CommitAllowReply, CommitAllowRequest,
+    ConfirmFactorReply, ConfirmFactorRequest, RecordReply, RecordRequest, ReserveTryReply, ReserveTryRequest,
+    SpendCodeReply, SpendCodeRequest, commit_server::Commit,
 };
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
@@ -96,16 +96,8 @@ impl Commit for CommitService {
         let sql = "INSERT INTO factors (factor_id, user_id, kind, algorithm, digits, period_seconds, seed, pending, last_step, \
                    failures, open_ms, created_ms, last_used_ms, revision) \
                    VALUES ($1, $2, 'code', $3, $4, $5, $6, $7, -1, 0, 0, $8, 0, 1)";
-        let arguments = args![
-            &factor_id,
-            &user_id,
-            algorithm.code(),
-            factor.digits,
-            factor.period_seconds,
-            sealed,
-            true,
-            now_ms
-        ];
+        let arguments =
+            args![&factor_id, &user_id, algorithm.code(), factor.digits, factor.period_seconds, sealed, true, now_ms];
         session.execute(sql, arguments).await.map_err(StoreError::from)?;
         let event = NewEvent::administrative(now_ms, "factor.added", "", format!("code {factor_id}, not yet proven"));
         audit::append(&mut session, head, vec![event.about(&user_id, &username)]).await.map_err(StoreError::from)?;

@@ -2,9 +2,7 @@
 
 use crate::sql::StoreSection;
 use serde::Deserialize;
-use service_kit::config::{
-    BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
-};
+use service_kit::config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

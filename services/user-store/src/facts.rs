@@ -1,12 +1,14 @@
 //! What the decision needs to know about a user (V-01). Read, never changed.
 
 use crate::Store;
+use crate::metrics::Timed;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Session, args};
 use crate::users;
 use proto::user_store::{
     CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts, login_facts_request::Who,
 };
+use std::time::Instant;
 use tonic::{Request, Response, Status};
 
 pub struct FactsService(pub Store);
@@ -23,8 +25,11 @@ impl Facts for FactsService {
             Some(Who::UserId(user_id)) => ("user_id = $1", args![user_id]),
             None => return Err(Status::invalid_argument("who is missing")),
         };
+        let began = Instant::now();
         let mut session = self.0.database().read().await.map_err(StoreError::from)?;
-        Ok(Response::new(self.facts(&mut session, condition, arguments).await?))
+        let facts = self.facts(&mut session, condition, arguments).await?;
+        self.0.metrics().took(Timed::Facts, began.elapsed());
+        Ok(Response::new(facts))
     }
 }
 
@@ -36,7 +41,9 @@ impl FactsService {
         condition: &'static str,
         arguments: Vec<Arg>,
     ) -> Result<LoginFactsReply, StoreError> {
-        let sql = format!("SELECT user_id, username, state, state_by, state_since_ms, state_text FROM users WHERE {condition}");
+        let sql = format!(
+            "SELECT user_id, username, state, state_by, state_since_ms, state_text FROM users WHERE {condition}"
+        );
         let rows = session.rows_of(sql, arguments).await?;
         let Some(row) = rows.first() else { return Ok(LoginFactsReply::default()) };
         let user_id: String = row.get("user_id")?;

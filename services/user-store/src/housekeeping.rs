@@ -2,10 +2,11 @@
 //! more. Done by every node, an hour apart; doing it twice changes nothing.
 
 use crate::Store;
+use crate::metrics::Users;
 use crate::rpc::{StoreError, chain};
 use crate::sql::args;
 use crate::throttle::SOURCE_LIFE_MS;
-use crate::{metrics, users};
+use crate::users;
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(3600);
@@ -18,11 +19,13 @@ const RUN_LIFE_MS: i64 = 90 * DAY_MS;
 
 pub async fn run(store: Store) {
     loop {
-        match sweep(&store).await {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(error = %chain(&error), "housekeeping failed, it is tried again"),
+        if let Err(error) = sweep(&store).await {
+            tracing::warn!(error = %chain(&error), "housekeeping failed, it is tried again");
         }
-        metrics::users(&store).await;
+        match count(&store).await {
+            Ok(users) => store.metrics().users(&users),
+            Err(error) => tracing::warn!(error = %chain(&error), "the users could not be counted"),
+        }
         tokio::time::sleep(EVERY).await;
     }
 }
@@ -44,4 +47,22 @@ pub async fn sweep(store: &Store) -> Result<(), StoreError> {
     session.execute("DELETE FROM approvals WHERE expires_ms < $1", args![now_ms - RUN_LIFE_MS]).await?;
     session.commit().await?;
     Ok(())
+}
+
+pub async fn count(store: &Store) -> Result<Users, StoreError> {
+    let mut session = store.database().read().await?;
+    let sql = "SELECT COUNT(CASE WHEN u.state = 'enabled' AND f.factors > 0 THEN 1 END) AS enrolled, \
+               COUNT(CASE WHEN u.state = 'enabled' AND f.factors IS NULL THEN 1 END) AS not_enrolled, \
+               COUNT(CASE WHEN u.state = 'disabled' THEN 1 END) AS blocked, \
+               COUNT(CASE WHEN u.state = 'enabled' AND f.open_ms > $1 THEN 1 END) AS locked FROM users u \
+               LEFT JOIN (SELECT user_id, COUNT(*) AS factors, MAX(open_ms) AS open_ms FROM factors \
+               WHERE NOT pending GROUP BY user_id) f ON f.user_id = u.user_id";
+    let row = session.row(sql, args![store.clock().now_ms()]).await?;
+    let row = row.ok_or(StoreError::Broken("a count has no row"))?;
+    Ok(Users {
+        enrolled: row.unsigned("enrolled")?,
+        not_enrolled: row.unsigned("not_enrolled")?,
+        locked: row.unsigned("locked")?,
+        blocked: row.unsigned("blocked")?,
+    })
 }

@@ -37,6 +37,7 @@ pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 
 use commit::group::Group;
+use metrics::Metrics;
 use proto::user_store::{
     admin_server::AdminServer,
     commit_server::CommitServer,
@@ -62,6 +63,7 @@ struct Inner {
     clock: Clock,
     teller: Teller,
     group: Group,
+    metrics: Arc<Metrics>,
 }
 
 impl Store {
@@ -80,8 +82,9 @@ impl Store {
         audit::begin_chain(&mut session).await.map_err(failed)?;
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
-        let group = Group::start(database.clone(), teller.clone(), shutdown);
-        let store = Self(Arc::new(Inner { database, seal, clock, teller, group }));
+        let metrics = Arc::new(Metrics::new());
+        let group = Group::start(database.clone(), teller.clone(), metrics.clone(), shutdown);
+        let store = Self(Arc::new(Inner { database, seal, clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         Ok(store)
     }
@@ -126,6 +129,10 @@ impl Store {
 
     fn group(&self) -> &Group {
         &self.0.group
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     fn pepper(&self) -> &[u8] {

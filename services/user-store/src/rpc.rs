@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The bound of the queue is reached, or the process stops.
     #[error("the store takes no more work")]
     Overloaded,
+    /// The database said nothing for too long.
+    #[error("the database does not answer")]
+    Silent,
     #[error("what the store holds cannot be read: {0}")]
     Broken(&'static str),
     /// Not the store's fault: the call is refused with this status, and nothing was changed.
@@ -31,7 +34,7 @@ impl StoreError {
     /// The database cannot be reached, or is out of room: trying again at once helps nobody.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Overloaded => true,
+            Self::Overloaded | Self::Silent => true,
             Self::Database(error) => unavailable(error),
             _ => false,
         }
@@ -45,6 +48,7 @@ impl StoreError {
             Self::Sealed(error) => Self::Sealed(*error),
             Self::Overtaken => Self::Overtaken,
             Self::Overloaded => Self::Overloaded,
+            Self::Silent => Self::Silent,
             Self::Broken(what) => Self::Broken(what),
             Self::Refused(status) => Self::Refused(status.clone()),
         }
@@ -56,10 +60,10 @@ fn unavailable(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
         sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // PostgreSQL: connection, resources, operator intervention, read-only after a fail-over, serialisation.
+            // PostgreSQL: connection, resources, operator intervention, read-only after a fail-over, serialisation, locks.
             // SQLite: busy 5, locked 6, I/O 10, full 13, read-only 8, cannot open 14, and their extended codes.
             let sqlite = code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14));
-            let postgres = ["08", "53", "57", "58", "25006", "40001", "40P01"];
+            let postgres = ["08", "25P03", "25006", "40001", "40P01", "53", "55P03", "57", "58"];
             postgres.iter().any(|class| code.len() == 5 && code.starts_with(class)) || (code.len() < 5 && sqlite)
         }),
         _ => false,

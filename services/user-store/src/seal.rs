@@ -281,6 +281,9 @@ mod tests {
         let both = Master(vec![new, MasterKey { id: "old".into(), cipher: cipher(&[1; 32]) }]);
         assert_eq!(both.unwrap(1, &wrapped).as_deref(), Some(&[5; 32]));
         assert_eq!(both.unwrap(2, &wrapped).as_deref(), None);
-        assert_eq!(Master(vec![MasterKey { id: "x".into(), cipher: cipher(&[3; 32]) }]).unwrap(1, &wrapped).as_deref(), None);
+        assert_eq!(
+            Master(vec![MasterKey { id: "x".into(), cipher: cipher(&[3; 32]) }]).unwrap(1, &wrapped).as_deref(),
+            None
+        );
     }
 }

@@ -7,11 +7,11 @@
 pub mod apply;
 pub mod changes;
 
+use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::rpc::{StoreError, bounded, part};
 use crate::seal::{self, Place};
 use crate::sql::{Session, args};
-use crate::Store;
 use domain::{ObjectId, Secret, settings::Settings};
 use proto::permissions::{self, part as parts};
 use proto::user_store::{
@@ -118,6 +118,7 @@ impl SettingsService {
             return Ok(reply.clone());
         }
         let reply = self.read_reply(&mut session, share).await?;
+        self.store.metrics().settings_revision(reply.revision);
         self.replies().insert(share, reply.clone());
         Ok(reply)
     }
@@ -153,9 +154,10 @@ impl SettingsService {
     }
 
     async fn pin(&self, request: PinServiceAccountRequest) -> Result<(), StoreError> {
-        let id: ObjectId = request.object_id.parse().map_err(|error: domain::identity::BadObjectId| {
-            Status::invalid_argument(format!("object_id: {error}"))
-        })?;
+        let id: ObjectId = request
+            .object_id
+            .parse()
+            .map_err(|error: domain::identity::BadObjectId| Status::invalid_argument(format!("object_id: {error}")))?;
         let mut session = self.store.database().write().await?;
         let head = audit::lock(&mut session).await?;
         let Current { revision, mut settings } = current_locked(&mut session).await?;
@@ -241,7 +243,8 @@ impl SettingsService {
         let mut keys = Vec::new();
         for row in session.rows(sql, args![purpose]).await? {
             let id = crate::users::small(&row, "key_id")?;
-            let key = self.store.seal().open_field(ring_place(&ring_owner(purpose, id)), &row.get::<Vec<u8>>("sealed")?)?;
+            let key =
+                self.store.seal().open_field(ring_place(&ring_owner(purpose, id)), &row.get::<Vec<u8>>("sealed")?)?;
             keys.push(RingKey { id, key, created_ms: row.get("created_ms")? });
         }
         Ok(Ring { keys })

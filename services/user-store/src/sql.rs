@@ -41,10 +41,7 @@ pub enum Row {
 
 /// What a column can be read as, on both databases.
 pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+impl<T> Column for T where T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
 /// The arguments of a statement, in the order of its placeholders.
 macro_rules! args {
@@ -78,6 +75,8 @@ macro_rules! bound {
             query = match argument {
                 Arg::Int(value) => query.bind(value),
                 Arg::Bool(value) => query.bind(value),
+                // PostgreSQL holds no NUL; as another sign it is equal to nothing that is stored.
+                Arg::Text(value) if value.contains('\0') => query.bind(value.replace('\0', "\u{fffd}")),
                 Arg::Text(value) => query.bind(value),
                 Arg::Bytes(value) => query.bind(value),
             };
@@ -173,14 +172,10 @@ impl Session {
     }
 
     async fn select(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
-        on!(
-            self,
-            sql,
-            arguments,
-            fetch_all,
-            |rows| rows.into_iter().map(Row::Sqlite).collect(),
-            |rows| rows.into_iter().map(Row::Postgres).collect()
-        )
+        on!(self, sql, arguments, fetch_all, |rows| rows.into_iter().map(Row::Sqlite).collect(), |rows| rows
+            .into_iter()
+            .map(Row::Postgres)
+            .collect())
     }
 }
 

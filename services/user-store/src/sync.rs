@@ -13,6 +13,7 @@ pub mod users;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::metrics::Timed;
 use crate::rpc::{StoreError, bounded};
 use crate::settings::{self, Current};
 use crate::sql::{Arg, Row as SqlRow, Session, args};
@@ -24,6 +25,7 @@ use proto::user_store::{
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 use tonic::{Request, Response, Status};
 use users::{Known, NewState, Plan, Row, Run};
 
@@ -90,8 +92,7 @@ impl SyncService {
                    changed, unchanged, disabled, removed, parked, approval_id) \
                    VALUES ($1, $2, $3, $4, $5, 0, 'running', '', 0, 0, 0, 0, 0, 0, '')";
         let now_ms = self.0.at(request.now_unix_ms);
-        let arguments =
-            args![&run_id, &request.sync_item, item.directory.as_str(), bounded(&request.mode, 32), now_ms];
+        let arguments = args![&run_id, &request.sync_item, item.directory.as_str(), bounded(&request.mode, 32), now_ms];
         session.execute(sql, arguments).await?;
         session.commit().await?;
         Ok(BeginRunReply { run_id })
@@ -101,6 +102,7 @@ impl SyncService {
         if request.users.len() > BATCH_MAX || request.groups.len() > BATCH_MAX {
             return Err(Status::invalid_argument(format!("a batch has at most {BATCH_MAX} users or groups")).into());
         }
+        let began = Instant::now();
         let now_ms = self.0.at(request.now_unix_ms);
         let mut session = self.0.database().write().await?;
         fence(&mut session, request.epoch).await?;
@@ -118,6 +120,7 @@ impl SyncService {
             audit::append(&mut session, head, events).await?;
         }
         session.commit().await?;
+        self.0.metrics().took(Timed::SyncBatch, began.elapsed());
         for user_id in changed_users {
             self.0.teller().user_changed(&user_id);
         }
@@ -152,16 +155,8 @@ impl SyncService {
         let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
                    approval_id = $7 WHERE run_id = $8 RETURNING added, changed, unchanged";
         let error = bounded(&request.error, 512);
-        let arguments = args![
-            state,
-            &error,
-            now_ms,
-            reply.disabled,
-            reply.removed,
-            reply.parked,
-            &reply.approval_id,
-            &run.run_id
-        ];
+        let arguments =
+            args![state, &error, now_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
         let counts = session.row(sql, arguments).await?.ok_or(StoreError::Broken("the run is missing"))?;
         let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
         let (added, changed) = (counts.unsigned("added")?, counts.unsigned("changed")?);
@@ -191,7 +186,8 @@ impl SyncService {
         let now_ms = self.0.at(request.now_unix_ms);
         let mut session = self.0.database().write().await?;
         let head = audit::lock(&mut session).await?;
-        let sql = "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING sync_item, action, expires_ms, state";
+        let sql =
+            "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING sync_item, action, expires_ms, state";
         let row = session.row(sql, args![&request.approval_id]).await?;
         let row = row.ok_or_else(|| Status::not_found("no such approval"))?;
         if row.get::<String>("state")? != "open" {
@@ -233,16 +229,14 @@ async fn fence(session: &mut Session, epoch: u64) -> Result<(), StoreError> {
     let row = session.row(sql, args![]).await?.ok_or(StoreError::Broken("the sync state is missing"))?;
     match row.unsigned("epoch")? {
         current if current == epoch && epoch > 0 => Ok(()),
-        current => {
-            Err(Status::failed_precondition(format!("epoch {epoch} is over; the leader's is {current}")).into())
-        }
+        current => Err(Status::failed_precondition(format!("epoch {epoch} is over; the leader's is {current}")).into()),
     }
 }
 
 fn active_item<'a>(current: &'a Current, name: &str) -> Result<&'a SyncItem, StoreError> {
     let item = current.settings.sync_items.iter().find(|item| item.name.as_str() == name);
     item.filter(|item| item.state == SyncState::On)
-        .ok_or_else(|| Status::failed_precondition(format!("the sync item {name} is not in the settings, or off")).into())
+        .ok_or_else(|| Status::not_found(format!("the sync item {name} is not in the settings, or off")).into())
 }
 
 async fn running(session: &mut Session, run_id: &str) -> Result<RunRow, StoreError> {
@@ -254,7 +248,8 @@ async fn running(session: &mut Session, run_id: &str) -> Result<RunRow, StoreErr
 }
 
 async fn any_run(session: &mut Session, run_id: &str) -> Result<RunRow, StoreError> {
-    let sql = "SELECT sync_item, directory, state, disabled, removed, parked, approval_id FROM sync_runs WHERE run_id = $1";
+    let sql =
+        "SELECT sync_item, directory, state, disabled, removed, parked, approval_id FROM sync_runs WHERE run_id = $1";
     let row = session.row(sql, args![run_id]).await?.ok_or_else(|| Status::not_found("no such run"))?;
     Ok(RunRow {
         run_id: run_id.into(),
@@ -296,7 +291,8 @@ async fn plan_users(
         holders.push(known(&row)?);
     }
     let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
-    let rows = session.rows_in(head, names.iter().map(String::as_str), "AND run_id = $257", &args![&run.run_id]).await?;
+    let rows =
+        session.rows_in(head, names.iter().map(String::as_str), "AND run_id = $257", &[Arg::from(&run.run_id)]).await?;
     let doubled = rows.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
     let run = Run { run_id: &run.run_id, sync_item: &run.sync_item, settings: &current.settings };
     Ok(users::plan(&run, batch, known_users, holders, doubled))
@@ -348,7 +344,9 @@ async fn write_users(
     write_rows(session, run, &plan.added, &plan.changed, now_ms).await?;
     let seen = plan.seen.iter().filter(|known| known.last_run != run.run_id).map(|known| known.user_id.as_str());
     let seen: Vec<&str> = seen.collect();
-    session.execute_in("UPDATE users SET last_run = $257 WHERE user_id IN", seen, "", &args![&run.run_id]).await?;
+    session
+        .execute_in("UPDATE users SET last_run = $257 WHERE user_id IN", seen, "", &[Arg::from(&run.run_id)])
+        .await?;
 
     let mut changed_users: Vec<String> = Vec::new();
     for (known, next) in &plan.states {
@@ -443,8 +441,7 @@ async fn change_state(
 ) -> Result<Option<NewEvent>, StoreError> {
     let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
                revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
-    let arguments =
-        args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
+    let arguments = args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
     if session.execute(sql, arguments).await? != 1 {
         return Ok(None);
     }
@@ -463,7 +460,8 @@ async fn write_groups(
     let mut read: BTreeMap<String, (SyncedGroup, BTreeSet<String>, Vec<u8>)> = BTreeMap::new();
     for group in groups {
         let Ok(object_id) = group.object_id.parse::<domain::ObjectId>() else { continue };
-        let members: BTreeSet<String> = group.member_dns.iter().map(|name| users::dn_key(&bounded(name, 2048))).collect();
+        let members: BTreeSet<String> =
+            group.member_dns.iter().map(|name| users::dn_key(&bounded(name, 2048))).collect();
         let mut digest = Sha256::new();
         for part in [&group.distinguished_name, &group.name].into_iter().chain(&members) {
             digest.update((part.len() as u64).to_be_bytes());
@@ -474,7 +472,7 @@ async fn write_groups(
     let head = "SELECT object_id, sync_item, content FROM user_groups WHERE object_id IN";
     let ids: Vec<&str> = read.keys().map(String::as_str).collect();
     let mut known: HashMap<String, (String, Vec<u8>)> = HashMap::new();
-    for row in session.rows_in(head, ids, "AND directory = $257", &args![&run.directory]).await? {
+    for row in session.rows_in(head, ids, "AND directory = $257", &[Arg::from(&run.directory)]).await? {
         known.insert(row.get("object_id")?, (row.get("sync_item")?, row.get("content")?));
     }
     let items = &current.settings.sync_items;
@@ -506,7 +504,9 @@ async fn write_groups(
                 name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
     session.bulk(head, rows, tail).await?;
     let tail = "AND directory = $257";
-    session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &args![&run.directory]).await?;
+    session
+        .execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &[Arg::from(&run.directory)])
+        .await?;
     session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
     Ok(())
 }
@@ -605,7 +605,8 @@ async fn park(
     leavers: &[Leaver],
     now_ms: i64,
 ) -> Result<String, StoreError> {
-    let sql = "SELECT approval_id FROM approvals WHERE sync_item = $1 AND state = 'open' AND action = $2 AND expires_ms > $3";
+    let sql =
+        "SELECT approval_id FROM approvals WHERE sync_item = $1 AND state = 'open' AND action = $2 AND expires_ms > $3";
     let open = session.row(sql, args![sync_item, action, now_ms]).await?;
     let approval_id = match open {
         Some(row) => row.get("approval_id")?,

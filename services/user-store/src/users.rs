@@ -14,7 +14,8 @@ use unicode_normalization::UnicodeNormalization;
 /// A name as it is compared: NFKC, case folded, space at the ends dropped and inside made one (FU-01). Which account a
 /// login means is the directory's to say, never this key's.
 pub fn name_key(name: &str) -> String {
-    let folded: String = name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
+    let folded: String =
+        name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
     let folded = folded.replace('ß', "ss");
     folded.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }

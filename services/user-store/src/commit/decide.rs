@@ -138,7 +138,10 @@ impl Working {
             return if last.request == request { AllowResult::Committed } else { AllowResult::Spent };
         }
         let by_code = !asked.factor_id.is_empty();
-        if event.transaction_id.is_empty() || (by_code && event.user_id.is_empty()) || by_code != (event.method == "code") {
+        if event.transaction_id.is_empty()
+            || (by_code && event.user_id.is_empty())
+            || by_code != (event.method == "code")
+        {
             return AllowResult::Refused;
         }
         if !event.user_id.is_empty() && self.enabled.get(&event.user_id) != Some(&true) {

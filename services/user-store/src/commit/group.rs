@@ -11,7 +11,8 @@
 
 use super::decide::{Factor, Final, Guard, Source, Spend, Working};
 use crate::audit::{self, NewEvent};
-use crate::rpc::StoreError;
+use crate::metrics::{Metrics, Timed};
+use crate::rpc::{StoreError, chain};
 use crate::sql::{Arg, Database, Session, args};
 use crate::tell::Teller;
 use crate::throttle::{Counter, Window};
@@ -20,12 +21,16 @@ use proto::user_store::{
 };
 use service_kit::Shutdown;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Operations that may wait. At the bound a call is refused as unavailable: the answer to a login is no.
 const QUEUE: usize = 4096;
 /// Operations of one transaction.
 const GROUP: usize = 256;
+/// A database that says nothing for so long is away. What it did is unknown, so nobody is told that it was done.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub enum Operation {
@@ -54,10 +59,10 @@ pub struct Group(mpsc::Sender<Job>);
 
 impl Group {
     /// Starts the writer. It ends when the process stops, after what it had taken.
-    pub fn start(database: Database, teller: Teller, shutdown: &Shutdown) -> Self {
+    pub fn start(database: Database, teller: Teller, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let stopping = shutdown.clone();
-        shutdown.spawn_background(async move { write_groups(database, teller, receiver, stopping).await });
+        let writer = Writer { database, teller, metrics };
+        shutdown.spawn_background(writer.run(receiver, shutdown.clone()));
         Self(sender)
     }
 
@@ -68,57 +73,75 @@ impl Group {
     }
 }
 
-async fn write_groups(database: Database, teller: Teller, mut queue: mpsc::Receiver<Job>, shutdown: Shutdown) {
-    let mut jobs = Vec::with_capacity(GROUP);
-    loop {
-        // Cancel safety: recv_many takes nothing from the queue unless it completes.
-        tokio::select! {
-            taken = queue.recv_many(&mut jobs, GROUP) => if taken == 0 { return },
-            () = shutdown.stopping(), if !queue.is_closed() => queue.close(),
-        }
-        write_group(&database, &teller, std::mem::take(&mut jobs)).await;
-    }
+struct Writer {
+    database: Database,
+    teller: Teller,
+    metrics: Arc<Metrics>,
 }
 
-async fn write_group(database: &Database, teller: &Teller, jobs: Vec<Job>) {
-    let (operations, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.operation, job.answer)).unzip();
-    let answers = match write(database, &operations).await {
-        Ok(written) => {
-            teller.events(&written.clients);
-            written.answers.into_iter().map(Ok).collect()
-        }
-        Err(error) if operations.len() > 1 && !error.is_unavailable() => {
-            tracing::warn!(error = %error, operations = operations.len(), "a group was refused, each is tried alone");
-            one_by_one(database, teller, &operations).await
-        }
-        Err(error) => operations.iter().map(|_| Err(error.again())).collect(),
-    };
-    for (waiting, answer) in waiting.into_iter().zip(answers) {
-        // Nobody waits any more: what is committed stays, and the same request asking again hears it.
-        let _ = waiting.send(answer);
-    }
-}
-
-async fn one_by_one(
-    database: &Database,
-    teller: &Teller,
-    operations: &[Operation],
-) -> Vec<Result<Answer, StoreError>> {
-    let mut answers = Vec::with_capacity(operations.len());
-    for operation in operations {
-        answers.push(match write(database, std::slice::from_ref(operation)).await {
-            Ok(written) => {
-                teller.events(&written.clients);
-                Ok(*written.answers.first().expect("one operation, one answer"))
+impl Writer {
+    async fn run(self, mut queue: mpsc::Receiver<Job>, shutdown: Shutdown) {
+        let mut jobs = Vec::with_capacity(GROUP);
+        loop {
+            // Cancel safety: recv_many takes nothing from the queue unless it completes.
+            tokio::select! {
+                taken = queue.recv_many(&mut jobs, GROUP) => if taken == 0 { return },
+                () = shutdown.stopping(), if !queue.is_closed() => queue.close(),
             }
-            Err(error) => Err(error),
-        });
+            self.group(std::mem::take(&mut jobs)).await;
+        }
     }
-    answers
+
+    async fn group(&self, jobs: Vec<Job>) {
+        let (operations, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.operation, job.answer)).unzip();
+        let answers = match self.write(&operations).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) if operations.len() > 1 && !error.is_unavailable() => {
+                tracing::warn!(error = %error, operations = operations.len(), "a group was refused, each is tried alone");
+                self.one_by_one(&operations).await
+            }
+            Err(error) => operations.iter().map(|_| Err(error.again())).collect(),
+        };
+        for (waiting, answer) in waiting.into_iter().zip(answers) {
+            // Nobody waits any more: what is committed stays, and the same request asking again hears it.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    async fn one_by_one(&self, operations: &[Operation]) -> Vec<Result<Answer, StoreError>> {
+        let mut answers = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let written = self.write(std::slice::from_ref(operation)).await;
+            answers.push(written.map(|answers| *answers.first().expect("one operation, one answer")));
+        }
+        answers
+    }
+
+    async fn write(&self, operations: &[Operation]) -> Result<Vec<Answer>, StoreError> {
+        let began = Instant::now();
+        // Cancel safety: dropped before its commit, a transaction is rolled back; dropped in it, nobody is told.
+        let outcome = tokio::time::timeout(PATIENCE, write(&self.database, operations)).await;
+        match outcome.unwrap_or(Err(StoreError::Silent)) {
+            Ok(written) => {
+                self.metrics.took(Timed::Commit, began.elapsed());
+                self.metrics.audited(written.events);
+                self.teller.events(&written.clients);
+                Ok(written.answers)
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Overtaken) {
+                    self.metrics.conflict();
+                }
+                tracing::error!(error = %chain(&error), operations = operations.len(), "a commit failed");
+                Err(error)
+            }
+        }
+    }
 }
 
 struct Written {
     answers: Vec<Answer>,
+    events: u64,
     /// Clients with a new event, and the sequence of the last event.
     clients: BTreeMap<String, u64>,
 }
@@ -130,13 +153,14 @@ async fn write(database: &Database, operations: &[Operation]) -> Result<Written,
     let answers = operations.iter().map(|operation| decide(&mut working, operation)).collect();
     let mut clients: BTreeMap<String, u64> =
         working.events.iter().map(|NewEvent { event, .. }| (event.client.clone(), 0)).collect();
+    let events = working.events.len() as u64;
     write_changes(&mut session, &working).await?;
     if !working.events.is_empty() {
         let last = audit::append(&mut session, head, std::mem::take(&mut working.events)).await?;
         clients.values_mut().for_each(|sequence| *sequence = last);
     }
     session.commit().await?;
-    Ok(Written { answers, clients })
+    Ok(Written { answers, events, clients })
 }
 
 fn decide(working: &mut Working, operation: &Operation) -> Answer {
@@ -248,9 +272,7 @@ async fn read_facts(session: &mut Session, operations: &[Operation]) -> Result<W
 async fn write_changes(session: &mut Session, working: &Working) -> Result<(), StoreError> {
     let changed = working.factors.iter().filter(|(_, factor)| factor.changed);
     let rows: Vec<Vec<Arg>> = changed
-        .map(|(id, it)| {
-            args![id, it.revision, it.last_step, it.counter.failures, it.counter.open_ms, it.last_used_ms]
-        })
+        .map(|(id, it)| args![id, it.revision, it.last_step, it.counter.failures, it.counter.open_ms, it.last_used_ms])
         .collect();
     let expected = rows.len() as u64;
     // V-11, V-74: the step only rises, and the row is the one that was read; a row that is not counted refuses the group.

@@ -9,7 +9,7 @@ use crate::seal;
 use crate::sql::{Session, args};
 use domain::{
     Secret,
-    settings::{ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity},
+    settings::{ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity, SyncState},
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, RotateClientSecretReply, RotateClientSecretRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +112,28 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
             session.execute("DELETE FROM learned WHERE client = $1", args![client]).await?;
         }
     }
+    hand_over(session, &now.settings, &plan.next).await?;
     write(session, &plan.next, now.revision).await
+}
+
+/// The users of an item that is gone belong to the last item of its directory: an earlier one that has them takes them
+/// over, and whom none has leaves under that item's rule and guard (FS-10). Without another item they stay as they are.
+async fn hand_over(session: &mut Session, old: &Settings, next: &Settings) -> Result<(), StoreError> {
+    for item in &old.sync_items {
+        if next.sync_items.iter().any(|it| it.name == item.name && it.directory == item.directory) {
+            continue;
+        }
+        let heir = next.sync_items.iter().rev().find(|it| it.directory == item.directory && it.state == SyncState::On);
+        if let Some(heir) = heir {
+            for sql in [
+                "UPDATE users SET sync_item = $1 WHERE sync_item = $2",
+                "UPDATE user_groups SET sync_item = $1 WHERE sync_item = $2",
+            ] {
+                session.execute(sql, args![heir.name.as_str(), item.name.as_str()]).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every error with its line, its key, what was found and what is allowed.
@@ -172,7 +193,9 @@ fn plan(
             (Some(secret), _) => secret,
             (None, SecretSource::Keep) => {
                 if !held.contains(&name) {
-                    errors.push(format!("{name}: is \"keep\", but the store holds none; write \"generate\" or \"file:PATH\""));
+                    errors.push(format!(
+                        "{name}: is \"keep\", but the store holds none; write \"generate\" or \"file:PATH\""
+                    ));
                 }
                 continue;
             }
@@ -198,7 +221,8 @@ fn plan(
     }
     keep_pins(&now.settings, &mut next);
     let mut changes = changes::changes(&now.settings, &next);
-    changes.extend(secrets.keys().filter(|name| held.contains(*name)).map(|name| format!("changed {name}: a new secret")));
+    changes
+        .extend(secrets.keys().filter(|name| held.contains(*name)).map(|name| format!("changed {name}: a new secret")));
     let removed = held.iter().filter(|name| !spoken_of.contains(*name)).cloned().collect();
     Ok(Plan { next: next.with_secrets_kept(), changes, warnings, secrets, generated, removed })
 }
@@ -206,7 +230,9 @@ fn plan(
 /// The id a service account was found with stays, unless the document says another (L-22).
 fn keep_pins(old: &Settings, next: &mut Settings) {
     for client in &mut next.clients {
-        let Some(before) = old.client(client.name.as_str()).filter(|before| before.target == client.target) else { continue };
+        let Some(before) = old.client(client.name.as_str()).filter(|before| before.target == client.target) else {
+            continue;
+        };
         for account in client.service_accounts.iter_mut().filter(|account| account.id.is_none()) {
             let known = before.service_accounts.iter().find(|known| known.name == account.name);
             account.id = known.and_then(|known| known.id.clone());
@@ -237,11 +263,15 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
 fn check_shared(name: &str, secret: &Secret, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
     let found = secret.len();
     if found < SHARED_SECRET_MIN {
-        errors.push(format!("{name}: has fewer than {SHARED_SECRET_MIN} characters; use {GENERATED_CHARACTERS}, or \"generate\""));
+        errors.push(format!(
+            "{name}: has fewer than {SHARED_SECRET_MIN} characters; use {GENERATED_CHARACTERS}, or \"generate\""
+        ));
     } else if found > SHARED_SECRET_MAX {
         errors.push(format!("{name}: has more than {SHARED_SECRET_MAX} characters"));
     } else if found < SHARED_SECRET_GOOD {
-        warnings.push(format!("{name}: has fewer than {SHARED_SECRET_GOOD} characters and can be guessed from recorded packets"));
+        warnings.push(format!(
+            "{name}: has fewer than {SHARED_SECRET_GOOD} characters and can be guessed from recorded packets"
+        ));
     }
 }
 
@@ -277,8 +307,12 @@ pub async fn rotate(store: &Store, request: RotateClientSecretRequest) -> Result
     }
     store_secret(store, &mut session, &name, &secret).await?;
     write(&mut session, &now.settings, now.revision).await?;
-    let event =
-        NewEvent::administrative(store.clock().now_ms(), "settings.secret", &request.actor, format!("{name}: a new secret"));
+    let event = NewEvent::administrative(
+        store.clock().now_ms(),
+        "settings.secret",
+        &request.actor,
+        format!("{name}: a new secret"),
+    );
     audit::append(&mut session, head, vec![event]).await?;
     session.commit().await?;
     store.teller().settings_changed(now.revision + 1);

@@ -91,15 +91,22 @@ impl TryFrom<String> for StoreUrl {
         const ALLOWED: &str = "allowed: sqlite:/path/to/file, or postgres://user@host:5432/database";
         if let Some(path) = text.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(format!("the path is empty; {ALLOWED}")) } else { Ok(Self::Sqlite(path.into())) };
+            return if path.is_empty() {
+                Err(format!("the path is empty; {ALLOWED}"))
+            } else {
+                Ok(Self::Sqlite(path.into()))
+            };
         }
         let Some(rest) = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) else {
             return Err(format!("found an address of another kind; {ALLOWED}"));
         };
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let password = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=");
+        let password =
+            authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=");
         match password {
-            true => Err(format!("the address holds a password; put it into the file of store.password_file; {ALLOWED}")),
+            true => {
+                Err(format!("the address holds a password; put it into the file of store.password_file; {ALLOWED}"))
+            }
             false => Ok(Self::Postgres(text)),
         }
     }
@@ -250,8 +257,15 @@ async fn open_postgres(url: &str, section: &StoreSection) -> Result<Database, Op
         .max_connections(section.connections.clamp(2, 200))
         // Tested before use: after a restart of the server no call is lost to a connection of before.
         .acquire_timeout(ACQUIRE_TIMEOUT);
-    // V-70: an acknowledged commit is on disk, whatever the server's default says.
-    let pool = pool.connect_with(options.options([("synchronous_commit", "on")])).await.map_err(failed)?;
+    let options = options.options([
+        // V-70: an acknowledged commit is on disk, whatever the server's default says.
+        ("synchronous_commit", "on"),
+        // A node that is frozen in a transaction loses it, so that it does not stop the others (T-30).
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "30s"),
+    ]);
+    let pool = pool.connect_with(options).await.map_err(failed)?;
     Ok(Database::Postgres(pool))
 }
 

@@ -48,7 +48,11 @@ mod tests {
             (1, 0, 1, true),
             (0, 0, 0, false),
         ] {
-            assert_eq!(must_wait(&schedule, Found { known, seen, leavers }), waits, "{leavers} of {known}, {seen} seen");
+            assert_eq!(
+                must_wait(&schedule, Found { known, seen, leavers }),
+                waits,
+                "{leavers} of {known}, {seen} seen"
+            );
         }
         let generous = SyncSchedule { approval_over_users: 999, approval_over_percent: 100, ..SyncSchedule::default() };
         assert!(!must_wait(&generous, Found { known: 999, seen: 1, leavers: 999 }));

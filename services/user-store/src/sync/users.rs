@@ -163,7 +163,10 @@ fn next_state(known: &Known, disabled_in_directory: bool) -> Option<NewState> {
 
 /// The earlier item that owns a user and is still on; the first match wins (FS-08).
 fn earlier_owner<'a>(run: &Run<'_>, known: &'a Known) -> Option<&'a str> {
-    if known.sync_item == run.sync_item || known.state == "removed" || known.state_by == "sync" && known.state == "disabled" {
+    if known.sync_item == run.sync_item
+        || known.state == "removed"
+        || known.state_by == "sync" && known.state == "disabled"
+    {
         return None;
     }
     let mut items = run.settings.sync_items.iter().take_while(|item| item.name.as_str() != run.sync_item);
@@ -212,14 +215,7 @@ pub fn dn_key(name: &str) -> String {
 
 fn content(user: &SyncedUser) -> Vec<u8> {
     let mut digest = Sha256::new();
-    let fields = [
-        &user.distinguished_name,
-        &user.username,
-        &user.first_name,
-        &user.last_name,
-        &user.mail,
-        &user.phone,
-    ];
+    let fields = [&user.distinguished_name, &user.username, &user.first_name, &user.last_name, &user.mail, &user.phone];
     for field in fields.into_iter().chain(&user.names) {
         digest.update((field.len() as u64).to_be_bytes());
         digest.update(field.as_bytes());
@@ -260,7 +256,9 @@ mod tests {
 
     fn settings() -> Settings {
         let item = |name: &str, state: &str| {
-            format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n")
+            format!(
+                "[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n"
+            )
         };
         toml::from_str(&(item("first", "on") + &item("off", "off") + &item("mine", "on") + &item("last", "on")))
             .expect("valid")

@@ -3,8 +3,8 @@
 use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture};
 use proto::user_store::{
-    AllowResult, AuditEvent, ListAuditRequest, RecordRequest, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
-    commit_server::Commit,
+    AllowResult, AuditEvent, ListAuditRequest, RecordRequest, VerifyAuditReply, VerifyAuditRequest,
+    admin_server::Admin, commit_server::Commit,
 };
 use tonic::Request;
 
@@ -45,7 +45,8 @@ pub async fn an_altered_deleted_or_inserted_event_is_named(lab: Fixture) {
             7,
         ),
         (
-            "CREATE TABLE gone AS SELECT * FROM audit WHERE sequence = 500; DELETE FROM audit WHERE sequence = 500".to_owned(),
+            "CREATE TABLE gone AS SELECT * FROM audit WHERE sequence = 500; DELETE FROM audit WHERE sequence = 500"
+                .to_owned(),
             format!("INSERT INTO audit (sequence, {columns}) SELECT sequence, {columns} FROM gone; DROP TABLE gone"),
             500,
         ),

@@ -58,10 +58,13 @@ pub async fn the_same_request_asking_again_gets_the_first_result(lab: Fixture) {
     for (name, other) in [
         ("another step", ann.allow("0191-a", 102)),
         ("another user", bob.allow("0191-a", 101)),
-        ("another client", CommitAllowRequest {
-            event: Some(AuditEvent { client: "mail".into(), ..ann.event("0191-a") }),
-            ..first.clone()
-        }),
+        (
+            "another client",
+            CommitAllowRequest {
+                event: Some(AuditEvent { client: "mail".into(), ..ann.event("0191-a") }),
+                ..first.clone()
+            },
+        ),
     ] {
         assert_eq!(allowed(commit, other).await, AllowResult::Spent, "{name}");
     }
@@ -228,7 +231,8 @@ pub async fn a_group_with_one_bad_operation_fails_only_that_one(lab: Fixture) {
         lab.services.commit.record(Request::new(RecordRequest { event: Some(event) }))
     };
     let outcomes = futures::future::join_all((0..40).map(record)).await;
-    let failed: Vec<usize> = outcomes.iter().enumerate().filter_map(|(number, it)| it.is_err().then_some(number)).collect();
+    let failed: Vec<usize> =
+        outcomes.iter().enumerate().filter_map(|(number, it)| it.is_err().then_some(number)).collect();
     assert_eq!(failed, [17]);
     let status = outcomes[17].as_ref().expect_err("refused");
     assert_eq!((status.code(), status.message()), (tonic::Code::Internal, "a fault in the store"));

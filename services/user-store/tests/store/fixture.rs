@@ -92,7 +92,8 @@ impl Fixture {
     }
 
     pub async fn apply(&self, document: &str) -> proto::user_store::ApplySettingsReply {
-        let request = ApplySettingsRequest { document: document.into(), actor: "admin:test".into(), ..Default::default() };
+        let request =
+            ApplySettingsRequest { document: document.into(), actor: "admin:test".into(), ..Default::default() };
         self.services.admin.apply_settings(Request::new(request)).await.expect("the store answers").into_inner()
     }
 
@@ -275,7 +276,9 @@ impl Fixture {
             user_store::StoreUrl::Postgres(_) => {
                 let mut connection = self.postgres_connection().await;
                 let mut octets = Vec::new();
-                for table in ["secrets", "factors", "key_rings", "sessions", "invitations", "api_keys", "settings", "audit"] {
+                for table in
+                    ["secrets", "factors", "key_rings", "sessions", "invitations", "api_keys", "settings", "audit"]
+                {
                     let sql = sqlx::AssertSqlSafe(format!("SELECT t.*::TEXT AS line FROM {table} t"));
                     let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(&mut connection).await.expect("read");
                     for (line,) in rows {
@@ -290,6 +293,20 @@ impl Fixture {
                 octets
             }
         }
+    }
+
+    /// Takes the lock of the chain's end as another node would, and keeps it.
+    pub async fn hold_the_chain(&self) -> sqlx::PgConnection {
+        let mut connection = self.postgres_connection().await;
+        // As the store's own connections are set up.
+        for statement in [
+            "SET idle_in_transaction_session_timeout = '5s'",
+            "BEGIN",
+            "UPDATE audit_head SET sequence = sequence WHERE id = 1",
+        ] {
+            sqlx::raw_sql(statement).execute(&mut connection).await.expect("held");
+        }
+        connection
     }
 
     async fn postgres_connection(&self) -> sqlx::PgConnection {

@@ -5,8 +5,8 @@ use crate::fixture::{Fixture, NOON_MS, SEED, id_of, people, person};
 use proto::common::DirectoryRef;
 use proto::user_store::{
     AllowResult, ConfirmFactorRequest, ListUsersRequest, LoginFactsReply, LoginFactsRequest, OwnDetailRequest,
-    RevokeFactorRequest, SetUserStateRequest, SyncedUser, admin_server::Admin, commit_server::Commit, facts_server::Facts,
-    login_facts_request::Who, portal_data_server::PortalData,
+    RevokeFactorRequest, SetUserStateRequest, SyncedUser, admin_server::Admin, commit_server::Commit,
+    facts_server::Facts, login_facts_request::Who, portal_data_server::PortalData,
 };
 use service_kit::bus::Bus;
 use std::time::Duration;
@@ -40,7 +40,8 @@ pub async fn a_factor_counts_only_after_a_code_of_it_was_proven(lab: Fixture) {
         })
     };
     let commit = &lab.services.commit;
-    let confirmed = async |request| commit.confirm_factor(request).await.expect("the store answers").into_inner().confirmed;
+    let confirmed =
+        async |request| commit.confirm_factor(request).await.expect("the store answers").into_inner().confirmed;
     assert!(!confirmed(confirm(&void, &user_id)).await);
     assert!(confirmed(confirm(&factor_id, &user_id)).await);
     assert!(!confirmed(confirm(&factor_id, &user_id)).await, "once");
@@ -78,10 +79,16 @@ pub async fn a_user_is_found_by_every_form_of_the_name_and_never_by_two(lab: Fix
     assert_eq!(lab.user("").await.expect_err("none").code(), Code::NotFound);
     let own = OwnDetailRequest { subject: Some(DirectoryRef { directory: "corp".into(), object_id: id_of("Ann") }) };
     let own = lab.services.portal_data.own_detail(Request::new(own)).await.expect("there").into_inner();
-    assert_eq!((own.distinguished_name.as_str(), own.sync_item.as_str()), ("uid=Ann,ou=people,dc=corp,dc=example", "people"));
+    assert_eq!(
+        (own.distinguished_name.as_str(), own.sync_item.as_str()),
+        ("uid=Ann,ou=people,dc=corp,dc=example", "people")
+    );
     assert_eq!(own.names, ["Ann", "Ann@corp.example", "Ann@mail.example", "CORP\\Ann"]);
     let another = OwnDetailRequest { subject: Some(DirectoryRef { directory: "lab".into(), object_id: id_of("Ann") }) };
-    assert_eq!(lab.services.portal_data.own_detail(Request::new(another)).await.expect_err("none").code(), Code::NotFound);
+    assert_eq!(
+        lab.services.portal_data.own_detail(Request::new(another)).await.expect_err("none").code(),
+        Code::NotFound
+    );
 }
 
 pub async fn users_are_listed_in_pages_with_search_state_and_enrolment(lab: Fixture) {
@@ -136,7 +143,8 @@ pub async fn a_state_set_by_hand_is_audited_and_told_on_the_bus(lab: Fixture) {
     let detail = set("disabled", "admin:uid=0", revision).await.expect("disabled").into_inner();
     assert!(detail.state_text.starts_with("by admin:uid=0 since 2026-"), "{}", detail.state_text);
     assert!(detail.state_text.ends_with(": lost the phone"), "{}", detail.state_text);
-    let message = tokio::time::timeout(Duration::from_secs(5), heard.next()).await.expect("in time").expect("a message");
+    let message =
+        tokio::time::timeout(Duration::from_secs(5), heard.next()).await.expect("in time").expect("a message");
     assert_eq!(message.subject, proto::subjects::user_changed(&ann.user_id));
     let blocked = facts(&lab, "ann").await;
     assert_eq!(blocked.user.expect("still there").state, "disabled");
@@ -152,11 +160,13 @@ pub async fn a_state_set_by_hand_is_audited_and_told_on_the_bus(lab: Fixture) {
     assert_eq!(told, ["state: enabled -> disabled (lost the phone)", "state: disabled -> enabled (lost the phone)"]);
 
     assert_eq!(allowed(&lab.services.commit, ann.allow("t1", 101)).await, AllowResult::Committed);
-    let message = tokio::time::timeout(Duration::from_secs(5), events.next()).await.expect("in time").expect("a message");
+    let message =
+        tokio::time::timeout(Duration::from_secs(5), events.next()).await.expect("in time").expect("a message");
     assert_eq!(message.subject, proto::subjects::auth_event("vpn"));
     let sequence: u64 = String::from_utf8_lossy(&message.payload).parse().expect("a sequence");
     assert_eq!(lab.events("authentication").await[0].sequence, sequence);
-    let revoke = RevokeFactorRequest { user_id: ann.user_id.clone(), factor_id: "none".into(), actor: "admin:uid=0".into() };
+    let revoke =
+        RevokeFactorRequest { user_id: ann.user_id.clone(), factor_id: "none".into(), actor: "admin:uid=0".into() };
     assert_eq!(lab.services.admin.revoke_factor(Request::new(revoke)).await.expect_err("none").code(), Code::NotFound);
 }
 

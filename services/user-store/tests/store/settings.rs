@@ -61,7 +61,10 @@ pub async fn a_document_is_applied_exported_and_applied_again_without_a_change(l
     let first = apply(&lab, &document, &[PASSWORD], false).await;
     assert_eq!(first.errors, [""; 0]);
     assert_eq!(first.revision, 2);
-    assert_eq!(first.changes, ["added client.gitlab", "added client.vpn", "added directory.corp", "added sync_item.people"]);
+    assert_eq!(
+        first.changes,
+        ["added client.gitlab", "added client.vpn", "added directory.corp", "added sync_item.people"]
+    );
     assert_eq!(first.generated["client.vpn.secret"].value.len(), 32);
     let message = tokio::time::timeout(Duration::from_secs(5), told.next()).await.expect("in time").expect("a message");
     assert_eq!(message.payload, "2");
@@ -79,7 +82,10 @@ pub async fn a_document_is_applied_exported_and_applied_again_without_a_change(l
 
     let longer = exported.replace("wait_seconds = 55", "wait_seconds = 60");
     let changed = apply(&lab, &longer, &[], false).await;
-    assert_eq!(changed.changes, ["changed client.gitlab.wait_seconds: 55 -> 60", "changed client.vpn.wait_seconds: 55 -> 60"]);
+    assert_eq!(
+        changed.changes,
+        ["changed client.gitlab.wait_seconds: 55 -> 60", "changed client.vpn.wait_seconds: 55 -> 60"]
+    );
     assert_eq!(changed.revision, 3);
 }
 
@@ -93,21 +99,76 @@ pub async fn each_mistake_is_refused_with_its_key_and_nothing_changes(lab: Fixtu
     let long: &'static str = Box::leak("x".repeat(129).into_boxed_str());
     for (name, document, secrets, expected) in [
         ("no TOML", "[[client".to_owned(), vec![], vec!["line 1"]),
-        ("unknown key", good.replace("protocol =", "colour = \"red\"\nprotocol ="), vec![], vec!["line 16: colour", "unknown field `colour`", "`wait_seconds`"]),
+        (
+            "unknown key",
+            good.replace("protocol =", "colour = \"red\"\nprotocol ="),
+            vec![],
+            vec!["line 16: colour", "unknown field `colour`", "`wait_seconds`"],
+        ),
         ("wrong type", good.clone() + "wait_seconds = \"long\"\n", vec![], vec!["wait_seconds", "invalid type", "u32"]),
-        ("wrong word", good.clone() + "unknown_user = \"maybe\"\n", vec![], vec!["unknown_user", "`maybe`", "`refuse` or `pass`"]),
-        ("a secret as its value", good.replace("\"generate\"", "\"s3cret\""), vec![], vec!["secret", "\"keep\", \"generate\" or \"file:PATH\""]),
-        ("out of range", good.clone() + "wait_seconds = 5\n", vec![], vec!["client.vpn.wait_seconds: found 5; allowed are 10 to 110"]),
-        ("no such target", good.replace("target = \"corp\"", "target = \"crop\""), vec![], vec!["client.vpn.target: found \"crop\"; the directories are corp"]),
+        (
+            "wrong word",
+            good.clone() + "unknown_user = \"maybe\"\n",
+            vec![],
+            vec!["unknown_user", "`maybe`", "`refuse` or `pass`"],
+        ),
+        (
+            "a secret as its value",
+            good.replace("\"generate\"", "\"s3cret\""),
+            vec![],
+            vec!["secret", "\"keep\", \"generate\" or \"file:PATH\""],
+        ),
+        (
+            "out of range",
+            good.clone() + "wait_seconds = 5\n",
+            vec![],
+            vec!["client.vpn.wait_seconds: found 5; allowed are 10 to 110"],
+        ),
+        (
+            "no such target",
+            good.replace("target = \"corp\"", "target = \"crop\""),
+            vec![],
+            vec!["client.vpn.target: found \"crop\"; the directories are corp"],
+        ),
         ("a name twice", good.clone() + VPN, vec![], vec!["client.vpn: this name stands twice"]),
-        ("a broken filter", good.replace("base =", "user_filter = \"(uid=\"\nbase ="), vec![], vec!["directory.corp.user_filter: found \"(uid=\"", "RFC 4515"]),
-        ("a broken item filter", good.replace("source =", "filter = \"uid=x\"\nsource ="), vec![], vec!["sync_item.people.filter"]),
-        ("nothing to keep", good.replace("name = \"vpn\"", "name = \"new\"").replace("\"generate\"", "\"keep\""), vec![], vec!["client.new.secret: is \"keep\", but the store holds none"]),
-        ("a file that was not read", filed.clone(), vec![], vec!["client.vpn.secret: the content of vpn.secret did not come"]),
+        (
+            "a broken filter",
+            good.replace("base =", "user_filter = \"(uid=\"\nbase ="),
+            vec![],
+            vec!["directory.corp.user_filter: found \"(uid=\"", "RFC 4515"],
+        ),
+        (
+            "a broken item filter",
+            good.replace("source =", "filter = \"uid=x\"\nsource ="),
+            vec![],
+            vec!["sync_item.people.filter"],
+        ),
+        (
+            "nothing to keep",
+            good.replace("name = \"vpn\"", "name = \"new\"").replace("\"generate\"", "\"keep\""),
+            vec![],
+            vec!["client.new.secret: is \"keep\", but the store holds none"],
+        ),
+        (
+            "a file that was not read",
+            filed.clone(),
+            vec![],
+            vec!["client.vpn.secret: the content of vpn.secret did not come"],
+        ),
         ("a short secret", filed.clone(), secret("1234567"), vec!["client.vpn.secret: has fewer than 8"]),
         ("a long secret", filed.clone(), secret(long), vec!["client.vpn.secret: has more than 128"]),
-        ("a secret of nothing", good.clone(), vec![("client.old.secret", "12345678")], vec!["client.old.secret: a secret was given"]),
-        ("an empty password", with_password() + VPN, vec![(PASSWORD.0, "")], vec!["directory.corp.query_bind.password: is empty"]),
+        (
+            "a secret of nothing",
+            good.clone(),
+            vec![("client.old.secret", "12345678")],
+            vec!["client.old.secret: a secret was given"],
+        ),
+        (
+            "an empty password",
+            with_password() + VPN,
+            vec![(PASSWORD.0, "")],
+            vec!["directory.corp.query_bind.password: is empty"],
+        ),
     ] {
         for dry_run in [true, false] {
             let reply = apply(&lab, &document, &secrets, dry_run).await;
@@ -140,14 +201,24 @@ pub async fn a_document_of_an_older_revision_is_refused(lab: Fixture) {
     let hurried = exported.replace("interval_minutes = 5", "interval_minutes = 6");
     assert_eq!(apply(&lab, &hurried, &[], false).await.revision, 3);
     let late = apply(&lab, &exported.replace("interval_minutes = 5", "interval_minutes = 7"), &[], false).await;
-    assert!(late.errors[0].starts_with("revision: the document is of revision 2, the store is at 3"), "{:?}", late.errors);
+    assert!(
+        late.errors[0].starts_with("revision: the document is of revision 2, the store is at 3"),
+        "{:?}",
+        late.errors
+    );
     let without = exported.replace("revision = 2\n", "");
     assert_eq!(apply(&lab, &without, &[], false).await.revision, 4, "without a revision it is applied anyway");
 }
 
 pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
     // V-72
-    apply(&lab, &(with_password() + VPN), &[PASSWORD, ("client.vpn.secret", "a-shared-secret-of-32-characters")], false).await;
+    apply(
+        &lab,
+        &(with_password() + VPN),
+        &[PASSWORD, ("client.vpn.secret", "a-shared-secret-of-32-characters")],
+        false,
+    )
+    .await;
     for (part, expected) in [
         (part::RADIUS_GATEWAY, vec!["client.vpn.secret", PASSWORD.0]),
         (part::LDAP_GATEWAY, vec![PASSWORD.0]),
@@ -162,7 +233,8 @@ pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
         assert_eq!(reply.revision, 2);
         assert!(reply.settings_json.contains("\"vpn\"") && !reply.settings_json.contains("shared-secret"));
     }
-    let nobody = lab.services.settings.fetch(Request::new(FetchRequest::default())).await.expect("fetched").into_inner();
+    let nobody =
+        lab.services.settings.fetch(Request::new(FetchRequest::default())).await.expect("fetched").into_inner();
     assert!(nobody.secrets.is_empty(), "who is not named gets none");
     let reply = fetch(&lab, part::RADIUS_GATEWAY).await;
     assert_eq!(reply.secrets["client.vpn.secret"].value, b"a-shared-secret-of-32-characters");

@@ -20,8 +20,12 @@ pub async fn a_leader_that_was_overtaken_writes_nothing(lab: Fixture) {
     let new = lab.lead().await;
     assert!(new > old);
     let sync = &lab.services.sync;
-    let batch = ApplyBatchRequest { epoch: old, run_id: run_id.clone(), users: vec![person("late")], ..Default::default() };
-    assert_eq!(sync.apply_batch(Request::new(batch.clone())).await.expect_err("fenced").code(), Code::FailedPrecondition);
+    let batch =
+        ApplyBatchRequest { epoch: old, run_id: run_id.clone(), users: vec![person("late")], ..Default::default() };
+    assert_eq!(
+        sync.apply_batch(Request::new(batch.clone())).await.expect_err("fenced").code(),
+        Code::FailedPrecondition
+    );
     let finish = FinishRunRequest { epoch: old, run_id: run_id.clone(), complete: true, ..Default::default() };
     assert_eq!(sync.finish_run(Request::new(finish)).await.expect_err("fenced").code(), Code::FailedPrecondition);
     for epoch in [old, 0, new + 1] {
@@ -32,7 +36,10 @@ pub async fn a_leader_that_was_overtaken_writes_nothing(lab: Fixture) {
     let finish = FinishRunRequest { epoch: new, run_id: run_id.clone(), complete: true, ..Default::default() };
     assert_eq!(sync.finish_run(Request::new(finish)).await.expect_err("abandoned").code(), Code::FailedPrecondition);
     let continued = ApplyBatchRequest { epoch: new, ..batch };
-    assert_eq!(sync.apply_batch(Request::new(continued)).await.expect_err("abandoned").code(), Code::FailedPrecondition);
+    assert_eq!(
+        sync.apply_batch(Request::new(continued)).await.expect_err("abandoned").code(),
+        Code::FailedPrecondition
+    );
     assert_eq!(lab.user("late").await.expect_err("not written").code(), Code::NotFound);
     let status = status(&lab).await;
     assert_eq!((status.epoch, status.leader.as_str(), status.runs[0].state.as_str()), (new, "test", "abandoned"));
@@ -100,8 +107,8 @@ pub async fn five_leave_and_six_wait_while_newcomers_are_added(lab: Fixture) {
     assert_eq!(status.approvals[0].usernames, names);
     assert_eq!(status.runs[0].state, "parked");
     // A share of the known counts too, from three users on.
-    let small = SETTINGS.replace("name = \"people\"", "name = \"few\"");
-    lab.apply(&small).await;
+    let few = "[[sync_item]]\nname = \"few\"\ndirectory = \"corp\"\nsource = { kind = \"domain\" }\n";
+    lab.apply(&(SETTINGS.to_owned() + few)).await;
     lab.run("few", (0..10).map(|number| person(&format!("few{number}"))).collect()).await;
     let three = lab.run("few", (0..7).map(|number| person(&format!("few{number}"))).collect()).await;
     assert_eq!(three.parked, 3);
@@ -180,11 +187,15 @@ pub async fn leavers_are_disabled_removed_or_kept_and_come_back(lab: Fixture) {
         };
         lab.services.admin.set_user_state(Request::new(by_hand)).await.expect("disabled");
         let left = lab.run("people", vec![person("stays")]).await;
-        assert_eq!((left.disabled, left.removed), match leavers {
-            "disable" => (1, 0),
-            "remove" => (0, 2),
-            _ => (0, 0),
-        }, "{leavers}");
+        assert_eq!(
+            (left.disabled, left.removed),
+            match leavers {
+                "disable" => (1, 0),
+                "remove" => (0, 2),
+                _ => (0, 0),
+            },
+            "{leavers}"
+        );
         let state = async |user: &SyncedUser| lab.by_id(&user.object_id).await.0;
         assert_eq!(state(&ann).await, gone, "{leavers}");
         lab.run("people", vec![ann.clone(), bob.clone(), person("stays")]).await;
@@ -199,7 +210,9 @@ pub async fn leavers_are_disabled_removed_or_kept_and_come_back(lab: Fixture) {
 pub async fn the_first_item_owns_a_user(lab: Fixture) {
     // FS-08, FS-10
     let item = |name: &str, state: &str| {
-        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n")
+        format!(
+            "[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n"
+        )
     };
     let directory = SETTINGS.split("[[sync_item]]").next().expect("before the item").to_owned();
     lab.apply(&(directory.clone() + &item("staff", "on") + &item("all", "on"))).await;
@@ -213,10 +226,31 @@ pub async fn the_first_item_owns_a_user(lab: Fixture) {
     assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
     assert_eq!(lab.user("ann").await.expect("there").sync_item, "staff");
     lab.apply(&(directory + &item("staff", "off") + &item("all", "on"))).await;
-    assert_eq!(lab.begin("staff").await.expect_err("off").code(), Code::FailedPrecondition);
-    assert_eq!(lab.begin("none").await.expect_err("none").code(), Code::FailedPrecondition);
+    assert_eq!(lab.begin("staff").await.expect_err("off").code(), Code::NotFound);
+    assert_eq!(lab.begin("none").await.expect_err("none").code(), Code::NotFound);
     lab.run("all", vec![person("ann"), person("bob")]).await;
     assert_eq!(lab.user("ann").await.expect("there").sync_item, "all");
+}
+
+pub async fn the_users_of_a_removed_item_go_to_the_next_one_or_leave_under_its_rule(lab: Fixture) {
+    // FS-10
+    let item = |name: &str| {
+        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
+    };
+    let directory = SETTINGS.split("[[sync_item]]").next().expect("before the item").to_owned();
+    lab.apply(&(directory.clone() + &item("staff") + &item("all"))).await;
+    lab.lead().await;
+    lab.run("staff", vec![person("ann"), person("eve")]).await;
+    lab.run("all", people(30)).await;
+    lab.apply(&(directory.clone() + &item("all"))).await;
+    assert_eq!(lab.user("eve").await.expect("there").sync_item, "all");
+    let mut rest = people(30);
+    rest.push(person("ann"));
+    assert_eq!(lab.run("all", rest).await.disabled, 1);
+    assert_eq!(lab.state("ann").await, "enabled");
+    assert_eq!(lab.state("eve").await, "disabled");
+    lab.apply(&directory).await;
+    assert_eq!(lab.state("ann").await, "enabled", "without any item nobody is judged");
 }
 
 pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
@@ -232,7 +266,10 @@ pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
     assert_eq!((first_again.added, first_again.problems.len()), (0, 1), "whatever the order");
     lab.finish(&run_id, true).await;
     assert_eq!(lab.user("ann").await.expect_err("neither").code(), Code::NotFound);
-    assert_eq!(lab.user("old").await.expect("an existing one keeps its id").subject.expect("set").object_id, id_of("old"));
+    assert_eq!(
+        lab.user("old").await.expect("an existing one keeps its id").subject.expect("set").object_id,
+        id_of("old")
+    );
     lab.run("people", vec![person("ann"), person("old")]).await;
     assert_eq!(lab.state("ann").await, "enabled", "mended in the directory");
 }

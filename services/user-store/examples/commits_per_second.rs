@@ -1,0 +1,214 @@
+//! Durable commits a second: reserve a try, then Allow with replay mark and audit event, each answered after its fsync
+//! (performance.md, P-15). Prints one line of JSON a database and a number of concurrent callers.
+//!
+//! `cargo run --release -p user-store --example commits_per_second -- [SECONDS]`; PostgreSQL is measured where it is
+//! installed, and said to be missing where it is not.
+
+#![allow(clippy::print_stdout, reason = "its answer is what it prints")]
+
+use proto::common::Secret;
+use proto::user_store::{
+    AddPendingFactorRequest, AllowResult, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest,
+    CodeFactor, CommitAllowRequest, ConfirmFactorRequest, FinishRunRequest, GetUserRequest, LeadRequest,
+    ReserveTryRequest, SyncedUser, TryKind, admin_server::Admin, commit_server::Commit, sync_server::Sync,
+};
+use service_kit::bus::InProcess;
+use service_kit::secret::SecretFile;
+use service_kit::{Clock, Shutdown};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tonic::Request;
+use user_store::{Services, Store, StoreSection};
+
+const SETTINGS: &str = r#"
+[[directory]]
+name = "corp"
+urls = ["ldaps://ldap.corp.example"]
+base = "dc=corp,dc=example"
+query_bind = { kind = "anonymous" }
+[[sync_item]]
+name = "people"
+directory = "corp"
+source = { kind = "domain" }
+"#;
+const PEOPLE: usize = 1000;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let seconds = std::env::args().nth(1).map_or(Ok(5), |text| text.parse())?;
+    let folder = tempfile::tempdir()?;
+    let key = folder.path().join("master.key").display().to_string();
+    let url = format!("sqlite:{}", folder.path().join("twinlock.db").display());
+    measure("sqlite", &StoreSection::new(&url, &key).map_err(anyhow::Error::msg)?, seconds).await?;
+    let server = match lab::Postgres::start(folder.path()) {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("postgresql was not measured: {error:#}");
+            return Ok(());
+        }
+    };
+    let password = folder.path().join("password");
+    std::fs::write(&password, lab::Postgres::PASSWORD)?;
+    std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let key = folder.path().join("postgres.key").display().to_string();
+    let section = StoreSection::new(&server.url_without_password(), &key).map_err(anyhow::Error::msg)?;
+    let password_file = Some(SecretFile::new(&password.display().to_string())?);
+    measure("postgresql", &StoreSection { password_file, ..section }, seconds).await
+}
+
+#[derive(Clone)]
+struct Person {
+    user_id: String,
+    factor_id: String,
+}
+
+async fn measure(database: &str, section: &StoreSection, seconds: u64) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new();
+    let store = Store::open(section, Arc::new(InProcess::new()), Clock::system(), &shutdown).await?;
+    let services = store.services();
+    let began = Instant::now();
+    sync(&services).await?;
+    let synced = began.elapsed();
+    println!(r#"{{"database":"{database}","sync_users":{PEOPLE},"ms":{}}}"#, synced.as_millis());
+    let people = enrol(&services).await?;
+    for callers in [1, 16, 64, 256] {
+        let (commits, durations) = log_in(&services, &people, callers, Duration::from_secs(seconds)).await;
+        let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_micros();
+        println!(
+            r#"{{"database":"{database}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"login_us_p50":{},"login_us_p99":{}}}"#,
+            commits as f64 / seconds as f64 / 2.0,
+            commits as f64 / seconds as f64,
+            at(0.5),
+            at(0.99),
+        );
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn sync(services: &Services) -> anyhow::Result<()> {
+    let request = ApplySettingsRequest { document: SETTINGS.into(), actor: "bench".into(), ..Default::default() };
+    let applied = services.admin.apply_settings(Request::new(request)).await?.into_inner();
+    anyhow::ensure!(applied.errors.is_empty(), "{:?}", applied.errors);
+    let epoch = services.sync.lead(Request::new(LeadRequest { holder: "bench".into() })).await?.into_inner().epoch;
+    let begin = BeginRunRequest { epoch, sync_item: "people".into(), mode: "full".into(), now_unix_ms: 0 };
+    let run_id = services.sync.begin_run(Request::new(begin)).await?.into_inner().run_id;
+    let users: Vec<SyncedUser> = (0..PEOPLE)
+        .map(|number| SyncedUser {
+            object_id: format!("entryUUID:00000000-0000-0000-0000-{number:012}"),
+            distinguished_name: format!("uid=user{number},ou=people,dc=corp,dc=example"),
+            username: format!("user{number}"),
+            mail: format!("user{number}@corp.example"),
+            ..SyncedUser::default()
+        })
+        .collect();
+    for users in users.chunks(500) {
+        let batch = ApplyBatchRequest { epoch, run_id: run_id.clone(), users: users.to_vec(), ..Default::default() };
+        services.sync.apply_batch(Request::new(batch)).await?;
+    }
+    let finish = FinishRunRequest { epoch, run_id, complete: true, ..Default::default() };
+    services.sync.finish_run(Request::new(finish)).await?;
+    Ok(())
+}
+
+async fn enrol(services: &Services) -> anyhow::Result<Vec<Person>> {
+    let mut people = Vec::with_capacity(PEOPLE);
+    for number in 0..PEOPLE {
+        let request = GetUserRequest { name: format!("user{number}") };
+        let user = services.admin.get_user(Request::new(request)).await?.into_inner().user;
+        let user_id = user.map(|user| user.user_id).unwrap_or_default();
+        let factor = CodeFactor {
+            algorithm: "SHA1".into(),
+            digits: 6,
+            period_seconds: 30,
+            seed: Some(Secret { value: vec![7; 20] }),
+            ..CodeFactor::default()
+        };
+        let request = AddPendingFactorRequest { user_id: user_id.clone(), factor: Some(factor) };
+        let factor_id = services.commit.add_pending_factor(Request::new(request)).await?.into_inner().factor_id;
+        let confirm = ConfirmFactorRequest {
+            user_id: user_id.clone(),
+            factor_id: factor_id.clone(),
+            step: 1,
+            actor: "bench".into(),
+            now_unix_ms: 0,
+        };
+        services.commit.confirm_factor(Request::new(confirm)).await?;
+        people.push(Person { user_id, factor_id });
+    }
+    Ok(people)
+}
+
+/// As many logins as `callers` can do in this time: how many commits, and how long each login took, sorted.
+async fn log_in(services: &Services, people: &[Person], callers: usize, time: Duration) -> (u64, Vec<Duration>) {
+    let (stop, step) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(now_ms() as u64)));
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| {
+            let (commit, stop, step) = (services.commit.clone(), stop.clone(), step.clone());
+            let mine: Vec<Person> = people.iter().skip(caller).step_by(callers).cloned().collect();
+            tokio::spawn(async move {
+                let mut durations = Vec::new();
+                for person in mine.iter().cycle() {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let began = Instant::now();
+                    let step = step.fetch_add(1, Ordering::Relaxed);
+                    log_in_once(&*commit, person, step).await;
+                    durations.push(began.elapsed());
+                }
+                durations
+            })
+        })
+        .collect();
+    tokio::time::sleep(time).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut durations = Vec::new();
+    for task in tasks {
+        durations.extend(task.await.expect("a caller does not panic"));
+    }
+    durations.sort();
+    (durations.len() as u64 * 2, durations)
+}
+
+async fn log_in_once(commit: &impl Commit, person: &Person, step: u64) {
+    let reserve = ReserveTryRequest {
+        user_id: person.user_id.clone(),
+        factor_id: person.factor_id.clone(),
+        source: "10.0.4.3".into(),
+        kind: TryKind::AfterPassword.into(),
+        now_unix_ms: now_ms(),
+    };
+    let granted = commit.reserve_try(Request::new(reserve)).await.expect("the store answers").into_inner().granted;
+    assert!(granted, "nobody fails here");
+    let event = AuditEvent {
+        at_unix_ms: now_ms(),
+        kind: "authentication".into(),
+        transaction_id: uuid::Uuid::now_v7().to_string(),
+        client: "vpn".into(),
+        protocol: "radius".into(),
+        user_id: person.user_id.clone(),
+        username: "somebody".into(),
+        client_ip: "10.0.4.3".into(),
+        result: "success".into(),
+        reason: "valid_code".into(),
+        method: "code".into(),
+        assurance: "code".into(),
+        source: "live".into(),
+        ..AuditEvent::default()
+    };
+    let allow = CommitAllowRequest {
+        event: Some(event),
+        factor_id: person.factor_id.clone(),
+        step,
+        spent_before: false,
+        source: "10.0.4.3".into(),
+    };
+    let result = commit.allow(Request::new(allow)).await.expect("the store answers").into_inner().result();
+    assert_eq!(result, AllowResult::Committed);
+}
+
+fn now_ms() -> i64 {
+    Clock::system().now_ms()
+}
