@@ -3,11 +3,13 @@
 use crate::{
     ldap,
     load::{Load, Report, Shape},
-    people, radius,
+    radius,
 };
 use anyhow::{Context, Result};
+use bench::people;
 use lab::{COMPANY_BASE, Pki, RADIUS_SECRET, Slapd, SlapdOptions, Standalone, company_settings};
-use std::{fmt::Write as _, fs, io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+use service_kit::grpc::Channel;
+use std::{fmt::Write as _, fs, io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// Measurements of each kind. Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
@@ -28,15 +30,15 @@ pub async fn run(count: usize, logins: u64, page: Option<PathBuf>) -> Result<()>
     line.apply(twinlock.home(), &settings)?;
     line.run(&["sync", "now", "--wait", "600"])?;
     say(&format!("{count} people are synchronised; enrolling them"));
-    let file = dir.path().join("people.json");
     let begin = std::time::Instant::now();
-    people::enrol(twinlock.home().join("run/admin.sock"), "bulk", count, "Sesame-{}", &file).await?;
+    let channel = Channel::unix(twinlock.home().join("run/admin.sock"));
+    let enrolled = people::enrol(channel.clone(), channel, "bulk", count, "Sesame-{}").await?;
     say(&format!("enrolled in {:.1} s", begin.elapsed().as_secs_f64()));
 
     let pid = twinlock.process().map(|process| process.pid());
     let radius_at = SocketAddr::from(([127, 0, 0, 1], twinlock.radius_port()));
     let ldap_at = SocketAddr::from(([127, 0, 0, 1], twinlock.ldap_port()));
-    let people = people::People::shared(&file)?;
+    let people = Arc::new(people::People::new(enrolled));
     let busy = Load {
         shape: Shape::Closed { workers: WORKERS },
         duration: Duration::from_secs(60),

@@ -1,10 +1,8 @@
 //! LDAP logins: connect, bind with password and code, one search by uid, unbind.
 
-use crate::{
-    load::{Ending, Load, Report, drive},
-    people::{Login, People},
-};
+use crate::load::{Ending, Load, Report, drive};
 use anyhow::{Context, Result};
+use bench::people::{Login, People};
 use bytes::BytesMut;
 use ldap_wire::{
     BindRequest, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope, SearchRequest, bind,

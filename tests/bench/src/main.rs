@@ -6,13 +6,14 @@
 mod all;
 mod ldap;
 mod load;
-mod people;
 mod radius;
 
 use anyhow::{Result, bail};
+use bench::people;
 use clap::{Args, Parser, Subcommand};
 use load::{Load, Shape};
 use people::People;
+use service_kit::grpc::Channel;
 use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -104,7 +105,8 @@ async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::All { people, logins, page } => all::run(people, logins, page).await,
         Command::Enrol { socket, search, count, password, people } => {
-            people::enrol(socket, &search, count, &password, &people).await
+            let channel = Channel::unix(socket);
+            people::write(&people::enrol(channel.clone(), channel, &search, count, &password).await?, &people)
         }
         Command::Radius { server, secret_file, challenge, load } => {
             only_here(server)?;

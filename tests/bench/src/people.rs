@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::grpc::Channel;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,8 +20,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// One who has enrolled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
+pub struct Record {
     name: String,
     password: String,
     seed: String,
@@ -29,20 +30,29 @@ struct Record {
     step: u64,
 }
 
-/// Enrols users through the admin socket, a few at a time.
-pub async fn enrol(socket: PathBuf, search: &str, count: usize, password: &str, file: &Path) -> Result<()> {
-    let channel = Channel::unix(socket);
-    let users = users(AdminClient::new(channel.clone()), search, count).await?;
+/// Enrols users through the admin endpoints, a few at a time. In `password` {} stands for the name.
+pub async fn enrol(
+    store: Channel,
+    verification: Channel,
+    search: &str,
+    count: usize,
+    password: &str,
+) -> Result<Vec<Record>> {
+    let users = users(AdminClient::new(store), search, count).await?;
     if users.len() < count {
         bail!("only {} users match {search:?}, {count} are wanted", users.len());
     }
-    let enrolment = EnrolmentClient::new(channel);
-    let records: Vec<Record> = stream::iter(users)
+    let enrolment = EnrolmentClient::new(verification);
+    stream::iter(users)
         .map(|user| enrol_one(enrolment.clone(), user, password))
         .buffer_unordered(16)
         .try_collect()
-        .await?;
-    fs::write(file, serde_json::to_vec(&records)?).with_context(|| file.display().to_string())
+        .await
+}
+
+/// What [`People::read`] reads.
+pub fn write(records: &[Record], file: &Path) -> Result<()> {
+    fs::write(file, serde_json::to_vec(records)?).with_context(|| file.display().to_string())
 }
 
 async fn users(mut admin: AdminClient<Channel>, search: &str, count: usize) -> Result<Vec<UserSummary>> {
@@ -102,11 +112,15 @@ impl People {
         if records.is_empty() {
             bail!("{} names nobody", file.display());
         }
+        Ok(Arc::new(Self::new(records)))
+    }
+
+    pub fn new(records: Vec<Record>) -> Self {
         let used = |record: Record| {
             let step = record.step as usize;
             (record, AtomicUsize::new(step))
         };
-        Ok(Arc::new(Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) }))
+        Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) }
     }
 
     /// `None` when nobody has a fresh code left: three steps count at any time, the previous, this and the next.

@@ -1,10 +1,8 @@
 //! RADIUS logins, each from a socket of its own, so that identifiers never run out.
 
-use crate::{
-    load::{Ending, Load, Report, drive},
-    people::{Login, People},
-};
+use crate::load::{Ending, Load, Report, drive};
 use anyhow::Result;
+use bench::people::{Login, People};
 use radius_wire::{Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::UdpSocket, time::timeout};
