@@ -72,8 +72,9 @@ async fn measure(database: &str, section: &StoreSection, seconds: u64) -> anyhow
     let synced = began.elapsed();
     println!(r#"{{"database":"{database}","sync_users":{PEOPLE},"ms":{}}}"#, synced.as_millis());
     let people = enrol(&services).await?;
+    let step = Arc::new(AtomicU64::new(2));
     for callers in [1, 16, 64, 256] {
-        let (commits, durations) = log_in(&services, &people, callers, Duration::from_secs(seconds)).await;
+        let (commits, durations) = log_in(&services, &people, &step, callers, Duration::from_secs(seconds)).await;
         let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_micros();
         println!(
             r#"{{"database":"{database}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"login_us_p50":{},"login_us_p99":{}}}"#,
@@ -141,8 +142,14 @@ async fn enrol(services: &Services) -> anyhow::Result<Vec<Person>> {
 }
 
 /// As many logins as `callers` can do in this time: how many commits, and how long each login took, sorted.
-async fn log_in(services: &Services, people: &[Person], callers: usize, time: Duration) -> (u64, Vec<Duration>) {
-    let (stop, step) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(now_ms() as u64)));
+async fn log_in(
+    services: &Services,
+    people: &[Person],
+    step: &Arc<AtomicU64>,
+    callers: usize,
+    time: Duration,
+) -> (u64, Vec<Duration>) {
+    let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
             let (commit, stop, step) = (services.commit.clone(), stop.clone(), step.clone());
