@@ -420,6 +420,13 @@ impl Lab {
         Wire::tls(TcpStream::connect(address).await?, &self.tls).await
     }
 
+    /// Bind requests that the directory has seen from anybody but our own query account, whose connections open when they like.
+    pub fn client_binds(&self) -> usize {
+        let log = self.slapd.log();
+        let requests = log.lines().filter(|line| line.contains(" BIND dn=") && line.contains(" method="));
+        requests.filter(|line| !line.contains(Slapd::QUERY_DN)).count()
+    }
+
     pub fn person(&self, uid: &str) -> String {
         format!("uid={uid},ou=engineering,ou=people,{COMPANY_BASE}")
     }
