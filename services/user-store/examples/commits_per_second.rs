@@ -1,8 +1,9 @@
 //! Durable commits a second: reserve a try, then Allow with replay mark and audit event, each answered after its fsync
 //! (performance.md, P-15). Prints one line of JSON a database and a number of concurrent callers.
 //!
-//! `cargo run --release -p user-store --example commits_per_second -- [SECONDS]`; PostgreSQL is measured where it is
-//! installed, and said to be missing where it is not.
+//! `cargo run --release -p user-store --example commits_per_second -- [SECONDS [USERS]]`: so many users are synchronised
+//! first (1000 if not said), and a thousand of them enrolled. PostgreSQL is measured where it is installed, and said to be
+//! missing where it is not.
 
 #![allow(clippy::print_stdout, reason = "its answer is what it prints")]
 
@@ -32,15 +33,16 @@ name = "people"
 directory = "corp"
 source = { kind = "domain" }
 "#;
-const PEOPLE: usize = 1000;
+const ENROLLED: usize = 1000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(5), |text| text.parse())?;
+    let users = std::env::args().nth(2).map_or(Ok(ENROLLED), |text| text.parse())?;
     let folder = tempfile::tempdir()?;
     let key = folder.path().join("master.key").display().to_string();
     let url = format!("sqlite:{}", folder.path().join("twinlock.db").display());
-    measure("sqlite", &StoreSection::new(&url, &key).map_err(anyhow::Error::msg)?, seconds).await?;
+    measure("sqlite", &StoreSection::new(&url, &key).map_err(anyhow::Error::msg)?, users, seconds).await?;
     let server = match lab::Postgres::start(folder.path()) {
         Ok(server) => server,
         Err(error) => {
@@ -54,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     let key = folder.path().join("postgres.key").display().to_string();
     let section = StoreSection::new(&server.url_without_password(), &key).map_err(anyhow::Error::msg)?;
     let password_file = Some(SecretFile::new(&password.display().to_string())?);
-    measure("postgresql", &StoreSection { password_file, ..section }, seconds).await
+    measure("postgresql", &StoreSection { password_file, ..section }, users, seconds).await
 }
 
 #[derive(Clone)]
@@ -63,14 +65,20 @@ struct Person {
     factor_id: String,
 }
 
-async fn measure(database: &str, section: &StoreSection, seconds: u64) -> anyhow::Result<()> {
+async fn measure(database: &str, section: &StoreSection, users: usize, seconds: u64) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let store = Store::open(section, Arc::new(InProcess::new()), Clock::system(), &shutdown).await?;
     let services = store.services();
     let began = Instant::now();
-    sync(&services).await?;
-    let synced = began.elapsed();
-    println!(r#"{{"database":"{database}","sync_users":{PEOPLE},"ms":{}}}"#, synced.as_millis());
+    sync(&services, users).await?;
+    let first = began.elapsed();
+    sync(&services, users).await?;
+    let again = began.elapsed() - first;
+    println!(
+        r#"{{"database":"{database}","sync_users":{users},"first_ms":{},"unchanged_ms":{}}}"#,
+        first.as_millis(),
+        again.as_millis()
+    );
     let people = enrol(&services).await?;
     let step = Arc::new(AtomicU64::new(2));
     for callers in [1, 16, 64, 256] {
@@ -88,24 +96,27 @@ async fn measure(database: &str, section: &StoreSection, seconds: u64) -> anyhow
     Ok(())
 }
 
-async fn sync(services: &Services) -> anyhow::Result<()> {
+async fn sync(services: &Services, users: usize) -> anyhow::Result<()> {
     let request = ApplySettingsRequest { document: SETTINGS.into(), actor: "bench".into(), ..Default::default() };
     let applied = services.admin.apply_settings(Request::new(request)).await?.into_inner();
     anyhow::ensure!(applied.errors.is_empty(), "{:?}", applied.errors);
     let epoch = services.sync.lead(Request::new(LeadRequest { holder: "bench".into() })).await?.into_inner().epoch;
     let begin = BeginRunRequest { epoch, sync_item: "people".into(), mode: "full".into(), now_unix_ms: 0 };
     let run_id = services.sync.begin_run(Request::new(begin)).await?.into_inner().run_id;
-    let users: Vec<SyncedUser> = (0..PEOPLE)
-        .map(|number| SyncedUser {
-            object_id: format!("entryUUID:00000000-0000-0000-0000-{number:012}"),
-            distinguished_name: format!("uid=user{number},ou=people,dc=corp,dc=example"),
-            username: format!("user{number}"),
-            mail: format!("user{number}@corp.example"),
-            ..SyncedUser::default()
-        })
-        .collect();
-    for users in users.chunks(500) {
-        let batch = ApplyBatchRequest { epoch, run_id: run_id.clone(), users: users.to_vec(), ..Default::default() };
+    let person = |number: usize| SyncedUser {
+        object_id: format!("entryUUID:00000000-0000-0000-0000-{number:012}"),
+        distinguished_name: format!("uid=user{number},ou=people,dc=corp,dc=example"),
+        username: format!("user{number}"),
+        names: vec![format!("user{number}@corp.example")],
+        first_name: "First".into(),
+        last_name: format!("Last{number}"),
+        mail: format!("first.last{number}@corp.example"),
+        phone: format!("+49 30 {number}"),
+        disabled_in_directory: false,
+    };
+    for first in (0..users).step_by(1000) {
+        let users = (first..users.min(first + 1000)).map(person).collect();
+        let batch = ApplyBatchRequest { epoch, run_id: run_id.clone(), users, ..Default::default() };
         services.sync.apply_batch(Request::new(batch)).await?;
     }
     let finish = FinishRunRequest { epoch, run_id, complete: true, ..Default::default() };
@@ -114,8 +125,8 @@ async fn sync(services: &Services) -> anyhow::Result<()> {
 }
 
 async fn enrol(services: &Services) -> anyhow::Result<Vec<Person>> {
-    let mut people = Vec::with_capacity(PEOPLE);
-    for number in 0..PEOPLE {
+    let mut people = Vec::with_capacity(ENROLLED);
+    for number in 0..ENROLLED {
         let request = GetUserRequest { name: format!("user{number}") };
         let user = services.admin.get_user(Request::new(request)).await?.into_inner().user;
         let user_id = user.map(|user| user.user_id).unwrap_or_default();
@@ -209,8 +220,8 @@ async fn log_in_once(commit: &impl Commit, person: &Person, step: u64) {
         event: Some(event),
         factor_id: person.factor_id.clone(),
         step,
-        spent_before: false,
         source: "10.0.4.3".into(),
+        ..CommitAllowRequest::default()
     };
     let result = commit.allow(Request::new(allow)).await.expect("the store answers").into_inner().result();
     assert_eq!(result, AllowResult::Committed);

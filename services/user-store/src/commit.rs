@@ -49,6 +49,7 @@ impl Commit for CommitService {
     async fn allow(&self, request: Request<CommitAllowRequest>) -> Result<Response<CommitAllowReply>, Status> {
         let mut request = request.into_inner();
         request.source = bounded(&request.source, 128);
+        request.evaluation = bounded(&request.evaluation, 64);
         let event = request.event.take().ok_or_else(|| Status::invalid_argument("event is missing"))?;
         id("event.transaction_id", &event.transaction_id)?;
         request.event = Some(self.clean(event));
@@ -172,6 +173,7 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
             &event.assurance,
             &event.source,
             &request.factor_id,
+            &request.evaluation,
         ] {
             digest.update((field.len() as u64).to_be_bytes());
             digest.update(field.as_bytes());

@@ -75,6 +75,8 @@ impl Working {
             return ReserveTryReply { granted: false, retry_unix_ms: 0 };
         };
         let outcome = match TryKind::try_from(request.kind) {
+            // V-14: a hard lock holds on every way to a code; guesses without the password neither add to it nor get around it.
+            Ok(TryKind::Unverified) if factor.counter.is_locked() => Try::Refused(None),
             Ok(TryKind::Unverified) => {
                 let guard = self.guards.entry(request.user_id.clone()).or_default();
                 let outcome = guard.unverified.reserve(now_ms);
@@ -243,7 +245,8 @@ mod tests {
 
     fn allow(transaction: &str, step: u64) -> CommitAllowRequest {
         let event = Some(event(transaction, "ann"));
-        CommitAllowRequest { event, factor_id: "phone".into(), step, spent_before: false, source: "10.0.0.1".into() }
+        let (factor_id, source) = ("phone".into(), "10.0.0.1".into());
+        CommitAllowRequest { event, factor_id, step, source, ..CommitAllowRequest::default() }
     }
 
     #[test]
@@ -370,5 +373,21 @@ mod tests {
         assert_eq!(granted, 20);
         assert!(working.reserve(&reserve(TryKind::AfterPassword)).granted);
         assert!(!working.reserve(&reserve(TryKind::Unspecified)).granted);
+    }
+
+    #[test]
+    fn a_hard_lock_is_not_got_around_by_a_code_before_the_password() {
+        // V-14, L-54
+        let mut working = working();
+        working.factors.get_mut("phone").expect("there").counter = Counter { failures: 100, open_ms: 0 };
+        let request = ReserveTryRequest {
+            user_id: "ann".into(),
+            factor_id: "phone".into(),
+            source: "x".into(),
+            kind: TryKind::Unverified.into(),
+            now_unix_ms: 9,
+        };
+        assert!(!working.reserve(&request).granted);
+        assert!(working.guards.is_empty() && !working.factors["phone"].changed);
     }
 }

@@ -58,6 +58,7 @@ pub async fn the_same_request_asking_again_gets_the_first_result(lab: Fixture) {
     for (name, other) in [
         ("another step", ann.allow("0191-a", 102)),
         ("another user", bob.allow("0191-a", 101)),
+        ("another evaluation", CommitAllowRequest { evaluation: "second".into(), ..first.clone() }),
         (
             "another client",
             CommitAllowRequest {

@@ -352,8 +352,8 @@ impl Enrolled {
             event: Some(self.event(transaction_id)),
             factor_id: self.factor_id.clone(),
             step,
-            spent_before: false,
             source: "10.0.4.3".into(),
+            ..CommitAllowRequest::default()
         }
     }
 }
