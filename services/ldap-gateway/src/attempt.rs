@@ -26,6 +26,8 @@ pub struct Attempt {
     /// What is known about the first lock, once it was tried.
     pub first: Option<First>,
     second: Second,
+    /// A code came with the password.
+    pub code_given: bool,
     ended: bool,
 }
 
@@ -74,6 +76,7 @@ impl Attempt {
             started: Instant::now(),
             first: None,
             second: Second::NotAsked,
+            code_given: false,
             ended: false,
         }
     }
@@ -146,10 +149,12 @@ impl Attempt {
             Second::Decided(length) => Some(length),
         };
         let known = self.subject.entry.is_some();
+        // Whoever gave a code that was looked at used this method, right or wrong.
+        let method = decision.method.or((self.code_given && second.is_some()).then_some(Method::Code));
         self.shared.metrics.attempt_ends(&Ended {
             client: self.client.name(),
             reason,
-            method: decision.method,
+            method,
             password_was_right: self.first.as_ref().is_some_and(|first| first.refused.is_none()),
             first: self.first.as_ref().map(|first| first.elapsed),
             second,
@@ -172,7 +177,7 @@ impl Attempt {
             first.result = self.first.as_ref().map(|first| first.refused.map_or("ok", Reason::code)),
             first.via = self.first.as_ref().and_then(|first| first.via.as_deref()),
             first.ms = self.first.as_ref().map(|first| first.elapsed.as_millis() as u64),
-            second.method = decision.method.map(Method::code),
+            second.method = method.map(Method::code),
             second.ms = second.map(|length| length.as_millis() as u64),
             assurance = decision.assurance.as_deref(),
             source = decision.source,

@@ -219,9 +219,11 @@ impl Factors {
             Split::NoMatch => Err(without_bind(attempt, resolved, Reason::WrongCode).await),
             Split::EmptyPassword => Err(without_bind(attempt, resolved, Reason::EmptyPassword).await),
             Split::Code { head, code } if rule.appended == Appended::Required => {
+                attempt.code_given = true;
                 Ok(Self { password: Secret::new(head), code: Some(Secret::new(code)), spent: false })
             }
             Split::Code { head, code } => {
+                attempt.code_given = true;
                 attempt.verification_is_asked();
                 let verdict = verifier.begin_with_code(&attempt.subject, Secret::new(code), deadline).await;
                 match verdict.map_err(no_decision)? {

@@ -64,7 +64,7 @@ impl Metrics {
             &[
                 client(),
                 protocol(),
-                KeyValue::new("method", ended.method.map_or("", Method::code)),
+                KeyValue::new("method", ended.method.map_or("none", Method::code)),
                 KeyValue::new("result", class.code()),
                 KeyValue::new("reason", ended.reason.code()),
             ],
