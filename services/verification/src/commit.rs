@@ -12,6 +12,7 @@ use service_kit::Clock;
 use service_kit::grpc::idempotent;
 use std::sync::Arc;
 use tonic::Status;
+use uuid::Uuid;
 
 /// The store's side of a decision.
 #[derive(Clone)]
@@ -87,13 +88,15 @@ impl Committer {
         }
     }
 
-    /// Replay mark, counters and audit event at once. The same request asking again gets the first result (V-02).
+    /// Replay mark, counters and audit event at once. The same request asking again gets the first result (V-02); an
+    /// `evaluation` is a request of its own, so that an answer lets in once even where its round was opened twice (R-44, V-73).
     pub async fn allow(
         &self,
         origin: &Origin,
         user_id: &str,
         grant: &Grant,
         code: Option<UsedCode<'_>>,
+        evaluation: Option<Uuid>,
         budget: Budget,
     ) -> Result<Committed, Status> {
         let (factor_id, step, spent_before) =
@@ -109,6 +112,7 @@ impl Committer {
             step,
             spent_before,
             source: origin.source().to_owned(),
+            evaluation: evaluation.map(|id| id.to_string()).unwrap_or_default(),
         };
         let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;
         match known(reply.result, "allow")? {

@@ -18,6 +18,7 @@ use proto::verification::{
     CodeAccepted, CompleteRequest, Deny, Outcome, Primary, ReportReply, ReportRequest, outcome,
 };
 use tonic::{Request, Response, Status, async_trait};
+use uuid::Uuid;
 
 #[async_trait]
 impl Verification for Service {
@@ -133,11 +134,11 @@ impl Service {
         let user = self.store.user(&attempt.subject, budget).await?;
         let user_id = user.as_ref().map_or("", |user| &user.id);
         match (decide(attempt, &rules, user.as_ref(), code.is_some(), self.clock.now_ms()), &user) {
-            (Decision::Allow(grant), _) => self.let_in(origin, user_id, grant, None, budget).await,
+            (Decision::Allow(grant), _) => self.let_in(origin, user_id, grant, None, None, budget).await,
             (Decision::Deny(reason), _) => self.refuse(origin, user_id, reason, budget).await,
             (Decision::Ask(method), Some(user)) => self.ask(attempt, user, method, budget).await,
             (Decision::CheckCode(check), Some(user)) => {
-                match self.try_code(origin, user, check, &code.unwrap_or_default(), budget).await? {
+                match self.try_code(origin, user, check, &code.unwrap_or_default(), None, budget).await? {
                     Tried::Allowed(result) => Ok(result),
                     Tried::Wrong(reason) | Tried::Over(reason) => self.refuse(origin, user_id, reason, budget).await,
                 }
@@ -221,8 +222,10 @@ impl Service {
             return self.refuse(origin, user_id, Reason::ChallengeGone, budget).await;
         };
         match decide(attempt, &rules, user.as_ref(), true, now) {
-            Decision::CheckCode(check) => self.let_in(origin, user_id, check.right(now), Some(used), budget).await,
-            Decision::Allow(grant) => self.let_in(origin, user_id, grant, None, budget).await,
+            Decision::CheckCode(check) => {
+                self.let_in(origin, user_id, check.right(now), Some(used), None, budget).await
+            }
+            Decision::Allow(grant) => self.let_in(origin, user_id, grant, None, None, budget).await,
             Decision::Deny(reason) => self.refuse(origin, user_id, reason, budget).await,
             Decision::Ask(_) => Err(Status::internal(Reason::InternalError.code())),
         }
@@ -296,6 +299,8 @@ impl Service {
             can_challenge: true,
             as_service_account: false,
         };
+        // The map alone does not make a round unique: it can be in the map and here, or be put back (V-73).
+        let evaluation = Some(Uuid::new_v4());
         let Some(rules) = self.settings.rules(&attempt.origin)? else {
             return Ok(Tried::Over(Reason::ClientNotAllowed));
         };
@@ -303,10 +308,10 @@ impl Service {
         let user_id = user.as_ref().map_or("", |user| &user.id);
         match (decide(&attempt, &rules, user.as_ref(), true, self.clock.now_ms()), &user) {
             (Decision::CheckCode(check), Some(user)) if user.id == record.user_id => {
-                self.try_code(&attempt.origin, user, check, answer, budget).await
+                self.try_code(&attempt.origin, user, check, answer, evaluation, budget).await
             }
             (Decision::Allow(grant), _) => {
-                self.let_in(&attempt.origin, user_id, grant, None, budget).await.map(Tried::Allowed)
+                self.let_in(&attempt.origin, user_id, grant, None, evaluation, budget).await.map(Tried::Allowed)
             }
             (Decision::Deny(reason), _) => Ok(Tried::Over(reason)),
             _ => Ok(Tried::Over(Reason::ChallengeGone)),
@@ -319,6 +324,7 @@ impl Service {
         user: &KnownUser,
         check: CodeCheck,
         presented: &Secret,
+        evaluation: Option<Uuid>,
         budget: Budget,
     ) -> Result<Tried, Status> {
         let kind = TryKind::AfterPassword;
@@ -330,7 +336,7 @@ impl Service {
             Checked::Right { factor_id, step } => {
                 let grant = check.right(self.clock.now_ms());
                 let used = UsedCode { factor_id: &factor_id, step, spent_before: false };
-                match self.committer.allow(origin, &user.id, &grant, Some(used), budget).await? {
+                match self.committer.allow(origin, &user.id, &grant, Some(used), evaluation, budget).await? {
                     Committed::Allowed => Tried::Allowed(allow(origin, &user.id, &grant)),
                     Committed::Refused(Reason::ReusedCode) => Tried::Wrong(Reason::ReusedCode),
                     Committed::Refused(reason) => Tried::Over(reason),
@@ -385,9 +391,10 @@ impl Service {
         user_id: &str,
         grant: Grant,
         used: Option<UsedCode<'_>>,
+        evaluation: Option<Uuid>,
         budget: Budget,
     ) -> Result<outcome::Result, Status> {
-        match self.committer.allow(origin, user_id, &grant, used, budget).await? {
+        match self.committer.allow(origin, user_id, &grant, used, evaluation, budget).await? {
             Committed::Allowed => Ok(allow(origin, user_id, &grant)),
             Committed::Refused(reason) => self.refuse(origin, user_id, reason, budget).await,
         }

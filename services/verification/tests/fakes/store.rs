@@ -46,7 +46,7 @@ struct State {
     granted: u32,
     spent: HashMap<(String, u64), String>,
     /// The final event of each transaction, with what an Allow used.
-    finals: HashMap<String, (AuditEvent, String, u64)>,
+    finals: HashMap<String, (AuditEvent, CommitAllowRequest)>,
     events: Vec<AuditEvent>,
     faults: HashMap<&'static str, Fault>,
     calls: HashMap<&'static str, u32>,
@@ -186,8 +186,8 @@ impl State {
         user.factors.iter_mut().find(|factor| factor.factor_id == factor_id)
     }
 
-    fn finish(&mut self, event: AuditEvent, factor_id: String, step: u64) {
-        self.finals.insert(event.transaction_id.clone(), (event.clone(), factor_id, step));
+    fn finish(&mut self, event: AuditEvent, asked: CommitAllowRequest) {
+        self.finals.insert(event.transaction_id.clone(), (event.clone(), asked));
         self.events.push(event);
     }
 }
@@ -290,17 +290,17 @@ impl Commit for FakeStore {
 
     async fn allow(&self, request: Request<CommitAllowRequest>) -> Result<Response<CommitAllowReply>, Status> {
         let turn = self.called("allow").await?;
-        let request = request.into_inner();
-        let event = request.event.expect("an event");
+        let mut request = request.into_inner();
+        let event = request.event.take().expect("an event");
         if turn == Turn::Nonsense {
             return Ok(Response::new(CommitAllowReply { result: 77 }));
         }
         let mut state = self.lock();
         let result = match state.finals.get(&event.transaction_id) {
-            Some((first, factor_id, step)) => {
+            Some((first, asked)) => {
                 let same = (&first.user_id, &first.client, &first.reason)
                     == (&event.user_id, &event.client, &event.reason)
-                    && (factor_id, *step) == (&request.factor_id, request.step);
+                    && *asked == request;
                 if same { AllowResult::Committed } else { AllowResult::Spent }
             }
             None => {
@@ -326,7 +326,7 @@ impl Commit for FakeStore {
                     Some(false) => AllowResult::Reused,
                     Some(true) => {
                         state.failures.remove(&request.factor_id);
-                        state.finish(event, request.factor_id, request.step);
+                        state.finish(event, request);
                         AllowResult::Committed
                     }
                 }
@@ -341,7 +341,7 @@ impl Commit for FakeStore {
         assert!(!matches!(event.result.as_str(), "success" | "bypass" | "challenge" | ""));
         let mut state = self.lock();
         if !state.finals.contains_key(&event.transaction_id) {
-            state.finish(event, String::new(), 0);
+            state.finish(event, CommitAllowRequest::default());
         }
         turn.answer(RecordReply {}, RecordReply {})
     }
