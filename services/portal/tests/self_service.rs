@@ -455,6 +455,22 @@ async fn with_both_locks_open_another_app_can_be_added() {
 }
 
 #[tokio::test]
+async fn a_session_whose_method_was_revoked_brings_no_other_one() {
+    // V-86: somebody with the password enrolled first; the administrator takes the method away, the session is still there
+    let world = World::new(Open).await;
+    let mut browser = world.browser();
+    browser.get("/").await;
+    assert_eq!(browser.sign_in("ben", PASSWORD).await.path, "/enrol");
+    browser.submit("/enrol/start", &[]).await;
+    assert_eq!(browser.submit("/enrol/confirm", &[("code", RIGHT_CODE)]).await.path, "/enrol/done");
+    world.store.set_first_enrolment(Off);
+    world.store.revoke_factors("ben");
+    assert_eq!(browser.get("/enrol").await.status, StatusCode::OK);
+    assert_eq!(browser.submit("/enrol/start", &[]).await.status, StatusCode::FORBIDDEN);
+    assert!(world.store.user("ben").expect("ben").factors.is_empty());
+}
+
+#[tokio::test]
 async fn what_was_allowed_at_sign_in_is_looked_at_again_before_it_is_used() {
     let world = World::new(Open).await;
     let mut browser = world.browser();

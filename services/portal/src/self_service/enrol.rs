@@ -134,7 +134,8 @@ async fn still_allowed(app: &App, live: &Live) -> Result<(), Reason> {
         return Err(Reason::Blocked);
     }
     if live.stage == Stage::Full {
-        return Ok(());
+        // The method that opened the second lock was taken away since: with it goes the right to bring another one.
+        return if own.has_factor() { Ok(()) } else { Err(Reason::Blocked) };
     }
     let settings = app.settings.current().ok_or(Reason::StoreUnavailable)?;
     match settings.settings.portal.first_enrolment {

@@ -120,6 +120,11 @@ impl FakeStore {
         });
     }
 
+    /// As an administrator does with methods that are not to be trusted any more.
+    pub fn revoke_factors(&self, name: &str) {
+        self.change(name, |user| user.factors.clear());
+    }
+
     pub fn set_state(&self, name: &str, state: &str) {
         self.change(name, |user| user.state = state.into());
     }
