@@ -17,8 +17,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// That of `CodeForm::COMMON`.
+const PERIOD_SECONDS: u64 = 30;
 
 /// One who has enrolled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,7 +79,10 @@ async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, p
     let started = enrolment.start_code(request).await?.into_inner();
     let seed = Secret::from(started.seed_base32.unwrap_or_default());
     let seed = seed.expose_str().unwrap_or_default().to_owned();
-    // The step before this one, so that the present one is left to log in with.
+    // The step before this one, so that the present one is left to log in with. It must not lapse on its way.
+    while now_seconds() % PERIOD_SECONDS > PERIOD_SECONDS - 4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let step = now_step().saturating_sub(1);
     let request = ConfirmCodeRequest {
         user_id: user.user_id,
@@ -151,5 +157,9 @@ fn code(seed_base32: &str, step: u64) -> Result<String> {
 }
 
 fn now_step() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) / CodeForm::COMMON.period_seconds()
+    now_seconds() / PERIOD_SECONDS
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

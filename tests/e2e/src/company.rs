@@ -1,11 +1,15 @@
 //! The sample company's directory with the product before it, synchronised: in one process, or as two of each part.
 
 use anyhow::{Context, Result};
+use bench::people::{Record, enrol};
 use lab::{Cluster, CommandLine, Pki, Slapd, SlapdOptions, Standalone, company_settings};
-use std::{net::SocketAddr, path::Path};
+use serde::Deserialize;
+use service_kit::{
+    config::GrpcSection,
+    grpc::{Channel, Endpoints},
+};
+use std::{fs, net::SocketAddr, path::Path};
 use tempfile::TempDir;
-
-pub const DEPARTMENTS: [&str; 4] = ["engineering", "sales", "finance", "support"];
 
 /// Stopped in the order of its fields.
 pub struct OneMachine {
@@ -18,7 +22,7 @@ impl OneMachine {
     /// `settings` is added to the settings, `configuration` to the process configuration, `set` goes to its command
     /// line.
     pub fn start(bulk_people: usize, settings: &str, configuration: &str, set: &[&str]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = folder()?;
         let slapd = directory(dir.path(), bulk_people)?.1;
         let twinlock = Standalone::start_set(dir.path(), configuration, set)?;
         introduce(&twinlock.command_line, dir.path(), &slapd, settings).with_context(|| twinlock.log())?;
@@ -41,7 +45,7 @@ pub struct Distributed {
 impl Distributed {
     /// `settings` is added to the settings, `configuration` to that of every process.
     pub fn start(bulk_people: usize, settings: &str, configuration: &str) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = folder()?;
         let (pki, slapd) = directory(dir.path(), bulk_people)?;
         let cluster = Cluster::start(dir.path(), &pki, configuration)?;
         introduce(&cluster.command_line, dir.path(), &slapd, settings)?;
@@ -51,6 +55,39 @@ impl Distributed {
     pub fn command_line(&self) -> &CommandLine {
         &self.cluster.command_line
     }
+
+    /// Gives so many of the bulk people an authenticator app, through the administrators' endpoints.
+    pub async fn enrol_many(&self, count: usize) -> Result<Vec<Record>> {
+        let configuration: Administrator = toml::from_str(&fs::read_to_string(&self.command_line().config)?)?;
+        let remote = configuration.admin.remote;
+        let store = Channel::new("user-store", &remote.user_store, &remote.grpc)?;
+        let verification = Channel::new("verification", &remote.verification, &remote.grpc)?;
+        enrol(store, verification, "bulk", count, "Sesame-{}").await
+    }
+}
+
+/// The configuration of the command line.
+#[derive(Deserialize)]
+struct Administrator {
+    admin: Admin,
+}
+
+#[derive(Deserialize)]
+struct Admin {
+    remote: Remote,
+}
+
+#[derive(Deserialize)]
+struct Remote {
+    user_store: Endpoints,
+    verification: Endpoints,
+    grpc: GrpcSection,
+}
+
+/// Gone at the end, unless somebody wants to read the logs: `KEEP_LOGS=1 cargo test ...`.
+fn folder() -> Result<TempDir> {
+    let keep = std::env::var_os("KEEP_LOGS").is_some();
+    Ok(tempfile::Builder::new().prefix("twinlock-story-").disable_cleanup(keep).tempdir()?)
 }
 
 fn directory(dir: &Path, bulk_people: usize) -> Result<(Pki, Slapd)> {

@@ -6,7 +6,7 @@ mod company;
 mod device;
 
 pub use application::{Application, code_of};
-pub use company::{DEPARTMENTS, Distributed, OneMachine, socket_address};
+pub use company::{Distributed, OneMachine, socket_address};
 pub use device::{Answer, Device, Exchange};
 
 use futures::FutureExt;
