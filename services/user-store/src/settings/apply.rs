@@ -9,7 +9,7 @@ use crate::seal;
 use crate::sql::{Session, args};
 use domain::{
     Secret,
-    settings::{ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity, SyncState},
+    settings::{BindKind, ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity, SyncState},
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, RotateClientSecretReply, RotateClientSecretRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,6 +186,7 @@ fn plan(
         .filter(|client| client.protocol == ClientProtocol::Radius)
         .map(|client| format!("client.{}.secret", client.name))
         .collect();
+    let moved = passwords_of_moved_directories(&now.settings, &next);
     let (mut secrets, mut generated, mut spoken_of) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     for (name, source) in next.secrets() {
         spoken_of.insert(name.clone());
@@ -195,6 +196,10 @@ fn plan(
                 if !held.contains(&name) {
                     errors.push(format!(
                         "{name}: is \"keep\", but the store holds none; write \"generate\" or \"file:PATH\""
+                    ));
+                } else if moved.contains(&name) {
+                    errors.push(format!(
+                        "{name}: is \"keep\", but it would go to other servers or less protected; give it again with \"file:PATH\""
                     ));
                 }
                 continue;
@@ -225,6 +230,20 @@ fn plan(
         .extend(secrets.keys().filter(|name| held.contains(*name)).map(|name| format!("changed {name}: a new secret")));
     let removed = held.iter().filter(|name| !spoken_of.contains(*name)).cloned().collect();
     Ok(Plan { next: next.with_secrets_kept(), changes, warnings, secrets, generated, removed })
+}
+
+/// Passwords that would go where they did not go before: to a new server, past another CA, or without TLS. Who may change the
+/// settings may not know them, and could have them sent to a server of their own (V-83, CVE-2024-5967).
+fn passwords_of_moved_directories(old: &Settings, next: &Settings) -> BTreeSet<String> {
+    let moved = next.directories.iter().filter(|after| {
+        old.directory(after.name.as_str()).is_some_and(|before| {
+            let new_server = after.urls.iter().any(|url| !before.urls.contains(url));
+            let less_protected = (after.danger_clear_text && !before.danger_clear_text)
+                || (before.query_bind.kind == BindKind::Tls && after.query_bind.kind != BindKind::Tls);
+            new_server || after.ca != before.ca || less_protected
+        })
+    });
+    moved.map(|directory| format!("directory.{}.query_bind.password", directory.name)).collect()
 }
 
 /// The id a service account was found with stays, unless the document says another (L-22).

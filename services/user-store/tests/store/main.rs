@@ -67,6 +67,7 @@ rules! {
     settings::a_document_of_an_older_revision_is_refused,
     settings::each_part_sees_the_secrets_it_needs_and_no_other,
     settings::secrets_of_what_is_removed_are_gone,
+    settings::a_kept_password_goes_to_no_other_server,
     settings::a_service_account_is_pinned_once,
     settings::what_a_client_taught_is_kept_until_the_client_is_another,
     settings::key_rings_belong_to_their_part_and_rotate_with_overlap,

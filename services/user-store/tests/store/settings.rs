@@ -268,6 +268,26 @@ pub async fn secrets_of_what_is_removed_are_gone(lab: Fixture) {
     assert!(back.errors[0].contains("the store holds none"), "{:?}", back.errors);
 }
 
+pub async fn a_kept_password_goes_to_no_other_server(lab: Fixture) {
+    // V-83: whoever may change settings could have it sent to a server of their own
+    let two =
+        with_password().replace("[\"ldaps://ldap.corp.example\"]", "[\"ldaps://a.example\", \"ldaps://b.example\"]");
+    assert_eq!(apply(&lab, &two, &[PASSWORD], false).await.errors, [""; 0]);
+    let kept = two.replace("file:query.password", "keep");
+    let elsewhere = kept.replace("b.example", "evil.example");
+    let clear = kept.replace("base =", "danger_clear_text = true\nbase =");
+    let other_ca = kept.replace("base =", "ca = \"x\"\nbase =");
+    for moved in [&elsewhere, &clear, &other_ca] {
+        for dry_run in [true, false] {
+            let reply = apply(&lab, moved, &[], dry_run).await;
+            assert!(reply.errors.iter().any(|error| error.starts_with(PASSWORD.0)), "{moved} {:?}", reply.errors);
+        }
+        assert_eq!(apply(&lab, moved, &[PASSWORD], true).await.errors, [""; 0], "given again it may go there");
+    }
+    let one_less = kept.replace("\"ldaps://a.example\", ", "");
+    assert_eq!(apply(&lab, &one_less, &[], false).await.errors, [""; 0], "a server less is no new place");
+}
+
 pub async fn a_service_account_is_pinned_once(lab: Fixture) {
     // L-22: rename, move and re-create the account: only the same id keeps the exemption
     apply(&lab, &(SETTINGS.to_owned() + GITLAB), &[], false).await;
