@@ -1,0 +1,214 @@
+//! A real Chromium, headless, driven over its debugging port (the DevTools protocol): clicks and keys as a person's, and
+//! every complaint of the browser about the pages.
+
+use anyhow::{Context, Result, bail, ensure};
+use data_encoding::BASE64;
+use futures::{SinkExt, StreamExt};
+use lab::{Proc, program, wait_until};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+/// For one answer or one page, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy)]
+pub struct Screen {
+    pub name: &'static str,
+    width: u32,
+    height: u32,
+    phone: bool,
+    scheme: &'static str,
+}
+
+pub const DESKTOP: Screen = Screen { name: "desktop", width: 1280, height: 800, phone: false, scheme: "light" };
+pub const PHONE: Screen = Screen { name: "phone", width: 390, height: 844, phone: true, scheme: "light" };
+pub const DARK: Screen = Screen { name: "dark", scheme: "dark", ..DESKTOP };
+
+pub struct Browser {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    last_id: u64,
+    /// Heard, and not yet asked for.
+    events: Vec<Value>,
+    _chromium: Proc,
+}
+
+impl Browser {
+    /// A browser that knows nothing of anybody, with one empty page. Its profile lies in `dir`.
+    pub async fn start(dir: &Path) -> Result<Self> {
+        let profile = dir.join("chromium");
+        fs::create_dir_all(&profile)?;
+        let mut command = Command::new(program("chromium")?);
+        // Port 0: the browser takes one that is free, and writes it into its profile. The portal's certificate is its own.
+        command.arg(format!("--user-data-dir={}", profile.display())).args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--ignore-certificate-errors",
+            "--remote-debugging-port=0",
+            "about:blank",
+        ]);
+        let chromium = Proc::spawn("chromium", command, &dir.join("chromium.log"))?;
+        let port_file = profile.join("DevToolsActivePort");
+        let port = || fs::read_to_string(&port_file).ok()?.split_once('\n')?.0.parse::<u16>().ok();
+        wait_until("chromium to listen", PATIENCE, || port().is_some()).with_context(|| chromium.log())?;
+        let port = port().context("a port")?;
+        service_kit::tls::install_provider();
+        let pages: Value = reqwest::get(format!("http://127.0.0.1:{port}/json/list")).await?.json().await?;
+        let page = pages.as_array().and_then(|pages| pages.iter().find(|page| page["type"] == "page"));
+        let address = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()).context("chromium has no page")?;
+        let (socket, _) = connect_async(address).await?;
+        let mut browser = Self { socket, last_id: 0, events: Vec::new(), _chromium: chromium };
+        for domain in ["Page", "Runtime", "Log", "Network", "Audits"] {
+            browser.call(&format!("{domain}.enable"), json!({})).await?;
+        }
+        browser.look_with(DESKTOP).await?;
+        Ok(browser)
+    }
+
+    /// Types an address.
+    pub async fn open(&mut self, url: &str) -> Result<()> {
+        self.forget_loads();
+        let opened = self.call("Page.navigate", json!({ "url": url })).await?;
+        ensure!(opened["errorText"].is_null(), "{url}: {}", opened["errorText"]);
+        self.loaded().await
+    }
+
+    /// Clicks what is there for a person to click, and waits for the page it leads to.
+    pub async fn follow(&mut self, selector: &str) -> Result<()> {
+        let point = self
+            .value(&format!(
+                "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{block: 'center'}}); \
+                 const box = it.getBoundingClientRect(); const x = box.x + box.width / 2, y = box.y + box.height / 2; \
+                 return {{x, y, hit: it.contains(document.elementFromPoint(x, y))}}; }})()"
+            ))
+            .await?;
+        ensure!(point["hit"] == true, "{selector}: something lies over it");
+        self.forget_loads();
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": point["x"], "y": point["y"], "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event).await?;
+        }
+        self.loaded().await
+    }
+
+    /// Types into a field.
+    pub async fn type_into(&mut self, selector: &str, text: &str) -> Result<()> {
+        self.value(&format!("document.querySelector({selector:?}).focus()")).await?;
+        self.call("Input.insertText", json!({ "text": text })).await?;
+        Ok(())
+    }
+
+    /// The text of the first element that matches, as it is shown.
+    pub async fn text(&mut self, selector: &str) -> Result<String> {
+        let text = self.value(&format!("document.querySelector({selector:?})?.innerText")).await?;
+        Ok(text.as_str().with_context(|| format!("the page has no {selector}"))?.trim().to_owned())
+    }
+
+    /// The value of an expression in the page.
+    pub async fn value(&mut self, expression: &str) -> Result<Value> {
+        let request = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let mut result = self.call("Runtime.evaluate", request).await?;
+        ensure!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
+        Ok(result["result"]["value"].take())
+    }
+
+    pub async fn cookies(&mut self) -> Result<Vec<Value>> {
+        let mut cookies = self.call("Network.getCookies", json!({})).await?;
+        serde_json::from_value(cookies["cookies"].take()).context("cookies")
+    }
+
+    pub async fn look_with(&mut self, screen: Screen) -> Result<()> {
+        let Screen { width, height, phone, scheme, .. } = screen;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone });
+        self.call("Emulation.setDeviceMetricsOverride", size).await?;
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.call("Emulation.setEmulatedMedia", media).await?;
+        // Two frames later the page has been drawn that way.
+        self.value("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
+            .await?;
+        Ok(())
+    }
+
+    /// A picture of the page on this screen, down to its end where it is longer; the screen stays.
+    pub async fn picture(&mut self, screen: Screen, file: &PathBuf) -> Result<()> {
+        self.look_with(screen).await?;
+        let length = self.value("document.documentElement.scrollHeight").await?.as_f64().context("a length")?;
+        let clip =
+            json!({ "x": 0, "y": 0, "scale": 1, "width": screen.width, "height": length.max(screen.height.into()) });
+        let request = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
+        let picture = self.call("Page.captureScreenshot", request).await?;
+        let png = BASE64.decode(picture["data"].as_str().context("a picture")?.as_bytes())?;
+        ensure!(png.starts_with(b"\x89PNG"), "no picture");
+        Ok(fs::write(file, png)?)
+    }
+
+    /// What the browser found wrong since it was asked last: what it writes to the console as an error or a warning,
+    /// exceptions, failed requests, and what a policy forbade.
+    pub async fn complaints(&mut self) -> Result<Vec<String>> {
+        // What the page has caused has been heard when this is answered.
+        self.value("new Promise(later => setTimeout(() => later(true)))").await?;
+        let (complaints, others) = std::mem::take(&mut self.events).into_iter().partition::<Vec<_>, _>(is_complaint);
+        self.events = others;
+        Ok(complaints.iter().map(|event| event.to_string()).collect())
+    }
+
+    fn forget_loads(&mut self) {
+        self.events.retain(|event| event["method"] != "Page.loadEventFired");
+    }
+
+    async fn loaded(&mut self) -> Result<()> {
+        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+            let event = self.hear().await.context("the page does not load")?;
+            self.events.push(event);
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+        self.last_id += 1;
+        let request = json!({ "id": self.last_id, "method": method, "params": parameters });
+        self.socket.send(Message::text(request.to_string())).await?;
+        loop {
+            let mut message = self.hear().await.with_context(|| method.to_owned())?;
+            if message["id"] != self.last_id {
+                self.events.push(message);
+            } else if message["error"].is_null() {
+                return Ok(message["result"].take());
+            } else {
+                bail!("{method}: {}", message["error"]);
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Result<Value> {
+        loop {
+            let message = timeout(PATIENCE, self.socket.next()).await.context("the browser is silent")?;
+            if let Message::Text(text) = message.context("the browser is gone")?? {
+                return Ok(serde_json::from_str(&text)?);
+            }
+        }
+    }
+}
+
+fn is_complaint(event: &Value) -> bool {
+    let parameters = &event["params"];
+    match event["method"].as_str().unwrap_or_default() {
+        "Runtime.exceptionThrown" | "Network.loadingFailed" | "Audits.issueAdded" => true,
+        "Runtime.consoleAPICalled" => matches!(parameters["type"].as_str(), Some("error" | "warning" | "assert")),
+        "Log.entryAdded" => matches!(parameters["entry"]["level"].as_str(), Some("error" | "warning")),
+        _ => false,
+    }
+}
