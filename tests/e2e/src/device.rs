@@ -19,6 +19,7 @@ pub struct Device {
     from: IpAddr,
     server: SocketAddr,
     secret: Arc<Secret>,
+    calling_station: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +34,22 @@ pub enum Answer {
 impl Device {
     pub fn new(from: IpAddr, port: u16, secret: &str) -> Result<Self> {
         let secret = Secret::new(secret.as_bytes().to_vec()).context("a shared secret")?;
-        Ok(Self { from, server: SocketAddr::new([127, 0, 0, 1].into(), port), secret: Arc::new(secret) })
+        Ok(Self {
+            from,
+            server: SocketAddr::new([127, 0, 0, 1].into(), port),
+            secret: Arc::new(secret),
+            calling_station: String::new(),
+        })
     }
 
     /// The same device, asking another server.
     pub fn at(&self, port: u16) -> Self {
         Self { server: SocketAddr::new(self.server.ip(), port), ..self.clone() }
+    }
+
+    /// The same device, with somebody else at its other end.
+    pub fn called_from(&self, calling_station: &str) -> Self {
+        Self { calling_station: calling_station.into(), ..self.clone() }
     }
 
     pub fn server(&self) -> SocketAddr {
@@ -61,6 +72,10 @@ impl Device {
             Attribute { kind: AttributeType::USER_NAME, value: user.as_bytes() },
             Attribute { kind: AttributeType::NAS_IDENTIFIER, value: b"device" },
         ];
+        let station = self.calling_station.as_bytes();
+        if !station.is_empty() {
+            attributes.push(Attribute { kind: AttributeType::CALLING_STATION_ID, value: station });
+        }
         attributes.extend(state.map(|value| Attribute { kind: AttributeType::STATE, value }));
         self.request(RequestCode::AccessRequest, &attributes, Some(password)).await
     }
