@@ -125,7 +125,9 @@ rules! {
 
     // --- RADIUS
     a_radius_client_has_a_secret: Error with("secret = \"keep\"\n", "") => "client.vpn.secret: is missing";
-    both_protections_off_needs_the_danger_key: Error client("vpn", "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"") => "client.vpn.message_authenticator: is \"no\" and so is limit_proxy_state";
+    both_protections_off_needs_the_danger_key: Error client("vpn", "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"") => "client.vpn.message_authenticator: does not demand it, and limit_proxy_state is \"no\"";
+    learning_with_the_limit_off_needs_the_danger_key: Error with("sources = [\"10.0.4.0/28\"]", "sources = [\"10.0.4.3/32\"]\nmessage_authenticator = \"auto\"\nlimit_proxy_state = \"no\"") => "client.vpn.message_authenticator: does not demand it";
+    an_ipv4_source_is_written_as_one: Error with("sources = [\"10.0.7.9/32\"]", "sources = [\"::ffff:10.0.7.9/128\"]") => "client.gitlab.sources: holds an IPv4 address in IPv6 form";
     the_danger_key_in_use_is_said: Warning client("vpn", "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"\ndanger_accept_blastradius = true") => "client.vpn.danger_accept_blastradius: forged answers are accepted";
     a_network_teaches_nothing: Error client("vpn", "message_authenticator = \"auto\"") => "client.vpn.message_authenticator: \"auto\" needs single addresses";
     a_code_can_be_given_somehow: Error client("vpn", "challenge = \"no\"") => "client.vpn.challenge: is \"no\" and appended is \"off\"";

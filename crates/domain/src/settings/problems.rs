@@ -87,6 +87,14 @@ impl Settings {
             findings
                 .error(key("sources"), "is empty; list the networks this client asks from, such as [\"10.0.4.3/32\"]");
         }
+        // Packets of such an address arrive as IPv4, so the source would never match.
+        if client
+            .sources
+            .iter()
+            .any(|net| matches!(net.network(), std::net::IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()))
+        {
+            findings.error(key("sources"), "holds an IPv4 address in IPv6 form (::ffff:a.b.c.d); write it as IPv4");
+        }
         if client.methods.is_empty() {
             findings.error(key("methods"), "is empty; list at least one, such as [\"code\"]");
         }
@@ -156,11 +164,15 @@ fn radius_problems(findings: &mut Findings, client: &Client, key: &dyn Fn(&str) 
         findings
             .error(key("secret"), "is missing; write \"generate\", \"file:PATH\" or, for one already stored, \"keep\"");
     }
-    let unprotected = client.message_authenticator == MessageAuthenticator::No
+    // R-09: "auto" protects nothing as long as it has not learned, and may learn "no".
+    let unprotected = client.message_authenticator != MessageAuthenticator::Yes
         && client.limit_proxy_state == MessageAuthenticator::No;
     if unprotected && !client.danger_accept_blastradius {
-        // R-09
-        findings.error(key("message_authenticator"), "is \"no\" and so is limit_proxy_state: forged answers would be accepted (CVE-2024-3596); set one of them, or danger_accept_blastradius = true");
+        findings.error(
+            key("message_authenticator"),
+            "does not demand it, and limit_proxy_state is \"no\": forged answers would be accepted (CVE-2024-3596); set \
+             message_authenticator = \"yes\" or limit_proxy_state = \"auto\", or danger_accept_blastradius = true",
+        );
     } else if unprotected {
         findings.warning(key("danger_accept_blastradius"), "forged answers are accepted (CVE-2024-3596)");
     }
