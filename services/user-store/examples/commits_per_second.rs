@@ -82,12 +82,14 @@ async fn measure(database: &str, section: &StoreSection, users: usize, seconds: 
     let people = enrol(&services).await?;
     let step = Arc::new(AtomicU64::new(2));
     for callers in [1, 16, 64, 256] {
+        let cpu_before = cpu_us();
         let (commits, durations) = log_in(&services, &people, &step, callers, Duration::from_secs(seconds)).await;
         let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_micros();
         println!(
-            r#"{{"database":"{database}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"login_us_p50":{},"login_us_p99":{}}}"#,
+            r#"{{"database":"{database}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"cpu_us_per_commit":{},"login_us_p50":{},"login_us_p99":{}}}"#,
             commits as f64 / seconds as f64 / 2.0,
             commits as f64 / seconds as f64,
+            (cpu_us() - cpu_before) / commits.max(1),
             at(0.5),
             at(0.99),
         );
@@ -225,6 +227,14 @@ async fn log_in_once(commit: &impl Commit, person: &Person, step: u64) {
     };
     let result = commit.allow(Request::new(allow)).await.expect("the store answers").into_inner().result();
     assert_eq!(result, AllowResult::Committed);
+}
+
+/// Processor time of this process so far: database file and all on SQLite, without the server on PostgreSQL.
+fn cpu_us() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // proc(5): utime and stime are the 14th and 15th field, counted after the command's closing parenthesis, in ticks of 10 ms.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000
 }
 
 fn now_ms() -> i64 {

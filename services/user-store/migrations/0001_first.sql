@@ -112,7 +112,7 @@ CREATE TABLE group_members (
     PRIMARY KEY (directory, object_id, member_key),
     FOREIGN KEY (directory, object_id) REFERENCES user_groups (directory, object_id) ON DELETE CASCADE
 );
-CREATE INDEX group_members_by_key ON group_members (member_key);
+CREATE INDEX group_members_by_key ON group_members (member_key, directory);
 
 -- --- factors and the counters that guard a decision --------------------------------------------------------------------
 
@@ -188,7 +188,6 @@ CREATE TABLE audit (
     hash            BYTEA   NOT NULL
 );
 CREATE UNIQUE INDEX audit_one_final ON audit (transaction_id) WHERE final;
-CREATE INDEX audit_by_transaction ON audit (transaction_id);
 CREATE INDEX audit_by_user ON audit (user_id, sequence);
 
 -- The end of the chain. Whoever appends locks this row first: events have one order over all nodes.

@@ -201,6 +201,10 @@ pub async fn list(database: &Database, wanted: Wanted<'_>) -> Result<Vec<AuditEv
     for (column, value) in wanted.conditions.iter().filter(|(_, value)| !value.is_empty()) {
         arguments.push(Arg::from(*value));
         sql += &format!(" AND {column} = ${}", arguments.len());
+        if *column == "transaction_id" {
+            // An attempt has one event, and an index of its own.
+            sql += " AND final";
+        }
     }
     arguments.push(Arg::from(wanted.limit));
     let order = if wanted.newest { "DESC" } else { "ASC" };

@@ -271,7 +271,7 @@ async fn plan_users(
     current: &Current,
     batch: Vec<proto::user_store::SyncedUser>,
 ) -> Result<Plan, StoreError> {
-    const HEAD: &str = "SELECT user_id, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
+    const HEAD: &str = "SELECT user_id, directory, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
                         first_run, last_run, content FROM users WHERE";
     let directory = args![&run.directory];
     let ids: BTreeSet<String> =
@@ -285,10 +285,12 @@ async fn plan_users(
         known_users.insert(known.object_id.clone(), known);
     }
     let of_names = format!("{HEAD} username_key IN");
-    let tail = "AND directory = $257 AND state <> 'removed'";
+    // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
     let mut holders = Vec::new();
-    for row in session.rows_in(&of_names, names.iter().map(String::as_str), tail, &directory).await? {
-        holders.push(known(&row)?);
+    for row in session.rows_in(&of_names, names.iter().map(String::as_str), "AND state <> 'removed'", &[]).await? {
+        if row.get::<String>("directory")? == run.directory {
+            holders.push(known(&row)?);
+        }
     }
     let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
     let rows =
@@ -385,7 +387,7 @@ async fn write_rows(
     let mut names: Vec<Vec<Arg>> = Vec::new();
     let mut rows: Vec<Vec<Arg>> = Vec::new();
     for row in added.iter().chain(changed) {
-        let user_id = row.known.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |it| it.user_id.clone());
+        let user_id = row.known.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), |it| it.user_id.clone());
         names.extend(row.names.iter().map(|(key, name)| args![&user_id, key, name]));
         let user = &row.user;
         let disabled = row.known.is_none() && user.disabled_in_directory;

@@ -193,7 +193,7 @@ impl Working {
     /// that no Allow is ever the same request.
     pub fn record(&mut self, asked: &RecordRequest) {
         let Some(event) = &asked.event else { return };
-        let last = event.kind == "authentication" && !event.transaction_id.is_empty();
+        let last = !event.transaction_id.is_empty();
         if last {
             if self.finals.contains_key(&event.transaction_id) {
                 return;

@@ -205,6 +205,9 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // 64 MiB: with SQLite's two a first synchronisation reads and writes each page many times over.
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", "4000")
         .busy_timeout(Duration::from_secs(5));
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
