@@ -1,7 +1,8 @@
 #!/bin/bash
-# Measures both gateways of a release build and writes the figures into docs/performance.md. Called by `make bench`.
+# Measures both gateways, built as the images are, and writes the figures into docs/performance.md. Called by `make bench`.
 set -eu
 cd "$(dirname "$0")/../.."
-cargo build --release --quiet -p twinlock -p bench
-target/release/twinlock-bench all --page docs/performance.md "$@"
+target=x86_64-unknown-linux-gnu
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile image --target "$target" -p twinlock -p bench
+"target/$target/image/twinlock-bench" all --page docs/performance.md "$@"
 sed -n '/figures: begin/,/figures: end/p' docs/performance.md
