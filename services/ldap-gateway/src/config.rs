@@ -1,6 +1,6 @@
 //! The process configuration of this part. What clients may do stands in the settings document, not here.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use service_kit::config::{
     BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
 };
@@ -25,7 +25,7 @@ pub struct Config {
     pub bus: BusSection,
     pub grpc: GrpcSection,
     pub endpoints: EndpointsSection,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "LdapSection::deserialize_checked")]
     pub ldap: LdapSection,
 }
 
@@ -100,6 +100,12 @@ pub enum BadLdapSection {
 }
 
 impl LdapSection {
+    /// For the field of a configuration: what does not go together is refused where it is written.
+    pub fn deserialize_checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = Self::deserialize(deserializer)?;
+        section.check().map(|()| section).map_err(D::Error::custom)
+    }
+
     /// What keys say together, and what no single type can say.
     pub fn check(&self) -> Result<(), BadLdapSection> {
         if self.certificate_file.is_some() != self.key_file.is_some() {

@@ -1,7 +1,7 @@
 //! The process configuration of this part. Who may enrol stands in the settings document, not here.
 
 use http::Uri;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use service_kit::config::{
     BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
 };
@@ -26,6 +26,7 @@ pub struct Config {
     pub bus: BusSection,
     pub grpc: GrpcSection,
     pub endpoints: EndpointsSection,
+    #[serde(deserialize_with = "PortalSection::deserialize_checked")]
     pub portal: PortalSection,
 }
 
@@ -81,6 +82,12 @@ pub(crate) enum Transport {
 }
 
 impl PortalSection {
+    /// For the field of a configuration: what does not go together is refused where it is written.
+    pub fn deserialize_checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = Self::deserialize(deserializer)?;
+        section.check().map(|()| section).map_err(D::Error::custom)
+    }
+
     /// What keys say together.
     pub fn check(&self) -> Result<(), BadPortalSection> {
         self.checked().map(drop)

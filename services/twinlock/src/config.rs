@@ -26,9 +26,9 @@ pub struct Config {
     pub store: user_store::StoreSection,
     #[serde(default)]
     pub radius: radius_gateway::RadiusSection,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ldap_gateway::LdapSection::deserialize_checked")]
     pub ldap: ldap_gateway::LdapSection,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "portal::PortalSection::deserialize_checked")]
     pub portal: portal::PortalSection,
 }
 

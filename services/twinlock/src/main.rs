@@ -88,7 +88,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve => Err(Failure::wrong_use("serve is started by main")),
         Command::Init(init) => init::run(init, output),
         Command::Check(ref check) => {
-            configuration(&arguments)?;
+            // What is wrong with the configuration is the answer here, not a wrong use.
+            configuration(&arguments).map_err(|failure| Failure::no(failure.to_string()))?;
             check::run(check.clone(), open, output).await
         }
         Command::Settings(ref command) => settings::run(command.clone(), open()?, output).await,

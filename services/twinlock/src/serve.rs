@@ -25,6 +25,11 @@ pub async fn run(sources: &Sources) -> anyhow::Result<()> {
     };
     let process = service_kit::start("twinlock", sections).await?;
     let served = compose(config, &process).await;
+    if served.is_err() {
+        // As by a second signal: where nobody came in, nobody is waited for.
+        process.shutdown().begin();
+        process.shutdown().begin();
+    }
     process.finish().await;
     served
 }

@@ -32,7 +32,10 @@ pub use commit::CommitService;
 pub use config::Config;
 pub use facts::FactsService;
 pub use portal_data::PortalDataService;
-pub use settings::{SettingsFor, SettingsService, apply::problems};
+pub use settings::{
+    SettingsFor, SettingsService,
+    apply::{parse, problems},
+};
 pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 

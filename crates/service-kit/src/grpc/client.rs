@@ -341,7 +341,16 @@ impl Replica {
                 stream.set_nodelay(true)?;
                 open(tokio_rustls::TlsConnector::from(tls.current()).connect(name, stream).await?).await
             }
-            (Way::Unix(path), _) => open(UnixStream::connect(path).await?).await,
+            (Way::Unix(path), _) => {
+                // One that has ended, or was killed, leaves its socket behind.
+                let named = |error: std::io::Error| {
+                    std::io::Error::new(
+                        error.kind(),
+                        format!("nobody answers at the socket {}: {error}", path.display()),
+                    )
+                };
+                open(UnixStream::connect(path).await.map_err(named)?).await
+            }
             (Way::Tls { .. }, None) => Err(std::io::ErrorKind::AddrNotAvailable.into()),
         }
     }

@@ -34,8 +34,8 @@ pub async fn run(
     let (mut errors, mut warnings) = (0, 0);
     if let Some(file) = &check.settings {
         let document = read(file)?;
-        let settings: Settings = toml::from_str(&document)
-            .map_err(|error| Failure::no(format!("{}: {}", file.display(), error.to_string().trim_end())))?;
+        let settings =
+            user_store::parse(&document).map_err(|problem| Failure::no(format!("{}: {problem}", file.display())))?;
         for problem in user_store::problems(&settings) {
             let is_error = problem.severity == Severity::Error;
             if is_error {

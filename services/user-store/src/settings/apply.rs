@@ -50,9 +50,9 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
         request.secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect();
     let next = match parse(&request.document) {
         Ok(next) => next,
-        Err(Refusal(errors)) => {
+        Err(error) => {
             let revision = current(&mut store.database().read().await?).await?.revision;
-            return Ok(ApplySettingsReply { revision, errors, ..ApplySettingsReply::default() });
+            return Ok(ApplySettingsReply { revision, errors: vec![error], ..ApplySettingsReply::default() });
         }
     };
     let mut session = match request.dry_run {
@@ -136,12 +136,12 @@ async fn hand_over(session: &mut Session, old: &Settings, next: &Settings) -> Re
     Ok(())
 }
 
-/// Every error with its line, its key, what was found and what is allowed.
-fn parse(document: &str) -> Result<Settings, Refusal> {
+/// Reads a document; what is wrong with its form is one line with the line, the key, what was found and what is allowed.
+pub fn parse(document: &str) -> Result<Settings, String> {
     if document.len() > DOCUMENT_MAX {
-        return Err(format!("the document has {} octets; allowed are {DOCUMENT_MAX}", document.len()).into());
+        return Err(format!("the document has {} octets; allowed are {DOCUMENT_MAX}", document.len()));
     }
-    let settings: Settings = toml::from_str(document).map_err(|error| {
+    toml::from_str(document).map_err(|error| {
         let place = error.span().map(|span| {
             let before = &document[..span.start.min(document.len())];
             let line = before.matches('\n').count();
@@ -153,9 +153,14 @@ fn parse(document: &str) -> Result<Settings, Refusal> {
                 format!("line {}: {key}: ", line + 1)
             }
         });
-        format!("{}{}", place.unwrap_or_default(), error.message().replace('\n', "; "))
-    })?;
-    Ok(settings)
+        let found = error.span().and_then(|span| document.get(span)).unwrap_or_default();
+        let problem = match error.message() {
+            // The reader of networks only says that it did not understand.
+            "invalid IP address syntax" => format!("found {found}; allowed are networks such as \"10.0.4.0/28\""),
+            message => message.replace('\n', "; "),
+        };
+        format!("{}{problem}", place.unwrap_or_default())
+    })
 }
 
 /// What applying means, or why not. `given` are the secrets that came with the document, `held` the names of those stored.
