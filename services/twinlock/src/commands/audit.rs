@@ -41,7 +41,10 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let page = connection.admin.list_audit(first).await?.into_inner();
             let mut last = page.last;
             print(output, &page.events);
-            while follow {
+            if !follow {
+                return Ok(());
+            }
+            loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 let more = ListAuditRequest {
                     after: last,
@@ -54,7 +57,6 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                 print(output, &page.events);
                 last = page.last.max(last);
             }
-            Ok(())
         }
         Command::Verify => {
             let reply = connection.admin.verify_audit(VerifyAuditRequest {}).await?.into_inner();
