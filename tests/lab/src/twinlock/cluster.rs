@@ -236,8 +236,10 @@ impl Cluster {
 impl Drop for Cluster {
     /// All are told at once, before what they lean on goes: one after the other they would wait for each other.
     fn drop(&mut self) {
-        for process in self.processes.values() {
-            process.signal("TERM");
+        for process in self.processes.values_mut() {
+            if process.is_running() {
+                process.signal("TERM");
+            }
         }
         self.processes.clear();
     }
