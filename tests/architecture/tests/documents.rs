@@ -52,7 +52,8 @@ fn the_list_of_reasons_is_the_codes() {
 
 #[test]
 fn the_example_settings_are_good_and_the_page_knows_every_key() {
-    let example = fs::read_to_string(root().join("docs/reference/settings.example.toml")).expect("the example is there");
+    let example =
+        fs::read_to_string(root().join("docs/reference/settings.example.toml")).expect("the example is there");
     let settings: domain::settings::Settings = toml::from_str(&example).expect("the example is a settings document");
     let errors: Vec<String> = settings
         .problems()

@@ -29,7 +29,12 @@ fn imports_point_down() {
         let manifest = Path::new(package["manifest_path"].as_str().expect("cargo metadata has this field"));
         let importer = folder(root, manifest.parent().expect("cargo metadata has this field"));
         services += usize::from(importer.starts_with("services/"));
-        for import in package["dependencies"].as_array().expect("cargo metadata has this field").iter().filter(|d| d["kind"].is_null()) {
+        for import in package["dependencies"]
+            .as_array()
+            .expect("cargo metadata has this field")
+            .iter()
+            .filter(|d| d["kind"].is_null())
+        {
             let name = import["name"].as_str().expect("cargo metadata has this field");
             let reason = match import["path"].as_str() {
                 Some(path) => ours(&importer, &folder(root, Path::new(path))),
