@@ -1,4 +1,4 @@
-//! Every subject and map of the bus, in one table (architecture.md section 3). No service holds a subject string.
+//! Every subject and map of the bus, in one table (docs/architecture.md). No service holds a subject string.
 //!
 //! Form: `twinlock.v1.<noun>.<what happened>[.<id>]`; ids are opaque, never names. Losing any of this costs a delay or a
 //! retry, never a wrong answer.

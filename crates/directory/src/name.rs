@@ -42,7 +42,7 @@ pub enum NameError {
     TooLong,
     #[error("the name holds a control character")]
     ControlCharacter,
-    /// Shaped like a DN, but none. Over LDAP the one case that is told apart (protocol.md B5).
+    /// Shaped like a DN, but none. Over LDAP the one case that is told apart (B5).
     #[error("the name is no valid DN")]
     BadDn(#[source] Option<DnError>),
     #[error("<GUID=...> does not hold an id of this directory")]

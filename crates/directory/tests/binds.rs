@@ -102,7 +102,7 @@ async fn a_second_answer_to_a_bind_belongs_to_nobody() {
 
 #[tokio::test]
 async fn a_no_is_final_and_its_cause_is_told() {
-    // L-34, protocol.md B5
+    // L-34, B5
     for (code, diagnostic, reason) in [
         (49, "", Reason::BadPassword),
         (

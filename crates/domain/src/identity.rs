@@ -57,7 +57,7 @@ impl TransactionId {
     }
 }
 
-/// The name of a client, a directory, a sync item: 1-64 of `a-z 0-9 . _ -` (features.md, section 0).
+/// The name of a client, a directory, a sync item: 1-64 of `a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectName(String);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_object_guid_has_its_first_three_fields_little_endian() {
-        // S-54, the vector of protocol.md
+        // S-54, the vector given with the rule
         let wire: Vec<u8> =
             vec![0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF];
         let id = ObjectId::from_object_guid(&wire).expect("16 octets");

@@ -1,4 +1,4 @@
-//! What an administrator or an API key may do (features.md, section 8).
+//! What an administrator or an API key may do.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is to be done with each message of one client connection (protocol.md B2). Pure: the gateway does it.
+//! What is to be done with each message of one client connection (B2). Pure: the gateway does it.
 //!
 //! ```text
 //!              StartTLS                  primary_finished         bind_allowed

@@ -125,7 +125,7 @@ fn attribute_key(attribute: &str) -> String {
     name.to_owned()
 }
 
-/// Does this bind name look like a DN, so that a syntax error in it is to be reported as such (protocol.md B5)?
+/// Does this bind name look like a DN, so that a syntax error in it is to be reported as such (B5)?
 pub fn is_dn_shaped(name: &str) -> bool {
     name.split_once('=').is_some_and(|(attribute, _)| parse_attribute(attribute.trim_matches(' ')).is_some())
 }

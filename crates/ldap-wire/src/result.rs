@@ -1,4 +1,4 @@
-//! LDAPResult (RFC 4511 section 4.1.9), and the results we give ourselves (protocol.md B5).
+//! LDAPResult (RFC 4511 section 4.1.9), and the results we give ourselves (B5).
 
 use crate::ber::{self, Reader, Writer};
 use crate::control::Control;

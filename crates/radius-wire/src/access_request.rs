@@ -1,4 +1,4 @@
-//! What an Access-Request asks for: who, with which kind of credentials, in answer to which State (protocol.md A3).
+//! What an Access-Request asks for: who, with which kind of credentials, in answer to which State (A3).
 
 use crate::attribute::AttributeType;
 use crate::authenticator::Verified;

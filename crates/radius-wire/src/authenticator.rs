@@ -1,4 +1,4 @@
-//! Is the packet genuine: steps 9 to 11 of protocol.md A1, and the check of replies.
+//! Is the packet genuine: steps 9 to 11 of A1, and the check of replies.
 //!
 //! What comes out is a [`Verified`] request; the modules behind it take nothing else, so an unverified packet cannot
 //! reach the duplicate cache, a password or a reply.

@@ -1,4 +1,4 @@
-//! Why a packet gets no answer. The texts are the drop codes of protocol.md A1: log field and metric label alike.
+//! Why a packet gets no answer. The texts are the drop codes of A1: log field and metric label alike.
 
 /// The reason for a silent discard. Always the peer's fault (or that of whoever forged the packet); nothing is sent back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -46,7 +46,7 @@ impl DropReason {
         Self::RaBad,
     ];
 
-    /// The drop code of protocol.md A1.
+    /// The drop code of A1.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Short => "short",

@@ -1,4 +1,4 @@
-//! The duplicate cache of one node (protocol.md A4): every exchange is asked once and answered once.
+//! The duplicate cache of one node (A4): every exchange is asked once and answered once.
 //!
 //! ```text
 //!            first copy            answer                 reply kept long enough

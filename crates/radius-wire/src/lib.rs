@@ -1,7 +1,7 @@
 //! RADIUS on the wire, without sockets, clocks or randomness: time and random octets are arguments.
 //!
 //! It owns what a packet means and whether it is genuine; it knows no users, decides no login and does not log.
-//! One request, in the order in which the modules are used (protocol.md A1, A3, A4, A5):
+//! One request, in the order in which the modules are used (A1, A3, A4, A5):
 //!
 //! ```text
 //! datagram -> packet (steps 1, 4-8) -> authenticator (9-11) -> exchanges (duplicates) -> access_request -> password | state

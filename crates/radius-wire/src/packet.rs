@@ -1,4 +1,4 @@
-//! From octets to a packet of the right shape: steps 1 and 4 to 8 of protocol.md A1, in that order.
+//! From octets to a packet of the right shape: steps 1 and 4 to 8 of A1, in that order.
 //!
 //! Nothing here is proven yet: a [`Packet`] may be forged. It borrows the datagram and allocates nothing.
 

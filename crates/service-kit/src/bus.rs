@@ -53,7 +53,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Links `span` to where this message was published (a link, not a parent: experience.md 13.2).
+    /// Links `span` to where this message was published (a link, not a parent).
     pub fn link(&self, span: &tracing::Span) {
         crate::trace::link(span, &self.headers);
     }

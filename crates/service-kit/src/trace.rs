@@ -24,7 +24,7 @@ pub fn current_headers() -> BTreeMap<String, String> {
     headers.into_iter().collect()
 }
 
-/// Links the span to where a message came from: what a bus wakes is a consequence, not a child (experience.md 13.2).
+/// Links the span to where a message came from: what a bus wakes is a consequence, not a child.
 pub fn link(span: &Span, headers: &BTreeMap<String, String>) {
     let headers: HashMap<String, String> = headers.clone().into_iter().collect();
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);

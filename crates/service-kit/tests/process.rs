@@ -163,7 +163,6 @@ impl Probe {
 
 #[tokio::test]
 async fn a_log_line_is_one_json_object_with_flat_fields_and_the_trace_id() {
-    // experience.md section 4.
     let mut probe = Probe::start(&[]).await;
     probe.until("waiting").await;
     let attempt = probe.seen.iter().find(|line| line["event"] == "authentication").expect("the attempt was logged");
@@ -183,7 +182,6 @@ async fn a_log_line_is_one_json_object_with_flat_fields_and_the_trace_id() {
 
 #[tokio::test]
 async fn the_page_shows_readiness_upstreams_and_metrics_and_readiness_does_not_depend_on_upstreams() {
-    // experience.md section 6.1.
     let mut probe = Probe::start(&[]).await;
     probe.until("waiting").await;
     assert_eq!(probe.get("/livez").await, (200, "ok\n".to_owned()));
@@ -209,7 +207,6 @@ async fn the_page_shows_readiness_upstreams_and_metrics_and_readiness_does_not_d
 
 #[tokio::test]
 async fn a_signal_makes_unready_then_drains_then_stops_and_the_exit_is_clean() {
-    // experience.md section 6.2.
     let settings = [("TWINLOCK_SHUTDOWN__DRAIN_DELAY_SECONDS", "1"), ("TWINLOCK_SHUTDOWN__DRAIN_TIMEOUT_SECONDS", "1")];
     let mut probe = Probe::start(&settings).await;
     probe.until_status("/readyz", 200).await;

@@ -18,7 +18,7 @@ use std::fmt;
 const DN_OCTETS_MAX: usize = 1024;
 const NAME_OCTETS_MAX: usize = 256;
 const PHONE_OCTETS_MAX: usize = 64;
-/// Descriptions are cut here, on a character boundary (features.md, section 0).
+/// Descriptions are cut here, on a character boundary.
 const TEXT_OCTETS_MAX: usize = 1024;
 /// Forms of one user's name.
 const NAMES_MAX: usize = 32;

@@ -282,7 +282,7 @@ impl Connection {
             && !self.bind_is_pending()
             && let Some(response) = op.response()
         {
-            // A draining node takes nothing new (experience.md 6.2).
+            // A draining node takes nothing new.
             self.near.send(reply::shutting_down().encode(message.id(), response, &[]), now);
             return self.drained();
         }

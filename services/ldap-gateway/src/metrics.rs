@@ -26,7 +26,7 @@ pub struct Metrics {
     settings_revision: Gauge<u64>,
 }
 
-/// Seconds, from 5 ms to 60 s (experience.md 13.1).
+/// Seconds, from 5 ms to 60 s.
 const DURATION_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 impl Metrics {

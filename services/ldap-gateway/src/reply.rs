@@ -1,4 +1,4 @@
-//! The only place where the end of a bind becomes an LDAP answer (protocol.md B5).
+//! The only place where the end of a bind becomes an LDAP answer (B5).
 
 use domain::Reason;
 use ldap_wire::{Control, LdapResult, ResultCode, Style, oid};

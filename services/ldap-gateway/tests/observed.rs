@@ -17,7 +17,6 @@ const ANN: &str = "ann.archer";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_is_one_line_one_trace_and_counted_once() -> Result<()> {
-    // experience.md 4, 13
     let exporter = InMemoryMetricExporter::default();
     let meters = SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
     opentelemetry::global::set_meter_provider(meters.clone());

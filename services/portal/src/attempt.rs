@@ -154,7 +154,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// The one log line of an attempt (experience.md section 4).
+    /// The one log line of an attempt.
     fn ended(self, app: &App, reason: Reason, allow: Option<&Allow>) {
         let first = self.first;
         let second = first.is_some_and(|first| first.right).then_some(Method::Code).filter(|_| {

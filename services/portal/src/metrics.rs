@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
 /// The name of this part among the clients.
 pub(crate) const CLIENT: &str = "portal";
 
-/// Seconds, from 5 ms to 60 s (experience.md 13.1).
+/// Seconds, from 5 ms to 60 s.
 const DURATION_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// What was refused for coming too often.

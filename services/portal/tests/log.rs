@@ -38,7 +38,7 @@ impl Lines {
 
 #[tokio::test]
 async fn each_sign_in_leaves_one_line_with_its_reason_and_nothing_leaves_a_secret() {
-    // experience.md section 4, V-33
+    // V-33
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -9,7 +9,6 @@ use support::{PASSWORD, RIGHT_CODE, World, api_key};
 
 #[tokio::test]
 async fn sign_ins_and_refusals_are_counted_with_closed_labels() {
-    // experience.md 13.1
     let sections = Sections {
         log: &LogSection::default(),
         telemetry: &TelemetrySection::default(),

@@ -333,7 +333,7 @@ async fn a_get_changes_nothing_and_a_form_of_another_kind_is_refused() {
 
 #[tokio::test]
 async fn every_answer_has_the_headers_of_the_policy() {
-    // V-85, V-87, experience.md section 9
+    // V-85, V-87
     let world = World::new(Open).await;
     let http = world.http();
     for path in ["/", "/code", "/nothing", "/assets/portal.css", "/api/v1/users", "/api/v1/openapi.json"] {

@@ -56,7 +56,7 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Attempt {
-    /// The one line of an attempt (experience.md section 4), and its metrics.
+    /// The one line of an attempt, and its metrics.
     pub(crate) fn end(&self, ended: &Ended<'_>, metrics: &Metrics) {
         let (client, result) = (self.client.name(), ended.reason.class());
         let total = self.begun.elapsed();

@@ -1,4 +1,4 @@
-//! What a genuine request brings: a name with a password, or the answer to a challenge (protocol.md A3, A5). Decided from the
+//! What a genuine request brings: a name with a password, or the answer to a challenge (A3, A5). Decided from the
 //! packet alone; nobody has been asked anything yet, so nobody's account can be locked by it.
 
 use domain::{Reason, Secret};

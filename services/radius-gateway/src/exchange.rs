@@ -1,4 +1,4 @@
-//! Each request is worked on once and answered once, on whichever node and however often it comes (protocol.md A4).
+//! Each request is worked on once and answered once, on whichever node and however often it comes (A4).
 //!
 //! ```text
 //! request -> this node's duplicates -> room? -> the map all nodes share -> login -> reply -> sent, kept, put into the map

@@ -1,4 +1,4 @@
-//! From datagram to genuine request: the checks of protocol.md A1, in that order. Nothing here waits for anybody, so one slow
+//! From datagram to genuine request: the checks of A1, in that order. Nothing here waits for anybody, so one slow
 //! login delays no other; what passes goes to [`crate::exchange`].
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Every metric this service feeds (experience.md 13.1). Label values are closed sets: enums, and the clients and directories
+//! Every metric this service feeds. Label values are closed sets: enums, and the clients and directories
 //! of the settings.
 
 use crate::listener::Drop;

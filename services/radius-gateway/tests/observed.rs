@@ -56,7 +56,7 @@ impl Recorder {
 
 #[tokio::test]
 async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of_it() {
-    // experience.md 4, 13; V-33.
+    // V-33.
     let recorder = Recorder::default();
     tracing::subscriber::set_global_default(Registry::default().with(recorder.clone())).expect("nobody else logs");
     let exporter = InMemoryMetricExporter::default();

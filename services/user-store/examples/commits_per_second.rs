@@ -1,5 +1,5 @@
 //! Durable commits a second: reserve a try, then Allow with replay mark and audit event, each answered after its fsync
-//! (performance.md, P-15). Prints one line of JSON a database and a number of concurrent callers.
+//! (P-15). Prints one line of JSON a database and a number of concurrent callers.
 //!
 //! `cargo run --release -p user-store --example commits_per_second -- [SECONDS [USERS]]`: so many users are synchronised
 //! first (1000 if not said), and a thousand of them enrolled. PostgreSQL is measured where it is installed, and said to be

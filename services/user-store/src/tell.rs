@@ -1,5 +1,5 @@
 //! What the bus hears after a commit: hints that evict caches and wake readers. Best effort: nothing waits for it, and
-//! losing it delays somebody by a polling interval (architecture.md, section 3).
+//! losing it delays somebody by a polling interval (docs/architecture.md).
 
 use bytes::Bytes;
 use proto::subjects;

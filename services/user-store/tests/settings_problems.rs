@@ -1,5 +1,5 @@
 //! What is wrong with a settings document, one test a rule: a good document, one thing changed, and exactly that is found,
-//! with its key, what was found and what is allowed (experience.md 2.4, B-96).
+//! with its key, what was found and what is allowed (B-96).
 
 use domain::settings::{Settings, Severity};
 

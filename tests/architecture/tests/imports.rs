@@ -1,4 +1,4 @@
-//! Fails when a crate reaches for something its layer must not know (architecture.md, section 2).
+//! Fails when a crate reaches for something its layer must not know (docs/architecture.md).
 use serde_json::Value;
 use std::{path::Path, process::Command};
 

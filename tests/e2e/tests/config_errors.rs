@@ -1,5 +1,5 @@
 //! A wrong configuration: the start is refused, with one sentence that says where, which key, what was found and what is
-//! allowed (experience.md 2.4 and 3). Every sentence is read here as whoever typed the mistake reads it.
+//! allowed. Every sentence is read here as whoever typed the mistake reads it.
 
 use anyhow::{Context, Result, ensure};
 use e2e::{OneMachine, story};

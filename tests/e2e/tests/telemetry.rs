@@ -1,5 +1,5 @@
 //! One login of the cluster, as a collector sees it: a tree of spans over three services under one trace id, the log line
-//! and the log record that name it, and the metrics that count it (experience.md 13).
+//! and the log record that name it, and the metrics that count it.
 
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
@@ -102,7 +102,6 @@ async fn a_login_writes_one_log_line_that_names_its_trace(world: &mut World) -> 
 }
 
 async fn the_login_is_one_tree_over_three_services(world: &mut World) -> Result<()> {
-    // experience.md 13.2
     const WANTED: [&[(&str, SpanKind, &str)]; 5] = [
         &[("directory.bind", SpanKind::Client, RADIUS)],
         &[BEGIN[0], BEGIN[1], ("policy.decide", SpanKind::Internal, VERIFICATION)],
@@ -174,7 +173,6 @@ async fn the_log_record_of_the_login_arrives_in_its_trace(world: &mut World) -> 
 }
 
 async fn the_metrics_page_counts_the_login(world: &mut World) -> Result<()> {
-    // experience.md 13.1
     // The page is plain HTTP; the client wants to know whose TLS it would use.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("{}/metrics", world.distributed.cluster.management_url((Part::RadiusGateway, 1)));

@@ -1,4 +1,4 @@
-//! A directory connection: where passwords are checked, names resolved, users read (features.md, section 3).
+//! A directory connection: where passwords are checked, names resolved, users read.
 
 use super::SecretSource;
 use crate::ObjectName;

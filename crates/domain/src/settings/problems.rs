@@ -268,7 +268,7 @@ fn directory_problems(findings: &mut Findings, directory: &Directory) {
     }
 }
 
-/// 1-128 characters, no control characters (features.md, section 0).
+/// 1-128 characters, no control characters.
 fn text(findings: &mut Findings, key: &str, text: &str) {
     if !(1..=128).contains(&text.chars().count()) || text.chars().any(char::is_control) {
         findings.error(key, "allowed are 1 to 128 characters without control characters");

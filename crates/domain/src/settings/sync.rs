@@ -1,4 +1,4 @@
-//! Which users come from a directory, in which order, and what happens to those who leave (features.md, section 4).
+//! Which users come from a directory, in which order, and what happens to those who leave.
 
 use crate::ObjectName;
 use serde::{Deserialize, Serialize};

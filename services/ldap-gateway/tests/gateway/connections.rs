@@ -349,7 +349,7 @@ async fn a_slow_reader_is_waited_for_and_then_closed_and_costs_no_memory() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_rules_changed_goes_on_under_the_new_ones() -> Result<()> {
-    // experience.md 2.5; whoever was bound under the old rules has to come again
+    // Whoever was bound under the old rules has to come again
     let lab = lab().await?;
     let mut idle = lab.connect().await?;
     let mut bound = lab.connect().await?;
@@ -365,7 +365,7 @@ async fn a_client_whose_rules_changed_goes_on_under_the_new_ones() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_work_end_and_says_goodbye() -> Result<()> {
-    // experience.md 6.2, L-19
+    // L-19
     let lab = lab().await?;
     let verification = &lab.gateway.verification;
     let mut bound = lab.connect().await?;
@@ -390,7 +390,7 @@ async fn a_drain_lets_work_end_and_says_goodbye() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_drain_does_not_see_end_is_refused() -> Result<()> {
-    // experience.md 6.2: LDAP 52, then the notice
+    // LDAP 52, then the notice
     let lab = Lab::start(Wanted { client: client("stopped"), ..Wanted::default() }).await?;
     let verification = &lab.gateway.verification;
     verification.enrol(ANN, &["111111"]);

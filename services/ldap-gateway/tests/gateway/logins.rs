@@ -331,7 +331,7 @@ async fn real_clients_log_in_by_dn_and_by_bare_name() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_attempt_has_one_line_and_no_line_has_a_secret() -> Result<()> {
-    // experience.md 4, V-34
+    // V-34
     let lab = Lab::start(Wanted { client: client("one-line"), ..Wanted::default() }).await?;
     lab.gateway.verification.enrol(ANN, &["718293"]);
     let secret = "Canary-91b7-wrong";

@@ -1,4 +1,4 @@
-//! The headers of every answer (experience.md section 9).
+//! The headers of every answer.
 
 use axum::extract::Request;
 use axum::middleware::Next;

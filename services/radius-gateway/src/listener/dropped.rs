@@ -4,7 +4,7 @@ use radius_wire::DropReason;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Why a packet gets no answer: the drop codes of protocol.md A1, and those of a node that takes nothing.
+/// Why a packet gets no answer: the drop codes of A1, and those of a node that takes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Drop {
     Packet(DropReason),

@@ -1,4 +1,4 @@
-//! Access-Challenge: protocol.md A5. The answer to a challenge never reaches a directory.
+//! Access-Challenge: A5. The answer to a challenge never reaches a directory.
 
 use crate::support::*;
 use radius_wire::{AttributeType, Code};

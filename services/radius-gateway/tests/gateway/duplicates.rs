@@ -1,4 +1,4 @@
-//! Copies of a request, on one node and on several: protocol.md A4.
+//! Copies of a request, on one node and on several: A4.
 
 use crate::support::*;
 use radius_gateway::{Nodes, RadiusSection};
@@ -168,7 +168,7 @@ async fn a_node_that_works_for_long_says_so_and_keeps_its_request() {
 
 #[tokio::test]
 async fn without_the_bus_each_node_goes_on_with_its_own_duplicates() {
-    // A4, last sentence; experience.md 15
+    // A4, last sentence
     let world = World::new().await;
     let (first, second) = (world.one_of_many().await, world.one_of_many().await);
     world.bus.away(true);

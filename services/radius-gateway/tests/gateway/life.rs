@@ -86,7 +86,6 @@ async fn what_does_not_end_in_time_is_refused_when_the_process_stops() {
 
 #[tokio::test]
 async fn new_settings_are_in_force_without_a_restart() {
-    // experience.md 2.5
     let world = World::new().await;
     let gateway = world.gateway().await;
     let mut nas = Nas::new(REQUIRED, gateway.address, SECRET).await;

@@ -1,4 +1,4 @@
-//! One packet, two locks: protocol.md A3, B7, R-60 to R-67. Binds are counted in every case.
+//! One packet, two locks: A3, B7, R-60 to R-67. Binds are counted in every case.
 
 use crate::support::*;
 use proto::verification::outcome::Result as Said;

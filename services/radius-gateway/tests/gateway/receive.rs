@@ -1,4 +1,4 @@
-//! The receive path: protocol.md A1 and A2.
+//! The receive path: A1 and A2.
 
 use crate::support::*;
 use radius_gateway::{Nodes, RadiusSection};

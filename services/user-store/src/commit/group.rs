@@ -1,5 +1,5 @@
 //! Group commit: what arrives while a transaction is being made durable goes into the next one together, so that one
-//! fsync carries many logins (performance.md, P-15).
+//! fsync carries many logins (P-15).
 //!
 //! ```text
 //! calls --queue (bounded)--> writer: lock the chain's end, read facts, decide, write, commit --> answers
