@@ -13,7 +13,8 @@ echo "== fuzz targets, ${FUZZ_SECONDS:-60} s each"
 tests/fuzz/run.sh "${FUZZ_SECONDS:-60}"
 
 echo "== tests"
-cargo build --workspace --bins --quiet
+# All targets at once: the programs the stories start, and the tests, with one set of features.
+cargo build --workspace --all-targets --quiet
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --workspace
 else
