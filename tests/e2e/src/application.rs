@@ -78,11 +78,6 @@ impl Application {
             }
         }
     }
-
-    /// Says no more, without an unbind.
-    pub async fn hang_up(mut self) -> Result<()> {
-        Ok(self.stream.shutdown().await?)
-    }
 }
 
 /// The resultCode of an answer.
