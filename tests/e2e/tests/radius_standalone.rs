@@ -54,9 +54,10 @@ async fn a_device_before_one_machine() -> Result<()> {
 
 async fn radclient_is_accepted_with_the_code_behind_the_password(world: &mut OneMachine) -> Result<()> {
     let ann = world.command_line().enrol("ann.archer")?;
-    let accepted = radclient(world, &ann.uid, &ann.appended(0)?, "", RADIUS_SECRET)?;
+    let with_code = ann.appended(0)?;
+    let accepted = radclient(world, &ann.uid, &with_code, "", RADIUS_SECRET)?;
     ensure!(accepted.contains("Received Access-Accept"), "{accepted}");
-    let again = radclient(world, &ann.uid, &ann.appended(0)?, "", RADIUS_SECRET)?;
+    let again = radclient(world, &ann.uid, &with_code, "", RADIUS_SECRET)?;
     ensure!(again.contains("Received Access-Reject"), "{again}");
     ensure!(!again.contains("Received Access-Accept"), "{again}");
     Ok(())
@@ -82,21 +83,22 @@ async fn a_code_counts_once_whichever_way_it_comes(world: &mut OneMachine) -> Re
     // V-11
     let clara = world.command_line().enrol("clara.osborn")?;
     let vpn = device(world, VPN)?;
-    ensure!(vpn.login(&clara.uid, &clara.appended(0)?).await? == Answer::Accept);
-    ensure!(vpn.login(&clara.uid, &clara.appended(0)?).await? == Answer::Reject, "appended, again");
+    let used = clara.code(0)?;
+    let appended = format!("{},{used}", clara.password);
+    ensure!(vpn.login(&clara.uid, &appended).await? == Answer::Accept);
+    ensure!(vpn.login(&clara.uid, &appended).await? == Answer::Reject, "appended, again");
     let state = challenged(&vpn, &clara).await?;
     let before = world.slapd.binds(&clara.uid);
     // the conversation goes on, with another State.
-    let Answer::Challenge(next) = vpn.respond(&clara.uid, &clara.code(0)?, &state).await? else {
+    let Answer::Challenge(next) = vpn.respond(&clara.uid, &used, &state).await? else {
         bail!("a used code as an answer is not asked for again");
     };
     ensure!(next != state, "the same State again");
-    let wide: String =
-        clara.code(0)?.chars().map(|digit| char::from_u32(digit as u32 + 0xfee0).unwrap_or('x')).collect();
+    let wide: String = used.chars().map(|digit| char::from_u32(digit as u32 + 0xfee0).unwrap_or('x')).collect();
     let spelt = vpn.respond(&clara.uid, &format!(" {wide} "), &next).await?;
     ensure!(spelt != Answer::Accept, "a used code in full-width digits");
     ensure!(world.slapd.binds(&clara.uid) == before, "an answer was tried as a password");
-    ensure!(device(world, OLD_VPN)?.login(&clara.uid, &clara.appended(0)?).await? == Answer::Reject, "another client");
+    ensure!(device(world, OLD_VPN)?.login(&clara.uid, &appended).await? == Answer::Reject, "another client");
     Ok(())
 }
 

@@ -202,9 +202,10 @@ async fn ldapwhoami_and_the_command_line_say_the_same(world: &mut OneMachine) ->
         command.args(["-w", password]);
         Ok(command)
     };
-    let output = run(whoami(&world.twinlock.ldaps_url(), &mia.appended(0)?)?.arg("-v"))?;
+    let used = mia.appended(0)?;
+    let output = run(whoami(&world.twinlock.ldaps_url(), &used)?.arg("-v"))?;
     ensure!(String::from_utf8_lossy(&output.stdout).contains(&mia.dn("engineering")), "by LDAPS: {output:?}");
-    let refused = whoami(&world.twinlock.ldap_url(), &mia.appended(0)?)?.arg("-ZZ").output()?;
+    let refused = whoami(&world.twinlock.ldap_url(), &used)?.arg("-ZZ").output()?;
     ensure!(refused.status.code() == Some(49), "a used code by StartTLS: {refused:?}");
     let accepted = whoami(&world.twinlock.ldap_url(), &mia.appended(1)?)?.arg("-ZZ").output()?;
     ensure!(accepted.status.success(), "a fresh one by StartTLS: {accepted:?}");
