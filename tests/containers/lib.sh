@@ -7,13 +7,16 @@ venv=$root/target/lab-venv
 parts="user-store verification ldap-gateway radius-gateway directory-sync portal"
 images="twinlock $parts"
 nofile=$(ulimit -Hn)
+nproc=$(ulimit -Hu)
+pid_max=$(cat /proc/sys/kernel/pid_max)
+[ "$nproc" != unlimited ] && [ "$nproc" -lt "$pid_max" ] || nproc=$pid_max
 
 mkdir -p "$state"
 
 # runc, because crun refuses hybrid cgroups; no limit above the hard one, because raising those may be forbidden.
 cat >"$state/containers.conf" <<CONF
 [containers]
-default_ulimits = ["nofile=$nofile:$nofile", "nproc=$(cat /proc/sys/kernel/pid_max):$(cat /proc/sys/kernel/pid_max)"]
+default_ulimits = ["nofile=$nofile:$nofile", "nproc=$nproc:$nproc"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"

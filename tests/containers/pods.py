@@ -45,8 +45,9 @@ def write_pods(documents, secrets, addresses, out):
         container = spec["containers"][0]
         container["imagePullPolicy"] = "Never"
         container["image"] = full(container["image"])
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            container.pop(probe, None)
+        # Ports only inform; podman 4.3 would publish them on the host, where two pods cannot have the same.
+        for field in ("startupProbe", "livenessProbe", "readinessProbe", "ports"):
+            container.pop(field, None)
         for variable in container.get("env", []):
             if variable["name"] == "SSL_CERT_FILE":
                 variable["value"] = "/run/secrets/twinlock/ca.crt"
@@ -58,6 +59,7 @@ def write_pods(documents, secrets, addresses, out):
                 beside.append(maps[volume["configMap"]["name"]])
             if "secret" in volume:
                 beside.append(secret(volume["secret"]["secretName"], secrets))
+                volume["secret"]["optional"] = False  # the default; podman 4.3 reads it without looking whether it is there
         for number in (1, 2):
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{name}-{number}"}, "spec": spec}
             (out / f"{name}-{number}.yaml").write_text(yaml.safe_dump_all([*beside, pod], sort_keys=False))

@@ -15,8 +15,17 @@ cgroup=/${work##*/}
 results=$work/results
 : >"$results"
 . tests/containers/lib.sh
+private=
+# SIGKILL, as unshare waits through the others; everything inside ends with it.
+in_private() {
+    tests/containers/private.sh "$@" &
+    private=$!
+    wait "$private"
+    private=
+}
 cleanup() {
     local folder
+    [ -z "$private" ] || kill -KILL "$private"
     # The kernel keeps a group of processes until it is removed.
     for folder in $(find /sys/fs/cgroup -depth -type d -path "*$cgroup*" 2>/dev/null); do rmdir "$folder" 2>/dev/null; done
     rm -rf "$work"
@@ -56,11 +65,11 @@ for stage in "$@"; do
         names=$(for part in $images; do echo "docker.io/twinlock/$part:latest"; done)
         pod save --quiet --multi-image-archive --format docker-archive --output "$work/images.tar" $names docker.io/twinlock/sample-directory:latest \
             docker.io/library/postgres:15-bookworm docker.io/library/nats:2.12-alpine docker.io/otel/opentelemetry-collector:0.115.0
-        tests/containers/private.sh tests/containers/compose.sh "$work/compose" "$results" "$work/images.tar" "$cgroup"
+        in_private tests/containers/compose.sh "$work/compose" "$results" "$work/images.tar" "$cgroup"
         ;;
     kubernetes)
         mkdir -p "$work/kubernetes"
-        tests/containers/private.sh tests/containers/kubernetes.sh "$work/kubernetes" "$results"
+        in_private tests/containers/kubernetes.sh "$work/kubernetes" "$results"
         ;;
     *)
         echo "run.sh: no stage \"$stage\"" >&2
