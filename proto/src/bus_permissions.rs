@@ -4,8 +4,8 @@
 
 use crate::permissions::part::{DIRECTORY_SYNC, LDAP_GATEWAY, PORTAL, RADIUS_GATEWAY, USER_STORE, VERIFICATION};
 use crate::subjects::{
-    AUTH_EVENTS, CHALLENGES_MAP, EVENTS_STREAM, LEASES_MAP, REQUESTS_MAP, SETTINGS_CHANGED, SYNC_REQUESTED,
-    SYNC_STREAM, USER_CHANGED,
+    AUTH_EVENTS, CHALLENGE_RESOLVED, CHALLENGES_MAP, EVENTS_STREAM, LEASES_MAP, REQUESTS_MAP, SETTINGS_CHANGED,
+    SYNC_REQUESTED, SYNC_STREAM, USER_CHANGED,
 };
 
 /// The parts that have a user at the bus. The command line has none.
@@ -34,7 +34,8 @@ struct Map {
     watched: bool,
 }
 
-const TOLD: [Told; 2] = [
+const TOLD: [Told; 3] = [
+    Told { subject: CHALLENGE_RESOLVED, by: &[VERIFICATION], to: &[VERIFICATION] },
     // No part keeps users at present; one that begins to is named here.
     Told { subject: USER_CHANGED, by: &[USER_STORE], to: &[] },
     Told {

@@ -21,15 +21,19 @@ use part::{ADMIN, DIRECTORY_SYNC, LDAP_GATEWAY, PORTAL, RADIUS_GATEWAY, VERIFICA
 pub const TABLE: &[(&str, &[&str])] = &[
     ("/twinlock.verification.v1.Verification/", &[LDAP_GATEWAY, RADIUS_GATEWAY, PORTAL]),
     ("/twinlock.verification.v1.Enrolment/", &[PORTAL, ADMIN]),
+    ("/twinlock.verification.v1.Phone/", &[PORTAL]),
+    ("/twinlock.verification.v1.Callback/", &[PORTAL]),
     ("/twinlock.directory.v1.PasswordCheck/Check", &[PORTAL]),
     ("/twinlock.directory.v1.PasswordCheck/Resolve", &[PORTAL, ADMIN]),
     ("/twinlock.directory.v1.PasswordCheck/Probe", &[PORTAL, ADMIN]),
     ("/twinlock.user_store.v1.Settings/Fetch", &[LDAP_GATEWAY, RADIUS_GATEWAY, VERIFICATION, DIRECTORY_SYNC, PORTAL]),
     ("/twinlock.user_store.v1.Settings/PinServiceAccount", &[LDAP_GATEWAY]),
     ("/twinlock.user_store.v1.Settings/LearnClient", &[RADIUS_GATEWAY]),
-    ("/twinlock.user_store.v1.Settings/KeyRing", &[RADIUS_GATEWAY, VERIFICATION]),
+    ("/twinlock.user_store.v1.Settings/KeyRing", &[LDAP_GATEWAY, RADIUS_GATEWAY, VERIFICATION]),
     ("/twinlock.user_store.v1.Facts/", &[VERIFICATION]),
     ("/twinlock.user_store.v1.Commit/", &[VERIFICATION]),
+    ("/twinlock.user_store.v1.Outbox/", &[VERIFICATION]),
+    ("/twinlock.user_store.v1.FailOpen/", &[LDAP_GATEWAY, RADIUS_GATEWAY]),
     ("/twinlock.user_store.v1.Sync/", &[DIRECTORY_SYNC]),
     ("/twinlock.user_store.v1.PortalData/", &[PORTAL]),
     ("/twinlock.user_store.v1.Admin/", &[PORTAL, ADMIN]),
@@ -38,7 +42,12 @@ pub const TABLE: &[(&str, &[&str])] = &[
 
 /// Which keys of a ring a part may ask for: its own.
 pub fn may_use_key_ring(part: &str, purpose: &str) -> bool {
-    matches!((part, purpose), (RADIUS_GATEWAY, "radius-state" | "requests") | (VERIFICATION, "challenges"))
+    matches!(
+        (part, purpose),
+        (RADIUS_GATEWAY, "radius-state" | "requests" | "passwords")
+            | (LDAP_GATEWAY, "passwords")
+            | (VERIFICATION, "challenges" | "codes" | "remembered")
+    )
 }
 
 /// May this part call this gRPC path (`/package.Service/Method`)? What is not listed is refused.

@@ -48,6 +48,7 @@ forward!(verification::Verification, verification_server, verification_client::V
     begin(BeginRequest) -> Outcome;
     complete(CompleteRequest) -> Outcome;
     answer(AnswerRequest) -> Outcome;
+    r#await(AwaitRequest) -> Outcome;
     cancel(CancelRequest) -> CancelReply;
     report(ReportRequest) -> ReportReply;
 });
@@ -55,6 +56,30 @@ forward!(verification::Verification, verification_server, verification_client::V
 forward!(verification::Enrolment, enrolment_server, enrolment_client::EnrolmentClient, {
     start_code(StartCodeRequest) -> StartCodeReply;
     confirm_code(ConfirmCodeRequest) -> ConfirmCodeReply;
+    resync(ResyncRequest) -> ResyncReply;
+    find_token(FindTokenRequest) -> FindTokenReply;
+    start_phone(StartPhoneRequest) -> StartPhoneReply;
+    confirm_phone(ConfirmPhoneRequest) -> ConfirmReply;
+    start_device(StartDeviceRequest) -> StartDeviceReply;
+    device_state(DeviceStateRequest) -> DeviceStateReply;
+    new_recovery_codes(NewRecoveryCodesRequest) -> NewRecoveryCodesReply;
+    try_method(TryMethodRequest) -> TryMethodReply;
+    test_provider(TestProviderRequest) -> TestProviderReply;
+    start_passkey(StartPasskeyRequest) -> StartPasskeyReply;
+    confirm_passkey(ConfirmPasskeyRequest) -> ConfirmReply;
+});
+
+forward!(verification::Phone, phone_server, phone_client::PhoneClient, {
+    pi(PiRequest) -> PiReply;
+    begin_activation(BeginActivationRequest) -> BeginActivationReply;
+    finish_activation(FinishActivationRequest) -> FinishActivationReply;
+    update_device(UpdateDeviceRequest) -> UpdateDeviceReply;
+    open_prompts(OpenPromptsRequest) -> OpenPromptsReply;
+    decide(DecideRequest) -> DecideReply;
+});
+
+forward!(verification::Callback, callback_server, callback_client::CallbackClient, {
+    receive(CallbackRequest) -> CallbackReply;
 });
 
 forward!(directory::PasswordCheck, password_check_server, password_check_client::PasswordCheckClient, {
@@ -81,6 +106,39 @@ forward!(user_store::Commit, commit_server, commit_client::CommitClient, {
     record(RecordRequest) -> RecordReply;
     add_pending_factor(AddPendingFactorRequest) -> AddPendingFactorReply;
     confirm_factor(ConfirmFactorRequest) -> ConfirmFactorReply;
+    resync_factor(ResyncFactorRequest) -> ResyncFactorReply;
+    check_secret(CheckSecretRequest) -> CheckSecretReply;
+    set_pin(SetPinRequest) -> SetPinReply;
+    new_recovery_codes(StoreRecoveryCodesRequest) -> StoreRecoveryCodesReply;
+    set_phone(SetPhoneRequest) -> SetPhoneReply;
+    open_prompt(OpenPromptRequest) -> OpenPromptReply;
+    resolve_prompt(ResolvePromptRequest) -> ResolvePromptReply;
+    get_prompts(GetPromptsRequest) -> GetPromptsReply;
+    user_prompts(UserPromptsRequest) -> GetPromptsReply;
+    update_prompt(UpdatePromptRequest) -> UpdatePromptReply;
+    open_sent_code(OpenSentCodeRequest) -> OpenSentCodeReply;
+    check_sent_code(CheckSentCodeRequest) -> CheckSentCodeReply;
+    open_activation(OpenActivationRequest) -> OpenActivationReply;
+    find_activation(FindActivationRequest) -> FindActivationReply;
+    put_device(PutDeviceRequest) -> PutDeviceReply;
+    touch_device(TouchDeviceRequest) -> TouchDeviceReply;
+    get_device(GetDeviceRequest) -> GetDeviceReply;
+    put_passkey(PutPasskeyRequest) -> PutPasskeyReply;
+    see_once(SeeOnceRequest) -> SeeOnceReply;
+    get_sealed(GetSealedRequest) -> GetSealedReply;
+    put_sealed(PutSealedRequest) -> PutSealedReply;
+    note_message(NoteMessageRequest) -> NoteMessageReply;
+    list_seeds(ListSeedsRequest) -> ListSeedsReply;
+});
+
+forward!(user_store::Outbox, outbox_server, outbox_client::OutboxClient, {
+    put(PutMailRequest) -> PutMailReply;
+    take(TakeMailRequest) -> TakeMailReply;
+    done(DoneMailRequest) -> DoneMailReply;
+});
+
+forward!(user_store::FailOpen, fail_open_server, fail_open_client::FailOpenClient, {
+    record(RecordRequest) -> RecordReply;
 });
 
 forward!(user_store::Sync, sync_server, sync_client::SyncClient, {
@@ -97,6 +155,7 @@ forward!(user_store::PortalData, portal_data_server, portal_data_client::PortalD
     check_api_key(CheckApiKeyRequest) -> CheckApiKeyReply;
     redeem_invitation(RedeemInvitationRequest) -> RedeemInvitationReply;
     own_detail(OwnDetailRequest) -> UserDetail;
+    announce(AnnounceRequest) -> AnnounceReply;
 });
 
 forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
@@ -104,6 +163,27 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     get_user(GetUserRequest) -> UserDetail;
     set_user_state(SetUserStateRequest) -> UserDetail;
     unlock_user(UnlockUserRequest) -> UserDetail;
+    block_user(BlockUserRequest) -> UserDetail;
+    unblock_user(UnblockUserRequest) -> UserDetail;
+    exempt_user(ExemptUserRequest) -> UserDetail;
+    edit_user(EditUserRequest) -> UserDetail;
+    start_bypass(StartBypassRequest) -> StartBypassReply;
+    end_bypass(EndBypassRequest) -> UserDetail;
+    issue_temporary_code(IssueTemporaryCodeRequest) -> IssueTemporaryCodeReply;
+    reset_pin(ResetPinRequest) -> ResetPinReply;
+    set_answers(SetAnswersRequest) -> UserDetail;
+    list_tokens(ListTokensRequest) -> ListTokensReply;
+    import_tokens(ImportTokensRequest) -> ImportReply;
+    assign_token(AssignTokenRequest) -> TokenSummary;
+    unassign_token(UnassignTokenRequest) -> TokenSummary;
+    revoke_token(RevokeTokenRequest) -> RevokeTokenReply;
+    import_users(ImportUsersRequest) -> ImportReply;
+    list_prompts(ListPromptsRequest) -> GetPromptsReply;
+    list_remembered(ListRememberedRequest) -> ListRememberedReply;
+    clear_remembered(ClearRememberedRequest) -> ClearRememberedReply;
+    list_messages(ListMessagesRequest) -> ListMessagesReply;
+    key_status(KeyStatusRequest) -> KeyStatusReply;
+    rotate_keys(RotateKeysRequest) -> KeyStatusReply;
     revoke_factor(RevokeFactorRequest) -> UserDetail;
     invite(InviteRequest) -> InviteReply;
     export_settings(ExportSettingsRequest) -> ExportSettingsReply;

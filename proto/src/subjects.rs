@@ -24,6 +24,12 @@ pub fn auth_event(client: &str) -> String {
 pub const AUTH_EVENTS: &str = "twinlock.v1.auth.event.*";
 pub const EVENTS_STREAM: &str = "TWINLOCK_EVENTS";
 
+/// Published by verification when a person answered a prompt, or it ended otherwise: whoever waits asks the store. Payload: none.
+pub fn challenge_resolved(prompt_id: &str) -> String {
+    format!("twinlock.v1.challenge.resolved.{prompt_id}")
+}
+pub const CHALLENGE_RESOLVED: &str = "twinlock.v1.challenge.resolved.*";
+
 /// Open challenges and rounds. Life: the round and 30 s. Used by verification.
 pub const CHALLENGES_MAP: &str = "twinlock_challenges";
 /// RADIUS requests in work or answered. Life: the reply's. Used by radius-gateway.

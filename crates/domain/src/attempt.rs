@@ -1,5 +1,6 @@
 //! How an attempt came in, and what decided it.
 
+use crate::method::codes;
 use serde::{Deserialize, Serialize};
 
 /// The way an attempt reached us. A label of metrics: closed set.
@@ -29,33 +30,24 @@ impl Protocol {
     }
 }
 
-/// What decided an attempt (V-61).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// A person's own second factor, now.
-    Live,
-    /// A listed service account or an exempt user.
-    Exempt,
-    /// Proven to be unknown, and the client lets such users pass.
-    UnknownUser,
-    /// Known without a method, and the client lets such users pass.
-    NotEnrolled,
-}
-
-impl Source {
-    pub const ALL: [Self; 4] = [Self::Live, Self::Exempt, Self::UnknownUser, Self::NotEnrolled];
-
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Exempt => "exempt",
-            Self::UnknownUser => "unknown_user",
-            Self::NotEnrolled => "not_enrolled",
-        }
-    }
-
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|source| source.code() == code)
+codes! {
+    /// What decided an attempt (V-61).
+    Source {
+        /// A person's own second factor, now.
+        Live = "live",
+        /// A recent success from the same place still counts (V-50).
+        Remembered = "remembered",
+        /// The address is on the application's trusted list (V-54).
+        TrustedNetwork = "trusted_network",
+        /// A one-time bypass or a temporary code of the help desk (V-53).
+        Bypass = "bypass",
+        /// A listed service account or an exempt user.
+        Exempt = "exempt",
+        /// Proven to be unknown, and the client lets such users pass.
+        UnknownUser = "unknown_user",
+        /// Known without a method, and the client lets such users pass.
+        NotEnrolled = "not_enrolled",
+        /// Verification was down, and the client is set to let people in (V-40).
+        FailOpen = "fail_open",
     }
 }

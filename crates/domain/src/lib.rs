@@ -5,7 +5,9 @@
 
 pub mod attempt;
 pub mod identity;
+pub mod language;
 pub mod method;
+pub mod phone;
 pub mod presented;
 pub mod reason;
 pub mod role;
@@ -14,7 +16,9 @@ pub mod settings;
 
 pub use attempt::{Protocol, Source};
 pub use identity::{DirectoryRef, NameForm, ObjectId, ObjectName, TransactionId, UserId};
+pub use language::Language;
 pub use method::{Assurance, CodeAlgorithm, CodeForm, Method};
+pub use phone::PhoneNumber;
 pub use presented::PresentedCode;
 pub use reason::{Reason, ResultClass};
 pub use role::Role;

@@ -2,49 +2,82 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A second step a person can take. New methods join here and in `Method::ALL`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// A one-time code from an authenticator app or token (RFC 6238).
-    Code,
+/// Declares a closed list of codes once: variant, code, what it means.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $code:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$note])* #[serde(rename = $code)] $variant,)* }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The stable code: never translated, never renamed.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            pub fn from_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+pub(crate) use codes;
+
+codes! {
+    /// A second step a person can take (FV-02 to FV-10). The order is the one in which a client that says nothing offers them.
+    Method {
+        /// The person approves on the phone (FV-05).
+        Push = "push",
+        /// The phone rings, the person presses # (FV-02).
+        Call = "call",
+        /// A code is sent to the phone and typed (FV-03).
+        Sms = "sms",
+        /// A text asks, and the person answers it (FV-04). Off unless the settings switch it on: replies get lost.
+        SmsReply = "sms_reply",
+        /// A one-time code from an authenticator app or a token (RFC 4226, RFC 6238; FV-06, FV-07).
+        Code = "code",
+        /// One of the codes printed at enrolment (FV-09).
+        Recovery = "recovery",
+        /// WebAuthn with user verification (FV-08). The portal and the API alone.
+        Passkey = "passkey",
+        /// Answers to security questions (FV-10). The portal's sign-in alone, off unless switched on, never enough to add a method.
+        Questions = "questions",
+    }
 }
 
 impl Method {
-    pub const ALL: [Self; 1] = [Self::Code];
-
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Code => "code",
-        }
+    /// A message or call goes out and the person answers on the phone: nothing is typed at the client.
+    pub fn is_out_of_band(self) -> bool {
+        matches!(self, Self::Push | Self::Call | Self::SmsReply)
     }
 
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.code() == code)
+    /// What a success by this method proves, number matching aside.
+    pub fn assurance(self) -> Assurance {
+        match self {
+            Self::Push | Self::SmsReply => Assurance::ApproveOnly,
+            Self::Call | Self::Sms => Assurance::Phone,
+            Self::Code | Self::Recovery => Assurance::Code,
+            Self::Passkey => Assurance::Passkey,
+            Self::Questions => Assurance::None,
+        }
     }
 }
 
-/// What a successful login proved, recorded with it (V-03, FV-15). Ordered from weakest to strongest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Assurance {
-    /// The password alone: exempt, service account, unknown or not enrolled user let pass.
-    None,
-    Code,
-}
-
-impl Assurance {
-    pub const ALL: [Self; 2] = [Self::None, Self::Code];
-
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Code => "code",
-        }
-    }
-
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|assurance| assurance.code() == code)
+codes! {
+    /// What a successful login proved, recorded with it (V-03, FV-15). Ordered from weakest to strongest.
+    Assurance {
+        /// The password alone: exempt, service account, unknown or not enrolled user let pass.
+        None = "none",
+        /// Approved on the phone, without anything carried from one channel to the other.
+        ApproveOnly = "approve_only",
+        /// A number of the telephone network was reached.
+        Phone = "phone",
+        Code = "code",
+        /// Approved on the phone with the number that the client showed, or with the phone's own passkey.
+        NumberMatched = "number_matched",
+        Passkey = "passkey",
     }
 }
 

@@ -80,14 +80,27 @@ macro_rules! reasons {
 }
 
 reasons! {
+    UserApproved, "user_approved", Success, true, "The sign-in was approved on the phone.";
+    CallConfirmed, "call_confirmed", Success, true, "The sign-in was confirmed in a phone call.";
     ValidCode, "valid_code", Success, true, "The code was right.";
+    ValidRecoveryCode, "valid_recovery_code", Success, true, "A recovery code was used.";
+    ValidPasskey, "valid_passkey", Success, true, "The passkey was accepted.";
+    ValidAnswers, "valid_answers", Success, true, "The security answers were accepted.";
 
+    Remembered, "remembered", Bypass, false, "A recent sign-in from the same place still counts.";
+    TrustedNetwork, "trusted_network", Bypass, false, "The address is on this application's trusted list.";
+    OneTimeBypass, "one_time_bypass", Bypass, false, "A one-time bypass was used.";
+    TemporaryCode, "temporary_code", Bypass, false, "A temporary code from the help desk was used.";
     Exempt, "exempt", Bypass, false, "A policy exempts this user here.";
     ServiceAccount, "service_account", Bypass, false, "This is a listed service account.";
     UnknownUserPassed, "unknown_user_passed", Bypass, false, "The user is proven to be unknown, and this client lets such users pass.";
     NotEnrolledPassed, "not_enrolled_passed", Bypass, false, "The user has no method yet, and this client lets such users pass.";
+    FailOpen, "fail_open", Bypass, false, "Verification was down, and this client is set to let people in.";
 
     CodeAsked, "code_asked", Challenge, true, "Waiting for a code.";
+    ChoiceAsked, "choice_asked", Challenge, true, "Waiting for the choice of a method.";
+    NewPinAsked, "new_pin_asked", Challenge, true, "Waiting for a new PIN.";
+    ApprovalAsked, "approval_asked", Challenge, true, "Waiting for an answer on the phone.";
 
     BadPassword, "bad_password", Failed, false, "The directory refused the password.";
     EmptyPassword, "empty_password", Failed, false, "No password was given.";
@@ -102,27 +115,57 @@ reasons! {
     SecretMismatch, "secret_mismatch", Failed, false, "The password could not be read; the shared secret is probably wrong.";
 
     WrongCode, "wrong_code", Failed, true, "The code was wrong.";
+    WrongPin, "wrong_pin", Failed, true, "The PIN was wrong.";
     ReusedCode, "reused_code", Failed, true, "This code was used before; wait for the next one.";
+    WrongNumber, "wrong_number", Failed, true, "The number chosen on the phone was not the one shown.";
     NoAnswer, "no_answer", Failed, true, "Nobody answered in time.";
+    NoKeysPressed, "no_keys_pressed", Failed, true, "The call was not confirmed.";
+    HungUp, "hung_up", Failed, true, "The call was ended before it was confirmed.";
+    Busy, "busy", Failed, true, "The line was busy.";
+    Voicemail, "voicemail", Failed, true, "Voicemail answered.";
+    Unreachable, "unreachable", Failed, true, "The phone could not be reached.";
     ChallengeGone, "challenge_gone", Failed, true, "The answer came too late, twice, or for another sign-in.";
 
+    UserDenied, "user_denied", Denied, true, "The person refused the sign-in.";
     UserCancelled, "user_cancelled", Denied, true, "The person cancelled their own sign-in.";
     NotEnrolled, "not_enrolled", Denied, true, "The user has no second factor yet.";
     NoUsableMethod, "no_usable_method", Denied, true, "None of the user's methods is allowed here.";
     MethodImpossible, "method_impossible", Denied, false, "This client cannot carry the only method that is left.";
     Blocked, "blocked", Denied, true, "The user is blocked, disabled or removed.";
     LockedOut, "locked_out", Denied, true, "Too many wrong tries.";
+    CoolingDown, "cooling_down", Denied, true, "A prompt was refused a moment ago; the next one has to wait.";
+    PromptPending, "prompt_pending", Denied, true, "Another prompt for this user is still open.";
     RateLimited, "rate_limited", Denied, true, "Too many requests in a short time.";
+    NotInGroup, "not_in_group", Denied, false, "The user is not in a group this client needs.";
     ClientNotAllowed, "client_not_allowed", Denied, false, "The user may not use this application.";
+    OutOfHours, "out_of_hours", Denied, false, "The policy does not allow sign-in at this time.";
     ProtocolUnsupported, "protocol_unsupported", Denied, false, "The client asked in a way Twinlock does not accept here.";
+
+    ReportedFraud, "reported_fraud", Fraud, true, "The person said: this was not me.";
 
     DirectoryTimeout, "directory_timeout", Error, false, "The directory did not answer.";
     DirectoryError, "directory_error", Error, false, "The directory answered with an error.";
+    ProviderError, "provider_error", Error, true, "The provider could not send the prompt.";
     VerificationUnavailable, "verification_unavailable", Error, false, "The verification service could not be reached.";
     StoreUnavailable, "store_unavailable", Error, false, "The store could not be reached.";
     Overloaded, "overloaded", Error, false, "Too much is in progress.";
     ShuttingDown, "shutting_down", Error, false, "This node is stopping.";
     InternalError, "internal_error", Error, false, "A fault in Twinlock, see the trace.";
+}
+
+impl Reason {
+    /// The method failed for a technical reason: the next one may be tried in the same wait (FR-06, FV-13). A refusal is final.
+    pub fn is_technical(self) -> bool {
+        matches!(
+            self,
+            Self::NoAnswer
+                | Self::NoKeysPressed
+                | Self::Busy
+                | Self::Voicemail
+                | Self::Unreachable
+                | Self::ProviderError
+        )
+    }
 }
 
 impl From<Reason> for &'static str {

@@ -6,16 +6,22 @@
 
 mod client;
 mod directory;
+mod policy;
 mod problems;
+mod provider;
 mod sync;
+mod verification;
 
 pub use client::{
-    Anonymous, Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator, Operations,
-    Referrals, RefuseOrPass, ServiceAccount,
+    Anonymous, Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator,
+    NumberMatching, Operations, Referrals, RefuseOrPass, ServiceAccount,
 };
 pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
+pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
 pub use problems::{Problem, Severity};
+pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
 pub use sync::{Leavers, SourceKind, SyncItem, SyncSchedule, SyncSource, SyncState};
+pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
@@ -28,6 +34,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     pub portal: PortalSettings,
+    pub verification: VerificationRules,
+    pub pin: PinRules,
+    pub sms: SmsRules,
+    pub voice: VoiceRules,
+    pub mail: MailRules,
+    pub push: PushRules,
     pub sync: SyncSchedule,
     #[serde(rename = "directory", skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<Directory>,
@@ -36,6 +48,14 @@ pub struct Settings {
     /// Ordered: a user takes the settings of the first item that has them.
     #[serde(rename = "sync_item", skip_serializing_if = "Vec::is_empty")]
     pub sync_items: Vec<SyncItem>,
+    /// Ordered: the first that fits decides (FV-43).
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyRule>,
+    /// Ordered: tried one after the other (FN-07).
+    #[serde(rename = "provider", skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<Provider>,
+    #[serde(rename = "text", skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<TextOverride>,
 }
 
 impl Settings {
@@ -57,7 +77,13 @@ impl Settings {
             let source = directory.query_bind.password.as_ref()?;
             Some((format!("directory.{}.query_bind.password", directory.name), source))
         });
-        clients.chain(directories).collect()
+        let providers = self.providers.iter().flat_map(|provider| {
+            let named = [("secret", &provider.secret), ("webhook_secret", &provider.webhook_secret)];
+            named
+                .into_iter()
+                .filter_map(|(field, source)| Some((format!("provider.{}.{field}", provider.name), source.as_ref()?)))
+        });
+        clients.chain(directories).chain(providers).collect()
     }
 
     /// The same document with every secret written `keep`: what the store holds and what an export shows.
@@ -67,6 +93,10 @@ impl Settings {
         }
         for directory in &mut self.directories {
             directory.query_bind.password = directory.query_bind.password.take().map(|_| SecretSource::Keep);
+        }
+        for provider in &mut self.providers {
+            provider.secret = provider.secret.take().map(|_| SecretSource::Keep);
+            provider.webhook_secret = provider.webhook_secret.take().map(|_| SecretSource::Keep);
         }
         self
     }

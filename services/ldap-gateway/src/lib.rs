@@ -44,6 +44,8 @@ use pace::Pace;
 use proto::directory::password_check_server::PasswordCheckServer;
 use proto::permissions::part;
 use proto::remote::Remote;
+use proto::user_store::fail_open_client::FailOpenClient;
+use proto::user_store::fail_open_server::FailOpen;
 use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_client::VerificationClient;
@@ -62,6 +64,8 @@ use verify::Verifier;
 pub struct Deps {
     pub verification: Arc<dyn Verification>,
     pub settings: Arc<dyn Settings>,
+    /// Where a login is told that was let in while verification was down (V-40).
+    pub fail_open: Arc<dyn FailOpen>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
 }
@@ -74,7 +78,8 @@ impl Deps {
         let user_store = grpc::Channel::new(part::USER_STORE, &endpoints.user_store, &config.grpc)?;
         Ok(Self {
             verification: Arc::new(Remote::new(VerificationClient::new(verification))),
-            settings: Arc::new(Remote::new(SettingsClient::new(user_store))),
+            settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
+            fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store))),
             bus: bus::connect(&config.bus, process)?,
             clock: Clock::system(),
         })

@@ -118,6 +118,7 @@ impl Verifier {
             attempt: Some(subject.attempt()),
             primary: primary.into(),
             code: code.map(proto::common::Secret::from),
+            wanted_method: String::new(),
         };
         let request = within(request, deadline)?;
         let outcome = self.heard(self.port.begin(request)).await?;
@@ -235,6 +236,9 @@ impl Subject {
             calling_station: String::new(),
             can_challenge: false,
             service_account: self.service_account,
+            dialogue: false,
+            person_ip: String::new(),
+            password_digest: Vec::new(),
         }
     }
 }
@@ -302,6 +306,13 @@ mod tests {
         async fn report(&self, _: Request<ReportRequest>) -> Result<Response<wire::ReportReply>, Status> {
             Err(Status::unavailable(""))
         }
+
+        async fn r#await(
+            &self,
+            _: Request<proto::verification::AwaitRequest>,
+        ) -> Result<Response<proto::verification::Outcome>, Status> {
+            Err(Status::unimplemented("await"))
+        }
     }
 
     const NOW: i64 = 1_790_000_000_000;
@@ -354,7 +365,11 @@ mod tests {
             (&ours, None, Primary::Passed),
             (&ours, Some(outcome::Result::CodeAccepted(wire::CodeAccepted {})), Primary::Passed),
             (&ours, Some(outcome::Result::Ask(wire::Ask::default())), Primary::Passed),
-            (&ours, Some(outcome::Result::Deny(wire::Deny { reason: "valid_code".into() })), Primary::Passed),
+            (
+                &ours,
+                Some(outcome::Result::Deny(wire::Deny { reason: "valid_code".into(), ..wire::Deny::default() })),
+                Primary::Passed,
+            ),
         ];
         for (place, (transaction, result, asked)) in cases.into_iter().enumerate() {
             assert!(matches!(decide(transaction, result, asked), Err(Unavailable { .. })), "case {place}");
@@ -364,7 +379,8 @@ mod tests {
     #[test]
     fn a_deny_keeps_its_reason_and_an_unknown_one_is_no_decision() {
         let ours = subject().transaction.to_string();
-        let deny = |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into() }));
+        let deny =
+            |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into(), ..wire::Deny::default() }));
         let verdict = decide(&ours, deny("reused_code"), Primary::Passed);
         assert!(matches!(verdict, Ok(Verdict::Deny(Reason::ReusedCode))), "{verdict:?}");
         let verdict = decide(&ours, deny("something_new"), Primary::Passed);

@@ -98,7 +98,11 @@ impl Attempt {
 
     /// The password was right: what now?
     pub async fn decide(&self, app: &App) -> Result<Verdict, Reason> {
-        let request = BeginRequest { attempt: Some(self.on_the_wire()), primary: Primary::Passed.into(), code: None };
+        let request = BeginRequest {
+            attempt: Some(self.on_the_wire()),
+            primary: Primary::Passed.into(),
+            ..BeginRequest::default()
+        };
         let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.begin(request));
         verdict(app, self.transaction, call.await)
     }
@@ -205,6 +209,9 @@ impl Attempt {
             calling_station: String::new(),
             can_challenge: true,
             service_account: false,
+            dialogue: false,
+            person_ip: String::new(),
+            password_digest: Vec::new(),
         }
     }
 }

@@ -37,8 +37,9 @@ use proto::user_store::{
     portal_data_server::PortalData, settings_client::SettingsClient, settings_server::Settings,
 };
 use proto::verification::{
-    enrolment_client::EnrolmentClient, enrolment_server::Enrolment, verification_client::VerificationClient,
-    verification_server::Verification,
+    callback_client::CallbackClient, callback_server::Callback, enrolment_client::EnrolmentClient,
+    enrolment_server::Enrolment, phone_client::PhoneClient, phone_server::Phone,
+    verification_client::VerificationClient, verification_server::Verification,
 };
 use service_kit::bus::Bus;
 use service_kit::{Clock, Process, grpc};
@@ -52,6 +53,8 @@ pub struct Deps {
     pub admin: Arc<dyn Admin>,
     pub verification: Arc<dyn Verification>,
     pub enrolment: Arc<dyn Enrolment>,
+    pub phone: Arc<dyn Phone>,
+    pub callback: Arc<dyn Callback>,
     pub password_check: Arc<dyn PasswordCheck>,
     pub settings: Arc<dyn Settings>,
     pub bus: Arc<dyn Bus>,
@@ -72,7 +75,9 @@ impl Deps {
             admin: Arc::new(Remote::new(AdminClient::new(store.clone()))),
             settings: Arc::new(Remote::new(SettingsClient::new(store))),
             verification: Arc::new(Remote::new(VerificationClient::new(verification.clone()))),
-            enrolment: Arc::new(Remote::new(EnrolmentClient::new(verification))),
+            enrolment: Arc::new(Remote::new(EnrolmentClient::new(verification.clone()))),
+            phone: Arc::new(Remote::new(PhoneClient::new(verification.clone()))),
+            callback: Arc::new(Remote::new(CallbackClient::new(verification))),
             password_check: Arc::new(Remote::new(PasswordCheckClient::new(directory))),
             bus: service_kit::bus::connect(&config.bus, process)?,
             clock: Clock::system(),

@@ -231,6 +231,7 @@ impl Texts {
     pub fn method(&self, method: Method) -> &'static str {
         match method {
             Method::Code => self.method_code,
+            _ => method.code(),
         }
     }
 

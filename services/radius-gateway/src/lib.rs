@@ -35,6 +35,7 @@ use exchange::{SharedRequests, Table};
 use keys::Keys;
 use listener::{Budget, Drop, DropLog, Path, Socket};
 use metrics::{Metrics, PacketCode, PacketOutcome};
+use proto::user_store::fail_open_server::FailOpen;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
 use radius_wire::Lesson;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub verification: Arc<dyn Verification>,
     /// The store, which answers [`NAME`] with the settings, secrets and keys that a RADIUS gateway may know.
     pub settings: Arc<dyn Settings>,
+    /// Where a login is told that was let in while verification was down (V-40).
+    pub fail_open: Arc<dyn FailOpen>,
     pub bus: Arc<dyn Bus>,
     pub nodes: Nodes,
     pub clock: Clock,

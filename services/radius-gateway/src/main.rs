@@ -1,6 +1,7 @@
 //! Starts the RADIUS gateway as a program of its own.
 
 use proto::remote::Remote;
+use proto::user_store::fail_open_client::FailOpenClient;
 use proto::user_store::settings_client::SettingsClient;
 use proto::verification::verification_client::VerificationClient;
 use radius_gateway::{Config, Deps, NAME, Nodes};
@@ -28,7 +29,8 @@ async fn start() -> anyhow::Result<()> {
     let user_store = Channel::new("user-store", &config.endpoints.user_store, &config.grpc)?;
     let deps = Deps {
         verification: Arc::new(Remote::new(VerificationClient::new(verification))),
-        settings: Arc::new(Remote::new(SettingsClient::new(user_store))),
+        settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
+        fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store))),
         bus: bus::connect(&config.bus, &process)?,
         nodes: if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many },
         clock: Clock::system(),

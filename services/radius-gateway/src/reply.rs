@@ -2,7 +2,7 @@
 
 use crate::credentials::state_context;
 use crate::verify::{Allow, Ask};
-use domain::{Method, Reason, TransactionId};
+use domain::{Reason, TransactionId};
 use radius_wire::{AttributeType, KeyRing, Prompt, Reply, State, Verified, WriteError};
 
 /// Both locks opened. What else the device is told will come from targets and groups; a directory has nothing to add.
@@ -57,9 +57,9 @@ pub(crate) fn reject(transaction: TransactionId, request: &Verified<'_>) -> Vec<
 /// What the device shows.
 fn question(ask: &Ask) -> &'static str {
     match (ask.method, ask.previous) {
-        (Method::Code, None) => "Enter your code",
-        (Method::Code, Some(Reason::ReusedCode)) => "This code was used before. Wait for the next one and enter it",
-        (Method::Code, Some(_)) => "The code was wrong. Enter your code",
+        (_, None) => "Enter your code",
+        (_, Some(Reason::ReusedCode)) => "This code was used before. Wait for the next one and enter it",
+        (_, Some(_)) => "The code was wrong. Enter your code",
     }
 }
 

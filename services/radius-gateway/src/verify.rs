@@ -129,7 +129,8 @@ impl Verifier {
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
         let code = code.map(proto::common::Secret::from);
-        let request = BeginRequest { attempt: Some(wire(attempt)), primary: primary.into(), code };
+        let request =
+            BeginRequest { attempt: Some(wire(attempt)), primary: primary.into(), code, wanted_method: String::new() };
         let (request, left) = within(request, deadline)?;
         attempt.known_to_verification = true;
         let outcome = self.heard(left, self.port.begin(request)).await?;
@@ -371,6 +372,9 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         calling_station: attempt.calling_station.clone().unwrap_or_default(),
         can_challenge: attempt.client.can_challenge(),
         service_account: false,
+        dialogue: false,
+        person_ip: String::new(),
+        password_digest: Vec::new(),
     }
 }
 
@@ -396,7 +400,7 @@ mod tests {
 
     fn ask() -> wire::Ask {
         let user_id = Uuid::from_u128(9).to_string();
-        wire::Ask { method: "code".into(), step: 1, expires_unix_ms: NOW + 1, user_id, previous: String::new() }
+        wire::Ask { method: "code".into(), step: 1, expires_unix_ms: NOW + 1, user_id, ..wire::Ask::default() }
     }
 
     fn decided(transaction: &str, result: Option<outcome::Result>, asked: Primary) -> Result<Decision, NoDecision> {
@@ -433,7 +437,8 @@ mod tests {
 
     #[test]
     fn a_deny_is_a_no_whatever_its_reason_says() {
-        let deny = |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into() }));
+        let deny =
+            |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into(), ..wire::Deny::default() }));
         for (said, understood) in [
             ("reused_code", Reason::ReusedCode),
             ("valid_code", Reason::InternalError),

@@ -48,6 +48,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
             settings: services.settings_for(part::VERIFICATION),
             facts: services.facts.clone(),
             commit: services.commit.clone(),
+            outbox: services.outbox.clone(),
             bus: bus.clone(),
             clock: clock.clone(),
             randomness: getrandom::fill,
@@ -57,6 +58,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
     let ldap = ldap_gateway::Deps {
         verification: verification.clone(),
         settings: services.settings_for(part::LDAP_GATEWAY),
+        fail_open: services.fail_open.clone(),
         bus: bus.clone(),
         clock: clock.clone(),
     };
@@ -67,6 +69,8 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         admin: services.admin.clone(),
         verification: verification.clone(),
         enrolment: verification.clone(),
+        phone: verification.clone(),
+        callback: verification.clone(),
         password_check: password_check.clone() as Arc<dyn PasswordCheck>,
         settings: services.settings_for(part::PORTAL),
         bus: bus.clone(),
@@ -94,8 +98,14 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         .await?;
 
     let nodes = if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many };
-    let deps =
-        radius_gateway::Deps { verification, settings: services.settings_for(part::RADIUS_GATEWAY), bus, nodes, clock };
+    let deps = radius_gateway::Deps {
+        verification,
+        settings: services.settings_for(part::RADIUS_GATEWAY),
+        fail_open: services.fail_open.clone(),
+        bus,
+        nodes,
+        clock,
+    };
     // Ready only once the last part has said what it waits for: both are polled in this order.
     let (served, ()) = tokio::join!(radius.run(deps, process), async { composed.set_ready(true) });
     served?;

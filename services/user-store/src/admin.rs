@@ -1,5 +1,13 @@
 //! What administrators ask and change. Every change carries the actor and leaves an audit event with old and new value.
 
+mod imports;
+mod keys;
+mod lists;
+mod passes;
+mod people;
+mod pins;
+mod tokens;
+
 use crate::Store;
 use crate::audit::{self, NewEvent, Wanted, printable};
 use crate::portal_data::{api_key_hash, invitation_hash};
@@ -478,5 +486,152 @@ impl Admin for AdminService {
     ) -> Result<Response<DecideApprovalReply>, Status> {
         actor(&request.get_ref().actor)?;
         Ok(Response::new(SyncService(self.0.clone()).decide(request.into_inner()).await?))
+    }
+
+    async fn block_user(
+        &self,
+        request: Request<proto::user_store::BlockUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(people::block_user(&self.0, request.into_inner()).await?))
+    }
+
+    async fn unblock_user(
+        &self,
+        request: Request<proto::user_store::UnblockUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(people::unblock_user(&self.0, request.into_inner()).await?))
+    }
+
+    async fn exempt_user(
+        &self,
+        request: Request<proto::user_store::ExemptUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(people::exempt_user(&self.0, request.into_inner()).await?))
+    }
+
+    async fn edit_user(
+        &self,
+        request: Request<proto::user_store::EditUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(people::edit_user(&self.0, request.into_inner()).await?))
+    }
+
+    async fn start_bypass(
+        &self,
+        request: Request<proto::user_store::StartBypassRequest>,
+    ) -> Result<Response<proto::user_store::StartBypassReply>, Status> {
+        Ok(Response::new(passes::start_bypass(&self.0, request.into_inner()).await?))
+    }
+
+    async fn end_bypass(
+        &self,
+        request: Request<proto::user_store::EndBypassRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(passes::end_bypass(&self.0, request.into_inner()).await?))
+    }
+
+    async fn issue_temporary_code(
+        &self,
+        request: Request<proto::user_store::IssueTemporaryCodeRequest>,
+    ) -> Result<Response<proto::user_store::IssueTemporaryCodeReply>, Status> {
+        Ok(Response::new(passes::issue_temporary_code(&self.0, request.into_inner()).await?))
+    }
+
+    async fn reset_pin(
+        &self,
+        request: Request<proto::user_store::ResetPinRequest>,
+    ) -> Result<Response<proto::user_store::ResetPinReply>, Status> {
+        Ok(Response::new(pins::reset_pin(&self.0, request.into_inner()).await?))
+    }
+
+    async fn set_answers(
+        &self,
+        request: Request<proto::user_store::SetAnswersRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(pins::set_answers(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<proto::user_store::ListTokensRequest>,
+    ) -> Result<Response<proto::user_store::ListTokensReply>, Status> {
+        Ok(Response::new(tokens::list_tokens(&self.0, request.into_inner()).await?))
+    }
+
+    async fn import_tokens(
+        &self,
+        request: Request<proto::user_store::ImportTokensRequest>,
+    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
+        Ok(Response::new(tokens::import_tokens(&self.0, request.into_inner()).await?))
+    }
+
+    async fn assign_token(
+        &self,
+        request: Request<proto::user_store::AssignTokenRequest>,
+    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
+        Ok(Response::new(tokens::assign_token(&self.0, request.into_inner()).await?))
+    }
+
+    async fn unassign_token(
+        &self,
+        request: Request<proto::user_store::UnassignTokenRequest>,
+    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
+        Ok(Response::new(tokens::unassign_token(&self.0, request.into_inner()).await?))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<proto::user_store::RevokeTokenRequest>,
+    ) -> Result<Response<proto::user_store::RevokeTokenReply>, Status> {
+        Ok(Response::new(tokens::revoke_token(&self.0, request.into_inner()).await?))
+    }
+
+    async fn import_users(
+        &self,
+        request: Request<proto::user_store::ImportUsersRequest>,
+    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
+        Ok(Response::new(imports::import_users(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Request<proto::user_store::ListPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Ok(Response::new(lists::list_prompts(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_remembered(
+        &self,
+        request: Request<proto::user_store::ListRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ListRememberedReply>, Status> {
+        Ok(Response::new(lists::list_remembered(&self.0, request.into_inner()).await?))
+    }
+
+    async fn clear_remembered(
+        &self,
+        request: Request<proto::user_store::ClearRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ClearRememberedReply>, Status> {
+        Ok(Response::new(lists::clear_remembered(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<proto::user_store::ListMessagesRequest>,
+    ) -> Result<Response<proto::user_store::ListMessagesReply>, Status> {
+        Ok(Response::new(lists::list_messages(&self.0, request.into_inner()).await?))
+    }
+
+    async fn key_status(
+        &self,
+        request: Request<proto::user_store::KeyStatusRequest>,
+    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
+        Ok(Response::new(keys::key_status(&self.0, request.into_inner()).await?))
+    }
+
+    async fn rotate_keys(
+        &self,
+        request: Request<proto::user_store::RotateKeysRequest>,
+    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
+        Ok(Response::new(keys::rotate_keys(&self.0, request.into_inner()).await?))
     }
 }

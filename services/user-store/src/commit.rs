@@ -3,7 +3,13 @@
 //! What a login needs goes through [`group`]; adding and confirming a factor are transactions of their own.
 
 pub mod decide;
+mod devices;
+mod factors;
 pub mod group;
+mod notes;
+mod prompts;
+mod secrets;
+mod sent_codes;
 
 use crate::audit::{self, NewEvent, printable};
 use crate::rpc::{StoreError, bounded, id};
@@ -89,14 +95,14 @@ impl Commit for CommitService {
         if held >= FACTORS_MAX {
             return Err(Status::failed_precondition(format!("the user has {FACTORS_MAX} factors already")));
         }
-        let sql = "DELETE FROM factors WHERE user_id = $1 AND kind = 'code' AND pending";
+        let sql = "DELETE FROM factors WHERE user_id = $1 AND serial_key = '' AND pending";
         session.execute(sql, args![&user_id]).await.map_err(StoreError::from)?;
         let factor_id = uuid::Uuid::new_v4().to_string();
         let owner = users::factor_owner(&user_id, &factor_id);
         let sealed = self.0.seal().seal_field(users::seed_place(&owner), &seed.value);
-        let sql = "INSERT INTO factors (factor_id, user_id, kind, algorithm, digits, period_seconds, seed, pending, last_step, \
-                   failures, open_ms, created_ms, last_used_ms, revision) \
-                   VALUES ($1, $2, 'code', $3, $4, $5, $6, $7, -1, 0, 0, $8, 0, 1)";
+        let sql = "INSERT INTO factors (factor_id, user_id, kind, serial, serial_key, manufacturer, model, algorithm, digits, \
+                   period_seconds, seed, pending, last_step, drift, failures, open_ms, created_ms, last_used_ms, revision) \
+                   VALUES ($1, $2, 'totp', '', '', '', '', $3, $4, $5, $6, $7, -1, 0, 0, 0, $8, 0, 1)";
         let arguments =
             args![&factor_id, &user_id, algorithm.code(), factor.digits, factor.period_seconds, sealed, true, now_ms];
         session.execute(sql, arguments).await.map_err(StoreError::from)?;
@@ -127,6 +133,167 @@ impl Commit for CommitService {
         session.commit().await.map_err(StoreError::from)?;
         self.0.teller().user_changed(&user_id);
         Ok(Response::new(ConfirmFactorReply { confirmed: true }))
+    }
+
+    async fn resync_factor(
+        &self,
+        request: Request<proto::user_store::ResyncFactorRequest>,
+    ) -> Result<Response<proto::user_store::ResyncFactorReply>, Status> {
+        Ok(Response::new(factors::resync_factor(&self.0, request.into_inner()).await?))
+    }
+
+    async fn check_secret(
+        &self,
+        request: Request<proto::user_store::CheckSecretRequest>,
+    ) -> Result<Response<proto::user_store::CheckSecretReply>, Status> {
+        Ok(Response::new(secrets::check_secret(&self.0, request.into_inner()).await?))
+    }
+
+    async fn set_pin(
+        &self,
+        request: Request<proto::user_store::SetPinRequest>,
+    ) -> Result<Response<proto::user_store::SetPinReply>, Status> {
+        Ok(Response::new(secrets::set_pin(&self.0, request.into_inner()).await?))
+    }
+
+    async fn new_recovery_codes(
+        &self,
+        request: Request<proto::user_store::StoreRecoveryCodesRequest>,
+    ) -> Result<Response<proto::user_store::StoreRecoveryCodesReply>, Status> {
+        Ok(Response::new(secrets::new_recovery_codes(&self.0, request.into_inner()).await?))
+    }
+
+    async fn set_phone(
+        &self,
+        request: Request<proto::user_store::SetPhoneRequest>,
+    ) -> Result<Response<proto::user_store::SetPhoneReply>, Status> {
+        Ok(Response::new(sent_codes::set_phone(&self.0, request.into_inner()).await?))
+    }
+
+    async fn open_prompt(
+        &self,
+        request: Request<proto::user_store::OpenPromptRequest>,
+    ) -> Result<Response<proto::user_store::OpenPromptReply>, Status> {
+        Ok(Response::new(prompts::open_prompt(&self.0, request.into_inner()).await?))
+    }
+
+    async fn resolve_prompt(
+        &self,
+        request: Request<proto::user_store::ResolvePromptRequest>,
+    ) -> Result<Response<proto::user_store::ResolvePromptReply>, Status> {
+        Ok(Response::new(prompts::resolve_prompt(&self.0, request.into_inner()).await?))
+    }
+
+    async fn get_prompts(
+        &self,
+        request: Request<proto::user_store::GetPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Ok(Response::new(prompts::get_prompts(&self.0, request.into_inner()).await?))
+    }
+
+    async fn user_prompts(
+        &self,
+        request: Request<proto::user_store::UserPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Ok(Response::new(prompts::user_prompts(&self.0, request.into_inner()).await?))
+    }
+
+    async fn update_prompt(
+        &self,
+        request: Request<proto::user_store::UpdatePromptRequest>,
+    ) -> Result<Response<proto::user_store::UpdatePromptReply>, Status> {
+        Ok(Response::new(prompts::update_prompt(&self.0, request.into_inner()).await?))
+    }
+
+    async fn open_sent_code(
+        &self,
+        request: Request<proto::user_store::OpenSentCodeRequest>,
+    ) -> Result<Response<proto::user_store::OpenSentCodeReply>, Status> {
+        Ok(Response::new(sent_codes::open_sent_code(&self.0, request.into_inner()).await?))
+    }
+
+    async fn check_sent_code(
+        &self,
+        request: Request<proto::user_store::CheckSentCodeRequest>,
+    ) -> Result<Response<proto::user_store::CheckSentCodeReply>, Status> {
+        Ok(Response::new(sent_codes::check_sent_code(&self.0, request.into_inner()).await?))
+    }
+
+    async fn open_activation(
+        &self,
+        request: Request<proto::user_store::OpenActivationRequest>,
+    ) -> Result<Response<proto::user_store::OpenActivationReply>, Status> {
+        Ok(Response::new(devices::open_activation(&self.0, request.into_inner()).await?))
+    }
+
+    async fn find_activation(
+        &self,
+        request: Request<proto::user_store::FindActivationRequest>,
+    ) -> Result<Response<proto::user_store::FindActivationReply>, Status> {
+        Ok(Response::new(devices::find_activation(&self.0, request.into_inner()).await?))
+    }
+
+    async fn put_device(
+        &self,
+        request: Request<proto::user_store::PutDeviceRequest>,
+    ) -> Result<Response<proto::user_store::PutDeviceReply>, Status> {
+        Ok(Response::new(devices::put_device(&self.0, request.into_inner()).await?))
+    }
+
+    async fn touch_device(
+        &self,
+        request: Request<proto::user_store::TouchDeviceRequest>,
+    ) -> Result<Response<proto::user_store::TouchDeviceReply>, Status> {
+        Ok(Response::new(devices::touch_device(&self.0, request.into_inner()).await?))
+    }
+
+    async fn get_device(
+        &self,
+        request: Request<proto::user_store::GetDeviceRequest>,
+    ) -> Result<Response<proto::user_store::GetDeviceReply>, Status> {
+        Ok(Response::new(devices::get_device(&self.0, request.into_inner()).await?))
+    }
+
+    async fn put_passkey(
+        &self,
+        request: Request<proto::user_store::PutPasskeyRequest>,
+    ) -> Result<Response<proto::user_store::PutPasskeyReply>, Status> {
+        Ok(Response::new(devices::put_passkey(&self.0, request.into_inner()).await?))
+    }
+
+    async fn see_once(
+        &self,
+        request: Request<proto::user_store::SeeOnceRequest>,
+    ) -> Result<Response<proto::user_store::SeeOnceReply>, Status> {
+        Ok(Response::new(notes::see_once(&self.0, request.into_inner()).await?))
+    }
+
+    async fn get_sealed(
+        &self,
+        request: Request<proto::user_store::GetSealedRequest>,
+    ) -> Result<Response<proto::user_store::GetSealedReply>, Status> {
+        Ok(Response::new(notes::get_sealed(&self.0, request.into_inner()).await?))
+    }
+
+    async fn put_sealed(
+        &self,
+        request: Request<proto::user_store::PutSealedRequest>,
+    ) -> Result<Response<proto::user_store::PutSealedReply>, Status> {
+        Ok(Response::new(notes::put_sealed(&self.0, request.into_inner()).await?))
+    }
+
+    async fn note_message(
+        &self,
+        request: Request<proto::user_store::NoteMessageRequest>,
+    ) -> Result<Response<proto::user_store::NoteMessageReply>, Status> {
+        Ok(Response::new(notes::note_message(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_seeds(
+        &self,
+        request: Request<proto::user_store::ListSeedsRequest>,
+    ) -> Result<Response<proto::user_store::ListSeedsReply>, Status> {
+        Ok(Response::new(factors::list_seeds(&self.0, request.into_inner()).await?))
     }
 }
 

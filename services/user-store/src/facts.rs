@@ -58,13 +58,14 @@ impl FactsService {
         };
         // Nobody needs the seeds of somebody who may not log in.
         let code_factors = if enabled { self.code_factors(session, &user_id).await? } else { Vec::new() };
-        let user = Some(LoginUser { user_id, username: row.get("username")?, state, state_text });
-        Ok(LoginFactsReply { user, code_factors })
+        let username = row.get("username")?;
+        let user = Some(LoginUser { user_id, username, state, state_text, ..LoginUser::default() });
+        Ok(LoginFactsReply { user, code_factors, ..LoginFactsReply::default() })
     }
 
     async fn code_factors(&self, session: &mut Session, user_id: &str) -> Result<Vec<CodeFactor>, StoreError> {
         let sql = "SELECT factor_id, algorithm, digits, period_seconds, seed, last_step, pending FROM factors \
-                   WHERE user_id = $1 AND kind = 'code' ORDER BY created_ms, factor_id";
+                   WHERE user_id = $1 ORDER BY created_ms, factor_id";
         let mut factors = Vec::new();
         for row in session.rows(sql, args![user_id]).await? {
             let factor_id: String = row.get("factor_id")?;
@@ -78,6 +79,7 @@ impl FactsService {
                 seed: Some(seed.into()),
                 last_step: row.unsigned("last_step")?,
                 pending: row.get("pending")?,
+                ..CodeFactor::default()
             });
         }
         Ok(factors)

@@ -15,8 +15,11 @@ mod audit;
 mod commit;
 mod config;
 mod facts;
+mod fail_open;
 mod housekeeping;
 mod metrics;
+mod outbox;
+mod portal_address;
 mod portal_data;
 mod rpc;
 mod seal;
@@ -31,6 +34,8 @@ pub use admin::AdminService;
 pub use commit::CommitService;
 pub use config::Config;
 pub use facts::FactsService;
+pub use fail_open::FailOpenService;
+pub use outbox::OutboxService;
 pub use portal_data::PortalDataService;
 pub use settings::{
     SettingsFor, SettingsService,
@@ -45,6 +50,8 @@ use proto::user_store::{
     admin_server::AdminServer,
     commit_server::CommitServer,
     facts_server::FactsServer,
+    fail_open_server::FailOpenServer,
+    outbox_server::OutboxServer,
     portal_data_server::PortalDataServer,
     settings_server::{Settings, SettingsServer},
     sync_server::SyncServer,
@@ -92,7 +99,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The six services of this store.
+    /// The services of this store.
     pub fn services(&self) -> Services {
         Services {
             settings: Arc::new(SettingsService::new(self.clone())),
@@ -101,6 +108,8 @@ impl Store {
             sync: Arc::new(sync::SyncService(self.clone())),
             portal_data: Arc::new(portal_data::PortalDataService(self.clone())),
             admin: Arc::new(admin::AdminService(self.clone())),
+            outbox: Arc::new(outbox::OutboxService(self.clone())),
+            fail_open: Arc::new(fail_open::FailOpenService(self.clone())),
         }
     }
 
@@ -157,6 +166,8 @@ pub struct Services {
     pub sync: Arc<SyncService>,
     pub portal_data: Arc<PortalDataService>,
     pub admin: Arc<AdminService>,
+    pub outbox: Arc<OutboxService>,
+    pub fail_open: Arc<FailOpenService>,
 }
 
 impl Services {
@@ -174,6 +185,8 @@ impl Services {
             .add(SyncServer::from_arc(self.sync.clone()))
             .add(PortalDataServer::from_arc(self.portal_data.clone()))
             .add(AdminServer::from_arc(self.admin.clone()))
+            .add(OutboxServer::from_arc(self.outbox.clone()))
+            .add(FailOpenServer::from_arc(self.fail_open.clone()))
     }
 }
 

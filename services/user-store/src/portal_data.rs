@@ -58,6 +58,13 @@ impl PortalData for PortalDataService {
         let subject = subject.map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(Response::new(self.own(&subject).await?))
     }
+
+    async fn announce(
+        &self,
+        request: Request<proto::user_store::AnnounceRequest>,
+    ) -> Result<Response<proto::user_store::AnnounceReply>, Status> {
+        Ok(Response::new(crate::portal_address::announce(&self.0, request.into_inner()).await?))
+    }
 }
 
 impl PortalDataService {

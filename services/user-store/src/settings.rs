@@ -145,6 +145,8 @@ impl SettingsService {
                 settings_json,
                 secrets: secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect(),
                 learned_message_authenticator,
+                portal_url: crate::portal_address::public_url(session).await?,
+                now_unix_ms: 0,
             });
         }
     }

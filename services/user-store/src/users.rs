@@ -84,7 +84,7 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
                   JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id \
                   WHERE m.member_key = $1 AND m.directory = $2 ORDER BY g.name";
     let groups = session.rows(groups, args![row.get::<String>("dn_key")?, row.get::<String>("directory")?]).await?;
-    let factors = "SELECT factor_id, kind, algorithm, digits, period_seconds, pending, created_ms, last_used_ms, failures, \
+    let factors = "SELECT factor_id, kind, serial, algorithm, digits, period_seconds, pending, created_ms, last_used_ms, failures, \
                    open_ms FROM factors WHERE user_id = $1 ORDER BY created_ms, factor_id";
     let factors = session.rows(factors, args![user_id]).await?;
     let state: String = row.get("state")?;
@@ -106,6 +106,7 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
         state_text,
         factors: factors.iter().map(|row| factor_summary(row, now_ms)).collect::<Result<_, _>>()?,
         revision: row.unsigned("revision")?,
+        ..UserDetail::default()
     }))
 }
 
@@ -153,7 +154,7 @@ fn factor_summary(row: &Row, now_ms: i64) -> Result<FactorSummary, sqlx::Error> 
     let counter = counter(row)?;
     Ok(FactorSummary {
         factor_id: row.get("factor_id")?,
-        method: row.get("kind")?,
+        method: domain::Method::Code.code().into(),
         algorithm: row.get("algorithm")?,
         digits: small(row, "digits")?,
         period_seconds: small(row, "period_seconds")?,
@@ -162,6 +163,8 @@ fn factor_summary(row: &Row, now_ms: i64) -> Result<FactorSummary, sqlx::Error> 
         last_used_unix_ms: row.get("last_used_ms")?,
         consecutive_failures: counter.failures,
         locked_until_unix_ms: counter.locked_until_ms(now_ms),
+        kind: row.get("kind")?,
+        serial: row.get("serial")?,
     })
 }
 

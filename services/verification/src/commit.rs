@@ -113,6 +113,7 @@ impl Committer {
             spent_before,
             source: origin.source().to_owned(),
             evaluation: evaluation.map(|id| id.to_string()).unwrap_or_default(),
+            ..CommitAllowRequest::default()
         };
         let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;
         match known(reply.result, "allow")? {

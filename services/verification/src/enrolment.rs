@@ -1,5 +1,12 @@
 //! A new token: a seed that counts for nothing until one code of it was proven.
 
+mod devices;
+mod passkeys;
+mod phones;
+mod recovery;
+mod tokens;
+mod trial;
+
 use crate::Service;
 use crate::attempt::line;
 use crate::budget::Budget;
@@ -41,6 +48,7 @@ impl Enrolment for Service {
                 seed: Some(seed.clone().into()),
                 last_step: 0,
                 pending: true,
+                ..CodeFactor::default()
             }),
         };
         let commit = &self.committer.commit;
@@ -58,6 +66,94 @@ impl Enrolment for Service {
         let reason = self.confirm(request, budget).await?;
         let reason_code = reason.map_or("", Reason::code).to_owned();
         Ok(Response::new(ConfirmCodeReply { confirmed: reason.is_none(), reason: reason_code }))
+    }
+
+    async fn resync(
+        &self,
+        request: Request<proto::verification::ResyncRequest>,
+    ) -> Result<Response<proto::verification::ResyncReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(tokens::resync(self, request.into_inner(), budget).await?))
+    }
+
+    async fn find_token(
+        &self,
+        request: Request<proto::verification::FindTokenRequest>,
+    ) -> Result<Response<proto::verification::FindTokenReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(tokens::find_token(self, request.into_inner(), budget).await?))
+    }
+
+    async fn start_phone(
+        &self,
+        request: Request<proto::verification::StartPhoneRequest>,
+    ) -> Result<Response<proto::verification::StartPhoneReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(phones::start_phone(self, request.into_inner(), budget).await?))
+    }
+
+    async fn confirm_phone(
+        &self,
+        request: Request<proto::verification::ConfirmPhoneRequest>,
+    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(phones::confirm_phone(self, request.into_inner(), budget).await?))
+    }
+
+    async fn start_device(
+        &self,
+        request: Request<proto::verification::StartDeviceRequest>,
+    ) -> Result<Response<proto::verification::StartDeviceReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(devices::start_device(self, request.into_inner(), budget).await?))
+    }
+
+    async fn device_state(
+        &self,
+        request: Request<proto::verification::DeviceStateRequest>,
+    ) -> Result<Response<proto::verification::DeviceStateReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(devices::device_state(self, request.into_inner(), budget).await?))
+    }
+
+    async fn new_recovery_codes(
+        &self,
+        request: Request<proto::verification::NewRecoveryCodesRequest>,
+    ) -> Result<Response<proto::verification::NewRecoveryCodesReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(recovery::new_recovery_codes(self, request.into_inner(), budget).await?))
+    }
+
+    async fn try_method(
+        &self,
+        request: Request<proto::verification::TryMethodRequest>,
+    ) -> Result<Response<proto::verification::TryMethodReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(trial::try_method(self, request.into_inner(), budget).await?))
+    }
+
+    async fn test_provider(
+        &self,
+        request: Request<proto::verification::TestProviderRequest>,
+    ) -> Result<Response<proto::verification::TestProviderReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(trial::test_provider(self, request.into_inner(), budget).await?))
+    }
+
+    async fn start_passkey(
+        &self,
+        request: Request<proto::verification::StartPasskeyRequest>,
+    ) -> Result<Response<proto::verification::StartPasskeyReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(passkeys::start_passkey(self, request.into_inner(), budget).await?))
+    }
+
+    async fn confirm_passkey(
+        &self,
+        request: Request<proto::verification::ConfirmPasskeyRequest>,
+    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(passkeys::confirm_passkey(self, request.into_inner(), budget).await?))
     }
 }
 

@@ -113,16 +113,12 @@ mod tests {
             seed: Some(Secret::from("12345678901234567890").into()),
             last_step: 0,
             pending: false,
+            ..CodeFactor::default()
         }
     }
 
     fn user() -> Option<LoginUser> {
-        Some(LoginUser {
-            user_id: "u".into(),
-            username: "ann".into(),
-            state: "enabled".into(),
-            state_text: String::new(),
-        })
+        Some(LoginUser { user_id: "u".into(), username: "ann".into(), state: "enabled".into(), ..LoginUser::default() })
     }
 
     #[test]
@@ -137,12 +133,22 @@ mod tests {
             CodeFactor { factor_id: String::new(), ..factor() },
         ];
         for factor in broken {
-            assert!(known_user(LoginFactsReply { user: user(), code_factors: vec![factor] }).is_none());
+            assert!(
+                known_user(LoginFactsReply { user: user(), code_factors: vec![factor], ..LoginFactsReply::default() })
+                    .is_none()
+            );
         }
-        assert!(known_user(LoginFactsReply { user: None, code_factors: vec![factor()] }).is_none());
+        assert!(
+            known_user(LoginFactsReply { user: None, code_factors: vec![factor()], ..LoginFactsReply::default() })
+                .is_none()
+        );
         let nameless = Some(LoginUser { user_id: String::new(), ..user().expect("some") });
-        assert!(known_user(LoginFactsReply { user: nameless, code_factors: vec![] }).is_none());
-        let good = known_user(LoginFactsReply { user: user(), code_factors: vec![factor()] });
+        assert!(
+            known_user(LoginFactsReply { user: nameless, code_factors: vec![], ..LoginFactsReply::default() })
+                .is_none()
+        );
+        let good =
+            known_user(LoginFactsReply { user: user(), code_factors: vec![factor()], ..LoginFactsReply::default() });
         assert_eq!(good.flatten().expect("readable").methods(), [Method::Code]);
     }
 
@@ -150,7 +156,9 @@ mod tests {
     fn a_pending_token_is_no_method() {
         let pending = CodeFactor { pending: true, ..factor() };
         let user =
-            known_user(LoginFactsReply { user: user(), code_factors: vec![pending] }).flatten().expect("readable");
+            known_user(LoginFactsReply { user: user(), code_factors: vec![pending], ..LoginFactsReply::default() })
+                .flatten()
+                .expect("readable");
         assert!(user.methods().is_empty() && user.tokens_in_force().is_empty());
     }
 
@@ -159,8 +167,13 @@ mod tests {
         let older = CodeFactor { factor_id: "a".into(), last_step: 10, ..factor() };
         // 60 s steps: the smaller number is the later time
         let newer = CodeFactor { factor_id: "b".into(), last_step: 6, period_seconds: 60, ..factor() };
-        let user =
-            known_user(LoginFactsReply { user: user(), code_factors: vec![older, newer] }).flatten().expect("ok");
+        let user = known_user(LoginFactsReply {
+            user: user(),
+            code_factors: vec![older, newer],
+            ..LoginFactsReply::default()
+        })
+        .flatten()
+        .expect("ok");
         let order: Vec<_> = user.tokens_in_force().iter().map(|token| token.factor_id.as_str()).collect();
         assert_eq!(order, ["b", "a"]);
     }

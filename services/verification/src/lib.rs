@@ -8,6 +8,7 @@
 //! facts      what the store knows about the user
 //! decide     policy::decide, with its span
 //! methods/   code: a try is counted, then compared
+//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there
 //! commit     Allow, or the reason why not: in the store before it leaves
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod alarm;
 mod attempt;
 mod budget;
+mod callback;
 mod challenges;
 mod commit;
 mod config;
@@ -25,6 +27,8 @@ mod enrolment;
 mod facts;
 mod methods;
 mod metrics;
+mod phone;
+mod providers;
 mod rpc;
 mod settings;
 
@@ -38,9 +42,13 @@ use metrics::Metrics;
 use proto::remote::Remote;
 use proto::user_store::{
     commit_client::CommitClient, commit_server::Commit, facts_client::FactsClient, facts_server::Facts,
-    settings_client::SettingsClient, settings_server::Settings,
+    outbox_client::OutboxClient, outbox_server::Outbox, settings_client::SettingsClient, settings_server::Settings,
 };
-use proto::verification::{enrolment_server::EnrolmentServer, verification_server::VerificationServer};
+use proto::verification::{
+    callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
+    verification_server::VerificationServer,
+};
+use providers::{Carriers, Providers, Shared};
 use service_kit::{Clock, Process, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
@@ -54,6 +62,7 @@ pub struct Deps {
     pub settings: Arc<dyn Settings>,
     pub facts: Arc<dyn Facts>,
     pub commit: Arc<dyn Commit>,
+    pub outbox: Arc<dyn Outbox>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
     /// Randomness fit for keys.
@@ -68,7 +77,8 @@ impl Deps {
         Ok(Self {
             settings: Arc::new(Remote::new(SettingsClient::new(store.clone()))),
             facts: Arc::new(Remote::new(FactsClient::new(store.clone()))),
-            commit: Arc::new(Remote::new(CommitClient::new(store))),
+            commit: Arc::new(Remote::new(CommitClient::new(store.clone()))),
+            outbox: Arc::new(Remote::new(OutboxClient::new(store))),
             bus: service_kit::bus::connect(&config.bus, process)?,
             clock: Clock::system(),
             randomness: getrandom::fill,
@@ -81,7 +91,9 @@ pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Resul
     let service = Arc::new(Service::start(deps, process));
     grpc::Server::new(proto::permissions::allowed)
         .add(VerificationServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add(EnrolmentServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add(EnrolmentServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add(PhoneServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add(CallbackServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve(&config.grpc, process)
         .await?;
     process.shutdown().draining().await;
@@ -93,6 +105,8 @@ pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Resul
 /// it settings and keys.
 pub struct Service {
     settings: Arc<SettingsCopy>,
+    providers: Arc<Providers>,
+    carriers: Arc<dyn Carriers>,
     store: Store,
     committer: Committer,
     challenges: Arc<Challenges>,
@@ -111,6 +125,15 @@ impl Service {
             ready: process.health().start_condition("verification settings"),
             store: process.health().upstream("store", "user-store"),
         };
+        let shared = Shared {
+            settings: settings.clone(),
+            commit: deps.commit.clone(),
+            outbox: deps.outbox.clone(),
+            bus: deps.bus.clone(),
+            clock: deps.clock.clone(),
+            randomness: deps.randomness,
+        };
+        let providers = Providers::start(&shared, process);
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,
@@ -120,6 +143,8 @@ impl Service {
         ));
         Self {
             settings,
+            carriers: providers.clone(),
+            providers,
             store: Store::new(deps.facts),
             committer: Committer::new(deps.commit, deps.clock.clone()),
             challenges,

@@ -40,12 +40,12 @@ impl Verification for Service {
         });
         code_digits.sort_unstable();
         code_digits.dedup();
-        Ok(Response::new(AppendedFormsReply { code_digits }))
+        Ok(Response::new(AppendedFormsReply { code_digits, ..AppendedFormsReply::default() }))
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
         let budget = Budget::of(&request);
-        let BeginRequest { attempt, primary, code } = request.into_inner();
+        let BeginRequest { attempt, primary, code, .. } = request.into_inner();
         let attempt: Attempt = attempt.try_into()?;
         let code: Option<Secret> = code.map(Into::into);
         let result = match (Primary::try_from(primary), code) {
@@ -107,6 +107,11 @@ impl Verification for Service {
         };
         self.committer.record(&origin, &user_id.unwrap_or_default(), reason, budget).await?;
         Ok(Response::new(ReportReply {}))
+    }
+
+    async fn r#await(&self, request: Request<proto::verification::AwaitRequest>) -> Result<Response<Outcome>, Status> {
+        let _ = request;
+        Err(Status::unimplemented("await"))
     }
 }
 
@@ -431,7 +436,7 @@ fn allow(origin: &Origin, user_id: &str, grant: &Grant) -> outcome::Result {
 }
 
 fn deny(reason: Reason) -> outcome::Result {
-    outcome::Result::Deny(Deny { reason: reason.code().into() })
+    outcome::Result::Deny(Deny { reason: reason.code().into(), ..Deny::default() })
 }
 
 fn ask(record: &Record, method: Method, step: u32, previous: &str) -> outcome::Result {
@@ -441,6 +446,8 @@ fn ask(record: &Record, method: Method, step: u32, previous: &str) -> outcome::R
         expires_unix_ms: record.expires_unix_ms,
         user_id: record.user_id.clone(),
         previous: previous.into(),
+        kind: proto::verification::AskKind::Code.into(),
+        ..Ask::default()
     })
 }
 

@@ -11,6 +11,7 @@ use service_kit::bus::{Bus, KeyRing, Subscription};
 use service_kit::grpc::{Peer, with_deadline};
 use service_kit::health::{Condition, Upstream};
 use service_kit::secret::Secret;
+use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,9 +31,14 @@ pub struct SettingsCopy {
     now: RwLock<Option<Arc<Known>>>,
 }
 
-struct Known {
+/// What the store said last, whole.
+pub struct Known {
     revision: u64,
-    settings: Settings,
+    pub settings: Settings,
+    /// By name, `provider.NAME.secret`: what this part may know.
+    pub secrets: HashMap<String, domain::Secret>,
+    /// Where people and phones reach the portal, without a slash at the end; empty = no portal ever started.
+    pub portal_url: String,
 }
 
 impl SettingsCopy {
@@ -60,7 +66,8 @@ impl SettingsCopy {
         Ok(self.known()?.settings.portal.company.clone())
     }
 
-    fn known(&self) -> Result<Arc<Known>, Status> {
+    /// `UNAVAILABLE` until the store gave them.
+    pub fn known(&self) -> Result<Arc<Known>, Status> {
         self.now
             .read()
             .expect("nobody panics while holding the settings")
@@ -148,7 +155,12 @@ async fn refresh(
     let settings: Settings = serde_json::from_str(&reply.settings_json)
         .map_err(|error| Status::internal(format!("settings that cannot be read: {error}")))?;
     tracing::info!(revision = reply.revision, "settings in force");
-    let known = Known { revision: reply.revision, settings };
+    let known = Known {
+        revision: reply.revision,
+        settings,
+        secrets: reply.secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect(),
+        portal_url: reply.portal_url.trim_end_matches('/').to_owned(),
+    };
     *copy.now.write().expect("nobody panics while holding the settings") = Some(Arc::new(known));
     Ok(())
 }

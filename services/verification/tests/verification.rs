@@ -143,10 +143,10 @@ async fn a_request_that_makes_no_sense_is_no_decision() {
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
     for primary in [0, 3, -1] {
-        let message = BeginRequest { attempt: Some(good.clone()), primary, code: None };
+        let message = BeginRequest { attempt: Some(good.clone()), primary, ..BeginRequest::default() };
         assert_eq!(node.begin(request(message)).await.expect_err("refused").code(), Code::InvalidArgument);
     }
-    assert!(node.begin(request(BeginRequest { attempt: None, primary: 1, code: None })).await.is_err());
+    assert!(node.begin(request(BeginRequest { primary: 1, ..BeginRequest::default() })).await.is_err());
     assert!(world.store.events().is_empty());
 }
 

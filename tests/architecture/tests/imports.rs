@@ -5,6 +5,7 @@ use std::{path::Path, process::Command};
 /// What each crate of ours may import of ours. Who is not listed may import nothing of ours.
 const OURS: &[(&str, &[&str])] = &[
     ("crates/domain", &[]),
+    ("crates/catalogue", &["crates/domain"]),
     ("crates/policy", &["crates/domain"]),
     ("crates/otp", &["crates/domain"]),
     ("crates/ldap-wire", &[]),
@@ -15,7 +16,8 @@ const OURS: &[(&str, &[&str])] = &[
     ("proto", &["crates/domain"]),
 ];
 /// No I/O, no tasks, no clock, no log.
-const PURE: &[&str] = &["crates/domain", "crates/policy", "crates/otp", "crates/ldap-wire", "crates/radius-wire"];
+const PURE: &[&str] =
+    &["crates/catalogue", "crates/domain", "crates/policy", "crates/otp", "crates/ldap-wire", "crates/radius-wire"];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "prost", "tracing", "log", "async-nats", "reqwest"];
 const DATABASE: &[&str] = &["sqlx", "rusqlite", "tokio-postgres"];
 

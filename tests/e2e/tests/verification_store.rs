@@ -88,6 +88,7 @@ impl World {
             settings: store.settings_for(VERIFICATION),
             facts: store.facts.clone(),
             commit: store.commit.clone(),
+            outbox: store.outbox.clone(),
             bus: bus.clone(),
             clock: clock.clone(),
             randomness: |octets| {
@@ -367,7 +368,7 @@ fn attempt(client: &str, object_id: &str) -> Attempt {
         client_ip: "10.0.4.3".into(),
         calling_station: "203.0.113.9".into(),
         can_challenge: true,
-        service_account: false,
+        ..Attempt::default()
     }
 }
 
@@ -376,6 +377,7 @@ fn begin(attempt: &Attempt, primary: Primary, code: Option<&str>) -> Request<Beg
         attempt: Some(attempt.clone()),
         primary: primary.into(),
         code: code.map(|code| Secret::from(code).into()),
+        ..BeginRequest::default()
     })
 }
 

@@ -1,7 +1,7 @@
 //! A client: one device or application that asks Twinlock, by RADIUS or LDAP.
 
-use super::SecretSource;
-use crate::{Method, ObjectId, ObjectName};
+use super::{PersonAddress, Remember, SecretSource};
+use crate::{Assurance, Method, ObjectId, ObjectName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,42 @@ pub struct Client {
     pub appended: Appended,
     #[serde(default)]
     pub appended_form: AppendedForm,
+    /// Words after the password that choose a method: `password,push` (FL-13). Off unless `appended` is on.
+    #[serde(default)]
+    pub appended_keywords: bool,
+    /// How a client that can show a text asks for an approval: with a number to match, or while the request waits (decision 8).
+    #[serde(default)]
+    pub number_matching: NumberMatching,
+    /// The person needs their PIN beside the method (FV-02 to FV-05).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin: bool,
+    /// Weaker methods are not offered (FV-15).
+    #[serde(default = "no_assurance")]
+    pub least_assurance: Assurance,
+    /// After a technical failure of the phone, a code may be asked for (FR-06).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fallback_code: bool,
+    /// The user must be in one of these groups, directly or not: `objectGUID:...`, or the group's DN (FV-44).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// From here the password is enough (FV-32, V-54).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_networks: Vec<IpNet>,
+    /// Where the person's own address is read from.
+    #[serde(default)]
+    pub person_address: PersonAddress,
+    /// Recent logins count (FV-30); absent = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remember: Option<Remember>,
+    /// Fail mode: what happens while verification is down (FV-45, V-40).
+    #[serde(default)]
+    pub when_unavailable: RefuseOrPass,
+    /// `pass` holds for members of these groups only; empty = for everybody. DNs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub when_unavailable_groups: Vec<String>,
+    /// `pass` ends then: RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_unavailable_until: Option<String>,
     /// How long a login may take in all, 10-110 s (FL-09).
     #[serde(default = "wait_seconds")]
     pub wait_seconds: u32,
@@ -79,8 +115,12 @@ fn auto() -> MessageAuthenticator {
 fn unavailable_code() -> u8 {
     52
 }
+/// All that a VPN or an application can carry. What has no provider, or the user does not have, is passed over.
 fn all_methods() -> Vec<Method> {
-    Method::ALL.to_vec()
+    vec![Method::Push, Method::Call, Method::Sms, Method::Code, Method::Recovery]
+}
+fn no_assurance() -> Assurance {
+    Assurance::None
 }
 fn wait_seconds() -> u32 {
     55
@@ -170,6 +210,17 @@ pub enum Appended {
     Off,
     Optional,
     Required,
+}
+
+/// What a client that can show a text does with a number (V-22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberMatching {
+    /// It shows the number in its challenge; the person chooses it on the phone.
+    #[default]
+    Yes,
+    /// The request waits while the person approves. Recorded as `approve_only`.
+    No,
 }
 
 /// Where the code begins.

@@ -184,10 +184,11 @@ fn radius_problems(findings: &mut Findings, client: &Client, key: &dyn Fn(&str) 
             "\"auto\" needs single addresses in sources (/32 or /128); write \"yes\" or \"no\" for a network",
         );
     }
-    if client.challenge == Challenge::No && client.appended == Appended::Off {
+    let phone = client.methods.iter().any(|method| method.is_out_of_band());
+    if client.challenge == Challenge::No && client.appended == Appended::Off && !phone {
         findings.error(
             key("challenge"),
-            "is \"no\" and appended is \"off\": a code could never be given; allow one of them",
+            "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
         );
     }
     for (field, set) in [

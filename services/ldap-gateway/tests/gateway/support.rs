@@ -149,7 +149,7 @@ impl wire::verification_server::Verification for FakeVerification {
         }
         state.calls.push(Call::Forms(request.into_inner().client));
         // Everybody who has a token has one of six digits; the fake does not map ids to names.
-        Ok(Response::new(wire::AppendedFormsReply { code_digits: vec![6] }))
+        Ok(Response::new(wire::AppendedFormsReply { code_digits: vec![6], ..Default::default() }))
     }
 
     async fn begin(&self, request: Request<wire::BeginRequest>) -> Result<Response<wire::Outcome>, Status> {
@@ -171,7 +171,9 @@ impl wire::verification_server::Verification for FakeVerification {
         let misbehaviour = self.state().misbehaviour.clone();
         Ok(match misbehaviour {
             Misbehaviour::Unavailable => return Err(Status::unavailable("told to be")),
-            Misbehaviour::Deny(reason) => outcome(transaction, Out::Deny(wire::Deny { reason: reason.into() })),
+            Misbehaviour::Deny(reason) => {
+                outcome(transaction, Out::Deny(wire::Deny { reason: reason.into(), ..Default::default() }))
+            }
             Misbehaviour::ForeignTransaction => {
                 outcome("01890000-0000-7000-8000-000000000000", Out::Allow(allow(client, "valid_code")))
             }
@@ -188,11 +190,17 @@ impl wire::verification_server::Verification for FakeVerification {
                 outcome(transaction, Out::Allow(allow(client, "service_account")))
             }
             Misbehaviour::None => match self.evaluate(&attempt.username, code.as_deref()) {
-                Err(reason) => outcome(transaction, Out::Deny(wire::Deny { reason: reason.into() })),
+                Err(reason) => {
+                    outcome(transaction, Out::Deny(wire::Deny { reason: reason.into(), ..Default::default() }))
+                }
                 Ok(()) if passed => outcome(transaction, Out::Allow(allow(client, "valid_code"))),
                 Ok(()) => outcome(transaction, Out::CodeAccepted(wire::CodeAccepted {})),
             },
         })
+    }
+
+    async fn r#await(&self, _: Request<wire::AwaitRequest>) -> Result<Response<wire::Outcome>, Status> {
+        Err(Status::unimplemented("await"))
     }
 
     async fn complete(&self, request: Request<wire::CompleteRequest>) -> Result<Response<wire::Outcome>, Status> {
@@ -271,7 +279,7 @@ impl store::settings_server::Settings for FakeSettings {
             unchanged: false,
             settings_json: serde_json::to_string(&settings).expect("settings are JSON"),
             secrets: self.secrets.iter().map(secret).collect(),
-            learned_message_authenticator: HashMap::new(),
+            ..Default::default()
         }))
     }
 
@@ -332,6 +340,8 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
 
 /// A client at 127.0.0.1 that appends a code after a comma.
 pub fn client(name: &str) -> Client {
+    let usual = serde_json::json!({ "name": name, "protocol": "ldap", "target": "corp" });
+    let usual: Client = serde_json::from_value(usual).expect("a client");
     Client {
         name: ObjectName::new(name).expect("a name"),
         protocol: ClientProtocol::Ldap,
@@ -355,11 +365,22 @@ pub fn client(name: &str) -> Client {
         appended: settings::Appended::Required,
         appended_form: AppendedForm::Separator { sign: ',' },
         wait_seconds: 10,
+        ..usual
     }
 }
 
 pub fn service_account(name: &str) -> ServiceAccount {
     ServiceAccount { name: name.into(), id: None, sources: Vec::new() }
+}
+
+/// A store that takes no event of a login let in while verification was down.
+pub struct NoFailOpen;
+
+#[async_trait]
+impl store::fail_open_server::FailOpen for NoFailOpen {
+    async fn record(&self, _: Request<store::RecordRequest>) -> Result<Response<store::RecordReply>, Status> {
+        Err(Status::unavailable("told to be"))
+    }
 }
 
 // --- the gateway under test ------------------------------------------------------------------------------------------
@@ -453,6 +474,7 @@ impl Running {
         let deps = Deps {
             verification: verification.clone(),
             settings: settings.clone(),
+            fail_open: Arc::new(NoFailOpen),
             bus: bus.clone(),
             clock: Clock::system(),
         };

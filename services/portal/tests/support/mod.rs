@@ -57,6 +57,8 @@ impl World {
             settings: store.clone(),
             verification: verification.clone(),
             enrolment: verification.clone(),
+            phone: verification.clone(),
+            callback: verification.clone(),
             password_check: directory.clone(),
             bus: Arc::new(service_kit::bus::InProcess::new()),
             clock: clock.clone(),

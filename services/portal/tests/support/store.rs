@@ -299,6 +299,13 @@ impl PortalData for FakeStore {
         let subject = request.into_inner().subject.unwrap_or_default();
         self.detail(subject.object_id.strip_prefix("entryUUID:").unwrap_or_default())
     }
+
+    async fn announce(
+        &self,
+        _: Request<proto::user_store::AnnounceRequest>,
+    ) -> Result<Response<proto::user_store::AnnounceReply>, Status> {
+        Err(Status::unimplemented("announce"))
+    }
 }
 
 #[tonic::async_trait]
@@ -401,5 +408,152 @@ impl Admin for FakeStore {
         self.up()?;
         self.note(format!("decide {} by {}", request.get_ref().approve, request.get_ref().actor));
         Ok(Response::new(DecideApprovalReply { applied: 6 }))
+    }
+
+    async fn block_user(
+        &self,
+        _: Request<proto::user_store::BlockUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("block_user"))
+    }
+
+    async fn unblock_user(
+        &self,
+        _: Request<proto::user_store::UnblockUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("unblock_user"))
+    }
+
+    async fn exempt_user(
+        &self,
+        _: Request<proto::user_store::ExemptUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("exempt_user"))
+    }
+
+    async fn edit_user(
+        &self,
+        _: Request<proto::user_store::EditUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("edit_user"))
+    }
+
+    async fn start_bypass(
+        &self,
+        _: Request<proto::user_store::StartBypassRequest>,
+    ) -> Result<Response<proto::user_store::StartBypassReply>, Status> {
+        Err(Status::unimplemented("start_bypass"))
+    }
+
+    async fn end_bypass(
+        &self,
+        _: Request<proto::user_store::EndBypassRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("end_bypass"))
+    }
+
+    async fn issue_temporary_code(
+        &self,
+        _: Request<proto::user_store::IssueTemporaryCodeRequest>,
+    ) -> Result<Response<proto::user_store::IssueTemporaryCodeReply>, Status> {
+        Err(Status::unimplemented("issue_temporary_code"))
+    }
+
+    async fn reset_pin(
+        &self,
+        _: Request<proto::user_store::ResetPinRequest>,
+    ) -> Result<Response<proto::user_store::ResetPinReply>, Status> {
+        Err(Status::unimplemented("reset_pin"))
+    }
+
+    async fn set_answers(
+        &self,
+        _: Request<proto::user_store::SetAnswersRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Err(Status::unimplemented("set_answers"))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<proto::user_store::ListTokensRequest>,
+    ) -> Result<Response<proto::user_store::ListTokensReply>, Status> {
+        Err(Status::unimplemented("list_tokens"))
+    }
+
+    async fn import_tokens(
+        &self,
+        _: Request<proto::user_store::ImportTokensRequest>,
+    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
+        Err(Status::unimplemented("import_tokens"))
+    }
+
+    async fn assign_token(
+        &self,
+        _: Request<proto::user_store::AssignTokenRequest>,
+    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
+        Err(Status::unimplemented("assign_token"))
+    }
+
+    async fn unassign_token(
+        &self,
+        _: Request<proto::user_store::UnassignTokenRequest>,
+    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
+        Err(Status::unimplemented("unassign_token"))
+    }
+
+    async fn revoke_token(
+        &self,
+        _: Request<proto::user_store::RevokeTokenRequest>,
+    ) -> Result<Response<proto::user_store::RevokeTokenReply>, Status> {
+        Err(Status::unimplemented("revoke_token"))
+    }
+
+    async fn import_users(
+        &self,
+        _: Request<proto::user_store::ImportUsersRequest>,
+    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
+        Err(Status::unimplemented("import_users"))
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Request<proto::user_store::ListPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Err(Status::unimplemented("list_prompts"))
+    }
+
+    async fn list_remembered(
+        &self,
+        _: Request<proto::user_store::ListRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ListRememberedReply>, Status> {
+        Err(Status::unimplemented("list_remembered"))
+    }
+
+    async fn clear_remembered(
+        &self,
+        _: Request<proto::user_store::ClearRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ClearRememberedReply>, Status> {
+        Err(Status::unimplemented("clear_remembered"))
+    }
+
+    async fn list_messages(
+        &self,
+        _: Request<proto::user_store::ListMessagesRequest>,
+    ) -> Result<Response<proto::user_store::ListMessagesReply>, Status> {
+        Err(Status::unimplemented("list_messages"))
+    }
+
+    async fn key_status(
+        &self,
+        _: Request<proto::user_store::KeyStatusRequest>,
+    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
+        Err(Status::unimplemented("key_status"))
+    }
+
+    async fn rotate_keys(
+        &self,
+        _: Request<proto::user_store::RotateKeysRequest>,
+    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
+        Err(Status::unimplemented("rotate_keys"))
     }
 }

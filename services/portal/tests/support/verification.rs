@@ -97,7 +97,7 @@ impl FakeVerification {
 }
 
 fn deny(reason: &str) -> outcome::Result {
-    outcome::Result::Deny(Deny { reason: reason.into() })
+    outcome::Result::Deny(Deny { reason: reason.into(), ..Deny::default() })
 }
 
 fn ask(step: u32, user_id: &str, previous: &str) -> outcome::Result {
@@ -107,6 +107,8 @@ fn ask(step: u32, user_id: &str, previous: &str) -> outcome::Result {
         expires_unix_ms: NOW_MS + 120_000,
         user_id: user_id.into(),
         previous: previous.into(),
+        kind: proto::verification::AskKind::Code.into(),
+        ..Ask::default()
     })
 }
 
@@ -193,6 +195,13 @@ impl Verification for FakeVerification {
         self.reports.lock().expect("a lock").push((username, request.reason));
         Ok(Response::new(ReportReply {}))
     }
+
+    async fn r#await(
+        &self,
+        _: Request<proto::verification::AwaitRequest>,
+    ) -> Result<Response<proto::verification::Outcome>, Status> {
+        Err(Status::unimplemented("await"))
+    }
 }
 
 #[tonic::async_trait]
@@ -216,5 +225,137 @@ impl Enrolment for FakeVerification {
         let confirmed = right && self.store.confirm(&request.user_id, &request.factor_id, &request.actor);
         let reason = if confirmed { String::new() } else { "wrong_code".into() };
         Ok(Response::new(ConfirmCodeReply { confirmed, reason }))
+    }
+
+    async fn resync(
+        &self,
+        _: Request<proto::verification::ResyncRequest>,
+    ) -> Result<Response<proto::verification::ResyncReply>, Status> {
+        Err(Status::unimplemented("resync"))
+    }
+
+    async fn find_token(
+        &self,
+        _: Request<proto::verification::FindTokenRequest>,
+    ) -> Result<Response<proto::verification::FindTokenReply>, Status> {
+        Err(Status::unimplemented("find_token"))
+    }
+
+    async fn start_phone(
+        &self,
+        _: Request<proto::verification::StartPhoneRequest>,
+    ) -> Result<Response<proto::verification::StartPhoneReply>, Status> {
+        Err(Status::unimplemented("start_phone"))
+    }
+
+    async fn confirm_phone(
+        &self,
+        _: Request<proto::verification::ConfirmPhoneRequest>,
+    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
+        Err(Status::unimplemented("confirm_phone"))
+    }
+
+    async fn start_device(
+        &self,
+        _: Request<proto::verification::StartDeviceRequest>,
+    ) -> Result<Response<proto::verification::StartDeviceReply>, Status> {
+        Err(Status::unimplemented("start_device"))
+    }
+
+    async fn device_state(
+        &self,
+        _: Request<proto::verification::DeviceStateRequest>,
+    ) -> Result<Response<proto::verification::DeviceStateReply>, Status> {
+        Err(Status::unimplemented("device_state"))
+    }
+
+    async fn new_recovery_codes(
+        &self,
+        _: Request<proto::verification::NewRecoveryCodesRequest>,
+    ) -> Result<Response<proto::verification::NewRecoveryCodesReply>, Status> {
+        Err(Status::unimplemented("new_recovery_codes"))
+    }
+
+    async fn try_method(
+        &self,
+        _: Request<proto::verification::TryMethodRequest>,
+    ) -> Result<Response<proto::verification::TryMethodReply>, Status> {
+        Err(Status::unimplemented("try_method"))
+    }
+
+    async fn test_provider(
+        &self,
+        _: Request<proto::verification::TestProviderRequest>,
+    ) -> Result<Response<proto::verification::TestProviderReply>, Status> {
+        Err(Status::unimplemented("test_provider"))
+    }
+
+    async fn start_passkey(
+        &self,
+        _: Request<proto::verification::StartPasskeyRequest>,
+    ) -> Result<Response<proto::verification::StartPasskeyReply>, Status> {
+        Err(Status::unimplemented("start_passkey"))
+    }
+
+    async fn confirm_passkey(
+        &self,
+        _: Request<proto::verification::ConfirmPasskeyRequest>,
+    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
+        Err(Status::unimplemented("confirm_passkey"))
+    }
+}
+
+#[tonic::async_trait]
+impl proto::verification::phone_server::Phone for FakeVerification {
+    async fn pi(
+        &self,
+        _: Request<proto::verification::PiRequest>,
+    ) -> Result<Response<proto::verification::PiReply>, Status> {
+        Err(Status::unimplemented("pi"))
+    }
+
+    async fn begin_activation(
+        &self,
+        _: Request<proto::verification::BeginActivationRequest>,
+    ) -> Result<Response<proto::verification::BeginActivationReply>, Status> {
+        Err(Status::unimplemented("begin_activation"))
+    }
+
+    async fn finish_activation(
+        &self,
+        _: Request<proto::verification::FinishActivationRequest>,
+    ) -> Result<Response<proto::verification::FinishActivationReply>, Status> {
+        Err(Status::unimplemented("finish_activation"))
+    }
+
+    async fn update_device(
+        &self,
+        _: Request<proto::verification::UpdateDeviceRequest>,
+    ) -> Result<Response<proto::verification::UpdateDeviceReply>, Status> {
+        Err(Status::unimplemented("update_device"))
+    }
+
+    async fn open_prompts(
+        &self,
+        _: Request<proto::verification::OpenPromptsRequest>,
+    ) -> Result<Response<proto::verification::OpenPromptsReply>, Status> {
+        Err(Status::unimplemented("open_prompts"))
+    }
+
+    async fn decide(
+        &self,
+        _: Request<proto::verification::DecideRequest>,
+    ) -> Result<Response<proto::verification::DecideReply>, Status> {
+        Err(Status::unimplemented("decide"))
+    }
+}
+
+#[tonic::async_trait]
+impl proto::verification::callback_server::Callback for FakeVerification {
+    async fn receive(
+        &self,
+        _: Request<proto::verification::CallbackRequest>,
+    ) -> Result<Response<proto::verification::CallbackReply>, Status> {
+        Err(Status::unimplemented("receive"))
     }
 }

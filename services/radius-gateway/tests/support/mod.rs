@@ -9,7 +9,7 @@ mod verification;
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use directory::{FakeDirectory, Mood};
 pub use nas::{Nas, attribute, user_name};
-pub use store::{FakeBus, FakeStore};
+pub use store::{FakeBus, FakeStore, NoFailOpen};
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
 
@@ -83,6 +83,7 @@ impl World {
         let deps = Deps {
             verification: self.verification.clone(),
             settings: self.store.clone(),
+            fail_open: Arc::new(NoFailOpen),
             bus: Arc::new(self.bus.clone()),
             nodes,
             clock: self.clock.clone(),

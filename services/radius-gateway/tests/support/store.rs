@@ -82,6 +82,7 @@ impl Settings for FakeStore {
             settings_json: serde_json::to_string(&state.document).expect("settings are JSON"),
             secrets: state.secrets.iter().map(secret).collect(),
             learned_message_authenticator: state.learned.clone(),
+            ..FetchReply::default()
         }))
     }
 
@@ -187,5 +188,18 @@ impl Map for FakeMap {
     }
     async fn watch(&self, key: &str) -> Result<futures::stream::BoxStream<'static, Change>, BusError> {
         self.there()?.watch(key).await
+    }
+}
+
+/// A store that takes no event of a login let in while verification was down.
+pub struct NoFailOpen;
+
+#[tonic::async_trait]
+impl proto::user_store::fail_open_server::FailOpen for NoFailOpen {
+    async fn record(
+        &self,
+        _: Request<proto::user_store::RecordRequest>,
+    ) -> Result<Response<proto::user_store::RecordReply>, Status> {
+        Err(Status::unavailable("told to be"))
     }
 }

@@ -3,7 +3,7 @@
 use domain::TransactionId;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, Attempt, BeginRequest, CancelReply,
+    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AskKind, Attempt, BeginRequest, CancelReply,
     CancelRequest, CodeAccepted, CompleteRequest, Deny, Outcome, Primary, ReportReply, ReportRequest,
     outcome::Result as Result_,
 };
@@ -152,7 +152,15 @@ impl FakeVerification {
 
     fn ask(&self, step: u32, user_id: String, previous: &str) -> Result_ {
         let expires_unix_ms = self.clock.now_ms() + 120_000;
-        Result_::Ask(Ask { method: "code".into(), step, expires_unix_ms, user_id, previous: previous.into() })
+        Result_::Ask(Ask {
+            method: "code".into(),
+            step,
+            expires_unix_ms,
+            user_id,
+            previous: previous.into(),
+            kind: AskKind::Code.into(),
+            ..Ask::default()
+        })
     }
 
     fn begin_passed(&self, state: &mut State, attempt: &Attempt, code: Option<&str>) -> Result_ {
@@ -191,7 +199,7 @@ pub fn user_id(username: &str) -> String {
 }
 
 fn deny(reason: &str) -> Result_ {
-    Result_::Deny(Deny { reason: reason.into() })
+    Result_::Deny(Deny { reason: reason.into(), ..Deny::default() })
 }
 
 fn outcome(transaction_id: &str, result: Result_) -> Outcome {
@@ -217,11 +225,14 @@ impl Verification for FakeVerification {
         }
         // bob has no token.
         let bob = subject.object_id.ends_with("-4000-8000-00000000000b");
-        Ok(Response::new(AppendedFormsReply { code_digits: if bob { Vec::new() } else { vec![6] } }))
+        Ok(Response::new(AppendedFormsReply {
+            code_digits: if bob { Vec::new() } else { vec![6] },
+            ..AppendedFormsReply::default()
+        }))
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
-        let BeginRequest { attempt, primary, code } = request.into_inner();
+        let BeginRequest { attempt, primary, code, .. } = request.into_inner();
         let (attempt, code) = (attempt.expect("an attempt"), text(code));
         assert!(attempt.transaction_id.parse::<TransactionId>().is_ok(), "{}", attempt.transaction_id);
         assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
@@ -303,5 +314,12 @@ impl Verification for FakeVerification {
         }
         self.lock().calls.push(Call::Report { username, reason });
         Ok(Response::new(ReportReply {}))
+    }
+
+    async fn r#await(
+        &self,
+        _: Request<proto::verification::AwaitRequest>,
+    ) -> Result<Response<proto::verification::Outcome>, Status> {
+        Err(Status::unimplemented("await"))
     }
 }

@@ -57,6 +57,7 @@ impl World {
             settings: self.store.clone(),
             facts: self.store.clone(),
             commit: self.store.clone(),
+            outbox: self.store.clone(),
             bus: self.bus.clone(),
             clock: self.clock.clone(),
             randomness: getrandom::fill,
@@ -119,7 +120,7 @@ pub fn attempt(client: &str, name: &str) -> Attempt {
         client_ip: "10.0.4.3".into(),
         calling_station: "203.0.113.9".into(),
         can_challenge: true,
-        service_account: false,
+        ..Attempt::default()
     }
 }
 
@@ -136,6 +137,7 @@ fn begin(attempt: &Attempt, primary: Primary, code: Option<&str>) -> Request<Beg
         attempt: Some(attempt.clone()),
         primary: primary.into(),
         code: code.map(|code| Secret::from(code).into()),
+        ..BeginRequest::default()
     })
 }
 

@@ -67,7 +67,7 @@ impl FakeStore {
                 user_id: format!("id-of-{name}"),
                 username: format!("{name}@corp.example"),
                 state: state.into(),
-                state_text: String::new(),
+                ..LoginUser::default()
             },
             factors: if enrolled { vec![factor(&format!("token-of-{name}"))] } else { vec![] },
         };
@@ -160,6 +160,7 @@ pub fn factor(id: &str) -> CodeFactor {
         seed: Some(Secret::from(SEED).into()),
         last_step: 0,
         pending: false,
+        ..CodeFactor::default()
     }
 }
 
@@ -243,8 +244,10 @@ impl Facts for FakeStore {
         let reply = found.map_or_else(LoginFactsReply::default, |user| LoginFactsReply {
             user: Some(user.user.clone()),
             code_factors: user.factors.clone(),
+            ..LoginFactsReply::default()
         });
-        let nonsense = LoginFactsReply { user: None, code_factors: vec![factor("of nobody")] };
+        let nonsense =
+            LoginFactsReply { user: None, code_factors: vec![factor("of nobody")], ..LoginFactsReply::default() };
         turn.answer(reply, nonsense)
     }
 }
@@ -372,5 +375,190 @@ impl Commit for FakeStore {
             token.last_step = request.step;
         });
         turn.answer(ConfirmFactorReply { confirmed: confirmed.is_some() }, ConfirmFactorReply { confirmed: false })
+    }
+
+    async fn resync_factor(
+        &self,
+        _: Request<proto::user_store::ResyncFactorRequest>,
+    ) -> Result<Response<proto::user_store::ResyncFactorReply>, Status> {
+        Err(Status::unimplemented("resync_factor"))
+    }
+
+    async fn check_secret(
+        &self,
+        _: Request<proto::user_store::CheckSecretRequest>,
+    ) -> Result<Response<proto::user_store::CheckSecretReply>, Status> {
+        Err(Status::unimplemented("check_secret"))
+    }
+
+    async fn set_pin(
+        &self,
+        _: Request<proto::user_store::SetPinRequest>,
+    ) -> Result<Response<proto::user_store::SetPinReply>, Status> {
+        Err(Status::unimplemented("set_pin"))
+    }
+
+    async fn new_recovery_codes(
+        &self,
+        _: Request<proto::user_store::StoreRecoveryCodesRequest>,
+    ) -> Result<Response<proto::user_store::StoreRecoveryCodesReply>, Status> {
+        Err(Status::unimplemented("new_recovery_codes"))
+    }
+
+    async fn set_phone(
+        &self,
+        _: Request<proto::user_store::SetPhoneRequest>,
+    ) -> Result<Response<proto::user_store::SetPhoneReply>, Status> {
+        Err(Status::unimplemented("set_phone"))
+    }
+
+    async fn open_prompt(
+        &self,
+        _: Request<proto::user_store::OpenPromptRequest>,
+    ) -> Result<Response<proto::user_store::OpenPromptReply>, Status> {
+        Err(Status::unimplemented("open_prompt"))
+    }
+
+    async fn resolve_prompt(
+        &self,
+        _: Request<proto::user_store::ResolvePromptRequest>,
+    ) -> Result<Response<proto::user_store::ResolvePromptReply>, Status> {
+        Err(Status::unimplemented("resolve_prompt"))
+    }
+
+    async fn get_prompts(
+        &self,
+        _: Request<proto::user_store::GetPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Err(Status::unimplemented("get_prompts"))
+    }
+
+    async fn user_prompts(
+        &self,
+        _: Request<proto::user_store::UserPromptsRequest>,
+    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
+        Err(Status::unimplemented("user_prompts"))
+    }
+
+    async fn update_prompt(
+        &self,
+        _: Request<proto::user_store::UpdatePromptRequest>,
+    ) -> Result<Response<proto::user_store::UpdatePromptReply>, Status> {
+        Err(Status::unimplemented("update_prompt"))
+    }
+
+    async fn open_sent_code(
+        &self,
+        _: Request<proto::user_store::OpenSentCodeRequest>,
+    ) -> Result<Response<proto::user_store::OpenSentCodeReply>, Status> {
+        Err(Status::unimplemented("open_sent_code"))
+    }
+
+    async fn check_sent_code(
+        &self,
+        _: Request<proto::user_store::CheckSentCodeRequest>,
+    ) -> Result<Response<proto::user_store::CheckSentCodeReply>, Status> {
+        Err(Status::unimplemented("check_sent_code"))
+    }
+
+    async fn open_activation(
+        &self,
+        _: Request<proto::user_store::OpenActivationRequest>,
+    ) -> Result<Response<proto::user_store::OpenActivationReply>, Status> {
+        Err(Status::unimplemented("open_activation"))
+    }
+
+    async fn find_activation(
+        &self,
+        _: Request<proto::user_store::FindActivationRequest>,
+    ) -> Result<Response<proto::user_store::FindActivationReply>, Status> {
+        Err(Status::unimplemented("find_activation"))
+    }
+
+    async fn put_device(
+        &self,
+        _: Request<proto::user_store::PutDeviceRequest>,
+    ) -> Result<Response<proto::user_store::PutDeviceReply>, Status> {
+        Err(Status::unimplemented("put_device"))
+    }
+
+    async fn touch_device(
+        &self,
+        _: Request<proto::user_store::TouchDeviceRequest>,
+    ) -> Result<Response<proto::user_store::TouchDeviceReply>, Status> {
+        Err(Status::unimplemented("touch_device"))
+    }
+
+    async fn get_device(
+        &self,
+        _: Request<proto::user_store::GetDeviceRequest>,
+    ) -> Result<Response<proto::user_store::GetDeviceReply>, Status> {
+        Err(Status::unimplemented("get_device"))
+    }
+
+    async fn put_passkey(
+        &self,
+        _: Request<proto::user_store::PutPasskeyRequest>,
+    ) -> Result<Response<proto::user_store::PutPasskeyReply>, Status> {
+        Err(Status::unimplemented("put_passkey"))
+    }
+
+    async fn see_once(
+        &self,
+        _: Request<proto::user_store::SeeOnceRequest>,
+    ) -> Result<Response<proto::user_store::SeeOnceReply>, Status> {
+        Err(Status::unimplemented("see_once"))
+    }
+
+    async fn get_sealed(
+        &self,
+        _: Request<proto::user_store::GetSealedRequest>,
+    ) -> Result<Response<proto::user_store::GetSealedReply>, Status> {
+        Err(Status::unimplemented("get_sealed"))
+    }
+
+    async fn put_sealed(
+        &self,
+        _: Request<proto::user_store::PutSealedRequest>,
+    ) -> Result<Response<proto::user_store::PutSealedReply>, Status> {
+        Err(Status::unimplemented("put_sealed"))
+    }
+
+    async fn note_message(
+        &self,
+        _: Request<proto::user_store::NoteMessageRequest>,
+    ) -> Result<Response<proto::user_store::NoteMessageReply>, Status> {
+        Err(Status::unimplemented("note_message"))
+    }
+
+    async fn list_seeds(
+        &self,
+        _: Request<proto::user_store::ListSeedsRequest>,
+    ) -> Result<Response<proto::user_store::ListSeedsReply>, Status> {
+        Err(Status::unimplemented("list_seeds"))
+    }
+}
+
+#[async_trait]
+impl proto::user_store::outbox_server::Outbox for FakeStore {
+    async fn put(
+        &self,
+        _: Request<proto::user_store::PutMailRequest>,
+    ) -> Result<Response<proto::user_store::PutMailReply>, Status> {
+        Err(Status::unimplemented("put"))
+    }
+
+    async fn take(
+        &self,
+        _: Request<proto::user_store::TakeMailRequest>,
+    ) -> Result<Response<proto::user_store::TakeMailReply>, Status> {
+        Err(Status::unimplemented("take"))
+    }
+
+    async fn done(
+        &self,
+        _: Request<proto::user_store::DoneMailRequest>,
+    ) -> Result<Response<proto::user_store::DoneMailReply>, Status> {
+        Err(Status::unimplemented("done"))
     }
 }

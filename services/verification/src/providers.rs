@@ -1,0 +1,127 @@
+//! The way to people's devices: who carries a text, a call, a prompt, a mail. Ordered, with fail-over (FN-07); what is late is
+//! dropped, not sent.
+//!
+//! Decides nothing: what a person answered stands in the store, and is read there.
+
+pub mod mail;
+pub mod push;
+pub mod sms;
+pub mod voice;
+
+use crate::settings::SettingsCopy;
+use async_trait::async_trait;
+use domain::{Language, PhoneNumber, Reason};
+use proto::user_store::{Prompt, PushDevice, commit_server::Commit, outbox_server::Outbox};
+use service_kit::bus::Bus;
+use service_kit::{Clock, Process};
+use std::sync::Arc;
+
+/// A text to one number.
+pub struct Text<'a> {
+    pub to: &'a PhoneNumber,
+    pub text: String,
+    /// It is worth nothing after this.
+    pub expires_unix_ms: i64,
+    pub user_id: &'a str,
+    pub transaction_id: &'a str,
+}
+
+/// Whom a call rings, and how it speaks.
+pub struct Callee<'a> {
+    pub to: &'a PhoneNumber,
+    /// Dialled after somebody answered; empty = none.
+    pub extension: &'a str,
+    pub language: &'a Language,
+    /// PIN then #, instead of # alone.
+    pub pin: bool,
+}
+
+/// A provider took it.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub provider: String,
+}
+
+/// Nobody took it.
+#[derive(Debug, thiserror::Error)]
+pub enum SendFailure {
+    /// The settings name no provider of this channel.
+    #[error("no provider is set")]
+    NoProvider,
+    /// Every provider was asked; what the last one said.
+    #[error("{provider} did not take it")]
+    Refused { provider: String, reason: Reason },
+    /// Its time was over before anybody took it.
+    #[error("it came too late to be sent")]
+    TooLate,
+    /// Rules forbid this number (V-18).
+    #[error("the number may not be used: {why}")]
+    NotAllowed { why: &'static str },
+}
+
+impl SendFailure {
+    /// What it means for the login.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused { reason, .. } => *reason,
+            Self::NoProvider | Self::NotAllowed { .. } => Reason::Unreachable,
+            Self::TooLate => Reason::NoAnswer,
+        }
+    }
+}
+
+/// The way to devices, as the methods use it. The real one is [`Providers`]; tests have one that misbehaves.
+#[async_trait]
+pub trait Carriers: Send + Sync {
+    /// Hands a text to the first provider that takes it.
+    async fn text(&self, text: Text<'_>) -> Result<Accepted, SendFailure>;
+    /// Begins a call for an open prompt; what comes of it is resolved in the store.
+    async fn call(&self, prompt: &Prompt, callee: Callee<'_>) -> Result<Accepted, SendFailure>;
+    /// Tells devices that a prompt is open. `Unreachable` where none can be told or polls.
+    async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure>;
+}
+
+/// What every carrier needs.
+#[derive(Clone)]
+pub struct Shared {
+    pub settings: Arc<SettingsCopy>,
+    pub commit: Arc<dyn Commit>,
+    pub outbox: Arc<dyn Outbox>,
+    pub bus: Arc<dyn Bus>,
+    pub clock: Clock,
+    pub randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+}
+
+/// The real carriers, as the settings name them.
+pub struct Providers {
+    pub sms: sms::Sms,
+    pub voice: voice::Voice,
+    pub push: push::Push,
+}
+
+impl Providers {
+    /// Starts their upkeep, and the mail that waits in the store, as tasks of the process.
+    pub fn start(shared: &Shared, process: &Process) -> Arc<Self> {
+        mail::start(shared.clone(), process);
+        Arc::new(Self {
+            sms: sms::Sms::start(shared.clone(), process),
+            voice: voice::Voice::start(shared.clone(), process),
+            push: push::Push::start(shared.clone(), process),
+        })
+    }
+}
+
+#[async_trait]
+impl Carriers for Providers {
+    async fn text(&self, text: Text<'_>) -> Result<Accepted, SendFailure> {
+        self.sms.send(text).await
+    }
+
+    async fn call(&self, prompt: &Prompt, callee: Callee<'_>) -> Result<Accepted, SendFailure> {
+        self.voice.call(prompt, callee).await
+    }
+
+    async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure> {
+        self.push.send(prompt, devices).await
+    }
+}
