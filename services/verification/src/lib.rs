@@ -34,6 +34,7 @@ mod settings;
 
 pub use config::{Config, EndpointsSection};
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;
@@ -49,7 +50,6 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use providers::{Carriers, Providers, Shared};
 use service_kit::{Clock, Process, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
