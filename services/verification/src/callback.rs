@@ -6,6 +6,7 @@
 //! ```
 
 mod sms;
+mod twilio;
 mod voice;
 
 use crate::Service;
