@@ -33,6 +33,8 @@ mod rpc;
 mod settings;
 
 pub use config::{Config, EndpointsSection};
+pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;
@@ -48,7 +50,6 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use providers::{Carriers, Providers, Shared};
 use service_kit::{Clock, Process, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
@@ -117,6 +118,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// The way to people's devices, without a login around it.
+    pub fn carriers(&self) -> &Arc<dyn Carriers> {
+        &self.carriers
+    }
+
     /// Starts the upkeep of the settings and keys, as tasks of the process.
     pub fn start(deps: Deps, process: &Process) -> Self {
         let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));

@@ -40,9 +40,21 @@ pub struct Callee<'a> {
     pub to: &'a PhoneNumber,
     /// Dialled after somebody answered; empty = none.
     pub extension: &'a str,
+    /// Called where nobody answers the first, if the settings say so (FV-14). Never where the call proves a number.
+    pub backup: Option<BackupPhone<'a>>,
     pub language: &'a Language,
     /// PIN then #, instead of # alone.
     pub pin: bool,
+    /// The PIN has to be changed: asked for when the old one was right (FV-21).
+    pub new_pin: bool,
+    /// The call proves that the number is the person's, and says so.
+    pub activation: bool,
+}
+
+/// The user's other phone.
+pub struct BackupPhone<'a> {
+    pub to: &'a PhoneNumber,
+    pub extension: &'a str,
 }
 
 /// A provider took it.
