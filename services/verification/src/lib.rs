@@ -34,6 +34,7 @@ mod settings;
 
 pub use config::{Config, EndpointsSection};
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;

@@ -22,7 +22,7 @@ fn provider(name: &str, base_url: &str) -> Value {
         "name": name, "channel": "voice", "secret": "keep", "timeout_seconds": 1,
         "adapter": {
             "kind": "ari", "base_url": base_url, "user": "twinlock", "application": "twinlock",
-            "endpoint": "PJSIP/{digits}@trunk", "caller": "\"Sign-in\" <30>",
+            "endpoint": "PJSIP/{phone}@trunk", "caller": "\"Sign-in\" <30>",
         },
     })
 }
@@ -74,7 +74,7 @@ async fn a_person_who_presses_the_pound_key_has_confirmed() {
     // FV-02, V-19
     let stage = stage_with(json!({})).await;
     let (prompt, channel) = stage.ring(Ann::default()).await;
-    assert_eq!((channel.endpoint.as_str(), channel.timeout.as_str()), ("PJSIP/4930901820@trunk", "30"));
+    assert_eq!((channel.endpoint.as_str(), channel.timeout.as_str()), ("PJSIP/+4930901820@trunk", "30"));
     assert_eq!(channel.caller, "\"Sign-in\" <30>");
     stage.pick_up(&channel, "fraud-hint").await;
     stage.pbx.press(&channel, "#");
@@ -243,7 +243,7 @@ async fn the_next_provider_rings_where_a_pbx_does_not() {
         stage.pbx.set_mood(Mood::Refuse(500));
         second.end(&first, 17);
         let backup = second.next_call().await;
-        assert_eq!(backup.endpoint, "PJSIP/4930901821@trunk");
+        assert_eq!(backup.endpoint, "PJSIP/+4930901821@trunk");
         second.answer(&backup);
         assert!(second.hears("sound:twinlock/fraud-hint en").await);
         second.press(&backup, "#");

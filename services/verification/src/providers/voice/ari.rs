@@ -69,8 +69,7 @@ pub async fn dial(inner: &Arc<Inner>, order: &Order<'_>, talk: Talk) -> Result<S
         Talk::Test { .. } => format!("twinlock-test-{}", Uuid::new_v4()),
     };
     let application = format!("{application}-{channel}");
-    let number = order.line.number.expose();
-    let endpoint = endpoint.replace("{phone}", number).replace("{digits}", &number[1..]);
+    let endpoint = endpoint.replace("{phone}", order.line.number.expose());
     let begin = async {
         // First the ears: a channel whose application nobody hears is dropped.
         let line = Line::listen(&link, &application).await?;
