@@ -50,7 +50,6 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use providers::{Providers, Shared};
 use service_kit::{Clock, Process, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;

@@ -223,7 +223,7 @@ impl Inner {
             }
             let next = call.dialled_by(name);
             prompt = match self.conversation.keep(&prompt, &next, patience()).await {
-                Ok(Kept::Now(prompt)) => prompt,
+                Ok(Kept::Now(prompt)) => *prompt,
                 Ok(Kept::Moved) => return self.begun_elsewhere(&prompt.prompt_id).await,
                 Err(_) => return Err(unavailable()),
             };

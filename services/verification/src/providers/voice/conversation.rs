@@ -43,7 +43,7 @@ pub struct Turn {
 
 /// What came of writing the state.
 pub enum Kept {
-    Now(Prompt),
+    Now(Box<Prompt>),
     /// Somebody else moved it.
     Moved,
 }
@@ -80,7 +80,7 @@ impl Conversation {
         let commit = &self.shared.commit;
         let reply = budget.ask("update prompt", request, |request| commit.update_prompt(request)).await?;
         Ok(match reply.prompt {
-            Some(prompt) if reply.updated => Kept::Now(prompt),
+            Some(prompt) if reply.updated => Kept::Now(Box::new(prompt)),
             _ => Kept::Moved,
         })
     }
@@ -117,6 +117,7 @@ impl Conversation {
                 about.call_id.clone_into(&mut next.call_id);
             }
             let Kept::Now(prompt) = self.keep(&prompt, &next, budget).await? else { continue };
+            let prompt = *prompt;
             event = match effect {
                 Effect::Nothing => {
                     let speech = next.speech();
