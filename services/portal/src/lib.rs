@@ -9,6 +9,7 @@
 //! self_service/   the pages: sign-in, code, invitation, enrolment, account
 //! phone/          the app on people's phones, and what other apps there ask for
 //! api/            /api/v1: one table of permissions, one file for each kind of thing
+//! callback        what providers of messages and calls say, handed on to verification
 //! ```
 //!
 //! Beside them: `announce` (where people reach us), `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
@@ -18,6 +19,7 @@ mod announce;
 mod api;
 mod app;
 mod attempt;
+mod callback;
 mod config;
 mod http;
 mod limits;
