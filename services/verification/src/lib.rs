@@ -33,6 +33,10 @@ mod rpc;
 mod settings;
 
 pub use config::{Config, EndpointsSection};
+
+// Tests inside of the crate share the support of those outside, which calls it by its name.
+#[cfg(test)]
+extern crate self as verification;
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 use providers::{Providers, Shared};
 
