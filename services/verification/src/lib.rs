@@ -8,7 +8,7 @@
 //! facts      what the store knows about the user
 //! decide     policy::decide, with its span
 //! methods/   code: a try is counted, then compared
-//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there
+//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there (webauthn: signed)
 //! commit     Allow, or the reason why not: in the store before it leaves
 //! ```
 //!
@@ -30,7 +30,9 @@ mod metrics;
 mod phone;
 mod providers;
 mod rpc;
+mod sealed_key;
 mod settings;
+mod webauthn;
 
 pub use config::{Config, EndpointsSection};
 
@@ -115,6 +117,7 @@ pub struct Service {
     store: Store,
     committer: Committer,
     challenges: Arc<Challenges>,
+    phones: phone::Phones,
     failing: Failing,
     metrics: Metrics,
     clock: Clock,
@@ -144,6 +147,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
+        let phones = phone::Phones::new(deps.bus.clone());
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,
@@ -158,6 +162,7 @@ impl Service {
             store: Store::new(deps.facts),
             committer: Committer::new(deps.commit, deps.clock.clone()),
             challenges,
+            phones,
             failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,

@@ -1,8 +1,11 @@
 //! Counterparts of those who carry messages to people. Each does its part by the book until its mood changes.
 
+pub mod ari;
+mod http;
 mod http_sms;
 mod smsc;
 mod smtp_sink;
+pub mod twiml;
 
 pub use http_sms::{HttpSms, HttpSmsRequest};
 pub use smsc::{IndependentSmsc, Smsc, SmscMessage};
