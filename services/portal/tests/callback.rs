@@ -64,7 +64,8 @@ async fn too_much_other_methods_and_strangers_that_go_on_are_turned_away() {
     }
     let mut limited = false;
     for _ in 0..5 {
-        limited |= http.post(world.url("/callback/nobody/x")).send().await.expect("answered").status() == StatusCode::TOO_MANY_REQUESTS;
+        limited |= http.post(world.url("/callback/nobody/x")).send().await.expect("answered").status()
+            == StatusCode::TOO_MANY_REQUESTS;
     }
     assert!(limited);
     assert!(world.verification.callbacks.lock().expect("a lock").len() < 66);

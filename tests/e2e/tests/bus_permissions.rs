@@ -113,8 +113,14 @@ const DANGEROUS: &[&str] = &[
     "CONSUMER.LIST",
     "CONSUMER.NAMES",
 ];
-const STREAMS: &[&str] =
-    &["TWINLOCK_SYNC", "TWINLOCK_EVENTS", "KV_twinlock_challenges", "KV_twinlock_replies", "KV_twinlock_requests", "KV_twinlock_leases"];
+const STREAMS: &[&str] = &[
+    "TWINLOCK_SYNC",
+    "TWINLOCK_EVENTS",
+    "KV_twinlock_challenges",
+    "KV_twinlock_replies",
+    "KV_twinlock_requests",
+    "KV_twinlock_leases",
+];
 
 /// The server with the very files of `init`; only addresses and folders are those of the test.
 struct Server {

@@ -99,6 +99,10 @@ impl Sms {
     /// Keeps SMPP sessions bound and works on what they hear, as tasks of the process.
     pub fn start(shared: Shared, letters: Arc<Letters>, process: &Process) -> Self {
         let asking = Arc::new(Asking::new(Channel::Sms, shared.clone(), process));
+        // The numbering plans are read at their first use, which takes a while: not while a person waits.
+        process.shutdown().spawn_background(async {
+            let _ = tokio::task::spawn_blocking(number::prepare).await;
+        });
         let (ear, mut heard) = mpsc::channel(HEARD_MAX);
         let carriers = Arc::new(Carriers {
             made: Mutex::default(),

@@ -282,7 +282,10 @@ mod tests {
         assert_eq!(wrong(serde_json::json!({})), None);
         assert_eq!(wrong(serde_json::json!({"sender": "x"})).as_deref(), Some("its sender is no mail address"));
         assert_eq!(wrong(serde_json::json!({"reply_to": "x"})).as_deref(), Some("its reply_to is no mail address"));
-        assert_eq!(wrong(serde_json::json!({"ca": "hello"})).as_deref(), Some("its ca is no PEM text with certificates"));
+        assert_eq!(
+            wrong(serde_json::json!({"ca": "hello"})).as_deref(),
+            Some("its ca is no PEM text with certificates")
+        );
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Replies {
             tracing::debug!(provider, "a text message came in that nobody waits for");
             return Ok(());
         };
-        let budget = Budget::of(&service_kit::grpc::with_deadline(Request::new(()), PATIENCE));
+        let budget = Budget::of(&service_kit::grpc::with_deadline::<()>(Request::new(()), PATIENCE));
         let (map, key) = self.place(&settings, &from);
         let Some(entry) = map.get(&key).await.ok().flatten() else {
             tracing::info!(provider, number = %from, "a text message came in for no open sign-in");

@@ -78,8 +78,11 @@ async fn a_caller_that_goes_away_does_not_take_the_note_with_it() {
     let carrier = HttpSms::start().expect("it starts");
     let node = Node::new(json!([http_provider("one", &carrier.url("/a"))]), json!({}), &[]).await;
     node.store.lock().slow_notes = true;
-    let sent = tokio::time::timeout(std::time::Duration::from_millis(400), send(&node, PHONE, "t1", NOW + 60_000)).await;
-    assert!(sent.is_err(), "it waits for the note");
+    tokio::select! {
+        sent = send(&node, PHONE, "t1", NOW + 60_000) => panic!("it waits for the note: {sent:?}"),
+        () = node.until("the note to begin", || node.store.lock().notes_begun == 1) => {}
+    }
+    assert!(node.store.noted().is_empty(), "and now it is gone");
     node.until("the note", || node.store.noted().len() == 1).await;
 }
 
