@@ -11,7 +11,7 @@
 
 use super::{Called, heard, not_found, twilio};
 use crate::Service;
-use crate::providers::sms::{self, Heard, State};
+use crate::providers::sms::{Heard, State};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use domain::Secret;
 use domain::settings::{Adapter, HttpPreset};
@@ -63,7 +63,7 @@ pub async fn receive(service: &Service, called: Called<'_>) -> Result<CallbackRe
     let commit = &service.committer.commit;
     let first = called.budget.ask("see once", once, |request| commit.see_once(request)).await?.first;
     if let (true, Some(heard)) = (first, said.heard) {
-        sms::heard(service.providers.sms.shared(), name, &heard).await?;
+        service.providers.sms.heard(name, &heard).await?;
     }
     Ok(said.answer.reply())
 }

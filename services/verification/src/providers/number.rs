@@ -75,33 +75,31 @@ mod tests {
 
     #[test]
     fn only_ordinary_numbers_of_the_listed_countries_are_sent_to() {
-        // V-18, FN-07: numbers of ranges set aside for fiction where there are such
+        // V-18, FN-07: example numbers of the published numbering plans
         let german = settings("DE", &[]);
         let listed = settings("DE", &["de", "GB", "AT"]);
-        for (number, rules, expected) in [
+        let foreign = Err("its country is not on the list");
+        let found: Vec<_> = [
             ("+4915123456789", &german, Ok(false)),
-            ("+4930901820", &german, Ok(false)),
-            ("+447700900123", &german, Err("its country is not on the list")),
+            ("+4930123456", &german, Ok(false)),
+            ("+447400123456", &german, foreign),
             ("+447400123456", &listed, Ok(false)),
-            ("+12015550123", &listed, Err("its country is not on the list")),
-            ("+449098790000", &listed, Err("it is a premium rate number")),
-            ("+49900190000", &listed, Err("it is a premium rate number")),
-            ("+4318101234", &settings("", &[]), Err("its country is not on the list")),
-            ("+445612345678", &listed, Ok(true)),
+            ("+12015550123", &listed, foreign),
+            ("+447400123456", &settings("", &[]), foreign),
+            ("+449012345678", &listed, Err("it is a premium rate number")),
+            ("+499001234567", &listed, Err("it is a premium rate number")),
             ("+448431234567", &listed, Err("it is a shared cost number")),
             ("+448001234567", &listed, Err("it is no number of a person")),
-            ("+4911", &listed, Err("")),
-            ("+99912345678", &listed, Err("")),
-        ] {
-            if PhoneNumber::new(number).is_err() {
-                continue;
-            }
-            let found = judged(number, rules);
-            match expected {
-                Err("") => assert!(found.is_err(), "{number}: {found:?}"),
-                expected => assert_eq!(found, expected, "{number}"),
-            }
-        }
+            ("+445612345678", &listed, Ok(true)),
+            // A range for films, and a country code that nobody has.
+            ("+447700900123", &listed, Err("no numbering plan has it")),
+            ("+99912345678", &listed, Err("it is no telephone number")),
+        ]
+        .into_iter()
+        .filter(|(number, rules, expected)| judged(number, rules) != *expected)
+        .map(|(number, rules, expected)| (number, judged(number, rules), expected))
+        .collect();
+        assert_eq!(found, []);
     }
 
     #[test]
