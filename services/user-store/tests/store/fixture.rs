@@ -276,9 +276,24 @@ impl Fixture {
             user_store::StoreUrl::Postgres(_) => {
                 let mut connection = self.postgres_connection().await;
                 let mut octets = Vec::new();
-                for table in
-                    ["secrets", "factors", "key_rings", "sessions", "invitations", "api_keys", "settings", "audit"]
-                {
+                for table in [
+                    "secrets",
+                    "factors",
+                    "key_rings",
+                    "sessions",
+                    "invitations",
+                    "api_keys",
+                    "settings",
+                    "audit",
+                    "hashed",
+                    "devices",
+                    "outbox",
+                    "sealed_facts",
+                    "sent_codes",
+                    "prompts",
+                    "messages",
+                    "users",
+                ] {
                     let sql = sqlx::AssertSqlSafe(format!("SELECT t.*::TEXT AS line FROM {table} t"));
                     let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(&mut connection).await.expect("read");
                     for (line,) in rows {

@@ -2,14 +2,17 @@
 //! PostgreSQL they run one after the other over one real server, each in a schema of its own. Without PostgreSQL that
 //! test fails: a rule that was not tried is not known to hold.
 
+mod admin;
 mod at_rest;
 mod audit;
 mod commit;
 mod fixture;
+mod keys;
 mod people;
 mod portal;
 mod settings;
 mod sync;
+mod tokens;
 
 use fixture::Fixture;
 use futures::{FutureExt, future::LocalBoxFuture};
@@ -34,6 +37,22 @@ macro_rules! rules {
 }
 
 rules! {
+    admin::a_block_has_a_reason_an_end_and_a_way_back,
+    admin::a_block_withdraws_the_prompt_that_waits,
+    admin::an_exemption_names_clients_that_exist_and_may_end,
+    admin::an_edit_changes_what_it_names_and_ends_remembered_logins_where_it_concerns_a_factor,
+    admin::a_bypass_has_a_reason_an_end_and_stands_alone,
+    admin::a_temporary_code_is_shown_once_and_kept_as_a_hash,
+    admin::an_unlock_opens_everything_that_counts_tries,
+    admin::users_of_a_file_are_known_ones_and_each_row_gets_its_verdict,
+    admin::remembered_logins_and_messages_are_listed_and_cleared,
+    keys::keys_rotate_while_logins_run_on_two_nodes_and_none_fails,
+    keys::hashes_outlive_every_data_key,
+    keys::a_field_that_does_not_open_keeps_its_key,
+    keys::a_rotation_gives_every_ring_a_new_key_with_overlap,
+    tokens::a_file_of_tokens_gets_a_verdict_a_row_and_the_same_file_changes_nothing,
+    tokens::a_token_is_one_persons_and_goes_back_to_the_stock_with_its_marks,
+    tokens::fifty_thousand_tokens_are_one_transaction_and_more_are_refused,
     at_rest::a_store_opens_again_with_its_key_and_with_no_other,
     at_rest::a_store_without_its_key_file_gets_no_new_one,
     at_rest::a_key_file_that_others_can_read_stops_the_start,
@@ -68,6 +87,7 @@ rules! {
     settings::each_part_sees_the_secrets_it_needs_and_no_other,
     settings::secrets_of_what_is_removed_are_gone,
     settings::a_kept_password_goes_to_no_other_server,
+    settings::a_kept_secret_of_a_provider_goes_where_it_went_before,
     settings::a_service_account_is_pinned_once,
     settings::what_a_client_taught_is_kept_until_the_client_is_another,
     settings::key_rings_belong_to_their_part_and_rotate_with_overlap,
