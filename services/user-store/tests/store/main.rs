@@ -52,7 +52,7 @@ rules! {
     keys::a_rotation_gives_every_ring_a_new_key_with_overlap,
     tokens::a_file_of_tokens_gets_a_verdict_a_row_and_the_same_file_changes_nothing,
     tokens::a_token_is_one_persons_and_goes_back_to_the_stock_with_its_marks,
-    tokens::fifty_thousand_tokens_are_one_transaction_and_more_are_refused,
+    tokens::a_large_file_is_one_transaction_and_one_too_large_is_refused,
     at_rest::a_store_opens_again_with_its_key_and_with_no_other,
     at_rest::a_store_without_its_key_file_gets_no_new_one,
     at_rest::a_key_file_that_others_can_read_stops_the_start,

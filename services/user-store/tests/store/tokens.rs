@@ -137,7 +137,7 @@ pub async fn a_token_is_one_persons_and_goes_back_to_the_stock_with_its_marks(la
     }
 }
 
-pub async fn fifty_thousand_tokens_are_one_transaction_and_more_are_refused(lab: Fixture) {
+pub async fn a_large_file_is_one_transaction_and_one_too_large_is_refused(lab: Fixture) {
     // FI-01, V-87
     lab.with_settings().await;
     let rows: Vec<TokenRow> = (0..50_000).map(|number| row(number, &format!("B{number:05}"))).collect();
