@@ -14,6 +14,7 @@ mod admin;
 mod audit;
 mod commit;
 mod config;
+mod erase;
 mod facts;
 mod fail_open;
 mod hashing;
@@ -102,7 +103,7 @@ impl Store {
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
-        let group = Group::start(database.clone(), teller.clone(), metrics.clone(), shutdown);
+        let group = Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), shutdown);
         let store =
             Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
