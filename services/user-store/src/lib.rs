@@ -11,9 +11,11 @@
 //! [`Services`] are the port themselves; [`run`] serves them over mutual TLS.
 
 mod admin;
+mod answers;
 mod audit;
 mod commit;
 mod config;
+mod erase;
 mod facts;
 mod fail_open;
 mod hashing;
@@ -102,7 +104,7 @@ impl Store {
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
-        let group = Group::start(database.clone(), teller.clone(), metrics.clone(), shutdown);
+        let group = Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), shutdown);
         let store =
             Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));

@@ -351,7 +351,9 @@ pub fn ring_place(owner: &str) -> Place<'_> {
 impl SettingsRpc for SettingsService {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
         let share = Share::of(part(&request));
-        Ok(Response::new(self.fetch_for(share, request.into_inner().known_revision).await?))
+        let reply = self.fetch_for(share, request.into_inner().known_revision).await?;
+        // As late as can be: whoever asks measures how far its own clock is away (V-43).
+        Ok(Response::new(FetchReply { now_unix_ms: self.store.clock().now_ms(), ..reply }))
     }
 
     async fn pin_service_account(
