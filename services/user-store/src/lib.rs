@@ -107,6 +107,7 @@ impl Store {
         let store =
             Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
+        shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
         Ok(store)
     }
 
@@ -127,6 +128,11 @@ impl Store {
     /// Takes away what time has ended; the store does so by itself every hour.
     pub async fn sweep(&self) -> Result<(), tonic::Status> {
         Ok(housekeeping::sweep(self).await?)
+    }
+
+    /// Reads the data keys again and goes on with a rotation; the store does so by itself three times a minute and more.
+    pub async fn tend_keys(&self) -> Result<(), tonic::Status> {
+        Ok(seal::reseal::tend(self).await?)
     }
 
     /// Ends all connections. What was answered is durable without it.

@@ -168,6 +168,11 @@ impl Session {
         self.select(AssertSqlSafe(sql).into_sql_str(), arguments).await
     }
 
+    /// A change put together from parts of this crate: which columns it names depends on what was asked.
+    pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        self.run(AssertSqlSafe(sql).into_sql_str(), arguments).await
+    }
+
     /// Makes a write durable. On a read session nothing.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         match self {

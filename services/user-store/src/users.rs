@@ -1,5 +1,7 @@
 //! Users as rows: how names are compared, what an administrator sees of one, how a state is told in words.
 
+mod more;
+
 use crate::audit::NewEvent;
 use crate::rpc::StoreError;
 use crate::sql::{Row, Session, args};
@@ -114,19 +116,20 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
             self::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
         }
     };
-    Ok(Some(UserDetail {
+    let mut detail = UserDetail {
         user,
         subject: Some(DirectoryRef { directory: row.get("directory")?, object_id: row.get("object_id")? }),
         distinguished_name: row.get("distinguished_name")?,
         names: names.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
         groups: groups.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
-        phone: row.get("phone")?,
         sync_item: row.get("sync_item")?,
         state_text,
         factors: factors.iter().map(|row| factor_summary(row, now_ms)).collect::<Result<_, _>>()?,
         revision: row.unsigned("revision")?,
         ..UserDetail::default()
-    }))
+    };
+    more::fill(session, &mut detail, user_id, now_ms).await?;
+    Ok(Some(detail))
 }
 
 /// The columns [`summaries`] and [`detail`] read.
@@ -145,6 +148,10 @@ pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Resu
         let entry = factors.entry(row.get("user_id")?).or_default();
         entry.0 += u32::from(!row.get::<bool>("pending")?);
         entry.1 = entry.1.max(counter(&row)?.locked_until_ms(now_ms));
+    }
+    let head = "SELECT user_id FROM devices WHERE state = 'active' AND user_id IN";
+    for row in session.rows_in(head, ids.iter().map(String::as_str), "", &[]).await? {
+        factors.entry(row.get("user_id")?).or_default().0 += 1;
     }
     let mut successes: HashMap<String, i64> = HashMap::new();
     let head = "SELECT user_id, last_success_ms FROM guards WHERE user_id IN";

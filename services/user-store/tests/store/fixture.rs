@@ -341,9 +341,12 @@ impl Fixture {
                     "audit",
                     "hashed",
                     "devices",
-                    "sent_codes",
-                    "sealed_facts",
                     "outbox",
+                    "sealed_facts",
+                    "sent_codes",
+                    "prompts",
+                    "messages",
+                    "users",
                 ] {
                     let sql = sqlx::AssertSqlSafe(format!("SELECT t.*::TEXT AS line FROM {table} t"));
                     let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(&mut connection).await.expect("read");
