@@ -8,6 +8,7 @@
 //! session         the cookie, the form token, and what has been proven so far
 //! self_service/   the pages: sign-in, code, invitation, enrolment, account
 //! api/            /api/v1: one table of permissions, one file for each kind of thing
+//! callback        what providers of messages and calls say, handed on to verification
 //! ```
 //!
 //! Beside them: `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
@@ -16,10 +17,12 @@
 mod api;
 mod app;
 mod attempt;
+mod callback;
 mod config;
 mod http;
 mod limits;
 mod metrics;
+mod phone;
 mod self_service;
 mod session;
 mod settings;

@@ -120,6 +120,7 @@ rules! {
     secrets::wrong_pins_lock_after_the_password_and_never_before_it,
     secrets::a_given_pin_is_changed_at_its_first_use_and_ends_after_its_days,
     secrets::a_recovery_code_lets_in_once_and_a_new_set_ends_the_old,
+    secrets::a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time,
     secrets::nobody_who_may_not_log_in_has_a_secret_looked_at,
     sent_codes::a_sent_code_is_good_for_its_own_attempt_three_tries_and_its_time,
     sent_codes::a_newer_code_ends_the_older_and_not_too_many_are_sent,
@@ -150,21 +151,48 @@ rules! {
     sync::groups_show_their_members_whatever_is_read_first,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_rule_holds_on_postgresql() {
+/// Parts the rules are tried in on PostgreSQL, each over a server of its own, so that none takes long.
+const PARTS: usize = 4;
+
+mod postgresql {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_first_part_of_the_rules_holds() {
+        super::every_rule_holds_on_postgresql(0).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_second_part_of_the_rules_holds() {
+        super::every_rule_holds_on_postgresql(1).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_third_part_of_the_rules_holds() {
+        super::every_rule_holds_on_postgresql(2).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_fourth_part_of_the_rules_holds() {
+        super::every_rule_holds_on_postgresql(3).await;
+    }
+}
+
+async fn every_rule_holds_on_postgresql(part: usize) {
     let folder = tempfile::tempdir().expect("a folder for the server");
     let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
     // What is durable is tried elsewhere; here a hundred thousand commits only wait for the disk.
     server.sql("postgres", "ALTER SYSTEM SET fsync = off").expect("set");
     server.sql("postgres", "SELECT pg_reload_conf()").expect("read again");
     let mut broken = Vec::new();
-    for (number, (name, rule)) in RULES.iter().enumerate() {
+    for (number, (name, rule)) in RULES.iter().enumerate().skip(part).step_by(PARTS) {
         let fixture = Fixture::postgres(&server, &format!("rule_{number}")).await;
+        let store = fixture.store.clone();
         if let Err(panic) = AssertUnwindSafe(rule(fixture)).catch_unwind().await {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             broken.push(format!("{name}: {}", text.unwrap_or_default()));
         }
+        // The server has a hundred connections, and there are more rules than that would serve.
+        store.close().await;
     }
     assert!(broken.is_empty(), "{} rules are broken on PostgreSQL:\n{}", broken.len(), broken.join("\n"));
 }
@@ -237,7 +265,7 @@ async fn nodes_that_start_together_on_one_database_end_with_one_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_on_one_database_let_in_once_by_each_proof() {
-    // V-11, V-21, V-53, B-80, B-88: a code, an approval, a sent code, a bypass; 200 copies of each over three nodes
+    // V-11, V-21, V-53, B-80, B-88: a code, an approval, a sent code, a bypass, a temporary code; 200 copies of each
     let folder = tempfile::tempdir().expect("a folder for the server");
     let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
     let section = Fixture::postgres_section(&server, "three", folder.path());
@@ -250,18 +278,21 @@ async fn three_nodes_on_one_database_let_in_once_by_each_proof() {
     assert!(sent_codes::opened(&lab, sent_codes::open(&ann, "sent", 1, fixture::NOON_MS)).await.opened);
     sent_codes::checked(&lab, &ann, "sent", 1, fixture::NOON_MS).await;
     lab.bypass(&ann.user_id, "let-in", "vpn", fixture::NOON_MS).await;
-    type Ask = fn(&fixture::Enrolled, &str, &str) -> proto::user_store::CommitAllowRequest;
-    let asks: [(&str, Ask); 4] = [
+    let temporary = secrets::temporary_proof(&lab, &ann, "temporary").await;
+    let handles = [prompt.as_str(), temporary.as_str()];
+    type Ask = fn(&fixture::Enrolled, &str, [&str; 2]) -> proto::user_store::CommitAllowRequest;
+    let asks: [(&str, Ask); 5] = [
         ("code", |ann, copy, _| ann.allow(copy, 500)),
-        ("approval", |ann, _, prompt| prompts::allow_by(ann, "approved", prompt, fixture::NOON_MS)),
+        ("approval", |ann, _, [prompt, _]| prompts::allow_by(ann, "approved", prompt, fixture::NOON_MS)),
         ("sent code", |ann, _, _| sent_codes::allow_by(ann, "sent")),
         ("bypass", |ann, copy, _| remembered::by_bypass(ann, copy, "let-in")),
+        ("temporary code", |ann, _, [_, handle]| secrets::by_temporary_code(ann, "temporary", handle)),
     ];
     for (name, ask) in asks {
         let mut copies = Vec::new();
         for copy in 0..200 {
             let commit = stores[copy % stores.len()].services().commit;
-            let mut request = ask(&ann, &uuid::Uuid::now_v7().to_string(), &prompt);
+            let mut request = ask(&ann, &uuid::Uuid::now_v7().to_string(), handles);
             request.evaluation = format!("{name}-{copy}");
             copies.push(tokio::spawn(async move { commit::allowed(&commit, request).await }));
         }
@@ -271,6 +302,6 @@ async fn three_nodes_on_one_database_let_in_once_by_each_proof() {
         }
         assert_eq!(committed, 1, "{name}");
     }
-    assert_eq!(lab.events("authentication").await.len(), 4);
+    assert_eq!(lab.events("authentication").await.len(), 5);
     lab.assert_chain_is_whole().await;
 }

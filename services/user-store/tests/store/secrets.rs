@@ -4,8 +4,9 @@ use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture, NOON_MS, SETTINGS};
 use proto::common::Secret;
 use proto::user_store::{
-    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, SecretKind, SecretResult,
-    SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind, commit_server::Commit,
+    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, IssueTemporaryCodeRequest,
+    SecretKind, SecretResult, SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind, admin_server::Admin,
+    commit_server::Commit,
 };
 use tonic::{Request, Status};
 
@@ -58,7 +59,7 @@ pub async fn a_pin_is_chosen_by_the_rules_and_none_of_the_last_comes_back(lab: F
         assert_eq!(set(&lab, &ann, typed).await, rule, "{typed}");
     }
     // Her number in the directory is +49 30 123456.
-    assert_eq!(set(&lab, &ann, "0123456").await, "phone");
+    assert_eq!(set(&lab, &ann, "30123456").await, "phone");
     for (typed, rule) in
         [("4917", ""), ("4917", "history"), ("8264", ""), ("4917", "history"), ("5093", ""), ("4917", "")]
     {
@@ -191,6 +192,67 @@ pub async fn a_recovery_code_lets_in_once_and_a_new_set_ends_the_old(lab: Fixtur
     }
     let paused = checked(&lab, check(&ann, SecretKind::Recovery, "EEEEEEEE5", "t12")).await;
     assert_eq!((paused.result(), paused.retry_unix_ms), (SecretResult::Locked, NOON_MS + 30_000));
+}
+
+/// A temporary code as the help desk issues it, and the proof that it was typed.
+async fn temporary_code(lab: &Fixture, who: &Enrolled, uses: u32) -> String {
+    let request = IssueTemporaryCodeRequest {
+        user_id: who.user_id.clone(),
+        uses,
+        seconds: 300,
+        reason: "phone forgotten".into(),
+        actor: "admin:uid=0".into(),
+    };
+    let issued = lab.services.admin.issue_temporary_code(Request::new(request)).await.expect("issued").into_inner();
+    String::from_utf8(issued.code.expect("shown once").value).expect("digits")
+}
+
+pub async fn temporary_proof(lab: &Fixture, who: &Enrolled, transaction: &str) -> String {
+    let code = temporary_code(lab, who, 1).await;
+    checked(lab, check(who, SecretKind::Temporary, &code, transaction)).await.handle
+}
+
+pub fn by_temporary_code(who: &Enrolled, transaction: &str, handle: &str) -> CommitAllowRequest {
+    let event = AuditEvent {
+        method: String::new(),
+        reason: "temporary_code".into(),
+        result: "bypass".into(),
+        source: "bypass".into(),
+        ..who.event(transaction)
+    };
+    CommitAllowRequest { event: Some(event), secret_handle: handle.into(), ..CommitAllowRequest::default() }
+}
+
+pub async fn a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time(lab: Fixture) {
+    // V-53, B-88: two uses, many attempts at once
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    let code = temporary_code(&lab, &ann, 2).await;
+    assert!(lab.login_user(&ann.user_id).await.temporary_code);
+    let others = checked(&lab, check(&bob, SecretKind::Temporary, &code, "t0")).await;
+    assert_eq!(others.result(), SecretResult::None, "he has none");
+    let mut handles = Vec::new();
+    for number in 0..5 {
+        let transaction = format!("t{number}");
+        let right = checked(&lab, check(&ann, SecretKind::Temporary, &code, &transaction)).await;
+        assert_eq!(right.result(), SecretResult::Right, "{number}");
+        handles.push((transaction, right.handle));
+    }
+    let copies = (0..100).map(|number| {
+        let (transaction, handle) = &handles[number % handles.len()];
+        let evaluation = format!("copy-{number}");
+        allowed(&lab.services.commit, CommitAllowRequest { evaluation, ..by_temporary_code(&ann, transaction, handle) })
+    });
+    let results = futures::future::join_all(copies).await;
+    assert_eq!(results.iter().filter(|result| **result == AllowResult::Committed).count(), 2);
+    assert!(!lab.login_user(&ann.user_id).await.temporary_code, "it is used up");
+    // Its own end counts, though the proof of it would live on.
+    let handle = temporary_proof(&lab, &bob, "b1").await;
+    let mut late = by_temporary_code(&bob, "b1", &handle);
+    late.event.as_mut().expect("set").at_unix_ms = NOON_MS + 300_000;
+    assert_eq!(allowed(&lab.services.commit, late).await, AllowResult::Refused);
+    let mut in_time = by_temporary_code(&bob, "b1", &handle);
+    in_time.event.as_mut().expect("set").at_unix_ms = NOON_MS + 299_999;
+    assert_eq!(allowed(&lab.services.commit, in_time).await, AllowResult::Committed);
 }
 
 pub async fn nobody_who_may_not_log_in_has_a_secret_looked_at(lab: Fixture) {
