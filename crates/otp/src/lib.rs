@@ -2,6 +2,7 @@
 //!
 //! Pure: time and randomness are arguments. What a match is worth (throttle, replay mark, decision) is not decided here.
 
+pub mod import;
 mod seed;
 
 pub use domain::PresentedCode;
