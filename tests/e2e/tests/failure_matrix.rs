@@ -16,7 +16,6 @@ use lab::{Part, RADIUS_SECRET, wait_until};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
@@ -50,7 +49,7 @@ fn settings() -> String {
 
 struct World {
     distributed: Distributed,
-    people: Arc<People>,
+    people: People,
     /// How many were let in on the password alone.
     passes: usize,
 }
