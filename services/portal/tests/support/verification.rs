@@ -6,8 +6,11 @@ use proto::verification::enrolment_server::Enrolment;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, BeginRequest, CancelReply, CancelRequest,
-    CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, Deny, Outcome, ReportReply, ReportRequest, StartCodeReply,
-    StartCodeRequest, outcome,
+    CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmPhoneRequest, ConfirmReply, Deny, DeviceStateReply,
+    DeviceStateRequest, FindTokenReply, FindTokenRequest, NewRecoveryCodesReply, NewRecoveryCodesRequest, Outcome,
+    ReportReply, ReportRequest, ResyncReply, ResyncRequest, StartCodeReply, StartCodeRequest, StartDeviceReply,
+    StartDeviceRequest, StartPhoneReply, StartPhoneRequest, Step, TestProviderReply, TestProviderRequest,
+    TryMethodReply, TryMethodRequest, outcome,
 };
 use service_kit::Clock;
 use std::collections::HashMap;
@@ -227,67 +230,96 @@ impl Enrolment for FakeVerification {
         Ok(Response::new(ConfirmCodeReply { confirmed, reason }))
     }
 
-    async fn resync(
-        &self,
-        _: Request<proto::verification::ResyncRequest>,
-    ) -> Result<Response<proto::verification::ResyncReply>, Status> {
-        Err(Status::unimplemented("resync"))
+    async fn resync(&self, request: Request<ResyncRequest>) -> Result<Response<ResyncReply>, Status> {
+        let request = request.into_inner();
+        let codes: Vec<Secret> = request.codes.into_iter().map(Secret::from).collect();
+        let done = codes.first().is_some_and(|code| code.expose_str() == Some(RIGHT_CODE));
+        self.store.note(format!("resync {} with {} codes by {}", request.factor_id, codes.len(), request.actor));
+        let reason = if done { String::new() } else { "wrong_code".into() };
+        Ok(Response::new(ResyncReply { done, reason }))
     }
 
-    async fn find_token(
-        &self,
-        _: Request<proto::verification::FindTokenRequest>,
-    ) -> Result<Response<proto::verification::FindTokenReply>, Status> {
-        Err(Status::unimplemented("find_token"))
+    async fn find_token(&self, request: Request<FindTokenRequest>) -> Result<Response<FindTokenReply>, Status> {
+        let code = Secret::from(request.into_inner().code.unwrap_or_default());
+        let serials = if code.expose_str() == Some(RIGHT_CODE) { vec!["T-0001".to_owned()] } else { Vec::new() };
+        Ok(Response::new(FindTokenReply { serials }))
     }
 
-    async fn start_phone(
-        &self,
-        _: Request<proto::verification::StartPhoneRequest>,
-    ) -> Result<Response<proto::verification::StartPhoneReply>, Status> {
-        Err(Status::unimplemented("start_phone"))
+    async fn start_phone(&self, request: Request<StartPhoneRequest>) -> Result<Response<StartPhoneReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!(
+            "{} {} x{:?} backup={} by {}",
+            request.method, request.number, request.extension, request.backup, request.actor
+        ));
+        Ok(Response::new(match request.number.starts_with("+900") {
+            true => StartPhoneReply { reason: "rate_limited".into(), ..StartPhoneReply::default() },
+            false => StartPhoneReply {
+                verification_id: "phone-1".into(),
+                destination: "\u{2022}\u{2022}\u{2022}\u{2022} 1820".into(),
+                expires_unix_ms: NOW_MS + 300_000,
+                reason: String::new(),
+            },
+        }))
     }
 
-    async fn confirm_phone(
-        &self,
-        _: Request<proto::verification::ConfirmPhoneRequest>,
-    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
-        Err(Status::unimplemented("confirm_phone"))
+    /// The right code, or none for a call that was answered.
+    async fn confirm_phone(&self, request: Request<ConfirmPhoneRequest>) -> Result<Response<ConfirmReply>, Status> {
+        let request = request.into_inner();
+        let code = request.code.map(Secret::from);
+        let right = code.as_ref().is_none_or(|code| code.expose_str() == Some(RIGHT_CODE));
+        let confirmed = right && request.verification_id == "phone-1";
+        let reason = if confirmed { String::new() } else { "wrong_code".into() };
+        Ok(Response::new(ConfirmReply { confirmed, reason }))
     }
 
-    async fn start_device(
-        &self,
-        _: Request<proto::verification::StartDeviceRequest>,
-    ) -> Result<Response<proto::verification::StartDeviceReply>, Status> {
-        Err(Status::unimplemented("start_device"))
+    async fn start_device(&self, request: Request<StartDeviceRequest>) -> Result<Response<StartDeviceReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!("activation {} by {}", request.kind, request.actor));
+        let (code, uri) = match request.kind.as_str() {
+            "web" => ("WXYZ-2345", "https://portal.example/phone#WXYZ-2345"),
+            _ => ("", "otpauth://pipush/PIPU1?url=https%3A%2F%2Fportal.example"),
+        };
+        Ok(Response::new(StartDeviceReply {
+            device_id: "device-1".into(),
+            code: Some(Secret::from(code).into()),
+            uri: Some(Secret::from(uri).into()),
+            expires_unix_ms: NOW_MS + 600_000,
+            reason: String::new(),
+        }))
     }
 
-    async fn device_state(
-        &self,
-        _: Request<proto::verification::DeviceStateRequest>,
-    ) -> Result<Response<proto::verification::DeviceStateReply>, Status> {
-        Err(Status::unimplemented("device_state"))
+    async fn device_state(&self, request: Request<DeviceStateRequest>) -> Result<Response<DeviceStateReply>, Status> {
+        match request.get_ref().device_id.as_str() {
+            "device-1" => Ok(Response::new(DeviceStateReply { state: "redeemed".into(), name: "Ann's phone".into() })),
+            _ => Err(Status::not_found("there is no such activation")),
+        }
     }
 
     async fn new_recovery_codes(
         &self,
-        _: Request<proto::verification::NewRecoveryCodesRequest>,
-    ) -> Result<Response<proto::verification::NewRecoveryCodesReply>, Status> {
-        Err(Status::unimplemented("new_recovery_codes"))
+        request: Request<NewRecoveryCodesRequest>,
+    ) -> Result<Response<NewRecoveryCodesReply>, Status> {
+        self.store.note(format!("recovery codes by {}", request.get_ref().actor));
+        let codes = (0..10).map(|number| Secret::from(format!("CODE-0000{number}")).into()).collect();
+        Ok(Response::new(NewRecoveryCodesReply { codes }))
     }
 
-    async fn try_method(
-        &self,
-        _: Request<proto::verification::TryMethodRequest>,
-    ) -> Result<Response<proto::verification::TryMethodReply>, Status> {
-        Err(Status::unimplemented("try_method"))
+    async fn try_method(&self, request: Request<TryMethodRequest>) -> Result<Response<TryMethodReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!("try {} {:?} by {}", request.method, request.device_id, request.actor));
+        let reason = if request.method == "push" { "user_approved" } else { "no_answer" };
+        let steps = vec![Step { ms: 12, what: "sent".into() }, Step { ms: 900, what: "answered".into() }];
+        Ok(Response::new(TryMethodReply { reason: reason.into(), steps }))
     }
 
     async fn test_provider(
         &self,
-        _: Request<proto::verification::TestProviderRequest>,
-    ) -> Result<Response<proto::verification::TestProviderReply>, Status> {
-        Err(Status::unimplemented("test_provider"))
+        request: Request<TestProviderRequest>,
+    ) -> Result<Response<TestProviderReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!("test {} by {:?} to {}", request.channel, request.provider, request.to));
+        let steps = vec![Step { ms: 40, what: "accepted".into() }];
+        Ok(Response::new(TestProviderReply { accepted: true, provider: "carrier".into(), steps }))
     }
 
     async fn start_passkey(
