@@ -120,7 +120,7 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
             "/users/ann/phones/phone-1/confirm",
             Some(json!({"code": RIGHT_CODE})),
         ),
-        (Method::POST, "/users/{id}/try", "/users/ann/try", Some(json!({"method": "push"}))),
+        (Method::POST, "/users/{id}/try", "/users/ann/try", Some(json!({"method": "push", "device_id": "device-1"}))),
         (Method::GET, "/tokens", "/tokens", None),
         (Method::GET, "/tokens/{serial}", "/tokens/T-0001", None),
         (
@@ -394,6 +394,7 @@ async fn audit_and_synchronisation_are_reached() {
     }
     assert_eq!(seen, 250);
     assert_eq!(api.get("/sync").await.json()["leader"], "node-1");
+    *world.verification.tried.lock().expect("a lock") = "user_approved".into();
     let asked = api.call(Method::POST, "/sync/run", Some(json!({"sync_item": "staff"}))).await;
     assert_eq!(asked.status, StatusCode::ACCEPTED);
     let decided = api.call(Method::POST, "/sync/approvals/a1", Some(json!({"approve": false}))).await.json();
@@ -543,7 +544,7 @@ async fn what_a_user_knows_is_shown_in_the_answer_that_makes_it_and_never_again(
     let answered = api.call(Method::PUT, "/users/ann/answers", Some(answers)).await;
     assert_eq!(answered.json()["questions"], json!(["First school?"]));
     let seen = api.get("/users/ann").await.text;
-    for secret in ["739164", "5739", "CODE-0000", "Elm Street"] {
+    for secret in ["739164", "5739", "ABCDE-1234", "Elm Street"] {
         assert!(!seen.contains(secret) && !answered.text.contains(secret), "{secret}");
     }
     let calls = world.store.calls();
@@ -559,10 +560,11 @@ async fn a_phone_becomes_a_device_or_a_number_once_it_was_proven() {
     let started = api.call(Method::POST, "/users/ann/activations", None).await;
     assert_eq!((started.status, &started.json()["code"]), (StatusCode::CREATED, &json!("WXYZ-2345")));
     let pi = api.call(Method::POST, "/users/ann/activations", Some(json!({"kind": "pi"}))).await.json();
-    assert!(pi["uri"].as_str().is_some_and(|uri| uri.starts_with("otpauth://pipush/")) && pi["code"] == "");
+    assert!(pi["uri"].as_str().is_some_and(|uri| uri.contains("#pi-of-")) && pi["code"] == "");
     api.call(Method::POST, "/users/ann/activations", Some(json!({"kind": "fax"})))
         .await
         .assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    *world.verification.device_state.lock().expect("a lock") = "redeemed".into();
     let state = api.get("/users/ann/activations/device-1").await.json();
     assert_eq!((&state["state"], state.get("code")), (&json!("redeemed"), None));
     api.get("/users/ann/activations/other").await.assert_problem(StatusCode::NOT_FOUND);
@@ -582,14 +584,15 @@ async fn a_phone_becomes_a_device_or_a_number_once_it_was_proven() {
     assert_eq!(api.call(Method::POST, "/users/ann/phones/phone-1/confirm", None).await.status, StatusCode::OK);
 
     let asked = Api::new(&world, "help_desk")
-        .call(Method::POST, "/users/ann/try", Some(json!({"method": "push"})))
+        .call(Method::POST, "/users/ann/try", Some(json!({"method": "push", "device_id": "device-1"})))
         .await
         .json();
     assert_eq!(
         (&asked["accepted"], &asked["reason"], &asked["steps"][1]["ms"]),
         (&json!(true), &json!("user_approved"), &json!(900))
     );
-    let silent = api.call(Method::POST, "/users/ann/try", Some(json!({"method": "call"}))).await.json();
+    let silent =
+        api.call(Method::POST, "/users/ann/try", Some(json!({"method": "call", "device_id": "device-1"}))).await.json();
     assert_eq!((&silent["accepted"], &silent["reason"]), (&json!(false), &json!("no_answer")));
     let calls = world.store.calls();
     assert!(

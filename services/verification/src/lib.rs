@@ -8,7 +8,7 @@
 //! facts      what the store knows about the user
 //! decide     policy::decide, with its span
 //! methods/   code: a try is counted, then compared
-//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there
+//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there (webauthn: signed)
 //! commit     Allow, or the reason why not: in the store before it leaves
 //! ```
 //!
@@ -30,9 +30,17 @@ mod metrics;
 mod phone;
 mod providers;
 mod rpc;
+mod sealed_key;
 mod settings;
+mod webauthn;
 
 pub use config::{Config, EndpointsSection};
+
+// Tests inside of the crate share the support of those outside, which calls it by its name.
+#[cfg(test)]
+extern crate self as verification;
+pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;
@@ -48,7 +56,6 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use providers::{Carriers, Providers, Shared};
 use service_kit::{Clock, Process, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
@@ -110,6 +117,7 @@ pub struct Service {
     store: Store,
     committer: Committer,
     challenges: Arc<Challenges>,
+    phones: phone::Phones,
     failing: Failing,
     metrics: Metrics,
     clock: Clock,
@@ -117,6 +125,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// The way to people's devices, without a login around it.
+    pub fn carriers(&self) -> &Arc<dyn Carriers> {
+        &self.carriers
+    }
+
     /// Starts the upkeep of the settings and keys, as tasks of the process.
     pub fn start(deps: Deps, process: &Process) -> Self {
         let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));
@@ -134,6 +147,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
+        let phones = phone::Phones::new(deps.bus.clone());
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,
@@ -148,6 +162,7 @@ impl Service {
             store: Store::new(deps.facts),
             committer: Committer::new(deps.commit, deps.clock.clone()),
             challenges,
+            phones,
             failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,

@@ -5,12 +5,12 @@ use domain::Secret;
 use proto::verification::enrolment_server::Enrolment;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, BeginRequest, CancelReply, CancelRequest,
-    CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmPhoneRequest, ConfirmReply, Deny, DeviceStateReply,
-    DeviceStateRequest, FindTokenReply, FindTokenRequest, NewRecoveryCodesReply, NewRecoveryCodesRequest, Outcome,
-    ReportReply, ReportRequest, ResyncReply, ResyncRequest, StartCodeReply, StartCodeRequest, StartDeviceReply,
-    StartDeviceRequest, StartPhoneReply, StartPhoneRequest, Step, TestProviderReply, TestProviderRequest,
-    TryMethodReply, TryMethodRequest, outcome,
+    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AwaitRequest, BeginRequest, CancelReply,
+    CancelRequest, CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmPhoneRequest, ConfirmReply, Deny,
+    DeviceStateReply, DeviceStateRequest, FindTokenReply, FindTokenRequest, NewRecoveryCodesReply,
+    NewRecoveryCodesRequest, Outcome, ReportReply, ReportRequest, ResyncReply, ResyncRequest, StartCodeReply,
+    StartCodeRequest, StartDeviceReply, StartDeviceRequest, StartPhoneReply, StartPhoneRequest, Step,
+    TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest, outcome,
 };
 use service_kit::Clock;
 use std::collections::HashMap;
@@ -38,9 +38,14 @@ pub struct FakeVerification {
     pub begun: Mutex<Vec<SeenAttempt>>,
     /// Who was reported, and why.
     pub reports: Mutex<Vec<(String, String)>>,
+    /// What providers said, as it was handed on.
+    pub callbacks: Mutex<Vec<proto::verification::CallbackRequest>>,
     pub cancelled: AtomicUsize,
     pub answers: AtomicUsize,
     pub seeds_made: AtomicUsize,
+    /// What became of the device that connects, and of a prompt to it.
+    pub device_state: Mutex<String>,
+    pub tried: Mutex<String>,
     /// What the next Begin or Answer says, whatever was asked.
     pub say_next: Mutex<Option<Result<outcome::Result, tonic::Code>>>,
     /// The transaction that the next answer names.
@@ -55,9 +60,12 @@ impl FakeVerification {
             open: Mutex::default(),
             begun: Mutex::default(),
             reports: Mutex::default(),
+            callbacks: Mutex::default(),
             cancelled: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             seeds_made: AtomicUsize::new(0),
+            device_state: Mutex::new("open".into()),
+            tried: Mutex::new("user_denied".into()),
             say_next: Mutex::default(),
             wrong_transaction: Mutex::default(),
         }
@@ -199,11 +207,12 @@ impl Verification for FakeVerification {
         Ok(Response::new(ReportReply {}))
     }
 
-    async fn r#await(
-        &self,
-        _: Request<proto::verification::AwaitRequest>,
-    ) -> Result<Response<proto::verification::Outcome>, Status> {
-        Err(Status::unimplemented("await"))
+    async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<Outcome>, Status> {
+        let AwaitRequest { transaction_id, .. } = request.into_inner();
+        match self.told() {
+            Some(told) => self.outcome(&transaction_id, told?),
+            None => self.outcome(&transaction_id, deny("no_answer")),
+        }
     }
 }
 
@@ -251,6 +260,9 @@ impl Enrolment for FakeVerification {
             "{} {} x{:?} backup={} by {}",
             request.method, request.number, request.extension, request.backup, request.actor
         ));
+        if request.number.len() < 8 {
+            return Err(Status::invalid_argument("number"));
+        }
         Ok(Response::new(match request.number.starts_with("+900") {
             true => StartPhoneReply { reason: "rate_limited".into(), ..StartPhoneReply::default() },
             false => StartPhoneReply {
@@ -275,10 +287,9 @@ impl Enrolment for FakeVerification {
     async fn start_device(&self, request: Request<StartDeviceRequest>) -> Result<Response<StartDeviceReply>, Status> {
         let request = request.into_inner();
         self.store.note(format!("activation {} by {}", request.kind, request.actor));
-        let (code, uri) = match request.kind.as_str() {
-            "web" => ("WXYZ-2345", "https://portal.example/phone#WXYZ-2345"),
-            _ => ("", "otpauth://pipush/PIPU1?url=https%3A%2F%2Fportal.example"),
-        };
+        // Only our own app can be told a code by typing.
+        let code = if request.kind == "web" { "WXYZ-2345" } else { "" };
+        let uri = format!("https://portal.example/phone#{}-of-{}", request.kind, request.user_id);
         Ok(Response::new(StartDeviceReply {
             device_id: "device-1".into(),
             code: Some(Secret::from(code).into()),
@@ -289,10 +300,11 @@ impl Enrolment for FakeVerification {
     }
 
     async fn device_state(&self, request: Request<DeviceStateRequest>) -> Result<Response<DeviceStateReply>, Status> {
-        match request.get_ref().device_id.as_str() {
-            "device-1" => Ok(Response::new(DeviceStateReply { state: "redeemed".into(), name: "Ann's phone".into() })),
-            _ => Err(Status::not_found("there is no such activation")),
+        if request.get_ref().device_id != "device-1" {
+            return Err(Status::not_found("there is no such activation"));
         }
+        let state = self.device_state.lock().expect("a lock").clone();
+        Ok(Response::new(DeviceStateReply { state, name: String::new() }))
     }
 
     async fn new_recovery_codes(
@@ -300,16 +312,20 @@ impl Enrolment for FakeVerification {
         request: Request<NewRecoveryCodesRequest>,
     ) -> Result<Response<NewRecoveryCodesReply>, Status> {
         self.store.note(format!("recovery codes by {}", request.get_ref().actor));
-        let codes = (0..10).map(|number| Secret::from(format!("CODE-0000{number}")).into()).collect();
+        let codes = (0..10).map(|place| Secret::from(format!("ABCDE-1234{place}")).into()).collect();
         Ok(Response::new(NewRecoveryCodesReply { codes }))
     }
 
     async fn try_method(&self, request: Request<TryMethodRequest>) -> Result<Response<TryMethodReply>, Status> {
         let request = request.into_inner();
         self.store.note(format!("try {} {:?} by {}", request.method, request.device_id, request.actor));
-        let reason = if request.method == "push" { "user_approved" } else { "no_answer" };
+        assert_eq!(request.device_id, "device-1");
+        let reason = match request.method.as_str() {
+            "push" => self.tried.lock().expect("a lock").clone(),
+            _ => "no_answer".to_owned(),
+        };
         let steps = vec![Step { ms: 12, what: "sent".into() }, Step { ms: 900, what: "answered".into() }];
-        Ok(Response::new(TryMethodReply { reason: reason.into(), steps }))
+        Ok(Response::new(TryMethodReply { reason, steps }))
     }
 
     async fn test_provider(
@@ -386,8 +402,18 @@ impl proto::verification::phone_server::Phone for FakeVerification {
 impl proto::verification::callback_server::Callback for FakeVerification {
     async fn receive(
         &self,
-        _: Request<proto::verification::CallbackRequest>,
+        request: Request<proto::verification::CallbackRequest>,
     ) -> Result<Response<proto::verification::CallbackReply>, Status> {
-        Err(Status::unimplemented("receive"))
+        let request = request.into_inner();
+        let reply = match request.path.as_str() {
+            "receipt" => (204, "", ""),
+            "call/1/begin" => (200, "text/xml", "<Response/>"),
+            "away" => return Err(Status::unavailable("store_unavailable")),
+            _ => (404, "text/plain", "not found\n"),
+        };
+        self.callbacks.lock().expect("a lock").push(request);
+        let (status, content_type, body) = reply;
+        let (content_type, body) = (content_type.into(), body.into());
+        Ok(Response::new(proto::verification::CallbackReply { status, content_type, body }))
     }
 }
