@@ -2,4 +2,5 @@
 
 pub mod ari;
 mod http;
+pub mod pi;
 pub mod twiml;
