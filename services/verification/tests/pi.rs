@@ -55,7 +55,7 @@ impl Stage {
         let start = StartDeviceRequest { user_id: USER.into(), kind: "pi".into(), actor: "self".into() };
         let reply = self.node.start_device(tonic::Request::new(start)).await.expect("answered").into_inner();
         assert_eq!(reply.reason, "");
-        assert_eq!(reply.expires_unix_ms, NOW + 600_000);
+        assert_eq!(reply.expires_unix_ms, self.world.clock.now_ms() + 600_000);
         let uri: Secret = reply.uri.expect("a QR code").into();
         let key = self.vectors["phone_key_pkcs8_pem"].as_str().expect("a key");
         (reply.device_id, Phone::scan(uri.expose_str().expect("text"), key))
@@ -437,13 +437,14 @@ async fn nothing_a_phone_sends_is_worth_a_panic() {
     let (prompt, shown) = stage.ask(stage.world.prompt("push"), &device, &mut phone).await;
     let good = [phone.accept(&shown.nonce, Some("42")), phone.poll(TIME), phone.change_token("t", TIME), phone.enrol()];
     for request in &good {
-        for name in request.fields.keys() {
+        // Of these nothing depends on what they say.
+        for name in request.fields.keys().filter(|name| !matches!(name.as_str(), "fbtoken" | "capabilities")) {
             let value = &request.fields[name];
             let long = value.repeat(2_000);
             for changed in ["", "|", "\u{0}", "ÄÖÜ", "=", &value[..value.len() / 2], long.as_str(), &value[1..]] {
                 let reply = stage.send(&request.with(name, changed)).await;
                 let read: Value = serde_json::from_str(&reply.json).expect("JSON");
-                let refused = reply.status != 200 || read["result"]["value"] != true || name == "capabilities";
+                let refused = reply.status != 200 || read["result"]["value"] != true;
                 assert!(refused, "{name} {changed}");
             }
         }
