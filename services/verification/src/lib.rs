@@ -32,6 +32,7 @@ mod providers;
 mod rpc;
 mod sealed_key;
 mod settings;
+pub mod texts;
 mod webauthn;
 
 pub use config::{Config, EndpointsSection};
