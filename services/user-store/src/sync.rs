@@ -13,8 +13,10 @@ pub mod users;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::erase;
 use crate::metrics::Timed;
 use crate::rpc::{StoreError, bounded};
+use crate::seal::Seal;
 use crate::settings::{self, Current};
 use crate::sql::{Arg, Row as SqlRow, Session, args};
 use crate::users::{name_key, small};
@@ -111,8 +113,9 @@ impl SyncService {
         active_item(&current, &run.sync_item)?;
         let plan = plan_users(&mut session, &run, &current, request.users).await?;
         let head = audit::lock(&mut session).await?;
-        let (mut reply, changed_users, events) = write_users(&mut session, &run, plan, now_ms).await?;
-        write_groups(&mut session, &run, &current, request.groups).await?;
+        let (mut reply, mut changed_users, events) =
+            write_users(&mut session, self.0.seal(), &run, plan, now_ms).await?;
+        changed_users.extend(write_groups(&mut session, &run, &current, request.groups).await?);
         let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                    WHERE run_id = $4";
         session.execute(sql, args![reply.added, reply.changed, reply.unchanged, &run.run_id]).await?;
@@ -321,6 +324,7 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
 /// Writes a plan. Returns the counts, whose caches must go, and the events.
 async fn write_users(
     session: &mut Session,
+    seal: &Seal,
     run: &RunRow,
     plan: Plan,
     now_ms: i64,
@@ -339,7 +343,7 @@ async fn write_users(
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     for known in &plan.withdrawn {
         // Added by this very run, moments ago, under a name that turned out to be two people's.
-        session.execute("DELETE FROM users WHERE user_id = $1", args![&known.user_id]).await?;
+        erase::user(session, seal, &known.user_id).await?;
         let event = NewEvent::administrative(now_ms, "user.erased", "sync", "its username is doubled in the directory");
         events.push(event.about(&known.user_id, &known.username));
     }
@@ -442,7 +446,7 @@ async fn change_state(
     now_ms: i64,
 ) -> Result<Option<NewEvent>, StoreError> {
     let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
-               revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
+               epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
     let arguments = args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
     if session.execute(sql, arguments).await? != 1 {
         return Ok(None);
@@ -452,13 +456,13 @@ async fn change_state(
     Ok(Some(event.about(&known.user_id, &known.username)))
 }
 
-/// Groups belong to the item that read them first in the order of the settings, like users.
+/// Groups belong to the item that read them first in the order of the settings, like users. Returns who came or went.
 async fn write_groups(
     session: &mut Session,
     run: &RunRow,
     current: &Current,
     groups: Vec<SyncedGroup>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<String>, StoreError> {
     let mut read: BTreeMap<String, (SyncedGroup, BTreeSet<String>, Vec<u8>)> = BTreeMap::new();
     for group in groups {
         let Ok(object_id) = group.object_id.parse::<domain::ObjectId>() else { continue };
@@ -483,6 +487,7 @@ async fn write_groups(
         before.into_iter().any(|it| it.name.as_str() == item && it.state == SyncState::On)
     };
     let (mut rows, mut stale, mut members_rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut moved: BTreeSet<(String, String)> = BTreeSet::new();
     for (object_id, (group, members, content)) in &read {
         if known.get(object_id).is_some_and(|(owner, _)| earlier(owner)) {
             continue;
@@ -491,6 +496,7 @@ async fn write_groups(
             &run.directory,
             object_id,
             bounded(&group.distinguished_name, 2048),
+            users::dn_key(&bounded(&group.distinguished_name, 2048)),
             bounded(&group.name, 256),
             &run.sync_item,
             &run.run_id,
@@ -498,19 +504,47 @@ async fn write_groups(
         ]);
         if known.get(object_id).is_none_or(|(_, before)| before != content) {
             stale.push(object_id.as_str());
+            moved.extend(members.iter().map(|member| (object_id.clone(), member.clone())));
             members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
         }
     }
-    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, name, sync_item, last_run, content)";
+    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, dn_key, name, sync_item, last_run, content)";
     let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET distinguished_name = excluded.distinguished_name, \
-                name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
+                dn_key = excluded.dn_key, name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
     session.bulk(head, rows, tail).await?;
     let tail = "AND directory = $257";
-    session
-        .execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &[Arg::from(&run.directory)])
-        .await?;
+    let directory = [Arg::from(&run.directory)];
+    let head = "SELECT object_id, member_key FROM group_members WHERE object_id IN";
+    for row in session.rows_in(head, stale.iter().copied(), tail, &directory).await? {
+        let was = (row.get("object_id")?, row.get("member_key")?);
+        // Here before and here now: nothing changed for this one.
+        if !moved.remove(&was) {
+            moved.insert(was);
+        }
+    }
+    session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &directory).await?;
     session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
-    Ok(())
+    let moved: BTreeSet<String> = moved.into_iter().map(|(_, member)| member).collect();
+    members_moved(session, run, &moved).await
+}
+
+/// V-52: who is in other groups than before may fall under another policy, so nothing of theirs is remembered.
+async fn members_moved(
+    session: &mut Session,
+    run: &RunRow,
+    member_keys: &BTreeSet<String>,
+) -> Result<Vec<String>, StoreError> {
+    let head = "SELECT user_id, directory FROM users WHERE dn_key IN";
+    let mut moved: Vec<String> = Vec::new();
+    // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
+    for row in session.rows_in(head, member_keys.iter().map(String::as_str), "", &[]).await? {
+        if row.get::<String>("directory")? == run.directory {
+            moved.push(row.get("user_id")?);
+        }
+    }
+    let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
+    session.execute_in(head, moved.iter().map(String::as_str), "", &[]).await?;
+    Ok(moved)
 }
 
 /// Somebody the item has and the run did not see.

@@ -6,7 +6,6 @@
 //! ```
 
 mod sms;
-mod twilio;
 mod voice;
 
 use crate::Service;

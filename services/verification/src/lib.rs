@@ -32,9 +32,14 @@ mod providers;
 mod rpc;
 mod sealed_key;
 mod settings;
+pub mod texts;
 mod webauthn;
 
 pub use config::{Config, EndpointsSection};
+
+// Tests inside of the crate share the support of those outside, which calls it by its name.
+#[cfg(test)]
+extern crate self as verification;
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 use providers::{Providers, Shared};
 
@@ -143,7 +148,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
-        let phones = phone::Phones::new(deps.bus.clone());
+        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness);
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,

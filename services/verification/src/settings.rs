@@ -21,6 +21,7 @@ const POLL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 const KEY_BYTES: usize = 32;
+const DAY_MS: i64 = 86_400_000;
 
 /// The client name of a sign-in to the portal.
 const PORTAL: &str = "portal";
@@ -39,6 +40,18 @@ pub struct Known {
     pub secrets: HashMap<String, domain::Secret>,
     /// Where people and phones reach the portal, without a slash at the end; empty = no portal ever started.
     pub portal_url: String,
+}
+
+impl Known {
+    /// Until when a report of fraud blocks the user (FV-25, FV-26): -1 = until somebody unblocks, 0 = it does not.
+    pub fn blocked_by_fraud_until(&self, now_unix_ms: i64) -> i64 {
+        let rules = &self.settings.verification;
+        match (rules.fraud_blocks, rules.block_days) {
+            (false, _) => 0,
+            (true, 0) => -1,
+            (true, days) => now_unix_ms + i64::from(days) * DAY_MS,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +214,21 @@ fn key_ring(reply: KeyRingReply) -> Option<KeyRing> {
 mod tests {
     use super::*;
     use proto::user_store::Key;
+
+    #[test]
+    fn a_report_of_fraud_blocks_as_the_settings_say() {
+        // FV-25, FV-26
+        for (rules, until) in [
+            (serde_json::json!({}), 1_000 + 90 * DAY_MS),
+            (serde_json::json!({ "block_days": 0 }), -1),
+            (serde_json::json!({ "block_days": 1 }), 1_000 + DAY_MS),
+            (serde_json::json!({ "fraud_blocks": false }), 0),
+        ] {
+            let settings = serde_json::from_value(serde_json::json!({ "verification": rules }));
+            let known = Known::of(settings.expect("valid settings"), "");
+            assert_eq!(known.blocked_by_fraud_until(1_000), until);
+        }
+    }
 
     #[test]
     fn a_ring_without_its_current_key_or_with_a_short_one_is_refused() {

@@ -135,10 +135,9 @@ async fn a_wrong_login_an_unknown_authority_and_no_server_are_told_apart() {
     let post = Post::start();
     let secrets = [("provider.mx.secret", "wrong")];
     let node = Node::new(json!([post.provider("mx")]), json!({}), &secrets).await;
-    let said = |node: &Node| {
-        let trial = node.send("mail", "", "ann@example.com");
-        async move { steps(&trial.await) }
-    };
+    async fn said(node: &Node) -> String {
+        steps(&node.send("mail", "", "ann@example.com").await)
+    }
     assert_eq!(said(&node).await, "mx did not take it: SMTP 535");
     let dir = tempfile::tempdir().expect("a folder");
     let other = lab::Pki::new(dir.path()).expect("a CA");
@@ -158,13 +157,13 @@ async fn a_text_may_go_out_as_a_mail_to_a_gateway() {
     // experience 12
     let post = Post::start();
     let gateway = json!({"name": "gateway", "channel": "sms", "adapter": {
-        "kind": "mail_gateway", "to": "{digits}@sms.example.com", "subject": "{phone}", "body": "{text}",
+        "kind": "mail_gateway", "to": "{phone}@sms.example.com", "subject": "{phone}", "body": "{text}",
     }});
     let node = node(json!([gateway, post.provider("mx")])).await;
     let reply = node.send("sms", "", PHONE).await;
     assert!(reply.accepted && reply.provider == "gateway", "{}", steps(&reply));
     let [received] = &post.sink.received()[..] else { panic!("one mail") };
-    assert_eq!((received.to(), received.field("subject")), ("4915123456789@sms.example.com", PHONE));
+    assert_eq!((received.to(), received.field("subject")), ("+4915123456789@sms.example.com", PHONE));
     assert_eq!(received.field("text").trim(), "This is a test message of Example. Nothing has to be done.");
     assert_eq!(node.store.noted(), ["accepted gateway  •••• 6789"]);
     post.sink.set_mood(Mood::Refuse);

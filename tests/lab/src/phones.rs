@@ -3,6 +3,7 @@
 pub mod ari;
 mod http;
 mod http_sms;
+pub mod pi;
 mod push_service;
 mod smsc;
 mod smtp_sink;

@@ -48,6 +48,8 @@ pub fn client(ca: &str) -> Result<Client, TrustError> {
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(Policy::none())
+        // A code takes no way that the settings do not name.
+        .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX)
         .pool_idle_timeout(IDLE_TIMEOUT)

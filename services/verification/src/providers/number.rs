@@ -52,10 +52,9 @@ pub fn allowed(number: &PhoneNumber, settings: &Settings) -> Result<Allowed, &'s
     }
 }
 
-/// All but the last four digits: what the caps count by (V-18).
-pub fn prefix(number: &PhoneNumber) -> &str {
-    let number = number.expose();
-    &number[..number.len() - 4]
+/// Reads the numbering plans, which are kept from then on.
+pub fn prepare() {
+    let _ = phonenumber::parse(Some(country::Id::DE), "0");
 }
 
 #[cfg(test)]
@@ -75,33 +74,31 @@ mod tests {
 
     #[test]
     fn only_ordinary_numbers_of_the_listed_countries_are_sent_to() {
-        // V-18, FN-07: numbers of ranges set aside for fiction where there are such
+        // V-18, FN-07: example numbers of the published numbering plans
         let german = settings("DE", &[]);
         let listed = settings("DE", &["de", "GB", "AT"]);
-        for (number, rules, expected) in [
+        let foreign = Err("its country is not on the list");
+        let found: Vec<_> = [
             ("+4915123456789", &german, Ok(false)),
-            ("+4930901820", &german, Ok(false)),
-            ("+447700900123", &german, Err("its country is not on the list")),
+            ("+4930123456", &german, Ok(false)),
+            ("+447400123456", &german, foreign),
             ("+447400123456", &listed, Ok(false)),
-            ("+12015550123", &listed, Err("its country is not on the list")),
-            ("+449098790000", &listed, Err("it is a premium rate number")),
-            ("+49900190000", &listed, Err("it is a premium rate number")),
-            ("+4318101234", &settings("", &[]), Err("its country is not on the list")),
-            ("+445612345678", &listed, Ok(true)),
-            ("+448431234567", &listed, Err("it is a shared cost number")),
+            ("+12015550123", &listed, foreign),
+            ("+447400123456", &settings("", &[]), foreign),
+            ("+449012345678", &listed, Err("it is a premium rate number")),
+            ("+499001234567", &listed, Err("it is a premium rate number")),
+            ("+4918012345", &listed, Err("it is a shared cost number")),
             ("+448001234567", &listed, Err("it is no number of a person")),
-            ("+4911", &listed, Err("")),
-            ("+99912345678", &listed, Err("")),
-        ] {
-            if PhoneNumber::new(number).is_err() {
-                continue;
-            }
-            let found = judged(number, rules);
-            match expected {
-                Err("") => assert!(found.is_err(), "{number}: {found:?}"),
-                expected => assert_eq!(found, expected, "{number}"),
-            }
-        }
+            ("+445612345678", &listed, Ok(true)),
+            // A range for films, and a country code that nobody has.
+            ("+447700900123", &listed, Err("no numbering plan has it")),
+            ("+99912345678", &listed, Err("it is no telephone number")),
+        ]
+        .into_iter()
+        .filter(|(number, rules, expected)| judged(number, rules) != *expected)
+        .map(|(number, rules, expected)| (number, judged(number, rules), expected))
+        .collect();
+        assert_eq!(found, []);
     }
 
     #[test]
@@ -116,10 +113,5 @@ mod tests {
         assert_eq!(from_provider("+4915123456789").map(String::from).as_deref(), Some("+4915123456789"));
         assert_eq!(from_provider("004915123456789").map(String::from).as_deref(), Some("+4915123456789"));
         assert_eq!(from_provider("Twinlock"), None);
-    }
-
-    #[test]
-    fn the_prefix_is_all_but_the_last_four_digits() {
-        assert_eq!(prefix(&PhoneNumber::new("+4915123456789").expect("a number")), "+491512345");
     }
 }

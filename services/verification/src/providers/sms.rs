@@ -32,6 +32,7 @@ use futures::StreamExt;
 use gateway::GatewayCarrier;
 use http::HttpCarrier;
 use proto::user_store::NoteMessageRequest;
+use reply::Replies;
 use service_kit::{Process, Shutdown};
 use smpp::{Ear, SmppCarrier};
 use std::collections::HashMap;
@@ -66,6 +67,7 @@ pub struct Outgoing<'a> {
 
 pub struct Sms {
     shared: Shared,
+    replies: Arc<Replies>,
     asking: Arc<Asking>,
     carriers: Arc<Carriers>,
 }
@@ -97,6 +99,10 @@ impl Sms {
     /// Keeps SMPP sessions bound and works on what they hear, as tasks of the process.
     pub fn start(shared: Shared, letters: Arc<Letters>, process: &Process) -> Self {
         let asking = Arc::new(Asking::new(Channel::Sms, shared.clone(), process));
+        // The numbering plans are read at their first use, which takes a while: not while a person waits.
+        process.shutdown().spawn_background(async {
+            let _ = tokio::task::spawn_blocking(number::prepare).await;
+        });
         let (ear, mut heard) = mpsc::channel(HEARD_MAX);
         let carriers = Arc::new(Carriers {
             made: Mutex::default(),
@@ -115,7 +121,8 @@ impl Sms {
                 }
             }
         });
-        let listener = shared.clone();
+        let replies = Arc::new(Replies::new(shared.clone()));
+        let listener = replies.clone();
         process.shutdown().spawn_until_stopping(async move {
             let heard = futures::stream::poll_fn(move |context| heard.poll_recv(context));
             heard
@@ -130,11 +137,12 @@ impl Sms {
                 })
                 .await;
         });
-        Self { shared, asking, carriers }
+        Self { shared, replies, asking, carriers }
     }
 
-    pub fn shared(&self) -> &Shared {
-        &self.shared
+    /// Works on what a provider said, proven to be it.
+    pub async fn heard(&self, provider: &str, said: &Heard) -> Result<(), Status> {
+        heard(&self.replies, provider, said).await
     }
 
     /// Hands a text to the first provider that takes it.
@@ -152,6 +160,9 @@ impl Sms {
         };
         let life = Duration::from_millis(left);
         let until = Instant::now() + life;
+        if known.settings.sms.replies {
+            self.replies.expect(&known, text.to, text.transaction_id).await;
+        }
         self.carry(&known, "", text.to, &text.text, life, until, &noted, &mut Steps::begin()).await
     }
 
@@ -287,8 +298,8 @@ impl Carriers {
     }
 }
 
-/// Works on what a provider said, proven to be it.
-pub async fn heard(shared: &Shared, provider: &str, heard: &Heard) -> Result<(), Status> {
+async fn heard(replies: &Replies, provider: &str, heard: &Heard) -> Result<(), Status> {
+    let shared = replies.shared();
     match heard {
         Heard::Receipt { provider_id, state } => {
             for id in spellings(provider_id) {
@@ -302,7 +313,7 @@ pub async fn heard(shared: &Shared, provider: &str, heard: &Heard) -> Result<(),
             }
             Ok(())
         }
-        Heard::Text { from, text } => reply::judge(shared, provider, from, text).await,
+        Heard::Text { from, text } => replies.judge(provider, from, text).await,
     }
 }
 
@@ -330,6 +341,10 @@ async fn note_receipt(shared: &Shared, provider: &str, id: &str, state: State) -
     let reply = answered.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner();
     Ok(!reply.message_id.is_empty())
 }
+
+#[cfg(test)]
+#[path = "sms/story.rs"]
+mod story;
 
 #[cfg(test)]
 mod tests {

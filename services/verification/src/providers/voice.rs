@@ -11,10 +11,10 @@
 //! A call that nobody could take, or that nobody answered, leaves the prompt as the record says; nothing here lets anybody in.
 
 mod ari;
-mod client;
+pub mod client;
 mod conversation;
 mod flow;
-mod twiml;
+pub mod twiml;
 mod words;
 
 use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried};

@@ -71,7 +71,7 @@ impl World {
     /// An open prompt, as a login opens it.
     pub fn prompt(&self, method: &str) -> Prompt {
         let mut state = self.store.lock();
-        let id = format!("prompt-{}", state.prompts.len() + 1);
+        let id = uuid::Uuid::now_v7().to_string();
         let prompt = Prompt {
             prompt_id: id.clone(),
             transaction_id: format!("transaction-of-{id}"),
@@ -134,6 +134,7 @@ pub struct State {
     pub pins_tried: u32,
     pub blocked_until: Option<i64>,
     pub notes: Vec<NoteMessageRequest>,
+    pub events: Vec<AuditEvent>,
     pub devices: Vec<(String, PushDevice)>,
     pub activations: Vec<Activation>,
     pub passkeys: Vec<Passkey>,
@@ -358,6 +359,11 @@ impl commit_server::Commit for PromptStore {
         ok(NoteMessageReply::default())
     }
 
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
+        self.lock().events.push(request.into_inner().event.expect("an event"));
+        ok(RecordReply {})
+    }
+
     async fn open_activation(
         &self,
         request: Request<OpenActivationRequest>,
@@ -412,11 +418,16 @@ impl commit_server::Commit for PromptStore {
     async fn put_device(&self, request: Request<PutDeviceRequest>) -> Result<Response<PutDeviceReply>, Status> {
         self.called("put_device").await?;
         let request = request.into_inner();
-        let device = request.device.expect("a device");
+        let mut device = request.device.expect("a device");
         let mut state = self.lock();
+        if let Some((_, known)) = state.devices.iter().find(|(_, known)| known.device_id == device.device_id) {
+            device.state.clone_from(&known.state);
+        }
         if !request.code_hash.is_empty() {
             let found = state.activations.iter_mut().find(|it| it.request.code_hash == request.code_hash);
-            let Some(activation) = found.filter(|it| it.spent_by.is_none()) else {
+            // The same request again is done.
+            let fresh = |it: &Activation| it.spent_by.as_ref().is_none_or(|key| *key == device.public_key);
+            let Some(activation) = found.filter(|it| fresh(it)) else {
                 return ok(PutDeviceReply { done: false });
             };
             activation.spent_by = Some(device.public_key.clone());

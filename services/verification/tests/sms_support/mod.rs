@@ -131,10 +131,10 @@ pub struct State {
     pub done: Vec<DoneMailRequest>,
     pub prompts: Vec<Prompt>,
     pub resolved: Vec<ResolvePromptRequest>,
-    pub checked: Vec<CheckSentCodeRequest>,
-    /// The digest that is right.
-    pub right: Vec<u8>,
     pub pins: Vec<String>,
+    /// Notes take most of a second.
+    pub slow_notes: bool,
+    pub notes_begun: u32,
 }
 
 impl Store {
@@ -268,6 +268,7 @@ implement! {
         user_prompts UserPromptsRequest GetPromptsReply;
         update_prompt UpdatePromptRequest UpdatePromptReply;
         open_sent_code OpenSentCodeRequest OpenSentCodeReply;
+        check_sent_code CheckSentCodeRequest CheckSentCodeReply;
         open_activation OpenActivationRequest OpenActivationReply;
         find_activation FindActivationRequest FindActivationReply;
         put_device PutDeviceRequest PutDeviceReply;
@@ -285,6 +286,11 @@ implement! {
 
         async fn note_message(&self, request: Request<NoteMessageRequest>) -> Result<Response<NoteMessageReply>, Status> {
             let note = request.into_inner();
+            self.lock().notes_begun += 1;
+            let slow = self.lock().slow_notes;
+            if slow {
+                tokio::time::sleep(Duration::from_millis(800)).await;
+            }
             let mut state = self.lock();
             if !note.message_id.is_empty() {
                 let message_id = note.message_id.clone();
@@ -317,15 +323,6 @@ implement! {
             state.prompts.retain(|prompt| prompt.prompt_id != request.prompt_id);
             state.resolved.push(request);
             Ok(Response::new(ResolvePromptReply { taken: true, prompt: None }))
-        }
-
-        async fn check_sent_code(&self, request: Request<CheckSentCodeRequest>) -> Result<Response<CheckSentCodeReply>, Status> {
-            let request = request.into_inner();
-            let mut state = self.lock();
-            let right = request.digest == state.right;
-            state.checked.push(request);
-            let result = if right { SentCodeResult::Right } else { SentCodeResult::Wrong };
-            Ok(Response::new(CheckSentCodeReply { result: result.into(), ..CheckSentCodeReply::default() }))
         }
 
         async fn check_secret(&self, request: Request<CheckSecretRequest>) -> Result<Response<CheckSecretReply>, Status> {

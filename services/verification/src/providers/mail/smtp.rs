@@ -1,6 +1,7 @@
 //! Letters to SMTP servers, in the order of the settings: STARTTLS, TLS, logins, private authorities (FN-01).
 
 use super::super::ask::{Asking, Attempt, Kind, Noted, Refusal};
+use super::super::http::trust;
 use super::super::{Accepted, SendFailure, Shared, Steps};
 use crate::settings::Known;
 use async_trait::async_trait;
@@ -181,6 +182,8 @@ impl Post {
         let parameters = || {
             let mut builder = TlsParameters::builder(host.clone());
             if !ca.is_empty() {
+                // Stricter than the builder, which takes a text without a certificate and then trusts nobody.
+                trust(ca).map_err(|error| wrong(&error.to_string()))?;
                 let authorities = Certificate::from_pem(ca.as_bytes()).map_err(|_| wrong("its ca is no PEM text"))?;
                 builder = builder.certificate_store(CertificateStore::None).add_root_certificate(authorities);
             }
@@ -279,7 +282,10 @@ mod tests {
         assert_eq!(wrong(serde_json::json!({})), None);
         assert_eq!(wrong(serde_json::json!({"sender": "x"})).as_deref(), Some("its sender is no mail address"));
         assert_eq!(wrong(serde_json::json!({"reply_to": "x"})).as_deref(), Some("its reply_to is no mail address"));
-        assert_eq!(wrong(serde_json::json!({"ca": "hello"})).as_deref(), Some("its ca cannot be used"));
+        assert_eq!(
+            wrong(serde_json::json!({"ca": "hello"})).as_deref(),
+            Some("its ca is no PEM text with certificates")
+        );
     }
 
     #[test]

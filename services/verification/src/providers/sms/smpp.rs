@@ -104,7 +104,7 @@ impl SmppCarrier {
                 address: Address::default(),
             },
             window: *window,
-            enquire_every: Duration::from_secs((*enquire_seconds).clamp(5, 600).into()),
+            enquire_every: Duration::from_secs((*enquire_seconds).clamp(5, 3600).into()),
             requests: waiting,
             ear,
             health,
