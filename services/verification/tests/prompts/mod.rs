@@ -142,7 +142,6 @@ pub struct State {
     pub portal_url: String,
     /// The user may not log in.
     pub disabled: bool,
-    pub events: Vec<AuditEvent>,
     seen: HashMap<(String, String), i64>,
     sealed: HashMap<String, Vec<u8>>,
     /// Calls that fail, by name.
@@ -503,12 +502,6 @@ impl commit_server::Commit for PromptStore {
         let prompt = Prompt { revision: 1, ..request.prompt.expect("a prompt") };
         state.prompts.push(prompt.clone());
         ok(OpenPromptReply { result: PromptResult::Opened.into(), until_unix_ms: 0, prompt: Some(prompt) })
-    }
-
-    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
-        self.called("record").await?;
-        self.lock().events.push(request.into_inner().event.expect("an event"));
-        ok(RecordReply {})
     }
 
     async fn put_passkey(&self, request: Request<PutPasskeyRequest>) -> Result<Response<PutPasskeyReply>, Status> {
