@@ -15,7 +15,7 @@ use portal::{Deps, Portal, PortalSection};
 use proto::user_store::Prompt;
 use proto::verification::StartDeviceRequest;
 use proto::verification::enrolment_server::Enrolment;
-use serde_json::{Value, json};
+use serde_json::json;
 use service_kit::{Clock, Process};
 use std::sync::Arc;
 use support::{FakeDirectory, FakeStore};
@@ -404,6 +404,6 @@ async fn a_phone_without_a_passkey_is_connected_with_a_simpler_key_in_the_langua
             "Twinlock.load().then(it => crypto.subtle.exportKey('jwk', it.keys.privateKey)).then(() => 'out', error => error.name)",
         )
         .await?;
-    ensure!(taken == Value::from("InvalidAccessError"), "{taken}");
+    ensure!(taken == "InvalidAccessError", "{taken}");
     scene.no_complaint().await
 }

@@ -89,7 +89,7 @@ pub(super) async fn begin(
 ) -> Response {
     let begin: Begin = match read(&phones, &headers, &body) {
         Ok(begin) => begin,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if !phones.may_activate(from) {
         return too_many();
@@ -118,7 +118,7 @@ pub(super) async fn finish(
 ) -> Response {
     let finish: Finish = match read(&phones, &headers, &body) {
         Ok(finish) => finish,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if !phones.may_activate(from) {
         return too_many();
@@ -146,7 +146,7 @@ pub(super) async fn device(
 ) -> Response {
     let device: Device = match read(&phones, &headers, &body) {
         Ok(device) => device,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if !phones.may_call(from, &device.proof.device_id) {
         return too_many();
@@ -166,7 +166,7 @@ pub(super) async fn prompts(
 ) -> Response {
     let prompts: Prompts = match read(&phones, &headers, &body) {
         Ok(prompts) => prompts,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if !phones.may_call(from, &prompts.proof.device_id) {
         return too_many();
@@ -189,7 +189,7 @@ pub(super) async fn decide(
 ) -> Response {
     let decide: Decide = match read(&phones, &headers, &body) {
         Ok(decide) => decide,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     if !phones.may_call(from, &decide.proof.device_id) {
         return too_many();
@@ -234,11 +234,11 @@ impl From<DevicePrompt> for Shown {
 }
 
 /// From our own pages only (V-81): what other sites make a browser send is not looked at.
-fn read<T: DeserializeOwned>(phones: &Phones, headers: &HeaderMap, body: &[u8]) -> Result<T, Response> {
+fn read<T: DeserializeOwned>(phones: &Phones, headers: &HeaderMap, body: &[u8]) -> Result<T, StatusCode> {
     if !same_origin(headers, &phones.app.public) {
-        return Err(StatusCode::FORBIDDEN.into_response());
+        return Err(StatusCode::FORBIDDEN);
     }
-    serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST.into_response())
+    serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
 fn parsed(json: &str) -> Option<serde_json::Value> {

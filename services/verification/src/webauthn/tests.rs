@@ -1,4 +1,4 @@
-//! An authenticator made here, bent in every way, and what Chromium's own made (`tests/webauthn/chromium.json`).
+//! An authenticator made here, bent in every way. What a browser makes goes through the same functions in the portal's browser test.
 
 use super::*;
 use ciborium::Value as Cbor;
