@@ -19,13 +19,25 @@ pub enum Permission {
     UsersRead,
     UsersEdit,
     UsersMethods,
+    /// Block, and unblock.
+    UsersBlock,
+    /// A bypass or a temporary code. The help desk: for [`HELP_DESK_BYPASS_SECONDS_MAX`] at most.
+    UsersBypass,
+    UsersPin,
+    /// Ask somebody's phone, to see who is calling.
+    UsersVerifyCaller,
     AuditRead,
     SettingsRead,
     SettingsClients,
+    SettingsMessaging,
     SyncRun,
     SyncApprove,
+    Keys,
     Roles,
 }
+
+/// FV-28, FV-29: what the help desk gives ends after 15 minutes.
+pub const HELP_DESK_BYPASS_SECONDS_MAX: u32 = 900;
 
 impl Role {
     pub const ALL: [Self; 5] = [Self::Owner, Self::Admin, Self::UserManager, Self::HelpDesk, Self::Auditor];
@@ -50,12 +62,12 @@ impl Role {
         match permission {
             UsersRead => true,
             UsersEdit => matches!(self, Self::Owner | Self::Admin | Self::UserManager),
-            UsersMethods => !matches!(self, Self::Auditor),
+            UsersMethods | UsersBlock | UsersBypass | UsersPin | UsersVerifyCaller => !matches!(self, Self::Auditor),
             AuditRead => matches!(self, Self::Owner | Self::Admin | Self::Auditor),
-            SettingsRead | SettingsClients | SyncRun | SyncApprove => {
+            SettingsRead | SettingsClients | SettingsMessaging | SyncRun | SyncApprove => {
                 matches!(self, Self::Owner | Self::Admin)
             }
-            Roles => matches!(self, Self::Owner),
+            Keys | Roles => matches!(self, Self::Owner),
         }
     }
 }
@@ -65,14 +77,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_owner_gives_roles_and_an_auditor_changes_nothing() {
+    fn only_the_owner_gives_roles_and_turns_keys_and_an_auditor_changes_nothing() {
         for role in Role::ALL {
             assert_eq!(role.may(Permission::Roles), role == Role::Owner);
+            assert_eq!(role.may(Permission::Keys), role == Role::Owner);
             assert_eq!(Role::from_code(role.code()), Some(role));
         }
-        for permission in
-            [Permission::UsersEdit, Permission::UsersMethods, Permission::SettingsClients, Permission::SyncApprove]
-        {
+        for permission in [
+            Permission::UsersEdit,
+            Permission::UsersMethods,
+            Permission::UsersBlock,
+            Permission::UsersBypass,
+            Permission::UsersPin,
+            Permission::UsersVerifyCaller,
+            Permission::SettingsClients,
+            Permission::SettingsMessaging,
+            Permission::SyncApprove,
+        ] {
             assert!(!Role::Auditor.may(permission));
         }
     }

@@ -6,6 +6,7 @@ mod counted;
 mod matching;
 mod random;
 mod resync;
+pub mod import;
 mod seed;
 mod timed;
 
@@ -22,7 +23,7 @@ use hmac::{Hmac, KeyInit, Mac};
 
 /// A code in ASCII, padded with NUL to the longest code, as [`PresentedCode::expose_padded`] is.
 ///
-/// `digits` is 6 to 8, which [`CodeForm`] has made sure of; a larger number is cut to what fits.
+/// `digits` is 6 to 8, which [`domain::CodeForm`] has made sure of; a larger number is cut to what fits.
 pub fn hotp(seed: &Secret, algorithm: CodeAlgorithm, counter: u64, digits: u8) -> [u8; PresentedCode::LONGEST] {
     let mut rest = truncated(seed, algorithm, counter);
     let mut code = [0; PresentedCode::LONGEST];

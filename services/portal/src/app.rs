@@ -4,6 +4,7 @@ use crate::config::{PublicUrl, Transport};
 use crate::limits::Limit;
 use crate::metrics::{Limited, Metrics};
 use crate::settings::SettingsCopy;
+use crate::texts::Texts;
 use crate::{Deps, limits};
 use domain::TransactionId;
 use service_kit::grpc;
@@ -20,6 +21,8 @@ pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// A bind at a directory, over all of its servers, and one second for the way.
 pub(crate) const PASSWORD_LIMIT: Duration = Duration::from_secs(11);
 pub(crate) const VERIFICATION_LIMIT: Duration = Duration::from_secs(10);
+/// For a person who answers on the phone; a page that waits longer asks again.
+pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(25);
 
 /// Each one is a bind at a directory that may take its whole time limit.
 const SIGN_INS_AT_ONCE_MAX: usize = 512;
@@ -54,6 +57,12 @@ impl App {
 
     pub fn now_ms(&self) -> i64 {
         self.deps.clock.now_ms()
+    }
+
+    /// The language to answer a request in.
+    pub fn texts(&self, headers: &http::HeaderMap) -> &'static Texts {
+        let settings = self.settings.current();
+        Texts::preferred(headers, settings.as_ref().map(|current| &current.settings.verification.language))
     }
 
     /// Octets that nobody can guess.

@@ -2,11 +2,13 @@
 
 use crate::app::{App, PASSWORD_LIMIT, VERIFICATION_LIMIT, begun_ms, within};
 use crate::metrics::{CLIENT, Ended};
+use crate::session;
 use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use proto::directory::{CheckRequest, Person};
 use proto::user_store::Session;
 use proto::verification::{
-    AnswerRequest, Attempt as WireAttempt, BeginRequest, CancelRequest, Outcome, Primary, ReportRequest, outcome,
+    AnswerRequest, Ask, AskKind, Attempt as WireAttempt, AwaitRequest, BeginRequest, CancelRequest, Outcome, Primary,
+    ReportRequest, outcome,
 };
 use service_kit::grpc::idempotent;
 use std::net::IpAddr;
@@ -24,6 +26,8 @@ pub(crate) struct Attempt {
     person: Option<Person>,
     first: Option<First>,
     rounds: u32,
+    /// The one that was asked for, or used.
+    method: Option<Method>,
 }
 
 /// What became of the password.
@@ -37,8 +41,9 @@ struct First {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Allow(Allow),
-    Ask { step: u32, previous: Option<Reason>, user_id: String },
-    Deny(Reason),
+    Ask(Box<Ask>),
+    /// And the method that failed, where one ran.
+    Deny(Reason, String),
 }
 
 /// A decisive Allow for one attempt. Made by [`verdict`] only, after every check of V-02.
@@ -55,7 +60,7 @@ impl Attempt {
     pub fn begin(app: &App, from: IpAddr, typed: &str) -> Self {
         let transaction = app.new_transaction();
         tracing::Span::current().record("twinlock.request_id", tracing::field::display(transaction));
-        Self { transaction, from, typed: typed.to_owned(), person: None, first: None, rounds: 1 }
+        Self { transaction, from, typed: typed.to_owned(), person: None, first: None, rounds: 1, method: None }
     }
 
     /// The one whose code is waited for.
@@ -70,6 +75,7 @@ impl Attempt {
             person: Some(person),
             first: Some(First { right: true, took: None }),
             rounds: session.step.max(1),
+            method: session::asked(session).and_then(|ask| Method::from_code(&ask.method)),
         }
     }
 
@@ -118,6 +124,19 @@ impl Attempt {
         verdict(app, self.transaction, call.await)
     }
 
+    /// Has the person answered on the phone? Waits a while for it; still open is the same question again.
+    pub async fn wait(&self, app: &App, step: u32, patience: Duration) -> Result<Verdict, Reason> {
+        let request = AwaitRequest {
+            transaction_id: self.transaction.to_string(),
+            step,
+            client: CLIENT.to_owned(),
+            wait_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+        };
+        let limit = patience + VERIFICATION_LIMIT;
+        let call = within(limit, idempotent(request), |request| app.deps.verification.r#await(request));
+        verdict(app, self.transaction, call.await)
+    }
+
     /// The person gave up. The last word.
     pub async fn cancelled(self, app: &App) {
         let reason = Reason::UserCancelled;
@@ -143,6 +162,12 @@ impl Attempt {
         self.ended(app, reason, None);
     }
 
+    /// Which method failed, where verification said so.
+    pub fn denied_by(mut self, app: &App, reason: Reason, method: &str) {
+        self.method = Method::from_code(method).or(self.method);
+        self.ended(app, reason, None);
+    }
+
     pub fn denied(self, app: &App, reason: Reason) {
         self.ended(app, reason, None);
     }
@@ -161,9 +186,7 @@ impl Attempt {
     /// The one log line of an attempt.
     fn ended(self, app: &App, reason: Reason, allow: Option<&Allow>) {
         let first = self.first;
-        let second = first.is_some_and(|first| first.right).then_some(Method::Code).filter(|_| {
-            allow.is_some() || matches!(reason, Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut)
-        });
+        let second = first.is_some_and(|first| first.right).then_some(self.method).flatten();
         let total_ms = begun_ms(self.transaction).map_or(0, |begun| app.now_ms().saturating_sub(begun).max(0));
         let person = self.person.as_ref();
         tracing::info!(
@@ -209,8 +232,8 @@ impl Attempt {
             calling_station: String::new(),
             can_challenge: true,
             service_account: false,
-            dialogue: false,
-            person_ip: String::new(),
+            dialogue: true,
+            person_ip: self.from.to_canonical().to_string(),
             password_digest: Vec::new(),
         }
     }
@@ -249,12 +272,13 @@ fn verdict(app: &App, ours: TransactionId, answered: Result<Outcome, tonic::Stat
                 user_id: allow.user_id,
             }))
         }
-        Some(outcome::Result::Ask(ask)) if ask.method == Method::Code.code() => {
-            let previous = (!ask.previous.is_empty()).then(|| Reason::from_code(&ask.previous));
-            Ok(Verdict::Ask { step: ask.step, previous, user_id: ask.user_id })
-        }
-        Some(outcome::Result::Deny(deny)) => Ok(Verdict::Deny(refusal(Reason::from_code(&deny.reason)))),
-        Some(outcome::Result::Ask(_) | outcome::Result::CodeAccepted(_)) | None => Err(fault("kind")),
+        Some(outcome::Result::Ask(ask)) => match ask.kind() {
+            // A question of a later version cannot be shown (V-75).
+            AskKind::Unspecified => Err(fault("question")),
+            _ => Ok(Verdict::Ask(Box::new(ask))),
+        },
+        Some(outcome::Result::Deny(deny)) => Ok(Verdict::Deny(refusal(Reason::from_code(&deny.reason)), deny.method)),
+        Some(outcome::Result::CodeAccepted(_)) | None => Err(fault("kind")),
     }
 }
 

@@ -20,6 +20,7 @@ mod config;
 mod http;
 mod limits;
 mod metrics;
+mod phone;
 mod self_service;
 mod session;
 mod settings;

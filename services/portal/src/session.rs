@@ -13,7 +13,9 @@ use crate::app::{App, STORE_LIMIT, within};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use domain::TransactionId;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
+use prost::Message;
 use proto::user_store::{EndSessionRequest, GetSessionRequest, PutSessionRequest, Session};
+use proto::verification::Ask;
 use service_kit::grpc::idempotent;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -39,7 +41,7 @@ pub(crate) struct SessionId(String);
 /// What has been proven, and what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The password; a code of this attempt is waited for.
+    /// The password; an answer of this attempt is waited for.
     Code { transaction: TransactionId, step: u32 },
     /// The password, of somebody without a method; an invitation is waited for.
     Invitation,
@@ -94,7 +96,10 @@ impl Stage {
     fn write(self, session: &mut Session) {
         (session.transaction_id, session.step) = match self {
             Self::Code { transaction, step } => (transaction.to_string(), step),
-            Self::Invitation | Self::Enrolling | Self::Full => (String::new(), 0),
+            Self::Invitation | Self::Enrolling | Self::Full => {
+                session.asked.clear();
+                (String::new(), 0)
+            }
         };
         session.stage = match self {
             Self::Code { .. } | Self::Invitation => "password",
@@ -150,6 +155,8 @@ pub(crate) async fn open(app: &App, person: Session, stage: Stage) -> Result<Liv
         csrf_token: HEXLOWER.encode(&app.random::<16>()),
         created_unix_ms: now_ms,
         pending_factor_id: String::new(),
+        pending_device_id: String::new(),
+        pending_phone_id: String::new(),
         ..person
     };
     let mut live = Live { id: SessionId::new(app), revision: 0, stage, session };
@@ -183,6 +190,16 @@ pub(crate) async fn save(app: &App, live: &mut Live) -> Result<(), Status> {
 pub(crate) async fn end(app: &App, live: &Live) -> Result<(), Status> {
     let request = idempotent(EndSessionRequest { id_hash: live.id.hash() });
     within(STORE_LIMIT, request, |request| app.deps.portal_data.end_session(request)).await.map(drop)
+}
+
+/// The open question of a sign-in.
+pub(crate) fn asked(session: &Session) -> Option<Ask> {
+    Ask::decode(session.asked.as_slice()).ok().filter(|_| !session.asked.is_empty())
+}
+
+/// Keeps the question with the session, so that its page can be shown again.
+pub(crate) fn ask(session: &mut Session, ask: &Ask) {
+    session.asked = ask.encode_to_vec();
 }
 
 /// Takes the cookie from the browser.

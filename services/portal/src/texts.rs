@@ -1,6 +1,13 @@
-//! Every word a page shows, in one place. A language is one more value of [`Texts`]: a missing sentence does not compile.
+//! Every word a page shows. A language is one more value of [`Texts`], in a file of its own: a missing sentence does not compile.
 
-use domain::{Method, Reason};
+mod english;
+mod german;
+
+use domain::{Language, Method, Reason};
+use english::ENGLISH;
+use german::GERMAN;
+use http::HeaderMap;
+use http::header::ACCEPT_LANGUAGE;
 
 pub(crate) struct Texts {
     /// BCP 47, for the page's `lang`.
@@ -27,6 +34,81 @@ pub(crate) struct Texts {
     pub verify: &'static str,
     pub start_again: &'static str,
 
+    pub code_sent: &'static str,
+    pub code_sms_help: &'static str,
+    pub code_resend: &'static str,
+    pub code_and_pin: &'static str,
+    pub code_and_pin_help: &'static str,
+    pub new_pin_title: &'static str,
+    pub new_pin_lead: &'static str,
+    pub new_pin: &'static str,
+    pub new_pin_again_title: &'static str,
+    pub new_pin_again: &'static str,
+    pub choice_title: &'static str,
+    pub choice_lead: &'static str,
+    pub approve_title: &'static str,
+    pub approve_number: &'static str,
+    pub approve_lead: &'static str,
+    pub call_title: &'static str,
+    pub call_lead: &'static str,
+    pub approve_waiting: &'static str,
+    pub approve_answered: &'static str,
+    pub passkey_title: &'static str,
+    pub passkey_lead: &'static str,
+    pub passkey_use: &'static str,
+    pub passkey_impossible: &'static str,
+    pub questions_title: &'static str,
+    pub questions_lead: &'static str,
+
+    pub choose_title: &'static str,
+    pub choose_lead: &'static str,
+    pub choose_code: &'static str,
+    pub choose_code_help: &'static str,
+    pub choose_push: &'static str,
+    pub choose_push_help: &'static str,
+    pub choose_pi: &'static str,
+    pub choose_pi_help: &'static str,
+    pub choose_sms: &'static str,
+    pub choose_sms_help: &'static str,
+    pub choose_call: &'static str,
+    pub choose_call_help: &'static str,
+    pub choose_recovery: &'static str,
+    pub choose_recovery_help: &'static str,
+    pub device_title: &'static str,
+    pub device_lead: &'static str,
+    pub device_steps: [&'static str; 3],
+    pub device_open: &'static str,
+    pub pi_title: &'static str,
+    pub pi_lead: &'static str,
+    pub device_check: &'static str,
+    pub device_not_yet: &'static str,
+    pub device_prove_title: &'static str,
+    pub device_prove_lead: &'static str,
+    pub device_prove: &'static str,
+    pub device_done_lead: &'static str,
+    pub phone_title: &'static str,
+    pub phone_lead_sms: &'static str,
+    pub phone_lead_call: &'static str,
+    pub phone_number: &'static str,
+    pub phone_number_help: &'static str,
+    pub phone_extension: &'static str,
+    pub phone_send: &'static str,
+    pub phone_call: &'static str,
+    pub phone_done_lead: &'static str,
+    pub recovery_title: &'static str,
+    pub recovery_lead: &'static str,
+    pub recovery_print: &'static str,
+    pub method_push: &'static str,
+    pub method_call: &'static str,
+    pub method_sms: &'static str,
+    pub method_sms_reply: &'static str,
+    pub method_recovery: &'static str,
+    pub method_passkey: &'static str,
+    pub method_questions: &'static str,
+    pub method_pi: &'static str,
+    pub recovery_left: &'static str,
+    pub add_method: &'static str,
+
     pub invitation_title: &'static str,
     pub invitation_lead: &'static str,
     pub invitation: &'static str,
@@ -35,11 +117,7 @@ pub(crate) struct Texts {
     pub off_title: &'static str,
     pub off_lead: &'static str,
 
-    pub enrol_title: &'static str,
-    pub enrol_lead: &'static str,
-    pub enrol_steps: [&'static str; 3],
     pub enrol_apps: &'static str,
-    pub enrol_show: &'static str,
     pub enrol_again: &'static str,
     pub cancel: &'static str,
     pub scan_title: &'static str,
@@ -65,7 +143,6 @@ pub(crate) struct Texts {
     pub added: &'static str,
     pub last_used: &'static str,
     pub never_used: &'static str,
-    pub add_code: &'static str,
     pub lost_phone: &'static str,
 
     pub not_found_title: &'static str,
@@ -89,114 +166,40 @@ pub(crate) struct Texts {
     blocked: &'static str,
     locked_out: &'static str,
     rate_limited: &'static str,
+    wrong_pin: &'static str,
+    bad_pin: &'static str,
+    wrong_number: &'static str,
+    user_denied: &'static str,
+    reported_fraud: &'static str,
+    unreachable: &'static str,
+    no_keys_pressed: &'static str,
+    cooling_down: &'static str,
+    prompt_pending: &'static str,
+    bad_number: &'static str,
+    /// `20.` or `20`
+    day_ends_with: &'static str,
     months: [&'static str; 12],
 }
 
-pub(crate) const ENGLISH: Texts = Texts {
-    language: "en",
-    error: "Error",
-    reference: "Ref",
-    reference_help: "If it keeps failing, give this reference to your help desk.",
-    footer: "Protected by Twinlock",
-    signed_in_as: "Signed in as",
-    sign_out: "Sign out",
-
-    sign_in_title: "Sign in",
-    sign_in_lead: "Use the name and password you have at work.",
-    name: "User name",
-    password: "Password",
-    next: "Continue",
-    signed_out: "You have signed out.",
-
-    code_title: "Enter your code",
-    code_lead: "Open your authenticator app and type the code it shows now.",
-    code: "Code",
-    code_help: "Codes change every 30 or 60 seconds. This page waits two minutes; after that, sign in again.",
-    verify: "Verify",
-    start_again: "Start again",
-
-    invitation_title: "Enter your invitation code",
-    invitation_lead: "Your password is right. To add your first sign-in method you also need the invitation code from your administrator or help desk.",
-    invitation: "Invitation code",
-    invitation_help: "You can type it with or without dashes. It works once, and only for a limited time.",
-
-    off_title: "Not available here",
-    off_lead: "Your password is right, but you have no second sign-in method yet, and it cannot be added on this page. Ask your administrator or help desk to add one for you.",
-
-    enrol_title: "Set up your authenticator app",
-    enrol_lead: "An authenticator app on your phone shows a new code every 30 seconds. You will type one whenever you sign in.",
-    enrol_steps: [
-        "Install an authenticator app on your phone, if you have none.",
-        "Scan a QR code with it.",
-        "Type one code to prove that it works.",
-    ],
-    enrol_apps: "Any app for time-based codes will do: Aegis, FreeOTP+, Google Authenticator, Microsoft Authenticator, 1Password and others.",
-    enrol_show: "Show the QR code",
-    enrol_again: "Show a new QR code",
-    cancel: "Cancel",
-    scan_title: "Connect your authenticator app",
-    scan_step: "Scan this QR code",
-    scan_help: "Use your authenticator app, not the camera. The code is shown only this once, and nobody else should see it.",
-    scan_qr: "QR code for your authenticator app. The same secret stands below as text.",
-    scan_open: "On this phone? Open it in your authenticator app",
-    scan_by_hand: "Cannot scan it? Type this secret into the app:",
-    scan_secret: "Secret",
-    scan_form: "Time-based (TOTP), SHA-1, 6 digits, 30 seconds",
-    prove_step: "Type the code it shows",
-    prove_again: "Type the code that your app shows",
-    prove_help: "The app counts as a sign-in method once one code was right.",
-    prove_confirm: "Confirm",
-    done_title: "Your app is ready",
-    done_lead: "From now on you sign in with your password and a code from this app. The code you just typed is used up: wait for the next one.",
-    done_next: "Go to your account",
-
-    account_title: "Your account",
-    account_lead: "These are the ways in which you can confirm a sign-in.",
-    methods: "Sign-in methods",
-    method_code: "Authenticator app",
-    added: "Added",
-    last_used: "Last used",
-    never_used: "Not used yet",
-    add_code: "Add another authenticator app",
-    lost_phone: "A phone is lost, or you see a method you do not know? Tell your help desk at once: they can remove it.",
-
-    not_found_title: "Page not found",
-    not_found_lead: "There is nothing at this address.",
-    expired_title: "This page is out of date",
-    expired_lead: "It was open for too long, or in more than one window. Nothing was changed.",
-    unavailable_title: "Not available right now",
-    unavailable_lead: "Something that is needed here does not answer. Nothing was changed. Try again in a few minutes.",
-    to_start: "Go to the start page",
-
-    sign_in_failed: "Sign-in failed. Check your name and password, wait a minute, and try again.",
-    enrolment_failed: "The method could not be added. Try again in a few minutes.",
-    wrong_code: "That code was not right. Check that the time on your phone is set automatically, and type the code shown now.",
-    reused_code: "That code was used before. Wait until the app shows the next one.",
-    invitation_refused: "That invitation code was not accepted. It may be mistyped, used or too old.",
-    challenge_gone: "That answer came too late, twice, or for another sign-in. Sign in again.",
-    no_answer: "No answer came in time. Sign in again.",
-    not_enrolled: "You have no second sign-in method yet. Ask your help desk.",
-    no_usable_method: "None of your sign-in methods is allowed here. Ask your help desk.",
-    blocked: "Your account is blocked here. Ask your help desk.",
-    locked_out: "There were too many wrong codes. Wait before you try again, or ask your help desk.",
-    rate_limited: "There were too many tries in a short time. Wait a minute and try again.",
-    months: [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ],
-};
+/// Every language that ships; the first one is spoken where nobody knows better.
+pub(crate) const LANGUAGES: [&Texts; 2] = [&ENGLISH, &GERMAN];
 
 impl Texts {
+    /// What the browser asks for (RFC 9110 section 12.5.4), else the company's language.
+    pub fn preferred(headers: &HeaderMap, company: Option<&Language>) -> &'static Self {
+        let asked = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut asked: Vec<(u16, &str)> = asked.split(',').take(32).filter_map(weighted).collect();
+        // The browser's order where weights are equal.
+        asked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        let spoken = asked.iter().find_map(|(_, tag)| Self::of(&Language::new(tag).ok()?));
+        spoken.or_else(|| company.and_then(Self::of)).unwrap_or(LANGUAGES[0])
+    }
+
+    /// `None`: nobody here speaks it.
+    pub fn of(language: &Language) -> Option<&'static Self> {
+        LANGUAGES.into_iter().find(|texts| texts.language == language.broad())
+    }
+
     /// Why a sign-in was refused, to a person whose password was right. What they may not see reads like any other failure.
     pub fn refused(&self, reason: Reason) -> &'static str {
         if !reason.person_may_see() {
@@ -212,6 +215,15 @@ impl Texts {
             Reason::Blocked => self.blocked,
             Reason::LockedOut => self.locked_out,
             Reason::RateLimited => self.rate_limited,
+            Reason::WrongPin => self.wrong_pin,
+            Reason::NewPinAsked => self.bad_pin,
+            Reason::WrongNumber => self.wrong_number,
+            Reason::UserDenied | Reason::UserCancelled => self.user_denied,
+            Reason::ReportedFraud => self.reported_fraud,
+            Reason::Unreachable | Reason::Busy | Reason::Voicemail | Reason::ProviderError => self.unreachable,
+            Reason::NoKeysPressed | Reason::HungUp => self.no_keys_pressed,
+            Reason::CoolingDown => self.cooling_down,
+            Reason::PromptPending => self.prompt_pending,
             _ => self.sign_in_failed,
         }
     }
@@ -219,9 +231,17 @@ impl Texts {
     /// The same for a code that should prove a new method.
     pub fn not_confirmed(&self, reason: Reason) -> &'static str {
         match reason {
-            Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut | Reason::RateLimited => self.refused(reason),
+            Reason::StoreUnavailable | Reason::InternalError | Reason::NotEnrolled | Reason::Blocked => {
+                self.enrolment_failed
+            }
+            reason if reason.person_may_see() => self.refused(reason),
             _ => self.enrolment_failed,
         }
+    }
+
+    /// A number that cannot be called or texted.
+    pub fn bad_number(&self) -> &'static str {
+        self.bad_number
     }
 
     pub fn invitation_refused(&self) -> &'static str {
@@ -230,16 +250,30 @@ impl Texts {
 
     pub fn method(&self, method: Method) -> &'static str {
         match method {
+            Method::Push => self.method_push,
+            Method::Call => self.method_call,
+            Method::Sms => self.method_sms,
+            Method::SmsReply => self.method_sms_reply,
             Method::Code => self.method_code,
-            _ => method.code(),
+            Method::Recovery => self.method_recovery,
+            Method::Passkey => self.method_passkey,
+            Method::Questions => self.method_questions,
         }
     }
 
     /// `20 November 2026, 16:45 UTC`
     pub fn time(&self, at: time::OffsetDateTime) -> String {
         let month = self.months[usize::from(u8::from(at.month())) - 1];
-        format!("{} {month} {}, {:02}:{:02} UTC", at.day(), at.year(), at.hour(), at.minute())
+        format!("{}{} {month} {}, {:02}:{:02} UTC", at.day(), self.day_ends_with, at.year(), at.hour(), at.minute())
     }
+}
+
+/// `de-CH;q=0.7`: a tag and how much it is wanted, in thousandths. What is not wanted at all is dropped.
+fn weighted(part: &str) -> Option<(u16, &str)> {
+    let (tag, parameter) = part.split_once(';').unwrap_or((part, "q=1"));
+    let weight: f32 = parameter.trim().strip_prefix("q=")?.trim().parse().ok()?;
+    let thousandths = (weight.clamp(0.0, 1.0) * 1000.0) as u16;
+    (thousandths > 0).then_some((thousandths, tag.trim()))
 }
 
 #[cfg(test)]
@@ -256,8 +290,41 @@ mod tests {
     }
 
     #[test]
+    fn the_browser_chooses_among_the_languages_that_ship() {
+        let german = Language::new("de").expect("valid");
+        for (asked, company, spoken) in [
+            ("de-CH,de;q=0.9,en;q=0.8", None, "de"),
+            ("fr,en;q=0.3,de;q=0.8", None, "de"),
+            ("fr, it", None, "en"),
+            ("fr, it", Some(&german), "de"),
+            ("", Some(&german), "de"),
+            ("de;q=0, en", Some(&german), "en"),
+            ("*;q=x,;;;,\u{7f}", None, "en"),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = asked.parse() {
+                headers.insert(ACCEPT_LANGUAGE, value);
+            }
+            assert_eq!(Texts::preferred(&headers, company).language, spoken, "{asked}");
+        }
+    }
+
+    #[test]
+    fn no_german_sentence_is_left_in_english() {
+        // Names and words that are the same in both stand in the list.
+        let same = ["Code", "Passkey", "Ref", "privacyIDEA Authenticator", "April", "August", "September", "November"];
+        let literals = |source: &'static str| source.split('"').skip(1).step_by(2).collect::<Vec<_>>();
+        let (english, german) = (literals(include_str!("texts/english.rs")), literals(include_str!("texts/german.rs")));
+        assert!(english.len() > 100 && english.len() == german.len(), "{} {}", english.len(), german.len());
+        for (english, german) in english.iter().zip(&german) {
+            assert!(english != german || same.contains(english), "{english}");
+        }
+    }
+
+    #[test]
     fn a_time_reads_as_people_write_it() {
         let at = time::OffsetDateTime::from_unix_timestamp(1_795_193_102).expect("a time");
         assert_eq!(ENGLISH.time(at), "20 November 2026, 16:45 UTC");
+        assert_eq!(GERMAN.time(at), "20. November 2026, 16:45 UTC");
     }
 }

@@ -644,3 +644,162 @@ async fn the_portal_speaks_http_2_and_stops_with_its_process() {
     tokio::time::timeout(std::time::Duration::from_secs(10), world.process.finish()).await.expect("it stops");
     assert!(http.get(world.url("/")).send().await.is_err());
 }
+
+fn asks(user_id: &str, ask: proto::verification::Ask) -> outcome::Result {
+    let expires_unix_ms = support::NOW_MS + 120_000;
+    outcome::Result::Ask(proto::verification::Ask { step: 1, expires_unix_ms, user_id: user_id.into(), ..ask })
+}
+
+fn approval(number: &str) -> proto::verification::Ask {
+    proto::verification::Ask {
+        method: "push".into(),
+        kind: proto::verification::AskKind::Approval.into(),
+        number: number.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_approval_shows_its_number_and_is_waited_for_with_and_without_script() {
+    // V-22, experience 11
+    let world = World::new(Open).await;
+    world.store.give_factor("ann");
+    let user_id = world.store.user_id("ann");
+    let mut browser = world.browser();
+    browser.get("/").await;
+    world.verification.say(asks(&user_id, approval("42")));
+    let page = browser.sign_in("ann", PASSWORD).await.clone();
+    assert_eq!(page.path, "/code");
+    assert!(page.html.contains("Choose this number") && page.html.contains(">42</p>"), "{}", page.html);
+    assert!(!page.html.contains("style=") && page.html.contains("/assets/wait.js"));
+    // The page can be loaded again: the question is kept.
+    assert!(browser.get("/code").await.html.contains(">42</p>"));
+    // Not answered yet: the same page.
+    world.verification.say(asks(&user_id, approval("42")));
+    assert!(browser.submit("/code/wait", &[]).await.html.contains(">42</p>"));
+    world.verification.say(outcome::Result::Allow(FakeVerification::allow(&user_id)));
+    assert_eq!(browser.submit("/code/wait", &[]).await.path, "/account");
+
+    // By script: what to do next, and the new cookie.
+    let mut browser = world.browser();
+    browser.get("/").await;
+    world.verification.say(asks(&user_id, approval("17")));
+    browser.sign_in("ann", PASSWORD).await;
+    let before = browser.session_cookie().cloned();
+    let token = browser.page.token("/code/wait").expect("a token");
+    browser.origin.insert(http::header::ACCEPT, "application/json".parse().expect("a value"));
+    world.verification.say(asks(&user_id, approval("17")));
+    assert_eq!(browser.post("/code/wait", &[("csrf", &token)]).await.html, r#"{"next":""}"#);
+    world.verification.say(outcome::Result::Allow(FakeVerification::allow(&user_id)));
+    assert_eq!(browser.post("/code/wait", &[("csrf", &token)]).await.html, r#"{"next":"/account"}"#);
+    assert_ne!(browser.session_cookie().cloned(), before, "V-80: a new id");
+    assert_eq!(browser.get("/account").await.path, "/account");
+}
+
+#[tokio::test]
+async fn a_refusal_on_the_phone_ends_the_sign_in_and_says_so() {
+    let world = World::new(Open).await;
+    world.store.give_factor("ann");
+    let user_id = world.store.user_id("ann");
+    for (reason, sentence) in [
+        ("user_denied", "refused on the phone"),
+        ("reported_fraud", "reported as not yours"),
+        ("wrong_number", "Another number"),
+    ] {
+        let mut browser = world.browser();
+        browser.get("/").await;
+        world.verification.say(asks(&user_id, approval("")));
+        browser.sign_in("ann", PASSWORD).await;
+        let denied = proto::verification::Deny { reason: reason.into(), method: "push".into(), ..Default::default() };
+        world.verification.say(outcome::Result::Deny(denied));
+        let page = browser.submit("/code/wait", &[]).await.clone();
+        assert!(page.html.contains(sentence), "{reason}: {}", page.html);
+        assert_eq!(browser.get("/account").await.path, "/", "no session is left: the sign-in form");
+        assert!(browser.page.title().starts_with("Sign in"));
+    }
+}
+
+#[tokio::test]
+async fn a_choice_a_new_pin_and_questions_are_asked_on_pages_of_their_own() {
+    use proto::verification::{Ask, AskKind};
+    let world = World::new(Open).await;
+    world.store.give_factor("ann");
+    let user_id = world.store.user_id("ann");
+    let mut browser = world.browser();
+    browser.get("/").await;
+    let choices = vec!["push".into(), "sms".into(), "smoke_signals".into()];
+    world.verification.say(asks(&user_id, Ask { kind: AskKind::Choice.into(), choices, ..Ask::default() }));
+    let page = browser.sign_in("ann", PASSWORD).await.clone();
+    assert!(page.html.contains("value=\"push\"") && page.html.contains("Text message"), "{}", page.html);
+    assert!(!page.html.contains("smoke"), "V-75: what nobody knows is not offered");
+    let sms =
+        Ask {
+            method: "sms".into(), destination: "•••• 4321".into(), kind: AskKind::Code.into(), ..Ask::default()
+        };
+    world.verification.say(asks(&user_id, sms));
+    let page = browser.submit("/code", &[("code", "sms")]).await.clone();
+    assert!(page.html.contains("•••• 4321") && page.html.contains("Send a new code"), "{}", page.html);
+    world.verification.say(asks(&user_id, Ask { kind: AskKind::NewPin.into(), ..Ask::default() }));
+    let page = browser.submit("/code", &[("code", RIGHT_CODE)]).await.clone();
+    assert!(page.html.contains("Choose a new PIN") && page.html.contains("type=\"password\""), "{}", page.html);
+    let questions = vec!["First <school>?".to_owned(), "Pet?".to_owned()];
+    world.verification.say(asks(&user_id, Ask { kind: AskKind::Questions.into(), questions, ..Ask::default() }));
+    let page = browser.submit("/code", &[("code", "2580")]).await.clone();
+    assert!(page.html.contains("First &#60;school&#62;?") && page.html.matches("name=\"answer\"").count() == 2);
+    world.verification.say(outcome::Result::Allow(FakeVerification::allow(&user_id)));
+    assert_eq!(browser.submit("/code", &[("answer", "north"), ("answer", "rex")]).await.path, "/account");
+}
+
+#[tokio::test]
+async fn a_phone_counts_after_it_was_connected_and_approved_once() {
+    // V-20, FM-04
+    let world = World::new(Open).await;
+    let mut browser = world.browser();
+    browser.get("/").await;
+    assert_eq!(browser.sign_in("ann", PASSWORD).await.path, "/enrol");
+    let page = browser.submit("/enrol/device", &[("kind", "web")]).await.clone();
+    assert!(page.html.contains("https://portal.example/phone#web-of-") && page.html.contains("<svg"), "{}", page.html);
+    let page = browser.submit("/enrol/device/check", &[]).await.clone();
+    assert!(page.html.contains("has not been connected yet") && !page.html.contains("phone#web"), "shown once");
+    "redeemed".clone_into(&mut world.verification.device_state.lock().expect("a lock"));
+    let page = browser.submit("/enrol/device/check", &[]).await.clone();
+    assert!(page.html.contains("Prompt me now"));
+    let page = browser.submit("/enrol/device/prove", &[]).await.clone();
+    assert!(page.html.contains("refused on the phone") && page.status == StatusCode::FORBIDDEN, "{}", page.html);
+    "user_approved".clone_into(&mut world.verification.tried.lock().expect("a lock"));
+    let page = browser.submit("/enrol/device/prove", &[]).await.clone();
+    assert_eq!(page.path, "/enrol/done");
+    assert!(page.html.contains("your phone asks you"), "{}", page.html);
+}
+
+#[tokio::test]
+async fn a_number_counts_after_its_code_came_back() {
+    // FP-11
+    let world = World::new(Open).await;
+    let mut browser = world.browser();
+    browser.get("/").await;
+    browser.sign_in("ann", PASSWORD).await;
+    browser.get("/enrol/phone/sms").await;
+    let page = browser.submit("/enrol/phone/sms", &[("number", "12")]).await.clone();
+    assert!(page.html.contains("no phone number we can use"), "{}", page.html);
+    browser.submit("/enrol/phone/sms", &[("number", "+49 30 901820")]).await;
+    let page = browser.submit("/enrol/phone/sms/confirm", &[("code", "000000")]).await.clone();
+    assert!(page.html.contains("That code was not right"), "{}", page.html);
+    let page = browser.submit("/enrol/phone/sms/confirm", &[("code", RIGHT_CODE)]).await.clone();
+    assert_eq!(page.path, "/enrol/done");
+    // With both locks open recovery codes can be had, once on the screen.
+    browser.get("/enrol").await;
+    world.store.give_factor("ann");
+    let page = browser.submit("/enrol/recovery", &[]).await.clone();
+    assert_eq!(page.html.matches("ABCDE-1234").count(), 10, "{}", page.html);
+}
+
+#[tokio::test]
+async fn a_browser_that_speaks_german_is_answered_in_german() {
+    let world = World::new(Open).await;
+    let mut browser = world.browser_that_speaks("de-AT,de;q=0.9,en;q=0.5");
+    let page = browser.get("/").await.clone();
+    assert!(page.html.contains("<html lang=\"de\">") && page.html.contains("Kennwort"), "{}", page.html);
+    let page = browser.sign_in("ann", "wrong").await.clone();
+    assert!(page.html.contains("Anmeldung fehlgeschlagen"));
+}

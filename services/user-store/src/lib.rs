@@ -16,12 +16,16 @@ mod commit;
 mod config;
 mod facts;
 mod fail_open;
+mod hashing;
 mod housekeeping;
 mod metrics;
 mod outbox;
+mod pin_rules;
+mod places;
 mod portal_address;
 mod portal_data;
 mod rpc;
+mod rules;
 mod seal;
 mod settings;
 mod sql;
@@ -45,6 +49,7 @@ pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 
 use commit::group::Group;
+use hashing::Hasher;
 use metrics::Metrics;
 use proto::user_store::{
     admin_server::AdminServer,
@@ -56,6 +61,7 @@ use proto::user_store::{
     settings_server::{Settings, SettingsServer},
     sync_server::SyncServer,
 };
+use rules::Rules;
 use seal::Seal;
 use service_kit::bus::Bus;
 use service_kit::{Clock, Process, Shutdown, grpc};
@@ -69,7 +75,9 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     database: Database,
-    seal: Seal,
+    seal: Arc<Seal>,
+    hasher: Hasher,
+    rules: Rules,
     clock: Clock,
     teller: Teller,
     group: Group,
@@ -86,7 +94,8 @@ impl Store {
         shutdown: &Shutdown,
     ) -> Result<Self, OpenError> {
         let database = Database::open(section).await?;
-        let seal = Seal::open(&database, &section.master_key_file, clock.now_ms()).await?;
+        let seal = Arc::new(Seal::open(&database, &section.master_key_file, clock.now_ms()).await?);
+        let hasher = Hasher::new(seal.pepper());
         let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
         let mut session = database.write().await.map_err(failed)?;
         audit::begin_chain(&mut session).await.map_err(failed)?;
@@ -94,7 +103,8 @@ impl Store {
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
         let group = Group::start(database.clone(), teller.clone(), metrics.clone(), shutdown);
-        let store = Self(Arc::new(Inner { database, seal, clock, teller, group, metrics }));
+        let store =
+            Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         Ok(store)
     }
@@ -129,6 +139,16 @@ impl Store {
 
     fn seal(&self) -> &Seal {
         &self.0.seal
+    }
+
+    /// Hashes what people remember (V-31).
+    fn hasher(&self) -> &Hasher {
+        &self.0.hasher
+    }
+
+    /// The settings as the store itself goes by them.
+    fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     fn clock(&self) -> &Clock {

@@ -75,6 +75,8 @@ enum Share {
     /// Shared secrets of RADIUS clients and passwords of directories.
     ClientsAndDirectories,
     Directories,
+    /// What providers of messages, calls and mail know us by.
+    Providers,
     Nothing,
 }
 
@@ -83,6 +85,7 @@ impl Share {
         match part {
             parts::RADIUS_GATEWAY => Self::ClientsAndDirectories,
             parts::LDAP_GATEWAY | parts::DIRECTORY_SYNC => Self::Directories,
+            parts::VERIFICATION => Self::Providers,
             _ => Self::Nothing,
         }
     }
@@ -91,6 +94,7 @@ impl Share {
         match self {
             Self::ClientsAndDirectories => name.starts_with("client.") || name.starts_with("directory."),
             Self::Directories => name.starts_with("directory."),
+            Self::Providers => name.starts_with("provider."),
             Self::Nothing => false,
         }
     }

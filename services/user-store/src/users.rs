@@ -1,8 +1,8 @@
 //! Users as rows: how names are compared, what an administrator sees of one, how a state is told in words.
 
 use crate::audit::{self, NewEvent};
+pub use crate::places::{owned as factor_owner, seed as seed_place};
 use crate::rpc::StoreError;
-use crate::seal::Place;
 use crate::sql::{Row, Session, args};
 use crate::throttle::Counter;
 use proto::common::DirectoryRef;
@@ -18,15 +18,6 @@ pub fn name_key(name: &str) -> String {
         name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
     let folded = folded.replace('ß', "ss");
     folded.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The owner a seed is sealed to: this factor of this user.
-pub fn factor_owner(user_id: &str, factor_id: &str) -> String {
-    format!("{user_id}/{factor_id}")
-}
-
-pub fn seed_place(owner: &str) -> Place<'_> {
-    Place { owner, record: "factor", field: "seed" }
 }
 
 /// Why a user is not enabled: by whom, since when, why.

@@ -130,12 +130,142 @@ rules! {
     an_ipv4_source_is_written_as_one: Error with("sources = [\"10.0.7.9/32\"]", "sources = [\"::ffff:10.0.7.9/128\"]") => "client.gitlab.sources: holds an IPv4 address in IPv6 form";
     the_danger_key_in_use_is_said: Warning client("vpn", "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"\ndanger_accept_blastradius = true") => "client.vpn.danger_accept_blastradius: forged answers are accepted";
     a_network_teaches_nothing: Error client("vpn", "message_authenticator = \"auto\"") => "client.vpn.message_authenticator: \"auto\" needs single addresses";
-    a_code_can_be_given_somehow: Error client("vpn", "challenge = \"no\"") => "client.vpn.challenge: is \"no\" and appended is \"off\"";
+    a_code_can_be_given_somehow: Error client("vpn", "challenge = \"no\"\nmethods = [\"code\"]") => "client.vpn.challenge: is \"no\", appended is \"off\" and no method asks on the phone";
     service_accounts_are_for_ldap: Error client("vpn", "service_accounts = [{ name = \"cn=x\" }]") => "client.vpn.service_accounts: is a key of LDAP clients";
     tls_is_for_ldap: Error client("vpn", "tls = \"danger_optional\"") => "client.vpn.tls: is a key of LDAP clients";
     anonymous_is_for_ldap: Error client("vpn", "anonymous = \"forward\"") => "client.vpn.anonymous: is a key of LDAP clients";
     operations_are_for_ldap: Error client("vpn", "operations = \"read\"") => "client.vpn.operations: is a key of LDAP clients";
     referrals_are_for_ldap: Error client("vpn", "referrals = \"pass\"") => "client.vpn.referrals: is a key of LDAP clients";
+    a_number_from_a_packet_is_for_radius: Error client("gitlab", "person_address = \"framed_address\"") => "client.gitlab.person_address: names an attribute of RADIUS";
+
+    // --- methods of a client
+    a_passkey_works_at_the_portal_only: Error client("vpn", "methods = [\"code\", \"passkey\"]") => "client.vpn.methods: \"passkey\" works at the portal only";
+    questions_work_at_the_portal_only: Error client("gitlab", "methods = [\"code\", \"questions\"]") => "client.gitlab.methods: \"questions\" works at the portal only";
+    a_method_stands_once: Error client("vpn", "methods = [\"code\", \"code\"]") => "client.vpn.methods: \"code\" stands twice";
+    texts_without_a_provider_are_said: Warning client("vpn", "methods = [\"code\", \"sms\"]") => "client.vpn.methods: \"sms\" needs an enabled [[provider]]";
+    calls_without_a_provider_are_said: Warning client("vpn", "methods = [\"code\", \"call\"]") => "client.vpn.methods: \"call\" needs an enabled [[provider]]";
+    a_provider_that_is_off_carries_nothing: Warning client("vpn", "methods = [\"code\", \"call\"]") + &calls("enabled = false\n", "") => "client.vpn.methods: \"call\" needs an enabled [[provider]]";
+    replies_that_are_off_are_said: Warning client("vpn", "methods = [\"code\", \"sms_reply\"]") => "client.vpn.methods: \"sms_reply\" is passed over unless sms.replies is true";
+    push_without_an_app_is_said: Warning client("vpn", "methods = [\"code\", \"push\"]") + "[push]\nweb = false\npi = false\n[verification]\ndefault_method = \"code\"\n" => "client.vpn.methods: \"push\" is passed over";
+    some_method_reaches_the_least_assurance: Error client("vpn", "methods = [\"code\", \"recovery\"]\nleast_assurance = \"number_matched\"") => "client.vpn.least_assurance: found \"number_matched\"; no method";
+    a_pin_nobody_asks_for_is_said: Warning client("vpn", "methods = [\"code\"]\npin = true") => "client.vpn.pin: has no effect";
+    keywords_need_an_appended_code: Error client("vpn", "appended_keywords = true") => "client.vpn.appended_keywords: needs appended";
+    a_fallback_that_cannot_ask_is_said: Warning client("gitlab", "fallback_code = true") => "client.gitlab.fallback_code: has no effect";
+
+    // --- in on the password alone
+    nobody_trusts_the_whole_world: Error client("vpn", "person_address = \"framed_address\"\ntrusted_networks = [\"0.0.0.0/0\"]") => "client.vpn.trusted_networks: found 0.0.0.0/0, which is every address";
+    a_trusted_network_of_ipv4_is_written_as_one: Error client("vpn", "person_address = \"framed_address\"\ntrusted_networks = [\"::ffff:10.0.0.0/104\"]") => "client.vpn.trusted_networks: holds an IPv4 address in IPv6 form";
+    a_trusted_device_is_said: Warning client("vpn", "trusted_networks = [\"10.0.0.0/8\"]") => "client.vpn.trusted_networks: hold the device's own address";
+    a_trusted_network_that_never_matches_is_said: Warning client("vpn", "trusted_networks = [\"192.0.2.0/24\"]") => "client.vpn.trusted_networks: never match";
+    a_group_is_named_by_something: Error client("vpn", "groups = [\"\"]") => "client.vpn.groups: holds an empty text";
+    fail_open_ends_at_a_time: Error client("vpn", "when_unavailable = \"pass\"\nwhen_unavailable_until = \"2027-01-31\"") => "client.vpn.when_unavailable_until: found \"2027-01-31\"";
+    an_end_of_nothing_is_said: Warning client("vpn", "when_unavailable_until = \"2027-01-31T18:00:00+01:00\"") => "client.vpn.when_unavailable_until: has no effect";
+    groups_of_nothing_are_said: Warning client("vpn", "when_unavailable_groups = [\"cn=staff\"]") => "client.vpn.when_unavailable_groups: has no effect";
+    a_remembered_login_lives_30_seconds_at_least: Error client("vpn", "remember = { idle_seconds = 29 }") => "client.vpn.remember.idle_seconds: found 29; allowed are 30 to 86400";
+    a_remembered_login_lives_a_day_at_most: Error client("vpn", "remember = { life_seconds = 86401 }") => "client.vpn.remember.life_seconds: found 86401";
+    idle_ends_before_life: Error client("vpn", "remember = { idle_seconds = 600, life_seconds = 300 }") => "client.vpn.remember.idle_seconds: found 600, which is more than life_seconds";
+    the_source_of_an_ldap_application_is_shared: Warning client("gitlab", "remember = { kind = \"user_source\" }") => "client.gitlab.remember.kind: binds to the source";
+    clear_text_binds_are_said: Warning client("gitlab", "tls = \"danger_optional\"") => "client.gitlab.tls: passwords may cross the network";
+
+    // --- company-wide rules
+    a_default_method_works_everywhere: Error section("[verification]\ndefault_method = \"passkey\"") => "verification.default_method: found \"passkey\"";
+    a_default_method_without_a_provider_is_said: Warning section("[verification]\ndefault_method = \"sms\"") => "verification.default_method: \"sms\" needs";
+    a_country_has_two_capital_letters: Error section("[verification]\ncountry = \"de\"") => "verification.country: found \"de\"";
+    quiet_is_15_minutes_at_most: Error section("[verification]\ncool_down_seconds = 901") => "verification.cool_down_seconds: found 901; allowed are 0 to 900";
+    prompts_a_day_are_five_at_least: Error section("[verification]\nprompts_per_day = 4") => "verification.prompts_per_day: found 4; allowed are 5 to 500";
+    calls_an_hour_are_60_at_most: Error section("[verification]\ncalls_per_hour = 61") => "verification.calls_per_hour: found 61; allowed are 1 to 60";
+    a_block_is_a_year_at_most: Error section("[verification]\nblock_days = 366") => "verification.block_days: found 366; allowed are 0 to 365";
+    a_bypass_is_a_day_at_most: Error section("[verification]\nbypass_max_seconds = 86401") => "verification.bypass_max_seconds: found 86401";
+    a_pin_has_four_digits_at_least: Error section("[pin]\nlength_min = 3\n[voice]\nfraud_code = \"1\"") => "pin.length_min: found 3; allowed are 4 to 10";
+    a_pin_history_has_24_at_most: Error section("[pin]\nhistory = 25") => "pin.history: found 25; allowed are 0 to 24";
+    a_pin_lives_a_year_at_most: Error section("[pin]\nlife_days = 366") => "pin.life_days: found 366";
+    an_initial_pin_lives_a_day_at_least: Error section("[pin]\ninitial_days = 0") => "pin.initial_days: found 0; allowed are 1 to 90";
+    a_pin_locks_after_20_tries_at_most: Error section("[pin]\nlock_tries = 21") => "pin.lock_tries: found 21; allowed are 1 to 20";
+    tries_are_counted_within_a_day: Error section("[pin]\nlock_window_minutes = 0") => "pin.lock_window_minutes: found 0; allowed are 1 to 1440";
+    a_lock_is_a_day_at_most: Error section("[pin]\nlock_minutes = 1441") => "pin.lock_minutes: found 1441; allowed are 0 to 1440";
+    mailed_pins_are_said: Warning section("[pin]\ndanger_mail_initial_pin = true") => "pin.danger_mail_initial_pin: initial PINs are sent by mail";
+    a_text_code_has_six_digits_at_least: Error section("[sms]\ndigits = 5") => "sms.digits: found 5; allowed are 6 to 8";
+    a_text_code_lives_five_minutes_at_most: Error section("[sms]\nlife_seconds = 301") => "sms.life_seconds: found 301; allowed are 60 to 300";
+    texts_a_prefix_are_bounded: Error section("[sms]\nper_prefix_and_hour = 0") => "sms.per_prefix_and_hour: found 0";
+    texts_a_day_are_bounded: Error section("[sms]\nper_day = 100001") => "sms.per_day: found 100001";
+    texts_go_to_countries: Error section("[sms]\ncountries = [\"DE\", \"D\"]") => "sms.countries: found \"D\"";
+    texts_that_go_nowhere_are_said: Warning GOOD.to_owned() + &calls("", "").replace("[verification]\ncountry = \"DE\"\n", "") => "sms.countries: is empty, and so is verification.country";
+    it_rings_a_minute_at_most: Error section("[voice]\nring_seconds = 61") => "voice.ring_seconds: found 61; allowed are 10 to 60";
+    a_fraud_code_is_digits: Error section("[voice]\nfraud_code = \"0#\"") => "voice.fraud_code: found \"0#\"; allowed are 1 to 4 digits";
+    a_fraud_code_has_four_digits_at_most: Error section("[voice]\nfraud_code = \"12345\"") => "voice.fraud_code: found \"12345\"";
+    a_fraud_code_as_long_as_a_pin_is_said: Warning section("[voice]\nfraud_code = \"9999\"") => "voice.fraud_code: is as long as a PIN may be";
+    an_event_has_a_known_name: Error GOOD.to_owned() + &mail("", "[mail.notify]\nfruad = [\"a@b.example\"]\n") => "mail.notify.fruad: no such event";
+    an_event_goes_to_50_addresses_at_most: Error GOOD.to_owned() + &mail("", &format!("[mail.notify]\nfraud = {:?}\n", vec!["a@b.example"; 51])) => "mail.notify.fraud: found 51 addresses";
+    an_event_goes_to_addresses: Error GOOD.to_owned() + &mail("", "[mail.notify]\nfraud = [\"nobody\"]\n") => "mail.notify.fraud: found \"nobody\"";
+    mail_that_nobody_carries_is_said: Warning section("[mail]\nto_users = true") => "mail: no mail goes out";
+    a_user_has_ten_devices_at_most: Error section("[push]\ndevices_max = 11") => "push.devices_max: found 11; allowed are 1 to 10";
+    an_activation_is_open_ten_minutes_at_most: Error section("[push]\nactivation_minutes = 11") => "push.activation_minutes: found 11";
+    a_device_is_forgotten_within_a_year: Error section("[push]\nunseen_days = 366") => "push.unseen_days: found 366";
+    a_push_service_is_a_host: Error section("[push]\nhosts = [\"https://push.example.com\"]") => "push.hosts: found \"https://push.example.com\"";
+    no_push_service_is_a_whole_top_level_domain: Error section("[push]\nhosts = [\"*.com\"]") => "push.hosts: found \"*.com\"";
+    push_services_know_whom_to_write: Error section("[push]\ncontact = \"postmaster\"") => "push.contact: found \"postmaster\"";
+    push_services_write_to_an_address: Error section("[push]\ncontact = \"mailto:postmaster\"") => "push.contact: found \"mailto:postmaster\"";
+    push_services_read_a_secure_page: Error section("[push]\ncontact = \"http://example.com/contact\"") => "push.contact: found \"http://example.com/contact\"";
+    a_text_stands_once: Error GOOD.to_owned() + &text("x") + &text("y") => "text.sms-code.de: this text stands twice";
+    a_text_has_words: Error GOOD.to_owned() + &text("") => "text.sms-code.de.text: allowed are 1 to 4096";
+    a_text_has_an_end: Error GOOD.to_owned() + &text(&"x".repeat(4097)) => "text.sms-code.de.text: allowed are 1 to 4096";
+    a_text_of_an_unknown_application_is_said: Warning GOOD.to_owned() + &text("x") + "application = \"Mars\"\n" => "text.sms-code.de.application: found \"Mars\"";
+
+    // --- policies
+    a_policy_name_stands_once: Error policy("then = { refuse = true }") + "[[policy]]\nname = \"night\"\nthen = { refuse = true }\n" => "policy.night: this name stands twice";
+    a_policy_names_clients_of_the_document: Error policy("when = { clients = [\"vnp\"] }\nthen = { refuse = true }") => "policy.night.when.clients: found \"vnp\"";
+    a_policy_says_something: Error policy("then = {}") => "policy.night.then: says nothing";
+    a_policy_that_refuses_says_nothing_more: Error policy("then = { refuse = true, exempt = true }") => "policy.night.then: refuses and says something else";
+    a_policy_that_exempts_asks_for_nothing: Error policy("then = { exempt = true, pin = true }") => "policy.night.then: exempts and asks";
+    a_week_has_seven_days: Error policy("when = { time = { days = [0], from = \"20:00\", to = \"06:00\" } }\nthen = { refuse = true }") => "policy.night.when.time.days: found 0";
+    a_day_has_24_hours: Error policy("when = { time = { from = \"24:00\", to = \"06:00\" } }\nthen = { refuse = true }") => "policy.night.when.time.from: found \"24:00\"";
+    an_hour_has_60_minutes: Error policy("when = { time = { from = \"20:00\", to = \"06:60\" } }\nthen = { refuse = true }") => "policy.night.when.time.to: found \"06:60\"";
+    a_zone_is_14_hours_at_most: Error policy("when = { time = { from = \"20:00\", to = \"06:00\", utc_offset_minutes = 841 } }\nthen = { refuse = true }") => "policy.night.when.time.utc_offset_minutes: found 841";
+    a_policy_group_is_named: Error policy("when = { groups = [\"\"] }\nthen = { refuse = true }") => "policy.night.when.groups: holds an empty text";
+    a_policy_asks_a_vpn_for_no_passkey: Error policy("when = { clients = [\"vpn\"] }\nthen = { methods = [\"passkey\"] }") => "policy.night.then.methods: \"passkey\" works at the portal only";
+    a_policy_method_nobody_carries_is_said: Warning policy("then = { methods = [\"sms\"] }") => "policy.night.then.methods: \"sms\" needs";
+
+    // --- providers
+    a_provider_name_stands_once: Error GOOD.to_owned() + &relay() + &relay() => "provider.relay: this name stands twice";
+    a_provider_carries_what_its_adapter_can: Error GOOD.to_owned() + &mail("", "").replace("channel = \"mail\"", "channel = \"sms\"") + "[verification]\ncountry = \"DE\"\n" => "provider.relay.channel: found \"sms\"; this kind of adapter carries \"mail\"";
+    a_provider_answers_within_30_seconds: Error GOOD.to_owned() + &mail("timeout_seconds = 31\n", "") => "provider.relay.timeout_seconds: found 31; allowed are 1 to 30";
+    a_provider_gives_its_secret_itself: Error GOOD.to_owned() + &calls("", "").replace("secret = \"keep\"", "secret = \"generate\"") => "provider.pbx.secret: is \"generate\"";
+    a_pbx_knows_us_by_a_secret: Error GOOD.to_owned() + &calls("", "").replace("secret = \"keep\"\n", "") => "provider.pbx.secret: is missing";
+    a_pbx_signs_nothing: Error GOOD.to_owned() + &calls("webhook_secret = \"keep\"\n", "") => "provider.pbx.webhook_secret: is for providers that call Twinlock";
+    a_pbx_is_reached_by_tls: Error GOOD.to_owned() + &calls("", "").replace("https://pbx.example.com", "http://pbx.example.com") => "provider.pbx.adapter.base_url: found \"http://pbx.example.com:8089/ari\"; http is for this host alone";
+    a_pbx_has_an_address: Error GOOD.to_owned() + &calls("", "").replace("https://pbx.example.com", "pbx.example.com") => "provider.pbx.adapter.base_url: found \"pbx.example.com:8089/ari\"";
+    a_pbx_dials_the_phone: Error GOOD.to_owned() + &calls("", "").replace("{phone}", "+49") => "provider.pbx.adapter.endpoint: found";
+    a_pbx_certificate_is_pem: Error GOOD.to_owned() + &calls("", ", ca = \"/etc/ca.pem\"") => "provider.pbx.adapter.ca: is no certificate";
+    a_caller_is_a_number: Error GOOD.to_owned() + &twiml("030 901820") => "provider.voice.adapter.caller: a phone number is written";
+    a_relay_elsewhere_uses_tls: Error GOOD.to_owned() + &mail("", "").replace("sender =", "tls = \"danger_none\", sender =") => "provider.relay.adapter.tls: \"danger_none\" is for a relay on this host";
+    a_relay_here_without_tls_is_said: Warning GOOD.to_owned() + &mail("", "").replace("mx.example.com", "127.0.0.1").replace("sender =", "tls = \"danger_none\", sender =") => "provider.relay.adapter.tls: mail leaves in clear text";
+    a_relay_is_a_host: Error GOOD.to_owned() + &mail("", "").replace("mx.example.com", "mx.example.com:25") => "provider.relay.adapter.host: found \"mx.example.com:25\"";
+    a_relay_has_a_port: Error GOOD.to_owned() + &mail("", "").replace("sender =", "port = 0, sender =") => "provider.relay.adapter.port: found 0";
+    a_relay_user_has_a_secret: Error GOOD.to_owned() + &mail("", "").replace("sender =", "user = \"twinlock\", sender =") => "provider.relay.secret: is missing";
+    mail_has_a_sender: Error GOOD.to_owned() + &mail("", "").replace("mfa@example.com", "nobody") => "provider.relay.adapter.sender: found \"Second lock <nobody>\"";
+    answers_go_to_an_address: Error GOOD.to_owned() + &mail("", "").replace("sender =", "reply_to = \"nobody\", sender =") => "provider.relay.adapter.reply_to: found \"nobody\"";
+    a_text_gateway_has_an_address: Error sms("kind = \"http\", form = { to = \"{phone}\", body = \"{text}\" }") => "provider.sms.adapter.url: is empty";
+    a_text_gateway_is_reached_by_tls: Error sms(&HTTP.replace("https://", "http://")) => "provider.sms.adapter.url: found \"http://sms.example.com/send\"; http is for this host alone";
+    a_host_is_chosen_by_no_placeholder: Error sms(&HTTP.replace("sms.example.com", "{account}.example.com")) => "provider.sms.adapter.url: found \"https://{account}.example.com/send\"";
+    a_request_names_the_phone: Error sms(&HTTP.replace("{phone}", "+49")) => "provider.sms.adapter.form: {phone} stands nowhere";
+    a_request_holds_the_text: Error sms(&HTTP.replace("{text}", "hello")) => "provider.sms.adapter.form: {text} stands nowhere";
+    a_placeholder_is_known: Error sms(&HTTP.replace("\"{text}\"", "\"{text}{pin}\"")) => "provider.sms.adapter.url: found {pin}";
+    a_request_has_one_body: Error sms(&(HTTP.to_owned() + ", json = \"{}\"")) => "provider.sms.adapter.json: and form are both set";
+    a_get_has_no_body: Error sms(&(HTTP.to_owned() + ", method = \"GET\"")) => "provider.sms.adapter.method: is \"GET\"";
+    a_header_is_a_token: Error sms(&(HTTP.to_owned() + ", headers = { \"X Y\" = \"1\" }")) => "provider.sms.adapter.headers: \"X Y\" is no header";
+    an_answer_has_three_digits: Error sms(&(HTTP.to_owned() + ", success = [20]")) => "provider.sms.adapter.success: found 20";
+    a_pointer_begins_with_a_slash: Error sms(&(HTTP.to_owned() + ", id_pointer = \"id\"")) => "provider.sms.adapter.id_pointer: found \"id\"";
+    a_secret_that_is_asked_for_is_there: Error sms(&HTTP.replace("\"{text}\"", "\"{text}\", key = \"{secret}\"")) => "provider.sms.secret: is missing";
+    twilio_needs_an_account: Error sms("kind = \"http\", preset = \"twilio\"").replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.account: is empty";
+    a_box_of_ones_own_has_an_address: Error sms("kind = \"http\", preset = \"gammu\"") => "provider.sms.adapter.url: is empty";
+    an_smsc_has_host_and_port: Error sms(&SMPP.replace(":3550", "")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.address: found \"smsc.example.com\"";
+    an_smsc_in_clear_text_is_said: Warning sms(&SMPP.replace("tls = true", "tls = false")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.tls: is false";
+    an_smsc_window_is_100_at_most: Error sms(&(SMPP.to_owned() + ", window = 101")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.window: found 101";
+    an_smsc_is_asked_every_five_seconds_at_most: Error sms(&(SMPP.to_owned() + ", enquire_seconds = 4")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.enquire_seconds: found 4";
+    an_smsc_name_has_15_signs_at_most: Error sms(&SMPP.replace("twinlock", "0123456789abcdef")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.system_id: allowed are 1 to 15";
+    a_mail_gateway_names_the_phone: Error sms(&GATEWAY.replace("{phone}", "all")) + &relay() => "provider.sms.adapter.to: found";
+    a_mail_gateway_holds_the_text: Error sms(&GATEWAY.replace("{text}", "hello")) + &relay() => "provider.sms.adapter.body: lacks {text}";
+    a_mail_gateway_without_mail_is_said: Warning sms(GATEWAY) => "provider.sms: sends by mail, but there is no enabled";
 
     // --- LDAP
     an_ldap_client_has_no_secret: Error client("gitlab", "secret = \"keep\"") => "client.gitlab.secret: is a key of RADIUS clients";
@@ -159,6 +289,83 @@ rules! {
     clear_text_in_use_is_said: Warning directory("danger_clear_text = true") => "directory.corp.danger_clear_text: passwords may cross the network";
     a_query_bind_has_a_name: Error with("name = \"cn=twinlock\", ", "") => "directory.corp.query_bind.name: is empty";
     a_query_bind_has_a_password: Error with(", password = \"keep\"", "") => "directory.corp.query_bind.password: is missing";
+}
+
+const HTTP: &str =
+    "kind = \"http\", url = \"https://sms.example.com/send\", form = { to = \"{phone}\", body = \"{text}\" }";
+const SMPP: &str = "kind = \"smpp\", address = \"smsc.example.com:3550\", tls = true, system_id = \"twinlock\"";
+const GATEWAY: &str = "kind = \"mail_gateway\", to = \"{phone}@sms.example.com\", body = \"{text}\"";
+
+/// The good document with one more section.
+fn section(text: &str) -> String {
+    format!("{GOOD}\n{text}\n")
+}
+
+fn policy(text: &str) -> String {
+    section(&format!("[[policy]]\nname = \"night\"\n{text}"))
+}
+
+fn text(words: &str) -> String {
+    format!("\n[[text]]\nkey = \"sms-code\"\nlanguage = \"de\"\ntext = \"{words}\"\n")
+}
+
+/// A provider of texts, and the country they go to.
+fn sms(adapter: &str) -> String {
+    section(&format!(
+        "[[provider]]\nname = \"sms\"\nchannel = \"sms\"\nenabled = true\nadapter = {{ {adapter} }}\n[sms]\ncountries = [\"DE\"]"
+    ))
+}
+
+fn relay() -> String {
+    "[[provider]]\nname = \"relay\"\nchannel = \"mail\"\n\
+     adapter = { kind = \"smtp\", host = \"mx.example.com\", sender = \"Second lock <mfa@example.com>\" }\n"
+        .to_owned()
+}
+
+/// A relay, and perhaps a section after it.
+fn mail(keys: &str, section: &str) -> String {
+    relay().replace("channel", &format!("{keys}channel")) + section
+}
+
+/// A PBX, and the country it calls.
+fn calls(keys: &str, in_adapter: &str) -> String {
+    format!(
+        "[[provider]]\nname = \"pbx\"\nchannel = \"voice\"\n{keys}secret = \"keep\"\n\
+         adapter = {{ kind = \"ari\", base_url = \"https://pbx.example.com:8089/ari\", user = \"twinlock\", \
+         application = \"twinlock\", endpoint = \"PJSIP/{{phone}}@trunk\"{in_adapter} }}\n[verification]\ncountry = \"DE\"\n"
+    )
+}
+
+fn twiml(caller: &str) -> String {
+    format!(
+        "[[provider]]\nname = \"voice\"\nchannel = \"voice\"\nsecret = \"keep\"\nadapter = {{ kind = \"twiml\", \
+         base_url = \"https://api.example.com\", account = \"a\", caller = \"{caller}\" }}\n[verification]\ncountry = \"DE\"\n"
+    )
+}
+
+#[test]
+fn good_providers_policies_and_texts_have_no_problems() {
+    let policy = "[[policy]]\nname = \"night\"\nwhen = { clients = [\"vpn\", \"portal\"], networks = [\"10.0.0.0/8\"], \
+                  time = { days = [6, 7], from = \"20:00\", to = \"06:00\", utc_offset_minutes = 60 } }\n\
+                  then = { methods = [\"code\", \"passkey\"] }\n";
+    for document in [
+        section(policy),
+        sms(HTTP),
+        sms(&HTTP.replace("https://sms.example.com", "http://127.0.0.1:8080")),
+        sms(SMPP).replace("enabled = true", "secret = \"keep\""),
+        sms(GATEWAY) + &relay(),
+        GOOD.to_owned() + &calls("", ""),
+        GOOD.to_owned() + &twiml("+4930901820"),
+        GOOD.to_owned() + &mail("", "[mail]\nto_users = true\n[mail.notify]\nfraud = [\"soc@example.com\"]\n"),
+        GOOD.to_owned() + &text("Your code: { $code }") + "application = \"VPN\"\n",
+        client("vpn", "when_unavailable = \"pass\"\nwhen_unavailable_until = \"2027-01-31T18:00:00+01:00\""),
+        client("vpn", "challenge = \"no\""),
+        client("vpn", "person_address = \"framed_address\"\ntrusted_networks = [\"10.0.0.0/8\"]"),
+        client("vpn", "least_assurance = \"number_matched\"\npin = true"),
+        client("gitlab", "remember = { kind = \"user\" }"),
+    ] {
+        assert_eq!(found(&document), [], "{document}");
+    }
 }
 
 fn second_vpn(source: &str) -> String {

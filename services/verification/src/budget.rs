@@ -24,6 +24,11 @@ impl Budget {
         Self { until: Instant::now() + left.saturating_sub(MARGIN) }
     }
 
+    /// When the answer must be there.
+    pub fn until(self) -> Instant {
+        self.until
+    }
+
     /// Asks the store. What goes wrong is one thing to the caller: unavailable, which is never an Allow (V-40).
     pub async fn ask<M, R, F>(
         self,

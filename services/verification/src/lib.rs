@@ -33,6 +33,7 @@ mod rpc;
 mod settings;
 
 pub use config::{Config, EndpointsSection};
+pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 
 use alarm::Failing;
 use challenges::Challenges;
@@ -117,6 +118,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// The way to people's devices, without a login around it.
+    pub fn carriers(&self) -> &Arc<dyn Carriers> {
+        &self.carriers
+    }
+
     /// Starts the upkeep of the settings and keys, as tasks of the process.
     pub fn start(deps: Deps, process: &Process) -> Self {
         let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));

@@ -10,11 +10,14 @@ pub mod voice;
 
 use crate::settings::SettingsCopy;
 use async_trait::async_trait;
+use domain::settings::Channel;
 use domain::{Language, PhoneNumber, Reason};
 use proto::user_store::{Prompt, PushDevice, commit_server::Commit, outbox_server::Outbox};
+use proto::verification::Step;
 use service_kit::bus::Bus;
 use service_kit::{Clock, Process};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A text to one number.
 pub struct Text<'a> {
@@ -31,9 +34,21 @@ pub struct Callee<'a> {
     pub to: &'a PhoneNumber,
     /// Dialled after somebody answered; empty = none.
     pub extension: &'a str,
+    /// Called where nobody answers the first, if the settings say so (FV-14). Never where the call proves a number.
+    pub backup: Option<BackupPhone<'a>>,
     pub language: &'a Language,
     /// PIN then #, instead of # alone.
     pub pin: bool,
+    /// The PIN has to be changed: asked for when the old one was right (FV-21).
+    pub new_pin: bool,
+    /// The call proves that the number is the person's, and says so.
+    pub activation: bool,
+}
+
+/// The user's other phone.
+pub struct BackupPhone<'a> {
+    pub to: &'a PhoneNumber,
+    pub extension: &'a str,
 }
 
 /// A provider took it.
@@ -81,6 +96,50 @@ pub trait Carriers: Send + Sync {
     async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure>;
 }
 
+/// A message without a user, to see whether a provider works.
+pub struct Trial<'a> {
+    pub channel: Channel,
+    /// Empty = as in a login: the first that takes it.
+    pub provider: &'a str,
+    /// A number in international form, or a mail address.
+    pub to: &'a str,
+    pub language: Language,
+    pub until: Instant,
+}
+
+/// What came of it, step by step, for a person to read.
+pub struct Tried {
+    pub accepted: bool,
+    pub provider: String,
+    pub steps: Vec<Step>,
+}
+
+/// Notes the steps of a trial with their time since it began.
+pub struct Steps {
+    begun: Instant,
+    steps: Vec<Step>,
+}
+
+impl Steps {
+    pub fn begin() -> Self {
+        Self { begun: Instant::now(), steps: Vec::new() }
+    }
+
+    /// No number, address or secret belongs here.
+    pub fn note(&mut self, what: impl Into<String>) {
+        let ms = self.begun.elapsed().as_millis().try_into().unwrap_or(u32::MAX);
+        self.steps.push(Step { ms, what: what.into() });
+    }
+
+    pub fn accepted_by(self, provider: String) -> Tried {
+        Tried { accepted: true, provider, steps: self.steps }
+    }
+
+    pub fn refused(self) -> Tried {
+        Tried { accepted: false, provider: String::new(), steps: self.steps }
+    }
+}
+
 /// What every carrier needs.
 #[derive(Clone)]
 pub struct Shared {
@@ -95,6 +154,7 @@ pub struct Shared {
 /// The real carriers, as the settings name them.
 pub struct Providers {
     pub sms: sms::Sms,
+    pub mail: mail::Mail,
     pub voice: voice::Voice,
     pub push: push::Push,
 }
@@ -102,12 +162,27 @@ pub struct Providers {
 impl Providers {
     /// Starts their upkeep, and the mail that waits in the store, as tasks of the process.
     pub fn start(shared: &Shared, process: &Process) -> Arc<Self> {
-        mail::start(shared.clone(), process);
         Arc::new(Self {
             sms: sms::Sms::start(shared.clone(), process),
+            mail: mail::Mail::start(shared.clone(), process),
             voice: voice::Voice::start(shared.clone(), process),
             push: push::Push::start(shared.clone(), process),
         })
+    }
+}
+
+impl Providers {
+    /// Sends a test message over one channel.
+    pub async fn test(&self, trial: &Trial<'_>) -> Tried {
+        match trial.channel {
+            Channel::Sms => self.sms.test(trial).await,
+            Channel::Mail => self.mail.test(trial).await,
+            Channel::Voice => {
+                let mut steps = Steps::begin();
+                steps.note("this version makes no test calls");
+                steps.refused()
+            }
+        }
     }
 }
 

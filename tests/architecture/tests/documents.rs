@@ -64,12 +64,35 @@ fn the_example_settings_are_good_and_the_page_knows_every_key() {
     assert!(errors.is_empty(), "{errors:?}");
 
     let page = fs::read_to_string(root().join("docs/reference/settings.md")).expect("the page is there");
-    let document = serde_json::to_value(&settings).expect("settings are serialisable");
-    let sections = [&document["portal"], &document["sync"]].into_iter();
-    let lists = ["directory", "client", "sync_item"].map(|list| document[list].as_array().expect("a list"));
-    for section in sections.chain(lists.into_iter().flatten()) {
-        for key in section.as_object().expect("a table").keys() {
-            assert!(page.contains(&format!("| `{key}` |")), "docs/reference/settings.md lacks `{key}`");
+    let written = serde_json::to_value(&settings).expect("settings are serialisable");
+    let usual = serde_json::to_value(domain::settings::Settings::default()).expect("settings are serialisable");
+    let sections = usual.as_object().expect("a table").keys().chain(written.as_object().expect("a table").keys());
+    let mut kinds = std::collections::BTreeSet::new();
+    for section in sections.collect::<std::collections::BTreeSet<_>>() {
+        let (heading, objects) = match &written[section] {
+            serde_json::Value::Array(list) => (format!("## `[[{section}]]`"), list.iter().collect::<Vec<_>>()),
+            table => (format!("## `[{section}]`"), vec![table]),
+        };
+        let chapter = page.split("\n## ").find(|chapter| format!("## {chapter}").starts_with(&format!("{heading}\n")));
+        let chapter = chapter.unwrap_or_else(|| panic!("docs/reference/settings.md lacks {heading}"));
+        for key in objects.iter().flat_map(|object| object.as_object().expect("a table").keys()) {
+            assert!(chapter.contains(&format!("| `{key}` |")), "docs/reference/settings.md lacks `{key}` in {heading}");
+        }
+        // A provider is told by its adapter: each kind has a table of its own.
+        for adapter in objects.iter().filter_map(|object| object["adapter"].as_object()) {
+            let kind = adapter["kind"].as_str().expect("a kind").to_owned();
+            assert!(
+                chapter.contains(&format!("`kind = \"{kind}\"`")),
+                "docs/reference/settings.md lacks the kind {kind}"
+            );
+            for key in adapter.keys().filter(|key| *key != "kind") {
+                assert!(
+                    chapter.contains(&format!("| `{key}` |")),
+                    "docs/reference/settings.md lacks `{key}` of {kind}"
+                );
+            }
+            kinds.insert(kind);
         }
     }
+    assert_eq!(kinds.len(), 6, "the example shows every kind of adapter: {kinds:?}");
 }

@@ -116,7 +116,7 @@ fn unavailable_code() -> u8 {
     52
 }
 /// All that a VPN or an application can carry. What has no provider, or the user does not have, is passed over.
-fn all_methods() -> Vec<Method> {
+pub(super) fn all_methods() -> Vec<Method> {
     vec![Method::Push, Method::Call, Method::Sms, Method::Code, Method::Recovery]
 }
 fn no_assurance() -> Assurance {

@@ -6,45 +6,77 @@ use super::pages::{self, Account, Frame, MethodShown, Moment, show};
 use super::sign_in::own_detail;
 use crate::app::App;
 use crate::session::{self, Stage};
-use crate::texts::{ENGLISH, Texts};
+use crate::texts::Texts;
 use axum::extract::State;
 use axum::response::Response;
 use domain::{Method, Reason};
 use http::StatusCode;
-use proto::user_store::FactorSummary;
+use proto::user_store::UserDetail;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
-    let Some(live) = visitor.at(|stage| stage == Stage::Full) else { return go_on(visitor.0.as_ref()) };
+    let t = visitor.t;
+    let Some(live) = visitor.at(|stage| stage == Stage::Full) else { return go_on(visitor.live.as_ref()) };
     let own = match own_detail(&app, live.session.subject.clone()).await {
         Ok(own) if own.user_id == live.session.user_id => own.detail,
-        Err(Reason::StoreUnavailable) => return pages::unavailable(&app, &tonic::Status::unavailable("")),
+        Err(Reason::StoreUnavailable) => return pages::unavailable(&app, t, &tonic::Status::unavailable("")),
         // Disabled, removed or somebody else since they signed in: the session is worth nothing.
         Ok(_) | Err(_) => {
             return match session::end(&app, live).await {
                 Ok(()) => go_on(None),
-                Err(status) => pages::unavailable(&app, &status),
+                Err(status) => pages::unavailable(&app, t, &status),
             };
         }
     };
-    let user = own.user.unwrap_or_default();
+    let user = own.user.clone().unwrap_or_default();
     let full_name = format!("{} {}", user.first_name, user.last_name);
     let name = match full_name.trim() {
         "" => user.username,
         full_name => full_name.to_owned(),
     };
-    let methods = own.factors.iter().filter(|factor| !factor.pending).filter_map(shown).collect();
-    show(StatusCode::OK, &Account { frame: Frame::of(&app, ENGLISH.account_title, live), name, methods })
+    let page = Account {
+        frame: Frame::of(&app, t, t.account_title, live),
+        name,
+        methods: methods(t, &own),
+        recovery_left: own.recovery_left,
+    };
+    show(StatusCode::OK, &page)
 }
 
-fn shown(factor: &FactorSummary) -> Option<MethodShown> {
-    Some(MethodShown {
-        name: ENGLISH.method(Method::from_code(&factor.method)?),
-        added: moment(&ENGLISH, factor.created_unix_ms),
-        last_used: moment(&ENGLISH, factor.last_used_unix_ms),
-    })
+/// Everything that is proven.
+fn methods(t: &'static Texts, own: &UserDetail) -> Vec<MethodShown> {
+    let codes = own.factors.iter().filter(|factor| !factor.pending).map(|factor| MethodShown {
+        name: t.method(Method::Code),
+        label: factor.serial.clone(),
+        added: moment(t, factor.created_unix_ms),
+        last_used: moment(t, factor.last_used_unix_ms),
+    });
+    let devices = own.devices.iter().filter(|device| device.state == "active").map(|device| MethodShown {
+        name: match device.kind.as_str() {
+            "pi" => t.method_pi,
+            "passkey" => t.method(Method::Passkey),
+            _ => t.method(Method::Push),
+        },
+        label: device.name.clone(),
+        added: moment(t, device.created_unix_ms),
+        last_used: moment(t, device.last_seen_unix_ms),
+    });
+    let phone = (!own.phone.is_empty()).then(|| MethodShown {
+        name: t.phone_number,
+        label: masked(&own.phone),
+        added: None,
+        last_used: None,
+    });
+    codes.chain(devices).chain(phone).collect()
+}
+
+/// The last four signs: enough for its owner.
+fn masked(number: &str) -> String {
+    let signs: Vec<char> = number.chars().collect();
+    let tail: String = signs.iter().skip(signs.len().saturating_sub(4)).collect();
+    format!("•••• {tail}")
 }
 
 /// `None` for "never", which the store writes as 0.

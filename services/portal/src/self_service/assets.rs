@@ -13,9 +13,15 @@ struct Asset {
     content: &'static [u8],
 }
 
-const ASSETS: [Asset; 2] = [
+const ASSETS: [Asset; 4] = [
     Asset { name: "portal.css", kind: "text/css; charset=utf-8", content: include_bytes!("../../assets/portal.css") },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("../../assets/icon.svg") },
+    Asset { name: "wait.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("../../assets/wait.js") },
+    Asset {
+        name: "passkey.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/passkey.js"),
+    },
 ];
 
 /// Kept by browsers, and asked for again each time: after an upgrade no page has the style of the version before.

@@ -7,7 +7,7 @@ use super::sign_in::with_cookie;
 use crate::app::{App, STORE_LIMIT, within};
 use crate::http::ClientAddress;
 use crate::session::{self, Live, Stage};
-use crate::texts::ENGLISH;
+use crate::texts::Texts;
 use axum::extract::State;
 use axum::response::Response;
 use domain::Reason;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
     match visitor.at(|stage| stage == Stage::Invitation) {
-        Some(live) => form(&app, live, StatusCode::OK, None),
-        None => go_on(visitor.0.as_ref()),
+        Some(live) => form(&app, visitor.t, live, StatusCode::OK, None),
+        None => go_on(visitor.live.as_ref()),
     }
 }
 
@@ -27,12 +27,13 @@ pub(super) async fn submit(
     ClientAddress(from): ClientAddress,
     mut posted: Posted,
 ) -> Response {
+    let t = posted.t;
     let code = posted.secret("invitation");
     let Some(live) = posted.live.filter(|live| live.stage == Stage::Invitation) else { return go_on(None) };
     let reference = app.new_transaction();
     if !app.may_send_code(from) {
-        let failure = Failure::new(ENGLISH.refused(Reason::RateLimited), reference);
-        return form(&app, &live, StatusCode::TOO_MANY_REQUESTS, failure);
+        let failure = Failure::new(t.refused(Reason::RateLimited), reference);
+        return form(&app, t, &live, StatusCode::TOO_MANY_REQUESTS, failure);
     }
     let request = RedeemInvitationRequest {
         user_id: live.session.user_id.clone(),
@@ -42,7 +43,7 @@ pub(super) async fn submit(
     let redeemed = within(STORE_LIMIT, request, |request| app.deps.portal_data.redeem_invitation(request)).await;
     let accepted = match redeemed {
         Ok(reply) => reply.accepted,
-        Err(status) => return pages::unavailable(&app, &status),
+        Err(status) => return pages::unavailable(&app, t, &status),
     };
     tracing::info!(
         event = "invitation",
@@ -55,15 +56,15 @@ pub(super) async fn submit(
         "invitation code given"
     );
     if !accepted {
-        let failure = Failure::new(ENGLISH.invitation_refused(), reference);
-        return form(&app, &live, StatusCode::FORBIDDEN, failure);
+        let failure = Failure::new(t.invitation_refused(), reference);
+        return form(&app, t, &live, StatusCode::FORBIDDEN, failure);
     }
     match session::promote(&app, live, Stage::Enrolling).await {
         Ok(live) => with_cookie(go_on(Some(&live)), &live),
-        Err(status) => pages::unavailable(&app, &status),
+        Err(status) => pages::unavailable(&app, t, &status),
     }
 }
 
-fn form(app: &App, live: &Live, status: StatusCode, failure: Option<Failure>) -> Response {
-    show(status, &Invitation { frame: Frame::of(app, ENGLISH.invitation_title, live), failure })
+fn form(app: &App, t: &'static Texts, live: &Live, status: StatusCode, failure: Option<Failure>) -> Response {
+    show(status, &Invitation { frame: Frame::of(app, t, t.invitation_title, live), failure })
 }

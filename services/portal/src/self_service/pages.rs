@@ -2,14 +2,15 @@
 
 use super::form::Visitor;
 use super::qr::Qr;
+use super::second_factor::Field;
 use crate::app::App;
 use crate::session::Live;
-use crate::texts::{ENGLISH, Texts};
+use crate::texts::Texts;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use domain::TransactionId;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 
 /// What every page shows.
@@ -55,18 +56,113 @@ pub(super) struct SignIn<'a> {
 pub(super) struct Code {
     pub frame: Frame,
     pub failure: Option<Failure>,
+    pub field: Field,
+}
+
+/// The phone is asked; with a number, or without one.
+#[derive(Template)]
+#[template(path = "approval.html")]
+pub(super) struct Approval {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub lead: &'static str,
+    pub number: String,
+}
+
+/// Codes of methods and what they are called.
+#[derive(Template)]
+#[template(path = "choice.html")]
+pub(super) struct Choice {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub choices: Vec<(&'static str, &'static str)>,
 }
 
 #[derive(Template)]
-#[template(path = "invitation.html")]
-pub(super) struct Invitation {
+#[template(path = "passkey.html")]
+pub(super) struct PasskeyAsked {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    /// PublicKeyCredentialRequestOptions as JSON.
+    pub options: String,
+}
+
+#[derive(Template)]
+#[template(path = "questions.html")]
+pub(super) struct Questions {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub questions: Vec<String>,
+}
+
+/// The ways to add a method, as far as the settings have them.
+#[derive(Template)]
+#[template(path = "choose.html")]
+pub(super) struct Choose {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub offered: Offered,
+}
+
+pub(super) struct Offered {
+    pub push: bool,
+    pub pi: bool,
+    pub sms: bool,
+    pub call: bool,
+    /// For those who have a method already.
+    pub recovery: bool,
+}
+
+/// A phone is to scan this.
+#[derive(Template)]
+#[template(path = "device.html")]
+pub(super) struct Device {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub lead: &'static str,
+    /// Shown once.
+    pub shown: Option<Shown>,
+    /// For the web app: the page can be opened on this very phone.
+    pub link: bool,
+}
+
+/// The connected phone is to approve once.
+#[derive(Template)]
+#[template(path = "device_prove.html")]
+pub(super) struct DeviceProve {
     pub frame: Frame,
     pub failure: Option<Failure>,
 }
 
 #[derive(Template)]
-#[template(path = "enrol.html")]
-pub(super) struct Enrol {
+#[template(path = "phone_number.html")]
+pub(super) struct PhoneNumber {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    pub method: &'static str,
+    pub lead: &'static str,
+    pub label: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "phone_prove.html")]
+pub(super) struct PhoneProve {
+    pub frame: Frame,
+    pub failure: Option<Failure>,
+    /// The number rings; otherwise a code is typed.
+    pub rings: bool,
+}
+
+#[derive(Template)]
+#[template(path = "recovery.html")]
+pub(super) struct Recovery {
+    pub frame: Frame,
+    pub codes: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "invitation.html")]
+pub(super) struct Invitation {
     pub frame: Frame,
     pub failure: Option<Failure>,
 }
@@ -92,10 +188,13 @@ pub(super) struct Account {
     pub frame: Frame,
     pub name: String,
     pub methods: Vec<MethodShown>,
+    pub recovery_left: u32,
 }
 
 pub(super) struct MethodShown {
     pub name: &'static str,
+    /// What its owner calls it; may be empty.
+    pub label: String,
     pub added: Option<Moment>,
     pub last_used: Option<Moment>,
 }
@@ -119,15 +218,15 @@ pub(super) struct Message {
 }
 
 impl Frame {
-    pub fn new(app: &App, title: &'static str) -> Self {
+    pub fn new(app: &App, t: &'static Texts, title: &'static str) -> Self {
         let company = app.settings.current().map_or_else(String::new, |it| it.settings.portal.company.clone());
-        Self { t: &ENGLISH, title, company, person: None, token: String::new() }
+        Self { t, title, company, person: None, token: String::new() }
     }
 
-    pub fn of(app: &App, title: &'static str, live: &Live) -> Self {
+    pub fn of(app: &App, t: &'static Texts, title: &'static str, live: &Live) -> Self {
         let full = live.stage == crate::session::Stage::Full;
         let person = Some(Person { username: live.session.username.clone(), full });
-        Self { person, token: live.form_token().to_owned(), ..Self::new(app, title) }
+        Self { person, token: live.form_token().to_owned(), ..Self::new(app, t, title) }
     }
 }
 
@@ -141,23 +240,30 @@ pub(super) fn show(status: StatusCode, page: &impl Template) -> Response {
     }
 }
 
-pub(super) fn message(app: &App, status: StatusCode, title: &'static str, lead: &'static str) -> Response {
-    let frame = Frame::new(app, title);
-    let page = Message { frame, failure: None, lead: Some(lead), way_on: "/", label: ENGLISH.to_start, good: false };
+pub(super) fn message(
+    app: &App,
+    t: &'static Texts,
+    status: StatusCode,
+    title: &'static str,
+    lead: &'static str,
+) -> Response {
+    let frame = Frame::new(app, t, title);
+    let page = Message { frame, failure: None, lead: Some(lead), way_on: "/", label: t.to_start, good: false };
     show(status, &page)
 }
 
-pub(super) async fn not_found(State(app): State<Arc<App>>) -> Response {
-    message(&app, StatusCode::NOT_FOUND, ENGLISH.not_found_title, ENGLISH.not_found_lead)
+pub(super) async fn not_found(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let t = app.texts(&headers);
+    message(&app, t, StatusCode::NOT_FOUND, t.not_found_title, t.not_found_lead)
 }
 
 /// A form that is not taken.
-pub(super) fn expired(app: &App, status: StatusCode) -> Response {
-    message(app, status, ENGLISH.expired_title, ENGLISH.expired_lead)
+pub(super) fn expired(app: &App, t: &'static Texts, status: StatusCode) -> Response {
+    message(app, t, status, t.expired_title, t.expired_lead)
 }
 
 /// Another part did not answer as it should. Nothing of that is for the person.
-pub(super) fn unavailable(app: &App, status: &tonic::Status) -> Response {
+pub(super) fn unavailable(app: &App, t: &'static Texts, status: &tonic::Status) -> Response {
     let reference = app.new_transaction();
     tracing::warn!(
         request_id = %reference,
@@ -165,15 +271,15 @@ pub(super) fn unavailable(app: &App, status: &tonic::Status) -> Response {
         code = ?status.code(),
         "a page could not be shown"
     );
-    let failure = Failure::new(ENGLISH.unavailable_lead, reference);
-    let frame = Frame::new(app, ENGLISH.unavailable_title);
-    let page = Message { frame, failure, lead: None, way_on: "/", label: ENGLISH.to_start, good: false };
+    let failure = Failure::new(t.unavailable_lead, reference);
+    let frame = Frame::new(app, t, t.unavailable_title);
+    let page = Message { frame, failure, lead: None, way_on: "/", label: t.to_start, good: false };
     show(StatusCode::SERVICE_UNAVAILABLE, &page)
 }
 
 impl Visitor {
     /// The session, if it is at the stage that a page asks for.
     pub fn at(&self, asked: impl Fn(crate::session::Stage) -> bool) -> Option<&Live> {
-        self.0.as_ref().filter(|live| asked(live.stage))
+        self.live.as_ref().filter(|live| asked(live.stage))
     }
 }

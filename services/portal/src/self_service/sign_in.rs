@@ -8,7 +8,7 @@ use crate::attempt::{Attempt, Verdict};
 use crate::http::ClientAddress;
 use crate::metrics::Limited;
 use crate::session::{self, FormCookie, Live, Stage};
-use crate::texts::ENGLISH;
+use crate::texts::Texts;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::Reason;
@@ -24,9 +24,9 @@ use tonic::Code;
 const NAME_LENGTH_MAX: usize = 512;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor, headers: HeaderMap) -> Response {
-    match visitor.0 {
+    match visitor.live {
         Some(live) => go_on(Some(&live)),
-        None => form(&app, &headers, StatusCode::OK, None, "", false),
+        None => form(&app, visitor.t, &headers, StatusCode::OK, None, "", false),
     }
 }
 
@@ -36,13 +36,14 @@ pub(super) async fn submit(
     headers: HeaderMap,
     mut posted: Posted,
 ) -> Response {
+    let t = posted.t;
     let name = posted.text("name").trim().to_owned();
     let password = posted.secret("password");
     let mut attempt = Attempt::begin(&app, from, &name);
     let reference = attempt.transaction;
     let refused = |reason| {
-        let failure = Failure::new(ENGLISH.sign_in_failed, reference);
-        form(&app, &headers, status_of(reason), failure, &name, false)
+        let failure = Failure::new(t.sign_in_failed, reference);
+        form(&app, t, &headers, status_of(reason), failure, &name, false)
     };
     if let Err(reason) = may_try(&app, from, &name) {
         // Not reported: a flood of tries must not become a flood of writes.
@@ -72,30 +73,32 @@ pub(super) async fn submit(
     };
     // From here on the password is right, and what the person may know is told.
     let told = |reason| {
-        let failure = Failure::new(ENGLISH.refused(reason), reference);
-        form(&app, &headers, status_of(reason), failure, &name, false)
+        let failure = Failure::new(t.refused(reason), reference);
+        form(&app, t, &headers, status_of(reason), failure, &name, false)
     };
     let before = posted.live;
     match attempt.decide(&app).await {
-        Ok(Verdict::Ask { step, user_id, .. }) if !user_id.is_empty() => {
-            let stage = Stage::Code { transaction: reference, step };
-            enter(&app, before, identity(&person, user_id), stage).await
+        Ok(Verdict::Ask(ask)) if !ask.user_id.is_empty() => {
+            let stage = Stage::Code { transaction: reference, step: ask.step };
+            let mut session = identity(&person, ask.user_id.clone());
+            session::ask(&mut session, &ask);
+            enter(&app, t, before, session, stage).await
         }
-        Ok(Verdict::Deny(Reason::NotEnrolled)) => {
+        Ok(Verdict::Deny(Reason::NotEnrolled, _)) => {
             attempt.denied(&app, Reason::NotEnrolled);
             match first_enrolment(&app, &person).await {
-                Ok(Way::Open(detail)) => enter(&app, before, detail, Stage::Enrolling).await,
-                Ok(Way::ByInvitation(detail)) => enter(&app, before, detail, Stage::Invitation).await,
-                Ok(Way::Off) => pages::message(&app, StatusCode::FORBIDDEN, ENGLISH.off_title, ENGLISH.off_lead),
+                Ok(Way::Open(detail)) => enter(&app, t, before, detail, Stage::Enrolling).await,
+                Ok(Way::ByInvitation(detail)) => enter(&app, t, before, detail, Stage::Invitation).await,
+                Ok(Way::Off) => pages::message(&app, t, StatusCode::FORBIDDEN, t.off_title, t.off_lead),
                 Err(reason) => told(reason),
             }
         }
-        Ok(Verdict::Deny(reason)) => {
-            attempt.denied(&app, reason);
+        Ok(Verdict::Deny(reason, method)) => {
+            attempt.denied_by(&app, reason, &method);
             told(reason)
         }
         // Nobody enters the portal with the password alone, whoever says so.
-        Ok(Verdict::Allow(_) | Verdict::Ask { .. }) => {
+        Ok(Verdict::Allow(_) | Verdict::Ask(_)) => {
             attempt.denied(&app, Reason::InternalError);
             told(Reason::InternalError)
         }
@@ -113,14 +116,15 @@ pub(super) async fn sign_out(
     headers: HeaderMap,
     posted: Posted,
 ) -> Response {
+    let t = posted.t;
     let Some(live) = posted.live else { return go_on(None) };
     if let Err(status) = session::end(&app, &live).await {
-        return pages::unavailable(&app, &status);
+        return pages::unavailable(&app, t, &status);
     }
     if let Stage::Code { transaction, .. } = live.stage {
         Attempt::resume(&live.session, transaction, from).cancelled(&app).await;
     }
-    let mut response = form(&app, &headers, StatusCode::OK, None, "", live.stage == Stage::Full);
+    let mut response = form(&app, t, &headers, StatusCode::OK, None, "", live.stage == Stage::Full);
     response.headers_mut().append(SET_COOKIE, session::no_cookie());
     response
 }
@@ -128,6 +132,7 @@ pub(super) async fn sign_out(
 /// The sign-in form, with the cookie it is tied to.
 fn form(
     app: &App,
+    t: &'static Texts,
     headers: &HeaderMap,
     status: StatusCode,
     failure: Option<Failure>,
@@ -135,7 +140,7 @@ fn form(
     signed_out: bool,
 ) -> Response {
     let cookie = FormCookie::of(app, headers);
-    let frame = Frame { token: cookie.token(), ..Frame::new(app, ENGLISH.sign_in_title) };
+    let frame = Frame { token: cookie.token(), ..Frame::new(app, t, t.sign_in_title) };
     let mut response = show(status, &SignIn { frame, failure, name, signed_out });
     if let Some(cookie) = cookie.cookie() {
         response.headers_mut().append(SET_COOKIE, cookie);
@@ -144,8 +149,15 @@ fn form(
 }
 
 /// The page after a failed second factor: the form again, with why.
-pub(super) fn again(app: &App, headers: &HeaderMap, reason: Reason, failure: Option<Failure>, name: &str) -> Response {
-    form(app, headers, status_of(reason), failure, name, false)
+pub(super) fn again(
+    app: &App,
+    t: &'static Texts,
+    headers: &HeaderMap,
+    reason: Reason,
+    failure: Option<Failure>,
+    name: &str,
+) -> Response {
+    form(app, t, headers, status_of(reason), failure, name, false)
 }
 
 fn may_try(app: &App, from: std::net::IpAddr, name: &str) -> Result<(), Reason> {
@@ -157,22 +169,22 @@ fn may_try(app: &App, from: std::net::IpAddr, name: &str) -> Result<(), Reason> 
 
 pub(super) fn status_of(reason: Reason) -> StatusCode {
     match reason {
-        Reason::RateLimited | Reason::LockedOut => StatusCode::TOO_MANY_REQUESTS,
+        Reason::RateLimited | Reason::LockedOut | Reason::CoolingDown => StatusCode::TOO_MANY_REQUESTS,
         reason if reason.class() == domain::ResultClass::Error => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     }
 }
 
 /// A fresh session under a fresh id; whatever the browser had before is over (V-80).
-async fn enter(app: &App, before: Option<Live>, person: Session, stage: Stage) -> Response {
+async fn enter(app: &App, t: &'static Texts, before: Option<Live>, person: Session, stage: Stage) -> Response {
     if let Some(before) = before
         && let Err(status) = session::end(app, &before).await
     {
-        return pages::unavailable(app, &status);
+        return pages::unavailable(app, t, &status);
     }
     match session::open(app, person, stage).await {
         Ok(live) => with_cookie(go_on(Some(&live)), &live),
-        Err(status) => pages::unavailable(app, &status),
+        Err(status) => pages::unavailable(app, t, &status),
     }
 }
 
@@ -215,7 +227,10 @@ pub(super) struct Own {
 impl Own {
     /// One that counts: proven once.
     pub fn has_factor(&self) -> bool {
-        self.detail.factors.iter().any(|factor| !factor.pending)
+        let detail = &self.detail;
+        detail.factors.iter().any(|factor| !factor.pending)
+            || detail.devices.iter().any(|device| device.state == "active")
+            || detail.recovery_left > 0
     }
 }
 

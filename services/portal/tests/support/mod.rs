@@ -88,8 +88,12 @@ impl World {
     }
 
     pub fn http(&self) -> reqwest::Client {
+        self.client(reqwest::Client::builder())
+    }
+
+    fn client(&self, builder: reqwest::ClientBuilder) -> reqwest::Client {
         let ca = std::fs::read(self.pki.ca_file()).expect("the CA");
-        reqwest::Client::builder()
+        builder
             .redirect(reqwest::redirect::Policy::none())
             .tls_certs_only([reqwest::Certificate::from_pem(&ca).expect("PEM")])
             .build()
@@ -98,6 +102,14 @@ impl World {
 
     pub fn browser(&self) -> Browser {
         Browser::new(self.http(), self.url(""))
+    }
+
+    /// A browser that says which languages its person reads.
+    pub fn browser_that_speaks(&self, languages: &str) -> Browser {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::ACCEPT_LANGUAGE, languages.parse().expect("a value"));
+        let http = reqwest::Client::builder().default_headers(headers);
+        Browser::new(self.client(http), self.url(""))
     }
 
     /// A browser in which ann has both locks open.

@@ -106,6 +106,10 @@ impl FakeStore {
         facts.users.iter().find(|user| user.username == name || user.id == name).cloned()
     }
 
+    pub fn user_id(&self, name: &str) -> String {
+        self.user(name).expect("a user").id
+    }
+
     pub fn give_factor(&self, name: &str) {
         self.change(name, |user| {
             user.factors.push(FactorSummary {

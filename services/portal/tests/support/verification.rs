@@ -5,9 +5,10 @@ use domain::Secret;
 use proto::verification::enrolment_server::Enrolment;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, BeginRequest, CancelReply, CancelRequest,
-    CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, Deny, Outcome, ReportReply, ReportRequest, StartCodeReply,
-    StartCodeRequest, outcome,
+    Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AwaitRequest, BeginRequest, CancelReply,
+    CancelRequest, CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmReply, Deny, DeviceStateReply,
+    NewRecoveryCodesReply, Outcome, ReportReply, ReportRequest, StartCodeReply, StartCodeRequest, StartDeviceReply,
+    StartPhoneReply, TryMethodReply, outcome,
 };
 use service_kit::Clock;
 use std::collections::HashMap;
@@ -38,6 +39,9 @@ pub struct FakeVerification {
     pub cancelled: AtomicUsize,
     pub answers: AtomicUsize,
     pub seeds_made: AtomicUsize,
+    /// What became of the device that connects, and of a prompt to it.
+    pub device_state: Mutex<String>,
+    pub tried: Mutex<String>,
     /// What the next Begin or Answer says, whatever was asked.
     pub say_next: Mutex<Option<Result<outcome::Result, tonic::Code>>>,
     /// The transaction that the next answer names.
@@ -55,6 +59,8 @@ impl FakeVerification {
             cancelled: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             seeds_made: AtomicUsize::new(0),
+            device_state: Mutex::new("open".into()),
+            tried: Mutex::new("user_denied".into()),
             say_next: Mutex::default(),
             wrong_transaction: Mutex::default(),
         }
@@ -196,11 +202,12 @@ impl Verification for FakeVerification {
         Ok(Response::new(ReportReply {}))
     }
 
-    async fn r#await(
-        &self,
-        _: Request<proto::verification::AwaitRequest>,
-    ) -> Result<Response<proto::verification::Outcome>, Status> {
-        Err(Status::unimplemented("await"))
+    async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<Outcome>, Status> {
+        let AwaitRequest { transaction_id, .. } = request.into_inner();
+        match self.told() {
+            Some(told) => self.outcome(&transaction_id, told?),
+            None => self.outcome(&transaction_id, deny("no_answer")),
+        }
     }
 }
 
@@ -243,44 +250,64 @@ impl Enrolment for FakeVerification {
 
     async fn start_phone(
         &self,
-        _: Request<proto::verification::StartPhoneRequest>,
+        request: Request<proto::verification::StartPhoneRequest>,
     ) -> Result<Response<proto::verification::StartPhoneReply>, Status> {
-        Err(Status::unimplemented("start_phone"))
+        let request = request.into_inner();
+        if request.number.len() < 8 {
+            return Err(Status::invalid_argument("number"));
+        }
+        Ok(Response::new(StartPhoneReply { verification_id: "phone-1".into(), ..StartPhoneReply::default() }))
     }
 
     async fn confirm_phone(
         &self,
-        _: Request<proto::verification::ConfirmPhoneRequest>,
+        request: Request<proto::verification::ConfirmPhoneRequest>,
     ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
-        Err(Status::unimplemented("confirm_phone"))
+        let code = Secret::from(request.into_inner().code.unwrap_or_default());
+        let confirmed = code.expose_str() == Some(RIGHT_CODE);
+        let reason = if confirmed { "" } else { "wrong_code" };
+        Ok(Response::new(ConfirmReply { confirmed, reason: reason.into() }))
     }
 
     async fn start_device(
         &self,
-        _: Request<proto::verification::StartDeviceRequest>,
+        request: Request<proto::verification::StartDeviceRequest>,
     ) -> Result<Response<proto::verification::StartDeviceReply>, Status> {
-        Err(Status::unimplemented("start_device"))
+        let request = request.into_inner();
+        let uri = format!("https://portal.example/phone#{}-of-{}", request.kind, request.user_id);
+        Ok(Response::new(StartDeviceReply {
+            device_id: "device-1".into(),
+            uri: Some(Secret::from(uri).into()),
+            ..StartDeviceReply::default()
+        }))
     }
 
     async fn device_state(
         &self,
-        _: Request<proto::verification::DeviceStateRequest>,
+        request: Request<proto::verification::DeviceStateRequest>,
     ) -> Result<Response<proto::verification::DeviceStateReply>, Status> {
-        Err(Status::unimplemented("device_state"))
+        let _ = request;
+        let state = self.device_state.lock().expect("a lock").clone();
+        Ok(Response::new(DeviceStateReply { state, name: String::new() }))
     }
 
     async fn new_recovery_codes(
         &self,
-        _: Request<proto::verification::NewRecoveryCodesRequest>,
+        request: Request<proto::verification::NewRecoveryCodesRequest>,
     ) -> Result<Response<proto::verification::NewRecoveryCodesReply>, Status> {
-        Err(Status::unimplemented("new_recovery_codes"))
+        let _ = request;
+        let codes = (0..10).map(|place| Secret::from(format!("ABCDE-1234{place}")).into()).collect();
+        Ok(Response::new(NewRecoveryCodesReply { codes }))
     }
 
     async fn try_method(
         &self,
-        _: Request<proto::verification::TryMethodRequest>,
+        request: Request<proto::verification::TryMethodRequest>,
     ) -> Result<Response<proto::verification::TryMethodReply>, Status> {
-        Err(Status::unimplemented("try_method"))
+        let request = request.into_inner();
+        assert_eq!((request.method.as_str(), request.device_id.as_str()), ("push", "device-1"));
+        let reason = self.tried.lock().expect("a lock").clone();
+        Ok(Response::new(TryMethodReply { reason, steps: Vec::new() }))
     }
 
     async fn test_provider(

@@ -191,7 +191,7 @@ fn plan(
         .filter(|client| client.protocol == ClientProtocol::Radius)
         .map(|client| format!("client.{}.secret", client.name))
         .collect();
-    let moved = passwords_of_moved_directories(&now.settings, &next);
+    let moved = secrets_that_would_move(&now.settings, &next);
     let (mut secrets, mut generated, mut spoken_of) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     for (name, source) in next.secrets() {
         spoken_of.insert(name.clone());
@@ -237,10 +237,10 @@ fn plan(
     Ok(Plan { next: next.with_secrets_kept(), changes, warnings, secrets, generated, removed })
 }
 
-/// Passwords that would go where they did not go before: to a new server, past another CA, or without TLS. Who may change the
+/// Secrets that would go where they did not go before: to a new server, past another CA, or without TLS. Who may change the
 /// settings may not know them, and could have them sent to a server of their own (V-83, CVE-2024-5967).
-fn passwords_of_moved_directories(old: &Settings, next: &Settings) -> BTreeSet<String> {
-    let moved = next.directories.iter().filter(|after| {
+fn secrets_that_would_move(old: &Settings, next: &Settings) -> BTreeSet<String> {
+    let directories = next.directories.iter().filter(|after| {
         old.directory(after.name.as_str()).is_some_and(|before| {
             let new_server = after.urls.iter().any(|url| !before.urls.contains(url));
             let less_protected = (after.danger_clear_text && !before.danger_clear_text)
@@ -248,7 +248,12 @@ fn passwords_of_moved_directories(old: &Settings, next: &Settings) -> BTreeSet<S
             new_server || after.ca != before.ca || less_protected
         })
     });
-    moved.map(|directory| format!("directory.{}.query_bind.password", directory.name)).collect()
+    let providers = next.providers.iter().filter(|after| {
+        let before = old.providers.iter().find(|before| before.name == after.name);
+        before.is_some_and(|before| after.sends_secret_elsewhere_than(before))
+    });
+    let directories = directories.map(|directory| format!("directory.{}.query_bind.password", directory.name));
+    directories.chain(providers.map(|provider| format!("provider.{}.secret", provider.name))).collect()
 }
 
 /// The id a service account was found with stays, unless the document says another (L-22).
@@ -264,7 +269,7 @@ fn keep_pins(old: &Settings, next: &mut Settings) {
     }
 }
 
-/// Everything that is wrong with a document by itself: its keys, what they say together, and its filters.
+/// Everything that is wrong with a document by itself: its keys, what they say together, its filters and its dates.
 pub fn problems(settings: &Settings) -> Vec<Problem> {
     let of_directories = settings.directories.iter().flat_map(|directory| {
         let name = &directory.name;
@@ -279,6 +284,13 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     problems.extend(written.filter_map(|(key, text)| {
         let error = text.parse::<ldap_wire::Filter>().err()?;
         let text = format!("found {text:?}; {error}; a filter is written as in RFC 4515");
+        Some(Problem { severity: Severity::Error, key, text })
+    }));
+    let ends = settings.clients.iter().filter_map(|client| Some((client, client.when_unavailable_until.as_ref()?)));
+    problems.extend(ends.filter_map(|(client, text)| {
+        time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).err()?;
+        let key = format!("client.{}.when_unavailable_until", client.name);
+        let text = format!("found {text:?}; a time is written as in RFC 3339, such as \"2027-01-31T18:00:00+01:00\"");
         Some(Problem { severity: Severity::Error, key, text })
     }));
     problems

@@ -5,7 +5,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Sections that are lists of objects with a name; elsewhere a list is a value.
-const NAMED: [&str; 3] = ["directory", "client", "sync_item"];
+const NAMED: [&str; 6] = ["directory", "client", "sync_item", "policy", "provider", "text"];
+/// Of those, the ones whose order decides: which item owns a user, which rule fits first, which provider is asked first.
+const ORDERED: [&str; 3] = ["sync_item", "policy", "provider"];
 
 /// `client.vpn` -> (`wait_seconds` -> `55`)
 type Objects = BTreeMap<String, BTreeMap<String, String>>;
@@ -29,18 +31,36 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         }
     }
     lines.extend(before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("removed {name}")));
-    let (was, is) = (shared_items(old, new), shared_items(new, old));
-    if was != is {
-        // The order decides which item owns a user.
-        lines.push(format!("changed the order of sync_item: {} -> {}", was.join(", "), is.join(", ")));
+    for section in ORDERED {
+        let (was, is) = (names(old, section), names(new, section));
+        let shared = |one: &[String], other: &[String]| -> Vec<String> {
+            one.iter().filter(|name| other.contains(name)).cloned().collect()
+        };
+        let (was, is) = (shared(&was, &is), shared(&is, &was));
+        if was != is {
+            lines.push(format!("changed the order of {section}: {} -> {}", was.join(", "), is.join(", ")));
+        }
     }
     lines
 }
 
-/// The sync items of one document that the other has too, in their order.
-fn shared_items(one: &Settings, other: &Settings) -> Vec<String> {
-    let shared = one.sync_items.iter().filter(|item| other.sync_items.iter().any(|it| it.name == item.name));
-    shared.map(|item| item.name.to_string()).collect()
+/// The objects of a section in their order.
+fn names(settings: &Settings, section: &str) -> Vec<String> {
+    match section {
+        "sync_item" => settings.sync_items.iter().map(|item| item.name.to_string()).collect(),
+        "policy" => settings.policies.iter().map(|rule| rule.name.to_string()).collect(),
+        _ => settings.providers.iter().map(|provider| provider.name.to_string()).collect(),
+    }
+}
+
+/// What an object is called among those of its section. A text has no name of its own.
+fn name_of(section: &str, object: &Value) -> String {
+    let field = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    match section {
+        "text" if field("application").is_empty() => format!("{}.{}", field("key"), field("language")),
+        "text" => format!("{}.{}.{}", field("key"), field("language"), field("application")),
+        _ => field("name").to_owned(),
+    }
 }
 
 fn objects(settings: &Settings) -> Objects {
@@ -52,7 +72,7 @@ fn objects(settings: &Settings) -> Objects {
         match value {
             Value::Array(list) if NAMED.contains(&section.as_str()) => {
                 for object in list {
-                    let name = object.get("name").and_then(Value::as_str).unwrap_or_default();
+                    let name = name_of(section, object);
                     flatten("", object, objects.entry(format!("{section}.{name}")).or_default());
                 }
             }
@@ -123,5 +143,29 @@ mod tests {
         let (ab, ba) = (item("a") + &item("b"), item("b") + &item("a"));
         let lines = changes(&settings(&(ONE.to_owned() + &ab)), &settings(&(ONE.to_owned() + &ba)));
         assert_eq!(lines, ["changed the order of sync_item: a, b -> b, a"]);
+    }
+
+    #[test]
+    fn policies_providers_and_texts_are_named_one_by_one() {
+        let rule = |name: &str| format!("[[policy]]\nname = \"{name}\"\nthen = {{ exempt = true }}\n");
+        let text = |words: &str| {
+            format!("[[text]]\nkey = \"sms-code\"\nlanguage = \"de\"\napplication = \"VPN\"\ntext = \"{words}\"\n")
+        };
+        let mail = |host: &str| {
+            format!(
+                "[[provider]]\nname = \"relay\"\nchannel = \"mail\"\n\
+                 adapter = {{ kind = \"smtp\", host = \"{host}\", sender = \"a@b.example\" }}\n"
+            )
+        };
+        let old = rule("a") + &rule("b") + &text("one") + &mail("mx1");
+        let new = rule("b") + &rule("a") + &text("two") + &mail("mx2");
+        assert_eq!(
+            changes(&settings(&old), &settings(&new)),
+            [
+                "changed provider.relay.adapter.host: \"mx1\" -> \"mx2\"",
+                "changed text.sms-code.de.VPN.text: \"one\" -> \"two\"",
+                "changed the order of policy: a, b -> b, a",
+            ]
+        );
     }
 }

@@ -1,0 +1,259 @@
+//! Clients: what each says by itself, and whose network is whose.
+
+use super::{Findings, PORTAL};
+use crate::settings::client::all_methods;
+use crate::settings::{
+    Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator, PersonAddress,
+    RefuseOrPass, RememberKind, Settings,
+};
+use crate::{Assurance, Method};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+type Key<'a> = &'a dyn Fn(&str) -> String;
+
+pub(super) fn problems(findings: &mut Findings, settings: &Settings, client: &Client) {
+    let key = |field: &str| format!("client.{}.{field}", client.name);
+    if settings.directory(client.target.as_str()).is_none() {
+        findings.error(key("target"), settings.no_such_directory(client.target.as_str()));
+    }
+    if client.name.as_str() == PORTAL {
+        findings.error(key("name"), "\"portal\" is the name of Twinlock's own portal; choose another");
+    }
+    findings.range(key("wait_seconds"), client.wait_seconds, 10..=110);
+    if client.sources.is_empty() {
+        findings.error(key("sources"), "is empty; list the networks this client asks from, such as [\"10.0.4.3/32\"]");
+    }
+    // Packets of such an address arrive as IPv4, so the source would never match.
+    if client.sources.iter().any(|net| matches!(net.network(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())) {
+        findings.error(key("sources"), "holds an IPv4 address in IPv6 form (::ffff:a.b.c.d); write it as IPv4");
+    }
+    methods(findings, settings, client, &key);
+    if let Some(application) = &client.application {
+        findings.text(key("application"), application);
+    }
+    if !matches!(client.unavailable_code, 49 | 52) {
+        findings.error(key("unavailable_code"), format!("found {}; allowed are 52 and 49", client.unavailable_code));
+    }
+    if let AppendedForm::Separator { sign } = client.appended_form
+        && (!sign.is_ascii_graphic() || sign.is_ascii_alphanumeric())
+    {
+        findings.error(key("appended_form.sign"), "a separator is one printable sign, no letter and no digit");
+    }
+    if client.groups.iter().chain(&client.when_unavailable_groups).any(String::is_empty) {
+        findings.error(key("groups"), "holds an empty text; a group is written as its DN or objectGUID:...");
+    }
+    without_factor(findings, client, &key);
+    remember(findings, client, &key);
+    match client.protocol {
+        ClientProtocol::Radius => radius_problems(findings, client, &key),
+        ClientProtocol::Ldap => ldap_problems(findings, client, &key),
+    }
+}
+
+fn methods(findings: &mut Findings, settings: &Settings, client: &Client, key: Key<'_>) {
+    let methods = &client.methods;
+    if methods.is_empty() {
+        findings.error(key("methods"), "is empty; list at least one, such as [\"code\"]");
+        return;
+    }
+    let (mut usable, usual) = (Vec::new(), *methods == all_methods());
+    for (place, method) in methods.iter().enumerate() {
+        if methods[..place].contains(method) {
+            findings.error(key("methods"), format!("{:?} stands twice", method.code()));
+        } else if matches!(method, Method::Passkey | Method::Questions) {
+            // FV-08, FV-10
+            findings.error(key("methods"), format!("{:?} works at the portal only", method.code()));
+        } else {
+            // Whoever lists nothing gets what there is, without a word about what is not.
+            if let Some(why) = settings.nobody_carries(*method).filter(|_| !usual) {
+                findings.warning(key("methods"), why);
+            }
+            usable.push(*method);
+        }
+    }
+    let strongest = usable.iter().map(|method| best(*method)).max();
+    if strongest.is_some_and(|strongest| strongest < client.least_assurance) {
+        let wanted = client.least_assurance.code();
+        findings.error(key("least_assurance"), format!("found {wanted:?}; no method of this client reaches it"));
+    }
+    let takes_pin = |method: &Method| matches!(method, Method::Push | Method::Call | Method::Sms | Method::SmsReply);
+    if client.pin && !usable.iter().any(takes_pin) {
+        findings.warning(key("pin"), "has no effect: none of the methods asks for a PIN");
+    }
+    if client.appended_keywords && client.appended == Appended::Off {
+        findings.error(key("appended_keywords"), "needs appended = \"optional\" or \"required\"");
+    }
+    let asks = client.protocol == ClientProtocol::Radius && client.challenge == Challenge::Yes;
+    if client.fallback_code && !asks {
+        // FR-06
+        findings.warning(key("fallback_code"), "has no effect: this client can show no question");
+    }
+}
+
+/// The most a success by a method can prove.
+fn best(method: Method) -> Assurance {
+    match method {
+        // With the number that the client shows, or with the phone's own passkey.
+        Method::Push => Assurance::NumberMatched,
+        other => other.assurance(),
+    }
+}
+
+/// What lets people in on the password alone: trusted networks, fail open.
+fn without_factor(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    for net in &client.trusted_networks {
+        if net.prefix_len() == 0 {
+            findings.error(key("trusted_networks"), format!("found {net}, which is every address; list the networks"));
+        }
+        if matches!(net.network(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            findings.error(
+                key("trusted_networks"),
+                "holds an IPv4 address in IPv6 form (::ffff:a.b.c.d); write it as IPv4",
+            );
+        }
+    }
+    let from_packet = client.person_address != PersonAddress::Peer;
+    if from_packet && client.protocol == ClientProtocol::Ldap {
+        findings.error(key("person_address"), "names an attribute of RADIUS; an LDAP client has \"peer\" alone");
+    }
+    if !from_packet && client.protocol == ClientProtocol::Radius && !client.trusted_networks.is_empty() {
+        let device = |net: &ipnet::IpNet| client.sources.iter().any(|it| it.contains(net) || net.contains(it));
+        let text = match client.trusted_networks.iter().any(device) {
+            true => {
+                "hold the device's own address: with person_address = \"peer\" every login there needs no second factor"
+            }
+            false => {
+                "never match: with person_address = \"peer\" the address is the device's; name where the person's stands"
+            }
+        };
+        findings.warning(key("trusted_networks"), text);
+    }
+    let fail_open = client.when_unavailable == RefuseOrPass::Pass;
+    for (field, set) in [
+        ("when_unavailable_groups", !client.when_unavailable_groups.is_empty()),
+        ("when_unavailable_until", client.when_unavailable_until.is_some()),
+    ] {
+        if set && !fail_open {
+            findings.warning(key(field), "has no effect unless when_unavailable is \"pass\"");
+        }
+    }
+}
+
+fn remember(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    let Some(remember) = &client.remember else { return };
+    findings.range(key("remember.idle_seconds"), remember.idle_seconds, 30..=86_400);
+    findings.range(key("remember.life_seconds"), remember.life_seconds, 60..=86_400);
+    if remember.idle_seconds > remember.life_seconds {
+        findings.error(
+            key("remember.idle_seconds"),
+            format!("found {}, which is more than life_seconds ({})", remember.idle_seconds, remember.life_seconds),
+        );
+    }
+    if client.protocol == ClientProtocol::Ldap && remember.kind != RememberKind::User {
+        // V-50
+        findings.warning(
+            key("remember.kind"),
+            "binds to the source, which for an LDAP application is the application's server and the same for everybody",
+        );
+    }
+}
+
+/// Equal networks are an error: nobody could tell the clients apart. One inside another is usual, and said (R-71).
+pub(super) fn overlaps(findings: &mut Findings, settings: &Settings) {
+    let mut seen: BTreeMap<(bool, ipnet::IpNet), &Client> = BTreeMap::new();
+    for client in &settings.clients {
+        for source in &client.sources {
+            let net = source.trunc();
+            let key = format!("client.{}.sources", client.name);
+            let radius = client.protocol == ClientProtocol::Radius;
+            if let Some(other) = seen.insert((radius, net), client) {
+                findings.error(
+                    key,
+                    format!(
+                        "{net} is also a source of client {}; a network belongs to one client of a protocol",
+                        other.name
+                    ),
+                );
+                continue;
+            }
+            let wider = seen.iter().find(|((same, other_net), other)| {
+                *same == radius
+                    && other.name != client.name
+                    && *other_net != net
+                    && (other_net.contains(&net) || net.contains(other_net))
+            });
+            if let Some(((_, other_net), other)) = wider {
+                findings.warning(
+                    key,
+                    format!("{net} overlaps {other_net} of client {}; the longer prefix wins", other.name),
+                );
+            }
+        }
+    }
+}
+
+fn radius_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    if client.secret.is_none() {
+        findings
+            .error(key("secret"), "is missing; write \"generate\", \"file:PATH\" or, for one already stored, \"keep\"");
+    }
+    // R-09: "auto" protects nothing as long as it has not learned, and may learn "no".
+    let unprotected = client.message_authenticator != MessageAuthenticator::Yes
+        && client.limit_proxy_state == MessageAuthenticator::No;
+    if unprotected && !client.danger_accept_blastradius {
+        findings.error(
+            key("message_authenticator"),
+            "does not demand it, and limit_proxy_state is \"no\": forged answers would be accepted (CVE-2024-3596); set \
+             message_authenticator = \"yes\" or limit_proxy_state = \"auto\", or danger_accept_blastradius = true",
+        );
+    } else if unprotected {
+        findings.warning(key("danger_accept_blastradius"), "forged answers are accepted (CVE-2024-3596)");
+    }
+    let wide = client.sources.iter().any(|net| net.prefix_len() != net.max_prefix_len());
+    if client.message_authenticator == MessageAuthenticator::Auto && wide {
+        // R-10: what one device sends says nothing about its neighbours
+        findings.error(
+            key("message_authenticator"),
+            "\"auto\" needs single addresses in sources (/32 or /128); write \"yes\" or \"no\" for a network",
+        );
+    }
+    let phone = client.methods.iter().any(|method| method.is_out_of_band());
+    if client.challenge == Challenge::No && client.appended == Appended::Off && !phone {
+        findings.error(
+            key("challenge"),
+            "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
+        );
+    }
+    for (field, set) in [
+        ("service_accounts", !client.service_accounts.is_empty()),
+        ("tls", client.tls != Default::default()),
+        ("anonymous", client.anonymous != Default::default()),
+        ("operations", client.operations != Default::default()),
+        ("referrals", client.referrals != Default::default()),
+    ] {
+        if set {
+            findings.error(key(field), "is a key of LDAP clients");
+        }
+    }
+}
+
+fn ldap_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    if client.tls == ClientTls::DangerOptional {
+        findings.warning(key("tls"), "passwords may cross the network in clear text");
+    }
+    if client.secret.is_some() {
+        findings.error(key("secret"), "is a key of RADIUS clients");
+    }
+    if client.appended == Appended::Off {
+        findings.warning(
+            key("appended"),
+            "is \"off\": an LDAP client can show no question, so people with a code cannot log in here",
+        );
+    }
+    for account in &client.service_accounts {
+        if account.name.is_empty() {
+            findings.error(key("service_accounts"), "an account has an empty name; write its DN");
+        }
+    }
+}

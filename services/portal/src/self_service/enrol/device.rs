@@ -1,0 +1,133 @@
+//! A phone that can be asked: it scans, connects by itself, and approves once as proof (V-20, FM-04).
+
+use super::{may_enrol, proven, refused, still_allowed, tell};
+use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, within};
+use crate::http::ClientAddress;
+use crate::self_service::form::Posted;
+use crate::self_service::go_on;
+use crate::self_service::pages::{self, Device, DeviceProve, Failure, Frame, Shown, show};
+use crate::self_service::qr::Qr;
+use crate::self_service::sign_in::status_of;
+use crate::session::{self, Live};
+use crate::texts::Texts;
+use axum::extract::State;
+use axum::response::Response;
+use domain::{Method, Reason, ResultClass, Secret};
+use http::StatusCode;
+use proto::verification::{DeviceStateRequest, StartDeviceRequest, TryMethodRequest};
+use std::sync::Arc;
+
+/// Shows what the phone has to scan. Shown once.
+pub(in crate::self_service) async fn start(
+    State(app): State<Arc<App>>,
+    ClientAddress(from): ClientAddress,
+    posted: Posted,
+) -> Response {
+    let t = posted.t;
+    let kind = if posted.text("kind") == "pi" { "pi" } else { "web" };
+    let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
+    let reference = app.new_transaction();
+    if !app.may_send_code(from) {
+        return refused(&app, t, &live, Reason::RateLimited, reference);
+    }
+    if let Err(reason) = still_allowed(&app, &live).await {
+        tell(&live, from, reference, Method::Push, "refused", reason.code());
+        return refused(&app, t, &live, reason, reference);
+    }
+    let request =
+        StartDeviceRequest { user_id: live.session.user_id.clone(), kind: kind.to_owned(), actor: "self".to_owned() };
+    // A key for the app may have to be made.
+    let started = within(PERSON_LIMIT, request, |request| app.deps.enrolment.start_device(request)).await;
+    let started = match started {
+        Ok(started) => started,
+        Err(status) => return pages::unavailable(&app, t, &status),
+    };
+    if !started.reason.is_empty() {
+        return refused(&app, t, &live, Reason::from_code(&started.reason), reference);
+    }
+    live.session.pending_device_id = started.device_id;
+    if let Err(status) = session::save(&app, &mut live).await {
+        return pages::unavailable(&app, t, &status);
+    }
+    let uri = Secret::from(started.uri.unwrap_or_default()).expose_str().unwrap_or_default().to_owned();
+    let known =
+        ["https://", "http://", "otpauth://pipush/", "pia://pipush/"].iter().any(|start| uri.starts_with(start));
+    let Some(qr) = Qr::of(uri.as_bytes()).filter(|_| known) else {
+        tracing::error!(request_id = %reference, "verification gave no address that a phone can scan");
+        return refused(&app, t, &live, Reason::InternalError, reference);
+    };
+    tell(&live, from, reference, Method::Push, "started", "");
+    let (title, lead) = if kind == "pi" { (t.pi_title, t.pi_lead) } else { (t.device_title, t.device_lead) };
+    let shown = Some(Shown { qr, uri, secret: String::new() });
+    let frame = Frame::of(&app, t, title, &live);
+    show(StatusCode::OK, &Device { frame, failure: None, lead, shown, link: kind == "web" })
+}
+
+/// Has the phone connected?
+pub(in crate::self_service) async fn check(State(app): State<Arc<App>>, posted: Posted) -> Response {
+    let t = posted.t;
+    let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
+    let reference = app.new_transaction();
+    let request =
+        DeviceStateRequest { user_id: live.session.user_id.clone(), device_id: live.session.pending_device_id.clone() };
+    let state = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.device_state(request)).await;
+    match state.as_ref().map(|state| state.state.as_str()) {
+        Ok("redeemed") => prove_page(&app, t, &live, None),
+        Ok("active") => proven(&app, t, live, "device").await,
+        Ok("open") => {
+            let failure = Failure::new(t.device_not_yet, reference);
+            let frame = Frame::of(&app, t, t.device_title, &live);
+            show(StatusCode::OK, &Device { frame, failure, lead: "", shown: None, link: false })
+        }
+        Ok(_) => refused(&app, t, &live, Reason::ChallengeGone, reference),
+        Err(status) => pages::unavailable(&app, t, status),
+    }
+}
+
+/// "Prompt me now": a real prompt, which has to be approved.
+pub(in crate::self_service) async fn prove(
+    State(app): State<Arc<App>>,
+    ClientAddress(from): ClientAddress,
+    posted: Posted,
+) -> Response {
+    let t = posted.t;
+    let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
+    let reference = app.new_transaction();
+    if live.session.pending_device_id.is_empty() {
+        return go_on(Some(&live));
+    }
+    let allowed = match app.may_send_code(from) {
+        true => still_allowed(&app, &live).await,
+        false => Err(Reason::RateLimited),
+    };
+    if let Err(reason) = allowed {
+        return prove_page(&app, t, &live, Some((reason, Failure::new(t.not_confirmed(reason), reference))));
+    }
+    let request = TryMethodRequest {
+        user_id: live.session.user_id.clone(),
+        method: Method::Push.code().to_owned(),
+        device_id: live.session.pending_device_id.clone(),
+        actor: "self".to_owned(),
+    };
+    let tried = within(PERSON_LIMIT, request, |request| app.deps.enrolment.try_method(request)).await;
+    match tried.map(|tried| Reason::from_code(&tried.reason)) {
+        Ok(reason) if reason.class() == ResultClass::Success => {
+            tell(&live, from, reference, Method::Push, "confirmed", "");
+            proven(&app, t, live, "device").await
+        }
+        Ok(reason) => {
+            tell(&live, from, reference, Method::Push, "refused", reason.code());
+            prove_page(&app, t, &live, Some((reason, Failure::new(t.not_confirmed(reason), reference))))
+        }
+        Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
+            let reason = Reason::NoAnswer;
+            prove_page(&app, t, &live, Some((reason, Failure::new(t.not_confirmed(reason), reference))))
+        }
+        Err(status) => pages::unavailable(&app, t, &status),
+    }
+}
+
+fn prove_page(app: &App, t: &'static Texts, live: &Live, failed: Option<(Reason, Option<Failure>)>) -> Response {
+    let (status, failure) = failed.map_or((StatusCode::OK, None), |(reason, failure)| (status_of(reason), failure));
+    show(status, &DeviceProve { frame: Frame::of(app, t, t.device_prove_title, live), failure })
+}

@@ -1,0 +1,165 @@
+//! A phone number: it is texted or called once, and counts when that came back (FP-11).
+
+use super::{may_enrol, proven, refused, still_allowed, tell};
+use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, within};
+use crate::http::ClientAddress;
+use crate::self_service::form::{Posted, Visitor};
+use crate::self_service::go_on;
+use crate::self_service::pages::{self, Failure, Frame, PhoneNumber, PhoneProve, show};
+use crate::self_service::sign_in::status_of;
+use crate::session::{self, Live};
+use crate::texts::Texts;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use domain::{Method, Reason};
+use http::StatusCode;
+use proto::verification::{ConfirmPhoneRequest, StartPhoneRequest};
+use std::sync::Arc;
+
+/// Longer than any number and extension that is one.
+const NUMBER_LENGTH_MAX: usize = 40;
+
+fn method_of(text: &str) -> Method {
+    if text == Method::Call.code() { Method::Call } else { Method::Sms }
+}
+
+pub(in crate::self_service) async fn page(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Path(method): Path<String>,
+) -> Response {
+    match visitor.at(may_enrol) {
+        Some(live) => number_page(&app, visitor.t, live, method_of(&method), StatusCode::OK, None),
+        None => go_on(visitor.live.as_ref()),
+    }
+}
+
+/// Texts or calls the number.
+pub(in crate::self_service) async fn start(
+    State(app): State<Arc<App>>,
+    ClientAddress(from): ClientAddress,
+    Path(method): Path<String>,
+    posted: Posted,
+) -> Response {
+    let t = posted.t;
+    let method = method_of(&method);
+    let number = posted.text("number").trim().to_owned();
+    let extension = posted.text("extension").trim().to_owned();
+    let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
+    let reference = app.new_transaction();
+    if number.len() > NUMBER_LENGTH_MAX || extension.len() > NUMBER_LENGTH_MAX {
+        let failure = Failure::new(t.bad_number(), reference);
+        return number_page(&app, t, &live, method, StatusCode::FORBIDDEN, failure);
+    }
+    let allowed = match app.may_send_code(from) {
+        true => still_allowed(&app, &live).await,
+        false => Err(Reason::RateLimited),
+    };
+    if let Err(reason) = allowed {
+        tell(&live, from, reference, method, "refused", reason.code());
+        return refused(&app, t, &live, reason, reference);
+    }
+    let request = StartPhoneRequest {
+        user_id: live.session.user_id.clone(),
+        method: method.code().to_owned(),
+        number,
+        extension,
+        backup: false,
+        actor: "self".to_owned(),
+    };
+    let started = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.start_phone(request)).await;
+    let started = match started {
+        Ok(started) => started,
+        Err(status) if status.code() == tonic::Code::InvalidArgument => {
+            let failure = Failure::new(t.bad_number(), reference);
+            return number_page(&app, t, &live, method, StatusCode::FORBIDDEN, failure);
+        }
+        Err(status) => return pages::unavailable(&app, t, &status),
+    };
+    if !started.reason.is_empty() {
+        let reason = Reason::from_code(&started.reason);
+        tell(&live, from, reference, method, "refused", reason.code());
+        let failure = Failure::new(t.not_confirmed(reason), reference);
+        return number_page(&app, t, &live, method, status_of(reason), failure);
+    }
+    tell(&live, from, reference, method, "started", "");
+    live.session.pending_phone_id = started.verification_id;
+    match session::save(&app, &mut live).await {
+        Ok(()) => prove_page(&app, t, &live, method, StatusCode::OK, None),
+        Err(status) => pages::unavailable(&app, t, &status),
+    }
+}
+
+/// The code of the text; or the call was answered.
+pub(in crate::self_service) async fn confirm(
+    State(app): State<Arc<App>>,
+    ClientAddress(from): ClientAddress,
+    Path(method): Path<String>,
+    mut posted: Posted,
+) -> Response {
+    let t = posted.t;
+    let method = method_of(&method);
+    let code = posted.secret("code");
+    let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
+    if live.session.pending_phone_id.is_empty() {
+        return go_on(Some(&live));
+    }
+    let reference = app.new_transaction();
+    let again = |reason: Reason| {
+        tell(&live, from, reference, method, "refused", reason.code());
+        prove_page(&app, t, &live, method, status_of(reason), Failure::new(t.not_confirmed(reason), reference))
+    };
+    let allowed = match app.may_send_code(from) {
+        true => still_allowed(&app, &live).await,
+        false => Err(Reason::RateLimited),
+    };
+    if let Err(reason) = allowed {
+        return again(reason);
+    }
+    let request = ConfirmPhoneRequest {
+        user_id: live.session.user_id.clone(),
+        verification_id: live.session.pending_phone_id.clone(),
+        code: Some(code.into()),
+        actor: "self".to_owned(),
+    };
+    let limit = if method == Method::Call { PERSON_LIMIT } else { VERIFICATION_LIMIT };
+    let confirmed = within(limit, request, |request| app.deps.enrolment.confirm_phone(request)).await;
+    match confirmed {
+        Ok(reply) if reply.confirmed => {
+            tell(&live, from, reference, method, "confirmed", "");
+            proven(&app, t, live, "phone").await
+        }
+        Ok(reply) => again(Reason::from_code(&reply.reason)),
+        Err(status) if status.code() == tonic::Code::DeadlineExceeded => again(Reason::NoAnswer),
+        Err(status) => pages::unavailable(&app, t, &status),
+    }
+}
+
+fn number_page(
+    app: &App,
+    t: &'static Texts,
+    live: &Live,
+    method: Method,
+    status: StatusCode,
+    failure: Option<Failure>,
+) -> Response {
+    let (lead, label) = match method {
+        Method::Call => (t.phone_lead_call, t.phone_call),
+        _ => (t.phone_lead_sms, t.phone_send),
+    };
+    let frame = Frame::of(app, t, t.phone_title, live);
+    show(status, &PhoneNumber { frame, failure, method: method.code(), lead, label })
+}
+
+fn prove_page(
+    app: &App,
+    t: &'static Texts,
+    live: &Live,
+    method: Method,
+    status: StatusCode,
+    failure: Option<Failure>,
+) -> Response {
+    let rings = method == Method::Call;
+    let title = if rings { t.call_title } else { t.code_title };
+    show(status, &PhoneProve { frame: Frame::of(app, t, title, live), failure, rings })
+}

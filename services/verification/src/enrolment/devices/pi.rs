@@ -1,0 +1,14 @@
+//! An activation of an app that speaks the protocol of the privacyIDEA Authenticator.
+
+use crate::Service;
+use crate::budget::Budget;
+use proto::verification::{StartDeviceReply, StartDeviceRequest};
+use tonic::Status;
+
+pub async fn start(
+    _service: &Service,
+    _request: StartDeviceRequest,
+    _budget: Budget,
+) -> Result<StartDeviceReply, Status> {
+    Err(Status::unimplemented("start_device"))
+}
