@@ -3,10 +3,10 @@
 //! Pure: time and randomness are arguments. What a match is worth (throttle, replay mark, decision) is not decided here.
 
 mod counted;
+pub mod import;
 mod matching;
 mod random;
 mod resync;
-pub mod import;
 mod seed;
 mod timed;
 

@@ -136,9 +136,10 @@ impl Case<'_> {
         self.request.person_ip.is_some_and(|ip| request::within(&self.request.client.trusted_networks, ip))
     }
 
-    /// FV-28.
+    /// FV-28. Whoever gives a code does not need it, and keeps it.
     fn has_bypass(&self) -> bool {
         !self.request.client.is_portal()
+            && !self.request.code_given
             && self.user.and_then(|user| user.bypass).is_some_and(|bypass| {
                 bypass.expires_unix_ms > self.now_unix_ms
                     && (bypass.client.is_empty() || bypass.client == self.request.client.name)
