@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Kept back to say what came of it.
 const ANSWER: Duration = Duration::from_millis(1_500);
+/// Less is not enough for a person to find the phone.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// Asks a person as a login would, and says what came of it. Lets nobody in.
 pub async fn try_method(
@@ -60,6 +62,9 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
     };
     let now = service.clock.now_ms();
     let life = budget.less(ANSWER).left().min(PROMPT);
+    if life < LEAST {
+        return Ok(Reason::NoAnswer);
+    }
     let spoken = if *method == Method::Push { Spoken::App } else { Spoken::Call };
     let language = user.language(spoken, known);
     let prompt = Prompt {

@@ -155,11 +155,9 @@ impl Service {
         match heard {
             Heard::Done(said) => Ok(said),
             Heard::Again(round, reason) if may_try_again => {
-                let previous = if answer.is_empty() && is_guess(&round) && reason == Reason::NoAnswer {
-                    Previous::default()
-                } else {
-                    reason.into()
-                };
+                // Nothing was typed, and nothing is wrong.
+                let nothing = answer.is_empty() && reason == Reason::NoAnswer;
+                let previous = if nothing { Previous::default() } else { reason.into() };
                 if !answer.is_empty() {
                     self.note_failure(&login, Ending { method: outcome::method(&round), ..reason.into() }).await;
                 }

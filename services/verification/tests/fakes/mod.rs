@@ -207,7 +207,7 @@ pub fn asked(result: Result<tonic::Response<Outcome>, Status>) -> Ask {
 
 /// With a deadline, as every gateway sends it.
 pub fn request<T>(message: T) -> Request<T> {
-    service_kit::grpc::with_deadline(Request::new(message), Duration::from_millis(5_000))
+    service_kit::grpc::with_deadline(Request::new(message), Duration::from_secs(30))
 }
 
 /// What came back, short: `allow valid_code`, `deny wrong_code`, `ask 1`, `accepted`, `unavailable`.

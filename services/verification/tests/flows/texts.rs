@@ -8,7 +8,10 @@ use proto::verification::{AskKind, Attempt};
 /// bob has a number, and nothing else.
 fn world() -> World {
     let world = World::new();
-    world.store.change("bob", |user| user.phone = "030 901820".into());
+    world.store.change("bob", |user| {
+        user.phone = "030 901820".into();
+        user.default_method = "sms".into();
+    });
     world
 }
 
@@ -141,7 +144,6 @@ async fn a_text_that_cannot_be_sent_is_a_reason_or_the_next_method() {
         world.store.change("bob", |user| user.phone = number.into());
         let node = world.node().await;
         world.carriers.text_mood(mood);
-        world.store.change("bob", |user| user.default_method = "sms".into());
         let attempt = attempt("vpn", "bob");
         assert_eq!(said(node.begin(wanted(&attempt, "sms")).await), expected, "{mood:?} {number}");
         assert_eq!(said(node.answer(answer(&attempt, 1, "123456")).await), "deny challenge_gone");
