@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 /// One call of a provider that is in the settings and switched on. Nothing of it is proven yet.
+#[derive(Clone, Copy)]
 pub struct Called<'a> {
     pub known: &'a Arc<Known>,
     pub provider: &'a Provider,

@@ -82,6 +82,11 @@ impl Store {
         self.login(Who::UserId(user_id.to_owned()), budget).await
     }
 
+    /// Everything the store says of a user, as it says it.
+    pub async fn login_facts(&self, request: LoginFactsRequest, budget: Budget) -> Result<LoginFactsReply, Status> {
+        budget.ask("facts", service_kit::grpc::idempotent(request), |request| self.facts.login(request)).await
+    }
+
     async fn login(&self, who: Who, budget: Budget) -> Result<Option<KnownUser>, Status> {
         let request = service_kit::grpc::idempotent(LoginFactsRequest { who: Some(who) });
         let reply = budget.ask("facts", request, |request| self.facts.login(request)).await?;

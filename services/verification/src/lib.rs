@@ -9,7 +9,7 @@
 //! decide     policy::decide, with its span
 //! login/     the plan carried out: begin, pursue, answer, finish
 //! methods/   code: a try is counted, then compared; sent: a text; prompt: the phone is asked, and waited for (waiting)
-//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there
+//! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there (webauthn: signed)
 //! commit     Allow, or the reason why not: in the store before it leaves; outcome: what the caller hears
 //! ```
 //!
@@ -36,12 +36,19 @@ mod outcome;
 mod phone;
 mod providers;
 mod rpc;
+mod sealed_key;
 mod settings;
 mod texts;
 mod waiting;
+mod webauthn;
 
 pub use config::{Config, EndpointsSection};
+
+// Tests inside of the crate share the support of those outside, which calls it by its name.
+#[cfg(test)]
+extern crate self as verification;
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;
@@ -59,7 +66,6 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use providers::{Providers, Shared};
 use service_kit::{Clock, Process, Shutdown, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
@@ -129,6 +135,7 @@ pub struct Service {
     /// The ring "remembered".
     remember_keys: Arc<DigestKeys>,
     clock_check: Arc<ClockCheck>,
+    phones: phone::Phones,
     failing: Failing,
     metrics: Metrics,
     clock: Clock,
@@ -165,6 +172,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
+        let phones = phone::Phones::new(deps.bus.clone());
         let kept = settings::Kept {
             copy: settings.clone(),
             challenges: challenges.clone(),
@@ -191,6 +199,7 @@ impl Service {
             code_keys,
             remember_keys,
             clock_check,
+            phones,
             failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,

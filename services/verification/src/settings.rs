@@ -91,6 +91,14 @@ impl Known {
     }
 }
 
+#[cfg(test)]
+impl Known {
+    /// Settings without a store, for tests of what reads them.
+    pub fn of(settings: Settings, portal_url: &str) -> Self {
+        Self { revision: 1, settings, secrets: HashMap::new(), portal_url: portal_url.into() }
+    }
+}
+
 impl SettingsCopy {
     /// The rules of the client that asks; `Ok(None)`: there is no such client.
     pub fn rules(&self, origin: &crate::attempt::Origin) -> Result<Option<Rules>, Status> {

@@ -6,6 +6,7 @@
 
 mod nats;
 mod person;
+pub mod phones;
 mod pki;
 mod port;
 mod postgres;

@@ -36,6 +36,8 @@ pub struct FakeVerification {
     pub begun: Mutex<Vec<SeenAttempt>>,
     /// Who was reported, and why.
     pub reports: Mutex<Vec<(String, String)>>,
+    /// What providers said, as it was handed on.
+    pub callbacks: Mutex<Vec<proto::verification::CallbackRequest>>,
     pub cancelled: AtomicUsize,
     pub answers: AtomicUsize,
     pub seeds_made: AtomicUsize,
@@ -56,6 +58,7 @@ impl FakeVerification {
             open: Mutex::default(),
             begun: Mutex::default(),
             reports: Mutex::default(),
+            callbacks: Mutex::default(),
             cancelled: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             seeds_made: AtomicUsize::new(0),
@@ -381,8 +384,18 @@ impl proto::verification::phone_server::Phone for FakeVerification {
 impl proto::verification::callback_server::Callback for FakeVerification {
     async fn receive(
         &self,
-        _: Request<proto::verification::CallbackRequest>,
+        request: Request<proto::verification::CallbackRequest>,
     ) -> Result<Response<proto::verification::CallbackReply>, Status> {
-        Err(Status::unimplemented("receive"))
+        let request = request.into_inner();
+        let reply = match request.path.as_str() {
+            "receipt" => (204, "", ""),
+            "call/1/begin" => (200, "text/xml", "<Response/>"),
+            "away" => return Err(Status::unavailable("store_unavailable")),
+            _ => (404, "text/plain", "not found\n"),
+        };
+        self.callbacks.lock().expect("a lock").push(request);
+        let (status, content_type, body) = reply;
+        let (content_type, body) = (content_type.into(), body.into());
+        Ok(Response::new(proto::verification::CallbackReply { status, content_type, body }))
     }
 }

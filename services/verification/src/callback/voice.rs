@@ -5,6 +5,6 @@ use crate::Service;
 use proto::verification::CallbackReply;
 use tonic::Status;
 
-pub async fn receive(_service: &Service, _called: Called<'_>) -> Result<CallbackReply, Status> {
-    Ok(not_found())
+pub async fn receive(service: &Service, called: Called<'_>) -> Result<CallbackReply, Status> {
+    Ok(service.providers.voice.answer(&called).await?.unwrap_or_else(not_found))
 }

@@ -1,45 +1,28 @@
-//! The portal's own app on the phone (experience 10.2).
+//! The portal's own app on the phone (experience 10.2): how it becomes a device, what it is shown, and what it decides.
+
+mod activation;
+mod decide;
+mod prompts;
+mod subscription;
+
+pub use activation::{begin_activation, finish_activation};
+pub use decide::decide;
+pub use prompts::open_prompts;
+pub use subscription::update_device;
 
 use crate::Service;
-use crate::budget::Budget;
-use proto::verification::{
-    BeginActivationReply, BeginActivationRequest, DecideReply, DecideRequest, FinishActivationReply,
-    FinishActivationRequest, OpenPromptsReply, OpenPromptsRequest, UpdateDeviceReply, UpdateDeviceRequest,
-};
+use crate::webauthn::RelyingParty;
+use domain::Reason;
 use tonic::Status;
 
-pub async fn begin_activation(
-    _service: &Service,
-    _request: BeginActivationRequest,
-    _budget: Budget,
-) -> Result<BeginActivationReply, Status> {
-    Err(Status::unimplemented("begin_activation"))
-}
+/// How long a person may take over a passkey.
+const PASSKEY_MS: u32 = 120_000;
 
-pub async fn finish_activation(
-    _service: &Service,
-    _request: FinishActivationRequest,
-    _budget: Budget,
-) -> Result<FinishActivationReply, Status> {
-    Err(Status::unimplemented("finish_activation"))
-}
-
-pub async fn update_device(
-    _service: &Service,
-    _request: UpdateDeviceRequest,
-    _budget: Budget,
-) -> Result<UpdateDeviceReply, Status> {
-    Err(Status::unimplemented("update_device"))
-}
-
-pub async fn open_prompts(
-    _service: &Service,
-    _request: OpenPromptsRequest,
-    _budget: Budget,
-) -> Result<OpenPromptsReply, Status> {
-    Err(Status::unimplemented("open_prompts"))
-}
-
-pub async fn decide(_service: &Service, _request: DecideRequest, _budget: Budget) -> Result<DecideReply, Status> {
-    Err(Status::unimplemented("decide"))
+/// Whom passkeys are bound to.
+fn relying_party(service: &Service) -> Result<RelyingParty, Status> {
+    let known = service.settings.known()?;
+    RelyingParty::of(&known.portal_url).ok_or_else(|| {
+        tracing::error!("no portal has told its address yet, so no phone can be one's own");
+        Status::unavailable(Reason::StoreUnavailable.code())
+    })
 }

@@ -1,0 +1,104 @@
+//! HTTP to a provider: no redirects, a small answer, its own authority where it has one.
+
+use super::DialError;
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode, redirect::Policy};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer is a few hundred octets.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Providers of one's settings; beyond this the cache begins anew.
+const CLIENTS_MAX: usize = 32;
+
+/// A client for each provider, made anew when its authority changes.
+#[derive(Default)]
+pub struct Clients {
+    made: Mutex<HashMap<String, (String, Client)>>,
+}
+
+impl Clients {
+    pub fn of(&self, provider: &str, ca: &str) -> Result<Client, DialError> {
+        let mut made = self.made.lock().expect("nobody panics while holding the clients");
+        if let Some((_, client)) = made.get(provider).filter(|(made_for, _)| made_for == ca) {
+            return Ok(client.clone());
+        }
+        if made.len() >= CLIENTS_MAX {
+            made.clear();
+        }
+        let client = client(ca)?;
+        made.insert(provider.to_owned(), (ca.to_owned(), client.clone()));
+        Ok(client)
+    }
+}
+
+fn client(ca: &str) -> Result<Client, DialError> {
+    service_kit::tls::install_provider();
+    let mut builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT).no_proxy();
+    if !ca.is_empty() {
+        let authorities = Certificate::from_pem_bundle(ca.as_bytes()).map_err(|_| BAD_AUTHORITY)?;
+        if authorities.is_empty() {
+            return Err(BAD_AUTHORITY);
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(DialError::Unreachable)
+}
+
+pub const BAD_AUTHORITY: DialError = DialError::Settings("the provider's authority (ca) is no certificate in PEM");
+
+/// Sends it and reads the answer.
+pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), DialError> {
+    let mut response = request.send().await.map_err(without_address)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(without_address)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(DialError::Nonsense);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((response.status(), body))
+}
+
+/// The address may hold an account's name or a number: none of it belongs in a log.
+fn without_address(error: reqwest::Error) -> DialError {
+    DialError::Unreachable(error.without_url())
+}
+
+/// `application/x-www-form-urlencoded`.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let mut url = reqwest::Url::parse("http://form/").expect("a constant");
+    url.query_pairs_mut().extend_pairs(fields);
+    url.query().unwrap_or_default().to_owned()
+}
+
+/// The same, read. Twice the same field: the last.
+pub fn read_form(body: &[u8]) -> Option<HashMap<String, String>> {
+    let body = std::str::from_utf8(body).ok()?;
+    let mut url = reqwest::Url::parse("http://form/").expect("a constant");
+    url.set_query(Some(body));
+    Some(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_as_it_was_written() {
+        let fields = [("To", "+4930901820"), ("Digits", "#"), ("Url", "https://a/b?c=d&e=f g"), ("Empty", "")];
+        let written = form(&fields);
+        assert!(written.contains("To=%2B4930901820&Digits=%23"), "{written}");
+        let read = read_form(written.as_bytes()).expect("read");
+        assert!(fields.iter().all(|(name, value)| read[*name] == *value) && read.len() == fields.len());
+        assert!(read_form(&[0xff]).is_none());
+    }
+
+    #[test]
+    fn an_authority_that_is_none_is_the_administrators_to_mend() {
+        let clients = Clients::default();
+        assert!(matches!(clients.of("voice", "not PEM"), Err(DialError::Settings(_))));
+        assert!(clients.of("voice", "").is_ok());
+    }
+}

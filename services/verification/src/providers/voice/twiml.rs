@@ -1,0 +1,159 @@
+//! Calls by a provider that is told what to say in TwiML: it rings, then asks us over HTTPS what to do, step by step.
+//!
+//! ```text
+//! POST {base_url}/Accounts/{account}/Calls.json        we: ring this number
+//! /callback/<provider>/call/<prompt>/<attempt>/<step>/answer | keys | silence
+//! /callback/<provider>/call/<prompt>/<attempt>/status  it: how the call went
+//! ```
+//!
+//! Two traps stand behind the form of a question. A `#` alone, where `#` ends the input, is not reported but looks like silence; so
+//! that where `#` alone confirms, it is a key like any other. And silence is reported by the instruction behind the question.
+
+pub mod address;
+pub mod document;
+pub mod signature;
+
+use super::client::{self, Clients};
+use super::flow::{Event, Missed};
+use super::{DialError, Order};
+use address::What;
+use domain::settings::Adapter;
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// Rings. Returns what the provider calls the call.
+pub async fn dial(clients: &Clients, order: &Order<'_>) -> Result<String, DialError> {
+    let Adapter::Twiml { ca, .. } = &order.provider.adapter else {
+        return Err(DialError::Settings("the provider is no TwiML provider"));
+    };
+    if order.known.portal_url.is_empty() {
+        return Err(DialError::Settings(
+            "nobody knows yet where the portal is reached, so that the provider cannot ask it",
+        ));
+    }
+    let client = clients.of(order.provider.name.as_str(), ca)?;
+    let url = |step: Option<u32>, what: What| {
+        let (prompt, attempt) = (&order.prompt_id, order.attempt);
+        format!(
+            "{}/callback/{}/{}",
+            order.known.portal_url,
+            order.provider.name,
+            address::write(prompt, attempt, step, what)
+        )
+    };
+    let (answer, status, ring) = (url(Some(0), What::Answer), url(None, What::Status), order.ring_seconds.to_string());
+    let mut form = vec![
+        ("Url", answer.as_str()),
+        ("Method", "POST"),
+        ("StatusCallback", &status),
+        ("StatusCallbackMethod", "POST"),
+        ("Timeout", &ring),
+    ];
+    // What answers a company's main number looks like a machine, and is what has to dial the extension.
+    if order.line.extension.is_empty() {
+        form.push(("MachineDetection", "Enable"));
+    }
+    place(&client, order, form).await
+}
+
+/// Rings to say one thing.
+pub async fn dial_test(clients: &Clients, order: &Order<'_>, document: &str) -> Result<String, DialError> {
+    let Adapter::Twiml { ca, .. } = &order.provider.adapter else {
+        return Err(DialError::Settings("the provider is no TwiML provider"));
+    };
+    let client = clients.of(order.provider.name.as_str(), ca)?;
+    let ring = order.ring_seconds.to_string();
+    place(&client, order, vec![("Twiml", document), ("Timeout", &ring)]).await
+}
+
+async fn place(client: &reqwest::Client, order: &Order<'_>, mut form: Vec<(&str, &str)>) -> Result<String, DialError> {
+    let Adapter::Twiml { base_url, account, caller, .. } = &order.provider.adapter else {
+        return Err(DialError::Settings("the provider is no TwiML provider"));
+    };
+    let secret = order.secret("secret").ok_or(DialError::Settings("the provider has no secret"))?;
+    form.extend([("To", order.line.number.expose()), ("From", caller.as_str())]);
+    let url = format!("{}/Accounts/{account}/Calls.json", base_url.trim_end_matches('/'));
+    let request = client
+        .post(url)
+        .basic_auth(account, secret.expose_str())
+        .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .timeout(order.timeout)
+        .body(client::form(&form));
+    let (status, body) = client::answer(request).await?;
+    if !status.is_success() {
+        return Err(DialError::Refused { status: status.as_u16() });
+    }
+    #[derive(Deserialize)]
+    struct Placed {
+        sid: String,
+    }
+    let placed: Placed = serde_json::from_slice(&body).map_err(|_| DialError::Nonsense)?;
+    if placed.sid.is_empty() || placed.sid.len() > 128 { Err(DialError::Nonsense) } else { Ok(placed.sid) }
+}
+
+/// What a callback means for the call. `None`: nothing, such as "it rings".
+pub fn event(what: What, form: &HashMap<String, String>) -> Option<Event> {
+    let field = |name: &str| form.get(name).map_or("", String::as_str);
+    match what {
+        What::Answer if is_machine(field("AnsweredBy")) => Some(Event::Missed(Missed::Voicemail)),
+        What::Answer => Some(Event::Answered),
+        What::Keys => Some(Event::Keys(field("Digits").into())),
+        What::Silence => Some(Event::Silence),
+        What::Status => match field("CallStatus") {
+            "busy" => Some(Event::Missed(Missed::Busy)),
+            "no-answer" => Some(Event::Missed(Missed::NoAnswer)),
+            "failed" | "canceled" => Some(Event::Missed(Missed::Unreachable)),
+            "completed" if is_machine(field("AnsweredBy")) => Some(Event::Missed(Missed::Voicemail)),
+            "completed" => Some(Event::HungUp),
+            _ => None,
+        },
+    }
+}
+
+fn is_machine(answered_by: &str) -> bool {
+    answered_by.starts_with("machine") || answered_by == "fax"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_callback_says_is_an_event_or_nothing() {
+        // V-19: a machine is no person, an unknown word means nothing
+        let said = |what, fields: &[(&str, &str)]| {
+            let form = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            match event(what, &form) {
+                None => "nothing".to_owned(),
+                Some(Event::Answered) => "answered".into(),
+                Some(Event::Missed(missed)) => format!("{missed:?}"),
+                Some(Event::Keys(keys)) => format!("keys {}", keys.expose_str().expect("text")),
+                Some(Event::Silence) => "silence".into(),
+                Some(Event::HungUp) => "hung up".into(),
+                Some(_) => "something else".into(),
+            }
+        };
+        for (what, fields, meaning) in [
+            (What::Answer, &[("AnsweredBy", "human")][..], "answered"),
+            (What::Answer, &[("AnsweredBy", "unknown")], "answered"),
+            (What::Answer, &[], "answered"),
+            (What::Answer, &[("AnsweredBy", "machine_start")], "Voicemail"),
+            (What::Answer, &[("AnsweredBy", "machine_end_beep")], "Voicemail"),
+            (What::Answer, &[("AnsweredBy", "fax")], "Voicemail"),
+            (What::Keys, &[("Digits", "4711")], "keys 4711"),
+            (What::Keys, &[], "keys "),
+            (What::Silence, &[("Digits", "4711")], "silence"),
+            (What::Status, &[("CallStatus", "busy")], "Busy"),
+            (What::Status, &[("CallStatus", "no-answer")], "NoAnswer"),
+            (What::Status, &[("CallStatus", "failed")], "Unreachable"),
+            (What::Status, &[("CallStatus", "canceled")], "Unreachable"),
+            (What::Status, &[("CallStatus", "completed")], "hung up"),
+            (What::Status, &[("CallStatus", "completed"), ("AnsweredBy", "machine_start")], "Voicemail"),
+            (What::Status, &[("CallStatus", "ringing")], "nothing"),
+            (What::Status, &[("CallStatus", "something new")], "nothing"),
+            (What::Status, &[], "nothing"),
+        ] {
+            assert_eq!(said(what, fields), meaning, "{what:?} {fields:?}");
+        }
+    }
+}
