@@ -81,6 +81,11 @@ pub enum Round {
     Questions {
         questions: Vec<String>,
     },
+    /// An assertion over this challenge.
+    Passkey {
+        challenge: Vec<u8>,
+        options_json: String,
+    },
 }
 
 /// An open prompt, as the client shows it.
@@ -139,7 +144,7 @@ enum Place {
 
 /// The outcome of opening.
 pub enum Opened {
-    New(Held),
+    New(Box<Held>),
     /// The same attempt was here before.
     Before(Box<Held>),
 }
@@ -171,7 +176,7 @@ impl Challenges {
             return Ok(Opened::Before(Box::new(held)));
         }
         match self.sealed()?.create(&transaction.to_string(), encoded(record)).await {
-            Ok(revision) => Ok(Opened::New(Held { record: record.clone(), revision, place: Place::Map })),
+            Ok(revision) => Ok(Opened::New(Box::new(Held { record: record.clone(), revision, place: Place::Map }))),
             Err(BusError::AlreadyExists) => match self.find(transaction).await? {
                 Some(held) => Ok(Opened::Before(Box::new(held))),
                 // there, but not ours: forged, or sealed with a key that is gone
@@ -246,7 +251,7 @@ impl Challenges {
             return Err(Status::resource_exhausted(domain::Reason::Overloaded.code()));
         }
         here.insert(record.attempt.origin.transaction, (record.clone(), 1));
-        Ok(Opened::New(Held { record: record.clone(), revision: 1, place: Place::Here }))
+        Ok(Opened::New(Box::new(Held { record: record.clone(), revision: 1, place: Place::Here })))
     }
 
     fn sealed(&self) -> Result<Arc<dyn Map>, Status> {

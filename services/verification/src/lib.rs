@@ -38,7 +38,6 @@ mod providers;
 mod rpc;
 mod sealed_key;
 mod settings;
-mod texts;
 mod waiting;
 mod webauthn;
 

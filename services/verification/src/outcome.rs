@@ -53,7 +53,9 @@ impl From<Reason> for Previous<'_> {
 pub fn ask(record: &Record, user: &KnownUser, known: &Known, previous: Previous<'_>) -> Option<Said> {
     let Stage::Asked { step, round, .. } = &record.stage else { return None };
     let (kind, spoken) = match round {
-        Round::Code | Round::Questions { .. } | Round::Choice { .. } => (kind(round), Spoken::Code),
+        Round::Code | Round::Questions { .. } | Round::Choice { .. } | Round::Passkey { .. } => {
+            (kind(round), Spoken::Code)
+        }
         Round::SentCode { .. } | Round::NewPin { .. } => (kind(round), Spoken::Text),
         Round::Approval(_) => (kind(round), Spoken::App),
     };
@@ -76,6 +78,7 @@ pub fn ask(record: &Record, user: &KnownUser, known: &Known, previous: Previous<
         Round::SentCode { sent, .. } => ask.destination.clone_from(&sent.destination),
         Round::Choice { methods } => ask.choices = methods.iter().map(|method| method.code().to_owned()).collect(),
         Round::Questions { questions } => ask.questions.clone_from(questions),
+        Round::Passkey { options_json, .. } => ask.passkey_json.clone_from(options_json),
         Round::Code | Round::NewPin { .. } => {}
     }
     Some(Said::Ask(ask))
@@ -91,6 +94,7 @@ fn kind(round: &Round) -> AskKind {
         Round::NewPin { first, .. } if first.is_empty() => AskKind::NewPin,
         Round::NewPin { .. } => AskKind::NewPinAgain,
         Round::Questions { .. } => AskKind::Questions,
+        Round::Passkey { .. } => AskKind::Passkey,
     }
 }
 
@@ -102,5 +106,6 @@ pub fn method(round: &Round) -> Option<Method> {
         Round::Choice { .. } => None,
         Round::Approval(approval) => Some(approval.method),
         Round::Questions { .. } => Some(Method::Questions),
+        Round::Passkey { .. } => Some(Method::Passkey),
     }
 }

@@ -4,8 +4,8 @@
 use crate::challenges::Challenges;
 use crate::clock_check::ClockCheck;
 use crate::keys::{DigestKeys, current_first};
+use domain::Method;
 use domain::settings::{Channel, PolicyRule, Settings, VerificationRules};
-use domain::{Language, Method};
 use policy::ClientRules;
 use proto::permissions::part::VERIFICATION;
 use proto::subjects::SETTINGS_CHANGED;
@@ -81,13 +81,6 @@ impl Known {
     pub fn portal_host(&self) -> &str {
         let after_scheme = self.portal_url.split_once("://").map_or("", |(_, rest)| rest);
         after_scheme.split(['/', ':']).next().unwrap_or("")
-    }
-
-    /// The administrators' own text, the one for this application before the general one (FN-09).
-    pub fn own_text(&self, key: &str, language: &Language, application: &str) -> Option<&str> {
-        let texts = || self.settings.texts.iter().filter(|text| text.key == key && text.language == *language);
-        let here = texts().find(|text| text.application.as_deref() == Some(application));
-        here.or_else(|| texts().find(|text| text.application.is_none())).map(|text| text.text.as_str())
     }
 }
 
@@ -266,21 +259,5 @@ mod tests {
                 Known { revision: 1, settings: Settings::default(), secrets: HashMap::new(), portal_url: url.into() };
             assert_eq!(known.portal_host(), host);
         }
-    }
-
-    #[test]
-    fn an_administrators_text_for_the_application_goes_before_the_general_one() {
-        // FN-09
-        let text = |application: Option<&str>, text: &str| domain::settings::TextOverride {
-            key: "sms-code".into(),
-            language: Language::english(),
-            application: application.map(str::to_owned),
-            text: text.into(),
-        };
-        let settings = Settings { texts: vec![text(None, "general"), text(Some("VPN"), "vpn")], ..Settings::default() };
-        let known = Known { revision: 1, settings, secrets: HashMap::new(), portal_url: String::new() };
-        let own = |application| known.own_text("sms-code", &Language::english(), application);
-        assert_eq!((own("VPN"), own("Wiki")), (Some("vpn"), Some("general")));
-        assert_eq!(known.own_text("other", &Language::english(), "VPN"), None);
     }
 }

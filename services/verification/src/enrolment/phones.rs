@@ -8,7 +8,8 @@ use crate::facts::{KnownUser, Spoken};
 use crate::methods::prompt::{PROMPT, Target, no_randomness, reason_of};
 use crate::methods::sent::Sending;
 use crate::number::dialable;
-use crate::providers::{Callee, SendFailure, Text};
+use crate::providers::sms::texts::{About, Kind};
+use crate::providers::{Callee, SendFailure, Text, sms};
 use domain::{Method, PhoneNumber, Reason, Secret};
 use proto::user_store::{GetPromptsRequest, Prompt, SentCodeResult, SetPhoneRequest};
 use proto::verification::{ConfirmPhoneRequest, ConfirmReply, StartPhoneReply, StartPhoneRequest};
@@ -89,11 +90,11 @@ async fn text(
     let known = service.settings.known().map_err(|_| Reason::StoreUnavailable)?;
     let language = user.language(Spoken::Text, &known);
     let company = &known.settings.portal.company;
-    let own = known.own_text("sms-code", &language, company);
     let said = code.expose_str().ok_or(Reason::InternalError)?;
+    let about = About { code: said, application: company, company, fill_in_host: known.portal_host() };
     let text = Text {
         to: sending.number,
-        text: crate::texts::sms_code(&language, said, company, known.portal_host(), own),
+        text: sms::texts::code(Kind::Proof, &language, &about, &known.settings),
         expires_unix_ms: sending.expires_unix_ms,
         user_id: sending.user_id,
         transaction_id: sending.transaction_id,

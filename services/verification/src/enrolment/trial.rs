@@ -6,7 +6,8 @@ use crate::budget::{Budget, not_understood};
 use crate::facts::{KnownUser, Spoken};
 use crate::methods::prompt::{PROMPT, Target, no_randomness, reason_of, target};
 use crate::methods::sent::Sending;
-use crate::providers::{Callee, SendFailure, Steps, Text, Trial};
+use crate::providers::sms::texts::{About, Kind};
+use crate::providers::{Callee, SendFailure, Steps, Text, Trial, sms};
 use crate::settings::Known;
 use domain::settings::Channel;
 use domain::{Language, Method, Reason};
@@ -176,10 +177,10 @@ async fn text(
     }
     let language = user.language(Spoken::Text, known);
     let company = &known.settings.portal.company;
-    let own = known.own_text("sms-code", &language, company);
+    let about = About { code: said, application: company, company, fill_in_host: "" };
     let text = Text {
         to: &number,
-        text: crate::texts::sms_code(&language, said, company, "", own),
+        text: sms::texts::code(Kind::Code, &language, &about, &known.settings),
         expires_unix_ms: sending.expires_unix_ms,
         user_id: sending.user_id,
         transaction_id: sending.transaction_id,

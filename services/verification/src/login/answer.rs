@@ -149,6 +149,9 @@ impl Service {
                 self.hear_new_pin(&mut login, &plan, new, answer).await?.into()
             }
             Round::Questions { questions } => self.hear_answers(&login, &plan, questions, answer).await?.into(),
+            Round::Passkey { challenge, options_json } => {
+                self.hear_passkey(&login, &plan, challenge, options_json, answer).await?.into()
+            }
             // Waits in its own way, before a step is moved on.
             Round::Approval(_) => return Err(Status::internal(Reason::InternalError.code())),
         };
@@ -325,7 +328,7 @@ enum Resumed {
 
 /// A choice and a new PIN guess nothing: they cost rounds, and no tries.
 fn is_guess(round: &Round) -> bool {
-    matches!(round, Round::Code | Round::SentCode { .. } | Round::Questions { .. })
+    matches!(round, Round::Code | Round::SentCode { .. } | Round::Questions { .. } | Round::Passkey { .. })
 }
 
 impl From<Step> for Heard {

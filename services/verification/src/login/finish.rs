@@ -121,7 +121,7 @@ impl Service {
             return match self.challenges.open(&record(first(round)), now).await? {
                 Opened::New(held) => {
                     let said = self.question(login, &held.record, previous);
-                    login.held = Some(held);
+                    login.held = Some(*held);
                     said
                 }
                 Opened::Before(held) => {

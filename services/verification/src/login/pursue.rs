@@ -105,8 +105,7 @@ impl Service {
             Proof::SentCode(_) => self.send_code(login, way, previous).await,
             Proof::Typed => self.ask_code(login, previous).await,
             Proof::Answers(_) => self.ask_questions(login).await,
-            // Nobody has a passkey for sign-in as far as this part knows (facts).
-            Proof::Passkey(_) => Ok(Step::Failed(Ending::of(Reason::Unreachable, Method::Passkey))),
+            Proof::Passkey(_) => self.ask_passkey(login).await,
         }
     }
 }

@@ -15,9 +15,11 @@ use crate::commit::{Committer, Ending, Proven};
 use crate::facts::{KnownUser, Spoken};
 use crate::login::{Login, Step};
 use crate::metrics::PromptOutcome;
-use crate::number::{dialable, prefix};
+use crate::number::dialable;
 use crate::outcome::Previous;
-use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text};
+use crate::providers::number::prefix;
+use crate::providers::sms::texts::{About, Kind};
+use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text, sms};
 use crate::settings::Known;
 use crate::waiting::Seat;
 use domain::{Assurance, Method, PhoneNumber, Reason, ResultClass};
@@ -221,7 +223,7 @@ impl Service {
         let (rules, sms) = (&known.settings.verification, &known.settings.sms);
         let phone_prefix = match target {
             Target::Devices => String::new(),
-            Target::Number { number, .. } => prefix(number),
+            Target::Number { number, .. } => prefix(number).to_owned(),
         };
         OpenPromptRequest {
             now_unix_ms: prompt.begun_unix_ms,
@@ -299,12 +301,17 @@ impl Service {
         user: &'a KnownUser,
         known: &Known,
     ) -> Text<'a> {
+        let kind = if prompt.pin_asked { Kind::ReplyAndPin } else { Kind::Reply };
         let language = user.language(Spoken::Text, known);
-        let key = if prompt.pin_asked { "sms-reply-pin" } else { "sms-reply" };
-        let own = known.own_text(key, &language, &prompt.application);
+        let about = About {
+            code: &prompt.number,
+            application: &prompt.application,
+            company: &known.settings.portal.company,
+            fill_in_host: "",
+        };
         Text {
             to: number,
-            text: crate::texts::sms_reply(&language, &prompt.number, &prompt.application, prompt.pin_asked, own),
+            text: sms::texts::code(kind, &language, &about, &known.settings),
             expires_unix_ms: prompt.expires_unix_ms,
             user_id: &user.id,
             transaction_id: &prompt.transaction_id,
@@ -337,7 +344,7 @@ impl Service {
         // 180 is twice 90: what is above it is drawn again, at most so often.
         for _ in 0..64 {
             let mut octet = [0];
-            (self.randomness)(&mut octet).map_err(|error| no_randomness(&error))?;
+            (self.randomness)(&mut octet).map_err(|error| no_randomness(error))?;
             if octet[0] < 180 {
                 return Ok((10 + octet[0] % 90).to_string());
             }

@@ -7,9 +7,11 @@ use crate::commit::{Ending, PresentedSecret, Proven, Secreted};
 use crate::facts::Spoken;
 use crate::login::{Answered, Login, Step};
 use crate::methods::prompt::no_randomness;
-use crate::number::{dialable, prefix};
+use crate::number::dialable;
 use crate::outcome::Previous;
-use crate::providers::Text;
+use crate::providers::number::prefix;
+use crate::providers::sms::texts::{About, Kind};
+use crate::providers::{Text, sms};
 use domain::presented::{Presented, folded_digits};
 use domain::{Method, PhoneNumber, Reason, Secret};
 use policy::{Plan, Proof, Way};
@@ -220,13 +222,14 @@ impl Service {
         let known = &login.rules.known;
         let language = login.user.language(Spoken::Text, known);
         let application = &login.rules.application;
-        let own = known.own_text("sms-code", &language, application);
         // Only pages of the portal's own host can be filled in.
         let host = if login.rules.client.target.is_none() { known.portal_host() } else { "" };
         let said = code.expose_str().ok_or_else(|| not_understood("a code"))?;
+        let about = About { code: said, application, company: &known.settings.portal.company, fill_in_host: host };
+        let kind = if sent.pin { Kind::CodeAndPin } else { Kind::Code };
         let text = Text {
             to: number,
-            text: crate::texts::sms_code(&language, said, application, host, own),
+            text: sms::texts::code(kind, &language, &about, &known.settings),
             expires_unix_ms: sending.expires_unix_ms,
             user_id: sending.user_id,
             transaction_id: sending.transaction_id,
@@ -262,7 +265,7 @@ impl Service {
             digest,
             expires_unix_ms: sending.expires_unix_ms,
             kind: sending.kind.to_owned(),
-            phone_prefix: prefix(sending.number),
+            phone_prefix: prefix(sending.number).to_owned(),
             per_prefix_and_hour: sms.per_prefix_and_hour,
             messages_per_day: sms.per_day,
             now_unix_ms: self.clock.now_ms(),

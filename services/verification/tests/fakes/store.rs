@@ -180,6 +180,19 @@ impl FakeStore {
         self.lock().kept().resolve(&request).taken
     }
 
+    /// What a phone's side does with a PIN: the handle of its check.
+    pub fn prove_pin(&self, name: &str, transaction_id: &str, pin: &str) -> String {
+        let request = proto::user_store::CheckSecretRequest {
+            user_id: format!("id-of-{name}"),
+            kind: SecretKind::Pin.into(),
+            secret: Some(Secret::from(pin).into()),
+            transaction_id: transaction_id.into(),
+            now_unix_ms: NOW,
+            ..proto::user_store::CheckSecretRequest::default()
+        };
+        self.lock().kept().check_secret(request).handle
+    }
+
     /// The same with a PIN that was checked for it.
     pub fn approve_with_pin(&self, prompt: &Prompt, pin_handle: &str, now_unix_ms: i64) {
         let request = ResolvePromptRequest {
@@ -778,7 +791,6 @@ impl Commit for FakeStore {
     ) -> Result<Response<proto::user_store::ListSeedsReply>, Status> {
         let turn = self.called("list_seeds").await?;
         let request = request.into_inner();
-        let mut state = self.lock();
         let reply = {
             let limit = request.limit.min(2) as usize;
             let later = |token: &&CodeFactor| token.serial > request.after;

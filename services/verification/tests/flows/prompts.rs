@@ -384,6 +384,30 @@ async fn an_approval_without_the_pin_that_was_asked_is_none() {
 }
 
 #[tokio::test]
+async fn an_approval_with_the_pin_of_this_login_lets_in() {
+    // FV-20: the phone's side checks it, the login spends its proof
+    let world = world();
+    world.store.change("bob", |user| {
+        user.pin = Some(proto::user_store::Pin { set: true, ..proto::user_store::Pin::default() });
+    });
+    world.store.give_secret("bob", proto::user_store::SecretKind::Pin, "7391", 1_000);
+    for (transaction, expected) in [("", "allow user_approved"), ("another", "deny blocked")] {
+        let node = world.node().await;
+        let attempt = attempt("pinned", "bob");
+        let waiting = tokio::spawn({
+            let (node, attempt) = (node.clone(), attempt.clone());
+            async move { said(node.begin(passed(&attempt, None)).await) }
+        });
+        until(|| world.store.prompts().iter().any(|prompt| prompt.outcome.is_empty())).await;
+        let prompt = world.store.prompts().pop().expect("a prompt");
+        let of = if transaction.is_empty() { prompt.transaction_id.as_str() } else { transaction };
+        let handle = world.store.prove_pin("bob", of, "7391");
+        world.store.approve_with_pin(&prompt, &handle, NOW);
+        assert_eq!(waiting.await.expect("ends"), expected);
+    }
+}
+
+#[tokio::test]
 async fn thousands_of_waiting_logins_ask_the_store_nothing() {
     // V-44: a task and some bytes each; one question a second for all of them
     const LOGINS: usize = 4_000;

@@ -5,12 +5,14 @@ use proto::user_store::Bypass;
 use proto::verification::Attempt;
 use proto::verification::verification_server::Verification;
 
+/// What differs, how, and whether the login counts with `user`, `user_source`, `user_source_password`.
+type Difference<'a> = (&'a str, fn(&mut Attempt), [bool; 3]);
+
 #[tokio::test]
 async fn a_remembered_login_counts_where_everything_that_its_rule_names_is_the_same() {
     // V-50 ★, V-32: each field alone is changed
     let digest = |octet: u8| vec![octet; 32];
-    let changes: &[(&str, fn(&mut Attempt), [bool; 3])] = &[
-        // (what, how, counts with user | user_source | user_source_password)
+    let changes: &[Difference] = &[
         ("nothing", |_| {}, [true, true, true]),
         ("place", |it| it.calling_station = "203.0.113.10".into(), [true, false, false]),
         ("password", |it| it.password_digest = vec![8; 32], [true, true, false]),

@@ -157,10 +157,13 @@ async fn a_text_that_cannot_be_sent_is_a_reason_or_the_next_method() {
     assert_eq!(said(node.answer(answer(&attempt, 1, &world.code(0))).await), "allow valid_code");
 }
 
+/// What is typed, made of the code, and what is said.
+type Typed<'a> = (&'a str, fn(&str) -> String, &'a str);
+
 #[tokio::test]
 async fn the_pin_follows_the_code_in_one_field() {
     // FV-03, FV-20: typed, what is said
-    let typed: [(&str, fn(&str) -> String, &str); 6] = [
+    let typed: [Typed; 6] = [
         ("both", |code| format!("{code}7391"), "allow valid_code"),
         ("with a space", |code| format!("{code} 7391"), "allow valid_code"),
         ("no PIN", str::to_owned, "ask 2 after wrong_pin"),

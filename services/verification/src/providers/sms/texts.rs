@@ -57,7 +57,8 @@ pub fn code(kind: Kind, language: &Language, about: &About<'_>, settings: &Setti
 }
 
 /// A code that is typed, with a text of one's own or ours.
-pub fn sms_code(language: &Language, code: &str, application: &str, portal_host: &str, own: Option<&str>) -> String {
+#[cfg(test)]
+fn sms_code(language: &Language, code: &str, application: &str, portal_host: &str, own: Option<&str>) -> String {
     let about = About { code, application, company: application, fill_in_host: portal_host };
     spoken(Kind::Code, language, &about, own)
 }
