@@ -791,6 +791,7 @@ impl Commit for FakeStore {
     ) -> Result<Response<proto::user_store::ListSeedsReply>, Status> {
         let turn = self.called("list_seeds").await?;
         let request = request.into_inner();
+        let state = self.lock();
         let reply = {
             let limit = request.limit.min(2) as usize;
             let later = |token: &&CodeFactor| token.serial > request.after;
