@@ -166,7 +166,7 @@ fn as_message(key: &str, source: &str) -> String {
     message
 }
 
-fn variables_of<'s>(pattern: &Pattern<&'s str>, found: &mut BTreeSet<String>) {
+fn variables_of(pattern: &Pattern<&str>, found: &mut BTreeSet<String>) {
     for element in &pattern.elements {
         if let PatternElement::Placeable { expression } = element {
             variables_in(expression, found);

@@ -84,6 +84,26 @@ pub struct Row<T> {
     pub content: Result<T, RowError>,
 }
 
+/// A row that nothing can be made of.
+#[derive(Debug)]
+pub struct BadRow {
+    pub row: u32,
+    pub name: String,
+    pub error: RowError,
+}
+
+/// The good rows with their places, and the others.
+pub fn parted<T>(rows: Vec<Row<T>>) -> (Vec<(u32, T)>, Vec<BadRow>) {
+    let (mut good, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+    for Row { row, name, content } in rows {
+        match content {
+            Ok(content) => good.push((row, content)),
+            Err(error) => bad.push(BadRow { row, name, error }),
+        }
+    }
+    (good, bad)
+}
+
 /// What a token counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

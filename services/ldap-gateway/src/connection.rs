@@ -110,7 +110,7 @@ enum Event {
     FarConnected(Result<OpenUpstream, ConnectError>),
     FarBroken,
     FirstLock(FirstLock),
-    SecondLock(Attempt, Result<Allow, Refusal>),
+    SecondLock(Box<Attempt>, Result<Allow, Refusal>),
     Timer,
     Draining,
     Stopping,
@@ -230,7 +230,7 @@ impl Connection {
                 Poll::Pending => None,
             },
             Bind::Second { work, .. } => match work.as_mut().poll(cx) {
-                Poll::Ready((attempt, decided)) => Some(Event::SecondLock(attempt, decided)),
+                Poll::Ready((attempt, decided)) => Some(Event::SecondLock(Box::new(attempt), decided)),
                 Poll::Pending => None,
             },
         }
@@ -248,7 +248,7 @@ impl Connection {
             Event::Far(Ok(_)) => self.read_upstream(),
             Event::FarConnected(connected) => self.connected(connected),
             Event::FirstLock(first) => self.first_lock_ended(first),
-            Event::SecondLock(attempt, decided) => self.second_lock_ended(attempt, decided),
+            Event::SecondLock(attempt, decided) => self.second_lock_ended(*attempt, decided),
             Event::Timer => self.overdue(),
             Event::Draining => self.drained(),
             Event::Stopping => self.stop(),

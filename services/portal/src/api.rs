@@ -12,9 +12,15 @@ mod audit;
 mod clients;
 mod extract;
 mod factors;
+mod imports;
+mod open;
+mod passes;
+mod phones;
 mod problem;
+mod secrets;
 mod settings;
 mod sync;
+mod tokens;
 mod users;
 
 use crate::app::App;
@@ -25,6 +31,7 @@ use axum::{Json, Router};
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -35,11 +42,14 @@ use utoipa_axum::routes;
 /// FC-03: more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Calls that wait for a person or for a message to arrive. The whole request has 35 seconds.
+const PERSON_LIMIT: Duration = Duration::from_secs(30);
+
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Twinlock",
-        description = "Users, their second factors, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
+        description = "Users, their second factors, hardware tokens, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
                        times are RFC 3339 in UTC; lists are {\"items\": [...], \"next\": ...}.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -78,13 +88,44 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(users::list))
-        .routes(routes!(users::get))
+        .routes(routes!(users::get, users::change))
         .routes(routes!(users::set_state))
         .routes(routes!(users::unlock))
         .routes(routes!(users::invite))
+        .routes(routes!(imports::users))
+        .routes(routes!(passes::block))
+        .routes(routes!(passes::unblock))
+        .routes(routes!(passes::exempt))
+        .routes(routes!(passes::start_bypass))
+        .routes(routes!(passes::end_bypass))
+        .routes(routes!(passes::temporary_code))
+        .routes(routes!(secrets::reset_pin))
+        .routes(routes!(secrets::set_answers))
+        .routes(routes!(secrets::recovery_codes))
         .routes(routes!(factors::list, factors::start))
         .routes(routes!(factors::confirm))
         .routes(routes!(factors::revoke))
+        .routes(routes!(phones::devices))
+        .routes(routes!(phones::revoke_device))
+        .routes(routes!(phones::activate))
+        .routes(routes!(phones::activation))
+        .routes(routes!(phones::start_phone))
+        .routes(routes!(phones::confirm_phone))
+        .routes(routes!(phones::try_method))
+        .routes(routes!(tokens::list))
+        .routes(routes!(imports::tokens))
+        .routes(routes!(tokens::find_by_code))
+        .routes(routes!(tokens::get, tokens::revoke))
+        .routes(routes!(tokens::assign, tokens::unassign))
+        .routes(routes!(tokens::confirm))
+        .routes(routes!(tokens::resync))
+        .routes(routes!(open::prompts))
+        .routes(routes!(open::remembered))
+        .routes(routes!(open::clear_remembered))
+        .routes(routes!(open::messages))
+        .routes(routes!(open::keys))
+        .routes(routes!(open::rotate_keys))
+        .routes(routes!(open::test_provider))
         .routes(routes!(clients::list))
         .routes(routes!(clients::get))
         .routes(routes!(settings::export, settings::apply))
@@ -101,6 +142,7 @@ fn described(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi
             (http::Method::GET, &mut item.get),
             (http::Method::POST, &mut item.post),
             (http::Method::PUT, &mut item.put),
+            (http::Method::PATCH, &mut item.patch),
             (http::Method::DELETE, &mut item.delete),
         ];
         for (method, operation) in operations {
@@ -138,6 +180,18 @@ fn moment(unix_ms: i64) -> Option<String> {
     at.filter(|_| unix_ms > 0)?.format(&Rfc3339).ok()
 }
 
+/// The other way round, for a time somebody wrote.
+fn unix_ms(name: &'static str, text: &str) -> Result<i64, Problem> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok().map(|at| at.unix_timestamp_nanos() / 1_000_000);
+    let at = at.and_then(|at| i64::try_from(at).ok()).filter(|at| *at > 0);
+    at.ok_or_else(|| Problem::rule(format!("{name}: allowed is a time such as 2026-11-20T16:45:02Z")))
+}
+
+/// A secret that is shown this once.
+fn text_of(secret: Option<proto::common::Secret>) -> String {
+    domain::Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
+}
+
 /// Pages of 100, 1 to 1000 (FC-04).
 fn page_length(limit: Option<u32>) -> Result<u32, Problem> {
     match limit.unwrap_or(100) {
@@ -157,7 +211,13 @@ mod tests {
         let document = routes().into_openapi();
         let mut described = BTreeSet::new();
         for (path, item) in &document.paths.paths {
-            let methods = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
+            let methods = [
+                ("GET", &item.get),
+                ("POST", &item.post),
+                ("PUT", &item.put),
+                ("PATCH", &item.patch),
+                ("DELETE", &item.delete),
+            ];
             for (method, _) in methods.into_iter().filter(|(_, operation)| operation.is_some()) {
                 described.insert(format!("{method} {path}"));
             }
@@ -183,7 +243,9 @@ mod tests {
     #[test]
     fn a_time_is_rfc_3339_in_utc_and_never_is_null() {
         assert_eq!(moment(1_795_193_102_482).as_deref(), Some("2026-11-20T16:45:02.482Z"));
-        assert_eq!(moment(0), None);
+        assert_eq!((moment(0), moment(-1)), (None, None));
+        assert_eq!(unix_ms("until", "2026-11-20T17:45:02.482+01:00").ok(), Some(1_795_193_102_482));
+        assert!(unix_ms("until", "tomorrow").is_err() && unix_ms("until", "1960-01-01T00:00:00Z").is_err());
     }
 
     #[test]

@@ -223,8 +223,9 @@ fn write(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, verdi
         Verdict::Challenge(ask) => {
             let (client, keys) = (&request.client, gateway.keys.state());
             let shown = question::text(ask, client.settings.application(), gateway.settings.current().texts());
-            let (transaction, now) = (attempt.transaction, gateway.clock.now_ms());
-            reply::challenge(ask, &shown, transaction, client.name(), &verified, &keys, nonce(), now)
+            let conversation =
+                reply::Conversation { transaction: attempt.transaction, client: client.name(), keys: &keys };
+            reply::challenge(ask, &shown, &conversation, &verified, nonce(), gateway.clock.now_ms())
         }
         Verdict::Reject(reason) => return refuse(gateway, request, attempt, *reason),
         Verdict::Silence(reason) => {

@@ -11,30 +11,35 @@ pub(crate) fn accept(_allow: &Allow, request: &Verified<'_>) -> Result<Vec<u8>, 
     Reply::Accept { attributes: &[], message: "" }.write(request)
 }
 
+/// What a State is sealed for, and with.
+pub(crate) struct Conversation<'a> {
+    pub(crate) transaction: TransactionId,
+    pub(crate) client: &'a str,
+    pub(crate) keys: &'a KeyRing,
+}
+
 /// The conversation goes on. `message` is what the device shows; `nonce` must be random.
 pub(crate) fn challenge(
     ask: &Ask,
     message: &str,
-    transaction: TransactionId,
-    client: &str,
+    conversation: &Conversation<'_>,
     request: &Verified<'_>,
-    keys: &KeyRing,
     nonce: [u8; 12],
     now_unix_ms: i64,
 ) -> Result<Vec<u8>, WriteError> {
     let expires_unix_seconds = u64::try_from(ask.expires_unix_ms / 1000).unwrap_or_default();
     let state = State {
-        transaction: transaction.0.into_bytes(),
+        transaction: conversation.transaction.0.into_bytes(),
         user: ask.user.into_bytes(),
         step: ask.step,
         expires_unix_seconds,
     };
     let user_name = request.packet().first(AttributeType::USER_NAME).unwrap_or_default();
-    let context = state_context(client, std::str::from_utf8(user_name).unwrap_or_default());
+    let context = state_context(conversation.client, std::str::from_utf8(user_name).unwrap_or_default());
     let left_seconds = (ask.expires_unix_ms - now_unix_ms).max(0) / 1000;
     Reply::Challenge {
         message,
-        state: &keys.seal(&state, &context, nonce),
+        state: &conversation.keys.seal(&state, &context, nonce),
         prompt: Some(question::prompt(ask.kind)),
         session_timeout_seconds: u32::try_from(left_seconds).ok(),
     }

@@ -8,9 +8,13 @@ mod output;
 mod serve;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use commands::{api_key, audit, check, client, factor, health, init, settings, sync, test_login, user};
+use commands::{
+    api_key, audit, check, client, factor, health, import, init, key, message, prompt, remember, settings, sync,
+    test_login, test_send, token, user,
+};
 use config::Config;
 use connect::Connection;
+use domain::Method;
 use failure::{Exit, Failure};
 use output::{Format, Output, say};
 use service_kit::config::{ConfigError, Sources, load};
@@ -48,20 +52,49 @@ enum Command {
     #[command(subcommand)]
     Factor(factor::Command),
     #[command(subcommand)]
+    Token(token::Command),
+    /// Tokens and users out of another system's file.
+    Import(import::Import),
+    #[command(subcommand)]
     Client(client::Command),
+    #[command(subcommand, alias = "challenge")]
+    Prompt(prompt::Command),
+    #[command(subcommand)]
+    Remember(remember::Command),
+    #[command(subcommand)]
+    Message(message::Command),
     #[command(subcommand)]
     Sync(sync::Command),
     #[command(subcommand)]
     Audit(audit::Command),
     #[command(subcommand)]
     ApiKey(api_key::Command),
-    /// Does a login for real, as a device or an application would.
     #[command(subcommand)]
-    Test(test_login::Command),
+    Key(key::Command),
+    /// Does the real thing once: a login as a device or an application, a text, a call, a mail, a prompt.
+    #[command(subcommand)]
+    Test(Test),
     /// Asks a running process whether it is ready.
     Health,
     /// Completions for a shell, to be sourced.
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum Test {
+    /// Plays a VPN: sends an Access-Request, answers a challenge.
+    Radius(test_login::RadiusTest),
+    /// Plays an application: binds, asks who it is.
+    Ldap(test_login::LdapTest),
+    /// Texts a number, or a user.
+    Sms(test_send::SendTest),
+    /// Calls a number, or a user.
+    Voice(test_send::SendTest),
+    /// Sends a mail.
+    #[command(alias = "email")]
+    Mail(test_send::MailTest),
+    /// Asks a user's phone to approve.
+    Push(test_send::PushTest),
 }
 
 #[tokio::main]
@@ -95,11 +128,24 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Settings(ref command) => settings::run(command.clone(), open()?, output).await,
         Command::User(ref command) => user::run(command.clone(), open()?, output).await,
         Command::Factor(ref command) => factor::run(command.clone(), open()?, output).await,
+        Command::Token(ref command) => token::run(command.clone(), open()?, output).await,
+        Command::Import(ref import) => import::run(import.clone(), open()?, output).await,
+        Command::Prompt(ref command) => prompt::run(command.clone(), open()?, output).await,
+        Command::Remember(ref command) => remember::run(command.clone(), open()?, output).await,
+        Command::Message(ref command) => message::run(command.clone(), open()?, output).await,
+        Command::Key(ref command) => key::run(command.clone(), open()?, output).await,
         Command::Client(ref command) => client::run(command.clone(), open()?, output).await,
         Command::Sync(ref command) => sync::run(command.clone(), open()?, output).await,
         Command::Audit(ref command) => audit::run(command.clone(), open()?, output).await,
         Command::ApiKey(ref command) => api_key::run(command.clone(), open()?, output).await,
-        Command::Test(command) => test_login::run(command, output).await,
+        Command::Test(Test::Radius(test)) => test_login::radius(test, output).await,
+        Command::Test(Test::Ldap(test)) => test_login::ldap(test, output).await,
+        Command::Test(Test::Sms(ref test)) => test_send::send("sms", Method::Sms, test.clone(), open()?, output).await,
+        Command::Test(Test::Voice(ref test)) => {
+            test_send::send("voice", Method::Call, test.clone(), open()?, output).await
+        }
+        Command::Test(Test::Mail(ref test)) => test_send::mail(test.clone(), open()?, output).await,
+        Command::Test(Test::Push(ref test)) => test_send::push(test.clone(), open()?, output).await,
         Command::Health => health::run(configuration(&arguments)?.management.listen, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "twinlock", &mut std::io::stdout());
@@ -133,4 +179,72 @@ fn sentence(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_command_needs_and_what_excludes_what() {
+        // experience 3: noun, then verb; a reason where somebody is let in or kept out; no secret is an argument.
+        let understood = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        for line in [
+            "twinlock factor enrol ann",
+            "twinlock factor enrol ann --digits 8",
+            "twinlock factor enrol ann --method push --kind pi",
+            "twinlock factor enrol ann --method sms --number +4930901820 --backup",
+            "twinlock factor confirm ann 7",
+            "twinlock user block ann --reason lost --for 90d --remove-devices --yes",
+            "twinlock user exempt ann --client vpn --client gitlab --reason robot",
+            "twinlock user exempt ann --all-clients --reason robot --for 7d",
+            "twinlock user exempt ann --end --reason done",
+            "twinlock user bypass ann --for 5m --reason phone-forgotten --client vpn",
+            "twinlock user bypass ann --end",
+            "twinlock user bypass ann --end 7",
+            "twinlock user code ann --reason phone-forgotten --uses 3",
+            "twinlock user edit ann --phone +4930901820 --allowed-methods push,code --language de",
+            "twinlock user pin set ann",
+            "twinlock user pin require ann --off",
+            "twinlock token import --preset pskc tokens.xml --key-file k --dry-run",
+            "twinlock import --preset users-csv people.csv --map Mobile=phone --old-disabled exempt",
+            "twinlock challenge list ann --all",
+            "twinlock remember clear --client vpn",
+            "twinlock remember clear --all --yes",
+            "twinlock test email --to ann@example.com",
+            "twinlock test sms --user ann",
+            "twinlock test voice --to +4930901820 --provider pbx",
+            "twinlock key rotate",
+        ] {
+            assert!(understood(line), "{line}: {:?}", Arguments::try_parse_from(line.split(' ')).err());
+        }
+        for line in [
+            "twinlock factor enrol ann --method sms",
+            "twinlock factor enrol ann --method smoke",
+            "twinlock user block ann",
+            "twinlock user block ann --reason lost --for 1d --until-unblocked",
+            "twinlock user exempt ann --reason robot",
+            "twinlock user exempt ann --end --client vpn --reason done",
+            "twinlock user bypass ann --for 5m",
+            "twinlock user bypass ann --end --reason done",
+            "twinlock user code ann --reason forgotten --uses 11",
+            "twinlock user edit ann",
+            "twinlock user edit ann --default-method telepathy",
+            "twinlock user pin set ann 7391",
+            "twinlock import --preset pskc tokens.xml --key-file k --password-file p",
+            "twinlock import --preset users-csv people.csv --map Mobile=shoe",
+            "twinlock remember clear",
+            "twinlock remember clear ann --all",
+            "twinlock test sms",
+            "twinlock test sms --user ann --to +4930901820",
+            "twinlock test push",
+        ] {
+            assert!(!understood(line), "{line}");
+        }
+    }
 }

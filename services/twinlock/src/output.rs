@@ -41,6 +41,23 @@ impl Output {
         }
     }
 
+    /// A whole list, with a sentence about it for people and its figures for programs.
+    pub fn summed(self, columns: &[&str], records: Vec<Value>, sentence: &str, figures: Value) {
+        match self.format {
+            Format::Json => {
+                let mut answer = serde_json::json!({ "items": records, "next": null });
+                if let (Some(answer), Value::Object(figures)) = (answer.as_object_mut(), figures) {
+                    answer.extend(figures);
+                }
+                line(&answer.to_string());
+            }
+            Format::Table => {
+                table(columns, &records);
+                line(sentence);
+            }
+        }
+    }
+
     /// One record: key and value a line, or one JSON object.
     pub fn record(self, record: &Value) {
         match (self.format, record.as_object()) {
@@ -108,9 +125,9 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// RFC 3339 in UTC; `null` for 0, which the contract uses for never.
+/// RFC 3339 in UTC; `null` for 0, which the contract uses for never, and for -1, which is until somebody says so.
 pub fn time(unix_ms: i64) -> Value {
-    if unix_ms == 0 {
+    if unix_ms <= 0 {
         return Value::Null;
     }
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();

@@ -113,8 +113,9 @@ impl SyncService {
         active_item(&current, &run.sync_item)?;
         let plan = plan_users(&mut session, &run, &current, request.users).await?;
         let head = audit::lock(&mut session).await?;
-        let (mut reply, changed_users, events) = write_users(&mut session, self.0.seal(), &run, plan, now_ms).await?;
-        write_groups(&mut session, &run, &current, request.groups).await?;
+        let (mut reply, mut changed_users, events) =
+            write_users(&mut session, self.0.seal(), &run, plan, now_ms).await?;
+        changed_users.extend(write_groups(&mut session, &run, &current, request.groups).await?);
         let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                    WHERE run_id = $4";
         session.execute(sql, args![reply.added, reply.changed, reply.unchanged, &run.run_id]).await?;
@@ -455,13 +456,13 @@ async fn change_state(
     Ok(Some(event.about(&known.user_id, &known.username)))
 }
 
-/// Groups belong to the item that read them first in the order of the settings, like users.
+/// Groups belong to the item that read them first in the order of the settings, like users. Returns who came or went.
 async fn write_groups(
     session: &mut Session,
     run: &RunRow,
     current: &Current,
     groups: Vec<SyncedGroup>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<String>, StoreError> {
     let mut read: BTreeMap<String, (SyncedGroup, BTreeSet<String>, Vec<u8>)> = BTreeMap::new();
     for group in groups {
         let Ok(object_id) = group.object_id.parse::<domain::ObjectId>() else { continue };
@@ -486,6 +487,7 @@ async fn write_groups(
         before.into_iter().any(|it| it.name.as_str() == item && it.state == SyncState::On)
     };
     let (mut rows, mut stale, mut members_rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut moved: BTreeSet<(String, String)> = BTreeSet::new();
     for (object_id, (group, members, content)) in &read {
         if known.get(object_id).is_some_and(|(owner, _)| earlier(owner)) {
             continue;
@@ -502,6 +504,7 @@ async fn write_groups(
         ]);
         if known.get(object_id).is_none_or(|(_, before)| before != content) {
             stale.push(object_id.as_str());
+            moved.extend(members.iter().map(|member| (object_id.clone(), member.clone())));
             members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
         }
     }
@@ -510,11 +513,38 @@ async fn write_groups(
                 dn_key = excluded.dn_key, name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
     session.bulk(head, rows, tail).await?;
     let tail = "AND directory = $257";
-    session
-        .execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &[Arg::from(&run.directory)])
-        .await?;
+    let directory = [Arg::from(&run.directory)];
+    let head = "SELECT object_id, member_key FROM group_members WHERE object_id IN";
+    for row in session.rows_in(head, stale.iter().copied(), tail, &directory).await? {
+        let was = (row.get("object_id")?, row.get("member_key")?);
+        // Here before and here now: nothing changed for this one.
+        if !moved.remove(&was) {
+            moved.insert(was);
+        }
+    }
+    session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &directory).await?;
     session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
-    Ok(())
+    let moved: BTreeSet<String> = moved.into_iter().map(|(_, member)| member).collect();
+    members_moved(session, run, &moved).await
+}
+
+/// V-52: who is in other groups than before may fall under another policy, so nothing of theirs is remembered.
+async fn members_moved(
+    session: &mut Session,
+    run: &RunRow,
+    member_keys: &BTreeSet<String>,
+) -> Result<Vec<String>, StoreError> {
+    let head = "SELECT user_id, directory FROM users WHERE dn_key IN";
+    let mut moved: Vec<String> = Vec::new();
+    // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
+    for row in session.rows_in(head, member_keys.iter().map(String::as_str), "", &[]).await? {
+        if row.get::<String>("directory")? == run.directory {
+            moved.push(row.get("user_id")?);
+        }
+    }
+    let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
+    session.execute_in(head, moved.iter().map(String::as_str), "", &[]).await?;
+    Ok(moved)
 }
 
 /// Somebody the item has and the run did not see.

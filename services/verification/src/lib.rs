@@ -38,6 +38,7 @@ mod providers;
 mod rpc;
 mod sealed_key;
 mod settings;
+pub mod texts;
 mod waiting;
 mod webauthn;
 
@@ -171,7 +172,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
-        let phones = phone::Phones::new(deps.bus.clone());
+        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness);
         let kept = settings::Kept {
             copy: settings.clone(),
             challenges: challenges.clone(),

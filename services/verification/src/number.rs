@@ -41,6 +41,12 @@ pub fn dialable(raw: &str, country: &str) -> Result<PhoneNumber, NotDialable> {
     PhoneNumber::new(&number.format().mode(phonenumber::Mode::E164).to_string()).map_err(|_| NotDialable::Invalid)
 }
 
+/// All but the last four digits: what the caps of V-18 are counted by.
+pub fn prefix(number: &PhoneNumber) -> &str {
+    let digits = number.expose();
+    &digits[..digits.len() - 4]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +71,11 @@ mod tests {
             assert_eq!(read.as_ref().map(PhoneNumber::expose).map_err(|error| *error), expected, "{raw} {country}");
         }
         assert_eq!(dialable(&"1".repeat(65), "DE"), Err(NotDialable::Invalid));
+    }
+
+    #[test]
+    fn the_prefix_leaves_out_the_last_four_digits() {
+        // V-18
+        assert_eq!(prefix(&PhoneNumber::new("+4930901820").expect("valid")), "+493090");
     }
 }

@@ -5,7 +5,8 @@
 
 pub mod activation_code;
 mod device_key;
-mod pi;
+pub mod pi;
+mod refused;
 mod speaker;
 mod transaction;
 mod web;
@@ -32,12 +33,13 @@ pub struct Phones {
     /// Proves the challenges of WebAuthn ceremonies.
     ceremonies: SealedKey,
     answers: Counter<u64>,
+    pub pi: pi::Pi,
 }
 
 impl Phones {
-    pub fn new(bus: Arc<dyn Bus>) -> Self {
+    pub fn new(bus: Arc<dyn Bus>, randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>) -> Self {
         let answers = global::meter("twinlock").u64_counter("twinlock_phone_answers_total").build();
-        Self { bus, ceremonies: SealedKey::new("ceremonies", |_| true), answers }
+        Self { bus, ceremonies: SealedKey::new("ceremonies", |_| true), answers, pi: pi::Pi::new(randomness) }
     }
 
     /// An answer to a prompt, and what became of it: an outcome, or why it was not taken.

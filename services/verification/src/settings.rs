@@ -24,6 +24,8 @@ use tonic::{Request, Status};
 const POLL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
+const DAY_MS: i64 = 86_400_000;
+
 /// The client name of a sign-in to the portal.
 const PORTAL: &str = "portal";
 
@@ -81,6 +83,16 @@ impl Known {
     pub fn portal_host(&self) -> &str {
         let after_scheme = self.portal_url.split_once("://").map_or("", |(_, rest)| rest);
         after_scheme.split(['/', ':']).next().unwrap_or("")
+    }
+
+    /// Until when a report of fraud blocks the user (FV-25, FV-26): -1 = until somebody unblocks, 0 = it does not.
+    pub fn blocked_by_fraud_until(&self, now_unix_ms: i64) -> i64 {
+        let rules = &self.settings.verification;
+        match (rules.fraud_blocks, rules.block_days) {
+            (false, _) => 0,
+            (true, 0) => -1,
+            (true, days) => now_unix_ms + i64::from(days) * DAY_MS,
+        }
     }
 }
 
@@ -246,6 +258,21 @@ fn sealing(keys: Vec<(u32, domain::Secret)>) -> KeyRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_of_fraud_blocks_as_the_settings_say() {
+        // FV-25, FV-26
+        for (rules, until) in [
+            (serde_json::json!({}), 1_000 + 90 * DAY_MS),
+            (serde_json::json!({ "block_days": 0 }), -1),
+            (serde_json::json!({ "block_days": 1 }), 1_000 + DAY_MS),
+            (serde_json::json!({ "fraud_blocks": false }), 0),
+        ] {
+            let settings = serde_json::from_value(serde_json::json!({ "verification": rules }));
+            let known = Known::of(settings.expect("valid settings"), "");
+            assert_eq!(known.blocked_by_fraud_until(1_000), until);
+        }
+    }
 
     #[test]
     fn the_portals_host_is_read_from_its_address() {

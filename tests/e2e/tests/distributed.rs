@@ -54,6 +54,7 @@ async fn two_of_each_part_are_one_product() -> Result<()> {
         one_code_sent_to_both_radius_gateways_at_once_opens_once,
         one_code_sent_to_both_ldap_gateways_at_once_opens_once,
         one_code_sent_to_all_four_gateways_at_once_opens_once,
+        one_code_sent_200_times_while_one_of_three_that_decide_is_killed_opens_once,
         a_datagram_and_its_copy_at_the_other_gateway_bind_once,
         a_question_of_one_gateway_is_answered_at_the_other_a_thousand_times,
         a_state_is_answered_once_though_both_gateways_get_it,
@@ -117,6 +118,32 @@ async fn one_code_sent_to_all_four_gateways_at_once_opens_once(world: &World) ->
     let counted = count(radius.into_iter().chain(ldap).collect())?;
     ensure!(counted == BTreeMap::from([(false, 99), (true, 1)]), "{counted:?}");
     Ok(())
+}
+
+async fn one_code_sent_200_times_while_one_of_three_that_decide_is_killed_opens_once(world: &mut World) -> Result<()> {
+    // V-11, B-80
+    let before = accepts(world)?;
+    let login = fresh(&world.abused).await?;
+    let answers = {
+        let mut tries: futures::stream::FuturesUnordered<_> =
+            (0..200).map(|number| by_radius(world, &login, number % 2 + 1)).collect();
+        let mut answers = Vec::new();
+        while let Some(answer) = tries.next().await {
+            answers.push(answer);
+            if answers.len() == 20 {
+                let pid = world.distributed.cluster.pid((Part::Verification, 3)).context("it runs")?;
+                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+            }
+        }
+        answers
+    };
+    let counted = count(answers)?;
+    // An answer may be lost with the node that knew it; a second one is never given.
+    ensure!(counted.get(&true).copied().unwrap_or(0) <= 1, "{counted:?}");
+    ensure!(accepts(world)? <= before + 1, "more than one audit event");
+    world.distributed.cluster.kill((Part::Verification, 3));
+    world.distributed.cluster.start_node((Part::Verification, 3))?;
+    world.distributed.cluster.wait_ready()
 }
 
 async fn a_datagram_and_its_copy_at_the_other_gateway_bind_once(world: &World) -> Result<()> {
@@ -189,7 +216,7 @@ async fn each_node_has_done_its_part(world: &mut World) -> Result<()> {
     }
     // Neither logs single calls; idle they use next to no processor time.
     for part in [Part::Verification, Part::UserStore] {
-        for number in [1, 2] {
+        for number in 1..=part.count() {
             let process = world.distributed.cluster.process((part, number)).context("it runs")?;
             let seconds = processor_seconds(process.pid())?;
             ensure!(seconds > 1.0, "{} {number} used {seconds} s of processor time", part.name());

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use domain::{CodeAlgorithm, DirectoryRef, Secret};
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all};
 use proto::permissions::part::VERIFICATION;
 use proto::user_store::admin_server::Admin;
 use proto::user_store::sync_server::Sync;
@@ -293,6 +293,41 @@ async fn wrong_codes_are_throttled_and_those_without_the_password_lock_nobody() 
     // the usual place keeps a reserve
     assert_eq!(world.login(2, &attempt("vpn", ANN), &world.code(0)).await, "allow valid_code");
     world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_guesses_from_500_places_get_no_more_tries_than_the_rule_and_lock_nobody_out() -> Result<()> {
+    // V-14, V-15, L-54, B-82
+    const GUESSES: usize = 10_000;
+    let world = Arc::new(World::new().await?);
+    // The usual place of ann.
+    assert_eq!(world.login(0, &attempt("vpn", ANN), &world.code(0)).await, "allow valid_code");
+    world.clock.advance(60_000);
+    let from = |number: usize| format!("198.51.{}.{}", number % 500 / 250, number % 250 + 1);
+    let guesses = futures::stream::iter(0..GUESSES).map(|number| {
+        let world = world.clone();
+        async move {
+            let stranger = Attempt { calling_station: from(number), ..attempt("vpn", ANN) };
+            world.spend(number % 3, &stranger, &world.wrong(number)).await
+        }
+    });
+    let mut looked_at = 0;
+    let mut guesses = guesses.buffer_unordered(64);
+    while let Some(result) = guesses.next().await {
+        match result.as_str() {
+            "deny wrong_code" => looked_at += 1,
+            other => assert_eq!(other, "deny rate_limited"),
+        }
+    }
+    drop(guesses);
+    assert!(looked_at <= 20, "{looked_at} guesses were evaluated");
+    // Strangers who know the password lock themselves out, not her.
+    for number in 0..50 {
+        let stranger = Attempt { calling_station: from(number), ..attempt("vpn", ANN) };
+        assert_ne!(world.login(number % 3, &stranger, &world.wrong(number)).await, "allow valid_code");
+    }
+    assert_eq!(world.login(1, &attempt("vpn", ANN), &world.code(0)).await, "allow valid_code", "her usual place");
+    Arc::into_inner(world).context("somebody still holds the world")?.finish().await
 }
 
 #[tokio::test]

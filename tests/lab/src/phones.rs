@@ -3,11 +3,14 @@
 pub mod ari;
 mod http;
 mod http_sms;
+pub mod pi;
+mod push_service;
 mod smsc;
 mod smtp_sink;
 pub mod twiml;
 
 pub use http_sms::{HttpSms, HttpSmsRequest};
+pub use push_service::{BrowserSide, PushMood, PushService, Pushed};
 pub use smsc::{IndependentSmsc, Smsc, SmscMessage};
 pub use smtp_sink::{ReceivedMail, SmtpSink};
 

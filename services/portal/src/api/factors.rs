@@ -22,6 +22,10 @@ pub(super) struct Factor {
     id: String,
     /// code.
     method: String,
+    /// totp or hotp.
+    kind: String,
+    /// Of a hardware token.
+    serial: String,
     algorithm: String,
     digits: u32,
     period_seconds: u32,
@@ -56,10 +60,10 @@ pub(super) struct StartedFactor {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Proof {
-    /// A code that the app shows now.
+    /// A code that the app or the token shows now.
     #[serde(deserialize_with = "secret")]
     #[schema(value_type = String)]
-    code: Secret,
+    pub code: Secret,
 }
 
 /// The second factors of a user
@@ -148,6 +152,8 @@ pub(super) fn factor(factor: FactorSummary) -> Factor {
     Factor {
         id: factor.factor_id,
         method: factor.method,
+        kind: factor.kind,
+        serial: factor.serial,
         algorithm: factor.algorithm,
         digits: factor.digits,
         period_seconds: factor.period_seconds,

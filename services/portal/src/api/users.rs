@@ -1,19 +1,21 @@
-//! Users: found, shown, switched on and off, unlocked, invited.
+//! Users: found, shown, changed, switched on and off, unlocked, invited.
 
 use super::access::Caller;
 use super::extract::{Body, Path, Query};
 use super::factors::{Factor, factor};
+use super::phones::{Device, device};
 use super::problem::Problem;
 use super::{Page, moment, page_length};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::{Secret, UserId};
+use domain::{Method, Secret, UserId};
 use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use proto::user_store::{
-    GetUserRequest, InviteRequest, ListUsersRequest, SetUserStateRequest, UnlockUserRequest, UserDetail, UserSummary,
+    BypassSummary, EditUserRequest, GetUserRequest, InviteRequest, ListUsersRequest, SetUserStateRequest,
+    UnlockUserRequest, UserDetail, UserSummary,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -81,7 +83,85 @@ pub(super) struct UserWithDetail {
     /// Who set the state, and why.
     state_text: String,
     methods: Vec<Factor>,
+    devices: Vec<Device>,
+    phone_extension: String,
+    backup_phone: String,
+    backup_extension: String,
+    /// As the settings say where it is empty.
+    default_method: String,
+    allowed_methods: Vec<String>,
+    language_call: String,
+    language_text: String,
+    language_app: String,
+    language_code: String,
+    pin: Pin,
+    /// Recovery codes that are left.
+    recovery_left: u32,
+    /// Security questions that were answered.
+    questions: Vec<String>,
+    block: Option<Blocked>,
+    /// Clients that never ask this user; "*" = all.
+    exempt_clients: Vec<String>,
+    exempt_until: Option<String>,
+    exempt_text: String,
+    /// Bypasses and temporary codes that are open.
+    bypasses: Vec<Bypass>,
+    /// Sign-ins that still count.
+    remembered: u32,
     revision: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Pin {
+    required: bool,
+    set: bool,
+    must_change: bool,
+    expired: bool,
+    locked: bool,
+    /// Null where it is not locked, or until somebody unlocks.
+    locked_until: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Blocked {
+    since: Option<String>,
+    /// Null: until somebody unblocks.
+    until: Option<String>,
+    by: String,
+    text: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Bypass {
+    id: String,
+    /// bypass or temporary_code.
+    kind: String,
+    /// Empty = any.
+    client: String,
+    expires: Option<String>,
+    uses_left: u32,
+    by: String,
+    text: String,
+}
+
+/// What is not named stays as it is; an empty text takes a value away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Changes {
+    /// International form, or national with the country of the settings.
+    phone: Option<String>,
+    phone_extension: Option<String>,
+    backup_phone: Option<String>,
+    backup_extension: Option<String>,
+    mail: Option<String>,
+    default_method: Option<String>,
+    /// Replaces the list.
+    allowed_methods: Option<Vec<String>>,
+    language_call: Option<String>,
+    language_text: Option<String>,
+    language_app: Option<String>,
+    language_code: Option<String>,
+    pin_required: Option<bool>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -140,6 +220,43 @@ pub(super) async fn list(
     (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn get(State(app): State<Arc<App>>, _: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     find(&app, &id).await.map(shown)
+}
+
+/// Change phones, languages, methods of a user
+#[utoipa::path(patch, path = "/users/{id}", tag = "users", request_body = Changes,
+    params(("id" = String, Path, description = "Id, or any form of the name"), ("If-Match" = Option<String>, Header, description = "The ETag that was seen")),
+    responses((status = 200, body = UserWithDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(new): Body<Changes>,
+) -> Result<Response, Problem> {
+    let methods = new.default_method.iter().chain(new.allowed_methods.iter().flatten());
+    if methods.into_iter().any(|code| !code.is_empty() && Method::from_code(code).is_none()) {
+        let known: Vec<&str> = Method::ALL.iter().map(|method| method.code()).collect();
+        return Err(Problem::rule(format!("a method is one of {}", known.join(", "))));
+    }
+    let request = EditUserRequest {
+        expected_revision: expected_revision(&headers)?,
+        user_id: user_id(&app, &id).await?,
+        actor: caller.actor,
+        phone: new.phone,
+        phone_extension: new.phone_extension,
+        backup_phone: new.backup_phone,
+        backup_extension: new.backup_extension,
+        default_method: new.default_method,
+        set_allowed_methods: new.allowed_methods.is_some(),
+        allowed_methods: new.allowed_methods.unwrap_or_default(),
+        language_call: new.language_call,
+        language_text: new.language_text,
+        language_app: new.language_app,
+        language_code: new.language_code,
+        pin_required: new.pin_required,
+        mail: new.mail,
+    };
+    Ok(shown(within(STORE_LIMIT, request, |request| app.deps.admin.edit_user(request)).await?))
 }
 
 /// Enable or disable a user
@@ -222,6 +339,7 @@ pub(super) async fn user_id(app: &App, id: &str) -> Result<String, Problem> {
 /// With its revision as ETag.
 pub(super) fn shown(detail: UserDetail) -> Response {
     let tag = HeaderValue::try_from(format!("\"{}\"", detail.revision)).expect("digits");
+    let pin = detail.pin.unwrap_or_default();
     let user = UserWithDetail {
         object_id: detail.subject.map(|subject| subject.object_id).unwrap_or_default(),
         distinguished_name: detail.distinguished_name,
@@ -231,10 +349,53 @@ pub(super) fn shown(detail: UserDetail) -> Response {
         sync_item: detail.sync_item,
         state_text: detail.state_text,
         methods: detail.factors.into_iter().map(factor).collect(),
+        devices: detail.devices.into_iter().map(device).collect(),
+        phone_extension: detail.phone_extension,
+        backup_phone: detail.backup_phone,
+        backup_extension: detail.backup_extension,
+        default_method: detail.default_method,
+        allowed_methods: detail.allowed_methods,
+        language_call: detail.language_call,
+        language_text: detail.language_text,
+        language_app: detail.language_app,
+        language_code: detail.language_code,
+        pin: Pin {
+            required: pin.required,
+            set: pin.set,
+            must_change: pin.must_change,
+            expired: pin.expired,
+            locked: pin.locked_until_unix_ms != 0,
+            locked_until: moment(pin.locked_until_unix_ms),
+        },
+        recovery_left: detail.recovery_left,
+        questions: detail.questions,
+        block: detail.block.map(|block| Blocked {
+            since: moment(block.since_unix_ms),
+            until: moment(block.until_unix_ms),
+            by: block.by,
+            text: block.text,
+        }),
+        exempt_clients: detail.exempt_clients,
+        exempt_until: moment(detail.exempt_until_unix_ms),
+        exempt_text: detail.exempt_text,
+        bypasses: detail.bypasses.into_iter().map(bypass).collect(),
+        remembered: detail.remembered,
         revision: detail.revision,
         user: user(detail.user.unwrap_or_default()),
     };
     ([(ETAG, tag)], Json(user)).into_response()
+}
+
+fn bypass(bypass: BypassSummary) -> Bypass {
+    Bypass {
+        id: bypass.bypass_id,
+        kind: bypass.kind,
+        client: bypass.client,
+        expires: moment(bypass.expires_unix_ms),
+        uses_left: bypass.uses_left,
+        by: bypass.by,
+        text: bypass.text,
+    }
 }
 
 fn user(user: UserSummary) -> User {

@@ -1,6 +1,7 @@
 //! A portal on a free port with fakes behind it that misbehave on command, and a browser that keeps cookies and sends forms.
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
+mod admin;
 mod browser;
 mod directory;
 mod store;

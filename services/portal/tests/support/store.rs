@@ -3,7 +3,6 @@
 use domain::Secret;
 use domain::settings::FirstEnrolment;
 use proto::common::DirectoryRef;
-use proto::user_store::admin_server::Admin;
 use proto::user_store::portal_data_server::PortalData;
 use proto::user_store::settings_server::Settings;
 use proto::user_store::*;
@@ -12,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::{Request, Response, Status};
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 #[derive(Clone)]
 pub struct FakeUser {
@@ -21,11 +20,16 @@ pub struct FakeUser {
     pub first_name: String,
     pub state: String,
     pub factors: Vec<FactorSummary>,
+    /// What else there is of them.
+    pub more: UserDetail,
 }
 
 #[derive(Default)]
-struct Facts {
-    users: Vec<FakeUser>,
+pub(super) struct Facts {
+    pub users: Vec<FakeUser>,
+    pub tokens: Vec<TokenSummary>,
+    pub remembered: Vec<RememberedSummary>,
+    pub keys: u32,
     sessions: HashMap<Vec<u8>, (u64, Session)>,
     invitations: HashMap<String, (String, u32)>,
     first: Option<FirstEnrolment>,
@@ -34,7 +38,7 @@ struct Facts {
 }
 
 pub struct FakeStore {
-    facts: Mutex<Facts>,
+    pub(super) facts: Mutex<Facts>,
     /// Every call fails while it is set.
     pub down: AtomicBool,
     /// The host that passkeys are bound to; empty = no portal told one yet.
@@ -59,7 +63,7 @@ impl FakeUser {
         subject_of(&self.username)
     }
 
-    fn detail(&self) -> UserDetail {
+    pub(super) fn detail(&self) -> UserDetail {
         UserDetail {
             user: Some(UserSummary {
                 user_id: self.id.clone(),
@@ -77,7 +81,7 @@ impl FakeUser {
             names: vec![self.username.clone()],
             factors: self.factors.clone(),
             revision: 7,
-            ..UserDetail::default()
+            ..self.more.clone()
         }
     }
 }
@@ -100,6 +104,7 @@ impl FakeStore {
             first_name: first_name.into(),
             state: "enabled".into(),
             factors: Vec::new(),
+            more: UserDetail::default(),
         });
     }
 
@@ -180,26 +185,32 @@ impl FakeStore {
         let mut facts = self.facts.lock().expect("a lock");
         let user = facts.users.iter_mut().find(|user| user.id == user_id).expect("a user");
         let found = user.factors.iter_mut().find(|factor| factor.factor_id == factor_id && factor.pending);
-        found.map(|factor| factor.pending = false).is_some()
+        if let Some(factor) = found {
+            factor.pending = false;
+            return true;
+        }
+        let token =
+            |token: &&mut TokenSummary| token.factor_id == factor_id && token.user_id == user_id && token.pending;
+        facts.tokens.iter_mut().find(token).map(|token| token.pending = false).is_some()
     }
 
-    fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
+    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
         let mut facts = self.facts.lock().expect("a lock");
         change(facts.users.iter_mut().find(|user| user.username == name || user.id == name).expect("a user"));
     }
 
-    fn note(&self, call: String) {
+    pub fn note(&self, call: String) {
         self.facts.lock().expect("a lock").calls.push(call);
     }
 
-    fn up(&self) -> Result<(), Status> {
+    pub(super) fn up(&self) -> Result<(), Status> {
         match self.down.load(Ordering::SeqCst) {
             true => Err(Status::unavailable("10.0.0.9:5432 refused")),
             false => Ok(()),
         }
     }
 
-    fn detail(&self, name: &str) -> Answer<UserDetail> {
+    pub(super) fn detail(&self, name: &str) -> Answer<UserDetail> {
         self.up()?;
         let found = self.user(name).ok_or_else(|| Status::not_found("there is no such user"))?;
         Ok(Response::new(found.detail()))
@@ -319,255 +330,5 @@ impl PortalData for FakeStore {
             *rp_id = host;
         }
         Ok(Response::new(proto::user_store::AnnounceReply { accepted, rp_id: rp_id.clone() }))
-    }
-}
-
-#[tonic::async_trait]
-impl Admin for FakeStore {
-    async fn list_users(&self, request: Request<ListUsersRequest>) -> Answer<ListUsersReply> {
-        self.up()?;
-        let request = request.into_inner();
-        let facts = self.facts.lock().expect("a lock");
-        let after = facts.users.iter().filter(|user| user.username > request.after);
-        let mut users: Vec<UserSummary> = after.filter_map(|user| user.detail().user).collect();
-        let more = users.len() > request.limit as usize;
-        users.truncate(request.limit as usize);
-        let next = users.last().filter(|_| more).map(|user| user.username.clone()).unwrap_or_default();
-        Ok(Response::new(ListUsersReply { users, next }))
-    }
-    async fn get_user(&self, request: Request<GetUserRequest>) -> Answer<UserDetail> {
-        self.detail(&request.get_ref().name)
-    }
-    async fn set_user_state(&self, request: Request<SetUserStateRequest>) -> Answer<UserDetail> {
-        self.up()?;
-        let request = request.into_inner();
-        if !matches!(request.expected_revision, 0 | 7) {
-            return Err(Status::aborted("the user has another revision"));
-        }
-        self.set_state(&request.user_id, &request.state);
-        self.note(format!("state {} {} by {}: {}", request.user_id, request.state, request.actor, request.reason));
-        self.detail(&request.user_id)
-    }
-    async fn unlock_user(&self, request: Request<UnlockUserRequest>) -> Answer<UserDetail> {
-        self.note(format!("unlock by {}", request.get_ref().actor));
-        self.detail(&request.get_ref().user_id)
-    }
-    async fn revoke_factor(&self, request: Request<RevokeFactorRequest>) -> Answer<UserDetail> {
-        self.up()?;
-        let request = request.into_inner();
-        self.note(format!("revoke {} by {}", request.factor_id, request.actor));
-        self.change(&request.user_id, |user| user.factors.retain(|factor| factor.factor_id != request.factor_id));
-        self.detail(&request.user_id)
-    }
-    async fn invite(&self, request: Request<InviteRequest>) -> Answer<InviteReply> {
-        self.up()?;
-        self.note(format!("invite {} h by {}", request.get_ref().life_hours, request.get_ref().actor));
-        let code = Some(Secret::from("K7QM-2Z9P").into());
-        Ok(Response::new(InviteReply { code, expires_unix_ms: super::NOW_MS + 172_800_000 }))
-    }
-    async fn export_settings(&self, _: Request<ExportSettingsRequest>) -> Answer<ExportSettingsReply> {
-        self.up()?;
-        Ok(Response::new(ExportSettingsReply { revision: 41, document: "revision = 41\n".into() }))
-    }
-    async fn apply_settings(&self, request: Request<ApplySettingsRequest>) -> Answer<ApplySettingsReply> {
-        self.up()?;
-        let request = request.into_inner();
-        let names: Vec<&str> = request.secrets.keys().map(String::as_str).collect();
-        self.note(format!("apply dry_run={} by {} with {names:?}", request.dry_run, request.actor));
-        let errors = match request.document.contains("colour") {
-            true => vec!["line 1: colour: unknown; nearest: company".to_owned()],
-            false => Vec::new(),
-        };
-        let generated = HashMap::from([("client.vpn.secret".to_owned(), Secret::from("s3cret").into())]);
-        Ok(Response::new(ApplySettingsReply {
-            revision: 42,
-            changes: vec!["added client.vpn".into()],
-            errors,
-            generated,
-            ..ApplySettingsReply::default()
-        }))
-    }
-    async fn rotate_client_secret(&self, _: Request<RotateClientSecretRequest>) -> Answer<RotateClientSecretReply> {
-        Err(Status::unimplemented(""))
-    }
-    async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditReply> {
-        self.up()?;
-        let request = request.into_inner();
-        let event = |sequence| AuditEvent { sequence, at_unix_ms: super::NOW_MS, ..AuditEvent::default() };
-        let events = (request.after + 1..=250).take(request.limit as usize).map(event).collect();
-        Ok(Response::new(ListAuditReply { events, last: 250 }))
-    }
-    async fn verify_audit(&self, _: Request<VerifyAuditRequest>) -> Answer<VerifyAuditReply> {
-        Err(Status::unimplemented(""))
-    }
-    async fn create_api_key(&self, _: Request<CreateApiKeyRequest>) -> Answer<CreateApiKeyReply> {
-        Err(Status::unimplemented(""))
-    }
-    async fn list_api_keys(&self, _: Request<ListApiKeysRequest>) -> Answer<ListApiKeysReply> {
-        Err(Status::unimplemented(""))
-    }
-    async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Answer<RevokeApiKeyReply> {
-        Err(Status::unimplemented(""))
-    }
-    async fn sync_status(&self, _: Request<SyncStatusRequest>) -> Answer<SyncStatusReply> {
-        self.up()?;
-        Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), ..SyncStatusReply::default() }))
-    }
-    async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Answer<RequestSyncReply> {
-        self.up()?;
-        self.note(format!("sync {:?} by {}", request.get_ref().sync_item, request.get_ref().actor));
-        Ok(Response::new(RequestSyncReply {}))
-    }
-    async fn decide_approval(&self, request: Request<DecideApprovalRequest>) -> Answer<DecideApprovalReply> {
-        self.up()?;
-        self.note(format!("decide {} by {}", request.get_ref().approve, request.get_ref().actor));
-        Ok(Response::new(DecideApprovalReply { applied: 6 }))
-    }
-
-    async fn block_user(
-        &self,
-        _: Request<proto::user_store::BlockUserRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("block_user"))
-    }
-
-    async fn unblock_user(
-        &self,
-        _: Request<proto::user_store::UnblockUserRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("unblock_user"))
-    }
-
-    async fn exempt_user(
-        &self,
-        _: Request<proto::user_store::ExemptUserRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("exempt_user"))
-    }
-
-    async fn edit_user(
-        &self,
-        _: Request<proto::user_store::EditUserRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("edit_user"))
-    }
-
-    async fn start_bypass(
-        &self,
-        _: Request<proto::user_store::StartBypassRequest>,
-    ) -> Result<Response<proto::user_store::StartBypassReply>, Status> {
-        Err(Status::unimplemented("start_bypass"))
-    }
-
-    async fn end_bypass(
-        &self,
-        _: Request<proto::user_store::EndBypassRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("end_bypass"))
-    }
-
-    async fn issue_temporary_code(
-        &self,
-        _: Request<proto::user_store::IssueTemporaryCodeRequest>,
-    ) -> Result<Response<proto::user_store::IssueTemporaryCodeReply>, Status> {
-        Err(Status::unimplemented("issue_temporary_code"))
-    }
-
-    async fn reset_pin(
-        &self,
-        _: Request<proto::user_store::ResetPinRequest>,
-    ) -> Result<Response<proto::user_store::ResetPinReply>, Status> {
-        Err(Status::unimplemented("reset_pin"))
-    }
-
-    async fn set_answers(
-        &self,
-        _: Request<proto::user_store::SetAnswersRequest>,
-    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
-        Err(Status::unimplemented("set_answers"))
-    }
-
-    async fn list_tokens(
-        &self,
-        _: Request<proto::user_store::ListTokensRequest>,
-    ) -> Result<Response<proto::user_store::ListTokensReply>, Status> {
-        Err(Status::unimplemented("list_tokens"))
-    }
-
-    async fn import_tokens(
-        &self,
-        _: Request<proto::user_store::ImportTokensRequest>,
-    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
-        Err(Status::unimplemented("import_tokens"))
-    }
-
-    async fn assign_token(
-        &self,
-        _: Request<proto::user_store::AssignTokenRequest>,
-    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
-        Err(Status::unimplemented("assign_token"))
-    }
-
-    async fn unassign_token(
-        &self,
-        _: Request<proto::user_store::UnassignTokenRequest>,
-    ) -> Result<Response<proto::user_store::TokenSummary>, Status> {
-        Err(Status::unimplemented("unassign_token"))
-    }
-
-    async fn revoke_token(
-        &self,
-        _: Request<proto::user_store::RevokeTokenRequest>,
-    ) -> Result<Response<proto::user_store::RevokeTokenReply>, Status> {
-        Err(Status::unimplemented("revoke_token"))
-    }
-
-    async fn import_users(
-        &self,
-        _: Request<proto::user_store::ImportUsersRequest>,
-    ) -> Result<Response<proto::user_store::ImportReply>, Status> {
-        Err(Status::unimplemented("import_users"))
-    }
-
-    async fn list_prompts(
-        &self,
-        _: Request<proto::user_store::ListPromptsRequest>,
-    ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
-        Err(Status::unimplemented("list_prompts"))
-    }
-
-    async fn list_remembered(
-        &self,
-        _: Request<proto::user_store::ListRememberedRequest>,
-    ) -> Result<Response<proto::user_store::ListRememberedReply>, Status> {
-        Err(Status::unimplemented("list_remembered"))
-    }
-
-    async fn clear_remembered(
-        &self,
-        _: Request<proto::user_store::ClearRememberedRequest>,
-    ) -> Result<Response<proto::user_store::ClearRememberedReply>, Status> {
-        Err(Status::unimplemented("clear_remembered"))
-    }
-
-    async fn list_messages(
-        &self,
-        _: Request<proto::user_store::ListMessagesRequest>,
-    ) -> Result<Response<proto::user_store::ListMessagesReply>, Status> {
-        Err(Status::unimplemented("list_messages"))
-    }
-
-    async fn key_status(
-        &self,
-        _: Request<proto::user_store::KeyStatusRequest>,
-    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
-        Err(Status::unimplemented("key_status"))
-    }
-
-    async fn rotate_keys(
-        &self,
-        _: Request<proto::user_store::RotateKeysRequest>,
-    ) -> Result<Response<proto::user_store::KeyStatusReply>, Status> {
-        Err(Status::unimplemented("rotate_keys"))
     }
 }

@@ -6,9 +6,11 @@ use proto::verification::enrolment_server::Enrolment;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AwaitRequest, BeginRequest, CancelReply,
-    CancelRequest, CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmReply, Deny, DeviceStateReply,
-    NewRecoveryCodesReply, Outcome, ReportReply, ReportRequest, StartCodeReply, StartCodeRequest, StartDeviceReply,
-    StartPhoneReply, TryMethodReply, outcome,
+    CancelRequest, CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmPhoneRequest, ConfirmReply, Deny,
+    DeviceStateReply, DeviceStateRequest, FindTokenReply, FindTokenRequest, NewRecoveryCodesReply,
+    NewRecoveryCodesRequest, Outcome, ReportReply, ReportRequest, ResyncReply, ResyncRequest, StartCodeReply,
+    StartCodeRequest, StartDeviceReply, StartDeviceRequest, StartPhoneReply, StartPhoneRequest, Step,
+    TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest, outcome,
 };
 use service_kit::Clock;
 use std::collections::HashMap;
@@ -237,87 +239,103 @@ impl Enrolment for FakeVerification {
         Ok(Response::new(ConfirmCodeReply { confirmed, reason }))
     }
 
-    async fn resync(
-        &self,
-        _: Request<proto::verification::ResyncRequest>,
-    ) -> Result<Response<proto::verification::ResyncReply>, Status> {
-        Err(Status::unimplemented("resync"))
-    }
-
-    async fn find_token(
-        &self,
-        _: Request<proto::verification::FindTokenRequest>,
-    ) -> Result<Response<proto::verification::FindTokenReply>, Status> {
-        Err(Status::unimplemented("find_token"))
-    }
-
-    async fn start_phone(
-        &self,
-        request: Request<proto::verification::StartPhoneRequest>,
-    ) -> Result<Response<proto::verification::StartPhoneReply>, Status> {
+    async fn resync(&self, request: Request<ResyncRequest>) -> Result<Response<ResyncReply>, Status> {
         let request = request.into_inner();
+        let codes: Vec<Secret> = request.codes.into_iter().map(Secret::from).collect();
+        let done = codes.first().is_some_and(|code| code.expose_str() == Some(RIGHT_CODE));
+        self.store.note(format!("resync {} with {} codes by {}", request.factor_id, codes.len(), request.actor));
+        let reason = if done { String::new() } else { "wrong_code".into() };
+        Ok(Response::new(ResyncReply { done, reason }))
+    }
+
+    async fn find_token(&self, request: Request<FindTokenRequest>) -> Result<Response<FindTokenReply>, Status> {
+        let code = Secret::from(request.into_inner().code.unwrap_or_default());
+        let serials = if code.expose_str() == Some(RIGHT_CODE) { vec!["T-0001".to_owned()] } else { Vec::new() };
+        Ok(Response::new(FindTokenReply { serials }))
+    }
+
+    async fn start_phone(&self, request: Request<StartPhoneRequest>) -> Result<Response<StartPhoneReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!(
+            "{} {} x{:?} backup={} by {}",
+            request.method, request.number, request.extension, request.backup, request.actor
+        ));
         if request.number.len() < 8 {
             return Err(Status::invalid_argument("number"));
         }
-        Ok(Response::new(StartPhoneReply { verification_id: "phone-1".into(), ..StartPhoneReply::default() }))
-    }
-
-    async fn confirm_phone(
-        &self,
-        request: Request<proto::verification::ConfirmPhoneRequest>,
-    ) -> Result<Response<proto::verification::ConfirmReply>, Status> {
-        let code = Secret::from(request.into_inner().code.unwrap_or_default());
-        let confirmed = code.expose_str() == Some(RIGHT_CODE);
-        let reason = if confirmed { "" } else { "wrong_code" };
-        Ok(Response::new(ConfirmReply { confirmed, reason: reason.into() }))
-    }
-
-    async fn start_device(
-        &self,
-        request: Request<proto::verification::StartDeviceRequest>,
-    ) -> Result<Response<proto::verification::StartDeviceReply>, Status> {
-        let request = request.into_inner();
-        let uri = format!("https://portal.example/phone#{}-of-{}", request.kind, request.user_id);
-        Ok(Response::new(StartDeviceReply {
-            device_id: "device-1".into(),
-            uri: Some(Secret::from(uri).into()),
-            ..StartDeviceReply::default()
+        Ok(Response::new(match request.number.starts_with("+900") {
+            true => StartPhoneReply { reason: "rate_limited".into(), ..StartPhoneReply::default() },
+            false => StartPhoneReply {
+                verification_id: "phone-1".into(),
+                destination: "\u{2022}\u{2022}\u{2022}\u{2022} 1820".into(),
+                expires_unix_ms: NOW_MS + 300_000,
+                reason: String::new(),
+            },
         }))
     }
 
-    async fn device_state(
-        &self,
-        request: Request<proto::verification::DeviceStateRequest>,
-    ) -> Result<Response<proto::verification::DeviceStateReply>, Status> {
-        let _ = request;
+    /// The right code, or none for a call that was answered.
+    async fn confirm_phone(&self, request: Request<ConfirmPhoneRequest>) -> Result<Response<ConfirmReply>, Status> {
+        let request = request.into_inner();
+        let code = request.code.map(Secret::from);
+        let right = code.as_ref().is_none_or(|code| code.expose_str() == Some(RIGHT_CODE));
+        let confirmed = right && request.verification_id == "phone-1";
+        let reason = if confirmed { String::new() } else { "wrong_code".into() };
+        Ok(Response::new(ConfirmReply { confirmed, reason }))
+    }
+
+    async fn start_device(&self, request: Request<StartDeviceRequest>) -> Result<Response<StartDeviceReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!("activation {} by {}", request.kind, request.actor));
+        // Only our own app can be told a code by typing.
+        let code = if request.kind == "web" { "WXYZ-2345" } else { "" };
+        let uri = format!("https://portal.example/phone#{}-of-{}", request.kind, request.user_id);
+        Ok(Response::new(StartDeviceReply {
+            device_id: "device-1".into(),
+            code: Some(Secret::from(code).into()),
+            uri: Some(Secret::from(uri).into()),
+            expires_unix_ms: NOW_MS + 600_000,
+            reason: String::new(),
+        }))
+    }
+
+    async fn device_state(&self, request: Request<DeviceStateRequest>) -> Result<Response<DeviceStateReply>, Status> {
+        if request.get_ref().device_id != "device-1" {
+            return Err(Status::not_found("there is no such activation"));
+        }
         let state = self.device_state.lock().expect("a lock").clone();
         Ok(Response::new(DeviceStateReply { state, name: String::new() }))
     }
 
     async fn new_recovery_codes(
         &self,
-        request: Request<proto::verification::NewRecoveryCodesRequest>,
-    ) -> Result<Response<proto::verification::NewRecoveryCodesReply>, Status> {
-        let _ = request;
+        request: Request<NewRecoveryCodesRequest>,
+    ) -> Result<Response<NewRecoveryCodesReply>, Status> {
+        self.store.note(format!("recovery codes by {}", request.get_ref().actor));
         let codes = (0..10).map(|place| Secret::from(format!("ABCDE-1234{place}")).into()).collect();
         Ok(Response::new(NewRecoveryCodesReply { codes }))
     }
 
-    async fn try_method(
-        &self,
-        request: Request<proto::verification::TryMethodRequest>,
-    ) -> Result<Response<proto::verification::TryMethodReply>, Status> {
+    async fn try_method(&self, request: Request<TryMethodRequest>) -> Result<Response<TryMethodReply>, Status> {
         let request = request.into_inner();
-        assert_eq!((request.method.as_str(), request.device_id.as_str()), ("push", "device-1"));
-        let reason = self.tried.lock().expect("a lock").clone();
-        Ok(Response::new(TryMethodReply { reason, steps: Vec::new() }))
+        self.store.note(format!("try {} {:?} by {}", request.method, request.device_id, request.actor));
+        assert_eq!(request.device_id, "device-1");
+        let reason = match request.method.as_str() {
+            "push" => self.tried.lock().expect("a lock").clone(),
+            _ => "no_answer".to_owned(),
+        };
+        let steps = vec![Step { ms: 12, what: "sent".into() }, Step { ms: 900, what: "answered".into() }];
+        Ok(Response::new(TryMethodReply { reason, steps }))
     }
 
     async fn test_provider(
         &self,
-        _: Request<proto::verification::TestProviderRequest>,
-    ) -> Result<Response<proto::verification::TestProviderReply>, Status> {
-        Err(Status::unimplemented("test_provider"))
+        request: Request<TestProviderRequest>,
+    ) -> Result<Response<TestProviderReply>, Status> {
+        let request = request.into_inner();
+        self.store.note(format!("test {} by {:?} to {}", request.channel, request.provider, request.to));
+        let steps = vec![Step { ms: 40, what: "accepted".into() }];
+        Ok(Response::new(TestProviderReply { accepted: true, provider: "carrier".into(), steps }))
     }
 
     async fn start_passkey(

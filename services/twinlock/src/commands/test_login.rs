@@ -1,11 +1,11 @@
-//! `twinlock test`: plays the device or the application once, for real, and prints what happened when.
+//! `twinlock test radius|ldap`: plays the device or the application once, for real, and prints what happened when.
 
 use super::{ask_secret, secret_from};
 use crate::{
     failure::{Exit, Failure},
     output::Output,
 };
-use clap::{Args, Subcommand};
+use clap::Args;
 use radius_wire::{Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule};
 use serde_json::{Value, json};
 use service_kit::{
@@ -18,14 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{net::UdpSocket, time::timeout};
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// Plays a VPN: sends an Access-Request, answers a challenge.
-    Radius(RadiusTest),
-    /// Plays an application: binds, asks who it is.
-    Ldap(LdapTest),
-}
 
 #[derive(Debug, Clone, Args)]
 pub struct RadiusTest {
@@ -61,13 +53,6 @@ pub struct LdapTest {
     wait: u64,
 }
 
-pub async fn run(command: Command, output: Output) -> Result<(), Failure> {
-    match command {
-        Command::Radius(test) => radius(test, output).await,
-        Command::Ldap(test) => ldap(test, output).await,
-    }
-}
-
 /// What happened, with the milliseconds since the beginning.
 struct Timeline {
     begin: Instant,
@@ -93,7 +78,7 @@ impl Timeline {
 }
 
 /// Sends the request, and the answer to every challenge, until Accept, Reject or silence.
-async fn radius(test: RadiusTest, output: Output) -> Result<(), Failure> {
+pub async fn radius(test: RadiusTest, output: Output) -> Result<(), Failure> {
     let secret = secret_from(&test.secret_file, "shared secret")?;
     let secret =
         radius_wire::Secret::new(secret.expose()).ok_or_else(|| Failure::wrong_use("the shared secret is empty"))?;
@@ -172,7 +157,7 @@ fn unreachable(error: std::io::Error) -> Failure {
 }
 
 /// Through the ldap3 library, an independent client: what it sees is what applications see.
-async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
+pub async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
     let password = match &test.password_file {
         Some(file) => secret_from(file, "password")?,
         None => ask_secret("Password")?,

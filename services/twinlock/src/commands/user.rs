@@ -1,15 +1,28 @@
-//! `twinlock user`: find people, see their state, open and close the door.
+//! `twinlock user`: find people, see their state, open and close the door, help who cannot get in.
 
+mod detail;
+mod edit;
+mod passes;
+mod pin;
+
+pub use detail::detail;
+
+use super::{confirmed, test_send, text_of};
 use crate::{
     connect::Connection,
     failure::Failure,
     output::{Output, line, time},
 };
 use clap::Subcommand;
-use proto::user_store::{
-    GetUserRequest, InviteRequest, ListUsersRequest, SetUserStateRequest, UnlockUserRequest, UserDetail,
+use domain::Method;
+use proto::{
+    user_store::{
+        GetUserRequest, InviteRequest, ListUsersRequest, SetAnswersRequest, SetUserStateRequest, UnlockUserRequest,
+        UserDetail,
+    },
+    verification::NewRecoveryCodesRequest,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -42,8 +55,45 @@ pub enum Command {
         #[arg(long)]
         reason: String,
     },
-    /// Opens a throttled or locked second factor again.
+    /// Opens a throttled or locked second factor or PIN again.
     Unlock { name: String },
+    /// Changes phones, languages, methods; what is not named stays as it is.
+    Edit(Box<edit::Edit>),
+    /// Refuses everything of this user before any prompt, for a time.
+    Block(passes::Block),
+    /// Lets a blocked user in again.
+    Unblock {
+        name: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Never asks this user for a second factor at some clients.
+    Exempt(passes::Exempt),
+    /// Lets the user in once on the password alone; --end takes it back.
+    Bypass(passes::Bypass),
+    /// Makes a temporary code that stands for the second factor.
+    Code(passes::Code),
+    /// The user's PIN.
+    #[command(subcommand)]
+    Pin(pin::Command),
+    /// Makes ten new recovery codes, shown once. The old ones are void.
+    Recovery {
+        name: String,
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Sets the answers to security questions: a line each on stdin, in the order of the questions.
+    Answers {
+        name: String,
+        #[arg(long = "question", required = true)]
+        questions: Vec<String>,
+    },
+    /// Asks the phone of somebody who is calling, to see that it is them.
+    Verify {
+        name: String,
+        #[arg(long, default_value = "push", value_parser = ["push", "sms", "call"])]
+        method: String,
+    },
     /// Makes an invitation code for the first enrolment in the portal.
     Invite {
         name: String,
@@ -89,9 +139,39 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let user_id = id_of(&mut connection, &name).await?;
             let request = InviteRequest { user_id, life_hours: hours, actor: connection.actor.clone() };
             let reply = connection.admin.invite(request).await?.into_inner();
-            let code = domain::Secret::from(reply.code.unwrap_or_default());
-            let code = code.expose_str().unwrap_or_default();
-            output.text(code, &json!({ "code": code, "expires": time(reply.expires_unix_ms) }));
+            let code = text_of(reply.code);
+            output.text(&code, &json!({ "code": code, "expires": time(reply.expires_unix_ms) }));
+        }
+        Command::Edit(edit) => edit::run(*edit, &mut connection, output).await?,
+        Command::Block(block) => passes::block(block, &mut connection, output).await?,
+        Command::Unblock { name, reason } => passes::unblock(&name, reason, &mut connection, output).await?,
+        Command::Exempt(exempt) => passes::exempt(exempt, &mut connection, output).await?,
+        Command::Bypass(bypass) => passes::bypass(bypass, &mut connection, output).await?,
+        Command::Code(code) => passes::code(code, &mut connection, output).await?,
+        Command::Pin(command) => pin::run(command, &mut connection, output).await?,
+        Command::Recovery { name, yes } => {
+            confirmed(&format!("The recovery codes that {name} has are void then. Make new ones?"), yes)?;
+            let user_id = id_of(&mut connection, &name).await?;
+            let request = NewRecoveryCodesRequest { user_id, actor: connection.actor.clone() };
+            let reply = connection.enrolment.new_recovery_codes(request).await?.into_inner();
+            let codes: Vec<String> = reply.codes.into_iter().map(|code| text_of(Some(code))).collect();
+            output.text(&codes.join("\n"), &json!({ "codes": codes }));
+        }
+        Command::Answers { name, questions } => {
+            let user_id = id_of(&mut connection, &name).await?;
+            let answers = questions.iter().map(|question| super::ask_secret(question));
+            let answers = answers.collect::<Result<Vec<_>, _>>()?;
+            let request = SetAnswersRequest {
+                user_id,
+                questions,
+                answers: answers.iter().filter_map(super::wire).collect(),
+                actor: connection.actor.clone(),
+            };
+            output.record(&detail(&connection.admin.set_answers(request).await?.into_inner()));
+        }
+        Command::Verify { name, method } => {
+            let method = Method::from_code(&method).ok_or_else(|| Failure::wrong_use("unknown method"))?;
+            test_send::attempt(&mut connection, output, &name, method, "").await?;
         }
     }
     Ok(())
@@ -104,6 +184,14 @@ pub async fn find(connection: &mut Connection, name: &str) -> Result<UserDetail,
 pub async fn id_of(connection: &mut Connection, name: &str) -> Result<String, Failure> {
     let user = find(connection, name).await?.user.unwrap_or_default();
     Ok(user.user_id)
+}
+
+/// The id of somebody; empty, which the store reads as everybody, where nobody is named.
+pub async fn id_or_all(connection: &mut Connection, name: Option<&str>) -> Result<String, Failure> {
+    match name {
+        Some(name) => id_of(connection, name).await,
+        None => Ok(String::new()),
+    }
 }
 
 async fn set_state(
@@ -126,42 +214,4 @@ async fn set_state(
         line(&detail(&user).to_string());
     }
     Ok(())
-}
-
-pub fn detail(detail: &UserDetail) -> Value {
-    let user = detail.user.clone().unwrap_or_default();
-    let factors: Vec<Value> = detail
-        .factors
-        .iter()
-        .map(|factor| {
-            json!({
-                "id": factor.factor_id,
-                "method": factor.method,
-                "form": format!("{} {} digits {} s", factor.algorithm, factor.digits, factor.period_seconds),
-                "pending": factor.pending,
-                "created": time(factor.created_unix_ms),
-                "last_used": time(factor.last_used_unix_ms),
-                "failures": factor.consecutive_failures,
-                "locked_until": time(factor.locked_until_unix_ms),
-            })
-        })
-        .collect();
-    let subject = detail.subject.clone().unwrap_or_default();
-    json!({
-        "id": user.user_id,
-        "username": user.username,
-        "name": format!("{} {}", user.first_name, user.last_name).trim(),
-        "mail": user.mail,
-        "phone": detail.phone,
-        "state": user.state,
-        "state_text": detail.state_text,
-        "directory": subject.directory,
-        "directory_id": subject.object_id,
-        "dn": detail.distinguished_name,
-        "names": detail.names,
-        "groups": detail.groups,
-        "sync_item": detail.sync_item,
-        "last_success": time(user.last_success_unix_ms),
-        "factors": factors,
-    })
 }

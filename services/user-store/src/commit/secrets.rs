@@ -53,6 +53,14 @@ pub async fn check_secret(store: &Store, request: CheckSecretRequest) -> Result<
             return Err(Status::invalid_argument("kind: no kind of secret").into());
         }
     };
+    let verified = match TryKind::try_from(request.try_kind) {
+        Ok(TryKind::AfterPassword) => true,
+        Ok(TryKind::Unverified) => false,
+        // V-75: an unknown kind is refused.
+        Ok(TryKind::Unspecified) | Err(_) => {
+            return Err(Status::invalid_argument("try_kind: is missing").into());
+        }
+    };
     let given = given(&request)?;
     let candidates = candidates(store, &request.user_id, kind, now_ms).await?;
     let none = CheckSecretReply { result: SecretResult::None.into(), ..CheckSecretReply::default() };
@@ -68,12 +76,7 @@ pub async fn check_secret(store: &Store, request: CheckSecretRequest) -> Result<
         }
         asked.push((of_label, secret));
     }
-    let of = Try {
-        user_id: request.user_id.clone(),
-        kind,
-        verified: request.try_kind == i32::from(TryKind::AfterPassword),
-        now_ms,
-    };
+    let of = Try { user_id: request.user_id.clone(), kind, verified, now_ms };
     let counted = match store.group().step(Step::CountTry(of.clone())).await? {
         Answer::TryCounted(counted) => counted,
         _ => return Err(StoreError::Broken("an answer of another kind")),

@@ -47,6 +47,11 @@ pub async fn the_facts_of_a_login_are_whole(lab: Fixture) {
     assert_eq!(lab.login_user(&ann.user_id).await.bypass, None, "past its time");
     let factor = lab.facts(&ann.user_id).await.code_factors.remove(0);
     assert_eq!((factor.kind.as_str(), factor.serial.as_str(), factor.next_counter), ("totp", "", 101));
+    let run_id = lab.begin("people").await.expect("begun");
+    let disabled = proto::user_store::SyncedUser { disabled_in_directory: true, ..person("bob") };
+    let before = lab.login_user(&bob.user_id).await.epoch;
+    lab.batch(&run_id, vec![disabled]).await;
+    assert_eq!(lab.login_user(&bob.user_id).await.epoch, before + 1, "V-52: by the directory too");
     lab.disable(&ann.user_id).await;
     let facts = lab.facts(&ann.user_id).await;
     assert_eq!(
@@ -73,10 +78,20 @@ pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
         group("other", vec!["uid=bob,ou=people,dc=corp,dc=example".into()]),
     ];
     let run_id = lab.begin("people").await.expect("begun");
-    lab.batch(&run_id, vec![person("ann")]).await;
-    let request = ApplyBatchRequest { epoch: lab.epoch(), run_id, groups, ..Default::default() };
-    lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
+    lab.batch(&run_id, vec![person("ann"), person("bob")]).await;
     let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    let other_id = lab.user("bob").await.expect("there").user.expect("with a summary").user_id;
+    let apply = async |groups: Vec<SyncedGroup>| {
+        let request = ApplyBatchRequest { epoch: lab.epoch(), run_id: run_id.clone(), groups, ..Default::default() };
+        lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
+        (lab.login_user(&user_id).await.epoch, lab.login_user(&other_id).await.epoch)
+    };
+    // V-52: who comes or goes is remembered no more, and nobody else.
+    assert_eq!(apply(groups.clone()).await, (2, 2));
+    assert_eq!(apply(groups.clone()).await, (2, 2));
+    let both = ["ann", "bob"].map(|name| format!("uid={name},ou=people,dc=corp,dc=example")).to_vec();
+    assert_eq!(apply(vec![group("other", both)]).await, (3, 2));
+    assert_eq!(apply(vec![groups[3].clone()]).await, (4, 2));
     let mut expected: Vec<String> =
         ["inner", "middle", "outer"].iter().flat_map(|it| [id_of(&format!("group {it}")), name(it)]).collect();
     let mut found = lab.login_user(&user_id).await.groups;

@@ -8,8 +8,9 @@ use crate::facts::{KnownUser, Spoken};
 use crate::methods::prompt::{PROMPT, Target, no_randomness, reason_of};
 use crate::methods::sent::Sending;
 use crate::number::dialable;
-use crate::providers::sms::texts::{About, Kind};
-use crate::providers::{Callee, SendFailure, Text, sms};
+use crate::providers::words::own;
+use crate::providers::{Callee, SendFailure, Text};
+use crate::texts;
 use domain::{Method, PhoneNumber, Reason, Secret};
 use proto::user_store::{GetPromptsRequest, Prompt, SentCodeResult, SetPhoneRequest};
 use proto::verification::{ConfirmPhoneRequest, ConfirmReply, StartPhoneReply, StartPhoneRequest};
@@ -91,10 +92,10 @@ async fn text(
     let language = user.language(Spoken::Text, &known);
     let company = &known.settings.portal.company;
     let said = code.expose_str().ok_or(Reason::InternalError)?;
-    let about = About { code: said, application: company, company, fill_in_host: known.portal_host() };
+    let own = own(&known.settings, "sms-proof", &language, company).map(|own| own.text.as_str());
     let text = Text {
         to: sending.number,
-        text: sms::texts::code(Kind::Proof, &language, &about, &known.settings),
+        text: texts::sms_proof(&language, said, company, own),
         expires_unix_ms: sending.expires_unix_ms,
         user_id: sending.user_id,
         transaction_id: sending.transaction_id,

@@ -6,9 +6,10 @@ use crate::budget::{Budget, not_understood};
 use crate::facts::{KnownUser, Spoken};
 use crate::methods::prompt::{PROMPT, Target, no_randomness, reason_of, target};
 use crate::methods::sent::Sending;
-use crate::providers::sms::texts::{About, Kind};
-use crate::providers::{Callee, SendFailure, Steps, Text, Trial, sms};
+use crate::providers::words::own;
+use crate::providers::{Callee, SendFailure, Steps, Text, Trial};
 use crate::settings::Known;
+use crate::texts;
 use domain::settings::Channel;
 use domain::{Language, Method, Reason};
 use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest};
@@ -177,10 +178,10 @@ async fn text(
     }
     let language = user.language(Spoken::Text, known);
     let company = &known.settings.portal.company;
-    let about = About { code: said, application: company, company, fill_in_host: "" };
+    let own = own(&known.settings, "sms-code", &language, company).map(|own| own.text.as_str());
     let text = Text {
         to: &number,
-        text: sms::texts::code(Kind::Code, &language, &about, &known.settings),
+        text: texts::sms_code(&language, said, company, "", own),
         expires_unix_ms: sending.expires_unix_ms,
         user_id: sending.user_id,
         transaction_id: sending.transaction_id,

@@ -15,12 +15,12 @@ use crate::commit::{Committer, Ending, Proven};
 use crate::facts::{KnownUser, Spoken};
 use crate::login::{Login, Step};
 use crate::metrics::PromptOutcome;
-use crate::number::dialable;
+use crate::number::{dialable, prefix};
 use crate::outcome::Previous;
-use crate::providers::number::prefix;
-use crate::providers::sms::texts::{About, Kind};
-use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text, sms};
+use crate::providers::words::own;
+use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text};
 use crate::settings::Known;
+use crate::texts;
 use crate::waiting::Seat;
 use domain::{Assurance, Method, PhoneNumber, Reason, ResultClass};
 use policy::{Plan, PromptCheck, Shows, Way};
@@ -301,17 +301,12 @@ impl Service {
         user: &'a KnownUser,
         known: &Known,
     ) -> Text<'a> {
-        let kind = if prompt.pin_asked { Kind::ReplyAndPin } else { Kind::Reply };
         let language = user.language(Spoken::Text, known);
-        let about = About {
-            code: &prompt.number,
-            application: &prompt.application,
-            company: &known.settings.portal.company,
-            fill_in_host: "",
-        };
+        let key = if prompt.pin_asked { "sms-reply-pin" } else { "sms-reply" };
+        let own = own(&known.settings, key, &language, &prompt.application).map(|own| own.text.as_str());
         Text {
             to: number,
-            text: sms::texts::code(kind, &language, &about, &known.settings),
+            text: texts::sms_reply(&language, &prompt.number, &prompt.application, prompt.pin_asked, own),
             expires_unix_ms: prompt.expires_unix_ms,
             user_id: &user.id,
             transaction_id: &prompt.transaction_id,

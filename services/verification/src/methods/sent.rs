@@ -7,11 +7,11 @@ use crate::commit::{Ending, PresentedSecret, Proven, Secreted};
 use crate::facts::Spoken;
 use crate::login::{Answered, Login, Step};
 use crate::methods::prompt::no_randomness;
-use crate::number::dialable;
+use crate::number::{dialable, prefix};
 use crate::outcome::Previous;
-use crate::providers::number::prefix;
-use crate::providers::sms::texts::{About, Kind};
-use crate::providers::{Text, sms};
+use crate::providers::Text;
+use crate::providers::words::own;
+use crate::texts;
 use domain::presented::{Presented, folded_digits};
 use domain::{Method, PhoneNumber, Reason, Secret};
 use policy::{Plan, Proof, Way};
@@ -225,11 +225,14 @@ impl Service {
         // Only pages of the portal's own host can be filled in.
         let host = if login.rules.client.target.is_none() { known.portal_host() } else { "" };
         let said = code.expose_str().ok_or_else(|| not_understood("a code"))?;
-        let about = About { code: said, application, company: &known.settings.portal.company, fill_in_host: host };
-        let kind = if sent.pin { Kind::CodeAndPin } else { Kind::Code };
+        let (key, speak): (_, fn(&_, &_, &_, &_, Option<&_>) -> String) = match sent.pin {
+            true => ("sms-code-pin", texts::sms_code_pin),
+            false => ("sms-code", texts::sms_code),
+        };
+        let own = own(&known.settings, key, &language, application).map(|own| own.text.as_str());
         let text = Text {
             to: number,
-            text: sms::texts::code(kind, &language, &about, &known.settings),
+            text: speak(&language, said, application, host, own),
             expires_unix_ms: sending.expires_unix_ms,
             user_id: sending.user_id,
             transaction_id: sending.transaction_id,

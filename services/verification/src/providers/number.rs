@@ -57,12 +57,6 @@ pub fn prepare() {
     let _ = phonenumber::parse(Some(country::Id::DE), "0");
 }
 
-/// All but the last four digits: what the caps count by (V-18).
-pub fn prefix(number: &PhoneNumber) -> &str {
-    let number = number.expose();
-    &number[..number.len() - 4]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,10 +113,5 @@ mod tests {
         assert_eq!(from_provider("+4915123456789").map(String::from).as_deref(), Some("+4915123456789"));
         assert_eq!(from_provider("004915123456789").map(String::from).as_deref(), Some("+4915123456789"));
         assert_eq!(from_provider("Twinlock"), None);
-    }
-
-    #[test]
-    fn the_prefix_is_all_but_the_last_four_digits() {
-        assert_eq!(prefix(&PhoneNumber::new("+4915123456789").expect("a number")), "+491512345");
     }
 }

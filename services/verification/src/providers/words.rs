@@ -18,3 +18,33 @@ pub fn own<'s>(settings: &'s Settings, key: &str, language: &Language, applicati
 pub fn understood(text: &str) -> String {
     text.replace("<$otp$>", "{ $code }").replace("<$application_name$>", "{ $application }")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_text_of_the_settings_speaks() {
+        // FN-09
+        let language = |tag: &str| Language::new(tag).expect("valid");
+        let mut settings = Settings::default();
+        let mut put = |tag: &str, application: Option<&str>, text: &str| {
+            settings.texts.push(TextOverride {
+                key: "sms-code".into(),
+                language: language(tag),
+                application: application.map(str::to_owned),
+                text: text.into(),
+            });
+        };
+        put("de", None, "all");
+        put("de-CH", None, "swiss");
+        put("de", Some("VPN"), "vpn");
+        let said = |key: &str, tag: &str, application: &str| {
+            own(&settings, key, &language(tag), application).map(|found| found.text.clone())
+        };
+        assert_eq!(said("sms-code", "de", "Mail").as_deref(), Some("all"));
+        assert_eq!(said("sms-code", "de-CH", "Mail").as_deref(), Some("swiss"));
+        assert_eq!(said("sms-code", "de-CH", "VPN").as_deref(), Some("vpn"));
+        assert_eq!([said("sms-code", "en", "VPN"), said("sms-reply", "de", "VPN")], [None, None]);
+    }
+}

@@ -32,10 +32,13 @@ pub struct World {
 
 impl World {
     pub fn new(settings: serde_json::Value, secrets: &[(&str, &str)]) -> Self {
+        Self::at(Clock::at(NOW), settings, secrets)
+    }
+
+    pub fn at(clock: Clock, settings: serde_json::Value, secrets: &[(&str, &str)]) -> Self {
         let settings: Document = serde_json::from_value(settings).expect("valid settings");
         let secrets = secrets.iter().map(|(name, secret)| ((*name).to_owned(), Secret::from(*secret))).collect();
         let state = State { settings, secrets, revision: 1, pin: "4711".into(), ..State::default() };
-        let clock = Clock::at(NOW);
         Self {
             store: Arc::new(PromptStore { clock: clock.clone(), state: Mutex::new(state) }),
             bus: Arc::new(InProcess::new()),
@@ -68,7 +71,7 @@ impl World {
     /// An open prompt, as a login opens it.
     pub fn prompt(&self, method: &str) -> Prompt {
         let mut state = self.store.lock();
-        let id = format!("prompt-{}", state.prompts.len() + 1);
+        let id = uuid::Uuid::now_v7().to_string();
         let prompt = Prompt {
             prompt_id: id.clone(),
             transaction_id: format!("transaction-of-{id}"),
@@ -131,8 +134,14 @@ pub struct State {
     pub pins_tried: u32,
     pub blocked_until: Option<i64>,
     pub notes: Vec<NoteMessageRequest>,
+    pub events: Vec<AuditEvent>,
     pub devices: Vec<(String, PushDevice)>,
     pub activations: Vec<Activation>,
+    pub passkeys: Vec<Passkey>,
+    /// Empty = [`PORTAL`].
+    pub portal_url: String,
+    /// The user may not log in.
+    pub disabled: bool,
     seen: HashMap<(String, String), i64>,
     sealed: HashMap<String, Vec<u8>>,
     /// Calls that fail, by name.
@@ -203,7 +212,7 @@ impl settings_server::Settings for PromptStore {
             revision: state.revision,
             settings_json: serde_json::to_string(&state.settings).expect("settings are JSON"),
             secrets: state.secrets.iter().map(|(name, secret)| (name.clone(), secret.clone().into())).collect(),
-            portal_url: PORTAL.into(),
+            portal_url: if state.portal_url.is_empty() { PORTAL.into() } else { state.portal_url.clone() },
             now_unix_ms: self.clock.now_ms(),
             ..FetchReply::default()
         })
@@ -230,7 +239,9 @@ impl facts_server::Facts for PromptStore {
             ..LoginUser::default()
         });
         let devices = self.lock().devices.iter().map(|(_, device)| device.clone()).collect();
-        ok(LoginFactsReply { user, devices, ..LoginFactsReply::default() })
+        let proven = |passkey: &&Passkey| !passkey.credential_json.is_empty();
+        let passkeys = self.lock().passkeys.iter().filter(proven).cloned().collect();
+        ok(LoginFactsReply { user, devices, passkeys, ..LoginFactsReply::default() })
     }
 }
 
@@ -401,17 +412,32 @@ impl commit_server::Commit for PromptStore {
     async fn put_device(&self, request: Request<PutDeviceRequest>) -> Result<Response<PutDeviceReply>, Status> {
         self.called("put_device").await?;
         let request = request.into_inner();
-        let device = request.device.expect("a device");
+        let mut device = request.device.expect("a device");
         let mut state = self.lock();
+        if let Some((_, known)) = state.devices.iter().find(|(_, known)| known.device_id == device.device_id) {
+            device.state.clone_from(&known.state);
+        }
         if !request.code_hash.is_empty() {
             let found = state.activations.iter_mut().find(|it| it.request.code_hash == request.code_hash);
-            let Some(activation) = found.filter(|it| it.spent_by.is_none()) else {
+            // The same request again is done.
+            let fresh = |it: &Activation| it.spent_by.as_ref().is_none_or(|key| *key == device.public_key);
+            let Some(activation) = found.filter(|it| fresh(it)) else {
                 return ok(PutDeviceReply { done: false });
             };
             activation.spent_by = Some(device.public_key.clone());
         }
-        state.devices.retain(|(_, known)| known.device_id != device.device_id);
-        state.devices.push((request.user_id, device));
+        match state.devices.iter_mut().find(|(_, known)| known.device_id == device.device_id) {
+            // A change names what changes.
+            Some((_, known)) => {
+                if let Some(subscription) = device.subscription {
+                    known.subscription = (!subscription.value.is_empty()).then_some(subscription);
+                }
+                if !device.passkey_json.is_empty() {
+                    known.passkey_json = device.passkey_json;
+                }
+            }
+            None => state.devices.push((request.user_id, device)),
+        }
         ok(PutDeviceReply { done: true })
     }
 
@@ -421,6 +447,10 @@ impl commit_server::Commit for PromptStore {
         let mut state = self.lock();
         let found = state.devices.iter_mut().find(|(_, device)| device.device_id == request.device_id);
         let Some((_, device)) = found else { return ok(TouchDeviceReply { done: false }) };
+        if request.endpoint_gone {
+            device.subscription = None;
+            return ok(TouchDeviceReply { done: true });
+        }
         device.last_seen_unix_ms = request.now_unix_ms;
         if request.activate {
             device.state = "active".into();
@@ -436,12 +466,59 @@ impl commit_server::Commit for PromptStore {
             let by_serial = !asked.serial.is_empty() && device.serial == asked.serial;
             by_serial || (asked.serial.is_empty() && device.device_id == asked.device_id)
         });
+        let opened = || {
+            let found = state.activations.iter().find(|it| it.device_id == asked.device_id)?;
+            let device = PushDevice {
+                device_id: found.device_id.clone(),
+                kind: found.request.kind.clone(),
+                state: "activation".into(),
+                ..PushDevice::default()
+            };
+            Some((found.request.user_id.clone(), device))
+        };
+        let found = found.cloned().or_else(opened);
         ok(found.map_or_else(GetDeviceReply::default, |(user_id, device)| GetDeviceReply {
-            device: Some(device.clone()),
-            user_id: user_id.clone(),
+            device: Some(device),
+            user_id,
             username: "ann@corp.example".into(),
-            enabled: true,
+            enabled: !state.disabled,
         }))
+    }
+
+    async fn open_prompt(&self, request: Request<OpenPromptRequest>) -> Result<Response<OpenPromptReply>, Status> {
+        self.called("open_prompt").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let open = state.prompts.iter().any(|it| it.outcome.is_empty() && it.expires_unix_ms > request.now_unix_ms);
+        if open {
+            let result = PromptResult::Pending.into();
+            return ok(OpenPromptReply { result, until_unix_ms: 0, prompt: None });
+        }
+        let prompt = Prompt { revision: 1, ..request.prompt.expect("a prompt") };
+        state.prompts.push(prompt.clone());
+        ok(OpenPromptReply { result: PromptResult::Opened.into(), until_unix_ms: 0, prompt: Some(prompt) })
+    }
+
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
+        self.called("record").await?;
+        self.lock().events.push(request.into_inner().event.expect("an event"));
+        ok(RecordReply {})
+    }
+
+    async fn put_passkey(&self, request: Request<PutPasskeyRequest>) -> Result<Response<PutPasskeyReply>, Status> {
+        self.called("put_passkey").await?;
+        let PutPasskeyRequest { passkey, pending, .. } = request.into_inner();
+        let passkey = passkey.expect("a passkey");
+        let mut state = self.lock();
+        if pending {
+            let passkey_id = format!("passkey-{}", state.passkeys.len() + 1);
+            state.passkeys.push(Passkey { passkey_id: passkey_id.clone(), ..Passkey::default() });
+            return ok(PutPasskeyReply { passkey_id });
+        }
+        let known = state.passkeys.iter_mut().find(|known| known.passkey_id == passkey.passkey_id);
+        let Some(known) = known else { return ok(PutPasskeyReply::default()) };
+        *known = passkey.clone();
+        ok(PutPasskeyReply { passkey_id: passkey.passkey_id })
     }
 
     async fn see_once(&self, request: Request<SeeOnceRequest>) -> Result<Response<SeeOnceReply>, Status> {
@@ -474,16 +551,13 @@ impl commit_server::Commit for PromptStore {
         reserve_try: ReserveTryRequest => ReserveTryReply;
         spend_code: SpendCodeRequest => SpendCodeReply;
         allow: CommitAllowRequest => CommitAllowReply;
-        record: RecordRequest => RecordReply;
         add_pending_factor: AddPendingFactorRequest => AddPendingFactorReply;
         confirm_factor: ConfirmFactorRequest => ConfirmFactorReply;
         resync_factor: ResyncFactorRequest => ResyncFactorReply;
         new_recovery_codes: StoreRecoveryCodesRequest => StoreRecoveryCodesReply;
         set_phone: SetPhoneRequest => SetPhoneReply;
-        open_prompt: OpenPromptRequest => OpenPromptReply;
         open_sent_code: OpenSentCodeRequest => OpenSentCodeReply;
         check_sent_code: CheckSentCodeRequest => CheckSentCodeReply;
-        put_passkey: PutPasskeyRequest => PutPasskeyReply;
         list_seeds: ListSeedsRequest => ListSeedsReply;
     }
 }

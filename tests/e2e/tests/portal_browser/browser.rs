@@ -1,6 +1,8 @@
 //! A real Chromium, headless, driven over its debugging port (the DevTools protocol): clicks and keys as a person's, and
 //! every complaint of the browser about the pages.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use futures::{SinkExt, StreamExt};
@@ -30,6 +32,7 @@ pub struct Screen {
 pub const DESKTOP: Screen = Screen { name: "desktop", width: 1280, height: 800, phone: false, scheme: "light" };
 pub const PHONE: Screen = Screen { name: "phone", width: 390, height: 844, phone: true, scheme: "light" };
 pub const DARK: Screen = Screen { name: "dark", scheme: "dark", ..DESKTOP };
+pub const DARK_PHONE: Screen = Screen { name: "phone-dark", scheme: "dark", ..PHONE };
 
 pub struct Browser {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -88,6 +91,13 @@ impl Browser {
 
     /// Clicks what is there for a person to click, and waits for the page it leads to.
     pub async fn follow(&mut self, selector: &str) -> Result<()> {
+        self.forget_loads();
+        self.click(selector).await?;
+        self.loaded().await
+    }
+
+    /// Clicks what is there for a person to click.
+    pub async fn click(&mut self, selector: &str) -> Result<()> {
         let point = self
             .value(&format!(
                 "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{block: 'center'}}); \
@@ -96,12 +106,30 @@ impl Browser {
             ))
             .await?;
         ensure!(point["hit"] == true, "{selector}: something lies over it");
-        self.forget_loads();
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": point["x"], "y": point["y"], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event).await?;
         }
-        self.loaded().await
+        Ok(())
+    }
+
+    /// Waits until an element is seen: its page's script shows it when it is time.
+    pub async fn see(&mut self, selector: &str) -> Result<()> {
+        let seen = format!(
+            "new Promise((seen) => {{ const look = () => document.querySelector({selector:?})?.checkVisibility() \
+             ? seen(true) : setTimeout(look, 50); look(); setTimeout(() => seen(false), {}); }})",
+            PATIENCE.as_millis()
+        );
+        let seen = self.value(&seen).await?;
+        ensure!(seen == true, "{selector} does not come: {}", self.text("body").await?);
+        Ok(())
+    }
+
+    /// What the browser told since, of this kind; it is forgotten then.
+    pub fn told(&mut self, method: &str) -> Vec<Value> {
+        let (told, others) = std::mem::take(&mut self.events).into_iter().partition(|event| event["method"] == method);
+        self.events = others;
+        told
     }
 
     /// Types into a field.
@@ -177,7 +205,8 @@ impl Browser {
         Ok(())
     }
 
-    async fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    /// A command of the DevTools protocol.
+    pub async fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
         self.last_id += 1;
         let request = json!({ "id": self.last_id, "method": method, "params": parameters });
         self.socket.send(Message::text(request.to_string())).await?;

@@ -1,4 +1,4 @@
-//! The six parts as programs of their own, two of each, on NATS and PostgreSQL, with mutual TLS between them.
+//! The six parts as programs of their own, two of each and three that decide, on NATS and PostgreSQL, with mutual TLS between them.
 
 use super::{CommandLine, our_program};
 use crate::{Nats, Pki, Postgres, Proc, free_port, wait_until};
@@ -31,6 +31,11 @@ impl Part {
         Self::Portal,
     ];
 
+    /// How many of it run. Of three that decide one can be killed while two go on.
+    pub fn count(self) -> usize {
+        if self == Self::Verification { 3 } else { 2 }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::UserStore => "user-store",
@@ -43,7 +48,7 @@ impl Part {
     }
 }
 
-/// Which of the two.
+/// Which of them.
 pub type Node = (Part, usize);
 
 pub struct Cluster {
@@ -64,11 +69,12 @@ struct Ports {
 }
 
 impl Cluster {
-    /// Two of each part. `more` is added to every configuration.
+    /// Every node of every part. `more` is added to every configuration.
     pub fn start(dir: &Path, pki: &Pki, more: &str) -> Result<Self> {
         let dir = dir.join("cluster");
         fs::create_dir_all(&dir)?;
-        let nodes: Vec<Node> = Part::ALL.into_iter().flat_map(|part| [(part, 1), (part, 2)]).collect();
+        let nodes: Vec<Node> =
+            Part::ALL.into_iter().flat_map(|part| (1..=part.count()).map(move |number| (part, number))).collect();
         let ports: BTreeMap<Node, Ports> = nodes
             .iter()
             .map(|node| (*node, Ports { grpc: free_port(), management: free_port(), service: free_port() }))
@@ -161,7 +167,7 @@ impl Cluster {
 
     fn endpoints(&self, part: Part) -> String {
         let endpoint = |number| format!("https://127.0.0.1:{}", self.ports[&(part, number)].grpc);
-        format!("{},{}", endpoint(1), endpoint(2))
+        (1..=part.count()).map(endpoint).collect::<Vec<_>>().join(",")
     }
 
     fn config_file(&self, (part, number): Node) -> PathBuf {
@@ -195,6 +201,11 @@ impl Cluster {
 
     pub fn process(&mut self, node: Node) -> Option<&mut Proc> {
         self.processes.get_mut(&node)
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self, node: Node) -> Option<u32> {
+        self.processes.get(&node).map(Proc::pid)
     }
 
     /// Whether `/readyz` of a node says so.

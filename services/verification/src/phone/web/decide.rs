@@ -11,13 +11,14 @@ use super::prompts::{is_for, is_open};
 use super::relying_party;
 use crate::Service;
 use crate::budget::{Budget, known};
+use crate::phone::refused::audit_refused;
 use crate::phone::speaker::{Speaker, authenticate};
 use crate::phone::transaction::{Decision, Transaction};
 use crate::webauthn::{Credential, verify_assertion};
 use domain::{Assurance, Reason, Secret};
 use proto::user_store::{
-    AuditEvent, CheckSecretRequest, GetPromptsRequest, Prompt, PushDevice, PutDeviceRequest, RecordRequest,
-    ResolvePromptRequest, SecretKind, SecretResult, TouchDeviceRequest, TryKind,
+    CheckSecretRequest, GetPromptsRequest, Prompt, PushDevice, PutDeviceRequest, ResolvePromptRequest, SecretKind,
+    SecretResult, TouchDeviceRequest, TryKind,
 };
 use proto::verification::{DecideReply, DecideRequest};
 use sha2::{Digest, Sha256};
@@ -25,7 +26,6 @@ use subtle::ConstantTimeEq;
 use tonic::Status;
 
 const PROVIDER: &str = "web_push";
-const DAY_MS: i64 = 86_400_000;
 
 /// An answer whose signature holds.
 struct Answer<'a> {
@@ -70,7 +70,7 @@ async fn decided(
         Ok(counted) => Answer { decision, number: &request.number, pin: request.pin.map(Secret::from), counted },
         Err(reason) => {
             tracing::warn!(reason = reason.code(), device = speaker.device.device_id, "a phone's answer was not taken");
-            audit_refused(service, &speaker, &prompt, reason, budget).await?;
+            audit(service, &speaker, &prompt, reason, budget).await?;
             return Ok(Err(reason));
         }
     };
@@ -146,7 +146,7 @@ async fn resolve(
     let now = service.clock.now_ms();
     let open = is_open(prompt, now);
     if !open && prompt.outcome.is_empty() {
-        audit_refused(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
+        audit(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
         return Ok(Err(Reason::ChallengeGone));
     }
     let right_number = answer.number.as_bytes().ct_eq(prompt.number.as_bytes()).into();
@@ -177,7 +177,11 @@ async fn resolve(
         answered_by: speaker.device.name.clone(),
         assurance: if approved { assurance.code().to_owned() } else { String::new() },
         answer_digest: digest(prompt, speaker, &answer),
-        block_until_unix_ms: if answer.decision == Decision::Fraud { block_until(service, now)? } else { 0 },
+        block_until_unix_ms: if answer.decision == Decision::Fraud {
+            service.settings.known()?.blocked_by_fraud_until(now)
+        } else {
+            0
+        },
         now_unix_ms: now,
         pin_handle,
     };
@@ -185,7 +189,7 @@ async fn resolve(
     let resolve = service_kit::grpc::idempotent(resolve);
     let resolved = budget.ask("resolve prompt", resolve, |request| commit.resolve_prompt(request)).await?;
     if !resolved.taken {
-        audit_refused(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
+        audit(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
         return Ok(Err(Reason::ChallengeGone));
     }
     service.phones.tell_resolved(&prompt.prompt_id).await;
@@ -240,17 +244,6 @@ async fn check_pin(
     })
 }
 
-/// Until when "not me" blocks the user (FV-25, FV-26): -1 = until somebody unblocks, 0 = not at all.
-fn block_until(service: &Service, now_unix_ms: i64) -> Result<i64, Status> {
-    let known = service.settings.known()?;
-    let rules = &known.settings.verification;
-    Ok(match (rules.fraud_blocks, rules.block_days) {
-        (false, _) => 0,
-        (true, 0) => -1,
-        (true, days) => now_unix_ms + i64::from(days) * DAY_MS,
-    })
-}
-
 /// One person's one decision on one phone. Signatures differ each time they are made, so they are no part of it.
 fn digest(prompt: &Prompt, speaker: &Speaker, answer: &Answer<'_>) -> Vec<u8> {
     let mut digest = Sha256::new();
@@ -272,31 +265,12 @@ async fn keep_counter(service: &Service, user_id: &str, device: PushDevice, budg
     Ok(())
 }
 
-/// A known device said something that is late, different or not signed (V-21): an event of its own, beside that of the login.
-async fn audit_refused(
+async fn audit(
     service: &Service,
     speaker: &Speaker,
     prompt: &Prompt,
     reason: Reason,
     budget: Budget,
 ) -> Result<(), Status> {
-    let now = service.clock.now_ms();
-    let id = uuid::Builder::from_unix_timestamp_millis(now.unsigned_abs(), &service.random()?).into_uuid();
-    let event = AuditEvent {
-        at_unix_ms: now,
-        kind: "phone.refused".into(),
-        transaction_id: id.to_string(),
-        client: prompt.client.clone(),
-        user_id: speaker.user_id.clone(),
-        username: prompt.username.clone(),
-        result: reason.class().code().into(),
-        reason: reason.code().into(),
-        method: prompt.method.clone(),
-        detail: format!("device {}, login {}", speaker.device.device_id, prompt.transaction_id),
-        ..AuditEvent::default()
-    };
-    let record = service_kit::grpc::idempotent(RecordRequest { event: Some(event) });
-    let commit = service.committer.commit.as_ref();
-    budget.ask("record", record, |request| commit.record(request)).await?;
-    Ok(())
+    audit_refused(service, &speaker.user_id, &speaker.device.device_id, prompt, reason, budget).await
 }

@@ -1,10 +1,9 @@
 //! What text messages say, by language, with an administrator's own words in the place of ours (FN-09).
 
 use super::gsm::{self, Alphabet};
-use crate::providers::words::{own, understood};
+use crate::providers::words::understood;
 use catalogue::{BadText, Catalogue, Variables};
 use domain::Language;
-use domain::settings::Settings;
 use std::sync::LazyLock;
 
 static TEXTS: LazyLock<Catalogue> = LazyLock::new(|| {
@@ -14,53 +13,25 @@ static TEXTS: LazyLock<Catalogue> = LazyLock::new(|| {
     ])
 });
 
-/// Which text it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A code that is typed where the person signs in.
-    Code,
-    /// ... followed by the PIN.
-    CodeAndPin,
-    /// A code that is sent back.
-    Reply,
-    /// ... followed by the PIN.
-    ReplyAndPin,
-    /// A code that proves a number.
-    Proof,
+/// A code that is typed where the person signs in. `host`: where it is typed into a page of this host, phones fill it in; empty =
+/// it is typed elsewhere. `own`: an administrator's text in the place of ours.
+pub fn sms_code(language: &Language, code: &str, application: &str, host: &str, own: Option<&str>) -> String {
+    filled_in(spoken("sms-code", language, code, application, own), language, code, host)
 }
 
-impl Kind {
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Code => "sms-code",
-            Self::CodeAndPin => "sms-code-pin",
-            Self::Reply => "sms-reply",
-            Self::ReplyAndPin => "sms-reply-pin",
-            Self::Proof => "sms-proof",
-        }
-    }
+/// The same, followed by the PIN in one field (FV-03).
+pub fn sms_code_pin(language: &Language, code: &str, application: &str, host: &str, own: Option<&str>) -> String {
+    filled_in(spoken("sms-code-pin", language, code, application, own), language, code, host)
 }
 
-/// What a text is about.
-pub struct About<'a> {
-    pub code: &'a str,
-    pub application: &'a str,
-    pub company: &'a str,
-    /// The host on which the code is typed into a page, so that phones fill it in; empty = it is typed elsewhere.
-    pub fill_in_host: &'a str,
+/// A code that is sent back (FV-04), with the PIN after it or without.
+pub fn sms_reply(language: &Language, code: &str, application: &str, pin: bool, own: Option<&str>) -> String {
+    spoken(if pin { "sms-reply-pin" } else { "sms-reply" }, language, code, application, own)
 }
 
-/// A text with a code, in the words of the settings or ours.
-pub fn code(kind: Kind, language: &Language, about: &About<'_>, settings: &Settings) -> String {
-    let own = own(settings, kind.key(), language, about.application);
-    spoken(kind, language, about, own.map(|own| own.text.as_str()))
-}
-
-/// A code that is typed, with a text of one's own or ours.
-#[cfg(test)]
-fn sms_code(language: &Language, code: &str, application: &str, portal_host: &str, own: Option<&str>) -> String {
-    let about = About { code, application, company: application, fill_in_host: portal_host };
-    spoken(Kind::Code, language, &about, own)
+/// A code that proves a number.
+pub fn sms_proof(language: &Language, code: &str, company: &str, own: Option<&str>) -> String {
+    spoken("sms-proof", language, code, company, own)
 }
 
 pub fn trial(language: &Language, company: &str) -> String {
@@ -71,12 +42,12 @@ pub fn trial(language: &Language, company: &str) -> String {
 pub fn check_text(key: &str, text: &str) -> Result<(), BadText> {
     let text = understood(text);
     TEXTS.check(key, &text)?;
+    // Digits that no text has of itself. The code alone is probed: another variable's value must not stand in for it.
     const PROBE: &str = "90417263";
-    let probe: Vec<(&str, &str)> = ["code", "application", "company", "host"].map(|name| (name, PROBE)).to_vec();
-    let silent: Vec<(&str, &str)> =
-        probe.iter().map(|&(name, _)| (name, if name == "code" { PROBE } else { "" })).collect();
-    let ships = TEXTS.text(&Language::english(), key, &silent).is_some_and(|shipped| shipped.contains(PROBE));
-    let says = TEXTS.text_or(Some(&text), &Language::english(), key, &silent).is_some_and(|own| own.contains(PROBE));
+    let probe: &Variables<'_> = &[("code", PROBE), ("application", ""), ("company", ""), ("host", "")];
+    let english = Language::english();
+    let ships = TEXTS.text(&english, key, probe).is_some_and(|shipped| shipped.contains(PROBE));
+    let says = TEXTS.text_or(Some(&text), &english, key, probe).is_some_and(|own| own.contains(PROBE));
     if ships && !says {
         return Err(BadText::Syntax { error: "it does not say { $code }".into() });
     }
@@ -95,20 +66,24 @@ pub fn length_warning(text: &str) -> Option<String> {
     })
 }
 
-fn spoken(kind: Kind, language: &Language, about: &About<'_>, own: Option<&str>) -> String {
-    let variables: &Variables<'_> =
-        &[("code", about.code), ("application", about.application), ("company", about.company)];
-    let own = own.filter(|text| match check_text(kind.key(), text) {
+/// In an administrator's words or ours. Whatever they are, they say the code.
+fn spoken(key: &str, language: &Language, code: &str, of: &str, own: Option<&str>) -> String {
+    let variables: &Variables<'_> = &[("code", code), ("application", of), ("company", of)];
+    let own = own.filter(|text| match check_text(key, text) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(key = kind.key(), error = %error, "a text of the settings cannot be used; the shipped one is");
+            tracing::warn!(key, error = %error, "a text of the settings cannot be used; the shipped one is");
             false
         }
     });
     let own = own.map(understood);
-    let mut text = TEXTS.text_or(own.as_deref(), language, kind.key(), variables).expect("it ships");
-    if !about.fill_in_host.is_empty() {
-        let line = TEXTS.text(language, "sms-fill-in", &[("host", about.fill_in_host), ("code", about.code)]);
+    let said = TEXTS.text_or(own.as_deref(), language, key, variables).filter(|text| text.contains(code));
+    said.or_else(|| TEXTS.text(language, key, variables)).expect("it ships")
+}
+
+fn filled_in(mut text: String, language: &Language, code: &str, host: &str) -> String {
+    if !host.is_empty() {
+        let line = TEXTS.text(language, "sms-fill-in", &[("host", host), ("code", code)]);
         text.push('\n');
         text.push_str(&line.expect("it ships"));
     }
@@ -118,22 +93,26 @@ fn spoken(kind: Kind, language: &Language, about: &About<'_>, own: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::settings::TextOverride;
 
     fn language(tag: &str) -> Language {
         Language::new(tag).expect("valid")
     }
 
     #[test]
-    fn every_language_says_everything() {
+    fn every_language_says_everything_in_one_message() {
         // FN-09
         assert_eq!(TEXTS.gaps(), Vec::<String>::new());
-        for kind in [Kind::Code, Kind::CodeAndPin, Kind::Reply, Kind::ReplyAndPin, Kind::Proof] {
-            for tag in ["en", "de"] {
-                let about = About { code: "123456", application: "VPN", company: "Example", fill_in_host: "" };
-                let text = code(kind, &language(tag), &about, &Settings::default());
-                assert!(text.contains("123456"), "{tag} {kind:?}: {text}");
-                assert_eq!(length_warning(&text), None, "{tag} {kind:?}: {text}");
+        for tag in ["en", "de"] {
+            let language = language(tag);
+            for text in [
+                sms_code(&language, "123456", "VPN", "mfa.example.com", None),
+                sms_code_pin(&language, "123456", "VPN", "", None),
+                sms_reply(&language, "123456", "VPN", false, None),
+                sms_reply(&language, "123456", "VPN", true, None),
+                sms_proof(&language, "123456", "Example", None),
+            ] {
+                assert!(text.contains("123456"), "{tag}: {text}");
+                assert_eq!(length_warning(&text), None, "{tag}: {text}");
             }
         }
     }
@@ -160,30 +139,6 @@ mod tests {
         assert!(check_text("sms-code", sometimes).is_err());
         assert_eq!(sms_code(&language("en"), "1", "VPN", "", Some("Hi <$otp$>")), "Hi 1");
         assert!(sms_code(&language("en"), "1", "VPN", "", Some("Hi")).starts_with("1 is your code for VPN"));
-    }
-
-    #[test]
-    fn the_nearest_text_of_the_settings_speaks() {
-        let mut settings = Settings::default();
-        let mut put = |tag: &str, application: Option<&str>, text: &str| {
-            settings.texts.push(TextOverride {
-                key: "sms-code".into(),
-                language: language(tag),
-                application: application.map(str::to_owned),
-                text: text.into(),
-            });
-        };
-        put("de", None, "all {$code}");
-        put("de-CH", None, "swiss {$code}");
-        put("de", Some("VPN"), "vpn {$code}");
-        let said = |tag: &str, application: &str| {
-            let about = About { code: "1", application, company: "", fill_in_host: "" };
-            code(Kind::Code, &language(tag), &about, &settings)
-        };
-        assert_eq!(said("de", "Mail"), "all 1");
-        assert_eq!(said("de-CH", "Mail"), "swiss 1");
-        assert_eq!(said("de-CH", "VPN"), "vpn 1");
-        assert!(said("en", "VPN").starts_with("1 is your code"));
     }
 
     #[test]

@@ -16,7 +16,6 @@ use tonic::Status;
 
 /// How often a move is tried again because somebody else moved.
 const TURNS_MAX: usize = 8;
-const DAY_MS: i64 = 86_400_000;
 /// Where tries of a PIN come from, for the throttle.
 const SOURCE: &str = "call";
 
@@ -175,7 +174,7 @@ impl Conversation {
             answered_by: call.line().number.masked(),
             assurance: if approved { ending.assurance().code().into() } else { String::new() },
             answer_digest: Sha256::digest(format!("call|{}|{}", prompt.prompt_id, ending.outcome())).to_vec(),
-            block_until_unix_ms: if ending == Ending::Fraud { block_until(settings, now) } else { 0 },
+            block_until_unix_ms: if ending == Ending::Fraud { settings.blocked_by_fraud_until(now) } else { 0 },
             now_unix_ms: now,
             pin_handle: if approved { call.pin_handle().to_owned() } else { String::new() },
         };
@@ -228,33 +227,5 @@ impl Conversation {
         let commit = &self.shared.commit;
         let reply = budget.ask("set PIN", request, |request| commit.set_pin(request)).await?;
         Ok(Event::PinSet(reply.set))
-    }
-}
-
-/// Until when a report of fraud blocks the user (FV-25, FV-26): -1 = until somebody unblocks, 0 = it does not.
-fn block_until(settings: &Known, now: i64) -> i64 {
-    match &settings.settings.verification {
-        rules if !rules.fraud_blocks => 0,
-        rules if rules.block_days == 0 => -1,
-        rules => now + i64::from(rules.block_days) * DAY_MS,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_of_fraud_blocks_as_the_settings_say() {
-        // FV-25, FV-26
-        for (rules, until) in [
-            (serde_json::json!({}), 1_000 + 90 * DAY_MS),
-            (serde_json::json!({ "block_days": 0 }), -1),
-            (serde_json::json!({ "block_days": 1 }), 1_000 + DAY_MS),
-            (serde_json::json!({ "fraud_blocks": false }), 0),
-        ] {
-            let known = crate::providers::voice::words::tests::known(serde_json::json!({ "verification": rules }));
-            assert_eq!(block_until(&known, 1_000), until);
-        }
     }
 }

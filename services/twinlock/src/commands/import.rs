@@ -1,0 +1,247 @@
+//! `twinlock import`: tokens and users out of another system's file (experience 18).
+//!
+//! ```text
+//! file -> rows (otp::import) -> the store's dry run -> a verdict a row -> question -> the store, in one transaction -> report
+//! ```
+
+use super::{confirmed, now_unix_ms, secret_from};
+use crate::{
+    connect::Connection,
+    failure::{Exit, Failure},
+    output::Output,
+};
+use clap::Args;
+use data_encoding::HEXLOWER_PERMISSIVE;
+use domain::Secret;
+use otp::import::{
+    BadRow, FILE_BYTES_MAX, Field, Mapping, OldDisabled, Opening, Preset, Token, parted, read_tokens, read_users,
+};
+use proto::user_store::{ImportReply, ImportTokensRequest, ImportUsersRequest, TokenRow, UserRow};
+use serde_json::{Value, json};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+const USERS_CSV: &str = "users-csv";
+
+#[derive(Debug, Clone, Args)]
+pub struct Import {
+    /// How the file is written.
+    #[arg(long, value_parser = ["entra-oath", "pi-oath", "pi-export", "linotp", "pskc", "google-export", USERS_CSV])]
+    preset: String,
+    /// `-` = stdin.
+    file: PathBuf,
+    /// Only say what would become of each row.
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace tokens that are there already, and change users that are known, instead of leaving them alone.
+    #[arg(long)]
+    overwrite: bool,
+    /// Leave out whose the tokens are; they are assigned later.
+    #[arg(long)]
+    unassigned: bool,
+    /// users-csv: which column is which field: `--map "Mobile Phone=phone"`.
+    #[arg(long = "map", value_name = "COLUMN=FIELD", value_parser = mapped)]
+    map: Vec<(String, Field)>,
+    /// users-csv: what "disabled" meant there: refuse the user, or (exempt) never ask for a second factor.
+    #[arg(long, default_value = "disabled", value_parser = ["disabled", "exempt"])]
+    old_disabled: String,
+    /// pskc: the pre-shared key, its octets or hexadecimal digits.
+    #[arg(long, conflicts_with = "password_file")]
+    key_file: Option<PathBuf>,
+    /// pskc: the password, on one line; `-` = a line of stdin.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    #[arg(long)]
+    yes: bool,
+}
+
+pub async fn run(import: Import, connection: Connection, output: Output) -> Result<(), Failure> {
+    let file = read(&import.file)?;
+    match Preset::from_code(&import.preset) {
+        Some(preset) => tokens(preset, &file, &import, connection, output).await,
+        None => users(&file, &import, connection, output).await,
+    }
+}
+
+async fn tokens(
+    preset: Preset,
+    file: &Secret,
+    import: &Import,
+    mut connection: Connection,
+    output: Output,
+) -> Result<(), Failure> {
+    let key = import.key_file.as_deref().map(key).transpose()?;
+    let password = import.password_file.as_deref().map(|file| secret_from(file, "password of the file")).transpose()?;
+    let opening = match (&key, &password) {
+        (Some(key), _) => Opening::Key(key),
+        (None, Some(password)) => Opening::Password(password),
+        (None, None) => Opening::Nothing,
+    };
+    let rows = read_tokens(preset, file, opening, now_unix_ms()).map_err(|error| refused(&import.file, &error))?;
+    let (good, bad) = parted(rows);
+    let rows: Vec<TokenRow> = good.into_iter().map(|(row, token)| token_row(row, token, import.unassigned)).collect();
+    let request = |dry_run, rows| ImportTokensRequest {
+        rows,
+        dry_run,
+        overwrite: import.overwrite,
+        actor: connection.actor.clone(),
+    };
+    let plan = connection.admin.clone().import_tokens(request(true, rows.clone())).await?.into_inner();
+    if import.dry_run {
+        return report(output, &plan, bad, true);
+    }
+    go_on(&plan, bad.len(), "token", import.yes)?;
+    let done = connection.admin.import_tokens(request(false, rows)).await?.into_inner();
+    report(output, &done, bad, false)
+}
+
+async fn users(file: &Secret, import: &Import, mut connection: Connection, output: Output) -> Result<(), Failure> {
+    let mut mapping = Mapping::default();
+    for (column, field) in &import.map {
+        mapping.map(column, *field);
+    }
+    let old = if import.old_disabled == "exempt" { OldDisabled::Exempt } else { OldDisabled::Disabled };
+    let read = read_users(file, &mapping, old).map_err(|error| refused(&import.file, &error))?;
+    if !read.unused.is_empty() {
+        crate::output::say(&format!("not imported: {}", read.unused.join(", ")));
+    }
+    let (good, bad) = parted(read.rows);
+    let rows: Vec<UserRow> = good
+        .into_iter()
+        .map(|(row, user)| UserRow {
+            row,
+            username: user.username,
+            fields: user.fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect(),
+        })
+        .collect();
+    let request =
+        |dry_run, rows| ImportUsersRequest { rows, dry_run, update: import.overwrite, actor: connection.actor.clone() };
+    let plan = connection.admin.clone().import_users(request(true, rows.clone())).await?.into_inner();
+    if import.dry_run {
+        return report(output, &plan, bad, true);
+    }
+    go_on(&plan, bad.len(), "user", import.yes)?;
+    let done = connection.admin.import_users(request(false, rows)).await?.into_inner();
+    report(output, &done, bad, false)
+}
+
+fn token_row(row: u32, token: Token, unassigned: bool) -> TokenRow {
+    TokenRow {
+        row,
+        serial: token.serial,
+        seed: Some(token.seed.into()),
+        kind: token.kind.code().into(),
+        algorithm: token.algorithm.code().into(),
+        digits: token.digits.into(),
+        period_seconds: token.period_seconds,
+        counter: token.counter,
+        username: if unassigned { String::new() } else { token.username },
+        manufacturer: token.manufacturer,
+        model: token.model,
+    }
+}
+
+fn go_on(plan: &ImportReply, unread: usize, what: &str, yes: bool) -> Result<(), Failure> {
+    let refused = plan.refused as usize + unread;
+    let question = format!(
+        "{} {what}s are added, {} changed, {} left as they are, {refused} refused (--dry-run shows each). Import them?",
+        plan.added, plan.changed, plan.unchanged
+    );
+    confirmed(&question, yes)
+}
+
+/// A verdict a row. Rows that were refused make the answer a no; the good ones are in all the same.
+fn report(output: Output, reply: &ImportReply, bad: Vec<BadRow>, dry_run: bool) -> Result<(), Failure> {
+    let refused = reply.refused as usize + bad.len();
+    let mut items: Vec<(u32, Value)> = reply
+        .verdicts
+        .iter()
+        .map(|of| (of.row, json!({ "row": of.row, "name": of.name, "verdict": of.verdict, "text": of.text })))
+        .collect();
+    items.extend(bad.into_iter().map(|BadRow { row, name, error }| {
+        (row, json!({ "row": row, "name": name, "verdict": "refused", "text": error.to_string() }))
+    }));
+    items.sort_by_key(|(row, _)| *row);
+    let sentence = format!(
+        "{} added, {} changed, {} unchanged, {refused} refused{}",
+        reply.added,
+        reply.changed,
+        reply.unchanged,
+        if dry_run { "; nothing was changed" } else { "" }
+    );
+    let figures = json!({
+        "added": reply.added, "changed": reply.changed, "unchanged": reply.unchanged, "refused": refused,
+        "applied": reply.applied, "dry_run": dry_run,
+    });
+    let items = items.into_iter().map(|(_, item)| item).collect();
+    output.summed(&["row", "name", "verdict", "text"], items, &sentence, figures);
+    match refused {
+        0 => Ok(()),
+        refused => Err(Failure::no(format!("{refused} rows were refused"))),
+    }
+}
+
+/// At most as much as the readers take, and one octet, by which they see that it is more.
+fn read(path: &Path) -> Result<Secret, Failure> {
+    let failed = |error| Failure::wrong_use(format!("{}: {error}", path.display()));
+    let mut content = Vec::new();
+    let limit = FILE_BYTES_MAX as u64 + 1;
+    match path.as_os_str() == "-" {
+        true => std::io::stdin().lock().take(limit).read_to_end(&mut content).map_err(failed)?,
+        false => {
+            std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content)).map_err(failed)?
+        }
+    };
+    Ok(Secret::new(content))
+}
+
+fn refused(path: &Path, error: &otp::import::FileError) -> Failure {
+    Failure::new(Exit::No, format!("{}: {error}", path.display()))
+}
+
+/// The octets of the file, or what its hexadecimal digits stand for.
+fn key(path: &Path) -> Result<Secret, Failure> {
+    let content = secret_from(path, "key of the file")?;
+    let digits: Vec<u8> = content.expose().iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
+    match HEXLOWER_PERMISSIVE.decode(&digits) {
+        Ok(octets) if matches!(octets.len(), 16 | 24 | 32) => Ok(Secret::new(octets)),
+        _ => Ok(content),
+    }
+}
+
+fn mapped(text: &str) -> Result<(String, Field), String> {
+    let (column, field) = text.rsplit_once('=').ok_or("a mapping is written COLUMN=FIELD")?;
+    let known = || Field::ALL.map(Field::code).join(", ");
+    let field = Field::from_code(field.trim()).ok_or_else(|| format!("unknown field; known: {}", known()))?;
+    Ok((column.trim().to_owned(), field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_given_as_octets_or_as_hexadecimal_digits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let with = |content: &[u8]| {
+            let file = folder.path().join("key");
+            std::fs::write(&file, content).expect("written");
+            key(&file).expect("read").expose().to_vec()
+        };
+        assert_eq!(with(b"00112233445566778899aabbccddeeff\n"), (0..16).map(|octet| octet * 17).collect::<Vec<u8>>());
+        assert_eq!(
+            with(b"00 11 22 33 44 55 66 77 88 99 AA BB CC DD EE FF"),
+            (0..16).map(|octet| octet * 17).collect::<Vec<u8>>()
+        );
+        assert_eq!(with(b"sixteen octets!!"), b"sixteen octets!!");
+    }
+
+    #[test]
+    fn a_mapping_names_a_field_that_there_is() {
+        assert_eq!(mapped("Phone = Office=phone"), Ok(("Phone = Office".to_owned(), Field::Phone)));
+        assert!(mapped("Phone").is_err());
+        assert!(mapped("Phone=telephone").is_err_and(|text| text.contains("backup_phone")));
+    }
+}

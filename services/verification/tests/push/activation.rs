@@ -1,0 +1,114 @@
+//! A phone becomes a device (V-20, FM-04).
+
+use crate::phone::{WebPhone, code_of, secret, settings, start_device};
+use crate::prompts::{NOW, PORTAL, USER, World};
+use proto::verification::enrolment_server::Enrolment;
+use proto::verification::phone_server::Phone;
+use proto::verification::{BeginActivationRequest, DeviceStateRequest};
+use tonic::Request;
+use verification::Service;
+
+async fn state(node: &Service, user_id: &str, device_id: &str) -> String {
+    let request = DeviceStateRequest { user_id: user_id.into(), device_id: device_id.into() };
+    node.device_state(Request::new(request)).await.expect("answered").into_inner().state
+}
+
+#[tokio::test]
+async fn a_phone_is_connected_by_a_code_and_counts_after_one_approval() {
+    // V-20, FM-04
+    let world = World::new(settings(), &[]);
+    let node = world.node().await;
+    let started = start_device(&node).await;
+    let (code, device) = (code_of(&started), started.device_id.clone());
+    assert_eq!(code.len(), 26, "128 bits in Base32");
+    // Behind the #, which no browser sends to anybody.
+    assert_eq!(started.uri.expect("an address").value, format!("{PORTAL}/phone#{code}").into_bytes());
+    assert_eq!(started.expires_unix_ms, NOW + 600_000);
+    assert_eq!(state(&node, USER, &device).await, "open");
+    assert_eq!(state(&node, "id-of-bob", &device).await, "void", "nobody hears of others' devices");
+
+    let mut phone = WebPhone::new(1);
+    assert_eq!(phone.activate(&node, &code.to_lowercase()).await, "");
+    assert_eq!(phone.device_id, device);
+    assert_eq!(state(&node, USER, &device).await, "redeemed");
+    // It sees the prompt that is to prove it, and no login's.
+    let open = phone.look(&node).await.expect("its own");
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].application.as_str(), open[0].place.as_str()), ("Example", "203.0.113.9"));
+    world.store.end(&open[0].prompt_id, "expired");
+    let login = world.prompt("push");
+    assert!(phone.look(&node).await.expect("its own").is_empty());
+    let mut shown = open[0].clone();
+    shown.prompt_id = login.prompt_id;
+    assert_eq!(phone.decide(&node, &shown, "approve", "").await, "challenge_gone");
+    assert_eq!(state(&node, USER, &device).await, "redeemed");
+    world.store.end(&shown.prompt_id, "expired");
+
+    let phone = WebPhone::new(2).connected(&world, &node).await;
+    assert_eq!(state(&node, USER, &phone.device_id).await, "active");
+}
+
+#[tokio::test]
+async fn a_code_works_once_in_time_and_the_same_phone_may_say_it_again() {
+    // V-20: the answer of the first request was lost
+    let world = World::new(settings(), &[]);
+    let node = world.node().await;
+    let code = code_of(&start_device(&node).await);
+    let begin = BeginActivationRequest { code: Some(secret(&code)), address: String::new() };
+    let begun = node.begin_activation(Request::new(begin)).await.expect("answered").into_inner();
+    assert_eq!((begun.account.as_str(), begun.company.as_str()), ("ann@corp.example", "Example"));
+    let mut phone = WebPhone::new(1);
+    phone.device_id = begun.device_id;
+    let finish = phone.finish(&code, &begun.passkey_json);
+    for _ in 0..2 {
+        let reply = node.finish_activation(Request::new(finish.clone())).await.expect("answered").into_inner();
+        assert_eq!(reply.reason, "");
+    }
+    assert_eq!(world.store.lock().devices.len(), 1);
+    let mut other = WebPhone::new(2);
+    other.device_id.clone_from(&phone.device_id);
+    let stolen = other.finish(&code, &begun.passkey_json);
+    let reply = node.finish_activation(Request::new(stolen)).await.expect("answered").into_inner();
+    assert_eq!(reply.reason, "challenge_gone");
+    assert_eq!(other.activate(&node, &code).await, "challenge_gone");
+
+    let late = code_of(&start_device(&node).await);
+    world.clock.advance(601_000);
+    assert_eq!(WebPhone::new(3).activate(&node, &late).await, "challenge_gone");
+    for wrong in ["", "AAAAAAAAAAAAAAAAAAAAAAAAAA", "nonsense", &code[..25]] {
+        assert_eq!(WebPhone::new(3).activate(&node, wrong).await, "challenge_gone", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_passkey_of_another_ceremony_or_a_missing_one_where_it_is_needed_connects_nothing() {
+    let world = World::new(settings(), &[]);
+    let node = world.node().await;
+    let (first, second) = (code_of(&start_device(&node).await), code_of(&start_device(&node).await));
+    let begin = |code: &str| BeginActivationRequest { code: Some(secret(code)), address: String::new() };
+    let of_first = node.begin_activation(Request::new(begin(&first))).await.expect("answered").into_inner();
+    let of_second = node.begin_activation(Request::new(begin(&second))).await.expect("answered").into_inner();
+    let mut phone = WebPhone::new(1);
+    phone.device_id = of_second.device_id;
+    let mixed = phone.finish(&second, &of_first.passkey_json);
+    let reply = node.finish_activation(Request::new(mixed)).await.expect("answered").into_inner();
+    assert_eq!(reply.reason, "challenge_gone");
+
+    world.store.change_settings(|settings| settings.push.without_passkey = false);
+    let node = world.node().await;
+    let mut bare = WebPhone::without_passkey(2);
+    assert_eq!(bare.activate(&node, &second).await, "no_usable_method");
+    assert!(world.store.lock().devices.is_empty());
+}
+
+#[tokio::test]
+async fn who_has_as_many_phones_as_allowed_or_is_blocked_gets_no_code() {
+    let world = World::new(settings(), &[]);
+    let node = world.node().await;
+    world.store.change_settings(|settings| settings.push.devices_max = 1);
+    let node_now = world.node().await;
+    WebPhone::new(1).connected(&world, &node).await;
+    assert_eq!(start_device(&node_now).await.reason, "rate_limited");
+    world.store.change_settings(|settings| settings.push.web = false);
+    assert_eq!(start_device(&*world.node().await).await.reason, "no_usable_method");
+}
