@@ -32,6 +32,8 @@ pub const CHALLENGE_RESOLVED: &str = "twinlock.v1.challenge.resolved.*";
 
 /// Open challenges and rounds. Life: the round and 30 s. Used by verification.
 pub const CHALLENGES_MAP: &str = "twinlock_challenges";
+/// Whose reply a text message from a number is. Life: a prompt's. Used by verification.
+pub const REPLIES_MAP: &str = "twinlock_replies";
 /// RADIUS requests in work or answered. Life: the reply's. Used by radius-gateway.
 pub const REQUESTS_MAP: &str = "twinlock_requests";
 /// The sync leader's lease. Life: 10 s. Used by directory-sync.

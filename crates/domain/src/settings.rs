@@ -18,7 +18,7 @@ pub use client::{
 };
 pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
-pub use problems::{Problem, Severity};
+pub use problems::{Problem, Severity, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
 pub use sync::{Leavers, SourceKind, SyncItem, SyncSchedule, SyncSource, SyncState};
 pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};

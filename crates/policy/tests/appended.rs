@@ -1,17 +1,27 @@
 //! L-50, L-51, L-55, B-62 as a table. The bind that follows from an answer is the oracle: at most one, never an empty one.
 
+use domain::Method;
 use domain::settings::{Appended, AppendedForm};
-use policy::appended::{Rule, Split, split};
+use policy::appended::{Forms, Rule, Split, split};
 use proptest::prelude::*;
 
 const COMMA: AppendedForm = AppendedForm::Separator { sign: ',' };
 const LAST: AppendedForm = AppendedForm::LastDigits;
 const SIX: &[u32] = &[6];
 
-/// What the password would be bound as, and the code. `None`: no bind.
+fn tokens(digits: &[u32]) -> Forms {
+    Forms { code_digits: digits.to_vec(), ..Forms::default() }
+}
+
+/// What the password would be bound as, and what stands behind it.
 fn read(appended: Appended, form: AppendedForm, digits: &[u32], typed: &[u8]) -> Found {
-    match split(Rule { appended, form }, digits, typed) {
+    read_forms(Rule { appended, form, keywords: false }, &tokens(digits), typed)
+}
+
+fn read_forms(rule: Rule, forms: &Forms, typed: &[u8]) -> Found {
+    match split(rule, forms, typed) {
         Split::Code { head, code } => Found::Code(head.to_vec(), code.to_vec()),
+        Split::Method { head, wanted } => Found::Method(head.to_vec(), wanted),
         Split::Whole => Found::Whole,
         Split::NoMatch => Found::NoMatch,
         Split::EmptyPassword => Found::Empty,
@@ -21,6 +31,7 @@ fn read(appended: Appended, form: AppendedForm, digits: &[u32], typed: &[u8]) ->
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Code(Vec<u8>, Vec<u8>),
+    Method(Vec<u8>, Option<Method>),
     Whole,
     NoMatch,
     Empty,
@@ -109,6 +120,110 @@ fn the_last_digits_are_a_code_if_the_user_has_codes_of_that_length() {
 }
 
 #[test]
+fn a_keyword_chooses_a_method_where_the_client_and_the_user_have_it() {
+    // L-51, L-55, B-62, FL-13: a password equal to a keyword, ending like one, or really holding the separator
+    let phone = Forms { keywords: vec![Method::Push, Method::Call], ..tokens(SIX) };
+    let chosen = |head: &str, method| Found::Method(head.as_bytes().to_vec(), method);
+    let cases: &[(&str, Found)] = &[
+        ("p,push", chosen("p", Some(Method::Push))),
+        ("p,PUSH ", chosen("p", Some(Method::Push))),
+        ("p,call", chosen("p", Some(Method::Call))),
+        ("p,Phone", chosen("p", Some(Method::Call))),
+        ("p,auto", chosen("p", None)),
+        ("a,b,push", chosen("a,b", Some(Method::Push))),
+        ("p,,push", chosen("p,", Some(Method::Push))),
+        ("p,123456,push", chosen("p,123456", Some(Method::Push))),
+        ("p,123456", code("p", "123456")),
+        (",push", Found::Empty),
+        // The user has no phone for text messages.
+        ("p,sms", Found::Whole),
+        ("p,passkey", Found::Whole),
+        ("p,pushed", Found::Whole),
+        ("p,pu sh", Found::Whole),
+        ("p,ｐｕｓｈ", Found::Whole),
+        ("push", Found::Whole),
+        ("ppush", Found::Whole),
+        ("p,push,", Found::Whole),
+    ];
+    for (typed, found) in cases {
+        for (appended, keywords) in [
+            (Appended::Optional, true),
+            (Appended::Required, true),
+            (Appended::Optional, false),
+            (Appended::Required, false),
+        ] {
+            let mut expected = match found {
+                Found::Method(..) if !keywords => &Found::Whole,
+                found => found,
+            };
+            if typed == &",push" && !keywords {
+                expected = &Found::Whole;
+            }
+            if appended == Appended::Required && *expected == Found::Whole {
+                expected = &Found::NoMatch;
+            }
+            let rule = Rule { appended, form: COMMA, keywords };
+            assert_eq!(read_forms(rule, &phone, typed.as_bytes()), *expected, "{appended:?} {keywords} {typed:?}");
+        }
+        let off = Rule { appended: Appended::Off, form: COMMA, keywords: true };
+        assert_eq!(read_forms(off, &phone, typed.as_bytes()), Found::Whole, "off {typed:?}");
+        // Without a separator no word can be told from a password that ends in it.
+        let last = Rule { appended: Appended::Optional, form: LAST, keywords: true };
+        assert!(!matches!(read_forms(last, &phone, typed.as_bytes()), Found::Method(..)), "last digits {typed:?}");
+    }
+    // Somebody without a token, but with a phone: a code that is demanded may be a word.
+    let only_push = Forms { keywords: vec![Method::Push], ..Forms::default() };
+    let demanded = Rule { appended: Appended::Required, form: COMMA, keywords: true };
+    assert_eq!(read_forms(demanded, &only_push, b"p,push"), chosen("p", Some(Method::Push)));
+    assert_eq!(read_forms(demanded, &only_push, b"p"), Found::NoMatch);
+    // Where no word counts that person has nothing to append.
+    let silent = Rule { keywords: false, ..demanded };
+    assert_eq!(read_forms(silent, &only_push, b"p,push"), Found::Whole);
+}
+
+#[test]
+fn temporary_and_recovery_codes_count_for_who_has_them() {
+    // L-51 (a static code of another length must be recognised), V-53, FV-09
+    let temporary = Forms { temporary_code: true, ..tokens(SIX) };
+    let recovery = Forms { recovery_code: true, ..Forms::default() };
+    let cases: &[(&Forms, AppendedForm, &str, Found)] = &[
+        (&temporary, COMMA, "p,123456789", code("p", "123456789")),
+        (&temporary, COMMA, "p,123 456 789", code("p", "123 456 789")),
+        (&temporary, COMMA, "p, 123-456-789 ", code("p", " 123-456-789 ")),
+        (&temporary, COMMA, "p,１２３４５６７８９", code("p", "１２３４５６７８９")),
+        (&temporary, COMMA, "p,123456", code("p", "123456")),
+        (&temporary, COMMA, "p,12345678", Found::Whole),
+        (&temporary, COMMA, "p,1234567890", Found::Whole),
+        (&temporary, COMMA, "p,x123456789", Found::Whole),
+        (&temporary, LAST, "p123456789", code("p", "123456789")),
+        (&temporary, LAST, "p23456789", code("p23", "456789")),
+        (&temporary, LAST, "123456789", Found::Empty),
+        (&recovery, COMMA, "p,abcde-fghij", code("p", "abcde-fghij")),
+        (&recovery, COMMA, "p,ABCDE12345", code("p", "ABCDE12345")),
+        (&recovery, COMMA, "p,1234567890", code("p", "1234567890")),
+        (&recovery, COMMA, "p,abcde fghij ", code("p", "abcde fghij ")),
+        (&recovery, COMMA, "p,abcde-fghi", Found::Whole),
+        (&recovery, COMMA, "p,abcde-fghijk", Found::Whole),
+        (&recovery, COMMA, "p,abcde_fghij", Found::Whole),
+        (&recovery, COMMA, "p,äbcdefghij", Found::Whole),
+        (&recovery, COMMA, "p,123456", Found::Whole),
+        (&recovery, COMMA, ",abcde-fghij", Found::Empty),
+        // Letters at the end are a password's as often as a code's.
+        (&recovery, LAST, "pabcdefghij", Found::Whole),
+    ];
+    for (forms, form, typed, found) in cases {
+        for appended in [Appended::Optional, Appended::Required] {
+            let expected =
+                if appended == Appended::Required && *found == Found::Whole { &Found::NoMatch } else { found };
+            let rule = Rule { appended, form: *form, keywords: false };
+            assert_eq!(read_forms(rule, forms, typed.as_bytes()), *expected, "{appended:?} {typed:?}");
+        }
+    }
+    assert_eq!(read(Appended::Optional, COMMA, SIX, b"p,123456789"), Found::Whole, "no temporary code is open");
+    assert_eq!(read(Appended::Optional, COMMA, SIX, b"p,abcde-fghij"), Found::Whole, "no recovery code is left");
+}
+
+#[test]
 fn an_empty_password_is_refused_under_every_rule() {
     // L-10, R-27
     for appended in [Appended::Off, Appended::Optional, Appended::Required] {
@@ -159,7 +274,8 @@ proptest! {
     ) {
         let appended = if required { Appended::Required } else { Appended::Optional };
         let form = if last { LAST } else { COMMA };
-        if let Split::Code { head, code } = split(Rule { appended, form }, &digits, &typed) {
+        let rule = Rule { appended, form, keywords: true };
+        if let Split::Code { head, code } = split(rule, &tokens(&digits), &typed) {
             prop_assert!(!head.is_empty());
             let shown = domain::PresentedCode::parse(code).expect("a code");
             prop_assert!(digits.contains(&(shown.digits() as u32)));

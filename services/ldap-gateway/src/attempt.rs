@@ -4,12 +4,13 @@
 //! withdrawn at verification and recorded as such (L-13).
 
 use crate::Shared;
-use crate::metrics::Ended;
+use crate::metrics::{Ended, InFlight};
 use crate::pace::Pace;
 use crate::settings::{Client, SettingsCopy};
 use crate::verify::{Allow, Subject, Verifier};
 use directory::Directory;
 use domain::{Method, NameForm, Reason, TransactionId};
+use fail_open::FailOpen;
 use ldap_wire::ResultCode;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ pub struct Attempt {
     /// What is known about the first lock, once it was tried.
     pub first: Option<First>,
     second: Second,
-    /// A code came with the password.
-    pub code_given: bool,
+    /// What the second step is or was, as far as is known.
+    method: Option<Method>,
+    in_flight: InFlight,
     ended: bool,
 }
 
@@ -47,12 +49,13 @@ enum Second {
     Asked(Instant),
     /// It decided, and recorded what it decided.
     Decided(Duration),
+    /// It could not be asked, and there is an event that says so.
+    LetIn,
 }
 
 impl Attempt {
     pub fn begin(shared: &Arc<Shared>, client: &Arc<Client>, source: IpAddr) -> Self {
         let transaction = TransactionId(uuid::Uuid::now_v7());
-        shared.metrics.attempt_begins();
         let span = tracing::info_span!(
             "ldap.bind",
             otel.kind = "server",
@@ -67,6 +70,8 @@ impl Attempt {
                 transaction,
                 client: client.name().to_owned(),
                 client_ip: source,
+                person_ip: client.person_address(source),
+                password_digest: Vec::new(),
                 entry: None,
                 username: String::new(),
                 name_form: None,
@@ -76,7 +81,8 @@ impl Attempt {
             started: Instant::now(),
             first: None,
             second: Second::NotAsked,
-            code_given: false,
+            method: None,
+            in_flight: shared.metrics.in_flight(),
             ended: false,
         }
     }
@@ -107,8 +113,33 @@ impl Attempt {
         self.started + Duration::from_secs(self.client.settings.wait_seconds.into())
     }
 
-    pub fn verification_is_asked(&mut self) {
+    pub fn fail_open(&self) -> &FailOpen {
+        &self.shared.fail_open
+    }
+
+    /// The password was right: what stands for it goes along, where the client remembers logins by it (V-32).
+    pub fn note_password(&mut self, password: &[u8]) {
+        if let Some(entry) = &self.subject.entry {
+            self.subject.password_digest = self.shared.passwords.digest(&self.client, entry, password);
+        }
+    }
+
+    /// Verification is asked for a decision, by this method as far as is known.
+    pub fn verification_is_asked(&mut self, method: Option<Method>) {
+        self.method = method.or(self.method);
+        self.in_flight.waits_for(self.method);
         self.second = Second::Asked(Instant::now());
+    }
+
+    /// What verification says that was asked of the person.
+    pub fn note_method(&mut self, method: Option<Method>) {
+        self.method = method.or(self.method);
+    }
+
+    /// Verification could not be asked, and the password was enough. Its event is written (V-40).
+    pub fn let_in_while_down(&mut self) {
+        self.shared.metrics.fail_open(self.client.name());
+        (self.method, self.second) = (None, Second::LetIn);
     }
 
     /// It gave a decision that ends the attempt, and has recorded it.
@@ -135,7 +166,7 @@ impl Attempt {
 
     fn end(mut self, reason: Reason, decision: Decision, reply: ResultCode) {
         self.record(reason, &decision, Some(reply));
-        if !matches!(self.second, Second::Decided(_)) {
+        if !matches!(self.second, Second::Decided(_) | Second::LetIn) {
             self.report(reason, false);
         }
         self.ended = true;
@@ -144,13 +175,12 @@ impl Attempt {
     fn record(&self, reason: Reason, decision: &Decision, reply: Option<ResultCode>) {
         let total = self.started.elapsed();
         let second = match self.second {
-            Second::NotAsked => None,
+            Second::NotAsked | Second::LetIn => None,
             Second::Asked(since) => Some(since.elapsed()),
             Second::Decided(length) => Some(length),
         };
         let known = self.subject.entry.is_some();
-        // Whoever gave a code that was looked at used this method, right or wrong.
-        let method = decision.method.or((self.code_given && second.is_some()).then_some(Method::Code));
+        let method = decision.method.or(self.method);
         self.shared.metrics.attempt_ends(&Ended {
             client: self.client.name(),
             reason,
@@ -178,7 +208,7 @@ impl Attempt {
             first.via = self.first.as_ref().and_then(|first| first.via.as_deref()),
             first.ms = self.first.as_ref().map(|first| first.elapsed.as_millis() as u64),
             second.method = method.map(Method::code),
-            second.ms = second.map(|length| length.as_millis() as u64),
+            second.ms = second.filter(|_| method.is_some()).map(|length| length.as_millis() as u64),
             assurance = decision.assurance.as_deref(),
             source = decision.source,
             reply = reply.map(|code| code.0),

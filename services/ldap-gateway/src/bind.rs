@@ -4,6 +4,7 @@
 //! first_lock   who is it? ── service account? ── where does the password end? ── one bind with the resolved DN ──> Passed | Refused
 //!                                                        └─ optional: is the code right? (spent before the bind, L-53)
 //! second_lock  verification: Begin, or Complete where the code was first ──> Allow | Refusal
+//!                 └─ down, and the client lets people in: the event is written ──> Allow (V-40)
 //! ```
 //!
 //! The upstream sees at most one bind, and none where we refuse before (L-34, L-52). Either future may be dropped at any moment:
@@ -13,13 +14,14 @@ use crate::attempt::{Attempt, First};
 use crate::forward::{Answered, BindLost, BindableUpstream, GatedUpstream};
 use crate::pace::random;
 use crate::reply::Refusal;
-use crate::verify::{Allow, Unavailable, Verdict};
+use crate::verify::{Allow, MARGIN, Unavailable, Verdict};
 use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
 use domain::settings::Appended;
-use domain::{NameForm, Reason, Secret};
+use domain::{Method, NameForm, Protocol, Reason, Secret};
+use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
 use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
-use policy::appended::{Rule, Split, split};
+use policy::appended::{Forms, Rule, Split, split};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,9 +52,17 @@ pub struct Refused {
 /// What the second lock needs.
 pub struct SecondLock {
     pub attempt: Attempt,
+    asks: Asks,
+}
+
+/// What stood behind the password, and what may stand in for the second lock.
+struct Asks {
     code: Option<Secret>,
+    wanted: Option<Method>,
     /// The code was right, and was spent before the bind.
     spent: bool,
+    /// Verification is down, and the client lets people in (V-40).
+    admission: Option<Admission>,
 }
 
 /// Checks name and password. `reuse` is the client's own upstream connection, if it can take another bind.
@@ -61,8 +71,8 @@ pub async fn first_lock(mut attempt: Attempt, bind: PendingBind, reuse: Option<B
     let check = check_password(&mut attempt, &bind, reuse).instrument(span);
     let refusal = match tokio::time::timeout_at(deadline, check).await {
         Ok(Ok(opened)) => {
-            let Opened { response, controls, upstream, code, spent } = opened;
-            let second = SecondLock { attempt, code, spent };
+            let Opened { response, controls, upstream, asks } = opened;
+            let second = SecondLock { attempt, asks };
             return FirstLock::Passed(Box::new(Passed { bind, response, controls, upstream, second }));
         }
         Ok(Err(refusal)) => refusal,
@@ -73,33 +83,79 @@ pub async fn first_lock(mut attempt: Attempt, bind: PendingBind, reuse: Option<B
 
 /// Asks for the decision.
 pub async fn second_lock(lock: SecondLock) -> (Attempt, Result<Allow, Refusal>) {
-    let SecondLock { mut attempt, code, spent } = lock;
+    let SecondLock { mut attempt, asks } = lock;
     let (span, deadline) = (attempt.span.clone(), attempt.deadline());
-    let decision = decide(&mut attempt, code, spent).instrument(span);
+    let decision = decide(&mut attempt, asks).instrument(span);
     let decided = tokio::time::timeout_at(deadline, decision).await.unwrap_or(Err(Refusal::No(Reason::NoAnswer)));
     (attempt, decided)
 }
 
-async fn decide(attempt: &mut Attempt, code: Option<Secret>, spent: bool) -> Result<Allow, Refusal> {
-    attempt.verification_is_asked();
+async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
+    let Asks { code, wanted, spent, admission } = asks;
+    attempt.verification_is_asked(wanted.or(code.is_some().then_some(Method::Code)));
     let verifier = attempt.verifier();
     let deadline = attempt.deadline();
     let verdict = match spent {
         true => verifier.complete(&attempt.subject, deadline).await,
-        false => verifier.begin(&attempt.subject, code, deadline).await,
+        false => verifier.begin(&attempt.subject, code, wanted, deadline).await,
     };
-    match verdict.map_err(no_decision)? {
+    let verdict = match (verdict, admission) {
+        (Err(Unavailable { nobody_there: true, .. }), Some(admission)) => {
+            return let_in_while_down(attempt, admission).await;
+        }
+        (verdict, _) => verdict.map_err(no_decision)?,
+    };
+    match verdict {
         Verdict::Allow(allow) => {
             attempt.verification_decided();
             Ok(allow)
         }
-        Verdict::Deny(reason) => {
+        Verdict::Deny { reason, method } => {
+            attempt.note_method(method);
             attempt.verification_decided();
+            if reason == Reason::MethodImpossible {
+                tracing::warn!(
+                    client = attempt.client.name(),
+                    request_id = %attempt.subject.transaction,
+                    "the person has no method left that an LDAP bind can carry; let the client take codes after the password"
+                );
+            }
             tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
             Err(Refusal::No(reason))
         }
         // Only asked for with the password pending; verify refuses it here.
         Verdict::CodeAccepted => Err(Refusal::Unavailable(Reason::InternalError)),
+    }
+}
+
+/// V-40: the password was right, and nobody is there to decide.
+async fn let_in_while_down(attempt: &mut Attempt, admission: Admission) -> Result<Allow, Refusal> {
+    let subject = &attempt.subject;
+    let login = Login {
+        transaction: subject.transaction,
+        protocol: Protocol::Ldap,
+        username: &subject.username,
+        client_ip: subject.client_ip.to_string(),
+        calling_station: "",
+    };
+    let passed = attempt.fail_open().record(admission, &login, attempt.deadline() - MARGIN).await.map_err(|why| {
+        tracing::warn!(request_id = %subject.transaction, %why, "nobody is let in while verification is down");
+        Refusal::Unavailable(Reason::VerificationUnavailable)
+    })?;
+    let allow = Allow::while_down(&passed, subject).ok_or(Refusal::Unavailable(Reason::InternalError))?;
+    attempt.let_in_while_down();
+    Ok(allow)
+}
+
+/// `None` while verification is not down, and everything goes its way.
+fn unless_it_passes<T>(passes: Result<T, NoPass>) -> Result<Option<T>, NoPass> {
+    match passes {
+        Ok(passes) => Ok(Some(passes)),
+        Err(NoPass::NotDown) => Ok(None),
+        Err(why) => {
+            tracing::debug!(%why, "verification is down, and nobody is let in");
+            Err(why)
+        }
     }
 }
 
@@ -116,8 +172,7 @@ struct Opened {
     response: BindResponse,
     controls: Vec<Control>,
     upstream: GatedUpstream,
-    code: Option<Secret>,
-    spent: bool,
+    asks: Asks,
 }
 
 async fn check_password(
@@ -131,14 +186,25 @@ async fn check_password(
     };
     let directory = attempt.client.directory.clone().ok_or(Refusal::Unavailable(Reason::DirectoryError))?;
     let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
+    // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
+    unless_it_passes(attempt.fail_open().applies_to(&attempt.client.settings))
+        .map_err(|_| Refusal::Unavailable(Reason::VerificationUnavailable))?;
     let entry = who(attempt, &directory, typed).await?;
     let resolved = Instant::now();
-    let factors = Factors::of(attempt, password.expose(), resolved).await?;
-    let answered =
-        bind_upstream(attempt, &directory, &entry, &factors.password, &bind.controls, reuse, resolved).await?;
+    let until = attempt.deadline() - MARGIN;
+    let admitted = attempt.fail_open().admit(&attempt.client.settings, &directory, &entry, until).await;
+    let admission = match unless_it_passes(admitted) {
+        Ok(admission) => admission,
+        // Not in the group: answered as if there were nobody of this name.
+        Err(_) => return Err(without_bind(attempt, resolved, Reason::VerificationUnavailable).await),
+    };
+    let Factors { password, code, wanted, spent } =
+        Factors::of(attempt, password.expose(), admission.is_some(), resolved).await?;
+    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, resolved).await?;
     let Answered { response, controls, upstream } = answered;
+    attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
-    Ok(Opened { response, controls, upstream, code: factors.code, spent: factors.spent })
+    Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
 }
 
 /// The one entry that is meant (L-20), and whether it is a service account of this client.
@@ -201,35 +267,44 @@ async fn is_listed(attempt: &Attempt, entry: &Entry) -> bool {
 struct Factors {
     password: Secret,
     code: Option<Secret>,
+    wanted: Option<Method>,
     spent: bool,
 }
 
 impl Factors {
-    async fn of(attempt: &mut Attempt, typed: &[u8], resolved: Instant) -> Result<Self, Refusal> {
+    /// `passing`: verification is down, and the person is let in if the password is right. Nobody can say then what they could have
+    /// appended, so that whatever looks like it is taken off.
+    async fn of(attempt: &mut Attempt, typed: &[u8], passing: bool, resolved: Instant) -> Result<Self, Refusal> {
         let rule = Rule::from(&attempt.client.settings);
-        let whole = || Self { password: Secret::new(typed), code: None, spent: false };
+        let alone = |password: &[u8]| Self { password: Secret::new(password), code: None, wanted: None, spent: false };
         if rule.appended == Appended::Off || attempt.subject.service_account {
-            return Ok(whole());
+            return Ok(alone(typed));
         }
         let verifier = attempt.verifier();
         let deadline = attempt.deadline();
-        let digits = verifier.appended_forms(&attempt.subject, deadline).await.map_err(no_decision)?;
-        match split(rule, &digits, typed) {
-            Split::Whole => Ok(whole()),
+        let forms = match verifier.appended_forms(&attempt.subject, deadline).await {
+            Err(Unavailable { nobody_there: true, .. }) if passing => Forms::any(),
+            forms => forms.map_err(no_decision)?,
+        };
+        match split(rule, &forms, typed) {
+            Split::Whole => Ok(alone(typed)),
+            Split::Method { head, wanted } => Ok(Self { wanted, ..alone(head) }),
             Split::NoMatch => Err(without_bind(attempt, resolved, Reason::WrongCode).await),
             Split::EmptyPassword => Err(without_bind(attempt, resolved, Reason::EmptyPassword).await),
             Split::Code { head, code } if rule.appended == Appended::Required => {
-                attempt.code_given = true;
-                Ok(Self { password: Secret::new(head), code: Some(Secret::new(code)), spent: false })
+                Ok(Self { code: Some(Secret::new(code)), ..alone(head) })
             }
             Split::Code { head, code } => {
-                attempt.code_given = true;
-                attempt.verification_is_asked();
-                let verdict = verifier.begin_with_code(&attempt.subject, Secret::new(code), deadline).await;
-                match verdict.map_err(no_decision)? {
-                    Verdict::CodeAccepted => Ok(Self { password: Secret::new(head), code: None, spent: true }),
-                    Verdict::Deny(reason) if is_about_the_code(reason) => Ok(whole()),
-                    Verdict::Deny(reason) => {
+                attempt.verification_is_asked(Some(Method::Code));
+                let verdict = match verifier.begin_with_code(&attempt.subject, Secret::new(code), deadline).await {
+                    Err(Unavailable { nobody_there: true, .. }) if passing => return Ok(alone(head)),
+                    verdict => verdict.map_err(no_decision)?,
+                };
+                match verdict {
+                    Verdict::CodeAccepted => Ok(Self { spent: true, ..alone(head) }),
+                    Verdict::Deny { reason, .. } if is_about_the_code(reason) => Ok(alone(typed)),
+                    Verdict::Deny { reason, method } => {
+                        attempt.note_method(method);
                         attempt.verification_decided();
                         Err(without_bind(attempt, resolved, reason).await)
                     }

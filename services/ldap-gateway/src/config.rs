@@ -7,6 +7,7 @@ use service_kit::config::{
 use service_kit::grpc::Endpoints;
 use service_kit::secret::SecretFile;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Of the program that holds this part alone. A process that holds several embeds [`LdapSection`].
@@ -66,6 +67,9 @@ pub struct LdapSection {
     pub bound_idle_seconds: u64,
     /// How long a peer may take nothing of what waits for it.
     pub write_stall_seconds: u64,
+    /// A directory that outlives the process: there stands who was let in while verification and store were down, until the store
+    /// takes it (V-40). Without one nobody is let in then.
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl Default for LdapSection {
@@ -84,6 +88,7 @@ impl Default for LdapSection {
             unbound_idle_seconds: 30,
             bound_idle_seconds: 15 * 60,
             write_stall_seconds: 10,
+            spool_dir: None,
         }
     }
 }

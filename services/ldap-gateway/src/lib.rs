@@ -14,7 +14,7 @@
 //! * [`reply`]: how a bind that fails is answered
 //!
 //! Beside them: [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
-//! messages with bounded buffers), [`limits`], [`settings`], [`metrics`], [`password_check`] (the gRPC service of this part).
+//! messages with bounded buffers), [`limits`], [`settings`], [`keys`], [`metrics`], [`password_check`] (the gRPC service of this part).
 
 mod attempt;
 mod bind;
@@ -22,6 +22,7 @@ mod config;
 mod connection;
 mod duplex;
 mod forward;
+mod keys;
 mod limits;
 mod listener;
 mod metrics;
@@ -37,6 +38,8 @@ pub use password_check::PasswordChecks;
 
 use config::Timeouts;
 use directory::{Observation, Operation, Outcome};
+use fail_open::Presence;
+use keys::PasswordKey;
 use limits::Limits;
 use listener::{Listener, Refusals};
 use metrics::Metrics;
@@ -45,7 +48,7 @@ use proto::directory::password_check_server::PasswordCheckServer;
 use proto::permissions::part;
 use proto::remote::Remote;
 use proto::user_store::fail_open_client::FailOpenClient;
-use proto::user_store::fail_open_server::FailOpen;
+use proto::user_store::fail_open_server::FailOpen as FailOpenPort;
 use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_client::VerificationClient;
@@ -65,7 +68,7 @@ pub struct Deps {
     pub verification: Arc<dyn Verification>,
     pub settings: Arc<dyn Settings>,
     /// Where a login is told that was let in while verification was down (V-40).
-    pub fail_open: Arc<dyn FailOpen>,
+    pub fail_open: Arc<dyn FailOpenPort>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
 }
@@ -121,9 +124,27 @@ impl Gateway {
         }
         let directory_options =
             directory::Options { observer: Some(observer(metrics.clone())), ..directory::Options::default() };
+        let passwords = Arc::new(PasswordKey::default());
+        drop(process.shutdown().spawn_until_stopping(Arc::clone(&passwords).keep_current(Arc::clone(&deps.settings))));
         let settings = SettingsCopy::new(deps.settings, tls.is_some(), directory_options, metrics.clone());
+        let presence = Presence::new();
+        let fail_open = fail_open::FailOpen::start(
+            part::LDAP_GATEWAY,
+            section.spool_dir.as_deref(),
+            Arc::clone(&presence),
+            deps.fail_open,
+            deps.clock.clone(),
+            process.shutdown(),
+        );
+        let verifier = Verifier::new(deps.verification, deps.clock, process.health(), presence);
+        verifier.watch(process.shutdown(), {
+            let settings = Arc::clone(&settings);
+            move || settings.current().first_client().map(|client| client.name().to_owned())
+        });
         let shared = Arc::new(Shared {
-            verifier: Verifier::new(deps.verification, deps.clock, process.health()),
+            verifier,
+            fail_open,
+            passwords,
             settings: Arc::clone(&settings),
             metrics,
             limits: Limits::new(
@@ -190,6 +211,8 @@ const REPORTS_MAX: usize = 512;
 pub(crate) struct Shared {
     pub settings: Arc<SettingsCopy>,
     pub verifier: Verifier,
+    pub fail_open: Arc<fail_open::FailOpen>,
+    pub passwords: Arc<PasswordKey>,
     pub metrics: Metrics,
     pub limits: Arc<Limits>,
     pub refusals: Refusals,

@@ -15,6 +15,7 @@ pub struct Metrics {
     in_flight: UpDownCounter<i64>,
     factor_failed: Counter<u64>,
     bypass: Counter<u64>,
+    fail_open: Counter<u64>,
     limited: Counter<u64>,
     operations: Counter<u64>,
     connections: UpDownCounter<i64>,
@@ -39,6 +40,7 @@ impl Metrics {
             in_flight: meter.i64_up_down_counter("twinlock_auth_in_flight").build(),
             factor_failed: meter.u64_counter("twinlock_password_ok_factor_failed_total").build(),
             bypass: meter.u64_counter("twinlock_bypass_total").build(),
+            fail_open: meter.u64_counter("twinlock_fail_open_total").build(),
             limited: meter.u64_counter("twinlock_rate_limited_total").build(),
             operations: meter.u64_counter("twinlock_ldap_operations_total").build(),
             connections: meter.i64_up_down_counter("twinlock_ldap_connections").build(),
@@ -51,12 +53,17 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn attempt_begins(&self) {
-        self.in_flight.add(1, &[protocol(), KeyValue::new("method", Method::Code.code())]);
+    /// An attempt has begun, and counts until what is returned is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        InFlight::new(self.in_flight.clone(), None)
+    }
+
+    /// Somebody was let in while verification was down.
+    pub(crate) fn fail_open(&self, client: &str) {
+        self.fail_open.add(1, &[KeyValue::new("client", client.to_owned())]);
     }
 
     pub(crate) fn attempt_ends(&self, ended: &Ended<'_>) {
-        self.in_flight.add(-1, &[protocol(), KeyValue::new("method", Method::Code.code())]);
         let client = || KeyValue::new("client", ended.client.to_owned());
         let class = ended.reason.class();
         self.attempts.add(
@@ -143,6 +150,34 @@ impl Metrics {
     pub(crate) fn settings_in_force(&self, revision: u64) {
         self.settings_revision.record(revision, &[]);
     }
+}
+
+/// An attempt that counts as in work.
+pub(crate) struct InFlight {
+    counter: UpDownCounter<i64>,
+    method: Option<Method>,
+}
+
+impl InFlight {
+    fn new(counter: UpDownCounter<i64>, method: Option<Method>) -> Self {
+        counter.add(1, &in_flight_labels(method));
+        Self { counter, method }
+    }
+
+    /// It waits for this now.
+    pub(crate) fn waits_for(&mut self, method: Option<Method>) {
+        *self = Self::new(self.counter.clone(), method);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.counter.add(-1, &in_flight_labels(self.method));
+    }
+}
+
+fn in_flight_labels(method: Option<Method>) -> [KeyValue; 2] {
+    [protocol(), KeyValue::new("method", method.map_or("none", Method::code))]
 }
 
 /// An attempt as the metrics see it.

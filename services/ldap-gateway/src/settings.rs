@@ -7,7 +7,7 @@
 
 use crate::metrics::Metrics;
 use directory::{Directories, Directory, TypedName};
-use domain::settings::{self, BindKind, ClientProtocol, Preset, ServiceAccount, Settings};
+use domain::settings::{self, BindKind, ClientProtocol, PersonAddress, Preset, ServiceAccount, Settings};
 use domain::{ObjectId, Secret};
 use ipnet::IpNet;
 use ldap_wire::connection::{Anonymous, Operations};
@@ -66,6 +66,11 @@ impl Snapshot {
         self.networks.iter().find(|(network, _)| network.contains(&source)).map(|(_, client)| Arc::clone(client))
     }
 
+    /// Any client, for a question that is about none in particular.
+    pub fn first_client(&self) -> Option<&Arc<Client>> {
+        self.networks.first().map(|(_, client)| client)
+    }
+
     fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         let mut seen = std::collections::HashSet::new();
         self.networks.iter().map(|(_, client)| client).filter(move |client| seen.insert(client.name().to_owned()))
@@ -84,6 +89,13 @@ impl Client {
             account.id.as_ref() == Some(id)
                 && (account.sources.is_empty() || account.sources.iter().any(|network| network.contains(&source)))
         })
+    }
+
+    /// The person's own address (V-54): whoever connects, where the rule says so. No other rule has anything to read here, and what
+    /// cannot be read is not trusted.
+    pub fn person_address(&self, source: IpAddr) -> Option<IpAddr> {
+        let address = source.to_canonical();
+        (self.settings.person_address == PersonAddress::Peer && !address.is_unspecified()).then_some(address)
     }
 
     fn unpinned(&self) -> impl Iterator<Item = &ServiceAccount> {

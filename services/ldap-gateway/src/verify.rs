@@ -1,20 +1,22 @@
 //! The port to verification, and the one place of this part where an Allow comes into being.
 //!
-//! An [`Allow`] has no constructor: it is what is left of a reply after every check of V-02. Whatever is unknown, late or meant
+//! An [`Allow`] has no constructor: it is what is left of a reply after every check of V-02, or of a pass of `fail-open`, which has
+//! its event already. Whatever is unknown, late or meant
 //! for somebody else is [`Unavailable`], never an Allow.
 
 use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId};
+use fail_open::{Passed, Presence};
+use policy::appended::Forms;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     AppendedFormsRequest, Attempt, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary, ReportRequest,
     outcome,
 };
-use service_kit::Clock;
 use service_kit::health::{Health, Upstream};
+use service_kit::{Clock, Shutdown};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -25,12 +27,13 @@ pub struct Verifier {
     port: Arc<dyn Verification>,
     clock: Clock,
     upstream: Upstream,
-    /// Whether it answered last: its going and coming are said once.
-    answers: Arc<AtomicBool>,
+    presence: Arc<Presence>,
 }
 
 /// Kept back of every deadline, to answer the client with (V-44).
-const MARGIN: Duration = Duration::from_millis(250);
+pub const MARGIN: Duration = Duration::from_millis(250);
+/// A replica that cannot decide now is not the only one: asked again once, after this.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// An attempt as verification is told of it.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ pub struct Subject {
     /// Name of the client in the settings.
     pub client: String,
     pub client_ip: IpAddr,
+    /// The person's own address, if the client's rule knows one (V-54).
+    pub person_ip: Option<IpAddr>,
+    /// Stands for the password that was right (V-32); empty where nobody wants it.
+    pub password_digest: Vec<u8>,
     /// Absent where the name could not be resolved.
     pub entry: Option<DirectoryRef>,
     /// The directory's canonical name; what was typed where there is none.
@@ -61,7 +68,11 @@ pub struct Allow {
 #[derive(Debug)]
 pub enum Verdict {
     Allow(Allow),
-    Deny(Reason),
+    Deny {
+        reason: Reason,
+        /// What failed, if anything was asked of the person.
+        method: Option<Method>,
+    },
     /// The appended code was right and is spent; the password is still to be checked (L-52 b).
     CodeAccepted,
 }
@@ -71,20 +82,60 @@ pub enum Verdict {
 #[error("verification gave no decision: {}", .reason.code())]
 pub struct Unavailable {
     pub reason: Reason,
+    /// Nobody was there, or whoever was has no store: the one failure behind which somebody may be let in (V-40). What was late,
+    /// too much or nonsense is none of it (V-41).
+    pub nobody_there: bool,
+}
+
+impl Unavailable {
+    fn because(reason: Reason) -> Self {
+        Self { reason, nobody_there: false }
+    }
 }
 
 impl Verifier {
-    pub fn new(port: Arc<dyn Verification>, clock: Clock, health: &Health) -> Self {
+    pub fn new(port: Arc<dyn Verification>, clock: Clock, health: &Health, presence: Arc<Presence>) -> Self {
         let upstream = health.upstream("verification", "verification");
-        Self { port, clock, upstream, answers: Arc::new(AtomicBool::new(true)) }
+        Self { port, clock, upstream, presence }
     }
 
-    /// Lengths of the codes the user could have appended; empty where there is no code.
-    pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Vec<u32>, Unavailable> {
+    /// Asks a verification that has been silent whether it is there, by a question about nobody: it needs the store, like a
+    /// login does.
+    pub fn watch(&self, shutdown: &Shutdown, some_client: impl Fn() -> Option<String> + Send + 'static) {
+        let (verifier, teller) = (self.clone(), self.clone());
+        let ask = move |limit| {
+            let nobody = proto::common::DirectoryRef {
+                directory: "none".into(),
+                object_id: format!("entryUUID:{}", uuid::Uuid::nil()),
+            };
+            let request = AppendedFormsRequest { client: some_client()?, subject: Some(nobody) };
+            let verifier = verifier.clone();
+            Some(async move {
+                let request = service_kit::grpc::idempotent(tonic::Request::new(request));
+                verifier.port.appended_forms(service_kit::grpc::with_deadline(request, limit)).await.map(drop)
+            })
+        };
+        self.presence.watch(shutdown, ask, move |reachable, code| {
+            match reachable {
+                true => teller.upstream.up(Duration::ZERO),
+                false => teller.upstream.down(format!("{code:?}")),
+            }
+            tell(reachable, code);
+        });
+    }
+
+    /// What the user could have appended to the password.
+    pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Forms, Unavailable> {
         let request =
             AppendedFormsRequest { client: subject.client.clone(), subject: subject.entry.as_ref().map(Into::into) };
-        let request = within(request, deadline)?;
-        Ok(self.heard(self.port.appended_forms(request)).await?.code_digits)
+        let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
+        Ok(Forms {
+            code_digits: reply.code_digits,
+            temporary_code: reply.temporary_code,
+            recovery_code: reply.recovery_code,
+            // A method of a newer version is no word here.
+            keywords: reply.keywords.iter().filter_map(|word| Method::from_code(word)).collect(),
+        })
     }
 
     /// The password was right: may the person in?
@@ -92,9 +143,10 @@ impl Verifier {
         &self,
         subject: &Subject,
         code: Option<Secret>,
+        wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Verdict, Unavailable> {
-        self.ask_to_begin(subject, Primary::Passed, code, deadline).await
+        self.ask_to_begin(subject, Primary::Passed, code, wanted, deadline).await
     }
 
     /// The password comes after the code: is the code right (L-52 b)? Never answered with an Allow.
@@ -104,7 +156,7 @@ impl Verifier {
         code: Secret,
         deadline: Instant,
     ) -> Result<Verdict, Unavailable> {
-        self.ask_to_begin(subject, Primary::Pending, Some(code), deadline).await
+        self.ask_to_begin(subject, Primary::Pending, Some(code), None, deadline).await
     }
 
     async fn ask_to_begin(
@@ -112,24 +164,23 @@ impl Verifier {
         subject: &Subject,
         primary: Primary,
         code: Option<Secret>,
+        wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Verdict, Unavailable> {
         let request = BeginRequest {
             attempt: Some(subject.attempt()),
             primary: primary.into(),
             code: code.map(proto::common::Secret::from),
-            wanted_method: String::new(),
+            wanted_method: wanted.map_or("", Method::code).to_owned(),
         };
-        let request = within(request, deadline)?;
-        let outcome = self.heard(self.port.begin(request)).await?;
+        let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
         self.verdict(subject, outcome, primary)
     }
 
     /// The password behind an accepted code was right too.
     pub async fn complete(&self, subject: &Subject, deadline: Instant) -> Result<Verdict, Unavailable> {
         let request = CompleteRequest { attempt: Some(subject.attempt()) };
-        let request = within(request, deadline)?;
-        let outcome = self.heard(self.port.complete(request)).await?;
+        let outcome = self.asked(request, deadline, |request| self.port.complete(request)).await?;
         self.verdict(subject, outcome, Primary::Passed)
     }
 
@@ -160,32 +211,51 @@ impl Verifier {
         }
     }
 
+    /// Asks, and once more where a replica says that it cannot decide now: another one may, within the same deadline. Verification
+    /// answers a repeated question with its first result (V-02).
+    async fn asked<M, T, F>(
+        &self,
+        message: M,
+        deadline: Instant,
+        call: impl Fn(tonic::Request<M>) -> F,
+    ) -> Result<T, Unavailable>
+    where
+        M: Clone,
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        match self.heard(call(within(message.clone(), deadline)?)).await {
+            Err(Unavailable { nobody_there: true, .. }) if !self.presence.is_down() => {}
+            answered => return answered,
+        }
+        tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+        self.heard(call(within(message, deadline)?)).await
+    }
+
     async fn heard<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Unavailable> {
         let asked = Instant::now();
         let reply = call.await;
-        let answered = self.answers.swap(reply.is_ok(), Ordering::Relaxed);
-        match &reply {
-            Ok(_) => self.upstream.up(asked.elapsed()),
-            Err(status) => self.upstream.down(format!("{:?}", status.code())),
+        let code = reply.as_ref().err().map_or(Code::Ok, Status::code);
+        if self.presence.heard(code) {
+            tell(self.presence.is_reachable(), code);
         }
-        match (answered, &reply) {
-            (false, Ok(_)) => tracing::info!(event = "verification_answers", "verification answers again"),
-            (true, Err(status)) => {
-                tracing::warn!(event = "verification_silent", code = ?status.code(), "verification cannot be asked");
-            }
-            _ => {}
+        match code {
+            Code::Ok => self.upstream.up(asked.elapsed()),
+            // A person may take all the time there is.
+            Code::DeadlineExceeded => {}
+            code => self.upstream.down(format!("{code:?}")),
         }
         reply.map(tonic::Response::into_inner).map_err(|status| Unavailable {
             reason: match status.code() {
                 Code::ResourceExhausted => Reason::Overloaded,
                 _ => Reason::VerificationUnavailable,
             },
+            nobody_there: status.code() == Code::Unavailable,
         })
     }
 
     /// V-02: every way in which this may not be an Allow for this very attempt is Unavailable.
     fn verdict(&self, subject: &Subject, outcome: Outcome, asked: Primary) -> Result<Verdict, Unavailable> {
-        let fault = Unavailable { reason: Reason::InternalError };
+        let fault = Unavailable::because(Reason::InternalError);
         if outcome.transaction_id.parse() != Ok(subject.transaction) {
             tracing::error!(request_id = %subject.transaction, "verification answered for another transaction");
             return Err(fault);
@@ -208,10 +278,10 @@ impl Verifier {
                 }))
             }
             Some(outcome::Result::Deny(deny)) => match Reason::from_code(&deny.reason) {
-                reason if matches!(reason.class(), ResultClass::Error) => Err(Unavailable { reason }),
+                reason if matches!(reason.class(), ResultClass::Error) => Err(Unavailable::because(reason)),
                 // A No with the reason of a Yes makes no sense, but it is a No.
                 reason if matches!(reason.class(), ResultClass::Success | ResultClass::Bypass) => Err(fault),
-                reason => Ok(Verdict::Deny(reason)),
+                reason => Ok(Verdict::Deny { reason, method: Method::from_code(&deny.method) }),
             },
             Some(outcome::Result::CodeAccepted(_)) if asked == Primary::Pending => Ok(Verdict::CodeAccepted),
             // A question cannot be shown on LDAP, and we said so.
@@ -237,13 +307,26 @@ impl Subject {
             can_challenge: false,
             service_account: self.service_account,
             dialogue: false,
-            person_ip: String::new(),
-            password_digest: Vec::new(),
+            person_ip: self.person_ip.map(|address| address.to_string()).unwrap_or_default(),
+            password_digest: self.password_digest.clone(),
         }
     }
 }
 
 impl Allow {
+    /// The other way in which an Allow comes into being: verification is down, the client lets people in, the password was right,
+    /// and the event is written (V-40).
+    pub fn while_down(passed: &Passed, subject: &Subject) -> Option<Self> {
+        let ours = passed.transaction() == subject.transaction && passed.client() == subject.client;
+        ours.then(|| Self {
+            transaction: subject.transaction,
+            reason: Reason::FailOpen,
+            method: None,
+            assurance: domain::Assurance::None.code().to_owned(),
+            source: Some(Source::FailOpen),
+        })
+    }
+
     pub fn transaction(&self) -> TransactionId {
         self.transaction
     }
@@ -265,12 +348,19 @@ impl Allow {
     }
 }
 
+fn tell(reachable: bool, code: Code) {
+    match reachable {
+        true => tracing::info!(event = "verification_answers", "verification answers"),
+        false => tracing::warn!(event = "verification_silent", ?code, "verification cannot be asked"),
+    }
+}
+
 /// With what is left of the deadline; too little is none. Every call may be sent again to another replica:
 /// verification answers a repeated one with its first result (V-02).
 fn within<T>(request: T, deadline: Instant) -> Result<tonic::Request<T>, Unavailable> {
     let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
     if left.is_zero() {
-        return Err(Unavailable { reason: Reason::NoAnswer });
+        return Err(Unavailable::because(Reason::NoAnswer));
     }
     Ok(service_kit::grpc::with_deadline(service_kit::grpc::idempotent(tonic::Request::new(request)), left))
 }
@@ -322,6 +412,8 @@ mod tests {
             transaction: TransactionId(uuid::Uuid::from_u128(7)),
             client: "gitlab".into(),
             client_ip: [127, 0, 0, 1].into(),
+            person_ip: None,
+            password_digest: Vec::new(),
             entry: None,
             username: "ann".into(),
             name_form: None,
@@ -342,7 +434,7 @@ mod tests {
     }
 
     fn decide(transaction: &str, result: Option<outcome::Result>, asked: Primary) -> Result<Verdict, Unavailable> {
-        let verifier = Verifier::new(Arc::new(Silent), Clock::at(NOW), &Health::default());
+        let verifier = Verifier::new(Arc::new(Silent), Clock::at(NOW), &Health::default(), Presence::new());
         verifier.verdict(&subject(), Outcome { transaction_id: transaction.into(), result }, asked)
     }
 
@@ -382,8 +474,8 @@ mod tests {
         let deny =
             |reason: &str| Some(outcome::Result::Deny(wire::Deny { reason: reason.into(), ..wire::Deny::default() }));
         let verdict = decide(&ours, deny("reused_code"), Primary::Passed);
-        assert!(matches!(verdict, Ok(Verdict::Deny(Reason::ReusedCode))), "{verdict:?}");
+        assert!(matches!(verdict, Ok(Verdict::Deny { reason: Reason::ReusedCode, method: None })), "{verdict:?}");
         let verdict = decide(&ours, deny("something_new"), Primary::Passed);
-        assert!(matches!(verdict, Err(Unavailable { reason: Reason::InternalError })), "{verdict:?}");
+        assert!(matches!(verdict, Err(Unavailable { reason: Reason::InternalError, .. })), "{verdict:?}");
     }
 }

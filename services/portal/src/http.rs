@@ -14,7 +14,7 @@ pub(crate) use source::ClientAddress;
 use crate::app::App;
 use crate::config::Transport;
 use crate::metrics::{Limited, Metrics};
-use crate::{api, phone, self_service};
+use crate::{api, callback, phone, self_service};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -64,6 +64,7 @@ pub(crate) enum ListenError {
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(self_service::router(app.clone()))
+        .merge(callback::router(app.clone()))
         .merge(phone::router(app.clone()))
         .nest("/api/v1", api::router(app.clone()))
         .layer(from_fn(observe))

@@ -7,15 +7,19 @@
 //! http            connections, TLS, who is at the other end, headers of every answer
 //! session         the cookie, the form token, and what has been proven so far
 //! self_service/   the pages: sign-in, code, invitation, enrolment, account
+//! phone/          the app on people's phones, and what other apps there ask for
 //! api/            /api/v1: one table of permissions, one file for each kind of thing
+//! callback        what providers of messages and calls say, handed on to verification
 //! ```
 //!
-//! Beside them: `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
+//! Beside them: `announce` (where people reach us), `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
 //! node's copy), `texts` (every word a page shows), `metrics`.
 
+mod announce;
 mod api;
 mod app;
 mod attempt;
+mod callback;
 mod config;
 mod http;
 mod limits;
@@ -28,6 +32,7 @@ mod texts;
 
 pub use config::{BadPortalSection, Config, EndpointsSection, PortalSection, PublicUrl};
 
+use announce::Announcement;
 use app::App;
 use proto::directory::password_check_client::PasswordCheckClient;
 use proto::directory::password_check_server::PasswordCheck;
@@ -104,6 +109,10 @@ impl Portal {
     /// Binds and serves; `None` where the section names no address to listen on.
     pub async fn start(section: PortalSection, deps: Deps, process: &Process) -> anyhow::Result<Option<Self>> {
         let Some((transport, public)) = section.checked()? else { return Ok(None) };
+        let announcement = Announcement::new(&deps, &public, section.danger_change_rp_id);
+        if !announcement.tell().await? {
+            announcement.keep_telling(process);
+        }
         let app = App::new(deps, public, &transport);
         let listeners = http::Listeners::bind(&section.listen, transport, app.metrics.clone(), process).await?;
         let addresses = listeners.addresses();

@@ -31,6 +31,7 @@ pub(crate) enum Limited {
     FormsOfPlace,
     UnknownKeysOfPlace,
     CallsOfKey,
+    CallbacksOfPlace,
 }
 
 /// A finished attempt as the metrics see it.
@@ -96,6 +97,7 @@ impl Limited {
             Self::FormsOfPlace => "portal_forms_per_source",
             Self::UnknownKeysOfPlace => "api_unknown_keys_per_source",
             Self::CallsOfKey => "api_calls_per_key",
+            Self::CallbacksOfPlace => "callbacks_per_source",
         }
     }
 }

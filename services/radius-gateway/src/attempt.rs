@@ -16,6 +16,8 @@ pub(crate) struct Attempt {
     pub(crate) client: Arc<Client>,
     pub(crate) client_ip: IpAddr,
     pub(crate) calling_station: Option<String>,
+    /// The person's own address, as the client's rule reads it (V-54).
+    pub(crate) person_ip: Option<IpAddr>,
     /// The name as typed, escaped.
     pub(crate) typed: String,
     pub(crate) person: Option<Person>,
@@ -23,6 +25,10 @@ pub(crate) struct Attempt {
     pub(crate) begun: Instant,
     pub(crate) first: Option<First>,
     pub(crate) second: Option<Duration>,
+    /// What the second step is or was, as far as is known.
+    pub(crate) method: Option<Method>,
+    /// Stands for the password that was right (V-32); empty where nobody wants it.
+    pub(crate) password_digest: Vec<u8>,
     pub(crate) rounds: u32,
     /// Verification has heard of it, so it may have something open that has to be closed.
     pub(crate) known_to_verification: bool,
@@ -60,8 +66,7 @@ impl Attempt {
     pub(crate) fn end(&self, ended: &Ended<'_>, metrics: &Metrics) {
         let (client, result) = (self.client.name(), ended.reason.class());
         let total = self.begun.elapsed();
-        // Whoever was asked for a code or gave one used this method, right or wrong.
-        let method = ended.allow.and_then(|allow| allow.method).or(self.second.map(|_| Method::Code)).map(Method::code);
+        let method = ended.allow.map_or(self.method, |allow| allow.method).map(Method::code);
         metrics.attempt(client, method.unwrap_or("none"), ended.reason);
         metrics.duration(client, Phase::Total, result, total);
         let class = |refused: Option<Reason>| refused.map_or(ResultClass::Success, Reason::class);

@@ -20,7 +20,9 @@ struct Open {
 }
 
 impl Challenges {
-    pub(crate) fn open(&self, attempt: Attempt, expires_unix_ms: i64) {
+    pub(crate) fn open(&self, mut attempt: Attempt, expires_unix_ms: i64) {
+        // nothing of the password is kept over rounds.
+        attempt.password_digest.clear();
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = attempt.transaction;
         open.remove(transaction);

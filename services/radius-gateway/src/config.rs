@@ -4,6 +4,7 @@ use serde::Deserialize;
 use service_kit::config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
 use service_kit::grpc::Endpoints;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `[radius]`
@@ -24,6 +25,9 @@ pub struct RadiusSection {
     pub in_work_max: Ranged<10, 1_000_000>,
     /// Requests in work for one client.
     pub in_work_per_client_max: Ranged<10, 1_000_000>,
+    /// A directory that outlives the process: there stands who was let in while verification and store were down, until the store
+    /// takes it (V-40). Without one nobody is let in then.
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl Default for RadiusSection {
@@ -37,6 +41,7 @@ impl Default for RadiusSection {
             packets_per_second_max: Ranged(20_000),
             in_work_max: Ranged(65_536),
             in_work_per_client_max: Ranged(32_768),
+            spool_dir: None,
         }
     }
 }

@@ -15,9 +15,9 @@ pub(crate) use shared::SharedRequests;
 use crate::attempt::{Attempt, Ended, escaped};
 use crate::listener::{Drop, Request};
 use crate::login::{self, Verdict};
-use crate::metrics::{PacketCode, PacketOutcome};
-use crate::{Gateway, credentials, reply};
-use domain::{Reason, TransactionId};
+use crate::metrics::{InFlight, PacketCode, PacketOutcome};
+use crate::{Gateway, credentials, person_address, question, reply};
+use domain::{Method, Reason, TransactionId};
 use radius_wire::{
     AttributeType, ExchangeId, ExchangeKey, ExchangeLimits, Exchanges, Fingerprint, Received, Transport, Verified,
 };
@@ -125,9 +125,8 @@ async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, fingerp
         twinlock.client = client,
         twinlock.request_id = %transaction,
     );
-    gateway.metrics.in_flight(1);
-    answer(gateway, request, id, transaction, lease, running).instrument(span).await;
-    gateway.metrics.in_flight(-1);
+    let in_flight = gateway.metrics.in_flight();
+    answer(gateway, request, id, transaction, lease, running, in_flight).instrument(span).await;
 }
 
 async fn answer(
@@ -137,11 +136,12 @@ async fn answer(
     transaction: TransactionId,
     mut lease: Option<Lease>,
     running: &Running,
+    mut in_flight: InFlight<'_>,
 ) {
     let mut attempt = begin(request, transaction);
     let mut settled = None;
     let end = {
-        let answering = settle(gateway, request, &mut attempt, &mut settled);
+        let answering = settle(gateway, request, &mut attempt, &mut in_flight, &mut settled);
         // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. The others
         // only wait.
         tokio::select! {
@@ -199,8 +199,14 @@ struct Answer {
 }
 
 /// Decides, writes the answer into `settled`, and waits until it may be sent.
-async fn settle(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, settled: &mut Option<Answer>) {
-    let verdict = login::decide(gateway, request, attempt).await;
+async fn settle(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    attempt: &mut Attempt,
+    in_flight: &mut InFlight<'_>,
+    settled: &mut Option<Answer>,
+) {
+    let verdict = login::decide(gateway, request, attempt, in_flight).await;
     let answer = write(gateway, request, attempt, verdict);
     let refused = matches!(answer.verdict, Verdict::Reject(_));
     *settled = Some(answer);
@@ -215,8 +221,10 @@ fn write(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, verdi
     let written = match &verdict {
         Verdict::Accept(allow) => reply::accept(allow, &verified),
         Verdict::Challenge(ask) => {
-            let (client, keys) = (request.client.name(), gateway.keys.state());
-            reply::challenge(ask, attempt.transaction, client, &verified, &keys, nonce(), gateway.clock.now_ms())
+            let (client, keys) = (&request.client, gateway.keys.state());
+            let shown = question::text(ask, client.settings.application(), gateway.settings.current().texts());
+            let (transaction, now) = (attempt.transaction, gateway.clock.now_ms());
+            reply::challenge(ask, &shown, transaction, client.name(), &verified, &keys, nonce(), now)
         }
         Verdict::Reject(reason) => return refuse(gateway, request, attempt, *reason),
         Verdict::Silence(reason) => {
@@ -275,7 +283,8 @@ fn log(gateway: &Gateway, attempt: Attempt, verdict: &Verdict, running: &Running
         }
         Verdict::Reject(reason) => Ended { reason: *reason, allow: None, reply: "Access-Reject", duplicates },
         Verdict::Challenge(ask) => {
-            gateway.metrics.attempt(attempt.client.name(), ask.method.code(), Reason::CodeAsked);
+            let method = ask.method.map_or("none", Method::code);
+            gateway.metrics.attempt(attempt.client.name(), method, question::asked(ask.kind));
             return gateway.challenges.open(attempt, ask.expires_unix_ms);
         }
         Verdict::Silence(_) => return,
@@ -299,11 +308,14 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
         client: request.client.clone(),
         client_ip: request.path.peer.ip().to_canonical(),
         calling_station: packet.calling_station_id().map(escaped),
+        person_ip: person_address::read(request.client.settings.person_address, packet, request.path.peer.ip()),
         typed: escaped(credentials::typed_name(&verified)),
         person: None,
         begun: request.received,
         first: None,
         second: None,
+        method: None,
+        password_digest: Vec::new(),
         rounds: 1,
         known_to_verification: false,
         recorded: false,

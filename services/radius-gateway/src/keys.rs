@@ -1,18 +1,23 @@
 //! The keys this part seals its short-lived shared state with: the State of challenges and the entries of the map of
-//! requests (V-73). Made and rotated by the store; every node has the same, so any node can go on where another began.
+//! requests (V-73); and what passwords are digested with, where a client remembers logins by them (V-32). Made and rotated by the store; every node has the same, so any node can go on where another began.
 
-use arc_swap::ArcSwap;
+use crate::settings::Client;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use domain::DirectoryRef;
+use hmac::{Hmac, KeyInit, Mac};
 use proto::user_store::settings_server::Settings as Store;
 use proto::user_store::{Key, KeyRingReply, KeyRingRequest};
 use service_kit::Process;
 use service_kit::bus::KeyRing as MapKeys;
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::secret::Secret;
+use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 
 const STATE: &str = "radius-state";
 const REQUESTS: &str = "requests";
+const PASSWORDS: &str = "passwords";
 /// A new key is known everywhere long before an old one goes: they overlap by days.
 const REFRESH: Duration = Duration::from_secs(60);
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
@@ -21,6 +26,8 @@ pub(crate) struct Keys {
     store: Arc<dyn Store>,
     state: ArcSwap<radius_wire::KeyRing>,
     requests: ArcSwap<MapKeys>,
+    /// Absent until the store gave it: a login is not remembered then, and goes on.
+    passwords: ArcSwapOption<Secret>,
 }
 
 /// The store did not give a ring that can be used.
@@ -40,7 +47,9 @@ impl Keys {
             match fetch(store.as_ref()).await {
                 Ok((state, requests)) => {
                     let (state, requests) = (ArcSwap::from_pointee(state), ArcSwap::from_pointee(requests));
-                    return Arc::new(Self { store, state, requests });
+                    let keys = Arc::new(Self { store, state, requests, passwords: ArcSwapOption::empty() });
+                    keys.fetch_passwords().await;
+                    return keys;
                 }
                 Err(error) => {
                     tracing::warn!(service = crate::NAME, error = %error, "waiting for the store to give the keys")
@@ -65,8 +74,20 @@ impl Keys {
                         tracing::warn!(service = crate::NAME, error = %error, "the keys could not be refreshed")
                     }
                 }
+                keys.fetch_passwords().await;
             }
         });
+    }
+
+    /// The one that stands is kept where the store gives none.
+    async fn fetch_passwords(&self) {
+        let ring = ring(self.store.as_ref(), PASSWORDS).await;
+        match ring.and_then(|ring| password_key(ring).ok_or(KeysError::Unusable(PASSWORDS))) {
+            Ok(key) => self.passwords.store(Some(Arc::new(key))),
+            Err(error) => {
+                tracing::warn!(service = crate::NAME, error = %error, "logins cannot be remembered by their passwords")
+            }
+        }
     }
 
     pub(crate) fn state(&self) -> Arc<radius_wire::KeyRing> {
@@ -76,6 +97,24 @@ impl Keys {
     pub(crate) fn requests(&self) -> MapKeys {
         self.requests.load().as_ref().clone()
     }
+
+    /// What stands for a password that was right, where the client remembers logins by it; empty elsewhere.
+    pub(crate) fn password_digest(&self, client: &Client, subject: &DirectoryRef, password: &[u8]) -> Vec<u8> {
+        match self.passwords.load().as_ref() {
+            Some(key) if client.remembers_by_password() => password_digest(key, subject, password),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// V-32: HMAC-SHA-256 over directory, id and password, each behind its length, so that no two triples read the same.
+fn password_digest(key: &Secret, subject: &DirectoryRef, password: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
+    for field in [subject.directory.as_str().as_bytes(), subject.id.to_string().as_bytes(), password] {
+        mac.update(&(field.len() as u64).to_be_bytes());
+        mac.update(field);
+    }
+    mac.finalize().into_bytes().to_vec()
 }
 
 async fn fetch(store: &dyn Store) -> Result<(radius_wire::KeyRing, MapKeys), KeysError> {
@@ -103,6 +142,11 @@ fn map_ring(reply: KeyRingReply) -> Option<MapKeys> {
     let (current, others) = sorted(reply)?;
     let keys = std::iter::once(&current).chain(&others).map(|key| Some(Secret::new(octets(key)?.to_vec())));
     Some(MapKeys::new(&keys.collect::<Option<Vec<_>>>()?))
+}
+
+fn password_key(reply: KeyRingReply) -> Option<Secret> {
+    let (current, _) = sorted(reply)?;
+    Some(Secret::new(octets(&current)?.to_vec()))
 }
 
 /// The key that seals, and the others.
@@ -136,6 +180,39 @@ mod tests {
         assert_eq!(new.open(&sealed, b"vpn", 99), Ok(state));
         let sealed = new.seal(&state, b"vpn", [0; 12]);
         assert!(old.open(&sealed, b"vpn", 99).is_err(), "a node that lacks the new key refuses");
+    }
+
+    #[test]
+    fn the_digest_of_a_password_is_bound_to_its_person_and_cannot_be_shifted_between_fields() {
+        // V-32, B-87. The LDAP gateway has the same vector: both digest alike.
+        let subject = |directory: &str, id: u128| DirectoryRef {
+            directory: domain::ObjectName::new(directory).expect("a name"),
+            id: format!("entryUUID:{}", uuid::Uuid::from_u128(id)).parse().expect("an id"),
+        };
+        let key = Secret::new(vec![7; 32]);
+        let digest = password_digest(&key, &subject("corp", 10), b"sesame");
+        assert_eq!(digest, password_digest(&key, &subject("corp", 10), b"sesame"));
+        let vector = "d5251d0e72cd1014ce157a00e48cf3999c3319628c6d4fd3a333304fa1eaa0e3";
+        assert_eq!(digest.iter().map(|octet| format!("{octet:02x}")).collect::<String>(), vector);
+        let long = "x".repeat(4_096);
+        let others = [
+            password_digest(&Secret::new(vec![8; 32]), &subject("corp", 10), b"sesame"),
+            password_digest(&key, &subject("corp2", 10), b"sesame"),
+            password_digest(&key, &subject("corp", 11), b"sesame"),
+            password_digest(&key, &subject("corp", 10), b"sesame\0"),
+            password_digest(&key, &subject("corp", 10), b""),
+            password_digest(&key, &subject("corp", 10), long.as_bytes()),
+            password_digest(&key, &subject("corp", 10), format!("{long}y").as_bytes()),
+        ];
+        for (place, other) in others.iter().enumerate() {
+            assert_ne!(*other, digest, "case {place}");
+            assert_eq!(others.iter().filter(|it| *it == other).count(), 1, "case {place}");
+        }
+        for bad in [reply(1, &[]), reply(2, &[(1, &[1; 32])]), reply(1, &[(1, &[1; 31])])] {
+            assert!(password_key(bad).is_none(), "no digest without a whole key");
+        }
+        let rotated = password_key(reply(2, &[(1, &[1; 32]), (2, &[2; 32])])).expect("a key");
+        assert_eq!(rotated.expose(), [2; 32]);
     }
 
     #[test]

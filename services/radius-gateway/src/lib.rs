@@ -7,9 +7,10 @@
 //! * [`exchange`]: is it new, or a copy; one task for each
 //! * [`credentials`]: what it brings
 //! * [`login`]: the order of the two locks, with [`target`] for the first and [`verify`] for the second
-//! * [`reply`]: the answer in octets
+//! * [`reply`]: the answer in octets, [`question`]: its words
 //!
-//! Beside them: [`settings`] and [`keys`] as the store has them, [`attempt`] for the log line, [`challenges`], [`metrics`].
+//! Beside them: [`settings`] and [`keys`] as the store has them, [`attempt`] for the log line, [`person_address`], [`challenges`],
+//! [`metrics`].
 
 mod attempt;
 mod challenges;
@@ -20,6 +21,8 @@ mod keys;
 mod listener;
 mod login;
 mod metrics;
+mod person_address;
+mod question;
 mod reply;
 mod settings;
 mod target;
@@ -32,10 +35,11 @@ use challenges::Challenges;
 use directory::{Directories, Observation, Options, Outcome};
 use domain::Reason;
 use exchange::{SharedRequests, Table};
+use fail_open::Presence;
 use keys::Keys;
 use listener::{Budget, Drop, DropLog, Path, Socket};
 use metrics::{Metrics, PacketCode, PacketOutcome};
-use proto::user_store::fail_open_server::FailOpen;
+use proto::user_store::fail_open_server::FailOpen as FailOpenPort;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
 use radius_wire::Lesson;
@@ -58,7 +62,7 @@ pub struct Deps {
     /// The store, which answers [`NAME`] with the settings, secrets and keys that a RADIUS gateway may know.
     pub settings: Arc<dyn Settings>,
     /// Where a login is told that was let in while verification was down (V-40).
-    pub fail_open: Arc<dyn FailOpen>,
+    pub fail_open: Arc<dyn FailOpenPort>,
     pub bus: Arc<dyn Bus>,
     pub nodes: Nodes,
     pub clock: Clock,
@@ -133,7 +137,17 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
     let keys = Keys::fetched(deps.settings).await;
     keys.refresh(process);
     let upstream = process.health().upstream("verification", "verification");
-    let verifier = Verifier::new(deps.verification, deps.clock.clone(), process.shutdown().clone(), upstream);
+    let presence = Presence::new();
+    let verifier =
+        Verifier::new(deps.verification, deps.clock.clone(), process.shutdown().clone(), upstream, presence.clone());
+    let fail_open = fail_open::FailOpen::start(
+        NAME,
+        config.spool_dir.as_deref(),
+        presence,
+        deps.fail_open,
+        deps.clock.clone(),
+        process.shutdown(),
+    );
     verifier.watch({
         let settings = settings.clone();
         move || settings.current().first_client().map(|client| client.name().to_owned())
@@ -153,6 +167,7 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         settings,
         keys,
         verifier,
+        fail_open,
         requests,
         metrics,
     });
@@ -168,6 +183,7 @@ pub(crate) struct Gateway {
     settings: Arc<CurrentSettings>,
     keys: Arc<Keys>,
     verifier: Arc<Verifier>,
+    fail_open: Arc<fail_open::FailOpen>,
     exchanges: Table,
     /// Absent where this node is alone.
     requests: Option<SharedRequests>,
@@ -189,9 +205,11 @@ impl Gateway {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(source, self.started.elapsed())
     }
 
-    /// Whether a login could be decided here, as far as is known. Silent before anything else when the process leaves.
-    fn is_serving(&self) -> bool {
-        !self.shutdown.is_leaving() && self.verifier.is_reachable()
+    /// Whether a login of this client could be decided here, as far as is known. Silent before anything else when the process
+    /// leaves.
+    fn is_serving(&self, client: &Client) -> bool {
+        let lets_in = || self.fail_open.applies_to(&client.settings).is_ok();
+        !self.shutdown.is_leaving() && (self.verifier.is_reachable() || lets_in())
     }
 
     /// A packet that gets no answer: counted each time, logged now and then.

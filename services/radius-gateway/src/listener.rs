@@ -112,7 +112,7 @@ fn whose<'a>(gateway: &Gateway, octets: &'a [u8], path: &Path) -> Result<(Datagr
 /// It asks for nothing, so it has no place among the exchanges: a copy of it gets the same octets because they are computed
 /// from it alone.
 fn status(gateway: &Gateway, socket: &Socket, client: &Client, request: &Verified<'_>, path: &Path) {
-    if !gateway.is_serving() {
+    if !gateway.is_serving(client) {
         return gateway.drop_packet(Some(client), request.packet().octets(), path, Drop::NotServing);
     }
     gateway.metrics.packet(client.name(), PacketCode::StatusServer, PacketOutcome::Ok);

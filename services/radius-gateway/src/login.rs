@@ -7,16 +7,21 @@
 //!                              code wrong: bind the whole ─> Begin
 //! State                        Answer                                   no bind
 //! ```
+//!
+//! While verification is down (V-40) the password is tried only where the client lets people in on it alone.
 
-use crate::Gateway;
 use crate::attempt::Attempt;
 use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
+use crate::metrics::InFlight;
 use crate::target::Target;
-use crate::verify::{Allow, Ask, Decision, NoDecision};
+use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
+use crate::{Gateway, question};
+use directory::Entry;
 use domain::settings::Appended;
-use domain::{Reason, Secret, TransactionId};
-use policy::appended::{Rule, Split, split};
+use domain::{Method, Protocol, Reason, Secret, TransactionId};
+use fail_open::{Admission, Login, NoPass};
+use policy::appended::{Forms, Rule, Split, split};
 use radius_wire::{DropReason, Lesson, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +39,12 @@ pub(crate) enum Verdict {
 }
 
 /// Decides a request. May be dropped at any await: what is then open at verification is closed by whoever dropped it.
-pub(crate) async fn decide(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt) -> Verdict {
+pub(crate) async fn decide(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    attempt: &mut Attempt,
+    in_flight: &mut InFlight<'_>,
+) -> Verdict {
     let verified = request.verified();
     let deadline = request.received + Duration::from_secs(request.client.settings.wait_seconds.into());
     let now_unix_seconds = gateway.now_unix_seconds();
@@ -43,9 +53,12 @@ pub(crate) async fn decide(gateway: &Arc<Gateway>, request: &Request, attempt: &
     let presented = credentials::read(&verified, request.client.name(), &gateway.keys.state(), now_unix_seconds);
     let decided = match presented {
         Ok(Presented::Password { name, password }) => {
-            first_round(gateway, lesson, attempt, &name, &password, deadline).await
+            // Boxed: what waits for a person is kept small, and this is the larger part of it.
+            Box::pin(first_round(gateway, lesson, attempt, (&name, &password), deadline, in_flight)).await
         }
-        Ok(Presented::Answer { state, answer }) => next_round(gateway, attempt, &state, answer, deadline).await,
+        Ok(Presented::Answer { state, answer }) => {
+            next_round(gateway, attempt, &state, answer, deadline, in_flight).await
+        }
         Err(Refusal::Silence(reason)) => Ok(Verdict::Silence(reason)),
         Err(Refusal::Reject { reason, conversation }) => {
             if let Some(state) = conversation {
@@ -64,54 +77,146 @@ async fn first_round(
     gateway: &Arc<Gateway>,
     lesson: Lesson,
     attempt: &mut Attempt,
-    name: &str,
-    typed: &Secret,
+    typed: (&str, &Secret),
     deadline: Instant,
+    in_flight: &mut InFlight<'_>,
 ) -> Result<Verdict, Reason> {
+    let (name, typed) = typed;
     let mut target = Target::of(gateway, attempt)?;
-    let entry = target.resolve(name, attempt, deadline).await?;
     let client = attempt.client.clone();
-    let rule = Rule::from(&client.settings);
-    let code_digits = match rule.appended {
-        Appended::Off => Vec::new(),
-        Appended::Optional | Appended::Required => {
-            gateway.verifier.appended_forms(&client, &entry.subject, deadline).await?
-        }
-    };
-    let (password, code) = match split(rule, &code_digits, typed.expose()) {
-        Split::Whole => (typed.clone(), None),
-        Split::Code { head, code } => (Secret::new(head), Some(Secret::new(code))),
-        Split::NoMatch => return Err(Reason::WrongCode),
-        Split::EmptyPassword => return Err(Reason::EmptyPassword),
-    };
-    let begun = Instant::now();
-    let (password, code, code_is_spent) = match code {
-        Some(code) if rule.appended == Appended::Optional => {
-            let spent = gateway.verifier.begin_with_code(attempt, code, deadline).await;
-            attempt.second = Some(begun.elapsed());
-            match spent? {
-                Decision::CodeAccepted => (password, None, true),
-                // Not a code of the user after all, or there were too many guesses: it is part of the password (L-52, L-54).
-                Decision::Deny(Reason::WrongCode | Reason::ReusedCode | Reason::RateLimited | Reason::LockedOut) => {
-                    (typed.clone(), None, false)
-                }
-                decision => return Ok(verdict(attempt, decision)?),
-            }
-        }
-        code => (password, code, false),
-    };
+    // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
+    unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
+    let entry = target.resolve(name, attempt, deadline).await?;
+    let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
+    let admission = unless_it_passes(admitted)?;
+    let Factors { password, code, wanted, spent } =
+        Factors::of(gateway, attempt, &entry, typed, admission.is_some(), deadline).await?;
     target.bind(&entry, &password, attempt, deadline).await?;
     gateway.learn(&client, lesson, true);
+    attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, password.expose());
+    let code_given = code.is_some() || spent;
+    attempt.method = attempt.method.or(wanted).or(code_given.then_some(Method::Code));
+    in_flight.waits_for(attempt.method);
     let begun = Instant::now();
-    let code_given = code.is_some();
-    let decided = match code_is_spent {
+    let decided = match spent {
         true => gateway.verifier.complete(attempt, deadline).await,
-        false => gateway.verifier.begin(attempt, code, deadline).await,
+        false => gateway.verifier.begin(attempt, code, wanted, deadline).await,
     };
-    if code_given {
-        attempt.second = Some(begun.elapsed());
+    match (decided, admission) {
+        (Err(NoDecision { nobody_there: true, .. }), Some(admission)) => {
+            attempt.method = None;
+            let_in_while_down(gateway, attempt, admission, deadline).await
+        }
+        (decided, _) => {
+            let decided = decided?;
+            if attempt.second.is_none() && attempt.method.is_some() {
+                attempt.second = Some(begun.elapsed());
+            }
+            Ok(verdict(attempt, decided)?)
+        }
     }
-    Ok(verdict(attempt, decided?)?)
+}
+
+/// What was typed, taken apart: the password to bind with, and what stood behind it (L-50 to L-55).
+struct Factors {
+    password: Secret,
+    code: Option<Secret>,
+    wanted: Option<Method>,
+    /// The code was right, and was spent before the bind.
+    spent: bool,
+}
+
+impl Factors {
+    /// `passing`: verification is down, and the person is let in if the password is right. Nobody can say then what they could have
+    /// appended, so that whatever looks like it is taken off.
+    async fn of(
+        gateway: &Gateway,
+        attempt: &mut Attempt,
+        entry: &Entry,
+        typed: &Secret,
+        passing: bool,
+        deadline: Instant,
+    ) -> Result<Self, Reason> {
+        let rule = Rule::from(&attempt.client.settings);
+        let forms = match rule.appended {
+            Appended::Off => Forms::default(),
+            Appended::Optional | Appended::Required => {
+                match gateway.verifier.appended_forms(&attempt.client, &entry.subject, deadline).await {
+                    Err(NoDecision { nobody_there: true, .. }) if passing => Forms::any(),
+                    forms => forms?,
+                }
+            }
+        };
+        let alone = |password: &[u8]| Self { password: Secret::new(password), code: None, wanted: None, spent: false };
+        match split(rule, &forms, typed.expose()) {
+            Split::Whole => Ok(alone(typed.expose())),
+            Split::NoMatch => Err(Reason::WrongCode),
+            Split::EmptyPassword => Err(Reason::EmptyPassword),
+            Split::Method { head, wanted } => Ok(Self { wanted, ..alone(head) }),
+            Split::Code { head, code } if rule.appended == Appended::Required => {
+                Ok(Self { code: Some(Secret::new(code)), ..alone(head) })
+            }
+            Split::Code { head, code } => {
+                let begun = Instant::now();
+                let spent = gateway.verifier.begin_with_code(attempt, Secret::new(code), deadline).await;
+                attempt.second = Some(begun.elapsed());
+                attempt.method = attempt.method.or(Some(Method::Code));
+                match spent {
+                    Ok(Decision::CodeAccepted) => Ok(Self { spent: true, ..alone(head) }),
+                    // Not a code of the user after all, or there were too many guesses: it is part of the password (L-52, L-54).
+                    Ok(Decision::Deny(
+                        Reason::WrongCode | Reason::ReusedCode | Reason::RateLimited | Reason::LockedOut,
+                    )) => Ok(alone(typed.expose())),
+                    Ok(Decision::Deny(reason)) => {
+                        attempt.recorded = true;
+                        Err(reason)
+                    }
+                    // Not before the password: `verify` refuses both, and so does this.
+                    Ok(Decision::Allow(_) | Decision::Ask(_)) => Err(Reason::InternalError),
+                    Err(NoDecision { nobody_there: true, .. }) if passing => {
+                        attempt.second = None;
+                        Ok(alone(head))
+                    }
+                    Err(error) => Err(error.reason),
+                }
+            }
+        }
+    }
+}
+
+/// `None` while verification is not down, and everything goes its way.
+fn unless_it_passes<T>(passes: Result<T, NoPass>) -> Result<Option<T>, Reason> {
+    match passes {
+        Ok(passes) => Ok(Some(passes)),
+        Err(NoPass::NotDown) => Ok(None),
+        Err(why) => {
+            tracing::debug!(service = crate::NAME, why = %why, "verification is down, and nobody is let in");
+            Err(Reason::VerificationUnavailable)
+        }
+    }
+}
+
+/// V-40: the password was right, and nobody is there to decide.
+async fn let_in_while_down(
+    gateway: &Gateway,
+    attempt: &mut Attempt,
+    admission: Admission,
+    deadline: Instant,
+) -> Result<Verdict, Reason> {
+    let login = Login {
+        transaction: attempt.transaction,
+        protocol: Protocol::Radius,
+        username: attempt.person.as_ref().map_or("", |person| &person.username),
+        client_ip: attempt.client_ip.to_string(),
+        calling_station: attempt.calling_station.as_deref().unwrap_or_default(),
+    };
+    let passed = gateway.fail_open.record(admission, &login, deadline - MARGIN).await.map_err(|why| {
+        tracing::warn!(service = crate::NAME, request_id = %attempt.transaction, why = %why, "nobody is let in while verification is down");
+        Reason::VerificationUnavailable
+    })?;
+    attempt.recorded = true;
+    gateway.metrics.fail_open(attempt.client.name());
+    Allow::while_down(&passed, attempt).map(Verdict::Accept).ok_or(Reason::InternalError)
 }
 
 /// The password of this packet is an answer: it goes to verification and nowhere else (R-42).
@@ -121,8 +226,10 @@ async fn next_round(
     state: &State,
     answer: Secret,
     deadline: Instant,
+    in_flight: &mut InFlight<'_>,
 ) -> Result<Verdict, Reason> {
     gateway.resume(attempt, state);
+    in_flight.waits_for(attempt.method);
     let begun = Instant::now();
     let decided = gateway.verifier.answer(attempt, state.step, answer, deadline).await;
     attempt.second = Some(begun.elapsed());
@@ -143,11 +250,33 @@ fn verdict(attempt: &mut Attempt, decision: Decision) -> Result<Verdict, NoDecis
     attempt.recorded = matches!(decision, Decision::Allow(_) | Decision::Deny(_));
     Ok(match decision {
         Decision::Allow(allow) => Verdict::Accept(allow),
-        Decision::Deny(reason) => Verdict::Reject(reason),
-        // Verification was told that the device can show it.
-        Decision::Ask(ask) if attempt.client.can_challenge() => Verdict::Challenge(ask),
-        Decision::Ask(_) => Verdict::Reject(Reason::MethodImpossible),
-        Decision::CodeAccepted => return Err(NoDecision(Reason::InternalError)),
+        Decision::Deny(reason) => {
+            if reason == Reason::MethodImpossible {
+                // R-48, R-49: the reason alone would leave the administrator guessing.
+                tracing::warn!(
+                    service = crate::NAME,
+                    client = attempt.client.name(),
+                    request_id = %attempt.transaction,
+                    can_challenge = attempt.client.can_challenge(),
+                    "the person has no method left that this device can carry; let it show challenges, or take codes after the password"
+                );
+            }
+            Verdict::Reject(reason)
+        }
+        // Verification was told what the device can show.
+        Decision::Ask(ask) if attempt.client.can_challenge() && question::can_be_shown(ask.kind) => {
+            Verdict::Challenge(ask)
+        }
+        Decision::Ask(ask) => {
+            tracing::warn!(
+                service = crate::NAME,
+                client = attempt.client.name(),
+                method = ask.method.map(Method::code),
+                "verification asks what this device cannot show"
+            );
+            Verdict::Reject(Reason::MethodImpossible)
+        }
+        Decision::CodeAccepted => return Err(NoDecision::of(Reason::InternalError)),
     })
 }
 
@@ -160,13 +289,14 @@ impl Gateway {
             attempt.begun = opened.begun;
             attempt.person = opened.person;
             attempt.first = opened.first;
+            attempt.method = opened.method;
         }
     }
 }
 
 impl From<NoDecision> for Reason {
     fn from(error: NoDecision) -> Self {
-        error.0
+        error.reason
     }
 }
 

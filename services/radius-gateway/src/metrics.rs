@@ -3,7 +3,7 @@
 
 use crate::listener::Drop;
 use directory::Outcome;
-use domain::{Reason, ResultClass};
+use domain::{Method, Reason, ResultClass};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     duration: Histogram<f64>,
     in_flight: UpDownCounter<i64>,
     password_ok_factor_failed: Counter<u64>,
+    fail_open: Counter<u64>,
     packets: Counter<u64>,
     upstream_duration: Histogram<f64>,
     upstream_errors: Counter<u64>,
@@ -31,6 +32,7 @@ impl Metrics {
             duration: seconds("twinlock_auth_duration_seconds"),
             in_flight: meter.i64_up_down_counter("twinlock_auth_in_flight").build(),
             password_ok_factor_failed: meter.u64_counter("twinlock_password_ok_factor_failed_total").build(),
+            fail_open: meter.u64_counter("twinlock_fail_open_total").build(),
             packets: meter.u64_counter("twinlock_radius_packets_total").build(),
             upstream_duration: seconds("twinlock_upstream_duration_seconds"),
             upstream_errors: meter.u64_counter("twinlock_upstream_errors_total").build(),
@@ -49,9 +51,14 @@ impl Metrics {
         self.packets.add(1, &labels);
     }
 
-    /// An attempt has begun or ended.
-    pub(crate) fn in_flight(&self, change: i64) {
-        self.in_flight.add(change, &[known("protocol", PROTOCOL), known("method", "none")]);
+    /// An attempt has begun, and counts until what is returned is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight<'_> {
+        InFlight::new(self, None)
+    }
+
+    fn change_in_flight(&self, change: i64, method: Option<Method>) {
+        let method = known("method", method.map_or("none", Method::code));
+        self.in_flight.add(change, &[known("protocol", PROTOCOL), method]);
     }
 
     pub(crate) fn attempt(&self, client: &str, method: &'static str, reason: Reason) {
@@ -69,6 +76,11 @@ impl Metrics {
     pub(crate) fn duration(&self, client: &str, phase: Phase, result: ResultClass, duration: Duration) {
         let labels = [text("client", client), known("phase", phase.label()), known("result", result.code())];
         self.duration.record(duration.as_secs_f64(), &labels);
+    }
+
+    /// Somebody was let in while verification was down.
+    pub(crate) fn fail_open(&self, client: &str) {
+        self.fail_open.add(1, &[text("client", client)]);
     }
 
     pub(crate) fn password_ok_factor_failed(&self, client: &str) {
@@ -90,6 +102,30 @@ impl Metrics {
 }
 
 const PROTOCOL: &str = "radius";
+
+/// A request that counts as in work.
+pub(crate) struct InFlight<'m> {
+    metrics: &'m Metrics,
+    method: Option<Method>,
+}
+
+impl<'m> InFlight<'m> {
+    fn new(metrics: &'m Metrics, method: Option<Method>) -> Self {
+        metrics.change_in_flight(1, method);
+        Self { metrics, method }
+    }
+
+    /// It waits for this now.
+    pub(crate) fn waits_for(&mut self, method: Option<Method>) {
+        *self = Self::new(self.metrics, method);
+    }
+}
+
+impl std::ops::Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.change_in_flight(-1, self.method);
+    }
+}
 
 /// Which part of an attempt took the time.
 #[derive(Clone, Copy)]

@@ -1,18 +1,20 @@
 //! From verdict to octets: the only place where a decision becomes a RADIUS answer.
 
 use crate::credentials::state_context;
+use crate::question;
 use crate::verify::{Allow, Ask};
-use domain::{Reason, TransactionId};
-use radius_wire::{AttributeType, KeyRing, Prompt, Reply, State, Verified, WriteError};
+use domain::TransactionId;
+use radius_wire::{AttributeType, KeyRing, Reply, State, Verified, WriteError};
 
 /// Both locks opened. What else the device is told will come from targets and groups; a directory has nothing to add.
 pub(crate) fn accept(_allow: &Allow, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
     Reply::Accept { attributes: &[], message: "" }.write(request)
 }
 
-/// The conversation goes on. `nonce` must be random.
+/// The conversation goes on. `message` is what the device shows; `nonce` must be random.
 pub(crate) fn challenge(
     ask: &Ask,
+    message: &str,
     transaction: TransactionId,
     client: &str,
     request: &Verified<'_>,
@@ -31,10 +33,9 @@ pub(crate) fn challenge(
     let context = state_context(client, std::str::from_utf8(user_name).unwrap_or_default());
     let left_seconds = (ask.expires_unix_ms - now_unix_ms).max(0) / 1000;
     Reply::Challenge {
-        message: question(ask),
+        message,
         state: &keys.seal(&state, &context, nonce),
-        // A one-time code is worth nothing to who looks over a shoulder, and is easier to type when seen.
-        prompt: Some(Prompt::Echo),
+        prompt: Some(question::prompt(ask.kind)),
         session_timeout_seconds: u32::try_from(left_seconds).ok(),
     }
     .write(request)
@@ -52,15 +53,6 @@ pub(crate) fn reject(transaction: TransactionId, request: &Verified<'_>) -> Vec<
         .write(request)
         .or_else(|_| Reply::Reject { message: "" }.write(request))
         .expect("the Proxy-States came in one packet")
-}
-
-/// What the device shows.
-fn question(ask: &Ask) -> &'static str {
-    match (ask.method, ask.previous) {
-        (_, None) => "Enter your code",
-        (_, Some(Reason::ReusedCode)) => "This code was used before. Wait for the next one and enter it",
-        (_, Some(_)) => "The code was wrong. Enter your code",
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! A settings document that cannot be read changes nothing: the last good one stays in force.
 
 use crate::metrics::Metrics;
+use crate::question;
 use arc_swap::ArcSwap;
 use directory::Directories;
-use domain::settings::{Challenge, ClientProtocol, MessageAuthenticator};
+use domain::settings::{Challenge, ClientProtocol, MessageAuthenticator, RememberKind, TextOverride};
 use domain::{ObjectName, settings};
 use ipnet::IpNet;
 use proto::subjects::SETTINGS_CHANGED;
@@ -40,6 +41,7 @@ pub(crate) struct Snapshot {
     revision: u64,
     clients: Vec<Arc<Client>>,
     sources: Sources,
+    texts: Vec<TextOverride>,
 }
 
 /// A device that asks by RADIUS.
@@ -209,7 +211,8 @@ async fn next(changes: &mut Option<Subscription>) {
 
 impl Snapshot {
     fn new(before: &Self, document: settings::Settings, reply: &mut FetchReply) -> Self {
-        let mut snapshot = Self { revision: reply.revision, ..Self::default() };
+        let texts = question::own_texts(document.texts);
+        let mut snapshot = Self { revision: reply.revision, texts, ..Self::default() };
         for settings in document.clients.into_iter().filter(|client| client.protocol == ClientProtocol::Radius) {
             let former = before.clients.iter().find(|client| client.settings.name == settings.name);
             match Client::new(settings, former, reply) {
@@ -226,6 +229,11 @@ impl Snapshot {
     /// The client with the longest prefix around `source`, which must be canonical: IPv4 in IPv6 form is IPv4.
     pub(crate) fn client_of(&self, source: IpAddr) -> Option<Arc<Client>> {
         self.sources.find(source).and_then(|index| self.clients.get(index)).cloned()
+    }
+
+    /// The administrator's own words for challenges.
+    pub(crate) fn texts(&self) -> &[TextOverride] {
+        &self.texts
     }
 
     /// Any client, for a question that is about none in particular.
@@ -264,6 +272,11 @@ impl Client {
 
     pub(crate) fn can_challenge(&self) -> bool {
         self.settings.challenge == Challenge::Yes
+    }
+
+    /// Whether the password is a part of what a login is remembered by (V-32).
+    pub(crate) fn remembers_by_password(&self) -> bool {
+        self.settings.remember.as_ref().is_some_and(|remember| remember.kind == RememberKind::UserSourcePassword)
     }
 
     /// The rules of as they are now, with what was learned in the place of `auto`.

@@ -24,6 +24,10 @@ impl Target {
         Ok(Self { directory, took: Duration::ZERO })
     }
 
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// Who is meant. An error is an error: nobody is unknown because the directory could not be asked.
     pub(crate) async fn resolve(
         &mut self,

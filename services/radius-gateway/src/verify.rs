@@ -1,22 +1,25 @@
 //! The port to verification, and the one place of this part where an Allow comes into being.
 //!
-//! An [`Allow`] has no constructor: it is what is left of a reply after every check of V-02. What is unknown, late or meant for
-//! somebody else is no decision, and no decision is a No.
+//! An [`Allow`] has no constructor: it is what is left of a reply after every check of V-02, or of a pass of `fail-open`, which has
+//! its event already. What is unknown, late or meant for somebody else is no decision, and no decision is a No.
 
 use crate::attempt::Attempt;
 use crate::settings::Client;
-use domain::{Assurance, DirectoryRef, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId};
+use domain::{
+    Assurance, DirectoryRef, Language, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId,
+};
+use fail_open::{Passed, Presence};
+use policy::appended::Forms;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    AnswerRequest, AppendedFormsRequest, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary, ReportRequest,
-    outcome,
+    AnswerRequest, AppendedFormsRequest, AskKind, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary,
+    ReportRequest, outcome,
 };
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Upstream;
 use service_kit::{Clock, Shutdown};
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -29,15 +32,14 @@ pub(crate) struct Verifier {
     clock: Clock,
     shutdown: Shutdown,
     upstream: Upstream,
-    reachable: AtomicBool,
-    heard: Mutex<Instant>,
+    presence: Arc<Presence>,
     reports: Arc<Semaphore>,
 }
 
 /// Kept back of every deadline, to answer the client with (V-44).
 pub(crate) const MARGIN: Duration = Duration::from_millis(250);
-/// Verification that has said nothing for this long is asked whether it is there.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A replica that cannot decide now is not the only one: asked again once, after this.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Reports under way at once. Beyond it an attempt is missing in the audit, and the log says so.
 const REPORTS_MAX: usize = 4_096;
 /// A report is tried again for this long: a part that restarts is back by then.
@@ -67,38 +69,85 @@ pub(crate) struct Allow {
 }
 
 /// The person is to be asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ask {
-    pub(crate) method: Method,
+    /// None for a choice.
+    pub(crate) method: Option<Method>,
+    pub(crate) kind: AskKind,
     pub(crate) step: u16,
     pub(crate) expires_unix_ms: i64,
     pub(crate) user: Uuid,
     /// What was wrong with the previous answer.
     pub(crate) previous: Option<Reason>,
+    /// Approval: what the person finds on the phone; empty = nothing to compare.
+    pub(crate) number: String,
+    /// Choice: what there is, in order.
+    pub(crate) choices: Vec<Method>,
+    /// Where something was sent, masked.
+    pub(crate) destination: String,
+    pub(crate) language: Language,
 }
 
 /// Nothing that could be acted on: the answer is no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("verification gave no decision: {}", .0.code())]
-pub(crate) struct NoDecision(pub(crate) Reason);
+#[error("verification gave no decision: {}", .reason.code())]
+pub(crate) struct NoDecision {
+    pub(crate) reason: Reason,
+    /// Nobody was there, or whoever was has no store: the one failure behind which somebody may be let in (V-40). What was late,
+    /// too much or nonsense is none of it (V-41).
+    pub(crate) nobody_there: bool,
+}
+
+impl NoDecision {
+    pub(crate) fn of(reason: Reason) -> Self {
+        Self { reason, nobody_there: false }
+    }
+}
+
+impl Allow {
+    /// The other way in which an Allow comes into being: verification is down, the client lets people in, the password was right,
+    /// and the event is written (V-40).
+    pub(crate) fn while_down(passed: &Passed, attempt: &Attempt) -> Option<Self> {
+        let ours = passed.transaction() == attempt.transaction && passed.client() == attempt.client.name();
+        ours.then_some(Self {
+            reason: Reason::FailOpen,
+            method: None,
+            assurance: Some(Assurance::None),
+            source: Some(Source::FailOpen),
+            user: Uuid::nil(),
+            _checked: (),
+        })
+    }
+}
 
 impl Verifier {
-    pub(crate) fn new(port: Arc<dyn Verification>, clock: Clock, shutdown: Shutdown, upstream: Upstream) -> Arc<Self> {
+    pub(crate) fn new(
+        port: Arc<dyn Verification>,
+        clock: Clock,
+        shutdown: Shutdown,
+        upstream: Upstream,
+        presence: Arc<Presence>,
+    ) -> Arc<Self> {
         let reports = Arc::new(Semaphore::new(REPORTS_MAX));
-        let heard = Mutex::new(Instant::now());
-        Arc::new(Self { port, clock, shutdown, upstream, reachable: AtomicBool::new(false), heard, reports })
+        Arc::new(Self { port, clock, shutdown, upstream, presence, reports })
     }
 
-    /// Lengths of the codes the user could have appended; empty where there is no code.
+    /// What the user could have appended to the password.
     pub(crate) async fn appended_forms(
         &self,
         client: &Client,
         subject: &DirectoryRef,
         deadline: Instant,
-    ) -> Result<Vec<u32>, NoDecision> {
+    ) -> Result<Forms, NoDecision> {
         let request = AppendedFormsRequest { client: client.name().to_owned(), subject: Some(subject.into()) };
-        let (request, left) = within(request, deadline)?;
-        Ok(self.heard(left, self.port.appended_forms(request)).await?.code_digits)
+        let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
+        Ok(Forms {
+            code_digits: reply.code_digits,
+            temporary_code: reply.temporary_code,
+            recovery_code: reply.recovery_code,
+            // A method of a newer version is no word here.
+            keywords: reply.keywords.iter().filter_map(|word| Method::from_code(word)).collect(),
+        })
     }
 
     /// The password was right: may the person in?
@@ -106,9 +155,10 @@ impl Verifier {
         &self,
         attempt: &mut Attempt,
         code: Option<Secret>,
+        wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
-        self.ask_to_begin(attempt, Primary::Passed, code, deadline).await
+        self.ask_to_begin(attempt, Primary::Passed, code, wanted, deadline).await
     }
 
     /// The password comes after the code: is the code right (L-52 b)? Never answered with an Allow.
@@ -118,7 +168,7 @@ impl Verifier {
         code: Secret,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
-        self.ask_to_begin(attempt, Primary::Pending, Some(code), deadline).await
+        self.ask_to_begin(attempt, Primary::Pending, Some(code), None, deadline).await
     }
 
     async fn ask_to_begin(
@@ -126,22 +176,22 @@ impl Verifier {
         attempt: &mut Attempt,
         primary: Primary,
         code: Option<Secret>,
+        wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
         let code = code.map(proto::common::Secret::from);
-        let request =
-            BeginRequest { attempt: Some(wire(attempt)), primary: primary.into(), code, wanted_method: String::new() };
-        let (request, left) = within(request, deadline)?;
+        let wanted_method = wanted.map_or("", Method::code).to_owned();
+        let request = BeginRequest { attempt: Some(wire(attempt)), primary: primary.into(), code, wanted_method };
         attempt.known_to_verification = true;
-        let outcome = self.heard(left, self.port.begin(request)).await?;
-        self.decision(attempt.transaction, &attempt.client, outcome, primary)
+        let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
+        self.decision(attempt, outcome, primary)
     }
 
     /// The password behind an accepted code was right too.
-    pub(crate) async fn complete(&self, attempt: &Attempt, deadline: Instant) -> Result<Decision, NoDecision> {
-        let (request, left) = within(CompleteRequest { attempt: Some(wire(attempt)) }, deadline)?;
-        let outcome = self.heard(left, self.port.complete(request)).await?;
-        self.decision(attempt.transaction, &attempt.client, outcome, Primary::Passed)
+    pub(crate) async fn complete(&self, attempt: &mut Attempt, deadline: Instant) -> Result<Decision, NoDecision> {
+        let request = CompleteRequest { attempt: Some(wire(attempt)) };
+        let outcome = self.asked(request, deadline, |request| self.port.complete(request)).await?;
+        self.decision(attempt, outcome, Primary::Passed)
     }
 
     /// The person's answer to a challenge.
@@ -158,10 +208,9 @@ impl Verifier {
             client: attempt.client.name().to_owned(),
             answer: Some(answer.into()),
         };
-        let (request, left) = within(request, deadline)?;
         attempt.known_to_verification = true;
-        let outcome = self.heard(left, self.port.answer(request)).await?;
-        self.decision(attempt.transaction, &attempt.client, outcome, Primary::Passed)
+        let outcome = self.asked(request, deadline, |request| self.port.answer(request)).await?;
+        self.decision(attempt, outcome, Primary::Passed)
     }
 
     /// Nobody waits any more, or the conversation is dead. Best effort, beside the login.
@@ -186,30 +235,54 @@ impl Verifier {
 
     /// Whether a login could be decided now, as far as is known.
     pub(crate) fn is_reachable(&self) -> bool {
-        self.reachable.load(Ordering::Relaxed)
+        self.presence.is_reachable()
     }
 
     /// Asks a verification that has been silent whether it is there, by a question about nobody: it needs the store, like a
     /// login does.
     pub(crate) fn watch(self: &Arc<Self>, some_client: impl Fn() -> Option<String> + Send + 'static) {
-        let verifier = self.clone();
-        self.shutdown.spawn_until_stopping(async move {
-            loop {
-                let silent = verifier.heard_at().elapsed() >= SILENCE_MAX;
-                if (silent || !verifier.is_reachable())
-                    && let Some(client) = some_client()
-                {
-                    let nobody = proto::common::DirectoryRef {
-                        directory: "none".into(),
-                        object_id: format!("entryUUID:{}", Uuid::nil()),
-                    };
-                    let request = AppendedFormsRequest { client, subject: Some(nobody) };
-                    let call = verifier.port.appended_forms(with_deadline(idempotent(request), SILENCE_MAX));
-                    let _ = verifier.heard(SILENCE_MAX, call).await;
-                }
-                tokio::time::sleep(SILENCE_MAX / 4).await;
+        let (verifier, teller) = (self.clone(), self.clone());
+        let ask = move |limit| {
+            let nobody = proto::common::DirectoryRef {
+                directory: "none".into(),
+                object_id: format!("entryUUID:{}", Uuid::nil()),
+            };
+            let request = AppendedFormsRequest { client: some_client()?, subject: Some(nobody) };
+            let verifier = verifier.clone();
+            Some(async move {
+                let request = with_deadline(idempotent(request), limit);
+                verifier.port.appended_forms(request).await.map(drop)
+            })
+        };
+        self.presence.watch(&self.shutdown, ask, move |reachable, code| {
+            match reachable {
+                true => teller.upstream.up(Duration::ZERO),
+                false => teller.upstream.down(format!("{code:?}")),
             }
+            tell(reachable, code);
         });
+    }
+
+    /// Asks, and once more where a replica says that it cannot decide now: another one may, within the same deadline. Verification
+    /// answers a repeated question with its first result (V-02).
+    async fn asked<M, T, F>(
+        &self,
+        message: M,
+        deadline: Instant,
+        call: impl Fn(tonic::Request<M>) -> F,
+    ) -> Result<T, NoDecision>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let (request, left) = within(message.clone(), deadline)?;
+        match self.heard(left, call(request)).await {
+            Err(NoDecision { nobody_there: true, .. }) if !self.presence.is_down() => {}
+            answered => return answered,
+        }
+        tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+        let (request, left) = within(message, deadline)?;
+        self.heard(left, call(request)).await
     }
 
     /// Awaits a call for at most `left`, and remembers whether verification is there.
@@ -220,41 +293,22 @@ impl Verifier {
     ) -> Result<T, NoDecision> {
         let begun = Instant::now();
         let answered = tokio::time::timeout(left, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("")));
-        let failure = answered.as_ref().err().map(Status::code);
-        // Whoever refuses a question is there; whoever gives no decision is as good as gone.
-        let reachable = !matches!(
-            failure,
-            Some(
-                Code::Unavailable
-                    | Code::DeadlineExceeded
-                    | Code::Unknown
-                    | Code::Internal
-                    | Code::Cancelled
-                    | Code::ResourceExhausted
-            )
-        );
-        match (self.reachable.swap(reachable, Ordering::Relaxed), reachable) {
-            (false, true) => tracing::info!(service = crate::NAME, "verification answers"),
-            (true, false) => tracing::warn!(service = crate::NAME, code = ?failure, "verification does not answer"),
-            _ => {}
+        let code = answered.as_ref().err().map_or(Code::Ok, Status::code);
+        if self.presence.heard(code) {
+            tell(self.presence.is_reachable(), code);
         }
-        match reachable {
-            true => {
-                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                self.upstream.up(begun.elapsed());
-            }
-            false => self.upstream.down(format!("{:?}", failure.unwrap_or(Code::Unknown))),
+        match code {
+            Code::Ok => self.upstream.up(begun.elapsed()),
+            Code::DeadlineExceeded => {}
+            code => self.upstream.down(format!("{code:?}")),
         }
-        answered.map(Response::into_inner).map_err(|status| {
-            NoDecision(match status.code() {
+        answered.map(Response::into_inner).map_err(|status| NoDecision {
+            reason: match status.code() {
                 Code::ResourceExhausted => Reason::Overloaded,
                 _ => Reason::VerificationUnavailable,
-            })
+            },
+            nobody_there: status.code() == Code::Unavailable,
         })
-    }
-
-    fn heard_at(&self) -> Instant {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a call that no login waits for, several times if need be.
@@ -282,19 +336,34 @@ impl Verifier {
     }
 
     /// V-02: every way in which this may not be an Allow for this very attempt is no decision.
-    fn decision(
-        &self,
-        transaction: TransactionId,
-        client: &Client,
-        outcome: Outcome,
-        asked: Primary,
-    ) -> Result<Decision, NoDecision> {
-        let decision = decode(outcome, transaction, client.name(), asked, self.clock.now_ms());
-        if decision.is_err() {
-            tracing::error!(service = crate::NAME, request_id = %transaction, "verification said what this attempt cannot be told");
+    fn decision(&self, attempt: &mut Attempt, outcome: Outcome, asked: Primary) -> Result<Decision, NoDecision> {
+        let (transaction, method) = (attempt.transaction, method(&outcome));
+        let decision = decode(outcome, transaction, attempt.client.name(), asked, self.clock.now_ms());
+        match &decision {
+            Ok(_) => attempt.method = method.or(attempt.method),
+            Err(_) => {
+                tracing::error!(service = crate::NAME, request_id = %transaction, "verification said what this attempt cannot be told")
+            }
         }
         decision
     }
+}
+
+fn tell(reachable: bool, code: Code) {
+    match reachable {
+        true => tracing::info!(service = crate::NAME, "verification answers"),
+        false => tracing::warn!(service = crate::NAME, ?code, "verification does not answer"),
+    }
+}
+
+/// What was asked of the person, or failed, or succeeded.
+fn method(outcome: &Outcome) -> Option<Method> {
+    Method::from_code(match outcome.result.as_ref()? {
+        outcome::Result::Allow(allow) => &allow.method,
+        outcome::Result::Deny(deny) => &deny.method,
+        outcome::Result::Ask(ask) => &ask.method,
+        outcome::Result::CodeAccepted(_) => return None,
+    })
 }
 
 fn lost(transaction: TransactionId) {
@@ -308,7 +377,7 @@ fn decode(
     asked: Primary,
     now_unix_ms: i64,
 ) -> Result<Decision, NoDecision> {
-    const FAULT: Result<Decision, NoDecision> = Err(NoDecision(Reason::InternalError));
+    const FAULT: Result<Decision, NoDecision> = Err(NoDecision { reason: Reason::InternalError, nobody_there: false });
     if outcome.transaction_id.parse() != Ok(transaction) {
         return FAULT;
     }
@@ -337,12 +406,9 @@ fn decode(
             reason => Ok(Decision::Deny(reason)),
         },
         Some(outcome::Result::Ask(ask)) if asked == Primary::Passed => {
-            let (Some(method), Ok(step)) = (Method::from_code(&ask.method), ask.step.try_into()) else { return FAULT };
-            let previous = (!ask.previous.is_empty()).then(|| Reason::from_code(&ask.previous));
-            let expires_unix_ms = ask.expires_unix_ms;
-            match expires_unix_ms > now_unix_ms {
-                true => Ok(Decision::Ask(Ask { method, step, expires_unix_ms, user: user(&ask.user_id), previous })),
-                false => FAULT,
+            match question(ask, user).filter(|ask| ask.expires_unix_ms > now_unix_ms) {
+                Some(ask) => Ok(Decision::Ask(ask)),
+                None => FAULT,
             }
         }
         Some(outcome::Result::CodeAccepted(_)) if asked == Primary::Pending => Ok(Decision::CodeAccepted),
@@ -350,12 +416,37 @@ fn decode(
     }
 }
 
+/// `None` for what this version does not know: no part of a question may be guessed (V-75).
+fn question(ask: proto::verification::Ask, user: fn(&str) -> Uuid) -> Option<Ask> {
+    let kind = AskKind::try_from(ask.kind).ok().filter(|kind| *kind != AskKind::Unspecified)?;
+    let method = match ask.method.as_str() {
+        "" if matches!(kind, AskKind::Choice | AskKind::NewPin | AskKind::NewPinAgain) => None,
+        code => Some(Method::from_code(code)?),
+    };
+    let choices = ask.choices.iter().map(|code| Method::from_code(code)).collect::<Option<Vec<_>>>()?;
+    if kind == AskKind::Choice && choices.is_empty() {
+        return None;
+    }
+    Some(Ask {
+        method,
+        kind,
+        step: ask.step.try_into().ok()?,
+        expires_unix_ms: ask.expires_unix_ms,
+        user: user(&ask.user_id),
+        previous: (!ask.previous.is_empty()).then(|| Reason::from_code(&ask.previous)),
+        number: ask.number,
+        choices,
+        destination: ask.destination,
+        language: Language::new(&ask.language).unwrap_or_else(|_| Language::english()),
+    })
+}
+
 /// With what is left of the deadline; too little is none. Every call may be sent again to another replica: verification
 /// answers a repeated one with its first result (V-02).
 fn within<T>(request: T, deadline: Instant) -> Result<(tonic::Request<T>, Duration), NoDecision> {
     let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
     if left.is_zero() {
-        return Err(NoDecision(Reason::VerificationUnavailable));
+        return Err(NoDecision::of(Reason::VerificationUnavailable));
     }
     Ok((with_deadline(idempotent(request), left), left))
 }
@@ -373,8 +464,8 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         can_challenge: attempt.client.can_challenge(),
         service_account: false,
         dialogue: false,
-        person_ip: String::new(),
-        password_digest: Vec::new(),
+        person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
+        password_digest: attempt.password_digest.clone(),
     }
 }
 
@@ -400,7 +491,8 @@ mod tests {
 
     fn ask() -> wire::Ask {
         let user_id = Uuid::from_u128(9).to_string();
-        wire::Ask { method: "code".into(), step: 1, expires_unix_ms: NOW + 1, user_id, ..wire::Ask::default() }
+        let kind = wire::AskKind::Code.into();
+        wire::Ask { method: "code".into(), kind, step: 1, expires_unix_ms: NOW + 1, user_id, ..wire::Ask::default() }
     }
 
     fn decided(transaction: &str, result: Option<outcome::Result>, asked: Primary) -> Result<Decision, NoDecision> {
@@ -427,6 +519,19 @@ mod tests {
             (&ours, None, Primary::Passed),
             (&ours, Some(outcome::Result::CodeAccepted(wire::CodeAccepted {})), Primary::Passed),
             (&ours, Some(outcome::Result::Ask(wire::Ask { method: "telepathy".into(), ..ask() })), Primary::Passed),
+            (&ours, Some(outcome::Result::Ask(wire::Ask { method: String::new(), ..ask() })), Primary::Passed),
+            (&ours, Some(outcome::Result::Ask(wire::Ask { kind: 0, ..ask() })), Primary::Passed),
+            (&ours, Some(outcome::Result::Ask(wire::Ask { kind: 99, ..ask() })), Primary::Passed),
+            (
+                &ours,
+                Some(outcome::Result::Ask(wire::Ask { choices: vec!["telepathy".into()], ..ask() })),
+                Primary::Passed,
+            ),
+            (
+                &ours,
+                Some(outcome::Result::Ask(wire::Ask { kind: wire::AskKind::Choice.into(), ..ask() })),
+                Primary::Passed,
+            ),
             (&ours, Some(outcome::Result::Ask(wire::Ask { step: 65_536, ..ask() })), Primary::Passed),
             (&ours, Some(outcome::Result::Ask(wire::Ask { expires_unix_ms: NOW, ..ask() })), Primary::Passed),
         ];

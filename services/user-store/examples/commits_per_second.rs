@@ -1,5 +1,6 @@
 //! Durable commits a second: reserve a try, then Allow with replay mark and audit event, each answered after its fsync
-//! (P-15). Prints one line of JSON a database and a number of concurrent callers.
+//! (P-15); and the same with what the store does for every TOTP login, the facts of the user and the Allow. Prints one line of
+//! JSON a database, kind of work and number of concurrent callers.
 //!
 //! `cargo run --release -p user-store --example commits_per_second -- [SECONDS [USERS]]`: so many users are synchronised
 //! first (1000 if not said), and a thousand of them enrolled. PostgreSQL is measured where it is installed, and said to be
@@ -11,7 +12,8 @@ use proto::common::Secret;
 use proto::user_store::{
     AddPendingFactorRequest, AllowResult, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest,
     CodeFactor, CommitAllowRequest, ConfirmFactorRequest, FinishRunRequest, GetUserRequest, LeadRequest,
-    ReserveTryRequest, SyncedUser, TryKind, admin_server::Admin, commit_server::Commit, sync_server::Sync,
+    LoginFactsRequest, ReserveTryRequest, SyncedUser, TryKind, admin_server::Admin, commit_server::Commit,
+    facts_server::Facts, login_facts_request::Who, sync_server::Sync,
 };
 use service_kit::bus::InProcess;
 use service_kit::secret::SecretFile;
@@ -81,13 +83,18 @@ async fn measure(database: &str, section: &StoreSection, users: usize, seconds: 
     );
     let people = enrol(&services).await?;
     let step = Arc::new(AtomicU64::new(2));
-    for callers in [1, 16, 64, 256] {
+    for (work, callers) in
+        [Work::ReserveAllow, Work::FactsAllow].into_iter().flat_map(|work| [1, 16, 64, 256].map(|it| (work, it)))
+    {
         let cpu_before = cpu_us();
-        let (commits, durations) = log_in(&services, &people, &step, callers, Duration::from_secs(seconds)).await;
+        let durations = log_in(&services, &people, &step, work, callers, Duration::from_secs(seconds)).await;
+        let logins = durations.len() as u64;
+        let commits = logins * work.commits();
         let at = |share: f64| durations[((durations.len() - 1) as f64 * share) as usize].as_micros();
         println!(
-            r#"{{"database":"{database}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"cpu_us_per_commit":{},"login_us_p50":{},"login_us_p99":{}}}"#,
-            commits as f64 / seconds as f64 / 2.0,
+            r#"{{"database":"{database}","work":"{}","callers":{callers},"logins_per_second":{:.0},"commits_per_second":{:.0},"cpu_us_per_commit":{},"login_us_p50":{},"login_us_p99":{}}}"#,
+            work.name(),
+            logins as f64 / seconds as f64,
             commits as f64 / seconds as f64,
             (cpu_us() - cpu_before) / commits.max(1),
             at(0.5),
@@ -154,18 +161,44 @@ async fn enrol(services: &Services) -> anyhow::Result<Vec<Person>> {
     Ok(people)
 }
 
-/// As many logins as `callers` can do in this time: how many commits, and how long each login took, sorted.
+/// What the store does for a login, as far as it is measured.
+#[derive(Clone, Copy)]
+enum Work {
+    /// The two commits of a code that is tried and right.
+    ReserveAllow,
+    /// The facts, read, and the Allow.
+    FactsAllow,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ReserveAllow => "reserve_allow",
+            Self::FactsAllow => "facts_allow",
+        }
+    }
+
+    fn commits(self) -> u64 {
+        match self {
+            Self::ReserveAllow => 2,
+            Self::FactsAllow => 1,
+        }
+    }
+}
+
+/// As many logins as `callers` can do in this time: how long each took, sorted.
 async fn log_in(
     services: &Services,
     people: &[Person],
     step: &Arc<AtomicU64>,
+    work: Work,
     callers: usize,
     time: Duration,
-) -> (u64, Vec<Duration>) {
+) -> Vec<Duration> {
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
-            let (commit, stop, step) = (services.commit.clone(), stop.clone(), step.clone());
+            let (services, stop, step) = (services.clone(), stop.clone(), step.clone());
             let mine: Vec<Person> = people.iter().skip(caller).step_by(callers).cloned().collect();
             tokio::spawn(async move {
                 let mut durations = Vec::new();
@@ -175,7 +208,11 @@ async fn log_in(
                     }
                     let began = Instant::now();
                     let step = step.fetch_add(1, Ordering::Relaxed);
-                    log_in_once(&*commit, person, step).await;
+                    match work {
+                        Work::ReserveAllow => reserve(&*services.commit, person).await,
+                        Work::FactsAllow => facts(&*services.facts, person).await,
+                    }
+                    allow(&*services.commit, person, step).await;
                     durations.push(began.elapsed());
                 }
                 durations
@@ -189,10 +226,16 @@ async fn log_in(
         durations.extend(task.await.expect("a caller does not panic"));
     }
     durations.sort();
-    (durations.len() as u64 * 2, durations)
+    durations
 }
 
-async fn log_in_once(commit: &impl Commit, person: &Person, step: u64) {
+async fn facts(facts: &impl Facts, person: &Person) {
+    let request = LoginFactsRequest { who: Some(Who::UserId(person.user_id.clone())) };
+    let facts = facts.login(Request::new(request)).await.expect("the store answers").into_inner();
+    assert_eq!(facts.code_factors.len(), 1, "an enrolled user");
+}
+
+async fn reserve(commit: &impl Commit, person: &Person) {
     let reserve = ReserveTryRequest {
         user_id: person.user_id.clone(),
         factor_id: person.factor_id.clone(),
@@ -202,6 +245,9 @@ async fn log_in_once(commit: &impl Commit, person: &Person, step: u64) {
     };
     let granted = commit.reserve_try(Request::new(reserve)).await.expect("the store answers").into_inner().granted;
     assert!(granted, "nobody fails here");
+}
+
+async fn allow(commit: &impl Commit, person: &Person, step: u64) {
     let event = AuditEvent {
         at_unix_ms: now_ms(),
         kind: "authentication".into(),

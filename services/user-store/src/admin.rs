@@ -1,11 +1,14 @@
 //! What administrators ask and change. Every change carries the actor and leaves an audit event with old and new value.
 
+mod change;
+mod edit;
 mod imports;
 mod keys;
 mod lists;
 mod passes;
 mod people;
 mod pins;
+mod token_import;
 mod tokens;
 
 use crate::Store;
@@ -17,6 +20,7 @@ use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
 use crate::sync::SyncService;
 use crate::users::{self, StateChange, name_key, small};
+use change::Change;
 use domain::{ObjectName, Role, Secret};
 use proto::user_store::{
     ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
@@ -27,6 +31,7 @@ use proto::user_store::{
     SyncStatusReply, SyncStatusRequest, UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest,
     admin_server::Admin,
 };
+use std::collections::{BTreeSet, HashMap};
 use tonic::{Request, Response, Status};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -59,7 +64,8 @@ impl AdminService {
             state @ ("enabled" | "disabled" | "removed") => condition("u.state = ?", args![state]),
             _ => return Err(Status::invalid_argument("state: allowed are enabled, disabled, removed").into()),
         }
-        const ENROLLED: &str = "EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.user_id AND NOT f.pending)";
+        const ENROLLED: &str = "(EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.user_id AND NOT f.pending) OR \
+                                EXISTS (SELECT 1 FROM devices d WHERE d.user_id = u.user_id AND d.state = 'active'))";
         match request.enrolment.as_str() {
             "" => {}
             "enrolled" => condition(ENROLLED, args![]),
@@ -156,38 +162,38 @@ impl AdminService {
     }
 
     async fn unlock(&self, request: UnlockUserRequest) -> Result<UserDetail, StoreError> {
-        let actor = actor(&request.actor)?;
-        let mut session = self.0.database().write().await?;
-        let head = audit::lock(&mut session).await?;
-        let username = username(&mut session, &request.user_id).await?;
+        let mut change = Change::begin(&self.0, &request.user_id, &request.actor).await?;
+        let user_id = change.user_id.clone();
         let sql = "UPDATE factors SET failures = 0, open_ms = 0, revision = revision + 1 WHERE user_id = $1";
-        session.execute(sql, args![&request.user_id]).await?;
+        change.session.execute(sql, args![&user_id]).await?;
         let sql = "UPDATE guards SET unverified = $1 WHERE user_id = $2";
-        session.execute(sql, args![Vec::new(), &request.user_id]).await?;
-        let event = NewEvent::administrative(self.0.clock().now_ms(), "user.unlocked", &actor, "");
-        audit::append(&mut session, head, vec![event.about(&request.user_id, &username)]).await?;
-        let detail = self.detail(&mut session, &request.user_id).await?;
-        session.commit().await?;
-        self.0.teller().user_changed(&request.user_id);
-        Ok(detail)
+        change.session.execute(sql, args![Vec::new(), &user_id]).await?;
+        // PIN, recovery and temporary codes, answers.
+        let sql = "UPDATE secret_states SET wrong = $1, locked_until_ms = 0 WHERE user_id = $2";
+        change.session.execute(sql, args![Vec::new(), &user_id]).await?;
+        change.note("user.unlocked", "");
+        change.finish().await
     }
 
+    /// A code factor, or a phone or passkey.
     async fn revoke(&self, request: RevokeFactorRequest) -> Result<UserDetail, StoreError> {
-        let actor = actor(&request.actor)?;
-        let mut session = self.0.database().write().await?;
-        let head = audit::lock(&mut session).await?;
-        let username = username(&mut session, &request.user_id).await?;
+        let mut change = Change::begin(&self.0, &request.user_id, &request.actor).await?;
+        let of_user = || args![&request.factor_id, &request.user_id];
         let sql = "DELETE FROM factors WHERE factor_id = $1 AND user_id = $2";
-        if session.execute(sql, args![&request.factor_id, &request.user_id]).await? != 1 {
-            return Err(Status::not_found("the user has no such factor").into());
+        let mut method = domain::Method::Code.code().to_owned();
+        if change.session.execute(sql, of_user()).await? != 1 {
+            let sql = "SELECT kind FROM devices WHERE device_id = $1 AND user_id = $2";
+            let device = change.session.row(sql, of_user()).await?;
+            let device = device.ok_or_else(|| Status::not_found("the user has no such factor"))?;
+            let passkey = device.get::<String>("kind")? == "passkey";
+            method = if passkey { domain::Method::Passkey } else { domain::Method::Push }.code().to_owned();
+            let sql = "DELETE FROM devices WHERE device_id = $1 AND user_id = $2";
+            change.session.execute(sql, of_user()).await?;
         }
-        let detail = format!("code {}", request.factor_id);
-        let event = NewEvent::administrative(self.0.clock().now_ms(), "factor.revoked", &actor, detail);
-        audit::append(&mut session, head, vec![event.about(&request.user_id, &username)]).await?;
-        let detail = self.detail(&mut session, &request.user_id).await?;
-        session.commit().await?;
-        self.0.teller().user_changed(&request.user_id);
-        Ok(detail)
+        change.note("factor.revoked", format!("{method} {}", request.factor_id));
+        change.end_remembered();
+        change.mail("method_removed", &[("method", &method)]).await?;
+        change.finish().await
     }
 
     async fn new_invitation(&self, request: InviteRequest) -> Result<InviteReply, StoreError> {
@@ -352,6 +358,23 @@ impl AdminService {
         let last = events.last().map_or(request.after, |event| event.sequence);
         Ok(ListAuditReply { events, last })
     }
+}
+
+/// Who has each of these names, in any form; removed users have none. More than one = nobody knows who is meant.
+async fn find_names<'a>(
+    session: &mut Session,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Vec<String>>, StoreError> {
+    let wanted: HashMap<&str, String> = names.map(|name| (name, name_key(name))).collect();
+    let keys: BTreeSet<&str> = wanted.values().map(String::as_str).collect();
+    let head = "SELECT DISTINCT n.name_key AS name_key, n.user_id AS user_id FROM names n \
+                JOIN users u ON u.user_id = n.user_id AND u.state <> 'removed' WHERE n.name_key IN";
+    let mut holders: HashMap<String, Vec<String>> = HashMap::new();
+    for row in session.rows_in(head, keys, "", &[]).await? {
+        holders.entry(row.get("name_key")?).or_default().push(row.get("user_id")?);
+    }
+    let found = wanted.into_iter().map(|(name, key)| (name.to_owned(), holders.get(&key).cloned().unwrap_or_default()));
+    Ok(found.collect())
 }
 
 /// Pages of 100, at most 1000.
@@ -562,7 +585,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::user_store::ImportTokensRequest>,
     ) -> Result<Response<proto::user_store::ImportReply>, Status> {
-        Ok(Response::new(tokens::import_tokens(&self.0, request.into_inner()).await?))
+        Ok(Response::new(token_import::import_tokens(&self.0, request.into_inner()).await?))
     }
 
     async fn assign_token(

@@ -1,21 +1,22 @@
 //! The changes that guard a decision: tries counted, codes spent, Allow with its audit event (V-11, V-14, V-61).
 //!
-//! What a login needs goes through [`group`]; adding and confirming a factor are transactions of their own.
+//! What a login needs goes through [`group`]; what happens at enrolment are transactions of their own.
 
+mod caps;
 pub mod decide;
-mod devices;
+pub mod devices;
 mod factors;
 pub mod group;
+mod limits;
 mod notes;
 mod prompts;
-mod secrets;
+pub mod proofs;
+pub mod secrets;
 mod sent_codes;
 
-use crate::audit::{self, NewEvent, printable};
+use crate::Store;
+use crate::audit::printable;
 use crate::rpc::{StoreError, bounded, id};
-use crate::sql::args;
-use crate::{Store, users};
-use domain::CodeForm;
 use group::{Answer, Operation};
 use proto::user_store::{
     AddPendingFactorReply, AddPendingFactorRequest, AuditEvent, CommitAllowReply, CommitAllowRequest,
@@ -24,9 +25,6 @@ use proto::user_store::{
 };
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
-
-/// Factors a user may have.
-const FACTORS_MAX: i64 = 10;
 
 pub struct CommitService(pub Store);
 
@@ -58,7 +56,10 @@ impl Commit for CommitService {
         request.evaluation = bounded(&request.evaluation, 64);
         let event = request.event.take().ok_or_else(|| Status::invalid_argument("event is missing"))?;
         id("event.transaction_id", &event.transaction_id)?;
-        request.event = Some(self.clean(event));
+        request.event = Some(clean(&self.0, event));
+        if let Some(remember) = &mut request.remember {
+            remember.place = printable(&remember.place, 256);
+        }
         match self.0.group().run(Operation::Allow(Box::new(request))).await? {
             Answer::Allowed(result) => Ok(Response::new(CommitAllowReply { result: result.into() })),
             _ => Err(StoreError::Broken("an answer of another kind").into()),
@@ -67,7 +68,7 @@ impl Commit for CommitService {
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
         let event = request.into_inner().event.ok_or_else(|| Status::invalid_argument("event is missing"))?;
-        let request = RecordRequest { event: Some(self.clean(event)) };
+        let request = RecordRequest { event: Some(clean(&self.0, event)) };
         self.0.group().run(Operation::Record(Box::new(request))).await?;
         Ok(Response::new(RecordReply {}))
     }
@@ -76,63 +77,14 @@ impl Commit for CommitService {
         &self,
         request: Request<AddPendingFactorRequest>,
     ) -> Result<Response<AddPendingFactorReply>, Status> {
-        let AddPendingFactorRequest { user_id, factor } = request.into_inner();
-        let factor = factor.ok_or_else(|| Status::invalid_argument("factor is missing"))?;
-        let algorithm = domain::CodeAlgorithm::from_code(&factor.algorithm)
-            .ok_or_else(|| Status::invalid_argument("factor.algorithm: allowed are SHA1, SHA256, SHA512"))?;
-        let form = CodeForm::new(algorithm, factor.digits, factor.period_seconds);
-        form.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let seed = factor.seed.filter(|seed| (16..=64).contains(&seed.value.len()));
-        let seed = seed.ok_or_else(|| Status::invalid_argument("factor.seed: allowed are 16 to 64 octets"))?;
-
-        let now_ms = self.0.clock().now_ms();
-        let mut session = self.0.database().write().await.map_err(StoreError::from)?;
-        let head = audit::lock(&mut session).await.map_err(StoreError::from)?;
-        let username = users::enabled_username(&mut session, &user_id).await?;
-        let held = "SELECT COUNT(*) AS held FROM factors WHERE user_id = $1 AND NOT pending";
-        let held = session.row(held, args![&user_id]).await.map_err(StoreError::from)?;
-        let held: i64 = held.map_or(Ok(0), |row| row.get("held")).map_err(StoreError::from)?;
-        if held >= FACTORS_MAX {
-            return Err(Status::failed_precondition(format!("the user has {FACTORS_MAX} factors already")));
-        }
-        let sql = "DELETE FROM factors WHERE user_id = $1 AND serial_key = '' AND pending";
-        session.execute(sql, args![&user_id]).await.map_err(StoreError::from)?;
-        let factor_id = uuid::Uuid::new_v4().to_string();
-        let owner = users::factor_owner(&user_id, &factor_id);
-        let sealed = self.0.seal().seal_field(users::seed_place(&owner), &seed.value);
-        let sql = "INSERT INTO factors (factor_id, user_id, kind, serial, serial_key, manufacturer, model, algorithm, digits, \
-                   period_seconds, seed, pending, last_step, drift, failures, open_ms, created_ms, last_used_ms, revision) \
-                   VALUES ($1, $2, 'totp', '', '', '', '', $3, $4, $5, $6, $7, -1, 0, 0, 0, $8, 0, 1)";
-        let arguments =
-            args![&factor_id, &user_id, algorithm.code(), factor.digits, factor.period_seconds, sealed, true, now_ms];
-        session.execute(sql, arguments).await.map_err(StoreError::from)?;
-        let event = NewEvent::administrative(now_ms, "factor.added", "", format!("code {factor_id}, not yet proven"));
-        audit::append(&mut session, head, vec![event.about(&user_id, &username)]).await.map_err(StoreError::from)?;
-        session.commit().await.map_err(StoreError::from)?;
-        self.0.teller().user_changed(&user_id);
-        Ok(Response::new(AddPendingFactorReply { factor_id }))
+        Ok(Response::new(factors::add_pending(&self.0, request.into_inner()).await?))
     }
 
     async fn confirm_factor(
         &self,
         request: Request<ConfirmFactorRequest>,
     ) -> Result<Response<ConfirmFactorReply>, Status> {
-        let ConfirmFactorRequest { user_id, factor_id, step, actor, now_unix_ms } = request.into_inner();
-        let now_ms = self.0.at(now_unix_ms);
-        let mut session = self.0.database().write().await.map_err(StoreError::from)?;
-        let head = audit::lock(&mut session).await.map_err(StoreError::from)?;
-        let username = users::enabled_username(&mut session, &user_id).await?;
-        let sql = "UPDATE factors SET pending = $1, last_step = $2, failures = 0, open_ms = 0, last_used_ms = $3, \
-                   revision = revision + 1 WHERE factor_id = $4 AND user_id = $5 AND pending AND last_step < $6";
-        let arguments = args![false, step, now_ms, &factor_id, &user_id, step];
-        if session.execute(sql, arguments).await.map_err(StoreError::from)? != 1 {
-            return Ok(Response::new(ConfirmFactorReply { confirmed: false }));
-        }
-        let event = NewEvent::administrative(now_ms, "factor.confirmed", &actor, format!("code {factor_id}"));
-        audit::append(&mut session, head, vec![event.about(&user_id, &username)]).await.map_err(StoreError::from)?;
-        session.commit().await.map_err(StoreError::from)?;
-        self.0.teller().user_changed(&user_id);
-        Ok(Response::new(ConfirmFactorReply { confirmed: true }))
+        Ok(Response::new(factors::confirm(&self.0, request.into_inner()).await?))
     }
 
     async fn resync_factor(
@@ -297,29 +249,27 @@ impl Commit for CommitService {
     }
 }
 
-impl CommitService {
-    /// An event as it may be stored: sequence and hash are ours, texts are printable and bounded (V-61).
-    fn clean(&self, event: AuditEvent) -> AuditEvent {
-        AuditEvent {
-            sequence: 0,
-            at_unix_ms: self.0.at(event.at_unix_ms),
-            kind: printable(&event.kind, 64),
-            transaction_id: printable(&event.transaction_id, 64),
-            client: printable(&event.client, 64),
-            protocol: printable(&event.protocol, 16),
-            user_id: printable(&event.user_id, 64),
-            username: printable(&event.username, 256),
-            client_ip: printable(&event.client_ip, 64),
-            calling_station: printable(&event.calling_station, 128),
-            result: printable(&event.result, 32),
-            reason: printable(&event.reason, 64),
-            method: printable(&event.method, 32),
-            assurance: printable(&event.assurance, 32),
-            source: printable(&event.source, 32),
-            actor: printable(&event.actor, 128),
-            detail: printable(&event.detail, 1024),
-            hash: String::new(),
-        }
+/// An event as it may be stored: sequence and hash are ours, texts are printable and bounded (V-61).
+pub fn clean(store: &Store, event: AuditEvent) -> AuditEvent {
+    AuditEvent {
+        sequence: 0,
+        at_unix_ms: store.at(event.at_unix_ms),
+        kind: printable(&event.kind, 64),
+        transaction_id: printable(&event.transaction_id, 64),
+        client: printable(&event.client, 64),
+        protocol: printable(&event.protocol, 16),
+        user_id: printable(&event.user_id, 64),
+        username: printable(&event.username, 256),
+        client_ip: printable(&event.client_ip, 64),
+        calling_station: printable(&event.calling_station, 128),
+        result: printable(&event.result, 32),
+        reason: printable(&event.reason, 64),
+        method: printable(&event.method, 32),
+        assurance: printable(&event.assurance, 32),
+        source: printable(&event.source, 32),
+        actor: printable(&event.actor, 128),
+        detail: printable(&event.detail, 1024),
+        hash: String::new(),
     }
 }
 
@@ -341,12 +291,30 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
             &event.source,
             &request.factor_id,
             &request.evaluation,
+            &request.prompt_id,
+            &request.secret_handle,
+            &request.bypass_id,
+            &request.pin_handle,
+            &request.passkey_id,
         ] {
             digest.update((field.len() as u64).to_be_bytes());
             digest.update(field.as_bytes());
         }
     }
     digest.update(request.step.to_be_bytes());
-    digest.update([u8::from(request.spent_before)]);
+    digest.update([u8::from(request.spent_before), u8::from(request.sent_code), u8::from(request.remember.is_some())]);
+    digest.update(request.drift.to_be_bytes());
+    let remember = request.remember.as_ref();
+    for octets in [request.remembered_key.as_slice(), remember.map_or(&[][..], |it| it.key.as_slice())] {
+        digest.update((octets.len() as u64).to_be_bytes());
+        digest.update(octets);
+    }
+    if let Some(it) = remember {
+        digest.update((it.place.len() as u64).to_be_bytes());
+        digest.update(it.place.as_bytes());
+        digest.update(it.idle_seconds.to_be_bytes());
+        digest.update(it.life_seconds.to_be_bytes());
+        digest.update(it.epoch.to_be_bytes());
+    }
     digest.finalize().to_vec()
 }

@@ -1,12 +1,20 @@
 //! What the decision needs to know about a user (V-01). Read, never changed.
+//!
+//! It runs for every login, so the first statement says what else there is to read: who has no device, no PIN and no bypass
+//! costs no statement for them.
+
+mod groups;
+mod secrets;
 
 use crate::Store;
+use crate::commit::devices;
 use crate::metrics::Timed;
+use crate::places;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use crate::users;
 use proto::user_store::{
-    CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts, login_facts_request::Who,
+    Bypass, CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts, login_facts_request::Who,
 };
 use std::time::Instant;
 use tonic::{Request, Response, Status};
@@ -20,9 +28,9 @@ impl Facts for FactsService {
             Some(Who::Subject(subject)) => {
                 let subject = domain::DirectoryRef::try_from(subject);
                 let subject = subject.map_err(|error| Status::invalid_argument(error.to_string()))?;
-                ("directory = $1 AND object_id = $2", args![subject.directory.as_str(), subject.id.as_str()])
+                ("u.directory = $1 AND u.object_id = $2", args![subject.directory.as_str(), subject.id.as_str()])
             }
-            Some(Who::UserId(user_id)) => ("user_id = $1", args![user_id]),
+            Some(Who::UserId(user_id)) => ("u.user_id = $1", args![user_id]),
             None => return Err(Status::invalid_argument("who is missing")),
         };
         let began = Instant::now();
@@ -33,6 +41,23 @@ impl Facts for FactsService {
     }
 }
 
+/// The user, and which other tables have something of theirs.
+const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.directory AS directory, u.dn_key AS dn_key, \
+    u.state AS state, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
+    u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.phone AS phone, \
+    u.phone_extension AS phone_extension, u.own_phone AS own_phone, u.own_extension AS own_extension, \
+    u.backup_phone AS backup_phone, u.backup_extension AS backup_extension, u.default_method AS default_method, \
+    u.allowed_methods AS allowed_methods, u.language_call AS language_call, u.language_text AS language_text, \
+    u.language_app AS language_app, u.language_code AS language_code, u.blocked_until_ms AS blocked_until_ms, \
+    u.exempt_clients AS exempt_clients, u.exempt_until_ms AS exempt_until_ms, u.epoch AS epoch, \
+    COALESCE((SELECT g.last_success_ms FROM guards g WHERE g.user_id = u.user_id), 0) AS last_success_ms, \
+    EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.dn_key AND m.directory = u.directory) AS has_groups, \
+    EXISTS (SELECT 1 FROM devices d WHERE d.user_id = u.user_id) AS has_devices, \
+    EXISTS (SELECT 1 FROM secret_states s WHERE s.user_id = u.user_id) AS has_states, \
+    EXISTS (SELECT 1 FROM hashed h WHERE h.user_id = u.user_id) AS has_hashed, \
+    EXISTS (SELECT 1 FROM bypasses b WHERE b.user_id = u.user_id) AS has_bypasses \
+    FROM users u WHERE";
+
 impl FactsService {
     /// An absent user is proven absent: the read succeeded and found none. A removed one is there until erased (FU-02).
     async fn facts(
@@ -41,47 +66,119 @@ impl FactsService {
         condition: &'static str,
         arguments: Vec<Arg>,
     ) -> Result<LoginFactsReply, StoreError> {
-        let sql = format!(
-            "SELECT user_id, username, state, state_by, state_since_ms, state_text FROM users WHERE {condition}"
-        );
-        let rows = session.rows_of(sql, arguments).await?;
+        let now_ms = self.0.clock().now_ms();
+        let rows = session.rows_of(format!("{USER} {condition}"), arguments).await?;
         let Some(row) = rows.first() else { return Ok(LoginFactsReply::default()) };
-        let user_id: String = row.get("user_id")?;
-        let state: String = row.get("state")?;
-        let enabled = state == "enabled";
-        let state_text = match enabled {
-            true => String::new(),
-            false => {
-                let text: String = row.get("state_text")?;
-                users::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
-            }
-        };
+        let mut user = login_user(row)?;
+        let mut reply = LoginFactsReply::default();
         // Nobody needs the seeds of somebody who may not log in.
-        let code_factors = if enabled { self.code_factors(session, &user_id).await? } else { Vec::new() };
-        let username = row.get("username")?;
-        let user = Some(LoginUser { user_id, username, state, state_text, ..LoginUser::default() });
-        Ok(LoginFactsReply { user, code_factors, ..LoginFactsReply::default() })
+        if user.state == "enabled" && !users::is_blocked(user.blocked_until_unix_ms, now_ms) {
+            if row.get("has_groups")? {
+                let (directory, dn_key): (String, String) = (row.get("directory")?, row.get("dn_key")?);
+                user.groups = groups::of(session, &directory, &dn_key).await?;
+            }
+            if row.get("has_states")? || row.get("has_hashed")? {
+                secrets::read(&self.0, session, &mut user, now_ms).await?;
+            }
+            if row.get("has_bypasses")? {
+                user.bypass = bypass(session, &user.user_id, now_ms).await?;
+            }
+            reply.code_factors = self.code_factors(session, &user.user_id).await?;
+            if row.get("has_devices")? {
+                for device in devices::of_user(session, &user.user_id).await? {
+                    match device.kind.as_str() {
+                        "passkey" => reply.passkeys.push(device.passkey()),
+                        _ => reply.devices.push(device.opened(self.0.seal())?),
+                    }
+                }
+            }
+        }
+        reply.user = Some(user);
+        Ok(reply)
     }
 
     async fn code_factors(&self, session: &mut Session, user_id: &str) -> Result<Vec<CodeFactor>, StoreError> {
-        let sql = "SELECT factor_id, algorithm, digits, period_seconds, seed, last_step, pending FROM factors \
-                   WHERE user_id = $1 ORDER BY created_ms, factor_id";
-        let mut factors = Vec::new();
-        for row in session.rows(sql, args![user_id]).await? {
-            let factor_id: String = row.get("factor_id")?;
-            let owner = users::factor_owner(user_id, &factor_id);
-            let seed = self.0.seal().open_field(users::seed_place(&owner), &row.get::<Vec<u8>>("seed")?)?;
-            factors.push(CodeFactor {
-                factor_id,
-                algorithm: row.get("algorithm")?,
-                digits: users::small(&row, "digits")?,
-                period_seconds: users::small(&row, "period_seconds")?,
-                seed: Some(seed.into()),
-                last_step: row.unsigned("last_step")?,
-                pending: row.get("pending")?,
-                ..CodeFactor::default()
-            });
-        }
-        Ok(factors)
+        let sql = "SELECT factor_id, kind, serial, algorithm, digits, period_seconds, seed, last_step, drift, pending \
+                   FROM factors WHERE user_id = $1 ORDER BY created_ms, factor_id";
+        let rows = session.rows(sql, args![user_id]).await?;
+        rows.iter().map(|row| code_factor(&self.0, row, user_id)).collect()
     }
+}
+
+/// A code factor with its seed, of a row that has all of its columns.
+pub fn code_factor(store: &Store, row: &Row, user_id: &str) -> Result<CodeFactor, StoreError> {
+    let factor_id: String = row.get("factor_id")?;
+    let owner = places::owned(user_id, &factor_id);
+    let seed = store.seal().open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
+    let last_step: i64 = row.get("last_step")?;
+    Ok(CodeFactor {
+        factor_id,
+        kind: row.get("kind")?,
+        serial: row.get("serial")?,
+        algorithm: row.get("algorithm")?,
+        digits: users::small(row, "digits")?,
+        period_seconds: users::small(row, "period_seconds")?,
+        seed: Some(seed.into()),
+        last_step: u64::try_from(last_step).unwrap_or(0),
+        // V-13: -1 = no code was accepted yet, and the first counter is 0 (RFC 4226 section 7.2).
+        next_counter: u64::try_from(last_step.saturating_add(1)).unwrap_or(0),
+        drift: i32::try_from(row.get::<i64>("drift")?).unwrap_or(0),
+        pending: row.get("pending")?,
+    })
+}
+
+fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
+    let state: String = row.get("state")?;
+    let state_text = match state.as_str() {
+        "enabled" => String::new(),
+        _ => {
+            let text: String = row.get("state_text")?;
+            users::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
+        }
+    };
+    // FS-23: a number of the user's own goes before the directory's, its extension along with it.
+    let own: String = row.get("own_phone")?;
+    let (phone, phone_extension) = match own.is_empty() {
+        true => (row.get("phone")?, row.get("phone_extension")?),
+        false => (own, row.get("own_extension")?),
+    };
+    Ok(LoginUser {
+        user_id: row.get("user_id")?,
+        username: row.get("username")?,
+        state,
+        state_text,
+        blocked_until_unix_ms: row.get("blocked_until_ms")?,
+        exempt_clients: listed(&row.get::<String>("exempt_clients")?),
+        exempt_until_unix_ms: row.get("exempt_until_ms")?,
+        first_name: row.get("first_name")?,
+        last_name: row.get("last_name")?,
+        mail: row.get("mail")?,
+        default_method: row.get("default_method")?,
+        allowed_methods: listed(&row.get::<String>("allowed_methods")?),
+        phone,
+        phone_extension,
+        backup_phone: row.get("backup_phone")?,
+        backup_extension: row.get("backup_extension")?,
+        language_call: row.get("language_call")?,
+        language_text: row.get("language_text")?,
+        language_app: row.get("language_app")?,
+        language_code: row.get("language_code")?,
+        epoch: row.unsigned("epoch")?,
+        last_success_unix_ms: row.get("last_success_ms")?,
+        ..LoginUser::default()
+    })
+}
+
+/// A comma-separated column.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// The newest bypass that is open.
+async fn bypass(session: &mut Session, user_id: &str, now_ms: i64) -> Result<Option<Bypass>, StoreError> {
+    let sql = "SELECT bypass_id, client, expires_ms FROM bypasses WHERE user_id = $1 AND expires_ms > $2 \
+               ORDER BY created_ms DESC, bypass_id LIMIT 1";
+    let Some(row) = session.row(sql, args![user_id, now_ms]).await? else { return Ok(None) };
+    let (bypass_id, client, expires_unix_ms) = (row.get("bypass_id")?, row.get("client")?, row.get("expires_ms")?);
+    Ok(Some(Bypass { bypass_id, client, expires_unix_ms }))
 }

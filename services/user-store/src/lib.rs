@@ -11,9 +11,11 @@
 //! [`Services`] are the port themselves; [`run`] serves them over mutual TLS.
 
 mod admin;
+mod answers;
 mod audit;
 mod commit;
 mod config;
+mod erase;
 mod facts;
 mod fail_open;
 mod hashing;
@@ -102,10 +104,11 @@ impl Store {
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
-        let group = Group::start(database.clone(), teller.clone(), metrics.clone(), shutdown);
+        let group = Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), shutdown);
         let store =
             Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
+        shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
         Ok(store)
     }
 
@@ -126,6 +129,11 @@ impl Store {
     /// Takes away what time has ended; the store does so by itself every hour.
     pub async fn sweep(&self) -> Result<(), tonic::Status> {
         Ok(housekeeping::sweep(self).await?)
+    }
+
+    /// Reads the data keys again and goes on with a rotation; the store does so by itself three times a minute and more.
+    pub async fn tend_keys(&self) -> Result<(), tonic::Status> {
+        Ok(seal::reseal::tend(self).await?)
     }
 
     /// Ends all connections. What was answered is durable without it.

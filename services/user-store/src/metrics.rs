@@ -29,7 +29,10 @@ pub struct Users {
     pub enrolled: u64,
     pub not_enrolled: u64,
     pub locked: u64,
+    /// Disabled, or blocked beside the state.
     pub blocked: u64,
+    /// With an open one-time bypass.
+    pub bypass: u64,
 }
 
 impl Metrics {
@@ -67,6 +70,7 @@ impl Metrics {
             ("not_enrolled", users.not_enrolled),
             ("locked", users.locked),
             ("blocked", users.blocked),
+            ("bypass", users.bypass),
         ] {
             self.users.record(count, &[KeyValue::new("state", state)]);
         }

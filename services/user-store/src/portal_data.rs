@@ -165,7 +165,7 @@ fn checked_hash(id_hash: Vec<u8>) -> Result<Vec<u8>, Status> {
     }
 }
 
-fn session_place(owner: &str) -> Place<'_> {
+pub fn session_place(owner: &str) -> Place<'_> {
     Place { owner, record: "session", field: "content" }
 }
 

@@ -7,8 +7,14 @@
 //! A sealed field is `version | data key id | nonce | ciphertext`. Its place (owner, record type, field, version) is
 //! authenticated with it: a ciphertext moved to another user opens for nobody. The canary is a known text sealed like
 //! any field: a wrong master key is found before anything else is read. The master key is changed by putting a new line on
-//! top of its file and starting again: the data keys are wrapped anew, no field is touched.
+//! top of its file and starting again: the data keys are wrapped anew, no field is touched. A data key is changed while all
+//! nodes work: a new one is written beside the others, seals when every node has read it, and what the old one sealed is
+//! sealed anew ([`reseal`]).
 
+mod master;
+pub mod reseal;
+
+use crate::rpc::{StoreError, chain};
 use crate::sql::{Database, OpenError, Session, args};
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
@@ -16,14 +22,22 @@ use aes_gcm::{
 };
 use domain::Secret;
 use hmac::{Hmac, Mac};
+use master::Master;
 use service_kit::secret::KeyFile;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
 const NONCE_OCTETS: usize = 12;
 const HEADER_OCTETS: usize = 1 + 4 + NONCE_OCTETS;
+/// A new data key seals when every node has had time to read it: they look three times as often.
+pub const NOTICE_MS: i64 = 30_000;
+/// The ring the pepper is kept in. It is no part's.
+pub const PEPPER: &str = "pepper";
+const PEPPER_PLACE: Place<'static> = Place { owner: "pepper/1", record: "key_ring", field: "key" };
 const CANARY: &[u8] = b"twinlock canary 1";
 
 /// Where a sealed field stands. What is opened at another place does not open.
@@ -43,10 +57,33 @@ pub struct SealBroken;
 
 /// The data keys, open.
 pub struct Seal {
-    keys: BTreeMap<u32, Aes256Gcm>,
-    current: u32,
+    keys: RwLock<Arc<DataKeys>>,
+    file: KeyFile,
     /// For keyed hashes of what people type; never leaves the process.
     pepper: Zeroizing<[u8; 32]>,
+    /// A field named a key that is not known here: they are read again at once.
+    missing: Notify,
+}
+
+struct DataKeys {
+    keys: BTreeMap<u32, DataKey>,
+    /// The one that seals. All open.
+    current: u32,
+}
+
+#[derive(Clone)]
+struct DataKey {
+    cipher: Aes256Gcm,
+    created_ms: i64,
+}
+
+impl DataKeys {
+    /// The newest key that every node has had time to read seals; a single one seals from the beginning.
+    fn at(keys: BTreeMap<u32, DataKey>, now_ms: i64) -> Self {
+        let known = keys.iter().rev().find(|(_, key)| now_ms - key.created_ms >= NOTICE_MS);
+        let current = known.or(keys.first_key_value()).map_or(0, |(id, _)| *id);
+        Self { keys, current }
+    }
 }
 
 impl Seal {
@@ -54,14 +91,15 @@ impl Seal {
     pub async fn open(database: &Database, file: &KeyFile, now_ms: i64) -> Result<Self, OpenError> {
         let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
         let mut session = database.write_alone().await.map_err(failed)?;
-        let rows = session.rows("SELECT key_id, master, wrapped FROM data_keys ORDER BY key_id", args![]).await;
-        let rows = rows.map_err(failed)?;
-        let seal = if rows.is_empty() {
+        let rows = session.rows(DATA_KEYS, args![]).await.map_err(failed)?;
+        let (keys, oldest) = if rows.is_empty() {
             if holds_data(&mut session).await.map_err(failed)? {
                 return Err(OpenError::KeysMissing);
             }
             let master = Master::read(file.read_or_create()?);
-            Self::first(&mut session, &master, now_ms).await.map_err(failed)?
+            let key = Zeroizing::new(random::<32>());
+            insert(&mut session, &master, 1, &key, now_ms).await.map_err(failed)?;
+            (BTreeMap::from([(1, DataKey { cipher: cipher(&key), created_ms: now_ms })]), key)
         } else {
             if !file.path().exists() {
                 return Err(OpenError::MasterKeyMissing { path: file.path().to_owned() });
@@ -69,11 +107,10 @@ impl Seal {
             let master = Master::read(file.read()?);
             let wrong = || OpenError::WrongMasterKey { path: file.path().to_owned() };
             let mut keys = BTreeMap::new();
-            let mut pepper = None;
+            let mut oldest = None;
             for row in &rows {
-                let key_id: i64 = row.get("key_id").map_err(failed)?;
+                let key_id = u32::try_from(row.get::<i64>("key_id").map_err(failed)?).map_err(|_| wrong())?;
                 let wrapped: Vec<u8> = row.get("wrapped").map_err(failed)?;
-                let key_id = u32::try_from(key_id).map_err(|_| wrong())?;
                 let key = master.unwrap(key_id, &wrapped).ok_or_else(wrong)?;
                 if row.get::<String>("master").map_err(failed)? != master.current_id() {
                     let wrapped = master.wrap(key_id, &key);
@@ -81,32 +118,124 @@ impl Seal {
                     session.execute(sql, args![master.current_id(), wrapped, key_id]).await.map_err(failed)?;
                     tracing::info!(key_id, "data key wrapped with the new master key");
                 }
-                // From the oldest key: a new data key leaves the hashes as they are.
-                pepper.get_or_insert_with(|| self::pepper(&key));
-                keys.insert(key_id, cipher(&key));
+                let created_ms = row.get("created_ms").map_err(failed)?;
+                keys.insert(key_id, DataKey { cipher: cipher(&key), created_ms });
+                oldest.get_or_insert(key);
             }
-            let current = *keys.keys().next_back().expect("there is a row");
-            let seal = Self { keys, current, pepper: pepper.expect("there is a row") };
-            let canary = session.row("SELECT sealed FROM canary WHERE id = 1", args![]).await.map_err(failed)?;
-            let canary: Vec<u8> = canary.ok_or_else(wrong)?.get("sealed").map_err(failed)?;
-            let opened = seal.open_field(CANARY_PLACE, &canary).map_err(|SealBroken| wrong())?;
-            if opened.expose() != CANARY {
-                return Err(wrong());
-            }
-            seal
+            (keys, oldest.expect("there is a row"))
         };
+        let new = rows.is_empty();
+        let mut seal = Self {
+            keys: RwLock::new(Arc::new(DataKeys::at(keys, now_ms))),
+            file: file.clone(),
+            pepper: Zeroizing::new([0; 32]),
+            missing: Notify::new(),
+        };
+        match new {
+            true => {
+                let canary = seal.seal_field(CANARY_PLACE, CANARY);
+                let sql = "INSERT INTO canary (id, sealed) VALUES ($1, $2)";
+                session.execute(sql, args![1_i64, canary]).await.map_err(failed)?;
+            }
+            false => seal
+                .check_canary(&mut session)
+                .await
+                .map_err(failed)?
+                .map_err(|SealBroken| OpenError::WrongMasterKey { path: file.path().to_owned() })?,
+        }
+        seal.pepper = seal
+            .read_pepper(&mut session, &oldest, now_ms)
+            .await
+            .map_err(failed)?
+            .map_err(|SealBroken| OpenError::WrongMasterKey { path: file.path().to_owned() })?;
         session.commit().await.map_err(failed)?;
         Ok(seal)
     }
 
-    async fn first(session: &mut Session, master: &Master, now_ms: i64) -> Result<Self, sqlx::Error> {
+    async fn check_canary(&self, session: &mut Session) -> Result<Result<(), SealBroken>, sqlx::Error> {
+        let Some(row) = session.row("SELECT sealed FROM canary WHERE id = 1", args![]).await? else {
+            return Ok(Err(SealBroken));
+        };
+        let opened = self.open_field(CANARY_PLACE, &row.get::<Vec<u8>>("sealed")?);
+        Ok(opened.and_then(|text| if text.expose() == CANARY { Ok(()) } else { Err(SealBroken) }))
+    }
+
+    /// The pepper outlives every data key, so it is kept sealed like any field. A store of before has the one that its oldest
+    /// data key makes.
+    async fn read_pepper(
+        &self,
+        session: &mut Session,
+        oldest: &[u8; 32],
+        now_ms: i64,
+    ) -> Result<Result<Zeroizing<[u8; 32]>, SealBroken>, sqlx::Error> {
+        let sql = "SELECT sealed FROM key_rings WHERE purpose = $1 AND key_id = 1";
+        if let Some(row) = session.row(sql, args![PEPPER]).await? {
+            let opened = self.open_field(PEPPER_PLACE, &row.get::<Vec<u8>>("sealed")?);
+            return Ok(opened.and_then(|secret| {
+                Ok(Zeroizing::new(<[u8; 32]>::try_from(secret.expose()).map_err(|_| SealBroken)?))
+            }));
+        }
+        let pepper = self::pepper(oldest);
+        let sql = "INSERT INTO key_rings (purpose, key_id, sealed, created_ms) VALUES ($1, 1, $2, $3)";
+        session.execute(sql, args![PEPPER, self.seal_field(PEPPER_PLACE, &*pepper), now_ms]).await?;
+        Ok(Ok(pepper))
+    }
+
+    /// Reads the data keys again: new ones are opened, those that are gone forgotten, and the one that seals is the newest that
+    /// every node knows.
+    pub async fn refresh(&self, database: &Database, now_ms: i64) -> Result<(), StoreError> {
+        let rows = database.read().await?.rows(DATA_KEYS, args![]).await?;
+        let known = self.keys();
+        let mut keys = BTreeMap::new();
+        let mut master = None;
+        for row in &rows {
+            let key_id = crate::users::small(row, "key_id")?;
+            if let Some(key) = known.keys.get(&key_id) {
+                keys.insert(key_id, key.clone());
+                continue;
+            }
+            if master.is_none() {
+                master = Some(self.master()?);
+            }
+            let opened = master.as_ref().and_then(|it| it.unwrap(key_id, &row.get::<Vec<u8>>("wrapped").ok()?));
+            let key =
+                opened.ok_or(StoreError::Broken("a data key is wrapped by a master key that is not in the file"))?;
+            keys.insert(key_id, DataKey { cipher: cipher(&key), created_ms: row.get("created_ms")? });
+        }
+        if !keys.is_empty() {
+            *self.keys.write().expect("nobody panics while holding the keys") = Arc::new(DataKeys::at(keys, now_ms));
+        }
+        Ok(())
+    }
+
+    fn master(&self) -> Result<Master, StoreError> {
+        let keys = self.file.read().map_err(|error| {
+            tracing::error!(error = %chain(&error), "the master key file cannot be read");
+            StoreError::Broken("the master key file cannot be read")
+        })?;
+        Ok(Master::read(keys))
+    }
+
+    /// A new data key beside the others. It seals when every node has had time to read it.
+    pub async fn add_key(&self, session: &mut Session, key_id: u32, now_ms: i64) -> Result<(), StoreError> {
         let key = Zeroizing::new(random::<32>());
-        let sql = "INSERT INTO data_keys (key_id, master, wrapped, created_ms) VALUES ($1, $2, $3, $4)";
-        session.execute(sql, args![1_i64, master.current_id(), master.wrap(1, &key), now_ms]).await?;
-        let seal = Self { keys: BTreeMap::from([(1, cipher(&key))]), current: 1, pepper: pepper(&key) };
-        let canary = seal.seal_field(CANARY_PLACE, CANARY);
-        session.execute("INSERT INTO canary (id, sealed) VALUES ($1, $2)", args![1_i64, canary]).await?;
-        Ok(seal)
+        Ok(insert(session, &self.master()?, key_id, &key, now_ms).await?)
+    }
+
+    /// Returns when a field named a key that is not known here.
+    pub async fn key_missing(&self) {
+        self.missing.notified().await;
+    }
+
+    /// The key that seals, since when it exists, and how many there are.
+    pub fn current(&self) -> (u32, i64, usize) {
+        let keys = self.keys();
+        let created_ms = keys.keys.get(&keys.current).map_or(0, |key| key.created_ms);
+        (keys.current, created_ms, keys.keys.len())
+    }
+
+    fn keys(&self) -> Arc<DataKeys> {
+        self.keys.read().expect("nobody panics while holding the keys").clone()
     }
 
     pub fn pepper(&self) -> &[u8] {
@@ -114,13 +243,13 @@ impl Seal {
     }
 
     pub fn seal_field(&self, place: Place<'_>, clear: &[u8]) -> Vec<u8> {
-        let cipher = self.keys.get(&self.current).expect("the current key is among the keys");
+        let keys = self.keys();
+        let cipher = &keys.keys.get(&keys.current).expect("the current key is among the keys").cipher;
         let nonce = random::<NONCE_OCTETS>();
         let payload = Payload { msg: clear, aad: &place.authenticated() };
         let sealed = cipher.encrypt(&Nonce::from(nonce), payload).expect("a field is far below AES-GCM's limit");
         let mut field = Vec::with_capacity(HEADER_OCTETS + sealed.len());
-        field.push(VERSION);
-        field.extend(self.current.to_be_bytes());
+        field.extend(prefix(keys.current));
         field.extend(nonce);
         field.extend(sealed);
         field
@@ -131,13 +260,39 @@ impl Seal {
         let (id, nonce) = header[1..].split_at(4);
         let id = u32::from_be_bytes(id.try_into().expect("four octets"));
         let nonce: [u8; NONCE_OCTETS] = nonce.try_into().expect("the rest of the header");
-        let cipher = self.keys.get(&id).filter(|_| header[0] == VERSION).ok_or(SealBroken)?;
+        if header[0] != VERSION {
+            return Err(SealBroken);
+        }
+        let keys = self.keys();
+        let Some(DataKey { cipher, .. }) = keys.keys.get(&id) else {
+            self.missing.notify_one();
+            return Err(SealBroken);
+        };
         let payload = Payload { msg: sealed, aad: &place.authenticated() };
         cipher.decrypt(&Nonce::from(nonce), payload).map(Secret::new).map_err(|_| SealBroken)
     }
 }
 
-const CANARY_PLACE: Place<'static> = Place { owner: "store", record: "canary", field: "text" };
+/// What a field begins with that this key sealed.
+pub fn prefix(key_id: u32) -> [u8; 5] {
+    let [a, b, c, d] = key_id.to_be_bytes();
+    [VERSION, a, b, c, d]
+}
+
+const DATA_KEYS: &str = "SELECT key_id, master, wrapped, created_ms FROM data_keys ORDER BY key_id";
+
+async fn insert(
+    session: &mut Session,
+    master: &Master,
+    key_id: u32,
+    key: &[u8; 32],
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let sql = "INSERT INTO data_keys (key_id, master, wrapped, created_ms) VALUES ($1, $2, $3, $4)";
+    session.execute(sql, args![key_id, master.current_id(), master.wrap(key_id, key), now_ms]).await.map(drop)
+}
+
+pub const CANARY_PLACE: Place<'static> = Place { owner: "store", record: "canary", field: "text" };
 
 impl Place<'_> {
     /// Length-prefixed, so that no two places are the same octets.
@@ -149,56 +304,6 @@ impl Place<'_> {
         }
         octets
     }
-}
-
-/// The master keys of the file: the first wraps, all unwrap.
-struct Master(Vec<MasterKey>);
-
-struct MasterKey {
-    id: String,
-    cipher: Aes256Gcm,
-}
-
-impl Master {
-    fn read(keys: Vec<service_kit::secret::Secret>) -> Self {
-        let keys = keys.iter().map(|key| {
-            // A name for the key that tells nothing about it: the digest of a random key cannot be searched.
-            let digest = Sha256::new().chain_update(b"twinlock master key id").chain_update(key.expose()).finalize();
-            let octets: [u8; 32] = key.expose().try_into().expect("the file's keys have 32 octets");
-            let octets = Zeroizing::new(octets);
-            MasterKey { id: data_encoding::HEXLOWER.encode(&digest[..8]), cipher: cipher(&octets) }
-        });
-        Self(keys.collect())
-    }
-
-    fn current(&self) -> &MasterKey {
-        self.0.first().expect("a key file holds at least one key")
-    }
-
-    fn current_id(&self) -> &str {
-        &self.current().id
-    }
-
-    fn wrap(&self, key_id: u32, key: &[u8; 32]) -> Vec<u8> {
-        let nonce = random::<NONCE_OCTETS>();
-        let payload = Payload { msg: key, aad: &wrapped_place(key_id) };
-        let sealed = self.current().cipher.encrypt(&Nonce::from(nonce), payload).expect("a key is short");
-        [nonce.as_slice(), &sealed].concat()
-    }
-
-    fn unwrap(&self, key_id: u32, wrapped: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-        let (nonce, sealed) = wrapped.split_at_checked(NONCE_OCTETS)?;
-        let nonce: [u8; NONCE_OCTETS] = nonce.try_into().ok()?;
-        self.0.iter().find_map(|master| {
-            let payload = Payload { msg: sealed, aad: &wrapped_place(key_id) };
-            let key = Zeroizing::new(master.cipher.decrypt(&Nonce::from(nonce), payload).ok()?);
-            Some(Zeroizing::new(<[u8; 32]>::try_from(key.as_slice()).ok()?))
-        })
-    }
-}
-
-fn wrapped_place(key_id: u32) -> Vec<u8> {
-    [b"twinlock data key".as_slice(), &key_id.to_be_bytes()].concat()
 }
 
 fn cipher(key: &[u8; 32]) -> Aes256Gcm {
@@ -239,7 +344,13 @@ mod tests {
     use super::*;
 
     fn seal() -> Seal {
-        Seal { keys: BTreeMap::from([(7, cipher(&[9; 32]))]), current: 7, pepper: pepper(&[9; 32]) }
+        let keys = BTreeMap::from([(7, DataKey { cipher: cipher(&[9; 32]), created_ms: 0 })]);
+        Seal {
+            keys: RwLock::new(Arc::new(DataKeys::at(keys, 0))),
+            file: KeyFile::new("/nowhere/master.key").expect("a path"),
+            pepper: pepper(&[9; 32]),
+            missing: Notify::new(),
+        }
     }
 
     const ANN: Place<'static> = Place { owner: "ann", record: "factor", field: "seed" };
@@ -274,16 +385,22 @@ mod tests {
     }
 
     #[test]
-    fn a_data_key_is_unwrapped_by_any_key_of_the_file_and_under_its_own_number_only() {
-        let old = Master(vec![MasterKey { id: "old".into(), cipher: cipher(&[1; 32]) }]);
-        let wrapped = old.wrap(1, &[5; 32]);
-        let new = MasterKey { id: "new".into(), cipher: cipher(&[2; 32]) };
-        let both = Master(vec![new, MasterKey { id: "old".into(), cipher: cipher(&[1; 32]) }]);
-        assert_eq!(both.unwrap(1, &wrapped).as_deref(), Some(&[5; 32]));
-        assert_eq!(both.unwrap(2, &wrapped).as_deref(), None);
-        assert_eq!(
-            Master(vec![MasterKey { id: "x".into(), cipher: cipher(&[3; 32]) }]).unwrap(1, &wrapped).as_deref(),
-            None
-        );
+    fn a_new_key_seals_when_every_node_has_had_time_to_read_it_and_the_old_one_opens_all_along() {
+        // V-30
+        let key = |octet: u8, created_ms| DataKey { cipher: cipher(&[octet; 32]), created_ms };
+        let keys = || BTreeMap::from([(1, key(1, 1000)), (2, key(2, 500_000))]);
+        for (now_ms, current) in [(0, 1), (500_000, 1), (529_999, 1), (530_000, 2), (i64::MAX, 2)] {
+            assert_eq!(DataKeys::at(keys(), now_ms).current, current, "{now_ms}");
+        }
+        let seal = seal();
+        let set = |now_ms| *seal.keys.write().expect("free") = Arc::new(DataKeys::at(keys(), now_ms));
+        set(500_000);
+        let old = seal.seal_field(ANN, b"seed");
+        set(530_000);
+        let new = seal.seal_field(ANN, b"seed");
+        assert_eq!((&old[..5], &new[..5]), (&prefix(1)[..], &prefix(2)[..]));
+        for field in [old, new] {
+            assert_eq!(seal.open_field(ANN, &field).expect("either key").expose(), b"seed");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub async fn write(session: &mut Session, next: &Settings, revision: u64) -> Res
     }
 }
 
-fn secret_place(name: &str) -> Place<'_> {
+pub fn secret_place(name: &str) -> Place<'_> {
     Place { owner: name, record: "secret", field: "value" }
 }
 
@@ -230,15 +230,7 @@ impl SettingsService {
         if ring.is_fresh(now_ms) {
             return Ok(ring.reply(now_ms));
         }
-        let id = ring.keys.last().map_or(1, |key| key.id + 1);
-        let owner = ring_owner(purpose, id);
-        let sealed = self.store.seal().seal_field(ring_place(&owner), &seal::random::<32>());
-        let sql = "INSERT INTO key_rings (purpose, key_id, sealed, created_ms) VALUES ($1, $2, $3, $4)";
-        session.execute(sql, args![purpose, id, sealed, now_ms]).await?;
-        let over = now_ms - KEY_LIFE_MS - KEY_OVERLAP_MS;
-        let sql = "DELETE FROM key_rings WHERE purpose = $1 AND created_ms < $2 AND key_id < $3";
-        // The key before the new one still seals until the notice is over, however old it is.
-        session.execute(sql, args![purpose, over, id - 1]).await?;
+        add_ring_key(&self.store, &mut session, purpose, now_ms).await?;
         let ring = self.read_ring(&mut session, purpose).await?;
         session.commit().await?;
         Ok(ring.reply(now_ms))
@@ -255,6 +247,46 @@ impl SettingsService {
         }
         Ok(Ring { keys })
     }
+}
+
+/// A new key in a ring. It seals when every part has had time to fetch it; those before it open until nothing they sealed is
+/// alive.
+async fn add_ring_key(store: &Store, session: &mut Session, purpose: &str, now_ms: i64) -> Result<(), StoreError> {
+    let sql = "SELECT key_id, created_ms FROM key_rings WHERE purpose = $1 ORDER BY key_id";
+    let rows = session.rows(sql, args![purpose]).await?;
+    let mut keys = Vec::new();
+    for row in &rows {
+        keys.push((crate::users::small(row, "key_id")?, row.get::<i64>("created_ms")?));
+    }
+    let id = keys.last().map_or(1, |(id, _)| id + 1);
+    let owner = ring_owner(purpose, id);
+    let sealed = store.seal().seal_field(ring_place(&owner), &seal::random::<32>());
+    let sql = "INSERT INTO key_rings (purpose, key_id, sealed, created_ms) VALUES ($1, $2, $3, $4)";
+    session.execute(sql, args![purpose, id, sealed, now_ms]).await?;
+    for pair in keys.windows(2) {
+        // Since the notice of the one after it was over, this one sealed nothing.
+        let over_ms = pair[1].1 + KEY_NOTICE_MS + KEY_OVERLAP_MS;
+        if over_ms < now_ms {
+            session
+                .execute("DELETE FROM key_rings WHERE purpose = $1 AND key_id = $2", args![purpose, pair[0].0])
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// A new key in every ring of the parts, except where the newest is not in use yet. Returns which.
+pub async fn rotate_rings(store: &Store, session: &mut Session, now_ms: i64) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT purpose, MAX(created_ms) AS newest_ms FROM key_rings WHERE purpose <> $1 GROUP BY purpose ORDER BY purpose";
+    let mut rotated = Vec::new();
+    for row in session.rows(sql, args![seal::PEPPER]).await? {
+        let purpose: String = row.get("purpose")?;
+        if now_ms - row.get::<i64>("newest_ms")? >= KEY_NOTICE_MS {
+            add_ring_key(store, session, &purpose, now_ms).await?;
+            rotated.push(purpose);
+        }
+    }
+    Ok(rotated)
 }
 
 /// The stored secrets whose name is wanted, open.
@@ -311,7 +343,7 @@ fn ring_owner(purpose: &str, id: u32) -> String {
     format!("{purpose}/{id}")
 }
 
-fn ring_place(owner: &str) -> Place<'_> {
+pub fn ring_place(owner: &str) -> Place<'_> {
     Place { owner, record: "key_ring", field: "key" }
 }
 
@@ -319,7 +351,9 @@ fn ring_place(owner: &str) -> Place<'_> {
 impl SettingsRpc for SettingsService {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
         let share = Share::of(part(&request));
-        Ok(Response::new(self.fetch_for(share, request.into_inner().known_revision).await?))
+        let reply = self.fetch_for(share, request.into_inner().known_revision).await?;
+        // As late as can be: whoever asks measures how far its own clock is away (V-43).
+        Ok(Response::new(FetchReply { now_unix_ms: self.store.clock().now_ms(), ..reply }))
     }
 
     async fn pin_service_account(

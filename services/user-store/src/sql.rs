@@ -108,10 +108,20 @@ impl Session {
         tail: &str,
         arguments: &[Arg],
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let keys: Vec<&str> = keys.into_iter().collect();
+        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
         let mut rows = Vec::new();
         for chunk in keys.chunks(CHUNKS[0]) {
             let (sql, bound) = with_list(head, chunk, tail, arguments);
+            rows.extend(self.select(sql, bound).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Rows whose key is in a list of values of any kind: `head` ends before the list's `(`.
+    pub async fn rows_among(&mut self, head: &str, keys: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        let mut rows = Vec::new();
+        for chunk in keys.chunks(CHUNKS[0]) {
+            let (sql, bound) = with_list(head, chunk, "", &[]);
             rows.extend(self.select(sql, bound).await?);
         }
         Ok(rows)
@@ -125,7 +135,7 @@ impl Session {
         tail: &str,
         arguments: &[Arg],
     ) -> Result<u64, sqlx::Error> {
-        let keys: Vec<&str> = keys.into_iter().collect();
+        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
         let mut changed = 0;
         for chunk in keys.chunks(CHUNKS[0]) {
             let (sql, bound) = with_list(head, chunk, tail, arguments);
@@ -158,6 +168,11 @@ impl Session {
         self.select(AssertSqlSafe(sql).into_sql_str(), arguments).await
     }
 
+    /// A change put together from parts of this crate: which columns it names depends on what was asked.
+    pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        self.run(AssertSqlSafe(sql).into_sql_str(), arguments).await
+    }
+
     /// Makes a write durable. On a read session nothing.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
@@ -180,14 +195,13 @@ impl Session {
 }
 
 /// The list is padded with its last key to a size that is prepared already; a key twice in a list finds a row once.
-fn with_list(head: &str, keys: &[&str], tail: &str, arguments: &[Arg]) -> (SqlStr, Vec<Arg>) {
+fn with_list(head: &str, keys: &[Arg], tail: &str, arguments: &[Arg]) -> (SqlStr, Vec<Arg>) {
     let size = match arguments {
         [] => CHUNKS.iter().rev().copied().find(|size| *size >= keys.len()).unwrap_or(CHUNKS[0]),
         _ => CHUNKS[0],
     };
-    let last = keys.last().copied().unwrap_or_default();
-    let padded = keys.iter().copied().chain(std::iter::repeat(last)).take(size);
-    let bound = padded.map(Arg::from).chain(arguments.iter().cloned()).collect();
+    let padded = keys.iter().chain(std::iter::repeat_n(keys.last(), size).flatten()).take(size);
+    let bound = padded.chain(arguments).cloned().collect();
     (AssertSqlSafe(format!("{head} ({}) {tail}", placeholders(1, size))).into_sql_str(), bound)
 }
 

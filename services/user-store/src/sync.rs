@@ -13,8 +13,10 @@ pub mod users;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::erase;
 use crate::metrics::Timed;
 use crate::rpc::{StoreError, bounded};
+use crate::seal::Seal;
 use crate::settings::{self, Current};
 use crate::sql::{Arg, Row as SqlRow, Session, args};
 use crate::users::{name_key, small};
@@ -111,7 +113,7 @@ impl SyncService {
         active_item(&current, &run.sync_item)?;
         let plan = plan_users(&mut session, &run, &current, request.users).await?;
         let head = audit::lock(&mut session).await?;
-        let (mut reply, changed_users, events) = write_users(&mut session, &run, plan, now_ms).await?;
+        let (mut reply, changed_users, events) = write_users(&mut session, self.0.seal(), &run, plan, now_ms).await?;
         write_groups(&mut session, &run, &current, request.groups).await?;
         let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                    WHERE run_id = $4";
@@ -321,6 +323,7 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
 /// Writes a plan. Returns the counts, whose caches must go, and the events.
 async fn write_users(
     session: &mut Session,
+    seal: &Seal,
     run: &RunRow,
     plan: Plan,
     now_ms: i64,
@@ -339,7 +342,7 @@ async fn write_users(
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     for known in &plan.withdrawn {
         // Added by this very run, moments ago, under a name that turned out to be two people's.
-        session.execute("DELETE FROM users WHERE user_id = $1", args![&known.user_id]).await?;
+        erase::user(session, seal, &known.user_id).await?;
         let event = NewEvent::administrative(now_ms, "user.erased", "sync", "its username is doubled in the directory");
         events.push(event.about(&known.user_id, &known.username));
     }
@@ -442,7 +445,7 @@ async fn change_state(
     now_ms: i64,
 ) -> Result<Option<NewEvent>, StoreError> {
     let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
-               revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
+               epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
     let arguments = args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
     if session.execute(sql, arguments).await? != 1 {
         return Ok(None);
@@ -491,6 +494,7 @@ async fn write_groups(
             &run.directory,
             object_id,
             bounded(&group.distinguished_name, 2048),
+            users::dn_key(&bounded(&group.distinguished_name, 2048)),
             bounded(&group.name, 256),
             &run.sync_item,
             &run.run_id,
@@ -501,9 +505,9 @@ async fn write_groups(
             members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
         }
     }
-    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, name, sync_item, last_run, content)";
+    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, dn_key, name, sync_item, last_run, content)";
     let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET distinguished_name = excluded.distinguished_name, \
-                name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
+                dn_key = excluded.dn_key, name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
     session.bulk(head, rows, tail).await?;
     let tail = "AND directory = $257";
     session

@@ -94,13 +94,19 @@ impl<const N: usize> Window<N> {
 
     /// Octets that are no times read as none.
     pub fn from_octets(octets: &[u8]) -> Self {
-        let times = octets.chunks_exact(8).map(|time| i64::from_be_bytes(time.try_into().expect("eight octets")));
-        Self(times.take(N).collect())
+        let mut times = times(octets);
+        times.truncate(N);
+        Self(times)
     }
 
     pub fn to_octets(&self) -> Vec<u8> {
         self.0.iter().flat_map(|time| time.to_be_bytes()).collect()
     }
+}
+
+/// Times of tries as the store keeps them, eight octets each.
+pub fn times(octets: &[u8]) -> Vec<i64> {
+    octets.chunks_exact(8).map(|time| i64::from_be_bytes(time.try_into().expect("eight octets"))).collect()
 }
 
 #[cfg(test)]

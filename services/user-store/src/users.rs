@@ -1,7 +1,8 @@
 //! Users as rows: how names are compared, what an administrator sees of one, how a state is told in words.
 
-use crate::audit::{self, NewEvent};
-pub use crate::places::{owned as factor_owner, seed as seed_place};
+mod more;
+
+use crate::audit::NewEvent;
 use crate::rpc::StoreError;
 use crate::sql::{Row, Session, args};
 use crate::throttle::Counter;
@@ -18,6 +19,35 @@ pub fn name_key(name: &str) -> String {
         name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
     let folded = folded.replace('ß', "ss");
     folded.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Is a block in force (FV-25)? -1 = until somebody unblocks, 0 = there is none.
+pub fn is_blocked(until_ms: i64, now_ms: i64) -> bool {
+    until_ms < 0 || until_ms > now_ms
+}
+
+/// The end of a block in words.
+pub fn until_text(until_ms: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp(until_ms.div_euclid(1000)).ok();
+    let at = at.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok());
+    match until_ms {
+        ..0 => "somebody unblocks".into(),
+        0 => String::new(),
+        _ => at.unwrap_or_default(),
+    }
+}
+
+/// Refuses what is done for somebody who may not log in: not enabled, or blocked.
+pub async fn may_enter(session: &mut Session, user_id: &str, now_ms: i64) -> Result<(), StoreError> {
+    let sql = "SELECT state, blocked_until_ms FROM users WHERE user_id = $1";
+    let row = session.row(sql, args![user_id]).await?.ok_or_else(|| Status::not_found("no such user"))?;
+    match row.get::<String>("state")?.as_str() {
+        "enabled" if is_blocked(row.get("blocked_until_ms")?, now_ms) => {
+            Err(Status::failed_precondition("the user is blocked").into())
+        }
+        "enabled" => Ok(()),
+        state => Err(Status::failed_precondition(format!("the user is {state}")).into()),
+    }
 }
 
 /// Why a user is not enabled: by whom, since when, why.
@@ -55,7 +85,7 @@ pub struct StateChange<'a> {
 impl StateChange<'_> {
     pub async fn write(&self, session: &mut Session, now_ms: i64) -> Result<NewEvent, sqlx::Error> {
         let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
-                   revision = revision + 1 WHERE user_id = $5";
+                   epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5";
         session.execute(sql, args![self.to, self.by, now_ms, self.text, self.user_id]).await?;
         let mut detail = format!("state: {} -> {}", self.from, self.to);
         if !self.text.is_empty() {
@@ -86,19 +116,20 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
             self::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
         }
     };
-    Ok(Some(UserDetail {
+    let mut detail = UserDetail {
         user,
         subject: Some(DirectoryRef { directory: row.get("directory")?, object_id: row.get("object_id")? }),
         distinguished_name: row.get("distinguished_name")?,
         names: names.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
         groups: groups.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?,
-        phone: row.get("phone")?,
         sync_item: row.get("sync_item")?,
         state_text,
         factors: factors.iter().map(|row| factor_summary(row, now_ms)).collect::<Result<_, _>>()?,
         revision: row.unsigned("revision")?,
         ..UserDetail::default()
-    }))
+    };
+    more::fill(session, &mut detail, user_id, now_ms).await?;
+    Ok(Some(detail))
 }
 
 /// The columns [`summaries`] and [`detail`] read.
@@ -117,6 +148,10 @@ pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Resu
         let entry = factors.entry(row.get("user_id")?).or_default();
         entry.0 += u32::from(!row.get::<bool>("pending")?);
         entry.1 = entry.1.max(counter(&row)?.locked_until_ms(now_ms));
+    }
+    let head = "SELECT user_id FROM devices WHERE state = 'active' AND user_id IN";
+    for row in session.rows_in(head, ids.iter().map(String::as_str), "", &[]).await? {
+        factors.entry(row.get("user_id")?).or_default().0 += 1;
     }
     let mut successes: HashMap<String, i64> = HashMap::new();
     let head = "SELECT user_id, last_success_ms FROM guards WHERE user_id IN";
@@ -166,26 +201,6 @@ fn counter(row: &Row) -> Result<Counter, sqlx::Error> {
 /// A small number of a BIGINT column.
 pub fn small(row: &Row, column: &str) -> Result<u32, sqlx::Error> {
     Ok(u32::try_from(row.get::<i64>(column)?).unwrap_or(u32::MAX))
-}
-
-/// Erases who was removed long enough ago, with everything that belongs to them (S-45). Returns who.
-pub async fn erase_removed(session: &mut Session, before_ms: i64, now_ms: i64) -> Result<Vec<String>, sqlx::Error> {
-    let head = audit::lock(session).await?;
-    let sql = "SELECT user_id, username FROM users WHERE state = 'removed' AND state_since_ms < $1 LIMIT 1000";
-    let rows = session.rows(sql, args![before_ms]).await?;
-    let mut erased = Vec::new();
-    let mut events = Vec::new();
-    for row in &rows {
-        let (user_id, username): (String, String) = (row.get("user_id")?, row.get("username")?);
-        session.execute("DELETE FROM users WHERE user_id = $1", args![&user_id]).await?;
-        let event = NewEvent::administrative(now_ms, "user.erased", "sync", "30 days after removal");
-        events.push(event.about(&user_id, &username));
-        erased.push(user_id);
-    }
-    if !events.is_empty() {
-        audit::append(session, head, events).await?;
-    }
-    Ok(erased)
 }
 
 #[cfg(test)]

@@ -35,6 +35,10 @@ mod settings;
 mod webauthn;
 
 pub use config::{Config, EndpointsSection};
+
+// Tests inside of the crate share the support of those outside, which calls it by its name.
+#[cfg(test)]
+extern crate self as verification;
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 use providers::{Providers, Shared};
 

@@ -3,10 +3,16 @@
 //!
 //! Decides nothing: what a person answered stands in the store, and is read there.
 
+mod ask;
+mod fail_over;
+mod http;
 pub mod mail;
+mod metrics;
+pub mod number;
 pub mod push;
 pub mod sms;
 pub mod voice;
+mod words;
 
 use crate::settings::SettingsCopy;
 use async_trait::async_trait;
@@ -162,9 +168,10 @@ pub struct Providers {
 impl Providers {
     /// Starts their upkeep, and the mail that waits in the store, as tasks of the process.
     pub fn start(shared: &Shared, process: &Process) -> Arc<Self> {
+        let letters = Arc::new(mail::smtp::Letters::new(shared, process));
         Arc::new(Self {
-            sms: sms::Sms::start(shared.clone(), process),
-            mail: mail::Mail::start(shared.clone(), process),
+            sms: sms::Sms::start(shared.clone(), letters.clone(), process),
+            mail: mail::Mail::start(shared.clone(), letters, process),
             voice: voice::Voice::start(shared.clone(), process),
             push: push::Push::start(shared.clone(), process),
         })

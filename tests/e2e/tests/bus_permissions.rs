@@ -47,6 +47,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("$JS.API.STREAM.CREATE.TWINLOCK_EVENTS", &["user-store"], &[]),
     ("$JS.API.STREAM.INFO.KV_twinlock_challenges", &["verification"], &[]),
     ("$JS.API.STREAM.CREATE.KV_twinlock_challenges", &["verification"], &[]),
+    ("$JS.API.STREAM.INFO.KV_twinlock_replies", &["verification"], &[]),
+    ("$KV.twinlock_replies.a", &["verification"], &[]),
     ("$JS.API.DIRECT.GET.KV_twinlock_challenges.$KV.twinlock_challenges.a", &["verification"], &[]),
     ("$KV.twinlock_challenges.a", &["verification"], &[]),
     ("$JS.API.STREAM.INFO.KV_twinlock_requests", &["radius-gateway"], &[]),
@@ -111,8 +113,14 @@ const DANGEROUS: &[&str] = &[
     "CONSUMER.LIST",
     "CONSUMER.NAMES",
 ];
-const STREAMS: &[&str] =
-    &["TWINLOCK_SYNC", "TWINLOCK_EVENTS", "KV_twinlock_challenges", "KV_twinlock_requests", "KV_twinlock_leases"];
+const STREAMS: &[&str] = &[
+    "TWINLOCK_SYNC",
+    "TWINLOCK_EVENTS",
+    "KV_twinlock_challenges",
+    "KV_twinlock_replies",
+    "KV_twinlock_requests",
+    "KV_twinlock_leases",
+];
 
 /// The server with the very files of `init`; only addresses and folders are those of the test.
 struct Server {

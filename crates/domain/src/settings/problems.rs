@@ -13,6 +13,8 @@ mod providers;
 mod rules;
 mod written;
 
+pub use written::is_mail_address;
+
 use super::{Channel, Settings, SourceKind};
 use crate::Method;
 use std::fmt;

@@ -445,7 +445,7 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
         let deps = ldap_gateway::Deps {
             verification: crate::support::FakeVerification::new(),
             settings,
-            fail_open: std::sync::Arc::new(crate::support::NoFailOpen),
+            fail_open: std::sync::Arc::new(crate::support::FakeFailOpen::default()),
             bus: std::sync::Arc::new(service_kit::bus::InProcess::new()),
             clock: service_kit::Clock::system(),
         };

@@ -4,8 +4,10 @@
 mod support;
 
 mod connections;
+mod fail_open;
 mod forwarding;
 mod gate_model;
 mod hostile_directory;
 mod logins;
 mod password_check;
+mod second_factors;

@@ -20,7 +20,7 @@ use service_kit::{Clock, Process};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -45,6 +45,7 @@ struct State {
     spent: HashSet<String>,
     misbehaviour: Misbehaviour,
     calls: Vec<Call>,
+    attempts: Vec<(wire::Attempt, String)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,10 @@ pub enum Misbehaviour {
     #[default]
     None,
     Unavailable,
+    /// Every call takes so long.
+    Slow(Duration),
+    /// Answers every call with what no client can read.
+    Garbage,
     /// Every Begin ends so, whatever the code.
     Deny(&'static str),
     /// Answers with an Allow that belongs to another transaction, another client, or the past.
@@ -110,6 +115,25 @@ impl FakeVerification {
         self.state.lock().expect("no test panics in here")
     }
 
+    /// What is wrong with every call alike.
+    async fn trouble(&self) -> Result<(), Status> {
+        let misbehaviour = self.state().misbehaviour.clone();
+        match misbehaviour {
+            Misbehaviour::Unavailable => Err(Status::unavailable("told to be")),
+            Misbehaviour::Garbage => Err(Status::internal("failed to decode Protobuf message")),
+            Misbehaviour::Slow(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it was told of every attempt that began, and the method that was wanted.
+    pub fn attempts(&self) -> Vec<(wire::Attempt, String)> {
+        self.state().attempts.clone()
+    }
+
     fn evaluate(&self, username: &str, code: Option<&str>) -> Result<(), &'static str> {
         let mut state = self.state();
         let Some(codes) = state.codes.get(username) else { return Err("unknown_user") };
@@ -143,13 +167,17 @@ impl wire::verification_server::Verification for FakeVerification {
         &self,
         request: Request<wire::AppendedFormsRequest>,
     ) -> Result<Response<wire::AppendedFormsReply>, Status> {
-        let mut state = self.state();
-        if state.misbehaviour == Misbehaviour::Unavailable {
-            return Err(Status::unavailable("told to be"));
+        self.trouble().await?;
+        let request = request.into_inner();
+        if request.subject.is_some_and(|subject| subject.directory != "none") {
+            self.state().calls.push(Call::Forms(request.client));
         }
-        state.calls.push(Call::Forms(request.into_inner().client));
-        // Everybody who has a token has one of six digits; the fake does not map ids to names.
-        Ok(Response::new(wire::AppendedFormsReply { code_digits: vec![6], ..Default::default() }))
+        // Everybody has a token of six digits and the app; the fake does not map ids to names.
+        Ok(Response::new(wire::AppendedFormsReply {
+            code_digits: vec![6],
+            keywords: vec!["push".into()],
+            ..Default::default()
+        }))
     }
 
     async fn begin(&self, request: Request<wire::BeginRequest>) -> Result<Response<wire::Outcome>, Status> {
@@ -166,11 +194,12 @@ impl wire::verification_server::Verification for FakeVerification {
             service_account: attempt.service_account,
             client: attempt.client.clone(),
         });
+        self.state().attempts.push((attempt.clone(), request.wanted_method));
         self.held.subscribe().wait_for(|held| !held).await.expect("the fake outlives its calls");
+        self.trouble().await?;
         let (transaction, client) = (attempt.transaction_id.as_str(), attempt.client.as_str());
         let misbehaviour = self.state().misbehaviour.clone();
         Ok(match misbehaviour {
-            Misbehaviour::Unavailable => return Err(Status::unavailable("told to be")),
             Misbehaviour::Deny(reason) => {
                 outcome(transaction, Out::Deny(wire::Deny { reason: reason.into(), ..Default::default() }))
             }
@@ -186,10 +215,8 @@ impl wire::verification_server::Verification for FakeVerification {
                 outcome(transaction, Out::Ask(wire::Ask { method: "code".into(), ..Default::default() }))
             }
             Misbehaviour::AllowTooEarly => outcome(transaction, Out::Allow(allow(client, "valid_code"))),
-            Misbehaviour::None if attempt.service_account => {
-                outcome(transaction, Out::Allow(allow(client, "service_account")))
-            }
-            Misbehaviour::None => match self.evaluate(&attempt.username, code.as_deref()) {
+            _ if attempt.service_account => outcome(transaction, Out::Allow(allow(client, "service_account"))),
+            _ => match self.evaluate(&attempt.username, code.as_deref()) {
                 Err(reason) => {
                     outcome(transaction, Out::Deny(wire::Deny { reason: reason.into(), ..Default::default() }))
                 }
@@ -305,8 +332,10 @@ impl store::settings_server::Settings for FakeSettings {
         panic!("not for an LDAP gateway")
     }
 
-    async fn key_ring(&self, _: Request<store::KeyRingRequest>) -> Result<Response<store::KeyRingReply>, Status> {
-        panic!("not for an LDAP gateway")
+    async fn key_ring(&self, request: Request<store::KeyRingRequest>) -> Result<Response<store::KeyRingReply>, Status> {
+        assert_eq!(request.into_inner().purpose, "passwords");
+        let key = Some(proto::common::Secret { value: vec![7; 32] });
+        Ok(Response::new(store::KeyRingReply { keys: vec![store::Key { id: 1, key }], current: 1 }))
     }
 }
 
@@ -373,13 +402,31 @@ pub fn service_account(name: &str) -> ServiceAccount {
     ServiceAccount { name: name.into(), id: None, sources: Vec::new() }
 }
 
-/// A store that takes no event of a login let in while verification was down.
-pub struct NoFailOpen;
+/// Where logins are told that were let in while verification was down. Every event that came, in order.
+#[derive(Default)]
+pub struct FakeFailOpen {
+    events: Mutex<Vec<store::AuditEvent>>,
+    away: AtomicBool,
+}
+
+impl FakeFailOpen {
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn events(&self) -> Vec<store::AuditEvent> {
+        self.events.lock().expect("no test panics in here").clone()
+    }
+}
 
 #[async_trait]
-impl store::fail_open_server::FailOpen for NoFailOpen {
-    async fn record(&self, _: Request<store::RecordRequest>) -> Result<Response<store::RecordReply>, Status> {
-        Err(Status::unavailable("told to be"))
+impl store::fail_open_server::FailOpen for FakeFailOpen {
+    async fn record(&self, request: Request<store::RecordRequest>) -> Result<Response<store::RecordReply>, Status> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("told to be"));
+        }
+        self.events.lock().expect("no test panics in here").push(request.into_inner().event.expect("an event"));
+        Ok(Response::new(store::RecordReply {}))
     }
 }
 
@@ -399,6 +446,7 @@ pub struct Running {
     pub process: Process,
     pub verification: Arc<FakeVerification>,
     pub settings: Arc<FakeSettings>,
+    pub fail_open: Arc<FakeFailOpen>,
     bus: Arc<InProcess>,
     plain: SocketAddr,
     ldaps: SocketAddr,
@@ -471,10 +519,11 @@ impl Running {
         let verification = FakeVerification::new();
         let process = Process::detached("ldap-gateway-test");
         let bus = Arc::new(InProcess::new());
+        let fail_open = Arc::new(FakeFailOpen::default());
         let deps = Deps {
             verification: verification.clone(),
             settings: settings.clone(),
-            fail_open: Arc::new(NoFailOpen),
+            fail_open: fail_open.clone(),
             bus: bus.clone(),
             clock: Clock::system(),
         };
@@ -482,7 +531,7 @@ impl Running {
         let plain = *gateway.addresses().first().context("a port for LDAP")?;
         let ldaps = *gateway.tls_addresses().first().context("a port for LDAPS")?;
         until("the gateway to be ready", || process.health().is_ready()).await?;
-        Ok(Self { gateway, process, verification, settings, bus, plain, ldaps })
+        Ok(Self { gateway, process, verification, settings, fail_open, bus, plain, ldaps })
     }
 
     /// Changes the settings, says so on the bus, and waits until they are in force.
@@ -590,20 +639,26 @@ impl Wire {
         self.next().await?.context("the connection was closed")
     }
 
+    /// The next message, however long it takes.
+    pub async fn receive_late(&mut self) -> Result<Message> {
+        self.read().await?.context("the connection was closed")
+    }
+
     /// The next message; `None` at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<Message>> {
-        let read = async {
-            loop {
-                if let Some(message) = self.framer.next_message(&mut self.input)? {
-                    return Ok(Some(message));
-                }
-                match self.stream.read_buf(&mut self.input).await {
-                    Ok(0) | Err(_) => return Ok(None),
-                    Ok(_) => {}
-                }
+        tokio::time::timeout(LIMIT, self.read()).await.context("nothing came")?
+    }
+
+    async fn read(&mut self) -> Result<Option<Message>> {
+        loop {
+            if let Some(message) = self.framer.next_message(&mut self.input)? {
+                return Ok(Some(message));
             }
-        };
-        tokio::time::timeout(LIMIT, read).await.context("nothing came")?
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => {}
+            }
+        }
     }
 
     /// The other end closes without another word.

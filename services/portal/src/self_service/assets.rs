@@ -13,7 +13,7 @@ struct Asset {
     content: &'static [u8],
 }
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: &[Asset] = &[
     Asset { name: "portal.css", kind: "text/css; charset=utf-8", content: include_bytes!("../../assets/portal.css") },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("../../assets/icon.svg") },
     Asset { name: "wait.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("../../assets/wait.js") },
@@ -21,6 +21,30 @@ const ASSETS: [Asset; 4] = [
         name: "passkey.js",
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("../../assets/passkey.js"),
+    },
+    Asset { name: "icon-180.png", kind: "image/png", content: include_bytes!("../../assets/icon-180.png") },
+    Asset { name: "icon-192.png", kind: "image/png", content: include_bytes!("../../assets/icon-192.png") },
+    Asset { name: "icon-512.png", kind: "image/png", content: include_bytes!("../../assets/icon-512.png") },
+    Asset { name: "phone.css", kind: "text/css; charset=utf-8", content: include_bytes!("../../assets/phone.css") },
+    Asset {
+        name: "phone.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/phone.js"),
+    },
+    Asset {
+        name: "phone-activate.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/phone-activate.js"),
+    },
+    Asset {
+        name: "phone-device.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/phone-device.js"),
+    },
+    Asset {
+        name: "phone-offline.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/phone-offline.js"),
     },
 ];
 

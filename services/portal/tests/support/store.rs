@@ -37,6 +37,8 @@ pub struct FakeStore {
     facts: Mutex<Facts>,
     /// Every call fails while it is set.
     pub down: AtomicBool,
+    /// The host that passkeys are bound to; empty = no portal told one yet.
+    pub rp_id: Mutex<String>,
 }
 
 /// The key of a role: `twk_owner` ...
@@ -82,7 +84,7 @@ impl FakeUser {
 
 impl FakeStore {
     pub fn new(first: FirstEnrolment) -> Self {
-        let store = Self { facts: Mutex::default(), down: AtomicBool::new(false) };
+        let store = Self { facts: Mutex::default(), down: AtomicBool::new(false), rp_id: Mutex::default() };
         store.set_first_enrolment(first);
         store.add("ann", "Ann");
         store.add("ben", "Ben");
@@ -306,9 +308,17 @@ impl PortalData for FakeStore {
 
     async fn announce(
         &self,
-        _: Request<proto::user_store::AnnounceRequest>,
+        request: Request<proto::user_store::AnnounceRequest>,
     ) -> Result<Response<proto::user_store::AnnounceReply>, Status> {
-        Err(Status::unimplemented("announce"))
+        self.up()?;
+        let request = request.into_inner();
+        let mut rp_id = self.rp_id.lock().expect("a lock");
+        let host = request.public_url.trim_start_matches("https://").split(':').next().unwrap_or_default().to_owned();
+        let accepted = rp_id.is_empty() || *rp_id == host || request.danger_change_rp_id;
+        if accepted {
+            *rp_id = host;
+        }
+        Ok(Response::new(proto::user_store::AnnounceReply { accepted, rp_id: rp_id.clone() }))
     }
 }
 

@@ -36,12 +36,17 @@ pub struct FakeVerification {
     pub begun: Mutex<Vec<SeenAttempt>>,
     /// Who was reported, and why.
     pub reports: Mutex<Vec<(String, String)>>,
+    /// What providers said, as it was handed on.
+    pub callbacks: Mutex<Vec<proto::verification::CallbackRequest>>,
     pub cancelled: AtomicUsize,
     pub answers: AtomicUsize,
     pub seeds_made: AtomicUsize,
     /// What became of the device that connects, and of a prompt to it.
     pub device_state: Mutex<String>,
     pub tried: Mutex<String>,
+    /// What apps of the privacyIDEA protocol sent, and what they are told; `None` = verification is away.
+    pub pi_seen: Mutex<Vec<proto::verification::PiRequest>>,
+    pub pi_says: Mutex<Option<(u32, String)>>,
     /// What the next Begin or Answer says, whatever was asked.
     pub say_next: Mutex<Option<Result<outcome::Result, tonic::Code>>>,
     /// The transaction that the next answer names.
@@ -56,11 +61,14 @@ impl FakeVerification {
             open: Mutex::default(),
             begun: Mutex::default(),
             reports: Mutex::default(),
+            callbacks: Mutex::default(),
             cancelled: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             seeds_made: AtomicUsize::new(0),
             device_state: Mutex::new("open".into()),
             tried: Mutex::new("user_denied".into()),
+            pi_seen: Mutex::default(),
+            pi_says: Mutex::default(),
             say_next: Mutex::default(),
             wrong_transaction: Mutex::default(),
         }
@@ -336,9 +344,11 @@ impl Enrolment for FakeVerification {
 impl proto::verification::phone_server::Phone for FakeVerification {
     async fn pi(
         &self,
-        _: Request<proto::verification::PiRequest>,
+        request: Request<proto::verification::PiRequest>,
     ) -> Result<Response<proto::verification::PiReply>, Status> {
-        Err(Status::unimplemented("pi"))
+        self.pi_seen.lock().expect("a lock").push(request.into_inner());
+        let (status, json) = self.pi_says.lock().expect("a lock").clone().ok_or_else(|| Status::unavailable("away"))?;
+        Ok(Response::new(proto::verification::PiReply { status, json }))
     }
 
     async fn begin_activation(
@@ -381,8 +391,18 @@ impl proto::verification::phone_server::Phone for FakeVerification {
 impl proto::verification::callback_server::Callback for FakeVerification {
     async fn receive(
         &self,
-        _: Request<proto::verification::CallbackRequest>,
+        request: Request<proto::verification::CallbackRequest>,
     ) -> Result<Response<proto::verification::CallbackReply>, Status> {
-        Err(Status::unimplemented("receive"))
+        let request = request.into_inner();
+        let reply = match request.path.as_str() {
+            "receipt" => (204, "", ""),
+            "call/1/begin" => (200, "text/xml", "<Response/>"),
+            "away" => return Err(Status::unavailable("store_unavailable")),
+            _ => (404, "text/plain", "not found\n"),
+        };
+        self.callbacks.lock().expect("a lock").push(request);
+        let (status, content_type, body) = reply;
+        let (content_type, body) = (content_type.into(), body.into());
+        Ok(Response::new(proto::verification::CallbackReply { status, content_type, body }))
     }
 }

@@ -178,6 +178,7 @@ async fn a_device_that_can_show_no_challenge_gets_none() {
     assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
     let ask = proto::verification::outcome::Result::Ask(proto::verification::Ask {
         method: "code".into(),
+        kind: proto::verification::AskKind::Code.into(),
         step: 1,
         expires_unix_ms: NOW_MS + 120_000,
         ..Default::default()

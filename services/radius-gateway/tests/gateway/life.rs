@@ -123,7 +123,7 @@ async fn a_gateway_waits_for_its_store_and_is_not_ready_before() {
     let deps = Deps {
         verification: world.verification.clone(),
         settings: world.store.clone(),
-        fail_open: Arc::new(NoFailOpen),
+        fail_open: Arc::new(FakeFailOpen::default()),
         bus: Arc::new(world.bus.clone()),
         nodes: Nodes::One,
         clock: Clock::system(),
@@ -164,7 +164,7 @@ async fn a_wildcard_socket_answers_from_the_address_it_was_asked_at() {
     let deps = Deps {
         verification: world.verification.clone(),
         settings: world.store.clone(),
-        fail_open: Arc::new(NoFailOpen),
+        fail_open: Arc::new(FakeFailOpen::default()),
         bus: Arc::new(world.bus.clone()),
         nodes: Nodes::One,
         clock: world.clock.clone(),

@@ -2,9 +2,11 @@
 
 mod challenges;
 mod duplicates;
+mod fail_open;
 mod life;
 mod logins;
 mod receive;
+mod second_factors;
 #[path = "../support/mod.rs"]
 mod support;
 mod with_slapd;

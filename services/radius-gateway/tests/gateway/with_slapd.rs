@@ -35,7 +35,7 @@ async fn radclient_logs_in_with_a_code_behind_the_password_and_the_directory_see
     let deps = Deps {
         verification,
         settings: FakeStore::new(serde_json::from_value(document).expect("valid settings"), secrets),
-        fail_open: Arc::new(NoFailOpen),
+        fail_open: Arc::new(FakeFailOpen::default()),
         bus: Arc::new(FakeBus::default()),
         nodes: Nodes::One,
         clock,

@@ -9,7 +9,7 @@ mod verification;
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use directory::{FakeDirectory, Mood};
 pub use nas::{Nas, attribute, user_name};
-pub use store::{FakeBus, FakeStore, NoFailOpen};
+pub use store::{FakeBus, FakeFailOpen, FakeStore};
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
 
@@ -34,6 +34,13 @@ pub const AUTO: &str = "127.0.1.4";
 pub const LEGACY: &str = "127.0.1.5";
 pub const LAST_DIGITS: &str = "127.0.1.6";
 pub const NO_CHALLENGE: &str = "127.0.1.7";
+/// Lets people in while verification is down; the second one wants a code after the password.
+pub const PASSING: &str = "127.0.1.8";
+pub const PASSING_REQUIRED: &str = "127.0.1.9";
+/// Waits for people.
+pub const PATIENT: &str = "127.0.1.10";
+/// Takes words after the password, knows where people come from, and remembers them.
+pub const WORDS: &str = "127.0.1.11";
 /// Of a network whose client has another secret; the first address is a client of its own.
 pub const WIDE: &str = "127.0.2.2";
 pub const NARROW: &str = "127.0.2.1";
@@ -43,6 +50,7 @@ pub struct World {
     pub directory: FakeDirectory,
     pub verification: Arc<FakeVerification>,
     pub store: Arc<FakeStore>,
+    pub fail_open: Arc<FakeFailOpen>,
     pub bus: FakeBus,
     pub clock: Clock,
 }
@@ -64,6 +72,7 @@ impl World {
             directory,
             verification: FakeVerification::new(clock.clone()),
             store: FakeStore::new(document, secrets),
+            fail_open: Arc::default(),
             bus: FakeBus::default(),
             clock,
         }
@@ -83,7 +92,7 @@ impl World {
         let deps = Deps {
             verification: self.verification.clone(),
             settings: self.store.clone(),
-            fail_open: Arc::new(NoFailOpen),
+            fail_open: self.fail_open.clone(),
             bus: Arc::new(self.bus.clone()),
             nodes,
             clock: self.clock.clone(),
@@ -183,6 +192,15 @@ fn settings(url: &str) -> Settings {
                 "appended": "required", "appended_form": { "kind": "last_digits" }, "challenge": "no",
             })),
             client("no-challenge", "127.0.1.7/32", serde_json::json!({ "challenge": "no", "appended": "optional" })),
+            client("passing", "127.0.1.8/32", serde_json::json!({ "when_unavailable": "pass" })),
+            client("passing-required", "127.0.1.9/32", serde_json::json!({
+                "when_unavailable": "pass", "appended": "required", "when_unavailable_until": "2026-12-31T00:00:00Z",
+            })),
+            client("patient", "127.0.1.10/32", serde_json::json!({ "wait_seconds": 55 })),
+            client("words", "127.0.1.11/32", serde_json::json!({
+                "appended": "required", "appended_keywords": true, "person_address": "calling_station_id",
+                "remember": {},
+            })),
             client("wide", "127.0.2.0/24", serde_json::json!({})),
             client("narrow", "127.0.2.1/32", serde_json::json!({})),
         ],

@@ -89,14 +89,19 @@ impl Nas {
     }
 
     pub async fn hear(&self, question: &Question) -> Answer {
-        let octets = self.next_for(question.sent.identifier).await;
+        self.hear_within(question, PATIENCE).await
+    }
+
+    /// For what takes a client's whole wait.
+    pub async fn hear_within(&self, question: &Question, patience: Duration) -> Answer {
+        let octets = self.next_for(question.sent.identifier, patience).await;
         assert_eq!(octets[20..22], [80, 18], "R-11: Message-Authenticator comes first");
         let packet = Packet::parse(&octets, Port::AuthenticationReplies).expect("a well-formed answer");
         verify_reply(&packet, &question.sent, &self.secret, Rule::Yes).expect("a genuine answer to this question");
         Answer { octets }
     }
 
-    async fn next_for(&self, identifier: u8) -> Vec<u8> {
+    async fn next_for(&self, identifier: u8, patience: Duration) -> Vec<u8> {
         let is_meant = |octets: &Vec<u8>| octets.get(1) == Some(&identifier);
         loop {
             {
@@ -106,7 +111,7 @@ impl Nas {
                 }
             }
             let mut buffer = [0; 4096];
-            let (length, from) = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut buffer))
+            let (length, from) = tokio::time::timeout(patience, self.socket.recv_from(&mut buffer))
                 .await
                 .expect("an answer in time")
                 .expect("loopback");

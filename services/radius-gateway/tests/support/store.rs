@@ -5,10 +5,11 @@ use bytes::Bytes;
 use domain::settings::Settings as Document;
 use proto::common::Secret;
 use proto::subjects::SETTINGS_CHANGED;
+use proto::user_store::fail_open_server::FailOpen;
 use proto::user_store::settings_server::Settings;
 use proto::user_store::{
-    FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest, LearnClientReply, LearnClientRequest,
-    PinServiceAccountReply, PinServiceAccountRequest,
+    AuditEvent, FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest, LearnClientReply, LearnClientRequest,
+    PinServiceAccountReply, PinServiceAccountRequest, RecordReply, RecordRequest,
 };
 use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
 use std::collections::HashMap;
@@ -104,7 +105,7 @@ impl Settings for FakeStore {
 
     async fn key_ring(&self, request: Request<KeyRingRequest>) -> Result<Response<KeyRingReply>, Status> {
         let state = self.there()?;
-        assert!(["radius-state", "requests"].contains(&request.into_inner().purpose.as_str()));
+        assert!(["radius-state", "requests", "passwords"].contains(&request.into_inner().purpose.as_str()));
         let key = |(id, octets): &(u32, [u8; 32])| Key { id: *id, key: Some(Secret { value: octets.to_vec() }) };
         let current = state.keys.last().expect("a key").0;
         Ok(Response::new(KeyRingReply { keys: state.keys.iter().map(key).collect(), current }))
@@ -191,15 +192,30 @@ impl Map for FakeMap {
     }
 }
 
-/// A store that takes no event of a login let in while verification was down.
-pub struct NoFailOpen;
+/// Where logins are told that were let in while verification was down. Every event that came, in order.
+#[derive(Default)]
+pub struct FakeFailOpen {
+    events: Mutex<Vec<AuditEvent>>,
+    away: AtomicBool,
+}
 
-#[tonic::async_trait]
-impl proto::user_store::fail_open_server::FailOpen for NoFailOpen {
-    async fn record(
-        &self,
-        _: Request<proto::user_store::RecordRequest>,
-    ) -> Result<Response<proto::user_store::RecordReply>, Status> {
-        Err(Status::unavailable("told to be"))
+impl FakeFailOpen {
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn events(&self) -> Vec<AuditEvent> {
+        self.events.lock().expect("no panic while held").clone()
+    }
+}
+
+#[async_trait]
+impl FailOpen for FakeFailOpen {
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("on command"));
+        }
+        self.events.lock().expect("no panic while held").push(request.into_inner().event.expect("an event"));
+        Ok(Response::new(RecordReply {}))
     }
 }

@@ -34,6 +34,9 @@ struct State {
     challenges: HashMap<String, Challenge>,
     begun: HashMap<(String, i32), Outcome>,
     not_enrolled: HashSet<String>,
+    attempts: Vec<(Attempt, String)>,
+    /// Decisions wait while it is set.
+    held: bool,
 }
 
 struct Challenge {
@@ -59,6 +62,12 @@ pub enum Fault {
     Unavailable,
     Hangs,
     Slow(Duration),
+    /// Not only decisions: every call.
+    Sluggish(Duration),
+    /// Answers every call with what no client can read.
+    Garbage,
+    /// Has no room for the calls that this chooses.
+    Overloaded(Arc<dyn Fn() -> bool + Send + Sync>),
     /// Decides at once, commits, and keeps the caller waiting for the answer.
     SlowToSay(Duration),
     /// Changes what it would have said.
@@ -107,6 +116,16 @@ impl FakeVerification {
         self.lock().calls.iter().filter_map(cancel).collect()
     }
 
+    /// What it was told of every attempt that began, and the method that was wanted.
+    pub fn attempts(&self) -> Vec<(Attempt, String)> {
+        self.lock().attempts.clone()
+    }
+
+    /// Decisions wait, as for a person, until they are let go.
+    pub fn hold(&self, hold: bool) {
+        self.lock().held = hold;
+    }
+
     /// Codes are new again.
     pub fn forget_spent_codes(&self) {
         self.lock().spent_codes.clear();
@@ -123,10 +142,15 @@ impl FakeVerification {
     async fn answered(&self, decide: impl FnOnce(&mut State) -> Outcome) -> Result<Response<Outcome>, Status> {
         let fault = self.lock().fault.clone();
         match &fault {
+            Some(Fault::Overloaded(chosen)) if chosen() => return Err(Status::resource_exhausted("on command")),
             Some(Fault::Unavailable) => return Err(Status::unavailable("on command")),
+            Some(Fault::Garbage) => return Err(Status::internal("failed to decode Protobuf message")),
             Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::Slow(delay)) => tokio::time::sleep(*delay).await,
-            Some(Fault::SlowToSay(_) | Fault::Twists(_)) | None => {}
+            Some(Fault::Slow(delay) | Fault::Sluggish(delay)) => tokio::time::sleep(*delay).await,
+            Some(Fault::Overloaded(_) | Fault::SlowToSay(_) | Fault::Twists(_)) | None => {}
+        }
+        while self.lock().held {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut outcome = decide(&mut self.lock());
         if let Some(Fault::SlowToSay(delay)) = fault {
@@ -219,24 +243,30 @@ impl Verification for FakeVerification {
         let subject = request.into_inner().subject.expect("a subject");
         let fault = self.lock().fault.clone();
         match fault {
+            // A call of our own is one among many, and takes too long.
+            Some(Fault::Overloaded(chosen)) if chosen() => std::future::pending().await,
             Some(Fault::Unavailable) => return Err(Status::unavailable("on command")),
+            Some(Fault::Garbage) => return Err(Status::internal("failed to decode Protobuf message")),
             Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Sluggish(delay)) => tokio::time::sleep(delay).await,
             _ => {}
         }
-        // bob has no token.
+        // bob has neither token nor phone.
         let bob = subject.object_id.ends_with("-4000-8000-00000000000b");
         Ok(Response::new(AppendedFormsReply {
             code_digits: if bob { Vec::new() } else { vec![6] },
+            keywords: if bob { Vec::new() } else { vec!["push".into(), "call".into()] },
             ..AppendedFormsReply::default()
         }))
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
-        let BeginRequest { attempt, primary, code, .. } = request.into_inner();
+        let BeginRequest { attempt, primary, code, wanted_method } = request.into_inner();
         let (attempt, code) = (attempt.expect("an attempt"), text(code));
         assert!(attempt.transaction_id.parse::<TransactionId>().is_ok(), "{}", attempt.transaction_id);
         assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
         let username = attempt.username.clone();
+        self.lock().attempts.push((attempt.clone(), wanted_method));
         self.lock().calls.push(match primary == Primary::Passed as i32 {
             true => Call::Begin { username, code: code.clone() },
             false => Call::BeginBeforeBind { username, code: code.clone().expect("a code") },

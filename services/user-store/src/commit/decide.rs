@@ -6,19 +6,24 @@
 //!
 //! Operations of one group see the changes of those before them, as if each had a transaction of its own.
 
+use super::proofs::{Attempt, Proof, Proofs};
 use crate::audit::NewEvent;
 use crate::throttle::{Counter, RESERVE_TRIES, SOURCE_LIFE_MS, Try, UNVERIFIED_TRIES, Window};
+use crate::users::is_blocked;
 use proto::user_store::{
-    AllowResult, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest, SpendResult,
-    TryKind,
+    AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest,
+    SpendResult, TryKind,
 };
 use std::collections::HashMap;
+
+/// The furthest a token's clock may be away, in steps: what codes in a row can show (V-12). How far a success is followed is
+/// the verifier's to say.
+pub const DRIFT_MAX: i32 = 100;
 
 /// The facts a group of operations stands on, and what it makes of them.
 #[derive(Default)]
 pub struct Working {
-    /// By user id: is the user enabled?
-    pub enabled: HashMap<String, bool>,
+    pub people: HashMap<String, Person>,
     pub factors: HashMap<String, Factor>,
     pub guards: HashMap<String, Guard>,
     /// By user id and source.
@@ -27,13 +32,33 @@ pub struct Working {
     pub finals: HashMap<String, Final>,
     /// By transaction id.
     pub spends: HashMap<String, Spend>,
+    pub proofs: Proofs,
     pub events: Vec<NewEvent>,
+}
+
+/// What a user row says about letting somebody in.
+#[derive(Clone)]
+pub struct Person {
+    pub enabled: bool,
+    /// -1 = until somebody unblocks, 0 = not blocked (FV-25).
+    pub blocked_until_ms: i64,
+    pub epoch: i64,
+}
+
+impl Person {
+    fn may_enter(&self, now_ms: i64) -> bool {
+        self.enabled && !is_blocked(self.blocked_until_ms, now_ms)
+    }
 }
 
 pub struct Factor {
     pub user_id: String,
     pub pending: bool,
+    /// `totp` or `hotp`
+    pub kind: String,
+    /// The last accepted time step, or counter.
     pub last_step: i64,
+    pub drift: i64,
     pub counter: Counter,
     pub last_used_ms: i64,
     /// As read; the write names it.
@@ -112,7 +137,7 @@ impl Working {
         if self.spends.contains_key(&request.transaction_id) || self.finals.contains_key(&request.transaction_id) {
             return SpendResult::Reused;
         }
-        let enabled = self.enabled.get(&request.user_id) == Some(&true);
+        let enabled = self.people.get(&request.user_id).is_some_and(|it| it.may_enter(request.now_unix_ms));
         let Some(factor) = self.own_factor(&request.user_id, &request.factor_id).filter(|_| enabled) else {
             return SpendResult::Reused;
         };
@@ -139,44 +164,42 @@ impl Working {
             // V-02: the same request asking again gets the first result, any other finds the transaction spent.
             return if last.request == request { AllowResult::Committed } else { AllowResult::Spent };
         }
-        let by_code = !asked.factor_id.is_empty();
-        if event.transaction_id.is_empty()
-            || (by_code && event.user_id.is_empty())
-            || by_code != (event.method == "code")
-        {
+        let Some(proof) = Proof::of(asked, event) else { return AllowResult::Refused };
+        if event.transaction_id.is_empty() || (event.user_id.is_empty() && proof.needs_user(event)) {
             return AllowResult::Refused;
         }
-        if !event.user_id.is_empty() && self.enabled.get(&event.user_id) != Some(&true) {
+        // Who is proven to be unknown has no row that could let or refuse them.
+        if event.source == "unknown_user" && !event.user_id.is_empty() {
             return AllowResult::Refused;
         }
-        if event.user_id.is_empty() && !matches!(event.source.as_str(), "unknown_user" | "exempt") {
+        let person = self.people.get(&event.user_id);
+        if !event.user_id.is_empty() && !person.is_some_and(|it| it.may_enter(event.at_unix_ms)) {
             return AllowResult::Refused;
         }
-        if by_code {
-            let Ok(step) = i64::try_from(asked.step) else { return AllowResult::Refused };
-            let mark = self.spends.get(&event.transaction_id);
-            let marked = mark
-                .is_some_and(|it| it.user_id == event.user_id && it.factor_id == asked.factor_id && it.step == step);
-            let Some(factor) = self.own_factor(&event.user_id, &asked.factor_id) else { return AllowResult::Refused };
-            if asked.spent_before {
-                if !marked {
-                    return AllowResult::Refused;
-                }
-            } else if step <= factor.last_step {
-                // V-11
-                return AllowResult::Reused;
+        let attempt = Attempt { event, epoch: person.map_or(0, |it| it.epoch), pin_handle: &asked.pin_handle };
+        if proof == Proof::Code {
+            match self.code(asked, event) {
+                AllowResult::Committed => {}
+                refused => return refused,
             }
-            factor.last_step = factor.last_step.max(step);
-            factor.counter = Counter::default();
-            factor.last_used_ms = event.at_unix_ms;
-            factor.changed = true;
+        }
+        if !self.proofs.is_good(proof, attempt) {
+            return AllowResult::Refused;
+        }
+        // From here on it is let in.
+        if proof == Proof::Code {
+            self.use_code(asked, event);
+        }
+        self.proofs.spend(proof, attempt);
+        if let Some(remember) = &asked.remember {
+            self.proofs.remember(remember, attempt);
         }
         if !event.user_id.is_empty() {
             let guard = self.guards.entry(event.user_id.clone()).or_default();
             guard.last_success_ms = event.at_unix_ms;
             guard.changed = true;
             // V-15: only a live second factor makes a place a usual one.
-            if by_code && !asked.source.is_empty() {
+            if event.source == "live" && !asked.source.is_empty() {
                 let key = (event.user_id.clone(), asked.source.clone());
                 let fresh = Source { last_success_ms: 0, reserve: Window::default(), changed: true };
                 let source = self.sources.entry(key).or_insert(fresh);
@@ -203,6 +226,33 @@ impl Working {
         self.events.push(NewEvent { event: event.clone(), last, request: Vec::new() });
     }
 
+    /// May this code let in? Changes nothing.
+    fn code(&mut self, asked: &CommitAllowRequest, event: &AuditEvent) -> AllowResult {
+        let Ok(step) = i64::try_from(asked.step) else { return AllowResult::Refused };
+        let mark = self.spends.get(&event.transaction_id);
+        let marked =
+            mark.is_some_and(|it| it.user_id == event.user_id && it.factor_id == asked.factor_id && it.step == step);
+        match self.own_factor(&event.user_id, &asked.factor_id) {
+            None => AllowResult::Refused,
+            Some(_) if asked.spent_before && !marked => AllowResult::Refused,
+            // V-11, V-13
+            Some(factor) if !asked.spent_before && step <= factor.last_step => AllowResult::Reused,
+            Some(_) => AllowResult::Committed,
+        }
+    }
+
+    fn use_code(&mut self, asked: &CommitAllowRequest, event: &AuditEvent) {
+        let Some(factor) = self.own_factor(&event.user_id, &asked.factor_id) else { return };
+        factor.last_step = factor.last_step.max(i64::try_from(asked.step).unwrap_or(factor.last_step));
+        if factor.kind == "totp" {
+            // V-12
+            factor.drift = i64::from(asked.drift.clamp(-DRIFT_MAX, DRIFT_MAX));
+        }
+        factor.counter = Counter::default();
+        factor.last_used_ms = event.at_unix_ms;
+        factor.changed = true;
+    }
+
     fn own_factor(&mut self, user_id: &str, factor_id: &str) -> Option<&mut Factor> {
         self.factors.get_mut(factor_id).filter(|factor| factor.user_id == user_id && !factor.pending)
     }
@@ -211,20 +261,29 @@ impl Working {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::user_store::AuditEvent;
 
     fn working() -> Working {
         let factor = Factor {
             user_id: "ann".into(),
             pending: false,
+            kind: "totp".into(),
             last_step: 100,
+            drift: 0,
             counter: Counter { failures: 3, open_ms: 0 },
             last_used_ms: 0,
             revision: 1,
             changed: false,
         };
+        let person = |enabled| Person { enabled, blocked_until_ms: 0, epoch: 7 };
+        let blocked = |until| Person { blocked_until_ms: until, ..person(true) };
         Working {
-            enabled: HashMap::from([("ann".into(), true), ("bob".into(), true), ("eve".into(), false)]),
+            people: HashMap::from([
+                ("ann".into(), person(true)),
+                ("bob".into(), person(true)),
+                ("eve".into(), person(false)),
+                ("mal".into(), blocked(-1)),
+                ("joe".into(), blocked(5_001)),
+            ]),
             factors: HashMap::from([("phone".into(), factor)]),
             ..Working::default()
         }
@@ -237,6 +296,7 @@ mod tests {
             transaction_id: transaction.into(),
             client: "vpn".into(),
             user_id: user.into(),
+            reason: "valid_code".into(),
             method: "code".into(),
             source: "live".into(),
             ..AuditEvent::default()
@@ -279,9 +339,12 @@ mod tests {
     #[test]
     fn nothing_is_allowed_that_names_no_enabled_user_no_own_factor_or_no_transaction() {
         type Change = fn(&mut CommitAllowRequest);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 12] = [
             ("no event", |it| it.event = None),
             ("disabled user", |it| it.event.as_mut().expect("set").user_id = "eve".into()),
+            ("user blocked for good", |it| it.event.as_mut().expect("set").user_id = "mal".into()),
+            ("user blocked for another millisecond", |it| it.event.as_mut().expect("set").user_id = "joe".into()),
+            ("a second proof beside the code", |it| it.bypass_id = "b".into()),
             ("erased user", |it| it.event.as_mut().expect("set").user_id = "gone".into()),
             ("another's factor", |it| it.event.as_mut().expect("set").user_id = "bob".into()),
             ("no such factor", |it| it.factor_id = "tablet".into()),
@@ -304,17 +367,45 @@ mod tests {
 
     #[test]
     fn who_is_in_no_store_passes_only_by_a_rule_that_says_so() {
-        let asked = |source: &str| CommitAllowRequest {
-            event: Some(AuditEvent { method: String::new(), source: source.into(), ..event("t", "") }),
+        let asked = |user: &str, source: &str, reason: &str| CommitAllowRequest {
+            event: Some(AuditEvent {
+                method: String::new(),
+                source: source.into(),
+                reason: reason.into(),
+                ..event("t", user)
+            }),
             ..CommitAllowRequest::default()
         };
-        for (source, result) in [
-            ("unknown_user", AllowResult::Committed),
-            ("exempt", AllowResult::Committed),
-            ("live", AllowResult::Refused),
-            ("", AllowResult::Refused),
+        for (user, source, reason, result) in [
+            ("", "unknown_user", "unknown_user_passed", AllowResult::Committed),
+            ("", "exempt", "exempt", AllowResult::Committed),
+            ("", "exempt", "service_account", AllowResult::Committed),
+            ("", "not_enrolled", "not_enrolled_passed", AllowResult::Refused),
+            ("", "trusted_network", "trusted_network", AllowResult::Refused),
+            ("", "live", "valid_code", AllowResult::Refused),
+            ("", "fail_open", "fail_open", AllowResult::Refused),
+            ("", "", "", AllowResult::Refused),
+            ("ann", "unknown_user", "unknown_user_passed", AllowResult::Refused),
+            ("ann", "not_enrolled", "not_enrolled_passed", AllowResult::Committed),
+            ("ann", "trusted_network", "trusted_network", AllowResult::Committed),
+            ("ann", "exempt", "exempt", AllowResult::Committed),
+            ("ann", "exempt", "valid_code", AllowResult::Refused),
+            ("ann", "fail_open", "fail_open", AllowResult::Refused),
+            ("mal", "exempt", "exempt", AllowResult::Refused),
         ] {
-            assert_eq!(working().allow(&asked(source), vec![1]), result, "{source}");
+            assert_eq!(working().allow(&asked(user, source, reason), vec![1]), result, "{user} {source} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_success_says_how_far_a_token_is_away_and_a_counter_has_no_drift() {
+        // V-12, V-13
+        for (kind, drift, kept) in [("totp", 3, 3), ("totp", -9999, -100), ("hotp", 3, 0)] {
+            let mut working = working();
+            working.factors.get_mut("phone").expect("there").kind = kind.into();
+            let asked = CommitAllowRequest { drift, ..allow("t", 101) };
+            assert_eq!(working.allow(&asked, vec![1]), AllowResult::Committed);
+            assert_eq!(working.factors["phone"].drift, kept, "{kind} {drift}");
         }
     }
 

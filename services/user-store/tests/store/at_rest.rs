@@ -130,3 +130,42 @@ pub async fn no_secret_stands_in_the_database_in_the_clear(lab: Fixture) {
         }
     }
 }
+
+pub async fn what_was_sealed_for_one_user_opens_for_no_other(lab: Fixture) {
+    // V-30: a phone's keys and a number that is being proven, swapped at storage level
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    let hers = crate::devices::active(&lab, &ann, 1).await;
+    let his = crate::devices::active(&lab, &bob, 2).await;
+    for (who, transaction) in [(&ann, "a1"), (&bob, "b1")] {
+        let proof = proto::user_store::OpenSentCodeRequest {
+            kind: "proof".into(),
+            number: "+4930901820".into(),
+            ..crate::sent_codes::open(who, transaction, 1, crate::fixture::NOON_MS)
+        };
+        assert!(crate::sent_codes::opened(&lab, proof).await.opened);
+    }
+    let dump = lab.dump().await;
+    for canary in [crate::devices::SUBSCRIPTION, b"+4930901820".as_slice()] {
+        assert!(!dump.windows(canary.len()).any(|window| window == canary));
+    }
+    let swap = |table: &str, field: &str, key: &str, from: &str, to: &str| {
+        format!(
+            "UPDATE {table} SET {field} = (SELECT o.{field} FROM {table} o WHERE o.{key} = '{from}') WHERE {key} = '{to}'"
+        )
+    };
+    lab.tamper(&swap("devices", "subscription", "device_id", &hers, &his)).await;
+    assert!(seed(&lab, &bob.user_id).await.is_err(), "the facts do not open");
+    seed(&lab, &ann.user_id).await.expect("hers do");
+    lab.tamper(&swap("sent_codes", "number", "transaction_id", "a1", "b1")).await;
+    let check = |user_id: &str, transaction: &str| proto::user_store::CheckSentCodeRequest {
+        user_id: user_id.into(),
+        transaction_id: transaction.into(),
+        digest: vec![1; 32],
+        now_unix_ms: crate::fixture::NOON_MS,
+        source: String::new(),
+    };
+    use proto::user_store::commit_server::Commit;
+    let commit = &lab.services.commit;
+    commit.check_sent_code(Request::new(check(&bob.user_id, "b1"))).await.expect_err("does not open");
+    commit.check_sent_code(Request::new(check(&ann.user_id, "a1"))).await.expect("hers does");
+}

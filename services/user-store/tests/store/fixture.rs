@@ -5,8 +5,9 @@ use proto::common;
 use proto::user_store::{
     AddPendingFactorRequest, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest, CodeFactor,
     CommitAllowRequest, ConfirmFactorRequest, FinishRunReply, FinishRunRequest, GetUserRequest, LeadRequest,
-    ListAuditRequest, LoginFactsRequest, SyncedUser, UserDetail, VerifyAuditRequest, admin_server::Admin,
-    commit_server::Commit, facts_server::Facts, login_facts_request::Who, sync_server::Sync,
+    ListAuditRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail, SetUserStateRequest, SyncedUser,
+    TakeMailRequest, UserDetail, VerifyAuditRequest, admin_server::Admin, commit_server::Commit, facts_server::Facts,
+    login_facts_request::Who, outbox_server::Outbox, sync_server::Sync,
 };
 use service_kit::bus::InProcess;
 use service_kit::{Clock, Shutdown};
@@ -163,6 +164,35 @@ impl Fixture {
         (user.state, user.state_text)
     }
 
+    /// What the decision would hear about a user.
+    pub async fn facts(&self, user_id: &str) -> LoginFactsReply {
+        let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())) };
+        self.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner()
+    }
+
+    pub async fn login_user(&self, user_id: &str) -> LoginUser {
+        self.facts(user_id).await.user.expect("the user is there")
+    }
+
+    /// What waits in the outbox; taken, so that the next call tells what came since.
+    pub async fn mails(&self) -> Vec<Mail> {
+        // Rules tell the store times a little after the clock's.
+        let now_unix_ms = self.clock.now_ms() + 60_000;
+        let request = TakeMailRequest { limit: 100, lease_seconds: 600, now_unix_ms };
+        self.services.outbox.take(Request::new(request)).await.expect("the store answers").into_inner().mails
+    }
+
+    pub async fn disable(&self, user_id: &str) {
+        let disable = SetUserStateRequest {
+            user_id: user_id.into(),
+            state: "disabled".into(),
+            reason: "left".into(),
+            actor: "admin:uid=0".into(),
+            expected_revision: 0,
+        };
+        self.services.admin.set_user_state(Request::new(disable)).await.expect("disabled");
+    }
+
     /// A synchronised person with one proven code.
     pub async fn enrolled(&self, username: &str) -> Enrolled {
         if self.epoch() == 0 {
@@ -198,6 +228,30 @@ impl Fixture {
         };
         let request = AddPendingFactorRequest { user_id: user_id.into(), factor: Some(factor) };
         self.services.commit.add_pending_factor(Request::new(request)).await.expect("added").into_inner().factor_id
+    }
+
+    /// A factor that is proven, beside those there are.
+    pub async fn add_token_of(&self, user_id: &str) -> String {
+        let factor_id = self.add_factor(user_id).await;
+        let confirm = ConfirmFactorRequest {
+            user_id: user_id.into(),
+            factor_id: factor_id.clone(),
+            step: 100,
+            actor: "self".into(),
+            now_unix_ms: NOON_MS,
+        };
+        self.services.commit.confirm_factor(Request::new(confirm)).await.expect("confirmed");
+        factor_id
+    }
+
+    /// A one-time bypass, as an administrator would start it.
+    pub async fn bypass(&self, user_id: &str, id: &str, client: &str, created_ms: i64) {
+        self.tamper(&format!(
+            "INSERT INTO bypasses (bypass_id, user_id, client, expires_ms, created_ms, made_by, text) \
+             VALUES ('{id}', '{user_id}', '{client}', {}, {created_ms}, 'admin:uid=0', 'phone forgotten')",
+            NOON_MS + 300_000
+        ))
+        .await;
     }
 
     pub async fn events(&self, kind: &str) -> Vec<AuditEvent> {
@@ -276,9 +330,24 @@ impl Fixture {
             user_store::StoreUrl::Postgres(_) => {
                 let mut connection = self.postgres_connection().await;
                 let mut octets = Vec::new();
-                for table in
-                    ["secrets", "factors", "key_rings", "sessions", "invitations", "api_keys", "settings", "audit"]
-                {
+                for table in [
+                    "secrets",
+                    "factors",
+                    "key_rings",
+                    "sessions",
+                    "invitations",
+                    "api_keys",
+                    "settings",
+                    "audit",
+                    "hashed",
+                    "devices",
+                    "outbox",
+                    "sealed_facts",
+                    "sent_codes",
+                    "prompts",
+                    "messages",
+                    "users",
+                ] {
                     let sql = sqlx::AssertSqlSafe(format!("SELECT t.*::TEXT AS line FROM {table} t"));
                     let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(&mut connection).await.expect("read");
                     for (line,) in rows {

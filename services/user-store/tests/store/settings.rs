@@ -53,6 +53,17 @@ async fn fetch(lab: &Fixture, part: &'static str) -> FetchReply {
     lab.services.settings_for(part).fetch(request).await.expect("fetched").into_inner()
 }
 
+const SMS: &str = r#"
+[sms]
+countries = ["DE"]
+[[provider]]
+name = "main"
+channel = "sms"
+secret = "file:sms.token"
+webhook_secret = "generate"
+adapter = { kind = "http", url = "https://sms.example.com/send", headers = { Authorization = "Bearer {secret}" }, form = { to = "{phone}", body = "{text}" } }
+"#;
+const SMS_SECRET: (&str, &str) = ("provider.main.secret", "token-of-the-provider");
 const PASSWORD: (&str, &str) = ("directory.corp.query_bind.password", "query-password");
 
 pub async fn a_document_is_applied_exported_and_applied_again_without_a_change(lab: Fixture) {
@@ -214,8 +225,8 @@ pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
     // V-72
     apply(
         &lab,
-        &(with_password() + VPN),
-        &[PASSWORD, ("client.vpn.secret", "a-shared-secret-of-32-characters")],
+        &(with_password() + VPN + SMS),
+        &[PASSWORD, ("client.vpn.secret", "a-shared-secret-of-32-characters"), SMS_SECRET],
         false,
     )
     .await;
@@ -223,7 +234,7 @@ pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
         (part::RADIUS_GATEWAY, vec!["client.vpn.secret", PASSWORD.0]),
         (part::LDAP_GATEWAY, vec![PASSWORD.0]),
         (part::DIRECTORY_SYNC, vec![PASSWORD.0]),
-        (part::VERIFICATION, vec![]),
+        (part::VERIFICATION, vec![SMS_SECRET.0, "provider.main.webhook_secret"]),
         (part::PORTAL, vec![]),
         ("mallory", vec![]),
     ] {
@@ -288,6 +299,48 @@ pub async fn a_kept_password_goes_to_no_other_server(lab: Fixture) {
     assert_eq!(apply(&lab, &one_less, &[], false).await.errors, [""; 0], "a server less is no new place");
 }
 
+pub async fn a_kept_secret_of_a_provider_goes_where_it_went_before(lab: Fixture) {
+    // V-83: another host, another CA, another place of the request, such as the text that somebody's own phone shows
+    let mail = r#"
+[[provider]]
+name = "relay"
+channel = "mail"
+secret = "file:relay.password"
+adapter = { kind = "smtp", host = "mx.example.com", user = "twinlock", sender = "mfa@example.com" }
+"#;
+    const RELAY_SECRET: (&str, &str) = ("provider.relay.secret", "relay-password");
+    let document = SETTINGS.to_owned() + SMS + mail;
+    assert_eq!(apply(&lab, &document, &[SMS_SECRET, RELAY_SECRET], false).await.errors, [""; 0]);
+    let kept =
+        document.replace("file:sms.token", "keep").replace("generate", "keep").replace("file:relay.password", "keep");
+    assert_eq!(apply(&lab, &kept, &[], true).await.changes, [""; 0]);
+    for (name, old, new) in [
+        (SMS_SECRET, "https://sms.example.com/", "https://evil.example/"),
+        (SMS_SECRET, "https://sms.example.com/", "https://sms.example.com:8443/"),
+        (SMS_SECRET, "https://sms.example.com/send", "http://127.0.0.1:8080/send"),
+        (SMS_SECRET, "body = \"{text}\"", "body = \"{text} {secret}\""),
+        (SMS_SECRET, "Authorization =", "X-Other ="),
+        (SMS_SECRET, "kind = \"http\"", "kind = \"http\", preset = \"gammu\""),
+        (RELAY_SECRET, "mx.example.com", "evil.example"),
+        (RELAY_SECRET, "user =", "port = 2525, user ="),
+        (RELAY_SECRET, "user =", "tls = \"tls\", user ="),
+        (RELAY_SECRET, "user =", "ca = \"-----BEGIN CERTIFICATE-----\", user ="),
+    ] {
+        let moved = kept.replace(old, new);
+        assert_ne!(moved, kept, "{old}");
+        for dry_run in [true, false] {
+            let reply = apply(&lab, &moved, &[], dry_run).await;
+            assert!(reply.errors.len() == 1 && reply.errors[0].starts_with(name.0), "{new}: {:?}", reply.errors);
+        }
+        assert_eq!(apply(&lab, &moved, &[name], true).await.errors, [""; 0], "{new}: given again it may go there");
+    }
+    for (old, new) in [("body = \"{text}\"", "body = \"Hello {text}\""), ("mfa@", "other@"), ("\"DE\"", "\"AT\"")] {
+        assert_eq!(apply(&lab, &kept.replace(old, new), &[], true).await.errors, [""; 0], "{new}");
+    }
+    let exported = export(&lab).await;
+    assert!(exported.contains("webhook_secret = \"keep\"") && !exported.contains("token-of"), "{exported}");
+}
+
 pub async fn a_service_account_is_pinned_once(lab: Fixture) {
     // L-22: rename, move and re-create the account: only the same id keeps the exemption
     apply(&lab, &(SETTINGS.to_owned() + GITLAB), &[], false).await;
@@ -349,7 +402,17 @@ pub async fn key_rings_belong_to_their_part_and_rotate_with_overlap(lab: Fixture
     for (part, purpose, allowed) in [
         (part::RADIUS_GATEWAY, "radius-state", true),
         (part::RADIUS_GATEWAY, "requests", true),
+        (part::RADIUS_GATEWAY, "passwords", true),
+        (part::LDAP_GATEWAY, "passwords", true),
         (part::VERIFICATION, "challenges", true),
+        (part::VERIFICATION, "codes", true),
+        (part::VERIFICATION, "remembered", true),
+        (part::VERIFICATION, "passwords", false),
+        (part::VERIFICATION, "pepper", false),
+        (part::LDAP_GATEWAY, "radius-state", false),
+        (part::LDAP_GATEWAY, "codes", false),
+        (part::RADIUS_GATEWAY, "remembered", false),
+        (part::DIRECTORY_SYNC, "passwords", false),
         (part::RADIUS_GATEWAY, "challenges", false),
         (part::VERIFICATION, "radius-state", false),
         (part::PORTAL, "challenges", false),

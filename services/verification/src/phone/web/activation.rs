@@ -196,6 +196,7 @@ async fn ask_for_proof(
     };
     let opened = budget.ask("open prompt", open, |request| commit.open_prompt(request)).await?;
     if opened.result == i32::from(PromptResult::Opened) {
+        let prompt = opened.prompt.unwrap_or(prompt);
         // The page that was just activated is open, and asks by itself.
         if let Err(error) = service.carriers.push(&prompt, &[device]).await {
             tracing::debug!(error = %error, "the first prompt waits for the page");

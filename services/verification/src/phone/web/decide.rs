@@ -32,7 +32,7 @@ struct Answer<'a> {
     decision: Decision,
     number: &'a str,
     pin: Option<Secret>,
-    /// The device with the counter of its passkey moved on, where it counts.
+    /// What changes of the device: the counter of its passkey, where it counts.
     counted: Option<PushDevice>,
 }
 
@@ -124,7 +124,11 @@ fn signed(
     let verified = verify_assertion(&party, &transaction.digest(), &[credential], &request.assertion_json);
     Ok(match verified {
         Ok(assertion) if over || assertion.credential.sign_count() == before => Ok(None),
-        Ok(assertion) => Ok(Some(PushDevice { passkey_json: assertion.credential.to_json(), ..device.clone() })),
+        Ok(assertion) => Ok(Some(PushDevice {
+            device_id: device.device_id.clone(),
+            passkey_json: assertion.credential.to_json(),
+            ..PushDevice::default()
+        })),
         Err(error) => {
             tracing::warn!(error = %error, device = device.device_id, "a phone's assertion was refused");
             Err(Reason::ChallengeGone)

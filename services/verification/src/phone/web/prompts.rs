@@ -11,7 +11,7 @@ use proto::verification::{DevicePrompt, OpenPromptsReply, OpenPromptsRequest};
 use tonic::Status;
 
 /// A page that polls is noted so often, so that a login knows that it is open. Far below `POLLING_MS` of the carrier.
-const NOTE_MS: i64 = 30_000;
+const NOTE_MS: i64 = 60_000;
 /// A user has one open prompt; one more may be ending.
 const SHOWN_MAX: usize = 4;
 

@@ -26,7 +26,12 @@ pub async fn update_device(
     let subscription = checked_subscription(service, &request.subscription_json)?;
     let put = PutDeviceRequest {
         user_id,
-        device: Some(PushDevice { subscription: subscription.map(|json| Secret::from(json).into()), ..device }),
+        // Empty takes away the one that was there.
+        device: Some(PushDevice {
+            device_id: device.device_id,
+            subscription: Some(Secret::from(subscription.unwrap_or_default()).into()),
+            ..PushDevice::default()
+        }),
         code_hash: Vec::new(),
         state_json: String::new(),
         now_unix_ms: service.clock.now_ms(),

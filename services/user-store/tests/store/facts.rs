@@ -1,0 +1,150 @@
+//! What a login hears about a user, and what time and erasure take away.
+
+use crate::fixture::{Fixture, NOON_MS, id_of, person};
+use proto::user_store::{
+    ApplyBatchRequest, Bypass, OpenPromptRequest, SyncedGroup, commit_server::Commit, sync_server::Sync,
+};
+use tonic::Request;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+pub async fn the_facts_of_a_login_are_whole(lab: Fixture) {
+    // FU-01, FV-25, FV-28, FV-42
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    lab.tamper(&format!(
+        "UPDATE users SET phone_extension = '7', backup_phone = '+49301', default_method = 'call', \
+         allowed_methods = 'call,code', language_call = 'de', exempt_clients = 'vpn,*', exempt_until_ms = 5, epoch = 41 \
+         WHERE user_id = '{}'",
+        ann.user_id
+    ))
+    .await;
+    lab.bypass(&ann.user_id, "older", "", NOON_MS - 2).await;
+    lab.bypass(&ann.user_id, "newer", "vpn", NOON_MS - 1).await;
+    lab.bypass(&bob.user_id, "his", "", NOON_MS).await;
+    let user = lab.login_user(&ann.user_id).await;
+    assert_eq!((user.first_name.as_str(), user.last_name.as_str()), ("First", "Last-ann"));
+    assert_eq!((user.mail.as_str(), user.state.as_str()), ("ann@mail.example", "enabled"));
+    assert_eq!((user.phone.as_str(), user.phone_extension.as_str()), ("+49 30 123456", "7"));
+    assert_eq!((user.backup_phone.as_str(), user.language_call.as_str()), ("+49301", "de"));
+    assert_eq!((user.default_method.as_str(), user.allowed_methods), ("call", vec!["call".into(), "code".into()]));
+    assert_eq!((user.exempt_clients, user.exempt_until_unix_ms), (vec!["vpn".into(), "*".into()], 5));
+    assert_eq!((user.epoch, user.recovery_left, user.temporary_code, user.pin), (41, 0, false, None));
+    let bypass = Bypass { bypass_id: "newer".into(), client: "vpn".into(), expires_unix_ms: NOON_MS + 300_000 };
+    assert_eq!(user.bypass, Some(bypass));
+    assert_eq!(user.groups, [""; 0]);
+    // Another's number of their own does not change hers; hers goes before the directory's, extension and all.
+    for who in [&ann, &bob] {
+        lab.tamper(&format!(
+            "UPDATE users SET own_phone = '+4940{}' WHERE user_id = '{}'",
+            who.username.len(),
+            who.user_id
+        ))
+        .await;
+    }
+    let user = lab.login_user(&ann.user_id).await;
+    assert_eq!((user.phone.as_str(), user.phone_extension.as_str()), ("+49403", ""));
+    lab.clock.advance(300_000);
+    assert_eq!(lab.login_user(&ann.user_id).await.bypass, None, "past its time");
+    let factor = lab.facts(&ann.user_id).await.code_factors.remove(0);
+    assert_eq!((factor.kind.as_str(), factor.serial.as_str(), factor.next_counter), ("totp", "", 101));
+    lab.disable(&ann.user_id).await;
+    let facts = lab.facts(&ann.user_id).await;
+    assert_eq!(
+        (facts.code_factors.len(), facts.user.expect("there").epoch),
+        (0, 42),
+        "V-52: a disable ends what is remembered"
+    );
+}
+
+pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
+    // FV-43: nested groups, by id and by folded name
+    lab.with_settings().await;
+    let name = |group: &str| format!("cn={group},ou=groups,dc=corp,dc=example");
+    let group = |group: &str, members: Vec<String>| SyncedGroup {
+        object_id: id_of(&format!("group {group}")),
+        distinguished_name: name(group).to_uppercase(),
+        name: group.into(),
+        member_dns: members,
+    };
+    let groups = vec![
+        group("inner", vec!["UID=ann, ou=People,dc=corp,dc=example".into(), name("outer")]),
+        group("middle", vec![name("inner")]),
+        group("outer", vec![name("middle")]),
+        group("other", vec!["uid=bob,ou=people,dc=corp,dc=example".into()]),
+    ];
+    let run_id = lab.begin("people").await.expect("begun");
+    lab.batch(&run_id, vec![person("ann")]).await;
+    let request = ApplyBatchRequest { epoch: lab.epoch(), run_id, groups, ..Default::default() };
+    lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
+    let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    let mut expected: Vec<String> =
+        ["inner", "middle", "outer"].iter().flat_map(|it| [id_of(&format!("group {it}")), name(it)]).collect();
+    let mut found = lab.login_user(&user_id).await.groups;
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+pub async fn who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks(lab: Fixture) {
+    // S-45, FF: no factor of a user outlives them, a token returns to the stock and its used codes stay used
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    let token = lab.add_token_of(&ann.user_id).await;
+    lab.tamper(&format!(
+        "UPDATE factors SET serial = 'A1', serial_key = 'a1', last_step = 777 WHERE factor_id = '{token}'"
+    ))
+    .await;
+    crate::prompts::prompt_id(&lab, &ann, "t1", NOON_MS).await;
+    assert!(crate::sent_codes::opened(&lab, crate::sent_codes::open(&ann, "t2", 1, NOON_MS)).await.opened);
+    crate::devices::active(&lab, &ann, 1).await;
+    lab.bypass(&ann.user_id, "b", "", NOON_MS).await;
+    lab.tamper(&format!(
+        "UPDATE users SET state = 'removed', state_since_ms = {} WHERE user_id = '{}'",
+        NOON_MS - 31 * DAY_MS,
+        ann.user_id
+    ))
+    .await;
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(lab.facts(&ann.user_id).await.user, None);
+    for table in
+        ["factors", "prompts", "sent_codes", "devices", "bypasses", "hashed", "remembered", "outbox", "names", "guards"]
+    {
+        let copied = format!(
+            "INSERT INTO seen (scope, id, expires_ms) SELECT 'left', '{table}', COUNT(*) FROM {table} \
+             WHERE user_id = '{}'",
+            ann.user_id
+        );
+        lab.tamper(&copied).await;
+    }
+    lab.tamper("DELETE FROM seen WHERE scope = 'left' AND expires_ms = 0").await;
+    let unseen =
+        proto::user_store::SeeOnceRequest { scope: "left".into(), id: "factors".into(), expires_unix_ms: NOON_MS + 1 };
+    assert!(lab.services.commit.see_once(Request::new(unseen)).await.expect("asked").into_inner().first);
+    let list = proto::user_store::ListSeedsRequest::default();
+    let stock = lab.services.commit.list_seeds(Request::new(list)).await.expect("listed").into_inner().tokens;
+    assert_eq!((stock.len(), stock[0].last_step), (1, 777));
+    assert_eq!(stock[0].seed.as_ref().expect("its seed opens").value, crate::fixture::SEED);
+    assert_eq!(lab.facts(&bob.user_id).await.code_factors.len(), 1, "his stay");
+    assert_eq!(lab.events("user.erased").await.len(), 1);
+    lab.assert_chain_is_whole().await;
+}
+
+pub async fn time_takes_away_what_is_over(lab: Fixture) {
+    // FU-05: and nothing that is not
+    let ann = lab.enrolled("ann").await;
+    let prompt = crate::prompts::prompt_id(&lab, &ann, "t1", NOON_MS).await;
+    assert!(crate::sent_codes::opened(&lab, crate::sent_codes::open(&ann, "t2", 1, NOON_MS)).await.opened);
+    lab.bypass(&ann.user_id, "b", "", NOON_MS).await;
+    lab.store.sweep().await.expect("swept");
+    assert!(lab.login_user(&ann.user_id).await.bypass.is_some());
+    let request = OpenPromptRequest { ..crate::prompts::open(&ann, "t1", "push", NOON_MS) };
+    assert_eq!(crate::prompts::opened(&lab, request).await.prompt.expect("open").outcome, "");
+    lab.clock.advance(2 * DAY_MS);
+    lab.store.sweep().await.expect("swept");
+    let request = crate::prompts::open(&ann, "t1", "push", lab.clock.now_ms());
+    let known = crate::prompts::opened(&lab, request).await.prompt.expect("for reports");
+    assert_eq!((known.prompt_id, known.outcome.as_str()), (prompt, "expired"));
+    lab.clock.advance(-2 * DAY_MS);
+    assert_eq!(lab.login_user(&ann.user_id).await.bypass, None);
+    let gone = crate::sent_codes::checked(&lab, &ann, "t2", 1, NOON_MS).await;
+    assert_eq!(gone.result(), proto::user_store::SentCodeResult::Gone);
+}

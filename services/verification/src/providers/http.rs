@@ -1,0 +1,97 @@
+//! HTTPS to providers: one client a configuration, no redirects, answers with a bound, private authorities as PEM text.
+
+use super::ask::{Kind, Refusal};
+use reqwest::{Client, Response, redirect::Policy};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_MAX: usize = 8;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// No trust can be made of it. The administrator's to mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    #[error("its ca is no PEM text with certificates")]
+    BadAuthority,
+    #[error("this system has no trusted certificates; name a ca")]
+    NoRoots,
+}
+
+/// TLS 1.2 and 1.3 with ring. An empty `ca` means the roots of this system; otherwise the private authority alone.
+pub fn trust(ca: &str) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut roots = RootCertStore::empty();
+    if ca.is_empty() {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    } else {
+        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+            let certificate = certificate.map_err(|_| TrustError::BadAuthority)?;
+            roots.add(certificate).map_err(|_| TrustError::BadAuthority)?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(if ca.is_empty() { TrustError::NoRoots } else { TrustError::BadAuthority });
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows both versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A client for one provider. Times are the caller's: a request that is dropped is over.
+pub fn client(ca: &str) -> Result<Client, TrustError> {
+    let tls = ClientConfig::clone(&*trust(ca)?);
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(Policy::none())
+        // A code takes no way that the settings do not name.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .user_agent(concat!("Twinlock/", env!("CARGO_PKG_VERSION")))
+        .build();
+    Ok(client.expect("nothing of it depends on input but the authority, which is checked"))
+}
+
+/// The answer's body, unless it is longer than `bytes_max`.
+pub async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(refusal)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(Refusal::new(Kind::Refused, "its answer is too long"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Why no answer came, without the address: that may hold a number or a secret.
+pub fn refusal(error: reqwest::Error) -> Refusal {
+    let (kind, detail) = if error.is_timeout() {
+        (Kind::Late, "no answer in time")
+    } else if error.is_connect() {
+        (Kind::Unreachable, "no connection, or no trust in its certificate")
+    } else if error.is_builder() || error.is_request() && error.status().is_none() && error.url().is_none() {
+        (Kind::Misconfigured, "the request cannot be made")
+    } else {
+        (Kind::Unreachable, "the connection broke")
+    };
+    Refusal::new(kind, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_is_none_is_refused() {
+        for bad in ["hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", " "] {
+            assert_eq!(trust(bad).err(), Some(TrustError::BadAuthority), "{bad:?}");
+        }
+    }
+}
