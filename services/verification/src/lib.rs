@@ -147,7 +147,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
-        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness);
+        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness, process.shutdown().clone());
         process.shutdown().spawn_until_stopping(settings::keep_current(
             deps.settings,
             deps.bus,
