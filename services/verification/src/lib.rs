@@ -172,7 +172,7 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
-        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness);
+        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness, process.shutdown().clone());
         let kept = settings::Kept {
             copy: settings.clone(),
             challenges: challenges.clone(),
