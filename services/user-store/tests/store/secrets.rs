@@ -204,7 +204,7 @@ async fn temporary_code(lab: &Fixture, who: &Enrolled, uses: u32) -> String {
         actor: "admin:uid=0".into(),
     };
     let issued = lab.services.admin.issue_temporary_code(Request::new(request)).await.expect("issued").into_inner();
-    String::from_utf8(issued.code.expect("shown once").value).expect("digits")
+    String::from_utf8(issued.code.expect("shown once").value.clone()).expect("digits")
 }
 
 pub async fn temporary_proof(lab: &Fixture, who: &Enrolled, transaction: &str) -> String {
