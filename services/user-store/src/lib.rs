@@ -11,6 +11,7 @@
 //! [`Services`] are the port themselves; [`run`] serves them over mutual TLS.
 
 mod admin;
+mod answers;
 mod audit;
 mod commit;
 mod config;

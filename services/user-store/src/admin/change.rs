@@ -109,15 +109,3 @@ pub fn reason(text: &str) -> Result<String, Status> {
         reason => Ok(reason),
     }
 }
-
-/// A time in words; empty for one that never comes.
-pub fn moment(at_ms: i64) -> String {
-    let at = time::OffsetDateTime::from_unix_timestamp(at_ms.div_euclid(1000)).ok();
-    let at = at.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok());
-    if at_ms < 0 { String::new() } else { at.unwrap_or_default() }
-}
-
-/// -1 = until somebody unblocks (FV-25).
-pub fn is_blocked(until_ms: i64, now_ms: i64) -> bool {
-    until_ms < 0 || until_ms > now_ms
-}

@@ -1,12 +1,13 @@
 //! One-time bypass and temporary code of the help desk (V-53). Each needs a reason, ends, and is told to the user; neither lifts
 //! a block, a lock or a disabled state.
 
-use super::change::{Change, is_blocked, moment, reason};
+use super::change::{Change, reason};
 use crate::Store;
 use crate::hashing::{self, Purpose};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::sql::args;
+use crate::users::{is_blocked, until_text};
 
 use domain::Secret;
 use proto::user_store::{
@@ -40,7 +41,7 @@ pub async fn start_bypass(store: &Store, request: StartBypassRequest) -> Result<
     change.session.execute(sql, args![&change.user_id, now_ms]).await?;
     let sql = "SELECT expires_ms FROM bypasses WHERE user_id = $1 LIMIT 1";
     if let Some(row) = change.session.row(sql, args![&change.user_id]).await? {
-        let text = format!("a bypass is open until {}; end it first", moment(row.get("expires_ms")?));
+        let text = format!("a bypass is open until {}; end it first", until_text(row.get("expires_ms")?));
         return Err(Status::failed_precondition(text).into());
     }
     let (bypass_id, expires_ms) = (uuid::Uuid::new_v4().to_string(), now_ms + i64::from(seconds) * 1000);
@@ -50,7 +51,7 @@ pub async fn start_bypass(store: &Store, request: StartBypassRequest) -> Result<
     change.session.execute(sql, arguments).await?;
     let place = if request.client.is_empty() { "any client" } else { request.client.as_str() };
     change.note("bypass.started", format!("{bypass_id}: {place}, {seconds} s ({reason})"));
-    change.mail("bypass_issued", &[("reason", &reason), ("until", &moment(expires_ms))]).await?;
+    change.mail("bypass_issued", &[("reason", &reason), ("until", &until_text(expires_ms))]).await?;
     change.finish().await?;
     Ok(StartBypassReply { bypass_id, expires_unix_ms: expires_ms })
 }
@@ -117,7 +118,7 @@ pub async fn issue_temporary_code(
         args![&hashed_id, &change.user_id, salt.as_slice(), hash, uses, expires_ms, now_ms, &change.actor, &reason];
     change.session.execute(sql, arguments).await?;
     change.note("temporary_code.issued", format!("{hashed_id}: {uses} uses, {seconds} s ({reason})"));
-    change.mail("bypass_issued", &[("reason", &reason), ("until", &moment(expires_ms))]).await?;
+    change.mail("bypass_issued", &[("reason", &reason), ("until", &until_text(expires_ms))]).await?;
     change.finish().await?;
     Ok(IssueTemporaryCodeReply { code: Some(code.into()), expires_unix_ms: expires_ms })
 }

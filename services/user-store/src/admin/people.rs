@@ -1,10 +1,11 @@
 //! What administrators say about a user: block, exemption, phones, languages, methods.
 
-use super::change::{Change, is_blocked, moment, reason};
+use super::change::{Change, reason};
 use super::edit::{self, Edit};
 use crate::Store;
 use crate::rpc::StoreError;
 use crate::sql::args;
+use crate::users::{is_blocked, until_text};
 
 use proto::user_store::{BlockUserRequest, EditUserRequest, ExemptUserRequest, UnblockUserRequest, UserDetail};
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ pub async fn block_user(store: &Store, request: BlockUserRequest) -> Result<User
         change.note("factor.revoked", format!("{removed} devices"));
     }
     change.end_remembered();
-    let variables = [("reason", reason.as_str()), ("until", &moment(until_ms))];
+    let variables = [("reason", reason.as_str()), ("until", &until_text(until_ms))];
     change.mail("blocked", &variables).await?;
     change.mail_administrators("blocked", &variables).await?;
     change.finish().await
@@ -71,10 +72,9 @@ pub async fn unblock_user(store: &Store, request: UnblockUserRequest) -> Result<
 }
 
 fn until(until_ms: i64, now_ms: i64) -> String {
-    match until_ms {
-        ..0 => "blocked until somebody unblocks".into(),
-        until_ms if until_ms > now_ms => format!("blocked until {}", moment(until_ms)),
-        _ => "not blocked".into(),
+    match is_blocked(until_ms, now_ms) {
+        true => format!("blocked until {}", until_text(until_ms)),
+        false => "not blocked".into(),
     }
 }
 
@@ -100,7 +100,7 @@ pub async fn exempt_user(store: &Store, request: ExemptUserRequest) -> Result<Us
     let said = |clients: &str, until_ms: i64| match (clients, until_ms) {
         ("", _) => "not exempt".to_owned(),
         (clients, 0) => format!("exempt at {clients}"),
-        (clients, until_ms) => format!("exempt at {clients} until {}", moment(until_ms)),
+        (clients, until_ms) => format!("exempt at {clients} until {}", until_text(until_ms)),
     };
     let before = said(&change.row.get::<String>("exempt_clients")?, change.row.get("exempt_until_ms")?);
     let sql = "UPDATE users SET exempt_clients = $1, exempt_until_ms = $2, exempt_text = $3 WHERE user_id = $4";

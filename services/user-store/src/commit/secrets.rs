@@ -12,12 +12,13 @@ pub mod pin;
 mod recovery;
 mod tries;
 
-pub use pin::set_pin;
+pub use pin::{NewPin, set as set_pin_of, set_pin};
 pub use recovery::new_recovery_codes;
 pub use tries::{Counted, Outcome, Try, count, end};
 
 use super::group::{Answer, Step};
 use crate::Store;
+use crate::answers;
 use crate::hashing::Purpose;
 use crate::rpc::{StoreError, bounded, id};
 use crate::sql::{Row, args};
@@ -127,7 +128,7 @@ fn given(request: &CheckSecretRequest) -> Result<Vec<(String, Secret)>, Status> 
         return Err(Status::invalid_argument("answers: one for each question, and no question twice"));
     }
     let pairs = request.questions.iter().zip(&request.answers);
-    pairs.map(|(question, answer)| Ok((bounded(question, 256), bounded_secret(answer)?))).collect()
+    pairs.map(|(question, answer)| Ok((bounded(question, 256), answers::folded(&bounded_secret(answer)?)))).collect()
 }
 
 /// What is in force of this kind: the PIN, the set of recovery codes, the newest temporary code, all answers.

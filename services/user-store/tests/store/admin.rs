@@ -1,11 +1,13 @@
 //! What administrators say about users (FV-25, FV-28, FV-29, FV-42, FU-01, FI-02).
 
 use crate::fixture::{Enrolled, Fixture, NOON_MS, person};
+use proto::common::Secret;
 use proto::user_store::{
-    AllowResult, BlockUserRequest, ClearRememberedRequest, EditUserRequest, EndBypassRequest, ExemptUserRequest,
-    ImportReply, ImportUsersRequest, IssueTemporaryCodeRequest, ListMessagesRequest, ListPromptsRequest,
-    ListRememberedRequest, StartBypassRequest, TakeMailRequest, UnblockUserRequest, UnlockUserRequest, UserDetail,
-    UserRow, admin_server::Admin, outbox_server::Outbox,
+    AllowResult, BlockUserRequest, CheckSecretRequest, ClearRememberedRequest, EditUserRequest, EndBypassRequest,
+    ExemptUserRequest, ImportReply, ImportUsersRequest, IssueTemporaryCodeRequest, ListMessagesRequest,
+    ListPromptsRequest, ListRememberedRequest, ResetPinRequest, RevokeFactorRequest, SecretKind, SecretResult,
+    SetAnswersRequest, StartBypassRequest, TakeMailRequest, TryKind, UnblockUserRequest, UnlockUserRequest, UserDetail,
+    UserRow, admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
 };
 use tonic::{Code, Request, Status};
 
@@ -22,6 +24,8 @@ async fn mails(lab: &Fixture) -> Vec<String> {
     let mut kinds: Vec<String> = taken
         .mails
         .into_iter()
+        // Of the enrolment that came before.
+        .filter(|mail| mail.kind != "method_added")
         .map(|mail| format!("{} to {}", mail.kind, if mail.user_id.is_empty() { "administrators" } else { "user" }))
         .collect();
     kinds.sort();
@@ -408,4 +412,112 @@ pub async fn remembered_logins_and_messages_are_listed_and_cleared(lab: Fixture)
     let request = ListMessagesRequest { user_id: ann.user_id.clone(), limit: 10 };
     let messages = lab.services.admin.list_messages(Request::new(request)).await.expect("listed").into_inner().messages;
     assert_eq!((messages.len(), messages[0].destination.as_str()), (1, "•••• 1234"));
+}
+
+pub async fn a_pin_given_by_somebody_else_is_random_or_keeps_the_rules_and_is_changed_at_its_first_use(lab: Fixture) {
+    // FV-20, FV-21
+    let ann = lab.enrolled("ann").await;
+    let reset = async |pin: Option<&str>| {
+        let pin = pin.map(|pin| Secret { value: pin.into() });
+        let request = ResetPinRequest { user_id: ann.user_id.clone(), pin, actor: BY.into() };
+        lab.services.admin.reset_pin(Request::new(request)).await.expect("the store answers").into_inner()
+    };
+    let pin = reset(None).await.pin.expect("shown once").value.clone();
+    assert!(pin.len() == 6 && pin.iter().all(u8::is_ascii_digit), "six digits");
+    let shown = detail(&lab, &ann.user_id).await.pin.expect("shown");
+    assert!(shown.set && shown.must_change && !shown.expired);
+    assert_eq!(mails(&lab).await, ["pin_reset to user"]);
+    let check = async |pin: &[u8], attempt: &str| {
+        let request = CheckSecretRequest {
+            user_id: ann.user_id.clone(),
+            kind: SecretKind::Pin.into(),
+            secret: Some(Secret { value: pin.to_vec() }),
+            transaction_id: attempt.into(),
+            try_kind: TryKind::AfterPassword.into(),
+            ..CheckSecretRequest::default()
+        };
+        lab.services.commit.check_secret(Request::new(request)).await.expect("the store answers").into_inner().result()
+    };
+    assert_eq!(check(&pin, "t1").await, SecretResult::Right);
+    for (given, rule) in [("123456", "run"), ("12", "length"), ("491726", "")] {
+        let reply = reset(Some(given)).await;
+        assert_eq!((reply.rule.as_str(), reply.pin.is_none()), (rule, true), "{given}");
+    }
+    assert_eq!(check(&pin, "t2").await, SecretResult::Wrong, "the random one is gone");
+    assert_eq!(check(b"491726", "t3").await, SecretResult::Right);
+    lab.clock.advance(14 * DAY_MS);
+    assert!(detail(&lab, &ann.user_id).await.pin.expect("shown").expired);
+    assert_eq!(check(b"491726", "t4").await, SecretResult::None, "an initial one has its time");
+    let told: Vec<String> = lab.events("pin.set").await.into_iter().map(|event| event.detail).collect();
+    assert!(told.len() == 2 && told.iter().all(|detail| !detail.contains("491726")), "{told:?}");
+    let mailed = crate::fixture::SETTINGS.to_owned() + "\n[pin]\ndanger_mail_initial_pin = true\nlength_min = 8\n";
+    assert_eq!(lab.apply(&mailed).await.errors, [""; 0]);
+    assert_eq!(reset(None).await.pin.expect("shown once").value.len(), 8, "as long as the rules want");
+    assert_eq!(mails(&lab).await.last().map(String::as_str), Some("initial_pin to user"));
+}
+
+pub async fn answers_are_compared_as_people_write_them_and_kept_as_hashes(lab: Fixture) {
+    // FV-10, FP-09
+    let ann = lab.enrolled("ann").await;
+    let questions = ["First pet?", "Town of birth?", "Best friend?"].map(str::to_owned).to_vec();
+    let set = async |questions: &[String], answers: &[&str]| {
+        let answers = answers.iter().map(|text| Secret { value: (*text).into() }).collect();
+        let request = SetAnswersRequest {
+            user_id: ann.user_id.clone(),
+            questions: questions.to_vec(),
+            answers,
+            actor: BY.into(),
+        };
+        lab.services.admin.set_answers(Request::new(request)).await
+    };
+    let few = set(&questions[..2], &["Rex Maximus", "Ulm"]).await.expect_err("too few");
+    assert_eq!(few.code(), Code::InvalidArgument);
+    let shown = set(&questions, &["Rex Máximus", "Ulm an der Donau", "Toni"]).await.expect("set").into_inner();
+    assert_eq!(shown.questions, questions);
+    let check = async |asked: &[&str], answers: &[&str], attempt: &str| {
+        let request = CheckSecretRequest {
+            user_id: ann.user_id.clone(),
+            kind: SecretKind::Answers.into(),
+            questions: asked.iter().map(|text| (*text).into()).collect(),
+            answers: answers.iter().map(|text| Secret { value: (*text).into() }).collect(),
+            transaction_id: attempt.into(),
+            try_kind: TryKind::AfterPassword.into(),
+            ..CheckSecretRequest::default()
+        };
+        lab.services.commit.check_secret(Request::new(request)).await.expect("the store answers").into_inner().result()
+    };
+    let asked = ["Best friend?", "First pet?"];
+    assert_eq!(check(&asked, &[" TONI", "rex maximus"], "t1").await, SecretResult::Right);
+    assert_eq!(check(&asked, &["toni", "max"], "t2").await, SecretResult::Wrong);
+    let dump = lab.dump().await;
+    for answer in ["Donau", "ulmanderdonau", "rexmaximus"] {
+        assert!(!dump.windows(answer.len()).any(|window| window == answer.as_bytes()), "{answer} in the clear");
+    }
+    assert!(set(&[], &[]).await.expect("taken away").into_inner().questions.is_empty());
+    assert_eq!(check(&asked, &["toni", "rex maximus"], "t3").await, SecretResult::None);
+}
+
+pub async fn a_phone_or_passkey_is_revoked_like_any_factor(lab: Fixture) {
+    // FM-05, V-52
+    let ann = lab.enrolled("ann").await;
+    for (device, kind) in [("d1", "web"), ("d2", "passkey")] {
+        lab.tamper(&format!(
+            "INSERT INTO devices VALUES ('{device}', '{}', '{kind}', 'x', 'active', '', '', '', '', '', '', '', 0, 0, '', 1, 1)",
+            ann.user_id
+        ))
+        .await;
+    }
+    assert_eq!(detail(&lab, &ann.user_id).await.user.expect("shown").factors, 3);
+    let revoke = async |factor_id: &str| {
+        let request =
+            RevokeFactorRequest { user_id: ann.user_id.clone(), factor_id: factor_id.into(), actor: BY.into() };
+        lab.services.admin.revoke_factor(Request::new(request)).await
+    };
+    for (factor_id, left) in [("d1", 2), ("d2", 1), (ann.factor_id.as_str(), 0)] {
+        let shown = revoke(factor_id).await.expect("revoked").into_inner();
+        assert_eq!(shown.user.expect("shown").factors, left, "{factor_id}");
+    }
+    assert_eq!(revoke("d1").await.expect_err("gone").code(), Code::NotFound);
+    let told: Vec<String> = lab.events("factor.revoked").await.into_iter().map(|event| event.detail).collect();
+    assert_eq!(told, ["push d1", "passkey d2", &format!("code {}", ann.factor_id)]);
 }

@@ -4,6 +4,7 @@ use super::{Candidate, candidate, compare};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::hashing::{self, Purpose};
+use crate::outbox::{self, NewMail};
 use crate::pin_rules::{self, PinRule};
 use crate::rpc::{StoreError, id};
 use crate::sql::{Session, args};
@@ -35,7 +36,7 @@ pub async fn set_pin(store: &Store, request: SetPinRequest) -> Result<SetPinRepl
     let SetPinRequest { user_id, pin, actor, must_change } = request;
     id("user_id", &user_id)?;
     let pin = pin.map(Secret::from).unwrap_or_default();
-    let new = NewPin { user_id: &user_id, pin: &pin, actor: &actor, must_change };
+    let new = NewPin { user_id: &user_id, pin: &pin, actor: &actor, must_change, mail: None };
     Ok(match set(store, new).await? {
         None => SetPinReply { set: true, rule: String::new() },
         Some(rule) => SetPinReply { set: false, rule: rule.code().into() },
@@ -50,11 +51,13 @@ pub struct NewPin<'a> {
     pub actor: &'a str,
     /// Given by somebody else: changed at its first use.
     pub must_change: bool,
+    /// The mail that tells the user; with the PIN in it only where the settings want that (FV-21).
+    pub mail: Option<&'static str>,
 }
 
 /// Sets the PIN, or says which rule it breaks. The one before goes into the history.
 pub async fn set(store: &Store, new: NewPin<'_>) -> Result<Option<PinRule>, StoreError> {
-    let NewPin { user_id, pin, actor, must_change } = new;
+    let NewPin { user_id, pin, actor, must_change, mail } = new;
     let mut session = store.database().read().await?;
     let settings = store.rules().current(&mut session).await?;
     let sql = "SELECT phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension FROM users \
@@ -102,6 +105,16 @@ pub async fn set(store: &Store, new: NewPin<'_>) -> Result<Option<PinRule>, Stor
     let how = if must_change { "to be changed at its first use" } else { "chosen" };
     let event = NewEvent::administrative(now_ms, "pin.set", actor, how);
     audit::append(&mut session, head, vec![event.about(user_id, &username)]).await?;
+    if let Some(kind) = mail {
+        let mailed = must_change && settings.pin.danger_mail_initial_pin;
+        let kind = if mailed { "initial_pin" } else { kind };
+        if let Some(mut mail) = NewMail::to_user(&mut session, kind, user_id).await? {
+            if mailed {
+                mail = mail.with("initial_pin", String::from_utf8_lossy(pin.expose()));
+            }
+            outbox::put_in(&mut session, store.seal(), mail.with("admin", actor), now_ms).await?;
+        }
+    }
     session.commit().await?;
     store.teller().user_changed(user_id);
     Ok(None)
