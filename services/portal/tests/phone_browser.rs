@@ -30,6 +30,7 @@ struct Scene {
     subscriber: BrowserSide,
     url: String,
     authenticator: String,
+    process: Process,
     _portal: Portal,
     _dir: tempfile::TempDir,
 }
@@ -84,6 +85,7 @@ impl Scene {
             subscriber,
             url,
             authenticator: String::new(),
+            process,
             _portal: portal,
             _dir: dir,
         };
@@ -348,13 +350,17 @@ async fn a_phone_is_woken_and_has_something_to_say_without_a_network() -> Result
         scene.browser.value("navigator.serviceWorker.ready.then(it => it.getNotifications()).then(it => it.length)");
     ensure!(left.await? == 0, "the notification stays");
 
-    let none = json!({ "offline": true, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
-    scene.browser.call("Network.emulateNetworkConditions", none).await?;
-    let worker_offline = scene.browser.value("fetch('/phone/app.webmanifest').then(() => false, () => true)").await?;
-    ensure!(worker_offline == true, "there is a network");
+    // The portal is away: the open page says so, and so does one that is opened now.
     scene.done("result-approved").await?;
+    scene.process.shutdown().begin();
+    scene.process.shutdown().finished().await;
     scene.browser.see("#problem").await?;
     scene.picture("phone-no-connection").await?;
+    scene.browser.open(&format!("{}/phone", scene.url)).await?;
+    ensure!(scene.browser.text("h1").await? == "No network");
+    scene.picture("phone-offline").await?;
+    let styled = scene.browser.value("getComputedStyle(document.querySelector('.card')).borderRadius").await?;
+    ensure!(styled == "14px", "without its style: {styled}");
     Ok(())
 }
 
