@@ -1,6 +1,110 @@
-//! A one-time code as a person typed it, made comparable: once, at the edge.
+//! Codes as a person typed them, made comparable: once, at the edge.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use crate::Secret;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// What a person can type where a code is asked for. The forms differ in length, so that none is mistaken for another.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Presented {
+    /// 6 to 8 digits: a token's.
+    Code(PresentedCode),
+    /// 9 digits: the help desk's (FV-29).
+    Temporary(PresentedTemporary),
+    /// 10 letters and digits: printed at enrolment (FV-09).
+    Recovery(PresentedRecovery),
+}
+
+impl Presented {
+    /// `None`: this is no code of any kind.
+    pub fn parse(typed: &[u8]) -> Option<Self> {
+        match PresentedCode::parse(typed) {
+            Some(code) => (code.digits() >= PresentedCode::SHORTEST).then_some(Self::Code(code)),
+            None => PresentedTemporary::parse(typed)
+                .map(Self::Temporary)
+                .or_else(|| PresentedRecovery::parse(typed).map(Self::Recovery)),
+        }
+    }
+}
+
+/// A temporary code: 9 decimal digits in ASCII.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PresentedTemporary(Secret);
+
+impl PresentedTemporary {
+    pub const LENGTH: usize = 9;
+
+    pub fn parse(typed: &[u8]) -> Option<Self> {
+        folded(typed, Self::LENGTH, |sign| decimal_digit(sign).map(|digit| b'0' + digit)).map(Self)
+    }
+
+    pub fn expose(&self) -> &Secret {
+        &self.0
+    }
+}
+
+/// A recovery code: 10 signs in upper case. What people mistake for each other is the same sign: O and 0, I, L and 1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PresentedRecovery(Secret);
+
+impl PresentedRecovery {
+    pub const LENGTH: usize = 10;
+    /// The signs a code is made of: no I, L, O, and no U, which makes words.
+    pub const ALPHABET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+    pub fn parse(typed: &[u8]) -> Option<Self> {
+        folded(typed, Self::LENGTH, recovery_sign).map(Self)
+    }
+
+    pub fn expose(&self) -> &Secret {
+        &self.0
+    }
+}
+
+fn recovery_sign(sign: char) -> Option<u8> {
+    if let Some(digit) = decimal_digit(sign) {
+        return Some(b'0' + digit);
+    }
+    // Full-width letters are typed where full-width digits are.
+    let narrow = match u32::from(sign) {
+        wide @ (0xff21..=0xff3a | 0xff41..=0xff5a) => char::from_u32(wide - 0xfee0)?,
+        _ => sign,
+    };
+    let sign = match narrow.to_ascii_uppercase() {
+        'O' => b'0',
+        'I' | 'L' => b'1',
+        other => u8::try_from(other).ok()?,
+    };
+    PresentedRecovery::ALPHABET.contains(&sign).then_some(sign)
+}
+
+/// Exactly `length` signs that `sign` knows, fillers dropped.
+fn folded(typed: &[u8], length: usize, sign: impl Fn(char) -> Option<u8>) -> Option<Secret> {
+    let mut signs = Zeroizing::new(Vec::with_capacity(length));
+    for typed in std::str::from_utf8(typed).ok()?.chars() {
+        match sign(typed) {
+            Some(_) if signs.len() == length => return None,
+            Some(sign) => signs.push(sign),
+            None if is_filler(typed) => {}
+            None => return None,
+        }
+    }
+    (signs.len() == length).then(|| Secret::new(signs.to_vec()))
+}
+
+/// Digits of any script in ASCII, fillers dropped: a PIN, or a code and a PIN in one field. `None`: something else is in it, there is
+/// nothing, or too much.
+pub fn folded_digits(typed: &[u8], longest: usize) -> Option<Secret> {
+    let mut digits = Zeroizing::new(Vec::with_capacity(longest));
+    for sign in std::str::from_utf8(typed).ok()?.chars() {
+        match decimal_digit(sign) {
+            Some(_) if digits.len() == longest => return None,
+            Some(digit) => digits.push(b'0' + digit),
+            None if is_filler(sign) => {}
+            None => return None,
+        }
+    }
+    (!digits.is_empty()).then(|| Secret::new(digits.to_vec()))
+}
 
 /// 1 to 8 decimal digits in ASCII. What decides a replay is the time step such a code stands for, never the string that
 /// was typed (V-11), so every way of writing the same digits becomes the same value here (R-47, B-81).
@@ -15,6 +119,8 @@ pub struct PresentedCode {
 impl PresentedCode {
     /// The longest code that a token shows.
     pub const LONGEST: usize = 8;
+    /// And the shortest.
+    pub const SHORTEST: usize = 6;
 
     /// Drops white space and dashes, turns the digits of other scripts into ASCII. `None`: this is no code.
     pub fn parse(typed: &[u8]) -> Option<Self> {
@@ -107,5 +213,52 @@ mod tests {
         // B-81
         assert_ne!(read("012345"), read("12345"));
         assert_eq!(read("0").as_deref(), Some("0"));
+    }
+
+    fn form(typed: &str) -> String {
+        let text = |secret: &Secret| secret.expose_str().expect("ASCII").to_owned();
+        match Presented::parse(typed.as_bytes()) {
+            None => "none".into(),
+            Some(Presented::Code(code)) => format!("code of {}", code.digits()),
+            Some(Presented::Temporary(code)) => format!("temporary {}", text(code.expose())),
+            Some(Presented::Recovery(code)) => format!("recovery {}", text(code.expose())),
+        }
+    }
+
+    #[test]
+    fn what_was_typed_is_one_kind_of_code_or_none() {
+        // L-51, FV-09, FV-29
+        for (typed, expected) in [
+            ("123456", "code of 6"),
+            ("1234567", "code of 7"),
+            ("12345678", "code of 8"),
+            ("12345", "none"),
+            ("123 456 789", "temporary 123456789"),
+            ("１２３４５６７８９", "temporary 123456789"),
+            ("1234567890", "recovery 1234567890"),
+            ("abcde-fgh0k", "recovery ABCDEFGH0K"),
+            ("oIlOabcdef", "recovery 0110ABCDEF"),
+            ("ＡＢＣＤＥ-ＦＧＨ０Ｋ", "recovery ABCDEFGH0K"),
+            ("abcde-fghuk", "none"),
+            ("abcdefghjkm", "none"),
+            ("abcdefghj", "none"),
+            ("", "none"),
+            ("{\"a\":12345}", "none"),
+        ] {
+            assert_eq!(form(typed), expected, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn digits_in_one_field_are_folded_and_bounded() {
+        // FV-03: code, then PIN
+        let read =
+            |typed: &str| folded_digits(typed.as_bytes(), 18).map(|all| all.expose_str().expect("ASCII").to_owned());
+        assert_eq!(read("123456 7890").as_deref(), Some("1234567890"));
+        assert_eq!(read("１２３４５６-７８９０").as_deref(), Some("1234567890"));
+        assert_eq!(read(&"1".repeat(18)).map(|all| all.len()), Some(18));
+        for bad in ["", " ", "123456 7x", &"1".repeat(19)] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 }

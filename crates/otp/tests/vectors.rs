@@ -1,7 +1,7 @@
 //! The published vectors of RFC 4226 and RFC 6238, and what must hold for every seed, time and code.
 
 use domain::{CodeAlgorithm, CodeForm, PresentedCode, Secret};
-use otp::{Verdict, hotp, step_at, verify};
+use otp::{Verdict, WINDOW, hotp, step_at, verify};
 use proptest::prelude::*;
 
 const VECTORS: &str = include_str!("../../../tests/vectors/otp.vec");
@@ -23,7 +23,7 @@ fn codes_are_those_of_rfc_4226_and_rfc_6238() {
                 let step = number(seconds) / 30;
                 assert_eq!(step_at(form, now_ms), step, "{line}");
                 assert_eq!(text(&hotp(&hex(seed), algorithm, step, 8)), code, "{line}");
-                assert_eq!(verify(&hex(seed), form, &typed(code), now_ms, 0, 1), Verdict::Match(step), "{line}");
+                assert_eq!(verify(&hex(seed), form, &typed(code), now_ms, 0, 0), Verdict::Match(step), "{line}");
                 timed += 1;
             }
             _ => panic!("not a vector: {line}"),
@@ -40,7 +40,7 @@ fn the_code_before_and_after_is_accepted_and_the_second_next_is_not() {
     for (offset, accepted) in [(-2_i64, false), (-1, true), (0, true), (1, true), (2, false)] {
         let step = present.saturating_add_signed(offset);
         let expected = if accepted { Verdict::Match(step) } else { Verdict::NoMatch };
-        assert_eq!(verify(&seed, form, &code_of(&seed, form, step), now_ms, 0, 1), expected, "offset {offset}");
+        assert_eq!(verify(&seed, form, &code_of(&seed, form, step), now_ms, 0, 0), expected, "offset {offset}");
     }
 }
 
@@ -54,10 +54,10 @@ fn a_code_of_a_spent_step_is_reused_however_it_is_written() {
         code.bytes().map(|digit| char::from_u32(0xff10 + u32::from(digit - b'0')).expect("a digit")).collect();
     for variant in [code.clone(), format!(" {code} "), format!("{}-{}", &code[..3], &code[3..]), full_width] {
         let presented = typed(&variant);
-        assert_eq!(verify(&seed, form, &presented, now_ms, step - 1, 1), Verdict::Match(step), "{variant}");
-        assert_eq!(verify(&seed, form, &presented, now_ms, step, 1), Verdict::Reused(step), "{variant}");
+        assert_eq!(verify(&seed, form, &presented, now_ms, 0, step - 1), Verdict::Match(step), "{variant}");
+        assert_eq!(verify(&seed, form, &presented, now_ms, 0, step), Verdict::Reused(step), "{variant}");
         // the next step's mark spends this one too
-        assert_eq!(verify(&seed, form, &presented, now_ms, step + 1, 1), Verdict::Reused(step), "{variant}");
+        assert_eq!(verify(&seed, form, &presented, now_ms, 0, step + 1), Verdict::Reused(step), "{variant}");
     }
 }
 
@@ -69,10 +69,10 @@ fn a_code_of_another_length_never_matches() {
         let form = CodeForm::new(CodeAlgorithm::Sha1, digits, 30).expect("valid");
         let right = text(&hotp(&seed, form.algorithm(), step_at(form, now_ms), form.digits())).to_owned();
         for wrong in [&right[1..], &right[..right.len() - 1]] {
-            assert_eq!(verify(&seed, form, &typed(wrong), now_ms, 0, 1), Verdict::NoMatch);
+            assert_eq!(verify(&seed, form, &typed(wrong), now_ms, 0, 0), Verdict::NoMatch);
         }
         if digits < 8 {
-            assert_eq!(verify(&seed, form, &typed(&format!("0{right}")), now_ms, 0, 1), Verdict::NoMatch);
+            assert_eq!(verify(&seed, form, &typed(&format!("0{right}")), now_ms, 0, 0), Verdict::NoMatch);
         }
     }
 }
@@ -84,7 +84,7 @@ fn the_edges_of_time_are_steps_like_any_other() {
     for seconds in [-1, 0, 29, 30, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000, i64::MAX / 1000] {
         let now_ms = seconds * 1000;
         let step = step_at(form, now_ms);
-        let verdict = verify(&seed, form, &code_of(&seed, form, step), now_ms, 0, 1);
+        let verdict = verify(&seed, form, &code_of(&seed, form, step), now_ms, 0, 0);
         // step 0 counts as spent from the start: "no code accepted yet" is written 0
         let expected = if step == 0 { Verdict::Reused(0) } else { Verdict::Match(step) };
         assert_eq!(verdict, expected, "{seconds} s");
@@ -101,21 +101,22 @@ proptest! {
         now_ms in 0_i64..8_000_000_000_000,
         last_step in 0_u64..300_000_000,
         offset in -3_i64..=3,
-        window in 0_u64..=2,
+        drift in -12_i32..=12,
     ) {
         let seed = Secret::new(seed);
         let form = CodeForm::new(algorithm, digits, period).expect("valid");
-        let present = step_at(form, now_ms);
-        let shown = code_of(&seed, form, present.saturating_add_signed(offset));
-        match verify(&seed, form, &shown, now_ms, last_step, window) {
+        let followed = i64::from(drift.clamp(-10, 10));
+        let expected = step_at(form, now_ms).saturating_add_signed(followed);
+        let shown = code_of(&seed, form, expected.saturating_add_signed(offset));
+        match verify(&seed, form, &shown, now_ms, drift, last_step) {
             Verdict::Match(step) => {
-                prop_assert!(step > last_step && step.abs_diff(present) <= window);
+                prop_assert!(step > last_step && step.abs_diff(expected) <= WINDOW);
                 prop_assert_eq!(&hotp(&seed, algorithm, step, form.digits()), shown.expose_padded());
             }
-            Verdict::Reused(step) => prop_assert!(step <= last_step && step.abs_diff(present) <= window),
+            Verdict::Reused(step) => prop_assert!(step <= last_step && step.abs_diff(expected) <= WINDOW),
             Verdict::NoMatch => {
-                let step = present.saturating_add_signed(offset);
-                prop_assert!(step.abs_diff(present) > window, "a code of the window was not found");
+                let step = expected.saturating_add_signed(offset);
+                prop_assert!(step.abs_diff(expected) > WINDOW, "a code of the window was not found");
             }
         }
     }
@@ -129,8 +130,8 @@ proptest! {
         // V-11: with the matched step as the mark, the same digits never match again by that step
         let (seed, form) = (seed(), CodeForm::COMMON);
         let shown = code_of(&seed, form, step_at(form, now_ms).saturating_add_signed(offset));
-        let Verdict::Match(step) = verify(&seed, form, &shown, now_ms, 0, 1) else { panic!("a fresh code matches") };
-        match verify(&seed, form, &shown, now_ms + later_ms, step, 1) {
+        let Verdict::Match(step) = verify(&seed, form, &shown, now_ms, 0, 0) else { panic!("a fresh code matches") };
+        match verify(&seed, form, &shown, now_ms + later_ms, 0, step) {
             // the same six digits may come up again by chance, for a later step
             Verdict::Match(again) => prop_assert!(again > step),
             Verdict::Reused(_) | Verdict::NoMatch => {}

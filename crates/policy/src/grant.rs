@@ -1,4 +1,9 @@
-//! The right to be let in. Made by policy alone: by a rule, or by a code that was right (V-02).
+//! The right to be let in. Made by policy alone: by a rule, or by a proof that a decision waits for (V-02).
+//!
+//! ```text
+//! decide ─ Allow(Grant)                       a rule
+//!        └ Check tokens ─ right(..) ─ Grant   a code, an approval, ... was right; still to be committed
+//! ```
 
 use domain::{Assurance, Method, Reason, Source};
 
@@ -17,8 +22,11 @@ pub struct Grant {
 
 impl Grant {
     pub(crate) fn by_rule(reason: Reason, source: Source, now_unix_ms: i64) -> Self {
-        let expires_unix_ms = now_unix_ms.saturating_add(LIFE_MS);
-        Self { reason, method: None, assurance: Assurance::None, source, expires_unix_ms }
+        Self::new(reason, None, Assurance::None, source, now_unix_ms)
+    }
+
+    fn new(reason: Reason, method: Option<Method>, assurance: Assurance, source: Source, now_unix_ms: i64) -> Self {
+        Self { reason, method, assurance, source, expires_unix_ms: now_unix_ms.saturating_add(LIFE_MS) }
     }
 
     pub fn reason(&self) -> Reason {
@@ -41,25 +49,70 @@ impl Grant {
     pub fn expires_unix_ms(&self) -> i64 {
         self.expires_unix_ms
     }
+
+    /// A person's own second factor, now: what alone may be remembered (V-50).
+    pub fn is_live(&self) -> bool {
+        self.source == Source::Live
+    }
 }
 
-/// The decision depends on a code, and on nothing else any more.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CodeCheck(());
+/// Declares a token: the decision depends on this proof, and on nothing else any more.
+macro_rules! checks {
+    ($($(#[$doc:meta])* $name:ident => $reason:ident, $method:expr, $assurance:ident, $source:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(());
 
-impl CodeCheck {
-    pub(crate) fn new() -> Self {
-        Self(())
+        impl $name {
+            pub(crate) fn new() -> Self {
+                Self(())
+            }
+
+            /// The proof was right. Still to be committed.
+            pub fn right(self, now_unix_ms: i64) -> Grant {
+                Grant::new(Reason::$reason, $method, Assurance::$assurance, Source::$source, now_unix_ms)
+            }
+        }
+    )*};
+}
+
+checks! {
+    /// A code of a token, for a step nobody used before.
+    CodeCheck => ValidCode, Some(Method::Code), Code, Live;
+    /// A recovery code that is left.
+    RecoveryCheck => ValidRecoveryCode, Some(Method::Recovery), Code, Live;
+    /// A temporary code of the help desk. It stands for the factor and proves none (V-53).
+    TemporaryCheck => TemporaryCode, None, None, Bypass;
+    /// The code that was sent in this attempt.
+    SentCodeCheck => ValidCode, Some(Method::Sms), Phone, Live;
+    /// An assertion of a passkey, with user verification.
+    PasskeyCheck => ValidPasskey, Some(Method::Passkey), Passkey, Live;
+    /// Answers to the security questions.
+    AnswersCheck => ValidAnswers, Some(Method::Questions), None, Live;
+    /// A login that is remembered and still counts.
+    RememberedCheck => Remembered, None, None, Remembered;
+    /// An open one-time bypass.
+    BypassCheck => OneTimeBypass, None, None, Bypass;
+}
+
+/// The person's answer on the phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptCheck {
+    method: Method,
+    least: Assurance,
+}
+
+impl PromptCheck {
+    pub(crate) fn new(method: Method, least: Assurance) -> Self {
+        Self { method, least }
     }
 
-    /// The code was right, for a step nobody used before. Still to be committed.
-    pub fn right(self, now_unix_ms: i64) -> Grant {
-        Grant {
-            reason: Reason::ValidCode,
-            method: Some(Method::Code),
-            assurance: Assurance::Code,
-            source: Source::Live,
-            expires_unix_ms: now_unix_ms.saturating_add(LIFE_MS),
+    /// Approved, with what the answer proved. An answer that proves less than the client demands lets nobody in (V-03).
+    pub fn approved(self, assurance: Assurance, now_unix_ms: i64) -> Result<Grant, Reason> {
+        if assurance < self.least {
+            return Err(Reason::NoUsableMethod);
         }
+        let reason = if self.method == Method::Call { Reason::CallConfirmed } else { Reason::UserApproved };
+        Ok(Grant::new(reason, Some(self.method), assurance, Source::Live, now_unix_ms))
     }
 }

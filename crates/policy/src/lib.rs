@@ -1,137 +1,80 @@
 //! The one function that lets people in: a request and the facts go in, a decision comes out (V-01).
 //!
 //! Pure, and small enough to be read whole: [`decide`] is an evaluator over [`RULES`], a table that is read from the top;
-//! the first rule that speaks decides. All entry points come through here: RADIUS, LDAP, portal.
+//! the first rule that speaks decides. What no rule decides is left to a [`Plan`]: methods, in order. All entry points come
+//! through here: RADIUS, LDAP, portal.
+//!
+//! ```text
+//! request (client, company, policies, what can be shown)  ┐
+//!                                                          ├─ decide ─ Allow | Deny | Bypass | Plan
+//! facts   (state, groups, methods, PIN, exemptions)        ┘
+//! ```
 
 pub mod appended;
+mod facts;
 mod grant;
+mod plan;
+mod policies;
+mod request;
 
-pub use grant::{CodeCheck, Grant};
+pub use facts::{Bypass, Facts, Pin, User, UserState};
+pub use grant::{
+    AnswersCheck, BypassCheck, CodeCheck, Grant, PasskeyCheck, PromptCheck, RecoveryCheck, RememberedCheck,
+    SentCodeCheck, TemporaryCheck,
+};
+pub use plan::{Plan, Proof, Typed, Way};
+pub use request::{ClientRules, Request, Shows};
 
-use domain::settings::{RefuseOrPass, ServiceAccount};
-use domain::{DirectoryRef, Method, ObjectName, Reason, Source};
-use std::net::IpAddr;
+use domain::settings::{RefuseOrPass, Then};
+use domain::{Reason, Source};
+use facts::holds_until;
+use plan::InForce;
 
 /// What to do with an attempt (V-02).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow(Grant),
     Deny(Reason),
-    /// Ask the person, by this method.
-    Ask(Method),
-    /// A code came with the attempt: it decides.
-    CheckCode(CodeCheck),
+    /// An open one-time bypass lets in, once the store has spent it (V-53).
+    Bypass(BypassCheck),
+    /// The person has to prove something.
+    Plan(Plan),
 }
 
-/// The attempt, as far as a decision depends on it.
-#[derive(Debug, Clone)]
-pub struct Request<'a> {
-    pub client: &'a ClientRules,
-    /// Who is meant, resolved by the directory.
-    pub subject: &'a DirectoryRef,
-    /// Where the client's packets come from.
-    pub client_ip: Option<IpAddr>,
-    /// The gateway bound it as one of the client's service accounts.
-    pub as_service_account: bool,
-    /// A code came with the attempt, appended to the password or as an answer.
-    pub code_given: bool,
-    /// The client can show a question and send back the answer.
-    pub can_challenge: bool,
-}
-
-/// What the settings say about the client that asks.
-#[derive(Debug, Clone)]
-pub struct ClientRules {
-    pub unknown_user: RefuseOrPass,
-    pub not_enrolled: RefuseOrPass,
-    /// Methods allowed, in order of preference.
-    pub methods: Vec<Method>,
-    /// The directory whose accounts `service_accounts` are; `None` where there are none.
-    pub target: Option<ObjectName>,
-    pub service_accounts: Vec<ServiceAccount>,
-}
-
-impl ClientRules {
-    /// The portal's own: it never lets anybody pass on the password alone (V-84, V-86).
-    pub fn portal() -> Self {
-        Self {
-            unknown_user: RefuseOrPass::Refuse,
-            not_enrolled: RefuseOrPass::Refuse,
-            methods: Method::ALL.to_vec(),
-            target: None,
-            service_accounts: Vec::new(),
-        }
-    }
-
-    /// By immutable id and source, never by name (L-22). An account whose id was not found yet is not listed.
-    fn lists(&self, subject: &DirectoryRef, client_ip: Option<IpAddr>) -> bool {
-        self.target.as_ref() == Some(&subject.directory)
-            && self.service_accounts.iter().any(|account| {
-                let from_there =
-                    |ip: IpAddr| account.sources.iter().any(|network| network.contains(&ip.to_canonical()));
-                account.id.as_ref() == Some(&subject.id)
-                    && (account.sources.is_empty() || client_ip.is_some_and(from_there))
+/// Decides.
+pub fn decide(request: &Request<'_>, facts: &Facts<'_>, now_unix_ms: i64) -> Decision {
+    let user = facts.user.as_ref();
+    let policy = policies::first_fitting(request, user, now_unix_ms);
+    let case = Case { request, user, policy: policy.map(|rule| &rule.then), now_unix_ms };
+    let effect = RULES.iter().find(|rule| (rule.when)(&case)).map(|rule| rule.then);
+    match (effect, user) {
+        (Some(Effect::Pass(reason, source)), _) => Decision::Allow(Grant::by_rule(reason, source, now_unix_ms)),
+        (Some(Effect::Refuse(reason)), _) => Decision::Deny(reason),
+        (Some(Effect::RefuseByPolicy), _) => {
+            Decision::Deny(match policy.is_some_and(|rule| rule.when.time.is_some()) {
+                true => Reason::OutOfHours,
+                false => Reason::ClientNotAllowed,
             })
-    }
-}
-
-impl From<&domain::settings::Client> for ClientRules {
-    fn from(client: &domain::settings::Client) -> Self {
-        Self {
-            unknown_user: client.unknown_user,
-            not_enrolled: client.not_enrolled,
-            methods: client.methods.clone(),
-            target: Some(client.target.clone()),
-            service_accounts: client.service_accounts.clone(),
         }
+        (Some(Effect::Bypass), _) => Decision::Bypass(BypassCheck::new()),
+        (None, Some(user)) => match plan::plan(request, user, &InForce::new(request, case.policy), now_unix_ms) {
+            Ok(plan) => Decision::Plan(plan),
+            Err(reason) => Decision::Deny(reason),
+        },
+        (None, None) => Decision::Deny(Reason::UnknownUser),
     }
 }
 
-/// What the store knows about the subject. `user` is `None` only where the subject is proven to be unknown; an error is
-/// never absence.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    pub user: Option<User>,
-}
-
-#[derive(Debug, Clone)]
-pub struct User {
-    pub state: UserState,
-    /// Methods the user has, proven and in force.
-    pub methods: Vec<Method>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserState {
-    Enabled,
-    Disabled,
-    Removed,
-}
-
-impl UserState {
-    /// A state that this version does not know refuses (V-75).
-    pub fn from_code(code: &str) -> Self {
-        match code {
-            "enabled" => Self::Enabled,
-            "removed" => Self::Removed,
-            _ => Self::Disabled,
-        }
-    }
-}
-
-/// Decides. `now_unix_ms` only bounds how long an Allow may be acted on.
-pub fn decide(request: &Request<'_>, facts: &Facts, now_unix_ms: i64) -> Decision {
-    let effect = RULES.iter().find(|rule| (rule.when)(request, facts)).map_or(REFUSE_BY_DEFAULT, |rule| rule.then);
-    match effect {
-        Effect::Pass(reason, source) => Decision::Allow(Grant::by_rule(reason, source, now_unix_ms)),
-        Effect::Refuse(reason) => Decision::Deny(reason),
-        Effect::Check => Decision::CheckCode(CodeCheck::new()),
-        Effect::Ask => Decision::Ask(Method::Code),
-    }
+/// What a rule looks at.
+struct Case<'a> {
+    request: &'a Request<'a>,
+    user: Option<&'a User<'a>>,
+    policy: Option<&'a Then>,
+    now_unix_ms: i64,
 }
 
 struct Rule {
-    when: fn(&Request<'_>, &Facts) -> bool,
+    when: fn(&Case<'_>) -> bool,
     then: Effect,
 }
 
@@ -140,40 +83,73 @@ enum Effect {
     /// Let in on the password alone.
     Pass(Reason, Source),
     Refuse(Reason),
-    Check,
-    Ask,
+    RefuseByPolicy,
+    Bypass,
 }
 
-/// The table. The order is the policy: a state refuses before any rule lets pass, also where unknown users pass (FU-02).
+/// The table. The order is the policy: a state refuses before any rule lets pass, also where unknown users pass (FU-02); who lacks
+/// a group is refused before any rule asks for less.
 #[rustfmt::skip] // one rule a line
 const RULES: &[Rule] = &[
-    Rule { when: |_, f| is_off(f),                                                  then: Effect::Refuse(Reason::Blocked) },
-    Rule { when: |r, _| r.as_service_account && r.client.lists(r.subject, r.client_ip), then: Effect::Pass(Reason::ServiceAccount, Source::Exempt) },
-    Rule { when: |r, f| is_unknown(f) && passes(r.client.unknown_user),             then: Effect::Pass(Reason::UnknownUserPassed, Source::UnknownUser) },
-    Rule { when: |_, f| is_unknown(f),                                              then: Effect::Refuse(Reason::UnknownUser) },
-    Rule { when: |r, f| !is_enrolled(f) && passes(r.client.not_enrolled),           then: Effect::Pass(Reason::NotEnrolledPassed, Source::NotEnrolled) },
-    Rule { when: |_, f| !is_enrolled(f),                                            then: Effect::Refuse(Reason::NotEnrolled) },
-    Rule { when: |r, f| !has(f, Method::Code) || !r.client.methods.contains(&Method::Code), then: Effect::Refuse(Reason::NoUsableMethod) },
-    Rule { when: |r, _| r.code_given,                                               then: Effect::Check },
-    Rule { when: |r, _| r.can_challenge,                                            then: Effect::Ask },
+    Rule { when: |c| c.is_off(),                                                then: Effect::Refuse(Reason::Blocked) },
+    Rule { when: |c| c.policy.is_some_and(|then| then.refuse),                  then: Effect::RefuseByPolicy },
+    Rule { when: |c| c.is_service_account(),                                    then: Effect::Pass(Reason::ServiceAccount, Source::Exempt) },
+    Rule { when: |c| c.user.is_none() && passes(c.request.client.unknown_user), then: Effect::Pass(Reason::UnknownUserPassed, Source::UnknownUser) },
+    Rule { when: |c| c.user.is_none(),                                          then: Effect::Refuse(Reason::UnknownUser) },
+    Rule { when: |c| c.lacks_group(),                                           then: Effect::Refuse(Reason::NotInGroup) },
+    Rule { when: |c| c.is_exempt(),                                             then: Effect::Pass(Reason::Exempt, Source::Exempt) },
+    Rule { when: |c| c.is_trusted_place(),                                      then: Effect::Pass(Reason::TrustedNetwork, Source::TrustedNetwork) },
+    Rule { when: |c| c.has_bypass(),                                            then: Effect::Bypass },
+    Rule { when: |c| !c.is_enrolled() && passes(c.request.client.not_enrolled), then: Effect::Pass(Reason::NotEnrolledPassed, Source::NotEnrolled) },
+    Rule { when: |c| !c.is_enrolled(),                                          then: Effect::Refuse(Reason::NotEnrolled) },
 ];
-/// Nothing is left that the client could carry.
-const REFUSE_BY_DEFAULT: Effect = Effect::Refuse(Reason::MethodImpossible);
 
-fn is_off(facts: &Facts) -> bool {
-    facts.user.as_ref().is_some_and(|user| user.state != UserState::Enabled)
-}
+impl Case<'_> {
+    fn is_off(&self) -> bool {
+        self.user.is_some_and(|user| {
+            user.state != UserState::Enabled || holds_until(user.blocked_until_unix_ms, self.now_unix_ms)
+        })
+    }
 
-fn is_unknown(facts: &Facts) -> bool {
-    facts.user.is_none()
-}
+    fn is_service_account(&self) -> bool {
+        self.request.as_service_account && self.request.client.lists(self.request.subject, self.request.client_ip)
+    }
 
-fn is_enrolled(facts: &Facts) -> bool {
-    facts.user.as_ref().is_some_and(|user| !user.methods.is_empty())
-}
+    /// FV-44. A client that names no group needs none.
+    fn lacks_group(&self) -> bool {
+        let wanted = &self.request.client.groups;
+        !wanted.is_empty() && self.user.is_none_or(|user| !policies::in_one_of(user.groups, wanted))
+    }
 
-fn has(facts: &Facts, method: Method) -> bool {
-    facts.user.as_ref().is_some_and(|user| user.methods.contains(&method))
+    /// FV-42. Never at the portal: there the factor guards the factors (V-84).
+    fn is_exempt(&self) -> bool {
+        let here = |client: &String| client == "*" || *client == self.request.client.name;
+        let user = self.user.is_some_and(|user| {
+            user.exempt_clients.iter().any(here)
+                && (user.exempt_until_unix_ms <= 0 || user.exempt_until_unix_ms > self.now_unix_ms)
+        });
+        !self.request.client.is_portal() && (user || self.policy.is_some_and(|then| then.exempt))
+    }
+
+    /// FV-32, V-54.
+    fn is_trusted_place(&self) -> bool {
+        self.request.person_ip.is_some_and(|ip| request::within(&self.request.client.trusted_networks, ip))
+    }
+
+    /// FV-28. Whoever gives a code does not need it, and keeps it.
+    fn has_bypass(&self) -> bool {
+        !self.request.client.is_portal()
+            && !self.request.code_given
+            && self.user.and_then(|user| user.bypass).is_some_and(|bypass| {
+                bypass.expires_unix_ms > self.now_unix_ms
+                    && (bypass.client.is_empty() || bypass.client == self.request.client.name)
+            })
+    }
+
+    /// Whoever the help desk gave a code has something to show.
+    fn is_enrolled(&self) -> bool {
+        self.user.is_some_and(|user| !user.methods.is_empty() || user.temporary_code)
+    }
 }
 
 fn passes(rule: RefuseOrPass) -> bool {

@@ -63,6 +63,11 @@ impl Phones {
         self.limits.activations_of_place.take(limits::place(place), Instant::now())
     }
 
+    /// Of an app that speaks another protocol: verification limits each token.
+    fn may_ask(&self, place: IpAddr) -> bool {
+        self.limits.calls_of_place.take(limits::place(place), Instant::now())
+    }
+
     fn may_call(&self, place: IpAddr, device_id: &str) -> bool {
         let now = Instant::now();
         let device = device_id.chars().take(64).collect();

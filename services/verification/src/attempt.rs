@@ -1,19 +1,44 @@
 //! An attempt as a caller describes it, parsed once. Texts that end in the audit lose what could forge a line of it (V-61).
 
 use domain::{DirectoryRef, Protocol, TransactionId};
+use policy::Shows;
 use proto::verification as wire;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tonic::Status;
 
 /// An attempt that can be decided about.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Attempt {
     pub origin: Origin,
     pub subject: DirectoryRef,
     pub client_ip: Option<IpAddr>,
+    /// Where the person is; `None` = not known (V-54).
+    pub person_ip: Option<IpAddr>,
     pub can_challenge: bool,
+    pub dialogue: bool,
     pub as_service_account: bool,
+    /// Password and entry under a key of the gateways; empty = the client's rule has no use for it (V-32). It is worth something only
+    /// together with the ring "remembered", and is not kept in a conversation.
+    #[serde(skip)]
+    pub password_digest: Vec<u8>,
+}
+
+impl Attempt {
+    pub fn shows(&self) -> Shows {
+        match (self.dialogue, self.can_challenge) {
+            (true, _) => Shows::Dialogue,
+            (false, true) => Shows::Text,
+            (false, false) => Shows::Nothing,
+        }
+    }
+
+    /// Is this the attempt of that conversation?
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.origin.client == other.origin.client
+            && self.origin.protocol == other.origin.protocol
+            && self.subject == other.subject
+    }
 }
 
 /// Where an attempt comes from: what the audit keeps of it.
@@ -42,6 +67,9 @@ impl TryFrom<Option<wire::Attempt>> for Attempt {
         Ok(Self {
             subject: subject.try_into().map_err(|_| Status::invalid_argument("attempt.subject is not valid"))?,
             client_ip: attempt.client_ip.parse().ok(),
+            person_ip: attempt.person_ip.parse().ok(),
+            dialogue: attempt.dialogue,
+            password_digest: attempt.password_digest.clone(),
             can_challenge: attempt.can_challenge,
             as_service_account: attempt.service_account,
             origin: attempt.try_into()?,

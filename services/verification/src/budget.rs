@@ -6,7 +6,11 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 /// A request without a deadline is answered within this.
-const LONGEST: Duration = Duration::from_secs(10);
+const USUAL: Duration = Duration::from_secs(10);
+/// No request waits longer, whatever its caller allows: a client's longest wait (FL-09) and what a gateway adds.
+const LONGEST: Duration = Duration::from_secs(115);
+/// One call to the store takes no longer, however long a person may take to answer.
+const CALL: Duration = Duration::from_secs(10);
 /// Kept back to answer.
 const MARGIN: Duration = Duration::from_millis(50);
 
@@ -20,13 +24,27 @@ impl Budget {
     /// The caller's deadline, less what the answer takes.
     pub fn of<T>(request: &Request<T>) -> Self {
         let header = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
-        let left = header.and_then(grpc_timeout).unwrap_or(LONGEST).min(LONGEST);
+        let left = header.and_then(grpc_timeout).unwrap_or(USUAL).min(LONGEST);
         Self { until: Instant::now() + left.saturating_sub(MARGIN) }
     }
 
-    /// When the answer must be there.
+    /// Of our own making: work that nobody waits for.
+    pub fn lasting(left: Duration) -> Self {
+        Self { until: Instant::now() + left.min(LONGEST) }
+    }
+
     pub fn until(self) -> Instant {
         self.until
+    }
+
+    pub fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// The same, with `kept` back for what comes after.
+    pub fn less(self, kept: Duration) -> Self {
+        let now = Instant::now();
+        Self { until: self.until.checked_sub(kept).map_or(now, |until| until.max(now)) }
     }
 
     /// Asks the store. What goes wrong is one thing to the caller: unavailable, which is never an Allow (V-40).
@@ -39,12 +57,12 @@ impl Budget {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.left().min(CALL);
         if left.is_zero() {
             return Err(store_unavailable(what, "no time is left"));
         }
         let request = service_kit::grpc::with_deadline(message, left);
-        match tokio::time::timeout_at(self.until, call(request)).await {
+        match tokio::time::timeout(left, call(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             // The one refusal that a caller can do something about.
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(status),
@@ -108,6 +126,9 @@ mod tests {
         }
         let mut request = Request::new(());
         request.set_timeout(Duration::from_secs(3600));
-        assert!(Budget::of(&request).until <= Instant::now() + LONGEST);
+        let left = Budget::of(&request).left();
+        assert!(left <= LONGEST && left > LONGEST - Duration::from_secs(5), "a person may take almost two minutes");
+        assert!(Budget::of(&Request::new(())).left() <= USUAL);
+        assert!(Budget::of(&request).less(LONGEST * 2).left().is_zero());
     }
 }

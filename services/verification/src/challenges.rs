@@ -9,8 +9,8 @@
 //! A map that was wiped answers nothing: the person begins again, with the counters of the store where they were. While the
 //! bus is away, what begins here lives here, bounded, and the store's counters still bound the tries (experience 15).
 
-use crate::attempt::Origin;
-use domain::{DirectoryRef, TransactionId};
+use crate::attempt::Attempt;
+use domain::{Method, TransactionId};
 use proto::subjects::CHALLENGES_MAP;
 use serde::{Deserialize, Serialize};
 use service_kit::bus::{Bus, BusError, KeyRing, Map, MapOptions, SealedMap};
@@ -24,6 +24,8 @@ pub const ROUND_MS: i64 = 120_000;
 /// Wrong answers in a conversation, and answers in all (FR-14).
 pub const TRIES: u8 = 3;
 pub const ROUNDS: u8 = 6;
+/// The longest round: a text code's life, and the rounds that follow it (FR-14).
+const ROUND_MAX_MS: i64 = 300_000;
 /// What is kept longer than a round, so that a late answer finds out that it is late.
 const LINGER_MS: i64 = 30_000;
 /// Conversations kept on this node while the bus is away. Beyond it nothing new is asked; what is open stays.
@@ -32,21 +34,98 @@ const LOCAL_MAX: usize = 10_000;
 /// A conversation with a person, after the password or with a code spent before it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Record {
-    pub origin: Origin,
-    pub subject: DirectoryRef,
+    pub attempt: Attempt,
     pub user_id: String,
     pub expires_unix_ms: i64,
     pub stage: Stage,
+    /// The person chose it, by a keyword or from a list: no other is asked by itself.
+    pub wanted: Option<Method>,
+    /// Methods that failed for technical reasons: they are not asked again.
+    pub failed: Vec<Method>,
+    /// What the success is remembered by; empty = it is not (V-50).
+    pub remember_key: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// The password was right; this round waits for its answer.
-    Asked { step: u32, tries_left: u8, rounds_left: u8 },
+    Asked { step: u32, tries_left: u8, rounds_left: u8, round: Round },
     /// The appended code was right and is spent; the password is being checked (L-53).
-    CodeSpent { factor_id: String, step: u64 },
+    CodeSpent(Spent),
     /// Over.
     Closed,
+}
+
+/// What a round asks for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Round {
+    /// A code of a token, a recovery or a temporary code.
+    Code,
+    /// The code that was sent. `right`: it was typed, and the PIN beside it was wrong.
+    SentCode {
+        sent: Sent,
+        right: bool,
+    },
+    /// A place in this list, or a code.
+    Choice {
+        methods: Vec<Method>,
+    },
+    /// The person's answer on the phone.
+    Approval(Approval),
+    /// A PIN of the person's own, and the same again: of the first one its digest is kept.
+    NewPin {
+        pin_handle: String,
+        key_id: u32,
+        first: Vec<u8>,
+    },
+    Questions {
+        questions: Vec<String>,
+    },
+    /// An assertion over this challenge.
+    Passkey {
+        challenge: Vec<u8>,
+        options_json: String,
+    },
+}
+
+/// An open prompt, as the client shows it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub method: Method,
+    pub prompt_id: String,
+    /// Two digits; empty = none is shown.
+    pub number: String,
+    pub expires_unix_ms: i64,
+    /// Masked.
+    pub destination: String,
+    /// Who carried it, for the metrics.
+    pub provider: String,
+}
+
+/// A code on its way: what its digest was made with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    pub key_id: u32,
+    pub digest: Vec<u8>,
+    pub digits: u8,
+    pub pin: bool,
+    /// Masked.
+    pub destination: String,
+}
+
+/// What was spent before the password was known.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spent {
+    Code {
+        factor_id: String,
+        step: u64,
+        drift: i32,
+    },
+    /// A recovery or temporary code, by the handle of its check.
+    Secret {
+        method: Option<Method>,
+        handle: String,
+    },
 }
 
 /// A record as it was read: what a change must name.
@@ -65,7 +144,7 @@ enum Place {
 
 /// The outcome of opening.
 pub enum Opened {
-    New,
+    New(Box<Held>),
     /// The same attempt was here before.
     Before(Box<Held>),
 }
@@ -79,7 +158,7 @@ pub struct Challenges {
 
 impl Challenges {
     pub fn new(bus: &dyn Bus) -> Self {
-        let ttl = Duration::from_millis((ROUND_MS + LINGER_MS).unsigned_abs());
+        let ttl = Duration::from_millis((ROUND_MAX_MS + LINGER_MS).unsigned_abs());
         let options = MapOptions { ttl, max_value_bytes: 8 * 1024, ..MapOptions::default() };
         Self { map: bus.map(CHALLENGES_MAP, options), sealed: RwLock::default(), here: Mutex::default() }
     }
@@ -92,12 +171,12 @@ impl Challenges {
 
     /// Begins a conversation, unless the transaction has one.
     pub async fn open(&self, record: &Record, now_unix_ms: i64) -> Result<Opened, Status> {
-        let transaction = record.origin.transaction;
+        let transaction = record.attempt.origin.transaction;
         if let Some(held) = self.find_here(transaction) {
             return Ok(Opened::Before(Box::new(held)));
         }
         match self.sealed()?.create(&transaction.to_string(), encoded(record)).await {
-            Ok(_) => Ok(Opened::New),
+            Ok(revision) => Ok(Opened::New(Box::new(Held { record: record.clone(), revision, place: Place::Map }))),
             Err(BusError::AlreadyExists) => match self.find(transaction).await? {
                 Some(held) => Ok(Opened::Before(Box::new(held))),
                 // there, but not ours: forged, or sealed with a key that is gone
@@ -125,14 +204,14 @@ impl Challenges {
         };
         Ok(entry.and_then(|entry| {
             let record: Record = serde_json::from_slice(&entry.value).ok()?;
-            let ours = record.origin.transaction == transaction;
+            let ours = record.attempt.origin.transaction == transaction;
             ours.then_some(Held { record, revision: entry.revision, place: Place::Map })
         }))
     }
 
     /// Puts `record` in the place of what was read. `None`: somebody was faster.
     pub async fn replace(&self, held: &Held, record: Record) -> Result<Option<Held>, Status> {
-        let transaction = record.origin.transaction;
+        let transaction = record.attempt.origin.transaction;
         let revision = match held.place {
             Place::Map => {
                 match self.sealed()?.update(&transaction.to_string(), encoded(&record), held.revision).await {
@@ -154,7 +233,7 @@ impl Challenges {
 
     /// Ends a conversation; `false`: somebody was faster.
     pub async fn close(&self, held: &Held) -> Result<bool, Status> {
-        let record = Record { stage: Stage::Closed, ..held.record.clone() };
+        let record = Record { stage: Stage::Closed, remember_key: Vec::new(), ..held.record.clone() };
         Ok(self.replace(held, record).await?.is_some())
     }
 
@@ -171,8 +250,8 @@ impl Challenges {
         if here.len() >= LOCAL_MAX {
             return Err(Status::resource_exhausted(domain::Reason::Overloaded.code()));
         }
-        here.insert(record.origin.transaction, (record.clone(), 1));
-        Ok(Opened::New)
+        here.insert(record.attempt.origin.transaction, (record.clone(), 1));
+        Ok(Opened::New(Box::new(Held { record: record.clone(), revision: 1, place: Place::Here })))
     }
 
     fn sealed(&self) -> Result<Arc<dyn Map>, Status> {

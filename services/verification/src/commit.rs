@@ -2,11 +2,11 @@
 
 use crate::attempt::Origin;
 use crate::budget::{Budget, known, not_understood};
-use domain::{Method, Reason, ResultClass};
+use domain::{Method, Reason, ResultClass, Secret};
 use policy::Grant;
 use proto::user_store::{
-    AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryRequest, SpendCodeRequest, SpendResult,
-    TryKind, commit_server::Commit,
+    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, RecordRequest, RememberLogin,
+    ReserveTryRequest, SecretKind, SecretResult, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit,
 };
 use service_kit::Clock;
 use service_kit::grpc::idempotent;
@@ -21,18 +21,99 @@ pub struct Committer {
     clock: Clock,
 }
 
+/// What an Allow rests on: what the store has to find as it is said here, and spends.
+#[derive(Debug, Clone, Default)]
+pub struct Proven {
+    pub code: Option<UsedCode>,
+    /// An approved prompt.
+    pub prompt_id: String,
+    /// The code that was sent was right.
+    pub sent_code: bool,
+    /// A recovery or temporary code, or answers.
+    pub secret_handle: String,
+    /// The PIN beside it.
+    pub pin_handle: String,
+    pub bypass_id: String,
+    pub remembered_key: Vec<u8>,
+    pub passkey_id: String,
+}
+
+/// An Allow on its way into the store.
+pub struct Granted<'a> {
+    pub grant: &'a Grant,
+    pub proven: Proven,
+    /// To be remembered (V-50).
+    pub remember: Option<RememberLogin>,
+    /// Names the evaluation of an answer.
+    pub evaluation: Option<Uuid>,
+}
+
 /// A code and the step it stands for.
-pub struct UsedCode<'a> {
-    pub factor_id: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedCode {
+    pub factor_id: String,
     pub step: u64,
+    /// How far the token was seen to run ahead.
+    pub drift: i32,
     /// Its mark was made before the bind (L-53) and must be there.
     pub spent_before: bool,
 }
 
 /// What the store says to an Allow.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Committed {
     Allowed,
     Refused(Reason),
+}
+
+/// What the store says to a PIN, a recovery or temporary code, or answers.
+pub enum Secreted {
+    Right {
+        handle: String,
+    },
+    Wrong,
+    /// Not looked at; when the next try is open, 0 = after an unlock.
+    Locked {
+        until_unix_ms: i64,
+    },
+    /// There is none, or it is past its time.
+    None,
+}
+
+/// A secret that the store compares with its hash.
+pub struct PresentedSecret<'a> {
+    pub kind: SecretKind,
+    pub secret: &'a Secret,
+    /// For answers to questions: in the order of the questions.
+    pub questions: &'a [String],
+    pub answers: &'a [Secret],
+    pub try_kind: TryKind,
+}
+
+/// How an attempt ended without an Allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    pub reason: Reason,
+    /// The method that failed; `None` if none ran.
+    pub method: Option<Method>,
+    /// When it may be tried again; 0 = nobody knows, -1 = not by itself.
+    pub until_unix_ms: i64,
+}
+
+impl Ending {
+    pub fn of(reason: Reason, method: Method) -> Self {
+        Self { reason, method: Some(method), until_unix_ms: 0 }
+    }
+
+    pub fn until(self, until_unix_ms: i64) -> Self {
+        Self { until_unix_ms, ..self }
+    }
+}
+
+impl From<Reason> for Ending {
+    fn from(reason: Reason) -> Self {
+        Self { reason, method: None, until_unix_ms: 0 }
+    }
 }
 
 impl Committer {
@@ -44,7 +125,7 @@ impl Committer {
         self.clock.now_ms()
     }
 
-    /// Counts a try; `false`: none is left now.
+    /// Counts a try; if none is left now, when the next one is open.
     pub async fn reserve_try(
         &self,
         user_id: &str,
@@ -52,7 +133,7 @@ impl Committer {
         kind: TryKind,
         source: &str,
         budget: Budget,
-    ) -> Result<bool, Status> {
+    ) -> Result<Result<(), i64>, Status> {
         let request = ReserveTryRequest {
             user_id: user_id.to_owned(),
             factor_id: factor_id.to_owned(),
@@ -61,7 +142,7 @@ impl Committer {
             now_unix_ms: self.now_ms(),
         };
         let reply = budget.ask("reserve try", request, |request| self.commit.reserve_try(request)).await?;
-        Ok(reply.granted)
+        Ok(if reply.granted { Ok(()) } else { Err(reply.retry_unix_ms.max(0)) })
     }
 
     /// Marks a code as used before the password is known; `false`: it was already.
@@ -88,19 +169,47 @@ impl Committer {
         }
     }
 
-    /// Replay mark, counters and audit event at once. The same request asking again gets the first result (V-02); an
+    /// Compares a secret with its hash, after the store has counted the try (V-31).
+    pub async fn check_secret(
+        &self,
+        origin: &Origin,
+        user_id: &str,
+        presented: PresentedSecret<'_>,
+        budget: Budget,
+    ) -> Result<Secreted, Status> {
+        let request = CheckSecretRequest {
+            user_id: user_id.to_owned(),
+            kind: presented.kind.into(),
+            secret: Some(presented.secret.clone().into()),
+            answers: presented.answers.iter().map(|answer| answer.clone().into()).collect(),
+            questions: presented.questions.to_vec(),
+            source: origin.source().to_owned(),
+            transaction_id: origin.transaction.to_string(),
+            try_kind: presented.try_kind.into(),
+            now_unix_ms: self.now_ms(),
+        };
+        let reply = budget.ask("check secret", request, |request| self.commit.check_secret(request)).await?;
+        let CheckSecretReply { result, handle, retry_unix_ms } = reply;
+        match known(result, "check secret")? {
+            SecretResult::Right if !handle.is_empty() => Ok(Secreted::Right { handle }),
+            SecretResult::Wrong => Ok(Secreted::Wrong),
+            SecretResult::Locked => Ok(Secreted::Locked { until_unix_ms: retry_unix_ms.max(0) }),
+            SecretResult::None => Ok(Secreted::None),
+            SecretResult::Right | SecretResult::Unspecified => Err(not_understood("check secret")),
+        }
+    }
+
+    /// What is spent, counters and audit event at once. The same request asking again gets the first result (V-02); an
     /// `evaluation` is a request of its own, so that an answer lets in once even where its round was opened twice (R-44, V-73).
     pub async fn allow(
         &self,
         origin: &Origin,
         user_id: &str,
-        grant: &Grant,
-        code: Option<UsedCode<'_>>,
-        evaluation: Option<Uuid>,
+        login: Granted<'_>,
         budget: Budget,
     ) -> Result<Committed, Status> {
-        let (factor_id, step, spent_before) =
-            code.map_or(("", 0, false), |code| (code.factor_id, code.step, code.spent_before));
+        let Granted { grant, proven, remember, evaluation } = login;
+        let code = proven.code.unwrap_or(UsedCode { factor_id: String::new(), step: 0, drift: 0, spent_before: false });
         let request = CommitAllowRequest {
             event: Some(AuditEvent {
                 method: grant.method().map_or("", |method| method.code()).into(),
@@ -108,12 +217,20 @@ impl Committer {
                 source: grant.source().code().into(),
                 ..self.event(origin, user_id, grant.reason())
             }),
-            factor_id: factor_id.to_owned(),
-            step,
-            spent_before,
+            factor_id: code.factor_id,
+            step: code.step,
+            spent_before: code.spent_before,
+            drift: code.drift,
             source: origin.source().to_owned(),
             evaluation: evaluation.map(|id| id.to_string()).unwrap_or_default(),
-            ..CommitAllowRequest::default()
+            prompt_id: proven.prompt_id,
+            sent_code: proven.sent_code,
+            secret_handle: proven.secret_handle,
+            pin_handle: proven.pin_handle,
+            bypass_id: proven.bypass_id,
+            remembered_key: proven.remembered_key,
+            passkey_id: proven.passkey_id,
+            remember,
         };
         let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;
         match known(reply.result, "allow")? {
@@ -126,14 +243,11 @@ impl Committer {
     }
 
     /// The event of an attempt that ended otherwise. It ends the transaction: nothing that may still go on is recorded.
-    pub async fn record(&self, origin: &Origin, user_id: &str, reason: Reason, budget: Budget) -> Result<(), Status> {
+    pub async fn record(&self, origin: &Origin, user_id: &str, ending: Ending, budget: Budget) -> Result<(), Status> {
+        let Ending { reason, method, .. } = ending;
         debug_assert!(!matches!(reason.class(), ResultClass::Success | ResultClass::Bypass | ResultClass::Challenge));
-        let by_code = matches!(
-            reason,
-            Reason::WrongCode | Reason::ReusedCode | Reason::LockedOut | Reason::ChallengeGone | Reason::NoAnswer
-        );
-        let method = if by_code { Method::Code.code() } else { "" };
-        let event = AuditEvent { method: method.into(), ..self.event(origin, user_id, reason) };
+        let event =
+            AuditEvent { method: method.map_or("", Method::code).into(), ..self.event(origin, user_id, reason) };
         let request = RecordRequest { event: Some(event) };
         budget.ask("record", idempotent(request), |request| self.commit.record(request)).await?;
         Ok(())

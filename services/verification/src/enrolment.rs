@@ -11,6 +11,7 @@ use crate::Service;
 use crate::attempt::line;
 use crate::budget::Budget;
 use crate::facts::KnownUser;
+use crate::methods::code::verdict;
 use domain::{CodeAlgorithm, CodeForm, PresentedCode, Reason};
 use otp::Verdict;
 use policy::UserState;
@@ -164,14 +165,16 @@ impl Service {
         let pending = user.tokens.iter().find(|token| token.pending && token.factor_id == request.factor_id);
         let Some(token) = pending else { return Ok(Some(Reason::ChallengeGone)) };
         let kind = TryKind::AfterPassword;
-        if !self.committer.reserve_try(&user.id, &token.factor_id, kind, SOURCE, budget).await? {
+        if self.committer.reserve_try(&user.id, &token.factor_id, kind, SOURCE, budget).await?.is_err() {
             return Ok(Some(Reason::LockedOut));
         }
         let typed: domain::Secret = request.code.unwrap_or_default().into();
         let now = self.clock.now_ms();
-        let verdict = PresentedCode::parse(typed.expose()).map_or(Verdict::NoMatch, |code| {
-            otp::verify(&token.seed, token.form, &code, now, token.last_step, otp::WINDOW)
-        });
+        let verdict = match PresentedCode::parse(typed.expose()) {
+            None => Verdict::NoMatch,
+            Some(code) => verdict(token, &code, now, &self.clock_check)
+                .ok_or_else(|| Status::unavailable(Reason::VerificationUnavailable.code()))?,
+        };
         let step = match verdict {
             Verdict::Match(step) => step,
             Verdict::Reused(_) => return Ok(Some(Reason::ReusedCode)),

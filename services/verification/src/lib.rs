@@ -7,32 +7,39 @@
 //! rpc        what callers ask, parsed (attempt) and bounded in time (budget)
 //! facts      what the store knows about the user
 //! decide     policy::decide, with its span
-//! methods/   code: a try is counted, then compared
+//! login/     the plan carried out: begin, pursue, answer, finish
+//! methods/   code: a try is counted, then compared; sent: a text; prompt: the phone is asked, and waited for (waiting)
 //! providers  texts, calls, prompts, mail on their way to people; phone and callback: what comes back from there (webauthn: signed)
-//! commit     Allow, or the reason why not: in the store before it leaves
+//! commit     Allow, or the reason why not: in the store before it leaves; outcome: what the caller hears
 //! ```
 //!
-//! Beside them: `challenges` (open rounds), `enrolment` (a new token), `settings` (this node's copy), `alarm` (a password that
-//! somebody may know), `metrics`.
+//! Beside them: `challenges` (open rounds), `enrolment` (a new token, a new number), `settings` and `keys` (this node's copy),
+//! `clock_check` (is this node's time good enough?), `alarm` (a password that somebody may know), `metrics`.
 
 mod alarm;
 mod attempt;
 mod budget;
 mod callback;
 mod challenges;
+mod clock_check;
 mod commit;
 mod config;
 mod decide;
 mod enrolment;
 mod facts;
+mod keys;
+mod login;
 mod methods;
 mod metrics;
+mod number;
+mod outcome;
 mod phone;
 mod providers;
 mod rpc;
 mod sealed_key;
 mod settings;
 pub mod texts;
+mod waiting;
 mod webauthn;
 
 pub use config::{Config, EndpointsSection};
@@ -45,8 +52,10 @@ use providers::{Providers, Shared};
 
 use alarm::Failing;
 use challenges::Challenges;
+use clock_check::ClockCheck;
 use commit::Committer;
 use facts::Store;
+use keys::DigestKeys;
 use metrics::Metrics;
 use proto::remote::Remote;
 use proto::user_store::{
@@ -57,9 +66,10 @@ use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
     verification_server::VerificationServer,
 };
-use service_kit::{Clock, Process, bus::Bus, grpc};
+use service_kit::{Clock, Process, Shutdown, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
+use waiting::Waiting;
 
 /// The longest message a caller may send. An attempt is a few hundred octets.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -117,11 +127,19 @@ pub struct Service {
     carriers: Arc<dyn Carriers>,
     store: Store,
     committer: Committer,
+    outbox: Arc<dyn Outbox>,
     challenges: Arc<Challenges>,
+    waiting: Arc<Waiting>,
+    /// The ring "codes": digests of codes that were sent.
+    code_keys: Arc<DigestKeys>,
+    /// The ring "remembered".
+    remember_keys: Arc<DigestKeys>,
+    clock_check: Arc<ClockCheck>,
     phones: phone::Phones,
     failing: Failing,
     metrics: Metrics,
     clock: Clock,
+    shutdown: Shutdown,
     randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
 }
 
@@ -133,8 +151,14 @@ impl Service {
 
     /// Starts the upkeep of the settings and keys, as tasks of the process.
     pub fn start(deps: Deps, process: &Process) -> Self {
+        Self::start_with(deps, None, process)
+    }
+
+    /// The same with carriers of one's own in the place of the settings' providers.
+    pub fn start_with(deps: Deps, carriers: Option<Arc<dyn Carriers>>, process: &Process) -> Self {
         let challenges = Arc::new(Challenges::new(deps.bus.as_ref()));
         let settings = Arc::new(SettingsCopy::default());
+        let clock_check = Arc::new(ClockCheck::new(process.health().upstream("clock", "user-store")));
         let health = settings::Watched {
             ready: process.health().start_condition("verification settings"),
             store: process.health().upstream("store", "user-store"),
@@ -148,25 +172,38 @@ impl Service {
             randomness: deps.randomness,
         };
         let providers = Providers::start(&shared, process);
-        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness);
-        process.shutdown().spawn_until_stopping(settings::keep_current(
-            deps.settings,
-            deps.bus,
-            settings.clone(),
-            challenges.clone(),
-            health,
-        ));
+        let phones = phone::Phones::new(deps.bus.clone(), deps.randomness, process.shutdown().clone());
+        let kept = settings::Kept {
+            copy: settings.clone(),
+            challenges: challenges.clone(),
+            code_keys: Arc::default(),
+            remember_keys: Arc::default(),
+            clock: deps.clock.clone(),
+            clock_check: clock_check.clone(),
+        };
+        let (code_keys, remember_keys) = (kept.code_keys.clone(), kept.remember_keys.clone());
+        let waiting = Arc::new(Waiting::default());
+        let tasks = process.shutdown();
+        tasks.spawn_until_stopping(settings::keep_current(deps.settings, deps.bus.clone(), kept, health));
+        let awake = waiting::keep_awake(waiting.clone(), deps.commit.clone(), deps.bus, deps.randomness);
+        tasks.spawn_until_stopping(awake);
         Self {
             settings,
-            carriers: providers.clone(),
+            carriers: carriers.unwrap_or_else(|| providers.clone()),
             providers,
             store: Store::new(deps.facts),
             committer: Committer::new(deps.commit, deps.clock.clone()),
+            outbox: deps.outbox,
             challenges,
+            waiting,
+            code_keys,
+            remember_keys,
+            clock_check,
             phones,
             failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,
+            shutdown: tasks.clone(),
             randomness: deps.randomness,
         }
     }

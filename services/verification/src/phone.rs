@@ -23,6 +23,7 @@ use proto::verification::{
     FinishActivationRequest, OpenPromptsReply, OpenPromptsRequest, PiReply, PiRequest, UpdateDeviceReply,
     UpdateDeviceRequest, phone_server::Phone,
 };
+use service_kit::Shutdown;
 use service_kit::bus::Bus;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
@@ -37,9 +38,13 @@ pub struct Phones {
 }
 
 impl Phones {
-    pub fn new(bus: Arc<dyn Bus>, randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>) -> Self {
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+        shutdown: Shutdown,
+    ) -> Self {
         let answers = global::meter("twinlock").u64_counter("twinlock_phone_answers_total").build();
-        Self { bus, ceremonies: SealedKey::new("ceremonies", |_| true), answers, pi: pi::Pi::new(randomness) }
+        Self { bus, ceremonies: SealedKey::new("ceremonies", |_| true), answers, pi: pi::Pi::new(randomness, shutdown) }
     }
 
     /// An answer to a prompt, and what became of it: an outcome, or why it was not taken.

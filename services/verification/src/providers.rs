@@ -12,7 +12,7 @@ pub mod number;
 pub mod push;
 pub mod sms;
 pub mod voice;
-mod words;
+pub mod words;
 
 use crate::settings::SettingsCopy;
 use async_trait::async_trait;

@@ -1,12 +1,16 @@
-//! This node's copy of the settings, and the keys of the challenge map: fetched until the store answers, again when the bus
-//! says that they changed, and every five seconds in case it did not.
+//! This node's copy of the settings, and the keys of our rings: fetched until the store answers, again when the bus says that they
+//! changed, and every five seconds in case it did not.
 
 use crate::challenges::Challenges;
-use domain::settings::Settings;
+use crate::clock_check::ClockCheck;
+use crate::keys::{DigestKeys, current_first};
+use domain::Method;
+use domain::settings::{Channel, PolicyRule, Settings, VerificationRules};
 use policy::ClientRules;
 use proto::permissions::part::VERIFICATION;
 use proto::subjects::SETTINGS_CHANGED;
-use proto::user_store::{FetchRequest, KeyRingReply, KeyRingRequest, settings_server};
+use proto::user_store::{FetchRequest, KeyRingRequest, settings_server};
+use service_kit::Clock;
 use service_kit::bus::{Bus, KeyRing, Subscription};
 use service_kit::grpc::{Peer, with_deadline};
 use service_kit::health::{Condition, Upstream};
@@ -20,7 +24,6 @@ use tonic::{Request, Status};
 const POLL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
-const KEY_BYTES: usize = 32;
 const DAY_MS: i64 = 86_400_000;
 
 /// The client name of a sign-in to the portal.
@@ -34,7 +37,7 @@ pub struct SettingsCopy {
 
 /// What the store said last, whole.
 pub struct Known {
-    revision: u64,
+    pub revision: u64,
     pub settings: Settings,
     /// By name, `provider.NAME.secret`: what this part may know.
     pub secrets: HashMap<String, domain::Secret>,
@@ -42,7 +45,46 @@ pub struct Known {
     pub portal_url: String,
 }
 
+/// What holds for one attempt: the client's rules, and the document they stand in.
+#[derive(Clone)]
+pub struct Rules {
+    pub client: ClientRules,
+    /// The name people know the application by.
+    pub application: String,
+    pub known: Arc<Known>,
+}
+
+impl Rules {
+    pub fn company(&self) -> &VerificationRules {
+        &self.known.settings.verification
+    }
+
+    pub fn policies(&self) -> &[PolicyRule] {
+        &self.known.settings.policies
+    }
+}
+
 impl Known {
+    /// Somebody can carry this method to a person. Codes and passkeys need nobody.
+    pub fn carries(&self, method: Method) -> bool {
+        let provider =
+            |channel| self.settings.providers.iter().any(|provider| provider.enabled && provider.channel == channel);
+        match method {
+            Method::Sms => provider(Channel::Sms),
+            Method::SmsReply => self.settings.sms.replies && provider(Channel::Sms),
+            Method::Call => provider(Channel::Voice),
+            Method::Push => self.settings.push.web || self.settings.push.pi,
+            Method::Questions => self.settings.verification.questions,
+            Method::Code | Method::Recovery | Method::Passkey => true,
+        }
+    }
+
+    /// The host people reach the portal at; empty = no portal ever started.
+    pub fn portal_host(&self) -> &str {
+        let after_scheme = self.portal_url.split_once("://").map_or("", |(_, rest)| rest);
+        after_scheme.split(['/', ':']).next().unwrap_or("")
+    }
+
     /// Until when a report of fraud blocks the user (FV-25, FV-26): -1 = until somebody unblocks, 0 = it does not.
     pub fn blocked_by_fraud_until(&self, now_unix_ms: i64) -> i64 {
         let rules = &self.settings.verification;
@@ -64,23 +106,22 @@ impl Known {
 
 impl SettingsCopy {
     /// The rules of the client that asks; `Ok(None)`: there is no such client.
-    pub fn rules(&self, origin: &crate::attempt::Origin) -> Result<Option<ClientRules>, Status> {
+    pub fn rules(&self, origin: &crate::attempt::Origin) -> Result<Option<Rules>, Status> {
         use domain::{Protocol, settings::ClientProtocol};
         let known = self.known()?;
         let client = |protocol| {
-            known.settings.client(&origin.client).filter(|client| client.protocol == protocol).map(ClientRules::from)
+            let client = known.settings.client(&origin.client).filter(|client| client.protocol == protocol)?;
+            Some((ClientRules::from(client), client.application().to_owned()))
         };
-        Ok(match origin.protocol {
-            Protocol::Portal => (origin.client == PORTAL).then(ClientRules::portal),
+        let found = match origin.protocol {
+            Protocol::Portal => {
+                (origin.client == PORTAL).then(|| (ClientRules::portal(), known.settings.portal.company.clone()))
+            }
             Protocol::Radius => client(ClientProtocol::Radius),
             Protocol::Ldap => client(ClientProtocol::Ldap),
             Protocol::Api => None,
-        })
-    }
-
-    /// The methods a client may use, whatever its protocol.
-    pub fn methods(&self, client: &str) -> Result<Vec<domain::Method>, Status> {
-        Ok(self.known()?.settings.client(client).map(|client| client.methods.clone()).unwrap_or_default())
+        };
+        Ok(found.map(|(client, application)| Rules { client, application, known }))
     }
 
     pub fn company(&self) -> Result<String, Status> {
@@ -108,21 +149,27 @@ pub struct Watched {
     pub store: Upstream,
 }
 
+/// What is kept current.
+pub struct Kept {
+    pub copy: Arc<SettingsCopy>,
+    pub challenges: Arc<Challenges>,
+    /// The ring "codes".
+    pub code_keys: Arc<DigestKeys>,
+    /// The ring "remembered".
+    pub remember_keys: Arc<DigestKeys>,
+    pub clock: Clock,
+    pub clock_check: Arc<ClockCheck>,
+}
+
 /// Keeps settings and keys current, for ever. May be dropped at any await.
-pub async fn keep_current(
-    store: Arc<dyn settings_server::Settings>,
-    bus: Arc<dyn Bus>,
-    copy: Arc<SettingsCopy>,
-    challenges: Arc<Challenges>,
-    health: Watched,
-) {
+pub async fn keep_current(store: Arc<dyn settings_server::Settings>, bus: Arc<dyn Bus>, kept: Kept, health: Watched) {
     // What is published before the first fetch is in it; a bus that is away leaves the polling.
     let mut changes = bus.subscribe(SETTINGS_CHANGED).await.ok();
     let mut started = false;
     let mut told = String::new();
     loop {
         let begun = Instant::now();
-        match refresh(store.as_ref(), &copy, &challenges).await {
+        match refresh(store.as_ref(), &kept).await {
             Ok(()) => {
                 health.ready.set_ready(true);
                 health.store.up(begun.elapsed());
@@ -161,15 +208,15 @@ async fn next(changes: &mut Option<Subscription>) {
     }
 }
 
-async fn refresh(
-    store: &dyn settings_server::Settings,
-    copy: &SettingsCopy,
-    challenges: &Challenges,
-) -> Result<(), Status> {
-    let ring = call(KeyRingRequest { purpose: "challenges".into() }, |request| store.key_ring(request)).await?;
-    challenges.set_keys(key_ring(ring).ok_or_else(|| Status::internal("a key ring without its current key"))?);
+async fn refresh(store: &dyn settings_server::Settings, kept: &Kept) -> Result<(), Status> {
+    let copy = &kept.copy;
+    kept.challenges.set_keys(sealing(ring(store, "challenges").await?));
+    kept.code_keys.set(ring(store, "codes").await?);
+    kept.remember_keys.set(ring(store, "remembered").await?);
     let known_revision = copy.revision();
+    let before_ms = kept.clock.now_ms();
     let reply = call(FetchRequest { known_revision }, |request| store.fetch(request)).await?;
+    kept.clock_check.heard(reply.now_unix_ms, before_ms, kept.clock.now_ms());
     if reply.unchanged && known_revision != 0 {
         return Ok(());
     }
@@ -197,23 +244,20 @@ where
     answer.map_err(|_| Status::deadline_exceeded("no answer in time"))?.map(tonic::Response::into_inner)
 }
 
-/// The current key first: it seals, all open. `None`: a ring nobody can use.
-fn key_ring(reply: KeyRingReply) -> Option<KeyRing> {
-    let (current, others): (Vec<_>, Vec<_>) = reply.keys.into_iter().partition(|key| key.id == reply.current);
-    if current.len() != 1 {
-        return None;
-    }
-    let secret = |key: proto::user_store::Key| {
-        let key = domain::Secret::from(key.key?);
-        (key.len() == KEY_BYTES).then(|| Secret::new(key.expose().to_vec()))
-    };
-    Some(KeyRing::new(&current.into_iter().chain(others).map(secret).collect::<Option<Vec<_>>>()?))
+/// The current key first. A ring nobody can use is no answer (V-75).
+async fn ring(store: &dyn settings_server::Settings, purpose: &str) -> Result<Vec<(u32, domain::Secret)>, Status> {
+    let reply = call(KeyRingRequest { purpose: purpose.into() }, |request| store.key_ring(request)).await?;
+    current_first(reply).ok_or_else(|| Status::internal(format!("a key ring {purpose} without its current key")))
+}
+
+fn sealing(keys: Vec<(u32, domain::Secret)>) -> KeyRing {
+    let keys: Vec<Secret> = keys.iter().map(|(_, key)| Secret::new(key.expose().to_vec())).collect();
+    KeyRing::new(&keys)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::user_store::Key;
 
     #[test]
     fn a_report_of_fraud_blocks_as_the_settings_say() {
@@ -231,20 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_its_current_key_or_with_a_short_one_is_refused() {
-        // V-75: it must not stop the upkeep either
-        let key = |id, length: usize| Key { id, key: Some(domain::Secret::new(vec![7; length]).into()) };
-        for (keys, current, good) in [
-            (vec![key(1, 32)], 1, true),
-            (vec![key(1, 32), key(2, 32)], 1, true),
-            (vec![key(1, 32)], 2, false),
-            (vec![], 0, false),
-            (vec![key(1, 32), key(1, 32)], 1, false),
-            (vec![key(1, 31)], 1, false),
-            (vec![key(1, 32), key(2, 0)], 1, false),
-            (vec![Key { id: 1, key: None }], 1, false),
+    fn the_portals_host_is_read_from_its_address() {
+        for (url, host) in [
+            ("https://mfa.example.com", "mfa.example.com"),
+            ("https://mfa.example.com:8443/portal", "mfa.example.com"),
+            ("", ""),
+            ("mfa.example.com", ""),
         ] {
-            assert_eq!(key_ring(KeyRingReply { keys, current }).is_some(), good);
+            let known =
+                Known { revision: 1, settings: Settings::default(), secrets: HashMap::new(), portal_url: url.into() };
+            assert_eq!(known.portal_host(), host);
         }
     }
 }

@@ -1,6 +1,16 @@
 //! The service over a store and a bus that keep their contracts, and break them on command.
 
+#[path = "flows/codes.rs"]
+mod codes;
+#[path = "flows/enrolment.rs"]
+mod enrolment;
 mod fakes;
+#[path = "flows/prompts.rs"]
+mod prompts;
+#[path = "flows/rules.rs"]
+mod rules;
+#[path = "flows/texts.rs"]
+mod texts;
 
 use domain::Secret;
 use fakes::{Fault, NOW, World, answer, attempt, complete, passed, pending, request, said, subject};

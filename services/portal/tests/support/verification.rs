@@ -46,6 +46,9 @@ pub struct FakeVerification {
     /// What became of the device that connects, and of a prompt to it.
     pub device_state: Mutex<String>,
     pub tried: Mutex<String>,
+    /// What apps of the privacyIDEA protocol sent, and what they are told; `None` = verification is away.
+    pub pi_seen: Mutex<Vec<proto::verification::PiRequest>>,
+    pub pi_says: Mutex<Option<(u32, String)>>,
     /// What the next Begin or Answer says, whatever was asked.
     pub say_next: Mutex<Option<Result<outcome::Result, tonic::Code>>>,
     /// The transaction that the next answer names.
@@ -66,6 +69,8 @@ impl FakeVerification {
             seeds_made: AtomicUsize::new(0),
             device_state: Mutex::new("open".into()),
             tried: Mutex::new("user_denied".into()),
+            pi_seen: Mutex::default(),
+            pi_says: Mutex::default(),
             say_next: Mutex::default(),
             wrong_transaction: Mutex::default(),
         }
@@ -357,9 +362,11 @@ impl Enrolment for FakeVerification {
 impl proto::verification::phone_server::Phone for FakeVerification {
     async fn pi(
         &self,
-        _: Request<proto::verification::PiRequest>,
+        request: Request<proto::verification::PiRequest>,
     ) -> Result<Response<proto::verification::PiReply>, Status> {
-        Err(Status::unimplemented("pi"))
+        self.pi_seen.lock().expect("a lock").push(request.into_inner());
+        let (status, json) = self.pi_says.lock().expect("a lock").clone().ok_or_else(|| Status::unavailable("away"))?;
+        Ok(Response::new(proto::verification::PiReply { status, json }))
     }
 
     async fn begin_activation(

@@ -19,6 +19,9 @@ pub const ROWS_MAX: usize = 50_000;
 const SEED_OCTETS: std::ops::RangeInclusive<usize> = 10..=64;
 const SERIAL_SIGNS_MAX: usize = 64;
 
+/// Seeds sealed or opened between two statements: the database ends a transaction that says nothing for seconds.
+const AT_ONCE: usize = 256;
+
 /// A row of the file that can be a token.
 struct Token {
     serial: String,
@@ -169,14 +172,17 @@ async fn known(
     let head = "SELECT factor_id, user_id, serial_key, kind, algorithm, digits, period_seconds, seed FROM factors \
                 WHERE serial_key IN";
     let mut known = HashMap::new();
-    for row in session.rows_in(head, keys, "", &[]).await? {
-        let (factor_id, user_id): (String, String) = (row.get("factor_id")?, row.get("user_id")?);
-        let owner = places::owned(&user_id, &factor_id);
-        let seed = store.seal().open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
-        let digits = crate::users::small(&row, "digits")?;
-        let period_seconds = crate::users::small(&row, "period_seconds")?;
-        let form = (row.get("kind")?, row.get("algorithm")?, digits, period_seconds);
-        known.insert(row.get("serial_key")?, Known { factor_id, user_id, form, seed });
+    let keys: Vec<&str> = keys.collect();
+    for some in keys.chunks(AT_ONCE) {
+        for row in session.rows_in(head, some.iter().copied(), "", &[]).await? {
+            let (factor_id, user_id): (String, String) = (row.get("factor_id")?, row.get("user_id")?);
+            let owner = places::owned(&user_id, &factor_id);
+            let seed = store.seal().open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
+            let digits = crate::users::small(&row, "digits")?;
+            let period_seconds = crate::users::small(&row, "period_seconds")?;
+            let form = (row.get("kind")?, row.get("algorithm")?, digits, period_seconds);
+            known.insert(row.get("serial_key")?, Known { factor_id, user_id, form, seed });
+        }
     }
     Ok(known)
 }
@@ -264,6 +270,9 @@ fn told(fates: &[Fate<'_>]) -> String {
     fates.iter().filter_map(serials).collect::<Vec<_>>().join("\n")
 }
 
+const INSERT: &str = "INSERT INTO factors (factor_id, user_id, kind, serial, serial_key, manufacturer, model, algorithm, digits, \
+    period_seconds, seed, pending, last_step, drift, failures, open_ms, created_ms, last_used_ms, revision)";
+
 /// Writes what was decided; the users it touches.
 async fn carry_out(
     store: &Store,
@@ -304,6 +313,9 @@ async fn carry_out(
                     0_i64,
                     1_i64,
                 ]);
+                if new.len() == AT_ONCE {
+                    session.bulk(INSERT, std::mem::take(&mut new), "").await?;
+                }
             }
             Fate::Change(token, known, user_id) => {
                 touched.extend([known.user_id.as_str(), user_id.as_str()]);
@@ -329,9 +341,7 @@ async fn carry_out(
             Fate::Unchanged | Fate::Refused(_) => {}
         }
     }
-    let head = "INSERT INTO factors (factor_id, user_id, kind, serial, serial_key, manufacturer, model, algorithm, digits, \
-                period_seconds, seed, pending, last_step, drift, failures, open_ms, created_ms, last_used_ms, revision)";
-    session.bulk(head, new, "").await?;
+    session.bulk(INSERT, new, "").await?;
     let touched: BTreeSet<String> = touched.into_iter().filter(|id| !id.is_empty()).map(str::to_owned).collect();
     let head = "UPDATE users SET epoch = epoch + 1, revision = revision + 1 WHERE user_id IN";
     session.execute_in(head, touched.iter().map(String::as_str), "", &[]).await?;

@@ -1,19 +1,202 @@
 //! A method tried for real: "Prompt me now", and `twinlock test`.
 
 use crate::Service;
-use crate::budget::Budget;
-use crate::providers::Trial;
-use domain::Language;
+use crate::attempt::line;
+use crate::budget::{Budget, not_understood};
+use crate::facts::{KnownUser, Spoken};
+use crate::methods::prompt::{PROMPT, Target, no_randomness, reason_of, target};
+use crate::methods::sent::Sending;
+use crate::providers::words::own;
+use crate::providers::{Callee, SendFailure, Steps, Text, Trial};
+use crate::settings::Known;
+use crate::texts;
 use domain::settings::Channel;
+use domain::{Language, Method, Reason};
+use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest};
 use proto::verification::{TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest};
+use std::time::Duration;
 use tonic::Status;
+use uuid::Uuid;
 
+/// Kept back to say what came of it.
+const ANSWER: Duration = Duration::from_millis(1_500);
+/// Less is not enough for a person to find the phone.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// Asks a person as a login would, and says what came of it. Lets nobody in.
 pub async fn try_method(
-    _service: &Service,
-    _request: TryMethodRequest,
-    _budget: Budget,
+    service: &Service,
+    request: TryMethodRequest,
+    budget: Budget,
 ) -> Result<TryMethodReply, Status> {
-    Err(Status::unimplemented("try_method"))
+    let method = Method::from_code(&request.method).ok_or_else(|| Status::invalid_argument("method is not known"))?;
+    let user = service.enabled_user(&request.user_id, budget).await?;
+    let known = service.settings.known()?;
+    let mut steps = Steps::begin();
+    tracing::info!(event = "method_tried", method = method.code(), actor = line(&request.actor, 128));
+    let reason = match method {
+        Method::Push | Method::Call => {
+            let trial = Tried { method, device_id: &request.device_id, user: &user, known: &known };
+            ask(service, &trial, &mut steps, budget).await?
+        }
+        Method::Sms => text(service, &user, &known, &mut steps, budget).await?,
+        Method::SmsReply | Method::Code | Method::Recovery | Method::Passkey | Method::Questions => {
+            steps.note("there is nothing to send for this method");
+            Reason::MethodImpossible
+        }
+    };
+    Ok(TryMethodReply { reason: reason.code().into(), steps: steps.refused().steps })
+}
+
+struct Tried<'a> {
+    method: Method,
+    /// Empty = every one.
+    device_id: &'a str,
+    user: &'a KnownUser,
+    known: &'a Known,
+}
+
+async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Budget) -> Result<Reason, Status> {
+    let Tried { method, device_id, user, known } = trial;
+    let target = match target(user, *method, known) {
+        Ok(target) => target,
+        Err(reason) => return Ok(reason),
+    };
+    let now = service.clock.now_ms();
+    let life = budget.less(ANSWER).left().min(PROMPT);
+    if life < LEAST {
+        return Ok(Reason::NoAnswer);
+    }
+    let spoken = if *method == Method::Push { Spoken::App } else { Spoken::Call };
+    let language = user.language(spoken, known);
+    let prompt = Prompt {
+        prompt_id: Uuid::new_v4().to_string(),
+        transaction_id: Uuid::now_v7().to_string(),
+        user_id: user.id.clone(),
+        method: method.code().into(),
+        client: "portal".into(),
+        application: line(&known.settings.portal.company, 64),
+        username: user.username.clone(),
+        begun_unix_ms: now,
+        expires_unix_ms: now.saturating_add(life.as_millis() as i64),
+        language: language.as_str().to_owned(),
+        device_id: (*device_id).to_owned(),
+        ..Prompt::default()
+    };
+    let prompt = match service.open_prompt(service.limits(prompt, &target, known), budget).await? {
+        Ok((prompt, _)) => prompt,
+        Err(ending) => {
+            steps.note("no prompt may go out now");
+            return Ok(ending.reason);
+        }
+    };
+    steps.note("the prompt is open");
+    let within = budget.less(ANSWER).left();
+    let sent = match &target {
+        Target::Devices => {
+            let devices: Vec<PushDevice> = match device_id.is_empty() {
+                true => user.devices_to_ask(known, now),
+                false => user.devices.iter().filter(|device| device.device_id == *device_id).cloned().collect(),
+            };
+            tokio::time::timeout(within, service.carriers.push(&prompt, &devices)).await
+        }
+        Target::Number { number, extension } => {
+            let callee = Callee {
+                to: number,
+                extension,
+                backup: None,
+                language: &language,
+                pin: false,
+                new_pin: false,
+                activation: false,
+            };
+            tokio::time::timeout(within, service.carriers.call(&prompt, callee)).await
+        }
+    };
+    match sent.unwrap_or(Err(SendFailure::TooLate)) {
+        Ok(accepted) => steps.note(format!("{} took it", accepted.provider)),
+        Err(failure) => {
+            steps.note(failure.to_string());
+            service.committer.resolve(&prompt.prompt_id, failure.reason().code(), budget).await?;
+            return Ok(failure.reason());
+        }
+    }
+    let prompt_id = prompt.prompt_id.clone();
+    let over = match service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await? {
+        Some(over) => over,
+        None => service.expire(&prompt_id, budget).await?,
+    };
+    steps.note(format!("the answer: {}", over.outcome));
+    if over.outcome != "approved" {
+        return Ok(reason_of(&over.outcome));
+    }
+    if !device_id.is_empty() {
+        let touch = TouchDeviceRequest {
+            user_id: user.id.clone(),
+            device_id: (*device_id).to_owned(),
+            activate: true,
+            endpoint_gone: false,
+            now_unix_ms: service.clock.now_ms(),
+        };
+        let commit = &service.committer.commit;
+        budget.ask("touch device", touch, |request| commit.touch_device(request)).await?;
+        steps.note("the phone is proven");
+    }
+    Ok(if *method == Method::Call { Reason::CallConfirmed } else { Reason::UserApproved })
+}
+
+/// The text goes out; whether it arrives, the person knows.
+async fn text(
+    service: &Service,
+    user: &KnownUser,
+    known: &Known,
+    steps: &mut Steps,
+    budget: Budget,
+) -> Result<Reason, Status> {
+    let Ok(Target::Number { number, .. }) = target(user, Method::Sms, known) else { return Ok(Reason::Unreachable) };
+    let code =
+        otp::digits(known.settings.sms.digits.clamp(6, 8) as usize, service.randomness).map_err(no_randomness)?;
+    let said = code.expose_str().ok_or_else(|| Status::internal(Reason::InternalError.code()))?;
+    let transaction = Uuid::now_v7().to_string();
+    let life_ms = i64::from(known.settings.sms.life_seconds) * 1000;
+    let sending = Sending {
+        user_id: &user.id,
+        transaction_id: &transaction,
+        kind: "sms",
+        number: &number,
+        extension: "",
+        backup: false,
+        expires_unix_ms: service.clock.now_ms().saturating_add(life_ms),
+    };
+    // Counted as any other; its code opens nothing, because no login asks for it.
+    let key_id = service.code_keys.current().ok_or_else(|| not_understood("key ring codes"))?;
+    let digest = service.code_digest(key_id, &transaction, &user.id, code.expose());
+    let digest = digest.ok_or_else(|| not_understood("key ring codes"))?;
+    if service.open_sent_code(&sending, digest, budget).await?.is_err() {
+        steps.note("no text may go out now");
+        return Ok(Reason::RateLimited);
+    }
+    let language = user.language(Spoken::Text, known);
+    let company = &known.settings.portal.company;
+    let own = own(&known.settings, "sms-code", &language, company).map(|own| own.text.as_str());
+    let text = Text {
+        to: &number,
+        text: texts::sms_code(&language, said, company, "", own),
+        expires_unix_ms: sending.expires_unix_ms,
+        user_id: sending.user_id,
+        transaction_id: sending.transaction_id,
+    };
+    let sent = tokio::time::timeout(budget.less(ANSWER).left(), service.carriers.text(text)).await;
+    Ok(match sent.unwrap_or(Err(SendFailure::TooLate)) {
+        Ok(accepted) => {
+            steps.note(format!("{} took it", accepted.provider));
+            Reason::CodeAsked
+        }
+        Err(failure) => {
+            steps.note(failure.to_string());
+            failure.reason()
+        }
+    })
 }
 
 /// One message to wherever an administrator says, without a user: caps and outbox do not know of it, the log does.

@@ -1,57 +1,174 @@
-//! A one-time code: the try is counted in the store, then the code is compared (V-14), so that no parallelism gets more
-//! tries than the store gives.
+//! A code that a person types: of a token, a recovery or a temporary one. The try is counted in the store, then the code is compared
+//! (V-14), so that no parallelism gets more tries than the store gives.
 
+use crate::Service;
+use crate::attempt::Origin;
 use crate::budget::Budget;
-use crate::commit::Committer;
-use crate::facts::{KnownUser, Token};
-use domain::{PresentedCode, Secret};
+use crate::challenges::Spent;
+use crate::clock_check::ClockCheck;
+use crate::commit::{Ending, PresentedSecret, Proven, Secreted, UsedCode};
+use crate::facts::{KnownUser, Token, TokenKind};
+use domain::presented::Presented;
+use domain::{Method, PresentedCode, Reason, Secret};
 use otp::Verdict;
-use proto::user_store::TryKind;
+use policy::{Grant, Typed};
+use proto::user_store::{SecretKind, TryKind};
 use tonic::Status;
 
 /// What a presented code turned out to be.
 pub enum Checked {
-    /// The code of this token and step. Whether it was used before, and by whom, the store alone knows for certain.
-    Right {
-        factor_id: String,
-        step: u64,
-    },
+    /// Right. Whether it was used before, and by whom, the store alone knows for certain.
+    Right(Right),
     Wrong,
-    /// Not looked at.
-    Throttled,
+    /// Not looked at. When the next try is open; 0 = after an unlock.
+    Throttled {
+        until_unix_ms: i64,
+    },
 }
 
-/// Checks a code against the tokens in force.
-///
-/// One try counts once, on the token used last: counted on each, tokens a person does not use would be locked by the
-/// logins with the one they use.
-pub async fn check(
-    committer: &Committer,
-    user: &KnownUser,
-    presented: &Secret,
-    kind: TryKind,
-    source: &str,
-    budget: Budget,
-) -> Result<Checked, Status> {
-    let tokens = user.tokens_in_force();
-    let Some(counted) = tokens.first() else { return Ok(Checked::Wrong) };
-    if !committer.reserve_try(&user.id, &counted.factor_id, kind, source, budget).await? {
-        return Ok(Checked::Throttled);
+/// A code that was right.
+pub struct Right {
+    pub grant: Grant,
+    pub proven: Proven,
+}
+
+impl Right {
+    /// What a conversation keeps of it until the password is known.
+    pub fn spent(&self) -> Spent {
+        match &self.proven.code {
+            Some(code) => Spent::Code { factor_id: code.factor_id.clone(), step: code.step, drift: code.drift },
+            None => Spent::Secret { method: self.grant.method(), handle: self.proven.secret_handle.clone() },
+        }
     }
-    Ok(compare(&tokens, presented, committer.now_ms()))
+}
+
+impl Service {
+    /// Checks what was typed against what the user may type.
+    pub(crate) async fn check_typed(
+        &self,
+        origin: &Origin,
+        user: &KnownUser,
+        typed: &Typed,
+        presented: &Secret,
+        try_kind: TryKind,
+        budget: Budget,
+    ) -> Result<Checked, Status> {
+        let now = self.clock.now_ms();
+        let secret = async |kind, secret: &Secret| {
+            let presented = PresentedSecret { kind, secret, questions: &[], answers: &[], try_kind };
+            self.committer.check_secret(origin, &user.id, presented, budget).await
+        };
+        let (secreted, grant) = match (Presented::parse(presented.expose()), typed) {
+            (Some(Presented::Temporary(code)), Typed { temporary: Some(check), .. }) => {
+                (secret(SecretKind::Temporary, code.expose()).await?, check.clone().right(now))
+            }
+            (Some(Presented::Recovery(code)), Typed { recovery: Some(check), .. }) => {
+                (secret(SecretKind::Recovery, code.expose()).await?, check.clone().right(now))
+            }
+            (presented, Typed { code: Some(check), .. }) => {
+                let code = match presented {
+                    Some(Presented::Code(code)) => Some(code),
+                    _ => None,
+                };
+                return self.check_token(origin, user, code, try_kind, budget).await.map(|checked| match checked {
+                    TokenChecked::Right(code) => Checked::Right(Right {
+                        grant: check.clone().right(now),
+                        proven: Proven { code: Some(code), ..Proven::default() },
+                    }),
+                    TokenChecked::Wrong => Checked::Wrong,
+                    TokenChecked::Throttled { until_unix_ms } => Checked::Throttled { until_unix_ms },
+                });
+            }
+            _ => return Ok(Checked::Wrong),
+        };
+        Ok(match secreted {
+            Secreted::Right { handle } => {
+                Checked::Right(Right { grant, proven: Proven { secret_handle: handle, ..Proven::default() } })
+            }
+            Secreted::Wrong | Secreted::None => Checked::Wrong,
+            Secreted::Locked { until_unix_ms } => Checked::Throttled { until_unix_ms },
+        })
+    }
+
+    /// Checks a code against the tokens in force. What is no code at all counts as a try too.
+    ///
+    /// One try counts once, on the token used last: counted on each, tokens a person does not use would be locked by the logins with
+    /// the one they use.
+    async fn check_token(
+        &self,
+        origin: &Origin,
+        user: &KnownUser,
+        code: Option<PresentedCode>,
+        kind: TryKind,
+        budget: Budget,
+    ) -> Result<TokenChecked, Status> {
+        let tokens = user.tokens_in_force();
+        let Some(counted) = tokens.first() else { return Ok(TokenChecked::Wrong) };
+        let reserved = self.committer.reserve_try(&user.id, &counted.factor_id, kind, origin.source(), budget).await?;
+        if let Err(until_unix_ms) = reserved {
+            return Ok(TokenChecked::Throttled { until_unix_ms });
+        }
+        let Some(code) = code else { return Ok(TokenChecked::Wrong) };
+        compare(&tokens, &code, self.clock.now_ms(), &self.clock_check)
+    }
+}
+
+enum TokenChecked {
+    Right(UsedCode),
+    Wrong,
+    Throttled { until_unix_ms: i64 },
 }
 
 /// Every token is compared, whichever matches; a fresh match is preferred to a spent one.
-fn compare(tokens: &[&Token], presented: &Secret, now_unix_ms: i64) -> Checked {
-    let Some(code) = PresentedCode::parse(presented.expose()) else { return Checked::Wrong };
-    let right = |token: &Token, step| Checked::Right { factor_id: token.factor_id.clone(), step };
-    let (mut fresh, mut spent) = (None, None);
+fn compare(
+    tokens: &[&Token],
+    code: &PresentedCode,
+    now_unix_ms: i64,
+    clock: &ClockCheck,
+) -> Result<TokenChecked, Status> {
+    let (mut fresh, mut spent, mut unfit) = (None, None, false);
     for token in tokens {
-        match otp::verify(&token.seed, token.form, &code, now_unix_ms, token.last_step, otp::WINDOW) {
-            Verdict::Match(step) => fresh = Some(right(token, step)),
-            Verdict::Reused(step) => spent = Some(right(token, step)),
-            Verdict::NoMatch => {}
+        match verdict(token, code, now_unix_ms, clock) {
+            Some(Verdict::Match(step)) => fresh = Some((token, step)),
+            Some(Verdict::Reused(step)) => spent = Some((token, step)),
+            Some(Verdict::NoMatch) => {}
+            None => unfit = true,
         }
     }
-    fresh.or(spent).unwrap_or(Checked::Wrong)
+    match fresh.or(spent) {
+        Some((token, step)) => Ok(TokenChecked::Right(UsedCode {
+            factor_id: token.factor_id.clone(),
+            step,
+            drift: drift_after(token, now_unix_ms, step),
+            spent_before: false,
+        })),
+        // Another node may know better.
+        None if unfit => Err(Status::unavailable(Reason::VerificationUnavailable.code())),
+        None => Ok(TokenChecked::Wrong),
+    }
+}
+
+/// What a code is worth against one token. `None`: this node's clock is not fit to say (V-43).
+pub fn verdict(token: &Token, code: &PresentedCode, now_unix_ms: i64, clock: &ClockCheck) -> Option<Verdict> {
+    match token.kind {
+        TokenKind::Timed { .. } if !clock.is_fit() => None,
+        TokenKind::Timed { form, last_step, drift } => {
+            Some(otp::verify(&token.seed, form, code, now_unix_ms, drift, last_step))
+        }
+        TokenKind::Counted { algorithm, digits, next } => {
+            Some(otp::verify_counted(&token.seed, algorithm, digits, code, next))
+        }
+    }
+}
+
+fn drift_after(token: &Token, now_unix_ms: i64, step: u64) -> i32 {
+    match token.kind {
+        TokenKind::Timed { form, drift, .. } => otp::learned_drift(form, now_unix_ms, drift, step),
+        TokenKind::Counted { .. } => 0,
+    }
+}
+
+/// How a wrong or throttled code ends an attempt.
+pub fn locked(until_unix_ms: i64) -> Ending {
+    Ending::of(Reason::LockedOut, Method::Code).until(until_unix_ms)
 }

@@ -27,6 +27,7 @@ use crate::budget::Budget;
 use domain::Secret;
 use proto::user_store::{GetDeviceRequest, PushDevice};
 use proto::verification::{PiReply, PiRequest};
+use service_kit::Shutdown;
 use tonic::Status;
 use wire::{Said, Unread};
 
@@ -40,8 +41,8 @@ pub struct Pi {
 }
 
 impl Pi {
-    pub fn new(randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>) -> Self {
-        Self { keys: ServerKeys::new(keys::BITS, randomness), polls: Polls::default() }
+    pub fn new(randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>, shutdown: Shutdown) -> Self {
+        Self { keys: ServerKeys::new(keys::BITS, randomness, shutdown), polls: Polls::default() }
     }
 }
 

@@ -17,14 +17,17 @@ mod flow;
 pub mod twiml;
 mod words;
 
-use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried};
+use super::fail_over::FailOver;
+use super::http::TrustError;
+use super::metrics::Metrics;
+use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried, number};
 use crate::budget::Budget;
 use crate::callback::Called;
 use crate::settings::Known;
 use client::Clients;
 use conversation::{About, Conversation, Kept, Turn};
 use domain::settings::{Adapter, Channel, Provider};
-use domain::{PhoneNumber, Reason, Secret};
+use domain::{Reason, Secret};
 use flow::{Call, Line};
 use proto::user_store::{NoteMessageRequest, Prompt};
 use proto::verification::CallbackReply;
@@ -52,6 +55,8 @@ struct Inner {
     shared: Shared,
     conversation: Conversation,
     clients: Clients,
+    memory: FailOver,
+    metrics: Metrics,
     shutdown: Shutdown,
     health: Health,
     /// By provider: how it fares, for the health page.
@@ -83,6 +88,8 @@ pub enum DialError {
     /// The administrator's to mend.
     #[error("it is not set up: {0}")]
     Settings(&'static str),
+    #[error("it cannot be trusted")]
+    Trust(#[source] TrustError),
     /// Nobody answered, or not in time. The next provider may be asked.
     #[error("it could not be reached")]
     Unreachable(#[source] reqwest::Error),
@@ -96,6 +103,18 @@ pub enum DialError {
     Nonsense,
 }
 
+impl DialError {
+    /// As metrics call it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Settings(_) | Self::Trust(_) => "misconfigured",
+            Self::Unreachable(_) | Self::Events(_) => "unreachable",
+            Self::TooSlow => "late",
+            Self::Refused { .. } | Self::Nonsense => "refused",
+        }
+    }
+}
+
 impl Voice {
     pub fn start(shared: Shared, process: &Process) -> Self {
         Self {
@@ -103,6 +122,8 @@ impl Voice {
                 conversation: Conversation::new(shared.clone()),
                 shared,
                 clients: Clients::default(),
+                memory: FailOver::default(),
+                metrics: Metrics::new(),
                 shutdown: process.shutdown().clone(),
                 health: process.health().clone(),
                 upstreams: Mutex::default(),
@@ -116,6 +137,7 @@ impl Voice {
         if let Some(begun) = Call::read(&prompt.state_json).filter(|call| call.attempt > 0) {
             return Ok(Accepted { provider: begun.provider });
         }
+        let callee = self.inner.allowed(&known, callee)?;
         let call = Call::new(&callee, known.settings.voice.backup_phone);
         let left = prompt.expires_unix_ms.saturating_sub(self.inner.shared.clock.now_ms());
         let patience = Duration::from_millis(left.max(0).unsigned_abs()).min(DIAL_PATIENCE);
@@ -129,10 +151,14 @@ impl Voice {
             steps.note("the settings are not here yet");
             return steps.refused();
         };
-        let Ok(number) = PhoneNumber::new(trial.to) else {
-            steps.note("the number is not in international form, such as +4930901820");
+        let Some(number) = number::parse(trial.to, &known.settings.verification.country) else {
+            steps.note("a number is written + and 8 to 15 digits");
             return steps.refused();
         };
+        if let Err(why) = number::allowed(&number, &known.settings) {
+            steps.note(format!("the number may not be used: {why}"));
+            return steps.refused();
+        }
         let line = Line { number, extension: String::new() };
         let named = |provider: &&Provider| trial.provider.is_empty() || provider.name.as_str() == trial.provider;
         for provider in voice_providers(&known).filter(named) {
@@ -206,6 +232,21 @@ impl Voice {
 }
 
 impl Inner {
+    /// Numbers that may be called at all (V-18); a backup phone that may not is none.
+    fn allowed<'c>(&self, known: &Known, callee: super::Callee<'c>) -> Result<super::Callee<'c>, SendFailure> {
+        match number::allowed(callee.to, &known.settings) {
+            Ok(number::Allowed { voip: true }) => self.metrics.noted(Channel::Voice, "voip"),
+            Ok(_) => {}
+            Err(why) => {
+                self.metrics.noted(Channel::Voice, "not_allowed");
+                tracing::warn!(number = %callee.to, why, "this number is not called");
+                return Err(SendFailure::NotAllowed { why });
+            }
+        }
+        let backup = callee.backup.filter(|backup| number::allowed(backup.to, &known.settings).is_ok());
+        Ok(super::Callee { backup, ..callee })
+    }
+
     /// Rings the call's line by the first provider that takes it.
     async fn dial(
         self: &Arc<Self>,
@@ -215,7 +256,8 @@ impl Inner {
         until: Instant,
     ) -> Result<Accepted, SendFailure> {
         let mut failure = SendFailure::NoProvider;
-        for provider in voice_providers(known) {
+        let providers: Vec<&Provider> = voice_providers(known).collect();
+        for provider in self.memory.order(providers, |provider| provider.name.as_str(), Instant::now()) {
             let name = provider.name.as_str();
             let timeout = timeout(provider, until);
             if timeout < LEAST || !self.conversation.is_open(&prompt) {
@@ -311,10 +353,20 @@ impl Inner {
             (Adapter::Ari { .. }, talk) => ari::dial(self, order, talk).await,
             _ => Err(DialError::Settings("the provider carries no calls")),
         };
-        let upstream = self.upstream(order.provider.name.as_str());
+        let name = order.provider.name.as_str();
+        let result = rung.as_ref().map_or_else(DialError::code, |_| "accepted");
+        self.metrics.asked(Channel::Voice, name, result, begun.elapsed());
         match &rung {
-            Ok(_) => upstream.up(begun.elapsed()),
-            Err(error) => upstream.down(error.to_string()),
+            Ok(_) => {
+                self.memory.worked(name);
+                self.upstream(name).up(begun.elapsed());
+            }
+            Err(error) => {
+                self.upstream(name).down(error.to_string());
+                if self.memory.failed(name, Instant::now()) {
+                    tracing::warn!(provider = name, "the provider is asked last for a while");
+                }
+            }
         }
         rung
     }

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use service_kit::bus::{Bus, BusError, Change, Entry, Map, MapOptions, Stream, StreamOptions, Subscription};
+use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-#[derive(Default)]
 pub struct FakeBus {
+    told: InProcess,
     maps: Mutex<HashMap<String, Arc<FakeMap>>>,
     away: Arc<AtomicBool>,
 }
@@ -23,7 +23,7 @@ struct FakeMap {
 
 impl FakeBus {
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self { told: InProcess::new(), maps: Mutex::default(), away: Arc::default() })
     }
 
     pub fn set_away(&self, away: bool) {
@@ -62,11 +62,11 @@ impl FakeBus {
 
 #[async_trait]
 impl Bus for FakeBus {
-    async fn publish(&self, _: &str, _: Bytes) -> Result<(), BusError> {
-        Ok(())
+    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
+        if self.away.load(Ordering::SeqCst) { Ok(()) } else { self.told.publish(subject, payload).await }
     }
-    async fn subscribe(&self, _: &str) -> Result<Subscription, BusError> {
-        Err(BusError::Unavailable(None))
+    async fn subscribe(&self, pattern: &str) -> Result<Subscription, BusError> {
+        self.told.subscribe(pattern).await
     }
     fn stream(&self, _: StreamOptions) -> Arc<dyn Stream> {
         unreachable!("verification uses no stream")

@@ -1,16 +1,19 @@
 //! A store and a bus in memory that keep the contract, and break it on command.
 
 mod bus;
+mod carriers;
 mod store;
 
 pub use bus::FakeBus;
-pub use store::{FakeStore, Fault};
+pub use carriers::{FakeCarriers, Mood, Person};
+pub use store::{FakeStore, Fault, factor};
 
 use domain::settings::Settings;
 use domain::{CodeAlgorithm, DirectoryRef, Secret};
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    AnswerRequest, Attempt, BeginRequest, CompleteRequest, Outcome, Primary, outcome::Result as Outcomes,
+    AnswerRequest, Ask, Attempt, AwaitRequest, BeginRequest, CompleteRequest, Outcome, Primary,
+    outcome::Result as Outcomes,
 };
 use service_kit::{Clock, Process};
 use std::sync::Arc;
@@ -27,13 +30,15 @@ pub struct World {
     pub store: Arc<FakeStore>,
     pub bus: Arc<FakeBus>,
     pub clock: Clock,
+    pub carriers: Arc<FakeCarriers>,
     process: Process,
 }
 
 impl World {
     pub fn new() -> Self {
-        let clock = Clock::at(NOW);
-        Self { store: FakeStore::new(settings()), bus: FakeBus::new(), clock, process: Process::detached("test") }
+        let (clock, store, bus) = (Clock::at(NOW), FakeStore::new(settings()), FakeBus::new());
+        let carriers = FakeCarriers::new(store.clone(), bus.clone(), clock.clone());
+        Self { store, bus, clock, carriers, process: Process::detached("test") }
     }
 
     /// A verification process that has its settings.
@@ -62,7 +67,7 @@ impl World {
             clock: self.clock.clone(),
             randomness: getrandom::fill,
         };
-        Arc::new(Service::start(deps, &self.process))
+        Arc::new(Service::start_with(deps, Some(self.carriers.clone()), &self.process))
     }
 
     /// The code that ann's token shows `steps` from now.
@@ -83,7 +88,16 @@ fn settings() -> Settings {
         client.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         client
     };
-    let document = serde_json::json!({ "client": [
+    let wait = serde_json::json!({ "number_matching": "no" });
+    let kept = |kind: &str| serde_json::json!({ "number_matching": "no", "remember": { "kind": kind, "idle_seconds": 300, "life_seconds": 3600 } });
+    let document = serde_json::json!({
+        "verification": { "country": "DE" },
+        "provider": [
+            { "name": "texts", "channel": "sms", "adapter": { "kind": "http", "preset": "twilio" } },
+            { "name": "calls", "channel": "voice",
+              "adapter": { "kind": "twiml", "base_url": "https://voice.example", "account": "a", "caller": "+4930901820" } },
+        ],
+        "client": [
         client("vpn", "radius", serde_json::json!({})),
         client("wifi", "radius", serde_json::json!({ "challenge": "no" })),
         client("lax", "radius", serde_json::json!({ "unknown_user": "pass", "not_enrolled": "pass" })),
@@ -92,6 +106,15 @@ fn settings() -> Settings {
         })),
         client("laxldap", "ldap", serde_json::json!({ "unknown_user": "pass", "not_enrolled": "pass" })),
         client("nothing", "radius", serde_json::json!({ "methods": [] })),
+        client("waits", "radius", wait),
+        client("back", "radius", serde_json::json!({ "number_matching": "no", "fallback_code": true })),
+        client("pinned", "radius", serde_json::json!({ "number_matching": "no", "pin": true })),
+        client("keeps", "radius", kept("user")),
+        client("keepsplace", "radius", kept("user_source")),
+        client("keepsall", "radius", kept("user_source_password")),
+        client("home", "radius", serde_json::json!({ "trusted_networks": ["198.51.100.0/24"] })),
+        client("strong", "radius", serde_json::json!({ "least_assurance": "number_matched" })),
+        client("wiki", "ldap", serde_json::json!({ "appended": "optional", "appended_keywords": true })),
     ]});
     serde_json::from_value(document).expect("valid settings")
 }
@@ -106,6 +129,12 @@ pub fn subject(name: &str) -> DirectoryRef {
         directory: "corp".parse().expect("valid"),
         id: format!("entryUUID:{}", Uuid::from_bytes(id)).parse().expect("valid"),
     }
+}
+
+/// One of a crowd of people with a phone each.
+pub fn crowd_subject(number: usize) -> proto::common::DirectoryRef {
+    let id = Uuid::from_u128(store::CROWD + number as u128);
+    proto::common::DirectoryRef { directory: "corp".into(), object_id: format!("entryUUID:{id}") }
 }
 
 /// An attempt of a person at a RADIUS client that can challenge.
@@ -154,9 +183,31 @@ pub fn answer(attempt: &Attempt, step: u32, code: &str) -> Request<AnswerRequest
     })
 }
 
+pub fn wanted(attempt: &Attempt, method: &str) -> Request<BeginRequest> {
+    request(BeginRequest {
+        attempt: Some(attempt.clone()),
+        primary: Primary::Passed.into(),
+        wanted_method: method.into(),
+        ..BeginRequest::default()
+    })
+}
+
+pub fn look(attempt: &Attempt, step: u32, wait_ms: u32) -> Request<AwaitRequest> {
+    let (transaction_id, client) = (attempt.transaction_id.clone(), attempt.client.clone());
+    request(AwaitRequest { transaction_id, step, client, wait_ms })
+}
+
+/// The question that came back.
+pub fn asked(result: Result<tonic::Response<Outcome>, Status>) -> Ask {
+    match result.expect("answered").into_inner().result {
+        Some(Outcomes::Ask(ask)) => ask,
+        other => panic!("not asked: {other:?}"),
+    }
+}
+
 /// With a deadline, as every gateway sends it.
 pub fn request<T>(message: T) -> Request<T> {
-    service_kit::grpc::with_deadline(Request::new(message), Duration::from_millis(5_000))
+    service_kit::grpc::with_deadline(Request::new(message), Duration::from_secs(30))
 }
 
 /// What came back, short: `allow valid_code`, `deny wrong_code`, `ask 1`, `accepted`, `unavailable`.

@@ -1,13 +1,17 @@
 //! The store's contract in memory: Settings, Facts and Commit as `proto/twinlock/user_store.proto` says.
 
+mod kept;
+
 use super::{NOW, SEED, subject};
 use domain::Secret;
 use domain::settings::Settings as Document;
+use kept::Kept;
 use proto::user_store::{
     AddPendingFactorReply, AddPendingFactorRequest, AllowResult, AuditEvent, CodeFactor, CommitAllowReply,
     CommitAllowRequest, ConfirmFactorReply, ConfirmFactorRequest, FetchReply, FetchRequest, Key, KeyRingReply,
-    KeyRingRequest, LearnClientReply, LearnClientRequest, LoginFactsReply, LoginFactsRequest, LoginUser,
-    PinServiceAccountReply, PinServiceAccountRequest, RecordReply, RecordRequest, ReserveTryReply, ReserveTryRequest,
+    KeyRingRequest, LearnClientReply, LearnClientRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail,
+    PinServiceAccountReply, PinServiceAccountRequest, Prompt, PushDevice, RecordReply, RecordRequest, RememberLogin,
+    ReserveTryReply, ReserveTryRequest, ResolvePromptRequest, ResyncFactorRequest, SecretKind, SetPhoneRequest,
     SpendCodeReply, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit, facts_server::Facts,
     login_facts_request::Who, settings_server::Settings,
 };
@@ -18,6 +22,9 @@ use tonic::{Request, Response, Status, async_trait};
 /// Tries after a right password before the throttle closes, and without one in an hour.
 pub const TRIES: u32 = 5;
 pub const UNVERIFIED: u32 = 20;
+
+/// Ids from here on are people of the crowd.
+pub const CROWD: u128 = 0xc0 << 120;
 
 /// How a call misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +57,20 @@ struct State {
     events: Vec<AuditEvent>,
     faults: HashMap<&'static str, Fault>,
     calls: HashMap<&'static str, u32>,
+    kept: Kept,
+    /// The store's clock as it says it; 0 = it does not.
+    says_now: i64,
+    resynced: Vec<ResyncFactorRequest>,
+    stock: Vec<CodeFactor>,
+    pins: Vec<String>,
+    crowd: usize,
 }
 
 struct User {
     name: &'static str,
     user: LoginUser,
     factors: Vec<CodeFactor>,
+    devices: Vec<PushDevice>,
 }
 
 impl FakeStore {
@@ -70,6 +85,7 @@ impl FakeStore {
                 ..LoginUser::default()
             },
             factors: if enrolled { vec![factor(&format!("token-of-{name}"))] } else { vec![] },
+            devices: vec![],
         };
         let users = vec![
             user("ann", "enabled", true),
@@ -116,6 +132,134 @@ impl FakeStore {
 
     pub fn give_token(&self, name: &str, token: CodeFactor) {
         self.lock().users.iter_mut().find(|user| user.name == name).expect("a user").factors.push(token);
+    }
+
+    /// Changes what the store says about somebody.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut LoginUser)) {
+        change(&mut self.lock().users.iter_mut().find(|user| user.name == name).expect("a user").user);
+    }
+
+    pub fn drop_tokens(&self, name: &str) {
+        self.lock().users.iter_mut().find(|user| user.name == name).expect("a user").factors.clear();
+    }
+
+    /// A phone with the web app.
+    pub fn give_phone(&self, name: &str) {
+        let device = PushDevice {
+            device_id: format!("phone-of-{name}"),
+            kind: "web".into(),
+            state: "active".into(),
+            last_seen_unix_ms: NOW,
+            ..PushDevice::default()
+        };
+        self.lock().users.iter_mut().find(|user| user.name == name).expect("a user").devices.push(device);
+    }
+
+    pub fn give_secret(&self, name: &str, kind: SecretKind, secret: &str, uses: u32) {
+        let key = (format!("id-of-{name}"), i32::from(kind));
+        self.lock().kept().secrets.entry(key).or_default().push((secret.into(), uses));
+    }
+
+    pub fn say_now(&self, now_unix_ms: i64) {
+        self.lock().says_now = now_unix_ms;
+    }
+
+    pub fn prompts(&self) -> Vec<Prompt> {
+        self.lock().kept().prompts.clone()
+    }
+
+    /// What a phone does: the prompt's outcome, once.
+    pub fn resolve(&self, prompt_id: &str, outcome: &str, assurance: &str, now_unix_ms: i64) -> bool {
+        let request = ResolvePromptRequest {
+            prompt_id: prompt_id.into(),
+            outcome: outcome.into(),
+            assurance: assurance.into(),
+            now_unix_ms,
+            ..ResolvePromptRequest::default()
+        };
+        self.lock().kept().resolve(&request).taken
+    }
+
+    /// What a phone's side does with a PIN: the handle of its check.
+    pub fn prove_pin(&self, name: &str, transaction_id: &str, pin: &str) -> String {
+        let request = proto::user_store::CheckSecretRequest {
+            user_id: format!("id-of-{name}"),
+            kind: SecretKind::Pin.into(),
+            secret: Some(Secret::from(pin).into()),
+            transaction_id: transaction_id.into(),
+            now_unix_ms: NOW,
+            ..proto::user_store::CheckSecretRequest::default()
+        };
+        self.lock().kept().check_secret(request).handle
+    }
+
+    /// The same with a PIN that was checked for it.
+    pub fn approve_with_pin(&self, prompt: &Prompt, pin_handle: &str, now_unix_ms: i64) {
+        let request = ResolvePromptRequest {
+            prompt_id: prompt.prompt_id.clone(),
+            outcome: "approved".into(),
+            assurance: "approve_only".into(),
+            pin_handle: pin_handle.into(),
+            now_unix_ms,
+            ..ResolvePromptRequest::default()
+        };
+        self.lock().kept().resolve(&request);
+    }
+
+    /// So many people more, with a phone each.
+    pub fn crowd(&self, people: usize) {
+        self.lock().crowd = people;
+    }
+
+    pub fn prompts_open(&self) -> usize {
+        self.lock().kept().prompts.iter().filter(|prompt| prompt.outcome.is_empty()).count()
+    }
+
+    pub fn resolve_all(&self, outcome: &str, now_unix_ms: i64) {
+        for prompt in &mut self.lock().kept().prompts {
+            if prompt.outcome.is_empty() {
+                prompt.outcome = outcome.into();
+                prompt.answered_unix_ms = now_unix_ms;
+                prompt.assurance = "approve_only".into();
+            }
+        }
+    }
+
+    /// Calls of every other kind.
+    pub fn calls_but(&self, kinds: &[&str]) -> u32 {
+        self.lock().calls.iter().filter(|(kind, _)| !kinds.contains(*kind)).map(|(_, calls)| calls).sum()
+    }
+
+    pub fn mails(&self) -> Vec<Mail> {
+        self.lock().kept().mails.clone()
+    }
+
+    pub fn phones(&self) -> Vec<SetPhoneRequest> {
+        self.lock().kept().phones.clone()
+    }
+
+    pub fn resynced(&self) -> Vec<ResyncFactorRequest> {
+        self.lock().resynced.clone()
+    }
+
+    pub fn remembered(&self) -> Vec<RememberLogin> {
+        self.lock().kept().remembered.values().map(|kept| kept.login.clone()).collect()
+    }
+
+    pub fn set_stock(&self, tokens: Vec<CodeFactor>) {
+        self.lock().stock = tokens;
+    }
+
+    /// What the last Allow has learnt of a token.
+    pub fn last_drift(&self) -> i32 {
+        let state = self.lock();
+        let last = state.events.last().expect("an event");
+        state.finals[&last.transaction_id].1.drift
+    }
+
+    /// PINs that people have set themselves.
+    pub fn pins(&self) -> Vec<String> {
+        self.lock().pins.clone()
     }
 
     pub fn change_settings(&self, change: impl FnOnce(&mut Document)) {
@@ -187,6 +331,27 @@ impl State {
         user.factors.iter_mut().find(|factor| factor.factor_id == factor_id)
     }
 
+    fn of_the_crowd(&self, who: &Who) -> Option<LoginFactsReply> {
+        let Who::Subject(subject) = who else { return None };
+        let id: uuid::Uuid = subject.object_id.strip_prefix("entryUUID:")?.parse().ok()?;
+        let number = id.as_u128().checked_sub(CROWD).filter(|number| *number < self.crowd as u128)?;
+        let name = format!("crowd-{number}");
+        let user = LoginUser { user_id: name.clone(), username: name, state: "enabled".into(), ..LoginUser::default() };
+        let phone =
+            PushDevice { kind: "web".into(), state: "active".into(), last_seen_unix_ms: NOW, ..PushDevice::default() };
+        Some(LoginFactsReply { user: Some(user), devices: vec![phone], ..LoginFactsReply::default() })
+    }
+
+    /// Spends the bypass, if the Allow rests on one; `false`: it is not there.
+    fn bypass(&mut self, user_id: &str, bypass_id: &str) -> bool {
+        if bypass_id.is_empty() {
+            return true;
+        }
+        let user = self.users.iter_mut().find(|user| user.user.user_id == user_id);
+        let open = user.filter(|user| user.user.bypass.as_ref().is_some_and(|open| open.bypass_id == bypass_id));
+        open.map(|user| user.user.bypass = None).is_some()
+    }
+
     fn finish(&mut self, event: AuditEvent, asked: CommitAllowRequest) {
         self.finals.insert(event.transaction_id.clone(), (event.clone(), asked));
         self.events.push(event);
@@ -201,11 +366,17 @@ impl Settings for FakeStore {
         assert_eq!(part.as_deref(), Some("verification"), "the store must know who asks");
         let state = self.lock();
         let reply = if request.get_ref().known_revision == state.revision {
-            FetchReply { revision: state.revision, unchanged: true, ..FetchReply::default() }
+            FetchReply {
+                revision: state.revision,
+                unchanged: true,
+                now_unix_ms: state.says_now,
+                ..FetchReply::default()
+            }
         } else {
             FetchReply {
                 revision: state.revision,
                 settings_json: serde_json::to_string(&state.settings).expect("writes"),
+                now_unix_ms: state.says_now,
                 ..FetchReply::default()
             }
         };
@@ -225,7 +396,7 @@ impl Settings for FakeStore {
 
     async fn key_ring(&self, request: Request<KeyRingRequest>) -> Result<Response<KeyRingReply>, Status> {
         let turn = self.called("key_ring").await?;
-        assert_eq!(request.get_ref().purpose, "challenges");
+        assert!(["challenges", "codes", "remembered"].contains(&request.get_ref().purpose.as_str()));
         let key = |id, octet: u8| Key { id, key: Some(Secret::new(vec![octet; 32]).into()) };
         turn.answer(KeyRingReply { keys: vec![key(1, 1), key(2, 2)], current: 2 }, KeyRingReply::default())
     }
@@ -236,7 +407,11 @@ impl Facts for FakeStore {
     async fn login(&self, request: Request<LoginFactsRequest>) -> Result<Response<LoginFactsReply>, Status> {
         let turn = self.called("login").await?;
         let state = self.lock();
-        let found = match request.into_inner().who {
+        let who = request.into_inner().who;
+        if let Some(reply) = who.as_ref().and_then(|who| state.of_the_crowd(who)) {
+            return Ok(Response::new(reply));
+        }
+        let found = match who {
             Some(Who::Subject(asked)) => state.users.iter().find(|user| asked == (&subject(user.name)).into()),
             Some(Who::UserId(id)) => state.users.iter().find(|user| user.user.user_id == id),
             None => panic!("asked for nobody"),
@@ -244,6 +419,7 @@ impl Facts for FakeStore {
         let reply = found.map_or_else(LoginFactsReply::default, |user| LoginFactsReply {
             user: Some(user.user.clone()),
             code_factors: user.factors.clone(),
+            devices: user.devices.clone(),
             ..LoginFactsReply::default()
         });
         let nonsense =
@@ -303,7 +479,8 @@ impl Commit for FakeStore {
             Some((first, asked)) => {
                 let same = (&first.user_id, &first.client, &first.reason)
                     == (&event.user_id, &event.client, &event.reason)
-                    && *asked == request;
+                    // What was learnt of the token is not what was asked (V-02).
+                    && *asked == CommitAllowRequest { drift: asked.drift, ..request };
                 if same { AllowResult::Committed } else { AllowResult::Spent }
             }
             None => {
@@ -323,11 +500,20 @@ impl Commit for FakeStore {
                     Some(_) => Some(false),
                     None => None,
                 };
+                let (user, transaction, at) = (&event.user_id, &event.transaction_id, event.at_unix_ms);
+                let bypass = state.bypass(user, &request.bypass_id);
+                let spent =
+                    fresh == Some(true) && !refused && bypass && state.kept.spend(user, transaction, at, &request);
                 match fresh {
                     _ if refused => AllowResult::Refused,
                     None => AllowResult::Refused,
                     Some(false) => AllowResult::Reused,
+                    Some(true) if !spent => AllowResult::Refused,
                     Some(true) => {
+                        if let Some(login) = request.remember.clone() {
+                            assert_eq!(event.source, "live", "only a person's own factor is remembered (V-50)");
+                            state.kept.remember(&event.user_id, event.at_unix_ms, login);
+                        }
                         state.failures.remove(&request.factor_id);
                         state.finish(event, request);
                         AllowResult::Committed
@@ -379,58 +565,112 @@ impl Commit for FakeStore {
 
     async fn resync_factor(
         &self,
-        _: Request<proto::user_store::ResyncFactorRequest>,
+        request: Request<proto::user_store::ResyncFactorRequest>,
     ) -> Result<Response<proto::user_store::ResyncFactorReply>, Status> {
-        Err(Status::unimplemented("resync_factor"))
+        let turn = self.called("resync_factor").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = {
+            state.resynced.push(request);
+            proto::user_store::ResyncFactorReply { done: true }
+        };
+        turn.answer(reply, Default::default())
     }
 
     async fn check_secret(
         &self,
-        _: Request<proto::user_store::CheckSecretRequest>,
+        request: Request<proto::user_store::CheckSecretRequest>,
     ) -> Result<Response<proto::user_store::CheckSecretReply>, Status> {
-        Err(Status::unimplemented("check_secret"))
+        let turn = self.called("check_secret").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = state.kept().check_secret(request);
+        turn.answer(reply, Default::default())
     }
 
     async fn set_pin(
         &self,
-        _: Request<proto::user_store::SetPinRequest>,
+        request: Request<proto::user_store::SetPinRequest>,
     ) -> Result<Response<proto::user_store::SetPinReply>, Status> {
-        Err(Status::unimplemented("set_pin"))
+        let turn = self.called("set_pin").await?;
+        let request = request.into_inner();
+        let pin = Secret::from(request.pin.expect("a PIN")).expose_str().expect("digits").to_owned();
+        let mut state = self.lock();
+        let rule = if pin.len() < 4 { "length" } else { "" };
+        if rule.is_empty() {
+            state.pins.push(pin);
+        }
+        turn.answer(
+            proto::user_store::SetPinReply { set: rule.is_empty(), rule: rule.into() },
+            proto::user_store::SetPinReply::default(),
+        )
     }
 
     async fn new_recovery_codes(
         &self,
-        _: Request<proto::user_store::StoreRecoveryCodesRequest>,
+        request: Request<proto::user_store::StoreRecoveryCodesRequest>,
     ) -> Result<Response<proto::user_store::StoreRecoveryCodesReply>, Status> {
-        Err(Status::unimplemented("new_recovery_codes"))
+        let turn = self.called("new_recovery_codes").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let codes = request.codes.into_iter().map(|code| Secret::from(code).expose_str().expect("text").to_owned());
+        let key = (request.user_id, i32::from(SecretKind::Recovery));
+        state.kept().secrets.insert(key, codes.map(|code| (code, 1)).collect());
+        turn.answer(Default::default(), Default::default())
     }
 
     async fn set_phone(
         &self,
-        _: Request<proto::user_store::SetPhoneRequest>,
+        request: Request<proto::user_store::SetPhoneRequest>,
     ) -> Result<Response<proto::user_store::SetPhoneReply>, Status> {
-        Err(Status::unimplemented("set_phone"))
+        let turn = self.called("set_phone").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = {
+            state.kept().phones.push(request);
+            proto::user_store::SetPhoneReply {}
+        };
+        turn.answer(reply, Default::default())
     }
 
     async fn open_prompt(
         &self,
-        _: Request<proto::user_store::OpenPromptRequest>,
+        request: Request<proto::user_store::OpenPromptRequest>,
     ) -> Result<Response<proto::user_store::OpenPromptReply>, Status> {
-        Err(Status::unimplemented("open_prompt"))
+        let turn = self.called("open_prompt").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = state.kept().open_prompt(request);
+        turn.answer(reply, Default::default())
     }
 
     async fn resolve_prompt(
         &self,
-        _: Request<proto::user_store::ResolvePromptRequest>,
+        request: Request<proto::user_store::ResolvePromptRequest>,
     ) -> Result<Response<proto::user_store::ResolvePromptReply>, Status> {
-        Err(Status::unimplemented("resolve_prompt"))
+        let turn = self.called("resolve_prompt").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = state.kept().resolve(&request);
+        turn.answer(reply, Default::default())
     }
 
     async fn get_prompts(
         &self,
-        _: Request<proto::user_store::GetPromptsRequest>,
+        request: Request<proto::user_store::GetPromptsRequest>,
     ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
-        Err(Status::unimplemented("get_prompts"))
+        let turn = self.called("get_prompts").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = {
+            let asked = |prompt: &&Prompt| {
+                request.prompt_ids.contains(&prompt.prompt_id)
+                    || request.transaction_ids.contains(&prompt.transaction_id)
+            };
+            let prompts = state.kept().prompts.iter().filter(asked).cloned().collect();
+            proto::user_store::GetPromptsReply { prompts }
+        };
+        turn.answer(reply, Default::default())
     }
 
     async fn user_prompts(
@@ -449,16 +689,24 @@ impl Commit for FakeStore {
 
     async fn open_sent_code(
         &self,
-        _: Request<proto::user_store::OpenSentCodeRequest>,
+        request: Request<proto::user_store::OpenSentCodeRequest>,
     ) -> Result<Response<proto::user_store::OpenSentCodeReply>, Status> {
-        Err(Status::unimplemented("open_sent_code"))
+        let turn = self.called("open_sent_code").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = state.kept().open_sent_code(request);
+        turn.answer(reply, Default::default())
     }
 
     async fn check_sent_code(
         &self,
-        _: Request<proto::user_store::CheckSentCodeRequest>,
+        request: Request<proto::user_store::CheckSentCodeRequest>,
     ) -> Result<Response<proto::user_store::CheckSentCodeReply>, Status> {
-        Err(Status::unimplemented("check_sent_code"))
+        let turn = self.called("check_sent_code").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = state.kept().check_sent_code(&request);
+        turn.answer(reply, Default::default())
     }
 
     async fn open_activation(
@@ -484,9 +732,15 @@ impl Commit for FakeStore {
 
     async fn touch_device(
         &self,
-        _: Request<proto::user_store::TouchDeviceRequest>,
+        request: Request<proto::user_store::TouchDeviceRequest>,
     ) -> Result<Response<proto::user_store::TouchDeviceReply>, Status> {
-        Err(Status::unimplemented("touch_device"))
+        let turn = self.called("touch_device").await?;
+        let request = request.into_inner();
+        let reply = {
+            assert!(request.activate);
+            proto::user_store::TouchDeviceReply { done: true }
+        };
+        turn.answer(reply, Default::default())
     }
 
     async fn get_device(
@@ -533,9 +787,19 @@ impl Commit for FakeStore {
 
     async fn list_seeds(
         &self,
-        _: Request<proto::user_store::ListSeedsRequest>,
+        request: Request<proto::user_store::ListSeedsRequest>,
     ) -> Result<Response<proto::user_store::ListSeedsReply>, Status> {
-        Err(Status::unimplemented("list_seeds"))
+        let turn = self.called("list_seeds").await?;
+        let request = request.into_inner();
+        let state = self.lock();
+        let reply = {
+            let limit = request.limit.min(2) as usize;
+            let later = |token: &&CodeFactor| token.serial > request.after;
+            let tokens: Vec<CodeFactor> = state.stock.iter().filter(later).take(limit).cloned().collect();
+            let next = tokens.last().map(|token| token.serial.clone()).unwrap_or_default();
+            proto::user_store::ListSeedsReply { tokens, next }
+        };
+        turn.answer(reply, Default::default())
     }
 }
 
@@ -543,9 +807,16 @@ impl Commit for FakeStore {
 impl proto::user_store::outbox_server::Outbox for FakeStore {
     async fn put(
         &self,
-        _: Request<proto::user_store::PutMailRequest>,
+        request: Request<proto::user_store::PutMailRequest>,
     ) -> Result<Response<proto::user_store::PutMailReply>, Status> {
-        Err(Status::unimplemented("put"))
+        let turn = self.called("put").await?;
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let reply = {
+            state.kept().put_mail(request);
+            proto::user_store::PutMailReply {}
+        };
+        turn.answer(reply, Default::default())
     }
 
     async fn take(

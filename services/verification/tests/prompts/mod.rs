@@ -358,11 +358,6 @@ impl commit_server::Commit for PromptStore {
         ok(NoteMessageReply::default())
     }
 
-    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
-        self.lock().events.push(request.into_inner().event.expect("an event"));
-        ok(RecordReply {})
-    }
-
     async fn open_activation(
         &self,
         request: Request<OpenActivationRequest>,

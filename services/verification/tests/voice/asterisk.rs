@@ -29,7 +29,7 @@ fn provider(name: &str, base_url: &str) -> Value {
 
 async fn stage_with(more: Value) -> Stage {
     let pbx = Pbx::start("twinlock", "pbx password").await.expect("a PBX");
-    let mut settings = json!({ "provider": [provider("pbx", &pbx.base_url)] });
+    let mut settings = json!({ "verification": { "country": "DE" }, "provider": [provider("pbx", &pbx.base_url)] });
     settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     let world = World::new(settings, &[("provider.pbx.secret", "pbx password")]);
     let node = world.node().await;
@@ -233,7 +233,10 @@ async fn the_next_provider_rings_where_a_pbx_does_not() {
         let broken = provider("pbx", &stage.pbx.base_url);
         let providers = json!([broken, provider("second", &second.base_url)]);
         let secrets = [("provider.pbx.secret", "pbx password"), ("provider.second.secret", "pbx password")];
-        let world = World::new(json!({ "provider": providers, "voice": { "backup_phone": true } }), &secrets);
+        let settings = json!({
+            "verification": { "country": "DE" }, "provider": providers, "voice": { "backup_phone": true },
+        });
+        let world = World::new(settings, &secrets);
         let node = world.node().await;
         stage.pbx.set_mood(mood);
         let prompt = world.prompt("call");

@@ -28,7 +28,8 @@ fn provider(name: &str, base_url: &str) -> Value {
 
 async fn stage_with(more: Value) -> Stage {
     let vendor = TwimlVendor::start(ACCOUNT, SECRET).await.expect("a vendor");
-    let mut settings = json!({ "provider": [provider("calls", &vendor.base_url)] });
+    let mut settings =
+        json!({ "verification": { "country": "DE" }, "provider": [provider("calls", &vendor.base_url)] });
     settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     let world = World::new(settings, &[("provider.calls.secret", SECRET)]);
     let node = world.node().await;
@@ -359,7 +360,7 @@ async fn the_next_vendor_rings_where_one_does_not_and_nobody_rings_twice() {
         first.set_mood(mood);
         let providers = json!([provider("one", &first.base_url), provider("two", &second.base_url)]);
         let secrets = [("provider.one.secret", SECRET), ("provider.two.secret", SECRET)];
-        let world = World::new(json!({ "provider": providers }), &secrets);
+        let world = World::new(json!({ "verification": { "country": "DE" }, "provider": providers }), &secrets);
         let node = world.node().await;
         let prompt = world.prompt("call");
         assert_eq!(call(&node, &prompt, Ann::default()).await.expect("taken").provider, "two", "{mood:?}");
@@ -381,7 +382,7 @@ async fn the_next_vendor_rings_where_one_does_not_and_nobody_rings_twice() {
 #[tokio::test]
 async fn without_a_vendor_that_takes_it_nobody_is_rung_and_it_says_why() {
     // V-25
-    let world = World::new(json!({}), &[]);
+    let world = World::new(json!({ "verification": { "country": "DE" } }), &[]);
     let node = world.node().await;
     let nobody = call(&node, &world.prompt("call"), Ann::default()).await;
     assert!(matches!(nobody, Err(SendFailure::NoProvider)));
@@ -393,6 +394,37 @@ async fn without_a_vendor_that_takes_it_nobody_is_rung_and_it_says_why() {
     stage.world.clock.advance(111_000);
     let late = call(&stage.node, &prompt, Ann::default()).await;
     assert!(matches!(late, Err(SendFailure::TooLate)));
+}
+
+#[tokio::test]
+async fn numbers_of_other_countries_and_costly_ones_are_not_called() {
+    // V-18: nor are they as a backup phone
+    let stage = stage_with(json!({ "voice": { "backup_phone": true } })).await;
+    let language = domain::Language::english();
+    for (to, backup, taken) in
+        [("+442079460123", None, false), ("+499001234567", None, false), ("+4930901820", Some("+499001234567"), true)]
+    {
+        let (to, backup) = (super::number(to), backup.map(super::number));
+        let callee = verification::Callee {
+            to: &to,
+            extension: "",
+            backup: backup.as_ref().map(|to| verification::BackupPhone { to, extension: "" }),
+            language: &language,
+            pin: false,
+            new_pin: false,
+            activation: false,
+        };
+        let prompt = stage.world.prompt("call");
+        let called = stage.node.carriers().call(&prompt, callee).await;
+        assert_eq!(called.is_ok(), taken, "{to}");
+        if taken {
+            stage.phone().await.status("busy").await;
+            assert_eq!(stage.outcome(&prompt), "busy");
+        } else {
+            assert!(matches!(called, Err(SendFailure::NotAllowed { .. })));
+        }
+        assert!(stage.vendor.is_quiet().await);
+    }
 }
 
 #[tokio::test]
@@ -428,7 +460,8 @@ async fn an_administrator_hears_that_calls_work() {
     let phone = stage.phone().await;
     assert!(phone.order["Twiml"].contains("test call by Twinlock"), "{:?}", phone.order.get("Twiml"));
     assert!(!reply.steps.iter().any(|step| step.what.contains("901820")));
-    for refused in [request("030 901820", ""), request("+4930901820", "nobody")] {
+    let elsewhere = [request("901820x", ""), request("+442079460123", ""), request("+4930901820", "nobody")];
+    for refused in elsewhere {
         let reply = tried(refused).await;
         assert!(!reply.accepted && !reply.steps.is_empty());
     }

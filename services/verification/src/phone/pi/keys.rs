@@ -11,6 +11,7 @@ use rsa::pkcs8::{DecodePublicKey, EncodePrivateKey};
 use rsa::rand_core::{TryCryptoRng, TryRng};
 use rsa::traits::PublicKeyParts;
 use rsa::{PrivateKey, PublicKey};
+use service_kit::Shutdown;
 use std::sync::{Arc, Mutex};
 
 /// What the app expects; others are not known to work.
@@ -80,6 +81,8 @@ impl ServerKey {
 pub struct ServerKeys {
     bits: usize,
     randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+    /// Who owns the tasks that make them.
+    shutdown: Shutdown,
     ahead: Arc<Mutex<Ahead>>,
 }
 
@@ -96,8 +99,8 @@ struct Ahead {
 pub struct NoKey;
 
 impl ServerKeys {
-    pub fn new(bits: usize, randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>) -> Self {
-        Self { bits, randomness, ahead: Arc::default() }
+    pub fn new(bits: usize, randomness: fn(&mut [u8]) -> Result<(), getrandom::Error>, shutdown: Shutdown) -> Self {
+        Self { bits, randomness, shutdown, ahead: Arc::default() }
     }
 
     /// Keeps a key for the next token, as PKCS#8 in DER.
@@ -124,8 +127,7 @@ impl ServerKeys {
         while ahead.made.len() + ahead.making < AHEAD {
             ahead.making += 1;
             let keys = self.clone();
-            // Ends by itself, in seconds; what it made for a process that stops is lost with it.
-            tokio::spawn(async move {
+            self.shutdown.spawn_until_stopping(async move {
                 let key = keys.make().await;
                 let mut ahead = keys.ahead.lock().expect("nobody panics while holding the keys");
                 ahead.making -= 1;
@@ -237,7 +239,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn keys_are_made_ahead_and_each_is_used_once() {
         // experience 10.3: making one is slow. Smaller ones here, for the same reason.
-        let keys = ServerKeys::new(2048, getrandom::fill);
+        let keys = ServerKeys::new(2048, getrandom::fill, Shutdown::new());
         let first = keys.take().await.expect("a key");
         assert!(ServerKey::from_pkcs8(first.expose()).expect("ours").sign("text").is_ok());
         let waiting = || keys.ahead.lock().expect("whole").made.len();

@@ -76,10 +76,14 @@ pub async fn dial(inner: &Arc<Inner>, order: &Order<'_>, talk: Talk) -> Result<S
         link.ring(&channel, &endpoint, &application, caller, order.ring_seconds).await?;
         Ok::<_, DialError>(line)
     };
-    let Ok(line) = tokio::time::timeout(order.timeout, begin).await else {
-        // It may be ringing nonetheless, and another provider is about to.
-        inner.shutdown.spawn(async move { link.hang_up(&channel).await });
-        return Err(DialError::TooSlow);
+    let begun = tokio::time::timeout(order.timeout, begin).await.unwrap_or(Err(DialError::TooSlow));
+    let line = match begun {
+        Ok(line) => line,
+        Err(error) => {
+            // It may be ringing nonetheless, and another provider is about to.
+            inner.shutdown.spawn(async move { link.hang_up(&channel).await });
+            return Err(error);
+        }
     };
     let driver = Driver {
         inner: inner.clone(),
@@ -101,7 +105,6 @@ pub async fn dial(inner: &Arc<Inner>, order: &Order<'_>, talk: Talk) -> Result<S
         wake: Instant::now() + Duration::from_secs(u64::from(order.ring_seconds)) + RING_GRACE,
         plays: 0,
     };
-    let line = line?;
     inner.shutdown.spawn(driver.run(line));
     Ok(channel)
 }

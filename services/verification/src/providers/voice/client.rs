@@ -1,12 +1,11 @@
-//! HTTP to a provider: no redirects, a small answer, its own authority where it has one.
+//! HTTP to a provider of calls: a client for each, small answers, forms.
 
 use super::DialError;
-use reqwest::{Certificate, Client, RequestBuilder, StatusCode, redirect::Policy};
+use crate::providers::http;
+use reqwest::{Client, RequestBuilder, StatusCode};
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is a few hundred octets.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Providers of one's settings; beyond this the cache begins anew.
@@ -27,26 +26,11 @@ impl Clients {
         if made.len() >= CLIENTS_MAX {
             made.clear();
         }
-        let client = client(ca)?;
+        let client = http::client(ca).map_err(DialError::Trust)?;
         made.insert(provider.to_owned(), (ca.to_owned(), client.clone()));
         Ok(client)
     }
 }
-
-fn client(ca: &str) -> Result<Client, DialError> {
-    service_kit::tls::install_provider();
-    let mut builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT).no_proxy();
-    if !ca.is_empty() {
-        let authorities = Certificate::from_pem_bundle(ca.as_bytes()).map_err(|_| BAD_AUTHORITY)?;
-        if authorities.is_empty() {
-            return Err(BAD_AUTHORITY);
-        }
-        builder = builder.tls_certs_only(authorities);
-    }
-    builder.build().map_err(DialError::Unreachable)
-}
-
-pub const BAD_AUTHORITY: DialError = DialError::Settings("the provider's authority (ca) is no certificate in PEM");
 
 /// Sends it and reads the answer.
 pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), DialError> {
@@ -98,7 +82,7 @@ mod tests {
     #[test]
     fn an_authority_that_is_none_is_the_administrators_to_mend() {
         let clients = Clients::default();
-        assert!(matches!(clients.of("voice", "not PEM"), Err(DialError::Settings(_))));
+        assert!(matches!(clients.of("voice", "not PEM"), Err(DialError::Trust(_))));
         assert!(clients.of("voice", "").is_ok());
     }
 }

@@ -1,15 +1,13 @@
 //! What Asterisk tells us: events, as JSON over a WebSocket.
 
 use super::super::DialError;
-use super::super::client::BAD_AUTHORITY;
 use super::link::Link;
+use crate::providers::http;
+use ::http::HeaderValue;
+use ::http::header::AUTHORIZATION;
 use futures::StreamExt;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
-use service_kit::tls::{ClientTls, TlsOptions, Trust};
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -61,14 +59,14 @@ impl Line {
             false => Box::new(tcp),
             true => {
                 let name = ServerName::try_from(host).map_err(|_| NOT_HEARD)?;
-                let connector = tokio_rustls::TlsConnector::from(config(link.ca())?);
+                let connector = tokio_rustls::TlsConnector::from(http::trust(link.ca()).map_err(DialError::Trust)?);
                 Box::new(connector.connect(name, tcp).await.map_err(|_| DialError::Events("no TLS connection"))?)
             }
         };
         let mut request = url.as_str().into_client_request().map_err(|_| NOT_HEARD)?;
-        let mut authorization = http::HeaderValue::from_str(&link.authorization()).map_err(|_| NOT_HEARD)?;
+        let mut authorization = HeaderValue::from_str(&link.authorization()).map_err(|_| NOT_HEARD)?;
         authorization.set_sensitive(true);
-        request.headers_mut().insert(http::header::AUTHORIZATION, authorization);
+        request.headers_mut().insert(AUTHORIZATION, authorization);
         let limits =
             WebSocketConfig::default().max_message_size(Some(EVENT_BYTES_MAX)).max_frame_size(Some(EVENT_BYTES_MAX));
         let upgraded = tokio_tungstenite::client_async_with_config(request, transport, Some(limits)).await;
@@ -90,22 +88,6 @@ impl Line {
 }
 
 const NOT_HEARD: DialError = DialError::Settings("base_url names no host that can be reached");
-
-fn config(ca: &str) -> Result<Arc<ClientConfig>, DialError> {
-    service_kit::tls::install_provider();
-    if ca.is_empty() {
-        let system = ClientTls::load(Trust::System, None, TlsOptions::default());
-        return Ok(system.map_err(|_| DialError::Settings("the system has no certificate authorities"))?.current());
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.map_err(|_| BAD_AUTHORITY)?).map_err(|_| BAD_AUTHORITY)?;
-    }
-    if roots.is_empty() {
-        return Err(BAD_AUTHORITY);
-    }
-    Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
-}
 
 fn heard(text: &str) -> Heard {
     #[derive(Deserialize)]

@@ -1,0 +1,62 @@
+//! A passkey, with user verification: the portal's sign-in alone (FV-08).
+
+use crate::Service;
+use crate::challenges::{ROUND_MS, Round};
+use crate::commit::{Ending, Proven};
+use crate::login::{Answered, Login, Step};
+use crate::methods::prompt::no_randomness;
+use crate::outcome::Previous;
+use crate::webauthn::{Credential, RelyingParty, request_options, verify_assertion};
+use domain::{Method, Reason, Secret};
+use policy::{Plan, Proof};
+use tonic::Status;
+
+const CHALLENGE_BYTES: usize = 32;
+
+impl Service {
+    pub(crate) async fn ask_passkey(&self, login: &mut Login) -> Result<Step, Status> {
+        let (_, credentials) = passkeys(login);
+        let Some(party) = RelyingParty::of(&login.rules.known.portal_url).filter(|_| !credentials.is_empty()) else {
+            return Ok(Step::Failed(Ending::of(Reason::Unreachable, Method::Passkey)));
+        };
+        let mut challenge = vec![0; CHALLENGE_BYTES];
+        (self.randomness)(&mut challenge).map_err(no_randomness)?;
+        let options_json = request_options(&party, Some(&challenge), &credentials, ROUND_MS as u32);
+        let round = Round::Passkey { challenge, options_json };
+        self.ask(login, round, ROUND_MS, Previous::default()).await
+    }
+
+    pub(crate) async fn hear_passkey(
+        &self,
+        login: &Login,
+        plan: &Plan,
+        challenge: Vec<u8>,
+        options_json: String,
+        answer: &Secret,
+    ) -> Result<Answered, Status> {
+        let (ids, credentials) = passkeys(login);
+        let party = RelyingParty::of(&login.rules.known.portal_url);
+        let check = match plan.way(Method::Passkey).map(|way| &way.proof) {
+            Some(Proof::Passkey(check)) => check.clone(),
+            _ => return Ok(Answered::Step(Step::Over(Ending::of(Reason::NoUsableMethod, Method::Passkey)))),
+        };
+        let json = answer.expose_str().unwrap_or_default();
+        let verified = party.map(|party| verify_assertion(&party, &challenge, &credentials, json));
+        let Some(Ok(assertion)) = verified else {
+            if let Some(Err(error)) = verified {
+                tracing::info!(error = %error, request_id = %login.origin().transaction, "an assertion was refused");
+            }
+            return Ok(Answered::Again(Round::Passkey { challenge, options_json }, Reason::WrongCode));
+        };
+        let proven = Proven { passkey_id: ids[assertion.place].clone(), ..Proven::default() };
+        self.let_in(login, check.right(self.clock.now_ms()), proven).await.map(Answered::Step)
+    }
+}
+
+/// The passkeys that can be read, with their ids in the same order.
+fn passkeys(login: &Login) -> (Vec<String>, Vec<Credential>) {
+    let read = |passkey: &proto::user_store::Passkey| {
+        Some((passkey.passkey_id.clone(), Credential::from_json(&passkey.credential_json)?))
+    };
+    login.user.passkeys.iter().filter_map(read).unzip()
+}

@@ -1,0 +1,226 @@
+//! Codes that are typed: of both kinds of token, of paper, of the help desk; lists to choose from; a clock that is wrong.
+
+use crate::fakes::{World, answer, asked, attempt, complete, factor, passed, pending, request, said, wanted};
+use domain::{CodeAlgorithm, Secret};
+use proto::user_store::{CodeFactor, SecretKind};
+use proto::verification::verification_server::Verification;
+use proto::verification::{AppendedFormsRequest, AskKind};
+
+/// bob has a token that counts, whose next code is number 5.
+fn counting() -> World {
+    let world = World::new();
+    world.store.give_token(
+        "bob",
+        CodeFactor {
+            kind: "hotp".into(),
+            period_seconds: 0,
+            next_counter: 5,
+            last_step: 4,
+            ..factor("counter-of-bob")
+        },
+    );
+    world
+}
+
+fn counted(counter: u64) -> String {
+    let code = otp::hotp(&Secret::from(crate::fakes::SEED), CodeAlgorithm::Sha1, counter, 6);
+    String::from_utf8(code[..6].to_vec()).expect("ASCII")
+}
+
+#[tokio::test]
+async fn a_token_that_counts_may_run_ahead_and_never_back() {
+    // V-13, FV-07
+    for (counter, expected) in
+        [(5, "allow valid_code"), (14, "allow valid_code"), (15, "deny wrong_code"), (4, "deny reused_code")]
+    {
+        let world = counting();
+        let node = world.node().await;
+        let attempt = attempt("vpn", "bob");
+        assert_eq!(said(node.begin(passed(&attempt, Some(&counted(counter)))).await), expected, "{counter}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_of_paper_works_once_and_one_of_the_help_desk_as_often_as_it_says() {
+    // FV-09, FV-29, V-53
+    let world = World::new();
+    world.store.change("ann", |user| {
+        user.recovery_left = 1;
+        user.temporary_code = true;
+    });
+    world.store.give_secret("ann", SecretKind::Recovery, "ABCDEFGH23", 1);
+    world.store.give_secret("ann", SecretKind::Temporary, "123456789", 2);
+    let node = world.node().await;
+    let mut outcomes = Vec::new();
+    for code in ["abcde fgh23", "abcde fgh23", "123456789", "123456789", "123456789"] {
+        let attempt = attempt("vpn", "ann");
+        asked(node.begin(passed(&attempt, None)).await);
+        outcomes.push(said(node.answer(answer(&attempt, 1, code)).await));
+    }
+    assert_eq!(
+        outcomes,
+        [
+            "allow valid_recovery_code",
+            "ask 2 after wrong_code",
+            "allow temporary_code",
+            "allow temporary_code",
+            "ask 2 after wrong_code"
+        ]
+    );
+    let events = world.store.events();
+    assert_eq!((events[0].method.as_str(), events[0].source.as_str()), ("recovery", "live"));
+    assert_eq!(
+        (events[1].method.as_str(), events[1].source.as_str(), events[1].result.as_str()),
+        ("", "bypass", "bypass")
+    );
+}
+
+#[tokio::test]
+async fn such_codes_come_before_the_password_too_and_are_spent_with_the_login() {
+    // L-52 b, L-53
+    let world = World::new();
+    world.store.change("ann", |user| user.recovery_left = 1);
+    world.store.give_secret("ann", SecretKind::Recovery, "ABCDEFGH23", 1);
+    let node = world.node().await;
+    let attempt = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(pending(&attempt, "abcdefgh23")).await), "accepted");
+    assert_eq!(said(node.complete(complete(&attempt)).await), "allow valid_recovery_code");
+    let next = crate::fakes::attempt("vpn", "ann");
+    assert_eq!(said(node.begin(pending(&next, "abcdefgh23")).await), "deny wrong_code");
+}
+
+#[tokio::test]
+async fn guessed_codes_of_paper_lock() {
+    // V-31
+    let world = World::new();
+    world.store.change("bob", |user| user.recovery_left = 1);
+    world.store.give_secret("bob", SecretKind::Recovery, "ABCDEFGH23", 1);
+    let node = world.node().await;
+    let mut last = String::new();
+    for _ in 0..6 {
+        last = said(node.begin(passed(&attempt("vpn", "bob"), Some("ABCDEFGH24"))).await);
+    }
+    assert_eq!(last, "deny locked_out");
+}
+
+#[tokio::test]
+async fn the_forms_are_those_that_the_client_and_the_user_have() {
+    // L-51
+    let world = World::new();
+    world.store.give_phone("ann");
+    world.store.change("ann", |user| {
+        user.phone = "030 901820".into();
+        user.recovery_left = 3;
+        user.temporary_code = true;
+    });
+    let node = world.node().await;
+    let forms = async |client: &str, name: &str| {
+        let subject = Some((&crate::fakes::subject(name)).into());
+        let asked = AppendedFormsRequest { client: client.into(), subject };
+        node.appended_forms(request(asked)).await.expect("answered").into_inner()
+    };
+    let all = forms("wiki", "ann").await;
+    assert_eq!((all.code_digits, all.temporary_code, all.recovery_code), (vec![6], true, true));
+    assert_eq!(all.keywords, ["push", "call", "sms"]);
+    assert!(forms("vpn", "ann").await.keywords.is_empty(), "words are off unless the client has them on");
+    let none = forms("nothing", "ann").await;
+    assert!(none.code_digits.is_empty() && !none.recovery_code && none.keywords.is_empty());
+    let unknown = forms("wiki", "nobody").await;
+    assert!(unknown.code_digits.is_empty() && !unknown.temporary_code);
+}
+
+#[tokio::test]
+async fn a_list_is_answered_by_a_place_a_name_or_a_code() {
+    // FV-12
+    let world = || {
+        let world = World::new();
+        world.store.give_phone("ann");
+        world.store.change("ann", |user| user.phone = "030 901820".into());
+        world.store.change_settings(|settings| {
+            settings.verification.choice = domain::settings::Choice::ListFirst;
+        });
+        world
+    };
+    for (typed, expected) in [
+        ("1", "ask 2"),
+        ("3", "ask 2"),
+        ("sms", "ask 2"),
+        ("9", "ask 2 after wrong_code"),
+        ("0", "ask 2 after wrong_code"),
+        ("", "ask 2"),
+        ("telepathy", "ask 2 after wrong_code"),
+    ] {
+        let world = world();
+        let node = world.node().await;
+        let attempt = attempt("vpn", "ann");
+        let ask = asked(node.begin(passed(&attempt, None)).await);
+        assert_eq!((ask.kind(), ask.method.as_str()), (AskKind::Choice, ""));
+        assert_eq!(ask.choices, ["push", "call", "sms", "code"]);
+        assert_eq!(said(node.answer(answer(&attempt, 1, typed)).await), expected, "{typed}");
+    }
+    let world = world();
+    let node = world.node().await;
+    let attempt = attempt("vpn", "ann");
+    asked(node.begin(passed(&attempt, None)).await);
+    let chosen = asked(node.answer(answer(&attempt, 1, "3")).await);
+    assert_eq!((chosen.method.as_str(), world.carriers.texts().len()), ("sms", 1));
+    let direct = crate::fakes::attempt("vpn", "ann");
+    asked(node.begin(passed(&direct, None)).await);
+    assert_eq!(said(node.answer(answer(&direct, 1, &world.code(0))).await), "allow valid_code");
+}
+
+#[tokio::test]
+async fn a_word_chooses_a_method_only_where_it_may_be_and_can() {
+    // L-51
+    let world = World::new();
+    world.store.give_phone("ann");
+    let node = world.node().await;
+    world.carriers.answers("approved", "approve_only");
+    assert_eq!(said(node.begin(wanted(&attempt("waits", "ann"), "push")).await), "allow user_approved");
+    assert_eq!(said(node.begin(wanted(&attempt("waits", "ann"), "call")).await), "deny no_usable_method");
+    assert!(said(node.begin(wanted(&attempt("waits", "ann"), "telepathy")).await).starts_with("InvalidArgument"));
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_compares_no_code_by_the_clock() {
+    // V-43: beyond 20 s; up to there it warns
+    for (ahead_ms, expected) in [(0, "allow valid_code"), (-19_000, "allow valid_code"), (25_000, "unavailable")] {
+        let world = World::new();
+        world.store.say_now(crate::fakes::NOW + ahead_ms);
+        let node = world.node().await;
+        let attempt = attempt("vpn", "ann");
+        assert_eq!(said(node.begin(passed(&attempt, Some(&world.code(0)))).await), expected, "{ahead_ms}");
+    }
+    let world = counting();
+    world.store.say_now(crate::fakes::NOW + 90_000);
+    let node = world.node().await;
+    let by_counter = node.begin(passed(&attempt("vpn", "bob"), Some(&counted(5)))).await;
+    assert_eq!(said(by_counter), "allow valid_code", "a counter needs no clock");
+}
+
+#[tokio::test]
+async fn a_token_that_runs_ahead_is_followed_from_login_to_login() {
+    // V-12
+    let world = World::new();
+    world.store.drop_tokens("ann");
+    world.store.give_token("ann", CodeFactor { drift: 3, ..factor("fast") });
+    let node = world.node().await;
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&world.code(4)))).await), "allow valid_code");
+    assert_eq!(world.store.last_drift(), 4);
+}
+
+#[tokio::test]
+async fn three_failures_with_the_right_password_are_told_once() {
+    // FB-08
+    let world = World::new();
+    let node = world.node().await;
+    for client in ["vpn", "lax", "waits", "vpn"] {
+        assert_eq!(said(node.begin(passed(&attempt(client, "ann"), Some("000000"))).await), "deny wrong_code");
+    }
+    let told: Vec<_> = world.store.mails().into_iter().map(|mail| (mail.kind, mail.user_id)).collect();
+    assert_eq!(told, [("password_known".into(), "id-of-ann".into()), ("password_known".into(), String::new())]);
+    // A mail that cannot be put changes no decision.
+    world.store.break_call("put", crate::fakes::Fault::Unavailable);
+    world.clock.advance(700_000);
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&world.code(0)))).await), "allow valid_code");
+}
