@@ -303,7 +303,6 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
     }
     digest.update(request.step.to_be_bytes());
     digest.update([u8::from(request.spent_before), u8::from(request.sent_code), u8::from(request.remember.is_some())]);
-    digest.update(request.drift.to_be_bytes());
     let remember = request.remember.as_ref();
     for octets in [request.remembered_key.as_slice(), remember.map_or(&[][..], |it| it.key.as_slice())] {
         digest.update((octets.len() as u64).to_be_bytes());

@@ -71,6 +71,9 @@ use sql::Database;
 use std::sync::Arc;
 use tell::Teller;
 
+/// The longest message of an administrator: a file of 50,000 tokens (FI-01) takes five million octets.
+const IMPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The open store. Clones are the same one.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -212,7 +215,7 @@ impl Services {
             .add(CommitServer::from_arc(self.commit.clone()))
             .add(SyncServer::from_arc(self.sync.clone()))
             .add(PortalDataServer::from_arc(self.portal_data.clone()))
-            .add(AdminServer::from_arc(self.admin.clone()))
+            .add(AdminServer::from_arc(self.admin.clone()).max_decoding_message_size(IMPORT_BYTES_MAX))
             .add(OutboxServer::from_arc(self.outbox.clone()))
             .add(FailOpenServer::from_arc(self.fail_open.clone()))
     }

@@ -297,8 +297,9 @@ async fn a_number_is_shown_by_the_vpn_and_found_on_the_phone(world: &mut World) 
         ensure!(shown.choices.len() >= 5 && shown.choices.contains(&number), "{:?} {number}", shown.choices);
         let wrong = shown.choices.iter().find(|choice| **choice != number).context("another number")?;
         let chosen = if right { &number } else { wrong };
-        let (answer, _) =
-            tokio::join!(vpn.respond(uid, "", &state), world.phone(&phone.accept(&shown.nonce, Some(chosen))));
+        let choice = phone.accept(&shown.nonce, Some(chosen));
+        let (answer, told) = tokio::join!(vpn.respond(uid, "", &state), world.phone(&choice));
+        told?;
         match right {
             true => {
                 ensure!(answer? == Answer::Accept);

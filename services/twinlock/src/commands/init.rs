@@ -61,7 +61,8 @@ fn standalone(init: &Init, output: Output) -> Result<(), Failure> {
         let text = format!("{} exists already; init changes nothing that is there", file.display());
         return Err(Failure::new(Exit::Conflict, text));
     }
-    for folder in [init.dir.clone(), init.dir.join("tls"), init.dir.join("data"), init.dir.join("run")] {
+    let folders = ["", "tls", "data", "data/spool-radius", "data/spool-ldap", "run"];
+    for folder in folders.map(|name| init.dir.join(name)) {
         let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
         made.map_err(|error| cannot(&folder, error))?;
     }
@@ -125,10 +126,12 @@ socket = \"{dir}/run/admin.sock\"
 
 [radius]
 listen = [\"{radius}\"]
+spool_dir = \"{dir}/data/spool-radius\"
 
 [ldap]
 listen = [\"{ldap}\"]
 tls_listen = [\"{ldaps}\"]
+spool_dir = \"{dir}/data/spool-ldap\"
 certificate_file = \"{dir}/tls/twinlock.pem\"
 key_file = \"{dir}/tls/twinlock.key\"
 
