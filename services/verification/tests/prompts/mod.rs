@@ -435,6 +435,10 @@ impl commit_server::Commit for PromptStore {
                 if !device.passkey_json.is_empty() {
                     known.passkey_json = device.passkey_json;
                 }
+                if !device.capabilities.is_empty() {
+                    known.capabilities = device.capabilities;
+                }
+                known.last_seen_unix_ms = known.last_seen_unix_ms.max(device.last_seen_unix_ms);
             }
             None => state.devices.push((request.user_id, device)),
         }
@@ -497,6 +501,12 @@ impl commit_server::Commit for PromptStore {
         let prompt = Prompt { revision: 1, ..request.prompt.expect("a prompt") };
         state.prompts.push(prompt.clone());
         ok(OpenPromptReply { result: PromptResult::Opened.into(), until_unix_ms: 0, prompt: Some(prompt) })
+    }
+
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
+        self.called("record").await?;
+        self.lock().events.push(request.into_inner().event.expect("an event"));
+        ok(RecordReply {})
     }
 
     async fn put_passkey(&self, request: Request<PutPasskeyRequest>) -> Result<Response<PutPasskeyReply>, Status> {
