@@ -54,6 +54,7 @@ pub enum Operation {
 
 /// An operation with statements of its own, in the same transaction as the others.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "an operation holds it in a box of its own")]
 pub enum Step {
     OpenPrompt(OpenPromptRequest),
     ResolvePrompt(Resolve),

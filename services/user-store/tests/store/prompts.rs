@@ -92,7 +92,7 @@ pub async fn a_user_has_one_open_prompt_whoever_asks_at_once(lab: Fixture) {
     assert_eq!((again.result(), again.prompt), (PromptResult::Joined, Some(mine.clone())));
     let request = UserPromptsRequest { user_id: ann.user_id.clone(), method: "push".into(), now_unix_ms: NOON_MS };
     let listed = lab.services.commit.user_prompts(Request::new(request)).await.expect("listed").into_inner();
-    assert_eq!(listed.prompts, [mine.clone()]);
+    assert_eq!(listed.prompts, std::slice::from_ref(&mine));
     // Past its time it is expired, and the next may be asked.
     let over = NOON_MS + 110_000;
     let next = opened(&lab, open(&ann, "next", "push", over)).await;

@@ -339,7 +339,7 @@ impl Service {
         // 180 is twice 90: what is above it is drawn again, at most so often.
         for _ in 0..64 {
             let mut octet = [0];
-            (self.randomness)(&mut octet).map_err(|error| no_randomness(error))?;
+            (self.randomness)(&mut octet).map_err(no_randomness)?;
             if octet[0] < 180 {
                 return Ok((10 + octet[0] % 90).to_string());
             }
