@@ -63,6 +63,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("$KV.twinlock_leases.directory-sync", &["directory-sync"], &[]),
     ("_INBOX_ldap-gateway.a", &[], &["ldap-gateway"]),
     ("_INBOX_radius-gateway.a", &[], &["radius-gateway"]),
+    ("twinlock.v1.challenge.resolved.4711", &["verification"], &["verification"]),
     ("_INBOX_verification.a", &[], &["verification"]),
     ("_INBOX_user-store.a", &[], &["user-store"]),
     ("_INBOX_directory-sync.a", &[], &["directory-sync"]),
@@ -71,7 +72,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
 
 /// What nobody may do.
 const NEVER: &[&str] = &[
-    "twinlock.v1.challenge.resolved.4711",
+    "twinlock.v1.challenge.resolved",
+    "twinlock.v1.challenge.resolved.4711.more",
     "twinlock.v1.user.changed",
     "twinlock.v1.user.changed.4711.more",
     "twinlock.v1.anything",

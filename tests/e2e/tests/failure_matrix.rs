@@ -320,7 +320,7 @@ impl World {
                     visitor.open("/").await?;
                     visitor.send("/sign-in", &[("name", &login.name), ("password", &login.password)]).await?;
                     let page = visitor.send("/code", &[("code", &login.code)]).await?;
-                    page.contains("action=\"/sign-out\"")
+                    page.contains("class=\"who-name\"")
                 }
             })
         };

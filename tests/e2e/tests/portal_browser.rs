@@ -53,7 +53,7 @@ async fn a_wrong_password_is_refused_in_words_with_a_reference(world: &mut World
 
 async fn the_password_leads_to_a_qr_code_and_its_code_to_an_account(world: &mut World) -> Result<()> {
     world.sign_in().await?;
-    world.see("enrol", "Set up your authenticator app").await?;
+    world.see("enrol", "Add a sign-in method").await?;
     // V-80: the browser has taken the cookie with its prefix, and keeps it from scripts.
     let cookies = world.browser.cookies().await?;
     let session = cookies.iter().find(|cookie| cookie["name"] == "__Host-twinlock").context("no session cookie")?;
