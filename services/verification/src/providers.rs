@@ -8,7 +8,6 @@ mod fail_over;
 mod http;
 pub mod mail;
 mod metrics;
-pub mod number;
 pub mod push;
 pub mod sms;
 pub mod voice;

@@ -119,7 +119,7 @@ async fn numbers_that_the_rules_forbid_cost_nothing() {
     for (number, why) in [
         ("+447400123456", "the number may not be used: its country is not on the list"),
         ("+499001123456", "the number may not be used: it is a premium rate number"),
-        ("hello", "a number is written + and 8 to 15 digits"),
+        ("hello", "it is no telephone number: write it with + and 8 to 15 digits"),
     ] {
         let reply = node.send("sms", "", number).await;
         assert_eq!((reply.accepted, steps(&reply).as_str()), (false, why));

@@ -58,16 +58,16 @@ pub fn client(ca: &str) -> Result<Client, TrustError> {
     Ok(client.expect("nothing of it depends on input but the authority, which is checked"))
 }
 
-/// The answer's body, unless it is longer than `bytes_max`.
-pub async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+/// The answer's body; none if it is longer than `bytes_max`.
+pub async fn body(mut response: Response, bytes_max: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(refusal)? {
+    while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > bytes_max {
-            return Err(Refusal::new(Kind::Refused, "its answer is too long"));
+            return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(Some(body))
 }
 
 /// Why no answer came, without the address: that may hold a number or a secret.

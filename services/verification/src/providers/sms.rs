@@ -23,7 +23,8 @@ pub use inbound::{Heard, State};
 
 use super::ask::{Asking, Attempt, Kind, Noted, Refusal};
 use super::mail::smtp::Letters;
-use super::{Accepted, SendFailure, Shared, Steps, Text, Trial, Tried, number};
+use super::{Accepted, SendFailure, Shared, Steps, Text, Trial, Tried};
+use crate::number;
 use crate::settings::Known;
 use async_trait::async_trait;
 use domain::settings::{Adapter, Channel, Provider};
@@ -173,9 +174,12 @@ impl Sms {
             steps.note("this node has no settings yet");
             return steps.refused();
         };
-        let Some(to) = number::parse(trial.to, &known.settings.verification.country) else {
-            steps.note("a number is written + and 8 to 15 digits");
-            return steps.refused();
+        let to = match number::dialable(trial.to, &known.settings.verification.country) {
+            Ok(to) => to,
+            Err(why) => {
+                steps.note(why.to_string());
+                return steps.refused();
+            }
         };
         let text = texts::trial(&trial.language, &known.settings.portal.company);
         let noted = Noted { destination: to.masked(), ..Noted::default() };

@@ -20,9 +20,10 @@ mod words;
 use super::fail_over::FailOver;
 use super::http::TrustError;
 use super::metrics::Metrics;
-use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried, number};
+use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried};
 use crate::budget::Budget;
 use crate::callback::Called;
+use crate::number;
 use crate::settings::Known;
 use client::Clients;
 use conversation::{About, Conversation, Kept, Turn};
@@ -151,9 +152,12 @@ impl Voice {
             steps.note("the settings are not here yet");
             return steps.refused();
         };
-        let Some(number) = number::parse(trial.to, &known.settings.verification.country) else {
-            steps.note("a number is written + and 8 to 15 digits");
-            return steps.refused();
+        let number = match number::dialable(trial.to, &known.settings.verification.country) {
+            Ok(number) => number,
+            Err(why) => {
+                steps.note(why.to_string());
+                return steps.refused();
+            }
         };
         if let Err(why) = number::allowed(&number, &known.settings) {
             steps.note(format!("the number may not be used: {why}"));

@@ -68,7 +68,8 @@ impl HttpCarrier {
         if self.layout.success_pointer.is_none() && self.layout.id_pointer.is_empty() {
             return Ok(String::new());
         }
-        let body = http::body(answer, ANSWER_BYTES_MAX).await?;
+        let body = http::body(answer, ANSWER_BYTES_MAX).await.map_err(http::refusal)?;
+        let body = body.ok_or_else(|| Refusal::new(Kind::Refused, "its answer is too long"))?;
         self.layout.read(serde_json::from_slice(&body).ok())
     }
 

@@ -8,7 +8,8 @@
 //! Any node hears any reply. Losing the map loses replies, never adds one: what counts is the code, and that is in the store.
 
 use crate::budget::{Budget, known};
-use crate::providers::{Shared, number};
+use crate::number;
+use crate::providers::Shared;
 use crate::settings::Known;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;

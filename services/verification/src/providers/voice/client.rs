@@ -34,15 +34,10 @@ impl Clients {
 
 /// Sends it and reads the answer.
 pub async fn answer(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), DialError> {
-    let mut response = request.send().await.map_err(without_address)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(without_address)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(DialError::Nonsense);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((response.status(), body))
+    let response = request.send().await.map_err(without_address)?;
+    let status = response.status();
+    let body = http::body(response, ANSWER_BYTES_MAX).await.map_err(without_address)?;
+    Ok((status, body.ok_or(DialError::Nonsense)?))
 }
 
 /// The address may hold an account's name or a number: none of it belongs in a log.
