@@ -383,6 +383,10 @@ fn words_of_the_old_product_become_ours() {
         bad(&rows),
         [(7, RowError::Value("default_method")), (8, RowError::Value("state")), (9, RowError::Value("language")),]
     );
+    assert_eq!(
+        bad(&users("user,methods\na,code;push\nb,\", \"\nc,code pigeon\n", &[], OldDisabled::Disabled)),
+        [(3, RowError::Value("allowed_methods")), (4, RowError::Value("allowed_methods"))]
+    );
     // Where "disabled" meant "is not asked", the import is told so.
     assert_eq!(fields(&users(text, &[], OldDisabled::Exempt)[2])[1], ("state", "exempt"));
 }

@@ -199,7 +199,8 @@ fn user(columns: &[Option<Field>], record: &Record<'_>, old_disabled: OldDisable
             Field::AllowedMethods => {
                 let listed = value.split([' ', ',', ';']).filter(|word| !word.is_empty()).map(Method::from_code);
                 let listed: Option<Vec<&str>> = listed.map(|method| method.map(Method::code)).collect();
-                fields.insert(field.code(), listed.ok_or(RowError::Value("allowed_methods"))?.join(" "));
+                let listed = listed.filter(|listed| !listed.is_empty()).ok_or(RowError::Value("allowed_methods"))?;
+                fields.insert(field.code(), listed.join(" "));
             }
             Field::Language => {
                 let language = language(&value)?;

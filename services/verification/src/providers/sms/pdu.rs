@@ -8,8 +8,9 @@
 pub const PDU_BYTES_MAX: usize = 70_000;
 /// Section 3.2: four fields of four octets.
 pub const HEADER_BYTES: usize = 16;
-/// Octets of a message in its own field (section 5.2.21).
-pub const SHORT_MESSAGE_MAX: usize = 254;
+/// Octets of a message in its own field, as many as its length octet can say. Section 5.2.21 ends at 254; a centre that sends
+/// one more is read, for a refusal would end the session, and the centre would send it again at the next.
+const SHORT_MESSAGE_MAX: usize = 255;
 /// Fields that end with a zero octet are shorter everywhere in the specification.
 const TEXT_MAX: usize = 255;
 
@@ -440,6 +441,9 @@ mod tests {
             assert_eq!(Pdu::decode(&octets), Ok(Pdu { status, sequence: 7, body }));
             assert_eq!(Pdu::decode(&octets).expect("good").encode(), octets);
         }
+        let longest = Message { short_message: vec![b'x'; SHORT_MESSAGE_MAX], ..Message::default() };
+        let longest = Pdu::new(7, Body::DeliverSm(Box::new(longest)));
+        assert_eq!(Pdu::decode(&longest.encode()), Ok(longest));
         let bare = hex("00000010 80000004 00000058 00000007");
         assert!(matches!(Pdu::decode(&bare), Ok(Pdu { status: 0x58, body: Body::SubmitSmResp { .. }, .. })));
     }
