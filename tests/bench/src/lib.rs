@@ -1,3 +1,5 @@
-//! What load and stories share: people with an authenticator app.
+//! What load, costs and stories share: people with an authenticator app, CPU time, the page of the figures.
 
+pub mod cpu;
+pub mod page;
 pub mod people;

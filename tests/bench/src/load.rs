@@ -3,11 +3,11 @@
 //! In an open loop the latency of an operation counts from when it was due, not from when it could begin: a server that
 //! stalls is seen to stall (no coordinated omission).
 
+use bench::cpu;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -67,7 +67,7 @@ where
     F: Future<Output = Ending> + Send,
 {
     let operation = Arc::new(operation);
-    let cpu_before = load.server_pid.and_then(cpu_ticks);
+    let cpu_before = load.server_pid.and_then(cpu::ticks);
     let begin = Instant::now();
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Duration, Ending)>();
     let driver = tokio::spawn(async move {
@@ -89,7 +89,7 @@ where
     let seconds = begin.elapsed().as_secs_f64();
     let operations = histogram.len();
     let milliseconds = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    let cpu = cpu_before.zip(load.server_pid.and_then(cpu_ticks));
+    let cpu = cpu_before.zip(load.server_pid.and_then(cpu::ticks));
     Report {
         what,
         shape: match load.shape {
@@ -108,9 +108,8 @@ where
             p999: milliseconds(0.999),
             max: histogram.max() as f64 / 1000.0,
         },
-        // A tick is 10 ms on Linux (USER_HZ = 100).
         server_cpu_microseconds: cpu
-            .map(|(before, after)| (after - before) as f64 * 10_000.0 / operations.max(1) as f64),
+            .map(|(before, after)| ((after - before) * cpu::TICK_MICROSECONDS) as f64 / operations.max(1) as f64),
     }
 }
 
@@ -174,14 +173,6 @@ where
     drop(sender);
     while tasks.join_next().await.is_some() {}
     not_begun
-}
-
-/// User and system time of a process, in ticks (proc(5): fields 14 and 15 of stat).
-fn cpu_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    let mut fields = after_name.split_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! dropped. `tests/lab/install.sh` installs what is started here; a missing program is an error that says so, never a
 //! test that quietly passes. Blocking: callers in async tests hold the handle and await their own things.
 
+mod clock;
+mod disk;
 mod nats;
 mod person;
 pub mod phones;
@@ -14,6 +16,8 @@ mod process;
 mod slapd;
 mod twinlock;
 
+pub use clock::WallClock;
+pub use disk::SmallDisk;
 pub use nats::Nats;
 pub use person::Person;
 pub use pki::{Certificate, Pki};

@@ -74,6 +74,23 @@ impl Postgres {
         self.process = None;
     }
 
+    /// From now on its files lie in this folder.
+    pub fn move_to(&mut self, dir: &Path) -> Result<()> {
+        self.stop();
+        let data = self.dir.join("data");
+        let moved = dir.join("data");
+        run(Command::new("cp").arg("-a").arg(&data).arg(&moved))?;
+        fs::remove_dir_all(&data)?;
+        std::os::unix::fs::symlink(moved, data)?;
+        self.restart()
+    }
+
+    /// Writes to the write-ahead log until its disk takes no more, which ends the server.
+    pub fn fill_log(&self) {
+        // A message alone: no table grows, so it is the log that is full.
+        while self.sql("twinlock", "select pg_logical_emit_message(false, 'lab', repeat('x', 8000000))").is_ok() {}
+    }
+
     pub fn url(&self) -> String {
         self.url_of("twinlock")
     }

@@ -58,6 +58,8 @@ pub struct Cluster {
     dir: PathBuf,
     processes: BTreeMap<Node, Proc>,
     ports: BTreeMap<Node, Ports>,
+    /// Of the parts that have one of their own.
+    environment: BTreeMap<Part, Vec<(String, String)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,7 @@ impl Cluster {
             dir,
             processes: BTreeMap::new(),
             ports,
+            environment: BTreeMap::new(),
         };
         for part in Part::ALL {
             pki.issue(part.name(), &[&format!("{}.twinlock.internal", part.name()), "localhost", "127.0.0.1"])?;
@@ -187,8 +190,23 @@ impl Cluster {
         let name = format!("twinlock-{}", node.0.name());
         let mut command = Command::new(our_program(&name)?);
         command.arg("--config").arg(self.config_file(node));
+        command.envs(self.environment.get(&node.0).into_iter().flatten().cloned());
         let process = Proc::spawn(&format!("{name}-{}", node.1), command, &self.log_file(node))?;
         self.processes.insert(node, process);
+        Ok(())
+    }
+
+    /// For the nodes of a part that are started from now on.
+    pub fn set_environment(&mut self, part: Part, environment: Vec<(String, String)>) {
+        self.environment.insert(part, environment);
+    }
+
+    /// SIGKILL for every node of a part, and a new start.
+    pub fn restart_part(&mut self, part: Part) -> Result<()> {
+        for number in 1..=part.count() {
+            self.kill((part, number));
+            self.start_node((part, number))?;
+        }
         Ok(())
     }
 
