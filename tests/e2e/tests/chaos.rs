@@ -95,15 +95,65 @@ async fn parts_die_and_nobody_comes_in_who_may_not() -> Result<()> {
     }
     let mut world = World { distributed, crowd, tasks };
     story!(&mut world;
+        keys_are_rotated_and_no_login_fails,
         any_part_may_be_killed_while_people_log_in,
         a_question_outlives_the_gateway_that_asked_it,
         the_leader_of_the_synchronisation_moves_within_15_s,
         without_the_directory_nobody_comes_in_until_it_is_back,
         without_the_bus_a_login_in_one_request_still_works,
         without_the_database_nobody_comes_in_until_it_is_back,
+        the_key_from_before_the_rotation_is_gone,
         who_may_not_come_in_never_did,
         everybody_let_in_stands_in_the_audit_once,
     )
+}
+
+async fn keys_are_rotated_and_no_login_fails(world: &mut World) -> Result<()> {
+    // V-30: those of the store with every seed, and those of every ring.
+    world.serves_everywhere("at the start").await?;
+    let begin = Instant::now();
+    world.some_come_in(begin, 10).await?;
+    let (old, fields) = current_key(world)?;
+    ensure!(fields >= PEOPLE as u64, "the key {old} seals only {fields} fields");
+    world.distributed.command_line().run(&["key", "rotate"])?;
+    let sealed_anew = || keys(world).is_ok_and(|keys| keys.iter().all(|key| key.id != old || key.fields == 0));
+    wait_until("every field to be sealed anew", Duration::from_secs(90), sealed_anew)?;
+    let (new, moved) = current_key(world)?;
+    ensure!(new != old && moved >= fields, "{moved} of {fields} fields went from {old} to {new}");
+    world.some_come_in(Instant::now(), 20).await?;
+    let attempts = world.crowd.attempts();
+    let failed: Vec<_> = attempts.iter().filter(|login| login.begin >= begin && login.result != Outcome::In).collect();
+    ensure!(failed.is_empty(), "{failed:?}");
+    say(&format!("     {fields} fields in {:.1} s", begin.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+async fn the_key_from_before_the_rotation_is_gone(world: &mut World) -> Result<()> {
+    wait_until("one key alone", Duration::from_secs(150), || keys(world).is_ok_and(|keys| keys.len() == 1))?;
+    world.serves_everywhere("with the new key alone").await
+}
+
+/// Of those that seal secrets in the store.
+struct Key {
+    id: u64,
+    current: bool,
+    fields: u64,
+}
+
+fn keys(world: &World) -> Result<Vec<Key>> {
+    let listed = world.distributed.command_line().json(&["key", "status"])?;
+    let key = |key: &serde_json::Value| {
+        let (id, current, fields) = (key["key"].as_u64()?, key["current"].as_bool()?, key["fields"].as_u64()?);
+        Some(Key { id, current, fields })
+    };
+    let keys = listed["items"].as_array().and_then(|keys| keys.iter().map(key).collect());
+    keys.with_context(|| listed.to_string())
+}
+
+/// Its id, and how many fields it seals.
+fn current_key(world: &World) -> Result<(u64, u64)> {
+    let current = keys(world)?.into_iter().find(|key| key.current).context("no key is the current one")?;
+    Ok((current.id, current.fields))
 }
 
 async fn any_part_may_be_killed_while_people_log_in(world: &mut World) -> Result<()> {
