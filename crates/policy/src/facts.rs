@@ -18,6 +18,8 @@ pub struct User<'a> {
     pub exempt_until_unix_ms: i64,
     /// Object ids and DNs of the groups the user is in, directly or not.
     pub groups: &'a [String],
+    /// Something is proven, though perhaps nobody can carry it now: a phone that was not seen for long, a provider that is off (V-25).
+    pub enrolled: bool,
     /// Methods the user has, proven and in force, that somebody can carry.
     pub methods: Vec<Method>,
     /// The user's own choice.
@@ -39,6 +41,7 @@ impl User<'_> {
             exempt_clients: &[],
             exempt_until_unix_ms: 0,
             groups: &[],
+            enrolled: false,
             methods: Vec::new(),
             default_method: None,
             allowed_methods: None,

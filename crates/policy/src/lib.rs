@@ -146,9 +146,10 @@ impl Case<'_> {
             })
     }
 
-    /// Whoever the help desk gave a code has something to show.
+    /// Whoever the help desk gave a code has something to show. One whose methods nobody can carry now is not let in as somebody
+    /// without any (V-25).
     fn is_enrolled(&self) -> bool {
-        self.user.is_some_and(|user| !user.methods.is_empty() || user.temporary_code)
+        self.user.is_some_and(|user| user.enrolled || !user.methods.is_empty() || user.temporary_code)
     }
 }
 

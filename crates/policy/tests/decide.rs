@@ -48,6 +48,16 @@ fn the_first_rule_that_speaks_decides_in_the_order_of_the_table() {
 }
 
 #[test]
+fn who_has_a_method_that_nobody_can_carry_now_is_not_let_in_as_somebody_without_any() {
+    // V-25
+    let mut world = World::new();
+    world.client.not_enrolled = RefuseOrPass::Pass;
+    world.user().methods.clear();
+    world.user().enrolled = true;
+    assert_eq!(world.decided(), "deny no_usable_method");
+}
+
+#[test]
 fn a_proven_absence_is_one_rule_and_no_group_no_exemption_saves_it() {
     // FV-40
     let mut world = World::new();

@@ -278,7 +278,11 @@ impl Verifier {
                 }))
             }
             Some(outcome::Result::Deny(deny)) => match Reason::from_code(&deny.reason) {
-                reason if matches!(reason.class(), ResultClass::Error) => Err(Unavailable::because(reason)),
+                // A method that failed for technical reasons is a No about the person; said as anything else it would tell that the
+                // password was right (D7, L-41).
+                reason if matches!(reason.class(), ResultClass::Error) && !reason.is_technical() => {
+                    Err(Unavailable::because(reason))
+                }
                 // A No with the reason of a Yes makes no sense, but it is a No.
                 reason if matches!(reason.class(), ResultClass::Success | ResultClass::Bypass) => Err(fault),
                 reason => Ok(Verdict::Deny { reason, method: Method::from_code(&deny.method) }),

@@ -182,6 +182,8 @@ impl Challenges {
                 // there, but not ours: forged, or sealed with a key that is gone
                 None => Err(unavailable()),
             },
+            // No other place would hold it either.
+            Err(error @ BusError::Full { .. }) => Err(away(&error)),
             // If the map holds it all the same, its round can be answered there as well as here: one more try, which the
             // store counts.
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, not_understood};
 use crate::settings::Known;
+use domain::settings::Channel;
 use domain::{CodeAlgorithm, CodeForm, DirectoryRef, Language, Method, Secret};
 use policy::UserState;
 use proto::user_store::{
@@ -136,6 +137,16 @@ impl KnownUser {
         Method::ALL.iter().copied().filter(|method| known.carries(*method) && has(method)).collect()
     }
 
+    /// Something is proven, whether or not somebody can carry it now. A number of the directory is a method where there is a provider,
+    /// and stays one while the provider is off.
+    fn is_enrolled(&self, known: &Known) -> bool {
+        let provider = |channel| known.settings.providers.iter().any(|provider| provider.channel == channel);
+        let rings = !self.record.phone.trim().is_empty() && (provider(Channel::Sms) || provider(Channel::Voice));
+        let device = self.devices.iter().any(|device| device.state == "active");
+        let token = self.tokens.iter().any(|token| !token.pending);
+        rings || device || token || !self.passkeys.is_empty() || self.record.recovery_left > 0
+    }
+
     /// The language the user is spoken to in, by channel; the company's where none is set or none is readable.
     pub fn language(&self, spoken: Spoken, known: &Known) -> Language {
         let tag = match spoken {
@@ -157,6 +168,7 @@ impl KnownUser {
             exempt_clients: &record.exempt_clients,
             exempt_until_unix_ms: record.exempt_until_unix_ms,
             groups: &record.groups,
+            enrolled: self.is_enrolled(known),
             methods: self.methods(known, now_unix_ms),
             default_method: Method::from_code(&record.default_method),
             // A code that this version does not know stays a restriction: it is not dropped to "everything" (V-75).

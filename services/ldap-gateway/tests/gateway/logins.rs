@@ -81,7 +81,8 @@ async fn every_no_is_the_same_octets_and_costs_at_most_one_bind() -> Result<()> 
         // Whoever was refused is nobody: no operation reaches the directory.
         assert_eq!(wire.search_code(COMPANY_BASE, Scope::Base).await?.0, 50, "{what}");
     }
-    for reason in ["locked_out", "not_enrolled", "blocked", "no_usable_method", "client_not_allowed"] {
+    for reason in ["locked_out", "not_enrolled", "blocked", "no_usable_method", "client_not_allowed", "provider_error"]
+    {
         lab.gateway.verification.misbehave(Misbehaviour::Deny(reason));
         let answer = lab.connect().await?.bind_answer(&person, &with_code("222222")).await?;
         answers.push((reason, comparable(&answer)));

@@ -75,8 +75,10 @@ impl Service {
     /// The end of a login whose password was right.
     pub(crate) async fn end(&self, login: &Login, ending: Ending) -> Result<Said, Status> {
         self.close_if_possible(login).await;
+        let refused = self.refuse(login.origin(), &login.user.id, ending, login.budget).await;
+        // Behind the event: a mail that waits for the store takes nobody's No.
         self.note_failure(login, ending).await;
-        self.refuse(login.origin(), &login.user.id, ending, login.budget).await
+        refused
     }
 
     /// Only so that copies are refused sooner: nobody was given the step that is open now, and the store has the transaction as spent.

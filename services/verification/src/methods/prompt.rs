@@ -70,11 +70,23 @@ impl Service {
             Err(reason) => return Ok(Step::Failed(Ending::of(reason, way.method))),
         };
         let open = self.open_request(login, way, &target, life)?;
-        let (prompt, joined) = match self.open_prompt(open, login.budget).await? {
-            Ok(opened) => opened,
-            Err(ending) => return Ok(Step::NotNow(ending)),
+        // Before the store is asked: whoever leaves meanwhile leaves no prompt behind that nobody was sent.
+        let own = open.prompt.as_ref().map(|prompt| prompt.prompt_id.clone()).unwrap_or_default();
+        let mut withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &own);
+        let opened = self.open_prompt(open, login.budget).await;
+        let (prompt, joined) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ending)) => {
+                withdrawal.disarm();
+                return Ok(Step::NotNow(ending));
+            }
+            // It may be open all the same.
+            Err(status) => return Err(status),
         };
-        let mut withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &prompt.prompt_id);
+        if prompt.prompt_id != own {
+            withdrawal.disarm();
+            withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &prompt.prompt_id);
+        }
         if !prompt.outcome.is_empty() {
             withdrawal.disarm();
             return self.conclude(login, way, check, &prompt, "").await;

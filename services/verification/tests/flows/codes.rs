@@ -182,6 +182,18 @@ async fn a_word_chooses_a_method_only_where_it_may_be_and_can() {
 }
 
 #[tokio::test]
+async fn a_phone_that_was_not_seen_for_long_makes_nobody_a_person_without_a_method() {
+    // V-25, FV-41, FM-06
+    let world = World::new();
+    let node = world.node().await;
+    assert_eq!(said(node.begin(passed(&attempt("lax", "bob"), None)).await), "allow not_enrolled_passed");
+    world.store.give_phone("bob");
+    world.clock.advance(91 * 86_400_000);
+    world.store.say_now(0);
+    assert_eq!(said(node.begin(passed(&attempt("lax", "bob"), None)).await), "deny no_usable_method");
+}
+
+#[tokio::test]
 async fn a_node_whose_clock_is_wrong_compares_no_code_by_the_clock() {
     // V-43: beyond 20 s; up to there it warns
     for (ahead_ms, expected) in [(0, "allow valid_code"), (-19_000, "allow valid_code"), (25_000, "unavailable")] {
@@ -190,6 +202,11 @@ async fn a_node_whose_clock_is_wrong_compares_no_code_by_the_clock() {
         let node = world.node().await;
         let attempt = attempt("vpn", "ann");
         assert_eq!(said(node.begin(passed(&attempt, Some(&world.code(0)))).await), expected, "{ahead_ms}");
+        assert_eq!(
+            world.store.granted(),
+            u32::from(expected != "unavailable"),
+            "a try that is not looked at costs nothing"
+        );
     }
     let world = counting();
     world.store.say_now(crate::fakes::NOW + 90_000);
