@@ -126,6 +126,7 @@ mod tests {
             ("https://a..b", None),
             ("https://host:0/", None),
             ("https://host:x/", None),
+            ("https://host:+80/", None),
             ("ftp://host/", None),
             ("HTTPS://host/", None),
             ("https://host/a b", None),
