@@ -41,8 +41,13 @@ pub fn write(shared: &Shared, known: &Known, prompt: &Prompt) -> Vec<u8> {
 
 fn words(known: &Known, key: &str, language: &Language, application: &str) -> String {
     let own = own(&known.settings, key, language, application).map(|own| understood(&own.text));
+    let own = own.filter(|own| TEXTS.check(key, own).inspect_err(|error| refused(key, error)).is_ok());
     let said = TEXTS.text_or(own.as_deref(), language, key, &[]);
     said.unwrap_or_default().chars().take(WORDS_SIGNS_MAX).collect()
+}
+
+fn refused(key: &str, error: &catalogue::BadText) {
+    tracing::warn!(key, error = %error, "a text of the settings cannot be shown; the shipped one is");
 }
 
 #[cfg(test)]
