@@ -256,6 +256,7 @@ rules! {
     an_answer_has_three_digits: Error sms(&(HTTP.to_owned() + ", success = [20]")) => "provider.sms.adapter.success: found 20";
     a_pointer_begins_with_a_slash: Error sms(&(HTTP.to_owned() + ", id_pointer = \"id\"")) => "provider.sms.adapter.id_pointer: found \"id\"";
     a_secret_that_is_asked_for_is_there: Error sms(&HTTP.replace("\"{text}\"", "\"{text}\", key = \"{secret}\"")) => "provider.sms.secret: is missing";
+    an_authorization_is_made_of_a_secret_that_is_there: Error sms(&(HTTP.to_owned() + ", headers = { Authorization = \"Basic {basic}\" }")) => "provider.sms.secret: is missing";
     twilio_needs_an_account: Error sms("kind = \"http\", preset = \"twilio\"").replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.account: is empty";
     a_box_of_ones_own_has_an_address: Error sms("kind = \"http\", preset = \"gammu\"") => "provider.sms.adapter.url: is empty";
     an_smsc_has_host_and_port: Error sms(&SMPP.replace(":3550", "")).replace("enabled = true", "secret = \"keep\"") => "provider.sms.adapter.address: found \"smsc.example.com\"";
@@ -352,6 +353,7 @@ fn good_providers_policies_and_texts_have_no_problems() {
         section(policy),
         sms(HTTP),
         sms(&HTTP.replace("https://sms.example.com", "http://127.0.0.1:8080")),
+        sms(&HTTP.replace("{phone}", "{digits}").replace("\"{text}\"", "\"{text}\", report = \"{callback}\"")),
         sms(SMPP).replace("enabled = true", "secret = \"keep\""),
         sms(GATEWAY) + &relay(),
         GOOD.to_owned() + &calls("", ""),

@@ -51,8 +51,8 @@ impl Called<'_> {
 
     /// What the provider signs with: its own secret for that, or the one it knows us by.
     pub fn signing_secret(&self) -> Option<&domain::Secret> {
-        let secret = |field: &str| self.known.secrets.get(&format!("provider.{}.{field}", self.provider.name));
-        secret("webhook_secret").or_else(|| secret("secret")).filter(|secret| !secret.is_empty())
+        let secret = |field: &str| self.known.provider_secret(self.provider, field);
+        secret("webhook_secret").or_else(|| secret("secret"))
     }
 }
 

@@ -4,12 +4,14 @@
 //! Decides nothing: what a person answered stands in the store, and is read there.
 
 mod ask;
+mod connect;
 mod fail_over;
-mod http;
+pub mod http;
 pub mod mail;
 mod metrics;
 pub mod push;
 pub mod sms;
+pub mod twilio;
 pub mod voice;
 pub mod words;
 
@@ -32,6 +34,8 @@ pub struct Text<'a> {
     pub expires_unix_ms: i64,
     pub user_id: &'a str,
     pub transaction_id: &'a str,
+    /// An open prompt waits for the person's answer by text (FV-04).
+    pub reply: bool,
 }
 
 /// Whom a call rings, and how it speaks.

@@ -79,6 +79,11 @@ impl Known {
         }
     }
 
+    /// What the provider and this part know alone: `secret`, by which it knows us, or `webhook_secret`. `None`: there is none.
+    pub fn provider_secret(&self, provider: &domain::settings::Provider, field: &str) -> Option<&domain::Secret> {
+        self.secrets.get(&format!("provider.{}.{field}", provider.name)).filter(|secret| !secret.is_empty())
+    }
+
     /// The host people reach the portal at; empty = no portal ever started.
     pub fn portal_host(&self) -> &str {
         let after_scheme = self.portal_url.split_once("://").map_or("", |(_, rest)| rest);

@@ -100,16 +100,35 @@ async fn one_that_fails_again_and_again_is_asked_last_for_a_while() {
 }
 
 #[tokio::test]
+async fn one_that_refuses_a_message_is_well_and_stays_first() {
+    // FN-07: a number that one of them does not reach is no fault of its own
+    let (node, [first, second]) = two([Mood::Accept, Mood::Accept]).await;
+    assert_eq!(node.text().await.provider, "one");
+    first.answer_with(400, "{}");
+    for _ in 0..4 {
+        assert_eq!(node.text().await.provider, "two");
+    }
+    assert_eq!((first.received().len(), second.received().len()), (5, 4), "asked each time");
+    assert_eq!(node.upstream("one"), Some(true));
+    // One that does not know us is not well.
+    first.answer_with(403, "{}");
+    assert_eq!(node.text().await.provider, "two");
+    assert_eq!(node.upstream("one"), Some(false));
+}
+
+#[tokio::test]
 async fn one_that_is_only_busy_is_asked_once_more() {
-    let carrier = HttpSms::start().expect("it starts");
-    carrier.answer_with(429, "{}");
-    let node = Node::new(json!([http_provider("one", &carrier.url("/a"))]), json!({}), &[]).await;
-    let (reply, ()) = tokio::join!(node.text(), async {
-        node.until("the first try", || carrier.received().len() == 1).await;
-        carrier.answer_with(200, r#"{"id":"late"}"#);
-    });
-    assert!(reply.accepted, "{}", steps(&reply));
-    assert_eq!(carrier.received().len(), 2);
+    for status in [429, 500, 503] {
+        let carrier = HttpSms::start().expect("it starts");
+        carrier.answer_with(status, "{}");
+        let node = Node::new(json!([http_provider("one", &carrier.url("/a"))]), json!({}), &[]).await;
+        let (reply, ()) = tokio::join!(node.text(), async {
+            node.until("the first try", || carrier.received().len() == 1).await;
+            carrier.answer_with(200, r#"{"id":"late"}"#);
+        });
+        assert!(reply.accepted, "{status}: {}", steps(&reply));
+        assert_eq!(carrier.received().len(), 2, "{status}");
+    }
 }
 
 #[tokio::test]
@@ -167,6 +186,7 @@ async fn every_preset_says_what_its_vendor_reads() {
                 assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
             }
             "vonage" => {
+                assert!(!request.body.contains("callback"), "what it would report is not signed: {}", request.body);
                 for part in ["api_key=AC1", "api_secret=s3cret", "to=4915123456789", "type=unicode", "from=Twin"] {
                     assert!(request.body.split('&').any(|field| field == part), "{part}: {}", request.body);
                 }
@@ -289,6 +309,30 @@ async fn a_receipt_is_noted_once_and_only_from_whoever_holds_the_secret() {
     assert_eq!(node.store.noted()[1..], ["delivered one carrier-1 "]);
     assert_eq!(node.call_back(good).await.status, 204, "a replay hears the same");
     assert_eq!(node.store.noted().len(), 2, "and has no second effect");
+}
+
+#[tokio::test]
+async fn a_receipt_is_noted_though_the_store_was_away_or_the_note_is_late_and_in_another_spelling() {
+    // Said once: whoever sends it is told that it was heard, and says nothing more.
+    let carrier = HttpSms::start().expect("it starts");
+    let mut provider = http_provider("one", &carrier.url("/a"));
+    provider["webhook_secret"] = json!("keep");
+    let node = Node::new(json!([provider]), json!({}), &[("provider.one.webhook_secret", "hook")]).await;
+    let said =
+        |state: &str| signed("one", "receipt", &format!(r#"{{"id":"255","state":"{state}"}}"#), "hook", NOW / 1000);
+    // The first text reads the numbering plans, which takes a while.
+    assert!(node.text().await.accepted);
+    carrier.answer_with(200, r#"{"id":"ff"}"#);
+    // It overtakes the note of its message.
+    let (reply, _) = tokio::join!(node.call_back(said("delivered")), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        node.text().await
+    });
+    assert_eq!(reply.status, 204);
+    assert_eq!(node.store.noted()[1..], ["accepted one ff •••• 6789", "delivered one ff "]);
+    node.store.lock().receipts_to_refuse = 1;
+    assert_eq!(node.call_back(said("undelivered")).await.status, 204);
+    assert_eq!(node.store.noted()[3..], ["undelivered one ff "]);
 }
 
 #[tokio::test]

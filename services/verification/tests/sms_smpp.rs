@@ -110,8 +110,10 @@ async fn a_session_that_breaks_is_bound_again_and_texts_meanwhile_fail_at_once()
     node.until("the next bind", || smsc.binds() == 1).await;
     node.until("the session", || node.upstream("smsc") == Some(true)).await;
     assert!(node.text().await.accepted);
-    // Octets that are no SMPP end the session, not the process.
-    smsc.garbage();
+    // Octets that are no SMPP end the session, not the process; what was said before them is heard.
+    node.until("the receipt", || node.store.noted().last().is_some_and(|it| it == "delivered smsc lab-1 ")).await;
+    smsc.receipt_and_garbage("lab-1", "UNDELIV");
+    node.until("the other receipt", || node.store.noted().last().is_some_and(|it| it.starts_with("undeliv"))).await;
     node.until("the next bind", || smsc.binds() == 2).await;
     node.until("the session", || node.upstream("smsc") == Some(true)).await;
     assert!(node.text().await.accepted);
@@ -167,6 +169,15 @@ async fn doubled_answers_and_receipts_are_one_message() {
     assert_eq!(smsc.received().len(), 1);
     let accepted = node.store.noted().into_iter().filter(|note| note.starts_with("accepted")).count();
     assert_eq!(accepted, 1);
+}
+
+#[tokio::test]
+async fn a_receipt_that_finds_the_store_away_for_a_moment_is_noted_all_the_same() {
+    let smsc = Smsc::start().expect("it starts");
+    let node = bound(&smsc).await;
+    node.store.lock().receipts_to_refuse = 1;
+    assert!(node.text().await.accepted);
+    node.until("the receipt", || node.store.noted().last().is_some_and(|it| it == "delivered smsc lab-1 ")).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ pub enum Adapter {
         /// Who the text comes from; `{sender}`.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         sender: String,
-        /// `{phone}`, `{text}`, `{id}`, `{account}`, `{sender}`, `{secret}` are filled in, escaped for where they stand.
+        /// `{phone}`, `{digits}`, `{text}`, `{id}`, `{account}`, `{sender}`, `{secret}`, `{basic}`, `{callback}` are filled in,
+        /// escaped for where they stand.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         url: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -319,6 +319,7 @@ adapter = { kind = "smtp", host = "mx.example.com", user = "twinlock", sender = 
         (SMS_SECRET, "https://sms.example.com/", "https://sms.example.com:8443/"),
         (SMS_SECRET, "https://sms.example.com/send", "http://127.0.0.1:8080/send"),
         (SMS_SECRET, "body = \"{text}\"", "body = \"{text} {secret}\""),
+        (SMS_SECRET, "body = \"{text}\"", "body = \"{text} {basic}\""),
         (SMS_SECRET, "Authorization =", "X-Other ="),
         (SMS_SECRET, "kind = \"http\"", "kind = \"http\", preset = \"gammu\""),
         (RELAY_SECRET, "mx.example.com", "evil.example"),

@@ -12,7 +12,7 @@
 use super::{Called, heard, not_found};
 use crate::Service;
 use crate::providers::sms::{Heard, State};
-use crate::providers::voice::{client, twiml::signature};
+use crate::providers::{http, twilio};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use domain::Secret;
 use domain::settings::{Adapter, HttpPreset};
@@ -81,8 +81,8 @@ impl Answer {
 }
 
 fn of_twilio(request: &CallbackRequest, signature: Option<&str>, secret: &Secret) -> Option<Said> {
-    let fields = client::read_form(&request.body)?;
-    signature::is_right(secret, &request.url, &fields, signature?).then_some(())?;
+    let fields = http::read_form(&request.body)?;
+    twilio::is_signed(secret, &request.url, &fields, signature?).then_some(())?;
     let field = |name: &str| fields.get(name).map(String::as_str);
     let id = field("MessageSid").filter(|id| is_name(id))?;
     match request.path.as_str() {
@@ -164,7 +164,7 @@ mod tests {
         let mut mac = Hmac::<sha1::Sha1>::new_from_slice(b"token").expect("any length");
         mac.update(URL.as_bytes());
         sorted.iter().for_each(|(name, value)| mac.update(format!("{name}{value}").as_bytes()));
-        (client::form(fields), data_encoding::BASE64.encode(&mac.finalize().into_bytes()))
+        (http::form(fields.iter().copied()), data_encoding::BASE64.encode(&mac.finalize().into_bytes()))
     }
 
     #[test]

@@ -185,6 +185,7 @@ async fn text(
         expires_unix_ms: sending.expires_unix_ms,
         user_id: sending.user_id,
         transaction_id: sending.transaction_id,
+        reply: false,
     };
     let sent = tokio::time::timeout(budget.less(ANSWER).left(), service.carriers.text(text)).await;
     Ok(match sent.unwrap_or(Err(SendFailure::TooLate)) {

@@ -322,6 +322,7 @@ impl Service {
             expires_unix_ms: prompt.expires_unix_ms,
             user_id: &user.id,
             transaction_id: &prompt.transaction_id,
+            reply: true,
         }
     }
 

@@ -236,6 +236,7 @@ impl Service {
             expires_unix_ms: sending.expires_unix_ms,
             user_id: sending.user_id,
             transaction_id: sending.transaction_id,
+            reply: false,
         };
         let within = login.budget.less(ANSWER).left();
         let failure = match tokio::time::timeout(within, self.carriers.text(text)).await {

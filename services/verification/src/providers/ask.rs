@@ -40,7 +40,7 @@ pub struct Refusal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It said no, for good.
+    /// It said no to this message, for good.
     Refused,
     /// It cannot now; a moment later it may.
     Busy,
@@ -62,6 +62,16 @@ impl Kind {
             Self::Misconfigured => "misconfigured",
         }
     }
+
+    /// An HTTP status that is no success.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            // It does not know us, or wants us elsewhere: about the settings, not about the message.
+            300..=399 | 401 | 403 => Self::Misconfigured,
+            429 | 500..=599 => Self::Busy,
+            _ => Self::Refused,
+        }
+    }
 }
 
 impl Refusal {
@@ -74,6 +84,17 @@ impl Refusal {
 #[async_trait]
 pub trait Attempt: Send + Sync {
     async fn attempt(&self, provider: &Provider, id: &str, until: Instant) -> Result<String, Refusal>;
+}
+
+/// What came of asking one provider.
+pub struct Asked<'a> {
+    pub provider: &'a str,
+    /// Ours, unique.
+    pub message_id: String,
+    pub took: Duration,
+    /// What the provider calls it.
+    pub answered: Result<&'a str, &'a Refusal>,
+    pub noted: &'a Noted,
 }
 
 /// What the store notes about a message beside its provider.
@@ -124,7 +145,7 @@ impl Asking {
         let mut upstreams = self.upstreams.lock().expect("nobody panics while holding the upstreams");
         let gone: Vec<String> = upstreams
             .keys()
-            .filter(|known| !providers.iter().any(|it| it.enabled && it.name.as_str() == *known))
+            .filter(|known| !providers.iter().any(|it| self.carries(it) && it.name.as_str() == *known))
             .cloned()
             .collect();
         for name in gone {
@@ -132,6 +153,16 @@ impl Asking {
                 upstream.forget();
             }
         }
+    }
+
+    fn carries(&self, provider: &Provider) -> bool {
+        provider.enabled && provider.channel == self.channel
+    }
+
+    /// Those of its channel, as they are to be asked now. `only` names one; empty = all.
+    pub fn in_order<'p>(&self, providers: &'p [Provider], only: &str) -> Vec<&'p Provider> {
+        let wanted = |it: &&Provider| self.carries(it) && (only.is_empty() || it.name.as_str() == only);
+        self.memory.order(providers.iter().filter(wanted).collect(), |it| it.name.as_str(), Instant::now())
     }
 
     /// Asks until one takes it. `only` names one provider; empty = as the settings order them.
@@ -144,17 +175,14 @@ impl Asking {
         steps: &mut Steps,
         attempt: &dyn Attempt,
     ) -> Result<Accepted, SendFailure> {
-        let wanted =
-            |it: &&Provider| it.enabled && it.channel == self.channel && (only.is_empty() || it.name.as_str() == only);
-        let providers: Vec<&Provider> = providers.iter().filter(wanted).collect();
-        if providers.is_empty() {
+        if self.in_order(providers, only).is_empty() {
             steps.note("the settings name no such provider");
             return Err(SendFailure::NoProvider);
         }
         let mut refused_by = None;
         for round in 0..ROUNDS_MAX {
             let mut busy = false;
-            for provider in self.memory.order(providers.clone(), |it| it.name.as_str(), Instant::now()) {
+            for provider in self.in_order(providers, only) {
                 if until.saturating_duration_since(Instant::now()) < LEFT_MIN {
                     return Err(self.too_late(refused_by, steps));
                 }
@@ -198,14 +226,47 @@ impl Asking {
         let limit = until.min(begun + Duration::from_secs(provider.timeout_seconds.clamp(1, 30).into()));
         let answered = tokio::time::timeout_at(limit, attempt.attempt(provider, &id, limit)).await;
         let answered = answered.unwrap_or_else(|_| Err(Refusal::new(Kind::Late, "no answer in time")));
-        let took = begun.elapsed();
-        let result = answered.as_ref().map_or_else(|refusal| refusal.kind.code(), |_| "accepted");
+        let asked = Asked {
+            provider: name,
+            message_id: id,
+            took: begun.elapsed(),
+            answered: answered.as_ref().map(String::as_str),
+            noted,
+        };
+        match asked.answered {
+            Ok(_) => steps.note(format!("{name} took it")),
+            Err(refusal) => steps.note(format!("{name} did not take it: {}", refusal.detail)),
+        }
+        self.asked(asked).await;
+        answered.map(|_| Accepted { provider: name.to_owned() }).map_err(|refusal| refusal.kind)
+    }
+
+    /// Counts it, remembers how the provider fares, and notes the message.
+    pub async fn asked(&self, asked: Asked<'_>) {
+        let Asked { provider: name, message_id, took, answered, noted } = asked;
+        let channel = self.channel.code();
+        let result = answered.map_or_else(|refusal| refusal.kind.code(), |_| "accepted");
         self.metrics.asked(self.channel, name, result, took);
-        let note = |state: &str, provider_id: String, detail: &str| NoteMessageRequest {
-            message_id: id.clone(),
-            channel: self.channel.code().into(),
+        let (state, provider_id, detail) = match answered {
+            Ok(provider_id) => {
+                self.upstream(name).up(took);
+                self.memory.worked(name);
+                ("accepted", provider_id, "")
+            }
+            Err(refusal) => {
+                let detail = refusal.detail.as_str();
+                tracing::warn!(channel, provider = name, result, detail, "a provider did not take a message");
+                if refusal.kind != Kind::Refused {
+                    self.down(name, detail);
+                }
+                ("failed", "", detail)
+            }
+        };
+        let note = NoteMessageRequest {
+            message_id,
+            channel: channel.into(),
             provider: name.into(),
-            provider_id,
+            provider_id: provider_id.into(),
             user_id: noted.user_id.clone(),
             transaction_id: noted.transaction_id.clone(),
             destination: noted.destination.clone(),
@@ -213,29 +274,15 @@ impl Asking {
             detail: detail.into(),
             now_unix_ms: self.shared.clock.now_ms(),
         };
-        match answered {
-            Ok(provider_id) => {
-                self.upstream(name).up(took);
-                self.memory.worked(name);
-                steps.note(format!("{name} took it"));
-                self.note(note("accepted", provider_id, "")).await;
-                Ok(Accepted { provider: name.to_owned() })
-            }
-            Err(refusal) => {
-                self.upstream(name).down(refusal.detail.clone());
-                steps.note(format!("{name} did not take it: {}", refusal.detail));
-                let (channel, detail) = (self.channel.code(), refusal.detail.as_str());
-                tracing::warn!(channel, provider = name, result, detail, "a provider did not take a message");
-                if self.memory.failed(name, Instant::now()) {
-                    tracing::warn!(
-                        channel,
-                        provider = name,
-                        "a provider fails again and again and is asked last for a while"
-                    );
-                }
-                self.note(note("failed", String::new(), detail)).await;
-                Err(refusal.kind)
-            }
+        self.note(note).await;
+    }
+
+    /// It does not do its work. What it refuses is about the message, and says that it does.
+    fn down(&self, name: &str, detail: &str) {
+        self.upstream(name).down(detail);
+        if self.memory.failed(name, Instant::now()) {
+            let channel = self.channel.code();
+            tracing::warn!(channel, provider = name, "a provider fails again and again and is asked last for a while");
         }
     }
 

@@ -4,6 +4,8 @@ use super::ask::{Kind, Refusal};
 use reqwest::{Client, Response, redirect::Policy};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +72,38 @@ pub async fn body(mut response: Response, bytes_max: usize) -> Result<Option<Vec
     Ok(Some(body))
 }
 
+/// `application/x-www-form-urlencoded`.
+pub fn form<'f>(fields: impl IntoIterator<Item = (&'f str, &'f str)>) -> String {
+    let mut body = String::new();
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        percent_encode(name, &mut body);
+        body.push('=');
+        percent_encode(value, &mut body);
+    }
+    body
+}
+
+/// The same, read. Twice the same field: the last.
+pub fn read_form(body: &[u8]) -> Option<HashMap<String, String>> {
+    let body = std::str::from_utf8(body).ok()?;
+    let mut url = reqwest::Url::parse("http://form/").expect("a constant");
+    url.set_query(Some(body));
+    Some(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+}
+
+/// All but the unreserved signs (RFC 3986 section 2.3).
+pub fn percent_encode(value: &str, into: &mut String) {
+    for octet in value.bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(octet.into()),
+            octet => write!(into, "%{octet:02X}").expect("a string takes everything"),
+        }
+    }
+}
+
 /// Why no answer came, without the address: that may hold a number or a secret.
 pub fn refusal(error: reqwest::Error) -> Refusal {
     let (kind, detail) = if error.is_timeout() {
@@ -87,6 +121,17 @@ pub fn refusal(error: reqwest::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_read_as_it_was_written() {
+        let fields = [("To", "+4930901820"), ("Digits", "#"), ("B&d", "https://a/b?c=d&e=f g"), ("Empty", "")];
+        let written = form(fields);
+        assert_eq!(written, "To=%2B4930901820&Digits=%23&B%26d=https%3A%2F%2Fa%2Fb%3Fc%3Dd%26e%3Df%20g&Empty=");
+        let read = read_form(written.as_bytes()).expect("read");
+        assert!(fields.iter().all(|(name, value)| read[*name] == *value) && read.len() == fields.len());
+        assert_eq!(read_form(b"a=b+c").expect("read")["a"], "b c");
+        assert!(read_form(&[0xff]).is_none());
+    }
 
     #[test]
     fn an_authority_that_is_none_is_refused() {

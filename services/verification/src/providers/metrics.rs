@@ -11,6 +11,7 @@ const DURATION_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 pub struct Metrics {
     messages: Counter<u64>,
     duration: Histogram<f64>,
+    cost: Counter<f64>,
 }
 
 impl Metrics {
@@ -22,6 +23,7 @@ impl Metrics {
                 .f64_histogram("twinlock_message_duration_seconds")
                 .with_boundaries(DURATION_BUCKETS.to_vec())
                 .build(),
+            cost: meter.f64_counter("twinlock_message_cost_total").build(),
         }
     }
 
@@ -34,6 +36,16 @@ impl Metrics {
         ];
         self.duration.record(took.as_secs_f64(), &labels);
         self.messages.add(1, &labels);
+    }
+
+    /// What a provider says that a message costs, in whatever money it counts in.
+    pub fn costs(&self, channel: Channel, provider: &str, price: f64) {
+        let labels = [
+            KeyValue::new("channel", channel.code()),
+            KeyValue::new("provider", provider.to_owned()),
+            KeyValue::new("result", "accepted"),
+        ];
+        self.cost.add(price, &labels);
     }
 
     /// A message was not handed to anybody: `not_allowed`, `too_late`, or `voip` for one that was, to such a number.

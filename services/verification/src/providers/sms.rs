@@ -49,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const HEARD_MAX: usize = 256;
 const HEARD_AT_ONCE: usize = 16;
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
-/// A receipt may overtake the note about its message.
+/// A receipt may overtake the note about its message, and the store may be away for a moment.
 const RECEIPT_PAUSE: Duration = Duration::from_secs(1);
 /// What a trial's text may live.
 const TRIAL_LIFE: Duration = Duration::from_secs(300);
@@ -130,7 +130,6 @@ impl Sms {
                 .for_each_concurrent(HEARD_AT_ONCE, |(provider, heard)| {
                     let listener = listener.clone();
                     async move {
-                        // Once more: the centre was told that it is taken.
                         if let Err(error) = self::heard(&listener, &provider, &heard).await {
                             tracing::warn!(provider, error = error.message(), "what a provider said is lost");
                         }
@@ -161,8 +160,8 @@ impl Sms {
         };
         let life = Duration::from_millis(left);
         let until = Instant::now() + life;
-        if known.settings.sms.replies {
-            self.replies.expect(&known, text.to, text.transaction_id).await;
+        if text.reply {
+            self.replies.expect(text.to, text.transaction_id).await;
         }
         self.carry(&known, "", text.to, &text.text, life, until, &noted, &mut Steps::begin()).await
     }
@@ -246,7 +245,13 @@ impl Attempt for Way<'_> {
         let (to, text, life, reference) = (self.to, self.text, self.life, self.reference);
         let outgoing = Outgoing { to, text, life, reference, callback: &callback };
         match self.carriers.carrier(provider, self.known)? {
-            Carrier::Http(carrier) => carrier.send(&outgoing, id).await,
+            Carrier::Http(carrier) => {
+                let taken = carrier.send(&outgoing, id).await?;
+                if let Some(price) = taken.price {
+                    self.carriers.asking.metrics().costs(Channel::Sms, provider.name.as_str(), price);
+                }
+                Ok(taken.id)
+            }
             Carrier::Smpp(carrier) => carrier.send(&outgoing, until).await,
             Carrier::Gateway(carrier) => carrier.send(&outgoing, self.known, id, until).await,
         }
@@ -269,7 +274,7 @@ impl Carriers {
 
     fn carrier(&self, provider: &Provider, known: &Known) -> Result<Carrier, Refusal> {
         let name = provider.name.as_str();
-        let secret = known.secrets.get(&format!("provider.{name}.secret")).cloned().unwrap_or_default();
+        let secret = known.provider_secret(provider, "secret").cloned().unwrap_or_default();
         let mut made = self.made.lock().expect("nobody panics while holding the carriers");
         match made.get(name) {
             Some(found) if found.provider == *provider && found.secret == secret => found.carrier.clone(),
@@ -302,18 +307,25 @@ impl Carriers {
     }
 }
 
+/// Where the store fails, once more: the provider was told that it is taken, or is not heard a second time.
 async fn heard(replies: &Replies, provider: &str, heard: &Heard) -> Result<(), Status> {
-    let shared = replies.shared();
+    if let Err(error) = heard_once(replies, provider, heard).await {
+        tracing::debug!(provider, error = error.message(), "what a provider said is worked on once more");
+        tokio::time::sleep(RECEIPT_PAUSE).await;
+        return heard_once(replies, provider, heard).await;
+    }
+    Ok(())
+}
+
+async fn heard_once(replies: &Replies, provider: &str, heard: &Heard) -> Result<(), Status> {
     match heard {
         Heard::Receipt { provider_id, state } => {
-            for id in spellings(provider_id) {
-                if note_receipt(shared, provider, &id, *state).await? {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(RECEIPT_PAUSE).await;
+            let shared = replies.shared();
             if !note_receipt(shared, provider, provider_id, *state).await? {
-                tracing::debug!(provider, "a receipt for a message that nobody knows");
+                tokio::time::sleep(RECEIPT_PAUSE).await;
+                if !note_receipt(shared, provider, provider_id, *state).await? {
+                    tracing::debug!(provider, "a receipt for a message that nobody knows");
+                }
             }
             Ok(())
         }
@@ -330,8 +342,17 @@ fn spellings(id: &str) -> Vec<String> {
     spellings
 }
 
-/// `false`: no message has this name.
+/// `false`: no message has this name, in whatever spelling.
 async fn note_receipt(shared: &Shared, provider: &str, id: &str, state: State) -> Result<bool, Status> {
+    for id in spellings(id) {
+        if note_receipt_of(shared, provider, &id, state).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn note_receipt_of(shared: &Shared, provider: &str, id: &str, state: State) -> Result<bool, Status> {
     let note = NoteMessageRequest {
         channel: Channel::Sms.code().into(),
         provider: provider.into(),

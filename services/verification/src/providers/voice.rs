@@ -11,31 +11,30 @@
 //! A call that nobody could take, or that nobody answered, leaves the prompt as the record says; nothing here lets anybody in.
 
 mod ari;
-pub mod client;
+mod client;
 mod conversation;
 mod flow;
-pub mod twiml;
+mod twiml;
 mod words;
 
-use super::fail_over::FailOver;
-use super::http::TrustError;
-use super::metrics::Metrics;
+use super::ask::{Asked, Asking, Attempt, Kind, Noted, Refusal};
+use super::http::{self, TrustError};
+use super::twilio;
 use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried};
 use crate::budget::Budget;
 use crate::callback::Called;
 use crate::number;
 use crate::settings::Known;
+use async_trait::async_trait;
 use client::Clients;
 use conversation::{About, Conversation, Kept, Turn};
 use domain::settings::{Adapter, Channel, Provider};
-use domain::{Reason, Secret};
+use domain::{Language, Reason, Secret};
 use flow::{Call, Line};
-use proto::user_store::{NoteMessageRequest, Prompt};
+use proto::user_store::Prompt;
 use proto::verification::CallbackReply;
-use service_kit::health::{Health, Upstream};
 use service_kit::{Process, Shutdown};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Status};
@@ -45,6 +44,8 @@ use twiml::address::What;
 const LEAST: Duration = Duration::from_millis(100);
 /// For all providers together: a person waits.
 const DIAL_PATIENCE: Duration = Duration::from_secs(20);
+/// How often the health page is compared with the settings.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What carries calls.
 #[derive(Clone)]
@@ -56,12 +57,8 @@ struct Inner {
     shared: Shared,
     conversation: Conversation,
     clients: Clients,
-    memory: FailOver,
-    metrics: Metrics,
+    asking: Asking,
     shutdown: Shutdown,
-    health: Health,
-    /// By provider: how it fares, for the health page.
-    upstreams: Mutex<HashMap<String, Upstream>>,
 }
 
 /// One try to ring one line by one provider.
@@ -78,8 +75,7 @@ pub struct Order<'a> {
 
 impl Order<'_> {
     fn secret(&self, field: &str) -> Option<&Secret> {
-        let name = format!("provider.{}.{field}", self.provider.name);
-        self.known.secrets.get(&name).filter(|secret| !secret.is_empty())
+        self.known.provider_secret(self.provider, field)
     }
 }
 
@@ -104,32 +100,38 @@ pub enum DialError {
     Nonsense,
 }
 
-impl DialError {
-    /// As metrics call it.
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Settings(_) | Self::Trust(_) => "misconfigured",
-            Self::Unreachable(_) | Self::Events(_) => "unreachable",
-            Self::TooSlow => "late",
-            Self::Refused { .. } | Self::Nonsense => "refused",
-        }
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        let kind = match &error {
+            DialError::Settings(_) | DialError::Trust(_) | DialError::Nonsense => Kind::Misconfigured,
+            DialError::Unreachable(_) | DialError::Events(_) => Kind::Unreachable,
+            DialError::TooSlow => Kind::Late,
+            DialError::Refused { status } => Kind::of_status(*status),
+        };
+        Self::new(kind, service_kit::chain(&error))
     }
 }
 
 impl Voice {
     pub fn start(shared: Shared, process: &Process) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                conversation: Conversation::new(shared.clone()),
-                shared,
-                clients: Clients::default(),
-                memory: FailOver::default(),
-                metrics: Metrics::new(),
-                shutdown: process.shutdown().clone(),
-                health: process.health().clone(),
-                upstreams: Mutex::default(),
-            }),
-        }
+        let inner = Arc::new(Inner {
+            conversation: Conversation::new(shared.clone()),
+            asking: Asking::new(Channel::Voice, shared.clone(), process),
+            shared,
+            clients: Clients::default(),
+            shutdown: process.shutdown().clone(),
+        });
+        let kept = inner.clone();
+        process.shutdown().spawn_until_stopping(async move {
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            loop {
+                looks.tick().await;
+                if let Ok(known) = kept.shared.settings.known() {
+                    kept.asking.keep_only(&known.settings.providers);
+                }
+            }
+        });
+        Self { inner }
     }
 
     /// Rings for an open prompt. Called again for the same prompt, it rings nobody a second time.
@@ -163,29 +165,15 @@ impl Voice {
             steps.note(format!("the number may not be used: {why}"));
             return steps.refused();
         }
+        let noted = Noted { destination: number.masked(), ..Noted::default() };
         let line = Line { number, extension: String::new() };
-        let named = |provider: &&Provider| trial.provider.is_empty() || provider.name.as_str() == trial.provider;
-        for provider in voice_providers(&known).filter(named) {
-            let name = provider.name.as_str();
-            let order = Order {
-                known: &known,
-                provider,
-                prompt_id: String::new(),
-                attempt: 0,
-                line: &line,
-                ring_seconds: known.settings.voice.ring_seconds,
-                timeout: timeout(provider, trial.until),
-            };
-            match self.inner.ring(&order, ari::Talk::Test { language: trial.language.clone() }).await {
-                Ok(call_id) => {
-                    steps.note(format!("{name} took the call and calls it {call_id}"));
-                    return steps.accepted_by(name.to_owned());
-                }
-                Err(error) => steps.note(format!("{name} did not take the call: {}", service_kit::chain(&error))),
-            }
+        let call = TestCall { inner: &self.inner, known: &known, line: &line, language: &trial.language };
+        let providers = &known.settings.providers;
+        let asked = self.inner.asking.ask(providers, trial.provider, trial.until, &noted, &mut steps, &call).await;
+        match asked {
+            Ok(accepted) => steps.accepted_by(accepted.provider),
+            Err(_) => steps.refused(),
         }
-        steps.note("no provider of calls took it");
-        steps.refused()
     }
 
     /// What a TwiML provider asks. `None`: it is not signed, or about nothing of ours (V-18).
@@ -195,7 +183,7 @@ impl Voice {
         let url = format!("{}/callback/{}/{}", known.portal_url, provider.name, request.path);
         let (Some(address), Some(form), Some(secret), Some(signature)) = (
             twiml::address::read(&request.path),
-            client::read_form(&request.body),
+            http::read_form(&request.body),
             called.signing_secret(),
             called.header("x-twilio-signature"),
         ) else {
@@ -203,7 +191,7 @@ impl Voice {
         };
         // The address is part of what is signed, and it is the one we gave.
         let ours = request.method == "POST" && request.url == url;
-        if !ours || !twiml::signature::is_right(secret, &url, &form, signature) {
+        if !ours || !twilio::is_signed(secret, &url, &form, signature) {
             return Ok(None);
         }
         let field = |name: &str| form.get(name).map_or("", String::as_str);
@@ -235,14 +223,39 @@ impl Voice {
     }
 }
 
+/// A call that says that calls work, by whichever provider's turn it is.
+struct TestCall<'a> {
+    inner: &'a Arc<Inner>,
+    known: &'a Arc<Known>,
+    line: &'a Line,
+    language: &'a Language,
+}
+
+#[async_trait]
+impl Attempt for TestCall<'_> {
+    async fn attempt(&self, provider: &Provider, _: &str, until: Instant) -> Result<String, Refusal> {
+        let order = Order {
+            known: self.known,
+            provider,
+            prompt_id: String::new(),
+            attempt: 0,
+            line: self.line,
+            ring_seconds: self.known.settings.voice.ring_seconds,
+            // Over before the one who asks gives up: what may be ringing nonetheless is hung up.
+            timeout: timeout(provider, until - LEAST),
+        };
+        Ok(self.inner.ring(&order, ari::Talk::Test { language: self.language.clone() }).await?)
+    }
+}
+
 impl Inner {
     /// Numbers that may be called at all (V-18); a backup phone that may not is none.
     fn allowed<'c>(&self, known: &Known, callee: super::Callee<'c>) -> Result<super::Callee<'c>, SendFailure> {
         match number::allowed(callee.to, &known.settings) {
-            Ok(number::Allowed { voip: true }) => self.metrics.noted(Channel::Voice, "voip"),
+            Ok(number::Allowed { voip: true }) => self.asking.metrics().noted(Channel::Voice, "voip"),
             Ok(_) => {}
             Err(why) => {
-                self.metrics.noted(Channel::Voice, "not_allowed");
+                self.asking.metrics().noted(Channel::Voice, "not_allowed");
                 tracing::warn!(number = %callee.to, why, "this number is not called");
                 return Err(SendFailure::NotAllowed { why });
             }
@@ -260,8 +273,7 @@ impl Inner {
         until: Instant,
     ) -> Result<Accepted, SendFailure> {
         let mut failure = SendFailure::NoProvider;
-        let providers: Vec<&Provider> = voice_providers(known).collect();
-        for provider in self.memory.order(providers, |provider| provider.name.as_str(), Instant::now()) {
+        for provider in self.asking.in_order(&known.settings.providers, "") {
             let name = provider.name.as_str();
             let timeout = timeout(provider, until);
             if timeout < LEAST || !self.conversation.is_open(&prompt) {
@@ -284,8 +296,16 @@ impl Inner {
                 timeout,
             };
             let talk = ari::Talk::Prompt { language: call.language.clone(), application: prompt.application.clone() };
-            let rung = self.ring(&order, talk).await;
-            self.note(&prompt, &call, &rung).await;
+            let begun = Instant::now();
+            let rung = self.ring(&order, talk).await.map_err(Refusal::from);
+            let asked = Asked {
+                provider: name,
+                message_id: format!("{}-{}", prompt.prompt_id, call.attempt),
+                took: begun.elapsed(),
+                answered: rung.as_ref().map(String::as_str),
+                noted: &noted(&prompt, &call),
+            };
+            self.asking.asked(asked).await;
             match rung {
                 Ok(call_id) => {
                     // From now on only that call is heard. Where an event of it was first, it said so itself.
@@ -294,13 +314,7 @@ impl Inner {
                     let _ = self.conversation.keep(&prompt, &named, patience()).await;
                     return Ok(Accepted { provider: name.to_owned() });
                 }
-                Err(error) => {
-                    tracing::warn!(
-                        provider = name,
-                        prompt_id = prompt.prompt_id,
-                        error = service_kit::chain(&error),
-                        "the provider did not take a call"
-                    );
+                Err(_) => {
                     failure = SendFailure::Refused { provider: name.to_owned(), reason: Reason::ProviderError };
                 }
             }
@@ -346,8 +360,7 @@ impl Inner {
     }
 
     async fn ring(self: &Arc<Self>, order: &Order<'_>, talk: ari::Talk) -> Result<String, DialError> {
-        let begun = Instant::now();
-        let rung = match (&order.provider.adapter, talk) {
+        match (&order.provider.adapter, talk) {
             (Adapter::Twiml { .. }, ari::Talk::Prompt { .. }) => twiml::dial(&self.clients, order).await,
             (Adapter::Twiml { .. }, ari::Talk::Test { language }) => {
                 let said = [flow::Utter::Say(flow::Slot::Test)];
@@ -356,52 +369,17 @@ impl Inner {
             }
             (Adapter::Ari { .. }, talk) => ari::dial(self, order, talk).await,
             _ => Err(DialError::Settings("the provider carries no calls")),
-        };
-        let name = order.provider.name.as_str();
-        let result = rung.as_ref().map_or_else(DialError::code, |_| "accepted");
-        self.metrics.asked(Channel::Voice, name, result, begun.elapsed());
-        match &rung {
-            Ok(_) => {
-                self.memory.worked(name);
-                self.upstream(name).up(begun.elapsed());
-            }
-            Err(error) => {
-                self.upstream(name).down(error.to_string());
-                if self.memory.failed(name, Instant::now()) {
-                    tracing::warn!(provider = name, "the provider is asked last for a while");
-                }
-            }
         }
-        rung
-    }
-
-    fn upstream(&self, provider: &str) -> Upstream {
-        let mut upstreams = self.upstreams.lock().expect("nobody panics while holding the upstreams");
-        upstreams.entry(provider.to_owned()).or_insert_with(|| self.health.upstream("provider", provider)).clone()
-    }
-
-    /// For the list of messages; a call goes on without it.
-    async fn note(&self, prompt: &Prompt, call: &Call, rung: &Result<String, DialError>) {
-        let note = NoteMessageRequest {
-            message_id: format!("{}-{}", prompt.prompt_id, call.attempt),
-            channel: Channel::Voice.code().into(),
-            provider: call.provider.clone(),
-            provider_id: rung.as_ref().cloned().unwrap_or_default(),
-            user_id: prompt.user_id.clone(),
-            transaction_id: prompt.transaction_id.clone(),
-            destination: call.line().number.masked(),
-            state: if rung.is_ok() { "accepted" } else { "failed" }.into(),
-            detail: rung.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-            now_unix_ms: self.shared.clock.now_ms(),
-        };
-        let commit = &self.shared.commit;
-        let _ = patience().ask("note message", note, |request| commit.note_message(request)).await;
     }
 }
 
-/// In the order of the document (FN-07).
-fn voice_providers(known: &Known) -> impl Iterator<Item = &Provider> {
-    known.settings.providers.iter().filter(|provider| provider.enabled && provider.channel == Channel::Voice)
+/// For the list of messages.
+fn noted(prompt: &Prompt, call: &Call) -> Noted {
+    Noted {
+        user_id: prompt.user_id.clone(),
+        transaction_id: prompt.transaction_id.clone(),
+        destination: call.line().number.masked(),
+    }
 }
 
 fn timeout(provider: &Provider, until: Instant) -> Duration {

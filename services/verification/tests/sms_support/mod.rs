@@ -10,7 +10,7 @@ use proto::verification::callback_server::Callback;
 use proto::verification::enrolment_server::Enrolment;
 use proto::verification::{CallbackReply, CallbackRequest, Step, TestProviderReply, TestProviderRequest};
 use serde_json::{Value, json};
-use service_kit::bus::InProcess;
+use service_kit::bus::{Bus, InProcess};
 use service_kit::{Clock, Process};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,6 +34,10 @@ pub struct Node {
 impl Node {
     /// With these providers; `more` is the rest of the settings.
     pub async fn new(providers: Value, more: Value, secrets: &[(&str, &str)]) -> Self {
+        Self::on(Arc::new(InProcess::new()), providers, more, secrets).await
+    }
+
+    pub async fn on(bus: Arc<dyn Bus>, providers: Value, more: Value, secrets: &[(&str, &str)]) -> Self {
         let store = Arc::new(Store::default());
         store.set(providers, more, secrets);
         let (clock, process) = (Clock::at(NOW), Process::detached("test"));
@@ -42,7 +46,7 @@ impl Node {
             facts: store.clone(),
             commit: store.clone(),
             outbox: store.clone(),
-            bus: Arc::new(InProcess::new()),
+            bus,
             clock: clock.clone(),
             randomness: getrandom::fill,
         };
@@ -135,6 +139,9 @@ pub struct State {
     /// Notes take most of a second.
     pub slow_notes: bool,
     pub notes_begun: u32,
+    /// So many of the next receipts find the store away.
+    pub receipts_to_refuse: u32,
+    sealed: HashMap<String, Vec<u8>>,
 }
 
 impl Store {
@@ -275,10 +282,20 @@ implement! {
         touch_device TouchDeviceRequest TouchDeviceReply;
         get_device GetDeviceRequest GetDeviceReply;
         put_passkey PutPasskeyRequest PutPasskeyReply;
-        get_sealed GetSealedRequest GetSealedReply;
-        put_sealed PutSealedRequest PutSealedReply;
         list_seeds ListSeedsRequest ListSeedsReply;
     } {
+        async fn get_sealed(&self, request: Request<GetSealedRequest>) -> Result<Response<GetSealedReply>, Status> {
+            let value = self.lock().sealed.get(&request.into_inner().name).map(|kept| Secret::new(kept.clone()).into());
+            Ok(Response::new(GetSealedReply { value }))
+        }
+
+        async fn put_sealed(&self, request: Request<PutSealedRequest>) -> Result<Response<PutSealedReply>, Status> {
+            let PutSealedRequest { name, value } = request.into_inner();
+            let value = value.map(Secret::from).unwrap_or_default();
+            let kept = self.lock().sealed.entry(name).or_insert_with(|| value.expose().to_vec()).clone();
+            Ok(Response::new(PutSealedReply { value: Some(Secret::new(kept).into()) }))
+        }
+
         async fn see_once(&self, request: Request<SeeOnceRequest>) -> Result<Response<SeeOnceReply>, Status> {
             let SeeOnceRequest { scope, id, .. } = request.into_inner();
             Ok(Response::new(SeeOnceReply { first: self.lock().seen.insert((scope, id)) }))
@@ -292,6 +309,10 @@ implement! {
                 tokio::time::sleep(Duration::from_millis(800)).await;
             }
             let mut state = self.lock();
+            if note.message_id.is_empty() && state.receipts_to_refuse > 0 {
+                state.receipts_to_refuse -= 1;
+                return Err(Status::unavailable("the store is away"));
+            }
             if !note.message_id.is_empty() {
                 let message_id = note.message_id.clone();
                 state.notes.push(note);

@@ -204,6 +204,18 @@ async fn a_line_that_breaks_is_made_again_and_what_happened_meanwhile_asked_for(
 }
 
 #[tokio::test]
+async fn a_pbx_that_says_nothing_at_all_any_more_holds_no_call_for_good() {
+    // V-25
+    let stage = stage_with(json!({})).await;
+    let (prompt, channel) = stage.ring(Ann::default()).await;
+    stage.pbx.set_mood(Mood::Mute);
+    stage.pbx.lose_line(&channel);
+    assert!(passing(|| !stage.world.store.read(&prompt.prompt_id).outcome.is_empty()).await);
+    assert_eq!(stage.world.store.read(&prompt.prompt_id).outcome, "unreachable");
+    assert!(stage.pbx.is_over(&channel).await);
+}
+
+#[tokio::test]
 async fn a_login_that_is_withdrawn_stops_the_ringing() {
     // V-23
     let stage = stage_with(json!({})).await;

@@ -23,6 +23,8 @@ pub enum Mood {
     Refuse(u16),
     /// Takes no line for events.
     Deaf,
+    /// Takes a line for events, and never says that it did.
+    Mute,
     /// Every event comes twice.
     Double,
 }
@@ -214,7 +216,13 @@ impl Desk {
 
     async fn events(&self, stream: TcpStream) {
         let (mut application, mut authorization) = (String::new(), String::new());
-        let deaf = *self.mood.lock().expect("whole") == Mood::Deaf;
+        let mood = *self.mood.lock().expect("whole");
+        if mood == Mood::Mute {
+            // Until the other side hangs up.
+            let _ = tokio::io::copy(&mut { stream }, &mut tokio::io::sink()).await;
+            return;
+        }
+        let deaf = mood == Mood::Deaf;
         #[allow(clippy::result_large_err, reason = "the handshake's callback is given")]
         let look = |request: &Upgrade, response: Response| -> Result<Response, ErrorResponse> {
             let query = http::read_form(request.uri().query().unwrap_or_default());

@@ -130,9 +130,10 @@ impl Smsc {
         self.deliver(4, "4900000000", text.as_bytes());
     }
 
-    /// Octets that are no SMPP.
-    pub fn garbage(&self) {
-        self.state.send_all(&[0xff; 64]);
+    /// A receipt, and octets that are no SMPP, at once.
+    pub fn receipt_and_garbage(&self, id: &str, state: &str) {
+        let receipt = self.state.delivery(4, "4900000000", format!("id:{id} stat:{state} err:000").as_bytes());
+        self.state.send_all(&[&receipt[..], &[0xff; 64]].concat());
     }
 
     /// Hangs up on everybody.

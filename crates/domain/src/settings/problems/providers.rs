@@ -7,7 +7,11 @@ use crate::PhoneNumber;
 use crate::settings::{Adapter, Channel, HttpMethod, HttpPreset, Provider, SecretSource, Settings, SmtpTls};
 
 /// What a template of an HTTP provider may ask for.
-const PLACEHOLDERS: [&str; 6] = ["phone", "text", "id", "account", "sender", "secret"];
+const PLACEHOLDERS: [&str; 9] = ["phone", "digits", "text", "id", "account", "sender", "secret", "basic", "callback"];
+/// The secret itself, and account and secret as RFC 7617 wants them.
+const SECRET_PLACEHOLDERS: [&str; 2] = ["secret", "basic"];
+/// The number, with its plus and without.
+const PHONE_PLACEHOLDERS: [&str; 2] = ["phone", "digits"];
 /// RFC 7230 section 3.2.6: a header's name is a token.
 const TOKEN_SIGNS: &[u8] = b"!#$%&'*+-.^_`|~";
 
@@ -94,8 +98,8 @@ fn http(findings: &mut Findings, provider: &Provider, key: Key<'_>) {
         let known = PLACEHOLDERS.map(|word| format!("{{{word}}}")).join(", ");
         findings.error(key("url"), format!("found {{{bad}}} in url, headers, form or json; known are {known}"));
     }
-    let lacking = ["phone", "text"].into_iter().find(|word| !asked.contains(word));
-    if let Some(word) = lacking.filter(|_| preset.is_none() && !url.is_empty()) {
+    let lacking = [&PHONE_PLACEHOLDERS[..], &["text"]].into_iter().find(|any| !any.iter().any(|it| asked.contains(it)));
+    if let Some([word, ..]) = lacking.filter(|_| preset.is_none() && !url.is_empty()) {
         findings.error(key("form"), format!("{{{word}}} stands nowhere in url, headers, form or json"));
     }
     if let Some(bad) = success.iter().find(|code| !(100..=599).contains(*code)) {
@@ -124,7 +128,11 @@ fn templates(adapter: &Adapter) -> impl Iterator<Item = (String, &str)> {
 }
 
 fn asks_for_secret(adapter: &Adapter) -> bool {
-    templates(adapter).any(|(_, text)| placeholders(text).any(|word| word == "secret"))
+    templates(adapter).any(|(_, text)| holds_secret(text))
+}
+
+fn holds_secret(template: &str) -> bool {
+    placeholders(template).any(|word| SECRET_PLACEHOLDERS.contains(&word))
 }
 
 impl Provider {
@@ -139,7 +147,7 @@ impl Provider {
             Adapter::Http { preset, url, method, ca, .. } => {
                 let mut way = vec![format!("http {preset:?} {method:?}"), url.clone(), ca.clone()];
                 let holding = templates(&self.adapter)
-                    .filter(|(_, text)| placeholders(text).any(|word| word == "secret"))
+                    .filter(|(_, text)| holds_secret(text))
                     .map(|(name, text)| format!("{name} = {text}"));
                 way.extend(holding);
                 way

@@ -27,6 +27,8 @@ pub fn is_loopback(host: &str) -> bool {
 /// `host:port`, IPv6 in brackets.
 pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
+    // "+80" is a number to the parser below, and to no other reader.
+    port.bytes().all(|sign| sign.is_ascii_digit()).then_some(())?;
     Some((bare_host(host)?, port.parse().ok().filter(|port| *port != 0)?))
 }
 
@@ -124,6 +126,7 @@ mod tests {
             ("https://a..b", None),
             ("https://host:0/", None),
             ("https://host:x/", None),
+            ("https://host:+80/", None),
             ("ftp://host/", None),
             ("HTTPS://host/", None),
             ("https://host/a b", None),

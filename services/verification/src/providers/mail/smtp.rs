@@ -68,7 +68,7 @@ impl Letters {
         steps: &mut Steps,
     ) -> Result<Accepted, Unsent> {
         let noted = Noted { user_id: user_id.into(), destination: masked(&letter.to), ..Noted::default() };
-        let way = Way { letters: self, known, letter, worst: Mutex::default() };
+        let way = Way { letters: self, known, letter, heard: Mutex::default() };
         let asked = self.asking.ask(&known.settings.providers, only, until, &noted, steps, &way).await;
         asked.map_err(|failure| match failure {
             SendFailure::Refused { .. } if way.is_final() => Unsent::Refused,
@@ -82,7 +82,7 @@ impl Letters {
         let providers = known.settings.providers.iter().filter(|it| it.enabled && it.channel == Channel::Mail);
         let mut last = Refusal::new(Kind::Misconfigured, "the settings name no mail provider");
         for provider in providers {
-            let way = Way { letters: self, known, letter, worst: Mutex::default() };
+            let way = Way { letters: self, known, letter, heard: Mutex::default() };
             let limit = until.min(Instant::now() + Duration::from_secs(provider.timeout_seconds.clamp(1, 30).into()));
             match tokio::time::timeout_at(limit, way.attempt(provider, &letter.id, limit)).await {
                 Ok(Ok(_)) => return Ok(()),
@@ -109,7 +109,7 @@ impl Letters {
 
     fn post(&self, provider: &Provider, known: &Known) -> Result<Arc<Post>, Refusal> {
         let name = provider.name.as_str();
-        let secret = known.secrets.get(&format!("provider.{name}.secret")).cloned().unwrap_or_default();
+        let secret = known.provider_secret(provider, "secret").cloned().unwrap_or_default();
         let mut made = self.made.lock().expect("nobody panics while holding the posts");
         match made.get(name) {
             Some(found) if found.provider == *provider && found.secret == secret => found.post.clone(),
@@ -137,13 +137,14 @@ struct Way<'a> {
     letters: &'a Letters,
     known: &'a Known,
     letter: &'a Letter,
-    worst: Mutex<Vec<Kind>>,
+    /// By server: what it said.
+    heard: Mutex<Vec<Kind>>,
 }
 
 impl Way<'_> {
     /// Nothing but final refusals was heard.
     fn is_final(&self) -> bool {
-        let heard = self.worst.lock().expect("nobody panics while holding it");
+        let heard = self.heard.lock().expect("nobody panics while holding it");
         !heard.is_empty() && heard.iter().all(|kind| *kind == Kind::Refused)
     }
 }
@@ -152,7 +153,7 @@ impl Way<'_> {
 impl Attempt for Way<'_> {
     async fn attempt(&self, provider: &Provider, _: &str, _: Instant) -> Result<String, Refusal> {
         // What is late is heard as such before it is over.
-        let heard = |kind| self.worst.lock().expect("nobody panics while holding it").push(kind);
+        let heard = |kind| self.heard.lock().expect("nobody panics while holding it").push(kind);
         let sent = async {
             let post = self.letters.post(provider, self.known)?;
             let message = post.message(self.letter)?;
@@ -161,7 +162,7 @@ impl Attempt for Way<'_> {
         heard(Kind::Late);
         let sent = sent.await;
         let kind = sent.as_ref().map_or_else(|refusal| refusal.kind, |_| Kind::Late);
-        if let Some(last) = self.worst.lock().expect("nobody panics while holding it").last_mut() {
+        if let Some(last) = self.heard.lock().expect("nobody panics while holding it").last_mut() {
             *last = kind;
         }
         sent.map(|_| String::new())

@@ -10,6 +10,7 @@ pub use identity::{Identity, is_key};
 pub use subscription::Subscription;
 
 use crate::providers::Shared;
+use crate::providers::http::{TrustError, client};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest};
 use reqwest::{Client, Response, StatusCode};
@@ -24,7 +25,6 @@ const SEND_LIMIT: Duration = Duration::from_secs(8);
 const TRIES: u32 = 3;
 /// Before the second try; doubled for the next.
 const PAUSE: Duration = Duration::from_millis(500);
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// A phone has so long to be found by its push service at most.
 const TTL_SECONDS_MAX: i64 = 120;
 
@@ -41,17 +41,14 @@ pub enum Outcome {
 
 /// The way out. One for the process: it keeps connections.
 pub struct Sender {
-    http: Client,
+    /// Without trust in anybody nobody can be told.
+    http: Result<Client, TrustError>,
 }
 
 impl Sender {
     pub fn new() -> Self {
-        let client = Client::builder()
-            // The list names hosts; a redirect could lead to any other.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .build();
-        Self { http: client.expect("the process has its crypto provider, and nothing else can fail") }
+        // Without redirects: the list names hosts, and a redirect could lead to any other.
+        Self { http: client("") }
     }
 
     pub async fn send(&self, shared: &Shared, identity: &Identity, prompt: &Prompt, device: &PushDevice) -> Outcome {
@@ -125,13 +122,15 @@ impl Sender {
         Outcome::Failed
     }
 
-    /// `None`: there is no randomness for it.
+    /// `None`: there is no randomness for it, or nobody to trust.
     async fn post(
         &self,
         shared: &Shared,
         outgoing: &Outgoing<'_>,
         prompt: &Prompt,
     ) -> Option<Result<Response, reqwest::Error>> {
+        let http = self.http.as_ref();
+        let http = http.map_err(|error| tracing::error!(error = %error, "no push service can be reached")).ok()?;
         let now = shared.clock.now_ms();
         let ttl = ((prompt.expires_unix_ms - now) / 1000).clamp(0, TTL_SECONDS_MAX);
         let body = encryption::encrypt(outgoing.message, outgoing.subscription.receiver(), shared.randomness);
@@ -139,8 +138,7 @@ impl Sender {
         let endpoint = outgoing.subscription.endpoint();
         let authorization =
             outgoing.identity.authorization(&outgoing.subscription.origin(), outgoing.contact, now / 1000);
-        let request = self
-            .http
+        let request = http
             .post(endpoint.clone())
             .header(AUTHORIZATION, authorization)
             .header(CONTENT_ENCODING, "aes128gcm")

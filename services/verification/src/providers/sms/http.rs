@@ -2,7 +2,7 @@
 
 use super::Outgoing;
 use super::preset::{Preset, preset};
-use super::template::{Place, Unfit, Values, fill, form};
+use super::template::{Place, Unfit, Values, fill};
 use crate::providers::ask::{Kind, Refusal};
 use crate::providers::http;
 use domain::Secret;
@@ -23,6 +23,15 @@ pub struct HttpCarrier {
     secret: Secret,
 }
 
+/// What a provider said that took a text.
+#[derive(Debug, PartialEq)]
+pub struct Taken {
+    /// What it calls it; empty = nothing.
+    pub id: String,
+    /// What it charges, where it says so.
+    pub price: Option<f64>,
+}
+
 /// The request and how its answer reads, settings and preset in one.
 struct Layout {
     account: String,
@@ -35,6 +44,9 @@ struct Layout {
     success: Vec<u16>,
     success_pointer: Option<PointerMatch>,
     id_pointer: String,
+    prices: Option<(&'static str, &'static str)>,
+    /// What other values at the pointer of success mean; of those that are not listed it is a refusal.
+    codes: &'static [(&'static str, Kind)],
 }
 
 impl HttpCarrier {
@@ -43,7 +55,8 @@ impl HttpCarrier {
             return Err(Refusal::new(Kind::Misconfigured, "it is no HTTP provider"));
         };
         let client = http::client(ca).map_err(|error| Refusal::new(Kind::Misconfigured, error.to_string()))?;
-        let layout = Layout::of(&provider.adapter).ok_or(Refusal::new(Kind::Misconfigured, "it has no url"))?;
+        let layout =
+            Layout::of(&provider.adapter, &secret).ok_or(Refusal::new(Kind::Misconfigured, "it has no url"))?;
         if layout.url.starts_with("http://") {
             let provider = provider.name.as_str();
             tracing::warn!(provider, "texts, with their codes, go to a provider without TLS");
@@ -51,7 +64,7 @@ impl HttpCarrier {
         Ok(Self { client, layout, secret })
     }
 
-    pub async fn send(&self, outgoing: &Outgoing<'_>, id: &str) -> Result<String, Refusal> {
+    pub async fn send(&self, outgoing: &Outgoing<'_>, id: &str) -> Result<Taken, Refusal> {
         let request = self.request(outgoing, id)?;
         let answer = request.send().await.map_err(http::refusal)?;
         let status = answer.status();
@@ -61,12 +74,11 @@ impl HttpCarrier {
             listed => listed.contains(&status.as_u16()),
         };
         if !good {
-            let busy = matches!(status.as_u16(), 429 | 503);
-            let kind = if busy { Kind::Busy } else { Kind::Refused };
+            let kind = Kind::of_status(status.as_u16());
             return Err(Refusal::new(kind, format!("HTTP {}", status.as_u16())));
         }
         if self.layout.success_pointer.is_none() && self.layout.id_pointer.is_empty() {
-            return Ok(String::new());
+            return Ok(Taken { id: String::new(), price: None });
         }
         let body = http::body(answer, ANSWER_BYTES_MAX).await.map_err(http::refusal)?;
         let body = body.ok_or_else(|| Refusal::new(Kind::Refused, "its answer is too long"))?;
@@ -109,18 +121,18 @@ impl HttpCarrier {
                 .collect();
             let content = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.entry(CONTENT_TYPE).or_insert(content);
-            request = request.body(form(filled.map_err(unfit)?.into_iter()));
-        }
-        // What a preset says without a secret to say it with, is not said.
-        if self.secret.is_empty() && layout.account.is_empty() {
-            headers.remove(AUTHORIZATION);
+            let filled = filled.map_err(unfit)?;
+            // What is empty is left out: such as a callback where nobody knows the portal.
+            let said =
+                filled.iter().map(|(name, value)| (*name, value.as_str())).filter(|(_, value)| !value.is_empty());
+            request = request.body(http::form(said));
         }
         Ok(request.headers(headers))
     }
 }
 
 impl Layout {
-    fn of(adapter: &Adapter) -> Option<Self> {
+    fn of(adapter: &Adapter, secret: &Secret) -> Option<Self> {
         let Adapter::Http {
             preset: named,
             account,
@@ -144,6 +156,10 @@ impl Layout {
             pairs.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
         };
         let mut all_headers: Vec<(String, String)> = owned(base.headers);
+        // What a preset says without a secret to say it with, is not said.
+        if secret.is_empty() && account.is_empty() {
+            all_headers.retain(|(name, _)| !name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+        }
         all_headers.extend(given(headers));
         let own_body = !form.is_empty() || !json.is_empty();
         let url = if url.is_empty() { base.url.to_owned() } else { url.clone() };
@@ -164,30 +180,46 @@ impl Layout {
             json: if own_body { json.clone() } else { base.json.to_owned() },
             success: if success.is_empty() { base.success.to_vec() } else { success.clone() },
             success_pointer: success_pointer.clone().or(base.success_pointer()),
+            prices: base.prices,
+            codes: if success_pointer.is_none() { base.codes } else { &[] },
             id_pointer: if id_pointer.is_empty() { base.id_pointer.to_owned() } else { id_pointer.clone() },
         })
     }
 
     /// Did the answer say yes, and what does it call the message?
-    fn read(&self, answer: Option<Value>) -> Result<String, Refusal> {
+    fn read(&self, answer: Option<Value>) -> Result<Taken, Refusal> {
         let at = |pointer: &str| answer.as_ref().and_then(|answer| answer.pointer(pointer)).map(text);
         if let Some(expected) = &self.success_pointer {
-            match at(&expected.pointer) {
+            let found = at(&expected.pointer);
+            let kind = |found: &str| {
+                self.codes.iter().find(|(code, _)| *code == found).map_or(Kind::Refused, |(_, kind)| *kind)
+            };
+            match found {
                 Some(found) if found == expected.value => {}
                 // A code or a word may be shown; what may be a number or a text that is echoed may not.
                 Some(found)
                     if found.len() <= 12 && found.chars().all(|sign| sign.is_ascii_alphabetic() || sign == '_') =>
                 {
-                    return Err(Refusal::new(Kind::Refused, format!("its answer says {found}")));
+                    return Err(Refusal::new(kind(&found), format!("its answer says {found}")));
                 }
                 Some(found) if found.len() <= 3 && found.bytes().all(|sign| sign.is_ascii_digit()) => {
-                    return Err(Refusal::new(Kind::Refused, format!("its answer says {found}")));
+                    return Err(Refusal::new(kind(&found), format!("its answer says {found}")));
                 }
                 _ => return Err(Refusal::new(Kind::Refused, "its answer does not say that it was accepted")),
             }
         }
         let id = if self.id_pointer.is_empty() { None } else { at(&self.id_pointer) };
-        Ok(id.unwrap_or_default().chars().filter(|sign| !sign.is_control()).take(ID_BYTES_MAX).collect())
+        let id = id.unwrap_or_default().chars().filter(|sign| !sign.is_control()).take(ID_BYTES_MAX).collect();
+        Ok(Taken { id, price: answer.as_ref().and_then(|answer| self.price(answer)) })
+    }
+
+    /// `None`: it names none.
+    fn price(&self, answer: &Value) -> Option<f64> {
+        let (list, place) = self.prices?;
+        let price =
+            |part: &Value| text(part.pointer(place)?).parse::<f64>().ok().filter(|price| (0.0..1000.0).contains(price));
+        let prices: Vec<f64> = answer.pointer(list)?.as_array()?.iter().filter_map(price).collect();
+        (!prices.is_empty()).then(|| prices.iter().sum())
     }
 }
 
@@ -202,7 +234,24 @@ mod tests {
     use serde_json::json;
 
     fn layout(adapter: Value) -> Option<Layout> {
-        Layout::of(&serde_json::from_value(adapter).expect("an adapter"))
+        layout_with("secret", adapter)
+    }
+
+    fn layout_with(secret: &str, adapter: Value) -> Option<Layout> {
+        Layout::of(&serde_json::from_value(adapter).expect("an adapter"), &secret.into())
+    }
+
+    #[test]
+    fn without_a_secret_a_preset_authorises_nothing_and_the_settings_still_may() {
+        let gammu = |secret: &str, headers: Value| {
+            let url = "https://gammu/sms";
+            let adapter = json!({"kind": "http", "preset": "gammu", "url": url, "headers": headers});
+            layout_with(secret, adapter).expect("whole").headers
+        };
+        let header = |value: &str| vec![("Authorization".to_owned(), value.to_owned())];
+        assert_eq!(gammu("s3cret", json!({})), header("Basic {basic}"));
+        assert_eq!(gammu("", json!({})), []);
+        assert_eq!(gammu("", json!({"Authorization": "Bearer open"})), header("Bearer open"));
     }
 
     #[test]
@@ -247,9 +296,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_text_costs_is_read_where_the_answer_says_so() {
+        // experience 10: twinlock_message_cost_total
+        let vonage = layout(json!({"kind": "http", "preset": "vonage"})).expect("whole");
+        let price = |parts: Value| vonage.read(Some(json!({"messages": parts}))).expect("taken").price;
+        let part = |price: Value| json!({"status": "0", "message-price": price});
+        assert_eq!(price(json!([part(json!("0.0333"))])), Some(0.0333));
+        assert_eq!(price(json!([part(json!("0.25")), part(json!(0.5))])), Some(0.75), "each part is charged");
+        assert_eq!(price(json!([{"status": "0"}])), None);
+        for bad in ["-1", "NaN", "inf", "much"] {
+            assert_eq!(price(json!([part(json!(bad))])), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_a_yes_only_where_it_says_so() {
         let vonage = layout(json!({"kind": "http", "preset": "vonage"})).expect("whole");
-        let read = |answer: Option<Value>| vonage.read(answer).map_err(|refusal| refusal.detail);
+        let read = |answer: Option<Value>| vonage.read(answer).map(|taken| taken.id).map_err(|refusal| refusal.detail);
         let answer = |status: Value| Some(json!({"messages": [{"status": status, "message-id": "0C1"}]}));
         assert_eq!(read(answer(json!("0"))).as_deref(), Ok("0C1"));
         assert_eq!(read(answer(json!(0))).as_deref(), Ok("0C1"));
@@ -259,5 +322,9 @@ mod tests {
         assert_eq!(read(answer(json!("4915123456789"))), Err(silent.into()));
         assert_eq!(read(answer(json!("failed"))), Err("its answer says failed".into()));
         assert!(read(Some(json!({}))).is_err() && read(None).is_err());
+        let kind =
+            |status: &str| vonage.read(answer(json!(status))).map(|taken| taken.id).map_err(|refusal| refusal.kind);
+        assert_eq!(kind("6"), Err(Kind::Refused), "about the message");
+        assert_eq!([kind("1"), kind("4")], [Err(Kind::Busy), Err(Kind::Misconfigured)]);
     }
 }

@@ -1,5 +1,6 @@
 //! What the presets of the HTTP adapter fill in where the settings are silent. Facts from the vendors' public references.
 
+use crate::providers::ask::Kind;
 use domain::settings::{HttpMethod, HttpPreset, PointerMatch};
 
 /// One vendor's request and how its answer reads.
@@ -14,6 +15,10 @@ pub struct Preset {
     pub success: &'static [u16],
     pub success_pointer: Option<(&'static str, &'static str)>,
     pub id_pointer: &'static str,
+    /// Where the answer says what was charged: pointers to a list with an entry for each part, and to the price in it.
+    pub prices: Option<(&'static str, &'static str)>,
+    /// Values at the pointer of success that are not about the message.
+    pub codes: &'static [(&'static str, Kind)],
 }
 
 pub fn preset(preset: HttpPreset) -> Preset {
@@ -27,7 +32,8 @@ pub fn preset(preset: HttpPreset) -> Preset {
             id_pointer: "/sid",
             ..Preset::default()
         },
-        // SMS API: 200 whatever happens; the status of the message says it. Numbers without a plus.
+        // SMS API: 200 whatever happens; the status of the message says it. Numbers without a plus. No callback: its receipts are not
+        // signed in a way that is checked here.
         HttpPreset::Vonage => Preset {
             url: "https://rest.nexmo.com/sms/json",
             form: &[
@@ -38,11 +44,22 @@ pub fn preset(preset: HttpPreset) -> Preset {
                 ("text", "{text}"),
                 ("type", "unicode"),
                 ("client-ref", "{id}"),
-                ("callback", "{callback}"),
             ],
             success: &[200],
             success_pointer: Some(("/messages/0/status", "0")),
             id_pointer: "/messages/0/message-id",
+            prices: Some(("/messages", "/message-price")),
+            // Throttled, internal error, too many binds; not authorised in one way or another, no credit left.
+            codes: &[
+                ("1", Kind::Busy),
+                ("5", Kind::Busy),
+                ("10", Kind::Busy),
+                ("4", Kind::Misconfigured),
+                ("8", Kind::Misconfigured),
+                ("9", Kind::Misconfigured),
+                ("14", Kind::Misconfigured),
+                ("29", Kind::Misconfigured),
+            ],
             ..Preset::default()
         },
         // Channels API: the account is the workspace's id, the sender the channel's.

@@ -10,7 +10,7 @@
 use crate::budget::{Budget, known};
 use crate::number;
 use crate::providers::Shared;
-use crate::settings::Known;
+use crate::sealed_key::SealedKey;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use domain::{Method, PhoneNumber, Secret};
@@ -21,7 +21,6 @@ use proto::user_store::{
 };
 use service_kit::bus::{KeyRing, Map, MapOptions, SealedMap};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -30,6 +29,8 @@ use tonic::{Request, Status};
 /// The longest a prompt is open.
 const LIFE: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(4);
+/// What keeping a place may take: the text waits for it.
+const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
 /// Where tries come from, for the throttle.
 const SOURCE: &str = "sms_reply";
 /// Changes of one entry by others at the same time.
@@ -50,13 +51,15 @@ enum Said {
 pub struct Replies {
     shared: Shared,
     map: Arc<dyn Map>,
+    /// The bus sees neither number nor attempt: where a number stands, and what seals an attempt, come from it.
+    key: SealedKey,
 }
 
 impl Replies {
     pub fn new(shared: Shared) -> Self {
         let options = MapOptions { ttl: LIFE, max_value_bytes: 1024, ..MapOptions::default() };
         let map = shared.bus.map(REPLIES_MAP, options);
-        Self { shared, map }
+        Self { shared, map, key: SealedKey::new("replies", |_| true) }
     }
 
     pub fn shared(&self) -> &Shared {
@@ -64,9 +67,19 @@ impl Replies {
     }
 
     /// Remembers whose answer the next text from this number is. Best effort: without it the person begins again.
-    pub async fn expect(&self, known: &Known, to: &PhoneNumber, transaction_id: &str) {
-        let (map, key) = self.place(known, to);
+    pub async fn expect(&self, to: &PhoneNumber, transaction_id: &str) {
+        match tokio::time::timeout(EXPECT_PATIENCE, self.keep(to, transaction_id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(error = why, "where a reply belongs could not be kept"),
+            Err(_) => tracing::warn!(error = "no answer in time", "where a reply belongs could not be kept"),
+        }
+    }
+
+    async fn keep(&self, to: &PhoneNumber, transaction_id: &str) -> Result<(), String> {
+        let place = self.place(to, Budget::lasting(EXPECT_PATIENCE)).await;
+        let (map, key) = place.map_err(|status| status.message().to_owned())?;
         let value = Bytes::copy_from_slice(transaction_id.as_bytes());
+        let mut why = String::new();
         for _ in 0..RETRIES {
             let kept = match map.get(&key).await {
                 Ok(Some(entry)) => map.update(&key, value.clone(), entry.revision).await,
@@ -74,10 +87,11 @@ impl Replies {
                 Err(error) => Err(error),
             };
             match kept {
-                Ok(_) => return,
-                Err(error) => tracing::debug!(error = %error, "where a reply belongs could not be kept"),
+                Ok(_) => return Ok(()),
+                Err(error) => why = service_kit::chain(&error),
             }
         }
+        Err(why)
     }
 
     /// Works on a text that came in.
@@ -89,7 +103,7 @@ impl Replies {
             return Ok(());
         };
         let budget = Budget::of(&service_kit::grpc::with_deadline::<()>(Request::new(()), PATIENCE));
-        let (map, key) = self.place(&settings, &from);
+        let (map, key) = self.place(&from, budget).await?;
         let Some(entry) = map.get(&key).await.ok().flatten() else {
             tracing::info!(provider, number = %from, "a text message came in for no open sign-in");
             return Ok(());
@@ -112,12 +126,12 @@ impl Replies {
         resolve(shared, &prompt, answer, budget).await
     }
 
-    /// The map, and where a number stands in it. The bus sees neither number nor attempt: both keys come from what providers and
-    /// this part know alone, so they change with it, and what is kept then is lost.
-    fn place(&self, known: &Known, number: &PhoneNumber) -> (Arc<dyn Map>, String) {
-        let ring = KeyRing::new(&[service_kit::secret::Secret::new(derive(known, "seal", b""))]);
-        let key = HEXLOWER.encode(&derive(known, "number", number.expose().as_bytes()));
-        (SealedMap::new(self.map.clone(), ring), key)
+    /// The map, and where a number stands in it.
+    async fn place(&self, number: &PhoneNumber, budget: Budget) -> Result<(Arc<dyn Map>, String), Status> {
+        let key = self.key.of(self.shared.commit.as_ref(), self.shared.randomness, budget).await?;
+        let ring = KeyRing::new(&[service_kit::secret::Secret::new(derive(key, "seal", b""))]);
+        let place = HEXLOWER.encode(&derive(key, "number", number.expose().as_bytes()));
+        Ok((SealedMap::new(self.map.clone(), ring), place))
     }
 }
 
@@ -195,16 +209,8 @@ fn read(text: &Secret, code: &str, pin_asked: bool) -> Said {
     }
 }
 
-fn derive(known: &Known, purpose: &str, of: &[u8]) -> Vec<u8> {
-    let secrets: BTreeMap<_, _> = known.secrets.iter().collect();
-    let mut key = Sha256::new();
-    for (name, secret) in secrets {
-        for field in [name.as_bytes(), secret.expose()] {
-            key.update((field.len() as u64).to_be_bytes());
-            key.update(field);
-        }
-    }
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key.finalize()).expect("HMAC takes a key of any length");
+fn derive(key: &[u8], purpose: &str, of: &[u8]) -> Vec<u8> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(format!("twinlock replies {purpose}\n").as_bytes());
     mac.update(of);
     mac.finalize().into_bytes().to_vec()

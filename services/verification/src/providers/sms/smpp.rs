@@ -12,16 +12,14 @@ use super::inbound::Heard;
 use super::pdu::{Address, Bind, Body, HEADER_BYTES, Message, PDU_BYTES_MAX, Pdu, frame, status};
 use super::session::{JobId, Output, Session};
 use crate::providers::ask::{Kind, Refusal};
-use crate::providers::http::trust;
+use crate::providers::connect::{Stream, connect};
 use domain::Secret;
 use domain::settings::{Adapter, Provider};
-use rustls::pki_types::ServerName;
 use service_kit::Shutdown;
 use service_kit::health::Upstream;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -36,10 +34,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const GOOD_SESSION: Duration = Duration::from_secs(60);
 const REQUESTS_MAX: usize = 100;
 const READ_BYTES: usize = 4096;
-
-/// The stream, whatever is under it.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// The way to one centre. Dropping it unbinds.
 pub struct SmppCarrier {
@@ -165,7 +159,7 @@ impl Line {
     async fn session(&mut self) -> Ended {
         let shutdown = self.shutdown.clone();
         let bound = async {
-            let mut stream = connect(&self.address, self.tls, &self.ca).await?;
+            let mut stream = connect_to(&self.address, self.tls, &self.ca).await?;
             let rest = tokio::time::timeout(BIND_TIMEOUT, bind(&mut stream, &self.bind)).await;
             rest.map_err(|_| "it did not answer the bind in time".to_owned())?.map(|rest| (stream, rest))
         };
@@ -198,7 +192,7 @@ impl Line {
                     Some(Submit { parts, until, answer }) => {
                         next += 1;
                         open.insert(next, answer);
-                        session.submit(next, parts, until)
+                        session.submit(next, parts, until, Instant::now())
                     }
                 },
                 read = reader.read(&mut chunk) => match read {
@@ -206,10 +200,11 @@ impl Line {
                     Err(error) => break Ended::Broken(format!("the connection broke: {}", error.kind())),
                     Ok(count) => {
                         buffer.extend_from_slice(&chunk[..count]);
-                        match take(&mut buffer) {
-                            Ok(pdus) => pdus.into_iter().flat_map(|pdu| session.receive(pdu, Instant::now())).collect(),
-                            Err(why) => break Ended::Broken(why),
-                        }
+                        let (pdus, broken) = take(&mut buffer);
+                        let received = pdus.into_iter().flat_map(|pdu| session.receive(pdu, Instant::now()));
+                        let mut outputs: Vec<Output> = received.collect();
+                        outputs.extend(broken.map(Output::Close));
+                        outputs
                     }
                 },
             };
@@ -230,7 +225,7 @@ impl Line {
                     }
                     Output::Close(why) => {
                         let _ = write(&mut writer, &octets).await;
-                        break 'talk Ended::Broken(why.into());
+                        break 'talk Ended::Broken(why);
                     }
                 }
             }
@@ -252,22 +247,12 @@ impl Line {
     }
 }
 
-async fn connect(address: &str, tls: bool, ca: &str) -> Result<Box<dyn Stream>, String> {
-    let connecting = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("no connection: {}", error.kind()))?;
-        // Small PDUs, and each of them is waited for.
-        let _ = stream.set_nodelay(true);
-        if !tls {
-            return Ok(Box::new(stream) as Box<dyn Stream>);
-        }
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| "its host has no name for TLS".to_owned())?;
-        let connector = tokio_rustls::TlsConnector::from(trust(ca).map_err(|error| error.to_string())?);
-        let stream = connector.connect(name, stream).await;
-        Ok(Box::new(stream.map_err(|_| "no trust in its certificate".to_owned())?) as Box<dyn Stream>)
-    };
+async fn connect_to(address: &str, tls: bool, ca: &str) -> Result<Box<dyn Stream>, String> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let port = port.parse().map_err(|_| "its address has no port".to_owned())?;
+    let connecting = connect(host.trim_matches(['[', ']']), port, tls.then_some(ca));
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-    connected.map_err(|_| "no connection in time".to_owned())?
+    connected.map_err(|_| "no connection in time".to_owned())?.map_err(|failure| failure.to_string())
 }
 
 /// Octets that came after the answer are the session's.
@@ -305,12 +290,16 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), octets: &[u8]) -> Result<
     }
 }
 
-fn take(buffer: &mut Vec<u8>) -> Result<Vec<Pdu>, String> {
+/// The PDUs that are there whole, and why no more can come: what was good before a bad one counts.
+fn take(buffer: &mut Vec<u8>) -> (Vec<Pdu>, Option<String>) {
     let mut pdus = Vec::new();
-    while let Some(pdu) = take_one(buffer)? {
-        pdus.push(pdu);
+    loop {
+        match take_one(buffer) {
+            Ok(Some(pdu)) => pdus.push(pdu),
+            Ok(None) => return (pdus, None),
+            Err(why) => return (pdus, Some(why)),
+        }
     }
-    Ok(pdus)
 }
 
 /// The first PDU of a buffer, once it is there whole.
@@ -419,12 +408,15 @@ mod tests {
         let octets = [Pdu::new(7, Body::EnquireLink).encode(), Pdu::new(8, Body::Unbind).encode()].concat();
         for cut in 0..octets.len() {
             let mut buffer = octets[..cut].to_vec();
-            let mut pdus = take(&mut buffer).expect("good");
+            let (mut pdus, broken) = take(&mut buffer);
             buffer.extend(&octets[cut..]);
-            pdus.extend(take(&mut buffer).expect("good"));
+            let (rest, broken_later) = take(&mut buffer);
+            pdus.extend(rest);
+            assert_eq!((broken, broken_later), (None, None), "{cut}");
             assert_eq!(pdus.iter().map(|pdu| pdu.sequence).collect::<Vec<_>>(), [7, 8], "{cut}");
             assert!(buffer.is_empty());
         }
-        assert!(take(&mut vec![0xff; 16]).is_err());
+        let (pdus, broken) = take(&mut [octets, vec![0xff; 16]].concat());
+        assert_eq!((pdus.len(), broken.is_some()), (2, true), "what was good before a bad one counts");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Pure. What is filled in cannot leave its place: no parameter, header or JSON member is added by what a text says.
 
+use crate::providers::http::percent_encode;
 use data_encoding::BASE64;
-use std::fmt::Write;
 
 /// What places are filled with.
 pub struct Values<'a> {
@@ -92,30 +92,6 @@ impl Place {
     }
 }
 
-/// `application/x-www-form-urlencoded`; fields that are empty are left out.
-pub fn form<'a>(fields: impl Iterator<Item = (&'a str, String)>) -> String {
-    let mut body = String::new();
-    for (name, value) in fields.filter(|(_, value)| !value.is_empty()) {
-        if !body.is_empty() {
-            body.push('&');
-        }
-        percent_encode(name, &mut body);
-        body.push('=');
-        percent_encode(&value, &mut body);
-    }
-    body
-}
-
-/// All but the unreserved signs (RFC 3986 section 2.3).
-fn percent_encode(value: &str, into: &mut String) {
-    for octet in value.bytes() {
-        match octet {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(octet.into()),
-            octet => write!(into, "%{octet:02X}").expect("a string takes everything"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,11 +127,5 @@ mod tests {
     fn unknown_names_and_lone_braces_stay() {
         let filled = fill("{ {nope} {phone {id}} {", Place::Form, &VALUES);
         assert_eq!(filled.as_deref(), Ok("{ {nope} {phone 7} {"));
-    }
-
-    #[test]
-    fn a_form_is_encoded_whole_and_without_empty_fields() {
-        let fields = [("To", "+49 1"), ("Empty", ""), ("B&d", "x=y")].map(|(name, value)| (name, value.to_owned()));
-        assert_eq!(form(fields.into_iter()), "To=%2B49%201&B%26d=x%3Dy");
     }
 }

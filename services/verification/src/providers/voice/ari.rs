@@ -43,6 +43,8 @@ const TYPED_MAX: usize = 32;
 /// Tries to hear Asterisk again, and the pause before the first of them; each next one is twice as long.
 const LISTEN_AGAIN: u32 = 5;
 const LISTEN_PAUSE: Duration = Duration::from_millis(200);
+/// How long one such try may take: an address that swallows everything must not hold the call for good.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the call is for.
 #[derive(Clone)]
@@ -360,7 +362,8 @@ impl Driver {
         for _ in 0..LISTEN_AGAIN {
             tokio::time::sleep(pause).await;
             pause *= 2;
-            let Ok(line) = Line::listen(&self.link, &self.application).await else { continue };
+            let listening = Line::listen(&self.link, &self.application);
+            let Ok(Ok(line)) = tokio::time::timeout(LISTEN_PATIENCE, listening).await else { continue };
             let flow = match self.link.state(&self.channel).await {
                 Ok(Some(state)) if state == "Up" => self.pick_up().await,
                 Ok(Some(_)) => Continue(()),

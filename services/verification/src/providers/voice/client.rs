@@ -1,4 +1,4 @@
-//! HTTP to a provider of calls: a client for each, small answers, forms.
+//! HTTP to a provider of calls: a client for each, small answers.
 
 use super::DialError;
 use crate::providers::http;
@@ -45,34 +45,9 @@ fn without_address(error: reqwest::Error) -> DialError {
     DialError::Unreachable(error.without_url())
 }
 
-/// `application/x-www-form-urlencoded`.
-pub fn form(fields: &[(&str, &str)]) -> String {
-    let mut url = reqwest::Url::parse("http://form/").expect("a constant");
-    url.query_pairs_mut().extend_pairs(fields);
-    url.query().unwrap_or_default().to_owned()
-}
-
-/// The same, read. Twice the same field: the last.
-pub fn read_form(body: &[u8]) -> Option<HashMap<String, String>> {
-    let body = std::str::from_utf8(body).ok()?;
-    let mut url = reqwest::Url::parse("http://form/").expect("a constant");
-    url.set_query(Some(body));
-    Some(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_form_is_read_as_it_was_written() {
-        let fields = [("To", "+4930901820"), ("Digits", "#"), ("Url", "https://a/b?c=d&e=f g"), ("Empty", "")];
-        let written = form(&fields);
-        assert!(written.contains("To=%2B4930901820&Digits=%23"), "{written}");
-        let read = read_form(written.as_bytes()).expect("read");
-        assert!(fields.iter().all(|(name, value)| read[*name] == *value) && read.len() == fields.len());
-        assert!(read_form(&[0xff]).is_none());
-    }
 
     #[test]
     fn an_authority_that_is_none_is_the_administrators_to_mend() {

@@ -11,11 +11,12 @@
 
 pub mod address;
 pub mod document;
-pub mod signature;
 
 use super::client::{self, Clients};
 use super::flow::{Event, Missed};
 use super::{DialError, Order};
+use crate::providers::http;
+use ::http::header::CONTENT_TYPE;
 use address::What;
 use domain::settings::Adapter;
 use serde::Deserialize;
@@ -76,9 +77,9 @@ async fn place(client: &reqwest::Client, order: &Order<'_>, mut form: Vec<(&str,
     let request = client
         .post(url)
         .basic_auth(account, secret.expose_str())
-        .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .timeout(order.timeout)
-        .body(client::form(&form));
+        .body(http::form(form));
     let (status, body) = client::answer(request).await?;
     if !status.is_success() {
         return Err(DialError::Refused { status: status.as_u16() });

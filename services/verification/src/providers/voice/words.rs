@@ -1,6 +1,7 @@
 //! The words of a call, in the language of who is called: those that ship, or an administrator's own (FN-09, FN-10).
 
 use super::flow::Slot;
+use crate::providers::words::{own, understood};
 use crate::settings::Known;
 use catalogue::Catalogue;
 use domain::Language;
@@ -24,12 +25,11 @@ pub enum Spoken {
 /// What a slot says in this call.
 pub fn spoken(known: &Known, slot: Slot, language: &Language, application: &str) -> Spoken {
     let key = format!("voice-{}", slot.name());
-    let own = own_text(known, &key, language, application).filter(|own| {
-        is_recording(own) || CATALOGUE.check(&key, own).inspect_err(|error| refused(&key, error)).is_ok()
-    });
-    if let Some(recording) = own.filter(|own| is_recording(own)) {
+    let own = own(&known.settings, &key, language, application).map(|own| understood(&own.text));
+    if let Some(recording) = own.as_deref().filter(|own| is_recording(own)) {
         return Spoken::Recording(recording.trim().to_owned());
     }
+    let own = own.filter(|own| CATALOGUE.check(&key, own).inspect_err(|error| refused(&key, error)).is_ok());
     // One digit after the other: nobody presses "ninety-nine".
     let fraud_code: Vec<String> = known.settings.voice.fraud_code.chars().map(String::from).collect();
     let variables = [
@@ -37,25 +37,12 @@ pub fn spoken(known: &Known, slot: Slot, language: &Language, application: &str)
         ("application", application),
         ("fraud_code", &fraud_code.join(" ")),
     ];
-    let words = CATALOGUE.text_or(own, language, &key, &variables);
+    let words = CATALOGUE.text_or(own.as_deref(), language, &key, &variables);
     Spoken::Words(words.expect("every slot has words: a test goes through them all"))
 }
 
 fn refused(key: &str, error: &catalogue::BadText) {
     tracing::warn!(key, error = %error, "a text of the settings cannot be spoken; the shipped one is");
-}
-
-/// For this application before all, in this language before its broader form.
-fn own_text<'a>(known: &'a Known, key: &str, language: &Language, application: &str) -> Option<&'a str> {
-    let texts = || known.settings.texts.iter().filter(|text| text.key == key);
-    let spoken_as = [language.as_str(), language.broad()];
-    let found = spoken_as.iter().find_map(|tag| {
-        let here = || texts().filter(|text| text.language.as_str() == *tag);
-        here()
-            .find(|text| text.application.as_deref() == Some(application))
-            .or_else(|| here().find(|text| text.application.is_none()))
-    });
-    found.map(|text| text.text.as_str())
 }
 
 /// A web address for providers that fetch it, a `sound:` of the PBX for Asterisk.
@@ -112,6 +99,7 @@ pub(super) mod tests {
             text("de", Some("VPN"), "https://media.example.com/danke.wav"),
             text("fr", None, "Merci { $seed }"),
             text("it", None, "https://media.example.com/a b.wav"),
+            { "key": "voice-greeting", "language": "en", "text": "Is that you at <$application_name$>?" },
         ]}));
         let shipped = "Thank you. The sign-in is confirmed. Goodbye.";
         for (language, application, heard) in [
@@ -123,6 +111,7 @@ pub(super) mod tests {
         ] {
             assert_eq!(said(&known, Slot::Success, language, application), heard, "{language} {application}");
         }
+        assert_eq!(said(&known, Slot::Greeting, "en", "VPN"), "Is that you at VPN?", "FN-06");
         assert!(said(&known, Slot::Success, "it", "VPN").contains("a b.wav"), "words, not an address");
     }
 }

@@ -2,14 +2,10 @@
 
 use super::super::DialError;
 use super::link::Link;
-use crate::providers::http;
-use ::http::HeaderValue;
-use ::http::header::AUTHORIZATION;
+use crate::providers::connect::{ConnectFailure, Stream, connect};
 use futures::StreamExt;
-use rustls::pki_types::ServerName;
+use http::header::AUTHORIZATION;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
@@ -39,12 +35,9 @@ pub enum Heard {
     Other,
 }
 
-trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
-
 /// The events of one application.
 pub struct Line {
-    socket: WebSocketStream<Box<dyn Transport>>,
+    socket: WebSocketStream<Box<dyn Stream>>,
 }
 
 impl Line {
@@ -52,21 +45,16 @@ impl Line {
         let mut url = link.url(&["events"], &[("app", application)]);
         let tls = url.scheme() == "https";
         url.set_scheme(if tls { "wss" } else { "ws" }).map_err(|()| NOT_HEARD)?;
-        let host = url.host_str().ok_or(NOT_HEARD)?.trim_matches(['[', ']']).to_owned();
+        let host = url.host_str().ok_or(NOT_HEARD)?.trim_matches(['[', ']']);
         let port = url.port_or_known_default().ok_or(NOT_HEARD)?;
-        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|_| DialError::Events("no connection"))?;
-        let transport: Box<dyn Transport> = match tls {
-            false => Box::new(tcp),
-            true => {
-                let name = ServerName::try_from(host).map_err(|_| NOT_HEARD)?;
-                let connector = tokio_rustls::TlsConnector::from(http::trust(link.ca()).map_err(DialError::Trust)?);
-                Box::new(connector.connect(name, tcp).await.map_err(|_| DialError::Events("no TLS connection"))?)
-            }
-        };
+        let transport = connect(host, port, tls.then(|| link.ca())).await.map_err(|failure| match failure {
+            ConnectFailure::NoConnection(_) => DialError::Events("no connection"),
+            ConnectFailure::NoName => NOT_HEARD,
+            ConnectFailure::Trust(error) => DialError::Trust(error),
+            ConnectFailure::NoTls => DialError::Events("no TLS connection"),
+        })?;
         let mut request = url.as_str().into_client_request().map_err(|_| NOT_HEARD)?;
-        let mut authorization = HeaderValue::from_str(&link.authorization()).map_err(|_| NOT_HEARD)?;
-        authorization.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, authorization);
+        request.headers_mut().insert(AUTHORIZATION, link.authorization());
         let limits =
             WebSocketConfig::default().max_message_size(Some(EVENT_BYTES_MAX)).max_frame_size(Some(EVENT_BYTES_MAX));
         let upgraded = tokio_tungstenite::client_async_with_config(request, transport, Some(limits)).await;

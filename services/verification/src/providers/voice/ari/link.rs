@@ -4,6 +4,8 @@ use super::super::client::{self, Clients};
 use super::super::{DialError, Order};
 use domain::Secret;
 use domain::settings::Adapter;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use std::time::Duration;
@@ -15,8 +17,7 @@ const STEP_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Link {
     client: Client,
     base: Url,
-    user: String,
-    password: Secret,
+    authorization: HeaderValue,
     ca: String,
 }
 
@@ -26,11 +27,11 @@ impl Link {
             return Err(DialError::Settings("the provider is no Asterisk"));
         };
         let base = Url::parse(base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let password = order.secret("secret").ok_or(DialError::Settings("the provider has no secret"))?;
         Ok(Self {
             client: clients.of(order.provider.name.as_str(), ca)?,
             base: base.ok_or(DialError::Settings("base_url is no http or https address"))?,
-            user: user.clone(),
-            password: order.secret("secret").ok_or(DialError::Settings("the provider has no secret"))?.clone(),
+            authorization: basic(user, password),
             ca: ca.clone(),
         })
     }
@@ -51,17 +52,14 @@ impl Link {
         url
     }
 
-    /// The value of an Authorization header.
-    pub fn authorization(&self) -> String {
-        let mut pair = format!("{}:", self.user).into_bytes();
-        pair.extend_from_slice(self.password.expose());
-        format!("Basic {}", data_encoding::BASE64.encode(&pair))
+    pub fn authorization(&self) -> HeaderValue {
+        self.authorization.clone()
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         self.client
             .request(method, self.url(path, query))
-            .basic_auth(&self.user, self.password.expose_str())
+            .header(AUTHORIZATION, self.authorization())
             .timeout(STEP_PATIENCE)
     }
 
@@ -136,4 +134,13 @@ impl Link {
             }
         }
     }
+}
+
+/// RFC 7617.
+fn basic(user: &str, password: &Secret) -> HeaderValue {
+    let pair = [user.as_bytes(), b":", password.expose()].concat();
+    let value = format!("Basic {}", data_encoding::BASE64.encode(&pair));
+    let mut value = HeaderValue::from_str(&value).expect("BASE64 is ASCII");
+    value.set_sensitive(true);
+    value
 }
