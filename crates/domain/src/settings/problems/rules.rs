@@ -7,7 +7,7 @@ use crate::settings::{Channel, Settings};
 use std::collections::BTreeSet;
 
 /// Events administrators can hear of (FV-27, FN-05). A misspelt one would be an alarm that never sounds.
-const EVENTS: [&str; 10] = [
+const EVENTS: [&str; 7] = [
     "fraud",
     "blocked",
     "locked",
@@ -15,9 +15,6 @@ const EVENTS: [&str; 10] = [
     "fail_open",
     "sync_approval",
     "sync_failed",
-    "certificate",
-    "backup_failed",
-    "report",
 ];
 const ADDRESSES_MAX: usize = 50;
 const HOSTS_MAX: usize = 64;
