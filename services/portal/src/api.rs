@@ -31,7 +31,6 @@ use axum::{Json, Router};
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -41,9 +40,6 @@ use utoipa_axum::routes;
 
 /// FC-03: more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-
-/// Calls that wait for a person or for a message to arrive. The whole request has 35 seconds.
-const PERSON_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -185,11 +181,6 @@ fn unix_ms(name: &'static str, text: &str) -> Result<i64, Problem> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok().map(|at| at.unix_timestamp_nanos() / 1_000_000);
     let at = at.and_then(|at| i64::try_from(at).ok()).filter(|at| *at > 0);
     at.ok_or_else(|| Problem::rule(format!("{name}: allowed is a time such as 2026-11-20T16:45:02Z")))
-}
-
-/// A secret that is shown this once.
-fn text_of(secret: Option<proto::common::Secret>) -> String {
-    domain::Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
 }
 
 /// Pages of 100, 1 to 1000 (FC-04).

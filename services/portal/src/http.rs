@@ -42,8 +42,8 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of a request, and for the pause between two of them.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// For a request as a whole: longer than any call it makes to other parts.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+/// For a request as a whole: longer than the longest of what it asks of other parts, [`crate::attempt::Attempt::wait`].
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 

@@ -41,6 +41,8 @@ pub struct FakeStore {
     pub(super) facts: Mutex<Facts>,
     /// Every call fails while it is set.
     pub down: AtomicBool,
+    /// No session can be written while it is set.
+    pub read_only: AtomicBool,
     /// The host that passkeys are bound to; empty = no portal told one yet.
     pub rp_id: Mutex<String>,
 }
@@ -88,7 +90,12 @@ impl FakeUser {
 
 impl FakeStore {
     pub fn new(first: FirstEnrolment) -> Self {
-        let store = Self { facts: Mutex::default(), down: AtomicBool::new(false), rp_id: Mutex::default() };
+        let store = Self {
+            facts: Mutex::default(),
+            down: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            rp_id: Mutex::default(),
+        };
         store.set_first_enrolment(first);
         store.add("ann", "Ann");
         store.add("ben", "Ben");
@@ -256,6 +263,9 @@ impl Settings for FakeStore {
 impl PortalData for FakeStore {
     async fn put_session(&self, request: Request<PutSessionRequest>) -> Answer<PutSessionReply> {
         self.up()?;
+        if self.read_only.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("nothing can be written"));
+        }
         let request = request.into_inner();
         assert_eq!(request.id_hash.len(), 32, "a SHA-256");
         let mut facts = self.facts.lock().expect("a lock");

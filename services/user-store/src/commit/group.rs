@@ -171,7 +171,8 @@ impl Writer {
     async fn write(&self, operations: &[Operation]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
         let began = Instant::now();
         // Cancel safety: dropped before its commit, a transaction is rolled back; dropped in it, nobody is told.
-        let outcome = tokio::time::timeout(PATIENCE, write(&self.database, &self.seal, operations, self.clock.now_ms())).await;
+        let outcome =
+            tokio::time::timeout(PATIENCE, write(&self.database, &self.seal, operations, self.clock.now_ms())).await;
         match outcome.unwrap_or(Err(StoreError::Silent)) {
             Ok(written) => {
                 self.metrics.took(Timed::Commit, began.elapsed());
@@ -200,12 +201,7 @@ struct Written {
     changed_users: Vec<String>,
 }
 
-async fn write(
-    database: &Database,
-    seal: &Seal,
-    operations: &[Operation],
-    now_ms: i64,
-) -> Result<Written, StoreError> {
+async fn write(database: &Database, seal: &Seal, operations: &[Operation], now_ms: i64) -> Result<Written, StoreError> {
     let mut session = database.write().await?;
     let head = audit::lock(&mut session).await?;
     let mut scene = Scene { session: &mut session, seal, events: Vec::new(), changed_users: Vec::new() };

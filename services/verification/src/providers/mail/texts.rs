@@ -212,9 +212,12 @@ mod tests {
         assert_eq!(TEXTS.gaps(), Vec::<String>::new());
         let values: Vec<(&str, &str)> = VARIABLES.iter().map(|name| (*name, "VALUE")).collect();
         for kind in KINDS {
-            for (tag, audience) in
-                [("en", Audience::User), ("de", Audience::User), ("en", Audience::Administrators), ("de", Audience::Administrators)]
-            {
+            for (tag, audience) in [
+                ("en", Audience::User),
+                ("de", Audience::User),
+                ("en", Audience::Administrators),
+                ("de", Audience::Administrators),
+            ] {
                 let mail = render(kind, audience, &language(tag), &values, &Settings::default());
                 let mail = mail.unwrap_or_else(|| panic!("{tag} {kind} is missing"));
                 assert!(!mail.subject.is_empty() && !mail.subject.contains('\n'), "{tag} {kind}");
@@ -229,11 +232,13 @@ mod tests {
         // V-85
         let values =
             [("username", "<script>alert(1)</script>"), ("link", "https://x/?a=1&b=\"><b>"), ("company", "A & B")];
-        let mail = render("invitation", Audience::User, &language("en"), &values, &Settings::default()).expect("a kind");
+        let mail =
+            render("invitation", Audience::User, &language("en"), &values, &Settings::default()).expect("a kind");
         assert!(!mail.html.contains("<script") && !mail.html.contains("<b>"), "{}", mail.html);
         assert!(mail.html.contains("<a href=\"https://x/?a=1&amp;b=&quot;&gt;&lt;b&gt;\">"), "{}", mail.html);
         assert!(mail.text.contains("https://x/?a=1&b=\"><b>"));
-        let split = render("invitation", Audience::User, &language("en"), &[("company", "A\r\nBcc: x")], &Settings::default());
+        let split =
+            render("invitation", Audience::User, &language("en"), &[("company", "A\r\nBcc: x")], &Settings::default());
         assert!(!split.expect("a kind").subject.contains('\n'));
     }
 
