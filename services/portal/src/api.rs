@@ -9,6 +9,7 @@
 
 mod access;
 mod audit;
+mod authentications;
 mod clients;
 mod extract;
 mod factors;
@@ -41,11 +42,14 @@ use utoipa_axum::routes;
 /// FC-03: more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// The one route that may wait longer than other requests.
+pub(crate) const WAITS: &str = "/api/v1/authentications/{id}";
+
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Twinlock",
-        description = "Users, their second factors, hardware tokens, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
+        description = "Sign-ins, users, their second factors, hardware tokens, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
                        times are RFC 3339 in UTC; lists are {\"items\": [...], \"next\": ...}.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -83,6 +87,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(authentications::begin))
+        .routes(routes!(authentications::look, authentications::cancel))
+        .routes(routes!(authentications::answer))
         .routes(routes!(users::list))
         .routes(routes!(users::get, users::change))
         .routes(routes!(users::set_state))

@@ -86,8 +86,13 @@ impl App {
             self.metrics.limited(Limited::SignInsOfPlace);
             return false;
         }
+        self.may_try_name(name)
+    }
+
+    /// May anybody try a password of this name again?
+    pub fn may_try_name(&self, name: &str) -> bool {
         let name = name.chars().take(256).flat_map(char::to_lowercase).collect();
-        let granted = self.limits.sign_ins_of_name.take(name, now);
+        let granted = self.limits.sign_ins_of_name.take(name, Instant::now());
         if !granted {
             self.metrics.limited(Limited::SignInsOfName);
         }

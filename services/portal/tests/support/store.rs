@@ -242,6 +242,9 @@ impl Settings for FakeStore {
             "client": [
                 { "name": "vpn", "protocol": "radius", "sources": ["10.0.4.0/28"], "target": "corp", "secret": "keep" },
                 { "name": "gitlab", "protocol": "ldap", "sources": ["10.0.7.9/32"], "target": "corp" },
+                { "name": "wiki", "protocol": "api", "sources": ["127.0.0.0/8", "::1/128"], "target": "corp", "api_keys": ["test-application"] },
+                { "name": "theirs", "protocol": "api", "sources": ["127.0.0.0/8", "::1/128"], "target": "corp", "api_keys": ["another"] },
+                { "name": "elsewhere", "protocol": "api", "sources": ["192.0.2.0/24"], "target": "corp", "api_keys": ["test-application"] },
             ],
         });
         let settings_json = settings_json.to_string();
