@@ -33,8 +33,16 @@ impl PhoneNumber {
 
     /// `•••• 4321`: what its owner recognises (FN-06, V-17).
     pub fn masked(&self) -> String {
-        format!("•••• {}", &self.0[self.0.len() - 4..])
+        masked(&self.0)
     }
+}
+
+/// The same of a number that may lack the country, as a directory or an administrator wrote it. One too short to hide anything is
+/// not shown.
+pub fn masked(number: &str) -> String {
+    let signs: Vec<char> = number.chars().filter(|sign| sign.is_ascii_digit()).collect();
+    let shown = if signs.len() >= 8 { 4 } else { 0 };
+    format!("•••• {}", signs[signs.len() - shown..].iter().collect::<String>()).trim_end().to_owned()
 }
 
 impl fmt::Debug for PhoneNumber {
@@ -87,5 +95,10 @@ mod tests {
     fn what_is_printed_names_nobody() {
         let number = PhoneNumber::new("+4930901234").expect("valid");
         assert_eq!((format!("{number} {number:?}"), number.masked()), ("…34 …34".into(), "•••• 1234".into()));
+        for (written, shown) in
+            [("030 90 12-34", "•••• 1234"), ("(030) 901820 / 17", "•••• 2017"), ("1234", "••••"), ("", "••••")]
+        {
+            assert_eq!(masked(written), shown, "{written}");
+        }
     }
 }

@@ -11,6 +11,8 @@ pub enum Role {
     UserManager,
     HelpDesk,
     Auditor,
+    /// A program that asks whether somebody may log in to it, and nothing else.
+    Application,
 }
 
 /// A single right. A route or a command asks for exactly one.
@@ -34,13 +36,16 @@ pub enum Permission {
     SyncApprove,
     Keys,
     Roles,
+    /// Ask for the second factor of a login, as the client that names the key (FC-05).
+    Authenticate,
 }
 
 /// FV-28, FV-29: what the help desk gives ends after 15 minutes.
 pub const HELP_DESK_BYPASS_SECONDS_MAX: u32 = 900;
 
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Owner, Self::Admin, Self::UserManager, Self::HelpDesk, Self::Auditor];
+    pub const ALL: [Self; 6] =
+        [Self::Owner, Self::Admin, Self::UserManager, Self::HelpDesk, Self::Auditor, Self::Application];
 
     pub fn code(self) -> &'static str {
         match self {
@@ -49,6 +54,7 @@ impl Role {
             Self::UserManager => "user_manager",
             Self::HelpDesk => "help_desk",
             Self::Auditor => "auditor",
+            Self::Application => "application",
         }
     }
 
@@ -60,14 +66,18 @@ impl Role {
     pub fn may(self, permission: Permission) -> bool {
         use Permission::*;
         match permission {
-            UsersRead => true,
+            UsersRead => !matches!(self, Self::Application),
             UsersEdit => matches!(self, Self::Owner | Self::Admin | Self::UserManager),
-            UsersMethods | UsersBlock | UsersBypass | UsersPin | UsersVerifyCaller => !matches!(self, Self::Auditor),
+            UsersMethods | UsersBlock | UsersBypass | UsersPin | UsersVerifyCaller => {
+                !matches!(self, Self::Auditor | Self::Application)
+            }
             AuditRead => matches!(self, Self::Owner | Self::Admin | Self::Auditor),
             SettingsRead | SettingsClients | SettingsMessaging | SyncRun | SyncApprove => {
                 matches!(self, Self::Owner | Self::Admin)
             }
             Keys | Roles => matches!(self, Self::Owner),
+            // Not the owner either: a key that lets people in lies on an application's host.
+            Authenticate => matches!(self, Self::Application),
         }
     }
 }
@@ -77,11 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_owner_gives_roles_and_turns_keys_and_an_auditor_changes_nothing() {
+    fn only_the_owner_gives_roles_and_turns_keys_an_auditor_changes_nothing_and_an_application_asks() {
         for role in Role::ALL {
             assert_eq!(role.may(Permission::Roles), role == Role::Owner);
             assert_eq!(role.may(Permission::Keys), role == Role::Owner);
             assert_eq!(Role::from_code(role.code()), Some(role));
+        }
+        for role in Role::ALL {
+            assert_eq!(role.may(Permission::Authenticate), role == Role::Application);
+            assert_eq!(role.may(Permission::UsersRead), role != Role::Application);
         }
         for permission in [
             Permission::UsersEdit,
@@ -94,7 +108,7 @@ mod tests {
             Permission::SettingsMessaging,
             Permission::SyncApprove,
         ] {
-            assert!(!Role::Auditor.may(permission));
+            assert!(!Role::Auditor.may(permission) && !Role::Application.may(permission));
         }
     }
 }

@@ -172,6 +172,7 @@ impl Verifier {
             primary: primary.into(),
             code: code.map(proto::common::Secret::from),
             wanted_method: wanted.map_or("", Method::code).to_owned(),
+            ..BeginRequest::default()
         };
         let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
         self.verdict(subject, outcome, primary)
@@ -187,8 +188,11 @@ impl Verifier {
     /// Nobody waits any more (L-13). The report that follows is the attempt's last event: an Allow still under way cannot be
     /// committed after it.
     pub async fn cancel(&self, subject: &Subject, reason: Reason) {
-        let request =
-            CancelRequest { transaction_id: subject.transaction.to_string(), reason: reason.code().to_owned() };
+        let request = CancelRequest {
+            transaction_id: subject.transaction.to_string(),
+            reason: reason.code().to_owned(),
+            ..CancelRequest::default()
+        };
         let call = self.port.cancel(service_kit::grpc::with_deadline(request, REPORT_LIMIT));
         let ended = tokio::time::timeout(REPORT_LIMIT, call).await;
         if !matches!(ended, Ok(Ok(_))) {

@@ -3,8 +3,11 @@
 (async () => {
   const form = document.getElementById("wait");
   form.hidden = true;
+  const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
   const patience = Date.now() + 130000;
+  let backOff = 1000;
   while (Date.now() < patience) {
+    const begun = Date.now();
     let answer;
     try {
       const response = await fetch(form.action, {
@@ -12,9 +15,12 @@
         headers: { "Accept": "application/json" },
         body: new URLSearchParams(new FormData(form)),
       });
+      if (!response.ok) throw new Error(response.status);
       answer = await response.json();
+      backOff = 1000;
     } catch {
-      await new Promise((resume) => setTimeout(resume, 2000));
+      await pause(backOff);
+      backOff = Math.min(2 * backOff, 16000);
       continue;
     }
     if (answer.sentence) {
@@ -35,6 +41,8 @@
       location.assign(answer.next);
       return;
     }
+    // Still open. An answer that was not waited for must not make us ask without end.
+    await pause(Math.max(0, begun + 1000 - Date.now()));
   }
   form.hidden = false;
 })();

@@ -9,6 +9,7 @@
 
 mod access;
 mod audit;
+mod authentications;
 mod clients;
 mod extract;
 mod factors;
@@ -31,7 +32,6 @@ use axum::{Json, Router};
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -42,14 +42,14 @@ use utoipa_axum::routes;
 /// FC-03: more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Calls that wait for a person or for a message to arrive. The whole request has 35 seconds.
-const PERSON_LIMIT: Duration = Duration::from_secs(30);
+/// The one route that may wait longer than other requests.
+pub(crate) const WAITS: &str = "/api/v1/authentications/{id}";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Twinlock",
-        description = "Users, their second factors, hardware tokens, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
+        description = "Sign-ins, users, their second factors, hardware tokens, clients, settings, synchronisation and audit. Errors are RFC 9457 problem documents; \
                        times are RFC 3339 in UTC; lists are {\"items\": [...], \"next\": ...}.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -87,6 +87,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(authentications::begin))
+        .routes(routes!(authentications::look, authentications::cancel))
+        .routes(routes!(authentications::answer))
         .routes(routes!(users::list))
         .routes(routes!(users::get, users::change))
         .routes(routes!(users::set_state))
@@ -185,11 +188,6 @@ fn unix_ms(name: &'static str, text: &str) -> Result<i64, Problem> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok().map(|at| at.unix_timestamp_nanos() / 1_000_000);
     let at = at.and_then(|at| i64::try_from(at).ok()).filter(|at| *at > 0);
     at.ok_or_else(|| Problem::rule(format!("{name}: allowed is a time such as 2026-11-20T16:45:02Z")))
-}
-
-/// A secret that is shown this once.
-fn text_of(secret: Option<proto::common::Secret>) -> String {
-    domain::Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
 }
 
 /// Pages of 100, 1 to 1000 (FC-04).

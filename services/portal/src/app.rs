@@ -7,6 +7,7 @@ use crate::settings::SettingsCopy;
 use crate::texts::Texts;
 use crate::{Deps, limits};
 use domain::TransactionId;
+use proto::common::Secret;
 use service_kit::grpc;
 use std::future::Future;
 use std::net::IpAddr;
@@ -21,8 +22,8 @@ pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// A bind at a directory, over all of its servers, and one second for the way.
 pub(crate) const PASSWORD_LIMIT: Duration = Duration::from_secs(11);
 pub(crate) const VERIFICATION_LIMIT: Duration = Duration::from_secs(10);
-/// For a person who answers on the phone; a page that waits longer asks again.
-pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(25);
+/// For a person who answers on the phone, or a message that has to arrive; a page that waits longer asks again.
+pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(30);
 
 /// Each one is a bind at a directory that may take its whole time limit.
 const SIGN_INS_AT_ONCE_MAX: usize = 512;
@@ -85,8 +86,13 @@ impl App {
             self.metrics.limited(Limited::SignInsOfPlace);
             return false;
         }
+        self.may_try_name(name)
+    }
+
+    /// May anybody try a password of this name again?
+    pub fn may_try_name(&self, name: &str) -> bool {
         let name = name.chars().take(256).flat_map(char::to_lowercase).collect();
-        let granted = self.limits.sign_ins_of_name.take(name, now);
+        let granted = self.limits.sign_ins_of_name.take(name, Instant::now());
         if !granted {
             self.metrics.limited(Limited::SignInsOfName);
         }
@@ -143,6 +149,11 @@ impl Limits {
 pub(crate) fn begun_ms(transaction: TransactionId) -> Option<i64> {
     let (seconds, nanoseconds) = transaction.0.get_timestamp()?.to_unix();
     i64::try_from(seconds.checked_mul(1000)? + u64::from(nanoseconds) / 1_000_000).ok()
+}
+
+/// A secret that is shown to the one who may have it.
+pub(crate) fn text_of(secret: Option<Secret>) -> String {
+    domain::Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
 }
 
 /// Calls another part with a limit that holds in one process as it does over the network (V-44).

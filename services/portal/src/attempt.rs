@@ -1,10 +1,12 @@
-//! A sign-in from its first to its last word: the password, verification's decision, one log line.
+//! A sign-in from its first to its last word: the password, verification's decision, one log line. To the portal itself, or to an
+//! application that asks by the API (FC-05).
 
 use crate::app::{App, PASSWORD_LIMIT, VERIFICATION_LIMIT, begun_ms, within};
 use crate::metrics::{CLIENT, Ended};
 use crate::session;
+use domain::settings;
 use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
-use proto::directory::{CheckRequest, Person};
+use proto::directory::{CheckRequest, Person, ResolveRequest};
 use proto::user_store::Session;
 use proto::verification::{
     AnswerRequest, Ask, AskKind, Attempt as WireAttempt, AwaitRequest, BeginRequest, CancelRequest, Outcome, Primary,
@@ -20,6 +22,7 @@ const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 pub(crate) struct Attempt {
     pub transaction: TransactionId,
+    asker: Asker,
     from: IpAddr,
     /// As typed; the directory's name once it is known.
     typed: String,
@@ -28,6 +31,29 @@ pub(crate) struct Attempt {
     rounds: u32,
     /// The one that was asked for, or used.
     method: Option<Method>,
+}
+
+/// Whom the sign-in is for.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    /// As the settings name it.
+    pub client: String,
+    protocol: Protocol,
+    /// Who checks the password; empty = the first directory of the settings.
+    directory: String,
+    /// Where the person is, as the application says.
+    pub person: Option<IpAddr>,
+}
+
+impl Asker {
+    pub fn portal() -> Self {
+        Self { client: CLIENT.to_owned(), protocol: Protocol::Portal, directory: String::new(), person: None }
+    }
+
+    pub fn application(client: &settings::Client) -> Self {
+        let directory = client.target.to_string();
+        Self { client: client.name.to_string(), protocol: Protocol::Api, directory, person: None }
+    }
 }
 
 /// What became of the password.
@@ -49,18 +75,22 @@ pub(crate) enum Verdict {
 /// A decisive Allow for one attempt. Made by [`verdict`] only, after every check of V-02.
 #[derive(Debug)]
 pub(crate) struct Allow {
-    reason: Reason,
-    method: Option<Method>,
-    assurance: String,
-    source: String,
-    user_id: String,
+    pub reason: Reason,
+    pub method: Option<Method>,
+    pub assurance: String,
+    pub source: String,
+    pub user_id: String,
 }
 
 impl Attempt {
     pub fn begin(app: &App, from: IpAddr, typed: &str) -> Self {
-        let transaction = app.new_transaction();
+        Self::new(Asker::portal(), app.new_transaction(), from, typed)
+    }
+
+    /// The first round, or a later one: who it is about is known to verification then.
+    pub fn new(asker: Asker, transaction: TransactionId, from: IpAddr, typed: &str) -> Self {
         tracing::Span::current().record("twinlock.request_id", tracing::field::display(transaction));
-        Self { transaction, from, typed: typed.to_owned(), person: None, first: None, rounds: 1, method: None }
+        Self { transaction, asker, from, typed: typed.to_owned(), person: None, first: None, rounds: 1, method: None }
     }
 
     /// The one whose code is waited for.
@@ -70,6 +100,7 @@ impl Attempt {
             Person { subject: session.subject.clone(), username: session.username.clone(), ..Person::default() };
         Self {
             transaction,
+            asker: Asker::portal(),
             from,
             typed: session.username.clone(),
             person: Some(person),
@@ -79,20 +110,20 @@ impl Attempt {
         }
     }
 
+    pub fn client(&self) -> &str {
+        &self.asker.client
+    }
+
     /// One name, one password, at most one bind (V-86). The reason of a refusal comes back.
     pub async fn check_password(&mut self, app: &App, password: Secret) -> Result<Person, Reason> {
         let begun = Instant::now();
-        let request =
-            CheckRequest { directory: String::new(), name: self.typed.clone(), password: Some(password.into()) };
+        let request = CheckRequest {
+            directory: self.asker.directory.clone(),
+            name: self.typed.clone(),
+            password: Some(password.into()),
+        };
         let answered = within(PASSWORD_LIMIT, request, |request| app.deps.password_check.check(request)).await;
-        let reply = answered.map_err(|status| {
-            tracing::warn!(code = ?status.code(), "password cannot be checked");
-            match status.code() {
-                tonic::Code::ResourceExhausted => Reason::Overloaded,
-                tonic::Code::DeadlineExceeded => Reason::DirectoryTimeout,
-                _ => Reason::DirectoryError,
-            }
-        })?;
+        let reply = answered.map_err(|status| unasked(&status))?;
         self.person = reply.person.filter(|person| person.subject.is_some());
         self.first = Some(First { right: reply.reason.is_empty(), took: Some(begun.elapsed()) });
         match (reply.reason.as_str(), &self.person) {
@@ -102,26 +133,46 @@ impl Attempt {
         }
     }
 
+    /// Who is meant, by somebody who has checked the password already.
+    pub async fn find(&mut self, app: &App) -> Result<(), Reason> {
+        let request = idempotent(ResolveRequest { directory: self.asker.directory.clone(), name: self.typed.clone() });
+        let answered = within(PASSWORD_LIMIT, request, |request| app.deps.password_check.resolve(request)).await;
+        let reply = answered.map_err(|status| unasked(&status))?;
+        self.person = reply.person.filter(|person| person.subject.is_some());
+        match (reply.reason.as_str(), &self.person) {
+            ("", Some(_)) => Ok(()),
+            ("", None) => Err(Reason::InternalError),
+            (reason, _) => Err(refusal(Reason::from_code(reason))),
+        }
+    }
+
     /// The password was right: what now?
     pub async fn decide(&self, app: &App) -> Result<Verdict, Reason> {
+        self.decide_with(app, None).await
+    }
+
+    /// By this method, if there is a choice.
+    pub async fn decide_with(&self, app: &App, wanted: Option<Method>) -> Result<Verdict, Reason> {
         let request = BeginRequest {
             attempt: Some(self.on_the_wire()),
             primary: Primary::Passed.into(),
+            wanted_method: wanted.map_or("", Method::code).to_owned(),
+            vouched: self.first.is_none(),
             ..BeginRequest::default()
         };
         let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.begin(request));
-        verdict(app, self.transaction, call.await)
+        self.verdict(app, call.await)
     }
 
     pub async fn answer(&self, app: &App, step: u32, code: Secret) -> Result<Verdict, Reason> {
         let request = AnswerRequest {
             transaction_id: self.transaction.to_string(),
             step,
-            client: CLIENT.to_owned(),
+            client: self.asker.client.clone(),
             answer: Some(code.into()),
         };
         let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.answer(request));
-        verdict(app, self.transaction, call.await)
+        self.verdict(app, call.await)
     }
 
     /// Has the person answered on the phone? Waits a while for it; still open is the same question again.
@@ -129,18 +180,22 @@ impl Attempt {
         let request = AwaitRequest {
             transaction_id: self.transaction.to_string(),
             step,
-            client: CLIENT.to_owned(),
+            client: self.asker.client.clone(),
             wait_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
         };
         let limit = patience + VERIFICATION_LIMIT;
         let call = within(limit, idempotent(request), |request| app.deps.verification.r#await(request));
-        verdict(app, self.transaction, call.await)
+        self.verdict(app, call.await)
     }
 
     /// The person gave up. The last word.
     pub async fn cancelled(self, app: &App) {
         let reason = Reason::UserCancelled;
-        let request = CancelRequest { transaction_id: self.transaction.to_string(), reason: reason.code().to_owned() };
+        let request = CancelRequest {
+            transaction_id: self.transaction.to_string(),
+            reason: reason.code().to_owned(),
+            client: self.asker.client.clone(),
+        };
         let cancelled = within(REPORT_LIMIT, request, |request| app.deps.verification.cancel(request)).await;
         if let Err(status) = cancelled {
             tracing::debug!(code = ?status.code(), "a cancellation did not reach verification");
@@ -183,10 +238,16 @@ impl Attempt {
         Ok(())
     }
 
+    /// An application's own sign-in, which a rule may open too.
+    pub fn let_in(mut self, app: &App, allow: &Allow) {
+        self.method = allow.method;
+        self.ended(app, allow.reason, Some(allow));
+    }
+
     /// The one log line of an attempt.
     fn ended(self, app: &App, reason: Reason, allow: Option<&Allow>) {
         let first = self.first;
-        let second = first.is_some_and(|first| first.right).then_some(self.method).flatten();
+        let second = first.is_none_or(|first| first.right).then_some(self.method).flatten();
         let total_ms = begun_ms(self.transaction).map_or(0, |begun| app.now_ms().saturating_sub(begun).max(0));
         let person = self.person.as_ref();
         tracing::info!(
@@ -194,8 +255,8 @@ impl Attempt {
             service = "portal",
             request_id = %self.transaction,
             r#ref = self.transaction.short(),
-            protocol = Protocol::Portal.code(),
-            client = CLIENT,
+            protocol = self.asker.protocol.code(),
+            client = self.asker.client,
             client_ip = %self.from,
             user = person.map(|person| person.username.as_str()),
             name_form = person.map(|person| person.name_form.as_str()).filter(|form| !form.is_empty()),
@@ -211,6 +272,8 @@ impl Attempt {
             "sign-in ended"
         );
         app.metrics.attempt_ended(&Ended {
+            client: &self.asker.client,
+            protocol: self.asker.protocol,
             reason,
             method: allow.map_or(second, |allow| allow.method),
             password_was_right: first.is_some_and(|first| first.right),
@@ -219,66 +282,85 @@ impl Attempt {
         });
     }
 
+    /// V-02: every way in which this is no Allow for this very attempt is a No. Nobody enters the portal by a rule: only a live second
+    /// factor counts (V-84, V-86).
+    fn verdict(&self, app: &App, answered: Result<Outcome, tonic::Status>) -> Result<Verdict, Reason> {
+        let ours = self.transaction;
+        let outcome = answered.map_err(|status| {
+            tracing::warn!(code = ?status.code(), "verification cannot be asked");
+            match status.code() {
+                tonic::Code::ResourceExhausted => Reason::Overloaded,
+                _ => Reason::VerificationUnavailable,
+            }
+        })?;
+        let fault = |what| {
+            tracing::error!(request_id = %ours, what, "an answer of verification is not for this attempt");
+            Reason::InternalError
+        };
+        if outcome.transaction_id.parse() != Ok(ours) {
+            return Err(fault("transaction"));
+        }
+        match outcome.result {
+            Some(outcome::Result::Allow(allow)) => {
+                let reason = Reason::from_code(&allow.reason);
+                let in_time = allow.expires_unix_ms > app.now_ms();
+                let counts = match self.asker.protocol {
+                    Protocol::Api => matches!(reason.class(), ResultClass::Success | ResultClass::Bypass),
+                    _ => reason.class() == ResultClass::Success && !allow.user_id.is_empty(),
+                };
+                if !counts || allow.client != self.asker.client || !in_time {
+                    return Err(fault("allow"));
+                }
+                Ok(Verdict::Allow(Allow {
+                    reason,
+                    method: Method::from_code(&allow.method),
+                    assurance: allow.assurance,
+                    source: allow.source,
+                    user_id: allow.user_id,
+                }))
+            }
+            Some(outcome::Result::Ask(ask)) => match ask.kind() {
+                // A question of a later version cannot be shown (V-75).
+                AskKind::Unspecified => Err(fault("question")),
+                _ => Ok(Verdict::Ask(Box::new(ask))),
+            },
+            Some(outcome::Result::Deny(deny)) => {
+                Ok(Verdict::Deny(refusal(Reason::from_code(&deny.reason)), deny.method))
+            }
+            Some(outcome::Result::CodeAccepted(_)) | None => Err(fault("kind")),
+        }
+    }
+
     fn on_the_wire(&self) -> WireAttempt {
         let person = self.person.as_ref();
         WireAttempt {
             transaction_id: self.transaction.to_string(),
-            client: CLIENT.to_owned(),
-            protocol: Protocol::Portal.code().to_owned(),
+            client: self.asker.client.clone(),
+            protocol: self.asker.protocol.code().to_owned(),
             subject: person.and_then(|person| person.subject.clone()),
             username: person.map_or_else(|| self.typed.clone(), |person| person.username.clone()),
             name_form: person.map(|person| person.name_form.clone()).unwrap_or_default(),
             client_ip: self.from.to_string(),
-            calling_station: String::new(),
+            calling_station: self.asker.person.map(|ip| ip.to_string()).unwrap_or_default(),
             can_challenge: true,
             service_account: false,
             dialogue: true,
-            person_ip: self.from.to_canonical().to_string(),
+            person_ip: match self.asker.protocol {
+                Protocol::Api => self.asker.person.map(|ip| ip.to_string()).unwrap_or_default(),
+                _ => self.from.to_canonical().to_string(),
+            },
             password_digest: Vec::new(),
         }
     }
 }
 
-/// V-02: every way in which this is no Allow for this very attempt is a No. Nobody enters the portal by a rule: only a live second
-/// factor counts (V-84, V-86).
-fn verdict(app: &App, ours: TransactionId, answered: Result<Outcome, tonic::Status>) -> Result<Verdict, Reason> {
-    let outcome = answered.map_err(|status| {
-        tracing::warn!(code = ?status.code(), "verification cannot be asked");
-        match status.code() {
-            tonic::Code::ResourceExhausted => Reason::Overloaded,
-            _ => Reason::VerificationUnavailable,
-        }
-    })?;
-    let fault = |what| {
-        tracing::error!(request_id = %ours, what, "an answer of verification is not for this attempt");
-        Reason::InternalError
-    };
-    if outcome.transaction_id.parse() != Ok(ours) {
-        return Err(fault("transaction"));
-    }
-    match outcome.result {
-        Some(outcome::Result::Allow(allow)) => {
-            let reason = Reason::from_code(&allow.reason);
-            let in_time = allow.expires_unix_ms > app.now_ms();
-            if reason.class() != ResultClass::Success || allow.client != CLIENT || !in_time || allow.user_id.is_empty()
-            {
-                return Err(fault("allow"));
-            }
-            Ok(Verdict::Allow(Allow {
-                reason,
-                method: Method::from_code(&allow.method),
-                assurance: allow.assurance,
-                source: allow.source,
-                user_id: allow.user_id,
-            }))
-        }
-        Some(outcome::Result::Ask(ask)) => match ask.kind() {
-            // A question of a later version cannot be shown (V-75).
-            AskKind::Unspecified => Err(fault("question")),
-            _ => Ok(Verdict::Ask(Box::new(ask))),
-        },
-        Some(outcome::Result::Deny(deny)) => Ok(Verdict::Deny(refusal(Reason::from_code(&deny.reason)), deny.method)),
-        Some(outcome::Result::CodeAccepted(_)) | None => Err(fault("kind")),
+/// The gateway that checks passwords gave no answer.
+fn unasked(status: &tonic::Status) -> Reason {
+    tracing::warn!(code = ?status.code(), "password cannot be checked");
+    match status.code() {
+        tonic::Code::ResourceExhausted => Reason::Overloaded,
+        tonic::Code::DeadlineExceeded => Reason::DirectoryTimeout,
+        _ => Reason::DirectoryError,
     }
 }
 

@@ -42,8 +42,10 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of a request, and for the pause between two of them.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// For a request as a whole: longer than any call it makes to other parts.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+/// For a request as a whole: longer than the longest of what it asks of other parts, [`crate::attempt::Attempt::wait`].
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+/// A caller of the API may ask us to wait for a person for so long.
+const LONG_REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -86,7 +88,8 @@ async fn observe(request: Request, next: Next) -> Response {
         http.response.status_code = tracing::field::Empty,
         twinlock.request_id = tracing::field::Empty,
     );
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span.clone())).await;
+    let limit = if route == api::WAITS { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+    let answered = tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await;
     let response = answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
     span.record("http.response.status_code", response.status().as_u16());
     if response.status().is_server_error() {

@@ -12,7 +12,7 @@
 //! callback        what providers of messages and calls say, handed on to verification
 //! ```
 //!
-//! Beside them: `announce` (where people reach us), `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
+//! Beside them: `rows` (what an import gives the store), `announce` (where people reach us), `attempt` (a sign-in from its first to its last word), `limits` (tries per place and name), `settings` (this
 //! node's copy), `texts` (every word a page shows), `metrics`.
 
 mod announce;
@@ -25,6 +25,7 @@ mod http;
 mod limits;
 mod metrics;
 mod phone;
+pub mod rows;
 mod self_service;
 mod session;
 mod settings;

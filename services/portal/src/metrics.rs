@@ -35,7 +35,9 @@ pub(crate) enum Limited {
 }
 
 /// A finished attempt as the metrics see it.
-pub(crate) struct Ended {
+pub(crate) struct Ended<'a> {
+    pub client: &'a str,
+    pub protocol: Protocol,
     pub reason: Reason,
     pub method: Option<Method>,
     pub password_was_right: bool,
@@ -57,12 +59,12 @@ impl Metrics {
         }
     }
 
-    pub fn attempt_ended(&self, ended: &Ended) {
-        let client = || KeyValue::new("client", CLIENT);
+    pub fn attempt_ended(&self, ended: &Ended<'_>) {
+        let client = || KeyValue::new("client", ended.client.to_owned());
         let class = ended.reason.class();
         let labels = [
             client(),
-            KeyValue::new("protocol", Protocol::Portal.code()),
+            KeyValue::new("protocol", ended.protocol.code()),
             KeyValue::new("method", ended.method.map_or("", Method::code)),
             KeyValue::new("result", class.code()),
             KeyValue::new("reason", ended.reason.code()),

@@ -690,6 +690,12 @@ async fn an_approval_shows_its_number_and_is_waited_for_with_and_without_script(
     browser.origin.insert(http::header::ACCEPT, "application/json".parse().expect("a value"));
     world.verification.say(asks(&user_id, approval("17")));
     assert_eq!(browser.post("/code/wait", &[("csrf", &token)]).await.html, r#"{"next":""}"#);
+    // What cannot be written is a fault, not an answer: the script must not ask again at once.
+    world.store.read_only.store(true, Ordering::Relaxed);
+    world.verification.say(asks(&user_id, approval("18")));
+    let page = browser.post("/code/wait", &[("csrf", &token)]).await;
+    assert_eq!((page.status, page.html.as_str()), (StatusCode::SERVICE_UNAVAILABLE, r#"{"next":""}"#));
+    world.store.read_only.store(false, Ordering::Relaxed);
     world.verification.say(outcome::Result::Allow(FakeVerification::allow(&user_id)));
     assert_eq!(browser.post("/code/wait", &[("csrf", &token)]).await.html, r#"{"next":"/account"}"#);
     assert_ne!(browser.session_cookie().cloned(), before, "V-80: a new id");
@@ -787,6 +793,17 @@ async fn a_number_counts_after_its_code_came_back() {
     assert!(page.html.contains("That code was not right"), "{}", page.html);
     let page = browser.submit("/enrol/phone/sms/confirm", &[("code", RIGHT_CODE)]).await.clone();
     assert_eq!(page.path, "/enrol/done");
+    assert!(page.html.contains("confirm a sign-in with this phone"), "{}", page.html);
+    browser.get("/enrol").await;
+    let token = browser.page.token("/enrol/start").expect("a token");
+    for path in ["/enrol/confirm", "/enrol/phone/sms/confirm"] {
+        let page = browser.post(path, &[("csrf", &token), ("code", RIGHT_CODE)]).await;
+        assert_eq!((page.status, page.path.as_str()), (StatusCode::OK, "/account"), "{path}: nothing is pending");
+    }
+    for path in ["/enrol/phone/telegram", "/enrol/phone/push", "/enrol/phone/SMS"] {
+        assert_eq!(browser.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(browser.post(path, &[("csrf", &token)]).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
     // With both locks open recovery codes can be had, once on the screen.
     browser.get("/enrol").await;
     world.store.give_factor("ann");

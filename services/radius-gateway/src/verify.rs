@@ -181,7 +181,13 @@ impl Verifier {
     ) -> Result<Decision, NoDecision> {
         let code = code.map(proto::common::Secret::from);
         let wanted_method = wanted.map_or("", Method::code).to_owned();
-        let request = BeginRequest { attempt: Some(wire(attempt)), primary: primary.into(), code, wanted_method };
+        let request = BeginRequest {
+            attempt: Some(wire(attempt)),
+            primary: primary.into(),
+            code,
+            wanted_method,
+            ..BeginRequest::default()
+        };
         attempt.known_to_verification = true;
         let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
         self.decision(attempt, outcome, primary)
@@ -215,7 +221,11 @@ impl Verifier {
 
     /// Nobody waits any more, or the conversation is dead. Best effort, beside the login.
     pub(crate) fn cancel(self: &Arc<Self>, transaction: TransactionId, reason: Reason) {
-        let request = CancelRequest { transaction_id: transaction.to_string(), reason: reason.code().to_owned() };
+        let request = CancelRequest {
+            transaction_id: transaction.to_string(),
+            reason: reason.code().to_owned(),
+            ..CancelRequest::default()
+        };
         let verifier = self.clone();
         self.beside(transaction, move || {
             let (verifier, request) = (verifier.clone(), request.clone());

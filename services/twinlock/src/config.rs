@@ -1,5 +1,8 @@
 //! The configuration of `twinlock serve`, which the other commands read to find the running process.
 
+#[cfg(test)]
+mod documented;
+
 use serde::Deserialize;
 use service_kit::{
     config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection},

@@ -107,7 +107,8 @@ impl Store {
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
-        let group = Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), shutdown);
+        let group =
+            Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), clock.clone(), shutdown);
         let store =
             Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));

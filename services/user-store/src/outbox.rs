@@ -13,6 +13,7 @@ use crate::places;
 use crate::rpc::{StoreError, bounded, id};
 use crate::seal::Seal;
 use crate::sql::{Session, args};
+use crate::users;
 use prost::Message;
 use proto::user_store::{
     DoneMailReply, DoneMailRequest, Mail, PutMailReply, PutMailRequest, TakeMailReply, TakeMailRequest,
@@ -116,6 +117,8 @@ pub async fn put_in(session: &mut Session, seal: &Seal, new: NewMail, now_ms: i6
     mail.mail_id = uuid::Uuid::now_v7().to_string();
     mail.expires_unix_ms = expires_ms;
     mail.tries = 0;
+    // What a mail tells happened when it was written, unless it says otherwise; it may go out hours later.
+    mail.variables.entry("time".into()).or_insert_with(|| users::time_text(now_ms));
     let content = mail.encode_to_vec();
     if content.len() > CONTENT_OCTETS_MAX {
         return Err(Status::invalid_argument("mail: more than 64 KiB").into());

@@ -15,6 +15,7 @@ use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::erase;
 use crate::metrics::Timed;
+use crate::outbox::{self, NewMail};
 use crate::rpc::{StoreError, bounded};
 use crate::seal::Seal;
 use crate::settings::{self, Current};
@@ -35,8 +36,9 @@ use users::{Known, NewState, Plan, Row, Run};
 const BATCH_MAX: usize = 5_000;
 /// Problems named in a reply; the rest is counted.
 const PROBLEMS_MAX: usize = 200;
+const DAY_MS: i64 = 24 * 3_600_000;
 /// A parked run waits this long (FS-07).
-const APPROVAL_LIFE_MS: i64 = 7 * 24 * 3_600_000;
+const APPROVAL_LIFE_MS: i64 = 7 * DAY_MS;
 
 pub struct SyncService(pub Store);
 
@@ -177,6 +179,9 @@ impl SyncService {
         if !events.is_empty() {
             audit::append(&mut session, head, events).await?;
         }
+        if let Some(mail) = alarm(&mut session, &run, &reply, &request, now_ms).await? {
+            outbox::put_in(&mut session, self.0.seal(), mail, now_ms).await?;
+        }
         session.commit().await?;
         for user_id in changed_users {
             self.0.teller().user_changed(&user_id);
@@ -224,6 +229,35 @@ impl SyncService {
         }
         Ok(DecideApprovalReply { applied })
     }
+}
+
+/// What administrators hear of a run (FS-07, FV-27): that leavers wait, once a list; that a read was not complete, once a day
+/// as long as it goes on.
+async fn alarm(
+    session: &mut Session,
+    run: &RunRow,
+    reply: &FinishRunReply,
+    request: &FinishRunRequest,
+    now_ms: i64,
+) -> Result<Option<NewMail>, StoreError> {
+    if !reply.approval_id.is_empty() {
+        let detail = format!("{}: {} users, approval {}", run.sync_item, reply.parked, reply.approval_id);
+        let mail = NewMail::to_administrators("sync_approval").with("detail", detail);
+        return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
+    }
+    if request.complete {
+        return Ok(None);
+    }
+    let sql = "SELECT run_id FROM sync_runs WHERE sync_item = $1 AND state IN ('done', 'parked') \
+               ORDER BY started_ms DESC, run_id DESC LIMIT 1";
+    let whole: String = match session.row(sql, args![&run.sync_item]).await? {
+        Some(row) => row.get("run_id")?,
+        None => String::new(),
+    };
+    let mail = NewMail::to_administrators("sync_failed").with("reason", bounded(&request.error, 512));
+    let mail = mail.with("detail", format!("{} (directory {})", run.sync_item, run.directory));
+    let day = now_ms.div_euclid(DAY_MS);
+    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{}", run.sync_item))))
 }
 
 /// Refuses a leader that was overtaken, and keeps the epoch as it is until the transaction ends (S-60).

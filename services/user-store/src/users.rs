@@ -28,13 +28,17 @@ pub fn is_blocked(until_ms: i64, now_ms: i64) -> bool {
 
 /// The end of a block in words.
 pub fn until_text(until_ms: i64) -> String {
-    let at = time::OffsetDateTime::from_unix_timestamp(until_ms.div_euclid(1000)).ok();
-    let at = at.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok());
     match until_ms {
         ..0 => "somebody unblocks".into(),
         0 => String::new(),
-        _ => at.unwrap_or_default(),
+        _ => time_text(until_ms),
     }
+}
+
+/// RFC 3339, in UTC.
+pub fn time_text(at_ms: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp(at_ms.div_euclid(1000)).ok();
+    at.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default()
 }
 
 /// Refuses what is done for somebody who may not log in: not enabled, or blocked.

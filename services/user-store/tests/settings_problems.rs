@@ -61,6 +61,12 @@ fn client(name: &str, keys: &str) -> String {
     with(&format!("name = \"{name}\"\nprotocol"), &format!("name = \"{name}\"\n{keys}\nprotocol"))
 }
 
+/// At the same address as another client: what it asks for tells them apart.
+fn api_client(keys: &str) -> String {
+    let client = "[[client]]\nname = \"wiki\"\nprotocol = \"api\"\nsources = [\"10.0.7.9/32\"]\ntarget = \"corp\"\n";
+    format!("{GOOD}{client}{keys}\n")
+}
+
 fn directory(keys: &str) -> String {
     with("name = \"corp\"\npreset", &format!("name = \"corp\"\n{keys}\npreset"))
 }
@@ -82,6 +88,7 @@ macro_rules! rules {
 #[test]
 fn a_good_document_has_no_problems() {
     assert_eq!(found(GOOD), []);
+    assert_eq!(found(&api_client("api_keys = [\"wiki\"]\nfallback_code = true")), []);
     assert_eq!(found(""), [], "an empty store");
 }
 
@@ -137,6 +144,16 @@ rules! {
     operations_are_for_ldap: Error client("vpn", "operations = \"read\"") => "client.vpn.operations: is a key of LDAP clients";
     referrals_are_for_ldap: Error client("vpn", "referrals = \"pass\"") => "client.vpn.referrals: is a key of LDAP clients";
     a_number_from_a_packet_is_for_radius: Error client("gitlab", "person_address = \"framed_address\"") => "client.gitlab.person_address: names an attribute of RADIUS";
+
+    // --- the API
+    an_api_client_names_its_keys: Error api_client("") => "client.wiki.api_keys: is empty";
+    a_key_has_a_name: Error api_client("api_keys = [\"\"]") => "client.wiki.api_keys: holds an empty name";
+    keys_are_for_the_api: Error client("vpn", "api_keys = [\"wiki\"]") => "client.vpn.api_keys: is a key of API clients";
+    an_api_client_has_no_shared_secret: Error api_client("api_keys = [\"wiki\"]\nsecret = \"keep\"") => "client.wiki.secret: is a key of RADIUS clients";
+    the_api_appends_nothing: Error api_client("api_keys = [\"wiki\"]\nappended = \"optional\"") => "client.wiki.appended: is a key of RADIUS and LDAP clients";
+    the_api_never_fails_open: Error api_client("api_keys = [\"wiki\"]\nwhen_unavailable = \"pass\"") => "client.wiki.when_unavailable: found \"pass\"";
+    the_api_remembers_no_password: Error api_client("api_keys = [\"wiki\"]\nremember = {}") => "client.wiki.remember.kind: needs a password";
+    referrals_are_not_for_the_api: Error api_client("api_keys = [\"wiki\"]\nreferrals = \"pass\"") => "client.wiki.referrals: is a key of LDAP clients";
 
     // --- methods of a client
     a_passkey_works_at_the_portal_only: Error client("vpn", "methods = [\"code\", \"passkey\"]") => "client.vpn.methods: \"passkey\" works at the portal only";

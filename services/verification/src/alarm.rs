@@ -91,10 +91,17 @@ impl Service {
         }
         let language = login.user.language(Spoken::Text, &login.rules.known).as_str().to_owned();
         for (user_id, whose) in [(login.user.id.as_str(), "user"), ("", "administrators")] {
+            let (to, language) = match user_id.is_empty() {
+                // Who they are, and what they speak, is known where it is sent (FV-27).
+                true => (Vec::new(), String::new()),
+                false if record.mail.is_empty() => continue,
+                false => (vec![record.mail.clone()], language.clone()),
+            };
             let mail = Mail {
                 kind: kind.into(),
                 user_id: user_id.into(),
-                language: language.clone(),
+                to,
+                language,
                 variables: variables.clone(),
                 expires_unix_ms: now.saturating_add(MAIL_LIFE_MS),
                 ..Mail::default()

@@ -50,6 +50,9 @@ pub struct Origin {
     pub username: String,
     pub client_ip: String,
     pub calling_station: String,
+    /// The client says that the first factor was right; nobody else has seen it (FC-05).
+    #[serde(default)]
+    pub vouched: bool,
 }
 
 impl Origin {
@@ -88,6 +91,7 @@ impl TryFrom<wire::Attempt> for Origin {
             username: line(&attempt.username, 256),
             client_ip: line(&attempt.client_ip, 64),
             calling_station: line(&attempt.calling_station, 256),
+            vouched: false,
         })
     }
 }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use tonic::Status;
 use uuid::Uuid;
 
+/// What the audit says of an attempt whose client checked the password by itself.
+const VOUCHED: &str = "first factor: by the word of the client";
+
 /// The store's side of a decision.
 #[derive(Clone)]
 pub struct Committer {
@@ -266,6 +269,7 @@ impl Committer {
             calling_station: origin.calling_station.clone(),
             result: reason.class().code().into(),
             reason: reason.code().into(),
+            detail: if origin.vouched { VOUCHED.into() } else { String::new() },
             ..AuditEvent::default()
         }
     }

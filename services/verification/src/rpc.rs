@@ -56,8 +56,9 @@ impl Verification for Service {
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
         let budget = Budget::of(&request);
-        let BeginRequest { attempt, primary, code, wanted_method } = request.into_inner();
-        let attempt: Attempt = attempt.try_into()?;
+        let BeginRequest { attempt, primary, code, wanted_method, vouched } = request.into_inner();
+        let mut attempt: Attempt = attempt.try_into()?;
+        attempt.origin.vouched = vouched;
         let transaction_id = attempt.origin.transaction.to_string();
         let code: Option<Secret> = code.map(Into::into);
         let wanted = match wanted_method.as_str() {
@@ -110,9 +111,16 @@ impl Verification for Service {
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         let budget = Budget::of(&request);
-        let CancelRequest { transaction_id, reason } = request.into_inner();
+        let CancelRequest { transaction_id, reason, client } = request.into_inner();
         let reason = ending(&reason)?;
         let transaction = transaction(&transaction_id)?;
+        if !client.is_empty() {
+            // Nobody is told whether there is such an attempt.
+            let held = self.challenges.find(transaction).await?;
+            if held.is_none_or(|held| held.record.attempt.origin.client != client) {
+                return Ok(Response::new(CancelReply {}));
+            }
+        }
         // First of all nobody is asked any more, wherever the login waits.
         self.withdraw_all(&transaction_id, budget).await?;
         if let Some(held) = self.challenges.find(transaction).await?

@@ -124,7 +124,7 @@ impl SettingsCopy {
             }
             Protocol::Radius => client(ClientProtocol::Radius),
             Protocol::Ldap => client(ClientProtocol::Ldap),
-            Protocol::Api => None,
+            Protocol::Api => client(ClientProtocol::Api),
         };
         Ok(found.map(|(client, application)| Rules { client, application, known }))
     }

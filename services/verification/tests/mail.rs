@@ -83,9 +83,9 @@ async fn what_is_refused_for_good_ends_and_what_cannot_be_now_is_tried_again() {
     node.store.queue(mail("later", "updated", "u1", &["later@example.com"]));
     node.store.queue(Mail { tries: 3, ..mail("fourth", "updated", "u1", &["later@example.com"]) });
     node.store.queue(Mail { expires_unix_ms: NOW + 59_000, ..mail("short", "updated", "u1", &["later@example.com"]) });
-    node.store.queue(mail("some", "report", "", &["ben@example.com", "refused@example.com"]));
+    node.store.queue(mail("some", "sync_failed", "", &["ben@example.com", "refused@example.com"]));
     node.store.queue(mail("none", "nothing", "", &["ben@example.com"]));
-    node.store.queue(Mail { expires_unix_ms: NOW, ..mail("late", "report", "", &["ben@example.com"]) });
+    node.store.queue(Mail { expires_unix_ms: NOW, ..mail("late", "sync_failed", "", &["ben@example.com"]) });
     node.until("all of them", || node.store.ended().len() == 7).await;
     let ended = node.store.ended();
     assert_eq!(ended["gone"], "never: refused for 1 of 1");
@@ -109,6 +109,28 @@ async fn users_get_no_mail_unless_it_is_switched_on_and_administrators_do() {
     assert_eq!(node.store.ended()["user"], "never: mail to users is off");
     assert_eq!(node.store.ended()["admins"], "sent");
     assert_eq!(post.sink.received().len(), 1);
+}
+
+#[tokio::test]
+async fn administrators_hear_of_what_the_settings_say_in_words_of_their_own() {
+    // FV-27
+    let post = Post::start();
+    let notify = json!({"notify": {"blocked": ["soc@example.com", "it@example.com"], "fraud": []}});
+    let node = Node::new(json!([post.provider("mx")]), json!({"mail": notify}), &SECRETS).await;
+    for kind in ["blocked", "fraud", "locked"] {
+        node.store.queue(mail(kind, kind, "", &[]));
+    }
+    node.until("all of them", || node.store.ended().len() == 3).await;
+    let ended = node.store.ended();
+    assert_eq!(ended["blocked"], "sent");
+    for unwanted in ["fraud", "locked"] {
+        assert_eq!(ended[unwanted], "never: mail.notify names nobody for it");
+    }
+    let received = post.sink.received();
+    let mut to: Vec<_> = received.iter().map(|mail| mail.to()).collect();
+    to.sort_unstable();
+    assert_eq!(to, ["it@example.com", "soc@example.com"]);
+    assert_eq!(received[0].field("subject"), "Ein Benutzer ist gesperrt");
 }
 
 #[tokio::test]

@@ -569,8 +569,13 @@ async fn a_cancelled_question_takes_no_answer() {
     let node = world.node().await;
     let attempt = attempt("vpn", "ann");
     assert_eq!(said(node.begin(passed(&attempt, None)).await), "ask 1");
-    let cancel =
-        |reason: &str| request(CancelRequest { transaction_id: attempt.transaction_id.clone(), reason: reason.into() });
+    let cancel = |reason: &str| {
+        request(CancelRequest {
+            transaction_id: attempt.transaction_id.clone(),
+            reason: reason.into(),
+            ..CancelRequest::default()
+        })
+    };
     assert!(node.cancel(cancel("valid_code")).await.is_err());
     for _ in 0..2 {
         node.cancel(cancel("user_cancelled")).await.expect("cancelled");

@@ -1,4 +1,4 @@
-//! A client: one device or application that asks Twinlock, by RADIUS or LDAP.
+//! A client: one device or application that asks Twinlock, by RADIUS, LDAP or the REST API.
 
 use super::{PersonAddress, Remember, SecretSource};
 use crate::{Assurance, Method, ObjectId, ObjectName};
@@ -18,6 +18,10 @@ pub struct Client {
     pub sources: Vec<IpNet>,
     /// The directory that checks its passwords.
     pub target: ObjectName,
+
+    /// API: the keys that may ask for this application, by name (FC-05).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_keys: Vec<String>,
 
     /// RADIUS: the shared secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +135,8 @@ fn wait_seconds() -> u32 {
 pub enum ClientProtocol {
     Radius,
     Ldap,
+    /// An application of one's own: `POST /api/v1/authentications`.
+    Api,
 }
 
 /// A protection against forged RADIUS packets: demanded, learnt from the first valid packet, or off.

@@ -7,8 +7,8 @@ use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::role::Permission::{
-    self, AuditRead, Keys, SettingsClients, SettingsMessaging, SettingsRead, SyncApprove, SyncRun, UsersBlock,
-    UsersBypass, UsersEdit, UsersMethods, UsersPin, UsersRead, UsersVerifyCaller,
+    self, AuditRead, Authenticate, Keys, SettingsClients, SettingsMessaging, SettingsRead, SyncApprove, SyncRun,
+    UsersBlock, UsersBypass, UsersEdit, UsersMethods, UsersPin, UsersRead, UsersVerifyCaller,
 };
 use domain::{Role, Secret};
 use http::header::AUTHORIZATION;
@@ -20,7 +20,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 51] = [
+pub(super) const TABLE: [(&str, &str, Permission); 55] = [
+    ("POST", "/authentications", Authenticate),
+    ("GET", "/authentications/{id}", Authenticate),
+    ("POST", "/authentications/{id}/answer", Authenticate),
+    ("DELETE", "/authentications/{id}", Authenticate),
     ("GET", "/users", UsersRead),
     ("GET", "/users/{id}", UsersRead),
     ("PATCH", "/users/{id}", UsersEdit),
@@ -86,6 +90,8 @@ pub(super) struct Caller {
     /// As the audit names them: `api-key:NAME`.
     pub actor: String,
     pub role: Role,
+    /// The key's own name.
+    pub key: String,
 }
 
 pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -121,7 +127,7 @@ async fn admit(app: &App, mut request: Request) -> Result<Request, Problem> {
         );
         return Err(Problem::forbidden());
     }
-    request.extensions_mut().insert(Caller { actor: format!("api-key:{name}"), role });
+    request.extensions_mut().insert(Caller { actor: format!("api-key:{name}"), role, key: name });
     Ok(request)
 }
 
@@ -202,6 +208,8 @@ mod tests {
             if method != "GET" {
                 assert!(!Role::Auditor.may(permission), "{method} {path}");
             }
+            // FC-05: a key on an application's host opens nothing else, and no other key opens that.
+            assert_eq!(Role::Application.may(permission), path.starts_with("/authentications"), "{method} {path}");
             // What these make lasts, and opens the door to whoever sees the answer.
             let makes = ["/factors", "/activations", "/recovery-codes", "/phones", "/import"];
             if method == "POST" && makes.iter().any(|part| path.contains(part)) {

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Serialize, ToSchema)]
 pub(super) struct Client {
     name: String,
-    /// radius or ldap.
+    /// radius, ldap or api.
     protocol: &'static str,
     application: String,
     /// Networks it asks from.
@@ -68,6 +68,7 @@ fn client(client: &settings::Client) -> Client {
         protocol: match client.protocol {
             settings::ClientProtocol::Radius => "radius",
             settings::ClientProtocol::Ldap => "ldap",
+            settings::ClientProtocol::Api => "api",
         },
         application: client.application().to_owned(),
         sources: client.sources.iter().map(ToString::to_string).collect(),

@@ -5,7 +5,7 @@ use super::extract::{Body, Path};
 use super::problem::Problem;
 use super::users::{UserWithDetail, find, shown, user_id};
 use super::{Page, moment};
-use crate::app::{App, STORE_LIMIT, VERIFICATION_LIMIT, within};
+use crate::app::{App, STORE_LIMIT, VERIFICATION_LIMIT, text_of, within};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -104,11 +104,11 @@ pub(super) async fn start(
     };
     tracing::info!(event = "enrolment", service = "portal", actor = caller.actor, result = "started", "enrolment");
     let reply = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.start_code(request)).await?;
-    let text = |secret: Option<proto::common::Secret>| {
-        Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
+    let started = StartedFactor {
+        id: reply.factor_id,
+        otpauth_uri: text_of(reply.otpauth_uri),
+        secret: text_of(reply.seed_base32),
     };
-    let started =
-        StartedFactor { id: reply.factor_id, otpauth_uri: text(reply.otpauth_uri), secret: text(reply.seed_base32) };
     Ok((StatusCode::CREATED, Json(started)))
 }
 

@@ -6,7 +6,7 @@ use super::phones::{Step, steps};
 use super::problem::Problem;
 use super::users::user_id;
 use super::{Page, moment, page_length};
-use crate::app::{App, STORE_LIMIT, within};
+use crate::app::{App, PERSON_LIMIT, STORE_LIMIT, within};
 use axum::Json;
 use axum::extract::State;
 use proto::user_store::{
@@ -280,7 +280,7 @@ pub(super) async fn test_provider(
         language: new.language,
         actor: caller.actor,
     };
-    let reply = within(super::PERSON_LIMIT, request, |request| app.deps.enrolment.test_provider(request)).await?;
+    let reply = within(PERSON_LIMIT, request, |request| app.deps.enrolment.test_provider(request)).await?;
     Ok(Json(Tested { accepted: reply.accepted, provider: reply.provider, steps: steps(reply.steps) }))
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Problem {
     /// What is wrong, one sentence each, where there is more than one thing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
-    /// The reason from the closed list, where a code was refused.
+    /// The reason from the closed list, where a code was refused or there is no decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -71,6 +71,12 @@ impl Problem {
 
     pub fn rules(detail: impl Into<String>, errors: Vec<String>) -> Self {
         Self { errors, ..Self::rule(detail) }
+    }
+
+    /// There is no decision, and why.
+    pub fn unavailable(reason: domain::Reason) -> Self {
+        let detail = "there is no decision; try again";
+        Self { reason: Some(reason.code()), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
     pub fn code_refused(reason: domain::Reason) -> Self {

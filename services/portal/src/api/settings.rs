@@ -4,7 +4,7 @@ use super::access::Caller;
 use super::extract::{Body, Query, media_type};
 use super::factors::secret;
 use super::problem::Problem;
-use crate::app::{App, STORE_LIMIT, within};
+use crate::app::{App, STORE_LIMIT, text_of, within};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
@@ -87,13 +87,12 @@ pub(super) async fn apply(
     if !reply.errors.is_empty() {
         return Err(Problem::rules("the document is refused; nothing was changed", reply.errors));
     }
-    let text = |secret| Secret::from(secret).expose_str().unwrap_or_default().to_owned();
     Ok(Json(Applied {
         revision: reply.revision,
         dry_run: how.dry_run,
         changes: reply.changes,
         warnings: reply.warnings,
-        generated: reply.generated.into_iter().map(|(name, secret)| (name, text(secret))).collect(),
+        generated: reply.generated.into_iter().map(|(name, secret)| (name, text_of(Some(secret)))).collect(),
     }))
 }
 

@@ -6,11 +6,11 @@ use super::factors::{Factor, factor};
 use super::phones::{Device, device};
 use super::problem::Problem;
 use super::{Page, moment, page_length};
-use crate::app::{App, STORE_LIMIT, within};
+use crate::app::{App, STORE_LIMIT, text_of, within};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::{Method, Secret, UserId};
+use domain::{Method, UserId};
 use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use proto::user_store::{
@@ -313,11 +313,7 @@ pub(super) async fn invite(
     };
     let request = InviteRequest { user_id: user_id(&app, &id).await?, life_hours, actor: caller.actor };
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.invite(request)).await?;
-    let code = Secret::from(reply.code.unwrap_or_default());
-    Ok(Json(Invitation {
-        code: code.expose_str().unwrap_or_default().to_owned(),
-        expires: moment(reply.expires_unix_ms),
-    }))
+    Ok(Json(Invitation { code: text_of(reply.code), expires: moment(reply.expires_unix_ms) }))
 }
 
 /// The user behind an id or any form of the name; more than one is refused by the store.

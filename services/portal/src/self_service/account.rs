@@ -65,18 +65,11 @@ fn methods(t: &'static Texts, own: &UserDetail) -> Vec<MethodShown> {
     });
     let phone = (!own.phone.is_empty()).then(|| MethodShown {
         name: t.phone_number,
-        label: masked(&own.phone),
+        label: domain::phone::masked(&own.phone),
         added: None,
         last_used: None,
     });
     codes.chain(devices).chain(phone).collect()
-}
-
-/// The last four signs: enough for its owner.
-fn masked(number: &str) -> String {
-    let signs: Vec<char> = number.chars().collect();
-    let tail: String = signs.iter().skip(signs.len().saturating_sub(4)).collect();
-    format!("•••• {tail}")
 }
 
 /// `None` for "never", which the store writes as 0.

@@ -51,7 +51,7 @@ fn choose(app: &App, t: &'static Texts, live: &Live, status: StatusCode, failure
 pub(super) async fn done(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
     let t = visitor.t;
     let Some(live) = visitor.at(|stage| stage == Stage::Full) else { return go_on(visitor.live.as_ref()) };
-    let lead = match live.session.pending_factor_id.as_str() {
+    let lead = match live.session.added.as_str() {
         "device" => t.device_done_lead,
         "phone" => t.phone_done_lead,
         _ => t.done_lead,
@@ -76,16 +76,11 @@ fn refused(app: &App, t: &'static Texts, live: &Live, reason: Reason, reference:
     choose(app, t, live, status_of(reason), Failure::new(t.not_confirmed(reason), reference))
 }
 
-/// The method was proven. Whoever came with less has now proven a method of their own: a new id, as after any second factor.
-async fn proven(app: &App, t: &'static Texts, live: Live, what: &'static str) -> Response {
-    let promoted = async {
-        let mut live = session::promote(app, live, Stage::Full).await?;
-        // What the last page congratulates on.
-        what.clone_into(&mut live.session.pending_factor_id);
-        session::save(app, &mut live).await?;
-        Ok::<_, tonic::Status>(live)
-    };
-    match promoted.await {
+/// The method was proven. Whoever came with less has now proven a method of their own: a new id, as after any second factor, and
+/// nothing is pending in its session.
+async fn proven(app: &App, t: &'static Texts, mut live: Live, added: &'static str) -> Response {
+    added.clone_into(&mut live.session.added);
+    match session::promote(app, live, Stage::Full).await {
         Ok(live) => with_cookie(Redirect::to("/enrol/done").into_response(), &live),
         Err(status) => pages::unavailable(app, t, &status),
     }

@@ -96,9 +96,10 @@ pub(super) async fn wait(
                 .into_response()
         }
         Next::Over { live, reason } => over(&app, t, &headers, &live, transaction, reason).await,
+        // The script asks again, later and later.
         Next::Fault(status) if by_script => {
             tracing::warn!(code = ?status.code(), "a wait could not go on");
-            tell("")
+            (StatusCode::SERVICE_UNAVAILABLE, tell("")).into_response()
         }
         Next::Fault(status) => pages::unavailable(&app, t, &status),
     }

@@ -59,8 +59,16 @@ impl PasswordCheck for FakeDirectory {
         }
     }
 
-    async fn resolve(&self, _: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
-        Err(Status::permission_denied("the portal has no use for it"))
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
+        let request = request.into_inner();
+        assert_eq!(request.directory, "corp", "the application's own directory");
+        let person = self.store.user(&request.name).map(|user| Person {
+            subject: Some(user.subject()),
+            username: request.name.clone(),
+            ..Person::default()
+        });
+        let reason = if person.is_some() { String::new() } else { "unknown_user".into() };
+        Ok(Response::new(ResolveReply { reason, person }))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {

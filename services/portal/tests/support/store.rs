@@ -41,6 +41,8 @@ pub struct FakeStore {
     pub(super) facts: Mutex<Facts>,
     /// Every call fails while it is set.
     pub down: AtomicBool,
+    /// No session can be written while it is set.
+    pub read_only: AtomicBool,
     /// The host that passkeys are bound to; empty = no portal told one yet.
     pub rp_id: Mutex<String>,
 }
@@ -88,7 +90,12 @@ impl FakeUser {
 
 impl FakeStore {
     pub fn new(first: FirstEnrolment) -> Self {
-        let store = Self { facts: Mutex::default(), down: AtomicBool::new(false), rp_id: Mutex::default() };
+        let store = Self {
+            facts: Mutex::default(),
+            down: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            rp_id: Mutex::default(),
+        };
         store.set_first_enrolment(first);
         store.add("ann", "Ann");
         store.add("ben", "Ben");
@@ -235,6 +242,9 @@ impl Settings for FakeStore {
             "client": [
                 { "name": "vpn", "protocol": "radius", "sources": ["10.0.4.0/28"], "target": "corp", "secret": "keep" },
                 { "name": "gitlab", "protocol": "ldap", "sources": ["10.0.7.9/32"], "target": "corp" },
+                { "name": "wiki", "protocol": "api", "sources": ["127.0.0.0/8", "::1/128"], "target": "corp", "api_keys": ["test-application"] },
+                { "name": "theirs", "protocol": "api", "sources": ["127.0.0.0/8", "::1/128"], "target": "corp", "api_keys": ["another"] },
+                { "name": "elsewhere", "protocol": "api", "sources": ["192.0.2.0/24"], "target": "corp", "api_keys": ["test-application"] },
             ],
         });
         let settings_json = settings_json.to_string();
@@ -256,6 +266,9 @@ impl Settings for FakeStore {
 impl PortalData for FakeStore {
     async fn put_session(&self, request: Request<PutSessionRequest>) -> Answer<PutSessionReply> {
         self.up()?;
+        if self.read_only.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("nothing can be written"));
+        }
         let request = request.into_inner();
         assert_eq!(request.id_hash.len(), 32, "a SHA-256");
         let mut facts = self.facts.lock().expect("a lock");

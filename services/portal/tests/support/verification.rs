@@ -29,6 +29,10 @@ pub struct SeenAttempt {
     pub protocol: String,
     pub client_ip: String,
     pub can_challenge: bool,
+    pub person_ip: String,
+    pub wanted_method: String,
+    /// Nobody but the client has seen the password.
+    pub vouched: bool,
 }
 
 pub struct FakeVerification {
@@ -41,6 +45,8 @@ pub struct FakeVerification {
     /// What providers said, as it was handed on.
     pub callbacks: Mutex<Vec<proto::verification::CallbackRequest>>,
     pub cancelled: AtomicUsize,
+    /// Which client of which attempt and round waited, and for how long.
+    pub awaited: Mutex<Vec<AwaitRequest>>,
     pub answers: AtomicUsize,
     pub seeds_made: AtomicUsize,
     /// What became of the device that connects, and of a prompt to it.
@@ -65,6 +71,7 @@ impl FakeVerification {
             reports: Mutex::default(),
             callbacks: Mutex::default(),
             cancelled: AtomicUsize::new(0),
+            awaited: Mutex::default(),
             answers: AtomicUsize::new(0),
             seeds_made: AtomicUsize::new(0),
             device_state: Mutex::new("open".into()),
@@ -145,6 +152,9 @@ impl Verification for FakeVerification {
             protocol: attempt.protocol,
             client_ip: attempt.client_ip,
             can_challenge: attempt.can_challenge,
+            person_ip: attempt.person_ip,
+            wanted_method: request.wanted_method,
+            vouched: request.vouched,
         });
         let transaction = attempt.transaction_id;
         if let Some(told) = self.told() {
@@ -169,7 +179,8 @@ impl Verification for FakeVerification {
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
         self.answers.fetch_add(1, Ordering::SeqCst);
         let request = request.into_inner();
-        assert_eq!(request.client, "portal");
+        let client = request.client.clone();
+        assert!(["portal", "wiki"].contains(&client.as_str()), "{client}");
         let transaction = request.transaction_id;
         if let Some(told) = self.told() {
             return self.outcome(&transaction, told?);
@@ -185,7 +196,7 @@ impl Verification for FakeVerification {
                         (Some(RIGHT_CODE), _) => {
                             open.remove(&transaction);
                             let expires_unix_ms = self.clock.now_ms() + 10_000;
-                            outcome::Result::Allow(Allow { expires_unix_ms, ..Self::allow(&user) })
+                            outcome::Result::Allow(Allow { client, expires_unix_ms, ..Self::allow(&user) })
                         }
                         (_, step) if step <= 3 => ask(step, "", "wrong_code"),
                         _ => {
@@ -200,7 +211,8 @@ impl Verification for FakeVerification {
         self.outcome(&transaction, result)
     }
 
-    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
+        assert!(!request.get_ref().client.is_empty(), "whose attempt it is");
         self.cancelled.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(CancelReply {}))
     }
@@ -213,7 +225,8 @@ impl Verification for FakeVerification {
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<Outcome>, Status> {
-        let AwaitRequest { transaction_id, .. } = request.into_inner();
+        let AwaitRequest { transaction_id, .. } = request.get_ref().clone();
+        self.awaited.lock().expect("a lock").push(request.into_inner());
         match self.told() {
             Some(told) => self.outcome(&transaction_id, told?),
             None => self.outcome(&transaction_id, deny("no_answer")),

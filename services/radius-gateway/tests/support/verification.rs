@@ -261,7 +261,7 @@ impl Verification for FakeVerification {
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
-        let BeginRequest { attempt, primary, code, wanted_method } = request.into_inner();
+        let BeginRequest { attempt, primary, code, wanted_method, .. } = request.into_inner();
         let (attempt, code) = (attempt.expect("an attempt"), text(code));
         assert!(attempt.transaction_id.parse::<TransactionId>().is_ok(), "{}", attempt.transaction_id);
         assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
@@ -329,7 +329,7 @@ impl Verification for FakeVerification {
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
-        let CancelRequest { transaction_id, reason } = request.into_inner();
+        let CancelRequest { transaction_id, reason, .. } = request.into_inner();
         let mut state = self.lock();
         state.challenges.remove(&transaction_id);
         state.calls.push(Call::Cancel { reason });

@@ -13,7 +13,7 @@ use serde_json::json;
 pub enum Command {
     Create {
         name: String,
-        #[arg(long, default_value = "auditor", value_parser = ["owner", "admin", "user_manager", "help_desk", "auditor"])]
+        #[arg(long, default_value = "auditor", value_parser = ["owner", "admin", "user_manager", "help_desk", "auditor", "application"])]
         role: String,
         #[arg(long, default_value_t = 365)]
         days: u32,

@@ -14,9 +14,10 @@ use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use domain::Secret;
 use otp::import::{
-    BadRow, FILE_BYTES_MAX, Field, Mapping, OldDisabled, Opening, Preset, Token, parted, read_tokens, read_users,
+    BadRow, FILE_BYTES_MAX, Field, Mapping, OldDisabled, Opening, Preset, parted, read_tokens, read_users,
 };
-use proto::user_store::{ImportReply, ImportTokensRequest, ImportUsersRequest, TokenRow, UserRow};
+use portal::rows;
+use proto::user_store::{ImportReply, ImportTokensRequest, ImportUsersRequest};
 use serde_json::{Value, json};
 use std::{
     io::Read,
@@ -81,7 +82,7 @@ async fn tokens(
     };
     let rows = read_tokens(preset, file, opening, now_unix_ms()).map_err(|error| refused(&import.file, &error))?;
     let (good, bad) = parted(rows);
-    let rows: Vec<TokenRow> = good.into_iter().map(|(row, token)| token_row(row, token, import.unassigned)).collect();
+    let rows = rows::of_tokens(good, import.unassigned);
     let request = |dry_run, rows| ImportTokensRequest {
         rows,
         dry_run,
@@ -108,14 +109,7 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
         crate::output::say(&format!("not imported: {}", read.unused.join(", ")));
     }
     let (good, bad) = parted(read.rows);
-    let rows: Vec<UserRow> = good
-        .into_iter()
-        .map(|(row, user)| UserRow {
-            row,
-            username: user.username,
-            fields: user.fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect(),
-        })
-        .collect();
+    let rows = rows::of_users(good);
     let request =
         |dry_run, rows| ImportUsersRequest { rows, dry_run, update: import.overwrite, actor: connection.actor.clone() };
     let plan = connection.admin.clone().import_users(request(true, rows.clone())).await?.into_inner();
@@ -125,22 +119,6 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     go_on(&plan, bad.len(), "user", import.yes)?;
     let done = connection.admin.import_users(request(false, rows)).await?.into_inner();
     report(output, &done, bad, false)
-}
-
-fn token_row(row: u32, token: Token, unassigned: bool) -> TokenRow {
-    TokenRow {
-        row,
-        serial: token.serial,
-        seed: Some(token.seed.into()),
-        kind: token.kind.code().into(),
-        algorithm: token.algorithm.code().into(),
-        digits: token.digits.into(),
-        period_seconds: token.period_seconds,
-        counter: token.counter,
-        username: if unassigned { String::new() } else { token.username },
-        manufacturer: token.manufacturer,
-        model: token.model,
-    }
 }
 
 fn go_on(plan: &ImportReply, unread: usize, what: &str, yes: bool) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ use proto::user_store::{
     OpenSentCodeRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, ResolvePromptReply, SpendCodeRequest,
     SpendResult,
 };
-use service_kit::Shutdown;
+use service_kit::{Clock, Shutdown};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,10 +102,11 @@ impl Group {
         seal: Arc<Seal>,
         teller: Teller,
         metrics: Arc<Metrics>,
+        clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { database, seal, teller, metrics };
+        let writer = Writer { database, seal, teller, metrics, clock };
         shutdown.spawn_background(writer.run(receiver, shutdown.clone()));
         Self(sender)
     }
@@ -126,6 +127,7 @@ struct Writer {
     seal: Arc<Seal>,
     teller: Teller,
     metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 impl Writer {
@@ -169,7 +171,8 @@ impl Writer {
     async fn write(&self, operations: &[Operation]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
         let began = Instant::now();
         // Cancel safety: dropped before its commit, a transaction is rolled back; dropped in it, nobody is told.
-        let outcome = tokio::time::timeout(PATIENCE, write(&self.database, &self.seal, operations)).await;
+        let outcome =
+            tokio::time::timeout(PATIENCE, write(&self.database, &self.seal, operations, self.clock.now_ms())).await;
         match outcome.unwrap_or(Err(StoreError::Silent)) {
             Ok(written) => {
                 self.metrics.took(Timed::Commit, began.elapsed());
@@ -198,7 +201,7 @@ struct Written {
     changed_users: Vec<String>,
 }
 
-async fn write(database: &Database, seal: &Seal, operations: &[Operation]) -> Result<Written, StoreError> {
+async fn write(database: &Database, seal: &Seal, operations: &[Operation], now_ms: i64) -> Result<Written, StoreError> {
     let mut session = database.write().await?;
     let head = audit::lock(&mut session).await?;
     let mut scene = Scene { session: &mut session, seal, events: Vec::new(), changed_users: Vec::new() };
@@ -222,7 +225,7 @@ async fn write(database: &Database, seal: &Seal, operations: &[Operation]) -> Re
             None => stepped.next().expect("every step has an answer"),
         });
     }
-    write::write_changes(&mut session, seal, &working).await?;
+    write::write_changes(&mut session, seal, &working, now_ms).await?;
     let attempts = working.events.len() as u64;
     let mut events = std::mem::take(&mut working.events);
     events.append(&mut step_events);

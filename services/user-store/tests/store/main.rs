@@ -141,6 +141,7 @@ rules! {
     sync::a_batch_applied_again_changes_nothing,
     sync::an_incomplete_read_removes_nobody,
     sync::five_leave_and_six_wait_while_newcomers_are_added,
+    sync::administrators_hear_of_waiting_leavers_and_of_incomplete_reads,
     sync::an_approval_is_evaluated_when_it_is_given,
     sync::nobody_seen_at_all_waits_for_approval,
     sync::leavers_are_disabled_removed_or_kept_and_come_back,

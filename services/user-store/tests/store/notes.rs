@@ -144,10 +144,19 @@ pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixtur
         let refused = record(other).await.expect_err(name);
         assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{name}");
     }
+    lab.mails().await;
+    // A gateway's spool was heard two days later.
+    lab.clock.advance(2 * 24 * 3_600_000);
     for _ in 0..3 {
         record(event.clone()).await.expect("recorded");
     }
     assert_eq!(lab.events("authentication").await.len(), 1, "sent again from a spool it is the same");
+    // FV-27
+    let mails = lab.mails().await;
+    let said = |mail: &Mail, name: &str| mail.variables[name].clone();
+    let told: Vec<_> =
+        mails.iter().map(|it| (it.kind.as_str(), it.to.len(), said(it, "username"), said(it, "time"))).collect();
+    assert_eq!(told, [("fail_open", 0, "ann".to_owned(), "2026-11-20T12:00:00Z".to_owned())]);
 }
 
 pub async fn a_token_is_put_right_and_never_set_back(lab: Fixture) {

@@ -114,6 +114,35 @@ pub async fn five_leave_and_six_wait_while_newcomers_are_added(lab: Fixture) {
     assert_eq!(three.parked, 3);
 }
 
+pub async fn administrators_hear_of_waiting_leavers_and_of_incomplete_reads(lab: Fixture) {
+    // FS-07, FV-27
+    lab.with_settings().await;
+    let told = async || {
+        let mails = lab.mails().await;
+        mails.into_iter().map(|it| (it.kind, it.variables["detail"].clone())).collect::<Vec<_>>()
+    };
+    let fail = async || {
+        let run_id = lab.begin("people").await.expect("begun");
+        lab.finish(&run_id, false).await;
+    };
+    lab.run("people", people(200)).await;
+    assert_eq!(told().await, []);
+    let parked = lab.run("people", people(190)).await;
+    lab.run("people", people(189)).await;
+    let list = format!("people: 10 users, approval {}", parked.approval_id);
+    assert_eq!(told().await, [("sync_approval".to_owned(), list)], "once a list");
+    let failed = ("sync_failed".to_owned(), "people (directory corp)".to_owned());
+    fail().await;
+    fail().await;
+    assert_eq!(told().await, [failed.clone()], "not every five minutes");
+    lab.clock.advance(24 * 3_600_000);
+    fail().await;
+    assert_eq!(told().await, [failed.clone()], "it goes on");
+    lab.run("people", people(200)).await;
+    fail().await;
+    assert_eq!(told().await, [failed], "it had been well in between");
+}
+
 async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str]) -> Result<u32, tonic::Status> {
     let request = DecideApprovalRequest {
         approval_id: approval_id.into(),

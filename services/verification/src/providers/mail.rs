@@ -18,6 +18,7 @@ use service_kit::Process;
 use smtp::{Letter, Letters, Unsent};
 use std::sync::Arc;
 use std::time::Duration;
+use texts::Audience;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
@@ -45,8 +46,15 @@ pub struct Mail {
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Sent,
-    Again { at_unix_ms: i64, error: String },
-    Never { error: String },
+    Again {
+        at_unix_ms: i64,
+        error: String,
+    },
+    Never {
+        error: String,
+    },
+    /// The settings name nobody who wants it.
+    Unwanted(&'static str),
 }
 
 impl Mail {
@@ -72,7 +80,7 @@ impl Mail {
             return steps.refused();
         };
         let company = known.settings.portal.company.as_str();
-        let rendered = texts::render("test", &trial.language, &[("company", company)], &known.settings);
+        let rendered = texts::render("test", Audience::User, &trial.language, &[("company", company)], &known.settings);
         let rendered = rendered.expect("it ships");
         let letter = Letter {
             id: uuid::Uuid::new_v4().simple().to_string(),
@@ -111,12 +119,14 @@ impl Mail {
 
     async fn one(&self, known: &Arc<Known>, mail: Queued) {
         let outcome = self.deliver(known, &mail).await;
+        let wanted = !matches!(outcome, Outcome::Unwanted(_));
         let (sent, retry_unix_ms, error) = match outcome {
             Outcome::Sent => (true, 0, String::new()),
             Outcome::Again { at_unix_ms, error } => (false, at_unix_ms, error),
             Outcome::Never { error } => (false, 0, error),
+            Outcome::Unwanted(why) => (false, 0, why.to_owned()),
         };
-        if !sent {
+        if !sent && wanted {
             let (kind, again) = (mail.kind.as_str(), retry_unix_ms != 0);
             tracing::warn!(mail_id = mail.mail_id, kind, again, error, "a mail was not sent");
         }
@@ -129,13 +139,26 @@ impl Mail {
 
     async fn deliver(&self, known: &Arc<Known>, mail: &Queued) -> Outcome {
         let never = |error: &str| Outcome::Never { error: error.to_owned() };
-        if !mail.user_id.is_empty() && !known.settings.mail.to_users {
-            return never("mail to users is off");
+        let rules = &known.settings.mail;
+        let audience = match mail.user_id.is_empty() {
+            true => Audience::Administrators,
+            false => Audience::User,
+        };
+        if audience == Audience::User && !rules.to_users {
+            return Outcome::Unwanted("mail to users is off");
         }
+        // FV-27: the settings say who hears of what, as they are now.
+        let addresses = match audience {
+            Audience::Administrators if mail.to.is_empty() => match rules.notify.get(&mail.kind) {
+                Some(addresses) if !addresses.is_empty() => addresses,
+                _ => return Outcome::Unwanted("mail.notify names nobody for it"),
+            },
+            _ => &mail.to,
+        };
         if self.shared.clock.now_ms() >= mail.expires_unix_ms {
             return never("it came too late");
         }
-        if mail.to.is_empty() || mail.to.len() > ADDRESSES_MAX {
+        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
             return never("it has no address, or too many");
         }
         let language = Language::new(&mail.language).unwrap_or_else(|_| known.settings.verification.language.clone());
@@ -148,12 +171,12 @@ impl Mail {
                 variables.push((name, value));
             }
         }
-        let Some(rendered) = texts::render(&mail.kind, &language, &variables, &known.settings) else {
+        let Some(rendered) = texts::render(&mail.kind, audience, &language, &variables, &known.settings) else {
             return never("no text has this kind");
         };
         let until = Instant::now() + MAIL_TIME;
         let (mut sent, mut refused, mut open) = (0_usize, 0_usize, 0_usize);
-        for (place, to) in mail.to.iter().enumerate() {
+        for (place, to) in addresses.iter().enumerate() {
             let letter = Letter {
                 id: format!("{}.{place}", mail.mail_id),
                 to: to.clone(),

@@ -114,6 +114,7 @@ fn settings() -> Settings {
         client("keepsall", "radius", kept("user_source_password")),
         client("home", "radius", serde_json::json!({ "trusted_networks": ["198.51.100.0/24"] })),
         client("strong", "radius", serde_json::json!({ "least_assurance": "number_matched" })),
+        client("sheets", "api", serde_json::json!({})),
         client("wiki", "ldap", serde_json::json!({ "appended": "optional", "appended_keywords": true })),
     ]});
     serde_json::from_value(document).expect("valid settings")

@@ -332,8 +332,15 @@ async fn a_cancelled_attempt_asks_nobody_any_more() {
     let node = world.node().await;
     let attempt = attempt("vpn", "bob");
     asked(node.begin(passed(&attempt, None)).await);
-    let cancel = CancelRequest { transaction_id: attempt.transaction_id.clone(), reason: "user_cancelled".into() };
-    node.cancel(request(cancel)).await.expect("cancelled");
+    let cancel = |client: &str| CancelRequest {
+        transaction_id: attempt.transaction_id.clone(),
+        reason: "user_cancelled".into(),
+        client: client.into(),
+    };
+    // FC-05: what another client began is none of its business.
+    node.cancel(request(cancel("wifi"))).await.expect("heard");
+    assert_eq!((world.store.prompts()[0].outcome.as_str(), world.store.reasons().len()), ("", 0));
+    node.cancel(request(cancel("vpn"))).await.expect("cancelled");
     assert_eq!(world.store.prompts()[0].outcome, "withdrawn");
     assert_eq!(world.store.reasons(), ["user_cancelled"]);
     assert_eq!(world.store.events()[0].method, "push");

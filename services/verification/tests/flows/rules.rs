@@ -1,9 +1,9 @@
 //! What lets in without a fresh factor: remembered logins, a one-time bypass, trusted networks, exemptions.
 
-use crate::fakes::{NOW, World, answer, asked, attempt, passed, said};
+use crate::fakes::{NOW, World, answer, asked, attempt, passed, request, said};
 use proto::user_store::Bypass;
-use proto::verification::Attempt;
 use proto::verification::verification_server::Verification;
+use proto::verification::{Attempt, BeginRequest, Primary};
 
 /// What differs, how, and whether the login counts with `user`, `user_source`, `user_source_password`.
 type Difference<'a> = (&'a str, fn(&mut Attempt), [bool; 3]);
@@ -161,4 +161,29 @@ async fn who_is_blocked_hears_until_when_and_gets_no_prompt() {
     world.clock.advance(5_000);
     world.carriers.answers("approved", "approve_only");
     assert_eq!(said(node.begin(passed(&attempt("waits", "ann"), None)).await), "allow user_approved");
+}
+
+#[tokio::test]
+async fn an_application_is_a_client_like_others_and_its_word_for_the_password_is_recorded() {
+    // FC-05
+    let world = World::new();
+    let node = world.node().await;
+    let by = |protocol: &str| Attempt { protocol: protocol.into(), dialogue: true, ..attempt("sheets", "ann") };
+    assert_eq!(said(node.begin(passed(&by("radius"), None)).await), "deny client_not_allowed");
+    assert_eq!(said(node.begin(passed(&by("portal"), None)).await), "deny client_not_allowed");
+    let vouched = by("api");
+    let begin = BeginRequest {
+        attempt: Some(vouched.clone()),
+        primary: Primary::Passed.into(),
+        vouched: true,
+        ..BeginRequest::default()
+    };
+    assert_eq!(said(node.begin(request(begin)).await), "ask 1");
+    assert_eq!(said(node.answer(answer(&vouched, 1, &world.code(0))).await), "allow valid_code");
+    let checked = by("api");
+    assert_eq!(said(node.begin(passed(&checked, None)).await), "ask 1");
+    assert_eq!(said(node.answer(answer(&checked, 1, &world.code(1))).await), "allow valid_code");
+    let told: Vec<_> = world.store.events().into_iter().map(|event| (event.protocol, event.detail)).collect();
+    let word = "first factor: by the word of the client";
+    assert_eq!(told[2..], [("api".into(), word.into()), ("api".to_owned(), String::new())]);
 }

@@ -185,13 +185,31 @@ mail-password-known-text =
 
     Waren das nicht Sie, ändern Sie jetzt Ihr Passwort und sagen Sie Ihrer Administration Bescheid.
 
+mail-blocked-admins-subject = Ein Benutzer ist gesperrt
+mail-blocked-admins-text =
+    { $username } ist seit { $time } gesperrt, bis { $until }.
+    Durch: { $admin }
+    Grund: { $reason }
+
+mail-locked-admins-subject = Ein Benutzer ist nach zu vielen falschen Versuchen gesperrt
+mail-locked-admins-text =
+    Bei { $username } gab es zu viele falsche Versuche, zuletzt am { $time } bei { $application } von { $place }. Der Benutzer ist gesperrt bis { $until }.
+
+    Geht es weiter, fragen Sie nach und sehen Sie in: twinlock audit tail
+
+mail-password-known-admins-subject = Vielleicht kennt jemand das Passwort eines Benutzers
+mail-password-known-admins-text =
+    Jemand hat mehrmals das richtige Passwort von { $username } eingegeben und ist dann am zweiten Faktor gescheitert, zuletzt am { $time } bei { $application } von { $place }.
+
+    Fragen Sie nach. War es jemand anderes, muss das Passwort jetzt geändert werden.
+
 mail-sync-approval-subject = Eine Änderung aus dem Verzeichnis wartet auf Freigabe
 mail-sync-approval-text =
     Eine Synchronisation will mehr Benutzer ändern oder entfernen, als ohne Freigabe erlaubt ist.
     { $detail }
 
-    Sehen und entscheiden Sie hier:
-    { $portal_url }
+    Ansehen: twinlock sync status
+    Entscheiden: twinlock sync approve oder twinlock sync refuse
 
 mail-sync-failed-subject = Eine Synchronisation ist gescheitert
 mail-sync-failed-text =
@@ -203,30 +221,8 @@ mail-fraud-subject = Eine Person meldet eine fremde Anmeldung
 mail-fraud-text =
     { $username } meldet eine Anmeldung bei { $application } als fremd, am { $time }, von { $place }.
 
-    Vielleicht kennt jemand das Passwort dieser Person. Sehen Sie hier nach:
-    { $portal_url }
+    Vielleicht kennt jemand das Passwort dieser Person. Ansehen: twinlock audit tail
 
 mail-fail-open-subject = Jemand kam ohne zweiten Faktor hinein
 mail-fail-open-text =
-    Die Prüfung war ausgefallen, und { $application } lässt dann ein. { $username } kam am { $time } mit dem Passwort allein hinein.
-    { $detail }
-
-mail-certificate-subject = Ein Zertifikat läuft bald ab
-mail-certificate-text =
-    Ein Zertifikat läuft am { $until } ab.
-    { $detail }
-
-    Erneuern Sie es vorher.
-
-mail-backup-failed-subject = Eine Sicherung ist gescheitert
-mail-backup-failed-text =
-    Eine Sicherung ist am { $time } gescheitert.
-    Grund: { $reason }
-    { $detail }
-
-mail-report-subject = Bericht von { $company }
-mail-report-text =
-    { $detail }
-
-    Mehr steht hier:
-    { $portal_url }
+    Die Prüfung war ausgefallen, und { $application } lässt dann ein. { $username } kam am { $time } von { $place } mit dem Passwort allein hinein.

@@ -187,13 +187,31 @@ mail-password-known-text =
 
     If this was not you, change your password now and tell your administrator.
 
+mail-blocked-admins-subject = A user is blocked
+mail-blocked-admins-text =
+    { $username } is blocked since { $time }, until { $until }.
+    By: { $admin }
+    Reason: { $reason }
+
+mail-locked-admins-subject = A user is locked after too many wrong tries
+mail-locked-admins-text =
+    There were too many wrong tries to sign in as { $username }, the last one on { $time } at { $application } from { $place }. The user is locked until { $until }.
+
+    If it goes on, ask the user and look at: twinlock audit tail
+
+mail-password-known-admins-subject = Somebody may know a user's password
+mail-password-known-admins-text =
+    Somebody entered the right password of { $username } several times and then failed at the second factor, the last time on { $time } at { $application } from { $place }.
+
+    Ask the user. If it was somebody else, the password has to be changed now.
+
 mail-sync-approval-subject = A directory change waits for approval
 mail-sync-approval-text =
     A synchronisation wants to change or remove more users than is allowed without approval.
     { $detail }
 
-    Look at it and decide here:
-    { $portal_url }
+    Look at it: twinlock sync status
+    Decide: twinlock sync approve, or twinlock sync refuse
 
 mail-sync-failed-subject = A synchronisation failed
 mail-sync-failed-text =
@@ -205,30 +223,8 @@ mail-fraud-subject = A person reported a sign-in that was not theirs
 mail-fraud-text =
     { $username } reported a sign-in to { $application } as not theirs, on { $time }, from { $place }.
 
-    The password of this user may be known to somebody else. Look at it here:
-    { $portal_url }
+    The password of this user may be known to somebody else. Look at it: twinlock audit tail
 
 mail-fail-open-subject = Somebody was let in without a second factor
 mail-fail-open-text =
-    Verification was down, and { $application } is set to let people in then. { $username } was let in on { $time } with the password alone.
-    { $detail }
-
-mail-certificate-subject = A certificate ends soon
-mail-certificate-text =
-    A certificate ends on { $until }.
-    { $detail }
-
-    Renew it before that day.
-
-mail-backup-failed-subject = A backup failed
-mail-backup-failed-text =
-    A backup failed on { $time }.
-    Reason: { $reason }
-    { $detail }
-
-mail-report-subject = Report of { $company }
-mail-report-text =
-    { $detail }
-
-    More is here:
-    { $portal_url }
+    Verification was down, and { $application } is set to let people in then. { $username } was let in on { $time } from { $place } with the password alone.

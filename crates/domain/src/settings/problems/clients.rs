@@ -48,6 +48,10 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, client: &Cl
     match client.protocol {
         ClientProtocol::Radius => radius_problems(findings, client, &key),
         ClientProtocol::Ldap => ldap_problems(findings, client, &key),
+        ClientProtocol::Api => api_problems(findings, client, &key),
+    }
+    if client.protocol != ClientProtocol::Api && !client.api_keys.is_empty() {
+        findings.error(key("api_keys"), "is a key of API clients");
     }
 }
 
@@ -84,7 +88,11 @@ fn methods(findings: &mut Findings, settings: &Settings, client: &Client, key: K
     if client.appended_keywords && client.appended == Appended::Off {
         findings.error(key("appended_keywords"), "needs appended = \"optional\" or \"required\"");
     }
-    let asks = client.protocol == ClientProtocol::Radius && client.challenge == Challenge::Yes;
+    let asks = match client.protocol {
+        ClientProtocol::Radius => client.challenge == Challenge::Yes,
+        ClientProtocol::Ldap => false,
+        ClientProtocol::Api => true,
+    };
     if client.fallback_code && !asks {
         // FR-06
         findings.warning(key("fallback_code"), "has no effect: this client can show no question");
@@ -114,8 +122,8 @@ fn without_factor(findings: &mut Findings, client: &Client, key: Key<'_>) {
         }
     }
     let from_packet = client.person_address != PersonAddress::Peer;
-    if from_packet && client.protocol == ClientProtocol::Ldap {
-        findings.error(key("person_address"), "names an attribute of RADIUS; an LDAP client has \"peer\" alone");
+    if from_packet && client.protocol != ClientProtocol::Radius {
+        findings.error(key("person_address"), "names an attribute of RADIUS; other clients have \"peer\" alone");
     }
     if !from_packet && client.protocol == ClientProtocol::Radius && !client.trusted_networks.is_empty() {
         let device = |net: &ipnet::IpNet| client.sources.iter().any(|it| it.contains(net) || net.contains(it));
@@ -159,10 +167,11 @@ fn remember(findings: &mut Findings, client: &Client, key: Key<'_>) {
     }
 }
 
-/// Equal networks are an error: nobody could tell the clients apart. One inside another is usual, and said.
+/// Equal networks are an error: nobody could tell the clients apart. One inside another is usual, and said. Clients of the
+/// API are told apart by what they ask for.
 pub(super) fn overlaps(findings: &mut Findings, settings: &Settings) {
     let mut seen: BTreeMap<(bool, ipnet::IpNet), &Client> = BTreeMap::new();
-    for client in &settings.clients {
+    for client in settings.clients.iter().filter(|client| client.protocol != ClientProtocol::Api) {
         for source in &client.sources {
             let net = source.trunc();
             let key = format!("client.{}.sources", client.name);
@@ -225,6 +234,10 @@ fn radius_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
             "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
         );
     }
+    keys_of_ldap(findings, client, key);
+}
+
+fn keys_of_ldap(findings: &mut Findings, client: &Client, key: Key<'_>) {
     for (field, set) in [
         ("service_accounts", !client.service_accounts.is_empty()),
         ("tls", client.tls != Default::default()),
@@ -256,4 +269,33 @@ fn ldap_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
             findings.error(key("service_accounts"), "an account has an empty name; write its DN");
         }
     }
+}
+
+/// FC-05
+fn api_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    if client.api_keys.is_empty() {
+        findings.error(
+            key("api_keys"),
+            "is empty; name the keys that may ask, as `twinlock api-key create NAME --role application` made them",
+        );
+    }
+    if client.api_keys.iter().any(String::is_empty) {
+        findings.error(key("api_keys"), "holds an empty name");
+    }
+    if client.secret.is_some() {
+        findings.error(key("secret"), "is a key of RADIUS clients");
+    }
+    if client.appended != Appended::Off {
+        findings.error(key("appended"), "is a key of RADIUS and LDAP clients: the API has a field for each");
+    }
+    if client.when_unavailable == RefuseOrPass::Pass {
+        findings.error(key("when_unavailable"), "found \"pass\"; the API lets nobody in while verification is down");
+    }
+    if client.remember.as_ref().is_some_and(|remember| remember.kind == RememberKind::UserSourcePassword) {
+        findings.error(
+            key("remember.kind"),
+            "needs a password that Twinlock checks, and an application may check it itself; write \"user\" or \"user_source\"",
+        );
+    }
+    keys_of_ldap(findings, client, key);
 }

@@ -7,18 +7,7 @@ use crate::settings::{Channel, Settings};
 use std::collections::BTreeSet;
 
 /// Events administrators can hear of (FV-27, FN-05). A misspelt one would be an alarm that never sounds.
-const EVENTS: [&str; 10] = [
-    "fraud",
-    "blocked",
-    "locked",
-    "password_known",
-    "fail_open",
-    "sync_approval",
-    "sync_failed",
-    "certificate",
-    "backup_failed",
-    "report",
-];
+const EVENTS: [&str; 7] = ["fraud", "blocked", "locked", "password_known", "fail_open", "sync_approval", "sync_failed"];
 const ADDRESSES_MAX: usize = 50;
 const HOSTS_MAX: usize = 64;
 const TEXT_CHARACTERS_MAX: usize = 4096;

@@ -1,7 +1,7 @@
 //! An authenticator app: a QR code, then one code of it as proof.
 
 use super::{may_enrol, proven, refused, still_allowed, tell};
-use crate::app::{App, VERIFICATION_LIMIT, within};
+use crate::app::{App, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
 use crate::self_service::go_on;
@@ -11,7 +11,7 @@ use crate::self_service::sign_in::status_of;
 use crate::session::{self, Live};
 use axum::extract::State;
 use axum::response::Response;
-use domain::{Method, Reason, Secret};
+use domain::{Method, Reason};
 use http::StatusCode;
 use proto::verification::{ConfirmCodeRequest, StartCodeRequest};
 use std::sync::Arc;
@@ -42,10 +42,7 @@ pub(in crate::self_service) async fn start(
     if let Err(status) = session::save(&app, &mut live).await {
         return pages::unavailable(&app, t, &status);
     }
-    let text = |secret: Option<proto::common::Secret>| {
-        Secret::from(secret.unwrap_or_default()).expose_str().unwrap_or_default().to_owned()
-    };
-    let (uri, secret) = (text(started.otpauth_uri), text(started.seed_base32));
+    let (uri, secret) = (text_of(started.otpauth_uri), text_of(started.seed_base32));
     let Some(qr) = Qr::of(uri.as_bytes()).filter(|_| uri.starts_with("otpauth://totp/")) else {
         tracing::error!(request_id = %reference, "verification gave no secret that can be shown");
         return refused(&app, t, &live, Reason::InternalError, reference);
@@ -93,7 +90,7 @@ pub(in crate::self_service) async fn confirm(
         Err(status) => return pages::unavailable(&app, t, &status),
     }
     tell(&live, from, reference, Method::Code, "confirmed", "");
-    proven(&app, t, live, "").await
+    proven(&app, t, live, "code").await
 }
 
 /// `JBSW Y3DP ...`: easier to type.

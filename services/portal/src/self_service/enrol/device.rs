@@ -1,7 +1,7 @@
 //! A phone that can be asked: it scans, connects by itself, and approves once as proof (V-20, FM-04).
 
 use super::{may_enrol, proven, refused, still_allowed, tell};
-use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, within};
+use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
 use crate::self_service::go_on;
@@ -12,7 +12,7 @@ use crate::session::{self, Live};
 use crate::texts::Texts;
 use axum::extract::State;
 use axum::response::Response;
-use domain::{Method, Reason, ResultClass, Secret};
+use domain::{Method, Reason, ResultClass};
 use http::StatusCode;
 use proto::verification::{DeviceStateRequest, StartDeviceRequest, TryMethodRequest};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(in crate::self_service) async fn start(
     if let Err(status) = session::save(&app, &mut live).await {
         return pages::unavailable(&app, t, &status);
     }
-    let uri = Secret::from(started.uri.unwrap_or_default()).expose_str().unwrap_or_default().to_owned();
+    let uri = text_of(started.uri);
     let known =
         ["https://", "http://", "otpauth://pipush/", "pia://pipush/"].iter().any(|start| uri.starts_with(start));
     let Some(qr) = Qr::of(uri.as_bytes()).filter(|_| known) else {

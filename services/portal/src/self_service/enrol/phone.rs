@@ -9,27 +9,34 @@ use crate::self_service::pages::{self, Failure, Frame, PhoneNumber, PhoneProve, 
 use crate::self_service::sign_in::status_of;
 use crate::session::{self, Live};
 use crate::texts::Texts;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::response::Response;
 use domain::{Method, Reason};
 use http::StatusCode;
+use http::request::Parts;
 use proto::verification::{ConfirmPhoneRequest, StartPhoneRequest};
 use std::sync::Arc;
 
 /// Longer than any number and extension that is one.
 const NUMBER_LENGTH_MAX: usize = 40;
 
-fn method_of(text: &str) -> Method {
-    if text == Method::Call.code() { Method::Call } else { Method::Sms }
+/// How the number is proven, as the path says. Any other path is none of ours.
+pub(in crate::self_service) struct Way(Method);
+
+impl FromRequestParts<Arc<App>> for Way {
+    type Rejection = Response;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        let named = Path::<String>::from_request_parts(parts, app).await.ok();
+        match named.and_then(|Path(name)| Method::from_code(&name)) {
+            Some(method @ (Method::Sms | Method::Call)) => Ok(Self(method)),
+            _ => Err(pages::not_found(State(app.clone()), parts.headers.clone()).await),
+        }
+    }
 }
 
-pub(in crate::self_service) async fn page(
-    State(app): State<Arc<App>>,
-    visitor: Visitor,
-    Path(method): Path<String>,
-) -> Response {
+pub(in crate::self_service) async fn page(State(app): State<Arc<App>>, visitor: Visitor, Way(method): Way) -> Response {
     match visitor.at(may_enrol) {
-        Some(live) => number_page(&app, visitor.t, live, method_of(&method), StatusCode::OK, None),
+        Some(live) => number_page(&app, visitor.t, live, method, StatusCode::OK, None),
         None => go_on(visitor.live.as_ref()),
     }
 }
@@ -38,11 +45,10 @@ pub(in crate::self_service) async fn page(
 pub(in crate::self_service) async fn start(
     State(app): State<Arc<App>>,
     ClientAddress(from): ClientAddress,
-    Path(method): Path<String>,
+    Way(method): Way,
     posted: Posted,
 ) -> Response {
     let t = posted.t;
-    let method = method_of(&method);
     let number = posted.text("number").trim().to_owned();
     let extension = posted.text("extension").trim().to_owned();
     let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
@@ -94,11 +100,10 @@ pub(in crate::self_service) async fn start(
 pub(in crate::self_service) async fn confirm(
     State(app): State<Arc<App>>,
     ClientAddress(from): ClientAddress,
-    Path(method): Path<String>,
+    Way(method): Way,
     mut posted: Posted,
 ) -> Response {
     let t = posted.t;
-    let method = method_of(&method);
     let code = posted.secret("code");
     let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     if live.session.pending_phone_id.is_empty() {

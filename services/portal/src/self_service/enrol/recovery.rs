@@ -1,7 +1,7 @@
 //! Ten codes for the day the phone is gone: shown once, printable (FV-09). For those with both locks open alone.
 
 use super::{refused, still_allowed, tell};
-use crate::app::{App, VERIFICATION_LIMIT, within};
+use crate::app::{App, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
 use crate::self_service::go_on;
@@ -9,7 +9,7 @@ use crate::self_service::pages::{self, Frame, Recovery, show};
 use crate::session::Stage;
 use axum::extract::State;
 use axum::response::Response;
-use domain::{Method, Secret};
+use domain::Method;
 use http::StatusCode;
 use proto::verification::NewRecoveryCodesRequest;
 use std::sync::Arc;
@@ -31,8 +31,7 @@ pub(in crate::self_service) async fn make(
     match made {
         Ok(reply) => {
             tell(&live, from, reference, Method::Recovery, "confirmed", "");
-            let text = |code| Secret::from(code).expose_str().unwrap_or_default().to_owned();
-            let codes = reply.codes.into_iter().map(text).collect();
+            let codes = reply.codes.into_iter().map(|code| text_of(Some(code))).collect();
             show(StatusCode::OK, &Recovery { frame: Frame::of(&app, t, t.recovery_title, &live), codes })
         }
         Err(status) => pages::unavailable(&app, t, &status),

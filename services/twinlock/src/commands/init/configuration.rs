@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 /// Where each part finds its own folder of secrets.
 pub const SECRETS: &str = "/run/secrets/twinlock";
+/// A volume of each gateway's own (V-40).
+const SPOOL: &str = "/var/lib/twinlock";
 const GRPC_PORT: u16 = 7000;
 
 /// What differs between installations.
@@ -76,7 +78,9 @@ master_key_file = \"{SECRETS}/master.key\"
 ",
             hosts.of("postgres")
         ),
-        part::RADIUS_GATEWAY => "\n[radius]\nlisten = [\"0.0.0.0:11812\"]\n".into(),
+        part::RADIUS_GATEWAY => {
+            format!("\n[radius]\nlisten = [\"0.0.0.0:11812\"]\nspool_dir = \"{SPOOL}\"\n")
+        }
         part::LDAP_GATEWAY => format!(
             "
 [ldap]
@@ -84,6 +88,7 @@ listen = [\"0.0.0.0:1389\"]
 tls_listen = [\"0.0.0.0:1636\"]
 certificate_file = \"{SECRETS}/ldap.crt\"
 key_file = \"{SECRETS}/ldap.key\"
+spool_dir = \"{SPOOL}\"
 "
         ),
         part::PORTAL => format!(

@@ -1,14 +1,22 @@
 //! What a group changed, in few statements. Each change names what was read: a row that is not counted refuses the group.
 
+use crate::audit::NewEvent;
 use crate::commit::decide::Working;
 use crate::commit::proofs::Proofs;
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::seal::Seal;
 use crate::sql::{Arg, Session, args};
+use crate::users;
+use domain::Source;
 use std::collections::BTreeMap;
 
-pub async fn write_changes(session: &mut Session, seal: &Seal, working: &Working) -> Result<(), StoreError> {
+pub async fn write_changes(
+    session: &mut Session,
+    seal: &Seal,
+    working: &Working,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     let changed = working.factors.iter().filter(|(_, factor)| factor.changed);
     let rows: Vec<Vec<Arg>> = changed
         .map(|(id, it)| {
@@ -39,7 +47,26 @@ pub async fn write_changes(session: &mut Session, seal: &Seal, working: &Working
     let new = working.spends.iter().filter(|(_, spend)| spend.new);
     let rows = new.map(|(id, it)| args![id, &it.user_id, &it.factor_id, it.step, it.spent_ms]).collect();
     session.bulk("INSERT INTO code_spends (transaction_id, user_id, factor_id, step, spent_ms)", rows, "").await?;
+    tell_of_passes(session, seal, &working.events, now_ms).await?;
     write_proofs(session, seal, &working.proofs).await
+}
+
+/// Administrators hear of everybody a gateway let in on the password alone (V-40, FV-27).
+async fn tell_of_passes(
+    session: &mut Session,
+    seal: &Seal,
+    events: &[NewEvent],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    for event in events.iter().map(|new| &new.event).filter(|event| event.source == Source::FailOpen.code()) {
+        let mail = NewMail::to_administrators("fail_open").with("username", &event.username);
+        let mail = mail.with("application", &event.client).with("place", &event.client_ip);
+        // A gateway's spool may tell of it hours later.
+        let mail = mail.with("time", users::time_text(event.at_unix_ms));
+        let mail = mail.once(format!("fail_open:{}", event.transaction_id));
+        outbox::put_in(session, seal, mail, now_ms).await?;
+    }
+    Ok(())
 }
 
 /// Remembered logins a user may have; the oldest go (FB-03).

@@ -53,9 +53,22 @@ pub struct Rendered {
     pub html: String,
 }
 
+/// Whom a mail speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    User,
+    Administrators,
+}
+
 /// `None`: there is no such kind.
-pub fn render(kind: &str, language: &Language, values: &Variables<'_>, settings: &Settings) -> Option<Rendered> {
-    let stem = format!("mail-{}", kind.replace('_', "-"));
+pub fn render(
+    kind: &str,
+    audience: Audience,
+    language: &Language,
+    values: &Variables<'_>,
+    settings: &Settings,
+) -> Option<Rendered> {
+    let stem = stem(kind, audience);
     let clean: Vec<(&str, String)> = VARIABLES
         .iter()
         .map(|name| {
@@ -74,6 +87,14 @@ pub fn render(kind: &str, language: &Language, values: &Variables<'_>, settings:
     let text = part("text")?;
     let html = html(&text, language);
     Some(Rendered { subject, text, html })
+}
+
+/// The first part of a kind's keys. What a user and the administrators are told of in different words has two texts.
+fn stem(kind: &str, audience: Audience) -> String {
+    let stem = format!("mail-{}", kind.replace('_', "-"));
+    let theirs = format!("{stem}-admins");
+    let has = |stem: &str| TEXTS.text(&Language::english(), &format!("{stem}-subject"), &[]).is_some();
+    if audience == Audience::Administrators && has(&theirs) { theirs } else { stem }
 }
 
 /// An administrator's text, if it can be used.
@@ -178,9 +199,6 @@ mod tests {
         "sync_failed",
         "fraud",
         "fail_open",
-        "certificate",
-        "backup_failed",
-        "report",
         "test",
     ];
 
@@ -194,14 +212,19 @@ mod tests {
         assert_eq!(TEXTS.gaps(), Vec::<String>::new());
         let values: Vec<(&str, &str)> = VARIABLES.iter().map(|name| (*name, "VALUE")).collect();
         for kind in KINDS {
-            for tag in ["en", "de"] {
-                let mail = render(kind, &language(tag), &values, &Settings::default());
+            for (tag, audience) in [
+                ("en", Audience::User),
+                ("de", Audience::User),
+                ("en", Audience::Administrators),
+                ("de", Audience::Administrators),
+            ] {
+                let mail = render(kind, audience, &language(tag), &values, &Settings::default());
                 let mail = mail.unwrap_or_else(|| panic!("{tag} {kind} is missing"));
                 assert!(!mail.subject.is_empty() && !mail.subject.contains('\n'), "{tag} {kind}");
                 assert!(mail.text.len() > 20 && !mail.text.contains("{ $"), "{tag} {kind}: {}", mail.text);
             }
         }
-        assert_eq!(render("nothing", &language("en"), &[], &Settings::default()), None);
+        assert_eq!(render("nothing", Audience::User, &language("en"), &[], &Settings::default()), None);
     }
 
     #[test]
@@ -209,11 +232,13 @@ mod tests {
         // V-85
         let values =
             [("username", "<script>alert(1)</script>"), ("link", "https://x/?a=1&b=\"><b>"), ("company", "A & B")];
-        let mail = render("invitation", &language("en"), &values, &Settings::default()).expect("a kind");
+        let mail =
+            render("invitation", Audience::User, &language("en"), &values, &Settings::default()).expect("a kind");
         assert!(!mail.html.contains("<script") && !mail.html.contains("<b>"), "{}", mail.html);
         assert!(mail.html.contains("<a href=\"https://x/?a=1&amp;b=&quot;&gt;&lt;b&gt;\">"), "{}", mail.html);
         assert!(mail.text.contains("https://x/?a=1&b=\"><b>"));
-        let split = render("invitation", &language("en"), &[("company", "A\r\nBcc: x")], &Settings::default());
+        let split =
+            render("invitation", Audience::User, &language("en"), &[("company", "A\r\nBcc: x")], &Settings::default());
         assert!(!split.expect("a kind").subject.contains('\n'));
     }
 
@@ -229,7 +254,7 @@ mod tests {
         });
         let said = |settings: &Settings| {
             let values = [("first_name", "Ann"), ("admin", "Ben"), ("application", "VPN")];
-            render("blocked", &language("en"), &values, settings).expect("a kind").text
+            render("blocked", Audience::User, &language("en"), &values, settings).expect("a kind").text
         };
         assert_eq!(said(&settings), "Dear Ann, ask Ben of VPN");
         settings.texts[0].text = "{ $password }".into();
