@@ -449,6 +449,7 @@ pub fn person(username: &str) -> SyncedUser {
     }
 }
 
+        password_changed: String::new(),
 pub fn people(count: usize) -> Vec<SyncedUser> {
     (0..count).map(|number| person(&format!("user{number:03}"))).collect()
 }

@@ -7,6 +7,7 @@ mod at_rest;
 mod audit;
 mod commit;
 mod devices;
+mod epoch;
 mod facts;
 mod fixture;
 mod keys;
@@ -89,6 +90,7 @@ rules! {
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
+    epoch::each_change_of_v52_ends_what_is_remembered_and_no_other_change_does,
     facts::time_takes_away_what_is_over,
     notes::what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten,
     notes::a_key_that_nodes_make_at_once_is_one_key,
@@ -106,6 +108,7 @@ rules! {
     portal::an_api_key_is_known_by_its_hash_until_it_ends,
     portal::an_invitation_has_five_tries_one_use_and_an_end,
     prompts::a_user_has_one_open_prompt_whoever_asks_at_once,
+    portal::a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user_alone,
     prompts::a_prompt_is_answered_once_and_the_same_answer_hears_the_same,
     prompts::an_approval_lets_in_once,
     prompts::after_a_refusal_it_is_quiet_and_after_three_for_nothing_longer,
