@@ -72,6 +72,8 @@ rules! {
     at_rest::no_secret_stands_in_the_database_in_the_clear,
     audit::an_altered_deleted_or_inserted_event_is_named,
     audit::the_service_itself_can_neither_change_nor_delete_an_event,
+    audit::what_the_chain_alone_does_not_show_a_checkpoint_does,
+    audit::a_checkpoint_is_made_when_something_came_and_by_the_last_stop,
     audit::events_are_listed_by_attempt_user_client_and_kind,
     audit::hostile_text_in_an_event_is_stored_escaped,
     commit::one_code_sent_two_hundred_times_at_once_is_accepted_once,
