@@ -127,6 +127,7 @@ rules! {
     secrets::a_recovery_code_lets_in_once_and_a_new_set_ends_the_old,
     secrets::a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time,
     secrets::nobody_who_may_not_log_in_has_a_secret_looked_at,
+    secrets::a_code_that_was_right_before_the_password_is_used_up_whatever_the_password_is,
     sent_codes::a_sent_code_is_good_for_its_own_attempt_three_tries_and_its_time,
     sent_codes::a_newer_code_ends_the_older_and_not_too_many_are_sent,
     sent_codes::texts_to_one_prefix_and_in_all_have_an_end,

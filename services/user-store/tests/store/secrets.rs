@@ -263,6 +263,40 @@ pub async fn nobody_who_may_not_log_in_has_a_secret_looked_at(lab: Fixture) {
     let request = Request::new(check(&ann, SecretKind::Pin, "4917", "t2"));
     let refused = lab.services.commit.check_secret(request).await.expect_err("disabled");
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+pub async fn a_code_that_was_right_before_the_password_is_used_up_whatever_the_password_is(lab: Fixture) {
+    // L-53: no Allow follows, and still it is not good again
+    let ann = lab.enrolled("ann").await;
+    recovery(&lab, &ann, &["AAAAAAAA1", "BBBBBBBB2"]).await;
+    let before = |kind, code: &str, transaction: &str| CheckSecretRequest {
+        try_kind: TryKind::Unverified.into(),
+        ..check(&ann, kind, code, transaction)
+    };
+    let left = async || lab.login_user(&ann.user_id).await.recovery_left;
+    let right = checked(&lab, before(SecretKind::Recovery, "AAAAAAAA1", "t1")).await;
+    assert_eq!((right.result(), left().await), (SecretResult::Right, 1));
+    let again = checked(&lab, check(&ann, SecretKind::Recovery, "AAAAAAAA1", "t2")).await;
+    assert_eq!(again.result(), SecretResult::Wrong, "the password was wrong, and the code is gone");
+    // The password was right: its own attempt is let in, once.
+    let commit = &lab.services.commit;
+    assert_eq!(allowed(commit, allow_by(&ann, "t3", &right.handle)).await, AllowResult::Refused, "another attempt");
+    assert_eq!(allowed(commit, allow_by(&ann, "t1", &right.handle)).await, AllowResult::Committed);
+    assert_eq!(left().await, 1, "not used twice");
+    // After the password a code waits for the Allow.
+    checked(&lab, check(&ann, SecretKind::Recovery, "BBBBBBBB2", "t4")).await;
+    assert_eq!(left().await, 1);
+    // Many at once: one of them has it.
+    let copies = (0..10).map(|number| checked(&lab, before(SecretKind::Recovery, "BBBBBBBB2", &format!("c{number}"))));
+    let replies = futures::future::join_all(copies).await;
+    assert_eq!(replies.iter().filter(|reply| reply.result() == SecretResult::Right).count(), 1);
+
+    let code = temporary_code(&lab, &ann, 2).await;
+    let right = checked(&lab, before(SecretKind::Temporary, &code, "t5")).await;
+    assert_eq!(right.result(), SecretResult::Right);
+    assert_eq!(checked(&lab, before(SecretKind::Temporary, &code, "t6")).await.result(), SecretResult::Right);
+    assert!(!lab.login_user(&ann.user_id).await.temporary_code, "two uses, two wrong passwords");
+    assert_eq!(allowed(commit, by_temporary_code(&ann, "t5", &right.handle)).await, AllowResult::Committed);
+}
+
     let with_pin = CommitAllowRequest { pin_handle: handle, ..ann.allow("t1", 200) };
     assert_eq!(allowed(&lab.services.commit, with_pin).await, AllowResult::Refused);
     for (name, broken) in [
