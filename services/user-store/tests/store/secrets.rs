@@ -4,9 +4,9 @@ use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture, NOON_MS, SETTINGS};
 use proto::common::Secret;
 use proto::user_store::{
-    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, IssueTemporaryCodeRequest,
-    SecretKind, SecretResult, SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind, admin_server::Admin,
-    commit_server::Commit,
+    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, IssueTemporaryCodeRequest, Mail,
+    PutMailRequest, SecretKind, SecretResult, SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind,
+    admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
 };
 use tonic::{Request, Status};
 
@@ -114,8 +114,16 @@ pub async fn wrong_pins_lock_after_the_password_and_never_before_it(lab: Fixture
     assert_eq!((locked.result(), locked.retry_unix_ms), (SecretResult::Locked, until_ms));
     assert_eq!(lab.login_user(&ann.user_id).await.pin.expect("there is one").locked_until_unix_ms, until_ms);
     assert_eq!(lab.events("user.locked").await.len(), 1);
-    let kinds: Vec<String> = lab.mails().await.into_iter().map(|mail| mail.kind).collect();
-    assert_eq!(kinds, ["locked"]);
+    let told: Vec<(String, bool)> = lab.mails().await.into_iter().map(|it| (it.kind, it.user_id.is_empty())).collect();
+    assert_eq!(told, [("locked".to_owned(), false), ("locked".to_owned(), true)], "the person and the administrators");
+    // Verification meets the lock later, and tells of it too: it is the same mail.
+    for whose in ["user", "administrators"] {
+        let mail = Mail { kind: "locked".into(), ..Mail::default() };
+        let once_key = proto::once::locked(whose, &ann.user_id, until_ms, NOON_MS + 40 * MINUTE_MS);
+        let request = PutMailRequest { mail: Some(mail), once_key, now_unix_ms: NOON_MS + 40 * MINUTE_MS };
+        lab.services.outbox.put(Request::new(request)).await.expect("put");
+    }
+    assert!(lab.mails().await.is_empty(), "nobody is told twice of one lock");
     let later = CheckSecretRequest { now_unix_ms: until_ms, ..check(&ann, SecretKind::Pin, "4917", "t2") };
     assert_eq!(checked(&lab, later).await.result(), SecretResult::Right);
 }
@@ -255,14 +263,6 @@ pub async fn a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time(lab: F
     assert_eq!(allowed(&lab.services.commit, in_time).await, AllowResult::Committed);
 }
 
-pub async fn nobody_who_may_not_log_in_has_a_secret_looked_at(lab: Fixture) {
-    let ann = lab.enrolled("ann").await;
-    assert_eq!(set(&lab, &ann, "4917").await, "");
-    let handle = checked(&lab, check(&ann, SecretKind::Pin, "4917", "t1")).await.handle;
-    lab.disable(&ann.user_id).await;
-    let request = Request::new(check(&ann, SecretKind::Pin, "4917", "t2"));
-    let refused = lab.services.commit.check_secret(request).await.expect_err("disabled");
-    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
 pub async fn a_code_that_was_right_before_the_password_is_used_up_whatever_the_password_is(lab: Fixture) {
     // L-53: no Allow follows, and still it is not good again
     let ann = lab.enrolled("ann").await;
@@ -297,6 +297,14 @@ pub async fn a_code_that_was_right_before_the_password_is_used_up_whatever_the_p
     assert_eq!(allowed(commit, by_temporary_code(&ann, "t5", &right.handle)).await, AllowResult::Committed);
 }
 
+pub async fn nobody_who_may_not_log_in_has_a_secret_looked_at(lab: Fixture) {
+    let ann = lab.enrolled("ann").await;
+    assert_eq!(set(&lab, &ann, "4917").await, "");
+    let handle = checked(&lab, check(&ann, SecretKind::Pin, "4917", "t1")).await.handle;
+    lab.disable(&ann.user_id).await;
+    let request = Request::new(check(&ann, SecretKind::Pin, "4917", "t2"));
+    let refused = lab.services.commit.check_secret(request).await.expect_err("disabled");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     let with_pin = CommitAllowRequest { pin_handle: handle, ..ann.allow("t1", 200) };
     assert_eq!(allowed(&lab.services.commit, with_pin).await, AllowResult::Refused);
     for (name, broken) in [

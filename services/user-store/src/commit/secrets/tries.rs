@@ -143,13 +143,18 @@ async fn tell_of_the_lock(scene: &mut Scene<'_>, of: &Try) -> Result<(), StoreEr
                JOIN secret_states s ON s.user_id = u.user_id AND s.kind = $2 WHERE u.user_id = $1";
     let Some(row) = scene.session.row(sql, args![&of.user_id, of.kind]).await? else { return Ok(()) };
     let username: String = row.get("username")?;
-    let until = users::until_text(row.get("locked_until_ms")?);
+    let until_ms: i64 = row.get("locked_until_ms")?;
+    let until = users::until_text(until_ms);
+    let once = |whose| proto::once::locked(whose, &of.user_id, until_ms, of.now_ms);
     let event = NewEvent::administrative(of.now_ms, "user.locked", "self", format!("{}, until {until}", of.kind));
     scene.events.push(event.about(&of.user_id, &username));
     if let Some(mail) = NewMail::to_user(scene.session, "locked", &of.user_id).await? {
-        let mail = mail.with("until", &until).with("method", of.kind);
+        let mail = mail.with("until", &until).with("method", of.kind).once(once("user"));
         outbox::put_in(scene.session, scene.seal, mail, of.now_ms).await?;
     }
+    let mail = NewMail::to_administrators("locked").with("username", &username).with("until", &until);
+    let mail = mail.with("method", of.kind).once(once("administrators"));
+    outbox::put_in(scene.session, scene.seal, mail, of.now_ms).await?;
     scene.changed_users.push(of.user_id.clone());
     Ok(())
 }
