@@ -8,6 +8,7 @@ mod lists;
 mod passes;
 mod people;
 mod pins;
+mod standing;
 mod token_import;
 mod tokens;
 
