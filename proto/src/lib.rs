@@ -5,6 +5,7 @@
 //! implementation itself where both run in one process, and a client over mutual TLS ([`remote`]) where they do not.
 
 pub mod bus_permissions;
+pub mod once;
 pub mod permissions;
 pub mod remote;
 mod secret;

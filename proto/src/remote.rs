@@ -191,6 +191,7 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     rotate_client_secret(RotateClientSecretRequest) -> RotateClientSecretReply;
     list_audit(ListAuditRequest) -> ListAuditReply;
     verify_audit(VerifyAuditRequest) -> VerifyAuditReply;
+    list_checkpoints(ListCheckpointsRequest) -> ListCheckpointsReply;
     create_api_key(CreateApiKeyRequest) -> CreateApiKeyReply;
     list_api_keys(ListApiKeysRequest) -> ListApiKeysReply;
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyReply;

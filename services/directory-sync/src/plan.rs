@@ -18,6 +18,7 @@ use std::fmt;
 const DN_OCTETS_MAX: usize = 1024;
 const NAME_OCTETS_MAX: usize = 256;
 const PHONE_OCTETS_MAX: usize = 64;
+const TIME_OCTETS_MAX: usize = 64;
 /// Descriptions are cut here, on a character boundary.
 const TEXT_OCTETS_MAX: usize = 1024;
 /// Forms of one user's name.
@@ -33,6 +34,9 @@ const USER_ACCOUNT_CONTROL: &str = "userAccountControl";
 const ACCOUNT_EXPIRES: &str = "accountExpires";
 const LOCKED_TIME: &str = "pwdAccountLockedTime";
 const ACCOUNT_LOCK: &str = "nsAccountLock";
+/// When the password was changed, the first that has a value: AD; draft-behera-ldap-password-policy section 5.3.2; 389 DS; RFC 2307
+/// (in days).
+const PASSWORD_CHANGED: [&str; 4] = ["pwdLastSet", "pwdChangedTime", "pwdUpdateTime", "shadowLastChange"];
 /// MS-ADTS 2.2.16: ADS_UF_ACCOUNTDISABLE.
 const ACCOUNT_DISABLE: i64 = 0x2;
 /// draft-behera-ldap-password-policy section 5.3.3: locked until an administrator unlocks it. Other times are lock-outs by the
@@ -47,6 +51,7 @@ pub(crate) const MEMBER_ATTRIBUTES: [&str; 2] = ["member", "uniqueMember"];
 pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute(), UPN, SAM_ACCOUNT_NAME, UID];
     attributes.extend([USER_ACCOUNT_CONTROL, ACCOUNT_EXPIRES, LOCKED_TIME, ACCOUNT_LOCK]);
+    attributes.extend(PASSWORD_CHANGED);
     attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
     attributes.extend(settings.username_attributes());
     attributes.extend(settings.phone_attributes());
@@ -82,6 +87,7 @@ pub(crate) fn user(
         mail: values.mail(settings.mail_attribute()),
         phone: values.phone(&settings.phone_attributes()),
         disabled_in_directory: values.disabled(now_unix_ms),
+        password_changed: values.password_changed(),
         ..SyncedUser::default()
     };
     if let Some(name) = values.own_name() {
@@ -342,6 +348,12 @@ impl<'a> Values<'a> {
         locked || flags & ACCOUNT_DISABLE != 0 || expires.is_some_and(|expires| expires <= now_unix_ms)
     }
 
+    /// As it stands there: the store compares it with what stood there before (V-52).
+    fn password_changed(&mut self) -> String {
+        let text = PASSWORD_CHANGED.into_iter().find_map(|it| self.identifying(it, TIME_OCTETS_MAX).into_iter().min());
+        text.unwrap_or_default().to_owned()
+    }
+
     fn number(&mut self, attribute: &str) -> Option<i64> {
         let number = std::str::from_utf8(self.entry.first(attribute)?).ok().and_then(|text| text.parse().ok());
         if number.is_none() {
@@ -471,6 +483,7 @@ mod tests {
                 ("telephoneNumber", &[b"+49 30 1"]),
                 ("mobile", &[b"+49 151 2"]),
                 ("userAccountControl", &[b"512"]),
+                ("pwdLastSet", &[b"134444736000010000"]),
             ],
         );
         let (user, problems) = planned("active_directory", &ann);
@@ -485,8 +498,26 @@ mod tests {
             mail: "ann.archer@corp.example".into(),
             phone: "+49 151 2".into(),
             disabled_in_directory: false,
+            password_changed: "134444736000010000".into(),
         };
         assert_eq!(user, expected);
+    }
+
+    #[test]
+    fn when_the_password_was_changed_is_told_as_the_directory_writes_it() {
+        // V-52
+        for (attributes, told) in [
+            (&[][..], ""),
+            (&[("pwdLastSet", "0")], "0"),
+            (&[("pwdChangedTime", "20261120120000Z"), ("shadowLastChange", "20412")], "20261120120000Z"),
+            (&[("pwdUpdateTime", "20261120120000Z")], "20261120120000Z"),
+            (&[("shadowLastChange", "20412")], "20412"),
+        ] {
+            let values: Vec<[&[u8]; 1]> = attributes.iter().map(|(_, value)| [value.as_bytes()]).collect();
+            let attributes = attributes.iter().zip(&values).map(|((name, _), values)| (*name, &values[..]));
+            let ann = entry("uid=ann", &attributes.collect::<Vec<_>>());
+            assert_eq!(planned("openldap", &ann).0.password_changed, told);
+        }
     }
 
     #[test]

@@ -96,6 +96,46 @@ fn why_incomplete(run: &Run) -> String {
 }
 
 #[tokio::test]
+async fn when_a_password_was_changed_is_told_by_what_the_directory_keeps_of_it() {
+    // V-52: pwdChangedTime of the password policy overlay; shadowLastChange where there is none of it
+    let ppolicy = "moduleload ppolicy.la\noverlay ppolicy".to_owned();
+    let company = Company::start(&SlapdOptions { database_lines: ppolicy, ..Default::default() });
+    let synced = company.sync(json!([item("staff")]));
+    let (ann, bob) = first_two(&company);
+    synced.run_now().await;
+    let told = |dn: &str| {
+        let told = synced.lab.store.told();
+        let user = told.users.values().find(|(user, _)| user.distinguished_name == dn);
+        user.map(|(user, _)| user.password_changed.clone()).expect("there")
+    };
+    assert_eq!(
+        (told(&ann).as_str(), told(&bob).as_str()),
+        ("", ""),
+        "nobody has changed one since the overlay is there"
+    );
+    let password = format!("dn: {ann}\nchangetype: modify\nreplace: userPassword\nuserPassword: Another-1\n");
+    company.slapd.modify(&password).expect("changed");
+    let shadow =
+        |days: u32| format!("dn: {bob}\nchangetype: modify\nreplace: shadowLastChange\nshadowLastChange: {days}\n");
+    let class = format!("dn: {bob}\nchangetype: modify\nadd: objectClass\nobjectClass: shadowAccount\n\n");
+    company.slapd.modify(&(class + &shadow(20_700))).expect("changed");
+    synced.run_now().await;
+    let changed = told(&ann);
+    assert!(changed.len() == 15 && changed.ends_with('Z'), "{changed:?}");
+    assert_eq!(told(&bob), "20700");
+    company.slapd.modify(&shadow(20_701)).expect("changed");
+    synced.run_now().await;
+    assert_eq!((told(&ann), told(&bob)), (changed, "20701".to_owned()), "and the same while nothing changes");
+    synced.stop().await;
+}
+
+/// The names of two people.
+fn first_two(company: &Company) -> (String, String) {
+    let mut people = company.search("(objectClass=inetOrgPerson)").into_keys();
+    (people.next().expect("one"), people.next().expect("two"))
+}
+
+#[tokio::test]
 async fn the_store_gets_what_the_directory_holds() {
     // S-50: more than one page, more than one batch
     let company = Company::start(&SlapdOptions { bulk_people: 1_300, ..Default::default() });

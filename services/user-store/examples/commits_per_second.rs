@@ -122,6 +122,7 @@ async fn sync(services: &Services, users: usize) -> anyhow::Result<()> {
         mail: format!("first.last{number}@corp.example"),
         phone: format!("+49 30 {number}"),
         disabled_in_directory: false,
+        password_changed: String::new(),
     };
     for first in (0..users).step_by(1000) {
         let users = (first..users.min(first + 1000)).map(person).collect();

@@ -8,6 +8,7 @@ mod lists;
 mod passes;
 mod people;
 mod pins;
+mod standing;
 mod token_import;
 mod tokens;
 
@@ -25,11 +26,11 @@ use domain::{ObjectName, Role, Secret};
 use proto::user_store::{
     ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
     DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest,
-    InviteReply, InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest, ListUsersReply,
-    ListUsersRequest, RequestSyncReply, RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest,
-    RevokeFactorRequest, RotateClientSecretReply, RotateClientSecretRequest, SetUserStateRequest, SyncRun,
-    SyncStatusReply, SyncStatusRequest, UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest,
-    admin_server::Admin,
+    InviteReply, InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest,
+    ListCheckpointsReply, ListCheckpointsRequest, ListUsersReply, ListUsersRequest, RequestSyncReply,
+    RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest, RotateClientSecretReply,
+    RotateClientSecretRequest, SetUserStateRequest, SyncRun, SyncStatusReply, SyncStatusRequest, UnlockUserRequest,
+    UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
 };
 use std::collections::{BTreeSet, HashMap};
 use tonic::{Request, Response, Status};
@@ -470,9 +471,25 @@ impl Admin for AdminService {
         Ok(Response::new(self.events(request.into_inner()).await?))
     }
 
-    async fn verify_audit(&self, _: Request<VerifyAuditRequest>) -> Result<Response<VerifyAuditReply>, Status> {
-        let found = audit::verify(self.0.database()).await.map_err(StoreError::from)?;
-        Ok(Response::new(VerifyAuditReply { verified: found.good, first_bad: found.first_bad, text: found.text }))
+    async fn verify_audit(&self, request: Request<VerifyAuditRequest>) -> Result<Response<VerifyAuditReply>, Status> {
+        let given = request.into_inner().checkpoints;
+        let found = audit::verify(self.0.database(), self.0.signer(), given).await.map_err(StoreError::from)?;
+        Ok(Response::new(VerifyAuditReply {
+            verified: found.good,
+            first_bad: found.first_bad,
+            text: found.text,
+            checkpoints: found.checkpoints,
+            last_checkpoint: found.last,
+        }))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<ListCheckpointsRequest>,
+    ) -> Result<Response<ListCheckpointsReply>, Status> {
+        let ListCheckpointsRequest { after, limit } = request.into_inner();
+        let checkpoints = audit::checkpoint::list(&self.0, after, page(limit)).await?;
+        Ok(Response::new(ListCheckpointsReply { checkpoints }))
     }
 
     async fn create_api_key(

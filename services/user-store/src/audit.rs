@@ -2,14 +2,17 @@
 //!
 //! Events are appended inside the transaction of what they tell about, and never elsewhere. Whoever appends locks the head
 //! of the chain; transactions that also change factors or users take that lock first, so that they queue and do not
-//! deadlock.
+//! deadlock. Where the chain stands is signed now and then ([`checkpoint`]), and checked from its first record on ([`verify`]).
+
+pub mod checkpoint;
+mod verify;
+
+pub use verify::verify;
 
 use crate::sql::{Arg, Database, Row, Session, args};
 use proto::user_store::AuditEvent;
 use sha2::{Digest, Sha256};
 
-/// Events read at once when the chain is verified.
-const PAGE: i64 = 1000;
 /// What stands before the first event.
 const BEGINNING: [u8; 32] = [0; 32];
 
@@ -130,56 +133,6 @@ fn link(previous: &[u8], sequence: i64, event: &AuditEvent, last: bool, request:
     digest.update((request.len() as u64).to_be_bytes());
     digest.update(request);
     digest.finalize().to_vec()
-}
-
-/// What a walk along the chain found.
-pub struct Verified {
-    /// Records that are in order.
-    pub good: u64,
-    /// The sequence of the first one that is not; 0 = none.
-    pub first_bad: u64,
-    pub text: String,
-}
-
-/// Walks the whole chain: order, gaps, every record's hash, and that its end is where it should be.
-pub async fn verify(database: &Database) -> Result<Verified, sqlx::Error> {
-    let mut session = database.read().await?;
-    // The end as it was before the walk: what is appended meanwhile is not missed, only not looked at.
-    let end = session.row("SELECT sequence, hash FROM audit_head WHERE id = 1", args![]).await?;
-    let end = end.ok_or(sqlx::Error::RowNotFound)?;
-    let (end_sequence, end_hash): (i64, Vec<u8>) = (end.get("sequence")?, end.get("hash")?);
-    let (mut sequence, mut hash) = (0_i64, BEGINNING.to_vec());
-    let bad = |sequence: i64, text: String| {
-        let at = u64::try_from(sequence).unwrap_or(0);
-        Ok(Verified { good: at.saturating_sub(1), first_bad: at, text })
-    };
-    while sequence < end_sequence {
-        let sql =
-            format!("SELECT {COLUMNS} FROM audit WHERE sequence > $1 AND sequence <= $2 ORDER BY sequence LIMIT $3");
-        let page = session.rows_of(sql, args![sequence, end_sequence, PAGE]).await?;
-        if page.is_empty() {
-            return bad(sequence + 1, format!("the chain ends at {sequence}; its last record is {end_sequence}"));
-        }
-        for row in &page {
-            let found: i64 = row.get("sequence")?;
-            if found != sequence + 1 {
-                return bad(sequence + 1, format!("record {} is missing", sequence + 1));
-            }
-            let expected = link(&hash, found, &event(row)?, row.get("final")?, &row.get::<Vec<u8>>("request")?);
-            if row.get::<Vec<u8>>("hash")? != expected {
-                return bad(found, format!("record {found} was altered, or the one before it"));
-            }
-            (sequence, hash) = (found, expected);
-        }
-    }
-    if hash != end_hash {
-        return bad(end_sequence.max(1), "the end of the chain was altered".into());
-    }
-    Ok(Verified {
-        good: u64::try_from(sequence).unwrap_or(0),
-        first_bad: 0,
-        text: format!("{sequence} records, whole"),
-    })
 }
 
 const COLUMNS: &str = "sequence, at_ms, kind, transaction_id, client, protocol, user_id, username, client_ip, \

@@ -53,6 +53,7 @@ pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(
         "DELETE FROM prompts WHERE user_id = $1",
         "DELETE FROM sent_codes WHERE user_id = $1",
         "DELETE FROM secret_proofs WHERE user_id = $1",
+        "DELETE FROM sessions WHERE user_id = $1",
         "DELETE FROM code_spends WHERE user_id = $1",
         "DELETE FROM messages WHERE user_id = $1",
         "DELETE FROM outbox WHERE user_id = $1",

@@ -50,6 +50,7 @@ pub use settings::{
 pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 
+use audit::checkpoint::{self, Signer};
 use commit::group::Group;
 use hashing::Hasher;
 use metrics::Metrics;
@@ -82,6 +83,7 @@ struct Inner {
     database: Database,
     seal: Arc<Seal>,
     hasher: Hasher,
+    signer: Signer,
     rules: Rules,
     clock: Clock,
     teller: Teller,
@@ -104,13 +106,24 @@ impl Store {
         let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
         let mut session = database.write().await.map_err(failed)?;
         audit::begin_chain(&mut session).await.map_err(failed)?;
+        let signer = Signer::open(&mut session, &seal).await.map_err(|error| OpenError::Signer(error.into()))?;
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
         let group =
             Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), clock.clone(), shutdown);
-        let store =
-            Self(Arc::new(Inner { database, seal, hasher, rules: Rules::default(), clock, teller, group, metrics }));
+        let store = Self(Arc::new(Inner {
+            database,
+            seal,
+            hasher,
+            signer,
+            rules: Rules::default(),
+            clock,
+            teller,
+            group,
+            metrics,
+        }));
+        shutdown.spawn_until_stopping(checkpoint::run(store.clone()));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
         Ok(store)
@@ -140,8 +153,14 @@ impl Store {
         Ok(seal::reseal::tend(self).await?)
     }
 
-    /// Ends all connections. What was answered is durable without it.
+    /// Signs where the audit stands, if anything came since the last time; the store does so by itself now and then.
+    pub async fn checkpoint(&self) -> Result<Option<proto::user_store::AuditCheckpoint>, tonic::Status> {
+        Ok(checkpoint::make(self, checkpoint::Due::Now).await?)
+    }
+
+    /// Signs where the audit stands, and ends all connections. What was answered is durable without it.
     pub async fn close(&self) {
+        checkpoint::last(self).await;
         self.database().close().await;
     }
 
@@ -156,6 +175,10 @@ impl Store {
     /// Hashes what people remember (V-31).
     fn hasher(&self) -> &Hasher {
         &self.0.hasher
+    }
+
+    fn signer(&self) -> &Signer {
+        &self.0.signer
     }
 
     /// The settings as the store itself goes by them.

@@ -72,18 +72,18 @@ impl PortalDataService {
         let id_hash = checked_hash(request.id_hash)?;
         let content = request.session.ok_or_else(|| Status::invalid_argument("session is missing"))?;
         let sealed = self.0.seal().seal_field(session_place(&hex(&id_hash)), &content.encode_to_vec());
-        let expires_ms = content.expires_unix_ms;
+        let (expires_ms, user_id) = (content.expires_unix_ms, &content.user_id);
         let mut session = self.0.database().write().await?;
         let (sql, arguments) = match request.expected_revision {
             0 => (
-                "INSERT INTO sessions (id_hash, revision, sealed, expires_ms) VALUES ($1, 1, $2, $3) \
+                "INSERT INTO sessions (id_hash, revision, sealed, expires_ms, user_id) VALUES ($1, 1, $2, $3, $4) \
                  ON CONFLICT (id_hash) DO NOTHING",
-                args![id_hash, sealed, expires_ms],
+                args![id_hash, sealed, expires_ms, user_id],
             ),
             expected => (
-                "UPDATE sessions SET revision = revision + 1, sealed = $2, expires_ms = $3 \
+                "UPDATE sessions SET revision = revision + 1, sealed = $2, expires_ms = $3, user_id = $5 \
                  WHERE id_hash = $1 AND revision = $4",
-                args![id_hash, sealed, expires_ms, expected],
+                args![id_hash, sealed, expires_ms, expected, user_id],
             ),
         };
         if session.execute(sql, arguments).await? != 1 {
@@ -96,7 +96,10 @@ impl PortalDataService {
     async fn get(&self, request: GetSessionRequest) -> Result<GetSessionReply, StoreError> {
         let id_hash = checked_hash(request.id_hash)?;
         let place = hex(&id_hash);
-        let sql = "SELECT revision, sealed FROM sessions WHERE id_hash = $1 AND expires_ms > $2";
+        // Who is blocked or disabled has none, not even one that was opened while it happened (V-23, S-22).
+        let sql = "SELECT s.revision AS revision, s.sealed AS sealed FROM sessions s \
+                   LEFT JOIN users u ON u.user_id = s.user_id WHERE s.id_hash = $1 AND s.expires_ms > $2 \
+                   AND (s.user_id = '' OR (u.state = 'enabled' AND u.blocked_until_ms >= 0 AND u.blocked_until_ms <= $2))";
         let now_ms = self.0.at(request.now_unix_ms);
         let row = self.0.database().read().await?.row(sql, args![id_hash, now_ms]).await?;
         let Some(row) = row else { return Ok(GetSessionReply::default()) };

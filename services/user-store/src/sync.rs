@@ -20,7 +20,7 @@ use crate::rpc::{StoreError, bounded};
 use crate::seal::Seal;
 use crate::settings::{self, Current};
 use crate::sql::{Arg, Row as SqlRow, Session, args};
-use crate::users::{name_key, small};
+use crate::users::{end_sessions, name_key, small};
 use domain::settings::{Leavers, SyncItem, SyncState};
 use proto::user_store::{
     ApplyBatchReply, ApplyBatchRequest, BeginRunReply, BeginRunRequest, DecideApprovalReply, DecideApprovalRequest,
@@ -30,13 +30,15 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 use tonic::{Request, Response, Status};
-use users::{Known, NewState, Plan, Row, Run};
+use users::{Known, NewPassword, NewState, Plan, Row, Run};
 
 /// Users or groups of one batch.
 const BATCH_MAX: usize = 5_000;
 /// Problems named in a reply; the rest is counted.
 const PROBLEMS_MAX: usize = 200;
 const DAY_MS: i64 = 24 * 3_600_000;
+/// Groups in groups that are followed, as for a decision (`facts::groups`).
+const GROUP_DEPTH_MAX: u32 = 32;
 /// A parked run waits this long (FS-07).
 const APPROVAL_LIFE_MS: i64 = 7 * DAY_MS;
 
@@ -151,11 +153,14 @@ impl SyncService {
             };
         }
         let current = settings::current(&mut session).await?;
-        let mut events = Vec::new();
+        let (mut events, mut changed_users) = (Vec::new(), Vec::new());
         let (state, reply) = match request.complete {
             // S-41: nobody leaves on the evidence of an incomplete read.
             false => ("incomplete", FinishRunReply::default()),
-            true => leave(&mut session, &run, &current, now_ms, &mut events).await?,
+            true => {
+                changed_users.extend(groups_leave(&mut session, &run).await?);
+                leave(&mut session, &run, &current, now_ms, &mut events).await?
+            }
         };
         let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
                    approval_id = $7 WHERE run_id = $8 RETURNING added, changed, unchanged";
@@ -163,7 +168,7 @@ impl SyncService {
         let arguments =
             args![state, &error, now_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
         let counts = session.row(sql, arguments).await?.ok_or(StoreError::Broken("the run is missing"))?;
-        let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
+        changed_users.extend(events.iter().map(|it: &NewEvent| it.event.user_id.clone()));
         let (added, changed) = (counts.unsigned("added")?, counts.unsigned("changed")?);
         // A run that found nothing new leaves no event: every five minutes one would bury the rest.
         if added + changed > 0 || reply != FinishRunReply::default() || !request.complete {
@@ -308,8 +313,8 @@ async fn plan_users(
     current: &Current,
     batch: Vec<proto::user_store::SyncedUser>,
 ) -> Result<Plan, StoreError> {
-    const HEAD: &str = "SELECT user_id, directory, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
-                        first_run, last_run, content FROM users WHERE";
+    const HEAD: &str = "SELECT user_id, directory, object_id, username, username_key, dn_key, mail, phone, own_phone, state, state_by, state_text, sync_item, \
+                        first_run, last_run, content, password_changed FROM users WHERE";
     let directory = args![&run.directory];
     let ids: BTreeSet<String> =
         batch.iter().filter_map(|user| Some(user.object_id.parse::<domain::ObjectId>().ok()?.to_string())).collect();
@@ -343,8 +348,10 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
         object_id: row.get("object_id")?,
         username: row.get("username")?,
         username_key: row.get("username_key")?,
+        dn_key: row.get("dn_key")?,
         mail: row.get("mail")?,
         phone: row.get("phone")?,
+        own_phone: row.get("own_phone")?,
         state: row.get("state")?,
         state_by: row.get("state_by")?,
         state_text: row.get("state_text")?,
@@ -352,6 +359,7 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
         first_run: row.get("first_run")?,
         last_run: row.get("last_run")?,
         content: row.get("content")?,
+        password_changed: row.get("password_changed")?,
     })
 }
 
@@ -393,9 +401,14 @@ async fn write_users(
         events.extend(change_state(session, known, next, now_ms).await?);
         changed_users.push(known.user_id.clone());
     }
+    changed_users.extend(write_passwords(session, &plan.passwords).await?);
+    let mut moved: Vec<&str> = Vec::new();
     for row in &plan.changed {
         let Some(known) = &row.known else { continue };
         changed_users.push(known.user_id.clone());
+        if known.dn_key != row.dn_key || known.phone != row.user.phone && known.own_phone.is_empty() {
+            moved.push(&known.user_id);
+        }
         // S-58: another phone or mail is another authenticator.
         let mut details = Vec::new();
         for (field, was, is) in [
@@ -412,7 +425,29 @@ async fn write_users(
             events.push(event.about(&known.user_id, &row.user.username));
         }
     }
+    raise_epochs(session, &moved).await?;
     Ok((reply, changed_users, events))
+}
+
+/// Notes when passwords were changed, and ends what was remembered under the ones before (V-52). Returns whose those were.
+async fn write_passwords(session: &mut Session, passwords: &[NewPassword]) -> Result<Vec<String>, StoreError> {
+    let unsaid = passwords.iter().filter(|it| it.changed == users::UNSAID).map(|it| it.user_id.as_str());
+    let head = "UPDATE users SET password_changed = $257 WHERE user_id IN";
+    session.execute_in(head, unsaid, "", &[Arg::from(users::UNSAID)]).await?;
+    for it in passwords.iter().filter(|it| it.changed != users::UNSAID) {
+        let sql = "UPDATE users SET password_changed = $1 WHERE user_id = $2";
+        session.execute(sql, args![&it.changed, &it.user_id]).await?;
+    }
+    let others: Vec<&str> = passwords.iter().filter(|it| it.another).map(|it| it.user_id.as_str()).collect();
+    raise_epochs(session, &others).await?;
+    Ok(others.into_iter().map(str::to_owned).collect())
+}
+
+/// Ends what is remembered of these users (V-52).
+async fn raise_epochs(session: &mut Session, user_ids: &[&str]) -> Result<(), StoreError> {
+    let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
+    session.execute_in(head, user_ids.iter().copied(), "", &[]).await?;
+    Ok(())
 }
 
 async fn write_rows(
@@ -450,6 +485,7 @@ async fn write_rows(
             &run.run_id,
             &run.run_id,
             row.content.as_slice(),
+            if user.password_changed.is_empty() { users::UNSAID } else { user.password_changed.as_str() },
             1_i64,
             now_ms,
             now_ms,
@@ -457,8 +493,8 @@ async fn write_rows(
     }
     let head = "INSERT INTO users (user_id, directory, object_id, username, username_key, distinguished_name, dn_key, \
                 first_name, last_name, mail, phone, search, state, state_by, state_since_ms, state_text, sync_item, first_run, \
-                last_run, content, revision, created_ms, changed_ms)";
-    // State, first run and creation stay as they are: those are changed elsewhere, or never.
+                last_run, content, password_changed, revision, created_ms, changed_ms)";
+    // State, first run, creation and the password's time stay as they are: those are changed elsewhere, or never.
     let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET username = excluded.username, \
                 username_key = excluded.username_key, distinguished_name = excluded.distinguished_name, \
                 dn_key = excluded.dn_key, first_name = excluded.first_name, last_name = excluded.last_name, \
@@ -485,6 +521,9 @@ async fn change_state(
     if session.execute(sql, arguments).await? != 1 {
         return Ok(None);
     }
+    if next.state != "enabled" {
+        end_sessions(session, &known.user_id).await?;
+    }
     let detail = format!("state: {} -> {} ({})", known.state, next.state, next.text);
     let event = NewEvent::administrative(now_ms, "user.state", &next.by, detail);
     Ok(Some(event.about(&known.user_id, &known.username)))
@@ -509,11 +548,12 @@ async fn write_groups(
         }
         read.insert(object_id.to_string(), (group, members, digest.finalize().to_vec()));
     }
-    let head = "SELECT object_id, sync_item, content FROM user_groups WHERE object_id IN";
+    let head = "SELECT object_id, dn_key, sync_item, content FROM user_groups WHERE object_id IN";
     let ids: Vec<&str> = read.keys().map(String::as_str).collect();
-    let mut known: HashMap<String, (String, Vec<u8>)> = HashMap::new();
+    let mut known: HashMap<String, KnownGroup> = HashMap::new();
     for row in session.rows_in(head, ids, "AND directory = $257", &[Arg::from(&run.directory)]).await? {
-        known.insert(row.get("object_id")?, (row.get("sync_item")?, row.get("content")?));
+        let (dn_key, sync_item, content) = (row.get("dn_key")?, row.get("sync_item")?, row.get("content")?);
+        known.insert(row.get("object_id")?, KnownGroup { dn_key, sync_item, content });
     }
     let items = &current.settings.sync_items;
     let earlier = |item: &str| {
@@ -522,21 +562,28 @@ async fn write_groups(
     };
     let (mut rows, mut stale, mut members_rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut moved: BTreeSet<(String, String)> = BTreeSet::new();
+    // Rules name groups by their DN too: under another one, all in it may fall under others.
+    let mut renamed: BTreeSet<&str> = BTreeSet::new();
     for (object_id, (group, members, content)) in &read {
-        if known.get(object_id).is_some_and(|(owner, _)| earlier(owner)) {
+        let before = known.get(object_id);
+        if before.is_some_and(|before| earlier(&before.sync_item)) {
             continue;
+        }
+        let dn_key = users::dn_key(&bounded(&group.distinguished_name, 2048));
+        if before.is_some_and(|before| before.dn_key != dn_key) {
+            renamed.insert(object_id);
         }
         rows.push(args![
             &run.directory,
             object_id,
             bounded(&group.distinguished_name, 2048),
-            users::dn_key(&bounded(&group.distinguished_name, 2048)),
+            dn_key,
             bounded(&group.name, 256),
             &run.sync_item,
             &run.run_id,
             content.as_slice()
         ]);
-        if known.get(object_id).is_none_or(|(_, before)| before != content) {
+        if before.is_none_or(|before| before.content != *content) {
             stale.push(object_id.as_str());
             moved.extend(members.iter().map(|member| (object_id.clone(), member.clone())));
             members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
@@ -550,34 +597,81 @@ async fn write_groups(
     let directory = [Arg::from(&run.directory)];
     let head = "SELECT object_id, member_key FROM group_members WHERE object_id IN";
     for row in session.rows_in(head, stale.iter().copied(), tail, &directory).await? {
-        let was = (row.get("object_id")?, row.get("member_key")?);
+        let was: (String, String) = (row.get("object_id")?, row.get("member_key")?);
         // Here before and here now: nothing changed for this one.
-        if !moved.remove(&was) {
+        if renamed.contains(was.0.as_str()) || !moved.remove(&was) {
             moved.insert(was);
         }
     }
     session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &directory).await?;
     session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
-    let moved: BTreeSet<String> = moved.into_iter().map(|(_, member)| member).collect();
-    members_moved(session, run, &moved).await
+    members_moved(session, &run.directory, moved.into_iter().map(|(_, member)| member).collect()).await
 }
 
-/// V-52: who is in other groups than before may fall under another policy, so nothing of theirs is remembered.
+struct KnownGroup {
+    dn_key: String,
+    sync_item: String,
+    content: Vec<u8>,
+}
+
+/// V-52: who is in other groups than before may fall under another policy, so nothing of theirs is remembered. A group that came
+/// or went takes along who is in it, directly or not. Returns whom it was.
 async fn members_moved(
     session: &mut Session,
-    run: &RunRow,
-    member_keys: &BTreeSet<String>,
+    directory: &str,
+    member_keys: BTreeSet<String>,
 ) -> Result<Vec<String>, StoreError> {
+    let mut found = member_keys;
+    let mut level = found.clone();
+    // As deep as groups are followed for a decision; each once, so that circles end.
+    for _ in 0..GROUP_DEPTH_MAX {
+        let head = "SELECT object_id, directory FROM user_groups WHERE dn_key IN";
+        let mut groups: Vec<String> = Vec::new();
+        for row in session.rows_in(head, level.iter().map(String::as_str), "", &[]).await? {
+            if row.get::<String>("directory")? == directory {
+                groups.push(row.get("object_id")?);
+            }
+        }
+        let head = "SELECT member_key FROM group_members WHERE object_id IN";
+        let tail = "AND directory = $257";
+        let groups = groups.iter().map(String::as_str);
+        let mut inside: BTreeSet<String> = BTreeSet::new();
+        for row in session.rows_in(head, groups, tail, &[Arg::from(directory)]).await? {
+            inside.insert(row.get("member_key")?);
+        }
+        level = inside.difference(&found).cloned().collect();
+        if level.is_empty() {
+            break;
+        }
+        found.extend(level.iter().cloned());
+    }
     let head = "SELECT user_id, directory FROM users WHERE dn_key IN";
     let mut moved: Vec<String> = Vec::new();
     // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
-    for row in session.rows_in(head, member_keys.iter().map(String::as_str), "", &[]).await? {
-        if row.get::<String>("directory")? == run.directory {
+    for row in session.rows_in(head, found.iter().map(String::as_str), "", &[]).await? {
+        if row.get::<String>("directory")? == directory {
             moved.push(row.get("user_id")?);
         }
     }
-    let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
-    session.execute_in(head, moved.iter().map(String::as_str), "", &[]).await?;
+    raise_epochs(session, &moved.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    Ok(moved)
+}
+
+/// Takes away the groups of the item that the run did not see. Returns who was in them.
+async fn groups_leave(session: &mut Session, run: &RunRow) -> Result<Vec<String>, StoreError> {
+    let gone = || args![&run.sync_item, &run.run_id];
+    let sql = "SELECT DISTINCT m.directory AS directory, m.member_key AS member_key FROM group_members m \
+               JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id \
+               WHERE g.sync_item = $1 AND g.last_run <> $2";
+    let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in session.rows(sql, gone()).await? {
+        members.entry(row.get("directory")?).or_default().insert(row.get("member_key")?);
+    }
+    let mut moved = Vec::new();
+    for (directory, member_keys) in members {
+        moved.extend(members_moved(session, &directory, member_keys).await?);
+    }
+    session.execute("DELETE FROM user_groups WHERE sync_item = $1 AND last_run <> $2", gone()).await?;
     Ok(moved)
 }
 
@@ -595,8 +689,6 @@ async fn leave(
     now_ms: i64,
     events: &mut Vec<NewEvent>,
 ) -> Result<(&'static str, FinishRunReply), StoreError> {
-    let sql = "DELETE FROM user_groups WHERE sync_item = $1 AND last_run <> $2";
-    session.execute(sql, args![&run.sync_item, &run.run_id]).await?;
     let action = match active_item(current, &run.sync_item)?.leavers {
         Leavers::Keep => return Ok(("done", FinishRunReply::default())),
         Leavers::Disable => "disable",
@@ -640,8 +732,8 @@ async fn leave(
     Ok(("done", reply))
 }
 
-const LEAVER: &str = "SELECT user_id, object_id, username, username_key, mail, phone, state, state_by, state_text, sync_item, \
-    first_run, last_run, content FROM users";
+const LEAVER: &str = "SELECT user_id, object_id, username, username_key, dn_key, mail, phone, own_phone, state, state_by, state_text, sync_item, \
+    first_run, last_run, content, password_changed FROM users";
 
 fn leaver(row: &SqlRow) -> Result<Leaver, sqlx::Error> {
     Ok(Leaver { known: known(row)?, username_key: row.get("username_key")? })
@@ -699,8 +791,9 @@ async fn park(
 /// Those of a list whom no run has seen since it was made, and who still belong to the item.
 async fn waiting(session: &mut Session, approval_id: &str) -> Result<Vec<Leaver>, StoreError> {
     let sql = "SELECT u.user_id AS user_id, u.object_id AS object_id, u.username AS username, u.username_key AS username_key, \
-               u.mail AS mail, u.phone AS phone, u.state AS state, u.state_by AS state_by, u.state_text AS state_text, \
-               u.sync_item AS sync_item, u.first_run AS first_run, u.last_run AS last_run, u.content AS content \
+               u.dn_key AS dn_key, u.mail AS mail, u.phone AS phone, u.own_phone AS own_phone, u.state AS state, u.state_by AS state_by, u.state_text AS state_text, \
+               u.sync_item AS sync_item, u.first_run AS first_run, u.last_run AS last_run, u.content AS content, \
+               u.password_changed AS password_changed \
                FROM approval_users w JOIN users u ON u.user_id = w.user_id \
                JOIN approvals a ON a.approval_id = w.approval_id \
                WHERE w.approval_id = $1 AND u.last_run = w.last_run AND u.sync_item = a.sync_item AND u.state <> 'removed'";

@@ -54,6 +54,11 @@ pub async fn may_enter(session: &mut Session, user_id: &str, now_ms: i64) -> Res
     }
 }
 
+/// Ends what somebody has open in the portal, in the transaction that says why (V-23, FV-26, S-22).
+pub async fn end_sessions(session: &mut Session, user_id: &str) -> Result<(), sqlx::Error> {
+    session.execute("DELETE FROM sessions WHERE user_id = $1", args![user_id]).await.map(drop)
+}
+
 /// Why a user is not enabled: by whom, since when, why.
 pub fn state_text(by: &str, since_ms: i64, text: &str) -> String {
     let since = time::OffsetDateTime::from_unix_timestamp(since_ms.div_euclid(1000)).ok();
@@ -91,6 +96,9 @@ impl StateChange<'_> {
         let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
                    epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5";
         session.execute(sql, args![self.to, self.by, now_ms, self.text, self.user_id]).await?;
+        if self.to != "enabled" {
+            end_sessions(session, self.user_id).await?;
+        }
         let mut detail = format!("state: {} -> {}", self.from, self.to);
         if !self.text.is_empty() {
             detail += &format!(" ({})", self.text);

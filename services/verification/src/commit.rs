@@ -6,7 +6,8 @@ use domain::{Method, Reason, ResultClass, Secret};
 use policy::Grant;
 use proto::user_store::{
     AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, RecordRequest, RememberLogin,
-    ReserveTryRequest, SecretKind, SecretResult, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit,
+    ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult, TryKind,
+    commit_server::Commit,
 };
 use service_kit::Clock;
 use service_kit::grpc::idempotent;
@@ -170,6 +171,11 @@ impl Committer {
             SpendResult::Reused => Ok(false),
             SpendResult::Unspecified => Err(not_understood("spend code")),
         }
+    }
+
+    /// Whether this is the first one that is seen of its kind, for all nodes.
+    pub async fn see_once(&self, request: SeeOnceRequest, budget: Budget) -> Result<bool, Status> {
+        Ok(budget.ask("see once", request, |request| self.commit.see_once(request)).await?.first)
     }
 
     /// Compares a secret with its hash, after the store has counted the try (V-31).

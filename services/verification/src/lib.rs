@@ -50,7 +50,6 @@ extern crate self as verification;
 pub use providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 use providers::{Providers, Shared};
 
-use alarm::Failing;
 use challenges::Challenges;
 use clock_check::ClockCheck;
 use commit::Committer;
@@ -136,7 +135,6 @@ pub struct Service {
     remember_keys: Arc<DigestKeys>,
     clock_check: Arc<ClockCheck>,
     phones: phone::Phones,
-    failing: Failing,
     metrics: Metrics,
     clock: Clock,
     shutdown: Shutdown,
@@ -200,7 +198,6 @@ impl Service {
             remember_keys,
             clock_check,
             phones,
-            failing: Failing::default(),
             metrics: Metrics::new(),
             clock: deps.clock,
             shutdown: tasks.clone(),

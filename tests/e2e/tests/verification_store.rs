@@ -181,7 +181,7 @@ impl World {
     }
 
     async fn finish(self) -> Result<()> {
-        let verified = self.store.admin.verify_audit(request(VerifyAuditRequest {})).await?.into_inner();
+        let verified = self.store.admin.verify_audit(request(VerifyAuditRequest::default())).await?.into_inner();
         ensure!(verified.first_bad == 0, "the audit is broken at {}: {}", verified.first_bad, verified.text);
         self.process.shutdown().begin();
         Ok(())

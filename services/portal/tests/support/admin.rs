@@ -89,6 +89,9 @@ impl Admin for FakeStore {
     async fn verify_audit(&self, _: Request<VerifyAuditRequest>) -> Answer<VerifyAuditReply> {
         Err(Status::unimplemented(""))
     }
+    async fn list_checkpoints(&self, _: Request<ListCheckpointsRequest>) -> Answer<ListCheckpointsReply> {
+        Err(Status::unimplemented(""))
+    }
     async fn create_api_key(&self, _: Request<CreateApiKeyRequest>) -> Answer<CreateApiKeyReply> {
         Err(Status::unimplemented(""))
     }

@@ -6,9 +6,16 @@ use crate::{
     output::{Output, line, printable, time},
 };
 use clap::Subcommand;
-use proto::user_store::{AuditEvent, ListAuditRequest, VerifyAuditRequest};
+use data_encoding::HEXLOWER;
+use proto::user_store::{AuditCheckpoint, AuditEvent, ListAuditRequest, ListCheckpointsRequest, VerifyAuditRequest};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The event of a log line that is a checkpoint.
+const CHECKPOINT: &str = "audit_checkpoint";
+/// Half a year of one every five minutes; as one message they have some ten million octets.
+const CHECKPOINTS_MAX: usize = 50_000;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -24,8 +31,19 @@ pub enum Command {
         #[arg(long, default_value = "")]
         request: String,
     },
-    /// Checks the chain of hashes from the first record to the last; names the first bad one.
-    Verify,
+    /// Checks the chain of hashes from the first record to the last, and the signed checkpoints; names the first bad record.
+    Verify {
+        /// Checkpoints that were kept elsewhere: what `audit checkpoints` wrote, or a log with its `audit_checkpoint` lines; `-` =
+        /// stdin.
+        #[arg(long)]
+        checkpoints: Option<PathBuf>,
+    },
+    /// The signed checkpoints, one JSON object a line, to be kept elsewhere.
+    Checkpoints {
+        /// Only those of a later record.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
 }
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
@@ -58,17 +76,90 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                 last = page.last.max(last);
             }
         }
-        Command::Verify => {
-            let reply = connection.admin.verify_audit(VerifyAuditRequest {}).await?.into_inner();
-            let record = json!({ "verified": reply.verified, "first_bad": reply.first_bad, "text": reply.text });
+        Command::Verify { checkpoints } => {
+            let checkpoints = checkpoints.as_deref().map(kept).transpose()?.unwrap_or_default();
+            let reply = connection.admin.verify_audit(VerifyAuditRequest { checkpoints }).await?.into_inner();
+            let last = reply.last_checkpoint.as_ref();
+            let record = json!({
+                "verified": reply.verified, "first_bad": reply.first_bad, "text": reply.text, "checkpoints": reply.checkpoints,
+                "last_checkpoint": last.map(checkpoint),
+            });
             if reply.first_bad != 0 {
                 line(&record.to_string());
                 return Err(Failure::no(reply.text));
             }
-            output.text(&format!("{} records, the chain is whole", reply.verified), &record);
+            let signed = match last {
+                None => "no checkpoint yet".to_owned(),
+                Some(last) => {
+                    let at = time(last.at_unix_ms);
+                    let at = at.as_str().unwrap_or_default();
+                    format!("{} checkpoints, the last at record {} on {at}", reply.checkpoints, last.sequence)
+                }
+            };
+            output.text(&format!("{} records, the chain is whole; {signed}", reply.verified), &record);
             Ok(())
         }
+        Command::Checkpoints { mut after } => loop {
+            let request = ListCheckpointsRequest { after, limit: 1000 };
+            let page = connection.admin.list_checkpoints(request).await?.into_inner().checkpoints;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.sequence;
+            page.iter().for_each(|it| line(&checkpoint(it).to_string()));
+        },
     }
+}
+
+/// As the store's log line has it, so that both are read back by one rule.
+fn checkpoint(it: &AuditCheckpoint) -> Value {
+    json!({
+        "event": CHECKPOINT, "writer": it.writer, "sequence": it.sequence, "hash": HEXLOWER.encode(&it.hash),
+        "at_unix_ms": it.at_unix_ms, "key": HEXLOWER.encode(&it.key), "signature": HEXLOWER.encode(&it.signature),
+    })
+}
+
+/// The checkpoints of a file; lines that are something else are passed over.
+fn kept(path: &Path) -> Result<Vec<AuditCheckpoint>, Failure> {
+    let failed = |error: std::io::Error| Failure::wrong_use(format!("{}: {error}", path.display()));
+    let text = match path.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()).map_err(failed)?,
+        false => std::fs::read_to_string(path).map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for (number, text) in text.lines().enumerate() {
+        match read_checkpoint(text) {
+            Ok(checkpoint) => found.extend(checkpoint),
+            Err(why) => return Err(Failure::wrong_use(format!("{}, line {}: {why}", path.display(), number + 1))),
+        }
+    }
+    match found.len() {
+        0 => Err(Failure::wrong_use(format!("{}: there is no {CHECKPOINT} line in it", path.display()))),
+        1..=CHECKPOINTS_MAX => Ok(found),
+        found => Err(Failure::wrong_use(format!(
+            "{}: found {found} checkpoints; at most {CHECKPOINTS_MAX} are compared at once, the newest say most",
+            path.display()
+        ))),
+    }
+}
+
+/// `None`: the line is another one.
+fn read_checkpoint(text: &str) -> Result<Option<AuditCheckpoint>, String> {
+    let Ok(object) = serde_json::from_str::<Value>(text) else { return Ok(None) };
+    if object["event"] != CHECKPOINT {
+        return Ok(None);
+    }
+    let octets = |name: &str| {
+        let text = object[name].as_str().and_then(|text| HEXLOWER.decode(text.as_bytes()).ok());
+        text.ok_or_else(|| format!("{name}: hexadecimal digits are expected"))
+    };
+    let missing = |name: &str| format!("{name}: is missing");
+    Ok(Some(AuditCheckpoint {
+        writer: object["writer"].as_str().ok_or_else(|| missing("writer"))?.to_owned(),
+        sequence: object["sequence"].as_u64().ok_or_else(|| missing("sequence"))?,
+        hash: octets("hash")?,
+        at_unix_ms: object["at_unix_ms"].as_i64().ok_or_else(|| missing("at_unix_ms"))?,
+        key: octets("key")?,
+        signature: octets("signature")?,
+    }))
 }
 
 fn print(output: Output, events: &[AuditEvent]) {
@@ -121,4 +212,34 @@ fn record(event: &AuditEvent) -> Value {
         record.insert(name.into(), text.as_str().into());
     }
     Value::Object(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_are_read_from_their_own_lines_and_from_a_log() {
+        let of = AuditCheckpoint {
+            writer: "node-1".into(),
+            sequence: 7,
+            hash: vec![1; 32],
+            at_unix_ms: 5,
+            key: vec![2; 32],
+            signature: vec![3; 64],
+        };
+        let mut log = checkpoint(&of);
+        log["ts"] = "2026-11-20T12:00:00.000Z".into();
+        log["level"] = "info".into();
+        assert_eq!(read_checkpoint(&checkpoint(&of).to_string()), Ok(Some(of.clone())));
+        assert_eq!(read_checkpoint(&log.to_string()), Ok(Some(of.clone())));
+        for other in ["", "user-store serves", r#"{"event":"authentication"}"#, "[1]"] {
+            assert_eq!(read_checkpoint(other), Ok(None), "{other}");
+        }
+        for (name, value) in [("hash", json!("xyz")), ("sequence", json!("7")), ("writer", Value::Null)] {
+            let mut broken = checkpoint(&of);
+            broken[name] = value;
+            assert!(read_checkpoint(&broken.to_string()).is_err_and(|why| why.starts_with(name)), "{name}");
+        }
+    }
 }

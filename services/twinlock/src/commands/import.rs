@@ -45,9 +45,10 @@ pub struct Import {
     /// users-csv: which column is which field: `--map "Mobile Phone=phone"`.
     #[arg(long = "map", value_name = "COLUMN=FIELD", value_parser = mapped)]
     map: Vec<(String, Field)>,
-    /// users-csv: what "disabled" meant there: refuse the user, or (exempt) never ask for a second factor.
-    #[arg(long, default_value = "disabled", value_parser = ["disabled", "exempt"])]
-    old_disabled: String,
+    /// users-csv: what "disabled" meant there: refuse the user (the default, after a question), or (exempt) never ask for a second
+    /// factor.
+    #[arg(long, value_parser = ["disabled", "exempt"])]
+    old_disabled: Option<String>,
     /// pskc: the pre-shared key, its octets or hexadecimal digits.
     #[arg(long, conflicts_with = "password_file")]
     key_file: Option<PathBuf>,
@@ -103,7 +104,10 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     for (column, field) in &import.map {
         mapping.map(column, *field);
     }
-    let old = if import.old_disabled == "exempt" { OldDisabled::Exempt } else { OldDisabled::Disabled };
+    let old = match import.old_disabled.as_deref() {
+        Some("exempt") => OldDisabled::Exempt,
+        _ => OldDisabled::Disabled,
+    };
     let read = read_users(file, &mapping, old).map_err(|error| refused(&import.file, &error))?;
     if !read.unused.is_empty() {
         crate::output::say(&format!("not imported: {}", read.unused.join(", ")));
@@ -115,6 +119,15 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     let plan = connection.admin.clone().import_users(request(true, rows.clone())).await?.into_inner();
     if import.dry_run {
         return report(output, &plan, bad, true);
+    }
+    // FI-02: where the file comes from the word may have meant something else, and nobody said what.
+    let disabled = rows.iter().filter(|row| row.fields.get("state").is_some_and(|state| state == "disabled")).count();
+    if import.overwrite && import.old_disabled.is_none() && disabled > 0 {
+        let question = format!(
+            "{disabled} users are disabled in the file, and could not log in from now on. Where \"disabled\" meant that they are not \
+             asked for a second factor, say --old-disabled exempt instead. Disable them?"
+        );
+        confirmed(&question, import.yes)?;
     }
     go_on(&plan, bad.len(), "user", import.yes)?;
     let done = connection.admin.import_users(request(false, rows)).await?.into_inner();

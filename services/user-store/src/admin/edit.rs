@@ -2,6 +2,7 @@
 //! only what differs is written.
 
 use super::change::Change;
+use super::standing::Standing;
 use crate::Store;
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
@@ -32,6 +33,8 @@ pub struct Edit {
     pub language_code: Option<String>,
     pub pin_required: Option<bool>,
     pub mail: Option<String>,
+    /// A word of a file; by hand there are calls of their own, with a reason.
+    pub standing: Option<Standing>,
 }
 
 impl TryFrom<EditUserRequest> for Edit {
@@ -98,12 +101,13 @@ impl Edit {
             "language_app" => self.language_app = Some(language(text)?),
             "language_code" => self.language_code = Some(language(text)?),
             "pin_required" => self.pin_required = Some(yes_or_no(field, text)?),
+            "state" => self.standing = Some(Standing::parse(text)?),
             "mail" if text.is_empty() || is_mail_address(text) => self.mail = Some(text.to_owned()),
             "mail" => return Err(format!("mail: found {text:?}; an address is written name@example.com")),
             _ => {
                 return Err(format!(
                     "{field}: no such field; known are phone, phone_extension, backup_phone, backup_extension, default_method, \
-                     allowed_methods, language, language_call, language_text, language_app, language_code, pin_required, mail"
+                     allowed_methods, language, language_call, language_text, language_app, language_code, pin_required, mail, state"
                 ));
             }
         }
@@ -183,15 +187,16 @@ pub async fn apply(change: &mut Change<'_>, edit: &Edit) -> Result<(), StoreErro
     Ok(())
 }
 
-const COLUMNS: &str = "SELECT user_id, phone, own_phone, own_extension, backup_phone, backup_extension, default_method, \
-    allowed_methods, language_call, language_text, language_app, language_code, mail FROM users WHERE user_id IN";
+const COLUMNS: &str = "user_id, phone, own_phone, own_extension, backup_phone, backup_extension, default_method, allowed_methods, \
+    language_call, language_text, language_app, language_code, mail";
 
 /// What [`write`] compares with, by user.
 pub async fn records<'a>(
     session: &mut Session,
     user_ids: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, Row>, StoreError> {
-    let rows = session.rows_in(COLUMNS, user_ids, "", &[]).await?;
+    let head = format!("SELECT {COLUMNS}, {} FROM users WHERE user_id IN", Standing::COLUMNS);
+    let rows = session.rows_in(&head, user_ids, "", &[]).await?;
     Ok(rows.into_iter().map(|row| Ok((row.get("user_id")?, row))).collect::<Result<_, sqlx::Error>>()?)
 }
 
@@ -249,6 +254,9 @@ pub async fn write(
     {
         lines.push(line);
         of_factor = true;
+    }
+    if let Some(standing) = edit.standing {
+        lines.extend(standing.write(session, record, actor, store.clock().now_ms()).await?);
     }
     if !lines.is_empty() {
         let sql = "UPDATE users SET epoch = epoch + $1, revision = revision + 1 WHERE user_id = $2";
@@ -357,6 +365,7 @@ mod tests {
             ("language", "english", "language: found \"english\""),
             ("pin_required", "maybe", "pin_required: found \"maybe\""),
             ("mail", "nobody", "mail: found \"nobody\""),
+            ("state", "gone", "state: found \"gone\""),
         ] {
             let found = set(field, text).expect_err(field);
             assert!(found.starts_with(error), "{found}");

@@ -5,7 +5,7 @@ use super::edit::{self, Edit};
 use crate::Store;
 use crate::rpc::StoreError;
 use crate::sql::args;
-use crate::users::{is_blocked, until_text};
+use crate::users::{end_sessions, is_blocked, until_text};
 
 use proto::user_store::{BlockUserRequest, EditUserRequest, ExemptUserRequest, UnblockUserRequest, UserDetail};
 use std::collections::BTreeSet;
@@ -41,6 +41,7 @@ pub async fn block_user(store: &Store, request: BlockUserRequest) -> Result<User
     let sql = "UPDATE prompts SET outcome = 'withdrawn', answered_ms = $1, revision = revision + 1 \
                WHERE user_id = $2 AND outcome = ''";
     change.session.execute(sql, args![now_ms, &change.user_id]).await?;
+    end_sessions(&mut change.session, &change.user_id).await?;
     change.note("user.blocked", format!("{} -> {} ({reason})", until(before_ms, now_ms), until(until_ms, now_ms)));
     if request.remove_devices {
         let sql = "DELETE FROM devices WHERE user_id = $1";

@@ -15,6 +15,8 @@
 mod read;
 mod write;
 
+pub use write::use_up;
+
 use super::decide::Working;
 use super::prompts::{self, Resolve};
 use super::secrets::{self, Counted, Outcome, Try};

@@ -35,14 +35,14 @@ pub async fn see_once(store: &Store, request: SeeOnceRequest) -> Result<SeeOnceR
 }
 
 pub async fn get_sealed(store: &Store, request: GetSealedRequest) -> Result<GetSealedReply, StoreError> {
-    id("name", &request.name)?;
+    own_name(&request.name)?;
     let mut session = store.database().read().await?;
     Ok(GetSealedReply { value: sealed(store, &mut session, &request.name).await? })
 }
 
 /// The first one that is put stays: nodes that make a key at once end with the same.
 pub async fn put_sealed(store: &Store, request: PutSealedRequest) -> Result<PutSealedReply, StoreError> {
-    id("name", &request.name)?;
+    own_name(&request.name)?;
     let value = request.value.ok_or_else(|| Status::invalid_argument("value is missing"))?;
     if !(1..=SEALED_OCTETS_MAX).contains(&value.value.len()) {
         return Err(Status::invalid_argument("value: 1 octet to 16 KiB").into());
@@ -54,6 +54,15 @@ pub async fn put_sealed(store: &Store, request: PutSealedRequest) -> Result<PutS
     let value = sealed(store, &mut session, &request.name).await?;
     session.commit().await?;
     Ok(PutSealedReply { value })
+}
+
+/// A name the parts may use: what the store keeps for itself is none of theirs.
+fn own_name(name: &str) -> Result<(), Status> {
+    id("name", name)?;
+    match name.starts_with("store.") {
+        true => Err(Status::permission_denied("name: store. is the store's own")),
+        false => Ok(()),
+    }
 }
 
 async fn sealed(store: &Store, session: &mut Session, name: &str) -> Result<Option<proto::common::Secret>, StoreError> {

@@ -307,6 +307,8 @@ async fn report(scene: &mut Scene<'_>, prompt: &Prompt, request: &ResolvePromptR
     }
     let sql = "UPDATE users SET epoch = epoch + 1 WHERE user_id = $1";
     scene.session.execute(sql, args![&prompt.user_id]).await?;
+    // Blocked or not: whoever has the password may sit in the portal already.
+    users::end_sessions(scene.session, &prompt.user_id).await?;
     let until = users::until_text(until_ms);
     let event = match until_ms {
         0 => NewEvent::administrative(now_ms, "user.fraud_reported", "self", told),

@@ -211,6 +211,8 @@ impl Proofs {
             }),
             Proof::Secret(handle, kept) => self.secret(handle, kept.code(), attempt).is_some_and(|it| match kept {
                 Kept::Answers => true,
+                // Used up before the password (L-53): the proof is what is left of it.
+                Kept::Recovery | Kept::Temporary if it.hashed_id.is_empty() => true,
                 Kept::Recovery => it.uses_left > 0,
                 // Its own end counts, not that of the proof.
                 Kept::Temporary => it.uses_left > 0 && now_ms < it.hashed_expires_ms,

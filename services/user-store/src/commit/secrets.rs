@@ -1,7 +1,8 @@
 //! What is kept as a hash: PINs, recovery codes, temporary codes, answers (V-31).
 //!
 //! ```text
-//! check: count the try (step) -> hash beside the runtime -> right: a proof for Allow, the count set back (step)
+//! check: count the try (step) -> hash beside the runtime -> right: a proof for Allow, the count set back (step);
+//!                                                                  before the password also used up (L-53)
 //!                                                        -> wrong: the lock told, if this try set it (step)
 //! ```
 //!
@@ -108,7 +109,8 @@ pub async fn check_secret(store: &Store, request: CheckSecretRequest) -> Result<
         Answer::TryEnded(handle) => handle,
         _ => return Err(StoreError::Broken("an answer of another kind")),
     };
-    let result = if right { SecretResult::Right } else { SecretResult::Wrong };
+    // Without a proof somebody else used it up between the look and this.
+    let result = if right && !handle.is_empty() { SecretResult::Right } else { SecretResult::Wrong };
     Ok(CheckSecretReply { result: result.into(), handle, retry_unix_ms: 0 })
 }
 

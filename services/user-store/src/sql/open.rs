@@ -139,6 +139,8 @@ pub enum OpenError {
     WrongMasterKey { path: PathBuf },
     #[error("the store holds no keys although it holds data; restore it from your backup")]
     KeysMissing,
+    #[error("the key that signs the audit cannot be opened; restore the store and its master key from your backup")]
+    Signer(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the settings in the store cannot be read; were they written by a newer version?")]
     Settings(#[source] serde_json::Error),
 }

@@ -19,8 +19,11 @@ pub struct Known {
     pub object_id: String,
     pub username: String,
     pub username_key: String,
+    pub dn_key: String,
     pub mail: String,
     pub phone: String,
+    /// Goes before `phone`.
+    pub own_phone: String,
     pub state: String,
     pub state_by: String,
     pub state_text: String,
@@ -28,7 +31,12 @@ pub struct Known {
     pub first_run: String,
     pub last_run: String,
     pub content: Vec<u8>,
+    /// As the directory wrote it; empty = never read, [`UNSAID`] = it did not say.
+    pub password_changed: String,
 }
+
+/// Kept of a directory that does not say when a password was changed: if it does one day, that is news.
+pub const UNSAID: &str = "-";
 
 /// The run a batch belongs to.
 pub struct Run<'a> {
@@ -59,6 +67,7 @@ pub struct Plan {
     pub seen: Vec<Known>,
     /// States to change: who, to what, by whom.
     pub states: Vec<(Known, NewState)>,
+    pub passwords: Vec<NewPassword>,
     /// Names found twice in this run.
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name was found doubled: taken back.
@@ -71,6 +80,15 @@ pub struct NewState {
     pub state: &'static str,
     pub by: String,
     pub text: String,
+}
+
+/// What the directory says of somebody's password, where the store has something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPassword {
+    pub user_id: String,
+    pub changed: String,
+    /// It is another password than at the last read, so nothing is remembered any longer (V-52).
+    pub another: bool,
 }
 
 /// `known` are the rows of these object ids, `holders` the rows that hold one of these usernames, `doubled` the names this
@@ -129,6 +147,7 @@ pub fn plan(
                 if let Some(state) = next_state(&known, row.user.disabled_in_directory) {
                     plan.states.push((known.clone(), state));
                 }
+                plan.passwords.extend(next_password(&known, &row.user.password_changed));
                 if known.content == row.content && known.sync_item == run.sync_item {
                     plan.seen.push(known);
                 } else {
@@ -161,6 +180,19 @@ fn next_state(known: &Known, disabled_in_directory: bool) -> Option<NewState> {
     }
 }
 
+/// What becomes of the time a password was changed; `None` = it stays. The first read tells nothing about a change, and a
+/// directory that says nothing (any longer) tells of none.
+fn next_password(known: &Known, said: &str) -> Option<NewPassword> {
+    let first = known.password_changed.is_empty();
+    let changed = match said {
+        "" if first => UNSAID,
+        "" => return None,
+        said => said,
+    };
+    let new = || NewPassword { user_id: known.user_id.clone(), changed: changed.into(), another: !first };
+    (known.password_changed != changed).then(new)
+}
+
 /// The earlier item that owns a user and is still on; the first match wins (FS-08).
 fn earlier_owner<'a>(run: &Run<'_>, known: &'a Known) -> Option<&'a str> {
     if known.sync_item == run.sync_item
@@ -185,6 +217,7 @@ fn row(user: SyncedUser, known: &HashMap<String, Known>) -> Result<Row, String> 
         mail: bounded(&user.mail, 256),
         phone: bounded(&user.phone, 64),
         disabled_in_directory: user.disabled_in_directory,
+        password_changed: bounded(&user.password_changed, 64),
     };
     let object_id = match user.object_id.parse::<ObjectId>() {
         Ok(object_id) => object_id.to_string(),
@@ -341,6 +374,27 @@ mod tests {
             let after = next_state(&before, disabled);
             let after = after.as_ref().map(|it| (it.state, it.by.as_str()));
             assert_eq!(after, expected, "{state} by {by:?}, disabled there: {disabled}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_another_one_when_its_time_moves_and_not_when_it_is_first_read() {
+        // V-52
+        for (before, said, expected) in [
+            ("", "", Some((UNSAID, false))),
+            ("", "10", Some(("10", false))),
+            (UNSAID, "", None),
+            (UNSAID, "10", Some(("10", true))),
+            ("10", "10", None),
+            ("10", "11", Some(("11", true))),
+            // A server that is behind, or a clock that was ahead.
+            ("10", "9", Some(("9", true))),
+            ("10", "", None),
+        ] {
+            let before_row = Known { password_changed: before.into(), ..known(1, "ann", "mine") };
+            let after = next_password(&before_row, said);
+            let after = after.as_ref().map(|it| (it.changed.as_str(), it.another));
+            assert_eq!(after, expected, "{before:?} -> {said:?}");
         }
     }
 

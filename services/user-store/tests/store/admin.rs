@@ -6,8 +6,8 @@ use proto::user_store::{
     AllowResult, BlockUserRequest, CheckSecretRequest, ClearRememberedRequest, EditUserRequest, EndBypassRequest,
     ExemptUserRequest, ImportReply, ImportUsersRequest, IssueTemporaryCodeRequest, ListMessagesRequest,
     ListPromptsRequest, ListRememberedRequest, ResetPinRequest, RevokeFactorRequest, SecretKind, SecretResult,
-    SetAnswersRequest, StartBypassRequest, TakeMailRequest, TryKind, UnblockUserRequest, UnlockUserRequest, UserDetail,
-    UserRow, admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
+    SetAnswersRequest, StartBypassRequest, SyncedUser, TakeMailRequest, TryKind, UnblockUserRequest, UnlockUserRequest,
+    UserDetail, UserRow, admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
 };
 use tonic::{Code, Request, Status};
 
@@ -373,6 +373,51 @@ pub async fn users_of_a_file_are_known_ones_and_each_row_gets_its_verdict(lab: F
     let again = import(false, true).await;
     assert_eq!((again.changed, again.unchanged), (0, 1), "the same file again changes nothing");
     assert_eq!(lab.events("users.imported").await.len(), 1, "one event for the file");
+    lab.assert_chain_is_whole().await;
+}
+
+pub async fn the_state_of_a_file_disables_enables_and_exempts_and_the_directory_keeps_its_word(lab: Fixture) {
+    // FI-02, FV-42
+    lab.with_settings().await;
+    let off = |name: &str| SyncedUser { disabled_in_directory: true, ..person(name) };
+    let everybody = || vec![person("ann"), person("bob"), off("eve"), off("joe"), person("zoe")];
+    lab.run("people", everybody()).await;
+    let import = async |rows: &[(&str, &str)]| -> ImportReply {
+        let row = |(username, state): &(&str, &str)| UserRow {
+            row: 1,
+            username: (*username).into(),
+            fields: [("state".to_owned(), (*state).to_owned())].into(),
+        };
+        let rows = rows.iter().map(row).collect();
+        let request = ImportUsersRequest { rows, dry_run: false, update: true, actor: BY.into() };
+        lab.services.admin.import_users(Request::new(request)).await.expect("read").into_inner()
+    };
+    let file = [("ann", "disabled"), ("bob", "exempt"), ("eve", "enabled"), ("joe", "Disabled"), ("zoe", "gone")];
+    let done = import(&file).await;
+    let told: Vec<(&str, &str)> = done.verdicts.iter().map(|it| (it.verdict.as_str(), it.text.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("change", "state: enabled -> disabled"),
+            ("change", "exempt: not exempt -> exempt at *"),
+            ("unchanged", ""),
+            ("change", "state: disabled by directory -> disabled by admin:uid=0"),
+            ("refused", "state: found \"gone\"; allowed are enabled, disabled, exempt"),
+        ]
+    );
+    // What the directory disabled, the directory enables; what the file disabled, it does not.
+    lab.run("people", ["ann", "bob", "eve", "joe", "zoe"].map(person).into()).await;
+    for (name, state) in
+        [("ann", "disabled"), ("bob", "enabled"), ("eve", "enabled"), ("joe", "disabled"), ("zoe", "enabled")]
+    {
+        assert_eq!(lab.state(name).await, state, "{name}");
+    }
+    let bob = lab.user("bob").await.expect("there").user.expect("with a summary").user_id;
+    assert_eq!(lab.login_user(&bob).await.exempt_clients, ["*"]);
+    let again = import(&file[..4]).await;
+    assert_eq!((again.changed, again.unchanged), (0, 4), "the same file again changes nothing");
+    assert_eq!(import(&[("ann", "enabled")]).await.changed, 1);
+    assert_eq!(lab.state("ann").await, "enabled");
     lab.assert_chain_is_whole().await;
 }
 

@@ -260,7 +260,8 @@ impl Fixture {
     }
 
     pub async fn assert_chain_is_whole(&self) {
-        let found = self.services.admin.verify_audit(Request::new(VerifyAuditRequest {})).await.expect("walked");
+        let found =
+            self.services.admin.verify_audit(Request::new(VerifyAuditRequest::default())).await.expect("walked");
         let found = found.into_inner();
         assert_eq!(found.first_bad, 0, "{}", found.text);
     }
@@ -271,7 +272,8 @@ impl Fixture {
             user_store::StoreUrl::Sqlite(path) => {
                 let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
                 let pool = sqlx::SqlitePool::connect_with(options).await.expect("the file opens");
-                for trigger in ["audit_no_update", "audit_no_delete"] {
+                for trigger in ["audit_no_update", "audit_no_delete", "checkpoints_no_update", "checkpoints_no_delete"]
+                {
                     let drop = sqlx::AssertSqlSafe(format!("DROP TRIGGER IF EXISTS {trigger}"));
                     sqlx::raw_sql(drop).execute(&pool).await.expect("dropped");
                 }
@@ -280,7 +282,8 @@ impl Fixture {
             }
             user_store::StoreUrl::Postgres(_) => {
                 let mut connection = self.postgres_connection().await;
-                let drop = "DROP TRIGGER IF EXISTS audit_no_change ON audit";
+                let drop = "DROP TRIGGER IF EXISTS audit_no_change ON audit; \
+                            DROP TRIGGER IF EXISTS checkpoints_no_change ON audit_checkpoints";
                 sqlx::raw_sql(drop).execute(&mut connection).await.expect("dropped");
                 let statement = sqlx::AssertSqlSafe(statement.to_owned());
                 sqlx::raw_sql(statement).execute(&mut connection).await.expect("changed");
@@ -446,6 +449,7 @@ pub fn person(username: &str) -> SyncedUser {
         mail: format!("{username}@mail.example"),
         phone: "+49 30 123456".into(),
         disabled_in_directory: false,
+        password_changed: String::new(),
     }
 }
 

@@ -7,6 +7,7 @@ mod at_rest;
 mod audit;
 mod commit;
 mod devices;
+mod epoch;
 mod facts;
 mod fixture;
 mod keys;
@@ -52,6 +53,7 @@ rules! {
     admin::a_temporary_code_is_shown_once_and_kept_as_a_hash,
     admin::an_unlock_opens_everything_that_counts_tries,
     admin::users_of_a_file_are_known_ones_and_each_row_gets_its_verdict,
+    admin::the_state_of_a_file_disables_enables_and_exempts_and_the_directory_keeps_its_word,
     admin::remembered_logins_and_messages_are_listed_and_cleared,
     admin::a_pin_given_by_somebody_else_is_random_or_keeps_the_rules_and_is_changed_at_its_first_use,
     admin::answers_are_compared_as_people_write_them_and_kept_as_hashes,
@@ -70,6 +72,8 @@ rules! {
     at_rest::a_seed_moved_to_another_user_opens_for_nobody,
     at_rest::no_secret_stands_in_the_database_in_the_clear,
     audit::an_altered_deleted_or_inserted_event_is_named,
+    audit::what_the_chain_alone_does_not_show_a_checkpoint_does,
+    audit::a_checkpoint_is_made_when_something_came_and_by_the_last_stop,
     audit::the_service_itself_can_neither_change_nor_delete_an_event,
     audit::events_are_listed_by_attempt_user_client_and_kind,
     audit::hostile_text_in_an_event_is_stored_escaped,
@@ -86,6 +90,7 @@ rules! {
     devices::a_device_is_activated_once_by_its_code_in_time,
     devices::wrong_codes_for_a_serial_void_it_and_there_are_not_too_many_devices,
     devices::a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in,
+    epoch::each_change_of_v52_ends_what_is_remembered_and_no_other_change_does,
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
@@ -103,6 +108,7 @@ rules! {
     people::a_state_set_by_hand_is_audited_and_told_on_the_bus,
     people::who_is_removed_is_blocked_until_erased_and_unknown_afterwards,
     portal::a_session_changes_only_from_the_revision_that_was_read,
+    portal::a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user_alone,
     portal::an_api_key_is_known_by_its_hash_until_it_ends,
     portal::an_invitation_has_five_tries_one_use_and_an_end,
     prompts::a_user_has_one_open_prompt_whoever_asks_at_once,
@@ -121,6 +127,7 @@ rules! {
     secrets::a_given_pin_is_changed_at_its_first_use_and_ends_after_its_days,
     secrets::a_recovery_code_lets_in_once_and_a_new_set_ends_the_old,
     secrets::a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time,
+    secrets::a_code_that_was_right_before_the_password_is_used_up_whatever_the_password_is,
     secrets::nobody_who_may_not_log_in_has_a_secret_looked_at,
     sent_codes::a_sent_code_is_good_for_its_own_attempt_three_tries_and_its_time,
     sent_codes::a_newer_code_ends_the_older_and_not_too_many_are_sent,

@@ -26,6 +26,10 @@ pub async fn what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten(lab: 
 }
 
 pub async fn a_key_that_nodes_make_at_once_is_one_key(lab: Fixture) {
+    // What signs the audit is nobody's but the store's.
+    let own = GetSealedRequest { name: "store.audit_checkpoints".into() };
+    let refused = lab.services.commit.get_sealed(Request::new(own)).await.expect_err("the store's own");
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     let put = async |value: u8| {
         let request = PutSealedRequest { name: "vapid".into(), value: Some(Secret { value: vec![value; 32] }) };
         lab.services.commit.put_sealed(Request::new(request)).await.expect("the store answers").into_inner().value

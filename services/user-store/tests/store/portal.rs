@@ -1,13 +1,16 @@
 //! Sessions, API keys, invitations.
 
-use crate::fixture::{Fixture, NOON_MS};
+use crate::fixture::{Enrolled, Fixture, NOON_MS, person};
+use crate::prompts;
 use proto::common::Secret;
 use proto::user_store::{
-    CheckApiKeyRequest, CreateApiKeyRequest, EndSessionRequest, GetSessionRequest, InviteRequest, ListApiKeysRequest,
-    PutSessionRequest, RedeemInvitationRequest, RevokeApiKeyRequest, Session, admin_server::Admin,
-    portal_data_server::PortalData,
+    BlockUserRequest, CheckApiKeyRequest, CreateApiKeyRequest, EndSessionRequest, GetSessionRequest, InviteRequest,
+    ListApiKeysRequest, PutSessionRequest, RedeemInvitationRequest, RevokeApiKeyRequest, Session, SyncedUser,
+    UnblockUserRequest, admin_server::Admin, portal_data_server::PortalData,
 };
 use tonic::{Code, Request};
+
+const HOUR_MS: i64 = 3_600_000;
 
 pub async fn a_session_changes_only_from_the_revision_that_was_read(lab: Fixture) {
     // V-80: two tabs, one session
@@ -38,6 +41,67 @@ pub async fn a_session_changes_only_from_the_revision_that_was_read(lab: Fixture
     assert!(get(NOON_MS).await.session.is_none());
     let short = GetSessionRequest { id_hash: vec![7; 31], now_unix_ms: NOON_MS };
     assert_eq!(portal.get_session(Request::new(short)).await.expect_err("no hash").code(), Code::InvalidArgument);
+}
+
+pub async fn a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user_alone(lab: Fixture) {
+    // V-23, FV-26, S-22
+    let portal = &lab.services.portal_data;
+    let put = async |who: &Enrolled, id: u8| {
+        let user_id = who.user_id.clone();
+        let session =
+            Session { stage: "full".into(), user_id, expires_unix_ms: NOON_MS + HOUR_MS, ..Session::default() };
+        let request = PutSessionRequest {
+            id_hash: vec![id; 32],
+            expected_revision: 0,
+            session: Some(session),
+            now_unix_ms: NOON_MS,
+        };
+        portal.put_session(Request::new(request)).await.expect("made");
+    };
+    let there = async |id: u8| {
+        let request = GetSessionRequest { id_hash: vec![id; 32], now_unix_ms: NOON_MS + 2_000 };
+        portal.get_session(Request::new(request)).await.expect("the store answers").into_inner().session.is_some()
+    };
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    put(&bob, 9).await;
+
+    put(&ann, 1).await;
+    put(&ann, 2).await;
+    assert!(there(1).await && there(2).await);
+    let prompt = prompts::prompt_id(&lab, &ann, "t1", NOON_MS).await;
+    prompts::resolved(&lab, prompts::answer(&prompt, "fraud", NOON_MS + 1_000)).await;
+    assert!(!there(1).await && !there(2).await, "\"not me\" ends them, and here it does not block");
+
+    put(&ann, 3).await;
+    let block = BlockUserRequest {
+        user_id: ann.user_id.clone(),
+        reason: "test".into(),
+        until_unix_ms: -1,
+        actor: "admin:uid=0".into(),
+        remove_devices: false,
+    };
+    lab.services.admin.block_user(Request::new(block)).await.expect("blocked");
+    put(&ann, 4).await;
+    assert!(!there(4).await, "opened while it happened");
+    let (user_id, reason, actor) = (ann.user_id.clone(), "test".into(), "admin:uid=0".into());
+    let unblock = UnblockUserRequest { user_id, reason, actor };
+    lab.services.admin.unblock_user(Request::new(unblock)).await.expect("unblocked");
+    assert!(!there(3).await, "ended, not hidden");
+
+    put(&ann, 5).await;
+    assert!(there(5).await);
+    lab.run("people", vec![SyncedUser { disabled_in_directory: true, ..person("ann") }, person("bob")]).await;
+    assert!(!there(5).await, "disabled in the directory");
+    lab.run("people", people_named(&["ann", "bob"])).await;
+    assert!(!there(5).await, "enabled again");
+    put(&ann, 6).await;
+    lab.disable(&ann.user_id).await;
+    assert!(!there(6).await, "disabled by hand");
+    assert!(there(9).await, "another's");
+}
+
+fn people_named(names: &[&str]) -> Vec<SyncedUser> {
+    names.iter().map(|name| person(name)).collect()
 }
 
 pub async fn an_api_key_is_known_by_its_hash_until_it_ends(lab: Fixture) {

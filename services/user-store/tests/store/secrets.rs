@@ -4,9 +4,9 @@ use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture, NOON_MS, SETTINGS};
 use proto::common::Secret;
 use proto::user_store::{
-    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, IssueTemporaryCodeRequest,
-    SecretKind, SecretResult, SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind, admin_server::Admin,
-    commit_server::Commit,
+    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, IssueTemporaryCodeRequest, Mail,
+    PutMailRequest, SecretKind, SecretResult, SetPinReply, SetPinRequest, StoreRecoveryCodesRequest, TryKind,
+    admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
 };
 use tonic::{Request, Status};
 
@@ -114,8 +114,16 @@ pub async fn wrong_pins_lock_after_the_password_and_never_before_it(lab: Fixture
     assert_eq!((locked.result(), locked.retry_unix_ms), (SecretResult::Locked, until_ms));
     assert_eq!(lab.login_user(&ann.user_id).await.pin.expect("there is one").locked_until_unix_ms, until_ms);
     assert_eq!(lab.events("user.locked").await.len(), 1);
-    let kinds: Vec<String> = lab.mails().await.into_iter().map(|mail| mail.kind).collect();
-    assert_eq!(kinds, ["locked"]);
+    let told: Vec<(String, bool)> = lab.mails().await.into_iter().map(|it| (it.kind, it.user_id.is_empty())).collect();
+    assert_eq!(told, [("locked".to_owned(), false), ("locked".to_owned(), true)], "the person and the administrators");
+    // Verification meets the lock later, and tells of it too: it is the same mail.
+    for whose in ["user", "administrators"] {
+        let mail = Mail { kind: "locked".into(), ..Mail::default() };
+        let once_key = proto::once::locked(whose, &ann.user_id, until_ms, NOON_MS + 40 * MINUTE_MS);
+        let request = PutMailRequest { mail: Some(mail), once_key, now_unix_ms: NOON_MS + 40 * MINUTE_MS };
+        lab.services.outbox.put(Request::new(request)).await.expect("put");
+    }
+    assert!(lab.mails().await.is_empty(), "nobody is told twice of one lock");
     let later = CheckSecretRequest { now_unix_ms: until_ms, ..check(&ann, SecretKind::Pin, "4917", "t2") };
     assert_eq!(checked(&lab, later).await.result(), SecretResult::Right);
 }
@@ -253,6 +261,40 @@ pub async fn a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time(lab: F
     let mut in_time = by_temporary_code(&bob, "b1", &handle);
     in_time.event.as_mut().expect("set").at_unix_ms = NOON_MS + 299_999;
     assert_eq!(allowed(&lab.services.commit, in_time).await, AllowResult::Committed);
+}
+
+pub async fn a_code_that_was_right_before_the_password_is_used_up_whatever_the_password_is(lab: Fixture) {
+    // L-53: no Allow follows, and still it is not good again
+    let ann = lab.enrolled("ann").await;
+    recovery(&lab, &ann, &["AAAAAAAA1", "BBBBBBBB2"]).await;
+    let before = |kind, code: &str, transaction: &str| CheckSecretRequest {
+        try_kind: TryKind::Unverified.into(),
+        ..check(&ann, kind, code, transaction)
+    };
+    let left = async || lab.login_user(&ann.user_id).await.recovery_left;
+    let right = checked(&lab, before(SecretKind::Recovery, "AAAAAAAA1", "t1")).await;
+    assert_eq!((right.result(), left().await), (SecretResult::Right, 1));
+    let again = checked(&lab, check(&ann, SecretKind::Recovery, "AAAAAAAA1", "t2")).await;
+    assert_eq!(again.result(), SecretResult::Wrong, "the password was wrong, and the code is gone");
+    // The password was right: its own attempt is let in, once.
+    let commit = &lab.services.commit;
+    assert_eq!(allowed(commit, allow_by(&ann, "t3", &right.handle)).await, AllowResult::Refused, "another attempt");
+    assert_eq!(allowed(commit, allow_by(&ann, "t1", &right.handle)).await, AllowResult::Committed);
+    assert_eq!(left().await, 1, "not used twice");
+    // After the password a code waits for the Allow.
+    checked(&lab, check(&ann, SecretKind::Recovery, "BBBBBBBB2", "t4")).await;
+    assert_eq!(left().await, 1);
+    // Many at once: one of them has it.
+    let copies = (0..10).map(|number| checked(&lab, before(SecretKind::Recovery, "BBBBBBBB2", &format!("c{number}"))));
+    let replies = futures::future::join_all(copies).await;
+    assert_eq!(replies.iter().filter(|reply| reply.result() == SecretResult::Right).count(), 1);
+
+    let code = temporary_code(&lab, &ann, 2).await;
+    let right = checked(&lab, before(SecretKind::Temporary, &code, "t5")).await;
+    assert_eq!(right.result(), SecretResult::Right);
+    assert_eq!(checked(&lab, before(SecretKind::Temporary, &code, "t6")).await.result(), SecretResult::Right);
+    assert!(!lab.login_user(&ann.user_id).await.temporary_code, "two uses, two wrong passwords");
+    assert_eq!(allowed(commit, by_temporary_code(&ann, "t5", &right.handle)).await, AllowResult::Committed);
 }
 
 pub async fn nobody_who_may_not_log_in_has_a_secret_looked_at(lab: Fixture) {

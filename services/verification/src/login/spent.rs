@@ -46,7 +46,7 @@ impl Service {
         };
         let spent_now = match &right.proven.code {
             Some(code) => self.committer.spend_code(origin, &user.id, &code.factor_id, code.step, budget).await?,
-            // Recovery and temporary codes are spent with the Allow; until then the handle is this transaction's alone.
+            // Recovery and temporary codes were used up by the check; what is left is the handle, of this transaction alone.
             None => true,
         };
         let record = Record {

@@ -15,7 +15,7 @@ use proto::user_store::{
     SpendCodeReply, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit, facts_server::Facts,
     login_facts_request::Who, settings_server::Settings,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tonic::{Request, Response, Status, async_trait};
 
@@ -64,6 +64,7 @@ struct State {
     stock: Vec<CodeFactor>,
     pins: Vec<String>,
     crowd: usize,
+    seen: HashSet<(String, String)>,
 }
 
 struct User {
@@ -228,6 +229,10 @@ impl FakeStore {
     /// Calls of every other kind.
     pub fn calls_but(&self, kinds: &[&str]) -> u32 {
         self.lock().calls.iter().filter(|(kind, _)| !kinds.contains(*kind)).map(|(_, calls)| calls).sum()
+    }
+
+    pub fn mail_keys(&self) -> HashSet<String> {
+        self.lock().kept().mail_keys.clone()
     }
 
     pub fn mails(&self) -> Vec<Mail> {
@@ -759,9 +764,12 @@ impl Commit for FakeStore {
 
     async fn see_once(
         &self,
-        _: Request<proto::user_store::SeeOnceRequest>,
+        request: Request<proto::user_store::SeeOnceRequest>,
     ) -> Result<Response<proto::user_store::SeeOnceReply>, Status> {
-        Err(Status::unimplemented("see_once"))
+        let turn = self.called("see_once").await?;
+        let proto::user_store::SeeOnceRequest { scope, id, .. } = request.into_inner();
+        let first = self.lock().seen.insert((scope, id));
+        turn.answer(proto::user_store::SeeOnceReply { first }, Default::default())
     }
 
     async fn get_sealed(

@@ -212,6 +212,12 @@ async fn a_pin_that_is_guessed_is_locked() {
     assert_eq!(outcomes.last().map(String::as_str), Some("deny locked_out"), "{outcomes:?}");
     assert_eq!(world.store.reasons(), ["wrong_pin", "locked_out"]);
     assert!(world.store.mails().iter().any(|mail| mail.kind == "locked" && mail.user_id == "id-of-bob"));
+    // The store told of the lock in the moment it locked: under the same key, so that it goes out once.
+    let keys = world.store.mail_keys();
+    let locks: Vec<&String> = keys.iter().filter(|key| key.starts_with("locked/user/id-of-bob/")).collect();
+    let then = world.clock.now_ms() - 31_000;
+    let ends = then + 3_600_000;
+    assert_eq!(locks, [&proto::once::locked("user", "id-of-bob", ends, then)]);
 }
 
 #[tokio::test]

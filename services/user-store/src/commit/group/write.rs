@@ -99,18 +99,32 @@ async fn write_proofs(session: &mut Session, seal: &Seal, proofs: &Proofs) -> Re
         *uses.entry(&secret.hashed_id).or_default() += 1;
     }
     for (hashed_id, times) in uses {
-        let sql = "UPDATE hashed SET uses_left = uses_left - $1 WHERE hashed_id = $2 AND uses_left >= $1 \
-                   RETURNING user_id, kind, uses_left";
-        let row = session.row(sql, args![times, hashed_id]).await?.ok_or(StoreError::Overtaken)?;
-        if row.get::<i64>("uses_left")? == 0 {
-            session.execute("DELETE FROM hashed WHERE hashed_id = $1", args![hashed_id]).await?;
-        }
-        if row.get::<String>("kind")? == "recovery" {
-            let user_id: String = row.get("user_id")?;
-            tell_how_few_are_left(session, seal, &user_id, hashed_id, proofs.spent_ms).await?;
+        if !use_up(session, seal, hashed_id, times, proofs.spent_ms).await? {
+            return Err(StoreError::Overtaken);
         }
     }
     write_remembered(session, proofs).await
+}
+
+/// Takes uses off a recovery or temporary code. `false`: it has not so many left.
+pub async fn use_up(
+    session: &mut Session,
+    seal: &Seal,
+    hashed_id: &str,
+    times: i64,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE hashed SET uses_left = uses_left - $1 WHERE hashed_id = $2 AND uses_left >= $1 \
+               RETURNING user_id, kind, uses_left";
+    let Some(row) = session.row(sql, args![times, hashed_id]).await? else { return Ok(false) };
+    if row.get::<i64>("uses_left")? == 0 {
+        session.execute("DELETE FROM hashed WHERE hashed_id = $1", args![hashed_id]).await?;
+    }
+    if row.get::<String>("kind")? == "recovery" {
+        let user_id: String = row.get("user_id")?;
+        tell_how_few_are_left(session, seal, &user_id, hashed_id, now_ms).await?;
+    }
+    Ok(true)
 }
 
 async fn tell_how_few_are_left(

@@ -4,7 +4,7 @@
 //! the end of V-14. Without a proof of the password neither is touched: such tries have their own budget (L-54).
 
 use crate::audit::NewEvent;
-use crate::commit::group::Scene;
+use crate::commit::group::{Scene, use_up};
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::settings;
@@ -43,7 +43,7 @@ pub struct Outcome {
     pub right: bool,
     pub locked_now: bool,
     pub transaction_id: String,
-    /// The record an Allow uses up; empty = none.
+    /// The record that is used up, by an Allow or before the password by the try itself; empty = none.
     pub hashed_id: String,
 }
 
@@ -106,6 +106,8 @@ async fn unverified(scene: &mut Scene<'_>, of: &Try, state: &State) -> Result<Co
 }
 
 /// Returns the handle of the proof, empty where there is none.
+///
+/// L-53: what was right before the password is used up here, and stays so whatever the password turns out to be.
 pub async fn end(scene: &mut Scene<'_>, outcome: &Outcome) -> Result<String, StoreError> {
     let of = &outcome.of;
     if !outcome.right {
@@ -119,11 +121,19 @@ pub async fn end(scene: &mut Scene<'_>, outcome: &Outcome) -> Result<String, Sto
         let sql = "UPDATE secret_states SET wrong = $1, locked_until_ms = 0 WHERE user_id = $2 AND kind = $3";
         scene.session.execute(sql, args![Vec::new(), &of.user_id, of.kind]).await?;
     }
+    let mut hashed_id = outcome.hashed_id.as_str();
+    if !of.verified && !hashed_id.is_empty() {
+        if !use_up(scene.session, scene.seal, hashed_id, 1, of.now_ms).await? {
+            return Ok(String::new());
+        }
+        hashed_id = "";
+        scene.changed_users.push(of.user_id.clone());
+    }
     let handle = uuid::Uuid::new_v4().to_string();
     let sql = "INSERT INTO secret_proofs (handle, user_id, transaction_id, kind, hashed_id, expires_ms) \
                VALUES ($1, $2, $3, $4, $5, $6)";
     let expires_ms = of.now_ms.saturating_add(PROOF_LIFE_MS);
-    let arguments = args![&handle, &of.user_id, &outcome.transaction_id, of.kind, &outcome.hashed_id, expires_ms];
+    let arguments = args![&handle, &of.user_id, &outcome.transaction_id, of.kind, hashed_id, expires_ms];
     scene.session.execute(sql, arguments).await?;
     Ok(handle)
 }
@@ -133,13 +143,18 @@ async fn tell_of_the_lock(scene: &mut Scene<'_>, of: &Try) -> Result<(), StoreEr
                JOIN secret_states s ON s.user_id = u.user_id AND s.kind = $2 WHERE u.user_id = $1";
     let Some(row) = scene.session.row(sql, args![&of.user_id, of.kind]).await? else { return Ok(()) };
     let username: String = row.get("username")?;
-    let until = users::until_text(row.get("locked_until_ms")?);
+    let until_ms: i64 = row.get("locked_until_ms")?;
+    let until = users::until_text(until_ms);
+    let once = |whose| proto::once::locked(whose, &of.user_id, until_ms, of.now_ms);
     let event = NewEvent::administrative(of.now_ms, "user.locked", "self", format!("{}, until {until}", of.kind));
     scene.events.push(event.about(&of.user_id, &username));
     if let Some(mail) = NewMail::to_user(scene.session, "locked", &of.user_id).await? {
-        let mail = mail.with("until", &until).with("method", of.kind);
+        let mail = mail.with("until", &until).with("method", of.kind).once(once("user"));
         outbox::put_in(scene.session, scene.seal, mail, of.now_ms).await?;
     }
+    let mail = NewMail::to_administrators("locked").with("username", &username).with("until", &until);
+    let mail = mail.with("method", of.kind).once(once("administrators"));
+    outbox::put_in(scene.session, scene.seal, mail, of.now_ms).await?;
     scene.changed_users.push(of.user_id.clone());
     Ok(())
 }

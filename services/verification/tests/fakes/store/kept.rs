@@ -24,7 +24,7 @@ pub struct Kept {
     proofs: HashMap<String, Proof>,
     pub remembered: HashMap<Vec<u8>, Remembered>,
     pub mails: Vec<Mail>,
-    mail_keys: HashSet<String>,
+    pub mail_keys: HashSet<String>,
     pub phones: Vec<SetPhoneRequest>,
 }
 
