@@ -72,7 +72,7 @@ pub(crate) enum Verdict {
     Deny(Reason, String),
 }
 
-/// A decisive Allow for one attempt. Made by [`verdict`] only, after every check of V-02.
+/// A decisive Allow for one attempt. Made by [`Attempt::verdict`] only, after every check of V-02.
 #[derive(Debug)]
 pub(crate) struct Allow {
     pub reason: Reason,

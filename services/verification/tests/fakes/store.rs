@@ -82,6 +82,7 @@ impl FakeStore {
             user: LoginUser {
                 user_id: format!("id-of-{name}"),
                 username: format!("{name}@corp.example"),
+                mail: format!("{name}@mail.example"),
                 state: state.into(),
                 ..LoginUser::default()
             },
