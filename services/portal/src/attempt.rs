@@ -2,8 +2,8 @@
 
 use crate::app::{App, PASSWORD_LIMIT, VERIFICATION_LIMIT, begun_ms, within};
 use crate::metrics::{CLIENT, Ended};
-use crate::session;
-use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
+use crate::session::{self, Stage};
+use domain::{Assurance, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use proto::directory::{CheckRequest, Person};
 use proto::user_store::Session;
 use proto::verification::{
@@ -54,6 +54,14 @@ pub(crate) struct Allow {
     assurance: String,
     source: String,
     user_id: String,
+}
+
+impl Allow {
+    /// Answers to questions prove as little as a password does (V-86), and so does what this version does not know.
+    fn stage(&self) -> Stage {
+        let proven = Assurance::from_code(&self.assurance).is_some_and(|assurance| assurance > Assurance::None);
+        if proven && self.method != Some(Method::Questions) { Stage::Full } else { Stage::Answers }
+    }
 }
 
 impl Attempt {
@@ -172,15 +180,15 @@ impl Attempt {
         self.ended(app, reason, None);
     }
 
-    /// Both locks are open. The id of the user, which must be the one who was asked.
-    pub fn allowed(self, app: &App, allow: Allow, asked: &str) -> Result<(), Reason> {
+    /// Both locks are open: how far. The user must be the one who was asked.
+    pub fn allowed(self, app: &App, allow: Allow, asked: &str) -> Result<Stage, Reason> {
         if allow.user_id != asked {
             tracing::error!(request_id = %self.transaction, "an Allow is for another user");
             self.ended(app, Reason::InternalError, None);
             return Err(Reason::InternalError);
         }
         self.ended(app, allow.reason, Some(&allow));
-        Ok(())
+        Ok(allow.stage())
     }
 
     /// The one log line of an attempt.
