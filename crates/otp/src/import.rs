@@ -13,10 +13,12 @@ mod linotp;
 mod migration;
 mod privacyidea;
 mod pskc;
+mod recognise;
 mod users;
 mod values;
 
-pub use users::{Field, Mapping, OldDisabled, User, UsersFile};
+pub use recognise::recognise;
+pub use users::{Field, Holder, Mapping, OldDisabled, User, UsersFile};
 
 use domain::method::BadCodeForm;
 use domain::{CodeAlgorithm, CodeForm, Secret};
@@ -191,6 +193,10 @@ pub enum FileError {
     TooLarge { found: usize },
     #[error("the file has more than {ROWS_MAX} rows")]
     TooManyRows,
+    #[error(
+        "the file is encrypted; decrypt it on its way in, so that no secret lies on a disk in clear: {with} -d FILE | twinlock import ... -"
+    )]
+    Encrypted { with: &'static str },
     #[error("the file is not UTF-8 text")]
     NotText,
     #[error("the file has no rows")]
@@ -251,6 +257,9 @@ pub fn read_users(file: &Secret, mapping: &Mapping, old_disabled: OldDisabled) -
 fn text(file: &Secret) -> Result<&str, FileError> {
     if file.len() > FILE_BYTES_MAX {
         return Err(FileError::TooLarge { found: file.len() });
+    }
+    if let Some(with) = recognise::encrypted_with(file) {
+        return Err(FileError::Encrypted { with });
     }
     let text = file.expose_str().ok_or(FileError::NotText)?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))

@@ -3,7 +3,7 @@
 use domain::{CodeAlgorithm, Secret};
 use otp::import::{
     Field, FileError, Kind, Mapping, OldDisabled, Opening, Preset, ROWS_MAX, Row, RowError, Token, User, read_tokens,
-    read_users,
+    read_users, recognise,
 };
 use proptest::prelude::*;
 
@@ -389,6 +389,83 @@ fn words_of_the_old_product_become_ours() {
     );
     // Where "disabled" meant "is not asked", the import is told so.
     assert_eq!(fields(&users(text, &[], OldDisabled::Exempt)[2])[1], ("state", "exempt"));
+}
+
+#[test]
+fn the_users_of_duo_bring_their_phones_and_the_serials_of_their_tokens() {
+    // experience 18
+    let text = "username,realname,alias1,email,status,phone1,platform1,phone2,platform2,group1,notes,token1,type1,token2,type2,tokens\n\
+        jason,Jason Liu,jliu,jason@example.com,active,734-555-1234,iphone,+1 734 555 3232 x9,landline,Staff,,,,,,\n\
+        sally,,,,disabled,(734)-555-1235,android,,,Staff,\"after, Dec 4\",101222,h6,101223,t6,no\n\
+        jack,,,,bypass,,,,,,,101224,h6,,,\n\
+        bob,,,,locked,,,,,,,101225,h6,,,\n";
+    let read = read_users(&Secret::from(text), &Mapping::default(), OldDisabled::default()).expect("a good file");
+    assert_eq!(
+        fields(&read.rows[0]),
+        [
+            ("backup_extension", "9"),
+            ("backup_phone", "+17345553232"),
+            ("mail", "jason@example.com"),
+            ("phone", "7345551234"),
+            ("state", "enabled"),
+        ]
+    );
+    assert_eq!(fields(&read.rows[1]), [("phone", "7345551235"), ("state", "disabled")]);
+    assert_eq!(fields(&read.rows[2]), [("state", "exempt")]);
+    assert_eq!(bad(&read.rows), [(5, RowError::Value("state"))]);
+    let holders: Vec<_> = read.holders.iter().map(|it| (it.row, it.username.as_str(), it.serial.as_str())).collect();
+    assert_eq!(holders, [(3, "sally", "101222"), (3, "sally", "101223"), (4, "jack", "101224")], "none of a bad row");
+    let unused = "realname alias1 platform1 platform2 group1 notes type1 type2 tokens";
+    assert_eq!(read.unused.join(" "), unused);
+}
+
+#[test]
+fn a_file_of_tokens_is_recognised_by_what_it_begins_with() {
+    // experience 18
+    let seed = "3132333435363738393031323334353637383930";
+    for (text, preset) in [
+        (
+            "upn,Serial Number,secretkey,timeinterval,manufacturer,model\nann,1,AAAA,30,HW,1\n".to_owned(),
+            Some(Preset::EntraOath),
+        ),
+        (format!("owner,serial,otpkey,type,otplen,timeStep\nann,1,{seed},totp,6,30\n"), Some(Preset::PiExport)),
+        (format!("ann,1,{seed},hotp,6\n"), Some(Preset::PiExport)),
+        (format!("# version: 2\nann,users,realm,1,{seed},totp,6,30\n"), Some(Preset::PiOath)),
+        (format!("1,{seed},hotp,6,0\n"), Some(Preset::PiOath)),
+        (format!("1,{seed},totp,8,60\n"), Some(Preset::PiOath)),
+        (format!("1,{seed},totp,6,30,sha256\n"), Some(Preset::LinOtp)),
+        (format!("serial,key,type,digits,step,hash\n1,{seed},totp,6,30,sha1\n"), Some(Preset::LinOtp)),
+        ("\u{feff}\n otpauth-migration://offline?data=AAAA\n".to_owned(), Some(Preset::GoogleExport)),
+        // Some name no kind: it could be either.
+        (format!("1,{seed}\n"), None),
+        ("username,phone\nann,+49\n".to_owned(), None),
+        ("1,not hexadecimal,totp,6,30\n".to_owned(), None),
+        (String::new(), None),
+        ("\"".to_owned(), None),
+    ] {
+        assert_eq!(recognise(&Secret::from(text.as_str())), preset, "{text}");
+    }
+    for name in ["figure2", "figure5", "figure7"] {
+        assert_eq!(recognise(&figure(name)), Some(Preset::Pskc), "{name}");
+    }
+}
+
+#[test]
+fn an_encrypted_file_is_named_as_one() {
+    let tried = |file: &[u8]| read_tokens(Preset::LinOtp, &Secret::new(file.to_vec()), Opening::Nothing, NOW_MS);
+    for (file, with) in [
+        (&b"age-encryption.org/v1\n-> X25519 abc\n\xFF\xFE"[..], "age"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "age"),
+        (b"\n-----BEGIN PGP MESSAGE-----\n\nhQ\n", "gpg"),
+        (b"\x85\x02\x0C\x03\xFF", "gpg"),
+        (b"\xC1\xC0\x4C\x03\xFF", "gpg"),
+    ] {
+        assert_eq!(tried(file).err(), Some(FileError::Encrypted { with }), "{file:?}");
+        assert_eq!(recognise(&Secret::new(file.to_vec())), None);
+    }
+    assert_eq!(tried(b"\xFF\xFE1,2").err(), Some(FileError::NotText));
+    // A serial may begin with a letter that is written as the first octet of such a file.
+    assert!(tried("\u{c4}1,3132333435363738393031323334353637383930,totp\n".as_bytes()).is_ok());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use crate::app::{App, PASSWORD_LIMIT, VERIFICATION_LIMIT, begun_ms, within};
 use crate::metrics::{CLIENT, Ended};
-use crate::session;
+use crate::session::{self, Stage};
 use domain::settings;
-use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
+use domain::{Assurance, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use proto::directory::{CheckRequest, Person, ResolveRequest};
 use proto::user_store::Session;
 use proto::verification::{
@@ -80,6 +80,14 @@ pub(crate) struct Allow {
     pub assurance: String,
     pub source: String,
     pub user_id: String,
+}
+
+impl Allow {
+    /// Answers to questions prove as little as a password does (V-86), and so does what this version does not know.
+    fn stage(&self) -> Stage {
+        let proven = Assurance::from_code(&self.assurance).is_some_and(|assurance| assurance > Assurance::None);
+        if proven && self.method != Some(Method::Questions) { Stage::Full } else { Stage::Answers }
+    }
 }
 
 impl Attempt {
@@ -227,15 +235,15 @@ impl Attempt {
         self.ended(app, reason, None);
     }
 
-    /// Both locks are open. The id of the user, which must be the one who was asked.
-    pub fn allowed(self, app: &App, allow: Allow, asked: &str) -> Result<(), Reason> {
+    /// Both locks are open: how far. The user must be the one who was asked.
+    pub fn allowed(self, app: &App, allow: Allow, asked: &str) -> Result<Stage, Reason> {
         if allow.user_id != asked {
             tracing::error!(request_id = %self.transaction, "an Allow is for another user");
             self.ended(app, Reason::InternalError, None);
             return Err(Reason::InternalError);
         }
         self.ended(app, allow.reason, Some(&allow));
-        Ok(())
+        Ok(allow.stage())
     }
 
     /// An application's own sign-in, which a rule may open too.

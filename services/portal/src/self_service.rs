@@ -57,7 +57,7 @@ fn go_on(live: Option<&Live>) -> Response {
         Some(Stage::Code { .. }) => "/code",
         Some(Stage::Invitation) => "/invitation",
         Some(Stage::Enrolling) => "/enrol",
-        Some(Stage::Full) => "/account",
+        Some(Stage::Answers | Stage::Full) => "/account",
     };
     Redirect::to(path).into_response()
 }

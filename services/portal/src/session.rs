@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! (nobody) -- password --> code ------- right code -----------> full
+//!                    |       \-- security answers --> answers
+//!                    |                                   | (no method yet)
 //!                     \--> invitation -- redeemed --> enrolling -- code proven --> full
 //!                      \-- (settings: open) ------------^
 //! ```
@@ -47,6 +49,8 @@ pub(crate) enum Stage {
     Invitation,
     /// As much as the settings ask for before the first method is added.
     Enrolling,
+    /// The password and security answers: enough to look, never enough to add a method (V-86).
+    Answers,
     /// Both locks.
     Full,
 }
@@ -88,6 +92,7 @@ impl Stage {
             "password" if session.transaction_id.is_empty() => Some(Self::Invitation),
             "password" => Some(Self::Code { transaction: session.transaction_id.parse().ok()?, step: session.step }),
             "enrolling" => Some(Self::Enrolling),
+            "answers" => Some(Self::Answers),
             "full" => Some(Self::Full),
             _ => None,
         }
@@ -96,7 +101,7 @@ impl Stage {
     fn write(self, session: &mut Session) {
         (session.transaction_id, session.step) = match self {
             Self::Code { transaction, step } => (transaction.to_string(), step),
-            Self::Invitation | Self::Enrolling | Self::Full => {
+            Self::Invitation | Self::Enrolling | Self::Answers | Self::Full => {
                 session.asked.clear();
                 (String::new(), 0)
             }
@@ -104,16 +109,22 @@ impl Stage {
         session.stage = match self {
             Self::Code { .. } | Self::Invitation => "password",
             Self::Enrolling => "enrolling",
+            Self::Answers => "answers",
             Self::Full => "full",
         }
         .to_owned();
+    }
+
+    /// Signed in: the account can be seen.
+    pub fn is_signed_in(self) -> bool {
+        matches!(self, Self::Answers | Self::Full)
     }
 
     fn end_ms(self, created_ms: i64, now_ms: i64) -> i64 {
         match self {
             Self::Code { .. } | Self::Invitation => created_ms + UNFINISHED_MS,
             Self::Enrolling => (now_ms + IDLE_MS).min(created_ms + ENROLLING_MS),
-            Self::Full => (now_ms + IDLE_MS).min(created_ms + ABSOLUTE_MS),
+            Self::Answers | Self::Full => (now_ms + IDLE_MS).min(created_ms + ABSOLUTE_MS),
         }
     }
 }
@@ -288,7 +299,8 @@ mod tests {
     #[test]
     fn a_stage_is_what_it_was_written_as_and_an_unknown_one_proves_nothing() {
         let transaction = TransactionId(uuid::Uuid::from_u128(7));
-        for stage in [Stage::Code { transaction, step: 2 }, Stage::Invitation, Stage::Enrolling, Stage::Full] {
+        let others = [Stage::Invitation, Stage::Enrolling, Stage::Answers, Stage::Full];
+        for stage in others.into_iter().chain([Stage::Code { transaction, step: 2 }]) {
             let mut session = Session::default();
             stage.write(&mut session);
             assert_eq!(Stage::of(&session), Some(stage));

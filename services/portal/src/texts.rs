@@ -143,6 +143,8 @@ pub(crate) struct Texts {
     pub added: &'static str,
     pub last_used: &'static str,
     pub never_used: &'static str,
+    pub answers_stronger: &'static str,
+    pub answers_invitation: &'static str,
     pub lost_phone: &'static str,
 
     pub not_found_title: &'static str,

@@ -757,6 +757,49 @@ async fn a_choice_a_new_pin_and_questions_are_asked_on_pages_of_their_own() {
 }
 
 #[tokio::test]
+async fn security_answers_open_the_account_and_add_no_method() {
+    // V-86 ★, B-95
+    use proto::verification::{Allow, Ask, AskKind};
+    let world = World::new(Open).await;
+    for (with_method, way_on) in [(true, "Sign in with one of the methods above"), (false, "href=\"/invitation\"")] {
+        world.store.give_factor("ann");
+        let user_id = world.store.user_id("ann");
+        let mut browser = world.browser();
+        browser.get("/").await;
+        let questions = vec!["Town of birth?".to_owned()];
+        world.verification.say(asks(&user_id, Ask { kind: AskKind::Questions.into(), questions, ..Ask::default() }));
+        browser.sign_in("ann", PASSWORD).await;
+        if !with_method {
+            world.store.revoke_factors("ann");
+        }
+        world.verification.say(outcome::Result::Allow(Allow {
+            reason: "valid_answers".into(),
+            method: "questions".into(),
+            assurance: "none".into(),
+            ..FakeVerification::allow(&user_id)
+        }));
+        let account = browser.submit("/code", &[("answer", "ulm")]).await.clone();
+        assert_eq!(account.path, "/account");
+        assert!(account.html.contains(way_on) && !account.html.contains("href=\"/enrol\""), "{}", account.html);
+        assert_eq!(browser.get("/enrol").await.path, "/account");
+        let token = account.token("/sign-out").expect("signed in is signed out");
+        for path in ["/enrol/start", "/enrol/device", "/enrol/phone/sms", "/enrol/recovery"] {
+            let fields = [("csrf", token.as_str()), ("kind", "web"), ("number", "+49 30 901820")];
+            let page = browser.post(path, &fields).await.clone();
+            assert_eq!(page.title(), account.title(), "{path}: {}", page.html);
+        }
+        assert_eq!(world.verification.seeds_made.load(Ordering::SeqCst), 0);
+        if !with_method {
+            // What the help desk hands out is enough.
+            world.store.invite("ann", "ABCD-EFGH");
+            browser.get("/invitation").await;
+            assert_eq!(browser.submit("/invitation", &[("invitation", "nope")]).await.path, "/invitation");
+            assert_eq!(browser.submit("/invitation", &[("invitation", "ABCD-EFGH")]).await.path, "/enrol");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_phone_counts_after_it_was_connected_and_approved_once() {
     // V-20, FM-04
     let world = World::new(Open).await;

@@ -53,6 +53,7 @@ pub(crate) fn asked(kind: AskKind) -> Reason {
     match kind {
         AskKind::Choice => Reason::ChoiceAsked,
         AskKind::NewPin | AskKind::NewPinAgain => Reason::NewPinAsked,
+        AskKind::Approval => Reason::ApprovalAsked,
         _ => Reason::CodeAsked,
     }
 }
@@ -180,6 +181,20 @@ mod tests {
     #[test]
     fn every_text_ships_in_every_language() {
         assert_eq!(SHIPPED.gaps(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_round_is_logged_as_what_it_waits_for() {
+        for (kind, reason) in [
+            (AskKind::Code, "code_asked"),
+            (AskKind::CodeAndPin, "code_asked"),
+            (AskKind::Choice, "choice_asked"),
+            (AskKind::NewPin, "new_pin_asked"),
+            (AskKind::NewPinAgain, "new_pin_asked"),
+            (AskKind::Approval, "approval_asked"),
+        ] {
+            assert_eq!(asked(kind).code(), reason, "{kind:?}");
+        }
     }
 
     #[test]

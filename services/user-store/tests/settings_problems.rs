@@ -268,6 +268,12 @@ rules! {
     a_request_holds_the_text: Error sms(&HTTP.replace("{text}", "hello")) => "provider.sms.adapter.form: {text} stands nowhere";
     a_placeholder_is_known: Error sms(&HTTP.replace("\"{text}\"", "\"{text}{pin}\"")) => "provider.sms.adapter.url: found {pin}";
     a_request_has_one_body: Error sms(&(HTTP.to_owned() + ", json = \"{}\"")) => "provider.sms.adapter.json: and form are both set";
+    a_program_lies_in_its_folder: Error sms("kind = \"script\", program = \"../../bin/sh\"") => "provider.sms.adapter.program: found \"../../bin/sh\"; write the name of a file";
+    a_program_has_a_name: Error sms("kind = \"script\", program = \"\"") => "provider.sms.adapter.program: found \"\"";
+    a_program_is_told_the_number: Error sms("kind = \"script\", program = \"send\", arguments = []") => "provider.sms.adapter.arguments: {phone} stands nowhere";
+    a_text_is_no_argument: Error sms("kind = \"script\", program = \"send\", arguments = [\"{phone}\", \"{text}\"]") => "provider.sms.adapter.arguments: found {text}";
+    an_argument_is_one_line: Error sms("kind = \"script\", program = \"send\", arguments = [\"{phone}\\n\"]") => "provider.sms.adapter.arguments: hold control";
+    a_program_gets_no_secret: Error sms("kind = \"script\", program = \"send\"").replace("[sms]", "secret = \"file:sms.secret\"\n[sms]") => "provider.sms.secret: has no use here";
     a_get_has_no_body: Error sms(&(HTTP.to_owned() + ", method = \"GET\"")) => "provider.sms.adapter.method: is \"GET\"";
     a_header_is_a_token: Error sms(&(HTTP.to_owned() + ", headers = { \"X Y\" = \"1\" }")) => "provider.sms.adapter.headers: \"X Y\" is no header";
     an_answer_has_three_digits: Error sms(&(HTTP.to_owned() + ", success = [20]")) => "provider.sms.adapter.success: found 20";

@@ -57,6 +57,19 @@ async fn whoever_refuses_hangs_up_or_sends_elsewhere_is_followed_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_not_run_here_is_followed_by_the_next_provider() {
+    // experience 12: in a container nothing is run; elsewhere nobody has put this one there
+    let carrier = HttpSms::start().expect("it starts");
+    let script =
+        json!({"name": "modem", "channel": "sms", "adapter": {"kind": "script", "program": "no-such-program"}});
+    let node = Node::new(json!([script, http_provider("two", &carrier.url("/b"))]), json!({}), &[]).await;
+    let reply = node.text().await;
+    assert!(reply.accepted && reply.provider == "two", "{}", steps(&reply));
+    assert!(steps(&reply).starts_with("modem did not take it: "), "{}", steps(&reply));
+    assert_eq!(node.upstream("modem"), Some(false));
+}
+
+#[tokio::test]
 async fn a_slow_provider_gets_its_time_and_no_more_and_a_double_answer_is_one() {
     let (first, second) = (HttpSms::start().expect("it starts"), HttpSms::start().expect("it starts"));
     let mut slow = http_provider("one", &first.url("/a"));

@@ -94,5 +94,5 @@ fn the_example_settings_are_good_and_the_page_knows_every_key() {
             kinds.insert(kind);
         }
     }
-    assert_eq!(kinds.len(), 6, "the example shows every kind of adapter: {kinds:?}");
+    assert_eq!(kinds.len(), 7, "the example shows every kind of adapter: {kinds:?}");
 }

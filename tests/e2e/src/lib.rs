@@ -1,13 +1,17 @@
 //! What the stories share: the sample company with the product before it, an application that speaks LDAP octet by
-//! octet, a device that speaks RADIUS the same way, and a way to tell many sentences about one set of servers.
+//! octet, a device that speaks RADIUS the same way, a browser without script, and a way to tell many sentences about one set of servers.
 
 mod application;
 mod company;
 mod device;
+mod outside;
+mod pages;
 
 pub use application::{Application, code_of};
 pub use company::{Distributed, OneMachine, socket_address};
 pub use device::{Answer, Device, Exchange};
+pub use outside::{attempt_ended, deliver, last_attempt};
+pub use pages::Pages;
 
 use futures::FutureExt;
 use std::{any::Any, io::Write, panic::AssertUnwindSafe, time::Instant};

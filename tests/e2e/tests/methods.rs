@@ -2,15 +2,13 @@
 //! the app of a phone at its other side, each by the book.
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{Answer, Application, Device, OneMachine, code_of, story};
-use futures::FutureExt;
+use e2e::{Answer, Application, Device, OneMachine, attempt_ended, code_of, deliver, last_attempt, story};
 use lab::phones::{HttpSms, pi, twiml};
 use lab::{Person, RADIUS_SECRET, company_settings, password_of, private_file};
 use radius_wire::{AttributeType, Packet, Port};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -200,18 +198,11 @@ impl World {
 
     /// The last event of this user's attempts.
     fn last(&self, uid: &str) -> Result<(String, String)> {
-        let events = self.machine.command_line().audit()?;
-        let of = events.iter().rev().filter(|event| event["kind"] == "authentication");
-        let event = of.clone().find(|event| event["user"].as_str().is_some_and(|name| name.contains(uid)));
-        let event = event.with_context(|| format!("no event of {uid}"))?;
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        Ok((text("reason"), text("method")))
+        last_attempt(self.machine.command_line(), uid)
     }
 
     fn ended(&self, uid: &str, reason: &str, method: &str) -> Result<()> {
-        let last = self.last(uid)?;
-        ensure!(last == (reason.to_owned(), method.to_owned()), "{last:?}, not {reason} by {method}");
-        Ok(())
+        attempt_ended(self.machine.command_line(), uid, reason, method)
     }
 
     /// The code of the last text.
@@ -226,21 +217,7 @@ impl World {
 
     /// How the vendor's calls reach the portal.
     fn deliver(&self) -> twiml::Deliver {
-        let http = self.http.clone();
-        Arc::new(move |callback: twiml::Callback| {
-            let http = http.clone();
-            async move {
-                let mut request = http.post(&callback.url).body(callback.body);
-                for (name, value) in &callback.headers {
-                    request = request.header(name, value);
-                }
-                match request.send().await {
-                    Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
-                    Err(error) => (0, error.to_string()),
-                }
-            }
-            .boxed()
-        })
+        deliver(&self.http)
     }
 }
 

@@ -121,6 +121,14 @@ pub enum Adapter {
         /// `{text}`
         body: String,
     },
+    /// SMS by a program of this host, which reads the text from its standard input. Never in a container.
+    Script {
+        /// The name of a file in `/usr/local/lib/twinlock/sms`.
+        program: String,
+        /// `{phone}`, `{id}`
+        #[serde(default = "phone_alone")]
+        arguments: Vec<String>,
+    },
     /// Calls by a provider that fetches TwiML from us.
     Twiml {
         /// The provider's API, up to the account: `https://api.twilio.com/2010-04-01`.
@@ -171,6 +179,9 @@ fn window() -> u32 {
 fn enquire_seconds() -> u32 {
     30
 }
+fn phone_alone() -> Vec<String> {
+    vec!["{phone}".into()]
+}
 fn sounds() -> String {
     "sound:twinlock".into()
 }
@@ -182,7 +193,7 @@ impl Adapter {
     /// What it can carry.
     pub fn channel(&self) -> Channel {
         match self {
-            Self::Http { .. } | Self::Smpp { .. } | Self::MailGateway { .. } => Channel::Sms,
+            Self::Http { .. } | Self::Smpp { .. } | Self::MailGateway { .. } | Self::Script { .. } => Channel::Sms,
             Self::Twiml { .. } | Self::Ari { .. } => Channel::Voice,
             Self::Smtp { .. } => Channel::Mail,
         }

@@ -1,5 +1,8 @@
 //! `users-csv`: any columns, mapped to fields. Phones as `+49 30 901820 x890`; the words of the product that this one replaces are
 //! understood (FI-02, FI-03).
+//!
+//! `duo-csv`: the columns that Duo's user import takes. `phone1` is the phone, `phone2` the backup phone, `token1`, `token2` ... the serials
+//! of hardware tokens, whose secrets the file does not hold.
 
 use super::csv::{Record, Records, plain};
 use super::{FileError, Row, RowError, push, values};
@@ -76,9 +79,9 @@ impl Field {
         match self {
             Self::Username => &["username", "user", "upn", "userprincipalname", "samaccountname", "login"],
             Self::Mail => &["mail", "email", "emailaddress"],
-            Self::Phone => &["phone", "phonenumber", "mobile", "mobilephone", "telephone"],
+            Self::Phone => &["phone", "phonenumber", "mobile", "mobilephone", "telephone", "phone1"],
             Self::PhoneExtension => &["phoneextension", "extension"],
-            Self::BackupPhone => &["backupphone", "backupphonenumber"],
+            Self::BackupPhone => &["backupphone", "backupphonenumber", "phone2"],
             Self::BackupExtension => &["backupextension", "backupphoneextension"],
             Self::DefaultMethod => &["defaultmethod", "method", "authenticationmethod", "mode"],
             Self::AllowedMethods => &["allowedmethods", "methods"],
@@ -119,9 +122,19 @@ pub struct User {
     pub fields: BTreeMap<&'static str, String>,
 }
 
+/// Whose a hardware token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub row: u32,
+    pub username: String,
+    pub serial: String,
+}
+
 #[derive(Debug)]
 pub struct UsersFile {
     pub rows: Vec<Row<User>>,
+    /// In the order of the file.
+    pub holders: Vec<Holder>,
     /// Columns that nothing is taken from.
     pub unused: Vec<String>,
 }
@@ -130,15 +143,31 @@ pub fn read(text: &str, mapping: &Mapping, old_disabled: OldDisabled) -> Result<
     let mut records = Records::new(text);
     let header = records.next().ok_or(FileError::Empty)??;
     let columns = columns(&header, mapping)?;
-    let mut rows = Vec::new();
+    let tokens: Vec<bool> = header.fields.iter().map(|name| names_a_token(name)).collect();
+    let (mut rows, mut holders) = (Vec::new(), Vec::new());
     for record in records {
         let record = record?;
         let name = columns.iter().position(|field| *field == Some(Field::Username));
         let name = values::shown(name.map_or("", |column| record.field(column)));
-        push(&mut rows, Row { row: record.line, name, content: user(&columns, &record, old_disabled) })?;
+        let content = user(&columns, &record, old_disabled);
+        let serials = tokens.iter().enumerate().filter(|(_, token)| **token).map(|(column, _)| record.field(column));
+        if let Ok(user) = &content {
+            holders.extend(serials.filter(|serial| !serial.is_empty()).map(|serial| Holder {
+                row: record.line,
+                username: user.username.clone(),
+                serial: values::shown(serial),
+            }));
+        }
+        push(&mut rows, Row { row: record.line, name, content })?;
     }
-    let unused = header.fields.iter().zip(&columns).filter(|(_, field)| field.is_none());
-    Ok(UsersFile { rows, unused: unused.map(|(name, _)| values::shown(name)).collect() })
+    let taken = columns.iter().zip(&tokens).map(|(field, token)| field.is_some() || *token);
+    let unused = header.fields.iter().zip(taken).filter(|(_, taken)| !taken);
+    Ok(UsersFile { rows, holders, unused: unused.map(|(name, _)| values::shown(name)).collect() })
+}
+
+/// `token1`, `token2` ...
+fn names_a_token(column: &str) -> bool {
+    plain(column).strip_prefix("token").is_some_and(|place| place.parse::<u8>().is_ok())
 }
 
 /// The field of each column.
@@ -289,9 +318,10 @@ fn yes_or_no(text: &str) -> Option<bool> {
 
 fn state(text: &str, old_disabled: OldDisabled) -> Result<&'static str, RowError> {
     let on = match text.to_ascii_lowercase().as_str() {
-        "enabled" => Some(true),
+        "enabled" | "active" => Some(true),
         "disabled" => Some(false),
-        "exempt" => return Ok("exempt"),
+        // "bypass" is Duo's word for it.
+        "exempt" | "bypass" => return Ok("exempt"),
         other => yes_or_no(other),
     };
     match (on, old_disabled) {

@@ -1,8 +1,8 @@
-//! What somebody with both locks open sees of themselves.
+//! What somebody who is signed in sees of themselves.
 
 use super::form::Visitor;
 use super::go_on;
-use super::pages::{self, Account, Frame, MethodShown, Moment, show};
+use super::pages::{self, Account, Frame, MethodShown, Moment, WayOn, show};
 use super::sign_in::own_detail;
 use crate::app::App;
 use crate::session::{self, Stage};
@@ -18,9 +18,9 @@ use time::format_description::well_known::Rfc3339;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
     let t = visitor.t;
-    let Some(live) = visitor.at(|stage| stage == Stage::Full) else { return go_on(visitor.live.as_ref()) };
+    let Some(live) = visitor.at(Stage::is_signed_in) else { return go_on(visitor.live.as_ref()) };
     let own = match own_detail(&app, live.session.subject.clone()).await {
-        Ok(own) if own.user_id == live.session.user_id => own.detail,
+        Ok(own) if own.user_id == live.session.user_id => own,
         Err(Reason::StoreUnavailable) => return pages::unavailable(&app, t, &tonic::Status::unavailable("")),
         // Disabled, removed or somebody else since they signed in: the session is worth nothing.
         Ok(_) | Err(_) => {
@@ -30,6 +30,12 @@ pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
             };
         }
     };
+    let way_on = match live.stage {
+        Stage::Full => WayOn::Add,
+        _ if own.has_factor() => WayOn::StrongerSignIn,
+        _ => WayOn::Invitation,
+    };
+    let own = own.detail;
     let user = own.user.clone().unwrap_or_default();
     let full_name = format!("{} {}", user.first_name, user.last_name);
     let name = match full_name.trim() {
@@ -41,6 +47,7 @@ pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
         name,
         methods: methods(t, &own),
         recovery_left: own.recovery_left,
+        way_on,
     };
     show(StatusCode::OK, &page)
 }

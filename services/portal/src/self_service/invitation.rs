@@ -1,4 +1,5 @@
-//! The invitation code that stands beside the password where the settings ask for one (V-86). The store counts its tries.
+//! The invitation code that stands beside the password where the settings ask for one (V-86), and beside security answers where there is
+//! no method. The store counts its tries.
 
 use super::form::{Posted, Visitor};
 use super::go_on;
@@ -16,7 +17,7 @@ use proto::user_store::RedeemInvitationRequest;
 use std::sync::Arc;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Response {
-    match visitor.at(|stage| stage == Stage::Invitation) {
+    match visitor.at(may_redeem) {
         Some(live) => form(&app, visitor.t, live, StatusCode::OK, None),
         None => go_on(visitor.live.as_ref()),
     }
@@ -29,7 +30,7 @@ pub(super) async fn submit(
 ) -> Response {
     let t = posted.t;
     let code = posted.secret("invitation");
-    let Some(live) = posted.live.filter(|live| live.stage == Stage::Invitation) else { return go_on(None) };
+    let Some(live) = posted.live.filter(|live| may_redeem(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
     if !app.may_send_code(from) {
         let failure = Failure::new(t.refused(Reason::RateLimited), reference);
@@ -63,6 +64,10 @@ pub(super) async fn submit(
         Ok(live) => with_cookie(go_on(Some(&live)), &live),
         Err(status) => pages::unavailable(&app, t, &status),
     }
+}
+
+fn may_redeem(stage: Stage) -> bool {
+    matches!(stage, Stage::Invitation | Stage::Answers)
 }
 
 fn form(app: &App, t: &'static Texts, live: &Live, status: StatusCode, failure: Option<Failure>) -> Response {

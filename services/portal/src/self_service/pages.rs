@@ -26,8 +26,8 @@ pub(super) struct Frame {
 
 pub(super) struct Person {
     pub username: String,
-    /// With both locks open: there is something to sign out of.
-    pub full: bool,
+    /// There is something to sign out of.
+    pub signed_in: bool,
 }
 
 /// What went wrong, and what to tell the help desk.
@@ -189,6 +189,17 @@ pub(super) struct Account {
     pub name: String,
     pub methods: Vec<MethodShown>,
     pub recovery_left: u32,
+    pub way_on: WayOn,
+}
+
+/// How a method can be added from here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayOn {
+    Add,
+    /// With an invitation code: there are security answers and nothing else.
+    Invitation,
+    /// After a sign-in with a method that is there.
+    StrongerSignIn,
 }
 
 pub(super) struct MethodShown {
@@ -224,8 +235,8 @@ impl Frame {
     }
 
     pub fn of(app: &App, t: &'static Texts, title: &'static str, live: &Live) -> Self {
-        let full = live.stage == crate::session::Stage::Full;
-        let person = Some(Person { username: live.session.username.clone(), full });
+        let signed_in = live.stage.is_signed_in();
+        let person = Some(Person { username: live.session.username.clone(), signed_in });
         Self { person, token: live.form_token().to_owned(), ..Self::new(app, t, title) }
     }
 }

@@ -123,7 +123,7 @@ enum Next {
 async fn advance(app: &App, mut live: Live, attempt: Attempt, verdict: Result<Verdict, Reason>) -> Next {
     match verdict {
         Ok(Verdict::Allow(allow)) => match attempt.allowed(app, allow, &live.session.user_id) {
-            Ok(()) => match session::promote(app, live, Stage::Full).await {
+            Ok(stage) => match session::promote(app, live, stage).await {
                 Ok(live) => Next::Done(with_cookie(go_on(Some(&live)), &live)),
                 Err(status) => Next::Fault(status),
             },

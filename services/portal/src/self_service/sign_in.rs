@@ -124,7 +124,7 @@ pub(super) async fn sign_out(
     if let Stage::Code { transaction, .. } = live.stage {
         Attempt::resume(&live.session, transaction, from).cancelled(&app).await;
     }
-    let mut response = form(&app, t, &headers, StatusCode::OK, None, "", live.stage == Stage::Full);
+    let mut response = form(&app, t, &headers, StatusCode::OK, None, "", live.stage.is_signed_in());
     response.headers_mut().append(SET_COOKIE, session::no_cookie());
     response
 }

@@ -138,6 +138,8 @@ pub(super) static ENGLISH: Texts = Texts {
     added: "Added",
     last_used: "Last used",
     never_used: "Not used yet",
+    answers_stronger: "You signed in with your security answers, which are not enough to add a method. Sign in with one of the methods above to do that.",
+    answers_invitation: "You signed in with your security answers, which are not enough to add a method. An invitation code from your administrator or help desk is.",
     lost_phone: "A phone is lost, or you see a method you do not know? Tell your help desk at once: they can remove it.",
 
     not_found_title: "Page not found",

@@ -138,6 +138,8 @@ pub(super) static GERMAN: Texts = Texts {
     added: "Hinzugefügt",
     last_used: "Zuletzt verwendet",
     never_used: "Noch nicht verwendet",
+    answers_stronger: "Sie haben sich mit Ihren Sicherheitsantworten angemeldet. Für eine neue Methode genügen diese nicht: Melden Sie sich dazu mit einer der Methoden oben an.",
+    answers_invitation: "Sie haben sich mit Ihren Sicherheitsantworten angemeldet. Für eine neue Methode genügen diese nicht: Dazu brauchen Sie einen Einladungscode vom Administrator oder Helpdesk.",
     lost_phone: "Ein Telefon ist verloren, oder Sie sehen eine Methode, die Sie nicht kennen? Sagen Sie es sofort dem Helpdesk: Er kann sie entfernen.",
 
     not_found_title: "Seite nicht gefunden",

@@ -14,10 +14,14 @@ use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use domain::Secret;
 use otp::import::{
-    BadRow, FILE_BYTES_MAX, Field, Mapping, OldDisabled, Opening, Preset, parted, read_tokens, read_users,
+    BadRow, FILE_BYTES_MAX, Field, Holder, Mapping, OldDisabled, Opening, Preset, parted, read_tokens, read_users,
+    recognise,
 };
 use portal::rows;
-use proto::user_store::{ImportReply, ImportTokensRequest, ImportUsersRequest};
+use proto::user_store::{
+    AssignTokenRequest, GetUserRequest, ImportReply, ImportTokensRequest, ImportUsersRequest, ListTokensRequest,
+    RowVerdict,
+};
 use serde_json::{Value, json};
 use std::{
     io::Read,
@@ -25,12 +29,13 @@ use std::{
 };
 
 const USERS_CSV: &str = "users-csv";
+const DUO_CSV: &str = "duo-csv";
 
 #[derive(Debug, Clone, Args)]
 pub struct Import {
-    /// How the file is written.
-    #[arg(long, value_parser = ["entra-oath", "pi-oath", "pi-export", "linotp", "pskc", "google-export", USERS_CSV])]
-    preset: String,
+    /// How the file is written. Tokens are recognised without.
+    #[arg(long, value_parser = ["entra-oath", "pi-oath", "pi-export", "linotp", "pskc", "google-export", USERS_CSV, DUO_CSV])]
+    preset: Option<String>,
     /// `-` = stdin.
     file: PathBuf,
     /// Only say what would become of each row.
@@ -61,10 +66,26 @@ pub struct Import {
 
 pub async fn run(import: Import, connection: Connection, output: Output) -> Result<(), Failure> {
     let file = read(&import.file)?;
-    match Preset::from_code(&import.preset) {
-        Some(preset) => tokens(preset, &file, &import, connection, output).await,
-        None => users(&file, &import, connection, output).await,
+    match import.preset.as_deref() {
+        Some(USERS_CSV | DUO_CSV) => users(&file, &import, connection, output).await,
+        Some(code) => {
+            let preset = Preset::from_code(code).ok_or_else(|| Failure::wrong_use("unknown preset"))?;
+            tokens(preset, &file, &import, connection, output).await
+        }
+        None => {
+            let preset = recognise(&file).ok_or_else(|| not_recognised(&import.file))?;
+            crate::output::say(&format!("recognised as {}", preset.code()));
+            tokens(preset, &file, &import, connection, output).await
+        }
     }
+}
+
+fn not_recognised(path: &Path) -> Failure {
+    let known = Preset::ALL.map(Preset::code).join(", ");
+    Failure::wrong_use(format!(
+        "{}: this is not recognised as a file of tokens; say what it is: --preset {known}, {USERS_CSV} or {DUO_CSV}",
+        path.display()
+    ))
 }
 
 async fn tokens(
@@ -112,12 +133,14 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     if !read.unused.is_empty() {
         crate::output::say(&format!("not imported: {}", read.unused.join(", ")));
     }
+    let holders = if import.preset.as_deref() == Some(DUO_CSV) { read.holders } else { Vec::new() };
     let (good, bad) = parted(read.rows);
     let rows = rows::of_users(good);
     let request =
         |dry_run, rows| ImportUsersRequest { rows, dry_run, update: import.overwrite, actor: connection.actor.clone() };
     let plan = connection.admin.clone().import_users(request(true, rows.clone())).await?.into_inner();
     if import.dry_run {
+        let plan = with_tokens(plan, holders, true, &mut connection).await?;
         return report(output, &plan, bad, true);
     }
     // FI-02: where the file comes from the word may have meant something else, and nobody said what.
@@ -131,7 +154,48 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     }
     go_on(&plan, bad.len(), "user", import.yes)?;
     let done = connection.admin.import_users(request(false, rows)).await?.into_inner();
+    let done = with_tokens(done, holders, false, &mut connection).await?;
     report(output, &done, bad, false)
+}
+
+/// Gives the tokens to whom the file says. Their secrets come from the vendor, and before: the file holds serials alone.
+async fn with_tokens(
+    mut reply: ImportReply,
+    holders: Vec<Holder>,
+    dry_run: bool,
+    connection: &mut Connection,
+) -> Result<ImportReply, Failure> {
+    for Holder { row, username, serial } in holders {
+        let user_id = match connection.admin.get_user(GetUserRequest { name: username.clone() }).await {
+            Ok(found) => found.into_inner().user.unwrap_or_default().user_id,
+            // The row itself says what is wrong with the name.
+            Err(_) => continue,
+        };
+        let request = ListTokensRequest { search: serial.clone(), limit: 1000, ..ListTokensRequest::default() };
+        let found = connection.admin.list_tokens(request).await?.into_inner().tokens;
+        let token = found.into_iter().find(|token| token.serial.eq_ignore_ascii_case(&serial));
+        let (verdict, text) = match token {
+            None => ("refused", "the token is not there; import what its vendor gave you first".to_owned()),
+            Some(token) if token.user_id == user_id => ("unchanged", String::new()),
+            Some(token) if !token.user_id.is_empty() => ("refused", format!("the token is {}'s", token.username)),
+            Some(token) if dry_run => ("change", format!("token {} -> {username}", token.serial)),
+            Some(token) => {
+                let (serial, actor) = (token.serial, connection.actor.clone());
+                let text = format!("token {serial} -> {username}");
+                match connection.admin.assign_token(AssignTokenRequest { serial, user_id, actor }).await {
+                    Ok(_) => ("change", text),
+                    Err(status) => ("refused", status.message().to_owned()),
+                }
+            }
+        };
+        match verdict {
+            "refused" => reply.refused += 1,
+            "unchanged" => reply.unchanged += 1,
+            _ => reply.changed += 1,
+        }
+        reply.verdicts.push(RowVerdict { row, name: serial, verdict: verdict.into(), text });
+    }
+    Ok(reply)
 }
 
 fn go_on(plan: &ImportReply, unread: usize, what: &str, yes: bool) -> Result<(), Failure> {

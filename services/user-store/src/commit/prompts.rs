@@ -1,7 +1,7 @@
 //! Open questions to a person's phone: one a user, limited, answered once (V-21, V-23).
 //!
 //! ```text
-//! open --approved | denied | cancelled | fraud | wrong_number | withdrawn | a technical reason--> resolved --Allow--> spent
+//! open --approved | denied | cancelled | fraud | wrong_number | wrong_pin | locked_out | withdrawn | a technical reason--> resolved --Allow--> spent
 //!      --time--> expired
 //! ```
 //!
@@ -61,7 +61,15 @@ pub async fn resolve_prompt(
     id("prompt_id", &request.prompt_id)?;
     let known = matches!(
         request.outcome.as_str(),
-        "approved" | "denied" | "cancelled" | "fraud" | "wrong_number" | "expired" | "withdrawn"
+        "approved"
+            | "denied"
+            | "cancelled"
+            | "fraud"
+            | "wrong_number"
+            | "wrong_pin"
+            | "locked_out"
+            | "expired"
+            | "withdrawn"
     );
     let reason = Reason::from_code(&request.outcome);
     // A technical failure is told by its reason; whatever else a reason says is no outcome of a prompt.

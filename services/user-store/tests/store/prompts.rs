@@ -126,6 +126,12 @@ pub async fn a_prompt_is_answered_once_and_the_same_answer_hears_the_same(lab: F
     assert!(!reply.taken);
     assert_eq!(reply.prompt.expect("as it stands").outcome, "expired");
     assert_eq!(allowed(&lab.services.commit, allow_by(&bob, "t2", &late, NOON_MS)).await, AllowResult::Refused);
+    // A PIN that was asked for beside the answer (FV-02, FV-04) ends the prompt as well.
+    for outcome in ["wrong_pin", "locked_out"] {
+        let id = prompt_id(&lab, &lab.enrolled(outcome).await, outcome, NOON_MS).await;
+        let ended = resolved(&lab, answer(&id, outcome, NOON_MS + 1_000)).await;
+        assert!(ended.taken && ended.prompt.is_some_and(|prompt| prompt.outcome == outcome), "{outcome}");
+    }
     for outcome in ["", "yes", "valid_code", "blocked"] {
         let request = Request::new(answer(&late, outcome, NOON_MS));
         let refused = lab.services.commit.resolve_prompt(request).await.expect_err("no outcome");

@@ -1,4 +1,4 @@
-//! Text messages: by HTTP, SMPP 3.4 or a mail gateway (FV-03, V-17, V-18).
+//! Text messages: by HTTP, SMPP 3.4, a mail gateway or a program of this host (FV-03, V-17, V-18).
 //!
 //! ```text
 //! send -> number allowed? -> ask: first provider, next provider ... -> carrier of its kind -> accepted
@@ -14,6 +14,7 @@ mod inbound;
 mod pdu;
 mod preset;
 mod reply;
+mod script;
 mod session;
 mod smpp;
 mod template;
@@ -34,6 +35,7 @@ use gateway::GatewayCarrier;
 use http::HttpCarrier;
 use proto::user_store::NoteMessageRequest;
 use reply::Replies;
+use script::ScriptCarrier;
 use service_kit::{Process, Shutdown};
 use smpp::{Ear, SmppCarrier};
 use std::collections::HashMap;
@@ -94,6 +96,7 @@ enum Carrier {
     Http(Arc<HttpCarrier>),
     Smpp(Arc<SmppCarrier>),
     Gateway(Arc<GatewayCarrier>),
+    Script(Arc<ScriptCarrier>),
 }
 
 impl Sms {
@@ -254,6 +257,7 @@ impl Attempt for Way<'_> {
             }
             Carrier::Smpp(carrier) => carrier.send(&outgoing, until).await,
             Carrier::Gateway(carrier) => carrier.send(&outgoing, self.known, id, until).await,
+            Carrier::Script(carrier) => carrier.send(&outgoing, id).await,
         }
     }
 }
@@ -302,6 +306,7 @@ impl Carriers {
             Adapter::MailGateway { .. } => {
                 Carrier::Gateway(Arc::new(GatewayCarrier::new(provider, self.letters.clone())?))
             }
+            Adapter::Script { .. } => Carrier::Script(Arc::new(ScriptCarrier::new(provider)?)),
             _ => return Err(Refusal::new(Kind::Misconfigured, "its adapter carries no texts")),
         })
     }

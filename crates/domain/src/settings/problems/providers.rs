@@ -35,12 +35,13 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, provider: &
         Adapter::Http { .. } => http(findings, provider, &in_adapter),
         Adapter::Smpp { .. } => smpp(findings, provider, &in_adapter),
         Adapter::MailGateway { .. } => mail_gateway(findings, settings, provider, &in_adapter),
+        Adapter::Script { .. } => script(findings, provider, &in_adapter),
         Adapter::Twiml { .. } | Adapter::Ari { .. } => voice(findings, provider, &in_adapter),
         Adapter::Smtp { .. } => smtp(findings, provider, &in_adapter),
     }
     let needed = match &provider.adapter {
         Adapter::Http { preset: None | Some(HttpPreset::Gammu), .. } => asks_for_secret(&provider.adapter),
-        Adapter::MailGateway { .. } => false,
+        Adapter::MailGateway { .. } | Adapter::Script { .. } => false,
         Adapter::Smtp { user, .. } => !user.is_empty(),
         Adapter::Http { .. } | Adapter::Smpp { .. } | Adapter::Twiml { .. } | Adapter::Ari { .. } => true,
     };
@@ -154,6 +155,7 @@ impl Provider {
             }
             Adapter::Smpp { address, tls, ca, .. } => vec![format!("smpp {tls}"), address.clone(), ca.clone()],
             Adapter::MailGateway { .. } => vec!["mail_gateway".to_owned()],
+            Adapter::Script { program, .. } => vec!["script".to_owned(), program.clone()],
             Adapter::Twiml { base_url, ca, .. } => vec!["twiml".to_owned(), base_url.clone(), ca.clone()],
             Adapter::Ari { base_url, ca, .. } => vec!["ari".to_owned(), base_url.clone(), ca.clone()],
             Adapter::Smtp { host, port, tls, ca, .. } => vec![format!("smtp {tls:?} {port}"), host.clone(), ca.clone()],
@@ -202,6 +204,32 @@ fn mail_gateway(findings: &mut Findings, settings: &Settings, provider: &Provide
         findings.warning(
             format!("provider.{}", provider.name),
             "sends by mail, but there is no enabled [[provider]] with channel = \"mail\"",
+        );
+    }
+}
+
+fn script(findings: &mut Findings, provider: &Provider, key: Key<'_>) {
+    let Adapter::Script { program, arguments } = &provider.adapter else { return };
+    let sign = |sign: u8| sign.is_ascii_alphanumeric() || b"._-".contains(&sign);
+    if program.is_empty() || program.starts_with(['.', '-']) || !program.bytes().all(sign) {
+        let wanted = "write the name of a file in /usr/local/lib/twinlock/sms, of letters, digits and . _ -";
+        findings.error(key("program"), format!("found {program:?}; {wanted}"));
+    }
+    let asked: Vec<&str> = arguments.iter().flat_map(|argument| placeholders(argument)).collect();
+    if let Some(bad) = asked.iter().find(|word| !["phone", "id"].contains(*word)) {
+        let why = "known are {phone} and {id}; the text comes on standard input, for everybody on the host can read arguments";
+        findings.error(key("arguments"), format!("found {{{bad}}}; {why}"));
+    }
+    if !asked.contains(&"phone") {
+        findings.error(key("arguments"), "{phone} stands nowhere");
+    }
+    if arguments.iter().any(|argument| argument.chars().any(char::is_control)) {
+        findings.error(key("arguments"), "hold control characters");
+    }
+    if provider.secret.is_some() {
+        findings.error(
+            format!("provider.{}.secret", provider.name),
+            "has no use here: what the program needs to know, it reads from a file of its own",
         );
     }
 }
