@@ -86,6 +86,7 @@ rules! {
     devices::a_device_is_activated_once_by_its_code_in_time,
     devices::wrong_codes_for_a_serial_void_it_and_there_are_not_too_many_devices,
     devices::a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in,
+    devices::a_phones_passkey_counts_in_the_commit_of_its_answer,
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
