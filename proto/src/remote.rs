@@ -76,6 +76,7 @@ forward!(verification::Phone, phone_server, phone_client::PhoneClient, {
     update_device(UpdateDeviceRequest) -> UpdateDeviceReply;
     open_prompts(OpenPromptsRequest) -> OpenPromptsReply;
     decide(DecideRequest) -> DecideReply;
+    confirm_device_code(ConfirmDeviceCodeRequest) -> ConfirmDeviceCodeReply;
 });
 
 forward!(verification::Callback, callback_server, callback_client::CallbackClient, {

@@ -75,7 +75,7 @@ codes! {
         /// A number of the telephone network was reached.
         Phone = "phone",
         Code = "code",
-        /// Approved on the phone with the number that the client showed, or with the phone's own passkey.
+        /// Approved on the phone with the number that the client showed.
         NumberMatched = "number_matched",
         Passkey = "passkey",
     }

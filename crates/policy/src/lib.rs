@@ -23,6 +23,7 @@ pub use grant::{
     SentCodeCheck, TemporaryCheck,
 };
 pub use plan::{Plan, Proof, Typed, Way};
+pub use policies::may_ask_pin;
 pub use request::{ClientRules, Request, Shows};
 
 use domain::settings::{RefuseOrPass, Then};

@@ -2,7 +2,8 @@
 
 use crate::facts::User;
 use crate::request::{Request, within};
-use domain::settings::{PolicyRule, TimeOfWeek, When};
+use domain::Method;
+use domain::settings::{Client, PolicyRule, TimeOfWeek, When};
 
 /// The first rule that fits.
 pub fn first_fitting<'a>(request: &Request<'a>, user: Option<&User<'_>>, now_unix_ms: i64) -> Option<&'a PolicyRule> {
@@ -16,6 +17,14 @@ fn fits(when: &When, request: &Request<'_>, user: Option<&User<'_>>, now_unix_ms
     let networks = when.networks.is_empty() || request.person_ip.is_some_and(|ip| within(&when.networks, ip));
     let time = when.time.as_ref().is_none_or(|time| is_now(time, now_unix_ms));
     groups && clients && networks && time
+}
+
+/// May some application ask this user for a PIN beside an approval? Where a rule also names networks or times, it may.
+pub fn may_ask_pin(clients: &[Client], policies: &[PolicyRule], user: &User<'_>) -> bool {
+    let of_user = |groups: &[String]| groups.is_empty() || in_one_of(user.groups, groups);
+    let client = |client: &Client| client.pin && client.methods.contains(&Method::Push) && of_user(&client.groups);
+    let rule = |rule: &PolicyRule| rule.then.pin == Some(true) && of_user(&rule.when.groups);
+    user.pin.required || clients.iter().any(client) || policies.iter().any(rule)
 }
 
 /// Is the user in one of these groups?

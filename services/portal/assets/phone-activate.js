@@ -71,6 +71,7 @@
       show("confirm");
       return tell("no_network");
     }
+    byId("with-pin").hidden = !begun.pin;
     show("connected");
     byId("notify").hidden = !("Notification" in self) || Notification.permission !== "default";
   }

@@ -10,6 +10,7 @@ const KEPT = [
   "/assets/portal.css",
   "/assets/phone.css",
   "/assets/phone-device.js",
+  "/assets/phone-code.js",
   "/assets/phone-offline.js",
   "/assets/icon.svg",
 ];

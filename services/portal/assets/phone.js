@@ -135,7 +135,10 @@
 
   function answered(decision, reply) {
     const results = { approve: "result-approved", deny: "result-denied", fraud: "result-fraud" };
-    if (reply.taken) return close(results[decision]);
+    if (reply.taken) {
+      if (reply.code) takeCode(reply.code);
+      return close(results[decision]);
+    }
     switch (reply.reason) {
       case "wrong_pin":
         byId("pin").value = "";
@@ -150,6 +153,12 @@
       default:
         return tell(reply.reason, true);
     }
+  }
+
+  // With the first approval comes a seed for codes; without them the phone counts all the same.
+  async function takeCode(code) {
+    device = await Twinlock.takeCode(device, code).catch(() => device);
+    TwinlockCode.offer(device);
   }
 
   function busy(yes) {
@@ -177,7 +186,7 @@
     if (!subscription || device.told === text) return;
     const reply = await Twinlock.update(device, subscription).catch(() => ({ reason: "no_network" }));
     if (reply.reason) return;
-    device = { ...device, told: text };
+    device = { ...device, ...(await Twinlock.load()), told: text };
     await Twinlock.keep(device);
   }
 
@@ -187,6 +196,7 @@
     device = await Twinlock.load();
     if (!device) return show("none");
     byId("account").textContent = device.account;
+    TwinlockCode.offer(device);
     navigator.serviceWorker?.addEventListener("message", () => look());
     addEventListener("online", () => look());
     document.addEventListener("visibilitychange", () => look());

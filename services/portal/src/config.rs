@@ -46,6 +46,8 @@ pub struct EndpointsSection {
 pub struct PortalSection {
     /// Where HTTPS is spoken. Empty: there is no portal.
     pub listen: Vec<SocketAddr>,
+    /// Where phones are answered, and nothing else is: for a port that is reachable from outside. They are answered at `listen` too.
+    pub phone_listen: Vec<SocketAddr>,
     /// The chain in PEM, ours first. New files are taken up while running.
     pub certificate_file: Option<InputFile>,
     pub key_file: Option<SecretFile>,
@@ -64,12 +66,14 @@ pub enum BadPortalSection {
     HalfIdentity,
     #[error("portal.listen needs portal.certificate_file and portal.key_file")]
     NoCertificate,
+    #[error("portal.phone_listen needs portal.listen: phones are connected from the portal's pages")]
+    PhonesAlone,
     #[error("portal.listen needs portal.public_url, such as \"https://mfa.example.com\"")]
     NoPublicUrl,
     #[error("portal.public_url: found {found}; allowed is https")]
     PlainPublicUrl { found: String },
     #[error(
-        "portal.listen: found {found} with portal.danger_plain_http; allowed are loopback addresses, behind a TLS proxy"
+        "portal.listen and portal.phone_listen: found {found} with portal.danger_plain_http; allowed are loopback addresses, behind a TLS proxy"
     )]
     PlainBeyondLoopback { found: SocketAddr },
     #[error("portal.danger_plain_http: true together with portal.certificate_file; allowed is one of them")]
@@ -103,16 +107,18 @@ impl PortalSection {
             _ => return Err(BadPortalSection::HalfIdentity),
         };
         if self.listen.is_empty() {
-            return Ok(None);
+            return if self.phone_listen.is_empty() { Ok(None) } else { Err(BadPortalSection::PhonesAlone) };
         }
         let public = self.public_url.clone().ok_or(BadPortalSection::NoPublicUrl)?;
         match (identity, self.danger_plain_http) {
             (Some(_), true) => Err(BadPortalSection::PlainWithCertificate),
             (None, false) => Err(BadPortalSection::NoCertificate),
-            (None, true) => match self.listen.iter().find(|address| !address.ip().is_loopback()) {
-                Some(found) => Err(BadPortalSection::PlainBeyondLoopback { found: *found }),
-                None => Ok(Some((Transport::BehindProxy, public))),
-            },
+            (None, true) => {
+                match self.listen.iter().chain(&self.phone_listen).find(|address| !address.ip().is_loopback()) {
+                    Some(found) => Err(BadPortalSection::PlainBeyondLoopback { found: *found }),
+                    None => Ok(Some((Transport::BehindProxy, public))),
+                }
+            }
             (Some(_), false) if !public.is_https() => Err(BadPortalSection::PlainPublicUrl { found: public.origin }),
             (Some(identity), false) => Ok(Some((Transport::Tls(identity), public))),
         }
@@ -196,6 +202,13 @@ mod tests {
         );
         let loopback = r#""listen":["127.0.0.1:8080","[::1]:8080"]"#;
         assert_eq!(without(&format!(r#"{loopback},{https},"danger_plain_http":true"#)), Ok(()));
+        assert_eq!(without(r#""phone_listen":["127.0.0.1:8081"]"#), Err(BadPortalSection::PhonesAlone));
+        let found = "0.0.0.0:8444".parse().expect("an address");
+        assert_eq!(
+            without(&format!(r#"{loopback},"phone_listen":["0.0.0.0:8444"],{https},"danger_plain_http":true"#)),
+            Err(BadPortalSection::PlainBeyondLoopback { found })
+        );
+        assert_eq!(with(&format!(r#"{any},"phone_listen":["0.0.0.0:8444"],{https}"#)), Ok(()));
         let half = format!(r#"{{"certificate_file":"{}"}}"#, files.certificate.display());
         assert_eq!(section(&half).check(), Err(BadPortalSection::HalfIdentity));
     }

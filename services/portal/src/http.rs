@@ -62,13 +62,28 @@ pub(crate) enum ListenError {
     Tls(#[from] TlsError),
 }
 
-/// Everything that is served, by path.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .merge(self_service::router(app.clone()))
-        .merge(callback::router(app.clone()))
-        .merge(phone::router(app.clone()))
-        .nest("/api/v1", api::router(app.clone()))
+/// What is served, by path.
+pub(crate) struct Routers {
+    pub portal: Router,
+    /// For phones alone (FM-01): may be reached from outside, where nothing else of the portal is.
+    pub phone: Router,
+}
+
+impl Routers {
+    pub fn new(app: &Arc<App>) -> Self {
+        let phone = phone::router(app.clone());
+        let portal = Router::new()
+            .merge(self_service::router(app.clone()))
+            .merge(callback::router(app.clone()))
+            .merge(phone.clone())
+            .nest("/api/v1", api::router(app.clone()));
+        let phone = phone.merge(self_service::assets(app.clone()));
+        Self { portal: in_common(portal, app.clone()), phone: in_common(phone, app.clone()) }
+    }
+}
+
+fn in_common(router: Router, app: Arc<App>) -> Router {
+    router
         .layer(from_fn(observe))
         .layer(CatchPanicLayer::custom(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
         .layer(from_fn(headers::secure))
@@ -100,6 +115,7 @@ async fn observe(request: Request, next: Next) -> Response {
 
 /// Bound ports that do not serve yet.
 pub(crate) struct Listeners {
+    name: &'static str,
     bound: Vec<(TcpListener, SocketAddr)>,
     tls: Option<ServerTls>,
     metrics: Metrics,
@@ -108,12 +124,13 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub async fn bind(
+        name: &'static str,
         listen: &[SocketAddr],
         transport: Transport,
         metrics: Metrics,
         process: &Process,
     ) -> Result<Self, ListenError> {
-        let ready = process.health().condition("portal listener");
+        let ready = process.health().condition(name);
         let tls = match transport {
             Transport::BehindProxy => None,
             Transport::Tls(identity) => {
@@ -133,7 +150,7 @@ impl Listeners {
             let address = listener.local_addr().map_err(failed)?;
             bound.push((listener, address));
         }
-        Ok(Self { bound, tls, metrics, ready })
+        Ok(Self { name, bound, tls, metrics, ready })
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -151,7 +168,7 @@ impl Listeners {
             shutdown: shutdown.clone(),
         };
         for (listener, address) in self.bound {
-            tracing::info!(%address, "portal listens");
+            tracing::info!(%address, listener = self.name, "portal listens");
             shutdown.spawn(server.clone().accept(listener));
         }
         self.ready.set_ready(true);

@@ -104,6 +104,7 @@ pub async fn run(section: PortalSection, deps: Deps, process: &Process) -> anyho
 /// A portal that serves until its process drains.
 pub struct Portal {
     addresses: Vec<SocketAddr>,
+    phone_addresses: Vec<SocketAddr>,
 }
 
 impl Portal {
@@ -115,15 +116,31 @@ impl Portal {
             announcement.keep_telling(process);
         }
         let app = App::new(deps, public, &transport);
-        let listeners = http::Listeners::bind(&section.listen, transport, app.metrics.clone(), process).await?;
-        let addresses = listeners.addresses();
+        let bind =
+            |name, listen, transport| http::Listeners::bind(name, listen, transport, app.metrics.clone(), process);
+        let portal = bind("portal listener", &section.listen, transport.clone()).await?;
+        let phone = match section.phone_listen.is_empty() {
+            true => None,
+            false => Some(bind("phone listener", &section.phone_listen, transport).await?),
+        };
+        let addresses = portal.addresses();
+        let phone_addresses = phone.as_ref().map(http::Listeners::addresses).unwrap_or_default();
         app.settings.clone().keep(process);
-        listeners.serve(http::router(app), process);
-        Ok(Some(Self { addresses }))
+        let routers = http::Routers::new(&app);
+        portal.serve(routers.portal, process);
+        if let Some(phone) = phone {
+            phone.serve(routers.phone, process);
+        }
+        Ok(Some(Self { addresses, phone_addresses }))
     }
 
     /// Where it listens, in the order of the section.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where phones alone are answered.
+    pub fn phone_addresses(&self) -> &[SocketAddr] {
+        &self.phone_addresses
     }
 }

@@ -75,6 +75,7 @@ impl Phones {
     }
 }
 
+/// On every listener the same: what a place may ask for is counted once.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/phone", get(pages::wait))
@@ -87,6 +88,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/phone/api/device", post(api::device))
         .route("/phone/api/prompts", post(api::prompts))
         .route("/phone/api/decide", post(api::decide))
+        .route("/phone/api/code", post(api::code))
         .route("/push/pi", get(pi::serve).post(pi::serve))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Phones::new(app))

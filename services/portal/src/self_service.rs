@@ -43,11 +43,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/enrol/done", get(enrol::done))
         .route("/account", get(account::page))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/assets/{name}", get(assets::serve))
+        .merge(assets::router())
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(app)
+}
+
+/// The files of pages, and a page for whatever else is asked for.
+pub(crate) fn assets(app: Arc<App>) -> Router {
+    assets::router().fallback(pages::not_found).method_not_allowed_fallback(pages::not_found).with_state(app)
 }
 
 /// Where a person at this stage goes on.

@@ -86,6 +86,8 @@ pub(crate) struct Texts {
     pub device_prove_lead: &'static str,
     pub device_prove: &'static str,
     pub device_done_lead: &'static str,
+    /// With `{n}`.
+    too_many_devices: &'static str,
     pub phone_title: &'static str,
     pub phone_lead_sms: &'static str,
     pub phone_lead_call: &'static str,
@@ -239,6 +241,11 @@ impl Texts {
             reason if reason.person_may_see() => self.refused(reason),
             _ => self.enrolment_failed,
         }
+    }
+
+    /// The user has as many phones as allowed.
+    pub fn too_many_devices(&self, devices_max: u32) -> String {
+        self.too_many_devices.replace("{n}", &devices_max.to_string())
     }
 
     /// A number that cannot be called or texted.

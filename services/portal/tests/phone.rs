@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use support::{FakeDirectory, FakeStore, FakeVerification, World};
 
 const PAGES: [&str; 3] = ["/phone", "/phone/activate", "/phone/offline"];
-const ENDPOINTS: [&str; 5] = ["begin", "finish", "device", "prompts", "decide"];
+const ENDPOINTS: [&str; 6] = ["begin", "finish", "device", "prompts", "decide", "code"];
 
 #[tokio::test]
 async fn pages_keep_the_policy_name_only_files_that_are_there_and_speak_two_languages() {
@@ -51,6 +51,29 @@ async fn pages_keep_the_policy_name_only_files_that_are_there_and_speak_two_lang
 }
 
 #[tokio::test]
+async fn the_listener_for_phones_answers_phones_and_nobody_else() {
+    // FM-01
+    let world = World::new(FirstEnrolment::Open).await;
+    let http = world.http();
+    let at = |path: &str| format!("https://localhost:{}{path}", world.phone_address.port());
+    let get = async |path: &str| http.get(at(path)).send().await.expect("an answer").status();
+    let post = async |path: &str| http.post(at(path)).body("{}").send().await.expect("an answer").status();
+    let files = ["/phone/worker.js", "/phone/app.webmanifest", "/assets/phone.js", "/assets/portal.css"];
+    for path in PAGES.iter().chain(&files) {
+        assert_eq!(get(path).await, StatusCode::OK, "{path}");
+    }
+    for endpoint in ENDPOINTS {
+        assert_eq!(post(&format!("/phone/api/{endpoint}")).await, StatusCode::FORBIDDEN, "{endpoint}: from nowhere");
+    }
+    assert_eq!(get("/push/pi").await, StatusCode::SERVICE_UNAVAILABLE, "handed on to the fake, which is away");
+    let others =
+        ["/", "/sign-in", "/code", "/invitation", "/enrol", "/account", "/api/v1/users", "/api/v1/openapi.json"];
+    for path in others.into_iter().chain(["/callback/texts/receipt", "/api", "/metrics"]) {
+        assert_eq!((get(path).await, post(path).await), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_comes_from_elsewhere_or_makes_no_sense_is_not_handed_on() {
     // V-81: the fake answers UNIMPLEMENTED, so a request that is handed on is seen as 503
     let world = World::new(FirstEnrolment::Open).await;
@@ -59,6 +82,7 @@ async fn what_comes_from_elsewhere_or_makes_no_sense_is_not_handed_on() {
     let good = json!({
         "code": "c", "device_id": "d", "name": "n", "device_key": {}, "credential": null, "proof": proof, "prompt_id": "p",
         "decision": "deny", "number": "", "pin": "", "assertion": null, "signature": "", "subscription": "",
+        "factor_id": "f",
     });
     for endpoint in ENDPOINTS {
         let post = |site: &'static str, body: String| {

@@ -22,6 +22,33 @@ use support::{FakeDirectory, FakeStore};
 use tonic::Request;
 use verification::Service;
 
+/// WCAG 2.2: one heading of the first level (1.3.1), a name for everything to be used (4.1.2), contrast of all text that is seen
+/// (1.4.3: 4.5, large 3). What does not hold.
+const ACCESSIBLE: &str = r#"(() => {
+    const seen = (it) => it.checkVisibility({ visibilityProperty: true });
+    const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
+    const rgba = (text) => { const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number); return { r, g, b, a }; };
+    const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const light = ({ r, g, b }) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    const under = (it) => { for (; it; it = it.parentElement) { const c = rgba(getComputedStyle(it).backgroundColor); if (c.a === 1) return c; } return { r: 255, g: 255, b: 255 }; };
+    const wrong = [];
+    if (all("h1").length !== 1) wrong.push(`${all("h1").length} headings h1`);
+    if (!document.documentElement.lang) wrong.push("no language");
+    for (const it of all("input")) if (![...it.labels].some((label) => label.textContent.trim())) wrong.push(`no label: ${it.id}`);
+    for (const it of all("button, a")) if (!it.textContent.trim() && !it.ariaLabel) wrong.push(`no name: ${it.outerHTML}`);
+    for (const it of all("svg")) if (it.getAttribute("aria-hidden") !== "true" && !it.getAttribute("aria-label")) wrong.push("a picture without words");
+    for (const it of all("body *")) {
+        if (it.disabled || ![...it.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+        if (it.classList.contains("unseen")) continue;
+        const style = getComputedStyle(it), size = parseFloat(style.fontSize);
+        const [one, two] = [light(rgba(style.color)), light(under(it))].sort((a, b) => b - a);
+        const ratio = (one + 0.05) / (two + 0.05);
+        const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+        if (ratio < (large ? 3 : 4.5)) wrong.push(`contrast ${ratio.toFixed(2)}: ${it.textContent.trim().slice(0, 30)}`);
+    }
+    return wrong;
+})()"#;
+
 struct Scene {
     browser: Browser,
     world: prompts::World,
@@ -149,7 +176,13 @@ impl Scene {
         self.picture("phone-approved").await?;
         ensure!(self.world.store.lock().devices.last().context("a device")?.1.state == "active");
         self.browser.click("#result-approved .done-button").await?;
-        self.browser.see("#wait").await
+        self.browser.see("#wait").await?;
+        // With the approval came a seed; one code of it is proven already, and the next one is shown on demand.
+        self.browser.see("#codes").await?;
+        ensure!(self.world.store.lock().factors.last().is_some_and(|factor| !factor.pending), "a seed that counts");
+        self.browser.click("#code-button").await?;
+        self.browser.see("#code-now").await?;
+        self.picture("phone-code").await
     }
 
     /// A login asks; the page shows it by itself.
@@ -182,6 +215,8 @@ impl Scene {
         std::fs::create_dir_all(&folder)?;
         for screen in [DARK_PHONE, PHONE] {
             self.browser.picture(screen, &folder.join(format!("{name}-{}.png", screen.name))).await?;
+            let found = self.browser.value(ACCESSIBLE).await?;
+            ensure!(found == json!([]), "{name} on the {}: {found}", screen.name);
         }
         let over = self.browser.value("document.documentElement.scrollWidth - innerWidth").await?;
         ensure!(over.as_i64().is_some_and(|over| over <= 0), "{name}: {over} pixels too wide");
@@ -358,6 +393,9 @@ async fn a_phone_is_woken_and_has_something_to_say_without_a_network() -> Result
     scene.picture("phone-no-connection").await?;
     scene.browser.open(&format!("{}/phone", scene.url)).await?;
     ensure!(scene.browser.text("h1").await? == "No network");
+    scene.browser.see("#codes").await?;
+    scene.browser.click("#code-button").await?;
+    scene.browser.see("#code-now").await?;
     scene.picture("phone-offline").await?;
     let styled = scene.browser.value("getComputedStyle(document.querySelector('.card')).borderRadius").await?;
     ensure!(styled == "14px", "without its style: {styled}");

@@ -5,8 +5,8 @@ use crate::budget::{Budget, known, not_understood};
 use domain::{Method, Reason, ResultClass, Secret};
 use policy::Grant;
 use proto::user_store::{
-    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, RecordRequest, RememberLogin,
-    ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult, TryKind,
+    AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, PasskeyCount, RecordRequest,
+    RememberLogin, ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult, TryKind,
     commit_server::Commit,
 };
 use service_kit::Clock;
@@ -40,6 +40,8 @@ pub struct Proven {
     pub bypass_id: String,
     pub remembered_key: Vec<u8>,
     pub passkey_id: String,
+    /// Where it counts its signatures.
+    pub passkey_count: Option<PasskeyCount>,
 }
 
 /// An Allow on its way into the store.
@@ -239,6 +241,7 @@ impl Committer {
             bypass_id: proven.bypass_id,
             remembered_key: proven.remembered_key,
             passkey_id: proven.passkey_id,
+            passkey_count: proven.passkey_count,
             remember,
         };
         let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;

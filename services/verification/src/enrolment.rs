@@ -35,30 +35,7 @@ impl Enrolment for Service {
             issuer => issuer,
         };
         let user = self.enabled_user(&request.user_id, budget).await?;
-        let seed = otp::generate_seed(form.algorithm(), self.randomness).map_err(|error| {
-            tracing::error!(error = %error, "no randomness for a seed");
-            Status::internal(Reason::InternalError.code())
-        })?;
-        let pending = AddPendingFactorRequest {
-            user_id: user.id,
-            factor: Some(CodeFactor {
-                factor_id: String::new(),
-                algorithm: form.algorithm().code().into(),
-                digits: form.digits().into(),
-                period_seconds: form.period_seconds() as u32,
-                seed: Some(seed.clone().into()),
-                last_step: 0,
-                pending: true,
-                ..CodeFactor::default()
-            }),
-        };
-        let commit = &self.committer.commit;
-        let added = budget.ask("add factor", pending, |request| commit.add_pending_factor(request)).await?;
-        Ok(Response::new(StartCodeReply {
-            factor_id: added.factor_id,
-            otpauth_uri: Some(otp::otpauth_uri(&seed, form, &issuer, &user.username).into()),
-            seed_base32: Some(otp::base32(&seed).into()),
-        }))
+        Ok(Response::new(self.new_code(user, form, &issuer, budget).await?))
     }
 
     async fn confirm_code(&self, request: Request<ConfirmCodeRequest>) -> Result<Response<ConfirmCodeReply>, Status> {
@@ -159,8 +136,42 @@ impl Enrolment for Service {
 }
 
 impl Service {
+    /// A seed that counts for nothing until a code of it is confirmed. An older one that was not is void.
+    pub(crate) async fn new_code(
+        &self,
+        user: KnownUser,
+        form: CodeForm,
+        issuer: &str,
+        budget: Budget,
+    ) -> Result<StartCodeReply, Status> {
+        let seed = otp::generate_seed(form.algorithm(), self.randomness).map_err(|error| {
+            tracing::error!(error = %error, "no randomness for a seed");
+            Status::internal(Reason::InternalError.code())
+        })?;
+        let pending = AddPendingFactorRequest {
+            user_id: user.id,
+            factor: Some(CodeFactor {
+                factor_id: String::new(),
+                algorithm: form.algorithm().code().into(),
+                digits: form.digits().into(),
+                period_seconds: form.period_seconds() as u32,
+                seed: Some(seed.clone().into()),
+                last_step: 0,
+                pending: true,
+                ..CodeFactor::default()
+            }),
+        };
+        let commit = &self.committer.commit;
+        let added = budget.ask("add factor", pending, |request| commit.add_pending_factor(request)).await?;
+        Ok(StartCodeReply {
+            factor_id: added.factor_id,
+            otpauth_uri: Some(otp::otpauth_uri(&seed, form, issuer, &user.username).into()),
+            seed_base32: Some(otp::base32(&seed).into()),
+        })
+    }
+
     /// `None`: confirmed.
-    async fn confirm(&self, request: ConfirmCodeRequest, budget: Budget) -> Result<Option<Reason>, Status> {
+    pub(crate) async fn confirm(&self, request: ConfirmCodeRequest, budget: Budget) -> Result<Option<Reason>, Status> {
         let user = self.enabled_user(&request.user_id, budget).await?;
         let pending = user.tokens.iter().find(|token| token.pending && token.factor_id == request.factor_id);
         let Some(token) = pending else { return Ok(Some(Reason::ChallengeGone)) };
@@ -192,7 +203,7 @@ impl Service {
         Ok((!reply.confirmed).then_some(Reason::ChallengeGone))
     }
 
-    async fn enabled_user(&self, user_id: &str, budget: Budget) -> Result<KnownUser, Status> {
+    pub(crate) async fn enabled_user(&self, user_id: &str, budget: Budget) -> Result<KnownUser, Status> {
         let user = self.store.user_by_id(user_id, budget).await?;
         let user = user.ok_or_else(|| Status::not_found(Reason::UnknownUser.code()))?;
         match user.state {

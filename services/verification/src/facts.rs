@@ -158,6 +158,12 @@ impl KnownUser {
         Language::new(tag).unwrap_or_else(|_| known.settings.verification.language.clone())
     }
 
+    /// May some application ask for the PIN beside an approval?
+    pub fn may_be_asked_pin(&self, known: &Known, now_unix_ms: i64) -> bool {
+        let settings = &known.settings;
+        policy::may_ask_pin(&settings.clients, &settings.policies, &self.for_policy(known, now_unix_ms))
+    }
+
     /// As policy sees the user.
     fn for_policy(&self, known: &Known, now_unix_ms: i64) -> policy::User<'_> {
         let record = &self.record;

@@ -7,6 +7,7 @@ pub mod activation_code;
 mod device_key;
 pub mod pi;
 mod refused;
+mod resolve;
 mod speaker;
 mod transaction;
 mod web;
@@ -19,9 +20,9 @@ use bytes::Bytes;
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use proto::verification::{
-    BeginActivationReply, BeginActivationRequest, DecideReply, DecideRequest, FinishActivationReply,
-    FinishActivationRequest, OpenPromptsReply, OpenPromptsRequest, PiReply, PiRequest, UpdateDeviceReply,
-    UpdateDeviceRequest, phone_server::Phone,
+    BeginActivationReply, BeginActivationRequest, ConfirmDeviceCodeReply, ConfirmDeviceCodeRequest, DecideReply,
+    DecideRequest, FinishActivationReply, FinishActivationRequest, OpenPromptsReply, OpenPromptsRequest, PiReply,
+    PiRequest, UpdateDeviceReply, UpdateDeviceRequest, phone_server::Phone,
 };
 use service_kit::Shutdown;
 use service_kit::bus::Bus;
@@ -117,5 +118,13 @@ impl Phone for Service {
     async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<DecideReply>, Status> {
         let budget = Budget::of(&request);
         Ok(Response::new(web::decide(self, request.into_inner(), budget).await?))
+    }
+
+    async fn confirm_device_code(
+        &self,
+        request: Request<ConfirmDeviceCodeRequest>,
+    ) -> Result<Response<ConfirmDeviceCodeReply>, Status> {
+        let budget = Budget::of(&request);
+        Ok(Response::new(web::confirm_code(self, request.into_inner(), budget).await?))
     }
 }

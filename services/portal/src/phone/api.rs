@@ -8,10 +8,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::{Reason, Secret};
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use proto::verification::{
-    BeginActivationRequest, DecideRequest, DevicePrompt, DeviceProof, FinishActivationRequest, OpenPromptsRequest,
-    UpdateDeviceRequest,
+    BeginActivationRequest, ConfirmDeviceCodeRequest, DecideRequest, DevicePrompt, DeviceProof,
+    FinishActivationRequest, OpenPromptsRequest, UpdateDeviceRequest,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,13 @@ pub(super) struct Decide {
     signature: String,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Code {
+    proof: Proof,
+    factor_id: String,
+    code: String,
+}
+
 /// A prompt as the page shows it. What its script signs is made from these very values.
 #[derive(Serialize)]
 struct Shown {
@@ -104,6 +112,8 @@ pub(super) async fn begin(
             "passkey": parsed(&reply.passkey_json),
             "vapid_public_key": reply.vapid_public_key,
             "passkey_required": reply.passkey_required,
+            "pin": reply.pin,
+            "language": reply.language,
         }))
         .into_response(),
         Err(status) => unavailable(&status),
@@ -205,7 +215,38 @@ pub(super) async fn decide(
         signature: decide.signature,
     };
     match within(VERIFICATION_LIMIT, request, |request| phones.app.deps.phone.decide(request)).await {
-        Ok(reply) => Json(json!({ "taken": reply.taken, "reason": reply.reason })).into_response(),
+        Ok(reply) => {
+            // Shown to the page once; it keeps what it makes of it where no script can take it out.
+            let seed = Secret::from(reply.otpauth_uri.unwrap_or_default());
+            let code = (!seed.is_empty())
+                .then(|| json!({ "factor_id": reply.factor_id, "uri": seed.expose_str().unwrap_or_default() }));
+            let body = json!({ "taken": reply.taken, "reason": reply.reason, "code": code });
+            ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+        }
+        Err(status) => unavailable(&status),
+    }
+}
+
+pub(super) async fn code(
+    State(phones): State<Phones>,
+    ClientAddress(from): ClientAddress,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let code: Code = match read(&phones, &headers, &body) {
+        Ok(code) => code,
+        Err(refused) => return refused.into_response(),
+    };
+    if !phones.may_call(from, &code.proof.device_id) {
+        return too_many();
+    }
+    let request = ConfirmDeviceCodeRequest {
+        proof: Some(code.proof.into()),
+        factor_id: code.factor_id,
+        code: Some(Secret::from(code.code).into()),
+    };
+    match within(VERIFICATION_LIMIT, request, |request| phones.app.deps.phone.confirm_device_code(request)).await {
+        Ok(reply) => reason(&reply.reason),
         Err(status) => unavailable(&status),
     }
 }

@@ -1,11 +1,15 @@
 //! The files that pages name. They are in the binary.
 
+use crate::app::App;
+use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use data_encoding::HEXLOWER;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 struct Asset {
     name: &'static str,
@@ -42,14 +46,23 @@ const ASSETS: &[Asset] = &[
         content: include_bytes!("../../assets/phone-device.js"),
     },
     Asset {
+        name: "phone-code.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/phone-code.js"),
+    },
+    Asset {
         name: "phone-offline.js",
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("../../assets/phone-offline.js"),
     },
 ];
 
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/assets/{name}", get(serve))
+}
+
 /// Kept by browsers, and asked for again each time: after an upgrade no page has the style of the version before.
-pub(super) async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
     };

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use domain::TransactionId;
 use http::{HeaderMap, StatusCode};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What every page shows.
@@ -32,13 +33,13 @@ pub(super) struct Person {
 
 /// What went wrong, and what to tell the help desk.
 pub(super) struct Failure {
-    pub sentence: &'static str,
+    pub sentence: Cow<'static, str>,
     pub reference: String,
 }
 
 impl Failure {
-    pub fn new(sentence: &'static str, transaction: TransactionId) -> Option<Self> {
-        Some(Self { sentence, reference: transaction.short() })
+    pub fn new(sentence: impl Into<Cow<'static, str>>, transaction: TransactionId) -> Option<Self> {
+        Some(Self { sentence: sentence.into(), reference: transaction.short() })
     }
 }
 

@@ -30,6 +30,8 @@ pub struct World {
     pub clock: Clock,
     pub process: Process,
     pub address: SocketAddr,
+    /// Where phones alone are answered.
+    pub phone_address: SocketAddr,
     pub pki: lab::Pki,
     plain: bool,
     _files: tempfile::TempDir,
@@ -72,15 +74,15 @@ impl World {
             format!(r#""certificate_file":"{}","key_file":"{}""#, issued.certificate.display(), issued.key.display());
         let way = if plain { r#""danger_plain_http":true"# } else { &tls };
         let section: PortalSection = serde_json::from_str(&format!(
-            r#"{{"listen":["127.0.0.1:0"],"public_url":"https://portal.example",{way}}}"#
+            r#"{{"listen":["127.0.0.1:0"],"phone_listen":["127.0.0.1:0"],"public_url":"https://portal.example",{way}}}"#
         ))
         .expect("a section");
         let portal = Portal::start(section, deps, &process).await.expect("it starts").expect("it listens");
-        let address = portal.addresses()[0];
+        let (address, phone_address) = (portal.addresses()[0], portal.phone_addresses()[0]);
         while !process.health().is_started() {
             tokio::task::yield_now().await;
         }
-        Self { store, verification, directory, clock, process, address, pki, plain, _files: files }
+        Self { store, verification, directory, clock, process, address, phone_address, pki, plain, _files: files }
     }
 
     pub fn url(&self, path: &str) -> String {

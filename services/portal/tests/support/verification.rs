@@ -313,7 +313,7 @@ impl Enrolment for FakeVerification {
             code: Some(Secret::from(code).into()),
             uri: Some(Secret::from(uri).into()),
             expires_unix_ms: NOW_MS + 600_000,
-            reason: String::new(),
+            ..StartDeviceReply::default()
         }))
     }
 
@@ -415,6 +415,13 @@ impl proto::verification::phone_server::Phone for FakeVerification {
         _: Request<proto::verification::DecideRequest>,
     ) -> Result<Response<proto::verification::DecideReply>, Status> {
         Err(Status::unimplemented("decide"))
+    }
+
+    async fn confirm_device_code(
+        &self,
+        _: Request<proto::verification::ConfirmDeviceCodeRequest>,
+    ) -> Result<Response<proto::verification::ConfirmDeviceCodeReply>, Status> {
+        Err(Status::unimplemented("confirm_device_code"))
     }
 }
 

@@ -13,6 +13,10 @@ notify-denied = Mitteilungen sind in den Einstellungen dieses Browsers gesperrt.
 home-title = Auf den Home-Bildschirm legen
 home-lead = Auf iPhone und iPad kommen Mitteilungen nur in die App auf dem Home-Bildschirm: Teilen antippen, dann „Zum Home-Bildschirm“, und von dort öffnen.
 
+codes-title = Ohne Netz
+codes-lead = Dieses Telefon macht auch Codes, wenn keine Anfrage ankommt. Dafür braucht es kein Netz.
+codes-button = Code zeigen
+
 none-title = Dieses Telefon ist nicht verbunden
 none-lead = Verbinden Sie es mit Ihrem Konto, um Anmeldungen hier zu bestätigen.
 none-button = Dieses Telefon verbinden
@@ -65,10 +69,11 @@ activate-working = Wird verbunden …
 activate-done-title = Verbunden
 activate-done-lead = Es folgt eine Probeanfrage. Bestätigen Sie sie, dann zählt das Telefon.
 activate-done-button = Weiter
+activate-pin = Manche Anwendungen fragen bei der Bestätigung auch nach Ihrer PIN.
 activate-failed-title = Nicht verbunden
 
 offline-title = Kein Netz
-offline-lead = Dieses Telefon erreicht den Server nicht. Codes Ihrer Authenticator-App gehen auch ohne Netz.
+offline-lead = Dieses Telefon erreicht den Server nicht. Codes gehen auch ohne Netz.
 offline-button = Noch einmal versuchen
 no-script = Diese App braucht JavaScript.
 

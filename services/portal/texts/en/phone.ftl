@@ -13,6 +13,10 @@ notify-denied = Notifications are blocked in the settings of this browser. Reque
 home-title = Keep it on the Home Screen
 home-lead = On an iPhone or iPad, notifications come only to the app on the Home Screen: tap Share, then “Add to Home Screen”, and open it from there.
 
+codes-title = Without a network
+codes-lead = This phone also makes codes, for when no request arrives. They need no network.
+codes-button = Show a code
+
 none-title = This phone is not connected
 none-lead = Connect it to your account to approve sign-ins here.
 none-button = Connect this phone
@@ -65,10 +69,11 @@ activate-working = Connecting …
 activate-done-title = Connected
 activate-done-lead = One test request follows. Approve it, and the phone counts.
 activate-done-button = Go on
+activate-pin = Some applications ask for your PIN beside the approval.
 activate-failed-title = Not connected
 
 offline-title = No network
-offline-lead = This phone cannot reach the server. Codes of your authenticator app work without a network.
+offline-lead = This phone cannot reach the server. Codes work without a network.
 offline-button = Try again
 no-script = This app needs JavaScript.
 

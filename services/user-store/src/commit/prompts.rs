@@ -87,6 +87,12 @@ pub async fn resolve_prompt(
     if until != 0 && (request.outcome != "fraud" || (until > 0 && until <= request.now_unix_ms)) {
         return Err(Status::invalid_argument("block_until_unix_ms: -1, 0 or a time to come, for fraud").into());
     }
+    if let Some(count) = &request.passkey_count {
+        id("device_id", &request.device_id)?;
+        if count.before_json.is_empty() || !(1..=STATE_OCTETS_MAX).contains(&count.after_json.len()) {
+            return Err(Status::invalid_argument("passkey_count: both are credentials").into());
+        }
+    }
     request.answered_by = printable(&request.answered_by, 128);
     request.pin_handle = bounded(&request.pin_handle, 64);
     match store.group().step(Step::ResolvePrompt(Resolve { request })).await? {
@@ -257,6 +263,9 @@ pub async fn resolve(scene: &mut Scene<'_>, asked: &Resolve) -> Result<ResolvePr
         return Ok(ResolvePromptReply { taken: same, prompt: Some(prompt) });
     }
     let late = now_ms >= prompt.expires_unix_ms;
+    if !late && !counted(scene, &prompt, request).await? {
+        return Ok(ResolvePromptReply { taken: false, prompt: Some(prompt) });
+    }
     let taken = !late || request.outcome == "expired";
     prompt.outcome = if late { "expired".into() } else { request.outcome.clone() };
     prompt.answered_unix_ms = if late { prompt.expires_unix_ms } else { now_ms };
@@ -292,6 +301,14 @@ pub async fn resolve(scene: &mut Scene<'_>, asked: &Resolve) -> Result<ResolvePr
         _ => {}
     }
     Ok(ResolvePromptReply { taken, prompt: Some(prompt) })
+}
+
+/// The new count of the passkey that signed. `false`: it is not any more as it was when the signature was checked.
+async fn counted(scene: &mut Scene<'_>, prompt: &Prompt, request: &ResolvePromptRequest) -> Result<bool, StoreError> {
+    let Some(count) = &request.passkey_count else { return Ok(true) };
+    let sql = "UPDATE devices SET passkey = $1 WHERE device_id = $2 AND user_id = $3 AND passkey = $4";
+    let arguments = args![&count.after_json, &request.device_id, &prompt.user_id, &count.before_json];
+    Ok(scene.session.execute(sql, arguments).await? == 1)
 }
 
 /// "This was not me" (FV-26): blocked until then, told to those who watch, all with the answer in one transaction.

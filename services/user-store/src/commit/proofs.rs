@@ -26,7 +26,11 @@ pub enum Proof<'a> {
     Secret(&'a str, Kept),
     Bypass(&'a str),
     Remembered(&'a [u8]),
-    Passkey(&'a str),
+    /// With the credential before and after its use, where it counts its signatures.
+    Passkey {
+        id: &'a str,
+        count: Option<(&'a str, &'a str)>,
+    },
     /// A rule let the person in; nothing is proven, nothing is spent.
     Rule,
 }
@@ -73,7 +77,11 @@ impl<'a> Proof<'a> {
             ("bypass", "" | "code", "temporary_code") => (secret(Kept::Temporary), Some(3)),
             ("bypass", "", "one_time_bypass") => (Self::Bypass(asked.bypass_id.as_str()), Some(4)),
             ("remembered", _, "remembered") => (Self::Remembered(asked.remembered_key.as_slice()), Some(5)),
-            ("live", "passkey", "valid_passkey") => (Self::Passkey(asked.passkey_id.as_str()), Some(6)),
+            ("live", "passkey", "valid_passkey") => {
+                let count = asked.passkey_count.as_ref();
+                let count = count.map(|it| (it.before_json.as_str(), it.after_json.as_str()));
+                (Self::Passkey { id: asked.passkey_id.as_str(), count }, Some(6))
+            }
             ("trusted_network", "", "trusted_network")
             | ("exempt", "", "exempt" | "service_account")
             | ("unknown_user", "", "unknown_user_passed")
@@ -81,7 +89,8 @@ impl<'a> Proof<'a> {
             _ => return None,
         };
         let fits = named.iter().enumerate().all(|(at, named)| *named == (Some(at) == place));
-        let misplaced = asked.spent_before && proof != Self::Code;
+        let counts = matches!(proof, Self::Passkey { .. });
+        let misplaced = (asked.spent_before && proof != Self::Code) || (asked.passkey_count.is_some() && !counts);
         (fits && !misplaced).then_some(proof)
     }
 
@@ -101,8 +110,8 @@ pub struct Proofs {
     pub secrets: HashMap<String, Secret>,
     pub bypasses: HashMap<String, Bypass>,
     pub remembered: HashMap<Vec<u8>, Remembered>,
-    /// By passkey id: whose it is.
-    pub passkeys: HashMap<String, String>,
+    /// By passkey id.
+    pub passkeys: HashMap<String, Passkey>,
     /// By key: logins to remember from now on.
     pub new: HashMap<Vec<u8>, NewRemembered>,
     /// When the last one of them was used up.
@@ -176,6 +185,14 @@ pub struct NewRemembered {
     pub life_ms: i64,
 }
 
+#[derive(Clone)]
+pub struct Passkey {
+    pub user_id: String,
+    pub credential: String,
+    /// The credential after its use, where that changed it.
+    pub used: Option<String>,
+}
+
 /// An attempt that asks to be let in, as its proof sees it.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
@@ -230,7 +247,11 @@ impl Proofs {
                     && now_ms < it.idle_until_ms
                     && now_ms < it.life_until_ms
             }),
-            Proof::Passkey(id) => self.passkeys.get(id).is_some_and(|owner| owner == user_id),
+            // Of two uses with one count, one is of a copy: the second finds another credential than it was checked with.
+            Proof::Passkey { id, count } => self.passkeys.get(id).is_some_and(|it| {
+                let credential = it.used.as_ref().unwrap_or(&it.credential);
+                it.user_id == user_id && count.is_none_or(|(before, after)| before == credential && !after.is_empty())
+            }),
         };
         let pin = self.pin_handle(proof, attempt);
         good && pin.is_none_or(|handle| self.secret(handle, "pin", attempt).is_some())
@@ -242,7 +263,12 @@ impl Proofs {
         self.spent_ms = self.spent_ms.max(now_ms);
         let pin = self.pin_handle(proof, attempt).map(str::to_owned);
         match proof {
-            Proof::Code | Proof::Rule | Proof::Passkey(_) => {}
+            Proof::Code | Proof::Rule => {}
+            Proof::Passkey { id, count } => {
+                if let (Some(it), Some((_, after))) = (self.passkeys.get_mut(id), count) {
+                    it.used = Some(after.to_owned());
+                }
+            }
             Proof::Prompt(id) => {
                 if let Some(it) = self.prompts.get_mut(id) {
                     (it.spent, it.changed) = (true, true);

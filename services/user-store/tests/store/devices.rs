@@ -2,11 +2,12 @@
 
 use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture, NOON_MS};
+use crate::prompts::{self, prompt_id, resolved};
 use proto::common::Secret;
 use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, FindActivationReply, FindActivationRequest, GetDeviceRequest,
-    OpenActivationRequest, Passkey, PushDevice, PutDeviceRequest, PutPasskeyRequest, TouchDeviceRequest,
-    commit_server::Commit,
+    OpenActivationRequest, Passkey, PasskeyCount, PushDevice, PutDeviceRequest, PutPasskeyRequest,
+    ResolvePromptRequest, TouchDeviceRequest, commit_server::Commit,
 };
 use tonic::Request;
 
@@ -203,5 +204,39 @@ pub async fn a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in(lab: F
     assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, "{\"counter\":2}");
     assert_eq!(allowed(&lab.services.commit, allow(&ann, "t2")).await, AllowResult::Committed);
     assert_eq!(allowed(&lab.services.commit, allow(&bob, "t3")).await, AllowResult::Refused);
+    // Its count goes up in the same commit, from what was read; a copy that counts the same is refused.
+    let count = |before: &str, after: &str| Some(PasskeyCount { before_json: before.into(), after_json: after.into() });
+    let used = |transaction: &str, before: &str, after: &str| CommitAllowRequest {
+        passkey_count: count(before, after),
+        ..allow(&ann, transaction)
+    };
+    let (two, three) = ("{\"counter\":2}", "{\"counter\":3}");
+    assert_eq!(allowed(&lab.services.commit, used("t4", two, three)).await, AllowResult::Committed);
+    assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, three);
+    assert_eq!(allowed(&lab.services.commit, used("t5", two, three)).await, AllowResult::Refused);
+    assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, three);
     assert_eq!(lab.events("passkey.added").await.len(), 1);
+}
+
+pub async fn a_phones_passkey_counts_in_the_commit_of_its_answer(lab: Fixture) {
+    // V-21
+    let ann = lab.enrolled("ann").await;
+    let device_id = active(&lab, &ann, 1).await;
+    let with = |json: &str, code: u8| PutDeviceRequest {
+        device: Some(PushDevice { device_id: device_id.clone(), passkey_json: json.into(), ..PushDevice::default() }),
+        code_hash: Vec::new(),
+        ..keys(&ann, &device_id, code, "")
+    };
+    assert!(put(&lab, with("count 1", 1)).await);
+    let id = prompt_id(&lab, &ann, "t1", NOON_MS).await;
+    let answer = |before: &str, after: &str| ResolvePromptRequest {
+        device_id: device_id.clone(),
+        passkey_count: Some(PasskeyCount { before_json: before.into(), after_json: after.into() }),
+        ..prompts::answer(&id, "approved", NOON_MS + 1_000)
+    };
+    let reply = resolved(&lab, answer("count 0", "count 1")).await;
+    assert_eq!((reply.taken, reply.prompt.expect("as it stands").outcome.as_str()), (false, ""), "it stays open");
+    assert!(resolved(&lab, answer("count 1", "count 2")).await.taken);
+    assert!(resolved(&lab, answer("count 1", "count 2")).await.taken, "the same answer again");
+    assert_eq!(lab.facts(&ann.user_id).await.devices[0].passkey_json, "count 2");
 }

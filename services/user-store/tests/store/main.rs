@@ -91,6 +91,7 @@ rules! {
     devices::wrong_codes_for_a_serial_void_it_and_there_are_not_too_many_devices,
     devices::a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in,
     epoch::each_change_of_v52_ends_what_is_remembered_and_no_other_change_does,
+    devices::a_phones_passkey_counts_in_the_commit_of_its_answer,
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,

@@ -63,7 +63,7 @@ async fn open_activation(
     request: &StartDeviceRequest,
     activation: Activation<'_>,
     budget: Budget,
-) -> Result<Result<Opened, Reason>, Status> {
+) -> Result<Result<Opened, StartDeviceReply>, Status> {
     let user = service.enabled_user(&request.user_id, budget).await?;
     let known = service.settings.known()?;
     let rules = &known.settings.push;
@@ -83,8 +83,10 @@ async fn open_activation(
     let commit = service.committer.commit.as_ref();
     let opened = budget.ask("open activation", open, |request| commit.open_activation(request)).await?;
     Ok(match opened.device_id {
-        // The list of reasons has none of its own for it.
-        device_id if device_id.is_empty() => Err(Reason::RateLimited),
+        // The list of reasons has none of its own for it: the number says which it is.
+        device_id if device_id.is_empty() => {
+            Err(StartDeviceReply { devices_max: rules.devices_max, ..refused(Reason::NoUsableMethod) })
+        }
         device_id => Ok(Opened { device_id, expires_unix_ms }),
     })
 }

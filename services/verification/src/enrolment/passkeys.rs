@@ -8,6 +8,7 @@ use domain::Reason;
 use proto::user_store::{LoginFactsRequest, Passkey, PutPasskeyRequest, login_facts_request::Who};
 use proto::verification::{ConfirmPasskeyRequest, ConfirmReply, StartPasskeyReply, StartPasskeyRequest};
 use tonic::Status;
+use uuid::Uuid;
 
 /// How long a person may take.
 const CEREMONY_MS: u32 = 300_000;
@@ -21,17 +22,9 @@ pub async fn start_passkey(
     let user = service.enabled_user(&request.user_id, budget).await?;
     let known = service.settings.known()?;
     let party = relying_party(&known.portal_url)?;
-    let put = PutPasskeyRequest {
-        user_id: user.id.clone(),
-        passkey: Some(Passkey::default()),
-        pending: true,
-        actor: line(&request.actor, 128),
-        now_unix_ms: service.clock.now_ms(),
-    };
-    let commit = service.committer.commit.as_ref();
-    let put = budget.ask("put passkey", put, |request| commit.put_passkey(request)).await?;
+    let passkey_id = Uuid::new_v4().to_string();
     let held = held(service, &user.id, budget).await?;
-    let purpose = purpose(&user.id, &put.passkey_id);
+    let purpose = purpose(&user.id, &passkey_id);
     let expires = service.clock.now_ms() + i64::from(CEREMONY_MS);
     let challenge = service.ceremonies(budget).await?.challenge(&purpose, expires, service.random()?);
     let new = NewPasskey {
@@ -43,7 +36,22 @@ pub async fn start_passkey(
         exclude: &held,
         timeout_ms: CEREMONY_MS,
     };
-    Ok(StartPasskeyReply { options_json: creation_options(&party, &new), passkey_id: put.passkey_id })
+    let options_json = creation_options(&party, &new);
+    let put = PutPasskeyRequest {
+        user_id: user.id.clone(),
+        // While the ceremony runs, what was asked for stands in its place.
+        passkey: Some(Passkey {
+            passkey_id: passkey_id.clone(),
+            credential_json: options_json.clone(),
+            ..Passkey::default()
+        }),
+        pending: true,
+        actor: line(&request.actor, 128),
+        now_unix_ms: service.clock.now_ms(),
+    };
+    let commit = service.committer.commit.as_ref();
+    budget.ask("put passkey", put, |request| commit.put_passkey(request)).await?;
+    Ok(StartPasskeyReply { options_json, passkey_id })
 }
 
 pub async fn confirm_passkey(

@@ -12,7 +12,7 @@ use crate::settings::Known;
 use crate::texts;
 use domain::settings::Channel;
 use domain::{Language, Method, Reason};
-use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest};
+use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest, UserPromptsRequest};
 use proto::verification::{TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest};
 use std::time::Duration;
 use tonic::Status;
@@ -58,6 +58,10 @@ struct Tried<'a> {
 
 async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Budget) -> Result<Reason, Status> {
     let Tried { method, device_id, user, known } = trial;
+    if let Some(prompt) = proving(service, trial, budget).await? {
+        steps.note("the phone was asked when it was connected");
+        return outcome(service, trial, prompt, steps, budget).await;
+    }
     let target = match target(user, *method, known) {
         Ok(target) => target,
         Err(reason) => return Ok(reason),
@@ -121,6 +125,34 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
             return Ok(failure.reason());
         }
     }
+    outcome(service, trial, prompt, steps, budget).await
+}
+
+/// The open prompt by which this device is to prove itself: a person who is asked already is not asked twice.
+async fn proving(service: &Service, trial: &Tried<'_>, budget: Budget) -> Result<Option<Prompt>, Status> {
+    if trial.device_id.is_empty() {
+        return Ok(None);
+    }
+    let open = UserPromptsRequest {
+        user_id: trial.user.id.clone(),
+        method: trial.method.code().into(),
+        now_unix_ms: service.clock.now_ms(),
+    };
+    let open = service_kit::grpc::idempotent(open);
+    let commit = service.committer.commit.as_ref();
+    let found = budget.ask("user prompts", open, |request| commit.user_prompts(request)).await?;
+    Ok(found.prompts.into_iter().find(|prompt| prompt.device_id == trial.device_id))
+}
+
+/// Waits for the answer; an approval proves the device that was meant.
+async fn outcome(
+    service: &Service,
+    trial: &Tried<'_>,
+    prompt: Prompt,
+    steps: &mut Steps,
+    budget: Budget,
+) -> Result<Reason, Status> {
+    let Tried { method, device_id, user, .. } = trial;
     let prompt_id = prompt.prompt_id.clone();
     let over = match service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await? {
         Some(over) => over,

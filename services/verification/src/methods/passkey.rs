@@ -6,9 +6,10 @@ use crate::commit::{Ending, Proven};
 use crate::login::{Answered, Login, Step};
 use crate::methods::prompt::no_randomness;
 use crate::outcome::Previous;
-use crate::webauthn::{Credential, RelyingParty, request_options, verify_assertion};
+use crate::webauthn::{Credential, Refused, RelyingParty, request_options, verify_assertion};
 use domain::{Method, Reason, Secret};
 use policy::{Plan, Proof};
+use proto::user_store::PasskeyCount;
 use tonic::Status;
 
 const CHALLENGE_BYTES: usize = 32;
@@ -45,10 +46,18 @@ impl Service {
         let Some(Ok(assertion)) = verified else {
             if let Some(Err(error)) = verified {
                 tracing::info!(error = %error, request_id = %login.origin().transaction, "an assertion was refused");
+                // The key may have been copied: the attempt ends, and the audit tells of it.
+                if error == Refused::Counter {
+                    return Ok(Answered::Step(Step::Over(Ending::of(Reason::WrongCode, Method::Passkey))));
+                }
             }
             return Ok(Answered::Again(Round::Passkey { challenge, options_json }, Reason::WrongCode));
         };
-        let proven = Proven { passkey_id: ids[assertion.place].clone(), ..Proven::default() };
+        let before = &credentials[assertion.place];
+        let counted = *before != assertion.credential;
+        let passkey_count =
+            counted.then(|| PasskeyCount { before_json: before.to_json(), after_json: assertion.credential.to_json() });
+        let proven = Proven { passkey_id: ids[assertion.place].clone(), passkey_count, ..Proven::default() };
         self.let_in(login, check.right(self.clock.now_ms()), proven).await.map(Answered::Step)
     }
 }

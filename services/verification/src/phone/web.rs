@@ -1,11 +1,13 @@
 //! The portal's own app on the phone (experience 10.2): how it becomes a device, what it is shown, and what it decides.
 
 mod activation;
+mod code;
 mod decide;
 mod prompts;
 mod subscription;
 
 pub use activation::{begin_activation, finish_activation};
+pub use code::confirm_code;
 pub use decide::decide;
 pub use prompts::open_prompts;
 pub use subscription::update_device;

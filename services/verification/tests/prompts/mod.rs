@@ -138,6 +138,9 @@ pub struct State {
     pub devices: Vec<(String, PushDevice)>,
     pub activations: Vec<Activation>,
     pub passkeys: Vec<Passkey>,
+    pub factors: Vec<CodeFactor>,
+    /// What the store says of the user, beside name and state.
+    pub record: LoginUser,
     /// Empty = [`PORTAL`].
     pub portal_url: String,
     /// The user may not log in.
@@ -236,12 +239,13 @@ impl facts_server::Facts for PromptStore {
             user_id: USER.into(),
             username: "ann@corp.example".into(),
             state: "enabled".into(),
-            ..LoginUser::default()
+            ..self.lock().record.clone()
         });
         let devices = self.lock().devices.iter().map(|(_, device)| device.clone()).collect();
         let proven = |passkey: &&Passkey| !passkey.credential_json.is_empty();
         let passkeys = self.lock().passkeys.iter().filter(proven).cloned().collect();
-        ok(LoginFactsReply { user, devices, passkeys, ..LoginFactsReply::default() })
+        let code_factors = if known { self.lock().factors.clone() } else { Vec::new() };
+        ok(LoginFactsReply { user, code_factors, devices, passkeys, ..LoginFactsReply::default() })
     }
 }
 
@@ -301,12 +305,21 @@ impl commit_server::Commit for PromptStore {
     ) -> Result<Response<ResolvePromptReply>, Status> {
         self.called("resolve_prompt").await?;
         let request = request.into_inner();
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let before = state.answers.get(&request.prompt_id).cloned();
         let prompt = state.prompts.iter_mut().find(|prompt| prompt.prompt_id == request.prompt_id);
         let prompt = prompt.ok_or_else(|| Status::not_found("prompt"))?;
         let open = prompt.outcome.is_empty() && prompt.expires_unix_ms > request.now_unix_ms;
         let taken = open || before.is_some_and(|digest| digest == request.answer_digest);
+        if let (true, Some(count)) = (open, &request.passkey_count) {
+            let (_, device) =
+                state.devices.iter_mut().find(|(_, it)| it.device_id == request.device_id).expect("a device");
+            if device.passkey_json != count.before_json {
+                return ok(ResolvePromptReply { taken: false, prompt: Some(prompt.clone()) });
+            }
+            device.passkey_json.clone_from(&count.after_json);
+        }
         if open {
             prompt.outcome = request.outcome;
             prompt.answered_by = request.answered_by;
@@ -515,7 +528,11 @@ impl commit_server::Commit for PromptStore {
         let passkey = passkey.expect("a passkey");
         let mut state = self.lock();
         if pending {
-            let passkey_id = format!("passkey-{}", state.passkeys.len() + 1);
+            // As the store: there is a ceremony, or there is nothing.
+            if passkey.credential_json.is_empty() {
+                return Err(Status::invalid_argument("passkey.credential_json"));
+            }
+            let passkey_id = passkey.passkey_id;
             state.passkeys.push(Passkey { passkey_id: passkey_id.clone(), ..Passkey::default() });
             return ok(PutPasskeyReply { passkey_id });
         }
@@ -523,6 +540,34 @@ impl commit_server::Commit for PromptStore {
         let Some(known) = known else { return ok(PutPasskeyReply::default()) };
         *known = passkey.clone();
         ok(PutPasskeyReply { passkey_id: passkey.passkey_id })
+    }
+
+    async fn add_pending_factor(
+        &self,
+        request: Request<AddPendingFactorRequest>,
+    ) -> Result<Response<AddPendingFactorReply>, Status> {
+        self.called("add_pending_factor").await?;
+        let factor_id = uuid::Uuid::new_v4().to_string();
+        let factor = CodeFactor { factor_id: factor_id.clone(), ..request.into_inner().factor.expect("a factor") };
+        let mut state = self.lock();
+        state.factors.retain(|known| !known.pending);
+        state.factors.push(factor);
+        ok(AddPendingFactorReply { factor_id })
+    }
+
+    async fn confirm_factor(
+        &self,
+        request: Request<ConfirmFactorRequest>,
+    ) -> Result<Response<ConfirmFactorReply>, Status> {
+        let request = request.into_inner();
+        let mut state = self.lock();
+        let found = state.factors.iter_mut().find(|it| it.factor_id == request.factor_id && it.pending);
+        let confirmed = found.map(|factor| factor.pending = false).is_some();
+        ok(ConfirmFactorReply { confirmed })
+    }
+
+    async fn reserve_try(&self, _: Request<ReserveTryRequest>) -> Result<Response<ReserveTryReply>, Status> {
+        ok(ReserveTryReply { granted: true, retry_unix_ms: 0 })
     }
 
     async fn see_once(&self, request: Request<SeeOnceRequest>) -> Result<Response<SeeOnceReply>, Status> {
@@ -552,11 +597,8 @@ impl commit_server::Commit for PromptStore {
     }
 
     unused! {
-        reserve_try: ReserveTryRequest => ReserveTryReply;
         spend_code: SpendCodeRequest => SpendCodeReply;
         allow: CommitAllowRequest => CommitAllowReply;
-        add_pending_factor: AddPendingFactorRequest => AddPendingFactorReply;
-        confirm_factor: ConfirmFactorRequest => ConfirmFactorReply;
         resync_factor: ResyncFactorRequest => ResyncFactorReply;
         new_recovery_codes: StoreRecoveryCodesRequest => StoreRecoveryCodesReply;
         set_phone: SetPhoneRequest => SetPhoneReply;

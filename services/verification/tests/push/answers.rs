@@ -158,7 +158,15 @@ async fn where_there_is_a_passkey_nothing_else_approves() {
     copy.passkey.as_mut().expect("a passkey").count = 1;
     assert_eq!(copy.decide(&node, &prompt, "approve", "").await, "challenge_gone");
     assert_eq!(world.store.read(&prompt.prompt_id).outcome, "");
+    let refused = world.store.lock().events.iter().filter(|event| event.kind == "phone.refused").count();
+    assert!(refused > 0, "the audit tells of it");
+    // The count is kept by the commit of the answer, and by nothing else.
+    world.store.lock().broken.push("put_device");
     assert_eq!(phone.decide(&node, &prompt, "approve", "").await, "taken");
+    let count = phone.passkey.as_ref().expect("a passkey").count;
+    let kept = world.store.lock().devices[0].1.passkey_json.clone();
+    assert!(kept.contains(&format!("\"sign_count\":{count}")), "{kept}");
+    world.store.lock().broken.clear();
 
     let mut bare = WebPhone::without_passkey(2).connected(&world, &node).await;
     let prompt = asked(&world, &node, &bare, |_| {}).await;

@@ -235,7 +235,7 @@ impl WebPhone {
 }
 
 pub async fn send(node: &Service, request: DecideRequest) -> String {
-    let DecideReply { taken, reason } = node.decide(Request::new(request)).await.expect("answered").into_inner();
+    let DecideReply { taken, reason, .. } = node.decide(Request::new(request)).await.expect("answered").into_inner();
     assert_eq!(taken, reason.is_empty(), "{reason}");
     if taken { "taken".into() } else { reason }
 }

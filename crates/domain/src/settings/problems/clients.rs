@@ -102,7 +102,7 @@ fn methods(findings: &mut Findings, settings: &Settings, client: &Client, key: K
 /// The most a success by a method can prove.
 fn best(method: Method) -> Assurance {
     match method {
-        // With the number that the client shows, or with the phone's own passkey.
+        // With the number that the client shows.
         Method::Push => Assurance::NumberMatched,
         other => other.assurance(),
     }

@@ -1,6 +1,6 @@
 //! A phone that can be asked: it scans, connects by itself, and approves once as proof (V-20, FM-04).
 
-use super::{may_enrol, proven, refused, still_allowed, tell};
+use super::{choose, may_enrol, proven, refused, still_allowed, tell};
 use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
@@ -42,6 +42,10 @@ pub(in crate::self_service) async fn start(
         Ok(started) => started,
         Err(status) => return pages::unavailable(&app, t, &status),
     };
+    if started.devices_max > 0 {
+        let failure = Failure::new(t.too_many_devices(started.devices_max), reference);
+        return choose(&app, t, &live, StatusCode::FORBIDDEN, failure);
+    }
     if !started.reason.is_empty() {
         return refused(&app, t, &live, Reason::from_code(&started.reason), reference);
     }

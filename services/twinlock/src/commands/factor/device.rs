@@ -19,6 +19,12 @@ pub async fn enrol(enrol: Enrol, mut connection: Connection, output: Output) -> 
     let user_id = user::id_of(&mut connection, &enrol.name).await?;
     let request = StartDeviceRequest { user_id: user_id.clone(), kind: enrol.kind, actor: connection.actor.clone() };
     let reply = connection.enrolment.start_device(request).await?.into_inner();
+    if reply.devices_max > 0 {
+        return Err(Failure::no(format!(
+            "{} has {} phones, as many as push.devices_max allows; remove one: twinlock factor list, twinlock factor remove",
+            enrol.name, reply.devices_max
+        )));
+    }
     if !reply.reason.is_empty() {
         return Err(Failure::no(Reason::from_code(&reply.reason).sentence()));
     }

@@ -2,7 +2,7 @@
 
 use super::Operation;
 use crate::commit::decide::{Factor, Final, Guard, Person, Source, Spend, Working};
-use crate::commit::proofs::{Bypass, Prompt, Proofs, Remembered, Secret, SentCode};
+use crate::commit::proofs::{Bypass, Passkey, Prompt, Proofs, Remembered, Secret, SentCode};
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Session};
 use crate::throttle::{Counter, Window};
@@ -203,10 +203,11 @@ async fn read_proofs(session: &mut Session, allows: &[&CommitAllowRequest]) -> R
         };
         proofs.remembered.insert(row.get("key")?, remembered);
     }
-    let head = "SELECT device_id, user_id FROM devices WHERE device_id IN";
+    let head = "SELECT device_id, user_id, passkey FROM devices WHERE device_id IN";
     let tail = "AND kind = 'passkey' AND state = 'active'";
     for row in session.rows_in(head, named(|asked| &asked.passkey_id), tail, &[]).await? {
-        proofs.passkeys.insert(row.get("device_id")?, row.get("user_id")?);
+        let passkey = Passkey { user_id: row.get("user_id")?, credential: row.get("passkey")?, used: None };
+        proofs.passkeys.insert(row.get("device_id")?, passkey);
     }
     Ok(proofs)
 }

@@ -103,6 +103,12 @@ async fn write_proofs(session: &mut Session, seal: &Seal, proofs: &Proofs) -> Re
             return Err(StoreError::Overtaken);
         }
     }
+    for (id, it) in &proofs.passkeys {
+        let Some(used) = &it.used else { continue };
+        let sql = "UPDATE devices SET passkey = $1, last_seen_ms = $2 WHERE device_id = $3 AND passkey = $4";
+        let arguments = args![used, proofs.spent_ms, id, &it.credential];
+        counted(session.execute(sql, arguments).await?, 1)?;
+    }
     write_remembered(session, proofs).await
 }
 

@@ -1,8 +1,8 @@
 //! Each proof: right once, and refused twice, for another user, in another attempt, a millisecond too late.
 
 use crate::commit::decide::{Person, Working};
-use crate::commit::proofs::{Bypass, NewRemembered, PROOF_LIFE_MS, Prompt, Remembered, Secret, SentCode};
-use proto::user_store::{AllowResult, AuditEvent, CommitAllowRequest, RememberLogin};
+use crate::commit::proofs::{Bypass, NewRemembered, PROOF_LIFE_MS, Passkey, Prompt, Remembered, Secret, SentCode};
+use proto::user_store::{AllowResult, AuditEvent, CommitAllowRequest, PasskeyCount, RememberLogin};
 use std::collections::HashMap;
 
 const NOW_MS: i64 = 10_000_000;
@@ -66,7 +66,8 @@ fn working() -> Working {
         changed: false,
     };
     proofs.remembered.insert(KEY.to_vec(), remembered);
-    proofs.passkeys.insert("k".into(), "ann".into());
+    let passkey = Passkey { user_id: "ann".into(), credential: "count 1".into(), used: None };
+    proofs.passkeys.insert("k".into(), passkey);
     working
 }
 
@@ -321,4 +322,32 @@ fn only_a_live_success_of_this_epoch_is_remembered() {
         assert_eq!(working.allow(&asked, vec![1]), AllowResult::Committed, "{name}");
         assert!(working.proofs.new.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn a_passkey_that_counts_is_taken_once_with_each_count() {
+    // WebAuthn section 7.2: of two uses with one count, one is of a copy.
+    let used = |transaction: &str, before: &str, after: &str| {
+        let count = PasskeyCount { before_json: before.into(), after_json: after.into() };
+        let mut asked = CommitAllowRequest {
+            passkey_id: "k".into(),
+            passkey_count: Some(count),
+            ..asked("live", "passkey", "valid_passkey")
+        };
+        event(&mut asked).transaction_id = transaction.into();
+        asked
+    };
+    let mut working = working();
+    assert_eq!(working.allow(&used("a", "count 0", "count 1"), vec![1]), AllowResult::Refused);
+    assert_eq!(working.allow(&used("b", "count 1", ""), vec![2]), AllowResult::Refused);
+    assert_eq!(working.allow(&used("c", "count 1", "count 2"), vec![3]), AllowResult::Committed);
+    assert_eq!(working.allow(&used("d", "count 1", "count 2"), vec![4]), AllowResult::Refused, "the copy");
+    assert_eq!(working.allow(&used("e", "count 2", "count 3"), vec![5]), AllowResult::Committed);
+    assert_eq!(working.proofs.passkeys["k"].used.as_deref(), Some("count 3"));
+    let misplaced = CommitAllowRequest {
+        passkey_count: used("f", "count 3", "count 4").passkey_count,
+        bypass_id: "b".into(),
+        ..asked("bypass", "", "one_time_bypass")
+    };
+    assert_eq!(working.allow(&misplaced, vec![6]), AllowResult::Refused, "no passkey decided");
 }

@@ -27,7 +27,7 @@ pub async fn start(service: &Service, request: StartDeviceRequest, budget: Budge
     let activation = Activation { kind: "pi", code_hash, serial: &serial, server_key: Some(server_key) };
     let opened = match open_activation(service, &request, activation, budget).await? {
         Ok(opened) => opened,
-        Err(reason) => return Ok(refused(reason)),
+        Err(refused) => return Ok(refused),
     };
     let rules = &known.settings;
     let label = without_bars(&user.username);
@@ -37,7 +37,7 @@ pub async fn start(service: &Service, request: StartDeviceRequest, budget: Budge
         code: None,
         uri: Some(uri.into()),
         expires_unix_ms: opened.expires_unix_ms,
-        reason: String::new(),
+        ..StartDeviceReply::default()
     })
 }
 

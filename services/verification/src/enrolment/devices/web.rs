@@ -19,7 +19,7 @@ pub async fn start(service: &Service, request: StartDeviceRequest, budget: Budge
     let activation = Activation { kind: "web", code_hash, serial: "", server_key: None };
     let opened = match open_activation(service, &request, activation, budget).await? {
         Ok(opened) => opened,
-        Err(reason) => return Ok(refused(reason)),
+        Err(refused) => return Ok(refused),
     };
     let uri = [known.portal_url.as_bytes(), b"/phone#", code.expose()].concat();
     Ok(StartDeviceReply {
@@ -27,6 +27,6 @@ pub async fn start(service: &Service, request: StartDeviceRequest, budget: Budge
         code: Some(code.into()),
         uri: Some(Secret::new(uri).into()),
         expires_unix_ms: opened.expires_unix_ms,
-        reason: String::new(),
+        ..StartDeviceReply::default()
     })
 }

@@ -7,8 +7,9 @@ use super::{PROVIDER, Token, challenge, signer};
 use crate::Service;
 use crate::budget::Budget;
 use crate::phone::refused::audit_refused;
-use domain::{Assurance, Reason};
-use proto::user_store::{GetPromptsRequest, Prompt, ResolvePromptRequest, TouchDeviceRequest};
+use crate::phone::resolve::{Answered, resolve};
+use domain::Reason;
+use proto::user_store::{GetPromptsRequest, Prompt};
 use proto::verification::PiReply;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -21,7 +22,19 @@ pub async fn answer(service: &Service, answer: Answer<'_>, budget: Budget) -> Re
     };
     let taken = match prompt_of(service, &token, answer.nonce, budget).await? {
         Some(prompt) => match outcome(&prompt, &token, answer.decision) {
-            Ok(outcome) => resolve(service, &token, &prompt, &answer, outcome, budget).await?,
+            Ok(outcome) => {
+                let answered = Answered {
+                    user_id: &token.user_id,
+                    device: &token.device,
+                    prompt: &prompt,
+                    outcome,
+                    // The text names the nonce, so the token and the prompt, and the whole decision.
+                    digest: Sha256::digest(answer.signed()).to_vec(),
+                    pin_handle: String::new(),
+                    passkey_count: None,
+                };
+                resolve(service, answered, budget).await?
+            }
             Err(reason) => {
                 audit_refused(service, &token.user_id, &token.device.device_id, &prompt, reason, budget).await?;
                 Err(reason)
@@ -65,59 +78,4 @@ fn outcome(prompt: &Prompt, token: &Token, decision: Decision<'_>) -> Result<&'s
         Decision::Decline { reason: Some("cancelled") } => Ok("cancelled"),
         Decision::Decline { .. } => Ok("denied"),
     }
-}
-
-async fn resolve(
-    service: &Service,
-    token: &Token,
-    prompt: &Prompt,
-    answer: &Answer<'_>,
-    outcome: &'static str,
-    budget: Budget,
-) -> Result<Result<&'static str, Reason>, Status> {
-    let now = service.clock.now_ms();
-    let assurance = match (outcome, prompt.number.is_empty()) {
-        ("approved", true) => Assurance::ApproveOnly.code(),
-        ("approved", false) => Assurance::NumberMatched.code(),
-        _ => "",
-    };
-    let fraud = outcome == "fraud";
-    let resolve = ResolvePromptRequest {
-        prompt_id: prompt.prompt_id.clone(),
-        outcome: outcome.to_owned(),
-        answered_by: token.device.name.clone(),
-        assurance: assurance.to_owned(),
-        // The text names the nonce, so the token and the prompt, and the whole decision.
-        answer_digest: Sha256::digest(answer.signed()).to_vec(),
-        block_until_unix_ms: if fraud { service.settings.known()?.blocked_by_fraud_until(now) } else { 0 },
-        now_unix_ms: now,
-        pin_handle: String::new(),
-    };
-    let commit = service.committer.commit.as_ref();
-    let resolve = service_kit::grpc::idempotent(resolve);
-    let resolved = budget.ask("resolve prompt", resolve, |request| commit.resolve_prompt(request)).await?;
-    if !resolved.taken {
-        let (user_id, device_id) = (&token.user_id, &token.device.device_id);
-        audit_refused(service, user_id, device_id, prompt, Reason::ChallengeGone, budget).await?;
-        return Ok(Err(Reason::ChallengeGone));
-    }
-    service.phones.tell_resolved(&prompt.prompt_id).await;
-    if outcome == "approved" && token.device.state == "pending" {
-        let touch = TouchDeviceRequest {
-            user_id: token.user_id.clone(),
-            device_id: token.device.device_id.clone(),
-            activate: true,
-            now_unix_ms: now,
-            ..TouchDeviceRequest::default()
-        };
-        budget.ask("touch device", touch, |request| commit.touch_device(request)).await?;
-    }
-    tracing::info!(
-        outcome,
-        prompt = prompt.prompt_id,
-        device = token.device.device_id,
-        request_id = prompt.transaction_id,
-        "a phone answered"
-    );
-    Ok(if outcome == "wrong_number" { Err(Reason::WrongNumber) } else { Ok(outcome) })
 }

@@ -6,13 +6,14 @@ use super::{PASSKEY_MS, relying_party};
 use crate::Service;
 use crate::attempt::line;
 use crate::budget::Budget;
+use crate::facts::Spoken;
 use crate::phone::activation_code;
 use crate::phone::device_key::DeviceKey;
 use crate::webauthn::{NewPasskey, creation_options, verify_registration};
 use domain::{Method, Reason, Secret};
+use policy::UserState;
 use proto::user_store::{
-    FindActivationReply, FindActivationRequest, GetDeviceRequest, OpenPromptRequest, Prompt, PromptResult, PushDevice,
-    PutDeviceRequest,
+    FindActivationReply, FindActivationRequest, OpenPromptRequest, Prompt, PromptResult, PushDevice, PutDeviceRequest,
 };
 use proto::verification::{
     BeginActivationReply, BeginActivationRequest, FinishActivationReply, FinishActivationRequest,
@@ -34,13 +35,10 @@ pub async fn begin_activation(
     let Some((found, device)) = activation(service, &code, budget).await?.filter(|(found, _)| !found.redeemed) else {
         return Ok(refused(Reason::ChallengeGone));
     };
-    let get =
-        service_kit::grpc::idempotent(GetDeviceRequest { device_id: device.device_id.clone(), serial: String::new() });
-    let commit = service.committer.commit.as_ref();
-    let owner = budget.ask("get device", get, |request| commit.get_device(request)).await?;
-    if !owner.enabled || owner.user_id != found.user_id {
+    let user = service.store.user_by_id(&found.user_id, budget).await?;
+    let Some(user) = user.filter(|user| user.state == UserState::Enabled) else {
         return Ok(refused(Reason::Blocked));
-    }
+    };
     let known = service.settings.known()?;
     let company = known.settings.portal.company.clone();
     let party = relying_party(service)?;
@@ -51,7 +49,7 @@ pub async fn begin_activation(
     let new = NewPasskey {
         party_name: &company,
         handle: &purpose,
-        user_name: &owner.username,
+        user_name: &user.username,
         challenge: &challenge,
         of_this_device: true,
         exclude: &[],
@@ -60,10 +58,11 @@ pub async fn begin_activation(
     Ok(BeginActivationReply {
         passkey_json: creation_options(&party, &new),
         vapid_public_key: service.providers.push.vapid_public_key(budget).await?,
-        language: known.settings.verification.language.as_str().to_owned(),
+        pin: user.may_be_asked_pin(&known, service.clock.now_ms()),
+        language: user.language(Spoken::App, &known).as_str().to_owned(),
         passkey_required: !known.settings.push.without_passkey,
         device_id: device.device_id,
-        account: owner.username,
+        account: user.username,
         company,
         ..Default::default()
     })
@@ -163,9 +162,7 @@ async fn ask_for_proof(
     budget: Budget,
 ) -> Result<(), Status> {
     let commit = service.committer.commit.as_ref();
-    let get =
-        service_kit::grpc::idempotent(GetDeviceRequest { device_id: device.device_id.clone(), serial: String::new() });
-    let owner = budget.ask("get device", get, |request| commit.get_device(request)).await?;
+    let user = service.enabled_user(user_id, budget).await?;
     let known = service.settings.known()?;
     let rules = &known.settings.verification;
     let now = service.clock.now_ms();
@@ -178,9 +175,9 @@ async fn ask_for_proof(
         method: Method::Push.code().into(),
         client: "portal".into(),
         application: known.settings.portal.company.clone(),
-        username: owner.username,
+        language: user.language(Spoken::App, &known).as_str().to_owned(),
+        username: user.username,
         place: line(address, 64),
-        language: rules.language.as_str().to_owned(),
         device_id: device.device_id.clone(),
         begun_unix_ms: now,
         expires_unix_ms: now + PROOF_MS,

@@ -7,20 +7,21 @@
 //!
 //! A refusal needs the device key alone, so that it is quick. Nothing that fails here resolves the prompt, but a wrong number.
 
+use super::code;
 use super::prompts::{is_for, is_open};
 use super::relying_party;
 use crate::Service;
 use crate::budget::{Budget, known};
 use crate::phone::refused::audit_refused;
+use crate::phone::resolve::{self, Answered};
 use crate::phone::speaker::{Speaker, authenticate};
 use crate::phone::transaction::{Decision, Transaction};
 use crate::webauthn::{Credential, verify_assertion};
-use domain::{Assurance, Reason, Secret};
+use domain::{Reason, Secret};
 use proto::user_store::{
-    CheckSecretRequest, GetPromptsRequest, Prompt, PushDevice, PutDeviceRequest, ResolvePromptRequest, SecretKind,
-    SecretResult, TouchDeviceRequest, TryKind,
+    CheckSecretRequest, GetPromptsRequest, PasskeyCount, Prompt, SecretKind, SecretResult, TryKind,
 };
-use proto::verification::{DecideReply, DecideRequest};
+use proto::verification::{DecideReply, DecideRequest, StartCodeReply};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tonic::Status;
@@ -32,29 +33,35 @@ struct Answer<'a> {
     decision: Decision,
     number: &'a str,
     pin: Option<Secret>,
-    /// What changes of the device: the counter of its passkey, where it counts.
-    counted: Option<PushDevice>,
+    /// Of the device's passkey, where it counts its signatures.
+    counted: Option<PasskeyCount>,
 }
 
 pub async fn decide(service: &Service, request: DecideRequest, budget: Budget) -> Result<DecideReply, Status> {
     let reply = decided(service, request, budget).await?;
     let result = match &reply {
-        Ok(outcome) => outcome,
+        Ok(taken) => taken.outcome,
         Err(reason) => reason.code(),
     };
     service.phones.answered(PROVIDER, result);
     Ok(match reply {
-        Ok(_) => DecideReply { taken: true, reason: String::new() },
-        Err(reason) => DecideReply { taken: false, reason: reason.code().into() },
+        Ok(Taken { code, .. }) => {
+            let StartCodeReply { factor_id, otpauth_uri, .. } = code.unwrap_or_default();
+            DecideReply { taken: true, reason: String::new(), otpauth_uri, factor_id }
+        }
+        Err(reason) => DecideReply { reason: reason.code().into(), ..DecideReply::default() },
     })
 }
 
+/// An answer that counts.
+struct Taken {
+    outcome: &'static str,
+    /// Of a device that was just proven.
+    code: Option<StartCodeReply>,
+}
+
 /// The outcome that the person chose, or why it was not taken.
-async fn decided(
-    service: &Service,
-    request: DecideRequest,
-    budget: Budget,
-) -> Result<Result<&'static str, Reason>, Status> {
+async fn decided(service: &Service, request: DecideRequest, budget: Budget) -> Result<Result<Taken, Reason>, Status> {
     let Some(decision) = Decision::from_code(&request.decision) else {
         return Err(Status::invalid_argument("decision: allowed are approve, deny and fraud"));
     };
@@ -74,7 +81,14 @@ async fn decided(
             return Ok(Err(reason));
         }
     };
-    resolve(service, &speaker, &prompt, answer, budget).await
+    let outcome = match resolve(service, &speaker, &prompt, answer, budget).await? {
+        Ok(outcome) => outcome,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    // The approval that proves the device is signed by all that its approvals are signed by: nothing less brings another method.
+    let proves = outcome == "approved" && speaker.device.state == "pending";
+    let code = if proves { code::offer(service, &speaker.user_id, budget).await } else { None };
+    Ok(Ok(Taken { outcome, code }))
 }
 
 async fn prompt_of(
@@ -91,14 +105,14 @@ async fn prompt_of(
     Ok(prompts.next().filter(ours))
 }
 
-/// Is the decision signed by what has to sign it? The device to be kept, where a passkey counts its signatures.
+/// Is the decision signed by what has to sign it? With the new count, where a passkey counts its signatures.
 fn signed(
     service: &Service,
     speaker: &Speaker,
     prompt: &Prompt,
     decision: Decision,
     request: &DecideRequest,
-) -> Result<Result<Option<PushDevice>, Reason>, Status> {
+) -> Result<Result<Option<PasskeyCount>, Reason>, Status> {
     let transaction = Transaction::new(prompt, decision, &request.number);
     let device = &speaker.device;
     let by_device = || match speaker.key.verify(&transaction.canonical(), &request.signature) {
@@ -124,10 +138,9 @@ fn signed(
     let verified = verify_assertion(&party, &transaction.digest(), &[credential], &request.assertion_json);
     Ok(match verified {
         Ok(assertion) if over || assertion.credential.sign_count() == before => Ok(None),
-        Ok(assertion) => Ok(Some(PushDevice {
-            device_id: device.device_id.clone(),
-            passkey_json: assertion.credential.to_json(),
-            ..PushDevice::default()
+        Ok(assertion) => Ok(Some(PasskeyCount {
+            before_json: device.passkey_json.clone(),
+            after_json: assertion.credential.to_json(),
         })),
         Err(error) => {
             tracing::warn!(error = %error, device = device.device_id, "a phone's assertion was refused");
@@ -143,8 +156,7 @@ async fn resolve(
     answer: Answer<'_>,
     budget: Budget,
 ) -> Result<Result<&'static str, Reason>, Status> {
-    let now = service.clock.now_ms();
-    let open = is_open(prompt, now);
+    let open = is_open(prompt, service.clock.now_ms());
     if !open && prompt.outcome.is_empty() {
         audit(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
         return Ok(Err(Reason::ChallengeGone));
@@ -166,54 +178,16 @@ async fn resolve(
             Err(reason) => return Ok(Err(reason)),
         },
     };
-    let assurance = match (approved, prompt.number.is_empty()) {
-        (false, _) => Assurance::None,
-        (true, true) => Assurance::ApproveOnly,
-        (true, false) => Assurance::NumberMatched,
-    };
-    let resolve = ResolvePromptRequest {
-        prompt_id: prompt.prompt_id.clone(),
-        outcome: outcome.to_owned(),
-        answered_by: speaker.device.name.clone(),
-        assurance: if approved { assurance.code().to_owned() } else { String::new() },
-        answer_digest: digest(prompt, speaker, &answer),
-        block_until_unix_ms: if answer.decision == Decision::Fraud {
-            service.settings.known()?.blocked_by_fraud_until(now)
-        } else {
-            0
-        },
-        now_unix_ms: now,
-        pin_handle,
-    };
-    let commit = service.committer.commit.as_ref();
-    let resolve = service_kit::grpc::idempotent(resolve);
-    let resolved = budget.ask("resolve prompt", resolve, |request| commit.resolve_prompt(request)).await?;
-    if !resolved.taken {
-        audit(service, speaker, prompt, Reason::ChallengeGone, budget).await?;
-        return Ok(Err(Reason::ChallengeGone));
-    }
-    service.phones.tell_resolved(&prompt.prompt_id).await;
-    if let Some(device) = answer.counted {
-        keep_counter(service, &speaker.user_id, device, budget).await?;
-    }
-    if approved && speaker.device.state == "pending" {
-        let touch = TouchDeviceRequest {
-            user_id: speaker.user_id.clone(),
-            device_id: speaker.device.device_id.clone(),
-            activate: true,
-            now_unix_ms: now,
-            ..TouchDeviceRequest::default()
-        };
-        budget.ask("touch device", touch, |request| commit.touch_device(request)).await?;
-    }
-    tracing::info!(
+    let answered = Answered {
+        user_id: &speaker.user_id,
+        device: &speaker.device,
+        prompt,
         outcome,
-        prompt = prompt.prompt_id,
-        device = speaker.device.device_id,
-        request_id = prompt.transaction_id,
-        "a phone answered"
-    );
-    Ok(if outcome == "wrong_number" { Err(Reason::WrongNumber) } else { Ok(outcome) })
+        digest: digest(prompt, speaker, &answer),
+        pin_handle,
+        passkey_count: answer.counted,
+    };
+    resolve::resolve(service, answered, budget).await
 }
 
 /// The handle of a PIN that was right. A wrong one counts, and can be typed again while the prompt is open.
@@ -250,19 +224,6 @@ fn digest(prompt: &Prompt, speaker: &Speaker, answer: &Answer<'_>) -> Vec<u8> {
     digest.update(Transaction::new(prompt, answer.decision, answer.number).digest());
     digest.update(speaker.device.device_id.as_bytes());
     digest.finalize().to_vec()
-}
-
-async fn keep_counter(service: &Service, user_id: &str, device: PushDevice, budget: Budget) -> Result<(), Status> {
-    let put = PutDeviceRequest {
-        user_id: user_id.to_owned(),
-        device: Some(device),
-        now_unix_ms: service.clock.now_ms(),
-        actor: "self".into(),
-        ..PutDeviceRequest::default()
-    };
-    let commit = service.committer.commit.as_ref();
-    budget.ask("put device", service_kit::grpc::idempotent(put), |request| commit.put_device(request)).await?;
-    Ok(())
 }
 
 async fn audit(

@@ -179,9 +179,9 @@ async fn resolve(shared: &Shared, prompt: &Prompt, answer: Answer<'_>, budget: B
         assurance: assurance.into(),
         // Not over the text: a digest of a PIN of four digits is the PIN.
         answer_digest: Sha256::digest(format!("sms|{}|{outcome}", prompt.prompt_id)).to_vec(),
-        block_until_unix_ms: 0,
         now_unix_ms: shared.clock.now_ms(),
         pin_handle,
+        ..ResolvePromptRequest::default()
     };
     let reply = budget.ask("resolve prompt", request, |request| shared.commit.resolve_prompt(request)).await?;
     if reply.taken {

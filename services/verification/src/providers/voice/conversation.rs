@@ -177,6 +177,7 @@ impl Conversation {
             block_until_unix_ms: if ending == Ending::Fraud { settings.blocked_by_fraud_until(now) } else { 0 },
             now_unix_ms: now,
             pin_handle: if approved { call.pin_handle().to_owned() } else { String::new() },
+            ..ResolvePromptRequest::default()
         };
         let commit = &self.shared.commit;
         let reply = budget.ask("resolve prompt", request, |request| commit.resolve_prompt(request)).await?;
