@@ -168,7 +168,7 @@ impl FailOpen {
             return Err(NoPass::NoTime);
         }
         let event = self.event(&admission.client, login);
-        match self.send(&event, RECORD_LIMIT.min(left / 2)).await {
+        match self.send(&event, false, RECORD_LIMIT.min(left / 2)).await {
             Ok(()) => {}
             Err(status) if is_final(status.code()) => return Err(NoPass::Refused(status.code())),
             // Perhaps it was written all the same: the store knows the transaction, so that the second one changes nothing.
@@ -202,8 +202,8 @@ impl FailOpen {
         }
     }
 
-    async fn send(&self, event: &AuditEvent, limit: Duration) -> Result<(), Status> {
-        let request = RecordRequest { event: Some(event.clone()) };
+    async fn send(&self, event: &AuditEvent, let_in_before: bool, limit: Duration) -> Result<(), Status> {
+        let request = RecordRequest { event: Some(event.clone()), let_in_before };
         let call = self.port.record(with_deadline(idempotent(request), limit));
         timeout(limit, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("")))?;
         Ok(())
@@ -252,7 +252,7 @@ impl FailOpen {
             return Ok(true);
         }
         for event in &waiting.events {
-            match self.send(event, SEND_ON_AGAIN).await {
+            match self.send(event, true, SEND_ON_AGAIN).await {
                 Ok(()) => {}
                 Err(status) if is_final(status.code()) => tracing::error!(
                     event = "fail_open_event_refused",

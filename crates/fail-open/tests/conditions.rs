@@ -23,6 +23,8 @@ struct Store {
     says: Mutex<Option<Code>>,
     hangs: Mutex<bool>,
     events: Mutex<BTreeMap<String, AuditEvent>>,
+    /// Whether the last event was told after its pass.
+    let_in_before: Mutex<bool>,
     asked: Mutex<u32>,
 }
 
@@ -36,7 +38,9 @@ impl Port for Store {
         if let Some(code) = *self.says.lock().expect("held briefly") {
             return Err(Status::new(code, "told to"));
         }
-        let event = request.into_inner().event.expect("an event");
+        let RecordRequest { event, let_in_before } = request.into_inner();
+        *self.let_in_before.lock().expect("held briefly") = let_in_before;
+        let event = event.expect("an event");
         self.events.lock().expect("held briefly").insert(event.transaction_id.clone(), event);
         Ok(Response::new(RecordReply {}))
     }
@@ -237,11 +241,13 @@ async fn an_event_the_store_does_not_take_waits_on_the_disk_and_is_sent_on_once_
     world.login(&passing(), 1).await.expect("there is a spool");
     *world.store.hangs.lock().expect("held briefly") = true;
     world.login(&passing(), 2).await.expect("there is a spool");
+    assert!(!*world.store.let_in_before.lock().expect("held briefly"), "nobody is in yet");
     let file = directory.path().join("fail-open.test.jsonl");
     assert_eq!(std::fs::read_to_string(&file).expect("it is there").lines().count(), 2);
     *world.store.hangs.lock().expect("held briefly") = false;
     world.says(None);
     world.has_events(2).await;
+    assert!(*world.store.let_in_before.lock().expect("held briefly"), "they are in, whatever the store knows of them");
     for _ in 0..100 {
         if std::fs::metadata(&file).expect("it is there").len() == 0 {
             return;

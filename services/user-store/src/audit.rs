@@ -153,11 +153,15 @@ pub async fn list(database: &Database, wanted: Wanted<'_>) -> Result<Vec<AuditEv
     let mut arguments: Vec<Arg> = args![wanted.after];
     for (column, value) in wanted.conditions.iter().filter(|(_, value)| !value.is_empty()) {
         arguments.push(Arg::from(*value));
-        sql += &format!(" AND {column} = ${}", arguments.len());
-        if *column == "transaction_id" {
-            // An attempt has one event, and an index of its own.
-            sql += " AND final";
-        }
+        let place = arguments.len();
+        sql += &match *column {
+            // The last word of an attempt and what stands beside it, each by an index of its own.
+            "transaction_id" => format!(
+                " AND sequence IN (SELECT sequence FROM audit WHERE transaction_id = ${place} AND final UNION ALL \
+                 SELECT sequence FROM audit WHERE transaction_id = ${place} AND transaction_id <> '' AND NOT final)"
+            ),
+            column => format!(" AND {column} = ${place}"),
+        };
     }
     arguments.push(Arg::from(wanted.limit));
     let order = if wanted.newest { "DESC" } else { "ASC" };

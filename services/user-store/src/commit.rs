@@ -12,11 +12,12 @@ mod notes;
 mod prompts;
 pub mod proofs;
 pub mod secrets;
-mod sent_codes;
+pub mod sent_codes;
 
 use crate::Store;
 use crate::audit::printable;
 use crate::rpc::{StoreError, bounded, id};
+use decide::Recorded;
 use group::{Answer, Operation};
 use proto::user_store::{
     AddPendingFactorReply, AddPendingFactorRequest, AuditEvent, CommitAllowReply, CommitAllowRequest,
@@ -68,8 +69,9 @@ impl Commit for CommitService {
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
         let event = request.into_inner().event.ok_or_else(|| Status::invalid_argument("event is missing"))?;
-        let request = RecordRequest { event: Some(clean(&self.0, event)) };
-        self.0.group().run(Operation::Record(Box::new(request))).await?;
+        let request = RecordRequest { event: Some(clean(&self.0, event)), let_in_before: false };
+        // Where the attempt has another last word that one stands, and whoever asks here lets nobody in.
+        record(&self.0, request).await?;
         Ok(Response::new(RecordReply {}))
     }
 
@@ -249,6 +251,14 @@ impl Commit for CommitService {
     }
 }
 
+/// Writes an event whose texts are clean.
+pub async fn record(store: &Store, request: RecordRequest) -> Result<Recorded, StoreError> {
+    match store.group().run(Operation::Record(Box::new(request))).await? {
+        Answer::Recorded(recorded) => Ok(recorded),
+        _ => Err(StoreError::Broken("an answer of another kind")),
+    }
+}
+
 /// An event as it may be stored: sequence and hash are ours, texts are printable and bounded (V-61).
 pub fn clean(store: &Store, event: AuditEvent) -> AuditEvent {
     AuditEvent {
@@ -290,6 +300,7 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
             &event.assurance,
             &event.source,
             &request.factor_id,
+            &request.counted_factor_id,
             &request.evaluation,
             &request.prompt_id,
             &request.secret_handle,
@@ -314,6 +325,34 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
         digest.update(it.idle_seconds.to_be_bytes());
         digest.update(it.life_seconds.to_be_bytes());
         digest.update(it.epoch.to_be_bytes());
+    }
+    digest.finalize().to_vec()
+}
+
+/// What makes two events of an attempt the same: everything but the time, and when they are told.
+fn record_digest(request: &RecordRequest) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update(b"record");
+    if let Some(event) = &request.event {
+        for field in [
+            &event.kind,
+            &event.transaction_id,
+            &event.client,
+            &event.protocol,
+            &event.user_id,
+            &event.username,
+            &event.client_ip,
+            &event.calling_station,
+            &event.result,
+            &event.reason,
+            &event.method,
+            &event.assurance,
+            &event.source,
+            &event.detail,
+        ] {
+            digest.update((field.len() as u64).to_be_bytes());
+            digest.update(field.as_bytes());
+        }
     }
     digest.finalize().to_vec()
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(3600);
 const DAY_MS: i64 = 24 * 3_600_000;
+/// Rows of one transaction.
+const BATCH: u64 = 1000;
 /// A removed user comes back with their factors within this time (S-45).
 const GRACE_MS: i64 = 30 * DAY_MS;
 /// A code is valid for minutes; its mark is kept well beyond any clock's error.
@@ -26,9 +28,8 @@ const MINUTES_MS: i64 = 3_600_000;
 
 pub async fn run(store: Store) {
     loop {
-        if let Err(error) = sweep(&store).await {
-            tracing::warn!(error = %chain(&error), "housekeeping failed, it is tried again");
-        }
+        // What failed is logged there.
+        let _ = sweep(&store).await;
         match count(&store).await {
             Ok(users) => store.metrics().users(&users),
             Err(error) => tracing::warn!(error = %chain(&error), "the users could not be counted"),
@@ -37,58 +38,120 @@ pub async fn run(store: Store) {
     }
 }
 
+/// Every step, each alone: one that fails is logged, and the others are taken all the same. Returns the first failure.
 pub async fn sweep(store: &Store) -> Result<(), StoreError> {
     let now_ms = store.clock().now_ms();
-    let mut session = store.database().write().await?;
-    let erased = erase::removed(&mut session, store.seal(), now_ms - GRACE_MS, now_ms).await?;
-    session.commit().await?;
-    for user_id in &erased {
-        store.teller().user_changed(user_id);
+    let mut outcome = Ok(());
+    let mut done = |what: &'static str, step: Result<(), StoreError>| {
+        if let Err(error) = step {
+            tracing::warn!(error = %chain(&error), what, "a step of housekeeping failed, it is tried again");
+            if outcome.is_ok() {
+                outcome = Err(error);
+            }
+        }
+    };
+    done("removed users", erase_removed(store, now_ms).await);
+    for ended in ENDED {
+        done(ended.table, ended.sweep(store, now_ms).await);
     }
-    let mut session = store.database().write().await?;
-    session.execute("DELETE FROM sessions WHERE expires_ms < $1", args![now_ms]).await?;
-    session.execute("DELETE FROM invitations WHERE expires_ms < $1", args![now_ms]).await?;
-    session.execute("DELETE FROM sources WHERE last_success_ms < $1", args![now_ms - SOURCE_LIFE_MS]).await?;
-    session.execute("DELETE FROM code_spends WHERE spent_ms < $1", args![now_ms - SPEND_LIFE_MS]).await?;
-    session.execute("DELETE FROM sync_runs WHERE started_ms < $1", args![now_ms - RUN_LIFE_MS]).await?;
-    session.execute("DELETE FROM approvals WHERE expires_ms < $1", args![now_ms - RUN_LIFE_MS]).await?;
-    session.commit().await?;
-    sweep_factors(store, now_ms).await
+    done("mails given up", wipe_given_up(store).await);
+    outcome
 }
 
-/// What second factors leave behind. Each statement is short of its own; one that was swept before finds nothing.
-async fn sweep_factors(store: &Store, now_ms: i64) -> Result<(), StoreError> {
-    let mut session = store.database().write().await?;
-    // Proofs and prompts are used up under the chain's lock: no Allow is in the middle of one that goes.
-    audit::lock(&mut session).await?;
-    for (sql, before_ms) in [
-        (
-            "UPDATE prompts SET outcome = 'expired', answered_ms = expires_ms, revision = revision + 1 \
-             WHERE outcome = '' AND expires_ms <= $1",
-            now_ms,
-        ),
-        ("DELETE FROM prompts WHERE begun_ms < $1", now_ms - HISTORY_MS),
-        ("DELETE FROM sent_codes WHERE expires_ms < $1", now_ms - MINUTES_MS),
-        ("DELETE FROM secret_proofs WHERE expires_ms < $1", now_ms),
-        ("DELETE FROM hashed WHERE kind = 'temporary' AND expires_ms < $1", now_ms),
-        ("DELETE FROM bypasses WHERE expires_ms < $1", now_ms),
-        ("DELETE FROM remembered WHERE idle_until_ms < $1", now_ms),
-        ("DELETE FROM devices WHERE state = 'activation' AND code_expires_ms < $1", now_ms - MINUTES_MS),
-        ("DELETE FROM message_counts WHERE window_ms < $1", now_ms - COUNT_LIFE_MS),
-        ("DELETE FROM messages WHERE at_ms < $1", now_ms - HISTORY_MS),
-        ("DELETE FROM seen WHERE expires_ms < $1", now_ms),
-        (
-            "UPDATE outbox SET state = 'failed', error = 'past its time' WHERE state = 'waiting' AND expires_ms < $1",
-            now_ms,
-        ),
-        ("DELETE FROM outbox WHERE expires_ms < $1", now_ms - HISTORY_MS),
-    ] {
-        session.execute(sql, args![before_ms]).await?;
+async fn erase_removed(store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    loop {
+        let mut session = store.database().write().await?;
+        let erased = erase::removed(&mut session, store.seal(), now_ms - GRACE_MS, now_ms).await?;
+        session.commit().await?;
+        erased.iter().for_each(|user_id| store.teller().user_changed(user_id));
+        if erased.len() < erase::AT_ONCE {
+            return Ok(());
+        }
     }
-    // A mail that was given up holds links that are secrets.
+}
+
+/// A mail that was given up holds links that are secrets.
+async fn wipe_given_up(store: &Store) -> Result<(), StoreError> {
+    let mut session = store.database().write().await?;
+    audit::lock(&mut session).await?;
     session.execute("UPDATE outbox SET sealed = $1 WHERE state = 'failed' AND sealed <> $1", args![Vec::new()]).await?;
     Ok(session.commit().await?)
 }
+
+/// Rows whose time is over, and what becomes of them.
+struct Ended {
+    table: &'static str,
+    /// What names a row.
+    key: &'static str,
+    /// `$1` is the moment before which it is over.
+    over: &'static str,
+    /// How long ago that moment is.
+    ago_ms: i64,
+    /// What is changed; `None` = they are deleted.
+    set: Option<&'static str>,
+    /// Proofs and prompts are used up under the chain's lock: no Allow is in the middle of one that goes.
+    locked: bool,
+}
+
+impl Ended {
+    const fn gone(table: &'static str, key: &'static str, over: &'static str, ago_ms: i64) -> Self {
+        Self { table, key, over, ago_ms, set: None, locked: false }
+    }
+
+    /// What second factors leave behind.
+    const fn of_factors(self) -> Self {
+        Self { locked: true, ..self }
+    }
+
+    /// Some rows at a time, so that nobody waits long for their transaction; what was swept before is not found again.
+    async fn sweep(&self, store: &Store, now_ms: i64) -> Result<(), StoreError> {
+        let Self { table, key, over, ago_ms, set, locked } = self;
+        let change = match set {
+            Some(set) => format!("UPDATE {table} SET {set}"),
+            None => format!("DELETE FROM {table}"),
+        };
+        let sql = format!("{change} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {over} LIMIT $2) AND {over}");
+        loop {
+            let mut session = store.database().write().await?;
+            if *locked {
+                audit::lock(&mut session).await?;
+            }
+            let changed = session.execute_of(sql.clone(), args![now_ms - ago_ms, BATCH]).await?;
+            session.commit().await?;
+            if changed < BATCH {
+                return Ok(());
+            }
+        }
+    }
+}
+
+const ENDED: &[Ended] = &[
+    Ended::gone("sessions", "id_hash", "expires_ms < $1", 0),
+    Ended::gone("invitations", "user_id", "expires_ms < $1", 0),
+    Ended::gone("sources", "user_id, source", "last_success_ms < $1", SOURCE_LIFE_MS),
+    Ended::gone("code_spends", "transaction_id", "spent_ms < $1", SPEND_LIFE_MS),
+    Ended::gone("sync_runs", "run_id", "started_ms < $1", RUN_LIFE_MS),
+    Ended::gone("approvals", "approval_id", "expires_ms < $1", RUN_LIFE_MS),
+    Ended {
+        set: Some("outcome = 'expired', answered_ms = expires_ms, revision = revision + 1"),
+        ..Ended::gone("prompts", "prompt_id", "outcome = '' AND expires_ms <= $1", 0).of_factors()
+    },
+    Ended::gone("prompts", "prompt_id", "begun_ms < $1", HISTORY_MS).of_factors(),
+    Ended::gone("sent_codes", "transaction_id", "expires_ms < $1", MINUTES_MS).of_factors(),
+    Ended::gone("secret_proofs", "handle", "expires_ms < $1", 0).of_factors(),
+    Ended::gone("hashed", "hashed_id", "kind = 'temporary' AND expires_ms < $1", 0).of_factors(),
+    Ended::gone("bypasses", "bypass_id", "expires_ms < $1", 0).of_factors(),
+    Ended::gone("remembered", "key", "idle_until_ms < $1", 0).of_factors(),
+    Ended::gone("devices", "device_id", "state = 'activation' AND code_expires_ms < $1", MINUTES_MS).of_factors(),
+    Ended::gone("message_counts", "scope, window_ms", "window_ms < $1", COUNT_LIFE_MS).of_factors(),
+    Ended::gone("messages", "message_id", "at_ms < $1", HISTORY_MS).of_factors(),
+    Ended::gone("seen", "scope, id", "expires_ms < $1", 0).of_factors(),
+    Ended {
+        set: Some("state = 'failed', error = 'past its time'"),
+        ..Ended::gone("outbox", "mail_id", "state = 'waiting' AND expires_ms < $1", 0).of_factors()
+    },
+    Ended::gone("outbox", "mail_id", "expires_ms < $1", HISTORY_MS).of_factors(),
+];
 
 pub async fn count(store: &Store) -> Result<Users, StoreError> {
     let mut session = store.database().read().await?;

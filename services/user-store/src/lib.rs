@@ -84,7 +84,7 @@ struct Inner {
     seal: Arc<Seal>,
     hasher: Hasher,
     signer: Signer,
-    rules: Rules,
+    rules: Arc<Rules>,
     clock: Clock,
     teller: Teller,
     group: Group,
@@ -110,19 +110,17 @@ impl Store {
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
-        let group =
-            Group::start(database.clone(), seal.clone(), teller.clone(), metrics.clone(), clock.clone(), shutdown);
-        let store = Self(Arc::new(Inner {
-            database,
-            seal,
-            hasher,
-            signer,
-            rules: Rules::default(),
-            clock,
-            teller,
-            group,
-            metrics,
-        }));
+        let rules = Arc::<Rules>::default();
+        let group = Group::start(
+            database.clone(),
+            seal.clone(),
+            rules.clone(),
+            teller.clone(),
+            metrics.clone(),
+            clock.clone(),
+            shutdown,
+        );
+        let store = Self(Arc::new(Inner { database, seal, hasher, signer, rules, clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(checkpoint::run(store.clone()));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));

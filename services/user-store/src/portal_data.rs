@@ -71,7 +71,7 @@ impl PortalDataService {
     async fn put(&self, request: PutSessionRequest) -> Result<PutSessionReply, StoreError> {
         let id_hash = checked_hash(request.id_hash)?;
         let content = request.session.ok_or_else(|| Status::invalid_argument("session is missing"))?;
-        let sealed = self.0.seal().seal_field(session_place(&hex(&id_hash)), &content.encode_to_vec());
+        let sealed = self.0.seal().seal_field(session_place(&hex(&id_hash)), &content.encode_to_vec())?;
         let (expires_ms, user_id) = (content.expires_unix_ms, &content.user_id);
         let mut session = self.0.database().write().await?;
         let (sql, arguments) = match request.expected_revision {

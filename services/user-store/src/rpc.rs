@@ -1,6 +1,6 @@
 //! The edge: who calls, what is well formed, and how a fault of the store becomes a gRPC status.
 
-use crate::seal::SealBroken;
+use crate::seal::{KeysStale, SealBroken};
 use service_kit::grpc::Peer;
 use std::error::Error;
 use tonic::{Code, Request, Status};
@@ -14,6 +14,9 @@ pub enum StoreError {
     /// Altered or moved data, or a lost key: an operator must look.
     #[error("a record does not open")]
     Sealed(#[from] SealBroken),
+    /// Nothing is sealed here until the data keys were read again; what needs no seal goes on.
+    #[error("nothing can be sealed now")]
+    KeysStale(#[from] KeysStale),
     /// Somebody outside the chain's lock changed a row. The call may be repeated.
     #[error("a row changed under a transaction")]
     Overtaken,
@@ -40,12 +43,23 @@ impl StoreError {
         }
     }
 
+    /// The database undid the transaction because of another one: the same again may well succeed.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
+
     /// The same fault for the next one who waited for it.
     pub fn again(&self) -> Self {
         match self {
-            Self::Database(error) if unavailable(error) => Self::Overloaded,
+            Self::Database(error) if unavailable(error) || self.is_conflict() => Self::Overloaded,
             Self::Database(_) => Self::Broken("see the fault before"),
             Self::Sealed(error) => Self::Sealed(*error),
+            Self::KeysStale(error) => Self::KeysStale(*error),
             Self::Overtaken => Self::Overtaken,
             Self::Overloaded => Self::Overloaded,
             Self::Silent => Self::Silent,
@@ -60,10 +74,10 @@ fn unavailable(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
         sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // PostgreSQL: connection, resources, operator intervention, read-only after a fail-over, serialisation, locks.
+            // PostgreSQL: connection, resources, operator intervention, read-only after a fail-over, locks.
             // SQLite: busy 5, locked 6, I/O 10, full 13, read-only 8, cannot open 14, and their extended codes.
             let sqlite = code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14));
-            let postgres = ["08", "25P03", "25006", "40001", "40P01", "53", "55P03", "57", "58"];
+            let postgres = ["08", "25P03", "25006", "53", "55P03", "57", "58"];
             postgres.iter().any(|class| code.len() == 5 && code.starts_with(class)) || (code.len() < 5 && sqlite)
         }),
         _ => false,
@@ -75,7 +89,8 @@ impl From<StoreError> for Status {
         if let StoreError::Refused(status) = error {
             return status;
         }
-        let (code, text) = match error.is_unavailable() {
+        let away = error.is_unavailable() || error.is_conflict() || matches!(error, StoreError::KeysStale(_));
+        let (code, text) = match away {
             true => (Code::Unavailable, "the store is not available"),
             false if matches!(error, StoreError::Overtaken) => (Code::Aborted, "the record changed meanwhile"),
             false => (Code::Internal, "a fault in the store"),

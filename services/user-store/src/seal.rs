@@ -28,6 +28,7 @@ use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
@@ -55,6 +56,11 @@ pub struct Place<'a> {
 #[error("a sealed field of the store does not open")]
 pub struct SealBroken;
 
+/// Whether a key of this node is still one of the store's is not known: what it sealed now might open for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the data keys of the store were not read for more than {} s", NOTICE_MS / 1000)]
+pub struct KeysStale;
+
 /// The data keys, open.
 pub struct Seal {
     keys: RwLock<Arc<DataKeys>>,
@@ -69,6 +75,8 @@ struct DataKeys {
     keys: BTreeMap<u32, DataKey>,
     /// The one that seals. All open.
     current: u32,
+    /// When they were asked for. A key is taken away well after every node that reads in time has stopped sealing with it.
+    read: Instant,
 }
 
 #[derive(Clone)]
@@ -79,10 +87,16 @@ struct DataKey {
 
 impl DataKeys {
     /// The newest key that every node has had time to read seals; a single one seals from the beginning.
-    fn at(keys: BTreeMap<u32, DataKey>, now_ms: i64) -> Self {
+    fn at(keys: BTreeMap<u32, DataKey>, now_ms: i64, read: Instant) -> Self {
         let known = keys.iter().rev().find(|(_, key)| now_ms - key.created_ms >= NOTICE_MS);
         let current = known.or(keys.first_key_value()).map_or(0, |(id, _)| *id);
-        Self { keys, current }
+        Self { keys, current, read }
+    }
+
+    /// The one that seals, if it is still known to be among the store's.
+    fn sealing(&self) -> Result<&Aes256Gcm, KeysStale> {
+        let in_time = self.read.elapsed() <= Duration::from_millis(NOTICE_MS.unsigned_abs());
+        self.keys.get(&self.current).filter(|_| in_time).map(|key| &key.cipher).ok_or(KeysStale)
     }
 }
 
@@ -90,7 +104,9 @@ impl Seal {
     /// Opens the data keys of a store, or makes the first one of an empty store. `now_ms` is written beside a new key.
     pub async fn open(database: &Database, file: &KeyFile, now_ms: i64) -> Result<Self, OpenError> {
         let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
+        let fresh = |KeysStale| OpenError::Slow;
         let mut session = database.write_alone().await.map_err(failed)?;
+        let read = Instant::now();
         let rows = session.rows(DATA_KEYS, args![]).await.map_err(failed)?;
         let (keys, oldest) = if rows.is_empty() {
             if holds_data(&mut session).await.map_err(failed)? {
@@ -126,14 +142,14 @@ impl Seal {
         };
         let new = rows.is_empty();
         let mut seal = Self {
-            keys: RwLock::new(Arc::new(DataKeys::at(keys, now_ms))),
+            keys: RwLock::new(Arc::new(DataKeys::at(keys, now_ms, read))),
             file: file.clone(),
             pepper: Zeroizing::new([0; 32]),
             missing: Notify::new(),
         };
         match new {
             true => {
-                let canary = seal.seal_field(CANARY_PLACE, CANARY);
+                let canary = seal.seal_field(CANARY_PLACE, CANARY).map_err(fresh)?;
                 let sql = "INSERT INTO canary (id, sealed) VALUES ($1, $2)";
                 session.execute(sql, args![1_i64, canary]).await.map_err(failed)?;
             }
@@ -143,11 +159,12 @@ impl Seal {
                 .map_err(failed)?
                 .map_err(|SealBroken| OpenError::WrongMasterKey { path: file.path().to_owned() })?,
         }
-        seal.pepper = seal
-            .read_pepper(&mut session, &oldest, now_ms)
-            .await
-            .map_err(failed)?
-            .map_err(|SealBroken| OpenError::WrongMasterKey { path: file.path().to_owned() })?;
+        seal.pepper = match seal.read_pepper(&mut session, &oldest, now_ms).await {
+            Ok(pepper) => pepper,
+            Err(StoreError::Database(cause)) => return Err(failed(cause)),
+            Err(StoreError::KeysStale(stale)) => return Err(fresh(stale)),
+            Err(_) => return Err(OpenError::WrongMasterKey { path: file.path().to_owned() }),
+        };
         session.commit().await.map_err(failed)?;
         Ok(seal)
     }
@@ -167,27 +184,28 @@ impl Seal {
         session: &mut Session,
         oldest: &[u8; 32],
         now_ms: i64,
-    ) -> Result<Result<Zeroizing<[u8; 32]>, SealBroken>, sqlx::Error> {
+    ) -> Result<Zeroizing<[u8; 32]>, StoreError> {
         let sql = "SELECT sealed FROM key_rings WHERE purpose = $1 AND key_id = 1";
         if let Some(row) = session.row(sql, args![PEPPER]).await? {
-            let opened = self.open_field(PEPPER_PLACE, &row.get::<Vec<u8>>("sealed")?);
-            return Ok(opened.and_then(|secret| {
-                Ok(Zeroizing::new(<[u8; 32]>::try_from(secret.expose()).map_err(|_| SealBroken)?))
-            }));
+            let opened = self.open_field(PEPPER_PLACE, &row.get::<Vec<u8>>("sealed")?)?;
+            return Ok(Zeroizing::new(<[u8; 32]>::try_from(opened.expose()).map_err(|_| SealBroken)?));
         }
         let pepper = self::pepper(oldest);
+        let sealed = self.seal_field(PEPPER_PLACE, &*pepper)?;
         let sql = "INSERT INTO key_rings (purpose, key_id, sealed, created_ms) VALUES ($1, 1, $2, $3)";
-        session.execute(sql, args![PEPPER, self.seal_field(PEPPER_PLACE, &*pepper), now_ms]).await?;
-        Ok(Ok(pepper))
+        session.execute(sql, args![PEPPER, sealed, now_ms]).await?;
+        Ok(pepper)
     }
 
     /// Reads the data keys again: new ones are opened, those that are gone forgotten, and the one that seals is the newest that
-    /// every node knows.
+    /// every node knows. One that does not open here keeps none of the others from being read.
     pub async fn refresh(&self, database: &Database, now_ms: i64) -> Result<(), StoreError> {
+        let read = Instant::now();
         let rows = database.read().await?.rows(DATA_KEYS, args![]).await?;
         let known = self.keys();
         let mut keys = BTreeMap::new();
         let mut master = None;
+        let mut shut = None;
         for row in &rows {
             let key_id = crate::users::small(row, "key_id")?;
             if let Some(key) = known.keys.get(&key_id) {
@@ -198,13 +216,23 @@ impl Seal {
                 master = Some(self.master()?);
             }
             let opened = master.as_ref().and_then(|it| it.unwrap(key_id, &row.get::<Vec<u8>>("wrapped").ok()?));
-            let key =
-                opened.ok_or(StoreError::Broken("a data key is wrapped by a master key that is not in the file"))?;
+            let Some(key) = opened else {
+                let file = self.file.path().display();
+                tracing::warn!(key_id, %file, "a data key is wrapped by a master key that is not in this node's file: add its line");
+                shut = Some(key_id);
+                continue;
+            };
             keys.insert(key_id, DataKey { cipher: cipher(&key), created_ms: row.get("created_ms")? });
         }
-        if !keys.is_empty() {
-            *self.keys.write().expect("nobody panics while holding the keys") = Arc::new(DataKeys::at(keys, now_ms));
+        if keys.is_empty() {
+            return Err(StoreError::Broken("no data key of the store opens"));
         }
+        let mut keys = DataKeys::at(keys, now_ms, read);
+        // The others go over to a newer key, and take away the one that seals here. Rows are in rising order.
+        if shut.is_some_and(|key_id| key_id > keys.current) {
+            keys.read = known.read;
+        }
+        *self.keys.write().expect("nobody panics while holding the keys") = Arc::new(keys);
         Ok(())
     }
 
@@ -242,9 +270,10 @@ impl Seal {
         &*self.pepper
     }
 
-    pub fn seal_field(&self, place: Place<'_>, clear: &[u8]) -> Vec<u8> {
+    /// Refuses where the keys were not read in time (V-30): they are read at once then.
+    pub fn seal_field(&self, place: Place<'_>, clear: &[u8]) -> Result<Vec<u8>, KeysStale> {
         let keys = self.keys();
-        let cipher = &keys.keys.get(&keys.current).expect("the current key is among the keys").cipher;
+        let cipher = keys.sealing().inspect_err(|KeysStale| self.missing.notify_one())?;
         let nonce = random::<NONCE_OCTETS>();
         let payload = Payload { msg: clear, aad: &place.authenticated() };
         let sealed = cipher.encrypt(&Nonce::from(nonce), payload).expect("a field is far below AES-GCM's limit");
@@ -252,7 +281,13 @@ impl Seal {
         field.extend(prefix(keys.current));
         field.extend(nonce);
         field.extend(sealed);
-        field
+        Ok(field)
+    }
+
+    /// Whether a field names a data key that is not known here: it may open later, or elsewhere.
+    pub fn may_open_later(&self, field: &[u8]) -> bool {
+        let id = field.strip_prefix(&[VERSION]).and_then(<[u8]>::first_chunk::<4>);
+        id.is_some_and(|id| !self.keys().keys.contains_key(&u32::from_be_bytes(*id)))
     }
 
     pub fn open_field(&self, place: Place<'_>, field: &[u8]) -> Result<Secret, SealBroken> {
@@ -346,7 +381,7 @@ mod tests {
     fn seal() -> Seal {
         let keys = BTreeMap::from([(7, DataKey { cipher: cipher(&[9; 32]), created_ms: 0 })]);
         Seal {
-            keys: RwLock::new(Arc::new(DataKeys::at(keys, 0))),
+            keys: RwLock::new(Arc::new(DataKeys::at(keys, 0, Instant::now()))),
             file: KeyFile::new("/nowhere/master.key").expect("a path"),
             pepper: pepper(&[9; 32]),
             missing: Notify::new(),
@@ -358,7 +393,7 @@ mod tests {
     #[test]
     fn a_field_opens_at_its_own_place_only() {
         // V-30: swapping two users' ciphertexts
-        let sealed = seal().seal_field(ANN, b"seed");
+        let sealed = seal().seal_field(ANN, b"seed").expect("fresh");
         assert_eq!(seal().open_field(ANN, &sealed).expect("its own place").expose(), b"seed");
         for other in [
             Place { owner: "bob", ..ANN },
@@ -373,7 +408,7 @@ mod tests {
     #[test]
     fn any_changed_bit_and_any_cut_closes_the_field() {
         // V-30
-        let sealed = seal().seal_field(ANN, b"seed");
+        let sealed = seal().seal_field(ANN, b"seed").expect("fresh");
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -390,17 +425,29 @@ mod tests {
         let key = |octet: u8, created_ms| DataKey { cipher: cipher(&[octet; 32]), created_ms };
         let keys = || BTreeMap::from([(1, key(1, 1000)), (2, key(2, 500_000))]);
         for (now_ms, current) in [(0, 1), (500_000, 1), (529_999, 1), (530_000, 2), (i64::MAX, 2)] {
-            assert_eq!(DataKeys::at(keys(), now_ms).current, current, "{now_ms}");
+            assert_eq!(DataKeys::at(keys(), now_ms, Instant::now()).current, current, "{now_ms}");
         }
         let seal = seal();
-        let set = |now_ms| *seal.keys.write().expect("free") = Arc::new(DataKeys::at(keys(), now_ms));
+        let set = |now_ms| *seal.keys.write().expect("free") = Arc::new(DataKeys::at(keys(), now_ms, Instant::now()));
         set(500_000);
-        let old = seal.seal_field(ANN, b"seed");
+        let old = seal.seal_field(ANN, b"seed").expect("fresh");
         set(530_000);
-        let new = seal.seal_field(ANN, b"seed");
+        let new = seal.seal_field(ANN, b"seed").expect("fresh");
         assert_eq!((&old[..5], &new[..5]), (&prefix(1)[..], &prefix(2)[..]));
         for field in [old, new] {
             assert_eq!(seal.open_field(ANN, &field).expect("either key").expose(), b"seed");
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_were_not_read_in_time_open_and_seal_no_more() {
+        // V-30: a key may be taken away 90 s after the one that follows it was made
+        let seal = seal();
+        let sealed = seal.seal_field(ANN, b"seed").expect("just read");
+        tokio::time::advance(Duration::from_secs(30)).await;
+        seal.seal_field(ANN, b"seed").expect("read in time");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(seal.seal_field(ANN, b"seed"), Err(KeysStale));
+        assert_eq!(seal.open_field(ANN, &sealed).expect("it opens all along").expose(), b"seed");
+        tokio::time::timeout(Duration::from_secs(1), seal.key_missing()).await.expect("they are read at once");
     }
 }

@@ -260,7 +260,7 @@ async fn add_ring_key(store: &Store, session: &mut Session, purpose: &str, now_m
     }
     let id = keys.last().map_or(1, |(id, _)| id + 1);
     let owner = ring_owner(purpose, id);
-    let sealed = store.seal().seal_field(ring_place(&owner), &seal::random::<32>());
+    let sealed = store.seal().seal_field(ring_place(&owner), &seal::random::<32>())?;
     let sql = "INSERT INTO key_rings (purpose, key_id, sealed, created_ms) VALUES ($1, $2, $3, $4)";
     session.execute(sql, args![purpose, id, sealed, now_ms]).await?;
     for pair in keys.windows(2) {
@@ -308,7 +308,7 @@ pub async fn stored_secrets(
 
 /// Stores a secret under its name, sealed.
 pub async fn store_secret(store: &Store, session: &mut Session, name: &str, secret: &Secret) -> Result<(), StoreError> {
-    let sealed = store.seal().seal_field(secret_place(name), secret.expose());
+    let sealed = store.seal().seal_field(secret_place(name), secret.expose())?;
     let sql = "INSERT INTO secrets (name, sealed, changed_ms) VALUES ($1, $2, $3) \
                ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, changed_ms = excluded.changed_ms";
     session.execute(sql, args![name, sealed, store.clock().now_ms()]).await?;

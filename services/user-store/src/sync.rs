@@ -13,6 +13,7 @@ pub mod users;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::commit::sent_codes;
 use crate::erase;
 use crate::metrics::Timed;
 use crate::outbox::{self, NewMail};
@@ -389,6 +390,7 @@ async fn write_users(
         let event = NewEvent::administrative(now_ms, "user.erased", "sync", "its username is doubled in the directory");
         events.push(event.about(&known.user_id, &known.username));
     }
+    tell_of_other_addresses(session, seal, &plan.changed, now_ms).await?;
     write_rows(session, run, &plan.added, &plan.changed, now_ms).await?;
     let seen = plan.seen.iter().filter(|known| known.last_run != run.run_id).map(|known| known.user_id.as_str());
     let seen: Vec<&str> = seen.collect();
@@ -411,13 +413,17 @@ async fn write_users(
         }
         // S-58: another phone or mail is another authenticator.
         let mut details = Vec::new();
+        let shown = |field, value: &str| match field {
+            "phone" => sent_codes::shown(value),
+            _ => format!("{value:?}"),
+        };
         for (field, was, is) in [
             ("username", &known.username, &row.user.username),
             ("mail", &known.mail, &row.user.mail),
             ("phone", &known.phone, &row.user.phone),
         ] {
             if was != is {
-                details.push(format!("{field}: {was:?} -> {is:?}"));
+                details.push(format!("{field}: {} -> {}", shown(field, was), shown(field, is)));
             }
         }
         if !details.is_empty() {
@@ -447,6 +453,35 @@ async fn write_passwords(session: &mut Session, passwords: &[NewPassword]) -> Re
 async fn raise_epochs(session: &mut Session, user_ids: &[&str]) -> Result<(), StoreError> {
     let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
     session.execute_in(head, user_ids.iter().copied(), "", &[]).await?;
+    Ok(())
+}
+
+/// S-58: another phone or mail is another authenticator, and who had the one before hears of it there. Before the rows are written.
+async fn tell_of_other_addresses(
+    session: &mut Session,
+    seal: &Seal,
+    changed: &[Row],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
+    for row in changed {
+        let Some(known) = row.known.as_ref().filter(|known| known.state != "removed") else { continue };
+        // Written in another way it is the same number.
+        let phone = digits(&known.phone) != digits(&row.user.phone);
+        if phone && known.own_phone.is_empty() {
+            let number = digits(&row.user.phone);
+            let end = number.get(number.len().saturating_sub(4)..).filter(|end| !end.is_empty()).unwrap_or("-");
+            if let Some(mail) = NewMail::to_user(session, "phone_changed", &known.user_id).await? {
+                let mail = mail.with("admin", "sync").with("phone_masked", format!("•••• {end}"));
+                outbox::put_in(session, seal, mail, now_ms).await?;
+            }
+        }
+        if name_key(&known.mail) != name_key(&row.user.mail)
+            && let Some(mail) = NewMail::to_user(session, "updated", &known.user_id).await?
+        {
+            outbox::put_in(session, seal, mail.with("admin", "sync"), now_ms).await?;
+        }
+    }
     Ok(())
 }
 

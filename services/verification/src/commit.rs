@@ -55,10 +55,12 @@ pub struct Granted<'a> {
 }
 
 /// A code and the step it stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsedCode {
     pub factor_id: String,
     pub step: u64,
+    /// The token its try was counted on; empty = none was counted after the password.
+    pub counted_factor_id: String,
     /// How far the token was seen to run ahead.
     pub drift: i32,
     /// Its mark was made before the bind (L-53) and must be there.
@@ -220,7 +222,7 @@ impl Committer {
         budget: Budget,
     ) -> Result<Committed, Status> {
         let Granted { grant, proven, remember, evaluation } = login;
-        let code = proven.code.unwrap_or(UsedCode { factor_id: String::new(), step: 0, drift: 0, spent_before: false });
+        let code = proven.code.unwrap_or_default();
         let request = CommitAllowRequest {
             event: Some(AuditEvent {
                 method: grant.method().map_or("", |method| method.code()).into(),
@@ -229,6 +231,7 @@ impl Committer {
                 ..self.event(origin, user_id, grant.reason())
             }),
             factor_id: code.factor_id,
+            counted_factor_id: code.counted_factor_id,
             step: code.step,
             spent_before: code.spent_before,
             drift: code.drift,
@@ -260,7 +263,7 @@ impl Committer {
         debug_assert!(!matches!(reason.class(), ResultClass::Success | ResultClass::Bypass | ResultClass::Challenge));
         let event =
             AuditEvent { method: method.map_or("", Method::code).into(), ..self.event(origin, user_id, reason) };
-        let request = RecordRequest { event: Some(event) };
+        let request = RecordRequest { event: Some(event), ..RecordRequest::default() };
         budget.ask("record", idempotent(request), |request| self.commit.record(request)).await?;
         Ok(())
     }

@@ -290,7 +290,7 @@ async fn carry_out(
         match fate {
             Fate::Add(token, user_id) => {
                 let factor_id = uuid::Uuid::new_v4().to_string();
-                let seed = sealed(token, user_id, &factor_id);
+                let seed = sealed(token, user_id, &factor_id)?;
                 touched.insert(user_id);
                 new.push(args![
                     factor_id,
@@ -330,7 +330,7 @@ async fn carry_out(
                     token.algorithm.code(),
                     token.digits,
                     token.period_seconds,
-                    sealed(token, user_id, &known.factor_id),
+                    sealed(token, user_id, &known.factor_id)?,
                     !user_id.is_empty(),
                     same_seed,
                     token.last_step(),

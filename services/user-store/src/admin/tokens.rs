@@ -118,7 +118,7 @@ fn sealed_anew(store: &Store, row: &Row, to: &str) -> Result<Vec<u8>, StoreError
     let (factor_id, from): (String, String) = (row.get("factor_id")?, row.get("user_id")?);
     let owner = places::owned(&from, &factor_id);
     let seed = store.seal().open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
-    Ok(store.seal().seal_field(places::seed(&places::owned(to, &factor_id)), seed.expose()))
+    Ok(store.seal().seal_field(places::seed(&places::owned(to, &factor_id)), seed.expose())?)
 }
 
 /// Back to the stock. Its marks stay: a code that was used stays used, whoever has the token next.

@@ -39,7 +39,7 @@ impl Signer {
     pub async fn open(session: &mut Session, seal: &Seal) -> Result<Self, StoreError> {
         let mut seed = Zeroizing::new([0_u8; SEED_OCTETS]);
         getrandom::fill(&mut *seed).map_err(|_| StoreError::Broken("the system gives no random numbers"))?;
-        let sealed = seal.seal_field(places::fact(FACT), &*seed);
+        let sealed = seal.seal_field(places::fact(FACT), &*seed)?;
         let sql = "INSERT INTO sealed_facts (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
         session.execute(sql, args![FACT, sealed]).await?;
         let row = session.row("SELECT sealed FROM sealed_facts WHERE name = $1", args![FACT]).await?;

@@ -14,7 +14,7 @@ use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest,
     SpendResult, TryKind,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The furthest a token's clock may be away, in steps: what codes in a row can show (V-12). How far a success is followed is
 /// the verifier's to say.
@@ -28,8 +28,10 @@ pub struct Working {
     pub guards: HashMap<String, Guard>,
     /// By user id and source.
     pub sources: HashMap<(String, String), Source>,
-    /// By transaction id: the request that had the last word, and whether it was an Allow.
+    /// By transaction id: the request that had the last word.
     pub finals: HashMap<String, Final>,
+    /// Transaction id and digest of what stands beside a last word.
+    pub beside: HashSet<(String, Vec<u8>)>,
     /// By transaction id.
     pub spends: HashMap<String, Spend>,
     pub proofs: Proofs,
@@ -82,6 +84,15 @@ pub struct Source {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Final {
     pub request: Vec<u8>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It stands in the audit, now or since before.
+    Recorded,
+    /// The attempt has another last word: nothing was written.
+    Otherwise,
 }
 
 pub struct Spend {
@@ -212,18 +223,28 @@ impl Working {
         AllowResult::Committed
     }
 
-    /// The event of an attempt that ended otherwise; the first one of a transaction is its last word. It has no digest, so
-    /// that no Allow is ever the same request.
-    pub fn record(&mut self, asked: &RecordRequest) {
-        let Some(event) = &asked.event else { return };
-        let last = !event.transaction_id.is_empty();
-        if last {
-            if self.finals.contains_key(&event.transaction_id) {
-                return;
+    /// The event of an attempt that ended otherwise; the first one of a transaction is its last word. `request` is the digest of
+    /// what is asked ([`super::record_digest`]); no Allow is ever the same request.
+    pub fn record(&mut self, asked: &RecordRequest, request: Vec<u8>) -> Recorded {
+        let Some(event) = &asked.event else { return Recorded::Otherwise };
+        let last = !event.transaction_id.is_empty() && !self.finals.contains_key(&event.transaction_id);
+        if let Some(before) = self.finals.get(&event.transaction_id) {
+            if before.request == request {
+                return Recorded::Recorded;
             }
-            self.finals.insert(event.transaction_id.clone(), Final { request: Vec::new() });
+            // V-40: who is in already has an event, once, whatever the attempt had come to before.
+            if !asked.let_in_before {
+                return Recorded::Otherwise;
+            }
+            if !self.beside.insert((event.transaction_id.clone(), request.clone())) {
+                return Recorded::Recorded;
+            }
         }
-        self.events.push(NewEvent { event: event.clone(), last, request: Vec::new() });
+        if last {
+            self.finals.insert(event.transaction_id.clone(), Final { request: request.clone() });
+        }
+        self.events.push(NewEvent { event: event.clone(), last, request });
+        Recorded::Recorded
     }
 
     /// May this code let in? Changes nothing.
@@ -251,6 +272,12 @@ impl Working {
         factor.counter = Counter::default();
         factor.last_used_ms = event.at_unix_ms;
         factor.changed = true;
+        // V-14: the try may have been counted on another factor of the user; a success ends the failures in a row there too.
+        let counted = self.own_factor(&event.user_id, &asked.counted_factor_id);
+        if let Some(counted) = counted.filter(|it| it.counter != Counter::default()) {
+            counted.counter = Counter::default();
+            counted.changed = true;
+        }
     }
 
     fn own_factor(&mut self, user_id: &str, factor_id: &str) -> Option<&mut Factor> {
@@ -323,17 +350,60 @@ mod tests {
     }
 
     #[test]
+    fn a_success_sets_back_the_count_of_the_users_factor_the_try_was_counted_on() {
+        // V-14
+        for (owner, pending, failures) in [("ann", false, 0), ("bob", false, 9), ("ann", true, 9)] {
+            let mut working = working();
+            let other = Factor {
+                user_id: owner.into(),
+                pending,
+                kind: "totp".into(),
+                last_step: 7,
+                drift: 2,
+                counter: Counter { failures: 9, open_ms: 99_000 },
+                last_used_ms: 3,
+                revision: 4,
+                changed: false,
+            };
+            working.factors.insert("counted".into(), other);
+            let asked = CommitAllowRequest { counted_factor_id: "counted".into(), ..allow("t1", 101) };
+            assert_eq!(working.allow(&asked, vec![1]), AllowResult::Committed);
+            let counted = &working.factors["counted"];
+            assert_eq!((counted.counter.failures, counted.changed), (failures, failures == 0), "{owner} {pending}");
+            assert_eq!((counted.last_step, counted.drift, counted.last_used_ms), (7, 2, 3), "no code of it was used");
+        }
+    }
+
+    #[test]
     fn a_transaction_has_one_last_word_and_only_the_same_request_hears_it_again() {
         // V-02, V-61
         let mut working = working();
         assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
         assert_eq!(working.allow(&allow("t1", 101), vec![1]), AllowResult::Committed);
         assert_eq!(working.allow(&allow("t1", 102), vec![2]), AllowResult::Spent);
-        working.record(&RecordRequest { event: Some(event("t1", "ann")) });
-        working.record(&RecordRequest { event: Some(event("t2", "ann")) });
+        let recorded =
+            |transaction| RecordRequest { event: Some(event(transaction, "ann")), ..RecordRequest::default() };
+        assert_eq!(working.record(&recorded("t1"), vec![8]), Recorded::Otherwise);
+        assert_eq!(working.record(&recorded("t2"), vec![9]), Recorded::Recorded);
+        assert_eq!(working.record(&recorded("t2"), vec![9]), Recorded::Recorded, "the same again");
         assert_eq!(working.allow(&allow("t2", 103), vec![3]), AllowResult::Spent);
         assert_eq!(working.events.len(), 2);
         assert_eq!(working.factors["phone"].last_step, 101);
+    }
+
+    #[test]
+    fn who_was_let_in_before_it_could_be_told_has_one_event_beside_the_last_word() {
+        // V-40, V-61
+        let mut working = working();
+        let event = Some(event("t1", "ann"));
+        let denied = RecordRequest { event: event.clone(), let_in_before: false };
+        let told = RecordRequest { event, let_in_before: true };
+        working.record(&denied, vec![1]);
+        for _ in 0..3 {
+            assert_eq!(working.record(&told, vec![2]), Recorded::Recorded);
+        }
+        let last: Vec<bool> = working.events.iter().map(|new| new.last).collect();
+        assert_eq!(last, [true, false]);
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub async fn put_device(store: &Store, request: PutDeviceRequest) -> Result<PutD
     let or = |new: &str, known: String| if new.is_empty() { known } else { new.to_owned() };
     let subscription = match &device.subscription {
         Some(new) if new.value.is_empty() => Vec::new(),
-        Some(new) => store.seal().seal_field(places::subscription(&owner), &new.value),
+        Some(new) => store.seal().seal_field(places::subscription(&owner), &new.value)?,
         None => known.subscription,
     };
     let sql = "UPDATE devices SET state = $1, name = $2, public_key = $3, subscription = $4, passkey = $5, capabilities = $6, \

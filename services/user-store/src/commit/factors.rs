@@ -62,7 +62,7 @@ pub async fn add_pending(store: &Store, request: AddPendingFactorRequest) -> Res
     session.execute(sql, args![&user_id]).await?;
     let factor_id = uuid::Uuid::new_v4().to_string();
     let owner = places::owned(&user_id, &factor_id);
-    let sealed = store.seal().seal_field(places::seed(&owner), &seed.value);
+    let sealed = store.seal().seal_field(places::seed(&owner), &seed.value)?;
     let sql = "INSERT INTO factors (factor_id, user_id, kind, serial, serial_key, manufacturer, model, algorithm, digits, \
                period_seconds, seed, pending, last_step, drift, failures, open_ms, created_ms, last_used_ms, revision) \
                VALUES ($1, $2, $3, '', '', '', '', $4, $5, $6, $7, $8, $9, 0, 0, 0, $10, 0, 1)";

@@ -17,13 +17,14 @@ mod write;
 
 pub use write::use_up;
 
-use super::decide::Working;
+use super::decide::{Recorded, Working};
 use super::prompts::{self, Resolve};
 use super::secrets::{self, Counted, Outcome, Try};
 use super::sent_codes::{self, Checked};
 use crate::audit::{self, NewEvent};
 use crate::metrics::{Metrics, Timed};
 use crate::rpc::{StoreError, chain};
+use crate::rules::Rules;
 use crate::seal::Seal;
 use crate::sql::{Database, Session};
 use crate::tell::Teller;
@@ -70,7 +71,7 @@ pub enum Answer {
     Reserved(ReserveTryReply),
     Spent(SpendResult),
     Allowed(AllowResult),
-    Recorded,
+    Recorded(Recorded),
     PromptOpened(Box<OpenPromptReply>),
     PromptResolved(Box<ResolvePromptReply>),
     SentCodeOpened(OpenSentCodeReply),
@@ -83,6 +84,7 @@ pub enum Answer {
 pub struct Scene<'a> {
     pub session: &'a mut Session,
     pub seal: &'a Seal,
+    pub rules: &'a Rules,
     pub events: Vec<NewEvent>,
     /// Users whose cached facts are to go.
     pub changed_users: Vec<String>,
@@ -102,13 +104,14 @@ impl Group {
     pub fn start(
         database: Database,
         seal: Arc<Seal>,
+        rules: Arc<Rules>,
         teller: Teller,
         metrics: Arc<Metrics>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { database, seal, teller, metrics, clock };
+        let writer = Writer { database, seal, rules, teller, metrics, clock };
         shutdown.spawn_background(writer.run(receiver, shutdown.clone()));
         Self(sender)
     }
@@ -127,6 +130,7 @@ impl Group {
 struct Writer {
     database: Database,
     seal: Arc<Seal>,
+    rules: Arc<Rules>,
     teller: Teller,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -147,7 +151,12 @@ impl Writer {
 
     async fn group(&self, jobs: Vec<Job>) {
         let (operations, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.operation, job.answer)).unzip();
-        let answers = match self.write(&operations).await {
+        let mut written = self.write(&operations).await;
+        // The database undid it for a transaction of somebody else, and asks for it once more.
+        if written.as_ref().is_err_and(StoreError::is_conflict) {
+            written = self.write(&operations).await;
+        }
+        let answers = match written {
             Ok(answers) => answers,
             Err(error) if operations.len() > 1 && !error.is_unavailable() => {
                 tracing::warn!(error = %error, operations = operations.len(), "a group was refused, each is tried alone");
@@ -162,10 +171,19 @@ impl Writer {
     }
 
     async fn one_by_one(&self, operations: &[Operation]) -> Vec<Result<Answer, StoreError>> {
-        let mut answers = Vec::with_capacity(operations.len());
+        let mut answers: Vec<Result<Answer, StoreError>> = Vec::with_capacity(operations.len());
         for operation in operations {
             let written = self.write(std::slice::from_ref(operation)).await;
-            answers.push(written.and_then(|answers| answers.into_iter().next().expect("one operation, one answer")));
+            let answer = written.and_then(|answers| answers.into_iter().next().expect("one operation, one answer"));
+            // A database that went away meanwhile is not waited for once more by every other.
+            let away = answer.as_ref().err().filter(|error| error.is_unavailable()).map(StoreError::again);
+            answers.push(answer);
+            if let Some(away) = away {
+                answers.resize_with(operations.len(), || Err(away.again()));
+            }
+            if answers.len() == operations.len() {
+                break;
+            }
         }
         answers
     }
@@ -173,8 +191,8 @@ impl Writer {
     async fn write(&self, operations: &[Operation]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
         let began = Instant::now();
         // Cancel safety: dropped before its commit, a transaction is rolled back; dropped in it, nobody is told.
-        let outcome =
-            tokio::time::timeout(PATIENCE, write(&self.database, &self.seal, operations, self.clock.now_ms())).await;
+        let written = write(&self.database, &self.seal, &self.rules, operations, self.clock.now_ms());
+        let outcome = tokio::time::timeout(PATIENCE, written).await;
         match outcome.unwrap_or(Err(StoreError::Silent)) {
             Ok(written) => {
                 self.metrics.took(Timed::Commit, began.elapsed());
@@ -203,10 +221,16 @@ struct Written {
     changed_users: Vec<String>,
 }
 
-async fn write(database: &Database, seal: &Seal, operations: &[Operation], now_ms: i64) -> Result<Written, StoreError> {
+async fn write(
+    database: &Database,
+    seal: &Seal,
+    rules: &Rules,
+    operations: &[Operation],
+    now_ms: i64,
+) -> Result<Written, StoreError> {
     let mut session = database.write().await?;
     let head = audit::lock(&mut session).await?;
-    let mut scene = Scene { session: &mut session, seal, events: Vec::new(), changed_users: Vec::new() };
+    let mut scene = Scene { session: &mut session, seal, rules, events: Vec::new(), changed_users: Vec::new() };
     let mut stepped = Vec::new();
     for operation in operations {
         let Operation::Step(step) = operation else { continue };
@@ -246,10 +270,7 @@ fn decide(working: &mut Working, operation: &Operation) -> Option<Answer> {
         Operation::Reserve(request) => Answer::Reserved(working.reserve(request)),
         Operation::Spend(request) => Answer::Spent(working.spend(request)),
         Operation::Allow(request) => Answer::Allowed(working.allow(request, super::allow_digest(request))),
-        Operation::Record(request) => {
-            working.record(request);
-            Answer::Recorded
-        }
+        Operation::Record(request) => Answer::Recorded(working.record(request, super::record_digest(request))),
         Operation::Step(_) => return None,
     })
 }

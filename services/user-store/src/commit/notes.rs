@@ -47,7 +47,7 @@ pub async fn put_sealed(store: &Store, request: PutSealedRequest) -> Result<PutS
     if !(1..=SEALED_OCTETS_MAX).contains(&value.value.len()) {
         return Err(Status::invalid_argument("value: 1 octet to 16 KiB").into());
     }
-    let field = store.seal().seal_field(places::fact(&request.name), &value.value);
+    let field = store.seal().seal_field(places::fact(&request.name), &value.value)?;
     let mut session = store.database().write().await?;
     let sql = "INSERT INTO sealed_facts (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     session.execute(sql, args![&request.name, field]).await?;

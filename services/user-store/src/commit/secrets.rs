@@ -15,7 +15,7 @@ mod tries;
 
 pub use pin::{NewPin, set as set_pin_of, set_pin};
 pub use recovery::new_recovery_codes;
-pub use tries::{Counted, Outcome, Try, count, end};
+pub use tries::{Counted, Outcome, Try, count, count_from, end, tell_of_the_lock};
 
 use super::group::{Answer, Step};
 use crate::Store;
@@ -86,29 +86,26 @@ pub async fn check_secret(store: &Store, request: CheckSecretRequest) -> Result<
         let result = SecretResult::Locked.into();
         return Ok(CheckSecretReply { result, handle: String::new(), retry_unix_ms: counted.retry_ms });
     }
-    let mut right = Choice::from(1);
-    let mut hashed_id = String::new();
-    for (of_label, secret) in asked {
-        let found = compare(store, &request.user_id, kind, &of_label, secret).await?;
-        right &= Choice::from(u8::from(found.is_some()));
-        hashed_id = found.unwrap_or_default();
-    }
-    let right = bool::from(right);
+    // A try that could not be compared was counted all the same, and is no right one.
+    let compared = compare_all(store, &request.user_id, kind, asked).await;
+    let (right, hashed_id) = compared.as_ref().map_or((false, ""), |(right, hashed_id)| (*right, hashed_id));
     let outcome = Outcome {
         of,
         right,
         locked_now: counted.locked_now,
         transaction_id: request.transaction_id,
         // A PIN stays, and answers stay: there is nothing to use up.
-        hashed_id: if matches!(kind, "recovery" | "temporary") { hashed_id } else { String::new() },
+        hashed_id: if matches!(kind, "recovery" | "temporary") { hashed_id.into() } else { String::new() },
     };
     if !right && !counted.locked_now {
+        compared?;
         return Ok(CheckSecretReply { result: SecretResult::Wrong.into(), ..CheckSecretReply::default() });
     }
     let handle = match store.group().step(Step::EndTry(outcome)).await? {
         Answer::TryEnded(handle) => handle,
         _ => return Err(StoreError::Broken("an answer of another kind")),
     };
+    compared?;
     // Without a proof somebody else used it up between the look and this.
     let result = if right && !handle.is_empty() { SecretResult::Right } else { SecretResult::Wrong };
     Ok(CheckSecretReply { result: result.into(), handle, retry_unix_ms: 0 })
@@ -153,6 +150,23 @@ fn candidate(row: &Row) -> Result<Candidate, sqlx::Error> {
         salt: row.get("salt")?,
         hash: row.get("hash")?,
     })
+}
+
+/// Is every secret one of its label's? With the record of the last one.
+async fn compare_all(
+    store: &Store,
+    user_id: &str,
+    kind: &'static str,
+    asked: Vec<(Vec<&Candidate>, &Secret)>,
+) -> Result<(bool, String), StoreError> {
+    let mut right = Choice::from(1);
+    let mut hashed_id = String::new();
+    for (of_label, secret) in asked {
+        let found = compare(store, user_id, kind, &of_label, secret).await?;
+        right &= Choice::from(u8::from(found.is_some()));
+        hashed_id = found.unwrap_or_default();
+    }
+    Ok((right.into(), hashed_id))
 }
 
 /// The record with this secret. One computation for all that share a salt, and all of them are compared.

@@ -5,10 +5,13 @@
 //!      --third wrong try, or a newer code--> void
 //! ```
 //!
+//! Over all codes of a user's logins a try counts as one of any factor does (V-14), until an Allow by such a code.
+//!
 //! Opening and checking are steps of the group. What is compared are digests under a key that the store does not have.
 
 use super::caps;
 use super::group::{Answer, Scene, Step};
+use super::secrets::{self, Try};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::outbox::{self, NewMail};
@@ -39,11 +42,13 @@ pub struct Checked {
     number: Vec<u8>,
     extension: String,
     backup: bool,
+    retry_ms: i64,
 }
 
 impl Checked {
     fn gone() -> Self {
-        Self { result: SentCodeResult::Gone, number: Vec::new(), extension: String::new(), backup: false }
+        let result = SentCodeResult::Gone;
+        Self { result, number: Vec::new(), extension: String::new(), backup: false, retry_ms: 0 }
     }
 }
 
@@ -78,6 +83,7 @@ pub async fn check_sent_code(
     mut request: CheckSentCodeRequest,
 ) -> Result<CheckSentCodeReply, StoreError> {
     request.now_unix_ms = store.at(request.now_unix_ms);
+    request.source = bounded(&request.source, 128);
     let owner = places::owned(&request.user_id, &request.transaction_id);
     let checked = match store.group().step(Step::CheckSentCode(request)).await? {
         Answer::SentCodeChecked(checked) => checked,
@@ -90,8 +96,8 @@ pub async fn check_sent_code(
             number.expose_str().ok_or(StoreError::Broken("a number"))?.to_owned()
         }
     };
-    let Checked { result, extension, backup, .. } = checked;
-    Ok(CheckSentCodeReply { result: result.into(), number, extension, backup })
+    let Checked { result, extension, backup, retry_ms, .. } = checked;
+    Ok(CheckSentCodeReply { result: result.into(), number, extension, backup, retry_unix_ms: retry_ms })
 }
 
 /// A code of a new digest, in place of every older one of the user and kind.
@@ -118,7 +124,7 @@ pub async fn open(scene: &mut Scene<'_>, request: &OpenSentCodeRequest) -> Resul
     let owner = places::owned(&request.user_id, &request.transaction_id);
     let number = match request.number.is_empty() {
         true => Vec::new(),
-        false => scene.seal.seal_field(places::number(&owner), request.number.as_bytes()),
+        false => scene.seal.seal_field(places::number(&owner), request.number.as_bytes())?,
     };
     let sql = "INSERT INTO sent_codes (transaction_id, user_id, kind, digest, expires_ms, tries_left, state, number, extension, \
                backup, sent_ms) VALUES ($1, $2, $3, $4, $5, $6, 'open', $7, $8, $9, $10) \
@@ -173,6 +179,22 @@ async fn must_wait(session: &mut Session, request: &OpenSentCodeRequest) -> Resu
 
 /// The try is counted before it is looked at, and what is looked at is compared in constant time (V-16).
 pub async fn check(scene: &mut Scene<'_>, request: &CheckSentCodeRequest) -> Result<Checked, StoreError> {
+    let sql = "SELECT kind FROM sent_codes WHERE transaction_id = $1 AND user_id = $2 AND state IN ('open', 'right') \
+               AND tries_left > 0 AND expires_ms > $3";
+    let arguments = args![&request.transaction_id, &request.user_id, request.now_unix_ms];
+    let Some(row) = scene.session.row(sql, arguments).await? else { return Ok(Checked::gone()) };
+    // A number that is being proven has no Allow that would end its failures.
+    let of_a_login = row.get::<String>("kind")? == "sms";
+    let of = Try { user_id: request.user_id.clone(), kind: "sms", verified: true, now_ms: request.now_unix_ms };
+    let mut locked_now = false;
+    if of_a_login {
+        let counted = secrets::count_from(scene, &of, &request.source).await?;
+        if !counted.granted {
+            let result = SentCodeResult::Locked;
+            return Ok(Checked { result, retry_ms: counted.retry_ms, ..Checked::gone() });
+        }
+        locked_now = counted.locked_now;
+    }
     // A right code may be asked about again, if its answer was lost; that is a try as well.
     let sql = "UPDATE sent_codes SET tries_left = tries_left - 1 WHERE transaction_id = $1 AND user_id = $2 \
                AND state IN ('open', 'right') AND tries_left > 0 AND expires_ms > $3 \
@@ -191,6 +213,9 @@ pub async fn check(scene: &mut Scene<'_>, request: &CheckSentCodeRequest) -> Res
         scene.session.execute(sql, args![next, &request.transaction_id]).await?;
     }
     if !right {
+        if locked_now {
+            secrets::tell_of_the_lock(scene, &of).await?;
+        }
         return Ok(Checked { result: SentCodeResult::Wrong, ..Checked::gone() });
     }
     Ok(Checked {
@@ -198,7 +223,15 @@ pub async fn check(scene: &mut Scene<'_>, request: &CheckSentCodeRequest) -> Res
         number: row.get("number")?,
         extension: row.get("extension")?,
         backup: row.get("backup")?,
+        retry_ms: 0,
     })
+}
+
+/// An Allow by a code that was sent ends these users' failures in a row (V-14).
+pub async fn begin_anew<'a>(session: &mut Session, users: impl Iterator<Item = &'a str>) -> Result<(), StoreError> {
+    let head = "DELETE FROM secret_states WHERE user_id IN";
+    session.execute_in(head, users, "AND kind = 'sms'", &[]).await?;
+    Ok(())
 }
 
 /// The number is the user's own from now on: the directory does not overwrite it (FS-23).
@@ -246,7 +279,7 @@ pub async fn set_phone(store: &Store, request: SetPhoneRequest) -> Result<SetPho
 }
 
 /// A number that may be written in any way, by its last two digits.
-fn shown(number: &str) -> String {
+pub fn shown(number: &str) -> String {
     let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
     match digits.len() {
         0..4 => "none".into(),

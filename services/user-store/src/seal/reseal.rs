@@ -9,7 +9,7 @@
 //! it waits in the same queue as logins and deadlocks with none. A field that does not open is left for an operator, and keeps
 //! its key.
 
-use super::{CANARY_PLACE, NOTICE_MS, Place, Seal, prefix};
+use super::{CANARY_PLACE, KeysStale, NOTICE_MS, Place, Seal, prefix};
 use crate::audit::{self, NewEvent};
 use crate::rpc::{StoreError, chain};
 use crate::sql::{Arg, Row, Session, args};
@@ -156,15 +156,21 @@ async fn seal_anew(store: &Store, column: &Column) -> Result<(), StoreError> {
         drop(session);
         let Some(last) = rows.last() else { return Ok(()) };
         after = column.of(last)?.0;
-        let mut session = store.database().write().await?;
-        audit::lock(&mut session).await?;
+        let mut anew = Vec::new();
         for row in &rows {
             let (key, owner) = column.of(row)?;
             let old: Vec<u8> = row.get("sealed")?;
-            let Some(new) = sealed_anew(store.seal(), (column.place)(&owner), &old) else {
-                tracing::error!(table = column.table, "a sealed field does not open and keeps its data key");
-                continue;
-            };
+            match sealed_anew(store.seal(), (column.place)(&owner), &old)? {
+                Some(new) => anew.push((key, old, new)),
+                None => tracing::error!(table = column.table, "a sealed field does not open and keeps its data key"),
+            }
+        }
+        if anew.is_empty() {
+            continue;
+        }
+        let mut session = store.database().write().await?;
+        audit::lock(&mut session).await?;
+        for (key, old, new) in anew {
             let Column { table, sealed, key: name, .. } = column;
             let sql = format!("UPDATE {table} SET {sealed} = $1 WHERE {name} = $2 AND {sealed} = $3");
             // Changed meanwhile: the new value is sealed by the current key already, or found next time.
@@ -175,9 +181,10 @@ async fn seal_anew(store: &Store, column: &Column) -> Result<(), StoreError> {
     }
 }
 
-fn sealed_anew(seal: &Seal, place: Place<'_>, old: &[u8]) -> Option<Vec<u8>> {
-    let clear = seal.open_field(place, old).ok()?;
-    Some(seal.seal_field(place, clear.expose()))
+/// `None`: it does not open.
+fn sealed_anew(seal: &Seal, place: Place<'_>, old: &[u8]) -> Result<Option<Vec<u8>>, KeysStale> {
+    let clear = seal.open_field(place, old).ok();
+    clear.map(|clear| seal.seal_field(place, clear.expose())).transpose()
 }
 
 /// Takes away keys that are not current any more and seal nothing.
@@ -187,17 +194,17 @@ async fn remove_unused(store: &Store) -> Result<(), StoreError> {
     if now_ms - created_ms < NOTICE_MS + SETTLE_MS {
         return Ok(());
     }
+    // Every sealed field is counted, which takes its time: logins wait for it only where a key is about to go.
+    if unused(&mut store.database().read().await?, current).await?.is_empty() {
+        return Ok(());
+    }
     let mut session = store.database().write_alone().await?;
     let head = audit::lock(&mut session).await?;
-    let fields = fields(&mut session).await?;
     let mut events = Vec::new();
-    for row in session.rows("SELECT key_id FROM data_keys WHERE key_id < $1", args![current]).await? {
-        let key_id = crate::users::small(&row, "key_id")?;
-        if fields.get(&key_id).copied().unwrap_or(0) == 0 {
-            session.execute("DELETE FROM data_keys WHERE key_id = $1", args![key_id]).await?;
-            let detail = format!("data key {key_id}: it seals nothing any more");
-            events.push(NewEvent::administrative(now_ms, "keys.removed", "user-store", detail));
-        }
+    for key_id in unused(&mut session, current).await? {
+        session.execute("DELETE FROM data_keys WHERE key_id = $1", args![key_id]).await?;
+        let detail = format!("data key {key_id}: it seals nothing any more");
+        events.push(NewEvent::administrative(now_ms, "keys.removed", "user-store", detail));
     }
     if events.is_empty() {
         return Ok(());
@@ -205,6 +212,19 @@ async fn remove_unused(store: &Store) -> Result<(), StoreError> {
     audit::append(&mut session, head, events).await?;
     session.commit().await?;
     store.seal().refresh(store.database(), now_ms).await
+}
+
+/// Keys before the current one that seal nothing.
+async fn unused(session: &mut Session, current: u32) -> Result<Vec<u32>, StoreError> {
+    let fields = fields(session).await?;
+    let mut unused = Vec::new();
+    for row in session.rows("SELECT key_id FROM data_keys WHERE key_id < $1", args![current]).await? {
+        let key_id = crate::users::small(&row, "key_id")?;
+        if fields.get(&key_id).copied().unwrap_or(0) == 0 {
+            unused.push(key_id);
+        }
+    }
+    Ok(unused)
 }
 
 /// Fields by the data key that seals them.

@@ -141,6 +141,8 @@ pub enum OpenError {
     KeysMissing,
     #[error("the key that signs the audit cannot be opened; restore the store and its master key from your backup")]
     Signer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the database took too long to answer while the store was opened; start again")]
+    Slow,
     #[error("the settings in the store cannot be read; were they written by a newer version?")]
     Settings(#[source] serde_json::Error),
 }
@@ -210,11 +212,13 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
         // 64 MiB: with SQLite's two a first synchronisation reads and writes each page many times over.
         .pragma("cache_size", "-65536")
         .pragma("wal_autocheckpoint", "4000")
+        // What is erased is gone from the file, too.
+        .pragma("secure_delete", "ON")
         .busy_timeout(Duration::from_secs(5));
+    owner_only(path);
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let write = writer.connect_with(options.clone()).await.map_err(failed)?;
-    owner_only(path);
     migrate(&mut *write.acquire().await.map_err(failed)?, &database).await?;
     sqlx::raw_sql(include_str!("append_only_sqlite.sql")).execute(&write).await.map_err(failed)?;
     let reader = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -223,10 +227,20 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     Ok(Database::Sqlite { write, read })
 }
 
-/// The file holds names and phone numbers: its owner only. Best effort, for a file system without modes.
+/// The file holds names and phone numbers: its owner only, before anything is in it. SQLite gives the files beside it the same
+/// mode. Best effort, for a file system without modes; what cannot be opened at all SQLite says.
 fn owner_only(path: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let beside = |end: &str| PathBuf::from(format!("{}{end}", path.display()));
+    // A file that is there is not opened: closing it would take SQLite's locks of this process off it.
+    let made = match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome.map(drop),
+    };
+    let files = [path.to_owned(), beside("-wal"), beside("-shm")];
+    let modes = files.iter().filter(|file| file.exists());
+    let narrow = |file: &PathBuf| std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600));
+    if let Err(error) = made.and_then(|()| modes.map(narrow).collect::<Result<(), _>>()) {
         tracing::warn!(error = %error, "the mode of the database file cannot be set");
     }
 }
@@ -265,6 +279,8 @@ async fn open_postgres(url: &str, section: &StoreSection) -> Result<Database, Op
     let options = options.options([
         // V-70: an acknowledged commit is on disk, whatever the server's default says.
         ("synchronous_commit", "on"),
+        // What the chain's lock makes wait goes on with what the one before has written, whatever the server's default says.
+        ("default_transaction_isolation", "read committed"),
         // A node that is frozen in a transaction loses it, so that it does not stop the others (T-30).
         ("idle_in_transaction_session_timeout", "5s"),
         ("lock_timeout", "5s"),

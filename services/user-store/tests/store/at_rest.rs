@@ -2,8 +2,8 @@
 
 use crate::fixture::{Fixture, SEED, open};
 use proto::user_store::{
-    LoginFactsRequest, PutSessionRequest, Session, facts_server::Facts, login_facts_request::Who,
-    portal_data_server::PortalData,
+    LoginFactsRequest, PutSessionRequest, Session, commit_server::Commit, facts_server::Facts,
+    login_facts_request::Who, portal_data_server::PortalData,
 };
 use std::os::unix::fs::PermissionsExt;
 use tonic::Request;
@@ -168,4 +168,26 @@ pub async fn what_was_sealed_for_one_user_opens_for_no_other(lab: Fixture) {
     let commit = &lab.services.commit;
     commit.check_sent_code(Request::new(check(&bob.user_id, "b1"))).await.expect_err("does not open");
     commit.check_sent_code(Request::new(check(&ann.user_id, "a1"))).await.expect("hers does");
+}
+
+pub async fn a_database_file_is_its_owners_from_the_beginning_and_keeps_nothing_that_is_gone(lab: Fixture) {
+    // FU-05, V-30
+    let user_store::StoreUrl::Sqlite(path) = lab.section.url.clone() else { return };
+    for end in ["", "-wal", "-shm"] {
+        let file = format!("{}{end}", path.display());
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let scope = "CANARY-of-what-was-deleted";
+    let seen = proto::user_store::SeeOnceRequest {
+        scope: scope.into(),
+        id: "1".into(),
+        expires_unix_ms: lab.clock.now_ms() + 1,
+    };
+    lab.services.commit.see_once(Request::new(seen)).await.expect("seen");
+    lab.clock.advance(10);
+    lab.store.sweep().await.expect("swept");
+    lab.store.close().await;
+    let dump = lab.dump().await;
+    assert!(!dump.windows(scope.len()).any(|window| window == scope.as_bytes()));
 }

@@ -17,7 +17,7 @@ async fn long_chain(lab: &Fixture) -> (Enrolled, u64) {
     let ann = lab.enrolled("ann").await;
     let commits = (0..1100).map(|number| {
         let event = AuditEvent { reason: "wrong_code".into(), ..ann.event(&format!("attempt-{number}")) };
-        lab.services.commit.record(Request::new(RecordRequest { event: Some(event) }))
+        lab.services.commit.record(Request::new(RecordRequest { event: Some(event), ..RecordRequest::default() }))
     });
     for outcome in futures::future::join_all(commits).await {
         outcome.expect("recorded");
@@ -83,7 +83,11 @@ pub async fn an_altered_deleted_or_inserted_event_is_named(lab: Fixture) {
 /// One event more.
 async fn note(lab: &Fixture, who: &Enrolled, transaction: &str) {
     let event = AuditEvent { reason: "wrong_code".into(), ..who.event(transaction) };
-    lab.services.commit.record(Request::new(RecordRequest { event: Some(event) })).await.expect("recorded");
+    lab.services
+        .commit
+        .record(Request::new(RecordRequest { event: Some(event), ..Default::default() }))
+        .await
+        .expect("recorded");
 }
 
 async fn signed(lab: &Fixture) -> AuditCheckpoint {
@@ -263,7 +267,7 @@ pub async fn hostile_text_in_an_event_is_stored_escaped(lab: Fixture) {
     .enumerate()
     {
         let event = AuditEvent { username: hostile.into(), ..ann.event(&format!("hostile-{number}")) };
-        let request = RecordRequest { event: Some(event) };
+        let request = RecordRequest { event: Some(event), ..RecordRequest::default() };
         lab.services.commit.record(Request::new(request)).await.expect("recorded");
         assert_eq!(lab.events("authentication").await[number].username, shown);
     }

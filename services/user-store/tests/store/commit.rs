@@ -71,7 +71,7 @@ pub async fn the_same_request_asking_again_gets_the_first_result(lab: Fixture) {
     }
     let denied = AuditEvent { result: "failed".into(), reason: "wrong_code".into(), ..ann.event("0191-b") };
     for _ in 0..2 {
-        let request = RecordRequest { event: Some(denied.clone()) };
+        let request = RecordRequest { event: Some(denied.clone()), ..RecordRequest::default() };
         commit.record(Request::new(request)).await.expect("recorded");
     }
     assert_eq!(allowed(commit, ann.allow("0191-b", 102)).await, AllowResult::Spent);
@@ -160,6 +160,25 @@ pub async fn a_success_sets_the_counter_back_and_an_unlock_too(lab: Fixture) {
     assert_eq!(lab.events("user.unlocked").await[0].actor, "admin:uid=0");
 }
 
+pub async fn a_code_of_one_token_sets_back_the_count_of_the_users_other_one_and_of_nobody_elses(lab: Fixture) {
+    // V-14: verification counts a try on one token, whichever of them the code is of
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    let other = lab.add_token_of(&ann.user_id).await;
+    for who in [(&ann.user_id, &other), (&bob.user_id, &bob.factor_id)] {
+        for _ in 0..5 {
+            assert!(granted(&lab, reserve(who.0, who.1, "x", TryKind::AfterPassword, NOON_MS)).await);
+        }
+    }
+    let by = |transaction: &str, step, counted: &str| CommitAllowRequest {
+        counted_factor_id: counted.into(),
+        ..ann.allow(transaction, step)
+    };
+    assert_eq!(allowed(&lab.services.commit, by("t1", 101, &other)).await, AllowResult::Committed);
+    assert!(granted(&lab, reserve(&ann.user_id, &other, "x", TryKind::AfterPassword, NOON_MS)).await);
+    assert_eq!(allowed(&lab.services.commit, by("t2", 102, &bob.factor_id)).await, AllowResult::Committed);
+    assert!(!granted(&lab, reserve(&bob.user_id, &bob.factor_id, "x", TryKind::AfterPassword, NOON_MS)).await);
+}
+
 pub async fn ten_thousand_tries_without_the_password_lock_nobody(lab: Fixture) {
     // L-54, V-15: 500 sources, 20 evaluated an hour, the user is not locked
     let ann = lab.enrolled("ann").await;
@@ -229,7 +248,7 @@ pub async fn a_group_with_one_bad_operation_fails_only_that_one(lab: Fixture) {
     let record = |number: usize| {
         let reason = if number == 17 { "poison" } else { "wrong_code" };
         let event = AuditEvent { reason: reason.into(), ..ann.event(&format!("group-{number}")) };
-        lab.services.commit.record(Request::new(RecordRequest { event: Some(event) }))
+        lab.services.commit.record(Request::new(RecordRequest { event: Some(event), ..RecordRequest::default() }))
     };
     let outcomes = futures::future::join_all((0..40).map(record)).await;
     let failed: Vec<usize> =

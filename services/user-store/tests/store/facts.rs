@@ -143,6 +143,37 @@ pub async fn who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks(
     lab.assert_chain_is_whole().await;
 }
 
+pub async fn one_broken_seed_or_step_keeps_nothing_else_from_going(lab: Fixture) {
+    // S-45: housekeeping
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    lab.bypass(&bob.user_id, "b", "", NOON_MS).await;
+    for (who, serial, seed) in [(&ann, "a1", lab.octets(&[0; 60])), (&bob, "b1", "seed".into())] {
+        lab.tamper(&format!(
+            "UPDATE factors SET serial = '{serial}', serial_key = '{serial}', seed = {seed} WHERE user_id = '{user}'; \
+             UPDATE users SET state = 'removed', state_since_ms = {since} WHERE user_id = '{user}'",
+            user = who.user_id,
+            since = NOON_MS - 31 * DAY_MS
+        ))
+        .await;
+    }
+    // More than one transaction's.
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+                INSERT INTO seen (scope, id, expires_ms) SELECT 'many', 'n' || i, 1 FROM n";
+    lab.tamper(many).await;
+    lab.tamper("ALTER TABLE invitations RENAME TO away").await;
+    lab.store.sweep().await.expect_err("it is told");
+    for who in [&ann, &bob] {
+        assert_eq!(lab.facts(&who.user_id).await.user, None);
+    }
+    let list = proto::user_store::ListSeedsRequest::default();
+    let stock = lab.services.commit.list_seeds(Request::new(list)).await.expect("listed").into_inner().tokens;
+    let serials: Vec<&str> = stock.iter().map(|token| token.serial.as_str()).collect();
+    assert_eq!(serials, ["b1"], "a token without a seed is none");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM seen").await, 0);
+    lab.tamper("ALTER TABLE away RENAME TO invitations").await;
+    lab.store.sweep().await.expect("swept");
+}
+
 pub async fn time_takes_away_what_is_over(lab: Fixture) {
     // FU-05: and nothing that is not
     let ann = lab.enrolled("ann").await;

@@ -291,6 +291,33 @@ impl Fixture {
         }
     }
 
+    /// The one number a query finds.
+    pub async fn number(&self, query: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        match &self.section.url {
+            user_store::StoreUrl::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+                let pool = sqlx::SqlitePool::connect_with(options).await.expect("the file opens");
+                let number = sqlx::query_scalar(query).fetch_one(&pool).await.expect("a number");
+                pool.close().await;
+                number
+            }
+            user_store::StoreUrl::Postgres(_) => {
+                let mut connection = self.postgres_connection().await;
+                sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a number")
+            }
+        }
+    }
+
+    /// Octets as a statement writes them.
+    pub fn octets(&self, octets: &[u8]) -> String {
+        let hex = data_encoding::HEXLOWER.encode(octets);
+        match &self.section.url {
+            user_store::StoreUrl::Sqlite(_) => format!("X'{hex}'"),
+            user_store::StoreUrl::Postgres(_) => format!("decode('{hex}', 'hex')"),
+        }
+    }
+
     /// Runs a statement as the service would, with its triggers in place; the refusal if there is one.
     pub async fn as_the_service(&self, statement: &'static str) -> Result<(), sqlx::Error> {
         match &self.section.url {

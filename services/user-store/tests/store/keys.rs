@@ -131,6 +131,27 @@ pub async fn a_field_that_does_not_open_keeps_its_key(lab: Fixture) {
     let keys = status(&lab).await.keys;
     assert_eq!((keys.len(), keys[0].fields), (2, 1), "for an operator to look at");
     assert_eq!(seed(&lab.store, &ann.user_id).await, SEED);
+    // It is looked at again and again, and no login waits for that.
+    if let user_store::StoreUrl::Postgres(_) = lab.section.url {
+        let _held = lab.hold_the_chain().await;
+        let tended = tokio::time::timeout(std::time::Duration::from_secs(4), lab.store.tend_keys()).await;
+        tended.expect("without the chain's lock").expect("tended");
+    }
+}
+
+pub async fn a_key_that_does_not_open_here_keeps_no_other_from_being_read(lab: Fixture) {
+    // V-30: the file of this node lacks the line of another master key
+    let ann = lab.enrolled("ann").await;
+    for (key_id, created_ms) in [(0, 0), (99, crate::fixture::NOON_MS)] {
+        let wrapped = lab.octets(&[7; 60]);
+        lab.tamper(&format!(
+            "INSERT INTO data_keys (key_id, master, wrapped, created_ms) VALUES ({key_id}, 'another', {wrapped}, {created_ms})"
+        ))
+        .await;
+        lab.store.tend_keys().await.expect("the others are read");
+    }
+    assert_eq!(seed(&lab.store, &ann.user_id).await, SEED);
+    lab.enrolled("bob").await;
 }
 
 pub async fn a_rotation_gives_every_ring_a_new_key_with_overlap(lab: Fixture) {

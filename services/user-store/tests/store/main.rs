@@ -61,6 +61,7 @@ rules! {
     keys::keys_rotate_while_logins_run_on_two_nodes_and_none_fails,
     keys::hashes_outlive_every_data_key,
     keys::a_field_that_does_not_open_keeps_its_key,
+    keys::a_key_that_does_not_open_here_keeps_no_other_from_being_read,
     keys::a_rotation_gives_every_ring_a_new_key_with_overlap,
     tokens::a_file_of_tokens_gets_a_verdict_a_row_and_the_same_file_changes_nothing,
     tokens::a_token_is_one_persons_and_goes_back_to_the_stock_with_its_marks,
@@ -71,6 +72,7 @@ rules! {
     at_rest::the_master_key_is_changed_by_a_new_line_on_top,
     at_rest::a_seed_moved_to_another_user_opens_for_nobody,
     at_rest::no_secret_stands_in_the_database_in_the_clear,
+    at_rest::a_database_file_is_its_owners_from_the_beginning_and_keeps_nothing_that_is_gone,
     audit::an_altered_deleted_or_inserted_event_is_named,
     audit::what_the_chain_alone_does_not_show_a_checkpoint_does,
     audit::a_checkpoint_is_made_when_something_came_and_by_the_last_stop,
@@ -82,6 +84,7 @@ rules! {
     commit::a_code_spent_before_the_bind_stays_spent,
     commit::parallel_tries_never_exceed_the_free_ones,
     commit::a_success_sets_the_counter_back_and_an_unlock_too,
+    commit::a_code_of_one_token_sets_back_the_count_of_the_users_other_one_and_of_nobody_elses,
     commit::ten_thousand_tries_without_the_password_lock_nobody,
     commit::a_disabled_or_revoked_user_is_not_let_in_by_a_commit_under_way,
     commit::an_allow_and_its_event_are_one,
@@ -95,12 +98,15 @@ rules! {
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
+    facts::one_broken_seed_or_step_keeps_nothing_else_from_going,
     facts::time_takes_away_what_is_over,
     notes::what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten,
     notes::a_key_that_nodes_make_at_once_is_one_key,
     notes::a_receipt_finds_its_message_and_never_says_less_than_is_known,
     notes::a_mail_goes_out_once_and_is_tried_again_within_its_time,
+    notes::a_mail_that_does_not_open_is_given_up_and_holds_up_no_other,
     notes::a_gateway_tells_of_logins_it_let_in_and_of_nothing_else,
+    notes::a_gateway_lets_nobody_in_whose_attempt_ended_otherwise,
     notes::a_token_is_put_right_and_never_set_back,
     notes::the_settings_come_with_the_stores_time_of_now,
     people::a_factor_counts_only_after_a_code_of_it_was_proven,
@@ -125,6 +131,7 @@ rules! {
     secrets::a_pin_is_chosen_by_the_rules_and_none_of_the_last_comes_back,
     secrets::a_pin_is_spent_with_the_attempt_it_was_typed_in,
     secrets::wrong_pins_lock_after_the_password_and_never_before_it,
+    secrets::a_try_that_locks_is_told_even_where_it_could_not_be_compared,
     secrets::a_given_pin_is_changed_at_its_first_use_and_ends_after_its_days,
     secrets::a_recovery_code_lets_in_once_and_a_new_set_ends_the_old,
     secrets::a_temporary_code_lets_in_as_often_as_it_says_and_in_its_time,
@@ -132,6 +139,8 @@ rules! {
     secrets::nobody_who_may_not_log_in_has_a_secret_looked_at,
     sent_codes::a_sent_code_is_good_for_its_own_attempt_three_tries_and_its_time,
     sent_codes::a_newer_code_ends_the_older_and_not_too_many_are_sent,
+    sent_codes::wrong_codes_of_many_texts_pause_and_lock_until_one_lets_in,
+    sent_codes::a_usual_place_types_codes_of_texts_while_they_are_paused_from_elsewhere,
     sent_codes::texts_to_one_prefix_and_in_all_have_an_end,
     sent_codes::a_number_is_proven_by_its_own_code_and_then_the_users_own,
     settings::a_document_is_applied_exported_and_applied_again_without_a_change,
@@ -147,6 +156,7 @@ rules! {
     settings::key_rings_belong_to_their_part_and_rotate_with_overlap,
     sync::a_leader_that_was_overtaken_writes_nothing,
     sync::a_batch_applied_again_changes_nothing,
+    sync::another_phone_or_mail_is_told_to_the_address_before_and_stands_masked_in_the_audit,
     sync::an_incomplete_read_removes_nobody,
     sync::five_leave_and_six_wait_while_newcomers_are_added,
     sync::administrators_hear_of_waiting_leavers_and_of_incomplete_reads,
@@ -313,4 +323,87 @@ async fn three_nodes_on_one_database_let_in_once_by_each_proof() {
     }
     assert_eq!(lab.events("authentication").await.len(), 5);
     lab.assert_chain_is_whole().await;
+}
+
+/// So many events at once, each of an attempt of its own.
+async fn recorded_at_once(lab: &Fixture, who: &fixture::Enrolled, reason: &str, count: usize) -> Vec<tonic::Code> {
+    let records = (0..count).map(|number| {
+        let transaction = format!("{reason}-{number}");
+        let event = proto::user_store::AuditEvent { reason: reason.into(), ..who.event(&transaction) };
+        let request = proto::user_store::RecordRequest { event: Some(event), ..Default::default() };
+        lab.services.commit.record(tonic::Request::new(request))
+    });
+    let outcomes = futures::future::join_all(records).await;
+    outcomes.into_iter().map(|outcome| outcome.map_or_else(|status| status.code(), |_| tonic::Code::Ok)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_the_database_undoes_for_another_is_made_once_more() {
+    // 40001 and 40P01 ask for it; nobody is refused for them
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
+    let lab = Fixture::postgres(&server, "undone").await;
+    let ann = lab.enrolled("ann").await;
+    lab.tamper(
+        "CREATE SEQUENCE undone; \
+         CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.reason LIKE 'undone%' AND nextval('undone') IN (1, 60) THEN \
+         RAISE EXCEPTION 'undone' USING ERRCODE = CASE NEW.reason WHEN 'undone-1' THEN '40001' ELSE '40P01' END; \
+         END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER undo BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION undo()",
+    )
+    .await;
+    for reason in ["undone-1", "undone-2"] {
+        let codes = recorded_at_once(&lab, &ann, reason, 40).await;
+        assert!(codes.iter().all(|code| *code == tonic::Code::Ok), "{reason}: {codes:?}");
+    }
+    assert!(lab.number("SELECT last_value FROM undone").await > 80, "two were undone");
+    lab.assert_chain_is_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_in_a_group_is_not_asked_for_each_of_it() {
+    // V-42: a group that is refused is taken apart, and the disk is full by then
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
+    let lab = Fixture::postgres(&server, "away").await;
+    let ann = lab.enrolled("ann").await;
+    lab.tamper(
+        "CREATE SEQUENCE alone; \
+         CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF (SELECT COUNT(*) FROM added WHERE reason = 'away') > 1 THEN \
+         RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; \
+         ELSIF EXISTS (SELECT 1 FROM added WHERE reason = 'away') THEN \
+         PERFORM nextval('alone'); RAISE EXCEPTION 'away' USING ERRCODE = '53100'; \
+         END IF; RETURN NULL; END $$; \
+         CREATE TRIGGER away AFTER INSERT ON audit REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION away()",
+    )
+    .await;
+    let codes = recorded_at_once(&lab, &ann, "away", 100).await;
+    assert!(codes.iter().all(|code| *code == tonic::Code::Unavailable), "{codes:?}");
+    // The first may have been a group of its own.
+    let asked = lab.number("SELECT last_value FROM alone").await;
+    assert!((1..=4).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_wait_for_each_other_whatever_isolation_the_server_has_as_its_default() {
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let server = lab::Postgres::start(folder.path()).expect("PostgreSQL 15 is installed and starts");
+    server.sql("postgres", "ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'").expect("set");
+    server.sql("postgres", "SELECT pg_reload_conf()").expect("read again");
+    let section = Fixture::postgres_section(&server, "isolated", folder.path());
+    let opened = futures::future::join_all((0..3).map(|_| fixture::open(&section))).await;
+    let labs: Vec<Fixture> = opened
+        .into_iter()
+        .map(|store| Fixture::over(store.expect("each node opens the store"), section.clone()))
+        .collect();
+    let ann = labs[0].enrolled("ann").await;
+    for round in 0..20 {
+        let reasons: Vec<String> = (0..labs.len()).map(|node| format!("node-{node}-{round}")).collect();
+        let all = labs.iter().zip(&reasons).map(|(lab, reason)| recorded_at_once(lab, &ann, reason, 5));
+        let codes = futures::future::join_all(all).await.concat();
+        assert!(codes.iter().all(|code| *code == tonic::Code::Ok), "{codes:?}");
+    }
+    labs[0].assert_chain_is_whole().await;
 }

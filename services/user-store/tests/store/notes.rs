@@ -1,12 +1,13 @@
 //! Small facts that survive, mail that waits, and what gateways may write.
 
+use crate::commit::allowed;
 use crate::fixture::{Fixture, NOON_MS};
 use proto::common::Secret;
 use proto::user_store::{
-    AuditEvent, DoneMailRequest, FetchRequest, GetSealedRequest, ListSeedsRequest, Mail, NoteMessageReply,
-    NoteMessageRequest, PutMailRequest, PutSealedRequest, RecordRequest, ResyncFactorRequest, SeeOnceRequest,
-    TakeMailRequest, commit_server::Commit, fail_open_server::FailOpen, outbox_server::Outbox,
-    settings_server::Settings,
+    AllowResult, AuditEvent, DoneMailRequest, FetchRequest, GetSealedRequest, ListAuditRequest, ListSeedsRequest, Mail,
+    NoteMessageReply, NoteMessageRequest, PutMailRequest, PutSealedRequest, RecordRequest, ResyncFactorRequest,
+    SeeOnceRequest, TakeMailRequest, admin_server::Admin, commit_server::Commit, fail_open_server::FailOpen,
+    outbox_server::Outbox, settings_server::Settings,
 };
 use tonic::Request;
 
@@ -124,6 +125,32 @@ pub async fn a_mail_goes_out_once_and_is_tried_again_within_its_time(lab: Fixtur
     assert!(!dump.windows(11).any(|window| window == b"CANARY-link"));
 }
 
+pub async fn a_mail_that_does_not_open_is_given_up_and_holds_up_no_other(lab: Fixture) {
+    let put = async |kind: &str, now_unix_ms| {
+        let mail = Some(Mail { kind: kind.into(), to: vec!["ann@mail.example".into()], ..Mail::default() });
+        let request = PutMailRequest { mail, once_key: String::new(), now_unix_ms };
+        lab.services.outbox.put(Request::new(request)).await.expect("kept");
+    };
+    for (number, kind) in ["broken", "no_mail", "unknown_key", "good"].into_iter().enumerate() {
+        put(kind, NOON_MS + number as i64).await;
+    }
+    // Altered; moved from another mail; of a data key that nobody here has read yet.
+    let sealed = |kind: &str| format!("(SELECT o.sealed FROM outbox o WHERE o.kind = '{kind}')");
+    let unknown = lab.octets(&[&[1, 0, 0, 0, 99][..], &[7; 40]].concat());
+    for statement in [
+        format!("UPDATE outbox SET sealed = {} WHERE kind = 'broken'", sealed("good")),
+        format!("UPDATE outbox SET sealed = {} WHERE kind = 'no_mail'", lab.octets(&[0; 40])),
+        format!("UPDATE outbox SET sealed = {unknown} WHERE kind = 'unknown_key'"),
+    ] {
+        lab.tamper(&statement).await;
+    }
+    let taken = lab.mails().await;
+    let kinds: Vec<&str> = taken.iter().map(|mail| mail.kind.as_str()).collect();
+    assert_eq!(kinds, ["good"]);
+    assert_eq!(lab.number("SELECT COUNT(*) FROM outbox WHERE state = 'failed'").await, 2);
+    assert_eq!(lab.number("SELECT COUNT(*) FROM outbox WHERE state = 'waiting' AND kind = 'unknown_key'").await, 1);
+}
+
 pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixture) {
     // V-40, V-72
     let ann = lab.enrolled("ann").await;
@@ -135,7 +162,7 @@ pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixtur
         source: "fail_open".into(),
         ..ann.event("t1")
     };
-    let record = |event: AuditEvent| lab.services.fail_open.record(Request::new(RecordRequest { event: Some(event) }));
+    let record = |event: AuditEvent| told(&lab, event, false);
     for (name, other) in [
         ("another reason", AuditEvent { reason: "exempt".into(), ..event.clone() }),
         ("another source", AuditEvent { source: "live".into(), ..event.clone() }),
@@ -154,6 +181,7 @@ pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixtur
     for _ in 0..3 {
         record(event.clone()).await.expect("recorded");
     }
+    told(&lab, event.clone(), true).await.expect("recorded");
     assert_eq!(lab.events("authentication").await.len(), 1, "sent again from a spool it is the same");
     // FV-27
     let mails = lab.mails().await;
@@ -161,6 +189,43 @@ pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixtur
     let told: Vec<_> =
         mails.iter().map(|it| (it.kind.as_str(), it.to.len(), said(it, "username"), said(it, "time"))).collect();
     assert_eq!(told, [("fail_open", 0, "ann".to_owned(), "2026-11-20T12:00:00Z".to_owned())]);
+}
+
+async fn told(lab: &Fixture, event: AuditEvent, let_in_before: bool) -> Result<(), tonic::Status> {
+    let request = RecordRequest { event: Some(event), let_in_before };
+    lab.services.fail_open.record(Request::new(request)).await.map(drop)
+}
+
+pub async fn a_gateway_lets_nobody_in_whose_attempt_ended_otherwise(lab: Fixture) {
+    // V-40, V-61: verification said no, its answer was lost, and it was gone when the gateway asked again
+    let ann = lab.enrolled("ann").await;
+    let denied = AuditEvent { result: "denied".into(), reason: "blocked".into(), ..ann.event("t1") };
+    let denied = RecordRequest { event: Some(denied), ..RecordRequest::default() };
+    lab.services.commit.record(Request::new(denied.clone())).await.expect("recorded");
+    let passed = |transaction: &str| AuditEvent {
+        user_id: String::new(),
+        method: String::new(),
+        assurance: "none".into(),
+        result: "bypass".into(),
+        reason: "fail_open".into(),
+        source: "fail_open".into(),
+        ..ann.event(transaction)
+    };
+    let refused = told(&lab, passed("t1"), false).await.expect_err("the attempt has its last word");
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists);
+    assert_eq!(lab.events("authentication").await.len(), 1);
+    assert_eq!(allowed(&lab.services.commit, ann.allow("t2", 101)).await, AllowResult::Committed);
+    told(&lab, passed("t2"), false).await.expect_err("of an Allow neither: it is another login's answer");
+    // From the spool: the person is in, and the audit says so, once, beside the last word.
+    for _ in 0..3 {
+        told(&lab, passed("t1"), true).await.expect("recorded");
+    }
+    lab.services.commit.record(Request::new(denied)).await.expect("the first word stands");
+    let of_attempt = ListAuditRequest { transaction_id: "t1".into(), ..ListAuditRequest::default() };
+    let events = lab.services.admin.list_audit(Request::new(of_attempt)).await.expect("listed").into_inner().events;
+    let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons, ["blocked", "fail_open"]);
+    lab.assert_chain_is_whole().await;
 }
 
 pub async fn a_token_is_put_right_and_never_set_back(lab: Fixture) {

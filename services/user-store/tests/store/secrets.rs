@@ -128,6 +128,25 @@ pub async fn wrong_pins_lock_after_the_password_and_never_before_it(lab: Fixture
     assert_eq!(checked(&lab, later).await.result(), SecretResult::Right);
 }
 
+pub async fn a_try_that_locks_is_told_even_where_it_could_not_be_compared(lab: Fixture) {
+    // FV-22, V-14: counted before it is looked at
+    let ann = lab.enrolled("ann").await;
+    assert_eq!(set(&lab, &ann, "4917").await, "");
+    lab.mails().await;
+    // No hash is computed with a salt that is too short.
+    lab.tamper(&format!("UPDATE hashed SET salt = {} WHERE user_id = '{}'", lab.octets(&[0]), ann.user_id)).await;
+    for number in 1..=5 {
+        assert!(lab.events("user.locked").await.is_empty(), "{number}");
+        let request = Request::new(check(&ann, SecretKind::Pin, "4917", "t1"));
+        lab.services.commit.check_secret(request).await.expect_err("it cannot be compared");
+    }
+    let events = lab.events("user.locked").await;
+    assert_eq!((events.len(), events[0].user_id.as_str()), (1, ann.user_id.as_str()));
+    assert!(lab.mails().await.iter().any(|mail| mail.kind == "locked"));
+    let locked = checked(&lab, check(&ann, SecretKind::Pin, "4917", "t2")).await;
+    assert_eq!(locked.result(), SecretResult::Locked);
+}
+
 pub async fn a_given_pin_is_changed_at_its_first_use_and_ends_after_its_days(lab: Fixture) {
     // FV-21
     let ann = lab.enrolled("ann").await;

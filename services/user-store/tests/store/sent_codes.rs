@@ -4,7 +4,8 @@ use crate::commit::allowed;
 use crate::fixture::{Enrolled, Fixture, NOON_MS};
 use proto::user_store::{
     AllowResult, AuditEvent, CheckSentCodeReply, CheckSentCodeRequest, CommitAllowRequest, OpenSentCodeReply,
-    OpenSentCodeRequest, SentCodeResult, SetPhoneRequest, commit_server::Commit,
+    OpenSentCodeRequest, SentCodeResult, SetPhoneRequest, UnlockUserRequest, admin_server::Admin,
+    commit_server::Commit,
 };
 use tonic::Request;
 
@@ -94,6 +95,86 @@ pub async fn a_newer_code_ends_the_older_and_not_too_many_are_sent(lab: Fixture)
     let sixth = opened(&lab, open(&ann, "t6", 1, NOON_MS + 300_000)).await;
     assert_eq!((sixth.opened, sixth.retry_unix_ms), (false, NOON_MS + 3_600_000));
     assert!(opened(&lab, open(&ann, "t6", 1, NOON_MS + 3_600_000)).await.opened);
+}
+
+pub async fn wrong_codes_of_many_texts_pause_and_lock_until_one_lets_in(lab: Fixture) {
+    // V-14, FV-23: one count over all codes of a user
+    let (ann, bob) = (lab.enrolled("ann").await, lab.enrolled("bob").await);
+    lab.mails().await;
+    let text = async |who: &Enrolled, name: &str, now_ms| {
+        assert!(opened(&lab, open(who, name, 1, now_ms)).await.opened, "{name}");
+    };
+    text(&ann, "t1", NOON_MS).await;
+    for _ in 0..3 {
+        assert_eq!(checked(&lab, &ann, "t1", 9, NOON_MS).await.result(), SentCodeResult::Wrong);
+    }
+    let later = NOON_MS + 30_000;
+    text(&ann, "t2", later).await;
+    for _ in 0..2 {
+        assert_eq!(checked(&lab, &ann, "t2", 9, later).await.result(), SentCodeResult::Wrong);
+    }
+    let paused = checked(&lab, &ann, "t2", 1, later).await;
+    assert_eq!((paused.result(), paused.retry_unix_ms), (SentCodeResult::Locked, later + 30_000), "not looked at");
+    // What is proven for somebody else, and a number of one's own, is another matter.
+    text(&bob, "b1", later).await;
+    assert_eq!(checked(&lab, &bob, "b1", 1, later).await.result(), SentCodeResult::Right);
+    let proof =
+        OpenSentCodeRequest { kind: "proof".into(), number: "+4930901820".into(), ..open(&ann, "p1", 4, later) };
+    assert!(opened(&lab, proof).await.opened);
+    assert_eq!(checked(&lab, &ann, "p1", 4, later).await.result(), SentCodeResult::Right);
+    // The pause is over, the code is right, and its Allow begins anew.
+    assert_eq!(checked(&lab, &ann, "t2", 1, later + 30_000).await.result(), SentCodeResult::Right);
+    assert_eq!(allowed(&lab.services.commit, allow_by(&ann, "t2")).await, AllowResult::Committed);
+    let hour = NOON_MS + 3_700_000;
+    text(&ann, "t3", hour).await;
+    assert_eq!(checked(&lab, &ann, "t3", 9, hour).await.result(), SentCodeResult::Wrong);
+    // The hundredth in a row is the end, and it is told.
+    lab.tamper(&format!(
+        "UPDATE secret_states SET wrong = {}, locked_until_ms = 0 WHERE user_id = '{}' AND kind = 'sms'",
+        lab.octets(&[0; 99 * 8]),
+        ann.user_id
+    ))
+    .await;
+    assert_eq!(checked(&lab, &ann, "t3", 9, hour).await.result(), SentCodeResult::Wrong);
+    let locked = checked(&lab, &ann, "t3", 1, hour).await;
+    assert_eq!((locked.result(), locked.retry_unix_ms), (SentCodeResult::Locked, 0), "until somebody unlocks");
+    let events = lab.events("user.locked").await;
+    assert_eq!((events.len(), events[0].user_id.as_str()), (1, ann.user_id.as_str()));
+    lab.clock.advance(3_700_000);
+    assert!(lab.mails().await.iter().any(|mail| mail.kind == "locked"));
+    let unlock = UnlockUserRequest { user_id: ann.user_id.clone(), actor: "admin:uid=0".into() };
+    lab.services.admin.unlock_user(Request::new(unlock)).await.expect("unlocked");
+    assert_eq!(checked(&lab, &ann, "t3", 1, hour).await.result(), SentCodeResult::Right);
+}
+
+pub async fn a_usual_place_types_codes_of_texts_while_they_are_paused_from_elsewhere(lab: Fixture) {
+    // V-15
+    let ann = lab.enrolled("ann").await;
+    assert_eq!(allowed(&lab.services.commit, ann.allow("here", 101)).await, AllowResult::Committed);
+    assert!(opened(&lab, open(&ann, "t1", 1, NOON_MS)).await.opened);
+    let from = async |source: &str, digest| {
+        let request = CheckSentCodeRequest {
+            user_id: ann.user_id.clone(),
+            transaction_id: "t1".into(),
+            digest: vec![digest; 32],
+            now_unix_ms: NOON_MS,
+            source: source.into(),
+        };
+        lab.services.commit.check_sent_code(Request::new(request)).await.expect("the store answers").into_inner()
+    };
+    lab.tamper(&format!(
+        "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms) \
+         VALUES ('{}', 'sms', {}, {}, 0, {}, {})",
+        ann.user_id,
+        false,
+        false,
+        lab.octets(&[0; 5 * 8]),
+        NOON_MS + 30_000
+    ))
+    .await;
+    assert_eq!(from("203.0.113.9", 1).await.result(), SentCodeResult::Locked);
+    assert_eq!(from("10.0.4.3", 9).await.result(), SentCodeResult::Wrong, "the usual place");
+    assert_eq!(from("10.0.4.3", 1).await.result(), SentCodeResult::Right);
 }
 
 pub async fn texts_to_one_prefix_and_in_all_have_an_end(lab: Fixture) {

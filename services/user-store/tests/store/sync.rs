@@ -2,8 +2,9 @@
 
 use crate::fixture::{Fixture, SETTINGS, id_of, people, person};
 use proto::user_store::{
-    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest, SetUserStateRequest,
-    SyncStatusReply, SyncStatusRequest, SyncedGroup, SyncedUser, admin_server::Admin, sync_server::Sync,
+    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest, SetPhoneRequest,
+    SetUserStateRequest, SyncStatusReply, SyncStatusRequest, SyncedGroup, SyncedUser, admin_server::Admin,
+    commit_server::Commit, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -66,9 +67,47 @@ pub async fn a_batch_applied_again_changes_nothing(lab: Fixture) {
     assert_eq!((seven.phone.as_str(), seven.revision), ("+49 40 7", revision + 1));
     assert_eq!(seven.subject.expect("set").object_id, id_of("user007"), "a rename keeps the id");
     let event = &lab.events("user.changed").await[0];
-    assert_eq!(event.detail, "username: \"user007\" -> \"seven\", phone: \"+49 30 123456\" -> \"+49 40 7\"");
+    assert_eq!(event.detail, "username: \"user007\" -> \"seven\", phone: …56 -> …07");
     let run = &status(&lab).await.runs[0];
     assert_eq!((run.state.as_str(), run.changed, run.unchanged), ("done", 1, 299));
+}
+
+pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_masked_in_the_audit(lab: Fixture) {
+    // S-58
+    let ann = lab.enrolled("ann").await;
+    lab.mails().await;
+    let before = person("ann");
+    let sync = async |user: SyncedUser| {
+        let run_id = lab.begin("people").await.expect("begun");
+        lab.batch(&run_id, vec![user]).await;
+        let mails = lab.mails().await;
+        mails.into_iter().map(|mail| (mail.kind, mail.to.join(","))).collect::<Vec<_>>()
+    };
+    let told = |kind: &str, to: &str| (kind.to_owned(), to.to_owned());
+    // Written in another way it is the same number.
+    let same = SyncedUser { phone: "+49-30-123456".into(), ..before.clone() };
+    assert_eq!(sync(same).await, []);
+    let phone = SyncedUser { phone: "+49 40 765498".into(), ..before.clone() };
+    assert_eq!(sync(phone.clone()).await, [told("phone_changed", "ann@mail.example")]);
+    let both = SyncedUser { phone: "+49 40 765411".into(), mail: "eve@mail.example".into(), ..before };
+    let mails = sync(both.clone()).await;
+    assert_eq!(mails, [told("phone_changed", "ann@mail.example"), told("updated", "ann@mail.example")]);
+    let details: Vec<String> = lab.events("user.changed").await.into_iter().map(|event| event.detail).collect();
+    assert_eq!(
+        details[1..],
+        ["phone: …56 -> …98", "mail: \"ann@mail.example\" -> \"eve@mail.example\", phone: …98 -> …11"]
+    );
+    assert!(!details.iter().any(|detail| detail.contains("7654") || detail.contains("1234")), "{details:?}");
+    // A number of the user's own is the one that is used.
+    let own = SetPhoneRequest {
+        user_id: ann.user_id.clone(),
+        number: "+4930901820".into(),
+        actor: "self".into(),
+        ..Default::default()
+    };
+    lab.services.commit.set_phone(Request::new(own)).await.expect("set");
+    lab.mails().await;
+    assert_eq!(sync(SyncedUser { phone: "+49 40 5".into(), ..both }).await, []);
 }
 
 pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {

@@ -181,6 +181,7 @@ pub async fn confirm_phone(
     match result {
         SentCodeResult::Right => {}
         SentCodeResult::Wrong => return refused(Reason::WrongCode),
+        SentCodeResult::Locked => return refused(Reason::LockedOut),
         SentCodeResult::Gone | SentCodeResult::Unspecified => return refused(Reason::ChallengeGone),
     }
     // What was proven is what was sent to, whatever this request may think.

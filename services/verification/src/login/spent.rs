@@ -116,7 +116,7 @@ impl Service {
 fn proven(spent: Spent, typed: &Typed, now_unix_ms: i64) -> Option<(Grant, Proven)> {
     match spent {
         Spent::Code { factor_id, step, drift } => {
-            let code = Some(UsedCode { factor_id, step, drift, spent_before: true });
+            let code = Some(UsedCode { factor_id, step, drift, spent_before: true, ..UsedCode::default() });
             Some((typed.code.clone()?.right(now_unix_ms), Proven { code, ..Proven::default() }))
         }
         Spent::Secret { method, handle } => {

@@ -93,7 +93,7 @@ impl Service {
     /// Checks a code against the tokens in force. What is no code at all counts as a try too.
     ///
     /// One try counts once, on the token used last: counted on each, tokens a person does not use would be locked by the logins with
-    /// the one they use.
+    /// the one they use. The Allow names that token, so that a success sets its count back whichever token the code was of.
     async fn check_token(
         &self,
         origin: &Origin,
@@ -114,7 +114,11 @@ impl Service {
             return Ok(TokenChecked::Throttled { until_unix_ms });
         }
         let Some(code) = code else { return Ok(TokenChecked::Wrong) };
-        compare(&tokens, &code, self.clock.now_ms(), &self.clock_check)
+        let mut checked = compare(&tokens, &code, self.clock.now_ms(), &self.clock_check)?;
+        if let (TokenChecked::Right(used), TryKind::AfterPassword) = (&mut checked, kind) {
+            used.counted_factor_id.clone_from(&counted.factor_id);
+        }
+        Ok(checked)
     }
 }
 
@@ -145,7 +149,7 @@ fn compare(
             factor_id: token.factor_id.clone(),
             step,
             drift: drift_after(token, now_unix_ms, step),
-            spent_before: false,
+            ..UsedCode::default()
         })),
         // Another node may know better.
         None if unfit => Err(Status::unavailable(Reason::VerificationUnavailable.code())),

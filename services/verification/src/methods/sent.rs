@@ -100,9 +100,15 @@ impl Service {
         };
         if code_again {
             let Some(digest) = digest else { return again(false, Reason::WrongCode) };
-            match self.check_sent(&transaction, &user_id, digest, login.origin().source(), login.budget).await?.0 {
+            let (result, reply) =
+                self.check_sent(&transaction, &user_id, digest, login.origin().source(), login.budget).await?;
+            match result {
                 SentCodeResult::Right => {}
                 SentCodeResult::Wrong => return again(false, Reason::WrongCode),
+                SentCodeResult::Locked => {
+                    let ending = Ending::of(Reason::LockedOut, Method::Sms).until(reply.retry_unix_ms.max(0));
+                    return Ok(Answered::Step(Step::Over(ending)));
+                }
                 SentCodeResult::Gone | SentCodeResult::Unspecified => {
                     return Ok(Answered::Step(Step::Over(Ending::of(Reason::ChallengeGone, Method::Sms))));
                 }

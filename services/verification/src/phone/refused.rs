@@ -30,7 +30,7 @@ pub async fn audit_refused(
         detail: format!("device {device_id}, login {}", prompt.transaction_id),
         ..AuditEvent::default()
     };
-    let record = service_kit::grpc::idempotent(RecordRequest { event: Some(event) });
+    let record = service_kit::grpc::idempotent(RecordRequest { event: Some(event), ..RecordRequest::default() });
     let commit = service.committer.commit.as_ref();
     budget.ask("record", record, |request| commit.record(request)).await?;
     Ok(())

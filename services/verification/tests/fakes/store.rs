@@ -521,6 +521,7 @@ impl Commit for FakeStore {
                             state.kept.remember(&event.user_id, event.at_unix_ms, login);
                         }
                         state.failures.remove(&request.factor_id);
+                        state.failures.remove(&request.counted_factor_id);
                         state.finish(event, request);
                         AllowResult::Committed
                     }

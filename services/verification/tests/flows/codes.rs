@@ -41,6 +41,19 @@ async fn a_token_that_counts_may_run_ahead_and_never_back() {
 }
 
 #[tokio::test]
+async fn who_has_two_tokens_and_uses_one_is_never_locked_out_by_right_codes() {
+    // V-14: the try counts on the app, because a counter says nothing about the time; the success sets that count back
+    let world = counting();
+    world.store.give_token("bob", CodeFactor { last_step: 7, ..factor("app-of-bob") });
+    let node = world.node().await;
+    for counter in 5..=14 {
+        let said = said(node.begin(passed(&attempt("vpn", "bob"), Some(&counted(counter)))).await);
+        assert_eq!(said, "allow valid_code", "{counter}");
+        assert_eq!(world.store.failures("app-of-bob"), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_code_of_paper_works_once_and_one_of_the_help_desk_as_often_as_it_says() {
     // FV-09, FV-29, V-53
     let world = World::new();

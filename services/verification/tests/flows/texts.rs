@@ -82,6 +82,25 @@ async fn three_wrong_codes_end_it_and_the_right_one_is_worth_nothing_afterwards(
 }
 
 #[tokio::test]
+async fn wrong_codes_of_many_texts_lock_and_a_right_one_begins_anew() {
+    // V-14, FV-23: the fifth wrong one in a row is the last that is looked at
+    let world = world();
+    let node = world.node().await;
+    for (text, expected) in [(1, "deny wrong_code"), (2, "deny locked_out")] {
+        let attempt = attempt("vpn", "bob");
+        asked(node.begin(passed(&attempt, None)).await);
+        let wrong = other_than(&code(&world));
+        let mut last = String::new();
+        for step in 1..=3 {
+            last = said(node.answer(answer(&attempt, step, &wrong)).await);
+        }
+        assert_eq!(last, expected, "text {text}");
+        world.clock.advance(31_000);
+    }
+    assert_eq!(world.store.reasons(), ["wrong_code", "locked_out"]);
+}
+
+#[tokio::test]
 async fn a_code_of_another_login_is_none_and_a_late_one_neither() {
     // V-17: bound to one transaction
     let world = world();

@@ -53,7 +53,8 @@ pub async fn open_activation(store: &Store, request: OpenActivationRequest) -> R
     let device_id = uuid::Uuid::new_v4().to_string();
     let owner = places::owned(&request.user_id, &device_id);
     let server_key = request.server_key.as_ref();
-    let server_key = server_key.map(|key| store.seal().seal_field(places::server_key(&owner), &key.value));
+    let server_key =
+        server_key.map(|key| store.seal().seal_field(places::server_key(&owner), &key.value)).transpose()?;
     let sql = "INSERT INTO devices (device_id, user_id, kind, name, state, public_key, server_key, subscription, serial, passkey, \
                capabilities, code_hash, code_expires_ms, code_tries_left, ceremony, created_ms, last_seen_ms) \
                VALUES ($1, $2, $3, '', 'activation', '', $4, $5, $6, '', '', $7, $8, $9, '', $10, 0)";

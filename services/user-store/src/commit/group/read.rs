@@ -30,6 +30,7 @@ pub async fn read_facts(session: &mut Session, operations: &[Operation]) -> Resu
             }
             Operation::Allow(request) => {
                 factors.insert(request.factor_id.as_str());
+                factors.insert(request.counted_factor_id.as_str());
                 if let Some(event) = &request.event {
                     users.insert(event.user_id.as_str());
                     counted.insert(event.user_id.as_str());
@@ -90,6 +91,16 @@ pub async fn read_facts(session: &mut Session, operations: &[Operation]) -> Resu
     let head = "SELECT transaction_id, request FROM audit WHERE final AND transaction_id IN";
     for row in session.rows_in(head, transactions.iter().copied(), "", &[]).await? {
         working.finals.insert(row.get("transaction_id")?, Final { request: row.get("request")? });
+    }
+    let told = operations.iter().filter_map(|operation| match operation {
+        Operation::Record(request) if request.let_in_before => request.event.as_ref(),
+        _ => None,
+    });
+    let told: BTreeSet<&str> = told.map(|event| event.transaction_id.as_str()).collect();
+    let head =
+        "SELECT transaction_id, request FROM audit WHERE NOT final AND transaction_id <> '' AND transaction_id IN";
+    for row in session.rows_in(head, told, "", &[]).await? {
+        working.beside.insert((row.get("transaction_id")?, row.get("request")?));
     }
     let spending = operations.iter().any(|operation| match operation {
         Operation::Spend(_) => true,

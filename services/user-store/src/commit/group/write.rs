@@ -3,6 +3,7 @@
 use crate::audit::NewEvent;
 use crate::commit::decide::Working;
 use crate::commit::proofs::Proofs;
+use crate::commit::sent_codes;
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::seal::Seal;
@@ -87,6 +88,8 @@ async fn write_proofs(session: &mut Session, seal: &Seal, proofs: &Proofs) -> Re
     let sent: Vec<&str> = proofs.sent_codes.iter().filter(|(_, it)| it.changed).map(|(id, _)| id.as_str()).collect();
     let head = "UPDATE sent_codes SET state = 'spent' WHERE transaction_id IN";
     counted(session.execute_in(head, sent.iter().copied(), "AND state = 'right'", &[]).await?, sent.len())?;
+    let of_sent = proofs.sent_codes.values().filter(|it| it.changed).map(|it| it.user_id.as_str());
+    sent_codes::begin_anew(session, of_sent).await?;
     let bypasses: Vec<&str> = proofs.bypasses.iter().filter(|(_, it)| it.spent).map(|(id, _)| id.as_str()).collect();
     let head = "DELETE FROM bypasses WHERE bypass_id IN";
     counted(session.execute_in(head, bypasses.iter().copied(), "", &[]).await?, bypasses.len())?;

@@ -1,15 +1,14 @@
 //! How many tries a remembered secret gets, and what a right one leaves behind. Steps of the group.
 //!
 //! A PIN is locked by its own rules (FV-22): so many wrong ones within a window, for a time. Everything else has the pauses and
-//! the end of V-14. Without a proof of the password neither is touched: such tries have their own budget (L-54).
+//! the end of V-14, codes that were sent among them. Without a proof of the password neither is touched: such tries have their own budget (L-54).
 
 use crate::audit::NewEvent;
 use crate::commit::group::{Scene, use_up};
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
-use crate::settings;
 use crate::sql::args;
-use crate::throttle::{self, Counter, UNVERIFIED_TRIES, Window};
+use crate::throttle::{self, Counter, RESERVE_TRIES, SOURCE_LIFE_MS, UNVERIFIED_TRIES, Window};
 use crate::users;
 use domain::settings::PinRules;
 
@@ -21,7 +20,7 @@ const MINUTE_MS: i64 = 60_000;
 #[derive(Clone)]
 pub struct Try {
     pub user_id: String,
-    /// `pin`, `recovery`, `temporary`, `answer`
+    /// `pin`, `recovery`, `temporary`, `answer`, `sms`
     pub kind: &'static str,
     /// The password was right.
     pub verified: bool,
@@ -58,6 +57,11 @@ struct State {
 
 pub async fn count(scene: &mut Scene<'_>, of: &Try) -> Result<Counted, StoreError> {
     users::may_enter(scene.session, &of.user_id, of.now_ms).await?;
+    count_from(scene, of, "").await
+}
+
+/// The same of a try from this place; a usual place of the user has a reserve (V-15).
+pub async fn count_from(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result<Counted, StoreError> {
     let sql = "SELECT wrong, locked_until_ms FROM secret_states WHERE user_id = $1 AND kind = $2";
     let mut state = match scene.session.row(sql, args![&of.user_id, of.kind]).await? {
         Some(row) => State {
@@ -69,13 +73,16 @@ pub async fn count(scene: &mut Scene<'_>, of: &Try) -> Result<Counted, StoreErro
     if !of.verified {
         return unverified(scene, of, &state).await;
     }
-    let counted = match of.kind {
+    let mut counted = match of.kind {
         "pin" => {
-            let rules = settings::current(scene.session).await?.settings.pin;
-            state.count_pin(&rules, of.now_ms)
+            let rules = scene.rules.current(scene.session).await?;
+            state.count_pin(&rules.pin, of.now_ms)
         }
         _ => state.count(of.now_ms),
     };
+    if !counted.granted && !source.is_empty() && reserved(scene, of, source).await? {
+        counted = state.count_beyond(of.now_ms);
+    }
     if counted.granted {
         let sql = "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms) \
                    VALUES ($1, $2, FALSE, FALSE, 0, $3, $4) ON CONFLICT (user_id, kind) DO UPDATE SET wrong = excluded.wrong, \
@@ -84,6 +91,20 @@ pub async fn count(scene: &mut Scene<'_>, of: &Try) -> Result<Counted, StoreErro
         scene.session.execute(sql, args![&of.user_id, of.kind, wrong, state.locked_until_ms]).await?;
     }
     Ok(counted)
+}
+
+/// V-15: who locks a user from elsewhere does not lock out the usual place.
+async fn reserved(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT reserve FROM sources WHERE user_id = $1 AND source = $2 AND last_success_ms > $3";
+    let arguments = args![&of.user_id, source, of.now_ms.saturating_sub(SOURCE_LIFE_MS)];
+    let Some(row) = scene.session.row(sql, arguments).await? else { return Ok(false) };
+    let mut reserve = Window::<RESERVE_TRIES>::from_octets(&row.get::<Vec<u8>>("reserve")?);
+    if reserve.reserve(of.now_ms) != throttle::Try::Granted {
+        return Ok(false);
+    }
+    let sql = "UPDATE sources SET reserve = $1 WHERE user_id = $2 AND source = $3";
+    scene.session.execute(sql, args![reserve.to_octets(), &of.user_id, source]).await?;
+    Ok(true)
 }
 
 /// L-54: guesses without the password neither lock the user nor get around a lock.
@@ -138,7 +159,7 @@ pub async fn end(scene: &mut Scene<'_>, outcome: &Outcome) -> Result<String, Sto
     Ok(handle)
 }
 
-async fn tell_of_the_lock(scene: &mut Scene<'_>, of: &Try) -> Result<(), StoreError> {
+pub async fn tell_of_the_lock(scene: &mut Scene<'_>, of: &Try) -> Result<(), StoreError> {
     let sql = "SELECT u.username AS username, s.locked_until_ms AS locked_until_ms FROM users u \
                JOIN secret_states s ON s.user_id = u.user_id AND s.kind = $2 WHERE u.user_id = $1";
     let Some(row) = scene.session.row(sql, args![&of.user_id, of.kind]).await? else { return Ok(()) };
@@ -194,14 +215,30 @@ impl State {
         if self.locked_until_ms < 0 {
             return self.refused();
         }
-        let failures = u32::try_from(self.wrong.len()).unwrap_or(u32::MAX);
-        let mut counter = Counter { failures, open_ms: self.locked_until_ms };
+        let mut counter = self.counter();
         if let throttle::Try::Refused(open_ms) = counter.reserve(now_ms) {
             return Counted { granted: false, retry_ms: open_ms.unwrap_or(0), locked_now: false };
         }
+        self.counted(counter, now_ms)
+    }
+
+    /// The same of a try that a reserve pays for: neither a pause nor a lock refuses it.
+    fn count_beyond(&mut self, now_ms: i64) -> Counted {
+        let mut counter = self.counter();
+        counter.count(now_ms);
+        self.counted(counter, now_ms)
+    }
+
+    fn counter(&self) -> Counter {
+        let failures = u32::try_from(self.wrong.len()).unwrap_or(u32::MAX);
+        Counter { failures, open_ms: self.locked_until_ms.max(0) }
+    }
+
+    fn counted(&mut self, counter: Counter, now_ms: i64) -> Counted {
+        let before = self.locked_until_ms;
         self.wrong.push(now_ms);
         self.locked_until_ms = if counter.is_locked() { -1 } else { counter.open_ms };
-        Counted { granted: true, retry_ms: 0, locked_now: counter.is_locked() }
+        Counted { granted: true, retry_ms: 0, locked_now: counter.is_locked() && before >= 0 }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Kept {
     /// By user and kind: what is right, and how often it still is.
     pub secrets: HashMap<(String, i32), Vec<(String, u32)>>,
     wrong: HashMap<(String, i32), u32>,
+    /// By user: codes of texts typed since the last one that let in.
+    wrong_sent: HashMap<String, u32>,
     proofs: HashMap<String, Proof>,
     pub remembered: HashMap<Vec<u8>, Remembered>,
     pub mails: Vec<Mail>,
@@ -164,13 +166,22 @@ impl Kept {
         if sent.state != "open" || sent.tries_left == 0 || sent.expires <= request.now_unix_ms {
             return answer(SentCodeResult::Gone);
         }
+        if sent.kind == "sms" {
+            assert!(!request.source.is_empty());
+            let wrong = self.wrong_sent.entry(request.user_id.clone()).or_default();
+            if *wrong >= TRIES {
+                let retry_unix_ms = request.now_unix_ms + MINUTE;
+                return CheckSentCodeReply { retry_unix_ms, ..answer(SentCodeResult::Locked) };
+            }
+            *wrong += 1;
+        }
         sent.tries_left -= 1;
         if sent.digest != request.digest {
             return answer(SentCodeResult::Wrong);
         }
         sent.state = "right";
         let (number, extension, backup) = sent.number.clone();
-        CheckSentCodeReply { result: SentCodeResult::Right.into(), number, extension, backup }
+        CheckSentCodeReply { result: SentCodeResult::Right.into(), number, extension, backup, retry_unix_ms: 0 }
     }
 
     pub fn check_secret(&mut self, request: CheckSecretRequest) -> CheckSecretReply {
@@ -225,7 +236,11 @@ impl Kept {
         if request.sent_code {
             let sent =
                 self.sent.get_mut(transaction_id).filter(|sent| sent.user_id == user_id && sent.state == "right");
-            return sent.map(|sent| sent.state = "spent").is_some();
+            let spent = sent.map(|sent| sent.state = "spent").is_some();
+            if spent {
+                self.wrong_sent.remove(user_id);
+            }
+            return spent;
         }
         if !request.secret_handle.is_empty() {
             if !self.proof(&request.secret_handle, user_id, transaction_id) {
