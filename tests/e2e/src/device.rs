@@ -1,6 +1,6 @@
 //! A device that speaks RADIUS octet by octet: a VPN gateway that signs, retransmits, and tells the answers apart.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use radius_wire::{
     Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret, Sent, verify_reply,
 };
@@ -59,6 +59,19 @@ impl Device {
     /// Somebody logs in; sent up to five times, as a device would.
     pub async fn login(&self, user: &str, password: &str) -> Result<Answer> {
         self.exchange(user, password, None).await?.answer(5).await
+    }
+
+    /// The first round of a login that shows a number of two digits: the challenge's State, and the number.
+    pub async fn number_shown(&self, user: &str, password: &str) -> Result<(Vec<u8>, String)> {
+        let asked = self.exchange(user, password, None).await?;
+        asked.send().await?;
+        let octets = asked.receive(Duration::from_secs(10)).await?.context("no answer")?;
+        let Answer::Challenge(state) = asked.read(&octets)? else { bail!("no challenge") };
+        let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
+        let text = packet.first(AttributeType::REPLY_MESSAGE).context("nothing to show")?;
+        let text = String::from_utf8_lossy(text);
+        let number = text.split(|sign: char| !sign.is_ascii_digit()).find(|word| word.len() == 2);
+        Ok((state, number.with_context(|| format!("no number in {text:?}"))?.to_owned()))
     }
 
     /// The answer to a challenge.
@@ -161,7 +174,7 @@ impl Exchange {
                 let state = packet.first(AttributeType::STATE).context("a challenge without State")?;
                 Answer::Challenge(state.to_vec())
             }
-            other => anyhow::bail!("{other:?} as an answer"),
+            other => bail!("{other:?} as an answer"),
         })
     }
 }

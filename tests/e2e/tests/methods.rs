@@ -5,7 +5,6 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{Answer, Application, Device, OneMachine, attempt_ended, code_of, deliver, last_attempt, story};
 use lab::phones::{HttpSms, pi, twiml};
 use lab::{Person, RADIUS_SECRET, company_settings, password_of, private_file};
-use radius_wire::{AttributeType, Packet, Port};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -269,15 +268,7 @@ async fn a_number_is_shown_by_the_vpn_and_found_on_the_phone(world: &mut World) 
     let mut phone = world.connect_phone(uid).await?;
     let (vpn, password) = (world.device(VPN)?, password_of(uid));
     for right in [true, false] {
-        let asked = vpn.exchange(uid, &password, None).await?;
-        asked.send().await?;
-        let octets = asked.receive(Duration::from_secs(10)).await?.context("no answer")?;
-        let Answer::Challenge(state) = asked.read(&octets)? else { bail!("no challenge") };
-        let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
-        let text = packet.first(AttributeType::REPLY_MESSAGE).context("nothing to show")?;
-        let text = String::from_utf8_lossy(text).into_owned();
-        let number = text.split(|sign: char| !sign.is_ascii_digit()).find(|word| word.len() == 2);
-        let number = number.with_context(|| format!("no number in {text:?}"))?.to_owned();
+        let (state, number) = vpn.number_shown(uid, &password).await?;
         let shown = world.shown(&mut phone).await?;
         ensure!(shown.choices.len() >= 5 && shown.choices.contains(&number), "{:?} {number}", shown.choices);
         let wrong = shown.choices.iter().find(|choice| **choice != number).context("another number")?;

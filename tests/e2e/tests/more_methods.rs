@@ -154,8 +154,8 @@ adapter = {{ kind = "twiml", base_url = "{voice}", account = "AC0417", caller = 
     fn in_force(&self) -> Option<u64> {
         let log = self.machine.twinlock.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let said = lines.filter(|line| line["message"] == "settings in force" && line["service"] == "twinlock");
-        said.last().and_then(|line| line["revision"].as_u64())
+        let mut said = lines.filter(|line| line["message"] == "settings in force" && line["service"] == "twinlock");
+        said.next_back().and_then(|line| line["revision"].as_u64())
     }
 
     fn device(&self, from: IpAddr) -> Result<Device> {

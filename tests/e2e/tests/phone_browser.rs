@@ -9,7 +9,6 @@ use browser::{Browser, DARK_PHONE, DESKTOP, PHONE};
 use e2e::{Answer, Device, OneMachine, story};
 use lab::phones::{BrowserSide, PushService};
 use lab::{RADIUS_SECRET, company_settings, password_of};
-use radius_wire::{AttributeType, Packet, Port};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -116,7 +115,7 @@ async fn the_phone_is_connected_from_the_self_service_and_makes_codes_too(world:
 
 async fn the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in(world: &mut World) -> Result<()> {
     // V-22, R-47; experience 11
-    let (number, state) = world.challenged().await?;
+    let (state, number) = world.challenged().await?;
     world.phone.see("#prompt").await?;
     world.picture("number").await?;
     ensure!(world.phone.text("#prompt-application").await? == "vpn");
@@ -133,7 +132,7 @@ async fn the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in(world: 
     world.ended("user_approved")?;
     world.done("result-approved").await?;
     // Another number is another sign-in.
-    let (number, state) = world.challenged().await?;
+    let (state, number) = world.challenged().await?;
     world.phone.see("#prompt").await?;
     let wrong = if number == "42" { "43" } else { "42" };
     world.phone.type_into("#number", wrong).await?;
@@ -148,7 +147,7 @@ async fn the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in(world: 
 async fn the_phone_is_woken_by_a_message_that_names_nobody(world: &mut World) -> Result<()> {
     // V-24
     while !world.push.is_quiet().await {}
-    let (number, state) = world.challenged().await?;
+    let (state, number) = world.challenged().await?;
     let message = String::from_utf8(world.subscriber.open(&world.push.next().await?.body)?)?;
     ensure!(message.contains("/phone?prompt=") && !message.contains(UID) && !message.contains(&number), "{message}");
     let navigate = serde_json::from_str::<Value>(&message)?["notification"]["navigate"].clone();
@@ -256,17 +255,9 @@ impl World {
         Device::new(from, self.machine.twinlock.radius_port(), RADIUS_SECRET)
     }
 
-    /// The right password at the VPN; the number it shows, and the state of its challenge.
-    async fn challenged(&mut self) -> Result<(String, Vec<u8>)> {
-        let asked = self.device(VPN)?.exchange(UID, &password_of(UID), None).await?;
-        asked.send().await?;
-        let octets = asked.receive(Duration::from_secs(15)).await?.context("no answer")?;
-        let Answer::Challenge(state) = asked.read(&octets)? else { bail!("no challenge") };
-        let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
-        let text = packet.first(AttributeType::REPLY_MESSAGE).context("nothing to show")?;
-        let text = String::from_utf8_lossy(text).into_owned();
-        let number = text.split(|sign: char| !sign.is_ascii_digit()).find(|word| word.len() == 2);
-        Ok((number.with_context(|| format!("no number in {text:?}"))?.to_owned(), state))
+    /// The right password at the VPN: the state of its challenge, and the number it shows.
+    async fn challenged(&mut self) -> Result<(Vec<u8>, String)> {
+        self.device(VPN)?.number_shown(UID, &password_of(UID)).await
     }
 
     /// The next code of the phone.

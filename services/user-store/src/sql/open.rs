@@ -238,9 +238,9 @@ fn owner_only(path: &std::path::Path) {
         outcome => outcome.map(drop),
     };
     let files = [path.to_owned(), beside("-wal"), beside("-shm")];
-    let modes = files.iter().filter(|file| file.exists());
+    let mut modes = files.iter().filter(|file| file.exists());
     let narrow = |file: &PathBuf| std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600));
-    if let Err(error) = made.and_then(|()| modes.map(narrow).collect::<Result<(), _>>()) {
+    if let Err(error) = made.and_then(|()| modes.try_for_each(narrow)) {
         tracing::warn!(error = %error, "the mode of the database file cannot be set");
     }
 }

@@ -18,7 +18,7 @@ use tonic::Status;
 /// What a presented code turned out to be.
 pub enum Checked {
     /// Right. Whether it was used before, and by whom, the store alone knows for certain.
-    Right(Right),
+    Right(Box<Right>),
     Wrong,
     /// Not looked at. When the next try is open; 0 = after an unlock.
     Throttled {
@@ -71,10 +71,10 @@ impl Service {
                     _ => None,
                 };
                 return self.check_token(origin, user, code, try_kind, budget).await.map(|checked| match checked {
-                    TokenChecked::Right(code) => Checked::Right(Right {
+                    TokenChecked::Right(code) => Checked::Right(Box::new(Right {
                         grant: check.clone().right(now),
                         proven: Proven { code: Some(code), ..Proven::default() },
-                    }),
+                    })),
                     TokenChecked::Wrong => Checked::Wrong,
                     TokenChecked::Throttled { until_unix_ms } => Checked::Throttled { until_unix_ms },
                 });
@@ -83,7 +83,8 @@ impl Service {
         };
         Ok(match secreted {
             Secreted::Right { handle } => {
-                Checked::Right(Right { grant, proven: Proven { secret_handle: handle, ..Proven::default() } })
+                let proven = Proven { secret_handle: handle, ..Proven::default() };
+                Checked::Right(Box::new(Right { grant, proven }))
             }
             Secreted::Wrong | Secreted::None => Checked::Wrong,
             Secreted::Locked { until_unix_ms } => Checked::Throttled { until_unix_ms },

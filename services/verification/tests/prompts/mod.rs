@@ -245,7 +245,7 @@ impl facts_server::Facts for PromptStore {
         let proven = |passkey: &&Passkey| !passkey.credential_json.is_empty();
         let passkeys = self.lock().passkeys.iter().filter(proven).cloned().collect();
         let code_factors = if known { self.lock().factors.clone() } else { Vec::new() };
-        ok(LoginFactsReply { user, code_factors, devices, passkeys, ..LoginFactsReply::default() })
+        ok(LoginFactsReply { user, code_factors, devices, passkeys })
     }
 }
 
