@@ -4,11 +4,18 @@
 //! Two uses: the key by which a phone approves (experience 10.2), and passkeys for the portal (FV-08). ES256 alone; user verification
 //! always; attestation is not asked for, and ignored where it comes (V-20).
 
+// With their paths, so that a fuzz target can include this file.
+#[path = "webauthn/authenticator_data.rs"]
 mod authenticator_data;
+#[path = "webauthn/ceremony.rs"]
 mod ceremony;
+#[path = "webauthn/client_data.rs"]
 mod client_data;
+#[path = "webauthn/credential.rs"]
 mod credential;
+#[path = "webauthn/options.rs"]
 mod options;
+#[path = "webauthn/response.rs"]
 mod response;
 
 pub use ceremony::Ceremonies;
