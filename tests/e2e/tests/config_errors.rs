@@ -242,7 +242,7 @@ async fn a_wrong_key_or_value_of_the_settings_is_named_with_its_line(world: &mut
         (
             "name = \"wiki\"\nprotocol = \"ldap\"",
             "name = \"wiki\"\nprotocol = \"http\"",
-            &["protocol: unknown variant `http`, expected `radius` or `ldap`"],
+            &["protocol: unknown variant `http`, expected one of `radius`, `ldap`, `api`"],
         ),
         (
             "[\"10.1.0.0/16\"]\ntarget = \"acme\"",
