@@ -55,14 +55,18 @@ impl Health {
         Upstream { health: self.clone(), kind, name }
     }
 
+    /// Where nobody has named a condition yet, the process has only begun to start.
     pub fn is_ready(&self) -> bool {
         let inner = self.lock();
-        !inner.leaving && inner.conditions.values().all(|state| state.ready || state.only_at_start)
+        !inner.leaving
+            && !inner.conditions.is_empty()
+            && inner.conditions.values().all(|state| state.ready || state.only_at_start)
     }
 
     /// Whether every condition has been met at least once. Stays true afterwards.
     pub fn is_started(&self) -> bool {
-        self.lock().conditions.values().all(|state| state.was_ready)
+        let inner = self.lock();
+        !inner.conditions.is_empty() && inner.conditions.values().all(|state| state.was_ready)
     }
 
     /// From now on not ready, whatever the conditions say.

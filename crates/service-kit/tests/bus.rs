@@ -311,6 +311,7 @@ fn up(process: &Process) -> bool {
 async fn when_the_bus_is_lost_calls_say_so_within_a_second_and_all_works_again_by_itself() {
     // The maps are in memory: the server comes back without them.
     let (mut server, process) = (NatsServer::start(), Process::detached("test"));
+    process.health().condition("what it does itself").set_ready(true);
     let bus = server.connect(&process);
     let map = map(&bus, LONG);
     let stream = bus.stream(options(StreamKind::WorkQueue, 100));

@@ -186,7 +186,7 @@ async fn a_refusal_rejects_and_nothing_more_is_asked_for_a_while(world: &mut Wor
 async fn a_code_of_the_phone_opens_while_it_cools_down(world: &mut World) -> Result<()> {
     // FM-04, V-23: codes keep working
     let code = world.code().await?;
-    let appended = format!("{}{code}", password_of(UID));
+    let appended = format!("{},{code}", password_of(UID));
     ensure!(world.device(VPN)?.login(UID, &appended).await? == Answer::Accept);
     world.ended("valid_code")
 }
