@@ -39,6 +39,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/enrol/device/prove", post(enrol::device::prove))
         .route("/enrol/phone/{method}", get(enrol::phone::page).post(enrol::phone::start))
         .route("/enrol/phone/{method}/confirm", post(enrol::phone::confirm))
+        .route("/enrol/passkey", post(enrol::passkey::start))
+        .route("/enrol/passkey/confirm", post(enrol::passkey::confirm))
         .route("/enrol/recovery", post(enrol::recovery::make))
         .route("/enrol/done", get(enrol::done))
         .route("/account", get(account::page))

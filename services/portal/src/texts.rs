@@ -57,6 +57,11 @@ pub(crate) struct Texts {
     pub passkey_lead: &'static str,
     pub passkey_use: &'static str,
     pub passkey_impossible: &'static str,
+    pub passkey_new_title: &'static str,
+    pub passkey_new_lead: &'static str,
+    pub passkey_new_name: &'static str,
+    pub passkey_new_make: &'static str,
+    pub passkey_new_impossible: &'static str,
     pub questions_title: &'static str,
     pub questions_lead: &'static str,
 
@@ -72,6 +77,8 @@ pub(crate) struct Texts {
     pub choose_sms_help: &'static str,
     pub choose_call: &'static str,
     pub choose_call_help: &'static str,
+    pub choose_passkey: &'static str,
+    pub choose_passkey_help: &'static str,
     pub choose_recovery: &'static str,
     pub choose_recovery_help: &'static str,
     pub device_title: &'static str,
@@ -86,6 +93,7 @@ pub(crate) struct Texts {
     pub device_prove_lead: &'static str,
     pub device_prove: &'static str,
     pub device_done_lead: &'static str,
+    pub passkey_done_lead: &'static str,
     /// With `{n}`.
     too_many_devices: &'static str,
     pub phone_title: &'static str,

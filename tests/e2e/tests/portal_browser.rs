@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use browser::{Browser, DARK, DESKTOP, PHONE};
 use e2e::{OneMachine, story};
 use lab::{Person, password_of, repository};
+use serde_json::json;
 use std::fs;
 
 const UID: &str = "ann.archer";
@@ -31,6 +32,7 @@ async fn a_person_before_the_portal() -> Result<()> {
         the_password_leads_to_a_qr_code_and_its_code_to_an_account,
         who_signs_out_needs_password_and_the_next_code,
         a_used_code_is_refused_in_words,
+        a_passkey_is_added_and_signs_in,
         the_browser_does_tell_of_what_is_forbidden,
     )
 }
@@ -114,6 +116,56 @@ async fn a_used_code_is_refused_in_words(world: &mut World) -> Result<()> {
     let notice = world.browser.text("[role=alert]").await?;
     ensure!(notice.contains("That code was used before.") && notice.contains("Ref "), "{notice}");
     world.only_the_refusal().await
+}
+
+async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
+    // FV-08, FP-12
+    world.browser.call("WebAuthn.enable", json!({})).await?;
+    let options = json!({
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+        "isUserVerified": true, "automaticPresenceSimulation": true,
+    });
+    let authenticator = world.browser.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
+    let authenticator = authenticator["authenticatorId"].clone();
+    let code = world.ann()?.code(1)?;
+    world.browser.type_into("#code", &code).await?;
+    world.browser.follow("button.main").await?;
+    world.browser.complaints().await?;
+    world.browser.open(&format!("{}/enrol", world.machine.twinlock.portal_url())).await?;
+    world.browser.follow("form[action='/enrol/passkey'] button").await?;
+    world.see("passkey-new", "Add a passkey").await?;
+    // A person who is not verified makes none.
+    let verified = |is: bool| json!({ "authenticatorId": authenticator, "isUserVerified": is });
+    world.browser.call("WebAuthn.setUserVerified", verified(false)).await?;
+    world.browser.click("button.main").await?;
+    world.browser.see("#impossible").await?;
+    world.browser.call("WebAuthn.setUserVerified", verified(true)).await?;
+    world.browser.type_into("#name", "Laptop").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("main").await?.contains("You can sign in here with it from now on."));
+    world.browser.open(&world.account_url()).await?;
+    ensure!(world.browser.text(".methods").await?.contains("Passkey"));
+    // Chromium wants RS256 offered too; we take ES256 alone.
+    let complaints = world.browser.complaints().await?;
+    let others: Vec<_> = complaints.iter().filter(|text| !text.contains("pubKeyCredParams")).collect();
+    ensure!(others.is_empty(), "the browser complains: {others:?}");
+
+    world.machine.command_line().run(&["user", "edit", UID, "--allowed-methods", "passkey"])?;
+    world.browser.follow("header form button").await?;
+    world.sign_in().await?;
+    world.see("passkey", "Use your passkey").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("h1").await? == "Your account", "{}", world.browser.text("main").await?);
+    // Another authenticator has no such key.
+    world.browser.follow("header form button").await?;
+    world.browser.call("WebAuthn.removeVirtualAuthenticator", json!({ "authenticatorId": authenticator })).await?;
+    world.browser.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
+    world.sign_in().await?;
+    world.browser.click("button.main").await?;
+    world.browser.see("#impossible").await?;
+    world.browser.open(&world.account_url()).await?;
+    ensure!(world.browser.text("h1").await? == "Use your passkey", "the password alone opens the account");
+    world.no_complaint().await
 }
 
 async fn the_browser_does_tell_of_what_is_forbidden(world: &mut World) -> Result<()> {

@@ -26,6 +26,11 @@ const ASSETS: &[Asset] = &[
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("../../assets/passkey.js"),
     },
+    Asset {
+        name: "passkey-new.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/passkey-new.js"),
+    },
     Asset { name: "icon-180.png", kind: "image/png", content: include_bytes!("../../assets/icon-180.png") },
     Asset { name: "icon-192.png", kind: "image/png", content: include_bytes!("../../assets/icon-192.png") },
     Asset { name: "icon-512.png", kind: "image/png", content: include_bytes!("../../assets/icon-512.png") },

@@ -1,11 +1,12 @@
-//! Adding a method: which ways there are, and what all of them have in common. A file each: `enrol/code`, `enrol/device`, `enrol/phone`,
-//! `enrol/recovery`.
+//! Adding a method: which ways there are, and what all of them have in common. A file each: `enrol/code`, `enrol/device`, `enrol/passkey`,
+//! `enrol/phone`, `enrol/recovery`.
 //!
 //! V-86: with less than both locks this is open to those without any method, and only as long as they have none. That is looked at
 //! before anything is shown or sent, and again before it counts; of two sessions that race, the store keeps the pending secret of one.
 
 pub(super) mod code;
 pub(super) mod device;
+pub(super) mod passkey;
 pub(super) mod phone;
 pub(super) mod recovery;
 
@@ -54,6 +55,7 @@ pub(super) async fn done(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
     let lead = match live.session.added.as_str() {
         "device" => t.device_done_lead,
         "phone" => t.phone_done_lead,
+        "passkey" => t.passkey_done_lead,
         _ => t.done_lead,
     };
     let page = Message {

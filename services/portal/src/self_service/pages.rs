@@ -79,6 +79,16 @@ pub(super) struct Choice {
     pub choices: Vec<(&'static str, &'static str)>,
 }
 
+/// The browser is to make a passkey.
+#[derive(Template)]
+#[template(path = "passkey_new.html")]
+pub(super) struct NewPasskey {
+    pub frame: Frame,
+    /// Of `navigator.credentials.create`, as JSON.
+    pub options: String,
+    pub passkey_id: String,
+}
+
 #[derive(Template)]
 #[template(path = "passkey.html")]
 pub(super) struct PasskeyAsked {
