@@ -200,7 +200,7 @@ async fn who_may_not_enrol_gets_no_code() {
     let full = stage_with(json!({ "push": { "devices_max": 1 } })).await;
     full.phone().await;
     let reply = start(full.node.clone()).await;
-    assert!(reply.reason == "rate_limited" && reply.uri.is_none());
+    assert!(reply.reason == "no_usable_method" && reply.devices_max == 1 && reply.uri.is_none());
     // Switched off, nothing of it answers.
     let (_, phone) = stage().await.scan().await;
     assert_eq!(off.send(&phone.enrol()).await.json, REFUSED);

@@ -134,6 +134,8 @@ async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
     world.browser.open(&format!("{}/enrol", world.machine.twinlock.portal_url())).await?;
     world.browser.follow("form[action='/enrol/passkey'] button").await?;
     world.see("passkey-new", "Add a passkey").await?;
+    let shown = "document.querySelector('#impossible').checkVisibility()";
+    ensure!(world.browser.value(shown).await? == false, "it complains before anything was tried");
     // A person who is not verified makes none.
     let verified = |is: bool| json!({ "authenticatorId": authenticator, "isUserVerified": is });
     world.browser.call("WebAuthn.setUserVerified", verified(false)).await?;
@@ -154,6 +156,7 @@ async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
     world.browser.follow("header form button").await?;
     world.sign_in().await?;
     world.see("passkey", "Use your passkey").await?;
+    ensure!(world.browser.value(shown).await? == false, "it complains before anything was tried");
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("h1").await? == "Your account", "{}", world.browser.text("main").await?);
     // Another authenticator has no such key.

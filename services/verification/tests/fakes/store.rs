@@ -682,9 +682,17 @@ impl Commit for FakeStore {
 
     async fn user_prompts(
         &self,
-        _: Request<proto::user_store::UserPromptsRequest>,
+        request: Request<proto::user_store::UserPromptsRequest>,
     ) -> Result<Response<proto::user_store::GetPromptsReply>, Status> {
-        Err(Status::unimplemented("user_prompts"))
+        let request = request.into_inner();
+        let open = |prompt: &&Prompt| {
+            prompt.user_id == request.user_id
+                && prompt.method == request.method
+                && prompt.outcome.is_empty()
+                && prompt.expires_unix_ms > request.now_unix_ms
+        };
+        let prompts = self.lock().kept().prompts.iter().filter(open).cloned().collect();
+        Ok(Response::new(proto::user_store::GetPromptsReply { prompts }))
     }
 
     async fn update_prompt(

@@ -135,8 +135,8 @@ async fn the_page_hears_whether_a_pin_will_be_asked_and_the_language_of_the_user
     };
     let with = |client: serde_json::Value, policy: serde_json::Value| {
         let mut settings = settings();
-        settings["clients"] = client;
-        settings["policies"] = policy;
+        settings["client"] = client;
+        settings["policy"] = policy;
         settings["verification"] = serde_json::json!({ "language": "de" });
         settings
     };
