@@ -67,6 +67,11 @@ impl Settings {
         self.clients.iter().find(|client| client.name.as_str() == name)
     }
 
+    /// Somebody carries this.
+    pub fn carries(&self, channel: Channel) -> bool {
+        self.providers.iter().any(|provider| provider.enabled && provider.channel == channel)
+    }
+
     /// Every secret the document speaks of: its name (`client.vpn.secret`) and where it comes from.
     pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
         let clients = self

@@ -33,11 +33,19 @@ pub(crate) struct Attempt {
     method: Option<Method>,
 }
 
+/// As long as any name in a directory, in octets.
+pub(crate) const NAME_LENGTH_MAX: usize = 512;
+
+/// Can it be somebody's?
+pub(crate) fn is_a_name(typed: &str) -> bool {
+    !typed.is_empty() && typed.len() <= NAME_LENGTH_MAX && !typed.chars().any(char::is_control)
+}
+
 /// Whom the sign-in is for.
 #[derive(Clone)]
 pub(crate) struct Asker {
     /// As the settings name it.
-    pub client: String,
+    client: String,
     protocol: Protocol,
     /// Who checks the password; empty = the first directory of the settings.
     directory: String,
@@ -95,10 +103,14 @@ impl Attempt {
         Self::new(Asker::portal(), app.new_transaction(), from, typed)
     }
 
-    /// The first round, or a later one: who it is about is known to verification then.
     pub fn new(asker: Asker, transaction: TransactionId, from: IpAddr, typed: &str) -> Self {
         tracing::Span::current().record("twinlock.request_id", tracing::field::display(transaction));
         Self { transaction, asker, from, typed: typed.to_owned(), person: None, first: None, rounds: 1, method: None }
+    }
+
+    /// A later round of an application's: who it is about is known to verification.
+    pub fn later(asker: Asker, transaction: TransactionId, from: IpAddr, step: u32) -> Self {
+        Self { rounds: step, ..Self::new(asker, transaction, from, "") }
     }
 
     /// The one whose code is waited for.
@@ -132,13 +144,8 @@ impl Attempt {
         };
         let answered = within(PASSWORD_LIMIT, request, |request| app.deps.password_check.check(request)).await;
         let reply = answered.map_err(|status| unasked(&status))?;
-        self.person = reply.person.filter(|person| person.subject.is_some());
         self.first = Some(First { right: reply.reason.is_empty(), took: Some(begun.elapsed()) });
-        match (reply.reason.as_str(), &self.person) {
-            ("", Some(person)) => Ok(person.clone()),
-            ("", None) => Err(Reason::InternalError),
-            (reason, _) => Err(refusal(Reason::from_code(reason))),
-        }
+        self.known(reply.person, &reply.reason)
     }
 
     /// Who is meant, by somebody who has checked the password already.
@@ -146,21 +153,21 @@ impl Attempt {
         let request = idempotent(ResolveRequest { directory: self.asker.directory.clone(), name: self.typed.clone() });
         let answered = within(PASSWORD_LIMIT, request, |request| app.deps.password_check.resolve(request)).await;
         let reply = answered.map_err(|status| unasked(&status))?;
-        self.person = reply.person.filter(|person| person.subject.is_some());
-        match (reply.reason.as_str(), &self.person) {
-            ("", Some(_)) => Ok(()),
+        self.known(reply.person, &reply.reason).map(drop)
+    }
+
+    /// Whom the directory means, or why nobody.
+    fn known(&mut self, person: Option<Person>, reason: &str) -> Result<Person, Reason> {
+        self.person = person.filter(|person| person.subject.is_some());
+        match (reason, &self.person) {
+            ("", Some(person)) => Ok(person.clone()),
             ("", None) => Err(Reason::InternalError),
             (reason, _) => Err(refusal(Reason::from_code(reason))),
         }
     }
 
-    /// The password was right: what now?
-    pub async fn decide(&self, app: &App) -> Result<Verdict, Reason> {
-        self.decide_with(app, None).await
-    }
-
-    /// By this method, if there is a choice.
-    pub async fn decide_with(&self, app: &App, wanted: Option<Method>) -> Result<Verdict, Reason> {
+    /// The password was right: what now? By the method that is wanted, if there is a choice.
+    pub async fn decide(&self, app: &App, wanted: Option<Method>) -> Result<Verdict, Reason> {
         let request = BeginRequest {
             attempt: Some(self.on_the_wire()),
             primary: Primary::Passed.into(),
@@ -196,7 +203,7 @@ impl Attempt {
         self.verdict(app, call.await)
     }
 
-    /// The person gave up. The last word.
+    /// The person gave up. The last word, where there was none yet.
     pub async fn cancelled(self, app: &App) {
         let reason = Reason::UserCancelled;
         let request = CancelRequest {
@@ -205,10 +212,17 @@ impl Attempt {
             client: self.asker.client.clone(),
         };
         let cancelled = within(REPORT_LIMIT, request, |request| app.deps.verification.cancel(request)).await;
-        if let Err(status) = cancelled {
-            tracing::debug!(code = ?status.code(), "a cancellation did not reach verification");
+        let ended = match cancelled {
+            Ok(reply) => reply.ended,
+            Err(status) => {
+                tracing::debug!(code = ?status.code(), "a cancellation did not reach verification");
+                // The portal's own was there; an application may name any.
+                self.asker.protocol == Protocol::Portal
+            }
+        };
+        if ended {
+            self.ended(app, reason, None);
         }
-        self.ended(app, reason, None);
     }
 
     /// It ended before verification was asked: for the audit, and the last word.
@@ -341,6 +355,11 @@ impl Attempt {
 
     fn on_the_wire(&self) -> WireAttempt {
         let person = self.person.as_ref();
+        let place = match self.asker.protocol {
+            Protocol::Api => self.asker.person,
+            _ => Some(self.from),
+        };
+        let text = |address: Option<IpAddr>| address.map(|ip| ip.to_string()).unwrap_or_default();
         WireAttempt {
             transaction_id: self.transaction.to_string(),
             client: self.asker.client.clone(),
@@ -349,22 +368,19 @@ impl Attempt {
             username: person.map_or_else(|| self.typed.clone(), |person| person.username.clone()),
             name_form: person.map(|person| person.name_form.clone()).unwrap_or_default(),
             client_ip: self.from.to_string(),
-            calling_station: self.asker.person.map(|ip| ip.to_string()).unwrap_or_default(),
+            calling_station: text(self.asker.person),
             can_challenge: true,
             service_account: false,
             dialogue: true,
-            person_ip: match self.asker.protocol {
-                Protocol::Api => self.asker.person.map(|ip| ip.to_string()).unwrap_or_default(),
-                _ => self.from.to_canonical().to_string(),
-            },
+            person_ip: text(place),
             password_digest: Vec::new(),
         }
     }
 }
 
-/// The gateway that checks passwords gave no answer.
+/// The gateway that asks the directory gave no answer.
 fn unasked(status: &tonic::Status) -> Reason {
-    tracing::warn!(code = ?status.code(), "password cannot be checked");
+    tracing::warn!(code = ?status.code(), "the directory cannot be asked");
     match status.code() {
         tonic::Code::ResourceExhausted => Reason::Overloaded,
         tonic::Code::DeadlineExceeded => Reason::DirectoryTimeout,

@@ -103,50 +103,9 @@ impl Scene {
         let dir = tempfile::tempdir()?;
         let mut browser = Browser::start(dir.path()).await?;
         browser.look_with(PHONE).await?;
-        browser.call("WebAuthn.enable", json!({})).await?;
-        let mut scene = Self {
-            browser,
-            world,
-            node,
-            push,
-            subscriber,
-            url,
-            authenticator: String::new(),
-            process,
-            _portal: portal,
-            _dir: dir,
-        };
-        scene.give_authenticator().await?;
-        scene.subscribe_here().await?;
-        Ok(scene)
-    }
-
-    /// The phone's own: it verifies its person.
-    async fn give_authenticator(&mut self) -> Result<()> {
-        let options = json!({
-            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
-            "isUserVerified": true, "automaticPresenceSimulation": true,
-        });
-        let added = self.browser.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
-        self.authenticator = added["authenticatorId"].as_str().context("an authenticator")?.to_owned();
-        Ok(())
-    }
-
-    async fn take_authenticator(&mut self) -> Result<()> {
-        let id = json!({ "authenticatorId": self.authenticator });
-        self.browser.call("WebAuthn.removeVirtualAuthenticator", id).await.map(drop)
-    }
-
-    /// Vendors' push services are never called: the browser subscribes at ours.
-    async fn subscribe_here(&mut self) -> Result<()> {
-        let permission = json!({ "permissions": ["notifications"], "origin": self.url });
-        self.browser.call("Browser.grantPermissions", permission).await?;
-        let source = format!(
-            "if (self.PushManager) {{ const it = {}; PushManager.prototype.subscribe = async () => ({{ ...it, toJSON: () => it }}); \
-             PushManager.prototype.getSubscription = async () => null; }}",
-            self.subscriber.subscription()
-        );
-        self.browser.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await.map(drop)
+        let authenticator = browser.give_authenticator().await?;
+        browser.subscribe_as(&url, &subscriber.subscription()).await?;
+        Ok(Self { browser, world, node, push, subscriber, url, authenticator, process, _portal: portal, _dir: dir })
     }
 
     async fn activation_code(&self) -> String {
@@ -211,15 +170,11 @@ impl Scene {
 
     /// In light and dark; nothing reaches over the edge of a phone, and everything to be tapped is large enough (WCAG 2.5.8).
     async fn picture(&mut self, name: &str) -> Result<()> {
-        let folder = lab::repository().join("target/screenshots");
-        std::fs::create_dir_all(&folder)?;
         for screen in [DARK_PHONE, PHONE] {
-            self.browser.picture(screen, &folder.join(format!("{name}-{}.png", screen.name))).await?;
+            self.browser.pictures(name, &[screen]).await?;
             let found = self.browser.value(ACCESSIBLE).await?;
             ensure!(found == json!([]), "{name} on the {}: {found}", screen.name);
         }
-        let over = self.browser.value("document.documentElement.scrollWidth - innerWidth").await?;
-        ensure!(over.as_i64().is_some_and(|over| over <= 0), "{name}: {over} pixels too wide");
         let small = self
             .browser
             .value(
@@ -229,14 +184,6 @@ impl Scene {
             )
             .await?;
         ensure!(small == json!([]), "{name}: too small to tap: {small}");
-        Ok(())
-    }
-
-    async fn no_complaint(&mut self) -> Result<()> {
-        let complaints = self.browser.complaints().await?;
-        // Chromium wants RS256 offered too; we take ES256 alone, which every phone has.
-        let others: Vec<_> = complaints.iter().filter(|text| !text.contains("pubKeyCredParams")).collect();
-        ensure!(others.is_empty(), "the browser complains: {others:?}");
         Ok(())
     }
 }
@@ -255,7 +202,7 @@ async fn a_person_with_the_app_on_the_phone() -> Result<()> {
     scene.browser.type_into("#code", "AAAAA-AAAAA-AAAAA-AAAAA-AAAAA-A").await?;
     scene.browser.click("#code-form button").await?;
     scene.browser.see("#problem").await?;
-    scene.no_complaint().await?;
+    scene.browser.no_complaint().await?;
 
     scene.connect().await.context("to connect")?;
     scene.picture("phone-wait").await?;
@@ -321,17 +268,15 @@ async fn a_person_with_the_app_on_the_phone() -> Result<()> {
 
     // A person who is not verified approves nothing, and may still refuse.
     let id = scene.ask(|_| {}).await?;
-    let unverified = json!({ "authenticatorId": scene.authenticator, "isUserVerified": false });
-    scene.browser.call("WebAuthn.setUserVerified", unverified).await?;
+    scene.browser.verify_person(&scene.authenticator, false).await?;
     scene.browser.click("#approve").await?;
     scene.browser.see("#problem").await?;
     ensure!(scene.outcome(&id).0.is_empty(), "approved without verification");
     scene.browser.click("#deny").await?;
     scene.browser.see("#result-denied").await?;
-    let verified = json!({ "authenticatorId": scene.authenticator, "isUserVerified": true });
-    scene.browser.call("WebAuthn.setUserVerified", verified).await?;
+    scene.browser.verify_person(&scene.authenticator, true).await?;
     scene.done("result-denied").await?;
-    scene.no_complaint().await
+    scene.browser.no_complaint().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -406,7 +351,7 @@ async fn a_phone_is_woken_and_has_something_to_say_without_a_network() -> Result
 async fn a_phone_without_a_passkey_is_connected_with_a_simpler_key_in_the_language_of_its_person() -> Result<()> {
     let mut scene = Scene::new().await?;
     let scene = &mut scene;
-    scene.take_authenticator().await?;
+    scene.browser.take_authenticator(&scene.authenticator).await?;
     let german = json!({ "headers": { "accept-language": "de-AT, en;q=0.5" } });
     scene.browser.call("Network.setExtraHTTPHeaders", german).await?;
     let code = scene.activation_code().await;
@@ -443,5 +388,5 @@ async fn a_phone_without_a_passkey_is_connected_with_a_simpler_key_in_the_langua
         )
         .await?;
     ensure!(taken == "InvalidAccessError", "{taken}");
-    scene.no_complaint().await
+    scene.browser.no_complaint().await
 }

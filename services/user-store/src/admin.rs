@@ -133,6 +133,7 @@ impl AdminService {
         let row = session.row(sql, args![&request.user_id]).await?;
         let row = row.ok_or_else(|| Status::not_found("no such user"))?;
         let (username, from): (String, String) = (row.get("username")?, row.get("state")?);
+        let from_by: String = row.get("state_by")?;
         if request.expected_revision != 0 && row.unsigned("revision")? != request.expected_revision {
             return Err(Status::aborted("the user changed meanwhile").into());
         }
@@ -142,19 +143,19 @@ impl AdminService {
             );
         }
         // Disabled by hand holds where the directory would enable again: a hand may take over from it.
-        let by_hand = row.get::<String>("state_by")? == actor;
-        if from != request.state || (from == "disabled" && !by_hand) {
+        if from != request.state || (from == "disabled" && from_by != actor) {
             let text = printable(&request.reason, 256);
             let change = StateChange {
                 user_id: &request.user_id,
                 username: &username,
                 from: &from,
+                from_by: &from_by,
                 to: &request.state,
                 by: &actor,
                 text: &text,
             };
             let event = change.write(&mut session, self.0.clock().now_ms()).await?;
-            audit::append(&mut session, head, vec![event]).await?;
+            audit::append(&mut session, head, event.into_iter().collect()).await?;
         }
         let detail = self.detail(&mut session, &request.user_id).await?;
         session.commit().await?;
@@ -169,7 +170,7 @@ impl AdminService {
         change.session.execute(sql, args![&user_id]).await?;
         let sql = "UPDATE guards SET unverified = $1 WHERE user_id = $2";
         change.session.execute(sql, args![Vec::new(), &user_id]).await?;
-        // PIN, recovery and temporary codes, answers.
+        // PIN, recovery and temporary codes, answers, codes that were sent.
         let sql = "UPDATE secret_states SET wrong = $1, locked_until_ms = 0 WHERE user_id = $2";
         change.session.execute(sql, args![Vec::new(), &user_id]).await?;
         change.note("user.unlocked", "");
@@ -473,7 +474,7 @@ impl Admin for AdminService {
 
     async fn verify_audit(&self, request: Request<VerifyAuditRequest>) -> Result<Response<VerifyAuditReply>, Status> {
         let given = request.into_inner().checkpoints;
-        let found = audit::verify(self.0.database(), self.0.signer(), given).await.map_err(StoreError::from)?;
+        let found = audit::verify(&self.0, given).await?;
         Ok(Response::new(VerifyAuditReply {
             verified: found.good,
             first_bad: found.first_bad,

@@ -109,7 +109,17 @@ fn link(previous: &[u8], sequence: i64, event: &AuditEvent, last: bool, request:
     digest.update(previous);
     digest.update(sequence.to_be_bytes());
     digest.update(event.at_unix_ms.to_be_bytes());
-    for field in [
+    for field in fields(event) {
+        put(&mut digest, field.as_bytes());
+    }
+    digest.update([u8::from(last)]);
+    put(&mut digest, request);
+    digest.finalize().to_vec()
+}
+
+/// An event's texts, in the order in which the chain has them.
+pub fn fields(event: &AuditEvent) -> [&str; 15] {
+    [
         &event.kind,
         &event.transaction_id,
         &event.client,
@@ -125,14 +135,13 @@ fn link(previous: &[u8], sequence: i64, event: &AuditEvent, last: bool, request:
         &event.source,
         &event.actor,
         &event.detail,
-    ] {
-        digest.update((field.len() as u64).to_be_bytes());
-        digest.update(field.as_bytes());
-    }
-    digest.update([u8::from(last)]);
-    digest.update((request.len() as u64).to_be_bytes());
-    digest.update(request);
-    digest.finalize().to_vec()
+    ]
+}
+
+/// Adds octets with their length before them.
+pub fn put(digest: &mut Sha256, octets: &[u8]) {
+    digest.update((octets.len() as u64).to_be_bytes());
+    digest.update(octets);
 }
 
 const COLUMNS: &str = "sequence, at_ms, kind, transaction_id, client, protocol, user_id, username, client_ip, \
@@ -229,6 +238,31 @@ mod tests {
         assert_eq!(printable("\u{1b}[31m\u{202e}x", 64), "\\u{1b}[31m\\u{202e}x");
         assert_eq!(printable("äöü ok", 64), "äöü ok");
         assert_eq!(printable(&"x".repeat(300), 10), format!("{}…", "x".repeat(10)));
+    }
+
+    #[test]
+    fn the_octets_under_the_hash_stay_as_they_are_in_every_store() {
+        let event = AuditEvent {
+            at_unix_ms: 1,
+            kind: "a".into(),
+            transaction_id: "b".into(),
+            client: "c".into(),
+            protocol: "d".into(),
+            user_id: "e".into(),
+            username: "f".into(),
+            client_ip: "g".into(),
+            calling_station: "h".into(),
+            result: "i".into(),
+            reason: "j".into(),
+            method: "k".into(),
+            assurance: "l".into(),
+            source: "m".into(),
+            actor: "n".into(),
+            detail: "o".into(),
+            ..AuditEvent::default()
+        };
+        let hash = data_encoding::HEXLOWER.encode(&link(&BEGINNING, 2, &event, true, b"request"));
+        assert_eq!(hash, "6a5d963db1543ca2705e54aebdd3c1d35b1906a275f65f4a11b3a4bd691ed800");
     }
 
     #[test]

@@ -12,10 +12,10 @@ mod notes;
 mod prompts;
 pub mod proofs;
 pub mod secrets;
-pub mod sent_codes;
+mod sent_codes;
 
 use crate::Store;
-use crate::audit::printable;
+use crate::audit::{self, printable, put};
 use crate::rpc::{StoreError, bounded, id};
 use decide::Recorded;
 use group::{Answer, Operation};
@@ -283,22 +283,16 @@ pub fn clean(store: &Store, event: AuditEvent) -> AuditEvent {
     }
 }
 
-/// What makes two requests for an Allow the same: everything but the time.
+/// What makes two requests for an Allow the same: who is let in, by what proof, and what is remembered of it. When and from where it
+/// is asked makes no difference.
 fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
     let mut digest = Sha256::new();
     digest.update(b"allow");
     if let Some(event) = &request.event {
-        for field in [
-            &event.kind,
-            &event.transaction_id,
-            &event.client,
-            &event.protocol,
-            &event.user_id,
-            &event.result,
-            &event.reason,
-            &event.method,
-            &event.assurance,
-            &event.source,
+        let [kind, transaction_id, client, protocol, user_id, _, _, _, result, reason, method, assurance, source, _, _] =
+            audit::fields(event);
+        let of_event = [kind, transaction_id, client, protocol, user_id, result, reason, method, assurance, source];
+        let of_request = [
             &request.factor_id,
             &request.counted_factor_id,
             &request.evaluation,
@@ -307,24 +301,25 @@ fn allow_digest(request: &CommitAllowRequest) -> Vec<u8> {
             &request.bypass_id,
             &request.pin_handle,
             &request.passkey_id,
-        ] {
-            digest.update((field.len() as u64).to_be_bytes());
-            digest.update(field.as_bytes());
+        ];
+        for field in of_event.into_iter().chain(of_request.map(String::as_str)) {
+            put(&mut digest, field.as_bytes());
         }
     }
     digest.update(request.step.to_be_bytes());
     digest.update([u8::from(request.spent_before), u8::from(request.sent_code), u8::from(request.remember.is_some())]);
     let remember = request.remember.as_ref();
-    for octets in [request.remembered_key.as_slice(), remember.map_or(&[][..], |it| it.key.as_slice())] {
-        digest.update((octets.len() as u64).to_be_bytes());
-        digest.update(octets);
-    }
+    put(&mut digest, &request.remembered_key);
+    put(&mut digest, remember.map_or(&[], |it| &it.key));
     if let Some(it) = remember {
-        digest.update((it.place.len() as u64).to_be_bytes());
-        digest.update(it.place.as_bytes());
+        put(&mut digest, it.place.as_bytes());
         digest.update(it.idle_seconds.to_be_bytes());
         digest.update(it.life_seconds.to_be_bytes());
         digest.update(it.epoch.to_be_bytes());
+    }
+    if let Some(it) = &request.passkey_count {
+        put(&mut digest, it.before_json.as_bytes());
+        put(&mut digest, it.after_json.as_bytes());
     }
     digest.finalize().to_vec()
 }
@@ -334,25 +329,67 @@ fn record_digest(request: &RecordRequest) -> Vec<u8> {
     let mut digest = Sha256::new();
     digest.update(b"record");
     if let Some(event) = &request.event {
-        for field in [
-            &event.kind,
-            &event.transaction_id,
-            &event.client,
-            &event.protocol,
-            &event.user_id,
-            &event.username,
-            &event.client_ip,
-            &event.calling_station,
-            &event.result,
-            &event.reason,
-            &event.method,
-            &event.assurance,
-            &event.source,
-            &event.detail,
-        ] {
-            digest.update((field.len() as u64).to_be_bytes());
-            digest.update(field.as_bytes());
+        // An attempt has no actor.
+        let [of_attempt @ .., _, detail] = audit::fields(event);
+        for field in of_attempt.into_iter().chain([detail]) {
+            put(&mut digest, field.as_bytes());
         }
     }
     digest.finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::user_store::{PasskeyCount, RememberLogin};
+
+    fn event() -> AuditEvent {
+        AuditEvent {
+            kind: "a".into(),
+            transaction_id: "b".into(),
+            client: "c".into(),
+            protocol: "d".into(),
+            user_id: "e".into(),
+            username: "f".into(),
+            client_ip: "g".into(),
+            calling_station: "h".into(),
+            result: "i".into(),
+            reason: "j".into(),
+            method: "k".into(),
+            assurance: "l".into(),
+            source: "m".into(),
+            detail: "o".into(),
+            ..AuditEvent::default()
+        }
+    }
+
+    #[test]
+    fn a_request_that_comes_again_after_an_upgrade_is_the_same_one() {
+        // V-02, V-40: its digest stands in the audit
+        let hex = |digest: Vec<u8>| data_encoding::HEXLOWER.encode(&digest);
+        let record = RecordRequest { event: Some(event()), let_in_before: true };
+        assert_eq!(hex(record_digest(&record)), "fb0d7c63bbca9492f8f352ecf4bf037c863e97386fb4195b36f1cead362f8e21");
+        let remember =
+            RememberLogin { key: b"9".to_vec(), place: "10".into(), idle_seconds: 11, life_seconds: 12, epoch: 13 };
+        let allow = CommitAllowRequest {
+            event: Some(event()),
+            factor_id: "1".into(),
+            counted_factor_id: "2".into(),
+            evaluation: "3".into(),
+            prompt_id: "4".into(),
+            secret_handle: "5".into(),
+            bypass_id: "6".into(),
+            pin_handle: "7".into(),
+            passkey_id: "8".into(),
+            step: 14,
+            spent_before: true,
+            remembered_key: b"15".to_vec(),
+            remember: Some(remember),
+            ..CommitAllowRequest::default()
+        };
+        assert_eq!(hex(allow_digest(&allow)), "a241da5030c7b2d79d3088b08edcff5f69a8ea3cfeca5197c57e5648f337db31");
+        let count = PasskeyCount { before_json: "count 1".into(), after_json: "count 2".into() };
+        let counted = CommitAllowRequest { passkey_count: Some(count), ..allow.clone() };
+        assert_ne!(allow_digest(&counted), allow_digest(&allow), "another proof");
+    }
 }

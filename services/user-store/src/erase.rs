@@ -8,22 +8,33 @@ use crate::seal::Seal;
 use crate::sql::{Session, args};
 
 /// Users erased in one transaction: logins wait for it.
-pub const AT_ONCE: usize = 50;
+const AT_ONCE: u32 = 50;
 
-/// Erases who was removed long enough ago. Returns who.
+/// What one transaction came to.
+pub struct Swept {
+    pub erased: Vec<String>,
+    /// The last user it looked at; `None` = there are no more.
+    pub last: Option<String>,
+}
+
+/// Erases who was removed long enough ago, in the order of their ids, from the one behind `after` on. Who cannot be erased yet stays
+/// whole and keeps nobody else from going.
 pub async fn removed(
     session: &mut Session,
     seal: &Seal,
     before_ms: i64,
+    after: &str,
     now_ms: i64,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Swept, StoreError> {
     let head = audit::lock(session).await?;
-    let sql = "SELECT user_id, username FROM users WHERE state = 'removed' AND state_since_ms < $1 LIMIT $2";
-    let rows = session.rows(sql, args![before_ms, AT_ONCE as u64]).await?;
-    let mut erased = Vec::new();
+    let sql = "SELECT user_id, username FROM users WHERE state = 'removed' AND state_since_ms < $1 AND user_id > $2 \
+               ORDER BY user_id LIMIT $3";
+    let rows = session.rows(sql, args![before_ms, after, AT_ONCE]).await?;
+    let mut swept = Swept { erased: Vec::new(), last: None };
     let mut events = Vec::new();
     for row in &rows {
         let (user_id, username): (String, String) = (row.get("user_id")?, row.get("username")?);
+        swept.last = Some(user_id.clone());
         match user(session, seal, &user_id).await {
             // Their token's data key is not known here yet: the next sweep finds them again.
             Err(StoreError::Sealed(broken)) => {
@@ -34,17 +45,18 @@ pub async fn removed(
         }
         let event = NewEvent::administrative(now_ms, "user.erased", "sync", "30 days after removal");
         events.push(event.about(&user_id, &username));
-        erased.push(user_id);
+        swept.erased.push(user_id);
     }
     if !events.is_empty() {
         audit::append(session, head, events).await?;
     }
-    Ok(erased)
+    Ok(swept)
 }
 
-/// Takes a user's rows away, here and in every table. The event is the caller's.
+/// Takes a user's rows away, here and in every table. The event is the caller's. Where a seed may open later, nothing is changed.
 pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(), StoreError> {
     let sql = "SELECT factor_id, seed FROM factors WHERE user_id = $1 AND serial_key <> ''";
+    let mut tokens = Vec::new();
     for row in session.rows(sql, args![user_id]).await? {
         let factor_id: String = row.get("factor_id")?;
         let (theirs, stock) = (places::owned(user_id, &factor_id), places::owned("", &factor_id));
@@ -62,7 +74,9 @@ pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(
             }
             Err(broken) => return Err(broken.into()),
         };
-        let sealed = seal.seal_field(places::seed(&stock), seed.expose())?;
+        tokens.push((seal.seal_field(places::seed(&stock), seed.expose())?, factor_id));
+    }
+    for (sealed, factor_id) in tokens {
         let sql = "UPDATE factors SET user_id = '', seed = $1, pending = FALSE, failures = 0, open_ms = 0, \
                    revision = revision + 1 WHERE factor_id = $2";
         session.execute(sql, args![sealed, factor_id]).await?;

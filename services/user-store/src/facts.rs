@@ -3,7 +3,7 @@
 //! It runs for every login, so the first statement says what else there is to read: who has no device, no PIN and no bypass
 //! costs no statement for them.
 
-mod groups;
+pub mod groups;
 mod secrets;
 
 use crate::Store;

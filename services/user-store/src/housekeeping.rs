@@ -59,14 +59,14 @@ pub async fn sweep(store: &Store) -> Result<(), StoreError> {
 }
 
 async fn erase_removed(store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    let mut after = String::new();
     loop {
         let mut session = store.database().write().await?;
-        let erased = erase::removed(&mut session, store.seal(), now_ms - GRACE_MS, now_ms).await?;
+        let swept = erase::removed(&mut session, store.seal(), now_ms - GRACE_MS, &after, now_ms).await?;
         session.commit().await?;
-        erased.iter().for_each(|user_id| store.teller().user_changed(user_id));
-        if erased.len() < erase::AT_ONCE {
-            return Ok(());
-        }
+        swept.erased.iter().for_each(|user_id| store.teller().user_changed(user_id));
+        let Some(last) = swept.last else { return Ok(()) };
+        after = last;
     }
 }
 
@@ -98,8 +98,7 @@ impl Ended {
         Self { table, key, over, ago_ms, set: None, locked: false }
     }
 
-    /// What second factors leave behind.
-    const fn of_factors(self) -> Self {
+    const fn locked(self) -> Self {
         Self { locked: true, ..self }
     }
 
@@ -134,23 +133,23 @@ const ENDED: &[Ended] = &[
     Ended::gone("approvals", "approval_id", "expires_ms < $1", RUN_LIFE_MS),
     Ended {
         set: Some("outcome = 'expired', answered_ms = expires_ms, revision = revision + 1"),
-        ..Ended::gone("prompts", "prompt_id", "outcome = '' AND expires_ms <= $1", 0).of_factors()
+        ..Ended::gone("prompts", "prompt_id", "outcome = '' AND expires_ms <= $1", 0).locked()
     },
-    Ended::gone("prompts", "prompt_id", "begun_ms < $1", HISTORY_MS).of_factors(),
-    Ended::gone("sent_codes", "transaction_id", "expires_ms < $1", MINUTES_MS).of_factors(),
-    Ended::gone("secret_proofs", "handle", "expires_ms < $1", 0).of_factors(),
-    Ended::gone("hashed", "hashed_id", "kind = 'temporary' AND expires_ms < $1", 0).of_factors(),
-    Ended::gone("bypasses", "bypass_id", "expires_ms < $1", 0).of_factors(),
-    Ended::gone("remembered", "key", "idle_until_ms < $1", 0).of_factors(),
-    Ended::gone("devices", "device_id", "state = 'activation' AND code_expires_ms < $1", MINUTES_MS).of_factors(),
-    Ended::gone("message_counts", "scope, window_ms", "window_ms < $1", COUNT_LIFE_MS).of_factors(),
-    Ended::gone("messages", "message_id", "at_ms < $1", HISTORY_MS).of_factors(),
-    Ended::gone("seen", "scope, id", "expires_ms < $1", 0).of_factors(),
+    Ended::gone("prompts", "prompt_id", "begun_ms < $1", HISTORY_MS).locked(),
+    Ended::gone("sent_codes", "transaction_id", "expires_ms < $1", MINUTES_MS).locked(),
+    Ended::gone("secret_proofs", "handle", "expires_ms < $1", 0).locked(),
+    Ended::gone("hashed", "hashed_id", "kind = 'temporary' AND expires_ms < $1", 0).locked(),
+    Ended::gone("bypasses", "bypass_id", "expires_ms < $1", 0).locked(),
+    Ended::gone("remembered", "key", "idle_until_ms < $1", 0).locked(),
+    Ended::gone("devices", "device_id", "state = 'activation' AND code_expires_ms < $1", MINUTES_MS).locked(),
+    Ended::gone("message_counts", "scope, window_ms", "window_ms < $1", COUNT_LIFE_MS).locked(),
+    Ended::gone("messages", "message_id", "at_ms < $1", HISTORY_MS).locked(),
+    Ended::gone("seen", "scope, id", "expires_ms < $1", 0).locked(),
     Ended {
         set: Some("state = 'failed', error = 'past its time'"),
-        ..Ended::gone("outbox", "mail_id", "state = 'waiting' AND expires_ms < $1", 0).of_factors()
+        ..Ended::gone("outbox", "mail_id", "state = 'waiting' AND expires_ms < $1", 0).locked()
     },
-    Ended::gone("outbox", "mail_id", "expires_ms < $1", HISTORY_MS).of_factors(),
+    Ended::gone("outbox", "mail_id", "expires_ms < $1", HISTORY_MS).locked(),
 ];
 
 pub async fn count(store: &Store) -> Result<Users, StoreError> {

@@ -51,7 +51,7 @@ pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
 
 use audit::checkpoint::{self, Signer};
-use commit::group::Group;
+use commit::group::{Group, Writer};
 use hashing::Hasher;
 use metrics::Metrics;
 use proto::user_store::{
@@ -64,6 +64,7 @@ use proto::user_store::{
     settings_server::{Settings, SettingsServer},
     sync_server::SyncServer,
 };
+use rpc::StoreError;
 use rules::Rules;
 use seal::Seal;
 use service_kit::bus::Bus;
@@ -106,20 +107,24 @@ impl Store {
         let failed = |cause| OpenError::Database { database: "of store.url".into(), cause };
         let mut session = database.write().await.map_err(failed)?;
         audit::begin_chain(&mut session).await.map_err(failed)?;
-        let signer = Signer::open(&mut session, &seal).await.map_err(|error| OpenError::Signer(error.into()))?;
+        let signer = Signer::open(&mut session, &seal).await.map_err(|error| match error {
+            StoreError::Database(cause) => failed(cause),
+            StoreError::KeysStale(_) => OpenError::Slow,
+            error => OpenError::Signer(error.into()),
+        })?;
         session.commit().await.map_err(failed)?;
         let teller = Teller::start(bus, shutdown);
         let metrics = Arc::new(Metrics::new());
         let rules = Arc::<Rules>::default();
-        let group = Group::start(
-            database.clone(),
-            seal.clone(),
-            rules.clone(),
-            teller.clone(),
-            metrics.clone(),
-            clock.clone(),
-            shutdown,
-        );
+        let writer = Writer {
+            database: database.clone(),
+            seal: seal.clone(),
+            rules: rules.clone(),
+            teller: teller.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let group = Group::start(writer, shutdown);
         let store = Self(Arc::new(Inner { database, seal, hasher, signer, rules, clock, teller, group, metrics }));
         shutdown.spawn_until_stopping(checkpoint::run(store.clone()));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));

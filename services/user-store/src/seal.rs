@@ -67,8 +67,8 @@ pub struct Seal {
     file: KeyFile,
     /// For keyed hashes of what people type; never leaves the process.
     pepper: Zeroizing<[u8; 32]>,
-    /// A field named a key that is not known here: they are read again at once.
-    missing: Notify,
+    /// A field named a key that is not known here, or they were not read in time: they are read again at once.
+    wanted: Notify,
 }
 
 struct DataKeys {
@@ -145,7 +145,7 @@ impl Seal {
             keys: RwLock::new(Arc::new(DataKeys::at(keys, now_ms, read))),
             file: file.clone(),
             pepper: Zeroizing::new([0; 32]),
-            missing: Notify::new(),
+            wanted: Notify::new(),
         };
         match new {
             true => {
@@ -250,9 +250,9 @@ impl Seal {
         Ok(insert(session, &self.master()?, key_id, &key, now_ms).await?)
     }
 
-    /// Returns when a field named a key that is not known here.
-    pub async fn key_missing(&self) {
-        self.missing.notified().await;
+    /// Returns when the keys are to be read again at once.
+    pub async fn reading_wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// The key that seals, since when it exists, and how many there are.
@@ -273,7 +273,7 @@ impl Seal {
     /// Refuses where the keys were not read in time (V-30): they are read at once then.
     pub fn seal_field(&self, place: Place<'_>, clear: &[u8]) -> Result<Vec<u8>, KeysStale> {
         let keys = self.keys();
-        let cipher = keys.sealing().inspect_err(|KeysStale| self.missing.notify_one())?;
+        let cipher = keys.sealing().inspect_err(|KeysStale| self.wanted.notify_one())?;
         let nonce = random::<NONCE_OCTETS>();
         let payload = Payload { msg: clear, aad: &place.authenticated() };
         let sealed = cipher.encrypt(&Nonce::from(nonce), payload).expect("a field is far below AES-GCM's limit");
@@ -300,7 +300,7 @@ impl Seal {
         }
         let keys = self.keys();
         let Some(DataKey { cipher, .. }) = keys.keys.get(&id) else {
-            self.missing.notify_one();
+            self.wanted.notify_one();
             return Err(SealBroken);
         };
         let payload = Payload { msg: sealed, aad: &place.authenticated() };
@@ -384,7 +384,7 @@ mod tests {
             keys: RwLock::new(Arc::new(DataKeys::at(keys, 0, Instant::now()))),
             file: KeyFile::new("/nowhere/master.key").expect("a path"),
             pepper: pepper(&[9; 32]),
-            missing: Notify::new(),
+            wanted: Notify::new(),
         }
     }
 
@@ -438,6 +438,7 @@ mod tests {
             assert_eq!(seal.open_field(ANN, &field).expect("either key").expose(), b"seed");
         }
     }
+
     #[tokio::test(start_paused = true)]
     async fn keys_that_were_not_read_in_time_open_and_seal_no_more() {
         // V-30: a key may be taken away 90 s after the one that follows it was made
@@ -448,6 +449,6 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(seal.seal_field(ANN, b"seed"), Err(KeysStale));
         assert_eq!(seal.open_field(ANN, &sealed).expect("it opens all along").expose(), b"seed");
-        tokio::time::timeout(Duration::from_secs(1), seal.key_missing()).await.expect("they are read at once");
+        tokio::time::timeout(Duration::from_secs(1), seal.reading_wanted()).await.expect("they are read at once");
     }
 }

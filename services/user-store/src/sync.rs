@@ -8,27 +8,27 @@
 //! A batch is planned on rows read before ([`users`]), then written under the chain's lock, so that logins wait for the
 //! writing only. States change only from what was read: a hand that moved meanwhile wins.
 
+mod groups;
 pub mod guard;
+mod tell;
 pub mod users;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
-use crate::commit::sent_codes;
 use crate::erase;
 use crate::metrics::Timed;
-use crate::outbox::{self, NewMail};
+use crate::outbox;
 use crate::rpc::{StoreError, bounded};
 use crate::seal::Seal;
 use crate::settings::{self, Current};
 use crate::sql::{Arg, Row as SqlRow, Session, args};
-use crate::users::{end_sessions, name_key, small};
+use crate::users::{StateChange, by_machine, name_key, number_shown, small};
 use domain::settings::{Leavers, SyncItem, SyncState};
 use proto::user_store::{
     ApplyBatchReply, ApplyBatchRequest, BeginRunReply, BeginRunRequest, DecideApprovalReply, DecideApprovalRequest,
-    FinishRunReply, FinishRunRequest, LeadReply, LeadRequest, SyncedGroup, sync_server::Sync,
+    FinishRunReply, FinishRunRequest, LeadReply, LeadRequest, sync_server::Sync,
 };
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tonic::{Request, Response, Status};
 use users::{Known, NewPassword, NewState, Plan, Row, Run};
@@ -38,8 +38,6 @@ const BATCH_MAX: usize = 5_000;
 /// Problems named in a reply; the rest is counted.
 const PROBLEMS_MAX: usize = 200;
 const DAY_MS: i64 = 24 * 3_600_000;
-/// Groups in groups that are followed, as for a decision (`facts::groups`).
-const GROUP_DEPTH_MAX: u32 = 32;
 /// A parked run waits this long (FS-07).
 const APPROVAL_LIFE_MS: i64 = 7 * DAY_MS;
 
@@ -120,7 +118,7 @@ impl SyncService {
         let head = audit::lock(&mut session).await?;
         let (mut reply, mut changed_users, events) =
             write_users(&mut session, self.0.seal(), &run, plan, now_ms).await?;
-        changed_users.extend(write_groups(&mut session, &run, &current, request.groups).await?);
+        changed_users.extend(groups::write(&mut session, &run, &current, request.groups).await?);
         let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                    WHERE run_id = $4";
         session.execute(sql, args![reply.added, reply.changed, reply.unchanged, &run.run_id]).await?;
@@ -159,7 +157,7 @@ impl SyncService {
             // S-41: nobody leaves on the evidence of an incomplete read.
             false => ("incomplete", FinishRunReply::default()),
             true => {
-                changed_users.extend(groups_leave(&mut session, &run).await?);
+                changed_users.extend(groups::leave(&mut session, &run).await?);
                 leave(&mut session, &run, &current, now_ms, &mut events).await?
             }
         };
@@ -185,7 +183,7 @@ impl SyncService {
         if !events.is_empty() {
             audit::append(&mut session, head, events).await?;
         }
-        if let Some(mail) = alarm(&mut session, &run, &reply, &request, now_ms).await? {
+        if let Some(mail) = tell::alarm(&mut session, &run, &reply, &request, now_ms).await? {
             outbox::put_in(&mut session, self.0.seal(), mail, now_ms).await?;
         }
         session.commit().await?;
@@ -235,35 +233,6 @@ impl SyncService {
         }
         Ok(DecideApprovalReply { applied })
     }
-}
-
-/// What administrators hear of a run (FS-07, FV-27): that leavers wait, once a list; that a read was not complete, once a day
-/// as long as it goes on.
-async fn alarm(
-    session: &mut Session,
-    run: &RunRow,
-    reply: &FinishRunReply,
-    request: &FinishRunRequest,
-    now_ms: i64,
-) -> Result<Option<NewMail>, StoreError> {
-    if !reply.approval_id.is_empty() {
-        let detail = format!("{}: {} users, approval {}", run.sync_item, reply.parked, reply.approval_id);
-        let mail = NewMail::to_administrators("sync_approval").with("detail", detail);
-        return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
-    }
-    if request.complete {
-        return Ok(None);
-    }
-    let sql = "SELECT run_id FROM sync_runs WHERE sync_item = $1 AND state IN ('done', 'parked') \
-               ORDER BY started_ms DESC, run_id DESC LIMIT 1";
-    let whole: String = match session.row(sql, args![&run.sync_item]).await? {
-        Some(row) => row.get("run_id")?,
-        None => String::new(),
-    };
-    let mail = NewMail::to_administrators("sync_failed").with("reason", bounded(&request.error, 512));
-    let mail = mail.with("detail", format!("{} (directory {})", run.sync_item, run.directory));
-    let day = now_ms.div_euclid(DAY_MS);
-    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{}", run.sync_item))))
 }
 
 /// Refuses a leader that was overtaken, and keeps the epoch as it is until the transaction ends (S-60).
@@ -390,7 +359,7 @@ async fn write_users(
         let event = NewEvent::administrative(now_ms, "user.erased", "sync", "its username is doubled in the directory");
         events.push(event.about(&known.user_id, &known.username));
     }
-    tell_of_other_addresses(session, seal, &plan.changed, now_ms).await?;
+    tell::of_other_addresses(session, seal, &plan.changed, now_ms).await?;
     write_rows(session, run, &plan.added, &plan.changed, now_ms).await?;
     let seen = plan.seen.iter().filter(|known| known.last_run != run.run_id).map(|known| known.user_id.as_str());
     let seen: Vec<&str> = seen.collect();
@@ -408,13 +377,13 @@ async fn write_users(
     for row in &plan.changed {
         let Some(known) = &row.known else { continue };
         changed_users.push(known.user_id.clone());
-        if known.dn_key != row.dn_key || known.phone != row.user.phone && known.own_phone.is_empty() {
+        if known.dn_key != row.dn_key || users::other_phone(known, row) {
             moved.push(&known.user_id);
         }
         // S-58: another phone or mail is another authenticator.
         let mut details = Vec::new();
         let shown = |field, value: &str| match field {
-            "phone" => sent_codes::shown(value),
+            "phone" => number_shown(value),
             _ => format!("{value:?}"),
         };
         for (field, was, is) in [
@@ -437,13 +406,9 @@ async fn write_users(
 
 /// Notes when passwords were changed, and ends what was remembered under the ones before (V-52). Returns whose those were.
 async fn write_passwords(session: &mut Session, passwords: &[NewPassword]) -> Result<Vec<String>, StoreError> {
-    let unsaid = passwords.iter().filter(|it| it.changed == users::UNSAID).map(|it| it.user_id.as_str());
-    let head = "UPDATE users SET password_changed = $257 WHERE user_id IN";
-    session.execute_in(head, unsaid, "", &[Arg::from(users::UNSAID)]).await?;
-    for it in passwords.iter().filter(|it| it.changed != users::UNSAID) {
-        let sql = "UPDATE users SET password_changed = $1 WHERE user_id = $2";
-        session.execute(sql, args![&it.changed, &it.user_id]).await?;
-    }
+    let rows = passwords.iter().map(|it| args![&it.user_id, &it.changed]).collect();
+    let tail = ") UPDATE users SET password_changed = v.password_changed FROM v WHERE users.user_id = v.user_id";
+    session.bulk("WITH v (user_id, password_changed) AS (", rows, tail).await?;
     let others: Vec<&str> = passwords.iter().filter(|it| it.another).map(|it| it.user_id.as_str()).collect();
     raise_epochs(session, &others).await?;
     Ok(others.into_iter().map(str::to_owned).collect())
@@ -453,35 +418,6 @@ async fn write_passwords(session: &mut Session, passwords: &[NewPassword]) -> Re
 async fn raise_epochs(session: &mut Session, user_ids: &[&str]) -> Result<(), StoreError> {
     let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
     session.execute_in(head, user_ids.iter().copied(), "", &[]).await?;
-    Ok(())
-}
-
-/// S-58: another phone or mail is another authenticator, and who had the one before hears of it there. Before the rows are written.
-async fn tell_of_other_addresses(
-    session: &mut Session,
-    seal: &Seal,
-    changed: &[Row],
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
-    for row in changed {
-        let Some(known) = row.known.as_ref().filter(|known| known.state != "removed") else { continue };
-        // Written in another way it is the same number.
-        let phone = digits(&known.phone) != digits(&row.user.phone);
-        if phone && known.own_phone.is_empty() {
-            let number = digits(&row.user.phone);
-            let end = number.get(number.len().saturating_sub(4)..).filter(|end| !end.is_empty()).unwrap_or("-");
-            if let Some(mail) = NewMail::to_user(session, "phone_changed", &known.user_id).await? {
-                let mail = mail.with("admin", "sync").with("phone_masked", format!("•••• {end}"));
-                outbox::put_in(session, seal, mail, now_ms).await?;
-            }
-        }
-        if name_key(&known.mail) != name_key(&row.user.mail)
-            && let Some(mail) = NewMail::to_user(session, "updated", &known.user_id).await?
-        {
-            outbox::put_in(session, seal, mail.with("admin", "sync"), now_ms).await?;
-        }
-    }
     Ok(())
 }
 
@@ -543,171 +479,22 @@ async fn write_rows(
     Ok(())
 }
 
-/// Changes a state from exactly what was read; `None` if somebody was faster.
 async fn change_state(
     session: &mut Session,
     known: &Known,
     next: &NewState,
     now_ms: i64,
-) -> Result<Option<NewEvent>, StoreError> {
-    let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
-               epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
-    let arguments = args![next.state, &next.by, now_ms, &next.text, &known.user_id, &known.state, &known.state_by];
-    if session.execute(sql, arguments).await? != 1 {
-        return Ok(None);
-    }
-    if next.state != "enabled" {
-        end_sessions(session, &known.user_id).await?;
-    }
-    let detail = format!("state: {} -> {} ({})", known.state, next.state, next.text);
-    let event = NewEvent::administrative(now_ms, "user.state", &next.by, detail);
-    Ok(Some(event.about(&known.user_id, &known.username)))
-}
-
-/// Groups belong to the item that read them first in the order of the settings, like users. Returns who came or went.
-async fn write_groups(
-    session: &mut Session,
-    run: &RunRow,
-    current: &Current,
-    groups: Vec<SyncedGroup>,
-) -> Result<Vec<String>, StoreError> {
-    let mut read: BTreeMap<String, (SyncedGroup, BTreeSet<String>, Vec<u8>)> = BTreeMap::new();
-    for group in groups {
-        let Ok(object_id) = group.object_id.parse::<domain::ObjectId>() else { continue };
-        let members: BTreeSet<String> =
-            group.member_dns.iter().map(|name| users::dn_key(&bounded(name, 2048))).collect();
-        let mut digest = Sha256::new();
-        for part in [&group.distinguished_name, &group.name].into_iter().chain(&members) {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part.as_bytes());
-        }
-        read.insert(object_id.to_string(), (group, members, digest.finalize().to_vec()));
-    }
-    let head = "SELECT object_id, dn_key, sync_item, content FROM user_groups WHERE object_id IN";
-    let ids: Vec<&str> = read.keys().map(String::as_str).collect();
-    let mut known: HashMap<String, KnownGroup> = HashMap::new();
-    for row in session.rows_in(head, ids, "AND directory = $257", &[Arg::from(&run.directory)]).await? {
-        let (dn_key, sync_item, content) = (row.get("dn_key")?, row.get("sync_item")?, row.get("content")?);
-        known.insert(row.get("object_id")?, KnownGroup { dn_key, sync_item, content });
-    }
-    let items = &current.settings.sync_items;
-    let earlier = |item: &str| {
-        let before = items.iter().take_while(|it| it.name.as_str() != run.sync_item);
-        before.into_iter().any(|it| it.name.as_str() == item && it.state == SyncState::On)
+) -> Result<Option<NewEvent>, sqlx::Error> {
+    let change = StateChange {
+        user_id: &known.user_id,
+        username: &known.username,
+        from: &known.state,
+        from_by: &known.state_by,
+        to: next.state,
+        by: &next.by,
+        text: &next.text,
     };
-    let (mut rows, mut stale, mut members_rows) = (Vec::new(), Vec::new(), Vec::new());
-    let mut moved: BTreeSet<(String, String)> = BTreeSet::new();
-    // Rules name groups by their DN too: under another one, all in it may fall under others.
-    let mut renamed: BTreeSet<&str> = BTreeSet::new();
-    for (object_id, (group, members, content)) in &read {
-        let before = known.get(object_id);
-        if before.is_some_and(|before| earlier(&before.sync_item)) {
-            continue;
-        }
-        let dn_key = users::dn_key(&bounded(&group.distinguished_name, 2048));
-        if before.is_some_and(|before| before.dn_key != dn_key) {
-            renamed.insert(object_id);
-        }
-        rows.push(args![
-            &run.directory,
-            object_id,
-            bounded(&group.distinguished_name, 2048),
-            dn_key,
-            bounded(&group.name, 256),
-            &run.sync_item,
-            &run.run_id,
-            content.as_slice()
-        ]);
-        if before.is_none_or(|before| before.content != *content) {
-            stale.push(object_id.as_str());
-            moved.extend(members.iter().map(|member| (object_id.clone(), member.clone())));
-            members_rows.extend(members.iter().map(|member| args![&run.directory, object_id, member]));
-        }
-    }
-    let head = "INSERT INTO user_groups (directory, object_id, distinguished_name, dn_key, name, sync_item, last_run, content)";
-    let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET distinguished_name = excluded.distinguished_name, \
-                dn_key = excluded.dn_key, name = excluded.name, sync_item = excluded.sync_item, last_run = excluded.last_run, content = excluded.content";
-    session.bulk(head, rows, tail).await?;
-    let tail = "AND directory = $257";
-    let directory = [Arg::from(&run.directory)];
-    let head = "SELECT object_id, member_key FROM group_members WHERE object_id IN";
-    for row in session.rows_in(head, stale.iter().copied(), tail, &directory).await? {
-        let was: (String, String) = (row.get("object_id")?, row.get("member_key")?);
-        // Here before and here now: nothing changed for this one.
-        if renamed.contains(was.0.as_str()) || !moved.remove(&was) {
-            moved.insert(was);
-        }
-    }
-    session.execute_in("DELETE FROM group_members WHERE object_id IN", stale, tail, &directory).await?;
-    session.bulk("INSERT INTO group_members (directory, object_id, member_key)", members_rows, "").await?;
-    members_moved(session, &run.directory, moved.into_iter().map(|(_, member)| member).collect()).await
-}
-
-struct KnownGroup {
-    dn_key: String,
-    sync_item: String,
-    content: Vec<u8>,
-}
-
-/// V-52: who is in other groups than before may fall under another policy, so nothing of theirs is remembered. A group that came
-/// or went takes along who is in it, directly or not. Returns whom it was.
-async fn members_moved(
-    session: &mut Session,
-    directory: &str,
-    member_keys: BTreeSet<String>,
-) -> Result<Vec<String>, StoreError> {
-    let mut found = member_keys;
-    let mut level = found.clone();
-    // As deep as groups are followed for a decision; each once, so that circles end.
-    for _ in 0..GROUP_DEPTH_MAX {
-        let head = "SELECT object_id, directory FROM user_groups WHERE dn_key IN";
-        let mut groups: Vec<String> = Vec::new();
-        for row in session.rows_in(head, level.iter().map(String::as_str), "", &[]).await? {
-            if row.get::<String>("directory")? == directory {
-                groups.push(row.get("object_id")?);
-            }
-        }
-        let head = "SELECT member_key FROM group_members WHERE object_id IN";
-        let tail = "AND directory = $257";
-        let groups = groups.iter().map(String::as_str);
-        let mut inside: BTreeSet<String> = BTreeSet::new();
-        for row in session.rows_in(head, groups, tail, &[Arg::from(directory)]).await? {
-            inside.insert(row.get("member_key")?);
-        }
-        level = inside.difference(&found).cloned().collect();
-        if level.is_empty() {
-            break;
-        }
-        found.extend(level.iter().cloned());
-    }
-    let head = "SELECT user_id, directory FROM users WHERE dn_key IN";
-    let mut moved: Vec<String> = Vec::new();
-    // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
-    for row in session.rows_in(head, found.iter().map(String::as_str), "", &[]).await? {
-        if row.get::<String>("directory")? == directory {
-            moved.push(row.get("user_id")?);
-        }
-    }
-    raise_epochs(session, &moved.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-    Ok(moved)
-}
-
-/// Takes away the groups of the item that the run did not see. Returns who was in them.
-async fn groups_leave(session: &mut Session, run: &RunRow) -> Result<Vec<String>, StoreError> {
-    let gone = || args![&run.sync_item, &run.run_id];
-    let sql = "SELECT DISTINCT m.directory AS directory, m.member_key AS member_key FROM group_members m \
-               JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id \
-               WHERE g.sync_item = $1 AND g.last_run <> $2";
-    let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for row in session.rows(sql, gone()).await? {
-        members.entry(row.get("directory")?).or_default().insert(row.get("member_key")?);
-    }
-    let mut moved = Vec::new();
-    for (directory, member_keys) in members {
-        moved.extend(members_moved(session, &directory, member_keys).await?);
-    }
-    session.execute("DELETE FROM user_groups WHERE sync_item = $1 AND last_run <> $2", gone()).await?;
-    Ok(moved)
+    change.write(session, now_ms).await
 }
 
 /// Somebody the item has and the run did not see.
@@ -784,14 +571,14 @@ async fn leave_one(
 ) -> Result<Option<NewEvent>, StoreError> {
     let known = &leaver.known;
     let text = format!("no longer in {sync_item}");
-    let by_hand = known.state == "disabled" && !matches!(known.state_by.as_str(), "" | "sync" | "directory");
+    let by_hand = known.state == "disabled" && !by_machine(&known.state_by);
     let next = match action {
         "disable" if known.state != "enabled" => return Ok(None),
         "disable" => NewState { state: "disabled", by: "sync".into(), text },
         _ if by_hand => NewState { state: "removed", by: known.state_by.clone(), text: known.state_text.clone() },
         _ => NewState { state: "removed", by: "sync".into(), text },
     };
-    change_state(session, known, &next, now_ms).await
+    Ok(change_state(session, known, &next, now_ms).await?)
 }
 
 /// Lists the leavers for an administrator. One open list an item: a later run brings it up to date.

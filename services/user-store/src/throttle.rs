@@ -45,9 +45,19 @@ impl Counter {
         Try::Granted
     }
 
-    /// Counts a try that a reserve paid for.
-    pub fn count(&mut self, now_ms: i64) {
-        self.failures = self.failures.saturating_add(1);
+    /// Counts a try that was refused, if the place it comes from is a usual one and has a reserve left (V-15): who locks a
+    /// user from elsewhere does not lock out that place.
+    pub fn reserve_at(&mut self, last_success_ms: i64, reserve: &mut Window<RESERVE_TRIES>, now_ms: i64) -> bool {
+        let usual = now_ms.saturating_sub(last_success_ms) < SOURCE_LIFE_MS;
+        let granted = usual && reserve.reserve(now_ms) == Try::Granted;
+        if granted {
+            self.count(now_ms);
+        }
+        granted
+    }
+
+    fn count(&mut self, now_ms: i64) {
+        self.failures = self.failures.saturating_add(1).min(FAILURES_MAX);
         self.open_ms = self.open_ms.max(now_ms.saturating_add(delay_ms(self.failures)));
     }
 
@@ -157,6 +167,17 @@ mod tests {
         assert_eq!(granted, FAILURES_MAX);
         assert_eq!(counter.reserve(i64::MAX), Try::Refused(None));
         assert!(counter.locked_until_ms(now_ms) > now_ms);
+    }
+
+    #[test]
+    fn a_usual_place_has_a_reserve_that_counts_no_further_than_the_lock() {
+        // V-14, V-15
+        let mut counter = Counter { failures: FAILURES_MAX, open_ms: 0 };
+        let mut reserve = Window::default();
+        assert!(!counter.reserve_at(0, &mut reserve, SOURCE_LIFE_MS), "too long ago");
+        let granted = (0..10).filter(|_| counter.reserve_at(0, &mut reserve, 1_000)).count();
+        assert_eq!((granted, counter.failures), (RESERVE_TRIES, FAILURES_MAX));
+        assert!(counter.is_locked() && counter.open_ms > 1_000);
     }
 
     #[test]

@@ -41,6 +41,16 @@ pub fn time_text(at_ms: i64) -> String {
     at.and_then(|it| it.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default()
 }
 
+/// A number in the audit, written in whatever way: its last two digits, and of one too short to hide anything none.
+pub fn number_shown(number: &str) -> String {
+    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
+    match digits.len() {
+        0 => "none".into(),
+        1..4 => "…".into(),
+        count => format!("…{}", digits[count - 2..].iter().collect::<String>()),
+    }
+}
+
 /// Refuses what is done for somebody who may not log in: not enabled, or blocked.
 pub async fn may_enter(session: &mut Session, user_id: &str, now_ms: i64) -> Result<(), StoreError> {
     let sql = "SELECT state, blocked_until_ms FROM users WHERE user_id = $1";
@@ -80,11 +90,18 @@ pub async fn enabled_username(session: &mut Session, user_id: &str) -> Result<St
     }
 }
 
-/// Takes somebody's state from one to another, with its event. The caller holds the chain's lock or takes it afterwards.
+/// Was a state set by no hand? Those the directory may change again (FS-26).
+pub fn by_machine(by: &str) -> bool {
+    matches!(by, "" | "sync" | "directory")
+}
+
+/// Takes somebody's state from exactly what was read to another, with its event. The caller holds the chain's lock.
 pub struct StateChange<'a> {
     pub user_id: &'a str,
     pub username: &'a str,
     pub from: &'a str,
+    /// Who had set that one.
+    pub from_by: &'a str,
     pub to: &'a str,
     /// `admin:...`, `sync`, `directory`
     pub by: &'a str,
@@ -92,10 +109,14 @@ pub struct StateChange<'a> {
 }
 
 impl StateChange<'_> {
-    pub async fn write(&self, session: &mut Session, now_ms: i64) -> Result<NewEvent, sqlx::Error> {
+    /// `None`: somebody was faster.
+    pub async fn write(&self, session: &mut Session, now_ms: i64) -> Result<Option<NewEvent>, sqlx::Error> {
         let sql = "UPDATE users SET state = $1, state_by = $2, state_since_ms = $3, state_text = $4, changed_ms = $3, \
-                   epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5";
-        session.execute(sql, args![self.to, self.by, now_ms, self.text, self.user_id]).await?;
+                   epoch = epoch + 1, revision = revision + 1 WHERE user_id = $5 AND state = $6 AND state_by = $7";
+        let arguments = args![self.to, self.by, now_ms, self.text, self.user_id, self.from, self.from_by];
+        if session.execute(sql, arguments).await? != 1 {
+            return Ok(None);
+        }
         if self.to != "enabled" {
             end_sessions(session, self.user_id).await?;
         }
@@ -103,7 +124,8 @@ impl StateChange<'_> {
         if !self.text.is_empty() {
             detail += &format!(" ({})", self.text);
         }
-        Ok(NewEvent::administrative(now_ms, "user.state", self.by, detail).about(self.user_id, self.username))
+        let event = NewEvent::administrative(now_ms, "user.state", self.by, detail);
+        Ok(Some(event.about(self.user_id, self.username)))
     }
 }
 
@@ -218,6 +240,15 @@ pub fn small(row: &Row, column: &str) -> Result<u32, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_audit_shows_two_digits_of_a_number_and_none_of_a_short_one() {
+        for (number, shown) in
+            [("+49 30 901820", "…20"), ("030 90-18 (17)", "…17"), ("1234", "…34"), ("112", "…"), ("", "none")]
+        {
+            assert_eq!(number_shown(number), shown, "{number}");
+        }
+    }
 
     #[test]
     fn names_that_a_person_takes_for_the_same_have_one_key() {

@@ -51,7 +51,7 @@ impl Service {
         let (user_id, until) = (&login.user.id, self.clock.now_ms().saturating_add(WINDOW_MS));
         for place in 1..=FAILURES {
             let (scope, id) = (format!("failing/{user_id}"), place.to_string());
-            let request = SeeOnceRequest { scope, id, expires_unix_ms: until };
+            let request = SeeOnceRequest { scope, id, expires_unix_ms: until, forget: false };
             match self.committer.see_once(request, login.budget).await {
                 Ok(true) => return place == FAILURES,
                 Ok(false) => {}

@@ -28,6 +28,11 @@ impl Budget {
         Self { until: Instant::now() + left.saturating_sub(MARGIN) }
     }
 
+    /// For one call to the store that no caller waits for.
+    pub fn usual() -> Self {
+        Self::lasting(USUAL)
+    }
+
     /// Of our own making: work that nobody waits for.
     pub fn lasting(left: Duration) -> Self {
         Self { until: Instant::now() + left.min(LONGEST) }

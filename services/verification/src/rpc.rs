@@ -118,9 +118,10 @@ impl Verification for Service {
             // Nobody is told whether there is such an attempt.
             let held = self.challenges.find(transaction).await?;
             if held.is_none_or(|held| held.record.attempt.origin.client != client) {
-                return Ok(Response::new(CancelReply {}));
+                return Ok(Response::new(CancelReply::default()));
             }
         }
+        let mut ended = false;
         // First of all nobody is asked any more, wherever the login waits.
         self.withdraw_all(&transaction_id, budget).await?;
         if let Some(held) = self.challenges.find(transaction).await?
@@ -135,8 +136,9 @@ impl Verification for Service {
             };
             let ending = Ending { method, ..reason.into() };
             self.committer.record(&attempt.origin, user_id, ending, budget).await?;
+            ended = true;
         }
-        Ok(Response::new(CancelReply {}))
+        Ok(Response::new(CancelReply { ended }))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

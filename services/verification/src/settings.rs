@@ -67,12 +67,10 @@ impl Rules {
 impl Known {
     /// Somebody can carry this method to a person. Codes and passkeys need nobody.
     pub fn carries(&self, method: Method) -> bool {
-        let provider =
-            |channel| self.settings.providers.iter().any(|provider| provider.enabled && provider.channel == channel);
         match method {
-            Method::Sms => provider(Channel::Sms),
-            Method::SmsReply => self.settings.sms.replies && provider(Channel::Sms),
-            Method::Call => provider(Channel::Voice),
+            Method::Sms => self.settings.carries(Channel::Sms),
+            Method::SmsReply => self.settings.sms.replies && self.settings.carries(Channel::Sms),
+            Method::Call => self.settings.carries(Channel::Voice),
             Method::Push => self.settings.push.web || self.settings.push.pi,
             Method::Questions => self.settings.verification.questions,
             Method::Code | Method::Recovery | Method::Passkey => true,

@@ -6,6 +6,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
 use lab::phones::{HttpSms, Mood};
 use proto::verification::CallbackRequest;
+use proto::verification::callback_server::Callback;
 use serde_json::{Value, json};
 use sms_support::{NOW, Node, PHONE, PORTAL, http_provider, steps};
 use std::time::{Duration, Instant};
@@ -337,8 +338,9 @@ async fn a_receipt_is_noted_though_the_store_was_away_or_the_note_is_late_and_in
     assert!(node.text().await.accepted);
     carrier.answer_with(200, r#"{"id":"ff"}"#);
     // It overtakes the note of its message.
+    let looked = node.store.lock().notes_begun;
     let (reply, _) = tokio::join!(node.call_back(said("delivered")), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        node.until("the early receipt, in each of its spellings", || node.store.lock().notes_begun >= looked + 4).await;
         node.text().await
     });
     assert_eq!(reply.status, 204);
@@ -346,6 +348,12 @@ async fn a_receipt_is_noted_though_the_store_was_away_or_the_note_is_late_and_in
     node.store.lock().receipts_to_refuse = 1;
     assert_eq!(node.call_back(said("undelivered")).await.status, 204);
     assert_eq!(node.store.noted()[3..], ["undelivered one ff "]);
+    // Longer away: the provider hears that it was not taken, and says it again.
+    node.store.lock().receipts_to_refuse = 2;
+    let away = node.service.receive(sms_support::request_with_time(said("expired"), 5_000)).await;
+    assert_eq!(away.expect_err("not taken").code(), tonic::Code::Unavailable);
+    assert_eq!(node.call_back(said("expired")).await.status, 204);
+    assert_eq!(node.store.noted().len(), 5);
 }
 
 #[tokio::test]

@@ -116,11 +116,6 @@ impl Settings {
         }
     }
 
-    /// Somebody carries this.
-    fn carries(&self, channel: Channel) -> bool {
-        self.providers.iter().any(|provider| provider.enabled && provider.channel == channel)
-    }
-
     /// Why a method that is named cannot be used by anybody; `None` = it can.
     fn nobody_carries(&self, method: Method) -> Option<&'static str> {
         match method {

@@ -16,7 +16,7 @@ use super::moment;
 use super::problem::Problem;
 use super::secrets::given;
 use crate::app::App;
-use crate::attempt::{Asker, Attempt, Verdict};
+use crate::attempt::{Asker, Attempt, NAME_LENGTH_MAX, Verdict, is_a_name};
 use crate::http::ClientAddress;
 use crate::metrics::Limited;
 use axum::Json;
@@ -32,8 +32,6 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 const WAIT_SECONDS_MAX: u64 = 55;
-/// As long as any name in a directory.
-const NAME_LENGTH_MAX: usize = 512;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -141,7 +139,7 @@ pub(super) async fn begin(
         ),
     };
     let name = new.user.trim();
-    if name.is_empty() || name.len() > NAME_LENGTH_MAX || name.chars().any(char::is_control) {
+    if !is_a_name(name) {
         return Err(Problem::rule(format!(
             "user: allowed are 1 to {NAME_LENGTH_MAX} octets without control characters"
         )));
@@ -152,7 +150,19 @@ pub(super) async fn begin(
     }
     let mut attempt = Attempt::new(asker, app.new_transaction(), from, name);
     let first = match new.password {
-        Some(password) => check_password(&app, &mut attempt, name, password).await?,
+        Some(password) => {
+            // Each one is a bind: bounded by name, so that no application is a way to guess, and in all.
+            if !app.may_try_name(name) {
+                attempt.denied(&app, Reason::RateLimited);
+                return Err(Problem::too_many());
+            }
+            let Ok(_seat) = app.limits.sign_ins_at_once.try_acquire() else {
+                app.metrics.limited(Limited::SignInsAtOnce);
+                attempt.denied(&app, Reason::Overloaded);
+                return Err(Problem::too_many());
+            };
+            attempt.check_password(&app, password).await.map(drop)
+        }
         None => attempt.find(&app).await,
     };
     if let Err(reason) = first {
@@ -160,7 +170,7 @@ pub(super) async fn begin(
         attempt.failed_first(&app, reason).await;
         return refused(id, reason).map(created);
     }
-    let verdict = attempt.decide_with(&app, wanted).await;
+    let verdict = attempt.decide(&app, wanted).await;
     told(&app, attempt, 0, verdict).map(created)
 }
 
@@ -181,7 +191,7 @@ pub(super) async fn look(
     let round = Round::parse(&id)?;
     let attempt = round.attempt(&app, &caller, from)?;
     let verdict = attempt.wait(&app, round.step, Duration::from_secs(how.wait)).await;
-    open(told(&app, attempt, round.step, verdict))
+    told(&app, attempt, round.step, verdict).map(Json)
 }
 
 /// Answer a question
@@ -199,7 +209,7 @@ pub(super) async fn answer(
     let round = Round::parse(&id)?;
     let attempt = round.attempt(&app, &caller, from)?;
     let verdict = attempt.answer(&app, round.step, new.answer).await;
-    open(told(&app, attempt, round.step, verdict))
+    told(&app, attempt, round.step, verdict).map(Json)
 }
 
 /// Nobody waits any more: the phone asks no longer
@@ -235,13 +245,14 @@ impl Round {
     fn parse(id: &str) -> Result<Self, Problem> {
         let parts: Vec<&str> = id.split('~').collect();
         let [application, transaction, step] = parts[..] else { return Err(gone()) };
-        let (Ok(transaction), Ok(step)) = (transaction.parse(), step.parse()) else { return Err(gone()) };
+        // Round 0 is what stands for the beginning, and asks nothing.
+        let (Ok(transaction), Ok(step @ 1..)) = (transaction.parse(), step.parse()) else { return Err(gone()) };
         Ok(Self { application: application.to_owned(), transaction, step })
     }
 
     fn attempt(&self, app: &App, caller: &Caller, from: IpAddr) -> Result<Attempt, Problem> {
         let asker = asker(app, caller, from, &self.application).map_err(|_| gone())?;
-        Ok(Attempt::new(asker, self.transaction, from, ""))
+        Ok(Attempt::later(asker, self.transaction, from, self.step))
     }
 }
 
@@ -252,7 +263,6 @@ fn gone() -> Problem {
 /// The application, if this key may ask for it from this address. Which of these is not so is not told.
 fn asker(app: &App, caller: &Caller, from: IpAddr, application: &str) -> Result<Asker, Problem> {
     let current = app.settings.current();
-    let from = from.to_canonical();
     let held = |client: &&settings::Client| {
         client.protocol == ClientProtocol::Api
             && client.api_keys.contains(&caller.key)
@@ -264,23 +274,6 @@ fn asker(app: &App, caller: &Caller, from: IpAddr, application: &str) -> Result<
             "application: there is no API client of this name for this key and the address it is used from",
         )
     })
-}
-
-/// Each one is a bind: bounded by name, so that no application is a way to guess, and in all.
-async fn check_password(
-    app: &App,
-    attempt: &mut Attempt,
-    name: &str,
-    password: Secret,
-) -> Result<Result<(), Reason>, Problem> {
-    if !app.may_try_name(name) {
-        return Err(Problem::too_many());
-    }
-    let Ok(_seat) = app.limits.sign_ins_at_once.try_acquire() else {
-        app.metrics.limited(Limited::SignInsAtOnce);
-        return Err(Problem::too_many());
-    };
-    Ok(attempt.check_password(app, password).await.map(drop))
 }
 
 fn created(told: Authentication) -> (StatusCode, Json<Authentication>) {
@@ -317,10 +310,6 @@ fn told(app: &App, attempt: Attempt, step: u32, verdict: Result<Verdict, Reason>
             refused(id, reason)
         }
     }
-}
-
-fn open(told: Result<Authentication, Problem>) -> Result<Json<Authentication>, Problem> {
-    told.map(Json)
 }
 
 /// No decision is no answer: the caller may try again.
@@ -375,7 +364,15 @@ mod tests {
         let id = Round { application: "time-sheets.2".into(), transaction, step: 3 }.id();
         let read = Round::parse(&id).map_err(|_| ()).expect("ours");
         assert_eq!((read.application.as_str(), read.transaction, read.step), ("time-sheets.2", transaction, 3));
-        for bad in ["", "a", "a~b~1", &format!("a~{transaction}"), &format!("a~{transaction}~-1"), &format!("{id}~1")] {
+        for bad in [
+            "",
+            "a",
+            "a~b~1",
+            &format!("a~{transaction}"),
+            &format!("a~{transaction}~-1"),
+            &format!("a~{transaction}~0"),
+            &format!("{id}~1"),
+        ] {
             assert!(Round::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,4 +1,5 @@
-//! The address the person comes from: for limits, the log and the audit. It decides nothing.
+//! The address somebody comes from: for limits, the log and the audit. It decides one thing: whether an application asks from its own
+//! networks (FC-05).
 
 use crate::app::App;
 use axum::extract::{FromRequestParts, Request, State};

@@ -1,5 +1,6 @@
 //! What somebody who is signed in sees of themselves.
 
+use super::enrol::may_add_first;
 use super::form::Visitor;
 use super::go_on;
 use super::pages::{self, Account, Frame, MethodShown, Moment, WayOn, show};
@@ -32,8 +33,9 @@ pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
     };
     let way_on = match live.stage {
         Stage::Full => WayOn::Add,
-        _ if own.has_factor() => WayOn::StrongerSignIn,
-        _ => WayOn::Invitation,
+        _ if own.has_method() => WayOn::StrongerSignIn,
+        _ if may_add_first(&app, &own).is_ok() => WayOn::Invitation,
+        _ => WayOn::HelpDesk,
     };
     let own = own.detail;
     let user = own.user.clone().unwrap_or_default();

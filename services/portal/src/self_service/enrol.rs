@@ -13,7 +13,7 @@ pub(super) mod recovery;
 use super::form::Visitor;
 use super::go_on;
 use super::pages::{self, Choose, Failure, Frame, Message, Offered, show};
-use super::sign_in::{own_detail, status_of, with_cookie};
+use super::sign_in::{Own, own_detail, status_of, with_cookie};
 use crate::app::App;
 use crate::session::{self, Live, Stage};
 use crate::texts::Texts;
@@ -36,9 +36,7 @@ pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
 fn choose(app: &App, t: &'static Texts, live: &Live, status: StatusCode, failure: Option<Failure>) -> Response {
     let settings = app.settings.current();
     let settings = settings.as_ref().map(|current| &current.settings);
-    let carried = |channel: Channel| {
-        settings.is_some_and(|it| it.providers.iter().any(|provider| provider.enabled && provider.channel == channel))
-    };
+    let carried = |channel| settings.is_some_and(|it| it.carries(channel));
     let offered = Offered {
         push: settings.is_some_and(|it| it.push.web),
         pi: settings.is_some_and(|it| it.push.pi),
@@ -88,16 +86,29 @@ async fn proven(app: &App, t: &'static Texts, mut live: Live, added: &'static st
     }
 }
 
+/// Before anything is shown or sent, and again before it counts.
+async fn may_go_on(app: &App, live: &Live, from: IpAddr) -> Result<(), Reason> {
+    match app.may_send_code(from) {
+        true => still_allowed(app, live).await,
+        false => Err(Reason::RateLimited),
+    }
+}
+
 /// What was true at sign-in may have changed since: the user may be disabled, have got a method, or the settings may say otherwise.
-async fn still_allowed(app: &App, live: &Live) -> Result<(), Reason> {
+pub(super) async fn still_allowed(app: &App, live: &Live) -> Result<(), Reason> {
     let own = own_detail(app, live.session.subject.clone()).await?;
     if own.user_id != live.session.user_id {
         return Err(Reason::Blocked);
     }
     if live.stage == Stage::Full {
         // The method that opened the second lock was taken away since: with it goes the right to bring another one.
-        return if own.has_factor() { Ok(()) } else { Err(Reason::Blocked) };
+        return if own.has_method() { Ok(()) } else { Err(Reason::Blocked) };
     }
+    may_add_first(app, &own)
+}
+
+/// A first method, by somebody who has none (V-86).
+pub(super) fn may_add_first(app: &App, own: &Own) -> Result<(), Reason> {
     let settings = app.settings.current().ok_or(Reason::StoreUnavailable)?;
     match settings.settings.portal.first_enrolment {
         FirstEnrolment::Off => Err(Reason::NotEnrolled),

@@ -1,10 +1,11 @@
 //! The invitation code that stands beside the password where the settings ask for one (V-86), and beside security answers where there is
 //! no method. The store counts its tries.
 
+use super::enrol::still_allowed;
 use super::form::{Posted, Visitor};
 use super::go_on;
 use super::pages::{self, Failure, Frame, Invitation, show};
-use super::sign_in::with_cookie;
+use super::sign_in::{status_of, with_cookie};
 use crate::app::{App, STORE_LIMIT, within};
 use crate::http::ClientAddress;
 use crate::session::{self, Live, Stage};
@@ -35,6 +36,11 @@ pub(super) async fn submit(
     if !app.may_send_code(from) {
         let failure = Failure::new(t.refused(Reason::RateLimited), reference);
         return form(&app, t, &live, StatusCode::TOO_MANY_REQUESTS, failure);
+    }
+    // A code is good once: not for somebody who could do nothing with it.
+    if let Err(reason) = still_allowed(&app, &live).await {
+        let failure = Failure::new(t.refused(reason), reference);
+        return form(&app, t, &live, status_of(reason), failure);
     }
     let request = RedeemInvitationRequest {
         user_id: live.session.user_id.clone(),

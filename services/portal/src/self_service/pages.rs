@@ -211,6 +211,8 @@ pub(super) enum WayOn {
     Invitation,
     /// After a sign-in with a method that is there.
     StrongerSignIn,
+    /// Nobody adds a first method here.
+    HelpDesk,
 }
 
 pub(super) struct MethodShown {

@@ -4,7 +4,7 @@ use super::form::{Posted, Visitor};
 use super::go_on;
 use super::pages::{self, Failure, Frame, SignIn, show};
 use crate::app::{App, STORE_LIMIT, within};
-use crate::attempt::{Attempt, Verdict};
+use crate::attempt::{Attempt, Verdict, is_a_name};
 use crate::http::ClientAddress;
 use crate::metrics::Limited;
 use crate::session::{self, FormCookie, Live, Stage};
@@ -20,8 +20,6 @@ use proto::user_store::{OwnDetailRequest, Session, UserDetail};
 use service_kit::grpc::idempotent;
 use std::sync::Arc;
 use tonic::Code;
-
-const NAME_LENGTH_MAX: usize = 512;
 
 pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor, headers: HeaderMap) -> Response {
     match visitor.live {
@@ -55,7 +53,7 @@ pub(super) async fn submit(
         attempt.failed_first(&app, Reason::EmptyPassword).await;
         return refused(Reason::EmptyPassword);
     }
-    if name.is_empty() || name.len() > NAME_LENGTH_MAX || name.chars().any(char::is_control) {
+    if !is_a_name(&name) {
         attempt.failed_first(&app, Reason::UnknownUser).await;
         return refused(Reason::UnknownUser);
     }
@@ -77,7 +75,7 @@ pub(super) async fn submit(
         form(&app, t, &headers, status_of(reason), failure, &name, false)
     };
     let before = posted.live;
-    match attempt.decide(&app).await {
+    match attempt.decide(&app, None).await {
         Ok(Verdict::Ask(ask)) if !ask.user_id.is_empty() => {
             let stage = Stage::Code { transaction: reference, step: ask.step };
             let mut session = identity(&person, ask.user_id.clone());
@@ -231,6 +229,11 @@ impl Own {
         detail.factors.iter().any(|factor| !factor.pending)
             || detail.devices.iter().any(|device| device.state == "active")
             || detail.recovery_left > 0
+    }
+
+    /// A number too: who signs in by it has a method, though it keeps nobody from adding a first one, for nobody may carry it.
+    pub fn has_method(&self) -> bool {
+        self.has_factor() || !self.detail.phone.is_empty()
     }
 }
 

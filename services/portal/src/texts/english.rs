@@ -89,7 +89,7 @@ pub(super) static ENGLISH: Texts = Texts {
     device_prove: "Prompt me now",
     device_done_lead: "From now on your phone asks you when you sign in.",
     passkey_done_lead: "You can sign in here with it from now on.",
-    too_many_devices: "You have {n} connected phones, and no more are allowed. Remove one you do not use on the page “Your account”, or ask your help desk, and then connect this one.",
+    too_many_devices: "You have {n} connected phones, and no more are allowed. Ask your help desk to remove one you do not use, and then connect this one.",
     phone_title: "Your phone number",
     phone_lead_sms: "We send a code to this number. Type it here, and the number counts.",
     phone_lead_call: "We call this number. Press the # key when you are asked, and the number counts.",

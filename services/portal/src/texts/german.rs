@@ -89,7 +89,7 @@ pub(super) static GERMAN: Texts = Texts {
     device_prove: "Jetzt fragen",
     device_done_lead: "Von nun an fragt Ihr Telefon Sie, wenn Sie sich anmelden.",
     passkey_done_lead: "Von nun an können Sie sich hier damit anmelden.",
-    too_many_devices: "Sie haben {n} verbundene Telefone, mehr sind nicht erlaubt. Entfernen Sie auf der Seite „Ihr Konto“ eines, das Sie nicht mehr benutzen, oder fragen Sie Ihren Helpdesk, und verbinden Sie dann dieses.",
+    too_many_devices: "Sie haben {n} verbundene Telefone, mehr sind nicht erlaubt. Bitten Sie Ihren Helpdesk, eines zu entfernen, das Sie nicht mehr benutzen, und verbinden Sie dann dieses.",
     phone_title: "Ihre Telefonnummer",
     phone_lead_sms: "Wir senden einen Code an diese Nummer. Geben Sie ihn hier ein, und die Nummer zählt.",
     phone_lead_call: "Wir rufen diese Nummer an. Drücken Sie die Taste #, wenn Sie dazu aufgefordert werden, und die Nummer zählt.",

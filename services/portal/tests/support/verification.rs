@@ -39,6 +39,8 @@ pub struct FakeVerification {
     store: Arc<FakeStore>,
     clock: Clock,
     open: Mutex<HashMap<String, (String, u32)>>,
+    /// Whose attempt each is, as it began.
+    clients: Mutex<HashMap<String, String>>,
     pub begun: Mutex<Vec<SeenAttempt>>,
     /// Who was reported, and why.
     pub reports: Mutex<Vec<(String, String)>>,
@@ -67,6 +69,7 @@ impl FakeVerification {
             store,
             clock,
             open: Mutex::default(),
+            clients: Mutex::default(),
             begun: Mutex::default(),
             reports: Mutex::default(),
             callbacks: Mutex::default(),
@@ -113,6 +116,12 @@ impl FakeVerification {
         Ok(Response::new(Outcome { transaction_id, result: Some(result) }))
     }
 
+    /// Whoever asks about an attempt names the client that began it; of one that never began nothing is known.
+    fn is_of(&self, transaction: &str, client: &str) {
+        let clients = self.clients.lock().expect("a lock");
+        assert!(clients.get(transaction).is_none_or(|began| began == client), "{client} asks for another's");
+    }
+
     fn told(&self) -> Option<Result<outcome::Result, Status>> {
         let told = self.say_next.lock().expect("a lock").take();
         told.map(|told| told.map_err(|code| Status::new(code, "inside")))
@@ -146,6 +155,7 @@ impl Verification for FakeVerification {
         let attempt = request.attempt.ok_or_else(|| Status::invalid_argument("attempt"))?;
         assert_eq!(request.primary, proto::verification::Primary::Passed as i32);
         assert!(request.code.is_none());
+        self.clients.lock().expect("a lock").insert(attempt.transaction_id.clone(), attempt.client.clone());
         self.begun.lock().expect("a lock").push(SeenAttempt {
             username: attempt.username.clone(),
             client: attempt.client,
@@ -180,8 +190,8 @@ impl Verification for FakeVerification {
         self.answers.fetch_add(1, Ordering::SeqCst);
         let request = request.into_inner();
         let client = request.client.clone();
-        assert!(["portal", "wiki"].contains(&client.as_str()), "{client}");
         let transaction = request.transaction_id;
+        self.is_of(&transaction, &client);
         if let Some(told) = self.told() {
             return self.outcome(&transaction, told?);
         }
@@ -212,9 +222,10 @@ impl Verification for FakeVerification {
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
-        assert!(!request.get_ref().client.is_empty(), "whose attempt it is");
+        self.is_of(&request.get_ref().transaction_id, &request.get_ref().client);
         self.cancelled.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(CancelReply {}))
+        let ended = self.open.lock().expect("a lock").remove(&request.get_ref().transaction_id).is_some();
+        Ok(Response::new(CancelReply { ended }))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
@@ -225,7 +236,8 @@ impl Verification for FakeVerification {
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<Outcome>, Status> {
-        let AwaitRequest { transaction_id, .. } = request.get_ref().clone();
+        let AwaitRequest { transaction_id, client, .. } = request.get_ref().clone();
+        self.is_of(&transaction_id, &client);
         self.awaited.lock().expect("a lock").push(request.into_inner());
         match self.told() {
             Some(told) => self.outcome(&transaction_id, told?),

@@ -333,7 +333,7 @@ impl Verification for FakeVerification {
         let mut state = self.lock();
         state.challenges.remove(&transaction_id);
         state.calls.push(Call::Cancel { reason });
-        Ok(Response::new(CancelReply {}))
+        Ok(Response::new(CancelReply::default()))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -27,6 +27,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
+use tonic::Code;
 
 const USERS_CSV: &str = "users-csv";
 const DUO_CSV: &str = "duo-csv";
@@ -136,11 +137,11 @@ async fn users(file: &Secret, import: &Import, mut connection: Connection, outpu
     let holders = if import.preset.as_deref() == Some(DUO_CSV) { read.holders } else { Vec::new() };
     let (good, bad) = parted(read.rows);
     let rows = rows::of_users(good);
-    let request =
-        |dry_run, rows| ImportUsersRequest { rows, dry_run, update: import.overwrite, actor: connection.actor.clone() };
-    let plan = connection.admin.clone().import_users(request(true, rows.clone())).await?.into_inner();
+    let actor = connection.actor.clone();
+    let request = |dry_run, rows| ImportUsersRequest { rows, dry_run, update: import.overwrite, actor: actor.clone() };
+    let plan = connection.admin.import_users(request(true, rows.clone())).await?.into_inner();
+    let plan = with_tokens(plan, holders.clone(), true, &mut connection).await?;
     if import.dry_run {
-        let plan = with_tokens(plan, holders, true, &mut connection).await?;
         return report(output, &plan, bad, true);
     }
     // FI-02: where the file comes from the word may have meant something else, and nobody said what.
@@ -169,7 +170,8 @@ async fn with_tokens(
         let user_id = match connection.admin.get_user(GetUserRequest { name: username.clone() }).await {
             Ok(found) => found.into_inner().user.unwrap_or_default().user_id,
             // The row itself says what is wrong with the name.
-            Err(_) => continue,
+            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => continue,
+            Err(status) => return Err(status.into()),
         };
         let request = ListTokensRequest { search: serial.clone(), limit: 1000, ..ListTokensRequest::default() };
         let found = connection.admin.list_tokens(request).await?.into_inner().tokens;

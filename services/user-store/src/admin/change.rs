@@ -25,7 +25,7 @@ pub struct Change<'a> {
     pub now_ms: i64,
     pub row: Row,
     head: Head,
-    events: Vec<NewEvent>,
+    pub(super) events: Vec<NewEvent>,
     raise_epoch: bool,
 }
 

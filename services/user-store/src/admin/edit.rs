@@ -4,10 +4,11 @@
 use super::change::Change;
 use super::standing::Standing;
 use crate::Store;
+use crate::audit::NewEvent;
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session, args};
-use crate::users::name_key;
+use crate::users::{name_key, number_shown};
 use domain::settings::is_mail_address;
 use domain::{Language, Method, PhoneNumber};
 use proto::user_store::EditUserRequest;
@@ -180,7 +181,8 @@ pub async fn apply(change: &mut Change<'_>, edit: &Edit) -> Result<(), StoreErro
     let (user_id, actor) = (change.user_id.clone(), change.actor.clone());
     let record = records(&mut change.session, [user_id.as_str()].into_iter()).await?.remove(&user_id);
     let record = record.ok_or_else(|| Status::not_found("no such user"))?;
-    let lines = write(change.store, &mut change.session, &record, &actor, edit).await?;
+    let (lines, events) = write(change.store, &mut change.session, &record, &actor, edit).await?;
+    change.events.extend(events);
     if !lines.is_empty() {
         change.note("user.changed", lines.join("\n"));
     }
@@ -200,14 +202,15 @@ pub async fn records<'a>(
     Ok(rows.into_iter().map(|row| Ok((row.get("user_id")?, row))).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Writes what differs and returns it in words, old -> new. The caller holds the chain's lock.
+/// Writes what differs and returns it in words, old -> new, and the events that stand beside the caller's own. The caller holds the
+/// chain's lock.
 pub async fn write(
     store: &Store,
     session: &mut Session,
     record: &Row,
     actor: &str,
     edit: &Edit,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<(Vec<String>, Vec<NewEvent>), StoreError> {
     let user_id: String = record.get("user_id")?;
     let user_id = user_id.as_str();
     let text = |column: &str| record.get::<String>(column);
@@ -255,14 +258,18 @@ pub async fn write(
         lines.push(line);
         of_factor = true;
     }
-    if let Some(standing) = edit.standing {
-        lines.extend(standing.write(session, record, actor, store.clock().now_ms()).await?);
+    let mut events = Vec::new();
+    if let Some(standing) = edit.standing
+        && let Some((line, event)) = standing.write(session, record, actor, store.clock().now_ms()).await?
+    {
+        lines.push(line);
+        events.push(event);
     }
     if !lines.is_empty() {
         let sql = "UPDATE users SET epoch = epoch + $1, revision = revision + 1 WHERE user_id = $2";
         session.execute(sql, args![i64::from(of_factor), user_id]).await?;
     }
-    Ok(lines)
+    Ok((lines, events))
 }
 
 /// The number and extension of the user's own. An extension alone makes the directory's number the user's own, because it goes
@@ -290,10 +297,7 @@ fn own_number(edit: &Edit, directory: &str, own: &str, own_extension: &str) -> (
 fn shown(column: &str, value: &str) -> String {
     match (column, value) {
         (_, "") => "none".into(),
-        ("own_phone" | "backup_phone", number) => {
-            let end: String = number.chars().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-            format!("…{end}")
-        }
+        ("own_phone" | "backup_phone", number) => number_shown(number),
         (_, value) => value.into(),
     }
 }

@@ -26,13 +26,15 @@ pub async fn import_users(store: &Store, request: ImportUsersRequest) -> Result<
     let users = find_names(&mut session, names).await?;
     let known: BTreeSet<&str> = users.values().flatten().map(String::as_str).collect();
     let records = edit::records(&mut session, known.into_iter()).await?;
-    let (mut seen, mut reply, mut changed) = (BTreeSet::new(), ImportReply::default(), Vec::new());
+    let (mut seen, mut reply) = (BTreeSet::new(), ImportReply::default());
+    let (mut changed, mut events) = (Vec::new(), Vec::new());
     for row in &request.rows {
         let verdict = match (user_of(row, &users, &mut seen), edit_of(row)) {
             (Err(reason), _) | (_, Err(reason)) => Err(reason),
             (Ok(_), Ok(_)) if !request.update => Ok(Verdict { word: "unchanged", text: "known already".into() }),
             (Ok(user_id), Ok(edit)) => {
-                let lines = edit::write(store, &mut session, &records[user_id], &actor, &edit).await?;
+                let (lines, theirs) = edit::write(store, &mut session, &records[user_id], &actor, &edit).await?;
+                events.extend(theirs);
                 match lines.is_empty() {
                     true => Ok(Verdict { word: "unchanged", text: String::new() }),
                     false => {
@@ -57,8 +59,8 @@ pub async fn import_users(store: &Store, request: ImportUsersRequest) -> Result<
         reply.refused,
         lines.collect::<Vec<_>>().join("\n")
     );
-    let event = NewEvent::administrative(store.clock().now_ms(), "users.imported", &actor, detail);
-    audit::append(&mut session, head, vec![event]).await?;
+    events.push(NewEvent::administrative(store.clock().now_ms(), "users.imported", &actor, detail));
+    audit::append(&mut session, head, events).await?;
     session.commit().await?;
     for user_id in &changed {
         store.teller().user_changed(user_id);

@@ -4,9 +4,8 @@ use super::change::{Change, reason};
 use super::edit::{self, Edit};
 use crate::Store;
 use crate::rpc::StoreError;
-use crate::sql::args;
+use crate::sql::{Row, Session, args};
 use crate::users::{end_sessions, is_blocked, until_text};
-
 use proto::user_store::{BlockUserRequest, EditUserRequest, ExemptUserRequest, UnblockUserRequest, UserDetail};
 use std::collections::BTreeSet;
 use tonic::Status;
@@ -15,7 +14,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// FV-25: a block that ends, ends within a year.
 const BLOCK_MAX_MS: i64 = 365 * DAY_MS;
 /// Every client, those to come too.
-const ALL: &str = "*";
+pub(super) const ALL: &str = "*";
 const PORTAL: &str = "portal";
 
 /// Everything is refused, before any prompt (FV-25).
@@ -98,16 +97,28 @@ pub async fn exempt_user(store: &Store, request: ExemptUserRequest) -> Result<Us
         false => clients.into_iter().collect::<Vec<_>>().join(","),
     };
     let until_ms = if ends { 0 } else { request.until_unix_ms };
+    let line = exempt(&mut change.session, &change.user_id, &change.row, (&clients, until_ms), &reason).await?;
+    change.note("user.exempt", format!("{line} ({reason})"));
+    change.finish().await
+}
+
+/// Writes an exemption, its clients and its end, over the one in `row`, and returns it in words, old -> new.
+pub(super) async fn exempt(
+    session: &mut Session,
+    user_id: &str,
+    row: &Row,
+    (clients, until_ms): (&str, i64),
+    reason: &str,
+) -> Result<String, StoreError> {
     let said = |clients: &str, until_ms: i64| match (clients, until_ms) {
         ("", _) => "not exempt".to_owned(),
         (clients, 0) => format!("exempt at {clients}"),
         (clients, until_ms) => format!("exempt at {clients} until {}", until_text(until_ms)),
     };
-    let before = said(&change.row.get::<String>("exempt_clients")?, change.row.get("exempt_until_ms")?);
+    let before = said(&row.get::<String>("exempt_clients")?, row.get("exempt_until_ms")?);
     let sql = "UPDATE users SET exempt_clients = $1, exempt_until_ms = $2, exempt_text = $3 WHERE user_id = $4";
-    change.session.execute(sql, args![&clients, until_ms, &reason, &change.user_id]).await?;
-    change.note("user.exempt", format!("{before} -> {} ({reason})", said(&clients, until_ms)));
-    change.finish().await
+    session.execute(sql, args![clients, until_ms, reason, user_id]).await?;
+    Ok(format!("{before} -> {}", said(clients, until_ms)))
 }
 
 pub async fn edit_user(store: &Store, request: EditUserRequest) -> Result<UserDetail, StoreError> {

@@ -1,12 +1,12 @@
 //! Whether a user of a file may log in, and whether they are asked for a second factor (FI-02): what the file says of it is one
 //! word, and here it is the state and the exemption.
 
+use super::people::{self, ALL};
+use crate::audit::NewEvent;
 use crate::rpc::StoreError;
-use crate::sql::{Row, Session, args};
-use crate::users::{StateChange, name_key};
+use crate::sql::{Row, Session};
+use crate::users::{StateChange, by_machine, name_key};
 
-/// From every client, without an end (FV-42).
-const EVERYWHERE: &str = "*";
 const WHY: &str = "as the imported file says";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,42 +29,48 @@ impl Standing {
     /// The columns [`Standing::write`] compares with.
     pub const COLUMNS: &str = "username, state, state_by, exempt_clients, exempt_until_ms";
 
-    /// Writes what differs and returns it in words, old -> new; the event is that of the whole file.
+    /// Writes what differs and returns it in words, old -> new, and its event.
     pub async fn write(
         self,
         session: &mut Session,
         record: &Row,
         actor: &str,
         now_ms: i64,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<(String, NewEvent)>, StoreError> {
         let user_id: String = record.get("user_id")?;
         let (username, from, by): (String, String, String) =
             (record.get("username")?, record.get("state")?, record.get("state_by")?);
-        let by_machine = matches!(by.as_str(), "" | "sync" | "directory");
         let to = match self {
             // A hand takes over from the directory, which might enable again.
-            Self::Disabled if from == "enabled" || (from == "disabled" && by_machine) => "disabled",
+            Self::Disabled if from == "enabled" || (from == "disabled" && by_machine(&by)) => "disabled",
             // What the directory has disabled, it enables.
             Self::Enabled if from == "disabled" && by != "directory" => "enabled",
-            Self::Exempt => return exempt(session, record, &user_id).await,
+            Self::Exempt => return exempt(session, record, actor, now_ms).await,
             Self::Enabled | Self::Disabled => return Ok(None),
         };
-        let change = StateChange { user_id: &user_id, username: &username, from: &from, to, by: actor, text: WHY };
-        change.write(session, now_ms).await?;
-        Ok(Some(match from == to {
+        let change =
+            StateChange { user_id: &user_id, username: &username, from: &from, from_by: &by, to, by: actor, text: WHY };
+        let event = change.write(session, now_ms).await?;
+        let line = match from == to {
             true => format!("state: {from} by {by} -> {to} by {actor}"),
             false => format!("state: {from} -> {to}"),
-        }))
+        };
+        Ok(event.map(|event| (line, event)))
     }
 }
 
-async fn exempt(session: &mut Session, record: &Row, user_id: &str) -> Result<Option<String>, StoreError> {
-    let (clients, until_ms): (String, i64) = (record.get("exempt_clients")?, record.get("exempt_until_ms")?);
-    if clients == EVERYWHERE && until_ms == 0 {
+/// From every client, without an end (FV-42).
+async fn exempt(
+    session: &mut Session,
+    record: &Row,
+    actor: &str,
+    now_ms: i64,
+) -> Result<Option<(String, NewEvent)>, StoreError> {
+    if record.get::<String>("exempt_clients")? == ALL && record.get::<i64>("exempt_until_ms")? == 0 {
         return Ok(None);
     }
-    let sql = "UPDATE users SET exempt_clients = $1, exempt_until_ms = 0, exempt_text = $2 WHERE user_id = $3";
-    session.execute(sql, args![EVERYWHERE, WHY, user_id]).await?;
-    let before = if clients.is_empty() { "not exempt".to_owned() } else { format!("exempt at {clients}") };
-    Ok(Some(format!("exempt: {before} -> exempt at {EVERYWHERE}")))
+    let (user_id, username): (String, String) = (record.get("user_id")?, record.get("username")?);
+    let line = people::exempt(session, &user_id, record, (ALL, 0), WHY).await?;
+    let event = NewEvent::administrative(now_ms, "user.exempt", actor, format!("{line} ({WHY})"));
+    Ok(Some((format!("exempt: {line}"), event.about(&user_id, &username))))
 }

@@ -10,7 +10,7 @@ use crate::Store;
 use crate::places;
 use crate::rpc::{StoreError, chain};
 use crate::seal::Seal;
-use crate::sql::{Database, Row, Session, args};
+use crate::sql::{Row, Session, args};
 use data_encoding::HEXLOWER;
 use proto::user_store::AuditCheckpoint;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -161,13 +161,6 @@ pub async fn list(store: &Store, after: u64, limit: u32) -> Result<Vec<AuditChec
     let sql = format!("SELECT {COLUMNS} FROM audit_checkpoints WHERE sequence > $1 ORDER BY sequence LIMIT $2");
     let rows = store.database().read().await?.rows_of(sql, args![after, limit]).await?;
     Ok(rows.iter().map(|row| checkpoint(row, store.signer())).collect::<Result<_, _>>()?)
-}
-
-/// All that the store has.
-pub async fn all(database: &Database, signer: &Signer) -> Result<Vec<AuditCheckpoint>, sqlx::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM audit_checkpoints ORDER BY sequence");
-    let rows = database.read().await?.rows_of(sql, args![]).await?;
-    rows.iter().map(|row| checkpoint(row, signer)).collect()
 }
 
 const COLUMNS: &str = "sequence, writer, hash, at_ms, signature";

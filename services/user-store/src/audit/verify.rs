@@ -1,14 +1,15 @@
 //! The walk along the chain, and the checkpoints it has to pass (V-60).
 
-use super::checkpoint::{self, Signer};
-use super::{BEGINNING, COLUMNS, event, link};
+use super::{BEGINNING, COLUMNS, checkpoint, event, link};
+use crate::Store;
+use crate::rpc::StoreError;
 use crate::sql::{Database, args};
-use crate::users::until_text;
+use crate::users::time_text;
 use proto::user_store::AuditCheckpoint;
 use std::collections::BTreeMap;
 
-/// Events read at once.
-const PAGE: i64 = 1000;
+/// Events, or checkpoints, read at once.
+const PAGE: u32 = 1000;
 
 /// What a walk along the chain found.
 pub struct Verified {
@@ -37,21 +38,14 @@ impl Bad {
 
 /// Walks the whole chain: order, gaps, every record's hash, that its end is where it should be, and that it is the chain that was
 /// signed. `given` are checkpoints that somebody kept elsewhere.
-pub async fn verify(
-    database: &Database,
-    signer: &Signer,
-    given: Vec<AuditCheckpoint>,
-) -> Result<Verified, sqlx::Error> {
+pub async fn verify(store: &Store, given: Vec<AuditCheckpoint>) -> Result<Verified, StoreError> {
     // Before the end is read: none of them is later than it.
-    let mut checkpoints = checkpoint::all(database, signer).await?;
-    let own = checkpoints.len();
-    checkpoints.extend(given);
-    let walked = match forged(signer, &checkpoints, own) {
-        Some(bad) => Err(bad),
-        None => walk(database, &checkpoints).await?,
+    let walked = match signed(store, given).await? {
+        Err(bad) => Err(bad),
+        Ok(checkpoints) => walk(store.database(), &checkpoints).await?.map(|end| (end, checkpoints)),
     };
     Ok(match walked {
-        Ok(end) => Verified {
+        Ok((end, checkpoints)) => Verified {
             good: u64::try_from(end).unwrap_or(0),
             first_bad: 0,
             text: format!("{end} records, whole"),
@@ -65,16 +59,46 @@ pub async fn verify(
     })
 }
 
-/// A checkpoint that this store did not sign, as it stands.
-fn forged(signer: &Signer, checkpoints: &[AuditCheckpoint], own: usize) -> Option<Bad> {
-    let (place, forged) = checkpoints.iter().enumerate().find(|(_, it)| !signer.is_ours(it))?;
-    let whose = if place < own { "of the store" } else { "that was given" };
+/// All checkpoints, those of the store and those that were given, if this store signed each of them as it stands.
+async fn signed(store: &Store, given: Vec<AuditCheckpoint>) -> Result<Result<Vec<AuditCheckpoint>, Bad>, StoreError> {
+    let mut checkpoints = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = checkpoint::list(store, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        match checked(store, page, "of the store").await? {
+            Ok(page) => checkpoints.extend(page),
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
+    Ok(checked(store, given, "that was given").await?.map(|given| {
+        checkpoints.extend(given);
+        checkpoints
+    }))
+}
+
+/// Signatures are work of their own: done beside the runtime.
+async fn checked(
+    store: &Store,
+    checkpoints: Vec<AuditCheckpoint>,
+    whose: &'static str,
+) -> Result<Result<Vec<AuditCheckpoint>, Bad>, StoreError> {
+    let store = store.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let bad = checkpoints.iter().find(|it| !store.signer().is_ours(it)).map(|it| forged(it, whose));
+        bad.map_or(Ok(checkpoints), Err)
+    });
+    checked.await.map_err(|_| StoreError::Broken("the signatures could not be checked"))
+}
+
+fn forged(checkpoint: &AuditCheckpoint, whose: &str) -> Bad {
     let text = format!(
         "the checkpoint {whose} for record {}, {}, was not signed with this store's key, or was altered",
-        forged.sequence,
-        until_text(forged.at_unix_ms)
+        checkpoint.sequence,
+        time_text(checkpoint.at_unix_ms)
     );
-    Some(Bad::at(i64::try_from(forged.sequence).unwrap_or(i64::MAX), text))
+    Bad::at(i64::try_from(checkpoint.sequence).unwrap_or(i64::MAX), text)
 }
 
 /// The sequence of the last record, if all of them are as they were written.
@@ -112,7 +136,7 @@ async fn walk(database: &Database, checkpoints: &[AuditCheckpoint]) -> Result<Re
             let of_record = u64::try_from(sequence).unwrap_or(0);
             for checkpoint in signed.get(&of_record).into_iter().flatten() {
                 if checkpoint.hash != hash {
-                    let at = until_text(checkpoint.at_unix_ms);
+                    let at = time_text(checkpoint.at_unix_ms);
                     let text = format!(
                         "records {} to {sequence} are not those that were signed on {at}: the chain was written anew",
                         agreed + 1
@@ -133,7 +157,7 @@ async fn walk(database: &Database, checkpoints: &[AuditCheckpoint]) -> Result<Re
     }
     let beyond = signed.range(u64::try_from(end_sequence).unwrap_or(0) + 1..).next_back();
     if let Some((last, checkpoints)) = beyond {
-        let at = checkpoints.first().map_or_else(String::new, |it| until_text(it.at_unix_ms));
+        let at = checkpoints.first().map_or_else(String::new, |it| time_text(it.at_unix_ms));
         let text = format!(
             "records {} to {last} are missing: the chain ends at {end_sequence}, and {last} was signed on {at}",
             end_sequence + 1

@@ -8,7 +8,7 @@
 
 use super::proofs::{Attempt, Proof, Proofs};
 use crate::audit::NewEvent;
-use crate::throttle::{Counter, RESERVE_TRIES, SOURCE_LIFE_MS, Try, UNVERIFIED_TRIES, Window};
+use crate::throttle::{Counter, RESERVE_TRIES, Try, UNVERIFIED_TRIES, Window};
 use crate::users::is_blocked;
 use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest,
@@ -122,14 +122,11 @@ impl Working {
             Ok(TryKind::AfterPassword) => {
                 let mut outcome = factor.counter.reserve(now_ms);
                 let source = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()));
-                let recent = source.filter(|it| now_ms.saturating_sub(it.last_success_ms) < SOURCE_LIFE_MS);
-                if let (Try::Refused(_), Some(source)) = (outcome, recent) {
-                    // V-15: who locks a user from elsewhere does not lock out the usual place.
-                    if source.reserve.reserve(now_ms) == Try::Granted {
-                        source.changed = true;
-                        factor.counter.count(now_ms);
-                        outcome = Try::Granted;
-                    }
+                if let (Try::Refused(_), Some(source)) = (outcome, source)
+                    && factor.counter.reserve_at(source.last_success_ms, &mut source.reserve, now_ms)
+                {
+                    source.changed = true;
+                    outcome = Try::Granted;
                 }
                 factor.changed |= outcome == Try::Granted;
                 outcome
@@ -168,7 +165,7 @@ impl Working {
         SpendResult::Spent
     }
 
-    /// `request` is the digest of what is asked ([`super::digest`]).
+    /// `request` is the digest of what is asked ([`super::allow_digest`]).
     pub fn allow(&mut self, asked: &CommitAllowRequest, request: Vec<u8>) -> AllowResult {
         let Some(event) = &asked.event else { return AllowResult::Refused };
         if let Some(last) = self.finals.get(&event.transaction_id) {
@@ -227,19 +224,16 @@ impl Working {
     /// what is asked ([`super::record_digest`]); no Allow is ever the same request.
     pub fn record(&mut self, asked: &RecordRequest, request: Vec<u8>) -> Recorded {
         let Some(event) = &asked.event else { return Recorded::Otherwise };
-        let last = !event.transaction_id.is_empty() && !self.finals.contains_key(&event.transaction_id);
-        if let Some(before) = self.finals.get(&event.transaction_id) {
-            if before.request == request {
-                return Recorded::Recorded;
-            }
+        let last = match self.finals.get(&event.transaction_id) {
+            None => !event.transaction_id.is_empty(),
+            Some(before) if before.request == request => return Recorded::Recorded,
             // V-40: who is in already has an event, once, whatever the attempt had come to before.
-            if !asked.let_in_before {
-                return Recorded::Otherwise;
-            }
-            if !self.beside.insert((event.transaction_id.clone(), request.clone())) {
+            Some(_) if !asked.let_in_before => return Recorded::Otherwise,
+            Some(_) if !self.beside.insert((event.transaction_id.clone(), request.clone())) => {
                 return Recorded::Recorded;
             }
-        }
+            Some(_) => false,
+        };
         if last {
             self.finals.insert(event.transaction_id.clone(), Final { request: request.clone() });
         }
@@ -288,6 +282,7 @@ impl Working {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::throttle::SOURCE_LIFE_MS;
 
     fn working() -> Working {
         let factor = Factor {

@@ -101,17 +101,8 @@ pub struct Group(mpsc::Sender<Job>);
 
 impl Group {
     /// Starts the writer. It ends when the process stops, after what it had taken.
-    pub fn start(
-        database: Database,
-        seal: Arc<Seal>,
-        rules: Arc<Rules>,
-        teller: Teller,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-        shutdown: &Shutdown,
-    ) -> Self {
+    pub fn start(writer: Writer, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { database, seal, rules, teller, metrics, clock };
         shutdown.spawn_background(writer.run(receiver, shutdown.clone()));
         Self(sender)
     }
@@ -127,13 +118,14 @@ impl Group {
     }
 }
 
-struct Writer {
-    database: Database,
-    seal: Arc<Seal>,
-    rules: Arc<Rules>,
-    teller: Teller,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+/// Who takes the groups, one after the other.
+pub struct Writer {
+    pub database: Database,
+    pub seal: Arc<Seal>,
+    pub rules: Arc<Rules>,
+    pub teller: Teller,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
 }
 
 impl Writer {
@@ -171,19 +163,18 @@ impl Writer {
     }
 
     async fn one_by_one(&self, operations: &[Operation]) -> Vec<Result<Answer, StoreError>> {
-        let mut answers: Vec<Result<Answer, StoreError>> = Vec::with_capacity(operations.len());
+        let mut answers = Vec::with_capacity(operations.len());
+        let mut away: Option<StoreError> = None;
         for operation in operations {
+            // A database that went away meanwhile is not waited for once more by every other.
+            if let Some(away) = &away {
+                answers.push(Err(away.again()));
+                continue;
+            }
             let written = self.write(std::slice::from_ref(operation)).await;
             let answer = written.and_then(|answers| answers.into_iter().next().expect("one operation, one answer"));
-            // A database that went away meanwhile is not waited for once more by every other.
-            let away = answer.as_ref().err().filter(|error| error.is_unavailable()).map(StoreError::again);
+            away = answer.as_ref().err().filter(|error| error.is_unavailable()).map(StoreError::again);
             answers.push(answer);
-            if let Some(away) = away {
-                answers.resize_with(operations.len(), || Err(away.again()));
-            }
-            if answers.len() == operations.len() {
-                break;
-            }
         }
         answers
     }

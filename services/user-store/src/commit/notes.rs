@@ -20,6 +20,13 @@ pub async fn see_once(store: &Store, request: SeeOnceRequest) -> Result<SeeOnceR
     if !(1..=256).contains(&request.id.len()) {
         return Err(Status::invalid_argument("id: 1 to 256 octets").into());
     }
+    if request.forget {
+        let mut session = store.database().write().await?;
+        let sql = "DELETE FROM seen WHERE scope = $1 AND id = $2";
+        session.execute(sql, args![&request.scope, &request.id]).await?;
+        session.commit().await?;
+        return Ok(SeeOnceReply { first: false });
+    }
     let now_ms = store.clock().now_ms();
     if request.expires_unix_ms <= now_ms {
         return Err(Status::invalid_argument("expires_unix_ms: is over").into());

@@ -189,8 +189,9 @@ pub struct NewRemembered {
 pub struct Passkey {
     pub user_id: String,
     pub credential: String,
-    /// The credential after its use, where that changed it.
-    pub used: Option<String>,
+    /// The credential after its use, where that counted.
+    pub counted: Option<String>,
+    pub used: bool,
 }
 
 /// An attempt that asks to be let in, as its proof sees it.
@@ -249,7 +250,7 @@ impl Proofs {
             }),
             // Of two uses with one count, one is of a copy: the second finds another credential than it was checked with.
             Proof::Passkey { id, count } => self.passkeys.get(id).is_some_and(|it| {
-                let credential = it.used.as_ref().unwrap_or(&it.credential);
+                let credential = it.counted.as_ref().unwrap_or(&it.credential);
                 it.user_id == user_id && count.is_none_or(|(before, after)| before == credential && !after.is_empty())
             }),
         };
@@ -265,8 +266,9 @@ impl Proofs {
         match proof {
             Proof::Code | Proof::Rule => {}
             Proof::Passkey { id, count } => {
-                if let (Some(it), Some((_, after))) = (self.passkeys.get_mut(id), count) {
-                    it.used = Some(after.to_owned());
+                if let Some(it) = self.passkeys.get_mut(id) {
+                    it.used = true;
+                    it.counted = count.map(|(_, after)| after.to_owned()).or(it.counted.take());
                 }
             }
             Proof::Prompt(id) => {

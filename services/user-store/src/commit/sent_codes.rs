@@ -212,10 +212,11 @@ pub async fn check(scene: &mut Scene<'_>, request: &CheckSentCodeRequest) -> Res
         let sql = "UPDATE sent_codes SET state = $1 WHERE transaction_id = $2";
         scene.session.execute(sql, args![next, &request.transaction_id]).await?;
     }
+    // Right or wrong: only an Allow by it ends the lock, and there may be none.
+    if locked_now {
+        secrets::tell_of_the_lock(scene, &of).await?;
+    }
     if !right {
-        if locked_now {
-            secrets::tell_of_the_lock(scene, &of).await?;
-        }
         return Ok(Checked { result: SentCodeResult::Wrong, ..Checked::gone() });
     }
     Ok(Checked {
@@ -266,7 +267,7 @@ pub async fn set_phone(store: &Store, request: SetPhoneRequest) -> Result<SetPho
         }
     };
     session.execute(sql, args![number.expose(), extension, now_ms, &request.user_id]).await?;
-    let detail = format!("{field}: {} -> {number}", shown(&before));
+    let detail = format!("{field}: {} -> {}", users::number_shown(&before), users::number_shown(number.expose()));
     let event = NewEvent::administrative(now_ms, "user.phone", &request.actor, detail);
     if let Some(mail) = mail {
         let mail = mail.with("phone_masked", number.masked());
@@ -276,13 +277,4 @@ pub async fn set_phone(store: &Store, request: SetPhoneRequest) -> Result<SetPho
     session.commit().await?;
     store.teller().user_changed(&request.user_id);
     Ok(SetPhoneReply {})
-}
-
-/// A number that may be written in any way, by its last two digits.
-pub fn shown(number: &str) -> String {
-    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
-    match digits.len() {
-        0..4 => "none".into(),
-        count => format!("…{}", digits[count - 2..].iter().collect::<String>()),
-    }
 }

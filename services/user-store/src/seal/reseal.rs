@@ -119,22 +119,44 @@ impl Column {
     }
 }
 
-/// Looks after the keys for as long as the store is open.
+/// Looks after the keys for as long as the store is open. They are read again beside what a rotation has to do, however long that
+/// takes: a node that has not read them in time seals nothing.
 pub async fn run(store: Store) {
+    tokio::join!(keep_reading(&store), keep_rotating(&store));
+}
+
+async fn keep_reading(store: &Store) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
-            () = store.seal().key_missing() => {}
+            () = store.seal().reading_wanted() => {}
         }
-        if let Err(error) = tend(&store).await {
-            tracing::warn!(error = %chain(&error), "the data keys could not be looked after, it is tried again");
+        if let Err(error) = read(store).await {
+            tracing::warn!(error = %chain(&error), "the data keys could not be read again, it is tried again");
+        }
+    }
+}
+
+async fn keep_rotating(store: &Store) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if let Err(error) = rotate(store).await {
+            tracing::warn!(error = %chain(&error), "a rotation of the data keys could not go on, it is tried again");
         }
     }
 }
 
 /// Reads the keys again, and goes on with what a rotation has begun.
 pub async fn tend(store: &Store) -> Result<(), StoreError> {
-    store.seal().refresh(store.database(), store.clock().now_ms()).await?;
+    read(store).await?;
+    rotate(store).await
+}
+
+async fn read(store: &Store) -> Result<(), StoreError> {
+    store.seal().refresh(store.database(), store.clock().now_ms()).await
+}
+
+async fn rotate(store: &Store) -> Result<(), StoreError> {
     let (_, _, keys) = store.seal().current();
     if keys < 2 {
         return Ok(());
@@ -211,7 +233,7 @@ async fn remove_unused(store: &Store) -> Result<(), StoreError> {
     }
     audit::append(&mut session, head, events).await?;
     session.commit().await?;
-    store.seal().refresh(store.database(), now_ms).await
+    read(store).await
 }
 
 /// Keys before the current one that seal nothing.
@@ -242,4 +264,49 @@ pub async fn fields(session: &mut Session) -> Result<BTreeMap<u32, u64>, StoreEr
         }
     }
     Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoreSection;
+    use service_kit::{Clock, Shutdown, bus::InProcess};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_rotation_that_takes_long_keeps_nothing_from_being_sealed() {
+        // V-30: rotate under load -> no failed login. Each fifty fields take two seconds.
+        let folder = tempfile::tempdir().expect("a folder for the store");
+        let url = format!("sqlite:{}", folder.path().join("twinlock.db").display());
+        let key = folder.path().join("master.key").display().to_string();
+        let section = StoreSection::new(&url, &key).expect("a valid section");
+        let clock = Clock::at(0);
+        let store = Store::open(&section, Arc::new(InProcess::new()), clock.clone(), &Shutdown::new()).await;
+        let store = store.expect("the store opens");
+        let (seal, database) = (store.seal(), store.database());
+        let mut session = database.write().await.expect("the writer is free");
+        let rows = (0..50 * BATCH).map(|number| {
+            let id = format!("mail-{number:05}");
+            let sealed = seal.seal_field(places::mail(&id), b"content").expect("just read");
+            args![&id, &id, "locked", "", sealed, 0_i64, 0_i64, 86_400_000_i64, "waiting", ""]
+        });
+        let rows: Vec<Vec<Arg>> = rows.collect();
+        let head =
+            "INSERT INTO outbox (mail_id, once_key, kind, user_id, sealed, tries, due_ms, expires_ms, state, error)";
+        session.bulk(head, rows, "").await.expect("written");
+        seal.add_key(&mut session, 2, 0).await.expect("added");
+        session.commit().await.expect("durable");
+        clock.advance(NOTICE_MS);
+        for seconds in std::iter::once(10).chain([2; 16]) {
+            // The rotation waits for the only writer.
+            let held = database.write().await.expect("the writer is free");
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            tokio::time::resume();
+            seal.seal_field(CANARY_PLACE, b"content").expect("the keys are read all along");
+            drop(held);
+        }
+        let fields = fields(&mut database.read().await.expect("free")).await.expect("counted");
+        assert!(fields.contains_key(&1) && fields.contains_key(&2), "it is under way: {fields:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! be out.
 
 use crate::rpc::bounded;
-use crate::users::name_key;
+use crate::users::{by_machine, name_key};
 use domain::ObjectId;
 use domain::settings::{Settings, SyncState};
 use proto::user_store::SyncedUser;
@@ -163,9 +163,8 @@ pub fn plan(
 
 /// What a read of the directory makes of a user's state; `None` = as it is. By hand wins over the directory (FS-26).
 fn next_state(known: &Known, disabled_in_directory: bool) -> Option<NewState> {
-    let by_machine = matches!(known.state_by.as_str(), "" | "sync" | "directory");
     let directory = || NewState { state: "disabled", by: "directory".into(), text: "disabled in the directory".into() };
-    match (known.state.as_str(), by_machine) {
+    match (known.state.as_str(), by_machine(&known.state_by)) {
         ("enabled", _) => disabled_in_directory.then(directory),
         ("disabled", true) if disabled_in_directory => (known.state_by != "directory").then(directory),
         ("removed", true) if disabled_in_directory => Some(directory()),
@@ -236,6 +235,13 @@ fn row(user: SyncedUser, known: &HashMap<String, Known>) -> Result<Row, String> 
     let content = content(&user);
     let known = known.get(&object_id).cloned();
     Ok(Row { known, object_id, username_key, dn_key, names, search: search.join("\n"), content, user })
+}
+
+/// Does this row give the user another phone? A number of the user's own goes before the directory's, and one written in another
+/// way is the same.
+pub fn other_phone(known: &Known, row: &Row) -> bool {
+    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
+    known.own_phone.is_empty() && digits(&known.phone) != digits(&row.user.phone)
 }
 
 /// How a DN is compared; text that is none is compared as it stands.

@@ -405,6 +405,19 @@ pub async fn the_state_of_a_file_disables_enables_and_exempts_and_the_directory_
             ("refused", "state: found \"gone\"; allowed are enabled, disabled, exempt"),
         ]
     );
+    // Each of them has its own event, as by hand.
+    let mut events = lab.events("user.state").await;
+    events.extend(lab.events("user.exempt").await);
+    events.retain(|event| event.actor == BY);
+    let told: Vec<(&str, &str)> = events.iter().map(|it| (it.username.as_str(), it.detail.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("ann", "state: enabled -> disabled (as the imported file says)"),
+            ("joe", "state: disabled -> disabled (as the imported file says)"),
+            ("bob", "not exempt -> exempt at * (as the imported file says)"),
+        ]
+    );
     // What the directory disabled, the directory enables; what the file disabled, it does not.
     lab.run("people", ["ann", "bob", "eve", "joe", "zoe"].map(person).into()).await;
     for (name, state) in
@@ -416,6 +429,10 @@ pub async fn the_state_of_a_file_disables_enables_and_exempts_and_the_directory_
     assert_eq!(lab.login_user(&bob).await.exempt_clients, ["*"]);
     let again = import(&file[..4]).await;
     assert_eq!((again.changed, again.unchanged), (0, 4), "the same file again changes nothing");
+    lab.tamper(&format!("UPDATE users SET exempt_clients = 'vpn', exempt_until_ms = {NOON_MS} WHERE username = 'bob'"))
+        .await;
+    let done = import(&[("bob", "exempt")]).await;
+    assert_eq!(done.verdicts[0].text, "exempt: exempt at vpn until 2026-11-20T12:00:00Z -> exempt at *", "its old end");
     assert_eq!(import(&[("ann", "enabled")]).await.changed, 1);
     assert_eq!(lab.state("ann").await, "enabled");
     lab.assert_chain_is_whole().await;

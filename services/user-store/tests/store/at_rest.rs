@@ -183,6 +183,7 @@ pub async fn a_database_file_is_its_owners_from_the_beginning_and_keeps_nothing_
         scope: scope.into(),
         id: "1".into(),
         expires_unix_ms: lab.clock.now_ms() + 1,
+        forget: false,
     };
     lab.services.commit.see_once(Request::new(seen)).await.expect("seen");
     lab.clock.advance(10);

@@ -199,10 +199,15 @@ pub async fn a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in(lab: F
     assert_eq!(put(&bob, &id, "{}", false).await.expect_err("hers").code(), tonic::Code::NotFound);
     assert_eq!(put(&ann, &id, "{\"counter\":1}", false).await.expect("in force"), id);
     let epoch = lab.login_user(&ann.user_id).await.epoch;
-    put(&ann, &id, "{\"counter\":2}", false).await.expect("used");
-    assert_eq!(lab.login_user(&ann.user_id).await.epoch, epoch, "a counter is no other factor");
-    assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, "{\"counter\":2}");
-    assert_eq!(allowed(&lab.services.commit, allow(&ann, "t2")).await, AllowResult::Committed);
+    assert_eq!(put(&ann, &id, "{\"counter\":1}", false).await.expect("asked again"), id);
+    let another = put(&ann, &id, "{\"counter\":2}", false).await.expect_err("another credential");
+    assert_eq!(another.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, "{\"counter\":1}");
+    let last_seen = "SELECT last_seen_ms FROM devices WHERE kind = 'passkey' AND state = 'active'";
+    let later = AuditEvent { at_unix_ms: NOON_MS + 5_000, ..event(&ann, "t2") };
+    let without_a_count = CommitAllowRequest { event: Some(later), ..allow(&ann, "t2") };
+    assert_eq!(allowed(&lab.services.commit, without_a_count).await, AllowResult::Committed);
+    assert_eq!(lab.number(last_seen).await, NOON_MS + 5_000, "one that counts nothing is seen all the same");
     assert_eq!(allowed(&lab.services.commit, allow(&bob, "t3")).await, AllowResult::Refused);
     // Its count goes up in the same commit, from what was read; a copy that counts the same is refused.
     let count = |before: &str, after: &str| Some(PasskeyCount { before_json: before.into(), after_json: after.into() });
@@ -210,11 +215,19 @@ pub async fn a_passkey_counts_after_its_ceremony_and_lets_its_own_user_in(lab: F
         passkey_count: count(before, after),
         ..allow(&ann, transaction)
     };
-    let (two, three) = ("{\"counter\":2}", "{\"counter\":3}");
-    assert_eq!(allowed(&lab.services.commit, used("t4", two, three)).await, AllowResult::Committed);
+    let (one, three) = ("{\"counter\":1}", "{\"counter\":3}");
+    assert_eq!(allowed(&lab.services.commit, used("t4", one, three)).await, AllowResult::Committed);
     assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, three);
-    assert_eq!(allowed(&lab.services.commit, used("t5", two, three)).await, AllowResult::Refused);
+    assert_eq!(allowed(&lab.services.commit, used("t5", one, three)).await, AllowResult::Refused);
     assert_eq!(lab.facts(&ann.user_id).await.passkeys[0].credential_json, three);
+    assert_eq!(lab.login_user(&ann.user_id).await.epoch, epoch, "a counter is no other factor");
+    // V-86: of two ceremonies the newer one counts, and none that nobody began.
+    let displaced = put(&ann, "", "{\"ceremony\":2}", true).await.expect("begun");
+    put(&ann, "", "{\"ceremony\":3}", true).await.expect("begun");
+    for nowhere in [displaced.as_str(), "018f0000-0000-7000-8000-000000000001"] {
+        let refused = put(&ann, nowhere, "{\"counter\":1}", false).await.expect_err("nobody waits for it");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{nowhere}");
+    }
     assert_eq!(lab.events("passkey.added").await.len(), 1);
 }
 

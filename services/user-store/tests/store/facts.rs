@@ -1,6 +1,6 @@
 //! What a login hears about a user, and what time and erasure take away.
 
-use crate::fixture::{Fixture, NOON_MS, id_of, person};
+use crate::fixture::{Fixture, NOON_MS, id_of, people, person};
 use proto::user_store::{
     ApplyBatchRequest, Bypass, OpenPromptRequest, SyncedGroup, commit_server::Commit, sync_server::Sync,
 };
@@ -131,8 +131,12 @@ pub async fn who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks(
         lab.tamper(&copied).await;
     }
     lab.tamper("DELETE FROM seen WHERE scope = 'left' AND expires_ms = 0").await;
-    let unseen =
-        proto::user_store::SeeOnceRequest { scope: "left".into(), id: "factors".into(), expires_unix_ms: NOON_MS + 1 };
+    let unseen = proto::user_store::SeeOnceRequest {
+        scope: "left".into(),
+        id: "factors".into(),
+        expires_unix_ms: NOON_MS + 1,
+        forget: false,
+    };
     assert!(lab.services.commit.see_once(Request::new(unseen)).await.expect("asked").into_inner().first);
     let list = proto::user_store::ListSeedsRequest::default();
     let stock = lab.services.commit.list_seeds(Request::new(list)).await.expect("listed").into_inner().tokens;
@@ -172,6 +176,45 @@ pub async fn one_broken_seed_or_step_keeps_nothing_else_from_going(lab: Fixture)
     assert_eq!(lab.number("SELECT COUNT(*) FROM seen").await, 0);
     lab.tamper("ALTER TABLE away RENAME TO invitations").await;
     lab.store.sweep().await.expect("swept");
+}
+
+pub async fn who_cannot_be_erased_yet_stays_whole_and_keeps_nobody_else_from_going(lab: Fixture) {
+    // S-45: seeds under a data key that this node has not read, of more users than one transaction takes
+    const UNKNOWN_KEY: [u8; 60] = {
+        let mut field = [0; 60];
+        (field[0], field[4]) = (1, 99);
+        field
+    };
+    lab.with_settings().await;
+    lab.run("people", people(51)).await;
+    for number in 0..51 {
+        lab.enrol(&format!("user{number:03}")).await;
+    }
+    // The last in the order of ids, with tokens that open; and one more of the first, beside one that does not.
+    let zoe = lab.enrolled("zoe").await;
+    let first = lab.user("user000").await.expect("there").user.expect("with a summary").user_id;
+    let opens = lab.add_token_of(&first).await;
+    lab.tamper(&format!(
+        "UPDATE factors SET serial = factor_id, serial_key = factor_id; \
+         UPDATE factors SET seed = {} WHERE user_id <> '{}' AND factor_id <> '{opens}'; \
+         UPDATE users SET state = 'removed', state_since_ms = {}",
+        lab.octets(&UNKNOWN_KEY),
+        zoe.user_id,
+        NOON_MS - 31 * DAY_MS
+    ))
+    .await;
+    for _ in 0..2 {
+        lab.store.sweep().await.expect("swept");
+        assert_eq!(lab.number("SELECT COUNT(*) FROM users").await, 51);
+        assert_eq!(
+            lab.number("SELECT COUNT(*) FROM factors WHERE user_id <> ''").await,
+            52,
+            "each token is its owner's"
+        );
+    }
+    assert_eq!(lab.facts(&zoe.user_id).await.user, None);
+    let erased: Vec<String> = lab.events("user.erased").await.into_iter().map(|event| event.user_id).collect();
+    assert_eq!(erased, [zoe.user_id]);
 }
 
 pub async fn time_takes_away_what_is_over(lab: Fixture) {

@@ -99,6 +99,7 @@ rules! {
     facts::groups_are_found_through_groups_and_circles_end,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
     facts::one_broken_seed_or_step_keeps_nothing_else_from_going,
+    facts::who_cannot_be_erased_yet_stays_whole_and_keeps_nobody_else_from_going,
     facts::time_takes_away_what_is_over,
     notes::what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten,
     notes::a_key_that_nodes_make_at_once_is_one_key,
@@ -106,6 +107,7 @@ rules! {
     notes::a_mail_goes_out_once_and_is_tried_again_within_its_time,
     notes::a_mail_that_does_not_open_is_given_up_and_holds_up_no_other,
     notes::a_gateway_tells_of_logins_it_let_in_and_of_nothing_else,
+    notes::an_outage_is_told_once_in_ten_minutes_a_client,
     notes::a_gateway_lets_nobody_in_whose_attempt_ended_otherwise,
     notes::a_token_is_put_right_and_never_set_back,
     notes::the_settings_come_with_the_stores_time_of_now,
@@ -384,6 +386,24 @@ async fn a_database_that_goes_away_in_a_group_is_not_asked_for_each_of_it() {
     // The first may have been a group of its own.
     let asked = lab.number("SELECT last_value FROM alone").await;
     assert!((1..=4).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
+async fn who_was_let_in_is_recorded_where_the_mail_about_it_cannot_be_sealed() {
+    // V-30, V-40: a node that does not read its data keys any more
+    let lab = Fixture::sqlite().await;
+    let ann = lab.enrolled("ann").await;
+    lab.tamper("ALTER TABLE data_keys RENAME TO away").await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    tokio::time::resume();
+    notes::told(&lab, notes::passed(&ann, "t1"), false).await.expect("recorded");
+    assert_eq!(lab.events("authentication").await.len(), 1);
+    assert_eq!(lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'fail_open'").await, 0);
+    lab.tamper("ALTER TABLE away RENAME TO data_keys").await;
+    lab.store.tend_keys().await.expect("read again");
+    notes::told(&lab, notes::passed(&ann, "t2"), false).await.expect("recorded");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'fail_open'").await, 1, "the next one tells");
 }
 
 #[tokio::test(flavor = "multi_thread")]

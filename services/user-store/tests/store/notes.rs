@@ -1,7 +1,7 @@
 //! Small facts that survive, mail that waits, and what gateways may write.
 
 use crate::commit::allowed;
-use crate::fixture::{Fixture, NOON_MS};
+use crate::fixture::{Enrolled, Fixture, NOON_MS};
 use proto::common::Secret;
 use proto::user_store::{
     AllowResult, AuditEvent, DoneMailRequest, FetchRequest, GetSealedRequest, ListAuditRequest, ListSeedsRequest, Mail,
@@ -13,7 +13,7 @@ use tonic::Request;
 
 pub async fn what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten(lab: Fixture) {
     let see = async |id: &str, expires_unix_ms: i64| {
-        let request = SeeOnceRequest { scope: "webhook".into(), id: id.into(), expires_unix_ms };
+        let request = SeeOnceRequest { scope: "webhook".into(), id: id.into(), expires_unix_ms, forget: false };
         lab.services.commit.see_once(Request::new(request)).await.expect("the store answers").into_inner().first
     };
     let copies = futures::future::join_all((0..50).map(|_| see("1", NOON_MS + 1_000))).await;
@@ -24,6 +24,10 @@ pub async fn what_is_seen_is_new_to_one_caller_alone_until_it_is_forgotten(lab: 
     lab.clock.advance(1);
     assert!(see("1", NOON_MS + 2_000).await, "its time is over");
     assert!(!see("1", NOON_MS + 2_000).await);
+    let forget = SeeOnceRequest { scope: "webhook".into(), id: "1".into(), forget: true, ..SeeOnceRequest::default() };
+    let forgotten = lab.services.commit.see_once(Request::new(forget)).await.expect("the store answers");
+    assert!(!forgotten.into_inner().first);
+    assert!(see("1", NOON_MS + 2_000).await, "nobody worked on it");
 }
 
 pub async fn a_key_that_nodes_make_at_once_is_one_key(lab: Fixture) {
@@ -191,9 +195,48 @@ pub async fn a_gateway_tells_of_logins_it_let_in_and_of_nothing_else(lab: Fixtur
     assert_eq!(told, [("fail_open", 0, "ann".to_owned(), "2026-11-20T12:00:00Z".to_owned())]);
 }
 
-async fn told(lab: &Fixture, event: AuditEvent, let_in_before: bool) -> Result<(), tonic::Status> {
+pub async fn an_outage_is_told_once_in_ten_minutes_a_client(lab: Fixture) {
+    // V-40, FV-27: however many are let in, in one commit or in many
+    const MINUTE_MS: i64 = 60_000;
+    let ann = lab.enrolled("ann").await;
+    lab.mails().await;
+    let start_ms = NOON_MS - NOON_MS.rem_euclid(10 * MINUTE_MS);
+    let passes = (0..60).map(|number| {
+        let client = if number % 3 == 0 { "mail" } else { "vpn" };
+        let at_unix_ms = start_ms + number % 10 * MINUTE_MS;
+        AuditEvent { client: client.into(), at_unix_ms, ..passed(&ann, &format!("t{number}")) }
+    });
+    let all = futures::future::join_all(passes.map(|event| told(&lab, event, false))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(lab.events("authentication").await.len(), 60, "the audit has everybody");
+    let applications = async || {
+        let mails = lab.mails().await;
+        let mut told: Vec<String> = mails.into_iter().map(|mail| mail.variables["application"].clone()).collect();
+        told.sort();
+        told
+    };
+    assert_eq!(applications().await, ["mail", "vpn"]);
+    let next = AuditEvent { at_unix_ms: start_ms + 10 * MINUTE_MS, ..passed(&ann, "later") };
+    told(&lab, next, false).await.expect("recorded");
+    assert_eq!(applications().await, ["vpn"]);
+}
+
+pub async fn told(lab: &Fixture, event: AuditEvent, let_in_before: bool) -> Result<(), tonic::Status> {
     let request = RecordRequest { event: Some(event), let_in_before };
     lab.services.fail_open.record(Request::new(request)).await.map(drop)
+}
+
+/// What a gateway tells of a login it let in.
+pub fn passed(who: &Enrolled, transaction: &str) -> AuditEvent {
+    AuditEvent {
+        user_id: String::new(),
+        method: String::new(),
+        assurance: "none".into(),
+        result: "bypass".into(),
+        reason: "fail_open".into(),
+        source: "fail_open".into(),
+        ..who.event(transaction)
+    }
 }
 
 pub async fn a_gateway_lets_nobody_in_whose_attempt_ended_otherwise(lab: Fixture) {
@@ -202,15 +245,7 @@ pub async fn a_gateway_lets_nobody_in_whose_attempt_ended_otherwise(lab: Fixture
     let denied = AuditEvent { result: "denied".into(), reason: "blocked".into(), ..ann.event("t1") };
     let denied = RecordRequest { event: Some(denied), ..RecordRequest::default() };
     lab.services.commit.record(Request::new(denied.clone())).await.expect("recorded");
-    let passed = |transaction: &str| AuditEvent {
-        user_id: String::new(),
-        method: String::new(),
-        assurance: "none".into(),
-        result: "bypass".into(),
-        reason: "fail_open".into(),
-        source: "fail_open".into(),
-        ..ann.event(transaction)
-    };
+    let passed = |transaction: &str| passed(&ann, transaction);
     let refused = told(&lab, passed("t1"), false).await.expect_err("the attempt has its last word");
     assert_eq!(refused.code(), tonic::Code::AlreadyExists);
     assert_eq!(lab.events("authentication").await.len(), 1);

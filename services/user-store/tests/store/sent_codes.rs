@@ -145,6 +145,19 @@ pub async fn wrong_codes_of_many_texts_pause_and_lock_until_one_lets_in(lab: Fix
     let unlock = UnlockUserRequest { user_id: ann.user_id.clone(), actor: "admin:uid=0".into() };
     lab.services.admin.unlock_user(Request::new(unlock)).await.expect("unlocked");
     assert_eq!(checked(&lab, &ann, "t3", 1, hour).await.result(), SentCodeResult::Right);
+    // The hundredth locks before it is looked at: where it is right and nobody is let in by it, that is told as well.
+    lab.tamper(&format!(
+        "UPDATE secret_states SET wrong = {}, locked_until_ms = 0 WHERE user_id = '{}' AND kind = 'sms'",
+        lab.octets(&[0; 99 * 8]),
+        bob.user_id
+    ))
+    .await;
+    assert_eq!(checked(&lab, &bob, "b1", 1, later).await.result(), SentCodeResult::Right);
+    let events = lab.events("user.locked").await;
+    assert_eq!((events.len(), events[1].user_id.as_str()), (2, bob.user_id.as_str()));
+    assert!(lab.mails().await.iter().any(|mail| mail.kind == "locked" && mail.user_id == bob.user_id));
+    assert_eq!(allowed(&lab.services.commit, allow_by(&bob, "b1")).await, AllowResult::Committed, "it ends the lock");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM secret_states WHERE kind = 'sms' AND locked_until_ms < 0").await, 0);
 }
 
 pub async fn a_usual_place_types_codes_of_texts_while_they_are_paused_from_elsewhere(lab: Fixture) {

@@ -85,8 +85,10 @@ pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_mask
     };
     let told = |kind: &str, to: &str| (kind.to_owned(), to.to_owned());
     // Written in another way it is the same number.
+    let epoch = lab.login_user(&ann.user_id).await.epoch;
     let same = SyncedUser { phone: "+49-30-123456".into(), ..before.clone() };
     assert_eq!(sync(same).await, []);
+    assert_eq!(lab.login_user(&ann.user_id).await.epoch, epoch, "and ends nothing that is remembered");
     let phone = SyncedUser { phone: "+49 40 765498".into(), ..before.clone() };
     assert_eq!(sync(phone.clone()).await, [told("phone_changed", "ann@mail.example")]);
     let both = SyncedUser { phone: "+49 40 765411".into(), mail: "eve@mail.example".into(), ..before };

@@ -21,12 +21,15 @@ use proto::user_store::SeeOnceRequest;
 use proto::verification::{CallbackReply, CallbackRequest};
 use serde_json::Value;
 use sha2::Sha256;
+use std::time::Duration;
 use tonic::Status;
 
 /// How old a signature may be, or how far ahead its clock.
 const SIGNATURE_LIFE_SECONDS: i64 = 300;
 /// How long is remembered what was heard: longer than a signature counts, and than a vendor tries again.
 const REMEMBERED_MS: i64 = 24 * 3_600_000;
+/// Kept back, to take the mark away from what could not be worked on.
+const FORGETTING: Duration = Duration::from_secs(2);
 const NAME_BYTES_MAX: usize = 128;
 
 /// What was said, proven to be said by the provider.
@@ -59,12 +62,23 @@ pub async fn receive(service: &Service, called: Called<'_>) -> Result<CallbackRe
         tracing::warn!(provider = name, "a callback is not signed by its provider, or makes no sense");
         return Ok(not_found());
     };
-    let once =
-        SeeOnceRequest { scope: format!("callback/{name}"), id: said.once, expires_unix_ms: now_ms + REMEMBERED_MS };
+    let once = SeeOnceRequest {
+        scope: format!("callback/{name}"),
+        id: said.once,
+        expires_unix_ms: now_ms + REMEMBERED_MS,
+        forget: false,
+    };
     let commit = &service.committer.commit;
-    let first = called.budget.ask("see once", once, |request| commit.see_once(request)).await?.first;
+    let first = called.budget.ask("see once", once.clone(), |request| commit.see_once(request)).await?.first;
     if let (true, Some(heard)) = (first, said.heard) {
-        service.providers.sms.heard(name, &heard).await?;
+        let work = service.providers.sms.heard(name, &heard);
+        let worked = tokio::time::timeout(called.budget.less(FORGETTING).left(), work).await;
+        if let Err(error) = worked.unwrap_or_else(|_| Err(Status::deadline_exceeded("no time is left"))) {
+            // The provider says it again; then it must not count as heard.
+            let forget = SeeOnceRequest { forget: true, ..once };
+            called.budget.ask("forget what was seen", forget, |request| commit.see_once(request)).await?;
+            return Err(error);
+        }
     }
     Ok(said.answer.reply())
 }

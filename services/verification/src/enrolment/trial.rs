@@ -12,7 +12,7 @@ use crate::settings::Known;
 use crate::texts;
 use domain::settings::Channel;
 use domain::{Language, Method, Reason};
-use proto::user_store::{Prompt, PushDevice, TouchDeviceRequest, UserPromptsRequest};
+use proto::user_store::{Prompt, PushDevice, UserPromptsRequest};
 use proto::verification::{TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest};
 use std::time::Duration;
 use tonic::Status;
@@ -30,6 +30,9 @@ pub async fn try_method(
     budget: Budget,
 ) -> Result<TryMethodReply, Status> {
     let method = Method::from_code(&request.method).ok_or_else(|| Status::invalid_argument("method is not known"))?;
+    if !request.device_id.is_empty() && method != Method::Push {
+        return Err(Status::invalid_argument("device_id: a device is asked by push alone"));
+    }
     let user = service.enabled_user(&request.user_id, budget).await?;
     let known = service.settings.known()?;
     let mut steps = Steps::begin();
@@ -58,10 +61,6 @@ struct Tried<'a> {
 
 async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Budget) -> Result<Reason, Status> {
     let Tried { method, device_id, user, known } = trial;
-    if let Some(prompt) = proving(service, trial, budget).await? {
-        steps.note("the phone was asked when it was connected");
-        return outcome(service, trial, prompt, steps, budget).await;
-    }
     let target = match target(user, *method, known) {
         Ok(target) => target,
         Err(reason) => return Ok(reason),
@@ -90,10 +89,24 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
     let prompt = match service.open_prompt(service.limits(prompt, &target, known), budget).await? {
         Ok((prompt, _)) => prompt,
         Err(ending) => {
+            // A person who is asked already is not asked twice.
+            if ending.reason == Reason::PromptPending
+                && let Some(prompt) = proving(service, trial, budget).await?
+            {
+                steps.note("the phone was asked when it was connected");
+                let over = service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await?;
+                // It stays open: it is the phone's, which may take longer than whoever asks here.
+                return Ok(over.map_or(Reason::NoAnswer, |over| answered(trial, &over, steps)));
+            }
             steps.note("no prompt may go out now");
             return Ok(ending.reason);
         }
     };
+    if has_proven_itself(service, trial, budget).await? {
+        steps.note("the phone has proven itself meanwhile");
+        service.committer.resolve(&prompt.prompt_id, "withdrawn", budget).await?;
+        return Ok(Reason::UserApproved);
+    }
     steps.note("the prompt is open");
     let within = budget.less(ANSWER).left();
     let sent = match &target {
@@ -125,10 +138,23 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
             return Ok(failure.reason());
         }
     }
-    outcome(service, trial, prompt, steps, budget).await
+    let prompt_id = prompt.prompt_id.clone();
+    let over = match service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await? {
+        Some(over) => over,
+        None => service.expire(&prompt_id, budget).await?,
+    };
+    Ok(answered(trial, &over, steps))
 }
 
-/// The open prompt by which this device is to prove itself: a person who is asked already is not asked twice.
+/// Did a device that was not proven when it was looked up prove itself since, by the prompt of its activation?
+async fn has_proven_itself(service: &Service, trial: &Tried<'_>, budget: Budget) -> Result<bool, Status> {
+    let is = |user: &KnownUser, state: &str| {
+        user.devices.iter().any(|device| device.device_id == trial.device_id && device.state == state)
+    };
+    Ok(is(trial.user, "pending") && is(&service.enabled_user(&trial.user.id, budget).await?, "active"))
+}
+
+/// The open prompt by which this device is to prove itself.
 async fn proving(service: &Service, trial: &Tried<'_>, budget: Budget) -> Result<Option<Prompt>, Status> {
     if trial.device_id.is_empty() {
         return Ok(None);
@@ -144,37 +170,14 @@ async fn proving(service: &Service, trial: &Tried<'_>, budget: Budget) -> Result
     Ok(found.prompts.into_iter().find(|prompt| prompt.device_id == trial.device_id))
 }
 
-/// Waits for the answer; an approval proves the device that was meant.
-async fn outcome(
-    service: &Service,
-    trial: &Tried<'_>,
-    prompt: Prompt,
-    steps: &mut Steps,
-    budget: Budget,
-) -> Result<Reason, Status> {
-    let Tried { method, device_id, user, .. } = trial;
-    let prompt_id = prompt.prompt_id.clone();
-    let over = match service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await? {
-        Some(over) => over,
-        None => service.expire(&prompt_id, budget).await?,
-    };
+/// A device that approves proves itself by that (V-20); nothing is left to do here.
+fn answered(trial: &Tried<'_>, over: &Prompt, steps: &mut Steps) -> Reason {
     steps.note(format!("the answer: {}", over.outcome));
-    if over.outcome != "approved" {
-        return Ok(reason_of(&over.outcome));
+    match (over.outcome.as_str(), trial.method) {
+        ("approved", Method::Call) => Reason::CallConfirmed,
+        ("approved", _) => Reason::UserApproved,
+        (outcome, _) => reason_of(outcome),
     }
-    if !device_id.is_empty() {
-        let touch = TouchDeviceRequest {
-            user_id: user.id.clone(),
-            device_id: (*device_id).to_owned(),
-            activate: true,
-            endpoint_gone: false,
-            now_unix_ms: service.clock.now_ms(),
-        };
-        let commit = &service.committer.commit;
-        budget.ask("touch device", touch, |request| commit.touch_device(request)).await?;
-        steps.note("the phone is proven");
-    }
-    Ok(if *method == Method::Call { Reason::CallConfirmed } else { Reason::UserApproved })
 }
 
 /// The text goes out; whether it arrives, the person knows.

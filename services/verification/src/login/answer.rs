@@ -69,12 +69,14 @@ impl Service {
         budget: Budget,
     ) -> Result<Said, Status> {
         let turn = Turn { step, client };
-        let Some(Round::Approval(approval)) = self.open_round(&held, &turn) else {
+        let Some(round) = self.open_round(&held, &turn) else {
             return Ok(outcome::deny(Reason::ChallengeGone));
         };
         if let Some(said) = self.too_late(&held, budget).await? {
             return Ok(said);
         }
+        // Whatever else is asked is answered, not waited for.
+        let Round::Approval(approval) = round else { return self.same_question(&held, budget).await };
         let wait = Duration::from_millis(wait_ms.min(AWAIT_MAX_MS).into());
         self.await_phone_for(held, approval, wait.min(budget.less(ANSWER).left()), true, budget).await
     }

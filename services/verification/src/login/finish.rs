@@ -76,7 +76,7 @@ impl Service {
     pub(crate) async fn end(&self, login: &Login, ending: Ending) -> Result<Said, Status> {
         self.close_if_possible(login).await;
         let refused = self.refuse(login.origin(), &login.user.id, ending, login.budget).await;
-        // Behind the event: a mail that waits for the store takes nobody's No.
+        // Behind the event: what goes wrong here makes no No an Unavailable.
         self.note_failure(login, ending).await;
         refused
     }

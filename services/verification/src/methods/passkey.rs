@@ -9,7 +9,7 @@ use crate::outcome::Previous;
 use crate::webauthn::{Credential, Refused, RelyingParty, request_options, verify_assertion};
 use domain::{Method, Reason, Secret};
 use policy::{Plan, Proof};
-use proto::user_store::PasskeyCount;
+use proto::user_store::{Passkey, PasskeyCount};
 use tonic::Status;
 
 const CHALLENGE_BYTES: usize = 32;
@@ -35,7 +35,7 @@ impl Service {
         options_json: String,
         answer: &Secret,
     ) -> Result<Answered, Status> {
-        let (ids, credentials) = passkeys(login);
+        let (kept, credentials) = passkeys(login);
         let party = RelyingParty::of(&login.rules.known.portal_url);
         let check = match plan.way(Method::Passkey).map(|way| &way.proof) {
             Some(Proof::Passkey(check)) => check.clone(),
@@ -53,19 +53,20 @@ impl Service {
             }
             return Ok(Answered::Again(Round::Passkey { challenge, options_json }, Reason::WrongCode));
         };
-        let before = &credentials[assertion.place];
-        let counted = *before != assertion.credential;
-        let passkey_count =
-            counted.then(|| PasskeyCount { before_json: before.to_json(), after_json: assertion.credential.to_json() });
-        let proven = Proven { passkey_id: ids[assertion.place].clone(), passkey_count, ..Proven::default() };
+        let used = kept[assertion.place];
+        let counted = credentials[assertion.place].sign_count() != assertion.credential.sign_count();
+        // As it stands in the store, octet by octet.
+        let passkey_count = counted.then(|| PasskeyCount {
+            before_json: used.credential_json.clone(),
+            after_json: assertion.credential.to_json(),
+        });
+        let proven = Proven { passkey_id: used.passkey_id.clone(), passkey_count, ..Proven::default() };
         self.let_in(login, check.right(self.clock.now_ms()), proven).await.map(Answered::Step)
     }
 }
 
-/// The passkeys that can be read, with their ids in the same order.
-fn passkeys(login: &Login) -> (Vec<String>, Vec<Credential>) {
-    let read = |passkey: &proto::user_store::Passkey| {
-        Some((passkey.passkey_id.clone(), Credential::from_json(&passkey.credential_json)?))
-    };
-    login.user.passkeys.iter().filter_map(read).unzip()
+/// The passkeys that can be read, as the store keeps them and as they read.
+fn passkeys(login: &Login) -> (Vec<&Passkey>, Vec<Credential>) {
+    let passkeys = login.user.passkeys.iter();
+    passkeys.filter_map(|passkey| Some((passkey, Credential::from_json(&passkey.credential_json)?))).unzip()
 }

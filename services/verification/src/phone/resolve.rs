@@ -54,7 +54,6 @@ pub async fn resolve(
         audit_refused(service, user_id, &device.device_id, prompt, Reason::ChallengeGone, budget).await?;
         return Ok(Err(Reason::ChallengeGone));
     }
-    service.phones.tell_resolved(&prompt.prompt_id).await;
     if outcome == "approved" && device.state == "pending" {
         let touch = TouchDeviceRequest {
             user_id: user_id.to_owned(),
@@ -65,6 +64,8 @@ pub async fn resolve(
         };
         budget.ask("touch device", touch, |request| commit.touch_device(request)).await?;
     }
+    // Last: whoever waits looks at the device next.
+    service.phones.tell_resolved(&prompt.prompt_id).await;
     tracing::info!(
         outcome,
         prompt = prompt.prompt_id,

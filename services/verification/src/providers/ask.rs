@@ -66,8 +66,8 @@ impl Kind {
     /// An HTTP status that is no success.
     pub fn of_status(status: u16) -> Self {
         match status {
-            // It does not know us, or wants us elsewhere: about the settings, not about the message.
-            300..=399 | 401 | 403 => Self::Misconfigured,
+            // It does not know us, wants money, or is elsewhere: about the settings and the account, not about the message.
+            300..=399 | 401..=405 | 407 => Self::Misconfigured,
             429 | 500..=599 => Self::Busy,
             _ => Self::Refused,
         }

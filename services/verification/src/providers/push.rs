@@ -11,7 +11,7 @@ use proto::user_store::{Prompt, PushDevice};
 use service_kit::{Process, Shutdown};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tonic::{Request, Status};
+use tonic::Status;
 use web::{Outcome, Sender};
 
 /// What would be refused by `push.devices_max`.
@@ -86,7 +86,7 @@ impl Push {
         device: &PushDevice,
         told: mpsc::Sender<(&'static str, Outcome)>,
     ) -> Result<(), SendFailure> {
-        let budget = Budget::of(&Request::new(()));
+        let budget = Budget::usual();
         let key = self.vapid.of(self.shared.commit.as_ref(), self.shared.randomness, budget).await;
         let key =
             key.map_err(|_| SendFailure::Refused { provider: "push".to_owned(), reason: Reason::StoreUnavailable })?;

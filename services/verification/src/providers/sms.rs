@@ -268,9 +268,8 @@ impl Carriers {
         let providers = &known.settings.providers;
         let wanted = |name: &str| providers.iter().any(|it| it.enabled && it.name.as_str() == name);
         self.made.lock().expect("nobody panics while holding the carriers").retain(|name, _| wanted(name));
-        let sms: Vec<Provider> = providers.iter().filter(|it| it.channel == Channel::Sms).cloned().collect();
-        self.asking.keep_only(&sms);
-        for provider in sms.iter().filter(|it| it.enabled && matches!(it.adapter, Adapter::Smpp { .. })) {
+        self.asking.keep_only(providers);
+        for provider in providers.iter().filter(|it| it.enabled && matches!(it.adapter, Adapter::Smpp { .. })) {
             // A refusal is told when it is asked; here nobody waits for it.
             let _ = self.carrier(provider, known);
         }

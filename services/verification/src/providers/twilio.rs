@@ -1,5 +1,6 @@
-//! What vendors that speak as Twilio does share, texts and calls alike: `X-Twilio-Signature`, HMAC-SHA1 under the account's token over the address as it was called, and the fields of the form, sorted
-//! and joined. SHA-1 is the protocol's choice; as an HMAC it is not broken.
+//! What vendors that speak as Twilio does share, texts and calls alike: `X-Twilio-Signature`, HMAC-SHA1 under the account's token over
+//! the address as it was called, and the fields of the form, sorted and joined. SHA-1 is the protocol's choice; as an HMAC it is not
+//! broken.
 
 use data_encoding::BASE64;
 use domain::Secret;

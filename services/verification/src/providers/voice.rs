@@ -37,7 +37,7 @@ use service_kit::{Process, Shutdown};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::{Request, Status};
+use tonic::Status;
 use twiml::address::What;
 
 /// No provider is asked when so little is left.
@@ -280,7 +280,7 @@ impl Inner {
                 return Err(SendFailure::TooLate);
             }
             let next = call.dialled_by(name);
-            prompt = match self.conversation.keep(&prompt, &next, patience()).await {
+            prompt = match self.conversation.keep(&prompt, &next, Budget::usual()).await {
                 Ok(Kept::Now(prompt)) => *prompt,
                 Ok(Kept::Moved) => return self.begun_elsewhere(&prompt.prompt_id).await,
                 Err(_) => return Err(unavailable()),
@@ -311,7 +311,7 @@ impl Inner {
                     // From now on only that call is heard. Where an event of it was first, it said so itself.
                     let mut named = call.clone();
                     named.call_id = call_id;
-                    let _ = self.conversation.keep(&prompt, &named, patience()).await;
+                    let _ = self.conversation.keep(&prompt, &named, Budget::usual()).await;
                     return Ok(Accepted { provider: name.to_owned() });
                 }
                 Err(_) => {
@@ -334,11 +334,11 @@ impl Inner {
         let dialled = self.dial(known, turn.prompt.clone(), turn.call.clone(), until).await;
         if let Err(SendFailure::NoProvider | SendFailure::Refused { .. }) = dialled {
             let ended = async {
-                let Some(prompt) = self.conversation.find(&turn.prompt.prompt_id, patience()).await? else {
+                let Some(prompt) = self.conversation.find(&turn.prompt.prompt_id, Budget::usual()).await? else {
                     return Ok(());
                 };
                 let Some(call) = Call::read(&prompt.state_json) else { return Ok(()) };
-                self.conversation.end(&prompt, &call, ending, patience()).await
+                self.conversation.end(&prompt, &call, ending, Budget::usual()).await
             };
             let ended: Result<(), Status> = ended.await;
             if let Err(status) = ended {
@@ -353,7 +353,7 @@ impl Inner {
 
     /// Somebody else moved the record: rang, or ended the prompt.
     async fn begun_elsewhere(&self, prompt_id: &str) -> Result<Accepted, SendFailure> {
-        let found = self.conversation.find(prompt_id, patience()).await.map_err(|_| unavailable())?;
+        let found = self.conversation.find(prompt_id, Budget::usual()).await.map_err(|_| unavailable())?;
         let prompt = found.filter(|prompt| self.conversation.is_open(prompt)).ok_or(SendFailure::TooLate)?;
         let call = Call::read(&prompt.state_json).filter(|call| call.attempt > 0).ok_or(SendFailure::TooLate)?;
         Ok(Accepted { provider: call.provider })
@@ -385,11 +385,6 @@ fn noted(prompt: &Prompt, call: &Call) -> Noted {
 fn timeout(provider: &Provider, until: Instant) -> Duration {
     let own = Duration::from_secs(u64::from(provider.timeout_seconds));
     own.min(until.saturating_duration_since(Instant::now()))
-}
-
-/// For calls to the store that no caller waits for.
-fn patience() -> Budget {
-    Budget::of(&Request::new(()))
 }
 
 fn unavailable() -> SendFailure {

@@ -3,7 +3,7 @@
 use domain::Language;
 use domain::settings::{Settings, TextOverride};
 
-/// The override for this place: the nearest language, and one for the application before one for all.
+/// The override for this place: one for the application before one for all, and of those the nearest language.
 pub fn own<'s>(settings: &'s Settings, key: &str, language: &Language, application: &str) -> Option<&'s TextOverride> {
     let fits = |it: &&TextOverride| {
         it.key == key

@@ -777,8 +777,13 @@ impl Commit for FakeStore {
         request: Request<proto::user_store::SeeOnceRequest>,
     ) -> Result<Response<proto::user_store::SeeOnceReply>, Status> {
         let turn = self.called("see_once").await?;
-        let proto::user_store::SeeOnceRequest { scope, id, .. } = request.into_inner();
-        let first = self.lock().seen.insert((scope, id));
+        let proto::user_store::SeeOnceRequest { scope, id, forget, .. } = request.into_inner();
+        let mut state = self.lock();
+        let first = !forget && state.seen.insert((scope.clone(), id.clone()));
+        if forget {
+            state.seen.remove(&(scope, id));
+        }
+        drop(state);
         turn.answer(proto::user_store::SeeOnceReply { first }, Default::default())
     }
 

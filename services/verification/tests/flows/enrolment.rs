@@ -194,7 +194,17 @@ async fn a_method_is_tried_for_real_and_lets_nobody_in() {
     assert_eq!(tried("sms", "").await, "code_asked");
     assert_eq!(world.store.calls("touch_device"), 0);
     assert_eq!(tried("push", "phone-of-bob").await, "user_approved");
-    assert_eq!(world.store.calls("touch_device"), 1, "a phone that approved is proven");
+    assert_eq!(world.store.calls("touch_device"), 0, "a phone proves itself by its answer, nobody for it");
+    let call = TryMethodRequest {
+        user_id: "id-of-bob".into(),
+        method: "call".into(),
+        device_id: "phone-of-bob".into(),
+        actor: "self".into(),
+    };
+    assert_eq!(
+        node.try_method(request(call)).await.expect_err("a call to a device").code(),
+        tonic::Code::InvalidArgument
+    );
     assert_eq!(tried("code", "").await, "method_impossible");
     world.carriers.push_mood(Mood::NoProvider);
     assert_eq!(tried("push", "").await, "unreachable");

@@ -576,6 +576,10 @@ impl commit_server::Commit for PromptStore {
         let now = self.clock.now_ms();
         let mut state = self.lock();
         let key = (request.scope, request.id);
+        if request.forget {
+            state.seen.remove(&key);
+            return ok(SeeOnceReply { first: false });
+        }
         let first = state.seen.get(&key).is_none_or(|expires| *expires <= now);
         if first {
             state.seen.insert(key, request.expires_unix_ms);

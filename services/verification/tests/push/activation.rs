@@ -226,6 +226,10 @@ async fn who_presses_prompt_me_now_waits_for_the_prompt_that_the_phone_shows_alr
         device_id: phone.device_id.clone(),
         actor: "self".into(),
     };
+    // Who gives up at the desk takes nothing from the phone.
+    let mut short = Request::new(tried.clone());
+    short.set_timeout(std::time::Duration::from_secs(4));
+    assert_eq!(node.try_method(short).await.expect("answered").into_inner().reason, "no_answer");
     let (tried, ()) = tokio::join!(node.try_method(Request::new(tried)), async {
         tokio::task::yield_now().await;
         assert_eq!(phone.decide(&node, &shown, "approve", "").await, "taken");

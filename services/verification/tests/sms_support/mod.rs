@@ -297,8 +297,13 @@ implement! {
         }
 
         async fn see_once(&self, request: Request<SeeOnceRequest>) -> Result<Response<SeeOnceReply>, Status> {
-            let SeeOnceRequest { scope, id, .. } = request.into_inner();
-            Ok(Response::new(SeeOnceReply { first: self.lock().seen.insert((scope, id)) }))
+            let SeeOnceRequest { scope, id, forget, .. } = request.into_inner();
+            let (mut state, seen) = (self.lock(), (scope, id));
+            if forget {
+                state.seen.remove(&seen);
+                return Ok(Response::new(SeeOnceReply::default()));
+            }
+            Ok(Response::new(SeeOnceReply { first: state.seen.insert(seen) }))
         }
 
         async fn note_message(&self, request: Request<NoteMessageRequest>) -> Result<Response<NoteMessageReply>, Status> {

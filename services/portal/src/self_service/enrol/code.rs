@@ -1,6 +1,6 @@
 //! An authenticator app: a QR code, then one code of it as proof.
 
-use super::{may_enrol, proven, refused, still_allowed, tell};
+use super::{may_enrol, may_go_on, proven, refused, tell};
 use crate::app::{App, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
@@ -25,10 +25,7 @@ pub(in crate::self_service) async fn start(
     let t = posted.t;
     let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
-    if !app.may_send_code(from) {
-        return refused(&app, t, &live, Reason::RateLimited, reference);
-    }
-    if let Err(reason) = still_allowed(&app, &live).await {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         tell(&live, from, reference, Method::Code, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
@@ -71,10 +68,7 @@ pub(in crate::self_service) async fn confirm(
         let frame = Frame::of(app, t, t.prove_again, live);
         show(status_of(reason), &Scan { frame, failure, shown: None })
     };
-    if !app.may_send_code(from) {
-        return refused(&app, &live, Reason::RateLimited);
-    }
-    if let Err(reason) = still_allowed(&app, &live).await {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         return refused(&app, &live, reason);
     }
     let request = ConfirmCodeRequest {

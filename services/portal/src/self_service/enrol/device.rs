@@ -1,6 +1,6 @@
 //! A phone that can be asked: it scans, connects by itself, and approves once as proof (V-20, FM-04).
 
-use super::{choose, may_enrol, proven, refused, still_allowed, tell};
+use super::{choose, may_enrol, may_go_on, proven, refused, tell};
 use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, text_of, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::{Method, Reason, ResultClass};
 use http::StatusCode;
-use proto::verification::{DeviceStateRequest, StartDeviceRequest, TryMethodRequest};
+use proto::verification::{DeviceStateReply, DeviceStateRequest, StartDeviceRequest, TryMethodRequest};
 use std::sync::Arc;
 
 /// Shows what the phone has to scan. Shown once.
@@ -27,10 +27,7 @@ pub(in crate::self_service) async fn start(
     let kind = if posted.text("kind") == "pi" { "pi" } else { "web" };
     let Some(mut live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
-    if !app.may_send_code(from) {
-        return refused(&app, t, &live, Reason::RateLimited, reference);
-    }
-    if let Err(reason) = still_allowed(&app, &live).await {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         tell(&live, from, reference, Method::Push, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
@@ -72,10 +69,7 @@ pub(in crate::self_service) async fn check(State(app): State<Arc<App>>, posted: 
     let t = posted.t;
     let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
-    let request =
-        DeviceStateRequest { user_id: live.session.user_id.clone(), device_id: live.session.pending_device_id.clone() };
-    let state = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.device_state(request)).await;
-    match state.as_ref().map(|state| state.state.as_str()) {
+    match device_state(&app, &live).await.as_ref().map(|state| state.state.as_str()) {
         Ok("redeemed") => prove_page(&app, t, &live, None),
         Ok("active") => proven(&app, t, live, "device").await,
         Ok("open") => {
@@ -86,6 +80,12 @@ pub(in crate::self_service) async fn check(State(app): State<Arc<App>>, posted: 
         Ok(_) => refused(&app, t, &live, Reason::ChallengeGone, reference),
         Err(status) => pages::unavailable(&app, t, status),
     }
+}
+
+async fn device_state(app: &App, live: &Live) -> Result<DeviceStateReply, tonic::Status> {
+    let request =
+        DeviceStateRequest { user_id: live.session.user_id.clone(), device_id: live.session.pending_device_id.clone() };
+    within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.device_state(request)).await
 }
 
 /// "Prompt me now": a real prompt, which has to be approved.
@@ -100,12 +100,12 @@ pub(in crate::self_service) async fn prove(
     if live.session.pending_device_id.is_empty() {
         return go_on(Some(&live));
     }
-    let allowed = match app.may_send_code(from) {
-        true => still_allowed(&app, &live).await,
-        false => Err(Reason::RateLimited),
-    };
-    if let Err(reason) = allowed {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         return prove_page(&app, t, &live, Some((reason, Failure::new(t.not_confirmed(reason), reference))));
+    }
+    // By the prompt that the phone shows when it is connected: whoever has approved that is not asked again.
+    if device_state(&app, &live).await.is_ok_and(|state| state.state == "active") {
+        return proven(&app, t, live, "device").await;
     }
     let request = TryMethodRequest {
         user_id: live.session.user_id.clone(),

@@ -1,6 +1,6 @@
 //! A passkey for the portal itself (FV-08): the browser makes it, and what it sent is checked by verification.
 
-use super::{may_enrol, proven, refused, still_allowed, tell};
+use super::{may_enrol, may_go_on, proven, refused, tell};
 use crate::app::{App, VERIFICATION_LIMIT, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::Posted;
@@ -12,6 +12,7 @@ use domain::{Method, Reason};
 use http::StatusCode;
 use proto::verification::{ConfirmPasskeyRequest, StartPasskeyRequest};
 use std::sync::Arc;
+use tonic::Code;
 
 /// What the browser has to make. The ceremony is bound to the person and to this passkey, so its id may travel with the form.
 pub(in crate::self_service) async fn start(
@@ -22,10 +23,7 @@ pub(in crate::self_service) async fn start(
     let t = posted.t;
     let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
-    if !app.may_send_code(from) {
-        return refused(&app, t, &live, Reason::RateLimited, reference);
-    }
-    if let Err(reason) = still_allowed(&app, &live).await {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         tell(&live, from, reference, Method::Passkey, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
@@ -36,6 +34,11 @@ pub(in crate::self_service) async fn start(
             tell(&live, from, reference, Method::Passkey, "started", "");
             let frame = Frame::of(&app, t, t.passkey_new_title, &live);
             show(StatusCode::OK, &NewPasskey { frame, options: started.options_json, passkey_id: started.passkey_id })
+        }
+        // As many as are allowed, or over meanwhile.
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            tell(&live, from, reference, Method::Passkey, "refused", Reason::ChallengeGone.code());
+            refused(&app, t, &live, Reason::ChallengeGone, reference)
         }
         Err(status) => pages::unavailable(&app, t, &status),
     }
@@ -48,24 +51,16 @@ pub(in crate::self_service) async fn confirm(
     posted: Posted,
 ) -> Response {
     let t = posted.t;
-    let request = ConfirmPasskeyRequest {
-        user_id: String::new(),
-        passkey_id: posted.text("passkey_id").to_owned(),
-        name: posted.text("name").to_owned(),
-        credential_json: posted.text("credential").to_owned(),
-        actor: "self".to_owned(),
-    };
+    let [passkey_id, name, credential_json] =
+        ["passkey_id", "name", "credential"].map(|field| posted.text(field).to_owned());
     let Some(live) = posted.live.filter(|live| may_enrol(live.stage)) else { return go_on(None) };
     let reference = app.new_transaction();
-    let allowed = match app.may_send_code(from) {
-        true => still_allowed(&app, &live).await,
-        false => Err(Reason::RateLimited),
-    };
-    if let Err(reason) = allowed {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         tell(&live, from, reference, Method::Passkey, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
-    let request = ConfirmPasskeyRequest { user_id: live.session.user_id.clone(), ..request };
+    let user_id = live.session.user_id.clone();
+    let request = ConfirmPasskeyRequest { user_id, passkey_id, name, credential_json, actor: "self".to_owned() };
     let confirmed = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.confirm_passkey(request)).await;
     match confirmed {
         Ok(reply) if reply.confirmed => {
@@ -76,6 +71,11 @@ pub(in crate::self_service) async fn confirm(
             let reason = Reason::from_code(&reply.reason);
             tell(&live, from, reference, Method::Passkey, "refused", reason.code());
             refused(&app, t, &live, reason, reference)
+        }
+        // As many as are allowed, or over meanwhile.
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            tell(&live, from, reference, Method::Passkey, "refused", Reason::ChallengeGone.code());
+            refused(&app, t, &live, Reason::ChallengeGone, reference)
         }
         Err(status) => pages::unavailable(&app, t, &status),
     }

@@ -1,6 +1,6 @@
 //! A phone number: it is texted or called once, and counts when that came back (FP-11).
 
-use super::{may_enrol, proven, refused, still_allowed, tell};
+use super::{may_enrol, may_go_on, proven, refused, tell};
 use crate::app::{App, PERSON_LIMIT, VERIFICATION_LIMIT, within};
 use crate::http::ClientAddress;
 use crate::self_service::form::{Posted, Visitor};
@@ -57,11 +57,7 @@ pub(in crate::self_service) async fn start(
         let failure = Failure::new(t.bad_number(), reference);
         return number_page(&app, t, &live, method, StatusCode::FORBIDDEN, failure);
     }
-    let allowed = match app.may_send_code(from) {
-        true => still_allowed(&app, &live).await,
-        false => Err(Reason::RateLimited),
-    };
-    if let Err(reason) = allowed {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         tell(&live, from, reference, method, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
@@ -114,11 +110,7 @@ pub(in crate::self_service) async fn confirm(
         tell(&live, from, reference, method, "refused", reason.code());
         prove_page(&app, t, &live, method, status_of(reason), Failure::new(t.not_confirmed(reason), reference))
     };
-    let allowed = match app.may_send_code(from) {
-        true => still_allowed(&app, &live).await,
-        false => Err(Reason::RateLimited),
-    };
-    if let Err(reason) = allowed {
+    if let Err(reason) = may_go_on(&app, &live, from).await {
         return again(reason);
     }
     let request = ConfirmPhoneRequest {

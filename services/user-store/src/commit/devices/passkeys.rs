@@ -16,7 +16,7 @@ const PASSKEYS_MAX: u64 = 20;
 const CEREMONY_MS: i64 = 10 * 60_000;
 const CREDENTIAL_OCTETS_MAX: usize = 16 * 1024;
 
-/// A ceremony that begins, a passkey that came of it, or what a use changed of one (its counter).
+/// A ceremony that begins, or the passkey that came of it.
 pub async fn put_passkey(store: &Store, request: PutPasskeyRequest) -> Result<PutPasskeyReply, StoreError> {
     let now_ms = store.at(request.now_unix_ms);
     let passkey = request.passkey.ok_or_else(|| Status::invalid_argument("passkey is missing"))?;
@@ -45,13 +45,14 @@ pub async fn put_passkey(store: &Store, request: PutPasskeyRequest) -> Result<Pu
         if request.pending {
             return Err(Status::failed_precondition("the passkey is in force already").into());
         }
-        let sql = "UPDATE devices SET passkey = $1, name = $2, last_seen_ms = $3 WHERE device_id = $4";
-        let name = if name.is_empty() { known.name.clone() } else { name };
-        session.execute(sql, args![&passkey.credential_json, name, now_ms, &passkey_id]).await?;
-        session.commit().await?;
-        return Ok(PutPasskeyReply { passkey_id });
+        return match known.passkey == passkey.credential_json {
+            // Asked again.
+            true => Ok(PutPasskeyReply { passkey_id }),
+            false => Err(Status::failed_precondition("the passkey is in force already").into()),
+        };
     }
-    if known.as_ref().is_some_and(|it| !request.pending && it.code_expires_ms <= now_ms) {
+    // What is displaced by a newer ceremony, or was taken away since, is nowhere.
+    if !request.pending && known.as_ref().is_none_or(|it| it.code_expires_ms <= now_ms) {
         return Err(Status::failed_precondition("the ceremony is over").into());
     }
     let held = "SELECT COUNT(*) AS held FROM devices WHERE user_id = $1 AND kind = 'passkey' AND state = 'active'";

@@ -217,7 +217,8 @@ async fn read_proofs(session: &mut Session, allows: &[&CommitAllowRequest]) -> R
     let head = "SELECT device_id, user_id, passkey FROM devices WHERE device_id IN";
     let tail = "AND kind = 'passkey' AND state = 'active'";
     for row in session.rows_in(head, named(|asked| &asked.passkey_id), tail, &[]).await? {
-        let passkey = Passkey { user_id: row.get("user_id")?, credential: row.get("passkey")?, used: None };
+        let (user_id, credential) = (row.get("user_id")?, row.get("passkey")?);
+        let passkey = Passkey { user_id, credential, counted: None, used: false };
         proofs.passkeys.insert(row.get("device_id")?, passkey);
     }
     Ok(proofs)

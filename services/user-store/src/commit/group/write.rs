@@ -10,7 +10,7 @@ use crate::seal::Seal;
 use crate::sql::{Arg, Session, args};
 use crate::users;
 use domain::Source;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn write_changes(
     session: &mut Session,
@@ -52,20 +52,31 @@ pub async fn write_changes(
     write_proofs(session, seal, &working.proofs).await
 }
 
-/// Administrators hear of everybody a gateway let in on the password alone (V-40, FV-27).
+/// Administrators hear that a gateway lets people in on the password alone, once in ten minutes a client (V-40, FV-27); who it was,
+/// the audit tells.
 async fn tell_of_passes(
     session: &mut Session,
     seal: &Seal,
     events: &[NewEvent],
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let mut told = BTreeSet::new();
     for event in events.iter().map(|new| &new.event).filter(|event| event.source == Source::FailOpen.code()) {
+        let once = proto::once::fail_open(&event.client, event.at_unix_ms);
+        if !told.insert(once.clone()) {
+            continue;
+        }
         let mail = NewMail::to_administrators("fail_open").with("username", &event.username);
         let mail = mail.with("application", &event.client).with("place", &event.client_ip);
         // A gateway's spool may tell of it hours later.
         let mail = mail.with("time", users::time_text(event.at_unix_ms));
-        let mail = mail.once(format!("fail_open:{}", event.transaction_id));
-        outbox::put_in(session, seal, mail, now_ms).await?;
+        match outbox::put_in(session, seal, mail.once(once), now_ms).await {
+            // The pass is recorded all the same: the next one tells.
+            Err(StoreError::KeysStale(stale)) => {
+                tracing::error!(error = %stale, client = event.client, "administrators are not told of a pass");
+            }
+            outcome => outcome?,
+        }
     }
     Ok(())
 }
@@ -106,11 +117,12 @@ async fn write_proofs(session: &mut Session, seal: &Seal, proofs: &Proofs) -> Re
             return Err(StoreError::Overtaken);
         }
     }
-    for (id, it) in &proofs.passkeys {
-        let Some(used) = &it.used else { continue };
-        let sql = "UPDATE devices SET passkey = $1, last_seen_ms = $2 WHERE device_id = $3 AND passkey = $4";
-        let arguments = args![used, proofs.spent_ms, id, &it.credential];
-        counted(session.execute(sql, arguments).await?, 1)?;
+    for (id, it) in proofs.passkeys.iter().filter(|(_, it)| it.used) {
+        let sql = "UPDATE devices SET last_seen_ms = $1 WHERE device_id = $2";
+        session.execute(sql, args![proofs.spent_ms, id]).await?;
+        let Some(after) = &it.counted else { continue };
+        let sql = "UPDATE devices SET passkey = $1 WHERE device_id = $2 AND passkey = $3";
+        counted(session.execute(sql, args![after, id, &it.credential]).await?, 1)?;
     }
     write_remembered(session, proofs).await
 }

@@ -66,7 +66,7 @@ fn working() -> Working {
         changed: false,
     };
     proofs.remembered.insert(KEY.to_vec(), remembered);
-    let passkey = Passkey { user_id: "ann".into(), credential: "count 1".into(), used: None };
+    let passkey = Passkey { user_id: "ann".into(), credential: "count 1".into(), counted: None, used: false };
     proofs.passkeys.insert("k".into(), passkey);
     working
 }
@@ -343,7 +343,7 @@ fn a_passkey_that_counts_is_taken_once_with_each_count() {
     assert_eq!(working.allow(&used("c", "count 1", "count 2"), vec![3]), AllowResult::Committed);
     assert_eq!(working.allow(&used("d", "count 1", "count 2"), vec![4]), AllowResult::Refused, "the copy");
     assert_eq!(working.allow(&used("e", "count 2", "count 3"), vec![5]), AllowResult::Committed);
-    assert_eq!(working.proofs.passkeys["k"].used.as_deref(), Some("count 3"));
+    assert_eq!(working.proofs.passkeys["k"].counted.as_deref(), Some("count 3"));
     let misplaced = CommitAllowRequest {
         passkey_count: used("f", "count 3", "count 4").passkey_count,
         bypass_id: "b".into(),

@@ -8,7 +8,7 @@ use crate::commit::group::{Scene, use_up};
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::sql::args;
-use crate::throttle::{self, Counter, RESERVE_TRIES, SOURCE_LIFE_MS, UNVERIFIED_TRIES, Window};
+use crate::throttle::{self, Counter, UNVERIFIED_TRIES, Window};
 use crate::users;
 use domain::settings::PinRules;
 
@@ -60,7 +60,8 @@ pub async fn count(scene: &mut Scene<'_>, of: &Try) -> Result<Counted, StoreErro
     count_from(scene, of, "").await
 }
 
-/// The same of a try from this place; a usual place of the user has a reserve (V-15).
+/// The same without the look at the user, for a try from this place: one after the password that the pauses and the end of V-14 refuse
+/// may be paid for by the reserve of a usual place (V-15).
 pub async fn count_from(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result<Counted, StoreError> {
     let sql = "SELECT wrong, locked_until_ms FROM secret_states WHERE user_id = $1 AND kind = $2";
     let mut state = match scene.session.row(sql, args![&of.user_id, of.kind]).await? {
@@ -80,8 +81,11 @@ pub async fn count_from(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result
         }
         _ => state.count(of.now_ms),
     };
-    if !counted.granted && !source.is_empty() && reserved(scene, of, source).await? {
-        counted = state.count_beyond(of.now_ms);
+    if !counted.granted
+        && !source.is_empty()
+        && let Some(reserved) = reserved(scene, of, source, &mut state).await?
+    {
+        counted = reserved;
     }
     if counted.granted {
         let sql = "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms) \
@@ -93,18 +97,23 @@ pub async fn count_from(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result
     Ok(counted)
 }
 
-/// V-15: who locks a user from elsewhere does not lock out the usual place.
-async fn reserved(scene: &mut Scene<'_>, of: &Try, source: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT reserve FROM sources WHERE user_id = $1 AND source = $2 AND last_success_ms > $3";
-    let arguments = args![&of.user_id, source, of.now_ms.saturating_sub(SOURCE_LIFE_MS)];
-    let Some(row) = scene.session.row(sql, arguments).await? else { return Ok(false) };
-    let mut reserve = Window::<RESERVE_TRIES>::from_octets(&row.get::<Vec<u8>>("reserve")?);
-    if reserve.reserve(of.now_ms) != throttle::Try::Granted {
-        return Ok(false);
+/// The try counted on the reserve of its place; `None` where that has none.
+async fn reserved(
+    scene: &mut Scene<'_>,
+    of: &Try,
+    source: &str,
+    state: &mut State,
+) -> Result<Option<Counted>, StoreError> {
+    let sql = "SELECT last_success_ms, reserve FROM sources WHERE user_id = $1 AND source = $2";
+    let Some(row) = scene.session.row(sql, args![&of.user_id, source]).await? else { return Ok(None) };
+    let mut reserve = Window::from_octets(&row.get::<Vec<u8>>("reserve")?);
+    let mut counter = state.counter();
+    if !counter.reserve_at(row.get("last_success_ms")?, &mut reserve, of.now_ms) {
+        return Ok(None);
     }
     let sql = "UPDATE sources SET reserve = $1 WHERE user_id = $2 AND source = $3";
     scene.session.execute(sql, args![reserve.to_octets(), &of.user_id, source]).await?;
-    Ok(true)
+    Ok(Some(state.counted(counter, of.now_ms)))
 }
 
 /// L-54: guesses without the password neither lock the user nor get around a lock.
@@ -222,13 +231,6 @@ impl State {
         self.counted(counter, now_ms)
     }
 
-    /// The same of a try that a reserve pays for: neither a pause nor a lock refuses it.
-    fn count_beyond(&mut self, now_ms: i64) -> Counted {
-        let mut counter = self.counter();
-        counter.count(now_ms);
-        self.counted(counter, now_ms)
-    }
-
     fn counter(&self) -> Counter {
         let failures = u32::try_from(self.wrong.len()).unwrap_or(u32::MAX);
         Counter { failures, open_ms: self.locked_until_ms.max(0) }
@@ -236,7 +238,10 @@ impl State {
 
     fn counted(&mut self, counter: Counter, now_ms: i64) -> Counted {
         let before = self.locked_until_ms;
-        self.wrong.push(now_ms);
+        // A count that is at its end goes no further.
+        if counter.failures > self.counter().failures {
+            self.wrong.push(now_ms);
+        }
         self.locked_until_ms = if counter.is_locked() { -1 } else { counter.open_ms };
         Counted { granted: true, retry_ms: 0, locked_now: counter.is_locked() && before >= 0 }
     }
@@ -290,5 +295,16 @@ mod tests {
         }
         assert_eq!((state.wrong.len(), state.locked_until_ms, locked), (100, -1, 1));
         assert!(!state.count(i64::MAX).granted);
+    }
+
+    #[test]
+    fn a_reserve_counts_no_further_than_the_end() {
+        // V-14, V-15
+        let mut state = State { wrong: vec![0; 100], locked_until_ms: -1 };
+        let mut counter = state.counter();
+        assert!(counter.reserve_at(1_000, &mut Window::default(), 1_000));
+        let counted = state.counted(counter, 1_000);
+        assert!(counted.granted && !counted.locked_now);
+        assert_eq!((state.wrong.len(), state.locked_until_ms), (100, -1));
     }
 }

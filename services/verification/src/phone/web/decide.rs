@@ -86,7 +86,9 @@ async fn decided(service: &Service, request: DecideRequest, budget: Budget) -> R
         Err(reason) => return Ok(Err(reason)),
     };
     // The approval that proves the device is signed by all that its approvals are signed by: nothing less brings another method.
-    let proves = outcome == "approved" && speaker.device.state == "pending";
+    // Where that answer was lost, the same approval is heard again.
+    let again = prompt.outcome == "approved" && prompt.device_id == speaker.device.device_id;
+    let proves = outcome == "approved" && (speaker.device.state == "pending" || again);
     let code = if proves { code::offer(service, &speaker.user_id, budget).await } else { None };
     Ok(Ok(Taken { outcome, code }))
 }

@@ -100,11 +100,10 @@ impl Letters {
 
     /// Forgets providers that left the settings.
     pub fn keep_only(&self, known: &Known) {
-        let mail: Vec<Provider> =
-            known.settings.providers.iter().filter(|it| it.channel == Channel::Mail).cloned().collect();
-        let wanted = |name: &str| mail.iter().any(|it| it.enabled && it.name.as_str() == name);
+        let providers = &known.settings.providers;
+        let wanted = |name: &str| providers.iter().any(|it| it.enabled && it.name.as_str() == name);
         self.made.lock().expect("nobody panics while holding the posts").retain(|name, _| wanted(name));
-        self.asking.keep_only(&mail);
+        self.asking.keep_only(providers);
     }
 
     fn post(&self, provider: &Provider, known: &Known) -> Result<Arc<Post>, Refusal> {

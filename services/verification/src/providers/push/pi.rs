@@ -8,7 +8,6 @@ use catalogue::Catalogue;
 use domain::{Language, Secret};
 use proto::user_store::{Prompt, PushDevice, UpdatePromptRequest};
 use std::sync::LazyLock;
-use tonic::Request;
 use uuid::Uuid;
 
 /// Others write to the same record: a user's other devices.
@@ -35,7 +34,7 @@ pub async fn offer(shared: &super::Shared, prompt: &Prompt, device: &PushDevice)
         );
         return false;
     };
-    let budget = Budget::of(&Request::new(()));
+    let budget = Budget::usual();
     let mut prompt = prompt.clone();
     for _ in 0..TRIES {
         if challenge::shown(&prompt, &device.device_id).is_some() {

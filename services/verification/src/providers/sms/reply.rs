@@ -19,12 +19,12 @@ use proto::subjects::{REPLIES_MAP, challenge_resolved};
 use proto::user_store::{
     CheckSecretRequest, GetPromptsRequest, Prompt, ResolvePromptRequest, SecretKind, SecretResult, TryKind,
 };
-use service_kit::bus::{KeyRing, Map, MapOptions, SealedMap};
+use service_kit::bus::{BusError, KeyRing, Map, MapOptions, SealedMap};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
-use tonic::{Request, Status};
+use tonic::Status;
 
 /// The longest a prompt is open.
 const LIFE: Duration = Duration::from_secs(120);
@@ -102,9 +102,16 @@ impl Replies {
             tracing::debug!(provider, "a text message came in that nobody waits for");
             return Ok(());
         };
-        let budget = Budget::of(&service_kit::grpc::with_deadline::<()>(Request::new(()), PATIENCE));
+        let budget = Budget::lasting(PATIENCE);
         let (map, key) = self.place(&from, budget).await?;
-        let Some(entry) = map.get(&key).await.ok().flatten() else {
+        let found = tokio::time::timeout(budget.left(), map.get(&key)).await;
+        // Forged or of a key that is gone is none; a bus that is away says nothing of the kind.
+        let entry = match found.map_err(|_| Status::unavailable("the bus does not answer"))? {
+            Ok(entry) => entry,
+            Err(BusError::NotOurs) => None,
+            Err(error) => return Err(Status::unavailable(service_kit::chain(&error))),
+        };
+        let Some(entry) = entry else {
             tracing::info!(provider, number = %from, "a text message came in for no open sign-in");
             return Ok(());
         };

@@ -11,7 +11,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::OnceLock;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
@@ -22,6 +21,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const AT_ONCE: usize = 16;
 /// `EX_TEMPFAIL` of sysexits.h: not now, but perhaps in a moment.
 const EXIT_BUSY: i32 = 75;
+/// `EX_CONFIG` of sysexits.h; a shell's for what cannot be run and what is not there.
+const EXITS_BROKEN: [i32; 3] = [78, 126, 127];
 const CONTAINER: &str = "programs are not run in a container";
 
 pub struct ScriptCarrier {
@@ -33,8 +34,7 @@ pub struct ScriptCarrier {
 
 impl ScriptCarrier {
     pub fn new(provider: &Provider) -> Result<Self, Refusal> {
-        static CONTAINED: OnceLock<bool> = OnceLock::new();
-        Self::on_host(provider, Path::new(FOLDER), *CONTAINED.get_or_init(in_container))
+        Self::on_host(provider, Path::new(FOLDER), in_container())
     }
 
     fn on_host(provider: &Provider, folder: &Path, container: bool) -> Result<Self, Refusal> {
@@ -98,8 +98,9 @@ fn outcome(status: ExitStatus) -> Result<String, Refusal> {
     match status.code() {
         Some(0) => Ok(String::new()),
         Some(EXIT_BUSY) => Err(Refusal::new(Kind::Busy, format!("exit code {EXIT_BUSY}"))),
+        Some(code) if EXITS_BROKEN.contains(&code) => Err(misconfigured(format!("exit code {code}"))),
         Some(code) => Err(Refusal::new(Kind::Refused, format!("exit code {code}"))),
-        None => Err(Refusal::new(Kind::Refused, "it was killed")),
+        None => Err(Refusal::new(Kind::Unreachable, "it was killed")),
     }
 }
 
@@ -198,6 +199,8 @@ mod tests {
             ("exec 0<&-; exit 0", Ok(String::new())),
             ("cat; cat >&2; echo 314159; exit 3", refused(Kind::Refused, "exit code 3")),
             ("exit 75", refused(Kind::Busy, "exit code 75")),
+            ("exit 78", refused(Kind::Misconfigured, "exit code 78")),
+            ("no-such-program", refused(Kind::Misconfigured, "exit code 127")),
             ("kill -9 $$", refused(Kind::Refused, "it was killed")),
             ("sleep 0.2; exit 0", Ok(String::new())),
         ] {

@@ -14,7 +14,8 @@ mod link;
 
 use super::flow::{Collect, Ending, Event, Missed, Slot, Speech, Then, Utter};
 use super::words::{Spoken, spoken};
-use super::{About, DialError, Inner, Order, Turn, patience};
+use super::{About, DialError, Inner, Order, Turn};
+use crate::budget::Budget;
 use crate::settings::Known;
 use domain::Language;
 use domain::settings::Adapter;
@@ -256,7 +257,7 @@ impl Driver {
     /// Somebody says that the prompt is resolved. If by this call, it is saying good-bye already.
     async fn look(&mut self) -> ControlFlow<()> {
         match (&self.doing, self.then) {
-            (Doing::Ringing, _) => match self.inner.conversation.find(&self.prompt_id, patience()).await {
+            (Doing::Ringing, _) => match self.inner.conversation.find(&self.prompt_id, Budget::usual()).await {
                 Ok(Some(prompt)) if self.inner.conversation.is_open(&prompt) => Continue(()),
                 Ok(_) => Break(()),
                 Err(_) => Continue(()),
@@ -283,7 +284,7 @@ impl Driver {
             call_id: &self.channel,
             step,
         };
-        match self.inner.conversation.take(about, event, patience()).await {
+        match self.inner.conversation.take(about, event, Budget::usual()).await {
             Ok(Some(turn)) => {
                 self.step = turn.call.step;
                 let speech = turn.speech.clone();
