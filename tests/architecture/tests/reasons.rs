@@ -1,37 +1,19 @@
 //! A reason that no test expects may never be given, or be given for something else, and nobody would see it.
 
+use architecture::{files, root};
 use domain::Reason;
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two levels below the root")
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
-        let path = entry.path();
-        if path.is_dir() && entry.file_name() != "target" {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
+use std::{collections::BTreeSet, fs, path::Path};
 
 /// What a source has of tests. Fakes say whatever they are told to: that a reason stands there proves nothing.
 fn tests_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root()).expect("inside the workspace");
     let folder = |name: &str| inside.iter().any(|part| part == name);
-    let named = |name: &str| inside.file_name().is_some_and(|file| file == name);
-    if folder("fakes") || folder("support") || named("support.rs") || folder("architecture") {
+    let file = |name: &str| inside.file_name().is_some_and(|file| file == name);
+    if folder("fakes") || folder("support") || file("support.rs") || folder("architecture") {
         return None;
     }
     let text = fs::read_to_string(path).expect("a source is UTF-8");
-    match folder("tests") || named("tests.rs") || named("story.rs") {
+    match folder("tests") || file("tests.rs") || file("story.rs") {
         true => Some(text),
         false => text.split_once("\nmod tests {").map(|(_, tests)| tests.to_owned()),
     }
@@ -54,7 +36,7 @@ fn named(tests: &str, found: &mut BTreeSet<&'static str>) {
 fn every_reason_is_expected_by_a_test() {
     let mut found = Vec::new();
     for folder in ["crates", "services", "tests"] {
-        sources(&root().join(folder), &mut found);
+        files(&root().join(folder), "rs", &mut found);
     }
     let mut expected = BTreeSet::new();
     let tests: Vec<String> = found.iter().filter_map(|path| tests_of(path)).collect();

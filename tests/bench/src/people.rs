@@ -87,7 +87,7 @@ async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, p
     let request = ConfirmCodeRequest {
         user_id: user.user_id,
         factor_id: started.factor_id,
-        code: Some(proto::common::Secret { value: code(&seed, step)?.into_bytes() }),
+        code: Some(proto::common::Secret { value: code(&decoded(&seed)?, step) }),
         actor: "bench".into(),
     };
     let reply = enrolment.confirm_code(request).await?.into_inner();
@@ -141,7 +141,8 @@ impl People {
                 (step <= now + 1).then_some(step)
             });
             if let Ok(last) = claimed {
-                let code = code(&record.seed, (last + 1).max(now) as u64).ok()?;
+                let seed = decoded(&record.seed).ok()?;
+                let code = String::from_utf8(code(&seed, (last + 1).max(now) as u64)).ok()?;
                 return Some(Login { name: record.name.clone(), password: record.password.clone(), code });
             }
         }
@@ -149,11 +150,14 @@ impl People {
     }
 }
 
-fn code(seed_base32: &str, step: u64) -> Result<String> {
-    let seed = Secret::new(BASE32_NOPAD.decode(seed_base32.as_bytes())?);
+fn decoded(seed_base32: &str) -> Result<Secret> {
+    Ok(Secret::new(BASE32_NOPAD.decode(seed_base32.as_bytes())?))
+}
+
+/// The digits of a code of [`CodeForm::COMMON`].
+pub fn code(seed: &Secret, step: u64) -> Vec<u8> {
     let form = CodeForm::COMMON;
-    let digits = otp::hotp(&seed, form.algorithm(), step, form.digits());
-    Ok(String::from_utf8(digits[..usize::from(form.digits())].to_vec())?)
+    otp::hotp(seed, form.algorithm(), step, form.digits())[..usize::from(form.digits())].to_vec()
 }
 
 fn now_step() -> u64 {

@@ -1,15 +1,24 @@
 //! The sample company's directory with the product before it, synchronised: in one process, or as two of each part.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bench::people::{Record, enrol};
 use lab::{Cluster, CommandLine, Pki, Slapd, SlapdOptions, Standalone, company_settings};
 use serde::Deserialize;
+use serde_json::Value;
 use service_kit::{
     config::GrpcSection,
     grpc::{Channel, Endpoints},
 };
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
+
+/// New settings are read at once, or at the next look.
+const IN_FORCE: Duration = Duration::from_secs(15);
 
 /// Stopped in the order of its fields.
 pub struct OneMachine {
@@ -31,6 +40,28 @@ impl OneMachine {
 
     pub fn command_line(&self) -> &CommandLine {
         &self.twinlock.command_line
+    }
+
+    /// Applies the company's settings with these added; they are in force when it returns.
+    pub async fn settings(&self, more: &str) -> Result<()> {
+        let settings = company_settings(&self.slapd, more)?;
+        let said = self.command_line().apply(self.dir.path(), &settings)?;
+        let revision = said.rsplit("revision ").next().and_then(|rest| rest.trim().parse().ok());
+        let revision: u64 = revision.with_context(|| said.clone())?;
+        let end = Instant::now() + IN_FORCE;
+        while self.in_force() < Some(revision) {
+            ensure!(Instant::now() < end, "revision {revision} of the settings does not come into force");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Which revision of the settings decides, in the words of verification.
+    fn in_force(&self) -> Option<u64> {
+        let log = self.twinlock.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut said = lines.filter(|line| line["message"] == "settings in force" && line["service"] == "twinlock");
+        said.next_back().and_then(|line| line["revision"].as_u64())
     }
 }
 

@@ -61,15 +61,21 @@ impl Device {
         self.exchange(user, password, None).await?.answer(5).await
     }
 
-    /// The first round of a login that shows a number of two digits: the challenge's State, and the number.
-    pub async fn number_shown(&self, user: &str, password: &str) -> Result<(Vec<u8>, String)> {
-        let asked = self.exchange(user, password, None).await?;
-        asked.send().await?;
-        let octets = asked.receive(Duration::from_secs(10)).await?.context("no answer")?;
-        let Answer::Challenge(state) = asked.read(&octets)? else { bail!("no challenge") };
+    /// Somebody logs in, or answers with the State of a challenge, and is asked: the State of that, and what it shows.
+    pub async fn asked(&self, user: &str, typed: &str, state: Option<&[u8]>) -> Result<(Vec<u8>, String)> {
+        let exchange = self.exchange(user, typed, state).await?;
+        exchange.send().await?;
+        let octets = exchange.receive(Duration::from_secs(10)).await?.context("no answer")?;
+        let answer = exchange.read(&octets)?;
+        let Answer::Challenge(state) = answer else { bail!("{answer:?} in the place of a challenge") };
         let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
         let text = packet.first(AttributeType::REPLY_MESSAGE).context("nothing to show")?;
-        let text = String::from_utf8_lossy(text);
+        Ok((state, String::from_utf8_lossy(text).into_owned()))
+    }
+
+    /// The first round of a login that shows a number of two digits: the challenge's State, and the number.
+    pub async fn number_shown(&self, user: &str, password: &str) -> Result<(Vec<u8>, String)> {
+        let (state, text) = self.asked(user, password, None).await?;
         let number = text.split(|sign: char| !sign.is_ascii_digit()).find(|word| word.len() == 2);
         Ok((state, number.with_context(|| format!("no number in {text:?}"))?.to_owned()))
     }

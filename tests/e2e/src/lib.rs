@@ -5,13 +5,13 @@ mod application;
 mod company;
 mod device;
 mod outside;
-mod pages;
+mod visitor;
 
 pub use application::{Application, code_of};
 pub use company::{Distributed, OneMachine, socket_address};
 pub use device::{Answer, Device, Exchange};
-pub use outside::{attempt_ended, deliver, last_attempt};
-pub use pages::Pages;
+pub use outside::{Outside, attempt_ended, last_attempt};
+pub use visitor::Visitor;
 
 use futures::FutureExt;
 use std::{any::Any, io::Write, panic::AssertUnwindSafe, time::Instant};

@@ -2,16 +2,9 @@
 //! people in (V-40). Each cell is printed, and each is answered within the client's wait. What verification itself can do wrong
 //! stands in the gateways' own tests. Takes root, for a disk that is full.
 
-#[allow(dead_code, reason = "the story about secrets uses all of it")]
-#[path = "secrets/search.rs"]
-mod search;
-#[allow(dead_code, reason = "the story about secrets uses all of it")]
-#[path = "secrets/visitor.rs"]
-mod visitor;
-
 use anyhow::{Context, Result, ensure};
 use bench::people::{Login, People};
-use e2e::{Answer, Application, Device, Distributed, code_of, say, story};
+use e2e::{Answer, Application, Device, Distributed, Visitor, code_of, say, story};
 use futures::future::try_join_all;
 use lab::{Part, RADIUS_SECRET, SmallDisk, WallClock, wait_until};
 use std::{
@@ -21,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
-use visitor::Visitor;
 
 const RADIUS_REFUSES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 21, 0, 1));
 const RADIUS_PASSES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 21, 0, 2));
@@ -379,11 +371,11 @@ impl World {
                     code_of(&application.bind(1, &login.name, &password).await?)? == 0
                 }
                 Way::Portal => {
-                    let mut visitor = Visitor::new(&cluster.portal_url(1), &self.distributed.pki.ca_file())?;
-                    visitor.open("/").await?;
-                    visitor.send("/sign-in", &[("name", &login.name), ("password", &login.password)]).await?;
-                    let page = visitor.send("/code", &[("code", &login.code)]).await?;
-                    page.contains("class=\"who-name\"")
+                    let authority = self.distributed.pki.ca_file();
+                    let mut visitor = Visitor::arrive(&cluster.portal_url(1), &authority).await?;
+                    visitor.submit("/sign-in", &[("name", &login.name), ("password", &login.password)]).await?;
+                    visitor.submit("/code", &[("code", &login.code)]).await?;
+                    visitor.html.contains("class=\"who-name\"")
                 }
             })
         };

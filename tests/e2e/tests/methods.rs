@@ -2,9 +2,9 @@
 //! the app of a phone at its other side, each by the book.
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{Answer, Application, Device, OneMachine, attempt_ended, code_of, deliver, last_attempt, story};
-use lab::phones::{HttpSms, pi, twiml};
-use lab::{Person, RADIUS_SECRET, company_settings, password_of, private_file};
+use e2e::{Answer, Application, Device, OneMachine, Outside, attempt_ended, code_of, last_attempt, story};
+use lab::phones::{Mood, pi};
+use lab::{Person, RADIUS_SECRET, password_of};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -23,34 +23,25 @@ const FORGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8));
 const OFFICE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 const LAPTOPS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
 
-const VOICE_SECRET: &str = "secret-between-twinlock-and-the-voice-vendor-5521";
-const SMS_SECRET: &str = "secret-between-twinlock-and-the-carrier-8813";
 const REFUSED: u32 = 49;
 
 struct World {
     machine: OneMachine,
-    carrier: HttpSms,
-    vendor: twiml::TwimlVendor,
-    http: reqwest::Client,
+    outside: Outside,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_method_opens_what_it_may_and_says_why_it_may_not() -> Result<()> {
-    service_kit::tls::install_provider();
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
-    let carrier = HttpSms::start()?;
-    let vendor = twiml::TwimlVendor::start("AC0417", VOICE_SECRET).await?;
-    private_file(&machine.dir.path().join("sms.secret"), SMS_SECRET)?;
-    private_file(&machine.dir.path().join("voice.secret"), VOICE_SECRET)?;
-    let settings = company_settings(&machine.slapd, &settings(&carrier, &vendor))?;
-    machine.command_line().apply(machine.dir.path(), &settings)?;
-    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
-    let mut world = World { machine, carrier, vendor, http };
+    let outside = Outside::start(&machine).await?;
+    machine.settings(&format!("{SETTINGS}{}", outside.providers())).await?;
+    let mut world = World { machine, outside };
     story!(&mut world;
         a_phone_approves_a_waiting_radius_login_and_a_waiting_bind,
         a_number_is_shown_by_the_vpn_and_found_on_the_phone,
         a_refusal_on_the_phone_is_quiet_for_a_while_and_not_me_blocks,
         a_text_is_asked_for_by_radius_and_impossible_by_ldap,
+        a_token_that_counts_opens_once_a_code_and_runs_ahead_no_further_than_it_may,
         a_call_is_confirmed_by_a_key_and_refused_by_silence,
         recovery_and_temporary_codes_open_as_often_as_they_may,
         a_bypass_opens_once_and_a_block_refuses_everything,
@@ -59,9 +50,7 @@ async fn every_method_opens_what_it_may_and_says_why_it_may_not() -> Result<()> 
     )
 }
 
-fn settings(carrier: &HttpSms, vendor: &twiml::TwimlVendor) -> String {
-    format!(
-        r#"
+const SETTINGS: &str = r#"
 [verification]
 country = "DE"
 
@@ -105,24 +94,8 @@ protocol = "radius"
 sources = ["127.0.0.10/32"]
 target = "acme"
 secret = "file:radius.secret"
-remember = {{ kind = "user_source_password", idle_seconds = 300, life_seconds = 600 }}
-
-[[provider]]
-name = "texts"
-channel = "sms"
-secret = "file:sms.secret"
-adapter = {{ kind = "http", url = "{sms}", method = "POST", json = '{{"to":"{{phone}}","text":"{{text}}","key":"{{secret}}"}}', id_pointer = "/id" }}
-
-[[provider]]
-name = "calls"
-channel = "voice"
-secret = "file:voice.secret"
-adapter = {{ kind = "twiml", base_url = "{voice}", account = "AC0417", caller = "+49301234567" }}
-"#,
-        sms = carrier.url("/send"),
-        voice = vendor.base_url,
-    )
-}
+remember = { kind = "user_source_password", idle_seconds = 300, life_seconds = 600 }
+"#;
 
 impl World {
     fn device(&self, from: IpAddr) -> Result<Device> {
@@ -147,10 +120,10 @@ impl World {
     async fn phone(&self, request: &pi::Request) -> Result<Value> {
         let url = format!("{}/push/pi", self.machine.twinlock.portal_url());
         let sent = match request.method {
-            "GET" => self.http.get(format!("{url}?{}", request.form())),
+            "GET" => self.outside.http.get(format!("{url}?{}", request.form())),
             _ => {
                 let form = "application/x-www-form-urlencoded";
-                self.http.post(url).header("content-type", form).body(request.form())
+                self.outside.http.post(url).header("content-type", form).body(request.form())
             }
         };
         Ok(serde_json::from_str(&sent.send().await?.text().await?)?)
@@ -206,17 +179,12 @@ impl World {
 
     /// The code of the last text.
     fn texted(&self) -> Result<String> {
-        let body = self.carrier.received().last().context("no text was sent")?.body.clone();
+        let body = self.outside.carrier.received().last().context("no text was sent")?.body.clone();
         let body: Value = serde_json::from_str(&body)?;
-        ensure!(body["key"] == SMS_SECRET, "the carrier knows us by its secret");
+        ensure!(body["key"] == Outside::SMS_SECRET, "the carrier knows us by its secret");
         let text = body["text"].as_str().context("a text")?;
         let digits = text.split(|sign: char| !sign.is_ascii_digit()).find(|word| word.len() == 6);
         Ok(digits.with_context(|| format!("no code in {text:?}"))?.to_owned())
-    }
-
-    /// How the vendor's calls reach the portal.
-    fn deliver(&self) -> twiml::Deliver {
-        deliver(&self.http)
     }
 }
 
@@ -328,15 +296,43 @@ async fn a_text_is_asked_for_by_radius_and_impossible_by_ldap(world: &mut World)
     let Answer::Challenge(next) = vpn.respond(uid, "000000", &state).await? else { bail!("a wrong code ends it") };
     ensure!(vpn.respond(uid, &code, &next).await? == Answer::Accept);
     world.ended(uid, "valid_code", "sms")?;
-    let sent = world.carrier.received().len();
+    let sent = world.outside.carrier.received().len();
     // Texts and calls are what she has; a bind can carry neither the code, nor is a call allowed to her.
     world.run(&["user", "edit", uid, "--allowed-methods", "sms"])?;
     ensure!(world.bind(WIKI, uid, &password).await? == REFUSED);
     ensure!(world.last(uid)?.0 == "method_impossible", "{:?}", world.last(uid)?);
-    ensure!(world.carrier.received().len() == sent, "a text was sent for nothing");
+    ensure!(world.outside.carrier.received().len() == sent, "a text was sent for nothing");
 
-    // The carrier refuses: the reason is its, and nobody comes in.
-    world.run(&["user", "edit", uid, "--allowed-methods", ""])?;
+    // The carrier refuses: nobody comes in, and the reason says whose fault it is.
+    let uid = "karla.keller";
+    world.run(&["user", "edit", uid, "--phone", "+493023125016", "--allowed-methods", "sms"])?;
+    world.outside.carrier.set_mood(Mood::Refuse);
+    let answer = vpn.login(uid, &password_of(uid)).await;
+    world.outside.carrier.set_mood(Mood::Accept);
+    ensure!(answer? == Answer::Reject);
+    world.ended(uid, "provider_error", "sms")
+}
+
+async fn a_token_that_counts_opens_once_a_code_and_runs_ahead_no_further_than_it_may(world: &mut World) -> Result<()> {
+    // FV-07, V-13; the seed and the codes of RFC 4226, appendix D
+    let uid = "leo.stone";
+    let file = "H-0417,3132333435363738393031323334353637383930,hotp,6,0\n";
+    world.machine.command_line().run_with_input(&["import", "-", "--preset", "pi-oath", "--yes"], file)?;
+    world.run(&["token", "assign", "H-0417", uid])?;
+    world.run(&["user", "edit", uid, "--default-method", "code", "--allowed-methods", "code"])?;
+    let password = password_of(uid);
+    let bind = async |code: &str| world.bind(FORGE, uid, &format!("{password},{code}")).await;
+    ensure!(bind("755224").await? == REFUSED, "it counts before a code of it was proven");
+    world.machine.command_line().run_with_input(&["token", "confirm", "H-0417"], "755224")?;
+    ensure!(bind("755224").await? == REFUSED, "the code that proved it");
+    ensure!(bind("287082").await? == 0, "LDAP, the next code");
+    world.ended(uid, "valid_code", "code")?;
+    let vpn = world.device(VPN)?;
+    let Answer::Challenge(state) = vpn.login(uid, &password).await? else { bail!("no challenge") };
+    // Two codes were made and not used.
+    ensure!(vpn.respond(uid, "338314", &state).await? == Answer::Accept, "RADIUS, three ahead");
+    ensure!(bind("969429").await? == REFUSED, "a code from before");
+    world.ended(uid, "reused_code", "code")?;
     Ok(())
 }
 
@@ -346,27 +342,29 @@ async fn a_call_is_confirmed_by_a_key_and_refused_by_silence(world: &mut World) 
     world.run(&["user", "edit", uid, "--phone", "+493023125018", "--default-method", "call"])?;
     let (device, password) = (world.device(DESKTOPS)?, password_of(uid));
     let (login, ()) = tokio::join!(device.login(uid, &password), async {
-        let mut phone = world.vendor.next_call(world.deliver()).await;
+        let mut phone = world.outside.vendor.next_call(world.outside.deliver()).await;
         phone.answer("human").await;
         phone.press("#").await;
     });
     ensure!(login? == Answer::Accept);
     world.ended(uid, "call_confirmed", "call")?;
     let (code, ()) = tokio::join!(world.bind(WIKI, uid, &password), async {
-        let mut phone = world.vendor.next_call(world.deliver()).await;
+        let mut phone = world.outside.vendor.next_call(world.outside.deliver()).await;
         phone.answer("human").await;
         phone.hang_up().await;
     });
     ensure!(code? == REFUSED);
     world.ended(uid, "hung_up", "call")?;
-    let (login, ()) = tokio::join!(device.login(uid, &password), async {
-        let mut phone = world.vendor.next_call(world.deliver()).await;
+    // Longer than the client waits.
+    let login = device.exchange(uid, &password, None).await?;
+    let (login, ()) = tokio::join!(login.answer(12), async {
+        let mut phone = world.outside.vendor.next_call(world.outside.deliver()).await;
         phone.lies.wrong_signature = true;
         phone.answer("human").await;
         phone.press("#").await;
     });
-    ensure!(login? != Answer::Accept, "a forged callback confirmed a call");
-    Ok(())
+    ensure!(login? == Answer::Reject, "a forged callback confirmed a call");
+    world.ended(uid, "no_answer", "call")
 }
 
 async fn recovery_and_temporary_codes_open_as_often_as_they_may(world: &mut World) -> Result<()> {
@@ -437,8 +435,10 @@ async fn every_accept_has_one_event_with_its_method(world: &mut World) -> Result
     let let_in = events.iter().filter(|event| matches!(event["result"].as_str(), Some("success" | "bypass")));
     let mut seen = std::collections::BTreeSet::new();
     for event in let_in.filter(|event| event["kind"] == "authentication") {
-        ensure!(seen.insert(event["request_id"].to_string()), "two events of one attempt: {event}");
-        ensure!(event["result"] == "bypass" || event["method"] != "", "{event}");
+        let attempt = event["request_id"].as_str().with_context(|| format!("no attempt in {event}"))?;
+        ensure!(seen.insert(attempt), "two events of one attempt: {event}");
+        // Empty fields are left out.
+        ensure!(event["result"] == "bypass" || event["method"].is_string(), "{event}");
     }
     ensure!(seen.len() >= 10, "only {}", seen.len());
     Ok(())

@@ -4,11 +4,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
-use e2e::{Answer, Application, Device, OneMachine, Pages, attempt_ended, code_of, deliver, story};
+use e2e::{Answer, Application, Device, OneMachine, Outside, Visitor, attempt_ended, code_of, story};
 use hmac::{Hmac, KeyInit, Mac};
-use lab::phones::{HttpSms, twiml};
-use lab::{Person, RADIUS_SECRET, company_settings, password_of, private_file};
-use radius_wire::{AttributeType, Packet, Port};
+use lab::phones::twiml;
+use lab::{Person, RADIUS_SECRET, password_of};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::{
@@ -24,17 +23,13 @@ const GATE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 const DESKTOPS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 const WIKI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 
-const VOICE_SECRET: &str = "secret-between-twinlock-and-the-voice-vendor-7730";
-const SMS_SECRET: &str = "secret-between-twinlock-and-the-carrier-2296";
 const REFUSED: u32 = 49;
 /// What the portal says to a callback that is signed as it should be.
 const TAKEN: u16 = 204;
 
 struct World {
     machine: OneMachine,
-    carrier: HttpSms,
-    vendor: twiml::TwimlVendor,
-    http: reqwest::Client,
+    outside: Outside,
     on: Cell<Option<On>>,
     /// Who has an app and answers.
     greta: Option<Person>,
@@ -50,14 +45,9 @@ struct On {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn methods_that_are_off_until_they_are_wanted_open_what_they_may() -> Result<()> {
-    service_kit::tls::install_provider();
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
-    let carrier = HttpSms::start()?;
-    let vendor = twiml::TwimlVendor::start("AC0417", VOICE_SECRET).await?;
-    private_file(&machine.dir.path().join("sms.secret"), SMS_SECRET)?;
-    private_file(&machine.dir.path().join("voice.secret"), VOICE_SECRET)?;
-    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
-    let mut world = World { machine, carrier, vendor, http, on: Cell::new(None), greta: None };
+    let outside = Outside::start(&machine).await?;
+    let mut world = World { machine, outside, on: Cell::new(None), greta: None };
     story!(&mut world;
         security_questions_are_asked_by_nobody_until_the_settings_say_so,
         security_answers_open_the_portal_and_add_no_method,
@@ -78,7 +68,6 @@ impl World {
         if self.on.replace(Some(on)) == Some(on) {
             return Ok(());
         }
-        let before = self.in_force();
         let more = format!(
             r#"
 [verification]
@@ -120,42 +109,13 @@ target = "acme"
 tls = "danger_optional"
 methods = ["sms_reply", "call"]
 wait_seconds = 20
-
-[[provider]]
-name = "texts"
-channel = "sms"
-secret = "file:sms.secret"
-adapter = {{ kind = "http", url = "{sms}", method = "POST", json = '{{"to":"{{phone}}","text":"{{text}}"}}', id_pointer = "/id" }}
-
-[[provider]]
-name = "calls"
-channel = "voice"
-secret = "file:voice.secret"
-adapter = {{ kind = "twiml", base_url = "{voice}", account = "AC0417", caller = "+49301234567" }}
 "#,
             questions = on.questions,
             choice = if on.questions { "list_first" } else { "default_then_list" },
             replies = on.replies,
             backup_phone = on.backup_phone,
-            sms = self.carrier.url("/send"),
-            voice = self.vendor.base_url,
         );
-        let settings = company_settings(&self.machine.slapd, &more)?;
-        self.machine.command_line().apply(self.machine.dir.path(), &settings)?;
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.in_force() == before {
-            ensure!(Instant::now() < end, "new settings do not come into force");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    /// Which revision of the settings decides, in its own words: verification speaks for the whole process.
-    fn in_force(&self) -> Option<u64> {
-        let log = self.machine.twinlock.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut said = lines.filter(|line| line["message"] == "settings in force" && line["service"] == "twinlock");
-        said.next_back().and_then(|line| line["revision"].as_u64())
+        self.machine.settings(&format!("{more}{}", self.outside.providers())).await
     }
 
     fn device(&self, from: IpAddr) -> Result<Device> {
@@ -187,11 +147,11 @@ adapter = {{ kind = "twiml", base_url = "{voice}", account = "AC0417", caller = 
     /// The next text after the first `before`, as soon as it was sent: whom it went to, and the digits in it.
     async fn texted(&self, before: usize) -> Result<(String, String)> {
         let end = Instant::now() + Duration::from_secs(10);
-        while self.carrier.received().len() <= before {
+        while self.outside.carrier.received().len() <= before {
             ensure!(Instant::now() < end, "no text was sent");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let received = self.carrier.received();
+        let received = self.outside.carrier.received();
         let body: Value = serde_json::from_str(&received.last().context("a text")?.body)?;
         let field = |name: &str| body[name].as_str().with_context(|| format!("{name} in {body}"));
         let text = field("text")?;
@@ -207,19 +167,14 @@ adapter = {{ kind = "twiml", base_url = "{voice}", account = "AC0417", caller = 
         mac.update(format!("{at}.{body}").as_bytes());
         let signature = format!("t={at},v1={}", HEXLOWER.encode(&mac.finalize().into_bytes()));
         let url = format!("{}/callback/texts/reply", self.machine.twinlock.portal_url());
-        let sent = self.http.post(url).header("x-twinlock-signature", signature).body(body).send().await?;
+        let sent = self.outside.http.post(url).header("x-twinlock-signature", signature).body(body).send().await?;
         Ok(sent.status().as_u16())
     }
 
-    async fn pages(&self) -> Result<Pages> {
-        let mut pages = Pages::new(&self.machine.twinlock.portal_url())?;
-        pages.get("/").await?;
-        Ok(pages)
-    }
-
     /// Name and password on the portal's first page.
-    async fn sign_in(&self, uid: &str) -> Result<Pages> {
-        let mut pages = self.pages().await?;
+    async fn sign_in(&self, uid: &str) -> Result<Visitor> {
+        let twinlock = &self.machine.twinlock;
+        let mut pages = Visitor::arrive(&twinlock.portal_url(), &twinlock.certificate_file()).await?;
         pages.submit("/sign-in", &[("name", uid), ("password", &password_of(uid))]).await?;
         Ok(pages)
     }
@@ -276,11 +231,11 @@ async fn security_answers_open_the_portal_and_add_no_method(world: &mut World) -
     ensure!(pages.path == "/account", "{}: {}", pages.path, pages.html);
     world.ended(uid, "valid_answers", "questions")?;
     ensure!(!pages.html.contains("href=\"/enrol\""), "{}", pages.html);
-    pages.get("/enrol").await?;
+    pages.open("/enrol").await?;
     ensure!(pages.path == "/account", "{}", pages.path);
     let before = world.run(&["factor", "list", uid, "-o", "json"])?;
     for path in ["/enrol/start", "/enrol/device", "/enrol/phone/sms", "/enrol/recovery"] {
-        pages.get("/account").await?;
+        pages.open("/account").await?;
         pages.post(path, &[("kind", "web"), ("number", "+4930901820")]).await?;
         ensure!(pages.path == "/account", "{path} leads to {}", pages.path);
     }
@@ -328,7 +283,7 @@ async fn a_text_is_answered_only_where_the_settings_say_so(world: &mut World) ->
     let uid = "ida.reed";
     world.phone_of(uid, "+493023125021", "sms_reply")?;
     ensure!(world.bind(WIKI, uid).await? == REFUSED);
-    ensure!(world.carrier.received().is_empty(), "a text was sent");
+    ensure!(world.outside.carrier.received().is_empty(), "a text was sent");
     world.ended(uid, "no_usable_method", "")
 }
 
@@ -337,11 +292,14 @@ async fn an_answered_text_opens_a_waiting_radius_login_and_a_waiting_bind(world:
     world.settings(On { replies: true, ..On::default() }).await?;
     let uid = "ida.reed";
     for (gateway, from) in [("radius", DESKTOPS), ("radius that can ask", GATE), ("ldap", WIKI)] {
-        let before = world.carrier.received().len();
+        let before = world.outside.carrier.received().len();
         let answered = async {
             let (to, code) = world.texted(before).await?;
             ensure!(to.ends_with("493023125021"), "{to}");
-            ensure!(world.replies(&to, &format!("{code} "), SMS_SECRET).await? == TAKEN, "the reply is not taken");
+            ensure!(
+                world.replies(&to, &format!("{code} "), Outside::SMS_SECRET).await? == TAKEN,
+                "the reply is not taken"
+            );
             Ok(())
         };
         let (in_, answered) = match gateway {
@@ -358,7 +316,7 @@ async fn an_answered_text_opens_a_waiting_radius_login_and_a_waiting_bind(world:
         };
         answered.with_context(|| gateway.to_owned())?;
         ensure!(in_, "{gateway}: the right reply opens nothing");
-        ensure!(world.carrier.received().len() == before + 1, "{gateway}: more than one text");
+        ensure!(world.outside.carrier.received().len() == before + 1, "{gateway}: more than one text");
         world.ended(uid, "user_approved", "sms_reply")?;
     }
     Ok(())
@@ -368,20 +326,20 @@ async fn a_wrong_a_late_and_a_forged_reply_open_nothing(world: &mut World) -> Re
     // FV-04, V-18
     let uid = "jonas.dyer";
     world.phone_of(uid, "+493023125022", "sms_reply")?;
-    let before = world.carrier.received().len();
+    let before = world.outside.carrier.received().len();
     let (code, replied) = tokio::join!(world.bind(WIKI, uid), async {
         let (to, code) = world.texted(before).await?;
         ensure!(world.replies(&to, &code, "some other secret").await? == 404, "a forged reply");
-        ensure!(world.replies("+493023125099", &code, SMS_SECRET).await? == TAKEN, "of somebody else");
-        ensure!(world.replies(&to, "I am driving", SMS_SECRET).await? == TAKEN, "no answer at all");
+        ensure!(world.replies("+493023125099", &code, Outside::SMS_SECRET).await? == TAKEN, "of somebody else");
+        ensure!(world.replies(&to, "I am driving", Outside::SMS_SECRET).await? == TAKEN, "no answer at all");
         let wrong = if code == "000000" { "000001" } else { "000000" };
-        ensure!(world.replies(&to, wrong, SMS_SECRET).await? == TAKEN);
+        ensure!(world.replies(&to, wrong, Outside::SMS_SECRET).await? == TAKEN);
         Ok((to, code))
     });
     let (to, right) = replied?;
     ensure!(code? == REFUSED, "a wrong reply let in");
     world.ended(uid, "wrong_number", "sms_reply")?;
-    ensure!(world.replies(&to, &right, SMS_SECRET).await? == TAKEN, "too late");
+    ensure!(world.replies(&to, &right, Outside::SMS_SECRET).await? == TAKEN, "too late");
     world.ended(uid, "wrong_number", "sms_reply")
 }
 
@@ -394,12 +352,12 @@ async fn an_answered_text_carries_the_pin_too(world: &mut World) -> Result<()> {
     for (pin, opens, reason) in
         [("", false, "wrong_number"), ("482618", false, "wrong_pin"), ("482617", true, "user_approved")]
     {
-        let before = world.carrier.received().len();
+        let before = world.outside.carrier.received().len();
         let device = world.device(DESKTOPS)?;
         let password = password_of(uid);
         let (login, replied) = tokio::join!(device.login(uid, &password), async {
             let (to, code) = world.texted(before).await?;
-            world.replies(&to, &format!("{code} {pin}"), SMS_SECRET).await
+            world.replies(&to, &format!("{code} {pin}"), Outside::SMS_SECRET).await
         });
         let replied = replied?;
         ensure!(replied == TAKEN, "{pin:?}: {replied}");
@@ -418,7 +376,7 @@ async fn the_backup_phone_rings_when_the_first_does_not_answer_and_only_then(wor
     let (device, password) = (world.device(DESKTOPS)?, password_of(uid));
     let to = |phone: &twiml::Phone| phone.order.get("To").cloned().unwrap_or_default();
     let rings = async |number: &str| {
-        let phone = world.vendor.next_call(deliver(&world.http)).await;
+        let phone = world.outside.vendor.next_call(world.outside.deliver()).await;
         ensure!(to(&phone) == number, "{} rings, not {number}", to(&phone));
         Ok(phone)
     };
@@ -430,7 +388,7 @@ async fn the_backup_phone_rings_when_the_first_does_not_answer_and_only_then(wor
     });
     rang?;
     ensure!(login? == Answer::Reject, "nobody answered");
-    ensure!(world.vendor.is_quiet().await, "a backup phone that is not allowed rings");
+    ensure!(world.outside.vendor.is_quiet().await, "a backup phone that is not allowed rings");
     world.ended(uid, "no_answer", "call")?;
 
     world.settings(On { backup_phone: true, ..On::default() }).await?;
@@ -455,7 +413,7 @@ async fn the_backup_phone_rings_when_the_first_does_not_answer_and_only_then(wor
     });
     rang?;
     ensure!(login? == Answer::Reject);
-    ensure!(world.vendor.is_quiet().await, "a second phone rings after the first was answered");
+    ensure!(world.outside.vendor.is_quiet().await, "a second phone rings after the first was answered");
     world.ended(uid, "hung_up", "call")
 }
 
@@ -470,14 +428,14 @@ async fn an_initial_pin_is_changed_before_it_lets_anybody_in(world: &mut World) 
         let initial = made["pin"].as_str().context("a PIN")?.to_owned();
         ensure!(initial.len() == 6 && made["must_change"] == true, "{made}");
         world.run(&["user", "pin", "require", uid])?;
-        let (vpn, before) = (world.device(VPN)?, world.carrier.received().len());
+        let (vpn, before) = (world.device(VPN)?, world.outside.carrier.received().len());
         let Answer::Challenge(state) = vpn.login(uid, &password_of(uid)).await? else { bail!("no challenge") };
         let code = world.texted(before).await?.1;
-        let (mut state, mut shown) = next(&vpn, uid, &format!("{code}{initial}"), &state).await?;
+        let (mut state, mut shown) = vpn.asked(uid, &format!("{code}{initial}"), Some(&state)).await?;
         ensure!(shown.to_lowercase().contains("new pin"), "{shown}");
         let again = shown.clone();
         for typed in [not_taken[0], not_taken[1], "591736"] {
-            (state, shown) = next(&vpn, uid, typed, &state).await?;
+            (state, shown) = vpn.asked(uid, typed, Some(&state)).await?;
         }
         ensure!(shown != again, "the last one is asked for again: {shown}");
         ensure!(vpn.respond(uid, "591736", &state).await? == Answer::Accept, "{uid}");
@@ -487,7 +445,7 @@ async fn an_initial_pin_is_changed_before_it_lets_anybody_in(world: &mut World) 
         let (device, password) = (world.device(DESKTOPS)?, password_of(uid));
         for (pin, opens) in [(initial.as_str(), false), ("591736", true)] {
             let (login, ()) = tokio::join!(device.login(uid, &password), async {
-                let mut phone = world.vendor.next_call(deliver(&world.http)).await;
+                let mut phone = world.outside.vendor.next_call(world.outside.deliver()).await;
                 phone.answer("human").await;
                 phone.press(&format!("{pin}#")).await;
                 if !phone.is_over() {
@@ -550,16 +508,4 @@ async fn tokens_and_their_holders_come_out_of_two_files(world: &mut World) -> Re
     let (_, again) = import(&["--preset", "duo-csv", "--overwrite", "--yes"], users)?;
     ensure!(again["changed"] == 0, "the same file again changes something: {again}");
     Ok(())
-}
-
-/// Answers a challenge that another one must follow: its State, and what it shows.
-async fn next(device: &Device, uid: &str, typed: &str, state: &[u8]) -> Result<(Vec<u8>, String)> {
-    let asked = device.exchange(uid, typed, Some(state)).await?;
-    asked.send().await?;
-    let octets = asked.receive(Duration::from_secs(10)).await?.context("no answer")?;
-    let answer = asked.read(&octets)?;
-    let Answer::Challenge(state) = answer else { bail!("{answer:?} instead of a challenge after {typed:?}") };
-    let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
-    let text = packet.first(AttributeType::REPLY_MESSAGE).context("nothing to show")?;
-    Ok((state, String::from_utf8_lossy(text).into_owned()))
 }

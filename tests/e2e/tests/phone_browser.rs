@@ -6,9 +6,9 @@ mod browser;
 
 use anyhow::{Context, Result, bail, ensure};
 use browser::{Browser, DARK_PHONE, DESKTOP, PHONE};
-use e2e::{Answer, Device, OneMachine, story};
+use e2e::{Answer, Device, OneMachine, last_attempt, story};
 use lab::phones::{BrowserSide, PushService};
-use lab::{RADIUS_SECRET, company_settings, password_of};
+use lab::{RADIUS_SECRET, password_of};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -33,15 +33,15 @@ struct World {
 async fn a_person_with_the_app_on_the_phone_signs_in_to_the_vpn() -> Result<()> {
     // FM-01, FM-04, FM-08, V-20 to V-24; experience 10 and 11
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
-    let settings = company_settings(&machine.slapd, SETTINGS)?;
-    machine.command_line().apply(machine.dir.path(), &settings)?;
+    machine.settings(&settings(COOL_DOWN_SECONDS)).await?;
     let push = PushService::start().await?;
     let subscriber = push.subscribe("chromium");
     let desk = Browser::start(&machine.dir.path().join("desk")).await?;
     let mut phone = Browser::start(&machine.dir.path().join("phone")).await?;
     phone.look_with(PHONE).await?;
+    phone.give_authenticator().await?;
+    phone.subscribe_as(&machine.twinlock.portal_url(), &subscriber.subscription()).await?;
     let mut world = World { phone, desk, machine, push, subscriber, shown: String::new() };
-    world.prepare_phone().await?;
     story!(&mut world;
         the_phone_is_connected_from_the_self_service_and_makes_codes_too,
         the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in,
@@ -53,13 +53,18 @@ async fn a_person_with_the_app_on_the_phone_signs_in_to_the_vpn() -> Result<()> 
     )
 }
 
-const SETTINGS: &str = r#"
+/// Longer than what is told of it takes.
+const COOL_DOWN_SECONDS: u32 = 300;
+
+fn settings(cool_down_seconds: u32) -> String {
+    format!(
+        r#"
 [push]
 hosts = ["127.0.0.1"]
 contact = "mailto:ops@acme.example"
 
 [verification]
-cool_down_seconds = 30
+cool_down_seconds = {cool_down_seconds}
 
 [[client]]
 name = "desktops"
@@ -69,7 +74,9 @@ target = "acme"
 secret = "file:radius.secret"
 challenge = "no"
 wait_seconds = 30
-"#;
+"#
+    )
+}
 
 async fn the_phone_is_connected_from_the_self_service_and_makes_codes_too(world: &mut World) -> Result<()> {
     // V-20, FM-04
@@ -106,11 +113,11 @@ async fn the_phone_is_connected_from_the_self_service_and_makes_codes_too(world:
     world.picture("code").await?;
     world.shown = world.phone.text("#code-digits").await?.replace(' ', "");
     ensure!(world.shown.len() == 6, "{}", world.shown);
-    let kinds: Vec<String> = world.events("")?.into_iter().map(|(kind, _)| kind).collect();
+    let events = world.machine.command_line().audit()?;
     for kind in ["device.added", "device.activated", "factor.confirmed"] {
-        ensure!(kinds.iter().any(|it| it == kind), "no {kind}: {kinds:?}");
+        ensure!(events.iter().any(|event| event["kind"] == kind), "no {kind}: {events:?}");
     }
-    world.no_complaint().await
+    world.phone.no_complaint().await
 }
 
 async fn the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in(world: &mut World) -> Result<()> {
@@ -178,8 +185,8 @@ async fn a_refusal_rejects_and_nothing_more_is_asked_for_a_while(world: &mut Wor
     world.done("result-denied").await?;
     ensure!(desktops.login(UID, &password).await? == Answer::Reject);
     world.ended("cooling_down")?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    ensure!(world.phone.value("document.querySelector('#prompt').hidden").await? == true, "asked all the same");
+    let open = world.machine.command_line().json(&["prompt", "list", UID])?;
+    ensure!(open["items"].as_array().is_some_and(Vec::is_empty), "asked all the same: {open}");
     Ok(())
 }
 
@@ -213,8 +220,8 @@ async fn not_me_blocks_the_account(world: &mut World) -> Result<()> {
     // V-23, FV-26
     let desktops = world.device(DESKTOPS)?;
     let password = password_of(UID);
-    // What was refused before has cooled down by now, or does within this.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    // Whom nothing keeps from being asked again.
+    world.machine.settings(&settings(0)).await?;
     let (answer, refused) = tokio::join!(desktops.login(UID, &password), async {
         world.phone.see("#prompt").await?;
         world.phone.click("#fraud").await?;
@@ -229,24 +236,6 @@ async fn not_me_blocks_the_account(world: &mut World) -> Result<()> {
 }
 
 impl World {
-    /// A passkey of its own, and a push service of ours: vendors' are never called.
-    async fn prepare_phone(&mut self) -> Result<()> {
-        self.phone.call("WebAuthn.enable", json!({})).await?;
-        let options = json!({
-            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
-            "isUserVerified": true, "automaticPresenceSimulation": true,
-        });
-        self.phone.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
-        let permission = json!({ "permissions": ["notifications"], "origin": self.url() });
-        self.phone.call("Browser.grantPermissions", permission).await?;
-        let source = format!(
-            "if (self.PushManager) {{ const it = {}; PushManager.prototype.subscribe = async () => ({{ ...it, toJSON: () => it }}); \
-             PushManager.prototype.getSubscription = async () => null; }}",
-            self.subscriber.subscription()
-        );
-        self.phone.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await.map(drop)
-    }
-
     fn url(&self) -> String {
         self.machine.twinlock.portal_url()
     }
@@ -274,18 +263,9 @@ impl World {
         bail!("the code stays {}", self.shown)
     }
 
-    /// Kind and reason of all events of this reason, or of all.
-    fn events(&self, reason: &str) -> Result<Vec<(String, String)>> {
-        let events = self.machine.command_line().audit()?;
-        let text = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let all = events.iter().map(|event| (text(event, "kind"), text(event, "reason")));
-        Ok(all.filter(|(_, it)| reason.is_empty() || it == reason).collect())
-    }
-
     fn ended(&self, reason: &str) -> Result<()> {
-        let events = self.events("")?;
-        let last = events.iter().rev().find(|(kind, _)| kind == "authentication").context("no event")?;
-        ensure!(last.1 == reason, "{}, not {reason}", last.1);
+        let (last, _) = last_attempt(self.machine.command_line(), UID)?;
+        ensure!(last == reason, "{last}, not {reason}");
         Ok(())
     }
 
@@ -294,23 +274,8 @@ impl World {
         self.phone.see("#wait").await
     }
 
-    /// In light and dark; nothing reaches over the edge of a phone.
+    /// In light and dark.
     async fn picture(&mut self, name: &str) -> Result<()> {
-        let folder = lab::repository().join("target/screenshots");
-        std::fs::create_dir_all(&folder)?;
-        for screen in [DARK_PHONE, PHONE] {
-            self.phone.picture(screen, &folder.join(format!("story-phone-{name}-{}.png", screen.name))).await?;
-        }
-        let over = self.phone.value("document.documentElement.scrollWidth - innerWidth").await?;
-        ensure!(over.as_i64().is_some_and(|over| over <= 0), "{name}: {over} pixels too wide");
-        Ok(())
-    }
-
-    async fn no_complaint(&mut self) -> Result<()> {
-        // Chromium wants RS256 offered too; we take ES256 alone, which every phone has.
-        let complaints = self.phone.complaints().await?;
-        let others: Vec<_> = complaints.iter().filter(|text| !text.contains("pubKeyCredParams")).collect();
-        ensure!(others.is_empty(), "the browser complains: {others:?}");
-        Ok(())
+        self.phone.pictures(&format!("story-phone-{name}"), &[DARK_PHONE, PHONE]).await
     }
 }

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use browser::{Browser, DARK, DESKTOP, PHONE};
 use e2e::{OneMachine, story};
 use lab::{Person, password_of, repository};
-use serde_json::json;
 use std::fs;
 
 const UID: &str = "ann.archer";
@@ -120,13 +119,7 @@ async fn a_used_code_is_refused_in_words(world: &mut World) -> Result<()> {
 
 async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
     // FV-08, FP-12
-    world.browser.call("WebAuthn.enable", json!({})).await?;
-    let options = json!({
-        "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
-        "isUserVerified": true, "automaticPresenceSimulation": true,
-    });
-    let authenticator = world.browser.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
-    let authenticator = authenticator["authenticatorId"].clone();
+    let authenticator = world.browser.give_authenticator().await?;
     let code = world.ann()?.code(1)?;
     world.browser.type_into("#code", &code).await?;
     world.browser.follow("button.main").await?;
@@ -137,20 +130,16 @@ async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
     let shown = "document.querySelector('#impossible').checkVisibility()";
     ensure!(world.browser.value(shown).await? == false, "it complains before anything was tried");
     // A person who is not verified makes none.
-    let verified = |is: bool| json!({ "authenticatorId": authenticator, "isUserVerified": is });
-    world.browser.call("WebAuthn.setUserVerified", verified(false)).await?;
+    world.browser.verify_person(&authenticator, false).await?;
     world.browser.click("button.main").await?;
     world.browser.see("#impossible").await?;
-    world.browser.call("WebAuthn.setUserVerified", verified(true)).await?;
+    world.browser.verify_person(&authenticator, true).await?;
     world.browser.type_into("#name", "Laptop").await?;
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("main").await?.contains("You can sign in here with it from now on."));
     world.browser.open(&world.account_url()).await?;
     ensure!(world.browser.text(".methods").await?.contains("Passkey"));
-    // Chromium wants RS256 offered too; we take ES256 alone.
-    let complaints = world.browser.complaints().await?;
-    let others: Vec<_> = complaints.iter().filter(|text| !text.contains("pubKeyCredParams")).collect();
-    ensure!(others.is_empty(), "the browser complains: {others:?}");
+    world.no_complaint().await?;
 
     world.machine.command_line().run(&["user", "edit", UID, "--allowed-methods", "passkey"])?;
     world.browser.follow("header form button").await?;
@@ -161,8 +150,8 @@ async fn a_passkey_is_added_and_signs_in(world: &mut World) -> Result<()> {
     ensure!(world.browser.text("h1").await? == "Your account", "{}", world.browser.text("main").await?);
     // Another authenticator has no such key.
     world.browser.follow("header form button").await?;
-    world.browser.call("WebAuthn.removeVirtualAuthenticator", json!({ "authenticatorId": authenticator })).await?;
-    world.browser.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
+    world.browser.take_authenticator(&authenticator).await?;
+    world.browser.give_authenticator().await?;
     world.sign_in().await?;
     world.browser.click("button.main").await?;
     world.browser.see("#impossible").await?;
@@ -198,16 +187,7 @@ impl World {
     async fn see(&mut self, page: &str, heading: &str) -> Result<()> {
         let found = self.browser.text("h1").await?;
         ensure!(found == heading, "{found:?} instead of {heading:?}: {}", self.browser.text("main").await?);
-        for screen in [PHONE, DESKTOP] {
-            self.browser.picture(screen, &picture_file(&format!("{page}-{}", screen.name))?).await?;
-            let over = self.browser.value("document.documentElement.scrollWidth - innerWidth").await?;
-            ensure!(
-                over.as_i64().is_some_and(|over| over <= 0),
-                "{page}: {over} pixels too wide on the {}",
-                screen.name
-            );
-        }
-        Ok(())
+        self.browser.pictures(page, &[PHONE, DESKTOP]).await
     }
 
     /// Dark on white with its border, on every screen, wholly in sight from side to side, a module some pixels wide.
@@ -244,9 +224,7 @@ impl World {
     }
 
     async fn no_complaint(&mut self) -> Result<()> {
-        let complaints = self.browser.complaints().await?;
-        ensure!(complaints.is_empty(), "the browser complains: {}", complaints.join("\n"));
-        Ok(())
+        self.browser.no_complaint().await
     }
 
     /// A refused form is answered with 403, which the browser notes; nothing else.

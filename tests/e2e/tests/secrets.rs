@@ -5,13 +5,11 @@
 mod capture;
 #[path = "secrets/search.rs"]
 mod search;
-#[path = "secrets/visitor.rs"]
-mod visitor;
 
 use anyhow::{Context, Result, ensure};
 use capture::{Collector, Listener};
 use data_encoding::{BASE32_NOPAD, BASE64};
-use e2e::{Answer, Application, Device, Distributed, OneMachine, code_of, say};
+use e2e::{Answer, Application, Device, Distributed, OneMachine, Visitor, code_of, say};
 use lab::{CommandLine, Part, Postgres, RADIUS_SECRET, Slapd, program, run};
 use search::{Secrets, forms};
 use std::{
@@ -21,7 +19,6 @@ use std::{
     process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use visitor::Visitor;
 
 const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const APPLICATION: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -213,27 +210,25 @@ async fn spend_a_day(product: &Product<'_>, secrets: &mut Secrets) -> Result<()>
     ensure!(bind == [0, 49, 49, 49, 0, 49], "{bind:?}");
 
     // The portal: wrong and right, a code, and an enrolment
-    let mut visitor = Visitor::new(&product.portal_url, &product.portal_ca)?;
-    visitor.open("/").await?;
-    visitor.send("/sign-in", &[("name", "ben.hale"), ("password", typed)]).await?;
-    visitor.send("/sign-in", &[("name", "ben.hale"), ("password", &ben.password)]).await?;
-    let page = visitor.send("/code", &[("code", &ben.code(secrets, 1)?)]).await?;
-    ensure!(page.contains("action=\"/sign-out\""), "not signed in: {page}");
-    visitor.secrets(secrets);
+    let mut visitor = Visitor::arrive(&product.portal_url, &product.portal_ca).await?;
+    visitor.submit("/sign-in", &[("name", "ben.hale"), ("password", typed)]).await?;
+    visitor.submit("/sign-in", &[("name", "ben.hale"), ("password", &ben.password)]).await?;
+    visitor.submit("/code", &[("code", &ben.code(secrets, 1)?)]).await?;
+    ensure!(visitor.html.contains("action=\"/sign-out\""), "not signed in: {}", visitor.html);
+    add_cookies(secrets, &visitor);
     let password = "Pirol~c0ffee&=?31";
     set_password(product, secrets, "clara.osborn", "finance", password)?;
-    let mut visitor = Visitor::new(&product.portal_url, &product.portal_ca)?;
-    visitor.open("/").await?;
-    visitor.send("/sign-in", &[("name", "clara.osborn"), ("password", password)]).await?;
-    let page = visitor.send("/enrol/start", &[]).await?;
-    let (_, seed) = page.split_once("id=\"secret\"").context("no secret on the page")?;
+    let mut visitor = Visitor::arrive(&product.portal_url, &product.portal_ca).await?;
+    visitor.submit("/sign-in", &[("name", "clara.osborn"), ("password", password)]).await?;
+    visitor.submit("/enrol/start", &[]).await?;
+    let (_, seed) = visitor.html.split_once("id=\"secret\"").context("no secret on the page")?;
     let (_, seed) = seed.split_once('>').context("the end of the tag")?;
     let seed: String = seed.split('<').next().unwrap_or_default().split_whitespace().collect();
     add_seed(secrets, "the seed of the QR page", &seed)?;
-    visitor.secrets(secrets);
+    add_cookies(secrets, &visitor);
     // Six digits are too few to be searched for; the eight of the others go the same ways.
-    let page = visitor.send("/enrol/confirm", &[("code", &code(&seed, 6, 0)?)]).await?;
-    ensure!(!page.contains("id=\"secret\""), "not enrolled: {page}");
+    visitor.submit("/enrol/confirm", &[("code", &code(&seed, 6, 0)?)]).await?;
+    ensure!(!visitor.html.contains("id=\"secret\""), "not enrolled: {}", visitor.html);
 
     // Administration: an API key, an invitation, a new shared secret
     let key = product.line.json(&["api-key", "create", "story", "--role", "admin"])?;
@@ -250,6 +245,12 @@ async fn spend_a_day(product: &Product<'_>, secrets: &mut Secrets) -> Result<()>
     let vpn = Device::new(VPN, product.radius_ports[0], rotated)?;
     ensure!(vpn.login("ann.archer", typed).await? == Answer::Reject, "the new shared secret does not work");
     Ok(())
+}
+
+fn add_cookies(secrets: &mut Secrets, visitor: &Visitor) {
+    for value in &visitor.cookies_seen {
+        secrets.add("a cookie", value.as_bytes());
+    }
 }
 
 struct Person {

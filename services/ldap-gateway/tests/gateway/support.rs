@@ -242,7 +242,7 @@ impl wire::verification_server::Verification for FakeVerification {
 
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Result<Response<wire::CancelReply>, Status> {
         self.state().calls.push(Call::Cancel(request.into_inner().reason));
-        Ok(Response::new(wire::CancelReply {}))
+        Ok(Response::new(wire::CancelReply::default()))
     }
 
     async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<wire::ReportReply>, Status> {

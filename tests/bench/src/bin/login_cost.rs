@@ -5,10 +5,10 @@
 //! processes is not.
 
 use anyhow::{Context, Result, bail, ensure};
-use bench::{cpu::TICK_MICROSECONDS, page::splice};
+use bench::{cpu::TICK_MICROSECONDS, page::splice, people};
 use clap::Parser;
 use data_encoding::BASE32_NOPAD;
-use domain::{CodeForm, Secret};
+use domain::Secret;
 use futures::{StreamExt, TryStreamExt, stream};
 use lab::Postgres;
 use proto::{
@@ -68,7 +68,7 @@ source = { kind = "domain" }
 #[command(name = "twinlock-login-cost", about)]
 struct Arguments {
     /// Each logs in once a round.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 800)]
     people: usize,
     /// Where the table goes; default: stdout.
     #[arg(long)]
@@ -336,10 +336,7 @@ fn begin(person: &Person, transaction_id: String, code: Option<common::Secret>) 
 }
 
 fn code(seed: &Secret, now_ms: i64) -> common::Secret {
-    let form = CodeForm::COMMON;
-    let step = u64::try_from(now_ms / PERIOD_MS).unwrap_or_default();
-    let digits = otp::hotp(seed, form.algorithm(), step, form.digits());
-    common::Secret { value: digits[..usize::from(form.digits())].to_vec() }
+    common::Secret { value: people::code(seed, u64::try_from(now_ms / PERIOD_MS).unwrap_or_default()) }
 }
 
 fn subject(number: u128) -> common::DirectoryRef {

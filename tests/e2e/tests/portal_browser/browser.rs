@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use futures::{SinkExt, StreamExt};
-use lab::{Proc, program, wait_until};
+use lab::{Proc, program, repository, wait_until};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -181,6 +181,60 @@ impl Browser {
         let png = BASE64.decode(picture["data"].as_str().context("a picture")?.as_bytes())?;
         ensure!(png.starts_with(b"\x89PNG"), "no picture");
         Ok(fs::write(file, png)?)
+    }
+
+    /// Pictures in `target/screenshots`; on none of these screens does anything reach over the edge. The last one stays.
+    pub async fn pictures(&mut self, name: &str, screens: &[Screen]) -> Result<()> {
+        let folder = repository().join("target/screenshots");
+        fs::create_dir_all(&folder)?;
+        for screen in screens {
+            self.picture(*screen, &folder.join(format!("{name}-{}.png", screen.name))).await?;
+            let over = self.value("document.documentElement.scrollWidth - innerWidth").await?;
+            let fits = over.as_i64().is_some_and(|over| over <= 0);
+            ensure!(fits, "{name}: {over} pixels too wide on the {}", screen.name);
+        }
+        Ok(())
+    }
+
+    /// One of the device's own, which verifies its person at once; its id.
+    pub async fn give_authenticator(&mut self) -> Result<String> {
+        self.call("WebAuthn.enable", json!({})).await?;
+        let options = json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+            "isUserVerified": true, "automaticPresenceSimulation": true,
+        });
+        let added = self.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await?;
+        Ok(added["authenticatorId"].as_str().context("an authenticator")?.to_owned())
+    }
+
+    pub async fn take_authenticator(&mut self, id: &str) -> Result<()> {
+        self.call("WebAuthn.removeVirtualAuthenticator", json!({ "authenticatorId": id })).await.map(drop)
+    }
+
+    /// Is its person verified from now on?
+    pub async fn verify_person(&mut self, id: &str, verified: bool) -> Result<()> {
+        let of = json!({ "authenticatorId": id, "isUserVerified": verified });
+        self.call("WebAuthn.setUserVerified", of).await.map(drop)
+    }
+
+    /// Vendors' push services are never called: pages of this origin subscribe as they are told here.
+    pub async fn subscribe_as(&mut self, origin: &str, subscription: &Value) -> Result<()> {
+        let permission = json!({ "permissions": ["notifications"], "origin": origin });
+        self.call("Browser.grantPermissions", permission).await?;
+        let source = format!(
+            "if (self.PushManager) {{ const it = {subscription}; \
+             PushManager.prototype.subscribe = async () => ({{ ...it, toJSON: () => it }}); \
+             PushManager.prototype.getSubscription = async () => null; }}"
+        );
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await.map(drop)
+    }
+
+    pub async fn no_complaint(&mut self) -> Result<()> {
+        let complaints = self.complaints().await?;
+        // Chromium wants RS256 offered for passkeys too; we take ES256 alone, which every authenticator has.
+        let others: Vec<_> = complaints.iter().filter(|text| !text.contains("pubKeyCredParams")).collect();
+        ensure!(others.is_empty(), "the browser complains: {others:?}");
+        Ok(())
     }
 
     /// What the browser found wrong since it was asked last: what it writes to the console as an error or a warning,
