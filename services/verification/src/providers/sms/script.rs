@@ -201,7 +201,7 @@ mod tests {
             ("exit 75", refused(Kind::Busy, "exit code 75")),
             ("exit 78", refused(Kind::Misconfigured, "exit code 78")),
             ("no-such-program", refused(Kind::Misconfigured, "exit code 127")),
-            ("kill -9 $$", refused(Kind::Refused, "it was killed")),
+            ("kill -9 $$", refused(Kind::Unreachable, "it was killed")),
             ("sleep 0.2; exit 0", Ok(String::new())),
         ] {
             assert_eq!(send(folder_with(script).path(), &["{phone}"]).await, expected, "{script}");
