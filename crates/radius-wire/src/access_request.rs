@@ -3,6 +3,7 @@
 use crate::attribute::AttributeType;
 use crate::authenticator::Verified;
 use crate::drop_reason::DropReason;
+use crate::ms_chap;
 use crate::packet::{Code, Packet};
 use crate::password::HiddenPassword;
 
@@ -35,7 +36,7 @@ pub enum Credentials<'a> {
     Pap(HiddenPassword<'a>),
     Chap,
     Eap,
-    /// MS-CHAP-Response or MS-CHAP2-Response (RFC 2548).
+    /// MS-CHAP-Response, MS-CHAP2-Response or MS-CHAP2-CPW (RFC 2548). [`ms_chap::MsChap`] reads them.
     MsChap,
     Arap,
 }
@@ -50,7 +51,7 @@ impl<'a> Credentials<'a> {
                 AttributeType::EAP_MESSAGE => Self::Eap,
                 AttributeType::ARAP_PASSWORD => Self::Arap,
                 AttributeType::VENDOR_SPECIFIC
-                    if attribute.vendor().is_some_and(|vendor| vendor.has_ms_chap_response()) =>
+                    if attribute.vendor().is_some_and(|vendor| vendor.has_ms_chap_proof()) =>
                 {
                     Self::MsChap
                 }
@@ -67,11 +68,8 @@ impl<'a> Credentials<'a> {
 }
 
 impl crate::attribute::Vendor<'_> {
-    fn has_ms_chap_response(&self) -> bool {
-        const MS_CHAP_RESPONSE: u8 = 1;
-        const MS_CHAP2_RESPONSE: u8 = 25;
-        self.id == Self::MICROSOFT
-            && self.attributes().any(|(kind, _)| matches!(kind, MS_CHAP_RESPONSE | MS_CHAP2_RESPONSE))
+    fn has_ms_chap_proof(&self) -> bool {
+        self.id == Self::MICROSOFT && self.attributes().any(|(kind, _)| ms_chap::is_proof(kind))
     }
 }
 
@@ -81,6 +79,9 @@ pub enum RequestError {
     /// Status-Server or accounting: nobody asks to be let in.
     #[error("the packet is no Access-Request")]
     NotAnAccessRequest,
+    /// The other way round.
+    #[error("the packet is no Accounting-Request")]
+    NotAnAccountingRequest,
     #[error("more than one kind of credentials")]
     SeveralCredentials,
     /// Call-Check, Authorize-Only, or a signed request without any: Access-Reject.

@@ -22,13 +22,23 @@ impl AttributeType {
     pub const NAS_IDENTIFIER: Self = Self(32);
     pub const PROXY_STATE: Self = Self(33);
     pub const CHAP_CHALLENGE: Self = Self(60);
+    // RFC 2866 section 5
+    pub const ACCT_STATUS_TYPE: Self = Self(40);
+    pub const ACCT_INPUT_OCTETS: Self = Self(42);
+    pub const ACCT_OUTPUT_OCTETS: Self = Self(43);
+    pub const ACCT_SESSION_ID: Self = Self(44);
+    pub const ACCT_SESSION_TIME: Self = Self(46);
     // RFC 2869 section 5
+    pub const ACCT_INPUT_GIGAWORDS: Self = Self(52);
+    pub const ACCT_OUTPUT_GIGAWORDS: Self = Self(53);
     pub const ARAP_PASSWORD: Self = Self(70);
     pub const PROMPT: Self = Self(76);
     pub const EAP_MESSAGE: Self = Self(79);
     pub const MESSAGE_AUTHENTICATOR: Self = Self(80);
     // RFC 3162 section 2.1
     pub const NAS_IPV6_ADDRESS: Self = Self(95);
+    // RFC 3576 section 3.5
+    pub const ERROR_CAUSE: Self = Self(101);
 }
 
 /// A type and its value, borrowed from the packet. The value is 0 to 253 octets and not looked at.
@@ -56,6 +66,25 @@ impl<'a> Attribute<'a> {
     }
 }
 
+/// An attribute that belongs to nobody's packet yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedAttribute {
+    pub kind: AttributeType,
+    pub value: Vec<u8>,
+}
+
+impl OwnedAttribute {
+    pub fn attribute(&self) -> Attribute<'_> {
+        Attribute { kind: self.kind, value: &self.value }
+    }
+}
+
+impl From<Attribute<'_>> for OwnedAttribute {
+    fn from(attribute: Attribute<'_>) -> Self {
+        Self { kind: attribute.kind, value: attribute.value.to_vec() }
+    }
+}
+
 /// A vendor and its own attributes, whose numbers mean something only together with the vendor's.
 #[derive(Debug, Clone, Copy)]
 pub struct Vendor<'a> {
@@ -65,6 +94,13 @@ pub struct Vendor<'a> {
 
 impl<'a> Vendor<'a> {
     pub const MICROSOFT: u32 = 311; // RFC 2548
+
+    pub const MS_CHAP_ERROR: u8 = 2; // RFC 2548 section 2.1.5
+
+    /// MS-CHAP-Error and nothing else in the same attribute.
+    pub(crate) fn is_ms_chap_error(&self) -> bool {
+        self.id == Self::MICROSOFT && self.attributes().all(|(kind, _)| kind == Self::MS_CHAP_ERROR)
+    }
 
     /// The vendor's attributes as (type, value).
     pub fn attributes(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {

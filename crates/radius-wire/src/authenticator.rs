@@ -5,7 +5,8 @@
 
 use crate::attribute::{AttributeType, Walk};
 use crate::drop_reason::DropReason;
-use crate::packet::{Code, Packet};
+use crate::hidden::HidingKey;
+use crate::packet::{Code, HEADER_OCTETS, Packet};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
@@ -74,9 +75,19 @@ impl<'a> Verified<'a> {
         self.signed
     }
 
+    /// Whether it was this secret that proved the packet: tells which one of a rotation is in use.
+    pub fn proved_by(&self, secret: &Secret) -> bool {
+        std::ptr::eq(self.secret, secret)
+    }
+
     /// The secret the sender used. It also signs the reply and hides the password.
     pub(crate) fn secret(&self) -> &'a Secret {
         self.secret
+    }
+
+    /// What hides values in this request and in its replies.
+    pub fn hiding_key(&self) -> HidingKey<'a> {
+        HidingKey { secret: self.secret, authenticator: self.packet.authenticator() }
     }
 
     /// What a client whose rule is still `auto` teaches by this packet.
@@ -139,6 +150,11 @@ impl Secret {
         (!octets.is_empty()).then_some(Self(octets))
     }
 
+    /// The one of every RADIUS/TLS connection: there the certificates prove who speaks (RFC 6614 section 2.3).
+    pub fn radsec() -> Self {
+        Self(Zeroizing::new(b"radsec".to_vec()))
+    }
+
     pub(crate) fn octets(&self) -> &[u8] {
         &self.0
     }
@@ -162,6 +178,14 @@ impl<'a> From<&'a Secret> for Secrets<'a> {
 pub struct Sent {
     pub identifier: u8,
     pub authenticator: [u8; 16],
+}
+
+impl Sent {
+    /// Of the octets that were sent. None for what is no packet.
+    pub fn of(request: &[u8]) -> Option<Self> {
+        let [_, identifier, _, _, authenticator @ ..] = request.first_chunk::<HEADER_OCTETS>()?;
+        Some(Self { identifier: *identifier, authenticator: *authenticator })
+    }
 }
 
 /// Step 9: the client's rule is about Access-Request; EAP and Status-Server leave no choice.

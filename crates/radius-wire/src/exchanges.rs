@@ -6,9 +6,13 @@
 //!                         | copy: silence     | copy: the same octets again
 //!                         '- another packet under the same key: orphaned, a new exchange begins
 //! ```
+//! Several exchanges may wait for one answer, where the device repeats itself in other words (R-34): they are one work, which
+//! has the name of the first of them and is orphaned with the last.
+//!
 //! Only verified requests get in (RFC 5080 section 2.2.2). Full means: what is new is dropped, never what is pending (R-38).
 
 use crate::authenticator::Verified;
+use crate::look_alike::LookAlike;
 use crate::packet::Code;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +28,9 @@ pub struct Exchanges {
     pending: BTreeMap<(Duration, u64), ExchangeKey>,
     answered: BTreeMap<(Duration, u64), ExchangeKey>,
     pending_of_source: HashMap<IpAddr, usize>,
+    /// By the serial of the first exchange.
+    works: HashMap<u64, Work>,
+    alike: HashMap<LookAlike, u64>,
     last_serial: u64,
 }
 
@@ -32,9 +39,12 @@ pub struct Exchanges {
 pub enum Received {
     /// New: work on it, then [`Exchanges::answer`].
     Ask(ExchangeId),
-    /// New, under the key of another request that had no answer yet: that one's work is orphaned and is to be ended (R-32).
+    /// New, under the key of another request that had no answer yet: the work on that one is orphaned and is to be ended (R-32).
     Replaced { orphan: ExchangeId, ask: ExchangeId },
-    /// A copy of a request still in work: say nothing (R-30).
+    /// New to look at, but a look-alike of what is in work: it waits for the same answer (R-34). What stood under its key may be
+    /// orphaned by it as by any other.
+    Joins { work: ExchangeId, id: ExchangeId, orphan: Option<ExchangeId> },
+    /// A copy of a request still in work, which is named: say nothing (R-30).
     StillWaiting(ExchangeId),
     /// A copy of an answered request: send these octets again (R-30).
     Resend(Arc<[u8]>),
@@ -50,33 +60,75 @@ impl Exchanges {
             pending: BTreeMap::new(),
             answered: BTreeMap::new(),
             pending_of_source: HashMap::new(),
+            works: HashMap::new(),
+            alike: HashMap::new(),
             last_serial: 0,
         }
     }
 
-    pub fn receive(&mut self, key: ExchangeKey, fingerprint: Fingerprint, now: Duration) -> Received {
-        let mut orphan = None;
-        match self.entries.get(&key) {
-            Some(entry) if entry.ends > now && entry.fingerprint == fingerprint => {
+    pub fn receive(
+        &mut self,
+        key: ExchangeKey,
+        fingerprint: Fingerprint,
+        alike: Option<LookAlike>,
+        now: Duration,
+    ) -> Received {
+        let mut in_the_way = None;
+        if let Some(entry) = self.entries.get(&key) {
+            if entry.ends > now && entry.fingerprint == fingerprint {
                 return match &entry.reply {
                     Some(reply) => Received::Resend(reply.clone()),
-                    None => Received::StillWaiting(ExchangeId { key, serial: entry.serial }),
+                    None => Received::StillWaiting(self.name_of(entry.work, &key, entry.serial)),
                 };
             }
-            Some(entry) => {
-                let (id, was_pending) = (ExchangeId { key, serial: entry.serial }, entry.reply.is_none());
-                self.remove(&id.key);
-                orphan = was_pending.then_some(id);
-            }
-            None => {}
+            in_the_way = Some(entry.reply.is_none());
         }
-        if orphan.is_none() && !self.has_room(&key, now) {
+        // Before the room is looked for, so that what is replaced may be what is joined.
+        let joined = alike.filter(LookAlike::joins).and_then(|alike| self.in_work(&alike, now));
+        if let Some(work) = joined.and_then(|serial| self.works.get_mut(&serial)) {
+            work.members += 1;
+        }
+        let orphan = in_the_way.and_then(|_| self.remove(&key));
+        if in_the_way != Some(true) && !self.has_room(&key, now) {
+            if let Some(serial) = joined {
+                self.leave_work(serial);
+            }
             return Received::Full;
         }
-        let ask = self.begin(key, fingerprint, now);
+        if let Some((serial, work)) = joined.and_then(|serial| Some((serial, self.works.get(&serial)?))) {
+            let (work, ends) = (work.id, work.ends);
+            let id = self.begin(key, fingerprint, Some(serial), ends);
+            return Received::Joins { work, id, orphan };
+        }
+        let ends = now + self.limits.pending_kept;
+        let ask = self.begin(key, fingerprint, None, ends);
+        if let Some(alike) = alike {
+            // The latest one stands for all: those before it are as good as over when a device does not name its people.
+            self.alike.insert(alike, ask.serial);
+        }
+        self.works.insert(ask.serial, Work { id: ask, alike, ends, members: 1 });
         match orphan {
             Some(orphan) => Received::Replaced { orphan, ask },
             None => Received::Ask(ask),
+        }
+    }
+
+    /// Whether something like it is in work, be it that it may join or not: its device repeats itself in new requests (R-37).
+    pub fn resembles(&self, alike: &LookAlike, now: Duration) -> bool {
+        self.alike.get(alike).and_then(|serial| self.works.get(serial)).is_some_and(|work| work.ends > now)
+    }
+
+    /// Whether anybody still waits for the answer of this work.
+    pub fn is_awaited(&self, work: &ExchangeId) -> bool {
+        self.works.contains_key(&work.serial)
+    }
+
+    /// Nobody joins this work any more: its answer is about to go out, or there will be none.
+    pub fn finish(&mut self, work: &ExchangeId) {
+        if let Some(alike) = self.works.get(&work.serial).and_then(|work| work.alike)
+            && self.alike.get(&alike) == Some(&work.serial)
+        {
+            self.alike.remove(&alike);
         }
     }
 
@@ -92,19 +144,35 @@ impl Exchanges {
         self.pending.remove(&(entry.ends, entry.serial));
         entry.reply = Some(reply.into());
         entry.ends = now + self.limits.reply_kept;
+        let work = entry.work;
         self.answered.insert((entry.ends, entry.serial), id.key);
         self.leave(id.key.source.ip());
+        self.leave_work(work);
         true
     }
 
-    /// Ends an exchange that gets no answer at all. A further copy is new again.
-    pub fn forget(&mut self, id: &ExchangeId) {
-        if self.entries.get(&id.key).is_some_and(|entry| entry.serial == id.serial && entry.reply.is_none()) {
-            self.remove(&id.key);
-        }
+    /// Ends an exchange that gets no answer at all, or none from here. A further copy is new again.
+    /// Returns the work, if nobody waits for it any more.
+    pub fn forget(&mut self, id: &ExchangeId) -> Option<ExchangeId> {
+        self.entries.get(&id.key).filter(|entry| entry.serial == id.serial && entry.reply.is_none())?;
+        self.remove(&id.key)
     }
 
-    /// Removes what has had its time. Returns the exchanges that ended without an answer: their work is to be ended too.
+    /// A connection has closed: its answers are forgotten, and what is in work for it has nobody left to hear the answer
+    /// (R-91). Returns the works that nobody waits for any more: they are to be ended.
+    pub fn close(&mut self, listener: SocketAddr, source: SocketAddr) -> Vec<ExchangeId> {
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let mut unanswered = Vec::new();
+        for code in Code::REQUESTS {
+            for identifier in 0..=u8::MAX {
+                let key = ExchangeKey { listener, transport: Transport::Tls, source, code, identifier };
+                unanswered.extend(self.remove(&key));
+            }
+        }
+        unanswered
+    }
+
+    /// Removes what has had its time. Returns the works that nobody waits for any more: they are to be ended too.
     pub fn expire(&mut self, now: Duration) -> Vec<ExchangeId> {
         while let Some((&(ends, _), &key)) = self.answered.first_key_value()
             && ends <= now
@@ -112,11 +180,10 @@ impl Exchanges {
             self.remove(&key);
         }
         let mut unanswered = Vec::new();
-        while let Some((&(ends, serial), &key)) = self.pending.first_key_value()
+        while let Some((&(ends, _), &key)) = self.pending.first_key_value()
             && ends <= now
         {
-            self.remove(&key);
-            unanswered.push(ExchangeId { key, serial });
+            unanswered.extend(self.remove(&key));
         }
         unanswered
     }
@@ -161,23 +228,48 @@ impl Exchanges {
         kept_enough || ends <= now
     }
 
-    fn begin(&mut self, key: ExchangeKey, fingerprint: Fingerprint, now: Duration) -> ExchangeId {
+    /// The serial of the work that may be joined.
+    fn in_work(&self, alike: &LookAlike, now: Duration) -> Option<u64> {
+        let serial = *self.alike.get(alike)?;
+        self.works.get(&serial).filter(|work| work.ends > now && work.members < MEMBERS_MAX).map(|_| serial)
+    }
+
+    fn name_of(&self, work: u64, key: &ExchangeKey, serial: u64) -> ExchangeId {
+        self.works.get(&work).map_or(ExchangeId { key: *key, serial }, |work| work.id)
+    }
+
+    fn begin(&mut self, key: ExchangeKey, fingerprint: Fingerprint, work: Option<u64>, ends: Duration) -> ExchangeId {
         self.last_serial += 1;
-        let entry = Entry { fingerprint, serial: self.last_serial, ends: now + self.limits.pending_kept, reply: None };
+        let work = work.unwrap_or(self.last_serial);
+        let entry = Entry { fingerprint, serial: self.last_serial, work, ends, reply: None };
         self.pending.insert((entry.ends, entry.serial), key);
         *self.pending_of_source.entry(key.source.ip()).or_default() += 1;
         self.entries.insert(key, entry);
         ExchangeId { key, serial: self.last_serial }
     }
 
-    fn remove(&mut self, key: &ExchangeKey) {
-        let Some(entry) = self.entries.remove(key) else { return };
+    /// Returns the work that nobody waits for any more.
+    fn remove(&mut self, key: &ExchangeKey) -> Option<ExchangeId> {
+        let entry = self.entries.remove(key)?;
         if entry.reply.is_some() {
             self.answered.remove(&(entry.ends, entry.serial));
-        } else {
-            self.pending.remove(&(entry.ends, entry.serial));
-            self.leave(key.source.ip());
+            return None;
         }
+        self.pending.remove(&(entry.ends, entry.serial));
+        self.leave(key.source.ip());
+        self.leave_work(entry.work)
+    }
+
+    fn leave_work(&mut self, serial: u64) -> Option<ExchangeId> {
+        let work = self.works.get_mut(&serial)?;
+        work.members -= 1;
+        if work.members > 0 {
+            return None;
+        }
+        let id = work.id;
+        self.finish(&id);
+        self.works.remove(&serial);
+        Some(id)
     }
 
     fn leave(&mut self, source: IpAddr) {
@@ -192,6 +284,9 @@ impl Exchanges {
 
 /// RFC 5080 section 2.2.2.
 const REPLY_KEPT_MIN: Duration = Duration::from_secs(5);
+
+/// A device that repeats itself more often than this in new requests is asked anew, and its person is not.
+const MEMBERS_MAX: usize = 32;
 
 /// The bounds of the cache.
 #[derive(Debug, Clone, Copy)]
@@ -231,6 +326,8 @@ pub struct ExchangeKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     Udp,
+    /// RadSec. Source and listener are the two ends of the connection.
+    Tls,
 }
 
 impl ExchangeKey {
@@ -244,6 +341,7 @@ impl ExchangeKey {
     pub fn shared(&self) -> String {
         let transport = match self.transport {
             Transport::Udp => "udp",
+            Transport::Tls => "tls",
         };
         let address = match self.source.ip() {
             IpAddr::V4(address) => format!("{:08x}", address.to_bits()),
@@ -284,8 +382,19 @@ impl ExchangeId {
 struct Entry {
     fingerprint: Fingerprint,
     serial: u64,
+    /// The serial of the work's first exchange, its own where it is that.
+    work: u64,
     ends: Duration,
     reply: Option<Arc<[u8]>>,
+}
+
+/// What one answer is being found for.
+struct Work {
+    id: ExchangeId,
+    alike: Option<LookAlike>,
+    ends: Duration,
+    /// Exchanges that wait for it.
+    members: usize,
 }
 
 #[cfg(test)]
@@ -321,7 +430,7 @@ mod tests {
 
     #[track_caller]
     fn ask(exchanges: &mut Exchanges, key: ExchangeKey, fingerprint: Fingerprint, now: u64) -> ExchangeId {
-        match exchanges.receive(key, fingerprint, at(now)) {
+        match exchanges.receive(key, fingerprint, None, at(now)) {
             Received::Ask(id) => id,
             other => panic!("expected to ask, found {other:?}"),
         }
@@ -337,11 +446,11 @@ mod tests {
         let mut exchanges = exchanges();
         let first = ask(&mut exchanges, key(1, 1), packet(1), 0);
         for second in 1..=20 {
-            assert_eq!(exchanges.receive(key(1, 1), packet(1), at(second)), Received::StillWaiting(first));
+            assert_eq!(exchanges.receive(key(1, 1), packet(1), None, at(second)), Received::StillWaiting(first));
         }
         assert!(exchanges.answer(&first, *b"accept", at(60)));
         for second in 61..=63 {
-            assert_eq!(exchanges.receive(key(1, 1), packet(1), at(second)), reply(b"accept"));
+            assert_eq!(exchanges.receive(key(1, 1), packet(1), None, at(second)), reply(b"accept"));
         }
         assert_eq!((exchanges.pending(), exchanges.len()), (0, 1));
     }
@@ -365,14 +474,14 @@ mod tests {
         // R-32: the old transaction is orphaned, its answer is never sent.
         let mut exchanges = exchanges();
         let old = ask(&mut exchanges, key(1, 1), packet(1), 0);
-        let Received::Replaced { orphan, ask: new } = exchanges.receive(key(1, 1), packet(2), at(1)) else {
+        let Received::Replaced { orphan, ask: new } = exchanges.receive(key(1, 1), packet(2), None, at(1)) else {
             panic!("not replaced")
         };
         assert_eq!(orphan, old);
         assert!(!exchanges.answer(&old, *b"accept for the old one", at(2)));
-        assert_eq!(exchanges.receive(key(1, 1), packet(2), at(3)), Received::StillWaiting(new));
+        assert_eq!(exchanges.receive(key(1, 1), packet(2), None, at(3)), Received::StillWaiting(new));
         assert!(exchanges.answer(&new, *b"reject", at(4)));
-        assert_eq!(exchanges.receive(key(1, 1), packet(2), at(5)), reply(b"reject"));
+        assert_eq!(exchanges.receive(key(1, 1), packet(2), None, at(5)), reply(b"reject"));
     }
 
     #[test]
@@ -383,7 +492,7 @@ mod tests {
         assert!(exchanges.answer(&old, *b"accept", at(1)));
         ask(&mut exchanges, key(1, 1), packet(2), 2);
         // And the old packet, coming late, is new as well: its reply is gone.
-        assert!(matches!(exchanges.receive(key(1, 1), packet(1), at(3)), Received::Replaced { .. }));
+        assert!(matches!(exchanges.receive(key(1, 1), packet(1), None, at(3)), Received::Replaced { .. }));
     }
 
     #[test]
@@ -403,7 +512,7 @@ mod tests {
         assert!(exchanges.answer(&id, *b"accept", at(60)));
         assert_eq!(exchanges.next_expiry(), Some(at(90)));
         assert_eq!(exchanges.expire(at(89)), []);
-        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(89)), reply(b"accept"));
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), None, at(89)), reply(b"accept"));
         assert_eq!(exchanges.expire(at(90)), [], "an answered exchange ends in silence");
         assert!(exchanges.is_empty());
         ask(&mut exchanges, key(1, 1), packet(1), 91);
@@ -436,7 +545,7 @@ mod tests {
         let id = ask(&mut exchanges, key(1, 1), packet(1), 0);
         assert!(exchanges.answer(&id, *b"reject", at(60)));
         assert!(!exchanges.answer(&id, *b"accept", at(61)), "a late approval changes nothing");
-        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(62)), reply(b"reject"));
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), None, at(62)), reply(b"reject"));
     }
 
     #[test]
@@ -457,17 +566,17 @@ mod tests {
         // R-38
         let mut exchanges = exchanges();
         let ids: Vec<_> = (1..=4).map(|host| ask(&mut exchanges, key(host, 1), packet(1), 0)).collect();
-        assert_eq!(exchanges.receive(key(5, 1), packet(1), at(1)), Received::Full);
-        assert_eq!(exchanges.receive(key(1, 1), packet(1), at(1)), Received::StillWaiting(ids[0]));
+        assert_eq!(exchanges.receive(key(5, 1), packet(1), None, at(1)), Received::Full);
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), None, at(1)), Received::StillWaiting(ids[0]));
         assert!(
-            matches!(exchanges.receive(key(2, 1), packet(2), at(1)), Received::Replaced { .. }),
+            matches!(exchanges.receive(key(2, 1), packet(2), None, at(1)), Received::Replaced { .. }),
             "it needs no more room"
         );
         // An answer makes room, but only when it was kept as long as RFC 5080 asks for.
         assert!(exchanges.answer(&ids[0], *b"accept", at(2)));
-        assert_eq!(exchanges.receive(key(5, 1), packet(1), at(6)), Received::Full);
+        assert_eq!(exchanges.receive(key(5, 1), packet(1), None, at(6)), Received::Full);
         ask(&mut exchanges, key(5, 1), packet(1), 7);
-        assert_eq!(exchanges.receive(key(3, 1), packet(1), at(8)), Received::StillWaiting(ids[2]));
+        assert_eq!(exchanges.receive(key(3, 1), packet(1), None, at(8)), Received::StillWaiting(ids[2]));
         assert_eq!((exchanges.pending(), exchanges.len()), (4, 4));
     }
 
@@ -478,10 +587,130 @@ mod tests {
         let first = ask(&mut exchanges, key(1, 1), packet(1), 0);
         ask(&mut exchanges, key(1, 2), packet(1), 0);
         ask(&mut exchanges, key(1, 3), packet(1), 0);
-        assert_eq!(exchanges.receive(key(1, 4), packet(1), at(0)), Received::Full);
+        assert_eq!(exchanges.receive(key(1, 4), packet(1), None, at(0)), Received::Full);
         ask(&mut exchanges, key(2, 1), packet(1), 0);
         exchanges.forget(&first);
         ask(&mut exchanges, key(1, 4), packet(1), 0);
+    }
+
+    fn alike(person: &str, station: bool) -> Option<LookAlike> {
+        let secret = crate::Secret::new("xyzzy5461").expect("not empty");
+        let name = crate::Attribute { kind: crate::AttributeType::USER_NAME, value: person.as_bytes() };
+        let calling = crate::Attribute { kind: crate::AttributeType::CALLING_STATION_ID, value: b"02-00-5e-10" };
+        let request = crate::Request {
+            code: crate::RequestCode::AccessRequest,
+            identifier: 1,
+            authenticator: [1; 16],
+            attributes: if station { &[name, calling] } else { &[name] },
+            password: Some("sesame"),
+        };
+        let octets = request.write(&secret).expect("it fits");
+        let packet = crate::Packet::parse(&octets, crate::Port::Authentication).expect("well formed");
+        let verified = crate::verify_request(packet, (&secret).into(), crate::Rules::default()).ok()?;
+        LookAlike::of(&verified, "vpn", &[7; 32], false)
+    }
+
+    #[test]
+    fn a_look_alike_waits_for_the_answer_to_the_first_and_each_gets_its_own() {
+        // R-34: another identifier, another port
+        let mut exchanges = exchanges();
+        let ann = alike("ann", true);
+        let Received::Ask(first) = exchanges.receive(key(1, 1), packet(1), ann, at(0)) else { panic!("new") };
+        let Received::Joins { work, id: second, orphan: None } = exchanges.receive(key(1, 2), packet(2), ann, at(5))
+        else {
+            panic!("a look-alike")
+        };
+        assert_eq!(work, first);
+        assert_eq!(exchanges.receive(key(1, 2), packet(2), ann, at(6)), Received::StillWaiting(first), "a copy of it");
+        assert!(matches!(exchanges.receive(key(1, 3), packet(3), alike("bob", true), at(6)), Received::Ask(_)));
+        assert!(exchanges.answer(&first, *b"accept 1", at(7)));
+        assert!(exchanges.is_awaited(&work));
+        assert!(exchanges.answer(&second, *b"accept 2", at(7)));
+        assert!(!exchanges.is_awaited(&work));
+        assert_eq!(exchanges.receive(key(1, 1), packet(1), ann, at(8)), reply(b"accept 1"));
+        assert_eq!(exchanges.receive(key(1, 2), packet(2), ann, at(8)), reply(b"accept 2"));
+        // R-36: what was answered is over. Whoever asks now asks anew.
+        assert!(matches!(exchanges.receive(key(1, 4), packet(4), ann, at(8)), Received::Ask(_)));
+    }
+
+    #[test]
+    fn without_a_station_nothing_joins_but_the_resemblance_is_seen() {
+        // D9, R-37
+        let mut exchanges = exchanges();
+        let ann = alike("ann", false).expect("comparable");
+        assert!(!exchanges.resembles(&ann, at(0)));
+        assert!(matches!(exchanges.receive(key(1, 1), packet(1), Some(ann), at(0)), Received::Ask(_)));
+        assert!(exchanges.resembles(&ann, at(1)));
+        assert!(matches!(exchanges.receive(key(1, 2), packet(2), Some(ann), at(1)), Received::Ask(_)));
+        assert!(matches!(exchanges.receive(key(1, 1), packet(3), Some(ann), at(2)), Received::Replaced { .. }));
+        assert!(!exchanges.resembles(&ann, at(200)));
+    }
+
+    #[test]
+    fn a_look_alike_under_the_same_key_takes_the_place_of_the_first_and_the_work_goes_on() {
+        // R-32 with R-34: the old packet is never answered, and nobody is asked again
+        let mut exchanges = exchanges();
+        let ann = alike("ann", true);
+        let Received::Ask(first) = exchanges.receive(key(1, 1), packet(1), ann, at(0)) else { panic!("new") };
+        let Received::Joins { work, id, orphan } = exchanges.receive(key(1, 1), packet(2), ann, at(1)) else {
+            panic!("a look-alike")
+        };
+        assert_eq!((work, orphan), (first, None));
+        assert!(!exchanges.answer(&first, *b"accept for the old one", at(2)));
+        assert!(exchanges.is_awaited(&work) && exchanges.answer(&id, *b"accept", at(2)));
+    }
+
+    #[test]
+    fn a_work_is_orphaned_with_the_last_who_waits_for_it() {
+        // R-32: another request under each key, one after the other
+        let mut exchanges = exchanges();
+        let (ann, bob) = (alike("ann", true), alike("bob", true));
+        let Received::Ask(first) = exchanges.receive(key(1, 1), packet(1), ann, at(0)) else { panic!("new") };
+        assert!(matches!(exchanges.receive(key(2, 1), packet(2), ann, at(0)), Received::Joins { .. }));
+        let Received::Ask(other) = exchanges.receive(key(1, 1), packet(3), bob, at(1)) else {
+            panic!("one waits still")
+        };
+        let joins = exchanges.receive(key(2, 1), packet(4), bob, at(1));
+        assert!(
+            matches!(joins, Received::Joins { work, orphan, .. } if work == other && orphan == Some(first)),
+            "{joins:?}"
+        );
+        assert!(!exchanges.is_awaited(&first));
+    }
+
+    #[test]
+    fn a_joined_request_lives_no_longer_than_the_work_and_a_finished_work_is_not_joined() {
+        // R-31
+        let mut exchanges = exchanges();
+        let ann = alike("ann", true);
+        let Received::Ask(first) = exchanges.receive(key(1, 1), packet(1), ann, at(0)) else { panic!("new") };
+        assert!(matches!(exchanges.receive(key(1, 2), packet(2), ann, at(80)), Received::Joins { .. }));
+        assert_eq!(exchanges.expire(at(90)), [first]);
+        assert!(exchanges.is_empty());
+        let Received::Ask(next) = exchanges.receive(key(1, 1), packet(1), ann, at(91)) else { panic!("new") };
+        exchanges.finish(&next);
+        assert!(matches!(exchanges.receive(key(1, 2), packet(2), ann, at(92)), Received::Ask(_)));
+    }
+
+    #[test]
+    fn look_alikes_take_room_like_all_others_and_no_work_has_too_many() {
+        // R-38
+        let mut exchanges = exchanges();
+        let ann = alike("ann", true);
+        for identifier in 1..=3 {
+            assert_ne!(exchanges.receive(key(1, identifier), packet(identifier), ann, at(0)), Received::Full);
+        }
+        assert_eq!(exchanges.receive(key(1, 4), packet(4), ann, at(0)), Received::Full);
+        let mut exchanges = Exchanges::new(ExchangeLimits::default());
+        let joined = (0..100)
+            .filter(|number| {
+                let received = exchanges.receive(key(1, *number), packet(*number), ann, at(0));
+                matches!(received, Received::Joins { .. })
+            })
+            .count();
+        assert_eq!(joined, 100 - 100_usize.div_ceil(MEMBERS_MAX));
+        exchanges.expire(at(90));
+        assert!(exchanges.works.is_empty() && exchanges.alike.is_empty() && exchanges.is_empty());
     }
 
     #[test]
@@ -492,13 +721,34 @@ mod tests {
             |number: u64| Fingerprint { authenticator: u128::from(number).to_be_bytes(), sha256: [0; 32] };
         ask(&mut exchanges, key(1, 1), fingerprint(0), 0);
         for number in 1..1000 {
-            assert!(matches!(exchanges.receive(key(1, 1), fingerprint(number), at(0)), Received::Replaced { .. }));
+            assert!(matches!(
+                exchanges.receive(key(1, 1), fingerprint(number), None, at(0)),
+                Received::Replaced { .. }
+            ));
         }
         assert_eq!((exchanges.len(), exchanges.pending.len(), exchanges.pending_of_source.len()), (1, 1, 1));
         exchanges.expire(at(90));
         assert!(
             exchanges.pending.is_empty() && exchanges.answered.is_empty() && exchanges.pending_of_source.is_empty()
         );
+    }
+
+    #[test]
+    fn a_closed_connection_takes_its_exchanges_with_it_and_no_others() {
+        // R-91
+        let mut exchanges = Exchanges::new(ExchangeLimits::default());
+        let tls = |host, code| ExchangeKey { transport: Transport::Tls, code, ..key(host, 255) };
+        let pending = ask(&mut exchanges, tls(1, Code::AccessRequest), packet(1), 0);
+        let accounting = ask(&mut exchanges, tls(1, Code::AccountingRequest), packet(1), 0);
+        let answered = ask(&mut exchanges, tls(1, Code::StatusServer), packet(1), 0);
+        assert!(exchanges.answer(&answered, *b"alive", at(0)));
+        let others = [key(1, 255), tls(2, Code::AccessRequest)].map(|key| ask(&mut exchanges, key, packet(1), 0));
+        let source = "[::ffff:192.0.2.1]:1645".parse().expect("an address");
+        assert_eq!(exchanges.close(pending.key.listener, source), [pending, accounting]);
+        assert_eq!((exchanges.pending(), exchanges.len()), (2, 2));
+        assert!(!exchanges.answer(&pending, *b"accept", at(1)));
+        assert!(others.iter().all(|other| exchanges.answer(other, *b"accept", at(1))));
+        assert_eq!(exchanges.close(pending.key.listener, source), []);
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub enum Code {
 }
 
 impl Code {
+    /// What others may ask of us.
+    pub(crate) const REQUESTS: [Self; 3] = [Self::AccessRequest, Self::AccountingRequest, Self::StatusServer];
+
     fn taken_by(port: Port, octet: u8) -> Option<Self> {
         Some(match (port, octet) {
             (Port::Authentication, 1) => Self::AccessRequest,

@@ -4,10 +4,9 @@
 //! password and lock the account.
 
 use crate::authenticator::{Secret, Verified};
-use md5::{Digest, Md5};
+use crate::hidden::{self, BLOCK_OCTETS};
 use zeroize::Zeroizing;
 
-const BLOCK_OCTETS: usize = 16;
 const PASSWORD_OCTETS_MAX: usize = 128;
 
 /// The value of User-Password as received, with what opens it.
@@ -25,20 +24,20 @@ impl<'a> HiddenPassword<'a> {
 
     /// The clear password. Padding (trailing NULs) is removed, nothing else.
     pub fn reveal(&self, charset: Charset) -> Result<Password, PasswordError> {
+        Password::from_octets(self.octets()?, charset)
+    }
+
+    /// The same, whatever the octets mean: what a home server gets, as the device wrote it.
+    pub(crate) fn octets(&self) -> Result<Zeroizing<Vec<u8>>, PasswordError> {
         if !(BLOCK_OCTETS..=PASSWORD_OCTETS_MAX).contains(&self.octets.len())
             || !self.octets.len().is_multiple_of(BLOCK_OCTETS)
         {
             return Err(PasswordError::Length);
         }
-        let mut clear = Zeroizing::new(Vec::with_capacity(self.octets.len()));
-        let mut previous: &[u8] = self.authenticator;
-        for block in self.octets.chunks(BLOCK_OCTETS) {
-            let mask = mask(self.secret, previous);
-            clear.extend(block.iter().zip(mask.iter()).map(|(octet, mask)| octet ^ mask));
-            previous = block;
-        }
+        let mut clear = Zeroizing::new(self.octets.to_vec());
+        hidden::reveal_chain(&mut clear, &[self.authenticator], self.secret);
         while clear.pop_if(|octet| *octet == 0).is_some() {}
-        Password::from_octets(clear, charset)
+        Ok(clear)
     }
 }
 
@@ -93,19 +92,11 @@ pub(crate) fn hide(password: &[u8], authenticator: &[u8; 16], secret: &Secret) -
     if password.len() > PASSWORD_OCTETS_MAX {
         return None;
     }
-    let mut hidden = Vec::with_capacity(PASSWORD_OCTETS_MAX);
-    let mut previous = *authenticator;
     // An empty password is one block of padding: the attribute is never empty.
     let blocks = password.len().div_ceil(BLOCK_OCTETS).max(1);
-    let mut clear = password.iter().copied().chain(std::iter::repeat(0));
-    for _ in 0..blocks {
-        previous = mask(secret, &previous);
-        previous.iter_mut().zip(&mut clear).for_each(|(octet, clear)| *octet ^= clear);
-        hidden.extend(previous);
-    }
-    Some(hidden)
-}
-
-fn mask(secret: &Secret, previous: &[u8]) -> [u8; BLOCK_OCTETS] {
-    Md5::new().chain_update(secret.octets()).chain_update(previous).finalize().into()
+    let mut octets = Vec::with_capacity(blocks * BLOCK_OCTETS); // never grows, so no copy is left behind
+    octets.extend(password);
+    octets.resize(blocks * BLOCK_OCTETS, 0);
+    hidden::hide_chain(&mut octets, &[authenticator], secret);
+    Some(octets)
 }

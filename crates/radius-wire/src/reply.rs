@@ -1,7 +1,9 @@
 //! What we answer. A reply has only what its Code may carry, so a wrong one cannot be written.
 
-use crate::attribute::{Attribute, AttributeType};
+use crate::attribute::{Attribute, AttributeType, Vendor};
 use crate::authenticator::Verified;
+use crate::eap;
+use crate::home_reply::Relayed;
 use crate::packet::{Code, Port};
 use crate::write::{AttributeOctets, WriteError};
 
@@ -23,8 +25,34 @@ pub enum Reply<'a> {
         prompt: Option<Prompt>,
         session_timeout_seconds: Option<u32>,
     },
+    /// The end of an EAP conversation: EAP-Failure, and no text beside it.
+    RejectEap {
+        /// That of the EAP-Success it replaces, or of the Response it answers.
+        identifier: u8,
+    },
+    /// The end of an MS-CHAP login. `error` is the value of MS-CHAP-Error.
+    RejectMsChap {
+        error: &'a [u8],
+        message: &'a str,
+    },
+    /// What a home server answered.
+    Relay(Relay<'a>),
+    /// The answer to an Accounting-Request: it is recorded, by whoever does that.
+    Recorded,
     /// The answer to Status-Server: Access-Accept on the authentication port, Accounting-Response on the other (RFC 5997).
     Alive,
+}
+
+/// A home server's answer and what we add to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Relay<'a> {
+    pub relayed: &'a Relayed,
+    /// Our text in place of the home server's Reply-Messages; never sent beside EAP.
+    pub message: Option<&'a str>,
+    /// For an Accept only: the attributes mapped from groups.
+    pub added: &'a [Attribute<'a>],
+    /// More of them, of which the last ones are left out where the packet would exceed 4096 octets.
+    pub optional: &'a [Attribute<'a>],
 }
 
 /// Whether the device shows what is typed (RFC 2869 section 5.10).
@@ -37,20 +65,54 @@ pub enum Prompt {
 impl Reply<'_> {
     /// The octets to send: Message-Authenticator first, the Proxy-States of the request last, all of them and in order.
     pub fn write(&self, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
+        let mut reply = *self;
+        loop {
+            let written = reply.write_whole(request);
+            if written != Err(WriteError::PacketTooLong) || !reply.leave_one_out() {
+                return written;
+            }
+        }
+    }
+
+    /// False where nothing more is optional.
+    fn leave_one_out(&mut self) -> bool {
+        let Self::Relay(relay) = self else { return false };
+        let Some((_, fewer)) = relay.optional.split_last() else { return false };
+        relay.optional = fewer;
+        true
+    }
+
+    fn write_whole(&self, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
         let packet = request.packet();
+        let code = self.code(packet.port());
+        let about_accounting = packet.code() == Code::AccountingRequest;
+        if about_accounting != self.is_about_accounting() {
+            return Err(WriteError::OtherKindOfRequest);
+        }
         let mut octets = AttributeOctets::default();
         self.push_own(&mut octets)?;
         packet.all(AttributeType::PROXY_STATE).try_for_each(|value| octets.push(AttributeType::PROXY_STATE, value))?;
-        octets.into_reply(self.code(packet.port()) as u8, packet.identifier(), packet.authenticator(), request.secret())
+        let (identifier, authenticator) = (packet.identifier(), packet.authenticator());
+        // No RFC says over what an Accounting-Response is signed by Message-Authenticator, and peers differ: FreeRADIUS's
+        // radclient refuses one over the request's authenticator.
+        if about_accounting {
+            return octets.into_unsigned_reply(code as u8, identifier, authenticator, request.secret());
+        }
+        octets.into_reply(code as u8, identifier, authenticator, request.secret())
     }
 
     fn push_own(&self, octets: &mut AttributeOctets) -> Result<(), WriteError> {
         match *self {
             Self::Accept { attributes, message } => {
-                octets.push_all(attributes, &[AttributeType::MESSAGE_AUTHENTICATOR, AttributeType::PROXY_STATE])?;
+                octets.push_all(attributes, OURS)?;
                 push_message(octets, message)
             }
             Self::Reject { message } => push_message(octets, message),
+            Self::RejectEap { identifier } => octets.push(AttributeType::EAP_MESSAGE, &eap::failure(identifier)),
+            Self::RejectMsChap { error, message } => {
+                octets.push_vendor(Vendor::MICROSOFT, Vendor::MS_CHAP_ERROR, error)?;
+                push_message(octets, message)
+            }
             Self::Challenge { state: [], .. } => Err(WriteError::StateEmpty),
             Self::Challenge { message, state, prompt, session_timeout_seconds } => {
                 push_message(octets, message)?;
@@ -63,19 +125,52 @@ impl Reply<'_> {
                 }
                 Ok(())
             }
-            Self::Alive => Ok(()),
+            Self::Relay(relay) => relay.push_own(octets),
+            Self::Recorded | Self::Alive => Ok(()),
+        }
+    }
+
+    fn is_about_accounting(&self) -> bool {
+        match self {
+            Self::Recorded => true,
+            Self::Relay(relay) => relay.relayed.code() == Code::AccountingResponse,
+            _ => false,
         }
     }
 
     fn code(&self, port: Port) -> Code {
         match (self, port) {
-            (Self::Reject { .. }, _) => Code::AccessReject,
+            (Self::Relay(relay), _) => relay.relayed.code(),
+            (Self::Reject { .. } | Self::RejectEap { .. } | Self::RejectMsChap { .. }, _) => Code::AccessReject,
             (Self::Challenge { .. }, _) => Code::AccessChallenge,
-            (Self::Alive, Port::Accounting) => Code::AccountingResponse,
+            (Self::Recorded, _) | (Self::Alive, Port::Accounting) => Code::AccountingResponse,
             (Self::Accept { .. } | Self::Alive, _) => Code::AccessAccept,
         }
     }
 }
+
+impl Relay<'_> {
+    fn push_own(&self, octets: &mut AttributeOctets) -> Result<(), WriteError> {
+        let accept = self.relayed.code() == Code::AccessAccept;
+        if let Some(added) = self.added.iter().chain(self.optional).find(|_| !accept) {
+            return Err(WriteError::Reserved(added.kind));
+        }
+        let replaced =
+            |attribute: &Attribute<'_>| attribute.kind == AttributeType::REPLY_MESSAGE && self.message.is_some();
+        for attribute in self.relayed.attributes().filter(|attribute| !replaced(attribute)) {
+            octets.push(attribute.kind, attribute.value)?;
+        }
+        octets.push_all(self.added, OURS)?;
+        octets.push_all(self.optional, OURS)?;
+        match self.message {
+            Some(message) if !self.relayed.has_eap() => push_message(octets, message),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What this crate writes itself.
+const OURS: &[AttributeType] = &[AttributeType::MESSAGE_AUTHENTICATOR, AttributeType::PROXY_STATE];
 
 /// One text in as many Reply-Messages as it needs, cut between characters. An empty text is no attribute.
 fn push_message(octets: &mut AttributeOctets, mut text: &str) -> Result<(), WriteError> {

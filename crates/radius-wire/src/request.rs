@@ -12,6 +12,7 @@ use crate::write::{AttributeOctets, WriteError};
 pub struct Request<'a> {
     pub code: RequestCode,
     pub identifier: u8,
+    /// Not used for an Accounting-Request, whose authenticator is a digest (RFC 2866 section 3).
     pub authenticator: [u8; 16],
     pub attributes: &'a [Attribute<'a>],
     /// Sent as User-Password, behind the attributes.
@@ -21,6 +22,8 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestCode {
     AccessRequest,
+    /// Signed by its authenticator; what its reply is checked against is [`Sent::of`] its octets.
+    AccountingRequest,
     StatusServer,
 }
 
@@ -35,6 +38,7 @@ impl Request<'_> {
         }
         let code = match self.code {
             RequestCode::AccessRequest => Code::AccessRequest,
+            RequestCode::AccountingRequest => return octets.into_accounting_request(self.identifier, secret, false),
             RequestCode::StatusServer => Code::StatusServer,
         };
         octets.into_request(code as u8, self.identifier, &self.authenticator, secret)

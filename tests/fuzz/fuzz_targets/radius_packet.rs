@@ -169,7 +169,7 @@ fn exchanges(input: &[u8]) {
             0 => {
                 let packet = which >> 3 & 1;
                 let fingerprint = Fingerprint { authenticator: [packet; 16], sha256: [packet; 32] };
-                match exchanges.receive(key, fingerprint, now) {
+                match exchanges.receive(key, fingerprint, None, now) {
                     Received::Ask(id) => {
                         assert!(!asked.contains_key(&key), "asked twice while in work");
                         answered.remove(&key);
@@ -181,6 +181,7 @@ fn exchanges(input: &[u8]) {
                         assert_eq!((before, other != packet), (orphan, true));
                         assert!(!exchanges.answer(&orphan, *b"late", now), "an orphan's answer is not sent");
                     }
+                    Received::Joins { .. } => unreachable!("nothing is alike here"),
                     Received::StillWaiting(id) => assert_eq!(asked.get(&key), Some(&(id, packet))),
                     Received::Resend(reply) => assert_eq!(answered.get(&key), Some(&(reply, packet))),
                     Received::Full => {
