@@ -4,8 +4,8 @@
 
 use crate::permissions::part::{DIRECTORY_SYNC, LDAP_GATEWAY, PORTAL, RADIUS_GATEWAY, USER_STORE, VERIFICATION};
 use crate::subjects::{
-    AUTH_EVENTS, CHALLENGE_RESOLVED, CHALLENGES_MAP, EVENTS_STREAM, LEASES_MAP, REPLIES_MAP, REQUESTS_MAP,
-    SETTINGS_CHANGED, SYNC_REQUESTED, SYNC_STREAM, USER_CHANGED,
+    AFFINITY_MAP, AUTH_EVENTS, CHALLENGE_RESOLVED, CHALLENGES_MAP, EVENTS_STREAM, LEASES_MAP, REPLIES_MAP,
+    REQUESTS_MAP, SETTINGS_CHANGED, SYNC_REQUESTED, SYNC_STREAM, USER_CHANGED,
 };
 
 /// The parts that have a user at the bus. The command line has none.
@@ -50,10 +50,11 @@ const KEPT: [Kept; 2] = [
     Kept { stream: EVENTS_STREAM, subject: AUTH_EVENTS, by: &[USER_STORE], to: &[] },
 ];
 
-const MAPS: [Map; 4] = [
+const MAPS: [Map; 5] = [
     Map { name: CHALLENGES_MAP, of: VERIFICATION, watched: false },
     Map { name: REPLIES_MAP, of: VERIFICATION, watched: false },
     Map { name: REQUESTS_MAP, of: RADIUS_GATEWAY, watched: false },
+    Map { name: AFFINITY_MAP, of: RADIUS_GATEWAY, watched: false },
     Map { name: LEASES_MAP, of: DIRECTORY_SYNC, watched: true },
 ];
 

@@ -33,6 +33,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("/twinlock.user_store.v1.Facts/", &[VERIFICATION]),
     ("/twinlock.user_store.v1.Commit/", &[VERIFICATION]),
     ("/twinlock.user_store.v1.Outbox/", &[VERIFICATION]),
+    ("/twinlock.user_store.v1.Radius/", &[RADIUS_GATEWAY]),
     ("/twinlock.user_store.v1.FailOpen/", &[LDAP_GATEWAY, RADIUS_GATEWAY]),
     ("/twinlock.user_store.v1.Sync/", &[DIRECTORY_SYNC]),
     ("/twinlock.user_store.v1.PortalData/", &[PORTAL]),

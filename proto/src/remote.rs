@@ -96,6 +96,11 @@ forward!(user_store::Settings, settings_server, settings_client::SettingsClient,
     key_ring(KeyRingRequest) -> KeyRingReply;
 });
 
+forward!(user_store::Radius, radius_server, radius_client::RadiusClient, {
+    report_clients(ReportClientsRequest) -> ReportClientsReply;
+    record_accounting(RecordAccountingRequest) -> RecordAccountingReply;
+});
+
 forward!(user_store::Facts, facts_server, facts_client::FactsClient, {
     login(LoginFactsRequest) -> LoginFactsReply;
 });
@@ -190,6 +195,9 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     export_settings(ExportSettingsRequest) -> ExportSettingsReply;
     apply_settings(ApplySettingsRequest) -> ApplySettingsReply;
     rotate_client_secret(RotateClientSecretRequest) -> RotateClientSecretReply;
+    observe_client(ObserveClientRequest) -> ObserveClientReply;
+    list_clients(ListClientsRequest) -> ListClientsReply;
+    list_accounting(ListAccountingRequest) -> ListAccountingReply;
     list_audit(ListAuditRequest) -> ListAuditReply;
     verify_audit(VerifyAuditRequest) -> VerifyAuditReply;
     list_checkpoints(ListCheckpointsRequest) -> ListCheckpointsReply;

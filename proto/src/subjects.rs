@@ -36,6 +36,9 @@ pub const CHALLENGES_MAP: &str = "twinlock_challenges";
 pub const REPLIES_MAP: &str = "twinlock_replies";
 /// RADIUS requests in work or answered. Life: the reply's. Used by radius-gateway.
 pub const REQUESTS_MAP: &str = "twinlock_requests";
+/// What a later round needs of a home server: which one a State belongs to, what an Access-Accept held. Life: the round's and 30 s, 60 s
+/// at least. Used by radius-gateway.
+pub const AFFINITY_MAP: &str = "twinlock_affinity";
 /// The sync leader's lease. Life: 10 s. Used by directory-sync.
 pub const LEASES_MAP: &str = "twinlock_leases";
 pub const SYNC_LEASE: &str = "directory-sync";

@@ -92,6 +92,7 @@ reasons! {
     OneTimeBypass, "one_time_bypass", Bypass, false, "A one-time bypass was used.";
     TemporaryCode, "temporary_code", Bypass, false, "A temporary code from the help desk was used.";
     Exempt, "exempt", Bypass, false, "A policy exempts this user here.";
+    Observed, "observed", Bypass, false, "This client is only observed: the password decided.";
     ServiceAccount, "service_account", Bypass, false, "This is a listed service account.";
     UnknownUserPassed, "unknown_user_passed", Bypass, false, "The user is proven to be unknown, and this client lets such users pass.";
     NotEnrolledPassed, "not_enrolled_passed", Bypass, false, "The user has no method yet, and this client lets such users pass.";
@@ -145,6 +146,8 @@ reasons! {
 
     DirectoryTimeout, "directory_timeout", Error, false, "The directory did not answer.";
     DirectoryError, "directory_error", Error, false, "The directory answered with an error.";
+    TargetTimeout, "target_timeout", Error, false, "The target server did not answer.";
+    TargetError, "target_error", Error, false, "The target server answered with an error.";
     ProviderError, "provider_error", Error, true, "The provider could not send the prompt.";
     VerificationUnavailable, "verification_unavailable", Error, false, "The verification service could not be reached.";
     StoreUnavailable, "store_unavailable", Error, false, "The store could not be reached.";

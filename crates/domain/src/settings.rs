@@ -10,19 +10,23 @@ mod policy;
 mod problems;
 mod provider;
 mod sync;
+mod target;
 mod verification;
 
 pub use client::{
-    Anonymous, Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator,
-    NumberMatching, Operations, Referrals, RefuseOrPass, ServiceAccount,
+    Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientProtocol, ClientTls,
+    MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode, ReplyRule,
+    ServiceAccount,
 };
 pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
 pub use problems::{Problem, Severity, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
 pub use sync::{Leavers, SourceKind, SyncItem, SyncSchedule, SyncSource, SyncState};
+pub use target::{HomeServer, StatusCheck, Target, TargetKind, Transport};
 pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};
 
+use crate::ObjectName;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 
@@ -40,9 +44,16 @@ pub struct Settings {
     pub voice: VoiceRules,
     pub mail: MailRules,
     pub push: PushRules,
+    pub radius: RadiusRules,
     pub sync: SyncSchedule,
     #[serde(rename = "directory", skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<Directory>,
+    /// Who checks passwords beside the directories.
+    #[serde(rename = "target", skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
+    /// RADIUS attributes beside those that ship, in FreeRADIUS's dictionary format.
+    #[serde(rename = "dictionary", skip_serializing_if = "Vec::is_empty")]
+    pub dictionaries: Vec<Dictionary>,
     #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
     /// Ordered: a user takes the settings of the first item that has them.
@@ -63,6 +74,10 @@ impl Settings {
         self.directories.iter().find(|directory| directory.name.as_str() == name)
     }
 
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| target.name.as_str() == name)
+    }
+
     pub fn client(&self, name: &str) -> Option<&Client> {
         self.clients.iter().find(|client| client.name.as_str() == name)
     }
@@ -78,6 +93,10 @@ impl Settings {
             .clients
             .iter()
             .filter_map(|client| Some((format!("client.{}.secret", client.name), client.secret.as_ref()?)));
+        let targets = self.targets.iter().flat_map(|target| {
+            let named = |server: &'_ HomeServer| target.secret_name(server);
+            target.servers.iter().filter_map(move |server| Some((named(server), server.secret.as_ref()?)))
+        });
         let directories = self.directories.iter().filter_map(|directory| {
             let source = directory.query_bind.password.as_ref()?;
             Some((format!("directory.{}.query_bind.password", directory.name), source))
@@ -88,13 +107,16 @@ impl Settings {
                 .into_iter()
                 .filter_map(|(field, source)| Some((format!("provider.{}.{field}", provider.name), source.as_ref()?)))
         });
-        clients.chain(directories).chain(providers).collect()
+        clients.chain(targets).chain(directories).chain(providers).collect()
     }
 
     /// The same document with every secret written `keep`: what the store holds and what an export shows.
     pub fn with_secrets_kept(mut self) -> Self {
         for client in &mut self.clients {
             client.secret = client.secret.take().map(|_| SecretSource::Keep);
+        }
+        for server in self.targets.iter_mut().flat_map(|target| &mut target.servers) {
+            server.secret = server.secret.take().map(|_| SecretSource::Keep);
         }
         for directory in &mut self.directories {
             directory.query_bind.password = directory.query_bind.password.take().map(|_| SecretSource::Keep);
@@ -131,6 +153,29 @@ pub enum FirstEnrolment {
     /// The password is enough. For evaluation and closed networks.
     Open,
     Off,
+}
+
+/// RADIUS, whichever client it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RadiusRules {
+    /// How long accounting is kept that is stored here, 1-400 days (FR-19).
+    pub accounting_days: u32,
+}
+
+impl Default for RadiusRules {
+    fn default() -> Self {
+        Self { accounting_days: 30 }
+    }
+}
+
+/// A dictionary of an administrator's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dictionary {
+    pub name: ObjectName,
+    /// The file's text.
+    pub text: String,
 }
 
 /// Where a secret of the document comes from. Never the secret itself.

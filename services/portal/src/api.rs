@@ -131,6 +131,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(open::test_provider))
         .routes(routes!(clients::list))
         .routes(routes!(clients::get))
+        .routes(routes!(clients::accounting))
         .routes(routes!(settings::export, settings::apply))
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))

@@ -210,6 +210,7 @@ impl Attempt {
             transaction_id: self.transaction.to_string(),
             reason: reason.code().to_owned(),
             client: self.asker.client.clone(),
+            ..CancelRequest::default()
         };
         let cancelled = within(REPORT_LIMIT, request, |request| app.deps.verification.cancel(request)).await;
         let ended = match cancelled {

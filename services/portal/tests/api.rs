@@ -173,6 +173,7 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::GET, "/clients/{name}", "/clients/vpn", None),
         (Method::GET, "/settings", "/settings", None),
         (Method::POST, "/settings", "/settings?dry_run=true", Some(json!({"document": ""}))),
+        (Method::GET, "/accounting", "/accounting", None),
         (Method::GET, "/audit", "/audit", None),
         (Method::GET, "/sync", "/sync", None),
         (Method::POST, "/sync/run", "/sync/run", None),
@@ -204,7 +205,7 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("POST", "/remembered/clear") | ("PUT", "/tokens/{serial}/user") => O_A_U_H,
         ("DELETE", _) => O_A_U_H,
         ("POST", "/providers/test") => O_A,
-        ("GET", "/audit") => &[Role::Owner, Role::Admin, Role::Auditor],
+        ("GET", "/audit" | "/accounting") => &[Role::Owner, Role::Admin, Role::Auditor],
         (_, "/clients" | "/clients/{name}" | "/settings" | "/sync" | "/sync/run" | "/sync/approvals/{id}") => O_A,
         other => panic!("{other:?} is not in this test"),
     }
@@ -377,15 +378,46 @@ async fn a_factor_is_started_proven_and_taken_away() {
 }
 
 #[tokio::test]
+async fn accounting_is_read_page_by_page() {
+    // FR-19
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "auditor");
+    let first = api.get("/accounting?client=vpn&username=ann&session_id=s&limit=100").await.json();
+    assert_eq!((&first["items"][0]["session_id"], &first["next"]), (&json!("s250"), &json!("151")));
+    assert_eq!(first["items"][0]["input_octets"], json!(5_u64 << 32));
+    let last = api.get("/accounting?after=51&limit=100").await.json();
+    assert_eq!((&last["items"][49]["session_id"], &last["next"]), (&json!("s1"), &json!(null)));
+    let calls = world.store.calls();
+    assert!(calls.contains(&"accounting of \"vpn\" \"ann\" \"s\" before 0".to_owned()), "{calls:?}");
+    api.get("/accounting?limit=1001").await.assert_problem(StatusCode::BAD_REQUEST);
+    api.get("/accounting?user=ann").await.assert_problem(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn clients_and_settings_are_shown_without_secrets_and_applied_as_a_whole() {
     let world = World::new(Open).await;
     let api = Api::new(&world, "owner");
     let clients = api.get("/clients").await;
     assert_eq!(clients.json()["items"][0]["name"], "vpn");
     assert_eq!(clients.json()["items"][1]["protocol"], "ldap");
-    assert!(!clients.text.contains("secret"), "{}", clients.text);
+    assert!(!clients.text.contains("\"secret\""), "{}", clients.text);
     assert_eq!(api.get("/clients/gitlab").await.json()["sources"], json!(["10.0.7.9/32"]));
     api.get("/clients/none").await.assert_problem(StatusCode::NOT_FOUND);
+    // what the gateways see, and what of that should be changed.
+    let seen = api.get("/clients/vpn").await.json();
+    assert_eq!((&clients.json()["items"][0], &seen["warnings"]), (&seen, &json!(["gives up after 15 s"])));
+    assert_eq!(seen["reports"][0]["dropped"], json!({"ma_missing": 3}));
+    assert_eq!(
+        (
+            &seen["reports"][0]["waits_ms"],
+            &seen["reports"][0]["retry_interval_ms"],
+            &seen["learned_message_authenticator"]
+        ),
+        (&json!(15_000), &json!(null), &json!("yes"))
+    );
+    assert!(seen["last_seen"].is_string() && seen["previous_secret_until"].is_string(), "{seen}");
+    let unseen = api.get("/clients/gitlab").await.json();
+    assert_eq!((&unseen["last_seen"], &unseen["reports"], &unseen["warnings"]), (&json!(null), &json!([]), &json!([])));
 
     let exported = api.get("/settings").await;
     assert_eq!(exported.headers[CONTENT_TYPE], "text/toml; charset=utf-8");

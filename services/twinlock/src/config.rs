@@ -27,7 +27,7 @@ pub struct Config {
     pub admin: AdminSection,
     #[serde(default)]
     pub store: user_store::StoreSection,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "radius_gateway::RadiusSection::deserialize_checked")]
     pub radius: radius_gateway::RadiusSection,
     #[serde(default, deserialize_with = "ldap_gateway::LdapSection::deserialize_checked")]
     pub ldap: ldap_gateway::LdapSection,

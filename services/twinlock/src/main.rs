@@ -9,8 +9,8 @@ mod serve;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::{
-    api_key, audit, check, client, factor, health, import, init, key, message, prompt, remember, settings, sync,
-    test_login, test_send, token, user,
+    accounting, api_key, audit, check, client, factor, health, import, init, key, message, prompt, remember, settings,
+    sync, target, test_login, test_send, token, user,
 };
 use config::Config;
 use connect::Connection;
@@ -57,6 +57,10 @@ enum Command {
     Import(import::Import),
     #[command(subcommand)]
     Client(client::Command),
+    #[command(subcommand)]
+    Target(target::Command),
+    #[command(subcommand)]
+    Accounting(accounting::Command),
     #[command(subcommand, alias = "challenge")]
     Prompt(prompt::Command),
     #[command(subcommand)]
@@ -135,6 +139,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Message(ref command) => message::run(command.clone(), open()?, output).await,
         Command::Key(ref command) => key::run(command.clone(), open()?, output).await,
         Command::Client(ref command) => client::run(command.clone(), open()?, output).await,
+        Command::Target(ref command) => target::run(command.clone(), open()?, output).await,
+        Command::Accounting(ref command) => accounting::run(command.clone(), open()?, output).await,
         Command::Sync(ref command) => sync::run(command.clone(), open()?, output).await,
         Command::Audit(ref command) => audit::run(command.clone(), open()?, output).await,
         Command::ApiKey(ref command) => api_key::run(command.clone(), open()?, output).await,
@@ -220,6 +226,13 @@ mod tests {
             "twinlock test sms --user ann",
             "twinlock test voice --to +4930901820 --provider pbx",
             "twinlock key rotate",
+            "twinlock client rotate-secret vpn",
+            "twinlock client rotate-secret vpn --overlap-days 0 --secret-file -",
+            "twinlock client observe vpn on",
+            "twinlock client observe vpn on --days 90",
+            "twinlock client observe vpn off",
+            "twinlock target show home",
+            "twinlock accounting list --client vpn --username ann --session s1 --after 7 -n 10",
         ] {
             assert!(understood(line), "{line}: {:?}", Arguments::try_parse_from(line.split(' ')).err());
         }
@@ -243,6 +256,11 @@ mod tests {
             "twinlock test sms",
             "twinlock test sms --user ann --to +4930901820",
             "twinlock test push",
+            "twinlock client rotate-secret vpn --overlap-days 91",
+            "twinlock client observe vpn",
+            "twinlock client observe vpn on --days 91",
+            "twinlock client observe vpn on --days 0",
+            "twinlock accounting list -n 1001",
         ] {
             assert!(!understood(line), "{line}");
         }

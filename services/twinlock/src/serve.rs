@@ -102,6 +102,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         verification,
         settings: services.settings_for(part::RADIUS_GATEWAY),
         fail_open: services.fail_open.clone(),
+        store: services.radius.clone(),
         bus,
         nodes,
         clock,

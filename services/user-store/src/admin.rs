@@ -1,6 +1,7 @@
 //! What administrators ask and change. Every change carries the actor and leaves an audit event with old and new value.
 
 mod change;
+mod clients;
 mod edit;
 mod imports;
 mod keys;
@@ -15,6 +16,7 @@ mod tokens;
 use crate::Store;
 use crate::audit::{self, NewEvent, Wanted, printable};
 use crate::portal_data::{api_key_hash, invitation_hash};
+use crate::radius::{accounting, reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
@@ -26,8 +28,9 @@ use domain::{ObjectName, Role, Secret};
 use proto::user_store::{
     ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
     DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest,
-    InviteReply, InviteRequest, ListApiKeysReply, ListApiKeysRequest, ListAuditReply, ListAuditRequest,
-    ListCheckpointsReply, ListCheckpointsRequest, ListUsersReply, ListUsersRequest, RequestSyncReply,
+    InviteReply, InviteRequest, ListAccountingReply, ListAccountingRequest, ListApiKeysReply, ListApiKeysRequest,
+    ListAuditReply, ListAuditRequest, ListCheckpointsReply, ListCheckpointsRequest, ListClientsReply,
+    ListClientsRequest, ListUsersReply, ListUsersRequest, ObserveClientReply, ObserveClientRequest, RequestSyncReply,
     RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest, RotateClientSecretReply,
     RotateClientSecretRequest, SetUserStateRequest, SyncRun, SyncStatusReply, SyncStatusRequest, UnlockUserRequest,
     UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
@@ -465,7 +468,26 @@ impl Admin for AdminService {
         &self,
         request: Request<RotateClientSecretRequest>,
     ) -> Result<Response<RotateClientSecretReply>, Status> {
-        Ok(Response::new(apply::rotate(&self.0, request.into_inner()).await?))
+        actor(&request.get_ref().actor)?;
+        Ok(Response::new(rotation::rotate(&self.0, request.into_inner()).await?))
+    }
+
+    async fn observe_client(
+        &self,
+        request: Request<ObserveClientRequest>,
+    ) -> Result<Response<ObserveClientReply>, Status> {
+        Ok(Response::new(clients::observe(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_clients(&self, request: Request<ListClientsRequest>) -> Result<Response<ListClientsReply>, Status> {
+        Ok(Response::new(reports::list(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_accounting(
+        &self,
+        request: Request<ListAccountingRequest>,
+    ) -> Result<Response<ListAccountingReply>, Status> {
+        Ok(Response::new(accounting::list(&self.0, request.into_inner()).await?))
     }
 
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditReply>, Status> {

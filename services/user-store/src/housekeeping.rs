@@ -5,6 +5,7 @@ use crate::Store;
 use crate::audit;
 use crate::erase;
 use crate::metrics::Users;
+use crate::radius::accounting;
 use crate::rpc::{StoreError, chain};
 use crate::sql::args;
 use crate::throttle::SOURCE_LIFE_MS;
@@ -54,6 +55,7 @@ pub async fn sweep(store: &Store) -> Result<(), StoreError> {
     for ended in ENDED {
         done(ended.table, ended.sweep(store, now_ms).await);
     }
+    done("accounting", accounting::sweep(store, now_ms).await);
     done("mails given up", wipe_given_up(store).await);
     outcome
 }
@@ -150,6 +152,9 @@ const ENDED: &[Ended] = &[
         ..Ended::gone("outbox", "mail_id", "state = 'waiting' AND expires_ms < $1", 0).locked()
     },
     Ended::gone("outbox", "mail_id", "expires_ms < $1", HISTORY_MS).locked(),
+    // A gateway reports every minute; one that said nothing for a day is gone.
+    Ended::gone("client_reports", "client, node", "at_ms < $1", DAY_MS),
+    Ended::gone("previous_secrets", "client", "until_ms <= $1", 0).locked(),
 ];
 
 pub async fn count(store: &Store) -> Result<Users, StoreError> {

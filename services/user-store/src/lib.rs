@@ -26,6 +26,7 @@ mod pin_rules;
 mod places;
 mod portal_address;
 mod portal_data;
+mod radius;
 mod rpc;
 mod rules;
 mod seal;
@@ -43,9 +44,10 @@ pub use facts::FactsService;
 pub use fail_open::FailOpenService;
 pub use outbox::OutboxService;
 pub use portal_data::PortalDataService;
+pub use radius::RadiusService;
 pub use settings::{
     SettingsFor, SettingsService,
-    apply::{parse, problems},
+    apply::{observed_for_too_long, parse, problems},
 };
 pub use sql::{OpenError, StoreSection, StoreUrl};
 pub use sync::SyncService;
@@ -61,6 +63,7 @@ use proto::user_store::{
     fail_open_server::FailOpenServer,
     outbox_server::OutboxServer,
     portal_data_server::PortalDataServer,
+    radius_server::RadiusServer,
     settings_server::{Settings, SettingsServer},
     sync_server::SyncServer,
 };
@@ -143,6 +146,7 @@ impl Store {
             admin: Arc::new(admin::AdminService(self.clone())),
             outbox: Arc::new(outbox::OutboxService(self.clone())),
             fail_open: Arc::new(fail_open::FailOpenService(self.clone())),
+            radius: Arc::new(radius::RadiusService(self.clone())),
         }
     }
 
@@ -226,6 +230,7 @@ pub struct Services {
     pub admin: Arc<AdminService>,
     pub outbox: Arc<OutboxService>,
     pub fail_open: Arc<FailOpenService>,
+    pub radius: Arc<RadiusService>,
 }
 
 impl Services {
@@ -245,6 +250,7 @@ impl Services {
             .add(AdminServer::from_arc(self.admin.clone()).max_decoding_message_size(IMPORT_BYTES_MAX))
             .add(OutboxServer::from_arc(self.outbox.clone()))
             .add(FailOpenServer::from_arc(self.fail_open.clone()))
+            .add(RadiusServer::from_arc(self.radius.clone()))
     }
 }
 

@@ -5,14 +5,17 @@
 //! raises the revision. What all callers get is put together once a revision.
 
 pub mod apply;
+mod attributes;
 pub mod changes;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::radius::rotation;
 use crate::rpc::{StoreError, bounded, part};
 use crate::seal::{self, Place};
 use crate::sql::{Session, args};
-use domain::{ObjectId, Secret, settings::Settings};
+use domain::settings::{HomeServer, MessageAuthenticator, Settings, Target};
+use domain::{ObjectId, Secret};
 use proto::permissions::{self, part as parts};
 use proto::user_store::{
     FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest, LearnClientReply, LearnClientRequest,
@@ -72,8 +75,8 @@ pub fn secret_place(name: &str) -> Place<'_> {
 /// Which secrets a part may have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Share {
-    /// Shared secrets of RADIUS clients and passwords of directories.
-    ClientsAndDirectories,
+    /// Shared secrets of RADIUS clients and of the servers it is a client of, and passwords of directories.
+    Radius,
     Directories,
     /// What providers of messages, calls and mail know us by.
     Providers,
@@ -83,7 +86,7 @@ enum Share {
 impl Share {
     fn of(part: &str) -> Self {
         match part {
-            parts::RADIUS_GATEWAY => Self::ClientsAndDirectories,
+            parts::RADIUS_GATEWAY => Self::Radius,
             parts::LDAP_GATEWAY | parts::DIRECTORY_SYNC => Self::Directories,
             parts::VERIFICATION => Self::Providers,
             _ => Self::Nothing,
@@ -92,7 +95,7 @@ impl Share {
 
     fn includes(self, name: &str) -> bool {
         match self {
-            Self::ClientsAndDirectories => name.starts_with("client.") || name.starts_with("directory."),
+            Self::Radius => ["client.", "target.", "directory."].iter().any(|kind| name.starts_with(kind)),
             Self::Directories => name.starts_with("directory."),
             Self::Providers => name.starts_with("provider."),
             Self::Nothing => false,
@@ -119,18 +122,25 @@ impl SettingsService {
             return Ok(FetchReply { revision, unchanged: true, ..FetchReply::default() });
         }
         if let Some(reply) = self.replies().get(&share).filter(|reply| reply.revision == revision) {
-            return Ok(reply.clone());
+            return Ok(without_ended(reply.clone(), self.store.clock().now_ms()));
         }
         let reply = self.read_reply(&mut session, share).await?;
         self.store.metrics().settings_revision(reply.revision);
         self.replies().insert(share, reply.clone());
-        Ok(reply)
+        Ok(without_ended(reply, self.store.clock().now_ms()))
     }
 
     async fn read_reply(&self, session: &mut Session, share: Share) -> Result<FetchReply, StoreError> {
         loop {
             let before = current(session).await?;
-            let secrets = stored_secrets(&self.store, session, |name| share.includes(name)).await?;
+            let mut secrets = stored_secrets(&self.store, session, |name| share.includes(name)).await?;
+            let mut previous_secret_until_unix_ms = HashMap::new();
+            if share == Share::Radius {
+                for (client, (secret, until_ms)) in rotation::previous_secrets(&self.store, session).await? {
+                    secrets.insert(rotation::previous_name(&client), secret);
+                    previous_secret_until_unix_ms.insert(client, until_ms);
+                }
+            }
             let learned = session.rows("SELECT client, sends FROM learned", args![]).await?;
             let learned = learned.iter().map(|row| {
                 let sends = if row.get::<bool>("sends")? { "yes" } else { "no" };
@@ -149,8 +159,9 @@ impl SettingsService {
                 settings_json,
                 secrets: secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect(),
                 learned_message_authenticator,
+                previous_secret_until_unix_ms,
                 portal_url: crate::portal_address::public_url(session).await?,
-                now_unix_ms: 0,
+                ..FetchReply::default()
             });
         }
     }
@@ -188,13 +199,11 @@ impl SettingsService {
     }
 
     async fn learn(&self, request: LearnClientRequest) -> Result<(), StoreError> {
-        use domain::settings::MessageAuthenticator::Auto;
         let mut session = self.store.database().write().await?;
         let head = audit::lock(&mut session).await?;
         let Current { revision, settings } = current_locked(&mut session).await?;
-        let client = settings.client(&request.client).filter(|client| client.message_authenticator == Auto);
-        if client.is_none() {
-            return Err(Status::failed_precondition("this client is not set to learn").into());
+        if rule_of(&settings, &request.client) != Some(MessageAuthenticator::Auto) {
+            return Err(Status::failed_precondition("this client or server is not set to learn").into());
         }
         let known = session.row("SELECT sends FROM learned WHERE client = $1", args![&request.client]).await?;
         match known.map(|row| row.get::<bool>("sends")).transpose()? {
@@ -209,7 +218,11 @@ impl SettingsService {
         session.execute(sql, args![&request.client, request.sends_message_authenticator, now_ms]).await?;
         write(&mut session, &settings, revision).await?;
         let sends = if request.sends_message_authenticator { "yes" } else { "no" };
-        let detail = format!("client.{}.message_authenticator: auto, learnt {sends}", request.client);
+        let whose = match settings.client(&request.client) {
+            Some(client) => format!("client.{}", client.name),
+            None => request.client,
+        };
+        let detail = format!("{whose}.message_authenticator: auto, learnt {sends}");
         let event = NewEvent::administrative(now_ms, "settings.learned", "radius-gateway", detail);
         audit::append(&mut session, head, vec![event]).await?;
         session.commit().await?;
@@ -247,6 +260,35 @@ impl SettingsService {
         }
         Ok(Ring { keys })
     }
+}
+
+/// A former secret ends by the clock, and the revision stays: it is left out here.
+fn without_ended(mut reply: FetchReply, now_ms: i64) -> FetchReply {
+    let FetchReply { previous_secret_until_unix_ms, secrets, .. } = &mut reply;
+    previous_secret_until_unix_ms.retain(|client, until_ms| {
+        let counts = *until_ms > now_ms;
+        if !counts {
+            secrets.remove(&rotation::previous_name(client));
+        }
+        counts
+    });
+    reply
+}
+
+/// A home server by the name it is learned under, target.NAME.PLACE. A place has a colon, which no name has.
+pub fn home_server<'a>(settings: &'a Settings, name: &str) -> Option<(&'a Target, &'a HomeServer)> {
+    let rest = name.strip_prefix("target.")?;
+    let servers = settings.targets.iter().flat_map(|target| target.servers.iter().map(move |server| (target, server)));
+    servers.into_iter().find(|(target, server)| {
+        let place = rest.strip_prefix(target.name.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        place == Some(server.place().as_str())
+    })
+}
+
+/// What a client, or a home server, is set to.
+fn rule_of(settings: &Settings, name: &str) -> Option<MessageAuthenticator> {
+    let client = settings.client(name).map(|client| client.message_authenticator);
+    client.or_else(|| home_server(settings, name).map(|(_, server)| server.message_authenticator))
 }
 
 /// A new key in a ring. It seals when every part has had time to fetch it; those before it open until nothing they sealed is

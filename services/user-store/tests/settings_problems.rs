@@ -130,7 +130,98 @@ rules! {
     a_network_inside_another_is_said: Warning GOOD.to_owned() + &second_vpn("10.0.4.3/32") => "client.vpn2.sources: 10.0.4.3/32 overlaps 10.0.4.0/28 of client vpn; the longer prefix wins";
     a_network_of_another_client_is_refused: Error GOOD.to_owned() + &second_vpn("10.0.4.1/28") => "client.vpn2.sources: 10.0.4.0/28 is also a source of client vpn";
 
+    // --- targets
+    a_target_name_stands_once: Error GOOD.to_owned() + &servers("") + &servers("") => "target.home: this name stands twice";
+    a_target_is_no_directory_too: Error GOOD.to_owned() + &servers("").replace("\"home\"", "\"corp\"") => "target.corp.name: a directory has this name too";
+    a_target_looks_people_up_somewhere: Error GOOD.to_owned() + &servers("").replace("directory = \"corp\"", "directory = \"crop\"") => "target.home.directory: found \"crop\"; the directories are corp";
+    a_radius_target_has_a_server: Error GOOD.to_owned() + &target("kind = \"radius\"") => "target.home.servers: found 0; allowed are 1 to 16";
+    a_radius_target_has_16_servers_at_most: Error GOOD.to_owned() + &target("kind = \"radius\"") + &(0..17).map(|last| server(&format!("address = \"10.0.0.{last}\"\nsecret = \"keep\""))).collect::<String>() => "target.home.servers: found 17";
+    a_home_server_stands_once: Error GOOD.to_owned() + &servers("") + &server("address = \"10.0.0.5\"\nauthentication_port = 1812\nsecret = \"keep\"") => "target.home.servers: 10.0.0.5:1812 stands twice";
+    a_home_server_of_ipv6_stands_once: Error GOOD.to_owned() + &servers("").replace("10.0.0.5", "2001:db8::5") + &server("address = \"2001:DB8:0::5\"\nsecret = \"keep\"") => "target.home.servers: [2001:DB8:0::5]:1812 stands twice";
+    a_home_server_is_a_host: Error GOOD.to_owned() + &servers("").replace("10.0.0.5", "radius_x") => "target.home.radius_x:1812.address: found \"radius_x\"";
+    a_mistyped_address_is_no_name: Error GOOD.to_owned() + &servers("").replace("10.0.0.5", "10.0.0.256") => "target.home.10.0.0.256:1812.address: found \"10.0.0.256\"";
+    a_home_server_has_a_port: Error GOOD.to_owned() + &servers("authentication_port = 0") => "target.home.10.0.0.5:0.authentication_port: found 0";
+    accounting_has_a_port: Error GOOD.to_owned() + &servers("accounting_port = 0") => "target.home.10.0.0.5:1812.accounting_port: found 0";
+    logins_and_accounting_have_two_ports: Error GOOD.to_owned() + &servers("accounting_port = 1812") => "target.home.10.0.0.5:1812.accounting_port: is the authentication port";
+    a_home_server_over_udp_has_a_secret: Error GOOD.to_owned() + &servers("").replace("secret = \"keep\"", "") => "target.home.10.0.0.5:1812.secret: is missing";
+    a_home_server_over_udp_has_no_ca: Error GOOD.to_owned() + &servers("ca = \"-----BEGIN CERTIFICATE-----\"") => "target.home.10.0.0.5:1812.ca: is a key of servers with transport";
+    a_home_server_over_udp_has_no_certificate_name: Error GOOD.to_owned() + &servers("server_name = \"a.example\"") => "target.home.10.0.0.5:1812.server_name: is a key of servers with transport";
+    an_unsigned_home_server_is_said: Warning GOOD.to_owned() + &servers("message_authenticator = \"no\"") => "target.home.10.0.0.5:1812.message_authenticator: is \"no\": who stands between can forge";
+    a_home_server_over_tls_has_no_secret: Error GOOD.to_owned() + &servers("transport = \"tls\"") => "target.home.10.0.0.5:2083.secret: is a key of servers over UDP";
+    a_home_server_over_tls_has_one_port: Error GOOD.to_owned() + &over_tls("accounting_port = 1813") => "target.home.10.0.0.5:2083.accounting_port: is a key of servers over UDP";
+    a_ca_of_a_home_server_is_pem: Error GOOD.to_owned() + &over_tls("ca = \"/etc/ca.pem\"") => "target.home.10.0.0.5:2083.ca: is no certificate";
+    a_certificate_names_a_host: Error GOOD.to_owned() + &over_tls("server_name = \"*.example\"") => "target.home.10.0.0.5:2083.server_name: found \"*.example\"";
+    two_secrets_have_two_names: Error GOOD.to_owned() + &servers("").replace("10.0.0.5", "b.c") + &servers("").replace("\"home\"", "\"home.b\"").replace("10.0.0.5", "c") => "target.home.b.c:1812.secret: is also the name of a secret of target home;";
+    an_identity_is_an_attribute: Error GOOD.to_owned() + &target("kind = \"radius\"\nidentity_attribute = \"\"") + &server("address = \"10.0.0.5\"\nsecret = \"keep\"") => "target.home.identity_attribute: is empty";
+    an_outer_identity_that_counts_is_said: Warning GOOD.to_owned() + &target("kind = \"radius\"\ndanger_trust_outer_identity = true") + &server("address = \"10.0.0.5\"\nsecret = \"keep\"") => "target.home.danger_trust_outer_identity: the name outside of EAP";
+    a_window_is_five_seconds_at_least: Error GOOD.to_owned() + &timers("response_window_seconds = 4") => "target.home.response_window_seconds: found 4; allowed are 5 to 60";
+    a_zombie_is_one_for_two_minutes_at_most: Error GOOD.to_owned() + &timers("zombie_seconds = 121") => "target.home.zombie_seconds: found 121; allowed are 20 to 120";
+    a_check_is_no_flood: Error GOOD.to_owned() + &timers("check_interval_seconds = 5") => "target.home.check_interval_seconds: found 5; allowed are 6 to 120";
+    a_revival_takes_a_minute_at_least: Error GOOD.to_owned() + &timers("revive_seconds = 59") => "target.home.revive_seconds: found 59; allowed are 60 to 3600";
+    a_radius_target_has_no_domain: Error GOOD.to_owned() + &timers("domain = \"CORP\"") => "target.home.domain: is a key of Windows domains";
+    a_windows_domain_has_no_servers: Error GOOD.to_owned() + &target("kind = \"windows_domain\"") + &server("address = \"10.0.0.5\"\nsecret = \"keep\"") => "target.home.servers: is a key of RADIUS targets";
+    a_windows_domain_has_no_window: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nresponse_window_seconds = 10") => "target.home.response_window_seconds: is a key of RADIUS targets";
+    a_windows_domain_has_no_attributes: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nidentity_attribute = \"Class\"") => "target.home.identity_attribute: is a key of RADIUS targets";
+    a_windows_domain_is_asked_nothing: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nstatus_check = \"none\"") => "target.home.status_check: is a key of RADIUS targets";
+    a_short_domain_is_short: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\ndomain = \"corp.example\"") => "target.home.domain: found \"corp.example\"";
+    a_dictionary_name_stands_once: Error GOOD.to_owned() + DICTIONARY + DICTIONARY => "dictionary.own: this name stands twice";
+    a_dictionary_says_something: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR Own 99999", "") => "dictionary.own.text: has 0 octets";
+    a_dictionary_has_an_end: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR", &"#".repeat(524_288)) => "dictionary.own.text: has 524298 octets; allowed are 1 to 524288";
+    accounting_is_kept_a_day_at_least: Error section("[radius]\naccounting_days = 0") => "radius.accounting_days: found 0; allowed are 1 to 400";
+    accounting_is_kept_400_days_at_most: Error section("[radius]\naccounting_days = 401") => "radius.accounting_days: found 401";
+
+    // --- clients and their targets
+    a_client_asks_a_target_of_the_document: Error with("target = \"corp\"", "target = \"hoem\"") + &servers("") => "client.vpn.target: found \"hoem\"; the directories are corp; the targets are home";
+    an_ldap_client_asks_a_directory: Error with("sources = [\"10.0.7.9/32\"]\ntarget = \"corp\"", "sources = [\"10.0.7.9/32\"]\ntarget = \"home\"") + &servers("") => "client.gitlab.target: found \"home\", a target of RADIUS clients";
+    an_api_client_asks_a_directory: Error api_client("api_keys = [\"wiki\"]").replace("[\"10.0.7.9/32\"]\ntarget = \"corp\"\napi", "[\"10.0.7.9/32\"]\ntarget = \"home\"\napi") + &servers("") => "client.wiki.target: found \"home\", a target of RADIUS clients";
+    accounting_goes_on_to_a_radius_target: Error client("vpn", "accounting = \"forward\"") => "client.vpn.accounting: is \"forward\", but the target is no RADIUS target";
+    accounting_goes_to_no_windows_domain: Error client("vpn", "accounting = \"forward\"").replacen("target = \"corp\"", "target = \"home\"", 1) + &target("kind = \"windows_domain\"") => "client.vpn.accounting: is \"forward\"";
+    a_list_of_nobodys_attributes_is_said: Warning client("vpn", "target_attributes = [\"Class\"]") => "client.vpn.target_attributes: has no effect";
+    an_attribute_to_pass_on_has_a_name: Error at_home("target_attributes = [\"\"]") => "client.vpn.target_attributes: holds an empty name";
+    a_wait_outlives_a_silent_server: Warning at_home("").replace("wait_seconds = 55", "wait_seconds = 20") => "client.vpn.wait_seconds: found 20; target home waits 20 s";
+
     // --- RADIUS
+    a_question_is_open_30_seconds_at_least: Error client("vpn", "challenge_seconds = 29") => "client.vpn.challenge_seconds: found 29; allowed are 30 to 300";
+    a_question_is_open_five_minutes_at_most: Error client("vpn", "challenge_seconds = 301") => "client.vpn.challenge_seconds: found 301";
+    a_conversation_has_an_answer: Error client("vpn", "answers_max = 0") => "client.vpn.answers_max: found 0; allowed are 1 to 5";
+    a_conversation_has_five_answers_at_most: Error client("vpn", "answers_max = 6") => "client.vpn.answers_max: found 6";
+    a_client_over_tls_has_a_certificate: Error with("secret = \"keep\"\n", "transport = \"tls\"\n") => "client.vpn.certificates: is empty";
+    a_client_over_tls_has_no_secret: Error client("vpn", "transport = \"tls\"\ncertificates = [\"dns:vpn.example.com\"]") => "client.vpn.secret: is a key of clients over UDP";
+    a_client_over_udp_has_no_certificate: Error client("vpn", "certificates = [\"dns:vpn.example.com\"]") => "client.vpn.certificates: is a key of clients with transport";
+    a_fingerprint_is_of_sha_256: Error tls_client("vpn", "sha256:0123") => "client.vpn.certificates: found \"sha256:0123\"";
+    a_certificate_name_has_no_star: Error tls_client("vpn", "dns:*.example.com") => "client.vpn.certificates: found \"dns:*.example.com\"";
+    a_certificate_mark_says_what_it_is: Error tls_client("vpn", "vpn.example.com") => "client.vpn.certificates: found \"vpn.example.com\"";
+    a_certificate_is_one_clients: Error tls_client("vpn", "dns:vpn.example.com") + "[[client]]\nname = \"vpn2\"\nprotocol = \"radius\"\nsources = [\"10.0.4.0/28\"]\ntarget = \"corp\"\ntransport = \"tls\"\ncertificates = [\"dns:VPN.example.com\"]\n" => "client.vpn2.certificates: dns:vpn.example.com is also a certificate of client vpn";
+    a_reply_sets_something: Error client("vpn", "reply = [{ when_group = \"staff\", set = {} }]") => "client.vpn.reply: rule 1: set is empty";
+    a_reply_group_is_named: Error client("vpn", "reply = [{ when_group = \" \", set = { Class = \"x\" } }]") => "client.vpn.reply: rule 1: when_group is empty";
+    a_reply_value_is_not_empty: Error client("vpn", "reply = [{ set = { Class = \"x\" } }, { set = { Class = [\"a\", \"\"] } }]") => "client.vpn.reply: rule 2: Class = \"\": allowed are 1 to 4096";
+    a_reply_attribute_has_a_value: Error client("vpn", "reply = [{ set = { Class = [] } }]") => "client.vpn.reply: rule 1: Class has 0 values";
+    a_reply_value_is_one_line: Error client("vpn", "reply = [{ set = { Class = \"x\\r\\ny\" } }]") => "client.vpn.reply: rule 1: Class = \"x\\r\\ny\": holds control characters";
+    a_brace_is_closed: Error client("vpn", "reply = [{ set = { Class = \"{mail\" } }]") => "client.vpn.reply: rule 1: Class = \"{mail\": a { has no }";
+    a_brace_holds_an_attribute: Error client("vpn", "reply = [{ set = { Class = \"x{mail}{1=1}\" } }]") => "client.vpn.reply: rule 1: Class = \"x{mail}{1=1}\": between { and }";
+    a_reply_attribute_is_known: Error client("vpn", "reply = [{ set = { Filtr-Id = \"x\" } }]") => "client.vpn.reply: rule 1: found \"Filtr-Id\", which is no attribute of a dictionary; Filter-Id is";
+    a_reply_number_is_one: Error client("vpn", "reply = [{ set = { Session-Timeout = \"soon\" } }]") => "client.vpn.reply: rule 1: Session-Timeout = \"soon\": the value is no";
+    a_reply_number_fits: Error client("vpn", "reply = [{ set = { Session-Timeout = -1 } }]") => "client.vpn.reply: rule 1: Session-Timeout = \"-1\": the value is no";
+    a_reply_address_is_one: Error client("vpn", "reply = [{ set = { Framed-IP-Address = [\"10.0.0.1\", \"10.0.0\"] } }]") => "client.vpn.reply: rule 1: Framed-IP-Address = \"10.0.0\"";
+    a_reply_text_fits: Error client("vpn", &format!("reply = [{{ set = {{ Filter-Id = \"{}\" }} }}]", "x".repeat(254))) => "client.vpn.reply: rule 1: Filter-Id = \"xxx";
+    a_reply_tag_is_31_at_most: Error client("vpn", "reply = [{ set = { \"Tunnel-Type:32\" = \"VLAN\" } }]") => "client.vpn.reply: rule 1: Tunnel-Type:32: found the tag \"32\"; allowed are 1 to 31";
+    a_reply_tag_is_for_attributes_that_have_some: Error client("vpn", "reply = [{ set = { \"Filter-Id:1\" = \"x\" } }]") => "client.vpn.reply: rule 1: Filter-Id:1: found the tag \"1\"; Filter-Id has no tags";
+    a_reply_sets_no_attribute_of_the_protocol: Error client("vpn", "reply = [{ set = { State = \"x\" } }]") => "client.vpn.reply: rule 1: State belongs to the protocol";
+    an_attribute_to_pass_on_is_known: Error at_home("target_attributes = [\"Clas\"]") => "client.vpn.target_attributes: found \"Clas\", which is no attribute of a dictionary; Class is";
+    an_identity_is_a_known_attribute: Error GOOD.to_owned() + &timers("identity_attribute = \"Username\"") => "target.home.identity_attribute: found \"Username\"";
+    a_dictionary_is_one: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR Own", "VENDER Own") => "dictionary.own.text: line 1: VENDER is no keyword";
+    a_dictionary_includes_nothing: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR Own 99999", "$INCLUDE own") => "dictionary.own.text: line 1";
+    a_client_that_is_only_observed_is_said: Warning client("vpn", "observe_until = \"2027-01-31T18:00:00+01:00\"") => "client.vpn.observe_until: until 2027-01-31T18:00:00+01:00 the password alone lets people in";
+    transport_is_for_radius: Error client("gitlab", "transport = \"tls\"") => "client.gitlab.transport: is a key of RADIUS clients";
+    certificates_are_for_radius: Error client("gitlab", "certificates = [\"dns:a.example\"]") => "client.gitlab.certificates: is a key of RADIUS clients";
+    a_charset_is_for_radius: Error client("gitlab", "charset = \"latin1\"") => "client.gitlab.charset: is a key of RADIUS clients";
+    a_time_to_answer_is_for_radius: Error client("gitlab", "challenge_seconds = 60") => "client.gitlab.challenge_seconds: is a key of RADIUS clients";
+    a_number_of_answers_is_for_radius: Error client("gitlab", "answers_max = 2") => "client.gitlab.answers_max: is a key of RADIUS clients";
+    accounting_is_for_radius: Error client("gitlab", "accounting = \"store\"") => "client.gitlab.accounting: is a key of RADIUS clients";
+    attributes_of_a_target_are_for_radius: Error client("gitlab", "target_attributes = []") => "client.gitlab.target_attributes: is a key of RADIUS clients";
+    replies_are_for_radius: Error client("gitlab", "reply = [{ set = { Class = \"x\" } }]") => "client.gitlab.reply: is a key of RADIUS clients";
+    a_reply_mode_is_for_radius: Error client("gitlab", "reply_mode = \"first\"") => "client.gitlab.reply_mode: is a key of RADIUS clients";
+    status_server_is_for_radius: Error client("gitlab", "status_reflects_health = false") => "client.gitlab.status_reflects_health: is a key of RADIUS clients";
     a_radius_client_has_a_secret: Error with("secret = \"keep\"\n", "") => "client.vpn.secret: is missing";
     both_protections_off_needs_the_danger_key: Error client("vpn", "message_authenticator = \"no\"\nlimit_proxy_state = \"no\"") => "client.vpn.message_authenticator: does not demand it, and limit_proxy_state is \"no\"";
     learning_with_the_limit_off_needs_the_danger_key: Error with("sources = [\"10.0.4.0/28\"]", "sources = [\"10.0.4.3/32\"]\nmessage_authenticator = \"auto\"\nlimit_proxy_state = \"no\"") => "client.vpn.message_authenticator: does not demand it";
@@ -315,6 +406,76 @@ rules! {
     a_query_bind_has_a_password: Error with(", password = \"keep\"", "") => "directory.corp.query_bind.password: is missing";
 }
 
+const DICTIONARY: &str = "[[dictionary]]\nname = \"own\"\ntext = \"VENDOR Own 99999\"\n";
+
+/// A target with these keys beside its name.
+fn target(keys: &str) -> String {
+    format!("[[target]]\nname = \"home\"\ndirectory = \"corp\"\n{keys}\n")
+}
+
+fn server(keys: &str) -> String {
+    format!("[[target.servers]]\n{keys}\n")
+}
+
+/// A RADIUS target whose one server has more keys.
+fn servers(keys: &str) -> String {
+    target("kind = \"radius\"") + &server(&format!("address = \"10.0.0.5\"\nsecret = \"keep\"\n{keys}"))
+}
+
+fn over_tls(keys: &str) -> String {
+    servers(&format!("transport = \"tls\"\n{keys}")).replace("secret = \"keep\"\n", "")
+}
+
+/// A RADIUS target with more keys of its own.
+fn timers(keys: &str) -> String {
+    servers("").replace("kind = \"radius\"", &format!("kind = \"radius\"\n{keys}"))
+}
+
+/// The VPN at that target, with more keys.
+fn at_home(keys: &str) -> String {
+    client("vpn", keys).replacen("target = \"corp\"", "target = \"home\"", 1) + &servers("")
+}
+
+/// A client that is known by its certificate.
+fn tls_client(name: &str, certificate: &str) -> String {
+    client(name, &format!("transport = \"tls\"\ncertificates = [\"{certificate}\"]")).replace("secret = \"keep\"\n", "")
+}
+
+#[test]
+fn good_targets_dictionaries_and_replies_have_no_problems() {
+    for document in [
+        GOOD.to_owned() + &servers(""),
+        GOOD.to_owned() + &servers("") + &server("address = \"radius.example.com\"\nsecret = \"generate\""),
+        GOOD.to_owned()
+            + &servers("")
+            + &server("address = \"10.0.0.5\"\nauthentication_port = 11812\nsecret = \"keep\""),
+        GOOD.to_owned()
+            + &over_tls(
+                "server_name = \"a.example\"\nca = \"-----BEGIN CERTIFICATE-----\"\nmessage_authenticator = \"no\"",
+            ),
+        GOOD.to_owned() + &target("kind = \"windows_domain\"\ndomain = \"CORP\""),
+        GOOD.to_owned() + DICTIONARY,
+        GOOD.replacen(
+            "protocol = \"radius\"",
+            "protocol = \"radius\"\nreply = [{ set = { Own-Colour = \"Red\" } }]",
+            1,
+        ) + "[[dictionary]]\nname = \"own\"\ntext = \"\"\"\nVENDOR Own 99999\nBEGIN-VENDOR Own\nATTRIBUTE Own-Colour 1 integer\n\
+               VALUE Own-Colour Red 1\nEND-VENDOR Own\n\"\"\"\n",
+        at_home("target_attributes = [\"Class\", \"Filter-Id\"]\naccounting = \"forward\""),
+        at_home("").replace("target = \"home\"", "target = \"home\"\naccounting = \"discard\""),
+        client("vpn", "charset = \"latin1\"\nchallenge_seconds = 30\nanswers_max = 5\naccounting = \"store\""),
+        client(
+            "vpn",
+            "reply = [{ when_group = \"staff\", set = { Class = \"{mail}\", Session-Timeout = 60, \"Tunnel-Type:1\" = \"VLAN\", Cisco-AVPair = [\"a=1\", \"b={sAMAccountName;x-y}\"] } }]",
+        ),
+        // One device over UDP, the same over TLS: the certificate tells them apart.
+        tls_client("vpn", "dns:vpn.example.com") + &second_vpn("10.0.4.0/28"),
+        tls_client("vpn", &format!("sha256:{}", "aB".repeat(32))),
+    ] {
+        assert_eq!(found(&document), [], "{document}");
+    }
+}
+
 const HTTP: &str =
     "kind = \"http\", url = \"https://sms.example.com/send\", form = { to = \"{phone}\", body = \"{text}\" }";
 const SMPP: &str = "kind = \"smpp\", address = \"smsc.example.com:3550\", tls = true, system_id = \"twinlock\"";
@@ -391,6 +552,27 @@ fn good_providers_policies_and_texts_have_no_problems() {
     ] {
         assert_eq!(found(&document), [], "{document}");
     }
+}
+
+#[test]
+fn an_end_of_observing_is_a_time_within_90_days() {
+    // FB-04
+    const NOW_MS: i64 = 1_795_176_000_000; // 2026-11-20T12:00:00Z
+    let found_for = |until: &str| {
+        let document = client("vpn", &format!("observe_until = \"{until}\""));
+        let settings: Settings = toml::from_str(&document).expect("a document of the right form");
+        let formal: Vec<String> =
+            found(&document).into_iter().filter(|it| it.0 == Severity::Error).map(|it| it.1).collect();
+        (formal, user_store::observed_for_too_long(&settings, NOW_MS))
+    };
+    let (formal, _) = found_for("tomorrow");
+    assert!(formal[0].starts_with("client.vpn.observe_until: found \"tomorrow\"; a time is written"), "{formal:?}");
+    for good in ["2027-02-18T12:00:00Z", "2026-11-21T12:00:00+01:00", "2020-01-01T00:00:00Z"] {
+        assert_eq!(found_for(good), (vec![], vec![]), "{good}");
+    }
+    let (formal, too_long) = found_for("2027-02-18T12:00:01Z");
+    assert_eq!(formal, [""; 0]);
+    assert!(too_long[0].starts_with("client.vpn.observe_until: found \"2027-02-18T12:00:01Z\""), "{too_long:?}");
 }
 
 fn second_vpn(source: &str) -> String {

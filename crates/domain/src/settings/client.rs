@@ -1,9 +1,10 @@
 //! A client: one device or application that asks Twinlock, by RADIUS, LDAP or the REST API.
 
-use super::{PersonAddress, Remember, SecretSource};
+use super::{PersonAddress, Remember, SecretSource, Transport};
 use crate::{Assurance, Method, ObjectId, ObjectName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +17,7 @@ pub struct Client {
     /// Networks it asks from; the longest prefix of all clients of a protocol wins (R-71, FL-04).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<IpNet>,
-    /// The directory that checks its passwords.
+    /// Who checks its passwords: a directory, or a target of its own kind.
     pub target: ObjectName,
 
     /// API: the keys that may ask for this application, by name (FC-05).
@@ -36,6 +37,36 @@ pub struct Client {
     /// RADIUS: whether the device can show an Access-Challenge (FR-13).
     #[serde(default)]
     pub challenge: Challenge,
+
+    /// RADIUS: how its packets come. Over TLS its certificate says who it is, and the secret is fixed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transport: Transport,
+    /// RADIUS over TLS: `sha256:` and the certificate's fingerprint, or `dns:` and a name in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// RADIUS: how its passwords are written.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub charset: Charset,
+    /// RADIUS: how long a question is open, 30-300 s (FR-14).
+    #[serde(default = "challenge_seconds")]
+    pub challenge_seconds: u32,
+    /// RADIUS: wrong answers that end a conversation, 1-5 (FR-14).
+    #[serde(default = "answers_max")]
+    pub answers_max: u32,
+    /// RADIUS: what becomes of accounting; absent = forwarded where the target is RADIUS, else stored (FR-19).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounting: Option<Accounting>,
+    /// RADIUS: attributes of the target that go on to the device; `*` is all (FR-17).
+    #[serde(default = "every_attribute")]
+    pub target_attributes: Vec<String>,
+    /// RADIUS: further attributes of an Access-Accept, by group (FB-06).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reply: Vec<ReplyRule>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reply_mode: ReplyMode,
+    /// RADIUS: Status-Server stays unanswered while this node could decide no login of this client.
+    #[serde(default = "yes")]
+    pub status_reflects_health: bool,
 
     /// LDAP: whether a password may come in clear text (L-07).
     #[serde(default)]
@@ -101,6 +132,9 @@ pub struct Client {
     /// `pass` ends then: RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_unavailable_until: Option<String>,
+    /// Until then the password decides; what the second factor would have done is logged and nobody is asked (FB-04). RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_until: Option<String>,
     /// How long a login may take in all, 10-110 s (FL-09).
     #[serde(default = "wait_seconds")]
     pub wait_seconds: u32,
@@ -115,6 +149,21 @@ impl Client {
 
 fn auto() -> MessageAuthenticator {
     MessageAuthenticator::Auto
+}
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+fn yes() -> bool {
+    true
+}
+fn challenge_seconds() -> u32 {
+    120
+}
+fn answers_max() -> u32 {
+    3
+}
+pub(super) fn every_attribute() -> Vec<String> {
+    vec!["*".into()]
 }
 fn unavailable_code() -> u8 {
     52
@@ -155,6 +204,58 @@ pub enum Challenge {
     #[default]
     Yes,
     No,
+}
+
+/// How a device writes passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Charset {
+    #[default]
+    Utf8,
+    Latin1,
+}
+
+/// What becomes of an Accounting-Request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accounting {
+    /// It goes to the target, whose answer is the device's.
+    Forward,
+    /// It is kept in the store, then acknowledged.
+    Store,
+    /// It is acknowledged and nothing else.
+    Discard,
+    /// It gets no answer.
+    Off,
+}
+
+/// Attributes of an Access-Accept for members of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplyRule {
+    /// A group of the user, directly or not: its name, its DN or `objectGUID:...`; absent = everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_group: Option<String>,
+    /// By the dictionary's names, tagged ones as `Tunnel-Type:1`. `{attribute}` in a value is that of the user in the directory.
+    pub set: BTreeMap<String, OneOrMany>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Number(i64),
+    Many(Vec<String>),
+}
+
+/// What several rules that fit come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyMode {
+    /// All of them, in order.
+    #[default]
+    Merge,
+    First,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

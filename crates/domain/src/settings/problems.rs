@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rules         company-wide sections: verification, pin, sms, voice, mail, push, texts
-//! directories · clients · providers · policies          the lists
+//! directories · targets · clients · providers · policies          the lists
 //! written       how a host, a web address, a mail address is written
 //! ```
 
@@ -11,6 +11,7 @@ mod directories;
 mod policies;
 mod providers;
 mod rules;
+mod targets;
 mod written;
 
 pub use written::is_mail_address;
@@ -74,11 +75,14 @@ impl Settings {
     pub fn problems(&self) -> Vec<Problem> {
         let mut findings = Findings::default();
         unique_names(&mut findings, "directory", self.directories.iter().map(|it| it.name.as_str()));
+        unique_names(&mut findings, "target", self.targets.iter().map(|it| it.name.as_str()));
+        unique_names(&mut findings, "dictionary", self.dictionaries.iter().map(|it| it.name.as_str()));
         unique_names(&mut findings, "client", self.clients.iter().map(|it| it.name.as_str()));
         unique_names(&mut findings, "sync_item", self.sync_items.iter().map(|it| it.name.as_str()));
         unique_names(&mut findings, "policy", self.policies.iter().map(|it| it.name.as_str()));
         unique_names(&mut findings, "provider", self.providers.iter().map(|it| it.name.as_str()));
         findings.text("portal.company", &self.portal.company);
+        findings.range("radius.accounting_days", self.radius.accounting_days, 1..=400);
         findings.range("sync.interval_minutes", self.sync.interval_minutes, 1..=1440);
         findings.range("sync.approval_over_users", self.sync.approval_over_users, 1..=999);
         findings.range("sync.approval_over_percent", self.sync.approval_over_percent, 1..=100);
@@ -86,10 +90,16 @@ impl Settings {
         for directory in &self.directories {
             directories::problems(&mut findings, directory);
         }
+        for target in &self.targets {
+            targets::problems(&mut findings, self, target);
+        }
+        targets::secret_names(&mut findings, self);
+        targets::dictionaries(&mut findings, &self.dictionaries);
         for client in &self.clients {
             clients::problems(&mut findings, self, client);
         }
         clients::overlaps(&mut findings, self);
+        clients::certificates(&mut findings, self);
         for item in &self.sync_items {
             let key = format!("sync_item.{}", item.name);
             if self.directory(item.directory.as_str()).is_none() {
@@ -113,6 +123,15 @@ impl Settings {
         match known.as_slice() {
             [] => format!("found {found:?}; the document has no [[directory]]"),
             _ => format!("found {found:?}; the directories are {}", known.join(", ")),
+        }
+    }
+
+    /// What a client's `target` may name, and does not.
+    fn no_such_target(&self, found: &str) -> String {
+        let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
+        match known.as_slice() {
+            [] => self.no_such_directory(found),
+            _ => format!("{}; the targets are {}", self.no_such_directory(found), known.join(", ")),
         }
     }
 

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 55] = [
+pub(super) const TABLE: [(&str, &str, Permission); 56] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
@@ -75,6 +75,7 @@ pub(super) const TABLE: [(&str, &str, Permission); 55] = [
     ("GET", "/clients/{name}", SettingsRead),
     ("GET", "/settings", SettingsRead),
     ("POST", "/settings", SettingsClients),
+    ("GET", "/accounting", AuditRead),
     ("GET", "/audit", AuditRead),
     ("GET", "/sync", SyncRun),
     ("POST", "/sync/run", SyncRun),

@@ -79,6 +79,54 @@ impl Admin for FakeStore {
     async fn rotate_client_secret(&self, _: Request<RotateClientSecretRequest>) -> Answer<RotateClientSecretReply> {
         Err(Status::unimplemented(""))
     }
+    async fn observe_client(&self, _: Request<ObserveClientRequest>) -> Answer<ObserveClientReply> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_clients(&self, request: Request<ListClientsRequest>) -> Answer<ListClientsReply> {
+        self.up()?;
+        let report = ClientReport {
+            client: "vpn".into(),
+            last_seen_unix_ms: NOW_MS,
+            protocols: vec!["pap".into()],
+            signed: 7,
+            waits_ms: 15_000,
+            dropped: HashMap::from([("ma_missing".to_owned(), 3)]),
+            ..ClientReport::default()
+        };
+        let vpn = ClientDetail {
+            name: "vpn".into(),
+            last_seen_unix_ms: NOW_MS,
+            learned_message_authenticator: "yes".into(),
+            previous_secret_until_unix_ms: NOW_MS + 1000,
+            reports: vec![NodeReport { node: "node-1".into(), at_unix_ms: NOW_MS, report: Some(report) }],
+            warnings: vec!["gives up after 15 s".into()],
+            ..ClientDetail::default()
+        };
+        let gitlab = ClientDetail { name: "gitlab".into(), ..ClientDetail::default() };
+        let name = request.into_inner().name;
+        let wanted = [vpn, gitlab].into_iter().filter(|client| name.is_empty() || client.name == name);
+        Ok(Response::new(ListClientsReply { clients: wanted.collect() }))
+    }
+    async fn list_accounting(&self, request: Request<ListAccountingRequest>) -> Answer<ListAccountingReply> {
+        self.up()?;
+        let request = request.into_inner();
+        self.note(format!(
+            "accounting of {:?} {:?} {:?} before {}",
+            request.client, request.username, request.session_id, request.before
+        ));
+        let last = if request.before == 0 { 250 } else { request.before - 1 };
+        let record = |number: u64| AccountingRecord {
+            client: "vpn".into(),
+            at_unix_ms: NOW_MS,
+            status: "Stop".into(),
+            session_id: format!("s{number}"),
+            input_octets: 5 << 32,
+            ..AccountingRecord::default()
+        };
+        let records: Vec<_> = (1..=last).rev().take(request.limit as usize).map(record).collect();
+        let left = last.saturating_sub(request.limit.into());
+        Ok(Response::new(ListAccountingReply { records, next: if left > 0 { left + 1 } else { 0 } }))
+    }
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditReply> {
         self.up()?;
         let request = request.into_inner();

@@ -107,6 +107,7 @@ impl FakeVerification {
             client: "portal".into(),
             expires_unix_ms: NOW_MS + 10_000,
             user_id: user_id.into(),
+            ..Allow::default()
         }
     }
 

@@ -46,6 +46,10 @@ pub async fn run(
             let kind = if is_error { "error" } else { "warning" };
             line(&format!("{}: {kind}: {problem}", file.display()));
         }
+        for problem in user_store::observed_for_too_long(&settings, super::now_unix_ms()) {
+            errors += 1;
+            line(&format!("{}: error: {problem}", file.display()));
+        }
         collect_secrets(file, &document, &[])?;
     }
     if check.connect {

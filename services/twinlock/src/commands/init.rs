@@ -126,6 +126,7 @@ socket = \"{dir}/run/admin.sock\"
 
 [radius]
 listen = [\"{radius}\"]
+accounting_listen = [\"{accounting}\"]
 spool_dir = \"{dir}/data/spool-radius\"
 
 [ldap]
@@ -145,6 +146,7 @@ key_file = \"{dir}/tls/twinlock.key\"
 listen = \"127.0.0.1:9090\"
 ",
         radius = address(1812),
+        accounting = address(1813),
         ldap = address(389),
         ldaps = address(636),
         portal = address(8443),

@@ -1,5 +1,6 @@
 //! One file a noun. Each command is a call or two of the contract, and an answer.
 
+pub mod accounting;
 pub mod api_key;
 pub mod audit;
 pub mod check;
@@ -14,6 +15,7 @@ pub mod prompt;
 pub mod remember;
 pub mod settings;
 pub mod sync;
+pub mod target;
 pub mod test_login;
 pub mod test_send;
 pub mod token;

@@ -445,6 +445,7 @@ mod tests {
             ("", "unknown_user", "unknown_user_passed", AllowResult::Committed),
             ("", "exempt", "exempt", AllowResult::Committed),
             ("", "exempt", "service_account", AllowResult::Committed),
+            ("", "exempt", "observed", AllowResult::Committed),
             ("", "not_enrolled", "not_enrolled_passed", AllowResult::Refused),
             ("", "trusted_network", "trusted_network", AllowResult::Refused),
             ("", "live", "valid_code", AllowResult::Refused),

@@ -23,6 +23,7 @@ use super::secrets::{self, Counted, Outcome, Try};
 use super::sent_codes::{self, Checked};
 use crate::audit::{self, NewEvent};
 use crate::metrics::{Metrics, Timed};
+use crate::radius::accounting::{self, NewRecord};
 use crate::rpc::{StoreError, chain};
 use crate::rules::Rules;
 use crate::seal::Seal;
@@ -65,6 +66,7 @@ pub enum Step {
     CheckSentCode(CheckSentCodeRequest),
     CountTry(Try),
     EndTry(Outcome),
+    RecordAccounting(Box<NewRecord>),
 }
 
 pub enum Answer {
@@ -78,6 +80,7 @@ pub enum Answer {
     SentCodeChecked(Checked),
     TryCounted(Counted),
     TryEnded(String),
+    AccountingRecorded,
 }
 
 /// What a step works on: the transaction of its group, and what is to be told after the commit.
@@ -274,5 +277,9 @@ async fn take(scene: &mut Scene<'_>, step: &Step) -> Result<Answer, StoreError> 
         Step::CheckSentCode(request) => Answer::SentCodeChecked(sent_codes::check(scene, request).await?),
         Step::CountTry(request) => Answer::TryCounted(secrets::count(scene, request).await?),
         Step::EndTry(outcome) => Answer::TryEnded(secrets::end(scene, outcome).await?),
+        Step::RecordAccounting(new) => {
+            accounting::write(scene, new).await?;
+            Answer::AccountingRecorded
+        }
     })
 }

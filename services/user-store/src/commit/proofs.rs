@@ -83,7 +83,7 @@ impl<'a> Proof<'a> {
                 (Self::Passkey { id: asked.passkey_id.as_str(), count }, Some(6))
             }
             ("trusted_network", "", "trusted_network")
-            | ("exempt", "", "exempt" | "service_account")
+            | ("exempt", "", "exempt" | "service_account" | "observed")
             | ("unknown_user", "", "unknown_user_passed")
             | ("not_enrolled", "", "not_enrolled_passed") => (Self::Rule, None),
             _ => return None,

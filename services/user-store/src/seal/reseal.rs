@@ -11,6 +11,7 @@
 
 use super::{CANARY_PLACE, KeysStale, NOTICE_MS, Place, Seal, prefix};
 use crate::audit::{self, NewEvent};
+use crate::radius::rotation;
 use crate::rpc::{StoreError, chain};
 use crate::sql::{Arg, Row, Session, args};
 use crate::{Store, places, portal_data, settings};
@@ -45,7 +46,7 @@ enum Owner {
 }
 
 /// Every sealed column of the store.
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     Column { table: "canary", sealed: "sealed", key: "CAST(id AS TEXT)", owner: Owner::Key, place: |_| CANARY_PLACE },
     Column {
         table: "key_rings",
@@ -55,6 +56,13 @@ const COLUMNS: [Column; 10] = [
         place: settings::ring_place,
     },
     Column { table: "secrets", sealed: "sealed", key: "name", owner: Owner::Key, place: settings::secret_place },
+    Column {
+        table: "previous_secrets",
+        sealed: "sealed",
+        key: "client",
+        owner: Owner::Key,
+        place: rotation::previous_place,
+    },
     Column { table: "factors", sealed: "seed", key: "factor_id", owner: Owner::UserAndKey, place: places::seed },
     Column {
         table: "devices",

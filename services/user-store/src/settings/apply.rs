@@ -1,25 +1,30 @@
 //! Applying a settings document: parse strictly, check each key and keys together, settle every secret, then change all
 //! of it in one transaction or nothing. A dry run takes the same way and stops before the change.
 
-use super::{Current, changes, current, current_locked, store_secret, write};
+use super::{Current, attributes, changes, current, current_locked, home_server, store_secret, write};
 use crate::Store;
 use crate::audit::{self, NewEvent};
+use crate::radius::{reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::sql::{Session, args};
 use domain::{
     Secret,
-    settings::{BindKind, ClientProtocol, MessageAuthenticator, Problem, SecretSource, Settings, Severity, SyncState},
+    settings::{
+        BindKind, Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, Settings, Severity,
+        SyncState, Target,
+    },
 };
-use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, RotateClientSecretReply, RotateClientSecretRequest};
+use proto::user_store::{ApplySettingsReply, ApplySettingsRequest};
 use std::collections::{BTreeMap, BTreeSet};
-use tonic::Status;
 
 /// RFC 2865 section 3 wants secrets as good as passwords: these are refused, those below the second warned about.
 const SHARED_SECRET_MIN: usize = 8;
 const SHARED_SECRET_GOOD: usize = 16;
 const SHARED_SECRET_MAX: usize = 128;
 const GENERATED_CHARACTERS: usize = 32;
+/// The longest a client is only observed.
+pub const OBSERVE_DAYS_MAX: i64 = 90;
 /// A document larger than this is a mistake.
 const DOCUMENT_MAX: usize = 4 << 20;
 
@@ -65,7 +70,7 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
     };
     let held = session.rows("SELECT name FROM secrets", args![]).await?;
     let held: BTreeSet<String> = held.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?;
-    let plan = match plan(&now, next, &mut secrets, &held) {
+    let plan = match plan(&now, next, &mut secrets, &held, store.clock().now_ms()) {
         Ok(plan) => plan,
         Err(Refusal(errors)) => {
             return Ok(ApplySettingsReply { revision: now.revision, errors, ..ApplySettingsReply::default() });
@@ -102,18 +107,36 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
         session.execute("DELETE FROM secrets WHERE name = $1", args![name]).await?;
     }
     for row in session.rows("SELECT client FROM learned", args![]).await? {
-        // What a client taught holds only while it is the same device, set to learn.
         let client: String = row.get("client")?;
-        let (before, after) = (now.settings.client(&client), plan.next.client(&client));
-        let same = before.zip(after).is_some_and(|(before, after)| {
-            before.sources == after.sources && after.message_authenticator == MessageAuthenticator::Auto
-        });
-        if !same {
+        if !teaches_the_same(&now.settings, &plan.next, &client) {
             session.execute("DELETE FROM learned WHERE client = $1", args![client]).await?;
         }
     }
+    rotation::end_with_apply(session, &plan.next, &plan.secrets).await?;
+    reports::forget_removed(session, &plan.next).await?;
     hand_over(session, &now.settings, &plan.next).await?;
     write(session, &plan.next, now.revision).await
+}
+
+/// What a client or a home server taught holds only while it is the same device, set to learn.
+fn teaches_the_same(old: &Settings, next: &Settings, name: &str) -> bool {
+    let same_client = |before: &Client, after: &Client| before.sources == after.sources;
+    let same_server = |before: (&Target, &HomeServer), after: (&Target, &HomeServer)| {
+        let where_to =
+            |(target, server): (&Target, &HomeServer)| (target.name.clone(), server.place(), server.transport);
+        where_to(before) == where_to(after)
+    };
+    if let Some((before, after)) = old.client(name).zip(next.client(name)) {
+        return same_client(before, after) && after.message_authenticator == MessageAuthenticator::Auto;
+    }
+    let servers = home_server(old, name).zip(home_server(next, name));
+    servers.is_some_and(|(before, after)| {
+        same_server(before, after) && after.1.message_authenticator == MessageAuthenticator::Auto
+    })
+}
+
+fn home_servers(settings: &Settings) -> impl Iterator<Item = (&Target, &HomeServer)> {
+    settings.targets.iter().flat_map(|target| target.servers.iter().map(move |server| (target, server)))
 }
 
 /// The users of an item that is gone belong to the last item of its directory: an earlier one that has them takes them
@@ -169,6 +192,7 @@ fn plan(
     mut next: Settings,
     given: &mut BTreeMap<String, Secret>,
     held: &BTreeSet<String>,
+    now_ms: i64,
 ) -> Result<Plan, Refusal> {
     if let Some(revision) = next.revision.filter(|revision| *revision != now.revision) {
         return Err(format!(
@@ -185,12 +209,11 @@ fn plan(
             Severity::Warning => warnings.push(problem.to_string()),
         }
     }
-    let shared: BTreeSet<String> = next
-        .clients
-        .iter()
-        .filter(|client| client.protocol == ClientProtocol::Radius)
-        .map(|client| format!("client.{}.secret", client.name))
-        .collect();
+    errors.extend(observed_for_too_long(&next, now_ms));
+    let clients = next.clients.iter().filter(|client| client.protocol == ClientProtocol::Radius);
+    let servers = home_servers(&next).map(|(target, server)| target.secret_name(server));
+    let shared: BTreeSet<String> =
+        clients.map(|client| format!("client.{}.secret", client.name)).chain(servers).collect();
     let moved = secrets_that_would_move(&now.settings, &next);
     let (mut secrets, mut generated, mut spoken_of) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     for (name, source) in next.secrets() {
@@ -252,8 +275,21 @@ fn secrets_that_would_move(old: &Settings, next: &Settings) -> BTreeSet<String> 
         let before = old.providers.iter().find(|before| before.name == after.name);
         before.is_some_and(|before| after.sends_secret_elsewhere_than(before))
     });
+    // User-Passwords are hidden with the secret: who has it, or is asked with it, learns them. A new address has a new name; a dot
+    // may stand in the name of a target and of a host, so the name alone does not say that it is the same place.
+    let places: BTreeMap<String, (&Target, &HomeServer)> =
+        home_servers(old).map(|(target, server)| (target.secret_name(server), (target, server))).collect();
+    let servers = home_servers(next).filter_map(|(target, after)| {
+        let name = target.secret_name(after);
+        let (owner, before) = places.get(&name)?;
+        let same = owner.name == target.name
+            && before.transport == after.transport
+            && before.accounting_port() == after.accounting_port();
+        (!same).then_some(name)
+    });
     let directories = directories.map(|directory| format!("directory.{}.query_bind.password", directory.name));
-    directories.chain(providers.map(|provider| format!("provider.{}.secret", provider.name))).collect()
+    let providers = providers.map(|provider| format!("provider.{}.secret", provider.name));
+    directories.chain(providers).chain(servers).collect()
 }
 
 /// The id a service account was found with stays, unless the document says another (L-22).
@@ -269,7 +305,7 @@ fn keep_pins(old: &Settings, next: &mut Settings) {
     }
 }
 
-/// Everything that is wrong with a document by itself: its keys, what they say together, its filters and its dates.
+/// Everything that is wrong with a document by itself: its keys, what they say together, its filters, attributes and dates.
 pub fn problems(settings: &Settings) -> Vec<Problem> {
     let of_directories = settings.directories.iter().flat_map(|directory| {
         let name = &directory.name;
@@ -281,19 +317,45 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     let of_items = settings.sync_items.iter().map(|item| (format!("sync_item.{}.filter", item.name), &item.filter));
     let written = of_directories.chain(of_items).filter(|(_, text)| !text.is_empty());
     let mut problems = settings.problems();
+    problems.extend(attributes::problems(settings));
     problems.extend(written.filter_map(|(key, text)| {
         let error = text.parse::<ldap_wire::Filter>().err()?;
         let text = format!("found {text:?}; {error}; a filter is written as in RFC 4515");
         Some(Problem { severity: Severity::Error, key, text })
     }));
-    let ends = settings.clients.iter().filter_map(|client| Some((client, client.when_unavailable_until.as_ref()?)));
-    problems.extend(ends.filter_map(|(client, text)| {
+    let ends = settings.clients.iter().flat_map(|client| {
+        let ends =
+            [("when_unavailable_until", &client.when_unavailable_until), ("observe_until", &client.observe_until)];
+        ends.into_iter().filter_map(move |(field, text)| Some((client, field, text.as_ref()?)))
+    });
+    problems.extend(ends.filter_map(|(client, field, text)| {
         time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).err()?;
-        let key = format!("client.{}.when_unavailable_until", client.name);
+        let key = format!("client.{}.{field}", client.name);
         let text = format!("found {text:?}; a time is written as in RFC 3339, such as \"2027-01-31T18:00:00+01:00\"");
         Some(Problem { severity: Severity::Error, key, text })
     }));
     problems
+}
+
+/// FB-04: observing ends by itself, and soon.
+pub fn observed_for_too_long(settings: &Settings, now_ms: i64) -> Vec<String> {
+    let clients = settings.clients.iter().filter_map(|client| {
+        let text = client.observe_until.as_ref()?;
+        let until = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+        let seconds = until.unix_timestamp() - now_ms.div_euclid(1000);
+        (seconds > OBSERVE_DAYS_MAX * 24 * 3600).then(|| {
+            let key = format!("client.{}.observe_until", client.name);
+            format!("{key}: found {text:?}; allowed is a time within {OBSERVE_DAYS_MAX} days")
+        })
+    });
+    clients.collect()
+}
+
+/// Why a shared secret is refused.
+pub fn good_shared_secret(name: &str, secret: &Secret) -> Result<(), String> {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    check_shared(name, secret, &mut errors, &mut warnings);
+    errors.pop().map_or(Ok(()), Err)
 }
 
 fn check_shared(name: &str, secret: &Secret, errors: &mut Vec<String>, warnings: &mut Vec<String>) {
@@ -323,34 +385,4 @@ pub fn export(now: Current) -> Result<String, StoreError> {
     let mut settings = now.settings.with_secrets_kept();
     settings.revision = Some(now.revision);
     toml::to_string(&settings).map_err(|_| StoreError::Broken("the settings cannot be written"))
-}
-
-/// Makes or replaces the shared secret of one client.
-pub async fn rotate(store: &Store, request: RotateClientSecretRequest) -> Result<RotateClientSecretReply, StoreError> {
-    let mut session = store.database().write().await?;
-    let head = audit::lock(&mut session).await?;
-    let now = current_locked(&mut session).await?;
-    let client = now.settings.client(&request.client).filter(|client| client.protocol == ClientProtocol::Radius);
-    if client.is_none() {
-        return Err(Status::not_found("no RADIUS client has this name").into());
-    }
-    let name = format!("client.{}.secret", request.client);
-    let secret = request.secret.map_or_else(generate, Secret::from);
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    check_shared(&name, &secret, &mut errors, &mut warnings);
-    if let Some(error) = errors.pop() {
-        return Err(Status::invalid_argument(error).into());
-    }
-    store_secret(store, &mut session, &name, &secret).await?;
-    write(&mut session, &now.settings, now.revision).await?;
-    let event = NewEvent::administrative(
-        store.clock().now_ms(),
-        "settings.secret",
-        &request.actor,
-        format!("{name}: a new secret"),
-    );
-    audit::append(&mut session, head, vec![event]).await?;
-    session.commit().await?;
-    store.teller().settings_changed(now.revision + 1);
-    Ok(RotateClientSecretReply { secret: Some(secret.into()), revision: now.revision + 1 })
 }

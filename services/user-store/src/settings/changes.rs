@@ -5,9 +5,12 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Sections that are lists of objects with a name; elsewhere a list is a value.
-const NAMED: [&str; 6] = ["directory", "client", "sync_item", "policy", "provider", "text"];
+const NAMED: [&str; 8] = ["directory", "target", "dictionary", "client", "sync_item", "policy", "provider", "text"];
 /// Of those, the ones whose order decides: which item owns a user, which rule fits first, which provider is asked first.
 const ORDERED: [&str; 3] = ["sync_item", "policy", "provider"];
+
+/// Longer ones are shown by their beginning.
+const VALUE_CHARACTERS_MAX: usize = 1024;
 
 /// `client.vpn` -> (`wait_seconds` -> `55`)
 type Objects = BTreeMap<String, BTreeMap<String, String>>;
@@ -25,7 +28,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         for field in fields {
             let (was, is) = (old_fields.get(field), new_fields.get(field));
             if was != is {
-                let shown = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
+                let shown = |value: Option<&String>| value.map_or_else(|| "not set".to_owned(), |value| short(value));
                 lines.push(format!("changed {name}.{field}: {} -> {}", shown(was), shown(is)));
             }
         }
@@ -42,6 +45,15 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A dictionary or a certificate would fill the audit.
+fn short(value: &str) -> String {
+    let characters = value.chars().count();
+    match characters > VALUE_CHARACTERS_MAX {
+        true => format!("{}... ({characters} characters)", value.chars().take(32).collect::<String>()),
+        false => value.to_owned(),
+    }
 }
 
 /// The objects of a section in their order.
@@ -143,6 +155,21 @@ mod tests {
         let (ab, ba) = (item("a") + &item("b"), item("b") + &item("a"));
         let lines = changes(&settings(&(ONE.to_owned() + &ab)), &settings(&(ONE.to_owned() + &ba)));
         assert_eq!(lines, ["changed the order of sync_item: a, b -> b, a"]);
+    }
+
+    #[test]
+    fn targets_and_dictionaries_are_named_and_a_long_text_is_shown_by_its_beginning() {
+        let dictionary = |text: &str| format!("[[dictionary]]\nname = \"own\"\ntext = \"{text}\"\n");
+        let target = |window: u32| {
+            format!(
+                "[[target]]\nname = \"home\"\nkind = \"radius\"\ndirectory = \"corp\"\nresponse_window_seconds = {window}\n"
+            )
+        };
+        let (old, new) = (dictionary("VENDOR A 1") + &target(10), dictionary(&"x".repeat(2000)) + &target(20));
+        let lines = changes(&settings(&old), &settings(&new));
+        assert_eq!(lines[1], "changed target.home.response_window_seconds: 10 -> 20");
+        let shown = format!("changed dictionary.own.text: \"VENDOR A 1\" -> \"{}... (2002 characters)", "x".repeat(31));
+        assert_eq!(lines[0], shown);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod notes;
 mod people;
 mod portal;
 mod prompts;
+mod radius;
 mod remembered;
 mod secrets;
 mod sent_codes;
@@ -127,6 +128,17 @@ rules! {
     prompts::who_says_not_me_is_blocked_and_it_is_told_in_one_transaction,
     prompts::calls_and_messages_have_caps,
     prompts::what_a_call_has_come_to_changes_from_what_was_read,
+    radius::a_former_secret_counts_until_its_end_and_for_the_radius_gateway_alone,
+    radius::only_the_last_former_secret_counts_and_an_apply_or_no_overlap_ends_it,
+    radius::a_former_secret_is_sealed_anew_with_the_others,
+    radius::a_home_servers_secret_is_the_gateways_and_goes_to_no_other_server,
+    radius::what_a_home_server_taught_is_kept_until_it_is_another,
+    radius::a_node_replaces_what_it_told_and_is_forgotten_after_a_day,
+    radius::not_more_nodes_are_remembered_than_there_can_be,
+    radius::clients_are_shown_with_what_is_known_and_what_should_change,
+    radius::a_client_is_observed_for_some_days_and_no_longer,
+    radius::accounting_is_one_record_however_often_it_comes,
+    radius::accounting_is_listed_in_pages_and_kept_for_its_days,
     remembered::a_login_is_remembered_for_its_place_its_epoch_and_its_time,
     remembered::a_user_has_sixty_four_remembered_logins_and_the_oldest_go,
     remembered::a_bypass_lets_in_once_for_its_client_in_its_time,

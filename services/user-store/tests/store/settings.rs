@@ -254,7 +254,11 @@ pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
     let unchanged = lab.services.settings_for(part::RADIUS_GATEWAY).fetch(known).await.expect("fetched").into_inner();
     assert!(unchanged.unchanged && unchanged.secrets.is_empty() && unchanged.settings_json.is_empty());
 
-    let rotate = RotateClientSecretRequest { client: "vpn".into(), secret: None, actor: "admin:uid=0".into() };
+    let rotate = RotateClientSecretRequest {
+        client: "vpn".into(),
+        actor: "admin:uid=0".into(),
+        ..RotateClientSecretRequest::default()
+    };
     let rotated = lab.services.admin.rotate_client_secret(Request::new(rotate)).await.expect("rotated").into_inner();
     let fetched = fetch(&lab, part::RADIUS_GATEWAY).await;
     assert_eq!((rotated.revision, fetched.revision), (3, 3));
@@ -263,6 +267,7 @@ pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
         client: "vpn".into(),
         secret: Some(Secret { value: b"1234567".to_vec() }),
         actor: "admin:uid=0".into(),
+        ..RotateClientSecretRequest::default()
     };
     let refused = lab.services.admin.rotate_client_secret(Request::new(weak)).await;
     assert_eq!(refused.expect_err("too short").code(), Code::InvalidArgument);

@@ -1,10 +1,13 @@
-//! Clients: what each says by itself, and whose network is whose.
+//! Clients: what each says by itself, and whose network and whose certificate is whose.
 
+mod reply;
+
+use super::written::is_host_name;
 use super::{Findings, PORTAL};
-use crate::settings::client::all_methods;
+use crate::settings::client::{all_methods, every_attribute};
 use crate::settings::{
-    Appended, AppendedForm, Challenge, Client, ClientProtocol, ClientTls, MessageAuthenticator, PersonAddress,
-    RefuseOrPass, RememberKind, Settings,
+    Accounting, Appended, AppendedForm, Challenge, Charset, Client, ClientProtocol, ClientTls, MessageAuthenticator,
+    PersonAddress, RefuseOrPass, RememberKind, ReplyMode, Settings, TargetKind, Transport,
 };
 use crate::{Assurance, Method};
 use std::collections::BTreeMap;
@@ -14,8 +17,15 @@ type Key<'a> = &'a dyn Fn(&str) -> String;
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, client: &Client) {
     let key = |field: &str| format!("client.{}.{field}", client.name);
-    if settings.directory(client.target.as_str()).is_none() {
-        findings.error(key("target"), settings.no_such_directory(client.target.as_str()));
+    let (directory, target) = (settings.directory(client.target.as_str()), settings.target(client.target.as_str()));
+    match (directory, target) {
+        (Some(_), _) => {}
+        (None, None) => findings.error(key("target"), settings.no_such_target(client.target.as_str())),
+        (None, Some(_)) if client.protocol != ClientProtocol::Radius => findings.error(
+            key("target"),
+            format!("found {:?}, a target of RADIUS clients; this client needs a directory", client.target.as_str()),
+        ),
+        (None, Some(_)) => {}
     }
     if client.name.as_str() == PORTAL {
         findings.error(key("name"), "\"portal\" is the name of Twinlock's own portal; choose another");
@@ -46,9 +56,12 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, client: &Cl
     without_factor(findings, client, &key);
     remember(findings, client, &key);
     match client.protocol {
-        ClientProtocol::Radius => radius_problems(findings, client, &key),
+        ClientProtocol::Radius => radius_problems(findings, settings, client, &key),
         ClientProtocol::Ldap => ldap_problems(findings, client, &key),
         ClientProtocol::Api => api_problems(findings, client, &key),
+    }
+    if client.protocol != ClientProtocol::Radius {
+        keys_of_radius(findings, client, &key);
     }
     if client.protocol != ClientProtocol::Api && !client.api_keys.is_empty() {
         findings.error(key("api_keys"), "is a key of API clients");
@@ -137,6 +150,12 @@ fn without_factor(findings: &mut Findings, client: &Client, key: Key<'_>) {
         };
         findings.warning(key("trusted_networks"), text);
     }
+    if let Some(until) = &client.observe_until {
+        findings.warning(
+            key("observe_until"),
+            format!("until {until} the password alone lets people in: the second factor is computed and logged, nobody is asked"),
+        );
+    }
     let fail_open = client.when_unavailable == RefuseOrPass::Pass;
     for (field, set) in [
         ("when_unavailable_groups", !client.when_unavailable_groups.is_empty()),
@@ -168,10 +187,11 @@ fn remember(findings: &mut Findings, client: &Client, key: Key<'_>) {
 }
 
 /// Equal networks are an error: nobody could tell the clients apart. One inside another is usual, and said (R-71). Clients of the
-/// API are told apart by what they ask for.
+/// API are told apart by what they ask for, those over TLS by their certificates.
 pub(super) fn overlaps(findings: &mut Findings, settings: &Settings) {
     let mut seen: BTreeMap<(bool, ipnet::IpNet), &Client> = BTreeMap::new();
-    for client in settings.clients.iter().filter(|client| client.protocol != ClientProtocol::Api) {
+    let by_source = |client: &&Client| client.protocol != ClientProtocol::Api && client.transport == Transport::Udp;
+    for client in settings.clients.iter().filter(by_source) {
         for source in &client.sources {
             let net = source.trunc();
             let key = format!("client.{}.sources", client.name);
@@ -202,10 +222,32 @@ pub(super) fn overlaps(findings: &mut Findings, settings: &Settings) {
     }
 }
 
-fn radius_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
+fn radius_problems(findings: &mut Findings, settings: &Settings, client: &Client, key: Key<'_>) {
+    match client.transport {
+        Transport::Udp => over_udp(findings, client, key),
+        Transport::Tls => over_tls(findings, client, key),
+    }
+    findings.range(key("challenge_seconds"), client.challenge_seconds, 30..=300);
+    findings.range(key("answers_max"), client.answers_max, 1..=5);
+    let phone = client.methods.iter().any(|method| method.is_out_of_band());
+    if client.challenge == Challenge::No && client.appended == Appended::Off && !phone {
+        findings.error(
+            key("challenge"),
+            "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
+        );
+    }
+    at_target(findings, settings, client, key);
+    reply::problems(findings, client, key);
+    keys_of_ldap(findings, client, key);
+}
+
+fn over_udp(findings: &mut Findings, client: &Client, key: Key<'_>) {
     if client.secret.is_none() {
         findings
             .error(key("secret"), "is missing; write \"generate\", \"file:PATH\" or, for one already stored, \"keep\"");
+    }
+    if !client.certificates.is_empty() {
+        findings.error(key("certificates"), "is a key of clients with transport = \"tls\"");
     }
     // R-09: "auto" protects nothing as long as it has not learned, and may learn "no".
     let unprotected = client.message_authenticator != MessageAuthenticator::Yes
@@ -227,14 +269,98 @@ fn radius_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
             "\"auto\" needs single addresses in sources (/32 or /128); write \"yes\" or \"no\" for a network",
         );
     }
-    let phone = client.methods.iter().any(|method| method.is_out_of_band());
-    if client.challenge == Challenge::No && client.appended == Appended::Off && !phone {
+}
+
+/// R-90: the certificate says who it is.
+fn over_tls(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    if client.secret.is_some() {
+        findings.error(key("secret"), "is a key of clients over UDP; over TLS it is fixed");
+    }
+    if client.certificates.is_empty() {
         findings.error(
-            key("challenge"),
-            "is \"no\", appended is \"off\" and no method asks on the phone: nobody could log in; allow one of them",
+            key("certificates"),
+            "is empty; write \"sha256:\" and the fingerprint of its certificate, or \"dns:\" and a name in it",
         );
     }
-    keys_of_ldap(findings, client, key);
+    for found in client.certificates.iter().filter(|text| certificate(text).is_none()) {
+        findings.error(
+            key("certificates"),
+            format!("found {found:?}; a certificate is written sha256:<64 hexadecimal digits> or dns:<host name>"),
+        );
+    }
+}
+
+/// A certificate's mark as it is compared.
+fn certificate(text: &str) -> Option<String> {
+    let hex = |digits: &str| digits.len() == 64 && digits.bytes().all(|sign| sign.is_ascii_hexdigit());
+    let good = match text.split_once(':')? {
+        ("sha256", digits) => hex(digits),
+        ("dns", name) => is_host_name(name),
+        _ => false,
+    };
+    good.then(|| text.to_ascii_lowercase())
+}
+
+/// One certificate is one client.
+pub(super) fn certificates(findings: &mut Findings, settings: &Settings) {
+    let mut seen: BTreeMap<String, &Client> = BTreeMap::new();
+    for client in settings.clients.iter().filter(|client| client.transport == Transport::Tls) {
+        for mark in client.certificates.iter().filter_map(|text| certificate(text)) {
+            if let Some(other) = seen.get(&mark) {
+                findings.error(
+                    format!("client.{}.certificates", client.name),
+                    format!("{mark} is also a certificate of client {}; one certificate is one client", other.name),
+                );
+            }
+            seen.insert(mark, client);
+        }
+    }
+}
+
+/// What the client and who checks its passwords say together.
+fn at_target(findings: &mut Findings, settings: &Settings, client: &Client, key: Key<'_>) {
+    let target = settings.target(client.target.as_str()).filter(|target| target.kind == TargetKind::Radius);
+    if client.accounting == Some(Accounting::Forward) && target.is_none() {
+        findings.error(key("accounting"), "is \"forward\", but the target is no RADIUS target; write \"store\"");
+    }
+    if client.target_attributes.iter().any(String::is_empty) {
+        findings.error(key("target_attributes"), "holds an empty name; list attributes, or [\"*\"] for all");
+    }
+    let Some(target) = target else {
+        if client.target_attributes != every_attribute() {
+            findings.warning(key("target_attributes"), "has no effect: only a RADIUS target has attributes to pass on");
+        }
+        return;
+    };
+    if client.wait_seconds <= target.response_window_seconds {
+        findings.warning(
+            key("wait_seconds"),
+            format!(
+                "found {}; target {} waits {} s for a server (response_window_seconds), which leaves no time for another \
+                 one or for the second factor",
+                client.wait_seconds, target.name, target.response_window_seconds
+            ),
+        );
+    }
+}
+
+fn keys_of_radius(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    for (field, set) in [
+        ("transport", client.transport != Transport::default()),
+        ("certificates", !client.certificates.is_empty()),
+        ("charset", client.charset != Charset::default()),
+        ("challenge_seconds", client.challenge_seconds != 120),
+        ("answers_max", client.answers_max != 3),
+        ("accounting", client.accounting.is_some()),
+        ("target_attributes", client.target_attributes != every_attribute()),
+        ("reply", !client.reply.is_empty()),
+        ("reply_mode", client.reply_mode != ReplyMode::default()),
+        ("status_reflects_health", !client.status_reflects_health),
+    ] {
+        if set {
+            findings.error(key(field), "is a key of RADIUS clients");
+        }
+    }
 }
 
 fn keys_of_ldap(findings: &mut Findings, client: &Client, key: Key<'_>) {

@@ -301,7 +301,7 @@ fn web(findings: &mut Findings, key: String, url: &str) {
     }
 }
 
-fn certificate(findings: &mut Findings, key: String, ca: &str) {
+pub(super) fn certificate(findings: &mut Findings, key: String, ca: &str) {
     if !ca.is_empty() && !ca.contains("-----BEGIN CERTIFICATE-----") {
         findings.error(key, "is no certificate as PEM text (-----BEGIN CERTIFICATE-----)");
     }

@@ -79,7 +79,14 @@ master_key_file = \"{SECRETS}/master.key\"
             hosts.of("postgres")
         ),
         part::RADIUS_GATEWAY => {
-            format!("\n[radius]\nlisten = [\"0.0.0.0:11812\"]\nspool_dir = \"{SPOOL}\"\n")
+            format!(
+                "
+[radius]
+listen = [\"0.0.0.0:11812\"]
+accounting_listen = [\"0.0.0.0:11813\"]
+spool_dir = \"{SPOOL}\"
+"
+            )
         }
         part::LDAP_GATEWAY => format!(
             "

@@ -1,0 +1,167 @@
+//! What the gateways see of their clients: one row a client and node, replaced by each report, gone with its node.
+
+use crate::Store;
+use crate::rpc::{StoreError, bounded, id};
+use crate::settings;
+use crate::sql::{Arg, Session, args};
+use domain::settings::{Client, ClientProtocol, MessageAuthenticator, Settings};
+use prost::Message;
+use proto::user_store::{
+    ClientDetail, ClientReport, ListClientsReply, ListClientsRequest, NodeReport, ReportClientsRequest,
+};
+use std::collections::{BTreeMap, HashMap};
+use tonic::Status;
+
+/// Nodes that are remembered; beyond it those that said nothing for longest are forgotten.
+const NODES_MAX: i64 = 64;
+/// Words a report may hold of one kind: there are fewer protocols and fewer drop codes.
+const WORDS_MAX: usize = 64;
+const PROTOCOLS: [&str; 7] = ["pap", "chap", "ms_chap", "ms_chap2", "eap", "accounting", "status_server"];
+
+/// Replaces what this node told before. Clients the settings do not have (any more) are passed over.
+pub async fn report(store: &Store, request: ReportClientsRequest) -> Result<(), StoreError> {
+    id("node", &request.node)?;
+    let now_ms = store.clock().now_ms();
+    let mut session = store.database().write().await?;
+    let rules = store.rules().current(&mut session).await?;
+    session.execute("DELETE FROM client_reports WHERE node = $1", args![&request.node]).await?;
+    // By client, so that nodes that report at once lock the rows in one order, and a client twice is one row.
+    let reports: BTreeMap<String, ClientReport> = request
+        .clients
+        .into_iter()
+        .filter(|report| is_radius_client(&rules, &report.client))
+        .map(|report| (report.client.clone(), clean(report, now_ms)))
+        .collect();
+    for (client, report) in reports.iter().filter(|(_, report)| report.last_seen_unix_ms > 0) {
+        let sql = "INSERT INTO client_seen (client, last_seen_ms) VALUES ($1, $2) ON CONFLICT (client) DO UPDATE SET \
+                   last_seen_ms = excluded.last_seen_ms WHERE client_seen.last_seen_ms < excluded.last_seen_ms";
+        session.execute(sql, args![client, report.last_seen_unix_ms]).await?;
+    }
+    let rows: Vec<Vec<Arg>> =
+        reports.iter().map(|(client, report)| args![client, &request.node, now_ms, report.encode_to_vec()]).collect();
+    // The same node may report at once from a process that is about to end and the one after it.
+    let tail = "ON CONFLICT (client, node) DO UPDATE SET at_ms = excluded.at_ms, report = excluded.report";
+    session.bulk("INSERT INTO client_reports (client, node, at_ms, report)", rows, tail).await?;
+    let sql = "DELETE FROM client_reports WHERE node NOT IN (SELECT node FROM client_reports GROUP BY node \
+               ORDER BY MAX(at_ms) DESC, node LIMIT $1)";
+    session.execute(sql, args![NODES_MAX]).await?;
+    Ok(session.commit().await?)
+}
+
+fn is_radius_client(rules: &Settings, name: &str) -> bool {
+    rules.client(name).is_some_and(|client| client.protocol == ClientProtocol::Radius)
+}
+
+fn clean(report: ClientReport, now_ms: i64) -> ClientReport {
+    let mut protocols: Vec<String> = report.protocols;
+    protocols.retain(|word| PROTOCOLS.contains(&word.as_str()));
+    protocols.sort();
+    protocols.dedup();
+    let dropped = report.dropped.into_iter().map(|(code, count)| (bounded(&code, 32), count));
+    ClientReport {
+        // A clock that runs ahead must not keep a client from ever being missed.
+        last_seen_unix_ms: report.last_seen_unix_ms.clamp(0, now_ms),
+        protocols,
+        dropped: dropped.take(WORDS_MAX).collect(),
+        ..report
+    }
+}
+
+/// What is known of each client, by its name.
+#[derive(Default)]
+pub struct Known {
+    /// The newest first.
+    pub reports: Vec<NodeReport>,
+    pub last_seen_ms: Option<i64>,
+    pub learned: Option<bool>,
+    pub previous_until_ms: Option<i64>,
+}
+
+/// Everything that is kept of clients beside their settings.
+pub async fn known(session: &mut Session, now_ms: i64) -> Result<HashMap<String, Known>, StoreError> {
+    let mut known: HashMap<String, Known> = HashMap::new();
+    let sql = "SELECT client, node, at_ms, report FROM client_reports ORDER BY at_ms DESC, node";
+    for row in session.rows(sql, args![]).await? {
+        let report = ClientReport::decode(row.get::<Vec<u8>>("report")?.as_slice())
+            .map_err(|_| StoreError::Broken("a client's report"))?;
+        let report = NodeReport { node: row.get("node")?, at_unix_ms: row.get("at_ms")?, report: Some(report) };
+        known.entry(row.get("client")?).or_default().reports.push(report);
+    }
+    for row in session.rows("SELECT client, last_seen_ms FROM client_seen", args![]).await? {
+        known.entry(row.get("client")?).or_default().last_seen_ms = Some(row.get("last_seen_ms")?);
+    }
+    for row in session.rows("SELECT client, sends FROM learned", args![]).await? {
+        known.entry(row.get("client")?).or_default().learned = Some(row.get("sends")?);
+    }
+    let sql = "SELECT client, until_ms FROM previous_secrets WHERE until_ms > $1";
+    for row in session.rows(sql, args![now_ms]).await? {
+        known.entry(row.get("client")?).or_default().previous_until_ms = Some(row.get("until_ms")?);
+    }
+    Ok(known)
+}
+
+/// What is known of a client goes with it: another one of the name is another device.
+pub async fn forget_removed(session: &mut Session, next: &Settings) -> Result<(), StoreError> {
+    for row in session.rows("SELECT client FROM client_reports UNION SELECT client FROM client_seen", args![]).await? {
+        let client: String = row.get("client")?;
+        if !is_radius_client(next, &client) {
+            session.execute("DELETE FROM client_reports WHERE client = $1", args![&client]).await?;
+            session.execute("DELETE FROM client_seen WHERE client = $1", args![&client]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One client or all, as an administrator reads them.
+pub async fn list(store: &Store, request: ListClientsRequest) -> Result<ListClientsReply, StoreError> {
+    let now_ms = store.clock().now_ms();
+    let mut session = store.database().read().await?;
+    let settings = settings::current(&mut session).await?.settings;
+    let mut known = known(&mut session, now_ms).await?;
+    let wanted = |name: &str| request.name.is_empty() || request.name == name;
+    let mut clients = Vec::new();
+    for client in settings.clients.iter().filter(|client| wanted(client.name.as_str())) {
+        let known = known.remove(client.name.as_str()).unwrap_or_default();
+        clients.push(detail(&settings, client, known, now_ms));
+    }
+    if clients.is_empty() && !request.name.is_empty() {
+        return Err(Status::not_found("no client has this name").into());
+    }
+    Ok(ListClientsReply { clients })
+}
+
+fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> ClientDetail {
+    let radius = client.protocol == ClientProtocol::Radius;
+    let warnings = super::warnings::warnings(settings, client, &known, now_ms);
+    let rule = match client.message_authenticator {
+        _ if !radius => "",
+        MessageAuthenticator::Yes => "yes",
+        MessageAuthenticator::Auto => "auto",
+        MessageAuthenticator::No => "no",
+    };
+    let learned = match known.learned {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    };
+    ClientDetail {
+        name: client.name.to_string(),
+        protocol: match client.protocol {
+            ClientProtocol::Radius => "radius",
+            ClientProtocol::Ldap => "ldap",
+            ClientProtocol::Api => "api",
+        }
+        .into(),
+        application: client.application().to_owned(),
+        sources: client.sources.iter().map(ToString::to_string).collect(),
+        target: client.target.to_string(),
+        message_authenticator: rule.into(),
+        learned_message_authenticator: learned.into(),
+        previous_secret_until_unix_ms: known.previous_until_ms.unwrap_or(0),
+        wait_seconds: client.wait_seconds,
+        reports: known.reports,
+        warnings,
+        observe_until: client.observe_until.clone().unwrap_or_default(),
+        last_seen_unix_ms: known.last_seen_ms.unwrap_or(0),
+    }
+}
