@@ -1,7 +1,7 @@
 //! The grammar of a code or a keyword after the password, for LDAP and RADIUS alike: where the password ends (L-50, L-51).
 //!
 //! ```text
-//! required   match: bind with the head, then check the code        no match: refuse, no bind
+//! required   match: bind with the head, then check the code        no match: refuse, no bind; who needs no code: as optional
 //! optional   match: check the code, bind with the head             no match: the whole is the password
 //! off        the whole is the password
 //! ```
@@ -39,13 +39,16 @@ pub struct Forms {
     pub recovery_code: bool,
     /// Methods that a word chooses here.
     pub keywords: Vec<Method>,
+    /// The user needs no code here now: a rule lets in on the password, or the client is only observed. Where nothing was appended all
+    /// of it is the password, also where a code is demanded.
+    pub code_optional: bool,
 }
 
 impl Forms {
     /// Everything anybody could have appended: where nobody can say what this user has.
     pub fn any() -> Self {
         let keywords = vec![Method::Push, Method::Call, Method::Sms];
-        Self { code_digits: vec![6, 7, 8], temporary_code: true, recovery_code: true, keywords }
+        Self { code_digits: vec![6, 7, 8], temporary_code: true, recovery_code: true, keywords, code_optional: false }
     }
 
     fn counting(&self, rule: Rule) -> Counted<'_> {
@@ -99,7 +102,7 @@ pub fn split<'a>(rule: Rule, forms: &Forms, typed: &'a [u8]) -> Split<'a> {
         Some(([], _)) => Split::EmptyPassword,
         Some((head, Tail::Code(code))) => Split::Code { head, code },
         Some((head, Tail::Keyword(wanted))) => Split::Method { head, wanted },
-        None if rule.appended == Appended::Required => Split::NoMatch,
+        None if rule.appended == Appended::Required && !forms.code_optional => Split::NoMatch,
         None => Split::Whole,
     }
 }

@@ -4,15 +4,18 @@
 //! the first rule that speaks decides. What no rule decides is left to a [`Plan`]: methods, in order. All entry points come
 //! through here: RADIUS, LDAP, portal.
 //!
+//! Where a client is only observed (FB-04) the same table speaks, and who would be asked or refused for want of a second factor is let in.
+//!
 //! ```text
 //! request (client, company, policies, what can be shown)  ┐
-//!                                                          ├─ decide ─ Allow | Deny | Bypass | Plan
+//!                                                          ├─ decide ─ Allow | Deny | Bypass | Plan | Observed
 //! facts   (state, groups, methods, PIN, exemptions)        ┘
 //! ```
 
 pub mod appended;
 mod facts;
 mod grant;
+mod observed;
 mod plan;
 mod policies;
 mod request;
@@ -22,8 +25,9 @@ pub use grant::{
     AnswersCheck, BypassCheck, CodeCheck, Grant, PasskeyCheck, PromptCheck, RecoveryCheck, RememberedCheck,
     SentCodeCheck, TemporaryCheck,
 };
+pub use observed::{Observed, Would};
 pub use plan::{Plan, Proof, Typed, Way};
-pub use policies::may_ask_pin;
+pub use policies::{is_member, may_ask_pin};
 pub use request::{ClientRules, Request, Shows};
 
 use domain::settings::{RefuseOrPass, Then};
@@ -40,10 +44,20 @@ pub enum Decision {
     Bypass(BypassCheck),
     /// The person has to prove something.
     Plan(Plan),
+    /// The client is only observed: the password decides (FB-04).
+    Observed(Observed),
 }
 
 /// Decides.
 pub fn decide(request: &Request<'_>, facts: &Facts<'_>, now_unix_ms: i64) -> Decision {
+    let decision = by_the_table(request, facts, now_unix_ms);
+    match request.client.is_observed(now_unix_ms) {
+        true => observed::instead_of(decision, now_unix_ms),
+        false => decision,
+    }
+}
+
+fn by_the_table(request: &Request<'_>, facts: &Facts<'_>, now_unix_ms: i64) -> Decision {
     let user = facts.user.as_ref();
     let policy = policies::first_fitting(request, user, now_unix_ms);
     let case = Case { request, user, policy: policy.map(|rule| &rule.then), now_unix_ms };

@@ -4,6 +4,8 @@ use domain::settings::{NumberMatching, PolicyRule, RefuseOrPass, Remember, Servi
 use domain::{Assurance, DirectoryRef, Method, ObjectName};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The attempt, as far as a decision depends on it.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct ClientRules {
     pub groups: Vec<String>,
     pub trusted_networks: Vec<IpNet>,
     pub remember: Option<Remember>,
+    /// Only observed until then (FB-04); 0 = not.
+    pub observed_until_unix_ms: i64,
 }
 
 impl ClientRules {
@@ -76,12 +80,18 @@ impl ClientRules {
             groups: Vec::new(),
             trusted_networks: Vec::new(),
             remember: None,
+            observed_until_unix_ms: 0,
         }
     }
 
     /// Rules by which the password alone lets in are the gateways' clients' only (V-84).
     pub(crate) fn is_portal(&self) -> bool {
         self.target.is_none()
+    }
+
+    /// FB-04. It ends by itself. Never at the portal, where the factor guards the factors (V-84).
+    pub fn is_observed(&self, now_unix_ms: i64) -> bool {
+        !self.is_portal() && self.observed_until_unix_ms > now_unix_ms
     }
 
     /// By immutable id and source, never by name (L-22). An account whose id was not found yet is not listed.
@@ -110,8 +120,17 @@ impl From<&domain::settings::Client> for ClientRules {
             groups: client.groups.clone(),
             trusted_networks: client.trusted_networks.clone(),
             remember: client.remember.clone(),
+            observed_until_unix_ms: client.observe_until.as_deref().map_or(0, unix_ms),
         }
     }
+}
+
+/// A moment that cannot be read has passed.
+fn unix_ms(moment: &str) -> i64 {
+    OffsetDateTime::parse(moment, &Rfc3339)
+        .ok()
+        .and_then(|moment| i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok())
+        .unwrap_or(0)
 }
 
 /// An IPv4 address in the clothes of IPv6 is the IPv4 address it is (V-54).

@@ -182,6 +182,25 @@ fn a_keyword_chooses_a_method_where_the_client_and_the_user_have_it() {
 }
 
 #[test]
+fn who_needs_no_code_may_type_the_password_alone_where_one_is_demanded() {
+    // FV-28, FV-42, FB-04: what was appended is taken off all the same
+    let needs_none = Forms { code_optional: true, ..tokens(SIX) };
+    for (form, typed, found, who_needs_one) in [
+        (COMMA, "p", Found::Whole, Found::NoMatch),
+        (COMMA, "p,12345", Found::Whole, Found::NoMatch),
+        (COMMA, "p,123456", code("p", "123456"), code("p", "123456")),
+        (COMMA, ",123456", Found::Empty, Found::Empty),
+        (COMMA, "", Found::Empty, Found::Empty),
+        (LAST, "p", Found::Whole, Found::NoMatch),
+        (LAST, "p123456", code("p", "123456"), code("p", "123456")),
+    ] {
+        let rule = Rule { appended: Appended::Required, form, keywords: false };
+        assert_eq!(read_forms(rule, &needs_none, typed.as_bytes()), found, "{typed:?}");
+        assert_eq!(read_forms(rule, &tokens(SIX), typed.as_bytes()), who_needs_one, "{typed:?}");
+    }
+}
+
+#[test]
 fn temporary_and_recovery_codes_count_for_who_has_them() {
     // L-51 (a static code of another length must be recognised), V-53, FV-09
     let temporary = Forms { temporary_code: true, ..tokens(SIX) };

@@ -7,10 +7,11 @@ use crate::shutdown::Shutdown;
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,8 @@ pub enum TlsError {
     },
     #[error("{} holds no certificate that can be trusted", path.display())]
     Untrustworthy { path: PathBuf },
+    #[error("the text of the authority is no PEM with a certificate that can be trusted")]
+    UntrustworthyText,
     #[error("the system has no trusted certificates; name a ca_file")]
     NoRoots,
 }
@@ -74,6 +77,8 @@ pub enum Trust {
     System,
     /// One private authority.
     Authority(InputFile),
+    /// The same as PEM text, for what stands in settings.
+    AuthorityText(String),
 }
 
 /// What both ends may choose.
@@ -88,7 +93,12 @@ pub struct TlsOptions {
 /// The server side of TLS. Clones follow the same files.
 #[derive(Clone)]
 pub struct ServerTls {
-    files: Arc<Followed<ServerConfig>>,
+    files: Arc<Followed<Server>>,
+}
+
+struct Server {
+    config: Arc<ServerConfig>,
+    clients: Arc<dyn ClientCertVerifier>,
 }
 
 impl ServerTls {
@@ -109,7 +119,17 @@ impl ServerTls {
 
     /// What the next handshake uses.
     pub fn current(&self) -> Arc<ServerConfig> {
-        self.files.current.load_full()
+        self.files.current.load().config.clone()
+    }
+
+    /// Whether a client with this chain, its own certificate first, would be let in now: certificates expire and authorities change
+    /// while a connection stays open, and a resumed session asks nobody.
+    pub fn still_trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((own, others)) = chain.split_first() else { return false };
+        let now = UnixTime::now();
+        let server = self.files.current.load();
+        // One that asks for no certificate verifies none.
+        server.clients.offer_client_auth() && server.clients.verify_client_cert(own, others, now).is_ok()
     }
 
     /// An acceptor for the next handshake. Take a new one for each connection.
@@ -238,13 +258,13 @@ fn server_config(
     identity: &Identity,
     clients: &ClientAuth,
     options: &TlsOptions,
-) -> Result<ServerConfig, TlsError> {
+) -> Result<Server, TlsError> {
     let verifier = |authority: &InputFile| {
         let roots = Arc::new(roots(authority.path())?);
         Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(roots, provider()))
     };
     let untrustworthy = |authority: &InputFile| TlsError::Untrustworthy { path: authority.path().to_owned() };
-    let verifier = match clients {
+    let clients = match clients {
         ClientAuth::None => Ok(WebPkiClientVerifier::no_client_auth()),
         ClientAuth::Required(authority) => verifier(authority)?.build().map_err(|_| untrustworthy(authority)),
         ClientAuth::Optional(authority) => {
@@ -256,16 +276,17 @@ fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(options.versions())
         .expect("ring knows both versions")
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients.clone())
         .with_single_cert(chain, key)
         .map_err(|cause| identity.mismatch(cause))?;
     config.alpn_protocols = options.alpn.clone();
-    Ok(config)
+    Ok(Server { config: Arc::new(config), clients })
 }
 
 fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<ClientConfig, TlsError> {
     let roots = match trust {
         Trust::Authority(authority) => roots(authority.path())?,
+        Trust::AuthorityText(pem) => roots_of(pem)?,
         Trust::System => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -302,6 +323,15 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
         0 => Err(TlsError::Untrustworthy { path: path.to_owned() }),
         _ => Ok(roots),
     }
+}
+
+fn roots_of(pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|_| TlsError::UntrustworthyText)?;
+        roots.add(certificate).map_err(|_| TlsError::UntrustworthyText)?;
+    }
+    if roots.is_empty() { Err(TlsError::UntrustworthyText) } else { Ok(roots) }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

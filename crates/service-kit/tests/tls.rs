@@ -3,7 +3,8 @@
 mod authority;
 
 use authority::{Authority, write};
-use service_kit::tls::{ClientAuth, ClientTls, ServerTls, TlsOptions, Trust};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use service_kit::tls::{ClientAuth, ClientTls, ServerTls, TlsError, TlsOptions, Trust};
 use service_kit::{Process, chain};
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +89,27 @@ async fn a_client_certificate_is_asked_for_and_verified() {
     greet(&optional, &client(&authority)).await.expect("none is needed");
     greet(&optional, &with(&other)).await.expect_err("a wrong one is worse than none");
     greet(&required, &client(&other)).await.expect_err("the client does not trust the server");
+}
+
+#[tokio::test]
+async fn an_authority_may_be_text_and_what_it_signed_counts_as_long_as_it_is_trusted() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let client = |text: &str| {
+        let trust = Trust::AuthorityText(text.to_owned());
+        ClientTls::load(trust, Some(authority.issue("client", "client.example.com")), TlsOptions::default())
+    };
+    let pem = |authority: &Authority| std::fs::read_to_string(authority.ca().path()).expect("it is there");
+    let server = server(&authority, ClientAuth::Required(authority.ca()));
+    greet(&server, &client(&pem(&authority)).expect("loads")).await.expect("the right authority");
+    greet(&server, &client(&pem(&other)).expect("loads")).await.expect_err("another authority");
+    assert!(matches!(client("no certificate"), Err(TlsError::UntrustworthyText)));
+
+    let chain = [CertificateDer::from_pem_file(authority.path("client.pem")).expect("PEM")];
+    assert!(server.still_trusts(&chain) && !server.still_trusts(&[]));
+    write(authority.ca().path(), &pem(&other));
+    assert!(server.still_trusts(&chain), "not read yet");
+    server.reload().expect("the other authority");
+    assert!(!server.still_trusts(&chain));
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl Verifier {
                 directory: "none".into(),
                 object_id: format!("entryUUID:{}", uuid::Uuid::nil()),
             };
-            let request = AppendedFormsRequest { client: some_client()?, subject: Some(nobody) };
+            let client = some_client()?;
+            let request = AppendedFormsRequest { client, subject: Some(nobody), ..AppendedFormsRequest::default() };
             let verifier = verifier.clone();
             Some(async move {
                 let request = service_kit::grpc::idempotent(tonic::Request::new(request));
@@ -126,8 +127,11 @@ impl Verifier {
 
     /// What the user could have appended to the password.
     pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Forms, Unavailable> {
-        let request =
-            AppendedFormsRequest { client: subject.client.clone(), subject: subject.entry.as_ref().map(Into::into) };
+        let request = AppendedFormsRequest {
+            client: subject.client.clone(),
+            subject: subject.entry.as_ref().map(Into::into),
+            person_ip: subject.person_ip(),
+        };
         let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
         Ok(Forms {
             code_digits: reply.code_digits,
@@ -135,6 +139,7 @@ impl Verifier {
             recovery_code: reply.recovery_code,
             // A method of a newer version is no word here.
             keywords: reply.keywords.iter().filter_map(|word| Method::from_code(word)).collect(),
+            code_optional: reply.code_optional,
         })
     }
 
@@ -302,6 +307,10 @@ impl Verifier {
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
 
 impl Subject {
+    fn person_ip(&self) -> String {
+        self.person_ip.map(|address| address.to_string()).unwrap_or_default()
+    }
+
     fn attempt(&self) -> Attempt {
         Attempt {
             transaction_id: self.transaction.to_string(),
@@ -315,7 +324,7 @@ impl Subject {
             can_challenge: false,
             service_account: self.service_account,
             dialogue: false,
-            person_ip: self.person_ip.map(|address| address.to_string()).unwrap_or_default(),
+            person_ip: self.person_ip(),
             password_digest: self.password_digest.clone(),
         }
     }
@@ -438,6 +447,7 @@ mod tests {
             client: "gitlab".into(),
             expires_unix_ms: NOW + 1,
             user_id: String::new(),
+            ..wire::Allow::default()
         }
     }
 

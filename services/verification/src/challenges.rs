@@ -4,13 +4,15 @@
 //! Ask      create   { step 1, tries 3 }
 //! Answer   step n?  compare-and-swap to { step n + 1, tries - 1 }   lost: somebody else evaluates this round
 //!          then, and only then, the answer is evaluated
+//!          the same answer again: what came of it, kept beside the next step
 //! ```
 //!
 //! A map that was wiped answers nothing: the person begins again, with the counters of the store where they were. While the
 //! bus is away, what begins here lives here, bounded, and the store's counters still bound the tries (experience 15).
 
 use crate::attempt::Attempt;
-use domain::{Method, TransactionId};
+use crate::commit::Ending;
+use domain::{Assurance, Method, Reason, Source, TransactionId};
 use proto::subjects::CHALLENGES_MAP;
 use serde::{Deserialize, Serialize};
 use service_kit::bus::{Bus, BusError, KeyRing, Map, MapOptions, SealedMap};
@@ -19,10 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 use tonic::Status;
 
-/// How long a person has to answer a round (FR-14).
+/// How long a person has to answer a round, where the client has no rule of its own (FR-14).
 pub const ROUND_MS: i64 = 120_000;
-/// Wrong answers in a conversation, and answers in all (FR-14).
-pub const TRIES: u8 = 3;
+/// Wrong answers in a conversation, where the client has no rule of its own, and answers in all (FR-14).
+const TRIES: u8 = 3;
 pub const ROUNDS: u8 = 6;
 /// The longest round: a text code's life, and the rounds that follow it (FR-14).
 const ROUND_MAX_MS: i64 = 300_000;
@@ -30,6 +32,29 @@ const ROUND_MAX_MS: i64 = 300_000;
 const LINGER_MS: i64 = 30_000;
 /// Conversations kept on this node while the bus is away. Beyond it nothing new is asked; what is open stays.
 const LOCAL_MAX: usize = 10_000;
+
+/// What a client grants a person in a conversation (FR-14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub round_ms: i64,
+    pub tries: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { round_ms: ROUND_MS, tries: TRIES }
+    }
+}
+
+impl Limits {
+    /// As a client's settings say; what is out of bounds is the nearest that is in them.
+    pub fn of(client: &domain::settings::Client) -> Self {
+        Self {
+            round_ms: (i64::from(client.challenge_seconds) * 1000).clamp(30_000, ROUND_MAX_MS),
+            tries: u8::try_from(client.answers_max.clamp(1, 5)).unwrap_or(TRIES),
+        }
+    }
+}
 
 /// A conversation with a person, after the password or with a code spent before it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -44,6 +69,66 @@ pub struct Record {
     pub failed: Vec<Method>,
     /// What the success is remembered by; empty = it is not (V-50).
     pub remember_key: Vec<u8>,
+    /// How long a round of it is.
+    #[serde(default = "usual_round_ms")]
+    pub round_ms: i64,
+    /// The answer that was taken last.
+    #[serde(default)]
+    pub taken: Option<Taken>,
+}
+
+fn usual_round_ms() -> i64 {
+    ROUND_MS
+}
+
+/// An answer, known again by its keyed digest, and what came of it: for a caller that did not hear it (V-02).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub step: u32,
+    pub key_id: u32,
+    pub digest: Vec<u8>,
+    /// `None`: it is being evaluated.
+    pub came: Option<Came>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Came {
+    /// The round that is open now was asked.
+    Asked {
+        previous: Option<Reason>,
+        rule: String,
+    },
+    Allowed(Allowed),
+    Denied(Ending),
+}
+
+/// An Allow as the store has committed it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    pub reason: Reason,
+    pub method: Option<Method>,
+    pub assurance: Assurance,
+    pub source: Source,
+    pub expires_unix_ms: i64,
+}
+
+impl From<&policy::Grant> for Came {
+    fn from(grant: &policy::Grant) -> Self {
+        Self::Allowed(Allowed {
+            reason: grant.reason(),
+            method: grant.method(),
+            assurance: grant.assurance(),
+            source: grant.source(),
+            expires_unix_ms: grant.expires_unix_ms(),
+        })
+    }
+}
+
+impl Record {
+    /// The answer that was taken last, with what has come of it.
+    pub fn taken_and(&self, came: Came) -> Option<Taken> {
+        self.taken.clone().map(|taken| Taken { came: Some(came), ..taken })
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,9 +318,10 @@ impl Challenges {
         Ok(Some(Held { record, revision, place: held.place }))
     }
 
-    /// Ends a conversation; `false`: somebody was faster.
-    pub async fn close(&self, held: &Held) -> Result<bool, Status> {
-        let record = Record { stage: Stage::Closed, remember_key: Vec::new(), ..held.record.clone() };
+    /// Ends a conversation, by what came of its last answer; `false`: somebody was faster.
+    pub async fn close(&self, held: &Held, came: Came) -> Result<bool, Status> {
+        let taken = held.record.taken_and(came);
+        let record = Record { stage: Stage::Closed, remember_key: Vec::new(), taken, ..held.record.clone() };
         Ok(self.replace(held, record).await?.is_some())
     }
 
@@ -250,7 +336,7 @@ impl Challenges {
             here.retain(|_, (record, _)| record.expires_unix_ms + LINGER_MS > now_unix_ms);
         }
         if here.len() >= LOCAL_MAX {
-            return Err(Status::resource_exhausted(domain::Reason::Overloaded.code()));
+            return Err(Status::resource_exhausted(Reason::Overloaded.code()));
         }
         here.insert(record.attempt.origin.transaction, (record.clone(), 1));
         Ok(Opened::New(Box::new(Held { record: record.clone(), revision: 1, place: Place::Here })))
@@ -275,5 +361,5 @@ fn away(error: &BusError) -> Status {
 }
 
 fn unavailable() -> Status {
-    Status::unavailable(domain::Reason::VerificationUnavailable.code())
+    Status::unavailable(Reason::VerificationUnavailable.code())
 }

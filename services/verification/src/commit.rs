@@ -9,6 +9,7 @@ use proto::user_store::{
     RememberLogin, ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult, TryKind,
     commit_server::Commit,
 };
+use serde::{Deserialize, Serialize};
 use service_kit::Clock;
 use service_kit::grpc::idempotent;
 use std::sync::Arc;
@@ -52,6 +53,15 @@ pub struct Granted<'a> {
     pub remember: Option<RememberLogin>,
     /// Names the evaluation of an answer.
     pub evaluation: Option<Uuid>,
+    /// What else the audit says of it; empty = nothing.
+    pub note: &'a str,
+}
+
+impl<'a> Granted<'a> {
+    /// By a rule: nothing is proven.
+    pub fn by_rule(grant: &'a Grant) -> Self {
+        Self { grant, proven: Proven::default(), remember: None, evaluation: None, note: "" }
+    }
 }
 
 /// A code and the step it stands for.
@@ -99,7 +109,7 @@ pub struct PresentedSecret<'a> {
 }
 
 /// How an attempt ended without an Allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     pub reason: Reason,
     /// The method that failed; `None` if none ran.
@@ -221,14 +231,18 @@ impl Committer {
         login: Granted<'_>,
         budget: Budget,
     ) -> Result<Committed, Status> {
-        let Granted { grant, proven, remember, evaluation } = login;
+        let Granted { grant, proven, remember, evaluation, note } = login;
         let code = proven.code.unwrap_or_default();
+        let event = self.event(origin, user_id, grant.reason());
+        let details = [event.detail.as_str(), note];
+        let detail = details.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ");
         let request = CommitAllowRequest {
             event: Some(AuditEvent {
                 method: grant.method().map_or("", |method| method.code()).into(),
                 assurance: grant.assurance().code().into(),
                 source: grant.source().code().into(),
-                ..self.event(origin, user_id, grant.reason())
+                detail,
+                ..event
             }),
             factor_id: code.factor_id,
             counted_factor_id: code.counted_factor_id,

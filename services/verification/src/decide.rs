@@ -39,6 +39,7 @@ pub fn decide(attempt: &Attempt, rules: &Rules, user: Option<&KnownUser>, given:
     match &decision {
         Decision::Allow(grant) => span.record("twinlock.reason", grant.reason().code()),
         Decision::Deny(reason) => span.record("twinlock.reason", reason.code()),
+        Decision::Observed(observed) => span.record("twinlock.reason", observed.grant.reason().code()),
         Decision::Bypass(_) => span.record("twinlock.reason", Reason::OneTimeBypass.code()),
         Decision::Plan(_) if given.code => span.record("twinlock.method", Method::Code.code()),
         Decision::Plan(plan) => {

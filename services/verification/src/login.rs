@@ -4,11 +4,13 @@
 //! begin     the password passed          ┐             ┌ ask     a round of a conversation
 //! spent     the code came before it      ├─ pursue ────┼ let in  committed first
 //! answer    a round was answered         ┘             └ refuse  recorded first
+//! observed  the client is only observed: let in, with a note of what would have been
 //! ```
 
 mod answer;
 mod begin;
 mod finish;
+mod observed;
 mod pursue;
 mod remember;
 mod spent;
@@ -19,7 +21,7 @@ pub use pursue::Step;
 
 use crate::attempt::{Attempt, Origin};
 use crate::budget::Budget;
-use crate::challenges::{Held, Record};
+use crate::challenges::{Held, Record, Stage};
 use crate::facts::KnownUser;
 use crate::settings::Rules;
 use domain::Method;
@@ -56,6 +58,15 @@ impl Login {
 
     pub fn transaction(&self) -> String {
         self.attempt.origin.transaction.to_string()
+    }
+
+    /// The answer guessed nothing: the try that was taken for it is given back.
+    pub fn give_back_try(&mut self) {
+        if let Some(held) = &mut self.held
+            && let Stage::Asked { tries_left, .. } = &mut held.record.stage
+        {
+            *tries_left = tries_left.saturating_add(1);
+        }
     }
 
     /// The same conversation, taken up by an answer.

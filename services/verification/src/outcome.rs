@@ -1,7 +1,7 @@
 //! What a caller hears: the only place that makes an Allow, and only of what the store has committed.
 
 use crate::attempt::Origin;
-use crate::challenges::{Approval, Record, Round, Stage};
+use crate::challenges::{Allowed, Approval, Record, Round, Stage};
 use crate::commit::Ending;
 use crate::facts::{KnownUser, Spoken};
 use crate::settings::Known;
@@ -23,6 +23,21 @@ pub fn allow(origin: &Origin, user_id: &str, grant: &Grant) -> Said {
         client: origin.client.clone(),
         expires_unix_ms: grant.expires_unix_ms(),
         user_id: user_id.to_owned(),
+        ..Allow::default()
+    })
+}
+
+/// The same Allow for a caller that did not hear it.
+pub fn allow_again(origin: &Origin, user_id: &str, allowed: &Allowed) -> Said {
+    Said::Allow(Allow {
+        reason: allowed.reason.code().into(),
+        method: allowed.method.map_or("", Method::code).into(),
+        assurance: allowed.assurance.code().into(),
+        source: allowed.source.code().into(),
+        client: origin.client.clone(),
+        expires_unix_ms: allowed.expires_unix_ms,
+        user_id: user_id.to_owned(),
+        ..Allow::default()
     })
 }
 

@@ -4,21 +4,52 @@
 use crate::Service;
 use crate::attempt::{Attempt, Origin, transaction};
 use crate::budget::Budget;
-use crate::challenges::{Record, Stage};
+use crate::challenges::{Came, Record, Stage};
 use crate::commit::Ending;
+use crate::facts::for_policy;
 use crate::login::ending;
 use crate::outcome::{self, deny, response};
 use domain::{DirectoryRef, Method, Reason, Secret};
-use policy::UserState;
+use policy::{Decision, Shows, UserState};
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     AnswerRequest, AppendedFormsReply, AppendedFormsRequest, AwaitRequest, BeginRequest, CancelReply, CancelRequest,
-    CompleteRequest, Outcome, Primary, ReportReply, ReportRequest,
+    CompleteRequest, Outcome, Primary, ReportReply, ReportRequest, outcome::Result as Said,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 /// Methods that a word after the password may choose (L-51).
 const KEYWORDS: [Method; 3] = [Method::Push, Method::Call, Method::Sms];
+
+/// The password alone is enough, as far as can be known before it is checked.
+fn needs_no_code(decision: &Decision) -> bool {
+    matches!(decision, Decision::Allow(_) | Decision::Bypass(_) | Decision::Observed(_))
+}
+
+impl Service {
+    /// An Allow also says who it is, and which groups of the client's reply rules the user is in. Without the store nobody can
+    /// say: then there is no answer yet, and whoever asks again hears the same Allow.
+    async fn with_groups(
+        &self,
+        said: Said,
+        client: &str,
+        subject: &DirectoryRef,
+        budget: Budget,
+    ) -> Result<Said, Status> {
+        let Said::Allow(mut allow) = said else { return Ok(said) };
+        allow.subject = Some(subject.into());
+        let known = self.settings.known()?;
+        let rules = known.settings.client(client).map(|client| client.reply.as_slice()).unwrap_or_default();
+        let mut wanted: Vec<String> = rules.iter().filter_map(|rule| rule.when_group.clone()).collect();
+        if !wanted.is_empty()
+            && let Some(user) = self.store.user(subject, budget).await?
+        {
+            wanted.retain(|group| policy::is_member(&user.record.groups, group));
+            allow.groups = wanted;
+        }
+        Ok(Said::Allow(allow))
+    }
+}
 
 #[async_trait]
 impl Verification for Service {
@@ -27,7 +58,7 @@ impl Verification for Service {
         request: Request<AppendedFormsRequest>,
     ) -> Result<Response<AppendedFormsReply>, Status> {
         let budget = Budget::of(&request);
-        let AppendedFormsRequest { client, subject } = request.into_inner();
+        let AppendedFormsRequest { client, subject, person_ip } = request.into_inner();
         let subject: DirectoryRef = subject
             .and_then(|subject| subject.try_into().ok())
             .ok_or_else(|| Status::invalid_argument("subject is not valid"))?;
@@ -45,12 +76,29 @@ impl Verification for Service {
         };
         code_digits.sort_unstable();
         code_digits.dedup();
+        let code_optional = {
+            let request = policy::Request {
+                client: &policy::ClientRules::from(client),
+                company: &known.settings.verification,
+                policies: &known.settings.policies,
+                subject: &subject,
+                client_ip: None,
+                person_ip: person_ip.parse().ok(),
+                as_service_account: false,
+                code_given: false,
+                wanted: None,
+                shows: Shows::Nothing,
+            };
+            let now = self.clock.now_ms();
+            needs_no_code(&policy::decide(&request, &for_policy(Some(&user), &known, now), now))
+        };
         let keywords = KEYWORDS.into_iter().filter(|method| client.appended_keywords && usable(*method));
         Ok(Response::new(AppendedFormsReply {
             code_digits,
             temporary_code: user.record.temporary_code,
             recovery_code: usable(Method::Recovery),
             keywords: keywords.map(|method| method.code().to_owned()).collect(),
+            code_optional,
         }))
     }
 
@@ -60,6 +108,7 @@ impl Verification for Service {
         let mut attempt: Attempt = attempt.try_into()?;
         attempt.origin.vouched = vouched;
         let transaction_id = attempt.origin.transaction.to_string();
+        let (client, subject) = (attempt.origin.client.clone(), attempt.subject.clone());
         let code: Option<Secret> = code.map(Into::into);
         let wanted = match wanted_method.as_str() {
             "" => None,
@@ -73,14 +122,16 @@ impl Verification for Service {
             (Ok(Primary::Pending), None) => return Err(Status::invalid_argument("code is missing")),
             (Ok(Primary::Unspecified) | Err(_), _) => return Err(Status::invalid_argument("primary is not known")),
         };
-        Ok(response(transaction_id, result))
+        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
     }
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
         let budget = Budget::of(&request);
         let attempt: Attempt = request.into_inner().attempt.try_into()?;
         let transaction_id = attempt.origin.transaction.to_string();
-        Ok(response(transaction_id, Box::pin(self.complete_spent(attempt, budget)).await?))
+        let (client, subject) = (attempt.origin.client.clone(), attempt.subject.clone());
+        let result = Box::pin(self.complete_spent(attempt, budget)).await?;
+        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
@@ -92,7 +143,9 @@ impl Verification for Service {
             None => deny(Reason::ChallengeGone),
             Some(held) => {
                 let answer: Secret = answer.unwrap_or_default().into();
-                Box::pin(self.take_answer(held, step, &client, &answer, budget)).await?
+                let subject = held.record.attempt.subject.clone();
+                let result = Box::pin(self.take_answer(held, step, &client, &answer, budget)).await?;
+                self.with_groups(result, &client, &subject, budget).await?
             }
         };
         Ok(response(transaction_id, result))
@@ -111,7 +164,7 @@ impl Verification for Service {
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         let budget = Budget::of(&request);
-        let CancelRequest { transaction_id, reason, client } = request.into_inner();
+        let CancelRequest { transaction_id, reason, client, step: only } = request.into_inner();
         let reason = ending(&reason)?;
         let transaction = transaction(&transaction_id)?;
         if !client.is_empty() {
@@ -121,13 +174,20 @@ impl Verification for Service {
                 return Ok(Response::new(CancelReply::default()));
             }
         }
+        let is_meant = |record: &Record| only == 0 || matches!(record.stage, Stage::Asked { step, .. } if step == only);
         let mut ended = false;
         // First of all nobody is asked any more, wherever the login waits.
-        self.withdraw_all(&transaction_id, budget).await?;
+        if only == 0 {
+            self.withdraw_all(&transaction_id, budget).await?;
+        }
         if let Some(held) = self.challenges.find(transaction).await?
             && held.record.stage != Stage::Closed
-            && self.challenges.close(&held).await?
+            && is_meant(&held.record)
+            && self.challenges.close(&held, Came::Denied(reason.into())).await?
         {
+            if only != 0 {
+                self.withdraw_all(&transaction_id, budget).await?;
+            }
             let Record { attempt, user_id, stage, .. } = &held.record;
             let method = match stage {
                 Stage::Asked { round, .. } => outcome::method(round),

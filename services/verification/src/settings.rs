@@ -1,7 +1,7 @@
 //! This node's copy of the settings, and the keys of our rings: fetched until the store answers, again when the bus says that they
 //! changed, and every five seconds in case it did not.
 
-use crate::challenges::Challenges;
+use crate::challenges::{Challenges, Limits};
 use crate::clock_check::ClockCheck;
 use crate::keys::{DigestKeys, current_first};
 use domain::Method;
@@ -51,6 +51,8 @@ pub struct Rules {
     pub client: ClientRules,
     /// The name people know the application by.
     pub application: String,
+    /// Of its conversations.
+    pub limits: Limits,
     pub known: Arc<Known>,
 }
 
@@ -114,17 +116,20 @@ impl SettingsCopy {
         let known = self.known()?;
         let client = |protocol| {
             let client = known.settings.client(&origin.client).filter(|client| client.protocol == protocol)?;
-            Some((ClientRules::from(client), client.application().to_owned()))
+            // FR-14 is a rule of RADIUS.
+            let limits = if client.protocol == ClientProtocol::Radius { Limits::of(client) } else { Limits::default() };
+            Some((ClientRules::from(client), client.application().to_owned(), limits))
         };
         let found = match origin.protocol {
             Protocol::Portal => {
-                (origin.client == PORTAL).then(|| (ClientRules::portal(), known.settings.portal.company.clone()))
+                let company = || known.settings.portal.company.clone();
+                (origin.client == PORTAL).then(|| (ClientRules::portal(), company(), Limits::default()))
             }
             Protocol::Radius => client(ClientProtocol::Radius),
             Protocol::Ldap => client(ClientProtocol::Ldap),
             Protocol::Api => client(ClientProtocol::Api),
         };
-        Ok(found.map(|(client, application)| Rules { client, application, known }))
+        Ok(found.map(|(client, application, limits)| Rules { client, application, limits, known }))
     }
 
     pub fn company(&self) -> Result<String, Status> {

@@ -1,10 +1,14 @@
 //! The service over a store and a bus that keep their contracts, and break them on command.
 
+#[path = "flows/answers.rs"]
+mod answers;
 #[path = "flows/codes.rs"]
 mod codes;
 #[path = "flows/enrolment.rs"]
 mod enrolment;
 mod fakes;
+#[path = "flows/observed.rs"]
+mod observed;
 #[path = "flows/prompts.rs"]
 mod prompts;
 #[path = "flows/rules.rs"]
@@ -296,7 +300,7 @@ async fn tokens_that_a_person_does_not_use_are_not_locked_by_the_one_they_use() 
     let code = otp::hotp(&Secret::from("09876543210987654321"), domain::CodeAlgorithm::Sha1, step, 8);
     let code = std::str::from_utf8(&code).expect("ASCII");
     assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(code))).await), "allow valid_code");
-    let forms = AppendedFormsRequest { client: "vpn".into(), subject: Some((&subject("ann")).into()) };
+    let forms = forms_of("vpn", "ann");
     let forms = node.appended_forms(request(forms)).await.expect("answered").into_inner();
     assert_eq!(forms.code_digits, [6, 8]);
 }
@@ -458,7 +462,6 @@ async fn a_reused_code_as_an_answer_is_asked_again() {
     assert_eq!(said(node.begin(passed(&attempt, None)).await), "ask 1");
     assert_eq!(said(node.answer(answer(&attempt, 1, &world.code(0))).await), "ask 2 after reused_code");
     assert_eq!(said(node.answer(answer(&attempt, 2, &world.code(1))).await), "allow valid_code");
-    assert_eq!(said(node.answer(answer(&attempt, 2, &world.code(1))).await), "deny challenge_gone");
 }
 
 #[tokio::test]
@@ -549,7 +552,8 @@ async fn a_round_that_is_put_back_again_and_again_lets_in_once() {
     for result in join_all(answers).await {
         allowed += usize::from(result.expect("no panic").starts_with("allow"));
     }
-    assert_eq!(allowed, 1);
+    // Who sends the same answer may hear the one Allow again (V-02); the store has made one.
+    assert!(allowed >= 1);
     assert_eq!(world.store.reasons(), ["valid_code"]);
 }
 
@@ -600,8 +604,9 @@ async fn without_the_bus_codes_work_and_questions_live_on_the_node_that_asked() 
     assert_eq!(said(node.begin(passed(&asked, None)).await), "ask 1");
     assert_eq!(said(node.begin(passed(&asked, None)).await), "ask 1");
     assert_eq!(said(other.answer(answer(&asked, 1, &world.code(0))).await), "unavailable");
-    let wrong = (0..20).map(|_| node.answer(answer(&asked, 1, "000000")));
-    let results: Vec<_> = join_all(wrong).await.into_iter().map(said).collect();
+    let wrong: Vec<_> = (0..20).map(|number| answer(&asked, 1, &format!("{:06}", 900_000 + number))).collect();
+    let results = join_all(wrong.into_iter().map(|wrong| node.answer(wrong))).await;
+    let results: Vec<_> = results.into_iter().map(said).collect();
     assert_eq!(results.iter().filter(|result| *result == "ask 2 after wrong_code").count(), 1, "{results:?}");
     let spent = attempt("vpn", "ann");
     assert_eq!(said(node.begin(pending(&spent, &world.code(0))).await), "accepted");
@@ -768,6 +773,11 @@ async fn an_attempt_that_ended_before_the_second_factor_is_recorded_without_line
     assert!(events.iter().all(|event| event.result == "failed" || event.result == "error"));
 }
 
+fn forms_of(client: &str, user: &str) -> AppendedFormsRequest {
+    let subject = Some((&subject(user)).into());
+    AppendedFormsRequest { client: client.into(), subject, ..AppendedFormsRequest::default() }
+}
+
 #[tokio::test]
 async fn the_forms_a_user_could_have_appended_are_those_of_tokens_in_force() {
     // L-51
@@ -782,12 +792,12 @@ async fn the_forms_a_user_could_have_appended_are_those_of_tokens_in_force() {
         ("vpn", "off", vec![]),
         ("vpn", "nobody", vec![]),
     ] {
-        let asked = AppendedFormsRequest { client: client.into(), subject: Some((&subject(user)).into()) };
+        let asked = forms_of(client, user);
         let forms = node.appended_forms(request(asked)).await.expect("answered").into_inner();
         assert_eq!(forms.code_digits, expected, "{client} {user}");
     }
     world.store.break_call("login", Fault::Unavailable);
-    let asked = AppendedFormsRequest { client: "vpn".into(), subject: Some((&subject("ann")).into()) };
+    let asked = forms_of("vpn", "ann");
     assert_eq!(node.appended_forms(request(asked)).await.expect_err("away").code(), Code::Unavailable);
 }
 

@@ -1,8 +1,9 @@
 //! An attempt of somebody with a phone at a client that shows nothing, to be changed by a test.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use domain::settings::{PolicyRule, ServiceAccount, Then, VerificationRules, When};
 use domain::{DirectoryRef, Method};
-use policy::{ClientRules, Decision, Facts, Request, Shows, User, UserState, decide};
+use policy::{ClientRules, Decision, Facts, Plan, Request, Shows, User, UserState, Would, decide};
 use std::net::IpAddr;
 
 /// A Monday in September 2026.
@@ -70,16 +71,28 @@ impl World {
             Decision::Allow(grant) => format!("allow {}", grant.reason().code()),
             Decision::Deny(reason) => format!("deny {}", reason.code()),
             Decision::Bypass(_) => "bypass".into(),
-            Decision::Plan(plan) => plan.ways.iter().fold("plan".to_owned(), |said, way| {
-                let how = match way.method.is_out_of_band() {
-                    true if way.number => '#',
-                    true => '!',
-                    false => '?',
+            Decision::Plan(plan) => planned(&plan),
+            Decision::Observed(observed) => {
+                let would = match &observed.would {
+                    Would::Refuse(reason) => format!("deny {}", reason.code()),
+                    Would::Bypass => "bypass".into(),
+                    Would::Ask(plan) => planned(plan),
                 };
-                format!("{said} {}{how}", way.method.code())
-            }),
+                format!("allow {}, {would}", observed.grant.reason().code())
+            }
         }
     }
+}
+
+fn planned(plan: &Plan) -> String {
+    plan.ways.iter().fold("plan".to_owned(), |said, way| {
+        let how = match way.method.is_out_of_band() {
+            true if way.number => '#',
+            true => '!',
+            false => '?',
+        };
+        format!("{said} {}{how}", way.method.code())
+    })
 }
 
 pub fn subject() -> DirectoryRef {

@@ -1,7 +1,7 @@
 //! What verification is told of a bind beside the name: the word after the password, the person's address, and what stands for the
 //! password.
 
-use crate::support::{Lab, Wanted, client};
+use crate::support::{Lab, Wanted, client, comparable};
 use anyhow::Result;
 use domain::settings::{Client, PersonAddress, Remember};
 use lab::password_of;
@@ -69,5 +69,31 @@ async fn verification_is_told_where_the_person_comes_from_and_what_stands_for_th
         ("", 0),
         "nothing to read, nothing to remember"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_needs_no_code_types_the_password_alone_where_one_is_demanded() -> Result<()> {
+    // FV-28, FV-42, V-54: one bind with all that was typed; verification decides, and the answer to a wrong password is the same
+    let lab = Lab::start(Wanted::default()).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let refused = lab.connect().await?.bind_answer(ANN, &password_of(ANN)).await?;
+    assert_eq!((lab.client_binds(), lab.gateway.verification.attempts().len()), (0, 0));
+    lab.gateway.verification.needs_no_code_from("127.0.0.1");
+    let wrong = lab.connect().await?.bind_answer(ANN, "wrong").await?;
+    assert_eq!(comparable(&wrong), comparable(&refused));
+    assert_eq!((lab.client_binds(), lab.gateway.verification.attempts().len()), (1, 0));
+    // The fake lets nobody in without a code.
+    assert_eq!(lab.connect().await?.bind(ANN, &password_of(ANN)).await?, 49);
+    assert_eq!((lab.client_binds(), lab.gateway.verification.attempts().len()), (2, 1));
+    assert_eq!(
+        lab.connect().await?.bind(ANN, &format!("{},111111", password_of(ANN))).await?,
+        0,
+        "a code still counts"
+    );
+    // From elsewhere one is needed.
+    lab.gateway.verification.needs_no_code_from("203.0.113.9");
+    assert_eq!(lab.connect().await?.bind(ANN, &password_of(ANN)).await?, 49);
+    assert_eq!(lab.client_binds(), 3);
     Ok(())
 }

@@ -46,6 +46,7 @@ struct State {
     misbehaviour: Misbehaviour,
     calls: Vec<Call>,
     attempts: Vec<(wire::Attempt, String)>,
+    no_code_from: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +89,11 @@ impl FakeVerification {
     pub fn enrol(&self, username: &str, codes: &[&str]) {
         let codes = codes.iter().map(|code| (*code).to_owned());
         self.state().codes.entry(username.to_owned()).or_default().extend(codes);
+    }
+
+    /// Who comes from there needs no code.
+    pub fn needs_no_code_from(&self, person_ip: &'static str) {
+        self.state().no_code_from = Some(person_ip);
     }
 
     pub fn misbehave(&self, misbehaviour: Misbehaviour) {
@@ -154,6 +160,7 @@ fn allow(client: &str, reason: &str) -> wire::Allow {
         client: client.into(),
         expires_unix_ms: i64::MAX,
         user_id: String::new(),
+        ..wire::Allow::default()
     }
 }
 
@@ -172,10 +179,12 @@ impl wire::verification_server::Verification for FakeVerification {
         if request.subject.is_some_and(|subject| subject.directory != "none") {
             self.state().calls.push(Call::Forms(request.client));
         }
+        let code_optional = self.state().no_code_from == Some(request.person_ip.as_str());
         // Everybody has a token of six digits and the app; the fake does not map ids to names.
         Ok(Response::new(wire::AppendedFormsReply {
             code_digits: vec![6],
             keywords: vec!["push".into()],
+            code_optional,
             ..Default::default()
         }))
     }

@@ -1,10 +1,11 @@
 //! The answer to a round. Whoever moves the step on evaluates; every other copy comes too late. A round that waits for the
 //! phone is not moved on: what it waits for is decided once, in the store.
 
+use super::observed::Beside;
 use super::{Login, Step};
 use crate::Service;
 use crate::budget::Budget;
-use crate::challenges::{Approval, Held, ROUND_MS, Record, Round, Stage};
+use crate::challenges::{Approval, Came, Held, Record, Round, Stage, Taken};
 use crate::commit::Ending;
 use crate::decide::{Given, decide};
 use crate::methods::code::{self, Checked};
@@ -14,12 +15,18 @@ use policy::{Decision, Plan, Proof};
 use proto::user_store::TryKind;
 use proto::verification::outcome::Result as Said;
 use std::time::Duration;
+use subtle::ConstantTimeEq;
 use tonic::Status;
+use uuid::Uuid;
 
 /// Kept back of a caller's wait to say what came of it.
 const ANSWER: Duration = Duration::from_millis(1_500);
 /// The longest look of one Await.
 const AWAIT_MAX_MS: u32 = 55_000;
+
+/// How often an evaluation under way is looked at by those who wait for what comes of it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// What an answer means for the round.
 enum Heard {
@@ -45,16 +52,25 @@ impl Service {
         budget: Budget,
     ) -> Result<Said, Status> {
         let turn = Turn { step, client };
-        let Some(round) = self.open_round(&held, &turn) else { return Ok(outcome::deny(Reason::ChallengeGone)) };
+        let Some(round) = self.open_round(&held, &turn) else {
+            return self.said_before(held, &turn, answer, budget).await;
+        };
         if let Some(said) = self.too_late(&held, budget).await? {
             return Ok(said);
         }
+        let taken = self.taken(&held.record, step, answer);
         if let Round::Approval(approval) = round {
             let within = budget.less(ANSWER).left();
+            let mut held = held;
+            held.record.taken = taken;
             return self.await_phone(held, approval, within, budget).await;
         }
-        let Some((held, may_try_again)) = self.move_on(&held, answer).await? else {
-            return Ok(outcome::deny(Reason::ChallengeGone));
+        let Some((held, may_try_again)) = self.move_on(&held, taken, answer).await? else {
+            // Perhaps by this very answer, on its way through another node.
+            return match self.challenges.find(held.record.attempt.origin.transaction).await? {
+                Some(held) => self.said_before(held, &turn, answer, budget).await,
+                None => Ok(outcome::deny(Reason::ChallengeGone)),
+            };
         };
         self.evaluate(held, round, answer, may_try_again, budget).await
     }
@@ -77,6 +93,9 @@ impl Service {
         }
         // Whatever else is asked is answered, not waited for.
         let Round::Approval(approval) = round else { return self.same_question(&held, budget).await };
+        // What comes now is of no answer.
+        let mut held = held;
+        held.record.taken = None;
         let wait = Duration::from_millis(wait_ms.min(AWAIT_MAX_MS).into());
         self.await_phone_for(held, approval, wait.min(budget.less(ANSWER).left()), true, budget).await
     }
@@ -86,6 +105,83 @@ impl Service {
         let Stage::Asked { step, tries_left, round, .. } = &held.record.stage else { return None };
         let mine = turn.client == held.record.attempt.origin.client && turn.step == *step && *tries_left > 0;
         mine.then(|| round.clone())
+    }
+
+    /// The answer as it is known again; `None` while there is no key for it.
+    fn taken(&self, record: &Record, step: u32, answer: &Secret) -> Option<Taken> {
+        let key_id = self.code_keys.current()?;
+        let digest = self.answer_digest(key_id, record, step, answer)?;
+        Some(Taken { step, key_id, digest, came: None })
+    }
+
+    fn answer_digest(&self, key_id: u32, record: &Record, step: u32, answer: &Secret) -> Option<Vec<u8>> {
+        let transaction = record.attempt.origin.transaction.to_string();
+        let fields: &[&[u8]] = &[b"answer", transaction.as_bytes(), &step.to_be_bytes(), answer.expose()];
+        self.code_keys.digest(key_id, fields)
+    }
+
+    /// No round waits for this answer. A caller that did not hear what came of it sends it again and hears the first result, once there
+    /// is one (V-02); nothing is evaluated again, and no other answer gets anything.
+    async fn said_before(
+        &self,
+        mut held: Held,
+        turn: &Turn<'_>,
+        answer: &Secret,
+        budget: Budget,
+    ) -> Result<Said, Status> {
+        let mut pause = LOOK_AGAIN;
+        loop {
+            let record = &held.record;
+            let same = |taken: &&Taken| {
+                let digest = self.answer_digest(taken.key_id, record, turn.step, answer);
+                turn.step == taken.step
+                    && turn.client == record.attempt.origin.client
+                    && digest.is_some_and(|digest| digest.ct_eq(&taken.digest).into())
+            };
+            let Some(taken) = record.taken.as_ref().filter(same) else { break };
+            if let Some(came) = &taken.came {
+                return self.say_again(record, came, budget).await;
+            }
+            let left = budget.less(ANSWER).left();
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+            match self.challenges.find(record.attempt.origin.transaction).await? {
+                Some(now) => held = now,
+                None => break,
+            }
+        }
+        Ok(outcome::deny(Reason::ChallengeGone))
+    }
+
+    async fn say_again(&self, record: &Record, came: &Came, budget: Budget) -> Result<Said, Status> {
+        let (origin, now) = (&record.attempt.origin, self.clock.now_ms());
+        let gone = Ok(outcome::deny(Reason::ChallengeGone));
+        // The event may have been what failed.
+        if let Came::Denied(ending) = came {
+            return self.refuse(origin, &record.user_id, *ending, budget).await;
+        }
+        let (Some(user), Some(rules)) =
+            (self.store.user_by_id(&record.user_id, budget).await?, self.settings.rules(origin)?)
+        else {
+            return gone;
+        };
+        match came {
+            Came::Asked { previous, rule } if record.expires_unix_ms > now => {
+                let previous = Previous { reason: *previous, rule };
+                outcome::ask(record, &user, &rules.known, previous).map_or(gone, Ok)
+            }
+            Came::Allowed(allowed) if allowed.expires_unix_ms > now => {
+                // Whoever was blocked since is not let in again.
+                match decide(&record.attempt, &rules, Some(&user), Given::default(), now) {
+                    Decision::Deny(reason @ Reason::Blocked) => Ok(outcome::deny(reason)),
+                    _ => Ok(outcome::allow_again(origin, &record.user_id, allowed)),
+                }
+            }
+            Came::Asked { .. } | Came::Allowed(_) | Came::Denied(_) => gone,
+        }
     }
 
     /// Somebody has to end what nobody answered in time.
@@ -99,7 +195,7 @@ impl Service {
             Stage::CodeSpent(_) | Stage::Closed => None,
         };
         let ending = Ending { method, ..Reason::ChallengeGone.into() };
-        match self.challenges.close(held).await? {
+        match self.challenges.close(held, Came::Denied(ending)).await? {
             true => self.refuse(&attempt.origin, user_id, ending, budget).await.map(Some),
             false => Ok(Some(outcome::deny(ending))),
         }
@@ -107,7 +203,12 @@ impl Service {
 
     /// Takes the round: its step moves on, and a try is used up. An empty answer costs a round and no try: nothing was guessed.
     /// `None`: somebody was faster.
-    async fn move_on(&self, held: &Held, answer: &Secret) -> Result<Option<(Held, bool)>, Status> {
+    async fn move_on(
+        &self,
+        held: &Held,
+        taken: Option<Taken>,
+        answer: &Secret,
+    ) -> Result<Option<(Held, bool)>, Status> {
         let Stage::Asked { step, tries_left, rounds_left, round } = &held.record.stage else { return Ok(None) };
         let tries_left = tries_left.saturating_sub(u8::from(!answer.is_empty() && is_guess(round)));
         let rounds_left = rounds_left.saturating_sub(1);
@@ -115,9 +216,9 @@ impl Service {
         // A code that was sent is good for so long, however often it is asked for (FR-14).
         let expires_unix_ms = match round {
             Round::SentCode { .. } => held.record.expires_unix_ms,
-            _ => self.clock.now_ms() + ROUND_MS,
+            _ => self.clock.now_ms() + held.record.round_ms,
         };
-        let next = Record { stage, expires_unix_ms, ..held.record.clone() };
+        let next = Record { stage, expires_unix_ms, taken, ..held.record.clone() };
         let mine = self.challenges.replace(held, next).await?;
         Ok(mine.map(|mine| (mine, tries_left > 0 && rounds_left > 0)))
     }
@@ -181,7 +282,7 @@ impl Service {
         let record = held.record.clone();
         let origin = &record.attempt.origin;
         let over = async |reason: Reason| {
-            let _ = self.challenges.close(&held).await;
+            let _ = self.challenges.close(&held, Came::Denied(reason.into())).await;
             self.refuse(origin, &record.user_id, reason, budget).await.map(Resumed::Said)
         };
         let Some(rules) = self.settings.rules(origin)? else { return over(Reason::ClientNotAllowed).await };
@@ -197,6 +298,16 @@ impl Service {
                 let login = Login::resumed(&record, rules, user, held, budget);
                 let step = self.let_in(&login, grant, crate::commit::Proven::default()).await?;
                 self.settle(&login, step).await.map(Resumed::Said)
+            }
+            (Decision::Observed(observed), Some(user)) if same => {
+                let came = Came::from(&observed.grant);
+                let beside = Beside { code: None, evaluation: Some(Uuid::new_v4()) };
+                let said = self.let_in_observed(origin, &user.id, observed, beside, budget).await?;
+                // What the store refused is said again as nothing else.
+                let came =
+                    if matches!(said, Said::Allow(_)) { came } else { Came::Denied(Reason::ChallengeGone.into()) };
+                let _ = self.challenges.close(&held, came).await;
+                Ok(Resumed::Said(said))
             }
             (Decision::Deny(reason), _) => over(reason).await,
             _ => over(Reason::ChallengeGone).await,
@@ -257,7 +368,7 @@ impl Service {
         let decision = decide(&login.attempt, &login.rules, Some(&login.user), given, self.clock.now_ms());
         Ok(match decision {
             Decision::Plan(plan) => Some(plan),
-            Decision::Allow(_) | Decision::Deny(_) | Decision::Bypass(_) => None,
+            Decision::Allow(_) | Decision::Deny(_) | Decision::Bypass(_) | Decision::Observed(_) => None,
         })
     }
 
@@ -315,6 +426,7 @@ impl Service {
                 },
             };
         };
+        login.give_back_try();
         login.wanted = Some(chosen);
         match self.plan_again(login)? {
             Some(plan) => self.pursue_after(login, &plan, None).await.map(Heard::Done),
@@ -328,9 +440,9 @@ enum Resumed {
     Said(Said),
 }
 
-/// A choice and a new PIN guess nothing: they cost rounds, and no tries.
+/// A new PIN guesses nothing: it costs rounds, and no tries. A list may be answered with a code; a choice of it gives the try back.
 fn is_guess(round: &Round) -> bool {
-    matches!(round, Round::Code | Round::SentCode { .. } | Round::Questions { .. } | Round::Passkey { .. })
+    !matches!(round, Round::NewPin { .. } | Round::Approval(_))
 }
 
 impl From<Step> for Heard {

@@ -1,10 +1,11 @@
 //! The password was right: the decision, and its first step.
 
+use super::observed::Beside;
 use super::{Login, Step};
 use crate::Service;
 use crate::attempt::Attempt;
 use crate::budget::Budget;
-use crate::commit::Proven;
+use crate::commit::{Granted, Proven};
 use crate::decide::{Given, decide};
 use crate::facts::KnownUser;
 use crate::methods::code::{self, Checked};
@@ -32,9 +33,14 @@ impl Service {
         match (decide(&attempt, &rules, user.as_ref(), given, self.clock.now_ms()), user) {
             (Decision::Allow(grant), user) => {
                 let user_id = user.map_or_else(String::new, |user| user.id);
-                self.let_in_by_rule(origin, &user_id, grant, budget).await
+                self.let_in_by_rule(origin, &user_id, Granted::by_rule(&grant), budget).await
             }
             (Decision::Deny(reason), user) => self.refuse_by_rule(origin, user.as_ref(), reason, budget).await,
+            (Decision::Observed(observed), user) => {
+                let code = user.as_ref().zip(code.as_ref()).map(|(user, code)| self.note_code(user, code));
+                let user_id = user.map_or_else(String::new, |user| user.id);
+                self.let_in_observed(origin, &user_id, observed, Beside { code, evaluation: None }, budget).await
+            }
             (Decision::Bypass(check), Some(user)) => {
                 let mut login = self.login(attempt, rules, user, wanted, budget);
                 let step = self.pass_once(&mut login, check).await?;

@@ -4,7 +4,7 @@ use super::{Login, Step};
 use crate::Service;
 use crate::attempt::Origin;
 use crate::budget::Budget;
-use crate::challenges::{Opened, ROUND_MS, ROUNDS, Record, Round, Stage, TRIES};
+use crate::challenges::{Came, Opened, ROUNDS, Record, Round, Stage};
 use crate::commit::{Committed, Ending, Granted, Proven};
 use crate::facts::KnownUser;
 use crate::outcome::{self, Previous};
@@ -17,10 +17,10 @@ impl Service {
     /// The store first, then the Allow (V-61). What the store refuses is the end, but for a code that somebody was faster with.
     pub(crate) async fn let_in(&self, login: &Login, grant: Grant, proven: Proven) -> Result<Step, Status> {
         let remember = self.remembering(login, &grant);
-        let granted = Granted { grant: &grant, proven, remember, evaluation: login.evaluation };
+        let granted = Granted { proven, remember, evaluation: login.evaluation, ..Granted::by_rule(&grant) };
         match self.committer.allow(login.origin(), &login.user.id, granted, login.budget).await? {
             Committed::Allowed => {
-                self.close_if_possible(login).await;
+                self.close_if_possible(login, Came::from(&grant)).await;
                 Ok(Step::Said(outcome::allow(login.origin(), &login.user.id, &grant)))
             }
             Committed::Refused(reason) => Ok(Step::Over(Ending { method: grant.method(), ..reason.into() })),
@@ -32,12 +32,12 @@ impl Service {
         &self,
         origin: &Origin,
         user_id: &str,
-        grant: Grant,
+        granted: Granted<'_>,
         budget: Budget,
     ) -> Result<Said, Status> {
-        let granted = Granted { grant: &grant, proven: Proven::default(), remember: None, evaluation: None };
+        let grant = granted.grant;
         match self.committer.allow(origin, user_id, granted, budget).await? {
-            Committed::Allowed => Ok(outcome::allow(origin, user_id, &grant)),
+            Committed::Allowed => Ok(outcome::allow(origin, user_id, grant)),
             Committed::Refused(reason) => self.refuse(origin, user_id, reason, budget).await,
         }
     }
@@ -74,7 +74,7 @@ impl Service {
 
     /// The end of a login whose password was right.
     pub(crate) async fn end(&self, login: &Login, ending: Ending) -> Result<Said, Status> {
-        self.close_if_possible(login).await;
+        self.close_if_possible(login, Came::Denied(ending)).await;
         let refused = self.refuse(login.origin(), &login.user.id, ending, login.budget).await;
         // Behind the event: what goes wrong here makes no No an Unavailable.
         self.note_failure(login, ending).await;
@@ -82,9 +82,9 @@ impl Service {
     }
 
     /// Only so that copies are refused sooner: nobody was given the step that is open now, and the store has the transaction as spent.
-    async fn close_if_possible(&self, login: &Login) {
+    async fn close_if_possible(&self, login: &Login, came: Came) {
         if let Some(held) = &login.held {
-            let _ = self.challenges.close(held).await;
+            let _ = self.challenges.close(held, came).await;
         }
     }
 
@@ -108,6 +108,8 @@ impl Service {
         expires_unix_ms: i64,
         previous: Previous<'_>,
     ) -> Result<Step, Status> {
+        let limits = login.rules.limits;
+        let came = Came::Asked { previous: previous.reason, rule: previous.rule.to_owned() };
         let record = |stage| Record {
             attempt: login.attempt.clone(),
             user_id: login.user.id.clone(),
@@ -116,8 +118,10 @@ impl Service {
             wanted: login.wanted,
             failed: login.failed.clone(),
             remember_key: login.remember_key.clone(),
+            round_ms: limits.round_ms,
+            taken: login.held.as_ref().and_then(|held| held.record.taken_and(came.clone())),
         };
-        let first = |round| Stage::Asked { step: 1, tries_left: TRIES, rounds_left: ROUNDS, round };
+        let first = |round| Stage::Asked { step: 1, tries_left: limits.tries, rounds_left: ROUNDS, round };
         let Some(held) = &login.held else {
             let now = self.clock.now_ms();
             return match self.challenges.open(&record(first(round)), now).await? {
@@ -151,7 +155,7 @@ impl Service {
 
     /// A round of the usual length.
     pub(crate) async fn ask_code(&self, login: &mut Login, previous: Previous<'_>) -> Result<Step, Status> {
-        self.ask(login, Round::Code, ROUND_MS, previous).await
+        self.ask(login, Round::Code, login.rules.limits.round_ms, previous).await
     }
 
     fn question(&self, login: &Login, record: &Record, previous: Previous<'_>) -> Result<Step, Status> {

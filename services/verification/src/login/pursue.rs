@@ -3,7 +3,7 @@
 
 use super::Login;
 use crate::Service;
-use crate::challenges::{ROUND_MS, Round};
+use crate::challenges::Round;
 use crate::commit::Ending;
 use crate::outcome::Previous;
 use domain::{Method, Reason};
@@ -34,7 +34,8 @@ impl Service {
     pub(crate) async fn pursue(&self, login: &mut Login, plan: &Plan) -> Result<Said, Status> {
         if plan.list_first && login.failed.is_empty() {
             let methods = plan.ways.iter().map(|way| way.method).collect();
-            let step = self.ask(login, Round::Choice { methods }, ROUND_MS, Previous::default()).await?;
+            let step =
+                self.ask(login, Round::Choice { methods }, login.rules.limits.round_ms, Previous::default()).await?;
             return self.settle(login, step).await;
         }
         self.pursue_after(login, plan, None).await

@@ -55,7 +55,7 @@ impl Service {
         }
         let grant = check.right(self.clock.now_ms());
         let proven = Proven { remembered_key: login.remember_key.clone(), ..Proven::default() };
-        let granted = Granted { grant: &grant, proven, remember: None, evaluation: None };
+        let granted = Granted { proven, ..Granted::by_rule(&grant) };
         Ok(match self.committer.allow(login.origin(), &login.user.id, granted, login.budget).await? {
             Committed::Allowed => Some(outcome::allow(login.origin(), &login.user.id, &grant)),
             Committed::Refused(_) => None,

@@ -1,12 +1,13 @@
 //! A code before the password (L-52 b): spent first, and the login completed when the password has passed (L-53).
 
+use super::observed::Beside;
 use crate::Service;
 use crate::attempt::Attempt;
 use crate::budget::Budget;
 use crate::challenges::{Held, Opened, ROUND_MS, Record, Spent, Stage};
 use crate::commit::{Committed, Ending, Granted, Proven, UsedCode};
 use crate::decide::{Given, decide};
-use crate::methods::code::Checked;
+use crate::methods::code::{Checked, Noted};
 use crate::outcome;
 use domain::{Method, Reason, Secret};
 use policy::{Decision, Grant, Typed};
@@ -30,6 +31,9 @@ impl Service {
             (Decision::Plan(plan), Some(user)) => (plan, user),
             (Decision::Deny(reason), user) => {
                 return self.refuse_by_rule(origin, user.as_ref(), reason, budget).await;
+            }
+            (Decision::Observed(observed), Some(user)) => {
+                return self.look_at_pending(origin, &user, &observed, code, budget).await;
             }
             // A rule would let the user pass on the password, which nobody has checked yet.
             _ => return Ok(outcome::deny(Reason::WrongCode)),
@@ -57,6 +61,8 @@ impl Service {
             wanted: None,
             failed: Vec::new(),
             remember_key: Vec::new(),
+            round_ms: rules.limits.round_ms,
+            taken: None,
         };
         if !spent_now {
             // Perhaps by this very request, whose answer was lost (V-02).
@@ -86,14 +92,20 @@ impl Service {
         };
         let user = self.store.user(&attempt.subject, budget).await?;
         let user_id = user.as_ref().map_or("", |user| &user.id);
+        let decision = decide(&attempt, &rules, user.as_ref(), GIVEN, now);
+        if let Decision::Observed(observed) = decision {
+            // The code was looked at before the password, and nothing was kept of it.
+            let beside = Beside { code: Some(Noted::Right), evaluation: None };
+            return self.let_in_observed(origin, user_id, observed, beside, budget).await;
+        }
         let Some(spent) = spent else {
             let ending = Ending::of(Reason::ChallengeGone, Method::Code);
             return self.refuse(origin, user_id, ending, budget).await;
         };
-        match decide(&attempt, &rules, user.as_ref(), GIVEN, now) {
+        match decision {
             Decision::Plan(plan) => match proven(spent, &plan.typed, now) {
                 Some((grant, proven)) => {
-                    let granted = Granted { grant: &grant, proven, remember: None, evaluation: None };
+                    let granted = Granted { proven, ..Granted::by_rule(&grant) };
                     match self.committer.allow(origin, user_id, granted, budget).await? {
                         Committed::Allowed => Ok(outcome::allow(origin, user_id, &grant)),
                         Committed::Refused(reason) => {
@@ -104,10 +116,12 @@ impl Service {
                 }
                 None => self.refuse(origin, user_id, Reason::NoUsableMethod, budget).await,
             },
-            Decision::Allow(grant) => self.let_in_by_rule(origin, user_id, grant, budget).await,
+            Decision::Allow(grant) => self.let_in_by_rule(origin, user_id, Granted::by_rule(&grant), budget).await,
             Decision::Deny(reason) => self.refuse_by_rule(origin, user.as_ref(), reason, budget).await,
             // A bypass that was opened meanwhile is not spent: a code was given.
-            Decision::Bypass(_) => self.refuse(origin, user_id, Reason::ChallengeGone, budget).await,
+            Decision::Bypass(_) | Decision::Observed(_) => {
+                self.refuse(origin, user_id, Reason::ChallengeGone, budget).await
+            }
         }
     }
 }

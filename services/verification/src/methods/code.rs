@@ -123,6 +123,60 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What a code of a token is worth, neither counted nor spent. Only for notes: nothing that anybody sees may depend on it (V-14).
+    pub(crate) fn note_code(&self, user: &KnownUser, presented: &Secret) -> Noted {
+        let Some(Presented::Code(code)) = Presented::parse(presented.expose()) else { return Noted::NotCompared };
+        let (tokens, now) = (user.tokens_in_force(), self.clock.now_ms());
+        let verdicts: Vec<_> = tokens.iter().map(|token| verdict(token, &code, now, &self.clock_check)).collect();
+        let any = |wanted: fn(&Option<Verdict>) -> bool| verdicts.iter().any(wanted);
+        match () {
+            () if any(|it| matches!(it, Some(Verdict::Match(_)))) => Noted::Right,
+            () if any(|it| matches!(it, Some(Verdict::Reused(_)))) => Noted::Reused,
+            () if any(Option::is_none) => Noted::NotCompared,
+            () => Noted::Wrong,
+        }
+    }
+
+    /// Is this a code of a token? Counted as a guess without the password, and not spent. Recovery and temporary codes cannot be looked
+    /// at without being used up: they are none.
+    pub(crate) async fn look_at_code(
+        &self,
+        origin: &Origin,
+        user: &KnownUser,
+        typed: &Typed,
+        presented: &Secret,
+        budget: Budget,
+    ) -> Result<bool, Status> {
+        let (Some(Presented::Code(code)), Some(_)) = (Presented::parse(presented.expose()), &typed.code) else {
+            return Ok(false);
+        };
+        let checked = self.check_token(origin, user, Some(code), TryKind::Unverified, budget).await?;
+        Ok(matches!(checked, TokenChecked::Right(_)))
+    }
+}
+
+/// What is noted of a code where the password decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    Right,
+    Reused,
+    Wrong,
+    /// Only the store can compare it, which would use it up; or this node's clock is not fit.
+    NotCompared,
+}
+
+impl Noted {
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Right => Reason::ValidCode.code(),
+            Self::Reused => Reason::ReusedCode.code(),
+            Self::Wrong => Reason::WrongCode.code(),
+            Self::NotCompared => "not compared",
+        }
+    }
+}
+
 enum TokenChecked {
     Right(UsedCode),
     Wrong,

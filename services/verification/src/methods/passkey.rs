@@ -1,7 +1,7 @@
 //! A passkey, with user verification: the portal's sign-in alone (FV-08).
 
 use crate::Service;
-use crate::challenges::{ROUND_MS, Round};
+use crate::challenges::Round;
 use crate::commit::{Ending, Proven};
 use crate::login::{Answered, Login, Step};
 use crate::methods::prompt::no_randomness;
@@ -22,9 +22,11 @@ impl Service {
         };
         let mut challenge = vec![0; CHALLENGE_BYTES];
         (self.randomness)(&mut challenge).map_err(no_randomness)?;
-        let options_json = request_options(&party, Some(&challenge), &credentials, ROUND_MS as u32);
+        let round_ms = login.rules.limits.round_ms;
+        let options_json =
+            request_options(&party, Some(&challenge), &credentials, u32::try_from(round_ms).unwrap_or(u32::MAX));
         let round = Round::Passkey { challenge, options_json };
-        self.ask(login, round, ROUND_MS, Previous::default()).await
+        self.ask(login, round, round_ms, Previous::default()).await
     }
 
     pub(crate) async fn hear_passkey(

@@ -2,7 +2,7 @@
 
 use crate::Service;
 use crate::budget::not_understood;
-use crate::challenges::{ROUND_MS, Round};
+use crate::challenges::Round;
 use crate::commit::{Ending, Proven};
 use crate::login::{Answered, Login, Step};
 use crate::outcome::Previous;
@@ -35,7 +35,7 @@ impl Service {
     pub(crate) async fn ask_new_pin(&self, login: &mut Login, pin_handle: String) -> Result<Step, Status> {
         let key_id = self.code_keys.current().ok_or_else(|| not_understood("key ring codes"))?;
         let round = NewPin { pin_handle, key_id, first: Vec::new() }.round();
-        self.ask(login, round, ROUND_MS, Previous::default()).await
+        self.ask(login, round, login.rules.limits.round_ms, Previous::default()).await
     }
 
     pub(crate) async fn hear_new_pin(
@@ -52,7 +52,7 @@ impl Service {
         let digest = self.pin_digest(login, new.key_id, &pin).ok_or_else(|| not_understood("key ring codes"))?;
         if new.first.is_empty() {
             let round = NewPin { first: digest, ..new }.round();
-            return self.ask(login, round, ROUND_MS, Previous::default()).await.map(Answered::Step);
+            return self.ask(login, round, login.rules.limits.round_ms, Previous::default()).await.map(Answered::Step);
         }
         if !bool::from(digest.ct_eq(&new.first)) {
             return Ok(Answered::Again(from_the_start(new), Reason::WrongPin));
@@ -67,7 +67,10 @@ impl Service {
         let reply = login.budget.ask("set pin", request, |request| commit.set_pin(request)).await?;
         if !reply.set {
             let previous = Previous { reason: Some(Reason::WrongPin), rule: &reply.rule };
-            return self.ask(login, from_the_start(new), ROUND_MS, previous).await.map(Answered::Step);
+            return self
+                .ask(login, from_the_start(new), login.rules.limits.round_ms, previous)
+                .await
+                .map(Answered::Step);
         }
         let check = match plan.way(Method::Sms).map(|way| &way.proof) {
             Some(Proof::SentCode(check)) => check.clone(),

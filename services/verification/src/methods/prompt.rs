@@ -22,7 +22,7 @@ use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text};
 use crate::settings::Known;
 use crate::texts;
 use crate::waiting::Seat;
-use domain::{Assurance, Method, PhoneNumber, Reason, ResultClass};
+use domain::{Assurance, Method, PhoneNumber, Protocol, Reason, ResultClass};
 use policy::{Plan, PromptCheck, Shows, Way};
 use proto::user_store::{
     GetPromptsRequest, OpenPromptReply, OpenPromptRequest, Prompt, PromptResult, ResolvePromptRequest,
@@ -30,6 +30,7 @@ use proto::user_store::{
 use service_kit::Clock;
 use service_kit::shutdown::Shutdown;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -72,7 +73,7 @@ impl Service {
         let open = self.open_request(login, way, &target, life)?;
         // Before the store is asked: whoever leaves meanwhile leaves no prompt behind that nobody was sent.
         let own = open.prompt.as_ref().map(|prompt| prompt.prompt_id.clone()).unwrap_or_default();
-        let mut withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &own);
+        let mut withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &own, life);
         let opened = self.open_prompt(open, login.budget).await;
         let (prompt, joined) = match opened {
             Ok(Ok(opened)) => opened,
@@ -85,7 +86,7 @@ impl Service {
         };
         if prompt.prompt_id != own {
             withdrawal.disarm();
-            withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &prompt.prompt_id);
+            withdrawal = self.withdrawal(login.origin(), &login.user.id, way.method, &prompt.prompt_id, life);
         }
         if !prompt.outcome.is_empty() {
             withdrawal.disarm();
@@ -375,7 +376,14 @@ impl Service {
         }
     }
 
-    fn withdrawal(&self, origin: &Origin, user_id: &str, method: Method, prompt_id: &str) -> Withdrawal {
+    fn withdrawal(
+        &self,
+        origin: &Origin,
+        user_id: &str,
+        method: Method,
+        prompt_id: &str,
+        life: Duration,
+    ) -> Withdrawal {
         Withdrawal {
             left: Some(Box::new(Left {
                 committer: self.committer.clone(),
@@ -385,6 +393,7 @@ impl Service {
                 user_id: user_id.to_owned(),
                 method,
                 prompt_id: prompt_id.to_owned(),
+                ends: Instant::now() + life,
             })),
         }
     }
@@ -419,6 +428,7 @@ struct Left {
     user_id: String,
     method: Method,
     prompt_id: String,
+    ends: Instant,
 }
 
 impl Withdrawal {
@@ -437,6 +447,15 @@ impl Drop for Withdrawal {
 
 impl Left {
     async fn withdraw(self: Box<Self>) {
+        // A RADIUS gateway says so when nobody waits any more. One that says nothing is gone, and its device asks the next one, which
+        // goes on with this very prompt. An LDAP connection is gone with its gateway (L-13).
+        if self.origin.protocol == Protocol::Radius {
+            // Cancel safety: both only wait.
+            tokio::select! {
+                () = tokio::time::sleep_until(self.ends) => {}
+                () = self.shutdown.stopping() => {}
+            }
+        }
         // The same attempt may wait here a second time; it still does.
         if self.waiting.is_awaited(&self.prompt_id) {
             return;

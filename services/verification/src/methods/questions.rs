@@ -1,7 +1,7 @@
 //! Answers to security questions: the portal's sign-in alone, off unless switched on (FV-10).
 
 use crate::Service;
-use crate::challenges::{ROUND_MS, Round};
+use crate::challenges::Round;
 use crate::commit::{Ending, PresentedSecret, Proven, Secreted};
 use crate::login::{Answered, Login, Step};
 use crate::outcome::Previous;
@@ -16,7 +16,7 @@ const QUESTIONS_MAX: usize = 5;
 impl Service {
     pub(crate) async fn ask_questions(&self, login: &mut Login) -> Result<Step, Status> {
         let questions = login.user.record.questions.iter().take(QUESTIONS_MAX).cloned().collect();
-        self.ask(login, Round::Questions { questions }, ROUND_MS, Previous::default()).await
+        self.ask(login, Round::Questions { questions }, login.rules.limits.round_ms, Previous::default()).await
     }
 
     /// An answer a line, in the order of the questions.

@@ -48,6 +48,7 @@ impl World {
             let probe = proto::verification::AppendedFormsRequest {
                 client: "vpn".into(),
                 subject: Some((&subject("nobody")).into()),
+                ..Default::default()
             };
             match node.appended_forms(Request::new(probe)).await {
                 Ok(_) => return node,

@@ -129,7 +129,7 @@ async fn the_forms_are_those_that_the_client_and_the_user_have() {
     let node = world.node().await;
     let forms = async |client: &str, name: &str| {
         let subject = Some((&crate::fakes::subject(name)).into());
-        let asked = AppendedFormsRequest { client: client.into(), subject };
+        let asked = AppendedFormsRequest { client: client.into(), subject, ..AppendedFormsRequest::default() };
         node.appended_forms(request(asked)).await.expect("answered").into_inner()
     };
     let all = forms("wiki", "ann").await;

@@ -138,8 +138,9 @@ async fn a_client_that_shows_a_text_shows_the_number_and_any_answer_waits() {
     world.store.resolve(&prompt.prompt_id, "approved", "number_matched", NOW);
     assert_eq!(waiting.await.expect("ends"), "allow user_approved");
     assert_eq!(world.store.events()[0].assurance, "number_matched");
-    // The conversation is over: neither a copy nor a look gets anything of it.
-    assert_eq!(said(node.answer(answer(&attempt, 1, "")).await), "deny challenge_gone");
+    // The conversation is over: a copy hears the same, another answer and a look nothing.
+    assert_eq!(said(node.answer(answer(&attempt, 1, "")).await), "allow user_approved");
+    assert_eq!(said(node.answer(answer(&attempt, 1, "x")).await), "deny challenge_gone");
     assert_eq!(said(node.r#await(look(&attempt, 1, 10)).await), "deny challenge_gone");
 }
 
@@ -314,7 +315,7 @@ async fn a_caller_that_goes_away_takes_its_prompt_along() {
     // L-13, V-44: the person is not asked for somebody who has left
     let world = world();
     let node = world.node().await;
-    let attempt = attempt("waits", "bob");
+    let attempt = Attempt { protocol: "ldap".into(), ..attempt("waits", "bob") };
     let waiting = tokio::spawn({
         let (node, attempt) = (node.clone(), attempt.clone());
         async move { said(node.begin(passed(&attempt, None)).await) }
@@ -327,6 +328,29 @@ async fn a_caller_that_goes_away_takes_its_prompt_along() {
 }
 
 #[tokio::test]
+async fn a_prompt_outlives_the_radius_gateway_that_asked_for_it() {
+    // it was killed while the person looked at the phone; its device asks another gateway, and that one another node
+    let world = world();
+    let (node, other) = (world.node().await, world.node().await);
+    let attempt = attempt("waits", "bob");
+    let begin = |node: Arc<Service>| {
+        let attempt = attempt.clone();
+        tokio::spawn(async move { said(node.begin(passed(&attempt, None)).await) })
+    };
+    let killed = begin(node);
+    until(|| world.carriers.pushes().len() == 1).await;
+    killed.abort();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.store.prompts()[0].outcome, "");
+    let again = begin(other);
+    until(|| world.store.calls("open_prompt") == 2).await;
+    let prompt = world.store.prompts()[0].prompt_id.clone();
+    assert!(world.store.resolve(&prompt, "approved", "approve_only", NOW));
+    assert_eq!(again.await.expect("answered"), "allow user_approved");
+    assert_eq!((world.carriers.pushes().len(), world.store.reasons()), (1, vec!["user_approved".to_owned()]));
+}
+
+#[tokio::test]
 async fn a_cancelled_attempt_asks_nobody_any_more() {
     let world = world();
     let node = world.node().await;
@@ -336,6 +360,7 @@ async fn a_cancelled_attempt_asks_nobody_any_more() {
         transaction_id: attempt.transaction_id.clone(),
         reason: "user_cancelled".into(),
         client: client.into(),
+        ..CancelRequest::default()
     };
     // FC-05: what another client began is none of its business.
     node.cancel(request(cancel("wifi"))).await.expect("heard");
