@@ -1,8 +1,11 @@
 //! What is known of one attempt: told to verification, written to the log when it ends.
 
+use crate::affinity::Parked;
 use crate::metrics::{Metrics, Phase};
+use crate::reply::No;
 use crate::settings::Client;
 use crate::verify::Allow;
+use crate::windows::Proven;
 use domain::{DirectoryRef, Method, NameForm, Reason, ResultClass, TransactionId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +32,14 @@ pub(crate) struct Attempt {
     pub(crate) method: Option<Method>,
     /// Stands for the password that was right (V-32); empty where nobody wants it.
     pub(crate) password_digest: Vec<u8>,
+    /// Whether a question can go with the answer: only a password's request takes one.
+    pub(crate) asks: bool,
+    /// What a No is written with.
+    pub(crate) no: No,
+    /// A home server's Accept that waits for the second factor.
+    pub(crate) parked: Option<Parked>,
+    /// What the Windows domain proved, for the answer to MS-CHAPv2.
+    pub(crate) proven: Option<Proven>,
     pub(crate) rounds: u32,
     /// Verification has heard of it, so it may have something open that has to be closed.
     pub(crate) known_to_verification: bool,

@@ -1,8 +1,12 @@
 //! The `[radius]` section, and the configuration of the gateway as a process of its own.
 
-use serde::Deserialize;
-use service_kit::config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use serde::{Deserialize, Deserializer, de::Error};
+use service_kit::config::{
+    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
+};
 use service_kit::grpc::Endpoints;
+use service_kit::secret::SecretFile;
+use service_kit::tls::Identity;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +17,15 @@ use std::time::Duration;
 pub struct RadiusSection {
     /// Where Access-Request and Status-Server are taken.
     pub listen: Vec<SocketAddr>,
+    /// Where Accounting-Request and Status-Server are taken; empty = nowhere.
+    pub accounting_listen: Vec<SocketAddr>,
+    /// Where both are taken by TLS, from clients with a certificate (RadSec); empty = nowhere.
+    pub radsec_listen: Vec<SocketAddr>,
+    /// Who signs the certificates of those clients.
+    pub radsec_client_ca_file: Option<InputFile>,
+    /// What we show by TLS, to those clients and to servers: the chain in PEM, ours first. New files are taken up while running.
+    pub tls_certificate_file: Option<InputFile>,
+    pub tls_key_file: Option<SecretFile>,
     /// No Access-Reject leaves earlier than this after its request (R-07).
     pub reject_delay_ms: Ranged<500, 5_000>,
     /// How long a reply is kept for copies of its request (R-31).
@@ -28,13 +41,23 @@ pub struct RadiusSection {
     /// A directory that outlives the process: there stands who was let in while verification and store were down, until the store
     /// takes it (V-40). Without one nobody is let in then.
     pub spool_dir: Option<PathBuf>,
+    /// Samba's program that asks the Windows domain this host has joined, with `wbinfo` beside it (FR-08). Only targets of kind
+    /// `windows_domain` need it.
+    pub ntlm_auth: PathBuf,
 }
 
 impl Default for RadiusSection {
     fn default() -> Self {
         const PORT: u16 = 1812; // RFC 2865 section 3
+        const ACCOUNTING_PORT: u16 = 1813; // RFC 2866 section 3
+        let everywhere = |port| vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
         Self {
-            listen: vec![(Ipv4Addr::UNSPECIFIED, PORT).into(), (Ipv6Addr::UNSPECIFIED, PORT).into()],
+            listen: everywhere(PORT),
+            accounting_listen: everywhere(ACCOUNTING_PORT),
+            radsec_listen: Vec::new(),
+            radsec_client_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
             reject_delay_ms: Ranged(1_000),
             reply_kept_seconds: Ranged(30),
             attributes_max: Ranged(radius_wire::ATTRIBUTES_MAX as u64),
@@ -42,11 +65,51 @@ impl Default for RadiusSection {
             in_work_max: Ranged(65_536),
             in_work_per_client_max: Ranged(32_768),
             spool_dir: None,
+            ntlm_auth: "/usr/bin/ntlm_auth".into(),
         }
     }
 }
 
+/// Keys of `[radius]` that do not go together. The operator's to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadRadiusSection {
+    #[error("radius.tls_certificate_file and radius.tls_key_file belong together; one of them is missing")]
+    HalfIdentity,
+    #[error(
+        "radius.radsec_listen needs radius.tls_certificate_file, radius.tls_key_file and radius.radsec_client_ca_file"
+    )]
+    NoCertificates,
+}
+
 impl RadiusSection {
+    /// For the field of a configuration: what does not go together is refused where it is written.
+    pub fn deserialize_checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = Self::deserialize(deserializer)?;
+        section.check().map(|()| section).map_err(D::Error::custom)
+    }
+
+    /// What keys say together, and what no single type can say.
+    pub fn check(&self) -> Result<(), BadRadiusSection> {
+        if self.tls_certificate_file.is_some() != self.tls_key_file.is_some() {
+            return Err(BadRadiusSection::HalfIdentity);
+        }
+        match self.radsec_listen.is_empty() || self.radsec().is_some() {
+            true => Ok(()),
+            false => Err(BadRadiusSection::NoCertificates),
+        }
+    }
+
+    /// Who we are by TLS.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let (certificate, key) = (self.tls_certificate_file.clone()?, self.tls_key_file.clone()?);
+        Some(Identity { certificate, key })
+    }
+
+    /// Who we are, and who signs for those that may come.
+    pub(crate) fn radsec(&self) -> Option<(Identity, InputFile)> {
+        self.identity().zip(self.radsec_client_ca_file.clone())
+    }
+
     pub(crate) fn reject_delay(&self) -> Duration {
         Duration::from_millis(self.reject_delay_ms.0)
     }
@@ -72,7 +135,7 @@ pub struct Config {
     pub bus: BusSection,
     pub grpc: GrpcSection,
     pub endpoints: EndpointsSection,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "RadiusSection::deserialize_checked")]
     pub radius: RadiusSection,
 }
 
@@ -121,5 +184,16 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert_eq!(read(r#"{"reject_delay_ms":500}"#).expect("the least").reject_delay(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn keys_of_tls_that_do_not_go_together_are_refused() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let file = || Some(InputFile::new(here).expect("this crate"));
+        let listens = RadiusSection { radsec_listen: vec![([127, 0, 0, 1], 2083).into()], ..RadiusSection::default() };
+        assert_eq!(listens.check(), Err(BadRadiusSection::NoCertificates));
+        let half = RadiusSection { tls_certificate_file: file(), ..RadiusSection::default() };
+        assert_eq!(half.check(), Err(BadRadiusSection::HalfIdentity));
+        assert_eq!(RadiusSection::default().check(), Ok(()));
     }
 }

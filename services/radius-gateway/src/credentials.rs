@@ -1,9 +1,13 @@
 //! What a genuine request brings: a name with a password, or the answer to a challenge (A3, A5). Decided from the
 //! packet alone; nobody has been asked anything yet, so nobody's account can be locked by it.
 
+use crate::settings::Client;
+use domain::settings::Charset;
 use domain::{Reason, Secret};
+use radius_wire::eap::Eap;
+use radius_wire::ms_chap::MsChap;
 use radius_wire::{
-    AccessRequest, AttributeType, Charset, Credentials, DropReason, KeyRing, PasswordError, State, Verified,
+    AccessRequest, AttributeType, Credentials, DropReason, HiddenPassword, KeyRing, PasswordError, State, Verified,
 };
 
 /// A request that can be worked on.
@@ -12,6 +16,8 @@ pub(crate) enum Presented {
     Password { name: String, password: Secret },
     /// A later one. The password is an answer and never goes to a directory.
     Answer { state: State, answer: Secret },
+    /// What no directory can check, or the answer to a question that is not ours: for a home server, as it came.
+    Foreign { name: String, state: Option<Vec<u8>>, change: bool },
 }
 
 /// One that cannot.
@@ -26,10 +32,35 @@ pub(crate) enum Refusal {
     },
 }
 
+/// Whose request it is, and what may become of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) charset: Charset,
+    pub(crate) takes: Takes,
+}
+
+/// What a target can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// A directory: it only checks passwords.
+    Passwords,
+    /// The Windows domain.
+    MsChap2,
+    /// A home server: what we cannot read, too.
+    Everything,
+}
+
+impl<'a> Terms<'a> {
+    pub(crate) fn of(client: &'a Client, takes: Takes) -> Self {
+        Self { client: client.name(), charset: client.settings.charset, takes }
+    }
+}
+
 /// `now_unix_seconds` decides whether a State has expired.
 pub(crate) fn read(
     request: &Verified<'_>,
-    client: &str,
+    terms: Terms<'_>,
     keys: &KeyRing,
     now_unix_seconds: u64,
 ) -> Result<Presented, Refusal> {
@@ -37,41 +68,75 @@ pub(crate) fn read(
         Some(reason) => Refusal::Silence(reason),
         None => reject(Reason::ProtocolUnsupported),
     })?;
-    let Credentials::Pap(hidden) = access.credentials else {
-        // CHAP, MS-CHAP and EAP need a target that knows the password; a directory only checks it.
-        return Err(reject(Reason::ProtocolUnsupported));
-    };
-    let conversation = match access.state {
-        None => None,
-        Some(sealed) => {
-            let context = state_context(client, access.user_name);
-            // Not ours, altered, another client's or user's, expired: all the same to whoever sent it.
-            let state = keys.open(sealed, &context, now_unix_seconds).map_err(|_| reject(Reason::ChallengeGone))?;
-            Some(state)
+    let conversation = access.state.map(|sealed| {
+        // Altered, another client's or user's, expired: all the same to whoever sent it, and none of ours to anybody else.
+        keys.open(sealed, &state_context(terms.client, access.user_name), now_unix_seconds).map_err(|_| sealed)
+    });
+    match (access.credentials, conversation) {
+        (Credentials::Pap(hidden), None) => {
+            let password = password(hidden, terms.charset).map_err(reject)?;
+            //
+            if password.is_empty() {
+                return Err(reject(Reason::EmptyPassword));
+            }
+            Ok(Presented::Password { name: access.user_name.to_owned(), password })
         }
-    };
-    let refused = |reason| Refusal::Reject { reason, conversation };
-    let password = hidden.reveal(Charset::Utf8).map_err(|error| {
-        refused(match error {
-            PasswordError::Length => Reason::ProtocolUnsupported,
-            PasswordError::SecretMismatch => Reason::SecretMismatch,
-        })
-    })?;
-    let secret = Secret::from(password.expose());
-    match conversation {
-        // What an empty answer means is the challenge's business: it is no password.
-        Some(state) => Ok(Presented::Answer { state, answer: secret }),
-        None if password.is_empty() => Err(refused(Reason::EmptyPassword)),
-        None => Ok(Presented::Password { name: access.user_name.to_owned(), password: secret }),
+        (Credentials::Pap(hidden), Some(Ok(state))) => {
+            // What an empty answer means is the challenge's business: it is no password.
+            let answer = password(hidden, terms.charset)
+                .map_err(|reason| Refusal::Reject { reason, conversation: Some(state) })?;
+            Ok(Presented::Answer { state, answer })
+        }
+        // A home server's question is answered to that server, if it has asked one.
+        (_, Some(Err(state))) if terms.takes == Takes::Everything => foreign(request, &access, Some(state)),
+        (_, Some(Err(_))) => Err(reject(Reason::ChallengeGone)),
+        (_, None) if terms.takes == Takes::Everything => foreign(request, &access, None),
+        (Credentials::MsChap, None)
+            if terms.takes == Takes::MsChap2 && matches!(MsChap::read(request.packet()), Ok(MsChap::V2(_))) =>
+        {
+            foreign(request, &access, None)
+        }
+        // The rest needs a target that knows the password. And a question of ours is answered by User-Password alone.
+        _ => Err(reject(Reason::ProtocolUnsupported)),
     }
+}
+
+fn password(hidden: HiddenPassword<'_>, charset: Charset) -> Result<Secret, Reason> {
+    let charset = match charset {
+        Charset::Utf8 => radius_wire::Charset::Utf8,
+        Charset::Latin1 => radius_wire::Charset::Latin1,
+    };
+    match hidden.reveal(charset) {
+        Ok(password) => Ok(Secret::from(password.expose())),
+        Err(PasswordError::Length) => Err(Reason::ProtocolUnsupported),
+        Err(PasswordError::SecretMismatch) => Err(Reason::SecretMismatch),
+    }
+}
+
+/// Of the right form, as far as we know forms (B-24, B-27); what it means is the home server's business.
+fn foreign(request: &Verified<'_>, access: &AccessRequest<'_>, state: Option<&[u8]>) -> Result<Presented, Refusal> {
+    let packet = request.packet();
+    let mut change = false;
+    match access.credentials {
+        Credentials::Eap if Eap::of(packet) == Some(Eap::Malformed) => return Err(reject(Reason::ProtocolUnsupported)),
+        Credentials::MsChap => match MsChap::read(packet) {
+            Ok(MsChap::PasswordChange { .. }) => change = true,
+            Ok(MsChap::V1 | MsChap::V2(_)) => {}
+            Err(_) => return Err(reject(Reason::ProtocolUnsupported)),
+        },
+        Credentials::Pap(_) | Credentials::Chap | Credentials::Eap | Credentials::Arap => {}
+    }
+    Ok(Presented::Foreign { name: access.user_name.to_owned(), state: state.map(<[u8]>::to_vec), change })
 }
 
 /// Whether the packet goes on with a conversation of ours: such packets are preferred when there is little room and taken
 /// by a node that takes nothing new.
-pub(crate) fn continues(request: &Verified<'_>, client: &str, keys: &KeyRing, now_unix_seconds: u64) -> bool {
+pub(crate) fn continues(request: &Verified<'_>, terms: Terms<'_>, keys: &KeyRing, now_unix_seconds: u64) -> bool {
     AccessRequest::read(request).is_ok_and(|access| {
-        let context = state_context(client, access.user_name);
-        access.state.is_some_and(|sealed| keys.open(sealed, &context, now_unix_seconds).is_ok())
+        let context = state_context(terms.client, access.user_name);
+        let ours = |sealed| keys.open(sealed, &context, now_unix_seconds).is_ok();
+        // Whether a home server knows its State, nobody can say without asking.
+        access.state.is_some_and(|sealed| terms.takes == Takes::Everything || ours(sealed))
     })
 }
 
@@ -133,7 +198,7 @@ mod tests {
         let shared = shared();
         let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
         let request = verify_request(packet, (&shared).into(), rules).expect("genuine");
-        read(&request, "vpn", &keys(), NOW)
+        read(&request, Terms { client: "vpn", charset: Charset::Utf8, takes: Takes::Passwords }, &keys(), NOW)
     }
 
     fn refused(octets: &[u8]) -> Refusal {

@@ -2,193 +2,386 @@
 //!
 //! ```text
 //! request -> this node's duplicates -> room? -> the map all nodes share -> login -> reply -> sent, kept, put into the map
-//!              | copy: silence or         |         | another node has it: silence,
-//!              '-> the same octets        '-> drop  '-> or its octets
+//!              | copy: silence or         |         | another node has it: silence,              |
+//!              |  the same octets         '-> drop  |  or its octets                             |
+//!              '- look-alike of one in work (R-34) -'---- waits for that one's answer <----------'
 //! ```
 //! One task a request. It ends early when the client sends something else under the same identifier (R-32), when another node
 //! has taken over (R-30), or when the process stops (R-39).
+//!
+//! A look-alike is one for the name as it was typed: within the life of one attempt the same name at the same client is the same
+//! person, because the attempt has resolved it once for all who wait.
 
 mod shared;
+mod table;
 
 pub(crate) use shared::SharedRequests;
+pub(crate) use table::{Repeat, Table};
 
 use crate::attempt::{Attempt, Ended, escaped};
-use crate::listener::{Drop, Request};
-use crate::login::{self, Verdict};
+use crate::listener::Request;
+use crate::login::{self, Granted, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
-use crate::{Gateway, credentials, person_address, question, reply};
+use crate::reply::No;
+use crate::{Gateway, accounting, attributes, credentials, person_address, question, reply};
 use domain::{Method, Reason, TransactionId};
 use radius_wire::{
-    AttributeType, ExchangeId, ExchangeKey, ExchangeLimits, Exchanges, Fingerprint, Received, Transport, Verified,
+    AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Verified, readdressed,
 };
-use shared::{Claim, Lease, Lost};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use shared::{Claim, Given, Hold, Joined, Lost};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use table::{Arrival, Running, Taken};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// All exchanges of this node.
-pub(crate) struct Table {
-    started: Instant,
-    in_work_max: usize,
-    in_work_per_client_max: usize,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    exchanges: Exchanges,
-    running: HashMap<ExchangeId, Running>,
-    in_work_of: HashMap<Box<str>, usize>,
-}
-
-/// A request in work.
-#[derive(Clone)]
-struct Running {
-    client: Box<str>,
-    duplicates: Arc<AtomicU32>,
-    /// Nobody waits for its answer any more.
-    orphaned: CancellationToken,
-}
-
 /// Takes a genuine request that is no Status-Server. Called by the receive loop, so it waits for nothing.
 pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified<'_>) {
-    let key = ExchangeKey::new(request.path.local, Transport::Udp, request.path.peer, verified);
-    let fingerprint = Fingerprint::of(verified);
+    let packet = verified.packet();
     let client = request.client.clone();
-    let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::AccessRequest, outcome);
-    let id = match gateway.exchanges.receive(key, fingerprint) {
-        Received::Ask(id) => id,
-        Received::Replaced { orphan, ask } => {
-            gateway.exchanges.orphan(&orphan);
-            ask
-        }
-        Received::StillWaiting(id) => {
-            gateway.exchanges.count_duplicate(&id);
-            return count(PacketOutcome::Duplicate);
-        }
-        Received::Resend(octets) => {
-            request.socket.send_now(&octets, &request.path);
-            return count(PacketOutcome::Duplicate);
-        }
-        Received::Full => {
-            return gateway.drop_packet(Some(&client), verified.packet().octets(), &request.path, Drop::Full);
-        }
+    let fingerprint = Fingerprint::of(verified);
+    let asks = packet.code() == Code::AccessRequest;
+    let terms = credentials::Terms::of(&client, gateway.settings.takes(&client.settings.target));
+    let continues = asks && credentials::continues(verified, terms, &gateway.keys.state(), gateway.now_unix_seconds());
+    let alike = match asks {
+        true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues),
+        false => None,
     };
-    let running = match gateway.exchanges.admit(id, client.name(), gateway.shutdown.is_draining(), || {
-        credentials::continues(verified, client.name(), &gateway.keys.state(), gateway.now_unix_seconds())
-    }) {
-        Ok(running) => running,
-        Err(drop) => return gateway.drop_packet(Some(&client), verified.packet().octets(), &request.path, drop),
-    };
-    let gateway_of_task = gateway.clone();
-    gateway.shutdown.spawn(async move {
-        // Boxed: tens of thousands of them may wait.
-        Box::pin(work(&gateway_of_task, &request, id, fingerprint, &running)).await;
-        gateway_of_task.exchanges.leave(&id);
+    let taken = gateway.exchanges.take(Arrival {
+        key: ExchangeKey::new(request.path.local, request.back.transport(), request.path.peer, verified),
+        fingerprint,
+        alike,
+        client: client.name(),
+        continues,
+        draining: gateway.shutdown.is_draining(),
     });
+    let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::of(packet.octets()), outcome);
+    let known = Known { fingerprint, alike: alike.filter(LookAlike::joins) };
+    match taken {
+        Taken::Copy(repeat) => {
+            gateway.note_repeat(&client, repeat);
+            count(PacketOutcome::Duplicate);
+        }
+        Taken::Resend(octets) => {
+            request.back.send_now(&octets, &request.path);
+            count(PacketOutcome::Duplicate);
+        }
+        Taken::Refused(drop) => gateway.drop_packet(Some(&client), packet.octets(), &request.path, drop),
+        Taken::Work { id, running, anew } => {
+            if anew {
+                gateway.observed().repeats_anew(client.name());
+            }
+            let gateway_of_task = gateway.clone();
+            gateway.shutdown.spawn(async move {
+                let gateway = &gateway_of_task;
+                // Boxed: tens of thousands of them may wait.
+                match asks {
+                    true => Box::pin(work(gateway, &request, id, &known, &running)).await,
+                    false => Box::pin(accounting::work(gateway, &request, &id, &running.orphaned)).await,
+                }
+                gateway.exchanges.leave(&id);
+            });
+        }
+        Taken::Joins { id, running, answered, repeat } => {
+            gateway.note_repeat(&client, repeat);
+            gateway.observed().repeats_anew(client.name());
+            gateway.metrics.joined(client.name());
+            count(PacketOutcome::Duplicate);
+            let gateway_of_task = gateway.clone();
+            gateway.shutdown.spawn(async move {
+                let gateway = &gateway_of_task;
+                Box::pin(wait_along(gateway, &request, &id, &known, answered, &running)).await;
+                gateway.exchanges.leave(&id);
+            });
+        }
+    }
+}
+
+/// What tells a request from others.
+struct Known {
+    fingerprint: Fingerprint,
+    /// What those have that may wait for the same answer.
+    alike: Option<LookAlike>,
 }
 
 /// One request from first to last.
-async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, fingerprint: Fingerprint, running: &Running) {
+async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: &Known, running: &Running) {
     let client = request.client.name();
-    let count = |outcome| gateway.metrics.packet(client, PacketCode::AccessRequest, outcome);
-    let mut transaction = TransactionId(Uuid::now_v7());
-    let mut lease = None;
+    let mut begun = Begun { transaction: TransactionId(Uuid::now_v7()), taken_over: false, hold: Hold::default() };
     if let Some(shared) = &gateway.requests {
-        match shared.claim(id.key().shared(), &fingerprint, transaction).await {
-            Claim::Mine(claimed) => {
-                // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
-                transaction = claimed.transaction();
-                lease = Some(claimed);
-            }
-            Claim::Elsewhere => {
-                gateway.exchanges.forget(&id);
-                return count(PacketOutcome::Duplicate);
-            }
-            Claim::Answered(octets) => {
-                let octets: Arc<[u8]> = octets.into();
-                if gateway.exchanges.answer(&id, octets.clone()) {
-                    request.socket.send_now(&octets, &request.path);
+        let Some(packet) = claim(gateway, shared, request, &id, known).await else {
+            return gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
+        };
+        // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
+        begun.taken_over = packet.taken_over();
+        begun.transaction = packet.transaction();
+        begun.hold.packet = Some(packet);
+        if let Some(alike) = &known.alike {
+            match join(gateway, shared, request, &id, alike, &mut begun, running).await {
+                Some(Joined::Lead(common)) => {
+                    begun.taken_over |= common.taken_over();
+                    begun.transaction = common.transaction();
+                    begun.hold.common = Some(common);
                 }
-                return count(PacketOutcome::Duplicate);
+                Some(Joined::Answered(given)) => {
+                    gateway.metrics.joined(client);
+                    gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
+                    let given = Arc::new(given);
+                    gateway.exchanges.publish(&id, given.clone());
+                    return pass_on(gateway, request, &id, &given, begun.hold).await;
+                }
+                Some(Joined::Late) | None => {
+                    gateway.exchanges.forget(&id);
+                    return begun.hold.release().await;
+                }
             }
         }
     }
-    count(PacketOutcome::Ok);
+    gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
     let span = tracing::info_span!(
         "radius.request",
         otel.kind = "server",
         twinlock.client = client,
-        twinlock.request_id = %transaction,
+        twinlock.request_id = %begun.transaction,
     );
     let in_flight = gateway.metrics.in_flight();
-    answer(gateway, request, id, transaction, lease, running, in_flight).instrument(span).await;
+    answer(gateway, request, id, begun, running, in_flight).instrument(span).await;
+}
+
+/// What is settled when the login begins.
+struct Begun {
+    transaction: TransactionId,
+    /// Another node had begun it, and may have asked the person.
+    taken_over: bool,
+    hold: Hold,
+}
+
+/// The right to work on this very packet; `None`: it is another's, or answered, which is then done.
+async fn claim(
+    gateway: &Gateway,
+    shared: &SharedRequests,
+    request: &Request,
+    id: &ExchangeId,
+    known: &Known,
+) -> Option<shared::Lease> {
+    let transaction = TransactionId(Uuid::now_v7());
+    match shared.claim(id.key().shared(), &known.fingerprint, known.alike.as_ref(), transaction).await {
+        Claim::Mine(lease) => return Some(lease),
+        Claim::Elsewhere => gateway.exchanges.forget(id),
+        Claim::Answered(octets) => {
+            let octets: Arc<[u8]> = octets.into();
+            if gateway.exchanges.answer(id, octets.clone()) {
+                request.back.send_now(&octets, &request.path);
+            }
+        }
+    }
+    None
+}
+
+/// Whether another node works on a look-alike, and what it answers. `None`: nobody waits for that any more.
+async fn join(
+    gateway: &Gateway,
+    shared: &SharedRequests,
+    request: &Request,
+    id: &ExchangeId,
+    alike: &LookAlike,
+    begun: &mut Begun,
+    running: &Running,
+) -> Option<Joined> {
+    let deadline = request.received + Duration::from_secs(request.client.settings.wait_seconds.into());
+    let mut joining = pin!(shared.join(alike, begun.transaction, deadline));
+    loop {
+        // Cancel safety: `keep` may be dropped at any time, and the others only wait.
+        tokio::select! {
+            joined = &mut joining => return Some(joined),
+            () = running.orphaned.cancelled() => return None,
+            // The other node may let the person in: a Reject from here would say otherwise.
+            () = gateway.shutdown.stopping() => return None,
+            _ = begun.hold.keep() => {
+                gateway.exchanges.forget(id);
+                if !gateway.exchanges.is_awaited(id) {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// A look-alike of a request in work here: it gets the same answer, in its own words.
+async fn wait_along(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    id: &ExchangeId,
+    known: &Known,
+    mut answered: watch::Receiver<Option<Arc<Given>>>,
+    running: &Running,
+) {
+    let mut hold = Hold::default();
+    if let Some(shared) = &gateway.requests {
+        let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
+        hold.packet = Some(packet);
+    }
+    // Cancel safety: all of them only wait. It does not look at the process stopping: whoever works on it does, and answers.
+    let given = tokio::select! {
+        given = answered.wait_for(Option::is_some) => given.ok().and_then(|given| given.clone()),
+        () = running.orphaned.cancelled() => None,
+        lost = hold.keep() => {
+            match lost {
+                Lost::Replaced => gateway.exchanges.abandon(id),
+                Lost::Superseded | Lost::TakenOver => gateway.exchanges.forget(id),
+            }
+            return;
+        }
+    };
+    match given {
+        Some(given) => pass_on(gateway, request, id, &given, hold).await,
+        None => {
+            gateway.exchanges.forget(id);
+            hold.release().await;
+        }
+    }
+}
+
+/// Answers a request with what its look-alike was answered with.
+async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, hold: Hold) {
+    let Some(octets) = readdress(gateway, request, given) else {
+        gateway.exchanges.forget(id);
+        return hold.release().await;
+    };
+    if octets.first() == Some(&(Code::AccessReject as u8)) {
+        sleep_until(request.received + gateway.config.reject_delay()).await; // R-07
+    }
+    if gateway.exchanges.answer(id, octets.as_slice().into()) {
+        send(request, &octets).await;
+    }
+    hold.answered(&Given { authenticator: given.authenticator, octets }).await;
+}
+
+fn readdress(gateway: &Gateway, request: &Request, given: &Given) -> Option<Vec<u8>> {
+    let verified = request.verified();
+    let to = verified.hiding_key();
+    // What is hidden was hidden with the authenticator of the request it answered (RFC 2868 section 3.5, RFC 2548 section 2.4).
+    let from = HidingKey { secret: to.secret, authenticator: &given.authenticator };
+    let dictionary = gateway.settings.dictionary();
+    let mut hide = attributes::rehide(Rehide::new(&dictionary, from, to, attributes::salts()));
+    match readdressed(&given.octets, &verified, &mut hide) {
+        Some(Ok(octets)) => Some(octets),
+        // The first of them has its answer; this one is asked again as a request of its own.
+        _ => {
+            tracing::warn!(
+                service = crate::NAME,
+                client = request.client.name(),
+                "the answer to a request cannot be given to its look-alike"
+            );
+            None
+        }
+    }
+}
+
+/// The answer to a request that no look-alike waits with.
+pub(crate) async fn reply_with(gateway: &Gateway, request: &Request, id: &ExchangeId, octets: &[u8]) {
+    if gateway.exchanges.answer(id, octets.into()) {
+        send(request, octets).await;
+    }
+}
+
+/// It gets none; a copy is new.
+pub(crate) fn leave_unanswered(gateway: &Gateway, id: &ExchangeId) {
+    gateway.exchanges.forget(id);
+}
+
+async fn send(request: &Request, octets: &[u8]) {
+    if let Err(error) = request.back.send(octets, &request.path).await {
+        tracing::warn!(service = crate::NAME, client = request.client.name(), error = %error, "a reply could not be sent");
+    }
 }
 
 async fn answer(
     gateway: &Arc<Gateway>,
     request: &Request,
     id: ExchangeId,
-    transaction: TransactionId,
-    mut lease: Option<Lease>,
+    begun: Begun,
     running: &Running,
     mut in_flight: InFlight<'_>,
 ) {
+    let Begun { transaction, taken_over, mut hold } = begun;
     let mut attempt = begin(request, transaction);
+    // What the other node left open is closed with ours.
+    attempt.known_to_verification = taken_over;
+    let stepped_back = AtomicBool::new(false);
+    let mut superseded = false;
     let mut settled = None;
     let end = {
-        let answering = settle(gateway, request, &mut attempt, &mut in_flight, &mut settled);
-        // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. The others
-        // only wait.
-        tokio::select! {
-            () = answering => End::Settled,
-            () = running.orphaned.cancelled() => End::Orphaned,
-            lost = keep(&mut lease) => match lost {
-                Lost::TakenOver => End::TakenOver,
-                Lost::Replaced => End::Orphaned,
-            },
-            () = gateway.shutdown.stopping() => End::Stopping,
+        let mut answering = pin!(settle(gateway, request, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
+        loop {
+            // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. `keep` may be
+            // dropped at any time, and the others only wait.
+            tokio::select! {
+                () = &mut answering => break End::Settled,
+                () = running.orphaned.cancelled() => break End::Orphaned,
+                () = gateway.shutdown.stopping() => break End::Stopping,
+                lost = hold.keep() => match lost {
+                    Lost::TakenOver => {
+                        // Another node works on this very attempt and will log it. What we have asked verification is waited for all
+                        // the same: a caller that leaves takes the prompt along, which the other has joined (R-30).
+                        tracing::warn!(service = crate::NAME, request_id = %transaction, "another node has taken over a request");
+                        stepped_back.store(true, Ordering::Relaxed);
+                        gateway.exchanges.forget(&id);
+                        hold = Hold::default();
+                    }
+                    Lost::Superseded => {
+                        superseded = true;
+                        gateway.exchanges.forget(&id);
+                    }
+                    Lost::Replaced => {
+                        gateway.exchanges.forget(&id);
+                        if !superseded && !gateway.exchanges.is_awaited(&id) {
+                            break End::Orphaned;
+                        }
+                    }
+                },
+            }
         }
     };
+    if stepped_back.load(Ordering::Relaxed) {
+        return;
+    }
     let answer = match (end, settled) {
-        (End::TakenOver, _) => {
-            // Another node works on this very attempt and will log it.
-            gateway.exchanges.forget(&id);
-            return tracing::warn!(service = crate::NAME, request_id = %transaction, "another node has taken over a request");
+        (End::Orphaned, settled) => {
+            if let Some(common) = hold.common {
+                common.release().await;
+            }
+            return orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running);
         }
-        (End::Orphaned, settled) => return orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running),
         (End::Settled | End::Stopping, Some(answer)) => answer,
         // `Settled` always leaves an answer behind.
-        (End::Settled | End::Stopping, None) => refuse(gateway, request, &mut attempt, Reason::ShuttingDown),
+        (End::Settled | End::Stopping, None) => {
+            refuse(gateway, request, &mut attempt, Reason::ShuttingDown, &stepped_back)
+        }
     };
     let Some(octets) = answer.octets else {
         gateway.exchanges.forget(&id);
-        if let Some(lease) = lease {
-            lease.release().await;
-        }
-        return;
+        return hold.release().await;
     };
-    let octets: Arc<[u8]> = octets.into();
-    if !gateway.exchanges.answer(&id, octets.clone()) {
-        return orphaned(gateway, &attempt, Some(answer.verdict), running);
+    let awaited = superseded || gateway.exchanges.is_awaited(&id);
+    let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
+    gateway.exchanges.publish(&id, given.clone());
+    match gateway.exchanges.answer(&id, given.octets.as_slice().into()) {
+        true => send(request, &given.octets).await,
+        false if awaited => {}
+        false => return orphaned(gateway, &attempt, Some(answer.verdict), running),
     }
-    if let Err(error) = request.socket.send(&octets, &request.path).await {
-        tracing::warn!(service = crate::NAME, client = request.client.name(), error = %error, "a reply could not be sent");
-    }
-    if let Some(lease) = lease {
-        lease.answered(&octets).await;
-    }
+    hold.answered(&given).await;
     log(gateway, attempt, &answer.verdict, running);
 }
 
 enum End {
     Settled,
     Orphaned,
-    TakenOver,
     Stopping,
 }
 
@@ -205,9 +398,10 @@ async fn settle(
     attempt: &mut Attempt,
     in_flight: &mut InFlight<'_>,
     settled: &mut Option<Answer>,
+    stepped_back: &AtomicBool,
 ) {
     let verdict = login::decide(gateway, request, attempt, in_flight).await;
-    let answer = write(gateway, request, attempt, verdict);
+    let answer = write(gateway, request, attempt, verdict, stepped_back);
     let refused = matches!(answer.verdict, Verdict::Reject(_));
     *settled = Some(answer);
     if refused {
@@ -216,18 +410,25 @@ async fn settle(
     }
 }
 
-fn write(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, verdict: Verdict) -> Answer {
+fn write(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    attempt: &mut Attempt,
+    verdict: Verdict,
+    stepped_back: &AtomicBool,
+) -> Answer {
     let verified = request.verified();
     let written = match &verdict {
-        Verdict::Accept(allow) => reply::accept(allow, &verified),
+        Verdict::Accept(granted) => reply::accept(granted.relayed.as_ref(), &granted.added, &verified),
+        Verdict::Relayed(challenge) => reply::relayed(challenge, &verified),
         Verdict::Challenge(ask) => {
             let (client, keys) = (&request.client, gateway.keys.state());
             let shown = question::text(ask, client.settings.application(), gateway.settings.current().texts());
             let conversation =
                 reply::Conversation { transaction: attempt.transaction, client: client.name(), keys: &keys };
-            reply::challenge(ask, &shown, &conversation, &verified, nonce(), gateway.clock.now_ms())
+            reply::challenge(ask, &shown, &conversation, &verified, random(), gateway.clock.now_ms())
         }
-        Verdict::Reject(reason) => return refuse(gateway, request, attempt, *reason),
+        Verdict::Reject(reason) => return refuse(gateway, request, attempt, *reason, stepped_back),
         Verdict::Silence(reason) => {
             gateway.drop_packet(Some(&request.client), verified.packet().octets(), &request.path, (*reason).into());
             return Answer { verdict, octets: None };
@@ -238,16 +439,24 @@ fn write(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, verdi
         Err(error) => {
             // R-06: somebody has to look at the device or the attributes.
             tracing::error!(service = crate::NAME, client = request.client.name(), error = %error, "a reply cannot be written; the login is refused");
-            refuse(gateway, request, attempt, Reason::InternalError)
+            refuse(gateway, request, attempt, Reason::InternalError, stepped_back)
         }
     }
 }
 
-/// Every No takes this way.
-fn refuse(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, reason: Reason) -> Answer {
-    close(gateway, attempt, reason);
+/// Every No takes this way. Where another node has taken over, the end is not ours to tell.
+fn refuse(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    attempt: &mut Attempt,
+    reason: Reason,
+    stepped_back: &AtomicBool,
+) -> Answer {
+    if !stepped_back.load(Ordering::Relaxed) {
+        close(gateway, attempt, reason);
+    }
     attempt.recorded = true;
-    let octets = reply::reject(attempt.transaction, &request.verified());
+    let octets = reply::reject(attempt.transaction, &attempt.no, &request.verified());
     Answer { verdict: Verdict::Reject(reason), octets: Some(octets) }
 }
 
@@ -255,13 +464,15 @@ fn refuse(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt, reas
 /// round the conversation goes on with the new one; in the first round it is over.
 fn orphaned(gateway: &Arc<Gateway>, attempt: &Attempt, verdict: Option<Verdict>, running: &Running) {
     let (reason, allow) = match &verdict {
-        Some(Verdict::Accept(allow)) => (allow.reason, Some(allow)),
+        Some(Verdict::Accept(granted)) => (granted.allow.reason, Some(&granted.allow)),
+        // The conversation is the home server's: the next packet is a request of its own.
+        Some(Verdict::Relayed(_)) => return,
         Some(Verdict::Reject(reason)) => (*reason, None),
         _ if attempt.rounds > 1 => return,
         _ => (Reason::ChallengeGone, None),
     };
     close(gateway, attempt, reason);
-    let duplicates = running.duplicates.load(Ordering::Relaxed);
+    let duplicates = running.duplicates();
     attempt.end(&Ended { reason, allow, reply: "none", duplicates }, &gateway.metrics);
 }
 
@@ -277,18 +488,18 @@ fn close(gateway: &Gateway, attempt: &Attempt, reason: Reason) {
 }
 
 fn log(gateway: &Gateway, attempt: Attempt, verdict: &Verdict, running: &Running) {
-    let duplicates = running.duplicates.load(Ordering::Relaxed);
+    let duplicates = running.duplicates();
     let ended = match verdict {
-        Verdict::Accept(allow) => {
+        Verdict::Accept(Granted { allow, .. }) => {
             Ended { reason: allow.reason, allow: Some(allow), reply: "Access-Accept", duplicates }
         }
         Verdict::Reject(reason) => Ended { reason: *reason, allow: None, reply: "Access-Reject", duplicates },
         Verdict::Challenge(ask) => {
             let method = ask.method.map_or("none", Method::code);
             gateway.metrics.attempt(attempt.client.name(), method, question::asked(ask.kind));
-            return gateway.challenges.open(attempt, ask.expires_unix_ms);
+            return gateway.challenges.open(attempt, ask.step, ask.expires_unix_ms);
         }
-        Verdict::Silence(_) => return,
+        Verdict::Silence(_) | Verdict::Relayed(_) => return,
     };
     // A stray copy of an answer ends nothing: the conversation may go on with the right one.
     if ended.reason != Reason::ChallengeGone {
@@ -317,6 +528,10 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
         second: None,
         method: None,
         password_digest: Vec::new(),
+        asks: packet.has(AttributeType::USER_PASSWORD) && request.client.can_challenge(),
+        no: No::of(packet, random()),
+        parked: None,
+        proven: None,
         rounds: 1,
         known_to_verification: false,
         recorded: false,
@@ -325,106 +540,8 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
     attempt
 }
 
-/// Ends only when the lease is lost.
-async fn keep(lease: &mut Option<Lease>) -> Lost {
-    match lease {
-        Some(lease) => lease.keep().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn nonce() -> [u8; 12] {
-    let mut nonce = [0; 12];
-    getrandom::fill(&mut nonce).expect("the kernel gives random octets");
-    nonce
-}
-
-impl Table {
-    pub(crate) fn new(in_work_max: usize, in_work_per_client_max: usize, reply_kept: Duration) -> Self {
-        /// The longest wait of a client (FL-09) and 30 s (R-31).
-        const PENDING_KEPT: Duration = Duration::from_secs(110 + 30);
-        let limits = ExchangeLimits {
-            // The limits below hold for what is in work; this one leaves room for the replies that are kept.
-            entries_max: in_work_max.saturating_mul(4),
-            pending_per_source_max: in_work_per_client_max,
-            reply_kept,
-            pending_kept: PENDING_KEPT,
-        };
-        let inner = Inner { exchanges: Exchanges::new(limits), running: HashMap::new(), in_work_of: HashMap::new() };
-        Self { started: Instant::now(), in_work_max, in_work_per_client_max, inner: Mutex::new(inner) }
-    }
-
-    /// Ends what has had its time.
-    pub(crate) fn expire(&self) {
-        let mut inner = self.lock();
-        for unanswered in inner.exchanges.expire(self.started.elapsed()) {
-            if let Some(running) = inner.running.get(&unanswered) {
-                running.orphaned.cancel();
-            }
-        }
-    }
-
-    fn receive(&self, key: ExchangeKey, fingerprint: Fingerprint) -> Received {
-        self.lock().exchanges.receive(key, fingerprint, self.started.elapsed())
-    }
-
-    /// Room for a new request, or why there is none. What goes on with a conversation may use the last tenth (R-38) and is taken
-    /// even while the node takes nothing new (R-39).
-    fn admit(
-        &self,
-        id: ExchangeId,
-        client: &str,
-        draining: bool,
-        continues: impl FnOnce() -> bool,
-    ) -> Result<Running, Drop> {
-        let mut inner = self.lock();
-        let in_work = inner.running.len();
-        let of_client = inner.in_work_of.get(client).copied().unwrap_or_default();
-        let scarce = in_work >= self.in_work_max / 10 * 9 || of_client >= self.in_work_per_client_max / 10 * 9;
-        let full = in_work >= self.in_work_max || of_client >= self.in_work_per_client_max;
-        if full || ((draining || scarce) && !continues()) {
-            inner.exchanges.forget(&id);
-            return Err(if draining { Drop::Draining } else { Drop::Full });
-        }
-        let running = Running { client: client.into(), duplicates: Arc::default(), orphaned: CancellationToken::new() };
-        inner.running.insert(id, running.clone());
-        *inner.in_work_of.entry(running.client.clone()).or_default() += 1;
-        Ok(running)
-    }
-
-    /// The work on a request is over, whatever became of it.
-    fn leave(&self, id: &ExchangeId) {
-        let mut inner = self.lock();
-        let Some(running) = inner.running.remove(id) else { return };
-        if let Some(in_work) = inner.in_work_of.get_mut(&running.client) {
-            *in_work -= 1;
-            if *in_work == 0 {
-                inner.in_work_of.remove(&running.client);
-            }
-        }
-    }
-
-    fn orphan(&self, id: &ExchangeId) {
-        if let Some(running) = self.lock().running.get(id) {
-            running.orphaned.cancel();
-        }
-    }
-
-    fn count_duplicate(&self, id: &ExchangeId) {
-        if let Some(running) = self.lock().running.get(id) {
-            running.duplicates.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn answer(&self, id: &ExchangeId, octets: Arc<[u8]>) -> bool {
-        self.lock().exchanges.answer(id, octets, self.started.elapsed())
-    }
-
-    fn forget(&self, id: &ExchangeId) {
-        self.lock().exchanges.forget(id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn random<const OCTETS: usize>() -> [u8; OCTETS] {
+    let mut octets = [0; OCTETS];
+    getrandom::fill(&mut octets).expect("the kernel gives random octets");
+    octets
 }

@@ -7,6 +7,7 @@ use domain::DirectoryRef;
 use hmac::{Hmac, KeyInit, Mac};
 use proto::user_store::settings_server::Settings as Store;
 use proto::user_store::{Key, KeyRingReply, KeyRingRequest};
+use radius_wire::LoopTag;
 use service_kit::Process;
 use service_kit::bus::KeyRing as MapKeys;
 use service_kit::grpc::{idempotent, with_deadline};
@@ -26,6 +27,10 @@ pub(crate) struct Keys {
     store: Arc<dyn Store>,
     state: ArcSwap<radius_wire::KeyRing>,
     requests: ArcSwap<MapKeys>,
+    /// Made of the key that seals requests; one of before is recognised no more once that key is replaced.
+    loop_tag: ArcSwap<LoopTag>,
+    /// What look-alikes are digested with; it follows from the ring of the requests.
+    look_alikes: ArcSwap<Secret>,
     /// Absent until the store gave it: a login is not remembered then, and goes on.
     passwords: ArcSwapOption<Secret>,
 }
@@ -45,9 +50,15 @@ impl Keys {
         let mut pause = Duration::from_millis(100);
         loop {
             match fetch(store.as_ref()).await {
-                Ok((state, requests)) => {
-                    let (state, requests) = (ArcSwap::from_pointee(state), ArcSwap::from_pointee(requests));
-                    let keys = Arc::new(Self { store, state, requests, passwords: ArcSwapOption::empty() });
+                Ok(Rings { state, requests, look_alikes, loop_tag }) => {
+                    let keys = Arc::new(Self {
+                        store,
+                        state: ArcSwap::from_pointee(state),
+                        requests: ArcSwap::from_pointee(requests),
+                        look_alikes: ArcSwap::from_pointee(look_alikes),
+                        loop_tag: ArcSwap::from_pointee(loop_tag),
+                        passwords: ArcSwapOption::empty(),
+                    });
                     keys.fetch_passwords().await;
                     return keys;
                 }
@@ -66,9 +77,11 @@ impl Keys {
             loop {
                 tokio::time::sleep(REFRESH).await;
                 match fetch(keys.store.as_ref()).await {
-                    Ok((state, requests)) => {
+                    Ok(Rings { state, requests, look_alikes, loop_tag }) => {
                         keys.state.store(Arc::new(state));
                         keys.requests.store(Arc::new(requests));
+                        keys.look_alikes.store(Arc::new(look_alikes));
+                        keys.loop_tag.store(Arc::new(loop_tag));
                     }
                     Err(error) => {
                         tracing::warn!(service = crate::NAME, error = %error, "the keys could not be refreshed")
@@ -94,8 +107,17 @@ impl Keys {
         self.state.load_full()
     }
 
+    pub(crate) fn loop_tag(&self) -> Arc<LoopTag> {
+        self.loop_tag.load_full()
+    }
+
     pub(crate) fn requests(&self) -> MapKeys {
         self.requests.load().as_ref().clone()
+    }
+
+    /// What look-alikes are digested with, the same on every node.
+    pub(crate) fn look_alikes(&self) -> [u8; 32] {
+        self.look_alikes.load().expose().try_into().expect("it was made with 32 octets")
     }
 
     /// What stands for a password that was right, where the client remembers logins by it; empty elsewhere.
@@ -117,10 +139,26 @@ fn password_digest(key: &Secret, subject: &DirectoryRef, password: &[u8]) -> Vec
     mac.finalize().into_bytes().to_vec()
 }
 
-async fn fetch(store: &dyn Store) -> Result<(radius_wire::KeyRing, MapKeys), KeysError> {
-    let state = ring(store, STATE).await?;
+struct Rings {
+    state: radius_wire::KeyRing,
+    requests: MapKeys,
+    look_alikes: Secret,
+    loop_tag: LoopTag,
+}
+
+async fn fetch(store: &dyn Store) -> Result<Rings, KeysError> {
+    let state = state_ring(ring(store, STATE).await?).ok_or(KeysError::Unusable(STATE))?;
     let requests = ring(store, REQUESTS).await?;
-    Ok((state_ring(state).ok_or(KeysError::Unusable(STATE))?, map_ring(requests).ok_or(KeysError::Unusable(REQUESTS))?))
+    let look_alikes = look_alike_key(requests.clone()).ok_or(KeysError::Unusable(REQUESTS))?;
+    let loop_tag = loop_tag(requests.clone()).ok_or(KeysError::Unusable(REQUESTS))?;
+    let requests = map_ring(requests).ok_or(KeysError::Unusable(REQUESTS))?;
+    Ok(Rings { state, requests, look_alikes, loop_tag })
+}
+
+fn loop_tag(reply: KeyRingReply) -> Option<LoopTag> {
+    let (current, _) = sorted(reply)?;
+    let mac = Hmac::<Sha256>::new_from_slice(octets(&current)?).expect("HMAC takes a key of any length");
+    Some(LoopTag::new(&mac.chain_update("loop tag").finalize().into_bytes().into()))
 }
 
 async fn ring(store: &dyn Store, purpose: &str) -> Result<KeyRingReply, KeysError> {
@@ -147,6 +185,14 @@ fn map_ring(reply: KeyRingReply) -> Option<MapKeys> {
 fn password_key(reply: KeyRingReply) -> Option<Secret> {
     let (current, _) = sorted(reply)?;
     Some(Secret::new(octets(&current)?.to_vec()))
+}
+
+/// A key of its own, because the ring's seals already.
+fn look_alike_key(reply: KeyRingReply) -> Option<Secret> {
+    let (current, _) = sorted(reply)?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(octets(&current)?).expect("HMAC takes a key of any length");
+    mac.update(b"twinlock look-alikes");
+    Some(Secret::new(mac.finalize().into_bytes().to_vec()))
 }
 
 /// The key that seals, and the others.

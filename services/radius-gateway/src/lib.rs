@@ -1,54 +1,72 @@
 //! The RADIUS front end: takes Access-Requests from VPNs, access points and hosts, has the password checked by the client's
-//! directory and the second factor by verification, and answers. Owns the conversations and nothing durable.
+//! directory and the second factor by verification, and answers; and sees to it that accounting is kept. Owns the conversations and
+//! nothing durable.
 //!
 //! The files, in the order in which a request passes them:
 //!
-//! * [`listener`]: sockets; is the packet genuine, and whose is it
-//! * [`exchange`]: is it new, or a copy; one task for each
+//! * [`listener`]: sockets, and connections by TLS with [`stream`]; is the packet genuine, and whose is it
+//! * [`exchange`]: is it new, a copy, or the same in other words; one task for each
 //! * [`credentials`]: what it brings
 //! * [`login`]: the order of the two locks, with [`target`] for the first and [`verify`] for the second
-//! * [`reply`]: the answer in octets, [`question`]: its words
+//! * [`home`]: RADIUS servers as targets, [`relay`]: what passes through to them, [`affinity`]: what their next round needs
+//! * [`windows`]: the Windows domain as a target, by [`winbind`]
+//! * [`reply`]: the answer in octets, [`attributes`] and [`reply_rules`]: what it grants, [`question`]: its words
 //!
-//! Beside them: [`settings`] and [`keys`] as the store has them, [`attempt`] for the log line, [`person_address`], [`challenges`],
-//! [`metrics`].
+//! An Accounting-Request goes from [`exchange`] to [`accounting`]. Beside them: [`settings`] and [`keys`] as the store has them,
+//! [`attempt`] for the log line, [`person_address`], [`challenges`], [`observed`] for what is seen of each client, [`metrics`].
 
+mod accounting;
+mod affinity;
 mod attempt;
+mod attributes;
 mod challenges;
 pub mod config;
 mod credentials;
 mod exchange;
+mod home;
 mod keys;
 mod listener;
 mod login;
 mod metrics;
+mod observed;
 mod person_address;
 mod question;
+mod relay;
 mod reply;
+mod reply_rules;
 mod settings;
+mod stream;
 mod target;
 mod verify;
+mod winbind;
+mod windows;
 
-pub use config::{Config, RadiusSection};
+pub use config::{BadRadiusSection, Config, RadiusSection};
 pub use listener::ListenError;
 
+use affinity::Affinity;
 use challenges::Challenges;
 use directory::{Directories, Observation, Options, Outcome};
 use domain::Reason;
-use exchange::{SharedRequests, Table};
+use exchange::{Repeat, SharedRequests, Table};
 use fail_open::Presence;
 use keys::Keys;
-use listener::{Budget, Drop, DropLog, Path, Socket};
+use listener::{Budget, Drop, DropLog, Path, RadSec, Seats, Socket};
 use metrics::{Metrics, PacketCode, PacketOutcome};
+use observed::Observed;
+use proto::user_store::ReportClientsRequest;
 use proto::user_store::fail_open_server::FailOpen as FailOpenPort;
+use proto::user_store::radius_server::Radius as RadiusStore;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
-use radius_wire::Lesson;
+use radius_wire::{AttributeType, DropReason, Lesson, LoopTag, Packet, Port};
 use service_kit::bus::Bus;
+use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
 use service_kit::{Clock, Process, Shutdown};
 use settings::{Client, CurrentSettings};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use verify::Verifier;
@@ -63,6 +81,8 @@ pub struct Deps {
     pub settings: Arc<dyn Settings>,
     /// Where a login is told that was let in while verification was down (V-40).
     pub fail_open: Arc<dyn FailOpenPort>,
+    /// Where accounting is kept that nobody else takes (FR-19), and where it tells what it sees of its clients.
+    pub store: Arc<dyn RadiusStore>,
     pub bus: Arc<dyn Bus>,
     pub nodes: Nodes,
     pub clock: Clock,
@@ -81,12 +101,20 @@ pub enum Nodes {
 pub struct Bound {
     config: RadiusSection,
     sockets: Vec<Arc<Socket>>,
+    accounting: Vec<Arc<Socket>>,
+    radsec: Option<RadSec>,
 }
 
 /// Opens the sockets. Apart from [`Bound::run`], so that a port in use stops the start before anything else begins.
 pub fn bind(config: RadiusSection) -> Result<Bound, ListenError> {
-    let sockets = listener::bind(&config.listen)?;
-    Ok(Bound { config, sockets })
+    config.check()?;
+    let sockets = listener::bind("listen", &config.listen)?;
+    let accounting = listener::bind("accounting_listen", &config.accounting_listen)?;
+    let radsec = match config.radsec().filter(|_| !config.radsec_listen.is_empty()) {
+        Some((identity, authority)) => Some(RadSec::bind(&config.radsec_listen, identity, authority)?),
+        None => None,
+    };
+    Ok(Bound { config, sockets, accounting, radsec })
 }
 
 /// Opens the sockets and serves until the process drains.
@@ -100,6 +128,16 @@ impl Bound {
         self.sockets.iter().map(|socket| socket.bound()).collect()
     }
 
+    /// Those that accounting goes to.
+    pub fn accounting_addresses(&self) -> Vec<SocketAddr> {
+        self.accounting.iter().map(|socket| socket.bound()).collect()
+    }
+
+    /// Those of TLS.
+    pub fn radsec_addresses(&self) -> Vec<SocketAddr> {
+        self.radsec.iter().flat_map(RadSec::addresses).collect()
+    }
+
     /// Waits for the store, then serves. Returns when the process drains; what is in work ends under the process's shutdown.
     pub async fn run(self, deps: Deps, process: &Process) -> anyhow::Result<()> {
         let health = process.health();
@@ -111,9 +149,14 @@ impl Bound {
             () = process.shutdown().draining() => return Ok(()),
         };
         from_store.set_ready(true);
-        for socket in &self.sockets {
-            process.shutdown().spawn_until_stopping(listener::listen(gateway.clone(), socket.clone()));
-            tracing::info!(service = NAME, address = %socket.bound(), "listening for RADIUS");
+        for (sockets, port) in [(&self.sockets, Port::Authentication), (&self.accounting, Port::Accounting)] {
+            for socket in sockets {
+                process.shutdown().spawn_until_stopping(listener::listen(gateway.clone(), socket.clone(), port));
+                tracing::info!(service = NAME, address = %socket.bound(), ?port, "listening for RADIUS");
+            }
+        }
+        if let Some(radsec) = self.radsec {
+            radsec.serve(&gateway);
         }
         listening.set_ready(true);
         process.shutdown().draining().await;
@@ -131,8 +174,15 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         }),
         ..Options::default()
     });
-    let settings =
-        CurrentSettings::fetched(deps.settings.clone(), directories, metrics.clone(), process.health().clone()).await;
+    let settings = CurrentSettings::fetched(
+        deps.settings.clone(),
+        directories,
+        config.ntlm_auth.clone(),
+        config.identity(),
+        metrics.clone(),
+        process.health().clone(),
+    )
+    .await;
     settings.follow(deps.bus.clone(), process);
     let keys = Keys::fetched(deps.settings).await;
     keys.refresh(process);
@@ -158,9 +208,12 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         started: Instant::now(),
         nodes: deps.nodes,
         exchanges: Table::new(config.in_work_max.size(), config.in_work_per_client_max.size(), config.reply_kept()),
+        seats: Arc::default(),
         budget: Mutex::new(Budget::new(config.packets_per_second_max.get())),
         drops: Mutex::default(),
+        observed: Mutex::default(),
         challenges: Challenges::default(),
+        affinity: Affinity::new(deps.bus.as_ref(), keys.clone()),
         shutdown: process.shutdown().clone(),
         clock: deps.clock,
         config,
@@ -168,10 +221,12 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         keys,
         verifier,
         fail_open,
+        store: deps.store,
         requests,
         metrics,
     });
     process.shutdown().spawn_until_stopping(keep_tidy(gateway.clone()));
+    process.shutdown().spawn_until_stopping(report_clients(gateway.clone()));
     gateway
 }
 
@@ -184,18 +239,34 @@ pub(crate) struct Gateway {
     keys: Arc<Keys>,
     verifier: Arc<Verifier>,
     fail_open: Arc<fail_open::FailOpen>,
+    store: Arc<dyn RadiusStore>,
     exchanges: Table,
     /// Absent where this node is alone.
     requests: Option<SharedRequests>,
     challenges: Challenges,
+    affinity: Affinity,
     budget: Mutex<Budget>,
+    seats: Arc<Seats>,
     drops: Mutex<DropLog>,
+    observed: Mutex<Observed>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     clock: Clock,
 }
 
 impl Gateway {
+    /// The Proxy-State of a request of ours to a home server.
+    fn loop_mark(&self) -> [u8; LoopTag::OCTETS] {
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).expect("the kernel gives random octets");
+        self.keys.loop_tag().mark(nonce)
+    }
+
+    /// Whether a request has been here before (B-33).
+    fn has_sent(&self, packet: &Packet<'_>) -> bool {
+        packet.has(AttributeType::PROXY_STATE) && self.keys.loop_tag().is_on(packet)
+    }
+
     fn now_unix_seconds(&self) -> u64 {
         u64::try_from(self.clock.now_ms() / 1000).unwrap_or_default()
     }
@@ -205,17 +276,31 @@ impl Gateway {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(source, self.started.elapsed())
     }
 
-    /// Whether a login of this client could be decided here, as far as is known. Silent before anything else when the process
-    /// leaves.
+    /// Whether a login of this client could be decided here, as far as is known and as far as the client wants to know. Silent
+    /// before anything else when the process leaves.
     fn is_serving(&self, client: &Client) -> bool {
         let lets_in = || self.fail_open.applies_to(&client.settings).is_ok();
-        !self.shutdown.is_leaving() && (self.verifier.is_reachable() || lets_in())
+        let decides = || !client.settings.status_reflects_health || self.verifier.is_reachable() || lets_in();
+        !self.shutdown.is_leaving() && decides()
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// the client has repeated itself.
+    fn note_repeat(&self, client: &Client, repeat: Repeat) {
+        self.metrics.retry_interval(client.name(), repeat.gap);
+        self.observed().repeats(client.name(), repeat.gap, repeat.waited);
     }
 
     /// A packet that gets no answer: counted each time, logged now and then.
     fn drop_packet(&self, client: Option<&Client>, octets: &[u8], path: &Path, drop: Drop) {
         let (name, code) = (client.map(Client::name), PacketCode::of(octets));
         self.metrics.packet(name.unwrap_or_default(), code, PacketOutcome::Dropped(drop));
+        if let Some(name) = name {
+            self.observed().dropped(name, drop.code(), drop == Drop::Packet(DropReason::Blast));
+        }
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(packets) = drops.count(name, drop, self.started.elapsed()) {
             tracing::warn!(
@@ -246,15 +331,49 @@ async fn keep_tidy(gateway: Arc<Gateway>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         gateway.exchanges.expire();
         gateway.drops.lock().unwrap_or_else(PoisonError::into_inner).forget_old(gateway.started.elapsed());
-        for attempt in gateway.challenges.expire(gateway.clock.now_ms()) {
-            // Where there are other nodes, one of them may have had an answer and may have asked again.
-            if gateway.nodes == Nodes::One {
-                gateway.verifier.cancel(attempt.transaction, Reason::NoAnswer);
-                let ended = attempt::Ended { reason: Reason::NoAnswer, allow: None, reply: "none", duplicates: 0 };
-                attempt.end(&ended, &gateway.metrics);
-            }
+        for (attempt, step) in gateway.challenges.expire(gateway.clock.now_ms()) {
+            tell_of_silence(&gateway, attempt, step);
         }
     }
+}
+
+/// Nobody has answered what this node asked. Another node may have had an answer and may have asked again: verification knows, and
+/// ends exactly this question, once. Whoever ended it tells.
+fn tell_of_silence(gateway: &Arc<Gateway>, attempt: attempt::Attempt, step: u16) {
+    let gateway_of_task = gateway.clone();
+    gateway.shutdown.spawn(async move {
+        let gateway = gateway_of_task;
+        let ended = gateway.verifier.end_question(attempt.transaction, step, Reason::NoAnswer).await;
+        if ended || gateway.nodes == Nodes::One {
+            let ended = attempt::Ended { reason: Reason::NoAnswer, allow: None, reply: "none", duplicates: 0 };
+            attempt.end(&ended, &gateway.metrics);
+        }
+    });
+}
+
+/// Every half minute: tells the store what was seen of the clients, if anything is new.
+async fn report_clients(gateway: Arc<Gateway>) {
+    const EVERY: Duration = Duration::from_secs(30);
+    const LIMIT: Duration = Duration::from_secs(5);
+    let node = node();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        gateway.observed().keep(gateway.settings.current().client_names());
+        let Some(clients) = gateway.observed().take_changed() else { continue };
+        let request = ReportClientsRequest { node: node.clone(), clients };
+        let call = gateway.store.report_clients(with_deadline(idempotent(request), LIMIT));
+        if !matches!(tokio::time::timeout(LIMIT, call).await, Ok(Ok(_))) {
+            gateway.observed().not_told();
+            tracing::debug!(service = NAME, "what was seen of the clients could not be told yet");
+        }
+    }
+}
+
+/// Who we are, for people who look: the host (in Kubernetes the pod), and the process, of which a host may have several.
+fn node() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.chars().filter(char::is_ascii_graphic).take(64).collect();
+    format!("{}-{}", if host.is_empty() { "host" } else { host.as_str() }, std::process::id())
 }
 
 fn observe(metrics: &Metrics, health: &Health, observation: &Observation<'_>) {

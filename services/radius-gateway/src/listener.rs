@@ -1,5 +1,5 @@
 //! From datagram to genuine request: the checks of A1, in that order. Nothing here waits for anybody, so one slow
-//! login delays no other; what passes goes to [`crate::exchange`].
+//! login delays no other; what passes goes to [`crate::exchange`]. What comes by TLS is found genuine in [`radsec`].
 //!
 //! ```text
 //! socket -> short -> whose? -> budget -> code, length, attributes -> Message-Authenticator -> Status-Server | exchange
@@ -8,32 +8,51 @@
 
 mod budget;
 mod dropped;
+mod radsec;
+mod seats;
 mod socket;
 
 pub(crate) use budget::Budget;
 pub(crate) use dropped::{Drop, DropLog};
+pub(crate) use radsec::RadSec;
+pub(crate) use seats::Seats;
 pub(crate) use socket::{Path, Socket};
 
+use crate::Gateway;
+use crate::config::BadRadiusSection;
+use crate::exchange;
 use crate::metrics::{PacketCode, PacketOutcome};
 use crate::settings::Client;
-use crate::{Gateway, exchange};
-use radius_wire::{Code, Datagram, DropReason, Port, Reply, Rules, Verified, verify_request};
+use crate::stream::Outbox;
+use domain::settings::Accounting;
+use radius_wire::{Code, Datagram, DropReason, Port, Reply, Rules, Transport, Verified, verify_request};
+use service_kit::tls::TlsError;
 use socket::DATAGRAM_OCTETS_MAX;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A socket cannot be opened: the operator's to mend.
+/// A port cannot be opened, or not with these certificates: the operator's to mend.
 #[derive(Debug, thiserror::Error)]
-#[error("radius.listen: the UDP address {address} cannot be opened")]
-pub struct ListenError {
-    pub address: SocketAddr,
-    #[source]
-    pub cause: std::io::Error,
+pub enum ListenError {
+    #[error("radius.{key}: the {protocol} address {address} cannot be opened")]
+    Address {
+        /// Of the configuration.
+        key: &'static str,
+        protocol: &'static str,
+        address: SocketAddr,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("radius.radsec_listen cannot be served")]
+    Tls(#[source] TlsError),
+    #[error(transparent)]
+    Section(#[from] BadRadiusSection),
 }
 
 /// Opens all addresses. A machine without IPv6 does without the IPv6 wildcard of the default.
-pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Vec<Arc<Socket>>, ListenError> {
+pub(crate) fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Arc<Socket>>, ListenError> {
     let mut sockets = Vec::new();
     for &address in addresses {
         match Socket::bind(address) {
@@ -41,7 +60,7 @@ pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Vec<Arc<Socket>>, ListenE
             Err(cause) if no_ipv6(address, &cause) && addresses.len() > 1 => {
                 tracing::warn!(service = crate::NAME, %address, "this machine has no IPv6, listening without it");
             }
-            Err(cause) => return Err(ListenError { address, cause }),
+            Err(cause) => return Err(ListenError::Address { key, protocol: "UDP", address, cause }),
         }
     }
     Ok(sockets)
@@ -55,11 +74,11 @@ fn no_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
 }
 
 /// The receive loop of one socket. Ends only when it is dropped.
-pub(crate) async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>) {
+pub(crate) async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>, port: Port) {
     let mut buffer = vec![0; DATAGRAM_OCTETS_MAX];
     loop {
         match socket.receive(&mut buffer).await {
-            Ok((length, path)) => receive(&gateway, &socket, &buffer[..length], path),
+            Ok((length, path)) => receive(&gateway, &socket, port, &buffer[..length], path),
             Err(error) => {
                 tracing::warn!(service = crate::NAME, error = %error, "a datagram could not be received");
                 // An error that stays would otherwise keep a processor busy.
@@ -69,26 +88,62 @@ pub(crate) async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>) {
     }
 }
 
-fn receive(gateway: &Arc<Gateway>, socket: &Arc<Socket>, octets: &[u8], path: Path) {
+fn receive(gateway: &Arc<Gateway>, socket: &Arc<Socket>, port: Port, octets: &[u8], path: Path) {
     let received = Instant::now();
-    let (datagram, client) = match whose(gateway, octets, &path) {
-        Ok(known) => known,
-        Err((client, reason)) => return gateway.drop_packet(client.as_deref(), octets, &path, reason.into()),
-    };
-    let rules = client.rules();
-    let verified = datagram
-        .packet(Port::Authentication, gateway.config.attributes_max.size())
-        .and_then(|packet| verify_request(packet, client.secrets(), rules));
-    match verified {
-        Err(reason) => gateway.drop_packet(Some(&client), octets, &path, reason.into()),
-        Ok(request) if request.packet().code() == Code::StatusServer => {
-            status(gateway, socket, &client, &request, &path)
+    let taken = whose(gateway, octets, &path).and_then(|(datagram, client)| {
+        let arrived = Arrived { port, client: client.clone(), path, received };
+        let back = || Back::Udp(socket.clone());
+        take(gateway, datagram, arrived, back).map_err(|reason| (Some(client), reason))
+    });
+    if let Err((client, reason)) = taken {
+        gateway.drop_packet(client.as_deref(), octets, &path, reason.into());
+    }
+}
+
+/// A packet whose client is known.
+struct Arrived {
+    port: Port,
+    client: Arc<Client>,
+    path: Path,
+    received: Instant,
+}
+
+/// From step 4 on. An error: it is not genuine.
+fn take(
+    gateway: &Arc<Gateway>,
+    datagram: Datagram<'_>,
+    arrived: Arrived,
+    back: impl FnOnce() -> Back,
+) -> Result<(), DropReason> {
+    let Arrived { port, client, path, received } = arrived;
+    let (rules, now_unix_ms) = (client.rules(), gateway.clock.now_ms());
+    let packet = datagram.packet(port, gateway.config.attributes_max.size())?;
+    let request = verify_request(packet, client.secrets(now_unix_ms), rules)?;
+    let octets = request.packet().octets();
+    note(gateway, &client, &request, now_unix_ms);
+    match request.packet().code() {
+        Code::StatusServer => status(gateway, &back(), &client, &request, &path),
+        Code::AccountingRequest if client.accounting == Accounting::Off => {
+            gateway.drop_packet(Some(&client), octets, &path, Drop::AccountingOff)
         }
-        Ok(request) => {
-            let octets = request.packet().octets().into();
-            let (client, socket) = (client.clone(), socket.clone());
-            exchange::take(gateway, Request { octets, client, rules, socket, path, received }, &request);
+        _ => {
+            let octets = octets.into();
+            let taken = Request { octets, port, client: client.clone(), rules, back: back(), path, received };
+            exchange::take(gateway, taken, &request);
         }
+    }
+    Ok(())
+}
+
+/// What a genuine packet tells of its client.
+fn note(gateway: &Gateway, client: &Client, request: &Verified<'_>, now_unix_ms: i64) {
+    gateway.observed().packet(client.name(), request.packet(), request.lesson(), now_unix_ms);
+    if let Some(in_use) = client.secret_in_use(request) {
+        gateway.metrics.secret_used(client.name(), in_use);
+        client.note_secret(in_use);
+    }
+    if request.packet().code() == Code::AccessRequest && !request.signed() {
+        client.note_unprotected(now_unix_ms);
     }
 }
 
@@ -108,16 +163,17 @@ fn whose<'a>(gateway: &Gateway, octets: &'a [u8], path: &Path) -> Result<(Datagr
     Ok((datagram, client))
 }
 
-/// Status-Server (RFC 5997). Answered as long as this node can serve the client; otherwise silent, so that it moves on (R-84).
+/// Status-Server (RFC 5997). Answered as long as this node can serve the client; otherwise silent, so that it moves on (R-84), unless
+/// the client's settings say that the answer is about this node alone.
 /// It asks for nothing, so it has no place among the exchanges: a copy of it gets the same octets because they are computed
 /// from it alone.
-fn status(gateway: &Gateway, socket: &Socket, client: &Client, request: &Verified<'_>, path: &Path) {
+fn status(gateway: &Gateway, back: &Back, client: &Client, request: &Verified<'_>, path: &Path) {
     if !gateway.is_serving(client) {
         return gateway.drop_packet(Some(client), request.packet().octets(), path, Drop::NotServing);
     }
     gateway.metrics.packet(client.name(), PacketCode::StatusServer, PacketOutcome::Ok);
     match Reply::Alive.write(request) {
-        Ok(octets) => socket.send_now(&octets, path),
+        Ok(octets) => back.send_now(&octets, path),
         Err(error) => tracing::warn!(service = crate::NAME, error = %error, "a status reply could not be written"),
     }
 }
@@ -125,9 +181,10 @@ fn status(gateway: &Gateway, socket: &Socket, client: &Client, request: &Verifie
 /// A genuine request, with all that is needed to work on it and to answer it.
 pub(crate) struct Request {
     octets: Box<[u8]>,
+    port: Port,
     pub(crate) client: Arc<Client>,
     rules: Rules,
-    pub(crate) socket: Arc<Socket>,
+    pub(crate) back: Back,
     pub(crate) path: Path,
     pub(crate) received: Instant,
 }
@@ -137,8 +194,44 @@ impl Request {
     /// more HMAC, a microsecond. The rules are those of the first time; the client may have taught others since.
     pub(crate) fn verified(&self) -> Verified<'_> {
         Datagram::new(&self.octets)
-            .and_then(|datagram| datagram.packet(Port::Authentication, usize::MAX))
-            .and_then(|packet| verify_request(packet, self.client.secrets(), self.rules))
+            .and_then(|datagram| datagram.packet(self.port, usize::MAX))
+            .and_then(|packet| verify_request(packet, self.client.all_secrets(), self.rules))
             .expect("the same octets, secrets and rules passed before")
+    }
+}
+
+/// The way back of an answer.
+pub(crate) enum Back {
+    Udp(Arc<Socket>),
+    /// The connection that the request came by.
+    Tls(Outbox),
+}
+
+impl Back {
+    pub(crate) async fn send(&self, octets: &[u8], path: &Path) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.send(octets, path).await,
+            Self::Tls(outbox) => match outbox.put(octets.into()) {
+                true => Ok(()),
+                false => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection is closed")),
+            },
+        }
+    }
+
+    /// Sends, or does not where there is no room right now: for what the client repeats anyway.
+    pub(crate) fn send_now(&self, octets: &[u8], path: &Path) {
+        match self {
+            Self::Udp(socket) => socket.send_now(octets, path),
+            Self::Tls(outbox) => {
+                outbox.put(octets.into());
+            }
+        }
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::Udp(_) => Transport::Udp,
+            Self::Tls(_) => Transport::Tls,
+        }
     }
 }

@@ -6,7 +6,10 @@
 //! password and code, optional  code right: bind the head ─> Complete    one bind: the code is spent before it
 //!                              code wrong: bind the whole ─> Begin
 //! State                        Answer                                   no bind
+//! CHAP, MS-CHAP, EAP           the home server ─Accept─> Begin          none: it checks (R-53)
 //! ```
+//!
+//! Where the target is a home server, "bind" is an Access-Request to it.
 //!
 //! While verification is down (V-40) the password is tried only where the client lets people in on it alone.
 
@@ -14,15 +17,20 @@ use crate::attempt::Attempt;
 use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
 use crate::metrics::InFlight;
-use crate::target::Target;
+use crate::relay::{self, Said};
+use crate::reply::No;
+use crate::reply_rules::{Rules, Values};
+use crate::target::{Checked, Target};
 use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
-use crate::{Gateway, question};
+use crate::windows::WindowsTarget;
+use crate::{Gateway, attributes, question};
 use directory::Entry;
 use domain::settings::Appended;
 use domain::{Method, Protocol, Reason, Secret, TransactionId};
 use fail_open::{Admission, Login, NoPass};
 use policy::appended::{Forms, Rule, Split, split};
-use radius_wire::{DropReason, Lesson, State};
+use radius_wire::ms_chap::{FailureCode, MsChap};
+use radius_wire::{AttributeType, DropReason, Lesson, OwnedAttribute, Relayed, State, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,11 +39,23 @@ use uuid::Uuid;
 /// How a request is to be answered.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    Accept(Allow),
+    Accept(Granted),
     Challenge(Ask),
+    /// A home server asks on: its question, in the client's terms.
+    Relayed(Relayed),
     Reject(Reason),
     /// Not at all.
     Silence(DropReason),
+}
+
+/// Both locks are open, and this is what the device is told.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) allow: Allow,
+    /// The home server's Accept, where one checked the password.
+    pub(crate) relayed: Option<Relayed>,
+    /// What the user's groups bring.
+    pub(crate) added: Vec<OwnedAttribute>,
 }
 
 /// Decides a request. May be dropped at any await: what is then open at verification is closed by whoever dropped it.
@@ -50,15 +70,23 @@ pub(crate) async fn decide(
     let now_unix_seconds = gateway.now_unix_seconds();
     let lesson = verified.lesson();
     gateway.learn(&request.client, lesson, false);
-    let presented = credentials::read(&verified, request.client.name(), &gateway.keys.state(), now_unix_seconds);
+    if gateway.has_sent(verified.packet()) {
+        // B-33
+        tracing::warn!(
+            service = crate::NAME,
+            client = request.client.name(),
+            "a request that was sent from here has come back: the target leads to Twinlock again"
+        );
+        return Verdict::Reject(Reason::TargetError);
+    }
+    let terms = credentials::Terms::of(&request.client, gateway.settings.takes(&request.client.settings.target));
+    let presented = credentials::read(&verified, terms, &gateway.keys.state(), now_unix_seconds);
+    let mut work = Work { gateway, verified: &verified, lesson, attempt, deadline, in_flight };
     let decided = match presented {
-        Ok(Presented::Password { name, password }) => {
-            // Boxed: what waits for a person is kept small, and this is the larger part of it.
-            Box::pin(first_round(gateway, lesson, attempt, (&name, &password), deadline, in_flight)).await
-        }
-        Ok(Presented::Answer { state, answer }) => {
-            next_round(gateway, attempt, &state, answer, deadline, in_flight).await
-        }
+        // Boxed: what waits for a person is kept small, and this is the larger part of it.
+        Ok(Presented::Password { name, password }) => Box::pin(work.first_round(&name, &password)).await,
+        Ok(Presented::Foreign { name, state, change }) => Box::pin(work.foreign(&name, state.as_deref(), change)).await,
+        Ok(Presented::Answer { state, answer }) => work.next_round(&state, answer).await,
         Err(Refusal::Silence(reason)) => Ok(Verdict::Silence(reason)),
         Err(Refusal::Reject { reason, conversation }) => {
             if let Some(state) = conversation {
@@ -73,47 +101,244 @@ pub(crate) async fn decide(
     decided.unwrap_or_else(Verdict::Reject)
 }
 
-async fn first_round(
-    gateway: &Arc<Gateway>,
+/// One request that is worked on.
+struct Work<'w, 'm> {
+    gateway: &'w Arc<Gateway>,
+    verified: &'w Verified<'w>,
     lesson: Lesson,
-    attempt: &mut Attempt,
-    typed: (&str, &Secret),
+    attempt: &'w mut Attempt,
     deadline: Instant,
-    in_flight: &mut InFlight<'_>,
-) -> Result<Verdict, Reason> {
-    let (name, typed) = typed;
-    let mut target = Target::of(gateway, attempt)?;
-    let client = attempt.client.clone();
-    // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
-    unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
-    let entry = target.resolve(name, attempt, deadline).await?;
-    let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
-    let admission = unless_it_passes(admitted)?;
-    let Factors { password, code, wanted, spent } =
-        Factors::of(gateway, attempt, &entry, typed, admission.is_some(), deadline).await?;
-    target.bind(&entry, &password, attempt, deadline).await?;
-    gateway.learn(&client, lesson, true);
-    attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, password.expose());
-    let code_given = code.is_some() || spent;
-    attempt.method = attempt.method.or(wanted).or(code_given.then_some(Method::Code));
-    in_flight.waits_for(attempt.method);
-    let begun = Instant::now();
-    let decided = match spent {
-        true => gateway.verifier.complete(attempt, deadline).await,
-        false => gateway.verifier.begin(attempt, code, wanted, deadline).await,
-    };
-    match (decided, admission) {
-        (Err(NoDecision { nobody_there: true, .. }), Some(admission)) => {
-            attempt.method = None;
-            let_in_while_down(gateway, attempt, admission, deadline).await
+    in_flight: &'w mut InFlight<'m>,
+}
+
+impl Work<'_, '_> {
+    async fn first_round(&mut self, name: &str, typed: &Secret) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let mut target = Target::of(gateway, self.attempt)?;
+        let client = self.attempt.client.clone();
+        // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
+        unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
+        let entry = target.resolve(name, self.attempt, deadline).await?;
+        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
+        let admission = unless_it_passes(admitted)?;
+        let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
+        let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
+        if let Checked::Asked(challenge) = checked {
+            return Ok(Verdict::Relayed(challenge));
         }
-        (decided, _) => {
-            let decided = decided?;
-            if attempt.second.is_none() && attempt.method.is_some() {
-                attempt.second = Some(begun.elapsed());
+        self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
+        self.second(factors, admission).await
+    }
+
+    /// What a home server checks, and we only carry: the first lock is open when it says Accept (R-53).
+    async fn foreign(&mut self, typed: &str, state: Option<&[u8]>, change: bool) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let mut target = Target::of(gateway, self.attempt)?;
+        if let Some(windows) = target.windows().cloned() {
+            return self.by_domain(target, &windows, typed).await;
+        }
+        let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
+        let client = self.attempt.client.clone();
+        unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
+        if change && !gateway.affinity.may_change_password(&client.settings.name, typed).await {
+            // R-58
+            return Err(Reason::ProtocolUnsupported);
+        }
+        let only = match state {
+            Some(state) => Some(relay::bound_to(gateway, &client.settings.name, state, typed).await?),
+            None => None,
+        };
+        match target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await? {
+            Said::Asked(challenge) => return Ok(Verdict::Relayed(challenge)),
+            Said::Accepted => {}
+        }
+        if let No::MsChap { code, .. } = &mut self.attempt.no {
+            // The password is another one now; what may still fail is the second factor.
+            *code = FailureCode::AuthenticationFailure;
+        }
+        let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
+        let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed)?;
+        let entry = target.resolve(&name, self.attempt, deadline).await?;
+        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
+        let admission = unless_it_passes(admitted)?;
+        self.second(Factors::none(), admission).await
+    }
+
+    /// MS-CHAPv2 toward the Windows domain: it says whether the response is right, we compute what proves it (R-56, R-57).
+    async fn by_domain(&mut self, mut target: Target, windows: &WindowsTarget, typed: &str) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let client = self.attempt.client.clone();
+        unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
+        let entry = target.resolve(typed, self.attempt, deadline).await?;
+        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
+        let admission = unless_it_passes(admitted)?;
+        let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
+            return Err(Reason::ProtocolUnsupported);
+        };
+        let asked = windows.ms_chap2(typed, &response, deadline - MARGIN);
+        let said = target.by_domain(windows, asked, self.attempt, deadline).await;
+        if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {
+            *code = failure_code(*reason);
+        }
+        self.attempt.proven = Some(said?);
+        self.second(Factors::none(), admission).await
+    }
+
+    /// The password was right: now the second lock.
+    async fn second(&mut self, factors: Factors, admission: Option<Admission>) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let Factors { code, wanted, spent, .. } = factors;
+        // R-10: only a hidden password proves the shared secret; CHAP and its kin are readable without it.
+        let proves_secret = self.verified.packet().has(AttributeType::USER_PASSWORD);
+        gateway.learn(&self.attempt.client.clone(), self.lesson, proves_secret);
+        let code_given = code.is_some() || spent;
+        self.attempt.method = self.attempt.method.or(wanted).or(code_given.then_some(Method::Code));
+        self.in_flight.waits_for(self.attempt.method);
+        let begun = Instant::now();
+        let decided = match spent {
+            true => gateway.verifier.complete(self.attempt, deadline).await,
+            false => gateway.verifier.begin(self.attempt, code, wanted, deadline).await,
+        };
+        match (decided, admission) {
+            (Err(NoDecision { nobody_there: true, .. }), Some(admission)) => {
+                self.attempt.method = None;
+                let allow = let_in_while_down(gateway, self.attempt, admission, deadline).await?;
+                self.granted(allow).await
             }
-            Ok(verdict(attempt, decided)?)
+            (decided, _) => {
+                let decided = decided?;
+                if self.attempt.second.is_none() && self.attempt.method.is_some() {
+                    self.attempt.second = Some(begun.elapsed());
+                }
+                self.verdict(decided).await
+            }
         }
+    }
+
+    /// The password of this packet is an answer: it goes to verification and nowhere else (R-42).
+    async fn next_round(&mut self, state: &State, answer: Secret) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        gateway.resume(self.attempt, state);
+        self.in_flight.waits_for(self.attempt.method);
+        if let Some(home) = gateway.settings.home_target(&self.attempt.client.settings.target) {
+            // R-45, R-65: what the target granted was kept for whichever node goes on. Without it the device would lack it.
+            let parked = gateway.affinity.parked(self.attempt.transaction, &home).await;
+            if parked.is_none() {
+                gateway.verifier.cancel(self.attempt.transaction, Reason::ChallengeGone);
+                return Err(Reason::ChallengeGone);
+            }
+            self.attempt.parked = parked;
+        }
+        let begun = Instant::now();
+        let decided = gateway.verifier.answer(self.attempt, state.step, answer, deadline).await;
+        self.attempt.second = Some(begun.elapsed());
+        let decision = decided?;
+        // The conversation was with this user; an Allow for somebody else is none.
+        let user = match &decision {
+            Decision::Allow(allow) => Some(allow.user),
+            Decision::Ask(ask) => Some(ask.user),
+            Decision::Deny(_) | Decision::CodeAccepted => None,
+        };
+        if user.is_some_and(|user| user != Uuid::from_bytes(state.user)) {
+            return Err(Reason::InternalError);
+        }
+        self.verdict(decision).await
+    }
+
+    async fn verdict(&mut self, decision: Decision) -> Result<Verdict, Reason> {
+        self.attempt.recorded = matches!(decision, Decision::Allow(_) | Decision::Deny(_));
+        let attempt = &self.attempt;
+        Ok(match decision {
+            Decision::Allow(allow) => return self.granted(allow).await,
+            Decision::Deny(reason) => {
+                if reason == Reason::MethodImpossible {
+                    // R-48, R-49: the reason alone would leave the administrator guessing.
+                    tracing::warn!(
+                        service = crate::NAME,
+                        client = attempt.client.name(),
+                        request_id = %attempt.transaction,
+                        can_challenge = attempt.asks,
+                        "the person has no method left that this device can carry; let it send PAP and show challenges, or take codes after the password"
+                    );
+                }
+                Verdict::Reject(reason)
+            }
+            // Verification was told what the device can show.
+            Decision::Ask(ask) if attempt.asks && question::can_be_shown(ask.kind) => {
+                if let Some(parked) = &attempt.parked {
+                    self.gateway.affinity.park(attempt.transaction, parked).await;
+                }
+                Verdict::Challenge(ask)
+            }
+            Decision::Ask(ask) => {
+                tracing::warn!(
+                    service = crate::NAME,
+                    client = attempt.client.name(),
+                    method = ask.method.map(Method::code),
+                    "verification asks what this device cannot show"
+                );
+                Verdict::Reject(Reason::MethodImpossible)
+            }
+            Decision::CodeAccepted => return Err(Reason::InternalError),
+        })
+    }
+
+    /// Both locks are open: what the device is told besides.
+    async fn granted(&mut self, allow: Allow) -> Result<Verdict, Reason> {
+        let mut added = self.of_groups(&allow).await?;
+        if let Some(proven) = &self.attempt.proven {
+            added.extend(proven.attributes(self.verified.hiding_key()).map_err(|_| Reason::InternalError)?);
+        }
+        let client = &self.attempt.client;
+        let dictionary = self.gateway.settings.dictionary();
+        let relayed = match (&self.attempt.parked, self.gateway.settings.home_target(&client.settings.target)) {
+            (None, _) => None,
+            (Some(parked), home) => {
+                let home = home.ok_or(Reason::TargetError)?;
+                let server = home.server(&parked.place).ok_or(Reason::TargetError)?;
+                let relayed = attributes::relayed(&dictionary, &parked.reply, server, client, self.verified);
+                Some(relayed.map_err(|error| {
+                    tracing::error!(service = crate::NAME, client = client.name(), server = parked.place, error = %error, "what a home server grants cannot be passed on");
+                    Reason::TargetError
+                })?)
+            }
+        };
+        Ok(Verdict::Accept(Granted { allow, relayed, added }))
+    }
+}
+
+impl Work<'_, '_> {
+    /// What the client's rules add for this user. A rule that fails fails the login: nothing is lost in silence (FR-17).
+    async fn of_groups(&self, allow: &Allow) -> Result<Vec<OwnedAttribute>, Reason> {
+        let client = &self.attempt.client;
+        let rules = Rules::for_user(&client.settings, allow.groups.as_deref());
+        let failed = |what: &dyn std::fmt::Display| {
+            tracing::error!(service = crate::NAME, client = client.name(), request_id = %self.attempt.transaction, error = %what, "a reply rule of the client fails, and with it the login");
+            Reason::InternalError
+        };
+        let rules = rules.map_err(|error| failed(&error))?;
+        let wanted = rules.directory_attributes();
+        let values = match (wanted.is_empty(), &allow.subject) {
+            (true, _) => Values::default(),
+            (false, None) => return Err(failed(&"nobody knows who the user is in the directory")),
+            (false, Some(subject)) => {
+                let target = Target::of(self.gateway, self.attempt)?;
+                target.attributes_of(subject, &wanted, self.deadline).await?
+            }
+        };
+        let dictionary = self.gateway.settings.dictionary();
+        rules.attributes(&values, &dictionary, self.verified.hiding_key()).map_err(|error| failed(&error))
+    }
+}
+
+/// RFC 2759 section 6. What a device may do about an expired password it can do at a home server only, so that is no offer to change
+/// it (R-58).
+fn failure_code(reason: Reason) -> FailureCode {
+    match reason {
+        Reason::AccountDisabled | Reason::AccountExpired | Reason::AccountLocked => FailureCode::AccountDisabled,
+        Reason::LogonRestricted => FailureCode::RestrictedLogonHours,
+        Reason::PasswordExpired | Reason::MustChangePassword => FailureCode::PasswordExpired,
+        _ => FailureCode::AuthenticationFailure,
     }
 }
 
@@ -127,6 +352,11 @@ struct Factors {
 }
 
 impl Factors {
+    /// Of a proof that is no password: nothing stands behind it.
+    fn none() -> Self {
+        Self { password: Secret::default(), code: None, wanted: None, spent: false }
+    }
+
     /// `passing`: verification is down, and the person is let in if the password is right. Nobody can say then what they could have
     /// appended, so that whatever looks like it is taken off.
     async fn of(
@@ -141,7 +371,8 @@ impl Factors {
         let forms = match rule.appended {
             Appended::Off => Forms::default(),
             Appended::Optional | Appended::Required => {
-                match gateway.verifier.appended_forms(&attempt.client, &entry.subject, deadline).await {
+                let person_ip = attempt.person_ip;
+                match gateway.verifier.appended_forms(&attempt.client, &entry.subject, person_ip, deadline).await {
                     Err(NoDecision { nobody_there: true, .. }) if passing => Forms::any(),
                     forms => forms?,
                 }
@@ -202,7 +433,7 @@ async fn let_in_while_down(
     attempt: &mut Attempt,
     admission: Admission,
     deadline: Instant,
-) -> Result<Verdict, Reason> {
+) -> Result<Allow, Reason> {
     let login = Login {
         transaction: attempt.transaction,
         protocol: Protocol::Radius,
@@ -216,68 +447,7 @@ async fn let_in_while_down(
     })?;
     attempt.recorded = true;
     gateway.metrics.fail_open(attempt.client.name());
-    Allow::while_down(&passed, attempt).map(Verdict::Accept).ok_or(Reason::InternalError)
-}
-
-/// The password of this packet is an answer: it goes to verification and nowhere else (R-42).
-async fn next_round(
-    gateway: &Arc<Gateway>,
-    attempt: &mut Attempt,
-    state: &State,
-    answer: Secret,
-    deadline: Instant,
-    in_flight: &mut InFlight<'_>,
-) -> Result<Verdict, Reason> {
-    gateway.resume(attempt, state);
-    in_flight.waits_for(attempt.method);
-    let begun = Instant::now();
-    let decided = gateway.verifier.answer(attempt, state.step, answer, deadline).await;
-    attempt.second = Some(begun.elapsed());
-    let decision = decided?;
-    // The conversation was with this user; an Allow for somebody else is none.
-    let user = match &decision {
-        Decision::Allow(allow) => Some(allow.user),
-        Decision::Ask(ask) => Some(ask.user),
-        Decision::Deny(_) | Decision::CodeAccepted => None,
-    };
-    if user.is_some_and(|user| user != Uuid::from_bytes(state.user)) {
-        return Err(Reason::InternalError);
-    }
-    Ok(verdict(attempt, decision)?)
-}
-
-fn verdict(attempt: &mut Attempt, decision: Decision) -> Result<Verdict, NoDecision> {
-    attempt.recorded = matches!(decision, Decision::Allow(_) | Decision::Deny(_));
-    Ok(match decision {
-        Decision::Allow(allow) => Verdict::Accept(allow),
-        Decision::Deny(reason) => {
-            if reason == Reason::MethodImpossible {
-                // R-48, R-49: the reason alone would leave the administrator guessing.
-                tracing::warn!(
-                    service = crate::NAME,
-                    client = attempt.client.name(),
-                    request_id = %attempt.transaction,
-                    can_challenge = attempt.client.can_challenge(),
-                    "the person has no method left that this device can carry; let it show challenges, or take codes after the password"
-                );
-            }
-            Verdict::Reject(reason)
-        }
-        // Verification was told what the device can show.
-        Decision::Ask(ask) if attempt.client.can_challenge() && question::can_be_shown(ask.kind) => {
-            Verdict::Challenge(ask)
-        }
-        Decision::Ask(ask) => {
-            tracing::warn!(
-                service = crate::NAME,
-                client = attempt.client.name(),
-                method = ask.method.map(Method::code),
-                "verification asks what this device cannot show"
-            );
-            Verdict::Reject(Reason::MethodImpossible)
-        }
-        Decision::CodeAccepted => return Err(NoDecision::of(Reason::InternalError)),
-    })
+    Allow::while_down(&passed, attempt).ok_or(Reason::InternalError)
 }
 
 impl Gateway {

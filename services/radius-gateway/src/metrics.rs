@@ -2,6 +2,7 @@
 //! of the settings.
 
 use crate::listener::Drop;
+use crate::settings::InUse;
 use directory::Outcome;
 use domain::{Method, Reason, ResultClass};
 use opentelemetry::KeyValue;
@@ -18,6 +19,9 @@ pub(crate) struct Metrics {
     password_ok_factor_failed: Counter<u64>,
     fail_open: Counter<u64>,
     packets: Counter<u64>,
+    joined: Counter<u64>,
+    retry_interval: Histogram<f64>,
+    secret_used: Counter<u64>,
     upstream_duration: Histogram<f64>,
     upstream_errors: Counter<u64>,
     settings_revision: Gauge<u64>,
@@ -34,6 +38,9 @@ impl Metrics {
             password_ok_factor_failed: meter.u64_counter("twinlock_password_ok_factor_failed_total").build(),
             fail_open: meter.u64_counter("twinlock_fail_open_total").build(),
             packets: meter.u64_counter("twinlock_radius_packets_total").build(),
+            joined: meter.u64_counter("twinlock_radius_joined_total").build(),
+            retry_interval: seconds("twinlock_radius_retry_interval_seconds"),
+            secret_used: meter.u64_counter("twinlock_radius_secret_used_total").build(),
             upstream_duration: seconds("twinlock_upstream_duration_seconds"),
             upstream_errors: meter.u64_counter("twinlock_upstream_errors_total").build(),
             settings_revision: meter.u64_gauge("twinlock_settings_revision").build(),
@@ -49,6 +56,25 @@ impl Metrics {
         let labels =
             [text("client", client), known("code", code.label()), known("outcome", outcome), known("drop", drop)];
         self.packets.add(1, &labels);
+    }
+
+    /// A request waits for the answer to its look-alike.
+    pub(crate) fn joined(&self, client: &str) {
+        self.joined.add(1, &[text("client", client)]);
+    }
+
+    /// A device has repeated itself after so long.
+    pub(crate) fn retry_interval(&self, client: &str, interval: Duration) {
+        self.retry_interval.record(interval.as_secs_f64(), &[text("client", client)]);
+    }
+
+    /// While a shared secret is being changed: which one proved a packet.
+    pub(crate) fn secret_used(&self, client: &str, in_use: InUse) {
+        let secret = match in_use {
+            InUse::Current => "current",
+            InUse::Previous => "previous",
+        };
+        self.secret_used.add(1, &[text("client", client), known("secret", secret)]);
     }
 
     /// An attempt has begun, and counts until what is returned is dropped.
@@ -88,12 +114,20 @@ impl Metrics {
     }
 
     pub(crate) fn directory(&self, name: &str, duration: Duration, error: Option<Outcome>) {
-        let labels = [known("kind", "directory"), text("name", name)];
+        self.upstream("directory", name, duration, error.map(Outcome::code));
+    }
+
+    /// A server was asked.
+    pub(crate) fn upstream(&self, kind: &'static str, name: &str, duration: Duration, error: Option<&'static str>) {
+        let labels = [known("kind", kind), text("name", name)];
         self.upstream_duration.record(duration.as_secs_f64(), &labels);
         if let Some(error) = error {
-            let [kind, name] = labels;
-            self.upstream_errors.add(1, &[kind, name, known("error", error.code())]);
+            self.upstream_error(kind, name, error);
         }
+    }
+
+    pub(crate) fn upstream_error(&self, kind: &'static str, name: &str, error: &'static str) {
+        self.upstream_errors.add(1, &[known("kind", kind), text("name", name), known("error", error)]);
     }
 
     pub(crate) fn settings_revision(&self, revision: u64) {
@@ -151,6 +185,7 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketCode {
     AccessRequest,
+    AccountingRequest,
     StatusServer,
     Other,
 }
@@ -159,6 +194,7 @@ impl PacketCode {
     pub(crate) fn of(octets: &[u8]) -> Self {
         match octets.first() {
             Some(1) => Self::AccessRequest,
+            Some(4) => Self::AccountingRequest,
             Some(12) => Self::StatusServer,
             _ => Self::Other,
         }
@@ -167,6 +203,7 @@ impl PacketCode {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::AccessRequest => "access_request",
+            Self::AccountingRequest => "accounting_request",
             Self::StatusServer => "status_server",
             Self::Other => "other",
         }

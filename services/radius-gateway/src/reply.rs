@@ -2,13 +2,26 @@
 
 use crate::credentials::state_context;
 use crate::question;
-use crate::verify::{Allow, Ask};
+use crate::verify::Ask;
 use domain::TransactionId;
-use radius_wire::{AttributeType, KeyRing, Reply, State, Verified, WriteError};
+use radius_wire::eap::Eap;
+use radius_wire::ms_chap::{self, FailureCode};
+use radius_wire::{
+    Attribute, AttributeType, KeyRing, OwnedAttribute, Packet, Relay, Relayed, Reply, State, Vendor, Verified,
+    WriteError,
+};
 
-/// Both locks opened. What else the device is told will come from targets and groups; a directory has nothing to add.
-pub(crate) fn accept(_allow: &Allow, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
-    Reply::Accept { attributes: &[], message: "" }.write(request)
+/// Both locks opened: what the home server grants, in the client's terms, and what the user's groups bring.
+pub(crate) fn accept(
+    granted: Option<&Relayed>,
+    added: &[OwnedAttribute],
+    request: &Verified<'_>,
+) -> Result<Vec<u8>, WriteError> {
+    let added: Vec<Attribute<'_>> = added.iter().map(OwnedAttribute::attribute).collect();
+    match granted {
+        Some(relayed) => Reply::Relay(Relay { relayed, message: None, added: &added, optional: &[] }).write(request),
+        None => Reply::Accept { attributes: &added, message: "" }.write(request),
+    }
 }
 
 /// What a State is sealed for, and with.
@@ -46,24 +59,69 @@ pub(crate) fn challenge(
     .write(request)
 }
 
+/// What a No is written with, for who speaks another language than a password and its text.
+#[derive(Clone, Debug)]
+pub(crate) enum No {
+    Plain,
+    /// `identifier`: of the EAP-Success that is not sent, or of the Response that is answered.
+    Eap {
+        identifier: u8,
+    },
+    /// `code`: RFC 2759 section 6; `challenge` is random.
+    MsChap {
+        ident: u8,
+        code: FailureCode,
+        challenge: [u8; 16],
+    },
+    /// The home server's own.
+    Relayed(Relayed),
+}
+
+impl No {
+    /// That of a request nobody has looked into yet. `random` is used by MS-CHAP alone.
+    pub(crate) fn of(request: &Packet<'_>, random: [u8; 16]) -> Self {
+        if let Some(eap) = Eap::of(request) {
+            return Self::Eap { identifier: eap.identifier().unwrap_or_default() };
+        }
+        let microsoft = |attribute: Attribute<'_>| {
+            let vendor = attribute.vendor().filter(|vendor| vendor.id == Vendor::MICROSOFT)?;
+            vendor.attributes().map(|(kind, _)| kind).find(|kind| ms_chap::is_proof(*kind))
+        };
+        let Some(kind) = request.attributes().find_map(microsoft) else { return Self::Plain };
+        let code = match kind {
+            ms_chap::kind::MS_CHAP2_CPW => FailureCode::ChangingPassword,
+            _ => FailureCode::AuthenticationFailure,
+        };
+        Self::MsChap { ident: ms_chap::ident(request), code, challenge: random }
+    }
+}
+
 /// One text for every reason, with what the person can read out to the help desk. Nothing in answer to EAP.
-pub(crate) fn reject(transaction: TransactionId, request: &Verified<'_>) -> Vec<u8> {
-    let message = match request.packet().has(AttributeType::EAP_MESSAGE) {
-        true => String::new(),
-        false => format!("Sign-in failed. Ref {}", transaction.short()),
+pub(crate) fn reject(transaction: TransactionId, no: &No, request: &Verified<'_>) -> Vec<u8> {
+    let message = format!("Sign-in failed. Ref {}", transaction.short());
+    let written = match no {
+        No::Plain => Reply::Reject { message: &message }.write(request),
+        No::Eap { identifier } => Reply::RejectEap { identifier: *identifier }.write(request),
+        No::MsChap { ident, code, challenge } => ms_chap::failure(*ident, *code, challenge, &message)
+            .and_then(|error| Reply::RejectMsChap { error: &error, message: &message }.write(request)),
+        No::Relayed(relayed) => {
+            Reply::Relay(Relay { relayed, message: Some(&message), added: &[], optional: &[] }).write(request)
+        }
     };
-    // R-06, B-29: the text is the one thing that can be left out. What remains, the signature and the Proxy-States of a request
-    // that had a name besides, is shorter than that request.
-    Reply::Reject { message: &message }
-        .write(request)
-        .or_else(|_| Reply::Reject { message: "" }.write(request))
-        .expect("the Proxy-States came in one packet")
+    // R-06, B-29: what is more than a plain No can be left out. What remains, the signature and the Proxy-States of a request that
+    // had a name besides, is shorter than that request.
+    written.or_else(|_| Reply::Reject { message: "" }.write(request)).expect("the Proxy-States came in one packet")
+}
+
+/// A home server's question, for the device that its conversation is with.
+pub(crate) fn relayed(challenge: &Relayed, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
+    Reply::Relay(Relay { relayed: challenge, message: None, added: &[], optional: &[] }).write(request)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use radius_wire::{Attribute, Packet, Port, Request, RequestCode, Rules, Secret, verify_request};
+    use radius_wire::{Port, Request, RequestCode, Rules, Secret, verify_request};
 
     #[test]
     fn a_reject_always_fits_however_much_the_request_makes_it_carry() {
@@ -79,7 +137,7 @@ mod tests {
         assert!(octets.len() > 4_070, "{}", octets.len());
         let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
         let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
-        let reply = reject(TransactionId(uuid::Uuid::nil()), &verified);
+        let reply = reject(TransactionId(uuid::Uuid::nil()), &No::Plain, &verified);
         let reply = Packet::parse(&reply, Port::AuthenticationReplies).expect("well formed");
         assert_eq!(reply.all(AttributeType::PROXY_STATE).count(), 16);
     }

@@ -1,24 +1,31 @@
 //! The settings as this node has them: fetched from the store, kept current by the bus and, as a safety net, by asking.
 //! A settings document that cannot be read changes nothing: the last good one stays in force.
 
+use crate::credentials::Takes;
+use crate::home::{HomeTarget, HomeTargets};
 use crate::metrics::Metrics;
 use crate::question;
+use crate::windows::{WindowsTarget, WindowsTargets};
 use arc_swap::ArcSwap;
 use directory::Directories;
-use domain::settings::{Challenge, ClientProtocol, MessageAuthenticator, RememberKind, TextOverride};
+use domain::settings::{
+    Accounting, Challenge, ClientProtocol, MessageAuthenticator, RememberKind, TargetKind, TextOverride, Transport,
+};
 use domain::{ObjectName, settings};
 use ipnet::IpNet;
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as Store;
 use proto::user_store::{FetchReply, FetchRequest, LearnClientRequest};
-use radius_wire::{Lesson, Rule, Rules, Secret, Secrets};
+use radius_wire::{Dictionary, Lesson, Rule, Rules, Secret, Secrets, Verified};
 use service_kit::bus::{Bus, Subscription};
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
+use service_kit::tls::Identity;
 use service_kit::{Process, chain};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +38,8 @@ pub(crate) struct CurrentSettings {
     store: Arc<dyn Store>,
     snapshot: ArcSwap<Snapshot>,
     directories: Directories,
+    homes: HomeTargets,
+    windows: Arc<WindowsTargets>,
     metrics: Arc<Metrics>,
     health: Health,
 }
@@ -41,15 +50,37 @@ pub(crate) struct Snapshot {
     revision: u64,
     clients: Vec<Arc<Client>>,
     sources: Sources,
+    /// Clients that come by TLS, by the marks of their certificates.
+    certificates: HashMap<String, usize>,
     texts: Vec<TextOverride>,
+    dictionary: Arc<Dictionary>,
 }
 
 /// A device that asks by RADIUS.
 pub(crate) struct Client {
     pub(crate) settings: settings::Client,
+    /// What becomes of its accounting: the rule, or what follows from its target (FR-19).
+    pub(crate) accounting: Accounting,
     secret: Secret,
+    previous: Option<Previous>,
     learned: Mutex<Learned>,
-    unnamed_nas_noted: AtomicBool,
+    noted: Noted,
+}
+
+/// The secret before, while devices are moved to the new one.
+struct Previous {
+    secret: Secret,
+    until_unix_ms: i64,
+}
+
+/// What was said once about a client and is not said again with every packet.
+#[derive(Default)]
+struct Noted {
+    unnamed_nas: AtomicBool,
+    new_secret: AtomicBool,
+    former_secret: AtomicBool,
+    /// When it was last said that its packets can be forged.
+    unprotected_unix_ms: AtomicI64,
 }
 
 /// What `message_authenticator = auto` has come to so far; `Auto` is nothing yet.
@@ -59,15 +90,30 @@ struct Learned {
     saved: bool,
 }
 
+impl Noted {
+    /// Whether it was not said in the last minute; now it is.
+    fn unprotected_again(&self, now_unix_ms: i64) -> bool {
+        const QUIET_MS: u64 = 60_000;
+        let said = self.unprotected_unix_ms.load(Ordering::Relaxed);
+        let (order, quiet) = (Ordering::Relaxed, now_unix_ms.abs_diff(said) < QUIET_MS);
+        !quiet && self.unprotected_unix_ms.compare_exchange(said, now_unix_ms, order, order).is_ok()
+    }
+}
+
 impl CurrentSettings {
     /// Waits until the store has answered for the first time.
     pub(crate) async fn fetched(
         store: Arc<dyn Store>,
         directories: Directories,
+        ntlm_auth: PathBuf,
+        identity: Option<Identity>,
         metrics: Arc<Metrics>,
         health: Health,
     ) -> Arc<Self> {
-        let current = Arc::new(Self { store, snapshot: ArcSwap::default(), directories, metrics, health });
+        let homes = HomeTargets::new(store.clone(), identity, metrics.clone(), health.clone());
+        let windows = Arc::new(WindowsTargets::new(ntlm_auth, health.clone()));
+        let current =
+            Arc::new(Self { store, snapshot: ArcSwap::default(), directories, homes, windows, metrics, health });
         let mut pause = Duration::from_millis(100);
         while let Err(status) = current.fetch(0).await {
             tracing::warn!(service = crate::NAME, code = ?status.code(), "waiting for the store to give the settings");
@@ -85,8 +131,31 @@ impl CurrentSettings {
         self.directories.named(name.as_str())
     }
 
+    pub(crate) fn windows_target(&self, name: &ObjectName) -> Option<Arc<WindowsTarget>> {
+        self.windows.named(name)
+    }
+
+    /// What a target of this name can be asked besides a password.
+    pub(crate) fn takes(&self, target: &ObjectName) -> Takes {
+        match (self.homes.named(target), self.windows.named(target)) {
+            (Some(_), _) => Takes::Everything,
+            (None, Some(_)) => Takes::MsChap2,
+            (None, None) => Takes::Passwords,
+        }
+    }
+
+    pub(crate) fn home_target(&self, name: &ObjectName) -> Option<Arc<HomeTarget>> {
+        self.homes.named(name)
+    }
+
+    /// The attributes by name: those that ship, and the administrator's own.
+    pub(crate) fn dictionary(&self) -> Arc<Dictionary> {
+        self.current().dictionary.clone()
+    }
+
     /// Fetches again when somebody says that they changed, and now and then.
     pub(crate) fn follow(self: &Arc<Self>, bus: Arc<dyn Bus>, process: &Process) {
+        process.shutdown().spawn_until_stopping(self.windows.clone().watch());
         let current = self.clone();
         process.shutdown().spawn_until_stopping(async move {
             let mut changes = None;
@@ -183,6 +252,10 @@ impl CurrentSettings {
         for gone in before.iter().filter(|directory| self.directories.named(directory.name().as_str()).is_none()) {
             self.health.upstream("directory", gone.name().as_str()).forget();
         }
+        let FetchReply { secrets, learned_message_authenticator, .. } = &mut reply;
+        let secret_of = |name: &str| secrets.remove(name).map(domain::Secret::from);
+        self.homes.replace(&document.targets, secret_of, learned_message_authenticator);
+        self.windows.replace(&document.targets);
         let snapshot = Snapshot::new(&self.current(), document, &mut reply);
         tracing::info!(
             service = crate::NAME,
@@ -212,10 +285,21 @@ async fn next(changes: &mut Option<Subscription>) {
 impl Snapshot {
     fn new(before: &Self, document: settings::Settings, reply: &mut FetchReply) -> Self {
         let texts = question::own_texts(document.texts);
-        let mut snapshot = Self { revision: reply.revision, texts, ..Self::default() };
+        let radius_targets: HashSet<ObjectName> = document
+            .targets
+            .iter()
+            .filter(|target| target.kind == TargetKind::Radius)
+            .map(|target| target.name.clone())
+            .collect();
+        let dictionary = dictionary(&document.dictionaries);
+        let mut snapshot = Self { revision: reply.revision, texts, dictionary, ..Self::default() };
         for settings in document.clients.into_iter().filter(|client| client.protocol == ClientProtocol::Radius) {
             let former = before.clients.iter().find(|client| client.settings.name == settings.name);
-            match Client::new(settings, former, reply) {
+            let accounting = settings.accounting.unwrap_or(match radius_targets.contains(&settings.target) {
+                true => Accounting::Forward,
+                false => Accounting::Store,
+            });
+            match Client::new(settings, accounting, former, reply) {
                 Ok(client) => snapshot.clients.push(Arc::new(client)),
                 Err(name) => {
                     tracing::error!(service = crate::NAME, client = %name, "a client without a shared secret is not served")
@@ -223,10 +307,24 @@ impl Snapshot {
             }
         }
         snapshot.sources = Sources::of(&snapshot.clients);
+        for (index, client) in snapshot.clients.iter().enumerate().filter(|(_, client)| client.comes_by_tls()) {
+            let marks = client.settings.certificates.iter().map(|mark| (mark.to_ascii_lowercase(), index));
+            snapshot.certificates.extend(marks);
+        }
         snapshot
     }
 
-    /// The client with the longest prefix around `source`, which must be canonical: IPv4 in IPv6 form is IPv4.
+    /// The client that one of these marks of a certificate stands for; the first that does decides. Its sources only limit
+    /// where the certificate counts; `source` must be canonical.
+    pub(crate) fn client_of_certificate(&self, marks: &[String], source: IpAddr) -> Option<Arc<Client>> {
+        let index = marks.iter().find_map(|mark| self.certificates.get(mark))?;
+        let client = self.clients.get(*index)?;
+        let counts = client.settings.sources.iter().any(|network| canonical(*network).contains(&source));
+        counts.then(|| client.clone())
+    }
+
+    /// Of those that come by UDP, the client with the longest prefix around `source`, which must be canonical: IPv4 in IPv6 form is
+    /// IPv4.
     pub(crate) fn client_of(&self, source: IpAddr) -> Option<Arc<Client>> {
         self.sources.find(source).and_then(|index| self.clients.get(index)).cloned()
     }
@@ -236,16 +334,47 @@ impl Snapshot {
         &self.texts
     }
 
+    /// The names of the clients.
+    pub(crate) fn client_names(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(|client| client.name())
+    }
+
     /// Any client, for a question that is about none in particular.
     pub(crate) fn first_client(&self) -> Option<&Client> {
         self.clients.first().map(Arc::as_ref)
     }
 }
 
+/// A text that cannot be read was refused when it was saved; here it is left out.
+fn dictionary(own: &[settings::Dictionary]) -> Arc<Dictionary> {
+    let mut all = Dictionary::shipped().clone();
+    for dictionary in own {
+        match all.with(dictionary.name.as_str(), &dictionary.text) {
+            Ok(more) => all = more,
+            Err(error) => tracing::error!(service = crate::NAME, error = %error, "a dictionary cannot be read"),
+        }
+    }
+    Arc::new(all)
+}
+
 impl Client {
-    fn new(settings: settings::Client, former: Option<&Arc<Self>>, reply: &mut FetchReply) -> Result<Self, ObjectName> {
-        let secret = reply.secrets.remove(&format!("client.{}.secret", settings.name)).map(domain::Secret::from);
-        let Some(secret) = secret.and_then(|secret| Secret::new(secret.expose())) else { return Err(settings.name) };
+    fn new(
+        settings: settings::Client,
+        accounting: Accounting,
+        former: Option<&Arc<Self>>,
+        reply: &mut FetchReply,
+    ) -> Result<Self, ObjectName> {
+        let mut secret = |name: &str| {
+            let secret = reply.secrets.remove(&format!("client.{}.{name}", settings.name)).map(domain::Secret::from);
+            secret.and_then(|secret| Secret::new(secret.expose()))
+        };
+        let (secret, previous) = match settings.transport {
+            Transport::Udp => (secret("secret"), secret("previous_secret")),
+            Transport::Tls => (Some(Secret::radsec()), None),
+        };
+        let until = reply.previous_secret_until_unix_ms.get(settings.name.as_str()).copied();
+        let previous = previous.zip(until).map(|(secret, until_unix_ms)| Previous { secret, until_unix_ms });
+        let Some(secret) = secret else { return Err(settings.name) };
         let in_store = match reply.learned_message_authenticator.get(settings.name.as_str()).map(String::as_str) {
             Some("yes") => Rule::Yes,
             Some("no") => Rule::No,
@@ -257,17 +386,86 @@ impl Client {
             (Rule::Auto, Some(unsaved)) => unsaved,
             (rule, _) => Learned { rule, saved: true },
         };
-        let noted = former.is_some_and(|former| former.unnamed_nas_noted.load(Ordering::Relaxed));
-        let (learned, unnamed_nas_noted) = (Mutex::new(learned), AtomicBool::new(noted));
-        Ok(Self { settings, secret, learned, unnamed_nas_noted })
+        let noted = former.map(|former| former.noted_before(previous.as_ref())).unwrap_or_default();
+        Ok(Self { settings, accounting, secret, previous, learned: Mutex::new(learned), noted })
+    }
+
+    fn comes_by_tls(&self) -> bool {
+        self.settings.transport == Transport::Tls
+    }
+
+    /// What need not be said again. A new rotation is another matter.
+    fn noted_before(&self, previous: Option<&Previous>) -> Noted {
+        let until = |previous: &Previous| previous.until_unix_ms;
+        let same_rotation = self.previous.as_ref().map(until) == previous.map(until);
+        let in_it = |flag: &AtomicBool| AtomicBool::new(same_rotation && flag.load(Ordering::Relaxed));
+        Noted {
+            unnamed_nas: AtomicBool::new(self.noted.unnamed_nas.load(Ordering::Relaxed)),
+            new_secret: in_it(&self.noted.new_secret),
+            former_secret: in_it(&self.noted.former_secret),
+            unprotected_unix_ms: AtomicI64::new(self.noted.unprotected_unix_ms.load(Ordering::Relaxed)),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.settings.name.as_str()
     }
 
-    pub(crate) fn secrets(&self) -> Secrets<'_> {
-        (&self.secret).into()
+    /// What a packet that comes now may be signed with.
+    pub(crate) fn secrets(&self, now_unix_ms: i64) -> Secrets<'_> {
+        let previous = self.previous.as_ref().filter(|previous| now_unix_ms < previous.until_unix_ms);
+        Secrets { current: &self.secret, previous: previous.map(|previous| &previous.secret) }
+    }
+
+    /// What a packet may have been signed with that was found genuine before.
+    pub(crate) fn all_secrets(&self) -> Secrets<'_> {
+        Secrets { current: &self.secret, previous: self.previous.as_ref().map(|previous| &previous.secret) }
+    }
+
+    /// Which secret of a rotation proved a packet; `None` where there is no rotation, or no proof.
+    pub(crate) fn secret_in_use(&self, request: &Verified<'_>) -> Option<InUse> {
+        let previous = self.previous.as_ref()?;
+        let proved = request.signed() || request.packet().code() == radius_wire::Code::AccountingRequest;
+        let in_use = if request.proved_by(&previous.secret) { InUse::Previous } else { InUse::Current };
+        proved.then_some(in_use)
+    }
+
+    /// says once each that the device has the new secret, and that it still uses the former one.
+    pub(crate) fn note_secret(&self, in_use: InUse) {
+        let noted = match in_use {
+            InUse::Current => &self.noted.new_secret,
+            InUse::Previous => &self.noted.former_secret,
+        };
+        if noted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match in_use {
+            InUse::Current => {
+                tracing::info!(service = crate::NAME, client = self.name(), "the device uses its new shared secret")
+            }
+            InUse::Previous => tracing::warn!(
+                service = crate::NAME,
+                client = self.name(),
+                until_unix_ms = self.previous.as_ref().map(|previous| previous.until_unix_ms),
+                "the device still uses its former shared secret, which ends soon"
+            ),
+        }
+    }
+
+    /// says now and then that nothing protects this client.
+    pub(crate) fn note_unprotected(&self, now_unix_ms: i64) {
+        if self.is_unprotected() && self.noted.unprotected_again(now_unix_ms) {
+            tracing::warn!(
+                service = crate::NAME,
+                client = self.name(),
+                "a packet without Message-Authenticator is taken, with or without Proxy-State: who sits between can forge the answer (CVE-2024-3596)"
+            );
+        }
+    }
+
+    fn is_unprotected(&self) -> bool {
+        let no = MessageAuthenticator::No;
+        self.settings.message_authenticator == no && self.settings.limit_proxy_state == no
     }
 
     pub(crate) fn can_challenge(&self) -> bool {
@@ -295,7 +493,7 @@ impl Client {
 
     /// a device should say which one it is; those that do not are named once.
     pub(crate) fn note_nas(&self, named: bool) {
-        if !named && !self.unnamed_nas_noted.swap(true, Ordering::Relaxed) {
+        if !named && !self.noted.unnamed_nas.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 service = crate::NAME,
                 client = self.name(),
@@ -323,6 +521,13 @@ impl Client {
     }
 }
 
+/// Which secret of a rotation a device uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InUse {
+    Current,
+    Previous,
+}
+
 fn rule(setting: MessageAuthenticator) -> Rule {
     match setting {
         MessageAuthenticator::Yes => Rule::Yes,
@@ -338,7 +543,7 @@ struct Sources(Vec<(u8, HashMap<IpNet, usize>)>);
 impl Sources {
     fn of(clients: &[Arc<Client>]) -> Self {
         let mut by_length: BTreeMap<u8, HashMap<IpNet, usize>> = BTreeMap::new();
-        for (index, client) in clients.iter().enumerate() {
+        for (index, client) in clients.iter().enumerate().filter(|(_, client)| !client.comes_by_tls()) {
             for source in client.settings.sources.iter().copied().map(canonical) {
                 by_length.entry(source.prefix_len()).or_default().insert(source, index);
             }
@@ -428,6 +633,74 @@ mod tests {
         let third = snapshot(&second, &clients, &[("vpn", "no")]);
         assert_eq!(rule_of(&third), Rule::No, "the store is right");
         assert_eq!(rule_of(&snapshot(&third, &clients, &[])), Rule::Auto, "reset by an administrator");
+    }
+
+    #[test]
+    fn a_former_secret_counts_until_its_end_and_only_with_one() {
+        // R-71, FR-04
+        const UNTIL: i64 = 1_790_000_000_000;
+        let client = |secrets: &[&str], until: Option<i64>| {
+            let mut reply = FetchReply::default();
+            for name in secrets {
+                reply.secrets.insert(format!("client.vpn.{name}"), WireSecret { value: name.as_bytes().to_vec() });
+            }
+            reply.previous_secret_until_unix_ms.extend(until.map(|until| ("vpn".to_owned(), until)));
+            let mut document = settings::Settings::default();
+            let client =
+                serde_json::json!({"name": "vpn", "protocol": "radius", "sources": ["10.0.0.0/8"], "target": "corp"});
+            document.clients.push(serde_json::from_value(client).expect("a client"));
+            Snapshot::new(&Snapshot::default(), document, &mut reply).clients.pop().expect("it is served")
+        };
+        let rotating = client(&["secret", "previous_secret"], Some(UNTIL));
+        assert!(rotating.secrets(UNTIL - 1).previous.is_some());
+        assert!(rotating.secrets(UNTIL).previous.is_none());
+        assert!(rotating.all_secrets().previous.is_some(), "what was found genuine stays so");
+        assert!(client(&["secret", "previous_secret"], None).secrets(0).previous.is_none());
+        assert!(client(&["secret"], Some(UNTIL)).secrets(0).previous.is_none());
+    }
+
+    #[test]
+    fn a_client_with_neither_protection_is_warned_about_once_a_minute() {
+        //
+        let noted = Noted::default();
+        let minute = |minutes: i64| 1_790_000_000_000 + minutes * 60_000;
+        assert!(noted.unprotected_again(minute(0)));
+        assert!((0..59).all(|second| !noted.unprotected_again(minute(0) + second * 1_000)));
+        assert!(noted.unprotected_again(minute(1)));
+        assert!(noted.unprotected_again(minute(-60)), "a clock that was set back does not silence it");
+        for (rules, unprotected) in [(("no", "no"), true), (("no", "auto"), false), (("yes", "no"), false)] {
+            let mut reply = FetchReply::default();
+            let mut document = settings::Settings::default();
+            let client = serde_json::json!({
+                "name": "vpn", "protocol": "radius", "sources": ["10.0.0.0/8"], "target": "corp",
+                "message_authenticator": rules.0, "limit_proxy_state": rules.1,
+            });
+            document.clients.push(serde_json::from_value(client).expect("a client"));
+            reply.secrets.insert("client.vpn.secret".into(), WireSecret { value: b"secret".to_vec() });
+            let snapshot = Snapshot::new(&Snapshot::default(), document, &mut reply);
+            assert_eq!(snapshot.clients[0].is_unprotected(), unprotected, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn accounting_goes_to_a_radius_target_and_else_into_the_store() {
+        // FR-19
+        let mut document = settings::Settings::default();
+        let target = serde_json::json!({"name": "nps", "kind": "radius", "directory": "corp"});
+        document.targets.push(serde_json::from_value(target).expect("a target"));
+        let mut reply = FetchReply::default();
+        for (name, target, accounting) in
+            [("a", "corp", None), ("b", "nps", None), ("c", "nps", Some("off")), ("d", "corp", Some("discard"))]
+        {
+            let client = serde_json::json!({
+                "name": name, "protocol": "radius", "sources": ["10.0.0.0/8"], "target": target, "accounting": accounting,
+            });
+            document.clients.push(serde_json::from_value(client).expect("a client"));
+            reply.secrets.insert(format!("client.{name}.secret"), WireSecret { value: name.as_bytes().to_vec() });
+        }
+        let snapshot = Snapshot::new(&Snapshot::default(), document, &mut reply);
+        let rules: Vec<_> = snapshot.clients.iter().map(|client| client.accounting).collect();
+        assert_eq!(rules, [Accounting::Store, Accounting::Forward, Accounting::Off, Accounting::Discard]);
     }
 
     #[test]

@@ -1,11 +1,20 @@
-//! The first lock: the directory that checks a client's passwords. A name in any form becomes one entry, then one bind with its
-//! DN. Whatever does not end in the directory's plain yes is a refusal with its reason.
+//! The first lock: whoever checks a client's passwords. A name in any form becomes one entry of a directory, then the password is
+//! checked once: by a bind with its DN, by a home server, or by the Windows domain. Whatever does not end in a plain
+//! yes is a refusal with its reason.
 
 use crate::Gateway;
+use crate::affinity::Parked;
 use crate::attempt::{Attempt, First, Person};
+use crate::home::{About, Answered, Envelope, HomeTarget};
+use crate::relay::{self, Said};
+use crate::reply_rules::Values;
 use crate::verify::MARGIN;
-use directory::{Directory, Entry, TypedName};
-use domain::{Reason, Secret};
+use crate::winbind::WinbindError;
+use crate::windows::WindowsTarget;
+use directory::{Directory, Entry, Query, TypedName};
+use domain::{DirectoryRef, Reason, Secret};
+use ldap_wire::{Filter, Scope};
+use radius_wire::{Forward, Relayed, Verified};
 use service_kit::chain;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,19 +22,60 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) struct Target {
+    /// Where names are looked up.
     directory: Arc<Directory>,
-    /// Spent on the directory so far.
+    checker: Checker,
+    /// Spent on it so far.
     took: Duration,
+}
+
+/// Who says whether a password is right.
+enum Checker {
+    Directory,
+    Home(Arc<HomeTarget>),
+    Windows(Arc<WindowsTarget>),
+}
+
+/// What came of a password that was not wrong.
+pub(crate) enum Checked {
+    Right,
+    /// The home server asks a question of its own first: it goes on to the device.
+    Asked(Relayed),
 }
 
 impl Target {
     pub(crate) fn of(gateway: &Gateway, attempt: &Attempt) -> Result<Self, Reason> {
-        let directory = gateway.settings.directory(&attempt.client.settings.target).ok_or(Reason::DirectoryError)?;
-        Ok(Self { directory, took: Duration::ZERO })
+        let name = &attempt.client.settings.target;
+        if let Some(home) = gateway.settings.home_target(name) {
+            let directory = gateway.settings.directory(&home.settings.directory).ok_or(Reason::TargetError)?;
+            return Ok(Self { directory, checker: Checker::Home(home), took: Duration::ZERO });
+        }
+        if let Some(windows) = gateway.settings.windows_target(name) {
+            let directory = gateway.settings.directory(&windows.settings.directory).ok_or(Reason::TargetError)?;
+            return Ok(Self { directory, checker: Checker::Windows(windows), took: Duration::ZERO });
+        }
+        let directory = gateway.settings.directory(name).ok_or(Reason::DirectoryError)?;
+        Ok(Self { directory, checker: Checker::Directory, took: Duration::ZERO })
     }
 
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Home servers check what no directory can: it goes on to them as it came.
+    pub(crate) fn home(&self) -> Option<&Arc<HomeTarget>> {
+        match &self.checker {
+            Checker::Home(home) => Some(home),
+            Checker::Directory | Checker::Windows(_) => None,
+        }
+    }
+
+    /// The domain checks MS-CHAPv2, too, and we compute the answer.
+    pub(crate) fn windows(&self) -> Option<&Arc<WindowsTarget>> {
+        match &self.checker {
+            Checker::Windows(windows) => Some(windows),
+            Checker::Directory | Checker::Home(_) => None,
+        }
     }
 
     /// Who is meant. An error is an error: nobody is unknown because the directory could not be asked.
@@ -45,20 +95,57 @@ impl Target {
                 error.reason()
             })
         };
-        let resolved = self.timed(resolved, deadline).await;
+        let resolved = self.timed(resolved, Reason::DirectoryTimeout, deadline).await;
         match &resolved {
             Ok(entry) => {
                 let (subject, username) = (entry.subject.clone(), entry.username.clone());
                 attempt.person = Some(Person { subject, username, name_form: entry.form });
             }
-            Err(reason) => attempt.first = Some(First { via: None, refused: Some(*reason), took: self.took }),
+            Err(reason) => {
+                let via = attempt.first.take().and_then(|first| first.via);
+                attempt.first = Some(First { via, refused: Some(*reason), took: self.took });
+            }
         }
         resolved
     }
 
-    /// The one bind of an attempt (R-64, L-52): consumed by it, so there is no second.
-    pub(crate) async fn bind(
+    /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second.
+    pub(crate) async fn check(
         mut self,
+        gateway: &Gateway,
+        request: &Verified<'_>,
+        entry: &Entry,
+        password: &Secret,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<Checked, Reason> {
+        match &self.checker {
+            Checker::Directory => self.bind(entry, password, attempt, deadline).await.map(|()| Checked::Right),
+            Checker::Windows(windows) => {
+                let windows = windows.clone();
+                // The account that was found, not what was typed.
+                let checked = windows.password(&entry.username, password, deadline - MARGIN);
+                self.by_domain(&windows, checked, attempt, deadline).await.map(|()| Checked::Right)
+            }
+            Checker::Home(_) => {
+                let said = self.ask(gateway, request, Some(password), None, attempt, deadline).await?;
+                match said {
+                    Said::Accepted => {
+                        // The yes has to be about the person whose password it was.
+                        let named = attempt.parked.as_ref().and_then(|parked| parked.reply.user_name());
+                        if let Some(named) = named {
+                            self.must_be(&named, entry, attempt, deadline).await?;
+                        }
+                        Ok(Checked::Right)
+                    }
+                    Said::Asked(challenge) => Ok(Checked::Asked(challenge)),
+                }
+            }
+        }
+    }
+
+    async fn bind(
+        &mut self,
         entry: &Entry,
         password: &Secret,
         attempt: &mut Attempt,
@@ -80,21 +167,127 @@ impl Target {
                 reason
             })
         };
-        let bound = self.timed(bound, deadline).await;
+        let bound = self.timed(bound, Reason::DirectoryTimeout, deadline).await;
         attempt.first = Some(First { via, refused: bound.as_ref().err().copied(), took: self.took });
         // The yes has to be about the entry that was asked for.
         bound
             .and_then(|accepted| if *accepted.subject() == entry.subject { Ok(()) } else { Err(Reason::InternalError) })
     }
 
+    /// Sends the request on, and reads what its server says. `only`: the place of the server whose State it carries.
+    pub(crate) async fn ask(
+        &mut self,
+        gateway: &Gateway,
+        request: &Verified<'_>,
+        password: Option<&Secret>,
+        only: Option<&str>,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<Said, Reason> {
+        let home = self.home().cloned().ok_or(Reason::InternalError)?;
+        let mark = gateway.loop_mark();
+        let dictionary = gateway.settings.dictionary();
+        let write = |envelope: &Envelope<'_>| {
+            let forward = Forward {
+                request,
+                identifier: envelope.identifier,
+                authenticator: envelope.authenticator,
+                secret: envelope.secret,
+                proxy_state: &mark,
+                password: password.map(Secret::expose),
+            };
+            forward.write(&mut relay::hidden_anew(&dictionary, request, envelope))
+        };
+        let asked = home.ask(About::Authentication, &write, only, deadline - MARGIN);
+        let answered = self.timed(asked, Reason::TargetTimeout, deadline).await;
+        let via = answered.as_ref().ok().map(|answered| answered.server.place.clone());
+        let said = match answered {
+            Ok(Answered { server, reply }) => {
+                relay::read(gateway, Parked { place: server.place.clone(), reply }, &server, request, attempt).await
+            }
+            Err(reason) => Err(reason),
+        };
+        attempt.first = Some(First { via, refused: said.as_ref().err().copied(), took: self.took });
+        said
+    }
+
+    /// Waits for what the Windows domain says.
+    pub(crate) async fn by_domain<T>(
+        &mut self,
+        windows: &WindowsTarget,
+        asked: impl Future<Output = Result<T, WinbindError>>,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<T, Reason> {
+        let name = windows.settings.name.as_str();
+        let asked = async {
+            asked.await.map_err(|error| {
+                let reason = error.reason();
+                if reason.class() == domain::ResultClass::Error {
+                    tracing::warn!(service = crate::NAME, target = name, error = %chain(&error), "the Windows domain could not be asked");
+                }
+                reason
+            })
+        };
+        let said = self.timed(asked, Reason::TargetTimeout, deadline).await;
+        attempt.first =
+            Some(First { via: Some(name.to_owned()), refused: said.as_ref().err().copied(), took: self.took });
+        said
+    }
+
+    /// Whoever a home server let in is the one whose name was typed, or nobody is let in.
+    async fn must_be(
+        &mut self,
+        named: &str,
+        entry: &Entry,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<(), Reason> {
+        let (person, first) = (attempt.person.clone(), attempt.first.clone());
+        let other = self.resolve(named, attempt, deadline).await?;
+        (attempt.person, attempt.first) = (person, first);
+        if other.subject == entry.subject {
+            return Ok(());
+        }
+        tracing::warn!(service = crate::NAME, request_id = %attempt.transaction, "the home server let in somebody else than was typed");
+        Err(Reason::TargetError)
+    }
+
+    /// What the directory says of a person, for the reply rules that quote it.
+    pub(crate) async fn attributes_of(
+        mut self,
+        subject: &DirectoryRef,
+        wanted: &[String],
+        deadline: Instant,
+    ) -> Result<Values, Reason> {
+        let directory = self.directory.clone();
+        let read = async {
+            let id = subject.id.to_string();
+            let guid = id.split_once(':').map_or(id.as_str(), |(_, guid)| guid);
+            let name = TypedName::parse(&format!("<GUID={guid}>"), directory.settings())
+                .map_err(|_| Reason::DirectoryError)?;
+            let entry = directory.resolve(&name).await.map_err(|error| error.reason())?;
+            let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+            let query =
+                Query { entries_max: 1, ..Query::new(entry.dn, Scope::Base, Filter::present("objectClass"), &wanted) };
+            let found = directory.read(query).collect().await.map_err(|error| {
+                tracing::warn!(service = crate::NAME, directory = %directory.name(), error = %chain(&error), "a person's attributes could not be read");
+                Reason::DirectoryError
+            })?;
+            Ok(Values::of(&found))
+        };
+        self.timed(read, Reason::DirectoryTimeout, deadline).await
+    }
+
     async fn timed<T>(
         &mut self,
         work: impl Future<Output = Result<T, Reason>>,
+        late: Reason,
         deadline: Instant,
     ) -> Result<T, Reason> {
         let begun = Instant::now();
         let ended = tokio::time::timeout_at(deadline - MARGIN, work).await;
         self.took += begun.elapsed();
-        ended.unwrap_or(Err(Reason::DirectoryTimeout))
+        ended.unwrap_or(Err(late))
     }
 }

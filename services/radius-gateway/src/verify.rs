@@ -19,6 +19,7 @@ use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Upstream;
 use service_kit::{Clock, Shutdown};
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -65,6 +66,9 @@ pub(crate) struct Allow {
     pub(crate) source: Option<Source>,
     /// Twinlock's id of the user; nil for one who is not in the store.
     pub(crate) user: Uuid,
+    /// The groups of the client's reply rules that the user is in; `None` = nobody could say.
+    pub(crate) groups: Option<Vec<String>>,
+    pub(crate) subject: Option<DirectoryRef>,
     _checked: (),
 }
 
@@ -115,6 +119,8 @@ impl Allow {
             assurance: Some(Assurance::None),
             source: Some(Source::FailOpen),
             user: Uuid::nil(),
+            groups: None,
+            subject: attempt.person.as_ref().map(|person| person.subject.clone()),
             _checked: (),
         })
     }
@@ -137,9 +143,14 @@ impl Verifier {
         &self,
         client: &Client,
         subject: &DirectoryRef,
+        person_ip: Option<IpAddr>,
         deadline: Instant,
     ) -> Result<Forms, NoDecision> {
-        let request = AppendedFormsRequest { client: client.name().to_owned(), subject: Some(subject.into()) };
+        let request = AppendedFormsRequest {
+            client: client.name().to_owned(),
+            subject: Some(subject.into()),
+            person_ip: person_ip.map(|address| address.to_string()).unwrap_or_default(),
+        };
         let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
         Ok(Forms {
             code_digits: reply.code_digits,
@@ -147,6 +158,7 @@ impl Verifier {
             recovery_code: reply.recovery_code,
             // A method of a newer version is no word here.
             keywords: reply.keywords.iter().filter_map(|word| Method::from_code(word)).collect(),
+            code_optional: reply.code_optional,
         })
     }
 
@@ -233,6 +245,30 @@ impl Verifier {
         });
     }
 
+    /// Ends an attempt if this question of it is still open. Whether it did: of all who ask, one.
+    pub(crate) async fn end_question(&self, transaction: TransactionId, step: u16, reason: Reason) -> bool {
+        let request = CancelRequest {
+            transaction_id: transaction.to_string(),
+            reason: reason.code().to_owned(),
+            step: step.into(),
+            ..CancelRequest::default()
+        };
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let call = self.port.cancel(with_deadline(idempotent(request.clone()), REPORT_LIMIT));
+            match tokio::time::timeout(REPORT_LIMIT, call).await {
+                Ok(Ok(reply)) => return reply.into_inner().ended,
+                _ if begun.elapsed() > REPORT_PATIENCE => {
+                    lost(transaction);
+                    return false;
+                }
+                _ => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_secs(4));
+        }
+    }
+
     /// For the audit: an attempt that ended without verification. Best effort, beside the login.
     pub(crate) fn report(self: &Arc<Self>, attempt: &Attempt, reason: Reason) {
         let request = ReportRequest { attempt: Some(wire(attempt)), reason: reason.code().to_owned() };
@@ -257,7 +293,8 @@ impl Verifier {
                 directory: "none".into(),
                 object_id: format!("entryUUID:{}", Uuid::nil()),
             };
-            let request = AppendedFormsRequest { client: some_client()?, subject: Some(nobody) };
+            let client = some_client()?;
+            let request = AppendedFormsRequest { client, subject: Some(nobody), ..AppendedFormsRequest::default() };
             let verifier = verifier.clone();
             Some(async move {
                 let request = with_deadline(idempotent(request), limit);
@@ -405,6 +442,8 @@ fn decode(
                 assurance: Assurance::from_code(&allow.assurance),
                 source: Source::from_code(&allow.source),
                 user: user(&allow.user_id),
+                groups: Some(allow.groups),
+                subject: allow.subject.and_then(|subject| subject.try_into().ok()),
                 _checked: (),
             }))
         }
@@ -471,7 +510,7 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         name_form: attempt.person.as_ref().map_or("", |person| NameForm::code(person.name_form)).to_owned(),
         client_ip: attempt.client_ip.to_string(),
         calling_station: attempt.calling_station.clone().unwrap_or_default(),
-        can_challenge: attempt.client.can_challenge(),
+        can_challenge: attempt.asks,
         service_account: false,
         dialogue: false,
         person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
@@ -496,6 +535,7 @@ mod tests {
             client: "vpn".into(),
             expires_unix_ms: NOW + 1,
             user_id: Uuid::from_u128(9).to_string(),
+            ..wire::Allow::default()
         }
     }
 

@@ -7,22 +7,28 @@
 //!                      | a copy elsewhere: silence                    | a copy elsewhere: the same octets
 //!                      '- not touched for 6 s: whoever gets the next copy takes over, with the same transaction
 //! ```
+//!
+//! What look-alikes have in common is a second key with the same life (R-34): who finds it in work waits for what it is answered with,
+//! and writes its own reply from that; who finds nobody touching it goes on with its transaction.
 
 use crate::keys::Keys;
 use bytes::Bytes;
 use domain::TransactionId;
 use proto::subjects::REQUESTS_MAP;
-use radius_wire::Fingerprint;
+use radius_wire::{Fingerprint, LookAlike};
 use service_kit::Clock;
 use service_kit::bus::{Bus, BusError, Map, MapOptions, SealedMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How often a node says that it still works on a request.
 const TOUCH: Duration = Duration::from_secs(2);
 /// Whoever has said nothing for this long is gone. Leaves room for clocks that differ by a few seconds; codes need better ones.
 const GONE_MS: i64 = 6_000;
+/// How often a node that waits for another one's answer looks for it.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) struct SharedRequests {
     map: Arc<dyn Map>,
@@ -41,6 +47,24 @@ pub(crate) enum Claim {
     Answered(Vec<u8>),
 }
 
+/// What becomes of a request that looks like another.
+pub(super) enum Joined {
+    /// Nobody else works on one like it, or nobody does any more.
+    Lead(Lease),
+    /// Another node has found the answer.
+    Answered(Given),
+    /// Nobody has, in time.
+    Late,
+}
+
+/// An answer of ours, from which the one to a look-alike is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    /// Of the request that it answers: some attributes are hidden with it.
+    pub(super) authenticator: [u8; 16],
+    pub(super) octets: Vec<u8>,
+}
+
 /// The right to work on a request, as long as it is kept.
 pub(crate) struct Lease {
     map: Arc<dyn Map>,
@@ -49,6 +73,7 @@ pub(crate) struct Lease {
     entry: Entry,
     /// Absent while the bus is away: then nobody else knows of the request.
     revision: Option<u64>,
+    taken_over: bool,
 }
 
 /// Why there is nothing left to keep.
@@ -58,6 +83,8 @@ pub(crate) enum Lost {
     TakenOver,
     /// The client sent another request under the same key, to another node (R-32).
     Replaced,
+    /// So it did, and a look-alike: that one waits for the same answer (R-34).
+    Superseded,
 }
 
 impl SharedRequests {
@@ -67,16 +94,15 @@ impl SharedRequests {
         Self { map: bus.map(REQUESTS_MAP, options), keys, node: Uuid::new_v4(), clock }
     }
 
-    pub(crate) async fn claim(&self, key: String, fingerprint: &Fingerprint, transaction: TransactionId) -> Claim {
-        let entry = Entry {
-            node: self.node,
-            transaction,
-            fingerprint: *fingerprint,
-            touched_unix_ms: self.clock.now_ms(),
-            reply: Vec::new(),
-        };
-        let map = SealedMap::new(self.map.clone(), self.keys.requests());
-        let mut lease = Lease { map, clock: self.clock.clone(), key, entry, revision: None };
+    pub(crate) async fn claim(
+        &self,
+        key: String,
+        fingerprint: &Fingerprint,
+        alike: Option<&LookAlike>,
+        transaction: TransactionId,
+    ) -> Claim {
+        let alike = alike.map_or([0; 32], |alike| *alike.digest());
+        let mut lease = self.lease(key, fingerprint, alike, transaction);
         // Twice, because the entry that was in the way may be gone when it is looked at.
         for _ in 0..2 {
             match lease.map.create(&lease.key, lease.entry.to_octets()).await {
@@ -97,6 +123,122 @@ impl SharedRequests {
         }
         Claim::Mine(lease)
     }
+
+    /// Waits for the answer to what looks like this, if somebody is at work on it; else whoever asks is. May be dropped at any time:
+    /// what it leaves behind then is touched by nobody, and the next one takes it.
+    pub(super) async fn join(&self, alike: &LookAlike, transaction: TransactionId, deadline: Instant) -> Joined {
+        let common = Fingerprint { authenticator: [0; 16], sha256: *alike.digest() };
+        let mut lease = self.lease(alike.shared(), &common, *alike.digest(), transaction);
+        let mut followed = None;
+        while Instant::now() < deadline {
+            let found = match lease.map.get(&lease.key).await {
+                Ok(found) => found,
+                // What is known to be in work elsewhere is not begun a second time; what is not known is.
+                Err(_) if followed.is_none() => return Joined::Lead(lease),
+                Err(_) => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+            };
+            let other = found.map(|found| (Entry::from_octets(&found.value), found.revision));
+            let (written, gone) = match &other {
+                // Of another version, which works for itself.
+                Some((None, _)) => return Joined::Lead(lease),
+                None => (lease.map.create(&lease.key, lease.entry.to_octets()).await, false),
+                Some((Some(other), _)) if !other.reply.is_empty() && followed == Some(other.transaction) => {
+                    match Given::from_octets(&other.reply) {
+                        Some(given) => return Joined::Answered(given),
+                        None => return Joined::Late,
+                    }
+                }
+                Some((Some(other), revision)) => {
+                    lease.entry.touched_unix_ms = self.clock.now_ms();
+                    let gone = lease.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms) >= GONE_MS;
+                    // R-36: what was answered before this one came is over, and no answer to it.
+                    let over = !other.reply.is_empty();
+                    if !over && !gone {
+                        followed = Some(other.transaction);
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    if !over {
+                        lease.entry.transaction = other.transaction;
+                    }
+                    (lease.map.update(&lease.key, lease.entry.to_octets(), *revision).await, !over)
+                }
+            };
+            match written {
+                Ok(revision) => {
+                    (lease.revision, lease.taken_over) = (Some(revision), gone);
+                    return Joined::Lead(lease);
+                }
+                // Somebody was faster: what is it now?
+                Err(BusError::AlreadyExists | BusError::WrongRevision) => lease.entry.transaction = transaction,
+                Err(error) => {
+                    tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold a request");
+                    return Joined::Lead(lease);
+                }
+            }
+        }
+        Joined::Late
+    }
+
+    fn lease(&self, key: String, fingerprint: &Fingerprint, alike: [u8; 32], transaction: TransactionId) -> Lease {
+        let entry = Entry {
+            node: self.node,
+            transaction,
+            fingerprint: *fingerprint,
+            touched_unix_ms: self.clock.now_ms(),
+            alike,
+            reply: Vec::new(),
+        };
+        let map = SealedMap::new(self.map.clone(), self.keys.requests());
+        Lease { map, clock: self.clock.clone(), key, entry, revision: None, taken_over: false }
+    }
+}
+
+/// What is held while a request is in work: itself, and what it has in common with its look-alikes.
+#[derive(Default)]
+pub(super) struct Hold {
+    pub(super) packet: Option<Lease>,
+    pub(super) common: Option<Lease>,
+}
+
+impl Hold {
+    /// Says every now and then that we are still here. Returns only when something is ours no more, which is held no longer then. May
+    /// be dropped at any time: the revision is set in the step that made it.
+    pub(super) async fn keep(&mut self) -> Lost {
+        loop {
+            match (&self.packet, &self.common) {
+                (None, None) => std::future::pending().await,
+                _ => tokio::time::sleep(TOUCH).await,
+            }
+            for held in [&mut self.packet, &mut self.common] {
+                let Some(lease) = held else { continue };
+                if let Some(lost) = lease.touch().await {
+                    *held = None;
+                    return lost;
+                }
+            }
+        }
+    }
+
+    /// Lets the other nodes know the answer. A bus that is away costs them the knowledge, nobody an answer.
+    pub(super) async fn answered(self, given: &Given) {
+        if let Some(packet) = self.packet {
+            packet.answered(given.octets.clone()).await;
+        }
+        if let Some(common) = self.common {
+            common.answered(given.to_octets()).await;
+        }
+    }
+
+    /// No answer will come; a further copy is new.
+    pub(super) async fn release(self) {
+        for lease in self.packet.into_iter().chain(self.common) {
+            lease.release().await;
+        }
+    }
 }
 
 impl Lease {
@@ -104,26 +246,22 @@ impl Lease {
         self.entry.transaction
     }
 
-    /// Says every now and then that we are still here. Returns only when the request is ours no more. May be dropped at any time:
-    /// the revision is set in the step that made it.
-    pub(crate) async fn keep(&mut self) -> Lost {
-        loop {
-            tokio::time::sleep(TOUCH).await;
-            self.entry.touched_unix_ms = self.clock.now_ms();
-            if let Some(lost) = self.write().await {
-                return lost;
-            }
-        }
+    /// Whether another node had begun.
+    pub(crate) fn taken_over(&self) -> bool {
+        self.taken_over
     }
 
-    /// Lets the other nodes know the answer. A bus that is away costs them the knowledge, nobody an answer.
-    pub(crate) async fn answered(mut self, octets: &[u8]) {
-        self.entry.reply = octets.to_vec();
+    async fn touch(&mut self) -> Option<Lost> {
+        self.entry.touched_unix_ms = self.clock.now_ms();
+        self.write().await
+    }
+
+    async fn answered(mut self, reply: Vec<u8>) {
+        self.entry.reply = reply;
         self.write().await;
     }
 
-    /// No answer will come; a further copy is new.
-    pub(crate) async fn release(self) {
+    pub(super) async fn release(self) {
         if let Some(revision) = self.revision {
             let _ = self.map.delete(&self.key, revision).await;
         }
@@ -153,15 +291,18 @@ impl Lease {
             self.revision = None;
             return None;
         };
-        if other.node == self.entry.node && other.transaction == self.entry.transaction {
-            self.revision = Some(revision);
-            return None;
+        if other.fingerprint != self.entry.fingerprint {
+            let alike = other.alike == self.entry.alike && self.entry.alike != [0; 32];
+            return Some(if alike { Lost::Superseded } else { Lost::Replaced });
         }
-        match (other.transaction == self.entry.transaction, other.fingerprint == self.entry.fingerprint) {
-            (true, _) => Some(Lost::TakenOver),
-            (false, false) => Some(Lost::Replaced),
+        match (other.transaction == self.entry.transaction, other.node == self.entry.node) {
+            (true, true) => {
+                self.revision = Some(revision);
+                None
+            }
+            (true, false) => Some(Lost::TakenOver),
             // Two nodes began it while the bus was away. Both are at work already; each answers its own client.
-            (false, true) => None,
+            (false, _) => None,
         }
     }
 
@@ -182,7 +323,7 @@ impl Lease {
         }
         let mut taken = self.clone_alone();
         if same {
-            taken.entry.transaction = other.transaction;
+            (taken.entry.transaction, taken.taken_over) = (other.transaction, true);
         }
         match taken.map.update(&taken.key, taken.entry.to_octets(), found.revision).await {
             Ok(revision) => taken.revision = Some(revision),
@@ -196,7 +337,18 @@ impl Lease {
 
     fn clone_alone(&self) -> Self {
         let (map, clock, key) = (self.map.clone(), self.clock.clone(), self.key.clone());
-        Self { map, clock, key, entry: self.entry.clone(), revision: None }
+        Self { map, clock, key, entry: self.entry.clone(), revision: None, taken_over: false }
+    }
+}
+
+impl Given {
+    fn to_octets(&self) -> Vec<u8> {
+        [&self.authenticator, self.octets.as_slice()].concat()
+    }
+
+    fn from_octets(octets: &[u8]) -> Option<Self> {
+        let (authenticator, octets) = octets.split_first_chunk()?;
+        Some(Self { authenticator: *authenticator, octets: octets.to_vec() })
     }
 }
 
@@ -207,21 +359,24 @@ struct Entry {
     transaction: TransactionId,
     fingerprint: Fingerprint,
     touched_unix_ms: i64,
+    /// What it has in common with those that may join it; zeros: none may.
+    alike: [u8; 32],
     /// Empty: still in work.
     reply: Vec<u8>,
 }
 
 impl Entry {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     fn to_octets(&self) -> Bytes {
-        let parts: [&[u8]; 7] = [
+        let parts: [&[u8]; 8] = [
             &[Self::VERSION],
             self.node.as_bytes(),
             self.transaction.0.as_bytes(),
             &self.fingerprint.authenticator,
             &self.fingerprint.sha256,
             &self.touched_unix_ms.to_be_bytes(),
+            &self.alike,
             &self.reply,
         ];
         parts.concat().into()
@@ -234,12 +389,14 @@ impl Entry {
         let (transaction, rest) = rest.split_first_chunk::<16>()?;
         let (authenticator, rest) = rest.split_first_chunk::<16>()?;
         let (sha256, rest) = rest.split_first_chunk::<32>()?;
-        let (touched, reply) = rest.split_first_chunk::<8>()?;
+        let (touched, rest) = rest.split_first_chunk::<8>()?;
+        let (alike, reply) = rest.split_first_chunk::<32>()?;
         (version == Self::VERSION).then(|| Self {
             node: Uuid::from_bytes(*node),
             transaction: TransactionId(Uuid::from_bytes(*transaction)),
             fingerprint: Fingerprint { authenticator: *authenticator, sha256: *sha256 },
             touched_unix_ms: i64::from_be_bytes(*touched),
+            alike: *alike,
             reply: reply.to_vec(),
         })
     }

@@ -14,6 +14,16 @@ pub(crate) enum Drop {
     Draining,
     /// Status-Server while this node cannot serve: silence sends the client to another.
     NotServing,
+    /// Accounting of a client whose accounting is off.
+    AccountingOff,
+    /// Accounting that the store has not taken: silence makes the client send it again.
+    NotStored,
+    /// Accounting that no server behind us has taken.
+    NotForwarded,
+    /// A connection by TLS whose certificate belongs to no client of the settings.
+    UnknownCertificate,
+    /// A connection by TLS for which there is no room.
+    Connections,
 }
 
 impl From<DropReason> for Drop {
@@ -29,6 +39,11 @@ impl Drop {
             Self::Full => "full",
             Self::Draining => "draining",
             Self::NotServing => "not_serving",
+            Self::AccountingOff => "accounting_off",
+            Self::NotStored => "not_stored",
+            Self::NotForwarded => "not_forwarded",
+            Self::UnknownCertificate => "unknown_certificate",
+            Self::Connections => "connections",
         }
     }
 
@@ -41,6 +56,13 @@ impl Drop {
             }
             Self::Packet(DropReason::MaBad) => "the shared secret of the device is another one",
             Self::Packet(DropReason::Blast) => "Proxy-State without Message-Authenticator, the shape of CVE-2024-3596",
+            Self::AccountingOff => {
+                "this client's accounting is off: let the device send none, or set accounting of the client"
+            }
+            Self::UnknownCertificate => {
+                "no client of the settings with transport = \"tls\" lists this certificate, or not for this address"
+            }
+            Self::Connections => "this address has as many connections as one may have, or all together have",
             _ => return None,
         })
     }

@@ -26,13 +26,20 @@ pub(crate) struct Socket {
     bound: SocketAddr,
 }
 
-/// Where a datagram came from and to which of our addresses; the reply takes the same way back.
+/// Where a packet came from and to which of our addresses; the reply takes the same way back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     /// The interface, which an IPv6 link-local address needs.
     interface: u32,
+}
+
+impl Path {
+    /// Of a connection, whose packets all take the same.
+    pub(crate) fn of_connection(local: SocketAddr, peer: SocketAddr) -> Self {
+        Self { peer, local, interface: 0 }
+    }
 }
 
 impl Socket {

@@ -165,13 +165,14 @@ async fn what_cannot_be_a_right_password_never_reaches_the_directory() {
 
 #[tokio::test]
 async fn eap_is_refused_without_a_word() {
-    // no Reply-Message in answer to EAP
+    // EAP-Failure and no Reply-Message
     let world = World::new().await;
     let gateway = world.gateway().await;
     let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
     let eap = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &[2, 1, 0, 5, 1])], None);
     let answer = nas.ask(&eap).await;
-    assert_eq!((answer.code(), answer.kinds()), (Code::AccessReject, vec![80]));
+    assert_eq!((answer.code(), answer.kinds()), (Code::AccessReject, vec![80, 79]));
+    assert_eq!(answer.all(AttributeType::EAP_MESSAGE), [[4, 1, 0, 4]]);
     assert_eq!(world.directory.binds(), 0);
 }
 

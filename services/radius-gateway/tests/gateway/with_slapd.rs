@@ -32,10 +32,12 @@ async fn radclient_logs_in_with_a_code_behind_the_password_and_the_directory_see
     ]);
     let clock = service_kit::Clock::system();
     let verification = FakeVerification::new(clock.clone());
+    let store = FakeStore::new(serde_json::from_value(document).expect("valid settings"), secrets);
     let deps = Deps {
         verification,
-        settings: FakeStore::new(serde_json::from_value(document).expect("valid settings"), secrets),
+        settings: store.clone(),
         fail_open: Arc::new(FakeFailOpen::default()),
+        store,
         bus: Arc::new(FakeBus::default()),
         nodes: Nodes::One,
         clock,

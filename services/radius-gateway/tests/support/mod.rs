@@ -2,13 +2,17 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 mod directory;
+mod home;
 mod nas;
 mod store;
 mod verification;
 
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use directory::{FakeDirectory, Mood};
-pub use nas::{Nas, attribute, user_name};
+#[allow(unused_imports, reason = "each test program uses its part")]
+pub use home::{FakeHome, parsed};
+#[allow(unused_imports, reason = "each test program uses its part")]
+pub use nas::{Answer, Nas, Question, attribute, user_name};
 pub use store::{FakeBus, FakeFailOpen, FakeStore};
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
@@ -41,13 +45,23 @@ pub const PASSING_REQUIRED: &str = "127.0.1.9";
 pub const PATIENT: &str = "127.0.1.10";
 /// Takes words after the password, knows where people come from, and remembers them.
 pub const WORDS: &str = "127.0.1.11";
+/// Whose target are two home servers.
+pub const RELAYED: &str = "127.0.1.16";
+/// The same, and trusts what EAP says outside.
+pub const TRUSTING: &str = "127.0.1.17";
 /// Of a network whose client has another secret; the first address is a client of its own.
 pub const WIDE: &str = "127.0.2.2";
 pub const NARROW: &str = "127.0.2.1";
+pub const ACCOUNTING_OFF: &str = "127.0.1.12";
+pub const ACCOUNTING_DISCARDED: &str = "127.0.1.13";
+pub const ACCOUNTING_FORWARDED: &str = "127.0.1.14";
+/// Wants to know of this node alone when it asks how it is.
+pub const NODE_ONLY: &str = "127.0.1.15";
 pub const STRANGER: &str = "127.0.9.9";
 
 pub struct World {
     pub directory: FakeDirectory,
+    pub homes: [FakeHome; 2],
     pub verification: Arc<FakeVerification>,
     pub store: Arc<FakeStore>,
     pub fail_open: Arc<FakeFailOpen>,
@@ -59,17 +73,22 @@ impl World {
     pub async fn new() -> Self {
         let directory = FakeDirectory::start().await;
         let clock = Clock::at(NOW_MS);
-        let document = settings(&directory.url);
+        let homes = [FakeHome::start().await, FakeHome::start().await];
+        let document = settings(&directory.url, &homes);
         let mut secrets = HashMap::from([(
             "directory.corp.query_bind.password".to_owned(),
             directory::QUERY_PASSWORD.as_bytes().to_vec(),
         )]);
+        for (name, _) in document.secrets().into_iter().filter(|(name, _)| name.starts_with("target.")) {
+            secrets.insert(name, home::HOME_SECRET.as_bytes().to_vec());
+        }
         for client in &document.clients {
             let secret = if client.name.as_str() == "wide" { "another-secret-of-the-lab" } else { SECRET };
             secrets.insert(format!("client.{}.secret", client.name), secret.as_bytes().to_vec());
         }
         Self {
             directory,
+            homes,
             verification: FakeVerification::new(clock.clone()),
             store: FakeStore::new(document, secrets),
             fail_open: Arc::default(),
@@ -93,6 +112,7 @@ impl World {
             verification: self.verification.clone(),
             settings: self.store.clone(),
             fail_open: self.fail_open.clone(),
+            store: self.store.clone(),
             bus: Arc::new(self.bus.clone()),
             nodes,
             clock: self.clock.clone(),
@@ -114,6 +134,10 @@ impl World {
 pub struct Node {
     runtime: Option<Runtime>,
     pub address: SocketAddr,
+    /// Where accounting is taken.
+    pub accounting: SocketAddr,
+    /// Where RADIUS by TLS is taken, if it is.
+    pub radsec: Option<SocketAddr>,
     pub shutdown: Shutdown,
     pub process: Process,
 }
@@ -126,11 +150,12 @@ impl Node {
         runtime.spawn(async move {
             let process = Process::detached("radius-gateway");
             let bound = radius_gateway::bind(section).expect("a free port");
-            let _ = tell.send((bound.addresses()[0], process.clone()));
+            let radsec = bound.radsec_addresses().first().copied();
+            let _ = tell.send((bound.addresses()[0], bound.accounting_addresses()[0], radsec, process.clone()));
             bound.run(deps, &process).await.expect("it serves");
         });
-        let (address, process) = told.await.expect("the node starts");
-        Self { runtime: Some(runtime), address, shutdown: process.shutdown().clone(), process }
+        let (address, accounting, radsec, process) = told.await.expect("the node starts");
+        Self { runtime: Some(runtime), address, accounting, radsec, shutdown: process.shutdown().clone(), process }
     }
 
     /// As SIGKILL would: whatever it was doing, it does no more.
@@ -161,12 +186,13 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 pub fn section() -> RadiusSection {
     RadiusSection {
         listen: vec![([127, 0, 0, 1], 0).into()],
+        accounting_listen: vec![([127, 0, 0, 1], 0).into()],
         reject_delay_ms: 500_u64.try_into().expect("the least"),
         ..RadiusSection::default()
     }
 }
 
-fn settings(url: &str) -> Settings {
+fn settings(url: &str, homes: &[FakeHome]) -> Settings {
     let client = |name: &str, source: &str, more: serde_json::Value| {
         let mut client = serde_json::json!({
             "name": name, "protocol": "radius", "sources": [source], "target": "corp", "secret": "keep", "wait_seconds": 10,
@@ -175,6 +201,19 @@ fn settings(url: &str) -> Settings {
         client.as_object_mut().expect("an object").extend(fields);
         client
     };
+    let target = |name: &str, more: serde_json::Value| {
+        let server = |home: &FakeHome| {
+            serde_json::json!({
+                "address": home.address.ip(), "authentication_port": home.address.port(), "secret": "keep",
+            })
+        };
+        let servers: Vec<_> = homes.iter().map(server).collect();
+        let mut target = serde_json::json!({
+            "name": name, "kind": "radius", "directory": "corp", "servers": servers, "response_window_seconds": 5,
+        });
+        target.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        target
+    };
     let document = serde_json::json!({
         "directory": [{
             "name": "corp", "preset": "openldap", "urls": [url], "base": directory::BASE,
@@ -182,7 +221,10 @@ fn settings(url: &str) -> Settings {
             "authentication_bind": { "kind": "simple" },
             "danger_clear_text": true, "connect_timeout_seconds": 1, "timeout_seconds": 3,
         }],
+        "target": [target("homes", serde_json::json!({})), target("trusted-homes", serde_json::json!({ "danger_trust_outer_identity": true }))],
         "client": [
+            client("relayed", "127.0.1.16/32", serde_json::json!({ "target": "homes" })),
+            client("trusting", "127.0.1.17/32", serde_json::json!({ "target": "trusted-homes" })),
             client("vpn", "127.0.1.1/32", serde_json::json!({})),
             client("required", "127.0.1.2/32", serde_json::json!({ "appended": "required" })),
             client("optional", "127.0.1.3/32", serde_json::json!({ "appended": "optional" })),
@@ -201,6 +243,11 @@ fn settings(url: &str) -> Settings {
                 "appended": "required", "appended_keywords": true, "person_address": "calling_station_id",
                 "remember": {},
             })),
+            client("accounting-off", "127.0.1.12/32", serde_json::json!({ "accounting": "off" })),
+            client("accounting-discarded", "127.0.1.13/32", serde_json::json!({ "accounting": "discard" })),
+            client("accounting-forwarded", "127.0.1.14/32", serde_json::json!({ "accounting": "forward", "target": "homes" })),
+            client("node-only", "127.0.1.15/32", serde_json::json!({ "status_reflects_health": false })),
+            client("radclient", "127.0.0.1/32", serde_json::json!({})),
             client("wide", "127.0.2.0/24", serde_json::json!({})),
             client("narrow", "127.0.2.1/32", serde_json::json!({})),
         ],

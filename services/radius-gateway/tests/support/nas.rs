@@ -59,6 +59,12 @@ impl Nas {
         self.code(RequestCode::StatusServer, &[], None)
     }
 
+    /// An Accounting-Request, signed by its authenticator.
+    pub fn report(&mut self, attributes: &[Attribute<'_>]) -> Question {
+        let question = self.code(RequestCode::AccountingRequest, attributes, None);
+        Question { sent: Sent::of(&question.octets).expect("a packet"), ..question }
+    }
+
     fn code(&mut self, code: RequestCode, attributes: &[Attribute<'_>], password: Option<&str>) -> Question {
         self.identifier = self.identifier.wrapping_add(1);
         let mut authenticator = [0; 16];
@@ -90,6 +96,14 @@ impl Nas {
 
     pub async fn hear(&self, question: &Question) -> Answer {
         self.hear_within(question, PATIENCE).await
+    }
+
+    /// What came from the accounting port: signed by its authenticator, and to Status-Server by Message-Authenticator, too.
+    pub async fn hear_accounting(&self, question: &Question) -> Answer {
+        let octets = self.next_for(question.sent.identifier, PATIENCE).await;
+        let packet = Packet::parse(&octets, Port::AccountingReplies).expect("a well-formed answer");
+        verify_reply(&packet, &question.sent, &self.secret, Rule::Yes).expect("a genuine answer to this question");
+        Answer { octets }
     }
 
     /// For what takes a client's whole wait.

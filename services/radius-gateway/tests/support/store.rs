@@ -6,10 +6,12 @@ use domain::settings::Settings as Document;
 use proto::common::Secret;
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::fail_open_server::FailOpen;
+use proto::user_store::radius_server::Radius;
 use proto::user_store::settings_server::Settings;
 use proto::user_store::{
-    AuditEvent, FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest, LearnClientReply, LearnClientRequest,
-    PinServiceAccountReply, PinServiceAccountRequest, RecordReply, RecordRequest,
+    AccountingRecord, AuditEvent, ClientReport, FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest,
+    LearnClientReply, LearnClientRequest, PinServiceAccountReply, PinServiceAccountRequest, RecordAccountingReply,
+    RecordAccountingRequest, RecordReply, RecordRequest, ReportClientsReply, ReportClientsRequest,
 };
 use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
 use std::collections::HashMap;
@@ -28,6 +30,10 @@ struct State {
     learned: HashMap<String, String>,
     lessons: Vec<(String, bool)>,
     keys: Vec<(u32, [u8; 32])>,
+    /// By node, what it told last of its clients.
+    reports: HashMap<String, Vec<ClientReport>>,
+    accounting: Vec<AccountingRecord>,
+    previous_until: HashMap<String, i64>,
     away: bool,
 }
 
@@ -35,7 +41,19 @@ impl FakeStore {
     pub fn new(document: Document, secrets: HashMap<String, Vec<u8>>) -> Arc<Self> {
         let (learned, lessons) = (HashMap::new(), Vec::new());
         let keys = vec![(1, [1; 32])];
-        let state = State { revision: 1, document, secrets, learned, lessons, keys, away: false };
+        let (reports, accounting) = (HashMap::new(), Vec::new());
+        let state = State {
+            revision: 1,
+            document,
+            secrets,
+            learned,
+            lessons,
+            keys,
+            reports,
+            accounting,
+            previous_until: HashMap::new(),
+            away: false,
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -46,6 +64,25 @@ impl FakeStore {
     /// What gateways have told of their clients: name, and whether it sends Message-Authenticator.
     pub fn lessons(&self) -> Vec<(String, bool)> {
         self.lock().lessons.clone()
+    }
+
+    pub fn reports(&self) -> HashMap<String, Vec<ClientReport>> {
+        self.lock().reports.clone()
+    }
+
+    pub fn accounting(&self) -> Vec<AccountingRecord> {
+        self.lock().accounting.clone()
+    }
+
+    /// Gives a client another secret; the one before counts until then.
+    pub async fn rotate(&self, bus: &dyn Bus, client: &str, secret: &str, until_unix_ms: i64) {
+        {
+            let mut state = self.lock();
+            let former = state.secrets.insert(format!("client.{client}.secret"), secret.as_bytes().to_vec());
+            state.secrets.insert(format!("client.{client}.previous_secret"), former.expect("it had one"));
+            state.previous_until.insert(client.to_owned(), until_unix_ms);
+        }
+        self.change(bus, |_| {}).await;
     }
 
     /// Changes the settings and tells everybody.
@@ -69,6 +106,27 @@ impl FakeStore {
 }
 
 #[async_trait]
+impl Radius for FakeStore {
+    async fn report_clients(
+        &self,
+        request: Request<ReportClientsRequest>,
+    ) -> Result<Response<ReportClientsReply>, Status> {
+        let ReportClientsRequest { node, clients } = request.into_inner();
+        self.there()?.reports.insert(node, clients);
+        Ok(Response::new(ReportClientsReply {}))
+    }
+
+    async fn record_accounting(
+        &self,
+        request: Request<RecordAccountingRequest>,
+    ) -> Result<Response<RecordAccountingReply>, Status> {
+        let record = request.into_inner().record.expect("a record");
+        self.there()?.accounting.push(record);
+        Ok(Response::new(RecordAccountingReply {}))
+    }
+}
+
+#[async_trait]
 impl Settings for FakeStore {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
         let state = self.there()?;
@@ -83,6 +141,7 @@ impl Settings for FakeStore {
             settings_json: serde_json::to_string(&state.document).expect("settings are JSON"),
             secrets: state.secrets.iter().map(secret).collect(),
             learned_message_authenticator: state.learned.clone(),
+            previous_secret_until_unix_ms: state.previous_until.clone(),
             ..FetchReply::default()
         }))
     }

@@ -34,9 +34,25 @@ struct State {
     challenges: HashMap<String, Challenge>,
     begun: HashMap<(String, i32), Outcome>,
     not_enrolled: HashSet<String>,
+    /// What people do on their phones.
+    phones: HashMap<String, &'static str>,
     attempts: Vec<(Attempt, String)>,
     /// Decisions wait while it is set.
     held: bool,
+    /// Whom a decision is waited for, where nobody is asked twice at once.
+    prompted: Option<HashMap<String, String>>,
+    abandoned: usize,
+}
+
+/// Notes a call whose caller left before it was answered.
+struct Caller<'a>(Option<&'a Mutex<State>>);
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if let Some(state) = self.0 {
+            state.lock().expect("no panic while held").abandoned += 1;
+        }
+    }
 }
 
 struct Challenge {
@@ -121,9 +137,19 @@ impl FakeVerification {
         self.lock().attempts.clone()
     }
 
+    /// Calls whose caller left before they were answered: what they had open is withdrawn.
+    pub fn abandoned(&self) -> usize {
+        self.lock().abandoned
+    }
+
     /// Decisions wait, as for a person, until they are let go.
     pub fn hold(&self, hold: bool) {
         self.lock().held = hold;
+    }
+
+    /// From now on a person who is being asked is not asked again beside it.
+    pub fn one_prompt_each(&self) {
+        self.lock().prompted = Some(HashMap::new());
     }
 
     /// Codes are new again.
@@ -133,6 +159,11 @@ impl FakeVerification {
 
     pub fn without_factor(&self, username: &str) {
         self.lock().not_enrolled.insert(username.to_owned());
+    }
+
+    /// From now on this person is asked on the phone, and answers so: "user_approved" lets in.
+    pub fn on_the_phone(&self, username: &str, reason: &'static str) {
+        self.lock().phones.insert(username.to_owned(), reason);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -149,9 +180,11 @@ impl FakeVerification {
             Some(Fault::Slow(delay) | Fault::Sluggish(delay)) => tokio::time::sleep(*delay).await,
             Some(Fault::Overloaded(_) | Fault::SlowToSay(_) | Fault::Twists(_)) | None => {}
         }
+        let mut caller = Caller(Some(&self.state));
         while self.lock().held {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        caller.0 = None;
         let mut outcome = decide(&mut self.lock());
         if let Some(Fault::SlowToSay(delay)) = fault {
             tokio::time::sleep(delay).await;
@@ -171,6 +204,7 @@ impl FakeVerification {
             client: client.into(),
             expires_unix_ms: self.clock.now_ms() + 10_000,
             user_id,
+            ..Allow::default()
         })
     }
 
@@ -191,6 +225,12 @@ impl FakeVerification {
         let user_id = user_id(&attempt.username);
         if state.not_enrolled.contains(&attempt.username) {
             return deny("not_enrolled");
+        }
+        if let Some(reason) = state.phones.get(&attempt.username) {
+            return match *reason {
+                "user_approved" => self.allow(&attempt.client, user_id),
+                reason => deny(reason),
+            };
         }
         match code {
             Some(code) => match state.spend(code) {
@@ -267,11 +307,22 @@ impl Verification for FakeVerification {
         assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
         let username = attempt.username.clone();
         self.lock().attempts.push((attempt.clone(), wanted_method));
+        let prompted = {
+            let mut state = self.lock();
+            let open = state.prompted.as_mut();
+            open.map(|open| open.entry(username.clone()).or_insert(attempt.transaction_id.clone()).clone())
+        };
         self.lock().calls.push(match primary == Primary::Passed as i32 {
             true => Call::Begin { username, code: code.clone() },
             false => Call::BeginBeforeBind { username, code: code.clone().expect("a code") },
         });
+        if prompted.is_some_and(|by| by != attempt.transaction_id) {
+            return Ok(Response::new(outcome(&attempt.transaction_id, deny("prompt_pending"))));
+        }
         self.answered(|state| {
+            if let Some(open) = &mut state.prompted {
+                open.remove(&attempt.username);
+            }
             // V-02: the same request asking again gets the first result.
             if let Some(before) = state.begun.get(&(attempt.transaction_id.clone(), primary)) {
                 return before.clone();
@@ -329,11 +380,18 @@ impl Verification for FakeVerification {
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
-        let CancelRequest { transaction_id, reason, .. } = request.into_inner();
+        let CancelRequest { transaction_id, reason, step, .. } = request.into_inner();
         let mut state = self.lock();
-        state.challenges.remove(&transaction_id);
-        state.calls.push(Call::Cancel { reason });
-        Ok(Response::new(CancelReply::default()))
+        if let Some(prompted) = &mut state.prompted {
+            prompted.retain(|_, by| *by != transaction_id);
+        }
+        let open = state.challenges.get(&transaction_id);
+        let ended = open.is_some_and(|open| step == 0 || open.step == step);
+        if step == 0 || ended {
+            state.challenges.remove(&transaction_id);
+            state.calls.push(Call::Cancel { reason });
+        }
+        Ok(Response::new(CancelReply { ended }))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

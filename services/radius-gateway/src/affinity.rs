@@ -1,0 +1,137 @@
+//! What a later round needs of a home server, on whichever node it lands: which server a State belongs to, and the
+//! Access-Accept that waits for the second factor. Sealed in the map `twinlock_affinity`; losing an entry costs a login that has to
+//! be begun again, and lets nobody in.
+
+use crate::home::HomeTarget;
+use crate::keys::Keys;
+use bytes::Bytes;
+use domain::{ObjectName, TransactionId};
+use proto::subjects::AFFINITY_MAP;
+use radius_wire::{HomeReply, Packet, Port, Rule, Sent};
+use service_kit::bus::{Bus, Map, MapOptions, SealedMap};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest round (FR-14) and 30 s.
+const LIFE: Duration = Duration::from_secs(300 + 30);
+/// What this node holds by itself while the bus is away.
+const HELD_MAX: usize = 10_000;
+
+pub(crate) struct Affinity {
+    map: Arc<dyn Map>,
+    keys: Arc<Keys>,
+    /// What the bus did not take.
+    held: Mutex<HashMap<String, (Instant, Bytes)>>,
+}
+
+/// An Access-Accept whose person has not proven the second factor yet, and whose it is.
+#[derive(Clone)]
+pub(crate) struct Parked {
+    pub(crate) place: String,
+    pub(crate) reply: HomeReply,
+}
+
+impl Affinity {
+    pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>) -> Self {
+        // A reply is at most 4096 octets.
+        let options = MapOptions { ttl: LIFE, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
+        Self { map: bus.map(AFFINITY_MAP, options), keys, held: Mutex::default() }
+    }
+
+    /// The server at `place` has asked who calls themselves `user_name` at this client something, and will know it again by `state`.
+    pub(crate) async fn asked(&self, client: &ObjectName, user_name: &[u8], state: &[u8], place: &str) {
+        self.put(state_key(client, user_name, state), place.as_bytes().to_vec().into()).await;
+    }
+
+    /// Whose State it is; none where nobody asked this name at this client with it.
+    pub(crate) async fn asker(&self, client: &ObjectName, user_name: &[u8], state: &[u8]) -> Option<String> {
+        let place = self.get(&state_key(client, user_name, state)).await?;
+        String::from_utf8(place.to_vec()).ok()
+    }
+
+    /// A home server said that this person's password has expired: for a while they may choose another.
+    pub(crate) async fn password_expired(&self, client: &ObjectName, user_name: &str) {
+        self.put(change_key(client, user_name), Bytes::from_static(b"expired")).await;
+    }
+
+    pub(crate) async fn may_change_password(&self, client: &ObjectName, user_name: &str) -> bool {
+        self.get(&change_key(client, user_name)).await.is_some()
+    }
+
+    pub(crate) async fn park(&self, transaction: TransactionId, parked: &Parked) {
+        let sent = parked.reply.sent();
+        let place = parked.place.as_bytes();
+        let Ok(length) = u16::try_from(place.len()) else { return };
+        let octets = [
+            &length.to_be_bytes(),
+            place,
+            &[sent.identifier],
+            sent.authenticator.as_slice(),
+            parked.reply.packet().octets(),
+        ]
+        .concat();
+        self.put(parked_key(transaction), octets.into()).await;
+    }
+
+    /// The Accept of this attempt; none where it was lost, or its server is none of the target any more.
+    pub(crate) async fn parked(&self, transaction: TransactionId, target: &HomeTarget) -> Option<Parked> {
+        let octets = self.get(&parked_key(transaction)).await?;
+        let (length, rest) = octets.split_first_chunk::<2>()?;
+        let (place, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let place = std::str::from_utf8(place).ok()?;
+        let (&[identifier], rest) = rest.split_first_chunk::<1>()?;
+        let (authenticator, reply) = rest.split_first_chunk::<16>()?;
+        let packet = Packet::parse(reply, Port::AuthenticationReplies).ok()?;
+        let sent = Sent { identifier, authenticator: *authenticator };
+        // Whether it was signed was asked when it came; that it is what came, the seal says, and this once more.
+        let reply = HomeReply::verify(&packet, sent, &target.server(place)?.secret, Rule::Auto).ok()?;
+        Some(Parked { place: place.to_owned(), reply })
+    }
+
+    async fn put(&self, key: String, value: Bytes) {
+        let map = SealedMap::new(self.map.clone(), self.keys.requests());
+        if let Err(error) = map.put(&key, value.clone()).await {
+            tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold what a later round needs");
+            let now = Instant::now();
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|_, (ends, _)| *ends > now);
+            if held.len() < HELD_MAX {
+                held.insert(key, (now + LIFE, value));
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Option<Bytes> {
+        let map = SealedMap::new(self.map.clone(), self.keys.requests());
+        if let Ok(Some(entry)) = map.get(key).await {
+            return Some(entry.value);
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(key).filter(|(ends, _)| *ends > Instant::now()).map(|(_, value)| value.clone())
+    }
+}
+
+fn state_key(client: &ObjectName, user_name: &[u8], state: &[u8]) -> String {
+    format!("state.{}", digest(client, &[user_name, state]))
+}
+
+fn change_key(client: &ObjectName, user_name: &str) -> String {
+    format!("change.{}", digest(client, &[user_name.as_bytes()]))
+}
+
+fn parked_key(transaction: TransactionId) -> String {
+    format!("accept.{}", transaction.0.simple())
+}
+
+/// Each part behind its length, so that no two read the same.
+fn digest(client: &ObjectName, parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in std::iter::once(client.as_str().as_bytes()).chain(parts.iter().copied()) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().map(|octet| format!("{octet:02x}")).collect()
+}

@@ -1,0 +1,103 @@
+//! The attributes of an answer: the target's, as far as the client's list lets them through, and those of the user's groups (FR-17,
+//! FB-06, R-65 to R-69).
+
+use crate::home::HomeServer;
+use crate::settings::Client;
+use radius_wire::{
+    Attribute, AttributeType, Code, Dictionary, HidingKey, HomeReply, Rehide, Relayed, Rewrite, Salts, Vendor,
+    Verified, WriteError, ms_chap,
+};
+
+/// Random, and new for each packet.
+pub(crate) fn salts() -> Salts {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).expect("the kernel gives random octets");
+    Salts::new(u16::from_ne_bytes(random))
+}
+
+/// A home server's answer in the client's terms.
+pub(crate) fn relayed(
+    dictionary: &Dictionary,
+    reply: &HomeReply,
+    server: &HomeServer,
+    client: &Client,
+    request: &Verified<'_>,
+) -> Result<Relayed, WriteError> {
+    let from = HidingKey { secret: &server.secret, authenticator: &reply.sent().authenticator };
+    let mut hide = rehide(Rehide::new(dictionary, from, request.hiding_key(), salts()));
+    let accepts = reply.packet().code() == Code::AccessAccept;
+    reply.relayed(&mut |attribute| {
+        // A Rehide has to see every attribute, so that it knows what goes on.
+        let hidden = hide(attribute);
+        match !accepts || passes(dictionary, &attribute, &client.settings.target_attributes) {
+            true => hidden,
+            false => Rewrite::Drop,
+        }
+    })
+}
+
+/// What cannot be hidden anew would be noise to whoever gets it.
+pub(crate) fn rehide(mut rehide: Rehide<'_>) -> impl FnMut(Attribute<'_>) -> Rewrite {
+    move |attribute| match rehide.value(attribute) {
+        Ok(std::borrow::Cow::Borrowed(_)) => Rewrite::Keep,
+        Ok(std::borrow::Cow::Owned(value)) => Rewrite::Value(value),
+        Err(error) => {
+            tracing::warn!(service = crate::NAME, error = %error, "a hidden attribute is left out");
+            Rewrite::Drop
+        }
+    }
+}
+
+/// Whether the client's list lets an attribute of the target through.
+fn passes(dictionary: &Dictionary, attribute: &Attribute<'_>, list: &[String]) -> bool {
+    if gives_administration(attribute) {
+        return false;
+    }
+    if list.iter().any(|name| name == "*") || belongs_to_the_login(attribute) {
+        return true;
+    }
+    let items = dictionary.items([*attribute]);
+    !items.is_empty() && items.iter().all(|item| list.iter().any(|name| name.eq_ignore_ascii_case(&item.name())))
+}
+
+/// Service-Type 6 and 7 make whoever logs in an administrator of the device; only a rule of ours may say that (RFC 2865 section 2.3).
+fn gives_administration(attribute: &Attribute<'_>) -> bool {
+    const ADMINISTRATIVE: u32 = 6;
+    const NAS_PROMPT: u32 = 7;
+    attribute.kind == AttributeType::SERVICE_TYPE && matches!(attribute.integer(), Some(ADMINISTRATIVE | NAS_PROMPT))
+}
+
+/// Without these a login that was proven does not work.
+fn belongs_to_the_login(attribute: &Attribute<'_>) -> bool {
+    use ms_chap::kind::{
+        MS_CHAP2_SUCCESS, MS_MPPE_ENCRYPTION_POLICY, MS_MPPE_ENCRYPTION_TYPES, MS_MPPE_RECV_KEY, MS_MPPE_SEND_KEY,
+    };
+    const MS_CHAP_MPPE_KEYS: u8 = 12; // RFC 2548 section 2.4.1
+    let part = |kind| {
+        matches!(
+            kind,
+            MS_CHAP2_SUCCESS
+                | MS_CHAP_MPPE_KEYS
+                | MS_MPPE_ENCRYPTION_POLICY
+                | MS_MPPE_ENCRYPTION_TYPES
+                | MS_MPPE_RECV_KEY
+                | MS_MPPE_SEND_KEY
+        )
+    };
+    attribute
+        .vendor()
+        .is_some_and(|vendor| vendor.id == Vendor::MICROSOFT && vendor.attributes().all(|(kind, _)| part(kind)))
+}
+
+/// The value of a text attribute by its name, where there is exactly one and it is a name: who was let in.
+pub(crate) fn named(dictionary: &Dictionary, reply: &HomeReply, attribute: &str) -> Option<String> {
+    if attribute.eq_ignore_ascii_case("User-Name") {
+        return reply.user_name();
+    }
+    let packet = reply.packet();
+    let items = dictionary.items(packet.attributes());
+    let mut values = items.iter().filter(|item| item.name().eq_ignore_ascii_case(attribute));
+    let name = std::str::from_utf8(&values.next()?.octets).ok()?.to_owned();
+    let one = values.next().is_none() && !name.is_empty() && !name.chars().any(char::is_control);
+    one.then_some(name)
+}

@@ -1,0 +1,262 @@
+//! All exchanges of this node, with what works on them.
+
+use super::shared::Given;
+use crate::listener::Drop;
+use radius_wire::{ExchangeId, ExchangeKey, ExchangeLimits, Exchanges, Fingerprint, LookAlike, Received};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Table {
+    started: Instant,
+    in_work_max: usize,
+    in_work_per_client_max: usize,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    exchanges: Exchanges,
+    running: HashMap<ExchangeId, InWork>,
+    in_work_of: HashMap<Box<str>, usize>,
+}
+
+struct InWork {
+    running: Running,
+    /// Whoever joined hears the answer here.
+    answered: watch::Sender<Option<Arc<Given>>>,
+    first: Instant,
+    last: Instant,
+}
+
+/// A request in work.
+#[derive(Clone)]
+pub(super) struct Running {
+    client: Box<str>,
+    duplicates: Arc<AtomicU32>,
+    /// Nobody waits for its answer any more.
+    pub(super) orphaned: CancellationToken,
+}
+
+impl Running {
+    pub(super) fn duplicates(&self) -> u32 {
+        self.duplicates.load(Ordering::Relaxed)
+    }
+}
+
+/// A genuine request, as far as the table looks at it.
+pub(super) struct Arrival<'a> {
+    pub(super) key: ExchangeKey,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) alike: Option<LookAlike>,
+    pub(super) client: &'a str,
+    /// It goes on with a conversation of ours.
+    pub(super) continues: bool,
+    pub(super) draining: bool,
+}
+
+/// What is to be done with it.
+pub(super) enum Taken {
+    /// `anew`: it resembles one in work all the same.
+    Work {
+        id: ExchangeId,
+        running: Running,
+        anew: bool,
+    },
+    /// It waits for the answer to one in work.
+    Joins {
+        id: ExchangeId,
+        running: Running,
+        answered: watch::Receiver<Option<Arc<Given>>>,
+        repeat: Repeat,
+    },
+    /// A copy of one in work.
+    Copy(Repeat),
+    Resend(Arc<[u8]>),
+    Refused(Drop),
+}
+
+/// How long a device waits before it repeats itself.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Repeat {
+    /// Since the last of them.
+    pub(crate) gap: Duration,
+    /// Since the first.
+    pub(crate) waited: Duration,
+}
+
+impl Table {
+    pub(crate) fn new(in_work_max: usize, in_work_per_client_max: usize, reply_kept: Duration) -> Self {
+        /// The longest wait of a client (FL-09) and 30 s.
+        const PENDING_KEPT: Duration = Duration::from_secs(110 + 30);
+        let limits = ExchangeLimits {
+            // The limits below hold for what is in work; this one leaves room for the replies that are kept.
+            entries_max: in_work_max.saturating_mul(4),
+            pending_per_source_max: in_work_per_client_max,
+            reply_kept,
+            pending_kept: PENDING_KEPT,
+        };
+        let inner = Inner { exchanges: Exchanges::new(limits), running: HashMap::new(), in_work_of: HashMap::new() };
+        Self { started: Instant::now(), in_work_max, in_work_per_client_max, inner: Mutex::new(inner) }
+    }
+
+    /// Ends what has had its time.
+    pub(crate) fn expire(&self) {
+        let mut inner = self.lock();
+        for unanswered in inner.exchanges.expire(self.started.elapsed()) {
+            inner.orphan(&unanswered);
+        }
+    }
+
+    /// A connection has closed: its requests in work end, and its answers are forgotten.
+    pub(crate) fn close(&self, listener: SocketAddr, source: SocketAddr) {
+        let mut inner = self.lock();
+        for unanswered in inner.exchanges.close(listener, source) {
+            inner.orphan(&unanswered);
+        }
+    }
+
+    /// Places a request. What is new needs room; what goes on with a conversation or joins what is in work may use the last tenth
+    /// and is taken even while the node takes nothing new.
+    pub(super) fn take(&self, arrival: Arrival<'_>) -> Taken {
+        let mut inner = self.lock();
+        let now = self.started.elapsed();
+        let anew = arrival.alike.as_ref().is_some_and(|alike| inner.exchanges.resembles(alike, now));
+        match inner.exchanges.receive(arrival.key, arrival.fingerprint, arrival.alike, now) {
+            Received::Resend(octets) => Taken::Resend(octets),
+            Received::Full => Taken::Refused(Drop::Full),
+            Received::StillWaiting(work) => Taken::Copy(inner.repeated(&work)),
+            Received::Ask(id) => self.begin(&mut inner, id, &arrival, anew),
+            Received::Replaced { orphan, ask } => {
+                inner.orphan(&orphan);
+                self.begin(&mut inner, ask, &arrival, anew)
+            }
+            Received::Joins { work, id, orphan } => {
+                if let Some(orphan) = orphan {
+                    inner.orphan(&orphan);
+                }
+                self.join(&mut inner, work, id, &arrival)
+            }
+        }
+    }
+
+    fn begin(&self, inner: &mut Inner, id: ExchangeId, arrival: &Arrival<'_>, anew: bool) -> Taken {
+        let room = self.room(inner, arrival.client);
+        if room == Room::None || ((arrival.draining || room == Room::Scarce) && !arrival.continues) {
+            inner.exchanges.forget(&id);
+            return Taken::Refused(if arrival.draining { Drop::Draining } else { Drop::Full });
+        }
+        let client = arrival.client.into();
+        let running = Running { client, duplicates: Arc::default(), orphaned: CancellationToken::new() };
+        inner.enter(id, running.clone());
+        Taken::Work { id, running, anew }
+    }
+
+    fn join(&self, inner: &mut Inner, work: ExchangeId, id: ExchangeId, arrival: &Arrival<'_>) -> Taken {
+        let repeat = inner.repeated(&work);
+        let joined = inner.running.get(&work).map(|it| (it.running.clone(), it.answered.subscribe()));
+        match joined {
+            Some((running, answered)) if self.room(inner, arrival.client) != Room::None => {
+                inner.enter(id, running.clone());
+                Taken::Joins { id, running, answered, repeat }
+            }
+            _ => {
+                inner.exchanges.forget(&id);
+                Taken::Refused(Drop::Full)
+            }
+        }
+    }
+
+    fn room(&self, inner: &Inner, client: &str) -> Room {
+        let in_work = inner.running.len();
+        let of_client = inner.in_work_of.get(client).copied().unwrap_or_default();
+        if in_work >= self.in_work_max || of_client >= self.in_work_per_client_max {
+            return Room::None;
+        }
+        let scarce = in_work >= self.in_work_max / 10 * 9 || of_client >= self.in_work_per_client_max / 10 * 9;
+        if scarce { Room::Scarce } else { Room::Enough }
+    }
+
+    /// The work on a request is over, whatever became of it. Whoever still waits for it hears nothing more.
+    pub(super) fn leave(&self, id: &ExchangeId) {
+        let mut inner = self.lock();
+        inner.exchanges.finish(id);
+        let Some(InWork { running, .. }) = inner.running.remove(id) else { return };
+        if let Some(in_work) = inner.in_work_of.get_mut(&running.client) {
+            *in_work -= 1;
+            if *in_work == 0 {
+                inner.in_work_of.remove(&running.client);
+            }
+        }
+    }
+
+    pub(super) fn answer(&self, id: &ExchangeId, octets: Arc<[u8]>) -> bool {
+        self.lock().exchanges.answer(id, octets, self.started.elapsed())
+    }
+
+    /// Tells whoever has joined.
+    pub(super) fn publish(&self, work: &ExchangeId, given: Arc<Given>) {
+        let mut inner = self.lock();
+        inner.exchanges.finish(work);
+        if let Some(in_work) = inner.running.get(work) {
+            in_work.answered.send_replace(Some(given));
+        }
+    }
+
+    /// No answer goes out from here. The work goes on.
+    pub(super) fn forget(&self, id: &ExchangeId) {
+        self.lock().exchanges.forget(id);
+    }
+
+    /// The client has replaced it elsewhere: where nobody else waits for the work, it ends.
+    pub(super) fn abandon(&self, id: &ExchangeId) {
+        let mut inner = self.lock();
+        if let Some(orphan) = inner.exchanges.forget(id) {
+            inner.orphan(&orphan);
+        }
+    }
+
+    pub(super) fn is_awaited(&self, work: &ExchangeId) -> bool {
+        self.lock().exchanges.is_awaited(work)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Room {
+    Enough,
+    /// The last tenth.
+    Scarce,
+    None,
+}
+
+impl Inner {
+    fn enter(&mut self, id: ExchangeId, running: Running) {
+        *self.in_work_of.entry(running.client.clone()).or_default() += 1;
+        let now = Instant::now();
+        let (answered, _) = watch::channel(None);
+        self.running.insert(id, InWork { running, answered, first: now, last: now });
+    }
+
+    fn orphan(&self, work: &ExchangeId) {
+        if let Some(in_work) = self.running.get(work) {
+            in_work.running.orphaned.cancel();
+        }
+    }
+
+    fn repeated(&mut self, work: &ExchangeId) -> Repeat {
+        let Some(in_work) = self.running.get_mut(work) else { return Repeat::default() };
+        in_work.running.duplicates.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let repeat = Repeat { gap: now - in_work.last, waited: now - in_work.first };
+        in_work.last = now;
+        repeat
+    }
+}

@@ -1,0 +1,398 @@
+//! RADIUS servers that we are a client of: the target that checks passwords a directory cannot (A8, FR-09).
+//!
+//! A target is an ordered list. A new conversation goes to the first server that is alive; where it gives no answer in time the
+//! next one is asked; what carries a server's State goes to that server and no other.
+
+mod connection;
+mod port;
+
+pub(crate) use connection::keep_alive;
+pub(crate) use port::{Envelope, NoAnswer};
+
+use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
+use connection::TlsWay;
+use domain::settings::{self, MessageAuthenticator, StatusCheck, TargetKind, Transport};
+use domain::{ObjectName, Reason};
+use port::{HomePort, Observer, Peer, Ways, Write};
+use proto::user_store::LearnClientRequest;
+use proto::user_store::settings_server::Settings as Store;
+use radius_wire::{HomeLimits, HomeReply, HomeState, Port, Secret, choose};
+use service_kit::chain;
+use service_kit::grpc::{idempotent, with_deadline};
+use service_kit::health::Health;
+use service_kit::tls::Identity;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// All targets of kind `radius`, as the settings name them now.
+pub(crate) struct HomeTargets {
+    current: ArcSwap<HashMap<ObjectName, Arc<HomeTarget>>>,
+    /// What we show to servers that are asked by TLS.
+    identity: Option<Identity>,
+    watch: Arc<Watch>,
+}
+
+pub(crate) struct HomeTarget {
+    pub(crate) settings: settings::Target,
+    servers: Vec<Arc<HomeServer>>,
+}
+
+pub(crate) struct HomeServer {
+    /// Which server it is; what is sealed for later names it so.
+    pub(crate) place: String,
+    pub(crate) secret: Arc<Secret>,
+    /// What it was made from: the same again is the same server, with all that waits for it.
+    made_from: MadeFrom,
+    must_sign: Arc<AtomicBool>,
+    authentication: HomePort,
+    accounting: HomePort,
+}
+
+#[derive(PartialEq)]
+struct MadeFrom {
+    server: settings::HomeServer,
+    /// Of a server that is asked by UDP.
+    secret: Option<domain::Secret>,
+    timers: (u32, u32, StatusCheck, u32, u32),
+}
+
+/// What is asked: whether somebody passes, or that something be recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    Authentication,
+    Accounting,
+}
+
+/// An answer, and whose it is.
+pub(crate) struct Answered {
+    pub(crate) server: Arc<HomeServer>,
+    pub(crate) reply: HomeReply,
+}
+
+impl HomeTargets {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        identity: Option<Identity>,
+        metrics: Arc<Metrics>,
+        health: Health,
+    ) -> Self {
+        let watch = Watch { store, metrics, health, auto: Mutex::default(), told: Mutex::default() };
+        Self { current: ArcSwap::default(), identity, watch: Arc::new(watch) }
+    }
+
+    pub(crate) fn named(&self, name: &ObjectName) -> Option<Arc<HomeTarget>> {
+        self.current.load().get(name).cloned()
+    }
+
+    /// Those of a new revision of the settings. A server that stays as it was keeps what it waits for. `secret_of` gives the
+    /// shared secret by its name, `learned` what `message_authenticator = "auto"` came to.
+    pub(crate) fn replace(
+        &self,
+        wanted: &[settings::Target],
+        mut secret_of: impl FnMut(&str) -> Option<domain::Secret>,
+        learned: &HashMap<String, String>,
+    ) {
+        let before = self.current.load_full();
+        let mut current = HashMap::new();
+        for target in wanted.iter().filter(|target| target.kind == TargetKind::Radius) {
+            let former = before.get(&target.name);
+            let mut servers = Vec::new();
+            for server in &target.servers {
+                let name = target.secret_name(server);
+                let secret = secret_of(&name).filter(|_| server.transport == Transport::Udp);
+                if secret.is_none() && server.transport == Transport::Udp {
+                    tracing::error!(
+                        service = crate::NAME,
+                        secret = name,
+                        "a home server without a shared secret is not asked"
+                    );
+                    continue;
+                }
+                let made_from = MadeFrom::new(target, server, secret);
+                let same = former.and_then(|former| former.servers.iter().find(|it| it.made_from == made_from));
+                let known = learned.get(&learned_as(target, server)).is_some_and(|rule| rule == "yes");
+                match same {
+                    Some(same) => {
+                        same.must_sign.fetch_or(known, Ordering::Relaxed);
+                        servers.push(same.clone());
+                    }
+                    None => servers.extend(self.start(target, made_from, known).map(Arc::new)),
+                }
+            }
+            current.insert(target.name.clone(), Arc::new(HomeTarget { settings: target.clone(), servers }));
+        }
+        self.watch.keep_only(current.values().flat_map(|target| &target.servers));
+        self.current.store(Arc::new(current));
+    }
+
+    /// None, and a line for the administrator, where a server cannot be asked as its settings say.
+    fn start(&self, target: &settings::Target, made_from: MadeFrom, known: bool) -> Option<HomeServer> {
+        let way = match made_from.server.transport {
+            Transport::Udp => None,
+            Transport::Tls => match TlsWay::new(&made_from.server, self.identity.clone()) {
+                Ok(way) => Some(Arc::new(way)),
+                Err(error) => {
+                    tracing::error!(service = crate::NAME, server = learned_as(target, &made_from.server), error = %chain(&error), "a home server cannot be asked by TLS");
+                    return None;
+                }
+            },
+        };
+        HomeServer::start(target, made_from, way, known, &self.watch)
+    }
+}
+
+impl HomeTarget {
+    /// Asks one server after the other until one answers. `only`: the place of the server whose State the request carries.
+    pub(crate) async fn ask(
+        &self,
+        about: About,
+        write: &Write<'_>,
+        only: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Answered, Reason> {
+        let bound = only.is_some();
+        let mut tried = Vec::new();
+        loop {
+            let Some(index) = self.next(about, only, &tried) else {
+                return Err(if tried.is_empty() { Reason::TargetError } else { Reason::TargetTimeout });
+            };
+            let server = self.servers[index].clone();
+            let first_try = tried.is_empty();
+            tried.push(index);
+            let elsewhere = !bound && self.next(about, None, &tried).is_some();
+            let error = match server.port(about).ask(write, Ways { bound, first_try, elsewhere }, deadline).await {
+                Ok(reply) => return Ok(Answered { server, reply }),
+                Err(error) => error,
+            };
+            tracing::warn!(service = crate::NAME, target = self.settings.name.as_str(), server = server.place, error = %chain(&error), "a home server gave no answer");
+            match error {
+                NoAnswer::Deadline | NoAnswer::GaveUp => return Err(Reason::TargetTimeout),
+                // It is the request that cannot be sent, wherever it goes.
+                NoAnswer::Unwritable(_) => return Err(Reason::TargetError),
+                NoAnswer::Dead | NoAnswer::Full | NoAnswer::Silent | NoAnswer::Unreachable(_) => {}
+            }
+        }
+    }
+
+    ///
+    fn next(&self, about: About, only: Option<&str>, tried: &[usize]) -> Option<usize> {
+        if let Some(place) = only {
+            let index = self.servers.iter().position(|server| server.place == place)?;
+            return (!tried.contains(&index)).then_some(index);
+        }
+        // Who was asked already is as good as dead: a zombie may be next then.
+        let states: Vec<_> = (0..)
+            .zip(&self.servers)
+            .map(|(index, server)| match tried.contains(&index) {
+                true => HomeState::Dead,
+                false => server.port(about).state(),
+            })
+            .collect();
+        choose(&states, &[])
+    }
+
+    pub(crate) fn server(&self, place: &str) -> Option<&Arc<HomeServer>> {
+        self.servers.iter().find(|server| server.place == place)
+    }
+}
+
+impl HomeServer {
+    /// None where the secret is empty.
+    fn start(
+        target: &settings::Target,
+        made_from: MadeFrom,
+        tls: Option<Arc<TlsWay>>,
+        known: bool,
+        watch: &Arc<Watch>,
+    ) -> Option<Self> {
+        let MadeFrom { server, secret, .. } = &made_from;
+        let secret = Arc::new(match secret {
+            Some(secret) => Secret::new(secret.expose())?,
+            None => Secret::radsec(),
+        });
+        let must_sign = match server.message_authenticator {
+            MessageAuthenticator::Yes => true,
+            MessageAuthenticator::Auto => known,
+            MessageAuthenticator::No => false,
+        };
+        let must_sign = Arc::new(AtomicBool::new(must_sign));
+        let name = learned_as(target, server);
+        if server.message_authenticator == MessageAuthenticator::Auto {
+            watch.learn_from(&name, must_sign.clone());
+        }
+        let peer = |port| Peer {
+            name: name.clone(),
+            host: server.address.clone(),
+            port,
+            tls: tls.clone(),
+            secret: secret.clone(),
+            must_sign: must_sign.clone(),
+        };
+        let limits = limits(target, server);
+        let observer: Arc<dyn Observer> = watch.clone();
+        let authentication =
+            HomePort::start(peer(server.authentication_port()), limits, Port::AuthenticationReplies, observer.clone());
+        let accounting = HomePort::start(peer(server.accounting_port()), limits, Port::AccountingReplies, observer);
+        Some(Self { place: server.place(), secret, must_sign, authentication, accounting, made_from })
+    }
+
+    fn port(&self, about: About) -> &HomePort {
+        match about {
+            About::Authentication => &self.authentication,
+            About::Accounting => &self.accounting,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.authentication.peer().name
+    }
+}
+
+impl MadeFrom {
+    fn new(target: &settings::Target, server: &settings::HomeServer, secret: Option<domain::Secret>) -> Self {
+        let timers = (
+            target.response_window_seconds,
+            target.zombie_seconds,
+            target.status_check,
+            target.check_interval_seconds,
+            target.revive_seconds,
+        );
+        Self { server: server.clone(), secret, timers }
+    }
+}
+
+/// The name under which it is kept what a server turned out to send.
+fn learned_as(target: &settings::Target, server: &settings::HomeServer) -> String {
+    format!("target.{}.{}", target.name, server.place())
+}
+
+fn limits(target: &settings::Target, server: &settings::HomeServer) -> HomeLimits {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let usual = HomeLimits::default();
+    let response_window = seconds(target.response_window_seconds);
+    HomeLimits {
+        transport: match server.transport {
+            Transport::Udp => radius_wire::Transport::Udp,
+            Transport::Tls => radius_wire::Transport::Tls,
+        },
+        response_window,
+        first_response_window: usual.first_response_window.min(response_window),
+        zombie_period: seconds(target.zombie_seconds),
+        status_check: match target.status_check {
+            StatusCheck::StatusServer => radius_wire::StatusCheck::StatusServer,
+            StatusCheck::None => radius_wire::StatusCheck::None,
+        },
+        check_interval: seconds(target.check_interval_seconds),
+        revive_interval: seconds(target.revive_seconds),
+        ..usual
+    }
+}
+
+/// Tells people, charts and the store what becomes of the servers.
+struct Watch {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    /// Servers whose rule is `auto` and nothing was learned yet.
+    auto: Mutex<HashMap<String, Arc<AtomicBool>>>,
+    /// When a dropped reply was last told of, by server.
+    told: Mutex<HashMap<String, Instant>>,
+}
+
+impl Watch {
+    fn learn_from(&self, server: &str, must_sign: Arc<AtomicBool>) {
+        self.auto.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), must_sign);
+    }
+
+    fn keep_only<'a>(&self, servers: impl Iterator<Item = &'a Arc<HomeServer>>) {
+        let left: Vec<&str> = servers.map(|server| server.name()).collect();
+        self.auto.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| left.contains(&name.as_str()));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (gone, _) in told.extract_if(|name, _| !left.contains(&name.as_str())) {
+            self.health.upstream("target", gone).forget();
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn became(&self, server: &str, state: HomeState) {
+        let upstream = self.health.upstream("target", server);
+        match state {
+            HomeState::Alive => {
+                upstream.up(Duration::ZERO);
+                tracing::info!(service = crate::NAME, server, "a home server answers");
+            }
+            HomeState::Zombie => {
+                upstream.down("it leaves requests unanswered");
+                tracing::warn!(
+                    service = crate::NAME,
+                    server,
+                    "a home server leaves requests unanswered: others are asked first"
+                );
+            }
+            HomeState::Dead => {
+                upstream.down("it does not answer");
+                tracing::warn!(
+                    service = crate::NAME,
+                    server,
+                    "a home server does not answer and is asked nothing more until it does"
+                );
+            }
+        }
+    }
+
+    fn unreachable(&self, server: &str) {
+        self.health.upstream("target", server).down("it cannot be reached by TLS");
+        self.metrics.upstream_error("target", server, "unreachable");
+    }
+
+    fn signed(&self, server: &str) {
+        let unlearned = self.auto.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+        let Some(must_sign) = unlearned else { return };
+        if must_sign.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::info!(
+            service = crate::NAME,
+            server,
+            "the home server sends Message-Authenticator: required from now on"
+        );
+        let (store, server) = (self.store.clone(), server.to_owned());
+        // Where the store does not take it now, the next start learns it again.
+        tokio::spawn(async move {
+            const LIMIT: Duration = Duration::from_secs(5);
+            let request = LearnClientRequest { client: server, sends_message_authenticator: true };
+            let _ = tokio::time::timeout(LIMIT, store.learn_client(with_deadline(idempotent(request), LIMIT))).await;
+        });
+    }
+
+    fn dropped(&self, server: &str, drop: &'static str) {
+        const QUIET: Duration = Duration::from_secs(60);
+        self.metrics.upstream_error("target", server, drop);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if told.get(server).is_some_and(|last| now - *last < QUIET) {
+            return;
+        }
+        told.insert(server.to_owned(), now);
+        let hint = match drop {
+            "ma_missing" => {
+                Some("it sends no Message-Authenticator; update it, or set message_authenticator = \"auto\" for it")
+            }
+            "ma_bad" | "ra_bad" => Some("the shared secret is probably another one there"),
+            _ => None,
+        };
+        tracing::warn!(
+            service = crate::NAME,
+            event = "packet_dropped",
+            server,
+            drop,
+            hint,
+            "a reply of a home server is not believed"
+        );
+    }
+}

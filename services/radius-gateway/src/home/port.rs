@@ -1,0 +1,516 @@
+//! One port of one home server. What is decided, radius-wire's [`Home`] decides; here are its sockets and its clock.
+//!
+//! ```text
+//! ask ──> room? ──> written, sent ──> waits ──> answer | given up | silent: another server may be asked
+//!           '-> one more socket        ^
+//! receive (a task a socket) ───────────┤
+//! drive (one task): sends again, probes, says who is alive
+//! ```
+//! A socket is a UDP port of ours, or a connection to a server that is asked by TLS.
+
+use super::connection::{self, TlsWay};
+use crate::stream::{Outbox, Packets, Waiting, outbox};
+use radius_wire::{
+    DropReason, Due, Heard, Home, HomeLimits, HomeReply, HomeState, Outgoing, Place, Port, RequestCode, RequestId,
+    Room, Rule, Secret, SocketNumber, WriteError,
+};
+use socket2::SockRef;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{UdpSocket, lookup_host};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How a request is put into octets for the server it goes to.
+pub(crate) type Write<'a> = dyn Fn(&Envelope<'_>) -> Result<Vec<u8>, WriteError> + Sync + 'a;
+
+/// What is new for each server and each try (R-82).
+pub(crate) struct Envelope<'a> {
+    pub(crate) identifier: u8,
+    pub(crate) authenticator: [u8; 16],
+    pub(crate) secret: &'a Secret,
+}
+
+/// Who is at the other end.
+pub(crate) struct Peer {
+    /// As the settings name it, for people.
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Absent: by UDP.
+    pub(crate) tls: Option<Arc<TlsWay>>,
+    pub(crate) secret: Arc<Secret>,
+    /// Whether its replies must be signed: a rule of the settings, or what was learned (R-12).
+    pub(crate) must_sign: Arc<AtomicBool>,
+}
+
+/// What a port has to tell beside its answers.
+pub(crate) trait Observer: Send + Sync {
+    fn became(&self, server: &str, state: HomeState);
+    /// A reply carried a Message-Authenticator (R-12).
+    fn signed(&self, server: &str);
+    fn dropped(&self, server: &str, drop: &'static str);
+    /// No connection to it can be had. `became(Alive)` follows when one can.
+    fn unreachable(&self, server: &str);
+}
+
+/// No answer, and why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("it is dead: only probes go there until it answers them")]
+    Dead,
+    #[error("too many requests wait for it already")]
+    Full,
+    /// Another server may be asked.
+    #[error("it gave no answer")]
+    Silent,
+    /// It may have acted on the request, which was for it alone.
+    #[error("it gave no answer to a request that was for it alone")]
+    GaveUp,
+    #[error("the time of the login is over")]
+    Deadline,
+    #[error("its address cannot be used")]
+    Unreachable(#[source] io::Error),
+    #[error("the request cannot be written")]
+    Unwritable(#[from] WriteError),
+}
+
+/// How a request stands to the other servers of its target.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways {
+    /// It carries this server's State (R-52).
+    pub(crate) bound: bool,
+    /// No server was asked before.
+    pub(crate) first_try: bool,
+    /// There is another one to ask.
+    pub(crate) elsewhere: bool,
+}
+
+/// Ends its tasks when it is dropped.
+pub(crate) struct HomePort {
+    shared: Arc<Shared>,
+    _end: DropGuard,
+}
+
+struct Shared {
+    peer: Peer,
+    started: Instant,
+    inner: Mutex<Inner>,
+    /// Something new may be due.
+    changed: Notify,
+    opening: tokio::sync::Mutex<()>,
+    /// When no connection could be had, or two in a row said nothing, since there was a better one.
+    unreachable: Mutex<Option<Instant>>,
+    /// The last connection ended and had said nothing.
+    in_vain: AtomicBool,
+    end: CancellationToken,
+    observer: Arc<dyn Observer>,
+}
+
+struct Inner {
+    home: Home,
+    sockets: HashMap<SocketNumber, Wire>,
+    waiting: HashMap<RequestId, (SocketNumber, mpsc::Sender<Event>)>,
+}
+
+enum Wire {
+    Udp(Arc<UdpSocket>),
+    Tls(Outbox),
+}
+
+/// A server that could not be reached by TLS is not tried again so soon.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+enum Event {
+    Answer(HomeReply),
+    Silent,
+    GaveUp,
+    /// The connection it was sent by is gone.
+    Lost,
+}
+
+impl HomePort {
+    pub(crate) fn start(peer: Peer, limits: HomeLimits, replies: Port, observer: Arc<dyn Observer>) -> Self {
+        let inner = Inner { home: Home::new(limits, replies), sockets: HashMap::new(), waiting: HashMap::new() };
+        let end = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            peer,
+            started: Instant::now(),
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            opening: tokio::sync::Mutex::new(()),
+            unreachable: Mutex::default(),
+            in_vain: AtomicBool::new(false),
+            end: end.clone(),
+            observer,
+        });
+        tokio::spawn(drive(shared.clone()));
+        Self { shared, _end: end.drop_guard() }
+    }
+
+    pub(crate) fn state(&self) -> HomeState {
+        match self.shared.lock().home.state() {
+            HomeState::Alive if self.shared.is_out_of_reach() => HomeState::Zombie,
+            state => state,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.shared.peer
+    }
+
+    /// Sends a request and waits for its answer. Dropped, it waits for none.
+    pub(crate) async fn ask(&self, write: &Write<'_>, ways: Ways, deadline: Instant) -> Result<HomeReply, NoAnswer> {
+        let (mut asked, mut events) = self.send(write, ways, deadline).await?;
+        let mut lost_before = false;
+        loop {
+            let Ok(event) = timeout_at(deadline, events.recv()).await else { return Err(NoAnswer::Deadline) };
+            match event {
+                Some(Event::Answer(reply)) => {
+                    if reply.signed() {
+                        asked.shared.observer.signed(&asked.shared.peer.name);
+                    }
+                    return Ok(reply);
+                }
+                Some(Event::Silent) if ways.elsewhere => return Err(NoAnswer::Silent),
+                Some(Event::Silent) => {}
+                // Usually one that had ended long ago, which nobody notices before something is sent.
+                Some(Event::Lost) if !ways.bound && !lost_before => {
+                    lost_before = true;
+                    (asked, events) = self.send(write, ways, deadline).await?;
+                }
+                Some(Event::GaveUp | Event::Lost) | None if ways.bound => return Err(NoAnswer::GaveUp),
+                Some(Event::GaveUp | Event::Lost) | None => return Err(NoAnswer::Silent),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        write: &Write<'_>,
+        ways: Ways,
+        deadline: Instant,
+    ) -> Result<(Asked, mpsc::Receiver<Event>), NoAnswer> {
+        let shared = &self.shared;
+        loop {
+            match shared.try_send(write, ways)? {
+                Some(sent) => return Ok(sent),
+                None => timeout_at(deadline, shared.open())
+                    .await
+                    .map_err(|_| NoAnswer::Deadline)?
+                    .map_err(NoAnswer::Unreachable)?,
+            }
+        }
+    }
+}
+
+/// A request that is waited for.
+struct Asked {
+    shared: Arc<Shared>,
+    id: RequestId,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        inner.waiting.remove(&self.id);
+        inner.home.cancel(self.id);
+    }
+}
+
+impl Shared {
+    /// None where a socket has to be opened first.
+    fn try_send(
+        self: &Arc<Self>,
+        write: &Write<'_>,
+        ways: Ways,
+    ) -> Result<Option<(Asked, mpsc::Receiver<Event>)>, NoAnswer> {
+        let mut inner = self.lock();
+        let place = match inner.home.room() {
+            Room::At(place) => place,
+            Room::OpenSocket => return Ok(None),
+            Room::Full => return Err(NoAnswer::Full),
+            Room::Dead => return Err(NoAnswer::Dead),
+        };
+        let octets: Arc<[u8]> = write(&self.envelope(place)).map_err(NoAnswer::Unwritable)?.into();
+        let outgoing = Outgoing { octets: octets.clone(), bound: ways.bound, first_try: ways.first_try };
+        let id = inner.home.send(place, outgoing, self.started.elapsed(), random());
+        let id = id.expect("the place is the one that was free a moment ago, and the request is written for it");
+        let (teller, events) = mpsc::channel(2);
+        inner.waiting.insert(id, (place.socket, teller));
+        inner.put_out(place.socket, octets);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(Some((Asked { shared: self.clone(), id }, events)))
+    }
+
+    fn envelope(&self, place: Place) -> Envelope<'_> {
+        let mut authenticator = [0; 16];
+        getrandom::fill(&mut authenticator).expect("the kernel gives random octets");
+        Envelope { identifier: place.identifier, authenticator, secret: &self.peer.secret }
+    }
+
+    /// One more source port, where there is still no room once it is this one's turn.
+    async fn open(self: &Arc<Self>) -> io::Result<()> {
+        let _turn = self.opening.lock().await;
+        {
+            let home = &self.lock().home;
+            if home.room() != Room::OpenSocket && home.room_for_probe() != Room::OpenSocket {
+                return Ok(());
+            }
+        }
+        match &self.peer.tls {
+            None => self.open_socket().await,
+            Some(way) => self.connect(way).await,
+        }
+    }
+
+    async fn open_socket(self: &Arc<Self>) -> io::Result<()> {
+        let address = lookup_host((self.peer.host.as_str(), self.peer.port)).await?.next();
+        let address = address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+        let ours: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = Arc::new(UdpSocket::bind(ours).await?);
+        // From then on the kernel drops what comes from elsewhere (B-15).
+        socket.connect(address).await?;
+        let number = {
+            let mut inner = self.lock();
+            let number = inner.home.socket_opened();
+            inner.sockets.insert(number, Wire::Udp(socket.clone()));
+            number
+        };
+        tokio::spawn(receive(self.clone(), number, socket));
+        Ok(())
+    }
+
+    /// One more connection. Whoever waits meanwhile for a server that cannot be reached waits once, not each in turn.
+    async fn connect(self: &Arc<Self>, way: &TlsWay) -> io::Result<()> {
+        if self.unreachable_since().is_some_and(|since| since.elapsed() < TRY_AGAIN) {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "it could not be reached a moment ago"));
+        }
+        let stream =
+            connection::open(&self.peer.host, self.peer.port, way).await.inspect_err(|_| self.out_of_reach())?;
+        let (outbox, waiting) = outbox();
+        let number = {
+            let mut inner = self.lock();
+            let number = inner.home.socket_opened();
+            inner.sockets.insert(number, Wire::Tls(outbox));
+            number
+        };
+        tokio::spawn(converse(self.clone(), number, stream, waiting));
+        Ok(())
+    }
+
+    fn unreachable_since(&self) -> Option<Instant> {
+        *self.unreachable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn out_of_reach(&self) {
+        *self.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.observer.unreachable(&self.peer.name);
+    }
+
+    fn in_reach(&self) {
+        self.in_vain.store(false, Ordering::Relaxed);
+        let before = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if before.is_some() {
+            self.observer.became(&self.peer.name, HomeState::Alive);
+        }
+    }
+
+    /// While it is, others are asked first, but for one request now and then that tries.
+    fn is_out_of_reach(&self) -> bool {
+        let is_tried = || self.opening.try_lock().is_err();
+        self.unreachable_since().is_some_and(|since| since.elapsed() < TRY_AGAIN || is_tried())
+    }
+
+    /// What came in. False where nothing after it on the same connection can be believed (R-91).
+    fn heard(&self, socket: SocketNumber, octets: &[u8]) -> bool {
+        let rule = if self.peer.must_sign.load(Ordering::Relaxed) { Rule::Yes } else { Rule::Auto };
+        let mut inner = self.lock();
+        let mut sound = true;
+        match inner.home.receive(socket, octets, &self.peer.secret, rule, self.started.elapsed()) {
+            Heard::Answer { id, reply } => {
+                if let Some((_, teller)) = inner.waiting.remove(&id) {
+                    let _ = teller.try_send(Event::Answer(reply));
+                }
+            }
+            Heard::Probe => {}
+            Heard::Unmatched => self.observer.dropped(&self.peer.name, "unmatched"),
+            Heard::Dropped(reason) => {
+                sound = reason == DropReason::Code;
+                self.observer.dropped(&self.peer.name, reason.as_str());
+            }
+        }
+        drop(inner);
+        self.changed.notify_one();
+        sound
+    }
+
+    /// A connection is over, and with it what waits there.
+    fn closed(&self, number: SocketNumber) {
+        let mut inner = self.lock();
+        inner.sockets.remove(&number);
+        for (_, (_, teller)) in inner.waiting.extract_if(|_, (socket, _)| *socket == number) {
+            let _ = teller.try_send(Event::Lost);
+        }
+        inner.home.socket_closed(number);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Does what is due. True where a probe is to be sent.
+    fn work_off(&self) -> (bool, Option<Instant>) {
+        let mut probe = false;
+        let mut inner = self.lock();
+        while let Some(due) = inner.home.due(self.started.elapsed(), random()) {
+            match due {
+                Due::Resend { socket, octets } => inner.put_out(socket, octets),
+                Due::Silent(id) => {
+                    if let Some((_, teller)) = inner.waiting.get(&id) {
+                        let _ = teller.try_send(Event::Silent);
+                    }
+                }
+                Due::GaveUp { id, .. } => {
+                    if let Some((_, teller)) = inner.waiting.remove(&id) {
+                        let _ = teller.try_send(Event::GaveUp);
+                    }
+                }
+                Due::Probe => probe = true,
+                Due::Became(state) => self.observer.became(&self.peer.name, state),
+            }
+        }
+        (probe, inner.home.next_deadline().map(|deadline| self.started + deadline))
+    }
+
+    async fn probe(self: &Arc<Self>) {
+        let room = self.lock().home.room_for_probe();
+        if room == Room::OpenSocket && self.open().await.is_err() {
+            return;
+        }
+        let mut inner = self.lock();
+        let Room::At(place) = inner.home.room_for_probe() else { return };
+        let Envelope { identifier, authenticator, secret } = self.envelope(place);
+        let status = radius_wire::Request {
+            code: RequestCode::StatusServer,
+            identifier,
+            authenticator,
+            attributes: &[],
+            password: None,
+        };
+        let octets = status.write(secret).expect("a Status-Server always fits");
+        if inner.home.probe(place, &octets, self.started.elapsed()) {
+            inner.put_out(place.socket, octets.into());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Sends, or does not where the kernel has no room: the schedule sends again. A connection without room is closed.
+    fn put_out(&self, socket: SocketNumber, octets: Arc<[u8]>) {
+        match self.sockets.get(&socket) {
+            Some(Wire::Udp(socket)) => {
+                // Past tokio, which knows of no room in a socket it has not waited for yet.
+                if let Err(error) = SockRef::from(socket.as_ref()).send(&octets) {
+                    tracing::debug!(service = crate::NAME, error = %error, "a request could not be sent to a home server");
+                }
+            }
+            Some(Wire::Tls(outbox)) => {
+                outbox.put(octets);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Sends again, probes and gives up in time, until the port is dropped.
+async fn drive(shared: Arc<Shared>) {
+    loop {
+        let (probe, next) = shared.work_off();
+        if probe {
+            tokio::select! {
+                () = shared.probe() => continue,
+                () = shared.end.cancelled() => return,
+            }
+        }
+        let due = async {
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Cancel safety: all of them only wait.
+        tokio::select! {
+            () = due => {}
+            () = shared.changed.notified() => {}
+            () = shared.end.cancelled() => return,
+        }
+    }
+}
+
+async fn receive(shared: Arc<Shared>, number: SocketNumber, socket: Arc<UdpSocket>) {
+    // One more than a packet may have: what is longer is seen to be.
+    let mut buffer = vec![0; radius_wire::PACKET_OCTETS_MAX + 1];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv(&mut buffer) => received,
+            () = shared.end.cancelled() => return,
+        };
+        match received {
+            Ok(length) => {
+                shared.heard(number, &buffer[..length]);
+            }
+            // "Nobody listens there", said of an earlier request: anybody on the way could say so.
+            Err(error) => {
+                tracing::debug!(service = crate::NAME, server = shared.peer.name, error = %error, "a home server's port");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its first packet to its end.
+async fn converse(shared: Arc<Shared>, number: SocketNumber, stream: connection::Stream, waiting: Waiting) {
+    let (from, mut to) = tokio::io::split(stream);
+    let mut packets = Packets::new(from);
+    let mut in_vain = true;
+    let reading = async {
+        loop {
+            match packets.next().await {
+                Ok(packet) if shared.heard(number, &packet) => {
+                    in_vain = false;
+                    shared.in_reach();
+                }
+                Ok(_) => return "it sent what is no genuine packet".to_owned(),
+                Err(end) => return service_kit::chain(&end).to_string(),
+            }
+        }
+    };
+    // Cancel safety: whichever ends, the connection does.
+    let end = tokio::select! {
+        end = reading => end,
+        end = waiting.write_to(&mut to) => end.err().map(|error| error.to_string()).unwrap_or_default(),
+        () = shared.end.cancelled() => return,
+    };
+    tracing::info!(service = crate::NAME, server = shared.peer.name, end, "a connection to a home server has ended");
+    // A certificate of ours that it does not take shows only now (TLS 1.3).
+    if in_vain && shared.in_vain.swap(true, Ordering::Relaxed) {
+        shared.out_of_reach();
+    }
+    shared.closed(number);
+}
+
+fn random() -> u32 {
+    getrandom::u32().expect("the kernel gives random octets")
+}

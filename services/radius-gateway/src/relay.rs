@@ -1,0 +1,158 @@
+//! What passes through to a home server and back (A6): the request as it came, with what is hidden hidden anew, and the answer read
+//! for its verdict alone.
+
+use crate::Gateway;
+use crate::affinity::Parked;
+use crate::attempt::Attempt;
+use crate::attributes;
+use crate::home::{Envelope, HomeServer, HomeTarget};
+use crate::reply::No;
+use domain::{ObjectName, Reason};
+use radius_wire::ms_chap::{self, FailureCode};
+use radius_wire::{
+    Attribute, AttributeType, Dictionary, HidingKey, Packet, Rehide, Relayed, Rewrite, Vendor, Verdict, Verified,
+};
+
+/// What a home server said that is no No.
+pub(crate) enum Said {
+    /// The first lock is open. Its Accept waits in the attempt.
+    Accepted,
+    /// It asks on: for the device, not for us.
+    Asked(Relayed),
+}
+
+/// What a server's answer comes to. What a No is written with, and the Accept that waits, stand in the attempt then.
+pub(crate) async fn read(
+    gateway: &Gateway,
+    answer: Parked,
+    server: &HomeServer,
+    request: &Verified<'_>,
+    attempt: &mut Attempt,
+) -> Result<Said, Reason> {
+    let client = attempt.client.clone();
+    let relayed = |reply| attributes::relayed(&gateway.settings.dictionary(), reply, server, &client, request);
+    match answer.reply.verdict() {
+        Verdict::Accept => {
+            if let Some(identifier) = answer.reply.eap_identifier() {
+                attempt.no = No::Eap { identifier };
+            }
+            attempt.parked = Some(answer);
+            Ok(Said::Accepted)
+        }
+        Verdict::Challenge => {
+            let packet = answer.reply.packet();
+            if let Some(state) = packet.first(AttributeType::STATE) {
+                let name = request.packet().first(AttributeType::USER_NAME).unwrap_or_default();
+                gateway.affinity.asked(&client.settings.name, name, state, &answer.place).await;
+            }
+            relayed(&answer.reply).map(Said::Asked).map_err(|error| {
+                tracing::error!(service = crate::NAME, client = client.name(), server = answer.place, error = %error, "a home server's challenge cannot be passed on");
+                Reason::TargetError
+            })
+        }
+        Verdict::Reject => {
+            let reason = refusal(&answer.reply.packet());
+            if reason == Reason::PasswordExpired {
+                gateway.affinity.password_expired(&client.settings.name, &attempt.typed).await;
+            }
+            // Whoever speaks EAP is told in EAP, also where the server forgot it (RFC 3579 section 2.6.3).
+            let says_eap = answer.reply.packet().has(AttributeType::EAP_MESSAGE);
+            if (says_eap || !request.packet().has(AttributeType::EAP_MESSAGE))
+                && let Ok(relayed) = relayed(&answer.reply)
+            {
+                attempt.no = No::Relayed(relayed);
+            }
+            Err(reason)
+        }
+        Verdict::Contradiction | Verdict::Recorded => {
+            tracing::warn!(
+                service = crate::NAME,
+                client = client.name(),
+                server = answer.place,
+                "a home server's answer contradicts itself"
+            );
+            Err(Reason::TargetError)
+        }
+    }
+}
+
+/// Why it said no, as far as it tells (RFC 2759 section 6).
+fn refusal(packet: &Packet<'_>) -> Reason {
+    let microsoft = |attribute: Attribute<'_>| {
+        let vendor = attribute.vendor().filter(|vendor| vendor.id == Vendor::MICROSOFT)?;
+        vendor.attributes().find(|(kind, _)| *kind == Vendor::MS_CHAP_ERROR).map(|(_, value)| value.to_vec())
+    };
+    let error = packet.attributes().find_map(microsoft);
+    match error.as_deref().and_then(ms_chap::Failure::read).map(|failure| failure.code) {
+        Some(FailureCode::PasswordExpired) => Reason::PasswordExpired,
+        Some(FailureCode::AccountDisabled) => Reason::AccountDisabled,
+        Some(FailureCode::RestrictedLogonHours | FailureCode::NoDialinPermission) => Reason::LogonRestricted,
+        _ => Reason::BadPassword,
+    }
+}
+
+/// Who was let in. The outer name of EAP is whatever its sender likes, so there only the server's word counts.
+pub(crate) fn identity(
+    gateway: &Gateway,
+    target: &HomeTarget,
+    parked: &Parked,
+    request: &Packet<'_>,
+    typed: &str,
+) -> Result<String, Reason> {
+    let named = attributes::named(&gateway.settings.dictionary(), &parked.reply, &target.settings.identity_attribute);
+    let in_eap = request.has(AttributeType::EAP_MESSAGE);
+    match named {
+        // FreeRADIUS says the outer name unless it is told to say the inner one. Seen here it is harmless; with a real name outside
+        // it would be whoever the sender likes.
+        Some(named) if in_eap && is_anonymous(&named) => {
+            tracing::error!(
+                service = crate::NAME,
+                target = target.settings.name.as_str(),
+                server = parked.place,
+                "the home server returns the outer name of EAP, which anybody chooses: let it return the name that logged in inside"
+            );
+            return Err(Reason::TargetError);
+        }
+        Some(named) => return Ok(named),
+        None if !in_eap => return Ok(typed.to_owned()),
+        None => {}
+    }
+    if target.settings.danger_trust_outer_identity && !is_anonymous(typed) {
+        return Ok(typed.to_owned());
+    }
+    tracing::warn!(
+        service = crate::NAME,
+        target = target.settings.name.as_str(),
+        server = parked.place,
+        attribute = target.settings.identity_attribute,
+        "the home server does not say who logged in inside EAP: let it return that name in its Access-Accept"
+    );
+    Err(Reason::TargetError)
+}
+
+/// RFC 7542 section 2.4, and what supplicants send by habit.
+fn is_anonymous(name: &str) -> bool {
+    let user = name.split_once('@').map_or(name, |(user, _)| user);
+    user.is_empty() || user.to_ascii_lowercase().starts_with("anonymous")
+}
+
+/// The hook of a request on its way out. What cannot be hidden anew would be noise there.
+pub(crate) fn hidden_anew<'a>(
+    dictionary: &'a Dictionary,
+    request: &'a Verified<'_>,
+    envelope: &'a Envelope<'_>,
+) -> impl FnMut(Attribute<'_>) -> Rewrite + 'a {
+    let to = HidingKey { secret: envelope.secret, authenticator: &envelope.authenticator };
+    attributes::rehide(Rehide::new(dictionary, request.hiding_key(), to, attributes::salts()))
+}
+
+/// Which of a target's servers a request goes on with: that of its State, if it was given to this name at this client.
+/// A server may go by the State alone, and we by the name: whoever changed it between would be somebody else to us.
+pub(crate) async fn bound_to(
+    gateway: &Gateway,
+    client: &ObjectName,
+    state: &[u8],
+    user_name: &str,
+) -> Result<String, Reason> {
+    gateway.affinity.asker(client, user_name.as_bytes(), state).await.ok_or(Reason::ChallengeGone)
+}

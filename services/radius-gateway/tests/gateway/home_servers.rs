@@ -1,0 +1,608 @@
+//! Home servers as targets: A6, A8. What a device sends goes on as it came, what the server grants comes back, and the second factor
+//! stands between the two.
+
+use crate::support::*;
+use radius_wire::eap::Eap;
+use radius_wire::{
+    AccessRequest, Attribute, AttributeType, Charset, Code, Credentials, Hiding, HidingKey, Packet, Port, Reply, Salts,
+    Secret, Sent, Verified,
+};
+use std::time::Duration;
+
+const EAP_SUCCESS: [u8; 4] = [3, 7, 0, 4];
+const SEND_KEY: &[u8] = b"0123456789abcdef";
+
+/// The clear User-Password of a request, as the home server reads it.
+fn password(request: &Verified<'_>) -> String {
+    match AccessRequest::read(request).expect("readable").credentials {
+        Credentials::Pap(hidden) => {
+            hidden.reveal(Charset::Utf8).expect("hidden with the server's secret").expose().to_owned()
+        }
+        _ => panic!("no password"),
+    }
+}
+
+fn accept(request: &Verified<'_>, attributes: &[(AttributeType, &[u8])]) -> Vec<Vec<u8>> {
+    let mut attributes: Vec<Attribute<'_>> = attributes.iter().map(|(kind, value)| attribute(*kind, value)).collect();
+    // Proxy-States are the writer's business.
+    attributes.retain(|attribute| attribute.kind != AttributeType::PROXY_STATE);
+    vec![Reply::Accept { attributes: &attributes, message: "" }.write(request).expect("it fits")]
+}
+
+fn challenge(request: &Verified<'_>, state: &[u8]) -> Vec<Vec<u8>> {
+    let reply = Reply::Challenge { message: "Next token code", state, prompt: None, session_timeout_seconds: None };
+    vec![reply.write(request).expect("it fits")]
+}
+
+/// An EAP packet as the answer of a server, with what else it says: an Access-Challenge has a State, an Accept keys.
+fn eap(request: &Verified<'_>, code: u8, attributes: &[(AttributeType, &[u8])], eap: &[u8]) -> Vec<u8> {
+    let secret = Secret::new("shared-with-the-home-server").expect("not empty");
+    let packet = request.packet();
+    let proxy_states: Vec<_> = packet.all(AttributeType::PROXY_STATE).collect();
+    let mut all: Vec<Attribute<'_>> = attributes.iter().map(|(kind, value)| attribute(*kind, value)).collect();
+    all.push(attribute(AttributeType::EAP_MESSAGE, eap));
+    all.extend(proxy_states.iter().map(|value| attribute(AttributeType::PROXY_STATE, value)));
+    signed(code, packet, &all, &secret)
+}
+
+/// A reply of any form, signed as a server signs.
+fn signed(code: u8, request: &Packet<'_>, attributes: &[Attribute<'_>], secret: &Secret) -> Vec<u8> {
+    radius_wire::write_reply(code, sent(request), attributes, secret, true).expect("it fits")
+}
+
+fn sent(request: &Packet<'_>) -> Sent {
+    Sent { identifier: request.identifier(), authenticator: *request.authenticator() }
+}
+
+/// MS-MPPE-Send-Key, hidden for this request.
+fn send_key(request: &Verified<'_>) -> Vec<u8> {
+    let hidden = Hiding::TunnelPassword.hide(SEND_KEY, request.hiding_key(), &mut Salts::new(77)).expect("it fits");
+    radius_wire::ms_chap::attribute(16, &hidden).expect("it fits")
+}
+
+fn response(identifier: u8) -> [u8; 5] {
+    [2, identifier, 0, 5, 1]
+}
+
+#[tokio::test]
+async fn a_password_goes_on_hidden_for_the_server_and_what_it_grants_comes_back_after_the_code() {
+    // FR-09, FR-17
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| {
+        assert_eq!(password(request), ANN);
+        let administrator = 6_u32.to_be_bytes();
+        let vlan = [&[1][..], b"17"].concat();
+        accept(
+            request,
+            &[
+                (AttributeType::CLASS, b"b"),
+                (AttributeType::SERVICE_TYPE, &administrator),
+                (AttributeType::CLASS, b"a"),
+                (AttributeType(81), &vlan),
+                (AttributeType::VENDOR_SPECIFIC, &send_key(request)),
+            ],
+        )
+    });
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let marks = [attribute(AttributeType::PROXY_STATE, b"one"), attribute(AttributeType::PROXY_STATE, b"one")];
+    let first = nas.with(&[&[user_name("ann")], marks.as_slice()].concat(), Some(ANN));
+    let asked = nas.ask(&first).await;
+    assert_eq!((asked.code(), asked.message().as_str()), (Code::AccessChallenge, "Enter your code"));
+    assert!(asked.all(AttributeType::CLASS).is_empty(), "nothing of it before the second factor");
+    let requests = world.homes[0].requests();
+    let sent = parsed(&requests[0]);
+    let states: Vec<_> = sent.all(AttributeType::PROXY_STATE).collect();
+    assert_eq!((states.len(), states[0], states[1]), (3, b"one".as_slice(), b"one".as_slice()), "ours is the last");
+
+    let second = nas.answer_to("ann", &asked.state(), CODE);
+    let accepted = nas.ask(&second).await;
+    assert_eq!(accepted.code(), Code::AccessAccept);
+    // Message-Authenticator, both Classes in order, the VLAN, the key; no Service-Type that makes an administrator.
+    assert_eq!(accepted.kinds(), [80, 25, 25, 81, 26]);
+    assert_eq!(accepted.all(AttributeType::CLASS), [b"b", b"a"]);
+    let secret = Secret::new(SECRET).expect("not empty");
+    let key = HidingKey { secret: &secret, authenticator: &second.sent.authenticator };
+    let vendor = accepted.all(AttributeType::VENDOR_SPECIFIC);
+    let clear = Hiding::TunnelPassword.reveal(&vendor[0][6..], key).expect("hidden for the device's last request");
+    assert_eq!(clear.as_slice(), SEND_KEY);
+    assert_eq!(world.homes[0].requests().len(), 1, "R-42: the answer goes to no server");
+    assert!(world.directory.passwords().is_empty(), "nor to a directory");
+}
+
+#[tokio::test]
+async fn what_a_server_granted_is_known_to_the_node_that_gets_the_answer() {
+    //
+    let world = World::new().await;
+    let (one, other) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(|request| accept(request, &[(AttributeType::CLASS, b"granted")]));
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    let state = nas.ask(&first).await.state();
+    nas.gateway = other.address;
+    let wrong = nas.answer_to("ann", &state, "000000");
+    let again = nas.ask(&wrong).await;
+    assert_eq!(again.code(), Code::AccessChallenge);
+    nas.gateway = one.address;
+    let right = nas.answer_to("ann", &again.state(), CODE);
+    let accepted = nas.ask(&right).await;
+    assert_eq!((accepted.code(), accepted.all(AttributeType::CLASS)), (Code::AccessAccept, vec![b"granted".to_vec()]));
+}
+
+#[tokio::test]
+async fn an_appended_code_is_taken_off_before_the_server_sees_the_password() {
+    // L-50, L-52
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world
+        .store
+        .change(&world.bus, |document| {
+            let client = document.clients.iter_mut().find(|client| client.name.as_str() == "relayed").expect("there");
+            client.appended = domain::settings::Appended::Required;
+        })
+        .await;
+    world.homes[0].says(|request| match password(request).as_str() {
+        ANN => accept(request, &[]),
+        // Before the settings are in force: the whole of it.
+        _ => vec![Reply::Reject { message: "" }.write(request).expect("it fits")],
+    });
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    until("the settings are in force", async || {
+        let question = nas.question("ann", &format!("{ANN},{CODE}"));
+        let answered = nas.ask(&question).await.code();
+        answered == Code::AccessAccept
+    })
+    .await;
+}
+
+/// A server that asks one EAP question, accepts the answer and names `inner`.
+fn eap_server(inner: Option<&'static str>) -> impl Fn(&Verified<'_>) -> Vec<Vec<u8>> + Send + Sync {
+    move |request| {
+        let packet = request.packet();
+        if packet.has(AttributeType::USER_PASSWORD) {
+            return Vec::new();
+        }
+        let identifier = Eap::of(packet).and_then(Eap::identifier).expect("EAP");
+        if !packet.has(AttributeType::STATE) {
+            let question = [1, identifier + 1, 0, 5, 25];
+            return vec![eap(request, 11, &[(AttributeType::STATE, b"tls-17")], &question)];
+        }
+        assert_eq!(packet.first(AttributeType::STATE), Some(b"tls-17".as_slice()), "R-51");
+        let key = send_key(request);
+        let mut attributes = vec![(AttributeType::VENDOR_SPECIFIC, key.as_slice())];
+        attributes.extend(inner.map(|inner| (AttributeType::USER_NAME, inner.as_bytes())));
+        vec![eap(request, 2, &attributes, &EAP_SUCCESS)]
+    }
+}
+
+/// Plays a whole EAP login, each round at the next of these gateways, and returns every answer.
+async fn eap_login(nas: &mut Nas, outer: &str, gateways: &[std::net::SocketAddr]) -> Vec<(Code, Vec<u8>, Vec<u8>)> {
+    let mut answers = Vec::new();
+    let mut state: Option<Vec<u8>> = None;
+    for round in 0..2 {
+        nas.gateway = gateways[round % gateways.len()];
+        let message = response(round as u8 + 1);
+        let mut attributes = vec![user_name(outer), attribute(AttributeType::EAP_MESSAGE, &message)];
+        if let Some(state) = &state {
+            attributes.push(attribute(AttributeType::STATE, state));
+        }
+        let question = nas.with(&attributes, None);
+        let answer = nas.ask(&question).await;
+        let eap = answer.all(AttributeType::EAP_MESSAGE).concat();
+        let (code, states) = (answer.code(), answer.all(AttributeType::STATE));
+        answers.push((code, eap, answer.octets));
+        if code != Code::AccessChallenge {
+            break;
+        }
+        state = states.into_iter().next();
+    }
+    answers
+}
+
+#[tokio::test]
+async fn eap_passes_through_and_the_person_inside_is_asked_before_it_succeeds() {
+    // another node gets the second round
+    let world = World::new().await;
+    let (one, other) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let answers = eap_login(&mut nas, "anonymous", &[one.address, other.address]).await;
+    let codes: Vec<_> = answers.iter().map(|(code, ..)| *code).collect();
+    assert_eq!(codes, [Code::AccessChallenge, Code::AccessAccept]);
+    assert_eq!(answers[0].1, [1, 2, 0, 5, 25], "as it came");
+    assert_eq!(answers[1].1, EAP_SUCCESS);
+    let [(attempt, _)] = world.verification.attempts().try_into().expect("one attempt");
+    assert_eq!((attempt.username.as_str(), attempt.can_challenge), ("ann", false), "R-49, R-50");
+    assert!(world.homes[1].requests().is_empty(), "R-52: every round at the same server");
+}
+
+#[tokio::test]
+async fn a_denied_eap_login_ends_in_eap_failure_and_nothing_of_the_success_leaves() {
+    // T: capture every packet
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(Some("ann")));
+    for reason in ["user_denied", "no_answer"] {
+        world.verification.on_the_phone("ann", reason);
+        let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+        let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+        let (code, eap, octets) = answers.last().expect("an answer");
+        assert_eq!((*code, eap.as_slice()), (Code::AccessReject, [4, EAP_SUCCESS[1], 0, 4].as_slice()), "{reason}");
+        for (_, eap, octets) in &answers {
+            assert_ne!(eap.first(), Some(&3), "no EAP-Success");
+            assert!(
+                !Packet::parse(octets, Port::AuthenticationReplies)
+                    .expect("parsed")
+                    .has(AttributeType::VENDOR_SPECIFIC)
+            );
+        }
+        let packet = Packet::parse(octets, Port::AuthenticationReplies).expect("parsed");
+        let kinds: Vec<_> = packet.attributes().map(|attribute| attribute.kind.0).collect();
+        assert_eq!(kinds, [80, 79], "no Reply-Message beside EAP");
+    }
+    // Who has only a code cannot be asked for it there.
+    world.homes[0].says(eap_server(Some("bob")));
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let answers = eap_login(&mut nas, "bob", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessReject, "R-49");
+}
+
+#[tokio::test]
+async fn the_outer_name_of_eap_is_nobody_unless_the_settings_trust_it() {
+    // R-50, B-25: outside somebody who needs no factor, inside the victim; and a server that does not say who is inside
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("bob", "user_approved");
+    world.verification.on_the_phone("ann", "user_denied");
+    world.homes[0].says(eap_server(Some("ann")));
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let answers = eap_login(&mut nas, "bob", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessReject);
+    assert_eq!(world.verification.attempts().pop().expect("begun").0.username, "ann");
+
+    world.homes[0].says(eap_server(None));
+    let asked = world.verification.decisions();
+    let answers = eap_login(&mut nas, "bob", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessReject);
+    assert_eq!(world.verification.decisions(), asked, "nobody was asked");
+
+    let mut trusting = Nas::new(TRUSTING, gateway.address, SECRET).await;
+    for (outer, code) in [
+        ("bob", Code::AccessAccept),
+        ("anonymous", Code::AccessReject),
+        ("@corp.example", Code::AccessReject),
+        ("Anonymous@corp.example", Code::AccessReject),
+    ] {
+        let answers = eap_login(&mut trusting, outer, &[gateway.address]).await;
+        assert_eq!(answers.last().expect("an answer").0, code, "{outer}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_answered_to_the_server_that_asked_and_to_no_other() {
+    // another client's State, one that nobody sent, one whose server is gone
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| match request.packet().first(AttributeType::STATE) {
+        None => challenge(request, b"next-code"),
+        Some(_) => accept(request, &[]),
+    });
+    world.homes[1].says(|_| panic!("it has asked nothing"));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    let asked = nas.ask(&first).await;
+    assert_eq!(
+        (asked.code(), asked.state(), asked.message().as_str()),
+        (Code::AccessChallenge, b"next-code".to_vec(), "Next token code")
+    );
+    assert_eq!(world.verification.decisions(), 0, "R-53: not before its Accept");
+
+    let unknown = nas.answer_to("ann", b"invented", "123456");
+    assert_eq!(nas.ask(&unknown).await.code(), Code::AccessReject);
+    let mut other = Nas::new(TRUSTING, gateway.address, SECRET).await;
+    let foreign = other.answer_to("ann", b"next-code", "123456");
+    assert_eq!(other.ask(&foreign).await.code(), Code::AccessReject);
+    // The server might go by its State alone: then ann's yes would be bob's.
+    world.verification.on_the_phone("bob", "user_approved");
+    let another = nas.answer_to("bob", b"next-code", "123456");
+    assert_eq!(nas.ask(&another).await.code(), Code::AccessReject);
+    assert_eq!(world.homes[0].requests().len(), 1);
+
+    let answer = nas.answer_to("ann", b"next-code", "123456");
+    assert_eq!(nas.ask(&answer).await.code(), Code::AccessAccept);
+    assert_eq!(parsed(&world.homes[0].requests()[1]).first(AttributeType::STATE), Some(b"next-code".as_slice()));
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_where_the_first_is_silent_and_a_forged_answer_is_none() {
+    // B-14, B-15
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| {
+        // Signed with another secret; with the right one and no Message-Authenticator; about another request.
+        let packet = request.packet();
+        let proxy_states: Vec<_> =
+            packet.all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)).collect();
+        let forger = Secret::new("guessed").expect("not empty");
+        let secret = Secret::new("shared-with-the-home-server").expect("not empty");
+        let signed_for = |sent| radius_wire::write_reply(2, sent, &proxy_states, &secret, true).expect("it fits");
+        vec![
+            signed(2, packet, &proxy_states, &forger),
+            radius_wire::write_reply(2, sent(packet), &proxy_states, &secret, false).expect("it fits"),
+            signed_for(Sent { identifier: packet.identifier().wrapping_add(1), ..sent(packet) }),
+        ]
+    });
+    world.homes[1].says(|request| accept(request, &[(AttributeType::CLASS, b"second")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    let accepted = nas.hear_within(&question, Duration::from_secs(9)).await;
+    assert_eq!((accepted.code(), accepted.all(AttributeType::CLASS)), (Code::AccessAccept, vec![b"second".to_vec()]));
+    let (first, second) = (world.homes[0].requests(), world.homes[1].requests());
+    assert!(first.len() >= 2 && first.iter().all(|octets| *octets == first[0]), "R-82: the same octets again");
+    assert_ne!(parsed(&first[0]).authenticator(), parsed(&second[0]).authenticator(), "R-82: new for another server");
+    // It is a zombie now: the next one goes to the second at once.
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessAccept);
+    assert_eq!(world.homes[1].requests().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_contradicts_itself_is_a_no() {
+    // B-26, RFC 3579 section 2.6.3
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let name: (AttributeType, &[u8]) = (AttributeType::USER_NAME, b"ann");
+    for (code, message) in [(2, [4, 7, 0, 4]), (3, [3, 7, 0, 4]), (11, [3, 7, 0, 4])] {
+        world.homes[0].says(move |request| vec![eap(request, code, &[name], &message)]);
+        let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+        let (code, eap, _) = answers.last().expect("an answer");
+        assert_eq!((*code, eap.first()), (Code::AccessReject, Some(&4)));
+    }
+    assert_eq!(world.verification.decisions(), 0);
+}
+
+/// 26/311 with MS-CHAP-Challenge, and with MS-CHAP2-Response.
+fn ms_chap2() -> [Vec<u8>; 2] {
+    let mut response = vec![9, 0];
+    response.extend([5; 48]);
+    [
+        radius_wire::ms_chap::attribute(11, &[8; 16]).expect("it fits"),
+        radius_wire::ms_chap::attribute(25, &response).expect("it fits"),
+    ]
+}
+
+fn ms_chap_error(answer: &[Vec<u8>]) -> String {
+    String::from_utf8_lossy(&answer[0][6..]).into_owned()
+}
+
+#[tokio::test]
+async fn ms_chap_gets_its_success_after_the_second_factor_and_its_own_words_for_a_no() {
+    // FR-11, B-27
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let [challenge, response] = ms_chap2();
+    let proof = [
+        user_name("ann"),
+        attribute(AttributeType::VENDOR_SPECIFIC, &challenge),
+        attribute(AttributeType::VENDOR_SPECIFIC, &response),
+    ];
+    world.homes[0].says(|request| {
+        let success = radius_wire::ms_chap::attribute(26, b"\x09S=0123").expect("it fits");
+        accept(request, &[(AttributeType::VENDOR_SPECIFIC, &success)])
+    });
+    world.verification.on_the_phone("ann", "user_approved");
+    let question = nas.with(&proof, None);
+    let accepted = nas.ask(&question).await;
+    assert_eq!(accepted.code(), Code::AccessAccept);
+    assert_eq!(accepted.all(AttributeType::VENDOR_SPECIFIC)[0][6..], *b"\x09S=0123");
+
+    world.verification.on_the_phone("ann", "user_denied");
+    let question = nas.with(&proof, None);
+    let refused = nas.ask(&question).await;
+    assert_eq!(refused.code(), Code::AccessReject);
+    let error = ms_chap_error(&refused.all(AttributeType::VENDOR_SPECIFIC));
+    assert!(error.starts_with("\tE=691 R=0 C=") && error.contains(" V=3 M=Sign-in failed. Ref "), "{error}");
+
+    // Its own words for an expired password come through, and only after them may it be changed.
+    let change = {
+        let mut cpw = vec![7, 9];
+        cpw.extend([1; 64]);
+        cpw.extend([0; 2]);
+        radius_wire::ms_chap::attribute(27, &cpw).expect("it fits")
+    };
+    let pieces: Vec<Vec<u8>> = (1..=3_u8)
+        .map(|piece| {
+            let value = [&[6, 9, 0, piece][..], &[2; 172]].concat();
+            radius_wire::ms_chap::attribute(6, &value).expect("it fits")
+        })
+        .collect();
+    let mut with_change = vec![user_name("ann"), attribute(AttributeType::VENDOR_SPECIFIC, &challenge)];
+    with_change.push(attribute(AttributeType::VENDOR_SPECIFIC, &change));
+    with_change.extend(pieces.iter().map(|piece| attribute(AttributeType::VENDOR_SPECIFIC, piece)));
+    let question = nas.with(&with_change, None);
+    let early = nas.ask(&question).await;
+    let error = ms_chap_error(&early.all(AttributeType::VENDOR_SPECIFIC));
+    assert!(early.code() == Code::AccessReject && error.starts_with("\tE=709 R=0"), "{error}");
+    assert_eq!(world.homes[0].requests().len(), 2, "not sent on");
+
+    world.homes[0].says(|request| {
+        let error =
+            radius_wire::ms_chap::attribute(2, b"\x09E=648 R=0 C=00000000000000000000000000000000 V=3 M=expired");
+        let error = error.expect("it fits");
+        let mut attributes = vec![attribute(AttributeType::VENDOR_SPECIFIC, &error)];
+        attributes.extend(
+            request.packet().all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)),
+        );
+        vec![signed(3, request.packet(), &attributes, &Secret::new("shared-with-the-home-server").expect("not empty"))]
+    });
+    let question = nas.with(&proof, None);
+    let expired = nas.ask(&question).await;
+    assert!(ms_chap_error(&expired.all(AttributeType::VENDOR_SPECIFIC)).starts_with("\tE=648"));
+    until("the audit hears why", async || {
+        world.verification.reports().iter().any(|(_, reason)| reason == "password_expired")
+    })
+    .await;
+    world.homes[0].says(|request| accept(request, &[]));
+    let question = nas.with(&with_change, None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "ann refuses on the phone");
+    assert_eq!(world.homes[0].requests().len(), 4, "the change went on");
+
+    // What has the wrong size goes nowhere.
+    let short = radius_wire::ms_chap::attribute(25, &[9; 49]).expect("it fits");
+    let bad = [user_name("ann"), proof[1], attribute(AttributeType::VENDOR_SPECIFIC, &short)];
+    let question = nas.with(&bad, None);
+    let refused = nas.ask(&question).await;
+    assert!(ms_chap_error(&refused.all(AttributeType::VENDOR_SPECIFIC)).starts_with("\tE=691 R=0"));
+    assert_eq!(world.homes[0].requests().len(), 4);
+}
+
+#[tokio::test]
+async fn chap_takes_its_challenge_along() {
+    //
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| accept(request, &[(AttributeType::USER_NAME, b"ann@corp.example")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.with(&[user_name("ann"), attribute(AttributeType::CHAP_PASSWORD, &[1; 17])], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessAccept);
+    let requests = world.homes[0].requests();
+    let sent = parsed(&requests[0]);
+    assert_eq!(sent.first(AttributeType::CHAP_CHALLENGE), Some(question.sent.authenticator.as_slice()));
+    assert_ne!(sent.authenticator(), &question.sent.authenticator);
+}
+
+#[tokio::test]
+async fn a_password_is_refused_when_the_server_says_so_and_nobody_is_asked() {
+    // nothing of its reply but what a Reject may carry, and our own text
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0]
+        .says(|request| vec![Reply::Reject { message: "The user is locked" }.write(request).expect("it fits")]);
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", "wrong");
+    let refused = nas.ask(&question).await;
+    assert_eq!(refused.code(), Code::AccessReject);
+    assert!(refused.message().starts_with("Sign-in failed. Ref "), "{}", refused.message());
+    assert_eq!(world.verification.decisions(), 0);
+    until("the audit hears of it", async || {
+        world.verification.reports() == [("ann".to_owned(), "bad_password".to_owned())]
+    })
+    .await;
+    // an empty password goes nowhere.
+    let question = nas.question("ann", "");
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(world.homes[0].requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_yes_about_somebody_else_than_was_typed_is_none() {
+    //
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| accept(request, &[(AttributeType::USER_NAME, b"bob")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.on_the_phone("bob", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(world.verification.decisions(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_round_in_a_circle_is_refused() {
+    // B-33
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|_| Vec::new());
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    until("it was sent on", async || !world.homes[0].requests().is_empty()).await;
+    let requests = world.homes[0].requests();
+    let mark = parsed(&requests[0]).all(AttributeType::PROXY_STATE).last().expect("ours").to_vec();
+    let mut other = Nas::new(VPN, gateway.address, SECRET).await;
+    let back = other.with(&[user_name("ann"), attribute(AttributeType::PROXY_STATE, &mark)], Some(ANN));
+    assert_eq!(other.ask(&back).await.code(), Code::AccessReject);
+    assert!(world.directory.passwords().is_empty());
+    // Somebody else's mark of the same length is none of ours.
+    let similar =
+        other.with(&[user_name("ann"), attribute(AttributeType::PROXY_STATE, &vec![7; mark.len()])], Some(ANN));
+    assert_eq!(other.ask(&similar).await.code(), Code::AccessChallenge);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_a_target_that_does_not_answer() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].stop();
+    world.homes[1].stop();
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    let refused = nas.hear_within(&question, Duration::from_secs(12)).await;
+    assert_eq!(refused.code(), Code::AccessReject);
+    until("the audit hears of it", async || {
+        world.verification.reports() == [("ann".to_owned(), "target_timeout".to_owned())]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_groups_bring_stands_beside_what_the_server_grants_and_a_rule_that_fails_fails_the_login() {
+    // FB-06, FR-17, R-69
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world
+        .store
+        .change(&world.bus, |document| {
+            let client = document.clients.iter_mut().find(|client| client.name.as_str() == "relayed").expect("there");
+            let rules = serde_json::json!([
+                { "when_group": "VPN Admins", "set": { "Filter-Id": "admins" } },
+                { "when_group": "Broken", "set": { "Filter-Id": "{roomNumber}" } },
+                { "set": { "Session-Timeout": 600 } },
+            ]);
+            client.reply = serde_json::from_value(rules).expect("rules");
+            client.target_attributes = vec!["Class".into()];
+        })
+        .await;
+    world.homes[0]
+        .says(|request| accept(request, &[(AttributeType::CLASS, b"a"), (AttributeType::REPLY_MESSAGE, b"hi")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let member_of = |groups: &[&str]| {
+        let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+        let subject = proto::common::DirectoryRef {
+            directory: "corp".into(),
+            object_id: "entryUUID:00000000-0000-4000-8000-00000000000a".into(),
+        };
+        world.verification.misbehave(Some(Fault::twists(move |outcome| {
+            if let Some(proto::verification::outcome::Result::Allow(allow)) = &mut outcome.result {
+                (allow.groups, allow.subject) = (groups.clone(), Some(subject.clone()));
+            }
+        })));
+    };
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    member_of(&[]);
+    let seconds = 600_u32.to_be_bytes().to_vec();
+    until("the rules are in force", async || {
+        let question = nas.question("ann", ANN);
+        nas.ask(&question).await.all(AttributeType::SESSION_TIMEOUT) == [seconds.clone()]
+    })
+    .await;
+    member_of(&["VPN Admins"]);
+    let question = nas.question("ann", ANN);
+    let accepted = nas.ask(&question).await;
+    // Message-Authenticator, the server's Class and not its text, then what the rules bring, in their order.
+    assert_eq!((accepted.code(), accepted.kinds()), (Code::AccessAccept, vec![80, 25, 11, 27]));
+    assert_eq!(accepted.all(AttributeType(11)), [b"admins"]);
+    member_of(&["Broken"]);
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "ann has no roomNumber");
+}
