@@ -1,44 +1,33 @@
-//! The whole measurement: real directory, the product in one process with durable commits, both gateways.
+//! The whole measurement: both gateways of the product, RADIUS against its peer, and many who wait.
 
 use crate::{
     ldap,
     load::{Load, Report, Shape},
-    radius,
+    peer, radius, waiting,
+    world::{ROUNDS, World, median, say},
 };
 use anyhow::Result;
-use bench::{page::splice, people};
-use lab::{COMPANY_BASE, Pki, RADIUS_SECRET, Slapd, SlapdOptions, Standalone, company_settings};
-use service_kit::grpc::Channel;
-use std::{fmt::Write as _, io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use bench::page;
+use lab::{COMPANY_BASE, RADIUS_SECRET};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
-/// Measurements of each kind. Odd, so that the median is one of them.
-const ROUNDS: usize = 5;
 const WORKERS: usize = 32;
 /// Not saturated: what one login takes by itself.
 const CALM_PER_SECOND: u32 = 100;
+/// So many logins more of each measurement against the peer, whose ratios are read: CPU time comes in ticks.
+const MORE_AGAINST_PEER: u64 = 5;
 
-pub async fn run(count: usize, logins: u64, page: Option<PathBuf>) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("twinlock-bench-").tempdir()?;
-    let pki = Pki::new(&dir.path().join("pki"))?;
-    let slapd = Slapd::start(dir.path(), &pki, &SlapdOptions { bulk_people: count, ..Default::default() })?;
-    let mut twinlock = Standalone::start(dir.path(), "[log]\nlevel = \"warn\"\n")?;
-    // LDAP in clear text on this machine: what is measured is the gateway, not AES.
-    let settings = company_settings(&slapd, "")?
-        .replacen("appended = \"required\"", "appended = \"required\"\ntls = \"danger_optional\"", 1)
-        .replacen("enabled = true", "enabled = false", 1);
-    let line = twinlock.command_line.clone();
-    line.apply(twinlock.home(), &settings)?;
-    line.run(&["sync", "now", "--wait", "600"])?;
-    say(&format!("{count} people are synchronised; enrolling them"));
-    let begin = std::time::Instant::now();
-    let channel = Channel::unix(twinlock.home().join("run/admin.sock"));
-    let enrolled = people::enrol(channel.clone(), channel, "bulk", count, "Sesame-{}").await?;
-    say(&format!("enrolled in {:.1} s", begin.elapsed().as_secs_f64()));
+pub async fn run(count: usize, logins: u64, waits: &waiting::Waits, page: Option<&Path>) -> Result<()> {
+    let world = World::start(count).await?;
+    gateways(&world, logins, page).await?;
+    peer::measure(&world, logins * MORE_AGAINST_PEER, page).await?;
+    drop(world);
+    waiting::run(waits, page).await
+}
 
-    let pid = twinlock.process().map(|process| process.pid());
-    let radius_at = SocketAddr::from(([127, 0, 0, 1], twinlock.radius_port()));
-    let ldap_at = SocketAddr::from(([127, 0, 0, 1], twinlock.ldap_port()));
-    let people = Arc::new(people::People::new(enrolled));
+async fn gateways(world: &World, logins: u64, page: Option<&Path>) -> Result<()> {
+    let (radius_at, ldap_at, people) = (world.radius_at(), world.ldap_at(), &world.people);
+    let pid = Some(world.pid);
     let busy = Load {
         shape: Shape::Closed { workers: WORKERS },
         duration: Duration::from_secs(60),
@@ -65,10 +54,7 @@ pub async fn run(count: usize, logins: u64, page: Option<PathBuf>) -> Result<()>
         say(&serde_json::to_string(report)?);
     }
     let text = table(&reports);
-    match page {
-        Some(page) => splice(&page, "gateways", &text),
-        None => Ok(writeln!(std::io::stdout(), "{text}")?),
-    }
+    page::show(page, "gateways", &text)
 }
 
 fn table(reports: &[Vec<Report>]) -> String {
@@ -76,11 +62,7 @@ fn table(reports: &[Vec<Report>]) -> String {
         "| what | load | logins/s | p50 ms | p99 ms | CPU of the product per login, µs | accepted |\n|---|---|---|---|---|---|---|\n",
     );
     for kind in reports.iter().filter(|kind| !kind.is_empty()) {
-        let median = |value: fn(&Report) -> f64| {
-            let mut values: Vec<f64> = kind.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let median = |value: fn(&Report) -> f64| median(kind.iter().map(value));
         let all: u64 = kind.iter().map(|report| report.operations).sum();
         let accepted: u64 = kind.iter().map(|report| report.endings.get("accept").copied().unwrap_or_default()).sum();
         let _ = writeln!(
@@ -95,8 +77,4 @@ fn table(reports: &[Vec<Report>]) -> String {
         );
     }
     text
-}
-
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

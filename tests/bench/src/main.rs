@@ -1,12 +1,17 @@
 //! Load for both gateways: logins as devices and applications do them, at a fixed rate or as fast as they are answered.
 //!
 //! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
-//! them in and print one JSON object with what happened. Only for servers on this machine.
+//! them in and print one JSON object with what happened. `radius-peer` and `waiting` bring all they need. Only for servers on this machine.
 
 mod all;
+mod cores;
+mod doubles;
 mod ldap;
 mod load;
+mod peer;
 mod radius;
+mod waiting;
+mod world;
 
 use anyhow::{Result, bail};
 use bench::people;
@@ -15,6 +20,7 @@ use load::{Load, Shape};
 use people::People;
 use service_kit::grpc::Channel;
 use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+use waiting::Waits;
 
 #[derive(Debug, Parser)]
 #[command(name = "twinlock-bench", version, about)]
@@ -25,14 +31,33 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Starts slapd and `twinlock serve`, enrols people, measures both gateways, writes the figures as a page.
+    /// Starts slapd and `twinlock serve`, enrols people, measures both gateways, then all that follows, writes the figures
+    /// into a page.
     All {
         #[arg(long, default_value_t = 20_000)]
         people: usize,
         /// Logins of each measurement; five are made, and their median counts.
         #[arg(long, default_value_t = 2_000)]
         logins: u64,
+        #[command(flatten)]
+        waits: Waits,
         /// Where the page goes; default: stdout.
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// RADIUS logins at `twinlock serve` and at FreeRADIUS with rlm_ldap and rlm_totp, in turns, on one slapd.
+    RadiusPeer {
+        #[arg(long, default_value_t = 20_000)]
+        people: usize,
+        #[arg(long, default_value_t = 10_000)]
+        logins: u64,
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// RADIUS logins that all wait for their people at once on one `twinlock-radius-gateway`.
+    Waiting {
+        #[command(flatten)]
+        waits: Waits,
         #[arg(long)]
         page: Option<PathBuf>,
     },
@@ -103,7 +128,9 @@ impl LoadArguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::All { people, logins, page } => all::run(people, logins, page).await,
+        Command::All { people, logins, waits, page } => all::run(people, logins, &waits, page.as_deref()).await,
+        Command::RadiusPeer { people, logins, page } => peer::run(people, logins, page.as_deref()).await,
+        Command::Waiting { waits, page } => waiting::run(&waits, page.as_deref()).await,
         Command::Enrol { socket, search, count, password, people } => {
             let channel = Channel::unix(socket);
             people::write(&people::enrol(channel.clone(), channel, &search, count, &password).await?, &people)

@@ -1,7 +1,15 @@
 //! The page that the figures are shown on.
 
 use anyhow::{Context, Result};
-use std::{fs, path::Path};
+use std::{fs, io::Write as _, path::Path};
+
+/// Into the page, or onto stdout where there is none.
+pub fn show(page: Option<&Path>, name: &str, table: &str) -> Result<()> {
+    match page {
+        Some(page) => splice(page, name, table),
+        None => Ok(writeln!(std::io::stdout(), "{table}")?),
+    }
+}
 
 /// Puts a table between the two marks that the page has for it.
 pub fn splice(page: &Path, name: &str, table: &str) -> Result<()> {

@@ -26,9 +26,10 @@ const PERIOD_SECONDS: u64 = 30;
 /// One who has enrolled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    name: String,
+    pub name: String,
     password: String,
-    seed: String,
+    /// In Base32.
+    pub seed: String,
     /// The step proven at enrolment: only later ones count.
     step: u64,
 }
@@ -97,10 +98,20 @@ async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, p
     Ok(Record { password: password.replace("{}", &user.username), name: user.username, seed, step })
 }
 
-/// The people of a file, used one after the other, each with a code that was not used before.
+/// People, used one after the other.
 pub struct People {
     records: Vec<(Record, AtomicUsize)>,
     next: AtomicUsize,
+    codes: Codes,
+}
+
+/// How often the server takes a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Codes {
+    /// Each login has one that was not used before.
+    Once,
+    /// That of the present step, whoever used it.
+    Again,
 }
 
 /// One login's worth of somebody.
@@ -122,11 +133,37 @@ impl People {
     }
 
     pub fn new(records: Vec<Record>) -> Self {
+        Self::with(records, Codes::Once)
+    }
+
+    /// For a server that takes codes again.
+    pub fn again(records: Vec<Record>) -> Self {
+        Self::with(records, Codes::Again)
+    }
+
+    fn with(records: Vec<Record>, codes: Codes) -> Self {
         let used = |record: Record| {
             let step = record.step as usize;
             (record, AtomicUsize::new(step))
         };
-        Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0) }
+        Self { records: records.into_iter().map(used).collect(), next: AtomicUsize::new(0), codes }
+    }
+
+    /// Waits until there are codes for so many logins: everybody has one more each step.
+    pub async fn wait_for(&self, logins: usize) -> Result<()> {
+        if logins > 2 * self.records.len() {
+            bail!("{} people never have codes for {logins} logins at once", self.records.len());
+        }
+        while self.fresh() < logins {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    fn fresh(&self) -> usize {
+        let now = now_step() as usize;
+        let left = |used: &AtomicUsize| (now + 1).saturating_sub(used.load(Ordering::Relaxed)).min(2);
+        self.records.iter().map(|(_, used)| left(used)).sum()
     }
 
     /// `None` when nobody has a fresh code left: three steps count at any time, the previous, this and the next.
@@ -135,18 +172,26 @@ impl People {
             let index = self.next.fetch_add(1, Ordering::Relaxed) % self.records.len();
             let (record, used) = &self.records[index];
             let now = now_step() as usize;
+            if self.codes == Codes::Again {
+                return record.login(now as u64);
+            }
             // The previous step would be about to lapse; this and the next are safe to send.
             let claimed = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
                 let step = (last + 1).max(now);
                 (step <= now + 1).then_some(step)
             });
             if let Ok(last) = claimed {
-                let seed = decoded(&record.seed).ok()?;
-                let code = String::from_utf8(code(&seed, (last + 1).max(now) as u64)).ok()?;
-                return Some(Login { name: record.name.clone(), password: record.password.clone(), code });
+                return record.login((last + 1).max(now) as u64);
             }
         }
         None
+    }
+}
+
+impl Record {
+    fn login(&self, step: u64) -> Option<Login> {
+        let code = String::from_utf8(code(&decoded(&self.seed).ok()?, step)).ok()?;
+        Some(Login { name: self.name.clone(), password: self.password.clone(), code })
     }
 }
 

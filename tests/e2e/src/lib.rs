@@ -2,15 +2,21 @@
 //! octet, a device that speaks RADIUS the same way, a browser without script, and a way to tell many sentences about one set of servers.
 
 mod application;
+mod balancer;
 mod company;
 mod device;
 mod outside;
+mod pocket;
+mod switchboard;
 mod visitor;
 
 pub use application::{Application, code_of};
+pub use balancer::{Balancer, Captured};
 pub use company::{Distributed, OneMachine, socket_address};
 pub use device::{Answer, Device, Exchange};
 pub use outside::{Outside, attempt_ended, last_attempt};
+pub use pocket::Pocket;
+pub use switchboard::{Habit, Switchboard};
 pub use visitor::Visitor;
 
 use futures::FutureExt;

@@ -10,6 +10,7 @@ use lab::phones::{
 };
 use lab::{CommandLine, private_file};
 use reqwest::Client;
+use std::path::Path;
 use std::sync::Arc;
 
 const VOICE_SECRET: &str = "secret-between-twinlock-and-the-voice-vendor-5521";
@@ -28,9 +29,14 @@ impl Outside {
 
     /// Its secrets lie where the settings of this machine are read from.
     pub async fn start(machine: &OneMachine) -> Result<Self> {
+        Self::start_at(machine.dir.path()).await
+    }
+
+    /// Its secrets lie in `dir`.
+    pub async fn start_at(dir: &Path) -> Result<Self> {
         service_kit::tls::install_provider();
-        private_file(&machine.dir.path().join("sms.secret"), Self::SMS_SECRET)?;
-        private_file(&machine.dir.path().join("voice.secret"), VOICE_SECRET)?;
+        private_file(&dir.join("sms.secret"), Self::SMS_SECRET)?;
+        private_file(&dir.join("voice.secret"), VOICE_SECRET)?;
         Ok(Self {
             carrier: HttpSms::start()?,
             vendor: TwimlVendor::start("AC0417", VOICE_SECRET).await?,

@@ -61,7 +61,7 @@ async fn a_wrong_key_or_value_is_named_with_file_and_line(home: &Home) -> Result
     #[rustfmt::skip]
     let mistakes: &[Mistake<'_>] = &[
         ("[radius]", "[radius]\nlisten_on = 5", "listen_on", "radius.listen_on",
-            &["unknown key", "allowed: listen, reject_delay_ms, ", "nearest known name: listen"]),
+            &["unknown key", "allowed: listen, accounting_listen, ", "nearest known name: listen"]),
         ("[radius]", "[radiuss]", "[radiuss]", "radiuss", &["unknown key", "allowed: log, telemetry, ", "nearest known name: radius"]),
         (radius, "listen = [\"127.0.0.1:65536\"]", "65536", "radius.listen.0", &["found string \"127.0.0.1:65536\"", PORT]),
         (radius, "listen = [\"127.0.0.1:radius\"]", ":radius", "radius.listen.0", &["found string \"127.0.0.1:radius\"", PORT]),

@@ -1,4 +1,4 @@
-//! Starts the real things the tests talk to: slapd, NATS, PostgreSQL, our own programs.
+//! Starts the real things the tests talk to: slapd, Samba, FreeRADIUS, NATS, PostgreSQL, our own programs.
 //!
 //! Everything lives in a temporary directory on free loopback ports and is stopped, by process id, when its handle is
 //! dropped. `tests/lab/install.sh` installs what is started here; a missing program is an error that says so, never a
@@ -6,6 +6,9 @@
 
 mod clock;
 mod disk;
+pub mod eapol;
+pub mod freeradius;
+pub mod nas;
 mod nats;
 mod person;
 pub mod phones;
@@ -13,6 +16,8 @@ mod pki;
 mod port;
 mod postgres;
 mod process;
+pub mod radsecproxy;
+mod samba;
 mod slapd;
 mod twinlock;
 
@@ -24,6 +29,7 @@ pub use pki::{Certificate, Pki};
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Proc, run, wait_until};
+pub use samba::Samba;
 pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
 pub use twinlock::{
     Cluster, CommandLine, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,

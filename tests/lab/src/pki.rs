@@ -1,11 +1,14 @@
 //! A private CA for one test run. Certificates are made, never committed.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// A certificate and its key, as PEM files.
@@ -38,7 +41,15 @@ impl Pki {
 
     /// A certificate for server and client use with these names (DNS names or addresses); the key is mode 0600.
     pub fn issue(&self, file: &str, names: &[&str]) -> Result<Certificate> {
+        self.issue_until(file, names, None)
+    }
+
+    /// The same, which is good until then and no longer.
+    pub fn issue_until(&self, file: &str, names: &[&str], ends: Option<SystemTime>) -> Result<Certificate> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        if let Some(ends) = ends {
+            params.not_after = date_time_ymd(1970, 1, 1) + ends.duration_since(SystemTime::UNIX_EPOCH)?;
+        }
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or(file));
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;

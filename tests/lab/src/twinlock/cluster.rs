@@ -145,7 +145,10 @@ impl Cluster {
                     self.dir.display(),
                     self.postgres.url_without_password(),
                 ),
-                Part::RadiusGateway => format!("[radius]\nlisten = [\"127.0.0.1:{}\"]\n", ports.service),
+                Part::RadiusGateway => format!(
+                    "[radius]\nlisten = [\"127.0.0.1:{}\"]\naccounting_listen = [\"127.0.0.1:0\"]\n",
+                    ports.service
+                ),
                 Part::LdapGateway => format!(
                     "[ldap]\nlisten = [\"127.0.0.1:{}\"]\ncertificate_file = \"{tls}/ldap-gateway.pem\"\nkey_file = \"{tls}/ldap-gateway.key\"\n",
                     ports.service
@@ -194,6 +197,17 @@ impl Cluster {
         let process = Proc::spawn(&format!("{name}-{}", node.1), command, &self.log_file(node))?;
         self.processes.insert(node, process);
         Ok(())
+    }
+
+    /// One more of a part, configured as the others are; its number. Nobody is told of it who calls that part.
+    pub fn add_node(&mut self, part: Part, pki: &Pki, more: &str) -> Result<usize> {
+        let number = self.ports.keys().filter(|(other, _)| *other == part).count() + 1;
+        let node = (part, number);
+        self.ports.insert(node, Ports { grpc: free_port(), management: free_port(), service: free_port() });
+        self.write_configurations(&[node], pki, more)?;
+        self.start_node(node)?;
+        self.wait_ready()?;
+        Ok(number)
     }
 
     /// For the nodes of a part that are started from now on.

@@ -17,6 +17,7 @@ pub struct Standalone {
     process: Option<Proc>,
     set: Vec<String>,
     radius_port: u16,
+    accounting_port: u16,
     ldap_port: u16,
     ldaps_port: u16,
     portal_port: u16,
@@ -43,6 +44,7 @@ impl Standalone {
             process: None,
             set: set.iter().map(|value| (*value).to_owned()).collect(),
             radius_port: free_port(),
+            accounting_port: free_port(),
             ldap_port: free_port(),
             ldaps_port: free_port(),
             portal_port,
@@ -57,6 +59,7 @@ impl Standalone {
         let mut text = fs::read_to_string(&self.command_line.config)?;
         for (usual, port) in [
             ("127.0.0.1:1812", self.radius_port),
+            ("127.0.0.1:1813", self.accounting_port),
             ("127.0.0.1:389", self.ldap_port),
             ("127.0.0.1:636", self.ldaps_port),
             ("127.0.0.1:9090", self.management_port),
@@ -105,6 +108,10 @@ impl Standalone {
 
     pub fn radius_port(&self) -> u16 {
         self.radius_port
+    }
+
+    pub fn accounting_port(&self) -> u16 {
+        self.accounting_port
     }
 
     pub fn ldap_port(&self) -> u16 {

@@ -1,0 +1,543 @@
+//! A real Active Directory domain controller: Samba.
+//!
+//! Its ports are fixed, so each runs on a loopback address of its own. Making a domain takes ten seconds: it is made once, kept
+//! below `target/`, and every start works on a copy. That takes root, and so do the ports.
+
+use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, wait_until};
+use anyhow::{Context, Result, bail, ensure};
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// A domain controller with a small domain, stopped when dropped. Everybody's password is [`password_of`] the name.
+///
+/// | name | |
+/// | --- | --- |
+/// | `ann.archer`, `ben.baker`, `carla.cook` | ordinary; Ann and Ben are in `vpn-users`, which is in `staff` |
+/// | `dora.disabled`, `eric.expired`, `hugo.hours` | account disabled, expired, allowed at no hour |
+/// | `max.mustchange`, `paula.passwordexpired` | must change the password, had it for too long |
+/// | `jörg.groß`, `dol$lar`, `with space` | names that something might stumble over |
+///
+/// Nobody is locked; [`Samba::lock`] changes that.
+pub struct Samba {
+    dir: PathBuf,
+    address: Address,
+    process: Option<Proc>,
+    ca_file: PathBuf,
+}
+
+impl Samba {
+    pub const BASE: &str = "DC=lab,DC=test";
+    pub const PEOPLE_DN: &str = "OU=people,DC=lab,DC=test";
+    /// As it stands before a backslash.
+    pub const DOMAIN: &str = "LAB";
+    pub const REALM: &str = "LAB.TEST";
+    /// What its certificate is for, beside its address.
+    pub const HOST: &str = "dc1.lab.test";
+    pub const ADMIN_DN: &str = "CN=Administrator,CN=Users,DC=lab,DC=test";
+    pub const ADMIN_PASSWORD: &str = "Admin-samba-5f3e";
+    /// Reads everything that a user may read; what Twinlock's query bind uses.
+    pub const QUERY_DN: &str = "CN=twinlock,OU=service,DC=lab,DC=test";
+    pub const QUERY_PASSWORD: &str = "Service-twinlock-7d1f";
+    /// So many wrong passwords lock an account, until [`Samba::unlock`].
+    pub const TRIES: usize = 5;
+
+    /// Starts a domain controller in `dir`, with a certificate of `pki` for its address, its name and the domain's.
+    pub fn start(dir: &Path, pki: &Pki) -> Result<Self> {
+        let template = template()?;
+        let dir = dir.join("samba");
+        // A socket's path may have 107 octets, and those below are up to 40 longer.
+        ensure!(dir.as_os_str().len() < 68, "{} is too long a path for Samba's sockets", dir.display());
+        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&template).arg(&dir))?;
+        let address = Address::take()?;
+        let names = [&address.ip.to_string(), Self::HOST, "lab.test"];
+        let tls = pki.issue(&format!("samba-{}", address.ip), &names)?;
+        configure(&dir, address.ip, &tls, &pki.ca_file())?;
+        let mut samba = Self { dir, address, process: None, ca_file: pki.ca_file() };
+        samba.restart()?;
+        Ok(samba)
+    }
+
+    /// Starts it again on the same address with the same data.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        self.process = Some(spawn(&self.dir, &[])?);
+        self.wait()
+    }
+
+    /// The same, but on this host nobody can ask the domain through winbindd.
+    pub fn restart_without_winbind(&mut self) -> Result<()> {
+        self.stop();
+        self.process = Some(spawn(&self.dir, &["--option=server services=ldap, cldap, kdc, rpc"])?);
+        self.wait_for_ldap()
+    }
+
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// SIGKILL, as a crash would end it. Its winbindd goes with it.
+    pub fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+        self.process = None;
+    }
+
+    pub fn process(&self) -> Option<&Proc> {
+        self.process.as_ref()
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.address.ip
+    }
+
+    /// With StartTLS; a bind without TLS is refused with 8.
+    pub fn ldap_url(&self) -> String {
+        format!("ldap://{}", self.address())
+    }
+
+    pub fn ldaps_url(&self) -> String {
+        format!("ldaps://{}", self.address())
+    }
+
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    pub fn dn_of(name: &str) -> String {
+        format!("CN={name},{}", Self::PEOPLE_DN)
+    }
+
+    /// What a program needs in its environment to talk to this domain's winbindd and to know [`Samba::HOST`].
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("LD_PRELOAD", "libnss_wrapper.so".into()),
+            ("NSS_WRAPPER_HOSTS", self.dir.join("hosts").into()),
+            ("NSS_WRAPPER_PASSWD", self.dir.join("passwd").into()),
+            ("NSS_WRAPPER_GROUP", self.dir.join("group").into()),
+            ("SELFTEST_WINBINDD_SOCKET_DIR", self.dir.join("winbindd").into()),
+        ]
+    }
+
+    /// `ntlm_auth`, `wbinfo` or another of Samba's programs as a file that runs it in that environment, as on a host that joined.
+    pub fn wrapped(&self, name: &str) -> Result<PathBuf> {
+        let mut script = "#!/bin/sh\nexec env".to_owned();
+        for (variable, value) in self.environment() {
+            write!(script, " {variable}='{}'", value.display())?;
+        }
+        writeln!(script, " '{}' \"$@\"", program(name)?.display())?;
+        let file = self.dir.join(name);
+        fs::write(&file, script)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        Ok(file)
+    }
+
+    /// `ldapmodify` as the administrator.
+    pub fn modify(&self, ldif: &str) -> Result<()> {
+        modify(&self.ldaps_url(), &self.ca_file, &self.dir, ldif)
+    }
+
+    /// Adds somebody below [`Samba::PEOPLE_DN`], ready to sign in.
+    pub fn add(&self, name: &str, password: &str) -> Result<()> {
+        self.modify(&person(name, password, ""))
+    }
+
+    pub fn set_password(&self, name: &str, password: &str) -> Result<()> {
+        self.replace(name, &format!("unicodePwd:: {}", unicode_password(password)))
+    }
+
+    pub fn disable(&self, name: &str) -> Result<()> {
+        self.replace(name, "userAccountControl: 514")
+    }
+
+    pub fn enable(&self, name: &str) -> Result<()> {
+        self.replace(name, "userAccountControl: 512")
+    }
+
+    /// The account ended long ago.
+    pub fn expire(&self, name: &str) -> Result<()> {
+        self.replace(name, "accountExpires: 1")
+    }
+
+    pub fn require_new_password(&self, name: &str) -> Result<()> {
+        self.replace(name, "pwdLastSet: 0")
+    }
+
+    /// By as many wrong passwords as it takes.
+    pub fn lock(&self, name: &str) -> Result<()> {
+        for _ in 0..Self::TRIES {
+            ensure!(!self.binds(&Self::dn_of(name), "wrong")?, "{name} signed in with a wrong password");
+        }
+        Ok(())
+    }
+
+    pub fn unlock(&self, name: &str) -> Result<()> {
+        self.replace(name, "lockoutTime: 0")
+    }
+
+    /// Whether a simple bind over LDAPS succeeds; an error where the password was not the reason.
+    pub fn binds(&self, dn: &str, password: &str) -> Result<bool> {
+        const INVALID_CREDENTIALS: i32 = 49;
+        let output = search(&self.ldaps_url(), &self.ca_file, dn, password)?.output()?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(INVALID_CREDENTIALS) => Ok(false),
+            _ => bail!("binding as {dn}: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+
+    fn replace(&self, name: &str, value: &str) -> Result<()> {
+        let attribute = value.split(':').next().unwrap_or_default();
+        let dn = BASE64.encode(Self::dn_of(name).as_bytes());
+        self.modify(&format!("dn:: {dn}\nchangetype: modify\nreplace: {attribute}\n{value}\n"))
+    }
+
+    /// Until it answers by LDAP and through winbindd.
+    fn wait(&self) -> Result<()> {
+        self.wait_for_ldap()?;
+        wait_until("winbindd to answer", Duration::from_secs(30), || {
+            let wbinfo = self.wrapped("wbinfo").map(|file| Command::new(file).arg("-p").output());
+            wbinfo.is_ok_and(|output| output.is_ok_and(|output| output.status.success()))
+        })
+        .with_context(|| self.log())
+    }
+
+    fn wait_for_ldap(&self) -> Result<()> {
+        wait_until("Samba to answer", Duration::from_secs(30), || {
+            self.binds(Self::ADMIN_DN, Self::ADMIN_PASSWORD).is_ok()
+        })
+        .with_context(|| self.log())
+    }
+
+    fn log(&self) -> String {
+        self.process.as_ref().map(Proc::log).unwrap_or_default()
+    }
+}
+
+/// The loopback address of one domain controller: nobody else's as long as this lives.
+struct Address {
+    ip: Ipv4Addr,
+    /// Locked. Tests of other processes look for an address, too, and one that is about to be bound looks free.
+    _lock: File,
+}
+
+impl Address {
+    fn take() -> Result<Self> {
+        for last in 20..=250 {
+            let ip = Ipv4Addr::new(127, 0, 0, last);
+            let lock = File::create(std::env::temp_dir().join(format!("twinlock-lab-{ip}.lock")))?;
+            if lock.try_lock().is_ok()
+                && [88, 135, 389, 464, 636].iter().all(|port| TcpListener::bind((ip, *port)).is_ok())
+            {
+                return Ok(Self { ip, _lock: lock });
+            }
+        }
+        bail!("no loopback address between 127.0.0.20 and 127.0.0.250 is free")
+    }
+}
+
+/// The folder with the domain that every start copies, made if it is not there.
+fn template() -> Result<PathBuf> {
+    let user = run(Command::new("id").arg("-u"))?;
+    ensure!(
+        user.stdout == b"0\n",
+        "Samba's domain controller needs root: it owns what it serves, and listens on ports below 1024"
+    );
+    let version = run(Command::new(program("samba")?).arg("--version"))?.stdout;
+    let key = [version.as_slice(), domain().as_bytes(), include_bytes!("samba.rs")].concat();
+    let key = data_encoding::HEXLOWER.encode(&Sha256::digest(key)[..8]);
+    let folder = repository().join("target/lab-samba");
+    let template = folder.join(&key);
+    fs::create_dir_all(&folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?; // one process makes it, the others wait
+    if !template.exists() {
+        for old in fs::read_dir(&folder)?.flatten().filter(|old| old.path().is_dir()) {
+            fs::remove_dir_all(old.path())?;
+        }
+        // Sockets need a short path.
+        let making = tempfile::tempdir()?;
+        let tree = making.path().join("samba");
+        provision(&tree).context("making the domain")?;
+        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&tree).arg(folder.join("new")))?;
+        fs::rename(folder.join("new"), &template)?;
+    }
+    Ok(template)
+}
+
+fn provision(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir.join("log"))?;
+    let empty = dir.join("log/empty.conf");
+    fs::write(&empty, "")?;
+    let address = Address::take()?;
+    let ip = address.ip;
+    let samba_tool = program("samba-tool")?;
+    run(Command::new(&samba_tool)
+        .args(["domain", "provision", "--server-role=dc", "--dns-backend=NONE", "--host-name=dc1"])
+        .arg(format!("--targetdir={}", dir.display()))
+        .arg(format!("--configfile={}", empty.display()))
+        .args([format!("--realm={}", Samba::REALM), format!("--domain={}", Samba::DOMAIN)])
+        .args([format!("--adminpass={}", Samba::ADMIN_PASSWORD), format!("--host-ip={ip}")])
+        .args([format!("--option=interfaces={ip}/8"), "--option=bind interfaces only=yes".to_owned()]))?;
+    let pki = Pki::new(&dir.join("tls"))?;
+    let tls = pki.issue("first", &[&ip.to_string()])?;
+    configure(dir, ip, &tls, &pki.ca_file())?;
+    // The password of a test is right for as long as the domain is kept, and what is locked stays so.
+    run(Command::new(&samba_tool)
+        .args(["domain", "passwordsettings", "set", "--complexity=off", "--min-pwd-age=0", "--max-pwd-age=0"])
+        .args(["--history-length=0", "--min-pwd-length=0", "--account-lockout-duration=0"])
+        .arg(format!("--account-lockout-threshold={}", Samba::TRIES))
+        .arg(format!("--configfile={}", configuration_file(dir).display())))?;
+    let mut samba = Samba { dir: dir.into(), address, process: Some(spawn(dir, &[])?), ca_file: pki.ca_file() };
+    samba.wait()?;
+    samba.modify(&domain())?;
+    samba.stop();
+    // The server lets nobody choose when a password was set. Its file does.
+    let long_ago = dir.join("long-ago.ldif");
+    let paula = Samba::dn_of("paula.passwordexpired");
+    fs::write(
+        &long_ago,
+        format!("dn: {paula}\nchangetype: modify\nreplace: pwdLastSet\npwdLastSet: 132000000000000000\n"),
+    )?;
+    run(Command::new(program("ldbmodify")?)
+        .arg("-H")
+        .arg(dir.join("private/sam.ldb.d/DC=LAB,DC=TEST.ldb"))
+        .arg(&long_ago))?;
+    Ok(())
+}
+
+fn spawn(dir: &Path, options: &[&str]) -> Result<Proc> {
+    let mut command = Command::new(program("samba")?);
+    command
+        .args(["-i", "-M", "single", "--debug-stdout", "-d", "1"])
+        .arg(format!("--configfile={}", configuration_file(dir).display()))
+        .args(options);
+    Proc::spawn("samba", command, &dir.join("samba.log"))
+}
+
+fn configuration_file(dir: &Path) -> PathBuf {
+    dir.join("etc/smb.conf")
+}
+
+/// Everything that names a path or the address.
+fn configure(dir: &Path, ip: Ipv4Addr, tls: &Certificate, ca_file: &Path) -> Result<()> {
+    for folder in ["etc", "run", "log", "ncalrpc", "winbindd", "cache"] {
+        fs::create_dir_all(dir.join(folder))?;
+    }
+    let (certificate, key, authority) = (tls.certificate.display(), tls.key.display(), ca_file.display());
+    let (folder, domain, realm) = (dir.display(), Samba::DOMAIN, Samba::REALM);
+    fs::write(
+        configuration_file(dir),
+        format!(
+            "[global]
+	netbios name = DC1
+	realm = {realm}
+	workgroup = {domain}
+	server role = active directory domain controller
+	server services = ldap, cldap, kdc, rpc, winbindd
+	interfaces = {ip}/8
+	bind interfaces only = yes
+	disable netbios = yes
+	private dir = {folder}/private
+	state directory = {folder}/state
+	lock directory = {folder}
+	cache directory = {folder}/cache
+	pid directory = {folder}/run
+	binddns dir = {folder}/bind-dns
+	ncalrpc dir = {folder}/ncalrpc
+	winbindd socket directory = {folder}/winbindd
+	ntp signd socket directory = {folder}/run/ntp
+	log file = {folder}/log/log.%m
+	ntlm auth = mschapv2-and-ntlmv2-only
+	ldap server require strong auth = yes
+	tls enabled = yes
+	tls certfile = {certificate}
+	tls keyfile = {key}
+	tls cafile = {authority}
+"
+        ),
+    )?;
+    fs::write(dir.join("hosts"), format!("{ip} {} dc1 lab.test\n", Samba::HOST))?;
+    fs::write(
+        dir.join("passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    )?;
+    fs::write(dir.join("group"), "root:x:0:\nnogroup:x:65534:\n")?;
+    Ok(())
+}
+
+fn search(url: &str, ca_file: &Path, dn: &str, password: &str) -> Result<Command> {
+    let mut command = Command::new(program("ldapsearch")?);
+    command.env("LDAPTLS_CACERT", ca_file).args([
+        "-x",
+        "-LLL",
+        "-o",
+        "nettimeout=10",
+        "-H",
+        url,
+        "-D",
+        dn,
+        "-w",
+        password,
+    ]);
+    command.args(["-s", "base", "-b", "", "dnsHostName"]);
+    Ok(command)
+}
+
+fn modify(url: &str, ca_file: &Path, dir: &Path, ldif: &str) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    std::io::Write::write_all(&mut file, ldif.as_bytes())?;
+    run(Command::new(program("ldapmodify")?)
+        .env("LDAPTLS_CACERT", ca_file)
+        .args(["-x", "-H", url, "-D", Samba::ADMIN_DN, "-w", Samba::ADMIN_PASSWORD, "-f"])
+        .arg(file.path()))?;
+    Ok(())
+}
+
+/// What is in the domain beside what Samba puts there, as changes.
+fn domain() -> String {
+    let mut ldif = String::new();
+    for unit in ["people", "groups", "service"] {
+        write!(ldif, "dn: OU={unit},{base}\nchangetype: add\nobjectClass: organizationalUnit\n\n", base = Samba::BASE)
+            .expect("writing to a string");
+    }
+    let service = person("twinlock", Samba::QUERY_PASSWORD, "")
+        .replace(&BASE64.encode(Samba::dn_of("twinlock").as_bytes()), &BASE64.encode(Samba::QUERY_DN.as_bytes()));
+    ldif.push_str(&service);
+    let nobody_hours = format!("logonHours:: {}\n", BASE64.encode(&[0; 21]));
+    let people = [
+        ("ann.archer", "givenName: Ann\nsn: Archer\nmail: ann.archer@lab.test\nmobile: +49 151 55500000\n"),
+        ("ben.baker", "givenName: Ben\nsn: Baker\nmail: ben.baker@lab.test\nmobile: +49 151 55500001\n"),
+        ("carla.cook", "givenName: Carla\nsn: Cook\nmail: carla.cook@lab.test\n"),
+        ("dora.disabled", "userAccountControl: 514\n"),
+        ("eric.expired", "accountExpires: 1\n"),
+        ("hugo.hours", &nobody_hours),
+        ("max.mustchange", "pwdLastSet: 0\n"),
+        ("paula.passwordexpired", ""),
+        ("jörg.groß", ""),
+        ("dol$lar", ""),
+        ("with space", ""),
+    ];
+    for (name, more) in people {
+        ldif.push_str(&person(name, &password_of(name), more));
+    }
+    for (group, members) in [
+        ("vpn-users", ["CN=ann.archer,OU=people", "CN=ben.baker,OU=people"].as_slice()),
+        ("staff", &["CN=vpn-users,OU=groups", "CN=carla.cook,OU=people"]),
+    ] {
+        write!(ldif, "dn: CN={group},OU=groups,{}\nchangetype: add\nobjectClass: group\n", Samba::BASE)
+            .expect("writing to a string");
+        writeln!(ldif, "sAMAccountName: {group}").expect("writing to a string");
+        for member in members {
+            writeln!(ldif, "member: {member},{}", Samba::BASE).expect("writing to a string");
+        }
+        ldif.push('\n');
+    }
+    // Passwords that last two days; under one day it would be for ever.
+    write!(
+        ldif,
+        "dn: CN=two days,CN=Password Settings Container,CN=System,{base}
+changetype: add
+objectClass: msDS-PasswordSettings
+msDS-PasswordSettingsPrecedence: 1
+msDS-PasswordReversibleEncryptionEnabled: FALSE
+msDS-PasswordHistoryLength: 0
+msDS-PasswordComplexityEnabled: FALSE
+msDS-MinimumPasswordLength: 0
+msDS-MinimumPasswordAge: 0
+msDS-MaximumPasswordAge: -1728000000000
+msDS-LockoutThreshold: {tries}
+msDS-LockoutObservationWindow: -18000000000
+msDS-LockoutDuration: -9223372036854775808
+msDS-PSOAppliesTo: {paula}
+",
+        base = Samba::BASE,
+        tries = Samba::TRIES,
+        paula = Samba::dn_of("paula.passwordexpired"),
+    )
+    .expect("writing to a string");
+    ldif
+}
+
+/// An entry to add. `more` are lines, each with its end.
+fn person(name: &str, password: &str, more: &str) -> String {
+    let control = if more.contains("userAccountControl") { "" } else { "userAccountControl: 512\n" };
+    format!(
+        "dn:: {dn}\nchangetype: add\nobjectClass: user\nsAMAccountName:: {account}\nuserPrincipalName:: {principal}\ndisplayName:: {account}\nunicodePwd:: {password}\n{control}{more}\n",
+        dn = BASE64.encode(Samba::dn_of(name).as_bytes()),
+        account = BASE64.encode(name.as_bytes()),
+        principal = BASE64.encode(format!("{name}@lab.test").as_bytes()),
+        password = unicode_password(password),
+    )
+}
+
+/// In quotes and UTF-16, as the domain takes it.
+fn unicode_password(password: &str) -> String {
+    let octets: Vec<u8> = format!("\"{password}\"").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    BASE64.encode(&octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_controller_starts_and_answers_for_everybody() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::new(&dir.path().join("tls"))?;
+        let mut samba = Samba::start(dir.path(), &pki)?;
+        for name in ["ann.archer", "jörg.groß", "dol$lar", "with space"] {
+            assert!(samba.binds(&Samba::dn_of(name), &password_of(name))?, "{name}");
+            assert!(!samba.binds(&Samba::dn_of(name), "wrong")?, "{name}");
+        }
+        assert!(samba.binds(Samba::QUERY_DN, Samba::QUERY_PASSWORD)?);
+        for name in ["dora.disabled", "eric.expired", "hugo.hours", "max.mustchange", "paula.passwordexpired"] {
+            assert!(!samba.binds(&Samba::dn_of(name), &password_of(name))?, "{name}");
+        }
+        let ben = || samba.binds(&Samba::dn_of("ben.baker"), &password_of("ben.baker"));
+        samba.lock("ben.baker")?;
+        assert!(!ben()?);
+        samba.unlock("ben.baker")?;
+        assert!(ben()?);
+        samba.disable("ben.baker")?;
+        assert!(!ben()?);
+        samba.enable("ben.baker")?;
+        assert!(ben()?);
+        samba.set_password("ben.baker", "another")?;
+        assert!(!ben()?);
+        samba.expire("carla.cook")?;
+        assert!(!samba.binds(&Samba::dn_of("carla.cook"), &password_of("carla.cook"))?);
+        samba.add("dave", "secret")?;
+        assert!(samba.binds(&Samba::dn_of("dave"), "secret")?);
+        samba.require_new_password("dave")?;
+        assert!(!samba.binds(&Samba::dn_of("dave"), "secret")?);
+        samba.kill();
+        assert!(samba.binds(Samba::QUERY_DN, Samba::QUERY_PASSWORD).is_err());
+        samba.restart()?;
+        assert!(samba.binds(Samba::QUERY_DN, Samba::QUERY_PASSWORD)?);
+        assert!(!samba.binds(&Samba::dn_of("dave"), "secret")?, "what was changed is still there");
+        Ok(())
+    }
+
+    #[test]
+    fn two_domain_controllers_run_side_by_side() -> Result<()> {
+        let dirs = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let pki = Pki::new(&dirs.0.path().join("tls"))?;
+        let (one, other) = (Samba::start(dirs.0.path(), &pki)?, Samba::start(dirs.1.path(), &pki)?);
+        assert_ne!(one.address(), other.address());
+        one.set_password("ann.archer", "another")?;
+        let ann = Samba::dn_of("ann.archer");
+        assert!(one.binds(&ann, "another")? && !other.binds(&ann, "another")?);
+        Ok(())
+    }
+}
