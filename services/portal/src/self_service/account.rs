@@ -33,8 +33,9 @@ pub(super) async fn page(State(app): State<Arc<App>>, visitor: Visitor) -> Respo
     };
     let way_on = match live.stage {
         Stage::Full => WayOn::Add,
-        _ if own.has_method() => WayOn::StrongerSignIn,
+        // A number alone keeps nobody from it: it may not be theirs, or not be allowed.
         _ if may_add_first(&app, &own).is_ok() => WayOn::Invitation,
+        _ if own.has_method() => WayOn::StrongerSignIn,
         _ => WayOn::HelpDesk,
     };
     let own = own.detail;
