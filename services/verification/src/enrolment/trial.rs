@@ -61,6 +61,10 @@ struct Tried<'a> {
 
 async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Budget) -> Result<Reason, Status> {
     let Tried { method, device_id, user, known } = trial;
+    // A person who is asked already is not asked twice.
+    if let Some(prompt) = proving(service, trial, budget).await? {
+        return joined(service, trial, prompt, steps, budget).await;
+    }
     let target = match target(user, *method, known) {
         Ok(target) => target,
         Err(reason) => return Ok(reason),
@@ -89,14 +93,11 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
     let prompt = match service.open_prompt(service.limits(prompt, &target, known), budget).await? {
         Ok((prompt, _)) => prompt,
         Err(ending) => {
-            // A person who is asked already is not asked twice.
+            // It may have been asked meanwhile.
             if ending.reason == Reason::PromptPending
                 && let Some(prompt) = proving(service, trial, budget).await?
             {
-                steps.note("the phone was asked when it was connected");
-                let over = service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await?;
-                // It stays open: it is the phone's, which may take longer than whoever asks here.
-                return Ok(over.map_or(Reason::NoAnswer, |over| answered(trial, &over, steps)));
+                return joined(service, trial, prompt, steps, budget).await;
             }
             steps.note("no prompt may go out now");
             return Ok(ending.reason);
@@ -144,6 +145,19 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
         None => service.expire(&prompt_id, budget).await?,
     };
     Ok(answered(trial, &over, steps))
+}
+
+/// Waits with the device for the prompt by which it proves itself. It stays open: the phone may take longer than whoever asks here.
+async fn joined(
+    service: &Service,
+    trial: &Tried<'_>,
+    prompt: Prompt,
+    steps: &mut Steps,
+    budget: Budget,
+) -> Result<Reason, Status> {
+    steps.note("the phone was asked when it was connected");
+    let over = service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await?;
+    Ok(over.map_or(Reason::NoAnswer, |over| answered(trial, &over, steps)))
 }
 
 /// Did a device that was not proven when it was looked up prove itself since, by the prompt of its activation?
