@@ -5,8 +5,6 @@ use crate::attempt::Attempt;
 use domain::TransactionId;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Beyond it an answer's log line has no name of the person, and nothing else is lost.
 const OPEN_MAX: usize = 100_000;
@@ -16,9 +14,6 @@ pub(crate) struct Challenges(Mutex<Open>);
 
 #[derive(Default)]
 struct Open {
-    /// Steps that a packet has answered here: verification may say its answer twice to a gateway that did not hear it, and no second
-    /// packet is to have it.
-    answered: HashMap<(TransactionId, u16), Instant>,
     attempts: HashMap<TransactionId, Asked>,
     /// By when they end.
     ends: BTreeSet<(i64, TransactionId)>,
@@ -31,21 +26,7 @@ struct Asked {
     expires_unix_ms: i64,
 }
 
-/// Longer than verification says an Allow again.
-const ANSWERED_KEPT: Duration = Duration::from_secs(30);
-
 impl Challenges {
-    /// False where another packet has answered this step here.
-    pub(crate) fn answers(&self, transaction: TransactionId, step: u16) -> bool {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if open.answered.len() >= OPEN_MAX {
-            open.answered.retain(|_, at| now - *at < ANSWERED_KEPT);
-        }
-        let before = open.answered.insert((transaction, step), now);
-        before.is_none_or(|at| now - at >= ANSWERED_KEPT)
-    }
-
     pub(crate) fn open(&self, mut attempt: Attempt, step: u16, expires_unix_ms: i64) {
         // nothing of the password is kept over rounds.
         attempt.password_digest.clear();

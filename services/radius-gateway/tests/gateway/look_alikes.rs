@@ -141,11 +141,14 @@ async fn two_copies_of_an_answer_under_two_identifiers_are_one_answer() {
     until("it is at verification", async || world.verification.decisions() == 2).await;
     nas.send(&second.octets).await;
     nas.send(&another.octets).await;
-    assert_eq!(nas.hear(&another).await.code(), Code::AccessReject, "the round has its answer");
+    until("the other answer is there, too", async || world.verification.decisions() == 3).await;
     world.verification.hold(false);
-    let (to_first, to_second) = (nas.hear(&first).await, nas.hear(&second).await);
-    assert_eq!((to_first.code(), to_second.code()), (Code::AccessChallenge, Code::AccessChallenge));
-    assert_eq!((world.verification.decisions(), world.verification.reports().len()), (2, 0));
+    let (to_first, to_second, to_other) = (nas.hear(&first).await, nas.hear(&second).await, nas.hear(&another).await);
+    assert_eq!(to_first.code(), to_second.code());
+    let mut codes = [to_first.code(), to_other.code()];
+    codes.sort();
+    // Whichever came first was evaluated: then it is a wrong code and asked again, or a right one.
+    assert!(codes.contains(&Code::AccessReject) && codes != [Code::AccessReject; 2], "{codes:?}");
 }
 
 #[tokio::test]
