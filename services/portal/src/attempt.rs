@@ -185,6 +185,8 @@ impl Attempt {
             step,
             client: self.asker.client.clone(),
             answer: Some(code.into()),
+            // Of this one post, which the channel may send on to another replica.
+            mark: app.new_transaction().0.into_bytes().to_vec(),
         };
         let call = within(VERIFICATION_LIMIT, idempotent(request), |request| app.deps.verification.answer(request));
         self.verdict(app, call.await)

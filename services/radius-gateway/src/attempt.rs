@@ -18,6 +18,8 @@ pub(crate) struct Attempt {
     pub(crate) transaction: TransactionId,
     pub(crate) client: Arc<Client>,
     pub(crate) client_ip: IpAddr,
+    /// SHA-256 of the packet: the same wherever a copy of it lands.
+    pub(crate) mark: [u8; 32],
     pub(crate) calling_station: Option<String>,
     /// The person's own address, as the client's rule reads it (V-54).
     pub(crate) person_ip: Option<IpAddr>,

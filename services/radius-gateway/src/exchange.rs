@@ -28,6 +28,7 @@ use domain::{Method, Reason, TransactionId};
 use radius_wire::{
     AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Verified, readdressed,
 };
+use sha2::{Digest, Sha256};
 use shared::{Claim, Given, Hold, Joined, Lost};
 use std::pin::pin;
 use std::sync::Arc;
@@ -519,6 +520,7 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
         transaction,
         client: request.client.clone(),
         client_ip: request.path.peer.ip().to_canonical(),
+        mark: Sha256::digest(packet.octets()).into(),
         calling_station: packet.calling_station_id().map(escaped),
         person_ip: person_address::read(request.client.settings.person_address, packet, request.path.peer.ip()),
         typed: escaped(credentials::typed_name(&verified)),

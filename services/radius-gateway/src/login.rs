@@ -119,8 +119,7 @@ impl Work<'_, '_> {
         // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
         let entry = target.resolve(name, self.attempt, deadline).await?;
-        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
-        let admission = unless_it_passes(admitted)?;
+        let admission = self.admission(&target, &entry).await?;
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
         let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
         if let Checked::Asked(challenge) = checked {
@@ -159,9 +158,15 @@ impl Work<'_, '_> {
         let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
         let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed)?;
         let entry = target.resolve(&name, self.attempt, deadline).await?;
-        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
-        let admission = unless_it_passes(admitted)?;
+        let admission = self.admission(&target, &entry).await?;
         self.second(Factors::none(), admission).await
+    }
+
+    /// Whether the person would be let in while verification is down; `None` while it is not.
+    async fn admission(&self, target: &Target, entry: &Entry) -> Result<Option<Admission>, Reason> {
+        let settings = &self.attempt.client.settings;
+        let limit = self.deadline - MARGIN;
+        unless_it_passes(self.gateway.fail_open.admit(settings, target.directory(), entry, limit).await)
     }
 
     /// MS-CHAPv2 toward the Windows domain: it says whether the response is right, we compute what proves it.
@@ -170,8 +175,7 @@ impl Work<'_, '_> {
         let client = self.attempt.client.clone();
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
         let entry = target.resolve(typed, self.attempt, deadline).await?;
-        let admitted = gateway.fail_open.admit(&client.settings, target.directory(), &entry, deadline - MARGIN).await;
-        let admission = unless_it_passes(admitted)?;
+        let admission = self.admission(&target, &entry).await?;
         let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
             return Err(Reason::ProtocolUnsupported);
         };

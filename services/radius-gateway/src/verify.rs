@@ -225,6 +225,7 @@ impl Verifier {
             step: step.into(),
             client: attempt.client.name().to_owned(),
             answer: Some(answer.into()),
+            mark: attempt.mark.to_vec(),
         };
         attempt.known_to_verification = true;
         let outcome = self.asked(request, deadline, |request| self.port.answer(request)).await?;

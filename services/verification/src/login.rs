@@ -16,6 +16,7 @@ mod remember;
 mod spent;
 
 pub use answer::Answered;
+pub(crate) use answer::Turn;
 pub use finish::ending;
 pub use pursue::Step;
 

@@ -7,7 +7,7 @@ use crate::budget::Budget;
 use crate::challenges::{Came, Record, Stage};
 use crate::commit::Ending;
 use crate::facts::for_policy;
-use crate::login::ending;
+use crate::login::{Turn, ending};
 use crate::outcome::{self, deny, response};
 use domain::{DirectoryRef, Method, Reason, Secret};
 use policy::{Decision, Shows, UserState};
@@ -136,7 +136,7 @@ impl Verification for Service {
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
         let budget = Budget::of(&request);
-        let AnswerRequest { transaction_id, step, client, answer } = request.into_inner();
+        let AnswerRequest { transaction_id, step, client, answer, mark } = request.into_inner();
         let held = self.challenges.find(transaction(&transaction_id)?).await?;
         let result = match held {
             // Nobody is told, and nothing recorded: a stray copy must not end a conversation that goes on.
@@ -144,7 +144,9 @@ impl Verification for Service {
             Some(held) => {
                 let answer: Secret = answer.unwrap_or_default().into();
                 let subject = held.record.attempt.subject.clone();
-                let result = Box::pin(self.take_answer(held, step, &client, &answer, budget)).await?;
+                let result =
+                    Box::pin(self.take_answer(held, Turn { step, client: &client, mark: &mark }, &answer, budget))
+                        .await?;
                 self.with_groups(result, &client, &subject, budget).await?
             }
         };

@@ -161,6 +161,7 @@ impl World {
             step,
             client: attempt.client.clone(),
             answer: Some(Secret::from(code).into()),
+            mark: b"the same packet".to_vec(),
         };
         said(self.nodes[node].answer(request(message)).await)
     }

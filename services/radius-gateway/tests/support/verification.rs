@@ -358,7 +358,7 @@ impl Verification for FakeVerification {
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
-        let AnswerRequest { transaction_id, step, client, answer } = request.into_inner();
+        let AnswerRequest { transaction_id, step, client, answer, .. } = request.into_inner();
         let answer = text(answer).expect("an answer");
         self.lock().calls.push(Call::Answer { step, answer: answer.clone() });
         self.answered(|state| {

@@ -37,28 +37,29 @@ enum Heard {
 }
 
 /// Which round an answer is for, and whose it is.
-struct Turn<'a> {
-    step: u32,
-    client: &'a str,
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    pub(crate) step: u32,
+    pub(crate) client: &'a str,
+    /// Of the request that brought it.
+    pub(crate) mark: &'a [u8],
 }
 
 impl Service {
     pub(crate) async fn take_answer(
         &self,
         held: Held,
-        step: u32,
-        client: &str,
+        turn: Turn<'_>,
         answer: &Secret,
         budget: Budget,
     ) -> Result<Said, Status> {
-        let turn = Turn { step, client };
         let Some(round) = self.open_round(&held, &turn) else {
             return self.said_before(held, &turn, answer, budget).await;
         };
         if let Some(said) = self.too_late(&held, budget).await? {
             return Ok(said);
         }
-        let taken = self.taken(&held.record, step, answer);
+        let taken = self.taken(&held.record, &turn, answer);
         if let Round::Approval(approval) = round {
             let within = budget.less(ANSWER).left();
             let mut held = held;
@@ -84,7 +85,7 @@ impl Service {
         wait_ms: u32,
         budget: Budget,
     ) -> Result<Said, Status> {
-        let turn = Turn { step, client };
+        let turn = Turn { step, client, mark: &[] };
         let Some(round) = self.open_round(&held, &turn) else {
             return Ok(outcome::deny(Reason::ChallengeGone));
         };
@@ -107,21 +108,25 @@ impl Service {
         mine.then(|| round.clone())
     }
 
-    /// The answer as it is known again; `None` while there is no key for it.
-    fn taken(&self, record: &Record, step: u32, answer: &Secret) -> Option<Taken> {
+    /// The answer as it is known again; `None` where nobody asks again, and while there is no key for it.
+    fn taken(&self, record: &Record, turn: &Turn<'_>, answer: &Secret) -> Option<Taken> {
         let key_id = self.code_keys.current()?;
-        let digest = self.answer_digest(key_id, record, step, answer)?;
-        Some(Taken { step, key_id, digest, came: None })
+        let digest = self.answer_digest(key_id, record, turn, answer)?;
+        Some(Taken { step: turn.step, key_id, digest, came: None })
     }
 
-    fn answer_digest(&self, key_id: u32, record: &Record, step: u32, answer: &Secret) -> Option<Vec<u8>> {
+    fn answer_digest(&self, key_id: u32, record: &Record, turn: &Turn<'_>, answer: &Secret) -> Option<Vec<u8>> {
+        if turn.mark.is_empty() {
+            return None;
+        }
         let transaction = record.attempt.origin.transaction.to_string();
-        let fields: &[&[u8]] = &[b"answer", transaction.as_bytes(), &step.to_be_bytes(), answer.expose()];
+        let step = turn.step.to_be_bytes();
+        let fields: &[&[u8]] = &[b"answer", transaction.as_bytes(), &step, turn.mark, answer.expose()];
         self.code_keys.digest(key_id, fields)
     }
 
-    /// No round waits for this answer. A caller that did not hear what came of it sends it again and hears the first result, once there
-    /// is one (V-02); nothing is evaluated again, and no other answer gets anything.
+    /// No round waits for this answer. A caller that did not hear what came of it asks again about the same request and hears the first
+    /// result, once there is one (V-02); nothing is evaluated again, and no other request gets anything.
     async fn said_before(
         &self,
         mut held: Held,
@@ -133,7 +138,7 @@ impl Service {
         loop {
             let record = &held.record;
             let same = |taken: &&Taken| {
-                let digest = self.answer_digest(taken.key_id, record, turn.step, answer);
+                let digest = self.answer_digest(taken.key_id, record, turn, answer);
                 turn.step == taken.step
                     && turn.client == record.attempt.origin.client
                     && digest.is_some_and(|digest| digest.ct_eq(&taken.digest).into())

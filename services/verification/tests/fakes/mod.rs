@@ -182,7 +182,13 @@ pub fn answer(attempt: &Attempt, step: u32, code: &str) -> Request<AnswerRequest
         step,
         client: attempt.client.clone(),
         answer: Some(Secret::from(code).into()),
+        mark: b"the same packet".to_vec(),
     })
+}
+
+/// The same answer in another packet.
+pub fn replayed(attempt: &Attempt, step: u32, code: &str) -> Request<AnswerRequest> {
+    request(AnswerRequest { mark: b"another packet".to_vec(), ..answer(attempt, step, code).into_inner() })
 }
 
 pub fn wanted(attempt: &Attempt, method: &str) -> Request<BeginRequest> {

@@ -1,6 +1,6 @@
 //! Answers to questions: heard once, said again to whoever did not hear; how long and how often, by the client (FR-14, R-44).
 
-use crate::fakes::{Fault, World, answer, asked, attempt, passed, said};
+use crate::fakes::{Fault, World, answer, asked, attempt, passed, replayed, said};
 use domain::settings::{Choice, Settings};
 use futures::future::join_all;
 use proto::verification::verification_server::Verification;
@@ -28,6 +28,11 @@ async fn an_answer_that_is_sent_again_hears_what_it_came_to() {
     }
     assert_eq!(world.store.granted(), 2, "compared once each");
     assert_eq!(world.store.reasons(), ["valid_code"]);
+    // the same answer in another packet, or in one that nobody asks about again
+    let unmarked = proto::verification::AnswerRequest { mark: Vec::new(), ..answer(&first, 3, &right).into_inner() };
+    for again in [replayed(&first, 3, &right), tonic::Request::new(unmarked)] {
+        assert_eq!(said(node.answer(again).await), "deny challenge_gone");
+    }
     // another answer, another round, another client: nothing
     for (step, typed) in [(3, "000000"), (2, ""), (1, "000000"), (4, right.as_str())] {
         assert_eq!(said(node.answer(answer(&first, step, typed)).await), "deny challenge_gone", "{step}");

@@ -278,7 +278,8 @@ impl World {
         let (verification, people) = (self.verification.clone(), self.people.clone());
         let answered = self.measure(at_once, attempts, move |(number, transaction_id)| {
             let answer = Some(code(&people[number].seed, now_ms));
-            let request = AnswerRequest { transaction_id, step: 1, client: "intranet".into(), answer };
+            let mark = transaction_id.clone().into_bytes();
+            let request = AnswerRequest { transaction_id, step: 1, client: "intranet".into(), answer, mark };
             let verification = verification.clone();
             async move {
                 match verification.answer(Request::new(request)).await?.into_inner().result {
