@@ -88,7 +88,7 @@ impl HomeReply {
             match attribute.kind {
                 // Ours came back; those of the client are put back from its request.
                 AttributeType::MESSAGE_AUTHENTICATOR | AttributeType::PROXY_STATE => {}
-                _ if code == Code::AccessReject && !in_reject(&attribute) => {}
+                _ if !may_carry(code, &attribute) => {}
                 AttributeType::REPLY_MESSAGE if has_eap => {}
                 AttributeType::STATE | AttributeType::CLASS | AttributeType::EAP_MESSAGE => {
                     octets.push(attribute.kind, attribute.value)?
@@ -114,12 +114,18 @@ pub enum Verdict {
     Contradiction,
 }
 
-/// what an Access-Reject may carry besides Proxy-State and Message-Authenticator.
-fn in_reject(attribute: &Attribute<'_>) -> bool {
-    match attribute.kind {
-        AttributeType::REPLY_MESSAGE | AttributeType::EAP_MESSAGE | AttributeType::ERROR_CAUSE => true,
-        AttributeType::VENDOR_SPECIFIC => attribute.vendor().is_some_and(|vendor| vendor.is_ms_chap_error()),
-        _ => false,
+/// What a reply of this Code may carry besides Proxy-State and Message-Authenticator: an Access-Reject by R-66, an
+/// Accounting-Response by RFC 2866 section 5.13.
+fn may_carry(code: Code, attribute: &Attribute<'_>) -> bool {
+    match (code, attribute.kind) {
+        (Code::AccessReject, AttributeType::VENDOR_SPECIFIC) => {
+            attribute.vendor().is_some_and(|vendor| vendor.is_ms_chap_error())
+        }
+        (Code::AccessReject, kind) => {
+            [AttributeType::REPLY_MESSAGE, AttributeType::EAP_MESSAGE, AttributeType::ERROR_CAUSE].contains(&kind)
+        }
+        (Code::AccountingResponse, kind) => kind == AttributeType::VENDOR_SPECIFIC,
+        _ => true,
     }
 }
 

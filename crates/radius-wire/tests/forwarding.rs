@@ -534,6 +534,16 @@ fn an_accounting_response_is_signed_by_its_authenticator_alone() {
 }
 
 #[test]
+fn an_accounting_response_takes_along_what_a_vendor_says_and_nothing_else() {
+    // RFC 2866 section 5.13. An EAP-Message would also ask for a Message-Authenticator, which ours does not carry.
+    let request = accounting_request(&[(44, b"17".to_vec())]);
+    let vendor = (26, vec![0, 0, 0, 9, 1, 3, b'x']);
+    let others =
+        [(79, vec![4, 1, 0, 4]), (18, b"hello".to_vec()), (25, b"c".to_vec()), (24, b"s".to_vec()), vendor.clone()];
+    assert_eq!(relayed(&request, &home_reply(Code::AccountingResponse, &others)), Ok(vec![vendor]));
+}
+
+#[test]
 fn an_answer_of_the_other_kind_cannot_be_written() {
     let (access, accounting) = (from_client(&[], None, true), accounting_request(&[]));
     let recorded = home_reply(Code::AccountingResponse, &[]).relayed(&mut keep).expect("it fits");

@@ -53,6 +53,7 @@ pub mod grpc;
 pub mod health;
 pub mod lease;
 mod management;
+pub mod net;
 mod process;
 pub mod secret;
 pub mod shutdown;

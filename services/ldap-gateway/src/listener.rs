@@ -6,7 +6,7 @@ use crate::Shared;
 use crate::connection::{self, Accepted};
 use crate::duplex::ClientStream;
 use crate::metrics::{Metrics, Refused};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use service_kit::net::{keep_alive, listen};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -67,19 +67,6 @@ impl Listener {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // 0.0.0.0 and [::] stand side by side in the configuration.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
-}
-
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: bool) {
     let source = peer.ip().to_canonical();
     let mut changes = shared.settings.changes();
@@ -95,10 +82,7 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: bool) {
         let shared = Arc::clone(shared);
         async move {
             let counted = Counted::new(&shared, client.name());
-            // A client that vanished without a word is noticed in time.
-            let alive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-            let _: io::Result<()> = SockRef::from(&stream).set_tcp_keepalive(&alive);
-            let _: io::Result<()> = stream.set_nodelay(true);
+            keep_alive(&stream);
             if let Some(stream) = handshake(&shared, stream, tls).await {
                 connection::serve(Accepted { shared, stream, source, client, seat, changes }).await;
             }

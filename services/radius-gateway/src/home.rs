@@ -6,7 +6,6 @@
 mod connection;
 mod port;
 
-pub(crate) use connection::keep_alive;
 pub(crate) use port::{Envelope, NoAnswer};
 
 use crate::metrics::Metrics;

@@ -13,6 +13,7 @@
 //!
 //! While verification is down (V-40) the password is tried only where the client lets people in on it alone.
 
+use crate::affinity::Parked;
 use crate::attempt::Attempt;
 use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
@@ -293,25 +294,22 @@ impl Work<'_, '_> {
         if let Some(proven) = &self.attempt.proven {
             added.extend(proven.attributes(self.verified.hiding_key()).map_err(|_| Reason::InternalError)?);
         }
-        let client = &self.attempt.client;
-        let dictionary = self.gateway.settings.dictionary();
-        let relayed = match (&self.attempt.parked, self.gateway.settings.home_target(&client.settings.target)) {
-            (None, _) => None,
-            (Some(parked), home) => {
-                let home = home.ok_or(Reason::TargetError)?;
-                let server = home.server(&parked.place).ok_or(Reason::TargetError)?;
-                let relayed = attributes::relayed(&dictionary, &parked.reply, server, client, self.verified);
-                Some(relayed.map_err(|error| {
-                    tracing::error!(service = crate::NAME, client = client.name(), server = parked.place, error = %error, "what a home server grants cannot be passed on");
-                    Reason::TargetError
-                })?)
-            }
-        };
+        let relayed = self.attempt.parked.as_ref().map(|parked| self.of_home(parked)).transpose()?;
         Ok(Verdict::Accept(Granted { allow, relayed, added }))
     }
-}
 
-impl Work<'_, '_> {
+    /// What the home server granted, in the client's terms.
+    fn of_home(&self, parked: &Parked) -> Result<Relayed, Reason> {
+        let client = &self.attempt.client;
+        let home = self.gateway.settings.home_target(&client.settings.target).ok_or(Reason::TargetError)?;
+        let server = home.server(&parked.place).ok_or(Reason::TargetError)?;
+        let dictionary = self.gateway.settings.dictionary();
+        attributes::relayed(&dictionary, &parked.reply, server, client, self.verified).map_err(|error| {
+            tracing::error!(service = crate::NAME, client = client.name(), server = parked.place, error = %error, "what a home server grants cannot be passed on");
+            Reason::TargetError
+        })
+    }
+
     /// What the client's rules add for this user. A rule that fails fails the login: nothing is lost in silence (FR-17).
     async fn of_groups(&self, allow: &Allow) -> Result<Vec<OwnedAttribute>, Reason> {
         let client = &self.attempt.client;

@@ -341,38 +341,19 @@ fn record_digest(request: &RecordRequest) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::each_field_its_own;
     use proto::user_store::{PasskeyCount, RememberLogin};
-
-    fn event() -> AuditEvent {
-        AuditEvent {
-            kind: "a".into(),
-            transaction_id: "b".into(),
-            client: "c".into(),
-            protocol: "d".into(),
-            user_id: "e".into(),
-            username: "f".into(),
-            client_ip: "g".into(),
-            calling_station: "h".into(),
-            result: "i".into(),
-            reason: "j".into(),
-            method: "k".into(),
-            assurance: "l".into(),
-            source: "m".into(),
-            detail: "o".into(),
-            ..AuditEvent::default()
-        }
-    }
 
     #[test]
     fn a_request_that_comes_again_after_an_upgrade_is_the_same_one() {
         // V-02, V-40: its digest stands in the audit
         let hex = |digest: Vec<u8>| data_encoding::HEXLOWER.encode(&digest);
-        let record = RecordRequest { event: Some(event()), let_in_before: true };
+        let record = RecordRequest { event: Some(each_field_its_own()), let_in_before: true };
         assert_eq!(hex(record_digest(&record)), "fb0d7c63bbca9492f8f352ecf4bf037c863e97386fb4195b36f1cead362f8e21");
         let remember =
             RememberLogin { key: b"9".to_vec(), place: "10".into(), idle_seconds: 11, life_seconds: 12, epoch: 13 };
         let allow = CommitAllowRequest {
-            event: Some(event()),
+            event: Some(each_field_its_own()),
             factor_id: "1".into(),
             counted_factor_id: "2".into(),
             evaluation: "3".into(),

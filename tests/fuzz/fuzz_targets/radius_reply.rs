@@ -91,14 +91,17 @@ fn relay(request: &Verified<'_>, code: Code, attributes: &[u8], sent: Sent) {
         found.all(AttributeType::PROXY_STATE).eq(request.packet().all(AttributeType::PROXY_STATE)),
         "the client's own, all of them"
     );
-    for kind in [AttributeType::STATE, AttributeType::EAP_MESSAGE] {
-        assert!(code == Code::AccessReject || found.all(kind).eq(packet.all(kind)));
-    }
     let has_eap = found.has(AttributeType::EAP_MESSAGE);
     assert!(!(has_eap && found.has(AttributeType::REPLY_MESSAGE)), "R-54");
-    if code == Code::AccessReject {
-        let allowed = |attribute: Attribute<'_>| [18, 26, 33, 79, 80, 101].contains(&attribute.kind.0);
-        assert!(found.attributes().all(allowed), "R-66");
+    let only = |allowed: &[u8]| found.attributes().all(|attribute| allowed.contains(&attribute.kind.0));
+    match code {
+        Code::AccessReject => assert!(only(&[18, 26, 33, 79, 80, 101]), "R-66"),
+        Code::AccountingResponse => assert!(only(&[26, 33]), "RFC 2866 section 5.13"),
+        _ => {
+            for kind in [AttributeType::STATE, AttributeType::EAP_MESSAGE] {
+                assert!(found.all(kind).eq(packet.all(kind)));
+            }
+        }
     }
 }
 

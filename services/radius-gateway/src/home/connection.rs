@@ -2,8 +2,8 @@
 
 use domain::settings;
 use rustls_pki_types::ServerName;
+use service_kit::net::keep_alive;
 use service_kit::tls::{ClientTls, Identity, TlsError, TlsOptions, Trust};
-use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
@@ -59,11 +59,4 @@ pub(super) async fn open(host: &str, port: u16, way: &TlsWay) -> io::Result<Stre
     };
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
     timeout(CONNECT_LIMIT, opening).await.map_err(late)?
-}
-
-/// Who vanished without a word is noticed before somebody wants to log in; and no packet waits for another.
-pub(crate) fn keep_alive(stream: &TcpStream) {
-    let alive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-    let _: io::Result<()> = SockRef::from(stream).set_tcp_keepalive(&alive);
-    let _: io::Result<()> = stream.set_nodelay(true);
 }

@@ -9,17 +9,15 @@
 
 use super::{Arrived, Back, Drop, ListenError, Path, no_ipv6, take};
 use crate::Gateway;
-use crate::home::keep_alive;
 use crate::settings::Client;
 use crate::stream::{Outbox, Packets, outbox};
 use radius_wire::{Datagram, DropReason, Port};
 use rustls_pki_types::CertificateDer;
 use service_kit::config::InputFile;
+use service_kit::net::{keep_alive, listen};
 use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions};
 use service_kit::{Shutdown, chain};
 use sha2::{Digest, Sha256};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +50,7 @@ impl RadSec {
         let tls = ServerTls::load("radsec", identity, clients, TlsOptions::default()).map_err(ListenError::Tls)?;
         let mut listeners = Vec::new();
         for &address in addresses {
-            match open(address) {
+            match listen(address) {
                 Ok(listener) => listeners.push(listener),
                 Err(cause) if no_ipv6(address, &cause) && addresses.len() > 1 => {
                     tracing::warn!(service = crate::NAME, %address, "this machine has no IPv6, listening without it");
@@ -79,19 +77,6 @@ impl RadSec {
             gateway.shutdown.spawn_background(accept(gateway.clone(), listener, self.tls.clone()));
         }
     }
-}
-
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // 0.0.0.0 and [::] stand side by side in the configuration.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tls: ServerTls) {
