@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Debug of a Secret is written by hand, and shows nothing.
         .skip_debug(["twinlock.common.v1.Secret"])
+        // A call that waits for a person holds its request several times over.
+        .boxed("twinlock.verification.v1.BeginRequest.attempt")
         .compile_fds(descriptors)?;
     Ok(())
 }

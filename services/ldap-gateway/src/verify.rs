@@ -173,7 +173,7 @@ impl Verifier {
         deadline: Instant,
     ) -> Result<Verdict, Unavailable> {
         let request = BeginRequest {
-            attempt: Some(subject.attempt()),
+            attempt: Some(subject.attempt().into()),
             primary: primary.into(),
             code: code.map(proto::common::Secret::from),
             wanted_method: wanted.map_or("", Method::code).to_owned(),

@@ -169,7 +169,7 @@ impl Attempt {
     /// The password was right: what now? By the method that is wanted, if there is a choice.
     pub async fn decide(&self, app: &App, wanted: Option<Method>) -> Result<Verdict, Reason> {
         let request = BeginRequest {
-            attempt: Some(self.on_the_wire()),
+            attempt: Some(self.on_the_wire().into()),
             primary: Primary::Passed.into(),
             wanted_method: wanted.map_or("", Method::code).to_owned(),
             vouched: self.first.is_none(),

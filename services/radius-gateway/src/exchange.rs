@@ -114,30 +114,30 @@ async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: 
     let client = request.client.name();
     let mut begun = Begun { transaction: TransactionId(Uuid::now_v7()), taken_over: false, hold: Hold::default() };
     if let Some(shared) = &gateway.requests {
-        let Some(packet) = claim(gateway, shared, request, &id, known).await else {
+        let Some(packet) = Box::pin(claim(gateway, shared, request, &id, known)).await else {
             return gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
         };
         // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
         begun.taken_over = packet.taken_over();
         begun.transaction = packet.transaction();
-        begun.hold.packet = Some(packet);
+        begun.hold.packet = Some(Box::new(packet));
         if let Some(alike) = &known.alike {
-            match join(gateway, shared, request, &id, alike, &mut begun, running).await {
+            match Box::pin(join(gateway, shared, request, &id, alike, &mut begun, running)).await {
                 Some(Joined::Lead(common)) => {
                     begun.taken_over |= common.taken_over();
                     begun.transaction = common.transaction();
-                    begun.hold.common = Some(common);
+                    begun.hold.common = Some(Box::new(common));
                 }
                 Some(Joined::Answered(given)) => {
                     gateway.metrics.joined(client);
                     gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
                     let given = Arc::new(given);
                     gateway.exchanges.publish(&id, given.clone());
-                    return pass_on(gateway, request, &id, &given, begun.hold).await;
+                    return Box::pin(pass_on(gateway, request, &id, &given, begun.hold)).await;
                 }
                 Some(Joined::Late) | None => {
                     gateway.exchanges.forget(&id);
-                    return begun.hold.release().await;
+                    return Box::pin(begun.hold.release()).await;
                 }
             }
         }
@@ -150,7 +150,7 @@ async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: 
         twinlock.request_id = %begun.transaction,
     );
     let in_flight = gateway.metrics.in_flight();
-    answer(gateway, request, id, begun, running, in_flight).instrument(span).await;
+    Box::pin(answer(gateway, request, id, begun, running, in_flight)).instrument(span).await;
 }
 
 /// What is settled when the login begins.
@@ -224,7 +224,7 @@ async fn wait_along(
     let mut hold = Hold::default();
     if let Some(shared) = &gateway.requests {
         let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
-        hold.packet = Some(packet);
+        hold.packet = Some(Box::new(packet));
     }
     // Cancel safety: all of them only wait. It does not look at the process stopping: whoever works on it does, and answers.
     let given = tokio::select! {
@@ -242,7 +242,7 @@ async fn wait_along(
         Some(given) => pass_on(gateway, request, id, &given, hold).await,
         None => {
             gateway.exchanges.forget(id);
-            hold.release().await;
+            Box::pin(hold.release()).await;
         }
     }
 }
@@ -251,13 +251,13 @@ async fn wait_along(
 async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, hold: Hold) {
     let Some(octets) = readdress(gateway, request, given) else {
         gateway.exchanges.forget(id);
-        return hold.release().await;
+        return Box::pin(hold.release()).await;
     };
     if octets.first() == Some(&(Code::AccessReject as u8)) {
         sleep_until(request.received + gateway.config.reject_delay()).await;
     }
     if gateway.exchanges.answer(id, octets.as_slice().into()) {
-        send(request, &octets).await;
+        Box::pin(send(request, &octets)).await;
     }
     hold.answered(&Given { authenticator: given.authenticator, octets }).await;
 }
@@ -317,7 +317,8 @@ async fn answer(
     let mut superseded = false;
     let mut settled = None;
     let end = {
-        let mut answering = pin!(settle(gateway, request, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
+        let mut answering =
+            Box::pin(settle(gateway, request, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
         loop {
             // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. `keep` may be
             // dropped at any time, and the others only wait.
@@ -354,7 +355,7 @@ async fn answer(
     let answer = match (end, settled) {
         (End::Orphaned, settled) => {
             if let Some(common) = hold.common {
-                common.release().await;
+                Box::pin(common.release()).await;
             }
             return orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running);
         }
@@ -366,17 +367,17 @@ async fn answer(
     };
     let Some(octets) = answer.octets else {
         gateway.exchanges.forget(&id);
-        return hold.release().await;
+        return Box::pin(hold.release()).await;
     };
     let awaited = superseded || gateway.exchanges.is_awaited(&id);
     let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
     gateway.exchanges.publish(&id, given.clone());
     match gateway.exchanges.answer(&id, given.octets.as_slice().into()) {
-        true => send(request, &given.octets).await,
+        true => Box::pin(send(request, &given.octets)).await,
         false if awaited => {}
         false => return orphaned(gateway, &attempt, Some(answer.verdict), running),
     }
-    hold.answered(&given).await;
+    Box::pin(hold.answered(&given)).await;
     log(gateway, attempt, &answer.verdict, running);
 }
 

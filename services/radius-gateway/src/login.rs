@@ -83,23 +83,42 @@ pub(crate) async fn decide(
     let terms = credentials::Terms::of(&request.client, gateway.settings.takes(&request.client.settings.target));
     let presented = credentials::read(&verified, terms, &gateway.keys.state(), now_unix_seconds);
     let mut work = Work { gateway, verified: &verified, lesson, attempt, deadline, in_flight };
-    let decided = match presented {
-        // Boxed: what waits for a person is kept small, and this is the larger part of it.
+    // Each step is boxed: tens of thousands may wait for their person at once, and what the password took is gone by then.
+    let first = match presented {
         Ok(Presented::Password { name, password }) => Box::pin(work.first_round(&name, &password)).await,
         Ok(Presented::Foreign { name, state, change }) => Box::pin(work.foreign(&name, state.as_deref(), change)).await,
-        Ok(Presented::Answer { state, answer }) => work.next_round(&state, answer).await,
-        Err(Refusal::Silence(reason)) => Ok(Verdict::Silence(reason)),
+        Ok(Presented::Answer { state, answer }) => {
+            return Box::pin(work.next_round(&state, answer)).await.unwrap_or_else(Verdict::Reject);
+        }
+        Err(Refusal::Silence(reason)) => return Verdict::Silence(reason),
         Err(Refusal::Reject { reason, conversation }) => {
             if let Some(state) = conversation {
-                gateway.resume(attempt, &state);
-                gateway.verifier.cancel(attempt.transaction, reason);
-                attempt.recorded = true;
+                gateway.resume(work.attempt, &state);
+                gateway.verifier.cancel(work.attempt.transaction, reason);
+                work.attempt.recorded = true;
             }
             hint(request, reason, &verified);
             Err(reason)
         }
     };
-    decided.unwrap_or_else(Verdict::Reject)
+    match first {
+        Ok(FirstLock::Open { factors, admission }) => {
+            Box::pin(work.second(factors, admission)).await.unwrap_or_else(Verdict::Reject)
+        }
+        Ok(FirstLock::Asked(challenge)) => Verdict::Relayed(challenge),
+        Err(reason) => Verdict::Reject(reason),
+    }
+}
+
+/// What came of the password, or of what stands for it.
+enum FirstLock {
+    Open {
+        factors: Factors,
+        /// Only while verification is down: what lets people in all the same.
+        admission: Option<Admission>,
+    },
+    /// The home server asks a question of its own first.
+    Asked(Relayed),
 }
 
 /// One request that is worked on.
@@ -113,7 +132,7 @@ struct Work<'w, 'm> {
 }
 
 impl Work<'_, '_> {
-    async fn first_round(&mut self, name: &str, typed: &Secret) -> Result<Verdict, Reason> {
+    async fn first_round(&mut self, name: &str, typed: &Secret) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
         let mut target = Target::of(gateway, self.attempt)?;
         let client = self.attempt.client.clone();
@@ -124,14 +143,14 @@ impl Work<'_, '_> {
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
         let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
         if let Checked::Asked(challenge) = checked {
-            return Ok(Verdict::Relayed(challenge));
+            return Ok(FirstLock::Asked(challenge));
         }
         self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
-        self.second(factors, admission).await
+        Ok(FirstLock::Open { factors, admission })
     }
 
     /// What a home server checks, and we only carry: the first lock is open when it says Accept.
-    async fn foreign(&mut self, typed: &str, state: Option<&[u8]>, change: bool) -> Result<Verdict, Reason> {
+    async fn foreign(&mut self, typed: &str, state: Option<&[u8]>, change: bool) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
         let mut target = Target::of(gateway, self.attempt)?;
         if let Some(windows) = target.windows().cloned() {
@@ -149,7 +168,7 @@ impl Work<'_, '_> {
             None => None,
         };
         match target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await? {
-            Said::Asked(challenge) => return Ok(Verdict::Relayed(challenge)),
+            Said::Asked(challenge) => return Ok(FirstLock::Asked(challenge)),
             Said::Accepted => {}
         }
         if let No::MsChap { code, .. } = &mut self.attempt.no {
@@ -160,7 +179,7 @@ impl Work<'_, '_> {
         let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed)?;
         let entry = target.resolve(&name, self.attempt, deadline).await?;
         let admission = self.admission(&target, &entry).await?;
-        self.second(Factors::none(), admission).await
+        Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
 
     /// Whether the person would be let in while verification is down; `None` while it is not.
@@ -171,7 +190,12 @@ impl Work<'_, '_> {
     }
 
     /// MS-CHAPv2 toward the Windows domain: it says whether the response is right, we compute what proves it.
-    async fn by_domain(&mut self, mut target: Target, windows: &WindowsTarget, typed: &str) -> Result<Verdict, Reason> {
+    async fn by_domain(
+        &mut self,
+        mut target: Target,
+        windows: &WindowsTarget,
+        typed: &str,
+    ) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
         let client = self.attempt.client.clone();
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
@@ -186,7 +210,7 @@ impl Work<'_, '_> {
             *code = failure_code(*reason);
         }
         self.attempt.proven = Some(said?);
-        self.second(Factors::none(), admission).await
+        Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
 
     /// The password was right: now the second lock.
@@ -207,15 +231,15 @@ impl Work<'_, '_> {
         match (decided, admission) {
             (Err(NoDecision { nobody_there: true, .. }), Some(admission)) => {
                 self.attempt.method = None;
-                let allow = let_in_while_down(gateway, self.attempt, admission, deadline).await?;
-                self.granted(allow).await
+                let allow = Box::pin(let_in_while_down(gateway, self.attempt, admission, deadline)).await?;
+                Box::pin(self.granted(allow)).await
             }
             (decided, _) => {
                 let decided = decided?;
                 if self.attempt.second.is_none() && self.attempt.method.is_some() {
                     self.attempt.second = Some(begun.elapsed());
                 }
-                self.verdict(decided).await
+                Box::pin(self.verdict(decided)).await
             }
         }
     }
@@ -247,7 +271,7 @@ impl Work<'_, '_> {
         if user.is_some_and(|user| user != Uuid::from_bytes(state.user)) {
             return Err(Reason::InternalError);
         }
-        self.verdict(decision).await
+        Box::pin(self.verdict(decision)).await
     }
 
     async fn verdict(&mut self, decision: Decision) -> Result<Verdict, Reason> {

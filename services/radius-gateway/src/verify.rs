@@ -146,7 +146,7 @@ impl Verifier {
         person_ip: Option<IpAddr>,
         deadline: Instant,
     ) -> Result<Forms, NoDecision> {
-        let request = AppendedFormsRequest {
+        let request = || AppendedFormsRequest {
             client: client.name().to_owned(),
             subject: Some(subject.into()),
             person_ip: person_ip.map(|address| address.to_string()).unwrap_or_default(),
@@ -191,23 +191,21 @@ impl Verifier {
         wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
-        let code = code.map(proto::common::Secret::from);
-        let wanted_method = wanted.map_or("", Method::code).to_owned();
-        let request = BeginRequest {
-            attempt: Some(wire(attempt)),
+        attempt.known_to_verification = true;
+        let request = || BeginRequest {
+            attempt: Some(wire(attempt).into()),
             primary: primary.into(),
-            code,
-            wanted_method,
+            code: code.clone().map(proto::common::Secret::from),
+            wanted_method: wanted.map_or("", Method::code).to_owned(),
             ..BeginRequest::default()
         };
-        attempt.known_to_verification = true;
         let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
         self.decision(attempt, outcome, primary)
     }
 
     /// The password behind an accepted code was right too.
     pub(crate) async fn complete(&self, attempt: &mut Attempt, deadline: Instant) -> Result<Decision, NoDecision> {
-        let request = CompleteRequest { attempt: Some(wire(attempt)) };
+        let request = || CompleteRequest { attempt: Some(wire(attempt)) };
         let outcome = self.asked(request, deadline, |request| self.port.complete(request)).await?;
         self.decision(attempt, outcome, Primary::Passed)
     }
@@ -220,14 +218,14 @@ impl Verifier {
         answer: Secret,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
-        let request = AnswerRequest {
+        attempt.known_to_verification = true;
+        let request = || AnswerRequest {
             transaction_id: attempt.transaction.to_string(),
             step: step.into(),
             client: attempt.client.name().to_owned(),
-            answer: Some(answer.into()),
+            answer: Some(answer.clone().into()),
             mark: attempt.mark.to_vec(),
         };
-        attempt.known_to_verification = true;
         let outcome = self.asked(request, deadline, |request| self.port.answer(request)).await?;
         self.decision(attempt, outcome, Primary::Passed)
     }
@@ -312,24 +310,24 @@ impl Verifier {
     }
 
     /// Asks, and once more where a replica says that it cannot decide now: another one may, within the same deadline. Verification
-    /// answers a repeated question with its first result (V-02).
+    /// answers a repeated question with its first result (V-02). The message is made when it is sent: what waits for a person holds
+    /// no copy of it.
     async fn asked<M, T, F>(
         &self,
-        message: M,
+        message: impl Fn() -> M,
         deadline: Instant,
         call: impl Fn(tonic::Request<M>) -> F,
     ) -> Result<T, NoDecision>
     where
-        M: Clone,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let (request, left) = within(message.clone(), deadline)?;
+        let (request, left) = within(message(), deadline)?;
         match self.heard(left, call(request)).await {
             Err(NoDecision { nobody_there: true, .. }) if !self.presence.is_down() => {}
             answered => return answered,
         }
         tokio::time::sleep(ASKED_AGAIN_AFTER).await;
-        let (request, left) = within(message, deadline)?;
+        let (request, left) = within(message(), deadline)?;
         self.heard(left, call(request)).await
     }
 

@@ -105,6 +105,7 @@ impl Verification for Service {
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
         let budget = Budget::of(&request);
         let BeginRequest { attempt, primary, code, wanted_method, vouched } = request.into_inner();
+        let attempt = attempt.map(|attempt| *attempt);
         let mut attempt: Attempt = attempt.try_into()?;
         attempt.origin.vouched = vouched;
         let transaction_id = attempt.origin.transaction.to_string();

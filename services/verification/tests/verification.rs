@@ -157,7 +157,7 @@ async fn a_request_that_makes_no_sense_is_no_decision() {
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
     for primary in [0, 3, -1] {
-        let message = BeginRequest { attempt: Some(good.clone()), primary, ..BeginRequest::default() };
+        let message = BeginRequest { attempt: Some(good.clone().into()), primary, ..BeginRequest::default() };
         assert_eq!(node.begin(request(message)).await.expect_err("refused").code(), Code::InvalidArgument);
     }
     assert!(node.begin(request(BeginRequest { primary: 1, ..BeginRequest::default() })).await.is_err());

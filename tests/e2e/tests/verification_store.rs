@@ -410,7 +410,7 @@ fn attempt(client: &str, object_id: &str) -> Attempt {
 
 fn begin(attempt: &Attempt, primary: Primary, code: Option<&str>) -> Request<BeginRequest> {
     request(BeginRequest {
-        attempt: Some(attempt.clone()),
+        attempt: Some(attempt.clone().into()),
         primary: primary.into(),
         code: code.map(|code| Secret::from(code).into()),
         ..BeginRequest::default()

@@ -110,17 +110,20 @@ impl tower::Service<Request<Body>> for Channel {
         );
         trace::inject(&span, request.headers_mut());
         let deadline = request.headers().get("grpc-timeout").and_then(|value| read_timeout(value.to_str().ok()?));
-        let call = async move {
-            *request.uri_mut() = replicas.uri(&path)?;
-            match deadline {
-                Some(left) => timeout(left, replicas.call(request)).await.unwrap_or_else(|_| Err(passed(left))),
-                None => replicas.call(request).await,
-            }
-        };
+        let request = replicas.uri(&path).map(|uri| {
+            *request.uri_mut() = uri;
+            Box::new(request)
+        });
         let recorded = span.clone();
         Box::pin(
             async move {
-                let outcome = call.await;
+                let outcome = match (request, deadline) {
+                    (Err(status), _) => Err(status),
+                    (Ok(request), Some(left)) => {
+                        timeout(left, replicas.call(request)).await.unwrap_or_else(|_| Err(passed(left)))
+                    }
+                    (Ok(request), None) => replicas.call(request).await,
+                };
                 match &outcome {
                     Ok(response) => super::record(&recorded, response),
                     Err(status) => super::record_code(&recorded, status.code()),
@@ -181,9 +184,10 @@ impl Replicas {
         uri.parse().map_err(|_| Status::internal("the method's path is not a path"))
     }
 
-    async fn call(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    /// A call may wait for a person, and many do so at once: what it holds while it waits is kept small, so the steps before are boxed.
+    async fn call(self: &Arc<Self>, request: Box<Request<Body>>) -> Result<Response<Body>, Status> {
         let candidates = self.candidates().await;
-        let mut attempt = Attempt::of(request).await?;
+        let mut attempt = Box::pin(Attempt::of(request)).await?;
         let mut failure = None;
         for replica in candidates.iter().filter(|replica| replica.may_be_tried()) {
             // Beside the call; ends by its own time-out, and there is one a replica at most.
@@ -203,7 +207,7 @@ impl Replicas {
         }
         // None was connected, or those that were broke: now the call waits for a connection.
         for replica in &candidates {
-            match replica.connect(self).await {
+            match Box::pin(replica.connect(self)).await {
                 Err(status) => failure = Some(status),
                 Ok(sender) => match attempt.send(sender).await {
                     Sent::Answered(response) => return Ok(response),
@@ -218,7 +222,7 @@ impl Replicas {
     /// All replicas, beginning with another one each time.
     async fn candidates(self: &Arc<Self>) -> Vec<Arc<Replica>> {
         if self.known.load().is_empty() {
-            self.resolve().await;
+            Box::pin(self.resolve()).await;
         } else if self.is_stale() {
             // Beside the call; ends by its own time-out.
             let replicas = self.clone();
@@ -380,9 +384,9 @@ async fn open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> 
 
 /// A request on its way, which may need a second one.
 struct Attempt {
-    request: Option<Request<Body>>,
+    request: Option<Box<Request<Body>>>,
     /// To build the request again: only for idempotent calls, and only once.
-    copy: Option<Copied>,
+    copy: Option<Box<Copied>>,
 }
 
 struct Copied {
@@ -399,31 +403,33 @@ enum Sent {
 }
 
 impl Attempt {
-    async fn of(request: Request<Body>) -> Result<Self, Status> {
+    async fn of(request: Box<Request<Body>>) -> Result<Self, Status> {
         if request.extensions().get::<Idempotent>().is_none() {
             return Ok(Self { request: Some(request), copy: None });
         }
         let (head, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
-        let copy = Some(Copied { head: head.clone(), body: body.clone() });
-        Ok(Self { request: Some(Request::from_parts(head, Body::new(Full::new(body)))), copy })
+        // Copied, because it was encoded into a buffer of several KiB that would live as long as the call.
+        let body = bytes::Bytes::copy_from_slice(&body.collect().await?.to_bytes());
+        let copy = Copied { head: head.clone(), body: body.clone() };
+        let request = Request::from_parts(head, Body::new(Full::new(body)));
+        Ok(Self { request: Some(request.into()), copy: Some(copy.into()) })
     }
 
     async fn send(&mut self, mut sender: SendRequest<Body>) -> Sent {
         let Some(request) = self.request.take() else { return Sent::Lost(Status::internal("the request is gone")) };
-        let mut error = match sender.try_send_request(request).await {
+        let mut error = match sender.try_send_request(*request).await {
             Ok(response) => return Sent::Answered(response.map(Body::new)),
             Err(error) => error,
         };
         let status = Status::unavailable(format!("the connection broke: {}", crate::chain(error.error())));
-        self.request = error.take_message().or_else(|| self.copy.take().map(Copied::into_request));
+        self.request = error.take_message().map(Box::new).or_else(|| self.copy.take().map(Copied::again));
         if self.request.is_some() { Sent::Again(status) } else { Sent::Lost(status) }
     }
 }
 
 impl Copied {
-    fn into_request(self) -> Request<Body> {
-        Request::from_parts(self.head, Body::new(Full::new(self.body)))
+    fn again(self: Box<Self>) -> Box<Request<Body>> {
+        Box::new(Request::from_parts(self.head, Body::new(Full::new(self.body))))
     }
 }
 

@@ -203,7 +203,7 @@ impl wire::verification_server::Verification for FakeVerification {
             service_account: attempt.service_account,
             client: attempt.client.clone(),
         });
-        self.state().attempts.push((attempt.clone(), request.wanted_method));
+        self.state().attempts.push((*attempt.clone(), request.wanted_method));
         self.held.subscribe().wait_for(|held| !held).await.expect("the fake outlives its calls");
         self.trouble().await?;
         let (transaction, client) = (attempt.transaction_id.as_str(), attempt.client.as_str());

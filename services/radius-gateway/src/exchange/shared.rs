@@ -200,8 +200,8 @@ impl SharedRequests {
 /// What is held while a request is in work: itself, and what it has in common with its look-alikes.
 #[derive(Default)]
 pub(super) struct Hold {
-    pub(super) packet: Option<Lease>,
-    pub(super) common: Option<Lease>,
+    pub(super) packet: Option<Box<Lease>>,
+    pub(super) common: Option<Box<Lease>>,
 }
 
 impl Hold {
@@ -215,7 +215,7 @@ impl Hold {
             }
             for held in [&mut self.packet, &mut self.common] {
                 let Some(lease) = held else { continue };
-                if let Some(lost) = lease.touch().await {
+                if let Some(lost) = Box::pin(lease.touch()).await {
                     *held = None;
                     return lost;
                 }
@@ -226,17 +226,17 @@ impl Hold {
     /// Lets the other nodes know the answer. A bus that is away costs them the knowledge, nobody an answer.
     pub(super) async fn answered(self, given: &Given) {
         if let Some(packet) = self.packet {
-            packet.answered(given.octets.clone()).await;
+            Box::pin(packet.answered(given.octets.clone())).await;
         }
         if let Some(common) = self.common {
-            common.answered(given.to_octets()).await;
+            Box::pin(common.answered(given.to_octets())).await;
         }
     }
 
     /// No answer will come; a further copy is new.
     pub(super) async fn release(self) {
         for lease in self.packet.into_iter().chain(self.common) {
-            lease.release().await;
+            Box::pin(lease.release()).await;
         }
     }
 }

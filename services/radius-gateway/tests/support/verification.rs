@@ -302,7 +302,7 @@ impl Verification for FakeVerification {
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {
         let BeginRequest { attempt, primary, code, wanted_method, .. } = request.into_inner();
-        let (attempt, code) = (attempt.expect("an attempt"), text(code));
+        let (attempt, code) = (*attempt.expect("an attempt"), text(code));
         assert!(attempt.transaction_id.parse::<TransactionId>().is_ok(), "{}", attempt.transaction_id);
         assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
         let username = attempt.username.clone();

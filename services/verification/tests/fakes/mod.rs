@@ -166,7 +166,7 @@ pub fn pending(attempt: &Attempt, code: &str) -> Request<BeginRequest> {
 
 fn begin(attempt: &Attempt, primary: Primary, code: Option<&str>) -> Request<BeginRequest> {
     request(BeginRequest {
-        attempt: Some(attempt.clone()),
+        attempt: Some(attempt.clone().into()),
         primary: primary.into(),
         code: code.map(|code| Secret::from(code).into()),
         ..BeginRequest::default()
@@ -194,7 +194,7 @@ pub fn replayed(attempt: &Attempt, step: u32, code: &str) -> Request<AnswerReque
 
 pub fn wanted(attempt: &Attempt, method: &str) -> Request<BeginRequest> {
     request(BeginRequest {
-        attempt: Some(attempt.clone()),
+        attempt: Some(attempt.clone().into()),
         primary: Primary::Passed.into(),
         wanted_method: method.into(),
         ..BeginRequest::default()

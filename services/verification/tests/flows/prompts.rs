@@ -26,8 +26,11 @@ fn rich() -> World {
 }
 
 fn in_time(attempt: &Attempt, left: Duration) -> Request<BeginRequest> {
-    let message =
-        BeginRequest { attempt: Some(attempt.clone()), primary: Primary::Passed.into(), ..BeginRequest::default() };
+    let message = BeginRequest {
+        attempt: Some(attempt.clone().into()),
+        primary: Primary::Passed.into(),
+        ..BeginRequest::default()
+    };
     service_kit::grpc::with_deadline(Request::new(message), left)
 }
 

@@ -173,7 +173,7 @@ async fn an_application_is_a_client_like_others_and_its_word_for_the_password_is
     assert_eq!(said(node.begin(passed(&by("portal"), None)).await), "deny client_not_allowed");
     let vouched = by("api");
     let begin = BeginRequest {
-        attempt: Some(vouched.clone()),
+        attempt: Some(vouched.clone().into()),
         primary: Primary::Passed.into(),
         vouched: true,
         ..BeginRequest::default()

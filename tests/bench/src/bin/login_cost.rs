@@ -333,7 +333,7 @@ fn begin(person: &Person, transaction_id: String, code: Option<common::Secret>) 
         can_challenge: true,
         ..Default::default()
     };
-    BeginRequest { attempt: Some(attempt), primary: Primary::Passed.into(), code, ..Default::default() }
+    BeginRequest { attempt: Some(attempt.into()), primary: Primary::Passed.into(), code, ..Default::default() }
 }
 
 fn code(seed: &Secret, now_ms: i64) -> common::Secret {
