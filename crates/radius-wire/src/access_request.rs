@@ -39,6 +39,9 @@ pub enum Credentials<'a> {
     /// MS-CHAP-Response, MS-CHAP2-Response or MS-CHAP2-CPW (RFC 2548). [`ms_chap::MsChap`] reads them.
     MsChap,
     Arap,
+    /// None at all, in a signed request: a device that has checked the person itself asks so (RD Gateway). Refused by R-20 unless a
+    /// client may do that.
+    Absent,
 }
 
 impl<'a> Credentials<'a> {
@@ -63,7 +66,7 @@ impl<'a> Credentials<'a> {
                 _ => return Err(RequestError::SeveralCredentials),
             }
         }
-        found.ok_or_else(|| no_credentials(request))
+        found.map_or_else(|| no_credentials(request), Ok)
     }
 }
 
@@ -84,7 +87,7 @@ pub enum RequestError {
     NotAnAccountingRequest,
     #[error("more than one kind of credentials")]
     SeveralCredentials,
-    /// Call-Check, Authorize-Only, or a signed request without any: Access-Reject.
+    /// Call-Check or Authorize-Only without any: Access-Reject (RFC 5080 section 2.1.1).
     #[error("no credentials")]
     NoCredentials,
     /// No answer at all: neither credentials nor a Message-Authenticator, so nobody proved anything (RFC 3579 section 3.3).
@@ -107,11 +110,14 @@ impl RequestError {
 }
 
 /// R-20, last sentence.
-fn no_credentials(request: &Verified<'_>) -> RequestError {
+fn no_credentials<'a>(request: &Verified<'a>) -> Result<Credentials<'a>, RequestError> {
     const CALL_CHECK: u32 = 10; // RFC 2865 section 5.6
     const AUTHORIZE_ONLY: u32 = 17; // RFC 5176 section 3.5
-    let known_form = matches!(request.packet().service_type(), Some(CALL_CHECK | AUTHORIZE_ONLY));
-    if known_form || request.signed() { RequestError::NoCredentials } else { RequestError::NothingToAnswer }
+    match request.packet().service_type() {
+        Some(CALL_CHECK | AUTHORIZE_ONLY) => Err(RequestError::NoCredentials),
+        _ if request.signed() => Ok(Credentials::Absent),
+        _ => Err(RequestError::NothingToAnswer),
+    }
 }
 
 ///

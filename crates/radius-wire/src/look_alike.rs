@@ -45,7 +45,7 @@ impl LookAlike {
             Credentials::Chap if packet.has(AttributeType::CHAP_CHALLENGE) => {}
             Credentials::MsChap => {}
             Credentials::Eap if access.state.is_some() => {}
-            Credentials::Chap | Credentials::Eap | Credentials::Arap => return None,
+            Credentials::Chap | Credentials::Eap | Credentials::Arap | Credentials::Absent => return None,
         }
         let mut others: Vec<_> = packet
             .attributes()

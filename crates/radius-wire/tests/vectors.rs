@@ -156,6 +156,7 @@ impl Vector {
             Credentials::Eap => ("eap", None),
             Credentials::MsChap => ("ms-chap", None),
             Credentials::Arap => ("arap", None),
+            Credentials::Absent => ("none", None),
         };
         if let Some(expected) = self.maybe("credentials") {
             equal("credentials", kind, expected)?;

@@ -2,7 +2,7 @@
 //! packet alone; nobody has been asked anything yet, so nobody's account can be locked by it.
 
 use crate::settings::Client;
-use domain::settings::Charset;
+use domain::settings::{Charset, RefuseOrPass};
 use domain::{Reason, Secret};
 use radius_wire::eap::Eap;
 use radius_wire::ms_chap::MsChap;
@@ -16,7 +16,7 @@ pub(crate) enum Presented {
     Password { name: String, password: Secret },
     /// A later one. The password is an answer and never goes to a directory (R-42).
     Answer { state: State, answer: Secret },
-    /// What no directory can check, or the answer to a question that is not ours: for a home server, as it came.
+    /// What no directory can check, no credentials at all, or the answer to a question that is not ours: for a home server, as it came.
     Foreign { name: String, state: Option<Vec<u8>>, change: bool },
 }
 
@@ -38,6 +38,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) client: &'a str,
     pub(crate) charset: Charset,
     pub(crate) takes: Takes,
+    /// Whether its device may ask without credentials, because it has checked the person itself (FR-21).
+    pub(crate) without_credentials: bool,
 }
 
 /// What a target can be asked.
@@ -53,7 +55,9 @@ pub(crate) enum Takes {
 
 impl<'a> Terms<'a> {
     pub(crate) fn of(client: &'a Client, takes: Takes) -> Self {
-        Self { client: client.name(), charset: client.settings.charset, takes }
+        let settings = &client.settings;
+        let without_credentials = settings.without_credentials == RefuseOrPass::Pass;
+        Self { client: client.name(), charset: settings.charset, takes, without_credentials }
     }
 }
 
@@ -87,6 +91,8 @@ pub(crate) fn read(
                 .map_err(|reason| Refusal::Reject { reason, conversation: Some(state) })?;
             Ok(Presented::Answer { state, answer })
         }
+        // R-20
+        (Credentials::Absent, _) if !terms.without_credentials => Err(reject(Reason::ProtocolUnsupported)),
         // A home server's question is answered to that server, if it has asked one (R-42).
         (_, Some(Err(state))) if terms.takes == Takes::Everything => foreign(request, &access, Some(state)),
         (_, Some(Err(_))) => Err(reject(Reason::ChallengeGone)),
@@ -124,7 +130,7 @@ fn foreign(request: &Verified<'_>, access: &AccessRequest<'_>, state: Option<&[u
             Ok(MsChap::V1 | MsChap::V2(_)) => {}
             Err(_) => return Err(reject(Reason::ProtocolUnsupported)),
         },
-        Credentials::Pap(_) | Credentials::Chap | Credentials::Eap | Credentials::Arap => {}
+        Credentials::Pap(_) | Credentials::Chap | Credentials::Eap | Credentials::Arap | Credentials::Absent => {}
     }
     Ok(Presented::Foreign { name: access.user_name.to_owned(), state: state.map(<[u8]>::to_vec), change })
 }
@@ -146,14 +152,18 @@ pub(crate) fn state_context(client: &str, user_name: &str) -> Vec<u8> {
     [client.as_bytes(), &[0], user_name.as_bytes()].concat()
 }
 
-/// Which kind of proof it was, for the hint to the administrator; `None` for a password.
-pub(crate) fn unsupported_kind(request: &Verified<'_>) -> Option<&'static str> {
+/// Which kind of proof it was, and what to do about it, for the hint to the administrator; `None` for a password.
+pub(crate) fn unsupported_kind(request: &Verified<'_>) -> Option<(&'static str, &'static str)> {
+    const OTHER: &str = "the device sends a kind of credentials that a directory cannot check; set it to PAP";
+    const NONE: &str = "the device sends no credentials; if it checks people itself, give its client a RADIUS target and \
+                        without_credentials = \"pass\"";
     match AccessRequest::read(request).ok()?.credentials {
         Credentials::Pap(_) => None,
-        Credentials::Chap => Some("CHAP"),
-        Credentials::MsChap => Some("MS-CHAP"),
-        Credentials::Eap => Some("EAP"),
-        Credentials::Arap => Some("ARAP"),
+        Credentials::Chap => Some(("CHAP", OTHER)),
+        Credentials::MsChap => Some(("MS-CHAP", OTHER)),
+        Credentials::Eap => Some(("EAP", OTHER)),
+        Credentials::Arap => Some(("ARAP", OTHER)),
+        Credentials::Absent => Some(("none", NONE)),
     }
 }
 
@@ -198,7 +208,12 @@ mod tests {
         let shared = shared();
         let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
         let request = verify_request(packet, (&shared).into(), rules).expect("genuine");
-        read(&request, Terms { client: "vpn", charset: Charset::Utf8, takes: Takes::Passwords }, &keys(), NOW)
+        read(
+            &request,
+            Terms { client: "vpn", charset: Charset::Utf8, takes: Takes::Passwords, without_credentials: false },
+            &keys(),
+            NOW,
+        )
     }
 
     fn refused(octets: &[u8]) -> Refusal {

@@ -501,12 +501,7 @@ fn hint(request: &Request, reason: Reason, verified: &radius_wire::Verified<'_>)
     let client = request.client.name();
     match reason {
         Reason::ProtocolUnsupported => match credentials::unsupported_kind(verified) {
-            Some(kind) => tracing::warn!(
-                service = crate::NAME,
-                client,
-                sent = kind,
-                "the device sends a kind of credentials that a directory cannot check; set it to PAP"
-            ),
+            Some((kind, advice)) => tracing::warn!(service = crate::NAME, client, sent = kind, "{advice}"),
             None => tracing::warn!(
                 service = crate::NAME,
                 client,

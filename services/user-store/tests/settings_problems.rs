@@ -177,6 +177,9 @@ rules! {
     accounting_goes_on_to_a_radius_target: Error client("vpn", "accounting = \"forward\"") => "client.vpn.accounting: is \"forward\", but the target is no RADIUS target";
     accounting_goes_to_no_windows_domain: Error client("vpn", "accounting = \"forward\"").replacen("target = \"corp\"", "target = \"home\"", 1) + &target("kind = \"windows_domain\"") => "client.vpn.accounting: is \"forward\"";
     a_list_of_nobodys_attributes_is_said: Warning client("vpn", "target_attributes = [\"Class\"]") => "client.vpn.target_attributes: has no effect";
+    a_person_without_a_proof_is_asked_about_at_a_target: Error client("vpn", "without_credentials = \"pass\"") => "client.vpn.without_credentials: is \"pass\", but the target is no RADIUS target";
+    a_person_without_a_proof_is_said: Warning at_home("without_credentials = \"pass\"") => "client.vpn.without_credentials: is \"pass\": whoever has";
+    a_person_without_a_proof_is_for_radius: Error client("gitlab", "without_credentials = \"pass\"") => "client.gitlab.without_credentials: is a key of RADIUS clients";
     an_attribute_to_pass_on_has_a_name: Error at_home("target_attributes = [\"\"]") => "client.vpn.target_attributes: holds an empty name";
     a_wait_outlives_a_silent_server: Warning at_home("").replace("wait_seconds = 55", "wait_seconds = 20") => "client.vpn.wait_seconds: found 20; target home waits 20 s";
 

@@ -53,6 +53,10 @@ pub struct Client {
     /// RADIUS: wrong answers that end a conversation, 1-5 (FR-14).
     #[serde(default = "answers_max")]
     pub answers_max: u32,
+    /// RADIUS: a request without credentials, from a device that has checked the person itself (FR-21): `pass` = the target is asked
+    /// about it as it came, then the second factor follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub without_credentials: RefuseOrPass,
     /// RADIUS: what becomes of accounting; absent = forwarded where the target is RADIUS, else stored (FR-19).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounting: Option<Accounting>,

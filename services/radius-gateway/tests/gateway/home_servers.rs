@@ -480,6 +480,38 @@ async fn chap_takes_its_challenge_along() {
 }
 
 #[tokio::test]
+async fn a_device_that_has_checked_the_person_itself_is_asked_about_at_the_server_and_on_the_phone() {
+    // FR-21, R-20: RD Gateway, whose request holds no proof
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| accept(request, &[(AttributeType::CLASS, b"rd")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.on_the_phone("bob", "user_denied");
+    let mut nas = Nas::new(CHECKS_ITSELF, gateway.address, SECRET).await;
+    let question = nas.with(&[user_name("ann")], None);
+    let accepted = nas.ask(&question).await;
+    assert_eq!((accepted.code(), accepted.all(AttributeType::CLASS)), (Code::AccessAccept, vec![b"rd".to_vec()]));
+    assert!(!parsed(&world.homes[0].requests()[0]).has(AttributeType::USER_PASSWORD));
+    assert!(world.directory.passwords().is_empty());
+    // The phone refuses; the server refuses; Authorize-Only is no login (RFC 5080 section 2.1.1).
+    let question = nas.with(&[user_name("bob")], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!((world.homes[0].requests().len(), world.verification.decisions()), (2, 2));
+    world.homes[0].says(|request| vec![Reply::Reject { message: "no" }.write(request).expect("it fits")]);
+    let question = nas.with(&[user_name("ann")], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!((world.homes[0].requests().len(), world.verification.decisions()), (3, 2));
+    let authorize_only = 17_u32.to_be_bytes();
+    let question = nas.with(&[user_name("ann"), attribute(AttributeType::SERVICE_TYPE, &authorize_only)], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    // Nor does any other client get that far.
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.with(&[user_name("ann")], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!((world.homes[0].requests().len(), world.verification.decisions()), (3, 2));
+}
+
+#[tokio::test]
 async fn a_password_is_refused_when_the_server_says_so_and_nobody_is_asked() {
     // nothing of its reply but what a Reject may carry, and our own text
     let world = World::new().await;

@@ -49,6 +49,8 @@ pub const WORDS: &str = "127.0.1.11";
 pub const RELAYED: &str = "127.0.1.16";
 /// The same, and trusts what EAP says outside.
 pub const TRUSTING: &str = "127.0.1.17";
+/// The same, and checks people itself.
+pub const CHECKS_ITSELF: &str = "127.0.1.18";
 /// Of a network whose client has another secret; the first address is a client of its own.
 pub const WIDE: &str = "127.0.2.2";
 pub const NARROW: &str = "127.0.2.1";
@@ -225,6 +227,7 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
         "client": [
             client("relayed", "127.0.1.16/32", serde_json::json!({ "target": "homes" })),
             client("trusting", "127.0.1.17/32", serde_json::json!({ "target": "trusted-homes" })),
+            client("checks-itself", "127.0.1.18/32", serde_json::json!({ "target": "homes", "without_credentials": "pass" })),
             client("vpn", "127.0.1.1/32", serde_json::json!({})),
             client("required", "127.0.1.2/32", serde_json::json!({ "appended": "required" })),
             client("optional", "127.0.1.3/32", serde_json::json!({ "appended": "optional" })),

@@ -323,6 +323,19 @@ fn at_target(findings: &mut Findings, settings: &Settings, client: &Client, key:
     if client.accounting == Some(Accounting::Forward) && target.is_none() {
         findings.error(key("accounting"), "is \"forward\", but the target is no RADIUS target; write \"store\"");
     }
+    if client.without_credentials == RefuseOrPass::Pass {
+        match target {
+            None => findings.error(
+                key("without_credentials"),
+                "is \"pass\", but the target is no RADIUS target; only that one can be asked about a person without a proof",
+            ),
+            Some(_) => findings.warning(
+                key("without_credentials"),
+                "is \"pass\": whoever has this client's secret can have anybody asked on the phone; for devices that check \
+                 passwords themselves, such as RD Gateway",
+            ),
+        }
+    }
     if client.target_attributes.iter().any(String::is_empty) {
         findings.error(key("target_attributes"), "holds an empty name; list attributes, or [\"*\"] for all");
     }
@@ -349,6 +362,7 @@ fn keys_of_radius(findings: &mut Findings, client: &Client, key: Key<'_>) {
         ("transport", client.transport != Transport::default()),
         ("certificates", !client.certificates.is_empty()),
         ("charset", client.charset != Charset::default()),
+        ("without_credentials", client.without_credentials != RefuseOrPass::default()),
         ("challenge_seconds", client.challenge_seconds != 120),
         ("answers_max", client.answers_max != 3),
         ("accounting", client.accounting.is_some()),
