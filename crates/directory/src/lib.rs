@@ -36,6 +36,7 @@ mod resolve;
 mod server;
 mod session;
 mod tls;
+mod wrong;
 
 pub use bind::{Accepted, BindError, Verdict};
 pub use connect::{ConnectError, Stream, TlsFault, Upstream};
@@ -50,3 +51,4 @@ pub use read::{Incomplete, Query, Read, Reading};
 pub use resolve::{BadEntry, Entry, ResolveError};
 pub use server::ServerName;
 pub use tls::TrustError;
+pub use wrong::{Attempted, WrongPasswords};

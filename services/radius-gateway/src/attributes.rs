@@ -4,8 +4,8 @@
 use crate::home::HomeServer;
 use crate::settings::Client;
 use radius_wire::{
-    Attribute, AttributeType, Code, Dictionary, HidingKey, HomeReply, Rehide, Relayed, Rewrite, Salts, Vendor,
-    Verified, WriteError, ms_chap,
+    Attribute, AttributeType, Code, Dictionary, HidingKey, HomeReply, Rehide, RehideError, Relayed, Rewrite, Salts,
+    Vendor, Verified, WriteError, ms_chap,
 };
 
 /// Random, and new for each packet.
@@ -15,6 +15,16 @@ pub(crate) fn salts() -> Salts {
     Salts::new(u16::from_ne_bytes(random))
 }
 
+/// What a home server says cannot be said to the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Of an Access-Accept nothing is left out in silence (FR-17): it could be the key without which there is no connection.
+    #[error(transparent)]
+    Hidden(#[from] RehideError),
+}
+
 /// A home server's answer in the client's terms.
 pub(crate) fn relayed(
     dictionary: &Dictionary,
@@ -22,30 +32,34 @@ pub(crate) fn relayed(
     server: &HomeServer,
     client: &Client,
     request: &Verified<'_>,
-) -> Result<Relayed, WriteError> {
+) -> Result<Relayed, RelayError> {
     let from = HidingKey { secret: &server.secret, authenticator: &reply.sent().authenticator };
-    let mut hide = rehide(Rehide::new(dictionary, from, request.hiding_key(), salts()));
+    let mut rehide = Rehide::new(dictionary, from, request.hiding_key(), salts());
     let accepts = reply.packet().code() == Code::AccessAccept;
-    reply.relayed(&mut |attribute| {
+    let mut lost = None;
+    let relayed = reply.relayed(&mut |attribute| {
         // A Rehide has to see every attribute, so that it knows what goes on.
-        let hidden = hide(attribute);
-        match !accepts || passes(dictionary, &attribute, &client.settings.target_attributes) {
-            true => hidden,
-            false => Rewrite::Drop,
+        let hidden = hidden(&mut rehide, attribute);
+        if accepts && !passes(dictionary, &attribute, &client.settings.target_attributes) {
+            return Rewrite::Drop;
         }
-    })
+        hidden.unwrap_or_else(|error| {
+            lost = Some(error);
+            Rewrite::Drop
+        })
+    })?;
+    match lost {
+        Some(error) if accepts => Err(error.into()),
+        _ => Ok(relayed),
+    }
 }
 
-/// What cannot be hidden anew would be noise to whoever gets it.
-pub(crate) fn rehide(mut rehide: Rehide<'_>) -> impl FnMut(Attribute<'_>) -> Rewrite {
-    move |attribute| match rehide.value(attribute) {
-        Ok(std::borrow::Cow::Borrowed(_)) => Rewrite::Keep,
-        Ok(std::borrow::Cow::Owned(value)) => Rewrite::Value(value),
-        Err(error) => {
-            tracing::warn!(service = crate::NAME, error = %error, "a hidden attribute is left out");
-            Rewrite::Drop
-        }
-    }
+/// An attribute as the next hop can read it. What cannot be hidden anew would be noise there.
+pub(crate) fn hidden(rehide: &mut Rehide<'_>, attribute: Attribute<'_>) -> Result<Rewrite, RehideError> {
+    rehide.value(attribute).map(|value| match value {
+        std::borrow::Cow::Borrowed(_) => Rewrite::Keep,
+        std::borrow::Cow::Owned(value) => Rewrite::Value(value),
+    })
 }
 
 /// Whether the client's list lets an attribute of the target through.

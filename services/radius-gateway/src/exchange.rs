@@ -23,10 +23,11 @@ use crate::listener::Request;
 use crate::login::{self, Granted, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
 use crate::reply::No;
-use crate::{Gateway, accounting, attributes, credentials, person_address, question, reply};
+use crate::{Gateway, accounting, attributes, credentials, person_address, question, random, reply};
 use domain::{Method, Reason, TransactionId};
 use radius_wire::{
-    AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Verified, readdressed,
+    AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Rewrite, Verified,
+    readdressed,
 };
 use sha2::{Digest, Sha256};
 use shared::{Claim, Given, Hold, Joined, Lost};
@@ -268,9 +269,16 @@ fn readdress(gateway: &Gateway, request: &Request, given: &Given) -> Option<Vec<
     // What is hidden was hidden with the authenticator of the request it answered (RFC 2868 section 3.5, RFC 2548 section 2.4).
     let from = HidingKey { secret: to.secret, authenticator: &given.authenticator };
     let dictionary = gateway.settings.dictionary();
-    let mut hide = attributes::rehide(Rehide::new(&dictionary, from, to, attributes::salts()));
-    match readdressed(&given.octets, &verified, &mut hide) {
-        Some(Ok(octets)) => Some(octets),
+    let mut rehide = Rehide::new(&dictionary, from, to, attributes::salts());
+    let mut whole = true;
+    let octets = readdressed(&given.octets, &verified, &mut |attribute| {
+        attributes::hidden(&mut rehide, attribute).unwrap_or_else(|_| {
+            whole = false;
+            Rewrite::Drop
+        })
+    });
+    match octets {
+        Some(Ok(octets)) if whole => Some(octets),
         // The first of them has its answer; this one is asked again as a request of its own.
         _ => {
             tracing::warn!(
@@ -541,10 +549,4 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
     };
     tracing::debug!(service = crate::NAME, request_id = %transaction, client = attempt.client.name(), typed = attempt.typed, "request");
     attempt
-}
-
-fn random<const OCTETS: usize>() -> [u8; OCTETS] {
-    let mut octets = [0; OCTETS];
-    getrandom::fill(&mut octets).expect("the kernel gives random octets");
-    octets
 }

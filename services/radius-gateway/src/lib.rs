@@ -46,7 +46,7 @@ pub use listener::ListenError;
 
 use affinity::Affinity;
 use challenges::Challenges;
-use directory::{Directories, Observation, Options, Outcome};
+use directory::{Directories, Observation, Options, Outcome, WrongPasswords};
 use domain::Reason;
 use exchange::{Repeat, SharedRequests, Table};
 use fail_open::Presence;
@@ -214,6 +214,7 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         observed: Mutex::default(),
         challenges: Challenges::default(),
         affinity: Affinity::new(deps.bus.as_ref(), keys.clone()),
+        wrong_passwords: WrongPasswords::new(random()),
         shutdown: process.shutdown().clone(),
         clock: deps.clock,
         config,
@@ -245,6 +246,7 @@ pub(crate) struct Gateway {
     requests: Option<SharedRequests>,
     challenges: Challenges,
     affinity: Affinity,
+    wrong_passwords: WrongPasswords,
     budget: Mutex<Budget>,
     seats: Arc<Seats>,
     drops: Mutex<DropLog>,
@@ -257,9 +259,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// The Proxy-State of a request of ours to a home server.
     fn loop_mark(&self) -> [u8; LoopTag::OCTETS] {
-        let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).expect("the kernel gives random octets");
-        self.keys.loop_tag().mark(nonce)
+        self.keys.loop_tag().mark(random())
     }
 
     /// Whether a request has been here before (B-33).
@@ -367,6 +367,12 @@ async fn report_clients(gateway: Arc<Gateway>) {
             tracing::debug!(service = NAME, "what was seen of the clients could not be told yet");
         }
     }
+}
+
+fn random<const OCTETS: usize>() -> [u8; OCTETS] {
+    let mut octets = [0; OCTETS];
+    getrandom::fill(&mut octets).expect("the kernel gives random octets");
+    octets
 }
 
 /// Who we are, for people who look: the host (in Kubernetes the pod), and the process, of which a host may have several.

@@ -22,6 +22,7 @@ use crate::Gateway;
 use crate::config::BadRadiusSection;
 use crate::exchange;
 use crate::metrics::{PacketCode, PacketOutcome};
+use crate::observed;
 use crate::settings::Client;
 use crate::stream::Outbox;
 use domain::settings::Accounting;
@@ -142,8 +143,11 @@ fn note(gateway: &Gateway, client: &Client, request: &Verified<'_>, now_unix_ms:
         gateway.metrics.secret_used(client.name(), in_use);
         client.note_secret(in_use);
     }
-    if request.packet().code() == Code::AccessRequest && !request.signed() {
-        client.note_unprotected(now_unix_ms);
+    if request.packet().code() == Code::AccessRequest {
+        gateway.metrics.access_request(client.name(), observed::protocol(request.packet()), request.signed());
+        if !request.signed() {
+            client.note_unprotected(now_unix_ms);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     password_ok_factor_failed: Counter<u64>,
     fail_open: Counter<u64>,
     packets: Counter<u64>,
+    access_requests: Counter<u64>,
     joined: Counter<u64>,
     retry_interval: Histogram<f64>,
     secret_used: Counter<u64>,
@@ -38,6 +39,7 @@ impl Metrics {
             password_ok_factor_failed: meter.u64_counter("twinlock_password_ok_factor_failed_total").build(),
             fail_open: meter.u64_counter("twinlock_fail_open_total").build(),
             packets: meter.u64_counter("twinlock_radius_packets_total").build(),
+            access_requests: meter.u64_counter("twinlock_radius_access_requests_total").build(),
             joined: meter.u64_counter("twinlock_radius_joined_total").build(),
             retry_interval: seconds("twinlock_radius_retry_interval_seconds"),
             secret_used: meter.u64_counter("twinlock_radius_secret_used_total").build(),
@@ -56,6 +58,12 @@ impl Metrics {
         let labels =
             [text("client", client), known("code", code.label()), known("outcome", outcome), known("drop", drop)];
         self.packets.add(1, &labels);
+    }
+
+    /// A genuine Access-Request: what proves it, and whether it had a Message-Authenticator.
+    pub(crate) fn access_request(&self, client: &str, protocol: &'static str, signed: bool) {
+        let signed = known("signed", if signed { "yes" } else { "no" });
+        self.access_requests.add(1, &[text("client", client), known("protocol", protocol), signed]);
     }
 
     /// A request waits for the answer to its look-alike.

@@ -36,7 +36,7 @@ impl Observed {
         let proxied = packet.has(AttributeType::PROXY_STATE);
         let seen = self.seen(client);
         seen.last_unix_ms = now_unix_ms;
-        seen.protocols.extend(protocol(packet));
+        seen.protocols.insert(protocol(packet));
         match lesson {
             Lesson::Yes => seen.signed += 1,
             Lesson::NoOnceThePasswordIsAccepted => seen.unsigned(proxied),
@@ -123,27 +123,29 @@ impl Seen {
     }
 }
 
-/// As the store's reports name it; `None` for a request that proves nothing.
-fn protocol(packet: &Packet<'_>) -> Option<&'static str> {
+/// As the store's reports name it.
+pub(crate) fn protocol(packet: &Packet<'_>) -> &'static str {
     match packet.code() {
-        Code::StatusServer => return Some("status_server"),
-        Code::AccountingRequest => return Some("accounting"),
+        Code::StatusServer => return "status_server",
+        Code::AccountingRequest => return "accounting",
         _ => {}
     }
-    packet.attributes().find_map(|attribute| match attribute.kind {
+    let proof = packet.attributes().find_map(|attribute| match attribute.kind {
         AttributeType::USER_PASSWORD => Some("pap"),
         AttributeType::CHAP_PASSWORD => Some("chap"),
         AttributeType::EAP_MESSAGE => Some("eap"),
+        AttributeType::ARAP_PASSWORD => Some("arap"),
         AttributeType::VENDOR_SPECIFIC => {
             let vendor = attribute.vendor().filter(|vendor| vendor.id == Vendor::MICROSOFT)?;
             vendor.attributes().find_map(|(kind, _)| match kind {
-                1 => Some("ms_chap"),   // RFC 2548 section 2.1.3
-                25 => Some("ms_chap2"), // RFC 2548 section 2.3.2
+                1 => Some("ms_chap"),        // RFC 2548 section 2.1.3
+                25 | 27 => Some("ms_chap2"), // RFC 2548 sections 2.3.2 and 2.3.4
                 _ => None,
             })
         }
         _ => None,
-    })
+    });
+    proof.unwrap_or("none")
 }
 
 #[cfg(test)]
@@ -173,13 +175,15 @@ mod tests {
         packet(&mut observed, &[(3, &[1; 17])], no);
         packet(&mut observed, &[PROXY_STATE, (26, &[0, 0, 1, 55, 25, 2])], no);
         packet(&mut observed, &[(26, &[0, 0, 0, 9, 1, 2]), (26, &[0, 0, 1, 55, 1, 2])], no);
+        packet(&mut observed, &[(70, &[1; 16])], Lesson::Nothing);
+        packet(&mut observed, &[(1, b"ann")], Lesson::Nothing);
         packet(&mut observed, &[PROXY_STATE, (79, &[2, 1, 0, 5, 1])], Lesson::Nothing);
         packet(&mut observed, &[], Lesson::Nothing);
         observed.dropped("vpn", "blast", true);
         observed.dropped("vpn", "ma_bad", false);
         observed.dropped("vpn", "ma_bad", false);
         let report = seen(&mut observed);
-        assert_eq!(report.protocols, ["chap", "eap", "ms_chap", "ms_chap2", "pap"]);
+        assert_eq!(report.protocols, ["arap", "chap", "eap", "ms_chap", "ms_chap2", "none", "pap"]);
         assert_eq!((report.signed, report.unsigned, report.unsigned_with_proxy_state), (2, 4, 2));
         assert_eq!(report.dropped, HashMap::from([("blast".to_owned(), 1), ("ma_bad".to_owned(), 2)]));
         assert_eq!((report.last_seen_unix_ms, report.retry_interval_ms, report.waits_ms), (7, 0, 0));

@@ -136,14 +136,21 @@ fn is_anonymous(name: &str) -> bool {
     user.is_empty() || user.to_ascii_lowercase().starts_with("anonymous")
 }
 
-/// The hook of a request on its way out. What cannot be hidden anew would be noise there.
+/// The hook of a request on its way out. What cannot be hidden anew is left out: of what a home server goes by nothing is hidden but
+/// the password, which has its own way.
 pub(crate) fn hidden_anew<'a>(
     dictionary: &'a Dictionary,
     request: &'a Verified<'_>,
     envelope: &'a Envelope<'_>,
 ) -> impl FnMut(Attribute<'_>) -> Rewrite + 'a {
     let to = HidingKey { secret: envelope.secret, authenticator: &envelope.authenticator };
-    attributes::rehide(Rehide::new(dictionary, request.hiding_key(), to, attributes::salts()))
+    let mut rehide = Rehide::new(dictionary, request.hiding_key(), to, attributes::salts());
+    move |attribute| {
+        attributes::hidden(&mut rehide, attribute).unwrap_or_else(|error| {
+            tracing::warn!(service = crate::NAME, error = %error, "a hidden attribute is left out of a request");
+            Rewrite::Drop
+        })
+    }
 }
 
 /// Which of a target's servers a request goes on with: that of its State, if it was given to this name at this client.

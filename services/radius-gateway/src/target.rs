@@ -11,7 +11,7 @@ use crate::reply_rules::Values;
 use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
-use directory::{Directory, Entry, Query, TypedName};
+use directory::{Attempted, Directory, Entry, Query, TypedName};
 use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use radius_wire::{Forward, Relayed, Verified};
@@ -109,9 +109,35 @@ impl Target {
         resolved
     }
 
-    /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second.
+    /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second. What was refused a moment ago is refused
+    /// again without asking (FB-02).
     pub(crate) async fn check(
         mut self,
+        gateway: &Gateway,
+        request: &Verified<'_>,
+        entry: &Entry,
+        password: &Secret,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<Checked, Reason> {
+        let (client, peer) = (attempt.client.clone(), attempt.client_ip.to_string());
+        let station = attempt.calling_station.clone().unwrap_or_default();
+        let person_ip = attempt.person_ip.map(|address| address.to_string()).unwrap_or_default();
+        let source = [client.name(), &peer, &station, &person_ip];
+        let attempted = Attempted { source: &source, subject: &entry.subject, password };
+        if gateway.wrong_passwords.was_refused(attempted, Instant::now()) {
+            attempt.first = Some(First { via: None, refused: Some(Reason::BadPassword), took: self.took });
+            return Err(Reason::BadPassword);
+        }
+        let checked = self.checked_now(gateway, request, entry, password, attempt, deadline).await;
+        if matches!(checked, Err(Reason::BadPassword)) {
+            gateway.wrong_passwords.refused(attempted, Instant::now());
+        }
+        checked
+    }
+
+    async fn checked_now(
+        &mut self,
         gateway: &Gateway,
         request: &Verified<'_>,
         entry: &Entry,
@@ -198,8 +224,11 @@ impl Target {
             };
             forward.write(&mut relay::hidden_anew(&dictionary, request, envelope))
         };
+        let begun = Instant::now();
         let asked = home.ask(About::Authentication, &write, only, deadline - MARGIN);
         let answered = self.timed(asked, Reason::TargetTimeout, deadline).await;
+        let error = answered.as_ref().err().map(|reason| reason.code());
+        gateway.metrics.upstream("target", home.settings.name.as_str(), begun.elapsed(), error);
         let via = answered.as_ref().ok().map(|answered| answered.server.place.clone());
         let said = match answered {
             Ok(Answered { server, reply }) => {

@@ -191,7 +191,10 @@ impl Devices {
                 code: RequestCode::AccessRequest,
                 identifier,
                 authenticator: random()?,
-                attributes: &[Attribute { kind: AttributeType::USER_NAME, value: name.as_bytes() }],
+                attributes: &[
+                    Attribute { kind: AttributeType::USER_NAME, value: name.as_bytes() },
+                    Attribute { kind: AttributeType::CALLING_STATION_ID, value: name.as_bytes() },
+                ],
                 password: Some(&password_of(&name)),
             };
             port.open()[usize::from(identifier)] = Some(request.sent());

@@ -49,7 +49,7 @@ pub(super) struct Report {
     /// When the node told it.
     at: Option<String>,
     last_seen: Option<String>,
-    /// pap, chap, ms_chap, ms_chap2, eap, accounting, status_server.
+    /// pap, chap, ms_chap, ms_chap2, eap, arap, none (no credentials), accounting, status_server.
     protocols: Vec<String>,
     /// Requests with and without Message-Authenticator, where it was not demanded.
     signed: u64,

@@ -218,6 +218,97 @@ async fn eap_passes_through_and_the_person_inside_is_asked_before_it_succeeds() 
 }
 
 #[tokio::test]
+async fn a_conversation_stays_at_its_server_when_another_one_comes_first() {
+    // the settings put the other server first between the rounds
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(Some("ann")));
+    world.homes[1].says(|_| panic!("it has asked nothing"));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    let asked = nas.ask(&first).await;
+    assert_eq!(asked.code(), Code::AccessChallenge);
+    world.store.change(&world.bus, |settings| settings.targets[0].servers.swap(0, 1)).await;
+    // The gateway has it when whoever comes anew is sent to the other one.
+    world.homes[1].says(|request| accept(request, &[]));
+    until("the other one comes first", async || {
+        let question = nas.question("ann", ANN);
+        nas.ask(&question).await;
+        !world.homes[1].requests().is_empty()
+    })
+    .await;
+    world.homes[1].says(|_| panic!("it has asked nothing"));
+    let message = response(2);
+    let attributes =
+        [user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &message), attribute(AttributeType::STATE, b"tls-17")];
+    let second = nas.with(&attributes, None);
+    assert_eq!(nas.ask(&second).await.code(), Code::AccessAccept);
+}
+
+#[tokio::test]
+async fn a_server_that_turns_out_to_sign_has_to_from_then_on() {
+    // `auto` and `no`
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let unsigned = |request: &Verified<'_>, secret: &str| {
+        let packet = request.packet();
+        let proxy_states: Vec<_> =
+            packet.all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)).collect();
+        let secret = Secret::new(secret).expect("not empty");
+        vec![radius_wire::write_reply(2, sent(packet), &proxy_states, &secret, false).expect("it fits")]
+    };
+    world.homes[1].says(|request| accept(request, &[(AttributeType::CLASS, b"second")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let classes = async |nas: &mut Nas| {
+        let question = nas.question("ann", ANN);
+        nas.send(&question.octets).await;
+        let accepted = nas.hear_within(&question, Duration::from_secs(9)).await;
+        assert_eq!(accepted.code(), Code::AccessAccept);
+        accepted.all(AttributeType::CLASS)
+    };
+    let (mut learning, mut lax) =
+        (Nas::new(LEARNING, gateway.address, SECRET).await, Nas::new(LAX, gateway.address, SECRET).await);
+    world.homes[0].says(move |request| unsigned(request, "shared-with-the-home-server"));
+    assert!(
+        classes(&mut learning).await.is_empty() && classes(&mut lax).await.is_empty(),
+        "believed by its authenticator"
+    );
+    assert!(world.store.lessons().is_empty());
+    world.homes[0].says(|request| accept(request, &[]));
+    assert!(classes(&mut learning).await.is_empty() && classes(&mut lax).await.is_empty());
+    until("the store hears it", async || {
+        let lessons = world.store.lessons();
+        lessons.len() == 1 && lessons[0].0.starts_with("target.learning-homes.") && lessons[0].1
+    })
+    .await;
+    world.homes[0].says(move |request| unsigned(request, "shared-with-the-home-server"));
+    assert!(classes(&mut lax).await.is_empty(), "it may still leave it");
+    assert_eq!(classes(&mut learning).await, [b"second"], "it signs, so this was somebody else");
+    world.homes[0].says(move |request| unsigned(request, "guessed"));
+    assert_eq!(classes(&mut lax).await, [b"second"], "nobody signs, and still nobody may forge");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_fails_the_login() {
+    // FR-17: without it the device would have a login and no connection
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    // MS-MPPE-Send-Key: a salt, and less than a block.
+    let short = radius_wire::ms_chap::attribute(16, &[0x80, 1, 7, 7, 7]).expect("it fits");
+    for (value, code) in [(short.clone(), Code::AccessReject), (Vec::new(), Code::AccessAccept)] {
+        world.homes[0].says(move |request| match value.as_slice() {
+            [] => accept(request, &[(AttributeType::VENDOR_SPECIFIC, &send_key(request))]),
+            value => accept(request, &[(AttributeType::VENDOR_SPECIFIC, value)]),
+        });
+        let question = nas.question("ann", ANN);
+        assert_eq!(nas.ask(&question).await.code(), code);
+    }
+}
+
+#[tokio::test]
 async fn a_denied_eap_login_ends_in_eap_failure_and_nothing_of_the_success_leaves() {
     // T: capture every packet
     let world = World::new().await;

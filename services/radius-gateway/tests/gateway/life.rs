@@ -1,7 +1,7 @@
 //! How a gateway starts, follows its settings, says how it is, and stops.
 
 use crate::support::*;
-use radius_gateway::{Deps, Nodes};
+use radius_gateway::{Deps, Nodes, RadiusSection};
 use radius_wire::Code;
 use service_kit::Clock;
 use std::sync::Arc;
@@ -154,6 +154,30 @@ async fn a_port_in_use_stops_the_start_with_one_clear_sentence() {
             .starts_with(&format!("radius.listen: the UDP address {address} cannot be opened: Address already in use")),
         "{sentence}"
     );
+}
+
+#[tokio::test]
+async fn whoever_asks_by_ipv6_is_answered_by_ipv6() {
+    //
+    let world = World::new().await;
+    let listen = vec!["[::]:0".parse().expect("an address")];
+    let deps = Deps {
+        verification: world.verification.clone(),
+        settings: world.store.clone(),
+        fail_open: Arc::new(FakeFailOpen::default()),
+        store: world.store.clone(),
+        bus: Arc::new(world.bus.clone()),
+        nodes: Nodes::One,
+        clock: world.clock.clone(),
+    };
+    let node = Node::start(deps, RadiusSection { listen, ..section() }).await;
+    until("it is ready", async || node.process.health().is_ready()).await;
+    let mut nas = Nas::new("::1", (std::net::Ipv6Addr::LOCALHOST, node.address.port()).into(), SECRET).await;
+    let question = nas.question("ann", ANN);
+    let asked = nas.ask(&question).await;
+    assert_eq!(asked.code(), Code::AccessChallenge);
+    let answer = nas.answer_to("ann", &asked.state(), CODE);
+    assert_eq!(nas.ask(&answer).await.code(), Code::AccessAccept);
 }
 
 #[tokio::test]

@@ -48,6 +48,31 @@ async fn required_without_a_code_is_refused_without_a_bind() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_that_comes_again_is_refused_without_another_bind() {
+    // FB-02: a device that tries again by itself must not use up a person's tries
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    for password in ["wrong", "wrong", "wrong", "other", "wrong"] {
+        let question = nas.question("ann", password);
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    }
+    assert_eq!(world.directory.passwords(), ["wrong", "other"]);
+    until("each is told", async || world.verification.reports() == vec![("ann".into(), "bad_password".into()); 5])
+        .await;
+    // The right one, another person and another place are asked about.
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+    let station = attribute(AttributeType::CALLING_STATION_ID, b"00-11-22-33-44-55");
+    for (name, more) in [("bob", None), ("ann", Some(station))] {
+        let attributes: Vec<_> = [user_name(name)].into_iter().chain(more).collect();
+        let question = nas.with(&attributes, Some("wrong"));
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    }
+    assert_eq!(world.directory.passwords(), ["wrong", "other", ANN, "wrong", "wrong"]);
+}
+
+#[tokio::test]
 async fn no_code_is_looked_at_after_a_wrong_password() {
     //
     let world = World::new().await;

@@ -51,6 +51,9 @@ pub const RELAYED: &str = "127.0.1.16";
 pub const TRUSTING: &str = "127.0.1.17";
 /// The same, and checks people itself.
 pub const CHECKS_ITSELF: &str = "127.0.1.18";
+/// Its home servers may turn out to sign; may leave it.
+pub const LEARNING: &str = "127.0.1.19";
+pub const LAX: &str = "127.0.1.20";
 /// Of a network whose client has another secret; the first address is a client of its own.
 pub const WIDE: &str = "127.0.2.2";
 pub const NARROW: &str = "127.0.2.1";
@@ -204,9 +207,15 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
         client
     };
     let target = |name: &str, more: serde_json::Value| {
+        let signs = match name {
+            "learning-homes" => "auto",
+            "lax-homes" => "no",
+            _ => "yes",
+        };
         let server = |home: &FakeHome| {
             serde_json::json!({
                 "address": home.address.ip(), "authentication_port": home.address.port(), "secret": "keep",
+                "message_authenticator": signs,
             })
         };
         let servers: Vec<_> = homes.iter().map(server).collect();
@@ -223,12 +232,20 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
             "authentication_bind": { "kind": "simple" },
             "danger_clear_text": true, "connect_timeout_seconds": 1, "timeout_seconds": 3,
         }],
-        "target": [target("homes", serde_json::json!({})), target("trusted-homes", serde_json::json!({ "danger_trust_outer_identity": true }))],
+        "target": [
+            target("homes", serde_json::json!({})),
+            target("trusted-homes", serde_json::json!({ "danger_trust_outer_identity": true })),
+            target("learning-homes", serde_json::json!({})),
+            target("lax-homes", serde_json::json!({})),
+        ],
         "client": [
             client("relayed", "127.0.1.16/32", serde_json::json!({ "target": "homes" })),
             client("trusting", "127.0.1.17/32", serde_json::json!({ "target": "trusted-homes" })),
             client("checks-itself", "127.0.1.18/32", serde_json::json!({ "target": "homes", "without_credentials": "pass" })),
+            client("learning", "127.0.1.19/32", serde_json::json!({ "target": "learning-homes" })),
+            client("lax", "127.0.1.20/32", serde_json::json!({ "target": "lax-homes" })),
             client("vpn", "127.0.1.1/32", serde_json::json!({})),
+            client("six", "::1/128", serde_json::json!({})),
             client("required", "127.0.1.2/32", serde_json::json!({ "appended": "required" })),
             client("optional", "127.0.1.3/32", serde_json::json!({ "appended": "optional" })),
             client("auto", "127.0.1.4/32", serde_json::json!({ "message_authenticator": "auto" })),

@@ -16,7 +16,8 @@ use tonic::Status;
 const NODES_MAX: i64 = 64;
 /// Words a report may hold of one kind: there are fewer protocols and fewer drop codes.
 const WORDS_MAX: usize = 64;
-const PROTOCOLS: [&str; 7] = ["pap", "chap", "ms_chap", "ms_chap2", "eap", "accounting", "status_server"];
+const PROTOCOLS: [&str; 9] =
+    ["pap", "chap", "ms_chap", "ms_chap2", "eap", "arap", "none", "accounting", "status_server"];
 
 /// Replaces what this node told before. Clients the settings do not have (any more) are passed over.
 pub async fn report(store: &Store, request: ReportClientsRequest) -> Result<(), StoreError> {

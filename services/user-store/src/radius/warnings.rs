@@ -162,7 +162,7 @@ fn patience(client: &Client, seen: &Seen<'_>, found: &mut Vec<String>) {
     if seen.retries_anew {
         found.push(
             "tries again with new requests: they are known for copies only where they carry Calling-Station-Id; else each \
-             is a login of its own, with a prompt of its own"
+             is a login of its own, and is refused while the first one's question is open (prompt_pending)"
                 .to_owned(),
         );
     }
