@@ -268,16 +268,26 @@ impl Lease {
     }
 
     async fn write(&mut self) -> Option<Lost> {
-        let octets = self.entry.to_octets();
-        let written = match self.revision {
-            Some(revision) => self.map.update(&self.key, octets, revision).await,
-            None => self.map.create(&self.key, octets).await,
-        };
-        match written {
-            Ok(revision) => self.revision = Some(revision),
-            Err(BusError::WrongRevision | BusError::AlreadyExists) => return self.look().await,
-            // The bus is away; next time perhaps.
-            Err(_) => {}
+        // Twice, because what was in the way may be a touch of our own that was dropped before the bus had answered it.
+        for _ in 0..2 {
+            let octets = self.entry.to_octets();
+            let written = match self.revision {
+                Some(revision) => self.map.update(&self.key, octets, revision).await,
+                None => self.map.create(&self.key, octets).await,
+            };
+            match written {
+                Ok(revision) => {
+                    self.revision = Some(revision);
+                    return None;
+                }
+                Err(BusError::WrongRevision | BusError::AlreadyExists) => {
+                    if let Some(lost) = self.look().await {
+                        return Some(lost);
+                    }
+                }
+                // The bus is away; next time perhaps.
+                Err(_) => return None,
+            }
         }
         None
     }

@@ -242,3 +242,26 @@ async fn beyond_the_bound_what_is_new_is_dropped_and_what_waits_is_not() {
     let question = nas.question("ann", ANN);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge, "there is room again");
 }
+
+#[tokio::test]
+async fn an_answer_while_a_touch_is_on_its_way_is_known_to_the_other_nodes_too() {
+    // the touch that says that we are still here is dropped when the answer comes, and had reached the bus
+    let world = World::new().await;
+    let (one, other) = (world.one_of_many().await, world.one_of_many().await);
+    world.bus.answers_after(Duration::from_millis(800));
+    world.verification.hold(true);
+    let mut nas = Nas::new(PATIENT, one.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    let begun = tokio::time::Instant::now();
+    nas.send(&question.octets).await;
+    until("the person is asked", async || world.verification.decisions() == 1).await;
+    // The first touch comes after two seconds.
+    tokio::time::sleep_until(begun + Duration::from_millis(2_400)).await;
+    world.verification.hold(false);
+    let answer = nas.hear(&question).await;
+    assert!(begun.elapsed() < Duration::from_millis(2_750), "in the middle of it");
+    tokio::time::sleep(Duration::from_millis(2_000)).await;
+    nas.gateway = other.address;
+    assert_eq!(nas.ask(&question).await, answer);
+    assert_eq!((world.directory.binds(), world.verification.decisions()), (1, 1));
+}

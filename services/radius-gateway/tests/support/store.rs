@@ -15,8 +15,9 @@ use proto::user_store::{
 };
 use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 pub struct FakeStore {
@@ -178,9 +179,15 @@ pub struct FakeBus {
     away: Arc<AtomicBool>,
     /// What has been written into maps, as an eavesdropper sees it.
     written: Arc<Mutex<Vec<Bytes>>>,
+    late_ms: Arc<AtomicU64>,
 }
 
 impl FakeBus {
+    /// An update is done at once, and its answer comes so much later.
+    pub fn answers_after(&self, late: Duration) {
+        self.late_ms.store(late.as_millis() as u64, Ordering::SeqCst);
+    }
+
     pub fn away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
@@ -202,8 +209,8 @@ impl Bus for FakeBus {
         self.bus.stream(options)
     }
     fn map(&self, name: &str, options: MapOptions) -> Arc<dyn Map> {
-        let (away, written) = (self.away.clone(), self.written.clone());
-        Arc::new(FakeMap { map: self.bus.map(name, options), away, written })
+        let (away, written, late_ms) = (self.away.clone(), self.written.clone(), self.late_ms.clone());
+        Arc::new(FakeMap { map: self.bus.map(name, options), away, written, late_ms })
     }
 }
 
@@ -211,6 +218,7 @@ struct FakeMap {
     map: Arc<dyn Map>,
     away: Arc<AtomicBool>,
     written: Arc<Mutex<Vec<Bytes>>>,
+    late_ms: Arc<AtomicU64>,
 }
 
 impl FakeMap {
@@ -237,7 +245,9 @@ impl Map for FakeMap {
     }
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, BusError> {
         self.note(&value);
-        self.there()?.update(key, value, revision).await
+        let updated = self.there()?.update(key, value, revision).await;
+        tokio::time::sleep(Duration::from_millis(self.late_ms.load(Ordering::SeqCst))).await;
+        updated
     }
     async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
         self.note(&value);

@@ -93,9 +93,9 @@ impl Service {
             return self.conclude(login, way, check, &prompt, "").await;
         }
         let mut seat = self.waiting.seat(&prompt.prompt_id)?;
-        // Whoever joins sends a push again, which replaces the first: the node that opened it may have died before it was sent. A call
-        // would ring twice.
-        let sent = match joined && way.method != Method::Push {
+        // Whoever joins sends it again, because the node that opened it, or its caller, may have died before it was sent: a push replaces
+        // the first, and a call that has begun rings nobody a second time. A text would come twice.
+        let sent = match joined && way.method == Method::SmsReply {
             true => Ok(Accepted { provider: way.method.code().into() }),
             false => self.send_prompt(login, &prompt, &target).await,
         };

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::Instrument;
 use twiml::address::What;
 
 /// No provider is asked when so little is left.
@@ -144,7 +145,10 @@ impl Voice {
         let call = Call::new(&callee, known.settings.voice.backup_phone);
         let left = prompt.expires_unix_ms.saturating_sub(self.inner.shared.clock.now_ms());
         let patience = Duration::from_millis(left.max(0).unsigned_abs()).min(DIAL_PATIENCE);
-        self.inner.dial(&known, prompt.clone(), call, Instant::now() + patience).await
+        let (inner, prompt, until) = (self.inner.clone(), prompt.clone(), Instant::now() + patience);
+        // Not dropped with its caller: that it rings is written before it does, and nobody else would ring then.
+        let dialling = async move { inner.dial(&known, prompt, call, until).await };
+        tokio::spawn(dialling.in_current_span()).await.unwrap_or_else(|_| Err(unavailable()))
     }
 
     /// A call that says that calls work.

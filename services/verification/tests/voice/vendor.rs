@@ -8,6 +8,7 @@ use proto::verification::enrolment_server::Enrolment;
 use proto::verification::{CallbackRequest, TestProviderRequest};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use verification::{SendFailure, Service};
 
 const ACCOUNT: &str = "AC0123456789";
@@ -377,6 +378,29 @@ async fn the_next_vendor_rings_where_one_does_not_and_nobody_rings_twice() {
         let states: Vec<_> = world.store.lock().notes.iter().map(|note| note.state.clone()).collect();
         assert_eq!(states, ["failed", "accepted"]);
     }
+}
+
+#[tokio::test]
+async fn a_call_that_has_begun_is_placed_though_its_caller_has_left() {
+    // whoever goes on with the prompt finds the call begun, and rings nobody
+    let first = TwimlVendor::start(ACCOUNT, SECRET).await.expect("a vendor");
+    let second = TwimlVendor::start(ACCOUNT, SECRET).await.expect("a vendor");
+    first.set_mood(Mood::Silent);
+    let providers = json!([provider("one", &first.base_url), provider("two", &second.base_url)]);
+    let secrets = [("provider.one.secret", SECRET), ("provider.two.secret", SECRET)];
+    let world = World::new(json!({ "verification": { "country": "DE" }, "provider": providers }), &secrets);
+    let node = world.node().await;
+    let prompt = world.prompt("call");
+    let caller = tokio::spawn({
+        let (node, prompt) = (node.clone(), prompt.clone());
+        async move { call(&node, &prompt, Ann::default()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    caller.abort();
+    let mut phone = second.next_call(deliver(&node, "two")).await;
+    phone.answer("human").await;
+    phone.press("#").await;
+    assert_eq!(world.store.read(&prompt.prompt_id).outcome, "approved");
 }
 
 #[tokio::test]
