@@ -29,8 +29,9 @@ pub type Permitted = fn(part: &str, path: &str) -> bool;
 /// Handshakes at once; what comes above is closed, and the caller tries again.
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Each waiting login is a call that waits. Only authenticated parts get this far.
-const CALLS_PER_CONNECTION_MAX: u32 = 50_000;
+/// Each waiting login is a call that waits, and a gateway has room for 65,536 and still has to ask whether we are there. Only
+/// authenticated parts get this far.
+const CALLS_PER_CONNECTION_MAX: u32 = 131_072;
 
 /// Who calls: in the extensions of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
