@@ -309,6 +309,24 @@ async fn a_key_that_cannot_be_read_fails_the_login() {
 }
 
 #[tokio::test]
+async fn eap_that_is_none_goes_to_no_server() {
+    // B-24: shorter or longer than it says, of no known code, an answer without a type; and several attributes that are one packet
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(Some("ann")));
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    for message in [&[2, 1, 0, 6, 1][..], &[2, 1, 0, 4, 1], &[2, 1], &[2, 1, 0, 3], &[9, 1, 0, 5, 1]] {
+        let question = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, message)], None);
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "{message:?}");
+    }
+    assert!(world.homes[0].requests().is_empty());
+    let pieces = [attribute(AttributeType::EAP_MESSAGE, &[2, 1, 0]), attribute(AttributeType::EAP_MESSAGE, &[5, 1])];
+    let question = nas.with(&[&[user_name("ann")], pieces.as_slice()].concat(), None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+    assert_eq!(world.homes[0].requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_denied_eap_login_ends_in_eap_failure_and_nothing_of_the_success_leaves() {
     // T: capture every packet
     let world = World::new().await;

@@ -7,7 +7,7 @@ use lab::freeradius::{FreeRadius, HomeOptions, HomeUser};
 use lab::radsecproxy::{Direction, RadsecOptions, RadsecProxy};
 use lab::{Certificate, Pki};
 use radius_gateway::{Nodes, RadiusSection};
-use radius_wire::{AttributeType, Code, Packet, Port, Rule, Secret, Sent, verify_reply};
+use radius_wire::{AttributeType, Code, Hiding, HidingKey, Packet, Port, Rule, Secret, Sent, verify_reply};
 use rustls_pki_types::ServerName;
 use service_kit::config::InputFile;
 use service_kit::secret::SecretFile;
@@ -470,8 +470,24 @@ async fn sends_to(lab: &Lab, server: serde_json::Value) {
 }
 
 fn home(lab: &Lab, pki: &Pki) -> FreeRadius {
-    let options = HomeOptions { users: vec![HomeUser::new("ann", ANN)], ..HomeOptions::default() };
+    let hidden = format!("Tunnel-Password:1 = \"{}\"", HomeUser::TUNNEL_PASSWORD);
+    let options = HomeOptions { users: vec![HomeUser::new("ann", ANN).replies(&[&hidden])], ..HomeOptions::default() };
     FreeRadius::home(lab.dir.path(), pki, &options).expect("FreeRADIUS is installed: tests/lab/install.sh")
+}
+
+/// A whole login, and what the server hides for it, as the device reads it.
+async fn tunnel_password(nas: &mut Nas) -> String {
+    let question = nas.question("ann", ANN);
+    let asked = nas.ask(&question).await;
+    assert_eq!(asked.code(), Code::AccessChallenge);
+    let answer = nas.answer_to("ann", &asked.state(), CODE);
+    let accepted = nas.ask(&answer).await;
+    assert_eq!(accepted.code(), Code::AccessAccept);
+    let secret = Secret::new(SECRET).expect("not empty");
+    let key = HidingKey { secret: &secret, authenticator: &answer.sent.authenticator };
+    let tagged = accepted.all(AttributeType(69));
+    let clear = Hiding::TunnelPassword.reveal(&tagged[0][1..], key).expect("hidden for the device's last request");
+    String::from_utf8(clear.to_vec()).expect("text")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -491,6 +507,8 @@ async fn passwords_and_accounting_go_to_a_server_by_tls_and_a_new_connection_fol
     assert!(seen.iter().all(|packet| packet.signed() && packet.identifier != 0), "0 is the watchdog's");
     let wrong = nas.question("ann", "wrong password");
     assert_eq!(nas.ask(&wrong).await.code(), Code::AccessReject);
+    // by TLS it is hidden with the secret of all such connections.
+    assert_eq!(tunnel_password(&mut nas).await, HomeUser::TUNNEL_PASSWORD);
     // FreeRADIUS takes both kinds by one port, and nobody here acknowledges what it has not.
     let mut reporting = Nas::new(VPN, gateway.accounting, SECRET).await;
     let report = reporting.report(&session());
@@ -514,6 +532,8 @@ async fn passwords_and_accounting_go_to_a_server_by_tls_and_a_new_connection_fol
         seen.len() > before && seen.last().map(|packet| packet.port) == Some(home.auth_address().port())
     })
     .await;
+    lab.world.verification.forget_spent_codes();
+    assert_eq!(tunnel_password(&mut nas).await, HomeUser::TUNNEL_PASSWORD);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
