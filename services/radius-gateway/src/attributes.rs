@@ -10,9 +10,7 @@ use radius_wire::{
 
 /// Random, and new for each packet.
 pub(crate) fn salts() -> Salts {
-    let mut random = [0; 2];
-    getrandom::fill(&mut random).expect("the kernel gives random octets");
-    Salts::new(u16::from_ne_bytes(random))
+    Salts::new(u16::from_ne_bytes(crate::random()))
 }
 
 /// What a home server says cannot be said to the client.

@@ -138,7 +138,7 @@ async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: 
                 }
                 Some(Joined::Late) | None => {
                     gateway.exchanges.forget(&id);
-                    return Box::pin(begun.hold.release()).await;
+                    return begun.hold.release().await;
                 }
             }
         }
@@ -243,7 +243,7 @@ async fn wait_along(
         Some(given) => pass_on(gateway, request, id, &given, hold).await,
         None => {
             gateway.exchanges.forget(id);
-            Box::pin(hold.release()).await;
+            hold.release().await;
         }
     }
 }
@@ -252,7 +252,7 @@ async fn wait_along(
 async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, hold: Hold) {
     let Some(octets) = readdress(gateway, request, given) else {
         gateway.exchanges.forget(id);
-        return Box::pin(hold.release()).await;
+        return hold.release().await;
     };
     if octets.first() == Some(&(Code::AccessReject as u8)) {
         sleep_until(request.received + gateway.config.reject_delay()).await;
@@ -375,7 +375,7 @@ async fn answer(
     };
     let Some(octets) = answer.octets else {
         gateway.exchanges.forget(&id);
-        return Box::pin(hold.release()).await;
+        return hold.release().await;
     };
     let awaited = superseded || gateway.exchanges.is_awaited(&id);
     let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
@@ -385,7 +385,7 @@ async fn answer(
         false if awaited => {}
         false => return orphaned(gateway, &attempt, Some(answer.verdict), running),
     }
-    Box::pin(hold.answered(&given)).await;
+    hold.answered(&given).await;
     log(gateway, attempt, &answer.verdict, running);
 }
 

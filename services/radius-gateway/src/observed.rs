@@ -2,6 +2,7 @@
 //! and who would be cut off by a stricter rule. Numbers only; in memory, since the start.
 
 use proto::user_store::ClientReport;
+use radius_wire::ms_chap::kind::{MS_CHAP_RESPONSE, MS_CHAP2_CPW, MS_CHAP2_RESPONSE};
 use radius_wire::{AttributeType, Code, Lesson, Packet, Vendor};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -138,8 +139,8 @@ pub(crate) fn protocol(packet: &Packet<'_>) -> &'static str {
         AttributeType::VENDOR_SPECIFIC => {
             let vendor = attribute.vendor().filter(|vendor| vendor.id == Vendor::MICROSOFT)?;
             vendor.attributes().find_map(|(kind, _)| match kind {
-                1 => Some("ms_chap"),        // RFC 2548 section 2.1.3
-                25 | 27 => Some("ms_chap2"), // RFC 2548 sections 2.3.2 and 2.3.4
+                MS_CHAP_RESPONSE => Some("ms_chap"),
+                MS_CHAP2_RESPONSE | MS_CHAP2_CPW => Some("ms_chap2"),
                 _ => None,
             })
         }

@@ -136,8 +136,8 @@ fn is_anonymous(name: &str) -> bool {
     user.is_empty() || user.to_ascii_lowercase().starts_with("anonymous")
 }
 
-/// The hook of a request on its way out. What cannot be hidden anew is left out: of what a home server goes by nothing is hidden but
-/// the password, which has its own way.
+/// The hook of a request on its way out. What cannot be hidden anew is left out: a request hides nothing that its server needs, apart
+/// from the password, which has its own way.
 pub(crate) fn hidden_anew<'a>(
     dictionary: &'a Dictionary,
     request: &'a Verified<'_>,

@@ -129,45 +129,36 @@ impl Target {
             attempt.first = Some(First { via: None, refused: Some(Reason::BadPassword), took: self.took });
             return Err(Reason::BadPassword);
         }
-        let checked = self.checked_now(gateway, request, entry, password, attempt, deadline).await;
+        let checked = async {
+            match &self.checker {
+                Checker::Directory => self.bind(entry, password, attempt, deadline).await.map(|()| Checked::Right),
+                Checker::Windows(windows) => {
+                    let windows = windows.clone();
+                    // The account that was found, not what was typed.
+                    let checked = windows.password(&entry.username, password, deadline - MARGIN);
+                    self.by_domain(&windows, checked, attempt, deadline).await.map(|()| Checked::Right)
+                }
+                Checker::Home(_) => {
+                    let said = self.ask(gateway, request, Some(password), None, attempt, deadline).await?;
+                    match said {
+                        Said::Accepted => {
+                            // The yes has to be about the person whose password it was.
+                            let named = attempt.parked.as_ref().and_then(|parked| parked.reply.user_name());
+                            if let Some(named) = named {
+                                self.must_be(&named, entry, attempt, deadline).await?;
+                            }
+                            Ok(Checked::Right)
+                        }
+                        Said::Asked(challenge) => Ok(Checked::Asked(challenge)),
+                    }
+                }
+            }
+        };
+        let checked = checked.await;
         if matches!(checked, Err(Reason::BadPassword)) {
             gateway.wrong_passwords.refused(attempted, Instant::now());
         }
         checked
-    }
-
-    async fn checked_now(
-        &mut self,
-        gateway: &Gateway,
-        request: &Verified<'_>,
-        entry: &Entry,
-        password: &Secret,
-        attempt: &mut Attempt,
-        deadline: Instant,
-    ) -> Result<Checked, Reason> {
-        match &self.checker {
-            Checker::Directory => self.bind(entry, password, attempt, deadline).await.map(|()| Checked::Right),
-            Checker::Windows(windows) => {
-                let windows = windows.clone();
-                // The account that was found, not what was typed.
-                let checked = windows.password(&entry.username, password, deadline - MARGIN);
-                self.by_domain(&windows, checked, attempt, deadline).await.map(|()| Checked::Right)
-            }
-            Checker::Home(_) => {
-                let said = self.ask(gateway, request, Some(password), None, attempt, deadline).await?;
-                match said {
-                    Said::Accepted => {
-                        // The yes has to be about the person whose password it was.
-                        let named = attempt.parked.as_ref().and_then(|parked| parked.reply.user_name());
-                        if let Some(named) = named {
-                            self.must_be(&named, entry, attempt, deadline).await?;
-                        }
-                        Ok(Checked::Right)
-                    }
-                    Said::Asked(challenge) => Ok(Checked::Asked(challenge)),
-                }
-            }
-        }
     }
 
     async fn bind(

@@ -197,7 +197,8 @@ impl SharedRequests {
     }
 }
 
-/// What is held while a request is in work: itself, and what it has in common with its look-alikes.
+/// What is held while a request is in work: itself, and what it has in common with its look-alikes. Boxed, and its steps too: whoever
+/// waits for a person holds it all the while.
 #[derive(Default)]
 pub(super) struct Hold {
     pub(super) packet: Option<Box<Lease>>,

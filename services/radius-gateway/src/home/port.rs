@@ -250,8 +250,7 @@ impl Shared {
     }
 
     fn envelope(&self, place: Place) -> Envelope<'_> {
-        let mut authenticator = [0; 16];
-        getrandom::fill(&mut authenticator).expect("the kernel gives random octets");
+        let authenticator = crate::random();
         Envelope { identifier: place.identifier, authenticator, secret: &self.peer.secret }
     }
 

@@ -4,7 +4,6 @@ use crate::support::*;
 use radius_gateway::{Deps, Nodes, RadiusSection};
 use radius_wire::Code;
 use service_kit::Clock;
-use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test]
@@ -120,15 +119,7 @@ async fn new_settings_are_in_force_without_a_restart() {
 async fn a_gateway_waits_for_its_store_and_is_not_ready_before() {
     let world = World::new().await;
     world.store.away(true);
-    let deps = Deps {
-        verification: world.verification.clone(),
-        settings: world.store.clone(),
-        fail_open: Arc::new(FakeFailOpen::default()),
-        store: world.store.clone(),
-        bus: Arc::new(world.bus.clone()),
-        nodes: Nodes::One,
-        clock: Clock::system(),
-    };
+    let deps = Deps { clock: Clock::system(), ..world.deps(Nodes::One) };
     let node = Node::start(deps, section()).await;
     let mut nas = Nas::new(VPN, node.address, SECRET).await;
     let early = nas.question("ann", "wrong password");
@@ -161,16 +152,7 @@ async fn whoever_asks_by_ipv6_is_answered_by_ipv6() {
     //
     let world = World::new().await;
     let listen = vec!["[::]:0".parse().expect("an address")];
-    let deps = Deps {
-        verification: world.verification.clone(),
-        settings: world.store.clone(),
-        fail_open: Arc::new(FakeFailOpen::default()),
-        store: world.store.clone(),
-        bus: Arc::new(world.bus.clone()),
-        nodes: Nodes::One,
-        clock: world.clock.clone(),
-    };
-    let node = Node::start(deps, RadiusSection { listen, ..section() }).await;
+    let node = Node::start(world.deps(Nodes::One), RadiusSection { listen, ..section() }).await;
     until("it is ready", async || node.process.health().is_ready()).await;
     let mut nas = Nas::new("::1", (std::net::Ipv6Addr::LOCALHOST, node.address.port()).into(), SECRET).await;
     let question = nas.question("ann", ANN);
@@ -186,16 +168,7 @@ async fn a_wildcard_socket_answers_from_the_address_it_was_asked_at() {
     let world = World::new().await;
     let mut section = section();
     section.listen = vec!["0.0.0.0:0".parse().expect("an address")];
-    let deps = Deps {
-        verification: world.verification.clone(),
-        settings: world.store.clone(),
-        fail_open: Arc::new(FakeFailOpen::default()),
-        store: world.store.clone(),
-        bus: Arc::new(world.bus.clone()),
-        nodes: Nodes::One,
-        clock: world.clock.clone(),
-    };
-    let node = Node::start(deps, section).await;
+    let node = Node::start(world.deps(Nodes::One), section).await;
     until("it is ready", async || node.process.health().is_ready()).await;
     let mut nas = Nas::new(VPN, ([127, 0, 7, 7], node.address.port()).into(), SECRET).await;
     let question = nas.question("ann", ANN);

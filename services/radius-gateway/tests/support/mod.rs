@@ -112,8 +112,9 @@ impl World {
         self.node(Nodes::Many, section()).await
     }
 
-    pub async fn node(&self, nodes: Nodes, section: RadiusSection) -> Node {
-        let deps = Deps {
+    /// What a node of this world leans on.
+    pub fn deps(&self, nodes: Nodes) -> Deps {
+        Deps {
             verification: self.verification.clone(),
             settings: self.store.clone(),
             fail_open: self.fail_open.clone(),
@@ -121,8 +122,11 @@ impl World {
             bus: Arc::new(self.bus.clone()),
             nodes,
             clock: self.clock.clone(),
-        };
-        let node = Node::start(deps, section).await;
+        }
+    }
+
+    pub async fn node(&self, nodes: Nodes, section: RadiusSection) -> Node {
+        let node = Node::start(self.deps(nodes), section).await;
         // Whoever answers Status-Server has the settings and has reached verification.
         let mut nas = Nas::new(VPN, node.address, SECRET).await;
         until("the gateway serves", async || {

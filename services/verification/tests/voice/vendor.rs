@@ -8,7 +8,6 @@ use proto::verification::enrolment_server::Enrolment;
 use proto::verification::{CallbackRequest, TestProviderRequest};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 use verification::{SendFailure, Service};
 
 const ACCOUNT: &str = "AC0123456789";
@@ -395,7 +394,9 @@ async fn a_call_that_has_begun_is_placed_though_its_caller_has_left() {
         let (node, prompt) = (node.clone(), prompt.clone());
         async move { call(&node, &prompt, Ann::default()).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while world.store.read(&prompt.prompt_id).state_json.is_empty() {
+        tokio::task::yield_now().await;
+    }
     caller.abort();
     let mut phone = second.next_call(deliver(&node, "two")).await;
     phone.answer("human").await;
