@@ -234,7 +234,7 @@ impl Bound {
 /// Binds at the same time, all servers together.
 const BINDS_MAX: usize = 128;
 /// Connections kept for the next bind, and for how long: well below what servers and firewalls allow.
-const IDLE_MAX: usize = 8;
+const IDLE_MAX: usize = 32;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The connections that binds run on.

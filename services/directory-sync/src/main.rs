@@ -2,6 +2,8 @@ use directory_sync::{Config, Deps};
 use service_kit::{Sections, config};
 use std::process::ExitCode;
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> ExitCode {
     service_kit::exit_code(start().await)

@@ -4,6 +4,8 @@ use ldap_gateway::{Config, Deps};
 use service_kit::{Sections, config};
 use std::process::ExitCode;
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> ExitCode {
     service_kit::exit_code(start().await)

@@ -12,6 +12,8 @@ use service_kit::{Clock, Sections, bus, config};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> ExitCode {
     service_kit::exit_code(start().await)

@@ -101,6 +101,8 @@ enum Test {
     Push(test_send::PushTest),
 }
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -1,22 +1,23 @@
 //! What the decision needs to know about a user (V-01). Read, never changed.
 //!
-//! It runs for every login, so the first statement says what else there is to read: who has no device, no PIN and no bypass
-//! costs no statement for them.
+//! It runs for every login, so those that ask at the same time are read together ([`together`]), and the first statement says what
+//! else there is to read: who has no device, no PIN and no bypass costs no statement for them.
 
 pub mod groups;
 mod secrets;
+mod together;
+
+pub use together::{Reader, Together};
 
 use crate::Store;
-use crate::commit::devices;
-use crate::metrics::Timed;
 use crate::places;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Row, Session, args};
+use crate::seal::Seal;
+use crate::sql::Row;
 use crate::users;
-use proto::user_store::{
-    Bypass, CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts, login_facts_request::Who,
-};
-use std::time::Instant;
+use proto::user_store::login_facts_request::Who as Asked;
+use proto::user_store::{CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts};
+use together::Who;
 use tonic::{Request, Response, Status};
 
 pub struct FactsService(pub Store);
@@ -24,25 +25,21 @@ pub struct FactsService(pub Store);
 #[tonic::async_trait]
 impl Facts for FactsService {
     async fn login(&self, request: Request<LoginFactsRequest>) -> Result<Response<LoginFactsReply>, Status> {
-        let (condition, arguments) = match request.into_inner().who {
-            Some(Who::Subject(subject)) => {
+        let who = match request.into_inner().who {
+            Some(Asked::Subject(subject)) => {
                 let subject = domain::DirectoryRef::try_from(subject);
                 let subject = subject.map_err(|error| Status::invalid_argument(error.to_string()))?;
-                ("u.directory = $1 AND u.object_id = $2", args![subject.directory.as_str(), subject.id.as_str()])
+                Who::Subject { directory: subject.directory.to_string(), object_id: subject.id.to_string() }
             }
-            Some(Who::UserId(user_id)) => ("u.user_id = $1", args![user_id]),
+            Some(Asked::UserId(user_id)) => Who::User(user_id),
             None => return Err(Status::invalid_argument("who is missing")),
         };
-        let began = Instant::now();
-        let mut session = self.0.database().read().await.map_err(StoreError::from)?;
-        let facts = self.facts(&mut session, condition, arguments).await?;
-        self.0.metrics().took(Timed::Facts, began.elapsed());
-        Ok(Response::new(facts))
+        Ok(Response::new(self.0.facts().of(who).await?))
     }
 }
 
 /// The user, and which other tables have something of theirs.
-const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.directory AS directory, u.dn_key AS dn_key, \
+const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.directory AS directory, u.object_id AS object_id, u.dn_key AS dn_key, \
     u.state AS state, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
     u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.phone AS phone, \
     u.phone_extension AS phone_extension, u.own_phone AS own_phone, u.own_extension AS own_extension, \
@@ -58,58 +55,11 @@ const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.direc
     EXISTS (SELECT 1 FROM bypasses b WHERE b.user_id = u.user_id) AS has_bypasses \
     FROM users u WHERE";
 
-impl FactsService {
-    /// An absent user is proven absent: the read succeeded and found none. A removed one is there until erased (FU-02).
-    async fn facts(
-        &self,
-        session: &mut Session,
-        condition: &'static str,
-        arguments: Vec<Arg>,
-    ) -> Result<LoginFactsReply, StoreError> {
-        let now_ms = self.0.clock().now_ms();
-        let rows = session.rows_of(format!("{USER} {condition}"), arguments).await?;
-        let Some(row) = rows.first() else { return Ok(LoginFactsReply::default()) };
-        let mut user = login_user(row)?;
-        let mut reply = LoginFactsReply::default();
-        // Nobody needs the seeds of somebody who may not log in.
-        if user.state == "enabled" && !users::is_blocked(user.blocked_until_unix_ms, now_ms) {
-            if row.get("has_groups")? {
-                let (directory, dn_key): (String, String) = (row.get("directory")?, row.get("dn_key")?);
-                user.groups = groups::of(session, &directory, &dn_key).await?;
-            }
-            if row.get("has_states")? || row.get("has_hashed")? {
-                secrets::read(&self.0, session, &mut user, now_ms).await?;
-            }
-            if row.get("has_bypasses")? {
-                user.bypass = bypass(session, &user.user_id, now_ms).await?;
-            }
-            reply.code_factors = self.code_factors(session, &user.user_id).await?;
-            if row.get("has_devices")? {
-                for device in devices::of_user(session, &user.user_id).await? {
-                    match device.kind.as_str() {
-                        "passkey" => reply.passkeys.push(device.passkey()),
-                        _ => reply.devices.push(device.opened(self.0.seal())?),
-                    }
-                }
-            }
-        }
-        reply.user = Some(user);
-        Ok(reply)
-    }
-
-    async fn code_factors(&self, session: &mut Session, user_id: &str) -> Result<Vec<CodeFactor>, StoreError> {
-        let sql = "SELECT factor_id, kind, serial, algorithm, digits, period_seconds, seed, last_step, drift, pending \
-                   FROM factors WHERE user_id = $1 ORDER BY created_ms, factor_id";
-        let rows = session.rows(sql, args![user_id]).await?;
-        rows.iter().map(|row| code_factor(&self.0, row, user_id)).collect()
-    }
-}
-
 /// A code factor with its seed, of a row that has all of its columns.
-pub fn code_factor(store: &Store, row: &Row, user_id: &str) -> Result<CodeFactor, StoreError> {
+pub fn code_factor(seal: &Seal, row: &Row, user_id: &str) -> Result<CodeFactor, StoreError> {
     let factor_id: String = row.get("factor_id")?;
     let owner = places::owned(user_id, &factor_id);
-    let seed = store.seal().open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
+    let seed = seal.open_field(places::seed(&owner), &row.get::<Vec<u8>>("seed")?)?;
     let last_step: i64 = row.get("last_step")?;
     Ok(CodeFactor {
         factor_id,
@@ -172,13 +122,4 @@ fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
 /// A comma-separated column.
 fn listed(text: &str) -> Vec<String> {
     text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
-}
-
-/// The newest bypass that is open.
-async fn bypass(session: &mut Session, user_id: &str, now_ms: i64) -> Result<Option<Bypass>, StoreError> {
-    let sql = "SELECT bypass_id, client, expires_ms FROM bypasses WHERE user_id = $1 AND expires_ms > $2 \
-               ORDER BY created_ms DESC, bypass_id LIMIT 1";
-    let Some(row) = session.row(sql, args![user_id, now_ms]).await? else { return Ok(None) };
-    let (bypass_id, client, expires_unix_ms) = (row.get("bypass_id")?, row.get("client")?, row.get("expires_ms")?);
-    Ok(Some(Bypass { bypass_id, client, expires_unix_ms }))
 }

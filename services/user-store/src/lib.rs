@@ -54,6 +54,7 @@ pub use sync::SyncService;
 
 use audit::checkpoint::{self, Signer};
 use commit::group::{Group, Writer};
+use facts::{Reader, Together};
 use hashing::Hasher;
 use metrics::Metrics;
 use proto::user_store::{
@@ -92,6 +93,7 @@ struct Inner {
     clock: Clock,
     teller: Teller,
     group: Group,
+    facts: Together,
     metrics: Arc<Metrics>,
 }
 
@@ -128,7 +130,16 @@ impl Store {
             clock: clock.clone(),
         };
         let group = Group::start(writer, shutdown);
-        let store = Self(Arc::new(Inner { database, seal, hasher, signer, rules, clock, teller, group, metrics }));
+        let reader = Reader {
+            database: database.clone(),
+            seal: seal.clone(),
+            rules: rules.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let facts = Together::start(reader, shutdown);
+        let store =
+            Self(Arc::new(Inner { database, seal, hasher, signer, rules, clock, teller, group, facts, metrics }));
         shutdown.spawn_until_stopping(checkpoint::run(store.clone()));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
@@ -203,6 +214,10 @@ impl Store {
 
     fn group(&self) -> &Group {
         &self.0.group
+    }
+
+    fn facts(&self) -> &Together {
+        &self.0.facts
     }
 
     fn metrics(&self) -> &Metrics {

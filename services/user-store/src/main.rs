@@ -2,6 +2,8 @@
 
 use user_store::Config;
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     service_kit::exit_code(start().await)

@@ -127,6 +127,25 @@ impl Session {
         Ok(rows)
     }
 
+    /// Rows whose key is in a list: `head` ends before the list's `(` and has the first of the placeholders, for `first`.
+    pub async fn rows_beside<'a>(
+        &mut self,
+        head: &str,
+        first: &str,
+        keys: impl IntoIterator<Item = &'a str>,
+        tail: &str,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        let mut rows = Vec::new();
+        for chunk in keys.chunks(CHUNKS[0]) {
+            let size = size_of(chunk);
+            let sql = format!("{head} ({}) {tail}", placeholders(2, size));
+            let bound = std::iter::once(Arg::from(first)).chain(padded(chunk, size).cloned()).collect();
+            rows.extend(self.select(AssertSqlSafe(sql).into_sql_str(), bound).await?);
+        }
+        Ok(rows)
+    }
+
     /// A change of the rows whose key is in a list; the parts as for [`Session::rows_in`].
     pub async fn execute_in<'a>(
         &mut self,
@@ -196,13 +215,18 @@ impl Session {
 
 /// The list is padded with its last key to a size that is prepared already; a key twice in a list finds a row once.
 fn with_list(head: &str, keys: &[Arg], tail: &str, arguments: &[Arg]) -> (SqlStr, Vec<Arg>) {
-    let size = match arguments {
-        [] => CHUNKS.iter().rev().copied().find(|size| *size >= keys.len()).unwrap_or(CHUNKS[0]),
-        _ => CHUNKS[0],
-    };
-    let padded = keys.iter().chain(std::iter::repeat_n(keys.last(), size).flatten()).take(size);
-    let bound = padded.chain(arguments).cloned().collect();
+    let size = if arguments.is_empty() { size_of(keys) } else { CHUNKS[0] };
+    let bound = padded(keys, size).chain(arguments).cloned().collect();
     (AssertSqlSafe(format!("{head} ({}) {tail}", placeholders(1, size))).into_sql_str(), bound)
+}
+
+/// The size of a list that holds so many.
+fn size_of(keys: &[Arg]) -> usize {
+    CHUNKS.iter().rev().copied().find(|size| *size >= keys.len()).unwrap_or(CHUNKS[0])
+}
+
+fn padded(keys: &[Arg], size: usize) -> impl Iterator<Item = &Arg> {
+    keys.iter().chain(std::iter::repeat_n(keys.last(), size).flatten()).take(size)
 }
 
 fn placeholders(first: usize, count: usize) -> String {

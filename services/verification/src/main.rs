@@ -2,6 +2,8 @@ use service_kit::{Sections, config};
 use std::process::ExitCode;
 use verification::{Config, Deps};
 
+service_kit::allocator!();
+
 #[tokio::main]
 async fn main() -> ExitCode {
     service_kit::exit_code(start().await)

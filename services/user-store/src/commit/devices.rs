@@ -38,6 +38,7 @@ const COLUMNS: &str = "device_id, user_id, kind, name, state, public_key, server
     capabilities, code_hash, code_expires_ms, code_tries_left, ceremony, last_seen_ms";
 
 /// A row, its secrets sealed.
+#[derive(Clone)]
 pub struct DeviceRow {
     pub device_id: String,
     pub user_id: String,
@@ -59,12 +60,15 @@ pub struct DeviceRow {
     pub last_seen_ms: i64,
 }
 
-/// Devices and passkeys of a user that may be used: what is still being enrolled is not among them.
-pub async fn of_user(session: &mut Session, user_id: &str) -> Result<Vec<DeviceRow>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM devices WHERE user_id = $1 AND state <> 'activation' ORDER BY created_ms, device_id"
-    );
-    read(session, sql, user_id).await
+/// Devices and passkeys of these users that may be used: what is still being enrolled is not among them.
+pub async fn of_users<'a>(
+    session: &mut Session,
+    user_ids: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<DeviceRow>, StoreError> {
+    let head = format!("SELECT {COLUMNS} FROM devices WHERE user_id IN");
+    let tail = "AND state <> 'activation' ORDER BY created_ms, device_id";
+    let rows = session.rows_in(&head, user_ids, tail, &[]).await?;
+    Ok(rows.iter().map(device).collect::<Result<_, _>>()?)
 }
 
 async fn by_id(session: &mut Session, device_id: &str) -> Result<Option<DeviceRow>, StoreError> {

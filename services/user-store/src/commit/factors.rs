@@ -141,6 +141,6 @@ pub async fn list_seeds(store: &Store, request: ListSeedsRequest) -> Result<List
         Some(row) => row.get("serial_key")?,
         None => String::new(),
     };
-    let tokens = rows.iter().map(|row| code_factor(store, row, &row.get::<String>("user_id")?));
+    let tokens = rows.iter().map(|row| code_factor(store.seal(), row, &row.get::<String>("user_id")?));
     Ok(ListSeedsReply { tokens: tokens.collect::<Result<_, _>>()?, next })
 }

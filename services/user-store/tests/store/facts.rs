@@ -1,8 +1,11 @@
 //! What a login hears about a user, and what time and erasure take away.
 
 use crate::fixture::{Fixture, NOON_MS, id_of, people, person};
+use proto::common::DirectoryRef;
+use proto::user_store::login_facts_request::Who;
 use proto::user_store::{
-    ApplyBatchRequest, Bypass, OpenPromptRequest, SyncedGroup, commit_server::Commit, sync_server::Sync,
+    ApplyBatchRequest, Bypass, LoginFactsRequest, OpenPromptRequest, SyncedGroup, commit_server::Commit,
+    facts_server::Facts, sync_server::Sync,
 };
 use tonic::Request;
 
@@ -98,6 +101,50 @@ pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
+}
+
+pub async fn who_asks_together_hears_their_own_facts_and_nobody_elses(lab: Fixture) {
+    // V-01: whatever is read in one go
+    let mut people = Vec::new();
+    for name in ["ann", "bob", "cat", "dan", "eve"] {
+        people.push(lab.enrolled(name).await);
+    }
+    let [ann, bob, cat, dan, eve] = [0, 1, 2, 3, 4].map(|place: usize| people[place].user_id.clone());
+    lab.bypass(&ann, "hers", "", NOON_MS).await;
+    lab.disable(&cat).await;
+    lab.tamper(&format!("UPDATE factors SET seed = {} WHERE user_id = '{dan}'", lab.octets(&[0; 60]))).await;
+    let run_id = lab.begin("people").await.expect("begun");
+    let group = SyncedGroup {
+        object_id: id_of("group staff"),
+        distinguished_name: "cn=staff,dc=corp,dc=example".into(),
+        name: "staff".into(),
+        member_dns: ["ann", "eve"].map(|name| format!("uid={name},ou=people,dc=corp,dc=example")).to_vec(),
+    };
+    let request = ApplyBatchRequest { epoch: lab.epoch(), run_id, groups: vec![group], ..Default::default() };
+    lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
+
+    let ask = async |who: Who| {
+        let request = Request::new(LoginFactsRequest { who: Some(who) });
+        lab.services.facts.login(request).await.map(|reply| reply.into_inner()).map_err(|status| status.code())
+    };
+    let subject = |name: &str| Who::Subject(DirectoryRef { directory: "corp".into(), object_id: id_of(name) });
+    let mut asked: Vec<Who> = [&ann, &bob, &cat, &dan, &eve].map(|user_id| Who::UserId(user_id.clone())).to_vec();
+    asked.extend(["ann", "bob", "cat", "dan", "eve", "nobody"].map(subject));
+    asked.push(Who::UserId("nobody".into()));
+    let mut alone = Vec::new();
+    for who in &asked {
+        alone.push(ask(who.clone()).await);
+    }
+    let found = |place: usize| alone[place].as_ref().expect("read");
+    assert_eq!(found(0).user.as_ref().map(|user| user.groups.len()), Some(2), "the test has a point");
+    assert_eq!((found(0).code_factors.len(), found(2).code_factors.len()), (1, 0));
+    assert_eq!(alone[3], Err(tonic::Code::Internal), "a seed that does not open");
+    assert_eq!((&found(10).user, &found(11).user), (&None, &None));
+    let many: Vec<Who> = asked.iter().cycle().take(40 * asked.len()).cloned().collect();
+    let together = futures::future::join_all(many.iter().map(|who| ask(who.clone()))).await;
+    for (place, reply) in together.iter().enumerate() {
+        assert_eq!(*reply, alone[place % asked.len()], "{:?}", many[place]);
+    }
 }
 
 pub async fn who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks(lab: Fixture) {

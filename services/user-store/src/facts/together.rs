@@ -1,0 +1,223 @@
+//! What is asked at the same time is read together: a statement a table, however many ask. Whoever asks alone does not wait for others.
+
+use super::{USER, code_factor, groups, login_user, secrets};
+use crate::commit::devices;
+use crate::metrics::{Metrics, Timed};
+use crate::rpc::StoreError;
+use crate::rules::Rules;
+use crate::seal::Seal;
+use crate::sql::{Database, Row, Session};
+use crate::users;
+use proto::user_store::{Bypass, LoginFactsReply, LoginUser};
+use service_kit::{Clock, Shutdown};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+/// Questions that may wait. At the bound a call is refused as unavailable: the answer to a login is no.
+const QUEUE: usize = 4096;
+/// Questions that are read together.
+const AT_ONCE: usize = 64;
+/// Readings at the same time.
+const READERS: usize = 2;
+/// A database that says nothing for so long is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whose facts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    Subject { directory: String, object_id: String },
+    User(String),
+}
+
+struct Question {
+    who: Who,
+    answer: oneshot::Sender<Result<LoginFactsReply, StoreError>>,
+}
+
+/// The way to those who read. Clones lead to the same.
+#[derive(Clone)]
+pub struct Together(mpsc::Sender<Question>);
+
+impl Together {
+    /// Starts the readers. They end when the process stops, after what they had taken.
+    pub fn start(reader: Reader, shutdown: &Shutdown) -> Self {
+        let (sender, questions) = mpsc::channel(QUEUE);
+        let (reader, questions) = (Arc::new(reader), Arc::new(Mutex::new(questions)));
+        for _ in 0..READERS {
+            shutdown.spawn_background(reader.clone().run(questions.clone()));
+        }
+        Self(sender)
+    }
+
+    /// An absent user is proven absent: the read succeeded and found none. A removed one is there until erased (FU-02).
+    pub async fn of(&self, who: Who) -> Result<LoginFactsReply, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(Question { who, answer }).map_err(|_| StoreError::Overloaded)?;
+        answered.await.map_err(|_| StoreError::Overloaded)?
+    }
+}
+
+/// What a reading needs.
+pub struct Reader {
+    pub database: Database,
+    pub seal: Arc<Seal>,
+    pub rules: Arc<Rules>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+impl Reader {
+    async fn run(self: Arc<Self>, questions: Arc<Mutex<mpsc::Receiver<Question>>>) {
+        let mut taken = Vec::with_capacity(AT_ONCE);
+        loop {
+            // Ends with the last of those who could ask.
+            if questions.lock().await.recv_many(&mut taken, AT_ONCE).await == 0 {
+                return;
+            }
+            taken.retain(|question| !question.answer.is_closed());
+            self.answer(&mut taken).await;
+        }
+    }
+
+    async fn answer(&self, questions: &mut Vec<Question>) {
+        let began = Instant::now();
+        let read = tokio::time::timeout(PATIENCE, self.read(questions.iter().map(|question| &question.who))).await;
+        let mut read = read.unwrap_or(Err(StoreError::Silent));
+        for Question { who, answer } in questions.drain(..) {
+            let facts = match &mut read {
+                Ok(read) => read.facts(&who, &self.seal),
+                Err(error) => Err(error.again()),
+            };
+            self.metrics.took(Timed::Facts, began.elapsed());
+            // Nobody waits any more: nothing was changed either.
+            let _ = answer.send(facts);
+        }
+    }
+
+    async fn read(&self, asked: impl Iterator<Item = &Who>) -> Result<Read, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let (mut subjects, mut user_ids): (HashMap<&str, BTreeSet<&str>>, BTreeSet<&str>) = Default::default();
+        for who in asked {
+            match who {
+                Who::Subject { directory, object_id } => {
+                    subjects.entry(directory).or_default().insert(object_id);
+                }
+                Who::User(user_id) => {
+                    user_ids.insert(user_id);
+                }
+            }
+        }
+        let mut session = self.database.read().await?;
+        let mut rows = Vec::new();
+        for (directory, object_ids) in subjects {
+            let head = format!("{USER} u.directory = $1 AND u.object_id IN");
+            rows.extend(session.rows_beside(&head, directory, object_ids, "").await?);
+        }
+        rows.extend(session.rows_in(&format!("{USER} u.user_id IN"), user_ids, "", &[]).await?);
+        Read::of(&mut session, &self.rules, &rows, now_ms).await
+    }
+}
+
+/// Everything that was read for those who were asked about.
+#[derive(Default)]
+struct Read {
+    by_subject: HashMap<(String, String), String>,
+    users: HashMap<String, LoginUser>,
+    /// Their rows, whose secrets are sealed, by user.
+    factors: HashMap<String, Vec<Row>>,
+    devices: HashMap<String, Vec<devices::DeviceRow>>,
+}
+
+impl Read {
+    async fn of(session: &mut Session, rules: &Rules, rows: &[Row], now_ms: i64) -> Result<Self, StoreError> {
+        let mut read = Self::default();
+        let (mut with_secrets, mut with_devices, mut with_bypasses) = (Vec::new(), Vec::new(), Vec::new());
+        let mut in_groups: HashMap<String, HashMap<String, Vec<String>>> = HashMap::new();
+        let mut active = Vec::new();
+        for row in rows {
+            let user = login_user(row)?;
+            let user_id = user.user_id.clone();
+            let directory: String = row.get("directory")?;
+            read.by_subject.insert((directory.clone(), row.get("object_id")?), user_id.clone());
+            // Nobody needs the seeds of somebody who may not log in.
+            let may_log_in = user.state == "enabled" && !users::is_blocked(user.blocked_until_unix_ms, now_ms);
+            let again = read.users.insert(user_id.clone(), user).is_some();
+            if !may_log_in || again {
+                continue;
+            }
+            if row.get("has_groups")? {
+                in_groups.entry(directory).or_default().entry(row.get("dn_key")?).or_default().push(user_id.clone());
+            }
+            if row.get("has_states")? || row.get("has_hashed")? {
+                with_secrets.push(user_id.clone());
+            }
+            if row.get("has_bypasses")? {
+                with_bypasses.push(user_id.clone());
+            }
+            if row.get("has_devices")? {
+                with_devices.push(user_id.clone());
+            }
+            active.push(user_id);
+        }
+        for (directory, members) in in_groups {
+            let mut groups = groups::of(session, &directory, members.keys().map(String::as_str)).await?;
+            for (dn_key, user_ids) in members {
+                let groups = groups.remove(&dn_key).unwrap_or_default();
+                for user_id in user_ids {
+                    read.users.entry(user_id).and_modify(|user| user.groups.clone_from(&groups));
+                }
+            }
+        }
+        secrets::read(session, rules, &mut read.users, &with_secrets, now_ms).await?;
+        read.read_bypasses(session, &with_bypasses, now_ms).await?;
+        let head = "SELECT user_id, factor_id, kind, serial, algorithm, digits, period_seconds, seed, last_step, drift, pending \
+                    FROM factors WHERE user_id IN";
+        let active = active.iter().map(String::as_str);
+        for row in session.rows_in(head, active, "ORDER BY created_ms, factor_id", &[]).await? {
+            read.factors.entry(row.get("user_id")?).or_default().push(row);
+        }
+        for device in devices::of_users(session, with_devices.iter().map(String::as_str)).await? {
+            read.devices.entry(device.user_id.clone()).or_default().push(device);
+        }
+        Ok(read)
+    }
+
+    /// The newest bypass that is open.
+    async fn read_bypasses(&mut self, session: &mut Session, of: &[String], now_ms: i64) -> Result<(), StoreError> {
+        let head = "SELECT user_id, bypass_id, client, expires_ms FROM bypasses WHERE user_id IN";
+        let of = of.iter().map(String::as_str);
+        for row in session.rows_in(head, of, "ORDER BY created_ms DESC, bypass_id", &[]).await? {
+            let expires_unix_ms: i64 = row.get("expires_ms")?;
+            let user = self.users.get_mut(&row.get::<String>("user_id")?);
+            if let Some(user) = user.filter(|user| user.bypass.is_none() && expires_unix_ms > now_ms) {
+                let (bypass_id, client) = (row.get("bypass_id")?, row.get("client")?);
+                user.bypass = Some(Bypass { bypass_id, client, expires_unix_ms });
+            }
+        }
+        Ok(())
+    }
+
+    /// Of one of those who were asked about; what cannot be opened is the fault of nobody else.
+    fn facts(&self, who: &Who, seal: &Seal) -> Result<LoginFactsReply, StoreError> {
+        let user_id = match who {
+            Who::Subject { directory, object_id } => self.by_subject.get(&(directory.clone(), object_id.clone())),
+            Who::User(user_id) => Some(user_id),
+        };
+        let Some(user) = user_id.and_then(|user_id| self.users.get(user_id)) else {
+            return Ok(LoginFactsReply::default());
+        };
+        let mut reply = LoginFactsReply { user: Some(user.clone()), ..LoginFactsReply::default() };
+        for row in self.factors.get(&user.user_id).into_iter().flatten() {
+            reply.code_factors.push(code_factor(seal, row, &user.user_id)?);
+        }
+        for device in self.devices.get(&user.user_id).into_iter().flatten() {
+            match device.kind.as_str() {
+                "passkey" => reply.passkeys.push(device.clone().passkey()),
+                _ => reply.devices.push(device.clone().opened(seal)?),
+            }
+        }
+        Ok(reply)
+    }
+}
