@@ -31,6 +31,7 @@ pub(crate) fn own_texts(all: Vec<TextOverride>) -> Vec<TextOverride> {
 pub(crate) fn can_be_shown(kind: AskKind) -> bool {
     match kind {
         AskKind::Code
+        | AskKind::NextCode
         | AskKind::CodeAndPin
         | AskKind::NewPin
         | AskKind::NewPinAgain
@@ -63,7 +64,8 @@ pub(crate) fn text(ask: &Ask, application: &str, own: &[TextOverride]) -> String
     let speaker = Speaker { language: &ask.language, application, own };
     let mut text = match ask.previous.map(|reason| before(ask, reason)) {
         None => question(ask, &speaker),
-        // Says already what to do next.
+        // These say already what to do next.
+        Some(_) if ask.kind == AskKind::NextCode => question(ask, &speaker),
         Some("challenge-after-reused-code") if ask.kind == AskKind::Code => {
             speaker.say("challenge-after-reused-code", &[])
         }
@@ -82,6 +84,7 @@ fn question(ask: &Ask, speaker: &Speaker<'_>) -> String {
         (AskKind::CodeAndPin, _) => ("challenge-code-and-pin", &[]),
         (AskKind::NewPin, _) => ("challenge-new-pin", &[]),
         (AskKind::NewPinAgain, _) => ("challenge-new-pin-again", &[]),
+        (AskKind::NextCode, _) => ("challenge-next-code", &[]),
         (AskKind::Choice, _) => return choice(ask, speaker),
         (AskKind::Approval, _) if !ask.number.is_empty() => ("challenge-approval-number", &[("number", &ask.number)]),
         (AskKind::Approval, Some(Method::Call)) if !destination.is_empty() => {
@@ -187,6 +190,7 @@ mod tests {
     fn a_round_is_logged_as_what_it_waits_for() {
         for (kind, reason) in [
             (AskKind::Code, "code_asked"),
+            (AskKind::NextCode, "code_asked"),
             (AskKind::CodeAndPin, "code_asked"),
             (AskKind::Choice, "choice_asked"),
             (AskKind::NewPin, "new_pin_asked"),
@@ -216,6 +220,11 @@ mod tests {
                 to(ask(AskKind::CodeAndPin, Some(Method::Sms))),
                 "Enter the code sent to …17 and directly behind it your PIN",
                 Prompt::NoEcho,
+            ),
+            (
+                Ask { previous: Some(Reason::WrongCode), ..ask(AskKind::NextCode, Some(Method::Code)) },
+                "Your token is out of step. Wait for its next code and enter it",
+                Prompt::Echo,
             ),
             (ask(AskKind::NewPin, None), "Choose a new PIN", Prompt::NoEcho),
             (ask(AskKind::NewPinAgain, None), "Enter the new PIN again", Prompt::NoEcho),
@@ -270,7 +279,8 @@ mod tests {
         // 253 octets; most devices show the first message only. A list may be longer.
         for language in SHIPPED.languages() {
             let language = Language::new(language).expect("a tag");
-            for kind in [AskKind::Code, AskKind::CodeAndPin, AskKind::NewPin, AskKind::NewPinAgain, AskKind::Approval] {
+            let pins = [AskKind::CodeAndPin, AskKind::NewPin, AskKind::NewPinAgain];
+            for kind in pins.into_iter().chain([AskKind::Code, AskKind::NextCode, AskKind::Approval]) {
                 for method in Method::ALL.iter().copied() {
                     for previous in Reason::ALL.iter().copied() {
                         let (language, destination) = (language.clone(), "+49 ••• ••••••17".to_owned());

@@ -146,6 +146,11 @@ pub enum Stage {
 pub enum Round {
     /// A code of a token, a recovery or a temporary code.
     Code,
+    /// The code after that of counter or step `first`, which was too far away to count alone; or any code as in [`Round::Code`].
+    NextCode {
+        factor_id: String,
+        first: u64,
+    },
     /// The code that was sent. `right`: it was typed, and the PIN beside it was wrong.
     SentCode {
         sent: Sent,

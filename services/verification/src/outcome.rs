@@ -68,9 +68,11 @@ impl From<Reason> for Previous<'_> {
 pub fn ask(record: &Record, user: &KnownUser, known: &Known, previous: Previous<'_>) -> Option<Said> {
     let Stage::Asked { step, round, .. } = &record.stage else { return None };
     let (kind, spoken) = match round {
-        Round::Code | Round::Questions { .. } | Round::Choice { .. } | Round::Passkey { .. } => {
-            (kind(round), Spoken::Code)
-        }
+        Round::Code
+        | Round::NextCode { .. }
+        | Round::Questions { .. }
+        | Round::Choice { .. }
+        | Round::Passkey { .. } => (kind(round), Spoken::Code),
         Round::SentCode { .. } | Round::NewPin { .. } => (kind(round), Spoken::Text),
         Round::Approval(_) => (kind(round), Spoken::App),
     };
@@ -94,7 +96,7 @@ pub fn ask(record: &Record, user: &KnownUser, known: &Known, previous: Previous<
         Round::Choice { methods } => ask.choices = methods.iter().map(|method| method.code().to_owned()).collect(),
         Round::Questions { questions } => ask.questions.clone_from(questions),
         Round::Passkey { options_json, .. } => ask.passkey_json.clone_from(options_json),
-        Round::Code | Round::NewPin { .. } => {}
+        Round::Code | Round::NextCode { .. } | Round::NewPin { .. } => {}
     }
     Some(Said::Ask(ask))
 }
@@ -102,6 +104,7 @@ pub fn ask(record: &Record, user: &KnownUser, known: &Known, previous: Previous<
 fn kind(round: &Round) -> AskKind {
     match round {
         Round::Code => AskKind::Code,
+        Round::NextCode { .. } => AskKind::NextCode,
         Round::SentCode { sent, .. } if sent.pin => AskKind::CodeAndPin,
         Round::SentCode { .. } => AskKind::Code,
         Round::Choice { .. } => AskKind::Choice,
@@ -116,7 +119,7 @@ fn kind(round: &Round) -> AskKind {
 /// The method that a round is about; `None` for a choice.
 pub fn method(round: &Round) -> Option<Method> {
     match round {
-        Round::Code => Some(Method::Code),
+        Round::Code | Round::NextCode { .. } => Some(Method::Code),
         Round::SentCode { .. } | Round::NewPin { .. } => Some(Method::Sms),
         Round::Choice { .. } => None,
         Round::Approval(approval) => Some(approval.method),

@@ -2,13 +2,14 @@
 //! the app of a phone at its other side, each by the book.
 
 use anyhow::{Context, Result, bail, ensure};
+use domain::CodeAlgorithm;
 use e2e::{Answer, Application, Device, OneMachine, Outside, attempt_ended, code_of, last_attempt, story};
 use lab::phones::{Mood, pi};
 use lab::{Person, RADIUS_SECRET, password_of};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -46,6 +47,8 @@ async fn every_method_opens_what_it_may_and_says_why_it_may_not() -> Result<()> 
         recovery_and_temporary_codes_open_as_often_as_they_may,
         a_bypass_opens_once_and_a_block_refuses_everything,
         a_trusted_network_and_a_remembered_login_need_the_password_alone,
+        a_client_that_is_only_observed_asks_nobody_and_records_what_it_would_have_done,
+        a_device_shows_the_list_of_methods_first_where_the_settings_say_so,
         every_accept_has_one_event_with_its_method,
     )
 }
@@ -333,7 +336,21 @@ async fn a_token_that_counts_opens_once_a_code_and_runs_ahead_no_further_than_it
     ensure!(vpn.respond(uid, "338314", &state).await? == Answer::Accept, "RADIUS, three ahead");
     ensure!(bind("969429").await? == REFUSED, "a code from before");
     world.ended(uid, "reused_code", "code")?;
+    // Its button was pressed for nothing, more often than a code alone is followed: the next one shows where it is.
+    let [far, next] = [40, 41].map(rfc_code);
+    let (state, _) = vpn.asked(uid, &password, None).await?;
+    let (state, shown) = vpn.asked(uid, &far, Some(&state)).await?;
+    ensure!(shown == "Your token is out of step. Wait for its next code and enter it", "{shown:?}");
+    ensure!(vpn.respond(uid, &next, &state).await? == Answer::Accept, "the next one");
+    ensure!(bind(&next).await? == REFUSED, "it is spent");
+    ensure!(bind(&rfc_code(42)).await? == 0, "the counter is where the token is");
     Ok(())
+}
+
+/// Of the seed of RFC 4226, appendix D.
+fn rfc_code(counter: u64) -> String {
+    let code = otp::hotp(&"12345678901234567890".into(), CodeAlgorithm::Sha1, counter, 6);
+    code[..6].iter().map(|digit| char::from(*digit)).collect()
 }
 
 async fn a_call_is_confirmed_by_a_key_and_refused_by_silence(world: &mut World) -> Result<()> {
@@ -424,6 +441,66 @@ async fn a_trusted_network_and_a_remembered_login_need_the_password_alone(world:
     ensure!(matches!(elsewhere, Answer::Challenge(_)), "another place");
     world.run(&["remember", "clear", &ida.uid, "--yes"])?;
     ensure!(matches!(home.login(&ida.uid, &ida.password).await?, Answer::Challenge(_)), "cleared");
+    Ok(())
+}
+
+async fn a_client_that_is_only_observed_asks_nobody_and_records_what_it_would_have_done(
+    world: &mut World,
+) -> Result<()> {
+    // FB-04
+    let (uid, device) = ("olga.turner", world.device(DESKTOPS)?);
+    let password = password_of(uid);
+    // She has no code to give.
+    world.run(&["user", "edit", uid, "--allowed-methods", "code"])?;
+    ensure!(device.login(uid, &password).await? == Answer::Reject, "before");
+    let calls = world.outside.carrier.received().len();
+    world.run(&["client", "observe", "desktops", "on", "--days", "1"])?;
+    until(async || Ok(device.login(uid, &password).await? == Answer::Accept)).await.context("it is not observed")?;
+    ensure!(world.last(uid)?.0 == "observed", "{:?}", world.last(uid)?);
+    let events = world.machine.command_line().audit()?;
+    let event = events.iter().rfind(|event| event["reason"] == "observed").context("no event")?;
+    ensure!(event.to_string().contains("observed: would refuse, "), "{event}");
+    ensure!(device.login(uid, "Nonsense").await? == Answer::Reject, "the password still decides");
+    ensure!(world.outside.carrier.received().len() == calls, "somebody was asked");
+    ensure!(world.run(&["client", "show", "desktops"])?.contains("observe"), "client show says nothing of it");
+    world.run(&["client", "observe", "desktops", "off"])?;
+    until(async || Ok(device.login(uid, &password).await? == Answer::Reject)).await.context("it is still observed")
+}
+
+async fn a_device_shows_the_list_of_methods_first_where_the_settings_say_so(world: &mut World) -> Result<()> {
+    // FV-12, FR-13, R-40
+    let listed = SETTINGS.replacen("[verification]", "[verification]\nchoice = \"list_first\"", 1);
+    world.machine.settings(&format!("{listed}{}", world.outside.providers())).await?;
+    let person = world.enrol_code("mia.eaton")?;
+    let uid = person.uid.as_str();
+    world.run(&["user", "edit", uid, "--phone", "+493023125020", "--allowed-methods", "sms,code"])?;
+    let vpn = world.device(VPN)?;
+    let (state, shown) = vpn.asked(uid, &person.password, None).await?;
+    let lines: Vec<_> = shown.lines().collect();
+    ensure!(lines.len() == 3 && lines[0] == "How do you want to sign in? Enter a number", "{shown:?}");
+    let text = lines.iter().position(|line| line.ends_with("Text message")).context("no text in the list")?;
+    let (state, shown) = vpn.asked(uid, "3", Some(&state)).await?;
+    ensure!(shown.starts_with("This is none of the numbers."), "{shown:?}");
+    let sent = world.outside.carrier.received().len();
+    let (state, shown) = vpn.asked(uid, &text.to_string(), Some(&state)).await?;
+    ensure!(shown.starts_with("Enter the code sent to "), "{shown:?}");
+    ensure!(world.outside.carrier.received().len() == sent + 1, "no text was sent");
+    ensure!(vpn.respond(uid, &world.texted()?, &state).await? == Answer::Accept);
+    world.ended(uid, "valid_code", "sms")?;
+    // Whoever has the code at hand need not choose.
+    let (state, _) = vpn.asked(uid, &person.password, None).await?;
+    ensure!(vpn.respond(uid, &person.code(0)?, &state).await? == Answer::Accept);
+    world.ended(uid, "valid_code", "code")?;
+    world.machine.settings(&format!("{SETTINGS}{}", world.outside.providers())).await
+}
+
+/// Waits for settings to be in force.
+async fn until(mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !so().await? {
+        ensure!(begun.elapsed() < Duration::from_secs(10), "not within ten seconds");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{Answer, Balancer, Device, Distributed, Habit, Outside, Pocket, Switchboard, story};
 use futures::future::try_join_all;
 use lab::{
-    Part, RADIUS_SECRET,
-    nas::{Nas, Outcome, Profile, Retry, Verdict},
+    Part, Person, RADIUS_SECRET,
+    nas::{Challenges, Nas, Outcome, Profile, Retry, Verdict},
     password_of,
 };
 use radius_wire::Code;
@@ -77,8 +77,9 @@ struct World {
     devices: Balancer,
     old_devices: Balancer,
     asking: Balancer,
-    /// Everybody of the company.
+    /// Everybody of the company, and those from `QUESTIONED` on, with their apps.
     uids: Vec<String>,
+    with_app: Vec<Person>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,10 +88,11 @@ async fn devices_before_six_gateways_and_a_wait_of_60_seconds_in_real_time() -> 
     while distributed.cluster.add_node(Part::RadiusGateway, &distributed.pki, "")? < DOOMED[2] {}
     let world = World::new(distributed).await?;
     // Beside each other: most of it is waiting.
-    let (patient, kinds, loss, killed) = tokio::join!(
+    let (patient, kinds, loss, questions, killed) = tokio::join!(
         async { story!(&world; a_wait_of_60_seconds_has_one_bind_one_prompt_and_one_reply) },
         async { story!(&world; every_kind_of_device_has_one_prompt_and_one_result) },
         async { story!(&world; every_kind_of_device_has_one_prompt_and_one_result_across_the_loss_of_its_gateway) },
+        async { story!(&world; devices_that_show_a_question_bring_the_code_and_those_that_do_not_let_nobody_in) },
         async {
             story!(&world;
                 requests_that_anybody_may_have_forged_get_no_answer_and_no_bind,
@@ -100,7 +102,7 @@ async fn devices_before_six_gateways_and_a_wait_of_60_seconds_in_real_time() -> 
         },
     );
     let signed = story!(&world; every_packet_begins_with_its_signature);
-    patient.and(kinds).and(loss).and(killed).and(signed)
+    patient.and(kinds).and(loss).and(questions).and(killed).and(signed)
 }
 
 async fn a_wait_of_60_seconds_has_one_bind_one_prompt_and_one_reply(world: &World) -> Result<()> {
@@ -182,6 +184,26 @@ async fn every_kind_of_device_has_one_prompt_and_one_result_across_the_loss_of_i
     );
     // Whoever goes on checks the password once more: nobody else knows what the killed one found.
     judge_all(world, &kinds, &outcomes?, 2)
+}
+
+async fn devices_that_show_a_question_bring_the_code_and_those_that_do_not_let_nobody_in(world: &World) -> Result<()> {
+    // T-07, FR-13: an Access-Challenge, and what a kind of device makes of it
+    let kinds = kinds(world, QUESTIONED)?;
+    let logins = kinds.iter().zip(&world.with_app).map(async |((profile, uid), person)| {
+        let nas = Nas::new(profile.clone(), &[world.asking.address()], RADIUS_SECRET)?;
+        let outcome = nas.login(uid, &password_of(uid), &[&person.code(0)?]).await?;
+        let expected = match profile.challenges {
+            _ if !profile.signs => (Verdict::Timeout, 0),
+            Challenges::Answered => (Verdict::Accept, 1),
+            Challenges::Rejected => (Verdict::Challenge, 0),
+            Challenges::Ignored => (Verdict::Timeout, 0),
+        };
+        let accepted = outcome.believed().filter(|reply| reply.octets.first() == Some(&2)).count();
+        let found = (outcome.verdict, accepted);
+        ensure!(found == expected, "{}: {found:?}, {:?}", profile.name, world.reasons(uid)?);
+        Ok(())
+    });
+    try_join_all(logins).await.map(drop)
 }
 
 /// Every kind of device, with and without Calling-Station-Id, and the person behind each.
@@ -343,8 +365,9 @@ async fn every_packet_begins_with_its_signature(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The first of the people no kind of device belongs to.
+/// The first of the people no kind of device belongs to, and of those who have an authenticator app.
 const PATIENT: usize = 30;
+const QUESTIONED: usize = PATIENT + 40;
 
 impl World {
     async fn new(distributed: Distributed) -> Result<Self> {
@@ -361,12 +384,15 @@ impl World {
             ensure!(answer == Answer::Accept, "gateway {number}: {answer:?}");
         }
         let company = std::fs::read_to_string(lab::repository().join("tests/lab/data/company.ldif"))?;
+        let uids: Vec<_> = company.lines().filter_map(|line| line.strip_prefix("uid: ")).map(str::to_owned).collect();
+        let with_app = uids.iter().skip(QUESTIONED).take(2 * Profile::all().len());
         Ok(Self {
+            with_app: with_app.map(|uid| distributed.command_line().enrol(uid)).collect::<Result<_>>()?,
             devices: start(DEVICES).await?,
             old_devices: start(OLD_DEVICES).await?,
             asking: start(ASKING).await?,
             board,
-            uids: company.lines().filter_map(|line| line.strip_prefix("uid: ")).map(str::to_owned).collect(),
+            uids,
             distributed,
         })
     }

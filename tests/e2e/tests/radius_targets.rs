@@ -476,7 +476,9 @@ async fn every_packet_begins_with_its_signature(world: &mut World) -> Result<()>
         ensure!(packet.octets.get(20..22) == Some(&[80, 18]), "{}", HEXLOWER.encode(&packet.octets));
         codes.insert(packet.octets[0]);
     }
-    let wanted = [Code::AccessRequest, Code::AccessAccept, Code::AccessReject, Code::AccessChallenge];
+    // The target was away for a while, and was asked whether it is back (R-82).
+    let wanted =
+        [Code::AccessRequest, Code::AccessAccept, Code::AccessReject, Code::AccessChallenge, Code::StatusServer];
     ensure!(wanted.iter().all(|code| codes.contains(&(*code as u8))), "only the codes {codes:?} were seen");
     Ok(())
 }
@@ -609,14 +611,20 @@ async fn two_home_servers_behind_three_gateways() -> Result<()> {
     });
     let client = |name: &str, address: IpAddr, more: &str| {
         format!(
-            "[[client]]\nname = \"{name}\"\nprotocol = \"radius\"\nsources = [\"{address}/32\"]\ntarget = \"campus\"\n\
+            "[[client]]\nname = \"{name}\"\nprotocol = \"radius\"\nsources = [\"{address}/32\"]\ntarget = \"{name}\"\n\
              secret = \"file:radius.secret\"\n{more}\n"
         )
     };
+    // Two targets, each the other's reserve.
+    let target = |name: &str, servers: String| {
+        format!("[[target]]\nname = \"{name}\"\nkind = \"radius\"\ndirectory = \"acme\"\n{servers}")
+    };
+    let [first, second] = servers;
     let settings = format!(
-        "{SETTINGS}{}\n[[target]]\nname = \"campus\"\nkind = \"radius\"\ndirectory = \"acme\"\n{}{}{}",
+        "{SETTINGS}{}\n{}{}{}{}",
         board.outside.providers(),
-        servers.concat(),
+        target("campus", format!("{first}{second}")),
+        target("wifi", format!("{second}{first}")),
         client("campus", CAMPUS, "appended = \"optional\""),
         client("wifi", WIFI, "challenge = \"no\""),
     );
@@ -664,6 +672,10 @@ async fn none_of_500_logins_is_lost_whichever_gateway_gets_a_packet(world: &mut 
     by_password.and(by_eap)?;
     let successes = world.successes()? - before;
     ensure!(successes == BY_PASSWORD + BY_EAP, "{successes} successes in the audit");
+    let [first, second] = world.homes.each_ref().map(|home| home.seen().map(|seen| seen.len()));
+    let (first, second) = (first?, second?);
+    // Each round of EAP is a packet.
+    ensure!(first >= BY_PASSWORD && second >= 3 * BY_EAP, "the home servers were asked {first} and {second} times");
     for number in 1..=GATEWAYS {
         let gateway = gateway(&world.distributed, number);
         let answered = |tap: &Balancer| tap.replies().iter().filter(|reply| reply.server == gateway).count();

@@ -3,6 +3,8 @@
 use crate::support::*;
 use radius_gateway::{Nodes, RadiusSection};
 use radius_wire::{AttributeType, Code, write_unsigned};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -57,26 +59,77 @@ async fn what_is_not_genuine_gets_no_answer_and_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn twenty_thousand_random_datagrams_get_no_answer() {
+async fn a_million_random_datagrams_get_no_answer_and_keep_no_memory() {
     //
+    const AT_ONCE: usize = 200;
     let world = World::new().await;
-    let gateway = world.gateway().await;
+    // No budget spares it the look at each.
+    let unlimited = RadiusSection { packets_per_second_max: 1_000_000.try_into().expect("the most"), ..section() };
+    let gateway = world.node(Nodes::One, unlimited).await;
     let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
-    let mut random = vec![0; 600];
-    for number in 0..20_000_usize {
-        getrandom::fill(&mut random).expect("random octets");
-        let length = number % 600;
+    let mut random = vec![0; 1 << 16];
+    let mut resident = Vec::new();
+    for number in 0..1_000_000_usize {
+        if number % (1 << 14) == 0 {
+            getrandom::fill(&mut random).expect("random octets");
+            resident.push(resident_kib());
+        }
+        if number % AT_ONCE == 0 {
+            // An answer, and that to this one, means that all before were looked at.
+            let status = nas.status();
+            assert_eq!(nas.ask(&status).await.code(), Code::AccessAccept);
+        }
+        let (at, length) = (number * 31 % (random.len() - 600), number % 600);
+        let datagram = &mut random[at..at + length];
         if number % 2 == 0 && length >= 20 {
             // As far through the checks as chance lets them.
-            random[0] = 1;
-            random[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+            datagram[0] = 1;
+            datagram[2..4].copy_from_slice(&(length as u16).to_be_bytes());
         }
-        nas.send(&random[..length]).await;
+        nas.send(datagram).await;
     }
     nas.hears_nothing().await;
     assert_eq!((world.directory.binds(), world.verification.decisions()), (0, 0));
+    let grown = resident.last().expect("measured").saturating_sub(resident[resident.len() / 4]);
+    assert!(grown < 4096, "{grown} KiB more: {resident:?}");
     let question = nas.question("ann", ANN);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+}
+
+/// Of this process.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn what_seems_to_come_from_nowhere_or_from_ourselves_starts_no_game_of_ball() {
+    // B-32: the source is spoofed, the packet itself is genuine
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let SocketAddr::V4(server) = gateway.address else { panic!("IPv4") };
+    let mut nas = Nas::new("127.0.0.1", gateway.address, SECRET).await;
+    let (nowhere, ourselves) = (nas.question("ann", ANN), nas.question("ann", "Nonsense"));
+    spoof(0, server, &nowhere.octets);
+    nas.hears_nothing().await;
+    assert_eq!(world.directory.binds(), 0, "port 0 can be answered by nobody");
+    spoof(server.port(), server, &ourselves.octets);
+    until("it is at work", async || world.directory.binds() == 1).await;
+    // Longer than a reject is held back: it reaches our own port, where no answer is expected.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    nas.hears_nothing().await;
+    assert_eq!(world.directory.passwords(), ["Nonsense"]);
+    assert_eq!(nas.ask(&nowhere).await.code(), Code::AccessChallenge);
+}
+
+/// A datagram with a source port of our choice (RFC 768).
+fn spoof(source_port: u16, server: SocketAddrV4, payload: &[u8]) {
+    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).expect("CAP_NET_RAW");
+    let length = (8 + payload.len()) as u16;
+    let mut octets = [source_port, server.port(), length, 0].map(u16::to_be_bytes).concat();
+    octets.extend_from_slice(payload);
+    raw.send_to(&octets, &SocketAddr::V4(server).into()).expect("sent");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::budget::Budget;
 use crate::challenges::{Approval, Came, Held, Record, Round, Stage, Taken};
 use crate::commit::Ending;
 use crate::decide::{Given, decide};
-use crate::methods::code::{self, Checked};
+use crate::methods::code::{self, Checked, RowBegun};
 use crate::outcome::{self, Previous};
 use domain::{Method, Reason, Secret};
 use policy::{Decision, Plan, Proof};
@@ -238,16 +238,18 @@ impl Service {
         budget: Budget,
     ) -> Result<Said, Status> {
         let expires = held.record.expires_unix_ms;
-        let given = Given {
-            code: matches!(round, Round::Code),
-            wanted: if matches!(round, Round::Code) { None } else { outcome::method(&round).or(held.record.wanted) },
-        };
+        let code = matches!(round, Round::Code | Round::NextCode { .. });
+        let wanted = if code { None } else { outcome::method(&round).or(held.record.wanted) };
+        let given = Given { code, wanted };
         let (mut login, plan) = match self.resume(held, given, budget).await? {
             Resumed::Plan(login, plan) => (login, plan),
             Resumed::Said(said) => return Ok(said),
         };
         let heard = match round {
-            Round::Code => self.hear_code(&mut login, &plan, answer).await?,
+            Round::Code => self.hear_code(&mut login, &plan, answer, None).await?,
+            Round::NextCode { factor_id, first } => {
+                self.hear_code(&mut login, &plan, answer, Some(RowBegun { factor_id, first })).await?
+            }
             Round::SentCode { sent, right } => {
                 Box::pin(self.hear_sent_code(&mut login, &plan, sent, right, answer)).await?.into()
             }
@@ -384,21 +386,33 @@ impl Service {
         Ok(said.unwrap_or_else(|| outcome::deny(Reason::ChallengeGone)))
     }
 
-    async fn hear_code(&self, login: &mut Login, plan: &Plan, answer: &Secret) -> Result<Heard, Status> {
+    /// `begun`: the code before may have been of a token that ran away; the one after it is right too.
+    async fn hear_code(
+        &self,
+        login: &mut Login,
+        plan: &Plan,
+        answer: &Secret,
+        begun: Option<RowBegun>,
+    ) -> Result<Heard, Status> {
         if answer.is_empty() {
-            return Ok(Heard::Again(Round::Code, Reason::NoAnswer));
+            return Ok(Heard::Again(begun.map_or(Round::Code, RowBegun::round), Reason::NoAnswer));
         }
         let (origin, user) = (login.origin(), &login.user);
         let checked = self.check_typed(origin, user, &plan.typed, answer, TryKind::AfterPassword, login.budget).await?;
-        Ok(match checked {
-            Checked::Wrong => Heard::Again(Round::Code, Reason::WrongCode),
-            Checked::Throttled { until_unix_ms } => Heard::Over(code::locked(until_unix_ms)),
-            Checked::Right(right) => match self.let_in(login, right.grant, right.proven).await? {
-                Step::Over(ending) if ending.reason == Reason::ReusedCode => {
-                    Heard::Again(Round::Code, Reason::ReusedCode)
+        let right = match checked {
+            Checked::Throttled { until_unix_ms } => return Ok(Heard::Over(code::locked(until_unix_ms))),
+            Checked::Right(right) => *right,
+            Checked::Wrong => match begun.and_then(|begun| self.row_ended(user, &plan.typed, &begun, answer)) {
+                Some(right) => right,
+                None => {
+                    let begun = self.row_begun(user, &plan.typed, answer);
+                    return Ok(Heard::Again(begun.map_or(Round::Code, RowBegun::round), Reason::WrongCode));
                 }
-                step => step.into(),
             },
+        };
+        Ok(match self.let_in(login, right.grant, right.proven).await? {
+            Step::Over(ending) if ending.reason == Reason::ReusedCode => Heard::Again(Round::Code, Reason::ReusedCode),
+            step => step.into(),
         })
     }
 
@@ -425,7 +439,8 @@ impl Service {
             // A list of methods may be answered with a code outright.
             return match plan.typed.is_empty() || place.is_some() {
                 true => again(Reason::WrongCode),
-                false => match self.hear_code(login, &plan, answer).await? {
+                false => match self.hear_code(login, &plan, answer, None).await? {
+                    Heard::Again(next @ Round::NextCode { .. }, reason) => Ok(Heard::Again(next, reason)),
                     Heard::Again(_, reason) => again(reason),
                     heard => Ok(heard),
                 },

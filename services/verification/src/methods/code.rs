@@ -4,7 +4,7 @@
 use crate::Service;
 use crate::attempt::Origin;
 use crate::budget::Budget;
-use crate::challenges::Spent;
+use crate::challenges::{Round, Spent};
 use crate::clock_check::ClockCheck;
 use crate::commit::{Ending, PresentedSecret, Proven, Secreted, UsedCode};
 use crate::facts::{KnownUser, Token, TokenKind};
@@ -123,7 +123,68 @@ impl Service {
     }
 }
 
+/// A code that was too far ahead to count may be the first of two in a row, which put the token right (V-12, V-13).
+pub struct RowBegun {
+    pub factor_id: String,
+    /// The counter or step whose code it was.
+    pub first: u64,
+}
+
+impl RowBegun {
+    pub fn round(self) -> Round {
+        Round::NextCode { factor_id: self.factor_id, first: self.first }
+    }
+}
+
 impl Service {
+    /// For a code that was wrong, and counted as a try: whether the next one could show where the token is.
+    pub(crate) fn row_begun(&self, user: &KnownUser, typed: &Typed, presented: &Secret) -> Option<RowBegun> {
+        let (Some(Presented::Code(code)), Some(_)) = (Presented::parse(presented.expose()), &typed.code) else {
+            return None;
+        };
+        let now = self.clock.now_ms();
+        user.tokens_in_force().into_iter().find_map(|token| {
+            let first = match token.kind {
+                TokenKind::Timed { .. } if !self.clock_check.is_fit() => None,
+                TokenKind::Timed { form, last_step, .. } => {
+                    otp::first_of_row_timed(&token.seed, form, &code, now, last_step)
+                }
+                TokenKind::Counted { algorithm, digits, next } => {
+                    otp::first_of_row_counted(&token.seed, algorithm, digits, &code, next)
+                }
+            };
+            first.map(|first| RowBegun { factor_id: token.factor_id.clone(), first })
+        })
+    }
+
+    /// The code after the one before: right, and the token is where it says. Counted as a try already.
+    pub(crate) fn row_ended(
+        &self,
+        user: &KnownUser,
+        typed: &Typed,
+        begun: &RowBegun,
+        presented: &Secret,
+    ) -> Option<Right> {
+        let (Some(Presented::Code(code)), Some(check)) = (Presented::parse(presented.expose()), &typed.code) else {
+            return None;
+        };
+        let (tokens, now) = (user.tokens_in_force(), self.clock.now_ms());
+        let token = tokens.iter().find(|token| token.factor_id == begun.factor_id)?;
+        let (algorithm, digits) = match token.kind {
+            TokenKind::Timed { form, .. } => (form.algorithm(), form.digits()),
+            TokenKind::Counted { algorithm, digits, .. } => (algorithm, digits),
+        };
+        let step = otp::second_of_row(&token.seed, algorithm, digits, &code, begun.first)?;
+        let drift = match token.kind {
+            TokenKind::Timed { form, .. } => otp::drift_at(form, now, step),
+            TokenKind::Counted { .. } => 0,
+        };
+        let counted_factor_id = tokens.first()?.factor_id.clone();
+        let code =
+            UsedCode { factor_id: begun.factor_id.clone(), step, drift, counted_factor_id, ..UsedCode::default() };
+        Some(Right { grant: check.clone().right(now), proven: Proven { code: Some(code), ..Proven::default() } })
+    }
+
     /// What a code of a token is worth, neither counted nor spent. Only for notes: nothing that anybody sees may depend on it (V-14).
     pub(crate) fn note_code(&self, user: &KnownUser, presented: &Secret) -> Noted {
         let Some(Presented::Code(code)) = Presented::parse(presented.expose()) else { return Noted::NotCompared };

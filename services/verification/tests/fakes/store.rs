@@ -257,6 +257,12 @@ impl FakeStore {
     }
 
     /// What the last Allow has learnt of a token.
+    pub fn last_step(&self) -> u64 {
+        let state = self.lock();
+        let last = state.events.last().expect("an event");
+        state.finals[&last.transaction_id].1.step
+    }
+
     pub fn last_drift(&self) -> i32 {
         let state = self.lock();
         let last = state.events.last().expect("an event");

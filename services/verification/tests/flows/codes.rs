@@ -41,6 +41,58 @@ async fn a_token_that_counts_may_run_ahead_and_never_back() {
 }
 
 #[tokio::test]
+async fn a_token_that_ran_away_is_put_right_by_the_next_code_where_it_can_be_asked_for() {
+    // V-13, RFC 4226 section 7.4: what is typed, and what is asked then; 5 is expected, 14 the last that counts alone
+    use AskKind::{Code, NextCode};
+    type Round = (u64, Option<AskKind>);
+    let cases: [&[Round]; 6] = [
+        &[(40, Some(NextCode)), (41, None)],
+        // Not the next one: perhaps the first of another row.
+        &[(40, Some(NextCode)), (42, Some(NextCode)), (43, None)],
+        &[(40, Some(NextCode)), (40, Some(NextCode)), (41, None)],
+        // One that counts alone.
+        &[(40, Some(NextCode)), (7, None)],
+        &[(105, Some(NextCode)), (106, None)],
+        &[(106, Some(Code)), (107, Some(Code))],
+    ];
+    for rounds in cases {
+        let world = counting();
+        let (node, other) = (world.node().await, world.node().await);
+        let attempt = attempt("vpn", "bob");
+        asked(node.begin(passed(&attempt, None)).await);
+        for (round, (counter, expected)) in (1..).zip(rounds) {
+            let outcome = [&node, &other][round as usize % 2].answer(answer(&attempt, round, &counted(*counter))).await;
+            match expected {
+                Some(kind) => assert_eq!(asked(outcome).kind(), *kind, "{counter} of {rounds:?}"),
+                None => {
+                    assert_eq!(said(outcome), "allow valid_code", "{counter} of {rounds:?}");
+                    assert_eq!(world.store.last_step(), *counter, "{rounds:?}: it is where its code says");
+                }
+            }
+        }
+        assert_eq!(world.store.granted(), rounds.len() as u32, "each answer is a try (V-14)");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_ran_away_is_put_right_the_same_way_and_no_further_than_it_may() {
+    // V-12, RFC 6238 section 6
+    for (steps, expected) in
+        [([5, 6], "allow valid_code"), ([-9, -8], "allow valid_code"), ([11, 12], "ask 3 after wrong_code")]
+    {
+        let world = World::new();
+        let node = world.node().await;
+        let attempt = attempt("vpn", "ann");
+        asked(node.begin(passed(&attempt, None)).await);
+        asked(node.answer(answer(&attempt, 1, &world.code(steps[0]))).await);
+        assert_eq!(said(node.answer(answer(&attempt, 2, &world.code(steps[1]))).await), expected, "{steps:?}");
+        if expected.starts_with("allow") {
+            assert_eq!(i64::from(world.store.last_drift()), steps[1]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_has_two_tokens_and_uses_one_is_never_locked_out_by_right_codes() {
     // V-14: the try counts on the app, because a counter says nothing about the time; the success sets that count back
     let world = counting();
