@@ -51,6 +51,7 @@ forward!(verification::Verification, verification_server, verification_client::V
     r#await(AwaitRequest) -> Outcome;
     cancel(CancelRequest) -> CancelReply;
     report(ReportRequest) -> ReportReply;
+    password_changed(PasswordChangedRequest) -> PasswordChangedReply;
 });
 
 forward!(verification::Enrolment, enrolment_server, enrolment_client::EnrolmentClient, {
@@ -113,6 +114,7 @@ forward!(user_store::Commit, commit_server, commit_client::CommitClient, {
     add_pending_factor(AddPendingFactorRequest) -> AddPendingFactorReply;
     confirm_factor(ConfirmFactorRequest) -> ConfirmFactorReply;
     resync_factor(ResyncFactorRequest) -> ResyncFactorReply;
+    forget_remembered(ForgetRememberedRequest) -> ForgetRememberedReply;
     check_secret(CheckSecretRequest) -> CheckSecretReply;
     set_pin(SetPinRequest) -> SetPinReply;
     new_recovery_codes(StoreRecoveryCodesRequest) -> StoreRecoveryCodesReply;

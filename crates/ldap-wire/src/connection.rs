@@ -55,6 +55,9 @@ pub struct Policy {
     pub keep_server_names: bool,
     /// Operations outstanding at once; the next is answered with 51 (L-05).
     pub pending_max: usize,
+    /// Entries of a search, and its seconds, at most: what a client asks for beyond is cut to it (L-18). 0 = no limit of ours.
+    pub size_limit: u32,
+    pub time_limit_seconds: u32,
 }
 
 /// What a client may do without a bind (L-10).
@@ -91,6 +94,8 @@ impl Default for Policy {
             refused_controls: [oid::PROXIED_AUTHORIZATION, oid::PROXIED_AUTHORIZATION_V1].map(str::to_owned).into(),
             keep_server_names: false,
             pending_max: 64,
+            size_limit: 0,
+            time_limit_seconds: 0,
         }
     }
 }
@@ -115,6 +120,8 @@ pub struct ClientConnection {
     outstanding: HashMap<MessageId, Outstanding>,
     /// Abandoned, and perhaps still answered by the upstream (L-06). Oldest first, at most `pending_max`.
     retired: VecDeque<MessageId>,
+    /// There were more than that: whatever nobody knows any more may be the answer to one of them.
+    forgot_retired: bool,
 }
 
 /// Where a connection stands.
@@ -174,6 +181,7 @@ pub struct Cleared {
     op: Op,
     octets: Bytes,
     changes_password: bool,
+    abandons: Option<MessageId>,
 }
 
 impl Cleared {
@@ -185,9 +193,29 @@ impl Cleared {
         self.op
     }
 
+    /// The operation that is abandoned by it.
+    pub fn abandons(&self) -> Option<MessageId> {
+        self.abandons
+    }
+
     /// The bound user's password changes, or somebody else's: remembered logins end (L-14, V-52).
     pub fn changes_password(&self) -> bool {
         self.changes_password
+    }
+
+    /// Whose password changes: a DN, or what else the client calls them. `None`: of whoever is bound.
+    pub fn password_of(&self) -> Option<String> {
+        let message = Message::parse(self.octets.clone()).ok()?;
+        let name = match self.op {
+            Op::ModifyRequest => modify::object(&message).ok(),
+            _ => ExtendedRequest::decode(&message).ok()?.password_modify_user().ok()?,
+        }?;
+        Some(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// In octets.
+    pub fn size(&self) -> usize {
+        self.octets.len()
     }
 
     pub fn into_octets(self) -> Bytes {
@@ -248,6 +276,7 @@ impl ClientConnection {
             token: Arc::new(()),
             outstanding: HashMap::new(),
             retired: VecDeque::new(),
+            forgot_retired: false,
         }
     }
 
@@ -342,8 +371,9 @@ impl ClientConnection {
         if let Authentication::Simple(password) = &request.authentication
             && password.is_empty()
         {
-            // Both are empty here: a wish to be anonymous (RFC 4513 section 5.1.1).
+            // Both are empty here: a wish to be anonymous (RFC 4513 section 5.1.1). Nobody is asked about its controls.
             let code = match self.policy.anonymous {
+                _ if controls.iter().any(|control| control.critical) => ResultCode::UNAVAILABLE_CRITICAL_EXTENSION,
                 Anonymous::Refuse => ResultCode::INAPPROPRIATE_AUTHENTICATION,
                 Anonymous::RootDse | Anonymous::Forward => ResultCode::SUCCESS,
             };
@@ -398,9 +428,10 @@ impl ClientConnection {
             Some(target) => {
                 if self.retired.len() >= self.policy.pending_max {
                     self.retired.pop_front();
+                    self.forgot_retired = true;
                 }
                 self.retired.push_back(target);
-                Action::Forward(cleared(message, false))
+                Action::Forward(Cleared { abandons: Some(target), ..cleared(message, false) })
             }
             // RFC 4511 section 4.11: unknown ids are ignored. Not forwarding them bounds what a flood costs (B-55).
             None => Action::Ignore,
@@ -458,6 +489,7 @@ impl ClientConnection {
             Op::SearchRequest => SearchRequest::decode(message).ok(),
             _ => None,
         };
+        let limited = search.as_ref().and_then(|search| self.limited(search));
         let root_dse = search.filter(SearchRequest::is_root_dse);
         let changes_password = match message.op() {
             Op::ModifyRequest => modify::changes_password(message).unwrap_or(true),
@@ -466,7 +498,11 @@ impl ClientConnection {
             }
             _ => false,
         };
-        if let Some(refused) = self.refused_operation(message, root_dse.is_some(), changes_password) {
+        let brings_password = match message.op() {
+            Op::AddRequest => modify::adds_password(message).unwrap_or(true),
+            _ => changes_password,
+        };
+        if let Some(refused) = self.refused_operation(message, root_dse.is_some(), brings_password) {
             return self.answer(message, refused);
         }
         if self.outstanding.len() >= self.policy.pending_max {
@@ -476,20 +512,36 @@ impl ClientConnection {
             .as_ref()
             .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
         self.outstanding.insert(message.id(), Outstanding { op: message.op(), root_dse: remembered });
-        let cleared = cleared(message, changes_password);
+        let mut cleared = cleared(message, changes_password);
+        if let Some((limited, controls)) = limited.zip(message.controls().ok()) {
+            cleared.octets = limited.encode(message.id(), &controls);
+        }
         match root_dse {
             Some(search) => Action::RootDse { search, cleared },
             None => Action::Forward(cleared),
         }
     }
 
-    fn refused_operation(&self, message: &Message, root_dse: bool, changes_password: bool) -> Option<LdapResult> {
+    /// The search as it may be, where the client asks for more (L-18).
+    fn limited(&self, search: &SearchRequest) -> Option<SearchRequest> {
+        let least = |asked: u32, ours: u32| match (asked, ours) {
+            (asked, 0) => asked,
+            (0, ours) => ours,
+            (asked, ours) => asked.min(ours),
+        };
+        let size_limit = least(search.size_limit, self.policy.size_limit);
+        let time_limit_seconds = least(search.time_limit_seconds, self.policy.time_limit_seconds);
+        let same = (size_limit, time_limit_seconds) == (search.size_limit, search.time_limit_seconds);
+        (!same).then(|| SearchRequest { size_limit, time_limit_seconds, ..search.clone() })
+    }
+
+    fn refused_operation(&self, message: &Message, root_dse: bool, brings_password: bool) -> Option<LdapResult> {
         let bound = matches!(self.state, State::Bound(_));
         let allowed = bound
             || match self.policy.anonymous {
                 Anonymous::RootDse => root_dse,
                 Anonymous::Refuse => false,
-                Anonymous::Forward => !changes_password,
+                Anonymous::Forward => !brings_password,
             };
         if !allowed {
             return Some(self.policy.style.bind_required());
@@ -509,7 +561,7 @@ impl ClientConnection {
             return Some(LdapResult::of(ResultCode::UNWILLING_TO_PERFORM));
         }
         let confidential = self.tls && self.policy.upstream_tls;
-        (changes_password && !confidential).then(|| LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED))
+        (brings_password && !confidential).then(|| LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED))
     }
 
     /// L-15. A listed control that is not critical is refused too, as RFC 4370 section 3 wants for proxied authorization: taking
@@ -630,7 +682,8 @@ impl ClientConnection {
     /// Answers to an abandoned operation are dropped; the last one frees its id. All others were never asked for (B-59).
     fn late_answer(&mut self, message: &Message) -> FromUpstream {
         if !self.retired.contains(&message.id()) {
-            return FromUpstream::Violation;
+            // An abandoned operation is answered or not (RFC 4511 section 4.11), so that not all of them can be remembered.
+            return if self.forgot_retired { FromUpstream::Drop } else { FromUpstream::Violation };
         }
         let part = matches!(message.op(), Op::SearchResultEntry | Op::SearchResultReference | Op::IntermediateResponse);
         if !part {
@@ -649,6 +702,11 @@ impl ClientConnection {
         }
     }
 
+    /// An abandoned operation never went upstream: its id is free again.
+    pub fn never_sent(&mut self, id: MessageId) {
+        self.retired.retain(|retired| *retired != id);
+    }
+
     /// The gateway has answered this operation itself.
     pub fn answered(&mut self, id: MessageId) {
         self.outstanding.remove(&id);
@@ -662,6 +720,7 @@ impl ClientConnection {
         ids.sort_by_key(|(id, _)| *id);
         let answers = ids.iter().filter_map(|(id, o)| Some(lost.encode(*id, o.op.response()?, &[]))).collect();
         self.retired.clear();
+        self.forgot_retired = false;
         if !matches!(self.state, State::Bound(_)) {
             return UpstreamLost { answers, notice: None };
         }
@@ -683,6 +742,7 @@ impl ClientConnection {
     fn forget_session(&mut self) {
         self.outstanding.clear();
         self.retired.clear();
+        self.forgot_retired = false;
     }
 
     /// A result for a request of any kind; requests that have no answer are ignored.
@@ -721,7 +781,7 @@ pub struct UpstreamLost {
 pub struct GluedOctets;
 
 fn cleared(message: &Message, changes_password: bool) -> Cleared {
-    Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password }
+    Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password, abandons: None }
 }
 
 /// The operation a Cancel is aimed at.

@@ -3,6 +3,7 @@
 use crate::ber::{self, Reader};
 use crate::message::{DecodeError, Limit, Message, Op};
 use crate::search::ATTRIBUTES_MAX;
+use bytes::Bytes;
 
 /// Does this Modify change a password (L-14)? Refuses more than 4096 changes (L-03).
 pub fn changes_password(modify: &Message) -> Result<bool, DecodeError> {
@@ -24,21 +25,27 @@ pub fn changes_password(modify: &Message) -> Result<bool, DecodeError> {
     Ok(password)
 }
 
-/// Refuses an Add of more than 4096 attributes (L-03).
-pub(crate) fn check_add(add: &Message) -> Result<(), DecodeError> {
+/// Which entry is to be modified.
+pub(crate) fn object(modify: &Message) -> Result<Bytes, DecodeError> {
+    let content = modify.content_of(Op::ModifyRequest)?;
+    Ok(content.slice_ref(Reader::new(content).octet_string()?))
+}
+
+/// Does this Add bring a password? Refuses more than 4096 attributes (L-03).
+pub(crate) fn adds_password(add: &Message) -> Result<bool, DecodeError> {
     let mut reader = Reader::new(add.content_of(Op::AddRequest)?);
     reader.octet_string()?;
     let mut attributes = reader.expect(ber::SEQUENCE)?.reader();
     reader.finish()?;
-    let mut count = 0;
+    let (mut count, mut password) = (0, false);
     while !attributes.is_empty() {
         count += 1;
         if count > ATTRIBUTES_MAX {
             return Err(DecodeError::Limit(Limit::Attributes));
         }
-        attributes.expect(ber::SEQUENCE)?;
+        password |= is_password(attributes.expect(ber::SEQUENCE)?.reader().octet_string()?);
     }
-    Ok(())
+    Ok(password)
 }
 
 /// By name or OID, with or without options.

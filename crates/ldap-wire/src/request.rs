@@ -17,7 +17,7 @@ pub fn validate_request(message: &Message) -> Result<(), DecodeError> {
         Op::BindRequest => drop(BindRequest::decode(message)?),
         Op::SearchRequest => drop(SearchRequest::decode(message)?),
         Op::ModifyRequest => drop(modify::changes_password(message)?),
-        Op::AddRequest => modify::check_add(message)?,
+        Op::AddRequest => drop(modify::adds_password(message)?),
         Op::ExtendedRequest => drop(ExtendedRequest::decode(message)?),
         Op::AbandonRequest => drop(extended::abandon_target(message)?),
         _ => {}

@@ -3,6 +3,7 @@
 mod support;
 
 use bytes::Bytes;
+use ldap_wire::ber::{self, Writer};
 use ldap_wire::connection::{
     Anonymous, BoundAs, FromUpstream, GatedBind, Operations, PendingBind, Primary, State, Ticket,
 };
@@ -387,6 +388,40 @@ fn a_flood_of_abandons_is_ignored_and_remembers_nothing() {
         assert!(matches!(connection.receive(abandon), Action::Forward(_)));
     }
     assert_eq!(connection.outstanding(), 0);
+    // Not all of them are remembered; what comes late for those is dropped, as it would be otherwise.
+    for message_id in [100, 10_099] {
+        let late = response(message_id, Op::SearchResultDone, ResultCode::SUCCESS);
+        assert_eq!(connection.receive_upstream(&late), FromUpstream::Drop, "{message_id}");
+    }
+}
+
+#[test]
+fn what_was_abandoned_before_it_was_sent_frees_its_id() {
+    let mut connection = bound(|_| {});
+    assert!(matches!(connection.receive(search(5)), Action::Forward(_)));
+    let abandon = parse(&extended::abandon_request(id(6), id(5)));
+    assert!(matches!(connection.receive(abandon), Action::Forward(cleared) if cleared.abandons() == Some(id(5))));
+    connection.never_sent(id(5));
+    assert!(matches!(connection.receive(search(5)), Action::Forward(_)));
+}
+
+#[test]
+fn a_search_is_cut_to_the_clients_limits_and_otherwise_as_it_came() {
+    // L-18
+    let asked = |size_limit, time_limit_seconds| {
+        let search = SearchRequest::new("dc=corp", Scope::Subtree, &Filter::present("uid"), &["cn"]);
+        SearchRequest { size_limit, time_limit_seconds, ..search }
+    };
+    for (asks, sent) in
+        [((0, 0), (100, 10)), ((50, 5), (50, 5)), ((100, 10), (100, 10)), ((500, 5), (100, 5)), ((50, 0), (50, 10))]
+    {
+        let mut connection = bound(|policy| (policy.size_limit, policy.time_limit_seconds) = (100, 10));
+        let controls = [Control::new("1.2.3", false, None)];
+        let message = parse(&asked(asks.0, asks.1).encode(id(5), &controls));
+        let Action::Forward(cleared) = connection.receive(message) else { panic!("bound") };
+        let expected = asked(sent.0, sent.1).encode(id(5), &controls);
+        assert_eq!(cleared.into_octets(), expected, "{asks:?}");
+    }
 }
 
 #[test]
@@ -429,10 +464,35 @@ fn a_password_changes_only_over_tls_on_both_legs_and_is_marked() {
         assert!(matches!(confidential.receive(change), Action::Forward(cleared) if cleared.changes_password()));
     }
     assert!(matches!(confidential.receive(modify(6, "mail")), Action::Forward(cleared) if !cleared.changes_password()));
+    // A new entry with a password changes nobody's, and is as secret.
+    let new = |message_id, attribute| parse(&add(message_id, attribute));
+    assert!(
+        matches!(confidential.receive(new(7, "userPassword")), Action::Forward(cleared) if !cleared.changes_password())
+    );
     let mut upstream_plain = bound(|policy| policy.upstream_tls = false);
     for change in changes() {
         assert_eq!(answer_code(upstream_plain.receive(change)), ResultCode::CONFIDENTIALITY_REQUIRED);
     }
+    assert_eq!(answer_code(upstream_plain.receive(new(8, "unicodePwd"))), ResultCode::CONFIDENTIALITY_REQUIRED);
+    assert!(matches!(upstream_plain.receive(new(9, "mail")), Action::Forward(_)));
+}
+
+/// An Add of one attribute.
+fn add(message_id: u32, attribute: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.nested(ber::SEQUENCE, |w| {
+        w.integer(ber::INTEGER, message_id.into());
+        w.nested(Op::AddRequest.tag(), |w| {
+            w.octet_string(b"cn=new,dc=corp");
+            w.nested(ber::SEQUENCE, |w| {
+                w.nested(ber::SEQUENCE, |w| {
+                    w.octet_string(attribute.as_bytes());
+                    w.nested(0x31, |w| w.octet_string(b"value"));
+                });
+            });
+        });
+    });
+    writer.into_vec()
 }
 
 #[test]
@@ -447,6 +507,11 @@ fn proxied_authorization_is_refused_and_other_controls_pass_unread() {
         answer_to_bind(connection.receive(bind_with(4, USER, "secret", &[proxied(true)]))),
         ResultCode::UNAVAILABLE_CRITICAL_EXTENSION
     );
+    // Nobody is asked about the controls of whoever wants to be nobody.
+    for (critical, code) in [(true, ResultCode::UNAVAILABLE_CRITICAL_EXTENSION), (false, ResultCode::SUCCESS)] {
+        let junk = Control::new("1.2.3.4", critical, None);
+        assert_eq!(answer_to_bind(connection.receive(bind_with(8, "", "", &[junk]))), code);
+    }
     let mut connection = bound(|_| {});
     let junk = Control::new("1.2.3.4", true, Some(Bytes::from_static(b"\x30\x7f")));
     assert!(matches!(connection.receive(with(5, junk)), Action::Forward(_)));

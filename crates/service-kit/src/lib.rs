@@ -55,6 +55,7 @@ pub mod lease;
 mod management;
 pub mod net;
 mod process;
+pub mod proxy_protocol;
 pub mod secret;
 pub mod shutdown;
 mod telemetry;

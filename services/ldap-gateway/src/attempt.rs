@@ -8,8 +8,8 @@ use crate::metrics::{Ended, InFlight};
 use crate::pace::Pace;
 use crate::settings::{Client, SettingsCopy};
 use crate::verify::{Allow, Subject, Verifier};
-use directory::Directory;
-use domain::{Method, NameForm, Reason, TransactionId};
+use directory::{Attempted, Directory};
+use domain::{Method, NameForm, Reason, Secret, TransactionId};
 use fail_open::FailOpen;
 use ldap_wire::ResultCode;
 use std::net::IpAddr;
@@ -23,6 +23,7 @@ pub struct Attempt {
     pub client: Arc<Client>,
     pub subject: Subject,
     pub span: Span,
+    pace: Arc<Pace>,
     started: Instant,
     /// What is known about the first lock, once it was tried.
     pub first: Option<First>,
@@ -78,6 +79,7 @@ impl Attempt {
                 service_account: false,
             },
             span,
+            pace: shared.paces.of(client.name(), false),
             started: Instant::now(),
             first: None,
             second: Second::NotAsked,
@@ -92,7 +94,28 @@ impl Attempt {
     }
 
     pub fn pace(&self) -> &Pace {
-        &self.shared.pace
+        &self.pace
+    }
+
+    /// The bind goes to the directory on the connection that the client is bound on already.
+    pub fn binds_again(&mut self) {
+        self.pace = self.shared.paces.of(self.client.name(), true);
+    }
+
+    /// Whether this very password was refused to this person a moment ago, from the same address (FB-02).
+    pub fn was_refused(&self, password: &Secret) -> bool {
+        self.attempted(password, |attempted| self.shared.wrong.was_refused(attempted, Instant::now())).unwrap_or(false)
+    }
+
+    pub fn note_refused(&self, password: &Secret) {
+        self.attempted(password, |attempted| self.shared.wrong.refused(attempted, Instant::now()));
+    }
+
+    fn attempted<T>(&self, password: &Secret, then: impl FnOnce(Attempted<'_>) -> T) -> Option<T> {
+        let address = self.subject.client_ip.to_string();
+        let source: &[&str] = &[self.client.name(), &address];
+        let subject = self.subject.entry.as_ref()?;
+        Some(then(Attempted { source, subject, password }))
     }
 
     pub fn settings(&self) -> Arc<SettingsCopy> {

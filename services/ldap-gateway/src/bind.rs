@@ -17,10 +17,10 @@ use crate::reply::Refusal;
 use crate::verify::{Allow, MARGIN, Unavailable, Verdict};
 use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
 use domain::settings::Appended;
-use domain::{Method, NameForm, Protocol, Reason, Secret};
+use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, Secret};
 use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
-use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
+use ldap_wire::{Authentication, BindResponse, Control, ResultCode, oid};
 use policy::appended::{Forms, Rule, Split, split};
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,18 +189,21 @@ async fn check_password(
     // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
     unless_it_passes(attempt.fail_open().applies_to(&attempt.client.settings))
         .map_err(|_| Refusal::Unavailable(Reason::VerificationUnavailable))?;
-    let entry = who(attempt, &directory, typed).await?;
-    let resolved = Instant::now();
+    if reuse.as_ref().is_some_and(|upstream| upstream.leads_to(&directory)) {
+        attempt.binds_again();
+    }
+    let asked = Instant::now();
+    let entry = who(attempt, &directory, typed, asked).await?;
     let until = attempt.deadline() - MARGIN;
     let admitted = attempt.fail_open().admit(&attempt.client.settings, &directory, &entry, until).await;
     let admission = match unless_it_passes(admitted) {
         Ok(admission) => admission,
         // Not in the group: answered as if there were nobody of this name.
-        Err(_) => return Err(without_bind(attempt, resolved, Reason::VerificationUnavailable).await),
+        Err(_) => return Err(without_bind(attempt, asked, Reason::VerificationUnavailable).await),
     };
     let Factors { password, code, wanted, spent } =
-        Factors::of(attempt, password.expose(), admission.is_some(), resolved).await?;
-    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, resolved).await?;
+        Factors::of(attempt, password.expose(), admission.is_some(), asked).await?;
+    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, asked).await?;
     let Answered { response, controls, upstream } = answered;
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
@@ -208,9 +211,8 @@ async fn check_password(
 }
 
 /// The one entry that is meant (L-20), and whether it is a service account of this client.
-async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str) -> Result<Entry, Refusal> {
+async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str, asked: Instant) -> Result<Entry, Refusal> {
     attempt.subject.username = typed.to_owned();
-    let asked = Instant::now();
     let name = match TypedName::parse(typed, directory.settings()) {
         Ok(name) => name,
         Err(NameError::BadDn(_)) => return Err(Refusal::BadName),
@@ -227,7 +229,7 @@ async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str) -> Resul
             tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
             return Err(Refusal::Unavailable(error.reason()));
         }
-        Err(error) => return Err(without_bind(attempt, Instant::now(), error.reason()).await),
+        Err(error) => return Err(without_bind(attempt, asked, error.reason()).await),
     };
     attempt.subject.service_account = is_listed(attempt, &entry).await;
     attempt.subject.entry = Some(entry.subject.clone());
@@ -274,7 +276,7 @@ struct Factors {
 impl Factors {
     /// `passing`: verification is down, and the person is let in if the password is right. Nobody can say then what they could have
     /// appended, so that whatever looks like it is taken off.
-    async fn of(attempt: &mut Attempt, typed: &[u8], passing: bool, resolved: Instant) -> Result<Self, Refusal> {
+    async fn of(attempt: &mut Attempt, typed: &[u8], passing: bool, asked: Instant) -> Result<Self, Refusal> {
         let rule = Rule::from(&attempt.client.settings);
         let alone = |password: &[u8]| Self { password: Secret::new(password), code: None, wanted: None, spent: false };
         if rule.appended == Appended::Off || attempt.subject.service_account {
@@ -289,8 +291,8 @@ impl Factors {
         match split(rule, &forms, typed) {
             Split::Whole => Ok(alone(typed)),
             Split::Method { head, wanted } => Ok(Self { wanted, ..alone(head) }),
-            Split::NoMatch => Err(without_bind(attempt, resolved, Reason::WrongCode).await),
-            Split::EmptyPassword => Err(without_bind(attempt, resolved, Reason::EmptyPassword).await),
+            Split::NoMatch => Err(without_bind(attempt, asked, Reason::WrongCode).await),
+            Split::EmptyPassword => Err(without_bind(attempt, asked, Reason::EmptyPassword).await),
             Split::Code { head, code } if rule.appended == Appended::Required => {
                 Ok(Self { code: Some(Secret::new(code)), ..alone(head) })
             }
@@ -306,7 +308,7 @@ impl Factors {
                     Verdict::Deny { reason, method } => {
                         attempt.note_method(method);
                         attempt.verification_decided();
-                        Err(without_bind(attempt, resolved, reason).await)
+                        Err(without_bind(attempt, asked, reason).await)
                     }
                     // Not before the password: verify refuses it, and so does this.
                     Verdict::Allow(_) => Err(Refusal::Unavailable(Reason::InternalError)),
@@ -335,11 +337,16 @@ async fn bind_upstream(
     password: &Secret,
     controls: &[Control],
     mut reuse: Option<BindableUpstream>,
-    resolved: Instant,
+    asked: Instant,
 ) -> Result<Answered, Refusal> {
     if password.is_empty() || entry.dn.is_empty() {
         // A directory would take it for an anonymous bind and say yes (L-10).
-        return Err(without_bind(attempt, resolved, Reason::EmptyPassword).await);
+        return Err(without_bind(attempt, asked, Reason::EmptyPassword).await);
+    }
+    if attempt.was_refused(password) {
+        // The answer is the same, and the directory counts no try for it (FB-02).
+        attempt.first = Some(First { refused: Some(Reason::BadPassword), via: None, elapsed: Duration::ZERO });
+        return Err(without_bind(attempt, asked, Reason::BadPassword).await);
     }
     let started = Instant::now();
     for last_try in [false, true] {
@@ -366,7 +373,11 @@ async fn bind_upstream(
             Err(lost) => {
                 span.record("twinlock.outcome", "lost");
                 tracing::warn!(%server, error = %service_kit::chain(&lost), "a bind has no answer");
-                directory.failed(&server, &lost);
+                // A server that does not like what the client wants with its bind is not one that is gone.
+                let odd = controls.iter().any(|control| control.oid != oid::PASSWORD_POLICY);
+                if !odd || matches!(lost, BindLost::Timeout) {
+                    directory.failed(&server, &lost);
+                }
                 let reason = match lost {
                     BindLost::Io(_) | BindLost::Timeout => Reason::DirectoryTimeout,
                     BindLost::Frame(_) | BindLost::Protocol => Reason::DirectoryError,
@@ -380,7 +391,7 @@ async fn bind_upstream(
             // Also where the password has to be changed first: the control that says so goes out with the answer.
             span.record("twinlock.outcome", "ok");
             attempt.first = first(None);
-            attempt.pace().learn(resolved.elapsed());
+            attempt.pace().learn(asked.elapsed());
             return Ok(answered);
         }
         let reason = match DirectoryVerdict::of(result, &answered.controls, directory.settings().preset) {
@@ -393,6 +404,17 @@ async fn bind_upstream(
                 attempt.first = first(Some(Reason::DirectoryError));
                 return Err(Refusal::Unavailable(Reason::DirectoryError));
             }
+            // The client wants what the directory does not have (L-15, B-56): that is nobody's login.
+            DirectoryVerdict::Undecided
+                if result.code == ResultCode::UNAVAILABLE_CRITICAL_EXTENSION
+                    && controls.iter().any(|control| control.critical) =>
+            {
+                span.record("twinlock.outcome", "refused");
+                attempt.first = first(Some(Reason::ProtocolUnsupported));
+                let Answered { response, controls, .. } = answered;
+                let reason = Reason::ProtocolUnsupported;
+                return Err(Refusal::Primary { reason, result: response.result, controls });
+            }
             DirectoryVerdict::Undecided | DirectoryVerdict::Accepted => {
                 span.record("twinlock.outcome", "undecided");
                 tracing::warn!(%server, code = result.code.0, "a bind was answered with neither yes nor no");
@@ -402,9 +424,12 @@ async fn bind_upstream(
         };
         span.record("twinlock.outcome", "refused");
         attempt.first = first(Some(reason));
-        attempt.pace().learn(resolved.elapsed());
+        attempt.pace().learn(asked.elapsed());
         return Err(match reason {
             Reason::BadPassword | Reason::UnknownUser => {
+                if reason == Reason::BadPassword {
+                    attempt.note_refused(password);
+                }
                 tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
                 Refusal::No(reason)
             }
@@ -443,4 +468,10 @@ pub fn local_reason(code: ResultCode) -> Option<Reason> {
         ResultCode::INVALID_CREDENTIALS | ResultCode::INVALID_DN_SYNTAX => Some(Reason::UnknownUser),
         _ => Some(Reason::ProtocolUnsupported),
     }
+}
+
+/// Who is meant by a name in an operation: a DN, as a rule.
+pub async fn named(directory: &Directory, name: &str) -> Option<DirectoryRef> {
+    let name = TypedName::parse(name, directory.settings()).ok()?;
+    directory.resolve_any(&name).await.ok().map(|entry| entry.subject)
 }

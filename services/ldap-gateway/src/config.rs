@@ -1,5 +1,6 @@
 //! The process configuration of this part. What clients may do stands in the settings document, not here.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 use service_kit::config::{
     BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
@@ -46,6 +47,8 @@ pub struct LdapSection {
     pub listen: Vec<SocketAddr>,
     /// Where LDAPS is spoken. Needs a certificate.
     pub tls_listen: Vec<SocketAddr>,
+    /// Balancers: only these may say whom they speak for, by PROXY protocol version 2, and they must (FB-10).
+    pub proxy_protocol_from: Vec<IpNet>,
     /// The chain in PEM, ours first. New files are taken up while running.
     pub certificate_file: Option<InputFile>,
     pub key_file: Option<SecretFile>,
@@ -77,6 +80,7 @@ impl Default for LdapSection {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 389))],
             tls_listen: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             certificate_file: None,
             key_file: None,
             connections_max: 20_000,

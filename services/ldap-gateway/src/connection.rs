@@ -14,7 +14,7 @@ use crate::Shared;
 use crate::attempt::Attempt;
 use crate::bind::{self, FirstLock, Passed, Refused, SecondLock};
 use crate::config::Timeouts;
-use crate::duplex::{ClientStream, Duplex};
+use crate::duplex::{ClientStream, Duplex, QUEUED_OCTETS_MAX};
 use crate::forward::{GatedUpstream, OpenUpstream};
 use crate::limits::Seat;
 use crate::reply::{self, Manner, Refusal};
@@ -22,10 +22,10 @@ use crate::settings::{Client, Snapshot};
 use crate::verify::Allow;
 use bytes::Bytes;
 use directory::ConnectError;
-use domain::{ObjectId, Reason};
+use domain::{DirectoryRef, ObjectId, Reason};
 use futures::future::BoxFuture;
 use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, PendingBind, Primary, State};
-use ldap_wire::{BindRequest, ClientConnection, FrameError, LdapResult, Message, Op, Peer, ResultCode, oid};
+use ldap_wire::{BindRequest, ClientConnection, FrameError, LdapResult, Message, MessageId, Op, Peer, ResultCode, oid};
 use service_kit::Shutdown;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -62,15 +62,22 @@ struct Connection {
     client: Arc<Client>,
     seat: Seat,
     changes: watch::Receiver<Arc<Snapshot>>,
+    changed: BoxFuture<'static, ()>,
     /// The rules that `wire` goes by are not in force any more.
     outdated: bool,
     /// Decides. All states of the protocol are in here.
     wire: ClientConnection,
     near: Duplex<ClientStream>,
+    /// Whose turn it is to be read.
+    near_first: bool,
     far: Far,
     bind: Option<Bind>,
+    /// Who is bound.
+    bound: Option<DirectoryRef>,
     /// The service account that is bound: it has to stay listed.
     service: Option<ObjectId>,
+    /// Passwords that the directory is changing.
+    changes_of_passwords: Vec<(MessageId, Whose)>,
     last_activity: Instant,
     timer: Pin<Box<Sleep>>,
     /// `None` from the moment the node drains.
@@ -81,12 +88,42 @@ struct Connection {
 /// The upstream connection. There is one only when there is something for it to do.
 enum Far {
     None,
-    /// For a client that is nobody. Bounded by the operations that may be outstanding.
+    /// For a client that is nobody, which is not read any further when much waits (L-05).
     Connecting {
         connecting: BoxFuture<'static, Result<OpenUpstream, ConnectError>>,
-        waiting: Vec<Cleared>,
+        waiting: Waiting,
     },
     Open(Box<OpenUpstream>),
+}
+
+/// What is to be sent when the upstream connection is there.
+#[derive(Default)]
+struct Waiting {
+    operations: Vec<Cleared>,
+    octets: usize,
+}
+
+impl Waiting {
+    fn has_room(&self) -> bool {
+        self.octets < QUEUED_OCTETS_MAX
+    }
+
+    fn push(&mut self, cleared: Cleared) {
+        self.octets += cleared.size();
+        self.operations.push(cleared);
+    }
+
+    /// Takes out what was abandoned before it was sent.
+    fn take_out(&mut self, id: MessageId) -> bool {
+        let before = self.operations.len();
+        let octets = &mut self.octets;
+        self.operations.retain(|cleared| {
+            let stays = cleared.id() != id;
+            *octets -= if stays { 0 } else { cleared.size() };
+            stays
+        });
+        self.operations.len() < before
+    }
 }
 
 /// A bind in work.
@@ -99,7 +136,13 @@ enum Bind {
 struct Gate {
     bind: GatedBind,
     upstream: GatedUpstream,
-    entry: Option<ObjectId>,
+    entry: Option<DirectoryRef>,
+}
+
+/// Whose password it is.
+enum Whose {
+    Own,
+    Named(String),
 }
 
 /// What happened.
@@ -111,6 +154,7 @@ enum Event {
     FarBroken,
     FirstLock(FirstLock),
     SecondLock(Box<Attempt>, Result<Allow, Refusal>),
+    Settings,
     Timer,
     Draining,
     Stopping,
@@ -139,13 +183,17 @@ impl Connection {
             timeouts,
             source,
             seat,
+            changed: next_change(&changes),
             changes,
             outdated: false,
             wire,
             near,
+            near_first: true,
             far: Far::None,
             bind: None,
+            bound: None,
             service: None,
+            changes_of_passwords: Vec::new(),
             last_activity: now,
             timer: Box::pin(tokio::time::sleep_until(now + timeouts.read)),
             draining: Some(reached(&shared.shutdown, |shutdown| async move { shutdown.draining().await })),
@@ -165,12 +213,12 @@ impl Connection {
                     None => return,
                 },
                 Next::Close => break,
-                Next::Gone => return,
+                Next::Gone => return self.leave_upstream(),
             }
         }
         // The attempt records itself, and the upstream closes, before the client hears the last word.
         self.bind = None;
-        self.far = Far::None;
+        self.leave_upstream();
         self.near.close(FAREWELL).await;
     }
 
@@ -191,12 +239,17 @@ impl Connection {
         }
         let far_has_room = match &self.far {
             Far::Open(far) => far.has_room(),
-            Far::None | Far::Connecting { .. } => true,
+            Far::Connecting { waiting, .. } => waiting.has_room(),
+            Far::None => true,
         };
-        if far_has_room
-            && self.near.has_room()
+        // In turns: a client that never stops must not keep its own bind and its directory from being heard.
+        let in_turn = std::mem::replace(&mut self.near_first, true);
+        let readable = far_has_room && self.near.has_room();
+        if readable
+            && in_turn
             && let Poll::Ready(read) = self.near.poll_fill(cx)
         {
+            self.near_first = false;
             return Poll::Ready(Event::Near(read));
         }
         match &mut self.far {
@@ -219,6 +272,15 @@ impl Connection {
         }
         if let Some(event) = self.poll_bind(cx) {
             return Poll::Ready(event);
+        }
+        if readable
+            && !in_turn
+            && let Poll::Ready(read) = self.near.poll_fill(cx)
+        {
+            return Poll::Ready(Event::Near(read));
+        }
+        if self.changed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Settings);
         }
         self.poll_timer(cx, now).map(|()| Event::Timer)
     }
@@ -249,6 +311,7 @@ impl Connection {
             Event::FarConnected(connected) => self.connected(connected),
             Event::FirstLock(first) => self.first_lock_ended(first),
             Event::SecondLock(attempt, decided) => self.second_lock_ended(*attempt, decided),
+            Event::Settings => self.settings_changed(),
             Event::Timer => self.overdue(),
             Event::Draining => self.drained(),
             Event::Stopping => self.stop(),
@@ -266,8 +329,8 @@ impl Connection {
                 Err(error) => return self.not_ldap(&error),
             };
             self.last_activity = now;
-            if !self.follow_settings(&message) {
-                return self.say_goodbye(&reply::unavailable());
+            if !self.follow_settings(Some(message.op())) {
+                return self.end(&reply::unavailable());
             }
             match self.client_message(message, now) {
                 Next::Go => self.near.set_limits(self.wire.limits()),
@@ -313,7 +376,7 @@ impl Connection {
                     tracing::warn!(client = self.client.name(), "octets between StartTLS and the handshake");
                     return Next::Gone;
                 }
-                self.far = Far::None;
+                self.unbind();
                 self.near.send(answer, now);
                 Next::StartTls
             }
@@ -342,8 +405,15 @@ impl Connection {
         Next::Close
     }
 
-    /// New settings count from the next message on. False where there is nothing to go on with.
-    fn follow_settings(&mut self, message: &Message) -> bool {
+    /// Whoever only listens, as to a search that does not end, hears of it too.
+    fn settings_changed(&mut self) -> Next {
+        let goes_on = self.follow_settings(None);
+        self.changed = next_change(&self.changes);
+        if goes_on { Next::Go } else { self.end(&reply::unavailable()) }
+    }
+
+    /// New settings count at once, before the message that `op` is of. False where there is nothing to go on with.
+    fn follow_settings(&mut self, op: Option<Op>) -> bool {
         if self.changes.has_changed().unwrap_or(false) {
             let snapshot = Arc::clone(&self.changes.borrow_and_update());
             let Some(now) = snapshot.client(self.source).filter(|now| now.name() == self.client.name()) else {
@@ -359,7 +429,7 @@ impl Connection {
         // Whoever is nobody, or is about to be somebody else, goes on under the new rules. Whoever is bound was let in under the
         // old ones, and has to come again.
         let idle_nobody = self.wire.state() == State::Anonymous && self.wire.outstanding() == 0;
-        if message.op() != Op::BindRequest && !idle_nobody {
+        if op != Some(Op::BindRequest) && !idle_nobody {
             return false;
         }
         self.unbind();
@@ -409,7 +479,7 @@ impl Connection {
     }
 
     fn begin_second(&mut self, bind: GatedBind, upstream: GatedUpstream, second: SecondLock, asked_policy: bool) {
-        let entry = second.attempt.subject.entry.as_ref().map(|entry| entry.id.clone());
+        let entry = second.attempt.subject.entry.clone();
         let gate = Box::new(Gate { bind, upstream, entry });
         self.bind = Some(Bind::Second { work: Box::pin(bind::second_lock(second)), gate, asked_policy });
     }
@@ -428,7 +498,8 @@ impl Connection {
                 // `None`: the client has gone, and the Allow has no effect (L-13).
                 let Some(answer) = self.wire.bind_allowed(bind, bound_as) else { return Next::Gone };
                 self.far = Far::Open(Box::new(far));
-                self.service = entry.filter(|_| service);
+                self.service = entry.as_ref().filter(|_| service).map(|entry| entry.id.clone());
+                self.bound = entry;
                 self.seat.set_bound(true);
                 self.near.set_limits(self.wire.limits());
                 self.count(Op::BindRequest, &answer);
@@ -465,8 +536,7 @@ impl Connection {
 
     /// From the moment a bind begins the client is nobody (RFC 4511 section 4.2.1).
     fn unbind(&mut self) {
-        self.far = Far::None;
-        self.service = None;
+        self.leave_upstream();
         self.seat.set_bound(false);
     }
 
@@ -485,14 +555,26 @@ impl Connection {
     // --- operations --------------------------------------------------------------------------------------------
 
     fn forward(&mut self, cleared: Cleared, now: Instant) -> Next {
+        if cleared.changes_password() {
+            let whose = cleared.password_of().map_or(Whose::Own, Whose::Named);
+            self.changes_of_passwords.push((cleared.id(), whose));
+        }
+        if let Some(id) = cleared.abandons() {
+            self.password_perhaps_changed(id);
+        }
         match &mut self.far {
             Far::Open(far) => far.send(cleared, now),
-            Far::Connecting { waiting, .. } => waiting.push(cleared),
+            Far::Connecting { waiting, .. } => match cleared.abandons() {
+                Some(id) if waiting.take_out(id) => self.wire.never_sent(id),
+                _ => waiting.push(cleared),
+            },
             Far::None => match (&self.client.directory, self.wire.state()) {
                 (Some(directory), State::Anonymous) => {
                     let directory = Arc::clone(directory);
                     let connecting = async move { OpenUpstream::connect_anonymous(&directory).await };
-                    self.far = Far::Connecting { connecting: Box::pin(connecting), waiting: vec![cleared] };
+                    let mut waiting = Waiting::default();
+                    waiting.push(cleared);
+                    self.far = Far::Connecting { connecting: Box::pin(connecting), waiting };
                 }
                 // Whoever is bound is so on a connection; another one would not be bound.
                 _ => return self.upstream_lost(),
@@ -506,7 +588,7 @@ impl Connection {
         match connected {
             Ok(mut far) => {
                 let now = Instant::now();
-                waiting.into_iter().for_each(|cleared| far.send(cleared, now));
+                waiting.operations.into_iter().for_each(|cleared| far.send(cleared, now));
                 self.far = Far::Open(Box::new(far));
                 Next::Go
             }
@@ -534,6 +616,10 @@ impl Connection {
                 FromUpstream::Relay(octets) => {
                     if let Some(op) = request_of(message.op()) {
                         self.count(op, &octets);
+                        match result_code(&octets) {
+                            Some(ResultCode::SUCCESS) => self.password_perhaps_changed(message.id()),
+                            _ => self.changes_of_passwords.retain(|(changing, _)| *changing != message.id()),
+                        }
                     }
                     self.near.send(octets, now);
                 }
@@ -551,10 +637,42 @@ impl Connection {
         }
     }
 
+    /// Nothing is remembered of somebody whose password the directory has just changed (L-14, V-52), or may have changed: nobody
+    /// hears what became of an operation that was abandoned or whose connection broke.
+    fn password_perhaps_changed(&mut self, id: MessageId) {
+        if let Some(place) = self.changes_of_passwords.iter().position(|(changing, _)| *changing == id) {
+            let (_, whose) = self.changes_of_passwords.swap_remove(place);
+            self.forget_remembered(whose);
+        }
+    }
+
+    fn forget_remembered(&self, whose: Whose) {
+        let (verifier, client, bound) = (self.shared.verifier.clone(), self.client.clone(), self.bound.clone());
+        drop(self.shared.shutdown.spawn(async move {
+            let subject = match (whose, &client.directory) {
+                (Whose::Own, _) => bound,
+                (Whose::Named(name), Some(directory)) => bind::named(directory, &name).await,
+                (Whose::Named(_), None) => None,
+            };
+            // Of somebody whom nobody finds nothing is remembered.
+            if let Some(subject) = subject {
+                verifier.password_changed(&subject, client.name()).await;
+            }
+        }));
+    }
+
+    /// The upstream connection goes, and with it whoever was bound on it.
+    fn leave_upstream(&mut self) {
+        self.far = Far::None;
+        for (_, whose) in std::mem::take(&mut self.changes_of_passwords) {
+            self.forget_remembered(whose);
+        }
+        (self.bound, self.service) = (None, None);
+    }
+
     /// L-19.
     fn upstream_lost(&mut self) -> Next {
-        self.far = Far::None;
-        self.service = None;
+        self.leave_upstream();
         let lost = self.wire.upstream_lost();
         let now = Instant::now();
         lost.answers.into_iter().for_each(|answer| self.near.send(answer, now));
@@ -623,8 +741,11 @@ impl Connection {
         self.bind_is_pending() || self.wire.outstanding() > 0 || !self.near.is_drained()
     }
 
-    /// Something has ended: a draining node lets the connection go when it was the last.
+    /// Something has ended: a draining node lets the connection go when it was the last, and new settings may count now.
     fn after_work(&mut self) -> Next {
+        if self.outdated && !self.follow_settings(None) {
+            return self.end(&reply::unavailable());
+        }
         if self.draining.is_none() { self.drained() } else { Next::Go }
     }
 
@@ -635,16 +756,21 @@ impl Connection {
         self.say_goodbye(&reply::shutting_down())
     }
 
-    /// Drain is over: whatever is still in work gets its 52, then the notice.
+    /// Drain is over.
     fn stop(&mut self) -> Next {
+        self.end(&reply::shutting_down())
+    }
+
+    /// Whatever is still in work gets its 52, then the notice (L-19).
+    fn end(&mut self, why: &LdapResult) -> Next {
         let now = Instant::now();
         if let State::PrimaryPending(id) | State::SecondPending(id) = self.wire.state() {
             self.bind = None;
-            self.near.send(reply::shutting_down().encode(id, Op::BindResponse, &[]), now);
+            self.near.send(why.encode(id, Op::BindResponse, &[]), now);
         }
         let lost = self.wire.upstream_lost();
         lost.answers.into_iter().for_each(|answer| self.near.send(answer, now));
-        self.say_goodbye(&reply::shutting_down())
+        self.say_goodbye(why)
     }
 
     fn say_goodbye(&mut self, why: &LdapResult) -> Next {
@@ -675,6 +801,16 @@ impl Connection {
         self.last_activity = Instant::now();
         Some(self)
     }
+}
+
+/// Is there when the settings have changed; never, when the process ends.
+fn next_change(changes: &watch::Receiver<Arc<Snapshot>>) -> BoxFuture<'static, ()> {
+    let mut changes = changes.clone();
+    Box::pin(async move {
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 fn reached<F: Future<Output = ()> + Send + 'static>(

@@ -37,13 +37,14 @@ pub use listener::ListenError;
 pub use password_check::PasswordChecks;
 
 use config::Timeouts;
-use directory::{Observation, Operation, Outcome};
+use directory::{Observation, Operation, Outcome, WrongPasswords};
 use fail_open::Presence;
+use ipnet::IpNet;
 use keys::PasswordKey;
 use limits::Limits;
 use listener::{Listener, Refusals};
 use metrics::Metrics;
-use pace::Pace;
+use pace::Paces;
 use proto::directory::password_check_server::PasswordCheckServer;
 use proto::permissions::part;
 use proto::remote::Remote;
@@ -141,6 +142,8 @@ impl Gateway {
             let settings = Arc::clone(&settings);
             move || settings.current().first_client().map(|client| client.name().to_owned())
         });
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
         let shared = Arc::new(Shared {
             verifier,
             fail_open,
@@ -153,10 +156,12 @@ impl Gateway {
                 section.connections_per_source_max,
             ),
             refusals: Refusals::new(),
-            pace: Pace::new(),
+            paces: Paces::default(),
+            wrong: WrongPasswords::new(key),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             timeouts: section.timeouts(),
             accepts_per_second_max: section.accepts_per_second_max,
+            balancers: section.proxy_protocol_from.clone(),
             tls,
             shutdown: process.shutdown().clone(),
         });
@@ -216,10 +221,12 @@ pub(crate) struct Shared {
     pub metrics: Metrics,
     pub limits: Arc<Limits>,
     pub refusals: Refusals,
-    pub pace: Pace,
+    pub paces: Paces,
+    pub wrong: WrongPasswords,
     pub reports: Arc<Semaphore>,
     pub timeouts: Timeouts,
     pub accepts_per_second_max: u32,
+    pub balancers: Vec<IpNet>,
     pub tls: Option<ServerTls>,
     pub shutdown: Shutdown,
 }

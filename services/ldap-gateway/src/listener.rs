@@ -1,12 +1,14 @@
 //! Sockets: who connects, is it a client, is there room for it, and the TLS handshake where the port asks for one.
 //!
-//! A source that no client of the settings lists is closed without an octet, and so is one too many (FL-04, L-05).
+//! A source that no client of the settings lists is closed without an octet, and so is one too many (FL-04, L-05). Behind a balancer
+//! that is listed the source is whom it speaks for (FB-10).
 
 use crate::Shared;
 use crate::connection::{self, Accepted};
 use crate::duplex::ClientStream;
 use crate::metrics::{Metrics, Refused};
 use service_kit::net::{keep_alive, listen};
+use service_kit::proxy_protocol::read_header;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -69,6 +71,28 @@ impl Listener {
 
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: bool) {
     let source = peer.ip().to_canonical();
+    if !shared.balancers.iter().any(|balancers| balancers.contains(&source)) {
+        return serve(shared, stream, source, tls);
+    }
+    let connection = {
+        let shared = Arc::clone(shared);
+        async move {
+            let mut stream = stream;
+            match tokio::time::timeout(shared.timeouts.handshake, read_header(&mut stream)).await {
+                Ok(Ok(client)) => serve(&shared, stream, client.map_or(source, |client| client.ip()), tls),
+                Ok(Err(error)) => {
+                    tracing::debug!(balancer = %source, %error, "a balancer does not say whom it speaks for");
+                    shared.refusals.note(&shared.metrics, source, Refused::ProxyHeader);
+                }
+                Err(_) => shared.refusals.note(&shared.metrics, source, Refused::ProxyHeader),
+            }
+        }
+    };
+    drop(shared.shutdown.spawn(connection));
+}
+
+/// Gives a connection to the client that it is of, if there is one and room for it.
+fn serve(shared: &Arc<Shared>, stream: TcpStream, source: IpAddr, tls: bool) {
     let mut changes = shared.settings.changes();
     let snapshot = Arc::clone(&changes.borrow_and_update());
     let Some(client) = snapshot.client(source) else {

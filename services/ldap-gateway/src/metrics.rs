@@ -196,6 +196,8 @@ pub(crate) struct Ended<'a> {
 pub(crate) enum Refused {
     /// No client of the settings has this source.
     UnknownClient,
+    /// A balancer, and no header in front that says whom it speaks for.
+    ProxyHeader,
     Full(Full),
 }
 
@@ -203,6 +205,7 @@ impl Refused {
     pub fn code(self) -> &'static str {
         match self {
             Self::UnknownClient => "unknown_client",
+            Self::ProxyHeader => "proxy_header",
             Self::Full(Full::All) => "connections",
             Self::Full(Full::Client) => "connections_per_client",
             Self::Full(Full::Source) => "connections_per_source",

@@ -3,11 +3,24 @@
 //! Where no bind reached the directory, the answer waits as long as a recent real one took. Every refusal waits a little random
 //! time on top and goes through the same timer, so that the two cannot be told apart by its coarseness either.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Recent latencies of real binds of one process.
+/// One pace for each client, on fresh connections to the directory and on those that are bound on again: what one client sees of
+/// its directory says nothing about another's.
+#[derive(Default)]
+pub struct Paces(Mutex<HashMap<(String, bool), Arc<Pace>>>);
+
+impl Paces {
+    pub fn of(&self, client: &str, again: bool) -> Arc<Pace> {
+        let mut paces = self.0.lock().expect("nobody panics while looking for a pace");
+        Arc::clone(paces.entry((client.to_owned(), again)).or_insert_with(|| Arc::new(Pace::new())))
+    }
+}
+
+/// Recent latencies of real binds.
 pub struct Pace {
     recent: Mutex<Recent>,
 }
@@ -27,7 +40,7 @@ impl Pace {
         Self { recent: Mutex::new(Recent { latencies: Vec::new(), next: 0 }) }
     }
 
-    /// A real bind took this long, from the resolved name to the directory's answer.
+    /// A real bind took this long, from the name that was typed to the directory's answer.
     pub fn learn(&self, latency: Duration) {
         let mut recent = self.recent.lock().expect("nobody panics while noting a latency");
         let place = recent.next;
@@ -43,13 +56,14 @@ impl Pace {
         now + jitter(random)
     }
 
-    /// When a refusal without a bind goes out, of an attempt whose name was looked up at `resolved`.
-    pub fn without_bind(&self, resolved: Instant, random: u64) -> Instant {
+    /// When a refusal without a bind goes out, of an attempt that began at `asked`. How often its name was looked up in between, as a
+    /// user's and perhaps as a service account's, is within that time.
+    pub fn without_bind(&self, asked: Instant, random: u64) -> Instant {
         let recent = self.recent.lock().expect("nobody panics while noting a latency");
         let count = recent.latencies.len() as u64;
         // The upper half chooses the sample, the lower half the jitter: independent of each other.
         let sample = (random >> 32).checked_rem(count).and_then(|place| recent.latencies.get(place as usize));
-        resolved + sample.copied().unwrap_or(UNKNOWN) + jitter(random)
+        asked + sample.copied().unwrap_or(UNKNOWN) + jitter(random)
     }
 }
 

@@ -345,8 +345,11 @@ fn policy(client: &settings::Client, target: Option<&settings::Directory>, start
         },
         referrals: match client.referrals {
             settings::Referrals::Drop => Referrals::Drop,
+            settings::Referrals::Rewrite => Referrals::Rewrite(client.referral_url.clone()),
             settings::Referrals::Pass => Referrals::Pass,
         },
+        size_limit: client.size_limit,
+        time_limit_seconds: client.time_limit_seconds,
         ..Policy::default()
     }
 }

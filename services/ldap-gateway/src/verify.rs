@@ -9,8 +9,8 @@ use fail_open::{Passed, Presence};
 use policy::appended::Forms;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    AppendedFormsRequest, Attempt, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary, ReportRequest,
-    outcome,
+    AppendedFormsRequest, Attempt, BeginRequest, CancelRequest, CompleteRequest, Outcome, PasswordChangedRequest,
+    Primary, ReportRequest, outcome,
 };
 use service_kit::health::{Health, Upstream};
 use service_kit::{Clock, Shutdown};
@@ -220,6 +220,21 @@ impl Verifier {
         }
     }
 
+    /// The directory took another password of this person: nothing of before is remembered (L-14, V-52).
+    pub async fn password_changed(&self, subject: &DirectoryRef, client: &str) {
+        let deadline = Instant::now() + REPORT_LIMIT;
+        let request = PasswordChangedRequest { subject: Some(subject.into()), client: client.to_owned() };
+        if self.asked(request, deadline, |request| self.port.password_changed(request)).await.is_err() {
+            tracing::error!(
+                event = "password_change_lost",
+                directory = %subject.directory,
+                object_id = %subject.id,
+                client,
+                "a changed password could not be reported: end this person's remembered logins with `twinlock remember clear`"
+            );
+        }
+    }
+
     /// Asks, and once more where a replica says that it cannot decide now: another one may, within the same deadline. Verification
     /// answers a repeated question with its first result (V-02).
     async fn asked<M, T, F>(
@@ -411,6 +426,12 @@ mod tests {
             Err(Status::unavailable(""))
         }
         async fn report(&self, _: Request<ReportRequest>) -> Result<Response<wire::ReportReply>, Status> {
+            Err(Status::unavailable(""))
+        }
+        async fn password_changed(
+            &self,
+            _: Request<wire::PasswordChangedRequest>,
+        ) -> Result<Response<wire::PasswordChangedReply>, Status> {
             Err(Status::unavailable(""))
         }
 

@@ -178,6 +178,9 @@ impl Work<'_, '_> {
         let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
         let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed)?;
         let entry = target.resolve(&name, self.attempt, deadline).await?;
+        if change {
+            gateway.verifier.password_changed(self.attempt, &entry.subject);
+        }
         let admission = self.admission(&target, &entry).await?;
         Ok(FirstLock::Open { factors: Factors::none(), admission })
     }

@@ -12,8 +12,8 @@ use fail_open::{Passed, Presence};
 use policy::appended::Forms;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
-    AnswerRequest, AppendedFormsRequest, AskKind, BeginRequest, CancelRequest, CompleteRequest, Outcome, Primary,
-    ReportRequest, outcome,
+    AnswerRequest, AppendedFormsRequest, AskKind, BeginRequest, CancelRequest, CompleteRequest, Outcome,
+    PasswordChangedRequest, Primary, ReportRequest, outcome,
 };
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Upstream;
@@ -275,6 +275,17 @@ impl Verifier {
         self.beside(attempt.transaction, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.report(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
+        });
+    }
+
+    /// A home server took another password of this person: nothing of before is remembered (V-52). Best effort, beside the login.
+    pub(crate) fn password_changed(self: &Arc<Self>, attempt: &Attempt, subject: &DirectoryRef) {
+        let client = attempt.client.name().to_owned();
+        let request = PasswordChangedRequest { subject: Some(subject.into()), client };
+        let verifier = self.clone();
+        self.beside(attempt.transaction, move || {
+            let (verifier, request) = (verifier.clone(), request.clone());
+            async move { verifier.port.password_changed(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
         });
     }
 

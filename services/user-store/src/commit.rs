@@ -96,6 +96,13 @@ impl Commit for CommitService {
         Ok(Response::new(factors::resync_factor(&self.0, request.into_inner()).await?))
     }
 
+    async fn forget_remembered(
+        &self,
+        request: Request<proto::user_store::ForgetRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ForgetRememberedReply>, Status> {
+        Ok(Response::new(notes::forget_remembered(&self.0, request.into_inner()).await?))
+    }
+
     async fn check_secret(
         &self,
         request: Request<proto::user_store::CheckSecretRequest>,

@@ -237,6 +237,13 @@ rules! {
     anonymous_is_for_ldap: Error client("vpn", "anonymous = \"forward\"") => "client.vpn.anonymous: is a key of LDAP clients";
     operations_are_for_ldap: Error client("vpn", "operations = \"read\"") => "client.vpn.operations: is a key of LDAP clients";
     referrals_are_for_ldap: Error client("vpn", "referrals = \"pass\"") => "client.vpn.referrals: is a key of LDAP clients";
+    trusting_the_application_is_said: Warning client("gitlab", "trusted_networks = [\"10.0.7.0/24\"]\nperson_address = \"peer\"") => "client.gitlab.trusted_networks: hold the application's own address";
+    a_limit_of_searches_is_for_ldap: Error client("vpn", "size_limit = 5") => "client.vpn.size_limit: is a key of LDAP clients";
+    a_limit_of_their_time_is_for_ldap: Error client("vpn", "time_limit_seconds = 5") => "client.vpn.time_limit_seconds: is a key of LDAP clients";
+    rewriting_needs_a_server: Error client("gitlab", "referrals = \"rewrite\"") => "client.gitlab.referral_url: is missing";
+    the_server_of_rewriting_is_an_ldap_server: Error client("gitlab", "referrals = \"rewrite\"\nreferral_url = \"https://login.example.org\"") => "client.gitlab.referral_url: is no URL of a server";
+    the_server_of_rewriting_has_no_path: Error client("gitlab", "referrals = \"rewrite\"\nreferral_url = \"ldaps://login.example.org/dc=x\"") => "client.gitlab.referral_url: is no URL of a server";
+    a_server_alone_rewrites_nothing: Error client("gitlab", "referral_url = \"ldaps://login.example.org\"") => "client.gitlab.referral_url: is only read with";
     a_number_from_a_packet_is_for_radius: Error client("gitlab", "person_address = \"framed_address\"") => "client.gitlab.person_address: names an attribute of RADIUS";
 
     // --- the API

@@ -2,7 +2,7 @@
 //! without us. Parsed and bounded in time here; what follows is in `login`.
 
 use crate::Service;
-use crate::attempt::{Attempt, Origin, transaction};
+use crate::attempt::{Attempt, Origin, line, transaction};
 use crate::budget::Budget;
 use crate::challenges::{Came, Record, Stage};
 use crate::commit::Ending;
@@ -11,10 +11,12 @@ use crate::login::{Turn, ending};
 use crate::outcome::{self, deny, response};
 use domain::{DirectoryRef, Method, Reason, Secret};
 use policy::{Decision, Shows, UserState};
+use proto::user_store::ForgetRememberedRequest;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     AnswerRequest, AppendedFormsReply, AppendedFormsRequest, AwaitRequest, BeginRequest, CancelReply, CancelRequest,
-    CompleteRequest, Outcome, Primary, ReportReply, ReportRequest, outcome::Result as Said,
+    CompleteRequest, Outcome, PasswordChangedReply, PasswordChangedRequest, Primary, ReportReply, ReportRequest,
+    outcome::Result as Said,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -202,6 +204,26 @@ impl Verification for Service {
             ended = true;
         }
         Ok(Response::new(CancelReply { ended }))
+    }
+
+    async fn password_changed(
+        &self,
+        request: Request<PasswordChangedRequest>,
+    ) -> Result<Response<PasswordChangedReply>, Status> {
+        let budget = Budget::of(&request);
+        let PasswordChangedRequest { subject, client } = request.into_inner();
+        let subject: DirectoryRef = subject
+            .and_then(|subject| subject.try_into().ok())
+            .ok_or_else(|| Status::invalid_argument("subject is not valid"))?;
+        // Whom the store does not know it remembers nothing of.
+        if let Some(user) = self.store.user(&subject, budget).await? {
+            let forget = ForgetRememberedRequest { user_id: user.id.clone() };
+            let commit = &self.committer.commit;
+            budget.ask("forget remembered", forget, |request| commit.forget_remembered(request)).await?;
+            let client = line(&client, 128);
+            tracing::info!(event = "password_changed", user_id = %user.id, client, "nothing of before is remembered");
+        }
+        Ok(Response::new(PasswordChangedReply {}))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -14,7 +14,8 @@ use proto::{
     },
     verification::{
         Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, AwaitRequest, BeginRequest, CancelReply,
-        CancelRequest, CompleteRequest, Outcome, ReportReply, ReportRequest, outcome,
+        CancelRequest, CompleteRequest, Outcome, PasswordChangedReply, PasswordChangedRequest, ReportReply,
+        ReportRequest, outcome,
         verification_server::{Verification, VerificationServer},
     },
 };
@@ -141,6 +142,13 @@ impl Verification for Phones {
 
     async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         Ok(Response::new(CancelReply { ended: false }))
+    }
+
+    async fn password_changed(
+        &self,
+        _: Request<PasswordChangedRequest>,
+    ) -> Result<Response<PasswordChangedReply>, Status> {
+        Ok(Response::new(PasswordChangedReply {}))
     }
 
     async fn report(&self, _: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

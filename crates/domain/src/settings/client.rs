@@ -81,6 +81,14 @@ pub struct Client {
     pub operations: Operations,
     #[serde(default)]
     pub referrals: Referrals,
+    /// LDAP: what stands for the real servers with `rewrite`: `ldaps://login.example.org`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub referral_url: String,
+    /// LDAP: entries of one search, and how long it may take; 0 = as the directory says (L-18).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub size_limit: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub time_limit_seconds: u32,
     /// LDAP: the code when verification or the directory cannot be reached: 52, or 49 for hosts that cache (B5).
     #[serde(default = "unavailable_code")]
     pub unavailable_code: u8,
@@ -310,6 +318,8 @@ pub enum Operations {
 pub enum Referrals {
     #[default]
     Drop,
+    /// Their server is replaced by `referral_url`.
+    Rewrite,
     Pass,
 }
 

@@ -456,3 +456,42 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
     assert!(error.starts_with(&format!("the LDAP port {address} cannot be opened: ")), "{error}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_balancer_says_whom_it_speaks_for_and_nobody_else_does() -> Result<()> {
+    // FB-10: the client is 127.0.0.1, the balancer is not
+    const BALANCER: [u8; 4] = [127, 0, 0, 8];
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        section.proxy_protocol_from = vec!["127.0.0.8/32".parse().expect("a network")];
+    };
+    let lab = Lab::start(Wanted { section, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let header = |source: [u8; 4]| {
+        let mut octets = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+        octets.extend([&source[..], &BALANCER, &[0x30, 0x39, 0x01, 0x85]].concat());
+        octets
+    };
+    let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[]);
+    let mut wire = lab.gateway.connect_plain_from(BALANCER).await?;
+    wire.send(&header([127, 0, 0, 1])).await?;
+    assert_eq!(wire.search_code("", Scope::Base).await?, (0, 1));
+    assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0);
+    let mut wire = wire.into_tls(&lab.tls).await?;
+    assert_eq!(wire.bind(ANN, &with_code("111111")).await?, 0);
+    let attempts = lab.gateway.verification.attempts();
+    assert_eq!(attempts.last().context("an attempt")?.0.client_ip, "127.0.0.1", "the audit names the client");
+    // Nobody named, a stranger behind it, the header of version 1, and one from whoever is no balancer.
+    let strange: [(&[u8; 4], Vec<u8>); 4] = [
+        (&BALANCER, search.encode(MessageId::MAX, &[]).to_vec()),
+        (&BALANCER, header([127, 0, 0, 9])),
+        (&BALANCER, b"PROXY TCP4 127.0.0.1 127.0.0.8 12345 389\r\n".to_vec()),
+        (&[127, 0, 0, 1], header([127, 0, 0, 1])),
+    ];
+    for (from, octets) in strange {
+        let mut wire = lab.gateway.connect_plain_from(*from).await?;
+        let _ = wire.send(&octets).await;
+        wire.expect_silent_end().await.with_context(|| format!("{from:?}: {octets:02x?}"))?;
+    }
+    assert!(capture::text().contains("\"drop\":\"proxy_header\""));
+    Ok(())
+}

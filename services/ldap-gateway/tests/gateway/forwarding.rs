@@ -1,14 +1,14 @@
 //! What passes through after a bind: exactly what slapd says, and the few things that may not pass.
 
-use crate::support::{Lab, Wanted, client};
+use crate::support::{Call, Lab, Wanted, client, until};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use domain::settings::{Anonymous, Operations};
 use lab::{COMPANY_BASE, password_of};
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::{
-    Control, ExtendedRequest, Filter, LdapResult, Message, Op, PagedResults, Scope, SearchRequest, SearchResultEntry,
-    oid,
+    Control, ExtendedRequest, Filter, LdapResult, Message, MessageId, Op, PagedResults, Scope, SearchRequest,
+    SearchResultEntry, extended, oid,
 };
 
 const ANN: &str = "ann.archer";
@@ -219,5 +219,108 @@ async fn extended_operations_and_controls_pass_by_list() -> Result<()> {
     assert_eq!(wire.extended(&change).await?.result.code.0, 0);
     assert_eq!(lab.connect().await?.bind(ANN, &format!("{},222222", password_of(ANN))).await?, 49);
     assert_eq!(lab.connect().await?.bind(ANN, "Changed-4711,333333").await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_finds_no_more_than_the_client_may() -> Result<()> {
+    // L-18
+    let lab = lab(domain::settings::Client { size_limit: 5, ..client("modest") }, 20).await?;
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    for (asked, found) in [(0, 5), (3, 3), (50, 5)] {
+        let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["uid"]);
+        let answers = wire.search(&SearchRequest { size_limit: asked, ..search }, &[]).await?;
+        let (done, entries) = answers.split_last().context("an end")?;
+        // The directory's own word for it.
+        assert_eq!((LdapResult::decode(done)?.code.0, entries.len()), (4, found), "{asked}");
+    }
+    assert_eq!(wire.search_code(&lab.person(ANN), Scope::Base).await?, (0, 1), "below the limit nothing changes");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_is_abandoned_than_anybody_remembers_and_the_connection_goes_on() -> Result<()> {
+    // L-06, L-12: slapd does not answer what was abandoned, or has answered already
+    let lab = lab(client("hasty"), 300).await?;
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["*", "+"]);
+    let mut octets = Vec::new();
+    for _ in 0..400 {
+        let id = wire.next_id();
+        octets.extend_from_slice(&search.encode(id, &[]));
+        octets.extend_from_slice(&extended::abandon_request(wire.next_id(), id));
+    }
+    wire.send(&octets).await?;
+    let last =
+        wire.send_search(&SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[]), &[]).await?;
+    loop {
+        let message = wire.receive().await?;
+        assert_ne!(message.id().get(), 0, "a notice of disconnection");
+        if message.id() == last && message.op() == Op::SearchResultDone {
+            return Ok(());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_changes_ends_what_is_remembered_of_its_owner() -> Result<()> {
+    // L-14, V-52: one's own, by both ways, and somebody else's
+    let lab = lab(client("changing"), 0).await?;
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let changed = || {
+        let calls = lab.gateway.verification.calls();
+        calls.iter().filter(|call| matches!(call, Call::PasswordChanged(_))).count()
+    };
+    let wanted = |old: &str, new: &str| {
+        let mut writer = Writer::new();
+        writer.nested(ber::SEQUENCE, |w| {
+            w.octets(0x81, old.as_bytes());
+            w.octets(0x82, new.as_bytes());
+        });
+        ExtendedRequest::new(oid::PASSWORD_MODIFY, Some(writer.into_vec().into()))
+    };
+    assert_ne!(wire.extended(&wanted("not the old one", "new")).await?.result.code.0, 0);
+    assert_eq!(wire.extended(&wanted(&password_of(ANN), "Another-1")).await?.result.code.0, 0);
+    until("it is told", || changed() == 1).await?;
+    let modify = |id: MessageId, dn: &str, attribute: &str, value: &str| {
+        let mut writer = Writer::new();
+        writer.nested(ber::SEQUENCE, |w| {
+            w.integer(ber::INTEGER, id.get().into());
+            w.nested(Op::ModifyRequest.tag(), |w| {
+                w.octet_string(dn.as_bytes());
+                let replaced = |w: &mut Writer| {
+                    w.integer(ber::ENUMERATED, 2);
+                    w.nested(ber::SEQUENCE, |w| {
+                        w.octet_string(attribute.as_bytes());
+                        w.nested(0x31, |w| w.octet_string(value.as_bytes()));
+                    });
+                };
+                w.nested(ber::SEQUENCE, |w| w.nested(ber::SEQUENCE, replaced));
+            });
+        });
+        writer.into_vec()
+    };
+    let person = lab.person(ANN);
+    // The last one the directory refuses.
+    for (attribute, value, code, told) in [("userPassword", "Another-2", 0, 2), ("description", "no password", 50, 2)] {
+        let id = wire.next_id();
+        wire.send(&modify(id, &person, attribute, value)).await?;
+        assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, code, "{attribute}");
+        until("it is told", || changed() == told).await?;
+    }
+    let ids: std::collections::BTreeSet<_> = lab
+        .gateway
+        .verification
+        .calls()
+        .into_iter()
+        .filter_map(|call| match call {
+            Call::PasswordChanged(id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids.len(), 1, "both of the same person: {ids:?}");
     Ok(())
 }

@@ -9,10 +9,11 @@ use lab::{Pki, Slapd};
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::{
     Attribute, BindRequest, BindResponse, ExtendedRequest, ExtendedResponse, Filter, Framer, LdapResult, Limits,
-    Message, MessageId, Op, Peer, ResultCode, Scope, SearchRequest, SearchResultEntry, oid, result,
+    Message, MessageId, Op, Peer, ResultCode, Scope, SearchRequest, SearchResultEntry, extended, oid, result,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -258,7 +259,8 @@ async fn active_directorys_reasons_pass_unless_they_tell_a_password() -> Result<
     for data in ["525", "52e", "530", "531", "532", "533", "701", "773", "775"] {
         lab.fake.on_bind(move |it| Said::Octets(bind_response(it.id(), refusal(data))));
         lab.gateway.verification.forget_calls();
-        let answer = lab.connect().await?.bind_answer("ann", "secret,123456").await?;
+        // Each another password: the same one again would not be asked about (FB-02).
+        let answer = lab.connect().await?.bind_answer("ann", &format!("secret{data},123456")).await?;
         let told = LdapResult::decode(&answer)?;
         match data {
             "525" | "52e" => ours.push(comparable(&answer)),
@@ -342,7 +344,92 @@ async fn what_names_real_servers_is_dropped_unless_the_client_may_see_it() -> Re
         let mut wire = lab.bound(0).await?;
         assert_eq!(wire.search_code(BASE, Scope::Subtree).await?, (0, seen), "{referrals:?}");
     }
+    let referral_url = "ldaps://login.example.org".to_owned();
+    let rewrites = domain::settings::Client { referrals: Referrals::Rewrite, referral_url, ..client("sent-to-us") };
+    let lab = Hostile::start(rewrites).await?;
+    lab.fake.on_operation(answer);
+    let mut wire = lab.bound(0).await?;
+    let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("objectClass"), &[]);
+    let answers = wire.search(&search, &[]).await?;
+    let reference = answers.first().context("a reference")?.octets();
+    assert!(reference.ends_with(b"ldaps://login.example.org/"), "{reference:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_listens_hears_that_the_client_is_gone() -> Result<()> {
+    // X 2: settings are in force within seconds, also for a search that does not end
+    let lab = Hostile::start(client("listener")).await?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    lab.fake.on_operation(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Said::Nothing
+    });
+    let mut wire = lab.bound(0).await?;
+    let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("objectClass"), &[]);
+    let id = wire.send_search(&search, &[]).await?;
+    until("the search to be under way", || asked.load(Ordering::SeqCst) == 1).await?;
+    lab.gateway.change_settings(|settings| settings.clients.clear()).await?;
+    let last = wire.receive().await?;
+    assert_eq!((last.id(), LdapResult::decode(&last)?.code), (id, ResultCode::UNAVAILABLE), "L-19");
+    wire.expect_notice(52).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_read_no_further_than_its_bound_while_its_directory_is_connected() -> Result<()> {
+    // L-05, B-55: a directory that takes the connection and never says a word
+    const FAR_TOO_MUCH: usize = 64 << 20;
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("ldap://{}", silent.local_addr()?);
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            held.push(stream);
+        }
+    });
+    let mut directory = directory_at(&url, BASE, BindKind::Simple);
+    (directory.danger_clear_text, directory.connect_timeout_seconds) = (false, 30);
+    let gateway = Running::start(directory, Wanted { client: client("eager"), ..Wanted::default() }, &pki).await?;
+    let mut wire = gateway.connect_plain().await?;
+    let mut sent = 0;
+    let names: Vec<String> = (0..2_000).map(|number| format!("{number:060}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &names);
+    while sent < FAR_TOO_MUCH {
+        let id = wire.next_id();
+        let octets = [search.encode(id, &[]), extended::abandon_request(wire.next_id(), id)].concat();
+        match tokio::time::timeout(Duration::from_secs(2), wire.send(&octets)).await {
+            Ok(sending) => sending?,
+            Err(_) => break,
+        }
+        sent += octets.len();
+    }
+    // What was abandoned waits no more, so that this one may go on for ever, and nothing grows.
+    let grown = resident_kib();
+    assert!(sent >= FAR_TOO_MUCH && grown < 400 << 10, "{sent} octets, {grown} KiB resident");
+    // What is not abandoned waits, up to the bound.
+    let mut sent = 0;
+    while sent < FAR_TOO_MUCH {
+        let octets = search.encode(wire.next_id(), &[]);
+        match tokio::time::timeout(Duration::from_secs(2), wire.send(&octets)).await {
+            Ok(sending) => sending?,
+            Err(_) => break,
+        }
+        sent += octets.len();
+    }
+    assert!(sent < FAR_TOO_MUCH, "{sent} octets were taken");
+    held.abort();
+    Ok(())
+}
+
+/// Of this process.
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]

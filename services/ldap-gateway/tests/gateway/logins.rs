@@ -422,3 +422,32 @@ fn kolmogorov_smirnov(first: &mut [f64], second: &mut [f64]) -> f64 {
     let distances = first.iter().chain(second.iter()).map(|value| (below(first, *value) - below(second, *value)).abs());
     distances.fold(0.0, f64::max)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_wrong_password_again_costs_no_second_try_at_the_directory() -> Result<()> {
+    // FB-02: applications repeat themselves
+    let lab = lab().await?;
+    let mut answers = Vec::new();
+    for (password, binds) in
+        [("Nonsense,111111", 1), ("Nonsense,111111", 1), ("Nonsense,222222", 1), ("Other,111111", 2)]
+    {
+        let answer = lab.connect().await?.bind_answer(ANN, password).await?;
+        assert_eq!(lab.client_binds(), binds, "{password}");
+        answers.push(comparable(&answer));
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    assert_eq!(lab.connect().await?.bind(ANN, &with_code("111111")).await?, 0, "the right one is another");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bind_with_a_critical_control_that_the_directory_does_not_know_hears_12() -> Result<()> {
+    // L-15, B-56
+    let lab = lab().await?;
+    for (critical, code) in [(true, 12), (false, 0)] {
+        let mut wire = lab.connect().await?;
+        wire.send_bind(ANN, &with_code("111111"), &[Control::new("1.2.3.4.5", critical, None)]).await?;
+        assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, code);
+    }
+    Ok(())
+}

@@ -74,10 +74,21 @@ pub enum Misbehaviour {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     Forms(String),
-    Begin { username: String, passed: bool, code: bool, service_account: bool, client: String },
+    Begin {
+        username: String,
+        passed: bool,
+        code: bool,
+        service_account: bool,
+        client: String,
+    },
     Complete(String),
     Cancel(String),
-    Report { username: String, reason: String },
+    Report {
+        username: String,
+        reason: String,
+    },
+    /// The id of whose.
+    PasswordChanged(String),
 }
 
 impl FakeVerification {
@@ -254,6 +265,15 @@ impl wire::verification_server::Verification for FakeVerification {
         Ok(Response::new(wire::CancelReply::default()))
     }
 
+    async fn password_changed(
+        &self,
+        request: Request<wire::PasswordChangedRequest>,
+    ) -> Result<Response<wire::PasswordChangedReply>, Status> {
+        let subject = request.into_inner().subject.expect("a gateway says whose");
+        self.state().calls.push(Call::PasswordChanged(subject.object_id));
+        Ok(Response::new(wire::PasswordChangedReply {}))
+    }
+
     async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<wire::ReportReply>, Status> {
         let request = request.into_inner();
         let username = request.attempt.expect("a gateway sends the attempt").username;
@@ -395,6 +415,9 @@ pub fn client(name: &str) -> Client {
         anonymous: Default::default(),
         operations: Default::default(),
         referrals: Default::default(),
+        referral_url: String::new(),
+        size_limit: 0,
+        time_limit_seconds: 0,
         unavailable_code: 52,
         service_accounts: Vec::new(),
         unknown_user: Default::default(),

@@ -8,9 +8,10 @@ use proto::verification::{
     Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AwaitRequest, BeginRequest, CancelReply,
     CancelRequest, CompleteRequest, ConfirmCodeReply, ConfirmCodeRequest, ConfirmPhoneRequest, ConfirmReply, Deny,
     DeviceStateReply, DeviceStateRequest, FindTokenReply, FindTokenRequest, NewRecoveryCodesReply,
-    NewRecoveryCodesRequest, Outcome, ReportReply, ReportRequest, ResyncReply, ResyncRequest, StartCodeReply,
-    StartCodeRequest, StartDeviceReply, StartDeviceRequest, StartPhoneReply, StartPhoneRequest, Step,
-    TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest, outcome,
+    NewRecoveryCodesRequest, Outcome, PasswordChangedReply, PasswordChangedRequest, ReportReply, ReportRequest,
+    ResyncReply, ResyncRequest, StartCodeReply, StartCodeRequest, StartDeviceReply, StartDeviceRequest,
+    StartPhoneReply, StartPhoneRequest, Step, TestProviderReply, TestProviderRequest, TryMethodReply, TryMethodRequest,
+    outcome,
 };
 use service_kit::Clock;
 use std::collections::HashMap;
@@ -227,6 +228,13 @@ impl Verification for FakeVerification {
         self.cancelled.fetch_add(1, Ordering::SeqCst);
         let ended = self.open.lock().expect("a lock").remove(&request.get_ref().transaction_id).is_some();
         Ok(Response::new(CancelReply { ended }))
+    }
+
+    async fn password_changed(
+        &self,
+        _: Request<PasswordChangedRequest>,
+    ) -> Result<Response<PasswordChangedReply>, Status> {
+        panic!("nobody changes a password of the directory at the portal")
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -562,6 +562,10 @@ async fn ms_chap_gets_its_success_after_the_second_factor_and_its_own_words_for_
     let question = nas.with(&with_change, None);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "ann refuses on the phone");
     assert_eq!(world.homes[0].requests().len(), 4, "the change went on");
+    until("nothing is remembered of the old password", async || {
+        world.verification.calls().iter().any(|call| matches!(call, Call::PasswordChanged(_)))
+    })
+    .await;
 
     // What has the wrong size goes nowhere.
     let short = radius_wire::ms_chap::attribute(25, &[9; 49]).expect("it fits");

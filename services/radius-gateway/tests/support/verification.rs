@@ -4,8 +4,8 @@ use domain::TransactionId;
 use proto::verification::verification_server::Verification;
 use proto::verification::{
     Allow, AnswerRequest, AppendedFormsReply, AppendedFormsRequest, Ask, AskKind, Attempt, BeginRequest, CancelReply,
-    CancelRequest, CodeAccepted, CompleteRequest, Deny, Outcome, Primary, ReportReply, ReportRequest,
-    outcome::Result as Result_,
+    CancelRequest, CodeAccepted, CompleteRequest, Deny, Outcome, PasswordChangedReply, PasswordChangedRequest, Primary,
+    ReportReply, ReportRequest, outcome::Result as Result_,
 };
 use service_kit::Clock;
 use std::collections::{HashMap, HashSet};
@@ -64,12 +64,28 @@ struct Challenge {
 /// A call it had, as far as tests look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    Begin { username: String, code: Option<String> },
-    BeginBeforeBind { username: String, code: String },
+    Begin {
+        username: String,
+        code: Option<String>,
+    },
+    BeginBeforeBind {
+        username: String,
+        code: String,
+    },
     Complete,
-    Answer { step: u32, answer: String },
-    Cancel { reason: String },
-    Report { username: String, reason: String },
+    Answer {
+        step: u32,
+        answer: String,
+    },
+    Cancel {
+        reason: String,
+    },
+    Report {
+        username: String,
+        reason: String,
+    },
+    /// The id of whose.
+    PasswordChanged(String),
 }
 
 /// How it misbehaves, until told otherwise.
@@ -112,7 +128,8 @@ impl FakeVerification {
 
     /// Calls that could have decided something.
     pub fn decisions(&self) -> usize {
-        let decides = |call: &&Call| !matches!(call, Call::Cancel { .. } | Call::Report { .. });
+        let decides =
+            |call: &&Call| !matches!(call, Call::Cancel { .. } | Call::Report { .. } | Call::PasswordChanged(_));
         self.lock().calls.iter().filter(decides).count()
     }
 
@@ -392,6 +409,15 @@ impl Verification for FakeVerification {
             state.calls.push(Call::Cancel { reason });
         }
         Ok(Response::new(CancelReply { ended }))
+    }
+
+    async fn password_changed(
+        &self,
+        request: Request<PasswordChangedRequest>,
+    ) -> Result<Response<PasswordChangedReply>, Status> {
+        let subject = request.into_inner().subject.expect("a subject").object_id;
+        self.lock().calls.push(Call::PasswordChanged(subject));
+        Ok(Response::new(PasswordChangedReply {}))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -5,8 +5,8 @@ use crate::places;
 use crate::rpc::{StoreError, bounded, id};
 use crate::sql::{Session, args};
 use proto::user_store::{
-    GetSealedReply, GetSealedRequest, NoteMessageReply, NoteMessageRequest, PutSealedReply, PutSealedRequest,
-    SeeOnceReply, SeeOnceRequest,
+    ForgetRememberedReply, ForgetRememberedRequest, GetSealedReply, GetSealedRequest, NoteMessageReply,
+    NoteMessageRequest, PutSealedReply, PutSealedRequest, SeeOnceReply, SeeOnceRequest,
 };
 use tonic::Status;
 
@@ -148,4 +148,17 @@ fn rank(state: &str) -> Option<u8> {
         "delivered" => Some(2),
         _ => None,
     }
+}
+
+/// Nothing counts any more that this user did before (V-52).
+pub async fn forget_remembered(
+    store: &Store,
+    request: ForgetRememberedRequest,
+) -> Result<ForgetRememberedReply, StoreError> {
+    let mut session = store.database().write().await?;
+    let sql = "UPDATE users SET epoch = epoch + 1 WHERE user_id = $1";
+    let done = session.execute(sql, args![&request.user_id]).await? == 1;
+    session.commit().await?;
+    store.teller().user_changed(&request.user_id);
+    Ok(ForgetRememberedReply { done })
 }

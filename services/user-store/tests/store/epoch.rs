@@ -6,7 +6,7 @@ use crate::prompts;
 use proto::user_store::{
     AllowResult, ApplyBatchRequest, BlockUserRequest, EditUserRequest, ExemptUserRequest, RevokeFactorRequest,
     SetUserStateRequest, StartBypassRequest, SyncedGroup, SyncedUser, UnblockUserRequest, UnlockUserRequest,
-    admin_server::Admin, sync_server::Sync,
+    admin_server::Admin, commit_server::Commit, sync_server::Sync,
 };
 use tonic::Request;
 
@@ -103,6 +103,9 @@ pub async fn each_change_of_v52_ends_what_is_remembered_and_no_other_change_does
     watch.kept("names and mail").await;
     watch.read(SyncedUser { password_changed: String::new(), ..person("ann") }).await;
     watch.kept("a directory that says nothing any longer").await;
+    let forget = proto::user_store::ForgetRememberedRequest { user_id: user_id.clone() };
+    lab.services.commit.forget_remembered(Request::new(forget)).await.expect("forgotten");
+    watch.raised("another password, as a gateway saw").await;
     watch.read(ann()).await;
     watch.raised("another phone").await;
     watch.read(SyncedUser { distinguished_name: "uid=ann,ou=sales,dc=corp,dc=example".into(), ..ann() }).await;

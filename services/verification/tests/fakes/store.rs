@@ -61,6 +61,7 @@ struct State {
     /// The store's clock as it says it; 0 = it does not.
     says_now: i64,
     resynced: Vec<ResyncFactorRequest>,
+    forgotten: Vec<String>,
     stock: Vec<CodeFactor>,
     pins: Vec<String>,
     crowd: usize,
@@ -257,6 +258,11 @@ impl FakeStore {
     }
 
     /// What the last Allow has learnt of a token.
+    /// Whose remembered logins were ended.
+    pub fn forgotten(&self) -> Vec<String> {
+        self.lock().forgotten.clone()
+    }
+
     pub fn last_step(&self) -> u64 {
         let state = self.lock();
         let last = state.events.last().expect("an event");
@@ -588,6 +594,15 @@ impl Commit for FakeStore {
             proto::user_store::ResyncFactorReply { done: true }
         };
         turn.answer(reply, Default::default())
+    }
+
+    async fn forget_remembered(
+        &self,
+        request: Request<proto::user_store::ForgetRememberedRequest>,
+    ) -> Result<Response<proto::user_store::ForgetRememberedReply>, Status> {
+        let turn = self.called("forget_remembered").await?;
+        self.lock().forgotten.push(request.into_inner().user_id);
+        turn.answer(proto::user_store::ForgetRememberedReply { done: true }, Default::default())
     }
 
     async fn check_secret(

@@ -209,3 +209,22 @@ async fn an_allow_says_who_it_is_and_which_groups_of_the_clients_rules_they_are_
     assert_eq!(allow.groups, ["VPN Admins", "objectGUID:7F1C", "CN=VPN Admins, OU=groups, DC=corp"]);
     assert_eq!(allow.subject, first.subject);
 }
+
+#[tokio::test]
+async fn a_password_that_was_changed_ends_what_is_remembered_and_of_nobody_nothing_is() {
+    // V-52
+    let world = World::new();
+    let node = world.node().await;
+    for (name, forgotten) in [("nobody", 0), ("ann", 1)] {
+        let request = proto::verification::PasswordChangedRequest {
+            subject: attempt("wiki", name).subject,
+            client: "wiki".into(),
+        };
+        node.password_changed(tonic::Request::new(request)).await.expect("taken");
+        assert_eq!(world.store.forgotten().len(), forgotten, "{name}");
+    }
+    assert_eq!(world.store.forgotten(), ["id-of-ann"]);
+    let nameless = proto::verification::PasswordChangedRequest::default();
+    let refused = node.password_changed(tonic::Request::new(nameless)).await.expect_err("nobody is meant");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}

@@ -604,6 +604,7 @@ impl commit_server::Commit for PromptStore {
         spend_code: SpendCodeRequest => SpendCodeReply;
         allow: CommitAllowRequest => CommitAllowReply;
         resync_factor: ResyncFactorRequest => ResyncFactorReply;
+        forget_remembered: ForgetRememberedRequest => ForgetRememberedReply;
         new_recovery_codes: StoreRecoveryCodesRequest => StoreRecoveryCodesReply;
         set_phone: SetPhoneRequest => SetPhoneReply;
         open_sent_code: OpenSentCodeRequest => OpenSentCodeReply;

@@ -4,7 +4,8 @@
 use domain::Secret;
 use domain::settings::Settings as Document;
 use proto::user_store::{
-    commit_server::Commit, facts_server::Facts, outbox_server::Outbox, settings_server::Settings, *,
+    ForgetRememberedReply, ForgetRememberedRequest, commit_server::Commit, facts_server::Facts, outbox_server::Outbox,
+    settings_server::Settings, *,
 };
 use proto::verification::callback_server::Callback;
 use proto::verification::enrolment_server::Enrolment;
@@ -268,6 +269,7 @@ implement! {
         add_pending_factor AddPendingFactorRequest AddPendingFactorReply;
         confirm_factor ConfirmFactorRequest ConfirmFactorReply;
         resync_factor ResyncFactorRequest ResyncFactorReply;
+        forget_remembered ForgetRememberedRequest ForgetRememberedReply;
         set_pin SetPinRequest SetPinReply;
         new_recovery_codes StoreRecoveryCodesRequest StoreRecoveryCodesReply;
         set_phone SetPhoneRequest SetPhoneReply;

@@ -7,7 +7,7 @@ use super::{Findings, PORTAL};
 use crate::settings::client::{all_methods, every_attribute};
 use crate::settings::{
     Accounting, Appended, AppendedForm, Challenge, Charset, Client, ClientProtocol, ClientTls, MessageAuthenticator,
-    PersonAddress, RefuseOrPass, RememberKind, ReplyMode, Settings, TargetKind, Transport,
+    PersonAddress, Referrals, RefuseOrPass, RememberKind, ReplyMode, Settings, TargetKind, Transport,
 };
 use crate::{Assurance, Method};
 use std::collections::BTreeMap;
@@ -149,6 +149,13 @@ fn without_factor(findings: &mut Findings, client: &Client, key: Key<'_>) {
             }
         };
         findings.warning(key("trusted_networks"), text);
+    }
+    let server = |net: &ipnet::IpNet| client.sources.iter().any(|it| it.contains(net) || net.contains(it));
+    if client.protocol == ClientProtocol::Ldap && client.trusted_networks.iter().any(server) {
+        findings.warning(
+            key("trusted_networks"),
+            "hold the application's own address, from which everybody comes: every login there needs no second factor",
+        );
     }
     if let Some(until) = &client.observe_until {
         findings.warning(
@@ -384,6 +391,9 @@ fn keys_of_ldap(findings: &mut Findings, client: &Client, key: Key<'_>) {
         ("anonymous", client.anonymous != Default::default()),
         ("operations", client.operations != Default::default()),
         ("referrals", client.referrals != Default::default()),
+        ("referral_url", !client.referral_url.is_empty()),
+        ("size_limit", client.size_limit != 0),
+        ("time_limit_seconds", client.time_limit_seconds != 0),
     ] {
         if set {
             findings.error(key(field), "is a key of LDAP clients");
@@ -404,11 +414,32 @@ fn ldap_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
             "is \"off\": an LDAP client can show no question, so people with a code cannot log in here",
         );
     }
+    match (client.referrals, client.referral_url.is_empty()) {
+        (Referrals::Rewrite, true) => findings.error(
+            key("referral_url"),
+            "is missing; with referrals = \"rewrite\" write where clients ask instead, such as ldaps://login.example.org",
+        ),
+        (Referrals::Rewrite, false) if !is_server_url(&client.referral_url) => findings.error(
+            key("referral_url"),
+            "is no URL of a server; write ldap:// or ldaps://, the host, and its port if it is an unusual one",
+        ),
+        (Referrals::Drop | Referrals::Pass, false) => {
+            findings.error(key("referral_url"), "is only read with referrals = \"rewrite\"");
+        }
+        _ => {}
+    }
     for account in &client.service_accounts {
         if account.name.is_empty() {
             findings.error(key("service_accounts"), "an account has an empty name; write its DN");
         }
     }
+}
+
+/// Scheme, host and perhaps a port, and nothing behind them.
+fn is_server_url(url: &str) -> bool {
+    let Some(rest) = ["ldaps://", "ldap://"].iter().find_map(|scheme| url.strip_prefix(scheme)) else { return false };
+    let host_and_port = |sign: char| sign.is_ascii_alphanumeric() || ".-:[]".contains(sign);
+    !rest.is_empty() && !rest.starts_with(':') && rest.chars().all(host_and_port)
 }
 
 /// FC-05
