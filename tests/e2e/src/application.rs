@@ -2,11 +2,11 @@
 //! it is.
 
 use crate::socket_address;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use ldap_wire::{
     BindRequest, Control, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope,
-    SearchRequest,
+    SearchRequest, SearchResultEntry,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -77,6 +77,19 @@ impl Application {
                 return Ok(messages);
             }
         }
+    }
+
+    /// These attributes of the root DSE.
+    pub async fn search_root(&mut self, id: u32, attributes: &[&str]) -> Result<SearchResultEntry> {
+        let request = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), attributes);
+        self.send(&request.encode(message_id(id)?, &[])).await?;
+        let message = self.receive().await?.context("closed instead of an entry")?;
+        let entry = SearchResultEntry::decode(&message)?;
+        ensure!(
+            self.receive().await?.is_some_and(|message| message.op() == Op::SearchResultDone),
+            "more than an entry"
+        );
+        Ok(entry)
     }
 }
 

@@ -3,9 +3,11 @@
 //! changes passwords that have expired.
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{Answer, Device, story};
+use data_encoding::HEXLOWER;
+use e2e::{Answer, Application, Device, story};
 use lab::phones::pi;
 use lab::{Pki, Proc, RADIUS_SECRET, Samba, Standalone, free_port, password_of, private_file, program, wait_until};
+use ldap_wire::{ExtendedRequest, ExtendedResponse, Filter, LdapResult, Message, MessageId, SearchResultEntry};
 use radius_wire::ms_chap::{self, Client, Failure, FailureCode, PasswordHash, kind};
 use radius_wire::{
     Attribute, AttributeType, Code, Hiding, HidingKey, Packet, Port, Request, RequestCode, Rule, Secret, Vendor,
@@ -30,6 +32,8 @@ use tokio::{
 const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Asks the directory.
 const OLD_VPN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+/// An application that speaks LDAP.
+const WIKI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8));
 /// Asks the RADIUS server in front of the domain.
 const HOME_VPN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 
@@ -73,6 +77,8 @@ async fn the_windows_domain_checks_passwords_and_responses_and_the_phone_opens()
         whom_the_domain_refuses_nobody_is_asked_about_and_the_device_hears_why,
         a_directory_at_the_same_domain_gives_the_same_reasons,
         eap_and_a_new_password_are_refused_here,
+        an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_that_person,
+        an_application_hears_the_domains_own_reasons_and_nobody_is_asked,
         a_radius_server_in_front_of_it_takes_a_new_password_for_an_expired_one_and_the_phone_is_asked,
         without_winbind_the_target_is_down_and_a_right_password_is_its_error,
     )
@@ -124,7 +130,16 @@ servers = [{{ address = "127.0.0.1", secret = "file:home.secret", authentication
 name = "people"
 directory = "lab"
 source = {{ kind = "container", dn = "{people}" }}
-{vpn}{old_vpn}{home_vpn}"#,
+{vpn}{old_vpn}{home_vpn}
+[[client]]
+name = "wiki"
+protocol = "ldap"
+sources = ["{WIKI}/32"]
+target = "lab"
+tls = "danger_optional"
+appended = "optional"
+wait_seconds = 20
+"#,
         url = samba.ldaps_url(),
         base = Samba::BASE,
         query = Samba::QUERY_DN,
@@ -208,9 +223,10 @@ server home {{
     Ok(process)
 }
 
-/// Mallory's principal name, in a domain of names that is not the realm, begins as the account of somebody else does.
+/// One who is left in peace by everybody else; and Mallory, whose principal name, in a domain of names that is not the realm,
+/// begins as the account of somebody else does.
 fn namesakes(samba: &Samba) -> Result<()> {
-    for name in ["boss", "mallory"] {
+    for name in ["boss", "mallory", "wiki.reader"] {
         samba.add(name, &password_of(name))?;
     }
     put(samba, "mallory", "userPrincipalName", "boss@corp.test")
@@ -226,6 +242,15 @@ enum Heard {
 }
 
 impl World {
+    /// A connection of the application, on which this name is bound.
+    async fn application(&self, name: &str) -> Result<Application> {
+        let mut application = Application::connect(&self.twinlock.ldap_url(), WIKI).await?;
+        let answer = application.bind(1, name, &password_of("wiki.reader")).await?;
+        let result = LdapResult::decode(&answer)?;
+        ensure!(result.code.0 == 0, "{name}: {result:?}");
+        Ok(application)
+    }
+
     fn device(&self, from: IpAddr) -> Result<Device> {
         Device::new(from, self.twinlock.radius_port(), RADIUS_SECRET)
     }
@@ -632,8 +657,91 @@ async fn eap_and_a_new_password_are_refused_here(world: &mut World) -> Result<()
         let value = [&[6, IDENT, 0, piece][..], &[2; 172]].concat();
         proof.push(ms_chap::attribute(kind::MS_CHAP_NT_ENC_PW, &value)?);
     }
-    ensure!(world.prove(VPN, uid, &proof, None).await? == Heard::Refused(709));
-    world.ended(before, uid, "protocol_unsupported").await
+    for (from, at) in [(VPN, before), (OLD_VPN, before + 1)] {
+        ensure!(world.prove(from, uid, &proof, None).await? == Heard::Refused(709), "{from}");
+        world.ended(at, uid, "protocol_unsupported").await?;
+    }
+    Ok(())
+}
+
+async fn an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_that_person(
+    world: &mut World,
+) -> Result<()> {
+    // L-20, L-21, L-16: whoever is exempt works as with the domain itself
+    let uid = "wiki.reader";
+    let command_line = &world.twinlock.command_line;
+    command_line.run(&["user", "exempt", uid, "--client", "wiki", "--reason", "a test of names"])?;
+    let mut first = world.application(uid).await?;
+    let found = first.search(2, &Samba::dn_of(uid), &Filter::present("objectClass"), &[]).await?;
+    let entry = SearchResultEntry::decode(&Message::parse(found.first().context("no entry")?.clone())?)?;
+    let octets = |name: &str| -> Result<Vec<u8>> {
+        let attribute = entry.attribute(name).with_context(|| format!("no {name}"))?;
+        Ok(attribute.values.first().context("no value")?.to_vec())
+    };
+    let (guid, sid) = (octets("objectGUID")?, octets("objectSid")?);
+    ensure!(guid.len() == 16 && sid.len() > 20, "{guid:?} {sid:?}");
+    let names = [
+        Samba::dn_of(uid),
+        Samba::dn_of(uid).to_uppercase(),
+        format!(r"LAB\{uid}"),
+        format!(r"lab\{uid}"),
+        format!("{uid}@lab.test"),
+        uid.to_owned(),
+        format!("<GUID={}>", HEXLOWER.encode(&guid)),
+        format!("<SID={}>", HEXLOWER.encode(&sid)),
+    ];
+    for name in &names {
+        let mut application = world.application(name).await?;
+        // Whose token it is: its first SID is the person's own (MS-ADTS section 3.1.1.4.5.19).
+        let root = application.search_root(2, &["tokenGroups"]).await?;
+        let token = root.attribute("tokenGroups").with_context(|| format!("{name}: no token"))?;
+        ensure!(token.values.iter().any(|value| value[..] == sid[..]), "{name} is somebody else");
+    }
+    // What leads around us is not told, and a password is changed by TLS on both sides or not at all.
+    let root = first.search_root(3, &["*", "+"]).await?;
+    for leads_around in ["dnsHostName", "ldapServiceName", "serverName"] {
+        ensure!(root.attribute(leads_around).is_none(), "{leads_around}");
+    }
+    ensure!(root.attribute("supportedCapabilities").is_some() && root.attribute("defaultNamingContext").is_some());
+    Ok(())
+}
+
+async fn an_application_hears_the_domains_own_reasons_and_nobody_is_asked(world: &mut World) -> Result<()> {
+    // B5, FL-11: 773, 533, 701, 775 and 532 pass as they are, and a wrong password is counted once
+    let reasons = [
+        ("account_disabled", "533"),
+        ("account_expired", "701"),
+        ("account_locked", "775"),
+        ("must_change_password", "773"),
+        ("password_expired", "532"),
+    ];
+    for (uid, change, back, reason, _) in REFUSED {
+        let Some((_, data)) = reasons.iter().find(|(known, _)| known == reason) else { continue };
+        change(&world.samba, uid)?;
+        let before = world.attempts()?.len();
+        let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
+        let answer = application.bind(1, uid, &password_of(uid)).await?;
+        let result = LdapResult::decode(&answer)?;
+        ensure!(
+            result.code.0 == 49 && result.diagnostic_text().contains(&format!("data {data}")),
+            "{reason}: {result:?}"
+        );
+        world.ended(before, uid, reason).await?;
+        back(&world.samba, uid)?;
+    }
+    for (name, reason) in [("wiki.reader", "bad_password"), ("nobody.here", "unknown_user")] {
+        let before = world.attempts()?.len();
+        let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
+        let result = LdapResult::decode(&application.bind(1, name, "wrong").await?)?;
+        // L-40: the same for both, in the domain's own form.
+        let diagnostic = result.diagnostic_text();
+        ensure!(
+            result.code.0 == 49 && diagnostic.ends_with("AcceptSecurityContext error, data 52e, v0"),
+            "{name}: {result:?}"
+        );
+        world.ended(before, name, reason).await?;
+    }
+    Ok(())
 }
 
 /// RC4, which a new password travels under. Nothing else uses it.

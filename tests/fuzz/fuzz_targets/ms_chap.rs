@@ -48,7 +48,10 @@ fn read(packet: &Packet<'_>) {
             let client =
                 Client { user_name: &name, challenge: *v2.challenge, peer_challenge: *v2.peer_challenge, hash };
             let theirs = client.nt_response() == *v2.nt_response;
-            assert_eq!(v2.challenge_hash(&name), v2.challenge_hash(without_domain(&name)));
+            // Of a name with several backslashes the first is the domain's end.
+            if name.matches('\\').count() < 2 {
+                assert_eq!(v2.challenge_hash(&name), v2.challenge_hash(without_domain(&name)));
+            }
             let success = v2.success(&name, &client.hash.hash());
             assert!(success.is_ascii() || ident > 127);
             assert_eq!(client.accepts(ident, &success), theirs);
