@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use e2e::{Answer, Application, Device, story};
 use lab::phones::pi;
 use lab::{Pki, Proc, RADIUS_SECRET, Samba, Standalone, free_port, password_of, private_file, program, wait_until};
-use ldap_wire::{ExtendedRequest, ExtendedResponse, Filter, LdapResult, Message, MessageId, SearchResultEntry};
+use ldap_wire::{Filter, LdapResult, Message, SearchResultEntry};
 use radius_wire::ms_chap::{self, Client, Failure, FailureCode, PasswordHash, kind};
 use radius_wire::{
     Attribute, AttributeType, Code, Hiding, HidingKey, Packet, Port, Request, RequestCode, Rule, Secret, Vendor,
