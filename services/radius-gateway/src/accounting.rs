@@ -10,7 +10,7 @@
 //! A copy to another node is recorded there once more: for the store it is the same record, and the acknowledgement is the same.
 
 use crate::attempt::escaped;
-use crate::home::{About, Envelope};
+use crate::home::{self, About, Envelope};
 use crate::listener::{self, Drop};
 use crate::metrics::{PacketCode, PacketOutcome};
 use crate::{Gateway, exchange, relay};
@@ -90,7 +90,8 @@ async fn forward(gateway: &Gateway, request: &listener::Request) -> Option<Vec<u
         };
         forward.write(&mut relay::hidden_anew(&dictionary, &verified, envelope))
     };
-    let answered = home.ask(About::Accounting, &write, None, Instant::now() + FORWARD_LIMIT).await.ok()?;
+    let station = home::station(verified.packet());
+    let answered = home.ask(About::Accounting, &write, None, station, Instant::now() + FORWARD_LIMIT).await.ok()?;
     if answered.reply.verdict() != Verdict::Recorded {
         return None;
     }

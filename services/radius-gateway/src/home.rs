@@ -16,11 +16,12 @@ use domain::{ObjectName, Reason};
 use port::{HomePort, Observer, Peer, Ways, Write};
 use proto::user_store::LearnClientRequest;
 use proto::user_store::settings_server::Settings as Store;
-use radius_wire::{HomeLimits, HomeReply, HomeState, Port, Secret, choose};
+use radius_wire::{AttributeType, HomeLimits, HomeReply, HomeState, Packet, Port, Secret, choose};
 use service_kit::chain;
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
 use service_kit::tls::Identity;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -146,23 +147,27 @@ impl HomeTargets {
 
 impl HomeTarget {
     /// Asks one server after the other until one answers. `only`: the place of the server whose State the request carries.
+    /// `station`: whom the request is about, by whom servers share the work.
     pub(crate) async fn ask(
         &self,
         about: About,
         write: &Write<'_>,
         only: Option<&str>,
+        station: Option<&[u8]>,
         deadline: Instant,
     ) -> Result<Answered, Reason> {
         let bound = only.is_some();
+        let weights: Vec<_> = self.servers.iter().map(|server| (server.place.as_str(), server.weight())).collect();
+        let order = order_of(station.unwrap_or_default(), &weights);
         let mut tried = Vec::new();
         loop {
-            let Some(index) = self.next(about, only, &tried) else {
+            let Some(index) = self.next(about, only, &order, &tried) else {
                 return Err(if tried.is_empty() { Reason::TargetError } else { Reason::TargetTimeout });
             };
             let server = self.servers[index].clone();
             let first_try = tried.is_empty();
             tried.push(index);
-            let elsewhere = !bound && self.next(about, None, &tried).is_some();
+            let elsewhere = !bound && self.next(about, None, &order, &tried).is_some();
             let error = match server.port(about).ask(write, Ways { bound, first_try, elsewhere }, deadline).await {
                 Ok(reply) => return Ok(Answered { server, reply }),
                 Err(error) => error,
@@ -178,20 +183,20 @@ impl HomeTarget {
     }
 
     ///
-    fn next(&self, about: About, only: Option<&str>, tried: &[usize]) -> Option<usize> {
+    fn next(&self, about: About, only: Option<&str>, order: &[usize], tried: &[usize]) -> Option<usize> {
         if let Some(place) = only {
             let index = self.servers.iter().position(|server| server.place == place)?;
             return (!tried.contains(&index)).then_some(index);
         }
         // Who was asked already is as good as dead: a zombie may be next then.
-        let states: Vec<_> = (0..)
-            .zip(&self.servers)
-            .map(|(index, server)| match tried.contains(&index) {
+        let states: Vec<_> = order
+            .iter()
+            .map(|index| match tried.contains(index) {
                 true => HomeState::Dead,
-                false => server.port(about).state(),
+                false => self.servers[*index].port(about).state(),
             })
             .collect();
-        choose(&states, &[])
+        choose(&states, &[]).map(|place| order[place])
     }
 
     pub(crate) fn server(&self, place: &str) -> Option<&Arc<HomeServer>> {
@@ -239,6 +244,10 @@ impl HomeServer {
         Some(Self { place: server.place(), secret, must_sign, authentication, accounting, made_from })
     }
 
+    fn weight(&self) -> u32 {
+        self.made_from.server.weight
+    }
+
     fn port(&self, about: About) -> &HomePort {
         match about {
             About::Authentication => &self.authentication,
@@ -249,6 +258,31 @@ impl HomeServer {
     fn name(&self) -> &str {
         &self.authentication.peer().name
     }
+}
+
+/// By whom servers share the work: where the person is, or who, where the device does not say where.
+pub(crate) fn station<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
+    packet.first(AttributeType::CALLING_STATION_ID).or_else(|| packet.first(AttributeType::USER_NAME))
+}
+
+/// In which order servers, each with its place and weight, are asked about a station: by weighted rendezvous hashing, so that a
+/// station begins at the same server at every node, and one that goes leaves everybody else where they were. Those without a weight
+/// follow, as they are listed.
+fn order_of(station: &[u8], servers: &[(&str, u32)]) -> Vec<usize> {
+    let distance = |(place, weight): &(&str, u32)| {
+        let digest = Sha256::new().chain_update(place).chain_update([0]).chain_update(station).finalize();
+        let octets: [u8; 8] = std::array::from_fn(|at| digest[at]);
+        // In (0, 1]: its logarithm is how long an event of this rate is waited for.
+        let uniform = (u64::from_be_bytes(octets) as f64 + 1.0) / (u64::MAX as f64 + 1.0);
+        -uniform.ln() / f64::from(*weight)
+    };
+    let mut order: Vec<usize> = (0..servers.len()).collect();
+    if servers.iter().any(|(_, weight)| *weight > 0) {
+        // The order of equals, as of those that are infinitely far, is kept.
+        let far = |index: &usize| if servers[*index].1 == 0 { f64::INFINITY } else { distance(&servers[*index]) };
+        order.sort_by(|one, other| far(one).total_cmp(&far(other)));
+    }
+    order
 }
 
 impl MadeFrom {
@@ -393,5 +427,34 @@ impl Observer for Watch {
             hint,
             "a reply of a home server is not believed"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_are_shared_by_weight_and_stay_where_they_were_when_a_server_goes() {
+        //
+        let servers = [("10.0.0.1:1812", 3), ("10.0.0.2:1812", 1), ("10.0.0.3:1812", 0), ("10.0.0.4:1812", 0)];
+        let stations: Vec<String> =
+            (0..4_000).map(|number| format!("02-00-5E-00-{:02X}-{:02X}", number / 256, number % 256)).collect();
+        let mut first = [0; 4];
+        for station in &stations {
+            let order = order_of(station.as_bytes(), &servers);
+            first[order[0]] += 1;
+            assert_eq!(order[2..], [2, 3], "those without a weight follow, as listed");
+            assert_eq!(order, order_of(station.as_bytes(), &servers), "at every node the same");
+        }
+        assert!((2_850..3_150).contains(&first[0]) && first[0] + first[1] == 4_000, "{first:?}");
+        // One more takes from the others, and moves nobody between them.
+        let more = [servers[0], servers[1], ("10.0.0.5:1812", 2)];
+        for station in &stations {
+            let (before, after) = (order_of(station.as_bytes(), &servers)[0], order_of(station.as_bytes(), &more)[0]);
+            assert!(after == before || after == 2, "{station}");
+        }
+        let listed = servers.map(|(place, _)| (place, 0));
+        assert_eq!(order_of(b"anybody", &listed), [0, 1, 2, 3]);
     }
 }

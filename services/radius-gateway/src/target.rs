@@ -5,7 +5,7 @@
 use crate::Gateway;
 use crate::affinity::Parked;
 use crate::attempt::{Attempt, First, Person};
-use crate::home::{About, Answered, Envelope, HomeTarget};
+use crate::home::{self, About, Answered, Envelope, HomeTarget};
 use crate::relay::{self, Said};
 use crate::reply_rules::Values;
 use crate::verify::MARGIN;
@@ -216,7 +216,8 @@ impl Target {
             forward.write(&mut relay::hidden_anew(&dictionary, request, envelope))
         };
         let begun = Instant::now();
-        let asked = home.ask(About::Authentication, &write, only, deadline - MARGIN);
+        let station = home::station(request.packet());
+        let asked = home.ask(About::Authentication, &write, only, station, deadline - MARGIN);
         let answered = self.timed(asked, Reason::TargetTimeout, deadline).await;
         let error = answered.as_ref().err().map(|reason| reason.code());
         gateway.metrics.upstream("target", home.settings.name.as_str(), begun.elapsed(), error);

@@ -75,6 +75,10 @@ pub struct HomeServer {
     /// UDP 1813; over TLS there is one port for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounting_port: Option<u16>,
+    /// Its share of new conversations, by Calling-Station-Id or else User-Name; 0 = none: asked in the order of the list, after those that
+    /// have one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight: u32,
     /// Whether its answers must carry Message-Authenticator.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticator,
@@ -84,6 +88,10 @@ pub struct HomeServer {
     /// TLS: the name in its certificate, where it is not `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl HomeServer {

@@ -35,6 +35,9 @@ fn radius(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -> String
     }
     let mut places = BTreeSet::new();
     for server in &target.servers {
+        findings.range(key("servers.weight"), server.weight, 0..=100);
+    }
+    for server in &target.servers {
         if !places.insert((written_once(&server.address), server.authentication_port())) {
             findings.error(key("servers"), format!("{} stands twice", server.place()));
         }
