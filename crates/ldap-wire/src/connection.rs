@@ -29,7 +29,7 @@ use crate::result::{self, LdapResult, ResultCode, Style};
 use crate::root_dse;
 use crate::search::{SearchRequest, SearchResultEntry};
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The rules of one client, from its settings. The default is the strict side of each.
@@ -107,6 +107,10 @@ impl Policy {
     }
 }
 
+/// Abandoned operations that are remembered; beyond, an operation is not abandoned any more.
+const RETIRED_MAX: usize = 1024;
+/// Controls that a bind may insist on: the password policy, and to hear who one is (RFC 3829).
+const BIND_CONTROLS: [&str; 2] = [oid::PASSWORD_POLICY, "2.16.840.1.113730.3.4.16"];
 /// A longer bind name is none; the bound that OpenLDAP has for a DN.
 const NAME_OCTETS_MAX: usize = 8192;
 
@@ -118,10 +122,8 @@ pub struct ClientConnection {
     /// Of the last bind begun; only its ticket counts.
     token: Arc<()>,
     outstanding: HashMap<MessageId, Outstanding>,
-    /// Abandoned, and perhaps still answered by the upstream (L-06). Oldest first, at most `pending_max`.
-    retired: VecDeque<MessageId>,
-    /// There were more than that: whatever nobody knows any more may be the answer to one of them.
-    forgot_retired: bool,
+    /// Abandoned, and perhaps still answered by the upstream (L-06). At most `RETIRED_MAX`.
+    retired: Vec<MessageId>,
 }
 
 /// Where a connection stands.
@@ -145,6 +147,7 @@ pub enum BoundAs {
 
 struct Outstanding {
     op: Op,
+    changes_password: bool,
     root_dse: Option<RootDseSearch>,
 }
 
@@ -275,8 +278,7 @@ impl ClientConnection {
             state: State::Anonymous,
             token: Arc::new(()),
             outstanding: HashMap::new(),
-            retired: VecDeque::new(),
-            forgot_retired: false,
+            retired: Vec::new(),
         }
     }
 
@@ -368,12 +370,15 @@ impl ClientConnection {
         if let Some(refused) = self.refused_control(&controls) {
             return self.refuse_bind(id, refused);
         }
+        // Here, and not at the directory, which hears of known names only: its 12 would tell them from unknown ones (L-41).
+        if controls.iter().any(|control| control.critical && !BIND_CONTROLS.contains(&control.oid.as_str())) {
+            return self.refuse_bind(id, LdapResult::of(ResultCode::UNAVAILABLE_CRITICAL_EXTENSION));
+        }
         if let Authentication::Simple(password) = &request.authentication
             && password.is_empty()
         {
-            // Both are empty here: a wish to be anonymous (RFC 4513 section 5.1.1). Nobody is asked about its controls.
+            // Both are empty here: a wish to be anonymous (RFC 4513 section 5.1.1).
             let code = match self.policy.anonymous {
-                _ if controls.iter().any(|control| control.critical) => ResultCode::UNAVAILABLE_CRITICAL_EXTENSION,
                 Anonymous::Refuse => ResultCode::INAPPROPRIATE_AUTHENTICATION,
                 Anonymous::RootDse | Anonymous::Forward => ResultCode::SUCCESS,
             };
@@ -423,19 +428,17 @@ impl ClientConnection {
     }
 
     fn abandon(&mut self, message: &Message) -> Action {
-        let target = extended::abandon_target(message).ok();
-        match target.filter(|target| self.outstanding.remove(target).is_some()) {
-            Some(target) => {
-                if self.retired.len() >= self.policy.pending_max {
-                    self.retired.pop_front();
-                    self.forgot_retired = true;
-                }
-                self.retired.push_back(target);
-                Action::Forward(Cleared { abandons: Some(target), ..cleared(message, false) })
-            }
-            // RFC 4511 section 4.11: unknown ids are ignored. Not forwarding them bounds what a flood costs (B-55).
-            None => Action::Ignore,
-        }
+        // RFC 4511 section 4.11: a server need not do it, and unknown ids are ignored. Not forwarding them bounds what a flood costs
+        // (B-55); what became of a password has to be heard (V-52); and an id that is remembered no longer could be taken for another
+        // operation's.
+        let target = extended::abandon_target(message).ok().filter(|target| {
+            let outstanding = self.outstanding.get(target);
+            outstanding.is_some_and(|it| !it.changes_password) && self.retired.len() < RETIRED_MAX
+        });
+        let Some(target) = target else { return Action::Ignore };
+        self.outstanding.remove(&target);
+        self.retired.push(target);
+        Action::Forward(Cleared { abandons: Some(target), ..cleared(message, false) })
     }
 
     fn extended(&mut self, message: &Message) -> Action {
@@ -511,7 +514,7 @@ impl ClientConnection {
         let remembered = root_dse
             .as_ref()
             .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
-        self.outstanding.insert(message.id(), Outstanding { op: message.op(), root_dse: remembered });
+        self.outstanding.insert(message.id(), Outstanding { op: message.op(), changes_password, root_dse: remembered });
         let mut cleared = cleared(message, changes_password);
         if let Some((limited, controls)) = limited.zip(message.controls().ok()) {
             cleared.octets = limited.encode(message.id(), &controls);
@@ -682,8 +685,7 @@ impl ClientConnection {
     /// Answers to an abandoned operation are dropped; the last one frees its id. All others were never asked for (B-59).
     fn late_answer(&mut self, message: &Message) -> FromUpstream {
         if !self.retired.contains(&message.id()) {
-            // An abandoned operation is answered or not (RFC 4511 section 4.11), so that not all of them can be remembered.
-            return if self.forgot_retired { FromUpstream::Drop } else { FromUpstream::Violation };
+            return FromUpstream::Violation;
         }
         let part = matches!(message.op(), Op::SearchResultEntry | Op::SearchResultReference | Op::IntermediateResponse);
         if !part {
@@ -720,7 +722,6 @@ impl ClientConnection {
         ids.sort_by_key(|(id, _)| *id);
         let answers = ids.iter().filter_map(|(id, o)| Some(lost.encode(*id, o.op.response()?, &[]))).collect();
         self.retired.clear();
-        self.forgot_retired = false;
         if !matches!(self.state, State::Bound(_)) {
             return UpstreamLost { answers, notice: None };
         }
@@ -742,7 +743,6 @@ impl ClientConnection {
     fn forget_session(&mut self) {
         self.outstanding.clear();
         self.retired.clear();
-        self.forgot_retired = false;
     }
 
     /// A result for a request of any kind; requests that have no answer are ignored.

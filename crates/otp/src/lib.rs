@@ -14,9 +14,7 @@ pub use counted::{BEHIND, LOOK_AHEAD, verify_counted};
 pub use domain::PresentedCode;
 pub use matching::Verdict;
 pub use random::{NoRandomness, digits, recovery_code};
-pub use resync::{
-    RESYNC_WINDOW, drift_at, first_of_row_counted, first_of_row_timed, resync_counted, resync_timed, second_of_row,
-};
+pub use resync::{RESYNC_WINDOW, first_of_row, resync_counted, resync_timed, second_of_row};
 pub use seed::{base32, generate_seed, otpauth_uri};
 pub use timed::{DRIFT_MAX, WINDOW, learned_drift, step_at, verify};
 

@@ -26,12 +26,16 @@ pub fn resync_timed(
     now_unix_ms: i64,
     last_step: u64,
 ) -> Option<(u64, i32)> {
-    let step = in_a_row(seed, form.algorithm(), form.digits(), codes, starts(form, now_unix_ms, last_step))?;
-    Some((step, drift_at(form, now_unix_ms, step)))
+    let present = step_at(form, now_unix_ms);
+    let reach = DRIFT_MAX.unsigned_abs().into();
+    let earliest = present.saturating_sub(reach).max(last_step.saturating_add(1));
+    let step = in_a_row(seed, form.algorithm(), form.digits(), codes, earliest..=present.saturating_add(reach))?;
+    let drift = i128::from(step) - i128::from(present);
+    Some((step, (drift as i32).clamp(-DRIFT_MAX, DRIFT_MAX)))
 }
 
 /// The counter whose code this is, where it may be the first of a row: one such code proves nothing yet.
-pub fn first_of_row_counted(
+pub fn first_of_row(
     seed: &Secret,
     algorithm: CodeAlgorithm,
     digits: u8,
@@ -41,18 +45,7 @@ pub fn first_of_row_counted(
     last_match(seed, algorithm, digits, code, next..=next.saturating_add(RESYNC_WINDOW))
 }
 
-/// The same by the clock.
-pub fn first_of_row_timed(
-    seed: &Secret,
-    form: CodeForm,
-    code: &PresentedCode,
-    now_unix_ms: i64,
-    last_step: u64,
-) -> Option<u64> {
-    last_match(seed, form.algorithm(), form.digits(), code, starts(form, now_unix_ms, last_step))
-}
-
-/// The counter or step after `first`, if this is its code.
+/// The counter after `first`, if this is its code.
 pub fn second_of_row(
     seed: &Secret,
     algorithm: CodeAlgorithm,
@@ -61,19 +54,6 @@ pub fn second_of_row(
     first: u64,
 ) -> Option<u64> {
     last_match(seed, algorithm, digits, code, std::iter::once(first.checked_add(1)?))
-}
-
-/// Where a row of codes by the clock may begin.
-fn starts(form: CodeForm, now_unix_ms: i64, last_step: u64) -> std::ops::RangeInclusive<u64> {
-    let present = step_at(form, now_unix_ms);
-    let reach = DRIFT_MAX.unsigned_abs().into();
-    present.saturating_sub(reach).max(last_step.saturating_add(1))..=present.saturating_add(reach)
-}
-
-/// How many steps a token that shows `step` now runs ahead.
-pub fn drift_at(form: CodeForm, now_unix_ms: i64, step: u64) -> i32 {
-    let drift = i128::from(step) - i128::from(step_at(form, now_unix_ms));
-    drift.clamp((-DRIFT_MAX).into(), DRIFT_MAX.into()) as i32
 }
 
 /// The last counter of the row that begins within `starts`; the first such row. One code alone is no row: among a hundred counters it

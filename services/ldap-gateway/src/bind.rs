@@ -20,7 +20,7 @@ use domain::settings::Appended;
 use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, Secret};
 use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
-use ldap_wire::{Authentication, BindResponse, Control, ResultCode, oid};
+use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
 use policy::appended::{Forms, Rule, Split, split};
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,11 +373,7 @@ async fn bind_upstream(
             Err(lost) => {
                 span.record("twinlock.outcome", "lost");
                 tracing::warn!(%server, error = %service_kit::chain(&lost), "a bind has no answer");
-                // A server that does not like what the client wants with its bind is not one that is gone.
-                let odd = controls.iter().any(|control| control.oid != oid::PASSWORD_POLICY);
-                if !odd || matches!(lost, BindLost::Timeout) {
-                    directory.failed(&server, &lost);
-                }
+                directory.failed(&server, &lost);
                 let reason = match lost {
                     BindLost::Io(_) | BindLost::Timeout => Reason::DirectoryTimeout,
                     BindLost::Frame(_) | BindLost::Protocol => Reason::DirectoryError,
@@ -403,17 +399,6 @@ async fn bind_upstream(
                 }
                 attempt.first = first(Some(Reason::DirectoryError));
                 return Err(Refusal::Unavailable(Reason::DirectoryError));
-            }
-            // The client wants what the directory does not have (L-15, B-56): that is nobody's login.
-            DirectoryVerdict::Undecided
-                if result.code == ResultCode::UNAVAILABLE_CRITICAL_EXTENSION
-                    && controls.iter().any(|control| control.critical) =>
-            {
-                span.record("twinlock.outcome", "refused");
-                attempt.first = first(Some(Reason::ProtocolUnsupported));
-                let Answered { response, controls, .. } = answered;
-                let reason = Reason::ProtocolUnsupported;
-                return Err(Refusal::Primary { reason, result: response.result, controls });
             }
             DirectoryVerdict::Undecided | DirectoryVerdict::Accepted => {
                 span.record("twinlock.outcome", "undecided");
@@ -470,8 +455,12 @@ pub fn local_reason(code: ResultCode) -> Option<Reason> {
     }
 }
 
-/// Who is meant by a name in an operation: a DN, as a rule.
-pub async fn named(directory: &Directory, name: &str) -> Option<DirectoryRef> {
-    let name = TypedName::parse(name, directory.settings()).ok()?;
-    directory.resolve_any(&name).await.ok().map(|entry| entry.subject)
+/// Who is meant by a name in an operation: a DN, as a rule. `None`: nobody is found.
+pub async fn named(directory: &Directory, name: &str) -> Result<Option<DirectoryRef>, ResolveError> {
+    let Ok(name) = TypedName::parse(name, directory.settings()) else { return Ok(None) };
+    match directory.resolve_any(&name).await {
+        Ok(entry) => Ok(Some(entry.subject)),
+        Err(ResolveError::Absent | ResolveError::Name(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

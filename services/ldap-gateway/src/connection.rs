@@ -19,7 +19,7 @@ use crate::forward::{GatedUpstream, OpenUpstream};
 use crate::limits::Seat;
 use crate::reply::{self, Manner, Refusal};
 use crate::settings::{Client, Snapshot};
-use crate::verify::Allow;
+use crate::verify::{self, Allow};
 use bytes::Bytes;
 use directory::ConnectError;
 use domain::{DirectoryRef, ObjectId, Reason};
@@ -237,6 +237,9 @@ impl Connection {
             self.draining = None;
             return Poll::Ready(Event::Draining);
         }
+        if self.changed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Settings);
+        }
         let far_has_room = match &self.far {
             Far::Open(far) => far.has_room(),
             Far::Connecting { waiting, .. } => waiting.has_room(),
@@ -278,9 +281,6 @@ impl Connection {
             && let Poll::Ready(read) = self.near.poll_fill(cx)
         {
             return Poll::Ready(Event::Near(read));
-        }
-        if self.changed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::Settings);
         }
         self.poll_timer(cx, now).map(|()| Event::Timer)
     }
@@ -500,6 +500,8 @@ impl Connection {
                 self.far = Far::Open(Box::new(far));
                 self.service = entry.as_ref().filter(|_| service).map(|entry| entry.id.clone());
                 self.bound = entry;
+                // It may have been taken off the list meanwhile.
+                self.outdated |= self.service.as_ref().is_some_and(|id| !self.client.lists(id, self.source));
                 self.seat.set_bound(true);
                 self.near.set_limits(self.wire.limits());
                 self.count(Op::BindRequest, &answer);
@@ -559,9 +561,6 @@ impl Connection {
             let whose = cleared.password_of().map_or(Whose::Own, Whose::Named);
             self.changes_of_passwords.push((cleared.id(), whose));
         }
-        if let Some(id) = cleared.abandons() {
-            self.password_perhaps_changed(id);
-        }
         match &mut self.far {
             Far::Open(far) => far.send(cleared, now),
             Far::Connecting { waiting, .. } => match cleared.abandons() {
@@ -617,7 +616,7 @@ impl Connection {
                     if let Some(op) = request_of(message.op()) {
                         self.count(op, &octets);
                         match result_code(&octets) {
-                            Some(ResultCode::SUCCESS) => self.password_perhaps_changed(message.id()),
+                            Some(ResultCode::SUCCESS) => self.password_changed(message.id()),
                             _ => self.changes_of_passwords.retain(|(changing, _)| *changing != message.id()),
                         }
                     }
@@ -637,9 +636,8 @@ impl Connection {
         }
     }
 
-    /// Nothing is remembered of somebody whose password the directory has just changed (L-14, V-52), or may have changed: nobody
-    /// hears what became of an operation that was abandoned or whose connection broke.
-    fn password_perhaps_changed(&mut self, id: MessageId) {
+    /// Nothing is remembered of somebody whose password the directory has just changed (L-14, V-52).
+    fn password_changed(&mut self, id: MessageId) {
         if let Some(place) = self.changes_of_passwords.iter().position(|(changing, _)| *changing == id) {
             let (_, whose) = self.changes_of_passwords.swap_remove(place);
             self.forget_remembered(whose);
@@ -648,24 +646,32 @@ impl Connection {
 
     fn forget_remembered(&self, whose: Whose) {
         let (verifier, client, bound) = (self.shared.verifier.clone(), self.client.clone(), self.bound.clone());
+        let Ok(seat) = Arc::clone(&self.shared.reports).try_acquire_owned() else {
+            return verify::password_change_lost(client.name(), &"too many reports wait already");
+        };
         drop(self.shared.shutdown.spawn(async move {
             let subject = match (whose, &client.directory) {
-                (Whose::Own, _) => bound,
+                (Whose::Own, _) => Ok(bound),
                 (Whose::Named(name), Some(directory)) => bind::named(directory, &name).await,
-                (Whose::Named(_), None) => None,
+                (Whose::Named(_), None) => Ok(None),
             };
-            // Of somebody whom nobody finds nothing is remembered.
-            if let Some(subject) = subject {
-                verifier.password_changed(&subject, client.name()).await;
+            match subject {
+                Ok(Some(subject)) => verifier.password_changed(&subject, client.name()).await,
+                // Of somebody whom nobody finds nothing is remembered.
+                Ok(None) => {}
+                Err(error) => verify::password_change_lost(client.name(), &service_kit::chain(&error)),
             }
+            drop(seat);
         }));
     }
 
     /// The upstream connection goes, and with it whoever was bound on it.
     fn leave_upstream(&mut self) {
         self.far = Far::None;
-        for (_, whose) in std::mem::take(&mut self.changes_of_passwords) {
-            self.forget_remembered(whose);
+        // Nobody hears what became of these. One's own password may be another one now.
+        let changes = std::mem::take(&mut self.changes_of_passwords);
+        if let Some((_, own)) = changes.into_iter().find(|(_, whose)| matches!(whose, Whose::Own)) {
+            self.forget_remembered(own);
         }
         (self.bound, self.service) = (None, None);
     }

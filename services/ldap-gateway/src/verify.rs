@@ -225,13 +225,7 @@ impl Verifier {
         let deadline = Instant::now() + REPORT_LIMIT;
         let request = PasswordChangedRequest { subject: Some(subject.into()), client: client.to_owned() };
         if self.asked(request, deadline, |request| self.port.password_changed(request)).await.is_err() {
-            tracing::error!(
-                event = "password_change_lost",
-                directory = %subject.directory,
-                object_id = %subject.id,
-                client,
-                "a changed password could not be reported: end this person's remembered logins with `twinlock remember clear`"
-            );
+            password_change_lost(client, &format_args!("verification did not take it for {}", subject.id));
         }
     }
 
@@ -395,6 +389,16 @@ fn within<T>(request: T, deadline: Instant) -> Result<tonic::Request<T>, Unavail
         return Err(Unavailable::because(Reason::NoAnswer));
     }
     Ok(service_kit::grpc::with_deadline(service_kit::grpc::idempotent(tonic::Request::new(request)), left))
+}
+
+/// Somebody's remembered logins go on although the directory has another password of theirs.
+pub fn password_change_lost(client: &str, why: &dyn std::fmt::Display) {
+    tracing::error!(
+        event = "password_change_lost",
+        client,
+        %why,
+        "a changed password could not be reported: end that person's remembered logins with `twinlock remember clear`"
+    );
 }
 
 #[cfg(test)]

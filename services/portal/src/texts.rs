@@ -29,7 +29,6 @@ pub(crate) struct Texts {
 
     pub code_title: &'static str,
     pub code_lead: &'static str,
-    pub next_code_lead: &'static str,
     pub code: &'static str,
     pub code_help: &'static str,
     pub verify: &'static str,

@@ -31,7 +31,6 @@ pub(crate) fn own_texts(all: Vec<TextOverride>) -> Vec<TextOverride> {
 pub(crate) fn can_be_shown(kind: AskKind) -> bool {
     match kind {
         AskKind::Code
-        | AskKind::NextCode
         | AskKind::CodeAndPin
         | AskKind::NewPin
         | AskKind::NewPinAgain
@@ -64,8 +63,7 @@ pub(crate) fn text(ask: &Ask, application: &str, own: &[TextOverride]) -> String
     let speaker = Speaker { language: &ask.language, application, own };
     let mut text = match ask.previous.map(|reason| before(ask, reason)) {
         None => question(ask, &speaker),
-        // These say already what to do next.
-        Some(_) if ask.kind == AskKind::NextCode => question(ask, &speaker),
+        // Says already what to do next.
         Some("challenge-after-reused-code") if ask.kind == AskKind::Code => {
             speaker.say("challenge-after-reused-code", &[])
         }
@@ -84,7 +82,6 @@ fn question(ask: &Ask, speaker: &Speaker<'_>) -> String {
         (AskKind::CodeAndPin, _) => ("challenge-code-and-pin", &[]),
         (AskKind::NewPin, _) => ("challenge-new-pin", &[]),
         (AskKind::NewPinAgain, _) => ("challenge-new-pin-again", &[]),
-        (AskKind::NextCode, _) => ("challenge-next-code", &[]),
         (AskKind::Choice, _) => return choice(ask, speaker),
         (AskKind::Approval, _) if !ask.number.is_empty() => ("challenge-approval-number", &[("number", &ask.number)]),
         (AskKind::Approval, Some(Method::Call)) if !destination.is_empty() => {
@@ -190,7 +187,6 @@ mod tests {
     fn a_round_is_logged_as_what_it_waits_for() {
         for (kind, reason) in [
             (AskKind::Code, "code_asked"),
-            (AskKind::NextCode, "code_asked"),
             (AskKind::CodeAndPin, "code_asked"),
             (AskKind::Choice, "choice_asked"),
             (AskKind::NewPin, "new_pin_asked"),
@@ -220,11 +216,6 @@ mod tests {
                 to(ask(AskKind::CodeAndPin, Some(Method::Sms))),
                 "Enter the code sent to …17 and directly behind it your PIN",
                 Prompt::NoEcho,
-            ),
-            (
-                Ask { previous: Some(Reason::WrongCode), ..ask(AskKind::NextCode, Some(Method::Code)) },
-                "Your token is out of step. Wait for its next code and enter it",
-                Prompt::Echo,
             ),
             (ask(AskKind::NewPin, None), "Choose a new PIN", Prompt::NoEcho),
             (ask(AskKind::NewPinAgain, None), "Enter the new PIN again", Prompt::NoEcho),
@@ -280,7 +271,7 @@ mod tests {
         for language in SHIPPED.languages() {
             let language = Language::new(language).expect("a tag");
             let pins = [AskKind::CodeAndPin, AskKind::NewPin, AskKind::NewPinAgain];
-            for kind in pins.into_iter().chain([AskKind::Code, AskKind::NextCode, AskKind::Approval]) {
+            for kind in pins.into_iter().chain([AskKind::Code, AskKind::Approval]) {
                 for method in Method::ALL.iter().copied() {
                     for previous in Reason::ALL.iter().copied() {
                         let (language, destination) = (language.clone(), "+49 ••• ••••••17".to_owned());

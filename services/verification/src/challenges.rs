@@ -146,7 +146,7 @@ pub enum Stage {
 pub enum Round {
     /// A code of a token, a recovery or a temporary code.
     Code,
-    /// The code after that of counter or step `first`, which was too far away to count alone; or any code as in [`Round::Code`].
+    /// The code after that of counter `first`, which was too far ahead to count alone; or any code as in [`Round::Code`].
     NextCode {
         factor_id: String,
         first: u64,

@@ -340,7 +340,7 @@ async fn a_token_that_counts_opens_once_a_code_and_runs_ahead_no_further_than_it
     let [far, next] = [40, 41].map(rfc_code);
     let (state, _) = vpn.asked(uid, &password, None).await?;
     let (state, shown) = vpn.asked(uid, &far, Some(&state)).await?;
-    ensure!(shown == "Your token is out of step. Wait for its next code and enter it", "{shown:?}");
+    ensure!(shown == "The code was wrong. Enter your code", "{shown:?}: nobody hears that it was nearly right");
     ensure!(vpn.respond(uid, &next, &state).await? == Answer::Accept, "the next one");
     ensure!(bind(&next).await? == REFUSED, "it is spent");
     ensure!(bind(&rfc_code(42)).await? == 0, "the counter is where the token is");

@@ -103,7 +103,7 @@ pub(super) struct Authentication {
 
 #[derive(Serialize, ToSchema)]
 struct Question {
-    /// approval, code, next_code, code_and_pin, new_pin, new_pin_again or choice.
+    /// approval, code, code_and_pin, new_pin, new_pin_again or choice.
     kind: &'static str,
     /// push, call, sms, code ...
     method: String,
@@ -338,7 +338,6 @@ fn question(ask: Ask) -> Question {
         kind: match ask.kind() {
             AskKind::Approval => "approval",
             AskKind::CodeAndPin => "code_and_pin",
-            AskKind::NextCode => "next_code",
             AskKind::NewPin => "new_pin",
             AskKind::NewPinAgain => "new_pin_again",
             AskKind::Choice => "choice",

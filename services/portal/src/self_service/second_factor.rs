@@ -259,7 +259,6 @@ impl Field {
             resend: sent,
         };
         match kind {
-            AskKind::NextCode => Self { lead: t.next_code_lead, ..usual },
             AskKind::CodeAndPin => Self { label: t.code_and_pin, help: t.code_and_pin_help, hidden: true, ..usual },
             AskKind::NewPin => {
                 Self { lead: t.new_pin_lead, label: t.new_pin, help: "", hidden: true, resend: false, ..usual }

@@ -19,7 +19,6 @@ pub(super) static ENGLISH: Texts = Texts {
     signed_out: "You have signed out.",
 
     code_title: "Enter your code",
-    next_code_lead: "Your token is out of step. Wait until it shows its next code, and type that one.",
     code_lead: "Open your authenticator app and type the code it shows now.",
     code: "Code",
     code_help: "Codes change every 30 or 60 seconds. This page waits two minutes; after that, sign in again.",

@@ -19,7 +19,6 @@ pub(super) static GERMAN: Texts = Texts {
     signed_out: "Sie haben sich abgemeldet.",
 
     code_title: "Code eingeben",
-    next_code_lead: "Ihr Token ist nicht im Takt. Warten Sie, bis es seinen nächsten Code anzeigt, und geben Sie diesen ein.",
     code_lead: "Öffnen Sie Ihre Authenticator-App und geben Sie den Code ein, den sie jetzt anzeigt.",
     code: "Code",
     code_help: "Codes wechseln alle 30 oder 60 Sekunden. Diese Seite wartet zwei Minuten; danach melden Sie sich neu an.",

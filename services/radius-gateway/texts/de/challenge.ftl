@@ -1,7 +1,6 @@
 # Was ein Gerät mit einer Access-Challenge zeigt. Eine Reply-Message fasst 253 Oktette.
 
 challenge-code = Geben Sie Ihren Code ein
-challenge-next-code = Ihr Token ist nicht im Takt. Warten Sie auf seinen nächsten Code und geben Sie ihn ein
 challenge-code-sms = Geben Sie den Code ein, der an { $destination } gesendet wurde
 challenge-code-recovery = Geben Sie einen Ihrer Wiederherstellungscodes ein
 challenge-code-and-pin = Geben Sie Ihren Code und direkt dahinter Ihre PIN ein

@@ -1,7 +1,6 @@
 # What a device shows with an Access-Challenge. One Reply-Message holds 253 octets.
 
 challenge-code = Enter your code
-challenge-next-code = Your token is out of step. Wait for its next code and enter it
 challenge-code-sms = Enter the code sent to { $destination }
 challenge-code-recovery = Enter one of your recovery codes
 challenge-code-and-pin = Enter your code and directly behind it your PIN

@@ -21,8 +21,10 @@ const QUEUE: usize = 4096;
 const AT_ONCE: usize = 64;
 /// Readings at the same time.
 const READERS: usize = 2;
+/// What takes longer together is read one by one.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A database that says nothing for so long is away.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_ALONE: Duration = Duration::from_secs(5);
 
 /// Whose facts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,7 +48,13 @@ impl Together {
         let (sender, questions) = mpsc::channel(QUEUE);
         let (reader, questions) = (Arc::new(reader), Arc::new(Mutex::new(questions)));
         for _ in 0..READERS {
-            shutdown.spawn_background(reader.clone().run(questions.clone()));
+            let (reader, questions) = (reader.clone(), questions.clone());
+            shutdown.spawn_background(async move {
+                // A fault of one reading must not end all that follow.
+                while let Err(error) = tokio::spawn(reader.clone().run(questions.clone())).await {
+                    tracing::error!(%error, "a reading of facts ended before its time");
+                }
+            });
         }
         Self(sender)
     }
@@ -77,16 +85,25 @@ impl Reader {
                 return;
             }
             taken.retain(|question| !question.answer.is_closed());
-            self.answer(&mut taken).await;
+            let questions = std::mem::replace(&mut taken, Vec::with_capacity(AT_ONCE));
+            // What cannot be read, or not in time, is perhaps the fault of one of them.
+            for alone in self.answer(questions, PATIENCE).await {
+                let reader = self.clone();
+                tokio::spawn(async move { reader.answer(vec![alone], PATIENCE_ALONE).await });
+            }
         }
     }
 
-    async fn answer(&self, questions: &mut Vec<Question>) {
+    /// Those that are not answered are given back, where there are several.
+    async fn answer(&self, questions: Vec<Question>, patience: Duration) -> Vec<Question> {
         let began = Instant::now();
-        let read = tokio::time::timeout(PATIENCE, self.read(questions.iter().map(|question| &question.who))).await;
-        let mut read = read.unwrap_or(Err(StoreError::Silent));
-        for Question { who, answer } in questions.drain(..) {
-            let facts = match &mut read {
+        let read = tokio::time::timeout(patience, self.read(questions.iter().map(|question| &question.who))).await;
+        let read = read.unwrap_or(Err(StoreError::Silent));
+        if read.is_err() && questions.len() > 1 {
+            return questions;
+        }
+        for Question { who, answer } in questions {
+            let facts = match &read {
                 Ok(read) => read.facts(&who, &self.seal),
                 Err(error) => Err(error.again()),
             };
@@ -94,6 +111,7 @@ impl Reader {
             // Nobody waits any more: nothing was changed either.
             let _ = answer.send(facts);
         }
+        Vec::new()
     }
 
     async fn read(&self, asked: impl Iterator<Item = &Who>) -> Result<Read, StoreError> {
@@ -143,8 +161,12 @@ impl Read {
             read.by_subject.insert((directory.clone(), row.get("object_id")?), user_id.clone());
             // Nobody needs the seeds of somebody who may not log in.
             let may_log_in = user.state == "enabled" && !users::is_blocked(user.blocked_until_unix_ms, now_ms);
-            let again = read.users.insert(user_id.clone(), user).is_some();
-            if !may_log_in || again {
+            if read.users.contains_key(&user_id) {
+                // Asked about by both names: what was read first is whole.
+                continue;
+            }
+            read.users.insert(user_id.clone(), user);
+            if !may_log_in {
                 continue;
             }
             if row.get("has_groups")? {

@@ -440,7 +440,6 @@ impl Service {
             return match plan.typed.is_empty() || place.is_some() {
                 true => again(Reason::WrongCode),
                 false => match self.hear_code(login, &plan, answer, None).await? {
-                    Heard::Again(next @ Round::NextCode { .. }, reason) => Ok(Heard::Again(next, reason)),
                     Heard::Again(_, reason) => again(reason),
                     heard => Ok(heard),
                 },
