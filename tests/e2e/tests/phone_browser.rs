@@ -222,14 +222,17 @@ async fn not_me_blocks_the_account(world: &mut World) -> Result<()> {
     // V-23, FV-26
     let desktops = world.device(DESKTOPS)?;
     let password = password_of(UID);
-    // Whom nothing keeps from being asked again.
+    // Whom nothing keeps from being asked again, also where the minute of quiet has not been taken back in time.
     world.machine.settings(&settings(0)).await?;
+    tokio::time::sleep(Duration::from_secs(45)).await;
     let (answer, refused) = tokio::join!(desktops.login(UID, &password), async {
         world.phone.see("#prompt").await?;
         world.phone.click("#fraud").await?;
         world.phone.see("#result-fraud").await
     });
-    refused?;
+    refused.with_context(|| {
+        format!("{answer:?}, {:?}", world.machine.command_line().audit().ok().and_then(|events| events.last().cloned()))
+    })?;
     ensure!(answer? == Answer::Reject);
     world.picture("fraud").await?;
     world.ended("reported_fraud")?;
