@@ -222,9 +222,8 @@ async fn not_me_blocks_the_account(world: &mut World) -> Result<()> {
     // V-23, FV-26
     let desktops = world.device(DESKTOPS)?;
     let password = password_of(UID);
-    // Whom nothing keeps from being asked again, also where the minute of quiet has not been taken back in time.
+    // Whom nothing keeps from being asked again.
     world.machine.settings(&settings(0)).await?;
-    tokio::time::sleep(Duration::from_secs(45)).await;
     let (answer, refused) = tokio::join!(desktops.login(UID, &password), async {
         world.phone.see("#prompt").await?;
         world.phone.click("#fraud").await?;

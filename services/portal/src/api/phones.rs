@@ -278,6 +278,7 @@ pub(super) async fn try_method(
         method: method.code().to_owned(),
         device_id: new.device_id,
         actor: caller.actor,
+        to_prove: false,
     };
     let reply = within(PERSON_LIMIT, request, |request| app.deps.enrolment.try_method(request)).await?;
     let reason = Reason::from_code(&reply.reason);

@@ -106,6 +106,7 @@ pub async fn attempt(
         method: method.code().into(),
         device_id: device_id.into(),
         actor: connection.actor.clone(),
+        to_prove: false,
     };
     let reply = connection.enrolment.try_method(request).await?.into_inner();
     let accepted = succeeded(&reply.reason);

@@ -39,7 +39,8 @@ pub async fn try_method(
     tracing::info!(event = "method_tried", method = method.code(), actor = line(&request.actor, 128));
     let reason = match method {
         Method::Push | Method::Call => {
-            let trial = Tried { method, device_id: &request.device_id, user: &user, known: &known };
+            let trial =
+                Tried { method, device_id: &request.device_id, to_prove: request.to_prove, user: &user, known: &known };
             ask(service, &trial, &mut steps, budget).await?
         }
         Method::Sms => text(service, &user, &known, &mut steps, budget).await?,
@@ -55,15 +56,22 @@ struct Tried<'a> {
     method: Method,
     /// Empty = every one.
     device_id: &'a str,
+    /// Only as long as the device has not proven itself.
+    to_prove: bool,
     user: &'a KnownUser,
     known: &'a Known,
 }
 
 async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Budget) -> Result<Reason, Status> {
-    let Tried { method, device_id, user, known } = trial;
+    let Tried { method, device_id, user, known, .. } = trial;
     // A person who is asked already is not asked twice.
     if let Some(prompt) = proving(service, trial, budget).await? {
         return joined(service, trial, prompt, steps, budget).await;
+    }
+    // The prompt of its activation may have been answered since the caller looked.
+    if has_proven_itself(service, trial, budget).await? {
+        steps.note("the phone has proven itself meanwhile");
+        return Ok(Reason::UserApproved);
     }
     let target = match target(user, *method, known) {
         Ok(target) => target,
@@ -105,7 +113,8 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
     };
     if has_proven_itself(service, trial, budget).await? {
         steps.note("the phone has proven itself meanwhile");
-        service.committer.resolve(&prompt.prompt_id, "withdrawn", budget).await?;
+        // It has not gone out, so that it interrupted nobody (V-23).
+        service.committer.resolve(&prompt.prompt_id, "cancelled", budget).await?;
         return Ok(Reason::UserApproved);
     }
     steps.note("the prompt is open");
@@ -160,12 +169,13 @@ async fn joined(
     Ok(over.map_or(Reason::NoAnswer, |over| answered(trial, &over, steps)))
 }
 
-/// Did a device that was not proven when it was looked up prove itself since, by the prompt of its activation?
+/// Has the device that is to prove itself done so, by the prompt of its activation?
 async fn has_proven_itself(service: &Service, trial: &Tried<'_>, budget: Budget) -> Result<bool, Status> {
-    let is = |user: &KnownUser, state: &str| {
-        user.devices.iter().any(|device| device.device_id == trial.device_id && device.state == state)
-    };
-    Ok(is(trial.user, "pending") && is(&service.enabled_user(&trial.user.id, budget).await?, "active"))
+    if !trial.to_prove {
+        return Ok(false);
+    }
+    let user = service.enabled_user(&trial.user.id, budget).await?;
+    Ok(user.devices.iter().any(|device| device.device_id == trial.device_id && device.state == "active"))
 }
 
 /// The open prompt by which this device is to prove itself.

@@ -184,6 +184,7 @@ async fn a_method_is_tried_for_real_and_lets_nobody_in() {
             method: method.into(),
             device_id: device_id.into(),
             actor: "self".into(),
+            to_prove: false,
         };
         let reply = node.try_method(request(asked)).await.expect("answered").into_inner();
         assert!(!reply.steps.is_empty());
@@ -200,6 +201,7 @@ async fn a_method_is_tried_for_real_and_lets_nobody_in() {
         method: "call".into(),
         device_id: "phone-of-bob".into(),
         actor: "self".into(),
+        to_prove: false,
     };
     assert_eq!(
         node.try_method(request(call)).await.expect_err("a call to a device").code(),

@@ -225,16 +225,20 @@ async fn who_presses_prompt_me_now_waits_for_the_prompt_that_the_phone_shows_alr
         method: "push".into(),
         device_id: phone.device_id.clone(),
         actor: "self".into(),
+        to_prove: true,
     };
     // Who gives up at the desk takes nothing from the phone.
     let mut short = Request::new(tried.clone());
     short.set_timeout(std::time::Duration::from_secs(4));
     assert_eq!(node.try_method(short).await.expect("answered").into_inner().reason, "no_answer");
+    let again = tried.clone();
     let (tried, ()) = tokio::join!(node.try_method(Request::new(tried)), async {
         tokio::task::yield_now().await;
         assert_eq!(phone.decide(&node, &shown, "approve", "").await, "taken");
     });
     assert_eq!(tried.expect("answered").into_inner().reason, "user_approved");
+    // Nor does who looked before the phone answered, and asks after it: its prompt would be one for nothing.
+    assert_eq!(node.try_method(Request::new(again)).await.expect("answered").into_inner().reason, "user_approved");
     assert_eq!(world.store.lock().prompts.len(), 1, "nobody is asked twice");
     assert_eq!(state(&node, USER, &phone.device_id).await, "active");
 }

@@ -112,6 +112,7 @@ pub(in crate::self_service) async fn prove(
         method: Method::Push.code().to_owned(),
         device_id: live.session.pending_device_id.clone(),
         actor: "self".to_owned(),
+        to_prove: true,
     };
     let tried = within(PERSON_LIMIT, request, |request| app.deps.enrolment.try_method(request)).await;
     match tried.map(|tried| Reason::from_code(&tried.reason)) {

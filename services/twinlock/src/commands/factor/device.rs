@@ -88,6 +88,7 @@ async fn wait(
                     method: Method::Push.code().into(),
                     device_id: device_id.into(),
                     actor: connection.actor.clone(),
+                    to_prove: true,
                 };
                 let reply = connection.enrolment.try_method(request).await?.into_inner();
                 succeeded(&reply.reason)?;
