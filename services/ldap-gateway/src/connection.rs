@@ -668,10 +668,17 @@ impl Connection {
     /// The upstream connection goes, and with it whoever was bound on it.
     fn leave_upstream(&mut self) {
         self.far = Far::None;
-        // Nobody hears what became of these. One's own password may be another one now.
-        let changes = std::mem::take(&mut self.changes_of_passwords);
-        if let Some((_, own)) = changes.into_iter().find(|(_, whose)| matches!(whose, Whose::Own)) {
+        // Nobody hears what became of these. One's own password may be another one now; whoever only names somebody must not end
+        // what is remembered of them by hanging up.
+        let (own, named): (Vec<_>, Vec<_>) = std::mem::take(&mut self.changes_of_passwords)
+            .into_iter()
+            .map(|(_, whose)| whose)
+            .partition(|whose| matches!(whose, Whose::Own));
+        if let Some(own) = own.into_iter().next() {
             self.forget_remembered(own);
+        }
+        if !named.is_empty() {
+            verify::password_change_lost(self.client.name(), &"the connection ended before the directory had answered");
         }
         (self.bound, self.service) = (None, None);
     }

@@ -1,6 +1,5 @@
-//! What load, costs and stories share: people with an authenticator app, CPU time, memory, the page of the figures.
+//! What load, costs and stories share: people with an authenticator app, CPU time, the page of the figures.
 
 pub mod cpu;
-pub mod memory;
 pub mod page;
 pub mod people;

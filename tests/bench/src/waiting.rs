@@ -9,7 +9,7 @@ use crate::{
     world::folder,
 };
 use anyhow::{Context, Result, ensure};
-use bench::{cpu, memory, page};
+use bench::{cpu, page};
 use clap::Args;
 use hdrhistogram::Histogram;
 use lab::{Pki, Proc, RADIUS_SECRET, Slapd, SlapdOptions, free_port, our_program, password_of};
@@ -108,7 +108,7 @@ async fn measure(count: usize, arrivals: usize, approval: Duration) -> Result<Fi
     ensure!(first.accepted() == WARM_UP, "only {} of {WARM_UP} were let in:\n{}", first.accepted(), program.log());
     drop(first);
     sleep(REPLIES_KEPT).await;
-    let before = memory::resident_kib(pid).context("the gateway runs")?;
+    let before = lab::resident_kib(pid).context("the gateway runs")?;
     let cpu_before = cpu::ticks(pid).context("the gateway runs")?;
 
     doubles.people.take(approval);
@@ -121,7 +121,7 @@ async fn measure(count: usize, arrivals: usize, approval: Duration) -> Result<Fi
     let Probed { all_along, while_all_wait, highest_kib } = probing.await??;
     let cpu = cpu::ticks(pid).context("the gateway runs")? - cpu_before;
     sleep(REPLIES_KEPT).await;
-    let after = memory::resident_kib(pid).context("the gateway runs")?;
+    let after = lab::resident_kib(pid).context("the gateway runs")?;
     Ok(Figures {
         waiting: count,
         resident_kib: Resident { before, highest: highest_kib, after },
@@ -308,7 +308,7 @@ impl Prober {
                     }
                     let all_wait = people.asked() == count;
                     *place = Some(Question { sent: self.send(identifier).await?, due, all_wait });
-                    probed.highest_kib = probed.highest_kib.max(memory::resident_kib(pid).unwrap_or_default());
+                    probed.highest_kib = probed.highest_kib.max(lab::resident_kib(pid).unwrap_or_default());
                     (due, identifier) = (due + STATUS_EVERY, identifier.wrapping_add(1));
                 }
                 length = self.socket.recv(&mut buffer) => {

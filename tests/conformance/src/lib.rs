@@ -10,7 +10,7 @@ pub use vectors::{LdapVector, RadiusVector, Rules, ldap_vectors, octets, radius_
 use anyhow::{Context, Result, ensure};
 use e2e::OneMachine;
 use lab::Slapd;
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -50,9 +50,7 @@ impl Subject {
     }
 
     fn resident(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().context("VmRSS is a number")
+        lab::resident_kib(self.process)
     }
 
     /// Binds of people so far: all but those of Twinlock's own account.

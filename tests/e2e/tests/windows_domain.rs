@@ -55,7 +55,7 @@ async fn the_windows_domain_checks_passwords_and_responses_and_the_phone_opens()
     let pki = Pki::new(&dir.path().join("pki"))?;
     let samba = Samba::start(dir.path(), &pki)?;
     samba.wrapped("wbinfo")?;
-    namesakes(&samba)?;
+    more_people(&samba)?;
     let ntlm_auth = samba.wrapped("ntlm_auth")?;
     let home_port = free_port();
     let home = freeradius(dir.path(), home_port, &ntlm_auth)?;
@@ -225,7 +225,7 @@ server home {{
 
 /// One who is left in peace by everybody else; and Mallory, whose principal name, in a domain of names that is not the realm,
 /// begins as the account of somebody else does.
-fn namesakes(samba: &Samba) -> Result<()> {
+fn more_people(samba: &Samba) -> Result<()> {
     for name in ["boss", "mallory", "wiki.reader"] {
         samba.add(name, &password_of(name))?;
     }
@@ -697,7 +697,7 @@ async fn an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_tha
         let token = root.attribute("tokenGroups").with_context(|| format!("{name}: no token"))?;
         ensure!(token.values.iter().any(|value| value[..] == sid[..]), "{name} is somebody else");
     }
-    // What leads around us is not told, and a password is changed by TLS on both sides or not at all.
+    // What leads around us is not told.
     let root = first.search_root(3, &["*", "+"]).await?;
     for leads_around in ["dnsHostName", "ldapServiceName", "serverName"] {
         ensure!(root.attribute(leads_around).is_none(), "{leads_around}");

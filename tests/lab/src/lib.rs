@@ -28,7 +28,7 @@ pub use person::Person;
 pub use pki::{Certificate, Pki};
 pub use port::free_port;
 pub use postgres::Postgres;
-pub use process::{Proc, run, wait_until};
+pub use process::{Proc, resident_kib, run, wait_until};
 pub use samba::Samba;
 pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
 pub use twinlock::{

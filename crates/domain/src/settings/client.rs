@@ -162,7 +162,7 @@ impl Client {
 fn auto() -> MessageAuthenticator {
     MessageAuthenticator::Auto
 }
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 fn yes() -> bool {

@@ -1,5 +1,6 @@
 //! A target that is no directory: who checks the passwords of RADIUS clients that a directory cannot check.
 
+use super::client::is_default;
 use super::{MessageAuthenticator, SecretSource};
 use crate::ObjectName;
 use serde::{Deserialize, Serialize};
@@ -77,7 +78,7 @@ pub struct HomeServer {
     pub accounting_port: Option<u16>,
     /// Its share of new conversations, by Calling-Station-Id or else User-Name; 0 = none: asked in the order of the list, after those that
     /// have one.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub weight: u32,
     /// Whether its answers must carry Message-Authenticator.
     #[serde(default)]
@@ -88,10 +89,6 @@ pub struct HomeServer {
     /// TLS: the name in its certificate, where it is not `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 impl HomeServer {

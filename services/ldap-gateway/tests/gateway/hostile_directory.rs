@@ -408,7 +408,7 @@ async fn a_client_is_read_no_further_than_its_bound_while_its_directory_is_conne
         sent += octets.len();
     }
     // What was abandoned waits no more, so that this one may go on for ever, and nothing grows.
-    let grown = resident_kib();
+    let grown = lab::resident_kib(std::process::id())?;
     assert!(sent >= FAR_TOO_MUCH && grown < 400 << 10, "{sent} octets, {grown} KiB resident");
     // What is not abandoned waits, up to the bound.
     let mut sent = 0;
@@ -423,13 +423,6 @@ async fn a_client_is_read_no_further_than_its_bound_while_its_directory_is_conne
     assert!(sent < FAR_TOO_MUCH, "{sent} octets were taken");
     held.abort();
     Ok(())
-}
-
-/// Of this process.
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
