@@ -107,7 +107,8 @@ impl Directory {
         resolve::user(self, name).await
     }
 
-    /// The entry with this DN, whether it is a user or not, anywhere the query account may read. For listed service accounts.
+    /// The entry with this DN, anywhere the query account may read, or with this id below the base, whether it is a user or not. For
+    /// listed service accounts.
     pub async fn resolve_any(&self, name: &TypedName) -> Result<Entry, ResolveError> {
         resolve::any(self, name).await
     }

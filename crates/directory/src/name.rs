@@ -80,6 +80,11 @@ impl TypedName {
         Ok(Self { text: text.to_owned(), kind: kind(text, settings)? })
     }
 
+    /// By the immutable id alone, whatever the entry is called now.
+    pub fn of_id(id: &ObjectId) -> Self {
+        Self { text: id.to_string(), kind: Kind::Guid(id.filter_value().1) }
+    }
+
     /// The name as typed, without space around it.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -110,10 +110,17 @@ pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entr
 }
 
 pub(crate) async fn any(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    if !matches!(name.kind, Kind::Dn(_)) {
-        return Err(NameError::BadDn(None).into());
+    let core = directory.core();
+    match name.kind {
+        Kind::Dn(_) => {
+            look_up(directory, name, name.as_str().to_owned(), Scope::Base, &Filter::present("objectClass")).await
+        }
+        Kind::Guid(_) => {
+            let filter = names(name, &core.settings, core.base());
+            look_up(directory, name, core.settings.base.clone(), Scope::Subtree, &filter).await
+        }
+        _ => Err(NameError::BadDn(None).into()),
     }
-    look_up(directory, name, name.as_str().to_owned(), Scope::Base, &Filter::present("objectClass")).await
 }
 
 async fn look_up(

@@ -14,9 +14,9 @@ mod target;
 mod verification;
 
 pub use client::{
-    Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientProtocol, ClientTls,
-    MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode, ReplyRule,
-    ServiceAccount,
+    Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientCertificate, ClientProtocol,
+    ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,
+    ReplyRule, ServiceAccount,
 };
 pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
@@ -93,6 +93,10 @@ impl Settings {
             .clients
             .iter()
             .filter_map(|client| Some((format!("client.{}.secret", client.name), client.secret.as_ref()?)));
+        let accounts = self.clients.iter().flat_map(|client| {
+            let named = |account: &ServiceAccount| account.secret_name(&client.name);
+            client.service_accounts.iter().filter_map(move |it| Some((named(it), it.password.as_ref()?)))
+        });
         let targets = self.targets.iter().flat_map(|target| {
             let named = |server: &'_ HomeServer| target.secret_name(server);
             target.servers.iter().filter_map(move |server| Some((named(server), server.secret.as_ref()?)))
@@ -107,13 +111,16 @@ impl Settings {
                 .into_iter()
                 .filter_map(|(field, source)| Some((format!("provider.{}.{field}", provider.name), source.as_ref()?)))
         });
-        clients.chain(targets).chain(directories).chain(providers).collect()
+        clients.chain(accounts).chain(targets).chain(directories).chain(providers).collect()
     }
 
     /// The same document with every secret written `keep`: what the store holds and what an export shows.
     pub fn with_secrets_kept(mut self) -> Self {
         for client in &mut self.clients {
             client.secret = client.secret.take().map(|_| SecretSource::Keep);
+            for account in &mut client.service_accounts {
+                account.password = account.password.take().map(|_| SecretSource::Keep);
+            }
         }
         for server in self.targets.iter_mut().flat_map(|target| &mut target.servers) {
             server.secret = server.secret.take().map(|_| SecretSource::Keep);

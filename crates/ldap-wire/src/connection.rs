@@ -27,6 +27,7 @@ use crate::referral::{self, Referrals};
 use crate::request::validate_request;
 use crate::result::{self, LdapResult, ResultCode, Style};
 use crate::root_dse;
+use crate::sasl;
 use crate::search::{SearchRequest, SearchResultEntry};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -40,16 +41,20 @@ pub struct Policy {
     pub start_tls: bool,
     /// The upstream connection is encrypted.
     pub upstream_tls: bool,
+    /// Nothing but StartTLS without TLS: who the client is, its certificate says (FL-22).
+    pub tls_first: bool,
     /// Take passwords without TLS (L-07).
     pub danger_allow_cleartext: bool,
     pub anonymous: Anonymous,
     pub operations: Operations,
     pub referrals: Referrals,
-    /// SASL mechanisms that reach `Action::Bind`; all others are refused with 7 (L-36).
-    pub sasl_mechanisms: Vec<String>,
+    /// PLAIN inside TLS reaches `Action::Bind`, as the simple bind that it is (L-36).
+    pub sasl_plain: bool,
+    /// EXTERNAL inside TLS reaches `Action::Bind`: whose the certificate is, the gateway knows. All others are refused with 7.
+    pub sasl_external: bool,
     /// OIDs of extended operations that are forwarded (L-14). StartTLS is always ours; fast bind and batch never pass.
     pub extended_operations: Vec<String>,
-    /// OIDs of controls that never pass (L-15).
+    /// OIDs of controls that do not pass: refused unless trusted (L-15).
     pub refused_controls: Vec<String>,
     /// Leave names of real servers in the root DSE (L-16).
     pub keep_server_names: bool,
@@ -85,13 +90,15 @@ impl Default for Policy {
             style: Style::default(),
             start_tls: false,
             upstream_tls: false,
+            tls_first: false,
             danger_allow_cleartext: false,
             anonymous: Anonymous::default(),
             operations: Operations::default(),
             referrals: Referrals::default(),
-            sasl_mechanisms: Vec::new(),
+            sasl_plain: false,
+            sasl_external: false,
             extended_operations: [oid::WHO_AM_I, oid::PASSWORD_MODIFY, oid::CANCEL].map(str::to_owned).into(),
-            refused_controls: [oid::PROXIED_AUTHORIZATION, oid::PROXIED_AUTHORIZATION_V1].map(str::to_owned).into(),
+            refused_controls: REFUSED_CONTROLS.map(str::to_owned).into(),
             keep_server_names: false,
             pending_max: 64,
             size_limit: 0,
@@ -107,6 +114,9 @@ impl Policy {
     }
 }
 
+/// Controls that make somebody else of whoever is bound, or are about server and connection instead of entries: for trusted clients
+/// only.
+const REFUSED_CONTROLS: [&str; 3] = [oid::PROXIED_AUTHORIZATION, oid::PROXIED_AUTHORIZATION_V1, oid::SHUTDOWN_NOTIFY];
 /// Abandoned operations that are remembered; beyond, an operation is not abandoned any more.
 const RETIRED_MAX: usize = 1024;
 /// Controls that a bind may insist on: the password policy, and to hear who one is (RFC 3829).
@@ -337,6 +347,13 @@ impl ClientConnection {
         if self.outstanding.contains_key(&message.id()) || self.retired.contains(&message.id()) {
             return self.answer(&message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "message id in use"));
         }
+        if self.policy.tls_first && !self.tls && !is_start_tls(&message) {
+            let refused = LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED);
+            return match message.op() {
+                Op::BindRequest => self.refuse_bind(message.id(), refused),
+                _ => self.answer(&message, refused),
+            };
+        }
         match message.op() {
             Op::BindRequest => self.bind(message),
             Op::AbandonRequest => self.abandon(&message),
@@ -364,6 +381,10 @@ impl ClientConnection {
             _ => return self.refuse_bind(id, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
         };
         drop(message);
+        let request = match self.without_sasl(request) {
+            Ok(request) => request,
+            Err(refused) => return self.refuse_bind(id, refused),
+        };
         if let Some(refused) = self.refused_before_asking(&request) {
             return self.refuse_bind(id, refused);
         }
@@ -391,6 +412,31 @@ impl ClientConnection {
         Action::Bind(PendingBind { ticket, request, controls })
     }
 
+    /// The request in the words of a simple bind, where it is PLAIN, so that all rules of the one hold for the other (L-36); as it
+    /// is otherwise.
+    fn without_sasl(&self, request: BindRequest) -> Result<BindRequest, LdapResult> {
+        match &request.authentication {
+            Authentication::Sasl { mechanism, .. } if mechanism == sasl::PLAIN && self.policy.sasl_plain => {}
+            _ => return Ok(request),
+        }
+        if request.version != BindRequest::VERSION {
+            return Err(LdapResult::of(ResultCode::PROTOCOL_ERROR));
+        }
+        // Whatever may come in clear text otherwise (RFC 4616 section 4).
+        if !self.tls {
+            return Err(LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED));
+        }
+        let plain = request.plain().ok_or(LdapResult::of(ResultCode::PROTOCOL_ERROR))?;
+        if plain.password.is_empty() {
+            // With a name or without one: to be nobody is another mechanism's wish (L-10).
+            return Err(LdapResult::of(ResultCode::UNWILLING_TO_PERFORM));
+        }
+        match plain.is_for_oneself() {
+            true => Ok(plain.into()),
+            false => Err(self.policy.style.invalid_credentials()),
+        }
+    }
+
     /// Binds that reach no directory (L-07, L-09, L-10, L-36, B5).
     fn refused_before_asking(&self, request: &BindRequest) -> Option<LdapResult> {
         if request.version != BindRequest::VERSION {
@@ -398,11 +444,16 @@ impl ClientConnection {
         }
         let password = match &request.authentication {
             Authentication::Simple(password) => password,
-            Authentication::Sasl { mechanism, .. } => {
-                let allowed = self.policy.sasl_mechanisms.iter().any(|allowed| allowed == mechanism);
-                return (!allowed).then(|| LdapResult::of(ResultCode::AUTH_METHOD_NOT_SUPPORTED));
+            Authentication::Sasl { mechanism, credentials }
+                if mechanism == sasl::EXTERNAL && self.policy.sasl_external && self.tls =>
+            {
+                // Whom one wants to be taken for: the certificate says it, and nothing else does.
+                let asks_more = credentials.as_ref().is_some_and(|authorization| !authorization.is_empty());
+                return asks_more.then(|| self.policy.style.invalid_credentials());
             }
-            Authentication::Other { .. } => return Some(LdapResult::of(ResultCode::AUTH_METHOD_NOT_SUPPORTED)),
+            Authentication::Sasl { .. } | Authentication::Other { .. } => {
+                return Some(LdapResult::of(ResultCode::AUTH_METHOD_NOT_SUPPORTED));
+            }
         };
         match (request.name.is_empty(), password.is_empty()) {
             (true, true) => return None,
@@ -425,6 +476,12 @@ impl ClientConnection {
         self.forget_session();
         self.state = State::Anonymous;
         Action::AnswerBind(result.encode(id, Op::BindResponse, &[]))
+    }
+
+    /// The answer to a bind whose source asks too often: decided before anybody looks at what stands in it (B5). Not for a bind that
+    /// comes while another one is pending.
+    pub fn refuse_busy(&mut self, bind: &Message) -> Action {
+        self.refuse_bind(bind.id(), LdapResult::of(ResultCode::BUSY))
     }
 
     fn abandon(&mut self, message: &Message) -> Action {
@@ -678,7 +735,7 @@ impl ClientConnection {
 
     fn rewritten_root_dse(&self, message: &Message, search: &RootDseSearch) -> Result<Option<Bytes>, DecodeError> {
         let entry = SearchResultEntry::decode(message)?;
-        let entry = root_dse::rewrite(entry, &search.requested, search.types_only, &self.policy);
+        let entry = root_dse::rewrite(entry, &search.requested, search.types_only, &self.policy, self.tls);
         Ok(Some(entry.encode(message.id(), &message.controls()?)))
     }
 
@@ -782,6 +839,10 @@ pub struct GluedOctets;
 
 fn cleared(message: &Message, changes_password: bool) -> Cleared {
     Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password, abandons: None }
+}
+
+fn is_start_tls(message: &Message) -> bool {
+    ExtendedRequest::decode(message).is_ok_and(|request| request.oid == oid::START_TLS)
 }
 
 /// The operation a Cancel is aimed at.

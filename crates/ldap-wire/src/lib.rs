@@ -24,6 +24,7 @@ pub mod referral;
 pub mod request;
 pub mod result;
 pub mod root_dse;
+pub mod sasl;
 pub mod search;
 
 pub use bind::{Authentication, BindRequest, BindResponse, Password};

@@ -21,6 +21,8 @@ pub const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
 pub const PROXIED_AUTHORIZATION: &str = "2.16.840.1.113730.3.4.18";
 /// Control: the draft before RFC 4370, still served by some.
 pub const PROXIED_AUTHORIZATION_V1: &str = "2.16.840.1.113730.3.4.12";
+/// Control of Active Directory, MS-ADTS 3.1.1.3.4.1: a search that stays open until the server goes down.
+pub const SHUTDOWN_NOTIFY: &str = "1.2.840.113556.1.4.1907";
 /// Control: password policy, request and response.
 pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
 

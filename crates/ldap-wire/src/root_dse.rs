@@ -3,21 +3,25 @@
 
 use crate::connection::Policy;
 use crate::oid;
+use crate::sasl;
 use crate::search::{Attribute, SearchResultEntry};
 use bytes::Bytes;
 
-/// Rewrites an entry that was read with `requested` attributes.
+/// Rewrites an entry that was read with `requested` attributes, with or without TLS.
 pub fn rewrite(
     mut entry: SearchResultEntry,
     requested: &[String],
     types_only: bool,
     policy: &Policy,
+    tls: bool,
 ) -> SearchResultEntry {
     entry.attributes.retain(|attribute| {
         let dropped: &[&str] = if policy.keep_server_names { &["altServer"] } else { &LURES };
         !dropped.iter().any(|name| attribute.description.eq_ignore_ascii_case(name))
     });
-    let mechanisms = policy.sasl_mechanisms.iter().map(|name| Bytes::copy_from_slice(name.as_bytes())).collect();
+    let mechanisms = [(sasl::PLAIN, policy.sasl_plain), (sasl::EXTERNAL, policy.sasl_external)];
+    let allowed = mechanisms.into_iter().filter(|(_, allowed)| tls && *allowed);
+    let mechanisms = allowed.map(|(name, _)| Bytes::from_static(name.as_bytes())).collect();
     replace(&mut entry, "supportedSASLMechanisms", requested, types_only, mechanisms);
     let mut extensions =
         keep(&entry, "supportedExtension", |oid| oid != oid::START_TLS && policy.forwards_extended_operation(oid));

@@ -10,8 +10,8 @@ use ldap_wire::connection::{
 use ldap_wire::extended::{self, ExtendedRequest, ExtendedResponse};
 use ldap_wire::referral::Referrals;
 use ldap_wire::{
-    Action, BindResponse, ClientConnection, Control, Filter, Limits, Message, MessageId, Op, Policy, ResultCode, Scope,
-    SearchRequest, SearchResultEntry, Style, oid,
+    Action, Authentication, BindResponse, ClientConnection, Control, Filter, LdapResult, Limits, Message, MessageId,
+    Op, Policy, ResultCode, Scope, SearchRequest, SearchResultEntry, Style, oid,
 };
 use std::sync::Arc;
 use support::*;
@@ -114,11 +114,73 @@ fn versions_sasl_and_choices_of_no_standard_are_refused_as_the_rules_say() {
             "choice {tag:#x}"
         );
     }
-    for mechanism in ["", "GSSAPI", "GSS-SPNEGO", "EXTERNAL", &"x".repeat(64 * 1024)] {
+    for mechanism in ["", "GSSAPI", "GSS-SPNEGO", "EXTERNAL", "PLAIN", "plain", &"x".repeat(64 * 1024)] {
         assert_eq!(answer_to_bind(connection.receive(sasl(1, mechanism))), ResultCode::AUTH_METHOD_NOT_SUPPORTED);
     }
-    let mut external = self::connection(|policy| policy.sasl_mechanisms = vec!["EXTERNAL".to_owned()]);
-    assert!(matches!(external.receive(sasl(1, "EXTERNAL")), Action::Bind(_)));
+}
+
+#[test]
+fn plain_inside_tls_is_a_simple_bind_in_other_words() {
+    // L-36, L-10, RFC 4616: what it names is bound, not the name beside it, and only as oneself.
+    let mut plain = connection(|policy| policy.sasl_plain = true);
+    for authorization in ["", "uid=ann,dc=x", "u:uid=ann,dc=x", "dn:uid=ann,dc=x"] {
+        let credentials = format!("{authorization}\0uid=ann,dc=x\0secret");
+        let Action::Bind(bind) = plain.receive(sasl_with(1, "PLAIN", Some(credentials.as_bytes()))) else {
+            panic!("{credentials:?} is a good bind")
+        };
+        let Authentication::Simple(password) = &bind.request.authentication else { panic!("not in other words") };
+        assert_eq!((&bind.request.name[..], password.expose()), (&b"uid=ann,dc=x"[..], &b"secret"[..]));
+        assert!(plain.bind_refused(bind, &LdapResult::of(ResultCode::INVALID_CREDENTIALS), &[]).is_some());
+    }
+    for (credentials, code) in [
+        (None, ResultCode::PROTOCOL_ERROR),
+        (Some(&b""[..]), ResultCode::PROTOCOL_ERROR),
+        (Some(b"ann\0secret"), ResultCode::PROTOCOL_ERROR),
+        (Some(b"\0ann\0sec\0ret"), ResultCode::PROTOCOL_ERROR),
+        (Some(b"\0ann\0"), ResultCode::UNWILLING_TO_PERFORM),
+        (Some(b"\0\0"), ResultCode::UNWILLING_TO_PERFORM),
+        (Some(b"\0\0secret"), ResultCode::INVALID_CREDENTIALS),
+        (Some(b"root\0ann\0secret"), ResultCode::INVALID_CREDENTIALS),
+        (Some(b"u:\0ann\0secret"), ResultCode::INVALID_CREDENTIALS),
+        (Some(b"\0uid=ann,,dc=x\0secret"), ResultCode::INVALID_DN_SYNTAX),
+        (Some(b"\0\xff\0secret"), ResultCode::INVALID_DN_SYNTAX),
+    ] {
+        let message = sasl_with(1, "PLAIN", credentials);
+        assert_eq!(answer_to_bind(plain.receive(message)), code, "{credentials:?}");
+    }
+    // Never without TLS, danger key or not.
+    let policy = Policy { sasl_plain: true, sasl_external: true, danger_allow_cleartext: true, ..Policy::default() };
+    let mut clear = ClientConnection::new(Arc::new(policy), false);
+    let message = sasl_with(1, "PLAIN", Some(b"\0ann\0secret"));
+    assert_eq!(answer_to_bind(clear.receive(message)), ResultCode::CONFIDENTIALITY_REQUIRED);
+    assert_eq!(answer_to_bind(clear.receive(sasl(1, "EXTERNAL"))), ResultCode::AUTH_METHOD_NOT_SUPPORTED);
+}
+
+#[test]
+fn before_its_certificate_a_client_is_answered_to_starttls_alone() {
+    // FL-22
+    let policy = Policy { tls_first: true, start_tls: true, anonymous: Anonymous::Forward, ..Policy::default() };
+    let mut clear = ClientConnection::new(Arc::new(policy), false);
+    assert_eq!(answer_to_bind(clear.receive(bind(1, USER, "secret"))), ResultCode::CONFIDENTIALITY_REQUIRED);
+    assert_eq!(answer_to_bind(clear.receive(bind(1, "", ""))), ResultCode::CONFIDENTIALITY_REQUIRED);
+    assert_eq!(answer_code(clear.receive(root_dse_search(2, &["*"]))), ResultCode::CONFIDENTIALITY_REQUIRED);
+    let start_tls = parse(&ExtendedRequest::start_tls().encode(id(3), &[]));
+    assert!(matches!(clear.receive(start_tls), Action::StartTls(_)));
+    assert!(clear.begin_tls(&[]).is_ok());
+    assert!(matches!(clear.receive(root_dse_search(4, &["*"])), Action::RootDse { .. }));
+}
+
+#[test]
+fn external_asks_for_nobody_else_than_the_certificate_names() {
+    // L-36
+    let mut external = connection(|policy| policy.sasl_external = true);
+    for credentials in [None, Some(&b""[..])] {
+        let Action::Bind(bind) = external.receive(sasl_with(1, "EXTERNAL", credentials)) else { panic!("a good bind") };
+        assert!(external.bind_refused(bind, &LdapResult::of(ResultCode::INVALID_CREDENTIALS), &[]).is_some());
+    }
+    let message = sasl_with(1, "EXTERNAL", Some(b"dn:uid=ann,dc=x"));
+    assert_eq!(answer_to_bind(external.receive(message)), ResultCode::INVALID_CREDENTIALS);
+    assert_eq!(answer_to_bind(external.receive(sasl(1, "PLAIN"))), ResultCode::AUTH_METHOD_NOT_SUPPORTED);
 }
 
 #[test]
@@ -674,8 +736,20 @@ fn the_root_dse_offers_only_what_is_forwarded_and_names_no_other_server() {
     assert!(
         kept.iter().any(|line| line.starts_with("dnsHostName")) && !kept.iter().any(|line| line.starts_with("alt"))
     );
-    let external = seen(|policy| policy.sasl_mechanisms = vec!["EXTERNAL".to_owned()], &[], &original);
+    let external = seen(|policy| policy.sasl_external = true, &[], &original);
     assert!(external.contains(&"supportedSASLMechanisms: [b\"EXTERNAL\"]".to_owned()));
+    let both = |policy: &mut Policy| (policy.sasl_plain, policy.sasl_external) = (true, true);
+    assert_eq!(
+        seen(both, &["supportedsaslmechanisms"], &entry(2, &[])),
+        ["supportedSASLMechanisms: [b\"PLAIN\", b\"EXTERNAL\"]"]
+    );
+    let mut clear = Policy::default();
+    both(&mut clear);
+    let mut clear = ClientConnection::new(Arc::new(clear), false);
+    assert!(matches!(clear.receive(root_dse_search(2, &["+"])), Action::RootDse { .. }));
+    let FromUpstream::Relay(sent) = clear.receive_upstream(&original) else { panic!("relayed") };
+    let sent = SearchResultEntry::decode(&parse(&sent)).expect("own encoding");
+    assert!(sent.values("supportedSASLMechanisms").is_empty(), "none of them without TLS");
     let asked = seen(|_| {}, &["supportedextension"], &entry(2, &[]));
     assert_eq!(asked, [format!("supportedExtension: [b{:?}]", oid::START_TLS)]);
 }

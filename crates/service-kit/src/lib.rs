@@ -46,6 +46,7 @@
 //! for the processes that hold several services. A meter is `opentelemetry::global::meter("twinlock")`; names appear on
 //! `/metrics` exactly as they are written.
 
+pub mod budget;
 pub mod bus;
 pub mod clock;
 pub mod config;

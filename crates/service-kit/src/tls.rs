@@ -12,11 +12,13 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use x509_parser::extensions::GeneralName;
 
 static ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
@@ -185,6 +187,19 @@ impl ClientTls {
         report(self.files.reload_if_changed());
         self.files.current.load_full()
     }
+}
+
+/// What settings may name a certificate by: its fingerprint, and each DNS name in it that stands for one host.
+pub fn marks(certificate: &[u8]) -> Vec<String> {
+    let mut marks = vec![format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(certificate)))];
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return marks };
+    if let Ok(Some(names)) = certificate.subject_alternative_name() {
+        marks.extend(names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) if !name.contains('*') => Some(format!("dns:{}", name.to_ascii_lowercase())),
+            _ => None,
+        }));
+    }
+    marks
 }
 
 /// Installs ring as the provider of the process. Harmless when repeated.

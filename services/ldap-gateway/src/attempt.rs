@@ -4,6 +4,7 @@
 //! withdrawn at verification and recorded as such (L-13).
 
 use crate::Shared;
+use crate::certificate::Certificate;
 use crate::metrics::{Ended, InFlight};
 use crate::pace::Pace;
 use crate::settings::{Client, SettingsCopy};
@@ -22,6 +23,8 @@ pub struct Attempt {
     shared: Arc<Shared>,
     pub client: Arc<Client>,
     pub subject: Subject,
+    /// What the connection has shown.
+    pub certificate: Option<Arc<Certificate>>,
     pub span: Span,
     pace: Arc<Pace>,
     started: Instant,
@@ -55,7 +58,12 @@ enum Second {
 }
 
 impl Attempt {
-    pub fn begin(shared: &Arc<Shared>, client: &Arc<Client>, source: IpAddr) -> Self {
+    pub fn begin(
+        shared: &Arc<Shared>,
+        client: &Arc<Client>,
+        source: IpAddr,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Self {
         let transaction = TransactionId(uuid::Uuid::now_v7());
         let span = tracing::info_span!(
             "ldap.bind",
@@ -78,6 +86,7 @@ impl Attempt {
                 name_form: None,
                 service_account: false,
             },
+            certificate,
             span,
             pace: shared.paces.of(client.name(), false),
             started: Instant::now(),

@@ -180,12 +180,7 @@ async fn check_password(
     bind: &PendingBind,
     reuse: Option<BindableUpstream>,
 ) -> Result<Opened, Refusal> {
-    let Authentication::Simple(password) = &bind.request.authentication else {
-        // No mechanism is in our policy, so that none gets here.
-        return Err(Refusal::Unavailable(Reason::InternalError));
-    };
     let directory = attempt.client.directory.clone().ok_or(Refusal::Unavailable(Reason::DirectoryError))?;
-    let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
     // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
     unless_it_passes(attempt.fail_open().applies_to(&attempt.client.settings))
         .map_err(|_| Refusal::Unavailable(Reason::VerificationUnavailable))?;
@@ -193,7 +188,14 @@ async fn check_password(
         attempt.binds_again();
     }
     let asked = Instant::now();
-    let entry = who(attempt, &directory, typed, asked).await?;
+    let (entry, password) = match &bind.request.authentication {
+        Authentication::Simple(password) => {
+            let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
+            (who(attempt, &directory, typed, asked).await?, Secret::new(password.expose()))
+        }
+        // EXTERNAL: nothing else comes here.
+        Authentication::Sasl { .. } | Authentication::Other { .. } => whose(attempt, &directory, asked).await?,
+    };
     let until = attempt.deadline() - MARGIN;
     let admitted = attempt.fail_open().admit(&attempt.client.settings, &directory, &entry, until).await;
     let admission = match unless_it_passes(admitted) {
@@ -237,6 +239,37 @@ async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str, asked: I
     Ok(entry)
 }
 
+/// The service account that the connection's certificate stands for, and what it binds with at the directory (L-36). It is the
+/// account itself that binds there, so that it may there what it always may.
+async fn whose(attempt: &mut Attempt, directory: &Directory, asked: Instant) -> Result<(Entry, Secret), Refusal> {
+    let (client, source) = (Arc::clone(&attempt.client), attempt.subject.client_ip);
+    let shown = attempt.certificate.clone();
+    attempt.subject.username = shown.as_ref().map_or(String::new(), |shown| shown.mark().to_owned());
+    let Some((account, password)) = shown.as_ref().and_then(|shown| client.account_of(source, shown)) else {
+        return Err(without_bind(attempt, asked, Reason::UnknownUser).await);
+    };
+    let Some(id) = &account.id else { return Err(without_bind(attempt, asked, Reason::UnknownUser).await) };
+    let mut found = directory.resolve_any(&TypedName::of_id(id)).await;
+    if let (Err(ResolveError::Absent), Ok(name)) = (&found, TypedName::parse(&account.name, directory.settings())) {
+        // Outside of the base, where ids are not looked for.
+        found = directory.resolve_any(&name).await;
+    }
+    match found {
+        Ok(entry) if entry.subject.id == *id => {
+            attempt.subject.name_form = Some(entry.form);
+            attempt.subject.service_account = true;
+            attempt.subject.entry = Some(entry.subject.clone());
+            attempt.subject.username.clone_from(&entry.username);
+            Ok((entry, password.clone()))
+        }
+        Err(error) if error.is_unavailable() => {
+            tracing::warn!(error = %service_kit::chain(&error), "a service account could not be looked up");
+            Err(Refusal::Unavailable(error.reason()))
+        }
+        Ok(_) | Err(_) => Err(without_bind(attempt, asked, Reason::UnknownUser).await),
+    }
+}
+
 /// Service accounts need not look like users: the DN itself is read, and counts only if its id is listed here.
 async fn service_account(attempt: &Attempt, directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
     if attempt.client.settings.service_accounts.is_empty() || name.form() != NameForm::DistinguishedName {
@@ -252,7 +285,8 @@ async fn service_account(attempt: &Attempt, directory: &Directory, name: &TypedN
 /// By immutable id and source (L-22). An account that is listed by name only is looked up now.
 async fn is_listed(attempt: &Attempt, entry: &Entry) -> bool {
     let (client, source) = (&attempt.client, attempt.subject.client_ip);
-    if client.lists(&entry.subject.id, source) {
+    let shown = attempt.certificate.as_deref();
+    if client.lists(&entry.subject.id, source, shown) {
         return true;
     }
     let settings = attempt.settings();
@@ -261,7 +295,7 @@ async fn is_listed(attempt: &Attempt, entry: &Entry) -> bool {
         && settings.current().client(source).is_some_and(|now| {
             now.name() == client.name()
                 && now.settings.target == client.settings.target
-                && now.lists(&entry.subject.id, source)
+                && now.lists(&entry.subject.id, source, shown)
         })
 }
 

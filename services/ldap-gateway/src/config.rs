@@ -52,12 +52,16 @@ pub struct LdapSection {
     /// The chain in PEM, ours first. New files are taken up while running.
     pub certificate_file: Option<InputFile>,
     pub key_file: Option<SecretFile>,
+    /// Who signs the certificates of clients, in PEM. Without it none is asked for, and whoever needs one is closed (FL-22).
+    pub client_ca_file: Option<InputFile>,
     /// Connections at once, in all (FL-20).
     pub connections_max: usize,
     /// And of one client.
     pub connections_per_client_max: usize,
     /// And from one address, as long as they are not bound.
     pub connections_per_source_max: usize,
+    /// Binds of one address a second, and as many again at once; more are answered with 51 (B5).
+    pub binds_per_second_max: u64,
     /// New connections a second; more wait in the kernel's queue (L-05).
     pub accepts_per_second_max: u32,
     /// How long a message may take to arrive once its first octet is here (L-04).
@@ -83,9 +87,11 @@ impl Default for LdapSection {
             proxy_protocol_from: Vec::new(),
             certificate_file: None,
             key_file: None,
+            client_ca_file: None,
             connections_max: 20_000,
             connections_per_client_max: 2_000,
             connections_per_source_max: 200,
+            binds_per_second_max: 20_000,
             accepts_per_second_max: 5_000,
             read_timeout_seconds: 10,
             handshake_timeout_seconds: 10,
@@ -102,6 +108,8 @@ impl Default for LdapSection {
 pub enum BadLdapSection {
     #[error("ldap.certificate_file and ldap.key_file belong together; one of them is missing")]
     HalfIdentity,
+    #[error("ldap.client_ca_file needs ldap.certificate_file and ldap.key_file")]
+    AuthorityAlone,
     #[error("ldap.tls_listen needs ldap.certificate_file and ldap.key_file")]
     NoCertificate,
     #[error("ldap.{key}: found 0; allowed is 1 or more")]
@@ -120,6 +128,9 @@ impl LdapSection {
         if self.certificate_file.is_some() != self.key_file.is_some() {
             return Err(BadLdapSection::HalfIdentity);
         }
+        if self.client_ca_file.is_some() && self.certificate_file.is_none() {
+            return Err(BadLdapSection::AuthorityAlone);
+        }
         if !self.tls_listen.is_empty() && self.certificate_file.is_none() {
             return Err(BadLdapSection::NoCertificate);
         }
@@ -127,6 +138,7 @@ impl LdapSection {
             ("connections_max", self.connections_max as u64),
             ("connections_per_client_max", self.connections_per_client_max as u64),
             ("connections_per_source_max", self.connections_per_source_max as u64),
+            ("binds_per_second_max", self.binds_per_second_max),
             ("accepts_per_second_max", self.accepts_per_second_max.into()),
             ("read_timeout_seconds", self.read_timeout_seconds),
             ("handshake_timeout_seconds", self.handshake_timeout_seconds),

@@ -13,10 +13,12 @@
 use crate::Shared;
 use crate::attempt::Attempt;
 use crate::bind::{self, FirstLock, Passed, Refused, SecondLock};
+use crate::certificate::Certificate;
 use crate::config::Timeouts;
 use crate::duplex::{ClientStream, Duplex, QUEUED_OCTETS_MAX};
 use crate::forward::{GatedUpstream, OpenUpstream};
 use crate::limits::Seat;
+use crate::listener::handshake;
 use crate::reply::{self, Manner, Refusal};
 use crate::settings::{Client, Snapshot};
 use crate::verify::{self, Allow};
@@ -44,6 +46,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Accepted {
     pub shared: Arc<Shared>,
     pub stream: ClientStream,
+    pub certificate: Option<Certificate>,
     pub source: IpAddr,
     pub client: Arc<Client>,
     pub seat: Seat,
@@ -59,6 +62,7 @@ struct Connection {
     shared: Arc<Shared>,
     timeouts: Timeouts,
     source: IpAddr,
+    certificate: Option<Arc<Certificate>>,
     client: Arc<Client>,
     seat: Seat,
     changes: watch::Receiver<Arc<Snapshot>>,
@@ -173,7 +177,7 @@ enum Next {
 
 impl Connection {
     fn new(accepted: Accepted) -> Self {
-        let Accepted { shared, stream, source, client, seat, changes } = accepted;
+        let Accepted { shared, stream, certificate, source, client, seat, changes } = accepted;
         let tls = matches!(stream, ClientStream::Tls(_));
         let wire = ClientConnection::new(Arc::clone(&client.policy), tls);
         let near = Duplex::new(stream, Peer::Client, wire.limits());
@@ -182,6 +186,7 @@ impl Connection {
         Self {
             timeouts,
             source,
+            certificate: certificate.map(Arc::new),
             seat,
             changed: next_change(&changes),
             changes,
@@ -351,7 +356,16 @@ impl Connection {
         }
         // Before the bind makes the core forget them (L-11).
         let outstanding = self.wire.outstanding();
-        let typed = (op == Op::BindRequest && !self.bind_is_pending()).then(|| bind_name(&message)).flatten();
+        let binds = op == Op::BindRequest && !self.bind_is_pending();
+        if binds && !self.shared.may_bind(self.source) {
+            let Action::AnswerBind(answer) = self.wire.refuse_busy(&message) else { return Next::Go };
+            self.unbind();
+            self.shared.refusals.note_bind(&self.shared.metrics, self.client.name(), self.source);
+            self.count(op, &answer);
+            self.near.send(answer, now);
+            return Next::Go;
+        }
+        let typed = binds.then(|| bind_name(&message)).flatten();
         match self.wire.receive(message) {
             Action::Answer(answer) => {
                 self.count(op, &answer);
@@ -420,8 +434,19 @@ impl Connection {
                 return false;
             };
             let before = std::mem::replace(&mut self.client, now);
-            let listed = self.service.as_ref().is_none_or(|id| self.client.lists(id, self.source));
+            if self.wire.is_tls() && !self.client.admits(self.certificate.as_deref()) {
+                return false;
+            }
+            let listed = self.service.as_ref().is_none_or(|id| self.lists(id));
             self.outdated |= !listed || !self.client.same_rules(&before);
+        }
+        // It may have expired, or its authority may be another one now.
+        let trusted = || match (&self.certificate, &self.shared.tls) {
+            (Some(certificate), Some(tls)) => tls.trusts(certificate),
+            (certificate, _) => certificate.is_none(),
+        };
+        if op == Some(Op::BindRequest) && !trusted() {
+            return false;
         }
         if !self.outdated || self.bind_is_pending() {
             return true;
@@ -448,7 +473,7 @@ impl Connection {
         };
         self.unbind();
         let asked_policy = pending.controls.iter().any(|control| control.oid == oid::PASSWORD_POLICY);
-        let attempt = Attempt::begin(&self.shared, &self.client, self.source);
+        let attempt = Attempt::begin(&self.shared, &self.client, self.source, self.certificate.clone());
         self.bind = Some(Bind::First { work: Box::pin(bind::first_lock(attempt, pending, reuse)), asked_policy });
     }
 
@@ -501,7 +526,7 @@ impl Connection {
                 self.service = entry.as_ref().filter(|_| service).map(|entry| entry.id.clone());
                 self.bound = entry;
                 // It may have been taken off the list meanwhile.
-                self.outdated |= self.service.as_ref().is_some_and(|id| !self.client.lists(id, self.source));
+                self.outdated |= self.service.as_ref().is_some_and(|id| !self.lists(id));
                 self.seat.set_bound(true);
                 self.near.set_limits(self.wire.limits());
                 self.count(Op::BindRequest, &answer);
@@ -531,7 +556,7 @@ impl Connection {
     fn record_local(&self, typed: String, answer: &Bytes) {
         let Some(code) = result_code(answer) else { return };
         let Some(reason) = bind::local_reason(code) else { return };
-        let mut attempt = Attempt::begin(&self.shared, &self.client, self.source);
+        let mut attempt = Attempt::begin(&self.shared, &self.client, self.source, self.certificate.clone());
         attempt.subject.username = typed;
         attempt.end_refused(reason, code);
     }
@@ -540,6 +565,10 @@ impl Connection {
     fn unbind(&mut self) {
         self.leave_upstream();
         self.seat.set_bound(false);
+    }
+
+    fn lists(&self, id: &ObjectId) -> bool {
+        self.client.lists(id, self.source, self.certificate.as_deref())
     }
 
     fn bind_is_pending(&self) -> bool {
@@ -794,22 +823,14 @@ impl Connection {
 
     /// Writes the answer, then speaks TLS. `None`: it did not come to that.
     async fn start_tls(mut self) -> Option<Self> {
-        let timeouts = self.timeouts;
-        let handshake = async {
-            poll_fn(|cx| self.near.poll_send(cx, Instant::now())).await?;
-            let (ClientStream::Clear(tcp), Some(tls)) = (self.near.into_stream(), self.shared.tls.as_ref()) else {
-                return Err(io::Error::other("StartTLS is offered without TLS only, and with a certificate"));
-            };
-            tls.acceptor().accept(tcp).await
-        };
-        let stream = match tokio::time::timeout(timeouts.handshake, handshake).await {
-            Ok(Ok(stream)) => ClientStream::Tls(Box::new(stream)),
-            Ok(Err(error)) => {
-                tracing::debug!(client = self.client.name(), %error, "StartTLS failed");
-                return None;
-            }
-            Err(_) => return None,
-        };
+        let answered = poll_fn(|cx| self.near.poll_send(cx, Instant::now()));
+        if !matches!(tokio::time::timeout(self.timeouts.handshake, answered).await, Ok(Ok(()))) {
+            return None;
+        }
+        // StartTLS is offered without TLS only.
+        let ClientStream::Clear(tcp) = self.near.into_stream() else { return None };
+        let (stream, certificate) = handshake(&self.shared, &self.client, self.source, tcp).await?;
+        self.certificate = certificate.map(Arc::new);
         self.near = Duplex::new(stream, Peer::Client, self.wire.limits());
         self.last_activity = Instant::now();
         Some(self)
@@ -835,7 +856,7 @@ fn reached<F: Future<Output = ()> + Send + 'static>(
 
 fn bind_name(message: &Message) -> Option<String> {
     let request = BindRequest::decode(message).ok()?;
-    Some(String::from_utf8_lossy(&request.name).chars().take(NAME_SIGNS_MAX).collect())
+    Some(String::from_utf8_lossy(request.typed_name()).chars().take(NAME_SIGNS_MAX).collect())
 }
 
 /// Of a name that is only reported.

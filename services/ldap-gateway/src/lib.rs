@@ -13,11 +13,12 @@
 //! * [`forward`]: the upstream connection and the gate in front of it
 //! * [`reply`]: how a bind that fails is answered
 //!
-//! Beside them: [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
+//! Beside them: [`certificate`] (TLS, and who shows what), [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
 //! messages with bounded buffers), [`limits`], [`settings`], [`keys`], [`metrics`], [`password_check`] (the gRPC service of this part).
 
 mod attempt;
 mod bind;
+mod certificate;
 mod config;
 mod connection;
 mod duplex;
@@ -36,6 +37,7 @@ pub use config::{BadLdapSection, Config, EndpointsSection, LdapSection};
 pub use listener::ListenError;
 pub use password_check::PasswordChecks;
 
+use certificate::Tls;
 use config::Timeouts;
 use directory::{Observation, Operation, Outcome, WrongPasswords};
 use fail_open::Presence;
@@ -54,14 +56,15 @@ use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_client::VerificationClient;
 use proto::verification::verification_server::Verification;
+use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
-use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions};
 use service_kit::{Clock, Process, Shutdown, grpc};
 use settings::SettingsCopy;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use verify::Verifier;
 
 /// What this part needs of the others.
@@ -111,7 +114,7 @@ impl Gateway {
     pub async fn start(section: &LdapSection, deps: Deps, process: &Process) -> anyhow::Result<Self> {
         section.check()?;
         let metrics = Metrics::new(&opentelemetry::global::meter("twinlock"));
-        let tls = tls(section)?;
+        let tls = Tls::load(section)?;
         if let Some(tls) = &tls {
             tls.watch(process.shutdown());
         }
@@ -156,6 +159,8 @@ impl Gateway {
                 section.connections_per_source_max,
             ),
             refusals: Refusals::new(),
+            started: Instant::now(),
+            binds: Mutex::new(Budget::new(section.binds_per_second_max)),
             paces: Paces::default(),
             wrong: WrongPasswords::new(key),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
@@ -221,20 +226,23 @@ pub(crate) struct Shared {
     pub metrics: Metrics,
     pub limits: Arc<Limits>,
     pub refusals: Refusals,
+    started: Instant,
+    binds: Mutex<Budget>,
     pub paces: Paces,
     pub wrong: WrongPasswords,
     pub reports: Arc<Semaphore>,
     pub timeouts: Timeouts,
     pub accepts_per_second_max: u32,
     pub balancers: Vec<IpNet>,
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Tls>,
     pub shutdown: Shutdown,
 }
 
-fn tls(section: &LdapSection) -> anyhow::Result<Option<ServerTls>> {
-    let (Some(certificate), Some(key)) = (&section.certificate_file, &section.key_file) else { return Ok(None) };
-    let identity = Identity { certificate: certificate.clone(), key: key.clone() };
-    Ok(Some(ServerTls::load("ldap", identity, ClientAuth::None, TlsOptions::default())?))
+impl Shared {
+    /// May this address bind once more now (B5)?
+    pub fn may_bind(&self, source: IpAddr) -> bool {
+        self.binds.lock().unwrap_or_else(PoisonError::into_inner).take(source.to_canonical(), self.started.elapsed())
+    }
 }
 
 /// Binds on connections of our own are measured where they are made.

@@ -4,9 +4,11 @@
 //! that is listed the source is whom it speaks for (FB-10).
 
 use crate::Shared;
+use crate::certificate::{Certificate, NoTls};
 use crate::connection::{self, Accepted};
 use crate::duplex::ClientStream;
 use crate::metrics::{Metrics, Refused};
+use crate::settings::Client;
 use service_kit::net::{keep_alive, listen};
 use service_kit::proxy_protocol::read_header;
 use std::io;
@@ -107,8 +109,12 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, source: IpAddr, tls: bool) {
         async move {
             let counted = Counted::new(&shared, client.name());
             keep_alive(&stream);
-            if let Some(stream) = handshake(&shared, stream, tls).await {
-                connection::serve(Accepted { shared, stream, source, client, seat, changes }).await;
+            let shaken = match tls {
+                true => handshake(&shared, &client, source, stream).await,
+                false => Some((ClientStream::Clear(stream), None)),
+            };
+            if let Some((stream, certificate)) = shaken {
+                connection::serve(Accepted { shared, stream, certificate, source, client, seat, changes }).await;
             }
             drop(counted);
         }
@@ -116,15 +122,22 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, source: IpAddr, tls: bool) {
     drop(shared.shutdown.spawn(connection));
 }
 
-async fn handshake(shared: &Shared, stream: TcpStream, tls: bool) -> Option<ClientStream> {
-    if !tls {
-        return Some(ClientStream::Clear(stream));
-    }
-    let acceptor = shared.tls.as_ref()?.acceptor();
-    match tokio::time::timeout(shared.timeouts.handshake, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(ClientStream::Tls(Box::new(stream))),
+/// TLS, and the certificate that the client has shown, if any. `None`: it did not come to that.
+pub async fn handshake(
+    shared: &Shared,
+    client: &Client,
+    source: IpAddr,
+    stream: TcpStream,
+) -> Option<(ClientStream, Option<Certificate>)> {
+    let shaken = shared.tls.as_ref()?.accept(client, stream);
+    match tokio::time::timeout(shared.timeouts.handshake, shaken).await {
+        Ok(Ok((stream, certificate))) => Some((ClientStream::Tls(Box::new(stream)), certificate)),
+        Ok(Err(NoTls::Certificate)) => {
+            shared.refusals.note(&shared.metrics, source, Refused::Certificate);
+            None
+        }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
+            tracing::debug!(client = client.name(), error = %service_kit::chain(&error), "no TLS with a client");
             None
         }
         Err(_) => None,
@@ -150,7 +163,7 @@ impl Drop for Counted {
     }
 }
 
-/// Connections closed without an octet: all are counted, at most one a second is logged.
+/// Connections closed without an octet, and binds that are answered unread: all are counted, at most one a second is logged.
 pub struct Refusals {
     began: Instant,
     /// The second, from the beginning, that has its line.
@@ -165,18 +178,38 @@ impl Refusals {
 
     fn note(&self, metrics: &Metrics, source: IpAddr, why: Refused) {
         metrics.connection_refused(why);
-        let second = self.began.elapsed().as_secs() + 1;
-        if self.logged.swap(second, Ordering::Relaxed) == second {
-            self.unlogged.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
+        let Some(more) = self.has_a_line() else { return };
         tracing::warn!(
             event = "packet_dropped",
             service = "ldap-gateway",
             client_ip = %source,
             drop = why.code(),
-            more = self.unlogged.swap(0, Ordering::Relaxed),
+            more,
             "a connection was closed without an answer"
         );
+    }
+
+    /// A bind that was answered with 51 unread (B5).
+    pub fn note_bind(&self, metrics: &Metrics, client: &str, source: IpAddr) {
+        metrics.bind_limited();
+        let Some(more) = self.has_a_line() else { return };
+        tracing::warn!(
+            event = "rate_limited",
+            service = "ldap-gateway",
+            client,
+            client_ip = %source,
+            more,
+            "more binds in a second than ldap.binds_per_second_max"
+        );
+    }
+
+    /// How many had none since the last line; `None` where this second has had its line.
+    fn has_a_line(&self) -> Option<u64> {
+        let second = self.began.elapsed().as_secs() + 1;
+        if self.logged.swap(second, Ordering::Relaxed) == second {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.unlogged.swap(0, Ordering::Relaxed))
     }
 }

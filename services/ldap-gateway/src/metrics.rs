@@ -63,6 +63,10 @@ impl Metrics {
         self.fail_open.add(1, &[KeyValue::new("client", client.to_owned())]);
     }
 
+    pub(crate) fn bind_limited(&self) {
+        self.limited.add(1, &[KeyValue::new("kind", "binds_per_second")]);
+    }
+
     pub(crate) fn attempt_ends(&self, ended: &Ended<'_>) {
         let client = || KeyValue::new("client", ended.client.to_owned());
         let class = ended.reason.class();
@@ -198,6 +202,8 @@ pub(crate) enum Refused {
     UnknownClient,
     /// A balancer, and no header in front that says whom it speaks for.
     ProxyHeader,
+    /// It has to show a certificate, and showed none that counts.
+    Certificate,
     Full(Full),
 }
 
@@ -206,6 +212,7 @@ impl Refused {
         match self {
             Self::UnknownClient => "unknown_client",
             Self::ProxyHeader => "proxy_header",
+            Self::Certificate => "certificate",
             Self::Full(Full::All) => "connections",
             Self::Full(Full::Client) => "connections_per_client",
             Self::Full(Full::Source) => "connections_per_source",

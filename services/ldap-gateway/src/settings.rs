@@ -5,9 +5,12 @@
 //!                                                             └─> service accounts without an id: looked up and pinned (L-22)
 //! ```
 
+use crate::certificate::Certificate;
 use crate::metrics::Metrics;
 use directory::{Directories, Directory, TypedName};
-use domain::settings::{self, BindKind, ClientProtocol, PersonAddress, Preset, ServiceAccount, Settings};
+use domain::settings::{
+    self, BindKind, ClientCertificate, ClientProtocol, PersonAddress, Preset, ServiceAccount, Settings,
+};
 use domain::{ObjectId, Secret};
 use ipnet::IpNet;
 use ldap_wire::connection::{Anonymous, Operations};
@@ -57,6 +60,8 @@ pub struct Client {
     pub policy: Arc<Policy>,
     /// `None` while the settings of its directory cannot be used: every bind is unavailable.
     pub directory: Option<Arc<Directory>>,
+    /// What accounts bind with that a certificate logs in, by the account's name.
+    passwords: HashMap<String, Secret>,
 }
 
 impl Snapshot {
@@ -82,13 +87,38 @@ impl Client {
         self.settings.name.as_str()
     }
 
-    /// Is it one of the listed service accounts, and at a place where it may come from (L-22)? The id decides, never a name.
-    pub fn lists(&self, id: &ObjectId, source: IpAddr) -> bool {
+    /// Is it one of the listed service accounts, at a place where it may come from, and with a certificate of its own where it has
+    /// to show one (L-22)? The id decides, never a name.
+    pub fn lists(&self, id: &ObjectId, source: IpAddr, shown: Option<&Certificate>) -> bool {
+        self.accounts(source, shown).any(|account| account.id.as_ref() == Some(id))
+    }
+
+    fn accounts(&self, source: IpAddr, shown: Option<&Certificate>) -> impl Iterator<Item = &ServiceAccount> {
         let source = source.to_canonical();
-        self.settings.service_accounts.iter().any(|account| {
-            account.id.as_ref() == Some(id)
-                && (account.sources.is_empty() || account.sources.iter().any(|network| network.contains(&source)))
+        self.settings.service_accounts.iter().filter(move |account| {
+            (account.sources.is_empty() || account.sources.iter().any(|network| network.contains(&source)))
+                && (account.certificates.is_empty() || shown.is_some_and(|it| it.is_one_of(&account.certificates)))
         })
+    }
+
+    /// The account that a certificate logs in, and what it binds with (L-36). One whose id was not found yet is none.
+    pub fn account_of(&self, source: IpAddr, shown: &Certificate) -> Option<(&ServiceAccount, &Secret)> {
+        let account = self.accounts(source, Some(shown)).find(|it| it.is_external() && it.id.is_some())?;
+        Some((account, self.passwords.get(&account.name)?))
+    }
+
+    /// What a connection of this client is asked for; `None` where certificates mean nothing to it.
+    pub fn asks_for_certificate(&self) -> Option<ClientCertificate> {
+        let required = self.settings.client_certificate == ClientCertificate::Required;
+        let of_accounts = || self.settings.service_accounts.iter().any(|account| !account.certificates.is_empty());
+        (required || of_accounts()).then_some(self.settings.client_certificate)
+    }
+
+    /// May a connection by TLS go on that has shown this (FL-22)?
+    pub fn admits(&self, shown: Option<&Certificate>) -> bool {
+        let listed = &self.settings.certificates;
+        self.settings.client_certificate == ClientCertificate::Off
+            || shown.is_some_and(|shown| listed.is_empty() || shown.is_one_of(listed))
     }
 
     /// The person's own address (V-54): whoever connects, where the rule says so. No other rule has anything to read here, and what
@@ -191,14 +221,18 @@ impl SettingsCopy {
         for refused in self.directories.replace(wanted.collect::<Vec<_>>()) {
             tracing::error!(directory = %refused.name, error = %refused.error, "directory cannot be used");
         }
-        let snapshot = Snapshot { revision: reply.revision, networks: self.networks(settings) };
+        let snapshot = Snapshot { revision: reply.revision, networks: self.networks(settings, reply.secrets) };
         self.metrics.settings_in_force(snapshot.revision);
         tracing::info!(event = "settings_taken_up", revision = snapshot.revision, "settings are in force");
         self.current.send_replace(Arc::new(snapshot));
         true
     }
 
-    fn networks(&self, settings: Settings) -> Vec<(IpNet, Arc<Client>)> {
+    fn networks(
+        &self,
+        settings: Settings,
+        mut secrets: HashMap<String, proto::common::Secret>,
+    ) -> Vec<(IpNet, Arc<Client>)> {
         let before: HashMap<String, Arc<Client>> =
             self.current.borrow().clients().map(|client| (client.name().to_owned(), Arc::clone(client))).collect();
         let mut networks = Vec::new();
@@ -210,7 +244,12 @@ impl SettingsCopy {
                 Some(known) if *known.policy == policy => Arc::clone(&known.policy),
                 _ => Arc::new(policy),
             };
-            let client = Arc::new(Client { settings: client.clone(), policy, directory });
+            let passwords = client.service_accounts.iter().filter_map(|account| {
+                let password = secrets.remove(&account.secret_name(&client.name))?;
+                Some((account.name.clone(), Secret::from(password)))
+            });
+            let passwords = passwords.collect();
+            let client = Arc::new(Client { settings: client.clone(), policy, directory, passwords });
             networks.extend(client.settings.sources.iter().map(|network| (network.trunc(), Arc::clone(&client))));
         }
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
@@ -328,6 +367,8 @@ async fn next(changes: &mut Option<Subscription>) -> Option<()> {
 
 /// The rules of a client in the words of the connection's core.
 fn policy(client: &settings::Client, target: Option<&settings::Directory>, start_tls: bool) -> Policy {
+    let usual = Policy::default();
+    let is_refused = |oid: &String| !client.trusted_controls.contains(oid);
     Policy {
         style: target.map_or(Style::Plain, style),
         start_tls,
@@ -350,7 +391,13 @@ fn policy(client: &settings::Client, target: Option<&settings::Directory>, start
         },
         size_limit: client.size_limit,
         time_limit_seconds: client.time_limit_seconds,
-        ..Policy::default()
+        sasl_plain: client.sasl_plain,
+        keep_server_names: client.keep_server_names,
+        extended_operations: usual.extended_operations.into_iter().chain(client.extended_operations.clone()).collect(),
+        refused_controls: usual.refused_controls.into_iter().filter(is_refused).collect(),
+        sasl_external: client.service_accounts.iter().any(ServiceAccount::is_external),
+        tls_first: client.client_certificate == ClientCertificate::Required,
+        pending_max: usual.pending_max,
     }
 }
 

@@ -6,13 +6,11 @@
 //!              '--------'---------'---------------'------------------------'--> dropped: counted, logged now and then
 //! ```
 
-mod budget;
 mod dropped;
 mod radsec;
 mod seats;
 mod socket;
 
-pub(crate) use budget::Budget;
 pub(crate) use dropped::{Drop, DropLog};
 pub(crate) use radsec::RadSec;
 pub(crate) use seats::Seats;

@@ -77,6 +77,8 @@ pub fn secret_place(name: &str) -> Place<'_> {
 enum Share {
     /// Shared secrets of RADIUS clients and of the servers it is a client of, and passwords of directories.
     Radius,
+    /// Passwords of directories, and those that service accounts bind with which log in by certificate.
+    Ldap,
     Directories,
     /// What providers of messages, calls and mail know us by.
     Providers,
@@ -87,7 +89,8 @@ impl Share {
     fn of(part: &str) -> Self {
         match part {
             parts::RADIUS_GATEWAY => Self::Radius,
-            parts::LDAP_GATEWAY | parts::DIRECTORY_SYNC => Self::Directories,
+            parts::LDAP_GATEWAY => Self::Ldap,
+            parts::DIRECTORY_SYNC => Self::Directories,
             parts::VERIFICATION => Self::Providers,
             _ => Self::Nothing,
         }
@@ -95,12 +98,21 @@ impl Share {
 
     fn includes(self, name: &str) -> bool {
         match self {
-            Self::Radius => ["client.", "target.", "directory."].iter().any(|kind| name.starts_with(kind)),
+            Self::Radius => {
+                let kinds = ["client.", "target.", "directory."];
+                kinds.iter().any(|kind| name.starts_with(kind)) && !of_account(name)
+            }
+            Self::Ldap => name.starts_with("directory.") || of_account(name),
             Self::Directories => name.starts_with("directory."),
             Self::Providers => name.starts_with("provider."),
             Self::Nothing => false,
         }
     }
+}
+
+/// Is it the password of a service account? No other secret of a client is called so.
+fn of_account(name: &str) -> bool {
+    name.starts_with("client.") && name.ends_with(".password")
 }
 
 pub struct SettingsService {

@@ -56,6 +56,12 @@ fn with(old: &str, new: &str) -> String {
     GOOD.replacen(old, new, 1)
 }
 
+/// The good document with more keys for GitLab's service account.
+fn account(keys: &str) -> String {
+    let name = "{ name = \"cn=gitlab,dc=corp,dc=example\"";
+    with(name, &format!("{name}, {keys}"))
+}
+
 /// The good document with more keys for one client.
 fn client(name: &str, keys: &str) -> String {
     with(&format!("name = \"{name}\"\nprotocol"), &format!("name = \"{name}\"\n{keys}\nprotocol"))
@@ -244,6 +250,24 @@ rules! {
     the_server_of_rewriting_is_an_ldap_server: Error client("gitlab", "referrals = \"rewrite\"\nreferral_url = \"https://login.example.org\"") => "client.gitlab.referral_url: is no URL of a server";
     the_server_of_rewriting_has_no_path: Error client("gitlab", "referrals = \"rewrite\"\nreferral_url = \"ldaps://login.example.org/dc=x\"") => "client.gitlab.referral_url: is no URL of a server";
     a_server_alone_rewrites_nothing: Error client("gitlab", "referral_url = \"ldaps://login.example.org\"") => "client.gitlab.referral_url: is only read with";
+    a_client_certificate_is_for_ldap: Error client("vpn", "client_certificate = \"required\"") => "client.vpn.client_certificate: is a key of LDAP clients";
+    listed_certificates_are_required: Error client("gitlab", "certificates = [\"dns:gitlab.example\"]") => "client.gitlab.certificates: is only read with";
+    a_certificate_of_ldap_is_written_right: Error client("gitlab", "client_certificate = \"required\"\ncertificates = [\"gitlab.example\"]") => "client.gitlab.certificates: found \"gitlab.example\"";
+    a_certificate_needs_tls: Error client("gitlab", "client_certificate = \"required\"\ntls = \"danger_optional\"") => "client.gitlab.tls: is \"danger_optional\", but a certificate is required";
+    a_password_is_for_external: Error account("password = \"keep\"") => "client.gitlab.service_accounts: \"cn=gitlab,dc=corp,dc=example\" has a password and no certificates";
+    a_password_is_the_directorys: Error account("password = \"generate\", certificates = [\"dns:a.example\"]") => "client.gitlab.service_accounts: a password is the directory's";
+    a_certificate_of_an_account_is_written_right: Error account("certificates = [\"sha256:12\"]") => "client.gitlab.service_accounts: found \"sha256:12\"";
+    one_certificate_is_one_account: Error account("password = \"keep\", certificates = [\"dns:a.example\"] }, { name = \"cn=b\", password = \"keep\", certificates = [\"dns:A.example\"]") => "client.gitlab.service_accounts: a certificate of \"cn=b\" is also one of";
+    an_account_with_a_password_is_a_dn: Error account("password = \"keep\", certificates = [\"dns:a.example\"] }, { name = \"b.x=c\", password = \"keep\", certificates = [\"dns:b.example\"]") => "client.gitlab.service_accounts: \"b.x=c\" has a password and is no DN";
+    plain_is_for_ldap: Error client("vpn", "sasl_plain = true") => "client.vpn.sasl_plain: is a key of LDAP clients";
+    operations_by_list_are_for_ldap: Error client("vpn", "extended_operations = [\"1.2.3\"]") => "client.vpn.extended_operations: is a key of LDAP clients";
+    trusted_controls_are_for_ldap: Error client("vpn", "trusted_controls = [\"1.2.3\"]") => "client.vpn.trusted_controls: is a key of LDAP clients";
+    names_of_servers_are_for_ldap: Error client("vpn", "keep_server_names = true") => "client.vpn.keep_server_names: is a key of LDAP clients";
+    an_operation_is_listed_by_its_oid: Error client("gitlab", "extended_operations = [\"whoami\"]") => "client.gitlab.extended_operations: found \"whoami\"; an OID is written";
+    a_control_is_listed_by_its_oid: Error client("gitlab", "trusted_controls = [\"1..2\"]") => "client.gitlab.trusted_controls: found \"1..2\"; an OID is written";
+    fast_bind_is_never_forwarded: Error client("gitlab", "extended_operations = [\"1.2.840.113556.1.4.1781\"]") => "client.gitlab.extended_operations: holds 1.2.840.113556.1.4.1781, which is never forwarded";
+    a_trusted_control_is_said: Warning client("gitlab", "trusted_controls = [\"2.16.840.1.113730.3.4.18\"]") => "client.gitlab.trusted_controls: with them whoever is bound may act as somebody";
+    names_of_servers_are_said: Warning client("gitlab", "keep_server_names = true") => "client.gitlab.keep_server_names: tells the names of the real servers";
     a_number_from_a_packet_is_for_radius: Error client("gitlab", "person_address = \"framed_address\"") => "client.gitlab.person_address: names an attribute of RADIUS";
 
     // --- the API

@@ -41,7 +41,7 @@ pub struct Client {
     /// RADIUS: how its packets come. Over TLS its certificate says who it is, and the secret is fixed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: Transport,
-    /// RADIUS over TLS: `sha256:` and the certificate's fingerprint, or `dns:` and a name in it.
+    /// RADIUS over TLS, and LDAP with `client_certificate`: `sha256:` and the certificate's fingerprint, or `dns:` and a name in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
     /// RADIUS: how its passwords are written.
@@ -75,10 +75,25 @@ pub struct Client {
     /// LDAP: whether a password may come in clear text (L-07).
     #[serde(default)]
     pub tls: ClientTls,
+    /// LDAP: whether it has to show a certificate, as part of who it is (FL-22). One of `certificates`, where any is listed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub client_certificate: ClientCertificate,
+    /// LDAP: PLAIN inside TLS is taken, as the simple bind that it is (L-36). Other mechanisms never are, but see `service_accounts`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sasl_plain: bool,
     #[serde(default)]
     pub anonymous: Anonymous,
     #[serde(default)]
     pub operations: Operations,
+    /// LDAP: OIDs of extended operations that are forwarded besides Who am I, Password Modify and Cancel (L-14).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended_operations: Vec<String>,
+    /// LDAP: OIDs of controls that are refused to others and pass for this client, such as that of proxied authorization (L-15).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_controls: Vec<String>,
+    /// LDAP: the RootDSE keeps the names of the server that it is of (L-16).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_server_names: bool,
     #[serde(default)]
     pub referrals: Referrals,
     /// LDAP: what stands for the real servers with `rewrite`: `ldaps://login.example.org`.
@@ -288,6 +303,14 @@ pub enum ClientTls {
     DangerOptional,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificate {
+    #[default]
+    Off,
+    Required,
+}
+
 /// What an anonymous LDAP connection may do (L-10, FL-16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -372,4 +395,22 @@ pub struct ServiceAccount {
     /// Where it may come from; empty = anywhere the client may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<IpNet>,
+    /// LDAP: certificates of which its connection has to show one, written as those of a client; empty = none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// LDAP: with it the certificate alone logs it in, by SASL EXTERNAL; what the gateway then binds with at the directory (L-36).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretSource>,
+}
+
+impl ServiceAccount {
+    /// The name of its password among the secrets of the document.
+    pub fn secret_name(&self, client: &ObjectName) -> String {
+        format!("client.{client}.service_account.{}.password", self.name)
+    }
+
+    /// Does a certificate log it in?
+    pub fn is_external(&self) -> bool {
+        self.password.is_some() && !self.certificates.is_empty()
+    }
 }

@@ -28,7 +28,12 @@ pub fn bind_with(message_id: u32, name: &str, password: &str, controls: &[Contro
 }
 
 pub fn sasl(message_id: u32, mechanism: &str) -> Message {
-    let authentication = Authentication::Sasl { mechanism: mechanism.to_owned(), credentials: None };
+    sasl_with(message_id, mechanism, None)
+}
+
+pub fn sasl_with(message_id: u32, mechanism: &str, credentials: Option<&[u8]>) -> Message {
+    let credentials = credentials.map(Password::new);
+    let authentication = Authentication::Sasl { mechanism: mechanism.to_owned(), credentials };
     parse(&BindRequest { version: 3, name: Bytes::new(), authentication }.encode(id(message_id), &[]))
 }
 

@@ -107,6 +107,8 @@ pub fn account(sources: &[&str]) -> ServiceAccount {
         name: "cn=app".into(),
         id: Some(subject().id),
         sources: sources.iter().map(|network| network.parse().expect("a network")).collect(),
+        certificates: Vec::new(),
+        password: None,
     }
 }
 

@@ -495,3 +495,29 @@ async fn a_listed_balancer_says_whom_it_speaks_for_and_nobody_else_does() -> Res
     assert!(capture::text().contains("\"drop\":\"proxy_header\""));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_binds_too_often_is_told_to_wait_before_its_password_is_looked_at() -> Result<()> {
+    // B5, FL-21: 51 without a bind at the directory, and whoever was bound is so no more
+    let wanted =
+        Wanted { section: |section| section.binds_per_second_max = 3, client: client("eager"), ..Wanted::default() };
+    let lab = Lab::start(wanted).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let good = format!("{},111111", password_of(ANN));
+    let mut wire = lab.connect().await?;
+    let started = Instant::now();
+    assert_eq!(wire.bind(ANN, &good).await?, 0);
+    let (mut others, mut busy) = (0, 0);
+    for _ in 0..40 {
+        match wire.bind("nobody", "").await? {
+            53 => others += 1,
+            51 => busy += 1,
+            code => panic!("{code}"),
+        }
+        assert_eq!(wire.who_am_i().await?, Err(50));
+    }
+    let allowed = 2 + 3 * (started.elapsed().as_secs() + 1);
+    assert!(busy > 0 && others as u64 <= allowed, "{others} looked at, {busy} not");
+    assert_eq!(lab.client_binds(), 1);
+    Ok(())
+}

@@ -223,6 +223,41 @@ async fn extended_operations_and_controls_pass_by_list() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_its_own_lists_of_operations_controls_and_names() -> Result<()> {
+    // L-14, L-15, L-16: what others are refused passes, and is offered; fast bind, batch and `altServer` never are
+    let never = [oid::FAST_BIND, oid::BATCH_REQUEST];
+    let transaction = "1.3.6.1.1.21.1";
+    let listed = domain::settings::Client {
+        extended_operations: [transaction].iter().chain(&never).map(|oid| (*oid).to_owned()).collect(),
+        trusted_controls: vec![oid::PROXIED_AUTHORIZATION.to_owned()],
+        ..client("own-lists")
+    };
+    let lab = lab(listed, 0).await?;
+    let mut direct = lab.connect_directly().await?;
+    assert_eq!(direct.bind(&lab.person(ANN), &password_of(ANN)).await?, 0);
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let begin = ExtendedRequest::new(transaction, None);
+    let (real, seen) = (direct.extended(&begin).await?.result, wire.extended(&begin).await?.result);
+    assert_eq!((real.code.0, seen.code.0), (0, 0), "slapd begins a transaction");
+    for oid in never {
+        assert_eq!(wire.extended(&ExtendedRequest::new(oid, None)).await?.result.code.0, 2, "{oid}");
+    }
+    // To be nobody for one operation is a right that everybody has.
+    let control = [Control::new(oid::PROXIED_AUTHORIZATION, true, Some(Bytes::new()))];
+    let id = wire.next_id();
+    wire.send(&ExtendedRequest::who_am_i().encode(id, &control)).await?;
+    let answer = ldap_wire::ExtendedResponse::decode(&wire.receive().await?)?;
+    assert_eq!((answer.result.code.0, answer.value.unwrap_or_default()), (0, Bytes::new()));
+    let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["*", "+"]);
+    let answer = wire.search(&root, &[]).await?;
+    let entry = SearchResultEntry::decode(answer.first().context("an entry")?)?;
+    let offers = |name: &str, oid: &str| entry.values(name).iter().any(|value| value == oid);
+    assert!(offers("supportedExtension", transaction) && offers("supportedControl", oid::PROXIED_AUTHORIZATION));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_search_finds_no_more_than_the_client_may() -> Result<()> {
     // L-18
     let lab = lab(domain::settings::Client { size_limit: 5, ..client("modest") }, 20).await?;

@@ -10,4 +10,5 @@ mod gate_model;
 mod hostile_directory;
 mod logins;
 mod password_check;
+mod sasl;
 mod second_factors;

@@ -330,11 +330,14 @@ impl store::settings_server::Settings for FakeSettings {
         let secret = |(name, value): (&String, &String)| {
             (name.clone(), proto::common::Secret { value: value.clone().into_bytes() })
         };
+        // Every service account that the gateway binds for is GitLab's.
+        let accounts = settings.secrets().into_iter().filter(|(name, _)| name.contains(".service_account."));
+        let accounts = accounts.map(|(name, _)| (name, Slapd::GITLAB_PASSWORD.to_owned()));
         Ok(Response::new(store::FetchReply {
             revision,
             unchanged: false,
             settings_json: serde_json::to_string(&settings).expect("settings are JSON"),
-            secrets: self.secrets.iter().map(secret).collect(),
+            secrets: self.secrets.clone().into_iter().chain(accounts).map(|it| secret((&it.0, &it.1))).collect(),
             ..Default::default()
         }))
     }
@@ -431,7 +434,7 @@ pub fn client(name: &str) -> Client {
 }
 
 pub fn service_account(name: &str) -> ServiceAccount {
-    ServiceAccount { name: name.into(), id: None, sources: Vec::new() }
+    ServiceAccount { name: name.into(), id: None, sources: Vec::new(), certificates: Vec::new(), password: None }
 }
 
 /// Where logins are told that were let in while verification was down. Every event that came, in order.
@@ -543,6 +546,7 @@ impl Running {
             tls_listen: local,
             certificate_file: Some(service_kit::config::InputFile::new(&certificate.certificate)?),
             key_file: Some(service_kit::secret::SecretFile::new(&certificate.key.to_string_lossy())?),
+            client_ca_file: Some(service_kit::config::InputFile::new(pki.ca_file())?),
             ..Default::default()
         };
         (wanted.section)(&mut section);
@@ -608,6 +612,16 @@ pub fn trusting(ca: &Path) -> Result<Arc<rustls::ClientConfig>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls_pki_types::CertificateDer::from_pem_file(ca)?)?;
     Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The same with a certificate of its own to show.
+pub fn showing(ca: &Path, own: &lab::Certificate) -> Result<Arc<rustls::ClientConfig>> {
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(ca)?)?;
+    let chain = vec![rustls_pki_types::CertificateDer::from_pem_file(&own.certificate)?];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_file(&own.key)?;
+    Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?))
 }
 
 /// Waits for a condition, never for a time.

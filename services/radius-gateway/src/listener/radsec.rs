@@ -15,16 +15,14 @@ use radius_wire::{Datagram, DropReason, Port};
 use rustls_pki_types::CertificateDer;
 use service_kit::config::InputFile;
 use service_kit::net::{keep_alive, listen};
-use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions};
+use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions, marks};
 use service_kit::{Shutdown, chain};
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_rustls::server::TlsStream;
-use x509_parser::extensions::GeneralName;
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -239,17 +237,4 @@ fn port_of(octets: &[u8]) -> Port {
 fn stays_open(reason: DropReason, octets: &[u8]) -> bool {
     let is_answer = matches!(octets.first(), Some(2 | 3 | 5 | 11));
     reason == DropReason::Rate || (reason == DropReason::Code && !is_answer)
-}
-
-/// What the settings may name a certificate by: its fingerprint, and each DNS name in it that stands for one host.
-fn marks(certificate: &[u8]) -> Vec<String> {
-    let mut marks = vec![format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(certificate)))];
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return marks };
-    if let Ok(Some(names)) = certificate.subject_alternative_name() {
-        marks.extend(names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) if !name.contains('*') => Some(format!("dns:{}", name.to_ascii_lowercase())),
-            _ => None,
-        }));
-    }
-    marks
 }

@@ -11,8 +11,8 @@ use crate::sql::{Session, args};
 use domain::{
     Secret,
     settings::{
-        BindKind, Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, Settings, Severity,
-        SyncState, Target,
+        BindKind, Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, ServiceAccount,
+        Settings, Severity, SyncState, Target,
     },
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest};
@@ -287,9 +287,23 @@ fn secrets_that_would_move(old: &Settings, next: &Settings) -> BTreeSet<String> 
             && before.accounting_port() == after.accounting_port();
         (!same).then_some(name)
     });
-    let directories = directories.map(|directory| format!("directory.{}.query_bind.password", directory.name));
+    let moved: Vec<_> = directories.collect();
+    // With a certificate more, somebody more logs in with it.
+    let accounts = next.clients.iter().flat_map(|client| {
+        let before = old.client(client.name.as_str());
+        let elsewhere = before.is_some_and(|before| before.target != client.target)
+            || moved.iter().any(|directory| directory.name == client.target);
+        let moves = move |account: &&ServiceAccount| {
+            let known = before.and_then(|it| it.service_accounts.iter().find(|known| known.name == account.name));
+            let new = |mark: &String| known.is_some_and(|known| !known.certificates.contains(mark));
+            elsewhere || account.certificates.iter().any(new)
+        };
+        client.service_accounts.iter().filter(moves).map(|account| account.secret_name(&client.name))
+    });
+    let accounts: Vec<_> = accounts.collect();
+    let directories = moved.iter().map(|directory| format!("directory.{}.query_bind.password", directory.name));
     let providers = providers.map(|provider| format!("provider.{}.secret", provider.name));
-    directories.chain(providers).chain(servers).collect()
+    directories.chain(providers).chain(servers).chain(accounts).collect()
 }
 
 /// The id a service account was found with stays, unless the document says another (L-22).

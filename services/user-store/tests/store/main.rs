@@ -163,6 +163,7 @@ rules! {
     settings::a_dry_run_says_what_would_change_and_changes_nothing,
     settings::a_document_of_an_older_revision_is_refused,
     settings::each_part_sees_the_secrets_it_needs_and_no_other,
+    settings::the_password_of_an_account_by_certificate_goes_to_its_gateway_and_nowhere_else,
     settings::secrets_of_what_is_removed_are_gone,
     settings::a_kept_password_goes_to_no_other_server,
     settings::a_kept_secret_of_a_provider_goes_where_it_went_before,

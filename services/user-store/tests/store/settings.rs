@@ -221,6 +221,35 @@ pub async fn a_document_of_an_older_revision_is_refused(lab: Fixture) {
     assert_eq!(apply(&lab, &without, &[], false).await.revision, 4, "without a revision it is applied anyway");
 }
 
+pub async fn the_password_of_an_account_by_certificate_goes_to_its_gateway_and_nowhere_else(lab: Fixture) {
+    // V-72, V-83, L-36: whoever changes the settings does not know it, and must not come to bind with it
+    const NAME: &str = "client.gitlab.service_account.cn=gitlab,dc=corp,dc=example.password";
+    let account = |keys: &str| GITLAB.replace(",dc=example\"", &format!(",dc=example\", {keys}"));
+    let listed = "certificates = [\"dns:gitlab.example\"], password = \"keep\"";
+    let document = SETTINGS.to_owned() + &account(listed);
+    let applied = apply(&lab, &document, &[], false).await;
+    assert!(applied.errors.iter().any(|error| error.starts_with(NAME)), "{:?}", applied.errors);
+    let applied = apply(&lab, &document, &[(NAME, "gitlab's own")], false).await;
+    assert_eq!(applied.errors, [""; 0]);
+    for part in [part::LDAP_GATEWAY, part::RADIUS_GATEWAY, part::DIRECTORY_SYNC, part::VERIFICATION, part::PORTAL] {
+        let reply = fetch(&lab, part).await;
+        let value = reply.secrets.get(NAME).map(|secret| &secret.value[..]);
+        assert_eq!(value, (part == part::LDAP_GATEWAY).then_some(&b"gitlab's own"[..]), "{part}");
+    }
+    let exported = export(&lab).await;
+    assert!(exported.contains("password = \"keep\"") && !exported.contains("gitlab's own"));
+    assert_eq!(apply(&lab, &document, &[], false).await.errors, [""; 0], "nothing moves");
+    let another = SETTINGS.replace("ldaps://ldap.", "ldaps://mallory.");
+    assert_ne!(another, SETTINGS);
+    for moved in
+        [another + &account(listed), SETTINGS.to_owned() + &account(&listed.replace("[", "[\"dns:mallory.example\", "))]
+    {
+        let refused = apply(&lab, &moved, &[], true).await.errors;
+        assert!(refused.iter().any(|it| it.starts_with(NAME) && it.contains("give it again")), "{refused:?}");
+        assert_eq!(apply(&lab, &moved, &[(NAME, "gitlab's own")], true).await.errors, [""; 0]);
+    }
+}
+
 pub async fn each_part_sees_the_secrets_it_needs_and_no_other(lab: Fixture) {
     // V-72
     apply(

@@ -6,8 +6,9 @@ use super::written::is_host_name;
 use super::{Findings, PORTAL};
 use crate::settings::client::{all_methods, every_attribute};
 use crate::settings::{
-    Accounting, Appended, AppendedForm, Challenge, Charset, Client, ClientProtocol, ClientTls, MessageAuthenticator,
-    PersonAddress, Referrals, RefuseOrPass, RememberKind, ReplyMode, Settings, TargetKind, Transport,
+    Accounting, Appended, AppendedForm, Challenge, Charset, Client, ClientCertificate, ClientProtocol, ClientTls,
+    MessageAuthenticator, PersonAddress, Referrals, RefuseOrPass, RememberKind, ReplyMode, SecretSource, Settings,
+    TargetKind, Transport,
 };
 use crate::{Assurance, Method};
 use std::collections::BTreeMap;
@@ -289,12 +290,7 @@ fn over_tls(findings: &mut Findings, client: &Client, key: Key<'_>) {
             "is empty; write \"sha256:\" and the fingerprint of its certificate, or \"dns:\" and a name in it",
         );
     }
-    for found in client.certificates.iter().filter(|text| certificate(text).is_none()) {
-        findings.error(
-            key("certificates"),
-            format!("found {found:?}; a certificate is written sha256:<64 hexadecimal digits> or dns:<host name>"),
-        );
-    }
+    well_written(findings, key("certificates"), &client.certificates);
 }
 
 /// A certificate's mark as it is compared.
@@ -367,7 +363,7 @@ fn at_target(findings: &mut Findings, settings: &Settings, client: &Client, key:
 fn keys_of_radius(findings: &mut Findings, client: &Client, key: Key<'_>) {
     for (field, set) in [
         ("transport", client.transport != Transport::default()),
-        ("certificates", !client.certificates.is_empty()),
+        ("certificates", !client.certificates.is_empty() && client.protocol != ClientProtocol::Ldap),
         ("charset", client.charset != Charset::default()),
         ("without_credentials", client.without_credentials != RefuseOrPass::default()),
         ("challenge_seconds", client.challenge_seconds != 120),
@@ -388,6 +384,11 @@ fn keys_of_ldap(findings: &mut Findings, client: &Client, key: Key<'_>) {
     for (field, set) in [
         ("service_accounts", !client.service_accounts.is_empty()),
         ("tls", client.tls != Default::default()),
+        ("client_certificate", client.client_certificate != Default::default()),
+        ("sasl_plain", client.sasl_plain),
+        ("extended_operations", !client.extended_operations.is_empty()),
+        ("trusted_controls", !client.trusted_controls.is_empty()),
+        ("keep_server_names", client.keep_server_names),
         ("anonymous", client.anonymous != Default::default()),
         ("operations", client.operations != Default::default()),
         ("referrals", client.referrals != Default::default()),
@@ -428,11 +429,111 @@ fn ldap_problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
         }
         _ => {}
     }
+    object_identifiers(findings, client, key);
+    if client.keep_server_names {
+        findings.warning(
+            key("keep_server_names"),
+            "tells the names of the real servers: who connects to them directly is asked for no second factor",
+        );
+    }
+    by_certificate(findings, client, key);
     for account in &client.service_accounts {
         if account.name.is_empty() {
             findings.error(key("service_accounts"), "an account has an empty name; write its DN");
         }
     }
+}
+
+/// FL-22, L-22, L-36
+fn by_certificate(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    let required = client.client_certificate == ClientCertificate::Required;
+    if !required && !client.certificates.is_empty() {
+        findings.error(key("certificates"), "is only read with client_certificate = \"required\"");
+    }
+    if required && client.tls == ClientTls::DangerOptional {
+        findings
+            .error(key("tls"), "is \"danger_optional\", but a certificate is required, and without TLS there is none");
+    }
+    well_written(findings, key("certificates"), &client.certificates);
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    let mut names = Vec::new();
+    for account in &client.service_accounts {
+        well_written(findings, key("service_accounts"), &account.certificates);
+        let Some(password) = &account.password else { continue };
+        if account.certificates.is_empty() {
+            findings.error(
+                key("service_accounts"),
+                format!("{:?} has a password and no certificates; the password is for SASL EXTERNAL", account.name),
+            );
+        }
+        if *password == SecretSource::Generate {
+            findings.error(key("service_accounts"), "a password is the directory's; write \"file:PATH\" or \"keep\"");
+        }
+        // The secret is called after it.
+        let attribute = account.name.split_once('=').map_or("", |(attribute, _)| attribute);
+        let is_dn = !attribute.is_empty() && attribute.bytes().all(|sign| sign.is_ascii_alphanumeric() || sign == b'-');
+        if !is_dn || names.contains(&&account.name) {
+            findings.error(
+                key("service_accounts"),
+                format!("{:?} has a password and is no DN, or stands twice", account.name),
+            );
+        }
+        names.push(&account.name);
+        for mark in account.certificates.iter().filter_map(|text| certificate(text)) {
+            if let Some(other) = seen.insert(mark, &account.name) {
+                findings.error(
+                    key("service_accounts"),
+                    format!(
+                        "a certificate of {:?} is also one of {other:?}; one certificate is one account",
+                        account.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn well_written(findings: &mut Findings, key: String, certificates: &[String]) {
+    for found in certificates.iter().filter(|text| certificate(text).is_none()) {
+        findings.error(
+            key.clone(),
+            format!("found {found:?}; a certificate is written sha256:<64 hexadecimal digits> or dns:<host name>"),
+        );
+    }
+}
+
+/// L-14, L-15
+fn object_identifiers(findings: &mut Findings, client: &Client, key: Key<'_>) {
+    /// StartTLS is ours; fast bind and batch would authenticate and operate beside the second factor.
+    const NEVER: [&str; 3] = ["1.3.6.1.4.1.1466.20037", "1.2.840.113556.1.4.1781", "1.2.840.113556.1.4.2212"];
+    for (field, listed) in
+        [("extended_operations", &client.extended_operations), ("trusted_controls", &client.trusted_controls)]
+    {
+        for found in listed.iter().filter(|text| !is_object_identifier(text)) {
+            findings
+                .error(key(field), format!("found {found:?}; an OID is written as numbers with dots, 1.3.6.1.1.21.3"));
+        }
+    }
+    for found in client.extended_operations.iter().filter(|oid| NEVER.contains(&oid.as_str())) {
+        findings.error(
+            key("extended_operations"),
+            format!("holds {found}, which is never forwarded: it would bind or operate beside the second factor"),
+        );
+    }
+    if !client.trusted_controls.is_empty() {
+        findings.warning(
+            key("trusted_controls"),
+            "with them whoever is bound may act as somebody who was asked for no second factor, as far as the directory lets it",
+        );
+    }
+}
+
+/// Numbers with dots between, at least two of them (RFC 4512 section 1.4).
+fn is_object_identifier(text: &str) -> bool {
+    let number = |arc: &str| {
+        !arc.is_empty() && arc.bytes().all(|digit| digit.is_ascii_digit()) && (arc == "0" || !arc.starts_with('0'))
+    };
+    text.len() <= 128 && text.contains('.') && text.split('.').all(number)
 }
 
 /// Scheme, host and perhaps a port, and nothing behind them.

@@ -1,13 +1,14 @@
-//! How many packets a source may send: a token bucket for each address (A1 step 3), in a table of bounded size.
+//! How often an address may ask for something in a second: a token bucket for each, in a table of bounded size.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Beyond this many addresses with packets in the last seconds, a new address has to wait.
+/// Beyond this many addresses that asked in the last seconds, a new address has to wait.
 const SOURCES_MAX: usize = 65_536;
 
-pub(crate) struct Budget {
+/// The buckets of all addresses.
+pub struct Budget {
     per_second: f64,
     buckets: HashMap<IpAddr, Bucket>,
     cleaned: Duration,
@@ -19,12 +20,13 @@ struct Bucket {
 }
 
 impl Budget {
-    pub(crate) fn new(packets_per_second: u64) -> Self {
-        Self { per_second: packets_per_second as f64, buckets: HashMap::new(), cleaned: Duration::ZERO }
+    /// As many again may come at once.
+    pub fn new(per_second: u64) -> Self {
+        Self { per_second: per_second as f64, buckets: HashMap::new(), cleaned: Duration::ZERO }
     }
 
-    /// Whether one more packet is within the budget. `now` is the time since any fixed moment.
-    pub(crate) fn take(&mut self, source: IpAddr, now: Duration) -> bool {
+    /// Whether one more is within the budget. `now` is the time since any fixed moment.
+    pub fn take(&mut self, source: IpAddr, now: Duration) -> bool {
         if self.buckets.len() >= SOURCES_MAX && !self.buckets.contains_key(&source) && !self.make_room(now) {
             return false;
         }
