@@ -149,6 +149,11 @@ forward!(user_store::FailOpen, fail_open_server, fail_open_client::FailOpenClien
     record(RecordRequest) -> RecordReply;
 });
 
+forward!(user_store::PasswordTries, password_tries_server, password_tries_client::PasswordTriesClient, {
+    reserve(ReservePasswordRequest) -> ReservePasswordReply;
+    settle(SettlePasswordRequest) -> SettlePasswordReply;
+});
+
 forward!(user_store::Sync, sync_server, sync_client::SyncClient, {
     lead(LeadRequest) -> LeadReply;
     begin_run(BeginRunRequest) -> BeginRunReply;

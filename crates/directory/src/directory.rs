@@ -365,6 +365,7 @@ pub(crate) mod tests {
             user_filter: String::new(),
             group_filter: String::new(),
             netbios_domain: String::new(),
+            lockout_guard: None,
             attributes: Default::default(),
         }
     }

@@ -6,6 +6,7 @@ use crate::directory::Core;
 use crate::pool::chain;
 use crate::query::{self, QueryError};
 use crate::server::ServerName;
+use domain::settings::LockoutGuard;
 use futures::future::join_all;
 use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::fmt;
@@ -27,6 +28,33 @@ pub struct Found {
     /// As far as the server tells: `Active Directory`, `OpenLDAP`, `389 Directory Server 2.3`, or `LDAP directory`.
     pub vendor: String,
     pub encrypted: bool,
+    /// Active Directory: when the domain locks accounts, unless a fine-grained policy says otherwise for somebody.
+    pub locks: Option<Locks>,
+    /// What the settings allow before that (L-56).
+    pub lockout_guard: Option<LockoutGuard>,
+}
+
+/// A domain's `lockoutThreshold` and `lockOutObservationWindow` (MS-ADA1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locks {
+    pub wrong_passwords: u32,
+    pub window_minutes: u32,
+}
+
+impl Locks {
+    /// What is wrong with a guard; `None` = the domain locks nobody before it.
+    fn objection(self, guard: Option<LockoutGuard>) -> Option<&'static str> {
+        match guard {
+            None => Some("set lockout_guard below that, or whoever guesses through Twinlock locks people out"),
+            Some(guard) if guard.wrong_passwords >= self.wrong_passwords => {
+                Some("lower lockout_guard.wrong_passwords below that, or it protects nobody")
+            }
+            Some(guard) if guard.window_minutes < self.window_minutes => {
+                Some("raise lockout_guard.window_minutes to that, or it lets more through")
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 /// Prints as one sentence of what is wrong and what to do.
@@ -49,7 +77,11 @@ pub enum ProbeError {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protection = if self.encrypted { "with TLS" } else { "in clear text" };
-        write!(f, "{} found; connected {protection}, query bind accepted, base readable", self.vendor)
+        write!(f, "{} found; connected {protection}, query bind accepted, base readable", self.vendor)?;
+        let Some(locks) = self.locks else { return Ok(()) };
+        let Locks { wrong_passwords, window_minutes } = locks;
+        write!(f, "; the domain locks accounts after {wrong_passwords} wrong passwords in {window_minutes} min")?;
+        locks.objection(self.lockout_guard).map_or(Ok(()), |objection| write!(f, ": {objection}"))
     }
 }
 
@@ -139,9 +171,32 @@ async fn ask(core: &Core, connection: Connection) -> Result<Found, ProbeError> {
         ResultCode::NO_SUCH_OBJECT => return Err(ProbeError::BaseMissing { base: base() }),
         code => return Err(ProbeError::BaseRefused { base: base(), code }),
     }
-    let attributes = ["objectClass", "vendorName", "vendorVersion", "supportedCapabilities"];
+    let attributes = ["objectClass", "vendorName", "vendorVersion", "supportedCapabilities", "defaultNamingContext"];
     let (root, _) = read(&mut connection, String::new(), &attributes).await?;
-    Ok(Found { vendor: root.map_or_else(unknown, |root| vendor(&root)), encrypted: connection.is_encrypted() })
+    let domain = root.as_ref().and_then(|root| root.first_text("defaultNamingContext")).map(ToString::to_string);
+    let locks = match domain {
+        Some(domain) => read(&mut connection, domain, &LOCKS).await?.0.as_ref().and_then(locks),
+        None => None,
+    };
+    Ok(Found {
+        vendor: root.as_ref().map_or_else(unknown, vendor),
+        encrypted: connection.is_encrypted(),
+        locks,
+        lockout_guard: core.settings.lockout_guard,
+    })
+}
+
+const LOCKS: [&str; 2] = ["lockoutThreshold", "lockOutObservationWindow"];
+
+/// `None` where accounts are never locked (a threshold of 0), and where the directory has no such thing.
+fn locks(domain: &SearchResultEntry) -> Option<Locks> {
+    /// A span of time is counted in negative steps of 100 ns.
+    const STEPS_A_MINUTE: u64 = 600_000_000;
+    let [wrong_passwords, window] = LOCKS.map(|attribute| domain.first_text(attribute));
+    let wrong_passwords = wrong_passwords?.parse().ok().filter(|count| *count > 0)?;
+    let window: i64 = window?.parse().ok()?;
+    let window_minutes = window.unsigned_abs().div_ceil(STEPS_A_MINUTE).try_into().unwrap_or(u32::MAX);
+    Some(Locks { wrong_passwords, window_minutes })
 }
 
 /// One entry by its DN.

@@ -47,6 +47,7 @@ impl Lab {
             user_filter: String::new(),
             group_filter: String::new(),
             netbios_domain: "ACME".into(),
+            lockout_guard: None,
             attributes: Default::default(),
         })
     }

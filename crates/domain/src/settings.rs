@@ -18,7 +18,7 @@ pub use client::{
     ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,
     ReplyRule, ServiceAccount,
 };
-pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, Preset, QueryBind};
+pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, LockoutGuard, Preset, QueryBind};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
 pub use problems::{Problem, Severity, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};

@@ -142,6 +142,7 @@ fn unreachable_directory() -> Directory {
         user_filter: String::new(),
         group_filter: String::new(),
         netbios_domain: String::new(),
+        lockout_guard: None,
         attributes: Default::default(),
     };
     Directory::new(settings, None, Options::default()).expect("usable settings")

@@ -13,6 +13,7 @@ use directory::{Attempted, Directory};
 use domain::{Method, NameForm, Reason, Secret, TransactionId};
 use fail_open::FailOpen;
 use ldap_wire::ResultCode;
+use lockout_guard::LockoutGuard;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,10 @@ impl Attempt {
     /// All of it has to be over by then (FL-09).
     pub fn deadline(&self) -> Instant {
         self.started + Duration::from_secs(self.client.settings.wait_seconds.into())
+    }
+
+    pub fn lockout_guard(&self) -> &LockoutGuard {
+        &self.shared.lockout_guard
     }
 
     pub fn fail_open(&self) -> &FailOpen {

@@ -21,6 +21,7 @@ use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, Secret};
 use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
 use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
+use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +206,11 @@ async fn check_password(
     };
     let Factors { password, code, wanted, spent } =
         Factors::of(attempt, password.expose(), admission.is_some(), asked).await?;
-    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, asked).await?;
+    may_be_tried(attempt, &entry, &password, asked).await?;
+    let turn = turn(attempt, &directory, &entry, admission.is_some(), asked).await?;
+    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, asked).await;
+    turn.ended(attempt.first.as_ref().and_then(|first| first.refused));
+    let answered = answered?;
     let Answered { response, controls, upstream } = answered;
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
@@ -363,6 +368,47 @@ async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refu
     Refusal::No(reason)
 }
 
+/// None where the answer is known beforehand.
+async fn may_be_tried(attempt: &mut Attempt, entry: &Entry, password: &Secret, asked: Instant) -> Result<(), Refusal> {
+    if password.is_empty() || entry.dn.is_empty() {
+        // A directory would take it for an anonymous bind and say yes (L-10).
+        return Err(without_bind(attempt, asked, Reason::EmptyPassword).await);
+    }
+    if attempt.was_refused(password) {
+        // The answer is the same, and the directory counts no try for it (FB-02).
+        attempt.first = Some(First { refused: Some(Reason::BadPassword), via: None, elapsed: Duration::ZERO });
+        return Err(without_bind(attempt, asked, Reason::BadPassword).await);
+    }
+    Ok(())
+}
+
+/// None where one more might lock the account (L-56). `passing`: verification is down, and the person is let in if the password is
+/// right.
+async fn turn(
+    attempt: &mut Attempt,
+    directory: &Directory,
+    entry: &Entry,
+    passing: bool,
+    asked: Instant,
+) -> Result<Turn, Refusal> {
+    let (guard, limits) = (attempt.lockout_guard(), directory.settings().lockout_guard);
+    let until = attempt.deadline() - MARGIN;
+    let turn = match passing {
+        false => guard.reserve(limits, &entry.subject, until).await,
+        true => guard.reserve_if_known(limits, &entry.subject, until).await,
+    };
+    match turn {
+        Ok(turn) => Ok(turn),
+        Err(reason) => {
+            attempt.first = Some(First { refused: Some(reason), via: None, elapsed: Duration::ZERO });
+            match reason {
+                Reason::RateLimited => Err(without_bind(attempt, asked, reason).await),
+                reason => Err(Refusal::Unavailable(reason)),
+            }
+        }
+    }
+}
+
 /// The one bind. A second server is asked only where the first said that it cannot serve (L-34).
 async fn bind_upstream(
     attempt: &mut Attempt,
@@ -373,15 +419,6 @@ async fn bind_upstream(
     mut reuse: Option<BindableUpstream>,
     asked: Instant,
 ) -> Result<Answered, Refusal> {
-    if password.is_empty() || entry.dn.is_empty() {
-        // A directory would take it for an anonymous bind and say yes (L-10).
-        return Err(without_bind(attempt, asked, Reason::EmptyPassword).await);
-    }
-    if attempt.was_refused(password) {
-        // The answer is the same, and the directory counts no try for it (FB-02).
-        attempt.first = Some(First { refused: Some(Reason::BadPassword), via: None, elapsed: Duration::ZERO });
-        return Err(without_bind(attempt, asked, Reason::BadPassword).await);
-    }
     let started = Instant::now();
     for last_try in [false, true] {
         let upstream = match reuse.take().filter(|upstream| upstream.leads_to(directory)) {

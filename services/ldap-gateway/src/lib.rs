@@ -45,6 +45,7 @@ use ipnet::IpNet;
 use keys::PasswordKey;
 use limits::Limits;
 use listener::{Listener, Refusals};
+use lockout_guard::LockoutGuard;
 use metrics::Metrics;
 use pace::Paces;
 use proto::directory::password_check_server::PasswordCheckServer;
@@ -52,6 +53,8 @@ use proto::permissions::part;
 use proto::remote::Remote;
 use proto::user_store::fail_open_client::FailOpenClient;
 use proto::user_store::fail_open_server::FailOpen as FailOpenPort;
+use proto::user_store::password_tries_client::PasswordTriesClient;
+use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_client::VerificationClient;
@@ -73,6 +76,8 @@ pub struct Deps {
     pub settings: Arc<dyn Settings>,
     /// Where a login is told that was let in while verification was down (V-40).
     pub fail_open: Arc<dyn FailOpenPort>,
+    /// Where passwords are counted before a directory is asked that locks accounts (L-56).
+    pub password_tries: Arc<dyn PasswordTries>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
 }
@@ -86,7 +91,8 @@ impl Deps {
         Ok(Self {
             verification: Arc::new(Remote::new(VerificationClient::new(verification))),
             settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
-            fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store))),
+            fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store.clone()))),
+            password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store))),
             bus: bus::connect(&config.bus, process)?,
             clock: Clock::system(),
         })
@@ -163,6 +169,7 @@ impl Gateway {
             binds: Mutex::new(Budget::new(section.binds_per_second_max)),
             paces: Paces::default(),
             wrong: WrongPasswords::new(key),
+            lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             timeouts: section.timeouts(),
             accepts_per_second_max: section.accepts_per_second_max,
@@ -199,7 +206,7 @@ impl Gateway {
 
     /// The gRPC service of this part; in one process it is called directly.
     pub fn password_check(&self) -> Arc<PasswordChecks> {
-        Arc::new(PasswordChecks::new(Arc::clone(&self.shared.settings)))
+        Arc::new(PasswordChecks::new(Arc::clone(&self.shared.settings), self.shared.lockout_guard.clone()))
     }
 
     /// Where LDAP is spoken, in the order of the configuration.
@@ -230,6 +237,7 @@ pub(crate) struct Shared {
     binds: Mutex<Budget>,
     pub paces: Paces,
     pub wrong: WrongPasswords,
+    pub lockout_guard: LockoutGuard,
     pub reports: Arc<Semaphore>,
     pub timeouts: Timeouts,
     pub accepts_per_second_max: u32,

@@ -5,25 +5,44 @@
 use crate::settings::SettingsCopy;
 use directory::{Directory, Entry, TypedName};
 use domain::{Reason, Secret};
+use lockout_guard::LockoutGuard;
 use proto::directory::password_check_server::PasswordCheck;
 use proto::directory::{
     CheckReply, CheckRequest, Person, ProbeReply, ProbeRequest, ProbedServer, ResolveReply, ResolveRequest,
 };
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
+
+/// How long a try may wait for others of the same person.
+const ASKED_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct PasswordChecks {
     settings: Arc<SettingsCopy>,
+    lockout_guard: LockoutGuard,
 }
 
 impl PasswordChecks {
-    pub(crate) fn new(settings: Arc<SettingsCopy>) -> Self {
-        Self { settings }
+    pub(crate) fn new(settings: Arc<SettingsCopy>, lockout_guard: LockoutGuard) -> Self {
+        Self { settings, lockout_guard }
     }
 
     fn directory(&self, name: &str) -> Result<Arc<Directory>, Status> {
         let missing = || Status::not_found("the settings have no such directory, or it cannot be used");
         self.settings.directory(name).ok_or_else(missing)
+    }
+
+    /// One try of those that the gateways have as well (L-56, V-86).
+    async fn authenticate(&self, directory: &Directory, entry: &Entry, password: &Secret) -> Result<(), Reason> {
+        let limits = directory.settings().lockout_guard.filter(|_| !password.is_empty());
+        let turn = self.lockout_guard.reserve(limits, &entry.subject, Instant::now() + ASKED_LIMIT).await?;
+        let refused = directory.authenticate(entry, password).await.err().map(|error| {
+            tracing::debug!(error = %service_kit::chain(&error), "a password was not accepted");
+            error.reason()
+        });
+        turn.ended(refused);
+        refused.map_or(Ok(()), Err)
     }
 }
 
@@ -37,12 +56,9 @@ impl PasswordCheck for PasswordChecks {
         let reply = match resolve(&directory, &name).await {
             Err(reason) => refused(reason, None),
             // Said before anything is sent, too (L-10); who is meant is known by then.
-            Ok(entry) => match directory.authenticate(&entry, &password).await {
-                Ok(_) => CheckReply { reason: String::new(), person: Some(person(&entry)) },
-                Err(error) => {
-                    tracing::debug!(error = %service_kit::chain(&error), "a password was not accepted");
-                    refused(error.reason(), Some(person(&entry)))
-                }
+            Ok(entry) => match self.authenticate(&directory, &entry, &password).await {
+                Ok(()) => CheckReply { reason: String::new(), person: Some(person(&entry)) },
+                Err(reason) => refused(reason, Some(person(&entry))),
             },
         };
         Ok(Response::new(reply))

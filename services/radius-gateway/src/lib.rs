@@ -52,10 +52,12 @@ use exchange::{Repeat, SharedRequests, Table};
 use fail_open::Presence;
 use keys::Keys;
 use listener::{Drop, DropLog, Path, RadSec, Seats, Socket};
+use lockout_guard::LockoutGuard;
 use metrics::{Metrics, PacketCode, PacketOutcome};
 use observed::Observed;
 use proto::user_store::ReportClientsRequest;
 use proto::user_store::fail_open_server::FailOpen as FailOpenPort;
+use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::radius_server::Radius as RadiusStore;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
@@ -82,6 +84,8 @@ pub struct Deps {
     pub settings: Arc<dyn Settings>,
     /// Where a login is told that was let in while verification was down (V-40).
     pub fail_open: Arc<dyn FailOpenPort>,
+    /// Where passwords are counted before a directory is asked that locks accounts (L-56).
+    pub password_tries: Arc<dyn PasswordTries>,
     /// Where accounting is kept that nobody else takes (FR-19), and where it tells what it sees of its clients.
     pub store: Arc<dyn RadiusStore>,
     pub bus: Arc<dyn Bus>,
@@ -216,6 +220,7 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         challenges: Challenges::default(),
         affinity: Affinity::new(deps.bus.as_ref(), keys.clone()),
         wrong_passwords: WrongPasswords::new(random()),
+        lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
         shutdown: process.shutdown().clone(),
         clock: deps.clock,
         config,
@@ -248,6 +253,7 @@ pub(crate) struct Gateway {
     challenges: Challenges,
     affinity: Affinity,
     wrong_passwords: WrongPasswords,
+    lockout_guard: LockoutGuard,
     budget: Mutex<Budget>,
     seats: Arc<Seats>,
     drops: Mutex<DropLog>,

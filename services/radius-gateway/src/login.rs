@@ -139,7 +139,7 @@ impl Work<'_, '_> {
         // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
         let entry = target.resolve(name, self.attempt, deadline).await?;
-        let admission = self.admission(&target, &entry).await?;
+        let admission = self.admission(&mut target, &entry).await?;
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
         let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
         if let Checked::Asked(challenge) = checked {
@@ -181,15 +181,18 @@ impl Work<'_, '_> {
         if change {
             gateway.verifier.password_changed(self.attempt, &entry.subject);
         }
-        let admission = self.admission(&target, &entry).await?;
+        let admission = self.admission(&mut target, &entry).await?;
         Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
 
     /// Whether the person would be let in while verification is down; `None` while it is not.
-    async fn admission(&self, target: &Target, entry: &Entry) -> Result<Option<Admission>, Reason> {
+    async fn admission(&self, target: &mut Target, entry: &Entry) -> Result<Option<Admission>, Reason> {
         let settings = &self.attempt.client.settings;
         let limit = self.deadline - MARGIN;
-        unless_it_passes(self.gateway.fail_open.admit(settings, target.directory(), entry, limit).await)
+        let admitted = self.gateway.fail_open.admit(settings, target.directory(), entry, limit).await;
+        let admission = unless_it_passes(admitted)?;
+        target.passes = admission.is_some();
+        Ok(admission)
     }
 
     /// MS-CHAPv2 toward the Windows domain: it says whether the response is right, we compute what proves it.
@@ -203,12 +206,14 @@ impl Work<'_, '_> {
         let client = self.attempt.client.clone();
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
         let entry = target.resolve(typed, self.attempt, deadline).await?;
-        let admission = self.admission(&target, &entry).await?;
+        let admission = self.admission(&mut target, &entry).await?;
         let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
             return Err(Reason::ProtocolUnsupported);
         };
+        let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
         let asked = windows.ms_chap2(typed, &response, deadline - MARGIN);
         let said = target.by_domain(windows, asked, self.attempt, deadline).await;
+        turn.ended(said.as_ref().err().copied());
         if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {
             *code = failure_code(*reason);
         }

@@ -2,6 +2,7 @@
 
 use proto::remote::Remote;
 use proto::user_store::fail_open_client::FailOpenClient;
+use proto::user_store::password_tries_client::PasswordTriesClient;
 use proto::user_store::radius_client::RadiusClient;
 use proto::user_store::settings_client::SettingsClient;
 use proto::verification::verification_client::VerificationClient;
@@ -34,6 +35,7 @@ async fn start() -> anyhow::Result<()> {
         verification: Arc::new(Remote::new(VerificationClient::new(verification))),
         settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
         fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store.clone()))),
+        password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store.clone()))),
         store: Arc::new(Remote::new(RadiusClient::new(user_store))),
         bus: bus::connect(&config.bus, &process)?,
         nodes: if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many },

@@ -14,6 +14,7 @@ use crate::windows::WindowsTarget;
 use directory::{Attempted, Directory, Entry, Query, TypedName};
 use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::{Filter, Scope};
+use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
 use service_kit::chain;
 use std::future::Future;
@@ -27,6 +28,8 @@ pub(crate) struct Target {
     checker: Checker,
     /// Spent on it so far.
     took: Duration,
+    /// Verification is down, and the person is let in if the password is right.
+    pub(crate) passes: bool,
 }
 
 /// Who says whether a password is right.
@@ -48,14 +51,14 @@ impl Target {
         let name = &attempt.client.settings.target;
         if let Some(home) = gateway.settings.home_target(name) {
             let directory = gateway.settings.directory(&home.settings.directory).ok_or(Reason::TargetError)?;
-            return Ok(Self { directory, checker: Checker::Home(home), took: Duration::ZERO });
+            return Ok(Self { directory, checker: Checker::Home(home), took: Duration::ZERO, passes: false });
         }
         if let Some(windows) = gateway.settings.windows_target(name) {
             let directory = gateway.settings.directory(&windows.settings.directory).ok_or(Reason::TargetError)?;
-            return Ok(Self { directory, checker: Checker::Windows(windows), took: Duration::ZERO });
+            return Ok(Self { directory, checker: Checker::Windows(windows), took: Duration::ZERO, passes: false });
         }
         let directory = gateway.settings.directory(name).ok_or(Reason::DirectoryError)?;
-        Ok(Self { directory, checker: Checker::Directory, took: Duration::ZERO })
+        Ok(Self { directory, checker: Checker::Directory, took: Duration::ZERO, passes: false })
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -129,6 +132,7 @@ impl Target {
             attempt.first = Some(First { via: None, refused: Some(Reason::BadPassword), took: self.took });
             return Err(Reason::BadPassword);
         }
+        let turn = self.turn(gateway, entry, attempt, deadline).await?;
         let checked = async {
             match &self.checker {
                 Checker::Directory => self.bind(entry, password, attempt, deadline).await.map(|()| Checked::Right),
@@ -155,10 +159,35 @@ impl Target {
             }
         };
         let checked = checked.await;
+        match &checked {
+            // Whoever asks first may look at the password later.
+            Ok(Checked::Asked(_)) => turn.undecided(),
+            checked => turn.ended(checked.as_ref().err().copied()),
+        }
         if matches!(checked, Err(Reason::BadPassword)) {
             gateway.wrong_passwords.refused(attempted, Instant::now());
         }
         checked
+    }
+
+    /// The leave to have a password checked: whoever checks it asks a directory that may lock accounts (L-56).
+    pub(crate) async fn turn(
+        &self,
+        gateway: &Gateway,
+        entry: &Entry,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<Turn, Reason> {
+        let limits = self.directory.settings().lockout_guard;
+        let (guard, until) = (&gateway.lockout_guard, deadline - MARGIN);
+        let turn = match self.passes {
+            false => guard.reserve(limits, &entry.subject, until).await,
+            true => guard.reserve_if_known(limits, &entry.subject, until).await,
+        };
+        if let Err(reason) = &turn {
+            attempt.first = Some(First { via: None, refused: Some(*reason), took: self.took });
+        }
+        turn
     }
 
     async fn bind(

@@ -59,6 +59,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         verification: verification.clone(),
         settings: services.settings_for(part::LDAP_GATEWAY),
         fail_open: services.fail_open.clone(),
+        password_tries: services.password_tries.clone(),
         bus: bus.clone(),
         clock: clock.clone(),
     };
@@ -102,6 +103,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         verification,
         settings: services.settings_for(part::RADIUS_GATEWAY),
         fail_open: services.fail_open.clone(),
+        password_tries: services.password_tries.clone(),
         store: services.radius.clone(),
         bus,
         nodes,

@@ -15,6 +15,7 @@ mod tokens;
 
 use crate::Store;
 use crate::audit::{self, NewEvent, Wanted, printable};
+use crate::password_tries;
 use crate::portal_data::{api_key_hash, invitation_hash};
 use crate::radius::{accounting, reports, rotation};
 use crate::rpc::StoreError;
@@ -176,6 +177,8 @@ impl AdminService {
         // PIN, recovery and temporary codes, answers, codes that were sent.
         let sql = "UPDATE secret_states SET wrong = $1, locked_until_ms = 0 WHERE user_id = $2";
         change.session.execute(sql, args![Vec::new(), &user_id]).await?;
+        // Passwords too, as far as they are counted here (L-56).
+        password_tries::forget(&mut change.session, &user_id).await?;
         change.note("user.unlocked", "");
         change.finish().await
     }

@@ -154,6 +154,8 @@ const ENDED: &[Ended] = &[
     Ended::gone("outbox", "mail_id", "expires_ms < $1", HISTORY_MS).locked(),
     // A gateway reports every minute; one that said nothing for a day is gone.
     Ended::gone("client_reports", "client, node", "at_ms < $1", DAY_MS),
+    // The longest window is a day.
+    Ended::gone("password_tries", "directory, object_id", "touched_ms < $1", COUNT_LIFE_MS),
     Ended::gone("previous_secrets", "client", "until_ms <= $1", 0).locked(),
 ];
 

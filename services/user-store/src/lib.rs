@@ -22,6 +22,7 @@ mod hashing;
 mod housekeeping;
 mod metrics;
 mod outbox;
+mod password_tries;
 mod pin_rules;
 mod places;
 mod portal_address;
@@ -43,6 +44,7 @@ pub use config::Config;
 pub use facts::FactsService;
 pub use fail_open::FailOpenService;
 pub use outbox::OutboxService;
+pub use password_tries::PasswordTriesService;
 pub use portal_data::PortalDataService;
 pub use radius::RadiusService;
 pub use settings::{
@@ -63,6 +65,7 @@ use proto::user_store::{
     facts_server::FactsServer,
     fail_open_server::FailOpenServer,
     outbox_server::OutboxServer,
+    password_tries_server::PasswordTriesServer,
     portal_data_server::PortalDataServer,
     radius_server::RadiusServer,
     settings_server::{Settings, SettingsServer},
@@ -157,6 +160,7 @@ impl Store {
             admin: Arc::new(admin::AdminService(self.clone())),
             outbox: Arc::new(outbox::OutboxService(self.clone())),
             fail_open: Arc::new(fail_open::FailOpenService(self.clone())),
+            password_tries: Arc::new(password_tries::PasswordTriesService(self.clone())),
             radius: Arc::new(radius::RadiusService(self.clone())),
         }
     }
@@ -245,6 +249,7 @@ pub struct Services {
     pub admin: Arc<AdminService>,
     pub outbox: Arc<OutboxService>,
     pub fail_open: Arc<FailOpenService>,
+    pub password_tries: Arc<PasswordTriesService>,
     pub radius: Arc<RadiusService>,
 }
 
@@ -265,6 +270,7 @@ impl Services {
             .add(AdminServer::from_arc(self.admin.clone()).max_decoding_message_size(IMPORT_BYTES_MAX))
             .add(OutboxServer::from_arc(self.outbox.clone()))
             .add(FailOpenServer::from_arc(self.fail_open.clone()))
+            .add(PasswordTriesServer::from_arc(self.password_tries.clone()))
             .add(RadiusServer::from_arc(self.radius.clone()))
     }
 }

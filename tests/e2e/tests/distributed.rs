@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bench::people::{Login, People};
-use e2e::{Answer, Application, Device, Distributed, Exchange, code_of, story};
+use e2e::{Answer, Application, Device, Distributed, Exchange, Visitor, code_of, story};
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
-use lab::{Part, RADIUS_SECRET};
+use lab::{Part, RADIUS_SECRET, company_settings};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -59,6 +59,7 @@ async fn two_of_each_part_are_one_product() -> Result<()> {
         a_question_of_one_gateway_is_answered_at_the_other_a_thousand_times,
         a_state_is_answered_once_though_both_gateways_get_it,
         each_node_has_done_its_part,
+        guesses_at_every_door_stay_below_what_the_directory_locks_for,
     )
 }
 
@@ -232,6 +233,56 @@ fn processor_seconds(pid: u32) -> Result<f64> {
     let (_, fields) = stat.rsplit_once(')').context("a name")?;
     let ticks: Vec<f64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(ticks.iter().sum::<f64>() / 100.0)
+}
+
+async fn guesses_at_every_door_stay_below_what_the_directory_locks_for(world: &World) -> Result<()> {
+    // L-56, V-86: both RADIUS gateways, both LDAP gateways, the portal, sixty different passwords at once
+    const ALLOWED: usize = 3;
+    let Distributed { cluster, slapd, dir, .. } = &world.distributed;
+    let guard = format!("lockout_guard = {{ wrong_passwords = {ALLOWED}, window_minutes = 30 }}\nbase = ");
+    let settings = company_settings(slapd, SETTINGS)?.replacen("enabled = true", "enabled = false", 1);
+    cluster.command_line.apply(dir.path(), &settings.replacen("base = ", &guard, 1))?;
+    let guess = async |user: &str, door: usize, password: &str| {
+        let login = Login { name: user.into(), password: password.into(), code: "000000".into() };
+        match door {
+            1 | 2 => by_radius(world, &login, door).await,
+            3 | 4 => by_ldap(world, &login, door - 2).await,
+            _ => {
+                let mut visitor = Visitor::arrive(&cluster.portal_url(1), &dir.path().join("pki/ca.pem")).await?;
+                visitor.submit("/sign-in", &[("name", user), ("password", password)]).await?;
+                Ok(!visitor.html.contains("action=\"/sign-in\""))
+            }
+        }
+    };
+    // Each door by itself, until it goes by the new settings.
+    for door in 1..=4 {
+        let name = fresh(&world.people).await?.name;
+        for number in 0.. {
+            ensure!(!guess(&name, door, &format!("guess-{number}")).await?, "door {door} opens");
+            let sql = format!("select count(*) from audit where reason = 'rate_limited' and username = '{name}'");
+            if cluster.postgres.sql("twinlock", &sql)? != "0" {
+                break;
+            }
+            ensure!(number < 200, "door {door} counts nothing");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let guessed = fresh(&world.people).await?;
+    let before = slapd.binds(&guessed.name);
+    let guesses = (0..60).map(|number| async move { (number % 5 + 1, format!("guess-{number}")) });
+    let opened = join_all(guesses.map(async |guessing| {
+        let (door, password) = guessing.await;
+        guess(&guessed.name, door, &password).await
+    }));
+    ensure!(count(opened.await)?.keys().all(|opens| !opens), "a guess opens");
+    let tried = slapd.binds(&guessed.name) - before;
+    ensure!(tried == ALLOWED, "{tried} passwords reached the directory");
+    ensure!(!by_ldap(world, &guessed, 1).await?, "the right password, too");
+    ensure!(slapd.binds(&guessed.name) - before == ALLOWED, "which reaches it neither");
+    ensure!(by_radius(world, &fresh(&world.people).await?, 1).await?, "somebody else comes in");
+    cluster.command_line.run(&["user", "unlock", &guessed.name])?;
+    ensure!(by_ldap(world, &guessed, 2).await?, "unlocked");
+    Ok(())
 }
 
 async fn by_radius(world: &World, login: &Login, gateway: usize) -> Result<bool> {

@@ -180,6 +180,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         user_filter: String::new(),
         group_filter: String::new(),
         netbios_domain: "CORP".into(),
+        lockout_guard: None,
         attributes: Default::default(),
     }
 }

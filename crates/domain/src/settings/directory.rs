@@ -40,9 +40,22 @@ pub struct Directory {
     /// The short domain name of `DOMAIN\user`; empty = that form is not accepted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netbios_domain: String,
+    /// Keeps people's tries below what the directory itself locks them for (L-56). Absent = it is not asked how many there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lockout_guard: Option<LockoutGuard>,
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
+}
+
+/// How many wrong passwords of a person reach the directory, through all gateways and the portal together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockoutGuard {
+    /// 1-100: less than the directory's own (AD: `lockoutThreshold`).
+    pub wrong_passwords: u32,
+    /// 1-1440: until none was wrong for so long; no less than the directory's own (AD: `lockOutObservationWindow`).
+    pub window_minutes: u32,
 }
 
 fn connect_timeout_seconds() -> u32 {

@@ -446,6 +446,7 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
             verification: crate::support::FakeVerification::new(),
             settings,
             fail_open: std::sync::Arc::new(crate::support::FakeFailOpen::default()),
+            password_tries: std::sync::Arc::new(crate::support::FakePasswordTries::default()),
             bus: std::sync::Arc::new(service_kit::bus::InProcess::new()),
             clock: service_kit::Clock::system(),
         };

@@ -4,8 +4,9 @@ use crate::support::{Call, Lab, Misbehaviour, Wanted, capture, client, comparabl
 use anyhow::Result;
 use bytes::Bytes;
 use domain::settings::{Appended, ClientTls};
-use lab::{COMPANY_BASE, Slapd, password_of};
+use lab::{COMPANY_BASE, Slapd, password_of, wait_until};
 use ldap_wire::{Authentication, BindRequest, Control, LdapResult, Message, Password, ResultCode, Scope, oid};
+use proto::user_store::{PasswordOutcome, PasswordTry};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -449,5 +450,26 @@ async fn a_bind_with_a_critical_control_that_the_directory_does_not_know_hears_1
         wire.send_bind(ANN, &with_code("111111"), &[Control::new("1.2.3.4.5", critical, None)]).await?;
         assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, code);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_might_lock_the_account_does_not_reach_the_directory() -> Result<()> {
+    // L-56
+    let lab = lab().await?;
+    let tries = &lab.gateway.password_tries;
+    let wrong = lab.connect().await?.bind_answer(ANN, "Nonsense,111111").await?;
+    assert_eq!(lab.connect().await?.bind(ANN, &with_code("111111")).await?, 0);
+    let told = [PasswordOutcome::Wrong, PasswordOutcome::Right];
+    wait_until("what became of both", Duration::from_secs(5), || tries.settled() == told)?;
+    let binds = lab.client_binds();
+    for answer in [PasswordTry::Exhausted, PasswordTry::Busy] {
+        tries.answers(answer);
+        let refused = lab.connect().await?.bind_answer(ANN, &with_code("222222")).await?;
+        assert_eq!(comparable(&refused), comparable(&wrong), "{answer:?}: as a wrong password");
+    }
+    tries.away(true);
+    assert_eq!(lab.connect().await?.bind(ANN, &with_code("222222")).await?, 52, "nobody knows");
+    assert_eq!((lab.client_binds(), tries.settled().len()), (binds, 2));
     Ok(())
 }

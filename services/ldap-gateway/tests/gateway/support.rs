@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
 use domain::settings::{
-    self, AppendedForm, AuthenticationBind, BindKind, Client, ClientProtocol, Preset, QueryBind, SecretSource,
-    ServiceAccount, Settings,
+    self, AppendedForm, AuthenticationBind, BindKind, Client, ClientProtocol, LockoutGuard, Preset, QueryBind,
+    SecretSource, ServiceAccount, Settings,
 };
 use domain::{Method, ObjectName};
 use lab::{COMPANY_BASE, Pki, Slapd};
@@ -395,6 +395,7 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         user_filter: String::new(),
         group_filter: String::new(),
         netbios_domain: "ACME".into(),
+        lockout_guard: Some(LockoutGuard { wrong_passwords: 5, window_minutes: 30 }),
         attributes: Default::default(),
     }
 }
@@ -465,6 +466,50 @@ impl store::fail_open_server::FailOpen for FakeFailOpen {
     }
 }
 
+/// The lockout guard's count: what is granted, and what became of it, in order.
+#[derive(Default)]
+pub struct FakePasswordTries {
+    reply: Mutex<Option<store::PasswordTry>>,
+    away: AtomicBool,
+    settled: Mutex<Vec<store::PasswordOutcome>>,
+}
+
+impl FakePasswordTries {
+    pub fn answers(&self, reply: store::PasswordTry) {
+        *self.reply.lock().expect("no test panics in here") = Some(reply);
+    }
+
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn settled(&self) -> Vec<store::PasswordOutcome> {
+        self.settled.lock().expect("no test panics in here").clone()
+    }
+}
+
+#[async_trait]
+impl store::password_tries_server::PasswordTries for FakePasswordTries {
+    async fn reserve(
+        &self,
+        _: Request<store::ReservePasswordRequest>,
+    ) -> Result<Response<store::ReservePasswordReply>, Status> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("told to be"));
+        }
+        let reply = self.reply.lock().expect("no test panics in here").unwrap_or(store::PasswordTry::Granted);
+        Ok(Response::new(store::ReservePasswordReply { result: reply.into(), handle: 7, retry_unix_ms: 0 }))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<store::SettlePasswordRequest>,
+    ) -> Result<Response<store::SettlePasswordReply>, Status> {
+        self.settled.lock().expect("no test panics in here").push(request.into_inner().outcome());
+        Ok(Response::new(store::SettlePasswordReply {}))
+    }
+}
+
 // --- the gateway under test ------------------------------------------------------------------------------------------
 
 pub struct Lab {
@@ -482,6 +527,7 @@ pub struct Running {
     pub verification: Arc<FakeVerification>,
     pub settings: Arc<FakeSettings>,
     pub fail_open: Arc<FakeFailOpen>,
+    pub password_tries: Arc<FakePasswordTries>,
     bus: Arc<InProcess>,
     plain: SocketAddr,
     ldaps: SocketAddr,
@@ -556,10 +602,12 @@ impl Running {
         let process = Process::detached("ldap-gateway-test");
         let bus = Arc::new(InProcess::new());
         let fail_open = Arc::new(FakeFailOpen::default());
+        let password_tries = Arc::new(FakePasswordTries::default());
         let deps = Deps {
             verification: verification.clone(),
             settings: settings.clone(),
             fail_open: fail_open.clone(),
+            password_tries: password_tries.clone(),
             bus: bus.clone(),
             clock: Clock::system(),
         };
@@ -567,7 +615,7 @@ impl Running {
         let plain = *gateway.addresses().first().context("a port for LDAP")?;
         let ldaps = *gateway.tls_addresses().first().context("a port for LDAPS")?;
         until("the gateway to be ready", || process.health().is_ready()).await?;
-        Ok(Self { gateway, process, verification, settings, fail_open, bus, plain, ldaps })
+        Ok(Self { gateway, process, verification, settings, fail_open, password_tries, bus, plain, ldaps })
     }
 
     /// Changes the settings, says so on the bus, and waits until they are in force.

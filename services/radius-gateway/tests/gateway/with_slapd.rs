@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use lab::{Pki, Slapd, SlapdOptions};
+use proto::user_store::PasswordOutcome;
 use radius_gateway::{Deps, Nodes};
 use std::collections::HashMap;
 use std::io::Write;
@@ -20,6 +21,7 @@ async fn radclient_logs_in_with_a_code_behind_the_password_and_the_directory_see
             "name": "acme", "preset": "openldap", "urls": [slapd.ldaps_url()], "base": lab::COMPANY_BASE,
             "query_bind": { "kind": "tls", "name": Slapd::QUERY_DN, "password": "keep" },
             "ca": std::fs::read_to_string(slapd.ca_file()).expect("the CA"),
+            "lockout_guard": { "wrong_passwords": 3, "window_minutes": 30 },
         }],
         "client": [{
             "name": "vpn", "protocol": "radius", "sources": ["127.0.0.1/32"], "target": "acme", "secret": "keep",
@@ -33,10 +35,12 @@ async fn radclient_logs_in_with_a_code_behind_the_password_and_the_directory_see
     let clock = service_kit::Clock::system();
     let verification = FakeVerification::new(clock.clone());
     let store = FakeStore::new(serde_json::from_value(document).expect("valid settings"), secrets);
+    let password_tries = Arc::new(FakePasswordTries::default());
     let deps = Deps {
         verification,
         settings: store.clone(),
         fail_open: Arc::new(FakeFailOpen::default()),
+        password_tries: password_tries.clone(),
         store,
         bus: Arc::new(FakeBus::default()),
         nodes: Nodes::One,
@@ -67,6 +71,15 @@ async fn radclient_logs_in_with_a_code_behind_the_password_and_the_directory_see
     let said =
         login("uid=ann.archer,ou=engineering,ou=people,dc=acme,dc=example", format!("{password},{SECOND_CODE}")).await;
     assert!(said.expect("radclient ran").contains("Received Access-Accept"));
+
+    // L-56: what each was told of, and that none goes to the directory which might lock the account
+    until("all are told", async || password_tries.settled().len() == 4).await;
+    assert_eq!(password_tries.settled().iter().filter(|outcome| **outcome == PasswordOutcome::Wrong).count(), 1);
+    let binds = slapd.binds("ann.archer");
+    password_tries.exhausted(true);
+    let said = login("ann.archer", format!("{password},{SECOND_CODE}")).await.expect("radclient ran");
+    assert!(said.contains("Received Access-Reject"), "{said}");
+    assert_eq!(slapd.binds("ann.archer"), binds);
 }
 
 fn radclient(gateway: std::net::SocketAddr, name: &str, password: &str) -> String {

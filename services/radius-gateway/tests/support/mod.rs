@@ -13,7 +13,7 @@ pub use directory::{FakeDirectory, Mood};
 pub use home::{FakeHome, parsed};
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use nas::{Answer, Nas, Question, attribute, user_name};
-pub use store::{FakeBus, FakeFailOpen, FakeStore};
+pub use store::{FakeBus, FakeFailOpen, FakePasswordTries, FakeStore};
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
 
@@ -70,6 +70,7 @@ pub struct World {
     pub verification: Arc<FakeVerification>,
     pub store: Arc<FakeStore>,
     pub fail_open: Arc<FakeFailOpen>,
+    pub password_tries: Arc<FakePasswordTries>,
     pub bus: FakeBus,
     pub clock: Clock,
 }
@@ -97,6 +98,7 @@ impl World {
             verification: FakeVerification::new(clock.clone()),
             store: FakeStore::new(document, secrets),
             fail_open: Arc::default(),
+            password_tries: Arc::default(),
             bus: FakeBus::default(),
             clock,
         }
@@ -118,6 +120,7 @@ impl World {
             verification: self.verification.clone(),
             settings: self.store.clone(),
             fail_open: self.fail_open.clone(),
+            password_tries: self.password_tries.clone(),
             store: self.store.clone(),
             bus: Arc::new(self.bus.clone()),
             nodes,

@@ -6,12 +6,15 @@ use domain::settings::Settings as Document;
 use proto::common::Secret;
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::fail_open_server::FailOpen;
+use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::radius_server::Radius;
 use proto::user_store::settings_server::Settings;
 use proto::user_store::{
     AccountingRecord, AuditEvent, ClientReport, FetchReply, FetchRequest, Key, KeyRingReply, KeyRingRequest,
-    LearnClientReply, LearnClientRequest, PinServiceAccountReply, PinServiceAccountRequest, RecordAccountingReply,
-    RecordAccountingRequest, RecordReply, RecordRequest, ReportClientsReply, ReportClientsRequest,
+    LearnClientReply, LearnClientRequest, PasswordOutcome, PasswordTry, PinServiceAccountReply,
+    PinServiceAccountRequest, RecordAccountingReply, RecordAccountingRequest, RecordReply, RecordRequest,
+    ReportClientsReply, ReportClientsRequest, ReservePasswordReply, ReservePasswordRequest, SettlePasswordReply,
+    SettlePasswordRequest,
 };
 use service_kit::bus::{Bus, BusError, Change, Entry, InProcess, Map, MapOptions, Stream, StreamOptions, Subscription};
 use std::collections::HashMap;
@@ -286,5 +289,38 @@ impl FailOpen for FakeFailOpen {
         }
         self.events.lock().expect("no panic while held").push(request.into_inner().event.expect("an event"));
         Ok(Response::new(RecordReply {}))
+    }
+}
+
+/// The lockout guard's count: what is granted, and what became of it, in order.
+#[derive(Default)]
+pub struct FakePasswordTries {
+    exhausted: AtomicBool,
+    settled: Mutex<Vec<PasswordOutcome>>,
+}
+
+impl FakePasswordTries {
+    pub fn exhausted(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::SeqCst);
+    }
+
+    pub fn settled(&self) -> Vec<PasswordOutcome> {
+        self.settled.lock().expect("no panic while held").clone()
+    }
+}
+
+#[async_trait]
+impl PasswordTries for FakePasswordTries {
+    async fn reserve(&self, _: Request<ReservePasswordRequest>) -> Result<Response<ReservePasswordReply>, Status> {
+        let result = match self.exhausted.load(Ordering::SeqCst) {
+            true => PasswordTry::Exhausted,
+            false => PasswordTry::Granted,
+        };
+        Ok(Response::new(ReservePasswordReply { result: result.into(), handle: 7, retry_unix_ms: 0 }))
+    }
+
+    async fn settle(&self, request: Request<SettlePasswordRequest>) -> Result<Response<SettlePasswordReply>, Status> {
+        self.settled.lock().expect("no panic while held").push(request.into_inner().outcome());
+        Ok(Response::new(SettlePasswordReply {}))
     }
 }

@@ -12,6 +12,7 @@ mod facts;
 mod fixture;
 mod keys;
 mod notes;
+mod password_tries;
 mod people;
 mod portal;
 mod prompts;
@@ -86,6 +87,9 @@ rules! {
     commit::parallel_tries_never_exceed_the_free_ones,
     commit::a_success_sets_the_counter_back_and_an_unlock_too,
     commit::a_code_of_one_token_sets_back_the_count_of_the_users_other_one_and_of_nobody_elses,
+    password_tries::no_number_of_gateways_at_once_gets_past_the_limit,
+    password_tries::an_administrator_opens_what_guesses_have_closed,
+    password_tries::what_names_nobody_or_ends_in_nothing_is_refused,
     commit::ten_thousand_tries_without_the_password_lock_nobody,
     commit::a_disabled_or_revoked_user_is_not_let_in_by_a_commit_under_way,
     commit::an_allow_and_its_event_are_one,

@@ -23,6 +23,10 @@ pub(super) fn problems(findings: &mut Findings, directory: &Directory) {
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
     findings.range(key("timeout_seconds"), directory.timeout_seconds, 1..=120);
     findings.range(key("page_size"), directory.page_size, 1..=5000);
+    if let Some(guard) = &directory.lockout_guard {
+        findings.range(key("lockout_guard.wrong_passwords"), guard.wrong_passwords, 1..=100);
+        findings.range(key("lockout_guard.window_minutes"), guard.window_minutes, 1..=1440);
+    }
     for (field, filter) in [("user_filter", &directory.user_filter), ("group_filter", &directory.group_filter)] {
         if filter.len() > 4096 {
             findings.error(key(field), "is longer than 4096 characters");

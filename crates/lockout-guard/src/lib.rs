@@ -1,0 +1,149 @@
+//! Keeps wrong passwords below what the directory locks an account for (L-56): whoever guesses through Twinlock locks nobody out of
+//! the rest of the network.
+//!
+//! ```text
+//! reserve ── store: fewer than lockout_guard allows, all gateways and the portal together ──> Turn ── the one bind ──> Turn::ended
+//!        └── none left ──> rate_limited, and the directory is not asked
+//! ```
+//!
+//! Knows no protocol. Without a `lockout_guard` in the directory's settings nothing is asked.
+
+use domain::settings::LockoutGuard as Limits;
+use domain::{DirectoryRef, Reason};
+use proto::user_store::password_tries_server::PasswordTries as Port;
+use proto::user_store::{PasswordOutcome, PasswordTry, ReservePasswordRequest, SettlePasswordRequest};
+use service_kit::{Shutdown, grpc};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the store may take to answer.
+const STORE_LIMIT: Duration = Duration::from_secs(2);
+/// How long somebody waits while others of the same name are being checked, asking this often.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Asks the store before a password is tried.
+#[derive(Clone)]
+pub struct LockoutGuard {
+    port: Arc<dyn Port>,
+    shutdown: Shutdown,
+}
+
+/// The leave to try one password. Dropped without an end, as when the client leaves in the middle, it counts as wrong after a while:
+/// the directory may have counted it.
+#[must_use = "what became of the password has to be told"]
+pub struct Turn(Option<Told>);
+
+struct Told {
+    guard: LockoutGuard,
+    subject: DirectoryRef,
+    handle: i64,
+}
+
+impl LockoutGuard {
+    pub fn new(port: Arc<dyn Port>, shutdown: Shutdown) -> Self {
+        Self { port, shutdown }
+    }
+
+    /// May a password of this person be tried now? `limits` are those of the directory. The error is why not: `rate_limited`, or
+    /// `store_unavailable` while nobody knows.
+    pub async fn reserve(
+        &self,
+        limits: Option<Limits>,
+        subject: &DirectoryRef,
+        deadline: Instant,
+    ) -> Result<Turn, Reason> {
+        match limits {
+            Some(limits) => self.counted(limits, subject, deadline).await,
+            None => Ok(Turn(None)),
+        }
+    }
+
+    /// The same for whoever is let in while verification is down (V-40): the store may be down as well, and is no reason then.
+    pub async fn reserve_if_known(
+        &self,
+        limits: Option<Limits>,
+        subject: &DirectoryRef,
+        deadline: Instant,
+    ) -> Result<Turn, Reason> {
+        match self.reserve(limits, subject, deadline).await {
+            Err(Reason::StoreUnavailable) => Ok(Turn(None)),
+            turn => turn,
+        }
+    }
+
+    async fn counted(&self, limits: Limits, subject: &DirectoryRef, deadline: Instant) -> Result<Turn, Reason> {
+        let give_up = deadline.min(Instant::now() + BUSY_LIMIT);
+        loop {
+            let request = ReservePasswordRequest {
+                subject: Some(subject.into()),
+                wrong_max: limits.wrong_passwords,
+                window_minutes: limits.window_minutes,
+            };
+            let left = STORE_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+            let asked = self.port.reserve(grpc::with_deadline(request, left));
+            let reply = match tokio::time::timeout(left, asked).await {
+                Ok(Ok(reply)) => reply.into_inner(),
+                Ok(Err(status)) => return Err(unknown(&status)),
+                Err(late) => return Err(unknown(&late)),
+            };
+            match reply.result() {
+                PasswordTry::Granted => {
+                    let told = Told { guard: self.clone(), subject: subject.clone(), handle: reply.handle };
+                    return Ok(Turn(Some(told)));
+                }
+                PasswordTry::Busy if Instant::now() + BUSY_PAUSE < give_up => tokio::time::sleep(BUSY_PAUSE).await,
+                PasswordTry::Busy | PasswordTry::Exhausted => {
+                    tracing::warn!(
+                        event = "lockout_guard",
+                        directory = %subject.directory,
+                        id = %subject.id,
+                        wrong_passwords = limits.wrong_passwords,
+                        window_minutes = limits.window_minutes,
+                        open_unix_ms = reply.retry_unix_ms,
+                        "too many wrong passwords: the directory is not asked, so that it does not lock the account; \
+                         `twinlock user unlock` opens it at once"
+                    );
+                    return Err(Reason::RateLimited);
+                }
+                PasswordTry::Unspecified => return Err(unknown(&"an answer without a result")),
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// What the directory said of the password; `None` = it was right. Told to the store beside the login.
+    pub fn ended(self, refused: Option<Reason>) {
+        match refused {
+            None => self.tell(PasswordOutcome::Right),
+            Some(Reason::BadPassword) => self.tell(PasswordOutcome::Wrong),
+            // No answer: the directory may have counted it, and nobody tells.
+            Some(Reason::DirectoryTimeout | Reason::TargetTimeout) => {}
+            Some(_) => self.undecided(),
+        }
+    }
+
+    /// Nobody has said whether it was right.
+    pub fn undecided(self) {
+        self.tell(PasswordOutcome::NotCounted);
+    }
+
+    fn tell(self, outcome: PasswordOutcome) {
+        let Self(Some(Told { guard, subject, handle })) = self else { return };
+        let request = SettlePasswordRequest { subject: Some((&subject).into()), handle, outcome: outcome.into() };
+        let port = guard.port;
+        drop(guard.shutdown.spawn(async move {
+            let told = port.settle(grpc::with_deadline(request, STORE_LIMIT));
+            if !matches!(tokio::time::timeout(STORE_LIMIT, told).await, Ok(Ok(_))) {
+                tracing::debug!(directory = %subject.directory, "what became of a password did not reach the store: it counts as wrong");
+            }
+        }));
+    }
+}
+
+fn unknown(why: &dyn std::fmt::Display) -> Reason {
+    tracing::warn!(event = "lockout_guard_unknown", %why, "the store does not say whether a password may be tried, so that none is");
+    Reason::StoreUnavailable
+}
