@@ -6,7 +6,7 @@
 use crate::Shared;
 use crate::certificate::Certificate;
 use crate::metrics::{Ended, InFlight};
-use crate::pace::Pace;
+use crate::pace::{Pace, Way};
 use crate::settings::{Client, SettingsCopy};
 use crate::verify::{Allow, Subject, Verifier};
 use directory::{Attempted, Directory};
@@ -27,7 +27,7 @@ pub struct Attempt {
     /// What the connection has shown.
     pub certificate: Option<Arc<Certificate>>,
     pub span: Span,
-    pace: Arc<Pace>,
+    way: Way,
     started: Instant,
     /// What is known about the first lock, once it was tried.
     pub first: Option<First>,
@@ -89,7 +89,7 @@ impl Attempt {
             },
             certificate,
             span,
-            pace: shared.paces.of(client.name(), false),
+            way: Way::default(),
             started: Instant::now(),
             first: None,
             second: Second::NotAsked,
@@ -103,13 +103,20 @@ impl Attempt {
         self.shared.verifier.clone()
     }
 
-    pub fn pace(&self) -> &Pace {
-        &self.pace
+    /// How long binds of this client take that go the same way.
+    pub fn pace(&self) -> Arc<Pace> {
+        self.shared.paces.of(self.client.name(), self.way)
     }
 
     /// The bind goes to the directory on the connection that the client is bound on already.
     pub fn binds_again(&mut self) {
-        self.pace = self.shared.paces.of(self.client.name(), true);
+        self.way.again = true;
+    }
+
+    /// What was typed is a name of this form.
+    pub fn note_form(&mut self, form: NameForm) {
+        self.subject.name_form = Some(form);
+        self.way.by_dn = form == NameForm::DistinguishedName;
     }
 
     /// Whether this very password was refused to this person a moment ago, from the same address (FB-02).

@@ -12,7 +12,7 @@
 
 use crate::attempt::{Attempt, First};
 use crate::forward::{Answered, BindLost, BindableUpstream, GatedUpstream};
-use crate::pace::random;
+use crate::pace::{Said, random};
 use crate::reply::Refusal;
 use crate::verify::{Allow, MARGIN, Unavailable, Verdict};
 use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
@@ -225,7 +225,7 @@ async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str, asked: I
         Err(NameError::BadDn(_)) => return Err(Refusal::BadName),
         Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
     };
-    attempt.subject.name_form = Some(name.form());
+    attempt.note_form(name.form());
     let found = match directory.resolve(&name).await {
         Err(ResolveError::Absent | ResolveError::Name(_)) => service_account(attempt, directory, &name).await,
         found => found,
@@ -458,7 +458,7 @@ async fn bind_upstream(
             // Also where the password has to be changed first: the control that says so goes out with the answer.
             span.record("twinlock.outcome", "ok");
             attempt.first = first(None);
-            attempt.pace().learn(asked.elapsed());
+            attempt.pace().learn(asked.elapsed(), Said::SomethingElse);
             return Ok(answered);
         }
         let reason = match DirectoryVerdict::of(result, &answered.controls, directory.settings().preset) {
@@ -480,7 +480,9 @@ async fn bind_upstream(
         };
         span.record("twinlock.outcome", "refused");
         attempt.first = first(Some(reason));
-        attempt.pace().learn(asked.elapsed());
+        let refused = matches!(reason, Reason::BadPassword | Reason::UnknownUser);
+        let said = if refused { Said::WrongPassword } else { Said::SomethingElse };
+        attempt.pace().learn(asked.elapsed(), said);
         return Err(match reason {
             Reason::BadPassword | Reason::UnknownUser => {
                 if reason == Reason::BadPassword {

@@ -8,47 +8,69 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// One pace for each client, on fresh connections to the directory and on those that are bound on again: what one client sees of
-/// its directory says nothing about another's.
+/// One pace for each client and each way that a bind can go: what one client sees of its directory says nothing about another's, nor
+/// what a DN costs to find about a name.
 #[derive(Default)]
-pub struct Paces(Mutex<HashMap<(String, bool), Arc<Pace>>>);
+pub struct Paces(Mutex<HashMap<(String, Way), Arc<Pace>>>);
+
+/// What the time of a bind depends on, besides its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// The entry itself is read; any other name is searched for.
+    pub by_dn: bool,
+    /// On a connection to the directory that is open already.
+    pub again: bool,
+}
 
 impl Paces {
-    pub fn of(&self, client: &str, again: bool) -> Arc<Pace> {
+    pub fn of(&self, client: &str, way: Way) -> Arc<Pace> {
         let mut paces = self.0.lock().expect("nobody panics while looking for a pace");
-        Arc::clone(paces.entry((client.to_owned(), again)).or_insert_with(|| Arc::new(Pace::new())))
+        Arc::clone(paces.entry((client.to_owned(), way)).or_default())
     }
 }
 
-/// Recent latencies of real binds.
+/// Recent latencies of real binds. Those of wrong passwords are kept apart: a directory may take its time over a no, and service
+/// accounts bind all day.
+#[derive(Default)]
 pub struct Pace {
     recent: Mutex<Recent>,
 }
 
+#[derive(Default)]
 struct Recent {
-    latencies: Vec<Duration>,
+    wrong: Latencies,
+    others: Latencies,
+}
+
+#[derive(Default)]
+struct Latencies {
+    kept: Vec<Duration>,
     next: usize,
 }
 
-const KEPT: usize = 512;
+/// Few enough that a busy hour is not answered at the pace of the quiet one before it.
+const KEPT: usize = 32;
+/// With fewer wrong passwords than these, all binds are what a refusal is paced by.
+const FEW: usize = 8;
 /// Before the first real bind. About what one takes in a small network.
 const UNKNOWN: Duration = Duration::from_millis(2);
 const JITTER_MICROS: u64 = 8_000;
 
-impl Pace {
-    pub fn new() -> Self {
-        Self { recent: Mutex::new(Recent { latencies: Vec::new(), next: 0 }) }
-    }
+/// What the directory said to a real bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    WrongPassword,
+    SomethingElse,
+}
 
+impl Pace {
     /// A real bind took this long, from the name that was typed to the directory's answer.
-    pub fn learn(&self, latency: Duration) {
+    pub fn learn(&self, latency: Duration, said: Said) {
         let mut recent = self.recent.lock().expect("nobody panics while noting a latency");
-        let place = recent.next;
-        match recent.latencies.get_mut(place) {
-            Some(old) => *old = latency,
-            None => recent.latencies.push(latency),
+        match said {
+            Said::WrongPassword => recent.wrong.note(latency),
+            Said::SomethingElse => recent.others.note(latency),
         }
-        recent.next = (place + 1) % KEPT;
     }
 
     /// When a refusal that came after a real bind goes out.
@@ -60,10 +82,21 @@ impl Pace {
     /// user's and perhaps as a service account's, is within that time.
     pub fn without_bind(&self, asked: Instant, random: u64) -> Instant {
         let recent = self.recent.lock().expect("nobody panics while noting a latency");
-        let count = recent.latencies.len() as u64;
+        let enough = recent.wrong.kept.len() >= FEW;
+        let likely = if enough { &recent.wrong.kept[..] } else { &recent.others.kept[..] };
         // The upper half chooses the sample, the lower half the jitter: independent of each other.
-        let sample = (random >> 32).checked_rem(count).and_then(|place| recent.latencies.get(place as usize));
+        let sample = (random >> 32).checked_rem(likely.len() as u64).and_then(|place| likely.get(place as usize));
         asked + sample.copied().unwrap_or(UNKNOWN) + jitter(random)
+    }
+}
+
+impl Latencies {
+    fn note(&mut self, latency: Duration) {
+        match self.kept.get_mut(self.next) {
+            Some(old) => *old = latency,
+            None => self.kept.push(latency),
+        }
+        self.next = (self.next + 1) % KEPT;
     }
 }
 
@@ -83,17 +116,22 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_without_a_bind_waits_as_long_as_a_recent_bind_took() {
         // L-41
-        let pace = Pace::new();
+        let pace = Pace::default();
         let start = Instant::now();
         let waits = |pace: &Pace, random| pace.without_bind(start, random) - start;
         assert_eq!(waits(&pace, 0), UNKNOWN);
         for milliseconds in 0..2 * KEPT as u64 {
-            pace.learn(Duration::from_millis(1_000 + milliseconds));
+            pace.learn(Duration::from_millis(1_000 + milliseconds), Said::SomethingElse);
         }
         for sample in 0..KEPT as u64 {
             let wait = waits(&pace, (sample << 32) | (sample * 7919));
             let oldest = Duration::from_millis(1_000 + KEPT as u64);
             assert!(wait >= oldest && wait < oldest + Duration::from_millis(KEPT as u64 + 8), "{wait:?}");
         }
+        // As soon as there are some, those of wrong passwords alone are what counts.
+        for _ in 0..FEW {
+            pace.learn(Duration::from_millis(50), Said::WrongPassword);
+        }
+        assert_eq!(waits(&pace, u64::MAX << 32), Duration::from_millis(50));
     }
 }

@@ -176,7 +176,7 @@ rules! {
     accounting_is_kept_a_day_at_least: Error section("[radius]\naccounting_days = 0") => "radius.accounting_days: found 0; allowed are 1 to 400";
     accounting_is_kept_400_days_at_most: Error section("[radius]\naccounting_days = 401") => "radius.accounting_days: found 401";
 
-    // --- clients and their targets
+    // --- clients and their targets (FL-07)
     a_client_asks_a_target_of_the_document: Error with("target = \"corp\"", "target = \"hoem\"") + &servers("") => "client.vpn.target: found \"hoem\"; the directories are corp; the targets are home";
     an_ldap_client_asks_a_directory: Error with("sources = [\"10.0.7.9/32\"]\ntarget = \"corp\"", "sources = [\"10.0.7.9/32\"]\ntarget = \"home\"") + &servers("") => "client.gitlab.target: found \"home\", a target of RADIUS clients";
     an_api_client_asks_a_directory: Error api_client("api_keys = [\"wiki\"]").replace("[\"10.0.7.9/32\"]\ntarget = \"corp\"\napi", "[\"10.0.7.9/32\"]\ntarget = \"home\"\napi") + &servers("") => "client.wiki.target: found \"home\", a target of RADIUS clients";

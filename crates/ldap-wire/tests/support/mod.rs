@@ -1,6 +1,8 @@
 //! Messages to test with, and short ways to look at answers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod anomalies;
+
 use bytes::Bytes;
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::{

@@ -239,11 +239,11 @@ async fn a_client_that_goes_takes_its_attempt_with_it() -> Result<()> {
     let lab = Lab::start(Wanted { client: client("leaver"), ..Wanted::default() }).await?;
     let verification = &lab.gateway.verification;
     verification.enrol(ANN, &["111111", "222222", "333333", "444444"]);
-    for (leave, code) in [("close", "111111"), ("unbind", "222222")] {
+    for (leave, code) in [("close", "111111"), ("unbind", "222222"), ("reset", "333333")] {
         verification.hold();
         verification.forget_calls();
         let lines = capture::authentications("leaver").len();
-        let mut wire = lab.connect().await?;
+        let mut wire = lab.gateway.connect_as(Some(&lab.tls), leave == "reset").await?;
         wire.send_bind(ANN, &with_code(code), &[]).await?;
         let begun = || verification.calls().iter().any(|call| matches!(call, Call::Begin { .. }));
         until("the second lock to be asked", begun).await?;

@@ -100,7 +100,7 @@ async fn many_operations_at_once_are_answered_each_under_its_own_id() -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_root_dse_leads_nobody_around_the_gateway() -> Result<()> {
-    // L-16, L-10: readable for everybody by default, and nothing else is
+    // L-16, L-10, FL-18: readable for everybody by default, and nothing else is
     let lab = lab(client("rootdse"), 0).await?;
     let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["*", "+"]);
     let entry = |messages: &[Message]| -> Result<SearchResultEntry> {

@@ -8,8 +8,8 @@ use domain::settings::{BindKind, Preset, Referrals};
 use lab::{Pki, Slapd};
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::{
-    Attribute, BindRequest, BindResponse, ExtendedRequest, ExtendedResponse, Filter, Framer, LdapResult, Limits,
-    Message, MessageId, Op, Peer, ResultCode, Scope, SearchRequest, SearchResultEntry, extended, oid, result,
+    Attribute, BindRequest, BindResponse, Control, ExtendedRequest, ExtendedResponse, Filter, Framer, LdapResult,
+    Limits, Message, MessageId, Op, Peer, ResultCode, Scope, SearchRequest, SearchResultEntry, extended, oid, result,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -277,6 +277,46 @@ async fn active_directorys_reasons_pass_unless_they_tell_a_password() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_has_to_be_changed_is_accepted_or_refused_as_the_directory_says() -> Result<()> {
+    // FL-11, L-33, L-40: a no passes as it is and prompts nobody; a yes is one, whatever it demands next, and needs its Allow
+    const CHANGE_AFTER_RESET: &[u8] = &[0x30, 0x03, 0x81, 0x01, 0x02];
+    const EXPIRED: &[u8] = &[0x30, 0x03, 0x81, 0x01, 0x00];
+    let lab = Hostile::start(client("worn")).await?;
+    let says = |code: ResultCode, policy: &'static [u8]| {
+        move |it: &Message| {
+            let response = BindResponse { result: LdapResult::of(code), server_sasl_credentials: None };
+            Said::Octets(response.encode(it.id(), &[policy_control(Some(policy))]).to_vec())
+        }
+    };
+    let attempt = async |password: &str| -> Result<(Message, Wire)> {
+        lab.gateway.verification.forget_calls();
+        let mut wire = lab.connect().await?;
+        wire.send_bind("ann", password, &[policy_control(None)]).await?;
+        Ok((wire.receive().await?, wire))
+    };
+    let asked = || lab.gateway.verification.calls().iter().any(|it| matches!(it, support::Call::Begin { .. }));
+
+    lab.fake.on_bind(says(ResultCode::INVALID_CREDENTIALS, EXPIRED));
+    let (answer, _) = attempt("expired,100000").await?;
+    assert_eq!((LdapResult::decode(&answer)?.code.0, asked()), (49, false));
+    assert_eq!(answer.controls()?, [policy_control(Some(EXPIRED))]);
+
+    lab.fake.on_bind(says(ResultCode::SUCCESS, CHANGE_AFTER_RESET));
+    let (answer, mut refused) = attempt("secret,999999").await?;
+    assert_eq!((LdapResult::decode(&answer)?.code.0, asked()), (49, true));
+    assert_ne!(answer.controls()?, [policy_control(Some(CHANGE_AFTER_RESET))], "nobody hears that it was right");
+    assert_eq!(refused.who_am_i().await?, Err(50));
+    let (answer, _) = attempt("secret,100001").await?;
+    assert_eq!((LdapResult::decode(&answer)?.code.0, asked()), (0, true));
+    assert_eq!(answer.controls()?, [policy_control(Some(CHANGE_AFTER_RESET))]);
+    Ok(())
+}
+
+fn policy_control(value: Option<&'static [u8]>) -> Control {
+    Control::new(oid::PASSWORD_POLICY, false, value.map(Bytes::from_static))
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_nobody_asked_for_ends_the_connection_and_is_not_relayed() -> Result<()> {
     // B-59, L-19
     let lab = Hostile::start(client("strange")).await?;
@@ -329,7 +369,7 @@ async fn an_answer_nobody_asked_for_ends_the_connection_and_is_not_relayed() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_names_real_servers_is_dropped_unless_the_client_may_see_it() -> Result<()> {
-    // L-17
+    // L-17, FL-18
     let answer = |it: &Message| {
         let mut writer = Writer::new();
         writer.nested(ber::SEQUENCE, |w| {

@@ -168,7 +168,7 @@ async fn a_client_of_the_danger_key_may_send_clear_text() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_a_decisive_allow_for_this_attempt_lets_anybody_in() -> Result<()> {
-    // V-02, L-33, D7: 52, and for hosts that cache passwords the same 49 as every No
+    // V-02, L-33, D7, FL-21: 52, and for hosts that cache passwords the same 49 as every No
     let lab = lab().await?;
     let wrong_password = comparable(&lab.connect().await?.bind_answer(ANN, "wrong,123456").await?);
     for code in [52, 49] {
@@ -291,7 +291,7 @@ async fn a_service_account_is_known_by_its_id_and_its_place() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_clients_log_in_by_dn_and_by_bare_name() -> Result<()> {
-    // The first demand, with OpenLDAP's own tools, over LDAPS and StartTLS
+    // FL-12: the first demand, with OpenLDAP's own tools, over LDAPS and StartTLS
     let lab = lab().await?;
     let tool = |program: &str, url: &str, start_tls: bool, name: &str, password: &str| {
         let mut command = Command::new(lab::program(program).expect("ldap-utils is installed"));
@@ -416,7 +416,7 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() -> Result<()> {
 }
 
 /// The largest distance between the two distribution functions.
-fn kolmogorov_smirnov(first: &mut [f64], second: &mut [f64]) -> f64 {
+pub fn kolmogorov_smirnov(first: &mut [f64], second: &mut [f64]) -> f64 {
     first.sort_by(f64::total_cmp);
     second.sort_by(f64::total_cmp);
     let below = |sorted: &[f64], value: f64| sorted.partition_point(|it| *it <= value) as f64 / sorted.len() as f64;

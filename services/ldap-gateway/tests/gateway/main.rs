@@ -3,12 +3,17 @@
 
 mod support;
 
+mod anomalies;
 mod connections;
 mod fail_open;
 mod forwarding;
 mod gate_model;
 mod hostile_directory;
+mod identity_model;
 mod logins;
 mod password_check;
+mod pressure;
+mod recorder;
 mod sasl;
 mod second_factors;
+mod timing;

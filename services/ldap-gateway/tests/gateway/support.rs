@@ -47,6 +47,7 @@ struct State {
     calls: Vec<Call>,
     attempts: Vec<(wire::Attempt, String)>,
     no_code_from: Option<&'static str>,
+    allowed_codes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub enum Misbehaviour {
     Ask,
     /// Allows although the password is still to be checked.
     AllowTooEarly,
+    /// The first digit of a code decides: 1 yes, 2 no, 3 yes after a moment, 4 no after a moment, 5 never.
+    ByCode,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,27 @@ impl FakeVerification {
 
     pub fn forget_calls(&self) {
         self.state().calls.clear();
+    }
+
+    /// Every code for which an Allow was given by `ByCode` since the last time this was asked, as often as it was.
+    pub fn take_allowed_codes(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().allowed_codes)
+    }
+
+    async fn by_code(&self, attempt: &wire::Attempt, code: &str) -> Response<wire::Outcome> {
+        use wire::outcome::Result as Out;
+        if code.starts_with(['3', '4']) {
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+        let result = match code.as_bytes().first() {
+            Some(b'1' | b'3') => {
+                self.state().allowed_codes.push(code.to_owned());
+                Out::Allow(allow(&attempt.client, "valid_code"))
+            }
+            Some(b'5') => std::future::pending().await,
+            _ => Out::Deny(wire::Deny { reason: "wrong_code".into(), ..Default::default() }),
+        };
+        outcome(&attempt.transaction_id, result)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -235,6 +259,9 @@ impl wire::verification_server::Verification for FakeVerification {
                 outcome(transaction, Out::Ask(wire::Ask { method: "code".into(), ..Default::default() }))
             }
             Misbehaviour::AllowTooEarly => outcome(transaction, Out::Allow(allow(client, "valid_code"))),
+            Misbehaviour::ByCode if !attempt.service_account => {
+                self.by_code(&attempt, code.as_deref().unwrap_or_default()).await
+            }
             _ if attempt.service_account => outcome(transaction, Out::Allow(allow(client, "service_account"))),
             _ => match self.evaluate(&attempt.username, code.as_deref()) {
                 Err(reason) => {
@@ -287,7 +314,8 @@ impl wire::verification_server::Verification for FakeVerification {
 /// The store, as far as it holds settings.
 pub struct FakeSettings {
     current: Mutex<(u64, Settings)>,
-    secrets: HashMap<String, String>,
+    /// Of the query account of every directory.
+    query_password: String,
     pinned: Mutex<Vec<(String, String)>>,
     /// The latest revision that the gateway said it had.
     known: AtomicU64,
@@ -295,11 +323,9 @@ pub struct FakeSettings {
 
 impl FakeSettings {
     pub fn new(settings: Settings, query_password: &str) -> Arc<Self> {
-        let name = |directory: &settings::Directory| format!("directory.{}.query_bind.password", directory.name);
-        let secrets = settings.directories.iter().map(|it| (name(it), query_password.to_owned())).collect();
         Arc::new(Self {
             current: Mutex::new((1, settings)),
-            secrets,
+            query_password: query_password.to_owned(),
             pinned: Mutex::default(),
             known: AtomicU64::new(0),
         })
@@ -327,9 +353,9 @@ impl store::settings_server::Settings for FakeSettings {
         if known == revision {
             return Ok(Response::new(store::FetchReply { revision, unchanged: true, ..Default::default() }));
         }
-        let secret = |(name, value): (&String, &String)| {
-            (name.clone(), proto::common::Secret { value: value.clone().into_bytes() })
-        };
+        let secret = |(name, value): (String, String)| (name, proto::common::Secret { value: value.into_bytes() });
+        let name = |directory: &settings::Directory| format!("directory.{}.query_bind.password", directory.name);
+        let queries = settings.directories.iter().map(|it| (name(it), self.query_password.clone()));
         // Every service account that the gateway binds for is GitLab's.
         let accounts = settings.secrets().into_iter().filter(|(name, _)| name.contains(".service_account."));
         let accounts = accounts.map(|(name, _)| (name, Slapd::GITLAB_PASSWORD.to_owned()));
@@ -337,7 +363,7 @@ impl store::settings_server::Settings for FakeSettings {
             revision,
             unchanged: false,
             settings_json: serde_json::to_string(&settings).expect("settings are JSON"),
-            secrets: self.secrets.clone().into_iter().chain(accounts).map(|it| secret((&it.0, &it.1))).collect(),
+            secrets: queries.chain(accounts).map(secret).collect(),
             ..Default::default()
         }))
     }
@@ -645,6 +671,18 @@ impl Running {
         Ok(Wire::plain(socket.connect(self.plain).await?))
     }
 
+    /// With TLS from the first octet if there is a configuration for it. `abrupt`: whenever it is dropped, the other end sees a reset.
+    pub async fn connect_as(&self, tls: Option<&Arc<rustls::ClientConfig>>, abrupt: bool) -> Result<Wire> {
+        let stream = TcpStream::connect(if tls.is_some() { self.ldaps } else { self.plain }).await?;
+        if abrupt {
+            stream.set_zero_linger()?;
+        }
+        match tls {
+            Some(tls) => Wire::tls(stream, tls).await,
+            None => Ok(Wire::plain(stream)),
+        }
+    }
+
     pub fn plain_url(&self) -> String {
         format!("ldap://{}", self.plain)
     }
@@ -876,6 +914,15 @@ pub mod capture {
                 .finish();
             tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
         });
+    }
+
+    /// Runs what would fill the log for nothing: nothing of it is written.
+    pub fn quiet_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.enable_all().on_thread_start(|| {
+            std::mem::forget(tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default()));
+        });
+        runtime.build()
     }
 
     pub fn text() -> String {
