@@ -13,6 +13,7 @@ use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::Answer;
 use crate::tls::{self, TrustError};
+use crate::watch::Watch;
 use domain::settings::{self, BindKind, Preset};
 use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
@@ -21,19 +22,22 @@ use ldap_wire::{Control, Dn, Filter, SearchRequest, SearchResultEntry};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How a service uses its directories.
 #[derive(Clone)]
 pub struct Options {
     /// Connections kept open for our own questions, at least one.
     pub query_connections: usize,
+    /// How often each server is looked at, where there are several (L-37).
+    pub look_every: Duration,
     /// Told of every finished operation.
     pub observer: Option<Observer>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { query_connections: 2, observer: None }
+        Self { query_connections: 2, look_every: Duration::from_secs(10), observer: None }
     }
 }
 
@@ -42,6 +46,7 @@ pub struct Directory {
     core: Arc<Core>,
     pool: Pool,
     binders: Binders,
+    _watch: Watch,
 }
 
 /// Why a directory cannot be made of its settings. The administrator's to mend; the settings' key is named.
@@ -76,7 +81,8 @@ impl Directory {
         let connections = options.query_connections.max(1);
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let pool = Pool::start(&core, connections);
-        Ok(Self { core, pool, binders: Binders::new() })
+        let watch = Watch::start(&core);
+        Ok(Self { core, pool, binders: Binders::new(), _watch: watch })
     }
 
     pub fn name(&self) -> &ObjectName {
@@ -164,6 +170,7 @@ impl Directory {
                 _ => ServerState::Unknown,
             },
             last_error: state.last_error,
+            round_trip: state.round_trip,
         };
         Health {
             directory: self.name().clone(),
@@ -226,6 +233,8 @@ pub(crate) struct Core {
     group_filter: Filter,
     base: Dn,
     options: Options,
+    /// Moves when a server was found unwell.
+    found_unwell: watch::Sender<()>,
 }
 
 impl Core {
@@ -262,12 +271,36 @@ impl Core {
             group_filter: settings.group_filter().parse().map_err(SettingsError::GroupFilter)?,
             base: settings.base.parse().map_err(SettingsError::Base)?,
             options,
+            found_unwell: watch::Sender::new(()),
             settings,
         })
     }
 
     pub fn operation_timeout(&self) -> Duration {
         Duration::from_secs(self.settings.timeout_seconds.into())
+    }
+
+    pub fn look_every(&self) -> Duration {
+        self.options.look_every
+    }
+
+    pub fn is_well(&self, server: &ServerName, round_trip: Duration) {
+        self.servers.is_well(server, round_trip);
+    }
+
+    pub fn is_unwell(&self, server: &ServerName, error: &dyn fmt::Display) {
+        self.servers.is_unwell(server, error);
+        self.found_unwell.send_replace(());
+    }
+
+    /// Ends when this server is found unwell: whoever waits for it turns to another one then.
+    pub async fn until_unwell(&self, server: &ServerName) {
+        let mut found = self.found_unwell.subscribe();
+        while !self.servers.is_known_unwell(server) {
+            if found.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     pub fn connect_timeout(&self) -> Duration {
@@ -324,7 +357,7 @@ impl Core {
         result
     }
 
-    fn protection(&self, server: &ServerName, kind: BindKind) -> Protection {
+    pub fn protection(&self, server: &ServerName, kind: BindKind) -> Protection {
         match &self.tls {
             Some(config) if !may_be_clear(&self.settings, server, kind) => Protection::Tls(Arc::clone(config)),
             // Without a configuration every pair of server and kind may be clear: that is how `new` decides to have none.

@@ -36,6 +36,7 @@ mod resolve;
 mod server;
 mod session;
 mod tls;
+mod watch;
 mod wrong;
 
 pub use bind::{Accepted, BindError, Verdict};

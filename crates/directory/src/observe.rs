@@ -77,7 +77,7 @@ impl Outcome {
     }
 }
 
-/// For `/healthz/upstreams`. Taken from what happened; nothing is asked for it.
+/// For `/healthz/upstreams`. Taken from what happened.
 #[derive(Debug, Clone)]
 pub struct Health {
     pub directory: ObjectName,
@@ -105,6 +105,8 @@ pub struct ServerHealth {
     pub state: ServerState,
     /// Kept after the server is well again, so that one can read what was.
     pub last_error: Option<String>,
+    /// How long it last took to read its root, where somebody looks after it (L-37).
+    pub round_trip: Option<std::time::Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +116,6 @@ pub enum ServerState {
     Up,
     /// Failed in the last seconds: asked after the others.
     Failing,
-    /// Three failures in ten seconds: left out for thirty (FD-04).
+    /// Three failures in ten seconds: left out for thirty (FD-04). Or found unwell: left out until it is found well (L-37).
     SetAside,
 }

@@ -105,9 +105,14 @@ impl Keeper {
                     let (session, questions) = Session::new(connection.server().clone());
                     let server = connection.server().clone();
                     self.set(Some(session));
-                    let ended = session::drive(connection, questions, self.core.operation_timeout()).await;
+                    let driven = session::drive(connection, questions, self.core.operation_timeout());
+                    // Cancel safety: who waits for an answer hears that the connection is lost, and asks elsewhere.
+                    let ended = tokio::select! {
+                        ended = driven => Some(ended),
+                        () = self.core.until_unwell(&server) => None,
+                    };
                     self.set(None);
-                    if !self.note(&server, &ended) {
+                    if ended.is_some_and(|ended| !self.note(&server, &ended)) {
                         return;
                     }
                     if opened.elapsed() > PAUSE_MAX {

@@ -199,6 +199,15 @@ fn locks(domain: &SearchResultEntry) -> Option<Locks> {
     Some(Locks { wrong_passwords, window_minutes })
 }
 
+/// The root DSE, which every server has that serves.
+pub(crate) async fn root(connection: &mut Connection) -> Result<(), ProbeError> {
+    let (_, result) = read(connection, String::new(), &["1.1"]).await?;
+    match result.code {
+        code if query::is_unavailable(code) => Err(ProbeError::BaseRefused { base: String::new(), code }),
+        _ => Ok(()),
+    }
+}
+
 /// One entry by its DN.
 async fn read(
     connection: &mut Connection,

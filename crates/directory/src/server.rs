@@ -98,6 +98,9 @@ struct Record {
     /// The last `FAILURES` of them.
     failures: VecDeque<Instant>,
     aside_until: Option<Instant>,
+    /// So said whoever looked last (L-37).
+    unwell: bool,
+    round_trip: Option<Duration>,
     answered: bool,
     last_error: Option<String>,
 }
@@ -107,12 +110,12 @@ impl Servers {
         Self(names.into_iter().map(|name| Server { name, record: Mutex::default() }).collect())
     }
 
-    /// Whom to try, best first: in the order of the settings, after them those that failed a moment ago. A server set aside is
-    /// left out, unless all are: then trying is better than saying no unasked.
+    /// Whom to try, best first: in the order of the settings, after them those that failed a moment ago. A server set aside, or
+    /// found unwell, is left out, unless all are: then trying is better than saying no unasked.
     pub fn candidates(&self, now: Instant) -> Vec<ServerName> {
         let records: Vec<(&Server, Record)> = self.0.iter().map(|server| (server, server.snapshot())).collect();
-        let all_aside = records.iter().all(|(_, record)| record.is_aside(now));
-        let mut usable: Vec<_> = records.iter().filter(|(_, record)| all_aside || !record.is_aside(now)).collect();
+        let all_aside = records.iter().all(|(_, record)| record.is_out(now));
+        let mut usable: Vec<_> = records.iter().filter(|(_, record)| all_aside || !record.is_out(now)).collect();
         usable.sort_by_key(|(_, record)| record.failed_lately(now));
         usable.into_iter().map(|(server, _)| server.name.clone()).collect()
     }
@@ -139,13 +142,35 @@ impl Servers {
         });
     }
 
+    /// Somebody looked, and it serves. If it did not before, all is forgotten; what failures at work led to while it looked well has
+    /// its time all the same.
+    pub fn is_well(&self, name: &ServerName, round_trip: Duration) {
+        self.with(name, |record| {
+            if std::mem::replace(&mut record.unwell, false) {
+                record.failures.clear();
+                record.aside_until = None;
+            }
+            (record.answered, record.round_trip) = (true, Some(round_trip));
+        });
+    }
+
+    /// Somebody looked, and it does not serve. It is left out until somebody sees that it does.
+    pub fn is_unwell(&self, name: &ServerName, error: &dyn fmt::Display) {
+        self.with(name, |record| (record.unwell, record.last_error) = (true, Some(error.to_string())));
+    }
+
+    pub fn is_known_unwell(&self, name: &ServerName) -> bool {
+        self.0.iter().any(|server| server.name == *name && server.snapshot().unwell)
+    }
+
     /// Each server with: ever answered, set aside now, failed a moment ago, the last error.
     pub fn states(&self, now: Instant) -> Vec<(ServerName, State)> {
         let state = |server: &Server| {
             let record = server.snapshot();
             State {
                 answered: record.answered,
-                aside: record.is_aside(now),
+                aside: record.is_out(now),
+                round_trip: record.round_trip,
                 failed_lately: record.failed_lately(now),
                 last_error: record.last_error,
             }
@@ -167,6 +192,7 @@ impl Servers {
 pub(crate) struct State {
     pub answered: bool,
     pub aside: bool,
+    pub round_trip: Option<Duration>,
     pub failed_lately: bool,
     pub last_error: Option<String>,
 }
@@ -178,8 +204,8 @@ impl Server {
 }
 
 impl Record {
-    fn is_aside(&self, now: Instant) -> bool {
-        self.aside_until.is_some_and(|until| now < until)
+    fn is_out(&self, now: Instant) -> bool {
+        self.unwell || self.aside_until.is_some_and(|until| now < until)
     }
 
     fn failed_lately(&self, now: Instant) -> bool {
@@ -253,5 +279,22 @@ mod tests {
         assert_eq!(hosts(&servers, now), ["one", "two"]);
         servers.answered(&name("two"));
         assert_eq!(hosts(&servers, now), ["two"]);
+    }
+    #[test]
+    fn who_was_found_unwell_is_left_out_until_found_well_and_an_open_port_is_no_sign_of_it() {
+        // L-37
+        let servers = Servers::new(vec![name("one"), name("two")]);
+        let now = Instant::now();
+        servers.is_unwell(&name("one"), &"silent");
+        servers.answered(&name("one"));
+        assert_eq!(hosts(&servers, now), ["two"]);
+        servers.is_unwell(&name("two"), &"silent");
+        assert_eq!(hosts(&servers, now), ["one", "two"], "all are tried where all are out");
+        servers.is_well(&name("one"), Duration::from_millis(1));
+        assert_eq!(hosts(&servers, now), ["one"]);
+        (0..3).for_each(|_| servers.failed(&name("one"), &"refused", now));
+        servers.is_well(&name("two"), Duration::from_millis(1));
+        servers.is_well(&name("one"), Duration::from_millis(1));
+        assert_eq!(hosts(&servers, now), ["two"], "failures at work have their thirty seconds");
     }
 }

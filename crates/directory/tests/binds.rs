@@ -242,7 +242,7 @@ async fn every_bind_is_counted_and_no_name_or_password_is_in_a_span() {
         _ => alice(message),
     })
     .await;
-    let options = Options { query_connections: 1, observer: Some(Arc::new(observer)) };
+    let options = Options { query_connections: 1, observer: Some(Arc::new(observer)), ..Options::default() };
     let directory = Directory::new(settings(&[&server.url]), None, options).expect("good settings");
     let name = directory::TypedName::parse("alice", directory.settings()).expect("a name");
     let entry = directory.resolve(&name).await.expect("alice");

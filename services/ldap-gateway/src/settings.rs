@@ -283,7 +283,8 @@ impl SettingsCopy {
                 let name = state.directory.to_string();
                 let upstream = shown.entry(name.clone()).or_insert_with(|| health.upstream("directory", name.clone()));
                 if state.is_up() {
-                    upstream.up(Duration::ZERO);
+                    let round_trip = state.servers.iter().find_map(|server| server.round_trip);
+                    upstream.up(round_trip.unwrap_or_default());
                 } else {
                     upstream.down(state.last_error().unwrap_or("not connected"));
                 }
