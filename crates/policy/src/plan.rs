@@ -11,8 +11,10 @@ use domain::{Assurance, Method, Reason};
 /// The way to a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order in which they are tried. Not empty unless a code was given.
+    /// In the order in which they are tried. Not empty unless a code was given, or only a recent login can open.
     pub ways: Vec<Way>,
+    /// Why there is no way, should there be no recent login either.
+    pub dead_end: Option<Reason>,
     /// What may be typed where a code is asked for.
     pub typed: Typed,
     /// Show the list of `ways` first (FV-12).
@@ -116,6 +118,7 @@ pub fn plan(request: &Request<'_>, user: &User<'_>, in_force: &InForce<'_>, now_
     let in_words = in_force.in_words();
     let done = |ways, list_first| Plan {
         ways,
+        dead_end: None,
         typed,
         list_first,
         fallback_code: request.client.fallback_code || request.company.choice == Choice::ListFirst,
@@ -137,7 +140,13 @@ pub fn plan(request: &Request<'_>, user: &User<'_>, in_force: &InForce<'_>, now_
         let chosen: Vec<Way> = carried.into_iter().filter(|way| asked_for(way.method)).collect();
         return left(chosen, user, pin_locked, request.shows).map(|ways| done(ways, false));
     }
-    let ways = left(carried, user, pin_locked, request.shows)?;
+    let ways = match left(carried, user, pin_locked, request.shows) {
+        // The code came behind the password, once; the password alone is what an application repeats (V-50).
+        Err(Reason::MethodImpossible) if request.client.remember.is_some() => {
+            return Ok(Plan { dead_end: Some(Reason::MethodImpossible), ..done(Vec::new(), false) });
+        }
+        left => left?,
+    };
     let ways = preferred_first(ways, request, user);
     let list_first = request.company.choice == Choice::ListFirst && request.shows > Shows::Nothing && ways.len() > 1;
     Ok(done(ways, list_first))

@@ -595,3 +595,18 @@ fn a_state_that_nobody_knows_refuses() {
         assert_eq!(User::new(state).state, state);
     }
 }
+
+#[test]
+fn a_recent_login_may_count_where_the_client_can_ask_for_nothing() {
+    // V-50: a code came behind the password at first; what an application repeats is the password alone
+    let mut world = World::new();
+    world.shows = Shows::Nothing;
+    world.user().methods = vec![Method::Code];
+    assert_eq!(world.decided(), "deny method_impossible");
+    world.client.remember = Some(serde_remember());
+    let Decision::Plan(plan) = world.decide() else { panic!("no plan") };
+    assert!(plan.ways.is_empty() && plan.remembered.is_some());
+    assert_eq!(plan.dead_end, Some(Reason::MethodImpossible));
+    world.user().methods = Vec::new();
+    assert_eq!(world.decided(), "deny not_enrolled", "who has nothing has nothing to be remembered by");
+}

@@ -57,7 +57,14 @@ impl Service {
         }
     }
 
-    fn login(&self, attempt: Attempt, rules: Rules, user: KnownUser, wanted: Option<Method>, budget: Budget) -> Login {
+    pub(super) fn login(
+        &self,
+        attempt: Attempt,
+        rules: Rules,
+        user: KnownUser,
+        wanted: Option<Method>,
+        budget: Budget,
+    ) -> Login {
         Login {
             attempt,
             rules,

@@ -68,9 +68,12 @@ fn in_words(would: &Would, noted: Option<Noted>) -> String {
         (Would::Bypass, _) => format!("let in, {}", Reason::OneTimeBypass.code()),
         (Would::Ask(_), Some(noted)) => format!("check a code, {}", noted.in_words()),
         (Would::Ask(plan), None) => {
+            let remembered = if plan.remembered.is_some() { ", unless remembered" } else { "" };
+            if let Some(reason) = plan.dead_end {
+                return format!("refuse, {}{remembered}", reason.code());
+            }
             let methods: Vec<_> = plan.ways.iter().map(|way| way.method.code()).collect();
             let choice = if plan.list_first { "a choice of " } else { "" };
-            let remembered = if plan.remembered.is_some() { ", unless remembered" } else { "" };
             format!("ask {choice}{}{remembered}", methods.join(", "))
         }
     }

@@ -76,7 +76,7 @@ impl Service {
             let step = self.ask_code(login, previous).await?;
             return self.settle(login, step).await;
         }
-        self.end(login, ended.unwrap_or(Reason::NoUsableMethod.into())).await
+        self.end(login, ended.unwrap_or(plan.dead_end.unwrap_or(Reason::NoUsableMethod).into())).await
     }
 
     /// The answer to a step that ends the walk.

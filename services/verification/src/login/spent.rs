@@ -5,7 +5,7 @@ use crate::Service;
 use crate::attempt::Attempt;
 use crate::budget::Budget;
 use crate::challenges::{Held, Opened, ROUND_MS, Record, Spent, Stage};
-use crate::commit::{Committed, Ending, Granted, Proven, UsedCode};
+use crate::commit::{Ending, Granted, Proven, UsedCode};
 use crate::decide::{Given, decide};
 use crate::methods::code::{Checked, Noted};
 use crate::outcome;
@@ -102,25 +102,25 @@ impl Service {
             let ending = Ending::of(Reason::ChallengeGone, Method::Code);
             return self.refuse(origin, user_id, ending, budget).await;
         };
-        match decision {
-            Decision::Plan(plan) => match proven(spent, &plan.typed, now) {
+        match (decision, user) {
+            (Decision::Plan(plan), Some(user)) => match proven(spent, &plan.typed, now) {
                 Some((grant, proven)) => {
-                    let granted = Granted { proven, ..Granted::by_rule(&grant) };
-                    match self.committer.allow(origin, user_id, granted, budget).await? {
-                        Committed::Allowed => Ok(outcome::allow(origin, user_id, &grant)),
-                        Committed::Refused(reason) => {
-                            let ending = Ending { method: grant.method(), ..reason.into() };
-                            self.refuse(origin, user_id, ending, budget).await
-                        }
-                    }
+                    let mut login = self.login(attempt, rules, user, None, budget);
+                    login.remember_key = self.remember_key(&login, &plan).unwrap_or_default();
+                    let step = self.let_in(&login, grant, proven).await?;
+                    self.settle(&login, step).await
                 }
-                None => self.refuse(origin, user_id, Reason::NoUsableMethod, budget).await,
+                None => self.refuse(origin, &user.id, Reason::NoUsableMethod, budget).await,
             },
-            Decision::Allow(grant) => self.let_in_by_rule(origin, user_id, Granted::by_rule(&grant), budget).await,
-            Decision::Deny(reason) => self.refuse_by_rule(origin, user.as_ref(), reason, budget).await,
-            // A bypass that was opened meanwhile is not spent: a code was given.
-            Decision::Bypass(_) | Decision::Observed(_) => {
-                self.refuse(origin, user_id, Reason::ChallengeGone, budget).await
+            (Decision::Allow(grant), user) => {
+                let user_id = user.map_or_else(String::new, |user| user.id);
+                self.let_in_by_rule(origin, &user_id, Granted::by_rule(&grant), budget).await
+            }
+            (Decision::Deny(reason), user) => self.refuse_by_rule(origin, user.as_ref(), reason, budget).await,
+            // A bypass that was opened meanwhile is not spent: a code was given. Who is nobody any more has no plan.
+            (Decision::Plan(_) | Decision::Bypass(_) | Decision::Observed(_), user) => {
+                let user_id = user.map_or_else(String::new, |user| user.id);
+                self.refuse(origin, &user_id, Reason::ChallengeGone, budget).await
             }
         }
     }
