@@ -279,7 +279,7 @@ async fn a_client_that_is_observed_lets_in_on_the_password_and_says_what_would_h
 }
 
 async fn groups_and_policies_decide_who_comes_in_and_who_is_asked(world: &mut World) -> Result<()> {
-    // V-04: `groups` of the client, and a policy for a group, which goes first
+    // V-01: who is not of the group of the client is refused before a policy is asked
     let noah = world.enrol("noah.lang")?;
     ensure!(world.bind(SALES, &noah.uid, &noah.password).await? == REFUSED, "a member without a code");
     ensure!(world.bind(SALES, &noah.uid, &noah.appended(0)?).await? == 0, "a member");
