@@ -487,6 +487,12 @@ service auth {
     mode = 0666
   }
 }
+# Otherwise whoever comes after a wrong password waits for seconds.
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
 ";
 
 const POSTFIX: &str = "compatibility_level = 3.6
