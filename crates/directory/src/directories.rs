@@ -1,6 +1,8 @@
 //! All directories of the settings, by name, exchanged as a whole when the settings change.
 
 use crate::directory::{Directory, Options, SettingsError};
+use crate::name::TypedName;
+use crate::resolve::{Entry, ResolveError};
 use domain::{ObjectName, Secret, settings};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -47,6 +49,30 @@ impl Directories {
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.into();
         refused
+    }
+
+    /// The one user this name means to those who sign in at `home`, and the directory that has them: `home` itself, or else the first
+    /// of its alternate directories where somebody has it as their alternate name (FD-19). The next is asked only after the one before
+    /// has proven that it has nobody.
+    pub async fn resolve(
+        &self,
+        home: &Arc<Directory>,
+        name: &TypedName,
+    ) -> Result<(Arc<Directory>, Entry), ResolveError> {
+        let mut found = home.resolve(name).await.map(|entry| (Arc::clone(home), entry));
+        if !name.may_be_alternate() {
+            return found;
+        }
+        for other in &home.settings().alternate_directories {
+            match found {
+                Err(ResolveError::Absent) => {}
+                found => return found,
+            }
+            let directory = self.named(other.as_str());
+            let directory = directory.ok_or_else(|| ResolveError::Unusable { directory: other.clone() })?;
+            found = directory.resolve_alternate(name).await.map(|entry| (directory, entry));
+        }
+        found
     }
 
     pub fn named(&self, name: &str) -> Option<Arc<Directory>> {

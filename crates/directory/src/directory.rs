@@ -113,8 +113,13 @@ impl Directory {
         resolve::user(self, name).await
     }
 
-    /// The entry with this DN, anywhere the query account may read, or with this id below the base, whether it is a user or not. For
-    /// listed service accounts.
+    /// The one user who has this as their alternate sign-in name (FD-19).
+    pub(crate) async fn resolve_alternate(&self, name: &TypedName) -> Result<Entry, ResolveError> {
+        resolve::alternate(self, name).await
+    }
+
+    /// The entry that has this name, whether it is a user or not; a DN may lie anywhere the query account may read. For listed
+    /// service accounts.
     pub async fn resolve_any(&self, name: &TypedName) -> Result<Entry, ResolveError> {
         resolve::any(self, name).await
     }
@@ -399,6 +404,9 @@ pub(crate) mod tests {
             group_filter: String::new(),
             netbios_domain: String::new(),
             lockout_guard: None,
+            default_domain: String::new(),
+            strip_domain: false,
+            alternate_directories: Vec::new(),
             attributes: Default::default(),
         }
     }

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Whoever wants to know who is meant searches the directory and takes the immutable id (R-60); names are never compared here.
+//! Who signs in at a directory is asked for with `Directories::resolve`: their name may be an alternate one of another directory (FD-19).
 //! No decision is made in here, and nothing durable is kept. Names and passwords are in no span and no log line.
 //!
 //! ```ignore

@@ -16,7 +16,6 @@ pub struct TypedName {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Sent as it was typed: the server knows more spellings than we do.
     Dn(Dn),
     Upn {
         user: String,
@@ -30,6 +29,11 @@ pub(crate) enum Kind {
     /// The id attribute's value, as an equality filter needs it.
     Guid(Vec<u8>),
     Sid(Vec<u8>),
+    /// `corp.example/People/Ann`: what lies below the domain, the outermost first; never empty.
+    Canonical {
+        path: Vec<String>,
+    },
+    ServicePrincipal,
 }
 
 /// Why a text is no name here. The person's typing; never evidence that a user does not exist (R-62).
@@ -49,7 +53,7 @@ pub enum NameError {
     BadGuid,
     #[error("<SID=...> holds no SID, or this directory has none")]
     BadSid,
-    /// `DOMAIN\user` of another domain, or none is configured.
+    /// `DOMAIN\user` of another domain.
     #[error("the domain is not one of this directory")]
     ForeignDomain,
     /// A DN that is not at or below the base of the directory.
@@ -61,8 +65,11 @@ pub enum NameError {
 pub const NAME_OCTETS_MAX: usize = 2048;
 
 impl TypedName {
-    /// The forms, tried in this order: `<GUID=...>`, `<SID=...>` (Active Directory), DN, `DOMAIN\user` and `DOMAIN/user` (where the
-    /// settings name the domain), `user@domain`, and anything else as a bare name.
+    /// The forms, tried in this order: `<GUID=...>`, `<SID=...>` (Active Directory), DN, `DOMAIN\user` and `DOMAIN/user` (the domain
+    /// in its short form of the settings, or in its long form of the base), `user@domain`, and anything else as a bare name.
+    ///
+    /// In Active Directory (MS-ADTS section 5.1.1.1.1) also `{...}` as a GUID and `S-1-...` as a SID; and before a `/` the long form
+    /// of the domain begins a canonical name, while what is no domain of ours begins a service principal name.
     pub fn parse(text: &str, settings: &Directory) -> Result<Self, NameError> {
         if text.len() > NAME_OCTETS_MAX {
             return Err(NameError::TooLong);
@@ -98,27 +105,44 @@ impl TypedName {
             Kind::Bare => NameForm::Bare,
             Kind::Guid(_) => NameForm::Guid,
             Kind::Sid(_) => NameForm::Sid,
+            Kind::Canonical { .. } => NameForm::Canonical,
+            Kind::ServicePrincipal => NameForm::ServicePrincipalName,
         }
+    }
+
+    /// Could it be an alternate sign-in name (FD-19)? What names a domain, a place or an id means that and nothing else.
+    pub(crate) fn may_be_alternate(&self) -> bool {
+        matches!(self.kind, Kind::Bare | Kind::Upn { .. })
     }
 }
 
 fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
+    let active_directory = settings.preset == Preset::ActiveDirectory;
     if let Some(value) = bracketed(text, "GUID") {
         return guid(value, settings).map(Kind::Guid).ok_or(NameError::BadGuid);
     }
     if let Some(value) = bracketed(text, "SID") {
-        let sid = sid(value).filter(|_| settings.preset == Preset::ActiveDirectory);
+        let sid = sid(value).filter(|_| active_directory);
         return sid.map(Kind::Sid).ok_or(NameError::BadSid);
     }
     if dn::is_dn_shaped(text) {
         return text.parse().map(Kind::Dn).map_err(|error| NameError::BadDn(Some(error)));
     }
+    if active_directory && let Some(octets) = without_brackets(text, settings) {
+        return Ok(octets);
+    }
     if let Some((domain, user)) = text.split_once(['\\', '/']) {
-        let ours = !settings.netbios_domain.is_empty() && domain.eq_ignore_ascii_case(&settings.netbios_domain);
+        let slash = text.get(domain.len()..).is_some_and(|rest| rest.starts_with('/'));
+        let long = is_domain_of_base(domain, settings);
+        if slash && long && active_directory {
+            return canonical(user).map(|path| Kind::Canonical { path }).ok_or(NameError::Empty);
+        }
+        let short = !settings.netbios_domain.is_empty() && domain.eq_ignore_ascii_case(&settings.netbios_domain);
         return match user.trim() {
-            _ if !ours => Err(NameError::ForeignDomain),
             "" => Err(NameError::Empty),
-            user => Ok(Kind::Netbios { user: user.to_owned() }),
+            user if short || long || settings.strip_domain => Ok(Kind::Netbios { user: user.to_owned() }),
+            _ if slash && active_directory => Ok(Kind::ServicePrincipal),
+            _ => Err(NameError::ForeignDomain),
         };
     }
     match text.rsplit_once('@') {
@@ -133,6 +157,44 @@ fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
 fn bracketed<'a>(text: &'a str, keyword: &str) -> Option<&'a str> {
     let (head, value) = text.strip_prefix('<')?.strip_suffix('>')?.split_once('=')?;
     head.eq_ignore_ascii_case(keyword).then_some(value)
+}
+
+/// A GUID in braces or a SID in its text form, as Active Directory takes them.
+fn without_brackets(text: &str, settings: &Directory) -> Option<Kind> {
+    if let Some(value) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        return guid(value, settings).map(Kind::Guid);
+    }
+    sid(text).filter(|_| text.contains('-')).map(Kind::Sid)
+}
+
+/// The parts of a path, in which a `/` of a name stands behind a `\`. `None`: one of them is empty, or there are very many.
+fn canonical(path: &str) -> Option<Vec<String>> {
+    const PARTS_MAX: usize = 64;
+    let mut parts = vec![String::new()];
+    let mut signs = path.chars().peekable();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '/' => parts.push(String::new()),
+            sign => {
+                let escaped = signs.next_if(|next| sign == '\\' && matches!(next, '/' | '\\'));
+                parts.last_mut()?.push(escaped.unwrap_or(sign));
+            }
+        }
+    }
+    (parts.len() <= PARTS_MAX && parts.iter().all(|part| !part.trim().is_empty())).then_some(parts)
+}
+
+/// Is it the domain that the base lies in, in its long form: `corp.example` of `OU=x,DC=corp,DC=example`?
+pub(crate) fn is_domain_of_base(domain: &str, settings: &Directory) -> bool {
+    let base: Result<Dn, _> = settings.base.parse();
+    base.ok().and_then(|base| dns_domain(&base)).is_some_and(|ours| ours.eq_ignore_ascii_case(domain))
+}
+
+/// `corp.example` of `OU=x,DC=corp,DC=example`.
+fn dns_domain(base: &Dn) -> Option<String> {
+    let key = base.key();
+    let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
+    (!parts.is_empty()).then(|| parts.join("."))
 }
 
 /// The octets the id attribute is searched with. Active Directory takes its GUID with dashes, or as the octets of the wire (S-54).
@@ -208,9 +270,46 @@ mod tests {
             ("<GUID=33221100-5544-7766-8899-aabbccddeeff>", NameForm::Guid),
             ("<guid=00112233445566778899AABBCCDDEEFF>", NameForm::Guid),
             ("<SID=S-1-5-21-1-2-3-500>", NameForm::Sid),
+            ("{33221100-5544-7766-8899-aabbccddeeff}", NameForm::Guid),
+            ("s-1-5-21-1-2-3-500", NameForm::Sid),
+            ("S-1-alice", NameForm::Bare),
+            ("{alice}", NameForm::Bare),
+            ("Archer, Ann", NameForm::Bare),
+            ("corp.EXAMPLE\\alice", NameForm::Netbios),
+            ("Corp.example/People/Ann Archer", NameForm::Canonical),
+            ("corp.example/alice", NameForm::Canonical),
+            ("HTTP/web.corp.example", NameForm::ServicePrincipalName),
+            ("sub.corp.example/People/Ann", NameForm::ServicePrincipalName),
+            ("OTHER/alice", NameForm::ServicePrincipalName),
         ] {
             assert_eq!(form(text, "ad"), Ok(expected), "{text}");
         }
+        // Only Active Directory has the others.
+        for (text, expected) in [
+            ("corp.example\\alice", Ok(NameForm::Netbios)),
+            ("corp.example/alice", Ok(NameForm::Netbios)),
+            ("HTTP/web.corp.example", Err(NameError::ForeignDomain)),
+            ("OTHER/alice", Err(NameError::ForeignDomain)),
+            ("s-1-5-21-1-2-3-500", Ok(NameForm::Bare)),
+            ("{33221100-5544-7766-8899-aabbccddeeff}", Ok(NameForm::Bare)),
+        ] {
+            assert_eq!(form(text, "openldap"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_canonical_name_is_taken_apart_where_no_backslash_stands_before_the_slash() {
+        let path = |text: &str| match TypedName::parse(text, &settings("ad")).map(|name| name.kind) {
+            Ok(Kind::Canonical { path }) => path,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(path("corp.example/a b/c"), ["a b", "c"]);
+        assert_eq!(path(r"corp.example/a\/b/c\\/d\e"), ["a/b", r"c\", r"d\e"]);
+        for empty in ["corp.example/", "corp.example//a", "corp.example/a/", "corp.example/a/ /b"] {
+            assert_eq!(form(empty, "ad"), Err(NameError::Empty), "{empty}");
+        }
+        assert_eq!(form(&format!("corp.example{}", "/a".repeat(64)), "ad"), Ok(NameForm::Canonical));
+        assert_eq!(form(&format!("corp.example{}", "/a".repeat(65)), "ad"), Err(NameError::Empty));
     }
 
     #[test]
@@ -223,6 +322,10 @@ mod tests {
             ("al\nice", NameError::ControlCharacter),
             ("al\u{85}ice", NameError::ControlCharacter),
             ("OTHER\\alice", NameError::ForeignDomain),
+            ("OTHER\\alice/corp.example", NameError::ForeignDomain),
+            ("example\\alice", NameError::ForeignDomain),
+            ("sub.corp.example\\alice", NameError::ForeignDomain),
+            ("corp.example.\\alice", NameError::ForeignDomain),
             ("CORP\\", NameError::Empty),
             ("<GUID=12>", NameError::BadGuid),
             ("<SID=S-2-5>", NameError::BadSid),
@@ -236,11 +339,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_configured_domain_the_domain_form_is_not_accepted() {
+    fn without_a_configured_domain_only_the_long_one_of_the_base_is_accepted() {
         let mut settings = settings("ad");
         settings.netbios_domain.clear();
-        assert_eq!(TypedName::parse("CORP\\alice", &settings), Err(NameError::ForeignDomain));
-        assert_eq!(TypedName::parse("\\alice", &settings), Err(NameError::ForeignDomain));
+        for foreign in ["CORP\\alice", "\\alice"] {
+            assert_eq!(TypedName::parse(foreign, &settings), Err(NameError::ForeignDomain), "{foreign}");
+        }
+        let ours = |settings: &Directory| TypedName::parse("corp.example\\alice", settings).map(|name| name.kind);
+        assert_eq!(ours(&settings), Ok(Kind::Netbios { user: "alice".into() }));
+        settings.base = "o=corp".into();
+        assert_eq!(ours(&settings), Err(NameError::ForeignDomain));
+    }
+
+    #[test]
+    fn a_domain_that_is_stripped_may_be_any() {
+        // FD-18
+        let mut settings = settings("ad");
+        settings.strip_domain = true;
+        for text in ["CORP\\alice", "OTHER\\alice", "other/alice", "\\alice"] {
+            let kind = TypedName::parse(text, &settings).map(|name| name.kind);
+            assert_eq!(kind, Ok(Kind::Netbios { user: "alice".into() }), "{text}");
+        }
     }
 
     #[test]

@@ -1,24 +1,31 @@
-//! From a typed name to one entry with its immutable id (R-60, R-61, L-20, FD-18).
+//! From a typed name to one entry with its immutable id (R-60, R-61, L-20, FD-18, FD-19).
 //!
 //! | form | what is searched for, always together with the user filter |
 //! |---|---|
 //! | DN | the entry itself, which must lie at or below the base |
 //! | `<GUID=...>`, `<SID=...>` | the id attribute; `objectSid` |
-//! | bare name | each mapped username attribute |
+//! | bare name | each mapped username attribute; where the settings have a default domain, also what `name@domain` is searched for |
 //! | `DOMAIN\user`, `DOMAIN/user` | Active Directory: `sAMAccountName`; others: as a bare name |
-//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or the mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`) also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
+//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or the mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`), or domains are stripped, also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
+//! | `corp.example/People/Ann` | Active Directory: from the domain down, one level after the other, by `name` |
+//! | `HTTP/web.corp.example` | Active Directory: `servicePrincipalName` |
+//!
+//! Only when that has proven that there is nobody, the next is asked, one after the other: the alternate attribute of the settings (bare
+//! names and `user@domain`), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
+//! Directory). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into such an attribute never
+//! takes a name from whose it is.
 //!
 //! Two entries that answer to one name are no user at all. Only a complete, successful search that finds nothing proves absence
 //! (R-62); everything else that is not exactly one entry is an error.
 
 use crate::directory::Directory;
-use crate::name::{Kind, NameError, TypedName};
+use crate::name::{Kind, NameError, TypedName, is_domain_of_base};
 use crate::query::QueryError;
 use crate::server::ServerName;
 use crate::session::Answer;
 use domain::identity::BadObjectId;
 use domain::settings::{self, Preset};
-use domain::{DirectoryRef, NameForm, ObjectId, Reason};
+use domain::{DirectoryRef, NameForm, ObjectId, ObjectName, Reason};
 use ldap_wire::{Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use tracing::Instrument;
 
@@ -60,6 +67,9 @@ pub enum ResolveError {
     /// A part of the answer is missing: a limit of the server (3, 4, 11), or it lies on another server (10).
     #[error("{server} answered the search in part, code {code}")]
     Incomplete { server: ServerName, code: ResultCode },
+    /// A directory where the name might be found cannot be used, so that nobody knows (R-62).
+    #[error("the settings of directory {directory} cannot be used")]
+    Unusable { directory: ObjectName },
     /// The one entry cannot be used.
     #[error("{server} sent an entry that cannot be used")]
     BadEntry {
@@ -75,7 +85,9 @@ impl ResolveError {
             Self::Name(_) | Self::Absent => Reason::UnknownUser,
             Self::Ambiguous => Reason::AmbiguousUser,
             Self::Unanswered(error) => error.reason(),
-            Self::Directory { .. } | Self::Incomplete { .. } | Self::BadEntry { .. } => Reason::DirectoryError,
+            Self::Directory { .. } | Self::Incomplete { .. } | Self::Unusable { .. } | Self::BadEntry { .. } => {
+                Reason::DirectoryError
+            }
         }
     }
 
@@ -100,62 +112,109 @@ pub enum BadEntry {
 
 pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
     let core = directory.core();
-    let subtree = |names: Filter| (core.settings.base.clone(), Scope::Subtree, and(core.user_filter(), names));
-    let (base, scope, filter) = match &name.kind {
-        Kind::Dn(dn) if !dn.is_within(core.base()) => return Err(NameError::OutsideBase.into()),
-        Kind::Dn(_) => (name.as_str().to_owned(), Scope::Base, core.user_filter().clone()),
-        _ => subtree(names(name, &core.settings, core.base())),
-    };
-    look_up(directory, name, base, scope, &filter).await
+    if matches!(&name.kind, Kind::Dn(dn) if !dn.is_within(core.base())) {
+        return Err(NameError::OutsideBase.into());
+    }
+    let mut found = by_form(directory, name, core.user_filter()).await;
+    for (form, names) in further_names(name, &core.settings) {
+        match found {
+            Err(ResolveError::Absent) => found = below_base(directory, form, core.user_filter(), names).await,
+            found => return found,
+        }
+    }
+    found
 }
 
+/// Whoever has this as their alternate name and nothing else (FD-19).
+pub(crate) async fn alternate(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+    let attribute = directory.settings().alternate_attribute().filter(|_| name.may_be_alternate());
+    let alternate = Filter::equal(attribute.ok_or(ResolveError::Absent)?, name.as_str());
+    below_base(directory, NameForm::Alternate, directory.user_filter(), alternate).await
+}
+
+/// An entry that need not be a user; a DN may lie anywhere. What is no name but an attribute of people is not looked at.
 pub(crate) async fn any(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    let core = directory.core();
-    match name.kind {
-        Kind::Dn(_) => {
-            look_up(directory, name, name.as_str().to_owned(), Scope::Base, &Filter::present("objectClass")).await
-        }
-        Kind::Guid(_) => {
-            let filter = names(name, &core.settings, core.base());
-            look_up(directory, name, core.settings.base.clone(), Scope::Subtree, &filter).await
-        }
-        _ => Err(NameError::BadDn(None).into()),
+    by_form(directory, name, &Filter::present("objectClass")).await
+}
+
+async fn by_form(directory: &Directory, name: &TypedName, which: &Filter) -> Result<Entry, ResolveError> {
+    match &name.kind {
+        // As RFC 4514 writes it: not every server knows `OID.`, `;` and BER (L-21).
+        Kind::Dn(dn) => look_up(directory, name.form(), dn.to_string(), Scope::Base, which).await,
+        Kind::Canonical { path } => at_path(directory, path, which).await,
+        _ => below_base(directory, name.form(), which, names(name, directory.settings())).await,
+    }
+}
+
+async fn below_base(
+    directory: &Directory,
+    form: NameForm,
+    which: &Filter,
+    names: Filter,
+) -> Result<Entry, ResolveError> {
+    let base = directory.settings().base.clone();
+    look_up(directory, form, base, Scope::Subtree, &Filter::and([which.clone(), names])).await
+}
+
+/// Down a canonical name from the domain that the base lies in. Siblings with one name, as `CN=x` and `OU=x`, are told apart by nobody.
+async fn at_path(directory: &Directory, path: &[String], which: &Filter) -> Result<Entry, ResolveError> {
+    let base = directory.base();
+    let is_dc = |rdn: &&ldap_wire::dn::Rdn| rdn.assertions.iter().any(|it| it.attribute.eq_ignore_ascii_case("dc"));
+    let domain = Dn { rdns: base.rdns.iter().skip_while(|rdn| !is_dc(rdn)).cloned().collect() };
+    let (leaf, containers) = path.split_last().ok_or(NameError::Empty)?;
+    let named = |name: &String| Filter::equal("name", name.as_str());
+    let mut above = domain.to_string();
+    for container in containers {
+        let search = SearchRequest::new(above, Scope::One, &named(container), &["1.1"]); // RFC 4511 section 4.5.1.8
+        let (server, found) = ask(directory, NameForm::Canonical, search).await?;
+        above = found.dn_text().ok_or(ResolveError::BadEntry { server, problem: BadEntry::BadDn })?.to_owned();
+    }
+    let entry =
+        look_up(directory, NameForm::Canonical, above, Scope::One, &Filter::and([which.clone(), named(leaf)])).await?;
+    match entry.dn.parse::<Dn>() {
+        Ok(dn) if dn.is_within(base) => Ok(entry),
+        _ => Err(NameError::OutsideBase.into()),
     }
 }
 
 async fn look_up(
     directory: &Directory,
-    name: &TypedName,
+    form: NameForm,
     base: String,
     scope: Scope,
     filter: &Filter,
 ) -> Result<Entry, ResolveError> {
+    let settings = directory.settings();
+    let search = SearchRequest::new(base, scope, filter, &attributes(settings));
+    let (server, found) = ask(directory, form, search).await?;
+    entry(settings, &found, form).map_err(|problem| ResolveError::BadEntry { server, problem })
+}
+
+async fn ask(
+    directory: &Directory,
+    form: NameForm,
+    mut search: SearchRequest,
+) -> Result<(ServerName, SearchResultEntry), ResolveError> {
     let span = tracing::info_span!(
         "directory.resolve",
         otel.kind = "client",
         server.address = tracing::field::Empty,
         twinlock.directory = directory.name().as_str(),
-        twinlock.name_form = name.form().code(),
+        twinlock.name_form = form.code(),
     );
     async {
-        let settings = directory.settings();
-        let mut search = SearchRequest::new(base, scope, filter, &attributes(settings));
+        let scope = search.scope;
         search.size_limit = 2; // enough to see that there are several
         let answer = directory.search(search).await?;
         tracing::Span::current().record("server.address", answer.server.host());
-        only_entry(settings, name, scope, answer)
+        only_entry(scope, answer)
     }
     .instrument(span)
     .await
 }
 
 /// What an answer proves.
-fn only_entry(
-    settings: &settings::Directory,
-    name: &TypedName,
-    scope: Scope,
-    answer: Answer,
-) -> Result<Entry, ResolveError> {
+fn only_entry(scope: Scope, answer: Answer) -> Result<(ServerName, SearchResultEntry), ResolveError> {
     let Answer { server, entries, references, result } = answer;
     if entries.len() > 1 {
         return Err(ResolveError::Ambiguous);
@@ -174,7 +233,7 @@ fn only_entry(
         code => return Err(ResolveError::Directory { server, code }),
     }
     let found = entries.into_iter().next().ok_or(ResolveError::Absent)?;
-    entry(settings, &found, name.form()).map_err(|problem| ResolveError::BadEntry { server, problem })
+    Ok((server, found))
 }
 
 fn entry(settings: &settings::Directory, found: &SearchResultEntry, form: NameForm) -> Result<Entry, BadEntry> {
@@ -228,44 +287,74 @@ fn attributes(settings: &settings::Directory) -> Vec<&str> {
     attributes
 }
 
-fn and(user_filter: &Filter, names: Filter) -> Filter {
-    Filter::and([user_filter.clone(), names])
-}
-
 /// The table at the head of this file.
-fn names(name: &TypedName, settings: &settings::Directory, base: &Dn) -> Filter {
-    let active_directory = settings.preset == Preset::ActiveDirectory;
-    let mapped = settings.username_attributes();
-    let equal = |attributes: &[&str], value: &str| -> Vec<Filter> {
-        attributes.iter().map(|attribute| Filter::equal(*attribute, value)).collect()
-    };
-    let account = if active_directory { vec!["sAMAccountName"] } else { mapped.clone() };
+fn names(name: &TypedName, settings: &settings::Directory) -> Filter {
     let alternatives = match &name.kind {
         Kind::Guid(octets) => vec![Filter::equal(settings.id_attribute(), octets.clone())],
         Kind::Sid(octets) => vec![Filter::equal("objectSid", octets.clone())],
-        Kind::Netbios { user } => equal(&account, user),
-        Kind::Upn { user, domain } => {
-            let whole = if active_directory { "userPrincipalName" } else { settings.mail_attribute() };
-            let mut attributes = mapped;
-            if !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(whole)) {
-                attributes.push(whole);
-            }
-            let mut alternatives = equal(&attributes, name.as_str());
-            if dns_domain(base).is_some_and(|ours| ours.eq_ignore_ascii_case(domain)) {
-                alternatives.extend(equal(&account, user));
+        Kind::ServicePrincipal => vec![Filter::equal(SERVICE_PRINCIPAL, name.as_str())],
+        Kind::Netbios { user } => equal(&account_attributes(settings), user),
+        Kind::Upn { user, domain } => in_domain(user, domain, settings),
+        Kind::Bare | Kind::Dn(_) | Kind::Canonical { .. } => {
+            let mut alternatives = equal(&settings.username_attributes(), name.as_str());
+            if !settings.default_domain.is_empty() {
+                alternatives.extend(in_domain(name.as_str(), &settings.default_domain, settings));
             }
             alternatives
         }
-        Kind::Bare | Kind::Dn(_) => equal(&mapped, name.as_str()),
     };
-    Filter::or(alternatives)
+    let mut each_once: Vec<Filter> = Vec::with_capacity(alternatives.len());
+    for filter in alternatives {
+        if !each_once.contains(&filter) {
+            each_once.push(filter);
+        }
+    }
+    Filter::or(each_once)
 }
 
-/// `corp.example` of `OU=x,DC=corp,DC=example`.
-fn dns_domain(base: &Dn) -> Option<String> {
-    let key = base.key();
-    let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
-    (!parts.is_empty()).then(|| parts.join("."))
+/// `user@domain`
+fn in_domain(user: &str, domain: &str, settings: &settings::Directory) -> Vec<Filter> {
+    let whole = if is_active_directory(settings) { "userPrincipalName" } else { settings.mail_attribute() };
+    let mut attributes = settings.username_attributes();
+    if !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(whole)) {
+        attributes.push(whole);
+    }
+    let mut alternatives = equal(&attributes, &format!("{user}@{domain}"));
+    if settings.strip_domain || is_domain_of_base(domain, settings) {
+        alternatives.extend(equal(&account_attributes(settings), user));
+    }
+    alternatives
+}
+
+/// What is looked at, in this order, after the search by [`names`] has found nobody.
+fn further_names(name: &TypedName, settings: &settings::Directory) -> Vec<(NameForm, Filter)> {
+    let active_directory = is_active_directory(settings);
+    let alternate = settings.alternate_attribute().filter(|_| name.may_be_alternate());
+    let alternate = alternate.map(|attribute| (NameForm::Alternate, attribute));
+    let of_active_directory = match &name.kind {
+        Kind::Bare => Some((NameForm::DisplayName, "displayName")),
+        Kind::Netbios { .. } if !name.as_str().contains('\\') => {
+            Some((NameForm::ServicePrincipalName, SERVICE_PRINCIPAL))
+        }
+        _ => None,
+    };
+    let further = alternate.into_iter().chain(of_active_directory.filter(|_| active_directory));
+    further.map(|(form, attribute)| (form, Filter::equal(attribute, name.as_str()))).collect()
+}
+
+const SERVICE_PRINCIPAL: &str = "servicePrincipalName";
+
+fn is_active_directory(settings: &settings::Directory) -> bool {
+    settings.preset == Preset::ActiveDirectory
+}
+
+/// What a user's name without any domain stands in.
+fn account_attributes(settings: &settings::Directory) -> Vec<&str> {
+    if is_active_directory(settings) { vec!["sAMAccountName"] } else { settings.username_attributes() }
+}
+
+fn equal(attributes: &[&str], value: &str) -> Vec<Filter> {
+    attributes.iter().map(|attribute| Filter::equal(*attribute, value)).collect()
 }
 
 #[cfg(test)]
@@ -282,9 +371,11 @@ mod tests {
     }
 
     fn filter(text: &str, preset: Preset) -> String {
-        let settings = settings(preset);
-        let base = settings.base.parse().expect("a DN");
-        names(&TypedName::parse(text, &settings).expect("a name"), &settings, &base).to_string()
+        filter_by(text, &settings(preset))
+    }
+
+    fn filter_by(text: &str, settings: &settings::Directory) -> String {
+        names(&TypedName::parse(text, settings).expect("a name"), settings).to_string()
     }
 
     #[test]
@@ -300,6 +391,9 @@ mod tests {
                 Ad,
                 "(|(userPrincipalName=a@CORP.example)(sAMAccountName=a@CORP.example)(sAMAccountName=a))",
             ),
+            (r"corp.example\alice", Ad, "(|(sAMAccountName=alice))"),
+            ("corp.example/alice", OpenLdap, "(|(uid=alice))"),
+            ("HTTP/web(1)", Ad, r"(|(servicePrincipalName=HTTP/web\281\29))"),
             ("<SID=S-1-5-18>", Ad, r"(|(objectSid=\01\01\00\00\00\00\00\05\12\00\00\00))"),
             ("alice", OpenLdap, "(|(uid=alice))"),
             ("corp/alice", OpenLdap, "(|(uid=alice))"),
@@ -316,6 +410,57 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_name_in_the_default_domain_is_searched_with_it_too_and_a_stripped_domain_is_ours() {
+        // FD-18
+        let with = |text: &str, preset: Preset, default: &str, strip: bool| {
+            let settings =
+                settings::Directory { default_domain: default.into(), strip_domain: strip, ..settings(preset) };
+            filter_by(text, &settings)
+        };
+        use Preset::{ActiveDirectory as Ad, OpenLdap};
+        assert_eq!(
+            with("alice", Ad, "b.example", false),
+            "(|(userPrincipalName=alice)(sAMAccountName=alice)(userPrincipalName=alice@b.example)(sAMAccountName=alice@b.example))"
+        );
+        assert_eq!(
+            with("alice", OpenLdap, "corp.example", false),
+            "(|(uid=alice)(uid=alice@corp.example)(mail=alice@corp.example))"
+        );
+        assert_eq!(with("a@c.example", OpenLdap, "b.example", false), "(|(uid=a@c.example)(mail=a@c.example))");
+        assert_eq!(with("a@c.example", OpenLdap, "", true), "(|(uid=a@c.example)(mail=a@c.example)(uid=a))");
+        assert_eq!(with(r"OTHER\a", Ad, "", true), "(|(sAMAccountName=a))");
+    }
+
+    #[test]
+    fn what_is_looked_at_next_depends_on_the_form_and_never_on_what_names_a_domain() {
+        // L-20, FD-19
+        let further = |text: &str, preset: Preset, alternate: Option<&str>| -> Vec<String> {
+            let mut settings = settings(preset);
+            settings.attributes.alternate = alternate.map(str::to_owned);
+            let name = TypedName::parse(text, &settings).expect("a name");
+            let further = further_names(&name, &settings);
+            further.into_iter().map(|(form, filter)| format!("{} {filter}", form.code())).collect()
+        };
+        use Preset::{ActiveDirectory as Ad, OpenLdap};
+        let number = Some("employeeNumber");
+        assert_eq!(further("Ann", Ad, number), ["alternate (employeeNumber=Ann)", "display_name (displayName=Ann)"]);
+        assert_eq!(further("Ann", OpenLdap, number), ["alternate (employeeNumber=Ann)"]);
+        assert_eq!(further("a*@b", Ad, number), [r"alternate (employeeNumber=a\2a@b)"]);
+        assert_eq!(further("CORP/ann", Ad, number), ["spn (servicePrincipalName=CORP/ann)"]);
+        for (text, preset) in [
+            (r"CORP\ann", Ad),
+            ("CORP/ann", OpenLdap),
+            ("corp.example/ann", Ad),
+            ("HTTP/web", Ad),
+            ("cn=ann,dc=corp,dc=example", Ad),
+            ("<SID=S-1-5-18>", Ad),
+        ] {
+            assert_eq!(further(text, preset, number), [""; 0], "{text}");
+        }
+        assert_eq!(further("ann", OpenLdap, None), [""; 0]);
+    }
+
+    #[test]
     fn no_character_of_a_name_reaches_the_filter_as_syntax() {
         // L-24
         assert_eq!(filter("*", Preset::OpenLdap), r"(|(uid=\2a))");
@@ -326,8 +471,6 @@ mod tests {
     #[test]
     fn only_a_complete_successful_search_proves_absence() {
         // R-62
-        let settings = settings(Preset::OpenLdap);
-        let bare = TypedName::parse("alice", &settings).expect("a name");
         let server = ServerName::parse("ldap://dc1").expect("valid");
         let verdict = |code: u32, references: bool, count: usize, scope: Scope| {
             let found = |number: usize| SearchResultEntry {
@@ -339,11 +482,11 @@ mod tests {
             };
             let entries = (0..count).map(found).collect();
             let result = LdapResult::of(ResultCode(code));
-            only_entry(&settings, &bare, scope, Answer { server: server.clone(), entries, references, result })
+            only_entry(scope, Answer { server: server.clone(), entries, references, result }).map(|(_, entry)| entry)
         };
         use ResolveError::{Absent, Ambiguous, Directory, Incomplete};
         assert!(matches!(verdict(0, false, 0, Scope::Subtree), Err(Absent)));
-        assert!(matches!(verdict(0, false, 1, Scope::Subtree), Ok(entry) if entry.username == "uid=0"));
+        assert!(matches!(verdict(0, false, 1, Scope::Subtree), Ok(entry) if entry.dn_text() == Some("uid=0")));
         assert!(matches!(verdict(0, false, 2, Scope::Subtree), Err(Ambiguous)));
         assert!(matches!(verdict(4, false, 2, Scope::Subtree), Err(Ambiguous)));
         assert!(matches!(verdict(32, false, 0, Scope::Base), Err(Absent)));

@@ -38,7 +38,7 @@ async fn the_search_joins_the_user_filter_and_bounds_itself() {
                 Scope::Base => {
                     assert_eq!(
                         (&search.base[..], filter.as_str()),
-                        (&b"UID=Alice , dc=corp,dc=example"[..], "(objectClass=inetOrgPerson)")
+                        (&b"UID=Alice,dc=corp,dc=example"[..], "(objectClass=inetOrgPerson)")
                     );
                 }
                 _ => {
@@ -55,7 +55,7 @@ async fn the_search_joins_the_user_filter_and_bounds_itself() {
     .await;
     let directory = directory(&[&server.url]);
     resolve(&directory, "al*ice").await.expect("alice");
-    resolve(&directory, "UID=Alice , dc=corp,dc=example").await.expect("alice");
+    resolve(&directory, "UID=#0405416C696365 ; dc=corp,dc=example").await.expect("alice");
 }
 
 #[tokio::test]
@@ -385,5 +385,5 @@ async fn names_outside_the_base_and_names_that_are_none_are_not_asked_for() {
     let outside = TypedName::parse("cn=svc,dc=other", directory.settings()).expect("a DN");
     assert!(directory.resolve_any(&outside).await.is_ok());
     let bare = TypedName::parse("svc", directory.settings()).expect("a name");
-    assert!(matches!(directory.resolve_any(&bare).await, Err(ResolveError::Name(_))));
+    assert!(directory.resolve_any(&bare).await.is_ok());
 }

@@ -4,12 +4,15 @@ mod support;
 
 use anyhow::{Context, Result};
 use directory::{
-    BindError, Directory, Incomplete, Options, Query, QueryError, Read, ResolveError, ServerState, TypedName,
+    BindError, Directories, Directory, Incomplete, Options, Query, QueryError, Read, ResolveError, ServerState,
+    TypedName,
 };
 use domain::settings::{self, AuthenticationBind, BindKind, Preset, QueryBind};
 use domain::{NameForm, ObjectName, Reason, Secret};
 use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, password_of, wait_until};
-use ldap_wire::{Filter, Scope};
+use ldap_wire::{Dn, Filter, Scope};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use std::time::{Duration, Instant};
 use support::eventually;
 
@@ -48,6 +51,9 @@ impl Lab {
             group_filter: String::new(),
             netbios_domain: "ACME".into(),
             lockout_guard: None,
+            default_domain: String::new(),
+            strip_domain: false,
+            alternate_directories: Vec::new(),
             attributes: Default::default(),
         })
     }
@@ -94,6 +100,8 @@ async fn every_form_of_a_name_is_one_id() -> Result<()> {
         "ANN.ARCHER@ACME.EXAMPLE",
         "ACME\\ann.archer",
         "acme/ANN.ARCHER",
+        "acme.example\\ann.archer",
+        "Acme.Example/ann.archer",
         guid.as_str(),
         ANN,
         "UID=ANN.ARCHER,OU=ENGINEERING,OU=PEOPLE,DC=ACME,DC=EXAMPLE",
@@ -103,6 +111,8 @@ async fn every_form_of_a_name_is_one_id() -> Result<()> {
         "uid=\\61nn.archer,ou=engineering,ou=people,dc=acme,dc=example",
         "0.9.2342.19200300.100.1.1=ann.archer,ou=engineering,ou=people,dc=acme,dc=example",
         "userid=ann.archer,organizationalUnitName=engineering,ou=people,domainComponent=acme,dc=example",
+        "OID.0.9.2342.19200300.100.1.1=ann.archer,ou=engineering,ou=people,dc=acme,dc=example",
+        "uid=#040A616E6E2E617263686572,ou=engineering,ou=people,dc=acme,dc=example",
         "uid=\\20ann.archer,ou=engineering,ou=people,dc=acme,dc=example",
         "uid=ann.archer\\20,ou=engineering,ou=people,dc=acme,dc=example",
     ] {
@@ -122,8 +132,6 @@ async fn every_form_of_a_name_is_one_id() -> Result<()> {
         ("ann.archer)(uid=*", "absent"),
         ("<GUID=00000000-0000-0000-0000-000000000001>", "absent"),
         ("nosuchattribute=x,dc=acme,dc=example", "name"),
-        // slapd takes no BER for an attribute of text.
-        ("uid=#040A616E6E2E617263686572,ou=engineering,ou=people,dc=acme,dc=example", "name"),
         (Slapd::GITLAB_DN, "absent"),
         ("cn=staff,cn=config", "name"),
     ] {
@@ -136,6 +144,158 @@ async fn every_form_of_a_name_is_one_id() -> Result<()> {
         assert_eq!(what, expected, "{name}: {found:?}");
     }
     Ok(())
+}
+
+/// People whose names hold what a DN has to escape: relative names from the leaf up to `ou=people`, which all have above them.
+const ODD: [&[&[(&str, &str)]]; 7] = [
+    &[&[("cn", "Archer, Ann")]],
+    &[&[("cn", "Bo Both"), ("uid", "odd.two")]],
+    &[&[("uid", "odd.three"), ("sn", "Quill \"Q\""), ("cn", "Cy=C+y")]],
+    &[&[("cn", "Größe Ärger \u{441}\u{443}")]],
+    &[&[("cn", "# <hash>; back\\slash")]],
+    &[&[("cn", "Two  Spaces")], &[("ou", "R&D, West")]],
+    &[&[("cn", "e\u{301}clair")], &[("ou", "R&D, West")]],
+];
+
+/// One of many ways to write a DN (RFC 4514, and the spaces and `;` of RFC 2253), as `choices` has it.
+struct Spelling<'c>(std::iter::Cycle<std::slice::Iter<'c, u8>>);
+
+impl Spelling<'_> {
+    fn choose(&mut self, of: u8) -> u8 {
+        self.0.next().map_or(0, |choice| choice % of)
+    }
+
+    fn dn(&mut self, rdns: &[&[(&str, &str)]]) -> String {
+        let above = [[("ou", "people")], [("dc", "acme")], [("dc", "example")]];
+        let rdns = rdns.iter().copied().chain(above.iter().map(|rdn| &rdn[..]));
+        let written: Vec<String> = rdns.map(|rdn| self.rdn(rdn)).collect();
+        written.join([",", ", ", " ,", ";", " ; "][usize::from(self.choose(5))])
+    }
+
+    fn rdn(&mut self, rdn: &[(&str, &str)]) -> String {
+        let mut written: Vec<String> = rdn.iter().map(|(attribute, value)| self.assertion(attribute, value)).collect();
+        let turns = usize::from(self.choose(3)) % written.len();
+        written.rotate_left(turns);
+        written.join(["+", " + "][usize::from(self.choose(2))])
+    }
+
+    fn assertion(&mut self, attribute: &str, value: &str) -> String {
+        let (long, number) = match attribute {
+            "cn" => ("commonName", "2.5.4.3"),
+            "sn" => ("surname", "2.5.4.4"),
+            "ou" => ("organizationalUnitName", "2.5.4.11"),
+            "uid" => ("userid", "0.9.2342.19200300.100.1.1"),
+            _ => ("domainComponent", "0.9.2342.19200300.100.1.25"),
+        };
+        let attribute = match self.choose(5) {
+            0 => attribute.to_uppercase(),
+            1 => long.to_owned(),
+            2 => number.to_owned(),
+            3 => format!("OID.{number}"),
+            _ => attribute.to_owned(),
+        };
+        let equals = ["=", " = ", "= "][usize::from(self.choose(3))];
+        let end = ["", "\\20", "\\ "];
+        let (before, after) = (end[usize::from(self.choose(3))], end[usize::from(self.choose(3))]);
+        if self.choose(12) == 0 {
+            let octets: String = value.bytes().map(|octet| format!("{octet:02x}")).collect();
+            return format!(
+                "{attribute}{equals}#{}{:02X}{octets}",
+                ["04", "0c"][usize::from(self.choose(2))],
+                value.len()
+            );
+        }
+        let value: String = value.chars().map(|sign| self.sign(sign)).collect();
+        // An unescaped `#` would begin BER.
+        let value = if before.is_empty() && value.starts_with('#') { format!("\\{value}") } else { value };
+        format!("{attribute}{equals}{before}{value}{after}")
+    }
+
+    fn sign(&mut self, sign: char) -> String {
+        let sign = match (self.choose(3), sign.to_lowercase().next(), sign.to_uppercase().next()) {
+            (0, Some(lower), _) => lower,
+            (1, _, Some(upper)) if sign.to_uppercase().count() == 1 => upper,
+            _ => sign,
+        };
+        let mut octets = [0; 4];
+        match self.choose(4) {
+            0 => sign.encode_utf8(&mut octets).bytes().map(|octet| format!("\\{octet:02X}")).collect(),
+            _ if r#""+,;<>\="#.contains(sign) => format!("\\{sign}"),
+            1 if sign == ' ' => "\\20 ".to_owned(),
+            _ => sign.to_string(),
+        }
+    }
+}
+
+#[test]
+fn every_spelling_of_a_dn_is_one_id() -> Result<()> {
+    // L-21, by property: DN -> a random spelling -> the same id, by slapd's own matching; and by our key, which is no id but should agree.
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    let plain: Vec<Dn> = ODD
+        .iter()
+        .map(|rdns| {
+            let mut dn: Dn = "ou=people,dc=acme,dc=example".parse().expect("a DN");
+            for rdn in rdns.iter().rev() {
+                let text = |value: &str| ldap_wire::dn::Value::Text(value.into());
+                let assertion = |(attribute, value): &(&str, &str)| ldap_wire::dn::Assertion {
+                    attribute: (*attribute).into(),
+                    value: text(value),
+                };
+                dn.rdns.insert(0, ldap_wire::dn::Rdn { assertions: rdn.iter().map(assertion).collect() });
+            }
+            dn
+        })
+        .collect();
+    slapd.modify(
+        r"dn: ou=R&D\, West,ou=people,dc=acme,dc=example
+changetype: add
+objectClass: organizationalUnit
+",
+    )?;
+    for (number, dn) in plain.iter().enumerate() {
+        let leaf = ODD[number].first().context("a leaf")?;
+        let mut ldif = format!("dn:: {}\nchangetype: add\nobjectClass: inetOrgPerson\n", base64(&dn.to_string()));
+        for (attribute, value) in *leaf {
+            ldif += &format!("{attribute}:: {}\n", base64(value));
+        }
+        for needed in ["cn", "sn"] {
+            if leaf.iter().all(|(attribute, _)| *attribute != needed) {
+                ldif += &format!("{needed}: odd\n");
+            }
+        }
+        slapd.modify(&ldif)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(async {
+            let directory = lab.directory(&[&slapd.ldaps_url()])?;
+            let mut ids = Vec::new();
+            for dn in &plain {
+                let found = resolve(&directory, &dn.to_string()).await.with_context(|| dn.to_string())?;
+                ids.push(found.subject.id);
+            }
+            assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), plain.len(), "each another one");
+            anyhow::Ok((directory, ids))
+        })
+        .and_then(|(directory, ids)| {
+            let mut runner = TestRunner::new(Config { cases: 1_000, failure_persistence: None, ..Config::default() });
+            let spelling = (0..plain.len(), prop::collection::vec(any::<u8>(), 40..200));
+            runner.run(&spelling, |(person, choices)| {
+                let written = Spelling(choices.iter().cycle()).dn(ODD[person]);
+                let found = runtime.block_on(resolve(&directory, &written));
+                let found = found.map_err(|error| TestCaseError::fail(format!("{written}: {error:?}")))?;
+                prop_assert_eq!(&found.subject.id, &ids[person], "{}", written);
+                let key = written.parse::<Dn>().map(|dn| dn.key());
+                prop_assert_eq!(key, Ok(plain[person].key()), "{}", written);
+                Ok(())
+            })?;
+            Ok(())
+        })
+}
+
+fn base64(text: &str) -> String {
+    data_encoding::BASE64.encode(text.as_bytes())
 }
 
 #[tokio::test]
@@ -156,7 +316,102 @@ async fn two_people_with_one_name_are_refused_and_not_bound() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_listed_service_account_is_found_by_its_dn_though_it_is_no_user() -> Result<()> {
+async fn default_domain_stripped_domain_and_alternate_name_lead_to_the_same_person() -> Result<()> {
+    // FD-18, FD-19
+    let lab = Lab::new()?;
+    let slapd = lab.slapd("one", &SlapdOptions::default())?;
+    slapd.modify("dn: uid=ann.archer,ou=engineering,ou=people,dc=acme,dc=example\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: 4711\n")?;
+    let with = |change: fn(&mut settings::Directory)| -> Result<Directory> {
+        let mut settings = lab.settings(&[&slapd.ldaps_url()])?;
+        change(&mut settings);
+        open(settings)
+    };
+    let plain = with(|_| {})?;
+    let ann = resolve(&plain, ANN).await?.subject;
+    for name in ["4711", r"OTHER\ann.archer", "ann.archer@other.example"] {
+        let found = resolve(&plain, name).await;
+        assert!(matches!(found, Err(ResolveError::Absent | ResolveError::Name(_))), "{name}: {found:?}");
+    }
+    let by_mail = with(|it| {
+        it.attributes.username = Some(vec!["mail".into()]);
+        it.default_domain = "acme.example".into();
+    })?;
+    for name in ["ann.archer", "ANN.archer", "ann.archer@acme.example"] {
+        assert_eq!(resolve(&by_mail, name).await?.subject, ann, "{name}");
+    }
+    let stripped = with(|it| it.strip_domain = true)?;
+    for name in [r"OTHER\ann.archer", "other.example/ann.archer", "ann.archer@other.example", "ann.archer"] {
+        assert_eq!(resolve(&stripped, name).await?.subject, ann, "{name}");
+    }
+    let alternate = with(|it| it.attributes.alternate = Some("employeeNumber".into()))?;
+    let found = resolve(&alternate, " 4711").await?;
+    assert_eq!((found.subject, found.form), (ann.clone(), NameForm::Alternate));
+    for name in [r"ACME\4711", "acme/4711"] {
+        assert!(matches!(resolve(&alternate, name).await, Err(ResolveError::Absent)), "{name}");
+    }
+    slapd.modify("dn: uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: ann.archer\n")?;
+    assert_eq!(resolve(&alternate, "ann.archer").await?.subject, ann, "a username comes first");
+    slapd.modify("dn: uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: 4711\n")?;
+    assert!(matches!(resolve(&alternate, "4711").await, Err(ResolveError::Ambiguous)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_alternate_name_is_looked_for_in_one_directory_after_the_other() -> Result<()> {
+    // FD-19, R-62
+    let lab = Lab::new()?;
+    let (one, two) = (lab.slapd("one", &SlapdOptions::default())?, lab.slapd("two", &SlapdOptions::default())?);
+    let numbered = |slapd: &Slapd, uid: &str, unit: &str, number: &str| {
+        slapd.modify(&format!("dn: uid={uid},ou={unit},ou=people,dc=acme,dc=example\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: {number}\n"))
+    };
+    numbered(&two, "ann.archer", "engineering", "4711")?;
+    let directories = Directories::new(Options::default());
+    let named = |name: &str, slapd: &Slapd, others: &[&str]| -> Result<_> {
+        let mut settings = lab.settings(&[&slapd.ldaps_url()])?;
+        settings.name = ObjectName::new(name)?;
+        settings.attributes.alternate = (name != "home").then(|| "employeeNumber".to_owned());
+        settings.alternate_directories = others.iter().map(|name| ObjectName::new(*name)).collect::<Result<_, _>>()?;
+        Ok((settings, Some(Secret::from(Slapd::QUERY_PASSWORD))))
+    };
+    let apply = |others: &[&str], down: bool| -> Result<()> {
+        let mut middle = named("middle", &one, &[])?;
+        if down {
+            middle.0.base = "nonsense".into();
+        }
+        let refused = directories.replace([named("home", &one, others)?, middle, named("last", &two, &[])?]);
+        assert_eq!(refused.len(), usize::from(down));
+        Ok(())
+    };
+    let found = async |name: &str| {
+        let home = directories.named("home").expect("it is there");
+        let name = TypedName::parse(name, home.settings()).expect("a name");
+        let (directory, entry) = directories.resolve(&home, &name).await?;
+        assert_eq!(*directory.name(), entry.subject.directory);
+        Ok::<_, ResolveError>((entry.subject.directory.to_string(), entry.username, entry.form))
+    };
+    let of = |directory: &str, uid: &str, form| Some((directory.to_owned(), uid.to_owned(), form));
+    apply(&[], false)?;
+    assert!(matches!(found("4711").await, Err(ResolveError::Absent)), "nobody else is asked");
+    apply(&["middle", "last"], false)?;
+    assert_eq!(found("4711").await.ok(), of("last", "ann.archer", NameForm::Alternate));
+    assert_eq!(found("ann.archer").await.ok(), of("home", "ann.archer", NameForm::Bare));
+    assert!(matches!(found("4712").await, Err(ResolveError::Absent)));
+    // The first that has somebody decides.
+    numbered(&one, "ben.hale", "sales", "4711")?;
+    assert_eq!(found("4711").await.ok(), of("middle", "ben.hale", NameForm::Alternate));
+    apply(&["last", "middle"], false)?;
+    assert_eq!(found("4711").await.ok(), of("last", "ann.archer", NameForm::Alternate));
+    // One that cannot be asked is no proof that it has nobody.
+    apply(&["middle", "last"], true)?;
+    let unusable = found("4711").await.expect_err("nobody knows");
+    assert!(matches!(unusable, ResolveError::Unusable { .. }) && unusable.is_unavailable(), "{unusable:?}");
+    assert!(matches!(found(r"ACME\nobody").await, Err(ResolveError::Absent)), "no alternate name");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_listed_service_account_is_found_by_its_name_though_it_is_no_user() -> Result<()> {
+    // FL-15
     let lab = Lab::new()?;
     let slapd = lab.slapd("one", &SlapdOptions::default())?;
     let directory = lab.directory(&[&slapd.ldaps_url()])?;
@@ -164,6 +419,19 @@ async fn a_listed_service_account_is_found_by_its_dn_though_it_is_no_user() -> R
     let gitlab = any(&Slapd::GITLAB_DN.to_uppercase()).await?;
     assert_eq!(gitlab.dn, Slapd::GITLAB_DN);
     directory.authenticate(&gitlab, &Secret::from(Slapd::GITLAB_PASSWORD)).await?.subject();
+    let guid = gitlab.subject.id.to_string().replace("entryUUID:", "");
+    assert_eq!(any(&format!("<GUID={guid}>")).await?.subject, gitlab.subject);
+    let mut settings = lab.settings(&[&slapd.ldaps_url()])?;
+    settings.attributes.username = Some(vec!["cn".into()]);
+    let by_cn = open(settings)?;
+    for name in ["gitlab", r"ACME\GitLab", "gitlab@acme.example", r"acme.example\gitlab"] {
+        assert_eq!(
+            by_cn.resolve_any(&TypedName::parse(name, by_cn.settings())?).await?.subject,
+            gitlab.subject,
+            "{name}"
+        );
+        assert!(matches!(resolve(&by_cn, name).await, Err(ResolveError::Absent)), "{name} is no user");
+    }
     assert!(matches!(any("cn=gone,ou=service,dc=acme,dc=example").await, Err(ResolveError::Absent)));
     Ok(())
 }

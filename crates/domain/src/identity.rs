@@ -223,11 +223,25 @@ pub enum NameForm {
     Bare,
     Guid,
     Sid,
+    Canonical,
+    ServicePrincipalName,
+    DisplayName,
+    Alternate,
 }
 
 impl NameForm {
-    pub const ALL: [Self; 6] =
-        [Self::DistinguishedName, Self::UserPrincipalName, Self::Netbios, Self::Bare, Self::Guid, Self::Sid];
+    pub const ALL: [Self; 10] = [
+        Self::DistinguishedName,
+        Self::UserPrincipalName,
+        Self::Netbios,
+        Self::Bare,
+        Self::Guid,
+        Self::Sid,
+        Self::Canonical,
+        Self::ServicePrincipalName,
+        Self::DisplayName,
+        Self::Alternate,
+    ];
 
     pub fn code(self) -> &'static str {
         match self {
@@ -237,6 +251,10 @@ impl NameForm {
             Self::Bare => "bare",
             Self::Guid => "guid",
             Self::Sid => "sid",
+            Self::Canonical => "canonical",
+            Self::ServicePrincipalName => "spn",
+            Self::DisplayName => "display_name",
+            Self::Alternate => "alternate",
         }
     }
 }

@@ -143,6 +143,9 @@ fn unreachable_directory() -> Directory {
         group_filter: String::new(),
         netbios_domain: String::new(),
         lockout_guard: None,
+        default_domain: String::new(),
+        strip_domain: false,
+        alternate_directories: Vec::new(),
         attributes: Default::default(),
     };
     Directory::new(settings, None, Options::default()).expect("usable settings")

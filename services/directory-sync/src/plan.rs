@@ -54,6 +54,7 @@ pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
     attributes.extend(PASSWORD_CHANGED);
     attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
     attributes.extend(settings.username_attributes());
+    attributes.extend(settings.alternate_attribute());
     attributes.extend(settings.phone_attributes());
     each_once(attributes)
 }
@@ -275,6 +276,7 @@ impl<'a> Values<'a> {
         };
         let mut attributes = vec![UPN, SAM_ACCOUNT_NAME, UID];
         attributes.extend(settings.username_attributes());
+        attributes.extend(settings.alternate_attribute());
         let mut names = BTreeSet::new();
         for attribute in each_once(attributes) {
             names.extend(self.identifying(attribute, NAME_OCTETS_MAX).into_iter().map(str::to_owned));
@@ -501,6 +503,19 @@ mod tests {
             password_changed: "134444736000010000".into(),
         };
         assert_eq!(user, expected);
+    }
+
+    #[test]
+    fn an_alternate_sign_in_name_is_one_of_the_names() {
+        // FD-19
+        let mut settings = settings("openldap");
+        let ann = entry("uid=ann", &[("uid", &[b"ann"]), ("employeeNumber", &[b"4711"])]);
+        let names = |settings: &Directory| user(settings, &id(), &ann, NOW, &mut Problems::default()).names;
+        assert_eq!(names(&settings), ["CORP\\ann", "ann"]);
+        assert!(!user_attributes(&settings).contains(&"employeeNumber"));
+        settings.attributes.alternate = Some("employeeNumber".into());
+        assert_eq!(names(&settings), ["4711", "CORP\\ann", "ann"]);
+        assert!(user_attributes(&settings).contains(&"employeeNumber"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::reply::Refusal;
 use crate::verify::{Allow, MARGIN, Unavailable, Verdict};
 use directory::{Directory, Entry, NameError, ResolveError, TypedName, Verdict as DirectoryVerdict};
 use domain::settings::Appended;
-use domain::{DirectoryRef, Method, NameForm, Protocol, Reason, Secret};
+use domain::{DirectoryRef, Method, Protocol, Reason, Secret};
 use fail_open::{Admission, Login, NoPass};
 use ldap_wire::connection::PendingBind;
 use ldap_wire::{Authentication, BindResponse, Control, ResultCode};
@@ -181,21 +181,25 @@ async fn check_password(
     bind: &PendingBind,
     reuse: Option<BindableUpstream>,
 ) -> Result<Opened, Refusal> {
-    let directory = attempt.client.directory.clone().ok_or(Refusal::Unavailable(Reason::DirectoryError))?;
+    let home = attempt.client.directory.clone().ok_or(Refusal::Unavailable(Reason::DirectoryError))?;
     // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
     unless_it_passes(attempt.fail_open().applies_to(&attempt.client.settings))
         .map_err(|_| Refusal::Unavailable(Reason::VerificationUnavailable))?;
-    if reuse.as_ref().is_some_and(|upstream| upstream.leads_to(&directory)) {
+    if reuse.as_ref().is_some_and(|upstream| upstream.leads_to(&home)) {
         attempt.binds_again();
     }
     let asked = Instant::now();
-    let (entry, password) = match &bind.request.authentication {
+    let (directory, entry, password) = match &bind.request.authentication {
         Authentication::Simple(password) => {
             let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
-            (who(attempt, &directory, typed, asked).await?, Secret::new(password.expose()))
+            let (directory, entry) = who(attempt, &home, typed, asked).await?;
+            (directory, entry, Secret::new(password.expose()))
         }
         // EXTERNAL: nothing else comes here.
-        Authentication::Sasl { .. } | Authentication::Other { .. } => whose(attempt, &directory, asked).await?,
+        Authentication::Sasl { .. } | Authentication::Other { .. } => {
+            let (entry, password) = whose(attempt, &home, asked).await?;
+            (home, entry, password)
+        }
     };
     let until = attempt.deadline() - MARGIN;
     let admitted = attempt.fail_open().admit(&attempt.client.settings, &directory, &entry, until).await;
@@ -217,31 +221,37 @@ async fn check_password(
     Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
 }
 
-/// The one entry that is meant (L-20), and whether it is a service account of this client.
-async fn who(attempt: &mut Attempt, directory: &Directory, typed: &str, asked: Instant) -> Result<Entry, Refusal> {
+/// The one entry that is meant (L-20), the directory that has it, and whether it is a service account of this client.
+async fn who(
+    attempt: &mut Attempt,
+    home: &Arc<Directory>,
+    typed: &str,
+    asked: Instant,
+) -> Result<(Arc<Directory>, Entry), Refusal> {
     attempt.subject.username = typed.to_owned();
-    let name = match TypedName::parse(typed, directory.settings()) {
+    let name = match TypedName::parse(typed, home.settings()) {
         Ok(name) => name,
         Err(NameError::BadDn(_)) => return Err(Refusal::BadName),
         Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
     };
     attempt.note_form(name.form());
-    let found = match directory.resolve(&name).await {
-        Err(ResolveError::Absent | ResolveError::Name(_)) => service_account(attempt, directory, &name).await,
+    let found = match attempt.settings().resolve(home, &name).await {
+        Err(ResolveError::Absent | ResolveError::Name(_)) => service_account(attempt, home, &name).await,
         found => found,
     };
-    let entry = match found {
-        Ok(entry) => entry,
+    let (directory, entry) = match found {
+        Ok(found) => found,
         Err(error) if error.is_unavailable() => {
             tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
             return Err(Refusal::Unavailable(error.reason()));
         }
         Err(error) => return Err(without_bind(attempt, asked, error.reason()).await),
     };
-    attempt.subject.service_account = is_listed(attempt, &entry).await;
+    attempt.subject.name_form = Some(entry.form);
+    attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
     attempt.subject.entry = Some(entry.subject.clone());
     attempt.subject.username.clone_from(&entry.username);
-    Ok(entry)
+    Ok((directory, entry))
 }
 
 /// The service account that the connection's certificate stands for, and what it binds with at the directory (L-36). It is the
@@ -275,13 +285,17 @@ async fn whose(attempt: &mut Attempt, directory: &Directory, asked: Instant) -> 
     }
 }
 
-/// Service accounts need not look like users: the DN itself is read, and counts only if its id is listed here.
-async fn service_account(attempt: &Attempt, directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    if attempt.client.settings.service_accounts.is_empty() || name.form() != NameForm::DistinguishedName {
+/// Service accounts need not look like users: whatever has the name counts, but only if its id is listed here.
+async fn service_account(
+    attempt: &Attempt,
+    directory: &Arc<Directory>,
+    name: &TypedName,
+) -> Result<(Arc<Directory>, Entry), ResolveError> {
+    if attempt.client.settings.service_accounts.is_empty() {
         return Err(ResolveError::Absent);
     }
     match directory.resolve_any(name).await {
-        Ok(entry) if is_listed(attempt, &entry).await => Ok(entry),
+        Ok(entry) if is_listed(attempt, &entry).await => Ok((Arc::clone(directory), entry)),
         Ok(_) => Err(ResolveError::Absent),
         Err(error) => Err(error),
     }

@@ -675,13 +675,16 @@ impl Connection {
 
     fn forget_remembered(&self, whose: Whose) {
         let (verifier, client, bound) = (self.shared.verifier.clone(), self.client.clone(), self.bound.clone());
+        // Who is bound may be of another directory than the client's (FD-19); what they name is there, too.
+        let of_bound = bound.as_ref().and_then(|bound| self.shared.settings.directory(bound.directory.as_str()));
+        let directory = of_bound.or_else(|| client.directory.clone());
         let Ok(seat) = Arc::clone(&self.shared.reports).try_acquire_owned() else {
             return verify::password_change_lost(client.name(), &"too many reports wait already");
         };
         drop(self.shared.shutdown.spawn(async move {
-            let subject = match (whose, &client.directory) {
+            let subject = match (whose, directory) {
                 (Whose::Own, _) => Ok(bound),
-                (Whose::Named(name), Some(directory)) => bind::named(directory, &name).await,
+                (Whose::Named(name), Some(directory)) => bind::named(&directory, &name).await,
                 (Whose::Named(_), None) => Ok(None),
             };
             match subject {

@@ -44,6 +44,16 @@ impl PasswordChecks {
         turn.ended(refused);
         refused.map_or(Ok(()), Err)
     }
+
+    async fn who(&self, directory: &Arc<Directory>, name: &str) -> Result<(Arc<Directory>, Entry), Reason> {
+        let name = TypedName::parse(name, directory.settings()).map_err(|_| Reason::UnknownUser)?;
+        self.settings.resolve(directory, &name).await.map_err(|error| {
+            if error.is_unavailable() {
+                tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
+            }
+            error.reason()
+        })
+    }
 }
 
 #[async_trait]
@@ -53,10 +63,10 @@ impl PasswordCheck for PasswordChecks {
         let directory = self.directory(&directory)?;
         let password = password.map(Secret::from).unwrap_or_default();
         let refused = |reason: Reason, person| CheckReply { reason: reason.code().to_owned(), person };
-        let reply = match resolve(&directory, &name).await {
+        let reply = match self.who(&directory, &name).await {
             Err(reason) => refused(reason, None),
             // Said before anything is sent, too (L-10); who is meant is known by then.
-            Ok(entry) => match self.authenticate(&directory, &entry, &password).await {
+            Ok((directory, entry)) => match self.authenticate(&directory, &entry, &password).await {
                 Ok(()) => CheckReply { reason: String::new(), person: Some(person(&entry)) },
                 Err(reason) => refused(reason, Some(person(&entry))),
             },
@@ -67,8 +77,8 @@ impl PasswordCheck for PasswordChecks {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
         let ResolveRequest { directory, name } = request.into_inner();
         let directory = self.directory(&directory)?;
-        Ok(Response::new(match resolve(&directory, &name).await {
-            Ok(entry) => ResolveReply { reason: String::new(), person: Some(person(&entry)) },
+        Ok(Response::new(match self.who(&directory, &name).await {
+            Ok((_, entry)) => ResolveReply { reason: String::new(), person: Some(person(&entry)) },
             Err(reason) => ResolveReply { reason: reason.code().to_owned(), person: None },
         }))
     }
@@ -78,16 +88,6 @@ impl PasswordCheck for PasswordChecks {
         let servers = directory.probe().await.into_iter().map(probed).collect();
         Ok(Response::new(ProbeReply { servers }))
     }
-}
-
-async fn resolve(directory: &Directory, name: &str) -> Result<Entry, Reason> {
-    let name = TypedName::parse(name, directory.settings()).map_err(|_| Reason::UnknownUser)?;
-    directory.resolve(&name).await.map_err(|error| {
-        if error.is_unavailable() {
-            tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
-        }
-        error.reason()
-    })
 }
 
 fn person(entry: &Entry) -> Person {

@@ -7,7 +7,7 @@
 
 use crate::certificate::Certificate;
 use crate::metrics::Metrics;
-use directory::{Directories, Directory, TypedName};
+use directory::{Directories, Directory, Entry, ResolveError, TypedName};
 use domain::settings::{
     self, BindKind, ClientCertificate, ClientProtocol, PersonAddress, Preset, ServiceAccount, Settings,
 };
@@ -180,6 +180,15 @@ impl SettingsCopy {
         if name.is_empty() { self.directories.first() } else { self.directories.named(name) }
     }
 
+    /// The one user whom this name means to those who sign in at `home`, and the directory that has them (FD-19).
+    pub async fn resolve(
+        &self,
+        home: &Arc<Directory>,
+        name: &TypedName,
+    ) -> Result<(Arc<Directory>, Entry), ResolveError> {
+        self.directories.resolve(home, name).await
+    }
+
     /// Asks the store for what is newer. False if it did not answer.
     pub async fn refresh(&self) -> bool {
         let known = self.current.borrow().revision;
@@ -239,7 +248,7 @@ impl SettingsCopy {
         for client in settings.clients.iter().filter(|client| client.protocol == ClientProtocol::Ldap) {
             let target = settings.directory(client.target.as_str());
             let directory = self.directories.named(client.target.as_str());
-            let policy = policy(client, target, self.start_tls);
+            let policy = policy(client, target, &settings, self.start_tls);
             let policy = match before.get(client.name.as_str()) {
                 Some(known) if *known.policy == policy => Arc::clone(&known.policy),
                 _ => Arc::new(policy),
@@ -335,7 +344,17 @@ impl SettingsCopy {
                 tracing::warn!(client = client.name(), "a service account is not written as a name of its directory");
                 continue;
             };
-            let Ok(entry) = directory.resolve_any(&name).await else { continue };
+            let entry = match directory.resolve_any(&name).await {
+                Ok(entry) => entry,
+                Err(ResolveError::Ambiguous) => {
+                    tracing::warn!(
+                        client = client.name(),
+                        "several entries have the name of a service account; none is exempt"
+                    );
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let request = PinServiceAccountRequest {
                 client: client.name().to_owned(),
                 name: account.name.clone(),
@@ -367,13 +386,21 @@ async fn next(changes: &mut Option<Subscription>) -> Option<()> {
 }
 
 /// The rules of a client in the words of the connection's core.
-fn policy(client: &settings::Client, target: Option<&settings::Directory>, start_tls: bool) -> Policy {
+fn policy(
+    client: &settings::Client,
+    target: Option<&settings::Directory>,
+    settings: &Settings,
+    start_tls: bool,
+) -> Policy {
     let usual = Policy::default();
     let is_refused = |oid: &String| !client.trusted_controls.contains(oid);
+    // Whoever signs in by an alternate name is served by another directory (FD-19).
+    let others = target.into_iter().flat_map(|target| &target.alternate_directories);
+    let others_encrypted = others.filter_map(|name| settings.directory(name.as_str())).all(always_encrypted);
     Policy {
         style: target.map_or(Style::Plain, style),
         start_tls,
-        upstream_tls: target.is_some_and(always_encrypted),
+        upstream_tls: target.is_some_and(always_encrypted) && others_encrypted,
         danger_allow_cleartext: client.tls == settings::ClientTls::DangerOptional,
         anonymous: match client.anonymous {
             settings::Anonymous::Rootdse => Anonymous::RootDse,

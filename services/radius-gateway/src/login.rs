@@ -211,7 +211,8 @@ impl Work<'_, '_> {
             return Err(Reason::ProtocolUnsupported);
         };
         let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
-        let asked = windows.ms_chap2(typed, &response, deadline - MARGIN);
+        let account = target.account(typed, &entry);
+        let asked = windows.ms_chap2(typed, account, &response, deadline - MARGIN);
         let said = target.by_domain(windows, asked, self.attempt, deadline).await;
         turn.ended(said.as_ref().err().copied());
         if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {

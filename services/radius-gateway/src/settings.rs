@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::question;
 use crate::windows::{WindowsTarget, WindowsTargets};
 use arc_swap::ArcSwap;
-use directory::Directories;
+use directory::{Directories, Entry, ResolveError, TypedName};
 use domain::settings::{
     Accounting, Challenge, ClientProtocol, MessageAuthenticator, RememberKind, TargetKind, TextOverride, Transport,
 };
@@ -129,6 +129,15 @@ impl CurrentSettings {
 
     pub(crate) fn directory(&self, name: &ObjectName) -> Option<Arc<directory::Directory>> {
         self.directories.named(name.as_str())
+    }
+
+    /// The one user whom this name means to those who sign in at `home`, and the directory that has them (FD-19).
+    pub(crate) async fn resolve(
+        &self,
+        home: &Arc<directory::Directory>,
+        name: &TypedName,
+    ) -> Result<(Arc<directory::Directory>, Entry), ResolveError> {
+        self.directories.resolve(home, name).await
     }
 
     pub(crate) fn windows_target(&self, name: &ObjectName) -> Option<Arc<WindowsTarget>> {

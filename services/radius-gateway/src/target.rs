@@ -8,11 +8,12 @@ use crate::attempt::{Attempt, First, Person};
 use crate::home::{self, About, Answered, Envelope, HomeTarget};
 use crate::relay::{self, Said};
 use crate::reply_rules::Values;
+use crate::settings::CurrentSettings;
 use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
 use directory::{Attempted, Directory, Entry, Query, TypedName};
-use domain::{DirectoryRef, Reason, Secret};
+use domain::{DirectoryRef, NameForm, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
@@ -23,7 +24,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) struct Target {
-    /// Where names are looked up.
+    settings: Arc<CurrentSettings>,
+    /// Where names are looked up first.
+    home: Arc<Directory>,
+    /// Where the person is whose name was looked up: elsewhere, where it was their alternate name (FD-19).
     directory: Arc<Directory>,
     checker: Checker,
     /// Spent on it so far.
@@ -49,16 +53,15 @@ pub(crate) enum Checked {
 impl Target {
     pub(crate) fn of(gateway: &Gateway, attempt: &Attempt) -> Result<Self, Reason> {
         let name = &attempt.client.settings.target;
-        if let Some(home) = gateway.settings.home_target(name) {
-            let directory = gateway.settings.directory(&home.settings.directory).ok_or(Reason::TargetError)?;
-            return Ok(Self { directory, checker: Checker::Home(home), took: Duration::ZERO, passes: false });
-        }
-        if let Some(windows) = gateway.settings.windows_target(name) {
-            let directory = gateway.settings.directory(&windows.settings.directory).ok_or(Reason::TargetError)?;
-            return Ok(Self { directory, checker: Checker::Windows(windows), took: Duration::ZERO, passes: false });
-        }
-        let directory = gateway.settings.directory(name).ok_or(Reason::DirectoryError)?;
-        Ok(Self { directory, checker: Checker::Directory, took: Duration::ZERO, passes: false })
+        let settings = gateway.settings.clone();
+        let (directory, checker) = if let Some(home) = settings.home_target(name) {
+            (settings.directory(&home.settings.directory).ok_or(Reason::TargetError)?, Checker::Home(home))
+        } else if let Some(windows) = settings.windows_target(name) {
+            (settings.directory(&windows.settings.directory).ok_or(Reason::TargetError)?, Checker::Windows(windows))
+        } else {
+            (settings.directory(name).ok_or(Reason::DirectoryError)?, Checker::Directory)
+        };
+        Ok(Self { settings, home: directory.clone(), directory, checker, took: Duration::ZERO, passes: false })
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -88,28 +91,47 @@ impl Target {
         attempt: &mut Attempt,
         deadline: Instant,
     ) -> Result<Entry, Reason> {
-        let directory = self.directory.clone();
+        let (settings, home) = (self.settings.clone(), self.home.clone());
+        let of_home_alone = self.windows().is_some();
         let resolved = async {
-            let name = TypedName::parse(name, directory.settings()).map_err(|_| Reason::UnknownUser)?;
-            directory.resolve(&name).await.map_err(|error| {
+            let name = TypedName::parse(name, home.settings()).map_err(|_| Reason::UnknownUser)?;
+            let found = match of_home_alone {
+                // The domain checks the passwords of its own people only.
+                true => home.resolve(&name).await.map(|entry| (home.clone(), entry)),
+                false => settings.resolve(&home, &name).await,
+            };
+            found.map_err(|error| {
                 if error.is_unavailable() {
-                    tracing::warn!(service = crate::NAME, directory = %directory.name(), error = %chain(&error), "a name could not be looked up");
+                    tracing::warn!(service = crate::NAME, directory = %home.name(), error = %chain(&error), "a name could not be looked up");
                 }
                 error.reason()
             })
         };
-        let resolved = self.timed(resolved, Reason::DirectoryTimeout, deadline).await;
-        match &resolved {
-            Ok(entry) => {
+        match self.timed(resolved, Reason::DirectoryTimeout, deadline).await {
+            Ok((directory, entry)) => {
+                self.directory = directory;
                 let (subject, username) = (entry.subject.clone(), entry.username.clone());
                 attempt.person = Some(Person { subject, username, name_form: entry.form });
+                Ok(entry)
             }
             Err(reason) => {
                 let via = attempt.first.take().and_then(|first| first.via);
-                attempt.first = Some(First { via, refused: Some(*reason), took: self.took });
+                attempt.first = Some(First { via, refused: Some(reason), took: self.took });
+                Err(reason)
             }
         }
-        resolved
+    }
+
+    /// What the domain is to be asked about where a name was proven that it knows in its own way: that name. Where only we know whom
+    /// it means, the account that was found.
+    pub(crate) fn account<'n>(&self, typed: &'n str, entry: &'n Entry) -> &'n str {
+        let names = self.home.settings();
+        let as_typed = match entry.form {
+            NameForm::Bare | NameForm::UserPrincipalName => true,
+            NameForm::Netbios => !typed.contains('/'),
+            _ => false,
+        };
+        if as_typed && names.default_domain.is_empty() && !names.strip_domain { typed.trim() } else { &entry.username }
     }
 
     /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second. What was refused a moment ago is refused
@@ -310,7 +332,7 @@ impl Target {
         wanted: &[String],
         deadline: Instant,
     ) -> Result<Values, Reason> {
-        let directory = self.directory.clone();
+        let directory = self.settings.directory(&subject.directory).ok_or(Reason::DirectoryError)?;
         let read = async {
             let id = subject.id.to_string();
             let guid = id.split_once(':').map_or(id.as_str(), |(_, guid)| guid);

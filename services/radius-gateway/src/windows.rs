@@ -95,15 +95,16 @@ impl WindowsTarget {
         self.winbind.password(name, password, deadline).await
     }
 
-    /// `user_name` is the name as sent: it is a part of what was hashed.
+    /// `user_name` is the name as sent: it is a part of what was hashed. `account` is whom the domain is asked about.
     pub(crate) async fn ms_chap2(
         &self,
         user_name: &str,
+        account: &str,
         response: &V2<'_>,
         deadline: Instant,
     ) -> Result<Proven, WinbindError> {
         let challenge = response.challenge_hash(user_name);
-        let hash = self.winbind.ms_chap2(user_name, &challenge, response.nt_response, deadline).await?;
+        let hash = self.winbind.ms_chap2(account, &challenge, response.nt_response, deadline).await?;
         Ok(Proven(Arc::new(Inner { success: response.success(user_name, &hash), keys: response.keys(&hash) })))
     }
 }

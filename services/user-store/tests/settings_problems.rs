@@ -45,6 +45,15 @@ directory = "corp"
 source = { kind = "container", dn = "ou=people,dc=corp,dc=example" }
 "#;
 
+const SECOND: &str = r#"
+[[directory]]
+name = "second"
+preset = "openldap"
+urls = ["ldaps://ldap.second.example"]
+base = "dc=second,dc=example"
+query_bind = { kind = "tls", name = "cn=twinlock", password = "keep" }
+"#;
+
 fn found(document: &str) -> Vec<(Severity, String)> {
     let settings: Settings = toml::from_str(document).expect("a document of the right form");
     user_store::problems(&settings).into_iter().map(|it| (it.severity, it.to_string())).collect()
@@ -422,6 +431,12 @@ rules! {
     a_service_account_has_a_name: Error with("{ name = \"cn=gitlab,dc=corp,dc=example\" }", "{ name = \"\" }") => "client.gitlab.service_accounts: an account has an empty name";
 
     // --- directories
+    a_default_domain_is_a_domain: Error directory("default_domain = \"@corp.example\"") => "directory.corp.default_domain: found \"@corp.example\"";
+    a_short_domain_is_a_domain: Error directory("netbios_domain = 'CORP\\'") => "directory.corp.netbios_domain: found";
+    an_alternate_attribute_has_a_name: Error directory("attributes = { alternate = \"\" }") => "directory.corp.attributes.alternate: is empty";
+    an_alternate_directory_exists: Error directory("alternate_directories = [\"other\"]") => "directory.corp.alternate_directories: found \"other\"; the directories are corp";
+    an_alternate_directory_is_another: Error directory("attributes = { alternate = \"mail\" }\nalternate_directories = [\"corp\"]") => "directory.corp.alternate_directories: found corp twice";
+    an_alternate_directory_has_alternate_names: Error directory("alternate_directories = [\"second\"]") + SECOND => "directory.corp.alternate_directories: directory second has no attributes.alternate";
     a_directory_has_a_server: Error with("urls = [\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example:389\"]", "urls = []") => "directory.corp.urls: found 0; allowed are 1 to 16";
     a_directory_has_at_most_16_servers: Error with("urls = [\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example:389\"]", &format!("urls = {:?}", vec!["ldaps://x"; 17])) => "directory.corp.urls: found 17";
     a_server_is_ldap_or_ldaps: Error with("ldaps://dc1.corp.example", "https://dc1.corp.example") => "directory.corp.urls: found \"https://dc1.corp.example\"";

@@ -6,8 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use data_encoding::HEXLOWER;
 use e2e::{Answer, Application, Device, story};
 use lab::phones::pi;
-use lab::{Pki, Proc, RADIUS_SECRET, Samba, Standalone, free_port, password_of, private_file, program, wait_until};
-use ldap_wire::{Filter, LdapResult, Message, SearchResultEntry};
+use lab::{
+    COMPANY_BASE, Pki, Proc, RADIUS_SECRET, Samba, Slapd, SlapdOptions, Standalone, free_port, password_of,
+    private_file, program, wait_until,
+};
+use ldap_wire::{ExtendedRequest, ExtendedResponse, Filter, LdapResult, Message, MessageId, SearchResultEntry};
 use radius_wire::ms_chap::{self, Client, Failure, FailureCode, PasswordHash, kind};
 use radius_wire::{
     Attribute, AttributeType, Code, Hiding, HidingKey, Packet, Port, Request, RequestCode, Rule, Secret, Vendor,
@@ -44,8 +47,10 @@ struct World {
     twinlock: Standalone,
     _home: Proc,
     samba: Samba,
+    partners: Slapd,
+    home_port: u16,
     http: reqwest::Client,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,6 +61,7 @@ async fn the_windows_domain_checks_passwords_and_responses_and_the_phone_opens()
     let samba = Samba::start(dir.path(), &pki)?;
     samba.wrapped("wbinfo")?;
     more_people(&samba)?;
+    let partners = Slapd::start(dir.path(), &pki, &SlapdOptions::default())?;
     let ntlm_auth = samba.wrapped("ntlm_auth")?;
     let home_port = free_port();
     let home = freeradius(dir.path(), home_port, &ntlm_auth)?;
@@ -63,11 +69,12 @@ async fn the_windows_domain_checks_passwords_and_responses_and_the_phone_opens()
     let twinlock = Standalone::start_set(dir.path(), "", &[&ntlm_auth, "radius.reject_delay_ms=500"])?;
     private_file(&dir.path().join("home.secret"), HOME_SECRET)?;
     private_file(&dir.path().join("samba.password"), Samba::QUERY_PASSWORD)?;
-    twinlock.command_line.apply(dir.path(), &settings(&samba, home_port)?)?;
+    private_file(&dir.path().join("partners.password"), Slapd::QUERY_PASSWORD)?;
+    twinlock.command_line.apply(dir.path(), &settings(&samba, &partners, home_port, "")?)?;
     twinlock.command_line.run(&["sync", "now"])?;
     service_kit::tls::install_provider();
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
-    let mut world = World { twinlock, _home: home, samba, http, _dir: dir };
+    let mut world = World { twinlock, _home: home, samba, partners, home_port, http, dir };
     story!(&mut world;
         a_password_opens_with_a_code_behind_it_or_in_answer_to_a_question,
         a_response_that_the_phone_approves_is_accepted_with_proof_and_keys,
@@ -78,13 +85,18 @@ async fn the_windows_domain_checks_passwords_and_responses_and_the_phone_opens()
         a_directory_at_the_same_domain_gives_the_same_reasons,
         eap_and_a_new_password_are_refused_here,
         an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_that_person,
+        a_device_takes_every_form_of_a_name_and_both_locks_are_about_that_person,
+        a_name_of_nobody_of_several_or_of_another_domain_opens_nothing_and_binds_nobody,
+        an_alternate_name_is_looked_for_in_the_next_directory_too,
+        a_service_account_is_added_by_any_name_and_kept_by_its_id,
         an_application_hears_the_domains_own_reasons_and_nobody_is_asked,
         a_radius_server_in_front_of_it_takes_a_new_password_for_an_expired_one_and_the_phone_is_asked,
         without_winbind_the_target_is_down_and_a_right_password_is_its_error,
     )
 }
 
-fn settings(samba: &Samba, home_port: u16) -> Result<String> {
+/// `application`: more keys of the application.
+fn settings(samba: &Samba, partners: &Slapd, home_port: u16, application: &str) -> Result<String> {
     let client = |name: &str, from: IpAddr, target: &str| {
         format!(
             r#"
@@ -111,6 +123,18 @@ urls = ["{url}"]
 base = "{base}"
 query_bind = {{ kind = "tls", name = "{query}", password = "file:samba.password" }}
 netbios_domain = "{domain}"
+attributes = {{ alternate = "employeeNumber" }}
+alternate_directories = ["partners"]
+ca = '''
+{ca}'''
+
+[[directory]]
+name = "partners"
+preset = "openldap"
+urls = ["{partners}"]
+base = "{COMPANY_BASE}"
+query_bind = {{ kind = "tls", name = "{partners_query}", password = "file:partners.password" }}
+attributes = {{ alternate = "mail" }}
 ca = '''
 {ca}'''
 
@@ -130,6 +154,12 @@ servers = [{{ address = "127.0.0.1", secret = "file:home.secret", authentication
 name = "people"
 directory = "lab"
 source = {{ kind = "container", dn = "{people}" }}
+
+[[sync_item]]
+name = "partners"
+directory = "partners"
+source = {{ kind = "domain" }}
+filter = "(uid=ben.hale)"
 {vpn}{old_vpn}{home_vpn}
 [[client]]
 name = "wiki"
@@ -139,7 +169,10 @@ target = "lab"
 tls = "danger_optional"
 appended = "optional"
 wait_seconds = 20
+{application}
 "#,
+        partners = partners.ldaps_url(),
+        partners_query = Slapd::QUERY_DN,
         url = samba.ldaps_url(),
         base = Samba::BASE,
         query = Samba::QUERY_DN,
@@ -151,6 +184,10 @@ wait_seconds = 20
         home_vpn = client("home-vpn", HOME_VPN, "home"),
     ))
 }
+
+/// What else Active Directory knows the reader of the wiki by, and we.
+const READER: [(&str, &str); 3] =
+    [("displayName", "Reader, Wiki Q."), ("servicePrincipalName", "HTTP/wiki.lab.test"), ("employeeNumber", "4711")];
 
 const HOME_SECRET: &str = "shared-with-the-home-server-2291";
 
@@ -226,8 +263,11 @@ server home {{
 /// One who is left in peace by everybody else; and Mallory, whose principal name, in a domain of names that is not the realm,
 /// begins as the account of somebody else does.
 fn more_people(samba: &Samba) -> Result<()> {
-    for name in ["boss", "mallory", "wiki.reader"] {
+    for name in ["boss", "mallory", "wiki.reader", "svc.wiki", "svc.git", "svc.ci"] {
         samba.add(name, &password_of(name))?;
+    }
+    for (attribute, value) in READER {
+        put(samba, "wiki.reader", attribute, value)?;
     }
     put(samba, "mallory", "userPrincipalName", "boss@corp.test")
 }
@@ -279,10 +319,10 @@ impl World {
         Ok(phone)
     }
 
-    /// Ends of attempts that were audited so far.
+    /// Ends of attempts that were audited so far. A question that a sentence leaves open ends in the middle of a later one.
     fn attempts(&self) -> Result<Vec<Value>> {
         let mut events = self.twinlock.command_line.audit()?;
-        events.retain(|event| event["kind"] == "authentication");
+        events.retain(|event| event["kind"] == "authentication" && event["reason"] != "no_answer");
         Ok(events)
     }
 
@@ -297,7 +337,7 @@ impl World {
             ensure!(Instant::now() < end, "no event of {uid}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        let [event] = &attempts[before..] else { bail!("{} events of one attempt", attempts.len() - before) };
+        let [event] = &attempts[before..] else { bail!("events of one attempt: {:#?}", &attempts[before..]) };
         ensure!(event["reason"] == reason, "{uid}: {}, not {reason}", event["reason"]);
         ensure!(event["user"].as_str().is_some_and(|user| user.contains(uid)), "{event}");
         Ok(())
@@ -680,16 +720,16 @@ async fn an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_tha
     };
     let (guid, sid) = (octets("objectGUID")?, octets("objectSid")?);
     ensure!(guid.len() == 16 && sid.len() > 20, "{guid:?} {sid:?}");
-    let names = [
-        Samba::dn_of(uid),
-        Samba::dn_of(uid).to_uppercase(),
-        format!(r"LAB\{uid}"),
-        format!(r"lab\{uid}"),
-        format!("{uid}@lab.test"),
-        uid.to_owned(),
+    let mut names = names_of_the_reader();
+    names.extend([
         format!("<GUID={}>", HEXLOWER.encode(&guid)),
         format!("<SID={}>", HEXLOWER.encode(&sid)),
-    ];
+        format!("<SID={}>", sid_text(&sid)),
+        sid_text(&sid),
+        format!("{{{}}}", guid_text(&guid)),
+        format!("<GUID={}>", guid_text(&guid).to_uppercase()),
+    ]);
+    let before = world.samba.bound_names().len();
     for name in &names {
         let mut application = world.application(name).await?;
         // Whose token it is: its first SID is the person's own (MS-ADTS section 3.1.1.4.5.19).
@@ -697,6 +737,11 @@ async fn an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_tha
         let token = root.attribute("tokenGroups").with_context(|| format!("{name}: no token"))?;
         ensure!(token.values.iter().any(|value| value[..] == sid[..]), "{name} is somebody else");
     }
+    // One bind for each, and never with what was typed.
+    let sent = world.samba.bound_names().split_off(before);
+    let own = |name: &String| [Samba::QUERY_DN, Samba::ADMIN_DN].contains(&name.as_str());
+    let sent: Vec<String> = sent.into_iter().filter(|name| !own(name)).collect();
+    ensure!(sent == vec![Samba::dn_of(uid); names.len()], "{sent:#?}");
     // What leads around us is not told.
     let root = first.search_root(3, &["*", "+"]).await?;
     for leads_around in ["dnsHostName", "ldapServiceName", "serverName"] {
@@ -704,6 +749,223 @@ async fn an_application_binds_by_every_form_of_a_name_and_sees_the_domain_as_tha
     }
     ensure!(root.attribute("supportedCapabilities").is_some() && root.attribute("defaultNamingContext").is_some());
     Ok(())
+}
+
+/// Every name by which an application or a device may know `wiki.reader`, ids apart.
+fn names_of_the_reader() -> Vec<String> {
+    let names = [
+        r"CN=wiki.reader,OU=people,DC=lab,DC=test",
+        r"cn = WIKI.reader , ou = people,dc=LAB, dc=test",
+        r"CN=wiki\2Ereader,OU=\70eople,DC=lab,DC=test",
+        r"LAB\wiki.reader",
+        r"lab\Wiki.Reader",
+        "LAB/wiki.reader",
+        r"lab.test\wiki.reader",
+        r"LAB.Test\WIKI.READER",
+        "wiki.reader@lab.test",
+        "WIKI.READER@LAB.TEST",
+        "wiki.reader",
+        " Wiki.Reader ",
+        "lab.test/people/wiki.reader",
+        "Lab.Test/People/WIKI.READER",
+        "HTTP/wiki.lab.test",
+        "http/WIKI.lab.test",
+        "Reader, Wiki Q.",
+        "reader, wiki q.",
+        "4711",
+    ];
+    names.map(str::to_owned).into()
+}
+
+/// MS-DTYP section 2.4.2.1
+fn sid_text(sid: &[u8]) -> String {
+    let subs = sid[8..].as_chunks::<4>().0.iter().map(|octets| format!("-{}", u32::from_le_bytes(*octets)));
+    format!("S-1-{}{}", sid[7], subs.collect::<String>())
+}
+
+/// MS-DTYP section 2.3.4.3: the first three fields have their octets in the other order.
+fn guid_text(guid: &[u8]) -> String {
+    let field = |places: &[usize]| places.iter().map(|place| format!("{:02x}", guid[*place])).collect::<String>();
+    [&[3, 2, 1, 0][..], &[5, 4], &[7, 6], &[8, 9], &[10, 11, 12, 13, 14, 15]].map(field).join("-")
+}
+
+async fn a_device_takes_every_form_of_a_name_and_both_locks_are_about_that_person(world: &mut World) -> Result<()> {
+    // R-60, R-61: by password at the directory and at the domain, by response at the domain
+    let uid = "wiki.reader";
+    let exempt = ["user", "exempt", uid, "--client", "wiki", "--client", "vpn", "--client", "old-vpn"];
+    world.twinlock.command_line.run(&[&exempt[..], &["--reason", "a test of names"]].concat())?;
+    let (directory, domain) = (world.device(OLD_VPN)?, world.device(VPN)?);
+    let before = world.attempts()?.len();
+    let mut logins = 0;
+    for name in names_of_the_reader() {
+        ensure!(directory.login(&name, &password_of(uid)).await? == Answer::Accept, "{name}, directory");
+        ensure!(domain.login(&name, &password_of(uid)).await? == Answer::Accept, "{name}, domain");
+        logins += 2;
+        let heard = world.respond(&name, &password_of(uid)).await?;
+        ensure!(heard == Heard::Accept, "{name}: {heard:?}");
+        logins += 1;
+    }
+    let attempts = world.attempts()?.split_off(before);
+    ensure!(attempts.len() == logins, "{} attempts of {logins} logins", attempts.len());
+    for event in attempts {
+        let user = event["user"].as_str().unwrap_or_default();
+        ensure!(event["reason"] == "exempt" && user.contains("wiki.reader@lab.test"), "{event}");
+    }
+    Ok(())
+}
+
+async fn a_name_of_nobody_of_several_or_of_another_domain_opens_nothing_and_binds_nobody(
+    world: &mut World,
+) -> Result<()> {
+    // L-20, R-60, R-61
+    let uid = "wiki.reader";
+    put(&world.samba, "mallory", "displayName", "Two of Us")?;
+    put(&world.samba, "boss", "displayName", "Two of Us")?;
+    let before = (world.samba.bound_names(), world.attempts()?.len());
+    let names = [
+        (r"ELSE\wiki.reader", "unknown_user"),
+        (r"sub.lab.test\wiki.reader", "unknown_user"),
+        (r"test\wiki.reader", "unknown_user"),
+        ("ELSE/wiki.reader", "unknown_user"),
+        ("sub.lab.test/people/wiki.reader", "unknown_user"),
+        ("wiki.reader@else.test", "unknown_user"),
+        ("lab.test/wiki.reader", "unknown_user"),
+        ("lab.test/groups/wiki.reader", "unknown_user"),
+        ("lab.test/nowhere/wiki.reader", "unknown_user"),
+        ("HTTP/*", "unknown_user"),
+        ("Reader*", "unknown_user"),
+        (r"LAB\4711", "unknown_user"),
+        (r"LAB\Reader, Wiki Q.", "unknown_user"),
+        ("CN=wiki.reader,OU=people,DC=else,DC=test", "unknown_user"),
+        ("Two of Us", "ambiguous_user"),
+    ];
+    let device = world.device(OLD_VPN)?;
+    for (name, reason) in names {
+        let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
+        let answer = LdapResult::decode(&application.bind(1, name, &password_of(uid)).await?)?;
+        ensure!(answer.code.0 == 49, "{name}: {answer:?}");
+        ensure!(device.login(name, &password_of(uid)).await? == Answer::Reject, "{name}");
+        let last = world.attempts()?.pop().context("no event")?;
+        ensure!(last["reason"] == reason, "{name}: {last}");
+    }
+    ensure!(world.attempts()?.len() == before.1 + 2 * names.len());
+    let people =
+        |names: Vec<String>| names.into_iter().filter(|name| name.to_lowercase().contains("ou=people")).count();
+    ensure!(people(world.samba.bound_names()) == people(before.0), "somebody was bound");
+    // Whoever writes another's name into their own entry does not get their logins, nor keep them out.
+    put(&world.samba, "mallory", "displayName", uid)?;
+    put(&world.samba, "mallory", "employeeNumber", uid)?;
+    world.application(uid).await.map(drop)
+}
+
+async fn an_alternate_name_is_looked_for_in_the_next_directory_too(world: &mut World) -> Result<()> {
+    // FD-19
+    let (uid, dn) = ("ben.hale", "uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example");
+    let (name, password) = ("Ben.Hale@acme.example", password_of(uid));
+    let exempt = ["user", "exempt", uid, "--client", "wiki", "--client", "vpn", "--client", "old-vpn"];
+    world.twinlock.command_line.run(&[&exempt[..], &["--reason", "a test of names"]].concat())?;
+    let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
+    let answer = LdapResult::decode(&application.bind(1, name, &password).await?)?;
+    ensure!(answer.code.0 == 0, "{answer:?}");
+    application.send(&ExtendedRequest::who_am_i().encode(MessageId::new(2).context("an id")?, &[])).await?;
+    let who =
+        ExtendedResponse::decode(&application.receive().await?.context("no answer")?)?.value.context("no name")?;
+    ensure!(who == format!("dn:{dn}"), "{who:?}");
+    // The same connection, now for somebody of the first directory, and back.
+    for (name, of) in [("wiki.reader", "wiki.reader"), (name, uid)] {
+        let answer = LdapResult::decode(&application.bind(3, name, &password_of(of)).await?)?;
+        ensure!(answer.code.0 == 0, "{name}: {answer:?}");
+    }
+    ensure!(world.device(OLD_VPN)?.login(name, &password).await? == Answer::Accept, "by RADIUS");
+    let last = world.attempts()?.pop().context("no event")?;
+    ensure!(last["reason"] == "exempt" && last["user"].as_str().is_some_and(|user| user.contains(uid)), "{last}");
+    wait_until("the log", Duration::from_secs(5), || world.partners.binds(dn) >= 3)?;
+    ensure!(world.partners.binds(dn) == 3, "{}", world.partners.binds(dn));
+    // The domain checks its own people only; and a name with a domain is no alternate name.
+    ensure!(world.device(VPN)?.login(name, &password).await? == Answer::Reject, "at the domain");
+    let last = world.attempts()?.pop().context("no event")?;
+    ensure!(last["reason"] == "unknown_user", "{last}");
+    for name in [r"LAB\ben.hale", "ben.hale", r"acme.example\ben.hale"] {
+        ensure!(world.device(OLD_VPN)?.login(name, &password).await? == Answer::Reject, "{name}");
+    }
+    Ok(())
+}
+
+async fn a_service_account_is_added_by_any_name_and_kept_by_its_id(world: &mut World) -> Result<()> {
+    // FL-15, L-22
+    let samba = &world.samba;
+    let found = world.application("wiki.reader").await?;
+    let mut reader = found;
+    let id_of_ci = reader.search(2, &Samba::dn_of("svc.ci"), &Filter::present("objectClass"), &[]).await?;
+    let entry = SearchResultEntry::decode(&Message::parse(id_of_ci.first().context("no entry")?.clone())?)?;
+    let sid = entry.attribute("objectSid").and_then(|sid| sid.values.first()).context("no SID")?.to_vec();
+    let listed = format!(
+        "service_accounts = [{{ name = 'LAB\\svc.wiki' }}, {{ name = 'svc.git@lab.test' }}, {{ name = '<SID={}>' }}, {{ name = 'svc.gone' }}]",
+        sid_text(&sid)
+    );
+    let document = settings(samba, &world.partners, world.home_port, &listed)?;
+    world.twinlock.command_line.apply(world.dir.path(), &document)?;
+    let shown = || -> Result<Vec<Value>> {
+        let client = world.twinlock.command_line.json(&["client", "show", "wiki"])?;
+        Ok(client["service_accounts"].as_array().cloned().unwrap_or_default())
+    };
+    wait_until("their ids", Duration::from_secs(15), || {
+        shown().is_ok_and(|accounts| accounts.iter().filter(|account| account["id"].is_string()).count() == 3)
+    })
+    .with_context(|| format!("{:?}", shown()))?;
+    ensure!(shown()?.iter().all(|account| account["id"].is_string() == (account["name"] != "svc.gone")));
+
+    let bind = async |name: &str, of: &str| -> Result<(u32, String)> {
+        let before = world.attempts()?.len();
+        let mut application = Application::connect(&world.twinlock.ldap_url(), WIKI).await?;
+        let answer = LdapResult::decode(&application.bind(1, name, &password_of(of)).await?)?;
+        let attempts = world.attempts()?.split_off(before);
+        let reason = attempts.last().and_then(|event| event["reason"].as_str()).unwrap_or("no event");
+        Ok((answer.code.0, reason.to_owned()))
+    };
+    let exempt = (0, "service_account".to_owned());
+    for (name, of) in [
+        ("svc.wiki@lab.test", "svc.wiki"),
+        (r"LAB\svc.git", "svc.git"),
+        ("svc.ci", "svc.ci"),
+        ("lab.test/people/svc.ci", "svc.ci"),
+    ] {
+        ensure!(bind(name, of).await? == exempt, "{name}: {:?}", bind(name, of).await?);
+    }
+    // By another name, at another place: the same account.
+    samba.modify(&format!(
+        "dn: {}\nchangetype: modrdn\nnewrdn: CN=wiki\ndeleteoldrdn: 1\nnewsuperior: OU=service,{}\n",
+        Samba::dn_of("svc.wiki"),
+        Samba::BASE
+    ))?;
+    let moved = format!("CN=wiki,OU=service,{}", Samba::BASE);
+    samba.modify(&format!(
+        "dn: {moved}\nchangetype: modify\nreplace: sAMAccountName\nsAMAccountName: svc.moved\n-\nreplace: userPrincipalName\nuserPrincipalName: svc.moved@lab.test\n"
+    ))?;
+    for name in [moved.as_str(), "svc.moved", "lab.test/service/wiki"] {
+        ensure!(bind(name, "svc.wiki").await? == exempt, "{name}");
+    }
+    // Another account under the old name, and one that was made anew: neither is.
+    samba.add("svc.wiki", &password_of("svc.wiki"))?;
+    samba.modify(&format!("dn: {}\nchangetype: delete\n", Samba::dn_of("svc.git")))?;
+    samba.add("svc.git", &password_of("svc.git"))?;
+    world.twinlock.command_line.apply(world.dir.path(), &document)?;
+    for (name, of) in [(r"LAB\svc.wiki", "svc.wiki"), ("svc.git@lab.test", "svc.git")] {
+        let (code, reason) = bind(name, of).await?;
+        ensure!(code == 49 && reason != "service_account", "{name}: {code} {reason}");
+    }
+    ensure!(bind("svc.moved", "svc.wiki").await? == exempt, "applied again, it is the same account");
+    // Whoever takes the name that was listed of nobody is found when they come.
+    samba.add("svc.gone", &password_of("svc.gone"))?;
+    let end = Instant::now() + Duration::from_secs(15); // it is looked for once a second at most
+    loop {
+        let heard = bind("svc.gone", "svc.gone").await?;
+        if heard == exempt {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{heard:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 async fn an_application_hears_the_domains_own_reasons_and_nobody_is_asked(world: &mut World) -> Result<()> {

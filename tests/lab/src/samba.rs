@@ -196,6 +196,14 @@ impl Samba {
         }
     }
 
+    /// The names of all simple binds that have reached it, as they were sent.
+    pub fn bound_names(&self) -> Vec<String> {
+        let log = self.log();
+        let sent = log.lines().filter_map(|line| line.split_once("Auth: [LDAP,simple bind")?.1.split_once("user ["));
+        let names = sent.filter_map(|(_, rest)| rest.split_once("]\\[")?.1.split_once("] at ["));
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
     fn replace(&self, name: &str, value: &str) -> Result<()> {
         let attribute = value.split(':').next().unwrap_or_default();
         let dn = BASE64.encode(Self::dn_of(name).as_bytes());
@@ -319,7 +327,7 @@ fn provision(dir: &Path) -> Result<()> {
 fn spawn(dir: &Path, options: &[&str]) -> Result<Proc> {
     let mut command = Command::new(program("samba")?);
     command
-        .args(["-i", "-M", "single", "--debug-stdout", "-d", "1"])
+        .args(["-i", "-M", "single", "--debug-stdout", "-d", "1 auth_audit:3"])
         .arg(format!("--configfile={}", configuration_file(dir).display()))
         .args(options);
     Proc::spawn("samba", command, &dir.join("samba.log"))

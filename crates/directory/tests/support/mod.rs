@@ -181,6 +181,9 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         group_filter: String::new(),
         netbios_domain: "CORP".into(),
         lockout_guard: None,
+        default_domain: String::new(),
+        strip_domain: false,
+        alternate_directories: Vec::new(),
         attributes: Default::default(),
     }
 }

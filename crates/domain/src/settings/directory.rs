@@ -37,12 +37,21 @@ pub struct Directory {
     pub user_filter: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group_filter: String,
-    /// The short domain name of `DOMAIN\user`; empty = that form is not accepted.
+    /// The short domain name of `DOMAIN\user`; empty = only the long one of the base is accepted there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netbios_domain: String,
     /// Keeps people's tries below what the directory itself locks them for (L-56). Absent = it is not asked how many there were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lockout_guard: Option<LockoutGuard>,
+    /// A bare name is looked up as if `@` and this stood behind it, too; empty = as it is only (FD-18).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub default_domain: String,
+    /// Any domain before or behind a name counts as this directory's own (FD-18).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strip_domain: bool,
+    /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternate_directories: Vec<ObjectName>,
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
@@ -125,6 +134,9 @@ pub struct AttributeMap {
     pub id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<Vec<String>>,
+    /// The alternate sign-in name; no preset has one (FD-19).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +170,11 @@ impl Directory {
             (None, Preset::ActiveDirectory) => vec!["userPrincipalName", "sAMAccountName"],
             (None, _) => vec!["uid"],
         }
+    }
+
+    /// The attribute a name is looked for in when it is nobody's username (FD-19).
+    pub fn alternate_attribute(&self) -> Option<&str> {
+        self.attributes.alternate.as_deref()
     }
 
     pub fn mail_attribute(&self) -> &str {

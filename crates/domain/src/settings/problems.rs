@@ -88,7 +88,7 @@ impl Settings {
         findings.range("sync.approval_over_percent", self.sync.approval_over_percent, 1..=100);
         rules::problems(&mut findings, self);
         for directory in &self.directories {
-            directories::problems(&mut findings, directory);
+            directories::problems(&mut findings, self, directory);
         }
         for target in &self.targets {
             targets::problems(&mut findings, self, target);

@@ -422,6 +422,9 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         group_filter: String::new(),
         netbios_domain: "ACME".into(),
         lockout_guard: Some(LockoutGuard { wrong_passwords: 5, window_minutes: 30 }),
+        default_domain: String::new(),
+        strip_domain: false,
+        alternate_directories: Vec::new(),
         attributes: Default::default(),
     }
 }

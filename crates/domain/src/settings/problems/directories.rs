@@ -1,9 +1,9 @@
 //! Directories.
 
 use super::Findings;
-use crate::settings::{BindKind, Directory};
+use crate::settings::{BindKind, Directory, Settings};
 
-pub(super) fn problems(findings: &mut Findings, directory: &Directory) {
+pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
     if directory.urls.is_empty() || directory.urls.len() > 16 {
         findings.error(key("urls"), format!("found {}; allowed are 1 to 16", directory.urls.len()));
@@ -51,6 +51,44 @@ pub(super) fn problems(findings: &mut Findings, directory: &Directory) {
                 key("query_bind.password"),
                 "is missing; write \"file:PATH\" or, for one already stored, \"keep\"",
             );
+        }
+    }
+    names(findings, settings, directory);
+}
+
+/// FD-18, FD-19
+fn names(findings: &mut Findings, settings: &Settings, directory: &Directory) {
+    let key = |field: &str| format!("directory.{}.{field}", directory.name);
+    for (field, domain) in
+        [("netbios_domain", &directory.netbios_domain), ("default_domain", &directory.default_domain)]
+    {
+        let in_a_domain = |sign: char| !(sign.is_whitespace() || sign.is_control() || r"\/@".contains(sign));
+        if domain.len() > 255 || !domain.chars().all(in_a_domain) {
+            findings.error(
+                key(field),
+                format!("found {domain:?}; a domain is written by itself, such as \"corp.example\""),
+            );
+        }
+    }
+    if directory.alternate_attribute().is_some_and(str::is_empty) {
+        findings.error(key("attributes.alternate"), "is empty; name an attribute, or leave the key out");
+    }
+    let list = &directory.alternate_directories;
+    if list.len() > 16 {
+        findings.error(key("alternate_directories"), format!("found {}; allowed are 16 at most", list.len()));
+    }
+    for (index, other) in list.iter().enumerate() {
+        let key = key("alternate_directories");
+        match settings.directory(other.as_str()) {
+            None => findings.error(key, settings.no_such_directory(other.as_str())),
+            Some(_) if *other == directory.name || list.iter().take(index).any(|before| before == other) => {
+                findings.error(key, format!("found {other} twice; this directory itself comes first in any case"));
+            }
+            Some(listed) if listed.alternate_attribute().is_none() => findings.error(
+                key,
+                format!("directory {other} has no attributes.alternate, so that nobody has an alternate name there"),
+            ),
+            Some(_) => {}
         }
     }
 }
