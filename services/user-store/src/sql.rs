@@ -3,13 +3,19 @@
 //! Placeholders are `$1`, every column is named, every value is one of four kinds ([`Arg`]), nothing is NULL. A session
 //! is a read connection or a write transaction; what is not committed is rolled back when it is dropped. On SQLite there
 //! is one writer; on PostgreSQL writers meet at the rows they lock.
+//!
+//! On SQLite what logins need is done by threads of its own, straight ([`here`]); all else goes by the driver's.
 
+mod here;
 mod open;
 
 pub use open::{Database, OpenError, StoreSection, StoreUrl};
 
+use rusqlite::types::FromSql;
 use sqlx::{AssertSqlSafe, Decode, Postgres, Sqlite, Type, pool::PoolConnection, postgres::PgRow, sqlite::SqliteRow};
 use sqlx::{Row as _, SqlSafeStr, SqlStr, Transaction};
+use std::collections::HashSet;
+use tokio::sync::OwnedMutexGuard;
 
 /// Most parameters of a statement; SQLite allows 32766.
 const PARAMETERS_MAX: usize = 16_384;
@@ -19,13 +25,18 @@ const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
 /// A read connection or a write transaction.
 pub enum Session {
     SqliteRead(PoolConnection<Sqlite>),
-    SqliteWrite(Transaction<'static, Sqlite>),
+    SqliteWrite {
+        transaction: Transaction<'static, Sqlite>,
+        /// Among all who write; ends after the transaction.
+        turn: OwnedMutexGuard<()>,
+    },
+    SqliteHere(here::Session),
     PostgresRead(PoolConnection<Postgres>),
     PostgresWrite(Transaction<'static, Postgres>),
 }
 
 /// A value on its way into a statement.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Arg {
     Int(i64),
     Bool(bool),
@@ -36,12 +47,19 @@ pub enum Arg {
 /// A row of an answer.
 pub enum Row {
     Sqlite(SqliteRow),
+    SqliteHere(here::Row),
     Postgres(PgRow),
 }
 
 /// What a column can be read as, on both databases.
-pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
-impl<T> Column for T where T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+pub trait Column:
+    FromSql + for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+impl<T> Column for T where
+    T: FromSql + for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
 
 /// The arguments of a statement, in the order of its placeholders.
 macro_rules! args {
@@ -51,12 +69,15 @@ pub(crate) use args;
 
 /// Runs the same call on whichever connection the session holds, its arguments bound.
 macro_rules! on {
-    ($session:expr, $sql:expr, $arguments:expr, $method:ident, $wrap_sqlite:expr, $wrap_postgres:expr) => {
+    ($session:expr, $sql:expr, $arguments:expr, $method:ident, $here:ident, $wrap_here:expr, $wrap_sqlite:expr, $wrap_postgres:expr) => {
         match $session {
+            Session::SqliteHere(session) => {
+                session.$here($sql.as_str(), std::iter::once(&$arguments[..])).map($wrap_here)
+            }
             Session::SqliteRead(connection) => {
                 bound!(Sqlite, $sql, $arguments).$method(&mut **connection).await.map($wrap_sqlite)
             }
-            Session::SqliteWrite(transaction) => {
+            Session::SqliteWrite { transaction, .. } => {
                 bound!(Sqlite, $sql, $arguments).$method(&mut **transaction).await.map($wrap_sqlite)
             }
             Session::PostgresRead(connection) => {
@@ -75,8 +96,7 @@ macro_rules! bound {
             query = match argument {
                 Arg::Int(value) => query.bind(value),
                 Arg::Bool(value) => query.bind(value),
-                // PostgreSQL holds no NUL; as another sign it is equal to nothing that is stored.
-                Arg::Text(value) if value.contains('\0') => query.bind(value.replace('\0', "\u{fffd}")),
+                Arg::Text(value) if value.contains('\0') => query.bind(without_nul(&value)),
                 Arg::Text(value) => query.bind(value),
                 Arg::Bytes(value) => query.bind(value),
             };
@@ -109,6 +129,9 @@ impl Session {
         arguments: &[Arg],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        if let Self::SqliteHere(session) = self {
+            return here_in(session, head, &keys, tail, LATER, arguments);
+        }
         let mut rows = Vec::new();
         for chunk in keys.chunks(CHUNKS[0]) {
             let (sql, bound) = with_list(head, chunk, tail, arguments);
@@ -119,6 +142,9 @@ impl Session {
 
     /// Rows whose key is in a list of values of any kind: `head` ends before the list's `(`.
     pub async fn rows_among(&mut self, head: &str, keys: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        if let Self::SqliteHere(session) = self {
+            return here_in(session, head, &keys, "", LATER, &[]);
+        }
         let mut rows = Vec::new();
         for chunk in keys.chunks(CHUNKS[0]) {
             let (sql, bound) = with_list(head, chunk, "", &[]);
@@ -136,6 +162,9 @@ impl Session {
         tail: &str,
     ) -> Result<Vec<Row>, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        if let Self::SqliteHere(session) = self {
+            return here_in(session, head, &keys, tail, BESIDE, &[Arg::from(first)]);
+        }
         let mut rows = Vec::new();
         for chunk in keys.chunks(CHUNKS[0]) {
             let size = size_of(chunk);
@@ -155,6 +184,9 @@ impl Session {
         arguments: &[Arg],
     ) -> Result<u64, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        if let Self::SqliteHere(session) = self {
+            return session.run(&with_key(head, LATER, tail), each(&keys, LATER, arguments));
+        }
         let mut changed = 0;
         for chunk in keys.chunks(CHUNKS[0]) {
             let (sql, bound) = with_list(head, chunk, tail, arguments);
@@ -166,6 +198,10 @@ impl Session {
     /// Many rows in few statements: `head` ends before `VALUES`, `tail` follows it. The number of rows changed.
     pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg>>, tail: &str) -> Result<u64, sqlx::Error> {
         let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
+        if let Self::SqliteHere(session) = self {
+            let sql = format!("{head} VALUES ({}) {tail}", placeholders(1, columns));
+            return session.run(&sql, rows.iter().map(Vec::as_slice));
+        }
         let mut changed = 0;
         let mut left = rows.into_iter().peekable();
         let mut count = left.len();
@@ -195,22 +231,68 @@ impl Session {
     /// Makes a write durable. On a read session nothing.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::SqliteWrite(transaction) => transaction.commit().await,
+            Self::SqliteWrite { transaction, turn } => {
+                let done = transaction.commit().await;
+                drop(turn);
+                done
+            }
+            Self::SqliteHere(session) => session.commit(),
             Self::PostgresWrite(transaction) => transaction.commit().await,
             Self::SqliteRead(_) | Self::PostgresRead(_) => Ok(()),
         }
     }
 
     async fn run(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
-        on!(self, sql, arguments, execute, |done| done.rows_affected(), |done| done.rows_affected())
+        on!(self, sql, arguments, execute, run, |changed| changed, |done| done.rows_affected(), |done| done
+            .rows_affected())
     }
 
     async fn select(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
-        on!(self, sql, arguments, fetch_all, |rows| rows.into_iter().map(Row::Sqlite).collect(), |rows| rows
-            .into_iter()
-            .map(Row::Postgres)
-            .collect())
+        on!(
+            self,
+            sql,
+            arguments,
+            fetch_all,
+            select,
+            |rows| rows.into_iter().map(Row::SqliteHere).collect(),
+            |rows| rows.into_iter().map(Row::Sqlite).collect(),
+            |rows| rows.into_iter().map(Row::Postgres).collect()
+        )
     }
+}
+
+/// Where a list's key stands, and from which number on the other arguments.
+type Numbers = (usize, usize);
+const LATER: Numbers = (1, CHUNKS[0] + 1);
+const BESIDE: Numbers = (2, 1);
+
+/// Where a statement costs no way, each key has its own: nothing is put together, and few are prepared.
+fn here_in(
+    session: &mut here::Session,
+    head: &str,
+    keys: &[Arg],
+    tail: &str,
+    numbers: Numbers,
+    arguments: &[Arg],
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = session.select(&with_key(head, numbers, tail), each(keys, numbers, arguments))?;
+    Ok(rows.into_iter().map(Row::SqliteHere).collect())
+}
+
+fn with_key(head: &str, (place, _): Numbers, tail: &str) -> String {
+    format!("{head} (${place}) {tail}")
+}
+
+/// A key twice finds a row once, as in a list.
+fn each<'a>(keys: &'a [Arg], (place, others): Numbers, arguments: &'a [Arg]) -> impl Iterator<Item = here::Key<'a>> {
+    let mut met = HashSet::with_capacity(keys.len());
+    let once = keys.iter().filter(move |key| met.insert(*key));
+    once.map(move |key| here::Key { key, place, others, arguments })
+}
+
+/// PostgreSQL holds no NUL; as another sign it is equal to nothing that is stored.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// The list is padded with its last key to a size that is prepared already; a key twice in a list finds a row once.
@@ -246,6 +328,7 @@ impl Row {
     pub fn get<T: Column>(&self, column: &str) -> Result<T, sqlx::Error> {
         match self {
             Self::Sqlite(row) => row.try_get(column),
+            Self::SqliteHere(row) => row.get(column),
             Self::Postgres(row) => row.try_get(column),
         }
     }

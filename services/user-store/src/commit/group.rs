@@ -44,7 +44,8 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 4096;
 /// Operations of one transaction.
 const GROUP: usize = 256;
-/// A database that says nothing for so long is away. What it did is unknown, so nobody is told that it was done.
+/// A database that says nothing for so long is away. What it did is unknown, so nobody is told that it was done. SQLite's disk holds
+/// the writer's thread instead: those who ask have deadlines of their own (V-44).
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
@@ -106,7 +107,12 @@ impl Group {
     /// Starts the writer. It ends when the process stops, after what it had taken.
     pub fn start(writer: Writer, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        shutdown.spawn_background(writer.run(receiver, shutdown.clone()));
+        let (database, ending) = (writer.database.clone(), shutdown.clone());
+        shutdown.spawn_background(async move {
+            if let Err(error) = database.apart("store-commits", writer.run(receiver, ending)).await {
+                tracing::error!(error = %error, "nothing is committed any more");
+            }
+        });
         Self(sender)
     }
 
@@ -222,7 +228,7 @@ async fn write(
     operations: &[Operation],
     now_ms: i64,
 ) -> Result<Written, StoreError> {
-    let mut session = database.write().await?;
+    let mut session = database.write_here().await?;
     let head = audit::lock(&mut session).await?;
     let mut scene = Scene { session: &mut session, seal, rules, events: Vec::new(), changed_users: Vec::new() };
     let mut stepped = Vec::new();

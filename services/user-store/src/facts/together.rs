@@ -19,8 +19,6 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 const QUEUE: usize = 4096;
 /// Questions that are read together.
 const AT_ONCE: usize = 64;
-/// Readings at the same time.
-const READERS: usize = 2;
 /// What takes longer together is read one by one.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A database that says nothing for so long is away.
@@ -47,12 +45,13 @@ impl Together {
     pub fn start(reader: Reader, shutdown: &Shutdown) -> Self {
         let (sender, questions) = mpsc::channel(QUEUE);
         let (reader, questions) = (Arc::new(reader), Arc::new(Mutex::new(questions)));
-        for _ in 0..READERS {
+        for _ in 0..reader.database.readings() {
             let (reader, questions) = (reader.clone(), questions.clone());
             shutdown.spawn_background(async move {
                 // A fault of one reading must not end all that follow.
-                while let Err(error) = tokio::spawn(reader.clone().run(questions.clone())).await {
-                    tracing::error!(%error, "a reading of facts ended before its time");
+                while let Err(error) = reader.database.apart("store-facts", reader.clone().run(questions.clone())).await
+                {
+                    tracing::error!(error = %error, "a reading of facts ended before its time");
                 }
             });
         }
@@ -87,17 +86,27 @@ impl Reader {
             taken.retain(|question| !question.answer.is_closed());
             let questions = std::mem::replace(&mut taken, Vec::with_capacity(AT_ONCE));
             // What cannot be read, or not in time, is perhaps the fault of one of them.
-            for alone in self.answer(questions, PATIENCE).await {
+            let session = self.database.read_here().await;
+            for alone in self.answer(session, questions, PATIENCE).await {
                 let reader = self.clone();
-                tokio::spawn(async move { reader.answer(vec![alone], PATIENCE_ALONE).await });
+                tokio::spawn(async move {
+                    let session = reader.database.read().await;
+                    reader.answer(session, vec![alone], PATIENCE_ALONE).await
+                });
             }
         }
     }
 
     /// Those that are not answered are given back, where there are several.
-    async fn answer(&self, questions: Vec<Question>, patience: Duration) -> Vec<Question> {
+    async fn answer(
+        &self,
+        session: Result<Session, sqlx::Error>,
+        questions: Vec<Question>,
+        patience: Duration,
+    ) -> Vec<Question> {
         let began = Instant::now();
-        let read = tokio::time::timeout(patience, self.read(questions.iter().map(|question| &question.who))).await;
+        let read = self.read(session, questions.iter().map(|question| &question.who));
+        let read = tokio::time::timeout(patience, read).await;
         let read = read.unwrap_or(Err(StoreError::Silent));
         if read.is_err() && questions.len() > 1 {
             return questions;
@@ -114,7 +123,12 @@ impl Reader {
         Vec::new()
     }
 
-    async fn read(&self, asked: impl Iterator<Item = &Who>) -> Result<Read, StoreError> {
+    async fn read(
+        &self,
+        session: Result<Session, sqlx::Error>,
+        asked: impl Iterator<Item = &Who>,
+    ) -> Result<Read, StoreError> {
+        let mut session = session?;
         let now_ms = self.clock.now_ms();
         let (mut subjects, mut user_ids): (HashMap<&str, BTreeSet<&str>>, BTreeSet<&str>) = Default::default();
         for who in asked {
@@ -127,7 +141,6 @@ impl Reader {
                 }
             }
         }
-        let mut session = self.database.read().await?;
         let mut rows = Vec::new();
         for (directory, object_ids) in subjects {
             let head = format!("{USER} u.directory = $1 AND u.object_id IN");

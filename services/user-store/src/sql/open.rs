@@ -1,13 +1,15 @@
 //! Opening the database: pools, migrations, and one node at a time while it happens.
 
-use super::Session;
+use super::{Session, here};
 use serde::Deserialize;
 use service_kit::config::InputFile;
 use service_kit::secret::{KeyFile, SecretFile};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
+use std::sync::{Arc, PoisonError};
 use std::{path::PathBuf, str::FromStr, time::Duration};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 /// The name of our lock in PostgreSQL: one node migrates and makes keys at a time.
 const OPEN_LOCK: i64 = 0x7477_696e_6c6f_636b; // "twinlock"
@@ -147,11 +149,34 @@ pub enum OpenError {
     Settings(#[source] serde_json::Error),
 }
 
+/// Work that was to go on for ever ended before its time.
+#[derive(Debug, thiserror::Error)]
+#[error("its task panicked, or could not begin")]
+pub struct Panicked;
+
 /// A pool of connections to one of the two.
 #[derive(Clone)]
 pub enum Database {
-    Sqlite { write: SqlitePool, read: SqlitePool },
+    Sqlite(Sqlite),
     Postgres(PgPool),
+}
+
+#[derive(Clone)]
+pub struct Sqlite {
+    write: SqlitePool,
+    read: SqlitePool,
+    /// For threads that may wait.
+    write_here: here::Home,
+    read_here: here::Home,
+    /// Whoever writes has it.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Sqlite {
+    async fn turn(&self) -> Result<OwnedMutexGuard<()>, sqlx::Error> {
+        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.turn.clone().lock_owned()).await;
+        turn.map_err(|_| sqlx::Error::PoolTimedOut)
+    }
 }
 
 impl Database {
@@ -166,7 +191,7 @@ impl Database {
     /// A connection for reading.
     pub async fn read(&self) -> Result<Session, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite { read, .. } => Session::SqliteRead(read.acquire().await?),
+            Self::Sqlite(sqlite) => Session::SqliteRead(sqlite.read.acquire().await?),
             Self::Postgres(pool) => Session::PostgresRead(pool.acquire().await?),
         })
     }
@@ -174,9 +199,63 @@ impl Database {
     /// A transaction. On SQLite it is the only one at a time, from its beginning.
     pub async fn write(&self) -> Result<Session, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite { write, .. } => Session::SqliteWrite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(sqlite) => {
+                let turn = sqlite.turn().await?;
+                Session::SqliteWrite { transaction: sqlite.write.begin_with("BEGIN IMMEDIATE").await?, turn }
+            }
             Self::Postgres(pool) => Session::PostgresWrite(pool.begin().await?),
         })
+    }
+
+    /// Runs work that reads and writes [`here`](Self::read_here): on SQLite on a thread of its own. Ends with it; an error, if it panics.
+    pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<(), Panicked>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match self {
+            Self::Sqlite(_) => {
+                let (ended, end) = oneshot::channel();
+                let runtime = tokio::runtime::Handle::current();
+                let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+                    runtime.block_on(work);
+                    // Nobody waits for a process that is over.
+                    let _ = ended.send(());
+                });
+                thread.map_err(|_| Panicked)?;
+                end.await.map_err(|_| Panicked)
+            }
+            Self::Postgres(_) => tokio::spawn(work).await.map_err(|_| Panicked),
+        }
+    }
+
+    /// How many readings [`here`](Self::read_here) go on at the same time.
+    pub fn readings(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(_) => 2,
+        }
+    }
+
+    /// A connection for reading, of work that is [`apart`](Self::apart). On SQLite there is one, and it reads what is committed now.
+    pub async fn read_here(&self) -> Result<Session, sqlx::Error> {
+        match self {
+            Self::Sqlite(sqlite) => match here::Session::begin(&sqlite.read_here, None)? {
+                Some(session) => Ok(Session::SqliteHere(session)),
+                None => self.read().await,
+            },
+            Self::Postgres(_) => self.read().await,
+        }
+    }
+
+    /// A transaction, of work that is [`apart`](Self::apart).
+    pub async fn write_here(&self) -> Result<Session, sqlx::Error> {
+        match self {
+            Self::Sqlite(sqlite) => {
+                let session = here::Session::begin(&sqlite.write_here, Some(sqlite.turn().await?))?;
+                session.map(Session::SqliteHere).ok_or(sqlx::Error::PoolClosed)
+            }
+            Self::Postgres(_) => self.write().await,
+        }
     }
 
     /// The only writer among all nodes until it ends: for what is made once.
@@ -190,7 +269,9 @@ impl Database {
 
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { write, read } => {
+            Self::Sqlite(Sqlite { write, read, write_here, read_here, turn: _ }) => {
+                drop(read_here.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(write_here.lock().unwrap_or_else(PoisonError::into_inner).take());
                 read.close().await;
                 write.close().await;
             }
@@ -199,22 +280,29 @@ impl Database {
     }
 }
 
+/// What every connection to SQLite begins with.
+const SETTINGS: [(&str, &str); 5] = [
+    // V-70: FULL, because NORMAL may roll back commits after a power loss.
+    ("synchronous", "FULL"),
+    ("foreign_keys", "ON"),
+    // 64 MiB: with SQLite's two a first synchronisation reads and writes each page many times over.
+    ("cache_size", "-65536"),
+    ("wal_autocheckpoint", "4000"),
+    // What is erased is gone from the file, too.
+    ("secure_delete", "ON"),
+];
+/// Another process that writes is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
 async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     let database = path.display().to_string();
     let failed = |cause| OpenError::Database { database: database.clone(), cause };
-    // V-70: FULL, because NORMAL may roll back commits after a power loss.
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        // 64 MiB: with SQLite's two a first synchronisation reads and writes each page many times over.
-        .pragma("cache_size", "-65536")
-        .pragma("wal_autocheckpoint", "4000")
-        // What is erased is gone from the file, too.
-        .pragma("secure_delete", "ON")
-        .busy_timeout(Duration::from_secs(5));
+        .busy_timeout(BUSY);
+    let options = SETTINGS.iter().fold(options, |options, (name, value)| options.pragma(*name, *value));
     owner_only(path);
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
@@ -224,7 +312,12 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     let reader = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
     let reader = reader.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let read = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
-    Ok(Database::Sqlite { write, read })
+    let here = |read_only| {
+        let settings = SETTINGS.iter().map(|(name, value)| format!("PRAGMA {name} = {value};")).collect::<String>();
+        here::Straight::open(path, read_only, BUSY, &settings).map(|it| here::Home::new(Some(it).into()))
+    };
+    let (write_here, read_here) = (here(false).map_err(failed)?, here(true).map_err(failed)?);
+    Ok(Database::Sqlite(Sqlite { write, read, write_here, read_here, turn: Arc::default() }))
 }
 
 /// The file holds names and phone numbers: its owner only, before anything is in it. SQLite gives the files beside it the same
