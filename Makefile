@@ -19,7 +19,7 @@ lint:
 fuzz:
 	tests/fuzz/run.sh $${FUZZ_SECONDS:-60}
 
-# What a login costs, load for both gateways, RADIUS against FreeRADIUS, thousands who wait. Writes docs/performance.md.
+# What a login costs, load for both gateways, RADIUS and LDAP against their peers, thousands who idle or wait. Writes docs/performance.md.
 bench:
 	@tests/lab/install.sh bench
 	tests/bench/run.sh

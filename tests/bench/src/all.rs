@@ -1,7 +1,7 @@
-//! The whole measurement: both gateways of the product, RADIUS against its peer, and many who wait.
+//! The whole measurement: both gateways of the product, each against its peers, idle connections, and many who wait.
 
 use crate::{
-    ldap,
+    ldap, ldap_idle, ldap_peer,
     load::{Load, Report, Shape},
     peer, radius, waiting,
     world::{ROUNDS, World, median, say},
@@ -17,12 +17,21 @@ const CALM_PER_SECOND: u32 = 100;
 /// So many logins more of each measurement against the peer, whose ratios are read: CPU time comes in ticks.
 const MORE_AGAINST_PEER: u64 = 5;
 
-pub async fn run(count: usize, logins: u64, waits: &waiting::Waits, page: Option<&Path>) -> Result<()> {
+/// What the parts behind the first are told.
+pub struct Parts {
+    pub operations: ldap_peer::Operations,
+    pub idle: ldap_idle::Idle,
+    pub waits: waiting::Waits,
+}
+
+pub async fn run(count: usize, logins: u64, page: Option<&Path>, parts: &Parts) -> Result<()> {
     let world = World::start(count).await?;
     gateways(&world, logins, page).await?;
     peer::measure(&world, logins * MORE_AGAINST_PEER, page).await?;
+    ldap_peer::measure(&world, &parts.operations, page).await?;
     drop(world);
-    waiting::run(waits, page).await
+    ldap_idle::run(&parts.idle, page).await?;
+    waiting::run(&parts.waits, page).await
 }
 
 async fn gateways(world: &World, logins: u64, page: Option<&Path>) -> Result<()> {

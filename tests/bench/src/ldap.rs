@@ -9,7 +9,7 @@ use ldap_wire::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -20,52 +20,94 @@ pub async fn run(server: SocketAddr, base: &str, people: Arc<People>, load: Load
         let (people, base) = (people.clone(), base.clone());
         async move {
             let Some(login) = people.login() else { return "no fresh code left" };
-            match timeout(Duration::from_secs(10), session(server, &base, &login)).await {
-                Ok(Ok(ending)) => ending,
-                Ok(Err(_)) => "connection lost",
-                Err(_) => "timeout",
-            }
+            ended(session(server, &base, &login)).await
         }
     });
     Ok(report.await)
 }
 
+/// How an operation ended that may take ten seconds.
+pub async fn ended(operation: impl Future<Output = Result<Ending>>) -> Ending {
+    match timeout(Duration::from_secs(10), operation).await {
+        Ok(Ok(ending)) => ending,
+        Ok(Err(_)) => "connection lost",
+        Err(_) => "timeout",
+    }
+}
+
 async fn session(server: SocketAddr, base: &str, login: &Login) -> Result<Ending> {
     let mut connection = Connection::open(server).await?;
-    let appended = format!("{},{}", login.password, login.code);
-    let request = BindRequest::simple(login.name.clone().into_bytes(), Password::new(appended));
-    connection.stream.write_all(&request.encode(id(1)?, &[])).await?;
-    let response = connection.next().await?;
-    if LdapResult::decode(&response).context("BindResponse")?.code.0 != 0 {
+    if !connection.bind(&login.name, &format!("{},{}", login.password, login.code)).await? {
         return Ok("refused");
     }
-    let filter = Filter::equal("uid", login.name.as_bytes());
-    let search = SearchRequest::new(base.to_owned(), Scope::Subtree, &filter, &["cn", "mail"]);
-    connection.stream.write_all(&search.encode(id(2)?, &[])).await?;
-    let mut entries = 0;
-    loop {
-        let message = connection.next().await?;
-        match message.op() {
-            Op::SearchResultEntry => entries += 1,
-            Op::SearchResultDone => break,
-            _ => {}
-        }
-    }
-    connection.stream.write_all(&bind::unbind_request(id(3)?)).await?;
-    Ok(if entries == 1 { "accept" } else { "wrong answer" })
+    let found = connection.search(base, &login.name).await?;
+    connection.unbind().await?;
+    Ok(if found == 1 { "accept" } else { "wrong answer" })
 }
 
-struct Connection {
-    stream: TcpStream,
+pub struct Connection<S> {
+    stream: S,
     framer: Framer,
     buffer: BytesMut,
+    last_id: MessageId,
 }
 
-impl Connection {
-    async fn open(server: SocketAddr) -> Result<Self> {
+impl Connection<TcpStream> {
+    pub async fn open(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, framer: Framer::new(Peer::Server, Limits::UPSTREAM), buffer: BytesMut::new() })
+        Ok(Self::new(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub fn new(stream: S) -> Self {
+        let framer = Framer::new(Peer::Server, Limits::UPSTREAM);
+        Self { stream, framer, buffer: BytesMut::new(), last_id: MessageId::UNSOLICITED }
+    }
+
+    /// Whether it succeeded.
+    pub async fn bind(&mut self, name: &str, password: &str) -> Result<bool> {
+        let request = BindRequest::simple(name.to_owned().into_bytes(), Password::new(password));
+        let id = self.next_id();
+        self.stream.write_all(&request.encode(id, &[])).await?;
+        Ok(LdapResult::decode(&self.next().await?).context("BindResponse")?.is_success())
+    }
+
+    /// How many entries have this uid.
+    pub async fn search(&mut self, base: &str, uid: &str) -> Result<usize> {
+        let filter = Filter::equal("uid", uid.as_bytes());
+        self.find(&SearchRequest::new(base.to_owned(), Scope::Subtree, &filter, &["cn", "mail"])).await
+    }
+
+    /// Whether it still answers: the root DSE is everybody's to read.
+    pub async fn is_alive(&mut self) -> bool {
+        let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+        matches!(timeout(Duration::from_secs(10), self.find(&root)).await, Ok(Ok(1)))
+    }
+
+    async fn find(&mut self, search: &SearchRequest) -> Result<usize> {
+        let id = self.next_id();
+        self.stream.write_all(&search.encode(id, &[])).await?;
+        let mut entries = 0;
+        loop {
+            let message = self.next().await?;
+            match message.op() {
+                Op::SearchResultEntry => entries += 1,
+                Op::SearchResultDone => return Ok(entries),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn unbind(mut self) -> Result<()> {
+        let id = self.next_id();
+        Ok(self.stream.write_all(&bind::unbind_request(id)).await?)
+    }
+
+    fn next_id(&mut self) -> MessageId {
+        self.last_id = self.last_id.next();
+        self.last_id
     }
 
     async fn next(&mut self) -> Result<Message> {
@@ -78,8 +120,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn id(number: u32) -> Result<MessageId> {
-    MessageId::new(number).context("a message id")
 }

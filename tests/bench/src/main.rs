@@ -1,14 +1,18 @@
 //! Load for both gateways: logins as devices and applications do them, at a fixed rate or as fast as they are answered.
 //!
 //! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
-//! them in and print one JSON object with what happened. `radius-peer` and `waiting` bring all they need. Only for servers on this machine.
+//! them in and print one JSON object with what happened. `radius-peer`, `ldap-peer`, `ldap-idle` and `waiting` bring all they need. Only for servers
+//! on this machine.
 
 mod all;
 mod cores;
 mod doubles;
 mod ldap;
+mod ldap_idle;
+mod ldap_peer;
 mod load;
 mod peer;
+mod proxies;
 mod radius;
 mod waiting;
 mod world;
@@ -40,6 +44,10 @@ enum Command {
         #[arg(long, default_value_t = 2_000)]
         logins: u64,
         #[command(flatten)]
+        operations: ldap_peer::Operations,
+        #[command(flatten)]
+        idle: ldap_idle::Idle,
+        #[command(flatten)]
         waits: Waits,
         /// Where the page goes; default: stdout.
         #[arg(long)]
@@ -51,6 +59,22 @@ enum Command {
         people: usize,
         #[arg(long, default_value_t = 10_000)]
         logins: u64,
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// LDAP at slapd itself, through back-ldap, HAProxy and `twinlock serve`, in turns.
+    LdapPeer {
+        #[arg(long, default_value_t = 20_000)]
+        people: usize,
+        #[command(flatten)]
+        operations: ldap_peer::Operations,
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// What idle LDAP connections hold of the memory of each of these.
+    LdapIdle {
+        #[command(flatten)]
+        idle: ldap_idle::Idle,
         #[arg(long)]
         page: Option<PathBuf>,
     },
@@ -128,8 +152,12 @@ impl LoadArguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::All { people, logins, waits, page } => all::run(people, logins, &waits, page.as_deref()).await,
+        Command::All { people, logins, operations, idle, waits, page } => {
+            all::run(people, logins, page.as_deref(), &all::Parts { operations, idle, waits }).await
+        }
         Command::RadiusPeer { people, logins, page } => peer::run(people, logins, page.as_deref()).await,
+        Command::LdapPeer { people, operations, page } => ldap_peer::run(people, &operations, page.as_deref()).await,
+        Command::LdapIdle { idle, page } => ldap_idle::run(&idle, page.as_deref()).await,
         Command::Waiting { waits, page } => waiting::run(&waits, page.as_deref()).await,
         Command::Enrol { socket, search, count, password, people } => {
             let channel = Channel::unix(socket);

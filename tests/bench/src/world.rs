@@ -1,5 +1,6 @@
 //! A real directory, the product in one process with durable commits, and people with an authenticator app.
 
+use crate::ldap_idle::clear_text;
 use anyhow::{Context, Result};
 use bench::people::{self, People, Record};
 use lab::{Pki, Slapd, SlapdOptions, Standalone, company_settings};
@@ -26,14 +27,11 @@ impl World {
     pub async fn start(count: usize) -> Result<Self> {
         let dir = folder()?;
         let pki = Pki::new(&dir.path().join("pki"))?;
-        let slapd = Slapd::start(dir.path(), &pki, &SlapdOptions { bulk_people: count, ..Default::default() })?;
+        let options = SlapdOptions { bulk_people: count, quiet: true, ..Default::default() };
+        let slapd = Slapd::start(dir.path(), &pki, &options)?;
         let mut twinlock = Standalone::start(dir.path(), "[log]\nlevel = \"warn\"\n")?;
-        // LDAP in clear text on this machine: what is measured is the gateway, not AES.
-        let settings = company_settings(&slapd, "")?
-            .replacen("appended = \"required\"", "appended = \"required\"\ntls = \"danger_optional\"", 1)
-            .replacen("enabled = true", "enabled = false", 1);
         let line = twinlock.command_line.clone();
-        line.apply(twinlock.home(), &settings)?;
+        line.apply(twinlock.home(), &settings(&slapd)?)?;
         line.run(&["sync", "now", "--wait", "600"])?;
         say(&format!("{count} people are synchronised; enrolling them"));
         let begin = Instant::now();
@@ -43,6 +41,12 @@ impl World {
         let pid = twinlock.process().context("it runs")?.pid();
         let people = Arc::new(People::new(enrolled.clone()));
         Ok(Self { twinlock, slapd, pki, enrolled, people, pid, dir })
+    }
+
+    /// To the directory too, from now on.
+    pub fn speak_clear_text(&self) -> Result<()> {
+        self.twinlock.command_line.apply(self.twinlock.home(), &clear_text(&settings(&self.slapd)?))?;
+        Ok(())
     }
 
     pub fn dir(&self) -> &Path {
@@ -56,6 +60,17 @@ impl World {
     pub fn ldap_at(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.twinlock.ldap_port()).into()
     }
+}
+
+/// LDAP in clear text on this machine: what is measured is the gateway, not AES.
+fn settings(slapd: &Slapd) -> Result<String> {
+    let service = format!("service_accounts = [{{ name = \"{}\" }}]", Slapd::GITLAB_DN);
+    let client = format!("appended = \"required\"\ntls = \"danger_optional\"\n{service}");
+    Ok(company_settings(slapd, "")?.replacen("appended = \"required\"", &client, 1).replacen(
+        "enabled = true",
+        "enabled = false",
+        1,
+    ))
 }
 
 pub fn folder() -> Result<TempDir> {

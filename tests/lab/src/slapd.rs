@@ -26,6 +26,8 @@ pub struct SlapdOptions {
     pub size_limit: usize,
     /// More slapd.conf lines of the database.
     pub database_lines: String,
+    /// Without the statistics log, which costs as much as the small operations it tells of. Nothing can be counted then.
+    pub quiet: bool,
 }
 
 /// slapd on free loopback ports, by LDAP (with StartTLS) and LDAPS. Its statistics log says what reached it.
@@ -35,6 +37,7 @@ pub struct Slapd {
     ldap_port: u16,
     ldaps_port: u16,
     ca_file: PathBuf,
+    debug: &'static str,
 }
 
 impl Slapd {
@@ -61,8 +64,14 @@ impl Slapd {
             .arg(dir.join("slapd.conf"))
             .arg("-l")
             .arg(dir.join("seed.ldif")))?;
-        let mut slapd =
-            Self { dir, process: None, ldap_port: free_port(), ldaps_port: free_port(), ca_file: pki.ca_file() };
+        let mut slapd = Self {
+            dir,
+            process: None,
+            ldap_port: free_port(),
+            ldaps_port: free_port(),
+            ca_file: pki.ca_file(),
+            debug: if options.quiet { "none" } else { "stats" },
+        };
         slapd.restart()?;
         Ok(slapd)
     }
@@ -76,7 +85,7 @@ impl Slapd {
             .arg(self.dir.join("slapd.conf"))
             .arg("-h")
             .arg(format!("{} {}", self.ldap_url(), self.ldaps_url()))
-            .args(["-d", "stats"]);
+            .args(["-d", self.debug]);
         self.process = Some(Proc::spawn("slapd", command, &self.log_file())?);
         for port in [self.ldap_port, self.ldaps_port] {
             wait_until("slapd to listen", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())

@@ -118,6 +118,10 @@ impl Standalone {
         self.ldap_port
     }
 
+    pub fn ldaps_port(&self) -> u16 {
+        self.ldaps_port
+    }
+
     pub fn ldap_url(&self) -> String {
         format!("ldap://127.0.0.1:{}", self.ldap_port)
     }

@@ -1,0 +1,223 @@
+//! Thousands of LDAP connections on which nothing happens: what one of them holds of the server's memory.
+
+use crate::{
+    ldap::Connection,
+    proxies::{Hops, Proxy},
+    world::folder,
+};
+use anyhow::{Context, Result, ensure};
+use bench::page;
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use lab::{Pki, Slapd, SlapdOptions, Standalone, company_settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::sleep,
+};
+use tokio_rustls::TlsConnector;
+
+/// Opened at once; all of them before anything is measured too, so that threads and pools are there.
+const AT_ONCE: usize = 64;
+/// Files of a process beside its connections.
+const OTHER_FILES: usize = 200;
+/// Each of so many is asked at the end whether it is there.
+const ASKED: usize = 500;
+
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// Connections; fewer where a process may not open two files for each.
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+}
+
+struct Kind {
+    name: &'static str,
+    hops: Hops,
+    bound: bool,
+    goal: &'static str,
+}
+
+const PLAIN: &str = "P-07: ≤ 8, stretch ≤ 4";
+const TLS: &str = "P-07: ≤ 16, stretch ≤ 12";
+const KINDS: [Kind; 5] = [
+    Kind { name: "clear text, no bind", hops: Hops::CLEAR, bound: false, goal: PLAIN },
+    Kind { name: "clear text, bound", hops: Hops::CLEAR, bound: true, goal: PLAIN },
+    Kind { name: "TLS on both hops, no bind", hops: BOTH, bound: false, goal: TLS },
+    Kind {
+        name: "TLS to the client, bound",
+        hops: Hops { client_tls: true, directory_tls: false },
+        bound: true,
+        goal: TLS,
+    },
+    Kind { name: "TLS on both hops, bound", hops: BOTH, bound: true, goal: TLS },
+];
+const BOTH: Hops = Hops { client_tls: true, directory_tls: true };
+
+/// KiB for each connection.
+struct Figures {
+    slapd: f64,
+    back_ldap: f64,
+    haproxy: f64,
+    twinlock: f64,
+}
+
+pub async fn run(idle: &Idle, page: Option<&Path>) -> Result<()> {
+    let count = room_for(idle.connections)?;
+    let mut figures = Vec::new();
+    for kind in &KINDS {
+        figures.push(measure(kind, count).await.with_context(|| kind.name)?);
+    }
+    page::show(page, "ldap-idle", &table(count, &figures))
+}
+
+/// How many connections there can be, with another to the directory behind each. What is started from now on may open as many files.
+fn room_for(connections: usize) -> Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let files = u64::try_from(2 * connections + OTHER_FILES)?.min(most);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum })?;
+    Ok((usize::try_from(files)? - OTHER_FILES) / 2)
+}
+
+/// Each server is started for this alone: memory that a process had once is not always given back.
+async fn measure(kind: &Kind, count: usize) -> Result<Figures> {
+    let dir = folder()?;
+    let pki = Pki::new(&dir.path().join("pki"))?;
+    let mut slapd = Slapd::start(dir.path(), &pki, &SlapdOptions { quiet: true, ..Default::default() })?;
+    let port = if kind.hops.client_tls { slapd.ldaps_port() } else { slapd.ldap_port() };
+    let pid = slapd.process().context("slapd runs")?.pid();
+    let direct = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, count).await.context("slapd itself")?;
+    slapd.restart()?;
+    let proxy = Proxy::back_ldap(dir.path(), &slapd, &pki, kind.hops)?;
+    let back_ldap = each(kind, &pki, proxy.address(), proxy.pid(), count).await.context("back-ldap")?;
+    drop(proxy);
+    slapd.restart()?;
+    let proxy = Proxy::haproxy(dir.path(), &slapd, &pki, kind.hops)?;
+    let haproxy = each(kind, &pki, proxy.address(), proxy.pid(), count).await.context("HAProxy")?;
+    drop(proxy);
+    slapd.restart()?;
+    let mut twinlock = twinlock(dir.path(), &slapd, &pki, kind.hops)?;
+    let port = if kind.hops.client_tls { twinlock.ldaps_port() } else { twinlock.ldap_port() };
+    let pid = twinlock.process().context("it runs")?.pid();
+    let ours = each(kind, &pki, ([127, 0, 0, 1], port).into(), pid, count)
+        .await
+        .with_context(|| format!("Twinlock: {}", twinlock.log()))?;
+    Ok(Figures { slapd: direct, back_ldap, haproxy, twinlock: ours })
+}
+
+fn twinlock(dir: &Path, slapd: &Slapd, pki: &Pki, hops: Hops) -> Result<Standalone> {
+    let tls = pki.issue("gateway", &["127.0.0.1", "localhost"])?;
+    let twinlock = Standalone::start_set(
+        dir,
+        "[log]\nlevel = \"warn\"\n",
+        &[
+            &format!("ldap.certificate_file={}", tls.certificate.display()),
+            &format!("ldap.key_file={}", tls.key.display()),
+            "ldap.connections_per_client_max=20000",
+            "ldap.connections_per_source_max=20000",
+            "ldap.unbound_idle_seconds=3600",
+        ],
+    )?;
+    let service = format!("service_accounts = [{{ name = \"{}\" }}]", Slapd::GITLAB_DN);
+    let settings = company_settings(slapd, "")?
+        .replacen("appended = \"required\"", &format!("{service}\ntls = \"danger_optional\""), 1)
+        .replacen("enabled = true", "enabled = false", 1);
+    let settings = match hops.directory_tls {
+        true => settings.replace(&slapd.ldap_url(), &slapd.ldaps_url()),
+        false => clear_text(&settings),
+    };
+    twinlock.command_line.apply(twinlock.home(), &settings)?;
+    Ok(twinlock)
+}
+
+/// The settings of the sample company, with a directory that is spoken to in clear text.
+pub fn clear_text(settings: &str) -> String {
+    settings.replacen("kind = \"tls\"", "kind = \"simple\"", 1).replacen(
+        "preset = \"openldap\"",
+        "preset = \"openldap\"\nauthentication_bind = { kind = \"simple\" }\ndanger_clear_text = true",
+        1,
+    )
+}
+
+/// KiB of a connection.
+async fn each(kind: &Kind, pki: &Pki, server: SocketAddr, pid: u32, count: usize) -> Result<f64> {
+    if !kind.hops.client_tls {
+        return grown(kind.bound, pid, count, || async move { Connection::open(server).await }).await;
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(pki.ca_file())? {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let open = || async {
+        let tcp = TcpStream::connect(server).await?;
+        let tls = connector.connect(ServerName::IpAddress(server.ip().into()), tcp).await?;
+        Ok(Connection::new(tls))
+    };
+    grown(kind.bound, pid, count, open).await
+}
+
+async fn grown<S, O, F>(bound: bool, pid: u32, count: usize, open: O) -> Result<f64>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    O: Fn() -> F,
+    F: Future<Output = Result<Connection<S>>>,
+{
+    let one = async |_| {
+        let mut connection = open().await?;
+        if bound {
+            let bound = connection.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?;
+            ensure!(bound, "the service account cannot bind");
+        }
+        anyhow::Ok(connection)
+    };
+    // The settings that were just applied may not be in force yet.
+    let mut tries = 100;
+    while let Err(error) = one(0).await {
+        tries -= 1;
+        ensure!(tries > 0, "no connection: {error:#}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    for _ in 0..4 {
+        drop(stream::iter(0..AT_ONCE).map(one).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?);
+    }
+    sleep(Duration::from_secs(1)).await;
+    let before = lab::resident_kib(pid)?;
+    let mut connections = Vec::with_capacity(count);
+    let mut opened = stream::iter(0..count).map(one).buffer_unordered(AT_ONCE);
+    while let Some(connection) = opened.try_next().await? {
+        connections.push(connection);
+    }
+    sleep(Duration::from_secs(3)).await;
+    let after = lab::resident_kib(pid)?;
+    for connection in connections.iter_mut().step_by(count.div_ceil(ASKED)) {
+        ensure!(connection.is_alive().await, "a connection did not last");
+    }
+    Ok(after.saturating_sub(before) as f64 / count as f64)
+}
+
+fn table(count: usize, all: &[Figures]) -> String {
+    let mut text = format!(
+        "| KiB for each of {count} | slapd itself | back-ldap | HAProxy | Twinlock | / back-ldap | / HAProxy | goal |\n\
+         |---|---|---|---|---|---|---|---|\n"
+    );
+    for (kind, figures) in KINDS.iter().zip(all) {
+        let Figures { slapd, back_ldap, haproxy, twinlock } = figures;
+        let _ = writeln!(
+            text,
+            "| {} | {slapd:.1} | {back_ldap:.1} | {haproxy:.1} | {twinlock:.1} | {:.2} | {:.2} | {} |",
+            kind.name,
+            twinlock / back_ldap,
+            twinlock / haproxy,
+            kind.goal,
+        );
+    }
+    text
+}
