@@ -18,17 +18,17 @@
 use crate::bind::{Authentication, BindRequest, BindResponse};
 use crate::control::Control;
 use crate::dn::{self, Dn};
-use crate::extended::{self, ExtendedRequest, ExtendedResponse};
+use crate::extended::{ExtendedRequest, ExtendedResponse};
 use crate::frame::Limits;
 use crate::message::{DecodeError, Message, MessageId, Op};
 use crate::modify;
 use crate::oid;
 use crate::referral::{self, Referrals};
-use crate::request::validate_request;
+use crate::request::{self, Kind, Request};
 use crate::result::{self, LdapResult, ResultCode, Style};
 use crate::root_dse;
 use crate::sasl;
-use crate::search::{SearchRequest, SearchResultEntry};
+use crate::search::{SearchHead, SearchRequest, SearchResultEntry};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -320,8 +320,8 @@ impl ClientConnection {
             State::StartingTls => return self.close(None),
             _ => {}
         }
-        match validate_request(&message) {
-            Ok(()) => self.decide(message),
+        match request::read(&message) {
+            Ok(request) => self.decide(message, request),
             Err(DecodeError::Ber(_)) => {
                 let notice = result::notice_of_disconnection(&LdapResult::of(ResultCode::PROTOCOL_ERROR));
                 self.close(Some(notice))
@@ -337,49 +337,48 @@ impl ClientConnection {
         }
     }
 
-    fn decide(&mut self, message: Message) -> Action {
+    fn decide(&mut self, message: Message, request: Request) -> Action {
         if message.op() == Op::UnbindRequest {
             return self.close(None);
         }
         if let State::PrimaryPending(bind) | State::SecondPending(bind) = self.state {
-            return self.while_bind_is_pending(bind, &message);
+            return self.while_bind_is_pending(bind, &message, &request.kind);
         }
         if self.outstanding.contains_key(&message.id()) || self.retired.contains(&message.id()) {
             return self.answer(&message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "message id in use"));
         }
-        if self.policy.tls_first && !self.tls && !is_start_tls(&message) {
+        let Request { kind, controls } = request;
+        let starts_tls = matches!(&kind, Kind::Extended(request) if request.oid == oid::START_TLS);
+        if self.policy.tls_first && !self.tls && !starts_tls {
             let refused = LdapResult::of(ResultCode::CONFIDENTIALITY_REQUIRED);
             return match message.op() {
                 Op::BindRequest => self.refuse_bind(message.id(), refused),
                 _ => self.answer(&message, refused),
             };
         }
-        match message.op() {
-            Op::BindRequest => self.bind(message),
-            Op::AbandonRequest => self.abandon(&message),
-            Op::ExtendedRequest => self.extended(&message),
-            _ => self.operation(&message),
+        match kind {
+            Kind::Bind(bind) => self.bind(message, bind, &controls),
+            Kind::Abandon { target } => self.abandon(&message, target),
+            Kind::Extended(extended) => self.extended(&message, extended, &controls),
+            kind => self.operation(&message, &kind, &controls),
         }
     }
 
     /// L-12. The pending bind goes on whatever comes.
-    fn while_bind_is_pending(&self, bind: MessageId, message: &Message) -> Action {
-        match message.op() {
+    fn while_bind_is_pending(&self, bind: MessageId, message: &Message, kind: &Kind) -> Action {
+        match kind {
             // There is nothing else outstanding that could be abandoned.
-            Op::AbandonRequest => Action::Ignore,
-            Op::ExtendedRequest if aimed_at(message) == Some(bind) => {
+            Kind::Abandon { .. } => Action::Ignore,
+            Kind::Extended(request) if request.cancel_target() == Ok(Some(bind)) => {
                 self.answer(message, LdapResult::of(ResultCode::CANNOT_CANCEL))
             }
             _ => self.answer(message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "bind in progress")),
         }
     }
 
-    fn bind(&mut self, message: Message) -> Action {
+    fn bind(&mut self, message: Message, request: BindRequest, controls: &[Control]) -> Action {
         let id = message.id();
-        let (request, controls) = match (BindRequest::decode(&message), message.controls()) {
-            (Ok(request), Ok(controls)) => (request, controls.iter().map(detached).collect::<Vec<_>>()),
-            _ => return self.refuse_bind(id, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
-        };
+        let controls: Vec<Control> = controls.iter().map(detached).collect();
         drop(message);
         let request = match self.without_sasl(request) {
             Ok(request) => request,
@@ -484,24 +483,20 @@ impl ClientConnection {
         self.refuse_bind(bind.id(), LdapResult::of(ResultCode::BUSY))
     }
 
-    fn abandon(&mut self, message: &Message) -> Action {
+    fn abandon(&mut self, message: &Message, target: MessageId) -> Action {
         // RFC 4511 section 4.11: a server need not do it, and unknown ids are ignored. Not forwarding them bounds what a flood costs
         // (B-55); what became of a password has to be heard (V-52); and an id that is remembered no longer could be taken for another
         // operation's.
-        let target = extended::abandon_target(message).ok().filter(|target| {
-            let outstanding = self.outstanding.get(target);
-            outstanding.is_some_and(|it| !it.changes_password) && self.retired.len() < RETIRED_MAX
-        });
-        let Some(target) = target else { return Action::Ignore };
+        let outstanding = self.outstanding.get(&target);
+        if outstanding.is_none_or(|it| it.changes_password) || self.retired.len() >= RETIRED_MAX {
+            return Action::Ignore;
+        }
         self.outstanding.remove(&target);
         self.retired.push(target);
         Action::Forward(Cleared { abandons: Some(target), ..cleared(message, false) })
     }
 
-    fn extended(&mut self, message: &Message) -> Action {
-        let Ok(request) = ExtendedRequest::decode(message) else {
-            return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
-        };
+    fn extended(&mut self, message: &Message, request: ExtendedRequest, controls: &[Control]) -> Action {
         if request.oid == oid::START_TLS {
             return self.start_tls(message, &request);
         }
@@ -515,7 +510,7 @@ impl ClientConnection {
             }
             Ok(_) => {}
         }
-        self.operation(message)
+        self.operation(message, &Kind::Extended(request), controls)
     }
 
     /// L-08.
@@ -541,62 +536,63 @@ impl ClientConnection {
     }
 
     /// Whatever may go upstream.
-    fn operation(&mut self, message: &Message) -> Action {
-        if let Some(refused) = message.controls().ok().and_then(|controls| self.refused_control(&controls)) {
+    fn operation(&mut self, message: &Message, kind: &Kind, controls: &[Control]) -> Action {
+        if let Some(refused) = self.refused_control(controls) {
             return self.answer(message, refused);
         }
-        let search = match message.op() {
-            Op::SearchRequest => SearchRequest::decode(message).ok(),
-            _ => None,
-        };
-        let limited = search.as_ref().and_then(|search| self.limited(search));
-        let root_dse = search.filter(SearchRequest::is_root_dse);
-        let changes_password = match message.op() {
-            Op::ModifyRequest => modify::changes_password(message).unwrap_or(true),
-            Op::ExtendedRequest => {
-                ExtendedRequest::decode(message).is_ok_and(|request| request.oid == oid::PASSWORD_MODIFY)
-            }
+        let changes_password = match kind {
+            Kind::Modify { changes_password } => *changes_password,
+            Kind::Extended(request) => request.oid == oid::PASSWORD_MODIFY,
             _ => false,
         };
-        let brings_password = match message.op() {
-            Op::AddRequest => modify::adds_password(message).unwrap_or(true),
-            _ => changes_password,
-        };
-        if let Some(refused) = self.refused_operation(message, root_dse.is_some(), brings_password) {
+        let brings_password = changes_password || matches!(kind, Kind::Add { brings_password: true });
+        if let Some(refused) = self.refused_operation(message.op(), kind, brings_password) {
             return self.answer(message, refused);
         }
         if self.outstanding.len() >= self.policy.pending_max {
             return self.answer(message, LdapResult::of(ResultCode::BUSY));
         }
+        let (mut cleared, mut root_dse) = (cleared(message, changes_password), None);
+        if let Kind::Search(head) = kind {
+            let limits = self.limits_of(*head);
+            let as_it_came = limits == (head.size_limit, head.time_limit_seconds);
+            // Only what is not passed on as it came has to be taken apart.
+            if head.root_dse || !as_it_came {
+                let Ok(search) = SearchRequest::decode(message) else {
+                    return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
+                };
+                if !as_it_came {
+                    let (size_limit, time_limit_seconds) = limits;
+                    let limited = SearchRequest { size_limit, time_limit_seconds, ..search.clone() };
+                    cleared.octets = limited.encode(message.id(), controls);
+                }
+                root_dse = head.root_dse.then_some(search);
+            }
+        }
         let remembered = root_dse
             .as_ref()
             .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
         self.outstanding.insert(message.id(), Outstanding { op: message.op(), changes_password, root_dse: remembered });
-        let mut cleared = cleared(message, changes_password);
-        if let Some((limited, controls)) = limited.zip(message.controls().ok()) {
-            cleared.octets = limited.encode(message.id(), &controls);
-        }
         match root_dse {
             Some(search) => Action::RootDse { search, cleared },
             None => Action::Forward(cleared),
         }
     }
 
-    /// The search as it may be, where the client asks for more (L-18).
-    fn limited(&self, search: &SearchRequest) -> Option<SearchRequest> {
+    /// Entries and seconds of a search as they may be (L-18).
+    fn limits_of(&self, asked: SearchHead) -> (u32, u32) {
         let least = |asked: u32, ours: u32| match (asked, ours) {
             (asked, 0) => asked,
             (0, ours) => ours,
             (asked, ours) => asked.min(ours),
         };
-        let size_limit = least(search.size_limit, self.policy.size_limit);
-        let time_limit_seconds = least(search.time_limit_seconds, self.policy.time_limit_seconds);
-        let same = (size_limit, time_limit_seconds) == (search.size_limit, search.time_limit_seconds);
-        (!same).then(|| SearchRequest { size_limit, time_limit_seconds, ..search.clone() })
+        let seconds = least(asked.time_limit_seconds, self.policy.time_limit_seconds);
+        (least(asked.size_limit, self.policy.size_limit), seconds)
     }
 
-    fn refused_operation(&self, message: &Message, root_dse: bool, brings_password: bool) -> Option<LdapResult> {
+    fn refused_operation(&self, op: Op, kind: &Kind, brings_password: bool) -> Option<LdapResult> {
         let bound = matches!(self.state, State::Bound(_));
+        let root_dse = matches!(kind, Kind::Search(SearchHead { root_dse: true, .. }));
         let allowed = bound
             || match self.policy.anonymous {
                 Anonymous::RootDse => root_dse,
@@ -606,16 +602,13 @@ impl ClientConnection {
         if !allowed {
             return Some(self.policy.style.bind_required());
         }
-        let who_am_i = || {
-            ExtendedRequest::decode(message).is_ok_and(|request| [oid::WHO_AM_I, oid::CANCEL].contains(&&*request.oid))
-        };
-        let offered = match (self.policy.operations, message.op()) {
+        let offered = match (self.policy.operations, kind) {
             (Operations::All, _) => true,
-            (Operations::Read, Op::SearchRequest | Op::CompareRequest) => true,
-            (Operations::Read, Op::ExtendedRequest) => who_am_i(),
+            (Operations::Read, Kind::Search(_)) => true,
+            (Operations::Read, Kind::Extended(request)) => [oid::WHO_AM_I, oid::CANCEL].contains(&&*request.oid),
+            (Operations::Read, _) => op == Op::CompareRequest,
             // The root DSE tells a client how to bind.
             (Operations::Bind, _) => root_dse,
-            _ => false,
         };
         if !offered {
             return Some(LdapResult::of(ResultCode::UNWILLING_TO_PERFORM));
@@ -719,18 +712,22 @@ impl ClientConnection {
         if !part && outstanding.op.response() != Some(message.op()) {
             return FromUpstream::Violation;
         }
-        let relayed = match (message.op(), &outstanding.root_dse) {
-            (Op::SearchResultEntry, Some(search)) => self.rewritten_root_dse(message, search),
-            (Op::SearchResultEntry | Op::IntermediateResponse, _) => Ok(Some(message.octets().clone())),
-            (Op::SearchResultReference, _) => referral::reference(&self.policy.referrals, message),
-            _ => referral::result(&self.policy.referrals, message)
-                .map(|rewritten| Some(rewritten.unwrap_or_else(|| message.octets().clone()))),
-        };
-        let Ok(relayed) = relayed else { return FromUpstream::Violation };
         if !part {
+            let Ok((octets, code)) = referral::result(&self.policy.referrals, message) else {
+                return FromUpstream::Violation;
+            };
             self.outstanding.remove(&message.id());
+            return FromUpstream::End { octets, code };
         }
-        relayed.map_or(FromUpstream::Drop, FromUpstream::Relay)
+        let relayed = match (message.op(), &outstanding.root_dse) {
+            (Op::SearchResultReference, _) => referral::reference(&self.policy.referrals, message),
+            (Op::SearchResultEntry, Some(search)) => self.rewritten_root_dse(message, search),
+            _ => Ok(Some(message.octets().clone())),
+        };
+        match relayed {
+            Ok(relayed) => relayed.map_or(FromUpstream::Drop, FromUpstream::Relay),
+            Err(_) => FromUpstream::Violation,
+        }
     }
 
     fn rewritten_root_dse(&self, message: &Message, search: &RootDseSearch) -> Result<Option<Bytes>, DecodeError> {
@@ -815,8 +812,10 @@ impl ClientConnection {
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromUpstream {
-    /// Send this to the client.
+    /// Send this to the client; more of the answer follows.
     Relay(Bytes),
+    /// Send this to the client: the end of an operation, and how it ended.
+    End { octets: Bytes, code: ResultCode },
     /// Not for the client.
     Drop,
     /// Send this to the client, then close both (L-19).
@@ -839,15 +838,6 @@ pub struct GluedOctets;
 
 fn cleared(message: &Message, changes_password: bool) -> Cleared {
     Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password, abandons: None }
-}
-
-fn is_start_tls(message: &Message) -> bool {
-    ExtendedRequest::decode(message).is_ok_and(|request| request.oid == oid::START_TLS)
-}
-
-/// The operation a Cancel is aimed at.
-fn aimed_at(message: &Message) -> Option<MessageId> {
-    ExtendedRequest::decode(message).ok()?.cancel_target().ok()?
 }
 
 /// A control that does not keep the octets of its message alive.

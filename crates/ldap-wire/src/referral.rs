@@ -31,13 +31,14 @@ pub(crate) fn reference(referrals: &Referrals, message: &Message) -> Result<Opti
     }
 }
 
-/// The final response to relay instead of this one, if it carries a referral and may not pass as it is.
-pub(crate) fn result(referrals: &Referrals, message: &Message) -> Result<Option<Bytes>, DecodeError> {
+/// The final response to relay, which is another one if it carries a referral and may not pass as it is, and its code.
+pub(crate) fn result(referrals: &Referrals, message: &Message) -> Result<(Bytes, ResultCode), DecodeError> {
     let original = LdapResult::decode(message)?;
-    let Some(urls) = &original.referral else { return Ok(None) };
+    let as_it_came = (message.octets().clone(), original.code);
+    let Some(urls) = &original.referral else { return Ok(as_it_came) };
     let controls: Vec<Control> = message.controls()?;
     let result = match referrals {
-        Referrals::Pass => return Ok(None),
+        Referrals::Pass => return Ok(as_it_came),
         Referrals::Rewrite(ours) => LdapResult { referral: Some(rewritten(ours, urls)), ..original },
         // RFC 4511 section 4.1.10 has code 10 only with URLs. Without them the truth is that this server has no such entry, or
         // that it does not write it.
@@ -47,7 +48,7 @@ pub(crate) fn result(referrals: &Referrals, message: &Message) -> Result<Option<
         }),
         Referrals::Drop => LdapResult { referral: None, ..original },
     };
-    Ok(Some(result.encode(message.id(), message.op(), &controls)))
+    Ok((result.encode(message.id(), message.op(), &controls), result.code))
 }
 
 fn rewritten(ours: &str, urls: &[Bytes]) -> Vec<Bytes> {

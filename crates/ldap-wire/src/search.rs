@@ -53,34 +53,27 @@ impl SearchRequest {
     /// Checks the filter against the bounds of L-03, too.
     pub fn decode(message: &Message) -> Result<Self, DecodeError> {
         let octets = message.content_of(Op::SearchRequest)?;
-        let mut reader = Reader::new(octets);
-        let base = octets.slice_ref(reader.octet_string()?);
-        let scope = match message::unsigned(reader.integer(ber::ENUMERATED)?, "scope")? {
-            0 => Scope::Base,
-            1 => Scope::One,
-            2 => Scope::Subtree,
-            other => Scope::Other(other),
-        };
-        let dereference = match reader.integer(ber::ENUMERATED)? {
-            value @ 0..=3 => value.unsigned_abs(),
-            _ => return Err(DecodeError::Value("derefAliases")),
-        };
-        let size_limit = message::unsigned(reader.integer(ber::INTEGER)?, "sizeLimit")?;
-        let time_limit_seconds = message::unsigned(reader.integer(ber::INTEGER)?, "timeLimit")?;
-        let types_only = reader.boolean()?;
-        let filter = reader.element()?.whole;
-        filter::check(filter)?;
-        let attributes = attribute_selection(reader.expect(ber::SEQUENCE)?.reader())?;
-        reader.finish()?;
+        let mut attributes = Vec::new();
+        let parts = Parts::read(octets, |name| attributes.push(name.to_owned()))?;
         Ok(Self {
-            base,
-            scope,
-            dereference,
-            size_limit,
-            time_limit_seconds,
-            types_only,
-            filter: octets.slice_ref(filter),
+            base: octets.slice_ref(parts.base),
+            scope: parts.scope,
+            dereference: parts.dereference,
+            size_limit: parts.size_limit,
+            time_limit_seconds: parts.time_limit_seconds,
+            types_only: parts.types_only,
+            filter: octets.slice_ref(parts.filter),
             attributes,
+        })
+    }
+
+    /// Checks as much as `decode`, and keeps nothing.
+    pub(crate) fn head(message: &Message) -> Result<SearchHead, DecodeError> {
+        let parts = Parts::read(message.content_of(Op::SearchRequest)?, |_| ())?;
+        Ok(SearchHead {
+            root_dse: parts.base.is_empty() && parts.scope == Scope::Base,
+            size_limit: parts.size_limit,
+            time_limit_seconds: parts.time_limit_seconds,
         })
     }
 
@@ -116,15 +109,59 @@ impl Scope {
     }
 }
 
-fn attribute_selection(mut reader: Reader<'_>) -> Result<Vec<String>, DecodeError> {
-    let mut attributes = Vec::new();
-    while !reader.is_empty() {
-        if attributes.len() == ATTRIBUTES_MAX {
-            return Err(DecodeError::Limit(Limit::Attributes));
+/// What a search that is passed on is looked at for.
+#[derive(Clone, Copy)]
+pub(crate) struct SearchHead {
+    /// Is it the root DSE that is asked for?
+    pub root_dse: bool,
+    pub size_limit: u32,
+    pub time_limit_seconds: u32,
+}
+
+/// A search where it lies.
+struct Parts<'a> {
+    base: &'a [u8],
+    scope: Scope,
+    dereference: u32,
+    size_limit: u32,
+    time_limit_seconds: u32,
+    types_only: bool,
+    filter: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// Each attribute selector is shown to `attribute`.
+    fn read(octets: &'a [u8], mut attribute: impl FnMut(&str)) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(octets);
+        let base = reader.octet_string()?;
+        let scope = match message::unsigned(reader.integer(ber::ENUMERATED)?, "scope")? {
+            0 => Scope::Base,
+            1 => Scope::One,
+            2 => Scope::Subtree,
+            other => Scope::Other(other),
+        };
+        let dereference = match reader.integer(ber::ENUMERATED)? {
+            value @ 0..=3 => value.unsigned_abs(),
+            _ => return Err(DecodeError::Value("derefAliases")),
+        };
+        let size_limit = message::unsigned(reader.integer(ber::INTEGER)?, "sizeLimit")?;
+        let time_limit_seconds = message::unsigned(reader.integer(ber::INTEGER)?, "timeLimit")?;
+        let types_only = reader.boolean()?;
+        let filter = reader.element()?.whole;
+        filter::check(filter)?;
+        let mut selection = reader.expect(ber::SEQUENCE)?.reader();
+        let mut count = 0;
+        while !selection.is_empty() {
+            if count == ATTRIBUTES_MAX {
+                return Err(DecodeError::Limit(Limit::Attributes));
+            }
+            count += 1;
+            let name = std::str::from_utf8(selection.octet_string()?);
+            attribute(name.map_err(|_| DecodeError::Value("attribute selector"))?);
         }
-        attributes.push(message::text(reader.octet_string()?, "attribute selector")?);
+        reader.finish()?;
+        Ok(Self { base, scope, dereference, size_limit, time_limit_seconds, types_only, filter })
     }
-    Ok(attributes)
 }
 
 /// One entry found. Values are octets: GUIDs, SIDs and photos are not text.

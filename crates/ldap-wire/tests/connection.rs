@@ -469,7 +469,7 @@ fn what_changes_a_password_is_not_abandoned() {
     let abandon = parse(&extended::abandon_request(id(6), id(5)));
     assert!(matches!(connection.receive(abandon), Action::Ignore));
     let done = response(5, Op::ModifyResponse, ResultCode::SUCCESS);
-    assert!(matches!(connection.receive_upstream(&done), FromUpstream::Relay(_)));
+    assert!(matches!(connection.receive_upstream(&done), FromUpstream::End { .. }));
 }
 
 #[test]
@@ -632,7 +632,8 @@ fn the_upstream_gets_through_only_with_answers_to_what_was_asked() {
     assert_eq!(from_upstream(&entry(3, &[])), FromUpstream::Violation, "an entry for a delete");
     assert_eq!(from_upstream(&search(2)), FromUpstream::Violation, "a request from a server");
     assert_eq!(from_upstream(&entry(2, &[])), FromUpstream::Relay(entry(2, &[]).octets().clone()));
-    assert_eq!(from_upstream(&done), FromUpstream::Relay(done.octets().clone()));
+    let octets = done.octets().clone();
+    assert_eq!(from_upstream(&done), FromUpstream::End { octets, code: ResultCode::SUCCESS });
     assert_eq!(from_upstream(&entry(2, &[])), FromUpstream::Violation, "an entry after the end");
 }
 
@@ -682,8 +683,11 @@ fn references_to_real_servers_do_not_pass_by_default() {
     };
     let mut dropping = searching(Referrals::Drop);
     assert_eq!(dropping.receive_upstream(&reference()), FromUpstream::Drop);
-    let FromUpstream::Relay(sent) = dropping.receive_upstream(&referral(0x65)) else { panic!("the end is relayed") };
+    let FromUpstream::End { octets: sent, code } = dropping.receive_upstream(&referral(0x65)) else {
+        panic!("the end is relayed")
+    };
     assert_eq!((result(&sent).code, result(&sent).referral), (ResultCode::NO_SUCH_OBJECT, None));
+    assert_eq!(code, ResultCode::NO_SUCH_OBJECT, "what the client hears is what is counted");
 
     let mut passing = searching(Referrals::Pass);
     assert_eq!(passing.receive_upstream(&reference()), FromUpstream::Relay(reference().octets().clone()));
@@ -694,7 +698,9 @@ fn references_to_real_servers_do_not_pass_by_default() {
     };
     let urls = ldap_wire::search::search_result_reference(&parse(&sent)).expect("own encoding");
     assert_eq!(urls, ["ldaps://login.example.org/dc=x??sub"]);
-    let FromUpstream::Relay(sent) = rewriting.receive_upstream(&referral(0x65)) else { panic!("the end is relayed") };
+    let FromUpstream::End { octets: sent, .. } = rewriting.receive_upstream(&referral(0x65)) else {
+        panic!("the end is relayed")
+    };
     assert_eq!(result(&sent).referral, Some(vec![Bytes::from_static(b"ldaps://login.example.org/")]));
 }
 

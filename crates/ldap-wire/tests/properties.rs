@@ -415,7 +415,8 @@ proptest! {
                         _ => response(message_id.saturating_sub(1), Op::BindResponse, ResultCode::SUCCESS),
                     };
                     if message.id() != MessageId::UNSOLICITED
-                        && let FromUpstream::Relay(octets) = connection.receive_upstream(&message)
+                        && let FromUpstream::Relay(octets) | FromUpstream::End { octets, .. } =
+                            connection.receive_upstream(&message)
                     {
                         prop_assert_ne!(parse(&octets).op(), Op::BindResponse, "a success that nobody allowed");
                     }

@@ -641,13 +641,14 @@ impl Connection {
                 }
             };
             match self.wire.receive_upstream(&message) {
-                FromUpstream::Relay(octets) => {
+                FromUpstream::Relay(octets) => self.near.send(octets, now),
+                FromUpstream::End { octets, code } => {
                     if let Some(op) = request_of(message.op()) {
-                        self.count(op, &octets);
-                        match result_code(&octets) {
-                            Some(ResultCode::SUCCESS) => self.password_changed(message.id()),
-                            _ => self.changes_of_passwords.retain(|(changing, _)| *changing != message.id()),
-                        }
+                        self.shared.metrics.operation(self.client.name(), op, code);
+                    }
+                    match code {
+                        ResultCode::SUCCESS => self.password_changed(message.id()),
+                        _ => self.changes_of_passwords.retain(|(changing, _)| *changing != message.id()),
                     }
                     self.near.send(octets, now);
                 }
