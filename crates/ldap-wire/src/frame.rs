@@ -30,7 +30,8 @@ impl Framer {
         if input.len() < total {
             return Ok(None);
         }
-        let mut octets = input.split_to(total);
+        // The last message takes the buffer with it: nothing of it stays behind with an idle connection.
+        let mut octets = if input.len() == total { std::mem::take(input) } else { input.split_to(total) };
         let message = if op == Some(Op::BindRequest) {
             // Its password must not stay behind in a buffer that lives as long as the connection. The message gets octets of
             // its own, which are overwritten when it is dropped.

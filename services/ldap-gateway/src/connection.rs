@@ -28,7 +28,6 @@ use domain::{DirectoryRef, ObjectId, Reason};
 use futures::future::BoxFuture;
 use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, PendingBind, Primary, State};
 use ldap_wire::{BindRequest, ClientConnection, FrameError, LdapResult, Message, MessageId, Op, Peer, ResultCode, oid};
-use service_kit::Shutdown;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -53,9 +52,9 @@ pub struct Accepted {
     pub changes: watch::Receiver<Arc<Snapshot>>,
 }
 
-/// Serves it to its end.
-pub async fn serve(accepted: Accepted) {
-    Connection::new(accepted).run().await;
+/// Serves it to its end. In a box, and what is rare in boxes of its own: thousands of these wait at the same time.
+pub async fn serve(accepted: Box<Accepted>) {
+    Box::new(Connection::new(*accepted)).run().await;
 }
 
 struct Connection {
@@ -66,7 +65,8 @@ struct Connection {
     client: Arc<Client>,
     seat: Seat,
     changes: watch::Receiver<Arc<Snapshot>>,
-    changed: BoxFuture<'static, ()>,
+    /// Of the settings, or of the process: it stops.
+    news: BoxFuture<'static, ()>,
     /// The rules that `wire` goes by are not in force any more.
     outdated: bool,
     /// Decides. All states of the protocol are in here.
@@ -84,9 +84,8 @@ struct Connection {
     changes_of_passwords: Vec<(MessageId, Whose)>,
     last_activity: Instant,
     timer: Pin<Box<Sleep>>,
-    /// `None` from the moment the node drains.
-    draining: Option<BoxFuture<'static, ()>>,
-    stopping: BoxFuture<'static, ()>,
+    /// From the moment it is known that the node drains.
+    draining: bool,
 }
 
 /// The upstream connection. There is one only when there is something for it to do.
@@ -158,10 +157,8 @@ enum Event {
     FarBroken,
     FirstLock(FirstLock),
     SecondLock(Box<Attempt>, Result<Allow, Refusal>),
-    Settings,
+    News,
     Timer,
-    Draining,
-    Stopping,
 }
 
 /// Whether the connection lives on.
@@ -188,7 +185,7 @@ impl Connection {
             source,
             certificate: certificate.map(Arc::new),
             seat,
-            changed: next_change(&changes),
+            news: next_change(&changes),
             changes,
             outdated: false,
             wire,
@@ -201,30 +198,31 @@ impl Connection {
             changes_of_passwords: Vec::new(),
             last_activity: now,
             timer: Box::pin(tokio::time::sleep_until(now + timeouts.read)),
-            draining: Some(reached(&shared.shutdown, |shutdown| async move { shutdown.draining().await })),
-            stopping: reached(&shared.shutdown, |shutdown| async move { shutdown.stopping().await }),
+            draining: false,
             shared,
             client,
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
+        // The process may have begun to stop before there was anybody to hear of it.
+        let mut event = Event::News;
         loop {
-            let event = poll_fn(|cx| self.poll_event(cx)).await;
             match self.handle(event) {
                 Next::Go => {}
-                Next::StartTls => match self.start_tls().await {
+                Next::StartTls => match Box::pin(self.start_tls()).await {
                     Some(encrypted) => self = encrypted,
                     None => return,
                 },
                 Next::Close => break,
                 Next::Gone => return self.leave_upstream(),
             }
+            event = poll_fn(|cx| self.poll_event(cx)).await;
         }
         // The attempt records itself, and the upstream closes, before the client hears the last word.
         self.bind = None;
         self.leave_upstream();
-        self.near.close(FAREWELL).await;
+        Box::pin(self.near.close(FAREWELL)).await;
     }
 
     /// The next thing that happens at either end. Nothing is lost when several do: whatever is not reported now still stands.
@@ -233,17 +231,8 @@ impl Connection {
         if let Poll::Ready(Err(_)) = self.near.poll_send(cx, now) {
             return Poll::Ready(Event::NearBroken);
         }
-        if self.stopping.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::Stopping);
-        }
-        if let Some(draining) = &mut self.draining
-            && draining.as_mut().poll(cx).is_ready()
-        {
-            self.draining = None;
-            return Poll::Ready(Event::Draining);
-        }
-        if self.changed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::Settings);
+        if self.news.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::News);
         }
         let far_has_room = match &self.far {
             Far::Open(far) => far.has_room(),
@@ -316,10 +305,8 @@ impl Connection {
             Event::FarConnected(connected) => self.connected(connected),
             Event::FirstLock(first) => self.first_lock_ended(first),
             Event::SecondLock(attempt, decided) => self.second_lock_ended(*attempt, decided),
-            Event::Settings => self.settings_changed(),
+            Event::News => self.hear_news(),
             Event::Timer => self.overdue(),
-            Event::Draining => self.drained(),
-            Event::Stopping => self.stop(),
         }
     }
 
@@ -346,7 +333,7 @@ impl Connection {
 
     fn client_message(&mut self, message: Message, now: Instant) -> Next {
         let op = message.op();
-        if self.draining.is_none()
+        if self.draining
             && !self.bind_is_pending()
             && let Some(response) = op.response()
         {
@@ -420,10 +407,21 @@ impl Connection {
     }
 
     /// Whoever only listens, as to a search that does not end, hears of it too.
-    fn settings_changed(&mut self) -> Next {
+    fn hear_news(&mut self) -> Next {
+        // The settings first: whatever comes after they were looked at is the next news.
         let goes_on = self.follow_settings(None);
-        self.changed = next_change(&self.changes);
-        if goes_on { Next::Go } else { self.end(&reply::unavailable()) }
+        self.news = next_change(&self.changes);
+        if self.shared.shutdown.is_stopping() {
+            return self.end(&reply::shutting_down());
+        }
+        if !goes_on {
+            return self.end(&reply::unavailable());
+        }
+        if !self.draining && self.shared.shutdown.is_draining() {
+            self.draining = true;
+            return self.drained();
+        }
+        Next::Go
     }
 
     /// New settings count at once, before the message that `op` is of. False where there is nothing to go on with.
@@ -792,7 +790,7 @@ impl Connection {
         if self.outdated && !self.follow_settings(None) {
             return self.end(&reply::unavailable());
         }
-        if self.draining.is_none() { self.drained() } else { Next::Go }
+        if self.draining { self.drained() } else { Next::Go }
     }
 
     fn drained(&mut self) -> Next {
@@ -800,11 +798,6 @@ impl Connection {
             return Next::Go;
         }
         self.say_goodbye(&reply::shutting_down())
-    }
-
-    /// Drain is over.
-    fn stop(&mut self) -> Next {
-        self.end(&reply::shutting_down())
     }
 
     /// Whatever is still in work gets its 52, then the notice (L-19).
@@ -826,7 +819,7 @@ impl Connection {
     }
 
     /// Writes the answer, then speaks TLS. `None`: it did not come to that.
-    async fn start_tls(mut self) -> Option<Self> {
+    async fn start_tls(mut self: Box<Self>) -> Option<Box<Self>> {
         let answered = poll_fn(|cx| self.near.poll_send(cx, Instant::now()));
         if !matches!(tokio::time::timeout(self.timeouts.handshake, answered).await, Ok(Ok(()))) {
             return None;
@@ -841,7 +834,8 @@ impl Connection {
     }
 }
 
-/// Is there when the settings have changed; never, when the process ends.
+/// Is there when the settings have changed, or the process has begun to drain or to stop (`SettingsCopy::look_again`); never,
+/// when the process ends.
 fn next_change(changes: &watch::Receiver<Arc<Snapshot>>) -> BoxFuture<'static, ()> {
     let mut changes = changes.clone();
     Box::pin(async move {
@@ -849,13 +843,6 @@ fn next_change(changes: &watch::Receiver<Arc<Snapshot>>) -> BoxFuture<'static, (
             std::future::pending::<()>().await;
         }
     })
-}
-
-fn reached<F: Future<Output = ()> + Send + 'static>(
-    shutdown: &Shutdown,
-    step: impl FnOnce(Shutdown) -> F,
-) -> BoxFuture<'static, ()> {
-    Box::pin(step(shutdown.clone()))
 }
 
 fn bind_name(message: &Message) -> Option<String> {

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ldap_wire::{FrameError, Framer, Limits, Message, Peer};
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,18 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
+use zeroize::Zeroize;
 
 /// What may wait for a slow reader before its other end is not read any more (L-05). One message more can come on top.
 pub const QUEUED_OCTETS_MAX: usize = 1 << 20;
 /// Messages up to this size are written together.
 const SMALL_OCTETS: usize = 4 << 10;
-/// An idle connection keeps this much; a busy one reads in larger pieces.
-const READ_OCTETS_IDLE: usize = 2 << 10;
+/// What is read at first; of a large message, or of many, larger pieces.
+const READ_OCTETS: usize = 8 << 10;
 const READ_OCTETS_BUSY: usize = 16 << 10;
 
 pub struct Duplex<S> {
     stream: S,
+    peer: Peer,
     framer: Framer,
+    /// Empty, and without any room, while nothing is on its way.
     input: BytesMut,
     /// When the first octet of an unfinished message came (L-04).
     unfinished_since: Option<Instant>,
@@ -44,6 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
     pub fn new(stream: S, peer: Peer, limits: Limits) -> Self {
         Self {
             stream,
+            peer,
             framer: Framer::new(peer, limits),
             input: BytesMut::new(),
             unfinished_since: None,
@@ -73,14 +78,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
 
     /// Reads what there is; 0 is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.is_empty() && !self.busy && self.input.capacity() > READ_OCTETS_BUSY {
-            // What a large message needed is not kept by an idle connection.
-            self.input = BytesMut::new();
+        if self.input.is_empty() && !self.busy {
+            return self.poll_first(cx);
         }
-        self.input.reserve(if self.busy || !self.input.is_empty() { READ_OCTETS_BUSY } else { READ_OCTETS_IDLE });
+        self.input.reserve(READ_OCTETS_BUSY);
         let room = self.input.capacity() - self.input.len();
-        let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
+        if read.is_pending() && self.input.is_empty() {
+            (self.busy, self.input) = (false, BytesMut::new());
+        }
+        let count = ready!(read)?;
         self.busy = count == room;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Into a place that is there for this one read, so that thousands who say nothing hold no buffer.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut place = [MaybeUninit::uninit(); READ_OCTETS];
+        let mut read = ReadBuf::uninit(&mut place);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.input.extend_from_slice(read.filled());
+        self.busy = read.remaining() == 0;
+        let count = read.filled().len();
+        if self.peer == Peer::Client {
+            // There may be a password among it.
+            read.filled_mut().zeroize();
+        }
         Poll::Ready(Ok(count))
     }
 
@@ -104,22 +127,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
 
     /// Writes what waits. Ready when nothing does.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
-        loop {
-            if self.queue.is_empty() && !self.tail.is_empty() {
-                self.queue.push_back(self.tail.split().freeze());
-            }
-            let Some(front) = self.queue.front_mut() else { break };
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, front))?;
+        while self.queued > 0 {
+            let next = self.queue.front().map_or(&self.tail[..], |front| front);
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            front.advance(written);
-            if front.is_empty() {
-                self.queue.pop_front();
+            match self.queue.front_mut() {
+                Some(front) => {
+                    front.advance(written);
+                    if front.is_empty() {
+                        self.queue.pop_front();
+                    }
+                }
+                None => self.tail.advance(written),
             }
             self.queued -= written;
             self.unflushed = true;
             self.stalled_since = (self.queued > 0).then_some(now);
+            if self.queued == 0 {
+                // Nor does it hold one for what it said.
+                (self.queue, self.tail) = (VecDeque::new(), BytesMut::new());
+            }
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -207,6 +236,44 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    /// A DelRequest of about `octets`.
+    fn delete(octets: usize) -> Vec<u8> {
+        let length = |octets: usize| u32::try_from(octets).expect("small").to_be_bytes();
+        let name = [&[0x4a, 0x84][..], &length(octets), &vec![b'x'; octets]].concat();
+        [&[0x30, 0x84][..], &length(name.len() + 3), &[0x02, 0x01, 0x05], &name].concat()
+    }
+
+    #[tokio::test]
+    async fn whoever_says_nothing_holds_no_buffer_whatever_was_said_before() {
+        let (stream, mut peer) = tokio::io::duplex(1 << 20);
+        let mut duplex = Duplex::new(stream, Peer::Client, Limits::AUTHENTICATED);
+        for octets in [10, READ_OCTETS, 200_000] {
+            let request = delete(octets);
+            peer.write_all(&request).await.expect("there is room");
+            let message = loop {
+                if let Some(message) = duplex.next_message(Instant::now()).expect("it is LDAP") {
+                    break message;
+                }
+                poll_fn(|cx| duplex.poll_fill(cx)).await.expect("it is open");
+            };
+            assert_eq!(message.octets(), &request);
+            for answer in [10, SMALL_OCTETS + 1, 10] {
+                duplex.send(vec![0; answer].into(), Instant::now());
+            }
+            poll_fn(|cx| duplex.poll_send(cx, Instant::now())).await.expect("there is room");
+            let read = poll_fn(|cx| Poll::Ready(duplex.poll_fill(cx).map_ok(drop))).await;
+            assert!(read.is_pending());
+            let held = (duplex.input.capacity(), duplex.tail.capacity(), duplex.queue.capacity());
+            assert_eq!(held, (0, 0, 0), "after a message of {octets}");
         }
     }
 }

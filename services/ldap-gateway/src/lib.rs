@@ -187,6 +187,16 @@ impl Gateway {
         let started = process.health().start_condition("settings");
         let ready = process.health().condition("ldap listener");
         let shared = Arc::clone(&self.shared);
+        // Thousands of connections listen for one thing instead of three.
+        drop(shutdown.spawn_background({
+            let shared = Arc::clone(&self.shared);
+            async move {
+                shared.shutdown.draining().await;
+                shared.settings.look_again();
+                shared.shutdown.stopping().await;
+                shared.settings.look_again();
+            }
+        }));
         let health = process.health().clone();
         drop(shutdown.spawn_until_stopping(async move {
             let settings = Arc::clone(&shared.settings);

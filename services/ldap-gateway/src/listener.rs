@@ -110,11 +110,13 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, source: IpAddr, tls: bool) {
             let counted = Counted::new(&shared, client.name());
             keep_alive(&stream);
             let shaken = match tls {
-                true => handshake(&shared, &client, source, stream).await,
+                // In a box: it is large, and is over long before the connection is.
+                true => Box::pin(handshake(&shared, &client, source, stream)).await,
                 false => Some((ClientStream::Clear(stream), None)),
             };
             if let Some((stream, certificate)) = shaken {
-                connection::serve(Accepted { shared, stream, certificate, source, client, seat, changes }).await;
+                let accepted = Box::new(Accepted { shared, stream, certificate, source, client, seat, changes });
+                connection::serve(accepted).await;
             }
             drop(counted);
         }

@@ -175,6 +175,11 @@ impl SettingsCopy {
         self.current.subscribe()
     }
 
+    /// Wakes whoever awaits the next revision, though there is none.
+    pub fn look_again(&self) {
+        self.current.send_modify(|_| ());
+    }
+
     /// The directory of this name; the first one of the settings where no name is given.
     pub fn directory(&self, name: &str) -> Option<Arc<Directory>> {
         if name.is_empty() { self.directories.first() } else { self.directories.named(name) }
