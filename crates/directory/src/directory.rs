@@ -1,5 +1,6 @@
 //! One directory of the settings: its servers, its connections, and what can be asked of it.
 
+use crate::ahead::Ahead;
 use crate::bind::{Accepted, BindError, Binders};
 use crate::connect::{ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
@@ -45,6 +46,7 @@ impl Default for Options {
 pub struct Directory {
     core: Arc<Core>,
     pool: Pool,
+    ahead: Ahead,
     binders: Binders,
     _watch: Watch,
 }
@@ -81,8 +83,8 @@ impl Directory {
         let connections = options.query_connections.max(1);
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let pool = Pool::start(&core, connections);
-        let watch = Watch::start(&core);
-        Ok(Self { core, pool, binders: Binders::new(), _watch: watch })
+        let (ahead, watch) = (Ahead::start(&core), Watch::start(&core));
+        Ok(Self { core, pool, ahead, binders: Binders::new(), _watch: watch })
     }
 
     pub fn name(&self) -> &ObjectName {
@@ -132,11 +134,15 @@ impl Directory {
     /// A stream of its own to the best server, protected as the settings' authentication bind says. When a server turns out to
     /// be busy or gone, say so with [`Directory::failed`] and connect again: the next one comes first then.
     pub async fn connect(&self) -> Result<Upstream, ConnectError> {
-        let connection = self.core.connect(self.core.settings.authentication_bind.kind).await?;
+        let best = self.core.servers.candidates(Instant::now()).into_iter().next();
+        let connection = match self.ahead.take(best.as_ref()) {
+            Some(opened) => opened,
+            None => self.core.connect(self.core.settings.authentication_bind.kind).await?,
+        };
         let server = connection.server().clone();
         match connection.into_stream() {
             Some(stream) => Ok(Upstream { stream, server }),
-            None => unreachable!("nothing has been read from a stream that was just made"),
+            None => unreachable!("nothing has been read from a stream that nobody has used"),
         }
     }
 

@@ -4,7 +4,8 @@
 //! ```text
 //! Directories ── by name ──> Directory ─┬─ resolve(TypedName) ──> Entry        query pool: a few shared, pipelined connections
 //!                                       ├─ authenticate(Entry) ─> Accepted     bind-only connections; no operation ever runs on them
-//!                                       ├─ connect() ───────────> Upstream     a raw stream of its own for one client of the LDAP gateway
+//!                                       ├─ connect() ───────────> Upstream     a raw stream of its own for one client of the LDAP gateway;
+//!                                       │                                      in a storm it was opened ahead
 //!                                       ├─ read(Query) ─────────> Reading      a connection of its own, page by page
 //!                                       └─ probe() ─────────────> Vec<Probed>  what `twinlock check --connect` shows
 //! ```
@@ -22,6 +23,7 @@
 //! let accepted = directory.authenticate(&entry, &password).await?; // errors: BindError, .reason()
 //! ```
 
+mod ahead;
 mod bind;
 mod connect;
 mod connection;

@@ -161,3 +161,74 @@ async fn a_server_reported_as_failed_is_asked_after_the_others() -> Result<()> {
     assert!(!alone.has_alternative(&first.server));
     Ok(())
 }
+
+/// Where our end of it is, which tells one connection from another.
+fn end(upstream: &directory::Upstream) -> Result<std::net::SocketAddr> {
+    match &upstream.stream {
+        directory::Stream::Clear(tcp) => Ok(tcp.local_addr()?),
+        directory::Stream::Tls(_) => anyhow::bail!("in clear text here"),
+    }
+}
+
+#[tokio::test]
+async fn in_a_storm_connections_are_there_before_they_are_asked_for_and_each_is_given_away_once() -> Result<()> {
+    // L-30, L-32: fresh ones only, and nobody shares one.
+    let server = Fake::start(|message, _| alice(message)).await;
+    let directory = support::directory(&[&server.url]);
+    support::eventually("the query connection", async || directory.health().query_connections == 1).await;
+    let mut taken = Vec::new();
+    for _ in 0..7 {
+        taken.push(directory.connect().await?);
+    }
+    support::eventually("those asked for", async || server.connections() == 1 + taken.len()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(server.connections(), 1 + taken.len(), "none is opened ahead while few are asked for");
+    for _ in 0..40 {
+        taken.push(directory.connect().await?);
+    }
+    support::eventually("those ahead", async || server.connections() == 1 + taken.len() + 16).await;
+    // They are taken, and others opened in their place.
+    for _ in 0..16 {
+        taken.push(directory.connect().await?);
+    }
+    support::eventually("others in their place", async || server.connections() == 1 + taken.len() + 16).await;
+    let mut ends: Vec<_> = taken.iter().map(end).collect::<Result<_>>()?;
+    ends.sort();
+    ends.dedup();
+    assert_eq!(ends.len(), taken.len());
+    assert_eq!((server.count(Op::BindRequest), server.count(Op::ExtendedRequest)), (0, 0), "nothing was sent on any");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_ended_is_not_given_away() -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", lab::free_port())).await?;
+    let directory = support::directory(&[&format!("ldap://{}", listener.local_addr()?)]);
+    let (accepted, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if accepted.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        directory.connect().await?;
+    }
+    // Those of the questions, those that were asked for, and those ahead.
+    while streams.len() < 20 + 16 {
+        streams.push(tokio::time::timeout(Duration::from_secs(10), all.recv()).await?.context("it accepts")?);
+    }
+    drop(streams);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..4 {
+        let mut upstream = directory.connect().await?;
+        let mut octet = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut upstream.stream, &mut octet);
+        let silent = tokio::time::timeout(Duration::from_millis(50), read).await;
+        assert!(silent.is_err(), "one that has ended: {silent:?}");
+    }
+    accepting.abort();
+    Ok(())
+}
