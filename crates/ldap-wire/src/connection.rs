@@ -709,7 +709,7 @@ impl ClientConnection {
             Op::IntermediateResponse => true,
             _ => false,
         };
-        if !part && outstanding.op.response() != Some(message.op()) {
+        if !part && outstanding.op.response() != Some(message.op()) && !is_refusal(message) {
             return FromUpstream::Violation;
         }
         if !part {
@@ -838,6 +838,13 @@ pub struct GluedOctets;
 
 fn cleared(message: &Message, changes_password: bool) -> Cleared {
     Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password, abandons: None }
+}
+
+/// Samba refuses a request of any kind, for a critical control that it does not know, with an ExtendedResponse. Clients hear it as
+/// they would without us; a success of the wrong kind stays what it is (B-59).
+fn is_refusal(message: &Message) -> bool {
+    message.op() == Op::ExtendedResponse
+        && LdapResult::decode(message).is_ok_and(|result| result.code != ResultCode::SUCCESS)
 }
 
 /// A control that does not keep the octets of its message alive.

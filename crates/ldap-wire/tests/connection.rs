@@ -630,11 +630,17 @@ fn the_upstream_gets_through_only_with_answers_to_what_was_asked() {
     assert_eq!(from_upstream(&entry(9, &[])), FromUpstream::Violation, "an id nobody used");
     assert_eq!(from_upstream(&response(2, Op::BindResponse, ResultCode::SUCCESS)), FromUpstream::Violation);
     assert_eq!(from_upstream(&entry(3, &[])), FromUpstream::Violation, "an entry for a delete");
+    let wrong_kind = response(3, Op::ExtendedResponse, ResultCode::SUCCESS);
+    assert_eq!(from_upstream(&wrong_kind), FromUpstream::Violation, "a success of another kind");
     assert_eq!(from_upstream(&search(2)), FromUpstream::Violation, "a request from a server");
     assert_eq!(from_upstream(&entry(2, &[])), FromUpstream::Relay(entry(2, &[]).octets().clone()));
     let octets = done.octets().clone();
     assert_eq!(from_upstream(&done), FromUpstream::End { octets, code: ResultCode::SUCCESS });
     assert_eq!(from_upstream(&entry(2, &[])), FromUpstream::Violation, "an entry after the end");
+    // Samba's way to refuse any request for its controls.
+    let refused = response(3, Op::ExtendedResponse, ResultCode::UNAVAILABLE_CRITICAL_EXTENSION);
+    assert_eq!(from_upstream(&refused), FromUpstream::Relay(refused.octets().clone()));
+    assert_eq!(from_upstream(&refused), FromUpstream::Violation, "it was the end of the operation");
 }
 
 #[test]
