@@ -5,39 +5,75 @@ use crate::socket_address;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use ldap_wire::{
-    BindRequest, Control, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer, Scope,
-    SearchRequest, SearchResultEntry,
+    BindRequest, Control, ExtendedRequest, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Password, Peer,
+    Scope, SearchRequest, SearchResultEntry,
 };
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, rustls};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Application {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     framer: Framer,
     received: BytesMut,
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
 impl Application {
     /// `url` is `ldap://address:port`.
     pub async fn connect(url: &str, from: IpAddr) -> Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(from, 0))?;
-        let stream = socket.connect(socket_address(url)?).await.with_context(|| url.to_owned())?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, framer: Framer::new(Peer::Server, Limits::UPSTREAM), received: BytesMut::new() })
+        Ok(Self::on(tcp(url, from).await?))
+    }
+
+    /// `url` is `ldaps://address:port`; what stands in the file `trusted` proves who is there.
+    pub async fn connect_tls(url: &str, from: IpAddr, trusted: &Path) -> Result<Self> {
+        Self::encrypt(tcp(url, from).await?, url, trusted).await
+    }
+
+    /// `url` is `ldap://address:port`; encrypted by StartTLS.
+    pub async fn connect_start_tls(url: &str, from: IpAddr, trusted: &Path) -> Result<Self> {
+        let mut clear = Self::connect(url, from).await?;
+        clear.send(&ExtendedRequest::start_tls().encode(message_id(1)?, &[])).await?;
+        let answer = clear.receive().await?.context("closed instead of an answer to StartTLS")?;
+        ensure!(code_of(&answer)? == 0 && clear.received.is_empty(), "StartTLS is refused");
+        Self::encrypt(clear.stream, url, trusted).await
+    }
+
+    async fn encrypt(stream: impl Stream + 'static, url: &str, trusted: &Path) -> Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(trusted)?)?;
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::from(socket_address(url)?.ip());
+        Ok(Self::on(connector.connect(name, stream).await.with_context(|| url.to_owned())?))
+    }
+
+    fn on(stream: impl Stream + 'static) -> Self {
+        let framer = Framer::new(Peer::Server, Limits::UPSTREAM);
+        Self { stream: Box::new(stream), framer, received: BytesMut::new() }
     }
 
     pub async fn send(&mut self, octets: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(octets).await?)
+        self.stream.write_all(octets).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// The next message; `None` when the other side has closed.
@@ -91,6 +127,14 @@ impl Application {
         );
         Ok(entry)
     }
+}
+
+async fn tcp(url: &str, from: IpAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    let stream = socket.connect(socket_address(url)?).await.with_context(|| url.to_owned())?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The resultCode of an answer.

@@ -1,4 +1,4 @@
-//! What the stories share: the sample company with the product before it, an application that speaks LDAP octet by
+//! What the stories share: the sample company with the product before it, directories of other makes, an application that speaks LDAP octet by
 //! octet, a device that speaks RADIUS the same way, a browser without script, and a way to tell many sentences about one set of servers.
 
 mod application;
@@ -8,6 +8,7 @@ mod device;
 mod outside;
 mod pocket;
 mod switchboard;
+mod upstream;
 mod visitor;
 
 pub use application::{Application, code_of};
@@ -17,6 +18,7 @@ pub use device::{Answer, Device, Exchange};
 pub use outside::{Outside, attempt_ended, last_attempt};
 pub use pocket::Pocket;
 pub use switchboard::{Habit, Switchboard};
+pub use upstream::{BULK, Before, Make, Upstream};
 pub use visitor::Visitor;
 
 use futures::FutureExt;

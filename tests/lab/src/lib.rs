@@ -1,4 +1,4 @@
-//! Starts the real things the tests talk to: slapd, Samba, FreeRADIUS, NATS, PostgreSQL, our own programs.
+//! Starts the real things the tests talk to: slapd, Samba, 389 Directory Server, FreeRADIUS, NATS, PostgreSQL, our own programs.
 //!
 //! Everything lives in a temporary directory on free loopback ports and is stopped, by process id, when its handle is
 //! dropped. `tests/lab/install.sh` installs what is started here; a missing program is an error that says so, never a
@@ -6,6 +6,7 @@
 
 mod clock;
 mod disk;
+mod ds389;
 pub mod eapol;
 pub mod freeradius;
 mod host;
@@ -25,6 +26,7 @@ mod twinlock;
 pub use clock::WallClock;
 pub use disk::SmallDisk;
 pub use host::Host;
+pub use ds389::Ds389;
 pub use nats::Nats;
 pub use person::Person;
 pub use pki::{Certificate, Pki};

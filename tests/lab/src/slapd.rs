@@ -28,6 +28,8 @@ pub struct SlapdOptions {
     pub database_lines: String,
     /// Without the statistics log, which costs as much as the small operations it tells of. Nothing can be counted then.
     pub quiet: bool,
+    /// `access` lines before the usual ones, which end with one for everything.
+    pub access_lines: String,
 }
 
 /// slapd on free loopback ports, by LDAP (with StartTLS) and LDAPS. Its statistics log says what reached it.
@@ -172,6 +174,7 @@ TLSCertificateKeyFile {key}
 TLSProtocolMin 3.3
 sizelimit unlimited
 threads 8
+sockbuf_max_incoming_auth 16777215
 access to dn.base=\"\" by * read
 access to dn.base=\"cn=subschema\" by * read
 database mdb
@@ -183,6 +186,7 @@ maxsize 1073741824
 index objectClass,uid,mail,cn,sn,member,entryUUID,entryCSN eq
 dbnosync
 limits dn.exact=\"{query}\" size={size} time=unlimited size.pr=unlimited
+{access}
 access to attrs=userPassword by self write by anonymous auth by * none
 access to * by users read by * auth
 overlay memberof
@@ -196,11 +200,12 @@ overlay sssvlv
         admin = Slapd::ADMIN_DN,
         password = Slapd::ADMIN_PASSWORD,
         query = Slapd::QUERY_DN,
+        access = options.access_lines,
         lines = options.database_lines,
     )
 }
 
-fn bulk(ldif: &mut String, people: usize) {
+pub(crate) fn bulk(ldif: &mut String, people: usize) {
     if people == 0 {
         return;
     }
