@@ -25,8 +25,8 @@ mod twinlock;
 
 pub use clock::WallClock;
 pub use disk::SmallDisk;
-pub use host::Host;
 pub use ds389::Ds389;
+pub use host::Host;
 pub use nats::Nats;
 pub use person::Person;
 pub use pki::{Certificate, Pki};
