@@ -55,6 +55,7 @@ pub mod health;
 pub mod lease;
 mod management;
 pub mod net;
+pub mod ports;
 mod process;
 pub mod proxy_protocol;
 pub mod secret;

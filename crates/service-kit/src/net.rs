@@ -1,5 +1,6 @@
 //! TCP as every port of ours opens it and every long connection keeps it.
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Is the trouble that this machine has no IPv6, and the address the IPv6 wildcard? Beside others it is done without then.
+pub fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    const NONE: [Errno; 2] = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
+    address.is_ipv6()
+        && address.ip().is_unspecified()
+        && NONE.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()))
 }
 
 /// A peer that vanished without a word is noticed within minutes, and no message waits for another (Nagle).

@@ -7,7 +7,7 @@ use service_kit::config::{
 };
 use service_kit::grpc::Endpoints;
 use service_kit::secret::SecretFile;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub struct EndpointsSection {
 pub struct LdapSection {
     /// Where LDAP is spoken, with StartTLS where there is a certificate.
     pub listen: Vec<SocketAddr>,
-    /// Where LDAPS is spoken. Needs a certificate.
-    pub tls_listen: Vec<SocketAddr>,
+    /// Where LDAPS is spoken: 636 where there is a certificate, unless this says otherwise.
+    pub tls_listen: Option<Vec<SocketAddr>>,
     /// Balancers: only these may say whom they speak for, by PROXY protocol version 2, and they must (FB-10).
     pub proxy_protocol_from: Vec<IpNet>,
     /// The chain in PEM, ours first. New files are taken up while running.
@@ -82,8 +82,8 @@ pub struct LdapSection {
 impl Default for LdapSection {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([0, 0, 0, 0], 389))],
-            tls_listen: Vec::new(),
+            listen: everywhere(389),
+            tls_listen: None,
             proxy_protocol_from: Vec::new(),
             certificate_file: None,
             key_file: None,
@@ -101,6 +101,11 @@ impl Default for LdapSection {
             spool_dir: None,
         }
     }
+}
+
+/// By IPv4 and IPv6 (FL-02).
+fn everywhere(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
 }
 
 /// Two keys of `[ldap]` that do not go together. The operator's to mend.
@@ -131,7 +136,7 @@ impl LdapSection {
         if self.client_ca_file.is_some() && self.certificate_file.is_none() {
             return Err(BadLdapSection::AuthorityAlone);
         }
-        if !self.tls_listen.is_empty() && self.certificate_file.is_none() {
+        if self.tls_listen.as_ref().is_some_and(|listen| !listen.is_empty()) && self.certificate_file.is_none() {
             return Err(BadLdapSection::NoCertificate);
         }
         let counts = [
@@ -150,6 +155,11 @@ impl LdapSection {
             Some((key, _)) => Err(BadLdapSection::Zero { key }),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn tls_listen(&self) -> Vec<SocketAddr> {
+        let usual = || self.certificate_file.as_ref().map(|_| everywhere(636)).unwrap_or_default();
+        self.tls_listen.clone().unwrap_or_else(usual)
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
@@ -179,7 +189,7 @@ mod tests {
 
     #[test]
     fn keys_that_do_not_go_together_are_refused_by_name() {
-        let section = LdapSection { tls_listen: vec![([127, 0, 0, 1], 636).into()], ..Default::default() };
+        let section = LdapSection { tls_listen: Some(vec![([127, 0, 0, 1], 636).into()]), ..Default::default() };
         assert_eq!(section.check(), Err(BadLdapSection::NoCertificate));
         let section = LdapSection { connections_max: 0, ..Default::default() };
         assert_eq!(section.check(), Err(BadLdapSection::Zero { key: "connections_max" }));

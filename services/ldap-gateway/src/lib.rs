@@ -61,10 +61,10 @@ use proto::verification::verification_client::VerificationClient;
 use proto::verification::verification_server::Verification;
 use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
-use service_kit::{Clock, Process, Shutdown, grpc};
-use settings::SettingsCopy;
+use service_kit::{Clock, Process, Shutdown, grpc, ports};
+use settings::{SettingsCopy, Snapshot};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -111,26 +111,49 @@ pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Resul
 /// A running gateway. Its tasks belong to the process and end with it.
 pub struct Gateway {
     shared: Arc<Shared>,
+    ports: Arc<Ports>,
+}
+
+/// What the configuration says, and what is open of it.
+struct Ports {
+    listen: Vec<SocketAddr>,
+    tls_listen: Vec<SocketAddr>,
+    open: Mutex<OpenPorts>,
+}
+
+#[derive(Clone, Default)]
+struct OpenPorts {
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
 }
 
+impl Ports {
+    fn new(section: &LdapSection) -> Self {
+        Self { listen: section.listen.clone(), tls_listen: section.tls_listen(), open: Mutex::default() }
+    }
+
+    /// All or none.
+    fn open(&self, shared: &Arc<Shared>) -> Result<ports::Open, ListenError> {
+        let plain = Listener::bind("listen", &self.listen, false)?;
+        let tls = Listener::bind("tls_listen", &self.tls_listen, true)?;
+        let addresses = |listeners: &[Listener]| listeners.iter().filter_map(Listener::address).collect();
+        *self.opened() = OpenPorts { addresses: addresses(&plain), tls_addresses: addresses(&tls) };
+        Ok(plain.into_iter().chain(tls).map(|listener| listener.accept(Arc::clone(shared))).collect())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, OpenPorts> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Gateway {
-    /// Opens the ports. Nobody is let in before the settings are there; until then connections wait in the kernel's queue.
+    /// Opens the ports, if there is a client: one that is taken stops the start then. They are closed while there is none (FL-01).
     pub async fn start(section: &LdapSection, deps: Deps, process: &Process) -> anyhow::Result<Self> {
         section.check()?;
         let metrics = Metrics::new(&opentelemetry::global::meter("twinlock"));
         let tls = Tls::load(section)?;
         if let Some(tls) = &tls {
             tls.watch(process.shutdown());
-        }
-        let ports = section.listen.iter().map(|address| (*address, false));
-        let ports = ports.chain(section.tls_listen.iter().map(|address| (*address, true)));
-        let (mut addresses, mut tls_addresses, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
-        for (address, tls) in ports {
-            let listener = Listener::bind(address, tls)?;
-            if tls { &mut tls_addresses } else { &mut addresses }.push(listener.address()?);
-            listeners.push(listener);
         }
         let directory_options =
             directory::Options { observer: Some(observer(metrics.clone())), ..directory::Options::default() };
@@ -177,16 +200,20 @@ impl Gateway {
             tls,
             shutdown: process.shutdown().clone(),
         });
-        let gateway = Self { shared, addresses, tls_addresses };
-        gateway.serve(listeners, deps.bus, process);
+        let gateway = Self { ports: Arc::new(Ports::new(section)), shared };
+        // FL-02. A store that is not there yet says later whether anybody may come.
+        let settings_are_there = matches!(tokio::time::timeout(FIRST_LOOK, settings.refresh()).await, Ok(true));
+        let wanted = settings_are_there && settings.current().has_clients();
+        let open = wanted.then(|| gateway.ports.open(&gateway.shared)).transpose()?;
+        gateway.serve(open, deps.bus, process);
         Ok(gateway)
     }
 
-    fn serve(&self, listeners: Vec<Listener>, bus: Arc<dyn Bus>, process: &Process) {
+    fn serve(&self, open: Option<ports::Open>, bus: Arc<dyn Bus>, process: &Process) {
         let shutdown = process.shutdown();
         let started = process.health().start_condition("settings");
         let ready = process.health().condition("ldap listener");
-        let shared = Arc::clone(&self.shared);
+        let (shared, ports) = (Arc::clone(&self.shared), Arc::clone(&self.ports));
         // Thousands of connections listen for one thing instead of three.
         drop(shutdown.spawn_background({
             let shared = Arc::clone(&self.shared);
@@ -204,10 +231,13 @@ impl Gateway {
                 tokio::time::sleep(SETTINGS_RETRY).await;
             }
             started.set_ready(true);
-            for listener in listeners {
-                drop(shared.shutdown.spawn_background(listener.accept(Arc::clone(&shared))));
-            }
-            ready.set_ready(true);
+            let opens = {
+                let shared = Arc::clone(&shared);
+                move || ports.open(&shared)
+            };
+            let wanted = |settings: &Arc<Snapshot>| settings.has_clients();
+            let ports = ports::while_wanted(settings.changes(), wanted, open, opens, ready);
+            drop(shared.shutdown.spawn_until_stopping(ports));
             let directories = Arc::clone(&settings).watch_directories(health);
             drop(shared.shutdown.spawn_until_stopping(directories));
             settings.keep_current(bus).await;
@@ -219,18 +249,20 @@ impl Gateway {
         Arc::new(PasswordChecks::new(Arc::clone(&self.shared.settings), self.shared.lockout_guard.clone()))
     }
 
-    /// Where LDAP is spoken, in the order of the configuration.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where LDAP is spoken, or was last, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.ports.opened().addresses.clone()
     }
 
-    /// Where LDAPS is spoken, in the order of the configuration.
-    pub fn tls_addresses(&self) -> &[SocketAddr] {
-        &self.tls_addresses
+    /// Where LDAPS is spoken, or was last, in the order of the configuration.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.ports.opened().tls_addresses.clone()
     }
 }
 
 const SETTINGS_RETRY: Duration = Duration::from_millis(250);
+/// How long the start waits for the store to say whether there is a client.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Attempts that wait to be reported for the audit; more are said in the log only.
 const REPORTS_MAX: usize = 512;
 

@@ -9,7 +9,7 @@ use crate::connection::{self, Accepted};
 use crate::duplex::ClientStream;
 use crate::metrics::{Metrics, Refused};
 use crate::settings::Client;
-use service_kit::net::{keep_alive, listen};
+use service_kit::net::{keep_alive, listen, no_ipv6};
 use service_kit::proxy_protocol::read_header;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +21,10 @@ use tokio::time::Instant;
 
 /// A port that cannot be had. The operator's to mend.
 #[derive(Debug, thiserror::Error)]
-#[error("the LDAP port {address} cannot be opened")]
+#[error("ldap.{key}: the LDAP port {address} cannot be opened")]
 pub struct ListenError {
+    /// Of the configuration.
+    pub key: &'static str,
     pub address: SocketAddr,
     #[source]
     pub cause: io::Error,
@@ -36,13 +38,23 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn bind(address: SocketAddr, tls: bool) -> Result<Self, ListenError> {
-        let socket = listen(address).map_err(|cause| ListenError { address, cause })?;
-        Ok(Self { socket, tls })
+    /// Opens all addresses. A machine without IPv6 does without the IPv6 wildcard of the default.
+    pub fn bind(key: &'static str, addresses: &[SocketAddr], tls: bool) -> Result<Vec<Self>, ListenError> {
+        let mut listeners = Vec::new();
+        for &address in addresses {
+            match listen(address) {
+                Ok(socket) => listeners.push(Self { socket, tls }),
+                Err(cause) if no_ipv6(address, &cause) && addresses.len() > 1 => {
+                    tracing::warn!(%address, "this machine has no IPv6, listening without it");
+                }
+                Err(cause) => return Err(ListenError { key, address, cause }),
+            }
+        }
+        Ok(listeners)
     }
 
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
     }
 
     /// Accepts until the node drains. The queue of the kernel is then closed with the socket.

@@ -76,6 +76,11 @@ impl Snapshot {
         self.networks.first().map(|(_, client)| client)
     }
 
+    /// Without any nobody may come, and no port is open (FL-01).
+    pub fn has_clients(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
     fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         let mut seen = std::collections::HashSet::new();
         self.networks.iter().map(|(_, client)| client).filter(move |client| seen.insert(client.name().to_owned()))

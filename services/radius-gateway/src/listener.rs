@@ -25,6 +25,7 @@ use crate::settings::Client;
 use crate::stream::Outbox;
 use domain::settings::Accounting;
 use radius_wire::{Code, Datagram, DropReason, Port, Reply, Rules, Transport, Verified, verify_request};
+use service_kit::net::no_ipv6;
 use service_kit::tls::TlsError;
 use socket::DATAGRAM_OCTETS_MAX;
 use std::io;
@@ -63,13 +64,6 @@ pub(crate) fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Ar
         }
     }
     Ok(sockets)
-}
-
-fn no_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
-    use nix::libc::{EADDRNOTAVAIL, EAFNOSUPPORT};
-    address.is_ipv6()
-        && address.ip().is_unspecified()
-        && matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT))
 }
 
 /// The receive loop of one socket. Ends only when it is dropped.

@@ -140,13 +140,9 @@ async fn a_port_in_use_is_one_sentence(home: &Home) -> Result<()> {
     let _tcp = TcpListener::bind(("127.0.0.1", taken))?;
     let _udp = UdpSocket::bind(("127.0.0.1", taken))?;
     let address = format!("127.0.0.1:{taken}");
-    for (key, port) in [
-        ("management.listen", "management port"),
-        ("radius.listen", "UDP address"),
-        ("ldap.listen", "LDAP port"),
-        ("ldap.tls_listen", "LDAP port"),
-        ("portal.listen", "portal's port"),
-    ] {
+    for (key, port) in
+        [("management.listen", "management port"), ("radius.listen", "UDP address"), ("portal.listen", "portal's port")]
+    {
         let sentence = format!("{port} {address} cannot be opened: Address already in use");
         // Nobody who could be waited for has come in: it ends at once.
         let set = [format!("{key}={address}"), "shutdown.drain_delay_seconds=3600".into()];

@@ -441,7 +441,8 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let error = runtime.block_on(async {
         let section = ldap_gateway::LdapSection { listen: vec![address], ..Default::default() };
-        let settings = crate::support::FakeSettings::new(Default::default(), "");
+        let settings = domain::settings::Settings { clients: vec![client("there")], ..Default::default() };
+        let settings = crate::support::FakeSettings::new(settings, "");
         let deps = ldap_gateway::Deps {
             verification: crate::support::FakeVerification::new(),
             settings,
@@ -454,7 +455,10 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
         ldap_gateway::Gateway::start(&section, deps, &process).await.err().map(|error| format!("{error:#}"))
     });
     let error = error.unwrap_or_default();
-    assert!(error.starts_with(&format!("the LDAP port {address} cannot be opened: ")), "{error}");
+    assert!(
+        error.starts_with(&format!("ldap.listen: the LDAP port {address} cannot be opened: Address already in use")),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -520,5 +524,39 @@ async fn a_source_that_binds_too_often_is_told_to_wait_before_its_password_is_lo
     let allowed = 2 + 3 * (started.elapsed().as_secs() + 1);
     assert!(busy > 0 && others as u64 <= allowed, "{others} looked at, {busy} not");
     assert_eq!(lab.client_binds(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_open_only_while_there_is_a_client() -> Result<()> {
+    // FL-01, FL-02: none before the first client, none after the last; one that is taken then is said, and tried until it is free
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        section.listen = vec![([127, 0, 0, 1], lab::free_port()).into()];
+    };
+    let lab = Lab::start(Wanted { section, late: true, client: client("first"), ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222"]);
+    let mut bound = lab.connect().await?;
+    assert_eq!(bound.bind(ANN, &with_code("111111")).await?, 0);
+
+    let address = lab.gateway.gateway.addresses()[0];
+    let health = lab.gateway.process.health();
+    lab.gateway.change_settings(|settings| settings.clients.clear()).await?;
+    bound.expect_notice(52).await?;
+    until("the port to be free", || std::net::TcpListener::bind(address).is_ok()).await?;
+    assert!(lab.gateway.connect_plain().await.is_err());
+    assert!(health.is_ready() && health.report().contains("[+] ldap listener: off"), "{}", health.report());
+
+    let somebody = std::net::TcpListener::bind(address)?;
+    lab.gateway.change_settings(|settings| settings.clients.push(client("second"))).await?;
+    let words = format!("ldap.listen: the LDAP port {address} cannot be opened: Address already in use");
+    until("the trouble to be shown", || health.report().contains(&format!("[-] ldap listener: {words}"))).await?;
+    assert!(!health.is_ready());
+    let lines = capture::text();
+    assert_eq!(lines.lines().filter(|line| line.contains("ports_not_opened") && line.contains(&words)).count(), 1);
+    drop(somebody);
+    until("the port to be ours", || health.is_ready()).await?;
+    let mut wire = lab.gateway.connect_plain().await?;
+    assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0);
+    assert_eq!(wire.into_tls(&lab.tls).await?.bind(ANN, &with_code("222222")).await?, 0);
     Ok(())
 }

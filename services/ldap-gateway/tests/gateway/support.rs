@@ -567,11 +567,13 @@ pub struct Wanted {
     pub client: Client,
     pub bulk_people: usize,
     pub section: fn(&mut LdapSection),
+    /// The client comes when the gateway runs.
+    pub late: bool,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { client: client("gitlab"), bulk_people: 0, section: |_| {} }
+        Self { client: client("gitlab"), bulk_people: 0, section: |_| {}, late: false }
     }
 }
 
@@ -618,14 +620,18 @@ impl Running {
         let local = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         let mut section = LdapSection {
             listen: local.clone(),
-            tls_listen: local,
+            tls_listen: Some(local),
             certificate_file: Some(service_kit::config::InputFile::new(&certificate.certificate)?),
             key_file: Some(service_kit::secret::SecretFile::new(&certificate.key.to_string_lossy())?),
             client_ca_file: Some(service_kit::config::InputFile::new(pki.ca_file())?),
             ..Default::default()
         };
         (wanted.section)(&mut section);
-        let settings = Settings { directories: vec![directory], clients: vec![wanted.client], ..Default::default() };
+        let (first, late) = match wanted.late {
+            true => (Vec::new(), vec![wanted.client]),
+            false => (vec![wanted.client], Vec::new()),
+        };
+        let settings = Settings { directories: vec![directory], clients: first, ..Default::default() };
         let settings = FakeSettings::new(settings, Slapd::QUERY_PASSWORD);
         let verification = FakeVerification::new();
         let process = Process::detached("ldap-gateway-test");
@@ -641,10 +647,27 @@ impl Running {
             clock: Clock::system(),
         };
         let gateway = Gateway::start(&section, deps, &process).await?;
-        let plain = *gateway.addresses().first().context("a port for LDAP")?;
-        let ldaps = *gateway.tls_addresses().first().context("a port for LDAPS")?;
         until("the gateway to be ready", || process.health().is_ready()).await?;
-        Ok(Self { gateway, process, verification, settings, fail_open, password_tries, bus, plain, ldaps })
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut running = Self {
+            gateway,
+            process,
+            verification,
+            settings,
+            fail_open,
+            password_tries,
+            bus,
+            plain: nowhere,
+            ldaps: nowhere,
+        };
+        if !late.is_empty() {
+            anyhow::ensure!(running.gateway.addresses().is_empty(), "a port is open, and nobody may come");
+            running.change_settings(|settings| settings.clients = late).await?;
+            until("the ports to be open", || !running.gateway.tls_addresses().is_empty()).await?;
+        }
+        running.plain = *running.gateway.addresses().first().context("a port for LDAP")?;
+        running.ldaps = *running.gateway.tls_addresses().first().context("a port for LDAPS")?;
+        Ok(running)
     }
 
     /// Changes the settings, says so on the bus, and waits until they are in force.

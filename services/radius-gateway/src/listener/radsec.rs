@@ -7,14 +7,14 @@
 //!   end: what is in work for it ends, its answers are forgotten '------ outbox <- answers ---------'
 //! ```
 
-use super::{Arrived, Back, Drop, ListenError, Path, no_ipv6, take};
+use super::{Arrived, Back, Drop, ListenError, Path, take};
 use crate::Gateway;
 use crate::settings::Client;
 use crate::stream::{Outbox, Packets, outbox};
 use radius_wire::{Datagram, DropReason, Port};
 use rustls_pki_types::CertificateDer;
 use service_kit::config::InputFile;
-use service_kit::net::{keep_alive, listen};
+use service_kit::net::{keep_alive, listen, no_ipv6};
 use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions, marks};
 use service_kit::{Shutdown, chain};
 use std::net::SocketAddr;

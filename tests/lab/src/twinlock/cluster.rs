@@ -150,7 +150,7 @@ impl Cluster {
                     ports.service
                 ),
                 Part::LdapGateway => format!(
-                    "[ldap]\nlisten = [\"127.0.0.1:{}\"]\ncertificate_file = \"{tls}/ldap-gateway.pem\"\nkey_file = \"{tls}/ldap-gateway.key\"\n",
+                    "[ldap]\nlisten = [\"127.0.0.1:{}\"]\ntls_listen = []\ncertificate_file = \"{tls}/ldap-gateway.pem\"\nkey_file = \"{tls}/ldap-gateway.key\"\n",
                     ports.service
                 ),
                 Part::Portal => format!(
