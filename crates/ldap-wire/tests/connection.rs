@@ -639,7 +639,8 @@ fn the_upstream_gets_through_only_with_answers_to_what_was_asked() {
     assert_eq!(from_upstream(&entry(2, &[])), FromUpstream::Violation, "an entry after the end");
     // Samba's way to refuse any request for its controls.
     let refused = response(3, Op::ExtendedResponse, ResultCode::UNAVAILABLE_CRITICAL_EXTENSION);
-    assert_eq!(from_upstream(&refused), FromUpstream::Relay(refused.octets().clone()));
+    let (octets, code) = (refused.octets().clone(), ResultCode::UNAVAILABLE_CRITICAL_EXTENSION);
+    assert_eq!(from_upstream(&refused), FromUpstream::End { octets, code });
     assert_eq!(from_upstream(&refused), FromUpstream::Violation, "it was the end of the operation");
 }
 

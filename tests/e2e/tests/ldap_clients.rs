@@ -250,7 +250,8 @@ async fn l_19_a_server_that_dies_ends_its_sessions_and_the_next_bind_goes_to_the
     let mut one = Slapd::start(&first, &pki, &SlapdOptions::default())?;
     let mut other = Slapd::start(&second, &pki, &SlapdOptions::default())?;
     // One directory: every entry has the same id on both.
-    (one.stop(), other.stop());
+    one.stop();
+    other.stop();
     run(Command::new("cp").arg("-a").arg(first.join("slapd/db")).arg(second.join("slapd")))?;
     one.restart()?;
     other.restart()?;

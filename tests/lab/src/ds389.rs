@@ -238,13 +238,11 @@ create_suffix_entry = False
 
 /// The company, what each may do in it, and many people more.
 fn company() -> Result<String> {
-    let rights = format!(
-        "objectClass: dcObject
+    let rights = "objectClass: dcObject
 aci: (targetattr != \"userPassword || aci\")(version 3.0; acl \"who is known reads\"; allow (read, search, compare) userdn = \"ldap:///all\";)
-aci: (targetattr = \"userPassword\")(version 3.0; acl \"each their own\"; allow (write) userdn = \"ldap:///self\";)"
-    );
+aci: (targetattr = \"userPassword\")(version 3.0; acl \"each their own\"; allow (write) userdn = \"ldap:///self\";)";
     let mut ldif = fs::read_to_string(repository().join("tests/lab/data/company.ldif"))?;
-    ldif = ldif.replacen("objectClass: dcObject", &rights, 1);
+    ldif = ldif.replacen("objectClass: dcObject", rights, 1);
     slapd::bulk(&mut ldif, Ds389::BULK_PEOPLE);
     Ok(ldif)
 }

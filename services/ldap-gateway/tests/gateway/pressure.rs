@@ -303,7 +303,7 @@ async fn nobody_listens_for_ldap_without_a_connection() -> Result<()> {
     let recorder = recorder().await?;
     let lab = recorder.behind_gateway(client("datagrams")).await?;
     let gateway = &lab.gateway.gateway;
-    for address in gateway.addresses().iter().chain(gateway.tls_addresses()) {
+    for address in gateway.addresses().into_iter().chain(gateway.tls_addresses()) {
         let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &[]);
         let asking = UdpSocket::bind("127.0.0.1:0")?;
         asking.connect(address)?;

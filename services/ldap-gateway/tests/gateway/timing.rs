@@ -93,8 +93,8 @@ async fn log_in_until(lab: Arc<InFront>, over: Arc<AtomicBool>) -> Result<()> {
 async fn connect(lab: &InFront, source: [u8; 4]) -> Result<Wire> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((source, 0)))?;
-    let address = lab.gateway.gateway.tls_addresses().first().context("a port")?;
-    let stream = socket.connect(*address).await?;
+    let address = lab.gateway.gateway.tls_addresses().first().copied().context("a port")?;
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Wire::tls(stream, &lab.tls).await
 }

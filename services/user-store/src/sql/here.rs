@@ -306,7 +306,8 @@ mod tests {
             let names: Vec<String> = (5..7).chain(0..290).map(|n| format!("name {n}")).collect();
             let names = || names.iter().map(String::as_str);
             let head = "SELECT client, sends, learned_ms FROM learned WHERE client IN";
-            let mut rows = session.rows_in(head, names(), "AND learned_ms < $257", &args![7_i64]).await.expect("in");
+            let mut rows =
+                session.rows_in(head, names(), "AND learned_ms < $257", &[crate::sql::Arg::Int(7)]).await.expect("in");
             rows.extend(session.rows_in(head, ["a\0b", "name 299", "nobody"], "", &[]).await.expect("in"));
             let head = "SELECT client, sends, learned_ms FROM learned WHERE client > $1 AND client IN";
             rows.extend(session.rows_beside(head, "name 28", names(), "").await.expect("beside"));
