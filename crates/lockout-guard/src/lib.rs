@@ -114,13 +114,12 @@ impl LockoutGuard {
 }
 
 impl Turn {
-    /// What the directory said of the password; `None` = it was right. Told to the store beside the login.
+    /// What was said of the password; `None` = it was right. Told to the store beside the login. Where nobody answered, nothing is
+    /// counted: it would keep people out after every outage, and nobody outside can bring that about.
     pub fn ended(self, refused: Option<Reason>) {
         match refused {
             None => self.tell(PasswordOutcome::Right),
             Some(Reason::BadPassword) => self.tell(PasswordOutcome::Wrong),
-            // No answer: the directory may have counted it, and nobody tells.
-            Some(Reason::DirectoryTimeout | Reason::TargetTimeout) => {}
             Some(_) => self.undecided(),
         }
     }
@@ -146,4 +145,117 @@ impl Turn {
 fn unknown(why: &dyn std::fmt::Display) -> Reason {
     tracing::warn!(event = "lockout_guard_unknown", %why, "the store does not say whether a password may be tried, so that none is");
     Reason::StoreUnavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::user_store::{ReservePasswordReply, SettlePasswordReply};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tonic::{Request, Response, Status, async_trait};
+
+    /// A store that answers what it was told to, one after the other (`None`: it is away), and keeps what it hears.
+    #[derive(Default)]
+    struct Store {
+        answers: Mutex<VecDeque<Option<PasswordTry>>>,
+        told: Mutex<Vec<PasswordOutcome>>,
+    }
+
+    impl Store {
+        fn told(&self) -> Vec<PasswordOutcome> {
+            self.told.lock().expect("no panic while held").clone()
+        }
+
+        fn answers_left(&self) -> usize {
+            self.answers.lock().expect("no panic while held").len()
+        }
+    }
+
+    #[async_trait]
+    impl Port for Store {
+        async fn reserve(&self, _: Request<ReservePasswordRequest>) -> Result<Response<ReservePasswordReply>, Status> {
+            let answer = self.answers.lock().expect("no panic while held").pop_front().expect("one is left");
+            let result = answer.ok_or_else(|| Status::unavailable("on command"))?;
+            Ok(Response::new(ReservePasswordReply { result: result.into(), handle: 7, retry_unix_ms: 0 }))
+        }
+
+        async fn settle(
+            &self,
+            request: Request<SettlePasswordRequest>,
+        ) -> Result<Response<SettlePasswordReply>, Status> {
+            let request = request.into_inner();
+            assert_eq!(request.handle, 7);
+            self.told.lock().expect("no panic while held").push(request.outcome());
+            Ok(Response::new(SettlePasswordReply {}))
+        }
+    }
+
+    const LIMITS: Option<Limits> = Some(Limits { wrong_passwords: 3, window_minutes: 30 });
+
+    fn ann() -> DirectoryRef {
+        let id = "entryUUID:00000000-0000-4000-8000-000000000001".parse().expect("an id");
+        DirectoryRef { directory: "corp".parse().expect("a name"), id }
+    }
+
+    fn guarded(answers: &[Option<PasswordTry>]) -> (LockoutGuard, Arc<Store>) {
+        let store = Arc::new(Store { answers: Mutex::new(answers.iter().copied().collect()), ..Store::default() });
+        (LockoutGuard::new(store.clone(), Shutdown::new()), store)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l56_a_turn_is_waited_for_while_others_are_being_checked_and_not_where_none_is_left() {
+        let busy = Some(PasswordTry::Busy);
+        let (guard, store) = guarded(&[busy, busy, Some(PasswordTry::Granted), Some(PasswordTry::Exhausted)]);
+        assert!(guard.reserve(LIMITS, &ann(), soon()).await.is_ok());
+        assert_eq!(guard.reserve(LIMITS, &ann(), soon()).await.err(), Some(Reason::RateLimited));
+        assert_eq!(store.answers_left(), 0);
+        let (guard, _) = guarded(&[busy; 1000]);
+        assert_eq!(guard.reserve(LIMITS, &ann(), soon()).await.err(), Some(Reason::RateLimited), "others never end");
+    }
+
+    #[tokio::test]
+    async fn l56_while_the_store_is_away_a_password_is_tried_only_where_that_is_no_reason() {
+        let (guard, store) = guarded(&[None, None, Some(PasswordTry::Unspecified), Some(PasswordTry::Exhausted)]);
+        assert_eq!(guard.reserve(LIMITS, &ann(), soon()).await.err(), Some(Reason::StoreUnavailable));
+        assert!(guard.reserve_if_known(LIMITS, &ann(), soon()).await.is_ok());
+        assert_eq!(guard.reserve(LIMITS, &ann(), soon()).await.err(), Some(Reason::StoreUnavailable), "no answer");
+        assert_eq!(guard.reserve_if_known(LIMITS, &ann(), soon()).await.err(), Some(Reason::RateLimited));
+        assert!(guard.reserve(None, &ann(), soon()).await.is_ok(), "a directory without a guard: nobody is asked");
+        assert_eq!(store.answers_left(), 0);
+    }
+
+    #[tokio::test]
+    async fn l56_only_a_wrong_password_is_counted_and_an_outage_keeps_nobody_out() {
+        for (refused, outcome) in [
+            (None, PasswordOutcome::Right),
+            (Some(Reason::BadPassword), PasswordOutcome::Wrong),
+            (Some(Reason::PasswordExpired), PasswordOutcome::NotCounted),
+            (Some(Reason::DirectoryTimeout), PasswordOutcome::NotCounted),
+            (Some(Reason::TargetTimeout), PasswordOutcome::NotCounted),
+            (Some(Reason::DirectoryError), PasswordOutcome::NotCounted),
+        ] {
+            let (guard, store) = guarded(&[Some(PasswordTry::Granted)]);
+            guard.reserve(LIMITS, &ann(), soon()).await.expect("granted").ended(refused);
+            let told = async {
+                while store.told().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(5), told).await.expect("it is told");
+            assert_eq!(store.told(), [outcome], "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn l56_whoever_leaves_in_the_middle_tells_nothing_so_that_it_counts_as_wrong() {
+        let (guard, store) = guarded(&[Some(PasswordTry::Granted)]);
+        drop(guard.reserve(LIMITS, &ann(), soon()).await.expect("granted"));
+        tokio::task::yield_now().await;
+        assert_eq!(store.told(), []);
+    }
 }

@@ -4,9 +4,9 @@
 //! is a read connection or a write transaction; what is not committed is rolled back when it is dropped. On SQLite there
 //! is one writer; on PostgreSQL writers meet at the rows they lock.
 //!
-//! On SQLite what logins need is done by threads of its own, straight ([`here`]); all else goes by the driver's.
+//! On SQLite what logins need is done by threads of its own, directly ([`direct`]); all else goes by the driver's.
 
-mod here;
+mod direct;
 mod open;
 
 pub use open::{Database, OpenError, StoreSection, StoreUrl};
@@ -30,7 +30,7 @@ pub enum Session {
         /// Among all who write; ends after the transaction.
         turn: OwnedMutexGuard<()>,
     },
-    SqliteHere(here::Session),
+    SqliteDirect(direct::Session),
     PostgresRead(PoolConnection<Postgres>),
     PostgresWrite(Transaction<'static, Postgres>),
 }
@@ -47,7 +47,7 @@ pub enum Arg {
 /// A row of an answer.
 pub enum Row {
     Sqlite(SqliteRow),
-    SqliteHere(here::Row),
+    SqliteDirect(direct::Row),
     Postgres(PgRow),
 }
 
@@ -69,10 +69,10 @@ pub(crate) use args;
 
 /// Runs the same call on whichever connection the session holds, its arguments bound.
 macro_rules! on {
-    ($session:expr, $sql:expr, $arguments:expr, $method:ident, $here:ident, $wrap_here:expr, $wrap_sqlite:expr, $wrap_postgres:expr) => {
+    ($session:expr, $sql:expr, $arguments:expr, $method:ident, $direct:ident, $wrap_direct:expr, $wrap_sqlite:expr, $wrap_postgres:expr) => {
         match $session {
-            Session::SqliteHere(session) => {
-                session.$here($sql.as_str(), std::iter::once(&$arguments[..])).map($wrap_here)
+            Session::SqliteDirect(session) => {
+                session.$direct($sql.as_str(), std::iter::once(&$arguments[..])).map($wrap_direct)
             }
             Session::SqliteRead(connection) => {
                 bound!(Sqlite, $sql, $arguments).$method(&mut **connection).await.map($wrap_sqlite)
@@ -129,7 +129,7 @@ impl Session {
         arguments: &[Arg],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
-        if let Self::SqliteHere(session) = self {
+        if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, tail, LATER, arguments);
         }
         let mut rows = Vec::new();
@@ -142,7 +142,7 @@ impl Session {
 
     /// Rows whose key is in a list of values of any kind: `head` ends before the list's `(`.
     pub async fn rows_among(&mut self, head: &str, keys: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
-        if let Self::SqliteHere(session) = self {
+        if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, "", LATER, &[]);
         }
         let mut rows = Vec::new();
@@ -162,7 +162,7 @@ impl Session {
         tail: &str,
     ) -> Result<Vec<Row>, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
-        if let Self::SqliteHere(session) = self {
+        if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, tail, BESIDE, &[Arg::from(first)]);
         }
         let mut rows = Vec::new();
@@ -184,7 +184,7 @@ impl Session {
         arguments: &[Arg],
     ) -> Result<u64, sqlx::Error> {
         let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
-        if let Self::SqliteHere(session) = self {
+        if let Self::SqliteDirect(session) = self {
             return session.run(&with_key(head, LATER, tail), each(&keys, LATER, arguments));
         }
         let mut changed = 0;
@@ -198,7 +198,7 @@ impl Session {
     /// Many rows in few statements: `head` ends before `VALUES`, `tail` follows it. The number of rows changed.
     pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg>>, tail: &str) -> Result<u64, sqlx::Error> {
         let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
-        if let Self::SqliteHere(session) = self {
+        if let Self::SqliteDirect(session) = self {
             let sql = format!("{head} VALUES ({}) {tail}", placeholders(1, columns));
             return session.run(&sql, rows.iter().map(Vec::as_slice));
         }
@@ -236,7 +236,7 @@ impl Session {
                 drop(turn);
                 done
             }
-            Self::SqliteHere(session) => session.commit(),
+            Self::SqliteDirect(session) => session.commit(),
             Self::PostgresWrite(transaction) => transaction.commit().await,
             Self::SqliteRead(_) | Self::PostgresRead(_) => Ok(()),
         }
@@ -254,7 +254,7 @@ impl Session {
             arguments,
             fetch_all,
             select,
-            |rows| rows.into_iter().map(Row::SqliteHere).collect(),
+            |rows| rows.into_iter().map(Row::SqliteDirect).collect(),
             |rows| rows.into_iter().map(Row::Sqlite).collect(),
             |rows| rows.into_iter().map(Row::Postgres).collect()
         )
@@ -268,7 +268,7 @@ const BESIDE: Numbers = (2, 1);
 
 /// Where a statement costs no way, each key has its own: nothing is put together, and few are prepared.
 fn here_in(
-    session: &mut here::Session,
+    session: &mut direct::Session,
     head: &str,
     keys: &[Arg],
     tail: &str,
@@ -276,7 +276,7 @@ fn here_in(
     arguments: &[Arg],
 ) -> Result<Vec<Row>, sqlx::Error> {
     let rows = session.select(&with_key(head, numbers, tail), each(keys, numbers, arguments))?;
-    Ok(rows.into_iter().map(Row::SqliteHere).collect())
+    Ok(rows.into_iter().map(Row::SqliteDirect).collect())
 }
 
 fn with_key(head: &str, (place, _): Numbers, tail: &str) -> String {
@@ -284,10 +284,10 @@ fn with_key(head: &str, (place, _): Numbers, tail: &str) -> String {
 }
 
 /// A key twice finds a row once, as in a list.
-fn each<'a>(keys: &'a [Arg], (place, others): Numbers, arguments: &'a [Arg]) -> impl Iterator<Item = here::Key<'a>> {
+fn each<'a>(keys: &'a [Arg], (place, others): Numbers, arguments: &'a [Arg]) -> impl Iterator<Item = direct::Key<'a>> {
     let mut met = HashSet::with_capacity(keys.len());
     let once = keys.iter().filter(move |key| met.insert(*key));
-    once.map(move |key| here::Key { key, place, others, arguments })
+    once.map(move |key| direct::Key { key, place, others, arguments })
 }
 
 /// PostgreSQL holds no NUL; as another sign it is equal to nothing that is stored.
@@ -328,7 +328,7 @@ impl Row {
     pub fn get<T: Column>(&self, column: &str) -> Result<T, sqlx::Error> {
         match self {
             Self::Sqlite(row) => row.try_get(column),
-            Self::SqliteHere(row) => row.get(column),
+            Self::SqliteDirect(row) => row.get(column),
             Self::Postgres(row) => row.try_get(column),
         }
     }

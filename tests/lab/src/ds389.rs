@@ -3,11 +3,12 @@
 //! Making an instance takes a quarter of a minute: it is made once, kept below `target/`, and every start works on a copy. Nothing of it
 //! lies outside of its folder, and no service manager is asked.
 
-use crate::{COMPANY_BASE, Pki, Proc, free_port, process::run, program, repository, slapd, wait_until};
+use crate::{
+    COMPANY_BASE, Pki, Proc, free_port, process::run, program, repository, slapd, template::template, wait_until,
+};
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
+    fs,
     net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
@@ -32,7 +33,7 @@ impl Ds389 {
 
     /// Starts a server in `dir`, with a certificate of `pki` for 127.0.0.1 and localhost.
     pub fn start(dir: &Path, pki: &Pki) -> Result<Self> {
-        let template = template()?;
+        let template = instance()?;
         let dir = dir.join("ds389");
         run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&template).arg(&dir))?;
         let mut server =
@@ -111,12 +112,7 @@ impl Ds389 {
 
     /// `ldapmodify` as the administrator.
     pub fn modify(&self, ldif: &str) -> Result<()> {
-        let file = self.dir.join(format!("change-{}.ldif", free_port()));
-        fs::write(&file, ldif)?;
-        run(Command::new(program("ldapmodify")?)
-            .args(["-x", "-H", &self.ldap_url(), "-D", Self::ADMIN_DN, "-w", Self::ADMIN_PASSWORD, "-f"])
-            .arg(&file))?;
-        Ok(())
+        slapd::modify(&self.dir, &self.ldap_url(), [Self::ADMIN_DN, Self::ADMIN_PASSWORD], ldif)
     }
 }
 
@@ -131,27 +127,14 @@ const LDAP_PORT: &str = "@LDAP_PORT@";
 const LDAPS_PORT: &str = "@LDAPS_PORT@";
 
 /// The folder that every start copies, made if it is not there.
-fn template() -> Result<PathBuf> {
+fn instance() -> Result<PathBuf> {
     // It says so and ends as if that were an error.
     let version = Command::new(program("ns-slapd")?).arg("-v").output()?.stdout;
-    let key = [version.as_slice(), company()?.as_bytes(), include_bytes!("ds389.rs")].concat();
-    let key = data_encoding::HEXLOWER.encode(&Sha256::digest(key)[..8]);
-    let folder = repository().join("target/lab-ds389");
-    let template = folder.join(&key);
-    fs::create_dir_all(&folder)?;
-    let lock = File::create(folder.join("lock"))?;
-    lock.lock()?; // one process makes it, the others wait
-    if !template.exists() {
-        for old in fs::read_dir(&folder)?.flatten().filter(|old| old.path().is_dir()) {
-            fs::remove_dir_all(old.path())?;
-        }
-        // Sockets need a short path.
-        let making = tempfile::tempdir()?;
-        make(making.path()).context("making an instance of 389 Directory Server")?;
-        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(making.path()).arg(folder.join("new")))?;
-        fs::rename(folder.join("new"), &template)?;
-    }
-    Ok(template)
+    let company = company()?;
+    template("lab-ds389", &[&version, company.as_bytes(), include_bytes!("ds389.rs")], |making| {
+        make(making).context("making an instance of 389 Directory Server")?;
+        Ok(making.to_owned())
+    })
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -21,6 +21,7 @@ mod process;
 pub mod radsecproxy;
 mod samba;
 mod slapd;
+mod template;
 mod twinlock;
 
 pub use clock::WallClock;

@@ -3,10 +3,9 @@
 //! Its ports are fixed, so each runs on a loopback address of its own. Making a domain takes ten seconds: it is made once, kept
 //! below `target/`, and every start works on a copy. That takes root, and so do the ports.
 
-use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, wait_until};
+use crate::{Certificate, Pki, Proc, password_of, process::run, program, template::template, wait_until};
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
-use sha2::{Digest, Sha256};
 use std::{
     ffi::OsString,
     fmt::Write as _,
@@ -53,7 +52,7 @@ impl Samba {
 
     /// Starts a domain controller in `dir`, with a certificate of `pki` for its address, its name and the domain's.
     pub fn start(dir: &Path, pki: &Pki) -> Result<Self> {
-        let template = template()?;
+        let template = new_domain()?;
         let dir = dir.join("samba");
         // A socket's path may have 107 octets, and those below are up to 40 longer.
         ensure!(dir.as_os_str().len() < 68, "{} is too long a path for Samba's sockets", dir.display());
@@ -255,32 +254,18 @@ impl Address {
 }
 
 /// The folder with the domain that every start copies, made if it is not there.
-fn template() -> Result<PathBuf> {
+fn new_domain() -> Result<PathBuf> {
     let user = run(Command::new("id").arg("-u"))?;
     ensure!(
         user.stdout == b"0\n",
         "Samba's domain controller needs root: it owns what it serves, and listens on ports below 1024"
     );
     let version = run(Command::new(program("samba")?).arg("--version"))?.stdout;
-    let key = [version.as_slice(), domain().as_bytes(), include_bytes!("samba.rs")].concat();
-    let key = data_encoding::HEXLOWER.encode(&Sha256::digest(key)[..8]);
-    let folder = repository().join("target/lab-samba");
-    let template = folder.join(&key);
-    fs::create_dir_all(&folder)?;
-    let lock = File::create(folder.join("lock"))?;
-    lock.lock()?; // one process makes it, the others wait
-    if !template.exists() {
-        for old in fs::read_dir(&folder)?.flatten().filter(|old| old.path().is_dir()) {
-            fs::remove_dir_all(old.path())?;
-        }
-        // Sockets need a short path.
-        let making = tempfile::tempdir()?;
-        let tree = making.path().join("samba");
+    template("lab-samba", &[&version, domain().as_bytes(), include_bytes!("samba.rs")], |making| {
+        let tree = making.join("samba");
         provision(&tree).context("making the domain")?;
-        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&tree).arg(folder.join("new")))?;
-        fs::rename(folder.join("new"), &template)?;
-    }
-    Ok(template)
+        Ok(tree)
+    })
 }
 
 fn provision(dir: &Path) -> Result<()> {

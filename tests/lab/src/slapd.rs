@@ -142,13 +142,15 @@ impl Slapd {
 
     /// `ldapmodify` as the administrator.
     pub fn modify(&self, ldif: &str) -> Result<()> {
-        let file = self.dir.join(format!("change-{}.ldif", free_port()));
-        fs::write(&file, ldif)?;
-        run(Command::new(program("ldapmodify")?)
-            .args(["-x", "-H", &self.ldap_url(), "-D", Self::ADMIN_DN, "-w", Self::ADMIN_PASSWORD, "-f"])
-            .arg(&file))?;
-        Ok(())
+        modify(&self.dir, &self.ldap_url(), [Self::ADMIN_DN, Self::ADMIN_PASSWORD], ldif)
     }
+}
+
+pub(crate) fn modify(dir: &Path, url: &str, [name, password]: [&str; 2], ldif: &str) -> Result<()> {
+    let file = dir.join(format!("change-{}.ldif", free_port()));
+    fs::write(&file, ldif)?;
+    run(Command::new(program("ldapmodify")?).args(["-x", "-H", url, "-D", name, "-w", password, "-f"]).arg(&file))?;
+    Ok(())
 }
 
 fn configuration(dir: &Path, ca: &Path, certificate: &Path, key: &Path, options: &SlapdOptions) -> String {

@@ -228,7 +228,7 @@ async fn write(
     operations: &[Operation],
     now_ms: i64,
 ) -> Result<Written, StoreError> {
-    let mut session = database.write_here().await?;
+    let mut session = database.write_direct().await?;
     let head = audit::lock(&mut session).await?;
     let mut scene = Scene { session: &mut session, seal, rules, events: Vec::new(), changed_users: Vec::new() };
     let mut stepped = Vec::new();

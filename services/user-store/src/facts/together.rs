@@ -86,7 +86,7 @@ impl Reader {
             taken.retain(|question| !question.answer.is_closed());
             let questions = std::mem::replace(&mut taken, Vec::with_capacity(AT_ONCE));
             // What cannot be read, or not in time, is perhaps the fault of one of them.
-            let session = self.database.read_here().await;
+            let session = self.database.read_direct().await;
             for alone in self.answer(session, questions, PATIENCE).await {
                 let reader = self.clone();
                 tokio::spawn(async move {

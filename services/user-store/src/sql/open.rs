@@ -1,6 +1,6 @@
 //! Opening the database: pools, migrations, and one node at a time while it happens.
 
-use super::{Session, here};
+use super::{Session, direct};
 use serde::Deserialize;
 use service_kit::config::InputFile;
 use service_kit::secret::{KeyFile, SecretFile};
@@ -166,8 +166,8 @@ pub struct Sqlite {
     write: SqlitePool,
     read: SqlitePool,
     /// For threads that may wait.
-    write_here: here::Home,
-    read_here: here::Home,
+    write_direct: direct::Home,
+    read_direct: direct::Home,
     /// Whoever writes has it.
     turn: Arc<Mutex<()>>,
 }
@@ -207,7 +207,7 @@ impl Database {
         })
     }
 
-    /// Runs work that reads and writes [`here`](Self::read_here): on SQLite on a thread of its own. Ends with it; an error, if it panics.
+    /// Runs work that reads and writes [directly](Self::read_direct): on SQLite on a thread of its own. Ends with it; an error, if it panics.
     pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<(), Panicked>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -228,7 +228,7 @@ impl Database {
         }
     }
 
-    /// How many readings [`here`](Self::read_here) go on at the same time.
+    /// How many readings [directly](Self::read_direct) go on at the same time.
     pub fn readings(&self) -> usize {
         match self {
             Self::Sqlite(_) => 1,
@@ -237,10 +237,10 @@ impl Database {
     }
 
     /// A connection for reading, of work that is [`apart`](Self::apart). On SQLite there is one, and it reads what is committed now.
-    pub async fn read_here(&self) -> Result<Session, sqlx::Error> {
+    pub async fn read_direct(&self) -> Result<Session, sqlx::Error> {
         match self {
-            Self::Sqlite(sqlite) => match here::Session::begin(&sqlite.read_here, None)? {
-                Some(session) => Ok(Session::SqliteHere(session)),
+            Self::Sqlite(sqlite) => match direct::Session::begin(&sqlite.read_direct, None)? {
+                Some(session) => Ok(Session::SqliteDirect(session)),
                 None => self.read().await,
             },
             Self::Postgres(_) => self.read().await,
@@ -248,11 +248,11 @@ impl Database {
     }
 
     /// A transaction, of work that is [`apart`](Self::apart).
-    pub async fn write_here(&self) -> Result<Session, sqlx::Error> {
+    pub async fn write_direct(&self) -> Result<Session, sqlx::Error> {
         match self {
             Self::Sqlite(sqlite) => {
-                let session = here::Session::begin(&sqlite.write_here, Some(sqlite.turn().await?))?;
-                session.map(Session::SqliteHere).ok_or(sqlx::Error::PoolClosed)
+                let session = direct::Session::begin(&sqlite.write_direct, Some(sqlite.turn().await?))?;
+                session.map(Session::SqliteDirect).ok_or(sqlx::Error::PoolClosed)
             }
             Self::Postgres(_) => self.write().await,
         }
@@ -269,9 +269,9 @@ impl Database {
 
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(Sqlite { write, read, write_here, read_here, turn: _ }) => {
-                drop(read_here.lock().unwrap_or_else(PoisonError::into_inner).take());
-                drop(write_here.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Self::Sqlite(Sqlite { write, read, write_direct, read_direct, turn: _ }) => {
+                drop(read_direct.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(write_direct.lock().unwrap_or_else(PoisonError::into_inner).take());
                 read.close().await;
                 write.close().await;
             }
@@ -312,12 +312,12 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     let reader = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
     let reader = reader.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let read = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
-    let here = |read_only| {
+    let direct = |read_only| {
         let settings = SETTINGS.iter().map(|(name, value)| format!("PRAGMA {name} = {value};")).collect::<String>();
-        here::Straight::open(path, read_only, BUSY, &settings).map(|it| here::Home::new(Some(it).into()))
+        direct::Direct::open(path, read_only, BUSY, &settings).map(|it| direct::Home::new(Some(it).into()))
     };
-    let (write_here, read_here) = (here(false).map_err(failed)?, here(true).map_err(failed)?);
-    Ok(Database::Sqlite(Sqlite { write, read, write_here, read_here, turn: Arc::default() }))
+    let (write_direct, read_direct) = (direct(false).map_err(failed)?, direct(true).map_err(failed)?);
+    Ok(Database::Sqlite(Sqlite { write, read, write_direct, read_direct, turn: Arc::default() }))
 }
 
 /// The file holds names and phone numbers: its owner only, before anything is in it. SQLite gives the files beside it the same

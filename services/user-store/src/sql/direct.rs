@@ -1,4 +1,4 @@
-//! SQLite called straight, by a thread that may wait for the disk ([`super::Database::apart`]). The way of a statement to a thread of
+//! SQLite called directly, by a thread that may wait for the disk ([`super::Database::apart`]). The way of a statement to a thread of
 //! the driver and back costs more than a short statement does, and each login takes a dozen of them.
 //!
 //! Whoever writes has the turn of all writers of this process, so that nobody meets SQLite's own lock but another process.
@@ -19,7 +19,7 @@ use tokio::sync::OwnedMutexGuard;
 const PREPARED: usize = 256;
 
 /// A connection, and what is known of its statements.
-pub struct Straight {
+pub struct Direct {
     connection: Connection,
     /// By their text.
     known: HashMap<Box<str>, Arc<Known>>,
@@ -32,7 +32,7 @@ struct Known {
     columns: Box<[Box<str>]>,
 }
 
-impl Straight {
+impl Direct {
     /// `settings` are statements that every connection begins with.
     pub fn open(path: &Path, read_only: bool, busy: Duration, settings: &str) -> Result<Self, sqlx::Error> {
         let access = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
@@ -158,11 +158,11 @@ impl Row {
 }
 
 /// Where a connection is while nobody has it.
-pub type Home = Arc<Mutex<Option<Straight>>>;
+pub type Home = Arc<Mutex<Option<Direct>>>;
 
 /// A connection that somebody has: a snapshot to read, or a transaction. Goes home when it is dropped, and what is not committed is undone.
 pub struct Session {
-    straight: Option<Straight>,
+    direct: Option<Direct>,
     home: Home,
     /// Among those who write.
     _turn: Option<OwnedMutexGuard<()>>,
@@ -171,40 +171,40 @@ pub struct Session {
 impl Session {
     /// `None`: somebody has it.
     pub fn begin(home: &Home, turn: Option<OwnedMutexGuard<()>>) -> Result<Option<Self>, sqlx::Error> {
-        let Some(straight) = home.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(None) };
+        let Some(direct) = home.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(None) };
         let begin = if turn.is_some() { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let mut session = Self { straight: Some(straight), home: home.clone(), _turn: turn };
-        session.straight()?.once(begin)?;
+        let mut session = Self { direct: Some(direct), home: home.clone(), _turn: turn };
+        session.direct()?.once(begin)?;
         Ok(Some(session))
     }
 
     pub fn run<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
-        self.straight()?.run(sql, each)
+        self.direct()?.run(sql, each)
     }
 
     pub fn select<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<Vec<Row>, sqlx::Error> {
-        self.straight()?.select(sql, each)
+        self.direct()?.select(sql, each)
     }
 
     /// Makes a write durable.
     pub fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.straight()?.once("COMMIT")
+        self.direct()?.once("COMMIT")
     }
 
-    fn straight(&mut self) -> Result<&mut Straight, sqlx::Error> {
-        self.straight.as_mut().ok_or(sqlx::Error::PoolClosed)
+    fn direct(&mut self) -> Result<&mut Direct, sqlx::Error> {
+        self.direct.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut straight) = self.straight.take() else { return };
-        if !straight.connection.is_autocommit()
-            && let Err(error) = straight.once("ROLLBACK")
+        let Some(mut direct) = self.direct.take() else { return };
+        if !direct.connection.is_autocommit()
+            && let Err(error) = direct.once("ROLLBACK")
         {
             tracing::error!(error = %error, "a transaction cannot be undone");
         }
-        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(straight);
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(direct);
     }
 }
 
@@ -264,22 +264,23 @@ mod tests {
     }
 
     async fn both_to_read(database: &Database) -> [Session; 2] {
-        let (driver, here) = (database.read().await.expect("read"), database.read_here().await.expect("read here"));
-        assert!(matches!((&driver, &here), (Session::SqliteRead(_), Session::SqliteHere(_))));
-        [driver, here]
+        let (driver, direct) =
+            (database.read().await.expect("read"), database.read_direct().await.expect("read directly"));
+        assert!(matches!((&driver, &direct), (Session::SqliteRead(_), Session::SqliteDirect(_))));
+        [driver, direct]
     }
 
     #[tokio::test]
     async fn every_connection_waits_for_the_disk_and_wipes_what_it_erases() {
         // V-70
         let (_dir, database) = open().await;
-        let [driver, here] = both_to_read(&database).await;
+        let [driver, direct] = both_to_read(&database).await;
         let write = database.write().await.expect("write");
-        for (mut session, of) in [(driver, "driver, read"), (here, "here, read"), (write, "driver, write")] {
+        for (mut session, of) in [(driver, "driver, read"), (direct, "direct, read"), (write, "driver, write")] {
             assert_eq!(settings(&mut session).await, [2, 1, -65536, 4000, 1], "{of}");
         }
-        let mut write = database.write_here().await.expect("write here");
-        assert_eq!(settings(&mut write).await, [2, 1, -65536, 4000, 1], "here, write");
+        let mut write = database.write_direct().await.expect("write directly");
+        assert_eq!(settings(&mut write).await, [2, 1, -65536, 4000, 1], "direct, write");
     }
 
     async fn settings(session: &mut Session) -> Vec<i64> {
@@ -294,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn both_ways_say_the_same() {
         let (_dir, database) = open().await;
-        let mut session = database.write_here().await.expect("write here");
+        let mut session = database.write_direct().await.expect("write directly");
         let rows = (0..300_i64).map(|n| args![format!("name {n}"), n % 2 == 0, n]).collect();
         let head = "INSERT INTO learned (client, sends, learned_ms)";
         assert_eq!(session.bulk(head, rows, "").await.expect("inserted"), 300);
@@ -337,22 +338,23 @@ mod tests {
             let mut first = database.write().await.expect("write");
             let other = {
                 let database = database.clone();
-                tokio::spawn(async move { database.write_here().await })
+                tokio::spawn(async move { database.write_direct().await })
             };
             tokio::task::yield_now().await;
             first.execute(insert, args!["driver"]).await.expect("inserted");
             assert!(!other.is_finished(), "two write at once");
             drop(first);
             let mut second = other.await.expect("no panic").expect("its turn");
-            second.execute(insert, args!["here"]).await.expect("inserted");
-            let twice = second.execute(insert, args!["here"]).await.expect_err("a key twice");
+            second.execute(insert, args!["direct"]).await.expect("inserted");
+            let twice = second.execute(insert, args!["direct"]).await.expect_err("a key twice");
             assert!(twice.as_database_error().is_some_and(|error| error.is_unique_violation()), "{twice:?}");
             if committed {
                 second.commit().await.expect("committed");
             } else {
                 drop(second);
             }
-            let rows = database.read_here().await.expect("read here").rows("SELECT client FROM learned", args![]).await;
+            let rows =
+                database.read_direct().await.expect("read directly").rows("SELECT client FROM learned", args![]).await;
             assert_eq!(rows.expect("rows").len(), usize::from(committed));
         }
     }
