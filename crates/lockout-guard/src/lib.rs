@@ -16,12 +16,16 @@ use service_kit::{Shutdown, grpc};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tonic::Code;
 
-/// How long the store may take to answer.
-const STORE_LIMIT: Duration = Duration::from_secs(2);
-/// How long somebody waits while others of the same name are being checked, asking this often.
+/// How long the store may take to answer; shorter where it may be down and people are waiting to be let in all the same.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
+const STORE_LIMIT_IF_KNOWN: Duration = Duration::from_secs(2);
+/// How long somebody waits while others of the same name are being checked, asking ever less often: many who guess at once must not
+/// be what the store is busy with.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
-const BUSY_PAUSE: Duration = Duration::from_millis(25);
+const BUSY_PAUSE_FIRST: Duration = Duration::from_millis(25);
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// Asks the store before a password is tried.
 #[derive(Clone)]
@@ -55,7 +59,7 @@ impl LockoutGuard {
         deadline: Instant,
     ) -> Result<Turn, Reason> {
         match limits {
-            Some(limits) => self.counted(limits, subject, deadline).await,
+            Some(limits) => self.counted(limits, subject, deadline, STORE_LIMIT).await,
             None => Ok(Turn(None)),
         }
     }
@@ -67,33 +71,47 @@ impl LockoutGuard {
         subject: &DirectoryRef,
         deadline: Instant,
     ) -> Result<Turn, Reason> {
-        match self.reserve(limits, subject, deadline).await {
+        let Some(limits) = limits else { return Ok(Turn(None)) };
+        match self.counted(limits, subject, deadline, STORE_LIMIT_IF_KNOWN).await {
             Err(Reason::StoreUnavailable) => Ok(Turn(None)),
             turn => turn,
         }
     }
 
-    async fn counted(&self, limits: Limits, subject: &DirectoryRef, deadline: Instant) -> Result<Turn, Reason> {
+    async fn counted(
+        &self,
+        limits: Limits,
+        subject: &DirectoryRef,
+        deadline: Instant,
+        store_limit: Duration,
+    ) -> Result<Turn, Reason> {
         let give_up = deadline.min(Instant::now() + BUSY_LIMIT);
+        let (mut pause, mut busy) = (BUSY_PAUSE_FIRST, false);
         loop {
             let request = ReservePasswordRequest {
                 subject: Some(subject.into()),
                 wrong_max: limits.wrong_passwords,
                 window_minutes: limits.window_minutes,
             };
-            let left = STORE_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+            let left = store_limit.min(deadline.saturating_duration_since(Instant::now()));
             let asked = self.port.reserve(grpc::with_deadline(request, left));
             let reply = match tokio::time::timeout(left, asked).await {
                 Ok(Ok(reply)) => reply.into_inner(),
-                Ok(Err(status)) => return Err(unknown(&status)),
-                Err(late) => return Err(unknown(&late)),
+                Ok(Err(status)) if status.code() != Code::DeadlineExceeded => return Err(unknown(&status)),
+                // Behind others the caller's own time has ended: the store has answered before.
+                _ if busy && left < store_limit => return Err(Reason::RateLimited),
+                _ => return Err(unknown(&"no answer in time")),
             };
             match reply.result() {
                 PasswordTry::Granted => {
                     let told = Told { guard: self.clone(), subject: subject.clone(), handle: reply.handle };
                     return Ok(Turn(Some(told)));
                 }
-                PasswordTry::Busy if Instant::now() + BUSY_PAUSE < give_up => tokio::time::sleep(BUSY_PAUSE).await,
+                PasswordTry::Busy if Instant::now() + pause < give_up => {
+                    busy = true;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BUSY_PAUSE_MAX);
+                }
                 PasswordTry::Busy | PasswordTry::Exhausted => {
                     tracing::warn!(
                         event = "lockout_guard",
@@ -155,7 +173,8 @@ mod tests {
     use std::sync::Mutex;
     use tonic::{Request, Response, Status, async_trait};
 
-    /// A store that answers what it was told to, one after the other (`None`: it is away), and keeps what it hears.
+    /// A store that answers what it was told to, one after the other (`None`: it is away), then nothing any more, and keeps what it
+    /// hears.
     #[derive(Default)]
     struct Store {
         answers: Mutex<VecDeque<Option<PasswordTry>>>,
@@ -175,7 +194,8 @@ mod tests {
     #[async_trait]
     impl Port for Store {
         async fn reserve(&self, _: Request<ReservePasswordRequest>) -> Result<Response<ReservePasswordReply>, Status> {
-            let answer = self.answers.lock().expect("no panic while held").pop_front().expect("one is left");
+            let answer = self.answers.lock().expect("no panic while held").pop_front();
+            let Some(answer) = answer else { std::future::pending().await };
             let result = answer.ok_or_else(|| Status::unavailable("on command"))?;
             Ok(Response::new(ReservePasswordReply { result: result.into(), handle: 7, retry_unix_ms: 0 }))
         }
@@ -216,6 +236,22 @@ mod tests {
         assert_eq!(store.answers_left(), 0);
         let (guard, _) = guarded(&[busy; 1000]);
         assert_eq!(guard.reserve(LIMITS, &ann(), soon()).await.err(), Some(Reason::RateLimited), "others never end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l56_whose_time_ends_behind_others_is_not_told_that_the_store_is_away() {
+        let (guard, _) = guarded(&[Some(PasswordTry::Busy); 3]);
+        let soon = Instant::now() + STORE_LIMIT / 2;
+        assert_eq!(guard.reserve(LIMITS, &ann(), soon).await.err(), Some(Reason::RateLimited));
+        let (guard, _) = guarded(&[]);
+        assert_eq!(
+            guard.reserve(LIMITS, &ann(), soon).await.err(),
+            Some(Reason::StoreUnavailable),
+            "it never answered"
+        );
+        let (guard, _) = guarded(&[Some(PasswordTry::Busy)]);
+        let late = Instant::now() + STORE_LIMIT * 2;
+        assert_eq!(guard.reserve(LIMITS, &ann(), late).await.err(), Some(Reason::StoreUnavailable), "it went away");
     }
 
     #[tokio::test]

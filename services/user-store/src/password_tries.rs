@@ -31,7 +31,11 @@ impl PasswordTries for PasswordTriesService {
         let limits = Limits { wrong_max: wrong_max.max(1), window_ms: i64::from(window_minutes) * MINUTE_MS };
         let now_ms = self.0.clock().now_ms();
         let subject = whose(subject)?;
-        let turn = changed(&self.0, &subject, |tries| tries.reserve(limits, now_ms)).await?;
+        // Of a crowd most have to wait or to go: they are told so without standing in line for the row.
+        let turn = match found(&self.0, &subject).await?.reserve(limits, now_ms) {
+            Turn::Granted => changed(&self.0, &subject, |tries| tries.reserve(limits, now_ms)).await?,
+            refused => refused,
+        };
         let (result, handle, retry_unix_ms) = match turn {
             Turn::Granted => (PasswordTry::Granted, now_ms, 0),
             Turn::Busy => (PasswordTry::Busy, 0, 0),
@@ -65,6 +69,13 @@ pub async fn forget(session: &mut Session, user_id: &str) -> Result<(), StoreErr
     Ok(())
 }
 
+/// One person's row as it stands, perhaps behind what others are doing to it.
+async fn found(store: &Store, subject: &DirectoryRef) -> Result<Tries, StoreError> {
+    let mut session = store.database().read().await?;
+    let (directory, object_id) = (subject.directory.to_string(), subject.id.to_string());
+    Ok(Tries::of(&mut session, &directory, &object_id).await?.unwrap_or_default())
+}
+
 /// One person's row under its lock, through `change`.
 async fn changed<T>(
     store: &Store,
@@ -78,13 +89,7 @@ async fn changed<T>(
                VALUES ($1, $2, 0, 0, $3, $4) \
                ON CONFLICT (directory, object_id) DO UPDATE SET touched_ms = excluded.touched_ms";
     session.execute(sql, args![&directory, &object_id, Vec::new(), store.clock().now_ms()]).await?;
-    let sql = "SELECT wrong, last_ms, open FROM password_tries WHERE directory = $1 AND object_id = $2";
-    let row = session.row(sql, args![&directory, &object_id]).await?.ok_or(StoreError::Overtaken)?;
-    let mut tries = Tries {
-        wrong: u32::try_from(row.unsigned("wrong")?).unwrap_or(u32::MAX),
-        last_ms: row.get("last_ms")?,
-        open: throttle::times(&row.get::<Vec<u8>>("open")?),
-    };
+    let mut tries = Tries::of(&mut session, &directory, &object_id).await?.ok_or(StoreError::Overtaken)?;
     let result = change(&mut tries);
     if tries.is_nothing() {
         let sql = "DELETE FROM password_tries WHERE directory = $1 AND object_id = $2";
@@ -123,6 +128,16 @@ struct Tries {
 }
 
 impl Tries {
+    async fn of(session: &mut Session, directory: &str, object_id: &str) -> Result<Option<Self>, StoreError> {
+        let sql = "SELECT wrong, last_ms, open FROM password_tries WHERE directory = $1 AND object_id = $2";
+        let Some(row) = session.row(sql, args![directory, object_id]).await? else { return Ok(None) };
+        Ok(Some(Self {
+            wrong: u32::try_from(row.unsigned("wrong")?).unwrap_or(u32::MAX),
+            last_ms: row.get("last_ms")?,
+            open: throttle::times(&row.get::<Vec<u8>>("open")?),
+        }))
+    }
+
     fn reserve(&mut self, limits: Limits, now_ms: i64) -> Turn {
         let (open, lost) = self.open.iter().partition::<Vec<i64>, _>(|began| now_ms - **began < TOLD_WITHIN_MS);
         self.open = open;

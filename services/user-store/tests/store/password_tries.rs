@@ -40,6 +40,12 @@ pub async fn no_number_of_gateways_at_once_gets_past_the_limit(lab: Fixture) {
     let refused = reserve(&lab, "ann").await;
     assert_eq!(refused.result(), PasswordTry::Exhausted);
     assert_eq!(refused.retry_unix_ms, lab.clock.now_ms() + 30 * 60_000);
+    // Whoever is refused writes nothing: a crowd does not stand in line for the row.
+    let touched = "SELECT MAX(touched_ms) FROM password_tries";
+    let before = lab.number(touched).await;
+    lab.clock.advance(1_000);
+    assert_eq!(reserve(&lab, "ann").await.result(), PasswordTry::Exhausted);
+    assert_eq!(lab.number(touched).await, before);
 }
 
 pub async fn an_administrator_opens_what_guesses_have_closed(lab: Fixture) {
