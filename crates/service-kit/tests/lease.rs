@@ -8,10 +8,12 @@ use service_kit::lease::Lease;
 use service_kit::{Process, Shutdown};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-const TTL: Duration = Duration::from_millis(1500);
+/// Long against what a busy machine keeps a renewal or an answer of NATS waiting.
+const TTL: Duration = Duration::from_secs(6);
 
 /// Who began and ended a term, in order.
 #[derive(Clone, Default)]
@@ -47,7 +49,7 @@ impl Terms {
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&[&'static str]) -> bool) -> &'static str {
-        let limit = Instant::now() + Duration::from_secs(20);
+        let limit = Instant::now() + Duration::from_secs(60);
         while !wanted(&self.leaders()) {
             assert!(Instant::now() < limit, "never: {what}; leaders {:?}", self.leaders());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -98,7 +100,7 @@ async fn one_leads_and_the_next_one_follows(bus: Arc<dyn Bus>) {
     let terms = Terms::default();
     let mut candidates: Vec<_> = ["a", "b", "c"].into_iter().map(|who| stand(&bus, who, &terms)).collect();
     let first = terms.until("a first leader", |leaders| leaders.len() == 1).await;
-    tokio::time::sleep(TTL * 2).await;
+    tokio::time::sleep(TTL * 3 / 2).await;
     assert_eq!(terms.leaders(), [first], "renewed, so nobody else");
 
     // A drain gives it back: the next one need not wait for the time to live.
@@ -118,7 +120,7 @@ async fn one_leads_and_the_next_one_follows(bus: Arc<dyn Bus>) {
     assert_eq!(terms.most_at_once(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn in_process_one_leads_and_the_next_one_follows() {
     one_leads_and_the_next_one_follows(Arc::new(InProcess::new())).await;
 }
@@ -144,7 +146,7 @@ async fn a_leader_that_cannot_renew_steps_down_before_anybody_can_follow() {
     assert_eq!(terms.most_at_once(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn work_that_ends_gives_the_lease_to_another() {
     let bus: Arc<dyn Bus> = Arc::new(InProcess::new());
     let terms = Terms::default();
