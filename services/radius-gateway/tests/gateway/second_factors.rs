@@ -23,7 +23,7 @@ async fn a_thousand_people_may_be_waited_for_at_once_and_copies_meanwhile_are_si
     }
     let begun = Instant::now();
     while world.verification.decisions() < DEVICES * EACH {
-        assert!(begun.elapsed() < Duration::from_secs(40), "only {} are waited for", world.verification.decisions());
+        assert!(begun.elapsed() < Duration::from_secs(90), "only {} are waited for", world.verification.decisions());
         // A socket's buffer holds a few hundred; what was lost is sent again, as devices do, and what was not is a copy.
         for (nas, questions) in &devices {
             for question in questions {
@@ -44,7 +44,7 @@ async fn a_thousand_people_may_be_waited_for_at_once_and_copies_meanwhile_are_si
     world.verification.hold(false);
     for (nas, questions) in &devices {
         for question in questions {
-            assert_eq!(nas.hear(question).await.code(), Code::AccessChallenge);
+            assert_eq!(nas.hear_or_repeat(question).await.code(), Code::AccessChallenge);
         }
     }
     assert_eq!((world.verification.decisions(), world.directory.binds()), (DEVICES * EACH, DEVICES * EACH));

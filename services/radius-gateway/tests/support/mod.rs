@@ -265,7 +265,7 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
             client("passing-required", "127.0.1.9/32", serde_json::json!({
                 "when_unavailable": "pass", "appended": "required", "when_unavailable_until": "2026-12-31T00:00:00Z",
             })),
-            client("patient", "127.0.1.10/32", serde_json::json!({ "wait_seconds": 55 })),
+            client("patient", "127.0.1.10/32", serde_json::json!({ "wait_seconds": 110 })),
             client("words", "127.0.1.11/32", serde_json::json!({
                 "appended": "required", "appended_keywords": true, "person_address": "calling_station_id",
                 "remember": {},

@@ -115,23 +115,36 @@ impl Nas {
         Answer { octets }
     }
 
-    async fn next_for(&self, identifier: u8, patience: Duration) -> Vec<u8> {
-        let is_meant = |octets: &Vec<u8>| octets.get(1) == Some(&identifier);
-        loop {
-            {
-                let mut early = self.early.lock().expect("no panic while held");
-                if let Some(place) = early.iter().position(is_meant) {
-                    return early.remove(place);
-                }
+    /// The answer, and a copy of the question whenever none comes for a while: what a full buffer lost is sent again, as devices do.
+    pub async fn hear_or_repeat(&self, question: &Question) -> Answer {
+        for _ in 0..20 {
+            if self.arrived(question.sent.identifier, Duration::from_secs(2)).await {
+                break;
             }
-            let mut buffer = [0; 4096];
-            let (length, from) = tokio::time::timeout(patience, self.socket.recv_from(&mut buffer))
-                .await
-                .expect("an answer in time")
-                .expect("loopback");
+            self.send(&question.octets).await;
+        }
+        self.hear(question).await
+    }
+
+    async fn next_for(&self, identifier: u8, patience: Duration) -> Vec<u8> {
+        assert!(self.arrived(identifier, patience).await, "no answer in time");
+        let mut early = self.early.lock().expect("no panic while held");
+        let place = early.iter().position(|octets| octets.get(1) == Some(&identifier)).expect("it arrived");
+        early.remove(place)
+    }
+
+    /// Whether an answer to it lies here, which may take so long since the last one to anything.
+    async fn arrived(&self, identifier: u8, patience: Duration) -> bool {
+        let mut buffer = [0; 4096];
+        while !self.early.lock().expect("no panic while held").iter().any(|octets| octets.get(1) == Some(&identifier)) {
+            let Ok(received) = tokio::time::timeout(patience, self.socket.recv_from(&mut buffer)).await else {
+                return false;
+            };
+            let (length, from) = received.expect("loopback");
             assert_eq!(from, self.gateway, "R-33");
             self.early.lock().expect("no panic while held").push(buffer[..length].to_vec());
         }
+        true
     }
 
     /// Nothing came, for longer than a Reject would have taken.

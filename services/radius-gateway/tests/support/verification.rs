@@ -11,6 +11,7 @@ use service_kit::Clock;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub const TRIES: u32 = 3;
 pub struct FakeVerification {
     clock: Clock,
     state: Mutex<State>,
+    /// Decisions wait while it is set.
+    held: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -37,8 +40,6 @@ struct State {
     /// What people do on their phones.
     phones: HashMap<String, &'static str>,
     attempts: Vec<(Attempt, String)>,
-    /// Decisions wait while it is set.
-    held: bool,
     /// Whom a decision is waited for, where nobody is asked twice at once.
     prompted: Option<HashMap<String, String>>,
     abandoned: usize,
@@ -114,7 +115,7 @@ impl Fault {
 
 impl FakeVerification {
     pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::default() })
+        Arc::new(Self { clock, state: Mutex::default(), held: watch::Sender::new(false) })
     }
 
     pub fn misbehave(&self, fault: Option<Fault>) {
@@ -161,7 +162,7 @@ impl FakeVerification {
 
     /// Decisions wait, as for a person, until they are let go.
     pub fn hold(&self, hold: bool) {
-        self.lock().held = hold;
+        self.held.send_replace(hold);
     }
 
     /// From now on a person who is being asked is not asked again beside it.
@@ -198,9 +199,7 @@ impl FakeVerification {
             Some(Fault::Overloaded(_) | Fault::SlowToSay(_) | Fault::Twists(_)) | None => {}
         }
         let mut caller = Caller(Some(&self.state));
-        while self.lock().held {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         caller.0 = None;
         let mut outcome = decide(&mut self.lock());
         if let Some(Fault::SlowToSay(delay)) = fault {
