@@ -160,7 +160,7 @@ impl Store {
             admin: Arc::new(admin::AdminService(self.clone())),
             outbox: Arc::new(outbox::OutboxService(self.clone())),
             fail_open: Arc::new(fail_open::FailOpenService(self.clone())),
-            password_tries: Arc::new(password_tries::PasswordTriesService(self.clone())),
+            password_tries: Arc::new(password_tries::PasswordTriesService::new(self.clone())),
             radius: Arc::new(radius::RadiusService(self.clone())),
         }
     }

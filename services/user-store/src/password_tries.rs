@@ -13,13 +13,35 @@ use proto::user_store::{
     PasswordOutcome, PasswordTry, ReservePasswordReply, ReservePasswordRequest, SettlePasswordReply,
     SettlePasswordRequest, password_tries_server::PasswordTries,
 };
+use std::hash::{DefaultHasher, Hash, Hasher};
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 /// Longer than any bind may take. Who tells no end by then was lost with it, and the password may have been wrong.
 const TOLD_WITHIN_MS: i64 = 180_000;
 const MINUTE_MS: i64 = 60_000;
 
-pub struct PasswordTriesService(pub Store);
+/// Persons whose tries are counted at the same time on this node. One and the same waits here: in line for a row each would hold one
+/// of the few connections.
+const LINES: usize = 64;
+
+pub struct PasswordTriesService {
+    store: Store,
+    lines: [Mutex<()>; LINES],
+}
+
+impl PasswordTriesService {
+    pub fn new(store: Store) -> Self {
+        Self { store, lines: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    fn line(&self, subject: &DirectoryRef) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        subject.hash(&mut hasher);
+        let place = usize::try_from(hasher.finish() % LINES as u64).unwrap_or_default();
+        self.lines.get(place).unwrap_or(&self.lines[0])
+    }
+}
 
 #[tonic::async_trait]
 impl PasswordTries for PasswordTriesService {
@@ -29,11 +51,12 @@ impl PasswordTries for PasswordTriesService {
     ) -> Result<Response<ReservePasswordReply>, Status> {
         let ReservePasswordRequest { subject, wrong_max, window_minutes } = request.into_inner();
         let limits = Limits { wrong_max: wrong_max.max(1), window_ms: i64::from(window_minutes) * MINUTE_MS };
-        let now_ms = self.0.clock().now_ms();
         let subject = whose(subject)?;
-        // Of a crowd most have to wait or to go: they are told so without standing in line for the row.
-        let turn = match found(&self.0, &subject).await?.reserve(limits, now_ms) {
-            Turn::Granted => changed(&self.0, &subject, |tries| tries.reserve(limits, now_ms)).await?,
+        let _first = self.line(&subject).lock().await;
+        let now_ms = self.store.clock().now_ms();
+        // Of a crowd most have to wait or to go: they are told so by reading alone.
+        let turn = match found(&self.store, &subject).await?.reserve(limits, now_ms) {
+            Turn::Granted => changed(&self.store, &subject, |tries| tries.reserve(limits, now_ms)).await?,
             refused => refused,
         };
         let (result, handle, retry_unix_ms) = match turn {
@@ -50,8 +73,8 @@ impl PasswordTries for PasswordTriesService {
         if outcome == PasswordOutcome::Unspecified {
             return Err(Status::invalid_argument("outcome is missing"));
         }
-        let now_ms = self.0.clock().now_ms();
-        changed(&self.0, &whose(subject)?, |tries| tries.settle(handle, outcome, now_ms)).await?;
+        let now_ms = self.store.clock().now_ms();
+        changed(&self.store, &whose(subject)?, |tries| tries.settle(handle, outcome, now_ms)).await?;
         Ok(Response::new(SettlePasswordReply {}))
     }
 }
