@@ -1,8 +1,8 @@
 //! One machine before a directory of any make: OpenLDAP, Active Directory (Samba) or 389 Directory Server.
 
 use anyhow::{Context, Result};
-use lab::{COMPANY_BASE, CommandLine, Ds389, Pki, Samba, Slapd, SlapdOptions, Standalone, private_file, run};
-use std::{fs, path::Path, process::Command};
+use lab::{COMPANY_BASE, CommandLine, Ds389, Pki, Samba, Slapd, SlapdOptions, Standalone, private_file};
+use std::{fs, path::Path};
 use tempfile::TempDir;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +53,7 @@ impl Upstream {
                 Self { make, server: Server::Ds389(server), base: COMPANY_BASE, manager: gitlab }
             }
             Make::Samba => {
-                let mut server = Samba::start(dir, pki)?;
-                // By LDAP it would take a minute.
-                server.stop();
-                run(Command::new("/usr/bin/python3")
-                    .arg(lab::repository().join("tests/lab/data/samba_contacts.py"))
-                    .arg(dir.join("samba"))
-                    .arg(BULK.to_string()))?;
-                server.restart()?;
+                let server = Samba::start_with_contacts(dir, pki, BULK)?;
                 let manager = (Samba::ADMIN_DN, Samba::ADMIN_PASSWORD);
                 Self { make, server: Server::Samba(server), base: Samba::BASE, manager }
             }

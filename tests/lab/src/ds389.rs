@@ -90,7 +90,7 @@ impl Ds389 {
             .args(["-d", "0"]);
         self.process = Some(Proc::spawn("ns-slapd", command, &self.dir.join("ns-slapd.log"))?);
         for port in [self.ldap_port, self.ldaps_port] {
-            wait_until("389 Directory Server to listen", Duration::from_secs(30), || {
+            wait_until("389 Directory Server to listen", Duration::from_secs(60), || {
                 TcpStream::connect(("127.0.0.1", port)).is_ok()
             })
             .with_context(|| self.process.as_ref().map(Proc::log).unwrap_or_default())?;

@@ -313,7 +313,7 @@ impl FreeRadius {
         command.args(["-f", "-l", "stdout", "-D", DICTIONARY, "-d"]).arg(&self.dir);
         let mut process = Proc::spawn("freeradius", command, &self.log_file())?;
         let begun = self.log().matches("Ready to process requests").count();
-        wait_until("FreeRADIUS to be ready", Duration::from_secs(20), || {
+        wait_until("FreeRADIUS to be ready", Duration::from_secs(60), || {
             !process.is_running() || self.log().matches("Ready to process requests").count() > begun
         })
         .with_context(|| self.log())?;

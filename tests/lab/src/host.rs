@@ -37,7 +37,7 @@ impl Host {
         let mut command = Command::new(program("unshare")?);
         command.args(["--mount", "--propagation", "private", "sh", "-c", MOUNTS]).arg(unpacked).arg(dir.join("own"));
         let keeper = Proc::spawn("host", command, &dir.join("host.log"))?;
-        wait_until("the mounts of a host", Duration::from_secs(5), || keeper.log().contains("ready"))
+        wait_until("the mounts of a host", Duration::from_secs(60), || keeper.log().contains("ready"))
             .with_context(|| keeper.log())?;
         Ok(Self { keeper, dir })
     }

@@ -157,6 +157,13 @@ impl Profile {
         self
     }
 
+    /// The same habits, so many times as slow.
+    pub fn times_slower(mut self, times: u32) -> Self {
+        self.interval *= times;
+        self.gives_up *= times;
+        self
+    }
+
     /// The same habits, so many times as fast.
     pub fn times_faster(mut self, times: u32) -> Self {
         self.interval /= times;

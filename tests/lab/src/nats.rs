@@ -38,7 +38,7 @@ impl Nats {
         command.arg("-c").arg(self.dir.join("nats.conf"));
         self.process = Some(Proc::spawn("nats-server", command, &self.dir.join("nats.log"))?);
         let port = self.port;
-        wait_until("nats-server to listen", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        wait_until("nats-server to listen", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).is_ok())
     }
 
     pub fn stop(&mut self) {

@@ -60,7 +60,7 @@ impl Postgres {
         command.arg("-D").arg(self.dir.join("data")).current_dir(&self.dir);
         self.process = Some(Proc::spawn("postgres", command, &self.dir.join("../postgres.log"))?);
         let (ready, port) = (program("pg_isready")?, self.port.to_string());
-        wait_until("PostgreSQL to accept connections", Duration::from_secs(30), || {
+        wait_until("PostgreSQL to accept connections", Duration::from_secs(60), || {
             let answer = Command::new(&ready).args(["-q", "-h", "127.0.0.1", "-p", &port]).status();
             answer.is_ok_and(|status| status.success())
         })

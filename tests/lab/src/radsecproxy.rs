@@ -77,7 +77,7 @@ impl RadsecProxy {
         command.arg("-i").arg(self.dir.join("radsecproxy.pid"));
         self.process = Some(Proc::spawn("radsecproxy", command, &self.dir.join("output.log"))?);
         let (address, direction) = (self.address, self.direction);
-        wait_until("radsecproxy to listen", Duration::from_secs(10), || match direction {
+        wait_until("radsecproxy to listen", Duration::from_secs(60), || match direction {
             Direction::UdpToTls => UdpSocket::bind(address).is_err(),
             Direction::TlsToUdp => TcpStream::connect(address).is_ok(),
         })

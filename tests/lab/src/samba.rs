@@ -3,7 +3,7 @@
 //! Its ports are fixed, so each runs on a loopback address of its own. Making a domain takes ten seconds: it is made once, kept
 //! below `target/`, and every start works on a copy. That takes root, and so do the ports.
 
-use crate::{Certificate, Pki, Proc, password_of, process::run, program, template::template, wait_until};
+use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, template::template, wait_until};
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use std::{
@@ -52,11 +52,19 @@ impl Samba {
 
     /// Starts a domain controller in `dir`, with a certificate of `pki` for its address, its name and the domain's.
     pub fn start(dir: &Path, pki: &Pki) -> Result<Self> {
-        let template = new_domain()?;
+        Self::start_from(&new_domain()?, dir, pki)
+    }
+
+    /// The same with so many contacts more, `bulk00001` and following in `OU=bulk`.
+    pub fn start_with_contacts(dir: &Path, pki: &Pki, count: usize) -> Result<Self> {
+        Self::start_from(&new_domain_with_contacts(count)?, dir, pki)
+    }
+
+    fn start_from(template: &Path, dir: &Path, pki: &Pki) -> Result<Self> {
         let dir = dir.join("samba");
         // A socket's path may have 107 octets, and those below are up to 40 longer.
         ensure!(dir.as_os_str().len() < 68, "{} is too long a path for Samba's sockets", dir.display());
-        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&template).arg(&dir))?;
+        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(template).arg(&dir))?;
         let address = Address::take()?;
         let names = [&address.ip.to_string(), Self::HOST, "lab.test"];
         let tls = pki.issue(&format!("samba-{}", address.ip), &names)?;
@@ -212,7 +220,7 @@ impl Samba {
     /// Until it answers by LDAP and through winbindd.
     fn wait(&self) -> Result<()> {
         self.wait_for_ldap()?;
-        wait_until("winbindd to answer", Duration::from_secs(30), || {
+        wait_until("winbindd to answer", Duration::from_secs(60), || {
             let wbinfo = self.wrapped("wbinfo").map(|file| Command::new(file).arg("-p").output());
             wbinfo.is_ok_and(|output| output.is_ok_and(|output| output.status.success()))
         })
@@ -220,7 +228,7 @@ impl Samba {
     }
 
     fn wait_for_ldap(&self) -> Result<()> {
-        wait_until("Samba to answer", Duration::from_secs(30), || {
+        wait_until("Samba to answer", Duration::from_secs(60), || {
             self.binds(Self::ADMIN_DN, Self::ADMIN_PASSWORD).is_ok()
         })
         .with_context(|| self.log())
@@ -255,17 +263,40 @@ impl Address {
 
 /// The folder with the domain that every start copies, made if it is not there.
 fn new_domain() -> Result<PathBuf> {
+    template("lab-samba", &domain_parts()?.each_ref().map(Vec::as_slice), |making| {
+        let tree = making.join("samba");
+        provision(&tree).context("making the domain")?;
+        Ok(tree)
+    })
+}
+
+/// And with contacts, which take as long again: the script writes them to the files of a domain that does not run, by LDAP it would
+/// take ten times as long.
+fn new_domain_with_contacts(count: usize) -> Result<PathBuf> {
+    let domain = new_domain()?;
+    let [version, people, source] = domain_parts()?;
+    let (script, number) = (include_bytes!("../data/samba_contacts.py"), count.to_string());
+    template("lab-samba-contacts", &[&version, &people, &source, script, number.as_bytes()], |making| {
+        let tree = making.join("samba");
+        run(Command::new("cp").args(["-a", "--sparse=always"]).arg(domain).arg(&tree))?;
+        // Its configuration names where it lies.
+        let pki = Pki::new(&making.join("tls"))?;
+        configure(&tree, Ipv4Addr::LOCALHOST, &pki.issue("first", &["127.0.0.1"])?, &pki.ca_file())?;
+        let script = repository().join("tests/lab/data/samba_contacts.py");
+        run(Command::new("/usr/bin/python3").arg(script).arg(&tree).arg(count.to_string()))?;
+        Ok(tree)
+    })
+}
+
+/// What a domain is made of.
+fn domain_parts() -> Result<[Vec<u8>; 3]> {
     let user = run(Command::new("id").arg("-u"))?;
     ensure!(
         user.stdout == b"0\n",
         "Samba's domain controller needs root: it owns what it serves, and listens on ports below 1024"
     );
     let version = run(Command::new(program("samba")?).arg("--version"))?.stdout;
-    template("lab-samba", &[&version, domain().as_bytes(), include_bytes!("samba.rs")], |making| {
-        let tree = making.join("samba");
-        provision(&tree).context("making the domain")?;
-        Ok(tree)
-    })
+    Ok([version, domain().into_bytes(), include_bytes!("samba.rs").to_vec()])
 }
 
 fn provision(dir: &Path) -> Result<()> {

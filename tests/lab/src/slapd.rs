@@ -90,7 +90,7 @@ impl Slapd {
             .args(["-d", self.debug]);
         self.process = Some(Proc::spawn("slapd", command, &self.log_file())?);
         for port in [self.ldap_port, self.ldaps_port] {
-            wait_until("slapd to listen", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())
+            wait_until("slapd to listen", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).is_ok())
                 .with_context(|| self.log())?;
         }
         Ok(())

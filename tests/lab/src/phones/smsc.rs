@@ -306,7 +306,7 @@ impl IndependentSmsc {
         let mut command = Command::new(program("python")?);
         command.arg(repository().join("tests/lab/data/smsc.py")).arg(port.to_string()).arg(&log);
         let process = Proc::spawn("smsc", command, &dir.join("smsc.log"))?;
-        crate::wait_until("the centre", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        crate::wait_until("the centre", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).is_ok())
             .with_context(|| process.log())?;
         Ok(Self { port, log, _process: process })
     }

@@ -43,7 +43,7 @@ impl SmtpSink {
         command.arg(repository().join("tests/lab/data/smtp_sink.py")).arg(dir).arg(port.to_string());
         command.arg(&certificate.certificate).arg(&certificate.key).args([Self::USER, password]);
         let process = Proc::spawn("smtp sink", command, &dir.join("smtp_sink.log"))?;
-        crate::wait_until("the mail server", Duration::from_secs(10), || {
+        crate::wait_until("the mail server", Duration::from_secs(60), || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         })
         .with_context(|| process.log())?;

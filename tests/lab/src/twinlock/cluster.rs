@@ -249,7 +249,7 @@ impl Cluster {
     /// Waits until every running node is ready.
     pub fn wait_ready(&self) -> Result<()> {
         for node in self.processes.keys() {
-            wait_until(&format!("{node:?} to be ready"), Duration::from_secs(60), || self.is_ready(*node))
+            wait_until(&format!("{node:?} to be ready"), Duration::from_secs(120), || self.is_ready(*node))
                 .with_context(|| self.log(*node))?;
         }
         Ok(())
