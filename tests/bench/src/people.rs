@@ -19,6 +19,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tonic::{Code, Status};
 
 /// That of `CodeForm::COMMON`.
 const PERIOD_SECONDS: u64 = 30;
@@ -48,8 +49,8 @@ pub async fn enrol(
     }
     let enrolment = EnrolmentClient::new(verification);
     stream::iter(users)
-        .map(|user| enrol_one(enrolment.clone(), user, password))
-        .buffer_unordered(16)
+        .map(|user| enrol_patiently(enrolment.clone(), user, password))
+        .buffer_unordered(8)
         .try_collect()
         .await
 }
@@ -73,6 +74,20 @@ async fn users(mut admin: AdminClient<Channel>, search: &str, count: usize) -> R
     }
     users.truncate(count);
     Ok(users)
+}
+
+/// On a busy machine the store may not answer in time. A second try is a factor of its own.
+async fn enrol_patiently(enrolment: EnrolmentClient<Channel>, user: UserSummary, password: &str) -> Result<Record> {
+    let mut tries = 0;
+    loop {
+        let enrolled = enrol_one(enrolment.clone(), user.clone(), password).await;
+        let status = enrolled.as_ref().err().and_then(|error| error.downcast_ref::<Status>());
+        tries += 1;
+        if tries == 5 || status.is_none_or(|status| status.code() != Code::Unavailable) {
+            return enrolled;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 async fn enrol_one(mut enrolment: EnrolmentClient<Channel>, user: UserSummary, password: &str) -> Result<Record> {

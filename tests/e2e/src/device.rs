@@ -13,6 +13,8 @@ use tokio::{net::UdpSocket, time::timeout};
 
 /// How long a device waits for an answer before it sends again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often. A busy machine may keep many waiting at once.
+const SENDS: usize = 15;
 
 #[derive(Clone)]
 pub struct Device {
@@ -56,16 +58,16 @@ impl Device {
         self.server
     }
 
-    /// Somebody logs in; sent up to five times, as a device would.
+    /// Somebody logs in; sent again and again, as a device would.
     pub async fn login(&self, user: &str, password: &str) -> Result<Answer> {
-        self.exchange(user, password, None).await?.answer(5).await
+        self.exchange(user, password, None).await?.answer(SENDS).await
     }
 
     /// Somebody logs in, or answers with the State of a challenge, and is asked: the State of that, and what it shows.
     pub async fn asked(&self, user: &str, typed: &str, state: Option<&[u8]>) -> Result<(Vec<u8>, String)> {
         let exchange = self.exchange(user, typed, state).await?;
         exchange.send().await?;
-        let octets = exchange.receive(Duration::from_secs(10)).await?.context("no answer")?;
+        let octets = exchange.receive(Duration::from_secs(30)).await?.context("no answer")?;
         let answer = exchange.read(&octets)?;
         let Answer::Challenge(state) = answer else { bail!("{answer:?} in the place of a challenge") };
         let packet = Packet::parse(&octets, Port::AuthenticationReplies).context("a packet")?;
@@ -82,7 +84,7 @@ impl Device {
 
     /// The answer to a challenge.
     pub async fn respond(&self, user: &str, code: &str, state: &[u8]) -> Result<Answer> {
-        self.exchange(user, code, Some(state)).await?.answer(5).await
+        self.exchange(user, code, Some(state)).await?.answer(SENDS).await
     }
 
     /// A signed Access-Request that is ready to be sent, from a port of its own.

@@ -32,7 +32,9 @@ tls = "danger_optional"
 const PEOPLE: usize = 300;
 const WORKERS: usize = 4;
 /// Everything works again by then.
-const RESUMED: Duration = Duration::from_secs(30);
+const RESUMED: Duration = Duration::from_secs(60);
+/// When enough of the crowd have tried, though each try may end in a time-out.
+const SEEN: Duration = Duration::from_secs(120);
 
 struct World {
     distributed: Distributed,
@@ -229,9 +231,10 @@ async fn the_leader_of_the_synchronisation_moves_within_15_s(world: &mut World) 
 async fn without_the_directory_nobody_comes_in_until_it_is_back(world: &mut World) -> Result<()> {
     world.distributed.slapd.stop();
     let stopped = Instant::now();
-    world.some_are_turned_away(stopped, 10).await?;
+    let turned_away = world.some_are_turned_away(stopped, 10).await;
     let back = Instant::now();
     world.distributed.slapd.restart()?;
+    turned_away?;
     world.serves_everywhere("after the directory").await?;
     world.nobody_came_in(stopped, back)
 }
@@ -240,17 +243,19 @@ async fn without_the_bus_a_login_in_one_request_still_works(world: &mut World) -
     // experience 15: with the bus down codes in one request still count
     world.distributed.cluster.nats.stop();
     let stopped = Instant::now();
-    world.some_come_in(stopped, 10).await?;
+    let come_in = world.some_come_in(stopped, 10).await;
     world.distributed.cluster.nats.restart()?;
+    come_in?;
     world.serves_everywhere("after the bus").await
 }
 
 async fn without_the_database_nobody_comes_in_until_it_is_back(world: &mut World) -> Result<()> {
     world.distributed.cluster.postgres.stop();
     let stopped = Instant::now();
-    world.some_are_turned_away(stopped, 10).await?;
+    let turned_away = world.some_are_turned_away(stopped, 10).await;
     let back = Instant::now();
     world.distributed.cluster.postgres.restart()?;
+    turned_away?;
     world.serves_everywhere("after the database").await?;
     world.nobody_came_in(stopped, back)
 }
@@ -333,7 +338,7 @@ impl World {
             if seen >= count {
                 return Ok(());
             }
-            ensure!(since.elapsed() < RESUMED, "after {} s only {seen} {what}", RESUMED.as_secs());
+            ensure!(since.elapsed() < SEEN, "after {} s only {seen} {what}", SEEN.as_secs());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
