@@ -8,13 +8,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 
 /// What people do when it rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Habit {
     /// Confirms, so long after it began to ring.
     Confirms(Duration),
+    /// Confirms at this time.
+    ConfirmsAt(Instant),
     HangsUp,
 }
 
@@ -77,14 +82,20 @@ impl Desk {
             let own = locked(&self.own_habits).get(&number).copied();
             let habit = own.unwrap_or_else(|| *locked(&self.habit));
             *locked(&self.calls).entry(number).or_default() += 1;
+            let rings = Instant::now();
             ringing.spawn(async move {
-                match habit {
-                    Habit::Confirms(after) => {
-                        tokio::time::sleep(after).await;
+                let time = match habit {
+                    Habit::Confirms(after) => Some(rings + after),
+                    Habit::ConfirmsAt(time) => Some(time),
+                    Habit::HangsUp => None,
+                };
+                match time {
+                    Some(time) => {
+                        tokio::time::sleep_until(time).await;
                         phone.answer("human").await;
                         phone.press("#").await;
                     }
-                    Habit::HangsUp => {
+                    None => {
                         phone.answer("human").await;
                         phone.hang_up().await;
                     }
