@@ -146,7 +146,7 @@ impl Server {
         let mut command = Command::new(program("nats-server")?);
         command.arg("-c").arg(&configuration);
         let process = Proc::spawn("nats-server", command, &dir.path().join("nats.log"))?;
-        wait_until("nats-server to listen", Duration::from_secs(20), || {
+        wait_until("nats-server to listen", Duration::from_secs(60), || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         })?;
         Ok(Self { dir, port, _process: process })

@@ -45,7 +45,7 @@ number_matching = "no"
 /// The clients of the settings, by the address the module sends from, and how long it waits.
 const HOSTS: [(&str, &str, u32); 3] =
     [("linux", "127.0.0.21", 60), ("strict", "127.0.0.22", 3), ("openvpn", "127.0.0.23", 60)];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const CONNECTED: &str = "Initialization Sequence Completed";
 const REFUSED: &str = "AUTH_FAILED";
 

@@ -31,7 +31,7 @@ use tokio::{
 const PAGES: [&str; 5] = ["sssd", "nslcd", "apache-httpd", "dovecot-postfix", "bind-search-bind"];
 /// Longer than any of them waits unless it is told to: ten seconds, at most.
 const LONG_RING: Duration = Duration::from_secs(11);
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 const PHONE: &str = "+493023125018";
 
 /// Stopped in the order of its fields.
