@@ -205,6 +205,9 @@ async fn a_code_that_may_be_there_is_spent_before_the_one_bind() -> Result<()> {
     let verification = &lab.gateway.verification;
     verification.enrol(ANN, &["111111", "222222"]);
     let binds = || lab.slapd.binds(ANN);
+    // What is reported of an attempt is on its way while the next one is made.
+    let asked =
+        || verification.calls().into_iter().filter(|call| !matches!(call, Call::Report { .. })).collect::<Vec<_>>();
     let begin = |passed, code| Call::Begin {
         username: ANN.into(),
         passed,
@@ -215,8 +218,7 @@ async fn a_code_that_may_be_there_is_spent_before_the_one_bind() -> Result<()> {
 
     assert_eq!(lab.connect().await?.bind(ANN, &with_code("111111")).await?, 0);
     assert_eq!(binds(), 1);
-    let asked = verification.calls();
-    assert_eq!(asked, [Call::Forms("optional".into()), begin(false, true), Call::Complete(ANN.into())]);
+    assert_eq!(asked(), [Call::Forms("optional".into()), begin(false, true), Call::Complete(ANN.into())]);
 
     // The code was right, the password is not: the code stays spent.
     assert_eq!(lab.connect().await?.bind(ANN, "wrong,222222").await?, 49);
@@ -228,15 +230,15 @@ async fn a_code_that_may_be_there_is_spent_before_the_one_bind() -> Result<()> {
     verification.forget_calls();
     assert_eq!(lab.connect().await?.bind(ANN, &with_code("999999")).await?, 49);
     assert_eq!(binds(), 4);
-    let asked = verification.calls();
-    assert_eq!(asked.iter().take(2).collect::<Vec<_>>(), [&Call::Forms("optional".into()), &begin(false, true)]);
-    assert!(!asked.contains(&begin(true, false)), "the whole is not the password: {asked:?}");
+    let calls = asked();
+    assert_eq!(calls.iter().take(2).collect::<Vec<_>>(), [&Call::Forms("optional".into()), &begin(false, true)]);
+    assert!(!calls.contains(&begin(true, false)), "the whole is not the password: {calls:?}");
 
     // The password alone: one bind, then the decision without a code.
     verification.forget_calls();
     assert_eq!(lab.connect().await?.bind(ANN, &password_of(ANN)).await?, 49);
     assert_eq!(binds(), 5);
-    assert_eq!(verification.calls(), [Call::Forms("optional".into()), begin(true, false)]);
+    assert_eq!(asked(), [Call::Forms("optional".into()), begin(true, false)]);
 
     // An Allow before the password is none.
     verification.misbehave(Misbehaviour::AllowTooEarly);
