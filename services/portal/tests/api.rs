@@ -296,15 +296,19 @@ async fn a_key_may_call_fifty_times_a_second() {
     // FC-04
     let world = World::new(Open).await;
     let (http, url) = (world.http(), world.url("/api/v1/users?limit=1"));
-    // All at once, so that even a slow machine asks for more than fifty in a second.
+    let begun = std::time::Instant::now();
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..300 {
         calls.spawn(http.get(&url).header(AUTHORIZATION, "Bearer twk_auditor").send());
     }
     let answers = calls.join_all().await;
     let statuses: Vec<StatusCode> = answers.into_iter().map(|answer| answer.expect("an answer").status()).collect();
-    assert!(statuses.iter().filter(|status| **status == StatusCode::OK).count() >= 50);
-    assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS));
+    let served = statuses.iter().filter(|status| **status == StatusCode::OK).count();
+    let refused = statuses.iter().filter(|status| **status == StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!(served + refused, 300);
+    // A slow machine may not bring forth more than fifty in a second; then nobody is refused.
+    let most = 50 * (2 + usize::try_from(begun.elapsed().as_secs()).unwrap_or(usize::MAX));
+    assert!((50..=most).contains(&served), "{served} served, {most} may be");
     let limited = Api::new(&world, "auditor").get("/users").await;
     if limited.status != StatusCode::OK {
         limited.assert_problem(StatusCode::TOO_MANY_REQUESTS);
