@@ -112,8 +112,8 @@ impl fmt::Display for ObjectName {
 
 /// The immutable id an entry has in its directory, with the attribute it comes from (S-54).
 ///
-/// Written `objectGUID:33221100-5544-7766-8899-aabbccddeeff`, `entryUUID:...`, `nsUniqueId:...`; the text form is
-/// canonical (lower case), so equal ids are equal texts.
+/// Written `objectGUID:33221100-5544-7766-8899-aabbccddeeff`, `entryUUID:...`, `nsUniqueId:...`, `GUID:...`; the text form
+/// is canonical (lower case), so equal ids are equal texts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectId(String);
@@ -124,16 +124,20 @@ pub enum BadObjectId {
     Length { attribute: &'static str, found: usize },
     #[error("{attribute} is no valid id")]
     Form { attribute: &'static str },
-    #[error("an id is written objectGUID:..., entryUUID:... or nsUniqueId:...")]
+    #[error("an id is written objectGUID:..., entryUUID:..., nsUniqueId:... or GUID:...")]
     Kind,
 }
 
 impl ObjectId {
     /// From the 16 octets of Active Directory's objectGUID: its first three fields are little-endian (MS-DTYP 2.3.4.2).
     pub fn from_object_guid(wire: &[u8]) -> Result<Self, BadObjectId> {
-        let octets: [u8; 16] =
-            wire.try_into().map_err(|_| BadObjectId::Length { attribute: "objectGUID", found: wire.len() })?;
-        Ok(Self(format!("objectGUID:{}", Uuid::from_bytes_le(octets))))
+        Ok(Self(format!("objectGUID:{}", Uuid::from_bytes_le(sixteen("objectGUID", wire)?))))
+    }
+
+    /// From the 16 octets of eDirectory's GUID, written in the order in which they come. The tools of its maker print the first
+    /// three fields turned round; nothing that reads this text is one of them, and a filter takes the octets as they came.
+    pub fn from_guid(wire: &[u8]) -> Result<Self, BadObjectId> {
+        Ok(Self(format!("GUID:{}", Uuid::from_bytes(sixteen("GUID", wire)?))))
     }
 
     /// From the text of RFC 4530's entryUUID.
@@ -162,18 +166,27 @@ impl ObjectId {
         let (attribute, value) = self.0.split_once(':').unwrap_or(("", &self.0));
         match (attribute, Uuid::parse_str(value)) {
             ("objectGUID", Ok(uuid)) => (attribute, uuid.to_bytes_le().to_vec()),
+            ("GUID", Ok(uuid)) => (attribute, uuid.into_bytes().to_vec()),
             _ => (attribute, value.as_bytes().to_vec()),
         }
     }
+}
+
+fn sixteen(attribute: &'static str, wire: &[u8]) -> Result<[u8; 16], BadObjectId> {
+    wire.try_into().map_err(|_| BadObjectId::Length { attribute, found: wire.len() })
+}
+
+fn of_octets(attribute: &'static str, value: &str) -> Result<ObjectId, BadObjectId> {
+    let uuid = Uuid::parse_str(value).map_err(|_| BadObjectId::Form { attribute })?;
+    Ok(ObjectId(format!("{attribute}:{uuid}")))
 }
 
 impl FromStr for ObjectId {
     type Err = BadObjectId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("objectGUID", value)) => Uuid::parse_str(value)
-                .map(|uuid| Self(format!("objectGUID:{uuid}")))
-                .map_err(|_| BadObjectId::Form { attribute: "objectGUID" }),
+            Some(("objectGUID", value)) => of_octets("objectGUID", value),
+            Some(("GUID", value)) => of_octets("GUID", value),
             Some(("entryUUID", value)) => Self::from_entry_uuid(value),
             Some(("nsUniqueId", value)) => Self::from_ns_unique_id(value),
             _ => Err(BadObjectId::Kind),
@@ -275,13 +288,33 @@ mod tests {
     }
 
     #[test]
+    fn a_guid_of_edirectory_is_written_in_the_order_of_its_octets() {
+        // FD-30, FD-31
+        let wire: Vec<u8> = (0x10..0x20).collect();
+        let id = ObjectId::from_guid(&wire).expect("16 octets");
+        assert_eq!(id.as_str(), "GUID:10111213-1415-1617-1819-1a1b1c1d1e1f");
+        assert_eq!(id.filter_value(), ("GUID", wire));
+        assert_eq!(id.as_str().to_uppercase().parse::<ObjectId>(), Ok(id.clone()));
+        assert_ne!("objectGUID:10111213-1415-1617-1819-1a1b1c1d1e1f".parse::<ObjectId>(), Ok(id), "another attribute");
+    }
+
+    #[test]
     fn an_id_of_the_wrong_size_or_kind_is_refused() {
         // B-70
         for octets in [0, 15, 17] {
             let refused = ObjectId::from_object_guid(&vec![0; octets]);
             assert_eq!(refused, Err(BadObjectId::Length { attribute: "objectGUID", found: octets }));
+            let refused = ObjectId::from_guid(&vec![0; octets]);
+            assert_eq!(refused, Err(BadObjectId::Length { attribute: "GUID", found: octets }));
         }
-        for text in ["", "uid:alice", "entryUUID:nope", "nsUniqueId:12345678-1234-1234-1234-123456789abc"] {
+        for text in [
+            "",
+            "uid:alice",
+            "entryUUID:nope",
+            "GUID:10",
+            "guid:10111213-1415-1617-1819-1a1b1c1d1e1f",
+            "nsUniqueId:12345678-1234-1234-1234-123456789abc",
+        ] {
             assert!(text.parse::<ObjectId>().is_err(), "{text}");
         }
     }

@@ -1,4 +1,14 @@
 //! Numbers of the telephone network.
+//!
+//! ```text
+//! parse        a number as a directory or a person wrote it (S-57)
+//! countries    calling codes and what is dialled before a number at home
+//! ```
+
+mod countries;
+mod parse;
+
+pub use parse::{BadPhone, Parsed, parse};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

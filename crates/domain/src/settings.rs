@@ -5,7 +5,10 @@
 //! named by where it comes from ([`SecretSource`]) and travels beside the document.
 
 mod client;
+mod digest;
 mod directory;
+mod feed;
+mod import;
 mod policy;
 mod problems;
 mod provider;
@@ -18,11 +21,19 @@ pub use client::{
     ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,
     ReplyRule, ServiceAccount,
 };
-pub use directory::{AttributeMap, AuthenticationBind, BindKind, Directory, LockoutGuard, Preset, QueryBind};
+pub use directory::{
+    AttributeMap, AuthenticationBind, BindKind, Directory, LanguageAttributes, LockoutGuard, PhoneAttributes,
+    PhoneKind, Preset, QueryBind,
+};
+pub use feed::Feed;
+pub use import::{Chosen, ImportError, ImportVerdict};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
 pub use problems::{Problem, Severity, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
-pub use sync::{Leavers, SourceKind, SyncItem, SyncSchedule, SyncSource, SyncState};
+pub use sync::{
+    DisabledInDirectory, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, SourceKind, SyncItem, SyncSchedule,
+    SyncSource, SyncState, Update, Updates,
+};
 pub use target::{HomeServer, StatusCheck, Target, TargetKind, Transport};
 pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};
 

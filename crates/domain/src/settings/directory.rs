@@ -1,6 +1,6 @@
 //! A directory connection: where passwords are checked, names resolved, users read.
 
-use super::SecretSource;
+use super::{Feed, SecretSource};
 use crate::ObjectName;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,21 @@ pub struct Directory {
     pub user_filter: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group_filter: String,
+    /// Which entries are containers; empty = the preset's (FD-12).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub container_filter: String,
+    /// How changes are heard of; absent = the best that the directory offers and the account may (S-03).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
+    /// Everything is read anew after so long, whatever the feed, 1-168 h (S-39, S-43).
+    #[serde(default = "full_every_hours", skip_serializing_if = "is_full_every_hours")]
+    pub full_every_hours: u32,
+    /// Entries of one answer, 0 = as many as the server sends, at most 1,000,000 (FD-10). A cut answer is incomplete.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub size_limit: u32,
+    /// Country of phone numbers without a code (ISO 3166, two letters); empty = verification's (FS-29).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub country: String,
     /// The short domain name of `DOMAIN\user`; empty = only the long one of the base is accepted there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netbios_domain: String,
@@ -76,6 +91,17 @@ fn timeout_seconds() -> u32 {
 fn page_size() -> u32 {
     1000
 }
+fn full_every_hours() -> u32 {
+    24
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_full_every_hours(hours: &u32) -> bool {
+    *hours == full_every_hours()
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
 
 /// What kind of directory it is: fills in filters and attribute names (FD-01).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,12 +109,24 @@ pub enum Preset {
     #[default]
     #[serde(rename = "active_directory")]
     ActiveDirectory,
+    /// Active Directory Lightweight Directory Services.
+    #[serde(rename = "ad_lds")]
+    AdLds,
     #[serde(rename = "openldap")]
     OpenLdap,
     #[serde(rename = "389ds")]
     Ds389,
+    #[serde(rename = "edirectory")]
+    EDirectory,
     #[serde(rename = "generic")]
     Generic,
+}
+
+impl Preset {
+    /// A directory of Microsoft's kind: objectGUID, deleted objects, ranges.
+    pub fn is_microsoft(self) -> bool {
+        matches!(self, Self::ActiveDirectory | Self::AdLds)
+    }
 }
 
 /// How Twinlock itself binds to search (FD-06).
@@ -143,8 +181,108 @@ pub struct AttributeMap {
     pub last_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<String>,
+    /// The entry's own DN (FD-32).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub phone: Option<Vec<String>>,
+    pub distinguished_name: Option<String>,
+    /// What a group is called (FD-33).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
+    /// A label to filter users by; no preset has one (FD-37).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_group: Option<String>,
+    /// FD-37
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// FD-38
+    #[serde(skip_serializing_if = "LanguageAttributes::is_empty")]
+    pub languages: LanguageAttributes,
+    /// FD-39, FD-40
+    #[serde(skip_serializing_if = "PhoneAttributes::is_empty")]
+    pub phones: PhoneAttributes,
+    /// The extension of the primary number (FD-41). Not mapped: `x890` behind the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+}
+
+/// Where the language of each channel stands; no preset has any (FD-38).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanguageAttributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+impl LanguageAttributes {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.call, &self.text, &self.app, &self.code].into_iter().filter_map(|it| it.as_deref())
+    }
+}
+
+/// Where phone numbers stand, each `None` takes the preset's; an empty name = not read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhoneAttributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub business: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pager: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mobile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fax: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<String>,
+}
+
+impl PhoneAttributes {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The seven numbers an entry can have (FD-39, FD-40).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneKind {
+    Business,
+    Home,
+    Pager,
+    Mobile,
+    Fax,
+    Ip,
+    Custom,
+}
+
+impl PhoneKind {
+    pub const ALL: [Self; 7] =
+        [Self::Business, Self::Home, Self::Pager, Self::Mobile, Self::Fax, Self::Ip, Self::Custom];
+
+    /// As it stands in the settings.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Business => "business",
+            Self::Home => "home",
+            Self::Pager => "pager",
+            Self::Mobile => "mobile",
+            Self::Fax => "fax",
+            Self::Ip => "ip",
+            Self::Custom => "custom",
+        }
+    }
 }
 
 impl AttributeMap {
@@ -154,12 +292,22 @@ impl AttributeMap {
 }
 
 impl Directory {
+    /// Would a password that is kept go where it did not go before: to a new server, past another CA, or less protected? Who may
+    /// change the settings may not know it, and could have it sent to a server of their own (V-83, CVE-2024-5967).
+    pub fn sends_password_elsewhere_than(&self, before: &Self) -> bool {
+        let new_server = self.urls.iter().any(|url| !before.urls.contains(url));
+        let less_protected = (self.danger_clear_text && !before.danger_clear_text)
+            || (before.query_bind.kind == BindKind::Tls && self.query_bind.kind != BindKind::Tls);
+        new_server || self.ca != before.ca || less_protected
+    }
+
     /// The attribute that holds the immutable id (FD-30).
     pub fn id_attribute(&self) -> &str {
         self.attributes.id.as_deref().unwrap_or(match self.preset {
-            Preset::ActiveDirectory => "objectGUID",
+            Preset::ActiveDirectory | Preset::AdLds => "objectGUID",
             Preset::OpenLdap | Preset::Generic => "entryUUID",
             Preset::Ds389 => "nsUniqueId",
+            Preset::EDirectory => "GUID",
         })
     }
 
@@ -168,6 +316,7 @@ impl Directory {
         match (&self.attributes.username, self.preset) {
             (Some(list), _) => list.iter().map(String::as_str).collect(),
             (None, Preset::ActiveDirectory) => vec!["userPrincipalName", "sAMAccountName"],
+            (None, Preset::AdLds) => vec!["userPrincipalName"],
             (None, _) => vec!["uid"],
         }
     }
@@ -189,11 +338,36 @@ impl Directory {
         self.attributes.last_name.as_deref().unwrap_or("sn")
     }
 
-    /// Sources of the primary phone, first valid wins (FS-27).
-    pub fn phone_attributes(&self) -> Vec<&str> {
-        match &self.attributes.phone {
-            Some(list) => list.iter().map(String::as_str).collect(),
-            None => vec!["mobile", "telephoneNumber"],
+    /// The attribute that holds numbers of this kind (FD-39, FD-40).
+    pub fn phone_attribute(&self, kind: PhoneKind) -> Option<&str> {
+        let phones = &self.attributes.phones;
+        let (mapped, preset) = match kind {
+            PhoneKind::Business => (&phones.business, "telephoneNumber"),
+            PhoneKind::Home => (&phones.home, "homePhone"),
+            PhoneKind::Pager => (&phones.pager, "pager"),
+            PhoneKind::Mobile => (&phones.mobile, "mobile"),
+            PhoneKind::Fax => (&phones.fax, "facsimileTelephoneNumber"),
+            PhoneKind::Ip => (&phones.ip, if self.preset.is_microsoft() { "ipPhone" } else { "" }),
+            PhoneKind::Custom => (&phones.custom, ""),
+        };
+        Some(mapped.as_deref().unwrap_or(preset)).filter(|name| !name.is_empty())
+    }
+
+    /// What a group is called (FD-33).
+    pub fn group_name_attribute(&self) -> &str {
+        let preset = if self.preset.is_microsoft() { "name" } else { "cn" };
+        self.attributes.group_name.as_deref().unwrap_or(preset)
+    }
+
+    pub fn description_attribute(&self) -> &str {
+        self.attributes.description.as_deref().unwrap_or("description")
+    }
+
+    /// RFC 4515 text. Defaults: FD-12.
+    pub fn container_filter(&self) -> &str {
+        match self.container_filter.as_str() {
+            "" => "(|(objectClass=organizationalUnit)(objectClass=container))",
+            text => text,
         }
     }
 
@@ -201,6 +375,7 @@ impl Directory {
     pub fn user_filter(&self) -> &str {
         match (self.user_filter.as_str(), self.preset) {
             ("", Preset::ActiveDirectory) => "(&(objectCategory=person)(objectClass=user))",
+            ("", Preset::AdLds) => "(objectClass=user)",
             ("", _) => "(objectClass=inetOrgPerson)",
             (text, _) => text,
         }
@@ -210,6 +385,7 @@ impl Directory {
     pub fn group_filter(&self) -> &str {
         match (self.group_filter.as_str(), self.preset) {
             ("", Preset::ActiveDirectory) => "(&(objectCategory=group)(groupType:1.2.840.113556.1.4.804:=2147483648))",
+            ("", Preset::AdLds) => "(objectClass=group)",
             ("", _) => "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=posixGroup))",
             (text, _) => text,
         }

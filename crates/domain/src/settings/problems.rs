@@ -1,8 +1,8 @@
 //! What is wrong with a settings document: each key by itself and keys together.
 //!
 //! ```text
-//! rules         company-wide sections: verification, pin, sms, voice, mail, push, texts
-//! directories · targets · clients · providers · policies          the lists
+//! rules         company-wide sections: verification, pin, sms, voice, mail, push, sync, texts
+//! directories · targets · clients · sync_items · providers · policies          the lists
 //! written       how a host, a web address, a mail address is written
 //! ```
 
@@ -11,12 +11,13 @@ mod directories;
 mod policies;
 mod providers;
 mod rules;
+mod sync_items;
 mod targets;
 mod written;
 
 pub use written::is_mail_address;
 
-use super::{Channel, Settings, SourceKind};
+use super::{Channel, Settings};
 use crate::Method;
 use std::fmt;
 
@@ -83,9 +84,6 @@ impl Settings {
         unique_names(&mut findings, "provider", self.providers.iter().map(|it| it.name.as_str()));
         findings.text("portal.company", &self.portal.company);
         findings.range("radius.accounting_days", self.radius.accounting_days, 1..=400);
-        findings.range("sync.interval_minutes", self.sync.interval_minutes, 1..=1440);
-        findings.range("sync.approval_over_users", self.sync.approval_over_users, 1..=999);
-        findings.range("sync.approval_over_percent", self.sync.approval_over_percent, 1..=100);
         rules::problems(&mut findings, self);
         for directory in &self.directories {
             directories::problems(&mut findings, self, directory);
@@ -101,14 +99,9 @@ impl Settings {
         clients::overlaps(&mut findings, self);
         clients::certificates(&mut findings, self);
         for item in &self.sync_items {
-            let key = format!("sync_item.{}", item.name);
-            if self.directory(item.directory.as_str()).is_none() {
-                findings.error(format!("{key}.directory"), self.no_such_directory(item.directory.as_str()));
-            }
-            if item.source.kind != SourceKind::Domain && item.source.dn.is_empty() {
-                findings.error(format!("{key}.source.dn"), "is empty; a container or group is named by its DN");
-            }
+            sync_items::problems(&mut findings, self, item);
         }
+        sync_items::order(&mut findings, &self.sync_items);
         for rule in &self.policies {
             policies::problems(&mut findings, self, rule);
         }

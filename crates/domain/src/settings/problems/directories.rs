@@ -1,7 +1,7 @@
 //! Directories.
 
-use super::Findings;
-use crate::settings::{BindKind, Directory, Settings};
+use super::{Findings, rules, written};
+use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings};
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
@@ -27,7 +27,12 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         findings.range(key("lockout_guard.wrong_passwords"), guard.wrong_passwords, 1..=100);
         findings.range(key("lockout_guard.window_minutes"), guard.window_minutes, 1..=1440);
     }
-    for (field, filter) in [("user_filter", &directory.user_filter), ("group_filter", &directory.group_filter)] {
+    let filters = [
+        ("user_filter", &directory.user_filter),
+        ("group_filter", &directory.group_filter),
+        ("container_filter", &directory.container_filter),
+    ];
+    for (field, filter) in filters {
         if filter.len() > 4096 {
             findings.error(key(field), "is longer than 4096 characters");
         }
@@ -54,6 +59,98 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         }
     }
     names(findings, settings, directory);
+    reading(findings, directory);
+    attributes(findings, directory);
+}
+
+/// What only synchronisation asks.
+fn reading(findings: &mut Findings, directory: &Directory) {
+    let key = |field: &str| format!("directory.{}.{field}", directory.name);
+    findings.range(key("full_every_hours"), directory.full_every_hours, 1..=168);
+    findings.range(key("size_limit"), directory.size_limit, 0..=1_000_000);
+    if !directory.country.is_empty() && !written::is_country(&directory.country) {
+        findings.error(key("country"), rules::country(&directory.country));
+    }
+    if let Some(feed) = directory.feed.filter(|feed| !may_offer(directory.preset, *feed)) {
+        let those: Vec<&str> =
+            Feed::ALL.into_iter().filter(|feed| may_offer(directory.preset, *feed)).map(Feed::code).collect();
+        findings.error(
+            key("feed"),
+            format!("found {:?}; a directory of this preset may offer {}", feed.code(), those.join(", ")),
+        );
+    }
+}
+
+/// Forcing a feed passes the probe by, so that only what could never be is refused (S-03).
+fn may_offer(preset: Preset, feed: Feed) -> bool {
+    match feed {
+        Feed::DirSync | Feed::UsnChanged => preset.is_microsoft(),
+        Feed::Syncrepl | Feed::AccessLog | Feed::Changelog => !preset.is_microsoft(),
+        Feed::ModifyTimestamp => true,
+    }
+}
+
+/// FD-30 to FD-41: names are looked up in the schema by `directory test`; here only what no schema has.
+fn attributes(findings: &mut Findings, directory: &Directory) {
+    let key = |field: &str| format!("directory.{}.attributes.{field}", directory.name);
+    let map = &directory.attributes;
+    if map.username.as_ref().is_some_and(Vec::is_empty) {
+        findings.error(key("username"), "is empty; name an attribute, or leave the key out");
+    }
+    for (field, name) in named(map) {
+        match name {
+            // Of a number it means that the preset's is not read.
+            "" if field.starts_with("phones.") => {}
+            "" => findings.error(key(field), "is empty; name an attribute, or leave the key out"),
+            name if !is_attribute(name) => findings.error(
+                key(field),
+                format!("found {name:?}; an attribute is written as its name, letters, digits and hyphens, or its OID"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Every attribute that the document names, with its key.
+fn named(map: &AttributeMap) -> Vec<(&'static str, &str)> {
+    let (languages, phones) = (&map.languages, &map.phones);
+    let single = [
+        ("id", &map.id),
+        ("alternate", &map.alternate),
+        ("first_name", &map.first_name),
+        ("last_name", &map.last_name),
+        ("mail", &map.mail),
+        ("distinguished_name", &map.distinguished_name),
+        ("group_name", &map.group_name),
+        ("user_group", &map.user_group),
+        ("description", &map.description),
+        ("languages.call", &languages.call),
+        ("languages.text", &languages.text),
+        ("languages.app", &languages.app),
+        ("languages.code", &languages.code),
+        ("phones.business", &phones.business),
+        ("phones.home", &phones.home),
+        ("phones.pager", &phones.pager),
+        ("phones.mobile", &phones.mobile),
+        ("phones.fax", &phones.fax),
+        ("phones.ip", &phones.ip),
+        ("phones.custom", &phones.custom),
+        ("extension", &map.extension),
+    ];
+    let usernames = map.username.iter().flatten().map(|name| ("username", name.as_str()));
+    single.into_iter().filter_map(|(field, name)| Some((field, name.as_deref()?))).chain(usernames).collect()
+}
+
+/// RFC 4512 section 1.4: a keystring or numbers with dots; behind it options, RFC 4512 section 2.5.
+fn is_attribute(text: &str) -> bool {
+    let word =
+        |part: &str| !part.is_empty() && part.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign));
+    let mut parts = text.split(';');
+    let name = parts.next().unwrap_or_default();
+    let numbers = name.split('.').all(|arc| !arc.is_empty() && arc.bytes().all(|sign| sign.is_ascii_digit()));
+    text.len() <= 128
+        && (numbers || (word(name) && name.starts_with(|sign: char| sign.is_ascii_alphabetic())))
+        && parts.all(word)
 }
 
 /// FD-18, FD-19
@@ -69,9 +166,6 @@ fn names(findings: &mut Findings, settings: &Settings, directory: &Directory) {
                 format!("found {domain:?}; a domain is written by itself, such as \"corp.example\""),
             );
         }
-    }
-    if directory.alternate_attribute().is_some_and(str::is_empty) {
-        findings.error(key("attributes.alternate"), "is empty; name an attribute, or leave the key out");
     }
     let list = &directory.alternate_directories;
     if list.len() > 16 {

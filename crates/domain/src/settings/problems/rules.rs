@@ -3,7 +3,7 @@
 use super::written::{is_country, is_host_name, is_mail_address, web_address};
 use super::{Findings, PORTAL};
 use crate::Method;
-use crate::settings::{Channel, Settings};
+use crate::settings::{Channel, Settings, SyncState};
 use std::collections::BTreeSet;
 
 /// Events administrators can hear of (FV-27, FN-05). A misspelt one would be an alarm that never sounds.
@@ -11,6 +11,7 @@ const EVENTS: [&str; 7] = ["fraud", "blocked", "locked", "password_known", "fail
 const ADDRESSES_MAX: usize = 50;
 const HOSTS_MAX: usize = 64;
 const TEXT_CHARACTERS_MAX: usize = 4096;
+const NODES_MAX: usize = 16;
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings) {
     verification(findings, settings);
@@ -18,6 +19,7 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings) {
     messages(findings, settings);
     mail(findings, settings);
     push(findings, settings);
+    sync(findings, settings);
     texts(findings, settings);
 }
 
@@ -137,6 +139,29 @@ fn push(findings: &mut Findings, settings: &Settings) {
     }
 }
 
+/// FS-01 to FS-11
+fn sync(findings: &mut Findings, settings: &Settings) {
+    let rules = &settings.sync;
+    findings.range("sync.interval_minutes", rules.interval_minutes, 1..=1440);
+    findings.range("sync.approval_over_users", rules.approval_over_users, 1..=999);
+    findings.range("sync.approval_over_percent", rules.approval_over_percent, 0..=100);
+    findings.range("sync.approval_days", rules.approval_days, 1..=30);
+    findings.range("sync.grace_days", rules.grace_days, 0..=365);
+    findings.range("sync.phone_hold_hours", rules.phone_hold_hours, 0..=168);
+    let nodes = &rules.preferred_nodes;
+    if nodes.len() > NODES_MAX {
+        findings.error("sync.preferred_nodes", format!("found {} hosts; allowed are {NODES_MAX}", nodes.len()));
+    }
+    if let Some(bad) = nodes.iter().find(|node| !is_host_name(node)) {
+        findings
+            .error("sync.preferred_nodes", format!("found {bad:?}; a node is named by its host, such as sync-1.corp"));
+    }
+    let nothing_on = settings.sync_items.iter().all(|item| item.state != SyncState::On);
+    if rules.enabled && nothing_on {
+        findings.warning("sync.enabled", "is true, but no [[sync_item]] is on: there is nothing to read");
+    }
+}
+
 /// What the words say is checked where the catalogue is; here only their form.
 fn texts(findings: &mut Findings, settings: &Settings) {
     let mut seen = BTreeSet::new();
@@ -162,6 +187,6 @@ fn texts(findings: &mut Findings, settings: &Settings) {
     }
 }
 
-fn country(found: &str) -> String {
+pub(super) fn country(found: &str) -> String {
     format!("found {found:?}; a country is written as two capital letters (ISO 3166), such as DE")
 }

@@ -1,0 +1,80 @@
+//! What of the settings a complete read depends on, as text that is compared: another text = what was read before says nothing
+//! about now.
+
+use super::{Directory, Settings, SyncState};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+impl Settings {
+    /// The items of a directory that are on, in their order: after a change of them the next run is asked for by hand (FS-09).
+    pub fn items_digest(&self, directory: &str) -> String {
+        let items: Vec<_> = self
+            .sync_items
+            .iter()
+            .filter(|item| item.directory.as_str() == directory && item.state == SyncState::On)
+            .collect();
+        digest(&items)
+    }
+}
+
+impl Directory {
+    /// Where users come from as far as the settings say: account, base, filters, id (S-44). The server's own identity is added by
+    /// whoever reads it.
+    pub fn source_digest(&self) -> String {
+        digest(&(
+            self.preset,
+            self.base.to_lowercase(),
+            (self.query_bind.kind, self.query_bind.name.to_lowercase()),
+            (self.user_filter(), self.group_filter()),
+            self.id_attribute().to_lowercase(),
+        ))
+    }
+}
+
+fn digest(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("settings came from a document and can be written again");
+    Sha256::digest(text).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let directory = "[[directory]]\nname = \"corp\"\nurls = [\"ldaps://dc\"]\nbase = \"DC=corp\"\nquery_bind = { kind = \"anonymous\" }\n";
+        toml::from_str(&format!("{directory}{text}")).expect("valid")
+    }
+
+    fn item(name: &str, rest: &str) -> String {
+        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\n{rest}\nsource = {{ kind = \"domain\" }}\n")
+    }
+
+    #[test]
+    fn only_what_changes_who_is_read_changes_the_digest() {
+        // FS-09
+        let of = |text: &str| settings(text).items_digest("corp");
+        let (a, b) = (item("a", ""), item("b", ""));
+        assert_eq!(of(&(a.clone() + &b)), of(&(a.clone() + &b)));
+        assert_ne!(of(&(a.clone() + &b)), of(&(b.clone() + &a)), "order");
+        assert_ne!(of(&a), of(&item("a", "filter = \"(l=x)\"")));
+        assert_eq!(of(&a), of(&(a.clone() + &item("c", "state = \"off\""))), "one that is off counts for nothing");
+        assert_eq!(of(""), settings("").items_digest("other"));
+    }
+
+    #[test]
+    fn another_account_base_or_filter_is_another_source() {
+        // S-44
+        let before = settings("").directories.remove(0);
+        let with = |change: fn(&mut Directory)| {
+            let mut directory = before.clone();
+            change(&mut directory);
+            directory.source_digest() == before.source_digest()
+        };
+        assert!(with(|it| it.base = "dc=CORP".into()), "case means nothing");
+        assert!(with(|it| it.urls = vec!["ldaps://other".into()]), "another server of the same directory");
+        assert!(!with(|it| it.base = "ou=x,dc=corp".into()));
+        assert!(!with(|it| it.query_bind.name = "cn=other".into()));
+        assert!(!with(|it| it.user_filter = "(uid=*)".into()));
+        assert!(!with(|it| it.attributes.id = Some("entryUUID".into())));
+    }
+}
