@@ -5,6 +5,7 @@ use crate::observe::Outcome;
 use crate::server::ServerName;
 use ldap_wire::{ExtendedRequest, ExtendedResponse, Op, ResultCode};
 use rustls::{CertificateError, ClientConfig};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -117,10 +118,16 @@ pub(crate) async fn establish(
     }
 }
 
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
 async fn steps(server: &ServerName, protection: &Protection) -> Result<Connection, ConnectError> {
     let unreachable = |cause| ConnectError::Unreachable { server: server.clone(), cause };
     let tcp = TcpStream::connect((server.host(), server.port())).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
+    // A search that never ends must learn that its server has gone, though it has nothing to send (S-34).
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
     let config = match protection {
         Protection::Clear => return Ok(Connection::new(Stream::Clear(tcp), server.clone())),
         Protection::Tls(config) => Arc::clone(config),

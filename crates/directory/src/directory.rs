@@ -9,10 +9,10 @@ use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHe
 use crate::pool::Pool;
 use crate::probe::{self, Probed};
 use crate::query::{QueryError, is_unavailable};
-use crate::read::{Query, Reading};
+use crate::read::{Query, Reader, Reading};
 use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
-use crate::session::Answer;
+use crate::session::{self, Answer};
 use crate::tls::{self, TrustError};
 use crate::watch::Watch;
 use domain::settings::{self, BindKind, Preset};
@@ -45,7 +45,8 @@ impl Default for Options {
 /// A directory and its connections. Dropping it closes them.
 pub struct Directory {
     core: Arc<Core>,
-    pool: Pool,
+    /// None: it is a draft, and each question has a connection of its own.
+    pool: Option<Pool>,
     ahead: Ahead,
     binders: Binders,
     _watch: Watch,
@@ -65,6 +66,8 @@ pub enum SettingsError {
     UserFilter(#[source] FilterError),
     #[error("group_filter: is no filter")]
     GroupFilter(#[source] FilterError),
+    #[error("container_filter: is no filter")]
+    ContainerFilter(#[source] FilterError),
     #[error("ca: {0}")]
     Ca(TrustError),
     #[error("query_bind: its name is empty, which would bind as nobody")]
@@ -84,7 +87,18 @@ impl Directory {
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let pool = Pool::start(&core, connections);
         let (ahead, watch) = (Ahead::start(&core), Watch::start(&core));
-        Ok(Self { core, pool, ahead, binders: Binders::new(), _watch: watch })
+        Ok(Self { core, pool: Some(pool), ahead, binders: Binders::new(), _watch: watch })
+    }
+
+    /// Without connections that are kept, and with nobody looking after servers.
+    pub(crate) fn idle(
+        settings: settings::Directory,
+        query_password: Option<Secret>,
+        options: Options,
+    ) -> Result<Self, SettingsError> {
+        let core = Arc::new(Core::new(settings, query_password, options)?);
+        let ahead = Ahead::start(&core);
+        Ok(Self { core, pool: None, ahead, binders: Binders::new(), _watch: Watch::none() })
     }
 
     pub fn name(&self) -> &ObjectName {
@@ -158,7 +172,17 @@ impl Directory {
 
     /// Reads entries page by page on a connection of its own, ending in complete or incomplete (S-41, S-50).
     pub fn read(&self, query: Query) -> Reading {
-        Reading::new(Arc::clone(&self.core), query)
+        self.reader().read(query)
+    }
+
+    /// For many readings one after the other.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.core))
+    }
+
+    /// Parsed from the settings.
+    pub fn container_filter(&self) -> &Filter {
+        &self.core.container_filter
     }
 
     /// The immutable id of an entry that was read with [`settings::Directory::id_attribute`] (S-54).
@@ -185,7 +209,7 @@ impl Directory {
         };
         Health {
             directory: self.name().clone(),
-            query_connections: self.pool.open(),
+            query_connections: self.pool.as_ref().map_or(0, Pool::open),
             query_connections_wanted: self.core.options.query_connections.max(1),
             servers: self.core.servers.states(Instant::now()).into_iter().map(state).collect(),
         }
@@ -195,7 +219,7 @@ impl Directory {
         self.core.settings == *settings && self.core.query_password.as_ref() == query_password
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -205,7 +229,11 @@ impl Directory {
         let mut tries_left = self.core.options.query_connections.max(1);
         loop {
             let started = Instant::now();
-            let result = self.pool.search(search.clone(), self.core.search_controls(), deadline).await;
+            let controls = self.core.search_controls();
+            let result = match &self.pool {
+                Some(pool) => pool.search(search.clone(), controls, deadline).await,
+                None => session::search_once(&self.core, search.clone(), controls, deadline).await,
+            };
             let outcome = match &result {
                 Ok(answer) if is_unavailable(answer.result.code) => Outcome::Directory,
                 Ok(_) => Outcome::Ok,
@@ -242,6 +270,7 @@ pub(crate) struct Core {
     tls: Option<Arc<rustls::ClientConfig>>,
     user_filter: Filter,
     group_filter: Filter,
+    container_filter: Filter,
     base: Dn,
     options: Options,
     /// Moves when a server was found unwell.
@@ -280,6 +309,7 @@ impl Core {
             tls,
             user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
             group_filter: settings.group_filter().parse().map_err(SettingsError::GroupFilter)?,
+            container_filter: settings.container_filter().parse().map_err(SettingsError::ContainerFilter)?,
             base: settings.base.parse().map_err(SettingsError::Base)?,
             options,
             found_unwell: watch::Sender::new(()),
@@ -322,6 +352,10 @@ impl Core {
         &self.user_filter
     }
 
+    pub fn group_filter(&self) -> &Filter {
+        &self.group_filter
+    }
+
     pub fn base(&self) -> &Dn {
         &self.base
     }
@@ -329,7 +363,7 @@ impl Core {
     /// Active Directory answers a search at the root of a domain with references to its other partitions, unless told not to.
     pub fn search_controls(&self) -> Vec<Control> {
         match self.settings.preset {
-            Preset::ActiveDirectory => vec![Control::new(DOMAIN_SCOPE, false, None)],
+            Preset::ActiveDirectory | Preset::AdLds => vec![Control::new(DOMAIN_SCOPE, false, None)],
             _ => Vec::new(),
         }
     }
@@ -408,6 +442,11 @@ pub(crate) mod tests {
             page_size: 1000,
             user_filter: String::new(),
             group_filter: String::new(),
+            container_filter: String::new(),
+            feed: None,
+            full_every_hours: 24,
+            size_limit: 0,
+            country: String::new(),
             netbios_domain: String::new(),
             lockout_guard: None,
             default_domain: String::new(),

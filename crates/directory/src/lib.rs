@@ -6,7 +6,9 @@
 //!                                       ├─ authenticate(Entry) ─> Accepted     bind-only connections; no operation ever runs on them
 //!                                       ├─ connect() ───────────> Upstream     a raw stream of its own for one client of the LDAP gateway;
 //!                                       │                                      in a storm it was opened ahead
+//!                                       ├─ changes(Position) ──> Changes       which objects changed, on a connection of its own
 //!                                       ├─ read(Query) ─────────> Reading      a connection of its own, page by page
+//!                                       ├─ inspect(Trial) ────> Inspection    of settings that are not saved yet: Directory::draft
 //!                                       └─ probe() ─────────────> Vec<Probed>  what `twinlock check --connect` shows
 //! ```
 //!
@@ -29,6 +31,8 @@ mod connect;
 mod connection;
 mod directories;
 mod directory;
+mod feed;
+pub mod inspect;
 mod name;
 mod observe;
 mod pool;
@@ -47,11 +51,12 @@ pub use connect::{ConnectError, Stream, TlsFault, Upstream};
 pub use connection::Broken;
 pub use directories::{Directories, RefusedDirectory};
 pub use directory::{Directory, Options, SettingsError};
+pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Position};
 pub use name::{NameError, TypedName};
 pub use observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 pub use probe::{Found, ProbeError, Probed};
 pub use query::QueryError;
-pub use read::{Incomplete, Query, Read, Reading};
+pub use read::{Incomplete, Query, Read, Reader, Reading};
 pub use resolve::{BadEntry, Entry, ResolveError};
 pub use server::ServerName;
 pub use tls::TrustError;

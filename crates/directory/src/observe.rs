@@ -29,10 +29,12 @@ pub enum Operation {
     Search,
     /// A page of a paged read.
     Page,
+    /// A search of a change feed.
+    Changes,
 }
 
 impl Operation {
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Bind, Self::Search, Self::Page];
+    pub const ALL: [Self; 5] = [Self::Connect, Self::Bind, Self::Search, Self::Page, Self::Changes];
 
     pub fn code(self) -> &'static str {
         match self {
@@ -40,6 +42,7 @@ impl Operation {
             Self::Bind => "bind",
             Self::Search => "search",
             Self::Page => "page",
+            Self::Changes => "changes",
         }
     }
 }

@@ -149,7 +149,8 @@ pub(crate) async fn all(core: &Core) -> Vec<Probed> {
     join_all(core.servers.names().map(|server| one(core, server))).await
 }
 
-async fn one(core: &Core, server: &ServerName) -> Probed {
+/// One server.
+pub(crate) async fn one(core: &Core, server: &ServerName) -> Probed {
     let started = Instant::now();
     let outcome = match core.connect_to(server, core.settings.query_bind.kind).await {
         Err(error) => Err(ProbeError::Connect(error)),

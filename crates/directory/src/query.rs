@@ -85,6 +85,21 @@ pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
     }
 }
 
+/// The same, but on this server if it can be reached: what a feed remembers is often one server's own.
+pub(crate) async fn open_preferring(core: &Core, url: &str) -> Result<Connection, QueryError> {
+    let preferred = core.servers.candidates(Instant::now()).into_iter().find(|server| server.to_string() == url);
+    if let Some(server) = preferred
+        && let Ok(connection) = core.connect_to(&server, core.settings.query_bind.kind).await
+    {
+        match bind(core, connection).await {
+            Err(QueryError::BindRefused { code, .. }) if is_unavailable(code) => {}
+            Err(QueryError::Lost { .. } | QueryError::Timeout { .. }) => {}
+            result => return result,
+        }
+    }
+    open(core).await
+}
+
 async fn connect(core: &Core) -> Result<Connection, QueryError> {
     core.connect(core.settings.query_bind.kind)
         .await

@@ -14,10 +14,10 @@ use crate::server::ServerName;
 use bytes::Bytes;
 use ldap_wire::{
     Attribute, Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope,
-    SearchRequest, SearchResultEntry,
+    SearchRequest, SearchResultEntry, dirsync, oid,
 };
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What to read. No attributes = all user attributes.
@@ -29,6 +29,8 @@ pub struct Query {
     pub attributes: Vec<String>,
     /// More than this is too much for one reading (FD-10).
     pub entries_max: usize,
+    /// Beside those of paging and of the directory. With the one for extended DNs the entry's own DN is still the plain one.
+    pub controls: Vec<Control>,
 }
 
 impl Query {
@@ -36,7 +38,7 @@ impl Query {
 
     pub fn new(base: impl Into<String>, scope: Scope, filter: Filter, attributes: &[&str]) -> Self {
         let attributes = attributes.iter().map(|attribute| (*attribute).to_owned()).collect();
-        Self { base: base.into(), scope, filter, attributes, entries_max: Self::ENTRIES_MAX }
+        Self { base: base.into(), scope, filter, attributes, entries_max: Self::ENTRIES_MAX, controls: Vec::new() }
     }
 }
 
@@ -81,12 +83,58 @@ const EMPTY_PAGES_MAX: usize = 100;
 /// Ranges of one attribute: at 1500 values each more members than any group has.
 const RANGES_MAX: usize = 10_000;
 
+/// Readings one after the other over one connection, for as long as it holds.
+#[derive(Clone)]
+pub struct Reader {
+    core: Arc<Core>,
+    kept: Kept,
+    /// The server to be asked, if it can be reached.
+    preferred: Option<String>,
+    answered: Answered,
+}
+
+/// The servers that were read from.
+type Answered = Arc<Mutex<BTreeSet<String>>>;
+
+/// The connection of a reading that ended well, for the next one.
+type Kept = Arc<Mutex<Option<Connection>>>;
+
+impl Reader {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, kept: Kept::default(), preferred: None, answered: Answered::default() }
+    }
+
+    /// From this server, as [`crate::Position::server`] names it: what a feed tells of, another server may not have yet. Where it
+    /// cannot be reached another one answers, and [`Reader::answered_by_another`] says so.
+    pub fn preferring(&self, server: &str) -> Self {
+        Self { preferred: Some(server.to_owned()), ..Self::new(Arc::clone(&self.core)) }
+    }
+
+    /// A server that was read from, and is not this one.
+    pub fn answered_by_another(&self, server: &str) -> Option<String> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.iter().find(|name| *name != server).cloned()
+    }
+
+    /// Beside another one that has not ended it opens a connection of its own.
+    pub fn read(&self, query: Query) -> Reading {
+        let (core, kept, answered) = (Arc::clone(&self.core), Arc::clone(&self.kept), Arc::clone(&self.answered));
+        let preferred = self.preferred.clone();
+        Reading { core, query, state: State::New, entries: 0, kept, anywhere: true, preferred, answered }
+    }
+}
+
 /// A reading in progress. Dropping it ends it.
 pub struct Reading {
     core: Arc<Core>,
     query: Query,
     state: State,
     entries: usize,
+    kept: Kept,
+    /// Another connection is as good, to another server even.
+    anywhere: bool,
+    preferred: Option<String>,
+    answered: Answered,
 }
 
 enum State {
@@ -98,6 +146,8 @@ enum State {
 /// The page that is being read.
 struct Page {
     connection: Connection,
+    /// The connection was idle since another reading, and the server may have closed it.
+    on_trial: bool,
     id: MessageId,
     started: Instant,
     /// What the page was asked with; empty for the first.
@@ -120,8 +170,28 @@ enum Next {
 }
 
 impl Reading {
-    pub(crate) fn new(core: Arc<Core>, query: Query) -> Self {
-        Self { core, query, state: State::New, entries: 0 }
+    /// Reads on a connection that is open and bound, and on no other.
+    pub(crate) fn on(core: Arc<Core>, connection: Connection, query: Query) -> Self {
+        let kept = Arc::new(Mutex::new(Some(connection)));
+        let (preferred, answered) = (None, Answered::default());
+        Self { core, query, state: State::New, entries: 0, kept, anywhere: false, preferred, answered }
+    }
+
+    /// Another question, once this one has been answered to its end, on the same connection.
+    pub(crate) fn ask_next(&mut self, query: Query) {
+        (self.query, self.state, self.entries) = (query, State::New, 0);
+    }
+
+    /// All entries of what is being asked; whether more can be asked after an error, `ask_next` knows.
+    pub(crate) async fn rest(&mut self) -> Result<Vec<SearchResultEntry>, Incomplete> {
+        let mut entries = Vec::new();
+        loop {
+            match self.next().await {
+                Read::Entry(entry) => entries.push(entry),
+                Read::Complete => return Ok(entries),
+                Read::Incomplete(why) => return Err(why),
+            }
+        }
     }
 
     /// The next entry, or the end; after the end the same end again. Not to be dropped half-way and then called again.
@@ -129,7 +199,13 @@ impl Reading {
         match self.step().await {
             Ok(Some(entry)) => return Read::Entry(entry),
             Ok(None) => {}
-            Err(incomplete) => self.state = State::Ended(Some(incomplete)),
+            Err(incomplete) => {
+                let before = std::mem::replace(&mut self.state, State::Ended(Some(incomplete)));
+                // A refusal is an answer as well: the connection is as good as before.
+                if let (State::Open(page), State::Ended(Some(Incomplete::Refused { .. }))) = (before, &self.state) {
+                    self.keep(page.connection);
+                }
+            }
         }
         match &self.state {
             State::Ended(Some(incomplete)) => Read::Incomplete(incomplete.clone()),
@@ -147,21 +223,17 @@ impl Reading {
 
     /// Everything at once. For what is known to be small.
     pub async fn collect(mut self) -> Result<Vec<SearchResultEntry>, Incomplete> {
-        let mut entries = Vec::new();
-        loop {
-            match self.next().await {
-                Read::Entry(entry) => entries.push(entry),
-                Read::Complete => return Ok(entries),
-                Read::Incomplete(why) => return Err(why),
-            }
-        }
+        self.rest().await
     }
 
     async fn step(&mut self) -> Result<Option<SearchResultEntry>, Incomplete> {
         loop {
             let page = match &mut self.state {
                 State::New => {
-                    let page = open(&self.core, &self.query).await?;
+                    let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let preferred = self.preferred.as_deref();
+                    let page = open(&self.core, &self.query, kept, self.anywhere, preferred).await?;
+                    self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(page.server().to_string());
                     self.state = State::Open(Box::new(page));
                     continue;
                 }
@@ -178,43 +250,77 @@ impl Reading {
             }
             match page.next.take() {
                 Some(Next::End) => {
-                    self.state = State::Ended(None);
+                    let ended = std::mem::replace(&mut self.state, State::Ended(None));
+                    if let State::Open(page) = ended {
+                        self.keep(page.connection);
+                    }
                     return Ok(None);
                 }
                 Some(Next::Page(cookie)) => page.ask(&self.core, &self.query, cookie).await?,
-                None => {
-                    let entry = page.receive(&self.core).await?;
-                    page.completed.extend(entry);
-                }
+                None => match page.receive(&self.core, &self.query).await {
+                    Ok(entry) => page.completed.extend(entry),
+                    // Nobody was told anything yet.
+                    Err(Incomplete::Unanswered(QueryError::Lost { .. })) if page.on_trial => self.state = State::New,
+                    Err(why) => return Err(why),
+                },
             }
         }
     }
+
+    fn keep(&self, connection: Connection) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
 }
 
-async fn open(core: &Core, query: &Query) -> Result<Page, Incomplete> {
-    let mut page = Page {
-        connection: query::open(core).await?,
-        id: MessageId::UNSOLICITED,
-        started: Instant::now(),
-        cookie: Bytes::new(),
-        first_page: true,
-        first: None,
-        previous_first: None,
-        empty_pages: 0,
-        partial: Vec::new(),
-        completed: VecDeque::new(),
-        next: None,
+async fn open(
+    core: &Core,
+    query: &Query,
+    kept: Option<Connection>,
+    anywhere: bool,
+    preferred: Option<&str>,
+) -> Result<Page, Incomplete> {
+    if let Some(kept) = kept {
+        let mut page = Page::new(kept, anywhere);
+        match page.ask(core, query, Bytes::new()).await {
+            Ok(()) => return Ok(page),
+            Err(why) if !anywhere => return Err(why),
+            Err(_) => {}
+        }
+    }
+    let connection = match preferred {
+        Some(server) => query::open_preferring(core, server).await?,
+        None => query::open(core).await?,
     };
+    let mut page = Page::new(connection, false);
     page.ask(core, query, Bytes::new()).await?;
     Ok(page)
 }
 
 impl Page {
+    fn new(connection: Connection, on_trial: bool) -> Self {
+        Self {
+            connection,
+            on_trial,
+            id: MessageId::UNSOLICITED,
+            started: Instant::now(),
+            cookie: Bytes::new(),
+            first_page: true,
+            first: None,
+            previous_first: None,
+            empty_pages: 0,
+            partial: Vec::new(),
+            completed: VecDeque::new(),
+            next: None,
+        }
+    }
+
     async fn ask(&mut self, core: &Core, query: &Query, cookie: Bytes) -> Result<(), Incomplete> {
         let attributes: Vec<&str> = query.attributes.iter().map(String::as_str).collect();
-        let search = SearchRequest::new(query.base.clone(), query.scope, &query.filter, &attributes);
+        let mut search = SearchRequest::new(query.base.clone(), query.scope, &query.filter, &attributes);
+        search.size_limit = core.settings.size_limit;
         // Not critical: a server that cannot page still answers, and says so if it must cut the answer off.
         let mut controls = core.search_controls();
+        controls.extend_from_slice(&query.controls);
         controls.push(PagedResults { size: core.settings.page_size, cookie: cookie.clone() }.to_control(false));
         self.cookie = cookie;
         self.previous_first = self.first.take().or(self.previous_first.take());
@@ -224,11 +330,15 @@ impl Page {
     }
 
     /// The next entry of the page; `None` when the page is over, and `completed` and `next` say how it goes on.
-    async fn receive(&mut self, core: &Core) -> Result<Option<SearchResultEntry>, Incomplete> {
+    async fn receive(&mut self, core: &Core, query: &Query) -> Result<Option<SearchResultEntry>, Incomplete> {
         let message = self.message(core).await?;
+        self.on_trial = false;
         match message.op() {
             Op::SearchResultEntry => {
-                let entry = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                let mut entry = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                if query.controls.iter().any(|control| control.oid == oid::EXTENDED_DN) {
+                    entry.dn = plain(&entry.dn);
+                }
                 self.first.get_or_insert_with(|| entry.dn.clone());
                 if entry.attributes.iter().any(|attribute| Range::option(&attribute.description).is_some()) {
                     self.partial.push(entry);
@@ -242,7 +352,7 @@ impl Page {
                 let next = self.done(&message).inspect_err(|why| self.observe(core, why.outcome()))?;
                 self.observe(core, Outcome::Ok);
                 for entry in std::mem::take(&mut self.partial) {
-                    let entry = self.complete(core, entry).await?;
+                    let entry = self.complete(core, query, entry).await?;
                     self.completed.push_back(entry);
                 }
                 self.first_page = false;
@@ -288,7 +398,12 @@ impl Page {
     }
 
     /// Fetches what is missing of attributes that came as `member;range=0-1499` (S-51).
-    async fn complete(&mut self, core: &Core, mut entry: SearchResultEntry) -> Result<SearchResultEntry, Incomplete> {
+    async fn complete(
+        &mut self,
+        core: &Core,
+        query: &Query,
+        mut entry: SearchResultEntry,
+    ) -> Result<SearchResultEntry, Incomplete> {
         let ranged: Vec<Attribute> =
             entry.attributes.extract_if(.., |attribute| Range::option(&attribute.description).is_some()).collect();
         for Attribute { description, mut values } in ranged {
@@ -303,7 +418,7 @@ impl Page {
                     return Err(missing());
                 }
                 let from = last.checked_add(1).ok_or_else(missing)?;
-                let more = self.range(core, &entry.dn, &range.attribute, from).await?;
+                let more = self.range(core, query, &entry.dn, &range.attribute, from).await?;
                 let (next, part) = more.filter(|(next, _)| next.first == from).ok_or_else(missing)?;
                 if next.last.is_some_and(|last| last < from) {
                     return Err(missing());
@@ -322,13 +437,14 @@ impl Page {
     async fn range(
         &mut self,
         core: &Core,
+        query: &Query,
         dn: &Bytes,
         attribute: &str,
         from: u32,
     ) -> Result<Option<(Range, Vec<Bytes>)>, Incomplete> {
         let selector = format!("{attribute};range={from}-*");
         let search = SearchRequest::new(dn.clone(), Scope::Base, &Filter::present("objectClass"), &[&selector]);
-        self.id = self.send(core, &search, &[]).await?;
+        self.id = self.send(core, &search, &query.controls).await?;
         let mut found = None;
         loop {
             let message = self.message(core).await?;
@@ -399,7 +515,28 @@ impl Page {
     }
 }
 
+fn plain(dn: &Bytes) -> Bytes {
+    std::str::from_utf8(dn).map_or_else(|_| dn.clone(), |text| dn.slice_ref(dirsync::plain_dn(text).as_bytes()))
+}
+
 impl Incomplete {
+    /// Nobody who may be asked has anything under this name: it is none, it lies on another server, or it may not be seen.
+    pub fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Referral { .. } => true,
+            Self::Refused { code, .. } => {
+                [ResultCode::NO_SUCH_OBJECT, ResultCode::INVALID_DN_SYNTAX, ResultCode::INSUFFICIENT_ACCESS_RIGHTS]
+                    .contains(code)
+            }
+            _ => false,
+        }
+    }
+
+    /// What was to be read is not there, or hidden from the query account.
+    pub fn is_no_such_object(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == ResultCode::NO_SUCH_OBJECT)
+    }
+
     fn outcome(&self) -> Outcome {
         match self {
             Self::Unanswered(error) => error.outcome(),

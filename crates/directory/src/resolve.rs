@@ -261,6 +261,7 @@ pub(crate) fn id_of(settings: &settings::Directory, entry: &SearchResultEntry) -
     let text = || std::str::from_utf8(value).unwrap_or_default(); // no id then, and refused as such
     Ok(match attribute.to_ascii_lowercase().as_str() {
         "objectguid" => ObjectId::from_object_guid(value)?,
+        "guid" => ObjectId::from_guid(value)?,
         "nsuniqueid" => ObjectId::from_ns_unique_id(text())?,
         _ => ObjectId::from_entry_uuid(text())?,
     })

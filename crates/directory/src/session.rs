@@ -4,7 +4,8 @@
 //! flight by the semaphore, entries and octets of an answer by the question, the time by its deadline.
 
 use crate::connection::{Broken, Connection};
-use crate::query::{QueryError, is_unavailable};
+use crate::directory::Core;
+use crate::query::{self, QueryError, is_unavailable};
 use crate::server::ServerName;
 use ldap_wire::{
     Control, Filter, LdapResult, Message, MessageId, Op, Scope, SearchRequest, SearchResultEntry,
@@ -96,6 +97,24 @@ impl Session {
         self.questions.send(Question { search, controls, entries_max, deadline, asker }).await.map_err(|_| lost())?;
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
+}
+
+/// One question on a connection of its own.
+pub(crate) async fn search_once(
+    core: &Core,
+    search: SearchRequest,
+    controls: Vec<Control>,
+    deadline: Instant,
+) -> Result<Answer, QueryError> {
+    let connection = query::open(core).await?;
+    let (session, questions) = Session::new(connection.server().clone());
+    let asked = async {
+        let answer = session.search(search, controls, deadline).await;
+        drop(session); // the last handle: the driver has nothing more to do
+        answer
+    };
+    let (answer, _) = tokio::join!(asked, drive(connection, questions, core.operation_timeout()));
+    answer
 }
 
 /// Owns the connection until it breaks or nobody can ask any more. Every question that waits gets the cause.

@@ -50,6 +50,31 @@ impl Filter {
         Self::Present(attribute.into())
     }
 
+    /// The attributes it asks about, each as often as it does.
+    pub fn attributes(&self) -> Vec<&str> {
+        match self {
+            Self::And(filters) | Self::Or(filters) => filters.iter().flat_map(Self::attributes).collect(),
+            Self::Not(filter) => filter.attributes(),
+            Self::Extensible { attribute, .. } => attribute.as_deref().into_iter().collect(),
+            Self::Present(attribute)
+            | Self::Equal { attribute, .. }
+            | Self::Substrings { attribute, .. }
+            | Self::GreaterOrEqual { attribute, .. }
+            | Self::LessOrEqual { attribute, .. }
+            | Self::Approximate { attribute, .. } => vec![attribute],
+        }
+    }
+
+    /// The values it compares an attribute with for equality, such as the object classes it is about.
+    pub fn values_of(&self, wanted: &str) -> Vec<&[u8]> {
+        match self {
+            Self::And(filters) | Self::Or(filters) => filters.iter().flat_map(|it| it.values_of(wanted)).collect(),
+            Self::Not(filter) => filter.values_of(wanted),
+            Self::Equal { attribute, value } if attribute.eq_ignore_ascii_case(wanted) => vec![value],
+            _ => Vec::new(),
+        }
+    }
+
     pub fn to_ber(&self) -> Bytes {
         let mut writer = Writer::new();
         self.write(&mut writer);

@@ -26,6 +26,25 @@ pub const SHUTDOWN_NOTIFY: &str = "1.2.840.113556.1.4.1907";
 /// Control: password policy, request and response.
 pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
 
+/// Control, RFC 4533 section 2.2: with a search.
+pub const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";
+/// Control, RFC 4533 section 2.3: with each entry of the answer.
+pub const SYNC_STATE: &str = "1.3.6.1.4.1.4203.1.9.1.2";
+/// Control, RFC 4533 section 2.4: with its end.
+pub const SYNC_DONE: &str = "1.3.6.1.4.1.4203.1.9.1.3";
+/// Intermediate response, RFC 4533 section 2.5.
+pub const SYNC_INFO: &str = "1.3.6.1.4.1.4203.1.9.1.4";
+/// Control of Active Directory, MS-ADTS 3.1.1.3.4.1.3.
+pub const DIRSYNC: &str = "1.2.840.113556.1.4.841";
+/// Control of Active Directory, MS-ADTS 3.1.1.3.4.1.14: tombstones too.
+pub const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
+/// Control of Active Directory, MS-ADTS 3.1.1.3.4.1.5: DNs with GUID and SID.
+pub const EXTENDED_DN: &str = "1.2.840.113556.1.4.529";
+
+/// Capability of Active Directory: it is one, MS-ADTS 3.1.1.3.4.3.
+pub const CAPABILITY_ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";
+/// Capability of AD LDS: it is one.
+pub const CAPABILITY_AD_LDS: &str = "1.2.840.113556.1.4.1851";
 /// Capability of Active Directory: signs and seals after a SASL bind.
 pub const CAPABILITY_SIGNING: &str = "1.2.840.113556.1.4.1791";
 /// Capability of AD LDS: accepts DIGEST-MD5.

@@ -6,8 +6,8 @@ use ldap_wire::message::DecodeError;
 use ldap_wire::modify;
 use ldap_wire::search::{self, SearchResultEntry};
 use ldap_wire::{
-    Authentication, BindRequest, BindResponse, Control, Dn, Filter, Framer, LdapResult, Limits, Message, Op, Peer,
-    SearchRequest, validate_request,
+    Authentication, BindRequest, BindResponse, Control, DirSync, Dn, Filter, Framer, LdapResult, Limits, Message, Op,
+    Peer, SearchRequest, SyncDone, SyncInfo, SyncRequest, SyncState, oid, validate_request,
 };
 use std::fmt::Write;
 
@@ -51,6 +51,79 @@ fn every_dn_vector_has_the_key_written() {
             Err(error) => format!("error: {error}"),
         }
     });
+}
+
+#[test]
+fn every_value_of_a_synchronisation_is_understood_or_refused_as_written() {
+    // S-11, S-30, B-70, B-71
+    check("ldap_sync.vec", |kind, input| {
+        let value = octets(input);
+        let sent = |oid: &str| [Control::new(oid, false, Some(value.clone()))];
+        let understood = match kind {
+            "request" => SyncRequest::find(&sent(oid::SYNC_REQUEST)).map(|request| {
+                let request = request.expect("it is there");
+                assert_eq!(SyncRequest::find(&[request.to_control()]), Ok(Some(request.clone())));
+                let reload = if request.reload_hint { " reload" } else { "" };
+                format!("{:?}{}{reload}", request.mode, cookie(&request.cookie))
+            }),
+            "state" => SyncState::find(&sent(oid::SYNC_STATE)).map(|state| {
+                let state = state.expect("it is there");
+                assert_eq!(SyncState::find(&[state.to_control()]), Ok(Some(state.clone())));
+                format!("{:?} {}{}", state.kind, hex(&state.uuid), cookie(&state.cookie))
+            }),
+            "done" => SyncDone::find(&sent(oid::SYNC_DONE)).map(|done| {
+                let done = done.expect("it is there");
+                assert_eq!(SyncDone::find(&[done.to_control()]), Ok(Some(done.clone())));
+                let names = if done.refresh_deletes { "gone" } else { "there" };
+                format!("{} names what is {names}", cookie(&done.cookie)).trim_start().to_owned()
+            }),
+            "info" => SyncInfo::decode(&value).map(|info| {
+                assert_eq!(SyncInfo::decode(&info.encode()).as_ref(), Ok(&info));
+                sync_info(&info)
+            }),
+            "dirsync" => DirSync::find(&sent(oid::DIRSYNC)).map(|value| {
+                let value = value.expect("it is there");
+                assert_eq!(DirSync::find(&[value.to_control()]), Ok(Some(value.clone())));
+                let DirSync { flags, octets_max, cookie } = value;
+                format!("flags {flags:#x} octets {octets_max} cookie {}", hex(&cookie)).trim_end().to_owned()
+            }),
+            other => panic!("unknown kind {other}"),
+        };
+        understood.unwrap_or_else(|error| format!("error: {error}{}", source(&error)))
+    });
+    for find in [
+        |controls: &[Control]| SyncRequest::find(controls).map(|found| found.is_some()),
+        |controls: &[Control]| SyncState::find(controls).map(|found| found.is_some()),
+        |controls: &[Control]| SyncDone::find(controls).map(|found| found.is_some()),
+        |controls: &[Control]| DirSync::find(controls).map(|found| found.is_some()),
+    ] {
+        let all = [oid::SYNC_REQUEST, oid::SYNC_STATE, oid::SYNC_DONE, oid::DIRSYNC];
+        let empty = all.map(|oid| Control::new(oid, false, None));
+        assert_eq!(find(&[]), Ok(false));
+        assert!(matches!(find(&empty), Err(DecodeError::Value(_))), "a control without a value");
+    }
+}
+
+fn cookie(cookie: &Option<Bytes>) -> String {
+    cookie.as_ref().map_or(String::new(), |cookie| format!(" cookie {}", hex(cookie)))
+}
+
+fn sync_info(info: &SyncInfo) -> String {
+    let over = |phase: &str, sent: &Option<Bytes>, done: bool| {
+        let stage = if done { ", all done" } else { "" };
+        let sent = sent.as_ref().map_or(String::new(), |_| format!(",{}", cookie(sent)));
+        format!("{phase} phase over{sent}{stage}")
+    };
+    match info {
+        SyncInfo::NewCookie(cookie) => format!("new cookie {}", hex(cookie)),
+        SyncInfo::RefreshDelete { cookie, done } => over("delete", cookie, *done),
+        SyncInfo::RefreshPresent { cookie, done } => over("present", cookie, *done),
+        SyncInfo::IdSet { cookie: sent, deletes, uuids } => {
+            let what = if *deletes { "gone" } else { "there" };
+            let uuids: String = uuids.iter().map(|uuid| format!(" {}", hex(uuid))).collect();
+            format!("{what}:{uuids}{}", cookie(sent))
+        }
+    }
 }
 
 /// Compares each line of a file with what `actual` makes of it, and shows all that differ at once.

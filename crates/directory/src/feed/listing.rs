@@ -1,0 +1,43 @@
+//! A feed that is one paged search: what is found is told, and at its end stands a position that was taken before.
+
+use super::{Event, FeedError, Position};
+use crate::directory::Core;
+use crate::read::{Query, Read, Reading};
+use crate::server::ServerName;
+use ldap_wire::SearchResultEntry;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(super) struct Listing {
+    core: Arc<Core>,
+    server: ServerName,
+    reading: Reading,
+    told: Told,
+    position: Position,
+}
+
+/// What an entry says; `None`: it is of no concern; an error: what is wrong with it.
+pub(super) type Told = fn(&Core, &SearchResultEntry) -> Result<Option<Event>, &'static str>;
+
+impl Listing {
+    pub fn new(link: super::link::Link, query: Query, told: Told, position: Position) -> Self {
+        let (core, server) = (Arc::clone(&link.core), link.server());
+        Self { core, server, reading: link.into_reading(query), told, position }
+    }
+
+    pub async fn step(&mut self, events: &mut VecDeque<Event>) -> Result<(), FeedError> {
+        match self.reading.next().await {
+            Read::Entry(entry) => {
+                let told = (self.told)(&self.core, &entry);
+                let server = || self.server.clone();
+                events.extend(told.map_err(|what| FeedError::Malformed { server: server(), what })?);
+            }
+            Read::Complete => {
+                events.push_back(Event::Position(self.position.clone()));
+                events.push_back(Event::End { rest_is_gone: false });
+            }
+            Read::Incomplete(why) => return Err(why.into()),
+        }
+        Ok(())
+    }
+}

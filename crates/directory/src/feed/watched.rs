@@ -1,0 +1,61 @@
+//! What of an Active Directory is watched: objects that may be users, groups or containers, and what matters of them.
+
+use crate::directory::Core;
+use domain::settings::PhoneKind;
+use ldap_wire::Filter;
+use std::collections::BTreeSet;
+
+/// By object class alone: a tombstone keeps nothing else, and who leaves the administrator's filter must match this one still (S-14).
+pub(super) fn objects(core: &Core) -> Filter {
+    const CLASSES: [&str; 5] = ["user", "group", "organizationalUnit", "container", "foreignSecurityPrincipal"];
+    let mut classes: BTreeSet<Vec<u8>> = CLASSES.iter().map(|class| class.as_bytes().to_vec()).collect();
+    for filter in [core.user_filter(), core.group_filter()] {
+        let named = filter.values_of("objectClass").into_iter();
+        classes.extend(
+            named
+                .filter(|class| !CLASSES.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(class)))
+                .map(<[u8]>::to_vec),
+        );
+    }
+    Filter::or(classes.into_iter().map(|class| Filter::equal("objectClass", class)))
+}
+
+/// Nothing at all.
+pub(super) fn nothing() -> Filter {
+    Filter::not(Filter::present("objectClass"))
+}
+
+/// DirSync tells of an object only if one of the attributes asked for has changed (S-14).
+const OF_EVERY_OBJECT: [&str; 6] = ["objectClass", "name", "parentGUID", "isDeleted", "instanceType", "objectGUID"];
+const OF_USERS_AND_GROUPS: [&str; 9] = [
+    "member",
+    "primaryGroupID",
+    "userAccountControl",
+    "accountExpires",
+    "pwdLastSet",
+    "lockoutTime",
+    "groupType",
+    "sAMAccountName",
+    "userPrincipalName",
+];
+
+/// Those of the settings, those their filters speak of, and `more`.
+pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
+    let settings = &core.settings;
+    let mut wanted: Vec<&str> = OF_EVERY_OBJECT.into_iter().chain(OF_USERS_AND_GROUPS).collect();
+    wanted.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
+    wanted.extend(settings.username_attributes());
+    wanted.extend(settings.alternate_attribute());
+    wanted.extend(PhoneKind::ALL.into_iter().filter_map(|kind| settings.phone_attribute(kind)));
+    let map = &settings.attributes;
+    let texts = [&map.distinguished_name, &map.user_group, &map.extension];
+    wanted.extend(texts.into_iter().filter_map(|name| name.as_deref()));
+    wanted.extend(map.languages.all());
+    wanted.extend([settings.description_attribute(), settings.group_name_attribute()]);
+    wanted.extend(core.user_filter().attributes());
+    wanted.extend(core.group_filter().attributes());
+    wanted.extend(more.iter().map(String::as_str));
+    let mut seen = BTreeSet::new();
+    wanted.retain(|name| !name.is_empty());
+    wanted.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase())).map(str::to_owned).collect()
+}

@@ -1,0 +1,186 @@
+//! Settings tried out before they are saved (FD-11), on real servers.
+
+mod support;
+
+use anyhow::{Context, Result};
+use directory::inspect::{About, Authentication, Inspection, Judgement, Paging, Trial};
+use directory::{BindError, Directory, FeedKind};
+use domain::settings::{BindKind, Preset, QueryBind};
+use domain::{NameForm, Secret};
+use lab::{COMPANY_BASE, Pki, Samba, Slapd, SlapdOptions, password_of};
+use support::{Do, Fake, done, person, search_of};
+use tempfile::TempDir;
+
+struct Lab {
+    slapd: Slapd,
+    settings: domain::settings::Directory,
+    _dir: TempDir,
+}
+
+fn lab(options: &SlapdOptions) -> Result<Lab> {
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let slapd = Slapd::start(dir.path(), &pki, options)?;
+    let mut settings = support::settings(&[&slapd.ldaps_url()]);
+    settings.base = COMPANY_BASE.into();
+    settings.netbios_domain = "ACME".into();
+    settings.page_size = 50;
+    settings.timeout_seconds = 10;
+    settings.ca = Some(std::fs::read_to_string(pki.ca_file())?);
+    settings.query_bind = QueryBind { kind: BindKind::Tls, name: Slapd::QUERY_DN.into(), password: None };
+    settings.authentication_bind.kind = BindKind::Tls;
+    Ok(Lab { slapd, settings, _dir: dir })
+}
+
+fn named(name: &str, password: Option<&str>) -> Trial {
+    Trial { name: Some(name.into()), password: password.map(Secret::from) }
+}
+
+fn judged(inspection: &Inspection, about: About) -> Judgement {
+    let lines = inspection.lines();
+    lines.iter().filter(|line| line.about == about).map(|line| line.verdict).max().expect("a line about it")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_directory_is_told_from_its_servers_to_one_user_as_mapped() -> Result<()> {
+    let lab = lab(&SlapdOptions { bulk_people: 100, ..Default::default() })?;
+    let directory = Directory::draft(lab.settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+    let password = password_of("ann.archer");
+    let inspection = directory.inspect(&named("ACME\\Ann.Archer", Some(&password))).await;
+    for line in inspection.lines() {
+        eprintln!("{:?} {}", line.verdict, line.text);
+    }
+    assert!(inspection.is_good(), "{inspection:?}");
+    let findings = inspection.findings.as_ref().context("a server is good")?;
+    assert_eq!((findings.users.entries, findings.users.end.is_ok()), (220, true));
+    assert!(findings.groups.entries > 0 && findings.containers.entries > 0);
+    assert_eq!(findings.paging.as_ref().ok(), Some(&Paging::Pages));
+    let offers = findings.feeds.as_ref().ok().context("feeds")?;
+    assert_eq!((offers[0].kind, offers[0].usable.is_ok()), (FeedKind::Syncrepl, true));
+    let user = findings.user.as_ref().ok().context("a user")?;
+    assert_eq!(user.form, Some(NameForm::Netbios));
+    let value = |field: &str| user.values.iter().find(|it| it.field == field).map(|it| it.values.concat());
+    assert_eq!(value("username").as_deref(), Some("ann.archer"));
+    assert_eq!(value("first_name").as_deref(), Some("Ann"));
+    assert!(value("phones.mobile").is_some());
+    assert!(matches!(findings.authentication, Authentication::Accepted));
+    assert_eq!(lab.slapd.binds("ann.archer"), 1);
+
+    // Without a name the first user is shown, and nobody's password is tried.
+    let inspection = directory.inspect(&Trial::default()).await;
+    let findings = inspection.findings.as_ref().context("a server is good")?;
+    assert!(findings.user.is_ok() && matches!(findings.authentication, Authentication::Reachable));
+    assert_eq!(lab.slapd.binds("ann.archer"), 1);
+
+    let inspection = directory.inspect(&named("ann.archer", Some("wrong"))).await;
+    let findings = inspection.findings.as_ref().context("a server is good")?;
+    assert!(matches!(findings.authentication, Authentication::Refused(BindError::Refused { .. })));
+    assert_eq!(judged(&inspection, About::Authentication), Judgement::Bad);
+    let inspection = directory.inspect(&named("nobody", Some("x"))).await;
+    assert_eq!((judged(&inspection, About::User), inspection.is_good()), (Judgement::Bad, false));
+    assert!(matches!(inspection.findings.context("a server is good")?.authentication, Authentication::NoUser));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_query_bind_is_tried_once_and_on_no_other_server() -> Result<()> {
+    let lab = lab(&SlapdOptions::default())?;
+    let mut settings = lab.settings.clone();
+    settings.urls.push(lab.slapd.ldap_url());
+    let directory = Directory::draft(settings, Some(Secret::from("wrong")))?;
+    let inspection = directory.inspect(&Trial::default()).await;
+    assert!(inspection.findings.is_none() && inspection.servers.len() == 1 && !inspection.is_good());
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await; // nothing goes on behind it
+    assert_eq!(lab.slapd.binds("cn=twinlock"), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_a_base_without_users_are_found_before_they_hurt() -> Result<()> {
+    // S-41
+    let lab = lab(&SlapdOptions { size_limit: 30, ..Default::default() })?;
+    let draft = |settings| Directory::draft(settings, Some(Secret::from(Slapd::QUERY_PASSWORD)));
+    let inspection = draft(lab.settings.clone())?.inspect(&Trial::default()).await;
+    let findings = inspection.findings.as_ref().context("a server is good")?;
+    let offers = findings.feeds.as_ref().ok().context("feeds")?;
+    let syncrepl = offers.iter().find(|offer| offer.kind == FeedKind::Syncrepl).context("it has it")?;
+    assert!(syncrepl.usable.as_ref().is_err_and(|why| why.contains("limit")), "{syncrepl:?}");
+    let mut settings = lab.settings.clone();
+    settings.user_filter = "(objectClass=device)".into();
+    let inspection = draft(settings)?.inspect(&Trial::default()).await;
+    assert_eq!(
+        (judged(&inspection, About::Users), judged(&inspection, About::User)),
+        (Judgement::Bad, Judgement::Doubtful)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_sends_no_pages_is_told_of() {
+    let fake = Fake::start(|message, _| match message.op() {
+        ldap_wire::Op::SearchRequest => {
+            let id = message.id();
+            let people: Vec<Do> = (1..=3).map(|number| person(id, "a", number)).collect();
+            let root = search_of(message).is_root_dse();
+            if root { vec![person(id, "", 1), done(id, 0)] } else { people.into_iter().chain([done(id, 0)]).collect() }
+        }
+        _ => vec![],
+    })
+    .await;
+    let directory = Directory::draft(support::settings(&[&fake.url]), None).expect("good settings");
+    let inspection = directory.inspect(&Trial::default()).await;
+    let findings = inspection.findings.as_ref().expect("it is good");
+    assert_eq!(findings.paging.as_ref().ok(), Some(&Paging::Ignores));
+    assert_eq!(judged(&inspection, About::Paging), Judgement::Doubtful);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_is_told_with_the_rights_of_the_account() -> Result<()> {
+    // S-13
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let server = Samba::start(dir.path(), &pki)?;
+    let mut settings = support::settings(&[&server.ldaps_url()]);
+    settings.preset = Preset::ActiveDirectory;
+    settings.base = Samba::BASE.into();
+    settings.page_size = 100;
+    settings.timeout_seconds = 30;
+    settings.connect_timeout_seconds = 10;
+    settings.ca = Some(std::fs::read_to_string(server.ca_file())?);
+    settings.query_bind = QueryBind { kind: BindKind::Tls, name: Samba::QUERY_DN.into(), password: None };
+    settings.authentication_bind.kind = BindKind::Tls;
+    let directory = Directory::draft(settings, Some(Secret::from(Samba::QUERY_PASSWORD)))?;
+    let password = password_of("jörg.groß");
+    let inspection = directory.inspect(&named("jörg.groß@lab.test", Some(&password))).await;
+    for line in inspection.lines() {
+        eprintln!("{:?} {}", line.verdict, line.text);
+    }
+    assert!(inspection.is_good(), "{inspection:?}");
+    let findings = inspection.findings.context("a server is good")?;
+    assert!(findings.users.entries > 10 && matches!(findings.authentication, Authentication::Accepted));
+    let offers = findings.feeds.ok().context("feeds")?;
+    assert_eq!((offers[0].kind, offers[0].may_miss), (FeedKind::DirSync, true));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_the_schema_does_not_have_is_named() -> Result<()> {
+    // FD-17
+    let mut lab = lab(&SlapdOptions::default())?;
+    let unknown = async |settings: &domain::settings::Directory| -> Result<Vec<String>> {
+        let directory = Directory::draft(settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+        let inspection = directory.inspect(&Trial::default()).await;
+        let lines = inspection.lines().into_iter().filter(|line| line.about == About::Attributes);
+        Ok(lines.map(|line| line.text).collect())
+    };
+    assert_eq!(unknown(&lab.settings).await?, [""; 0], "the preset's are all there");
+    lab.settings.attributes.mail = Some("mial".into());
+    lab.settings.attributes.user_group = Some("L;lang-de".into());
+    lab.settings.attributes.first_name = Some("2.5.4.42".into());
+    let found = unknown(&lab.settings).await?;
+    assert!(
+        found.len() == 1 && found[0].starts_with("attributes.mail: ") && found[0].contains("\"mial\""),
+        "{found:?}"
+    );
+    Ok(())
+}
