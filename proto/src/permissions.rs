@@ -26,6 +26,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("/twinlock.directory.v1.PasswordCheck/Check", &[PORTAL]),
     ("/twinlock.directory.v1.PasswordCheck/Resolve", &[PORTAL, ADMIN]),
     ("/twinlock.directory.v1.PasswordCheck/Probe", &[PORTAL, ADMIN]),
+    ("/twinlock.directory.v1.Directories/", &[PORTAL, ADMIN]),
     ("/twinlock.user_store.v1.Settings/Fetch", &[LDAP_GATEWAY, RADIUS_GATEWAY, VERIFICATION, DIRECTORY_SYNC, PORTAL]),
     ("/twinlock.user_store.v1.Settings/PinServiceAccount", &[LDAP_GATEWAY]),
     ("/twinlock.user_store.v1.Settings/LearnClient", &[RADIUS_GATEWAY]),

@@ -90,6 +90,12 @@ forward!(directory::PasswordCheck, password_check_server, password_check_client:
     probe(ProbeRequest) -> ProbeReply;
 });
 
+forward!(directory::Directories, directories_server, directories_client::DirectoriesClient, {
+    inspect(InspectRequest) -> InspectReply;
+    find_users(FindUsersRequest) -> FindUsersReply;
+    holders(HoldersRequest) -> HoldersReply;
+});
+
 forward!(user_store::Settings, settings_server, settings_client::SettingsClient, {
     fetch(FetchRequest) -> FetchReply;
     pin_service_account(PinServiceAccountRequest) -> PinServiceAccountReply;
@@ -156,8 +162,11 @@ forward!(user_store::PasswordTries, password_tries_server, password_tries_client
 
 forward!(user_store::Sync, sync_server, sync_client::SyncClient, {
     lead(LeadRequest) -> LeadReply;
+    get_source(GetSourceRequest) -> GetSourceReply;
     begin_run(BeginRunRequest) -> BeginRunReply;
     apply_batch(ApplyBatchRequest) -> ApplyBatchReply;
+    list_pending(ListPendingRequest) -> ListPendingReply;
+    list_unseen(ListUnseenRequest) -> ListUnseenReply;
     finish_run(FinishRunRequest) -> FinishRunReply;
 });
 
@@ -174,6 +183,7 @@ forward!(user_store::PortalData, portal_data_server, portal_data_client::PortalD
 forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     list_users(ListUsersRequest) -> ListUsersReply;
     get_user(GetUserRequest) -> UserDetail;
+    known_users(KnownUsersRequest) -> KnownUsersReply;
     set_user_state(SetUserStateRequest) -> UserDetail;
     unlock_user(UnlockUserRequest) -> UserDetail;
     block_user(BlockUserRequest) -> UserDetail;
@@ -212,6 +222,8 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     list_api_keys(ListApiKeysRequest) -> ListApiKeysReply;
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyReply;
     sync_status(SyncStatusRequest) -> SyncStatusReply;
+    sync_changes(SyncChangesRequest) -> SyncChangesReply;
+    list_approval_users(ListApprovalUsersRequest) -> ListApprovalUsersReply;
     request_sync(RequestSyncRequest) -> RequestSyncReply;
     decide_approval(DecideApprovalRequest) -> DecideApprovalReply;
 });

@@ -12,7 +12,7 @@ pub const USER_CHANGED: &str = "twinlock.v1.user.changed.*";
 /// Published by user-store when settings changed. Payload: the revision in decimal.
 pub const SETTINGS_CHANGED: &str = "twinlock.v1.settings.changed";
 
-/// Asked for by user-store, done by the sync leader: a work queue. Payload: the item's name, empty = all.
+/// Asked for by user-store, done by the sync leader: a work queue. Payload: an encoded RequestSyncRequest.
 pub const SYNC_REQUESTED: &str = "twinlock.v1.sync.requested";
 pub const SYNC_STREAM: &str = "TWINLOCK_SYNC";
 
@@ -42,3 +42,5 @@ pub const AFFINITY_MAP: &str = "twinlock_affinity";
 /// The sync leader's lease. Life: 10 s. Used by directory-sync.
 pub const LEASES_MAP: &str = "twinlock_leases";
 pub const SYNC_LEASE: &str = "directory-sync";
+/// A host of `sync.preferred_nodes` that stands by, in the same map: its name. Used by directory-sync.
+pub const SYNC_PREFERRED: &str = "directory-sync.preferred";

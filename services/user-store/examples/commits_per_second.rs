@@ -12,7 +12,7 @@ use proto::common::Secret;
 use proto::user_store::{
     AddPendingFactorRequest, AllowResult, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest,
     CodeFactor, CommitAllowRequest, ConfirmFactorRequest, FinishRunRequest, GetUserRequest, LeadRequest,
-    LoginFactsRequest, ReserveTryRequest, SyncedUser, TryKind, admin_server::Admin, commit_server::Commit,
+    LoginFactsRequest, ReserveTryRequest, SyncedPhone, SyncedUser, TryKind, admin_server::Admin, commit_server::Commit,
     facts_server::Facts, login_facts_request::Who, sync_server::Sync,
 };
 use service_kit::bus::InProcess;
@@ -110,7 +110,7 @@ async fn sync(services: &Services, users: usize) -> anyhow::Result<()> {
     let applied = services.admin.apply_settings(Request::new(request)).await?.into_inner();
     anyhow::ensure!(applied.errors.is_empty(), "{:?}", applied.errors);
     let epoch = services.sync.lead(Request::new(LeadRequest { holder: "bench".into() })).await?.into_inner().epoch;
-    let begin = BeginRunRequest { epoch, sync_item: "people".into(), mode: "full".into(), now_unix_ms: 0 };
+    let begin = BeginRunRequest { epoch, directory: "corp".into(), mode: "full".into(), ..Default::default() };
     let run_id = services.sync.begin_run(Request::new(begin)).await?.into_inner().run_id;
     let person = |number: usize| SyncedUser {
         object_id: format!("entryUUID:00000000-0000-0000-0000-{number:012}"),
@@ -120,9 +120,9 @@ async fn sync(services: &Services, users: usize) -> anyhow::Result<()> {
         first_name: "First".into(),
         last_name: format!("Last{number}"),
         mail: format!("first.last{number}@corp.example"),
-        phone: format!("+49 30 {number}"),
-        disabled_in_directory: false,
-        password_changed: String::new(),
+        phones: vec![SyncedPhone { kind: "mobile".into(), number: format!("+49 30 1{number:07}") }],
+        items: vec!["people".into()],
+        ..Default::default()
     };
     for first in (0..users).step_by(1000) {
         let users = (first..users.min(first + 1000)).map(person).collect();

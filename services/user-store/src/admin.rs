@@ -22,26 +22,26 @@ use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
-use crate::sync::SyncService;
-use crate::users::{self, StateChange, name_key, small};
+use crate::sync::{approvals, history};
+use crate::users::{self, StateChange, name_key};
 use change::Change;
+use domain::settings::SyncItem;
 use domain::{ObjectName, Role, Secret};
 use proto::user_store::{
-    ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, Approval, CreateApiKeyReply, CreateApiKeyRequest,
+    ApiKeySummary, ApplySettingsReply, ApplySettingsRequest, CreateApiKeyReply, CreateApiKeyRequest,
     DecideApprovalReply, DecideApprovalRequest, ExportSettingsReply, ExportSettingsRequest, GetUserRequest,
-    InviteReply, InviteRequest, ListAccountingReply, ListAccountingRequest, ListApiKeysReply, ListApiKeysRequest,
-    ListAuditReply, ListAuditRequest, ListCheckpointsReply, ListCheckpointsRequest, ListClientsReply,
-    ListClientsRequest, ListUsersReply, ListUsersRequest, ObserveClientReply, ObserveClientRequest, RequestSyncReply,
-    RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest, RotateClientSecretReply,
-    RotateClientSecretRequest, SetUserStateRequest, SyncRun, SyncStatusReply, SyncStatusRequest, UnlockUserRequest,
+    InviteReply, InviteRequest, KnownUsersReply, KnownUsersRequest, ListAccountingReply, ListAccountingRequest,
+    ListApiKeysReply, ListApiKeysRequest, ListApprovalUsersReply, ListApprovalUsersRequest, ListAuditReply,
+    ListAuditRequest, ListCheckpointsReply, ListCheckpointsRequest, ListClientsReply, ListClientsRequest,
+    ListUsersReply, ListUsersRequest, ObserveClientReply, ObserveClientRequest, RequestSyncReply, RequestSyncRequest,
+    RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest, RotateClientSecretReply, RotateClientSecretRequest,
+    SetUserStateRequest, SyncChangesReply, SyncChangesRequest, SyncStatusReply, SyncStatusRequest, UnlockUserRequest,
     UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
 };
 use std::collections::{BTreeSet, HashMap};
 use tonic::{Request, Response, Status};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Runs shown by the status.
-const RUNS_SHOWN: i64 = 50;
 const INVITATION_TRIES: i64 = 5;
 
 pub struct AdminService(pub Store);
@@ -66,7 +66,8 @@ impl AdminService {
         }
         match request.state.as_str() {
             "" => {}
-            state @ ("enabled" | "disabled" | "removed") => condition("u.state = ?", args![state]),
+            // As an expression: by its index nearly everybody would be found, and sorted.
+            state @ ("enabled" | "disabled" | "removed") => condition("u.state || '' = ?", args![state]),
             _ => return Err(Status::invalid_argument("state: allowed are enabled, disabled, removed").into()),
         }
         const ENROLLED: &str = "(EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.user_id AND NOT f.pending) OR \
@@ -106,7 +107,7 @@ impl AdminService {
         let mut rows = session.rows(sql, args![name_key(name)]).await?;
         if rows.is_empty() {
             let sql = "SELECT user_id FROM users WHERE dn_key = $1 OR username_key = $2 LIMIT 2";
-            rows = session.rows(sql, args![crate::sync::users::dn_key(name), name_key(name)]).await?;
+            rows = session.rows(sql, args![crate::sync::dn_key(name), name_key(name)]).await?;
         }
         match rows.as_slice() {
             [] => Err(Status::not_found("no user has this id or name").into()),
@@ -289,62 +290,26 @@ impl AdminService {
         Ok(keys.collect::<Result<_, _>>()?)
     }
 
-    async fn status(&self) -> Result<SyncStatusReply, StoreError> {
-        let mut session = self.0.database().read().await?;
-        let state = session.row("SELECT epoch, leader FROM sync_state WHERE id = 1", args![]).await?;
-        let state = state.ok_or(StoreError::Broken("the sync state is missing"))?;
-        let sql = "SELECT run_id, sync_item, mode, started_ms, finished_ms, state, error, added, changed, unchanged, disabled, \
-                   removed, parked FROM sync_runs ORDER BY started_ms DESC, run_id DESC LIMIT $1";
-        let mut runs = Vec::new();
-        for row in session.rows(sql, args![RUNS_SHOWN]).await? {
-            runs.push(SyncRun {
-                run_id: row.get("run_id")?,
-                sync_item: row.get("sync_item")?,
-                mode: row.get("mode")?,
-                started_unix_ms: row.get("started_ms")?,
-                finished_unix_ms: row.get("finished_ms")?,
-                state: row.get("state")?,
-                error: row.get("error")?,
-                added: small(&row, "added")?,
-                changed: small(&row, "changed")?,
-                unchanged: small(&row, "unchanged")?,
-                disabled: small(&row, "disabled")?,
-                removed: small(&row, "removed")?,
-                parked: small(&row, "parked")?,
-            });
-        }
-        let sql = "SELECT approval_id, sync_item, created_ms, expires_ms FROM approvals \
-                   WHERE state = 'open' AND expires_ms > $1 ORDER BY created_ms";
-        let mut approvals = Vec::new();
-        for row in session.rows(sql, args![self.0.clock().now_ms()]).await? {
-            let approval_id: String = row.get("approval_id")?;
-            let sql = "SELECT u.username AS username FROM approval_users w JOIN users u ON u.user_id = w.user_id \
-                       WHERE w.approval_id = $1 ORDER BY u.username_key";
-            let names = session.rows(sql, args![&approval_id]).await?;
-            approvals.push(Approval {
-                approval_id,
-                sync_item: row.get("sync_item")?,
-                created_unix_ms: row.get("created_ms")?,
-                expires_unix_ms: row.get("expires_ms")?,
-                usernames: names.iter().map(|row| row.get("username")).collect::<Result<_, _>>()?,
-            });
-        }
-        Ok(SyncStatusReply { epoch: state.unsigned("epoch")?, leader: state.get("leader")?, runs, approvals })
-    }
-
     async fn ask_sync(&self, request: RequestSyncRequest) -> Result<(), StoreError> {
-        let actor = actor(&request.actor)?;
+        let request = RequestSyncRequest { actor: actor(&request.actor)?, ..request };
+        if !matches!(request.mode.as_str(), "" | "full" | "incremental" | "preview") {
+            return Err(Status::invalid_argument("mode: allowed are full, incremental, preview").into());
+        }
         let mut session = self.0.database().write().await?;
         let head = audit::lock(&mut session).await?;
-        let current = settings::current(&mut session).await?;
-        let known = current.settings.sync_items.iter().any(|item| item.name.as_str() == request.sync_item);
-        if !request.sync_item.is_empty() && !known {
-            return Err(Status::not_found("no sync item has this name").into());
+        let settings = self.0.rules().current(&mut session).await?;
+        let named = |item: &SyncItem| [item.name.as_str(), item.directory.as_str()].contains(&request.only.as_str());
+        if !request.only.is_empty() && !settings.sync_items.iter().any(named) {
+            return Err(Status::not_found("no sync item, and no directory of one, has this name").into());
         }
-        let event = NewEvent::administrative(self.0.clock().now_ms(), "sync.requested", &actor, &*request.sync_item);
+        let mut detail = vec![if request.only.is_empty() { "all".to_owned() } else { request.only.clone() }];
+        detail.extend((request.mode == "preview").then(|| "preview".to_owned()));
+        detail.extend(request.accept_source.then(|| "another source is accepted".to_owned()));
+        let now_ms = self.0.clock().now_ms();
+        let event = NewEvent::administrative(now_ms, "sync.requested", &request.actor, detail.join(", "));
         audit::append(&mut session, head, vec![event]).await?;
         session.commit().await?;
-        self.0.teller().sync_requested(&request.sync_item).await.map_err(|error| {
+        self.0.teller().sync_requested(&request).await.map_err(|error| {
             tracing::warn!(error = %crate::rpc::chain(&error), "the request to synchronise could not be sent");
             Status::unavailable("the bus is not available; the next regular run will do it").into()
         })
@@ -398,7 +363,7 @@ fn actor(text: &str) -> Result<String, Status> {
     match printable(text, 128) {
         actor if actor.is_empty() => Err(Status::invalid_argument("actor is missing")),
         // Words the store keeps for itself: a hand must not look like the machine, whose states the directory undoes.
-        actor if matches!(actor.as_str(), "sync" | "directory") => {
+        actor if matches!(actor.as_str(), "sync" | "directory" | "settings") => {
             Err(Status::invalid_argument("actor: a reserved word"))
         }
         actor => Ok(actor),
@@ -431,6 +396,10 @@ impl Admin for AdminService {
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<UserDetail>, Status> {
         Ok(Response::new(self.user(&request.into_inner().name).await?))
+    }
+
+    async fn known_users(&self, request: Request<KnownUsersRequest>) -> Result<Response<KnownUsersReply>, Status> {
+        Ok(Response::new(people::known(&self.0, request.into_inner()).await?))
     }
 
     async fn set_user_state(&self, request: Request<SetUserStateRequest>) -> Result<Response<UserDetail>, Status> {
@@ -538,7 +507,18 @@ impl Admin for AdminService {
     }
 
     async fn sync_status(&self, _: Request<SyncStatusRequest>) -> Result<Response<SyncStatusReply>, Status> {
-        Ok(Response::new(self.status().await?))
+        Ok(Response::new(history::status(&self.0).await?))
+    }
+
+    async fn sync_changes(&self, request: Request<SyncChangesRequest>) -> Result<Response<SyncChangesReply>, Status> {
+        Ok(Response::new(history::changes(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_approval_users(
+        &self,
+        request: Request<ListApprovalUsersRequest>,
+    ) -> Result<Response<ListApprovalUsersReply>, Status> {
+        Ok(Response::new(approvals::list(&self.0, request.into_inner()).await?))
     }
 
     async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Result<Response<RequestSyncReply>, Status> {
@@ -550,8 +530,9 @@ impl Admin for AdminService {
         &self,
         request: Request<DecideApprovalRequest>,
     ) -> Result<Response<DecideApprovalReply>, Status> {
-        actor(&request.get_ref().actor)?;
-        Ok(Response::new(SyncService(self.0.clone()).decide(request.into_inner()).await?))
+        let request = request.into_inner();
+        let request = DecideApprovalRequest { actor: actor(&request.actor)?, ..request };
+        Ok(Response::new(approvals::decide(&self.0, request).await?))
     }
 
     async fn block_user(

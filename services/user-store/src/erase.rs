@@ -43,7 +43,7 @@ pub async fn removed(
             }
             outcome => outcome?,
         }
-        let event = NewEvent::administrative(now_ms, "user.erased", "sync", "30 days after removal");
+        let event = NewEvent::administrative(now_ms, "user.erased", "sync", "removed long enough ago");
         events.push(event.about(&user_id, &username));
         swept.erased.push(user_id);
     }
@@ -55,6 +55,51 @@ pub async fn removed(
 
 /// Takes a user's rows away, here and in every table. The event is the caller's. Where a seed may open later, nothing is changed.
 pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(), StoreError> {
+    tokens_to_stock(session, seal, user_id).await?;
+    // Tables that do not refer to users, because a row may outlive its user or belong to nobody.
+    for sql in [
+        "DELETE FROM factors WHERE user_id = $1",
+        "DELETE FROM prompts WHERE user_id = $1",
+        "DELETE FROM sent_codes WHERE user_id = $1",
+        "DELETE FROM secret_proofs WHERE user_id = $1",
+        "DELETE FROM sessions WHERE user_id = $1",
+        "DELETE FROM code_spends WHERE user_id = $1",
+        "DELETE FROM messages WHERE user_id = $1",
+        "DELETE FROM outbox WHERE user_id = $1",
+        "DELETE FROM approval_users WHERE user_id = $1",
+        // The others go with it: their rows refer to it.
+        "DELETE FROM users WHERE user_id = $1",
+    ] {
+        session.execute(sql, args![user_id]).await?;
+    }
+    Ok(())
+}
+
+/// Takes all away that somebody could log in with beside the password: who was removed and is back enrols anew (S-21). Where a seed
+/// may open later, nothing is changed.
+pub async fn credentials(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(), StoreError> {
+    tokens_to_stock(session, seal, user_id).await?;
+    for sql in [
+        "DELETE FROM factors WHERE user_id = $1",
+        "DELETE FROM devices WHERE user_id = $1",
+        "DELETE FROM hashed WHERE user_id = $1",
+        // That a PIN is required stays; the one there was is gone with the others.
+        "DELETE FROM secret_states WHERE user_id = $1 AND kind <> 'pin'",
+        "DELETE FROM secret_proofs WHERE user_id = $1",
+        "DELETE FROM sent_codes WHERE user_id = $1",
+        "DELETE FROM bypasses WHERE user_id = $1",
+        "DELETE FROM remembered WHERE user_id = $1",
+        "DELETE FROM invitations WHERE user_id = $1",
+        "DELETE FROM sessions WHERE user_id = $1",
+        "UPDATE users SET own_phone = '', own_extension = '', epoch = epoch + 1 WHERE user_id = $1",
+    ] {
+        session.execute(sql, args![user_id]).await?;
+    }
+    Ok(())
+}
+
+/// Hardware tokens of the user go back to the stock with their marks.
+async fn tokens_to_stock(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(), StoreError> {
     let sql = "SELECT factor_id, seed FROM factors WHERE user_id = $1 AND serial_key <> ''";
     let mut tokens = Vec::new();
     for row in session.rows(sql, args![user_id]).await? {
@@ -80,21 +125,6 @@ pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(
         let sql = "UPDATE factors SET user_id = '', seed = $1, pending = FALSE, failures = 0, open_ms = 0, \
                    revision = revision + 1 WHERE factor_id = $2";
         session.execute(sql, args![sealed, factor_id]).await?;
-    }
-    // Tables that do not refer to users, because a row may outlive its user or belong to nobody.
-    for sql in [
-        "DELETE FROM factors WHERE user_id = $1",
-        "DELETE FROM prompts WHERE user_id = $1",
-        "DELETE FROM sent_codes WHERE user_id = $1",
-        "DELETE FROM secret_proofs WHERE user_id = $1",
-        "DELETE FROM sessions WHERE user_id = $1",
-        "DELETE FROM code_spends WHERE user_id = $1",
-        "DELETE FROM messages WHERE user_id = $1",
-        "DELETE FROM outbox WHERE user_id = $1",
-        // The others go with it: their rows refer to it.
-        "DELETE FROM users WHERE user_id = $1",
-    ] {
-        session.execute(sql, args![user_id]).await?;
     }
     Ok(())
 }

@@ -40,6 +40,8 @@ impl Facts for FactsService {
 
 /// The user, and which other tables have something of theirs.
 const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.directory AS directory, u.object_id AS object_id, u.dn_key AS dn_key, \
+    u.sid AS sid, u.primary_group AS primary_group, u.exempt_item AS exempt_item, u.exempt_wait AS exempt_wait, \
+    u.phone_hold_until_ms AS phone_hold_until_ms, u.must_enrol AS must_enrol, \
     u.state AS state, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
     u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.phone AS phone, \
     u.phone_extension AS phone_extension, u.own_phone AS own_phone, u.own_extension AS own_extension, \
@@ -48,7 +50,9 @@ const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.direc
     u.language_app AS language_app, u.language_code AS language_code, u.blocked_until_ms AS blocked_until_ms, \
     u.exempt_clients AS exempt_clients, u.exempt_until_ms AS exempt_until_ms, u.epoch AS epoch, \
     COALESCE((SELECT g.last_success_ms FROM guards g WHERE g.user_id = u.user_id), 0) AS last_success_ms, \
-    EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.dn_key AND m.directory = u.directory) AS has_groups, \
+    (u.primary_group <> '' OR EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.dn_key AND m.directory = u.directory) \
+    OR EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.object_id AND m.directory = u.directory) \
+    OR EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.sid AND m.directory = u.directory)) AS has_groups, \
     EXISTS (SELECT 1 FROM devices d WHERE d.user_id = u.user_id) AS has_devices, \
     EXISTS (SELECT 1 FROM secret_states s WHERE s.user_id = u.user_id) AS has_states, \
     EXISTS (SELECT 1 FROM hashed h WHERE h.user_id = u.user_id) AS has_hashed, \
@@ -77,7 +81,7 @@ pub fn code_factor(seal: &Seal, row: &Row, user_id: &str) -> Result<CodeFactor, 
     })
 }
 
-fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
+fn login_user(row: &Row, now_ms: i64) -> Result<LoginUser, StoreError> {
     let state: String = row.get("state")?;
     let state_text = match state.as_str() {
         "enabled" => String::new(),
@@ -89,8 +93,15 @@ fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
     // FS-23: a number of the user's own goes before the directory's, its extension along with it.
     let own: String = row.get("own_phone")?;
     let (phone, phone_extension) = match own.is_empty() {
+        // S-58: a number that sync changed a moment ago gets neither text nor call yet.
+        true if row.get::<i64>("phone_hold_until_ms")? > now_ms => Default::default(),
         true => (row.get("phone")?, row.get("phone_extension")?),
         false => (own, row.get("own_extension")?),
+    };
+    // FS-35: exempt by the item that has them, or by hand.
+    let (exempt_clients, exempt_until_unix_ms) = match row.get::<String>("exempt_item")?.is_empty() {
+        true => (listed(&row.get::<String>("exempt_clients")?), row.get("exempt_until_ms")?),
+        false => (vec!["*".into()], 0),
     };
     Ok(LoginUser {
         user_id: row.get("user_id")?,
@@ -98,8 +109,8 @@ fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
         state,
         state_text,
         blocked_until_unix_ms: row.get("blocked_until_ms")?,
-        exempt_clients: listed(&row.get::<String>("exempt_clients")?),
-        exempt_until_unix_ms: row.get("exempt_until_ms")?,
+        exempt_clients,
+        exempt_until_unix_ms,
         first_name: row.get("first_name")?,
         last_name: row.get("last_name")?,
         mail: row.get("mail")?,
@@ -115,6 +126,7 @@ fn login_user(row: &Row) -> Result<LoginUser, StoreError> {
         language_code: row.get("language_code")?,
         epoch: row.unsigned("epoch")?,
         last_success_unix_ms: row.get("last_success_ms")?,
+        must_enrol: row.get("must_enrol")?,
         ..LoginUser::default()
     })
 }

@@ -1,4 +1,4 @@
-//! What time takes away: who was removed 30 days ago, sessions and invitations that are over, marks nobody asks for any
+//! What time takes away: who was removed long enough ago, sessions and invitations that are over, marks nobody asks for any
 //! more. Done by every node, an hour apart; doing it twice changes nothing.
 
 use crate::Store;
@@ -8,6 +8,7 @@ use crate::metrics::Users;
 use crate::radius::accounting;
 use crate::rpc::{StoreError, chain};
 use crate::sql::args;
+use crate::sync::approvals;
 use crate::throttle::SOURCE_LIFE_MS;
 use std::time::Duration;
 
@@ -15,8 +16,6 @@ const EVERY: Duration = Duration::from_secs(3600);
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Rows of one transaction.
 const BATCH: u64 = 1000;
-/// A removed user comes back with their factors within this time (S-45).
-const GRACE_MS: i64 = 30 * DAY_MS;
 /// A code is valid for minutes; its mark is kept well beyond any clock's error.
 const SPEND_LIFE_MS: i64 = DAY_MS;
 const RUN_LIFE_MS: i64 = 90 * DAY_MS;
@@ -51,6 +50,7 @@ pub async fn sweep(store: &Store) -> Result<(), StoreError> {
             }
         }
     };
+    done("approvals", approvals::resume(store, now_ms).await);
     done("removed users", erase_removed(store, now_ms).await);
     for ended in ENDED {
         done(ended.table, ended.sweep(store, now_ms).await);
@@ -60,11 +60,14 @@ pub async fn sweep(store: &Store) -> Result<(), StoreError> {
     outcome
 }
 
+/// Who was removed is kept for the days of grace, and then erased (S-45).
 async fn erase_removed(store: &Store, now_ms: i64) -> Result<(), StoreError> {
     let mut after = String::new();
+    let settings = store.rules().current(&mut store.database().read().await?).await?;
+    let grace_ms = i64::from(settings.sync.grace_days) * DAY_MS;
     loop {
         let mut session = store.database().write().await?;
-        let swept = erase::removed(&mut session, store.seal(), now_ms - GRACE_MS, &after, now_ms).await?;
+        let swept = erase::removed(&mut session, store.seal(), now_ms - grace_ms, &after, now_ms).await?;
         session.commit().await?;
         swept.erased.iter().for_each(|user_id| store.teller().user_changed(user_id));
         let Some(last) = swept.last else { return Ok(()) };
@@ -131,7 +134,20 @@ const ENDED: &[Ended] = &[
     Ended::gone("invitations", "user_id", "expires_ms < $1", 0),
     Ended::gone("sources", "user_id, source", "last_success_ms < $1", SOURCE_LIFE_MS),
     Ended::gone("code_spends", "transaction_id", "spent_ms < $1", SPEND_LIFE_MS),
+    // Users before runs and lists, which would take all of theirs along at once.
+    Ended::gone(
+        "sync_changes",
+        "run_id, number",
+        "run_id IN (SELECT run_id FROM sync_runs WHERE started_ms < $1)",
+        RUN_LIFE_MS,
+    ),
     Ended::gone("sync_runs", "run_id", "started_ms < $1", RUN_LIFE_MS),
+    Ended::gone(
+        "approval_users",
+        "approval_id, username_key, user_id",
+        "approval_id IN (SELECT approval_id FROM approvals WHERE state NOT IN ('open', 'deciding') OR state = 'open' AND expires_ms < $1)",
+        DAY_MS,
+    ),
     Ended::gone("approvals", "approval_id", "expires_ms < $1", RUN_LIFE_MS),
     Ended {
         set: Some("outcome = 'expired', answered_ms = expires_ms, revision = revision + 1"),

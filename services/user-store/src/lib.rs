@@ -82,6 +82,8 @@ use tell::Teller;
 
 /// The longest message of an administrator: a file of 50,000 tokens (FI-01) takes five million octets.
 const IMPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest message of the sync leader: a group with all its members.
+const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The open store. Clones are the same one.
 #[derive(Clone)]
@@ -265,7 +267,7 @@ impl Services {
             .add(SettingsServer::from_arc(self.settings.clone()))
             .add(FactsServer::from_arc(self.facts.clone()))
             .add(CommitServer::from_arc(self.commit.clone()))
-            .add(SyncServer::from_arc(self.sync.clone()))
+            .add(SyncServer::from_arc(self.sync.clone()).max_decoding_message_size(BATCH_BYTES_MAX))
             .add(PortalDataServer::from_arc(self.portal_data.clone()))
             .add(AdminServer::from_arc(self.admin.clone()).max_decoding_message_size(IMPORT_BYTES_MAX))
             .add(OutboxServer::from_arc(self.outbox.clone()))

@@ -202,14 +202,19 @@ impl Session {
             let sql = format!("{head} VALUES ({}) {tail}", placeholders(1, columns));
             return session.run(&sql, rows.iter().map(Vec::as_slice));
         }
+        // SQLite looks each name up in the list of all: without names ten thousand values cost no square of that.
+        let numbered = matches!(self, Self::PostgresRead(_) | Self::PostgresWrite(_));
         let mut changed = 0;
         let mut left = rows.into_iter().peekable();
         let mut count = left.len();
         while count > 0 {
             let fits = |size: &usize| *size <= count && size * columns <= PARAMETERS_MAX;
             let size = CHUNKS.iter().copied().find(fits).unwrap_or(1);
-            let tuples: Vec<String> =
-                (0..size).map(|row| format!("({})", placeholders(row * columns + 1, columns))).collect();
+            let tuple = |row: usize| match numbered {
+                true => placeholders(row * columns + 1, columns),
+                false => vec!["?"; columns].join(","),
+            };
+            let tuples: Vec<String> = (0..size).map(|row| format!("({})", tuple(row))).collect();
             let bound: Vec<Arg> = left.by_ref().take(size).flatten().collect();
             let sql = format!("{head} VALUES {} {tail}", tuples.join(","));
             changed += self.run(AssertSqlSafe(sql).into_sql_str(), bound).await?;
@@ -226,6 +231,15 @@ impl Session {
     /// A change put together from parts of this crate: which columns it names depends on what was asked.
     pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
         self.run(AssertSqlSafe(sql).into_sql_str(), arguments).await
+    }
+
+    /// For a transaction that looks for many rows by their keys, in tables that grow meanwhile: PostgreSQL, which has not counted them
+    /// yet, would walk them. SQLite goes by keys anyway.
+    pub async fn go_by_keys(&mut self) -> Result<(), sqlx::Error> {
+        if let Self::PostgresWrite(_) = self {
+            self.execute("SET LOCAL enable_seqscan = off", Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Makes a write durable. On a read session nothing.

@@ -2,7 +2,9 @@
 //! losing it delays somebody by a polling interval (docs/architecture.md).
 
 use bytes::Bytes;
+use prost::Message;
 use proto::subjects;
+use proto::user_store::RequestSyncRequest;
 use service_kit::Shutdown;
 use service_kit::bus::{Bus, BusError, Stream, StreamKind, StreamOptions};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -62,8 +64,8 @@ impl Teller {
     }
 
     /// Asks the sync leader to run. No hint: whoever asked is told whether it was asked.
-    pub async fn sync_requested(&self, sync_item: &str) -> Result<(), BusError> {
-        self.sync.publish(subjects::SYNC_REQUESTED, Bytes::copy_from_slice(sync_item.as_bytes())).await
+    pub async fn sync_requested(&self, request: &RequestSyncRequest) -> Result<(), BusError> {
+        self.sync.publish(subjects::SYNC_REQUESTED, Bytes::from(request.encode_to_vec())).await
     }
 
     fn hint(&self, hint: Hint) {

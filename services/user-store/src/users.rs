@@ -4,7 +4,7 @@ mod more;
 
 use crate::audit::NewEvent;
 use crate::rpc::StoreError;
-use crate::sql::{Row, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use crate::throttle::Counter;
 use proto::common::DirectoryRef;
 use proto::user_store::{FactorSummary, UserDetail, UserSummary};
@@ -135,10 +135,15 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
     let Some(row) = rows.first() else { return Ok(None) };
     let user = summaries(session, &rows, now_ms).await?.pop();
     let names = session.rows("SELECT name FROM names WHERE user_id = $1 ORDER BY name_key", args![user_id]).await?;
-    let groups = "SELECT DISTINCT g.name AS name FROM group_members m \
+    // By any of the names that groups may have for them, and the primary one, which no group lists (S-52).
+    let groups = "SELECT g.name AS name FROM group_members m \
                   JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id \
-                  WHERE m.member_key = $1 AND m.directory = $2 ORDER BY g.name";
-    let groups = session.rows(groups, args![row.get::<String>("dn_key")?, row.get::<String>("directory")?]).await?;
+                  WHERE m.member_key IN ($1, $2, $3) AND m.directory || '' = $4 \
+                  UNION SELECT g.name FROM user_groups g WHERE g.sid <> '' AND g.sid = $5 AND g.directory = $4 ORDER BY name";
+    let keys = ["dn_key", "object_id", "sid", "directory", "primary_group"];
+    let keys =
+        keys.iter().map(|column| Ok(Arg::from(row.get::<String>(column)?))).collect::<Result<_, sqlx::Error>>()?;
+    let groups = session.rows(groups, keys).await?;
     let factors = "SELECT factor_id, kind, serial, algorithm, digits, period_seconds, pending, created_ms, last_used_ms, failures, \
                    open_ms FROM factors WHERE user_id = $1 ORDER BY created_ms, factor_id";
     let factors = session.rows(factors, args![user_id]).await?;
@@ -169,7 +174,7 @@ pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result
 /// The columns [`summaries`] and [`detail`] read.
 pub const SUMMARY: &str = "SELECT u.user_id AS user_id, u.username AS username, u.username_key AS username_key, \
     u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.state AS state, u.directory AS directory, \
-    u.object_id AS object_id, u.distinguished_name AS distinguished_name, u.dn_key AS dn_key, u.phone AS phone, \
+    u.object_id AS object_id, u.distinguished_name AS distinguished_name, u.dn_key AS dn_key, u.sid AS sid, u.primary_group AS primary_group, u.phone AS phone, \
     u.sync_item AS sync_item, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
     u.revision AS revision FROM users u";
 

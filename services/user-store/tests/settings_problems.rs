@@ -143,7 +143,7 @@ rules! {
     the_interval_is_a_day_at_most: Error with("interval_minutes = 5", "interval_minutes = 1441") => "sync.interval_minutes: found 1441";
     approval_begins_at_one_user: Error with("approval_over_users = 5", "approval_over_users = 0") => "sync.approval_over_users: found 0; allowed are 1 to 999";
     approval_is_never_above_999_users: Error with("approval_over_users = 5", "approval_over_users = 1000") => "sync.approval_over_users: found 1000";
-    approval_is_a_share: Error with("approval_over_percent = 5", "approval_over_percent = 101") => "sync.approval_over_percent: found 101; allowed are 1 to 100";
+    approval_is_a_share: Error with("approval_over_percent = 5", "approval_over_percent = 101") => "sync.approval_over_percent: found 101; allowed are 0 to 100";
     an_item_reads_a_directory_of_the_document: Error with("directory = \"corp\"", "directory = \"crop\"") => "sync_item.people.directory: found \"crop\"; the directories are corp";
     a_container_is_named: Error with(", dn = \"ou=people,dc=corp,dc=example\"", "") => "sync_item.people.source.dn: is empty";
     a_group_is_named: Error with("kind = \"container\", dn = \"ou=people,dc=corp,dc=example\"", "kind = \"group\"") => "sync_item.people.source.dn: is empty";

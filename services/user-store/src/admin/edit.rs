@@ -12,7 +12,7 @@ use crate::users::{name_key, number_shown};
 use domain::settings::is_mail_address;
 use domain::{Language, Method, PhoneNumber};
 use proto::user_store::EditUserRequest;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tonic::Status;
 
 /// Digits of a number that lacks its country.
@@ -190,7 +190,7 @@ pub async fn apply(change: &mut Change<'_>, edit: &Edit) -> Result<(), StoreErro
 }
 
 const COLUMNS: &str = "user_id, phone, own_phone, own_extension, backup_phone, backup_extension, default_method, allowed_methods, \
-    language_call, language_text, language_app, language_code, mail";
+    language_call, language_text, language_app, language_code, mail, by_hand";
 
 /// What [`write`] compares with, by user.
 pub async fn records<'a>(
@@ -246,6 +246,13 @@ pub async fn write(
         // To the address as it was: who takes over a number may take over the mail in the same step (V-86).
         outbox::put_in(session, store.seal(), mail.with("admin", actor), store.clock().now_ms()).await?;
     }
+    if let Some(by_hand) = by_hand(&text("by_hand")?, edit) {
+        arguments.push(Arg::from(by_hand));
+        // With another digest the next read of the directory fills in what was given back to it.
+        assigned.push(format!("by_hand = ${}", arguments.len()));
+        arguments.push(Arg::from(Vec::new()));
+        assigned.push(format!("content = ${}", arguments.len()));
+    }
     if !assigned.is_empty() {
         arguments.push(Arg::from(user_id));
         let sql = format!("UPDATE users SET {} WHERE user_id = ${}", assigned.join(", "), arguments.len());
@@ -291,6 +298,28 @@ fn own_number(edit: &Edit, directory: &str, own: &str, own_extension: &str) -> (
         true => (Some(String::new()), Some(String::new())),
         false => (Some(number), Some(extension)),
     }
+}
+
+/// The fields that a hand wrote, which the directory does not overwrite (FS-23, unless_user_changed). One that was emptied is given
+/// back to it. `None` = as before.
+fn by_hand(before: &str, edit: &Edit) -> Option<String> {
+    let before: BTreeSet<&str> = before.split(',').filter(|field| !field.is_empty()).collect();
+    let mut now = before.clone();
+    for (field, value) in [
+        ("backup_phone", &edit.backup_phone),
+        ("language_call", &edit.language_call),
+        ("language_text", &edit.language_text),
+        ("language_app", &edit.language_app),
+        ("language_code", &edit.language_code),
+        ("mail", &edit.mail),
+    ] {
+        match value.as_deref() {
+            None => {}
+            Some("") => _ = now.remove(field),
+            Some(_) => _ = now.insert(field),
+        }
+    }
+    (now != before).then(|| now.into_iter().collect::<Vec<_>>().join(","))
 }
 
 /// A number in the audit shows its end only.

@@ -4,18 +4,45 @@ use super::change::{Change, reason};
 use super::edit::{self, Edit};
 use crate::Store;
 use crate::rpc::StoreError;
-use crate::sql::{Row, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use crate::users::{end_sessions, is_blocked, until_text};
-use proto::user_store::{BlockUserRequest, EditUserRequest, ExemptUserRequest, UnblockUserRequest, UserDetail};
+use proto::user_store::{
+    BlockUserRequest, EditUserRequest, ExemptUserRequest, KnownUser, KnownUsersReply, KnownUsersRequest,
+    UnblockUserRequest, UserDetail,
+};
 use std::collections::BTreeSet;
 use tonic::Status;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// FV-25: a block that ends, ends within a year.
 const BLOCK_MAX_MS: i64 = 365 * DAY_MS;
+/// Entries asked for at once.
+const KNOWN_MAX: usize = 1_000;
 /// Every client, those to come too.
 pub(super) const ALL: &str = "*";
 const PORTAL: &str = "portal";
+
+/// Which entries of a directory are users here (FS-16).
+pub async fn known(store: &Store, request: KnownUsersRequest) -> Result<KnownUsersReply, StoreError> {
+    if request.object_ids.len() > KNOWN_MAX {
+        return Err(Status::invalid_argument(format!("object_ids: allowed are {KNOWN_MAX}")).into());
+    }
+    let head = "SELECT object_id, user_id, username, sync_item, state FROM users WHERE object_id IN";
+    let ids = request.object_ids.iter().map(String::as_str);
+    let directory = [Arg::from(&request.directory)];
+    let mut session = store.database().read().await?;
+    let rows = session.rows_in(head, ids, "AND directory = $257", &directory).await?;
+    let users = rows.iter().map(|row| {
+        Ok::<_, sqlx::Error>(KnownUser {
+            object_id: row.get("object_id")?,
+            user_id: row.get("user_id")?,
+            username: row.get("username")?,
+            sync_item: row.get("sync_item")?,
+            state: row.get("state")?,
+        })
+    });
+    Ok(KnownUsersReply { users: users.collect::<Result<_, _>>()? })
+}
 
 /// Everything is refused, before any prompt (FV-25).
 pub async fn block_user(store: &Store, request: BlockUserRequest) -> Result<UserDetail, StoreError> {

@@ -259,7 +259,8 @@ pub async fn set_phone(store: &Store, request: SetPhoneRequest) -> Result<SetPho
     let sql = match request.backup {
         true => {
             "UPDATE users SET backup_phone = $1, backup_extension = $2, epoch = epoch + 1, revision = revision + 1, \
-             changed_ms = $3 WHERE user_id = $4"
+             changed_ms = $3, by_hand = CASE WHEN ',' || by_hand || ',' LIKE '%,backup_phone,%' THEN by_hand \
+             WHEN by_hand = '' THEN 'backup_phone' ELSE by_hand || ',backup_phone' END WHERE user_id = $4"
         }
         false => {
             "UPDATE users SET own_phone = $1, own_extension = $2, epoch = epoch + 1, revision = revision + 1, \

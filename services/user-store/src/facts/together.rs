@@ -165,10 +165,10 @@ impl Read {
     async fn of(session: &mut Session, rules: &Rules, rows: &[Row], now_ms: i64) -> Result<Self, StoreError> {
         let mut read = Self::default();
         let (mut with_secrets, mut with_devices, mut with_bypasses) = (Vec::new(), Vec::new(), Vec::new());
-        let mut in_groups: HashMap<String, HashMap<String, Vec<String>>> = HashMap::new();
+        let mut in_groups: HashMap<String, Vec<(String, groups::Member)>> = HashMap::new();
         let mut active = Vec::new();
         for row in rows {
-            let user = login_user(row)?;
+            let user = login_user(row, now_ms)?;
             let user_id = user.user_id.clone();
             let directory: String = row.get("directory")?;
             read.by_subject.insert((directory.clone(), row.get("object_id")?), user_id.clone());
@@ -183,7 +183,7 @@ impl Read {
                 continue;
             }
             if row.get("has_groups")? {
-                in_groups.entry(directory).or_default().entry(row.get("dn_key")?).or_default().push(user_id.clone());
+                in_groups.entry(directory).or_default().push((user_id.clone(), groups::Member::of(row)?));
             }
             if row.get("has_states")? || row.get("has_hashed")? {
                 with_secrets.push(user_id.clone());
@@ -197,12 +197,10 @@ impl Read {
             active.push(user_id);
         }
         for (directory, members) in in_groups {
-            let mut groups = groups::of(session, &directory, members.keys().map(String::as_str)).await?;
-            for (dn_key, user_ids) in members {
-                let groups = groups.remove(&dn_key).unwrap_or_default();
-                for user_id in user_ids {
-                    read.users.entry(user_id).and_modify(|user| user.groups.clone_from(&groups));
-                }
+            let asked: Vec<&groups::Member> = members.iter().map(|(_, member)| member).collect();
+            let groups = groups::of(session, &directory, &asked).await?;
+            for ((user_id, _), groups) in members.iter().zip(groups) {
+                read.users.entry(user_id.clone()).and_modify(|user| user.groups = groups);
             }
         }
         secrets::read(session, rules, &mut read.users, &with_secrets, now_ms).await?;

@@ -11,8 +11,8 @@ use crate::sql::{Session, args};
 use domain::{
     Secret,
     settings::{
-        BindKind, Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, ServiceAccount,
-        Settings, Severity, SyncState, Target,
+        Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, ServiceAccount, Settings,
+        Severity, Target,
     },
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest};
@@ -114,7 +114,6 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
     }
     rotation::end_with_apply(session, &plan.next, &plan.secrets).await?;
     reports::forget_removed(session, &plan.next).await?;
-    hand_over(session, &now.settings, &plan.next).await?;
     write(session, &plan.next, now.revision).await
 }
 
@@ -137,26 +136,6 @@ fn teaches_the_same(old: &Settings, next: &Settings, name: &str) -> bool {
 
 fn home_servers(settings: &Settings) -> impl Iterator<Item = (&Target, &HomeServer)> {
     settings.targets.iter().flat_map(|target| target.servers.iter().map(move |server| (target, server)))
-}
-
-/// The users of an item that is gone belong to the last item of its directory: an earlier one that has them takes them
-/// over, and whom none has leaves under that item's rule and guard (FS-10). Without another item they stay as they are.
-async fn hand_over(session: &mut Session, old: &Settings, next: &Settings) -> Result<(), StoreError> {
-    for item in &old.sync_items {
-        if next.sync_items.iter().any(|it| it.name == item.name && it.directory == item.directory) {
-            continue;
-        }
-        let heir = next.sync_items.iter().rev().find(|it| it.directory == item.directory && it.state == SyncState::On);
-        if let Some(heir) = heir {
-            for sql in [
-                "UPDATE users SET sync_item = $1 WHERE sync_item = $2",
-                "UPDATE user_groups SET sync_item = $1 WHERE sync_item = $2",
-            ] {
-                session.execute(sql, args![heir.name.as_str(), item.name.as_str()]).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads a document; what is wrong with its form is one line with the line, the key, what was found and what is allowed.
@@ -264,12 +243,7 @@ fn plan(
 /// settings may not know them, and could have them sent to a server of their own (V-83, CVE-2024-5967).
 fn secrets_that_would_move(old: &Settings, next: &Settings) -> BTreeSet<String> {
     let directories = next.directories.iter().filter(|after| {
-        old.directory(after.name.as_str()).is_some_and(|before| {
-            let new_server = after.urls.iter().any(|url| !before.urls.contains(url));
-            let less_protected = (after.danger_clear_text && !before.danger_clear_text)
-                || (before.query_bind.kind == BindKind::Tls && after.query_bind.kind != BindKind::Tls);
-            new_server || after.ca != before.ca || less_protected
-        })
+        old.directory(after.name.as_str()).is_some_and(|before| after.sends_password_elsewhere_than(before))
     });
     let providers = next.providers.iter().filter(|after| {
         let before = old.providers.iter().find(|before| before.name == after.name);

@@ -258,6 +258,15 @@ impl Database {
         }
     }
 
+    /// Has PostgreSQL count what stands in tables that have just grown a lot: until it does, it goes by guesses, and walks them. SQLite
+    /// goes by the tables' form.
+    pub async fn count(&self, tables: &[&'static str]) -> Result<(), sqlx::Error> {
+        let Self::Postgres(_) = self else { return Ok(()) };
+        let mut session = self.write().await?;
+        session.execute_of(format!("ANALYZE {}", tables.join(", ")), Vec::new()).await?;
+        session.commit().await
+    }
+
     /// The only writer among all nodes until it ends: for what is made once.
     pub async fn write_alone(&self) -> Result<Session, sqlx::Error> {
         let mut session = self.write().await?;

@@ -1,30 +1,34 @@
-//! How many users a run may disable or remove by itself (S-40, S-42, FS-06). Pure.
+//! How many users a run may disable, remove or exempt by itself (S-40, S-42, S-46, FS-06). Pure.
 
 use domain::settings::SyncSchedule;
 
-/// Fewer leavers than this are no mass removal, whatever their share.
+/// Fewer than this are no mass removal, whatever their share.
 const SHARE_COUNTS_FROM: u64 = 3;
 
 /// What a complete run found.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
-    /// Users the item had before the run.
+    /// Users it would disable, remove or exempt.
+    pub users: u64,
+    /// Users there were before the run; asked for where [`share_counts`].
     pub known: u64,
-    /// Users of the item the run saw.
-    pub seen: u64,
-    /// Users it would disable or remove.
-    pub leavers: u64,
+    /// An item that had users has none now.
+    pub emptied: bool,
 }
 
-/// Must these leavers wait for an administrator?
+/// Does it depend on how many users there are? They are not counted for nothing.
+pub fn share_counts(schedule: &SyncSchedule, users: u64) -> bool {
+    schedule.approval_over_percent > 0 && users >= SHARE_COUNTS_FROM && users <= u64::from(schedule.approval_over_users)
+}
+
+/// Must these wait for an administrator?
 pub fn must_wait(schedule: &SyncSchedule, found: Found) -> bool {
-    if found.leavers == 0 {
+    if found.users == 0 {
         return false;
     }
-    let nobody_seen = found.seen == 0;
-    let too_many = found.leavers > u64::from(schedule.approval_over_users);
-    let share = found.leavers * 100 > u64::from(schedule.approval_over_percent) * found.known;
-    nobody_seen || too_many || (share && found.leavers >= SHARE_COUNTS_FROM)
+    let too_many = found.users > u64::from(schedule.approval_over_users);
+    let share = found.users * 100 > u64::from(schedule.approval_over_percent) * found.known;
+    found.emptied || too_many || (share && share_counts(schedule, found.users))
 }
 
 #[cfg(test)]
@@ -35,27 +39,29 @@ mod tests {
     fn five_leave_by_themselves_and_six_wait() {
         // S-40, S-42, FS-06
         let schedule = SyncSchedule::default();
-        for (known, seen, leavers, waits) in [
-            (1000, 1000, 0, false),
-            (1000, 995, 5, false),
-            (1000, 994, 6, true),
-            (100, 95, 5, false),
-            (99, 94, 5, true),
-            (40, 37, 3, true),
-            (60, 57, 3, false),
-            (3, 1, 2, false),
-            (3, 0, 3, true),
-            (1, 0, 1, true),
-            (0, 0, 0, false),
+        for (known, users, emptied, waits) in [
+            (1000, 0, false, false),
+            (1000, 5, false, false),
+            (1000, 6, false, true),
+            (100, 5, false, false),
+            (99, 5, false, true),
+            (40, 3, false, true),
+            (60, 3, false, false),
+            (3, 2, false, false),
+            (3, 3, true, true),
+            (1, 1, true, true),
+            (0, 0, true, false),
         ] {
-            assert_eq!(
-                must_wait(&schedule, Found { known, seen, leavers }),
-                waits,
-                "{leavers} of {known}, {seen} seen"
-            );
+            let found = Found { users, known, emptied };
+            assert_eq!(must_wait(&schedule, found), waits, "{found:?}");
         }
-        let generous = SyncSchedule { approval_over_users: 999, approval_over_percent: 100, ..SyncSchedule::default() };
-        assert!(!must_wait(&generous, Found { known: 999, seen: 1, leavers: 999 }));
-        assert!(must_wait(&generous, Found { known: 1000, seen: 1, leavers: 1000 }));
+        let few = |approval_over_users, approval_over_percent, users, known| {
+            let schedule = SyncSchedule { approval_over_users, approval_over_percent, ..SyncSchedule::default() };
+            must_wait(&schedule, Found { users, known, emptied: false })
+        };
+        assert!(!few(999, 100, 999, 999));
+        assert!(few(999, 100, 1000, 1000));
+        assert!(!few(999, 0, 999, 1000), "no share: the number alone decides");
+        assert!(few(999, 1, 11, 1000) && !few(999, 1, 10, 1000));
     }
 }

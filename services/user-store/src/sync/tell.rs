@@ -1,41 +1,48 @@
 //! Mails of a run: to administrators about the run, to users about what it changes of theirs.
 
-use super::users::{self, Row};
-use super::{DAY_MS, RunRow};
+use super::DAY_MS;
+use super::profile::Profile;
+use super::run::Run;
+use super::users::Row;
+use super::write::Batch;
 use crate::outbox::{self, NewMail};
 use crate::rpc::{StoreError, bounded};
 use crate::seal::Seal;
 use crate::sql::{Session, args};
 use crate::users::name_key;
-use proto::user_store::{FinishRunReply, FinishRunRequest};
+use domain::Method;
+use proto::user_store::{FinishRunReply, FinishRunRequest, Mail};
 
-/// What administrators hear of a run (FS-07, FV-27): that leavers wait, once a list; that a read was not complete, once a day
+/// What administrators hear of a run (FS-07, FV-27): that users wait, once a list; that a read was not complete, once a day
 /// as long as it goes on.
 pub async fn alarm(
     session: &mut Session,
-    run: &RunRow,
+    run: &Run,
     reply: &FinishRunReply,
     request: &FinishRunRequest,
     now_ms: i64,
 ) -> Result<Option<NewMail>, StoreError> {
+    if run.is_preview() {
+        return Ok(None);
+    }
     if !reply.approval_id.is_empty() {
-        let detail = format!("{}: {} users, approval {}", run.sync_item, reply.parked, reply.approval_id);
+        let detail = format!("{}: {} users, approval {}", run.directory, reply.parked, reply.approval_id);
         let mail = NewMail::to_administrators("sync_approval").with("detail", detail);
         return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
     }
     if request.complete {
         return Ok(None);
     }
-    let sql = "SELECT run_id FROM sync_runs WHERE sync_item = $1 AND state IN ('done', 'parked') \
+    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND state IN ('done', 'parked') AND mode <> 'preview' \
                ORDER BY started_ms DESC, run_id DESC LIMIT 1";
-    let whole: String = match session.row(sql, args![&run.sync_item]).await? {
+    let whole: String = match session.row(sql, args![&run.directory]).await? {
         Some(row) => row.get("run_id")?,
         None => String::new(),
     };
     let mail = NewMail::to_administrators("sync_failed").with("reason", bounded(&request.error, 512));
-    let mail = mail.with("detail", format!("{} (directory {})", run.sync_item, run.directory));
+    let mail = mail.with("detail", format!("directory {}", run.directory));
     let day = now_ms.div_euclid(DAY_MS);
-    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{}", run.sync_item))))
+    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{}", run.directory))))
 }
 
 /// S-58: another phone or mail is another authenticator, and who had the one before hears of it there. Before the rows are written.
@@ -47,17 +54,90 @@ pub async fn of_other_addresses(
 ) -> Result<(), StoreError> {
     for row in changed {
         let Some(known) = row.known.as_ref().filter(|known| known.state != "removed") else { continue };
-        if users::other_phone(known, row)
+        if row.profile.has_other_number_than(&known.profile, &row.country)
             && let Some(mail) = NewMail::to_user(session, "phone_changed", &known.user_id).await?
         {
-            let mail = mail.with("admin", "sync").with("phone_masked", domain::phone::masked(&row.user.phone));
+            let number = domain::phone::masked(other(&row.profile, &known.profile));
+            let mail = mail.with("admin", "sync").with("phone_masked", number);
             outbox::put_in(session, seal, mail, now_ms).await?;
         }
-        if name_key(&known.mail) != name_key(&row.user.mail)
+        if name_key(&known.profile.mail) != name_key(&row.profile.mail)
             && let Some(mail) = NewMail::to_user(session, "updated", &known.user_id).await?
         {
             outbox::put_in(session, seal, mail.with("admin", "sync"), now_ms).await?;
         }
     }
     Ok(())
+}
+
+/// The number that is another one.
+fn other<'a>(now: &'a Profile, before: &Profile) -> &'a str {
+    match now.used() == before.used() {
+        true => &now.backup.number,
+        false => &now.used().number,
+    }
+}
+
+/// FS-33: who was added is welcomed, where the item says so.
+pub async fn of_welcome(
+    session: &mut Session,
+    seal: &Seal,
+    batch: &Batch<'_>,
+    added: &[Row],
+    user_ids: &[String],
+) -> Result<(), StoreError> {
+    for (row, user_id) in added.iter().zip(user_ids) {
+        let item = batch.items.iter().find(|item| item.name.as_str() == row.sync_item);
+        let Some(item) = item.filter(|item| item.mail.on_add && !row.profile.mail.is_empty()) else { continue };
+        let (state, ..) = super::users::first_state(Some(item), row.user.disabled_in_directory);
+        if state != "enabled" {
+            continue;
+        }
+        let method = item.method.default_method.unwrap_or(batch.settings.verification.default_method);
+        let kind = welcome(method, !row.profile.phone.number.is_empty(), batch.settings.pin.new_users);
+        let variables = [
+            ("username", &row.user.username),
+            ("first_name", &row.profile.first_name),
+            ("last_name", &row.profile.last_name),
+        ];
+        let mail = Mail {
+            kind,
+            user_id: user_id.clone(),
+            to: vec![row.profile.mail.clone()],
+            language: row.profile.languages[1].clone(),
+            variables: variables.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+            ..Mail::default()
+        };
+        let mail = NewMail { mail, once_key: format!("welcome:{user_id}") };
+        outbox::put_in(session, seal, mail, batch.now_ms).await?;
+    }
+    Ok(())
+}
+
+/// By what new users log in: a number is there, everything else has to be enrolled first.
+fn welcome(method: Method, has_phone: bool, with_pin: bool) -> String {
+    let kind = match method {
+        Method::Call if has_phone => "welcome_call",
+        Method::Sms | Method::SmsReply if has_phone => "welcome_sms",
+        _ => "welcome_enrol",
+    };
+    format!("{kind}{}", if with_pin { "_pin" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_welcome_speaks_of_what_the_user_has() {
+        // FS-33, FN-05
+        for (method, has_phone, with_pin, kind) in [
+            (Method::Call, true, false, "welcome_call"),
+            (Method::Sms, true, true, "welcome_sms_pin"),
+            (Method::Sms, false, false, "welcome_enrol"),
+            (Method::Push, true, true, "welcome_enrol_pin"),
+        ] {
+            assert_eq!(welcome(method, has_phone, with_pin), kind);
+        }
+    }
 }

@@ -1,48 +1,60 @@
 //! Which of the users of a batch are added, changed, or not taken, and why. Pure: rows as they stand in, rows as they shall
 //! be out.
 
+use super::members::{self, Graph, Person, sid_key};
+use super::profile::{self, Profile};
 use crate::rpc::bounded;
 use crate::users::{by_machine, name_key};
 use domain::ObjectId;
-use domain::settings::{Settings, SyncState};
+use domain::settings::{DisabledInDirectory, NewUsers, Settings, SyncItem};
 use proto::user_store::SyncedUser;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Name forms kept of a user.
 const NAMES_MAX: usize = 32;
+/// Items a user may fall under.
+const ITEMS_MAX: usize = 256;
+/// Who sets the state of new users that begin disabled: no machine that the directory could overrule (FS-24).
+pub const BY_SETTINGS: &str = "settings";
+/// Before the name of an item in a list of what exempts.
+pub const OF_ITEM: &str = "item:";
 
 /// A user as the store has it.
 #[derive(Clone, Default)]
 pub struct Known {
     pub user_id: String,
-    pub object_id: String,
+    pub person: Person,
     pub username: String,
     pub username_key: String,
-    pub dn_key: String,
-    pub mail: String,
-    pub phone: String,
-    /// Goes before `phone`.
-    pub own_phone: String,
+    pub profile: Profile,
     pub state: String,
     pub state_by: String,
     pub state_text: String,
+    pub items: String,
     pub sync_item: String,
     pub first_run: String,
     pub last_run: String,
     pub content: Vec<u8>,
     /// As the directory wrote it; empty = never read, [`UNSAID`] = it did not say.
     pub password_changed: String,
+    pub left_how: String,
+    pub due: String,
+    pub exempt_item: String,
+    pub exempt_wait: String,
+    pub phone_hold_until_ms: i64,
 }
 
 /// Kept of a directory that does not say when a password was changed: if it does one day, that is news.
 pub const UNSAID: &str = "-";
 
-/// The run a batch belongs to.
-pub struct Run<'a> {
+/// The run a batch belongs to, and by what it decides.
+pub struct Judge<'a> {
     pub run_id: &'a str,
-    pub sync_item: &'a str,
     pub settings: &'a Settings,
+    /// Of the directory, in their order.
+    pub items: &'a [&'a SyncItem],
+    pub graph: &'a Graph,
 }
 
 /// A user as the row shall be.
@@ -50,21 +62,46 @@ pub struct Row {
     /// Absent for a new user.
     pub known: Option<Known>,
     pub user: SyncedUser,
-    pub object_id: String,
+    pub person: Person,
     pub username_key: String,
-    pub dn_key: String,
+    /// Candidates, comma separated.
+    pub items: String,
+    /// The item that has the user, or had them last.
+    pub sync_item: String,
+    /// Nobody has them.
+    pub outside: bool,
+    pub profile: Profile,
+    /// Whose numbers without a code are.
+    pub country: String,
+    pub exemption: Exemption,
     /// By key, the form as written.
     pub names: BTreeMap<String, String>,
     pub search: String,
     pub content: Vec<u8>,
 }
 
+/// What exempts a user from the second factor, and what would (S-46).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exemption {
+    pub item: String,
+    /// Groups by id, an item by [`OF_ITEM`] and its name.
+    pub waits: BTreeSet<String>,
+    /// Something is new among them.
+    pub newly: bool,
+}
+
 #[derive(Default)]
 pub struct Plan {
     pub added: Vec<Row>,
     pub changed: Vec<Row>,
-    /// Known users of this item that the run saw and that keep their row; and whether the run sees them for the first time.
+    /// Known users that the run saw and that keep their row.
     pub seen: Vec<Known>,
+    /// Known users that are of no item any longer.
+    pub outside: Vec<Known>,
+    /// Those of them, and of the changed, who had left and are back.
+    pub back: Vec<String>,
+    /// Users who had been removed and are back: their factors are not (S-21).
+    pub revived: Vec<Known>,
     /// States to change: who, to what, by whom.
     pub states: Vec<(Known, NewState)>,
     pub passwords: Vec<NewPassword>,
@@ -72,7 +109,14 @@ pub struct Plan {
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name was found doubled: taken back.
     pub withdrawn: Vec<Known>,
-    pub problems: Vec<String>,
+    /// Whom, and what about them.
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub who: String,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,74 +135,173 @@ pub struct NewPassword {
     pub another: bool,
 }
 
+/// A user of a batch, read and bounded.
+pub struct Read {
+    pub user: SyncedUser,
+    pub person: Person,
+    pub username_key: String,
+    pub candidates: Vec<String>,
+}
+
+impl Read {
+    /// `None`, and why, if the entry has no id.
+    pub fn of(user: SyncedUser) -> Result<Self, Problem> {
+        let object_id = match user.object_id.parse::<ObjectId>() {
+            Ok(object_id) => object_id.to_string(),
+            Err(error) => {
+                return Err(Problem { who: bounded(&user.distinguished_name, 2048), text: error.to_string() });
+            }
+        };
+        let user = SyncedUser {
+            object_id,
+            distinguished_name: bounded(&user.distinguished_name, 2048),
+            username: bounded(user.username.trim(), 256),
+            names: user.names.iter().take(NAMES_MAX).map(|name| bounded(name, 256)).collect(),
+            first_name: bounded(&user.first_name, 128),
+            last_name: bounded(&user.last_name, 128),
+            mail: bounded(&user.mail, 256),
+            extension: bounded(&user.extension, 10),
+            password_changed: bounded(&user.password_changed, 64),
+            description: bounded(&user.description, 256),
+            user_group: bounded(&user.user_group, 128),
+            sid: sid_key(&user.sid),
+            primary_group_sid: sid_key(&user.primary_group_sid),
+            ..user
+        };
+        let person = Person {
+            object_id: user.object_id.clone(),
+            dn_key: members::dn_key(&user.distinguished_name),
+            sid: user.sid.clone(),
+            primary_group: user.primary_group_sid.clone(),
+        };
+        let candidates = user.items.iter().take(ITEMS_MAX).filter(|name| !name.contains(',')).cloned().collect();
+        Ok(Self { username_key: name_key(&user.username), person, candidates, user })
+    }
+}
+
 /// `known` are the rows of these object ids, `holders` the rows that hold one of these usernames, `doubled` the names this
 /// run has found twice already.
 pub fn plan(
-    run: &Run<'_>,
-    batch: Vec<SyncedUser>,
+    judge: &Judge<'_>,
+    batch: Vec<Read>,
     known: HashMap<String, Known>,
     holders: Vec<Known>,
     doubled: BTreeSet<String>,
 ) -> Plan {
     let mut plan = Plan { doubled, ..Plan::default() };
+    let mut known = known;
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for user in batch {
-        match row(user, &known) {
-            Ok(row) => drop(rows.insert(row.object_id.clone(), row)),
-            Err(problem) => plan.problems.push(problem),
+    for read in batch {
+        let before = known.get(&read.person.object_id).cloned();
+        match row(judge, read, before) {
+            Taken::Row(row) => drop(rows.insert(row.person.object_id.clone(), *row)),
+            Taken::Nameless(who, kept) => {
+                plan.problems.push(Problem { who, text: "has no username".into() });
+                if let Some(kept) = kept {
+                    keep_row(judge, &mut plan, *kept);
+                }
+            }
+            Taken::Nobodys => {}
         }
     }
+    known.clear();
     // Who claims a name when this batch is through: those in it by what it says, others by what they have.
     let mut claims: HashMap<String, BTreeSet<String>> = HashMap::new();
     for row in rows.values() {
-        claims.entry(row.username_key.clone()).or_default().insert(row.object_id.clone());
+        claims.entry(row.username_key.clone()).or_default().insert(row.person.object_id.clone());
     }
     let mut held: HashMap<String, Known> = HashMap::new();
     for holder in holders {
-        if !rows.contains_key(&holder.object_id) {
-            claims.entry(holder.username_key.clone()).or_default().insert(holder.object_id.clone());
+        if !rows.contains_key(&holder.person.object_id) {
+            claims.entry(holder.username_key.clone()).or_default().insert(holder.person.object_id.clone());
             held.insert(holder.username_key.clone(), holder);
         }
     }
     for (_, mut row) in rows {
         let known = row.known.take();
-        if let Some(owner) = known.as_ref().and_then(|known| earlier_owner(run, known)) {
-            plan.problems.push(format!("{}: belongs to the earlier item {owner}", row.user.username));
-            continue;
-        }
         let keeps_name = known.as_ref().is_some_and(|it| it.username_key == row.username_key && it.state != "removed");
         let alone = claims.get(&row.username_key).is_none_or(|claims| claims.len() == 1);
         if !keeps_name && (!alone || plan.doubled.contains(&row.username_key)) {
             // FS-14, S-53: neither is added; an existing one keeps its id and is not taken for a leaver.
-            plan.problems.push(format!("{}: this username is doubled in the directory", row.user.username));
+            let text = "this username is doubled in the directory".into();
+            plan.problems.push(Problem { who: row.user.username, text });
             let holder = held.get(&row.username_key);
-            if let Some(fresh) = holder.filter(|it| it.first_run == run.run_id) {
+            if let Some(fresh) = holder.filter(|it| it.first_run == judge.run_id) {
                 plan.withdrawn.push(fresh.clone());
             }
-            if holder.is_none_or(|it| it.first_run == run.run_id) {
+            if holder.is_none_or(|it| it.first_run == judge.run_id) {
                 plan.doubled.insert(row.username_key.clone());
             }
-            plan.seen.extend(known);
+            if let Some(known) = known {
+                let (disabled, outside) = (row.user.disabled_in_directory, row.outside);
+                keep_row(judge, &mut plan, Kept { known, sync_item: row.sync_item, disabled, outside });
+            }
             continue;
         }
         match known {
             None => plan.added.push(row),
-            Some(known) => {
-                if let Some(state) = next_state(&known, row.user.disabled_in_directory) {
-                    plan.states.push((known.clone(), state));
-                }
-                plan.passwords.extend(next_password(&known, &row.user.password_changed));
-                if known.content == row.content && known.sync_item == run.sync_item {
-                    plan.seen.push(known);
-                } else {
-                    row.known = Some(known);
-                    plan.changed.push(row);
-                }
-            }
+            Some(known) => take_known(judge, &mut plan, row, known),
         }
     }
     plan.withdrawn.dedup_by(|one, other| one.user_id == other.user_id);
     plan
+}
+
+/// A known user whose entry is there under a name that cannot be used.
+struct Kept {
+    known: Known,
+    sync_item: String,
+    disabled: bool,
+    outside: bool,
+}
+
+/// The row stays as it is; that the directory disabled them, or that they are of no item any more, holds all the same.
+fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
+    let Kept { known, sync_item, disabled, outside } = kept;
+    let state = next_state(&known, disables(judge, &sync_item, disabled)).filter(|next| next.state == "disabled");
+    plan.states.extend(state.filter(|_| known.state == "enabled").map(|state| (known.clone(), state)));
+    match outside {
+        true => plan.outside.push(known.clone()),
+        false if !known.left_how.is_empty() => plan.back.push(known.user_id.clone()),
+        false => {}
+    }
+    plan.seen.push(known);
+}
+
+/// FS-26
+fn disables(judge: &Judge<'_>, sync_item: &str, disabled_in_directory: bool) -> bool {
+    let item = judge.items.iter().find(|item| item.name.as_str() == sync_item);
+    disabled_in_directory && !item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep)
+}
+
+fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Row, known: Known) {
+    let disabled = disables(judge, &row.sync_item, row.user.disabled_in_directory);
+    // Who is of no item is not enabled again by what the directory says.
+    if let Some(state) = next_state(&known, disabled).filter(|next| !row.outside || next.state == "disabled") {
+        if known.state == "removed" {
+            plan.revived.push(known.clone());
+        }
+        plan.states.push((known.clone(), state));
+    }
+    plan.passwords.extend(next_password(&known, &row.user.password_changed));
+    if row.outside {
+        plan.outside.push(known.clone());
+    } else if !known.left_how.is_empty() {
+        plan.back.push(known.user_id.clone());
+    }
+    let waits = row.exemption.waits.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    let same = known.content == row.content
+        && known.sync_item == row.sync_item
+        && known.items == row.items
+        && known.exempt_item == row.exemption.item
+        && known.exempt_wait == waits
+        && known.profile.own == row.profile.own;
+    if same {
+        plan.seen.push(known);
+    } else {
+        row.known = Some(known);
+        plan.changed.push(row);
+    }
 }
 
 /// What a read of the directory makes of a user's state; `None` = as it is. By hand wins over the directory (FS-26).
@@ -179,6 +322,18 @@ fn next_state(known: &Known, disabled_in_directory: bool) -> Option<NewState> {
     }
 }
 
+/// The state of a new user (FS-24, FS-26): what, by whom, why.
+pub fn first_state(item: Option<&SyncItem>, disabled_in_directory: bool) -> (&'static str, &'static str, String) {
+    let keeps = item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep);
+    match item {
+        Some(item) if item.new_users == NewUsers::Disabled => {
+            ("disabled", BY_SETTINGS, format!("new users of {} begin disabled", item.name))
+        }
+        _ if disabled_in_directory && !keeps => ("disabled", "directory", "disabled in the directory".into()),
+        _ => ("enabled", "", String::new()),
+    }
+}
+
 /// What becomes of the time a password was changed; `None` = it stays. The first read tells nothing about a change, and a
 /// directory that says nothing (any longer) tells of none.
 fn next_password(known: &Known, said: &str) -> Option<NewPassword> {
@@ -192,226 +347,124 @@ fn next_password(known: &Known, said: &str) -> Option<NewPassword> {
     (known.password_changed != changed).then(new)
 }
 
-/// The earlier item that owns a user and is still on; the first match wins (FS-08).
-fn earlier_owner<'a>(run: &Run<'_>, known: &'a Known) -> Option<&'a str> {
-    if known.sync_item == run.sync_item
-        || known.state == "removed"
-        || known.state_by == "sync" && known.state == "disabled"
-    {
-        return None;
-    }
-    let mut items = run.settings.sync_items.iter().take_while(|item| item.name.as_str() != run.sync_item);
-    let earlier = items.any(|item| item.name.as_str() == known.sync_item && item.state == SyncState::On);
-    earlier.then_some(known.sync_item.as_str())
+/// What becomes of what exempts a user. To be exempt no longer holds at once; to be newly exempt waits for the end of the run.
+fn exemption(judge: &Judge<'_>, person: &Person, owner: Option<&SyncItem>, known: Option<&Known>) -> Exemption {
+    let listed = known.map_or("", |it| it.exempt_wait.as_str()).split(',').filter(|it| !it.is_empty());
+    let listed: BTreeSet<String> = listed.map(str::to_owned).collect();
+    let before = known.map_or("", |it| it.exempt_item.as_str());
+    let (item, of_item) = match owner {
+        // Of nobody: as it was, until that is decided.
+        None => (before.to_owned(), listed.iter().find(|it| it.starts_with(OF_ITEM)).cloned()),
+        Some(owner) if owner.second_factor => (String::new(), None),
+        Some(owner) if before.is_empty() => (String::new(), Some(format!("{OF_ITEM}{}", owner.name))),
+        Some(owner) => (owner.name.to_string(), None),
+    };
+    let policies = &judge.settings.policies;
+    let now = judge.graph.exempting_of(person, policies);
+    // Another name, SID or primary group may have brought them in; who is new, or back, had none.
+    let had = known.filter(|it| it.state != "removed").map(|it| &it.person);
+    let had = had.map_or_else(BTreeSet::new, |it| judge.graph.exempting_of(it, policies));
+    let of_groups = listed.iter().filter(|it| !it.starts_with(OF_ITEM) && now.contains(*it)).cloned();
+    let waits: BTreeSet<String> = of_groups.chain(of_item).chain(now.difference(&had).cloned()).collect();
+    let newly = waits.iter().any(|it| !listed.contains(it));
+    Exemption { item, waits, newly }
 }
 
-fn row(user: SyncedUser, known: &HashMap<String, Known>) -> Result<Row, String> {
-    let user = SyncedUser {
-        object_id: user.object_id,
-        distinguished_name: bounded(&user.distinguished_name, 2048),
-        username: bounded(user.username.trim(), 256),
-        names: user.names.iter().take(NAMES_MAX).map(|name| bounded(name, 256)).collect(),
-        first_name: bounded(&user.first_name, 128),
-        last_name: bounded(&user.last_name, 128),
-        mail: bounded(&user.mail, 256),
-        phone: bounded(&user.phone, 64),
-        disabled_in_directory: user.disabled_in_directory,
-        password_changed: bounded(&user.password_changed, 64),
-    };
-    let object_id = match user.object_id.parse::<ObjectId>() {
-        Ok(object_id) => object_id.to_string(),
-        Err(error) => return Err(format!("{}: {error}", user.distinguished_name)),
-    };
-    let username_key = name_key(&user.username);
+enum Taken {
+    Row(Box<Row>),
+    /// The entry is there, and nobody can be called by it.
+    Nameless(String, Option<Box<Kept>>),
+    /// Unknown, and of no item that adds.
+    Nobodys,
+}
+
+fn row(judge: &Judge<'_>, read: Read, known: Option<Known>) -> Taken {
+    let Read { user, person, username_key, candidates } = read;
+    let owner = members::owner(judge.items, &candidates, &person, judge.graph);
     if username_key.is_empty() {
-        return Err(format!("{}: has no username", user.distinguished_name));
+        let (disabled, outside) = (user.disabled_in_directory, owner.is_none());
+        let kept = known.map(|known| Box::new(Kept { sync_item: known.sync_item.clone(), known, disabled, outside }));
+        return Taken::Nameless(user.distinguished_name, kept);
     }
-    let dn_key = dn_key(&user.distinguished_name);
-    let forms = std::iter::once(&user.username).chain(&user.names).chain(std::iter::once(&user.mail));
+    let taken = known.is_some() || owner.is_some_and(|owner| owner.add);
+    if !taken {
+        return Taken::Nobodys;
+    }
+    let sync_item = match (owner, &known) {
+        (Some(owner), _) => owner.name.to_string(),
+        (None, Some(known)) => known.sync_item.clone(),
+        (None, None) => return Taken::Nobodys,
+    };
+    // An item that is gone has said what there is; its users keep that until another has them.
+    let item = judge.settings.sync_items.iter().find(|item| item.name.as_str() == sync_item);
+    let country = item.map_or("", |item| profile::country(judge.settings, item)).to_owned();
+    let profile = match item {
+        Some(item) => Profile::of(item, &country, &user, known.as_ref()),
+        None => known.as_ref().map(|it| it.profile.clone()).unwrap_or_default(),
+    };
+    let forms = std::iter::once(&user.username).chain(&user.names).chain(std::iter::once(&profile.mail));
     let names: BTreeMap<String, String> =
         forms.map(|name| (name_key(name), name.clone())).filter(|(key, _)| !key.is_empty()).collect();
     let mut search: Vec<String> = names.keys().cloned().collect();
-    search.extend([name_key(&format!("{} {}", user.first_name, user.last_name)), name_key(&user.phone)]);
-    let content = content(&user);
-    let known = known.get(&object_id).cloned();
-    Ok(Row { known, object_id, username_key, dn_key, names, search: search.join("\n"), content, user })
+    search.push(name_key(&format!("{} {}", profile.first_name, profile.last_name)));
+    let more = [&profile.phone.number, &profile.own.number, &profile.backup.number, &profile.description];
+    search.extend(more.into_iter().map(|text| name_key(text)));
+    search.retain(|text| !text.is_empty());
+    let exemption = exemption(judge, &person, owner, known.as_ref());
+    Taken::Row(Box::new(Row {
+        content: content(&user, item, &country),
+        items: candidates.join(","),
+        outside: owner.is_none(),
+        search: search.join("\n"),
+        known,
+        user,
+        person,
+        username_key,
+        sync_item,
+        profile,
+        country,
+        exemption,
+        names,
+    }))
 }
 
-/// Does this row give the user another phone? A number of the user's own goes before the directory's, and one written in another
-/// way is the same.
-pub fn other_phone(known: &Known, row: &Row) -> bool {
-    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
-    known.own_phone.is_empty() && digits(&known.phone) != digits(&row.user.phone)
-}
-
-/// How a DN is compared; text that is none is compared as it stands.
-pub fn dn_key(name: &str) -> String {
-    match name.parse::<ldap_wire::Dn>() {
-        Ok(dn) => dn.key().as_str().to_owned(),
-        Err(_) => name_key(name),
-    }
-}
-
-fn content(user: &SyncedUser) -> Vec<u8> {
+/// A digest of all that a row is made of: of the directory's values and of what the item makes of them. Where the same twice may
+/// come to something else, it is never the same.
+fn content(user: &SyncedUser, item: Option<&SyncItem>, country: &str) -> Vec<u8> {
     let mut digest = Sha256::new();
-    let fields = [&user.distinguished_name, &user.username, &user.first_name, &user.last_name, &user.mail, &user.phone];
-    for field in fields.into_iter().chain(&user.names) {
-        digest.update((field.len() as u64).to_be_bytes());
-        digest.update(field.as_bytes());
+    let mut put = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    };
+    for field in [
+        &user.distinguished_name,
+        &user.username,
+        &user.first_name,
+        &user.last_name,
+        &user.mail,
+        &user.extension,
+        &user.description,
+        &user.user_group,
+        &user.sid,
+        &user.primary_group_sid,
+    ] {
+        put(field);
+    }
+    for phone in &user.phones {
+        put(&phone.kind);
+        put(&phone.number);
+    }
+    let languages = user.languages.clone().unwrap_or_default();
+    for language in [&languages.call, &languages.text, &languages.app, &languages.code] {
+        put(language);
+    }
+    if let Some(item) = item {
+        let rules = (&item.update, &item.primary_phone, &item.backup_phone, &item.language, &item.user_group);
+        put(&serde_json::to_string(&rules).unwrap_or_default());
+        put(country);
+    }
+    for name in &user.names {
+        put(name);
     }
     digest.finalize().to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(number: u32) -> String {
-        format!("entryUUID:00000000-0000-0000-0000-{number:012}")
-    }
-
-    fn user(number: u32, username: &str) -> SyncedUser {
-        SyncedUser {
-            object_id: id(number),
-            distinguished_name: format!("uid={username},dc=corp"),
-            username: username.into(),
-            ..SyncedUser::default()
-        }
-    }
-
-    fn known(number: u32, username: &str, item: &str) -> Known {
-        Known {
-            user_id: format!("u{number}"),
-            object_id: id(number),
-            username: username.into(),
-            username_key: name_key(username),
-            state: "enabled".into(),
-            sync_item: item.into(),
-            first_run: "before".into(),
-            last_run: "before".into(),
-            ..Known::default()
-        }
-    }
-
-    fn settings() -> Settings {
-        let item = |name: &str, state: &str| {
-            format!(
-                "[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n"
-            )
-        };
-        toml::from_str(&(item("first", "on") + &item("off", "off") + &item("mine", "on") + &item("last", "on")))
-            .expect("valid")
-    }
-
-    fn planned(batch: Vec<SyncedUser>, store: Vec<Known>, doubled: &[&str]) -> Plan {
-        let settings = settings();
-        let run = Run { run_id: "run", sync_item: "mine", settings: &settings };
-        let ids: BTreeSet<&str> = batch.iter().map(|it| it.object_id.as_str()).collect();
-        let known = store.iter().filter(|it| ids.contains(it.object_id.as_str()));
-        let known = known.map(|it| (it.object_id.clone(), it.clone())).collect();
-        plan(&run, batch, known, store, doubled.iter().map(|name| (*name).to_owned()).collect())
-    }
-
-    #[test]
-    fn a_doubled_username_adds_neither() {
-        // FS-14, S-53
-        let plan = planned(vec![user(1, "ann"), user(2, "ANN"), user(3, "bob")], vec![], &[]);
-        assert_eq!(plan.added.iter().map(|row| row.user.username.as_str()).collect::<Vec<_>>(), ["bob"]);
-        assert_eq!(plan.problems.len(), 2);
-        assert!(plan.doubled.contains("ann"));
-        let later = planned(vec![user(4, "Ann")], vec![], &["ann"]);
-        assert!(later.added.is_empty());
-    }
-
-    #[test]
-    fn a_name_found_doubled_in_a_later_batch_takes_back_who_the_run_had_added() {
-        let fresh = Known { first_run: "run".into(), last_run: "run".into(), ..known(1, "ann", "mine") };
-        let plan = planned(vec![user(2, "ann")], vec![fresh], &[]);
-        assert_eq!(plan.withdrawn.iter().map(|it| it.user_id.as_str()).collect::<Vec<_>>(), ["u1"]);
-        assert!(plan.added.is_empty() && plan.doubled.contains("ann"));
-    }
-
-    #[test]
-    fn an_existing_user_keeps_the_name_and_the_newcomer_is_named_as_a_problem() {
-        let plan = planned(vec![user(1, "ann"), user(2, "ann")], vec![known(1, "ann", "mine")], &[]);
-        assert_eq!(plan.changed.len(), 1, "the existing one is brought up to date");
-        assert!(plan.added.is_empty() && plan.withdrawn.is_empty());
-        assert_eq!(plan.problems.len(), 1);
-    }
-
-    #[test]
-    fn names_may_be_swapped_within_a_batch_and_a_refused_rename_is_no_leaver() {
-        let store = vec![known(1, "ann", "mine"), known(2, "bob", "mine"), known(3, "eve", "mine")];
-        let swap = planned(vec![user(1, "bob"), user(2, "ann")], store.clone(), &[]);
-        assert_eq!((swap.changed.len(), swap.problems.len()), (2, 0));
-        let taken = planned(vec![user(1, "eve")], store, &[]);
-        assert_eq!((taken.changed.len(), taken.problems.len(), taken.seen.len()), (0, 1, 1));
-    }
-
-    #[test]
-    fn an_earlier_item_that_is_on_keeps_its_users_and_any_other_gives_them_up() {
-        // FS-08, FS-10
-        for (owner, taken) in [("first", false), ("off", true), ("last", true), ("deleted", true), ("mine", true)] {
-            let plan = planned(vec![user(1, "ann")], vec![known(1, "ann", owner)], &[]);
-            assert_eq!(plan.changed.len(), usize::from(taken), "{owner}");
-            assert_eq!(plan.problems.is_empty(), taken, "{owner}");
-        }
-        let left = Known { state: "disabled".into(), state_by: "sync".into(), ..known(1, "ann", "first") };
-        assert_eq!(planned(vec![user(1, "ann")], vec![left], &[]).changed.len(), 1);
-    }
-
-    #[test]
-    fn the_directory_disables_and_enables_again_but_never_over_a_hand() {
-        // FS-26
-        for (state, by, disabled, expected) in [
-            ("enabled", "", false, None),
-            ("enabled", "", true, Some(("disabled", "directory"))),
-            ("disabled", "directory", true, None),
-            ("disabled", "directory", false, Some(("enabled", "sync"))),
-            ("disabled", "sync", false, Some(("enabled", "sync"))),
-            ("disabled", "sync", true, Some(("disabled", "directory"))),
-            ("disabled", "admin:uid=0", false, None),
-            ("disabled", "admin:uid=0", true, None),
-            ("removed", "sync", false, Some(("enabled", "sync"))),
-            ("removed", "sync", true, Some(("disabled", "directory"))),
-            ("removed", "admin:uid=0", false, Some(("disabled", "admin:uid=0"))),
-        ] {
-            let before = Known { state: state.into(), state_by: by.into(), ..known(1, "ann", "mine") };
-            let after = next_state(&before, disabled);
-            let after = after.as_ref().map(|it| (it.state, it.by.as_str()));
-            assert_eq!(after, expected, "{state} by {by:?}, disabled there: {disabled}");
-        }
-    }
-
-    #[test]
-    fn a_password_is_another_one_when_its_time_moves_and_not_when_it_is_first_read() {
-        // V-52
-        for (before, said, expected) in [
-            ("", "", Some((UNSAID, false))),
-            ("", "10", Some(("10", false))),
-            (UNSAID, "", None),
-            (UNSAID, "10", Some(("10", true))),
-            ("10", "10", None),
-            ("10", "11", Some(("11", true))),
-            // A server that is behind, or a clock that was ahead.
-            ("10", "9", Some(("9", true))),
-            ("10", "", None),
-        ] {
-            let before_row = Known { password_changed: before.into(), ..known(1, "ann", "mine") };
-            let after = next_password(&before_row, said);
-            let after = after.as_ref().map(|it| (it.changed.as_str(), it.another));
-            assert_eq!(after, expected, "{before:?} -> {said:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_a_user_is_named() {
-        let broken = vec![
-            SyncedUser { object_id: "nonsense".into(), ..user(1, "ann") },
-            SyncedUser { username: " \u{0} ".into(), ..user(2, "bob") },
-        ];
-        let plan = planned(broken, vec![], &[]);
-        assert_eq!(plan.problems.len(), 2);
-        assert!(plan.added.is_empty());
-    }
 }

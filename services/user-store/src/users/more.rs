@@ -12,7 +12,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 
 const USER: &str = "SELECT phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension, default_method, \
     allowed_methods, language_call, language_text, language_app, language_code, blocked_until_ms, blocked_since_ms, \
-    blocked_by, blocked_text, exempt_clients, exempt_until_ms, exempt_text, epoch FROM users WHERE user_id = $1";
+    blocked_by, blocked_text, exempt_clients, exempt_until_ms, exempt_text, exempt_item, epoch FROM users WHERE user_id = $1";
 
 /// Completes the detail of a user.
 pub async fn fill(
@@ -46,7 +46,12 @@ pub async fn fill(
         });
     }
     let exempt_until_ms: i64 = row.get("exempt_until_ms")?;
-    if exempt_until_ms == 0 || exempt_until_ms > now_ms {
+    let exempt_item: String = row.get("exempt_item")?;
+    if !exempt_item.is_empty() {
+        // FS-35: by the item that has them, which goes before what a hand says.
+        detail.exempt_clients = vec!["*".into()];
+        detail.exempt_text = format!("by the sync item {exempt_item}");
+    } else if exempt_until_ms == 0 || exempt_until_ms > now_ms {
         detail.exempt_clients = listed(&row.get::<String>("exempt_clients")?);
         detail.exempt_until_unix_ms = exempt_until_ms;
         detail.exempt_text = row.get("exempt_text")?;

@@ -1,12 +1,12 @@
 //! What ends remembered logins, and what does not (V-52).
 
 use crate::commit::allowed;
-use crate::fixture::{Enrolled, Fixture, NOON_MS, id_of, person};
+use crate::fixture::{Enrolled, Fixture, NOON_MS, id_of, left, person, with_phone};
 use crate::prompts;
 use proto::user_store::{
     AllowResult, ApplyBatchRequest, BlockUserRequest, EditUserRequest, ExemptUserRequest, RevokeFactorRequest,
     SetUserStateRequest, StartBypassRequest, SyncedGroup, SyncedUser, UnblockUserRequest, UnlockUserRequest,
-    admin_server::Admin, commit_server::Commit, sync_server::Sync,
+    admin_server::Admin, commit_server::Commit, left_object::How,
 };
 use tonic::Request;
 
@@ -36,24 +36,25 @@ impl Watch<'_> {
     }
 
     async fn read(&self, user: SyncedUser) {
-        let run_id = self.lab.begin("people").await.expect("begun");
+        let run_id = self.lab.begin().await.expect("begun");
         self.lab.batch(&run_id, vec![user]).await;
     }
 
     /// A complete run that reads ann and these groups.
     async fn groups(&self, groups: &[(&str, &str, &[&str])]) {
-        let run_id = self.lab.begin("people").await.expect("begun");
+        let run_id = self.lab.begin().await.expect("begun");
         self.lab.batch(&run_id, vec![ann()]).await;
         let group = |(id, name, members): &(&str, &str, &[&str])| SyncedGroup {
             object_id: id_of(id),
             distinguished_name: group_dn(name),
             name: (*name).into(),
-            member_dns: members.iter().map(|member| (*member).to_owned()).collect(),
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+            sid: String::new(),
         };
         let groups = groups.iter().map(group).collect();
-        let request =
-            ApplyBatchRequest { epoch: self.lab.epoch(), run_id: run_id.clone(), groups, ..Default::default() };
-        self.lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
+        self.lab.send(&run_id, ApplyBatchRequest { groups, ..Default::default() }).await;
+        let left = left(self.lab.unseen(&run_id).await, How::Deleted);
+        self.lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
         self.lab.finish(&run_id, true).await;
     }
 
@@ -79,7 +80,7 @@ fn group_dn(name: &str) -> String {
 }
 
 fn ann() -> SyncedUser {
-    SyncedUser { password_changed: "12".into(), phone: "+49 40 1".into(), ..person("ann") }
+    SyncedUser { password_changed: "12".into(), ..with_phone(person("ann"), "+49 40 1111111") }
 }
 
 pub async fn each_change_of_v52_ends_what_is_remembered_and_no_other_change_does(lab: Fixture) {
@@ -153,7 +154,7 @@ pub async fn each_change_of_v52_ends_what_is_remembered_and_no_other_change_does
     watch.raised("a backup phone").await;
     watch.edit(EditUserRequest { phone: Some("+4940901822".into()), ..Default::default() }).await;
     watch.raised("a phone of one's own").await;
-    watch.read(SyncedUser { phone: "+49 40 2".into(), ..ann() }).await;
+    watch.read(with_phone(ann(), "+49 40 2222222")).await;
     watch.kept("the phone of the directory behind it").await;
     watch
         .edit(EditUserRequest { set_allowed_methods: true, allowed_methods: vec!["code".into()], ..Default::default() })

@@ -3,11 +3,12 @@
 use lab::Postgres;
 use proto::common;
 use proto::user_store::{
-    AddPendingFactorRequest, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest, CodeFactor,
-    CommitAllowRequest, ConfirmFactorRequest, FinishRunReply, FinishRunRequest, GetUserRequest, LeadRequest,
-    ListAuditRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail, SetUserStateRequest, SyncedUser,
-    TakeMailRequest, UserDetail, VerifyAuditRequest, admin_server::Admin, commit_server::Commit, facts_server::Facts,
-    login_facts_request::Who, outbox_server::Outbox, sync_server::Sync,
+    AddPendingFactorRequest, ApplyBatchReply, ApplyBatchRequest, ApplySettingsRequest, AuditEvent, BeginRunRequest,
+    CodeFactor, CommitAllowRequest, ConfirmFactorRequest, FinishRunReply, FinishRunRequest, GetUserRequest,
+    LeadRequest, LeftObject, ListAuditRequest, ListUnseenRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail,
+    SetUserStateRequest, SyncedPhone, SyncedUser, TakeMailRequest, UserDetail, VerifyAuditRequest, admin_server::Admin,
+    commit_server::Commit, facts_server::Facts, left_object::How, login_facts_request::Who, outbox_server::Outbox,
+    sync_server::Sync,
 };
 use service_kit::bus::InProcess;
 use service_kit::{Clock, Shutdown};
@@ -116,16 +117,28 @@ impl Fixture {
         self.epoch.load(std::sync::atomic::Ordering::SeqCst)
     }
 
-    pub async fn begin(&self, item: &str) -> Result<String, Status> {
-        let request =
-            BeginRunRequest { epoch: self.epoch(), sync_item: item.into(), mode: "full".into(), now_unix_ms: 0 };
+    pub async fn begin(&self) -> Result<String, Status> {
+        self.begin_as("full").await
+    }
+
+    pub async fn begin_as(&self, mode: &str) -> Result<String, Status> {
+        let request = BeginRunRequest {
+            epoch: self.epoch(),
+            directory: "corp".into(),
+            mode: mode.into(),
+            now_unix_ms: self.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
         Ok(self.services.sync.begin_run(Request::new(request)).await?.into_inner().run_id)
     }
 
-    pub async fn batch(&self, run_id: &str, users: Vec<SyncedUser>) -> proto::user_store::ApplyBatchReply {
-        let request =
-            ApplyBatchRequest { epoch: self.epoch(), run_id: run_id.into(), users, ..ApplyBatchRequest::default() };
-        self.services.sync.apply_batch(Request::new(request)).await.expect("the batch is applied").into_inner()
+    pub async fn batch(&self, run_id: &str, users: Vec<SyncedUser>) -> ApplyBatchReply {
+        self.send(run_id, ApplyBatchRequest { users, ..ApplyBatchRequest::default() }).await
+    }
+
+    pub async fn send(&self, run_id: &str, batch: ApplyBatchRequest) -> ApplyBatchReply {
+        let batch = ApplyBatchRequest { epoch: self.epoch(), run_id: run_id.into(), ..batch };
+        self.services.sync.apply_batch(Request::new(batch)).await.expect("the batch is applied").into_inner()
     }
 
     pub async fn finish(&self, run_id: &str, complete: bool) -> FinishRunReply {
@@ -134,15 +147,40 @@ impl Fixture {
             run_id: run_id.into(),
             complete,
             error: if complete { String::new() } else { "size limit exceeded".into() },
-            now_unix_ms: 0,
+            position: Vec::new(),
+            now_unix_ms: self.clock.now_ms(),
         };
         self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
     }
 
-    /// One complete run of an item that finds exactly these.
-    pub async fn run(&self, item: &str, users: Vec<SyncedUser>) -> FinishRunReply {
-        let run_id = self.begin(item).await.expect("a run begins");
+    /// Whom the run has not met, page by page.
+    pub async fn unseen(&self, run_id: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let request = ListUnseenRequest {
+                epoch: self.epoch(),
+                run_id: run_id.into(),
+                after: found.last().cloned().unwrap_or_default(),
+                limit: 100,
+            };
+            let page = self.services.sync.list_unseen(Request::new(request)).await.expect("listed").into_inner();
+            if page.object_ids.is_empty() {
+                return found;
+            }
+            found.extend(page.object_ids);
+        }
+    }
+
+    /// One complete full run that finds exactly these; of the others the directory says that they were deleted.
+    pub async fn run(&self, users: Vec<SyncedUser>) -> FinishRunReply {
+        self.run_missing(users, How::Deleted).await
+    }
+
+    pub async fn run_missing(&self, users: Vec<SyncedUser>, how: How) -> FinishRunReply {
+        let run_id = self.begin().await.expect("a run begins");
         self.batch(&run_id, users).await;
+        let left = left(self.unseen(&run_id).await, how);
+        self.send(&run_id, ApplyBatchRequest { left, ..ApplyBatchRequest::default() }).await;
         self.finish(&run_id, true).await
     }
 
@@ -198,7 +236,7 @@ impl Fixture {
         if self.epoch() == 0 {
             self.with_settings().await;
         }
-        let run_id = self.begin("people").await.expect("a run begins");
+        let run_id = self.begin().await.expect("a run begins");
         self.batch(&run_id, vec![person(username)]).await;
         self.enrol(username).await
     }
@@ -409,10 +447,14 @@ impl Fixture {
     }
 
     async fn postgres_connection(&self) -> sqlx::PgConnection {
+        self.postgres_connection_in(&self.section.schema).await
+    }
+
+    pub async fn postgres_connection_in(&self, schema: &str) -> sqlx::PgConnection {
         use sqlx::{Connection, postgres::PgConnectOptions};
         let user_store::StoreUrl::Postgres(url) = &self.section.url else { panic!("a PostgreSQL store") };
         let options: PgConnectOptions = url.parse().expect("an address");
-        let options = options.password(Postgres::PASSWORD).options([("search_path", self.section.schema.as_str())]);
+        let options = options.password(Postgres::PASSWORD).options([("search_path", schema)]);
         sqlx::PgConnection::connect_with(&options).await.expect("connected")
     }
 }
@@ -474,10 +516,19 @@ pub fn person(username: &str) -> SyncedUser {
         first_name: "First".into(),
         last_name: format!("Last-{username}"),
         mail: format!("{username}@mail.example"),
-        phone: "+49 30 123456".into(),
-        disabled_in_directory: false,
-        password_changed: String::new(),
+        phones: vec![SyncedPhone { kind: "mobile".into(), number: "+49 30 123456".into() }],
+        items: vec!["people".into()],
+        ..SyncedUser::default()
     }
+}
+
+/// The same with another number.
+pub fn with_phone(user: SyncedUser, number: &str) -> SyncedUser {
+    SyncedUser { phones: vec![SyncedPhone { kind: "mobile".into(), number: number.into() }], ..user }
+}
+
+pub fn left(object_ids: impl IntoIterator<Item = String>, how: How) -> Vec<LeftObject> {
+    object_ids.into_iter().map(|object_id| LeftObject { object_id, how: how.into() }).collect()
 }
 
 pub fn people(count: usize) -> Vec<SyncedUser> {

@@ -22,7 +22,12 @@ mod secrets;
 mod sent_codes;
 mod settings;
 mod sync;
+mod sync_groups;
+mod sync_model;
+mod sync_profile;
+mod sync_runs;
 mod tokens;
+mod upgrade;
 
 use fixture::Fixture;
 use futures::{FutureExt, future::LocalBoxFuture};
@@ -117,6 +122,7 @@ rules! {
     notes::a_gateway_lets_nobody_in_whose_attempt_ended_otherwise,
     notes::a_token_is_put_right_and_never_set_back,
     notes::the_settings_come_with_the_stores_time_of_now,
+    people::entries_of_a_directory_are_told_from_users_here,
     people::a_factor_counts_only_after_a_code_of_it_was_proven,
     people::a_user_is_found_by_every_form_of_the_name_and_never_by_two,
     people::users_are_listed_in_pages_with_search_state_and_enrolment,
@@ -175,19 +181,54 @@ rules! {
     settings::what_a_client_taught_is_kept_until_the_client_is_another,
     settings::key_rings_belong_to_their_part_and_rotate_with_overlap,
     sync::a_leader_that_was_overtaken_writes_nothing,
+    sync::a_run_ends_the_one_of_its_directory_before_and_no_other,
     sync::a_batch_applied_again_changes_nothing,
     sync::another_phone_or_mail_is_told_to_the_address_before_and_stands_masked_in_the_audit,
+    sync::a_number_that_sync_changed_is_held_back_for_its_hours,
     sync::an_incomplete_read_removes_nobody,
+    sync::who_is_absent_leaves_when_a_second_full_run_says_so,
     sync::five_leave_and_six_wait_while_newcomers_are_added,
+    sync::a_share_of_the_known_waits_from_three_users_on,
     sync::administrators_hear_of_waiting_leavers_and_of_incomplete_reads,
     sync::an_approval_is_evaluated_when_it_is_given,
-    sync::nobody_seen_at_all_waits_for_approval,
+    sync::an_item_that_had_users_and_has_none_waits,
     sync::leavers_are_disabled_removed_or_kept_and_come_back,
+    sync::who_was_removed_and_is_back_enrols_anew,
     sync::the_first_item_owns_a_user,
-    sync::the_users_of_a_removed_item_go_to_the_next_one_or_leave_under_its_rule,
+    sync::who_is_of_no_item_is_not_added_and_leaves_as_outside,
+    sync::an_item_may_add_nobody,
+    sync::the_users_of_a_removed_item_wait_for_a_full_run,
     sync::a_doubled_username_adds_neither_across_batches,
     sync::the_directory_disables_and_a_hand_wins,
-    sync::groups_show_their_members_whatever_is_read_first,
+    sync_groups::members_of_a_group_item_are_its_users_and_nobody_else,
+    sync_groups::who_comes_into_a_group_is_read_and_who_goes_is_decided_at_once,
+    sync_groups::a_group_in_a_group_brings_and_takes_its_members,
+    sync_groups::a_group_that_is_absent_once_is_still_there,
+    sync_groups::the_primary_group_counts_though_it_lists_nobody,
+    sync_groups::a_container_that_moved_is_read_again_with_all_below,
+    sync_groups::who_was_below_a_container_that_went_out_of_sight_is_looked_for_by_id,
+    sync_groups::what_a_group_made_of_a_user_is_not_taken_back_by_a_change_of_their_own_in_the_same_batch,
+    sync_groups::who_has_no_name_that_can_be_used_is_disabled_and_leaves_all_the_same,
+    sync_groups::many_small_runs_of_a_followed_directory_are_no_way_around_the_guard,
+    sync_groups::what_is_listed_again_is_not_settled_by_who_read_it_before,
+    sync_groups::six_in_an_exempt_group_are_challenged_until_somebody_approves,
+    sync_groups::an_item_without_second_factor_exempts_when_that_was_decided,
+    sync_groups::groups_show_their_members_whatever_is_read_first,
+    sync_runs::the_position_is_stored_with_what_it_covers,
+    sync_runs::the_status_says_why_no_run_begins,
+    sync_runs::a_preview_writes_its_history_and_nothing_else,
+    sync_runs::what_a_run_did_is_kept_for_ninety_days,
+    sync_runs::thousands_wait_in_pages_and_are_decided_in_steps,
+    sync_runs::nobody_approves_a_run_of_their_own_where_there_are_two,
+    sync_runs::a_request_travels_whole,
+    sync_runs::a_batch_has_bounds,
+    sync_profile::what_a_hand_wrote_stays_until_it_is_given_back,
+    sync_profile::an_item_says_when_the_directorys_values_count,
+    sync_profile::another_rule_of_the_item_counts_at_the_next_read,
+    sync_profile::new_users_begin_as_their_item_says,
+    sync_profile::what_cannot_be_used_is_not_kept,
+    upgrade::users_keep_their_ids_factors_and_states,
+    sync_model::whatever_is_delivered_again_the_store_ends_where_the_directory_is,
 }
 
 /// Parts the rules are tried in on PostgreSQL, each over a server of its own, so that none takes long.

@@ -90,9 +90,9 @@ pub async fn a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user
 
     put(&ann, 5).await;
     assert!(there(5).await);
-    lab.run("people", vec![SyncedUser { disabled_in_directory: true, ..person("ann") }, person("bob")]).await;
+    lab.run(vec![SyncedUser { disabled_in_directory: true, ..person("ann") }, person("bob")]).await;
     assert!(!there(5).await, "disabled in the directory");
-    lab.run("people", people_named(&["ann", "bob"])).await;
+    lab.run(people_named(&["ann", "bob"])).await;
     assert!(!there(5).await, "enabled again");
     put(&ann, 6).await;
     lab.disable(&ann.user_id).await;

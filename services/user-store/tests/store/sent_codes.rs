@@ -241,8 +241,8 @@ pub async fn a_number_is_proven_by_its_own_code_and_then_the_users_own(lab: Fixt
     let backup = SetPhoneRequest { number: "+4930901821".into(), backup: true, ..set };
     lab.services.commit.set_phone(Request::new(backup)).await.expect("set");
     // The directory says another number at the next run, and the user's own stays.
-    let run_id = lab.begin("people").await.expect("begun");
-    let moved = proto::user_store::SyncedUser { phone: "+49 40 1".into(), ..crate::fixture::person("ann") };
+    let run_id = lab.begin().await.expect("begun");
+    let moved = crate::fixture::with_phone(crate::fixture::person("ann"), "+49 40 1111111");
     lab.batch(&run_id, vec![moved]).await;
     let user = lab.login_user(&ann.user_id).await;
     assert_eq!((user.phone.as_str(), user.phone_extension.as_str()), ("+4930901820", "12"));

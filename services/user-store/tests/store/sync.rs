@@ -1,22 +1,37 @@
-//! What the sync leader writes (S-40 to S-42, S-60, FS-06 to FS-26).
+//! What the sync leader writes: runs, users, who leaves and who waits (S-01, S-40 to S-46, S-60, FS-06 to FS-26).
 
-use crate::fixture::{Fixture, SETTINGS, id_of, people, person};
+use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
 use proto::user_store::{
-    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest, SetPhoneRequest,
-    SetUserStateRequest, SyncStatusReply, SyncStatusRequest, SyncedGroup, SyncedUser, admin_server::Admin,
-    commit_server::Commit, sync_server::Sync,
+    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest,
+    ListApprovalUsersRequest, SetPhoneRequest, SetUserStateRequest, SyncStatusReply, SyncStatusRequest, SyncedUser,
+    admin_server::Admin, commit_server::Commit, left_object::How, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
-async fn status(lab: &Fixture) -> SyncStatusReply {
+pub async fn status(lab: &Fixture) -> SyncStatusReply {
     lab.services.admin.sync_status(Request::new(SyncStatusRequest {})).await.expect("listed").into_inner()
+}
+
+/// The settings of the fixture with other items.
+pub fn with_items(items: &[&str]) -> String {
+    let directory = SETTINGS.split("[[sync_item]]").next().expect("before the item").to_owned();
+    let item = |text: &&str| {
+        let (name, rest) = text.split_once(' ').unwrap_or((text, "source = { kind = \"domain\" }"));
+        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\n{}\n", rest.replace("; ", "\n"))
+    };
+    directory + &items.iter().map(item).collect::<String>()
+}
+
+/// Somebody who falls under these items.
+pub fn of_items(username: &str, items: &[&str]) -> SyncedUser {
+    SyncedUser { items: items.iter().map(|item| (*item).into()).collect(), ..person(username) }
 }
 
 pub async fn a_leader_that_was_overtaken_writes_nothing(lab: Fixture) {
     // S-60
     lab.with_settings().await;
     let old = lab.epoch();
-    let run_id = lab.begin("people").await.expect("begun");
+    let run_id = lab.begin().await.expect("begun");
     lab.batch(&run_id, people(3)).await;
     let new = lab.lead().await;
     assert!(new > old);
@@ -30,7 +45,8 @@ pub async fn a_leader_that_was_overtaken_writes_nothing(lab: Fixture) {
     let finish = FinishRunRequest { epoch: old, run_id: run_id.clone(), complete: true, ..Default::default() };
     assert_eq!(sync.finish_run(Request::new(finish)).await.expect_err("fenced").code(), Code::FailedPrecondition);
     for epoch in [old, 0, new + 1] {
-        let begin = BeginRunRequest { epoch, sync_item: "people".into(), ..Default::default() };
+        let begin =
+            BeginRunRequest { epoch, directory: "corp".into(), mode: "full".into(), ..BeginRunRequest::default() };
         assert_eq!(sync.begin_run(Request::new(begin)).await.expect_err("fenced").code(), Code::FailedPrecondition);
     }
     // The run of before is abandoned: even the new leader cannot end it.
@@ -46,10 +62,37 @@ pub async fn a_leader_that_was_overtaken_writes_nothing(lab: Fixture) {
     assert_eq!((status.epoch, status.leader.as_str(), status.runs[0].state.as_str()), (new, "test", "abandoned"));
 }
 
+pub async fn a_run_ends_the_one_of_its_directory_before_and_no_other(lab: Fixture) {
+    lab.apply(&(with_items(&["people"]) + &with_items(&["others"]).replace("\"corp\"", "\"lab\""))).await;
+    lab.lead().await;
+    let begin = async |directory: &str| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: directory.into(),
+            mode: "full".into(),
+            ..BeginRunRequest::default()
+        };
+        lab.services.sync.begin_run(Request::new(request)).await.map(|reply| reply.into_inner().run_id)
+    };
+    let (first, other) = (begin("corp").await.expect("begun"), begin("lab").await.expect("begun"));
+    let second = begin("corp").await.expect("begun");
+    let state = async |run_id: &str| {
+        let status = status(&lab).await;
+        status.runs.into_iter().find(|run| run.run_id == run_id).expect("listed").state
+    };
+    assert_eq!(state(&first).await, "abandoned");
+    assert_eq!((state(&second).await.as_str(), state(&other).await.as_str()), ("running", "running"));
+    assert_eq!(begin("none").await.expect_err("no items").code(), Code::NotFound);
+    let bad =
+        BeginRunRequest { epoch: lab.epoch(), directory: "corp".into(), mode: "half".into(), ..Default::default() };
+    let refused = lab.services.sync.begin_run(Request::new(bad)).await.expect_err("no mode");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
 pub async fn a_batch_applied_again_changes_nothing(lab: Fixture) {
     // S-01
     lab.with_settings().await;
-    let run_id = lab.begin("people").await.expect("begun");
+    let run_id = lab.begin().await.expect("begun");
     let first = lab.batch(&run_id, people(300)).await;
     assert_eq!((first.added, first.changed, first.unchanged, first.problems.len()), (300, 0, 0, 0));
     let revision = lab.user("user007").await.expect("there").revision;
@@ -57,19 +100,20 @@ pub async fn a_batch_applied_again_changes_nothing(lab: Fixture) {
     assert_eq!((again.added, again.changed, again.unchanged), (0, 0, 0));
     assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
     assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "the answer was lost and is given again");
-    let run_id = lab.begin("people").await.expect("begun");
+    let run_id = lab.begin().await.expect("begun");
     let mut renamed = people(300);
-    renamed[7] = SyncedUser { username: "seven".into(), phone: "+49 40 7".into(), ..renamed[7].clone() };
+    renamed[7] = SyncedUser { username: "seven".into(), ..with_phone(renamed[7].clone(), "+49 40 777777") };
     let next = lab.batch(&run_id, renamed).await;
     assert_eq!((next.added, next.changed, next.unchanged), (0, 1, 299));
     assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
     let seven = lab.user("seven").await.expect("renamed");
-    assert_eq!((seven.phone.as_str(), seven.revision), ("+49 40 7", revision + 1));
+    assert_eq!((seven.phone.as_str(), seven.revision), ("+4940777777", revision + 1));
     assert_eq!(seven.subject.expect("set").object_id, id_of("user007"), "a rename keeps the id");
     let event = &lab.events("user.changed").await[0];
-    assert_eq!(event.detail, "username: \"user007\" -> \"seven\", phone: …56 -> …07");
+    assert_eq!(event.detail, "username: \"user007\" -> \"seven\", phone: …56 -> …77");
     let run = &status(&lab).await.runs[0];
     assert_eq!((run.state.as_str(), run.changed, run.unchanged), ("done", 1, 299));
+    assert_eq!(run.items.iter().map(|it| (it.sync_item.as_str(), it.users)).collect::<Vec<_>>(), [("people", 300)]);
 }
 
 pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_masked_in_the_audit(lab: Fixture) {
@@ -78,7 +122,7 @@ pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_mask
     lab.mails().await;
     let before = person("ann");
     let sync = async |user: SyncedUser| {
-        let run_id = lab.begin("people").await.expect("begun");
+        let run_id = lab.begin().await.expect("begun");
         lab.batch(&run_id, vec![user]).await;
         let mails = lab.mails().await;
         mails.into_iter().map(|mail| (mail.kind, mail.to.join(","))).collect::<Vec<_>>()
@@ -86,19 +130,15 @@ pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_mask
     let told = |kind: &str, to: &str| (kind.to_owned(), to.to_owned());
     // Written in another way it is the same number.
     let epoch = lab.login_user(&ann.user_id).await.epoch;
-    let same = SyncedUser { phone: "+49-30-123456".into(), ..before.clone() };
-    assert_eq!(sync(same).await, []);
+    assert_eq!(sync(with_phone(before.clone(), "+49-30-123456")).await, []);
     assert_eq!(lab.login_user(&ann.user_id).await.epoch, epoch, "and ends nothing that is remembered");
-    let phone = SyncedUser { phone: "+49 40 765498".into(), ..before.clone() };
+    let phone = with_phone(before.clone(), "+49 40 765498");
     assert_eq!(sync(phone.clone()).await, [told("phone_changed", "ann@mail.example")]);
-    let both = SyncedUser { phone: "+49 40 765411".into(), mail: "eve@mail.example".into(), ..before };
+    let both = SyncedUser { mail: "eve@mail.example".into(), ..with_phone(before, "+49 40 765411") };
     let mails = sync(both.clone()).await;
     assert_eq!(mails, [told("phone_changed", "ann@mail.example"), told("updated", "ann@mail.example")]);
     let details: Vec<String> = lab.events("user.changed").await.into_iter().map(|event| event.detail).collect();
-    assert_eq!(
-        details[1..],
-        ["phone: …56 -> …98", "mail: \"ann@mail.example\" -> \"eve@mail.example\", phone: …98 -> …11"]
-    );
+    assert_eq!(details, ["phone: …56 -> …98", "mail: \"ann@mail.example\" -> \"eve@mail.example\", phone: …98 -> …11"]);
     assert!(!details.iter().any(|detail| detail.contains("7654") || detail.contains("1234")), "{details:?}");
     // A number of the user's own is the one that is used.
     let own = SetPhoneRequest {
@@ -109,16 +149,35 @@ pub async fn another_phone_or_mail_is_told_to_the_address_before_and_stands_mask
     };
     lab.services.commit.set_phone(Request::new(own)).await.expect("set");
     lab.mails().await;
-    assert_eq!(sync(SyncedUser { phone: "+49 40 5".into(), ..both }).await, []);
+    assert_eq!(sync(with_phone(both, "+49 40 555555")).await, []);
+}
+
+pub async fn a_number_that_sync_changed_is_held_back_for_its_hours(lab: Fixture) {
+    // S-58
+    let ann = lab.enrolled("ann").await;
+    lab.apply(&format!("[sync]\nphone_hold_hours = 24\n{SETTINGS}")).await;
+    let number = async || lab.login_user(&ann.user_id).await.phone;
+    assert_eq!(number().await, "+4930123456");
+    let run_id = lab.begin().await.expect("begun");
+    lab.batch(&run_id, vec![with_phone(person("ann"), "+49 40 765498")]).await;
+    assert_eq!(number().await, "");
+    lab.batch(&run_id, vec![SyncedUser { last_name: "Baker".into(), ..with_phone(person("ann"), "+49 40 765498") }])
+        .await;
+    lab.clock.advance(24 * 3_600_000 - 1);
+    assert_eq!(number().await, "");
+    lab.clock.advance(1);
+    assert_eq!(number().await, "+4940765498");
 }
 
 pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
     // S-41
     lab.with_settings().await;
-    lab.run("people", people(20)).await;
+    lab.run(people(20)).await;
     for seen in [0, 1, 19] {
-        let run_id = lab.begin("people").await.expect("begun");
+        let run_id = lab.begin().await.expect("begun");
         lab.batch(&run_id, people(seen)).await;
+        let left = left(lab.unseen(&run_id).await, How::Absent);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
         assert_eq!(lab.finish(&run_id, false).await, FinishRunReply::default());
         assert_eq!(status(&lab).await.runs[0].state, "incomplete");
         assert_eq!(status(&lab).await.runs[0].error, "size limit exceeded");
@@ -126,33 +185,92 @@ pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
     for user in people(20) {
         assert_eq!(lab.state(&user.username).await, "enabled");
     }
+    // Nor did they count as the first of two sweeps.
+    assert_eq!(lab.run_missing(people(19), How::Absent).await, FinishRunReply::default());
+    assert_eq!(lab.run_missing(people(19), How::Absent).await.disabled, 1);
+}
+
+pub async fn who_is_absent_leaves_when_a_second_full_run_says_so(lab: Fixture) {
+    // S-43
+    lab.with_settings().await;
+    lab.run(people(100)).await;
+    let run_id = lab.begin().await.expect("begun");
+    lab.batch(&run_id, people(99)).await;
+    assert_eq!(lab.unseen(&run_id).await, [id_of("user099")]);
+    for _ in 0..2 {
+        let left = left([id_of("user099")], How::Absent);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+    }
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "one run, however often it says so");
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let gone = left([id_of("user099")], How::Absent);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "no sweep");
+    // Seen between: it begins anew.
+    lab.run(people(100)).await;
+    assert_eq!(lab.run_missing(people(99), How::Absent).await, FinishRunReply::default());
+    assert_eq!(lab.state("user099").await, "enabled");
+    assert_eq!(lab.run_missing(people(99), How::Absent).await.disabled, 1);
+    assert_eq!(lab.state("user099").await, "disabled");
+    // Known to be gone: nobody looks for them again.
+    let run_id = lab.begin().await.expect("begun");
+    lab.batch(&run_id, people(99)).await;
+    assert_eq!(lab.unseen(&run_id).await, [""; 0]);
 }
 
 pub async fn five_leave_and_six_wait_while_newcomers_are_added(lab: Fixture) {
     // S-40
     lab.with_settings().await;
-    lab.run("people", people(200)).await;
-    assert_eq!(lab.run("people", people(195)).await, FinishRunReply { disabled: 5, ..FinishRunReply::default() });
+    lab.run(people(200)).await;
+    assert_eq!(lab.run(people(195)).await, FinishRunReply { disabled: 5, ..FinishRunReply::default() });
     assert_eq!(lab.state("user199").await, "disabled");
     let mut left = people(189);
     left.push(person("newcomer"));
-    let parked = lab.run("people", left.clone()).await;
+    let parked = lab.run(left.clone()).await;
     assert_eq!((parked.disabled, parked.removed, parked.parked), (0, 0, 6));
     assert_eq!(lab.state("user194").await, "enabled");
     assert_eq!(lab.state("newcomer").await, "enabled", "additions go on");
-    let again = lab.run("people", left).await;
-    assert_eq!(again.approval_id, parked.approval_id, "one open list an item");
-    let status = status(&lab).await;
-    assert_eq!(status.approvals.len(), 1);
+    let again = lab.run(left.clone()).await;
+    assert_eq!(again.approval_id, parked.approval_id, "the same list stays the same");
+    let listed = status(&lab).await;
+    assert_eq!((listed.approvals.len(), listed.approvals[0].users), (1, 6));
     let names: Vec<String> = (189..195).map(|number| format!("user{number}")).collect();
-    assert_eq!(status.approvals[0].usernames, names);
-    assert_eq!(status.runs[0].state, "parked");
-    // A share of the known counts too, from three users on.
-    let few = "[[sync_item]]\nname = \"few\"\ndirectory = \"corp\"\nsource = { kind = \"domain\" }\n";
-    lab.apply(&(SETTINGS.to_owned() + few)).await;
-    lab.run("few", (0..10).map(|number| person(&format!("few{number}"))).collect()).await;
-    let three = lab.run("few", (0..7).map(|number| person(&format!("few{number}"))).collect()).await;
-    assert_eq!(three.parked, 3);
+    assert_eq!(waiting(&lab, &parked.approval_id).await, names);
+    assert_eq!(listed.runs[0].state, "parked");
+    left.remove(188);
+    let more = lab.run(left).await;
+    assert_eq!(more.parked, 7);
+    assert_ne!(more.approval_id, parked.approval_id, "another list is another approval");
+    let old = decide(&lab, &parked.approval_id, true, &[]).await.expect_err("superseded");
+    assert_eq!(old.code(), Code::FailedPrecondition);
+    assert_eq!(status(&lab).await.approvals.len(), 1);
+}
+
+pub async fn a_share_of_the_known_waits_from_three_users_on(lab: Fixture) {
+    // FS-06
+    lab.with_settings().await;
+    lab.run(people(20)).await;
+    assert_eq!(lab.run(people(18)).await.disabled, 2);
+    assert_eq!(lab.run(people(15)).await.parked, 3);
+    lab.apply(&format!("[sync]\napproval_over_percent = 0\n{SETTINGS}")).await;
+    assert_eq!(lab.run(people(15)).await.disabled, 3, "the number alone decides");
+}
+
+async fn waiting(lab: &Fixture, approval_id: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let request = ListApprovalUsersRequest {
+            approval_id: approval_id.into(),
+            after: names.last().cloned().unwrap_or_default(),
+            limit: 4,
+        };
+        let page = lab.services.admin.list_approval_users(Request::new(request)).await.expect("listed").into_inner();
+        if page.users.is_empty() {
+            return names;
+        }
+        assert!(page.users.len() <= 4 && page.users.iter().all(|user| !user.why.is_empty()));
+        names.extend(page.users.into_iter().map(|user| user.username));
+    }
 }
 
 pub async fn administrators_hear_of_waiting_leavers_and_of_incomplete_reads(lab: Fixture) {
@@ -163,33 +281,43 @@ pub async fn administrators_hear_of_waiting_leavers_and_of_incomplete_reads(lab:
         mails.into_iter().map(|it| (it.kind, it.variables["detail"].clone())).collect::<Vec<_>>()
     };
     let fail = async || {
-        let run_id = lab.begin("people").await.expect("begun");
+        let run_id = lab.begin().await.expect("begun");
         lab.finish(&run_id, false).await;
     };
-    lab.run("people", people(200)).await;
+    lab.run(people(200)).await;
     assert_eq!(told().await, []);
-    let parked = lab.run("people", people(190)).await;
-    lab.run("people", people(189)).await;
-    let list = format!("people: 10 users, approval {}", parked.approval_id);
+    let parked = lab.run(people(190)).await;
+    lab.run(people(190)).await;
+    let list = format!("corp: 10 users, approval {}", parked.approval_id);
     assert_eq!(told().await, [("sync_approval".to_owned(), list)], "once a list");
-    let failed = ("sync_failed".to_owned(), "people (directory corp)".to_owned());
+    let failed = ("sync_failed".to_owned(), "directory corp".to_owned());
     fail().await;
     fail().await;
     assert_eq!(told().await, std::slice::from_ref(&failed), "not every five minutes");
     lab.clock.advance(24 * 3_600_000);
     fail().await;
     assert_eq!(told().await, std::slice::from_ref(&failed), "it goes on");
-    lab.run("people", people(200)).await;
+    lab.run(people(200)).await;
     fail().await;
     assert_eq!(told().await, [failed], "it had been well in between");
 }
 
-async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str]) -> Result<u32, tonic::Status> {
+pub async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str]) -> Result<u32, tonic::Status> {
+    decide_as(lab, "admin:uid=0", approval_id, approve, names).await
+}
+
+pub async fn decide_as(
+    lab: &Fixture,
+    actor: &str,
+    approval_id: &str,
+    approve: bool,
+    names: &[&str],
+) -> Result<u32, tonic::Status> {
     let request = DecideApprovalRequest {
         approval_id: approval_id.into(),
         approve,
         usernames: names.iter().map(|name| (*name).into()).collect(),
-        actor: "admin:uid=0".into(),
+        actor: actor.into(),
         now_unix_ms: lab.clock.now_ms(),
     };
     Ok(lab.services.admin.decide_approval(Request::new(request)).await?.into_inner().applied)
@@ -198,10 +326,10 @@ async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str])
 pub async fn an_approval_is_evaluated_when_it_is_given(lab: Fixture) {
     // S-40: approve after the OU came back: nobody removed
     lab.with_settings().await;
-    lab.run("people", people(20)).await;
-    let parked = lab.run("people", people(10)).await;
+    lab.run(people(20)).await;
+    let parked = lab.run(people(10)).await;
     assert_eq!(parked.parked, 10);
-    let run_id = lab.begin("people").await.expect("begun");
+    let run_id = lab.begin().await.expect("begun");
     lab.batch(&run_id, people(15)).await;
     lab.finish(&run_id, false).await;
     assert_eq!(decide(&lab, &parked.approval_id, true, &["USER019", "user012"]).await.expect("approved"), 1);
@@ -210,21 +338,25 @@ pub async fn an_approval_is_evaluated_when_it_is_given(lab: Fixture) {
     assert_eq!(lab.state("user018").await, "enabled", "not named");
     let twice = decide(&lab, &parked.approval_id, true, &[]).await;
     assert_eq!(twice.expect_err("decided").code(), Code::FailedPrecondition);
+    // Who was not named stays, whatever the next runs hear nothing of.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
+    assert_eq!(lab.state("user018").await, "enabled");
 
-    let parked = lab.run("people", people(10)).await;
-    assert_eq!(parked.parked, 9);
-    lab.run("people", people(19)).await;
+    let parked = lab.run(people(10)).await;
+    assert_eq!(parked.parked, 9, "a full run finds them gone again");
+    lab.run(people(19)).await;
     let settled = decide(&lab, &parked.approval_id, true, &[]).await;
     assert_eq!(settled.expect_err("settled by a later run").code(), Code::FailedPrecondition);
 
-    let parked = lab.run("people", people(10)).await;
+    let parked = lab.run(people(10)).await;
     assert_eq!(decide(&lab, &parked.approval_id, false, &[]).await.expect("refused"), 0);
     assert_eq!(lab.state("user018").await, "enabled");
-    let parked = lab.run("people", people(10)).await;
+    let parked = lab.run(people(10)).await;
     lab.clock.advance(7 * 24 * 3_600_000);
     let late = decide(&lab, &parked.approval_id, true, &[]).await;
     assert_eq!(late.expect_err("expired").code(), Code::FailedPrecondition);
-    let renewed = lab.run("people", people(10)).await;
+    let renewed = lab.run(people(10)).await;
     assert_ne!(renewed.approval_id, parked.approval_id);
     assert_eq!(decide(&lab, &renewed.approval_id, true, &[]).await.expect("approved"), 9);
     assert_eq!(decide(&lab, "none", true, &[]).await.expect_err("none").code(), Code::NotFound);
@@ -232,22 +364,37 @@ pub async fn an_approval_is_evaluated_when_it_is_given(lab: Fixture) {
     lab.assert_chain_is_whole().await;
 }
 
-pub async fn nobody_seen_at_all_waits_for_approval(lab: Fixture) {
+pub async fn an_item_that_had_users_and_has_none_waits(lab: Fixture) {
     // S-42
-    lab.with_settings().await;
-    assert_eq!(lab.run("people", vec![]).await, FinishRunReply::default(), "none known, none missed");
-    lab.run("people", vec![person("ann")]).await;
-    assert_eq!(lab.run("people", vec![]).await.parked, 1);
-    assert_eq!(lab.state("ann").await, "enabled");
+    lab.apply(&with_items(&["staff", "guests"])).await;
+    lab.lead().await;
+    assert_eq!(lab.run(vec![]).await, FinishRunReply::default(), "none known, none missed");
+    let mut staff: Vec<SyncedUser> = people(50).into_iter().map(|it| of_items(&it.username, &["staff"])).collect();
+    staff.push(of_items("guest", &["guests"]));
+    lab.run(staff.clone()).await;
+    let guest = staff.pop().expect("the guest");
+    assert_eq!(lab.run(staff.clone()).await.parked, 1);
+    assert_eq!(lab.state("guest").await, "enabled");
+    staff.push(guest);
+    staff.push(of_items("other", &["guests"]));
+    lab.run(staff.clone()).await;
+    staff.pop();
+    assert_eq!(lab.run(staff).await.disabled, 1, "one of two is no empty item");
 }
 
 pub async fn leavers_are_disabled_removed_or_kept_and_come_back(lab: Fixture) {
-    // FS-25, S-45
-    for (leavers, gone) in [("disable", "disabled"), ("remove", "removed"), ("keep", "enabled")] {
+    // FS-25, S-43, S-45, S-21
+    for (leavers, how, gone) in [
+        ("disable", How::Deleted, "disabled"),
+        ("remove", How::Deleted, "removed"),
+        ("remove", How::Outside, "disabled"),
+        ("keep", How::Deleted, "enabled"),
+    ] {
         lab.apply(&SETTINGS.replace("[[sync_item]]", &format!("[[sync_item]]\nleavers = \"{leavers}\""))).await;
         lab.lead().await;
-        let (ann, bob) = (person(&format!("ann-{leavers}")), person(&format!("bob-{leavers}")));
-        lab.run("people", vec![ann.clone(), bob.clone(), person("stays")]).await;
+        let name = format!("{leavers}-{how:?}").to_lowercase();
+        let (ann, bob) = (person(&format!("ann-{name}")), person(&format!("bob-{name}")));
+        lab.run(vec![ann.clone(), bob.clone(), person("stays")]).await;
         let by_hand = SetUserStateRequest {
             user_id: lab.user(&bob.username).await.expect("there").user.expect("with a summary").user_id,
             state: "disabled".into(),
@@ -256,79 +403,120 @@ pub async fn leavers_are_disabled_removed_or_kept_and_come_back(lab: Fixture) {
             ..SetUserStateRequest::default()
         };
         lab.services.admin.set_user_state(Request::new(by_hand)).await.expect("disabled");
-        let left = lab.run("people", vec![person("stays")]).await;
+        let left = lab.run_missing(vec![person("stays")], how).await;
         assert_eq!(
             (left.disabled, left.removed),
-            match leavers {
-                "disable" => (1, 0),
-                "remove" => (0, 2),
+            match gone {
+                "disabled" => (1, 0),
+                "removed" => (0, 2),
                 _ => (0, 0),
             },
-            "{leavers}"
+            "{name}"
         );
         let state = async |user: &SyncedUser| lab.by_id(&user.object_id).await.0;
-        assert_eq!(state(&ann).await, gone, "{leavers}");
-        lab.run("people", vec![ann.clone(), bob.clone(), person("stays")]).await;
-        assert_eq!(state(&ann).await, "enabled", "{leavers}");
+        assert_eq!(state(&ann).await, gone, "{name}");
+        lab.run(vec![ann.clone(), bob.clone(), person("stays")]).await;
+        assert_eq!(state(&ann).await, "enabled", "{name}");
         let (bob_state, bob_text) = lab.by_id(&bob.object_id).await;
-        assert_eq!(bob_state, "disabled", "{leavers}: by hand it stays");
+        assert_eq!(bob_state, "disabled", "{name}: by hand it stays");
         assert!(bob_text.starts_with("by admin:uid=0") && bob_text.ends_with("on leave"), "{bob_text}");
-        lab.run("people", vec![person("stays"), ann, bob]).await;
+        lab.run(vec![person("stays"), ann, bob]).await;
     }
+}
+
+pub async fn who_was_removed_and_is_back_enrols_anew(lab: Fixture) {
+    // S-21, S-45
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"remove\"")).await;
+    lab.lead().await;
+    lab.run(vec![person("stays")]).await;
+    let ann = lab.enrolled("ann").await;
+    assert_eq!(lab.run(vec![person("stays")]).await.removed, 1);
+    let factors = "SELECT COUNT(*) FROM factors";
+    assert_eq!(lab.number(factors).await, 1, "kept for the days of grace");
+    lab.run(vec![person("stays"), person("ann")]).await;
+    let facts = lab.facts(&ann.user_id).await;
+    assert_eq!((facts.user.expect("the same user").state.as_str(), facts.code_factors.len()), ("enabled", 0));
+    assert_eq!(lab.number(factors).await, 0);
+    // After grace they are gone for good.
+    assert_eq!(lab.run(vec![person("stays")]).await.removed, 1);
+    lab.clock.advance(30 * 24 * 3_600_000 + 1);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(lab.facts(&ann.user_id).await.user, None);
 }
 
 pub async fn the_first_item_owns_a_user(lab: Fixture) {
     // FS-08, FS-10
-    let item = |name: &str, state: &str| {
-        format!(
-            "[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n"
-        )
-    };
-    let directory = SETTINGS.split("[[sync_item]]").next().expect("before the item").to_owned();
-    lab.apply(&(directory.clone() + &item("staff", "on") + &item("all", "on"))).await;
+    lab.apply(&with_items(&["staff", "all"])).await;
     lab.lead().await;
-    lab.run("all", vec![person("ann"), person("bob")]).await;
-    lab.run("staff", vec![person("ann")]).await;
-    assert_eq!(lab.user("ann").await.expect("there").sync_item, "staff", "an earlier item takes over");
-    let run_id = lab.begin("all").await.expect("begun");
-    let reply = lab.batch(&run_id, vec![person("ann"), person("bob")]).await;
-    assert_eq!(reply.problems, ["ann: belongs to the earlier item staff"]);
-    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
-    assert_eq!(lab.user("ann").await.expect("there").sync_item, "staff");
-    lab.apply(&(directory + &item("staff", "off") + &item("all", "on"))).await;
-    assert_eq!(lab.begin("staff").await.expect_err("off").code(), Code::NotFound);
-    assert_eq!(lab.begin("none").await.expect_err("none").code(), Code::NotFound);
-    lab.run("all", vec![person("ann"), person("bob")]).await;
-    assert_eq!(lab.user("ann").await.expect("there").sync_item, "all");
+    let item = async |name: &str| lab.user(name).await.expect("there").sync_item;
+    lab.run(vec![of_items("ann", &["all"]), of_items("bob", &["staff", "all"])]).await;
+    assert_eq!((item("ann").await.as_str(), item("bob").await.as_str()), ("all", "staff"));
+    lab.run(vec![of_items("ann", &["all", "staff"]), of_items("bob", &["all"])]).await;
+    assert_eq!(
+        (item("ann").await.as_str(), item("bob").await.as_str()),
+        ("staff", "all"),
+        "by the order of the settings"
+    );
+    lab.apply(&with_items(&["staff state = \"off\"; source = { kind = \"domain\" }", "all"])).await;
+    lab.run(vec![of_items("ann", &["staff", "all"]), of_items("bob", &["all"])]).await;
+    assert_eq!(item("ann").await, "all", "one that is off has nobody");
 }
 
-pub async fn the_users_of_a_removed_item_go_to_the_next_one_or_leave_under_its_rule(lab: Fixture) {
-    // FS-10
-    let item = |name: &str| {
-        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
-    };
-    let directory = SETTINGS.split("[[sync_item]]").next().expect("before the item").to_owned();
-    lab.apply(&(directory.clone() + &item("staff") + &item("all"))).await;
+pub async fn who_is_of_no_item_is_not_added_and_leaves_as_outside(lab: Fixture) {
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"remove\"")).await;
     lab.lead().await;
-    lab.run("staff", vec![person("ann"), person("eve")]).await;
-    lab.run("all", people(30)).await;
-    lab.apply(&(directory.clone() + &item("all"))).await;
-    assert_eq!(lab.user("eve").await.expect("there").sync_item, "all");
-    let mut rest = people(30);
-    rest.push(person("ann"));
-    assert_eq!(lab.run("all", rest).await.disabled, 1);
-    assert_eq!(lab.state("ann").await, "enabled");
+    lab.run(people(50)).await;
+    let mut read = people(49);
+    read.push(of_items("user049", &[]));
+    read.push(of_items("stranger", &[]));
+    read.push(of_items("lost", &["gone"]));
+    let done = lab.run(read.clone()).await;
+    assert_eq!((done.disabled, done.removed), (1, 0), "outside is never removed");
+    assert_eq!(lab.state("user049").await, "disabled");
+    for name in ["stranger", "lost"] {
+        assert_eq!(lab.user(name).await.expect_err("not added").code(), Code::NotFound);
+    }
+    assert_eq!(lab.run(read).await, FinishRunReply::default());
+    lab.run(people(50)).await;
+    assert_eq!(lab.state("user049").await, "enabled", "of an item again");
+}
+
+pub async fn an_item_may_add_nobody(lab: Fixture) {
+    // FS-23
+    lab.with_settings().await;
+    lab.run(vec![person("ann")]).await;
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nadd = false")).await;
+    lab.run(vec![SyncedUser { last_name: "Baker".into(), ..person("ann") }, person("bob")]).await;
+    assert_eq!(lab.user("bob").await.expect_err("not added").code(), Code::NotFound);
+    assert_eq!(lab.user("ann").await.expect("there").user.expect("with a summary").last_name, "Baker");
+}
+
+pub async fn the_users_of_a_removed_item_wait_for_a_full_run(lab: Fixture) {
+    // FS-09, FS-10
+    lab.apply(&with_items(&["staff", "all"])).await;
+    lab.lead().await;
+    let mut all = people(30);
+    all.iter_mut().for_each(|user| user.items = vec!["all".into()]);
+    let with = |more: &[SyncedUser]| [all.clone(), more.to_vec()].concat();
+    lab.run(with(&[of_items("ann", &["staff"]), of_items("eve", &["staff"])])).await;
+    lab.apply(&with_items(&["all"])).await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
+    assert_eq!(lab.state("eve").await, "enabled");
+    let done = lab.run(with(&[of_items("ann", &["all"]), of_items("eve", &[])])).await;
+    assert_eq!(done.parked, 1, "of the item that is gone nobody is left");
+    assert_eq!(lab.user("ann").await.expect("there").sync_item, "all");
+    assert_eq!(lab.state("eve").await, "enabled");
+    decide(&lab, &done.approval_id, true, &[]).await.expect("approved");
     assert_eq!(lab.state("eve").await, "disabled");
-    lab.apply(&directory).await;
-    assert_eq!(lab.state("ann").await, "enabled", "without any item nobody is judged");
 }
 
 pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
     // FS-14, S-53
     lab.with_settings().await;
-    lab.run("people", vec![person("old")]).await;
+    lab.run(vec![person("old")]).await;
     let twin = |username: &str, twin_of: &str| SyncedUser { username: twin_of.into(), ..person(username) };
-    let run_id = lab.begin("people").await.expect("begun");
+    let run_id = lab.begin().await.expect("begun");
     assert_eq!(lab.batch(&run_id, vec![person("ann"), person("old")]).await.added, 1);
     let second = lab.batch(&run_id, vec![twin("ann2", "ANN"), twin("old2", "old")]).await;
     assert_eq!((second.added, second.problems.len()), (0, 2));
@@ -340,7 +528,7 @@ pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
         lab.user("old").await.expect("an existing one keeps its id").subject.expect("set").object_id,
         id_of("old")
     );
-    lab.run("people", vec![person("ann"), person("old")]).await;
+    lab.run(vec![person("ann"), person("old")]).await;
     assert_eq!(lab.state("ann").await, "enabled", "mended in the directory");
 }
 
@@ -348,9 +536,9 @@ pub async fn the_directory_disables_and_a_hand_wins(lab: Fixture) {
     // FS-26
     lab.with_settings().await;
     let off = |username: &str| SyncedUser { disabled_in_directory: true, ..person(username) };
-    lab.run("people", vec![person("ann"), off("bob"), person("eve")]).await;
+    lab.run(vec![person("ann"), off("bob"), person("eve")]).await;
     assert_eq!(lab.state("bob").await, "disabled");
-    lab.run("people", vec![off("ann"), person("bob"), person("eve")]).await;
+    lab.run(vec![off("ann"), person("bob"), person("eve")]).await;
     let ann = lab.user("ann").await.expect("there");
     assert!(ann.state_text.starts_with("by directory since"), "{}", ann.state_text);
     assert_eq!(lab.state("bob").await, "enabled");
@@ -361,31 +549,10 @@ pub async fn the_directory_disables_and_a_hand_wins(lab: Fixture) {
         ..SetUserStateRequest::default()
     };
     lab.services.admin.set_user_state(Request::new(by_hand)).await.expect("disabled by hand too");
-    lab.run("people", vec![person("ann"), person("bob"), person("eve")]).await;
+    lab.run(vec![person("ann"), person("bob"), person("eve")]).await;
     assert_eq!(lab.state("ann").await, "disabled");
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\ndisabled_in_directory = \"keep\"")).await;
+    lab.run(vec![person("ann"), off("bob"), person("eve")]).await;
+    assert_eq!(lab.state("bob").await, "enabled", "the item says so");
     lab.assert_chain_is_whole().await;
-}
-
-pub async fn groups_show_their_members_whatever_is_read_first(lab: Fixture) {
-    lab.with_settings().await;
-    let group = |name: &str, members: &[&str]| SyncedGroup {
-        object_id: id_of(&format!("group {name}")),
-        distinguished_name: format!("cn={name},ou=groups,dc=corp,dc=example"),
-        name: name.into(),
-        member_dns: members.iter().map(|name| format!("UID={name}, ou=People,dc=corp,dc=example")).collect(),
-    };
-    let run = async |groups: Vec<SyncedGroup>| {
-        let run_id = lab.begin("people").await.expect("begun");
-        let request = ApplyBatchRequest { epoch: lab.epoch(), run_id: run_id.clone(), groups, ..Default::default() };
-        lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
-        lab.batch(&run_id, vec![person("ann"), person("bob")]).await;
-        lab.finish(&run_id, true).await;
-    };
-    let groups = async |name: &str| lab.user(name).await.expect("there").groups;
-    run(vec![group("vpn", &["ann", "bob"]), group("admins", &["ann"])]).await;
-    assert_eq!(groups("ann").await, ["admins", "vpn"]);
-    assert_eq!(groups("bob").await, ["vpn"]);
-    run(vec![group("vpn", &["bob"])]).await;
-    assert_eq!(groups("ann").await, [""; 0], "left one, the other is gone");
-    assert_eq!(groups("bob").await, ["vpn"]);
 }

@@ -1,0 +1,327 @@
+//! Users that wait for an administrator, because a run would disable, remove or exempt too many of them (S-40, S-46, FS-07).
+//!
+//! ```text
+//! open -> deciding, some users a transaction -> approved | refused
+//!      -> superseded, by a run that found others
+//! ```
+//!
+//! A decision is about the list as it stands, and is evaluated when it is carried out: who was seen again stays. Who is on the
+//! list and not approved stays, too, until a full run finds them gone again.
+
+use super::DAY_MS;
+use super::leavers::{Action, Due, FREE, How, Leaving, why};
+use super::run::Run;
+use super::{history, page, rows};
+use crate::Store;
+use crate::audit::{self, NewEvent};
+use crate::rpc::StoreError;
+use crate::sql::{Arg, Session, args};
+use crate::users::name_key;
+use domain::settings::Settings;
+use domain::{Role, role::Permission};
+use proto::user_store::{
+    ApprovalUser, DecideApprovalReply, DecideApprovalRequest, ListApprovalUsersReply, ListApprovalUsersRequest,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tonic::Status;
+
+/// Users of one transaction: logins wait for it.
+const AT_ONCE: u32 = 1_000;
+
+/// How long a decision is waited for; the rest of it goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A run that waits.
+pub struct Parked {
+    pub approval_id: String,
+    pub users: u32,
+}
+
+/// Lists whom a run would disable, remove or exempt. A list that is the same already stays what it is, with its time.
+pub async fn park(
+    session: &mut Session,
+    run: &Run,
+    settings: &Settings,
+    due: &Due,
+    now_ms: i64,
+) -> Result<Parked, StoreError> {
+    let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
+    for kind in &due.kinds {
+        if let Some(action) = kind.action {
+            *wanted.entry(action.code()).or_default() += kind.users;
+        }
+    }
+    let users = u32::try_from(wanted.values().sum::<u64>()).unwrap_or(u32::MAX);
+    if let Some(approval_id) = same(session, run, &wanted, now_ms).await? {
+        return Ok(Parked { approval_id, users });
+    }
+    supersede(session, &run.directory).await?;
+    let approval_id = uuid::Uuid::now_v7().to_string();
+    let expires_ms = now_ms + i64::from(settings.sync.approval_days) * DAY_MS;
+    let sql = "INSERT INTO approvals (approval_id, directory, created_ms, expires_ms, asked_by, state, decision, decided_by, \
+               applied) VALUES ($1, $2, $3, $4, $5, 'open', '', '', 0)";
+    session.execute(sql, args![&approval_id, &run.directory, now_ms, expires_ms, &run.actor]).await?;
+    for kind in &due.kinds {
+        let Some(action) = kind.action else { continue };
+        let sql = format!(
+            "INSERT INTO approval_users (approval_id, username_key, user_id, action, why, chosen) \
+             SELECT $1, u.username_key, u.user_id, $2, $3, FALSE FROM users u WHERE u.directory = $4 AND u.due <> '' \
+             AND u.due = $5 AND u.sync_item || '' = $6 AND u.left_how = $7 AND u.state || '' = $8 AND {FREE}"
+        );
+        let why = why(&kind.due, &kind.left_how, &kind.sync_item);
+        let arguments = args![
+            &approval_id,
+            action.code(),
+            why,
+            &run.directory,
+            &kind.due,
+            &kind.sync_item,
+            &kind.left_how,
+            &kind.state
+        ];
+        session.execute_of(sql, arguments).await?;
+    }
+    note(session, run, &approval_id).await?;
+    Ok(Parked { approval_id, users })
+}
+
+/// The open list of the directory, if it has just those users.
+async fn same(
+    session: &mut Session,
+    run: &Run,
+    wanted: &BTreeMap<&str, u64>,
+    now_ms: i64,
+) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT approval_id FROM approvals WHERE directory = $1 AND state = 'open' AND expires_ms > $2";
+    let Some(row) = session.row(sql, args![&run.directory, now_ms]).await? else { return Ok(None) };
+    let approval_id: String = row.get("approval_id")?;
+    let sql = "SELECT w.action AS action, COUNT(*) AS listed, \
+               COUNT(CASE WHEN u.due = CASE WHEN w.action = 'exempt' THEN 'exempt' ELSE 'leave' END THEN 1 END) AS still \
+               FROM approval_users w LEFT JOIN users u ON u.user_id = w.user_id WHERE w.approval_id = $1 GROUP BY w.action";
+    let mut listed = BTreeMap::new();
+    for row in session.rows(sql, args![&approval_id]).await? {
+        if row.unsigned("listed")? != row.unsigned("still")? {
+            return Ok(None);
+        }
+        listed.insert(row.get::<String>("action")?, row.unsigned("listed")?);
+    }
+    let same = listed.iter().map(|(action, users)| (action.as_str(), *users)).eq(wanted.iter().map(|(a, n)| (*a, *n)));
+    Ok(same.then_some(approval_id))
+}
+
+/// The history names who waits, once a list.
+async fn note(session: &mut Session, run: &Run, approval_id: &str) -> Result<(), StoreError> {
+    let sql = "SELECT COUNT(*) AS users FROM approval_users WHERE approval_id = $1";
+    let count = session.row(sql, args![approval_id]).await?.ok_or(StoreError::Broken("a count has no row"))?;
+    let sql = "UPDATE sync_runs SET changes = changes + $1 WHERE run_id = $2 RETURNING changes - $1 AS before";
+    let row = session.row(sql, args![count.get::<i64>("users")?, &run.run_id]).await?;
+    let before: i64 = row.ok_or(StoreError::Broken("the run is missing"))?.get("before")?;
+    let sql = "INSERT INTO sync_changes (run_id, number, username, what, detail) \
+               SELECT $1, $2 + ROW_NUMBER() OVER (ORDER BY w.username_key, w.user_id), u.username, 'parked', \
+               w.action || ': ' || w.why FROM approval_users w JOIN users u ON u.user_id = w.user_id \
+               WHERE w.approval_id = $3";
+    session.execute(sql, args![&run.run_id, before, approval_id]).await?;
+    Ok(())
+}
+
+/// What waits of a directory is settled otherwise.
+pub async fn supersede(session: &mut Session, directory: &str) -> Result<(), StoreError> {
+    let sql = "UPDATE approvals SET state = 'superseded' WHERE directory = $1 AND state = 'open'";
+    session.execute(sql, args![directory]).await?;
+    Ok(())
+}
+
+/// A page of who waits.
+pub async fn list(store: &Store, request: ListApprovalUsersRequest) -> Result<ListApprovalUsersReply, StoreError> {
+    let mut session = store.database().read().await?;
+    let sql = "SELECT approval_id FROM approvals WHERE approval_id = $1";
+    if session.row(sql, args![&request.approval_id]).await?.is_none() {
+        return Err(Status::not_found("no such approval").into());
+    }
+    let sql = "SELECT u.username AS username, u.distinguished_name AS distinguished_name, w.action AS action, w.why AS why \
+               FROM approval_users w JOIN users u ON u.user_id = w.user_id \
+               WHERE w.approval_id = $1 AND w.username_key > $2 ORDER BY w.username_key, w.user_id LIMIT $3";
+    let arguments = args![&request.approval_id, name_key(&request.after), page(request.limit)];
+    let mut users = Vec::new();
+    for row in session.rows(sql, arguments).await? {
+        users.push(ApprovalUser {
+            username: row.get("username")?,
+            distinguished_name: row.get("distinguished_name")?,
+            action: row.get("action")?,
+            why: row.get("why")?,
+        });
+    }
+    Ok(ListApprovalUsersReply { users })
+}
+
+/// An administrator's word. Asked again after a crash it goes on where it was.
+pub async fn decide(store: &Store, request: DecideApprovalRequest) -> Result<DecideApprovalReply, StoreError> {
+    let now_ms = store.at(request.now_unix_ms);
+    begin(store, &request, now_ms).await?;
+    let (store, approval_id) = (store.clone(), request.approval_id);
+    // Who asked may not wait for all of it, and may go away. What a stop of the process interrupts, the next sweep goes on with.
+    let rest = {
+        let (store, approval_id) = (store.clone(), approval_id.clone());
+        tokio::spawn(async move { carry_on(&store, &approval_id, now_ms).await })
+    };
+    match tokio::time::timeout(PATIENCE, rest).await {
+        Ok(Ok(applied)) => Ok(DecideApprovalReply { applied: applied? }),
+        Ok(Err(_)) => Err(StoreError::Overloaded),
+        Err(_) => Ok(DecideApprovalReply { applied: applied(&store, &approval_id).await? }),
+    }
+}
+
+/// To how many it was applied so far.
+async fn applied(store: &Store, approval_id: &str) -> Result<u32, StoreError> {
+    let sql = "SELECT applied FROM approvals WHERE approval_id = $1";
+    let row = store.database().read().await?.row(sql, args![approval_id]).await?;
+    Ok(crate::users::small(&row.ok_or_else(|| Status::not_found("no such approval"))?, "applied")?)
+}
+
+/// Goes on with what was decided and not carried out, because a process ended meanwhile.
+pub async fn resume(store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    let sql = "SELECT approval_id FROM approvals WHERE state = 'deciding'";
+    let rows = store.database().read().await?.rows(sql, args![]).await?;
+    for row in rows {
+        carry_on(store, &row.get::<String>("approval_id")?, now_ms).await?;
+    }
+    Ok(())
+}
+
+async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> Result<(), StoreError> {
+    let mut session = store.database().write().await?;
+    audit::lock(&mut session).await?;
+    let sql =
+        "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING expires_ms, state, asked_by, decision";
+    let row = session.row(sql, args![&request.approval_id]).await?;
+    let row = row.ok_or_else(|| Status::not_found("no such approval"))?;
+    let chosen: BTreeSet<String> = request.usernames.iter().map(|name| name_key(name)).collect();
+    let decision = match (request.approve, chosen.is_empty()) {
+        (false, _) => "none",
+        (true, true) => "all",
+        (true, false) => "some",
+    };
+    match row.get::<String>("state")?.as_str() {
+        "open" => {}
+        "deciding" if row.get::<String>("decision")? == decision => return Ok(()),
+        "superseded" => {
+            let text = "a later run has settled this approval; look at the list of now";
+            return Err(Status::failed_precondition(text).into());
+        }
+        _ => return Err(Status::failed_precondition("this approval was decided before").into()),
+    }
+    if row.get::<i64>("expires_ms")? <= now_ms {
+        return Err(Status::failed_precondition("this approval has expired; the next run asks again").into());
+    }
+    let own = request.actor == row.get::<String>("asked_by")?;
+    if request.approve && own && administrators(&mut session, now_ms).await? > 1 {
+        // S-40, V-82
+        let text = "the run was asked for by the same administrator; another one has to approve it";
+        return Err(Status::permission_denied(text).into());
+    }
+    let sql = "UPDATE approvals SET state = 'deciding', decision = $1, decided_by = $2 WHERE approval_id = $3";
+    session.execute(sql, args![decision, &request.actor, &request.approval_id]).await?;
+    let head = "UPDATE approval_users SET chosen = TRUE WHERE username_key IN";
+    let tail = "AND approval_id = $257";
+    let names = chosen.iter().map(String::as_str);
+    session.execute_in(head, names, tail, &[Arg::from(&request.approval_id)]).await?;
+    Ok(session.commit().await?)
+}
+
+/// Those who may approve: who has the host, and API keys that do.
+async fn administrators(session: &mut Session, now_ms: i64) -> Result<usize, StoreError> {
+    let rows = session.rows("SELECT role FROM api_keys WHERE expires_ms > $1", args![now_ms]).await?;
+    let roles: Vec<String> = rows.iter().map(|row| row.get("role")).collect::<Result<_, _>>()?;
+    let may = |role: &&String| Role::from_code(role).is_some_and(|role| role.may(Permission::SyncApprove));
+    Ok(1 + roles.iter().filter(may).count())
+}
+
+/// Carries out a decision, some users a transaction, until none is left. Returns how many it was applied to.
+async fn carry_on(store: &Store, approval_id: &str, now_ms: i64) -> Result<u32, StoreError> {
+    loop {
+        let mut session = store.database().write().await?;
+        let head = audit::lock(&mut session).await?;
+        let sql = "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING directory, state, decision, decided_by, \
+                   applied";
+        let row = session.row(sql, args![approval_id]).await?.ok_or_else(|| Status::not_found("no such approval"))?;
+        let applied = crate::users::small(&row, "applied")?;
+        if row.get::<String>("state")? != "deciding" {
+            return Ok(applied);
+        }
+        let step = step(&mut session, approval_id, &row.get::<String>("decision")?, now_ms).await?;
+        let mut events = step.events;
+        let changed_users: Vec<String> = events.iter().map(|it| it.event.user_id.clone()).collect();
+        let total = applied + step.applied;
+        if step.last {
+            let (decision, by): (String, String) = (row.get("decision")?, row.get("decided_by")?);
+            let state = if decision == "none" { "refused" } else { "approved" };
+            let detail = format!(
+                "{}: {state} {decision} of {approval_id}, applied to {total} users",
+                row.get::<String>("directory")?
+            );
+            events.push(NewEvent::administrative(now_ms, "sync.approval", &by, detail));
+            let sql = "UPDATE approvals SET state = $1 WHERE approval_id = $2";
+            session.execute(sql, args![state, approval_id]).await?;
+        }
+        let sql = "UPDATE approvals SET applied = $1 WHERE approval_id = $2";
+        session.execute(sql, args![total, approval_id]).await?;
+        if !events.is_empty() {
+            audit::append(&mut session, head, events).await?;
+        }
+        session.commit().await?;
+        changed_users.iter().for_each(|user_id| store.teller().user_changed(user_id));
+        if step.last {
+            return Ok(total);
+        }
+    }
+}
+
+struct Step {
+    events: Vec<NewEvent>,
+    applied: u32,
+    last: bool,
+}
+
+async fn step(session: &mut Session, approval_id: &str, decision: &str, now_ms: i64) -> Result<Step, StoreError> {
+    let sql = format!(
+        "SELECT w.action AS action, w.chosen AS chosen, {} FROM approval_users w JOIN users u ON u.user_id = w.user_id \
+         WHERE w.approval_id = $1 ORDER BY w.username_key, w.user_id LIMIT $2",
+        Leaving::COLUMNS
+    );
+    let rows = session.rows_of(sql, args![approval_id, AT_ONCE]).await?;
+    let last = rows.len() < AT_ONCE as usize;
+    let (mut leaving, mut stay, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let user = Leaving::of(row)?;
+        all.push(user.user_id.clone());
+        let action = Action::from_code(&row.get::<String>("action")?);
+        let Some(action) = action.filter(|action| still(&user, *action)) else { continue };
+        match decision == "all" || decision == "some" && row.get::<bool>("chosen")? {
+            true => leaving.push((user, action)),
+            false => stay.push(user.user_id),
+        }
+    }
+    let applied = u32::try_from(leaving.len()).unwrap_or(u32::MAX);
+    let carried = rows::carry_out(session, leaving, now_ms).await?;
+    let stay = stay.iter().map(String::as_str);
+    session.execute_in("UPDATE users SET due = '' WHERE user_id IN", stay, "", &[]).await?;
+    let tail = "AND approval_id = $257";
+    let done = all.iter().map(String::as_str);
+    session.execute_in("DELETE FROM approval_users WHERE user_id IN", done, tail, &[Arg::from(approval_id)]).await?;
+    let sql = "SELECT run_id FROM sync_runs WHERE approval_id = $1 ORDER BY started_ms DESC, run_id DESC LIMIT 1";
+    if let Some(row) = session.row(sql, args![approval_id]).await? {
+        history::note(session, &row.get::<String>("run_id")?, carried.changes).await?;
+    }
+    Ok(Step { events: carried.events, applied, last })
+}
+
+/// Is it still so that this follows? Who was seen again is due for nothing, and whoever is still there is not removed (S-43): the
+/// next run decides about them anew.
+fn still(user: &Leaving, action: Action) -> bool {
+    match action {
+        Action::Disable => user.due == "leave" && user.state == "enabled",
+        Action::Remove => user.due == "leave" && user.state != "removed" && user.left_how != How::Outside.code(),
+        Action::Exempt => user.due == "exempt" && user.state != "removed",
+    }
+}

@@ -1,0 +1,151 @@
+//! What runs did, user by user, kept for 90 days (FS-13), and how the synchronisation stands.
+
+use super::{page, run::Run, source};
+use crate::Store;
+use crate::audit::printable;
+use crate::rpc::StoreError;
+use crate::sql::{Session, args};
+use crate::users::small;
+use proto::user_store::{
+    Approval, ItemCount, SyncChange, SyncChangesReply, SyncChangesRequest, SyncRun, SyncStatusReply,
+};
+use std::collections::HashMap;
+use tonic::Status;
+
+/// Runs shown by the status.
+const RUNS_SHOWN: i64 = 50;
+
+/// What a run did to a user, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub username: String,
+    /// added, changed, disabled, removed, enabled, parked, problem
+    pub what: &'static str,
+    pub detail: String,
+}
+
+impl Change {
+    pub fn new(username: &str, what: &'static str, detail: impl Into<String>) -> Self {
+        Self { username: username.into(), what, detail: detail.into() }
+    }
+}
+
+/// Writes changes behind those the run has.
+pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let count = changes.len() as u64;
+    let sql = "UPDATE sync_runs SET changes = changes + $1 WHERE run_id = $2 RETURNING changes";
+    let row = session.row(sql, args![count, run_id]).await?;
+    let last = row.ok_or(StoreError::Broken("the run is missing"))?.unsigned("changes")?;
+    let rows = changes.into_iter().zip(last + 1 - count..);
+    let rows = rows
+        .map(|(it, number)| args![run_id, number, printable(&it.username, 256), it.what, printable(&it.detail, 1024)]);
+    let head = "INSERT INTO sync_changes (run_id, number, username, what, detail)";
+    session.bulk(head, rows.collect(), "").await?;
+    Ok(())
+}
+
+/// By item, whom a full run found.
+pub async fn count_items(session: &mut Session, run: &Run) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sync_run_items (run_id, sync_item, users) \
+               SELECT $1, sync_item, COUNT(*) FROM users WHERE directory = $2 AND last_run = $1 AND left_how = '' \
+               GROUP BY sync_item";
+    session.execute(sql, args![&run.run_id, &run.directory]).await?;
+    Ok(())
+}
+
+/// One page of what a run did.
+pub async fn changes(store: &Store, request: SyncChangesRequest) -> Result<SyncChangesReply, StoreError> {
+    let mut session = store.database().read().await?;
+    let sql = "SELECT run_id FROM sync_runs WHERE run_id = $1";
+    if session.row(sql, args![&request.run_id]).await?.is_none() {
+        return Err(Status::not_found("no such run").into());
+    }
+    let sql = "SELECT number, username, what, detail FROM sync_changes WHERE run_id = $1 AND number > $2 \
+               ORDER BY number LIMIT $3";
+    let rows = session.rows(sql, args![&request.run_id, request.after, page(request.limit)]).await?;
+    let changes = rows.iter().map(|row| {
+        Ok::<_, sqlx::Error>(SyncChange {
+            number: row.unsigned("number")?,
+            username: row.get("username")?,
+            what: row.get("what")?,
+            detail: row.get("detail")?,
+        })
+    });
+    Ok(SyncChangesReply { changes: changes.collect::<Result<_, _>>()? })
+}
+
+/// How it stands: counts, never a list of users.
+pub async fn status(store: &Store) -> Result<SyncStatusReply, StoreError> {
+    let mut session = store.database().read().await?;
+    let state = session.row("SELECT epoch, leader FROM sync_state WHERE id = 1", args![]).await?;
+    let state = state.ok_or(StoreError::Broken("the sync state is missing"))?;
+    let settings = store.rules().current(&mut session).await?;
+    Ok(SyncStatusReply {
+        epoch: state.unsigned("epoch")?,
+        leader: state.get("leader")?,
+        sources: source::list(&mut session, &settings).await?,
+        runs: runs(&mut session).await?,
+        approvals: approvals(&mut session, store.clock().now_ms()).await?,
+    })
+}
+
+async fn runs(session: &mut Session) -> Result<Vec<SyncRun>, StoreError> {
+    let sql = "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, \
+               unchanged, disabled, removed, parked FROM sync_runs ORDER BY started_ms DESC, run_id DESC LIMIT $1";
+    let mut runs = Vec::new();
+    for row in session.rows(sql, args![RUNS_SHOWN]).await? {
+        runs.push(SyncRun {
+            run_id: row.get("run_id")?,
+            directory: row.get("directory")?,
+            mode: row.get("mode")?,
+            why: row.get("why")?,
+            feed: row.get("feed")?,
+            trigger: row.get("cause")?,
+            actor: row.get("actor")?,
+            started_unix_ms: row.get("started_ms")?,
+            finished_unix_ms: row.get("finished_ms")?,
+            state: row.get("state")?,
+            error: row.get("error")?,
+            added: small(&row, "added")?,
+            changed: small(&row, "changed")?,
+            unchanged: small(&row, "unchanged")?,
+            disabled: small(&row, "disabled")?,
+            removed: small(&row, "removed")?,
+            parked: small(&row, "parked")?,
+            items: Vec::new(),
+        });
+    }
+    let head = "SELECT run_id, sync_item, users FROM sync_run_items WHERE run_id IN";
+    let mut items: HashMap<String, Vec<ItemCount>> = HashMap::new();
+    let ids = runs.iter().map(|run| run.run_id.as_str());
+    for row in session.rows_in(head, ids, "ORDER BY sync_item", &[]).await? {
+        let count = ItemCount { sync_item: row.get("sync_item")?, users: row.unsigned("users")? };
+        items.entry(row.get("run_id")?).or_default().push(count);
+    }
+    for run in &mut runs {
+        run.items = items.remove(&run.run_id).unwrap_or_default();
+    }
+    Ok(runs)
+}
+
+async fn approvals(session: &mut Session, now_ms: i64) -> Result<Vec<Approval>, StoreError> {
+    let sql = "SELECT a.approval_id AS approval_id, a.directory AS directory, a.created_ms AS created_ms, \
+               a.expires_ms AS expires_ms, \
+               (SELECT COUNT(*) FROM approval_users w WHERE w.approval_id = a.approval_id) AS users \
+               FROM approvals a WHERE (a.state = 'open' AND a.expires_ms > $1) OR a.state = 'deciding' \
+               ORDER BY a.created_ms";
+    let rows = session.rows(sql, args![now_ms]).await?;
+    let approvals = rows.iter().map(|row| {
+        Ok::<_, sqlx::Error>(Approval {
+            approval_id: row.get("approval_id")?,
+            directory: row.get("directory")?,
+            created_unix_ms: row.get("created_ms")?,
+            expires_unix_ms: row.get("expires_ms")?,
+            users: row.unsigned("users")?,
+        })
+    });
+    Ok(approvals.collect::<Result<_, _>>()?)
+}

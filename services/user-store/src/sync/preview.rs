@@ -1,0 +1,123 @@
+//! A preview (FS-12): it reads and plans like any run, and writes nothing but its history.
+//!
+//! Its groups stand under a name that no directory can have, and whom it met stands beside the users, not in them. Both go with
+//! its end; what it would have done stays for 90 days like any run's.
+
+use super::groups;
+use super::guard::{self, Found};
+use super::history::{self, Change};
+use super::leavers::{self, Action, How};
+use super::rows;
+use super::run::{End, Run};
+use super::users::Plan;
+use super::write::{Batch, planned};
+use crate::rpc::StoreError;
+use crate::sql::{Session, args};
+use domain::settings::Settings;
+use proto::user_store::{ApplyBatchReply, ApplyBatchRequest};
+use std::collections::BTreeMap;
+
+/// The name a preview's groups stand under. No directory's name has a space.
+pub fn shadow(run_id: &str) -> String {
+    format!("preview {run_id}")
+}
+
+/// What a preview keeps only while it runs.
+pub async fn forget(session: &mut Session, run_id: &str) -> Result<(), StoreError> {
+    session.execute("DELETE FROM user_groups WHERE directory = $1", args![shadow(run_id)]).await?;
+    session.execute("DELETE FROM sync_seen WHERE run_id = $1", args![run_id]).await?;
+    Ok(())
+}
+
+pub async fn apply(
+    session: &mut Session,
+    batch: &Batch<'_>,
+    request: ApplyBatchRequest,
+    present: &[String],
+    left: &[(String, How)],
+) -> Result<ApplyBatchReply, StoreError> {
+    groups::write(session, batch, request.groups).await?;
+    let (_, plan) = planned(session, batch, request.users).await?;
+    let run_id = &batch.run.run_id;
+    let reply = ApplyBatchReply {
+        added: count(plan.added.len()),
+        changed: count(plan.changed.len()),
+        unchanged: count(plan.seen.len()),
+        problems: plan.problems.iter().map(|it| format!("{}: {}", it.who, it.text)).collect(),
+    };
+    let doubles = plan.doubled.iter().map(|name| args![run_id, name]).collect();
+    let head = "INSERT INTO sync_doubles (run_id, name_key)";
+    session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
+    seen(session, batch, &plan, present, left).await?;
+    history::note(session, run_id, rows::changes(&plan)).await?;
+    let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
+               WHERE run_id = $4";
+    session.execute(sql, args![reply.added, reply.changed, reply.unchanged, run_id]).await?;
+    Ok(reply)
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Whom it met, under which item, and who left.
+async fn seen(
+    session: &mut Session,
+    batch: &Batch<'_>,
+    plan: &Plan,
+    present: &[String],
+    left: &[(String, How)],
+) -> Result<(), StoreError> {
+    let run_id = &batch.run.run_id;
+    let mut met: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    met.extend(present.iter().map(|object_id| (object_id.as_str(), ("", ""))));
+    met.extend(left.iter().map(|(object_id, how)| (object_id.as_str(), ("", how.code()))));
+    met.extend(plan.seen.iter().map(|it| (it.person.object_id.as_str(), (it.sync_item.as_str(), ""))));
+    let rows = plan.added.iter().chain(&plan.changed);
+    met.extend(rows.map(|row| (row.person.object_id.as_str(), (row.sync_item.as_str(), ""))));
+    met.extend(plan.outside.iter().map(|it| (it.person.object_id.as_str(), ("", How::Outside.code()))));
+    let rows = met.into_iter().map(|(object_id, (item, how))| args![run_id, object_id, item, how]).collect();
+    let head = "INSERT INTO sync_seen (run_id, object_id, sync_item, left_how)";
+    let tail =
+        "ON CONFLICT (run_id, object_id) DO UPDATE SET sync_item = excluded.sync_item, left_how = excluded.left_how";
+    session.bulk(head, rows, tail).await?;
+    Ok(())
+}
+
+/// Who would leave, and whether they would wait for approval.
+pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: &mut End) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sync_run_items (run_id, sync_item, users) \
+               SELECT run_id, sync_item, COUNT(*) FROM sync_seen WHERE run_id = $1 AND sync_item <> '' \
+               GROUP BY run_id, sync_item";
+    session.execute(sql, args![&run.run_id]).await?;
+    let sql = "SELECT u.username AS username, u.sync_item AS sync_item, u.state AS state, s.left_how AS left_how \
+               FROM sync_seen s JOIN users u ON u.directory = $2 AND u.object_id = s.object_id \
+               WHERE s.run_id = $1 AND s.left_how <> '' AND u.state <> 'removed' ORDER BY u.username_key";
+    let mut changes = Vec::new();
+    for row in session.rows(sql, args![&run.run_id, &run.directory]).await? {
+        let (sync_item, left_how): (String, String) = (row.get("sync_item")?, row.get("left_how")?);
+        let what = match leavers::action(settings, &sync_item, &left_how, &row.get::<String>("state")?) {
+            None | Some(Action::Exempt) => continue,
+            Some(Action::Disable) => "disabled",
+            Some(Action::Remove) => "removed",
+        };
+        let text = leavers::why("leave", &left_how, &sync_item);
+        changes.push(Change::new(&row.get::<String>("username")?, what, text));
+    }
+    let sql = "SELECT COUNT(*) AS known FROM users WHERE directory = $1 AND state = 'enabled'";
+    let known = session.row(sql, args![&run.directory]).await?;
+    let known = known.ok_or(StoreError::Broken("a count has no row"))?.unsigned("known")?;
+    let found = Found { users: changes.len() as u64, known, emptied: false };
+    if guard::must_wait(&settings.sync, found) {
+        end.reply.parked = count(changes.len());
+        changes.iter_mut().for_each(|change| {
+            change.detail = format!("would be {} after an approval: {}", change.what, change.detail);
+            change.what = "parked";
+        });
+    } else {
+        end.reply.disabled = count(changes.iter().filter(|it| it.what == "disabled").count());
+        end.reply.removed = count(changes.iter().filter(|it| it.what == "removed").count());
+    }
+    end.changes.extend(changes);
+    Ok(())
+}

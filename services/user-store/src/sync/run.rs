@@ -1,0 +1,282 @@
+//! A run of one directory, from its beginning to its end.
+
+use super::history::{self, Change};
+use super::{approvals, fence, items, leavers, pending, preview, source, tell};
+use crate::Store;
+use crate::audit::{self, NewEvent};
+use crate::outbox;
+use crate::rpc::{StoreError, bounded};
+use crate::sql::{Row, Session, args};
+use crate::users::small;
+use domain::settings::Settings;
+use proto::user_store::{BeginRunReply, BeginRunRequest, FinishRunReply, FinishRunRequest, LeadReply, LeadRequest};
+use tonic::Status;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Full,
+    Incremental,
+    /// Writes nothing but what it would write (FS-12).
+    Preview,
+}
+
+impl Mode {
+    fn parse(text: &str) -> Result<Self, Status> {
+        match text {
+            "full" => Ok(Self::Full),
+            "incremental" => Ok(Self::Incremental),
+            "preview" => Ok(Self::Preview),
+            _ => Err(Status::invalid_argument(format!("mode: found {text:?}; allowed are full, incremental, preview"))),
+        }
+    }
+}
+
+/// A run as its row has it.
+pub struct Run {
+    pub run_id: String,
+    pub directory: String,
+    pub mode: Mode,
+    pub state: String,
+    pub actor: String,
+    pub started_ms: i64,
+    pub items_digest: String,
+    pub identity: String,
+    pub added: u64,
+    pub changed: u64,
+    pub reply: FinishRunReply,
+}
+
+const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, identity, added, changed, disabled, \
+    removed, parked, approval_id";
+
+impl Run {
+    fn of(row: &Row) -> Result<Self, StoreError> {
+        let mode = Mode::parse(&row.get::<String>("mode")?);
+        Ok(Self {
+            run_id: row.get("run_id")?,
+            directory: row.get("directory")?,
+            mode: mode.map_err(|_| StoreError::Broken("a run has no mode"))?,
+            state: row.get("state")?,
+            actor: row.get("actor")?,
+            started_ms: row.get("started_ms")?,
+            items_digest: row.get("items_digest")?,
+            identity: row.get("identity")?,
+            added: row.unsigned("added")?,
+            changed: row.unsigned("changed")?,
+            reply: FinishRunReply {
+                disabled: small(row, "disabled")?,
+                removed: small(row, "removed")?,
+                parked: small(row, "parked")?,
+                approval_id: row.get("approval_id")?,
+            },
+        })
+    }
+
+    pub async fn find(session: &mut Session, run_id: &str) -> Result<Self, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM sync_runs WHERE run_id = $1");
+        let row = session.rows_of(sql, args![run_id]).await?.pop();
+        Self::of(&row.ok_or_else(|| Status::not_found("no such run"))?)
+    }
+
+    pub async fn running(session: &mut Session, run_id: &str) -> Result<Self, StoreError> {
+        let run = Self::find(session, run_id).await?;
+        match run.state.as_str() {
+            "running" => Ok(run),
+            state => Err(Status::failed_precondition(format!("the run is {state}")).into()),
+        }
+    }
+
+    pub fn is_preview(&self) -> bool {
+        self.mode == Mode::Preview
+    }
+
+    /// Under what name its groups stand: a preview reads its own and leaves those that decide alone.
+    pub fn groups_of(&self) -> String {
+        match self.mode {
+            Mode::Preview => preview::shadow(&self.run_id),
+            Mode::Full | Mode::Incremental => self.directory.clone(),
+        }
+    }
+}
+
+pub async fn lead(store: &Store, request: LeadRequest) -> Result<LeadReply, StoreError> {
+    let mut session = store.database().write().await?;
+    let sql = "UPDATE sync_state SET epoch = epoch + 1, leader = $1 WHERE id = 1 RETURNING epoch";
+    let row = session.row(sql, args![bounded(&request.holder, 128)]).await?;
+    let epoch = row.ok_or(StoreError::Broken("the sync state is missing"))?.unsigned("epoch")?;
+    // Whoever began them is overtaken and can end them no more.
+    abandon(&mut session, None).await?;
+    session.commit().await?;
+    tracing::info!(epoch, holder = %request.holder, "sync leader begins");
+    Ok(LeadReply { epoch })
+}
+
+pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunReply, StoreError> {
+    let mode = Mode::parse(&request.mode)?;
+    let now_ms = store.at(request.now_unix_ms);
+    let mut session = store.database().write().await?;
+    fence(&mut session, request.epoch).await?;
+    let settings = store.rules().current(&mut session).await?;
+    if items(&settings, &request.directory, mode == Mode::Preview).is_empty() {
+        let text = format!("the directory {} has no sync item in the settings that is on", request.directory);
+        return Err(Status::not_found(text).into());
+    }
+    abandon(&mut session, Some(&request.directory)).await?;
+    let run_id = uuid::Uuid::now_v7().to_string();
+    let sql = "INSERT INTO sync_runs (run_id, directory, mode, why, feed, cause, actor, items_digest, identity, started_ms, \
+               finished_ms, state, error, added, changed, unchanged, disabled, removed, parked, approval_id, changes) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 'running', '', 0, 0, 0, 0, 0, 0, '', 0)";
+    let arguments = args![
+        &run_id,
+        &request.directory,
+        &request.mode,
+        bounded(&request.why, 512),
+        bounded(&request.feed, 32),
+        bounded(&request.trigger, 32),
+        bounded(&request.actor, 128),
+        bounded(&request.items_digest, 128),
+        bounded(&request.identity, 512),
+        now_ms,
+    ];
+    session.execute(sql, arguments).await?;
+    source::offered(&mut session, &request.directory, &request.feed, &request.offers).await?;
+    session.commit().await?;
+    Ok(BeginRunReply { run_id })
+}
+
+/// Runs that nobody ends any more: of a directory, or all.
+async fn abandon(session: &mut Session, directory: Option<&str>) -> Result<(), StoreError> {
+    let sql = "UPDATE sync_runs SET state = 'abandoned' WHERE state = 'running' AND directory = $1 RETURNING run_id";
+    let all = "UPDATE sync_runs SET state = 'abandoned' WHERE state = 'running' RETURNING run_id";
+    let rows = match directory {
+        Some(directory) => session.rows(sql, args![directory]).await?,
+        None => session.rows(all, args![]).await?,
+    };
+    for row in rows {
+        preview::forget(session, &row.get::<String>("run_id")?).await?;
+    }
+    Ok(())
+}
+
+pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
+    let now_ms = store.at(request.now_unix_ms);
+    let mut session = store.database().write().await?;
+    fence(&mut session, request.epoch).await?;
+    let run = Run::find(&mut session, &request.run_id).await?;
+    if run.state != "running" {
+        // Asked again after the answer was lost: the same answer.
+        return match run.state.as_str() {
+            "abandoned" => Err(Status::failed_precondition("the run was abandoned").into()),
+            _ => Ok(run.reply),
+        };
+    }
+    let settings = store.rules().current(&mut session).await?;
+    let mut request = request;
+    // FS-09: what it read is by other items than those by which it would be judged.
+    let others = !run.items_digest.is_empty() && run.items_digest != settings.items_digest(&run.directory);
+    if request.complete && others && !run.is_preview() {
+        (request.complete, request.error) = (false, "the sync items were changed while it ran".into());
+    }
+    let mut end = End { state: "done", ..End::default() };
+    match (request.complete, run.mode) {
+        // S-41: nobody leaves on the evidence of an incomplete read.
+        (false, _) => end.state = "incomplete",
+        (true, Mode::Preview) => preview::finish(&mut session, &run, &settings, &mut end).await?,
+        (true, _) => complete(&mut session, &run, &settings, now_ms, &mut end).await?,
+    }
+    let head = audit::lock(&mut session).await?;
+    let mut events = Vec::new();
+    if request.complete && !run.is_preview() {
+        let decided = std::mem::take(&mut end.decided);
+        decided.write(&mut session, &run, now_ms, &mut end, &mut events).await?;
+    }
+    if run.is_preview() {
+        preview::forget(&mut session, &run.run_id).await?;
+    }
+    history::note(&mut session, &run.run_id, std::mem::take(&mut end.changes)).await?;
+    if request.complete {
+        source::complete(&mut session, &run, &request.position).await?;
+    }
+    let error = bounded(&request.error, 512);
+    close(&mut session, &run, &end, &error, now_ms).await?;
+    let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
+    // A run that found nothing new leaves no event: every five minutes one would bury the rest.
+    let told = run.added + run.changed > 0 || end.reply != FinishRunReply::default() || !request.complete;
+    if told {
+        events.push(event(&run, &end, &error, now_ms));
+    }
+    if !events.is_empty() {
+        audit::append(&mut session, head, events).await?;
+    }
+    if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
+        outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
+    }
+    session.commit().await?;
+    for user_id in changed_users.iter().filter(|user_id| !user_id.is_empty()) {
+        store.teller().user_changed(user_id);
+    }
+    Ok(end.reply)
+}
+
+/// What a run comes to.
+#[derive(Default)]
+pub struct End {
+    pub state: &'static str,
+    pub reply: FinishRunReply,
+    pub decided: leavers::Decided,
+    pub changes: Vec<Change>,
+}
+
+/// Decides about whom the run, or one before it, found gone or newly exempt. Writes no user: that is done under the chain's lock.
+async fn complete(
+    session: &mut Session,
+    run: &Run,
+    settings: &Settings,
+    now_ms: i64,
+    end: &mut End,
+) -> Result<(), StoreError> {
+    if run.mode == Mode::Full {
+        pending::clear(session, run).await?;
+        history::count_items(session, run).await?;
+    }
+    let due = leavers::due(session, run, settings).await?;
+    if !due.must_wait(session, run, settings).await? {
+        // What waited for approval is settled by this run: gone for good and few, or back.
+        approvals::supersede(session, &run.directory).await?;
+        end.decided = due.decide();
+        return Ok(());
+    }
+    end.state = "parked";
+    end.decided = due.wait();
+    let parked = approvals::park(session, run, settings, &due, now_ms).await?;
+    end.reply.parked = parked.users;
+    end.reply.approval_id = parked.approval_id;
+    Ok(())
+}
+
+async fn close(session: &mut Session, run: &Run, end: &End, error: &str, now_ms: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
+               approval_id = $7 WHERE run_id = $8";
+    let reply = &end.reply;
+    let arguments =
+        args![end.state, error, now_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
+    session.execute(sql, arguments).await?;
+    Ok(())
+}
+
+fn event(run: &Run, end: &End, error: &str, now_ms: i64) -> NewEvent {
+    let reply = &end.reply;
+    let mode = match run.mode {
+        Mode::Full => "full",
+        Mode::Incremental => "incremental",
+        Mode::Preview => "preview",
+    };
+    let mut detail = format!(
+        "{}, {mode}: {}, added {}, changed {}, disabled {}, removed {}, parked {}",
+        run.directory, end.state, run.added, run.changed, reply.disabled, reply.removed, reply.parked
+    );
+    if !error.is_empty() {
+        detail += &format!(" ({error})");
+    }
+    NewEvent::administrative(now_ms, "sync.run", "sync", detail)
+}

@@ -1,0 +1,157 @@
+//! What is known of a directory as a source: where its feed continues, by what it was last read whole, and why no run begins by
+//! itself.
+
+use super::run::{Mode, Run};
+use super::{items, look};
+use crate::Store;
+use crate::rpc::{StoreError, bounded};
+use crate::sql::{Session, args};
+use domain::settings::Settings;
+use proto::user_store::{GetSourceReply, GetSourceRequest, SyncSource};
+
+/// Feeds a directory can offer, and a line on each that it does not.
+const OFFERS_MAX: usize = 32;
+
+pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceReply, StoreError> {
+    let mut session = store.database().read().await?;
+    look(&mut session, request.epoch).await?;
+    let sql = "SELECT position, items_digest, identity, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
+    let row = session.row(sql, args![&request.directory]).await?;
+    let pending = "SELECT pending_id FROM sync_pending WHERE directory = $1 LIMIT 1";
+    let mut reply = GetSourceReply {
+        users: users(&mut session, &request.directory).await?,
+        pending: session.row(pending, args![&request.directory]).await?.is_some(),
+        ..GetSourceReply::default()
+    };
+    if let Some(row) = row {
+        reply.position = row.get("position")?;
+        reply.items_digest = row.get("items_digest")?;
+        reply.identity = row.get("identity")?;
+        reply.full_unix_ms = row.get("full_ms")?;
+        reply.complete_unix_ms = row.get("complete_ms")?;
+    }
+    Ok(reply)
+}
+
+/// Of the directory and not removed. Two states, so that an index answers.
+async fn users(session: &mut Session, directory: &str) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) AS users FROM users WHERE directory = $1 AND state IN ('enabled', 'disabled')";
+    let row = session.row(sql, args![directory]).await?;
+    Ok(row.ok_or(StoreError::Broken("a count has no row"))?.unsigned("users")?)
+}
+
+/// Keeps what the directory was found to offer at the beginning of a run.
+pub async fn offered(session: &mut Session, directory: &str, feed: &str, offers: &[String]) -> Result<(), StoreError> {
+    // Who only follows, or could not ask, says nothing new of it.
+    if offers.is_empty() && feed.is_empty() {
+        let sql = "INSERT INTO sync_sources (directory, position, feed, offers, items_digest, identity, full_ms, complete_ms) \
+                   VALUES ($1, $2, '', '', '', '', 0, 0) ON CONFLICT (directory) DO NOTHING";
+        session.execute(sql, args![directory, Vec::new()]).await?;
+        return Ok(());
+    }
+    let offers: Vec<String> = offers.iter().take(OFFERS_MAX).map(|line| bounded(line, 512)).collect();
+    let sql = "INSERT INTO sync_sources (directory, position, feed, offers, items_digest, identity, full_ms, complete_ms) \
+               VALUES ($1, $2, $3, $4, '', '', 0, 0) \
+               ON CONFLICT (directory) DO UPDATE SET feed = excluded.feed, offers = excluded.offers";
+    session.execute(sql, args![directory, Vec::new(), bounded(feed, 32), offers.join("\n")]).await?;
+    Ok(())
+}
+
+/// The feed continues here: in the transaction of what it covers (S-02). A full read is covered at its end only, and a preview
+/// covers nothing.
+pub async fn continues(session: &mut Session, run: &Run, position: Vec<u8>) -> Result<(), StoreError> {
+    if position.is_empty() || run.mode != Mode::Incremental {
+        return Ok(());
+    }
+    let sql = "UPDATE sync_sources SET position = $1 WHERE directory = $2";
+    session.execute(sql, args![position, &run.directory]).await?;
+    Ok(())
+}
+
+/// A run ended complete; a full one says from where on and by what the next ones go.
+pub async fn complete(session: &mut Session, run: &Run, position: &[u8]) -> Result<(), StoreError> {
+    let sql = "UPDATE sync_sources SET complete_ms = $1 WHERE directory = $2";
+    if run.mode != Mode::Preview {
+        session.execute(sql, args![run.started_ms, &run.directory]).await?;
+    }
+    if run.mode == Mode::Full {
+        let sql = "UPDATE sync_sources SET position = $1, items_digest = $2, identity = $3, full_ms = $4 \
+                   WHERE directory = $5";
+        let arguments = args![position, &run.items_digest, &run.identity, run.started_ms, &run.directory];
+        session.execute(sql, arguments).await?;
+    }
+    Ok(())
+}
+
+/// The directories that have sync items, in the order of the settings.
+pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<SyncSource>, StoreError> {
+    let mut sources = Vec::new();
+    for directory in &settings.directories {
+        let name = directory.name.as_str();
+        if !settings.sync_items.iter().any(|item| item.directory == directory.name) {
+            continue;
+        }
+        let mut source =
+            SyncSource { directory: name.into(), users: users(session, name).await?, ..SyncSource::default() };
+        let sql = "SELECT feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
+        let mut digest = String::new();
+        if let Some(row) = session.row(sql, args![name]).await? {
+            source.feed = row.get("feed")?;
+            source.offers = row.get::<String>("offers")?.lines().map(str::to_owned).collect();
+            source.full_unix_ms = row.get("full_ms")?;
+            source.complete_unix_ms = row.get("complete_ms")?;
+            digest = row.get("items_digest")?;
+        }
+        source.waits_for = waits_for(settings, name, source.full_unix_ms, &digest);
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// Why no run begins by itself, in a sentence with the way out; empty = they do.
+fn waits_for(settings: &Settings, directory: &str, full_ms: i64, digest: &str) -> String {
+    let now = format!(
+        "look at the list of \"twinlock sync preview {directory}\", then type \"twinlock sync now {directory}\""
+    );
+    match () {
+        () if items(settings, directory, false).is_empty() => "no sync item of it is on".into(),
+        () if !settings.sync.enabled => "synchronisation is off: set sync.enabled".into(),
+        // FS-01
+        () if full_ms == 0 => format!("nothing was synchronised yet: {now}"),
+        // FS-09
+        () if digest != settings.items_digest(directory) => format!("its sync items changed: {now}"),
+        () => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_begin_by_themselves_after_one_by_hand_and_until_the_items_change() {
+        // FS-01, FS-09
+        let settings = |enabled: bool, state: &str| -> Settings {
+            let text = format!(
+                "[sync]\nenabled = {enabled}\n[[sync_item]]\nname = \"a\"\ndirectory = \"corp\"\nstate = \"{state}\"\n\
+                 source = {{ kind = \"domain\" }}\n"
+            );
+            toml::from_str(&text).expect("valid")
+        };
+        let good = settings(true, "on").items_digest("corp");
+        for (enabled, state, full_ms, digest, waits) in [
+            (true, "on", 1, good.as_str(), None),
+            (true, "on", 0, "", Some("twinlock sync now corp")),
+            (true, "on", 1, "other", Some("items changed")),
+            (false, "on", 1, good.as_str(), Some("sync.enabled")),
+            (true, "preview", 1, good.as_str(), Some("no sync item")),
+            (true, "off", 1, good.as_str(), Some("no sync item")),
+        ] {
+            let said = waits_for(&settings(enabled, state), "corp", full_ms, digest);
+            match waits {
+                None => assert_eq!(said, ""),
+                Some(part) => assert!(said.contains(part), "{said}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! One batch, in one transaction: what it says of groups, users and containers, who left, and where the feed continues (S-02).
+
+use super::groups::{self, Moves};
+use super::leavers::{self, How};
+use super::members::{Graph, Person};
+use super::run::{Mode, Run};
+use super::users::{Judge, Plan, Problem, Read};
+use super::{BATCH_MAX, containers, fence, history, items, pending, preview, rows, source, users};
+use crate::Store;
+use crate::audit;
+use crate::metrics::Timed;
+use crate::rpc::StoreError;
+use crate::sql::{Arg, Session, args};
+use domain::ObjectId;
+use domain::settings::{Settings, SourceKind, SyncItem};
+use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, SyncedUser};
+use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
+use tonic::Status;
+
+/// Problems named in a reply; the rest is counted.
+const PROBLEMS_MAX: usize = 200;
+/// Full runs of before that are looked at for whom they missed.
+const RUNS_MAX: i64 = 1_000;
+
+/// What a batch is judged by.
+pub struct Batch<'a> {
+    pub run: &'a Run,
+    pub settings: &'a Settings,
+    /// Of the directory, in their order.
+    pub items: Vec<&'a SyncItem>,
+    /// Under what name its groups stand.
+    pub groups_of: String,
+    pub now_ms: i64,
+    /// Full runs before this one that ended complete.
+    whole: HashSet<String>,
+}
+
+impl Batch<'_> {
+    /// Was the run that missed something first a complete full one, and another than this (S-43)?
+    pub fn missed_before(&self, left_run: &str) -> bool {
+        self.whole.contains(left_run)
+    }
+
+    /// Does it matter who is in which group?
+    fn asks_for_groups(&self) -> bool {
+        let of_items = self.items.iter().any(|item| item.source.kind == SourceKind::Group);
+        of_items || self.settings.policies.iter().any(|rule| rule.then.exempt && !rule.when.groups.is_empty())
+    }
+}
+
+pub async fn apply(store: &Store, request: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
+    bounded(&request)?;
+    let began = Instant::now();
+    let now_ms = store.at(request.now_unix_ms);
+    let left = leavers::left_of(&request.left)?;
+    let mut session = store.database().write().await?;
+    session.go_by_keys().await?;
+    fence(&mut session, request.epoch).await?;
+    let run = Run::running(&mut session, &request.run_id).await?;
+    let settings = store.rules().current(&mut session).await?;
+    let batch = Batch {
+        items: items(&settings, &run.directory, run.is_preview()),
+        groups_of: run.groups_of(),
+        whole: whole(&mut session, &run, &left).await?,
+        run: &run,
+        settings: &settings,
+        now_ms,
+    };
+    let present = ids(&request.present);
+    let mut reply = match run.mode {
+        Mode::Preview => preview::apply(&mut session, &batch, request, &present, &left).await?,
+        Mode::Full | Mode::Incremental => {
+            let (reply, changed_users) = write(store, &mut session, &batch, request, &present, &left).await?;
+            session.commit().await?;
+            changed_users.iter().for_each(|user_id| store.teller().user_changed(user_id));
+            if grown(run.added, u64::from(reply.added)) {
+                // Nothing depends on it but the time the next batches take.
+                let tables = ["users", "names", "user_groups", "group_members"];
+                if let Err(error) = store.database().count(&tables).await {
+                    tracing::debug!(error = %error, "the tables could not be counted");
+                }
+            }
+            store.metrics().took(Timed::SyncBatch, began.elapsed());
+            return Ok(told(reply));
+        }
+    };
+    session.commit().await?;
+    reply = told(reply);
+    Ok(reply)
+}
+
+/// Have the users of a run come to twice as many as before, and to many?
+fn grown(before: u64, added: u64) -> bool {
+    let size = |users: u64| (users / 1_000).checked_ilog2();
+    size(before) != size(before + added)
+}
+
+fn bounded(request: &ApplyBatchRequest) -> Result<(), Status> {
+    for (what, count) in [
+        ("users", request.users.len()),
+        ("groups", request.groups.len()),
+        ("containers", request.containers.len()),
+        ("present", request.present.len()),
+        ("left", request.left.len()),
+        ("settled", request.settled.len()),
+    ] {
+        if count > BATCH_MAX {
+            return Err(Status::invalid_argument(format!("{what}: a batch has at most {BATCH_MAX}")));
+        }
+    }
+    Ok(())
+}
+
+fn told(mut reply: ApplyBatchReply) -> ApplyBatchReply {
+    let more = reply.problems.len().saturating_sub(PROBLEMS_MAX);
+    reply.problems.truncate(PROBLEMS_MAX);
+    if more > 0 {
+        reply.problems.push(format!("and {more} more"));
+    }
+    reply
+}
+
+/// What has no id we could know is nobody's.
+fn ids(texts: &[String]) -> Vec<String> {
+    texts.iter().filter_map(|text| Some(text.parse::<ObjectId>().ok()?.to_string())).collect()
+}
+
+/// Complete full runs of before; nobody asks where nobody is absent.
+async fn whole(session: &mut Session, run: &Run, left: &[(String, How)]) -> Result<HashSet<String>, StoreError> {
+    if !left.iter().any(|(_, how)| *how == How::Absent) {
+        return Ok(HashSet::new());
+    }
+    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND mode = 'full' AND state IN ('done', 'parked') \
+               AND run_id <> $2 ORDER BY started_ms DESC LIMIT $3";
+    let rows = session.rows(sql, args![&run.directory, &run.run_id, RUNS_MAX]).await?;
+    Ok(rows.iter().map(|row| row.get("run_id")).collect::<Result<_, _>>()?)
+}
+
+async fn write(
+    store: &Store,
+    session: &mut Session,
+    batch: &Batch<'_>,
+    request: ApplyBatchRequest,
+    present: &[String],
+    left: &[(String, How)],
+) -> Result<(ApplyBatchReply, Vec<String>), StoreError> {
+    let run = batch.run;
+    let present: Vec<&str> = present.iter().map(String::as_str).collect();
+    // Before what this batch itself finds doubtful.
+    pending::settle(session, &request.settled).await?;
+    containers::write(session, run, request.containers).await?;
+    let mut read = groups::keys(&request.groups);
+    let mut moves: Vec<Moves> = vec![groups::write(session, batch, request.groups).await?];
+    groups::met(session, batch, &present).await?;
+    moves.push(groups::leave(session, batch, left).await?);
+    containers::gone(session, run, &left.iter().map(|(object_id, _)| object_id.as_str()).collect::<Vec<_>>()).await?;
+    // Users are planned on what moved groups made of them: a plan that does not know it would take it back.
+    let (mut head, mut changed_users) = (None, Vec::new());
+    if moves.iter().any(|moves| !moves.is_empty()) {
+        head = Some(audit::lock(session).await?);
+        for moves in moves {
+            changed_users.extend(moves.write(session, batch).await?);
+        }
+    }
+    let (keys, plan) = planned(session, batch, request.users).await?;
+    read.extend(keys);
+    // What moves of groups made doubtful was read with this batch.
+    pending::read(session, run, read.iter().map(String::as_str)).await?;
+    let head = match head {
+        Some(head) => head,
+        None => audit::lock(session).await?,
+    };
+    let problems = plan.problems.iter().map(|Problem { who, text }| format!("{who}: {text}")).collect();
+    let written = rows::write(session, store.seal(), batch, plan).await?;
+    leavers::leave(session, batch, left).await?;
+    leavers::present(session, batch, &present).await?;
+    source::continues(session, run, request.position).await?;
+    let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
+               WHERE run_id = $4";
+    session.execute(sql, args![written.added, written.changed, written.unchanged, &run.run_id]).await?;
+    history::note(session, &run.run_id, written.changes).await?;
+    if !written.events.is_empty() {
+        audit::append(session, head, written.events).await?;
+    }
+    changed_users.extend(written.users);
+    let (added, changed, unchanged) = (written.added, written.changed, written.unchanged);
+    Ok((ApplyBatchReply { added, changed, unchanged, problems }, changed_users))
+}
+
+/// What becomes of the users of a batch, and by what keys they are known.
+pub async fn planned(
+    session: &mut Session,
+    batch: &Batch<'_>,
+    synced: Vec<SyncedUser>,
+) -> Result<(Vec<String>, Plan), StoreError> {
+    let (mut read, mut problems) = (Vec::new(), Vec::new());
+    for user in synced {
+        match Read::of(user) {
+            Ok(user) => read.push(user),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let directory = &batch.run.directory;
+    let ids: BTreeSet<&str> = read.iter().map(|it| it.person.object_id.as_str()).collect();
+    let known = rows::with_ids(session, directory, ids.into_iter()).await?;
+    let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
+    let holders = rows::with_names(session, directory, names.iter().copied()).await?;
+    let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
+    let run_id = [Arg::from(&batch.run.run_id)];
+    let doubled = session.rows_in(head, names, "AND run_id = $257", &run_id).await?;
+    let doubled = doubled.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
+    let graph = match batch.asks_for_groups() {
+        true => {
+            let people: Vec<Person> =
+                read.iter().map(|it| &it.person).chain(known.values().map(|it| &it.person)).cloned().collect();
+            Graph::above(session, &batch.groups_of, people.iter()).await?
+        }
+        false => Graph::default(),
+    };
+    let keys = read.iter().flat_map(|it| it.person.keys()).map(str::to_owned).collect();
+    let judge = Judge { run_id: &batch.run.run_id, settings: batch.settings, items: &batch.items, graph: &graph };
+    let mut plan = users::plan(&judge, read, known, holders, doubled);
+    plan.problems.extend(problems);
+    Ok((keys, plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_counted_whenever_they_doubled() {
+        let mut counted = Vec::new();
+        for batch in 0..100 {
+            if grown(batch * 500, 500) {
+                counted.push(batch * 500 + 500);
+            }
+        }
+        assert_eq!(counted, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000]);
+        assert!(!grown(5_000, 0));
+    }
+}

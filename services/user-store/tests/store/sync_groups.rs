@@ -1,0 +1,430 @@
+//! Whose users are by their groups, and what changes of groups and containers make doubtful (FS-08, FS-21, S-16, S-46, S-52).
+
+use crate::fixture::{Fixture, id_of, left, people, person};
+use crate::sync::{decide, of_items, status, with_items};
+use proto::user_store::{
+    ApplyBatchRequest, BeginRunRequest, FinishRunReply, ListPendingRequest, SyncedContainer, SyncedGroup, SyncedUser,
+    left_object::How, pending::What, sync_server::Sync,
+};
+use tonic::{Code, Request};
+
+pub fn group(name: &str, members: &[&str]) -> SyncedGroup {
+    SyncedGroup {
+        object_id: id_of(&format!("group {name}")),
+        distinguished_name: group_dn(name),
+        name: name.into(),
+        sid: String::new(),
+        members: members.iter().map(|member| (*member).to_owned()).collect(),
+    }
+}
+
+pub fn group_dn(name: &str) -> String {
+    format!("cn={name},ou=groups,dc=corp,dc=example")
+}
+
+fn dn(username: &str) -> String {
+    person(username).distinguished_name
+}
+
+fn groups(groups: Vec<SyncedGroup>) -> ApplyBatchRequest {
+    ApplyBatchRequest { groups, ..ApplyBatchRequest::default() }
+}
+
+/// Everything listed, as kind and value, with the id to settle it.
+async fn pending(lab: &Fixture) -> Vec<(String, String)> {
+    let request = ListPendingRequest { epoch: lab.epoch(), directory: "corp".into(), limit: 1000 };
+    let listed = lab.services.sync.list_pending(Request::new(request)).await.expect("listed").into_inner().pending;
+    let mut found = Vec::new();
+    for it in listed {
+        let what = match it.what.expect("something") {
+            What::ObjectId(id) => format!("id {id}"),
+            What::DistinguishedName(name) => format!("dn {name}"),
+            What::Below(name) => format!("below {name}"),
+            What::Sid(sid) => format!("sid {sid}"),
+        };
+        found.push((what, it.pending_id));
+    }
+    found.sort();
+    found
+}
+
+async fn listed(lab: &Fixture) -> Vec<String> {
+    pending(lab).await.into_iter().map(|(what, _)| what).collect()
+}
+
+const STAFF: &str = "staff source = { kind = \"group\", dn = \"cn=staff,ou=groups,dc=corp,dc=example\" }";
+
+pub async fn members_of_a_group_item_are_its_users_and_nobody_else(lab: Fixture) {
+    // FS-08, FS-21, S-52
+    lab.apply(&with_items(&[STAFF, "all"])).await;
+    lab.lead().await;
+    let run_id = lab.begin().await.expect("begun");
+    let read = vec![
+        group("staff", &[&dn("ann"), &id_of("bob"), &group_dn("inner")]),
+        group("inner", &[&dn("cat"), &group_dn("staff")]),
+    ];
+    lab.send(&run_id, groups(read)).await;
+    let all = ["ann", "bob", "cat"].map(|name| of_items(name, &["staff", "all"]));
+    let mut users = all.to_vec();
+    users.push(of_items("dan", &["staff", "all"]));
+    users.push(of_items("eve", &["staff"]));
+    let reply = lab.batch(&run_id, users).await;
+    assert_eq!((reply.added, reply.problems.len()), (4, 0), "eve is of no item");
+    let item = async |name: &str| lab.user(name).await.expect("there").sync_item;
+    for (name, owner) in [("ann", "staff"), ("bob", "staff"), ("cat", "staff"), ("dan", "all")] {
+        assert_eq!(item(name).await, owner, "{name}");
+    }
+    assert_eq!(lab.user("eve").await.expect_err("not added").code(), Code::NotFound);
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
+    let listed = listed(&lab).await;
+    assert_eq!(listed, [""; 0], "all of them were read after their groups");
+}
+
+pub async fn who_comes_into_a_group_is_read_and_who_goes_is_decided_at_once(lab: Fixture) {
+    // FS-08, S-40
+    lab.apply(&with_items(&[STAFF])).await;
+    lab.lead().await;
+    let run_id = lab.begin().await.expect("begun");
+    let names: Vec<String> = (0..100).map(|number| format!("user{number:03}")).collect();
+    let members: Vec<String> = names.iter().map(|name| dn(name)).collect();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    lab.send(&run_id, groups(vec![group("staff", &members)])).await;
+    assert_eq!(pending(&lab).await.len(), 100);
+    lab.batch(&run_id, names.iter().map(|name| of_items(name, &["staff"])).collect()).await;
+    lab.finish(&run_id, true).await;
+    assert_eq!(listed(&lab).await, [""; 0]);
+
+    // Incremental: one unknown comes, one known goes.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let mut now = members[1..].to_vec();
+    let newcomers = [dn("newcomer"), id_of("other"), "S-1-5-21-7".to_owned()];
+    now.extend(newcomers.iter().map(String::as_str));
+    lab.send(&run_id, groups(vec![group("staff", &now)])).await;
+    let found = listed(&lab).await;
+    let newcomer = format!("dn {}", dn("newcomer"));
+    assert_eq!(found, [newcomer.as_str(), &format!("id {}", id_of("other")), "sid S-1-5-21-7"]);
+    lab.send(&run_id, groups(vec![group("staff", &now)])).await;
+    assert_eq!(listed(&lab).await, found, "S-01");
+    assert_eq!(lab.state("user000").await, "enabled", "nobody leaves before the end");
+    // A new leader sees the same list; what it reads it settles.
+    lab.lead().await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let settled = pending(&lab).await.into_iter().map(|(_, id)| id).collect();
+    let users = vec![of_items("newcomer", &["staff"])];
+    let reply = lab.send(&run_id, ApplyBatchRequest { users, settled, ..Default::default() }).await;
+    assert_eq!((reply.added, listed(&lab).await), (1, vec![]));
+    assert_eq!(lab.finish(&run_id, true).await.disabled, 1);
+    assert_eq!(lab.state("user000").await, "disabled");
+    assert!(
+        lab.user("user000").await.expect("there").state_text.ends_with("no longer in staff, nor in any other item")
+    );
+
+    // And back: decided when it is read again.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    now.push(members[0]);
+    lab.send(&run_id, groups(vec![group("staff", &now)])).await;
+    assert_eq!(listed(&lab).await, [format!("id {}", id_of("user000"))]);
+    lab.batch(&run_id, vec![of_items("user000", &["staff"])]).await;
+    lab.finish(&run_id, true).await;
+    assert_eq!(lab.state("user000").await, "enabled");
+    assert_eq!(listed(&lab).await, [""; 0], "read, so it need not be settled");
+}
+
+pub async fn a_group_in_a_group_brings_and_takes_its_members(lab: Fixture) {
+    // S-52, B-74
+    lab.apply(&with_items(&[
+        STAFF,
+        "flat source = { kind = \"group\", dn = \"cn=staff,ou=groups,dc=corp,dc=example\", nested = false }",
+    ]))
+    .await;
+    lab.lead().await;
+    let run_id = lab.begin().await.expect("begun");
+    let nested = || {
+        vec![
+            group("staff", &[&group_dn("middle"), &dn("eve")]),
+            group("middle", &[&group_dn("inner")]),
+            group("inner", &[&dn("ann"), &group_dn("staff")]),
+        ]
+    };
+    lab.send(&run_id, groups(nested())).await;
+    let both = |name: &str| of_items(name, &["staff", "flat"]);
+    lab.batch(&run_id, vec![both("ann"), both("eve")]).await;
+    lab.finish(&run_id, true).await;
+    assert_eq!(lab.user("ann").await.expect("there").sync_item, "staff");
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    lab.send(&run_id, groups(vec![group("middle", &[])])).await;
+    assert_eq!(lab.finish(&run_id, true).await.disabled, 1);
+    assert_eq!((lab.state("ann").await.as_str(), lab.state("eve").await.as_str()), ("disabled", "enabled"));
+    // Gone for good, the group takes all with it; they leave under the guard.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let gone = left([id_of("group staff")], How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    let parked = lab.finish(&run_id, true).await;
+    assert_eq!((parked.disabled, parked.parked), (0, 1), "an item that has nobody left waits (S-42)");
+    assert_eq!(lab.state("eve").await, "enabled");
+}
+
+pub async fn a_group_that_is_absent_once_is_still_there(lab: Fixture) {
+    // S-43
+    lab.apply(&with_items(&[STAFF])).await;
+    lab.lead().await;
+    let mut runs = Vec::new();
+    for sweep in 0..3 {
+        let run_id = lab.begin().await.expect("begun");
+        if sweep > 0 {
+            lab.batch(&run_id, vec![of_items("ann", &["staff"]), of_items("bob", &["staff"])]).await;
+        }
+        if sweep == 0 {
+            lab.send(&run_id, groups(vec![group("staff", &[&dn("ann"), &dn("bob")])])).await;
+        } else {
+            assert_eq!(lab.unseen(&run_id).await, [id_of("group staff")]);
+            let left = left([id_of("group staff")], How::Absent);
+            lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        }
+        lab.batch(&run_id, vec![of_items("ann", &["staff"]), of_items("bob", &["staff"])]).await;
+        lab.finish(&run_id, true).await;
+        runs.push(lab.user("ann").await.expect("there").groups.len());
+    }
+    assert_eq!(runs, [1, 1, 0]);
+    let status = status(&lab).await;
+    assert_eq!(status.approvals.first().map(|it| it.users), Some(2), "S-42: nobody is left in the item");
+}
+
+pub async fn the_primary_group_counts_though_it_lists_nobody(lab: Fixture) {
+    // S-52
+    let domain = SyncedGroup { sid: "S-1-5-21-1-513".into(), ..group("domain users", &[]) };
+    lab.apply(&with_items(&["staff source = { kind = \"group\", dn = \"cn=all,ou=groups,dc=corp,dc=example\" }"]))
+        .await;
+    lab.lead().await;
+    let user = |name: &str| SyncedUser {
+        sid: format!("S-1-5-21-1-{}", name.len() + 1000),
+        primary_group_sid: "s-1-5-21-1-513".into(),
+        ..of_items(name, &["staff"])
+    };
+    let run_id = lab.begin().await.expect("begun");
+    lab.send(&run_id, groups(vec![group("all", &["S-1-5-21-1-513"]), domain.clone()])).await;
+    assert_eq!(lab.batch(&run_id, vec![user("ann"), of_items("eve", &["staff"])]).await.added, 1);
+    lab.finish(&run_id, true).await;
+    let ann = lab.user("ann").await.expect("there");
+    assert_eq!(ann.groups, ["domain users"]);
+    let mut facts = lab.login_user(&ann.user.expect("with a summary").user_id).await.groups;
+    facts.sort();
+    let mut expected = vec![id_of("group all"), id_of("group domain users"), group_dn("all"), group_dn("domain users")];
+    expected.sort();
+    assert_eq!(facts, expected);
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    lab.send(&run_id, groups(vec![group("all", &[])])).await;
+    assert_eq!(lab.finish(&run_id, true).await.parked, 1, "the last of the item waits (S-42)");
+}
+
+pub async fn a_container_that_moved_is_read_again_with_all_below(lab: Fixture) {
+    // S-16
+    lab.with_settings().await;
+    let container = |name: &str, dn: &str| SyncedContainer { object_id: id_of(name), distinguished_name: dn.into() };
+    let send = async |mode: &str, containers: Vec<SyncedContainer>| {
+        let run_id = lab.begin_as(mode).await.expect("begun");
+        lab.send(&run_id, ApplyBatchRequest { containers, ..Default::default() }).await;
+        lab.finish(&run_id, true).await;
+        listed(&lab).await
+    };
+    assert_eq!(
+        send("full", vec![container("ou", "OU=Sales,DC=corp"), container("other", "ou=other,dc=corp")]).await,
+        [""; 0]
+    );
+    assert_eq!(send("incremental", vec![container("ou", "ou=sales, dc=CORP")]).await, [""; 0], "the same name");
+    assert_eq!(
+        send("incremental", vec![container("ou", "OU=Sales,OU=Old,DC=corp")]).await,
+        ["below OU=Sales,OU=Old,DC=corp"]
+    );
+    let came = send("incremental", vec![container("new", "ou=new,dc=corp")]).await;
+    assert_eq!(came, ["below OU=Sales,OU=Old,DC=corp", "below ou=new,dc=corp"], "it may have come from elsewhere");
+    // A complete full run has read all that was doubtful when it began.
+    assert_eq!(send("full", vec![container("ou", "OU=Sales,OU=Old,DC=corp")]).await, [""; 0]);
+}
+
+pub async fn who_was_below_a_container_that_went_out_of_sight_is_looked_for_by_id(lab: Fixture) {
+    // S-16: a move beyond the base tells of the container alone
+    lab.with_settings().await;
+    let run_id = lab.begin_as("full").await.expect("begun");
+    let name = |name: &str| format!("uid={name},ou=50%_off!,dc=corp,dc=example");
+    let below = |who: &str| SyncedUser { distinguished_name: name(who), ..person(who) };
+    let container =
+        SyncedContainer { object_id: id_of("ou"), distinguished_name: "OU=50%_off!,DC=corp,DC=example".into() };
+    let users = vec![below("ann"), below("bob"), person("eve")];
+    lab.send(&run_id, ApplyBatchRequest { users, containers: vec![container], ..Default::default() }).await;
+    lab.finish(&run_id, true).await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let left = left([id_of("ou")], How::Outside);
+    lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+    let mut expected = [id_of("ann"), id_of("bob")].map(|id| format!("id {id}"));
+    expected.sort();
+    assert_eq!(listed(&lab).await, expected);
+}
+
+pub async fn what_is_listed_again_is_not_settled_by_who_read_it_before(lab: Fixture) {
+    lab.apply(&with_items(&[STAFF])).await;
+    lab.lead().await;
+    let run_id = lab.begin().await.expect("begun");
+    lab.send(&run_id, groups(vec![group("staff", &[&dn("ann")])])).await;
+    let settled: Vec<String> = pending(&lab).await.into_iter().map(|(_, id)| id).collect();
+    // Ann goes and comes while somebody reads her.
+    lab.send(&run_id, groups(vec![group("staff", &[])])).await;
+    lab.send(&run_id, groups(vec![group("staff", &[&dn("ann")])])).await;
+    lab.send(&run_id, ApplyBatchRequest { settled, ..Default::default() }).await;
+    assert_eq!(listed(&lab).await, [format!("dn {}", dn("ann"))]);
+}
+
+pub async fn six_in_an_exempt_group_are_challenged_until_somebody_approves(lab: Fixture) {
+    // S-46
+    let policy = format!(
+        "[[policy]]\nname = \"robots\"\nwhen = {{ groups = [\"{}\"] }}\nthen = {{ exempt = true }}\n",
+        group_dn("robots")
+    );
+    lab.apply(&(with_items(&["all"]) + &policy)).await;
+    lab.lead().await;
+    let everybody: Vec<SyncedUser> = people(200).into_iter().map(|user| of_items(&user.username, &["all"])).collect();
+    lab.run(everybody.clone()).await;
+    let user_id = async |name: &str| lab.user(name).await.expect("there").user.expect("with a summary").user_id;
+    let exempt = async |name: &str| !lab.login_user(&user_id(name).await).await.groups.is_empty();
+    let members: Vec<String> = everybody.iter().map(|user| user.distinguished_name.clone()).collect();
+    let put = async |count: usize| {
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        let members: Vec<&str> = members[..count].iter().map(String::as_str).collect();
+        lab.send(&run_id, groups(vec![group("robots", &members)])).await;
+        assert!(!exempt(&format!("user{:03}", count - 1)).await, "not before the end of the run");
+        lab.finish(&run_id, true).await
+    };
+    assert_eq!(put(5).await, FinishRunReply::default());
+    assert!(exempt("user004").await);
+    let parked = put(11).await;
+    assert_eq!(parked.parked, 6);
+    assert!(exempt("user004").await && !exempt("user005").await && !exempt("user010").await);
+    assert_eq!(decide(&lab, &parked.approval_id, true, &["user005"]).await.expect("approved"), 1);
+    assert!(exempt("user005").await && !exempt("user010").await);
+    // Members named in another way are the same members.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let by_id: Vec<String> = everybody[..5].iter().map(|user| user.object_id.clone()).collect();
+    lab.send(&run_id, groups(vec![group("robots", &by_id.iter().map(String::as_str).collect::<Vec<_>>())])).await;
+    assert!(exempt("user004").await);
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default());
+    // Out of it the second factor is asked at once.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    lab.send(&run_id, groups(vec![group("robots", &[])])).await;
+    assert!(!exempt("user004").await);
+}
+
+pub async fn what_a_group_made_of_a_user_is_not_taken_back_by_a_change_of_their_own_in_the_same_batch(lab: Fixture) {
+    // FS-25, S-46
+    let policy = format!(
+        "[[policy]]\nname = \"robots\"\nwhen = {{ groups = [\"{}\"] }}\nthen = {{ exempt = true }}\n",
+        group_dn("robots")
+    );
+    lab.apply(&(with_items(&[STAFF]) + &policy)).await;
+    lab.lead().await;
+    let everybody: Vec<SyncedUser> = people(200).into_iter().map(|user| of_items(&user.username, &["staff"])).collect();
+    let names: Vec<&str> = everybody.iter().map(|user| user.distinguished_name.as_str()).collect();
+    let run_id = lab.begin().await.expect("begun");
+    let staff = vec![group("staff", &names)];
+    lab.send(&run_id, ApplyBatchRequest { groups: staff, users: everybody.clone(), ..Default::default() }).await;
+    lab.finish(&run_id, true).await;
+    let changed = |user: &SyncedUser| SyncedUser { description: "changed".into(), ..user.clone() };
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let (staff, users) = (vec![group("staff", &names[1..])], vec![changed(&everybody[0])]);
+    lab.send(&run_id, ApplyBatchRequest { groups: staff, users, ..Default::default() }).await;
+    assert_eq!(lab.finish(&run_id, true).await.disabled, 1, "out of the group and changed at once");
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let robots = vec![group("robots", &names[1..7])];
+    let users = everybody[1..7].iter().map(changed).collect();
+    lab.send(&run_id, ApplyBatchRequest { groups: robots, users, ..Default::default() }).await;
+    assert_eq!(lab.finish(&run_id, true).await.parked, 6, "newly exempt and changed at once");
+    let user_id = lab.user("user001").await.expect("there").user.expect("with a summary").user_id;
+    assert!(!lab.login_user(&user_id).await.groups.contains(&id_of("group robots")));
+}
+
+pub async fn who_has_no_name_that_can_be_used_is_disabled_and_leaves_all_the_same(lab: Fixture) {
+    // FS-14, FS-25, FS-26
+    lab.apply(&with_items(&["all"])).await;
+    lab.lead().await;
+    let everybody = ["ann", "bob", "eve", "zoe"].map(|name| of_items(name, &["all"]));
+    lab.run(everybody.into()).await;
+    let state = async |name: &str| lab.user(name).await.expect("there").user.expect("with a summary").state;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let nameless = SyncedUser { username: String::new(), disabled_in_directory: true, ..of_items("ann", &["all"]) };
+    let outside = SyncedUser { username: String::new(), ..of_items("bob", &[]) };
+    let doubled = SyncedUser { username: "zoe".into(), disabled_in_directory: true, ..of_items("eve", &["all"]) };
+    let reply = lab.batch(&run_id, vec![nameless, outside, doubled]).await;
+    assert_eq!(reply.problems.len(), 3, "{:?}", reply.problems);
+    assert_eq!((state("ann").await.as_str(), state("eve").await.as_str()), ("disabled", "disabled"));
+    assert_eq!(lab.finish(&run_id, true).await.disabled, 1);
+    assert_eq!((state("bob").await.as_str(), state("zoe").await.as_str()), ("disabled", "enabled"));
+}
+
+pub async fn many_small_runs_of_a_followed_directory_are_no_way_around_the_guard(lab: Fixture) {
+    // S-40
+    lab.apply(&with_items(&["all"])).await;
+    lab.lead().await;
+    let everybody: Vec<SyncedUser> = people(200).into_iter().map(|user| of_items(&user.username, &["all"])).collect();
+    lab.run(everybody.clone()).await;
+    let burst = async |gone: &[SyncedUser]| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: "incremental".into(),
+            trigger: "follow".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        let left = left(gone.iter().map(|user| user.object_id.clone()), How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        lab.finish(&run_id, true).await
+    };
+    assert_eq!(burst(&everybody[..3]).await.disabled, 3);
+    assert_eq!(burst(&everybody[3..5]).await.disabled, 2, "five are few");
+    assert_eq!(burst(&everybody[5..6]).await.parked, 1, "the sixth within the hour waits");
+}
+
+pub async fn an_item_without_second_factor_exempts_when_that_was_decided(lab: Fixture) {
+    // FS-35, S-46
+    lab.apply(&with_items(&["free second_factor = false; source = { kind = \"domain\" }", "all"])).await;
+    lab.lead().await;
+    let users = |free: usize| -> Vec<SyncedUser> {
+        let items = |number: usize| if number < free { ["free", "all"].as_slice() } else { &["all"] };
+        (0..200).map(|number| of_items(&format!("user{number:03}"), items(number))).collect()
+    };
+    let user_id = async |name: &str| lab.user(name).await.expect("there").user.expect("with a summary").user_id;
+    let exempt = async |name: &str| lab.login_user(&user_id(name).await).await.exempt_clients == ["*"];
+    assert_eq!(lab.run(users(2)).await, FinishRunReply::default(), "two new ones");
+    assert!(exempt("user001").await && !exempt("user002").await);
+    let detail = lab.user("user001").await.expect("there");
+    assert_eq!((detail.exempt_clients, detail.exempt_text.as_str()), (vec!["*".to_owned()], "by the sync item free"));
+    let parked = lab.run(users(10)).await;
+    assert_eq!(parked.parked, 8);
+    assert!(!exempt("user002").await && !exempt("user009").await);
+    decide(&lab, &parked.approval_id, true, &[]).await.expect("approved");
+    assert!(exempt("user009").await);
+    assert_eq!(lab.run(users(10)).await, FinishRunReply::default());
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    lab.batch(&run_id, vec![of_items("user009", &["all"])]).await;
+    assert!(!exempt("user009").await, "at once");
+}
+
+pub async fn groups_show_their_members_whatever_is_read_first(lab: Fixture) {
+    lab.with_settings().await;
+    let in_group = |name: &str| format!("UID={name}, ou=People,dc=corp,dc=example");
+    let run = async |read: Vec<SyncedGroup>| {
+        let run_id = lab.begin().await.expect("begun");
+        lab.send(&run_id, groups(read)).await;
+        lab.batch(&run_id, vec![person("ann"), person("bob")]).await;
+        let left = left(lab.unseen(&run_id).await, How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        lab.finish(&run_id, true).await;
+    };
+    let of = async |name: &str| lab.user(name).await.expect("there").groups;
+    run(vec![group("vpn", &[&in_group("ann"), &in_group("bob")]), group("admins", &[&in_group("ann")])]).await;
+    assert_eq!(of("ann").await, ["admins", "vpn"]);
+    assert_eq!(of("bob").await, ["vpn"]);
+    run(vec![group("vpn", &[&in_group("bob")])]).await;
+    assert_eq!(of("ann").await, [""; 0], "left one, the other is gone");
+    assert_eq!(of("bob").await, ["vpn"]);
+}

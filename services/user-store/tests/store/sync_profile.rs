@@ -1,0 +1,160 @@
+//! What becomes of a user's values, and how users begin (FS-23 to FS-34).
+
+use crate::fixture::{Fixture, person, with_phone};
+use crate::sync::with_items;
+use proto::user_store::{
+    EditUserRequest, SetPhoneRequest, SyncedLanguages, SyncedPhone, SyncedUser, UserDetail, admin_server::Admin,
+    commit_server::Commit,
+};
+use tonic::Request;
+
+async fn edit(lab: &Fixture, name: &str, change: EditUserRequest) {
+    let user_id = lab.user(name).await.expect("there").user.expect("with a summary").user_id;
+    let request = EditUserRequest { user_id, actor: "admin:uid=0".into(), ..change };
+    lab.services.admin.edit_user(Request::new(request)).await.expect("changed");
+}
+
+async fn read(lab: &Fixture, user: &SyncedUser) -> UserDetail {
+    let run_id = lab.begin().await.expect("begun");
+    lab.batch(&run_id, vec![user.clone()]).await;
+    lab.user("ann").await.expect("there")
+}
+
+fn ann(number: u32) -> SyncedUser {
+    let phone = |kind: &str, digits: u32| SyncedPhone { kind: kind.into(), number: format!("+49 40 {digits}{number}") };
+    SyncedUser {
+        mail: format!("ann{number}@mail.example"),
+        last_name: format!("Last{number}"),
+        phones: vec![phone("mobile", 11111), phone("home", 22222)],
+        languages: Some(SyncedLanguages {
+            text: if number.is_multiple_of(2) { "de" } else { "fr" }.into(),
+            ..Default::default()
+        }),
+        ..person("ann")
+    }
+}
+
+pub async fn what_a_hand_wrote_stays_until_it_is_given_back(lab: Fixture) {
+    // FS-23: unless_user_changed
+    lab.apply(&with_items(&["people backup_phone = [\"home\"]; source = { kind = \"domain\" }"])).await;
+    lab.lead().await;
+    let first = read(&lab, &ann(1)).await;
+    assert_eq!((first.phone.as_str(), first.backup_phone.as_str()), ("+4940111111", "+4940222221"));
+    let by_hand = EditUserRequest {
+        mail: Some("ann@home.example".into()),
+        backup_phone: Some("+4930901820".into()),
+        language_text: Some("it".into()),
+        ..EditUserRequest::default()
+    };
+    edit(&lab, "ann", by_hand).await;
+    let kept = read(&lab, &ann(2)).await;
+    let user = kept.user.expect("with a summary");
+    assert_eq!((user.mail.as_str(), user.last_name.as_str()), ("ann@home.example", "Last2"));
+    assert_eq!((kept.backup_phone.as_str(), kept.language_text.as_str()), ("+4930901820", "it"));
+    assert_eq!(kept.phone, "+4940111112");
+    let back = EditUserRequest {
+        mail: Some(String::new()),
+        backup_phone: Some(String::new()),
+        language_text: Some(String::new()),
+        ..EditUserRequest::default()
+    };
+    edit(&lab, "ann", back).await;
+    let again = read(&lab, &ann(2)).await;
+    assert_eq!(again.user.expect("with a summary").mail, "ann2@mail.example", "the next read fills it in");
+    assert_eq!((again.backup_phone.as_str(), again.language_text.as_str()), ("+4940222222", "de"));
+    // A backup number that was proven is the user's own, too.
+    let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    let own = SetPhoneRequest {
+        user_id,
+        number: "+4930901821".into(),
+        backup: true,
+        actor: "self".into(),
+        ..Default::default()
+    };
+    lab.services.commit.set_phone(Request::new(own)).await.expect("set");
+    assert_eq!(read(&lab, &ann(3)).await.backup_phone, "+4930901821");
+}
+
+pub async fn an_item_says_when_the_directorys_values_count(lab: Fixture) {
+    // FS-23
+    for (update, hand, mail, phone) in [
+        ("always", true, "ann2@mail.example", "+4940111112"),
+        ("if_empty", false, "ann1@mail.example", "+4940111111"),
+        ("never", false, "ann1@mail.example", "+4940111111"),
+    ] {
+        lab.tamper("DELETE FROM users").await;
+        let item = format!(
+            "people update = {{ names = \"{update}\", phones = \"{update}\", languages = \"{update}\" }}; source = {{ kind = \"domain\" }}"
+        );
+        lab.apply(&with_items(&[&item])).await;
+        lab.lead().await;
+        read(&lab, &ann(1)).await;
+        if hand {
+            let change = EditUserRequest {
+                mail: Some("x@mail.example".into()),
+                phone: Some("+4930901820".into()),
+                ..Default::default()
+            };
+            edit(&lab, "ann", change).await;
+        }
+        let after = read(&lab, &ann(2)).await;
+        assert_eq!(
+            (after.user.expect("with a summary").mail.as_str(), after.phone.as_str()),
+            (mail, phone),
+            "{update}"
+        );
+    }
+}
+
+pub async fn another_rule_of_the_item_counts_at_the_next_read(lab: Fixture) {
+    // FS-27, FS-34: though the directory says the same
+    lab.with_settings().await;
+    assert_eq!(read(&lab, &ann(1)).await.phone, "+4940111111");
+    lab.apply(&with_items(&["people primary_phone = [\"home\"]; source = { kind = \"domain\" }"])).await;
+    assert_eq!(read(&lab, &ann(1)).await.phone, "+4940222221");
+}
+
+pub async fn new_users_begin_as_their_item_says(lab: Fixture) {
+    // FS-24, FS-31, FS-32, FS-33
+    for (begin, state, must_enrol) in
+        [("enabled", "enabled", false), ("disabled", "disabled", false), ("must_enrol", "enabled", true)]
+    {
+        lab.tamper("DELETE FROM users").await;
+        let item = format!(
+            "people new_users = \"{begin}\"; method = {{ default = \"sms\", allowed = [\"sms\", \"code\"] }}; language = {{ text = \"fr\" }}; \
+             mail = {{ on_add = true }}; source = {{ kind = \"domain\" }}"
+        );
+        assert_eq!(lab.apply(&with_items(&[&item])).await.errors, [""; 0]);
+        lab.lead().await;
+        lab.mails().await;
+        let ann = read(&lab, &person("ann")).await;
+        let user = ann.user.expect("with a summary");
+        assert_eq!((user.state.as_str(), ann.language_text.as_str()), (state, "fr"), "{begin}");
+        assert_eq!((ann.default_method.as_str(), ann.allowed_methods), ("sms", vec!["sms".to_owned(), "code".into()]));
+        assert_eq!(lab.login_user(&user.user_id).await.must_enrol, must_enrol);
+        let mails: Vec<(String, String)> = lab.mails().await.into_iter().map(|it| (it.kind, it.to.join(","))).collect();
+        match state {
+            "enabled" => assert_eq!(mails, [("welcome_sms".to_owned(), "ann@mail.example".to_owned())]),
+            _ => assert_eq!(mails, [], "nobody is welcomed who cannot come in"),
+        }
+        // Seen again: the directory does not overrule what the settings said, and nobody is welcomed twice.
+        let again = read(&lab, &with_phone(person("ann"), "+49 40 765498")).await;
+        assert_eq!(again.user.expect("with a summary").state, state, "{begin}");
+        assert!(lab.mails().await.iter().all(|mail| mail.kind != "welcome_sms"));
+    }
+}
+
+pub async fn what_cannot_be_used_is_not_kept(lab: Fixture) {
+    // FS-27, S-59, B-76
+    lab.with_settings().await;
+    let bomb = SyncedUser {
+        description: "x".repeat(100_000),
+        mail: "a\u{0}nn@mail.example".into(),
+        names: (0..10_000).map(|number| format!("name{number}")).collect(),
+        ..with_phone(person("ann"), &"9".repeat(1_000_000))
+    };
+    let ann = read(&lab, &bomb).await;
+    assert_eq!(ann.phone, "");
+    assert!(ann.names.len() < 50);
+    assert_eq!(ann.user.expect("with a summary").mail, "ann@mail.example");
+}

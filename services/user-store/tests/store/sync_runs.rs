@@ -1,0 +1,332 @@
+//! Where a source stands, previews, the history, and how it is all shown and asked for (S-02, FS-01, FS-07, FS-09, FS-12, FS-13).
+
+use crate::fixture::{Fixture, SETTINGS, left, people, person};
+use crate::sync::{decide, decide_as, of_items, status, with_items};
+use crate::sync_groups::group;
+use prost::Message;
+use proto::user_store::{
+    ApplyBatchRequest, BeginRunRequest, CreateApiKeyRequest, FinishRunReply, FinishRunRequest, GetSourceReply,
+    GetSourceRequest, ListApprovalUsersRequest, RequestSyncRequest, SyncChangesRequest, SyncedUser,
+    admin_server::Admin, left_object::How, sync_server::Sync,
+};
+use service_kit::bus::Bus;
+use tonic::{Code, Request};
+
+async fn source(lab: &Fixture) -> GetSourceReply {
+    let request = GetSourceRequest { epoch: lab.epoch(), directory: "corp".into() };
+    lab.services.sync.get_source(Request::new(request)).await.expect("known").into_inner()
+}
+
+async fn begin(lab: &Fixture, mode: &str, actor: &str) -> String {
+    let request = BeginRunRequest {
+        epoch: lab.epoch(),
+        directory: "corp".into(),
+        mode: mode.into(),
+        why: "asked for".into(),
+        feed: "dirsync".into(),
+        trigger: "request".into(),
+        identity: "domain".into(),
+        offers: vec!["dirsync: yes".into(), "syncrepl: no".into()],
+        actor: actor.into(),
+        now_unix_ms: lab.clock.now_ms(),
+        ..BeginRunRequest::default()
+    };
+    lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id
+}
+
+async fn finish(lab: &Fixture, run_id: &str, complete: bool, position: &str) -> FinishRunReply {
+    let request = FinishRunRequest {
+        epoch: lab.epoch(),
+        run_id: run_id.into(),
+        complete,
+        position: position.into(),
+        ..FinishRunRequest::default()
+    };
+    lab.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
+}
+
+pub async fn the_position_is_stored_with_what_it_covers(lab: Fixture) {
+    // S-02
+    lab.with_settings().await;
+    assert_eq!(source(&lab).await, GetSourceReply::default());
+    let with = |position: &str, users: Vec<SyncedUser>| ApplyBatchRequest {
+        users,
+        position: position.into(),
+        ..ApplyBatchRequest::default()
+    };
+    let run_id = begin(&lab, "full", "").await;
+    lab.send(&run_id, with("early", people(2))).await;
+    assert_eq!(source(&lab).await.position, b"", "a full read is covered at its end");
+    finish(&lab, &run_id, false, "never").await;
+    assert_eq!(source(&lab).await, GetSourceReply { users: 2, ..GetSourceReply::default() });
+    let began = lab.clock.now_ms();
+    let run_id = begin(&lab, "full", "").await;
+    lab.batch(&run_id, people(2)).await;
+    lab.clock.advance(60_000);
+    finish(&lab, &run_id, true, "one").await;
+    let known = GetSourceReply {
+        position: b"one".to_vec(),
+        items_digest: String::new(),
+        identity: "domain".into(),
+        full_unix_ms: began,
+        complete_unix_ms: began,
+        users: 2,
+        pending: false,
+    };
+    assert_eq!(source(&lab).await, known);
+    let run_id = begin(&lab, "incremental", "").await;
+    lab.send(&run_id, with("two", vec![person("ann")])).await;
+    lab.send(&run_id, with("", vec![person("bob")])).await;
+    assert_eq!(source(&lab).await.position, b"two", "an empty one says nothing");
+    let complete = lab.clock.now_ms();
+    finish(&lab, &run_id, true, "").await;
+    assert_eq!(
+        source(&lab).await,
+        GetSourceReply { position: b"two".to_vec(), complete_unix_ms: complete, users: 4, ..known }
+    );
+    // A refused batch moves nothing.
+    let run_id = begin(&lab, "incremental", "").await;
+    lab.lead().await;
+    let late = ApplyBatchRequest { epoch: lab.epoch() - 1, run_id, ..with("three", vec![]) };
+    lab.services.sync.apply_batch(Request::new(late)).await.expect_err("fenced");
+    assert_eq!(source(&lab).await.position, b"two");
+}
+
+pub async fn the_status_says_why_no_run_begins(lab: Fixture) {
+    // FS-01, FS-09, S-03
+    let on = |item: &str| format!("[sync]\nenabled = true\n{}", with_items(&[item]));
+    lab.apply(SETTINGS).await;
+    lab.lead().await;
+    let waits = async || status(&lab).await.sources.remove(0).waits_for;
+    assert!(waits().await.contains("sync.enabled"));
+    lab.apply(&on("people")).await;
+    assert!(waits().await.ends_with("type \"twinlock sync now corp\""), "{}", waits().await);
+    let document: domain::settings::Settings = toml::from_str(&on("people")).expect("valid");
+    let request = BeginRunRequest {
+        epoch: lab.epoch(),
+        directory: "corp".into(),
+        mode: "full".into(),
+        items_digest: document.items_digest("corp"),
+        feed: "syncrepl".into(),
+        offers: vec!["syncrepl".into(), "modify_timestamp".into()],
+        ..BeginRunRequest::default()
+    };
+    let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+    finish(&lab, &run_id, true, "").await;
+    let known = status(&lab).await.sources.remove(0);
+    assert_eq!((known.waits_for.as_str(), known.feed.as_str(), known.offers.len()), ("", "syncrepl", 2));
+    lab.apply(&on("people filter = \"(l=x)\"; source = { kind = \"domain\" }")).await;
+    assert!(waits().await.starts_with("its sync items changed"));
+}
+
+pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
+    // FS-12
+    let staff =
+        "staff state = \"preview\"; source = { kind = \"group\", dn = \"cn=staff,ou=groups,dc=corp,dc=example\" }";
+    lab.apply(&with_items(&[staff, "people"])).await;
+    lab.lead().await;
+    lab.run(people(50)).await;
+    let before = lab.number("SELECT COUNT(*) FROM audit").await;
+    let dump = "SELECT CAST(COALESCE(SUM(revision + epoch), 0) AS BIGINT) FROM users";
+    let users = lab.number(dump).await;
+    let run_id = begin(&lab, "preview", "admin:uid=0").await;
+    let ann = of_items("ann", &["staff"]);
+    lab.send(
+        &run_id,
+        ApplyBatchRequest { groups: vec![group("staff", &[&ann.distinguished_name])], ..Default::default() },
+    )
+    .await;
+    let mut read = people(48);
+    read[0].last_name = "Baker".into();
+    read[1].disabled_in_directory = true;
+    read.extend([ann, of_items("eve", &["staff"]), of_items("user048", &[])]);
+    let reply = lab.batch(&run_id, read).await;
+    assert_eq!((reply.added, reply.changed), (1, 2), "who is of no item any longer is another row, too");
+    assert_eq!(lab.unseen(&run_id).await, [crate::fixture::id_of("user049")]);
+    let gone = left(lab.unseen(&run_id).await, How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, position: b"x".to_vec(), ..Default::default() }).await;
+    let ended = finish(&lab, &run_id, true, "x").await;
+    assert_eq!((ended.disabled, ended.parked), (2, 0));
+    let mut told = changes(&lab, &run_id).await;
+    told.sort();
+    let expected = [
+        ("ann", "added", "item staff"),
+        ("user000", "changed", "name"),
+        ("user001", "disabled", "disabled in the directory"),
+        ("user048", "disabled", "no longer in people, nor in any other item"),
+        ("user049", "disabled", "deleted in the directory; was in people"),
+    ];
+    assert_eq!(told, expected.map(|(name, what, detail)| (name.to_owned(), what.to_owned(), detail.to_owned())));
+    let run = status(&lab).await.runs.remove(0);
+    assert_eq!(
+        (run.mode.as_str(), run.state.as_str(), run.added, run.actor.as_str()),
+        ("preview", "done", 1, "admin:uid=0")
+    );
+    let items: Vec<(&str, u64)> = run.items.iter().map(|it| (it.sync_item.as_str(), it.users)).collect();
+    assert_eq!(items, [("people", 48), ("staff", 1)]);
+    // Nothing else came of it.
+    assert_eq!(lab.number(dump).await, users);
+    assert_eq!(lab.number("SELECT COUNT(*) FROM users").await, 50);
+    for table in ["user_groups", "group_members", "sync_seen", "sync_pending", "approvals"] {
+        assert_eq!(lab.number(&format!("SELECT COUNT(*) FROM {table}")).await, 0, "{table}");
+    }
+    assert_eq!(source(&lab).await.position, b"");
+    assert_eq!(lab.state("user001").await, "enabled");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM audit").await, before + 1, "that it ran");
+}
+
+/// All that a run did, page by page: who, what, detail.
+async fn changes(lab: &Fixture, run_id: &str) -> Vec<(String, String, String)> {
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let request = SyncChangesRequest { run_id: run_id.into(), after, limit: 2 };
+        let page = lab.services.admin.sync_changes(Request::new(request)).await.expect("listed").into_inner().changes;
+        let Some(last) = page.last() else { return found };
+        assert_eq!((page[0].number, page.len() <= 2), (after + 1, true));
+        after = last.number;
+        found.extend(page.into_iter().map(|it| (it.username, it.what, it.detail)));
+    }
+}
+
+pub async fn what_a_run_did_is_kept_for_ninety_days(lab: Fixture) {
+    // FS-13
+    lab.with_settings().await;
+    let first = begin(&lab, "full", "").await;
+    lab.batch(&first, people(30)).await;
+    lab.batch(&first, people(30)).await;
+    finish(&lab, &first, true, "").await;
+    assert_eq!(changes(&lab, &first).await.len(), 30, "each once");
+    let run_id = begin(&lab, "full", "").await;
+    let mut read = people(29);
+    read[3].disabled_in_directory = true;
+    read[4] = crate::fixture::with_phone(read[4].clone(), "+49 40 765498");
+    read.push(SyncedUser { username: "USER005".into(), ..person("twin") });
+    lab.batch(&run_id, read).await;
+    let gone = left(lab.unseen(&run_id).await, How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    finish(&lab, &run_id, true, "").await;
+    let told = changes(&lab, &run_id).await;
+    let expected = [
+        ("user004", "changed", "phone: …56 -> …98"),
+        ("user003", "disabled", "disabled in the directory"),
+        ("USER005", "problem", "this username is doubled in the directory"),
+        ("user029", "disabled", "deleted in the directory; was in people"),
+    ];
+    assert_eq!(told, expected.map(|(name, what, detail)| (name.to_owned(), what.to_owned(), detail.to_owned())));
+    let unknown = SyncChangesRequest { run_id: "none".into(), ..Default::default() };
+    let refused = lab.services.admin.sync_changes(Request::new(unknown)).await.expect_err("no such run");
+    assert_eq!(refused.code(), Code::NotFound);
+    lab.clock.advance(89 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(changes(&lab, &run_id).await.len(), 4);
+    lab.clock.advance(2 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM sync_changes").await, 0);
+}
+
+pub async fn thousands_wait_in_pages_and_are_decided_in_steps(lab: Fixture) {
+    // S-40: no message and no transaction grows with them
+    lab.with_settings().await;
+    let everybody: Vec<SyncedUser> = (0..2_600).map(|number| person(&format!("user{number:05}"))).collect();
+    let run_id = lab.begin().await.expect("begun");
+    lab.batch(&run_id, everybody.clone()).await;
+    lab.finish(&run_id, true).await;
+    let parked = lab.run(everybody[..100].to_vec()).await;
+    assert_eq!(parked.parked, 2_500);
+    assert_eq!(status(&lab).await.approvals[0].users, 2_500);
+    let request =
+        ListApprovalUsersRequest { approval_id: parked.approval_id.clone(), after: "user00999".into(), limit: 0 };
+    let page = lab.services.admin.list_approval_users(Request::new(request)).await.expect("listed").into_inner().users;
+    assert_eq!((page.len(), page[0].username.as_str(), page[0].action.as_str()), (1_000, "user01000", "disable"));
+    assert_eq!(page[0].distinguished_name, person("user01000").distinguished_name);
+    let run = status(&lab).await.runs.remove(0).run_id;
+    assert_eq!(
+        lab.number(&format!("SELECT COUNT(*) FROM sync_changes WHERE run_id = '{run}' AND what = 'parked'")).await,
+        2_500
+    );
+    // A process that ends after it had begun: the next sweep goes on.
+    lab.tamper(&format!(
+        "UPDATE approvals SET state = 'deciding', decision = 'all', decided_by = 'admin:uid=0' WHERE approval_id = '{}'",
+        parked.approval_id
+    ))
+    .await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "they are decided about already");
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(lab.number("SELECT COUNT(*) FROM users WHERE state = 'disabled'").await, 2_500);
+    assert_eq!(lab.events("sync.approval").await[0].detail.split(", ").last(), Some("applied to 2500 users"));
+    let twice = decide(&lab, &parked.approval_id, true, &[]).await.expect_err("decided");
+    assert_eq!(twice.code(), Code::FailedPrecondition);
+    lab.assert_chain_is_whole().await;
+}
+
+pub async fn nobody_approves_a_run_of_their_own_where_there_are_two(lab: Fixture) {
+    // S-40, V-82
+    lab.with_settings().await;
+    lab.run(people(50)).await;
+    let park = async || {
+        let run_id = begin(&lab, "full", "admin:uid=0").await;
+        lab.batch(&run_id, people(30)).await;
+        let gone = left(lab.unseen(&run_id).await, How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+        finish(&lab, &run_id, true, "").await.approval_id
+    };
+    let approval_id = park().await;
+    let key = |name: &str, role: &str| CreateApiKeyRequest {
+        name: name.into(),
+        role: role.into(),
+        life_days: 0,
+        actor: "admin:uid=0".into(),
+    };
+    lab.services.admin.create_api_key(Request::new(key("reader", "auditor"))).await.expect("made");
+    lab.services.admin.create_api_key(Request::new(key("second", "admin"))).await.expect("made");
+    let own = decide(&lab, &approval_id, true, &[]).await.expect_err("of one's own");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    assert_eq!(lab.state("user049").await, "enabled");
+    assert_eq!(decide_as(&lab, "api-key:second", &approval_id, true, &[]).await.expect("approved"), 20);
+    lab.run(people(50)).await;
+    let approval_id = park().await;
+    assert_eq!(decide(&lab, &approval_id, false, &[]).await.expect("a refusal is nobody's gain"), 0);
+}
+
+pub async fn a_request_travels_whole(lab: Fixture) {
+    // FS-09, FS-12, S-44
+    lab.with_settings().await;
+    let mut messages = lab.bus.subscribe(proto::subjects::SYNC_REQUESTED).await.expect("heard");
+    for only in ["", "corp", "people"] {
+        let request = RequestSyncRequest {
+            only: only.into(),
+            mode: "preview".into(),
+            accept_source: true,
+            actor: "admin:uid=0".into(),
+        };
+        lab.services.admin.request_sync(Request::new(request.clone())).await.expect("asked");
+        let message = tokio::time::timeout(std::time::Duration::from_secs(5), messages.next()).await;
+        let message = message.expect("in time").expect("a message");
+        assert_eq!(RequestSyncRequest::decode(message.payload).expect("as it was"), request);
+    }
+    for (only, mode, code) in [("none", "", Code::NotFound), ("", "half", Code::InvalidArgument)] {
+        let request = RequestSyncRequest {
+            only: only.into(),
+            mode: mode.into(),
+            actor: "admin:uid=0".into(),
+            ..Default::default()
+        };
+        let refused = lab.services.admin.request_sync(Request::new(request)).await.expect_err("refused");
+        assert_eq!(refused.code(), code);
+    }
+    assert_eq!(lab.events("sync.requested").await[0].detail, "all, preview, another source is accepted");
+}
+
+pub async fn a_batch_has_bounds(lab: Fixture) {
+    lab.with_settings().await;
+    let run_id = lab.begin().await.expect("begun");
+    let too_many = ApplyBatchRequest {
+        epoch: lab.epoch(),
+        run_id,
+        present: vec!["entryUUID:x".into(); 5_001],
+        ..ApplyBatchRequest::default()
+    };
+    let refused = lab.services.sync.apply_batch(Request::new(too_many)).await.expect_err("too many");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
