@@ -4,27 +4,40 @@
 //! left, guards against mass removal, and refuses the batches of a leader that was replaced (S-40, S-60). In the order of a run:
 //!
 //! ```text
-//! lease      one leader; an epoch from the store; when to run: the schedule, or somebody asked
-//! run        one sync item from begin to finish
-//!   read     users of the item, then groups of the directory, page by page, with a clear end (S-41)
+//! lease      one leader; an epoch from the store; what is next: the schedule, a request, a change that a directory told of
+//! run        one directory from begin to finish
+//!   mode     full, incremental or preview, and why
+//!   source   whom the items hold
+//!   full     everything, then by their ids those who were not met (S-43)
+//!   changes  what a change feed names, then what that made doubtful (S-01)
+//!   objects  reads them: page by page, or by their ids; with a clear end (S-41)
 //!   plan     an entry as the store wants it, or what is wrong with it (S-59)
 //!   apply    batches to the store, each under the epoch
+//! follow     listens to directories that tell of changes as they happen (S-34)
 //! ```
 //!
-//! The guard of the replaced product's "approval" is the store's: it alone sees all users in one transaction. Beside them:
-//! `schedule` (when), `settings` (this node's copy), `metrics`.
+//! The guard of the replaced product's "approval" is the store's: it alone sees all users in one transaction. So is who is a member
+//! of a group. Beside them: `schedule` (when), `nodes` (which host rather than another), `settings` (this node's copy), `metrics`.
 
 mod apply;
+mod changes;
 mod config;
+mod follow;
+mod full;
 mod lease;
 mod metrics;
+mod mode;
+mod nodes;
+mod objects;
 mod plan;
 mod read;
 mod run;
 mod schedule;
 mod settings;
+mod source;
 
 pub use config::{Config, EndpointsSection};
+pub use nodes::host;
 
 use metrics::Metrics;
 use proto::remote::Remote;
@@ -42,6 +55,8 @@ pub struct Deps {
     pub sync: Arc<dyn Sync>,
     pub settings: Arc<dyn Settings>,
     pub bus: Arc<dyn Bus>,
+    /// The name that `sync.preferred_nodes` calls us by: [`host`].
+    pub host: String,
     pub clock: Clock,
 }
 
@@ -54,6 +69,7 @@ impl Deps {
             sync: Arc::new(Remote::new(SyncClient::new(store.clone()))),
             settings: Arc::new(Remote::new(SettingsClient::new(store))),
             bus: service_kit::bus::connect(&config.bus, process)?,
+            host: host(),
             clock: Clock::system(),
         })
     }
@@ -74,7 +90,8 @@ pub fn start(deps: Deps, process: &Process) {
     let upstream = process.health().upstream("store", proto::permissions::part::USER_STORE);
     let settings = Arc::new(CurrentSettings::new(deps.settings, metrics.clone(), ready, upstream));
     process.shutdown().spawn_until_stopping(Arc::clone(&settings).keep_current(Arc::clone(&deps.bus)));
-    let candidate = lease::Candidate { sync: deps.sync, bus: deps.bus, clock: deps.clock, settings, metrics };
+    let candidate =
+        lease::Candidate { sync: deps.sync, bus: deps.bus, host: deps.host, clock: deps.clock, settings, metrics };
     // A drain waits for it: the lease is given back, so that the next one takes over at once.
     process.shutdown().spawn(candidate.stand(process.shutdown().clone()));
 }

@@ -70,12 +70,12 @@ impl Metrics {
         Term { metrics: self.clone(), waiting: BTreeSet::new() }
     }
 
-    pub(crate) fn duration(&self, item: &str, elapsed: Duration) {
-        self.duration.record(elapsed.as_secs_f64(), &[label("item", item)]);
+    pub(crate) fn duration(&self, directory: &str, elapsed: Duration) {
+        self.duration.record(elapsed.as_secs_f64(), &[label("directory", directory)]);
     }
 
-    pub(crate) fn objects(&self, item: &str, what: Objects, count: u64) {
-        self.objects.record(count, &[label("item", item), KeyValue::new("state", what.label())]);
+    pub(crate) fn objects(&self, directory: &str, what: Objects, count: u64) {
+        self.objects.record(count, &[label("directory", directory), KeyValue::new("state", what.label())]);
     }
 
     pub(crate) fn settings_in_force(&self, revision: u64) {
@@ -91,15 +91,15 @@ pub(crate) struct Term {
 
 impl Term {
     /// A complete run has ended.
-    pub(crate) fn succeeded(&mut self, item: &str, now_unix_ms: i64, reply: &FinishRunReply) {
-        let labels = [label("item", item)];
+    pub(crate) fn succeeded(&mut self, directory: &str, now_unix_ms: i64, reply: &FinishRunReply) {
+        let labels = [label("directory", directory)];
         self.metrics.last_success.record(u64::try_from(now_unix_ms / 1000).unwrap_or(0), &labels);
         let waits = !reply.approval_id.is_empty();
         self.metrics.waiting_approvals.record(u64::from(waits), &labels);
         if waits {
-            self.waiting.insert(item.to_owned());
+            self.waiting.insert(directory.to_owned());
         } else {
-            self.waiting.remove(item);
+            self.waiting.remove(directory);
         }
     }
 }
@@ -107,8 +107,8 @@ impl Term {
 impl Drop for Term {
     fn drop(&mut self) {
         self.metrics.leader.record(0, &[]);
-        for item in &self.waiting {
-            self.metrics.waiting_approvals.record(0, &[label("item", item)]);
+        for directory in &self.waiting {
+            self.metrics.waiting_approvals.record(0, &[label("directory", directory)]);
         }
     }
 }

@@ -5,12 +5,12 @@
 //! and cut. Of several values the one that stands in the entry's own name is taken, else the first in order of octets: servers
 //! give them in any order, and a user must not change with it.
 
-use domain::ObjectId;
-use domain::settings::{Directory, Preset};
+use domain::settings::{Directory, PhoneKind, Preset};
+use domain::{Language, ObjectId};
 use ldap_wire::dn::Value;
 use ldap_wire::{Dn, SearchResultEntry};
 use prost::Message;
-use proto::user_store::{SyncedGroup, SyncedUser};
+use proto::user_store::{SyncedContainer, SyncedGroup, SyncedLanguages, SyncedPhone, SyncedUser};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -23,8 +23,8 @@ const TIME_OCTETS_MAX: usize = 64;
 const TEXT_OCTETS_MAX: usize = 1024;
 /// Forms of one user's name.
 const NAMES_MAX: usize = 32;
-/// Members of one group, as they travel. A batch must fit into one message.
-const GROUP_OCTETS_MAX: usize = 3 << 20;
+/// Members of one group, as they travel. A batch must fit into one message, of which the store takes 64 MiB.
+const GROUP_OCTETS_MAX: usize = 48 << 20;
 
 /// Attributes of users that have the same name everywhere.
 const UPN: &str = "userPrincipalName";
@@ -43,7 +43,9 @@ const ACCOUNT_DISABLE: i64 = 0x2;
 /// directory that end by themselves.
 const LOCKED_FOR_GOOD: &[u8] = b"000001010000Z";
 
-const GROUP_NAME: &str = "cn";
+/// MS-ADA3: the security identifier, and the last number of that of the primary group.
+const OBJECT_SID: &str = "objectSid";
+const PRIMARY_GROUP_ID: &str = "primaryGroupID";
 /// RFC 4519: both hold DNs.
 pub(crate) const MEMBER_ATTRIBUTES: [&str; 2] = ["member", "uniqueMember"];
 
@@ -55,15 +57,27 @@ pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
     attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
     attributes.extend(settings.username_attributes());
     attributes.extend(settings.alternate_attribute());
-    attributes.extend(settings.phone_attributes());
+    attributes.extend(PhoneKind::ALL.into_iter().filter_map(|kind| settings.phone_attribute(kind)));
+    let map = &settings.attributes;
+    attributes
+        .extend([&map.distinguished_name, &map.user_group, &map.extension].into_iter().filter_map(|it| it.as_deref()));
+    attributes.push(settings.description_attribute());
+    attributes.extend(map.languages.all());
+    if settings.preset == Preset::ActiveDirectory {
+        attributes.extend([OBJECT_SID, PRIMARY_GROUP_ID]);
+    }
+    attributes.retain(|attribute| !attribute.is_empty());
     each_once(attributes)
 }
 
 /// What is asked for of a group's entry.
 pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
-    let mut attributes = vec![settings.id_attribute(), GROUP_NAME];
+    let mut attributes = vec![settings.id_attribute(), settings.group_name_attribute()];
     attributes.extend(MEMBER_ATTRIBUTES);
-    attributes
+    if settings.preset == Preset::ActiveDirectory {
+        attributes.push(OBJECT_SID);
+    }
+    each_once(attributes)
 }
 
 fn each_once(attributes: Vec<&str>) -> Vec<&str> {
@@ -71,7 +85,7 @@ fn each_once(attributes: Vec<&str>) -> Vec<&str> {
     attributes.into_iter().filter(|attribute| seen.insert(attribute.to_ascii_lowercase())).collect()
 }
 
-/// A user as the store takes it. One whose own name cannot be used goes without a username: the store adds nobody under it, and
+/// A user as the store takes it, but for its items. One whose own name cannot be used goes without a username: the store adds nobody under it, and
 /// still learns that the entry is there.
 pub(crate) fn user(
     settings: &Directory,
@@ -86,12 +100,21 @@ pub(crate) fn user(
         first_name: values.text(settings.first_name_attribute()),
         last_name: values.text(settings.last_name_attribute()),
         mail: values.mail(settings.mail_attribute()),
-        phone: values.phone(&settings.phone_attributes()),
+        phones: values.phones(settings),
+        extension: values.optional_text(settings.attributes.extension.as_deref()),
         disabled_in_directory: values.disabled(now_unix_ms),
         password_changed: values.password_changed(),
+        description: values.text(settings.description_attribute()),
+        user_group: values.optional_text(settings.attributes.user_group.as_deref()),
+        languages: values.languages(settings),
         ..SyncedUser::default()
     };
-    if let Some(name) = values.own_name() {
+    if settings.preset == Preset::ActiveDirectory {
+        let sid = values.sid();
+        user.primary_group_sid = sid.as_deref().and_then(|sid| values.primary_group(sid)).unwrap_or_default();
+        user.sid = sid.unwrap_or_default();
+    }
+    if let Some(name) = values.name_of(settings) {
         user.distinguished_name = name;
         user.username = settings.username_attributes().into_iter().find_map(|it| values.name(it)).unwrap_or_default();
         user.names = values.names(settings);
@@ -100,25 +123,65 @@ pub(crate) fn user(
 }
 
 /// A group as the store takes it; `None` if it cannot be taken.
-pub(crate) fn group(id: &ObjectId, entry: &SearchResultEntry, problems: &mut Problems) -> Option<SyncedGroup> {
+pub(crate) fn group(
+    settings: &Directory,
+    id: &ObjectId,
+    entry: &SearchResultEntry,
+    problems: &mut Problems,
+) -> Option<SyncedGroup> {
     let mut values = Values::new(entry, problems);
     let distinguished_name = values.own_name()?;
-    let name = Some(values.text(GROUP_NAME)).filter(|name| !name.is_empty());
+    let name = Some(values.text(settings.group_name_attribute())).filter(|name| !name.is_empty());
     let mut members = BTreeSet::new();
     for attribute in MEMBER_ATTRIBUTES {
-        members.extend(values.identifying(attribute, DN_OCTETS_MAX).into_iter().map(member_dn).map(str::to_owned));
+        members
+            .extend(values.identifying(attribute, DN_OCTETS_MAX + EXTENSION_OCTETS_MAX).into_iter().filter_map(member));
     }
+    let sid = if settings.preset == Preset::ActiveDirectory { values.sid() } else { None };
     let group = SyncedGroup {
         object_id: id.to_string(),
         name: name.unwrap_or_else(|| distinguished_name.clone()),
         distinguished_name,
-        member_dns: members.into_iter().collect(),
+        sid: sid.unwrap_or_default(),
+        members: members.into_iter().collect(),
     };
     if group.encoded_len() > GROUP_OCTETS_MAX {
         values.problem(MEMBER_ATTRIBUTES[0], Flaw::TooMany { most: GROUP_OCTETS_MAX, of: "octets" });
         return None;
     }
     Some(group)
+}
+
+/// A container as the store takes it; `None` if its name cannot be kept.
+pub(crate) fn container(id: &ObjectId, entry: &SearchResultEntry, problems: &mut Problems) -> Option<SyncedContainer> {
+    let distinguished_name = Values::new(entry, problems).own_name()?;
+    Some(SyncedContainer { object_id: id.to_string(), distinguished_name })
+}
+
+/// What `<GUID=...>;<SID=...>;` may add to a DN.
+const EXTENSION_OCTETS_MAX: usize = 256;
+
+/// How a group names a member: by id or, where the entry stands for somebody of another domain, by SID, where the directory says so
+/// (extended DN), else by DN.
+fn member(value: &str) -> Option<String> {
+    let (mut id, mut sid, mut rest) = (None, None, value);
+    while let Some((extension, after)) = rest.strip_prefix('<').and_then(|rest| rest.split_once(">;")) {
+        match extension.split_once('=') {
+            Some(("GUID", guid)) => id = format!("objectGUID:{guid}").parse::<ObjectId>().ok(),
+            Some(("SID", text)) => sid = Some(text),
+            _ => {}
+        }
+        rest = after;
+    }
+    let rdn = rest.split(',').next().unwrap_or_default();
+    // A foreign security principal is named by the SID of who is meant (MS-ADTS 3.1.1.5.1.3).
+    let foreign =
+        rdn.strip_prefix("CN=S-1-").map(|tail| format!("S-1-{tail}")).filter(|_| sid.is_some() || id.is_some());
+    match (foreign, id) {
+        (Some(sid), _) => Some(sid),
+        (None, Some(id)) => Some(id.to_string()),
+        (None, None) => Some(member_dn(rest).to_owned()).filter(|dn| !dn.is_empty()),
+    }
 }
 
 /// A value of `uniqueMember` without its optional unique identifier (RFC 4517 section 3.3.21): `cn=a,dc=b#'0101'B`.
@@ -164,6 +227,10 @@ pub(crate) enum Flaw {
     NoPhoneNumber,
     #[error("is no number")]
     NoNumber,
+    #[error("is no language tag")]
+    NoLanguage,
+    #[error("is no security identifier")]
+    NoSid,
     #[error("has more than {most} {of}")]
     TooMany { most: usize, of: &'static str },
     /// Missing, twice there, or of the wrong form.
@@ -172,7 +239,7 @@ pub(crate) enum Flaw {
 }
 
 impl Problems {
-    const KEPT_MAX: usize = 20;
+    pub(crate) const KEPT_MAX: usize = 20;
 
     pub(crate) fn add(&mut self, dn: &[u8], attribute: &str, flaw: Flaw) {
         self.count += 1;
@@ -235,6 +302,18 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// The DN by the attribute of the settings, without a leading `LDAP://server/` (FD-32); else the entry's own.
+    fn name_of(&mut self, settings: &Directory) -> Option<String> {
+        let mapped = settings.attributes.distinguished_name.as_deref();
+        let written = mapped.and_then(|attribute| self.identifying(attribute, DN_OCTETS_MAX).into_iter().min());
+        let Some(written) = written else { return self.own_name() };
+        let bare = written
+            .get(..7)
+            .filter(|head| head.eq_ignore_ascii_case("ldap://"))
+            .and_then(|_| written[7..].split_once('/'));
+        Some(bare.map_or(written, |(_, dn)| dn).to_owned())
+    }
+
     /// All values that can be taken whole.
     fn identifying(&mut self, attribute: &str, octets_max: usize) -> Vec<&'a str> {
         let mut good = Vec::new();
@@ -272,7 +351,7 @@ impl<'a> Values<'a> {
     fn names(&mut self, settings: &Directory) -> Vec<String> {
         let accounts = match settings.preset {
             Preset::ActiveDirectory => vec![SAM_ACCOUNT_NAME],
-            Preset::OpenLdap | Preset::Ds389 | Preset::Generic => settings.username_attributes(),
+            _ => settings.username_attributes(),
         };
         let mut attributes = vec![UPN, SAM_ACCOUNT_NAME, UID];
         attributes.extend(settings.username_attributes());
@@ -310,9 +389,11 @@ impl<'a> Values<'a> {
         self.pick(attribute, addresses).unwrap_or_default().to_owned()
     }
 
-    /// The first source that has a usable number (FS-27).
-    fn phone(&mut self, attributes: &[&str]) -> String {
-        for attribute in attributes {
+    /// One number a kind (FD-39, FD-40): which one counts is the item's to say (FS-27).
+    fn phones(&mut self, settings: &Directory) -> Vec<SyncedPhone> {
+        let mut phones = Vec::new();
+        for kind in PhoneKind::ALL {
+            let Some(attribute) = settings.phone_attribute(kind) else { continue };
             let mut numbers = self.identifying(attribute, PHONE_OCTETS_MAX);
             let all = numbers.len();
             numbers.retain(|text| text.chars().any(char::is_numeric));
@@ -320,10 +401,54 @@ impl<'a> Values<'a> {
                 self.problem(attribute, Flaw::NoPhoneNumber);
             }
             if let Some(number) = self.pick(attribute, numbers) {
-                return number.to_owned();
+                phones.push(SyncedPhone { kind: kind.code().to_owned(), number: number.to_owned() });
             }
         }
-        String::new()
+        phones
+    }
+
+    fn optional_text(&mut self, attribute: Option<&str>) -> String {
+        attribute.map(|attribute| self.text(attribute)).unwrap_or_default()
+    }
+
+    /// FD-38: one that is no language is as if there were none, and named.
+    fn languages(&mut self, settings: &Directory) -> Option<SyncedLanguages> {
+        let map = &settings.attributes.languages;
+        if map.is_empty() {
+            return None;
+        }
+        let mut language = |attribute: &Option<String>| {
+            let Some(attribute) = attribute.as_deref() else { return String::new() };
+            match self.text(attribute) {
+                text if text.is_empty() => text,
+                text => match Language::new(&text) {
+                    Ok(language) => language.as_str().to_owned(),
+                    Err(_) => {
+                        self.problem(attribute, Flaw::NoLanguage);
+                        String::new()
+                    }
+                },
+            }
+        };
+        let (call, text) = (language(&map.call), language(&map.text));
+        Some(SyncedLanguages { call, text, app: language(&map.app), code: language(&map.code) })
+    }
+
+    /// S-56
+    fn sid(&mut self) -> Option<String> {
+        let octets = self.entry.first(OBJECT_SID)?;
+        let sid = sid_text(octets);
+        if sid.is_none() {
+            self.problem(OBJECT_SID, Flaw::NoSid);
+        }
+        sid
+    }
+
+    /// The primary group is of the user's own domain: the same SID but for the last number (S-52).
+    fn primary_group(&mut self, sid: &str) -> Option<String> {
+        let id = u32::try_from(self.number(PRIMARY_GROUP_ID)?).ok()?;
+        let (domain, _) = sid.rsplit_once('-')?;
+        Some(format!("{domain}-{id}"))
     }
 
     /// What describes: cleaned, and cut to length.
@@ -397,40 +522,26 @@ fn is_address(text: &str) -> bool {
         && !text.contains(|sign: char| sign.is_whitespace() || "<>,;".contains(sign))
 }
 
+/// MS-DTYP 2.4.2.2: revision, count, authority of six octets, big-endian; then that many numbers, little-endian.
+fn sid_text(octets: &[u8]) -> Option<String> {
+    let (head, numbers) = octets.split_first_chunk::<8>()?;
+    let [revision, count, authority @ ..] = head;
+    if *revision != 1 || *count > 15 || numbers.len() != usize::from(*count) * 4 {
+        return None;
+    }
+    let authority = authority.iter().fold(0_u64, |value, octet| value << 8 | u64::from(*octet));
+    let mut text = format!("S-1-{authority}");
+    for number in numbers.chunks_exact(4) {
+        let number = number.try_into().map(u32::from_le_bytes).unwrap_or_default();
+        text.push_str(&format!("-{number}"));
+    }
+    Some(text)
+}
+
 /// MS-ADTS 2.351: 100 ns since 1601; 0 and the greatest number mean never.
 fn unix_ms_of_file_time(file_time: i64) -> Option<i64> {
     const UNIX_EPOCH_MS: i64 = 11_644_473_600_000;
     (file_time > 0 && file_time != i64::MAX).then_some(file_time / 10_000 - UNIX_EPOCH_MS)
-}
-
-/// What travels to the store at once: so many objects, and not more octets than a message holds.
-#[derive(Debug)]
-pub(crate) struct Batch<T> {
-    objects: Vec<T>,
-    octets: usize,
-}
-
-impl<T: Message> Batch<T> {
-    const OBJECTS_MAX: usize = 500;
-    /// The batch is full at this; with the largest group on top it is still below the 4 MiB of a gRPC message.
-    const OCTETS_MAX: usize = 512 << 10;
-
-    pub(crate) fn new() -> Self {
-        Self { objects: Vec::new(), octets: 0 }
-    }
-
-    /// Adds one; gives the batch back when it is full.
-    pub(crate) fn push(&mut self, object: T) -> Option<Vec<T>> {
-        self.octets += object.encoded_len();
-        self.objects.push(object);
-        (self.objects.len() >= Self::OBJECTS_MAX || self.octets >= Self::OCTETS_MAX).then(|| self.take())
-    }
-
-    /// What is left.
-    pub(crate) fn take(&mut self) -> Vec<T> {
-        self.octets = 0;
-        std::mem::take(&mut self.objects)
-    }
 }
 
 #[cfg(test)]
@@ -467,6 +578,10 @@ mod tests {
         (user, problems)
     }
 
+    fn number<'a>(user: &'a SyncedUser, kind: &str) -> &'a str {
+        user.phones.iter().find(|phone| phone.kind == kind).map_or("", |phone| &phone.number)
+    }
+
     fn texts(problems: &Problems) -> Vec<String> {
         problems.kept().iter().map(Problem::to_string).collect()
     }
@@ -498,9 +613,11 @@ mod tests {
             first_name: "Ann".into(),
             last_name: "Archer".into(),
             mail: "ann.archer@corp.example".into(),
-            phone: "+49 151 2".into(),
-            disabled_in_directory: false,
+            phones: [("business", "+49 30 1"), ("mobile", "+49 151 2")]
+                .map(|(kind, number)| SyncedPhone { kind: kind.into(), number: number.into() })
+                .into(),
             password_changed: "134444736000010000".into(),
+            ..SyncedUser::default()
         };
         assert_eq!(user, expected);
     }
@@ -570,7 +687,7 @@ mod tests {
         assert_eq!(user.object_id, id().to_string(), "and still it is known to be there");
         assert_eq!(user.first_name, "A[31mnn");
         assert_eq!(user.last_name, "ö".repeat(512), "cut at 1024 octets, on a character boundary");
-        assert_eq!((user.mail.as_str(), user.phone.as_str()), ("", "0049-30/1234-56"));
+        assert_eq!((user.mail.as_str(), number(&user, "business")), ("", "0049-30/1234-56"));
         let texts = texts(&problems);
         for text in [
             "uid=ann,dc=corp: uid holds control characters",
@@ -638,38 +755,81 @@ mod tests {
         let unique: [&[u8]; 1] = [b"uid=c,dc=corp#'0101'B"];
         let mut problems = Problems::default();
         let vpn = entry("cn=vpn,dc=corp", &[("cn", &[b"vpn"]), ("member", &members), ("uniquemember", &unique)]);
-        let group = group(&id(), &vpn, &mut problems).expect("a group");
-        assert_eq!(group.member_dns, ["uid=a,dc=corp", "uid=b,dc=corp", "uid=c,dc=corp"]);
+        let group = group(&settings("openldap"), &id(), &vpn, &mut problems).expect("a group");
+        assert_eq!(group.members, ["uid=a,dc=corp", "uid=b,dc=corp", "uid=c,dc=corp"]);
         assert_eq!((group.name.as_str(), problems.count), ("vpn", 1));
     }
 
     #[test]
     fn a_group_that_fits_into_no_message_is_named_and_left_out() {
         let members: Vec<Vec<u8>> =
-            (0..40_000).map(|number| format!("uid={number:090},dc=corp").into_bytes()).collect();
+            (0..520_000).map(|number| format!("uid={number:090},dc=corp").into_bytes()).collect();
         let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
         let mut problems = Problems::default();
-        assert!(group(&id(), &entry("cn=all", &[("member", &members)]), &mut problems).is_none());
-        assert_eq!(texts(&problems), ["cn=all: member has more than 3145728 octets"]);
+        let all = entry("cn=all", &[("member", &members)]);
+        assert!(group(&settings("openldap"), &id(), &all, &mut problems).is_none());
+        assert_eq!(texts(&problems), ["cn=all: member has more than 50331648 octets"]);
     }
 
     #[test]
-    fn a_batch_is_full_at_five_hundred_users_or_when_it_is_heavy() {
-        let user = |size: usize| SyncedUser { username: "x".repeat(size), ..SyncedUser::default() };
-        let mut batch = Batch::new();
-        for _ in 0..499 {
-            assert!(batch.push(user(10)).is_none());
+    fn a_member_is_named_by_what_lasts() {
+        // S-52: extended DNs, MS-ADTS 3.1.1.3.4.1.5
+        let guid = "33221100-5544-7766-8899-aabbccddeeff";
+        let text = format!("objectGUID:{guid}");
+        for (value, expected) in [
+            (format!("<GUID={guid}>;<SID=S-1-5-21-1-2-3-1104>;CN=Ann,DC=corp"), Some(text.as_str())),
+            (format!("<GUID={guid}>;CN=Contact,DC=corp"), Some(text.as_str())),
+            (
+                format!(
+                    "<GUID={guid}>;<SID=S-1-5-21-9-9-9-1>;CN=S-1-5-21-9-9-9-1,CN=ForeignSecurityPrincipals,DC=corp"
+                ),
+                Some("S-1-5-21-9-9-9-1"),
+            ),
+            ("uid=ann,dc=corp".into(), Some("uid=ann,dc=corp")),
+            ("<GUID=nonsense>;uid=ann,dc=corp".into(), Some("uid=ann,dc=corp")),
+            ("uid=c,dc=corp#'0101'B".into(), Some("uid=c,dc=corp")),
+            (String::new(), None),
+        ] {
+            assert_eq!(member(&value).as_deref(), expected, "{value}");
         }
-        assert_eq!(batch.push(user(10)).map(|full| full.len()), Some(500));
-        assert!(batch.push(user(10)).is_none());
-        assert_eq!(batch.push(user(1 << 20)).map(|full| full.len()), Some(2));
-        assert!(batch.take().is_empty());
+    }
+
+    #[test]
+    fn a_sid_is_read_with_its_lengths_and_gives_the_primary_group() {
+        // S-56, S-52
+        let mut octets = vec![1, 5, 0, 0, 0, 0, 0, 5];
+        for number in [21_u32, 1, 2, 3, 1104] {
+            octets.extend(number.to_le_bytes());
+        }
+        let ann = entry("CN=Ann,DC=corp", &[("objectSid", &[&octets]), ("primaryGroupID", &[b"513"])]);
+        let (user, problems) = planned("active_directory", &ann);
+        assert_eq!((user.sid.as_str(), user.primary_group_sid.as_str()), ("S-1-5-21-1-2-3-1104", "S-1-5-21-1-2-3-513"));
+        assert_eq!(problems.count, 0);
+        for broken in [&octets[..27], &[][..], &[2, 0, 0, 0, 0, 0, 0, 5], &[1, 16, 0, 0, 0, 0, 0, 5]] {
+            let ann = entry("CN=Ann,DC=corp", &[("objectSid", &[broken]), ("primaryGroupID", &[b"513"])]);
+            let (user, problems) = planned("active_directory", &ann);
+            assert_eq!((user.sid.as_str(), user.primary_group_sid.as_str(), problems.count), ("", "", 1));
+        }
+        assert_eq!(sid_text(&[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]).as_deref(), Some("S-1-5-18"));
+    }
+
+    #[test]
+    fn a_language_that_is_none_is_named_and_left_out() {
+        // FD-38
+        let mut settings = settings("openldap");
+        settings.attributes.languages.call = Some("preferredLanguage".into());
+        settings.attributes.languages.text = Some("c".into());
+        let ann = entry("uid=ann", &[("uid", &[b"ann"]), ("preferredLanguage", &[b"de-ch"]), ("c", &[b"Klingon"])]);
+        let mut problems = Problems::default();
+        let languages = user(&settings, &id(), &ann, NOW, &mut problems).languages.expect("mapped");
+        assert_eq!((languages.call.as_str(), languages.text.as_str()), ("de-CH", ""));
+        assert_eq!(texts(&problems), ["uid=ann: c is no language tag"]);
     }
 
     #[test]
     fn attributes_are_asked_for_once_each() {
         let mut settings = settings("active_directory");
-        settings.attributes.phone = Some(vec!["mobile".into(), "MOBILE".into()]);
+        settings.attributes.phones.custom = Some("MOBILE".into());
         let attributes = user_attributes(&settings);
         let distinct: BTreeSet<String> = attributes.iter().map(|it| it.to_ascii_lowercase()).collect();
         assert_eq!(distinct.len(), attributes.len());
@@ -697,7 +857,9 @@ mod tests {
             let (other, _) = planned("openldap", &all(&turned));
             one.disabled_in_directory = other.disabled_in_directory; // these attributes have one value
             prop_assert_eq!(&one, &other);
-            for text in one.names.iter().chain([&one.username, &one.first_name, &one.mail, &one.phone, &one.distinguished_name]) {
+            let phones = one.phones.iter().map(|phone| &phone.number);
+            let texts = one.names.iter().chain([&one.username, &one.first_name, &one.mail, &one.distinguished_name]);
+            for text in texts.chain(phones) {
                 prop_assert!(text.len() <= 1024 && !text.chars().any(char::is_control), "{:?}", text);
             }
         }

@@ -1,59 +1,78 @@
-//! One run of one sync item: begin, users, groups, finish. Says in one log line what came of it.
+//! One run of one directory: how it is read and why, from begin to finish. Says in one log line what came of it.
 
-use crate::apply::{BegunRun, StoreError, Term};
-use crate::metrics::{self, Metrics, Objects};
-use crate::plan::{self, Batch, Flaw, Problems};
-use crate::read::{self, Entries, ReadError};
-use crate::settings::CurrentSettings;
-use directory::Directory;
-use domain::settings::SyncItem;
-use proto::user_store::{ApplyBatchReply, FinishRunReply};
+use crate::apply::{Applied, BegunRun, Opening, StoreError, Term, Writer};
+use crate::changes::{self, Increment};
+use crate::full;
+use crate::metrics::{self, Metrics, Objects as Counted};
+use crate::mode::{self, Mode, Trigger};
+use crate::objects::{Met, Objects};
+use crate::plan::Problems;
+use crate::read::ReadError;
+use crate::settings::{CurrentSettings, Snapshot};
+use crate::source::Source;
+use directory::{Directory, Event, FeedError, Offer, Position};
+use domain::ObjectName;
+use domain::settings::{Feed, SyncItem, SyncState};
+use proto::user_store::{FinishRunReply, GetSourceReply};
 use service_kit::{Clock, chain};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 /// Problems of one run that are told one by one; the others are counted.
 const TOLD_MAX: usize = 20;
+/// What a directory offers is asked again after this, and before a full run.
+const OFFERS_LIFE: Duration = Duration::from_secs(3600);
+const SERVICE: &str = "directory-sync";
 
-/// What every run of a term needs.
+/// What every run of a term needs, and what was learned in it.
 pub(crate) struct Runner {
     pub(crate) term: Term,
     pub(crate) settings: Arc<CurrentSettings>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) term_metrics: metrics::Term,
+    pub(crate) learned: HashMap<ObjectName, Learned>,
 }
 
-/// Which entries a run reads.
-#[derive(Clone, Copy)]
-pub(crate) struct Work<'a> {
-    pub(crate) item: &'a SyncItem,
-    /// The first item of a directory carries the directory's groups, so that each group has one owner.
-    pub(crate) with_groups: bool,
-}
-
-/// What came of the reading.
+/// Of one directory.
 #[derive(Default)]
-struct Tally {
-    users: u64,
-    groups: u64,
-    /// Entries of which nobody can say who they are.
-    unidentified: u64,
-    reply: ApplyBatchReply,
-    problems: Problems,
+pub(crate) struct Learned {
+    offers: Option<(Instant, Arc<Directory>, Vec<Offer>)>,
+    /// The source as the last run found it.
+    identity: String,
+    /// The source that was shown in a preview because it is another than before (S-44).
+    previewed: Option<String>,
+    /// Why it waits was said in the log.
+    waits: Option<&'static str>,
 }
 
-/// What ended a reading before its end.
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// No run: it waits for somebody to ask.
+    Waits,
+    /// Whether it was read to its end.
+    Ended { complete: bool },
+}
+
+/// What ended a run before its end.
 enum Stop {
+    Store(StoreError),
     /// Not everything was read: one sentence why.
     Incomplete(String),
-    Store(StoreError),
+    /// The feed cannot go on: everything is to be read.
+    Full(String),
 }
 
 impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
-        Self::Incomplete(chain(&error))
+        match error {
+            ReadError::Store(error) => Self::Store(error),
+            error => Self::Incomplete(chain(&error)),
+        }
     }
 }
 
@@ -63,32 +82,322 @@ impl From<StoreError> for Stop {
     }
 }
 
+impl From<FeedError> for Stop {
+    fn from(error: FeedError) -> Self {
+        match &error {
+            FeedError::FullRead(why) => Self::Full(why.to_string()),
+            FeedError::NotAllowed { .. } | FeedError::Malformed { .. } | FeedError::NotOffered { .. } => {
+                Self::Full(chain(&error))
+            }
+            _ => Self::Incomplete(chain(&error)),
+        }
+    }
+}
+
+/// A directory that is about to be run.
+struct Prepared {
+    objects: Objects,
+    identity: String,
+    /// The feed that is used, of all that are offered.
+    feed: Option<Offer>,
+    offers: Vec<String>,
+}
+
+/// How a run ended.
+struct Ended {
+    run_id: String,
+    met: Met,
+    named: u64,
+    applied: Applied,
+    problems: Problems,
+    /// Why the read was not complete.
+    incomplete: Option<String>,
+    finished: FinishRunReply,
+}
+
 impl Runner {
-    /// Runs one item. An incomplete read is no error: the store knows, and the next run will tell.
-    pub(crate) async fn run(&mut self, work: Work<'_>, span: tracing::Span) -> Result<(), StoreError> {
+    /// Runs one directory. An incomplete read is no error: the store knows, and the next run will tell.
+    pub(crate) async fn run(
+        &mut self,
+        name: &ObjectName,
+        snapshot: &Snapshot,
+        trigger: &Trigger,
+        link: impl Fn(&tracing::Span),
+    ) -> Result<Ran, StoreError> {
+        let digest = snapshot.settings.items_digest(name.as_str());
+        let state = self.term.source(name.as_str()).await?;
+        if let (Trigger::Schedule, Some(waits)) = (trigger, mode::waits(&state, &digest)) {
+            return Ok(self.waits(name, waits));
+        }
+        let prepared = self.prepare(name, snapshot).await;
+        let (directory, identity, feed): (_, String, _) = match &prepared {
+            Ok(it) => (Some(it.objects.directory.settings()), it.identity.clone(), it.feed.clone()),
+            Err(_) => (None, String::new(), None),
+        };
+        let always_full = snapshot.settings.sync.always_full;
+        let (identity_now, items_digest) = (identity.as_str(), digest.as_str());
+        let facts = mode::Facts {
+            state: &state,
+            identity: identity_now,
+            items_digest,
+            always_full,
+            directory,
+            feed: feed.as_ref(),
+        };
+        let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
+        if mode == Mode::Preview && matches!(trigger, Trigger::Schedule) {
+            let learned = self.learned.entry(name.clone()).or_default();
+            if learned.previewed.as_ref() == Some(&identity) {
+                return Ok(self.waits(name, "another source than before was previewed and nobody has accepted it"));
+            }
+            learned.previewed = Some(identity.clone());
+        }
+        self.learned.entry(name.clone()).or_default().waits = None;
+        loop {
+            let span = run_span(name.as_str());
+            link(&span);
+            let opening = Opening {
+                directory: name.to_string(),
+                mode: mode.code(),
+                why: why.clone(),
+                feed: feed.as_ref().map_or("", |offer| offer.kind.code()),
+                trigger: trigger.code(),
+                items_digest: digest.clone(),
+                identity: identity.clone(),
+                offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
+                actor: trigger.actor().to_owned(),
+            };
+            let items = items(snapshot, name, mode);
+            let work = self.once(&opening, mode, &items, prepared.as_ref(), &state);
+            let (result, full) = work.instrument(span.clone()).await;
+            let ended = self.ended(name, &opening, result, &span)?;
+            match full {
+                // S-20, S-25, S-33: with the guard, and said.
+                Some(because) if mode == Mode::Incremental => (mode, why) = (Mode::Full, because),
+                _ => return Ok(ended),
+            }
+        }
+    }
+
+    /// What a directory told of while it was followed: a run of its own, as small as that.
+    pub(crate) async fn burst(
+        &mut self,
+        name: &ObjectName,
+        snapshot: &Snapshot,
+        directory: &Arc<Directory>,
+        server: &str,
+        events: Vec<Event>,
+    ) -> Result<Ran, StoreError> {
+        let span = run_span(name.as_str());
+        let opening = Opening {
+            directory: name.to_string(),
+            mode: Mode::Incremental.code(),
+            why: "the directory tells of changes as they happen".into(),
+            feed: Feed::Syncrepl.code(),
+            trigger: Trigger::Follow.code(),
+            items_digest: snapshot.settings.items_digest(name.as_str()),
+            ..Opening::default()
+        };
+        let items = items(snapshot, name, Mode::Incremental);
+        let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(server);
         let begun = Instant::now();
-        let item = work.item.name.as_str();
-        let result = self.begin_to_finish(work).instrument(span.clone()).await;
-        self.metrics.duration(item, begun.elapsed());
-        let failed = !matches!(&result, Ok(Ended { incomplete: None, .. }));
-        if failed {
+        let work = async {
+            let run = self.term.begin_run(&opening).await?;
+            tracing::Span::current().record("twinlock.run_id", &run.run_id);
+            let mut writer = Writer::new(run.clone());
+            let mut ended = Ended::of(&run);
+            let result = async {
+                let source = Source::resolve(&objects, &items).await?;
+                let mut increment = Increment::new(&objects, &source, &run, &mut writer, &mut ended.problems);
+                for event in events {
+                    increment.take(event).await?;
+                }
+                increment.flush().await?;
+                ended.named = increment.named;
+                changes::settle(&self.term, &objects, &items, &mut writer, &mut ended.problems).await?;
+                is_still(&objects, &source, &items).await?;
+                Ok::<_, Stop>(())
+            }
+            .await;
+            finish(&run, writer, ended, result.err(), Vec::new()).await.map(|(ended, _)| (ended, begun))
+        };
+        let result = work.instrument(span.clone()).await;
+        self.ended(name, &opening, result, &span)
+    }
+
+    fn waits(&mut self, name: &ObjectName, why: &'static str) -> Ran {
+        let learned = self.learned.entry(name.clone()).or_default();
+        if learned.waits.replace(why) != Some(why) {
+            tracing::info!(
+                event = "sync_run",
+                service = SERVICE,
+                directory = name.as_str(),
+                state = "waiting",
+                why,
+                "no run begins by itself before somebody asks for one: twinlock sync now"
+            );
+        }
+        Ran::Waits
+    }
+
+    /// The identity of a directory that can be followed, as the last run found it.
+    pub(crate) fn followed(&self, name: &ObjectName, directory: &Arc<Directory>) -> Option<&str> {
+        let learned = self.learned.get(name)?;
+        let (_, asked, offers) = learned.offers.as_ref()?;
+        let feed = chosen(directory, offers)?;
+        (feed.persists && Arc::ptr_eq(asked, directory)).then_some(learned.identity.as_str())
+    }
+
+    /// Everything that is asked of a directory before it is clear how it is read.
+    async fn prepare(&mut self, name: &ObjectName, snapshot: &Snapshot) -> Result<Prepared, String> {
+        let directory = self.settings.directory(name)?;
+        let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
+        let identity = objects.identity().await.map_err(|error| chain(&error))?;
+        self.learned.entry(name.clone()).or_default().identity.clone_from(&identity);
+        if snapshot.settings.sync.always_full {
+            return Ok(Prepared { objects, identity, feed: None, offers: Vec::new() });
+        }
+        let learned = self.learned.entry(name.clone()).or_default();
+        let fresh = learned
+            .offers
+            .as_ref()
+            .is_some_and(|(asked, whose, _)| asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(whose, &directory));
+        if !fresh {
+            let offers = directory.probe_feeds().await.map_err(|error| chain(&error))?;
+            learned.offers = Some((Instant::now(), Arc::clone(&directory), offers));
+        }
+        let offers = learned.offers.as_ref().map(|(_, _, offers)| offers.as_slice()).unwrap_or_default();
+        let feed = chosen(&directory, offers).cloned();
+        let offers = offers.iter().map(mode::told).collect();
+        Ok(Prepared { objects, identity, feed, offers })
+    }
+
+    /// One run. Beside what came of it: why everything is to be read now.
+    async fn once(
+        &self,
+        opening: &Opening,
+        mode: Mode,
+        items: &[&SyncItem],
+        prepared: Result<&Prepared, &String>,
+        state: &GetSourceReply,
+    ) -> (Result<(Ended, Instant), StoreError>, Option<String>) {
+        let begun = Instant::now();
+        let run = match self.term.begin_run(opening).await {
+            Ok(run) => run,
+            Err(error) => return (Err(error), None),
+        };
+        tracing::Span::current().record("twinlock.run_id", &run.run_id);
+        let mut writer = Writer::new(run.clone());
+        let mut ended = Ended::of(&run);
+        let mut position = Vec::new();
+        let result = match prepared {
+            Err(why) => Err(Stop::Incomplete(why.clone())),
+            Ok(prepared) if mode == Mode::Incremental => {
+                self.follow_feed(prepared, items, &run, state, &mut writer, &mut ended).await
+            }
+            Ok(prepared) => {
+                let read = self.read_all(prepared, mode, items, &run, &mut writer, &mut ended).await;
+                read.map(|found| position = found)
+            }
+        };
+        match finish(&run, writer, ended, result.err(), position).await {
+            Ok((ended, full)) => (Ok((ended, begun)), full),
+            Err(error) => (Err(error), None),
+        }
+    }
+
+    async fn read_all(
+        &self,
+        prepared: &Prepared,
+        mode: Mode,
+        items: &[&SyncItem],
+        run: &BegunRun,
+        writer: &mut Writer,
+        ended: &mut Ended,
+    ) -> Result<Vec<u8>, Stop> {
+        let mut objects = &prepared.objects;
+        let pinned;
+        // Before the reading begins: what changes while it goes on is read again.
+        let mut position = None;
+        if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
+            match objects.directory.position_now(feed.kind).await {
+                Ok(now) => {
+                    pinned = objects.preferring(now.server());
+                    objects = &pinned;
+                    position = Some(now);
+                }
+                // Then the next run is a full one again, and says why.
+                Err(error) => no_position(objects, feed.kind, &chain(&error)),
+            }
+        }
+        let source = Source::resolve(objects, items).await?;
+        let read = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
+        if let Some(incomplete) = read {
+            return Err(Stop::Incomplete(incomplete));
+        }
+        if mode == Mode::Full {
+            changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        }
+        is_still(objects, &source, items).await?;
+        let Some(position) = position else { return Ok(Vec::new()) };
+        match objects.is_of_server(position.server()) {
+            Ok(()) => Ok(changes::written(&position)),
+            Err(error) => {
+                no_position(objects, position.kind(), &chain(&error));
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    async fn follow_feed(
+        &self,
+        prepared: &Prepared,
+        items: &[&SyncItem],
+        run: &BegunRun,
+        state: &GetSourceReply,
+        writer: &mut Writer,
+        ended: &mut Ended,
+    ) -> Result<(), Stop> {
+        let position: Position = serde_json::from_slice(&state.position)
+            .map_err(|_| Stop::Full("where the last run stopped cannot be read".into()))?;
+        let objects = &prepared.objects.preferring(position.server());
+        let source = Source::resolve(objects, items).await?;
+        let mut feed = objects.directory.changes(position).watching(&source.filter_attributes());
+        let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
+        while !increment.take(feed.next().await?).await? {}
+        ended.named = increment.named;
+        changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        if ended.named > 0 {
+            is_still(objects, &source, items).await?;
+        }
+        Ok(())
+    }
+
+    fn ended(
+        &mut self,
+        name: &ObjectName,
+        opening: &Opening,
+        result: Result<(Ended, Instant), StoreError>,
+        span: &tracing::Span,
+    ) -> Result<Ran, StoreError> {
+        if !matches!(&result, Ok((Ended { incomplete: None, .. }, _))) {
             span.record("otel.status_code", "ERROR");
         }
         let _entered = span.enter();
         match result {
-            Ok(ended) => {
-                self.measure(item, &ended);
-                tell(work.item, &ended, begun);
-                Ok(())
+            Ok((ended, begun)) => {
+                self.metrics.duration(name.as_str(), begun.elapsed());
+                self.measure(name.as_str(), opening, &ended);
+                tell(opening, &ended, begun);
+                Ok(Ran::Ended { complete: ended.incomplete.is_none() })
             }
             Err(error) => {
                 tracing::warn!(
                     event = "sync_run",
                     service = SERVICE,
-                    sync_item = item,
+                    directory = name.as_str(),
                     state = "failed",
                     error = %chain(&error),
-                    ms = elapsed_ms(begun),
                     "sync run failed"
                 );
                 Err(error)
@@ -96,151 +405,126 @@ impl Runner {
         }
     }
 
-    async fn begin_to_finish(&self, work: Work<'_>) -> Result<Ended, StoreError> {
-        let run = self.term.begin_run(work.item).await?;
-        let run_id = run.run_id.clone();
-        tracing::Span::current().record("twinlock.run_id", &run_id);
-        let mut tally = Tally::default();
-        let incomplete = match self.read_all(work, &run, &mut tally).await {
-            Ok(()) => tally.incomplete(),
-            Err(Stop::Incomplete(why)) => Some(why),
-            Err(Stop::Store(StoreError::Deposed)) => return Err(StoreError::Deposed),
-            Err(Stop::Store(error)) => {
-                // What the store has not taken, it has not seen. That it hears so is best effort: the error is told anyway.
-                let _ = run.finish(Some(&chain(&error))).await;
-                return Err(error);
-            }
-        };
-        let finished = run.finish(incomplete.as_deref()).await?;
-        Ok(Ended { run_id, tally, incomplete, finished })
-    }
-
-    async fn read_all(&self, work: Work<'_>, run: &BegunRun<'_>, tally: &mut Tally) -> Result<(), Stop> {
-        let directory = self.settings.directory(&work.item.directory).map_err(Stop::Incomplete)?;
-        let span = read_span(&directory, "users");
-        self.users(&directory, work.item, run, tally).instrument(span).await?;
-        if work.with_groups {
-            let span = read_span(&directory, "groups");
-            self.groups(&directory, run, tally).instrument(span).await?;
-        }
-        Ok(())
-    }
-
-    async fn users(
-        &self,
-        directory: &Directory,
-        item: &SyncItem,
-        run: &BegunRun<'_>,
-        tally: &mut Tally,
-    ) -> Result<(), Stop> {
-        let mut entries = read::users(directory, item).await?;
-        let mut batch = Batch::new();
-        while let Some(entry) = entries.next().await? {
-            tally.users += 1;
-            name_server(&entries, tally.users);
-            let Ok(id) = directory.id_of(&entry) else {
-                tally.unidentified += 1;
-                tally.problems.add(&entry.dn, directory.settings().id_attribute(), Flaw::NoId);
-                continue;
-            };
-            let user = plan::user(directory.settings(), &id, &entry, self.clock.now_ms(), &mut tally.problems);
-            if let Some(full) = batch.push(user) {
-                tally.applied(run.users(full).await?);
-            }
-        }
-        let rest = batch.take();
-        if !rest.is_empty() {
-            tally.applied(run.users(rest).await?);
-        }
-        Ok(())
-    }
-
-    async fn groups(&self, directory: &Directory, run: &BegunRun<'_>, tally: &mut Tally) -> Result<(), Stop> {
-        let mut entries = read::groups(directory);
-        let mut batch = Batch::new();
-        while let Some(entry) = entries.next().await? {
-            tally.groups += 1;
-            name_server(&entries, tally.groups);
-            let Ok(id) = directory.id_of(&entry) else {
-                tally.problems.add(&entry.dn, directory.settings().id_attribute(), Flaw::NoId);
-                continue;
-            };
-            let Some(group) = plan::group(&id, &entry, &mut tally.problems) else { continue };
-            if let Some(full) = batch.push(group) {
-                tally.applied(run.groups(full).await?);
-            }
-        }
-        let rest = batch.take();
-        if !rest.is_empty() {
-            tally.applied(run.groups(rest).await?);
-        }
-        Ok(())
-    }
-
-    fn measure(&mut self, item: &str, ended: &Ended) {
-        let Ended { tally, finished, .. } = ended;
+    fn measure(&mut self, name: &str, opening: &Opening, ended: &Ended) {
+        let Ended { applied, finished, .. } = ended;
         let objects = [
-            (Objects::Added, tally.reply.added.into()),
-            (Objects::Changed, tally.reply.changed.into()),
-            (Objects::Unchanged, tally.reply.unchanged.into()),
-            (Objects::Problem, tally.problem_count()),
-            (Objects::Disabled, finished.disabled.into()),
-            (Objects::Removed, finished.removed.into()),
-            (Objects::Parked, finished.parked.into()),
+            (Counted::Added, applied.added),
+            (Counted::Changed, applied.changed),
+            (Counted::Unchanged, applied.unchanged),
+            (Counted::Problem, ended.problem_count()),
+            (Counted::Disabled, finished.disabled.into()),
+            (Counted::Removed, finished.removed.into()),
+            (Counted::Parked, finished.parked.into()),
         ];
         for (what, count) in objects {
-            self.metrics.objects(item, what, count);
+            self.metrics.objects(name, what, count);
         }
-        if ended.incomplete.is_none() {
-            self.term_metrics.succeeded(item, self.clock.now_ms(), finished);
+        if ended.incomplete.is_none() && opening.mode != Mode::Preview.code() {
+            self.term_metrics.succeeded(name, self.clock.now_ms(), finished);
         }
     }
 }
 
-impl Tally {
-    fn applied(&mut self, reply: ApplyBatchReply) {
-        self.reply.added += reply.added;
-        self.reply.changed += reply.changed;
-        self.reply.unchanged += reply.unchanged;
-        let room = TOLD_MAX.saturating_sub(self.reply.problems.len());
-        self.problems.count += reply.problems.len() as u64;
-        self.reply.problems.extend(reply.problems.into_iter().take(room));
+/// What items name is where it was when the run began (S-16).
+async fn is_still(objects: &Objects, source: &Source, items: &[&SyncItem]) -> Result<(), ReadError> {
+    let now = Source::resolve(objects, items).await?;
+    if source.is_still(&now) { Ok(()) } else { Err(ReadError::Moved) }
+}
+
+fn no_position(objects: &Objects, feed: Feed, error: &str) {
+    tracing::warn!(
+        directory = objects.directory.name().as_str(),
+        feed = feed.code(),
+        error,
+        "the change feed gives no position to begin from, so the next run reads everything again"
+    );
+}
+
+/// Hands the rest to the store and ends the run. Beside what came of it: why everything is to be read now.
+async fn finish(
+    run: &BegunRun,
+    mut writer: Writer,
+    mut ended: Ended,
+    stop: Option<Stop>,
+    position: Vec<u8>,
+) -> Result<(Ended, Option<String>), StoreError> {
+    let stop = match stop {
+        None => writer.flush().await.err().map(Stop::Store),
+        stop => stop,
+    };
+    ended.applied = std::mem::take(&mut writer.applied);
+    drop(writer);
+    let (incomplete, full) = match stop {
+        None => (None, None),
+        Some(Stop::Incomplete(why)) => (Some(why), None),
+        Some(Stop::Full(why)) => (Some(format!("everything has to be read again: {why}")), Some(why)),
+        Some(Stop::Store(StoreError::Deposed)) => return Err(StoreError::Deposed),
+        Some(Stop::Store(error)) => {
+            // What the store has not taken, it has not seen. That it hears so is best effort: the error is told anyway.
+            let _ = run.finish(Some(&chain(&error)), Vec::new()).await;
+            return Err(error);
+        }
+    };
+    ended.finished = run.finish(incomplete.as_deref(), position).await?;
+    ended.incomplete = incomplete;
+    Ok((ended, full))
+}
+
+impl Ended {
+    fn of(run: &BegunRun) -> Self {
+        Self {
+            run_id: run.run_id.clone(),
+            met: Met::default(),
+            named: 0,
+            applied: Applied::default(),
+            problems: Problems::default(),
+            incomplete: None,
+            finished: FinishRunReply::default(),
+        }
     }
 
     fn problem_count(&self) -> u64 {
-        self.problems.count
-    }
-
-    /// An entry that cannot be identified may be anybody: it is no evidence that somebody is gone (S-41, B-70).
-    fn incomplete(&self) -> Option<String> {
-        (self.unidentified > 0).then(|| {
-            format!(
-                "{} of {} entries have no usable id attribute, so nobody can be said to be gone",
-                self.unidentified, self.users
-            )
-        })
+        self.problems.count + self.applied.problem_count
     }
 }
 
-/// How a run ended.
-struct Ended {
-    run_id: String,
-    tally: Tally,
-    /// Why the read was not complete.
-    incomplete: Option<String>,
-    finished: FinishRunReply,
+/// The feed of the settings, else the first that can be used.
+fn chosen<'a>(directory: &Directory, offers: &'a [Offer]) -> Option<&'a Offer> {
+    let wanted = directory.settings().feed;
+    offers.iter().find(|offer| offer.usable.is_ok() && wanted.is_none_or(|wanted| wanted == offer.kind))
 }
 
-const SERVICE: &str = "directory-sync";
+/// The items that a run of a directory reads (FS-12, FS-20).
+fn items<'a>(snapshot: &'a Snapshot, name: &ObjectName, mode: Mode) -> Vec<&'a SyncItem> {
+    let items = snapshot.settings.sync_items.iter().filter(|item| item.directory == *name);
+    let is_read = |item: &&SyncItem| match item.state {
+        SyncState::On => true,
+        SyncState::Preview => mode == Mode::Preview,
+        SyncState::Off => false,
+    };
+    items.filter(is_read).collect()
+}
 
-fn tell(item: &SyncItem, ended: &Ended, begun: Instant) {
-    let Ended { run_id, tally, incomplete, finished } = ended;
-    let problems = tally.problems.kept().iter().map(ToString::to_string).chain(tally.reply.problems.iter().cloned());
-    for problem in problems.take(TOLD_MAX) {
+fn run_span(directory: &str) -> tracing::Span {
+    tracing::info_span!(
+        parent: None,
+        "sync.run",
+        otel.kind = "internal",
+        otel.status_code = tracing::field::Empty,
+        twinlock.directory = directory,
+        twinlock.run_id = tracing::field::Empty,
+    )
+}
+
+fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
+    let Ended { run_id, met, named, applied, problems, incomplete, finished } = ended;
+    let directory = opening.directory.as_str();
+    let told = problems.kept().iter().map(ToString::to_string).chain(applied.problems.iter().cloned());
+    for problem in told.take(TOLD_MAX) {
         tracing::info!(
             event = "sync_problem",
             service = SERVICE,
-            sync_item = item.name.as_str(),
+            directory,
             run_id,
             problem,
             "an entry was not taken as it is"
@@ -251,27 +535,32 @@ fn tell(item: &SyncItem, ended: &Ended, begun: Instant) {
         (None, false) => "parked",
         (None, true) => "done",
     };
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
                 event = "sync_run",
                 service = SERVICE,
-                sync_item = item.name.as_str(),
-                directory = item.directory.as_str(),
+                directory,
                 run_id,
+                mode = opening.mode,
+                why = opening.why,
+                feed = opening.feed,
+                trigger = opening.trigger,
                 state,
                 error = incomplete.as_deref().unwrap_or_default(),
-                users = tally.users,
-                groups = tally.groups,
-                added = tally.reply.added,
-                changed = tally.reply.changed,
-                unchanged = tally.reply.unchanged,
-                problems = tally.problem_count(),
+                users = met.users,
+                groups = met.groups,
+                named,
+                added = applied.added,
+                changed = applied.changed,
+                unchanged = applied.unchanged,
+                problems = ended.problem_count(),
                 disabled = finished.disabled,
                 removed = finished.removed,
                 parked = finished.parked,
                 approval_id = finished.approval_id,
-                ms = elapsed_ms(begun),
+                ms,
                 $text
             )
         };
@@ -280,28 +569,5 @@ fn tell(item: &SyncItem, ended: &Ended, begun: Instant) {
         "done" => line!(info, "sync run ended"),
         "parked" => line!(warn, "sync run ended, leavers wait for approval"),
         _ => line!(warn, "sync run ended, the read was not complete and nobody was taken for gone"),
-    }
-}
-
-fn elapsed_ms(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn read_span(directory: &Directory, what: &'static str) -> tracing::Span {
-    tracing::info_span!(
-        "directory.read",
-        otel.kind = "client",
-        server.address = tracing::field::Empty,
-        twinlock.directory = directory.name().as_str(),
-        twinlock.objects = what,
-    )
-}
-
-/// At the first entry it is known who answers.
-fn name_server(entries: &Entries, count: u64) {
-    if count == 1
-        && let Some(server) = entries.server()
-    {
-        tracing::Span::current().record("server.address", server);
     }
 }

@@ -1,91 +1,138 @@
-//! When the leader runs by itself. Pure: the moment is an argument.
+//! When the leader runs a directory by itself. Pure: the moment is an argument.
 
+use domain::ObjectName;
 use domain::settings::{Settings, SyncState};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A run that the store did not let begin or go on is tried again after this, whatever the interval.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// What this term of leadership has done so far.
+/// What this term of leadership has done so far, by directory.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule(HashMap<ObjectName, Runs>);
+
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Schedule {
+struct Runs {
     started: Option<Instant>,
     retry_from: Option<Instant>,
 }
 
 impl Schedule {
-    /// All items are run now.
-    pub(crate) fn started(&mut self, now: Instant) {
-        *self = Self { started: Some(now), retry_from: None };
+    /// A directory is run now.
+    pub(crate) fn started(&mut self, directory: &ObjectName, now: Instant) {
+        self.0.insert(directory.clone(), Runs { started: Some(now), retry_from: None });
     }
 
     /// The store did not take it.
-    pub(crate) fn failed(&mut self, now: Instant) {
-        self.retry_from = Some(now);
+    pub(crate) fn failed(&mut self, directory: &ObjectName, now: Instant) {
+        self.0.entry(directory.clone()).or_default().retry_from = Some(now);
     }
 
-    /// When all items are run next: counted from start to start, so that an overrun is followed at once (S-00). A new leader
-    /// begins at once, because it cannot know how far the last one came. `None` = not by itself (FS-01).
-    pub(crate) fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
-        let something = settings.sync_items.iter().any(|item| item.state == SyncState::On);
-        if !settings.sync.enabled || !something {
+    /// The directory that is run next, and when: counted from start to start, so that an overrun is followed at once (S-00). A new
+    /// leader begins at once, because it cannot know how far the last one came. `None` = nothing by itself (FS-01).
+    pub(crate) fn due(&self, settings: &Settings, now: Instant) -> Option<(Instant, ObjectName)> {
+        if !settings.sync.enabled {
             return None;
         }
         let interval = Duration::from_secs(60) * settings.sync.interval_minutes.max(1);
-        let regular = self.started.map_or(now, |started| started + interval);
-        Some(self.retry_from.map_or(regular, |failed| regular.min(failed + RETRY)))
+        let due = |directory: ObjectName| {
+            let runs = self.0.get(&directory).copied().unwrap_or_default();
+            let regular = runs.started.map_or(now, |started| started + interval);
+            (runs.retry_from.map_or(regular, |failed| regular.min(failed + RETRY)), directory)
+        };
+        directories(settings).into_iter().map(due).min_by_key(|(due, _)| *due)
     }
+}
+
+/// The directories that have an item which is on, in the order of the items.
+pub(crate) fn directories(settings: &Settings) -> Vec<ObjectName> {
+    let mut directories: Vec<ObjectName> = Vec::new();
+    for item in settings.sync_items.iter().filter(|item| item.state == SyncState::On) {
+        if !directories.contains(&item.directory) {
+            directories.push(item.directory.clone());
+        }
+    }
+    directories
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings(enabled: bool, state: &str) -> Settings {
-        let item = serde_json::json!({
-            "name": "staff", "directory": "corp", "state": state, "source": { "kind": "domain" },
-        });
+    fn name(text: &str) -> ObjectName {
+        ObjectName::new(text).expect("a name")
+    }
+
+    fn settings(enabled: bool, items: &[(&str, &str)]) -> Settings {
+        let item = |(place, (directory, state)): (usize, &(&str, &str))| {
+            serde_json::json!({
+                "name": format!("item{place}"), "directory": directory, "state": state, "source": { "kind": "domain" },
+            })
+        };
+        let items: Vec<_> = items.iter().enumerate().map(item).collect();
         serde_json::from_value(serde_json::json!({
-            "sync": { "enabled": enabled, "interval_minutes": 5 }, "sync_item": [item],
+            "sync": { "enabled": enabled, "interval_minutes": 5 }, "sync_item": items,
         }))
         .expect("settings")
+    }
+
+    fn minutes(count: u64) -> Duration {
+        Duration::from_secs(60 * count)
     }
 
     #[test]
     fn runs_are_counted_from_start_to_start_and_an_overrun_is_followed_at_once() {
         // S-00, FS-02
         let start = Instant::now();
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        let on = settings(true, "on");
+        let on = settings(true, &[("corp", "on")]);
         let mut schedule = Schedule::default();
-        assert_eq!(schedule.due(&on, start), Some(start), "a new leader begins at once");
-        schedule.started(start);
-        assert_eq!(schedule.due(&on, start + minutes(1)), Some(start + minutes(5)));
+        let due = |schedule: &Schedule, now| schedule.due(&on, now).map(|(due, _)| due);
+        assert_eq!(due(&schedule, start), Some(start), "a new leader begins at once");
+        schedule.started(&name("corp"), start);
+        assert_eq!(due(&schedule, start + minutes(1)), Some(start + minutes(5)));
         let late = start + minutes(12);
-        assert!(schedule.due(&on, late).is_some_and(|due| due <= late), "a longer run is followed at once");
-        schedule.started(late);
-        assert_eq!(schedule.due(&on, late), Some(late + minutes(5)), "and missed runs are not made up for");
+        assert!(due(&schedule, late).is_some_and(|due| due <= late), "a longer run is followed at once");
+        schedule.started(&name("corp"), late);
+        assert_eq!(due(&schedule, late), Some(late + minutes(5)), "and missed runs are not made up for");
+    }
+
+    #[test]
+    fn each_directory_has_its_own_turn() {
+        let start = Instant::now();
+        let on = settings(true, &[("corp", "on"), ("lab", "off"), ("branch", "on"), ("corp", "on")]);
+        assert_eq!(directories(&on), [name("corp"), name("branch")]);
+        let mut schedule = Schedule::default();
+        schedule.started(&name("corp"), start);
+        assert_eq!(schedule.due(&on, start), Some((start, name("branch"))));
+        schedule.started(&name("branch"), start + minutes(1));
+        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(5), name("corp"))));
     }
 
     #[test]
     fn nothing_runs_by_itself_when_it_is_off_or_no_item_is_on() {
         // FS-01
         let now = Instant::now();
-        assert_eq!(Schedule::default().due(&settings(false, "on"), now), None);
-        assert_eq!(Schedule::default().due(&settings(true, "off"), now), None);
-        assert_eq!(Schedule::default().due(&Settings::default(), now), None);
+        for settings in [
+            settings(false, &[("corp", "on")]),
+            settings(true, &[("corp", "off")]),
+            settings(true, &[("corp", "preview")]),
+            Settings::default(),
+        ] {
+            assert_eq!(Schedule::default().due(&settings, now), None);
+        }
     }
 
     #[test]
     fn what_the_store_did_not_take_is_tried_again_soon() {
         let start = Instant::now();
-        let on = settings(true, "on");
+        let on = settings(true, &[("corp", "on")]);
         let mut schedule = Schedule::default();
-        schedule.started(start);
-        schedule.failed(start);
-        assert_eq!(schedule.due(&on, start), Some(start + RETRY));
-        schedule.started(start + RETRY);
-        assert_eq!(schedule.due(&on, start + RETRY), Some(start + RETRY + Duration::from_secs(300)));
+        schedule.started(&name("corp"), start);
+        schedule.failed(&name("corp"), start);
+        assert_eq!(schedule.due(&on, start), Some((start + RETRY, name("corp"))));
+        schedule.started(&name("corp"), start + RETRY);
+        assert_eq!(schedule.due(&on, start + RETRY), Some((start + RETRY + minutes(5), name("corp"))));
     }
 }

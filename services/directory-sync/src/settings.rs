@@ -133,7 +133,7 @@ fn wanted(
     mut secrets: HashMap<String, proto::common::Secret>,
 ) -> Vec<(domain::settings::Directory, Option<Secret>)> {
     let is_read = |name: &ObjectName| {
-        settings.sync_items.iter().any(|item| item.state == SyncState::On && item.directory == *name)
+        settings.sync_items.iter().any(|item| item.state != SyncState::Off && item.directory == *name)
     };
     let directories = settings.directories.iter().filter(|directory| is_read(&directory.name));
     directories

@@ -62,6 +62,30 @@ async fn a_leader_that_stops_hands_over_at_once() {
     second.finish().await;
 }
 
+#[tokio::test]
+async fn a_preferred_host_leads_as_soon_as_it_is_there_and_any_other_while_it_is_not() {
+    // FS-11
+    let lab = Lab::new(json!({ "sync": { "preferred_nodes": ["main.example"] } }), "");
+    let start = |host: &str| {
+        let process = service_kit::Process::detached("directory-sync");
+        directory_sync::start(directory_sync::Deps { host: host.to_owned(), ..lab.deps() }, &process);
+        process
+    };
+    let leads = |host: &str, epoch: u64| {
+        let told = lab.store.told();
+        told.epoch >= epoch && told.holders.last().is_some_and(|holder| holder.starts_with(host))
+    };
+    let other = start("spare.example");
+    until("the only one to lead", SOON, || leads("spare.example", 1)).await;
+    let preferred = start("MAIN.example");
+    until("the preferred one to lead", Duration::from_secs(20), || leads("MAIN.example", 2)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(leads("MAIN.example", 2), "and it stays so");
+    preferred.finish().await;
+    until("the other to lead again", Duration::from_secs(30), || leads("spare.example", 3)).await;
+    other.finish().await;
+}
+
 /// An instance that is in the middle of a run: its first batch waits at the store.
 async fn in_a_run(document: serde_json::Value) -> (Lab, lab::Slapd, service_kit::Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");

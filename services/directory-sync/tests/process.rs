@@ -80,22 +80,23 @@ async fn the_metrics_page_says_who_leads_what_was_done_and_what_waits() {
     let page = get(address, "/metrics").await;
     for line in [
         "twinlock_sync_leader 1",
-        r#"twinlock_sync_objects{item="staff",state="added"} 120"#,
-        r#"twinlock_sync_objects{item="staff",state="parked"} 7"#,
-        r#"twinlock_sync_waiting_approvals{item="staff"} 1"#,
-        r#"twinlock_sync_duration_seconds_count{item="staff"} 1"#,
+        r#"twinlock_sync_objects{directory="corp",state="added"} 120"#,
+        r#"twinlock_sync_objects{directory="corp",state="parked"} 7"#,
+        r#"twinlock_sync_waiting_approvals{directory="corp"} 1"#,
+        r#"twinlock_sync_duration_seconds_count{directory="corp"} 1"#,
     ] {
         assert!(page.lines().any(|found| found == line), "{line}:\n{page}");
     }
-    let stamp =
-        page.lines().find_map(|it| it.strip_prefix("twinlock_sync_last_success_timestamp_seconds{item=\"staff\"} "));
+    let stamp = page
+        .lines()
+        .find_map(|it| it.strip_prefix("twinlock_sync_last_success_timestamp_seconds{directory=\"corp\"} "));
     assert!(stamp.and_then(|it| it.parse::<u64>().ok()).is_some_and(|seconds| seconds > 1_700_000_000), "{page}");
     assert!(get(address, "/healthz/upstreams").await.contains("user-store"));
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
     process.shutdown().begin();
     process.shutdown().finished().await;
     let page = get(address, "/metrics").await;
-    for line in ["twinlock_sync_leader 0", r#"twinlock_sync_waiting_approvals{item="staff"} 0"#] {
+    for line in ["twinlock_sync_leader 0", r#"twinlock_sync_waiting_approvals{directory="corp"} 0"#] {
         assert!(page.lines().any(|found| found == line), "{line}:\n{page}");
     }
 }

@@ -4,7 +4,8 @@ mod fakes;
 
 use fakes::{Lab, Run, Wire, item, until};
 use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, program, run};
-use proto::user_store::{FinishRunReply, SyncedUser};
+use proto::user_store::left_object::How;
+use proto::user_store::{FinishRunReply, RequestSyncRequest, SyncedUser};
 use serde_json::{Value, json};
 use service_kit::Process;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,10 @@ impl Synced {
     }
 }
 
+fn mobile(user: &SyncedUser) -> String {
+    user.phones.iter().find(|phone| phone.kind == "mobile").map(|phone| phone.number.clone()).unwrap_or_default()
+}
+
 fn first(values: &[(String, String)], name: &str) -> String {
     values.iter().find(|(attribute, _)| attribute == name).map(|(_, value)| value.clone()).unwrap_or_default()
 }
@@ -147,15 +152,15 @@ async fn the_store_gets_what_the_directory_holds() {
     synced.process.finish().await;
     let told = synced.lab.store.told();
     assert_eq!(told.users.len(), truth.len());
-    assert!(told.largest_batch <= 500 && told.batches >= 3, "{} {}", told.largest_batch, told.batches);
+    assert!(told.largest_batch <= 1_000 && told.batches >= 2, "{} {}", told.largest_batch, told.batches);
     for (dn, values) in &truth {
         let (user, _) = &told.users[&format!("entryUUID:{}", first(values, "entryUUID"))];
         assert_eq!(&user.distinguished_name, dn);
         let expected = ["uid", "givenName", "sn", "mail", "mobile"].map(|name| first(values, name));
-        assert_eq!(
-            [&user.username, &user.first_name, &user.last_name, &user.mail, &user.phone].map(String::clone),
-            expected
-        );
+        let found = [&user.username, &user.first_name, &user.last_name, &user.mail].map(String::clone);
+        assert_eq!(found, expected[..4]);
+        assert_eq!(mobile(user), expected[4]);
+        assert_eq!(user.items, ["staff"]);
         let uid = first(values, "uid");
         let names: BTreeSet<String> = user.names.iter().cloned().collect();
         assert_eq!(names, BTreeSet::from([uid.clone(), format!("ACME\\{uid}"), first(values, "mail")]));
@@ -164,11 +169,11 @@ async fn the_store_gets_what_the_directory_holds() {
     let groups = company.search("(objectClass=groupOfNames)");
     assert_eq!(told.groups.len(), groups.len());
     for (dn, values) in &groups {
-        let group = &told.groups[&format!("entryUUID:{}", first(values, "entryUUID"))];
+        let (group, _) = &told.groups[&format!("entryUUID:{}", first(values, "entryUUID"))];
         let members: BTreeSet<&str> =
             values.iter().filter(|(name, _)| name == "member").map(|(_, value)| value.as_str()).collect();
         assert_eq!((&group.distinguished_name, &group.name), (dn, &first(values, "cn")));
-        assert_eq!(group.member_dns.iter().map(String::as_str).collect::<BTreeSet<_>>(), members);
+        assert_eq!(group.members.iter().map(String::as_str).collect::<BTreeSet<_>>(), members);
     }
 }
 
@@ -197,44 +202,135 @@ async fn who_is_gone_changed_or_disabled_in_the_directory_is_so_in_the_next_run(
     let moved = synced.user("ann.smith").expect("under her new name");
     assert_eq!(moved.object_id, ann.object_id, "renamed and moved, and the same person");
     assert_eq!(moved.distinguished_name, format!("uid=ann.smith,ou=sales,ou=people,{COMPANY_BASE}"));
-    assert_eq!(moved.phone, "+49 30 7");
+    assert_eq!(mobile(&moved), "+49 30 7");
+    let left: Vec<How> = synced.lab.store.told().left.values().copied().collect();
+    assert_eq!(left, [How::Absent], "looked for by his id, and not there (S-43)");
     assert!(synced.user("clara.osborn").expect("she is there").disabled_in_directory);
     synced.stop().await;
 }
 
 #[tokio::test]
-async fn items_are_read_in_their_order_each_from_its_source_and_groups_once() {
+async fn each_user_comes_once_with_all_items_that_hold_it_in_their_order() {
+    // FS-08, FS-21, FS-22
     let company = Company::start(&SlapdOptions::default());
     let group = format!("cn=vpn-users,ou=groups,{COMPANY_BASE}");
-    let container = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let container = |ou: &str| format!("{ou},{COMPANY_BASE}");
     let synced = company.sync(json!([
-        { "name": "vpn", "directory": "corp", "source": { "kind": "group", "dn": group.to_uppercase() } },
         { "name": "off", "directory": "corp", "source": { "kind": "domain" }, "state": "off" },
-        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": container } },
+        { "name": "later", "directory": "corp", "source": { "kind": "domain" }, "state": "preview" },
+        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": container("ou=SALES, ou=people") } },
+        { "name": "top", "directory": "corp", "source": { "kind": "container", "dn": container("ou=people"), "subtree": false } },
+        { "name": "vpn", "directory": "corp", "source": { "kind": "group", "dn": group.to_uppercase() }, "filter": "(uid=b*)" },
         { "name": "a-names", "directory": "corp", "source": { "kind": "domain" }, "filter": "(uid=a*)" },
     ]));
-    synced.lab.ask_for("").await;
-    let runs = synced.lab.runs(3).await;
-    assert_eq!(runs.iter().map(|run| run.item.as_str()).collect::<Vec<_>>(), ["vpn", "sales", "a-names"]);
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
     let uids = |filter: &str| -> BTreeSet<String> {
         company.search(filter).values().map(|values| first(values, "uid")).collect()
     };
-    let of = |run: &Run| -> BTreeSet<String> { run.users.iter().cloned().collect() };
-    let listed = company.search("(cn=vpn-users)").remove(&group).expect("the group");
-    let people = company.search("(objectClass=inetOrgPerson)");
-    let listed = listed.iter().filter(|(name, _)| name == "member").filter_map(|(_, dn)| people.get(dn));
-    let members: BTreeSet<String> = listed.map(|values| first(values, "uid")).collect();
-    assert!(members.len() > 10 && members.len() < PEOPLE);
-    assert_eq!(of(&runs[0]), members);
-    assert_eq!(of(&runs[1]), uids("(&(objectClass=inetOrgPerson)(ou:dn:=sales))"));
-    assert_eq!(of(&runs[2]), uids("(&(objectClass=inetOrgPerson)(uid=a*))"));
-    let groups: Vec<usize> = runs.iter().map(|run| run.groups.len()).collect();
-    assert_eq!(groups, [6, 0, 0], "each group has one owner");
+    let holds = |item: &str| -> BTreeSet<String> {
+        let told = synced.lab.store.told();
+        let held = told.users.values().filter(|(user, _)| user.items.iter().any(|it| it == item));
+        held.map(|(user, _)| user.username.clone()).collect()
+    };
+    let (sales, a_names) = ("(&(objectClass=inetOrgPerson)(ou:dn:=sales))", "(&(objectClass=inetOrgPerson)(uid=a*))");
+    assert_eq!(holds("sales"), uids(sales));
+    assert_eq!(holds("a-names"), uids(a_names));
+    assert_eq!(holds("vpn"), uids("(&(objectClass=inetOrgPerson)(uid=b*))"), "who is a member the store knows");
+    assert_eq!((holds("off").len(), holds("later").len(), holds("top").len()), (0, 0, 0));
+    {
+        let told = synced.lab.store.told();
+        assert!(told.users.values().any(|(user, _)| user.items == ["sales", "vpn"]), "in the order of the settings");
+        assert_eq!(run.users.len(), told.users.len(), "each once");
+        assert_eq!((told.groups.len(), told.containers.len() > 5), (6, true));
+    }
     synced.stop().await;
 }
 
 #[tokio::test]
-async fn a_group_of_more_members_than_one_filter_holds_is_read_whole() {
+async fn an_item_may_name_its_source_by_id_which_a_rename_does_no_harm() {
+    // FS-21
+    let company = Company::start(&SlapdOptions::default());
+    let dn = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let id = first(&company.search("(ou=sales)")[&dn], "entryUUID");
+    let source = json!({ "kind": "container", "id": format!("entryUUID:{id}") });
+    let synced = company.sync(json!([{ "name": "sales", "directory": "corp", "source": source }]));
+    let before = synced.run_now().await;
+    assert!(before.users.len() > 5, "{before:?}");
+    company
+        .slapd
+        .modify(&format!("dn: {dn}\nchangetype: modrdn\nnewrdn: ou=vendors\ndeleteoldrdn: 1\n"))
+        .expect("renamed");
+    let after = synced.run_now().await;
+    assert_eq!((after.users.len(), after.finished), (before.users.len(), Some((true, String::new()))));
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn an_item_may_name_its_users_one_by_one_wherever_they_are() {
+    // FS-16, FS-08, FS-22
+    let company = Company::start(&SlapdOptions::default());
+    let id = |uid: &str| {
+        let found = company.search(&format!("(uid={uid})"));
+        format!("entryUUID:{}", first(found.values().next().expect("one"), "entryUUID"))
+    };
+    let nobody = "entryUUID:00000000-0000-0000-0000-000000000001".to_owned();
+    let [ann, ben, clara] = ["ann.archer", "ben.hale", "clara.osborn"].map(id);
+    let group =
+        first(&company.search("(cn=vpn-users)")[&format!("cn=vpn-users,ou=groups,{COMPANY_BASE}")], "entryUUID");
+    let chosen = json!({ "kind": "users", "ids": [ann, ben, nobody, format!("entryUUID:{group}")] });
+    let filtered = json!({ "kind": "users", "ids": [ben, clara] });
+    let synced = company.sync(json!([
+        { "name": "chosen", "directory": "corp", "source": chosen },
+        { "name": "filtered", "directory": "corp", "source": filtered, "filter": "(uid=clara*)" },
+    ]));
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())), "one who is not there is nobody");
+    let held = |item: &str| synced.lab.store.told().owned(item).into_iter().collect::<Vec<_>>();
+    assert_eq!(held("chosen"), ["ann.archer", "ben.hale"], "a group is no user");
+    assert_eq!(held("filtered"), ["clara.osborn"], "the item's own filter holds, too");
+    assert_eq!(synced.lab.store.told().users.len(), 3, "the rest of the directory is not read");
+    // Moved and renamed, and the same person.
+    company
+        .slapd
+        .modify(&format!(
+            "dn: uid=ann.archer,ou=engineering,ou=people,{COMPANY_BASE}\nchangetype: modrdn\nnewrdn: uid=ann.smith\n\
+             deleteoldrdn: 1\nnewsuperior: ou=sales,ou=people,{COMPANY_BASE}\n\n\
+             dn: uid=ben.hale,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: delete\n"
+        ))
+        .expect("modified");
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    assert_eq!(held("chosen"), ["ann.smith", "ben.hale"]);
+    assert_eq!(synced.lab.store.told().left.get(&ben), Some(&How::Absent), "they leave one by one (S-43)");
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn users_who_are_named_beside_a_container_are_read_once() {
+    // FS-16, FS-08
+    let company = Company::start(&SlapdOptions::default());
+    let id = |uid: &str| {
+        let found = company.search(&format!("(uid={uid})"));
+        format!("entryUUID:{}", first(found.values().next().expect("one"), "entryUUID"))
+    };
+    let (ann, ben) = (id("ann.archer"), id("ben.hale"));
+    let sales = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let synced = company.sync(json!([
+        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": sales } },
+        { "name": "chosen", "directory": "corp", "source": { "kind": "users", "ids": [ann, ben] } },
+    ]));
+    let run = synced.run_now().await;
+    let in_sales = company.search("(&(objectClass=inetOrgPerson)(ou:dn:=sales))").len();
+    assert_eq!(run.users.len(), in_sales + 1, "{:?}", run.users);
+    let items = |id: &str| synced.lab.store.told().users[id].0.items.clone();
+    assert_eq!(items(&ben), ["sales", "chosen"], "the first item owns him");
+    assert_eq!(items(&ann), ["chosen"]);
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_group_is_read_whole() {
     let company = Company::start(&SlapdOptions { bulk_people: 700, ..Default::default() });
     let members: String =
         (1..=700).map(|number| format!("member: uid=bulk{number:05},ou=BULK, ou=people,{COMPANY_BASE}\n")).collect();
@@ -245,7 +341,13 @@ async fn a_group_of_more_members_than_one_filter_holds_is_read_whole() {
         .expect("added");
     let synced = company.sync(json!([{ "name": "all", "directory": "corp", "source": { "kind": "group", "dn": dn } }]));
     let run = synced.run_now().await;
-    assert_eq!((run.users.len(), run.finished), (700, Some((true, String::new()))));
+    assert_eq!(run.finished, Some((true, String::new())));
+    let members = {
+        let told = synced.lab.store.told();
+        let group = told.groups.values().find(|(group, _)| group.name == "everybody");
+        group.map(|(group, _)| group.members.len())
+    };
+    assert_eq!(members, Some(700));
     synced.stop().await;
 }
 
@@ -253,17 +355,14 @@ async fn a_group_of_more_members_than_one_filter_holds_is_read_whole() {
 async fn a_source_that_cannot_be_read_is_incomplete_and_says_why() {
     // S-41
     let company = Company::start(&SlapdOptions::default());
-    company
-        .slapd
-        .modify(&format!(
-            "dn: cn=unix,ou=groups,{COMPANY_BASE}\nchangetype: add\nobjectClass: posixGroup\ncn: unix\ngidNumber: 7\nmemberUid: ben.hale\n"
-        ))
-        .expect("added");
     let source = |kind: &str, dn: &str| json!({ "kind": kind, "dn": format!("{dn},{COMPANY_BASE}") });
     for (item, why) in [
         (json!({ "source": source("container", "ou=nowhere") }), "code 32"),
         (json!({ "source": source("group", "cn=nobody,ou=groups") }), "code 32"),
-        (json!({ "source": source("group", "cn=unix,ou=groups") }), "memberUid"),
+        (
+            json!({ "source": { "kind": "container", "id": "entryUUID:00000000-0000-0000-0000-000000000001" } }),
+            "cannot be seen",
+        ),
         (json!({ "source": { "kind": "domain" }, "filter": "(uid=" }), "no filter"),
         (json!({ "source": { "kind": "domain" }, "directory": "other" }), "there is no directory other"),
     ] {
@@ -347,7 +446,7 @@ async fn entries_that_nobody_can_identify_are_no_evidence_that_somebody_is_gone(
     directory["attributes"] = json!({ "id": "description" });
     let synced = Synced::start(json!({ "directory": [directory], "sync_item": [item("staff")] }));
     let run = synced.run_now().await;
-    assert!(why_incomplete(&run).starts_with("120 of 120 entries have no usable id"), "{run:?}");
+    assert!(why_incomplete(&run).starts_with("126 of 126 entries have no usable id"), "{run:?}");
     assert!(run.users.is_empty());
     synced.stop().await;
 }
@@ -373,31 +472,88 @@ async fn a_request_runs_what_it_names_by_the_newest_settings_and_off_the_schedul
     let synced = company.sync(json!([item("staff"), item("other")]));
     synced.lab.ask_for("other").await;
     let runs = synced.lab.runs(1).await;
-    assert_eq!((runs.len(), runs[0].item.as_str(), runs[0].groups.len()), (1, "other", 0));
+    let run = &runs[0];
+    assert_eq!(
+        (runs.len(), run.directory.as_str(), run.mode.as_str(), run.trigger.as_str()),
+        (1, "corp", "full", "request")
+    );
     // Saved, and asked for in the same moment: no bus message has come.
-    synced.lab.settings.change(|document| document["sync_item"][1]["filter"] = "(uid=ann.archer)".into());
-    synced.lab.ask_for("other").await;
+    synced.lab.settings.change(|document| {
+        document["sync_item"][0]["filter"] = "(uid=ann.archer)".into();
+        document["sync_item"][1]["filter"] = "(uid=ann.archer)".into();
+    });
+    synced.lab.ask_for("corp").await;
     assert_eq!(synced.lab.runs(2).await[1].users, ["ann.archer"]);
     // One that is not there, then one that is: the first ends nothing.
     synced.lab.ask_for("nonsense").await;
-    synced.lab.ask_for("staff").await;
+    synced.lab.ask(RequestSyncRequest { only: "staff".into(), actor: "admin".into(), ..Default::default() }).await;
     let runs = synced.lab.runs(3).await;
-    assert_eq!((runs[2].item.as_str(), runs[2].users.len(), runs[2].groups.len()), ("staff", PEOPLE, 6));
+    assert_eq!((runs[2].actor.as_str(), runs[2].users.len()), ("admin", 1));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(synced.lab.store.told().runs.len(), 3, "served requests do not come again, and nothing runs by itself");
     synced.stop().await;
 }
 
 #[tokio::test]
-async fn an_enabled_schedule_runs_at_once_and_a_change_of_it_is_taken_up() {
-    // FS-02
+async fn a_schedule_begins_when_somebody_has_asked_once_and_pauses_while_changed_items_wait() {
+    // FS-01, FS-02, FS-09
     let company = Company::start(&SlapdOptions::default());
     let synced = company.sync(json!([item("staff")]));
     until("a leader", Duration::from_secs(5), || synced.lab.store.told().epoch == 1).await;
-    assert!(synced.lab.store.told().runs.is_empty());
-    synced.lab.settings.change(|document| document["sync"] = json!({ "enabled": true, "interval_minutes": 1 }));
-    synced.lab.bus.publish(proto::subjects::SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
+    let change = async |change: fn(&mut Value)| {
+        synced.lab.settings.change(change);
+        synced.lab.bus.publish(proto::subjects::SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
+    };
+    change(|document| document["sync"] = json!({ "enabled": true, "interval_minutes": 1 })).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(synced.lab.store.told().runs.is_empty(), "nobody has asked for the first run");
+    let first = synced.run_now().await;
+    assert_eq!((first.mode.as_str(), first.why.as_str()), ("full", "it was asked for"));
+    // Who leads next begins at once, where the first stopped.
+    synced.process.finish().await;
+    let process = synced.lab.start();
+    let runs = synced.lab.runs(2).await;
+    assert_eq!((runs[1].mode.as_str(), runs[1].trigger.as_str()), ("incremental", "schedule"), "{:?}", runs[1]);
+    process.finish().await;
+    synced.lab.settings.change(|document| document["sync_item"][0]["filter"] = "(uid=a*)".into());
+    let process = synced.lab.start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(synced.lab.store.told().runs.len(), 2, "what was changed waits for somebody to ask");
+    let asked = synced.lab.run_now().await;
+    assert_eq!((asked.mode.as_str(), asked.finished), ("full", Some((true, String::new()))));
+    assert!(synced.lab.store.told().left.len() > 50, "all who are no longer held");
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn another_source_than_before_is_shown_and_not_written_until_it_is_accepted() {
+    // S-44
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    synced.run_now().await;
+    synced.lab.settings.change(|document| {
+        document["directory"][0]["base"] = format!("ou=people,{COMPANY_BASE}").into();
+    });
+    let shown = synced.run_now().await;
+    assert_eq!((shown.mode.as_str(), &shown.finished), ("preview", &Some((true, String::new()))));
+    assert!(shown.why.contains("another than at the last run"), "{}", shown.why);
+    synced.lab.ask(RequestSyncRequest { accept_source: true, ..Default::default() }).await;
+    let runs = synced.lab.runs(3).await;
+    assert_eq!(runs[2].mode, "full");
+    assert_eq!(synced.run_now().await.mode, "full", "and from then on it is the source");
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_preview_reads_items_in_preview_too() {
+    // FS-12
+    let company = Company::start(&SlapdOptions::default());
+    let mut later = item("later");
+    (later["state"], later["filter"]) = ("preview".into(), "(uid=a*)".into());
+    let synced = company.sync(json!([later]));
+    synced.lab.ask(RequestSyncRequest { mode: "preview".into(), ..Default::default() }).await;
     let runs = synced.lab.runs(1).await;
-    assert_eq!(runs[0].finished, Some((true, String::new())));
+    assert_eq!((runs[0].mode.as_str(), runs[0].users.contains(&"ann.archer".to_owned())), ("preview", true));
+    assert!(runs[0].users.len() < 60);
     synced.stop().await;
 }

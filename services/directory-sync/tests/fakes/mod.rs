@@ -9,7 +9,7 @@ use proto::user_store::*;
 use serde_json::{Value, json};
 use service_kit::bus::{Bus, InProcess, StreamKind, StreamOptions};
 use service_kit::{Clock, Process};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -26,7 +26,13 @@ pub struct Told {
     pub runs: Vec<Run>,
     /// By object id: the user, and the run that saw it last.
     pub users: BTreeMap<String, (SyncedUser, String)>,
-    pub groups: BTreeMap<String, SyncedGroup>,
+    pub groups: BTreeMap<String, (SyncedGroup, String)>,
+    pub containers: BTreeMap<String, SyncedContainer>,
+    /// By object id, the newest: how it left.
+    pub left: BTreeMap<String, left_object::How>,
+    pub pending: Vec<Pending>,
+    /// Of the directory, as the store keeps it.
+    pub source: GetSourceReply,
     /// Calls that were refused because of their epoch.
     pub stale: Vec<&'static str>,
     pub batches: usize,
@@ -37,11 +43,29 @@ pub struct Told {
 pub struct Run {
     pub id: String,
     pub epoch: u64,
-    pub item: String,
+    pub directory: String,
+    pub mode: String,
+    pub why: String,
+    pub trigger: String,
+    pub actor: String,
+    pub begun: BeginRunRequest,
     /// Complete, and the error; `None` while it goes on.
     pub finished: Option<(bool, String)>,
+    /// Those of some item.
     pub users: Vec<String>,
     pub groups: Vec<String>,
+}
+
+impl Told {
+    /// Users whose first item this is.
+    pub fn owned(&self, item: &str) -> BTreeSet<String> {
+        let first = |user: &SyncedUser| user.items.first().is_some_and(|first| first == item);
+        self.users.values().filter(|(user, _)| first(user)).map(|(user, _)| user.username.clone()).collect()
+    }
+
+    fn run(&mut self, id: &str) -> &mut Run {
+        self.runs.iter_mut().find(|run| run.id == id).expect("a run that began")
+    }
 }
 
 pub struct FakeStore {
@@ -103,16 +127,33 @@ impl Sync for FakeStore {
         Ok(Response::new(LeadReply { epoch: told.epoch }))
     }
 
+    async fn get_source(&self, request: Request<GetSourceRequest>) -> Result<Response<GetSourceReply>, Status> {
+        let told = self.fenced("GetSource", request.into_inner().epoch)?;
+        Ok(Response::new(told.source.clone()))
+    }
+
     async fn begin_run(&self, request: Request<BeginRunRequest>) -> Result<Response<BeginRunReply>, Status> {
         if take_one(&self.begins_refused) {
             return Err(Status::internal("no"));
         }
-        let BeginRunRequest { epoch, sync_item, mode, .. } = request.into_inner();
-        assert_eq!(mode, "full");
-        let mut told = self.fenced("BeginRun", epoch)?;
+        let begun = request.into_inner();
+        let mut told = self.fenced("BeginRun", begun.epoch)?;
         let id = format!("run-{}", told.runs.len());
-        let (users, groups) = (Vec::new(), Vec::new());
-        told.runs.push(Run { id: id.clone(), epoch, item: sync_item, finished: None, users, groups });
+        let BeginRunRequest { epoch, directory, mode, why, trigger, actor, .. } = begun.clone();
+        let (users, groups, finished) = (Vec::new(), Vec::new(), None);
+        told.runs.push(Run {
+            id: id.clone(),
+            epoch,
+            directory,
+            mode,
+            why,
+            trigger,
+            actor,
+            begun,
+            finished,
+            users,
+            groups,
+        });
         Ok(Response::new(BeginRunReply { run_id: id }))
     }
 
@@ -122,24 +163,49 @@ impl Sync for FakeStore {
         let batch = request.into_inner();
         let mut told = self.fenced("ApplyBatch", batch.epoch)?;
         told.batches += 1;
-        told.largest_batch = told.largest_batch.max(batch.users.len() + batch.groups.len());
+        told.largest_batch = told.largest_batch.max(batch.users.len() + batch.groups.len() + batch.containers.len());
+        let run_id = batch.run_id;
         let mut reply = ApplyBatchReply::default();
         for user in batch.users {
+            let id = user.object_id.clone();
             if user.username.is_empty() {
-                reply.problems.push(format!("{}: has no username", user.object_id));
+                reply.problems.push(format!("{id}: has no username"));
+                continue;
+            }
+            if user.items.is_empty() {
+                if told.users.contains_key(&id) {
+                    told.left.insert(id, left_object::How::Outside);
+                }
                 continue;
             }
             reply.added += 1;
-            let Told { runs, users, .. } = &mut *told;
-            let run = runs.iter_mut().find(|run| run.id == batch.run_id).expect("a run that began");
-            run.users.push(user.username.clone());
-            users.insert(user.object_id.clone(), (user, batch.run_id.clone()));
+            told.left.remove(&id);
+            told.run(&run_id).users.push(user.username.clone());
+            told.users.insert(id, (user, run_id.clone()));
         }
         for group in batch.groups {
-            let Told { runs, groups, .. } = &mut *told;
-            let run = runs.iter_mut().find(|run| run.id == batch.run_id).expect("a run that began");
-            run.groups.push(group.name.clone());
-            groups.insert(group.object_id.clone(), group);
+            told.run(&run_id).groups.push(group.name.clone());
+            told.groups.insert(group.object_id.clone(), (group, run_id.clone()));
+        }
+        for container in batch.containers {
+            told.containers.insert(container.object_id.clone(), container);
+        }
+        for id in batch.present {
+            let Told { users, groups, .. } = &mut *told;
+            let seen =
+                users.get_mut(&id).map(|(_, run)| run).into_iter().chain(groups.get_mut(&id).map(|(_, run)| run));
+            seen.for_each(|run| run.clone_from(&run_id));
+        }
+        for left in batch.left {
+            let known = told.users.contains_key(&left.object_id) || told.groups.contains_key(&left.object_id);
+            if known {
+                let how = left.how();
+                told.left.insert(left.object_id, how);
+            }
+        }
+        told.pending.retain(|pending| !batch.settled.contains(&pending.pending_id));
+        if !batch.position.is_empty() {
+            told.source.position = batch.position;
         }
         if take_one(&self.batches_unavailable) {
             return Err(Status::unavailable("taken, and the answer is lost"));
@@ -147,12 +213,39 @@ impl Sync for FakeStore {
         Ok(Response::new(reply))
     }
 
+    async fn list_pending(&self, request: Request<ListPendingRequest>) -> Result<Response<ListPendingReply>, Status> {
+        let ListPendingRequest { epoch, limit, .. } = request.into_inner();
+        let told = self.fenced("ListPending", epoch)?;
+        let pending = told.pending.iter().take(limit as usize).cloned().collect();
+        Ok(Response::new(ListPendingReply { pending }))
+    }
+
+    async fn list_unseen(&self, request: Request<ListUnseenRequest>) -> Result<Response<ListUnseenReply>, Status> {
+        let ListUnseenRequest { epoch, run_id, after, limit } = request.into_inner();
+        let told = self.fenced("ListUnseen", epoch)?;
+        let users = told.users.iter().map(|(id, (_, run))| (id, run));
+        let all: BTreeMap<_, _> = users.chain(told.groups.iter().map(|(id, (_, run))| (id, run))).collect();
+        let unseen = all.into_iter().filter(|(id, run)| **run != run_id && **id > after);
+        Ok(Response::new(ListUnseenReply {
+            object_ids: unseen.map(|(id, _)| id.clone()).take(limit as usize).collect(),
+        }))
+    }
+
     async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
-        let FinishRunRequest { epoch, run_id, complete, error, .. } = request.into_inner();
+        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms } = request.into_inner();
         let mut told = self.fenced("FinishRun", epoch)?;
-        let run = told.runs.iter_mut().find(|run| run.id == run_id).expect("a run that began");
+        let run = told.run(&run_id);
         assert!(run.finished.is_none(), "a run is finished once");
         run.finished = Some((complete, error));
+        let begun = run.begun.clone();
+        if complete && begun.mode != "preview" {
+            told.source.complete_unix_ms = now_unix_ms;
+        }
+        if complete && begun.mode == "full" {
+            let source = &mut told.source;
+            (source.items_digest, source.identity) = (begun.items_digest, begun.identity);
+            (source.position, source.full_unix_ms) = (position, now_unix_ms);
+        }
         let reply = if complete { self.finish.lock().expect("no panic").clone() } else { FinishRunReply::default() };
         Ok(Response::new(reply))
     }
@@ -234,6 +327,7 @@ impl Lab {
             sync: self.store.clone(),
             settings: self.settings.clone(),
             bus: self.bus.clone(),
+            host: directory_sync::host(),
             clock: Clock::system(),
         }
     }
@@ -245,7 +339,11 @@ impl Lab {
     }
 
     /// As user-store does it.
-    pub async fn ask_for(&self, item: &str) {
+    pub async fn ask_for(&self, only: &str) {
+        self.ask(RequestSyncRequest { only: only.into(), ..RequestSyncRequest::default() }).await;
+    }
+
+    pub async fn ask(&self, request: RequestSyncRequest) {
         let stream = self.bus.stream(StreamOptions {
             name: proto::subjects::SYNC_STREAM.into(),
             subjects: vec![proto::subjects::SYNC_REQUESTED.into()],
@@ -253,7 +351,7 @@ impl Lab {
             max_age: Duration::from_secs(3600),
             max_messages: 1_000,
         });
-        let payload = bytes::Bytes::copy_from_slice(item.as_bytes());
+        let payload = bytes::Bytes::from(prost::Message::encode_to_vec(&request));
         stream.publish(proto::subjects::SYNC_REQUESTED, payload).await.expect("the bus takes it");
     }
 
@@ -263,7 +361,7 @@ impl Lab {
         self.store.finished()
     }
 
-    /// Asks for all items and waits for the one run of the one item.
+    /// Asks for everything and waits for the one run of the one directory.
     pub async fn run_now(&self) -> Run {
         let before = self.store.finished().len();
         self.ask_for("").await;

@@ -1,0 +1,81 @@
+//! A full run: everything that the items hold, where it lies or, of users that are named one by one, by their ids (FS-16). Then, by
+//! their ids, whom the store knows and the reading did not meet (S-43).
+
+use crate::apply::{BegunRun, Writer};
+use crate::objects::{Met, Objects};
+use crate::plan::Problems;
+use crate::read::ReadError;
+use crate::source::Source;
+use domain::ObjectId;
+use std::collections::HashSet;
+use tracing::Instrument;
+
+/// Reads everything. `Ok(Some(why))` = all was read, and still it is no evidence that somebody is gone.
+pub(crate) async fn read(
+    objects: &Objects,
+    source: &Source,
+    run: &BegunRun,
+    writer: &mut Writer,
+    problems: &mut Problems,
+    met: &mut Met,
+) -> Result<Option<String>, ReadError> {
+    let base = objects.directory.settings().base.clone();
+    objects.containers(&base, writer, problems).instrument(span(objects, "containers")).await?;
+    // Groups first: the store knows who is a member before it hears of the users.
+    objects.groups(&base, writer, problems, met).instrument(span(objects, "groups")).await?;
+    async {
+        for base in source.bases(&base) {
+            objects.users(base, source, false, writer, problems, met).await?;
+        }
+        // Nobody reads a whole directory to find ten people in it.
+        let named: Vec<ObjectId> = source.named().into_iter().filter(|id| !met.named.contains(id)).cloned().collect();
+        met.users += objects.by_ids(&named, &HashSet::new(), source, writer, problems).await?;
+        Ok::<_, ReadError>(())
+    }
+    .instrument(span(objects, "users"))
+    .await?;
+    if met.unidentified > 0 {
+        // An entry that cannot be identified may be anybody: it is no evidence that somebody is gone (S-41, B-70).
+        let Met { unidentified, users, groups, .. } = met;
+        return Ok(Some(format!(
+            "{unidentified} of {} entries have no usable id attribute, so nobody can be said to be gone",
+            *users + *groups
+        )));
+    }
+    unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?;
+    Ok(None)
+}
+
+/// Looks for everybody whom the run has not met. `gone` = the directory has named all who are there, and they were not among them
+/// (S-32); otherwise one run that does not find them proves nothing yet (S-43).
+pub(crate) async fn unseen(
+    objects: &Objects,
+    source: &Source,
+    run: &BegunRun,
+    gone: bool,
+    writer: &mut Writer,
+    problems: &mut Problems,
+) -> Result<(), ReadError> {
+    writer.flush().await?;
+    let mut after = String::new();
+    loop {
+        let page = run.unseen(&after).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(last);
+        let ids: Vec<ObjectId> = page.iter().filter_map(|id| id.parse().ok()).collect();
+        let deleted = if gone { ids.iter().cloned().collect() } else { HashSet::new() };
+        objects.by_ids(&ids, &deleted, source, writer, problems).await?;
+        writer.flush().await?;
+    }
+}
+
+/// What is being read, and, once it answers, from which server.
+fn span(objects: &Objects, what: &'static str) -> tracing::Span {
+    tracing::info_span!(
+        "directory.read",
+        otel.kind = "client",
+        server.address = tracing::field::Empty,
+        twinlock.directory = objects.directory.name().as_str(),
+        twinlock.objects = what,
+    )
+}

@@ -1,0 +1,234 @@
+//! How a directory is read this time, and why. Pure.
+
+use directory::Offer;
+use domain::settings::Directory;
+use proto::user_store::GetSourceReply;
+
+const HOUR_MS: i64 = 3_600_000;
+/// Directories keep deleted objects for 60 days at least (MS-ADTS 6.1.1.2.4.1.1 tombstoneLifetime). After a longer silence what was
+/// deleted may have been forgotten (S-20).
+const SILENCE_MAX_MS: i64 = 60 * 24 * HOUR_MS;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Full,
+    Incremental,
+    /// Reads everything, writes nothing (FS-12).
+    Preview,
+}
+
+impl Mode {
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Preview => "preview",
+        }
+    }
+}
+
+/// What made the run begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    Schedule,
+    Request(Asked),
+    /// The directory told of a change.
+    Follow,
+}
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) what: What,
+    pub(crate) accept_source: bool,
+    pub(crate) actor: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Reads everything.
+    #[default]
+    Full,
+    /// As the schedule would, now.
+    Changes,
+    Preview,
+}
+
+impl Trigger {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Request(_) => "request",
+            Self::Follow => "follow",
+        }
+    }
+
+    pub(crate) fn actor(&self) -> &str {
+        match self {
+            Self::Request(asked) => &asked.actor,
+            Self::Schedule | Self::Follow => "",
+        }
+    }
+}
+
+/// What the decision stands on.
+pub(crate) struct Facts<'a> {
+    pub(crate) state: &'a GetSourceReply,
+    /// Of the source as it is now; empty = it could not be asked.
+    pub(crate) identity: &'a str,
+    pub(crate) items_digest: &'a str,
+    pub(crate) always_full: bool,
+    pub(crate) directory: Option<&'a Directory>,
+    /// The feed that can be used.
+    pub(crate) feed: Option<&'a Offer>,
+}
+
+/// Why no run begins by itself; `None` = it may.
+pub(crate) fn waits(state: &GetSourceReply, items_digest: &str) -> Option<&'static str> {
+    if state.full_unix_ms == 0 {
+        // FS-01
+        return Some("nobody has asked for a run yet");
+    }
+    // FS-09
+    (state.items_digest != items_digest).then_some("the sync items were changed since the last full run")
+}
+
+/// The mode, and one sentence why.
+pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mode, String) {
+    let state = facts.state;
+    let asked = match trigger {
+        Trigger::Request(asked) => Some(asked),
+        Trigger::Schedule | Trigger::Follow => None,
+    };
+    if asked.is_some_and(|asked| asked.what == What::Preview) {
+        return (Mode::Preview, "a preview was asked for".into());
+    }
+    let another = !state.identity.is_empty() && !facts.identity.is_empty() && state.identity != facts.identity;
+    if another && !asked.is_some_and(|asked| asked.accept_source) {
+        // S-44
+        let why = "the account, base, filter, id attribute or directory is another than at the last run, so nothing is written \
+                   before it is accepted";
+        return (Mode::Preview, why.into());
+    }
+    if asked.is_some_and(|asked| asked.what == What::Full) {
+        return (Mode::Full, "it was asked for".into());
+    }
+    if let Some(why) = waits(state, facts.items_digest) {
+        return (Mode::Full, why.into());
+    }
+    if facts.always_full {
+        return (Mode::Full, "sync.always_full is set".into());
+    }
+    let Some(offer) = facts.feed else {
+        let wanted = facts.directory.and_then(|directory| directory.feed);
+        let why = match wanted {
+            Some(feed) => format!("the feed of the settings, {}, cannot be used", feed.code()),
+            None => "the directory offers no change feed that can be used".into(),
+        };
+        return (Mode::Full, why);
+    };
+    let feed = offer.kind.code();
+    if state.position.is_empty() {
+        return (Mode::Full, format!("there is no position yet to follow {feed} from"));
+    }
+    if serde_json::from_slice::<directory::Position>(&state.position).is_ok_and(|it| it.kind() != offer.kind) {
+        return (Mode::Full, format!("the feed was another one before {feed}"));
+    }
+    if now_unix_ms - state.complete_unix_ms > SILENCE_MAX_MS {
+        return (Mode::Full, "the last complete run was more than 60 days ago".into());
+    }
+    let every_hours = facts.directory.map_or(24, |directory| directory.full_every_hours);
+    // Also where the feed misses nothing: an account that expires changes nothing in the directory (FD-42).
+    if now_unix_ms - state.full_unix_ms >= i64::from(every_hours) * HOUR_MS {
+        return (Mode::Full, format!("everything is read anew every {every_hours} hours"));
+    }
+    (Mode::Incremental, format!("changes since the last run by {feed}"))
+}
+
+/// An offer in words, for status.
+pub(crate) fn told(offer: &Offer) -> String {
+    let feed = offer.kind.code();
+    match (&offer.usable, &offer.misses) {
+        (Err(why), _) => format!("{feed}: no, {why}"),
+        (Ok(()), Some(misses)) => format!("{feed}: yes, {misses}"),
+        (Ok(()), None) => format!("{feed}: yes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::settings::Feed;
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn offer(may_miss: bool) -> Offer {
+        Offer { kind: Feed::Syncrepl, usable: Ok(()), may_miss, misses: None, persists: false }
+    }
+
+    fn state() -> GetSourceReply {
+        GetSourceReply {
+            position: b"somewhere".to_vec(),
+            items_digest: "items".into(),
+            identity: "source".into(),
+            full_unix_ms: NOW - HOUR_MS,
+            complete_unix_ms: NOW - HOUR_MS,
+            users: 10,
+            pending: false,
+        }
+    }
+
+    fn asked(what: What, accept_source: bool) -> Trigger {
+        Trigger::Request(Asked { what, accept_source, actor: String::new() })
+    }
+
+    #[test]
+    fn each_mode_has_its_reason() {
+        // FS-01, FS-04, FS-09, S-20, S-39, S-44
+        let known = state();
+        let silent = GetSourceReply { complete_unix_ms: NOW - 61 * 24 * HOUR_MS, ..state() };
+        let (old, new) = (GetSourceReply { full_unix_ms: NOW - 24 * HOUR_MS, ..state() }, GetSourceReply::default());
+        let nowhere = GetSourceReply { position: Vec::new(), ..state() };
+        let (misses, sees) = (offer(true), offer(false));
+        let now = Trigger::Schedule;
+        for (state, identity, always_full, feed, trigger, mode, why) in [
+            (&known, "source", false, Some(&misses), &now, Mode::Incremental, "changes since the last run by syncrepl"),
+            (&known, "source", true, Some(&misses), &now, Mode::Full, "always_full"),
+            (&known, "source", false, None, &now, Mode::Full, "no change feed"),
+            (&nowhere, "source", false, Some(&sees), &now, Mode::Full, "no position"),
+            (&silent, "source", false, Some(&sees), &now, Mode::Full, "60 days"),
+            (&old, "source", false, Some(&misses), &now, Mode::Full, "every 24 hours"),
+            (&old, "source", false, Some(&sees), &now, Mode::Full, "every 24 hours"),
+            (&known, "other", false, Some(&sees), &now, Mode::Preview, "another than at the last run"),
+            (&known, "", false, Some(&sees), &now, Mode::Incremental, ""),
+            (&known, "other", false, Some(&sees), &asked(What::Full, false), Mode::Preview, "another"),
+            (&known, "other", false, Some(&sees), &asked(What::Full, true), Mode::Full, "asked for"),
+            (&known, "source", false, Some(&sees), &asked(What::Full, false), Mode::Full, "asked for"),
+            (&known, "source", false, Some(&sees), &asked(What::Changes, false), Mode::Incremental, ""),
+            (&new, "source", false, Some(&sees), &asked(What::Changes, false), Mode::Full, "nobody has asked"),
+            (&known, "source", false, Some(&sees), &asked(What::Preview, false), Mode::Preview, "a preview"),
+        ] {
+            let facts = Facts { state, identity, items_digest: "items", always_full, directory: None, feed };
+            let (found, because) = of(&facts, trigger, NOW);
+            assert_eq!(found, mode, "{because}");
+            assert!(because.contains(why), "{because}");
+        }
+        let facts = Facts {
+            state: &known,
+            identity: "source",
+            items_digest: "new",
+            always_full: false,
+            directory: None,
+            feed: None,
+        };
+        assert_eq!(of(&facts, &asked(What::Changes, false), NOW).0, Mode::Full, "FS-09");
+    }
+
+    #[test]
+    fn nothing_runs_by_itself_before_somebody_asked_and_while_changed_items_wait() {
+        // FS-01, FS-09
+        assert_eq!(waits(&state(), "items"), None);
+        assert!(waits(&GetSourceReply::default(), "items").is_some_and(|why| why.contains("asked")));
+        assert!(waits(&state(), "others").is_some_and(|why| why.contains("items were changed")));
+    }
+}

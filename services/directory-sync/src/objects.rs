@@ -1,0 +1,411 @@
+//! Reads objects of a directory as the store takes them: whole containers page by page, or some objects by their ids.
+//!
+//! One way to read, whatever led to it: a full run, a change feed or a list of what is in doubt. What an object is - a user, a group,
+//! a container, none of these - the directory says by its own evaluation of the filters.
+
+use crate::apply::Writer;
+use crate::plan::{self, Flaw, Problems};
+use crate::read::{ReadError, What};
+use crate::source::{Fits, Source};
+use directory::{Directory, Query, Read, Reader, Reading};
+use domain::ObjectId;
+use domain::settings::{Preset, SourceKind, SyncItem};
+use ldap_wire::{Control, Dn, Filter, Scope, SearchResultEntry, dirsync};
+use proto::user_store::{LeftObject, SyncedUser, left_object::How};
+use service_kit::Clock;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// Objects asked for by id at once.
+pub(crate) const IDS_MAX: usize = 100;
+
+/// Reads one directory during one run.
+pub(crate) struct Objects {
+    pub(crate) directory: Arc<Directory>,
+    reader: Reader,
+    clock: Clock,
+    /// Where everything lies that the base lies in, once it was asked for.
+    context: OnceCell<String>,
+}
+
+/// What was met of a kind.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    pub(crate) users: u64,
+    pub(crate) groups: u64,
+    /// Users and groups of which nobody can say who they are.
+    pub(crate) unidentified: u64,
+    /// Of the users that items name one by one, those who were met where they lie (FS-16).
+    pub(crate) named: HashSet<ObjectId>,
+}
+
+impl Objects {
+    pub(crate) fn new(directory: Arc<Directory>, clock: Clock) -> Self {
+        Self { reader: directory.reader(), directory, clock, context: OnceCell::new() }
+    }
+
+    /// Reads from this server, if it can be reached: what a feed of one tells of, another may not have yet.
+    pub(crate) fn preferring(&self, server: &str) -> Self {
+        let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
+        Self { reader: self.reader.preferring(server), directory, clock, context: OnceCell::new() }
+    }
+
+    /// What was read is what the feed of this server tells of; otherwise why not.
+    pub(crate) fn is_of_server(&self, server: &str) -> Result<(), ReadError> {
+        match self.reader.answered_by_another(server) {
+            None => Ok(()),
+            Some(other) => Err(ReadError::OtherServer { feed: server.to_owned(), other }),
+        }
+    }
+
+    /// The naming context of the base (RFC 4512 section 5.1), for what moved out of the base; the base where it is not told.
+    async fn context(&self) -> Result<&str, ReadError> {
+        let context = self.context.get_or_try_init(|| async {
+            let query = Query::new("", Scope::Base, Filter::present("objectClass"), &["namingContexts"]);
+            let entries = self.reader.read(query).collect().await;
+            let entries = entries.map_err(|cause| ReadError::Incomplete { what: What::Some, cause })?;
+            let texts = entries.iter().flat_map(|entry| entry.values("namingContexts"));
+            let contexts = texts.filter_map(|text| std::str::from_utf8(text).ok());
+            let named = contexts.filter_map(|text| Some((text.parse::<Dn>().ok()?, text)));
+            let above = named.filter(|(dn, _)| !dn.rdns.is_empty() && self.directory.base().is_within(dn));
+            let longest = above.max_by_key(|(dn, _)| dn.rdns.len());
+            Ok::<_, ReadError>(
+                longest.map_or_else(|| self.directory.settings().base.clone(), |(_, text)| text.to_owned()),
+            )
+        });
+        Ok(context.await?.as_str())
+    }
+
+    /// The DN of what an item names, as the entry has it now.
+    pub(crate) async fn source_dn(&self, item: &SyncItem) -> Result<String, ReadError> {
+        let (query, named) = match &item.source.id {
+            Some(id) => (self.query(Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"]), id.to_string()),
+            None => {
+                let query = Query::new(&item.source.dn, Scope::Base, Filter::present("objectClass"), &["1.1"]);
+                (query, item.source.dn.clone())
+            }
+        };
+        let kind = if item.source.kind == SourceKind::Group { "group" } else { "container" };
+        let what = What::Source { kind, named: named.clone() };
+        let entries = self.reader.read(query).collect().await;
+        let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
+        let entry = entries.first().ok_or(ReadError::Gone { kind, named })?;
+        let text = entry.dn_text().ok_or(ReadError::Gone { kind, named: item.source.dn.clone() })?;
+        Ok(text.to_owned())
+    }
+
+    /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44).
+    pub(crate) async fn identity(&self) -> Result<String, ReadError> {
+        let settings = self.directory.settings();
+        let query = Query::new(&settings.base, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
+        let entries = self.reader.read(query).collect().await;
+        let what = What::Base { base: settings.base.clone() };
+        let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
+        let id = entries.first().and_then(|entry| self.directory.id_of(entry).ok());
+        Ok(format!("{} {}", settings.source_digest(), id.map_or_else(|| "-".to_owned(), |id| id.to_string())))
+    }
+
+    /// All containers below here.
+    pub(crate) async fn containers(
+        &self,
+        base: &str,
+        writer: &mut Writer,
+        problems: &mut Problems,
+    ) -> Result<(), ReadError> {
+        let filter = self.directory.container_filter().clone();
+        let query = Query::new(base, Scope::Subtree, filter, &[self.directory.settings().id_attribute()]);
+        let mut entries = self.walk(query, What::Containers { base: base.to_owned() });
+        while let Some(entry) = entries.next().await? {
+            let Ok(id) = self.directory.id_of(&entry) else { continue };
+            if let Some(container) = plan::container(&id, &entry, problems) {
+                writer.container(container).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All groups below here with all their members.
+    pub(crate) async fn groups(
+        &self,
+        base: &str,
+        writer: &mut Writer,
+        problems: &mut Problems,
+        met: &mut Met,
+    ) -> Result<(), ReadError> {
+        let settings = self.directory.settings();
+        let filter = self.directory.group_filter().clone();
+        let mut query = Query::new(base, Scope::Subtree, filter, &plan::group_attributes(settings));
+        query.controls.extend(self.extended_dn());
+        let mut entries = self.walk(query, What::Groups { base: base.to_owned() });
+        while let Some(entry) = entries.next().await? {
+            met.groups += 1;
+            let Ok(id) = self.directory.id_of(&entry) else {
+                met.unidentified += 1;
+                problems.add(&entry.dn, settings.id_attribute(), Flaw::NoId);
+                continue;
+            };
+            match plan::group(settings, &id, &entry, problems) {
+                Some(group) => writer.group(group).await?,
+                // It is there, and what it holds stays as it was.
+                None => writer.present(&id).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything below a container that moved.
+    pub(crate) async fn everything_below(
+        &self,
+        container: &str,
+        source: &Source,
+        writer: &mut Writer,
+        problems: &mut Problems,
+        met: &mut Met,
+    ) -> Result<(), ReadError> {
+        self.containers(container, writer, problems).await?;
+        self.groups(container, writer, problems, met).await?;
+        self.users(container, source, true, writer, problems, met).await
+    }
+
+    /// All users below here that are of any item.
+    pub(crate) async fn users(
+        &self,
+        base: &str,
+        source: &Source,
+        // Those of no item, too: they may have been of one.
+        all: bool,
+        writer: &mut Writer,
+        problems: &mut Problems,
+        met: &mut Met,
+    ) -> Result<(), ReadError> {
+        let settings = self.directory.settings();
+        let mut fits: HashMap<usize, HashSet<ObjectId>> = HashMap::new();
+        for (place, filter) in source.filters() {
+            let filter = Filter::and(vec![self.directory.user_filter().clone(), filter.clone()]);
+            fits.insert(place, self.ids(base, filter).await?);
+        }
+        let named = source.named();
+        let attributes = plan::user_attributes(settings);
+        let query = Query::new(base, Scope::Subtree, self.directory.user_filter().clone(), &attributes);
+        let mut entries = self.walk(query, What::Users { base: base.to_owned() });
+        while let Some(entry) = entries.next().await? {
+            met.users += 1;
+            let Ok(id) = self.directory.id_of(&entry) else {
+                met.unidentified += 1;
+                problems.add(&entry.dn, settings.id_attribute(), Flaw::NoId);
+                continue;
+            };
+            let fits = |place: usize| fits.get(&place).is_some_and(|ids| ids.contains(&id));
+            let user = self.user(&id, &entry, source, fits, problems);
+            if all || !user.items.is_empty() {
+                writer.user(user).await?;
+            }
+            if named.contains(&id) {
+                met.named.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads these objects again, whatever they are now; how many of them are users. `deleted` = the directory says so of those it
+    /// does not find.
+    pub(crate) async fn by_ids(
+        &self,
+        ids: &[ObjectId],
+        deleted: &HashSet<ObjectId>,
+        source: &Source,
+        writer: &mut Writer,
+        problems: &mut Problems,
+    ) -> Result<u64, ReadError> {
+        let mut users = 0;
+        for part in ids.chunks(IDS_MAX) {
+            users += self.some(part, deleted, source, writer, problems).await?;
+        }
+        Ok(users)
+    }
+
+    async fn some(
+        &self,
+        ids: &[ObjectId],
+        deleted: &HashSet<ObjectId>,
+        source: &Source,
+        writer: &mut Writer,
+        problems: &mut Problems,
+    ) -> Result<u64, ReadError> {
+        let settings = self.directory.settings();
+        let of = |filter: &Filter| Filter::and(vec![of_ids(ids), filter.clone()]);
+        // In this order: an entry that two filters fit is what a full run makes of it, too.
+        let mut attributes = plan::user_attributes(settings);
+        let users = self.found(self.query(Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
+        attributes = plan::group_attributes(settings);
+        let mut query = self.query(Scope::Subtree, of(self.directory.group_filter()), &attributes);
+        query.controls.extend(self.extended_dn());
+        let groups = self.found(query).await?;
+        let mut open: HashSet<&ObjectId> = ids.iter().collect();
+        for id in users.keys().chain(groups.keys()) {
+            open.remove(id);
+        }
+        let containers = match open.is_empty() {
+            true => HashMap::new(),
+            false => self.found(self.query(Scope::Subtree, of(self.directory.container_filter()), &[])).await?,
+        };
+        for id in containers.keys() {
+            open.remove(id);
+        }
+        let elsewhere = match open.is_empty() {
+            true => HashMap::new(),
+            // Wherever it is: what moved out of the base is still there (S-43).
+            false => {
+                let mut query = self.query(Scope::Subtree, of_ids(ids), &[]);
+                query.base = self.context().await?.to_owned();
+                self.found(query).await?
+            }
+        };
+        let mut fits: HashMap<&ObjectId, Fits> = HashMap::new();
+        for (place, filter) in source.filters().filter(|_| !users.is_empty()) {
+            let filter = Filter::and(vec![of_ids(ids), self.directory.user_filter().clone(), filter.clone()]);
+            let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
+            for id in ids.iter().filter(|id| found.contains_key(id)) {
+                fits.entry(id).or_default().insert(place);
+            }
+        }
+        for (id, entry) in containers {
+            if let Some(container) = plan::container(&id, &entry, problems) {
+                writer.container(container).await?;
+            }
+        }
+        for (id, entry) in groups {
+            match plan::group(settings, &id, &entry, problems) {
+                Some(group) => writer.group(group).await?,
+                None => writer.present(&id).await?,
+            }
+        }
+        let met = users.len() as u64;
+        for (id, entry) in users {
+            let fits = |place: usize| fits.get(&id).is_some_and(|fits| fits.contains(&place));
+            writer.user(self.user(&id, &entry, source, fits, problems)).await?;
+        }
+        for id in open {
+            let how = match (elsewhere.contains_key(id), deleted.contains(id)) {
+                (true, _) => How::Outside,
+                (false, true) => How::Deleted,
+                (false, false) => How::Absent,
+            };
+            writer.left(LeftObject { object_id: id.to_string(), how: how.into() }).await?;
+        }
+        Ok(met)
+    }
+
+    /// The ids of objects named by their DN; one that is not there is not among them.
+    pub(crate) async fn ids_of_names(&self, names: &[String]) -> Result<Vec<ObjectId>, ReadError> {
+        let settings = self.directory.settings();
+        let mut ids = Vec::new();
+        for name in names {
+            // A name that is no DN, or lies outside of the base, is nobody of ours.
+            let Ok(dn) = name.parse::<Dn>() else { continue };
+            if !dn.is_within(self.directory.base()) {
+                continue;
+            }
+            let query = Query::new(name, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
+            match self.reader.read(query).collect().await {
+                Ok(entries) => ids.extend(entries.iter().filter_map(|entry| self.directory.id_of(entry).ok())),
+                Err(error) if error.is_out_of_reach() => {}
+                Err(cause) => return Err(ReadError::Incomplete { what: What::Some, cause }),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The ids of objects named by their SID.
+    pub(crate) async fn ids_of_sids(&self, sids: &[String]) -> Result<Vec<ObjectId>, ReadError> {
+        let mut ids = Vec::new();
+        for part in sids.chunks(IDS_MAX) {
+            let filter = Filter::or(part.iter().map(|sid| Filter::equal("objectSid", sid.as_bytes().to_vec())));
+            let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
+            ids.extend(found.into_keys());
+        }
+        Ok(ids)
+    }
+
+    fn user(
+        &self,
+        id: &ObjectId,
+        entry: &SearchResultEntry,
+        source: &Source,
+        fits: impl Fn(usize) -> bool,
+        problems: &mut Problems,
+    ) -> SyncedUser {
+        let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
+        let items = source.items(id, dn.as_ref(), fits);
+        SyncedUser { items, ..plan::user(self.directory.settings(), id, entry, self.clock.now_ms(), problems) }
+    }
+
+    /// A query of the whole directory; the id is always asked for.
+    fn query(&self, scope: Scope, filter: Filter, attributes: &[&str]) -> Query {
+        let settings = self.directory.settings();
+        let mut all = vec![settings.id_attribute()];
+        all.extend(attributes.iter().filter(|attribute| !attribute.eq_ignore_ascii_case(settings.id_attribute())));
+        Query::new(&settings.base, scope, filter, &all)
+    }
+
+    /// Members by what lasts, where the directory can say it.
+    fn extended_dn(&self) -> Option<Control> {
+        (self.directory.settings().preset == Preset::ActiveDirectory).then(dirsync::extended_dn)
+    }
+
+    async fn found(&self, query: Query) -> Result<HashMap<ObjectId, SearchResultEntry>, ReadError> {
+        let entries = self.reader.read(query).collect().await;
+        let entries = entries.map_err(|cause| ReadError::Incomplete { what: What::Some, cause })?;
+        Ok(entries.into_iter().filter_map(|entry| Some((self.directory.id_of(&entry).ok()?, entry))).collect())
+    }
+
+    async fn ids(&self, base: &str, filter: Filter) -> Result<HashSet<ObjectId>, ReadError> {
+        let query = Query::new(base, Scope::Subtree, filter, &[self.directory.settings().id_attribute()]);
+        let mut entries = self.walk(query, What::Users { base: base.to_owned() });
+        let mut ids = HashSet::new();
+        while let Some(entry) = entries.next().await? {
+            ids.extend(self.directory.id_of(&entry).ok());
+        }
+        Ok(ids)
+    }
+
+    fn walk(&self, query: Query, what: What) -> Walk {
+        Walk { reading: self.reader.read(query), what, named: false }
+    }
+}
+
+/// A reading of many.
+struct Walk {
+    reading: Reading,
+    what: What,
+    named: bool,
+}
+
+impl Walk {
+    /// `None` is said only after every page came and the last result was success (S-41).
+    async fn next(&mut self) -> Result<Option<SearchResultEntry>, ReadError> {
+        match self.reading.next().await {
+            Read::Entry(entry) => {
+                // At the first entry it is known who answers.
+                if !self.named
+                    && let Some(server) = self.reading.server()
+                {
+                    self.named = true;
+                    tracing::Span::current().record("server.address", server.to_string());
+                }
+                Ok(Some(entry))
+            }
+            Read::Complete => Ok(None),
+            Read::Incomplete(cause) => Err(ReadError::Incomplete { what: self.what.clone(), cause }),
+        }
+    }
+}
+
+fn of_ids(ids: &[ObjectId]) -> Filter {
+    let equal = |id: &ObjectId| {
+        let (attribute, value) = id.filter_value();
+        Filter::equal(attribute, value)
+    };
+    Filter::or(ids.iter().map(equal))
+}

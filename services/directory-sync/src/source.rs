@@ -1,0 +1,205 @@
+//! What the items of a directory take from it: whom each of them holds, as far as the entry alone can tell.
+//!
+//! Who is a member of a group is not said here: the store knows the groups, and decides (S-52). A filter of an item is evaluated by
+//! the directory itself, so that its matching rules hold (FS-22, FD-14).
+
+use crate::objects::Objects;
+use crate::read::ReadError;
+use domain::ObjectId;
+use domain::settings::{SourceKind, SyncItem};
+use ldap_wire::{Dn, Filter};
+use std::collections::HashSet;
+
+/// The items that a run reads, with what they name found in the directory.
+pub(crate) struct Source {
+    items: Vec<Item>,
+}
+
+struct Item {
+    name: String,
+    within: Within,
+    /// Beside the directory's user filter.
+    filter: Option<Filter>,
+}
+
+enum Within {
+    Anywhere,
+    Container {
+        dn: Dn,
+        text: String,
+        subtree: bool,
+    },
+    /// Whoever fits the filter may be a member.
+    Group,
+    Users(HashSet<ObjectId>),
+}
+
+/// Which of the items' own filters an entry fits, by the place of the item.
+pub(crate) type Fits = HashSet<usize>;
+
+impl Source {
+    /// Finds the containers and groups that the items name: one that is gone ends the run, because its users would all seem to have
+    /// left (FS-21). Users that are named one by one leave one by one (FS-16).
+    pub(crate) async fn resolve(objects: &Objects, items: &[&SyncItem]) -> Result<Self, ReadError> {
+        let mut resolved = Vec::new();
+        for item in items {
+            let filter = match item.filter.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(ReadError::Filter)?),
+            };
+            let within = match item.source.kind {
+                SourceKind::Domain => Within::Anywhere,
+                SourceKind::Container => {
+                    let text = objects.source_dn(item).await?;
+                    let dn = text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
+                    Within::Container { dn, text, subtree: item.source.subtree }
+                }
+                SourceKind::Group => {
+                    objects.source_dn(item).await?;
+                    Within::Group
+                }
+                SourceKind::Users => Within::Users(item.source.ids.iter().cloned().collect()),
+            };
+            resolved.push(Item { name: item.name.to_string(), within, filter });
+        }
+        Ok(Self { items: resolved })
+    }
+
+    /// The containers as they were found: when one moves while a run reads, what was read is judged by a place that is none.
+    pub(crate) fn is_still(&self, other: &Self) -> bool {
+        let places = |source: &Self| -> Vec<Option<ldap_wire::DnKey>> {
+            let place = |item: &Item| match &item.within {
+                Within::Container { dn, .. } => Some(dn.key()),
+                Within::Anywhere | Within::Group | Within::Users(_) => None,
+            };
+            source.items.iter().map(place).collect()
+        };
+        places(self) == places(other)
+    }
+
+    /// Below what all users lie that any item holds, but for those that are named one by one: the base, or fewer containers of which
+    /// none holds another.
+    pub(crate) fn bases<'a>(&'a self, base: &'a str) -> Vec<&'a str> {
+        let mut containers: Vec<(&Dn, &str)> = Vec::new();
+        for item in &self.items {
+            let (dn, text) = match &item.within {
+                Within::Anywhere | Within::Group => return vec![base],
+                Within::Container { dn, text, .. } => (dn, text),
+                Within::Users(_) => continue,
+            };
+            if !containers.iter().any(|(other, _)| dn.is_within(other)) {
+                containers.retain(|(other, _)| !other.is_within(dn));
+                containers.push((dn, text));
+            }
+        }
+        containers.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Users that are named one by one: they lie anywhere.
+    pub(crate) fn named(&self) -> HashSet<&ObjectId> {
+        let sets = self.items.iter().filter_map(|item| match &item.within {
+            Within::Users(ids) => Some(ids),
+            Within::Anywhere | Within::Container { .. } | Within::Group => None,
+        });
+        sets.flatten().collect()
+    }
+
+    /// The filters of the items, by the place of the item.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &Filter)> {
+        self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.filter.as_ref()?)))
+    }
+
+    /// What those filters look at: a change of it is a change of who is held (S-14).
+    pub(crate) fn filter_attributes(&self) -> Vec<&str> {
+        self.filters().flat_map(|(_, filter)| filter.attributes()).collect()
+    }
+
+    /// The items that hold a user of this id and name, or, of groups, may hold; in their order (FS-08).
+    pub(crate) fn items(&self, id: &ObjectId, dn: Option<&Dn>, fits: impl Fn(usize) -> bool) -> Vec<String> {
+        let holds = |(place, item): &(usize, &Item)| {
+            let within = match &item.within {
+                Within::Anywhere | Within::Group => true,
+                Within::Container { dn: container, subtree, .. } => dn.is_some_and(|dn| {
+                    let depth = dn.rdns.len().saturating_sub(container.rdns.len());
+                    dn.is_within(container) && (depth == 1 || *subtree && depth > 0)
+                }),
+                Within::Users(ids) => ids.contains(id),
+            };
+            within && (item.filter.is_none() || fits(*place))
+        };
+        self.items.iter().enumerate().filter(holds).map(|(_, item)| item.name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &str, within: Within, filter: Option<&str>) -> Item {
+        Item { name: name.into(), within, filter: filter.map(|text| text.parse().expect("a filter")) }
+    }
+
+    fn container(text: &str, subtree: bool) -> Within {
+        Within::Container { dn: text.parse().expect("a DN"), text: text.into(), subtree }
+    }
+
+    fn id(number: u8) -> ObjectId {
+        format!("entryUUID:00000000-0000-0000-0000-0000000000{number:02}").parse().expect("an id")
+    }
+
+    fn users(numbers: &[u8]) -> Within {
+        Within::Users(numbers.iter().map(|number| id(*number)).collect())
+    }
+
+    #[test]
+    fn an_entry_is_of_every_item_that_holds_it_in_their_order() {
+        // FS-08, FS-16, FS-21, FS-22
+        let source = Source {
+            items: vec![
+                item("sales", container("OU=Sales,DC=corp", true), None),
+                item("top", container("ou=people,dc=corp", false), None),
+                item("vpn", Within::Group, None),
+                item("chosen", users(&[1, 2]), None),
+                item("berlin", Within::Anywhere, Some("(l=Berlin)")),
+                item("all", Within::Anywhere, None),
+            ],
+        };
+        let of = |dn: &str, fits: &[usize]| {
+            let dn: Dn = dn.parse().expect("a DN");
+            source.items(&id(9), Some(&dn), |place| fits.contains(&place))
+        };
+        assert_eq!(of("cn=a,ou=b,ou=SALES,dc=CORP", &[]), ["sales", "vpn", "all"]);
+        assert_eq!(of("cn=a,ou=people,dc=corp", &[4]), ["top", "vpn", "berlin", "all"]);
+        assert_eq!(of("cn=a,ou=b,ou=people,dc=corp", &[]), ["vpn", "all"], "one level");
+        assert_eq!(of("ou=sales,dc=corp", &[]), ["vpn", "all"], "a container is not in itself");
+        assert_eq!(source.items(&id(9), None, |_| false), ["vpn", "all"], "an entry whose name cannot be read");
+        assert_eq!(source.items(&id(2), None, |_| false), ["vpn", "chosen", "all"], "named by its id, wherever it is");
+        assert_eq!(source.named().len(), 2);
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_items_hold_and_nothing_twice() {
+        let bases = |items: Vec<Item>| {
+            let source = Source { items };
+            source.bases("dc=corp").into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (inner, outer) = ("ou=a,ou=x,dc=corp", "ou=X,dc=corp");
+        let two = || vec![item("1", container(inner, true), None), item("2", container("ou=y,dc=corp", true), None)];
+        assert_eq!(bases(two()), [inner, "ou=y,dc=corp"]);
+        assert_eq!(
+            bases(vec![item("1", container(inner, true), None), item("2", container(outer, true), None)]),
+            [outer]
+        );
+        assert_eq!(
+            bases(vec![item("2", container(outer, true), None), item("1", container(inner, true), None)]),
+            [outer]
+        );
+        assert_eq!(bases(vec![item("1", users(&[1]), None)]), [""; 0], "the named are read by their ids");
+        assert_eq!(bases(vec![item("1", users(&[1]), None), item("2", container(outer, true), None)]), [outer]);
+        for whole in [Within::Group, Within::Anywhere] {
+            let mut items = two();
+            items.push(item("3", whole, None));
+            assert_eq!(bases(items), ["dc=corp"]);
+        }
+    }
+}
