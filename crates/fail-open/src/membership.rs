@@ -42,7 +42,9 @@ fn names_group(preset: Preset, group: &str) -> Filter {
             value: group.into(),
             dn_attributes: false,
         },
-        Preset::OpenLdap | Preset::Ds389 | Preset::Generic => Filter::equal("memberOf", group),
+        Preset::AdLds | Preset::OpenLdap | Preset::Ds389 | Preset::EDirectory | Preset::Generic => {
+            Filter::equal("memberOf", group)
+        }
     }
 }
 

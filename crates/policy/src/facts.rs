@@ -20,6 +20,8 @@ pub struct User<'a> {
     pub groups: &'a [String],
     /// Something is proven, though perhaps nobody can carry it now: a phone that was not seen for long, a provider that is off (V-25).
     pub enrolled: bool,
+    /// Passes nowhere without a method, whatever a client says of users who have none (FS-24).
+    pub must_enrol: bool,
     /// Methods the user has, proven and in force, that somebody can carry.
     pub methods: Vec<Method>,
     /// The user's own choice.
@@ -42,6 +44,7 @@ impl User<'_> {
             exempt_until_unix_ms: 0,
             groups: &[],
             enrolled: false,
+            must_enrol: false,
             methods: Vec::new(),
             default_method: None,
             allowed_methods: None,

@@ -115,11 +115,16 @@ const RULES: &[Rule] = &[
     Rule { when: |c| c.is_exempt(),                                             then: Effect::Pass(Reason::Exempt, Source::Exempt) },
     Rule { when: |c| c.is_trusted_place(),                                      then: Effect::Pass(Reason::TrustedNetwork, Source::TrustedNetwork) },
     Rule { when: |c| c.has_bypass(),                                            then: Effect::Bypass },
-    Rule { when: |c| !c.is_enrolled() && passes(c.request.client.not_enrolled), then: Effect::Pass(Reason::NotEnrolledPassed, Source::NotEnrolled) },
+    Rule { when: |c| c.may_pass_without_a_method(),                             then: Effect::Pass(Reason::NotEnrolledPassed, Source::NotEnrolled) },
     Rule { when: |c| !c.is_enrolled(),                                          then: Effect::Refuse(Reason::NotEnrolled) },
 ];
 
 impl Case<'_> {
+    fn may_pass_without_a_method(&self) -> bool {
+        let must_enrol = self.user.is_some_and(|user| user.must_enrol);
+        !self.is_enrolled() && !must_enrol && passes(self.request.client.not_enrolled)
+    }
+
     fn is_off(&self) -> bool {
         self.user.is_some_and(|user| {
             user.state != UserState::Enabled || holds_until(user.blocked_until_unix_ms, self.now_unix_ms)

@@ -506,6 +506,18 @@ fn a_rule_that_lets_in_says_which_and_proves_nothing() {
 }
 
 #[test]
+fn who_must_enrol_passes_nowhere_without_a_method_whatever_the_client_says() {
+    // FS-24
+    for (must_enrol, passes) in [(false, true), (true, false)] {
+        let mut world = World::new();
+        world.user().methods.clear();
+        world.user().must_enrol = must_enrol;
+        world.client.not_enrolled = RefuseOrPass::Pass;
+        assert_eq!(matches!(world.decide(), Decision::Allow(_)), passes, "must enrol: {must_enrol}");
+    }
+}
+
+#[test]
 fn the_portal_lets_nobody_pass_on_the_password_alone() {
     // V-84: not even who is exempt everywhere, or has an open bypass
     for state in [None, Some(UserState::Enabled), Some(UserState::Disabled), Some(UserState::Removed)] {

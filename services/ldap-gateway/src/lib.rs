@@ -14,13 +14,15 @@
 //! * [`reply`]: how a bind that fails is answered
 //!
 //! Beside them: [`certificate`] (TLS, and who shows what), [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
-//! messages with bounded buffers), [`limits`], [`settings`], [`keys`], [`metrics`], [`password_check`] (the gRPC service of this part).
+//! messages with bounded buffers), [`limits`], [`settings`], [`keys`], [`metrics`]; [`password_check`] and [`directories`] (the gRPC
+//! services of this part).
 
 mod attempt;
 mod bind;
 mod certificate;
 mod config;
 mod connection;
+mod directories;
 mod duplex;
 mod forward;
 mod keys;
@@ -34,6 +36,7 @@ mod settings;
 mod verify;
 
 pub use config::{BadLdapSection, Config, EndpointsSection, LdapSection};
+pub use directories::DirectoryQuestions;
 pub use listener::ListenError;
 pub use password_check::PasswordChecks;
 
@@ -48,6 +51,7 @@ use listener::{Listener, Refusals};
 use lockout_guard::LockoutGuard;
 use metrics::Metrics;
 use pace::Paces;
+use proto::directory::directories_server::DirectoriesServer;
 use proto::directory::password_check_server::PasswordCheckServer;
 use proto::permissions::part;
 use proto::remote::Remote;
@@ -99,11 +103,13 @@ impl Deps {
     }
 }
 
-/// The whole part as a program of its own: the gateway, and its gRPC service. Returns when the process drains.
+/// The whole part as a program of its own: the gateway, and its gRPC services. Returns when the process drains.
 pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Result<()> {
     let gateway = Gateway::start(&config.ldap, deps, process).await?;
     let password_check = PasswordCheckServer::from_arc(gateway.password_check());
-    grpc::Server::new(proto::permissions::allowed).add(password_check).serve(&config.grpc, process).await?;
+    let directories = DirectoriesServer::from_arc(gateway.directories());
+    let server = grpc::Server::new(proto::permissions::allowed).add(password_check).add(directories);
+    server.serve(&config.grpc, process).await?;
     process.shutdown().draining().await;
     Ok(())
 }
@@ -244,9 +250,14 @@ impl Gateway {
         }));
     }
 
-    /// The gRPC service of this part; in one process it is called directly.
+    /// A gRPC service of this part; in one process it is called directly.
     pub fn password_check(&self) -> Arc<PasswordChecks> {
         Arc::new(PasswordChecks::new(Arc::clone(&self.shared.settings), self.shared.lockout_guard.clone()))
+    }
+
+    /// A gRPC service of this part; in one process it is called directly.
+    pub fn directories(&self) -> Arc<DirectoryQuestions> {
+        Arc::new(DirectoryQuestions::new(Arc::clone(&self.shared.settings), self.shared.lockout_guard.clone()))
     }
 
     /// Where LDAP is spoken, or was last, in the order of the configuration.

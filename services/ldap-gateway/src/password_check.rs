@@ -90,7 +90,7 @@ impl PasswordCheck for PasswordChecks {
     }
 }
 
-fn person(entry: &Entry) -> Person {
+pub(crate) fn person(entry: &Entry) -> Person {
     Person {
         subject: Some((&entry.subject).into()),
         username: entry.username.clone(),

@@ -442,7 +442,7 @@ fn policy(
 fn style(directory: &settings::Directory) -> Style {
     match directory.preset {
         Preset::ActiveDirectory => Style::ActiveDirectory,
-        Preset::OpenLdap | Preset::Ds389 | Preset::Generic => Style::Plain,
+        Preset::AdLds | Preset::OpenLdap | Preset::Ds389 | Preset::EDirectory | Preset::Generic => Style::Plain,
     }
 }
 

@@ -175,6 +175,7 @@ impl KnownUser {
             exempt_until_unix_ms: record.exempt_until_unix_ms,
             groups: &record.groups,
             enrolled: self.is_enrolled(known),
+            must_enrol: record.must_enrol,
             methods: self.methods(known, now_unix_ms),
             default_method: Method::from_code(&record.default_method),
             // A code that this version does not know stays a restriction: it is not dropped to "everything" (V-75).

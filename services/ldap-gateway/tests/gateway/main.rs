@@ -5,6 +5,7 @@ mod support;
 
 mod anomalies;
 mod connections;
+mod directories;
 mod fail_open;
 mod forwarding;
 mod gate_model;

@@ -1,0 +1,110 @@
+//! What administrators ask of a directory: this part owns the connections.
+//!
+//! ```text
+//! inspect     does it serve as the settings want it, saved or not (FD-11)   inspect
+//! find_users  who is in it, known here or not (FS-16)                       find
+//! holders     which sync items hold somebody (FS-08)                        hold
+//! ```
+//!
+//! Nothing is written, and no secret leaves by it (V-83). Who may ask is decided where people and keys are known: the portal, the socket.
+
+mod find;
+mod hold;
+mod inspect;
+
+use crate::settings::SettingsCopy;
+use directory::{Directory, Incomplete, TypedName};
+use domain::Secret;
+use domain::settings::SyncItem;
+use lockout_guard::LockoutGuard;
+use proto::directory::directories_server::Directories;
+use proto::directory::{FindUsersReply, FindUsersRequest, HoldersReply, HoldersRequest, InspectReply, InspectRequest};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tonic::{Request, Response, Status, async_trait};
+
+/// Questions at the same time: each reads for seconds, on connections of its own.
+const QUESTIONS_MAX: usize = 4;
+const QUESTION_LIMIT: Duration = Duration::from_secs(60);
+
+pub struct DirectoryQuestions {
+    settings: Arc<SettingsCopy>,
+    lockout_guard: LockoutGuard,
+    at_once: Semaphore,
+}
+
+impl DirectoryQuestions {
+    pub(crate) fn new(settings: Arc<SettingsCopy>, lockout_guard: LockoutGuard) -> Self {
+        Self { settings, lockout_guard, at_once: Semaphore::new(QUESTIONS_MAX) }
+    }
+
+    fn turn(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.at_once.try_acquire().map_err(|_| Status::resource_exhausted("others ask of directories; try again"))
+    }
+
+    fn saved(&self, name: &str) -> Result<Arc<Directory>, Status> {
+        let missing = || Status::not_found("the settings have no such directory, or it cannot be used");
+        self.settings.directory(name).ok_or_else(missing)
+    }
+}
+
+#[async_trait]
+impl Directories for DirectoryQuestions {
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let _turn = self.turn()?;
+        let InspectRequest { directory, draft_json, query_password, name, password } = request.into_inner();
+        let directory = match draft_json.as_str() {
+            "" => self.saved(&directory)?,
+            draft => Arc::new(inspect::draft(draft, query_password.map(Secret::from), |name| self.saved(name).ok())?),
+        };
+        let password = password.map(Secret::from).filter(|password| !password.is_empty());
+        in_time(async { Ok(inspect::directory(&directory, &self.lockout_guard, name, password).await) }).await
+    }
+
+    async fn find_users(&self, request: Request<FindUsersRequest>) -> Result<Response<FindUsersReply>, Status> {
+        let _turn = self.turn()?;
+        let request = request.into_inner();
+        let directory = self.saved(&request.directory)?;
+        in_time(find::users(&directory, request)).await
+    }
+
+    async fn holders(&self, request: Request<HoldersRequest>) -> Result<Response<HoldersReply>, Status> {
+        let _turn = self.turn()?;
+        let HoldersRequest { directory, name, items_json } = request.into_inner();
+        let items = items_json.iter().map(|item| serde_json::from_str(item)).collect::<Result<Vec<SyncItem>, _>>();
+        let items = items.map_err(|error| Status::invalid_argument(format!("sync_item: {error}")))?;
+        let directory = self.saved(&directory)?;
+        let name = match TypedName::parse(&name, directory.settings()) {
+            Ok(name) => name,
+            Err(_) => return Ok(Response::new(unknown(domain::Reason::UnknownUser))),
+        };
+        in_time(async {
+            match directory.resolve(&name).await {
+                Ok(entry) => Ok(HoldersReply {
+                    items: hold::items(&directory, &entry, &items).await?,
+                    person: Some(crate::password_check::person(&entry)),
+                    reason: String::new(),
+                }),
+                Err(error) => Ok(unknown(error.reason())),
+            }
+        })
+        .await
+    }
+}
+
+fn unknown(reason: domain::Reason) -> HoldersReply {
+    HoldersReply { reason: reason.code().to_owned(), ..HoldersReply::default() }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<Response<T>, Status> {
+    match tokio::time::timeout(QUESTION_LIMIT, answer).await {
+        Ok(answer) => answer.map(Response::new),
+        Err(_) => Err(Status::deadline_exceeded("the directory did not answer in time")),
+    }
+}
+
+/// A reading that has no answer. An administrator reads it.
+fn unread(error: &Incomplete) -> Status {
+    Status::unavailable(service_kit::chain(error))
+}

@@ -1,0 +1,185 @@
+//! Users of a directory, whether they are known here or not (FS-16): by search, page by page, or by their names.
+
+use super::unread;
+use directory::{Directory, Entry, Incomplete, Query, Read, ResolveError, TypedName};
+use domain::settings::SourceKind;
+use domain::{ObjectId, Reason};
+use futures::{StreamExt, TryStreamExt};
+use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
+use proto::directory::{FindUsersReply, FindUsersRequest, FoundUser, NoUser};
+use std::collections::{BTreeMap, BTreeSet};
+use tonic::Status;
+
+const NAMES_MAX: usize = 1_000;
+const PAGE_MAX: usize = 1_000;
+/// Names looked up at the same time.
+const AT_ONCE: usize = 8;
+const SEARCH_CHARACTERS_MAX: usize = 256;
+const FILTER_CHARACTERS_MAX: usize = 4_096;
+/// What a person reads of one value.
+const VALUE_CHARACTERS_MAX: usize = 256;
+
+pub(super) async fn users(directory: &Directory, request: FindUsersRequest) -> Result<FindUsersReply, Status> {
+    let searched = [&request.search, &request.filter, &request.below].into_iter().any(|text| !text.is_empty());
+    match (request.names.is_empty(), searched) {
+        (false, true) => Err(Status::invalid_argument("names are looked up, or users are searched, not both")),
+        (false, false) => named(directory, &request.names).await,
+        (true, _) => page(directory, &request).await,
+    }
+}
+
+/// The whole of it is read for each page, so that the pages are in the order of the names, whatever the server's is.
+async fn page(directory: &Directory, request: &FindUsersRequest) -> Result<FindUsersReply, Status> {
+    let limit = request.limit as usize;
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Status::invalid_argument(format!("limit: found {limit}; allowed are 1 to {PAGE_MAX}")));
+    }
+    let mut query = Query::new(
+        below(directory, &request.below)?,
+        Scope::Subtree,
+        filter(directory, request)?,
+        &attributes(directory),
+    );
+    query.entries_max = SourceKind::USERS_MAX;
+    let mut reading = directory.read(query);
+    let mut users = BTreeMap::new();
+    let more = loop {
+        match reading.next().await {
+            Read::Entry(entry) => users.extend(found(directory, &entry).map(|user| (key(&user), user))),
+            Read::Complete => break false,
+            Read::Incomplete(Incomplete::TooMany { .. } | Incomplete::Limit { .. }) => break true,
+            Read::Incomplete(why) if why.is_no_such_object() => {
+                return Err(Status::invalid_argument("below: there is nothing of this name, or it cannot be seen"));
+            }
+            Read::Incomplete(why) => return Err(unread(&why)),
+        }
+    };
+    let total = u32::try_from(users.len()).unwrap_or(u32::MAX);
+    let mut rest = users.into_iter().filter(|(key, _)| *key > request.after);
+    let page: Vec<_> = rest.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| rest.next().is_some()).map(|(key, _)| key.clone());
+    let users = page.into_iter().map(|(_, user)| user).collect();
+    Ok(FindUsersReply { users, next: next.unwrap_or_default(), total, more, no_users: Vec::new() })
+}
+
+/// By username; two may have the same.
+fn key(user: &FoundUser) -> String {
+    format!("{} {}", user.username.to_lowercase(), user.object_id)
+}
+
+fn below(directory: &Directory, below: &str) -> Result<String, Status> {
+    if below.is_empty() {
+        return Ok(directory.settings().base.clone());
+    }
+    let dn: Dn = below.parse().map_err(|error| Status::invalid_argument(format!("below: {error}")))?;
+    match dn.is_within(directory.base()) {
+        true => Ok(below.to_owned()),
+        false => Err(Status::invalid_argument(format!(
+            "below: lies outside of the directory's base {:?}",
+            directory.settings().base
+        ))),
+    }
+}
+
+fn filter(directory: &Directory, request: &FindUsersRequest) -> Result<Filter, Status> {
+    let settings = directory.settings();
+    let mut all = vec![directory.user_filter().clone()];
+    if !request.filter.is_empty() {
+        if request.filter.len() > FILTER_CHARACTERS_MAX {
+            return Err(Status::invalid_argument("filter: is longer than 4096 characters"));
+        }
+        all.push(request.filter.parse().map_err(|error| Status::invalid_argument(format!("filter: {error}")))?);
+    }
+    let search = request.search.trim();
+    if search.chars().count() > SEARCH_CHARACTERS_MAX {
+        return Err(Status::invalid_argument("search: is longer than 256 characters"));
+    }
+    if !search.is_empty() {
+        let mut attributes: BTreeSet<&str> = settings.username_attributes().into_iter().collect();
+        attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
+        let holds = |attribute: &str| Filter::Substrings {
+            attribute: attribute.to_owned(),
+            initial: None,
+            any: vec![search.as_bytes().to_vec()],
+            last: None,
+        };
+        all.push(Filter::or(attributes.into_iter().filter(|attribute| !attribute.is_empty()).map(holds)));
+    }
+    Ok(Filter::and(all))
+}
+
+fn attributes(directory: &Directory) -> Vec<&str> {
+    let settings = directory.settings();
+    let mut attributes: BTreeSet<&str> = settings.username_attributes().into_iter().collect();
+    attributes.insert(settings.id_attribute());
+    attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
+    attributes.into_iter().filter(|attribute| !attribute.is_empty()).collect()
+}
+
+/// `None` = nobody can say who it is.
+fn found(directory: &Directory, entry: &SearchResultEntry) -> Option<FoundUser> {
+    let settings = directory.settings();
+    let text = |attribute: &str| shown(entry.first_text(attribute).unwrap_or_default());
+    let distinguished_name = entry.dn_text()?.to_owned();
+    let username = settings.username_attributes().into_iter().map(text).find(|name| !name.is_empty());
+    Some(FoundUser {
+        object_id: directory.id_of(entry).ok()?.to_string(),
+        username: username.unwrap_or_else(|| distinguished_name.clone()),
+        distinguished_name,
+        first_name: text(settings.first_name_attribute()),
+        last_name: text(settings.last_name_attribute()),
+        mail: text(settings.mail_attribute()),
+    })
+}
+
+/// S-59: whatever stands there, it is short and harmless to look at.
+fn shown(text: &str) -> String {
+    text.chars().filter(|sign| !sign.is_control()).take(VALUE_CHARACTERS_MAX).collect()
+}
+
+async fn named(directory: &Directory, names: &[String]) -> Result<FindUsersReply, Status> {
+    if names.len() > NAMES_MAX {
+        return Err(Status::invalid_argument(format!("names: found {}; allowed are {NAMES_MAX}", names.len())));
+    }
+    let looked_up = futures::stream::iter(names.to_vec()).map(|name| one(directory, name)).buffered(AT_ONCE);
+    let mut reply = FindUsersReply::default();
+    for result in looked_up.try_collect::<Vec<_>>().await? {
+        match result {
+            Ok(user) if reply.users.iter().any(|known| known.object_id == user.object_id) => {}
+            Ok(user) => reply.users.push(user),
+            Err(none) => reply.no_users.push(none),
+        }
+    }
+    reply.total = u32::try_from(reply.users.len()).unwrap_or(u32::MAX);
+    Ok(reply)
+}
+
+async fn one(directory: &Directory, name: String) -> Result<Result<FoundUser, NoUser>, Status> {
+    let of_directory = |id: &ObjectId| id.filter_value().0.eq_ignore_ascii_case(directory.settings().id_attribute());
+    let typed = match name.parse::<ObjectId>().ok().filter(of_directory) {
+        Some(id) => Ok(TypedName::of_id(&id)),
+        None => TypedName::parse(&name, directory.settings()),
+    };
+    let none = |reason: Reason| NoUser { name, reason: reason.code().to_owned() };
+    let Ok(typed) = typed else { return Ok(Err(none(Reason::UnknownUser))) };
+    match directory.resolve(&typed).await {
+        Ok(entry) => Ok(Ok(of_entry(entry))),
+        Err(error) if error.is_unavailable() => Err(Status::unavailable(service_kit::chain(&error))),
+        Err(error @ (ResolveError::Name(_) | ResolveError::Absent | ResolveError::Ambiguous)) => {
+            Ok(Err(none(error.reason())))
+        }
+        Err(error) => Err(Status::unavailable(service_kit::chain(&error))),
+    }
+}
+
+fn of_entry(entry: Entry) -> FoundUser {
+    let text = |value: Option<String>| shown(&value.unwrap_or_default());
+    FoundUser {
+        object_id: entry.subject.id.to_string(),
+        username: shown(&entry.username),
+        distinguished_name: entry.dn,
+        first_name: text(entry.first_name),
+        last_name: text(entry.last_name),
+        mail: text(entry.mail),
+    }
+}

@@ -1,0 +1,94 @@
+//! Tries a directory out, and says in sentences what was found (FD-11).
+
+use directory::inspect::{Authentication, Inspection, Judgement, Trial};
+use directory::{Directory, TypedName};
+use domain::settings::{self, BindKind, SecretSource};
+use domain::{Reason, Secret};
+use lockout_guard::{LockoutGuard, Turn};
+use proto::directory::{InspectReply, Inspected};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// How long a try may wait for others of the same person.
+const ASKED_LIMIT: Duration = Duration::from_secs(5);
+
+/// A directory of settings that are not saved. One that keeps its password gets that of the saved one of this name, and only where it
+/// goes where it went before: who may change settings may not know it (V-83).
+pub(super) fn draft(
+    json: &str,
+    query_password: Option<Secret>,
+    saved: impl Fn(&str) -> Option<Arc<Directory>>,
+) -> Result<Directory, Status> {
+    let settings: settings::Directory =
+        serde_json::from_str(json).map_err(|error| Status::invalid_argument(format!("directory: {error}")))?;
+    let needs = settings.query_bind.kind != BindKind::Anonymous;
+    let kept = query_password.is_none() && matches!(settings.query_bind.password, Some(SecretSource::Keep));
+    let made = match saved(settings.name.as_str()).filter(|_| needs && kept) {
+        Some(saved) if settings.sends_password_elsewhere_than(saved.settings()) => {
+            return Err(Status::invalid_argument(
+                "query_bind.password: is \"keep\", but it would go to other servers or less protected; give it again",
+            ));
+        }
+        Some(saved) => saved.draft_with_its_password(settings),
+        None => Directory::draft(settings, query_password),
+    };
+    made.map_err(|error| Status::invalid_argument(service_kit::chain(&error)))
+}
+
+/// Somebody's password is one try of those that the gateways have as well (L-56).
+pub(super) async fn directory(
+    directory: &Directory,
+    lockout_guard: &LockoutGuard,
+    name: String,
+    password: Option<Secret>,
+) -> InspectReply {
+    let mut trial = Trial { name: (!name.is_empty()).then_some(name), password };
+    let turn = match reserved(directory, lockout_guard, &trial).await {
+        Ok(turn) => turn,
+        Err(reason) => {
+            trial.password = None;
+            let mut reply = told(&directory.inspect(&trial).await);
+            let text = format!("The password was not tried ({}): {}.", reason.code(), reason.sentence());
+            reply.lines.push(Inspected { about: "authentication".into(), verdict: "bad".into(), text });
+            reply.good = false;
+            return reply;
+        }
+    };
+    let inspection = directory.inspect(&trial).await;
+    if let Some(turn) = turn {
+        match inspection.findings.as_ref().map(|findings| &findings.authentication) {
+            Some(Authentication::Accepted) => turn.ended(None),
+            Some(Authentication::Refused(error)) => turn.ended(Some(error.reason())),
+            _ => turn.undecided(),
+        }
+    }
+    told(&inspection)
+}
+
+/// Nobody to try a password of, or whom nobody finds, is no try.
+async fn reserved(directory: &Directory, lockout_guard: &LockoutGuard, trial: &Trial) -> Result<Option<Turn>, Reason> {
+    let limits = directory.settings().lockout_guard;
+    let (Some(name), Some(_), Some(_)) = (&trial.name, &trial.password, limits) else { return Ok(None) };
+    let Ok(name) = TypedName::parse(name, directory.settings()) else { return Ok(None) };
+    let Ok(entry) = directory.resolve(&name).await else { return Ok(None) };
+    lockout_guard.reserve(limits, &entry.subject, Instant::now() + ASKED_LIMIT).await.map(Some)
+}
+
+fn told(inspection: &Inspection) -> InspectReply {
+    let lines = inspection.lines().into_iter().map(|line| Inspected {
+        about: line.about.code().to_owned(),
+        verdict: verdict(line.verdict).to_owned(),
+        text: line.text,
+    });
+    InspectReply { good: inspection.is_good(), lines: lines.collect() }
+}
+
+fn verdict(judgement: Judgement) -> &'static str {
+    match judgement {
+        Judgement::Good => "good",
+        Judgement::Doubtful => "doubtful",
+        Judgement::Bad => "bad",
+    }
+}
