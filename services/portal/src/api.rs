@@ -11,6 +11,8 @@ mod access;
 mod audit;
 mod authentications;
 mod clients;
+mod directories;
+mod directory_users;
 mod extract;
 mod factors;
 mod imports;
@@ -42,8 +44,13 @@ use utoipa_axum::routes;
 /// FC-03: more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// The one route that may wait longer than other requests.
-pub(crate) const WAITS: &str = "/api/v1/authentications/{id}";
+/// May this route wait longer than others: for a person, or for a directory?
+pub(crate) fn waits(route: &str) -> bool {
+    let route = route.strip_prefix("/api/v1/").unwrap_or_default();
+    route == "authentications/{id}"
+        || route.starts_with("directories/")
+        || matches!(route, "sync/import" | "sync/owner")
+}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -133,9 +140,16 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(clients::get))
         .routes(routes!(clients::accounting))
         .routes(routes!(settings::export, settings::apply))
+        .routes(routes!(directories::test))
+        .routes(routes!(directories::test_draft))
+        .routes(routes!(directory_users::list))
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))
+        .routes(routes!(sync::changes))
         .routes(routes!(sync::run))
+        .routes(routes!(directory_users::import))
+        .routes(routes!(directory_users::owner))
+        .routes(routes!(sync::approval_users))
         .routes(routes!(sync::decide))
 }
 

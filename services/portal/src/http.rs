@@ -103,7 +103,7 @@ async fn observe(request: Request, next: Next) -> Response {
         http.response.status_code = tracing::field::Empty,
         twinlock.request_id = tracing::field::Empty,
     );
-    let limit = if route == api::WAITS { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+    let limit = if api::waits(route) { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
     let answered = tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await;
     let response = answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
     span.record("http.response.status_code", response.status().as_u16());

@@ -35,6 +35,8 @@ pub use config::{BadPortalSection, Config, EndpointsSection, PortalSection, Publ
 
 use announce::Announcement;
 use app::App;
+use proto::directory::directories_client::DirectoriesClient;
+use proto::directory::directories_server::Directories;
 use proto::directory::password_check_client::PasswordCheckClient;
 use proto::directory::password_check_server::PasswordCheck;
 use proto::permissions::part;
@@ -63,6 +65,7 @@ pub struct Deps {
     pub phone: Arc<dyn Phone>,
     pub callback: Arc<dyn Callback>,
     pub password_check: Arc<dyn PasswordCheck>,
+    pub directories: Arc<dyn Directories>,
     pub settings: Arc<dyn Settings>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
@@ -85,7 +88,8 @@ impl Deps {
             enrolment: Arc::new(Remote::new(EnrolmentClient::new(verification.clone()))),
             phone: Arc::new(Remote::new(PhoneClient::new(verification.clone()))),
             callback: Arc::new(Remote::new(CallbackClient::new(verification))),
-            password_check: Arc::new(Remote::new(PasswordCheckClient::new(directory))),
+            password_check: Arc::new(Remote::new(PasswordCheckClient::new(directory.clone()))),
+            directories: Arc::new(Remote::new(DirectoriesClient::new(directory))),
             bus: service_kit::bus::connect(&config.bus, process)?,
             clock: Clock::system(),
             randomness: getrandom::fill,

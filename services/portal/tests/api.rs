@@ -173,10 +173,17 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::GET, "/clients/{name}", "/clients/vpn", None),
         (Method::GET, "/settings", "/settings", None),
         (Method::POST, "/settings", "/settings?dry_run=true", Some(json!({"document": ""}))),
+        (Method::POST, "/directories/test", "/directories/test", Some(json!({"directory": {"name": "corp"}}))),
+        (Method::POST, "/directories/{name}/test", "/directories/corp/test", None),
+        (Method::GET, "/directories/{name}/users", "/directories/corp/users", None),
         (Method::GET, "/accounting", "/accounting", None),
         (Method::GET, "/audit", "/audit", None),
         (Method::GET, "/sync", "/sync", None),
+        (Method::GET, "/sync/runs/{id}/changes", "/sync/runs/r/changes", None),
         (Method::POST, "/sync/run", "/sync/run", None),
+        (Method::POST, "/sync/import", "/sync/import", Some(json!({"directory": "corp", "sync_item": "hand"}))),
+        (Method::GET, "/sync/owner", "/sync/owner?user=ann", None),
+        (Method::GET, "/sync/approvals/{id}/users", "/sync/approvals/a/users", None),
         (Method::POST, "/sync/approvals/{id}", "/sync/approvals/a", Some(json!({"approve": true}))),
     ]
 }
@@ -204,9 +211,12 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("POST", "/tokens/find" | "/tokens/{serial}/confirm" | "/tokens/{serial}/resync") => O_A_U_H,
         ("POST", "/remembered/clear") | ("PUT", "/tokens/{serial}/user") => O_A_U_H,
         ("DELETE", _) => O_A_U_H,
-        ("POST", "/providers/test") => O_A,
+        ("POST", "/providers/test" | "/directories/test" | "/directories/{name}/test") => O_A,
         ("GET", "/audit" | "/accounting") => &[Role::Owner, Role::Admin, Role::Auditor],
-        (_, "/clients" | "/clients/{name}" | "/settings" | "/sync" | "/sync/run" | "/sync/approvals/{id}") => O_A,
+        (_, "/clients" | "/clients/{name}" | "/settings") => O_A,
+        (_, "/sync" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => O_A,
+        ("GET", "/directories/{name}/users") => O_A,
+        (_, "/sync/approvals/{id}" | "/sync/approvals/{id}/users") => O_A,
         other => panic!("{other:?} is not in this test"),
     }
 }
@@ -441,7 +451,7 @@ async fn clients_and_settings_are_shown_without_secrets_and_applied_as_a_whole()
 }
 
 #[tokio::test]
-async fn audit_and_synchronisation_are_reached() {
+async fn the_audit_is_read_page_by_page() {
     let world = World::new(Open).await;
     let api = Api::new(&world, "admin");
     let mut after = String::new();
@@ -455,15 +465,205 @@ async fn audit_and_synchronisation_are_reached() {
         }
     }
     assert_eq!(seen, 250);
-    assert_eq!(api.get("/sync").await.json()["leader"], "node-1");
-    *world.verification.tried.lock().expect("a lock") = "user_approved".into();
-    let asked = api.call(Method::POST, "/sync/run", Some(json!({"sync_item": "staff"}))).await;
-    assert_eq!(asked.status, StatusCode::ACCEPTED);
-    let decided = api.call(Method::POST, "/sync/approvals/a1", Some(json!({"approve": false}))).await.json();
-    assert_eq!(decided["applied"], 6);
+}
+
+#[tokio::test]
+async fn synchronisation_says_how_it_stands_and_what_runs_did() {
+    // FS-04, FS-09, FS-13
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    let status = api.get("/sync").await.json();
+    assert_eq!((&status["leader"], &status["epoch"]), (&json!("node-1"), &json!(3)));
+    let source = &status["sources"][0];
+    assert_eq!(
+        (&source["directory"], &source["feed"], &source["users"]),
+        (&json!("corp"), &json!("syncrepl"), &json!(412))
+    );
+    assert_eq!((&source["last_full"], &source["last_complete"]), (&json!("2026-11-20T16:45:02Z"), &json!(null)));
+    assert_eq!((&source["offers"], &source["waits_for"]), (&json!(["syncrepl: yes"]), &json!(null)));
+    assert_eq!(status["sources"][1]["waits_for"], "no run was asked for yet");
+    let run = &status["runs"][0];
+    assert_eq!((&run["mode"], &run["why"], &run["state"]), (&json!("full"), &json!("asked for"), &json!("parked")));
+    assert_eq!((&run["items"], &run["parked"]), (&json!({"rest": 12, "staff": 400}), &json!(6)));
+    assert_eq!(status["approvals"][0]["users"], 250);
+    assert!(status["approvals"][0].get("usernames").is_none(), "names come in pages");
+
+    let first = api.get("/sync/runs/r1/changes?limit=200").await.json();
+    assert_eq!(
+        (&first["items"][0], &first["next"]),
+        (&json!({"username": "user001", "what": "added", "detail": ""}), &json!("200"))
+    );
+    let last = api.get("/sync/runs/r1/changes?limit=200&after=200").await.json();
+    assert_eq!((last["items"].as_array().map(Vec::len), &last["next"]), (Some(50), &json!(null)));
+    api.get("/sync/runs/r1/changes?limit=1001").await.assert_problem(StatusCode::BAD_REQUEST);
+    api.get("/sync/runs/r1/changes?before=1").await.assert_problem(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
+    // FS-09, FS-12, S-44
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    for (body, asked) in [
+        (json!({}), "sync \"\" full"),
+        (json!({"sync_item": "staff"}), "sync \"staff\" full"),
+        (json!({"directory": "corp", "mode": "preview"}), "sync \"corp\" preview"),
+        (json!({"directory": "corp", "accept_source": true}), "sync \"corp\" full, source accepted"),
+    ] {
+        assert_eq!(api.call(Method::POST, "/sync/run", Some(body)).await.status, StatusCode::ACCEPTED);
+        let calls = world.store.calls();
+        assert_eq!(calls.last(), Some(&format!("{asked} by api-key:test-admin")));
+    }
+    let before = world.store.calls().len();
+    for bad in [
+        json!({"directory": "corp", "sync_item": "staff"}),
+        json!({"mode": "incremental"}),
+        json!({"mode": "preview", "accept_source": true}),
+        json!({"item": "staff"}),
+    ] {
+        api.call(Method::POST, "/sync/run", Some(bad)).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(world.store.calls().len(), before, "nothing was asked for");
+}
+
+#[tokio::test]
+async fn a_directory_is_tried_before_it_is_saved_and_no_secret_comes_back() {
+    // FD-11, V-83
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    let test = async |path: &str, body: Value| api.call(Method::POST, path, Some(body)).await;
+    let directory = json!({"name": "new", "urls": ["ldaps://new"], "base": "dc=x"});
+    let draft = json!({"directory": directory, "query_password": "typed now", "user": "ann", "password": PASSWORD});
+    let answer = test("/directories/test", draft).await;
+    let found = answer.json();
+    let line = json!({"about": "users", "verdict": "good", "text": "412 users found."});
+    assert_eq!((&found["good"], &found["lines"]), (&json!(true), &json!([line])));
+    assert!(!answer.text.contains("typed now") && !answer.text.contains(PASSWORD));
+    let asked = world.directory.inspected.lock().expect("a lock").pop().expect("it was asked");
+    let secret = |secret: Option<proto::common::Secret>| secret.map(domain::Secret::from);
+    assert!(
+        secret(asked.query_password) == Some("typed now".into()) && secret(asked.password) == Some(PASSWORD.into())
+    );
+    assert_eq!((asked.directory.as_str(), asked.name.as_str()), ("", "ann"));
+    assert_eq!(serde_json::from_str::<Value>(&asked.draft_json).ok(), Some(directory));
+
+    assert_eq!(test("/directories/corp/test", json!({})).await.status, StatusCode::OK);
+    let asked = world.directory.inspected.lock().expect("a lock").pop().expect("it was asked");
+    assert_eq!((asked.directory.as_str(), asked.draft_json.as_str(), asked.password), ("corp", "", None));
+    for (path, bad) in [
+        ("/directories/corp/test", json!({"password": "x"})),
+        ("/directories/corp/test", json!({"urls": ["ldaps://evil"]})),
+        ("/directories/test", json!({"user": "ann"})),
+    ] {
+        test(path, bad).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    *world.directory.fail_next.lock().expect("a lock") = Some(tonic::Code::InvalidArgument);
+    let refused = test("/directories/test", json!({"directory": {"name": "corp"}})).await;
+    let problem = refused.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(problem["detail"], "query_bind.password: give it again");
+}
+
+#[tokio::test]
+async fn users_of_a_directory_are_found_and_imported_by_their_ids() {
+    // FS-16
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    let first = api.get("/directories/corp/users?search=a").await.json();
+    assert_eq!((&first["total"], &first["next"]), (&json!(2), &json!("ann")));
+    let (ann, new) =
+        ("entryUUID:00000000-0000-0000-0000-000000000001", "entryUUID:00000000-0000-0000-0000-000000000002");
+    assert_eq!((&first["items"][0]["id"], &first["items"][0]["known"]["sync_item"]), (&json!(ann), &json!("staff")));
+    let last = api.get("/directories/corp/users?search=a&after=ann").await.json();
+    assert_eq!((&last["items"][0]["id"], &last["items"][0]["known"]), (&json!(new), &json!(null)));
+    api.get("/directories/corp/users?limit=1001").await.assert_problem(StatusCode::BAD_REQUEST);
+
+    let settings = "revision = 41\n[[directory]]\nname = \"corp\"\npreset = \"openldap\"\nurls = [\"ldaps://dc\"]\nbase = \"dc=corp\"\n\
+                    query_bind = { kind = \"anonymous\" }\n";
+    *world.store.document.lock().expect("a lock") = settings.into();
+    let import = async |more: Value| {
+        let mut body = json!({"directory": "corp", "sync_item": "hand"});
+        body.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+        api.call(Method::POST, "/sync/import", Some(body)).await
+    };
+    let shown = import(json!({"search": "a", "dry_run": true})).await.json();
+    assert_eq!((&shown["imported"], &shown["known"]), (&json!(1), &json!(1)), "{shown}");
+    let verdicts = shown["users"].as_array().expect("a list").iter().map(|user| user["verdict"].clone());
+    assert_eq!(verdicts.collect::<Vec<_>>(), ["known", "import"]);
+    assert!(
+        world.store.applied.lock().expect("a lock").is_empty()
+            && !world.store.calls().iter().any(|it| it.starts_with("sync"))
+    );
+    let both = import(json!({"names": ["ann", "new", "new"], "update": true})).await.json();
+    assert_eq!((&both["imported"], &both["listed"], &both["revision"]), (&json!(2), &json!(1), &json!(42)));
+    let applied = world.store.applied.lock().expect("a lock").pop().expect("it was applied");
+    assert!(applied.contains("revision = 41") && applied.contains(ann) && applied.contains(new), "{applied}");
+    assert_eq!(world.store.calls().last(), Some(&"sync \"hand\" full by api-key:test-admin".to_owned()));
+    import(json!({"names": ["new"], "run": false})).await.json();
+    assert!(world.store.calls().last().is_some_and(|call| call.starts_with("apply")), "no run was asked for");
+
+    let before = world.store.applied.lock().expect("a lock").len();
+    for (bad, status) in [
+        (json!({}), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({"names": ["new", "nobody"]}), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({"filter": "(many=*)"}), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({"search": "a", "directory": "other"}), StatusCode::NOT_FOUND),
+        (json!({"search": "a", "sync_item": "no name"}), StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        import(bad).await.assert_problem(status);
+    }
+    assert_eq!(world.store.applied.lock().expect("a lock").len(), before, "nothing was changed");
+    *world.store.document.lock().expect("a lock") = settings.replace("41", "40");
+    import(json!({"names": ["new"]})).await.assert_problem(StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn whose_a_user_would_be_is_answered_item_by_item() {
+    // FS-08
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    let answer = api.get("/sync/owner?user=ann").await.json();
+    assert_eq!((&answer["directory"], &answer["owner"]), (&json!("second"), &json!("all")), "{answer}");
+    let item = |place: usize| (answer["items"][place]["state"].clone(), answer["items"][place]["holds"].clone());
+    assert_eq!(item(0), (json!("preview"), json!(true)), "one that is not on owns nobody");
+    assert_eq!(item(1), (json!("on"), json!(false)));
+    assert_eq!(answer["known"]["sync_item"], "staff", "as the last run left it");
+    api.get("/sync/owner?user=nobody").await.assert_problem(StatusCode::NOT_FOUND);
+    api.get("/sync/owner?user=ann&directory=corp").await.assert_problem(StatusCode::NOT_FOUND);
+    api.get("/sync/owner?user=ann&directory=other").await.assert_problem(StatusCode::NOT_FOUND);
+    api.get("/sync/owner").await.assert_problem(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn leavers_that_wait_are_read_and_all_some_or_none_of_them_let_go() {
+    // FS-07, S-40
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "admin");
+    let first = api.get("/sync/approvals/a1/users?limit=249").await.json();
+    assert_eq!(first["items"][0]["username"], "user001");
+    assert_eq!((&first["items"][0]["action"], &first["next"]), (&json!("disable"), &json!("user249")));
+    let last = api.get("/sync/approvals/a1/users?limit=249&after=user249").await.json();
+    assert_eq!((&last["items"][0]["why"], &last["next"]), (&json!("deleted in the directory"), &json!(null)));
+
+    let decide = |body: Value| api.call(Method::POST, "/sync/approvals/a1", Some(body));
+    assert_eq!(decide(json!({"approve": true})).await.json()["applied"], 6);
+    assert_eq!(decide(json!({"approve": true, "usernames": ["user001"]})).await.json()["applied"], 6);
+    assert_eq!(decide(json!({"approve": false})).await.json()["applied"], 6);
     let calls = world.store.calls();
-    assert!(calls.contains(&"sync \"staff\" by api-key:test-admin".to_owned()), "{calls:?}");
-    assert!(calls.contains(&"decide false by api-key:test-admin".to_owned()), "{calls:?}");
+    for expected in ["decide true []", "decide true [\"user001\"]", "decide false []"] {
+        assert!(calls.contains(&format!("{expected} by api-key:test-admin")), "{calls:?}");
+    }
+    // An empty selection is none, never all.
+    for bad in [
+        json!({"approve": true, "usernames": []}),
+        json!({"approve": false, "usernames": ["user001"]}),
+        json!({"usernames": ["user001"]}),
+    ] {
+        decide(bad).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(world.store.calls().len(), calls.len());
+    // The store's No of S-40 goes on in its own words.
+    let own = api.call(Method::POST, "/sync/approvals/own", Some(json!({"approve": true}))).await;
+    assert_eq!(own.assert_problem(StatusCode::FORBIDDEN)["detail"], "another administrator has to decide");
 }
 
 #[tokio::test]

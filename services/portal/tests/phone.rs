@@ -179,6 +179,7 @@ async fn start(store: &Arc<FakeStore>, public_url: &str, danger_change_rp_id: bo
         phone: verification.clone(),
         callback: verification,
         password_check: Arc::new(FakeDirectory::new(store.clone())),
+        directories: Arc::new(FakeDirectory::new(store.clone())),
         bus: Arc::new(service_kit::bus::InProcess::new()),
         clock,
         randomness: getrandom::fill,

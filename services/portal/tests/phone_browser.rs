@@ -86,6 +86,7 @@ impl Scene {
             phone: node.clone(),
             callback: node.clone(),
             password_check: Arc::new(FakeDirectory::new(store.clone())),
+            directories: Arc::new(FakeDirectory::new(store.clone())),
             settings: store,
             bus: world.bus.clone(),
             clock: world.clock.clone(),

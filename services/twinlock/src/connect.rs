@@ -5,7 +5,8 @@ use crate::{
     failure::{Exit, Failure},
 };
 use proto::{
-    directory::password_check_client::PasswordCheckClient, user_store::admin_client::AdminClient,
+    directory::{directories_client::DirectoriesClient, password_check_client::PasswordCheckClient},
+    user_store::admin_client::AdminClient,
     verification::enrolment_client::EnrolmentClient,
 };
 use service_kit::grpc::Channel;
@@ -14,6 +15,7 @@ pub struct Connection {
     pub admin: AdminClient<Channel>,
     pub enrolment: EnrolmentClient<Channel>,
     pub directory: PasswordCheckClient<Channel>,
+    pub directories: DirectoriesClient<Channel>,
     /// Who is named in the audit.
     pub actor: String,
 }
@@ -51,7 +53,8 @@ impl Connection {
         Ok(Self {
             admin: AdminClient::new(store),
             enrolment: EnrolmentClient::new(verification),
-            directory: PasswordCheckClient::new(directory),
+            directory: PasswordCheckClient::new(directory.clone()),
+            directories: DirectoriesClient::new(directory),
             actor: format!("cli:{user}"),
         })
     }

@@ -9,8 +9,8 @@ mod serve;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::{
-    accounting, api_key, audit, check, client, factor, health, import, init, key, message, prompt, remember, settings,
-    sync, target, test_login, test_send, token, user,
+    accounting, api_key, audit, check, client, directory, factor, health, import, init, key, message, prompt, remember,
+    settings, sync, target, test_login, test_send, token, user,
 };
 use config::Config;
 use connect::Connection;
@@ -57,6 +57,8 @@ enum Command {
     Import(import::Import),
     #[command(subcommand)]
     Client(client::Command),
+    #[command(subcommand)]
+    Directory(directory::Command),
     #[command(subcommand)]
     Target(target::Command),
     #[command(subcommand)]
@@ -141,6 +143,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Message(ref command) => message::run(command.clone(), open()?, output).await,
         Command::Key(ref command) => key::run(command.clone(), open()?, output).await,
         Command::Client(ref command) => client::run(command.clone(), open()?, output).await,
+        Command::Directory(ref command) => directory::run(command.clone(), open()?, output).await,
         Command::Target(ref command) => target::run(command.clone(), open()?, output).await,
         Command::Accounting(ref command) => accounting::run(command.clone(), open()?, output).await,
         Command::Sync(ref command) => sync::run(command.clone(), open()?, output).await,
@@ -234,6 +237,12 @@ mod tests {
             "twinlock client observe vpn on --days 90",
             "twinlock client observe vpn off",
             "twinlock target show home",
+            "twinlock sync import corp --into hand ann ben",
+            "twinlock sync import corp --into hand --filter (department=Sales) --below ou=x,dc=corp --dry-run",
+            "twinlock sync import corp --into hand --search archer --update --yes --no-run",
+            "twinlock sync owner ann",
+            "twinlock sync owner ann --directory corp --settings next.toml",
+            "twinlock directory test corp --settings next.toml --user ann --password-file -",
             "twinlock accounting list --client vpn --username ann --session s1 --after 7 -n 10",
         ] {
             assert!(understood(line), "{line}: {:?}", Arguments::try_parse_from(line.split(' ')).err());
@@ -259,6 +268,11 @@ mod tests {
             "twinlock test sms --user ann --to +4930901820",
             "twinlock test push",
             "twinlock client rotate-secret vpn --overlap-days 91",
+            "twinlock directory test corp --password-file -",
+            "twinlock sync import corp --into hand",
+            "twinlock sync import corp ann",
+            "twinlock sync import corp --into hand ann --search archer",
+            "twinlock sync owner",
             "twinlock client observe vpn",
             "twinlock client observe vpn on --days 91",
             "twinlock client observe vpn on --days 0",

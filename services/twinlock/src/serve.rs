@@ -3,7 +3,10 @@
 use crate::config::Config;
 use ldap_gateway::Gateway;
 use proto::{
-    directory::password_check_server::{PasswordCheck, PasswordCheckServer},
+    directory::{
+        directories_server::{Directories, DirectoriesServer},
+        password_check_server::{PasswordCheck, PasswordCheckServer},
+    },
     permissions::part,
     verification::enrolment_server::EnrolmentServer,
 };
@@ -63,7 +66,8 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         bus: bus.clone(),
         clock: clock.clone(),
     };
-    let password_check = Gateway::start(&config.ldap, ldap, process).await?.password_check();
+    let gateway = Gateway::start(&config.ldap, ldap, process).await?;
+    let (password_check, directories) = (gateway.password_check(), gateway.directories());
 
     let portal = portal::Deps {
         portal_data: services.portal_data.clone(),
@@ -73,6 +77,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         phone: verification.clone(),
         callback: verification.clone(),
         password_check: password_check.clone() as Arc<dyn PasswordCheck>,
+        directories: directories.clone() as Arc<dyn Directories>,
         settings: services.settings_for(part::PORTAL),
         bus: bus.clone(),
         clock: clock.clone(),
@@ -81,6 +86,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
     portal::Portal::start(config.portal, portal, process).await?;
 
     let sync = directory_sync::Deps {
+        host: directory_sync::host(),
         sync: services.sync.clone(),
         settings: services.settings_for(part::DIRECTORY_SYNC),
         bus: bus.clone(),
@@ -95,6 +101,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         .server()
         .add(EnrolmentServer::from_arc(verification.clone()))
         .add(PasswordCheckServer::from_arc(password_check))
+        .add(DirectoriesServer::from_arc(directories))
         .serve_unix(&config.admin.socket, process)
         .await?;
 

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 56] = [
+pub(super) const TABLE: [(&str, &str, Permission); 63] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
@@ -75,10 +75,18 @@ pub(super) const TABLE: [(&str, &str, Permission); 56] = [
     ("GET", "/clients/{name}", SettingsRead),
     ("GET", "/settings", SettingsRead),
     ("POST", "/settings", SettingsClients),
+    ("POST", "/directories/test", SettingsClients),
+    ("POST", "/directories/{name}/test", SettingsClients),
+    // All people of the organisation, known here or not.
+    ("GET", "/directories/{name}/users", SyncRun),
     ("GET", "/accounting", AuditRead),
     ("GET", "/audit", AuditRead),
     ("GET", "/sync", SyncRun),
+    ("GET", "/sync/runs/{id}/changes", SyncRun),
     ("POST", "/sync/run", SyncRun),
+    ("POST", "/sync/import", SettingsClients),
+    ("GET", "/sync/owner", SyncRun),
+    ("GET", "/sync/approvals/{id}/users", SyncApprove),
     ("POST", "/sync/approvals/{id}", SyncApprove),
 ];
 

@@ -1,34 +1,68 @@
-//! Directory synchronisation: how it stands, start it, decide what waits.
+//! Directory synchronisation: how it stands, what runs did, start one, decide what waits.
 
 use super::access::Caller;
-use super::extract::{Body, Path};
-use super::moment;
+use super::extract::{Body, Path, Query};
 use super::problem::Problem;
+use super::{Page, moment, page_length};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use proto::user_store::{Approval, DecideApprovalRequest, RequestSyncRequest, SyncRun, SyncStatusRequest};
+use proto::user_store::{
+    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, RequestSyncRequest, SyncChange,
+    SyncChangesRequest, SyncRun, SyncSource, SyncStatusRequest,
+};
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use tonic::Code;
+use utoipa::{IntoParams, ToSchema};
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     /// The instance that synchronises now.
     leader: String,
     epoch: u64,
+    /// The directories that have sync items.
+    sources: Vec<Source>,
+    /// The newest first.
     runs: Vec<Run>,
     /// Leavers that are too many to go unasked.
     approvals: Vec<Waiting>,
 }
 
 #[derive(Serialize, ToSchema)]
+struct Source {
+    directory: String,
+    /// How changes are heard of: dirsync, usn_changed, syncrepl, accesslog, changelog, modify_timestamp; empty = every run reads
+    /// everything.
+    feed: String,
+    /// What the directory offers, one sentence a feed.
+    offers: Vec<String>,
+    /// When the last complete run that read everything began.
+    last_full: Option<String>,
+    /// When the last complete run of any kind began.
+    last_complete: Option<String>,
+    /// Users of the directory that are not removed.
+    users: u64,
+    /// Why no run begins by itself, in one sentence; null = they do.
+    waits_for: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Run {
     id: String,
-    sync_item: String,
+    directory: String,
+    /// full, incremental or preview.
     mode: String,
+    /// Why this mode, in one sentence.
+    why: String,
+    feed: String,
+    /// schedule, request or follow.
+    trigger: String,
+    /// Who asked; empty = nobody.
+    actor: String,
     started: Option<String>,
     finished: Option<String>,
     /// running, done, incomplete, parked or abandoned.
@@ -40,33 +74,95 @@ struct Run {
     disabled: u32,
     removed: u32,
     parked: u32,
+    /// Users by sync item.
+    items: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Waiting {
     id: String,
-    sync_item: String,
+    directory: String,
     created: Option<String>,
+    /// Until then it can be decided; afterwards it is void.
     expires: Option<String>,
-    usernames: Vec<String>,
+    /// How many users wait.
+    users: u64,
+}
+
+/// What a run did to a user; of a preview, what it would do.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Change {
+    username: String,
+    /// added, changed, disabled, removed, enabled, parked or problem.
+    what: String,
+    detail: String,
+}
+
+/// A user that waits for a decision.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Leaver {
+    username: String,
+    distinguished_name: String,
+    /// disable, remove or exempt.
+    action: String,
+    /// One sentence.
+    why: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangesFilter {
+    /// The `next` of the page before.
+    #[serde(default)]
+    after: u64,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LeaversFilter {
+    /// The `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u32>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRun {
-    /// Absent: every item.
+    /// Only this directory; absent: all that have sync items.
+    #[serde(default)]
+    directory: String,
+    /// Only the directory of this sync item.
     #[serde(default)]
     sync_item: String,
+    #[serde(default)]
+    mode: Mode,
+    /// The run writes although account, base, filter or server are others than before: what was read then says nothing about
+    /// who is gone now.
+    #[serde(default)]
+    accept_source: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    /// Reads everything and writes.
+    #[default]
+    Full,
+    /// Lists what would change and writes nothing.
+    Preview,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Decision {
-    /// False: they stay.
+    /// False: all of them stay.
     approve: bool,
-    /// Only these; absent: all of them.
-    #[serde(default)]
-    usernames: Vec<String>,
+    /// Only these go, and the others stay; absent: all of them go.
+    usernames: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -75,7 +171,7 @@ pub(super) struct Decided {
     applied: u32,
 }
 
-/// Runs and what waits for approval
+/// Directories, runs and what waits for approval
 #[utoipa::path(get, path = "/sync", tag = "sync", responses(
     (status = 200, body = Status), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn status(State(app): State<Arc<App>>, _: Caller) -> Result<Json<Status>, Problem> {
@@ -84,12 +180,32 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: Caller) -> Result<Jso
     Ok(Json(Status {
         leader: reply.leader,
         epoch: reply.epoch,
-        runs: reply.runs.into_iter().map(shown).collect(),
+        sources: reply.sources.into_iter().map(source).collect(),
+        runs: reply.runs.into_iter().map(run_shown).collect(),
         approvals: reply.approvals.into_iter().map(waiting).collect(),
     }))
 }
 
+/// What a run did, user by user
+#[utoipa::path(get, path = "/sync/runs/{id}/changes", tag = "sync", params(("id" = String, Path), ChangesFilter), responses(
+    (status = 200, body = Page<Change>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn changes(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(id): Path<String>,
+    Query(filter): Query<ChangesFilter>,
+) -> Result<Json<Page<Change>>, Problem> {
+    let limit = page_length(filter.limit)?;
+    let request = idempotent(SyncChangesRequest { run_id: id, after: filter.after, limit });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.sync_changes(request)).await?;
+    let full = reply.changes.len() == limit as usize;
+    let next = reply.changes.last().filter(|_| full).map(|change| change.number.to_string());
+    Ok(Json(Page { items: reply.changes.into_iter().map(change).collect(), next }))
+}
+
 /// Ask for a run now
+///
+/// Also what lets runs begin by themselves: the first one, and the first after sync items changed, is asked for.
 #[utoipa::path(post, path = "/sync/run", tag = "sync", request_body = NewRun, responses(
     (status = 202, description = "Asked for"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn run(
@@ -97,12 +213,31 @@ pub(super) async fn run(
     caller: Caller,
     Body(new): Body<NewRun>,
 ) -> Result<StatusCode, Problem> {
-    let request = RequestSyncRequest { sync_item: new.sync_item, actor: caller.actor };
+    let request = new.request(caller.actor)?;
     within(STORE_LIMIT, request, |request| app.deps.admin.request_sync(request)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
+/// Who waits for a decision
+#[utoipa::path(get, path = "/sync/approvals/{id}/users", tag = "sync", params(("id" = String, Path), LeaversFilter), responses(
+    (status = 200, body = Page<Leaver>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn approval_users(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(id): Path<String>,
+    Query(filter): Query<LeaversFilter>,
+) -> Result<Json<Page<Leaver>>, Problem> {
+    let limit = page_length(filter.limit)?;
+    let request = idempotent(ListApprovalUsersRequest { approval_id: id, after: filter.after, limit });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_approval_users(request)).await?;
+    let full = reply.users.len() == limit as usize;
+    let next = reply.users.last().filter(|_| full).map(|user| user.username.clone());
+    Ok(Json(Page { items: reply.users.into_iter().map(leaver).collect(), next }))
+}
+
 /// Decide about leavers that wait
+///
+/// Once a list. Where there are several administrators, nobody approves what came of a run that they asked for themselves.
 #[utoipa::path(post, path = "/sync/approvals/{id}", tag = "sync", request_body = Decision, params(("id" = String, Path)), responses(
     (status = 200, body = Decided), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn decide(
@@ -111,22 +246,73 @@ pub(super) async fn decide(
     Path(id): Path<String>,
     Body(decision): Body<Decision>,
 ) -> Result<Json<Decided>, Problem> {
+    match (&decision.usernames, decision.approve) {
+        // To the store no names are all names: a list that came out empty must not mean everybody.
+        (Some(names), true) if names.is_empty() => {
+            return Err(Problem::rule("usernames: is empty; name users, or leave it out for all of them"));
+        }
+        (Some(_), false) => return Err(Problem::rule("usernames: refusing is for all of them; leave it out")),
+        _ => {}
+    }
     let request = DecideApprovalRequest {
         approval_id: id,
         approve: decision.approve,
-        usernames: decision.usernames,
+        usernames: decision.usernames.unwrap_or_default(),
         actor: caller.actor,
         now_unix_ms: app.now_ms(),
     };
-    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.decide_approval(request)).await?;
-    Ok(Json(Decided { applied: reply.applied }))
+    match within(STORE_LIMIT, request, |request| app.deps.admin.decide_approval(request)).await {
+        Ok(reply) => Ok(Json(Decided { applied: reply.applied })),
+        // S-40, V-82: the key may approve, and not this.
+        Err(status) if status.code() == Code::PermissionDenied => Err(Problem::not_this(status.message())),
+        Err(status) => Err(status.into()),
+    }
 }
 
-fn shown(run: SyncRun) -> Run {
+impl NewRun {
+    fn request(self, actor: String) -> Result<RequestSyncRequest, Problem> {
+        let only = match (self.directory.as_str(), self.sync_item.as_str()) {
+            (directory, "") => directory,
+            ("", item) => item,
+            _ => return Err(Problem::rule("directory and sync_item: give one of them")),
+        };
+        if self.mode == Mode::Preview && self.accept_source {
+            return Err(Problem::rule("accept_source: a preview writes nothing and accepts nothing"));
+        }
+        let mode = match self.mode {
+            Mode::Full => "full",
+            Mode::Preview => "preview",
+        };
+        Ok(RequestSyncRequest {
+            only: only.to_owned(),
+            mode: mode.to_owned(),
+            accept_source: self.accept_source,
+            actor,
+        })
+    }
+}
+
+fn source(source: SyncSource) -> Source {
+    Source {
+        directory: source.directory,
+        feed: source.feed,
+        offers: source.offers,
+        last_full: moment(source.full_unix_ms),
+        last_complete: moment(source.complete_unix_ms),
+        users: source.users,
+        waits_for: Some(source.waits_for).filter(|text| !text.is_empty()),
+    }
+}
+
+fn run_shown(run: SyncRun) -> Run {
     Run {
         id: run.run_id,
-        sync_item: run.sync_item,
+        directory: run.directory,
         mode: run.mode,
+        why: run.why,
+        feed: run.feed,
+        trigger: run.trigger,
+        actor: run.actor,
         started: moment(run.started_unix_ms),
         finished: moment(run.finished_unix_ms),
         state: run.state,
@@ -137,15 +323,24 @@ fn shown(run: SyncRun) -> Run {
         disabled: run.disabled,
         removed: run.removed,
         parked: run.parked,
+        items: run.items.into_iter().map(|item| (item.sync_item, item.users)).collect(),
     }
 }
 
 fn waiting(approval: Approval) -> Waiting {
     Waiting {
         id: approval.approval_id,
-        sync_item: approval.sync_item,
+        directory: approval.directory,
         created: moment(approval.created_unix_ms),
         expires: moment(approval.expires_unix_ms),
-        usernames: approval.usernames,
+        users: approval.users,
     }
+}
+
+fn change(change: SyncChange) -> Change {
+    Change { username: change.username, what: change.what, detail: change.detail }
+}
+
+fn leaver(user: ApprovalUser) -> Leaver {
+    Leaver { username: user.username, distinguished_name: user.distinguished_name, action: user.action, why: user.why }
 }

@@ -24,6 +24,18 @@ impl Admin for FakeStore {
     async fn get_user(&self, request: Request<GetUserRequest>) -> Answer<UserDetail> {
         self.detail(&request.get_ref().name)
     }
+    async fn known_users(&self, request: Request<KnownUsersRequest>) -> Answer<KnownUsersReply> {
+        self.up()?;
+        let ann = super::directory::object_id(1);
+        let known = request.into_inner().object_ids.into_iter().filter(|id| *id == ann).map(|object_id| KnownUser {
+            object_id,
+            user_id: self.user_id("ann"),
+            username: "ann".into(),
+            sync_item: "staff".into(),
+            state: "enabled".into(),
+        });
+        Ok(Response::new(KnownUsersReply { users: known.collect() }))
+    }
     async fn set_user_state(&self, request: Request<SetUserStateRequest>) -> Answer<UserDetail> {
         self.up()?;
         let request = request.into_inner();
@@ -56,14 +68,19 @@ impl Admin for FakeStore {
     }
     async fn export_settings(&self, _: Request<ExportSettingsRequest>) -> Answer<ExportSettingsReply> {
         self.up()?;
-        Ok(Response::new(ExportSettingsReply { revision: 41, document: "revision = 41\n".into() }))
+        Ok(Response::new(ExportSettingsReply { revision: 41, document: self.document.lock().expect("a lock").clone() }))
     }
     async fn apply_settings(&self, request: Request<ApplySettingsRequest>) -> Answer<ApplySettingsReply> {
         self.up()?;
         let request = request.into_inner();
         let names: Vec<&str> = request.secrets.keys().map(String::as_str).collect();
         self.note(format!("apply dry_run={} by {} with {names:?}", request.dry_run, request.actor));
+        let behind = request.document.contains("revision = 40");
+        if !request.dry_run {
+            self.applied.lock().expect("a lock").push(request.document.clone());
+        }
         let errors = match request.document.contains("colour") {
+            _ if behind => vec!["revision: found 40; the settings are at 41".to_owned()],
             true => vec!["line 1: colour: unknown; nearest: company".to_owned()],
             false => Vec::new(),
         };
@@ -151,16 +168,75 @@ impl Admin for FakeStore {
     }
     async fn sync_status(&self, _: Request<SyncStatusRequest>) -> Answer<SyncStatusReply> {
         self.up()?;
-        Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), ..SyncStatusReply::default() }))
+        let sources = vec![
+            SyncSource {
+                directory: "corp".into(),
+                feed: "syncrepl".into(),
+                offers: vec!["syncrepl: yes".into()],
+                full_unix_ms: NOW_MS,
+                users: 412,
+                ..SyncSource::default()
+            },
+            SyncSource {
+                directory: "second".into(),
+                waits_for: "no run was asked for yet".into(),
+                ..SyncSource::default()
+            },
+        ];
+        let items = [("staff", 400), ("rest", 12)];
+        let run = SyncRun {
+            run_id: "r1".into(),
+            directory: "corp".into(),
+            mode: "full".into(),
+            why: "asked for".into(),
+            state: "parked".into(),
+            parked: 6,
+            items: items.map(|(item, users)| ItemCount { sync_item: item.into(), users }).into(),
+            ..SyncRun::default()
+        };
+        let approval =
+            Approval { approval_id: "a1".into(), directory: "corp".into(), users: 250, ..Approval::default() };
+        let (runs, approvals) = (vec![run], vec![approval]);
+        Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), sources, runs, approvals }))
+    }
+    async fn sync_changes(&self, request: Request<SyncChangesRequest>) -> Answer<SyncChangesReply> {
+        self.up()?;
+        let request = request.into_inner();
+        let page = (request.after + 1..=250).take(request.limit as usize);
+        let changes = page.map(|number| SyncChange {
+            number,
+            username: format!("user{number:03}"),
+            what: "added".into(),
+            detail: String::new(),
+        });
+        Ok(Response::new(SyncChangesReply { changes: changes.collect() }))
+    }
+    async fn list_approval_users(&self, request: Request<ListApprovalUsersRequest>) -> Answer<ListApprovalUsersReply> {
+        self.up()?;
+        let request = request.into_inner();
+        let names = (1..=250).map(|number| format!("user{number:03}")).filter(|name| *name > request.after);
+        let users = names.take(request.limit as usize).map(|username| ApprovalUser {
+            distinguished_name: format!("uid={username},dc=corp,dc=example"),
+            username,
+            action: "disable".into(),
+            why: "deleted in the directory".into(),
+        });
+        Ok(Response::new(ListApprovalUsersReply { users: users.collect() }))
     }
     async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Answer<RequestSyncReply> {
         self.up()?;
-        self.note(format!("sync {:?} by {}", request.get_ref().sync_item, request.get_ref().actor));
+        let request = request.into_inner();
+        let accepted = if request.accept_source { ", source accepted" } else { "" };
+        self.note(format!("sync {:?} {}{accepted} by {}", request.only, request.mode, request.actor));
         Ok(Response::new(RequestSyncReply {}))
     }
     async fn decide_approval(&self, request: Request<DecideApprovalRequest>) -> Answer<DecideApprovalReply> {
         self.up()?;
-        self.note(format!("decide {} by {}", request.get_ref().approve, request.get_ref().actor));
+        let request = request.into_inner();
+        if request.approval_id == "own" {
+            return Err(Status::permission_denied("another administrator has to decide"));
+        }
+        self.note(format!("decide {} {:?} by {}", request.approve, request.usernames, request.actor));
         Ok(Response::new(DecideApprovalReply { applied: 6 }))
     }
 

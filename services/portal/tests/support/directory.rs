@@ -2,11 +2,20 @@
 
 use super::{FakeStore, PASSWORD};
 use domain::Secret;
+use proto::common::DirectoryRef;
+use proto::directory::directories_server::Directories;
 use proto::directory::password_check_server::PasswordCheck;
-use proto::directory::{CheckReply, CheckRequest, Person, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest};
+use proto::directory::{
+    CheckReply, CheckRequest, FindUsersReply, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest, Holding,
+    InspectReply, InspectRequest, Inspected, NoUser, Person, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tonic::{Request, Response, Status};
+
+pub fn object_id(number: u8) -> String {
+    format!("entryUUID:00000000-0000-0000-0000-0000000000{number:02}")
+}
 
 pub struct FakeDirectory {
     store: Arc<FakeStore>,
@@ -14,13 +23,16 @@ pub struct FakeDirectory {
     pub checks: AtomicUsize,
     /// The code that the next call fails with.
     pub fail_next: Mutex<Option<tonic::Code>>,
+    /// What was to be tried.
+    pub inspected: Mutex<Vec<InspectRequest>>,
     /// The reason that right passwords are refused with.
     pub refuse_with: Mutex<Option<&'static str>>,
 }
 
 impl FakeDirectory {
     pub fn new(store: Arc<FakeStore>) -> Self {
-        Self { store, checks: AtomicUsize::new(0), fail_next: Mutex::default(), refuse_with: Mutex::default() }
+        let (fail_next, inspected, refuse_with) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { store, checks: AtomicUsize::new(0), fail_next, inspected, refuse_with }
     }
 
     pub fn checks(&self) -> usize {
@@ -73,5 +85,63 @@ impl PasswordCheck for FakeDirectory {
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         Err(Status::permission_denied("the portal has no use for it"))
+    }
+}
+
+#[tonic::async_trait]
+impl Directories for FakeDirectory {
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        if let Some(code) = self.fail_next.lock().expect("a lock").take() {
+            return Err(Status::new(code, "query_bind.password: give it again"));
+        }
+        self.inspected.lock().expect("a lock").push(request.into_inner());
+        let line = Inspected { about: "users".into(), verdict: "good".into(), text: "412 users found.".into() };
+        Ok(Response::new(InspectReply { good: true, lines: vec![line] }))
+    }
+
+    /// "ann", who is known, and "new", who is not; a page has one of them.
+    async fn find_users(&self, request: Request<FindUsersRequest>) -> Result<Response<FindUsersReply>, Status> {
+        let request = request.into_inner();
+        let user = |number, username: &str| FoundUser {
+            object_id: object_id(number),
+            username: username.into(),
+            distinguished_name: format!("uid={username},dc=corp"),
+            ..FoundUser::default()
+        };
+        let (ann, new) = (user(1, "ann"), user(2, "new"));
+        let mut reply = FindUsersReply { total: 2, more: request.filter == "(many=*)", ..FindUsersReply::default() };
+        match (request.names.as_slice(), request.after.as_str()) {
+            ([], "") => (reply.users, reply.next) = (vec![ann], "ann".into()),
+            ([], _) => reply.users = vec![new],
+            (names, _) => {
+                for name in names {
+                    match name.as_str() {
+                        "ann" => reply.users.push(ann.clone()),
+                        "new" => reply.users.push(new.clone()),
+                        _ => reply.no_users.push(NoUser { name: name.clone(), reason: "unknown_user".into() }),
+                    }
+                }
+            }
+        }
+        Ok(Response::new(reply))
+    }
+
+    /// "ann" is in the second directory, and of all its items but those of groups.
+    async fn holders(&self, request: Request<HoldersRequest>) -> Result<Response<HoldersReply>, Status> {
+        let request = request.into_inner();
+        if request.directory != "second" || request.name != "ann" {
+            return Ok(Response::new(HoldersReply { reason: "unknown_user".into(), ..HoldersReply::default() }));
+        }
+        let items = request.items_json.iter().map(|item| Holding {
+            sync_item: serde_json::from_str::<serde_json::Value>(item).expect("JSON")["name"]
+                .as_str()
+                .unwrap_or_default()
+                .into(),
+            holds: !item.contains("group"),
+            why: "as told".into(),
+        });
+        let subject = DirectoryRef { directory: "second".into(), object_id: object_id(1) };
+        let person = Person { subject: Some(subject), username: "ann".into(), ..Person::default() };
+        Ok(Response::new(HoldersReply { items: items.collect(), person: Some(person), ..HoldersReply::default() }))
     }
 }

@@ -63,6 +63,7 @@ impl World {
             phone: verification.clone(),
             callback: verification.clone(),
             password_check: directory.clone(),
+            directories: directory.clone(),
             bus: Arc::new(service_kit::bus::InProcess::new()),
             clock: clock.clone(),
             randomness: getrandom::fill,

@@ -45,6 +45,9 @@ pub struct FakeStore {
     pub read_only: AtomicBool,
     /// The host that passkeys are bound to; empty = no portal told one yet.
     pub rp_id: Mutex<String>,
+    /// What the settings are exported as, and what was applied.
+    pub document: Mutex<String>,
+    pub applied: Mutex<Vec<String>>,
 }
 
 /// The key of a role: `twk_owner` ...
@@ -95,6 +98,8 @@ impl FakeStore {
             down: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             rp_id: Mutex::default(),
+            document: Mutex::new("revision = 41\n".into()),
+            applied: Mutex::default(),
         };
         store.set_first_enrolment(first);
         store.add("ann", "Ann");
@@ -237,7 +242,17 @@ impl Settings for FakeStore {
             }));
         }
         let first = serde_json::to_value(facts.first).expect("JSON");
+        let bind = serde_json::json!({ "kind": "anonymous" });
         let settings_json = serde_json::json!({
+            "directory": [
+                { "name": "corp", "preset": "openldap", "urls": ["ldaps://dc"], "base": "dc=corp", "query_bind": bind },
+                { "name": "second", "preset": "openldap", "urls": ["ldaps://dc2"], "base": "dc=second", "query_bind": bind },
+            ],
+            "sync_item": [
+                { "name": "tried", "directory": "second", "state": "preview", "source": { "kind": "domain" } },
+                { "name": "staff", "directory": "second", "source": { "kind": "group", "dn": "cn=staff,dc=second" } },
+                { "name": "all", "directory": "second", "source": { "kind": "domain" } },
+            ],
             "portal": { "first_enrolment": first, "company": super::COMPANY },
             "client": [
                 { "name": "vpn", "protocol": "radius", "sources": ["10.0.4.0/28"], "target": "corp", "secret": "keep" },

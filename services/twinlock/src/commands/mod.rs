@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod audit;
 pub mod check;
 pub mod client;
+pub mod directory;
 pub mod factor;
 pub mod health;
 pub mod import;

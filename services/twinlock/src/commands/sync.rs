@@ -1,115 +1,271 @@
-//! `twinlock sync`: runs of the directory synchronisation, and removals that wait for a person.
+//! `twinlock sync`: runs of the directory synchronisation, and leavers that wait for a person.
+
+mod people;
+mod wait;
 
 use crate::{
     connect::Connection,
     failure::Failure,
-    output::{Output, line, time},
+    output::{Output, line, printable, time},
 };
-use clap::Subcommand;
-use proto::user_store::{DecideApprovalRequest, RequestSyncRequest, SyncRun, SyncStatusReply, SyncStatusRequest};
+use clap::{Args, Subcommand};
+use proto::user_store::{
+    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SyncChange, SyncChangesRequest, SyncRun,
+    SyncSource, SyncStatusReply, SyncStatusRequest,
+};
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// Of changes and leavers; the most the store gives at once.
+const PAGE: u32 = 1000;
+/// What a status shows; `history` has the rest.
+const RUNS_SHOWN: usize = 10;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Reads the directories now, waits for the end and prints what changed.
+    /// Who leads, how each directory stands, the last runs, what waits for approval.
+    Status,
+    /// Reads the directories now, all of it, waits for the end and prints what changed. The first run, and the first after sync
+    /// items changed, is asked for with it.
     Now {
-        /// Only this sync item.
-        #[arg(long, default_value = "")]
-        item: String,
+        #[command(flatten)]
+        which: Which,
+        /// Write although account, base, filter or server are others than before.
+        #[arg(long)]
+        accept_source: bool,
+        /// Only what changed since the last run, as the schedule would; everything where that is not possible.
+        #[arg(long, conflicts_with = "accept_source")]
+        changes: bool,
         /// Do not wait.
         #[arg(long)]
         no_wait: bool,
-        /// How long to wait, in seconds.
-        #[arg(long, default_value_t = 120)]
-        wait: u64,
     },
-    /// Who leads, the last runs, what waits for approval.
-    Status,
-    /// Lets parked removals happen: all of them, or those named in a file, one a line.
+    /// What a run would change now, user by user. Nothing is written.
+    #[command(visible_alias = "preview")]
+    Plan {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Users of a directory, chosen by name or by search, become a sync item's.
+    Import(people::Import),
+    /// Which sync item would own a user, as the directory is now, and which does.
+    Owner(people::Owner),
+    /// What a run did, user by user.
+    Run {
+        /// As `history` names it.
+        id: String,
+    },
+    /// The last 50 runs, newest first.
+    History,
+    /// Lists of users that wait for approval; of one list, who they are.
+    Approvals { id: Option<String> },
+    /// Lets parked leavers go: all of them, or those named, while the others stay. A list is decided once.
     Approve {
         id: String,
-        #[arg(long)]
-        only: Option<PathBuf>,
+        #[command(flatten)]
+        whom: Whom,
     },
-    /// Drops parked removals.
+    /// Keeps all parked leavers of a list.
     Refuse { id: String },
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// A directory, or a sync item, whose directory is read; all that have sync items if absent.
+    #[arg(value_name = "DIRECTORY|ITEM", default_value = "", hide_default_value = true)]
+    only: String,
+    /// How long to wait for the end, in seconds.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    wait: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Whom {
+    /// Only this user; may stand several times.
+    #[arg(long = "user", value_name = "NAME")]
+    users: Vec<String>,
+    /// Only those named in this file, one a line.
+    #[arg(long)]
+    only: Option<PathBuf>,
+}
+
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
+    let connection = &mut connection;
     match command {
-        Command::Now { item, no_wait, wait } => now(&mut connection, output, item, (!no_wait).then_some(wait)).await,
-        Command::Status => {
-            let status = status(&mut connection).await?;
-            if output.is_json() {
-                line(&status_record(&status).to_string());
-                return Ok(());
+        Command::Status => print_status(output, &status(connection).await?),
+        Command::Now { which, accept_source, changes, no_wait } => {
+            let how = wait::How { accept_source, preview: false, changes };
+            if no_wait {
+                return wait::ask(connection, &which.only, how).await.map(drop);
             }
-            line(&format!("leader  {} (epoch {})", status.leader, status.epoch));
-            output.list(&RUN_COLUMNS, status.runs.iter().map(run_record).collect(), None);
-            for approval in &status.approvals {
-                line(&format!(
-                    "waits for approval: {} removals of {}, id {}: {}",
-                    approval.usernames.len(),
-                    approval.sync_item,
-                    approval.approval_id,
-                    approval.usernames.join(", ")
-                ));
-            }
-            Ok(())
-        }
-        Command::Approve { id, only } => {
-            let usernames = match only {
-                Some(file) => super::settings::read(&file)?
-                    .lines()
-                    .map(|name| name.trim().to_owned())
-                    .filter(|name| !name.is_empty())
-                    .collect(),
-                None => vec![],
-            };
-            decide(&mut connection, output, id, true, usernames).await
-        }
-        Command::Refuse { id } => decide(&mut connection, output, id, false, vec![]).await,
-    }
-}
-
-const RUN_COLUMNS: [&str; 11] =
-    ["item", "mode", "state", "started", "added", "changed", "unchanged", "disabled", "removed", "parked", "error"];
-
-/// Asks, then watches the runs that began afterwards until none of them is running.
-async fn now(connection: &mut Connection, output: Output, item: String, wait: Option<u64>) -> Result<(), Failure> {
-    let known: Vec<String> = status(connection).await?.runs.into_iter().map(|run| run.run_id).collect();
-    let request = RequestSyncRequest { sync_item: item.clone(), actor: connection.actor.clone() };
-    connection.admin.request_sync(request).await?;
-    let Some(seconds) = wait else { return Ok(()) };
-    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
-    let mut quiet = 0;
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let runs: Vec<SyncRun> =
-            status(connection).await?.runs.into_iter().filter(|run| !known.contains(&run.run_id)).collect();
-        // Items run one after the other: only some quiet says that the last one is through.
-        let finished = !runs.is_empty() && runs.iter().all(|run| run.state != "running");
-        quiet = if finished { quiet + 1 } else { 0 };
-        if quiet >= 3 {
-            let bad = runs.iter().find(|run| run.state != "done");
+            let runs = wait::run(connection, &which.only, how, which.wait).await?;
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
-            return match bad {
-                Some(run) => Err(Failure::no(format!("sync item {}: {}: {}", run.sync_item, run.state, run.error))),
-                None => Ok(()),
-            };
+            return wait::verdict(&runs, how);
         }
-        if tokio::time::Instant::now() > end {
-            return Err(Failure::new(
-                crate::failure::Exit::Unreachable,
-                format!("no run ended within {seconds} s; see `twinlock sync status`"),
-            ));
+        Command::Plan { which } => {
+            let how = wait::How { accept_source: false, preview: true, changes: false };
+            let runs = wait::run(connection, &which.only, how, which.wait).await?;
+            print_plan(connection, output, &runs).await?;
+            return wait::verdict(&runs, how);
         }
+        Command::Import(import) => people::import(import, connection, output).await?,
+        Command::Owner(owner) => people::owner(owner, connection, output).await?,
+        Command::Run { id } => print_run(connection, output, &id).await?,
+        Command::History => {
+            let runs = status(connection).await?.runs;
+            output.list(&HISTORY_COLUMNS, runs.iter().map(run_record).collect(), None);
+        }
+        Command::Approvals { id: None } => {
+            let approvals = status(connection).await?.approvals;
+            output.list(&APPROVAL_COLUMNS, approvals.iter().map(approval_record).collect(), None);
+        }
+        Command::Approvals { id: Some(id) } => {
+            let users = approval_users(connection, &id).await?;
+            let columns = ["username", "action", "why", "dn"];
+            output.list(&columns, users.iter().map(leaver_record).collect(), None);
+        }
+        Command::Approve { id, whom } => decide(connection, output, id, true, whom.usernames()?).await?,
+        Command::Refuse { id } => decide(connection, output, id, false, Vec::new()).await?,
     }
+    Ok(())
 }
+
+const RUN_COLUMNS: [&str; 11] = [
+    "directory",
+    "mode",
+    "state",
+    "started",
+    "added",
+    "changed",
+    "unchanged",
+    "disabled",
+    "removed",
+    "parked",
+    "error",
+];
+const HISTORY_COLUMNS: [&str; 12] = [
+    "id",
+    "directory",
+    "mode",
+    "trigger",
+    "state",
+    "started",
+    "added",
+    "changed",
+    "disabled",
+    "removed",
+    "parked",
+    "error",
+];
+const SOURCE_COLUMNS: [&str; 6] = ["directory", "feed", "users", "last_full", "last_complete", "waits_for"];
+const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
+const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
 
 async fn status(connection: &mut Connection) -> Result<SyncStatusReply, Failure> {
     Ok(connection.admin.sync_status(SyncStatusRequest {}).await?.into_inner())
+}
+
+fn print_status(output: Output, status: &SyncStatusReply) {
+    if output.is_json() {
+        line(&status_record(status).to_string());
+        return;
+    }
+    let leader = if status.leader.is_empty() { "nobody" } else { &status.leader };
+    line(&format!("leader  {} (epoch {})\n", printable(leader), status.epoch));
+    output.list(&SOURCE_COLUMNS, status.sources.iter().map(source_record).collect(), None);
+    for source in &status.sources {
+        for offer in &source.offers {
+            line(&printable(&format!("{} offers {offer}", source.directory)));
+        }
+    }
+    line("");
+    output.list(&RUN_COLUMNS, status.runs.iter().take(RUNS_SHOWN).map(run_record).collect(), None);
+    for approval in &status.approvals {
+        line(&printable(&format!(
+            "waits for approval: {} users of {}; see `twinlock sync approvals {}`",
+            approval.users, approval.directory, approval.approval_id
+        )));
+    }
+}
+
+async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun]) -> Result<(), Failure> {
+    let mut records = Vec::new();
+    for run in runs {
+        for change in changes(connection, &run.run_id).await? {
+            let mut record = change_record(&change);
+            record["directory"] = json!(run.directory);
+            records.push(record);
+        }
+    }
+    let of = |what: &str| records.iter().filter(|record| record["what"] == what).count();
+    let sentence = format!(
+        "{} users would be added, {} changed, {} enabled, {} disabled, {} removed; {} would wait for approval; {} problems",
+        of("added"),
+        of("changed"),
+        of("enabled"),
+        of("disabled"),
+        of("removed"),
+        of("parked"),
+        of("problem")
+    );
+    let runs: Vec<Value> = runs.iter().map(run_record).collect();
+    output.summed(&["directory", "username", "what", "detail"], records, &sentence, json!({ "runs": runs }));
+    Ok(())
+}
+
+async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
+    let run = status(connection).await?.runs.into_iter().find(|run| run.run_id == run_id);
+    let records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
+    // A run that is no longer among the last ones still has its changes.
+    let sentence = match &run {
+        Some(run) => {
+            let why = if run.why.is_empty() { String::new() } else { format!(" ({})", run.why) };
+            let items = run.items.iter().map(|item| format!("; {}: {} users", item.sync_item, item.users));
+            let error = if run.error.is_empty() { String::new() } else { format!("; {}", run.error) };
+            printable(&format!(
+                "{}: {}, {}{why}{error}{}",
+                run.directory,
+                run.state,
+                run.mode,
+                items.collect::<String>()
+            ))
+        }
+        None => format!("{} changes", records.len()),
+    };
+    output.summed(&CHANGE_COLUMNS, records, &sentence, json!({ "run": run.as_ref().map(run_record) }));
+    Ok(())
+}
+
+/// All of them. The store keeps them for some months, so that their number has an end.
+async fn changes(connection: &mut Connection, run_id: &str) -> Result<Vec<SyncChange>, Failure> {
+    let mut all = Vec::new();
+    let mut after = 0;
+    loop {
+        let request = SyncChangesRequest { run_id: run_id.to_owned(), after, limit: PAGE };
+        let page = connection.admin.sync_changes(request).await?.into_inner().changes;
+        let next = page.last().map(|change| change.number);
+        all.extend(page);
+        match next {
+            Some(number) if number > after => after = number,
+            _ => return Ok(all),
+        }
+    }
+}
+
+async fn approval_users(connection: &mut Connection, approval_id: &str) -> Result<Vec<ApprovalUser>, Failure> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let request =
+            ListApprovalUsersRequest { approval_id: approval_id.to_owned(), after: after.clone(), limit: PAGE };
+        let page = connection.admin.list_approval_users(request).await?.into_inner().users;
+        let next = page.last().map(|user| user.username.clone());
+        all.extend(page);
+        match next {
+            Some(username) if username != after => after = username,
+            _ => return Ok(all),
+        }
+    }
 }
 
 async fn decide(
@@ -120,40 +276,96 @@ async fn decide(
     usernames: Vec<String>,
 ) -> Result<(), Failure> {
     let actor = connection.actor.clone();
-    let request = DecideApprovalRequest {
-        approval_id,
-        approve,
-        usernames,
-        actor,
-        now_unix_ms: service_kit::Clock::system().now_ms(),
-    };
+    let now_unix_ms = super::now_unix_ms();
+    let request = DecideApprovalRequest { approval_id, approve, usernames, actor, now_unix_ms };
     let applied = connection.admin.decide_approval(request).await?.into_inner().applied;
     output.text(&format!("{applied} applied"), &json!({ "applied": applied }));
     Ok(())
 }
 
-fn run_record(run: &SyncRun) -> Value {
-    json!({
-        "id": run.run_id, "item": run.sync_item, "mode": run.mode, "state": run.state,
-        "started": time(run.started_unix_ms), "finished": time(run.finished_unix_ms),
-        "added": run.added, "changed": run.changed, "unchanged": run.unchanged,
-        "disabled": run.disabled, "removed": run.removed, "parked": run.parked, "error": run.error,
-    })
+impl Whom {
+    /// Empty = all of them, which only happens where nobody was named.
+    fn usernames(self) -> Result<Vec<String>, Failure> {
+        let mut named = self.users;
+        if let Some(file) = &self.only {
+            let text = super::settings::read(file)?;
+            named.extend(text.lines().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()));
+            if named.is_empty() {
+                return Err(Failure::wrong_use(format!("{}: names nobody", file.display())));
+            }
+        }
+        match named.iter().any(String::is_empty) {
+            true => Err(Failure::wrong_use("--user: is empty")),
+            false => Ok(named),
+        }
+    }
 }
 
 fn status_record(status: &SyncStatusReply) -> Value {
-    let approvals: Vec<Value> = status
-        .approvals
-        .iter()
-        .map(|approval| {
-            json!({
-                "id": approval.approval_id, "item": approval.sync_item, "usernames": approval.usernames,
-                "created": time(approval.created_unix_ms), "expires": time(approval.expires_unix_ms),
-            })
-        })
-        .collect();
     json!({
-        "leader": status.leader, "epoch": status.epoch, "approvals": approvals,
+        "leader": status.leader, "epoch": status.epoch,
+        "sources": status.sources.iter().map(source_record).collect::<Vec<_>>(),
         "runs": status.runs.iter().map(run_record).collect::<Vec<_>>(),
+        "approvals": status.approvals.iter().map(approval_record).collect::<Vec<_>>(),
     })
+}
+
+fn source_record(source: &SyncSource) -> Value {
+    json!({
+        "directory": source.directory, "feed": source.feed, "offers": source.offers, "users": source.users,
+        "last_full": time(source.full_unix_ms), "last_complete": time(source.complete_unix_ms),
+        "waits_for": source.waits_for,
+    })
+}
+
+fn run_record(run: &SyncRun) -> Value {
+    let items: BTreeMap<&str, u64> = run.items.iter().map(|item| (item.sync_item.as_str(), item.users)).collect();
+    json!({
+        "id": run.run_id, "directory": run.directory, "mode": run.mode, "why": run.why, "feed": run.feed,
+        "trigger": run.trigger, "actor": run.actor, "state": run.state,
+        "started": time(run.started_unix_ms), "finished": time(run.finished_unix_ms),
+        "added": run.added, "changed": run.changed, "unchanged": run.unchanged,
+        "disabled": run.disabled, "removed": run.removed, "parked": run.parked, "error": run.error, "items": items,
+    })
+}
+
+fn approval_record(approval: &Approval) -> Value {
+    json!({
+        "id": approval.approval_id, "directory": approval.directory, "users": approval.users,
+        "created": time(approval.created_unix_ms), "expires": time(approval.expires_unix_ms),
+    })
+}
+
+fn change_record(change: &SyncChange) -> Value {
+    json!({ "username": change.username, "what": change.what, "detail": change.detail })
+}
+
+fn leaver_record(user: &ApprovalUser) -> Value {
+    json!({
+        "username": user.username, "action": user.action, "why": user.why, "dn": user.distinguished_name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_named_is_everybody_and_a_list_without_names_is_a_mistake() {
+        // FS-07
+        let whom = |users: &[&str], only: Option<&str>| {
+            let users = users.iter().map(|name| (*name).to_owned()).collect();
+            Whom { users, only: only.map(PathBuf::from) }.usernames()
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_str().expect("a text").to_owned()
+        };
+        let (some, none) = (file("some", "ben\n\n  eve \n"), file("none", "\n \n"));
+        assert_eq!(whom(&[], None).ok(), Some(vec![]));
+        assert_eq!(whom(&["ann"], Some(&some)).ok(), Some(vec!["ann".into(), "ben".into(), "eve".into()]));
+        assert!(whom(&[], Some(&none)).is_err() && whom(&[""], None).is_err());
+    }
 }

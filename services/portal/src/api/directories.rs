@@ -1,0 +1,125 @@
+//! Directories: does one serve as it is wanted, before it is saved and afterwards (FD-11)?
+
+use super::access::Caller;
+use super::extract::{Body, Path};
+use super::factors::secret;
+use super::problem::Problem;
+use crate::app::{App, within};
+use axum::Json;
+use axum::extract::State;
+use domain::Secret;
+use proto::directory::{InspectReply, InspectRequest};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// A directory is read for seconds, and the gateway gives up before us.
+pub(super) const DIRECTORY_LIMIT: Duration = Duration::from_secs(65);
+
+/// Whom to look at beside everything else.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DirectoryTrial {
+    /// A user as they would type their name; the first one found if absent.
+    #[serde(default)]
+    user: String,
+    /// Of that user, tried with one bind. Absent: nobody's is tried.
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    password: Secret,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DirectoryDraft {
+    /// As in the settings, in JSON. Its `query_bind.password` may be "keep": the saved one, where it goes to the same servers,
+    /// by the same authority, and no less protected.
+    #[schema(value_type = Object)]
+    directory: serde_json::Value,
+    /// Of `query_bind`; never given back.
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    query_password: Secret,
+    #[serde(default)]
+    user: String,
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    password: Secret,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct DirectoryTested {
+    /// Nothing was found that keeps it from serving.
+    good: bool,
+    lines: Vec<DirectoryFinding>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DirectoryFinding {
+    /// server, users, groups, containers, paging, changes, attributes, user or authentication.
+    about: String,
+    /// good, doubtful or bad.
+    verdict: String,
+    /// One sentence.
+    text: String,
+}
+
+/// Try a directory of the settings
+///
+/// Servers, TLS, both binds, base, how many each filter finds, paging, change feeds, one user as mapped.
+#[utoipa::path(post, path = "/directories/{name}/test", tag = "directories", request_body = DirectoryTrial, params(("name" = String, Path)), responses(
+    (status = 200, body = DirectoryTested), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn test(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(name): Path<String>,
+    Body(trial): Body<DirectoryTrial>,
+) -> Result<Json<DirectoryTested>, Problem> {
+    let request = InspectRequest { directory: name, ..request(trial.user, trial.password)? };
+    tested(&app, request).await
+}
+
+/// Try a directory before it is saved
+///
+/// Nothing of it is kept.
+#[utoipa::path(post, path = "/directories/test", tag = "directories", request_body = DirectoryDraft, responses(
+    (status = 200, body = DirectoryTested), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn test_draft(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Body(draft): Body<DirectoryDraft>,
+) -> Result<Json<DirectoryTested>, Problem> {
+    let query_password = given(draft.query_password);
+    let request = InspectRequest {
+        draft_json: draft.directory.to_string(),
+        query_password,
+        ..request(draft.user, draft.password)?
+    };
+    tested(&app, request).await
+}
+
+fn request(user: String, password: Secret) -> Result<InspectRequest, Problem> {
+    match user.is_empty() && !password.is_empty() {
+        true => Err(Problem::rule("password: of whom? Name the user as well")),
+        false => Ok(InspectRequest { name: user, password: given(password), ..InspectRequest::default() }),
+    }
+}
+
+fn given(secret: Secret) -> Option<proto::common::Secret> {
+    (!secret.is_empty()).then(|| secret.into())
+}
+
+async fn tested(app: &App, request: InspectRequest) -> Result<Json<DirectoryTested>, Problem> {
+    let reply = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.inspect(request)).await?;
+    Ok(Json(shown(reply)))
+}
+
+fn shown(reply: InspectReply) -> DirectoryTested {
+    let line = |line: proto::directory::Inspected| DirectoryFinding {
+        about: line.about,
+        verdict: line.verdict,
+        text: line.text,
+    };
+    DirectoryTested { good: reply.good, lines: reply.lines.into_iter().map(line).collect() }
+}

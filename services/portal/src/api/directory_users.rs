@@ -1,0 +1,424 @@
+//! Users of a directory, known here or not: found, imported (FS-16), and whose they would be (FS-08).
+
+use super::access::Caller;
+use super::directories::DIRECTORY_LIMIT;
+use super::extract::{Body, Path, Query};
+use super::page_length;
+use super::problem::Problem;
+use crate::app::{App, STORE_LIMIT, within};
+use axum::Json;
+use axum::extract::State;
+use domain::settings::{Chosen, ImportError, ImportVerdict, Settings, SyncItem, SyncState};
+use domain::{ObjectId, ObjectName, Reason};
+use proto::directory::{FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
+use proto::user_store::{
+    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest,
+};
+use serde::{Deserialize, Serialize};
+use service_kit::grpc::idempotent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// Of one question to another part.
+const PAGE: u32 = 1_000;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UsersWanted {
+    /// Part of a username, first or last name or mail address.
+    #[serde(default)]
+    search: String,
+    /// An LDAP filter, such as `(department=Sales)`.
+    #[serde(default)]
+    filter: String,
+    /// The DN of a container; the directory's base if absent.
+    #[serde(default)]
+    below: String,
+    /// The `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct DirectoryUsers {
+    /// By username.
+    items: Vec<DirectoryUser>,
+    /// For the `after` of the next page; null on the last one.
+    next: Option<String>,
+    /// How many there are, at most 10000.
+    total: u32,
+    /// There are more than 10000, which nobody lists: narrow it.
+    more: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DirectoryUser {
+    /// What lasts: objectGUID:..., entryUUID:...
+    id: String,
+    username: String,
+    distinguished_name: String,
+    first_name: String,
+    last_name: String,
+    mail: String,
+    /// The user here; null = there is none.
+    known: Option<Known>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Known {
+    user_id: String,
+    username: String,
+    /// Whose they are; empty = of none.
+    sync_item: String,
+    /// enabled, disabled or removed.
+    state: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSelection {
+    directory: String,
+    /// Of the kind users; made where there is none.
+    sync_item: String,
+    /// Names in any form, or ids, instead of a search.
+    #[serde(default)]
+    names: Vec<String>,
+    /// Part of a username, first or last name or mail address.
+    #[serde(default)]
+    search: String,
+    /// An LDAP filter.
+    #[serde(default)]
+    filter: String,
+    /// The DN of a container.
+    #[serde(default)]
+    below: String,
+    /// Users who are known go to the item, too; otherwise they are left as they are.
+    #[serde(default)]
+    update: bool,
+    /// Say what would be imported, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// False: no run is asked for.
+    #[serde(default = "yes")]
+    run: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Selected {
+    /// The revision in force afterwards.
+    revision: u64,
+    dry_run: bool,
+    imported: usize,
+    /// Left as they are.
+    known: usize,
+    /// Named by the item before.
+    listed: usize,
+    users: Vec<SelectedUser>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SelectedUser {
+    id: String,
+    username: String,
+    distinguished_name: String,
+    /// import, known or listed.
+    verdict: &'static str,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whose {
+    /// In any form.
+    user: String,
+    /// Where they are looked for; in all directories that have sync items, in their order, if absent.
+    #[serde(default)]
+    directory: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Owner {
+    directory: String,
+    username: String,
+    distinguished_name: String,
+    /// The first item that is on and has the user; null = none.
+    owner: Option<String>,
+    /// In their order.
+    items: Vec<ItemAnswer>,
+    /// As it is since the last run; null = there is no such user here.
+    known: Option<Known>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ItemAnswer {
+    sync_item: String,
+    /// on, off or preview.
+    state: SyncStateShown,
+    holds: bool,
+    /// One sentence.
+    why: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SyncStateShown {
+    On,
+    Off,
+    Preview,
+}
+
+/// Users of a directory, whether they are known here or not
+#[utoipa::path(get, path = "/directories/{name}/users", tag = "directories", params(("name" = String, Path), UsersWanted), responses(
+    (status = 200, body = DirectoryUsers), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(name): Path<String>,
+    Query(wanted): Query<UsersWanted>,
+) -> Result<Json<DirectoryUsers>, Problem> {
+    let UsersWanted { search, filter, below, after, limit } = wanted;
+    let limit = page_length(limit)?;
+    let request = FindUsersRequest { directory: name.clone(), search, filter, below, after, limit, names: Vec::new() };
+    let found = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.find_users(request)).await?;
+    let mut known = known(&app, &name, &found.users).await?;
+    let items = found.users.into_iter().map(|user| DirectoryUser {
+        known: known.remove(&user.object_id).map(of_store),
+        id: user.object_id,
+        username: user.username,
+        distinguished_name: user.distinguished_name,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        mail: user.mail,
+    });
+    let next = Some(found.next).filter(|next| !next.is_empty());
+    Ok(Json(DirectoryUsers { items: items.collect(), next, total: found.total, more: found.more }))
+}
+
+/// Import users of a directory into a sync item
+///
+/// The item names them by their ids from then on, and a run is asked for. At most 10000; a name that is nobody's refuses all.
+#[utoipa::path(post, path = "/sync/import", tag = "sync", request_body = NewSelection, responses(
+    (status = 200, body = Selected), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(new): Body<NewSelection>,
+) -> Result<Json<Selected>, Problem> {
+    let directory = object_name("directory", &new.directory)?;
+    let item = object_name("sync_item", &new.sync_item)?;
+    let found = found(&app, &new).await?;
+    let known = known(&app, &new.directory, &found).await?;
+    let mut settings = settings(&app).await?;
+    let chosen: Vec<Chosen> = found.iter().filter_map(|user| chosen(user, &known)).collect();
+    let verdicts = settings.import(&directory, &item, &chosen, new.update).map_err(refused)?;
+    let count = |wanted: ImportVerdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+    let (imported, changes) = (count(ImportVerdict::Import), !new.dry_run && count(ImportVerdict::Import) > 0);
+    let mut applied = (settings.revision.unwrap_or_default(), Vec::new());
+    if imported > 0 {
+        applied = apply(&app, &settings, &caller.actor, new.dry_run).await?;
+    }
+    let on = settings.sync_items.iter().any(|it| it.name == item && it.state == SyncState::On);
+    if changes && new.run && on {
+        let request =
+            RequestSyncRequest { only: new.sync_item, mode: "full".into(), actor: caller.actor, ..Default::default() };
+        within(STORE_LIMIT, request, |request| app.deps.admin.request_sync(request)).await?;
+    }
+    let users = found.into_iter().zip(&verdicts).map(|(user, verdict)| SelectedUser {
+        id: user.object_id,
+        username: user.username,
+        distinguished_name: user.distinguished_name,
+        verdict: verdict.code(),
+    });
+    Ok(Json(Selected {
+        revision: applied.0,
+        dry_run: new.dry_run,
+        imported,
+        known: count(ImportVerdict::Known),
+        listed: count(ImportVerdict::Listed),
+        users: users.collect(),
+        warnings: applied.1,
+    }))
+}
+
+/// Which sync item would own a user
+///
+/// As the directory is now, by the items in force; `known` is what the last run made of it.
+#[utoipa::path(get, path = "/sync/owner", tag = "sync", params(Whose), responses(
+    (status = 200, body = Owner), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn owner(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Query(whose): Query<Whose>,
+) -> Result<Json<Owner>, Problem> {
+    let settings = &app.settings.fresh().await?.settings;
+    if !whose.directory.is_empty() && settings.directory(&whose.directory).is_none() {
+        return Err(Problem::not_found("there is no such directory"));
+    }
+    let mut reason = Reason::UnknownUser;
+    for directory in &settings.directories {
+        let items: Vec<&SyncItem> = settings.sync_items.iter().filter(|it| it.directory == directory.name).collect();
+        let wanted =
+            if whose.directory.is_empty() { !items.is_empty() } else { directory.name.as_str() == whose.directory };
+        if !wanted {
+            continue;
+        }
+        let items_json = items.iter().filter_map(|item| serde_json::to_string(item).ok()).collect();
+        let request = HoldersRequest { directory: directory.name.to_string(), name: whose.user.clone(), items_json };
+        let reply = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.holders(request)).await?;
+        match Reason::from_code(&reply.reason) {
+            _ if reply.reason.is_empty() => return Ok(Json(answered(&app, &directory.name, &items, reply).await?)),
+            Reason::UnknownUser => {}
+            other => reason = other,
+        }
+    }
+    match reason {
+        Reason::UnknownUser | Reason::AmbiguousUser => Err(Problem::not_found(reason.sentence())),
+        reason => Err(Problem::unavailable(reason)),
+    }
+}
+
+async fn answered(
+    app: &App,
+    directory: &ObjectName,
+    items: &[&SyncItem],
+    reply: HoldersReply,
+) -> Result<Owner, Problem> {
+    let person = reply.person.unwrap_or_default();
+    let user = FoundUser {
+        object_id: person.subject.map(|subject| subject.object_id).unwrap_or_default(),
+        ..FoundUser::default()
+    };
+    let mut known = known(app, directory.as_str(), std::slice::from_ref(&user)).await?;
+    let answers = items.iter().zip(reply.items);
+    let first = answers.clone().find(|(item, answer)| item.state == SyncState::On && answer.holds);
+    Ok(Owner {
+        directory: directory.to_string(),
+        username: person.username,
+        distinguished_name: person.distinguished_name,
+        owner: first.map(|(item, _)| item.name.to_string()),
+        known: known.remove(&user.object_id).map(of_store),
+        items: answers
+            .map(|(item, answer)| ItemAnswer {
+                sync_item: item.name.to_string(),
+                state: match item.state {
+                    SyncState::On => SyncStateShown::On,
+                    SyncState::Off => SyncStateShown::Off,
+                    SyncState::Preview => SyncStateShown::Preview,
+                },
+                holds: answer.holds,
+                why: answer.why,
+            })
+            .collect(),
+    })
+}
+
+/// All of them, or why not.
+async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem> {
+    if new.names.is_empty() && [&new.search, &new.filter, &new.below].into_iter().all(String::is_empty) {
+        return Err(Problem::rule("names: is empty; whom? Name users, or a search, a filter or a container"));
+    }
+    let mut all: Vec<FoundUser> = Vec::new();
+    let mut nobody = Vec::new();
+    for names in new.names.chunks(PAGE as usize).map(<[String]>::to_vec).chain(new.names.is_empty().then(Vec::new)) {
+        let mut request = FindUsersRequest {
+            directory: new.directory.clone(),
+            search: new.search.clone(),
+            filter: new.filter.clone(),
+            below: new.below.clone(),
+            after: String::new(),
+            limit: PAGE,
+            names,
+        };
+        loop {
+            let asked = request.clone();
+            let page = within(DIRECTORY_LIMIT, asked, |request| app.deps.directories.find_users(request)).await?;
+            if page.more {
+                return Err(Problem::rule(
+                    "these are more than 10000 users; take a container or a filter as the source",
+                ));
+            }
+            nobody.extend(page.no_users);
+            all.extend(page.users.into_iter().filter(|user| user.object_id.parse::<ObjectId>().is_ok()));
+            request.after = page.next;
+            if request.after.is_empty() {
+                break;
+            }
+        }
+    }
+    match nobody.is_empty() {
+        true => Ok(all),
+        false => {
+            let sentence = |none: &proto::directory::NoUser| {
+                format!("{}: {}", none.name, Reason::from_code(&none.reason).sentence())
+            };
+            Err(Problem::rules("some names are nobody's; nothing was changed", nobody.iter().map(sentence).collect()))
+        }
+    }
+}
+
+/// By the id.
+async fn known(app: &App, directory: &str, found: &[FoundUser]) -> Result<HashMap<String, KnownUser>, Problem> {
+    let mut known = HashMap::new();
+    for part in found.chunks(PAGE as usize) {
+        let object_ids = part.iter().map(|user| user.object_id.clone()).collect();
+        let request = idempotent(KnownUsersRequest { directory: directory.to_owned(), object_ids });
+        let reply = within(STORE_LIMIT, request, |request| app.deps.admin.known_users(request)).await?;
+        known.extend(reply.users.into_iter().map(|user| (user.object_id.clone(), user)));
+    }
+    Ok(known)
+}
+
+/// Who was removed comes back like anybody new.
+fn chosen(user: &FoundUser, known: &HashMap<String, KnownUser>) -> Option<Chosen> {
+    let id: ObjectId = user.object_id.parse().ok()?;
+    Some(Chosen { id, known: known.get(&user.object_id).is_some_and(|known| known.state != "removed") })
+}
+
+async fn settings(app: &App) -> Result<Settings, Problem> {
+    let request = idempotent(ExportSettingsRequest {});
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.export_settings(request)).await?;
+    toml::from_str(&reply.document).map_err(|error| {
+        tracing::error!(%error, "the exported settings cannot be read");
+        Problem::from(tonic::Status::internal("the settings cannot be read"))
+    })
+}
+
+/// The revision, and what the document warns of. Somebody who was first wins.
+async fn apply(app: &App, settings: &Settings, actor: &str, dry_run: bool) -> Result<(u64, Vec<String>), Problem> {
+    let document = toml::to_string(settings).map_err(|error| {
+        tracing::error!(%error, "settings cannot be written");
+        Problem::from(tonic::Status::internal("the settings cannot be written"))
+    })?;
+    let request =
+        ApplySettingsRequest { document, dry_run, actor: actor.to_owned(), ..ApplySettingsRequest::default() };
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
+    if reply.errors.iter().any(|error| error.starts_with("revision")) {
+        return Err(tonic::Status::aborted("somebody changed the settings first; try again").into());
+    }
+    match reply.errors.is_empty() {
+        true => Ok((reply.revision, reply.warnings)),
+        false => Err(Problem::rules("the item is refused; nothing was changed", reply.errors)),
+    }
+}
+
+fn object_name(key: &str, text: &str) -> Result<ObjectName, Problem> {
+    text.parse().map_err(|error| Problem::rule(format!("{key}: {error}")))
+}
+
+fn refused(error: ImportError) -> Problem {
+    match error {
+        ImportError::NoDirectory { .. } => Problem::not_found(error.to_string()),
+        other => Problem::rule(other.to_string()),
+    }
+}
+
+fn of_store(user: KnownUser) -> Known {
+    Known { user_id: user.user_id, username: user.username, sync_item: user.sync_item, state: user.state }
+}
