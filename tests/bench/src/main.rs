@@ -1,7 +1,7 @@
 //! Load for both gateways: logins as devices and applications do them, at a fixed rate or as fast as they are answered.
 //!
 //! `enrol` gives people an authenticator app through the admin socket and writes them to a file; `radius` and `ldap` log
-//! them in and print one JSON object with what happened. `radius-peer`, `ldap-peer`, `ldap-idle` and `waiting` bring all they need. Only for servers
+//! them in and print one JSON object with what happened. `radius-peer`, `ldap-peer`, `ldap-idle`, `sync-peer` and `waiting` bring all they need. Only for servers
 //! on this machine.
 
 mod all;
@@ -14,6 +14,7 @@ mod load;
 mod peer;
 mod proxies;
 mod radius;
+mod sync_peer;
 mod waiting;
 mod world;
 
@@ -75,6 +76,13 @@ enum Command {
     LdapIdle {
         #[command(flatten)]
         idle: ldap_idle::Idle,
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
+    /// The first synchronisation of many users and one that finds some changes, beside `ldapsearch`.
+    SyncPeer {
+        #[command(flatten)]
+        sizes: sync_peer::Sizes,
         #[arg(long)]
         page: Option<PathBuf>,
     },
@@ -158,6 +166,7 @@ async fn main() -> Result<()> {
         Command::RadiusPeer { people, logins, page } => peer::run(people, logins, page.as_deref()).await,
         Command::LdapPeer { people, operations, page } => ldap_peer::run(people, &operations, page.as_deref()).await,
         Command::LdapIdle { idle, page } => ldap_idle::run(&idle, page.as_deref()).await,
+        Command::SyncPeer { sizes, page } => sync_peer::run(&sizes, page.as_deref()),
         Command::Waiting { waits, page } => waiting::run(&waits, page.as_deref()).await,
         Command::Enrol { socket, search, count, password, people } => {
             let channel = Channel::unix(socket);

@@ -366,18 +366,27 @@ async fn apply_settings(store: &user_store::Services) -> Result<()> {
 
 async fn sync_ann(store: &user_store::Services) -> Result<()> {
     let epoch = store.sync.lead(request(LeadRequest { holder: "test".into() })).await?.into_inner().epoch;
-    let begin = BeginRunRequest { epoch, sync_item: "everyone".into(), mode: "full".into(), now_unix_ms: NOW };
+    let begin = BeginRunRequest {
+        epoch,
+        directory: "corp".into(),
+        mode: "full".into(),
+        now_unix_ms: NOW,
+        ..BeginRunRequest::default()
+    };
     let run_id = store.sync.begin_run(request(begin)).await?.into_inner().run_id;
     let ann = SyncedUser {
         object_id: ANN.into(),
         distinguished_name: "uid=ann,dc=corp,dc=example".into(),
         username: "ann".into(),
+        items: vec!["everyone".into()],
         ..SyncedUser::default()
     };
-    let batch = ApplyBatchRequest { epoch, run_id: run_id.clone(), users: vec![ann], groups: vec![], now_unix_ms: NOW };
+    let users = vec![ann];
+    let batch =
+        ApplyBatchRequest { epoch, run_id: run_id.clone(), users, now_unix_ms: NOW, ..ApplyBatchRequest::default() };
     let applied = store.sync.apply_batch(request(batch)).await?.into_inner();
     ensure!(applied.added == 1, "not added: {:?}", applied.problems);
-    let finish = FinishRunRequest { epoch, run_id, complete: true, error: String::new(), now_unix_ms: NOW };
+    let finish = FinishRunRequest { epoch, run_id, complete: true, now_unix_ms: NOW, ..FinishRunRequest::default() };
     store.sync.finish_run(request(finish)).await?;
     Ok(())
 }

@@ -252,6 +252,8 @@ fn configure(file: &Path) -> Result<()> {
         ("cn=userroot,cn=ldbm database,cn=plugins,cn=config".to_owned(), "nsslapd-cachememsize", "67108864"),
         plugin("MemberOf Plugin"),
         plugin("Retro Changelog Plugin"),
+        // Without it the changelog names nobody by their id, and content synchronisation is silent.
+        ("cn=Retro Changelog Plugin,cn=plugins,cn=config".to_owned(), "nsslapd-attribute", "nsuniqueid:targetUniqueId"),
         plugin("Content Synchronization"),
     ];
     // Long lines are folded there.

@@ -37,7 +37,7 @@ pub use process::{Proc, resident_kib, run, wait_until};
 pub use samba::Samba;
 pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
 pub use twinlock::{
-    Cluster, CommandLine, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,
+    Cluster, CommandLine, Node, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,
 };
 
 use std::path::{Path, PathBuf};

@@ -171,6 +171,31 @@ impl Samba {
         self.replace(name, "userAccountControl: 512")
     }
 
+    /// Brings back what was deleted, under a DN of its own choice; `id` as `objectGUID:...` or the GUID alone.
+    pub fn undelete(&self, id: &str, dn: &str) -> Result<()> {
+        let guid = id.rsplit(':').next().unwrap_or_default();
+        // By its name: where `<GUID=...>` stands for it, Samba does not find it a second time.
+        let found = run(Command::new(program("ldapsearch")?)
+            .env("LDAPTLS_CACERT", &self.ca_file)
+            .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-E", "!1.2.840.113556.1.4.417", "-H", &self.ldaps_url()])
+            .args(["-D", Self::ADMIN_DN, "-w", Self::ADMIN_PASSWORD, "-b", Self::BASE])
+            .args([&format!("(&(isDeleted=TRUE)(name=*DEL:{guid}))"), "1.1"]))?;
+        let found = String::from_utf8_lossy(&found.stdout);
+        let deleted = found.lines().find(|line| line.starts_with("dn:")).context("nobody of this id was deleted")?;
+        let ldif = format!(
+            "{deleted}\nchangetype: modify\ndelete: isDeleted\n-\nreplace: distinguishedName\ndistinguishedName: {dn}\n"
+        );
+        let file = self.dir.join("undelete.ldif");
+        fs::write(&file, ldif)?;
+        // LDAP_SERVER_SHOW_DELETED_OID
+        run(Command::new(program("ldapmodify")?)
+            .env("LDAPTLS_CACERT", &self.ca_file)
+            .args(["-x", "-e", "!1.2.840.113556.1.4.417", "-H", &self.ldaps_url()])
+            .args(["-D", Self::ADMIN_DN, "-w", Self::ADMIN_PASSWORD, "-f"])
+            .arg(&file))?;
+        Ok(())
+    }
+
     /// The account ended long ago.
     pub fn expire(&self, name: &str) -> Result<()> {
         self.replace(name, "accountExpires: 1")
@@ -178,6 +203,26 @@ impl Samba {
 
     pub fn require_new_password(&self, name: &str) -> Result<()> {
         self.replace(name, "pwdLastSet: 0")
+    }
+
+    /// The right that DirSync needs, "Replicating Directory Changes" on the domain, and not more (S-13).
+    pub fn allow_replication(&self, dn: &str) -> Result<()> {
+        self.replication(dn, "allow")
+    }
+
+    /// Takes it away again.
+    pub fn deny_replication(&self, dn: &str) -> Result<()> {
+        self.replication(dn, "deny")
+    }
+
+    fn replication(&self, dn: &str, action: &str) -> Result<()> {
+        run(Command::new(program("samba-tool")?)
+            .args(["dsacl", "set", "--car=get-changes", &format!("--action={action}")])
+            .args([format!("--objectdn={}", Self::BASE), format!("--trusteedn={dn}")])
+            .arg("-H")
+            .arg(self.dir.join("private/sam.ldb"))
+            .arg(format!("--configfile={}", configuration_file(&self.dir).display())))?;
+        Ok(())
     }
 
     /// By as many wrong passwords as it takes.

@@ -24,8 +24,10 @@ pub struct SlapdOptions {
     pub bulk_people: usize,
     /// Server-side size limit for the query account; 0 = none.
     pub size_limit: usize,
-    /// More slapd.conf lines of the database.
+    /// More slapd.conf lines of the database; the first may be such of its `syncprov`.
     pub database_lines: String,
+    /// With what was written in `cn=accesslog`, which the query account may read.
+    pub access_log: bool,
     /// Without the statistics log, which costs as much as the small operations it tells of. Nothing can be counted then.
     pub quiet: bool,
     /// `access` lines before the usual ones, which end with one for everything.
@@ -55,6 +57,7 @@ impl Slapd {
     pub fn start(dir: &Path, pki: &Pki, options: &SlapdOptions) -> Result<Self> {
         let dir = dir.join("slapd");
         fs::create_dir_all(dir.join("db"))?;
+        fs::create_dir_all(dir.join("accesslog"))?;
         let tls = pki.issue(&format!("slapd-{}", free_port()), &["127.0.0.1", "localhost"])?;
         let conf = configuration(&dir, &pki.ca_file(), &tls.certificate, &tls.key, options);
         fs::write(dir.join("slapd.conf"), conf)?;
@@ -159,6 +162,26 @@ fn configuration(dir: &Path, ca: &Path, certificate: &Path, key: &Path, options:
         0 => "unlimited".to_owned(),
         limit => limit.to_string(),
     };
+    let (log, logging) = match options.access_log {
+        true => (
+            format!(
+                "database mdb
+suffix cn=accesslog
+directory {dir}/accesslog
+rootdn {}
+maxsize 1073741824
+index objectClass,reqStart eq
+dbnosync
+limits * size=unlimited
+access to * by dn.exact={} read by * none
+",
+                Slapd::ADMIN_DN,
+                Slapd::QUERY_DN
+            ),
+            "overlay accesslog\nlogdb cn=accesslog\nlogops writes\nlogsuccess TRUE\n",
+        ),
+        false => (String::new(), ""),
+    };
     format!(
         "include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -169,6 +192,7 @@ moduleload back_mdb.la
 moduleload memberof.la
 moduleload syncprov.la
 moduleload sssvlv.la
+moduleload accesslog.la
 pidfile {dir}/slapd.pid
 TLSCACertificateFile {ca}
 TLSCertificateFile {certificate}
@@ -179,12 +203,14 @@ threads 8
 sockbuf_max_incoming_auth 16777215
 access to dn.base=\"\" by * read
 access to dn.base=\"cn=subschema\" by * read
-database mdb
+database monitor
+access to * by dn.exact={admin} read by * none
+{log}database mdb
 suffix {COMPANY_BASE}
 directory {dir}/db
 rootdn {admin}
 rootpw {password}
-maxsize 1073741824
+maxsize 17179869184
 index objectClass,uid,mail,cn,sn,member,entryUUID,entryCSN eq
 dbnosync
 limits dn.exact=\"{query}\" size={size} time=unlimited size.pr=unlimited
@@ -192,8 +218,8 @@ limits dn.exact=\"{query}\" size={size} time=unlimited size.pr=unlimited
 access to attrs=userPassword by self write by anonymous auth by * none
 access to * by users read by * auth
 overlay memberof
-overlay syncprov
 overlay sssvlv
+{logging}overlay syncprov
 {lines}
 ",
         ca = ca.display(),

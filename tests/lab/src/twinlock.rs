@@ -4,7 +4,7 @@ mod cluster;
 mod settings;
 mod standalone;
 
-pub use cluster::{Cluster, Part};
+pub use cluster::{Cluster, Node, Part};
 pub use settings::{QUERY_SECRET_FILE, RADIUS_SECRET, RADIUS_SECRET_FILE, company_settings};
 pub use standalone::Standalone;
 

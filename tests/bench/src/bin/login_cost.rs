@@ -185,7 +185,7 @@ impl World {
     async fn synchronise(&self, count: usize) -> Result<()> {
         let sync = self.store.services().sync;
         let epoch = sync.lead(Request::new(LeadRequest { holder: "bench".into() })).await?.into_inner().epoch;
-        let run = BeginRunRequest { epoch, sync_item: "people".into(), mode: "full".into(), now_unix_ms: 0 };
+        let run = BeginRunRequest { epoch, directory: "corp".into(), mode: "full".into(), ..Default::default() };
         let run_id = sync.begin_run(Request::new(run)).await?.into_inner().run_id;
         for batch in (0..count).collect::<Vec<_>>().chunks(500) {
             let users = batch.iter().map(|number| synced(*number)).collect();
@@ -351,6 +351,7 @@ fn synced(number: usize) -> SyncedUser {
         distinguished_name: format!("uid=user{number},dc=corp,dc=example"),
         username: format!("user{number}"),
         names: vec![format!("user{number}@corp.example")],
+        items: vec!["people".into()],
         ..Default::default()
     }
 }

@@ -5,7 +5,6 @@ use crate::{Proc, free_port, run, wait_until};
 use anyhow::{Context, Result};
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -36,8 +35,7 @@ impl Standalone {
         let home = dir.join("twinlock");
         let config = home.join("twinlock.toml");
         run(Command::new(&program).args(["init", "--listen", "127.0.0.1", "--dir"]).arg(&home))?;
-        // The usual ports need root, and may be taken.
-        let portal_port = if TcpListener::bind(("127.0.0.1", 8443)).is_ok() { 8443 } else { free_port() };
+        // The usual ports need root, and may be another's.
         let mut standalone = Self {
             command_line: CommandLine { program, config },
             home,
@@ -47,7 +45,7 @@ impl Standalone {
             accounting_port: free_port(),
             ldap_port: free_port(),
             ldaps_port: free_port(),
-            portal_port,
+            portal_port: free_port(),
             management_port: free_port(),
         };
         standalone.configure(more)?;

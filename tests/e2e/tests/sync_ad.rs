@@ -1,0 +1,204 @@
+//! The days of an Active Directory domain (Samba), by each of its change feeds: after every step the store is what the directory is.
+
+mod synced;
+
+use anyhow::{Result, ensure};
+use lab::Samba;
+use proto::user_store::SyncRun;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use synced::{Upstream, World};
+
+/// So many in the unit that moves away.
+const CROWD: usize = 500;
+
+/// The people below `OU=people`; crowds below `OU=crowd,OU=people`.
+fn document(upstream: &Upstream, account: &str, more: &str) -> Result<String> {
+    let directory = upstream.section(account, more)?;
+    Ok(format!(
+        "{directory}[[sync_item]]\nname = \"people\"\ndirectory = \"corp\"\n\
+         source = {{ kind = \"container\", dn = \"{}\" }}\n",
+        Samba::PEOPLE_DN
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_of_a_domain_by_dirsync() -> Result<()> {
+    // FS-40, S-10 to S-21
+    days("dirsync", Samba::ADMIN_DN, Samba::ADMIN_PASSWORD).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_of_a_domain_by_update_sequence_numbers() -> Result<()> {
+    // FS-41, S-25, S-26
+    days("usn_changed", Samba::ADMIN_DN, Samba::ADMIN_PASSWORD).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_loses_the_right_to_changes_reads_everything_and_removes_nobody() -> Result<()> {
+    // S-13, S-20, S-41
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::samba(dir.path())?);
+    let Upstream::Samba(samba) = upstream.as_ref() else { unreachable!("made above") };
+    samba.allow_replication(Samba::QUERY_DN)?;
+    let document = document(&upstream, Samba::QUERY_DN, "")?;
+    let world = World::new(dir, Arc::clone(&upstream), Samba::PEOPLE_DN, &document).await?;
+    let first = world.run("").await?;
+    ensure!(first.state == "done" && first.feed == "dirsync", "{first:?}");
+    samba.disable("ben.baker")?;
+    let changed = world.run("incremental").await?;
+    ensure!(changed.mode == "incremental" && changed.changed + changed.unchanged >= 1, "{changed:?}");
+    world.agrees("with the right").await?;
+    samba.deny_replication(Samba::QUERY_DN)?;
+    samba.enable("ben.baker")?;
+    let before = world.run_ids().await?;
+    let refused = world.run("incremental").await?;
+    ensure!(refused.state == "incomplete" && refused.disabled == 0, "{refused:?}");
+    ensure!(refused.error.contains("does not let the query account read its changes"), "{refused:?}");
+    let full = world.ended(&before, |run| run.mode == "full").await?;
+    ensure!(full.state == "done" && (full.disabled, full.removed, full.parked) == (0, 0, 0), "{full:?}");
+    world.agrees("without the right").await?;
+    Ok(())
+}
+
+async fn days(feed: &str, account: &str, password: &str) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::samba(dir.path())?);
+    let document = document(&upstream, account, &format!("feed = \"{feed}\""))?;
+    let world = World::new(dir, upstream, Samba::PEOPLE_DN, "").await?;
+    world.apply_with(&document, password).await?;
+    let first = world.run("").await?;
+    ensure!(first.mode == "full" && first.state == "done", "{first:?}");
+    world.agrees("first run").await?;
+    let step = async |what: &str, ldif: &str| -> Result<SyncRun> {
+        if !ldif.is_empty() {
+            world.upstream.modify(ldif)?;
+        }
+        let run = world.run("incremental").await?;
+        ensure!(run.mode == "incremental" && run.feed == feed, "{what}: {run:?}");
+        ensure!(run.state == "done" || run.state == "parked", "{what}: {run:?}");
+        world.agrees(what).await?;
+        Ok(run)
+    };
+    let Upstream::Samba(samba) = world.upstream.as_ref() else { unreachable!("made above") };
+    let dn = Samba::dn_of;
+    let nothing = step("nothing", "").await?;
+    ensure!((nothing.added, nothing.changed) == (0, 0), "{nothing:?}");
+    samba.add("nina.new", &lab::password_of("nina.new"))?;
+    let added = step("add", "").await?;
+    ensure!(added.added == 1, "{added:?}");
+    let replace = |name: &str, attribute: &str, value: &str| {
+        format!("dn: {}\nchangetype: modify\nreplace: {attribute}\n{attribute}: {value}\n", dn(name))
+    };
+    step("a mobile number", &replace("nina.new", "mobile", "+49 151 4711")).await?;
+    step("a surname", &replace("ann.archer", "sn", "Archerová")).await?;
+    step("an attribute cleared", &format!("dn: {}\nchangetype: modify\ndelete: mobile\n", dn("nina.new"))).await?;
+    samba.disable("nina.new")?;
+    step("disabled", "").await?;
+    samba.enable("nina.new")?;
+    step("enabled", "").await?;
+    step("renamed", &format!("dn: {}\nchangetype: modrdn\nnewrdn: CN=nina.nova\ndeleteoldrdn: 1\n", dn("nina.new")))
+        .await?;
+    // Groups: nested, in a circle, a member more and less.
+    let unit = format!("dn: OU=groups2,{}\nchangetype: add\nobjectClass: organizationalUnit\n\n", Samba::BASE);
+    let make = |name: &str| {
+        format!(
+            "dn: CN={name},OU=groups2,{}\nchangetype: add\nobjectClass: group\nsAMAccountName: {name}\n\n",
+            Samba::BASE
+        )
+    };
+    let member = |group: &str, how: &str, member: &str| {
+        format!("dn: CN={group},OU=groups2,{}\nchangetype: modify\n{how}: member\nmember: {member}\n\n", Samba::BASE)
+    };
+    let inner = format!("CN=inner,OU=groups2,{}", Samba::BASE);
+    let outer = format!("CN=outer,OU=groups2,{}", Samba::BASE);
+    step("groups", &(unit + &make("inner") + &make("outer") + &member("outer", "add", &inner))).await?;
+    step("a member of the inner group", &member("inner", "add", &dn("nina.nova"))).await?;
+    step("a circle", &member("inner", "add", &outer)).await?;
+    step("a member less", &member("inner", "delete", &dn("nina.nova"))).await?;
+    let rename = format!("dn: {outer}\nchangetype: modrdn\nnewrdn: CN=around\ndeleteoldrdn: 1\n");
+    step("a group renamed", &rename).await?;
+    step("the primary group", &{
+        let domain_guests = 514;
+        let join = format!(
+            "dn: CN=Domain Guests,CN=Users,{}\nchangetype: modify\nadd: member\nmember: {}\n\n",
+            Samba::BASE,
+            dn("nina.nova")
+        );
+        join + &replace("nina.nova", "primaryGroupID", &domain_guests.to_string())
+    })
+    .await?;
+    // Deleted, and undeleted with the same id.
+    let before = world.detail("nina.new").await?;
+    samba.modify(&format!("dn: {}\nchangetype: delete\n", dn("nina.nova")))?;
+    let gone = step("deleted", "").await?;
+    ensure!(gone.disabled == 1, "{gone:?}");
+    samba.undelete(&before.subject.clone().unwrap_or_default().object_id, &dn("nina.nova"))?;
+    step("undeleted", "").await?;
+    let after = world.detail("nina.new").await?;
+    ensure!(after.user.map(|user| user.user_id) == before.user.map(|user| user.user_id), "the same user");
+    // A unit with people, renamed; then moved out of sight, and back.
+    let crowd = format!("OU=crowd,{}", Samba::PEOPLE_DN);
+    let mut ldif = format!("dn: {crowd}\nchangetype: add\nobjectClass: organizationalUnit\n\n");
+    for number in 1..=CROWD {
+        write!(
+            ldif,
+            "dn: CN=crowd{number:03},{crowd}\nchangetype: add\nobjectClass: user\nsAMAccountName: crowd{number:03}\n\
+             userAccountControl: 514\n\n"
+        )?;
+    }
+    let crowded = step("a crowd", &ldif).await?;
+    ensure!(crowded.added as usize == CROWD, "{crowded:?}");
+    enable_crowd(samba, &crowd)?;
+    step("a crowd enabled", "").await?;
+    step("a unit renamed", &format!("dn: {crowd}\nchangetype: modrdn\nnewrdn: OU=throng\ndeleteoldrdn: 1\n")).await?;
+    let throng = format!("OU=throng,{}", Samba::PEOPLE_DN);
+    let away =
+        format!("dn: {throng}\nchangetype: modrdn\nnewrdn: OU=throng\ndeleteoldrdn: 1\nnewsuperior: {}\n", Samba::BASE);
+    samba.modify(&away)?;
+    let parked = world.run("incremental").await?;
+    ensure!(parked.state == "parked" && parked.parked as usize == CROWD, "S-16, S-40: {parked:?}");
+    let approvals = world.approvals().await?;
+    ensure!(approvals.len() == 1 && approvals[0].users as usize == CROWD, "{approvals:?}");
+    let waiting = world.waiting(&approvals[0]).await?;
+    ensure!(waiting.len() == CROWD, "{} are listed", waiting.len());
+    let one_back = format!(
+        "dn: CN=crowd009,OU=throng,{}\nchangetype: modrdn\nnewrdn: CN=crowd009\ndeleteoldrdn: 1\nnewsuperior: {}\n",
+        Samba::BASE,
+        Samba::PEOPLE_DN
+    );
+    samba.modify(&one_back)?;
+    let still = world.run("incremental").await?;
+    ensure!(still.parked as usize == CROWD - 1, "{still:?}");
+    let approvals = world.approvals().await?;
+    ensure!(world.approve(&approvals[0]).await? as usize == CROWD - 1, "the others are disabled");
+    world.agrees("approved").await?;
+    let back = format!(
+        "dn: OU=throng,{}\nchangetype: modrdn\nnewrdn: OU=throng\ndeleteoldrdn: 1\nnewsuperior: {}\n",
+        Samba::BASE,
+        Samba::PEOPLE_DN
+    );
+    step("they come back", &back).await?;
+    // A position that means nothing to the server: everything is read again, with the guard, and said (S-20).
+    world.spoil_position().await?;
+    let before = world.run_ids().await?;
+    let refused = world.run("incremental").await?;
+    ensure!(refused.state == "incomplete" && refused.error.contains("read again"), "{refused:?}");
+    let again = world.ended(&before, |run| run.mode == "full").await?;
+    ensure!(again.state == "done" && !again.why.is_empty(), "{again:?}");
+    world.agrees("garbage").await?;
+    step("and goes on", &replace("ben.baker", "givenName", "Benjamin")).await?;
+    Ok(())
+}
+
+fn enable_crowd(samba: &Samba, crowd: &str) -> Result<()> {
+    let mut ldif = String::new();
+    for number in 1..=CROWD {
+        // An account that needs no password: nobody signs in here.
+        write!(
+            ldif,
+            "dn: CN=crowd{number:03},{crowd}\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: 544\n\n"
+        )?;
+    }
+    samba.modify(&ldif)
+}

@@ -1,0 +1,316 @@
+//! One random script of edits, heard of through every change feed that a server offers: all stores end as the directory is.
+
+mod synced;
+
+use anyhow::{Context, Result, ensure};
+use lab::{COMPANY_BASE, SlapdOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use synced::{Upstream, World};
+
+const EDITS: usize = 2_000;
+/// After so many each of the stores hears of them.
+const AT_ONCE: usize = 50;
+
+fn document(upstream: &Upstream, more: &str) -> Result<String> {
+    let account = upstream.query()[0];
+    Ok(format!(
+        "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n\n{}\
+         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n",
+        upstream.section(account, more)?
+    ))
+}
+
+async fn world(upstream: &Arc<Upstream>, feed: &str) -> Result<World> {
+    let more = match feed {
+        "full" => String::new(),
+        feed => format!("feed = \"{feed}\""),
+    };
+    let world =
+        World::new(tempfile::tempdir()?, Arc::clone(upstream), COMPANY_BASE, &document(upstream, &more)?).await?;
+    let first = world.run("").await?;
+    ensure!(first.state == "done", "{feed}: {first:?}");
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_through_every_feed_of_openldap() -> Result<()> {
+    // FS-42, FS-44, FS-45
+    let dir = tempfile::tempdir()?;
+    let lines = "syncprov-sessionlog 10000".to_owned();
+    let options = SlapdOptions { access_log: true, database_lines: lines, ..SlapdOptions::default() };
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+    through(&upstream, &["full", "syncrepl", "accesslog", "modify_timestamp"], 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_through_syncrepl_that_remembers_nothing() -> Result<()> {
+    // S-32: without a session log the server names who is still there
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions::default())?);
+    through(&upstream, &["syncrepl"], 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_through_every_feed_of_389_directory_server() -> Result<()> {
+    // FS-42, FS-43
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::ds389(dir.path())?);
+    // Its ten thousand are not what is looked at here.
+    upstream.drop_bulk()?;
+    through(&upstream, &["full", "syncrepl", "changelog"], 3).await
+}
+
+async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64) -> Result<()> {
+    // A log in which nothing stands yet cannot show that nothing was thrown away.
+    upstream.modify(&format!(
+        "dn: ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: description\ndescription: all\n"
+    ))?;
+    let mut worlds = Vec::new();
+    for feed in feeds {
+        worlds.push((*feed, world(upstream, feed).await?));
+    }
+    let mut script = Script::new(seed);
+    for part in 0..EDITS / AT_ONCE {
+        let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
+        upstream.modify_what_it_takes(&ldif).with_context(|| format!("edits of part {part}:\n{ldif}"))?;
+        for (feed, world) in &worlds {
+            let full = *feed == "full";
+            // Reading everything each time would prove no more.
+            if full && part % 10 != 9 {
+                continue;
+            }
+            let before = world.run_ids().await?;
+            let run = world.run(if full { "" } else { "incremental" }).await?;
+            if run.state == "incomplete" && run.error.contains("read again") {
+                // A log in which nothing older stands cannot show that nothing was thrown away: once, at its beginning (S-38).
+                ensure!(*feed == "accesslog" && part == 0, "{feed}, part {part}: {run:?}");
+                world.ended(&before, |run| run.mode == "full").await?;
+                continue;
+            }
+            ensure!(run.state == "done", "{feed}, part {part}: {run:?}");
+            ensure!(full || run.mode == "incremental" && run.feed == *feed, "{feed}, part {part}: {run:?}");
+        }
+        // Feeds that tell of everything are right at once.
+        if part % 10 == 9 {
+            for (feed, world) in worlds.iter().filter(|(feed, _)| tells_everything(feed)) {
+                world.agrees(&format!("{feed} after part {part}")).await?;
+            }
+        }
+    }
+    for (feed, world) in &worlds {
+        if !tells_everything(feed) {
+            // S-43: who is not there in two sweeps is gone.
+            world.run("").await?;
+            world.run("").await?;
+        }
+        world.agrees(&format!("{feed} at the end")).await?;
+    }
+    Ok(())
+}
+
+/// The others learn of deletions by reading everything, now and then (S-39, S-43).
+fn tells_everything(feed: &str) -> bool {
+    !matches!(feed, "full" | "modify_timestamp")
+}
+
+/// Makes edits that a server takes, one after the other, from a seed.
+struct Script {
+    random: u64,
+    next: usize,
+    /// By uid: the unit.
+    people: BTreeMap<String, String>,
+    units: BTreeSet<String>,
+    /// By name: members, as DNs.
+    groups: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Script {
+    fn new(seed: u64) -> Self {
+        let units = ["sales", "engineering", "support"].map(|unit| format!("ou={unit},ou=people,{COMPANY_BASE}"));
+        Self { random: seed, next: 0, people: BTreeMap::new(), units: units.into(), groups: BTreeMap::new() }
+    }
+
+    /// A number below `bound` (Knuth's MMIX generator).
+    fn below(&mut self, bound: usize) -> usize {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.random >> 33).unwrap_or(0) % bound.max(1)
+    }
+
+    fn fresh(&mut self, what: &str) -> String {
+        self.next += 1;
+        format!("{what}{}", self.next)
+    }
+
+    fn some_unit(&mut self) -> String {
+        let place = self.below(self.units.len());
+        self.units.iter().nth(place).cloned().expect("there are units")
+    }
+
+    fn somebody(&mut self) -> Option<(String, String)> {
+        let place = self.below(self.people.len());
+        self.people.iter().nth(place).map(|(uid, unit)| (uid.clone(), unit.clone()))
+    }
+
+    fn some_group(&mut self) -> Option<String> {
+        let place = self.below(self.groups.len());
+        self.groups.keys().nth(place).cloned()
+    }
+
+    fn edit(&mut self) -> String {
+        loop {
+            let kind = self.below(100);
+            if let Some(ldif) = self.of_kind(kind) {
+                return ldif + "\n";
+            }
+        }
+    }
+
+    fn of_kind(&mut self, kind: usize) -> Option<String> {
+        let group_dn = |name: &str| format!("cn={name},ou=groups,{COMPANY_BASE}");
+        match kind {
+            0..25 => {
+                let (uid, unit) = (self.fresh("p"), self.some_unit());
+                let mut ldif = format!(
+                    "dn: uid={uid},{unit}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: {uid}\nsn: {uid}\n"
+                );
+                if self.below(2) == 0 {
+                    writeln!(ldif, "mobile: +49 151 {}", 10_000 + self.next).ok()?;
+                }
+                self.people.insert(uid, unit);
+                Some(ldif)
+            }
+            25..50 => {
+                let (uid, unit) = self.somebody()?;
+                let (attribute, value) = match self.below(4) {
+                    0 => ("mobile", format!("+49 30 {}", 100_000 + self.below(900_000))),
+                    1 => ("sn", format!("Name {}", self.below(1_000))),
+                    2 => ("mail", format!("{uid}.{}@acme.example", self.below(1_000))),
+                    _ => ("givenName", format!("Given {}", self.below(1_000))),
+                };
+                Some(format!("dn: uid={uid},{unit}\nchangetype: modify\nreplace: {attribute}\n{attribute}: {value}\n"))
+            }
+            50..57 => {
+                let (uid, unit) = self.somebody()?;
+                Some(format!("dn: uid={uid},{unit}\nchangetype: modify\nreplace: mobile\n"))
+            }
+            57..67 => {
+                let (uid, unit) = self.somebody()?;
+                self.people.remove(&uid);
+                Some(format!("dn: uid={uid},{unit}\nchangetype: delete\n"))
+            }
+            67..73 => {
+                let ((uid, unit), new) = (self.somebody()?, self.fresh("r"));
+                self.people.remove(&uid);
+                self.people.insert(new.clone(), unit.clone());
+                Some(format!("dn: uid={uid},{unit}\nchangetype: modrdn\nnewrdn: uid={new}\ndeleteoldrdn: 1\n"))
+            }
+            73..79 => {
+                let ((uid, unit), to) = (self.somebody()?, self.some_unit());
+                if unit == to {
+                    return None;
+                }
+                self.people.insert(uid.clone(), to.clone());
+                Some(format!(
+                    "dn: uid={uid},{unit}\nchangetype: modrdn\nnewrdn: uid={uid}\ndeleteoldrdn: 1\nnewsuperior: {to}\n"
+                ))
+            }
+            79..82 => {
+                let (uid, unit) = self.somebody()?;
+                let name = self.fresh("g");
+                self.groups.insert(name.clone(), BTreeSet::from([format!("uid={uid},{unit}")]));
+                Some(format!(
+                    "dn: {}\nchangetype: add\nobjectClass: groupOfNames\ncn: {name}\nmember: uid={uid},{unit}\n",
+                    group_dn(&name)
+                ))
+            }
+            82..91 => {
+                let (name, (uid, unit)) = (self.some_group()?, self.somebody()?);
+                let member = match self.below(4) {
+                    // A group in a group; perhaps in a circle.
+                    0 => group_dn(&self.some_group()?),
+                    _ => format!("uid={uid},{unit}"),
+                };
+                if !self.groups.get_mut(&name)?.insert(member.clone()) {
+                    return None;
+                }
+                Some(format!("dn: {}\nchangetype: modify\nadd: member\nmember: {member}\n", group_dn(&name)))
+            }
+            91..96 => {
+                let name = self.some_group()?;
+                let members = self.groups.get_mut(&name)?;
+                if members.len() < 2 {
+                    return None;
+                }
+                let member = members.pop_first()?;
+                Some(format!("dn: {}\nchangetype: modify\ndelete: member\nmember: {member}\n", group_dn(&name)))
+            }
+            96..98 => {
+                let name = self.some_group()?;
+                self.groups.remove(&name);
+                Some(format!("dn: {}\nchangetype: delete\n", group_dn(&name)))
+            }
+            98 => {
+                let name = self.fresh("unit");
+                let unit = format!("ou={name},ou=people,{COMPANY_BASE}");
+                self.units.insert(unit.clone());
+                Some(format!("dn: {unit}\nchangetype: add\nobjectClass: organizationalUnit\nou: {name}\n"))
+            }
+            // A unit of ours with all in it gets another name.
+            _ => {
+                let units: Vec<String> =
+                    self.units.iter().filter(|unit| unit.starts_with("ou=unit")).cloned().collect();
+                let old = units.get(self.below(units.len()))?.clone();
+                let name = self.fresh("unit");
+                let new = format!("ou={name},ou=people,{COMPANY_BASE}");
+                self.units.remove(&old);
+                self.units.insert(new.clone());
+                for unit in self.people.values_mut().filter(|unit| **unit == old) {
+                    unit.clone_from(&new);
+                }
+                Some(format!("dn: {old}\nchangetype: modrdn\nnewrdn: ou={name}\ndeleteoldrdn: 1\n"))
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_in_the_store_within_two_seconds_where_the_directory_tells_of_them() -> Result<()> {
+    // FS-42, S-34
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions::default())?);
+    let world = world(&upstream, "syncrepl").await?;
+    let scheduled = document(&upstream, "feed = \"syncrepl\"")?
+        .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
+    world.apply(&scheduled).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await; // until it listens
+    for (step, ldif) in [
+        (
+            "changed",
+            format!(
+                "dn: uid=ann.archer,ou=engineering,ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 901820\n"
+            ),
+        ),
+        (
+            "added",
+            format!(
+                "dn: uid=nina,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: nina\ncn: Nina\nsn: New\n"
+            ),
+        ),
+        (
+            "renamed",
+            format!(
+                "dn: uid=nina,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: modrdn\nnewrdn: uid=nora\ndeleteoldrdn: 1\n"
+            ),
+        ),
+        ("deleted", format!("dn: uid=nora,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: delete\n")),
+    ] {
+        world.upstream.modify(&ldif)?;
+        let took = world.agrees_within(step, Duration::from_secs(2)).await?;
+        eprintln!("{step}: in the store after {took:?}, comparing included");
+    }
+    ensure!(world.status().await?.runs.iter().filter(|run| run.trigger == "follow").count() >= 4, "each by itself");
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The sync in the running product: killed again and again while people are edited, stopped past its lease, and what it means for
+//! somebody who signs in.
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Answer, Application, Device, Distributed, OneMachine, code_of};
+use lab::{COMPANY_BASE, Node, Part, RADIUS_SECRET, Slapd, company_settings};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const KILLS: u64 = 50;
+
+/// By uid: name and mobile number.
+type People = BTreeMap<String, (String, String)>;
+
+/// Runs by themselves; mass removal is not what is looked at here.
+fn scheduled(slapd: &Slapd, more: &str) -> Result<String> {
+    let sync = "[sync]\nenabled = true\ninterval_minutes = 1\napproval_over_users = 999\napproval_over_percent = 0\n";
+    Ok(company_settings(slapd, more)?.replacen("[sync]\nenabled = true\n", sync, 1))
+}
+
+/// What `ldapsearch` finds.
+fn directory(slapd: &Slapd) -> Result<People> {
+    let found = Command::new(lab::program("ldapsearch")?)
+        .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &slapd.ldap_url(), "-D", Slapd::ADMIN_DN])
+        .args(["-w", Slapd::ADMIN_PASSWORD, "-b", COMPANY_BASE, "(objectClass=inetOrgPerson)", "uid"])
+        .args(["givenName", "sn", "mobile"])
+        .output()?;
+    ensure!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let text = String::from_utf8(found.stdout)?;
+    let mut people = People::new();
+    for block in text.split("\n\n") {
+        let value = |name: &str| {
+            let prefix = format!("{name}: ");
+            block.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+        };
+        if !value("uid").is_empty() {
+            let name = format!("{} {}", value("givenName"), value("sn")).trim().to_owned();
+            people.insert(value("uid"), (name, dialled(&value("mobile"))));
+        }
+    }
+    Ok(people)
+}
+
+/// As the store keeps a number that has its country (S-57).
+fn dialled(number: &str) -> String {
+    number.chars().filter(|sign| *sign == '+' || sign.is_ascii_digit()).collect()
+}
+
+/// Who may sign in, as the command line lists them; nobody is there twice.
+fn users(command_line: &lab::CommandLine) -> Result<People> {
+    let (mut listed, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = ["user", "list", "--state", "enabled", "--limit", "1000", "--after", &after];
+        let page = command_line.json(&page)?;
+        listed.extend(page["items"].as_array().context("a list")?.clone());
+        match page["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    let mut people = People::new();
+    for user in listed {
+        let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
+        let detail = command_line.json(&["user", "show", &text("username")])?;
+        let phone = detail["phone"].as_str().unwrap_or_default().to_owned();
+        let before = people.insert(text("username"), (text("name"), phone));
+        ensure!(before.is_none(), "{} is there twice", text("username"));
+    }
+    Ok(people)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_fifty_times_under_a_stream_of_edits_nothing_is_lost_and_nothing_doubled() -> Result<()> {
+    // S-01, S-02, S-60
+    let mut world = OneMachine::start(0, "", "", &[])?;
+    world.command_line().apply(world.dir.path(), &scheduled(&world.slapd, "")?)?;
+    world.command_line().run(&["sync", "now"])?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let edits = Arc::new(AtomicU64::new(0));
+    let editor = Editor {
+        url: world.slapd.ldap_url(),
+        dir: world.dir.path().to_owned(),
+        random: 7,
+        next: 0,
+        there: BTreeSet::new(),
+    };
+    let editing = {
+        let (stop, edits) = (Arc::clone(&stop), Arc::clone(&edits));
+        std::thread::spawn(move || editor.edit_until(&stop, &edits))
+    };
+    let mut random = 11_u64;
+    for _ in 0..KILLS {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        tokio::time::sleep(Duration::from_millis((random >> 33) % 900)).await;
+        world.twinlock.process().context("it runs")?.kill();
+        world.twinlock.restart()?;
+    }
+    stop.store(true, Ordering::SeqCst);
+    editing.join().ok().context("the editor ended")??;
+    eprintln!("{} edits, {KILLS} kills", edits.load(Ordering::SeqCst));
+    // Who comes last begins at once and finds what the others left.
+    world.command_line().run(&["sync", "now"])?;
+    world.command_line().run(&["sync", "now"])?;
+    let (there, here) = (directory(&world.slapd)?, users(world.command_line())?);
+    ensure!(there == here, "{:?}", first_difference(&there, &here));
+    let verified = world.command_line().run(&["audit", "verify"])?;
+    eprintln!("{verified}");
+    Ok(())
+}
+
+fn first_difference(there: &People, here: &People) -> Option<String> {
+    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    keys.into_iter()
+        .find(|key| there.get(*key) != here.get(*key))
+        .map(|key| format!("{key}: the directory has {:?}, the store {:?}", there.get(key), here.get(key)))
+}
+
+/// Edits people without a pause.
+struct Editor {
+    url: String,
+    dir: PathBuf,
+    random: u64,
+    next: u32,
+    there: BTreeSet<u32>,
+}
+
+impl Editor {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % bound.max(1)
+    }
+
+    fn edit_until(mut self, stop: &AtomicBool, edits: &AtomicU64) -> Result<()> {
+        while !stop.load(Ordering::SeqCst) {
+            let mut ldif = String::new();
+            for _ in 0..4 {
+                self.edit(&mut ldif)?;
+            }
+            let file = self.dir.join("edits.ldif");
+            std::fs::write(&file, &ldif)?;
+            let done = Command::new(lab::program("ldapmodify")?)
+                .args(["-x", "-H", &self.url, "-D", Slapd::ADMIN_DN, "-w", Slapd::ADMIN_PASSWORD, "-f"])
+                .arg(&file)
+                .output()?;
+            ensure!(done.status.success(), "{}\n{ldif}", String::from_utf8_lossy(&done.stderr));
+            edits.fetch_add(4, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, ldif: &mut String) -> Result<()> {
+        let dn = |number: u32| format!("uid=k{number:05},ou=sales,ou=people,{COMPANY_BASE}");
+        let place = self.below(self.there.len() as u64) as usize;
+        let somebody = self.there.iter().nth(place).copied();
+        match (self.below(10), somebody) {
+            (0..4, Some(number)) => {
+                let mobile = 10_000 + self.below(80_000);
+                writeln!(ldif, "dn: {}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 {mobile}\n", dn(number))?;
+            }
+            (4..6, Some(number)) => {
+                let name = self.below(1_000);
+                writeln!(ldif, "dn: {}\nchangetype: modify\nreplace: sn\nsn: Name {name}\n", dn(number))?;
+            }
+            (6, Some(number)) => {
+                self.there.remove(&number);
+                writeln!(ldif, "dn: {}\nchangetype: delete\n", dn(number))?;
+            }
+            _ => {
+                self.next += 1;
+                let number = self.next;
+                self.there.insert(number);
+                writeln!(
+                    ldif,
+                    "dn: {}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: k{number:05}\ncn: K\nsn: New\n",
+                    dn(number)
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_in_the_directory_is_refused_at_both_gateways_within_two_seconds() -> Result<()> {
+    // FS-25, S-22, S-34: the password is still good, so what refuses is the sync
+    let world = OneMachine::start(0, "", "", &[])?;
+    let settings = scheduled(&world.slapd, "")?.replace(
+        "source = { kind = \"domain\" }",
+        "source = { kind = \"domain\" }\nfilter = \"(!(employeeType=left))\"",
+    );
+    world.command_line().apply(world.dir.path(), &settings)?;
+    world.command_line().run(&["sync", "now"])?;
+    let ann = world.command_line().enrol("ann.archer")?;
+    let ben = world.command_line().enrol("ben.hale")?;
+    let vpn = Device::new(VPN, world.twinlock.radius_port(), RADIUS_SECRET)?;
+    let certificate = world.twinlock.certificate_file();
+    let ldap = async |name: &str, password: &str| -> Result<u32> {
+        let mut application = Application::connect_tls(&world.twinlock.ldaps_url(), VPN, &certificate).await?;
+        code_of(&application.bind(1, name, password).await?)
+    };
+    ensure!(ldap("ann.archer", &ann.appended(0)?).await? == 0);
+    ensure!(vpn.login("ben.hale", &ben.appended(0)?).await? == Answer::Accept);
+    // Both have another good code left; from now on it opens nothing.
+    wait_until_followed(&world).await?;
+    let leave = |uid: &str, unit: &str| {
+        format!(
+            "dn: uid={uid},ou={unit},ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: employeeType\nemployeeType: left\n\n"
+        )
+    };
+    world.slapd.modify(&(leave("ann.archer", "engineering") + &leave("ben.hale", "sales")))?;
+    let changed = Instant::now();
+    while state_of(&world, "ann.archer")? != "disabled" || state_of(&world, "ben.hale")? != "disabled" {
+        ensure!(changed.elapsed() < Duration::from_secs(2), "not disabled within two seconds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eprintln!("disabled after {:?}", changed.elapsed());
+    ensure!(ldap("ann.archer", &ann.appended(1)?).await? == 49);
+    ensure!(vpn.login("ben.hale", &ben.appended(1)?).await? == Answer::Reject);
+    ensure!(changed.elapsed() < Duration::from_secs(4), "both were asked at once: {:?}", changed.elapsed());
+    // Their passwords are as good as ever: it is not the directory that refuses.
+    ensure!(vpn.login("ben.hale", &ben.password).await? == Answer::Reject);
+    let (reason, _) = e2e::last_attempt(world.command_line(), "ben.hale")?;
+    ensure!(reason == "blocked", "{reason}");
+    Ok(())
+}
+
+fn state_of(world: &OneMachine, uid: &str) -> Result<String> {
+    let shown = world.command_line().json(&["user", "show", uid])?;
+    let state = shown["state"].as_str().or(shown["user"]["state"].as_str());
+    Ok(state.with_context(|| shown.to_string())?.to_owned())
+}
+
+/// The log says so.
+async fn wait_until_followed(world: &OneMachine) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(90);
+    while !world.twinlock.log().contains("changes of the directory are followed as they happen") {
+        ensure!(Instant::now() < end, "the directory is not followed:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes() -> Result<()> {
+    // S-60
+    let mut world = Distributed::start(3_000, "", "")?;
+    let nodes: Vec<Node> = (1..=2).map(|number| (Part::DirectorySync, number)).collect();
+    let leads = |world: &Distributed, node: Node| leading(&world.cluster.log_file(node));
+    let first = *nodes.iter().max_by_key(|node| leads(&world, **node)).context("a leader")?;
+    let second = *nodes.iter().find(|node| **node != first).context("another")?;
+    let before = leads(&world, second);
+    // In the middle of a run: every number changes.
+    let renumber: String = (1..=3_000)
+        .map(|number| format!("dn: uid=bulk{number:05},ou=bulk,ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 1{number:05}\n\n"))
+        .collect();
+    world.slapd.modify(&renumber)?;
+    world.command_line().run(&["sync", "now", "--no-wait"])?;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    world.cluster.process(first).context("it runs")?.signal("STOP");
+    let end = Instant::now() + Duration::from_secs(45);
+    while leads(&world, second) == before {
+        ensure!(Instant::now() < end, "nobody took over");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.cluster.process(first).context("it is there")?.signal("CONT");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.command_line().run(&["sync", "now"])?;
+    let (there, here) = (directory(&world.slapd)?, sample(&world, 40)?);
+    for (uid, person) in &here {
+        ensure!(there.get(uid) == Some(person), "{uid}: {person:?}, the directory has {:?}", there.get(uid));
+    }
+    let status = world.command_line().json(&["sync", "history"])?;
+    let runs = status["items"].as_array().context("runs")?.clone();
+    let ended: Vec<&Value> = runs.iter().filter(|run| run["state"] == "done").collect();
+    ensure!(ended.len() >= 2, "{status:#}");
+    ensure!(
+        runs.iter().all(|run| run["state"] != "running"),
+        "what the stale leader had begun is abandoned: {status:#}"
+    );
+    Ok(())
+}
+
+/// How often this process began to lead.
+fn leading(log: &Path) -> usize {
+    std::fs::read_to_string(log)
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| line.contains("sync_leader") && line.contains("\"epoch\""))
+        .count()
+}
+
+fn sample(world: &Distributed, count: u32) -> Result<People> {
+    let mut people = People::new();
+    for number in (1..=3_000).step_by(3_000 / count as usize) {
+        let uid = format!("bulk{number:05}");
+        let detail = world.command_line().json(&["user", "show", &uid])?;
+        let text = |name: &str| detail[name].as_str().or(detail["user"][name].as_str()).unwrap_or_default().to_owned();
+        people.insert(uid, (text("name"), text("phone")));
+    }
+    Ok(people)
+}
