@@ -90,6 +90,12 @@ impl Directory {
         Changes::new(Arc::clone(self.core()), position, Until::Lost)
     }
 
+    /// Objects that one filter may name by their ids, and one answer hold (FD-10).
+    pub fn ids_at_once(&self) -> usize {
+        let limit = usize::try_from(self.settings().size_limit).ok().filter(|limit| *limit > 0);
+        limit.unwrap_or(usize::MAX).min(IDS_OF_ONE_FILTER)
+    }
+
     /// What these objects are now, wherever they lie below the base; one that is not there is not among the results. With
     /// `extended_dn` Active Directory writes values that are DNs as `<GUID=...>;<SID=...>;CN=...`.
     pub async fn read_by_ids(
@@ -104,8 +110,7 @@ impl Directory {
             self.current(&settings.base, Scope::Subtree, Filter::or(filters), attributes, extended_dn)
         };
         let mut found = Vec::new();
-        let limit = usize::try_from(settings.size_limit).ok().filter(|limit| *limit > 0);
-        let mut queries = ids.chunks(limit.unwrap_or(usize::MAX).min(IDS_OF_ONE_FILTER)).map(query);
+        let mut queries = ids.chunks(self.ids_at_once()).map(query);
         let Some(first) = queries.next() else { return Ok(found) };
         let mut reading = self.read(first);
         found.append(&mut reading.rest().await?);

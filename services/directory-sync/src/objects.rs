@@ -17,9 +17,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// Objects asked for by id at once.
-pub(crate) const IDS_MAX: usize = 100;
-
 /// Reads one directory during one run.
 pub(crate) struct Objects {
     pub(crate) directory: Arc<Directory>,
@@ -140,11 +137,7 @@ impl Objects {
         let mut entries = self.walk(query, What::Groups { base: base.to_owned() });
         while let Some(entry) = entries.next().await? {
             met.groups += 1;
-            let Ok(id) = self.directory.id_of(&entry) else {
-                met.unidentified += 1;
-                problems.add(&entry.dn, settings.id_attribute(), Flaw::NoId);
-                continue;
-            };
+            let Some(id) = self.identified(&entry, met, problems) else { continue };
             match plan::group(settings, &id, &entry, problems) {
                 Some(group) => writer.group(group).await?,
                 // It is there, and what it holds stays as it was.
@@ -152,6 +145,16 @@ impl Objects {
             }
         }
         Ok(())
+    }
+
+    /// Who it is; otherwise it is counted and named.
+    fn identified(&self, entry: &SearchResultEntry, met: &mut Met, problems: &mut Problems) -> Option<ObjectId> {
+        let id = self.directory.id_of(entry).ok();
+        if id.is_none() {
+            met.unidentified += 1;
+            problems.add(&entry.dn, self.directory.settings().id_attribute(), Flaw::NoId);
+        }
+        id
     }
 
     /// Everything below a container that moved.
@@ -191,11 +194,7 @@ impl Objects {
         let mut entries = self.walk(query, What::Users { base: base.to_owned() });
         while let Some(entry) = entries.next().await? {
             met.users += 1;
-            let Ok(id) = self.directory.id_of(&entry) else {
-                met.unidentified += 1;
-                problems.add(&entry.dn, settings.id_attribute(), Flaw::NoId);
-                continue;
-            };
+            let Some(id) = self.identified(&entry, met, problems) else { continue };
             let fits = |place: usize| fits.get(&place).is_some_and(|ids| ids.contains(&id));
             let user = self.user(&id, &entry, source, fits, problems);
             if all || !user.items.is_empty() {
@@ -219,7 +218,7 @@ impl Objects {
         problems: &mut Problems,
     ) -> Result<u64, ReadError> {
         let mut users = 0;
-        for part in ids.chunks(IDS_MAX) {
+        for part in ids.chunks(self.directory.ids_at_once()) {
             users += self.some(part, deleted, source, writer, problems).await?;
         }
         Ok(users)
@@ -320,7 +319,7 @@ impl Objects {
     /// The ids of objects named by their SID.
     pub(crate) async fn ids_of_sids(&self, sids: &[String]) -> Result<Vec<ObjectId>, ReadError> {
         let mut ids = Vec::new();
-        for part in sids.chunks(IDS_MAX) {
+        for part in sids.chunks(self.directory.ids_at_once()) {
             let filter = Filter::or(part.iter().map(|sid| Filter::equal("objectSid", sid.as_bytes().to_vec())));
             let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
             ids.extend(found.into_keys());

@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 /// Problems of one run that are told one by one; the others are counted.
 const TOLD_MAX: usize = 20;
-/// What a directory offers is asked again after this, and before a full run.
+/// What a directory offers is asked again after this, and after a feed that could not go on.
 const OFFERS_LIFE: Duration = Duration::from_secs(3600);
 const SERVICE: &str = "directory-sync";
 
@@ -173,7 +173,10 @@ impl Runner {
             let ended = self.ended(name, &opening, result, &span)?;
             match full {
                 // S-20, S-25, S-33: with the guard, and said.
-                Some(because) if mode == Mode::Incremental => (mode, why) = (Mode::Full, because),
+                Some(because) if mode == Mode::Incremental => {
+                    self.learned.entry(name.clone()).or_default().offers = None;
+                    (mode, why) = (Mode::Full, because);
+                }
                 _ => return Ok(ended),
             }
         }

@@ -3,9 +3,11 @@
 mod fakes;
 
 use fakes::{FakeStore, Lab, item, until};
+use proto::subjects::{LEASES_MAP, SYNC_PREFERRED};
 use proto::user_store::LeadRequest;
 use proto::user_store::sync_server::Sync;
 use serde_json::json;
+use service_kit::bus::MapOptions;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -79,8 +81,16 @@ async fn a_preferred_host_leads_as_soon_as_it_is_there_and_any_other_while_it_is
     until("the only one to lead", SOON, || leads("spare.example", 1)).await;
     let preferred = start("MAIN.example");
     until("the preferred one to lead", Duration::from_secs(20), || leads("MAIN.example", 2)).await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    // What it said while it stood by is forgotten: from now on nobody gives way to it any more, and it leads all the same.
+    let leases = MapOptions { ttl: Duration::from_secs(10), max_entries: 16, max_value_bytes: 1024 };
+    let leases = lab.bus.map(LEASES_MAP, leases);
+    let end = Instant::now() + Duration::from_secs(30);
+    while leases.get(SYNC_PREFERRED).await.expect("the bus answers").is_some() {
+        assert!(Instant::now() < end, "it stands by though it leads");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert!(leads("MAIN.example", 2), "and it stays so");
+    assert_eq!(lab.store.told().epoch, 2);
     preferred.finish().await;
     until("the other to lead again", Duration::from_secs(30), || leads("spare.example", 3)).await;
     other.finish().await;

@@ -505,7 +505,7 @@ async fn a_schedule_begins_when_somebody_has_asked_once_and_pauses_while_changed
         synced.lab.bus.publish(proto::subjects::SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
     };
     change(|document| document["sync"] = json!({ "enabled": true, "interval_minutes": 1 })).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until("the schedule", Duration::from_secs(10), || synced.lab.store.told().source_asked >= 1).await;
     assert!(synced.lab.store.told().runs.is_empty(), "nobody has asked for the first run");
     let first = synced.run_now().await;
     assert_eq!((first.mode.as_str(), first.why.as_str()), ("full", "it was asked for"));
@@ -516,8 +516,9 @@ async fn a_schedule_begins_when_somebody_has_asked_once_and_pauses_while_changed
     assert_eq!((runs[1].mode.as_str(), runs[1].trigger.as_str()), ("incremental", "schedule"), "{:?}", runs[1]);
     process.finish().await;
     synced.lab.settings.change(|document| document["sync_item"][0]["filter"] = "(uid=a*)".into());
+    let asked = synced.lab.store.told().source_asked;
     let process = synced.lab.start();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    until("the schedule", Duration::from_secs(10), || synced.lab.store.told().source_asked > asked).await;
     assert_eq!(synced.lab.store.told().runs.len(), 2, "what was changed waits for somebody to ask");
     let asked = synced.lab.run_now().await;
     assert_eq!((asked.mode.as_str(), asked.finished), ("full", Some((true, String::new()))));

@@ -285,7 +285,9 @@ async fn changes_are_in_the_store_within_two_seconds_where_the_directory_tells_o
     let scheduled = document(&upstream, "feed = \"syncrepl\"")?
         .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
     world.apply(&scheduled).await?;
-    tokio::time::sleep(Duration::from_secs(2)).await; // until it listens
+    // Once something comes by itself, it listens.
+    world.upstream.modify(&format!("dn: uid=ben.hale,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 901821\n"))?;
+    world.agrees_within("followed", Duration::from_secs(30)).await?;
     for (step, ldif) in [
         (
             "changed",

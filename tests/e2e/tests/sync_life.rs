@@ -238,14 +238,19 @@ fn state_of(world: &OneMachine, uid: &str) -> Result<String> {
     Ok(state.with_context(|| shown.to_string())?.to_owned())
 }
 
-/// The log says so.
+/// A change of somebody else comes by itself.
 async fn wait_until_followed(world: &OneMachine) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(90);
     while !world.twinlock.log().contains("changes of the directory are followed as they happen") {
         ensure!(Instant::now() < end, "the directory is not followed:\n{}", world.twinlock.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let dn = format!("uid=clara.osborn,ou=finance,ou=people,{COMPANY_BASE}");
+    world.slapd.modify(&format!("dn: {dn}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 901822\n"))?;
+    while world.command_line().json(&["user", "show", "clara.osborn"])?["phone"] != "+4930901822" {
+        ensure!(Instant::now() < end, "a change did not come by itself:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Ok(())
 }
 
@@ -264,7 +269,11 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes()
         .collect();
     world.slapd.modify(&renumber)?;
     world.command_line().run(&["sync", "now", "--no-wait"])?;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while runs(&world)?.first().is_none_or(|run| run["state"] != "running") {
+        ensure!(Instant::now() < end, "no run began");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     world.cluster.process(first).context("it runs")?.signal("STOP");
     let end = Instant::now() + Duration::from_secs(45);
     while leads(&world, second) == before {
@@ -272,21 +281,32 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes()
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     world.cluster.process(first).context("it is there")?.signal("CONT");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while !world
+        .cluster
+        .log(first)
+        .lines()
+        .any(|line| line.contains("lease lost") || line.contains("another leader has begun"))
+    {
+        ensure!(Instant::now() < end, "it does not know that it was replaced");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     world.command_line().run(&["sync", "now"])?;
     let (there, here) = (directory(&world.slapd)?, sample(&world, 40)?);
     for (uid, person) in &here {
         ensure!(there.get(uid) == Some(person), "{uid}: {person:?}, the directory has {:?}", there.get(uid));
     }
-    let status = world.command_line().json(&["sync", "history"])?;
-    let runs = status["items"].as_array().context("runs")?.clone();
-    let ended: Vec<&Value> = runs.iter().filter(|run| run["state"] == "done").collect();
-    ensure!(ended.len() >= 2, "{status:#}");
-    ensure!(
-        runs.iter().all(|run| run["state"] != "running"),
-        "what the stale leader had begun is abandoned: {status:#}"
-    );
+    let runs = runs(&world)?;
+    let in_state = |state: &str| runs.iter().filter(|run| run["state"] == state).count();
+    ensure!(in_state("done") >= 2 && in_state("running") == 0, "{runs:#?}");
+    ensure!(in_state("abandoned") >= 1, "what the stale leader had begun is abandoned: {runs:#?}");
     Ok(())
+}
+
+/// The newest first.
+fn runs(world: &Distributed) -> Result<Vec<Value>> {
+    let history = world.command_line().json(&["sync", "history"])?;
+    Ok(history["items"].as_array().context("runs")?.clone())
 }
 
 /// How often this process began to lead.

@@ -33,6 +33,8 @@ pub struct Told {
     pub pending: Vec<Pending>,
     /// Of the directory, as the store keeps it.
     pub source: GetSourceReply,
+    /// How often somebody asked for that: a leader does before each run, and before it decides that there is none.
+    pub source_asked: usize,
     /// Calls that were refused because of their epoch.
     pub stale: Vec<&'static str>,
     pub batches: usize,
@@ -128,7 +130,8 @@ impl Sync for FakeStore {
     }
 
     async fn get_source(&self, request: Request<GetSourceRequest>) -> Result<Response<GetSourceReply>, Status> {
-        let told = self.fenced("GetSource", request.into_inner().epoch)?;
+        let mut told = self.fenced("GetSource", request.into_inner().epoch)?;
+        told.source_asked += 1;
         Ok(Response::new(told.source.clone()))
     }
 
