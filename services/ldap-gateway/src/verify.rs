@@ -131,6 +131,7 @@ impl Verifier {
             client: subject.client.clone(),
             subject: subject.entry.as_ref().map(Into::into),
             person_ip: subject.person_ip(),
+            transaction_id: subject.transaction.to_string(),
         };
         let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
         Ok(Forms {

@@ -406,8 +406,7 @@ impl Factors {
         let forms = match rule.appended {
             Appended::Off => Forms::default(),
             Appended::Optional | Appended::Required => {
-                let person_ip = attempt.person_ip;
-                match gateway.verifier.appended_forms(&attempt.client, &entry.subject, person_ip, deadline).await {
+                match gateway.verifier.appended_forms(attempt, &entry.subject, deadline).await {
                     Err(NoDecision { nobody_there: true, .. }) if passing => Forms::any(),
                     forms => forms?,
                 }

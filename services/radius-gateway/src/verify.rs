@@ -141,15 +141,15 @@ impl Verifier {
     /// What the user could have appended to the password.
     pub(crate) async fn appended_forms(
         &self,
-        client: &Client,
+        attempt: &Attempt,
         subject: &DirectoryRef,
-        person_ip: Option<IpAddr>,
         deadline: Instant,
     ) -> Result<Forms, NoDecision> {
         let request = || AppendedFormsRequest {
-            client: client.name().to_owned(),
+            client: attempt.client.name().to_owned(),
             subject: Some(subject.into()),
-            person_ip: person_ip.map(|address| address.to_string()).unwrap_or_default(),
+            person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
+            transaction_id: attempt.transaction.to_string(),
         };
         let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
         Ok(Forms {

@@ -15,10 +15,26 @@ use unicode_normalization::UnicodeNormalization;
 /// A name as it is compared: NFKC, case folded, space at the ends dropped and inside made one (FU-01). Which account a
 /// login means is the directory's to say, never this key's.
 pub fn name_key(name: &str) -> String {
-    let folded: String =
+    if !name.is_ascii() {
+        return folded(name);
+    }
+    // The same for what composes with nothing, and folds to nothing longer.
+    let mut key = String::with_capacity(name.len());
+    for word in name.split_whitespace() {
+        if !key.is_empty() {
+            key.push(' ');
+        }
+        key.push_str(word);
+    }
+    key.make_ascii_lowercase();
+    key
+}
+
+fn folded(name: &str) -> String {
+    let lower: String =
         name.nfkc().flat_map(char::to_lowercase).map(|sign| if sign == 'ς' { 'σ' } else { sign }).collect();
-    let folded = folded.replace('ß', "ss");
-    folded.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    let lower = lower.replace('ß', "ss");
+    lower.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Is a block in force (FV-25)? -1 = until somebody unblocks, 0 = there is none.
@@ -252,6 +268,17 @@ mod tests {
             [("+49 30 901820", "…20"), ("030 90-18 (17)", "…17"), ("1234", "…34"), ("112", "…"), ("", "none")]
         {
             assert_eq!(number_shown(number), shown, "{number}");
+        }
+    }
+
+    #[test]
+    fn ascii_takes_a_shorter_way_to_the_same_key() {
+        let all: Vec<char> = (0_u8..128).map(char::from).collect();
+        for one in &all {
+            for other in &all {
+                let name = format!("{one}{other} {other}B{one}");
+                assert_eq!(name_key(&name), folded(&name), "{name:?}");
+            }
         }
     }
 

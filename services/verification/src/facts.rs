@@ -203,7 +203,7 @@ pub fn for_policy<'a>(user: Option<&'a KnownUser>, known: &Known, now_unix_ms: i
 
 /// `None`: the reply contradicts itself. A factor that cannot be read must not make its owner look like one without any,
 /// whom some clients let pass (V-75).
-fn known_user(reply: LoginFactsReply) -> Option<Option<KnownUser>> {
+pub(crate) fn known_user(reply: LoginFactsReply) -> Option<Option<KnownUser>> {
     let Some(user) = reply.user else {
         let nobody = reply.code_factors.is_empty() && reply.devices.is_empty() && reply.passkeys.is_empty();
         return nobody.then_some(None);

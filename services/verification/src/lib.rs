@@ -27,6 +27,7 @@ mod config;
 mod decide;
 mod enrolment;
 mod facts;
+mod handed;
 mod keys;
 mod login;
 mod methods;
@@ -54,6 +55,7 @@ use challenges::Challenges;
 use clock_check::ClockCheck;
 use commit::Committer;
 use facts::Store;
+use handed::Handed;
 use keys::DigestKeys;
 use metrics::Metrics;
 use proto::remote::Remote;
@@ -125,6 +127,7 @@ pub struct Service {
     providers: Arc<Providers>,
     carriers: Arc<dyn Carriers>,
     store: Store,
+    handed: Handed,
     committer: Committer,
     outbox: Arc<dyn Outbox>,
     challenges: Arc<Challenges>,
@@ -190,6 +193,7 @@ impl Service {
             carriers: carriers.unwrap_or_else(|| providers.clone()),
             providers,
             store: Store::new(deps.facts),
+            handed: Handed::default(),
             committer: Committer::new(deps.commit, deps.clock.clone()),
             outbox: deps.outbox,
             challenges,

@@ -18,6 +18,7 @@ use proto::verification::{
     CompleteRequest, Outcome, PasswordChangedReply, PasswordChangedRequest, Primary, ReportReply, ReportRequest,
     outcome::Result as Said,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Methods that a word after the password may choose (L-51).
@@ -60,7 +61,7 @@ impl Verification for Service {
         request: Request<AppendedFormsRequest>,
     ) -> Result<Response<AppendedFormsReply>, Status> {
         let budget = Budget::of(&request);
-        let AppendedFormsRequest { client, subject, person_ip } = request.into_inner();
+        let AppendedFormsRequest { client, subject, person_ip, transaction_id } = request.into_inner();
         let subject: DirectoryRef = subject
             .and_then(|subject| subject.try_into().ok())
             .ok_or_else(|| Status::invalid_argument("subject is not valid"))?;
@@ -95,13 +96,17 @@ impl Verification for Service {
             needs_no_code(&policy::decide(&request, &for_policy(Some(&user), &known, now), now))
         };
         let keywords = KEYWORDS.into_iter().filter(|method| client.appended_keywords && usable(*method));
-        Ok(Response::new(AppendedFormsReply {
+        let reply = AppendedFormsReply {
             code_digits,
             temporary_code: user.record.temporary_code,
             recovery_code: usable(Method::Recovery),
             keywords: keywords.map(|method| method.code().to_owned()).collect(),
             code_optional,
-        }))
+        };
+        if let Ok(transaction) = transaction(&transaction_id) {
+            self.handed.keep(transaction, subject, user, Instant::now());
+        }
+        Ok(Response::new(reply))
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<Outcome>, Status> {

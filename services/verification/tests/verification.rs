@@ -801,6 +801,27 @@ async fn the_forms_a_user_could_have_appended_are_those_of_tokens_in_force() {
     assert_eq!(node.appended_forms(request(asked)).await.expect_err("away").code(), Code::Unavailable);
 }
 
+#[tokio::test]
+async fn an_attempt_reads_its_user_once_and_whoever_is_blocked_meanwhile_stays_out() {
+    // V-61
+    let world = World::new();
+    let node = world.node().await;
+    let forms = |attempt: &Attempt| AppendedFormsRequest {
+        transaction_id: attempt.transaction_id.clone(),
+        ..forms_of("vpn", "ann")
+    };
+    let read = world.store.calls("login");
+    let one = attempt("vpn", "ann");
+    node.appended_forms(request(forms(&one))).await.expect("answered");
+    assert_eq!(said(node.begin(passed(&one, Some(&world.code(0)))).await), "allow valid_code");
+    assert_eq!(world.store.calls("login") - read, 1);
+    world.clock.advance(60_000);
+    let other = attempt("vpn", "ann");
+    node.appended_forms(request(forms(&other))).await.expect("answered");
+    world.store.set_state("ann", "disabled");
+    assert_eq!(said(node.begin(passed(&other, Some(&world.code(0)))).await), "deny blocked");
+}
+
 // --- enrolment -------------------------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -247,6 +247,11 @@ async fn a_code_used_before_a_restart_is_refused_after_it(world: &mut OneMachine
         if kill {
             world.twinlock.process().context("it runs")?.kill();
         }
+        world.twinlock.stop();
+        let log = world.twinlock.log();
+        let last = log.lines().last().unwrap_or_default();
+        ensure!(kill || last.contains("process stopped"), "it did not end by itself: {last}");
+        ensure!(!log.contains("tasks still running"), "something had to be waited for in vain");
         world.twinlock.restart()?;
         ensure!(code(world, uid, &used).await? == REFUSED, "{uid}: a used code opens after a restart");
         ensure!(code(world, uid, &person.appended(1)?).await? == 0, "{uid}: and a fresh one does not");

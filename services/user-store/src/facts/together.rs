@@ -46,11 +46,11 @@ impl Together {
         let (sender, questions) = mpsc::channel(QUEUE);
         let (reader, questions) = (Arc::new(reader), Arc::new(Mutex::new(questions)));
         for _ in 0..reader.database.readings() {
-            let (reader, questions) = (reader.clone(), questions.clone());
+            let (reader, questions, ending) = (reader.clone(), questions.clone(), shutdown.clone());
             shutdown.spawn_background(async move {
+                let run = || reader.clone().run(questions.clone(), ending.clone());
                 // A fault of one reading must not end all that follow.
-                while let Err(error) = reader.database.apart("store-facts", reader.clone().run(questions.clone())).await
-                {
+                while let Err(error) = reader.database.apart("store-facts", run()).await {
                     tracing::error!(error = %error, "a reading of facts ended before its time");
                 }
             });
@@ -76,11 +76,16 @@ pub struct Reader {
 }
 
 impl Reader {
-    async fn run(self: Arc<Self>, questions: Arc<Mutex<mpsc::Receiver<Question>>>) {
+    async fn run(self: Arc<Self>, questions: Arc<Mutex<mpsc::Receiver<Question>>>, shutdown: Shutdown) {
         let mut taken = Vec::with_capacity(AT_ONCE);
         loop {
-            // Ends with the last of those who could ask.
-            if questions.lock().await.recv_many(&mut taken, AT_ONCE).await == 0 {
+            // Cancel safety: recv_many takes nothing from the queue unless it completes.
+            let count = tokio::select! {
+                count = async { questions.lock().await.recv_many(&mut taken, AT_ONCE).await } => count,
+                () = shutdown.stopping() => return,
+            };
+            // Ends with the last of those who could ask, too.
+            if count == 0 {
                 return;
             }
             taken.retain(|question| !question.answer.is_closed());

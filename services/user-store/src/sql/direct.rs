@@ -277,7 +277,7 @@ mod tests {
         let [driver, direct] = both_to_read(&database).await;
         let write = database.write().await.expect("write");
         for (mut session, of) in [(driver, "driver, read"), (direct, "direct, read"), (write, "driver, write")] {
-            assert_eq!(settings(&mut session).await, [2, 1, -65536, 4000, 1], "{of}");
+            assert_eq!(settings(&mut session).await, [2, 1, -8192, 4000, 1], "{of}");
         }
         let mut write = database.write_direct().await.expect("write directly");
         assert_eq!(settings(&mut write).await, [2, 1, -65536, 4000, 1], "direct, write");

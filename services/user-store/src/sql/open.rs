@@ -207,19 +207,20 @@ impl Database {
         })
     }
 
-    /// Runs work that reads and writes [directly](Self::read_direct): on SQLite on a thread of its own. Ends with it; an error, if it panics.
-    pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<(), Panicked>
+    /// Runs work that reads and writes [directly](Self::read_direct): on SQLite on a thread of its own. Ends with it, with what it says;
+    /// an error, if it panics. Dropped before, the work goes on to its end.
+    pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<F::Output, Panicked>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future + Send + 'static,
+        F::Output: Send,
     {
         match self {
             Self::Sqlite(_) => {
                 let (ended, end) = oneshot::channel();
                 let runtime = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-                    runtime.block_on(work);
                     // Nobody waits for a process that is over.
-                    let _ = ended.send(());
+                    let _ = ended.send(runtime.block_on(work));
                 });
                 thread.map_err(|_| Panicked)?;
                 end.await.map_err(|_| Panicked)
@@ -290,16 +291,18 @@ impl Database {
 }
 
 /// What every connection to SQLite begins with.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 4] = [
     // V-70: FULL, because NORMAL may roll back commits after a power loss.
     ("synchronous", "FULL"),
     ("foreign_keys", "ON"),
-    // 64 MiB: with SQLite's two a first synchronisation reads and writes each page many times over.
-    ("cache_size", "-65536"),
     ("wal_autocheckpoint", "4000"),
     // What is erased is gone from the file, too.
     ("secure_delete", "ON"),
 ];
+/// Of pages, in KiB: 64 MiB where whole directories are written, since with SQLite's two a first synchronisation reads and writes
+/// each page many times over; 8 elsewhere.
+const CACHE: &str = "-65536";
+const CACHE_ELSEWHERE: &str = "-8192";
 /// Another process that writes is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -312,6 +315,7 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(BUSY);
     let options = SETTINGS.iter().fold(options, |options, (name, value)| options.pragma(*name, *value));
+    let options = options.pragma("cache_size", CACHE_ELSEWHERE);
     owner_only(path);
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
@@ -322,7 +326,9 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Database, OpenError> {
     let reader = reader.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let read = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
     let direct = |read_only| {
-        let settings = SETTINGS.iter().map(|(name, value)| format!("PRAGMA {name} = {value};")).collect::<String>();
+        let cache = ("cache_size", if read_only { CACHE_ELSEWHERE } else { CACHE });
+        let settings = SETTINGS.iter().chain([&cache]);
+        let settings = settings.map(|(name, value)| format!("PRAGMA {name} = {value};")).collect::<String>();
         direct::Direct::open(path, read_only, BUSY, &settings).map(|it| direct::Home::new(Some(it).into()))
     };
     let (write_direct, read_direct) = (direct(false).map_err(failed)?, direct(true).map_err(failed)?);

@@ -51,10 +51,17 @@ impl Batch<'_> {
 
 pub async fn apply(store: &Store, request: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
     bounded(&request)?;
+    let (database, store) = (store.database().clone(), store.clone());
+    // Thousands of short statements.
+    let applied = database.apart("store-sync", async move { apply_apart(&store, request).await }).await;
+    applied.map_err(|_| StoreError::Broken("a batch ended before its time"))?
+}
+
+async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
     let began = Instant::now();
     let now_ms = store.at(request.now_unix_ms);
     let left = leavers::left_of(&request.left)?;
-    let mut session = store.database().write().await?;
+    let mut session = store.database().write_direct().await?;
     session.go_by_keys().await?;
     fence(&mut session, request.epoch).await?;
     let run = Run::running(&mut session, &request.run_id).await?;

@@ -14,6 +14,7 @@ use domain::{Method, Reason, Secret};
 use policy::{BypassCheck, Decision, Plan};
 use proto::user_store::TryKind;
 use proto::verification::outcome::Result as Said;
+use tokio::time::Instant;
 use tonic::Status;
 
 impl Service {
@@ -28,7 +29,7 @@ impl Service {
         let Some(rules) = self.settings.rules(origin)? else {
             return self.refuse(origin, "", Reason::ClientNotAllowed, budget).await;
         };
-        let user = self.store.user(&attempt.subject, budget).await?;
+        let user = self.user_of(&attempt, budget).await?;
         let given = Given { code: code.is_some(), wanted };
         match (decide(&attempt, &rules, user.as_ref(), given, self.clock.now_ms()), user) {
             (Decision::Allow(grant), user) => {
@@ -54,6 +55,14 @@ impl Service {
                 }
             }
             (Decision::Bypass(_) | Decision::Plan(_), None) => Err(Status::internal(Reason::InternalError.code())),
+        }
+    }
+
+    /// As it was read for this attempt a moment ago, or as it is now.
+    pub(super) async fn user_of(&self, attempt: &Attempt, budget: Budget) -> Result<Option<KnownUser>, Status> {
+        match self.handed.take(attempt.origin.transaction, &attempt.subject, Instant::now()) {
+            Some(user) => Ok(Some(user)),
+            None => self.store.user(&attempt.subject, budget).await,
         }
     }
 

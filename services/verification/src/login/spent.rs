@@ -25,7 +25,7 @@ impl Service {
         let Some(rules) = self.settings.rules(origin)? else {
             return self.refuse(origin, "", Reason::ClientNotAllowed, budget).await;
         };
-        let user = self.store.user(&attempt.subject, budget).await?;
+        let user = self.user_of(&attempt, budget).await?;
         let now = self.clock.now_ms();
         let (plan, user) = match (decide(&attempt, &rules, user.as_ref(), GIVEN, now), user) {
             (Decision::Plan(plan), Some(user)) => (plan, user),

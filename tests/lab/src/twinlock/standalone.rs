@@ -72,7 +72,7 @@ impl Standalone {
 
     /// Starts it (again) and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
-        self.process = None;
+        self.stop();
         let mut command = Command::new(&self.command_line.program);
         command.arg("--config").arg(&self.command_line.config).arg("serve");
         // The shortest way out at the end of a test.
@@ -81,6 +81,11 @@ impl Standalone {
         self.process = Some(Proc::spawn("twinlock", command, &self.log_file())?);
         wait_until("twinlock serve to be ready", Duration::from_secs(30), || self.command_line.run(&["health"]).is_ok())
             .with_context(|| self.log())
+    }
+
+    /// Ends as an operator ends it, and is waited for.
+    pub fn stop(&mut self) {
+        self.process = None;
     }
 
     pub fn home(&self) -> &Path {
