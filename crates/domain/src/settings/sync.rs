@@ -228,6 +228,9 @@ pub struct ItemMethod {
     /// Empty = all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Method>,
+    /// They have to use a PIN, or have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<bool>,
 }
 
 /// Languages where the directory names none (FS-32).

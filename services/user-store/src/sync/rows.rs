@@ -403,10 +403,9 @@ fn hold(batch: &Batch<'_>, row: &Row) -> i64 {
 
 /// New users have to use a PIN where the settings say so (FS-31, FV-19).
 async fn require_pins(session: &mut Session, batch: &Batch<'_>, added: &[(String, &Row)]) -> Result<(), StoreError> {
-    if !batch.settings.pin.new_users {
-        return Ok(());
-    }
-    let rows = added.iter().map(|(user_id, _)| args![user_id, "pin", true, false, 0_i64, Vec::new(), 0_i64]).collect();
+    let item = |row: &Row| batch.items.iter().find(|item| item.name.as_str() == row.sync_item).copied();
+    let asked = added.iter().filter(|(_, row)| users::begin_with_pin(batch.settings, item(row)));
+    let rows = asked.map(|(user_id, _)| args![user_id, "pin", true, false, 0_i64, Vec::new(), 0_i64]).collect();
     let head = "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms)";
     session.bulk(head, rows, "ON CONFLICT (user_id, kind) DO NOTHING").await?;
     Ok(())

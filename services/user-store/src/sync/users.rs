@@ -366,6 +366,11 @@ pub fn first_state(item: Option<&SyncItem>, disabled_in_directory: bool) -> (&'s
     }
 }
 
+/// Do new users of an item have to use a PIN (FS-31)?
+pub fn begin_with_pin(settings: &Settings, item: Option<&SyncItem>) -> bool {
+    item.and_then(|item| item.method.pin).unwrap_or(settings.pin.new_users)
+}
+
 /// What becomes of the time a password was changed; `None` = it stays. The first read tells nothing about a change, and a
 /// directory that says nothing (any longer) tells of none.
 fn next_password(known: &Known, said: &str) -> Option<NewPassword> {

@@ -231,6 +231,7 @@ rules! {
     sync_profile::an_item_says_when_the_directorys_values_count,
     sync_profile::another_rule_of_the_item_counts_at_the_next_read,
     sync_profile::new_users_begin_as_their_item_says,
+    sync_profile::whether_new_users_have_to_use_a_pin_the_item_says_before_the_company,
     sync_profile::what_cannot_be_used_is_not_kept,
     upgrade::users_keep_their_ids_factors_and_states,
     sync_model::whatever_is_delivered_again_the_store_ends_where_the_directory_is,
