@@ -284,7 +284,12 @@ mod syncrepl {
     #[tokio::test]
     async fn a_refresh_that_is_asked_for_needs_a_full_read_whatever_cookie_comes_with_it() {
         // S-33: 4096. What was deleted between our cookie and that one nobody tells.
-        let all = told(true, |id| vec![set(id, false, &[1]), over(id, 4096, Some("c9"), false)]).await;
+        let (fake, directory) = server(true, |id, _, number| match number {
+            0 => vec![set(id, false, &[1]), over(id, 4096, Some("c9"), false)],
+            _ => vec![set(id, false, &[1, 2]), over(id, 0, Some("c10"), false)],
+        })
+        .await;
+        let all = Told::of(directory.changes(since(&fake, "c1"))).await;
         assert!(all.is_full_read(FullRead::RefreshRequired), "{:?}", all.end);
         assert_eq!(all.positions(), 0);
         // Where there was no position, nothing can have been missed.
