@@ -5,7 +5,7 @@
 //!                            ├─> Changes::next ┼─> Position                       to go on from
 //!        stored ──> Position ┘                 └─> End, UpToDate                  all is told
 //!                                                      │
-//!                              read_by_ids, read_dns <─┘                          what the objects are now
+//!                                  Reader, read_dns <──┘                          what the objects are now
 //! ```
 //!
 //! State, not event: a feed names objects, and what they are is read afterwards, by id and always in the same way. So an attribute
@@ -21,6 +21,7 @@ mod error;
 mod link;
 mod listing;
 mod offer;
+mod origin;
 mod position;
 mod root;
 mod syncrepl;
@@ -32,6 +33,7 @@ pub use domain::settings::Feed as FeedKind;
 pub use error::{FeedError, FullRead};
 pub(crate) use link::Link;
 pub use offer::Offer;
+pub use origin::Origin;
 pub use position::Position;
 
 use crate::directory::{Core, Directory};
@@ -96,32 +98,8 @@ impl Directory {
         limit.unwrap_or(usize::MAX).min(IDS_OF_ONE_FILTER)
     }
 
-    /// What these objects are now, wherever they lie below the base; one that is not there is not among the results. With
-    /// `extended_dn` Active Directory writes values that are DNs as `<GUID=...>;<SID=...>;CN=...`.
-    pub async fn read_by_ids(
-        &self,
-        ids: &[ObjectId],
-        attributes: &[&str],
-        extended_dn: bool,
-    ) -> Result<Vec<SearchResultEntry>, Incomplete> {
-        let settings = self.settings();
-        let query = |ids: &[ObjectId]| {
-            let filters = ids.iter().map(|id| Filter::equal(settings.id_attribute(), id.filter_value().1));
-            self.current(&settings.base, Scope::Subtree, Filter::or(filters), attributes, extended_dn)
-        };
-        let mut found = Vec::new();
-        let mut queries = ids.chunks(self.ids_at_once()).map(query);
-        let Some(first) = queries.next() else { return Ok(found) };
-        let mut reading = self.read(first);
-        found.append(&mut reading.rest().await?);
-        for query in queries {
-            reading.ask_next(query);
-            found.append(&mut reading.rest().await?);
-        }
-        Ok(found)
-    }
-
-    /// The same by DN, wherever that is.
+    /// What the objects of these names are now, wherever that is; one that is not there is not among the results. With `extended_dn`
+    /// Active Directory writes values that are DNs as `<GUID=...>;<SID=...>;CN=...`.
     pub async fn read_dns(
         &self,
         dns: &[String],

@@ -51,7 +51,7 @@ pub use connect::{ConnectError, Stream, TlsFault, Upstream};
 pub use connection::Broken;
 pub use directories::{Directories, RefusedDirectory};
 pub use directory::{Directory, Options, SettingsError};
-pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Position};
+pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Origin, Position};
 pub use name::{NameError, TypedName};
 pub use observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 pub use probe::{Found, ProbeError, Probed};

@@ -8,8 +8,9 @@
 
 use crate::connection::{Broken, Connection};
 use crate::directory::Core;
+use crate::feed::{Link, Origin};
 use crate::observe::{Operation, Outcome};
-use crate::query::{self, QueryError};
+use crate::query::QueryError;
 use crate::server::ServerName;
 use bytes::Bytes;
 use ldap_wire::{
@@ -82,6 +83,10 @@ pub enum Incomplete {
 const EMPTY_PAGES_MAX: usize = 100;
 /// Ranges of one attribute: at 1500 values each more members than any group has.
 const RANGES_MAX: usize = 10_000;
+/// What says that an entry was written between two of its ranges (S-51): MS-ADA3 2.345. Only servers with ranges have it.
+const REVISION: &str = "uSNChanged";
+/// Beginnings of one attribute that was written while it was read.
+const CHANGES_MAX: usize = 5;
 
 /// Readings one after the other over one connection, for as long as it holds.
 #[derive(Clone)]
@@ -89,12 +94,12 @@ pub struct Reader {
     core: Arc<Core>,
     kept: Kept,
     /// The server to be asked, if it can be reached.
-    preferred: Option<String>,
+    preferred: Option<Origin>,
     answered: Answered,
 }
 
 /// The servers that were read from.
-type Answered = Arc<Mutex<BTreeSet<String>>>;
+type Answered = Arc<Mutex<BTreeSet<Origin>>>;
 
 /// The connection of a reading that ended well, for the next one.
 type Kept = Arc<Mutex<Option<Connection>>>;
@@ -104,16 +109,16 @@ impl Reader {
         Self { core, kept: Kept::default(), preferred: None, answered: Answered::default() }
     }
 
-    /// From this server, as [`crate::Position::server`] names it: what a feed tells of, another server may not have yet. Where it
-    /// cannot be reached another one answers, and [`Reader::answered_by_another`] says so.
-    pub fn preferring(&self, server: &str) -> Self {
-        Self { preferred: Some(server.to_owned()), ..Self::new(Arc::clone(&self.core)) }
+    /// From this server, which a [`crate::Position`] is of: what a feed tells of, another server may not have yet. Where it cannot be
+    /// reached another one answers, and [`Reader::answered_by_another`] says so.
+    pub fn preferring(&self, origin: &Origin) -> Self {
+        Self { preferred: Some(origin.clone()), ..Self::new(Arc::clone(&self.core)) }
     }
 
     /// A server that was read from, and is not this one.
-    pub fn answered_by_another(&self, server: &str) -> Option<String> {
+    pub fn answered_by_another(&self, origin: &Origin) -> Option<Origin> {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        answered.iter().find(|name| *name != server).cloned()
+        answered.iter().find(|answered| !answered.is(origin)).cloned()
     }
 
     /// Beside another one that has not ended it opens a connection of its own.
@@ -133,7 +138,7 @@ pub struct Reading {
     kept: Kept,
     /// Another connection is as good, to another server even.
     anywhere: bool,
-    preferred: Option<String>,
+    preferred: Option<Origin>,
     answered: Answered,
 }
 
@@ -231,9 +236,16 @@ impl Reading {
             let page = match &mut self.state {
                 State::New => {
                     let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    let preferred = self.preferred.as_deref();
-                    let page = open(&self.core, &self.query, kept, self.anywhere, preferred).await?;
-                    self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(page.server().to_string());
+                    let page = match page_on(&self.core, &self.query, kept, self.anywhere).await? {
+                        Some(page) => page,
+                        None => {
+                            let link = Link::open(&self.core, self.preferred.as_ref()).await?;
+                            self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(link.origin());
+                            let mut page = Page::new(link.into_connection(), false);
+                            page.ask(&self.core, &self.query, Bytes::new()).await?;
+                            page
+                        }
+                    };
                     self.state = State::Open(Box::new(page));
                     continue;
                 }
@@ -272,28 +284,20 @@ impl Reading {
     }
 }
 
-async fn open(
+/// On the connection that was kept, if there is one and it holds.
+async fn page_on(
     core: &Core,
     query: &Query,
     kept: Option<Connection>,
     anywhere: bool,
-    preferred: Option<&str>,
-) -> Result<Page, Incomplete> {
-    if let Some(kept) = kept {
-        let mut page = Page::new(kept, anywhere);
-        match page.ask(core, query, Bytes::new()).await {
-            Ok(()) => return Ok(page),
-            Err(why) if !anywhere => return Err(why),
-            Err(_) => {}
-        }
+) -> Result<Option<Page>, Incomplete> {
+    let Some(kept) = kept else { return Ok(None) };
+    let mut page = Page::new(kept, anywhere);
+    match page.ask(core, query, Bytes::new()).await {
+        Ok(()) => Ok(Some(page)),
+        Err(why) if !anywhere => Err(why),
+        Err(_) => Ok(None),
     }
-    let connection = match preferred {
-        Some(server) => query::open_preferring(core, server).await?,
-        None => query::open(core).await?,
-    };
-    let mut page = Page::new(connection, false);
-    page.ask(core, query, Bytes::new()).await?;
-    Ok(page)
 }
 
 impl Page {
@@ -411,20 +415,31 @@ impl Page {
             let missing = || Incomplete::MissingValues { server: server.clone(), attribute: description.clone() };
             // One that cannot be read is not passed on: whoever looks for the plain name would take it for empty.
             let mut range = Range::of(&description).filter(|range| range.first == 0).ok_or_else(missing)?;
+            let mut revision = entry.first(REVISION).cloned();
             let mut ranges = 0;
+            let mut from_the_start = 0;
             while let Some(last) = range.last {
                 ranges += 1;
                 if ranges > RANGES_MAX {
                     return Err(missing());
                 }
-                let from = last.checked_add(1).ok_or_else(missing)?;
-                let more = self.range(core, query, &entry.dn, &range.attribute, from).await?;
-                let (next, part) = more.filter(|(next, _)| next.first == from).ok_or_else(missing)?;
-                if next.last.is_some_and(|last| last < from) {
+                let mut from = last.checked_add(1).ok_or_else(missing)?;
+                let mut more = self.range(core, query, &entry.dn, &range.attribute, from).await?.ok_or_else(missing)?;
+                // What was written meanwhile may have moved a value from one range to another.
+                while more.revision.is_some() && revision.is_some() && more.revision != revision {
+                    from_the_start += 1;
+                    if from_the_start > CHANGES_MAX {
+                        return Err(missing());
+                    }
+                    (from, revision) = (0, None);
+                    values.clear();
+                    more = self.range(core, query, &entry.dn, &range.attribute, from).await?.ok_or_else(missing)?;
+                }
+                if more.range.first != from || more.range.last.is_some_and(|last| last < from) {
                     return Err(missing());
                 }
-                values.extend(part);
-                range = next;
+                values.extend(more.values);
+                (range, revision) = (more.range, more.revision.or(revision));
             }
             // The plain name may stand beside it without values.
             entry.attributes.retain(|other| !other.description.eq_ignore_ascii_case(&range.attribute));
@@ -441,9 +456,10 @@ impl Page {
         dn: &Bytes,
         attribute: &str,
         from: u32,
-    ) -> Result<Option<(Range, Vec<Bytes>)>, Incomplete> {
+    ) -> Result<Option<Part>, Incomplete> {
         let selector = format!("{attribute};range={from}-*");
-        let search = SearchRequest::new(dn.clone(), Scope::Base, &Filter::present("objectClass"), &[&selector]);
+        let wanted = [selector.as_str(), REVISION];
+        let search = SearchRequest::new(dn.clone(), Scope::Base, &Filter::present("objectClass"), &wanted);
         self.id = self.send(core, &search, &query.controls).await?;
         let mut found = None;
         loop {
@@ -452,9 +468,10 @@ impl Page {
                 Op::SearchResultEntry => {
                     let entry = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
                     let is_wanted = |range: &Range| range.attribute.eq_ignore_ascii_case(attribute);
+                    let revision = entry.first(REVISION).cloned();
                     found = entry.attributes.into_iter().find_map(|part| {
                         let range = Range::of(&part.description).filter(is_wanted)?;
-                        Some((range, part.values))
+                        Some(Part { range, values: part.values, revision: revision.clone() })
                     });
                 }
                 Op::SearchResultReference | Op::IntermediateResponse => {}
@@ -544,6 +561,14 @@ impl Incomplete {
             Self::Limit { .. } | Self::Referral { .. } | Self::Refused { .. } => Outcome::Directory,
         }
     }
+}
+
+/// Some of the values of an attribute.
+struct Part {
+    range: Range,
+    values: Vec<Bytes>,
+    /// Of the entry when they were read.
+    revision: Option<Bytes>,
 }
 
 /// `member;range=0-1499`: which values these are.

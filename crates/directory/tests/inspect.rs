@@ -159,7 +159,7 @@ async fn a_domain_is_told_with_the_rights_of_the_account() -> Result<()> {
     let findings = inspection.findings.context("a server is good")?;
     assert!(findings.users.entries > 10 && matches!(findings.authentication, Authentication::Accepted));
     let offers = findings.feeds.ok().context("feeds")?;
-    assert_eq!((offers[0].kind, offers[0].may_miss), (FeedKind::DirSync, true));
+    assert_eq!((offers[0].kind, offers[0].misses.is_some()), (FeedKind::DirSync, true));
     Ok(())
 }
 

@@ -8,6 +8,8 @@ use ldap_wire::{
     Attribute, Control, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope, SearchResultEntry,
     search,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use support::{BASE, Do, Fake, alice, directory, done, eventually, person, search_of};
 
 fn everybody() -> Query {
@@ -271,6 +273,40 @@ async fn values_that_come_in_ranges_are_put_together() {
     assert_eq!((staff.attributes.len(), entries.len()), (1, 2));
     let whole = ranged("member;range=0-*", |_, _| panic!("nothing is missing")).await.expect("complete");
     assert!(whole.iter().any(|entry| entry.values("member").len() == 2));
+}
+
+#[tokio::test]
+async fn a_group_that_is_written_between_two_ranges_is_read_from_the_start() {
+    // S-51: b went, so what had the third place has the second now, and would be missing.
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let part = |id, usn: &str, name: &str, values: &[&str]| {
+        vec![group(id, vec![("uSNChanged", vec![usn]), (name, values.to_vec())]), done(id, 0)]
+    };
+    let entries = ranged("member;range=0-1", move |id, selector| match (count.fetch_add(1, Relaxed), selector) {
+        (0, "member;range=2-*") => part(id, "7", "member;range=2-3", &["c", "d"]),
+        (1, "member;range=4-*") => part(id, "8", "member;range=4-*", &["f"]),
+        (2, "member;range=0-*") => part(id, "8", "member;range=0-1", &["a", "c"]),
+        (3, "member;range=2-*") => part(id, "8", "member;range=2-*", &["d", "e", "f"]),
+        other => panic!("asked for {other:?}"),
+    })
+    .await
+    .expect("complete");
+    let staff = entries.iter().find(|entry| entry.dn.starts_with(b"cn=staff")).expect("the group");
+    assert_eq!(staff.values("member"), ["a", "c", "d", "e", "f"].map(Bytes::from));
+    assert_eq!(asked.load(Relaxed), 4);
+    // One that is written all the time.
+    let count = AtomicU32::new(0);
+    let never = ranged("member;range=0-1", move |id, selector| {
+        let usn = count.fetch_add(1, Relaxed);
+        assert!(usn < 20, "without end");
+        match selector {
+            "member;range=0-*" => part(id, &usn.to_string(), "member;range=0-1", &["a", "b"]),
+            _ => part(id, &usn.to_string(), "member;range=2-3", &["c", "d"]),
+        }
+    })
+    .await;
+    assert!(matches!(&never, Err(Incomplete::MissingValues { .. })), "{never:?}");
 }
 
 #[tokio::test]

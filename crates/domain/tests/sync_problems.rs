@@ -122,6 +122,7 @@ rules! {
     an_approval_waits_a_day_at_least: Error schedule("approval_days = 0") => "sync.approval_days: found 0; allowed are 1 to 30";
     an_approval_waits_a_month_at_most: Error schedule("approval_days = 31") => "sync.approval_days: found 31";
     factors_are_kept_a_year_at_most: Error schedule("grace_days = 366") => "sync.grace_days: found 366; allowed are 0 to 365";
+    a_number_goes_back_within_a_day: Error schedule("phone_back_minutes = 1441") => "sync.phone_back_minutes: found 1441; allowed are 0 to 1440";
     a_number_rests_a_week_at_most: Error schedule("phone_hold_hours = 169") => "sync.phone_hold_hours: found 169; allowed are 0 to 168";
     a_node_is_a_host: Error with("\"sync-1.corp.example\"", "\"sync 1\"") => "sync.preferred_nodes: found \"sync 1\"";
     a_node_has_a_name: Error with("\"sync-1.corp.example\"", "\"\"") => "sync.preferred_nodes: found \"\"";

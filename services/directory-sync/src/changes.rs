@@ -92,7 +92,7 @@ impl<'a> Increment<'a> {
         self.objects.by_ids(&changed, &self.deleted, self.source, self.writer, self.problems).await?;
         self.deleted.clear();
         if let Some(position) = self.position.take() {
-            self.objects.is_of_server(position.server())?;
+            self.objects.is_of(&position.origin())?;
             self.writer.position(written(&position));
         }
         Ok(self.writer.flush().await?)

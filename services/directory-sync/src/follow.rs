@@ -2,7 +2,7 @@
 //!
 //! It replaces no run: the interval goes on, finds what a dead connection did not tell, and has the last word (S-34).
 
-use directory::{Directory, Event, FeedError, Position};
+use directory::{Directory, Event, FeedError, Origin, Position};
 use domain::ObjectName;
 use service_kit::chain;
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ struct Followed {
     /// What happened before it was followed has been told.
     up_to_date: bool,
     /// The server that tells.
-    server: String,
+    origin: Origin,
     events: mpsc::Receiver<Result<Event, FeedError>>,
     /// It was said that there is something to take, and nobody has begun to.
     waiting: Arc<AtomicBool>,
@@ -49,7 +49,7 @@ struct Followed {
 /// What is to be done about what was told.
 pub(crate) enum Burst {
     /// These objects are to be read.
-    Changes { directory: Arc<Directory>, server: String, events: Vec<Event> },
+    Changes { directory: Arc<Directory>, origin: Origin, events: Vec<Event> },
     /// An incremental run from where the last one stopped.
     Run,
 }
@@ -88,7 +88,7 @@ impl Follows {
         position: Position,
     ) {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let server = position.server().to_owned();
+        let origin = position.origin();
         let mut changes = directory.follow(position);
         let (ready, follower, waiting) = (self.ready.clone(), name.clone(), Arc::new(AtomicBool::new(false)));
         let said = Arc::clone(&waiting);
@@ -104,7 +104,7 @@ impl Follows {
         });
         tracing::info!(directory = name.as_str(), "changes of the directory are followed as they happen");
         let (up_to_date, position) = (false, None);
-        let followed = Followed { directory, items_digest, up_to_date, server, events, waiting, position, task };
+        let followed = Followed { directory, items_digest, up_to_date, origin, events, waiting, position, task };
         self.followed.insert(name.clone(), followed);
     }
 
@@ -121,15 +121,19 @@ impl Follows {
                 Ok(Event::Present(_)) => {}
                 Ok(Event::UpToDate { rest_is_gone }) => {
                     followed.up_to_date = true;
-                    sweep = rest_is_gone;
+                    sweep |= rest_is_gone;
                 }
                 Ok(Event::Position(position)) => {
-                    position.server().clone_into(&mut followed.server);
+                    followed.origin = position.origin();
                     followed.position = Some(position).filter(|_| followed.up_to_date);
                 }
                 Ok(Event::End { .. }) => ended = Some("the directory ended it".to_owned()),
                 Ok(event) => events.push(event),
-                Err(error) => ended = Some(chain(&error)),
+                Err(error) => {
+                    // The run that begins where the last one stopped finds the same, and reads everything at once.
+                    sweep |= matches!(error, FeedError::FullRead(_));
+                    ended = Some(chain(&error));
+                }
             }
             if ended.is_some() {
                 break;
@@ -144,7 +148,7 @@ impl Follows {
             let pause = if events.is_empty() { Duration::ZERO } else { TOGETHER };
             next = timeout(pause, followed.events.recv()).await.ok().flatten();
         }
-        let (directory, server) = (Arc::clone(&followed.directory), followed.server.clone());
+        let (directory, origin) = (Arc::clone(&followed.directory), followed.origin.clone());
         // A position alone waits for something to be stored with.
         if !events.is_empty() {
             events.extend(followed.position.take().map(Event::Position));
@@ -159,7 +163,7 @@ impl Follows {
         }
         match (sweep, events.is_empty()) {
             (true, _) => Some(Burst::Run),
-            (false, false) => Some(Burst::Changes { directory, server, events }),
+            (false, false) => Some(Burst::Changes { directory, origin, events }),
             (false, true) => None,
         }
     }

@@ -220,30 +220,43 @@ impl Leader {
     ) -> Result<Ran, Deposed> {
         self.schedule.started(directory, Instant::now());
         match self.runner.run(directory, snapshot, trigger, link).await {
-            Ok(ran) => Ok(ran),
+            Ok(ran) => {
+                self.after(directory, &ran);
+                Ok(ran)
+            }
             Err(StoreError::Deposed) => Err(Deposed),
             Err(StoreError::Refused { .. }) => {
                 self.schedule.failed(directory, Instant::now());
-                Ok(Ran::Ended { complete: false })
+                Ok(Ran::Ended { complete: false, again: false })
             }
+        }
+    }
+
+    fn after(&mut self, directory: &ObjectName, ran: &Ran) {
+        if matches!(ran, Ran::Ended { again: true, .. }) {
+            self.schedule.again(directory, Instant::now());
         }
     }
 
     /// Reads what a directory told of.
     async fn told(&mut self, name: &ObjectName, snapshot: &Snapshot) -> Result<(), Deposed> {
-        let (directory, server, events) = match self.follows.burst(name).await {
+        let (directory, origin, events) = match self.follows.burst(name).await {
             None => return Ok(()),
             Some(Burst::Run) => {
-                if self.run(name, snapshot, &Trigger::Schedule, |_| {}).await? != (Ran::Ended { complete: true }) {
+                let ran = self.run(name, snapshot, &Trigger::Schedule, |_| {}).await?;
+                if !matches!(ran, Ran::Ended { complete: true, .. }) {
                     // What is told from now on would hide what was not found.
                     self.follows.stop(name, Instant::now());
                 }
                 return Ok(());
             }
-            Some(Burst::Changes { directory, server, events }) => (directory, server, events),
+            Some(Burst::Changes { directory, origin, events }) => (directory, origin, events),
         };
-        match self.runner.burst(name, snapshot, &directory, &server, events).await {
-            Ok(Ran::Ended { complete: true }) => Ok(()),
+        match self.runner.burst(name, snapshot, &directory, &origin, events).await {
+            Ok(ran @ Ran::Ended { complete: true, .. }) => {
+                self.after(name, &ran);
+                Ok(())
+            }
             Ok(_) | Err(StoreError::Refused { .. }) => {
                 self.follows.stop(name, Instant::now());
                 Ok(())
@@ -325,7 +338,7 @@ impl Leader {
                 self.schedule.started(&directory, Instant::now());
             }
             match self.runner.run(&directory, snapshot, &trigger, |span| delivery.message.link(span)).await {
-                Ok(_) => {}
+                Ok(ran) => self.after(&directory, &ran),
                 // For the one who leads now.
                 Err(StoreError::Deposed) => {
                     let _ = delivery.refuse().await;

@@ -120,6 +120,9 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
         return (Mode::Full, "sync.always_full is set".into());
     }
     let Some(offer) = facts.feed else {
+        if facts.identity.is_empty() {
+            return (Mode::Full, "the directory could not be asked what it offers".into());
+        }
         let wanted = facts.directory.and_then(|directory| directory.feed);
         let why = match wanted {
             Some(feed) => format!("the feed of the settings, {}, cannot be used", feed.code()),
@@ -136,6 +139,14 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
     }
     if now_unix_ms - state.complete_unix_ms > SILENCE_MAX_MS {
         return (Mode::Full, "the last complete run was more than 60 days ago".into());
+    }
+    if state.missed > 0 {
+        // S-43: nobody is gone on the word of one.
+        let missed = state.missed;
+        return (
+            Mode::Full,
+            format!("the last full run did not find {missed} known users or groups, which are looked for once more"),
+        );
     }
     let every_hours = facts.directory.map_or(24, |directory| directory.full_every_hours);
     // Also where the feed misses nothing: an account that expires changes nothing in the directory (FD-42).
@@ -162,8 +173,9 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000_000;
 
-    fn offer(may_miss: bool) -> Offer {
-        Offer { kind: Feed::Syncrepl, usable: Ok(()), may_miss, misses: None, persists: false }
+    fn offer(misses: bool) -> Offer {
+        let misses = misses.then(|| "what was deleted".into());
+        Offer { kind: Feed::Syncrepl, usable: Ok(()), misses, persists: false }
     }
 
     fn state() -> GetSourceReply {
@@ -174,7 +186,7 @@ mod tests {
             full_unix_ms: NOW - HOUR_MS,
             complete_unix_ms: NOW - HOUR_MS,
             users: 10,
-            pending: false,
+            missed: 0,
         }
     }
 
@@ -188,6 +200,7 @@ mod tests {
         let known = state();
         let silent = GetSourceReply { complete_unix_ms: NOW - 61 * 24 * HOUR_MS, ..state() };
         let (old, new) = (GetSourceReply { full_unix_ms: NOW - 24 * HOUR_MS, ..state() }, GetSourceReply::default());
+        let missed = GetSourceReply { missed: 2, ..state() };
         let nowhere = GetSourceReply { position: Vec::new(), ..state() };
         let (misses, sees) = (offer(true), offer(false));
         let now = Trigger::Schedule;
@@ -198,7 +211,9 @@ mod tests {
             (&nowhere, "source", false, Some(&sees), &now, Mode::Full, "no position"),
             (&silent, "source", false, Some(&sees), &now, Mode::Full, "60 days"),
             (&old, "source", false, Some(&misses), &now, Mode::Full, "every 24 hours"),
+            (&missed, "source", false, Some(&misses), &now, Mode::Full, "did not find 2 known"),
             (&old, "source", false, Some(&sees), &now, Mode::Full, "every 24 hours"),
+            (&known, "", false, None, &now, Mode::Full, "could not be asked"),
             (&known, "other", false, Some(&sees), &now, Mode::Preview, "another than at the last run"),
             (&known, "", false, Some(&sees), &now, Mode::Incremental, ""),
             (&known, "other", false, Some(&sees), &asked(What::Full, false), Mode::Preview, "another"),

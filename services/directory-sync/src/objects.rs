@@ -7,7 +7,7 @@ use crate::apply::Writer;
 use crate::plan::{self, Flaw, Problems};
 use crate::read::{ReadError, What};
 use crate::source::{Fits, Source};
-use directory::{Directory, Query, Read, Reader, Reading};
+use directory::{Directory, Origin, Query, Read, Reader, Reading};
 use domain::ObjectId;
 use domain::settings::{Preset, SourceKind, SyncItem};
 use ldap_wire::{Control, Dn, Filter, Scope, SearchResultEntry, dirsync};
@@ -43,16 +43,16 @@ impl Objects {
     }
 
     /// Reads from this server, if it can be reached: what a feed of one tells of, another may not have yet.
-    pub(crate) fn preferring(&self, server: &str) -> Self {
+    pub(crate) fn preferring(&self, origin: &Origin) -> Self {
         let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
-        Self { reader: self.reader.preferring(server), directory, clock, context: OnceCell::new() }
+        Self { reader: self.reader.preferring(origin), directory, clock, context: OnceCell::new() }
     }
 
     /// What was read is what the feed of this server tells of; otherwise why not.
-    pub(crate) fn is_of_server(&self, server: &str) -> Result<(), ReadError> {
-        match self.reader.answered_by_another(server) {
+    pub(crate) fn is_of(&self, origin: &Origin) -> Result<(), ReadError> {
+        match self.reader.answered_by_another(origin) {
             None => Ok(()),
-            Some(other) => Err(ReadError::OtherServer { feed: server.to_owned(), other }),
+            Some(other) => Err(ReadError::OtherServer { feed: origin.clone(), other }),
         }
     }
 
@@ -316,11 +316,14 @@ impl Objects {
         Ok(ids)
     }
 
-    /// The ids of objects named by their SID.
+    /// The ids of objects named by their SID, or by their uid where groups do so.
     pub(crate) async fn ids_of_sids(&self, sids: &[String]) -> Result<Vec<ObjectId>, ReadError> {
         let mut ids = Vec::new();
         for part in sids.chunks(self.directory.ids_at_once()) {
-            let filter = Filter::or(part.iter().map(|sid| Filter::equal("objectSid", sid.as_bytes().to_vec())));
+            let filter = Filter::or(part.iter().map(|sid| match sid.strip_prefix(plan::OF_UID) {
+                Some(uid) => Filter::equal("uid", uid.as_bytes().to_vec()),
+                None => Filter::equal("objectSid", sid.as_bytes().to_vec()),
+            }));
             let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
             ids.extend(found.into_keys());
         }

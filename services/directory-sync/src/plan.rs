@@ -48,6 +48,10 @@ const OBJECT_SID: &str = "objectSid";
 const PRIMARY_GROUP_ID: &str = "primaryGroupID";
 /// RFC 4519: both hold DNs.
 pub(crate) const MEMBER_ATTRIBUTES: [&str; 2] = ["member", "uniqueMember"];
+/// RFC 2307 section 2.2: the `uid` of a member (S-36).
+const MEMBER_UID: &str = "memberUid";
+/// Before such a name, where the store takes a SID: what groups call somebody beside id and DN.
+pub(crate) const OF_UID: &str = "uid:";
 
 /// What is asked for of a user's entry, each once.
 pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
@@ -74,8 +78,10 @@ pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
 pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute(), settings.group_name_attribute()];
     attributes.extend(MEMBER_ATTRIBUTES);
-    if settings.preset == Preset::ActiveDirectory {
-        attributes.push(OBJECT_SID);
+    match settings.preset {
+        // With the first of many values comes what tells whether the group was written before the last (S-51).
+        Preset::ActiveDirectory => attributes.extend([OBJECT_SID, "uSNChanged"]),
+        _ => attributes.push(MEMBER_UID),
     }
     each_once(attributes)
 }
@@ -113,6 +119,8 @@ pub(crate) fn user(
         let sid = values.sid();
         user.primary_group_sid = sid.as_deref().and_then(|sid| values.primary_group(sid)).unwrap_or_default();
         user.sid = sid.unwrap_or_default();
+    } else if let Some(uid) = values.name(UID) {
+        user.sid = format!("{OF_UID}{uid}");
     }
     if let Some(name) = values.name_of(settings) {
         user.distinguished_name = name;
@@ -137,7 +145,13 @@ pub(crate) fn group(
         members
             .extend(values.identifying(attribute, DN_OCTETS_MAX + EXTENSION_OCTETS_MAX).into_iter().filter_map(member));
     }
-    let sid = if settings.preset == Preset::ActiveDirectory { values.sid() } else { None };
+    let sid = if settings.preset == Preset::ActiveDirectory {
+        values.sid()
+    } else {
+        let uids = values.identifying(MEMBER_UID, NAME_OCTETS_MAX);
+        members.extend(uids.into_iter().map(|uid| format!("{OF_UID}{uid}")));
+        None
+    };
     let group = SyncedGroup {
         object_id: id.to_string(),
         name: name.unwrap_or_else(|| distinguished_name.clone()),
@@ -758,6 +772,22 @@ mod tests {
         let group = group(&settings("openldap"), &id(), &vpn, &mut problems).expect("a group");
         assert_eq!(group.members, ["uid=a,dc=corp", "uid=b,dc=corp", "uid=c,dc=corp"]);
         assert_eq!((group.name.as_str(), problems.count), ("vpn", 1));
+    }
+
+    #[test]
+    fn a_group_of_rfc_2307_names_its_members_by_what_the_users_have_as_uid() {
+        // S-36
+        let mut problems = Problems::default();
+        let uids: [&[u8]; 3] = [b"Ann", b"bob", b"\xff"];
+        let staff = entry("cn=staff,dc=corp", &[("cn", &[b"staff"]), ("memberUid", &uids)]);
+        assert!(group_attributes(&settings("openldap")).contains(&"memberUid"));
+        let group = |preset| group(&settings(preset), &id(), &staff, &mut Problems::default()).expect("a group");
+        assert_eq!(group("openldap").members, ["uid:Ann", "uid:bob"]);
+        assert!(group("active_directory").members.is_empty(), "there members are named by DN alone");
+        let two: [&[u8]; 2] = [b"ann", b"al"];
+        let ann = entry("uid=ann,dc=corp", &[("uid", &two), ("mail", &[b"bob"])]);
+        let ann = user(&settings("openldap"), &id(), &ann, NOW, &mut problems);
+        assert_eq!(ann.sid, "uid:ann", "of several the one in the DN");
     }
 
     #[test]

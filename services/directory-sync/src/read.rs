@@ -1,7 +1,7 @@
 //! Why not everything was read. Whatever it is, nobody may be taken for gone after it (S-41).
 
 use crate::apply::StoreError;
-use directory::Incomplete;
+use directory::{Incomplete, Origin};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
 use std::fmt;
@@ -30,7 +30,7 @@ pub(crate) enum ReadError {
     Moved,
     /// S-43: another server may not have yet what this one tells of.
     #[error("{feed} told of changes and could not be read, {other} answered instead; the next run tries again")]
-    OtherServer { feed: String, other: String },
+    OtherServer { feed: Origin, other: Origin },
     /// Not the directory: the store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -10,7 +10,7 @@ use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::settings::{CurrentSettings, Snapshot};
 use crate::source::Source;
-use directory::{Directory, Event, FeedError, Offer, Position};
+use directory::{Directory, Event, FeedError, Offer, Origin, Position};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem, SyncState};
 use proto::user_store::{FinishRunReply, GetSourceReply};
@@ -54,8 +54,8 @@ pub(crate) struct Learned {
 pub(crate) enum Ran {
     /// No run: it waits for somebody to ask.
     Waits,
-    /// Whether it was read to its end.
-    Ended { complete: bool },
+    /// Whether it was read to its end, and whether that made another run worth while at once.
+    Ended { complete: bool, again: bool },
 }
 
 /// What ended a run before its end.
@@ -188,7 +188,7 @@ impl Runner {
         name: &ObjectName,
         snapshot: &Snapshot,
         directory: &Arc<Directory>,
-        server: &str,
+        origin: &Origin,
         events: Vec<Event>,
     ) -> Result<Ran, StoreError> {
         let span = run_span(name.as_str());
@@ -202,7 +202,7 @@ impl Runner {
             ..Opening::default()
         };
         let items = items(snapshot, name, Mode::Incremental);
-        let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(server);
+        let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin);
         let begun = Instant::now();
         let work = async {
             let run = self.term.begin_run(&opening).await?;
@@ -325,7 +325,7 @@ impl Runner {
         if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
             match objects.directory.position_now(feed.kind).await {
                 Ok(now) => {
-                    pinned = objects.preferring(now.server());
+                    pinned = objects.preferring(&now.origin());
                     objects = &pinned;
                     position = Some(now);
                 }
@@ -343,7 +343,7 @@ impl Runner {
         }
         is_still(objects, &source, items).await?;
         let Some(position) = position else { return Ok(Vec::new()) };
-        match objects.is_of_server(position.server()) {
+        match objects.is_of(&position.origin()) {
             Ok(()) => Ok(changes::written(&position)),
             Err(error) => {
                 no_position(objects, position.kind(), &chain(&error));
@@ -363,7 +363,7 @@ impl Runner {
     ) -> Result<(), Stop> {
         let position: Position = serde_json::from_slice(&state.position)
             .map_err(|_| Stop::Full("where the last run stopped cannot be read".into()))?;
-        let objects = &prepared.objects.preferring(position.server());
+        let objects = &prepared.objects.preferring(&position.origin());
         let source = Source::resolve(objects, items).await?;
         let mut feed = objects.directory.changes(position).watching(&source.filter_attributes());
         let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
@@ -392,7 +392,7 @@ impl Runner {
                 self.metrics.duration(name.as_str(), begun.elapsed());
                 self.measure(name.as_str(), opening, &ended);
                 tell(opening, &ended, begun);
-                Ok(Ran::Ended { complete: ended.incomplete.is_none() })
+                Ok(Ran::Ended { complete: ended.incomplete.is_none(), again: ended.finished.pending })
             }
             Err(error) => {
                 tracing::warn!(
@@ -469,6 +469,9 @@ async fn finish(
         }
     };
     ended.finished = run.finish(incomplete.as_deref(), position).await?;
+    if !ended.finished.run_id.is_empty() {
+        ended.run_id.clone_from(&ended.finished.run_id);
+    }
     ended.incomplete = incomplete;
     Ok((ended, full))
 }

@@ -17,17 +17,23 @@ pub(crate) struct Schedule(HashMap<ObjectName, Runs>);
 struct Runs {
     started: Option<Instant>,
     retry_from: Option<Instant>,
+    again: Option<Instant>,
 }
 
 impl Schedule {
     /// A directory is run now.
     pub(crate) fn started(&mut self, directory: &ObjectName, now: Instant) {
-        self.0.insert(directory.clone(), Runs { started: Some(now), retry_from: None });
+        self.0.insert(directory.clone(), Runs { started: Some(now), ..Runs::default() });
     }
 
     /// The store did not take it.
     pub(crate) fn failed(&mut self, directory: &ObjectName, now: Instant) {
         self.0.entry(directory.clone()).or_default().retry_from = Some(now);
+    }
+
+    /// There is something to do at once.
+    pub(crate) fn again(&mut self, directory: &ObjectName, now: Instant) {
+        self.0.entry(directory.clone()).or_default().again = Some(now);
     }
 
     /// The directory that is run next, and when: counted from start to start, so that an overrun is followed at once (S-00). A new
@@ -40,7 +46,8 @@ impl Schedule {
         let due = |directory: ObjectName| {
             let runs = self.0.get(&directory).copied().unwrap_or_default();
             let regular = runs.started.map_or(now, |started| started + interval);
-            (runs.retry_from.map_or(regular, |failed| regular.min(failed + RETRY)), directory)
+            let sooner = runs.again.into_iter().chain(runs.retry_from.map(|failed| failed + RETRY)).min();
+            (sooner.map_or(regular, |sooner| regular.min(sooner)), directory)
         };
         directories(settings).into_iter().map(due).min_by_key(|(due, _)| *due)
     }
@@ -134,5 +141,9 @@ mod tests {
         assert_eq!(schedule.due(&on, start), Some((start + RETRY, name("corp"))));
         schedule.started(&name("corp"), start + RETRY);
         assert_eq!(schedule.due(&on, start + RETRY), Some((start + RETRY + minutes(5), name("corp"))));
+        schedule.again(&name("corp"), start + minutes(1));
+        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(1), name("corp"))), "or at once");
+        schedule.started(&name("corp"), start + minutes(1));
+        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(6), name("corp"))), "once");
     }
 }

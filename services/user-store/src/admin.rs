@@ -61,8 +61,18 @@ impl AdminService {
             sql += &text;
         };
         if !request.search.is_empty() {
-            let escaped = name_key(&request.search).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            condition("u.search LIKE ? ESCAPE '\\'", args![format!("%{escaped}%")]);
+            let contains = |text: &str| {
+                let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+                format!("%{escaped}%")
+            };
+            let name = contains(&name_key(&request.search));
+            match users::dialled(&request.search) {
+                None => condition("u.search LIKE ? ESCAPE '\\'", args![name]),
+                Some(number) => condition(
+                    "(u.search LIKE ? ESCAPE '\\' OR u.search LIKE ? ESCAPE '\\')",
+                    args![name, contains(&number)],
+                ),
+            }
         }
         match request.state.as_str() {
             "" => {}

@@ -148,6 +148,7 @@ const ENDED: &[Ended] = &[
         "approval_id IN (SELECT approval_id FROM approvals WHERE state NOT IN ('open', 'deciding') OR state = 'open' AND expires_ms < $1)",
         DAY_MS,
     ),
+    Ended::gone("phones_before", "user_id", "changed_ms < $1", DAY_MS),
     Ended::gone("approvals", "approval_id", "expires_ms < $1", RUN_LIFE_MS),
     Ended {
         set: Some("outcome = 'expired', answered_ms = expires_ms, revision = revision + 1"),

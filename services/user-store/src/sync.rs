@@ -19,6 +19,7 @@ pub mod history;
 mod leavers;
 mod members;
 mod pending;
+mod phones;
 mod preview;
 mod profile;
 mod rows;

@@ -37,6 +37,24 @@ fn folded(name: &str) -> String {
     lower.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What a search that looks like a phone number, or a part of one, looks for: its digits as they stand in numbers that are kept
+/// (S-57), without what is dialled before them in one country (`0`), from it (`00`), or written for it (`+`).
+pub fn dialled(search: &str) -> Option<String> {
+    const SEPARATORS: &str = "()[]-\u{2010}\u{2011}\u{2013}/.";
+    let written = search.trim().nfkc().collect::<String>().replace("(0)", "");
+    let (plus, rest) = written.strip_prefix('+').map_or((false, written.as_str()), |rest| (true, rest));
+    let mut digits = String::new();
+    for sign in rest.chars() {
+        match sign {
+            '0'..='9' => digits.push(sign),
+            _ if sign.is_whitespace() || SEPARATORS.contains(sign) => {}
+            _ => return None,
+        }
+    }
+    let digits = if plus { format!("+{digits}") } else { digits.trim_start_matches('0').to_owned() };
+    (digits.len() >= 3).then_some(digits)
+}
+
 /// Is a block in force (FV-25)? -1 = until somebody unblocks, 0 = there is none.
 pub fn is_blocked(until_ms: i64, now_ms: i64) -> bool {
     until_ms < 0 || until_ms > now_ms
@@ -261,6 +279,25 @@ pub fn small(row: &Row, column: &str) -> Result<u32, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_for_a_number_looks_for_the_digits_that_are_kept() {
+        // S-57
+        for (search, looked_for) in [
+            ("30 123456", Some("30123456")),
+            ("030/1234-56", Some("30123456")),
+            ("0049 30 123456", Some("4930123456")),
+            (" +49 (0)30 123456", Some("+4930123456")),
+            ("(030) 12 34", Some("301234")),
+            ("12", None),
+            ("0012", None),
+            ("ann 030", None),
+            ("ann@corp.example", None),
+            ("", None),
+        ] {
+            assert_eq!(dialled(search).as_deref(), looked_for, "{search}");
+        }
+    }
 
     #[test]
     fn the_audit_shows_two_digits_of_a_number_and_none_of_a_short_one() {

@@ -10,6 +10,7 @@ use proto::user_store::{GetUserRequest, LeadRequest, SyncChangesRequest, SyncRun
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 use synced::{Upstream, World};
 use tonic::Request;
 
@@ -276,4 +277,80 @@ async fn two_people_of_one_name_are_not_added_and_somebody_renamed_stays_the_sam
     assert!(user("twin").await.is_err());
     assert_eq!(counts(&world).await?, (PEOPLE, 0, 0));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_deleted_and_made_again_is_another_user_of_the_same_name() -> Result<()> {
+    // FS-14, S-45: the next run has it, and that begins at once.
+    let world = company().await?;
+    let user = async |name: &str| world.store.admin.get_user(Request::new(GetUserRequest { name: name.into() })).await;
+    let before = user("bulk00001").await?.into_inner().user.context("a user")?.user_id;
+    delete(&world, 1..=1)?;
+    add(&world, 1..=1)?;
+    let run = changes(&world).await?;
+    assert_eq!((run.state.as_str(), run.added, run.disabled), ("done", 0, 1));
+    let next = changes(&world).await?;
+    assert_eq!((next.state.as_str(), next.added), ("done", 1), "{next:?}");
+    assert_ne!(user("bulk00001").await?.into_inner().user.context("a user")?.user_id, before);
+    assert_eq!(counts(&world).await?, (PEOPLE, 0, 1));
+    world.agrees("made again").await?;
+    // A directory that is followed needs nobody to ask: the next scheduled run is a day away.
+    let enabled = "[sync]\nenabled = true\ninterval_minutes = 1440\n\n";
+    world.apply(&(enabled.to_owned() + &document(&world.upstream, EVERYBODY, "disable")?)).await?;
+    world.run("").await?;
+    delete(&world, 2..=2)?;
+    add(&world, 2..=2)?;
+    world.agrees_within("made again while followed", Duration::from_secs(20)).await?;
+    assert_eq!(counts(&world).await?, (PEOPLE, 0, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_name_their_members_by_username_hold_them_like_any_other() -> Result<()> {
+    // S-36, S-52, FS-21: RFC 2307, and in a group that names it by DN.
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions { bulk_people: BULK, ..Default::default() })?);
+    let unix = format!("cn=unix,{COMPANY_BASE}");
+    upstream.modify(&format!(
+        "dn: {unix}\nchangetype: add\nobjectClass: posixGroup\ngidNumber: 5000\nmemberUid: bulk00001\n\
+         memberUid: BULK00002\nmemberUid: nobody\n\n\
+         dn: cn=around,{COMPANY_BASE}\nchangetype: add\nobjectClass: groupOfNames\nmember: {unix}\n\n"
+    ))?;
+    let document = format!(
+        "{}[[sync_item]]\nname = \"around\"\ndirectory = \"corp\"\n\
+         source = {{ kind = \"group\", dn = \"cn=around,{COMPANY_BASE}\" }}\n",
+        upstream.section(upstream.query()[0], "")?
+    );
+    let world = World::new(dir, upstream, &format!("ou=bulk,ou=people,{COMPANY_BASE}"), &document).await?;
+    let agrees = async |step: &str, people: usize| {
+        let (there, here) = (world.upstream.people(&world.base)?, world.people().await?);
+        let here: Vec<_> = here.into_iter().filter(|(_, person)| person.enabled).collect();
+        ensure!(here.len() == people, "{step}: {here:#?}");
+        for (id, person) in here {
+            let there = there.get(&id).with_context(|| format!("{step}: {id}"))?;
+            ensure!(there.groups.len() == 2 && there.groups == person.groups, "{step}: {person:#?} {there:#?}");
+        }
+        Ok(())
+    };
+    let first = world.run("").await?;
+    ensure!(first.state == "done" && first.added == 2, "{first:?}");
+    agrees("the first run", 2).await?;
+    let modify = |how: &str, uid: &str| {
+        world.upstream.modify(&format!("dn: {unix}\nchangetype: modify\n{how}: memberUid\nmemberUid: {uid}\n\n"))
+    };
+    modify("add", "bulk00003")?;
+    let came = changes(&world).await?;
+    ensure!(came.added == 1, "whom the store had never seen: {came:?}");
+    agrees("one more", 3).await?;
+    modify("delete", "BULK00002")?;
+    let went = changes(&world).await?;
+    ensure!(went.disabled == 1 && counts(&world).await? == (2, 1, 0), "{went:?}");
+    // Another name is another member.
+    world.upstream.modify(&format!("dn: {}\nchangetype: modrdn\nnewrdn: uid=other\ndeleteoldrdn: 1\n\n", dn(3)))?;
+    let renamed = changes(&world).await?;
+    ensure!(renamed.disabled == 1 && counts(&world).await? == (1, 2, 0), "{renamed:?}");
+    modify("add", "other")?;
+    changes(&world).await?;
+    ensure!(counts(&world).await? == (2, 1, 0), "back under the new name");
+    agrees("in the end", 2).await
 }

@@ -3,6 +3,8 @@
 //! Its ports are fixed, so each runs on a loopback address of its own. Making a domain takes ten seconds: it is made once, kept
 //! below `target/`, and every start works on a copy. That takes root, and so do the ports.
 
+mod join;
+
 use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, template::template, wait_until};
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
@@ -66,9 +68,9 @@ impl Samba {
         ensure!(dir.as_os_str().len() < 68, "{} is too long a path for Samba's sockets", dir.display());
         run(Command::new("cp").args(["-a", "--sparse=always"]).arg(template).arg(&dir))?;
         let address = Address::take()?;
-        let names = [&address.ip.to_string(), Self::HOST, "lab.test"];
-        let tls = pki.issue(&format!("samba-{}", address.ip), &names)?;
-        configure(&dir, address.ip, &tls, &pki.ca_file())?;
+        let tls = certificate(pki, address.ip, Self::HOST)?;
+        configure(&dir, address.ip, "DC1", &tls, &pki.ca_file())?;
+        fs::write(dir.join("hosts"), format!("{} {} dc1 lab.test\n", address.ip, Self::HOST))?;
         let mut samba = Self { dir, address, process: None, ca_file: pki.ca_file() };
         samba.restart()?;
         Ok(samba)
@@ -326,7 +328,7 @@ fn new_domain_with_contacts(count: usize) -> Result<PathBuf> {
         run(Command::new("cp").args(["-a", "--sparse=always"]).arg(domain).arg(&tree))?;
         // Its configuration names where it lies.
         let pki = Pki::new(&making.join("tls"))?;
-        configure(&tree, Ipv4Addr::LOCALHOST, &pki.issue("first", &["127.0.0.1"])?, &pki.ca_file())?;
+        configure(&tree, Ipv4Addr::LOCALHOST, "DC1", &pki.issue("first", &["127.0.0.1"])?, &pki.ca_file())?;
         let script = repository().join("tests/lab/data/samba_contacts.py");
         run(Command::new("/usr/bin/python3").arg(script).arg(&tree).arg(count.to_string()))?;
         Ok(tree)
@@ -360,7 +362,8 @@ fn provision(dir: &Path) -> Result<()> {
         .args([format!("--option=interfaces={ip}/8"), "--option=bind interfaces only=yes".to_owned()]))?;
     let pki = Pki::new(&dir.join("tls"))?;
     let tls = pki.issue("first", &[&ip.to_string()])?;
-    configure(dir, ip, &tls, &pki.ca_file())?;
+    configure(dir, ip, "DC1", &tls, &pki.ca_file())?;
+    fs::write(dir.join("hosts"), format!("{ip} {} dc1 lab.test\n", Samba::HOST))?;
     // The password of a test is right for as long as the domain is kept, and what is locked stays so.
     run(Command::new(&samba_tool)
         .args(["domain", "passwordsettings", "set", "--complexity=off", "--min-pwd-age=0", "--max-pwd-age=0"])
@@ -399,7 +402,7 @@ fn configuration_file(dir: &Path) -> PathBuf {
 }
 
 /// Everything that names a path or the address.
-fn configure(dir: &Path, ip: Ipv4Addr, tls: &Certificate, ca_file: &Path) -> Result<()> {
+fn configure(dir: &Path, ip: Ipv4Addr, host: &str, tls: &Certificate, ca_file: &Path) -> Result<()> {
     for folder in ["etc", "run", "log", "ncalrpc", "winbindd", "cache"] {
         fs::create_dir_all(dir.join(folder))?;
     }
@@ -409,7 +412,7 @@ fn configure(dir: &Path, ip: Ipv4Addr, tls: &Certificate, ca_file: &Path) -> Res
         configuration_file(dir),
         format!(
             "[global]
-	netbios name = DC1
+	netbios name = {host}
 	realm = {realm}
 	workgroup = {domain}
 	server role = active directory domain controller
@@ -436,13 +439,17 @@ fn configure(dir: &Path, ip: Ipv4Addr, tls: &Certificate, ca_file: &Path) -> Res
 "
         ),
     )?;
-    fs::write(dir.join("hosts"), format!("{ip} {} dc1 lab.test\n", Samba::HOST))?;
     fs::write(
         dir.join("passwd"),
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
     )?;
     fs::write(dir.join("group"), "root:x:0:\nnogroup:x:65534:\n")?;
     Ok(())
+}
+
+/// For its address, its names, and a balancer on this machine that stands before it.
+fn certificate(pki: &Pki, ip: Ipv4Addr, host: &str) -> Result<Certificate> {
+    pki.issue(&format!("samba-{ip}"), &[&ip.to_string(), host, "lab.test", "127.0.0.1"])
 }
 
 fn search(url: &str, ca_file: &Path, dn: &str, password: &str) -> Result<Command> {

@@ -121,7 +121,7 @@ async fn newest_change(link: &mut Link, root: &Root) -> Result<Option<String>, I
 
 pub(super) async fn open(core: &Arc<Core>, stored: &Position) -> Result<AccessLog, FeedError> {
     let At::AccessLog { start } = &stored.at else { return Err(FullRead::OtherFeed.into()) };
-    let mut link = Link::open(core, Some(&stored.server)).await?;
+    let mut link = Link::open(core, Some(&stored.origin())).await?;
     if link.server().to_string() != stored.server {
         return Err(FullRead::OtherServer.into());
     }

@@ -94,7 +94,7 @@ pub(super) fn id(core: &Core, change: &SearchResultEntry) -> Option<ObjectId> {
 impl Changelog {
     pub async fn open(core: &Arc<Core>, stored: &Position) -> Result<Self, FeedError> {
         let At::Changelog { number } = &stored.at else { return Err(FullRead::OtherFeed.into()) };
-        let mut link = Link::open(core, Some(&stored.server)).await?;
+        let mut link = Link::open(core, Some(&stored.origin())).await?;
         // Each server counts for itself.
         if link.server().to_string() != stored.server {
             return Err(FullRead::OtherServer.into());

@@ -43,6 +43,7 @@ struct Place {
     context: String,
     /// The GUID of its root: the same name may be another domain.
     domain: String,
+    /// Its dsServiceName.
     dc: String,
     now: i64,
 }
@@ -90,7 +91,7 @@ pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>,
         ));
     }
     match right(link, context).await? {
-        Right::All => offer.may_miss = false,
+        Right::All => {}
         Right::AllButDeleted => {
             offer.misses = Some(
                 "What was deleted is found only by reading everything: let the query account read the Deleted Objects \
@@ -187,7 +188,7 @@ impl Place {
         let domain = guid
             .map(|guid| HEXLOWER.encode(guid))
             .ok_or(FeedError::Malformed { server: link.server(), what: "no objectGUID of the naming context" })?;
-        let dc = root.text("dnsHostName").unwrap_or_default().to_owned();
+        let dc = root.dc().unwrap_or_default().to_owned();
         Ok(Self { context, domain, dc, now: clock::now(link, root).await? })
     }
 }
@@ -206,7 +207,7 @@ impl DirSync {
         let At::DirSync { cookie, domain, own_view, at, .. } = &position.at else {
             return Err(FullRead::OtherFeed.into());
         };
-        let mut link = Link::open(core, Some(&position.server)).await?;
+        let mut link = Link::open(core, Some(&position.origin())).await?;
         let root = Root::read(&mut link).await?;
         let place = Place::of(&mut link, &root).await?;
         // Another domain controller of the domain is as good (S-18).

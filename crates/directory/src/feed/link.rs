@@ -1,7 +1,9 @@
 //! The connection of one feed: searches one after the other, and their answers message by message.
 
+use super::root::Root;
 use crate::connection::{Broken, Connection};
 use crate::directory::Core;
+use crate::feed::Origin;
 use crate::observe::{Operation, Outcome};
 use crate::query::{self, QueryError};
 use crate::read::{Incomplete, Query, Reading};
@@ -13,9 +15,14 @@ use ldap_wire::{
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Connections to one name until another server behind it answers.
+const TURNS_MAX: usize = 4;
+
 pub(crate) struct Link {
     pub core: Arc<Core>,
     connection: Connection,
+    /// What a domain controller calls itself, where that was asked for.
+    dc: Option<String>,
     id: MessageId,
     started: Instant,
     /// How long a message may take.
@@ -23,14 +30,27 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// To the best server, or to the one whose position it is.
-    pub async fn open(core: &Arc<Core>, preferred: Option<&str>) -> Result<Self, Incomplete> {
-        let connection = match preferred {
-            Some(url) => query::open_preferring(core, url).await?,
-            None => query::open(core).await?,
-        };
+    /// To the best server, or to the one whose position it is. Where its name leads to several that take turns, it is asked a few
+    /// times for the right one; whoever came last is as good as another server.
+    pub async fn open(core: &Arc<Core>, preferred: Option<&Origin>) -> Result<Self, Incomplete> {
+        let Some(origin) = preferred else { return Ok(Self::on(core, query::open(core).await?)) };
+        let mut turns = 1;
+        loop {
+            let mut link = Self::on(core, query::open_preferring(core, &origin.url).await?);
+            if origin.dc.is_some() {
+                link.dc = Root::read(&mut link).await?.dc().map(str::to_owned);
+            }
+            let found = link.origin();
+            if turns == TURNS_MAX || found.url != origin.url || found.is(origin) {
+                return Ok(link);
+            }
+            turns += 1;
+        }
+    }
+
+    fn on(core: &Arc<Core>, connection: Connection) -> Self {
         let (id, started) = (MessageId::UNSOLICITED, Instant::now());
-        Ok(Self { core: Arc::clone(core), connection, id, started, patience: core.operation_timeout() })
+        Self { core: Arc::clone(core), connection, dc: None, id, started, patience: core.operation_timeout() }
     }
 
     /// Waits for as long as a server may look for something that is hardly there: Active Directory takes 120 s at most
@@ -46,6 +66,15 @@ impl Link {
 
     pub fn server(&self) -> ServerName {
         self.connection.server().clone()
+    }
+
+    /// With the name that it gives itself, where that was asked for.
+    pub fn origin(&self) -> Origin {
+        Origin { url: self.connection.server().to_string(), dc: self.dc.clone() }
+    }
+
+    pub fn into_connection(self) -> Connection {
+        self.connection
     }
 
     /// Reads many entries on this connection.

@@ -13,9 +13,7 @@ pub struct Offer {
     pub kind: FeedKind,
     /// Otherwise why it cannot be used and what to do, in a sentence.
     pub usable: Result<(), String>,
-    /// Not everything is told for certain: now and then everything has to be read.
-    pub may_miss: bool,
-    /// What that is, in a sentence.
+    /// What is not told for certain, in a sentence: now and then everything has to be read.
     pub misses: Option<String>,
     /// [`crate::Directory::follow`] works.
     pub persists: bool,
@@ -23,7 +21,7 @@ pub struct Offer {
 
 impl Offer {
     pub(super) fn of(kind: FeedKind) -> Self {
-        Self { kind, usable: Ok(()), may_miss: true, misses: None, persists: false }
+        Self { kind, usable: Ok(()), misses: None, persists: false }
     }
 
     pub(super) fn unusable(self, why: impl Into<String>) -> Self {

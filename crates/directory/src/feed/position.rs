@@ -1,6 +1,6 @@
 //! Where a feed was read to.
 
-use super::{FeedError, FeedKind};
+use super::{FeedError, FeedKind, Origin};
 use crate::server::ServerName;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -21,10 +21,10 @@ pub struct Position {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "feed")]
 pub(super) enum At {
-    /// `domain`: the GUID of the naming context. `at`: seconds since 1970 at the server, here and below.
+    /// `domain`: the GUID of the naming context. `dc`: the server's dsServiceName. `at`: seconds since 1970 at the server. Here and
+    /// below.
     #[serde(rename = "dirsync")]
     DirSync { cookie: Cookie, domain: String, dc: String, own_view: bool, at: i64 },
-    /// `dc`: its dsServiceName.
     #[serde(rename = "usn_changed")]
     UsnChanged { dc: String, invocation: String, usn: u64, at: i64 },
     #[serde(rename = "syncrepl")]
@@ -43,9 +43,13 @@ impl Position {
         Self { server: server.to_string(), base: base.to_owned(), at }
     }
 
-    /// The server it is of, as the settings name it.
-    pub fn server(&self) -> &str {
-        &self.server
+    /// The server it is of. What it tells of is to be read from the same one (S-18, S-25).
+    pub fn origin(&self) -> Origin {
+        let dc = match &self.at {
+            At::DirSync { dc, .. } | At::UsnChanged { dc, .. } => Some(dc.clone()),
+            At::Syncrepl { .. } | At::AccessLog { .. } | At::Changelog { .. } | At::ModifyTimestamp { .. } => None,
+        };
+        Origin { url: self.server.clone(), dc }
     }
 
     pub fn kind(&self) -> FeedKind {

@@ -37,6 +37,11 @@ impl Root {
         self.text(attribute)?.parse().ok()
     }
 
+    /// What a domain controller calls itself: the DN of its own settings, of no other one's.
+    pub fn dc(&self) -> Option<&str> {
+        self.text("dsServiceName")
+    }
+
     fn has(&self, attribute: &str, value: &str) -> bool {
         self.0.values(attribute).iter().any(|found| found.eq_ignore_ascii_case(value.as_bytes()))
     }

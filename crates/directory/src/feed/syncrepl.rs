@@ -3,17 +3,20 @@
 //! ```text
 //! refresh ─┬─ entries: changed, deleted          ─┬─ done or refreshDone ──> Position, End or UpToDate ──> (persist: as it happens)
 //!          ├─ present phase: all that is there    │
-//!          └─ delete phase: what is gone          └─ 4096: once more with the cookie that came with it, or FullRead
+//!          └─ delete phase: what is gone          └─ 4096: FullRead
 //! ```
 //!
 //! What was not named is gone only where the server has named all that is there, and has said so at the end (S-32). 389 Directory
 //! Server says so and names what changed only; so this is believed of OpenLDAP alone, and never where nothing at all was named.
+//!
+//! A server that asks for a refresh (4096) may give a cookie to go on from. What was deleted between the cookie we had and that one
+//! nobody would tell us, so the content is compared as a whole (S-33); the cookie serves where no position was asked with.
 
 use super::error::refused;
 use super::link::Link;
 use super::position::{At, Cookie};
 use super::root::Root;
-use super::{Event, FeedError, FeedKind, FullRead, Offer, Position, Until, changelog};
+use super::{Event, FeedError, FeedKind, FullRead, Offer, Origin, Position, Until, changelog};
 use crate::connection::Broken;
 use crate::directory::Core;
 use crate::read::{Incomplete, Query};
@@ -38,6 +41,8 @@ pub(super) struct Syncrepl {
     link: Link,
     ids: Ids,
     until: Until,
+    /// It goes on from a position.
+    goes_on: bool,
     /// What the server was asked with.
     asked: Option<Cookie>,
     /// The newest it has sent.
@@ -140,12 +145,12 @@ async fn names_changed(link: &mut Link, root: &Root) -> Result<bool, Incomplete>
 impl Syncrepl {
     pub async fn open(core: &Arc<Core>, position: &Position, until: Until) -> Result<Self, FeedError> {
         let At::Syncrepl { cookie } = &position.at else { return Err(FullRead::OtherFeed.into()) };
-        Self::start(core, Some(&position.server), Some(cookie.clone()), until).await
+        Self::start(core, Some(&position.origin()), Some(cookie.clone()), until).await
     }
 
     async fn start(
         core: &Arc<Core>,
-        preferred: Option<&str>,
+        preferred: Option<&Origin>,
         cookie: Option<Cookie>,
         until: Until,
     ) -> Result<Self, FeedError> {
@@ -157,6 +162,7 @@ impl Syncrepl {
             link,
             ids,
             until,
+            goes_on: cookie.is_some(),
             asked: cookie,
             newest: None,
             stage: Stage::Refresh(Refresh::default()),
@@ -285,10 +291,10 @@ impl Syncrepl {
         Ok(())
     }
 
-    /// S-33: with a cookie the server has something to go on from.
+    /// S-33
     async fn restart(&mut self, cookie: Option<Bytes>) -> Result<(), FeedError> {
         self.restarts += 1;
-        let Some(cookie) = cookie.filter(|_| self.restarts <= RESTARTS_MAX) else {
+        let Some(cookie) = cookie.filter(|_| !self.goes_on && self.restarts <= RESTARTS_MAX) else {
             return Err(FullRead::RefreshRequired.into());
         };
         self.asked = Some(Cookie::of(&self.link.server(), &cookie)?);
@@ -297,13 +303,13 @@ impl Syncrepl {
         Ok(self.ask().await?)
     }
 
-    /// Said of a present phase that came to its end. After a restart what the first one named may be gone by now.
+    /// Said of a present phase that came to its end.
     fn rest_is_gone(&self, present_phase: bool) -> bool {
         let there = match &self.stage {
             Stage::Refresh(refresh) => refresh.there,
             Stage::Persist => 0,
         };
-        present_phase && there > 0 && self.names_all && self.restarts == 0
+        present_phase && there > 0 && self.names_all
     }
 
     /// A cookie stands for what came before it. During a refresh it is kept back: what is gone is known only at the end (S-34).

@@ -41,7 +41,7 @@ pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>,
 
 pub(super) async fn open(core: &Arc<Core>, stored: &Position) -> Result<Listing, FeedError> {
     let At::ModifyTimestamp { at } = &stored.at else { return Err(FullRead::OtherFeed.into()) };
-    let mut link = Link::open(core, Some(&stored.server)).await?;
+    let mut link = Link::open(core, Some(&stored.origin())).await?;
     if link.server().to_string() != stored.server {
         return Err(FullRead::OtherServer.into());
     }

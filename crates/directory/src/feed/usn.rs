@@ -62,7 +62,7 @@ pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>,
 
 pub(super) async fn open(core: &Arc<Core>, position: &Position) -> Result<Listing, FeedError> {
     let At::UsnChanged { dc, invocation, usn, at } = &position.at else { return Err(FullRead::OtherFeed.into()) };
-    let mut link = Link::open(core, Some(&position.server)).await?;
+    let mut link = Link::open(core, Some(&position.origin())).await?;
     let root = Root::read(&mut link).await?;
     // The highest number is read before the objects are.
     let place = Place::of(&mut link, &root).await?.ok_or(FeedError::NotOffered { kind: FeedKind::UsnChanged })?;
@@ -97,7 +97,7 @@ impl Place {
     async fn of(link: &mut Link, root: &Root) -> Result<Option<Self>, Incomplete> {
         let core = Arc::clone(&link.core);
         let (Some(context), Some(dc), Some(highest)) =
-            (root.naming_context_of(core.base()), root.text("dsServiceName"), root.number("highestCommittedUSN"))
+            (root.naming_context_of(core.base()), root.dc(), root.number("highestCommittedUSN"))
         else {
             return Ok(None);
         };

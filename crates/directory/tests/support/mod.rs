@@ -2,18 +2,36 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use bytes::{Bytes, BytesMut};
-use directory::{Directory, Options};
+use directory::{Directory, Incomplete, Options, Query};
 use domain::settings::{self, BindKind, Preset};
-use domain::{ObjectName, Secret};
+use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::{
-    Attribute, BindRequest, BindResponse, Control, Framer, LdapResult, Limits, Message, MessageId, Op, Peer,
-    ResultCode, SearchRequest, SearchResultEntry, search,
+    Attribute, BindRequest, BindResponse, Control, Filter, Framer, LdapResult, Limits, Message, MessageId, Op, Peer,
+    ResultCode, Scope, SearchRequest, SearchResultEntry, search,
 };
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+/// What these objects are now, wherever they lie below the base, over one connection.
+pub async fn read_by_ids(
+    directory: &Directory,
+    ids: &[ObjectId],
+    attributes: &[&str],
+    extended_dn: bool,
+) -> Result<Vec<SearchResultEntry>, Incomplete> {
+    let (reader, settings) = (directory.reader(), directory.settings());
+    let mut found = Vec::new();
+    for part in ids.chunks(directory.ids_at_once()) {
+        let filters = part.iter().map(|id| Filter::equal(settings.id_attribute(), id.filter_value().1));
+        let mut query = Query::new(&settings.base, Scope::Subtree, Filter::or(filters), attributes);
+        query.controls.extend(extended_dn.then(ldap_wire::dirsync::extended_dn));
+        found.append(&mut reader.read(query).collect().await?);
+    }
+    Ok(found)
+}
 
 /// What the server does, in this order.
 #[derive(Clone, Debug)]

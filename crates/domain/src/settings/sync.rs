@@ -22,6 +22,8 @@ pub struct SyncSchedule {
     pub grace_days: u32,
     /// For so long a number that sync changed gets neither text nor call, 0-168 h (S-58).
     pub phone_hold_hours: u32,
+    /// A number that goes back to what it was within this time is told to administrators, 0-1440 min, 0 = never (S-19).
+    pub phone_back_minutes: u32,
     /// Hosts that are to lead while one of them can; empty = any (FS-11).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preferred_nodes: Vec<String>,
@@ -38,6 +40,7 @@ impl Default for SyncSchedule {
             approval_days: 7,
             grace_days: 30,
             phone_hold_hours: 0,
+            phone_back_minutes: 60,
             preferred_nodes: Vec::new(),
         }
     }
@@ -225,6 +228,9 @@ pub struct ItemMethod {
     /// Empty = all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Method>,
+    /// They have to use a PIN, or have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<bool>,
 }
 
 /// Languages where the directory names none (FS-32).

@@ -80,7 +80,10 @@ impl Person<'_> {
     async fn is_member(&self, group: &str, nested: bool) -> Result<(bool, String), Status> {
         let Some(wanted) = key(group) else { return Ok((false, format!("{group:?} is no DN"))) };
         let mut above = self.groups(std::slice::from_ref(&self.entry.dn)).await?;
-        above.extend(self.primary_group().await?);
+        above.extend(match self.directory.settings().preset {
+            Preset::ActiveDirectory => self.primary_group().await?,
+            _ => self.groups_by_uid().await?,
+        });
         let mut met: HashSet<DnKey> = HashSet::new();
         for level in 0..LEVELS_MAX {
             if above.iter().filter_map(|dn| key(dn)).any(|dn| dn == wanted) {
@@ -110,9 +113,6 @@ impl Person<'_> {
 
     /// Active Directory keeps it as the last number of a SID (MS-ADA3 2.120).
     async fn primary_group(&self) -> Result<Vec<String>, Status> {
-        if self.directory.settings().preset != Preset::ActiveDirectory {
-            return Ok(Vec::new());
-        }
         let anything = Filter::present("objectClass");
         let entries = self.read(&self.entry.dn, Scope::Base, anything, &["objectSid", "primaryGroupID"]).await?;
         let sid = entries.first().and_then(primary_group_sid);
@@ -122,6 +122,17 @@ impl Person<'_> {
                 self.names(filter).await
             }
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// RFC 2307 section 2.2: `memberUid` names the person by their `uid` (S-36).
+    async fn groups_by_uid(&self) -> Result<Vec<String>, Status> {
+        let entries = self.read(&self.entry.dn, Scope::Base, Filter::present("uid"), &["uid"]).await?;
+        let uids = entries.iter().flat_map(|entry| entry.values("uid"));
+        let of = Filter::or(uids.map(|uid| Filter::equal("memberUid", uid.to_vec())));
+        match &of {
+            Filter::Or(uids) if uids.is_empty() => Ok(Vec::new()),
+            _ => self.names(Filter::and([self.directory.group_filter().clone(), of])).await,
         }
     }
 

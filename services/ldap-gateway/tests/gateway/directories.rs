@@ -150,7 +150,7 @@ async fn users_are_found_by_search_filter_and_place_in_pages_and_by_name() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn which_items_hold_somebody_is_answered_as_a_run_would_see_it() -> Result<()> {
-    // FS-08, FS-21, FS-22, S-52
+    // FS-08, FS-21, FS-22, S-36, S-52
     let lab = Lab::start(Wanted::default()).await?;
     let questions = lab.gateway.gateway.directories();
     let (ben, sales) =
@@ -164,7 +164,16 @@ async fn which_items_hold_somebody_is_answered_as_a_run_would_see_it() -> Result
     let outer = format!("cn=outer,ou=groups,{COMPANY_BASE}");
     // A circle ends as well.
     let circle = format!("dn: {inner}\nchangetype: modify\nadd: member\nmember: {outer}\n");
-    lab.slapd.modify(&(group("inner", &ben.to_uppercase()) + &group("outer", &inner) + &circle))?;
+    // RFC 2307, and within another group.
+    let unix = format!("cn=unix,ou=groups,{COMPANY_BASE}");
+    let by_name = |name: &str, uid: &str| {
+        format!(
+            "dn: cn={name},ou=groups,{COMPANY_BASE}\nchangetype: add\nobjectClass: posixGroup\ngidNumber: 5000\nmemberUid: {uid}\n\n"
+        )
+    };
+    let unix_groups = by_name("unix", "ben.hale") + &by_name("unix-others", "ben") + &group("around", &unix);
+    lab.slapd
+        .modify(&(group("inner", &ben.to_uppercase()) + &group("outer", &inner) + &circle + "\n" + &unix_groups))?;
     let find = FindUsersRequest { directory: "corp".into(), names: vec!["ben.hale".into()], ..Default::default() };
     let id = questions.find_users(Request::new(find)).await?.into_inner().users.remove(0).object_id;
     let item = |name: &str, source: serde_json::Value, filter: &str| {
@@ -182,6 +191,9 @@ async fn which_items_hold_somebody_is_answered_as_a_run_would_see_it() -> Result
         item("inner", of_group(&inner, false), ""),
         item("outer", of_group(&outer, true), ""),
         item("outer-alone", of_group(&outer, false), ""),
+        item("unix", of_group(&unix, true), ""),
+        item("unix-others", of_group(&format!("cn=unix-others,ou=groups,{COMPANY_BASE}"), true), ""),
+        item("around", of_group(&format!("cn=around,ou=groups,{COMPANY_BASE}"), true), ""),
         item("a-names", json!({ "kind": "domain" }), "(uid=a*)"),
         item("b-names", json!({ "kind": "domain" }), "(uid=b*)"),
         item("all", json!({ "kind": "domain" }), ""),
@@ -190,7 +202,12 @@ async fn which_items_hold_somebody_is_answered_as_a_run_would_see_it() -> Result
     let reply = questions.holders(Request::new(request)).await?.into_inner();
     assert_eq!(reply.person.as_ref().map(|person| person.distinguished_name.clone()), Some(ben));
     let holds: Vec<&str> = reply.items.iter().filter(|it| it.holds).map(|it| it.sync_item.as_str()).collect();
-    assert_eq!(holds, ["named", "sales", "people", "inner", "outer", "b-names", "all"], "{:#?}", reply.items);
+    assert_eq!(
+        holds,
+        ["named", "sales", "people", "inner", "outer", "unix", "around", "b-names", "all"],
+        "{:#?}",
+        reply.items
+    );
     assert_eq!(reply.items.len(), items.len());
     let why = |item: &str| reply.items.iter().find(|it: &&Holding| it.sync_item == item).map(|it| it.why.clone());
     assert!(why("outer").is_some_and(|why| why.starts_with("through other groups a member of")), "{:?}", why("outer"));

@@ -230,8 +230,7 @@ pub(super) async fn approval_users(
     let limit = page_length(filter.limit)?;
     let request = idempotent(ListApprovalUsersRequest { approval_id: id, after: filter.after, limit });
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_approval_users(request)).await?;
-    let full = reply.users.len() == limit as usize;
-    let next = reply.users.last().filter(|_| full).map(|user| user.username.clone());
+    let next = Some(reply.next).filter(|next| !next.is_empty());
     Ok(Json(Page { items: reply.users.into_iter().map(leaver).collect(), next }))
 }
 

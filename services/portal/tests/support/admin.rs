@@ -221,7 +221,9 @@ impl Admin for FakeStore {
             action: "disable".into(),
             why: "deleted in the directory".into(),
         });
-        Ok(Response::new(ListApprovalUsersReply { users: users.collect() }))
+        let users: Vec<ApprovalUser> = users.collect();
+        let next = users.last().map(|user| user.username.clone()).filter(|name| name != "user250").unwrap_or_default();
+        Ok(Response::new(ListApprovalUsersReply { users, next }))
     }
     async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Answer<RequestSyncReply> {
         self.up()?;

@@ -258,13 +258,12 @@ async fn approval_users(connection: &mut Connection, approval_id: &str) -> Resul
     loop {
         let request =
             ListApprovalUsersRequest { approval_id: approval_id.to_owned(), after: after.clone(), limit: PAGE };
-        let page = connection.admin.list_approval_users(request).await?.into_inner().users;
-        let next = page.last().map(|user| user.username.clone());
-        all.extend(page);
-        match next {
-            Some(username) if username != after => after = username,
-            _ => return Ok(all),
+        let page = connection.admin.list_approval_users(request).await?.into_inner();
+        all.extend(page.users);
+        if page.next.is_empty() || page.next == after {
+            return Ok(all);
         }
+        after = page.next;
     }
 }
 

@@ -139,12 +139,21 @@ pub async fn list(store: &Store, request: ListApprovalUsersRequest) -> Result<Li
     if session.row(sql, args![&request.approval_id]).await?.is_none() {
         return Err(Status::not_found("no such approval").into());
     }
-    let sql = "SELECT u.username AS username, u.distinguished_name AS distinguished_name, w.action AS action, w.why AS why \
+    let sql = "SELECT u.username AS username, u.distinguished_name AS distinguished_name, w.action AS action, w.why AS why, \
+               w.username_key AS username_key, w.user_id AS user_id \
                FROM approval_users w JOIN users u ON u.user_id = w.user_id \
-               WHERE w.approval_id = $1 AND w.username_key > $2 ORDER BY w.username_key, w.user_id LIMIT $3";
-    let arguments = args![&request.approval_id, name_key(&request.after), page(request.limit)];
+               WHERE w.approval_id = $1 AND (w.username_key, w.user_id) > ($2, $3) ORDER BY w.username_key, w.user_id LIMIT $4";
+    let (user_id, key) = request.after.split_once(' ').unwrap_or_default();
+    let limit = page(request.limit);
+    let mut rows = session.rows(sql, args![&request.approval_id, key, user_id, limit + 1]).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = match rows.last().filter(|_| more) {
+        Some(row) => format!("{} {}", row.get::<String>("user_id")?, row.get::<String>("username_key")?),
+        None => String::new(),
+    };
     let mut users = Vec::new();
-    for row in session.rows(sql, arguments).await? {
+    for row in rows {
         users.push(ApprovalUser {
             username: row.get("username")?,
             distinguished_name: row.get("distinguished_name")?,
@@ -152,7 +161,7 @@ pub async fn list(store: &Store, request: ListApprovalUsersRequest) -> Result<Li
             why: row.get("why")?,
         });
     }
-    Ok(ListApprovalUsersReply { users })
+    Ok(ListApprovalUsersReply { users, next })
 }
 
 /// An administrator's word. Asked again after a crash it goes on where it was.

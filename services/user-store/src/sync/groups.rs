@@ -261,6 +261,7 @@ async fn found(
         return Ok(found);
     }
     let graph = Graph::over(session, &batch.groups_of, changed.iter().map(|(it, _)| it.group.clone())).await?;
+    graph.tell(session, batch.run).await?;
     let mut sides = Vec::new();
     for (place, (change, was)) in changed.into_iter().enumerate() {
         sides.extend(sides_of(batch, &graph, place, change, &was));
@@ -329,6 +330,9 @@ async fn below(
             break;
         }
         found.extend(level.iter().cloned());
+    }
+    if !groups_named(session, &batch.groups_of, &level).await?.is_empty() {
+        batch.run.is_incomplete(session, &members::too_deep()).await?;
     }
     let head = "SELECT directory, object_id FROM users WHERE primary_group <> '' AND primary_group IN";
     for row in session.rows_in(head, sids.iter().map(String::as_str), "", &[]).await? {
@@ -440,6 +444,7 @@ async fn judge(
     moves: &mut Moves,
 ) -> Result<BTreeSet<String>, StoreError> {
     let graph = Graph::above(session, &batch.groups_of, members.iter().map(|it| &it.person)).await?;
+    graph.tell(session, batch.run).await?;
     let mut again = BTreeSet::new();
     for member in members {
         if member.items.is_empty() {

@@ -4,7 +4,7 @@ use super::{page, run::Run, source};
 use crate::Store;
 use crate::audit::printable;
 use crate::rpc::StoreError;
-use crate::sql::{Session, args};
+use crate::sql::{Row, Session, args};
 use crate::users::small;
 use proto::user_store::{
     Approval, ItemCount, SyncChange, SyncChangesReply, SyncChangesRequest, SyncRun, SyncStatusReply,
@@ -45,6 +45,39 @@ pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> 
     let head = "INSERT INTO sync_changes (run_id, number, username, what, detail)";
     session.bulk(head, rows.collect(), "").await?;
     Ok(())
+}
+
+/// A run that followed a directory is added to the one right before it, which did, too: one for every burst would bury the rest.
+/// Returns in whose record it stands now; `None` = in its own.
+pub async fn fold(session: &mut Session, run: &Run, now_ms: i64) -> Result<Option<String>, StoreError> {
+    const APART_MS: i64 = 60_000;
+    const LONG_MS: i64 = 600_000;
+    const CHANGES_MAX: i64 = 1_000;
+    let sql = "SELECT run_id, cause, state, started_ms, finished_ms, changes FROM sync_runs WHERE directory = $1 \
+               AND started_ms <= $2 ORDER BY started_ms DESC, run_id DESC LIMIT 2";
+    let rows = session.rows(sql, args![&run.directory, run.started_ms]).await?;
+    let [own, before] = rows.as_slice() else { return Ok(None) };
+    let follows = |row: &Row| {
+        Ok::<_, sqlx::Error>(row.get::<String>("cause")? == "follow" && row.get::<String>("state")? == "done")
+    };
+    let soon = run.started_ms - before.get::<i64>("finished_ms")? <= APART_MS;
+    let short = now_ms - before.get::<i64>("started_ms")? <= LONG_MS;
+    let changes: i64 = before.get("changes")?;
+    let small = changes + own.get::<i64>("changes")? <= CHANGES_MAX;
+    let is_own = own.get::<String>("run_id")? == run.run_id;
+    if !(is_own && follows(own)? && follows(before)? && soon && short && small) {
+        return Ok(None);
+    }
+    let into: String = before.get("run_id")?;
+    let sql = "UPDATE sync_changes SET run_id = $1, number = number + $2 WHERE run_id = $3";
+    session.execute(sql, args![&into, changes, &run.run_id]).await?;
+    let sql = "UPDATE sync_runs SET finished_ms = own.finished_ms, added = sync_runs.added + own.added, \
+               changed = sync_runs.changed + own.changed, unchanged = sync_runs.unchanged + own.unchanged, \
+               disabled = sync_runs.disabled + own.disabled, removed = sync_runs.removed + own.removed, \
+               changes = sync_runs.changes + own.changes FROM sync_runs own WHERE sync_runs.run_id = $1 AND own.run_id = $2";
+    session.execute(sql, args![&into, &run.run_id]).await?;
+    session.execute("DELETE FROM sync_runs WHERE run_id = $1", args![&run.run_id]).await?;
+    Ok(Some(into))
 }
 
 /// By item, whom a full run found.

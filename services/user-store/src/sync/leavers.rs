@@ -170,6 +170,7 @@ pub async fn present(session: &mut Session, batch: &Batch<'_>, object_ids: &[&st
         return Ok(());
     }
     let graph = Graph::above(session, &batch.groups_of, left.iter().map(|it| &it.1)).await?;
+    graph.tell(session, batch.run).await?;
     let (mut back, mut again, mut outside) = (Vec::new(), Vec::new(), Vec::new());
     for (user_id, person, items, left_how) in &left {
         match members::owner(&batch.items, items, person, &graph) {
@@ -351,14 +352,15 @@ impl Due {
     }
 }
 
-/// Users whom runs that followed the directory disabled or removed in the hour before this one.
+/// Users whom runs that followed the directory disabled or removed in the hour before this one, and such of before as stand in one
+/// record with them.
 async fn lately(session: &mut Session, run: &Run) -> Result<u64, StoreError> {
     const HOUR_MS: i64 = 3_600_000;
     if run.mode == Mode::Full {
         return Ok(0);
     }
     let sql = "SELECT CAST(COALESCE(SUM(disabled + removed), 0) AS BIGINT) AS users FROM sync_runs \
-               WHERE directory = $1 AND started_ms > $2 AND cause = 'follow' AND state = 'done'";
+               WHERE directory = $1 AND finished_ms > $2 AND cause = 'follow' AND state = 'done'";
     let row = session.row(sql, args![&run.directory, run.started_ms - HOUR_MS]).await?;
     Ok(row.map_or(Ok(0), |row| row.unsigned("users"))?)
 }
@@ -489,6 +491,7 @@ mod tests {
             identity: String::new(),
             added: 0,
             changed: 0,
+            error: String::new(),
             reply: FinishRunReply::default(),
         }
     }

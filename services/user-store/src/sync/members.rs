@@ -3,6 +3,7 @@
 //! Members are known by any of three keys: object id, SID, folded DN. The primary group names itself in the user by its SID.
 //! From the users of a batch the groups above them are read level by level, each once, so that circles end.
 
+use super::run::Run;
 use crate::facts::groups::DEPTH_MAX;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session};
@@ -27,8 +28,15 @@ pub fn dn_key(name: &str) -> String {
     }
 }
 
-/// How a SID is compared; empty if it is none.
+/// Before a login name that stands in the place of a SID, in directories whose groups name their members so (RFC 2307 section 2.2
+/// `memberUid`; S-36).
+const OF_UID: &str = "uid:";
+
+/// How a SID, or the login name in its place, is compared; empty if it is neither.
 pub fn sid_key(text: &str) -> String {
+    if let Some(uid) = text.strip_prefix(OF_UID).map(name_key) {
+        return if uid.is_empty() { uid } else { format!("{OF_UID}{uid}") };
+    }
     let text = text.trim().to_ascii_uppercase();
     let good = text.len() <= 192
         && text
@@ -107,6 +115,10 @@ impl Group {
     }
 }
 
+pub fn too_deep() -> String {
+    format!("groups lie in groups more than {DEPTH_MAX} deep")
+}
+
 /// Groups above some people, each once.
 #[derive(Debug, Default)]
 pub struct Graph {
@@ -115,6 +127,8 @@ pub struct Graph {
     by_sid: HashMap<String, usize>,
     /// By member key, the groups that name it.
     holders: HashMap<String, BTreeSet<usize>>,
+    /// There are groups above those that are followed (FD-16).
+    deeper: bool,
 }
 
 impl Graph {
@@ -166,7 +180,14 @@ impl Graph {
             }
             level = self.climb_once(session, groups_of, &level).await?;
         }
+        level.retain(|key| asked.insert(key.clone()));
+        self.deeper |= !self.climb_once(session, groups_of, &level).await?.is_empty();
         Ok(())
+    }
+
+    /// Notes with the run where groups in groups go deeper than they are followed: then nothing is known for certain.
+    pub async fn tell(&self, session: &mut Session, run: &Run) -> Result<(), StoreError> {
+        if self.deeper { run.is_incomplete(session, &too_deep()).await } else { Ok(()) }
     }
 
     /// The groups that name these keys. Returns the keys of those that are new. Two statements, one a table: of a join a database
@@ -376,6 +397,8 @@ mod tests {
             ("s-1-5-21-7", "S-1-5-21-7".into(), Form::Sid),
             ("CN=Ann,  DC=corp", "cn=ann,dc=corp".into(), Form::Dn),
             ("S-1-x", "s-1-x".into(), Form::Dn),
+            ("uid:Ann", "uid:ann".into(), Form::Sid),
+            ("uid: ", "uid:".into(), Form::Dn),
         ] {
             assert_eq!(member_key(name), key);
             assert_eq!(form(&key), expected, "{name}");

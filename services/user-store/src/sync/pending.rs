@@ -3,19 +3,22 @@
 use super::look;
 use super::members::{Form, form};
 use super::page;
+use super::rows;
 use super::run::Run;
 use crate::Store;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Session, args};
 use proto::user_store::{ListPendingReply, ListPendingRequest, Pending, pending::What};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn list(store: &Store, request: ListPendingRequest) -> Result<ListPendingReply, StoreError> {
     let mut session = store.database().read().await?;
     look(&mut session, request.epoch).await?;
-    let sql = "SELECT pending_id, kind, value FROM sync_pending WHERE directory = $1 ORDER BY value, kind LIMIT $2";
+    let sql = format!(
+        "SELECT pending_id, kind, value FROM sync_pending WHERE directory = $1 AND {DOUBTFUL} ORDER BY value, kind LIMIT $2"
+    );
     let mut pending = Vec::new();
-    for row in session.rows(sql, args![&request.directory, page(request.limit)]).await? {
+    for row in session.rows_of(sql, args![&request.directory, page(request.limit)]).await? {
         let value: String = row.get("value")?;
         let what = match row.get::<String>("kind")?.as_str() {
             "object_id" => What::ObjectId(value),
@@ -26,6 +29,64 @@ pub async fn list(store: &Store, request: ListPendingRequest) -> Result<ListPend
         pending.push(Pending { pending_id: row.get("pending_id")?, what: Some(what) });
     }
     Ok(ListPendingReply { pending })
+}
+
+/// Is there anything?
+pub async fn any(session: &mut Session, directory: &str) -> Result<bool, StoreError> {
+    let sql = format!("SELECT pending_id FROM sync_pending WHERE directory = $1 AND {DOUBTFUL} LIMIT 1");
+    Ok(!session.rows_of(sql, args![directory]).await?.is_empty())
+}
+
+/// Before the name that an object waits for. Not doubtful as long as somebody else has it (FS-14).
+const OF_NAME: &str = "name:";
+const DOUBTFUL: &str = "kind NOT LIKE 'name:%'";
+
+/// Notes who would have which name if nobody else did.
+pub async fn wait_for_names(
+    session: &mut Session,
+    run: &Run,
+    waiting: &BTreeMap<String, String>,
+) -> Result<(), StoreError> {
+    let kinds: Vec<(String, &str)> =
+        waiting.iter().map(|(object_id, key)| (format!("{OF_NAME}{key}"), object_id.as_str())).collect();
+    write(session, run, kinds.iter().map(|(kind, object_id)| (kind.as_str(), *object_id)).collect()).await
+}
+
+/// Lists for reading whoever waits alone for a name that nobody has any longer.
+pub async fn names_became_free(session: &mut Session, directory: &str) -> Result<(), StoreError> {
+    let sql = "SELECT kind, value FROM sync_pending WHERE directory = $1 AND kind LIKE 'name:%'";
+    let mut waiting: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in session.rows(sql, args![directory]).await? {
+        let kind: String = row.get("kind")?;
+        let key = kind.strip_prefix(OF_NAME).unwrap_or_default().to_owned();
+        waiting.entry(key).or_default().push(row.get("value")?);
+    }
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let holders = rows::with_names(session, directory, waiting.keys().map(String::as_str)).await?;
+    let held: BTreeSet<&str> = holders.iter().filter(|it| !it.gives_way()).map(|it| it.username_key.as_str()).collect();
+    for (key, objects) in &waiting {
+        let [object_id] = objects.as_slice() else { continue };
+        if held.contains(key.as_str()) {
+            continue;
+        }
+        let sql = "DELETE FROM sync_pending WHERE directory = $1 AND value = $2 AND kind = 'object_id'";
+        session.execute(sql, args![directory, object_id]).await?;
+        let sql = "UPDATE sync_pending SET kind = 'object_id', pending_id = $1 \
+                   WHERE directory = $2 AND value = $3 AND kind = $4";
+        let pending_id = uuid::Uuid::now_v7().to_string();
+        session.execute(sql, args![pending_id, directory, object_id, format!("{OF_NAME}{key}")]).await?;
+    }
+    Ok(())
+}
+
+/// Who is gone waits for nothing.
+pub async fn gone(session: &mut Session, run: &Run, object_ids: &[&str]) -> Result<(), StoreError> {
+    let head = "DELETE FROM sync_pending WHERE value IN";
+    let tail = "AND directory = $257 AND kind LIKE 'name:%'";
+    session.execute_in(head, object_ids.iter().copied(), tail, &[Arg::from(&run.directory)]).await?;
+    Ok(())
 }
 
 /// Lists objects, each by the form in which it is known. What is listed already gets another id: whoever reads it now cannot

@@ -15,7 +15,7 @@ use crate::rpc::StoreError;
 use crate::sql::{Session, args};
 use domain::settings::Settings;
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The name a preview's groups stand under. No directory's name has a space.
 pub fn shadow(run_id: &str) -> String {
@@ -93,7 +93,7 @@ pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: 
     let sql = "SELECT u.username AS username, u.sync_item AS sync_item, u.state AS state, s.left_how AS left_how \
                FROM sync_seen s JOIN users u ON u.directory = $2 AND u.object_id = s.object_id \
                WHERE s.run_id = $1 AND s.left_how <> '' AND u.state <> 'removed' ORDER BY u.username_key";
-    let mut changes = Vec::new();
+    let (mut changes, mut left) = (Vec::new(), BTreeSet::new());
     for row in session.rows(sql, args![&run.run_id, &run.directory]).await? {
         let (sync_item, left_how): (String, String) = (row.get("sync_item")?, row.get("left_how")?);
         let what = match leavers::action(settings, &sync_item, &left_how, &row.get::<String>("state")?) {
@@ -103,11 +103,13 @@ pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: 
         };
         let text = leavers::why("leave", &left_how, &sync_item);
         changes.push(Change::new(&row.get::<String>("username")?, what, text));
+        left.insert(sync_item);
     }
     let sql = "SELECT COUNT(*) AS known FROM users WHERE directory = $1 AND state = 'enabled'";
     let known = session.row(sql, args![&run.directory]).await?;
     let known = known.ok_or(StoreError::Broken("a count has no row"))?.unsigned("known")?;
-    let found = Found { users: changes.len() as u64, known, emptied: false };
+    let emptied = emptied(session, run, &left).await?;
+    let found = Found { users: changes.len() as u64, known, emptied };
     if guard::must_wait(&settings.sync, found) {
         end.reply.parked = count(changes.len());
         changes.iter_mut().for_each(|change| {
@@ -120,4 +122,16 @@ pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: 
     }
     end.changes.extend(changes);
     Ok(())
+}
+
+/// Is there nobody of one of these items but who left (S-42)? Who was only found to be there is of the item they were of.
+async fn emptied(session: &mut Session, run: &Run, items: &BTreeSet<String>) -> Result<bool, StoreError> {
+    let sql = "SELECT s.object_id FROM sync_seen s LEFT JOIN users u ON u.directory = $2 AND u.object_id = s.object_id \
+               WHERE s.run_id = $1 AND s.left_how = '' AND (s.sync_item = $3 OR s.sync_item = '' AND u.sync_item = $3) LIMIT 1";
+    for item in items {
+        if session.row(sql, args![&run.run_id, &run.directory, item]).await?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -119,7 +119,7 @@ impl Profile {
 }
 
 /// The number in one form, whatever way it is written.
-fn same(one: &str, other: &str, country: &str) -> bool {
+pub fn same(one: &str, other: &str, country: &str) -> bool {
     let form = |text: &str| number_of(text, country).map_or_else(|| text.to_owned(), |number| number.number);
     form(one) == form(other)
 }

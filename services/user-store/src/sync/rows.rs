@@ -7,6 +7,7 @@ use super::profile::{LANGUAGES, Number, Profile};
 use super::tell;
 use super::users::{self, Known, NewPassword, OF_ITEM, Plan, Row};
 use super::write::Batch;
+use super::{pending, phones};
 use crate::audit::NewEvent;
 use crate::erase;
 use crate::rpc::StoreError;
@@ -134,6 +135,7 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     let doubles = plan.doubled.iter().map(|name| args![run_id, name]).collect();
     let head = "INSERT INTO sync_doubles (run_id, name_key)";
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
+    pending::wait_for_names(session, batch.run, &plan.waiting).await?;
     for known in &plan.withdrawn {
         // Added by this very run, moments ago, under a name that turned out to be two people's.
         erase::user(session, seal, &known.user_id).await?;
@@ -142,6 +144,9 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
         written.events.push(event.about(&known.user_id, &known.username));
     }
     tell::of_other_addresses(session, seal, &plan.changed, batch.now_ms).await?;
+    let (events, noted) = phones::gone_back(session, seal, batch, &plan.changed).await?;
+    written.events.extend(events);
+    written.changes.extend(noted);
     let ids = write_rows(session, batch, &plan).await?;
     tell::of_welcome(session, seal, batch, &plan.added, &ids).await?;
     let head = "UPDATE users SET last_run = $257 WHERE user_id IN";
@@ -207,8 +212,7 @@ pub fn changes(plan: &Plan) -> Vec<Change> {
         }
     }
     for (known, next) in &plan.states {
-        let what = if next.state == "enabled" { "enabled" } else { "disabled" };
-        changes.push(Change::new(&known.username, what, &*next.text));
+        changes.push(Change::new(&known.username, next.state, &*next.text));
     }
     for known in &plan.withdrawn {
         changes.push(Change::new(&known.username, "removed", "added by this run; the username is doubled"));
@@ -399,10 +403,9 @@ fn hold(batch: &Batch<'_>, row: &Row) -> i64 {
 
 /// New users have to use a PIN where the settings say so (FS-31, FV-19).
 async fn require_pins(session: &mut Session, batch: &Batch<'_>, added: &[(String, &Row)]) -> Result<(), StoreError> {
-    if !batch.settings.pin.new_users {
-        return Ok(());
-    }
-    let rows = added.iter().map(|(user_id, _)| args![user_id, "pin", true, false, 0_i64, Vec::new(), 0_i64]).collect();
+    let item = |row: &Row| batch.items.iter().find(|item| item.name.as_str() == row.sync_item).copied();
+    let asked = added.iter().filter(|(_, row)| users::begin_with_pin(batch.settings, item(row)));
+    let rows = asked.map(|(user_id, _)| args![user_id, "pin", true, false, 0_i64, Vec::new(), 0_i64]).collect();
     let head = "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms)";
     session.bulk(head, rows, "ON CONFLICT (user_id, kind) DO NOTHING").await?;
     Ok(())

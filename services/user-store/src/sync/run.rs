@@ -43,11 +43,13 @@ pub struct Run {
     pub identity: String,
     pub added: u64,
     pub changed: u64,
+    /// Why it is not complete, whatever its end says; empty = nothing is known of that.
+    pub error: String,
     pub reply: FinishRunReply,
 }
 
-const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, identity, added, changed, disabled, \
-    removed, parked, approval_id";
+const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, identity, added, changed, error, \
+    disabled, removed, parked, approval_id";
 
 impl Run {
     fn of(row: &Row) -> Result<Self, StoreError> {
@@ -63,11 +65,13 @@ impl Run {
             identity: row.get("identity")?,
             added: row.unsigned("added")?,
             changed: row.unsigned("changed")?,
+            error: row.get("error")?,
             reply: FinishRunReply {
                 disabled: small(row, "disabled")?,
                 removed: small(row, "removed")?,
                 parked: small(row, "parked")?,
                 approval_id: row.get("approval_id")?,
+                ..FinishRunReply::default()
             },
         })
     }
@@ -88,6 +92,13 @@ impl Run {
 
     pub fn is_preview(&self) -> bool {
         self.mode == Mode::Preview
+    }
+
+    /// What it read is not all there is, and its end will say so (S-41).
+    pub async fn is_incomplete(&self, session: &mut Session, why: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE sync_runs SET error = $1 WHERE run_id = $2 AND error = ''";
+        session.execute(sql, args![why, &self.run_id]).await?;
+        Ok(())
     }
 
     /// Under what name its groups stand: a preview reads its own and leaves those that decide alone.
@@ -139,6 +150,10 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
         now_ms,
     ];
     session.execute(sql, arguments).await?;
+    if mode != Mode::Preview {
+        // An administrator may have decided since about those who had them.
+        pending::names_became_free(&mut session, &request.directory).await?;
+    }
     source::offered(&mut session, &request.directory, &request.feed, &request.offers).await?;
     session.commit().await?;
     Ok(BeginRunReply { run_id })
@@ -177,6 +192,9 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     if request.complete && others && !run.is_preview() {
         (request.complete, request.error) = (false, "the sync items were changed while it ran".into());
     }
+    if request.complete && !run.error.is_empty() {
+        (request.complete, request.error) = (false, run.error.clone());
+    }
     let mut end = End { state: "done", ..End::default() };
     match (request.complete, run.mode) {
         // S-41: nobody leaves on the evidence of an incomplete read.
@@ -189,6 +207,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     if request.complete && !run.is_preview() {
         let decided = std::mem::take(&mut end.decided);
         decided.write(&mut session, &run, now_ms, &mut end, &mut events).await?;
+        pending::names_became_free(&mut session, &run.directory).await?;
     }
     if run.is_preview() {
         preview::forget(&mut session, &run.run_id).await?;
@@ -199,6 +218,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     }
     let error = bounded(&request.error, 512);
     close(&mut session, &run, &end, &error, now_ms).await?;
+    let stands_in = history::fold(&mut session, &run, now_ms).await?;
     let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
     // A run that found nothing new leaves no event: every five minutes one would bury the rest.
     let told = run.added + run.changed > 0 || end.reply != FinishRunReply::default() || !request.complete;
@@ -207,6 +227,10 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     }
     if !events.is_empty() {
         audit::append(&mut session, head, events).await?;
+    }
+    if request.complete && !run.is_preview() {
+        end.reply.run_id = stands_in.unwrap_or_default();
+        end.reply.pending = pending::any(&mut session, &run.directory).await?;
     }
     if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;

@@ -17,10 +17,9 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
     look(&mut session, request.epoch).await?;
     let sql = "SELECT position, items_digest, identity, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
     let row = session.row(sql, args![&request.directory]).await?;
-    let pending = "SELECT pending_id FROM sync_pending WHERE directory = $1 LIMIT 1";
     let mut reply = GetSourceReply {
         users: users(&mut session, &request.directory).await?,
-        pending: session.row(pending, args![&request.directory]).await?.is_some(),
+        missed: missed(&mut session, &request.directory).await?,
         ..GetSourceReply::default()
     };
     if let Some(row) = row {
@@ -31,6 +30,14 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
         reply.complete_unix_ms = row.get("complete_ms")?;
     }
     Ok(reply)
+}
+
+/// By a full run, and by no other since.
+async fn missed(session: &mut Session, directory: &str) -> Result<u64, StoreError> {
+    let sql = "SELECT (SELECT COUNT(*) FROM users WHERE directory = $1 AND left_how = 'missed' AND state || '' <> 'removed') \
+               + (SELECT COUNT(*) FROM user_groups WHERE directory = $1 AND left_run <> '') AS missed";
+    let row = session.row(sql, args![directory]).await?;
+    Ok(row.ok_or(StoreError::Broken("a count has no row"))?.unsigned("missed")?)
 }
 
 /// Of the directory and not removed. Two states, so that an index answers.

@@ -3,7 +3,7 @@
 use super::DAY_MS;
 use super::profile::Profile;
 use super::run::Run;
-use super::users::Row;
+use super::users::{Row, begin_with_pin};
 use super::write::Batch;
 use crate::outbox::{self, NewMail};
 use crate::rpc::{StoreError, bounded};
@@ -94,7 +94,7 @@ pub async fn of_welcome(
             continue;
         }
         let method = item.method.default_method.unwrap_or(batch.settings.verification.default_method);
-        let kind = welcome(method, !row.profile.phone.number.is_empty(), batch.settings.pin.new_users);
+        let kind = welcome(method, !row.profile.phone.number.is_empty(), begin_with_pin(batch.settings, Some(item)));
         let variables = [
             ("username", &row.user.username),
             ("first_name", &row.profile.first_name),

@@ -1,6 +1,7 @@
 //! Which of the users of a batch are added, changed, or not taken, and why. Pure: rows as they stand in, rows as they shall
 //! be out.
 
+use super::leavers::How;
 use super::members::{self, Graph, Person, sid_key};
 use super::profile::{self, Profile};
 use crate::rpc::bounded;
@@ -43,6 +44,13 @@ pub struct Known {
     pub exempt_item: String,
     pub exempt_wait: String,
     pub phone_hold_until_ms: i64,
+}
+
+impl Known {
+    /// Gone from the directory for good, and out of service: the name is free for whoever has it there now (FS-14).
+    pub fn gives_way(&self) -> bool {
+        self.state == "disabled" && [How::Deleted, How::Absent].iter().any(|how| how.code() == self.left_how)
+    }
 }
 
 /// Kept of a directory that does not say when a password was changed: if it does one day, that is news.
@@ -109,6 +117,8 @@ pub struct Plan {
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name was found doubled: taken back.
     pub withdrawn: Vec<Known>,
+    /// By object id, who would have which name if nobody else did.
+    pub waiting: BTreeMap<String, String>,
     /// Whom, and what about them.
     pub problems: Vec<Problem>,
 }
@@ -211,8 +221,14 @@ pub fn plan(
         claims.entry(row.username_key.clone()).or_default().insert(row.person.object_id.clone());
     }
     let mut held: HashMap<String, Known> = HashMap::new();
+    let mut gone: HashMap<String, Vec<Known>> = HashMap::new();
     for holder in holders {
-        if !rows.contains_key(&holder.person.object_id) {
+        if rows.contains_key(&holder.person.object_id) {
+            continue;
+        }
+        if holder.gives_way() {
+            gone.entry(holder.username_key.clone()).or_default().push(holder);
+        } else {
             claims.entry(holder.username_key.clone()).or_default().insert(holder.person.object_id.clone());
             held.insert(holder.username_key.clone(), holder);
         }
@@ -225,8 +241,10 @@ pub fn plan(
             // FS-14, S-53: neither is added; an existing one keeps its id and is not taken for a leaver.
             let text = "this username is doubled in the directory".into();
             plan.problems.push(Problem { who: row.user.username, text });
+            plan.waiting.insert(row.person.object_id, row.username_key.clone());
             let holder = held.get(&row.username_key);
             if let Some(fresh) = holder.filter(|it| it.first_run == judge.run_id) {
+                plan.waiting.insert(fresh.person.object_id.clone(), row.username_key.clone());
                 plan.withdrawn.push(fresh.clone());
             }
             if holder.is_none_or(|it| it.first_run == judge.run_id) {
@@ -238,6 +256,10 @@ pub fn plan(
             }
             continue;
         }
+        for before in gone.remove(&row.username_key).into_iter().flatten() {
+            let state = gone_for_another(&before, &row.user.distinguished_name);
+            plan.states.push((before, state));
+        }
         match known {
             None => plan.added.push(row),
             Some(known) => take_known(judge, &mut plan, row, known),
@@ -245,6 +267,16 @@ pub fn plan(
     }
     plan.withdrawn.dedup_by(|one, other| one.user_id == other.user_id);
     plan
+}
+
+/// Nothing of theirs passes to who has the name now, and it goes after the time that removed users are kept (S-45). A hand that
+/// disabled them is remembered.
+fn gone_for_another(before: &Known, now: &str) -> NewState {
+    let (by, text) = match by_machine(&before.state_by) {
+        true => ("sync".into(), format!("gone from the directory; the username is that of {now} now")),
+        false => (before.state_by.clone(), before.state_text.clone()),
+    };
+    NewState { state: "removed", by, text }
 }
 
 /// A known user whose entry is there under a name that cannot be used.
@@ -332,6 +364,11 @@ pub fn first_state(item: Option<&SyncItem>, disabled_in_directory: bool) -> (&'s
         _ if disabled_in_directory && !keeps => ("disabled", "directory", "disabled in the directory".into()),
         _ => ("enabled", "", String::new()),
     }
+}
+
+/// Do new users of an item have to use a PIN (FS-31)?
+pub fn begin_with_pin(settings: &Settings, item: Option<&SyncItem>) -> bool {
+    item.and_then(|item| item.method.pin).unwrap_or(settings.pin.new_users)
 }
 
 /// What becomes of the time a password was changed; `None` = it stays. The first read tells nothing about a change, and a

@@ -161,7 +161,9 @@ async fn write(
     let mut moves: Vec<Moves> = vec![groups::write(session, batch, request.groups).await?];
     groups::met(session, batch, &present).await?;
     moves.push(groups::leave(session, batch, left).await?);
-    containers::gone(session, run, &left.iter().map(|(object_id, _)| object_id.as_str()).collect::<Vec<_>>()).await?;
+    let gone: Vec<&str> = left.iter().map(|(object_id, _)| object_id.as_str()).collect();
+    containers::gone(session, run, &gone).await?;
+    pending::gone(session, run, &gone).await?;
     // Users are planned on what moved groups made of them: a plan that does not know it would take it back.
     let (mut head, mut changed_users) = (None, Vec::new());
     if moves.iter().any(|moves| !moves.is_empty()) {
@@ -221,7 +223,9 @@ pub async fn planned(
         true => {
             let people: Vec<Person> =
                 read.iter().map(|it| &it.person).chain(known.values().map(|it| &it.person)).cloned().collect();
-            Graph::above(session, &batch.groups_of, people.iter()).await?
+            let graph = Graph::above(session, &batch.groups_of, people.iter()).await?;
+            graph.tell(session, batch.run).await?;
+            graph
         }
         false => Graph::default(),
     };

@@ -3,8 +3,9 @@
 use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
 use proto::user_store::{
     ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest,
-    ListApprovalUsersRequest, SetPhoneRequest, SetUserStateRequest, SyncStatusReply, SyncStatusRequest, SyncedUser,
-    admin_server::Admin, commit_server::Commit, left_object::How, sync_server::Sync,
+    ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest, SyncChangesRequest,
+    SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin, commit_server::Commit, left_object::How,
+    pending::What, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -169,6 +170,38 @@ pub async fn a_number_that_sync_changed_is_held_back_for_its_hours(lab: Fixture)
     assert_eq!(number().await, "+4940765498");
 }
 
+pub async fn a_number_that_goes_back_within_the_hour_is_told_to_administrators(lab: Fixture) {
+    // S-19
+    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_phone_back = [\"it@corp.example\"] }}\n")).await;
+    lab.lead().await;
+    lab.run(vec![person("ann"), person("bob")]).await;
+    let numbered = async |number: &str| {
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        lab.batch(&run_id, vec![with_phone(person("ann"), number)]).await;
+        lab.finish(&run_id, true).await;
+        let request = SyncChangesRequest { run_id, after: 0, limit: 10 };
+        let changes =
+            lab.services.admin.sync_changes(Request::new(request)).await.expect("listed").into_inner().changes;
+        let back = changes.into_iter().filter(|change| change.what == "problem").map(|change| change.detail);
+        let mails = lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_phone_back'").await;
+        (back.collect::<Vec<_>>(), mails)
+    };
+    const MINUTE: i64 = 60_000;
+    assert_eq!(numbered("+49 40 765498").await, (vec![], 0));
+    lab.clock.advance(59 * MINUTE);
+    let back = "the phone number is …56 again, as it was 59 minutes ago; it was …98 since".to_owned();
+    assert_eq!(numbered("+49 (0)30 123456").await, (vec![back], 1));
+    // The same once more the same day: no second mail.
+    lab.clock.advance(MINUTE);
+    let (back, mails) = numbered("+49 40 765498").await;
+    assert_eq!((back.len(), mails), (1, 1));
+    lab.clock.advance(61 * MINUTE);
+    assert_eq!(numbered("+49 30 123456").await, (vec![], 1), "later it is a change like any other");
+    lab.apply(&format!("[sync]\nphone_back_minutes = 0\n{SETTINGS}")).await;
+    assert_eq!(numbered("+49 40 765498").await, (vec![], 1), "off");
+    lab.assert_chain_is_whole().await;
+}
+
 pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
     // S-41
     lab.with_settings().await;
@@ -257,19 +290,16 @@ pub async fn a_share_of_the_known_waits_from_three_users_on(lab: Fixture) {
 }
 
 async fn waiting(lab: &Fixture, approval_id: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+    let (mut names, mut after): (Vec<String>, String) = Default::default();
     loop {
-        let request = ListApprovalUsersRequest {
-            approval_id: approval_id.into(),
-            after: names.last().cloned().unwrap_or_default(),
-            limit: 4,
-        };
+        let request = ListApprovalUsersRequest { approval_id: approval_id.into(), after, limit: 4 };
         let page = lab.services.admin.list_approval_users(Request::new(request)).await.expect("listed").into_inner();
-        if page.users.is_empty() {
-            return names;
-        }
         assert!(page.users.len() <= 4 && page.users.iter().all(|user| !user.why.is_empty()));
         names.extend(page.users.into_iter().map(|user| user.username));
+        if page.next.is_empty() {
+            return names;
+        }
+        after = page.next;
     }
 }
 
@@ -530,6 +560,50 @@ pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
     );
     lab.run(vec![person("ann"), person("old")]).await;
     assert_eq!(lab.state("ann").await, "enabled", "mended in the directory");
+}
+
+pub async fn an_account_made_again_gets_the_name_of_the_one_that_was_deleted_and_nothing_else(lab: Fixture) {
+    // FS-14, S-45, S-58
+    lab.with_settings().await;
+    lab.run(vec![person("ann"), person("bob")]).await;
+    let user_id = async || lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
+    let before = user_id().await;
+    let again = SyncedUser { object_id: id_of("ann2"), ..person("ann") };
+    let increment = async |users: Vec<SyncedUser>, gone: &[&str]| {
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        let left = left(gone.iter().map(|name| id_of(name)), How::Deleted);
+        let reply = lab.send(&run_id, ApplyBatchRequest { users, left, ..ApplyBatchRequest::default() }).await;
+        (reply, lab.finish(&run_id, true).await)
+    };
+    let pending = async || {
+        let request = ListPendingRequest { epoch: lab.epoch(), directory: "corp".into(), limit: 10 };
+        lab.services.sync.list_pending(Request::new(request)).await.expect("listed").into_inner().pending
+    };
+    // As long as the one before is there, it is nobody else's name.
+    let (reply, end) = increment(vec![again.clone()], &[]).await;
+    assert_eq!((reply.added, reply.problems.len(), end.pending), (0, 1, false));
+    let (reply, end) = increment(vec![again.clone()], &["ann"]).await;
+    assert_eq!((reply.added, reply.problems.len(), end.disabled, end.pending), (0, 1, 1, true));
+    let listed = pending().await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].what, Some(What::ObjectId(id_of("ann2"))));
+    let (reply, end) = increment(vec![again.clone()], &[]).await;
+    assert_eq!((reply.added, reply.problems.len(), end.pending), (1, 0, false));
+    let now = user_id().await;
+    assert_ne!(now, before, "another account, another user");
+    let (state, text) = lab.by_id(&id_of("ann")).await;
+    assert_eq!((state.as_str(), text.contains("the username is that of")), ("removed", true), "{text}");
+    assert_eq!(lab.by_id(&id_of("ann2")).await.0, "enabled");
+    // Undeleted, the first one finds its name taken, and waits for it.
+    let (reply, end) = increment(vec![person("ann")], &[]).await;
+    assert_eq!((reply.problems.len(), end.pending), (1, false));
+    assert_eq!((lab.by_id(&id_of("ann")).await.0.as_str(), user_id().await), ("removed", now));
+    let (_, end) = increment(vec![SyncedUser { username: "anna".into(), ..again }], &[]).await;
+    assert!(end.pending, "the name is free");
+    increment(vec![person("ann")], &[]).await;
+    assert_eq!((lab.by_id(&id_of("ann")).await.0.as_str(), user_id().await), ("enabled", before));
+    assert!(pending().await.is_empty());
+    lab.assert_chain_is_whole().await;
 }
 
 pub async fn the_directory_disables_and_a_hand_wins(lab: Fixture) {

@@ -3,8 +3,8 @@
 use crate::fixture::{Fixture, id_of, left, people, person};
 use crate::sync::{decide, of_items, status, with_items};
 use proto::user_store::{
-    ApplyBatchRequest, BeginRunRequest, FinishRunReply, ListPendingRequest, SyncedContainer, SyncedGroup, SyncedUser,
-    left_object::How, pending::What, sync_server::Sync,
+    ApplyBatchRequest, BeginRunRequest, FinishRunReply, ListPendingRequest, SyncChangesRequest, SyncedContainer,
+    SyncedGroup, SyncedUser, admin_server::Admin, left_object::How, pending::What, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -162,6 +162,36 @@ pub async fn a_group_in_a_group_brings_and_takes_its_members(lab: Fixture) {
     let parked = lab.finish(&run_id, true).await;
     assert_eq!((parked.disabled, parked.parked), (0, 1), "an item that has nobody left waits (S-42)");
     assert_eq!(lab.state("eve").await, "enabled");
+}
+
+pub async fn groups_that_lie_deeper_than_they_are_followed_make_a_run_incomplete(lab: Fixture) {
+    // FD-16, S-41, B-74
+    lab.apply(&with_items(&[
+        "all",
+        "outermost source = { kind = \"group\", dn = \"cn=g00,ou=groups,dc=corp,dc=example\" }",
+    ]))
+    .await;
+    lab.lead().await;
+    let run = async |depth: usize, gone: &[&str]| {
+        let chain = (0..depth).map(|level| match level + 1 == depth {
+            true => group(&format!("g{level:02}"), &[&dn("ann")]),
+            false => group(&format!("g{level:02}"), &[&group_dn(&format!("g{:02}", level + 1))]),
+        });
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        lab.send(&run_id, groups(chain.collect())).await;
+        let users = ["ann", "bob"].into_iter().filter(|name| !gone.contains(name));
+        lab.batch(&run_id, users.map(|name| of_items(name, &["outermost", "all"])).collect()).await;
+        let left = left(gone.iter().map(|name| id_of(name)), How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        lab.finish(&run_id, true).await;
+        let run = status(&lab).await.runs.remove(0);
+        (run.state, run.error, run.disabled)
+    };
+    assert_eq!(run(32, &[]).await, ("done".into(), String::new(), 0));
+    let why = "groups lie in groups more than 32 deep";
+    assert_eq!(run(33, &["bob"]).await, ("incomplete".into(), why.into(), 0), "nobody leaves on what is not known");
+    assert_eq!(lab.state("bob").await, "enabled");
+    assert_eq!(run(3, &["bob"]).await, ("done".into(), String::new(), 1));
 }
 
 pub async fn a_group_that_is_absent_once_is_still_there(lab: Fixture) {
@@ -382,6 +412,57 @@ pub async fn many_small_runs_of_a_followed_directory_are_no_way_around_the_guard
     assert_eq!(burst(&everybody[..3]).await.disabled, 3);
     assert_eq!(burst(&everybody[3..5]).await.disabled, 2, "five are few");
     assert_eq!(burst(&everybody[5..6]).await.parked, 1, "the sixth within the hour waits");
+}
+
+pub async fn small_runs_of_a_followed_directory_are_one_record_that_the_guard_counts_whole(lab: Fixture) {
+    // FS-13, S-40
+    lab.apply(&with_items(&["all"])).await;
+    lab.lead().await;
+    let everybody: Vec<SyncedUser> = people(200).into_iter().map(|user| of_items(&user.username, &["all"])).collect();
+    lab.run(everybody.clone()).await;
+    let burst = async |users: Vec<SyncedUser>, gone: &[SyncedUser]| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: "incremental".into(),
+            trigger: "follow".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        let left = left(gone.iter().map(|user| user.object_id.clone()), How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { users, left, ..Default::default() }).await;
+        (run_id.clone(), lab.finish(&run_id, true).await)
+    };
+    let shown = async || {
+        let runs = status(&lab).await.runs.into_iter().filter(|run| run.trigger == "follow");
+        runs.map(|run| (run.run_id, run.added, run.disabled)).collect::<Vec<_>>()
+    };
+    let (first, end) = burst(vec![of_items("new1", &["all"])], &everybody[..1]).await;
+    assert_eq!((end.disabled, end.run_id.as_str()), (1, ""));
+    for number in 2..=12 {
+        lab.clock.advance(54_000);
+        let (own, end) = burst(vec![of_items(&format!("new{number}"), &["all"])], &[]).await;
+        assert!(own != first && end.run_id == first, "{number}: {end:?}");
+    }
+    assert_eq!(shown().await, [(first.clone(), 12, 1)]);
+    let request = SyncChangesRequest { run_id: first.clone(), after: 0, limit: 100 };
+    let changes = lab.services.admin.sync_changes(Request::new(request)).await.expect("listed").into_inner().changes;
+    let numbers: Vec<u64> = changes.iter().map(|change| change.number).collect();
+    assert_eq!(numbers, (1..=13).collect::<Vec<_>>(), "in their order");
+    // A record does not grow for ever, and not over a silence.
+    lab.clock.advance(50_000);
+    let (second, end) = burst(Vec::new(), &everybody[1..3]).await;
+    assert_eq!((end.disabled, end.run_id.as_str()), (2, ""), "the first one began too long ago");
+    lab.clock.advance(61_000);
+    let (third, end) = burst(Vec::new(), &everybody[3..5]).await;
+    assert_eq!((end.disabled, end.run_id.as_str()), (2, ""), "a minute is soon, more is not");
+    assert_eq!(shown().await.iter().map(|(run_id, ..)| run_id.clone()).collect::<Vec<_>>(), [third, second, first]);
+    let (_, end) = burst(Vec::new(), &everybody[5..6]).await;
+    assert_eq!((end.parked, end.run_id.as_str()), (1, ""), "the sixth within the hour waits, and stands by itself");
+    // An hour after the last of them, and more after the first.
+    lab.clock.advance(3_610_000);
+    assert_eq!(burst(Vec::new(), &[]).await.1.disabled, 1);
 }
 
 pub async fn an_item_without_second_factor_exempts_when_that_was_decided(lab: Fixture) {

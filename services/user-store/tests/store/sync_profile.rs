@@ -144,6 +144,26 @@ pub async fn new_users_begin_as_their_item_says(lab: Fixture) {
     }
 }
 
+pub async fn whether_new_users_have_to_use_a_pin_the_item_says_before_the_company(lab: Fixture) {
+    // FS-31, FV-19
+    for (company, item, required) in
+        [(false, "", false), (true, "", true), (false, ", pin = true", true), (true, ", pin = false", false)]
+    {
+        lab.tamper("DELETE FROM users").await;
+        let item = format!(
+            "people method = {{ default = \"code\"{item} }}; mail = {{ on_add = true }}; source = {{ kind = \"domain\" }}"
+        );
+        let document = format!("[pin]\nnew_users = {company}\n{}", with_items(&[&item]));
+        assert_eq!(lab.apply(&document).await.errors, [""; 0]);
+        lab.lead().await;
+        lab.mails().await;
+        let ann = read(&lab, &person("ann")).await;
+        assert_eq!(ann.pin.is_some_and(|pin| pin.required), required, "{company} {item}");
+        let mails: Vec<String> = lab.mails().await.into_iter().map(|mail| mail.kind).collect();
+        assert_eq!(mails, [if required { "welcome_enrol_pin" } else { "welcome_enrol" }]);
+    }
+}
+
 pub async fn what_cannot_be_used_is_not_kept(lab: Fixture) {
     // FS-27, S-59, B-76
     lab.with_settings().await;

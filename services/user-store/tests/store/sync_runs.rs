@@ -10,6 +10,7 @@ use proto::user_store::{
     admin_server::Admin, left_object::How, sync_server::Sync,
 };
 use service_kit::bus::Bus;
+use std::collections::BTreeSet;
 use tonic::{Code, Request};
 
 async fn source(lab: &Fixture) -> GetSourceReply {
@@ -71,7 +72,7 @@ pub async fn the_position_is_stored_with_what_it_covers(lab: Fixture) {
         full_unix_ms: began,
         complete_unix_ms: began,
         users: 2,
-        pending: false,
+        missed: 0,
     };
     assert_eq!(source(&lab).await, known);
     let run_id = begin(&lab, "incremental", "").await;
@@ -117,6 +118,27 @@ pub async fn the_status_says_why_no_run_begins(lab: Fixture) {
     assert_eq!((known.waits_for.as_str(), known.feed.as_str(), known.offers.len()), ("", "syncrepl", 2));
     lab.apply(&on("people filter = \"(l=x)\"; source = { kind = \"domain\" }")).await;
     assert!(waits().await.starts_with("its sync items changed"));
+}
+
+pub async fn a_preview_says_that_the_users_of_an_item_that_finds_nobody_would_wait(lab: Fixture) {
+    // S-42, FS-12
+    lab.apply(&with_items(&["sales", "all"])).await;
+    lab.lead().await;
+    let all: Vec<SyncedUser> = people(50).into_iter().map(|user| of_items(&user.username, &["all"])).collect();
+    let sales = ["ann", "bob"].map(|name| of_items(name, &["sales", "all"]));
+    lab.run([all.clone(), sales.to_vec()].concat()).await;
+    let preview = async |gone: &[SyncedUser]| {
+        let run_id = begin(&lab, "preview", "").await;
+        let there = sales.iter().filter(|user| !gone.contains(user)).cloned();
+        lab.batch(&run_id, all.iter().cloned().chain(there).collect()).await;
+        let left = left(gone.iter().map(|user| user.object_id.clone()), How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        finish(&lab, &run_id, true, "").await
+    };
+    let one = preview(&sales[..1]).await;
+    assert_eq!((one.disabled, one.parked), (1, 0));
+    let both = preview(&sales).await;
+    assert_eq!((both.disabled, both.parked), (0, 2), "few, and all that the item had");
 }
 
 pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
@@ -234,11 +256,22 @@ pub async fn thousands_wait_in_pages_and_are_decided_in_steps(lab: Fixture) {
     let parked = lab.run(everybody[..100].to_vec()).await;
     assert_eq!(parked.parked, 2_500);
     assert_eq!(status(&lab).await.approvals[0].users, 2_500);
-    let request =
-        ListApprovalUsersRequest { approval_id: parked.approval_id.clone(), after: "user00999".into(), limit: 0 };
-    let page = lab.services.admin.list_approval_users(Request::new(request)).await.expect("listed").into_inner().users;
-    assert_eq!((page.len(), page[0].username.as_str(), page[0].action.as_str()), (1_000, "user01000", "disable"));
-    assert_eq!(page[0].distinguished_name, person("user01000").distinguished_name);
+    // S-59: names that were one only after they had come in, at the edge of a page.
+    lab.tamper("UPDATE approval_users SET username_key = 'user01099' WHERE username_key IN ('user01098', 'user01100')")
+        .await;
+    let page = async |after: String| {
+        let request = ListApprovalUsersRequest { approval_id: parked.approval_id.clone(), after, limit: 0 };
+        lab.services.admin.list_approval_users(Request::new(request)).await.expect("listed").into_inner()
+    };
+    let (mut met, mut after) = (BTreeSet::new(), String::new());
+    for expected in [1_000, 1_000, 500] {
+        let page = page(after).await;
+        assert_eq!((page.users.len(), page.users[0].action.as_str()), (expected, "disable"));
+        after = page.next;
+        met.extend(page.users.into_iter().map(|user| user.distinguished_name));
+    }
+    assert!(after.is_empty() && met.len() == 2_500, "everybody, and each once");
+    assert!(met.contains(&person("user01000").distinguished_name));
     let run = status(&lab).await.runs.remove(0).run_id;
     assert_eq!(
         lab.number(&format!("SELECT COUNT(*) FROM sync_changes WHERE run_id = '{run}' AND what = 'parked'")).await,

@@ -217,6 +217,12 @@ mail-sync-failed-text =
     Grund: { $reason }
     { $detail }
 
+mail-sync-phone-back-subject = Eine Telefonnummer ist wieder die frühere
+mail-sync-phone-back-text =
+    Die Synchronisation hat die Telefonnummer von { $username } am { $time } auf die geändert, die sie kurz zuvor war.
+    { $detail }
+    Vielleicht sind sich Server des Verzeichnisses nicht einig, oder jemand hat für eine Weile eine andere Nummer benutzt.
+
 mail-fraud-subject = Eine Person meldet eine fremde Anmeldung
 mail-fraud-text =
     { $username } meldet eine Anmeldung bei { $application } als fremd, am { $time }, von { $place }.

@@ -219,6 +219,12 @@ mail-sync-failed-text =
     Reason: { $reason }
     { $detail }
 
+mail-sync-phone-back-subject = A phone number went back to what it was
+mail-sync-phone-back-text =
+    Synchronisation changed the phone number of { $username } on { $time }, to what it was shortly before.
+    { $detail }
+    Servers of the directory may disagree, or somebody has used another number for a while.
+
 mail-fraud-subject = A person reported a sign-in that was not theirs
 mail-fraud-text =
     { $username } reported a sign-in to { $application } as not theirs, on { $time }, from { $place }.

@@ -96,7 +96,7 @@ impl Upstream {
         self.modify(&deletes)
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match self {
             Self::Slapd(slapd) => slapd.ldaps_url(),
             Self::Samba(samba) => samba.ldaps_url(),
@@ -147,12 +147,16 @@ impl Upstream {
 
     /// The `[[directory]]` `corp`, with more lines of it.
     pub fn section(&self, name: &str, more: &str) -> Result<String> {
+        self.section_at(&[&self.url()], name, more)
+    }
+
+    /// The same behind other addresses.
+    pub fn section_at(&self, urls: &[&str], name: &str, more: &str) -> Result<String> {
         Ok(format!(
-            "[[directory]]\nname = \"corp\"\npreset = \"{}\"\nurls = [\"{}\"]\nbase = \"{}\"\ntimeout_seconds = 20\n\
+            "[[directory]]\nname = \"corp\"\npreset = \"{}\"\nurls = {urls:?}\nbase = \"{}\"\ntimeout_seconds = 20\n\
              query_bind = {{ kind = \"tls\", name = \"{name}\", password = \"file:query.password\" }}\n{more}\n\
              ca = '''\n{}'''\n\n",
             self.preset(),
-            self.url(),
             self.base(),
             std::fs::read_to_string(self.ca_file())?
         ))
@@ -204,7 +208,7 @@ impl Upstream {
             let locked = found.text("pwdaccountlockedtime") == "000001010000Z" || found.text("nsaccountlock") == "true";
             let phone = [found.text("mobile"), found.text("telephonenumber")];
             let person = Person {
-                groups: groups.of(&found.dn, &found.text("primarygroupid")),
+                groups: groups.of(&found.dn, &found.text("uid"), &found.text("primarygroupid")),
                 dn: found.dn.clone(),
                 username: username.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
                 first_name: found.text("givenname"),
@@ -233,10 +237,12 @@ impl Upstream {
     fn groups(&self) -> Result<Groups> {
         let filter = match self {
             Self::Samba(_) => "(&(objectCategory=group)(groupType:1.2.840.113556.1.4.804:=2147483648))",
-            Self::Slapd(_) | Self::Ds389(_) => "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames))",
+            Self::Slapd(_) | Self::Ds389(_) => {
+                "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=posixGroup))"
+            }
         };
         let mut groups = Groups::default();
-        let attributes = ["entryUUID", "objectGUID", "nsUniqueId", "member", "uniqueMember", "objectSid"];
+        let attributes = ["entryUUID", "objectGUID", "nsUniqueId", "member", "uniqueMember", "memberUid", "objectSid"];
         for found in self.search(self.base(), filter, &attributes)? {
             if let Some(sid) = found.values.get("objectsid").and_then(|values| values.first())
                 && let Some(tail) = sid.last_chunk::<4>()
@@ -245,6 +251,9 @@ impl Upstream {
             }
             for member in ["member", "uniquemember"].into_iter().flat_map(|name| found.texts(name)) {
                 groups.parents.entry(folded(&member)).or_default().insert(folded(&found.dn));
+            }
+            for uid in found.texts("memberuid") {
+                groups.parents.entry(format!("uid:{}", uid.to_lowercase())).or_default().insert(folded(&found.dn));
             }
             groups.ids.insert(folded(&found.dn), self.id(&found)?);
         }
@@ -261,7 +270,7 @@ fn folded(dn: &str) -> String {
     dn.to_lowercase().replace(", ", ",")
 }
 
-/// Who is in what, by DN.
+/// Who is in what, by DN or by uid.
 #[derive(Default)]
 struct Groups {
     ids: HashMap<String, String>,
@@ -271,8 +280,9 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(&self, dn: &str, primary: &str) -> BTreeSet<String> {
-        let mut open: Vec<String> = self.parents.get(&folded(dn)).into_iter().flatten().cloned().collect();
+    fn of(&self, dn: &str, uid: &str, primary: &str) -> BTreeSet<String> {
+        let named = [folded(dn), format!("uid:{}", uid.to_lowercase())];
+        let mut open: Vec<String> = named.iter().filter_map(|name| self.parents.get(name)).flatten().cloned().collect();
         open.extend(self.primary.get(primary).cloned());
         let mut all = BTreeSet::new();
         while let Some(group) = open.pop() {
@@ -527,10 +537,12 @@ impl World {
         loop {
             let approval_id = approval.approval_id.clone();
             let request = ListApprovalUsersRequest { approval_id, after, limit: 500 };
-            let page = self.store.admin.list_approval_users(Request::new(request)).await?.into_inner().users;
-            let Some(last) = page.last() else { return Ok(users) };
-            after = last.username.clone();
-            users.extend(page);
+            let page = self.store.admin.list_approval_users(Request::new(request)).await?.into_inner();
+            users.extend(page.users);
+            after = page.next;
+            if after.is_empty() {
+                return Ok(users);
+            }
         }
     }
 

@@ -7,7 +7,8 @@ use crate::settings::{Channel, Settings, SyncState};
 use std::collections::BTreeSet;
 
 /// Events administrators can hear of (FV-27, FN-05). A misspelt one would be an alarm that never sounds.
-const EVENTS: [&str; 7] = ["fraud", "blocked", "locked", "password_known", "fail_open", "sync_approval", "sync_failed"];
+const EVENTS: [&str; 8] =
+    ["fraud", "blocked", "locked", "password_known", "fail_open", "sync_approval", "sync_failed", "sync_phone_back"];
 const ADDRESSES_MAX: usize = 50;
 const HOSTS_MAX: usize = 64;
 const TEXT_CHARACTERS_MAX: usize = 4096;
@@ -148,6 +149,7 @@ fn sync(findings: &mut Findings, settings: &Settings) {
     findings.range("sync.approval_days", rules.approval_days, 1..=30);
     findings.range("sync.grace_days", rules.grace_days, 0..=365);
     findings.range("sync.phone_hold_hours", rules.phone_hold_hours, 0..=168);
+    findings.range("sync.phone_back_minutes", rules.phone_back_minutes, 0..=1440);
     let nodes = &rules.preferred_nodes;
     if nodes.len() > NODES_MAX {
         findings.error("sync.preferred_nodes", format!("found {} hosts; allowed are {NODES_MAX}", nodes.len()));

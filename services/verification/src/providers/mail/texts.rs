@@ -197,6 +197,7 @@ mod tests {
         "password_known",
         "sync_approval",
         "sync_failed",
+        "sync_phone_back",
         "fraud",
         "fail_open",
         "test",
