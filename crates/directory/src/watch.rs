@@ -2,7 +2,7 @@
 //! is well again has its place again. Each is asked what a login asks it: to connect, to accept our account, to read its root.
 
 use crate::connect::establish;
-use crate::directory::Core;
+use crate::directory::{Core, Purpose};
 use crate::probe::{self, ProbeError};
 use crate::query::{self, QueryError, is_unavailable};
 use crate::server::ServerName;
@@ -70,9 +70,9 @@ async fn look_after(core: Arc<Core>, server: ServerName, first: Duration) {
 
 /// How long the root took to read.
 async fn look(core: &Core, server: &ServerName) -> Result<Duration, ProbeError> {
-    let kind = core.settings.query_bind.kind;
     let limit = core.connect_timeout();
-    let connected = establish(server, &core.protection(server, kind), limit).await.map_err(ProbeError::Connect);
+    let connected =
+        establish(server, &core.protection(server, Purpose::Queries), limit).await.map_err(ProbeError::Connect);
     let asked = async {
         let mut connection = query::query_bind(core, connected?).await.map_err(ProbeError::Query)?;
         let asked = Instant::now();

@@ -165,6 +165,7 @@ fn ann() -> Entry {
         first_name: None,
         last_name: None,
         mail: None,
+        account: None,
         form: NameForm::Bare,
     }
 }

@@ -450,6 +450,6 @@ fn style(directory: &settings::Directory) -> Style {
 fn always_encrypted(directory: &settings::Directory) -> bool {
     let ldaps = |url: &String| url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ldaps://"));
     !directory.danger_clear_text
-        || directory.authentication_bind.kind == BindKind::Tls
+        || matches!(directory.authentication_bind.kind, BindKind::Tls | BindKind::Windows)
         || directory.urls.iter().all(ldaps)
 }

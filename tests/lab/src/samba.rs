@@ -81,6 +81,13 @@ impl Samba {
         self.wait()
     }
 
+    /// The same with more on its command line, such as `--option=ldap server require strong auth=allow_sasl_over_tls`.
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
+        self.stop();
+        self.process = Some(spawn(&self.dir, options)?);
+        self.wait()
+    }
+
     /// The same, but on this host nobody can ask the domain through winbindd.
     pub fn restart_without_winbind(&mut self) -> Result<()> {
         self.stop();
@@ -254,6 +261,13 @@ impl Samba {
         let sent = log.lines().filter_map(|line| line.split_once("Auth: [LDAP,simple bind")?.1.split_once("user ["));
         let names = sent.filter_map(|(_, rest)| rest.split_once("]\\[")?.1.split_once("] at ["));
         names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// How often it has looked at a password of this account by NTLM, inside LDAP.
+    pub fn logons_of(&self, account: &str) -> usize {
+        let account = format!("\\[{account}] at [");
+        let is_logon = |line: &&str| line.contains("Auth: [LDAP,NTLM") && line.contains(&account);
+        self.log().lines().filter(is_logon).count()
     }
 
     fn replace(&self, name: &str, value: &str) -> Result<()> {

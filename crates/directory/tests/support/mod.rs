@@ -209,6 +209,7 @@ pub fn entry(uid: &str) -> directory::Entry {
         first_name: None,
         last_name: None,
         mail: None,
+        account: None,
         form: domain::NameForm::Bare,
     }
 }

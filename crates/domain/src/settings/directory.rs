@@ -134,7 +134,7 @@ impl Preset {
 #[serde(deny_unknown_fields)]
 pub struct QueryBind {
     pub kind: BindKind,
-    /// The bind DN.
+    /// The bind DN; for [`BindKind::Windows`] the account, `DOMAIN\user` or `user@domain` (FD-08).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +146,30 @@ pub struct QueryBind {
 #[serde(deny_unknown_fields)]
 pub struct AuthenticationBind {
     pub kind: BindKind,
+}
+
+/// An account of a Windows domain, as NTLM names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowsAccount {
+    pub user: String,
+    /// Empty: the user is written with the domain, `user@domain`.
+    pub domain: String,
+}
+
+impl WindowsAccount {
+    /// Of `DOMAIN\user` or `user@domain`; of nothing else, so that a DN is not taken for a user.
+    pub fn parse(name: &str) -> Option<Self> {
+        let sound =
+            |part: &str| !part.is_empty() && !part.chars().any(|sign| sign.is_control() || "\\/=,".contains(sign));
+        let (user, domain) = match name.split_once('\\') {
+            Some((domain, user)) if sound(domain) && sound(user) => (user, domain),
+            None if sound(name) && name.split_once('@').is_some_and(|(user, domain)| sound(user) && sound(domain)) => {
+                (name, "")
+            }
+            _ => return None,
+        };
+        Some(Self { user: user.to_owned(), domain: domain.to_owned() })
+    }
 }
 
 impl Default for AuthenticationBind {
@@ -162,6 +186,9 @@ pub enum BindKind {
     Simple,
     /// Name and password inside TLS: LDAPS, or StartTLS on `ldap://`.
     Tls,
+    /// NTLM: the password does not leave this side. Our own queries on `ldap://` are signed and sealed by it; everything else is
+    /// inside TLS, and bound to that channel.
+    Windows,
 }
 
 /// Attribute names; each `None` takes the preset's. In a list the first attribute that has a value counts.
@@ -297,7 +324,7 @@ impl Directory {
     pub fn sends_password_elsewhere_than(&self, before: &Self) -> bool {
         let new_server = self.urls.iter().any(|url| !before.urls.contains(url));
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
-            || (before.query_bind.kind == BindKind::Tls && self.query_bind.kind != BindKind::Tls);
+            || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
         new_server || self.ca != before.ca || less_protected
     }
 
