@@ -4,6 +4,7 @@ use crate::ahead::Ahead;
 use crate::bind::{Accepted, BindError, Binders};
 use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
+use crate::discover::{Discovery, Place};
 use crate::exchange::Exchange;
 use crate::name::TypedName;
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
@@ -22,6 +23,7 @@ use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
 use ldap_wire::{Control, Dn, Filter, SearchRequest, SearchResultEntry};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -33,13 +35,15 @@ pub struct Options {
     pub query_connections: usize,
     /// How often each server is looked at, where there are several (L-37).
     pub look_every: Duration,
+    /// Who is asked for the servers of a domain, where the settings leave it to the DNS; empty: whom the host asks.
+    pub name_servers: Vec<SocketAddr>,
     /// Told of every finished operation.
     pub observer: Option<Observer>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { query_connections: 2, look_every: Duration::from_secs(10), observer: None }
+        Self { query_connections: 2, look_every: Duration::from_secs(10), name_servers: Vec::new(), observer: None }
     }
 }
 
@@ -57,7 +61,9 @@ pub struct Directory {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    #[error("urls: found {found:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT]")]
+    #[error(
+        "urls: found {found:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"
+    )]
     Url { found: String },
     #[error("urls: is empty")]
     NoServer,
@@ -279,6 +285,7 @@ const DOMAIN_SCOPE: &str = "1.2.840.113556.1.4.1339";
 pub(crate) struct Core {
     pub settings: settings::Directory,
     pub servers: Servers,
+    discovery: Discovery,
     query_password: Option<Secret>,
     /// Absent where no connection uses TLS.
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -297,8 +304,10 @@ impl Core {
         query_password: Option<Secret>,
         options: Options,
     ) -> Result<Self, SettingsError> {
-        let server = |url: &String| ServerName::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
-        let servers: Vec<ServerName> = settings.urls.iter().map(server).collect::<Result<_, _>>()?;
+        let place = |url: &String| Place::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
+        let places: Vec<Place> = settings.urls.iter().map(place).collect::<Result<_, _>>()?;
+        // Those of a domain are not known yet, but how they will be spoken to.
+        let servers: Vec<ServerName> = places.iter().map(Place::server).collect();
         if servers.is_empty() {
             return Err(SettingsError::NoServer);
         }
@@ -323,6 +332,7 @@ impl Core {
         };
         Ok(Self {
             servers: Servers::new(servers),
+            discovery: Discovery::new(places, options.name_servers.clone()),
             query_password,
             tls,
             user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
@@ -420,9 +430,19 @@ impl Core {
         self.query_password.as_ref().unwrap_or(&NONE)
     }
 
+    /// Looks whom the DNS names, where the settings leave it to that.
+    pub async fn discover(&self) {
+        self.discovery.refresh(&self.settings.name, &self.servers).await;
+    }
+
+    pub fn servers_may_change(&self) -> bool {
+        self.discovery.is_needed()
+    }
+
     /// The best server that can be reached, each with the connect timeout. Two are always tried, more only while an operation
     /// may take.
     pub async fn connect(&self, purpose: Purpose) -> Result<Connection, ConnectError> {
+        self.discover().await;
         let started = Instant::now();
         let mut failure = None;
         for (tried, server) in self.servers.candidates(started).iter().enumerate() {

@@ -212,7 +212,7 @@ impl Directory {
         };
         let found = found.ok_or(UserError::None)?;
         let id = self.id_of(&found).map_err(|problem| {
-            let server = self.core().servers.names().next().expect("a directory has a server").clone();
+            let server = self.core().servers.names().swap_remove(0);
             ResolveError::BadEntry { server, problem }
         })?;
         let values = fields.into_iter().map(|(field, attribute)| MappedValue {
@@ -242,7 +242,8 @@ impl Directory {
 /// One after the other, up to a query bind that is refused: the others would refuse it as well, and count.
 async fn servers(core: &Core) -> Vec<Probed> {
     let mut probed = Vec::new();
-    for server in core.servers.names() {
+    core.discover().await;
+    for server in &core.servers.names() {
         let one = probe::one(core, server).await;
         let refused = matches!(
             &one.outcome,

@@ -31,6 +31,7 @@ mod connect;
 mod connection;
 mod directories;
 mod directory;
+mod discover;
 mod exchange;
 mod feed;
 pub mod inspect;

@@ -154,7 +154,8 @@ impl std::error::Error for ProbeError {}
 
 /// All servers at once: one that is silent delays nothing but the whole.
 pub(crate) async fn all(core: &Core) -> Vec<Probed> {
-    join_all(core.servers.names().map(|server| one(core, server))).await
+    core.discover().await;
+    join_all(core.servers.names().iter().map(|server| one(core, server))).await
 }
 
 /// One server.

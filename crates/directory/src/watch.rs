@@ -26,15 +26,39 @@ impl Watch {
 
     /// A directory of one server has no other to turn to, and is not asked.
     pub fn start(core: &Arc<Core>) -> Self {
-        let servers: Vec<ServerName> = core.servers.names().cloned().collect();
-        let count = servers.len() as u32;
-        let mut tasks = JoinSet::new();
-        for (place, server) in servers.into_iter().enumerate().filter(|_| count > 1) {
-            // Not all at the same moment.
-            let first = core.look_every() + core.look_every() * place as u32 / count;
-            tasks.spawn(look_after(Arc::clone(core), server, first));
+        if core.servers_may_change() {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(look_after_those_found(Arc::clone(core)));
+            return Self { _tasks: tasks };
         }
-        Self { _tasks: tasks }
+        Self { _tasks: look_after_all(core, &core.servers.names()) }
+    }
+}
+
+fn look_after_all(core: &Arc<Core>, servers: &[ServerName]) -> JoinSet<()> {
+    let count = servers.len() as u32;
+    let mut tasks = JoinSet::new();
+    for (place, server) in servers.iter().enumerate().filter(|_| count > 1) {
+        // Not all at the same moment.
+        let first = core.look_every() + core.look_every() * place as u32 / count;
+        tasks.spawn(look_after(Arc::clone(core), server.clone(), first));
+    }
+    tasks
+}
+
+/// Of a domain: whoever the DNS names.
+async fn look_after_those_found(core: Arc<Core>) {
+    let mut servers = Vec::new();
+    let mut _tasks = JoinSet::new();
+    loop {
+        core.discover().await;
+        let mut found = core.servers.names();
+        found.sort_by_key(ToString::to_string); // their order is drawn anew each time
+        if found != servers {
+            _tasks = look_after_all(&core, &found);
+            servers = found;
+        }
+        tokio::time::sleep(core.look_every()).await;
     }
 }
 

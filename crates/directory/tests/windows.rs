@@ -21,13 +21,13 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 struct Domain {
     samba: Samba,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn domain() -> Result<Domain> {
     let dir = tempfile::tempdir()?;
     let pki = Pki::new(&dir.path().join("tls"))?;
-    Ok(Domain { samba: Samba::start(dir.path(), &pki)?, _dir: dir })
+    Ok(Domain { samba: Samba::start(dir.path(), &pki)?, dir })
 }
 
 impl Domain {
@@ -203,6 +203,73 @@ async fn a_logon_is_good_for_the_channel_it_was_made_for_and_for_no_other() -> R
     let nameless = Entry { account: None, ..ann.clone() };
     let error = Directory::draft(settings.clone(), None)?.authenticate(&nameless, &support::password()).await;
     assert!(matches!(error, Err(BindError::NoAccount)), "{error:?}");
+    Ok(())
+}
+
+/// Where the inner test finds the name server, and whose folder holds the settings.
+const NAME_SERVER: &str = "TWINLOCK_TEST_NAME_SERVER";
+const CA_FILE: &str = "TWINLOCK_TEST_CA_FILE";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_of_a_domain_are_those_that_its_dns_names() -> Result<()> {
+    // FD-03: a real domain and a real name server; the hosts of the domain are known to a process of its own only
+    let domain = domain()?;
+    let port = lab::free_port();
+    let mut command = Command::new(lab::program("dnsmasq")?);
+    command.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--conf-file=/dev/null"]);
+    command.args([
+        "--listen-address=127.0.0.1",
+        "--user=root",
+        "--log-facility=-",
+        "--local=/test/",
+        &format!("--port={port}"),
+    ]);
+    for (host, port, priority) in
+        [("dc.evil.example", 389, 0), ("dc9.lab.test", 389, 5), (Samba::HOST, 389, 10), ("lab.test", 390, 20)]
+    {
+        command.arg(format!("--srv-host=_ldap._tcp.dc._msdcs.lab.test,{host},{port},{priority},100"));
+    }
+    let _name_server = Proc::spawn("dnsmasq", command, &domain.dir.path().join("dnsmasq.log"))?;
+    wait_until("dnsmasq", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    let mut inner = Command::new(std::env::current_exe()?);
+    inner.args(["--exact", "--ignored", "--nocapture", "in_a_process_that_knows_the_hosts_of_the_domain"]);
+    inner.envs(domain.samba.environment()).env(NAME_SERVER, format!("127.0.0.1:{port}"));
+    let output = inner.env(CA_FILE, domain.samba.ca_file()).output()?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && said.contains("1 passed"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs within the_servers_of_a_domain_are_those_that_its_dns_names"]
+async fn in_a_process_that_knows_the_hosts_of_the_domain() -> Result<()> {
+    let name_servers = vec![std::env::var(NAME_SERVER)?.parse()?];
+    for (url, servers) in [
+        ("ldaps+srv://lab.test", ["ldaps://dc9.lab.test:636", "ldaps://dc1.lab.test:636", "ldaps://lab.test:636"]),
+        ("ldap+srv://LAB.test", ["ldap://dc9.lab.test:389", "ldap://dc1.lab.test:389", "ldap://lab.test:390"]),
+    ] {
+        let mut settings = support::settings(&[url]);
+        (settings.preset, settings.base) = (Preset::ActiveDirectory, Samba::BASE.into());
+        (settings.danger_clear_text, settings.timeout_seconds) = (false, 30);
+        settings.ca = Some(std::fs::read_to_string(std::env::var(CA_FILE)?)?);
+        settings.query_bind = QueryBind { kind: BindKind::Tls, name: Samba::QUERY_DN.into(), password: None };
+        settings.authentication_bind.kind = BindKind::Tls;
+        let options = Options { query_connections: 1, name_servers: name_servers.clone(), ..Options::default() };
+        let directory = Directory::new(settings, Some(Secret::from(Samba::QUERY_PASSWORD)), options)?;
+        let ann = resolve(&directory, "ann.archer").await?;
+        let accepted = directory.authenticate(&ann, &Secret::from(password_of("ann.archer").as_str())).await?;
+        assert_eq!(accepted.server().to_string(), servers[1], "the first that is there");
+        let probed: Vec<String> = directory.probe().await.iter().map(|it| it.server.to_string()).collect();
+        assert_eq!(probed, servers, "{url}");
+    }
+    // Where the DNS is silent, the name of the domain is what is left.
+    let mut settings = support::settings(&["ldaps+srv://lab.test"]);
+    settings.preset = Preset::ActiveDirectory;
+    let nobody = Options { query_connections: 1, name_servers: vec!["127.0.0.1:9".parse()?], ..Options::default() };
+    let directory = Directory::new(settings, None, nobody)?;
+    let probed = directory.probe().await;
+    assert_eq!(probed.len(), 1);
+    assert_eq!(probed[0].server.to_string(), "ldaps://lab.test:636");
     Ok(())
 }
 

@@ -72,3 +72,33 @@ fn a_kept_password_is_asked_for_again_where_it_would_be_less_protected() {
         );
     }
 }
+
+#[test]
+fn servers_are_named_one_by_one_in_one_text_or_by_the_dns() {
+    // FD-03
+    let urls = |written: &str| {
+        let text = GOOD.replace("[\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example\"]", written);
+        toml::from_str::<Settings>(&text).expect("a document").directories.remove(0).urls
+    };
+    assert_eq!(
+        urls(r#"["ldaps://one:3636; two ;ldap://three;"]"#),
+        ["ldaps://one:3636", "ldaps://two", "ldap://three"]
+    );
+    assert_eq!(urls(r#"["one;two"]"#), ["one", "two"], "and each is refused");
+    let many = format!("ldaps://{}", ["x"; 17].join(";"));
+    let one = "\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example\"";
+    assert!(errors(one, &format!("\"{many}\""))[0].contains("found 17; allowed are 1 to 16"));
+    assert_eq!(errors(one, "\"ldaps+srv://corp.example\", \"ldap://dc9.corp.example\""), [""; 0]);
+    for (written, says) in [
+        ("\"ldaps+srv://\"", "a server is written"),
+        ("\"ldap+srv://corp.example:389\"", "stands a domain and nothing else"),
+        ("\"srv://corp.example\"", "a server is written"),
+    ] {
+        let found = errors(one, written);
+        assert!(found.len() == 1 && found[0].contains(says), "{written}: {found:?}");
+    }
+    let other =
+        GOOD.replace("name = \"corp\"", "name = \"corp\"\npreset = \"openldap\"").replace(one, "\"ldaps+srv://corp\"");
+    let other = toml::from_str::<Settings>(&other).expect("a document").problems();
+    assert!(other.iter().any(|problem| problem.to_string().contains("only a domain of Active Directory")), "{other:?}");
+}

@@ -2,7 +2,7 @@
 
 use super::{Feed, SecretSource};
 use crate::ObjectName;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -10,7 +10,9 @@ pub struct Directory {
     pub name: ObjectName,
     #[serde(default)]
     pub preset: Preset,
-    /// Servers in order of preference: `ldaps://dc1.corp.example`, `ldap://dc2.corp.example:389`.
+    /// Servers in order of preference: `ldaps://dc1.corp.example`, `ldap://dc2.corp.example:389`; `ldaps+srv://corp.example` stands for
+    /// those that the DNS names for a domain (FD-03).
+    #[serde(deserialize_with = "urls")]
     pub urls: Vec<String>,
     /// Where all searches start.
     pub base: String,
@@ -80,6 +82,18 @@ pub struct LockoutGuard {
     pub wrong_passwords: u32,
     /// 1-1440: until none was wrong for so long; no less than the directory's own (AD: `lockOutObservationWindow`).
     pub window_minutes: u32,
+}
+
+/// `ldaps://one;two` is two servers (FD-03): what has no scheme has the one before it.
+fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let written = Vec::<String>::deserialize(deserializer)?;
+    let parts = |url: &String| -> Vec<String> {
+        let scheme = url.find("://").and_then(|end| url.get(..end + 3)).unwrap_or_default().trim_start().to_owned();
+        let parts = url.split(';').map(str::trim).filter(|part| !part.is_empty());
+        let whole = |part: &str| if part.contains("://") { part.to_owned() } else { format!("{scheme}{part}") };
+        parts.map(whole).collect()
+    };
+    Ok(written.iter().flat_map(|url| if url.contains(';') { parts(url) } else { vec![url.clone()] }).collect())
 }
 
 fn connect_timeout_seconds() -> u32 {

@@ -9,11 +9,24 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         findings.error(key("urls"), format!("found {}; allowed are 1 to 16", directory.urls.len()));
     }
     for url in &directory.urls {
-        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://"));
+        let domain = url.strip_prefix("ldaps+srv://").or_else(|| url.strip_prefix("ldap+srv://"));
+        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://")).or(domain);
         if host.is_none_or(str::is_empty) {
             findings.error(
                 key("urls"),
-                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT]"),
+                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"),
+            );
+        }
+        if domain.is_some_and(|domain| domain.contains([':', '/', '@', '?'])) {
+            findings.error(
+                key("urls"),
+                format!("found {url:?}; behind +srv:// stands a domain and nothing else: the DNS says which port"),
+            );
+        }
+        if domain.is_some() && directory.preset != Preset::ActiveDirectory {
+            findings.error(
+                key("urls"),
+                format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
             );
         }
     }
