@@ -11,7 +11,7 @@ use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHe
 use crate::pool::Pool;
 use crate::probe::{self, Probed};
 use crate::query::{QueryError, is_unavailable};
-use crate::read::{Query, Reader, Reading};
+use crate::read::{Incomplete, Query, Reader, Reading};
 use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::{self, Answer};
@@ -21,7 +21,7 @@ use domain::settings::{self, BindKind, Preset, WindowsAccount};
 use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
-use ldap_wire::{Control, Dn, Filter, SearchRequest, SearchResultEntry};
+use ldap_wire::{Control, Dn, Filter, Scope, SearchRequest, SearchResultEntry, oid};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -198,6 +198,17 @@ impl Directory {
     /// For many readings one after the other.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.core))
+    }
+
+    /// Members of groups can be asked for with [`Query::members_of`]: the settings allow it, and the server says that it knows how.
+    pub async fn answers_scope_queries(&self) -> Result<bool, Incomplete> {
+        if !self.settings().attribute_scope_queries || self.settings().preset != Preset::ActiveDirectory {
+            return Ok(false);
+        }
+        let query = Query::new("", Scope::Base, Filter::present("objectClass"), &["supportedControl"]);
+        let root = self.read(query).collect().await?;
+        let offered = root.iter().flat_map(|entry| entry.values("supportedControl"));
+        Ok(offered.into_iter().any(|oid| oid == oid::SCOPE_QUERY.as_bytes()))
     }
 
     /// Parsed from the settings.
@@ -539,6 +550,7 @@ pub(crate) mod tests {
             default_domain: String::new(),
             strip_domain: false,
             alternate_directories: Vec::new(),
+            attribute_scope_queries: true,
             attributes: Default::default(),
         }
     }

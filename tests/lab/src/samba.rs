@@ -232,6 +232,18 @@ impl Samba {
         Ok(())
     }
 
+    /// The last number of an object's SID.
+    pub fn rid_of(&self, dn: &str) -> Result<u32> {
+        let output = run(Command::new(program("ldapsearch")?)
+            .env("LDAPTLS_CACERT", &self.ca_file)
+            .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.ldaps_url(), "-D", Self::ADMIN_DN, "-w"])
+            .args([Self::ADMIN_PASSWORD, "-s", "base", "-b", dn, "objectSid"]))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let sid = text.lines().find_map(|line| line.strip_prefix("objectSid:: ")).context("it has no SID")?;
+        let octets = BASE64.decode(sid.as_bytes())?;
+        octets.last_chunk().map(|last| u32::from_le_bytes(*last)).context("a SID is longer")
+    }
+
     /// By as many wrong passwords as it takes.
     pub fn lock(&self, name: &str) -> Result<()> {
         for _ in 0..Self::TRIES {

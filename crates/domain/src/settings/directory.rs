@@ -69,6 +69,9 @@ pub struct Directory {
     /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
+    /// Active Directory: members of groups are asked for by their group, where the server knows how (FD-15).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub attribute_scope_queries: bool,
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
@@ -111,6 +114,13 @@ fn full_every_hours() -> u32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_full_every_hours(hours: &u32) -> bool {
     *hours == full_every_hours()
+}
+fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(number: &u32) -> bool {
