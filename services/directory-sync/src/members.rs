@@ -4,7 +4,7 @@
 //! It is left to the usual way, and said why, where the settings or the server do not want it, where the members of a group lie in several
 //! domains (S-51, S-52), and where groups are nested too deep.
 
-use crate::objects::{Met, Objects, Scope};
+use crate::objects::{Met, Objects, Place};
 use crate::read::{ReadError, What};
 use directory::{Incomplete, Query};
 use domain::ObjectId;
@@ -22,7 +22,7 @@ pub(crate) struct Group<'a> {
 
 /// Where users are to be looked for: at the members of each group, and at those whose primary group it is.
 #[derive(Debug, Default)]
-pub(crate) struct Places(pub(crate) Vec<Scope>);
+pub(crate) struct Places(pub(crate) Vec<Place>);
 
 /// Why everybody is read instead. An administrator reads this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +67,8 @@ impl Objects {
             let own = Query::new(&dn, ldap_wire::Scope::Base, Filter::present("objectClass"), &["objectSid"]);
             let own = self.collected(own).await.map_err(unread)?;
             let rid = own.first().and_then(|entry| rid(entry.values("objectSid").first()?));
-            places.0.extend(rid.map(|rid| Scope::PrimaryGroup { rid }));
-            places.0.push(Scope::Members { group: dn });
+            places.0.extend(rid.map(|rid| Place::PrimaryGroup { rid }));
+            places.0.push(Place::Members { group: dn });
             if nested {
                 open.extend(within.into_iter().map(|group| (group, true, depth + 1)));
             }

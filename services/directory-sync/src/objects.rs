@@ -7,10 +7,10 @@ use crate::apply::Writer;
 use crate::plan::{self, Flaw, Problems};
 use crate::read::{ReadError, What};
 use crate::source::{Fits, Source};
-use directory::{Directory, Incomplete, Query, Read, Reader, Reading};
+use directory::{Directory, Query, Read, Reader, Reading};
 use domain::ObjectId;
 use domain::settings::{Preset, SourceKind, SyncItem};
-use ldap_wire::{self as wire, Control, Dn, Filter, SearchResultEntry, dirsync};
+use ldap_wire::{Control, Dn, Filter, Scope, SearchResultEntry, dirsync};
 use proto::user_store::{LeftObject, SyncedUser, left_object::How};
 use service_kit::Clock;
 use std::collections::{HashMap, HashSet};
@@ -39,7 +39,7 @@ pub(crate) struct Met {
 
 /// Where users are looked for.
 #[derive(Debug)]
-pub(crate) enum Scope {
+pub(crate) enum Place {
     Below {
         base: String,
     },
@@ -53,7 +53,7 @@ pub(crate) enum Scope {
     },
 }
 
-impl Scope {
+impl Place {
     fn what(&self) -> What {
         match self {
             Self::Below { base } => What::Users { base: base.clone() },
@@ -92,7 +92,7 @@ impl Objects {
     /// The naming context of the base (RFC 4512 section 5.1), for what moved out of the base; the base where it is not told.
     async fn context(&self) -> Result<&str, ReadError> {
         let context = self.context.get_or_try_init(|| async {
-            let query = Query::new("", wire::Scope::Base, Filter::present("objectClass"), &["namingContexts"]);
+            let query = Query::new("", Scope::Base, Filter::present("objectClass"), &["namingContexts"]);
             let entries = self.reader.read(query).collect().await;
             let entries = entries.map_err(|cause| ReadError::Incomplete { what: What::Some, cause })?;
             let texts = entries.iter().flat_map(|entry| entry.values("namingContexts"));
@@ -110,9 +110,9 @@ impl Objects {
     /// The DN of what an item names, as the entry has it now.
     pub(crate) async fn source_dn(&self, item: &SyncItem) -> Result<String, ReadError> {
         let (query, named) = match &item.source.id {
-            Some(id) => (self.query(wire::Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"]), id.to_string()),
+            Some(id) => (self.query(Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"]), id.to_string()),
             None => {
-                let query = Query::new(&item.source.dn, wire::Scope::Base, Filter::present("objectClass"), &["1.1"]);
+                let query = Query::new(&item.source.dn, Scope::Base, Filter::present("objectClass"), &["1.1"]);
                 (query, item.source.dn.clone())
             }
         };
@@ -128,8 +128,7 @@ impl Objects {
     /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44).
     pub(crate) async fn identity(&self) -> Result<String, ReadError> {
         let settings = self.directory.settings();
-        let query =
-            Query::new(&settings.base, wire::Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
+        let query = Query::new(&settings.base, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
         let entries = self.reader.read(query).collect().await;
         let what = What::Base { base: settings.base.clone() };
         let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
@@ -145,7 +144,7 @@ impl Objects {
         problems: &mut Problems,
     ) -> Result<(), ReadError> {
         let filter = self.directory.container_filter().clone();
-        let query = Query::new(base, wire::Scope::Subtree, filter, &[self.directory.settings().id_attribute()]);
+        let query = Query::new(base, Scope::Subtree, filter, &[self.directory.settings().id_attribute()]);
         let mut entries = self.walk(query, What::Containers { base: base.to_owned() });
         while let Some(entry) = entries.next().await? {
             let Ok(id) = self.directory.id_of(&entry) else { continue };
@@ -166,7 +165,7 @@ impl Objects {
     ) -> Result<(), ReadError> {
         let settings = self.directory.settings();
         let filter = self.directory.group_filter().clone();
-        let mut query = Query::new(base, wire::Scope::Subtree, filter, &plan::group_attributes(settings));
+        let mut query = Query::new(base, Scope::Subtree, filter, &plan::group_attributes(settings));
         query.controls.extend(self.extended_dn());
         let mut entries = self.walk(query, What::Groups { base: base.to_owned() });
         while let Some(entry) = entries.next().await? {
@@ -216,14 +215,14 @@ impl Objects {
         problems: &mut Problems,
         met: &mut Met,
     ) -> Result<(), ReadError> {
-        let below = Scope::Below { base: base.to_owned() };
+        let below = Place::Below { base: base.to_owned() };
         self.users_in(&below, all, |_, _| true, &mut Target { source, writer, problems }, met).await
     }
 
-    /// All users of a scope that are wanted, by name and id, and are of any item.
+    /// All users of a place that are wanted, by name and id, and are of any item.
     pub(crate) async fn users_in(
         &self,
-        scope: &Scope,
+        place: &Place,
         all: bool,
         mut wanted: impl FnMut(Option<&Dn>, &ObjectId) -> bool,
         target: &mut Target<'_>,
@@ -232,11 +231,11 @@ impl Objects {
         let Target { source, writer, problems } = target;
         let settings = self.directory.settings();
         let mut fits: HashMap<usize, HashSet<ObjectId>> = HashMap::new();
-        for (place, filter) in source.filters() {
-            fits.insert(place, self.ids(scope, filter).await?);
+        for (number, filter) in source.filters() {
+            fits.insert(number, self.ids(place, filter).await?);
         }
         let named = source.named();
-        let mut entries = self.walk(self.users_query(scope, None, &plan::user_attributes(settings)), scope.what());
+        let mut entries = self.walk(self.users_query(place, None, &plan::user_attributes(settings)), place.what());
         while let Some(entry) = entries.next().await? {
             let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
             let known = self.directory.id_of(&entry).ok();
@@ -245,7 +244,7 @@ impl Objects {
             }
             met.users += 1;
             let Some(id) = self.identified(&entry, met, problems) else { continue };
-            let fits = |place: usize| fits.get(&place).is_some_and(|ids| ids.contains(&id));
+            let fits = |number: usize| fits.get(&number).is_some_and(|ids| ids.contains(&id));
             let user = self.user(&id, &entry, source, fits, problems);
             if all || !user.items.is_empty() {
                 writer.user(user).await?;
@@ -286,9 +285,9 @@ impl Objects {
         let of = |filter: &Filter| Filter::and(vec![of_ids(ids), filter.clone()]);
         // In this order: an entry that two filters fit is what a full run makes of it, too.
         let mut attributes = plan::user_attributes(settings);
-        let users = self.found(self.query(wire::Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
+        let users = self.found(self.query(Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
         attributes = plan::group_attributes(settings);
-        let mut query = self.query(wire::Scope::Subtree, of(self.directory.group_filter()), &attributes);
+        let mut query = self.query(Scope::Subtree, of(self.directory.group_filter()), &attributes);
         query.controls.extend(self.extended_dn());
         let groups = self.found(query).await?;
         let mut open: HashSet<&ObjectId> = ids.iter().collect();
@@ -297,7 +296,7 @@ impl Objects {
         }
         let containers = match open.is_empty() {
             true => HashMap::new(),
-            false => self.found(self.query(wire::Scope::Subtree, of(self.directory.container_filter()), &[])).await?,
+            false => self.found(self.query(Scope::Subtree, of(self.directory.container_filter()), &[])).await?,
         };
         for id in containers.keys() {
             open.remove(id);
@@ -306,7 +305,7 @@ impl Objects {
             true => HashMap::new(),
             // Wherever it is: what moved out of the base is still there (S-43).
             false => {
-                let mut query = self.query(wire::Scope::Subtree, of_ids(ids), &[]);
+                let mut query = self.query(Scope::Subtree, of_ids(ids), &[]);
                 query.base = self.context().await?.to_owned();
                 self.found(query).await?
             }
@@ -314,7 +313,7 @@ impl Objects {
         let mut fits: HashMap<&ObjectId, Fits> = HashMap::new();
         for (place, filter) in source.filters().filter(|_| !users.is_empty()) {
             let filter = Filter::and(vec![of_ids(ids), self.directory.user_filter().clone(), filter.clone()]);
-            let found = self.found(self.query(wire::Scope::Subtree, filter, &[])).await?;
+            let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
             for id in ids.iter().filter(|id| found.contains_key(id)) {
                 fits.entry(id).or_default().insert(place);
             }
@@ -356,7 +355,7 @@ impl Objects {
             if !dn.is_within(self.directory.base()) {
                 continue;
             }
-            let query = Query::new(name, wire::Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
+            let query = Query::new(name, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
             match self.reader.read(query).collect().await {
                 Ok(entries) => ids.extend(entries.iter().filter_map(|entry| self.directory.id_of(entry).ok())),
                 Err(error) if error.is_out_of_reach() => {}
@@ -371,7 +370,7 @@ impl Objects {
         let mut ids = Vec::new();
         for part in sids.chunks(self.directory.ids_at_once()) {
             let filter = Filter::or(part.iter().map(|sid| Filter::equal("objectSid", sid.as_bytes().to_vec())));
-            let found = self.found(self.query(wire::Scope::Subtree, filter, &[])).await?;
+            let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
             ids.extend(found.into_keys());
         }
         Ok(ids)
@@ -391,7 +390,7 @@ impl Objects {
     }
 
     /// A query of the whole directory; the id is always asked for.
-    fn query(&self, scope: wire::Scope, filter: Filter, attributes: &[&str]) -> Query {
+    fn query(&self, scope: Scope, filter: Filter, attributes: &[&str]) -> Query {
         let settings = self.directory.settings();
         let mut all = vec![settings.id_attribute()];
         all.extend(attributes.iter().filter(|attribute| !attribute.eq_ignore_ascii_case(settings.id_attribute())));
@@ -409,10 +408,10 @@ impl Objects {
         Ok(entries.into_iter().filter_map(|entry| Some((self.directory.id_of(&entry).ok()?, entry))).collect())
     }
 
-    /// Of the users of a scope that fit a filter.
-    async fn ids(&self, scope: &Scope, filter: &Filter) -> Result<HashSet<ObjectId>, ReadError> {
-        let query = self.users_query(scope, Some(filter), &[self.directory.settings().id_attribute()]);
-        let mut entries = self.walk(query, scope.what());
+    /// Of the users of a place that fit a filter.
+    async fn ids(&self, place: &Place, filter: &Filter) -> Result<HashSet<ObjectId>, ReadError> {
+        let query = self.users_query(place, Some(filter), &[self.directory.settings().id_attribute()]);
+        let mut entries = self.walk(query, place.what());
         let mut ids = HashSet::new();
         while let Some(entry) = entries.next().await? {
             ids.extend(self.directory.id_of(&entry).ok());
@@ -420,21 +419,21 @@ impl Objects {
         Ok(ids)
     }
 
-    fn users_query(&self, scope: &Scope, fits: Option<&Filter>, attributes: &[&str]) -> Query {
+    fn users_query(&self, place: &Place, fits: Option<&Filter>, attributes: &[&str]) -> Query {
         let settings = self.directory.settings();
         let mut all = vec![self.directory.user_filter().clone()];
         all.extend(fits.cloned());
-        match scope {
-            Scope::Below { base } => Query::new(base, wire::Scope::Subtree, Filter::and(all), attributes),
-            Scope::Members { group } => Query::members_of(group, Filter::and(all), attributes),
-            Scope::PrimaryGroup { rid } => {
+        match place {
+            Place::Below { base } => Query::new(base, Scope::Subtree, Filter::and(all), attributes),
+            Place::Members { group } => Query::members_of(group, Filter::and(all), attributes),
+            Place::PrimaryGroup { rid } => {
                 all.push(Filter::equal("primaryGroupID", rid.to_string()));
-                Query::new(&settings.base, wire::Scope::Subtree, Filter::and(all), attributes)
+                Query::new(&settings.base, Scope::Subtree, Filter::and(all), attributes)
             }
         }
     }
 
-    pub(crate) async fn collected(&self, query: Query) -> Result<Vec<SearchResultEntry>, Incomplete> {
+    pub(crate) async fn collected(&self, query: Query) -> Result<Vec<SearchResultEntry>, directory::Incomplete> {
         self.reader.read(query).collect().await
     }
 
