@@ -9,7 +9,7 @@
 //! are none while few are asked for.
 
 use crate::connection::Connection;
-use crate::directory::Core;
+use crate::directory::{Core, Purpose};
 use crate::server::ServerName;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,7 +135,7 @@ async fn keep(core: Arc<Core>, shared: Arc<Shared>) {
             if !wanted {
                 break any;
             }
-            match core.connect(core.settings.authentication_bind.kind).await {
+            match core.connect(Purpose::Authentications).await {
                 Ok(connection) => shared.state().ready.push_back(Ready { connection, opened: Instant::now() }),
                 // Whoever asks connects for themselves, and hears why it fails.
                 Err(_) => tokio::time::sleep(SECOND).await,

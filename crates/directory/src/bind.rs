@@ -5,7 +5,8 @@
 
 use crate::connect::ConnectError;
 use crate::connection::{Broken, Connection};
-use crate::directory::Core;
+use crate::directory::{Core, Purpose};
+use crate::exchange::{Ended, Exchange, Step};
 use crate::observe::{Operation, Outcome};
 use crate::query::is_unavailable;
 use crate::resolve::Entry;
@@ -13,7 +14,7 @@ use crate::server::ServerName;
 use domain::settings::Preset;
 use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::ber::{self, Reader};
-use ldap_wire::{BindRequest, BindResponse, Control, LdapResult, Message, Op, Password, ResultCode, oid};
+use ldap_wire::{BindResponse, Control, LdapResult, Op, ResultCode, oid};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -76,6 +77,9 @@ pub enum BindError {
     /// The bind was sent, and no answer came. Not sent again.
     #[error("{server} did not answer in time")]
     Timeout { server: ServerName },
+    /// A Windows logon needs the name of an account, and the entry has none, or the query account may not read it. Nothing was sent.
+    #[error("the entry has no sAMAccountName to log on with")]
+    NoAccount,
     /// As many binds as we allow wait already; nothing was sent.
     #[error("too many binds wait for the directory")]
     Overloaded,
@@ -86,7 +90,7 @@ impl BindError {
         match self {
             Self::EmptyPassword => Reason::EmptyPassword,
             Self::Refused { reason, .. } => *reason,
-            Self::Undecided { .. } | Self::Unavailable { .. } => Reason::DirectoryError,
+            Self::Undecided { .. } | Self::Unavailable { .. } | Self::NoAccount => Reason::DirectoryError,
             Self::Unreachable { cause } => match cause.outcome() {
                 Outcome::Unreachable | Outcome::Timeout => Reason::DirectoryTimeout,
                 _ => Reason::DirectoryError,
@@ -99,7 +103,7 @@ impl BindError {
 
     pub fn server(&self) -> Option<&ServerName> {
         match self {
-            Self::EmptyPassword | Self::Overloaded => None,
+            Self::EmptyPassword | Self::NoAccount | Self::Overloaded => None,
             Self::Unreachable { cause } => Some(cause.server()),
             Self::Refused { server, .. }
             | Self::Undecided { server, .. }
@@ -112,7 +116,7 @@ impl BindError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::EmptyPassword | Self::Refused { .. } => Outcome::Refused,
-            Self::Undecided { .. } | Self::Unavailable { .. } => Outcome::Directory,
+            Self::Undecided { .. } | Self::Unavailable { .. } | Self::NoAccount => Outcome::Directory,
             Self::Unreachable { cause } => cause.outcome(),
             Self::Lost { cause, .. } if cause.is_protocol() => Outcome::Protocol,
             Self::Lost { .. } => Outcome::Unreachable,
@@ -162,9 +166,21 @@ impl Verdict {
 const CONSTRAINT_VIOLATION: ResultCode = ResultCode(19);
 
 /// `... AcceptSecurityContext error, data 52e, v4563`: a Windows error number in hexadecimal.
-fn active_directory_reason(diagnostic: &str) -> Option<Reason> {
+fn windows_error(diagnostic: &str) -> Option<&str> {
     let (_, rest) = diagnostic.split_once("data ")?;
-    let number = rest.split(|sign: char| !sign.is_ascii_hexdigit()).next()?;
+    rest.split(|sign: char| !sign.is_ascii_hexdigit()).next()
+}
+
+/// A 49 that is about no password: another channel than the server's own (80090346), NTLM switched off (791), and more.
+pub(crate) fn names_another_reason(result: &LdapResult) -> bool {
+    let diagnostic = result.diagnostic_text();
+    result.code == ResultCode::INVALID_CREDENTIALS
+        && windows_error(&diagnostic).is_some()
+        && active_directory_reason(&diagnostic).is_none()
+}
+
+fn active_directory_reason(diagnostic: &str) -> Option<Reason> {
+    let number = windows_error(diagnostic)?;
     Some(match number.to_ascii_lowercase().as_str() {
         "525" => Reason::UnknownUser,
         "52e" => Reason::BadPassword,
@@ -203,32 +219,34 @@ fn password_policy_error(controls: &[Control]) -> Option<PolicyError> {
     ber::integer(reader.optional(0x81).ok()??.content).ok().map(PolicyError)
 }
 
-/// Simple bind; the answer is a BindResponse to this very request or nothing.
-pub(crate) async fn simple_bind(
+/// One bind, in as many requests as it takes; each answer is a BindResponse to this very request or nothing.
+pub(crate) async fn bind(
     connection: &mut Connection,
-    dn: &str,
-    password: &Secret,
+    exchange: &mut Exchange,
     controls: &[Control],
 ) -> Result<Bound, Broken> {
-    let id = connection.next_id();
-    let request = BindRequest::simple(dn.to_owned(), Password::new(password.expose()));
-    connection.send(&request.encode(id, controls)).await?;
-    let message = connection.receive().await?;
-    if message.id() != id || message.op() != Op::BindResponse {
-        return Err(Broken::UnexpectedMessage);
+    let mut request = exchange.start();
+    loop {
+        let id = connection.next_id();
+        connection.send(&request.encode(id, controls)).await?;
+        let message = connection.receive().await?;
+        if message.id() != id || message.op() != Op::BindResponse {
+            return Err(Broken::UnexpectedMessage);
+        }
+        match exchange.next(BindResponse::decode(&message)?)? {
+            Step::Ask(next) => request = next,
+            Step::Ended(Ended { response, session }) => {
+                return Ok(Bound { result: response.result, controls: message.controls()?, session });
+            }
+        }
     }
-    Bound::decode(&message)
 }
 
 pub(crate) struct Bound {
     pub result: LdapResult,
     pub controls: Vec<Control>,
-}
-
-impl Bound {
-    fn decode(message: &Message) -> Result<Self, Broken> {
-        Ok(Self { result: BindResponse::decode(message)?.result, controls: message.controls()? })
-    }
+    /// What the connection is to be sealed with from now on, if the bind succeeded.
+    pub session: Option<Box<ntlm::Session>>,
 }
 
 /// Binds at the same time, all servers together.
@@ -302,21 +320,19 @@ impl Binders {
     async fn bind_once(&self, core: &Core, entry: &Entry, password: &Secret) -> Result<ServerName, BindError> {
         let mut connection = match self.take(core) {
             Some(connection) => connection,
-            None => core
-                .connect(core.settings.authentication_bind.kind)
-                .await
-                .map_err(|cause| BindError::Unreachable { cause })?,
+            None => core.connect(Purpose::Authentications).await.map_err(|cause| BindError::Unreachable { cause })?,
         };
         let server = connection.server().clone();
+        let mut exchange = core.exchange(entry, password, &server, &connection.channel())?;
         let started = Instant::now();
         let policy = [Control::new(oid::PASSWORD_POLICY, false, None)];
-        let answer = simple_bind(&mut connection, &entry.dn, password, &policy);
+        let answer = bind(&mut connection, &mut exchange, &policy);
         let result = match tokio::time::timeout(core.operation_timeout(), answer).await {
             Err(_) => Err(BindError::Timeout { server: server.clone() }),
             Ok(Err(cause)) => Err(BindError::Lost { server: server.clone(), cause }),
             Ok(Ok(bound)) => {
                 let code = bound.result.code;
-                let verdict = Verdict::of(&bound.result, &bound.controls, core.settings.preset);
+                let verdict = exchange.verdict(&bound.result, &bound.controls);
                 if matches!(verdict, Verdict::Accepted | Verdict::Refused(_)) {
                     self.put(connection);
                 }

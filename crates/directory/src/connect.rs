@@ -2,8 +2,11 @@
 
 use crate::connection::{Broken, Connection};
 use crate::observe::Outcome;
+use crate::sealed::SealedStream;
 use crate::server::ServerName;
+use crate::tls;
 use ldap_wire::{ExtendedRequest, ExtendedResponse, Op, ResultCode};
+use ntlm::ChannelBinding;
 use rustls::{CertificateError, ClientConfig};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -20,6 +23,16 @@ use tokio_rustls::client::TlsStream;
 pub struct Upstream {
     pub stream: Stream,
     pub server: ServerName,
+    /// For the binds on it.
+    pub channel: Channel,
+}
+
+/// What a bind can be bound to: whoever is between us and the server has another channel.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// Absent where the certificate's signature has no hash function that one could take (RFC 5929 section 4.1).
+    Tls(Option<ChannelBinding>),
+    Clear,
 }
 
 impl Upstream {
@@ -102,7 +115,7 @@ impl ConnectError {
 #[derive(Clone)]
 pub(crate) enum Protection {
     Tls(Arc<ClientConfig>),
-    /// Only with `danger_clear_text`, only to `ldap://`.
+    /// Only to `ldap://`: with `danger_clear_text`, or for a Windows logon that seals what follows.
     Clear,
 }
 
@@ -186,10 +199,24 @@ fn tls_fault(error: &io::Error) -> Option<TlsFault> {
     })
 }
 
-/// TCP, with or without TLS around it.
+/// TCP, with or without something around it.
 pub enum Stream {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// By a Windows logon of our own account.
+    Sealed(Box<SealedStream>),
+}
+
+impl Stream {
+    pub(crate) fn channel(&self) -> Channel {
+        match self {
+            Self::Tls(stream) => {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                Channel::Tls(certificate.and_then(|certificate| tls::end_point(certificate)))
+            }
+            Self::Clear(_) | Self::Sealed(_) => Channel::Clear,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -197,6 +224,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Sealed(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -206,6 +234,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write(cx, octets),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Sealed(stream) => Pin::new(stream).poll_write(cx, octets),
         }
     }
 
@@ -213,6 +242,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Sealed(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -220,6 +250,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Sealed(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One connection, used for one thing at a time: messages out, messages in.
 
-use crate::connect::Stream;
+use crate::connect::{Channel, Stream};
+use crate::exchange::LogonError;
+use crate::sealed::SealedStream;
 use crate::server::ServerName;
 use bytes::BytesMut;
 use futures::FutureExt;
@@ -18,6 +20,15 @@ pub(crate) struct Connection {
     server: ServerName,
 }
 
+/// How what goes over a connection is kept from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    Tls,
+    /// Signed and sealed by the Windows logon.
+    Sealed,
+    Not,
+}
+
 /// The connection cannot be used any more. Whatever was asked on it has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +39,9 @@ pub enum Broken {
     /// The server said that it closes (RFC 4511 section 4.4.1).
     #[error("the server ended the connection with code {code}")]
     Notice { code: ResultCode },
+    /// A Windows logon could not be brought to its end.
+    #[error("the Windows logon failed")]
+    Logon(#[from] LogonError),
     /// Octets that are not LDAP.
     #[error("the server sent octets that are not LDAP")]
     Frame(#[from] FrameError),
@@ -63,8 +77,28 @@ impl Connection {
         &self.server
     }
 
-    pub fn is_encrypted(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_))
+    pub fn protected(&self) -> Protected {
+        match self.stream {
+            Stream::Clear(_) => Protected::Not,
+            Stream::Sealed(_) => Protected::Sealed,
+            Stream::Tls(_) => Protected::Tls,
+        }
+    }
+
+    /// What a bind on it is bound to.
+    pub fn channel(&self) -> Channel {
+        self.stream.channel()
+    }
+
+    /// From now on everything is sealed. What has come before belongs to nobody.
+    pub fn sealed(self, session: Box<ntlm::Session>) -> Result<Self, Broken> {
+        match self.stream {
+            Stream::Clear(tcp) if self.buffer.is_empty() => {
+                let stream = Stream::Sealed(Box::new(SealedStream::new(tcp, session)));
+                Ok(Self { stream, ..self })
+            }
+            _ => Err(Broken::UnexpectedMessage),
+        }
     }
 
     pub fn next_id(&mut self) -> MessageId {

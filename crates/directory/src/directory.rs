@@ -2,25 +2,28 @@
 
 use crate::ahead::Ahead;
 use crate::bind::{Accepted, BindError, Binders};
-use crate::connect::{ConnectError, Protection, Upstream, establish};
+use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
+use crate::discover::{Discovery, Place};
+use crate::exchange::Exchange;
 use crate::name::TypedName;
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 use crate::pool::Pool;
 use crate::probe::{self, Probed};
 use crate::query::{QueryError, is_unavailable};
-use crate::read::{Query, Reader, Reading};
+use crate::read::{Incomplete, Query, Reader, Reading};
 use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::{self, Answer};
 use crate::tls::{self, TrustError};
 use crate::watch::Watch;
-use domain::settings::{self, BindKind, Preset};
+use domain::settings::{self, BindKind, Preset, WindowsAccount};
 use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
-use ldap_wire::{Control, Dn, Filter, SearchRequest, SearchResultEntry};
+use ldap_wire::{Control, Dn, Filter, Scope, SearchRequest, SearchResultEntry, oid};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -32,13 +35,15 @@ pub struct Options {
     pub query_connections: usize,
     /// How often each server is looked at, where there are several (L-37).
     pub look_every: Duration,
+    /// Who is asked for the servers of a domain, where the settings leave it to the DNS; empty: whom the host asks.
+    pub name_servers: Vec<SocketAddr>,
     /// Told of every finished operation.
     pub observer: Option<Observer>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { query_connections: 2, look_every: Duration::from_secs(10), observer: None }
+        Self { query_connections: 2, look_every: Duration::from_secs(10), name_servers: Vec::new(), observer: None }
     }
 }
 
@@ -56,7 +61,9 @@ pub struct Directory {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    #[error("urls: found {found:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT]")]
+    #[error(
+        "urls: found {found:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"
+    )]
     Url { found: String },
     #[error("urls: is empty")]
     NoServer,
@@ -74,6 +81,8 @@ pub enum SettingsError {
     NoQueryName,
     #[error("query_bind.password: is missing")]
     NoQueryPassword,
+    #[error("query_bind.name: found {found:?}; where kind is \"windows\" it is DOMAIN\\user or user@domain")]
+    QueryAccount { found: String },
 }
 
 impl Directory {
@@ -151,13 +160,24 @@ impl Directory {
         let best = self.core.servers.candidates(Instant::now()).into_iter().next();
         let connection = match self.ahead.take(best.as_ref()) {
             Some(opened) => opened,
-            None => self.core.connect(self.core.settings.authentication_bind.kind).await?,
+            None => self.core.connect(Purpose::Authentications).await?,
         };
-        let server = connection.server().clone();
+        let (server, channel) = (connection.server().clone(), connection.channel());
         match connection.into_stream() {
-            Some(stream) => Ok(Upstream { stream, server }),
+            Some(stream) => Ok(Upstream { stream, server, channel }),
             None => unreachable!("nothing has been read from a stream that nobody has used"),
         }
+    }
+
+    /// The bind of this person on an [`Upstream`] to `server`, as the settings want it.
+    pub fn exchange(
+        &self,
+        entry: &Entry,
+        password: &Secret,
+        server: &ServerName,
+        channel: &Channel,
+    ) -> Result<Exchange, BindError> {
+        self.core.exchange(entry, password, server, channel)
     }
 
     /// A server did not do its work on an [`Upstream`] (FD-04). A refused password is no failure.
@@ -178,6 +198,17 @@ impl Directory {
     /// For many readings one after the other.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.core))
+    }
+
+    /// Members of groups can be asked for with [`Query::members_of`]: the settings allow it, and the server says that it knows how.
+    pub async fn answers_scope_queries(&self) -> Result<bool, Incomplete> {
+        if !self.settings().attribute_scope_queries || self.settings().preset != Preset::ActiveDirectory {
+            return Ok(false);
+        }
+        let query = Query::new("", Scope::Base, Filter::present("objectClass"), &["supportedControl"]);
+        let root = self.read(query).collect().await?;
+        let offered = root.iter().flat_map(|entry| entry.values("supportedControl"));
+        Ok(offered.into_iter().any(|oid| oid == oid::SCOPE_QUERY.as_bytes()))
     }
 
     /// Parsed from the settings.
@@ -265,6 +296,7 @@ const DOMAIN_SCOPE: &str = "1.2.840.113556.1.4.1339";
 pub(crate) struct Core {
     pub settings: settings::Directory,
     pub servers: Servers,
+    discovery: Discovery,
     query_password: Option<Secret>,
     /// Absent where no connection uses TLS.
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -283,8 +315,10 @@ impl Core {
         query_password: Option<Secret>,
         options: Options,
     ) -> Result<Self, SettingsError> {
-        let server = |url: &String| ServerName::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
-        let servers: Vec<ServerName> = settings.urls.iter().map(server).collect::<Result<_, _>>()?;
+        let place = |url: &String| Place::parse(url).ok_or_else(|| SettingsError::Url { found: url.clone() });
+        let places: Vec<Place> = settings.urls.iter().map(place).collect::<Result<_, _>>()?;
+        // Those of a domain are not known yet, but how they will be spoken to.
+        let servers: Vec<ServerName> = places.iter().map(Place::server).collect();
         if servers.is_empty() {
             return Err(SettingsError::NoServer);
         }
@@ -296,15 +330,20 @@ impl Core {
             if query_password.as_ref().is_none_or(Secret::is_empty) {
                 return Err(SettingsError::NoQueryPassword);
             }
+            let name = &settings.query_bind.name;
+            if settings.query_bind.kind == BindKind::Windows && WindowsAccount::parse(name).is_none() {
+                return Err(SettingsError::QueryAccount { found: name.clone() });
+            }
         }
-        let kinds = [settings.query_bind.kind, settings.authentication_bind.kind];
-        let needs_tls = servers.iter().any(|server| kinds.iter().any(|kind| !may_be_clear(&settings, server, *kind)));
+        let purposes = [Purpose::Queries, Purpose::Authentications];
+        let needs_tls = servers.iter().any(|server| purposes.iter().any(|it| !may_be_clear(&settings, server, *it)));
         let tls = match needs_tls {
             true => Some(tls::client_config(settings.ca.as_deref()).map_err(SettingsError::Ca)?),
             false => None,
         };
         Ok(Self {
             servers: Servers::new(servers),
+            discovery: Discovery::new(places, options.name_servers.clone()),
             query_password,
             tls,
             user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
@@ -368,21 +407,60 @@ impl Core {
         }
     }
 
+    /// The bind of a person: at a server, over a channel.
+    pub fn exchange(
+        &self,
+        entry: &Entry,
+        password: &Secret,
+        server: &ServerName,
+        channel: &Channel,
+    ) -> Result<Exchange, BindError> {
+        let preset = self.settings.preset;
+        if self.settings.authentication_bind.kind != BindKind::Windows {
+            return Ok(Exchange::simple(&entry.dn, password, preset));
+        }
+        let account = entry.windows_account().ok_or(BindError::NoAccount)?;
+        Ok(Exchange::windows(account, password, preset, server, channel))
+    }
+
+    /// The bind of our own account; none where the settings have no account.
+    pub fn query_exchange(&self, server: &ServerName, channel: &Channel) -> Option<Exchange> {
+        let (bind, preset) = (&self.settings.query_bind, self.settings.preset);
+        match bind.kind {
+            BindKind::Anonymous => None,
+            BindKind::Simple | BindKind::Tls => Some(Exchange::simple(&bind.name, self.query_password(), preset)),
+            BindKind::Windows => {
+                let account = WindowsAccount::parse(&bind.name).expect("no directory is made of another name");
+                Some(Exchange::windows(account, self.query_password(), preset, server, channel))
+            }
+        }
+    }
+
     pub fn query_password(&self) -> &Secret {
         static NONE: std::sync::LazyLock<Secret> = std::sync::LazyLock::new(Secret::default);
         self.query_password.as_ref().unwrap_or(&NONE)
     }
 
+    /// Looks whom the DNS names, where the settings leave it to that.
+    pub async fn discover(&self) {
+        self.discovery.refresh(&self.settings.name, &self.servers).await;
+    }
+
+    pub fn servers_may_change(&self) -> bool {
+        self.discovery.is_needed()
+    }
+
     /// The best server that can be reached, each with the connect timeout. Two are always tried, more only while an operation
     /// may take.
-    pub async fn connect(&self, kind: BindKind) -> Result<Connection, ConnectError> {
+    pub async fn connect(&self, purpose: Purpose) -> Result<Connection, ConnectError> {
+        self.discover().await;
         let started = Instant::now();
         let mut failure = None;
         for (tried, server) in self.servers.candidates(started).iter().enumerate() {
             if tried >= 2 && started.elapsed() >= self.operation_timeout() {
                 break;
             }
-            match self.connect_to(server, kind).await {
+            match self.connect_to(server, purpose).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = Some(error),
             }
@@ -390,9 +468,9 @@ impl Core {
         Err(failure.expect("a directory has at least one server, and not all are left out"))
     }
 
-    pub async fn connect_to(&self, server: &ServerName, kind: BindKind) -> Result<Connection, ConnectError> {
+    pub async fn connect_to(&self, server: &ServerName, purpose: Purpose) -> Result<Connection, ConnectError> {
         let started = Instant::now();
-        let result = establish(server, &self.protection(server, kind), self.connect_timeout()).await;
+        let result = establish(server, &self.protection(server, purpose), self.connect_timeout()).await;
         match &result {
             Ok(_) => self.servers.answered(server),
             Err(error) => self.servers.failed(server, error, Instant::now()),
@@ -402,10 +480,10 @@ impl Core {
         result
     }
 
-    pub fn protection(&self, server: &ServerName, kind: BindKind) -> Protection {
+    pub fn protection(&self, server: &ServerName, purpose: Purpose) -> Protection {
         match &self.tls {
-            Some(config) if !may_be_clear(&self.settings, server, kind) => Protection::Tls(Arc::clone(config)),
-            // Without a configuration every pair of server and kind may be clear: that is how `new` decides to have none.
+            Some(config) if !may_be_clear(&self.settings, server, purpose) => Protection::Tls(Arc::clone(config)),
+            // Without a configuration every pair of server and purpose may be clear: that is how `new` decides to have none.
             _ => Protection::Clear,
         }
     }
@@ -417,9 +495,29 @@ impl Core {
     }
 }
 
-/// Only where the danger key is set, the bind is not asked to be inside TLS, and the server is `ldap://` (L-35).
-fn may_be_clear(settings: &settings::Directory, server: &ServerName, kind: BindKind) -> bool {
-    settings.danger_clear_text && kind != BindKind::Tls && !server.is_ldaps()
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Queries,
+    Authentications,
+}
+
+/// Only to an `ldap://` server: where the danger key is set and the bind is not asked to be protected (L-35), or where our own
+/// Windows logon seals what follows. A person's logon seals nothing that would count: whoever typed the password could also be the
+/// server that accepts it.
+fn may_be_clear(settings: &settings::Directory, server: &ServerName, purpose: Purpose) -> bool {
+    let clear = match purpose {
+        Purpose::Queries => match settings.query_bind.kind {
+            BindKind::Anonymous | BindKind::Simple => settings.danger_clear_text,
+            BindKind::Tls => false,
+            BindKind::Windows => true,
+        },
+        Purpose::Authentications => match settings.authentication_bind.kind {
+            BindKind::Anonymous | BindKind::Simple => settings.danger_clear_text,
+            BindKind::Tls | BindKind::Windows => false,
+        },
+    };
+    clear && !server.is_ldaps()
 }
 
 #[cfg(test)]
@@ -452,6 +550,7 @@ pub(crate) mod tests {
             default_domain: String::new(),
             strip_domain: false,
             alternate_directories: Vec::new(),
+            attribute_scope_queries: true,
             attributes: Default::default(),
         }
     }
@@ -465,17 +564,23 @@ pub(crate) mod tests {
         // L-35
         let plain = ServerName::parse("ldap://dc1").expect("valid");
         let tls = ServerName::parse("ldaps://dc1").expect("valid");
-        for (danger, kind, server, clear) in [
-            (true, BindKind::Simple, &plain, true),
-            (true, BindKind::Anonymous, &plain, true),
-            (true, BindKind::Tls, &plain, false),
-            (true, BindKind::Simple, &tls, false),
-            (false, BindKind::Simple, &plain, false),
-            (false, BindKind::Anonymous, &plain, false),
+        for (danger, kind, server, [queries, authentications]) in [
+            (true, BindKind::Simple, &plain, [true; 2]),
+            (true, BindKind::Anonymous, &plain, [true; 2]),
+            (true, BindKind::Tls, &plain, [false; 2]),
+            (true, BindKind::Simple, &tls, [false; 2]),
+            (false, BindKind::Simple, &plain, [false; 2]),
+            (false, BindKind::Anonymous, &plain, [false; 2]),
+            // The logon of our own account seals; what a person types proves no server.
+            (false, BindKind::Windows, &plain, [true, false]),
+            (true, BindKind::Windows, &plain, [true, false]),
+            (true, BindKind::Windows, &tls, [false; 2]),
         ] {
             let mut settings = settings(&[]);
             settings.danger_clear_text = danger;
-            assert_eq!(may_be_clear(&settings, server, kind), clear, "{danger} {kind:?} {server}");
+            (settings.query_bind.kind, settings.authentication_bind.kind) = (kind, kind);
+            let found = [Purpose::Queries, Purpose::Authentications].map(|it| may_be_clear(&settings, server, it));
+            assert_eq!(found, [queries, authentications], "{danger} {kind:?} {server}");
         }
     }
 

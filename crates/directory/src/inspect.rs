@@ -13,7 +13,7 @@ mod schema;
 
 use crate::bind::BindError;
 use crate::connect::ConnectError;
-use crate::directory::{Core, Directory, Options, SettingsError};
+use crate::directory::{Core, Directory, Options, Purpose, SettingsError};
 use crate::feed::{Link, Offer};
 use crate::name::TypedName;
 use crate::pool::chain;
@@ -113,6 +113,12 @@ pub enum UserError {
     Name(#[from] ResolveError),
     #[error("users could not be read")]
     Unread(#[from] Incomplete),
+    /// FD-31: the attribute is not searchable, or not unique, or its form is another one.
+    #[error(
+        "{dn:?} has {attribute} {id}, and a search for that finds {found} entries and not that one; set attributes.id to an attribute \
+         that is searched and unique"
+    )]
+    OtherById { attribute: String, id: ObjectId, dn: String, found: usize },
 }
 
 #[derive(Debug)]
@@ -212,7 +218,7 @@ impl Directory {
         };
         let found = found.ok_or(UserError::None)?;
         let id = self.id_of(&found).map_err(|problem| {
-            let server = self.core().servers.names().next().expect("a directory has a server").clone();
+            let server = self.core().servers.names().swap_remove(0);
             ResolveError::BadEntry { server, problem }
         })?;
         let values = fields.into_iter().map(|(field, attribute)| MappedValue {
@@ -221,7 +227,24 @@ impl Directory {
             values: shown(&found, attribute),
         });
         let distinguished_name = found.dn_text().unwrap_or_default().to_owned();
+        self.is_found_by(&id, &distinguished_name).await?;
         Ok(Mapped { id, distinguished_name, form, values: values.collect() })
+    }
+
+    /// Whatever is decided about people goes by their ids: the directory must find them by these (FD-31).
+    async fn is_found_by(&self, id: &ObjectId, dn: &str) -> Result<(), UserError> {
+        let settings = self.settings();
+        let filter = Filter::equal(settings.id_attribute(), id.filter_value().1);
+        let found = self.read(Query::new(&settings.base, Scope::Subtree, filter, &["1.1"])).collect().await?;
+        match found.as_slice() {
+            [one] if one.dn_text() == Some(dn) => Ok(()),
+            _ => Err(UserError::OtherById {
+                attribute: settings.id_attribute().to_owned(),
+                id: id.clone(),
+                dn: dn.to_owned(),
+                found: found.len(),
+            }),
+        }
     }
 
     async fn try_authentication(&self, trial: &Trial, entry: Option<&Entry>) -> Authentication {
@@ -231,7 +254,7 @@ impl Directory {
                 Err(error) => Authentication::Refused(error),
             },
             (Some(_), None) => Authentication::NoUser,
-            (None, _) => match self.core().connect(self.settings().authentication_bind.kind).await {
+            (None, _) => match self.core().connect(Purpose::Authentications).await {
                 Ok(_) => Authentication::Reachable,
                 Err(error) => Authentication::Unreachable(error),
             },
@@ -242,7 +265,8 @@ impl Directory {
 /// One after the other, up to a query bind that is refused: the others would refuse it as well, and count.
 async fn servers(core: &Core) -> Vec<Probed> {
     let mut probed = Vec::new();
-    for server in core.servers.names() {
+    core.discover().await;
+    for server in &core.servers.names() {
         let one = probe::one(core, server).await;
         let refused = matches!(
             &one.outcome,

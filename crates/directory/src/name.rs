@@ -191,7 +191,7 @@ pub(crate) fn is_domain_of_base(domain: &str, settings: &Directory) -> bool {
 }
 
 /// `corp.example` of `OU=x,DC=corp,DC=example`.
-fn dns_domain(base: &Dn) -> Option<String> {
+pub(crate) fn dns_domain(base: &Dn) -> Option<String> {
     let key = base.key();
     let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
     (!parts.is_empty()).then(|| parts.join("."))

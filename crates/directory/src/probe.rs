@@ -1,8 +1,8 @@
 //! Contacts each server and says in a sentence what was found or what is wrong: for `twinlock check --connect` and the test button.
 
 use crate::connect::{ConnectError, TlsFault};
-use crate::connection::Connection;
-use crate::directory::Core;
+use crate::connection::{Connection, Protected};
+use crate::directory::{Core, Purpose};
 use crate::pool::chain;
 use crate::query::{self, QueryError};
 use crate::server::ServerName;
@@ -27,7 +27,7 @@ pub struct Probed {
 pub struct Found {
     /// As far as the server tells: `Active Directory`, `OpenLDAP`, `389 Directory Server 2.3`, or `LDAP directory`.
     pub vendor: String,
-    pub encrypted: bool,
+    pub protected: Protected,
     /// Active Directory: when the domain locks accounts, unless a fine-grained policy says otherwise for somebody.
     pub locks: Option<Locks>,
     /// What the settings allow before that (L-56).
@@ -76,7 +76,11 @@ pub enum ProbeError {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protection = if self.encrypted { "with TLS" } else { "in clear text" };
+        let protection = match self.protected {
+            Protected::Tls => "with TLS",
+            Protected::Sealed => "signed and sealed",
+            Protected::Not => "in clear text",
+        };
         write!(f, "{} found; connected {protection}, query bind accepted, base readable", self.vendor)?;
         let Some(locks) = self.locks else { return Ok(()) };
         let Locks { wrong_passwords, window_minutes } = locks;
@@ -130,6 +134,10 @@ impl fmt::Display for ProbeError {
             Self::Query(QueryError::BindRefused { code: ResultCode::INVALID_CREDENTIALS, .. }) => {
                 f.write_str("The query bind was refused with code 49; check query_bind.name and its password.")
             }
+            Self::Query(QueryError::BindRefused { code: ResultCode::STRONGER_AUTH_REQUIRED, .. }) => f.write_str(
+                "The query bind was refused with code 8: the server wants it protected; use kind \"tls\", or \"windows\" for an account of \
+                 the domain.",
+            ),
             Self::Query(QueryError::BindRefused { code, .. }) => {
                 write!(f, "The query bind was refused with code {code}; check query_bind and what the server allows.")
             }
@@ -146,13 +154,14 @@ impl std::error::Error for ProbeError {}
 
 /// All servers at once: one that is silent delays nothing but the whole.
 pub(crate) async fn all(core: &Core) -> Vec<Probed> {
-    join_all(core.servers.names().map(|server| one(core, server))).await
+    core.discover().await;
+    join_all(core.servers.names().iter().map(|server| one(core, server))).await
 }
 
 /// One server.
 pub(crate) async fn one(core: &Core, server: &ServerName) -> Probed {
     let started = Instant::now();
-    let outcome = match core.connect_to(server, core.settings.query_bind.kind).await {
+    let outcome = match core.connect_to(server, Purpose::Queries).await {
         Err(error) => Err(ProbeError::Connect(error)),
         Ok(connection) => {
             let limit = core.operation_timeout();
@@ -181,7 +190,7 @@ async fn ask(core: &Core, connection: Connection) -> Result<Found, ProbeError> {
     };
     Ok(Found {
         vendor: root.as_ref().map_or_else(unknown, vendor),
-        encrypted: connection.is_encrypted(),
+        protected: connection.protected(),
         locks,
         lockout_guard: core.settings.lockout_guard,
     })

@@ -1,13 +1,12 @@
 //! A connection bound with the query bind of the settings (FD-06), and what can go wrong with our own questions.
 
-use crate::bind::simple_bind;
+use crate::bind;
 use crate::connect::ConnectError;
 use crate::connection::{Broken, Connection};
-use crate::directory::Core;
+use crate::directory::{Core, Purpose};
 use crate::observe::Outcome;
 use crate::server::ServerName;
 use domain::Reason;
-use domain::settings::BindKind;
 use ldap_wire::ResultCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,10 +75,10 @@ impl QueryError {
 /// that a wrong password in the settings is not tried on every server until the account locks.
 pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
     let connection = connect(core).await?;
-    match bind(core, connection).await {
+    match bind_in_time(core, connection).await {
         Err(QueryError::BindRefused { server, code }) if is_unavailable(code) => {
             core.servers.failed(&server, &format_args!("result code {code}"), Instant::now());
-            bind(core, connect(core).await?).await
+            bind_in_time(core, connect(core).await?).await
         }
         result => result,
     }
@@ -89,9 +88,9 @@ pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
 pub(crate) async fn open_preferring(core: &Core, url: &str) -> Result<Connection, QueryError> {
     let preferred = core.servers.candidates(Instant::now()).into_iter().find(|server| server.to_string() == url);
     if let Some(server) = preferred
-        && let Ok(connection) = core.connect_to(&server, core.settings.query_bind.kind).await
+        && let Ok(connection) = core.connect_to(&server, Purpose::Queries).await
     {
-        match bind(core, connection).await {
+        match bind_in_time(core, connection).await {
             Err(QueryError::BindRefused { code, .. }) if is_unavailable(code) => {}
             Err(QueryError::Lost { .. } | QueryError::Timeout { .. }) => {}
             result => return result,
@@ -101,12 +100,10 @@ pub(crate) async fn open_preferring(core: &Core, url: &str) -> Result<Connection
 }
 
 async fn connect(core: &Core) -> Result<Connection, QueryError> {
-    core.connect(core.settings.query_bind.kind)
-        .await
-        .map_err(|cause| QueryError::Unreachable { cause: Arc::new(cause) })
+    core.connect(Purpose::Queries).await.map_err(|cause| QueryError::Unreachable { cause: Arc::new(cause) })
 }
 
-async fn bind(core: &Core, connection: Connection) -> Result<Connection, QueryError> {
+async fn bind_in_time(core: &Core, connection: Connection) -> Result<Connection, QueryError> {
     let server = connection.server().clone();
     let result = tokio::time::timeout(core.operation_timeout(), query_bind(core, connection)).await;
     let result = result.unwrap_or_else(|_| Err(QueryError::Timeout { server: server.clone() }));
@@ -119,16 +116,16 @@ async fn bind(core: &Core, connection: Connection) -> Result<Connection, QueryEr
 /// Binds on a connection to a given server; no time limit of its own.
 pub(crate) async fn query_bind(core: &Core, mut connection: Connection) -> Result<Connection, QueryError> {
     let server = connection.server().clone();
-    if core.settings.query_bind.kind == BindKind::Anonymous {
-        return Ok(connection);
-    }
+    let Some(mut exchange) = core.query_exchange(&server, &connection.channel()) else { return Ok(connection) };
     let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
-    let name = &core.settings.query_bind.name;
-    let response = simple_bind(&mut connection, name, core.query_password(), &[]).await.map_err(lost)?;
-    if response.result.is_success() {
-        return Ok(connection);
+    let bound = bind::bind(&mut connection, &mut exchange, &[]).await.map_err(lost)?;
+    if !bound.result.is_success() {
+        return Err(QueryError::BindRefused { server, code: bound.result.code });
     }
-    Err(QueryError::BindRefused { server, code: response.result.code })
+    match bound.session {
+        Some(session) => connection.sealed(session).map_err(lost),
+        None => Ok(connection),
+    }
 }
 
 /// The server is up but cannot serve now.

@@ -43,6 +43,16 @@ impl Query {
     }
 }
 
+impl Query {
+    /// What a group names as its members, each with these attributes, in one search (FD-15). Only where
+    /// [`crate::Directory::answers_scope_queries`]; 71 where not all of them are of the group's own domain.
+    pub fn members_of(group: impl Into<String>, filter: Filter, attributes: &[&str]) -> Self {
+        let mut query = Self::new(group, Scope::Base, filter, attributes);
+        query.controls.push(ldap_wire::scope_query("member"));
+        query
+    }
+}
+
 /// One step of a reading.
 #[derive(Debug)]
 pub enum Read {
@@ -383,6 +393,10 @@ impl Page {
             code => return Err(Incomplete::Refused { server, code }),
         }
         let controls = message.controls().map_err(|error| lost(server.clone(), error))?;
+        match ldap_wire::scope_query_result(&controls).map_err(|error| lost(server.clone(), error))? {
+            None | Some(ResultCode::SUCCESS) => {}
+            Some(code) => return Err(Incomplete::Refused { server, code }),
+        }
         let cookie = match PagedResults::find(&controls).map_err(|error| lost(server.clone(), error))? {
             Some(paged) => paged.cookie,
             // A server that does not page has sent all; one that paged before and now forgets has not.

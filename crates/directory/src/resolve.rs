@@ -19,12 +19,12 @@
 //! everything else that is not exactly one entry is an error.
 
 use crate::directory::Directory;
-use crate::name::{Kind, NameError, TypedName, is_domain_of_base};
+use crate::name::{Kind, NameError, TypedName, dns_domain, is_domain_of_base};
 use crate::query::QueryError;
 use crate::server::ServerName;
 use crate::session::Answer;
 use domain::identity::BadObjectId;
-use domain::settings::{self, Preset};
+use domain::settings::{self, BindKind, Preset, WindowsAccount};
 use domain::{DirectoryRef, NameForm, ObjectId, ObjectName, Reason};
 use ldap_wire::{Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use tracing::Instrument;
@@ -41,8 +41,18 @@ pub struct Entry {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub mail: Option<String>,
+    /// What a Windows logon calls it, beside its domain (FD-07). Read where passwords are checked that way.
+    pub account: Option<String>,
     /// How the name was typed.
     pub form: NameForm,
+}
+
+impl Entry {
+    /// The account by its own domain, and not by a principal name: another one may have that, written out (MS-ADTS section 5.1.1.1.1).
+    pub(crate) fn windows_account(&self) -> Option<WindowsAccount> {
+        let domain = dns_domain(&self.dn.parse().ok()?)?;
+        Some(WindowsAccount { user: self.account.clone()?, domain })
+    }
 }
 
 /// Not exactly one entry. Only [`ResolveError::Absent`] says that there is nobody.
@@ -245,6 +255,7 @@ fn entry(settings: &settings::Directory, found: &SearchResultEntry, form: NameFo
         first_name: plain_text(found, settings.first_name_attribute()),
         last_name: plain_text(found, settings.last_name_attribute()),
         mail: plain_text(found, settings.mail_attribute()),
+        account: plain_text(found, ACCOUNT).filter(|_| logs_on(settings)),
         subject,
         dn,
         form,
@@ -274,6 +285,12 @@ fn plain_text(entry: &SearchResultEntry, attribute: &str) -> Option<String> {
     texts.into_iter().find(plain).map(str::to_owned)
 }
 
+const ACCOUNT: &str = "sAMAccountName";
+
+fn logs_on(settings: &settings::Directory) -> bool {
+    settings.authentication_bind.kind == BindKind::Windows
+}
+
 /// Each once: naming one twice is not everywhere taken well.
 fn attributes(settings: &settings::Directory) -> Vec<&str> {
     let mut attributes = vec![
@@ -283,6 +300,7 @@ fn attributes(settings: &settings::Directory) -> Vec<&str> {
         settings.mail_attribute(),
     ];
     attributes.extend(settings.username_attributes());
+    attributes.extend(logs_on(settings).then_some(ACCOUNT));
     attributes.sort_unstable();
     attributes.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
     attributes

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// One server as the settings name it. Cheap to clone; prints as its URL.
@@ -42,6 +42,11 @@ impl ServerName {
         };
         let sound = !host.is_empty() && host.bytes().all(|sign| sign.is_ascii_graphic() && !b"/?#@".contains(&sign));
         sound.then(|| Self(Arc::new(Parts { host: host.to_owned(), port, ldaps })))
+    }
+
+    /// Of a host name that is known to be one.
+    pub(crate) fn new(host: &str, port: u16, ldaps: bool) -> Self {
+        Self(Arc::new(Parts { host: host.to_owned(), port, ldaps }))
     }
 
     /// What the certificate must name, and the `server.address` of spans.
@@ -86,7 +91,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const ASIDE: Duration = Duration::from_secs(30);
 
 /// What is remembered of each server, in the order of the settings.
-pub(crate) struct Servers(Vec<Server>);
+pub(crate) struct Servers(RwLock<Vec<Arc<Server>>>);
 
 struct Server {
     name: ServerName,
@@ -107,13 +112,32 @@ struct Record {
 
 impl Servers {
     pub fn new(names: Vec<ServerName>) -> Self {
-        Self(names.into_iter().map(|name| Server { name, record: Mutex::default() }).collect())
+        let server = |name| Arc::new(Server { name, record: Mutex::default() });
+        Self(RwLock::new(names.into_iter().map(server).collect()))
+    }
+
+    /// Others, each once and so many at most. What is known of those that stay is kept.
+    pub fn replace(&self, names: Vec<ServerName>, most: usize) {
+        let before = self.all();
+        let mut after: Vec<Arc<Server>> = Vec::new();
+        for name in names {
+            if after.len() < most && !after.iter().any(|server| server.name == name) {
+                let known = before.iter().find(|server| server.name == name).cloned();
+                after.push(known.unwrap_or_else(|| Arc::new(Server { name, record: Mutex::default() })));
+            }
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = after;
+    }
+
+    fn all(&self) -> Vec<Arc<Server>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whom to try, best first: in the order of the settings, after them those that failed a moment ago. A server set aside, or
     /// found unwell, is left out, unless all are: then trying is better than saying no unasked.
     pub fn candidates(&self, now: Instant) -> Vec<ServerName> {
-        let records: Vec<(&Server, Record)> = self.0.iter().map(|server| (server, server.snapshot())).collect();
+        let servers = self.all();
+        let records: Vec<(&Arc<Server>, Record)> = servers.iter().map(|server| (server, server.snapshot())).collect();
         let all_aside = records.iter().all(|(_, record)| record.is_out(now));
         let mut usable: Vec<_> = records.iter().filter(|(_, record)| all_aside || !record.is_out(now)).collect();
         usable.sort_by_key(|(_, record)| record.failed_lately(now));
@@ -160,12 +184,12 @@ impl Servers {
     }
 
     pub fn is_known_unwell(&self, name: &ServerName) -> bool {
-        self.0.iter().any(|server| server.name == *name && server.snapshot().unwell)
+        self.all().iter().any(|server| server.name == *name && server.snapshot().unwell)
     }
 
     /// Each server with: ever answered, set aside now, failed a moment ago, the last error.
     pub fn states(&self, now: Instant) -> Vec<(ServerName, State)> {
-        let state = |server: &Server| {
+        let state = |server: &Arc<Server>| {
             let record = server.snapshot();
             State {
                 answered: record.answered,
@@ -175,15 +199,15 @@ impl Servers {
                 last_error: record.last_error,
             }
         };
-        self.0.iter().map(|server| (server.name.clone(), state(server))).collect()
+        self.all().iter().map(|server| (server.name.clone(), state(server))).collect()
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &ServerName> {
-        self.0.iter().map(|server| &server.name)
+    pub fn names(&self) -> Vec<ServerName> {
+        self.all().iter().map(|server| server.name.clone()).collect()
     }
 
     fn with(&self, name: &ServerName, change: impl FnOnce(&mut Record)) {
-        if let Some(server) = self.0.iter().find(|server| server.name == *name) {
+        if let Some(server) = self.all().iter().find(|server| server.name == *name) {
             change(&mut server.record.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }

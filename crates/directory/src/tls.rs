@@ -1,7 +1,10 @@
 //! Whom we trust. Certificate and host name are always verified; there is no switch (FD-03, L-35).
 
+use ldap_wire::ber::{self, BerError, Reader};
+use ntlm::ChannelBinding;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::sync::Arc;
 
 /// Why the certificates to trust cannot be used. The administrator's to mend.
@@ -46,4 +49,58 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     // A system store may hold certificates that are too old to parse; the others count.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(roots) }
+}
+
+/// `tls-server-end-point` of this certificate (RFC 5929 section 4.1): hashed as its signature hashes, but never with MD5 or SHA-1.
+/// `None` where the signature has no hash function of its own, such as Ed25519, or one that nobody uses.
+pub(crate) fn end_point(certificate: &[u8]) -> Option<ChannelBinding> {
+    let hash = match signature_hash(certificate).ok()?? {
+        Hash::Sha256 => Sha256::digest(certificate).to_vec(),
+        Hash::Sha384 => Sha384::digest(certificate).to_vec(),
+        Hash::Sha512 => Sha512::digest(certificate).to_vec(),
+    };
+    Some(ChannelBinding::tls_server_end_point(&hash))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// Of `Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }` (RFC 5280 section 4.1).
+fn signature_hash(certificate: &[u8]) -> Result<Option<Hash>, BerError> {
+    const OBJECT_IDENTIFIER: u8 = 0x06;
+    /// 1.2.840.113549.1.1
+    const PKCS_1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1];
+    /// 1.2.840.10045.4
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4];
+    /// 2.16.840.1.101.3.4.2
+    const SHA_2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
+    let mut fields = Reader::new(certificate).expect(ber::SEQUENCE)?.reader();
+    fields.expect(ber::SEQUENCE)?;
+    let mut algorithm = fields.expect(ber::SEQUENCE)?.reader();
+    let id = algorithm.expect(OBJECT_IDENTIFIER)?.content;
+    let pss = |mut parameters: Reader<'_>| -> Result<Option<Hash>, BerError> {
+        // Without one it is SHA-1 (RFC 4055 section 3.1).
+        let Some(hash) = parameters.expect(ber::SEQUENCE)?.reader().optional(0xa0)? else {
+            return Ok(Some(Hash::Sha256));
+        };
+        let id = hash.reader().expect(ber::SEQUENCE)?.reader().expect(OBJECT_IDENTIFIER)?.content;
+        Ok(match id.strip_prefix(SHA_2) {
+            Some([1]) => Some(Hash::Sha256),
+            Some([2]) => Some(Hash::Sha384),
+            Some([3]) => Some(Hash::Sha512),
+            _ => None,
+        })
+    };
+    Ok(match (id.strip_prefix(PKCS_1), id.strip_prefix(ECDSA)) {
+        // MD5 and SHA-1 become SHA-256.
+        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => Some(Hash::Sha256),
+        (Some([12]), _) | (_, Some([3, 3])) => Some(Hash::Sha384),
+        (Some([13]), _) | (_, Some([3, 4])) => Some(Hash::Sha512),
+        (Some([10]), _) => pss(algorithm)?,
+        _ => None,
+    })
 }

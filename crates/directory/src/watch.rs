@@ -2,7 +2,7 @@
 //! is well again has its place again. Each is asked what a login asks it: to connect, to accept our account, to read its root.
 
 use crate::connect::establish;
-use crate::directory::Core;
+use crate::directory::{Core, Purpose};
 use crate::probe::{self, ProbeError};
 use crate::query::{self, QueryError, is_unavailable};
 use crate::server::ServerName;
@@ -26,15 +26,39 @@ impl Watch {
 
     /// A directory of one server has no other to turn to, and is not asked.
     pub fn start(core: &Arc<Core>) -> Self {
-        let servers: Vec<ServerName> = core.servers.names().cloned().collect();
-        let count = servers.len() as u32;
-        let mut tasks = JoinSet::new();
-        for (place, server) in servers.into_iter().enumerate().filter(|_| count > 1) {
-            // Not all at the same moment.
-            let first = core.look_every() + core.look_every() * place as u32 / count;
-            tasks.spawn(look_after(Arc::clone(core), server, first));
+        if core.servers_may_change() {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(look_after_those_found(Arc::clone(core)));
+            return Self { _tasks: tasks };
         }
-        Self { _tasks: tasks }
+        Self { _tasks: look_after_all(core, &core.servers.names()) }
+    }
+}
+
+fn look_after_all(core: &Arc<Core>, servers: &[ServerName]) -> JoinSet<()> {
+    let count = servers.len() as u32;
+    let mut tasks = JoinSet::new();
+    for (place, server) in servers.iter().enumerate().filter(|_| count > 1) {
+        // Not all at the same moment.
+        let first = core.look_every() + core.look_every() * place as u32 / count;
+        tasks.spawn(look_after(Arc::clone(core), server.clone(), first));
+    }
+    tasks
+}
+
+/// Of a domain: whoever the DNS names.
+async fn look_after_those_found(core: Arc<Core>) {
+    let mut servers = Vec::new();
+    let mut _tasks = JoinSet::new();
+    loop {
+        core.discover().await;
+        let mut found = core.servers.names();
+        found.sort_by_key(ToString::to_string); // their order is drawn anew each time
+        if found != servers {
+            _tasks = look_after_all(&core, &found);
+            servers = found;
+        }
+        tokio::time::sleep(core.look_every()).await;
     }
 }
 
@@ -70,9 +94,9 @@ async fn look_after(core: Arc<Core>, server: ServerName, first: Duration) {
 
 /// How long the root took to read.
 async fn look(core: &Core, server: &ServerName) -> Result<Duration, ProbeError> {
-    let kind = core.settings.query_bind.kind;
     let limit = core.connect_timeout();
-    let connected = establish(server, &core.protection(server, kind), limit).await.map_err(ProbeError::Connect);
+    let connected =
+        establish(server, &core.protection(server, Purpose::Queries), limit).await.map_err(ProbeError::Connect);
     let asked = async {
         let mut connection = query::query_bind(core, connected?).await.map_err(ProbeError::Query)?;
         let asked = Instant::now();

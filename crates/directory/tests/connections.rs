@@ -166,7 +166,7 @@ async fn a_server_reported_as_failed_is_asked_after_the_others() -> Result<()> {
 fn end(upstream: &directory::Upstream) -> Result<std::net::SocketAddr> {
     match &upstream.stream {
         directory::Stream::Clear(tcp) => Ok(tcp.local_addr()?),
-        directory::Stream::Tls(_) => anyhow::bail!("in clear text here"),
+        directory::Stream::Tls(_) | directory::Stream::Sealed(_) => anyhow::bail!("in clear text here"),
     }
 }
 

@@ -8,6 +8,7 @@ use directory::{BindError, Directory, FeedKind};
 use domain::settings::{BindKind, Preset, QueryBind};
 use domain::{NameForm, Secret};
 use lab::{COMPANY_BASE, Pki, Samba, Slapd, SlapdOptions, password_of};
+use ldap_wire::{Filter, Op};
 use support::{Do, Fake, done, person, search_of};
 use tempfile::TempDir;
 
@@ -182,5 +183,28 @@ async fn an_attribute_that_the_schema_does_not_have_is_named() -> Result<()> {
         found.len() == 1 && found[0].starts_with("attributes.mail: ") && found[0].contains("\"mial\""),
         "{found:?}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_does_not_lead_back_to_its_entry_is_no_id() -> Result<()> {
+    // FD-31
+    for (again, good) in [(vec!["alice"], true), (vec!["bob"], false), (vec![], false), (vec!["alice", "bob"], false)] {
+        let fake = Fake::start(move |message, _| match message.op() {
+            Op::SearchRequest => {
+                let filter = Filter::from_ber(&search_of(message).filter).expect("sound").to_string();
+                let by_id = filter.starts_with("(entryUUID=");
+                let people = if by_id { again.as_slice() } else { &["alice"] };
+                let entries = people.iter().map(|uid| person(message.id(), uid, 7));
+                entries.chain([done(message.id(), 0)]).collect()
+            }
+            _ => vec![],
+        })
+        .await;
+        let inspection = Directory::draft(support::settings(&[&fake.url]), None)?.inspect(&Trial::default()).await;
+        let line = inspection.lines().into_iter().find(|line| line.about == About::User).context("a user")?;
+        assert_eq!(line.verdict == Judgement::Good, good, "{}", line.text);
+        assert!(good || line.text.contains("set attributes.id"), "{}", line.text);
+    }
     Ok(())
 }

@@ -59,6 +59,7 @@ impl Lab {
             default_domain: String::new(),
             strip_domain: false,
             alternate_directories: Vec::new(),
+            attribute_scope_queries: true,
             attributes: Default::default(),
         })
     }

@@ -151,6 +151,7 @@ fn unreachable_directory() -> Directory {
         default_domain: String::new(),
         strip_domain: false,
         alternate_directories: Vec::new(),
+        attribute_scope_queries: true,
         attributes: Default::default(),
     };
     Directory::new(settings, None, Options::default()).expect("usable settings")
@@ -165,6 +166,7 @@ fn ann() -> Entry {
         first_name: None,
         last_name: None,
         mail: None,
+        account: None,
         form: NameForm::Bare,
     }
 }

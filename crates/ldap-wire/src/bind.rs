@@ -55,6 +55,12 @@ impl BindRequest {
         Self { version: Self::VERSION, name: name.into(), authentication: Authentication::Simple(password) }
     }
 
+    /// One step of a SASL bind (RFC 4511 section 4.2); the mechanism says who binds.
+    pub fn sasl(mechanism: &str, credentials: Option<Password>) -> Self {
+        let authentication = Authentication::Sasl { mechanism: mechanism.to_owned(), credentials };
+        Self { version: Self::VERSION, name: Bytes::new(), authentication }
+    }
+
     pub fn decode(message: &Message) -> Result<Self, DecodeError> {
         let octets = message.content_of(Op::BindRequest)?;
         let mut reader = Reader::new(octets);

@@ -26,6 +26,7 @@ pub mod request;
 pub mod result;
 pub mod root_dse;
 pub mod sasl;
+mod scope_query;
 pub mod search;
 pub mod sync;
 
@@ -40,5 +41,6 @@ pub use frame::{FrameError, Framer, Limits, Peer};
 pub use message::{DecodeError, Message, MessageId, Op};
 pub use request::validate_request;
 pub use result::{LdapResult, ResultCode, Style};
+pub use scope_query::{scope_query, scope_query_result};
 pub use search::{Attribute, Scope, SearchRequest, SearchResultEntry};
 pub use sync::{SyncDone, SyncInfo, SyncMode, SyncRequest, SyncState, SyncStateKind};

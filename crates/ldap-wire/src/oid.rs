@@ -40,6 +40,8 @@ pub const DIRSYNC: &str = "1.2.840.113556.1.4.841";
 pub const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 /// Control of Active Directory, MS-ADTS 3.1.1.3.4.1.5: DNs with GUID and SID.
 pub const EXTENDED_DN: &str = "1.2.840.113556.1.4.529";
+/// Control of Active Directory, MS-ADTS 3.1.1.3.4.1.18: a search of what an attribute names.
+pub const SCOPE_QUERY: &str = "1.2.840.113556.1.4.1504";
 
 /// Capability of Active Directory: it is one, MS-ADTS 3.1.1.3.4.3.
 pub const CAPABILITY_ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";

@@ -124,6 +124,7 @@ impl ResultCode {
     pub const BUSY: Self = Self(51);
     pub const UNAVAILABLE: Self = Self(52);
     pub const UNWILLING_TO_PERFORM: Self = Self(53);
+    pub const AFFECTS_MULTIPLE_DSAS: Self = Self(71);
     /// RFC 3909.
     pub const CANCELED: Self = Self(118);
     pub const NO_SUCH_OPERATION: Self = Self(119);

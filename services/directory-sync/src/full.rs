@@ -2,7 +2,8 @@
 //! their ids, whom the store knows and the reading did not meet (S-43).
 
 use crate::apply::{BegunRun, Writer};
-use crate::objects::{Met, Objects};
+use crate::members::Otherwise;
+use crate::objects::{Met, Objects, Target};
 use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::source::Source;
@@ -24,9 +25,7 @@ pub(crate) async fn read(
     // Groups first: the store knows who is a member before it hears of the users.
     objects.groups(&base, writer, problems, met).instrument(span(objects, "groups")).await?;
     async {
-        for base in source.bases(&base) {
-            objects.users(base, source, false, writer, problems, met).await?;
-        }
+        users(objects, source, &base, writer, problems, met).await?;
         // Nobody reads a whole directory to find ten people in it.
         let named: Vec<ObjectId> = source.named().into_iter().filter(|id| !met.named.contains(id)).cloned().collect();
         met.users += objects.by_ids(&named, &HashSet::new(), source, writer, problems).await?;
@@ -44,6 +43,35 @@ pub(crate) async fn read(
     }
     unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?;
     Ok(None)
+}
+
+/// Everybody whom an item may hold: found through their groups, or by reading everybody.
+async fn users(
+    objects: &Objects,
+    source: &Source,
+    base: &str,
+    writer: &mut Writer,
+    problems: &mut Problems,
+    met: &mut Met,
+) -> Result<(), ReadError> {
+    if let Some((groups, bases)) = source.groups_and_bases() {
+        match objects.places(&groups).await? {
+            Ok(places) => {
+                for base in &bases {
+                    objects.users(base, source, false, writer, problems, met).await?;
+                }
+                return objects.users_at(&places, &bases, &mut Target { source, writer, problems }, met).await;
+            }
+            Err(Otherwise::NotOffered) => {}
+            Err(why) => {
+                tracing::info!(directory = %objects.directory.name(), %why, "members of groups are found by reading everybody")
+            }
+        }
+    }
+    for base in source.bases(base) {
+        objects.users(base, source, false, writer, problems, met).await?;
+    }
+    Ok(())
 }
 
 /// Looks for everybody whom the run has not met. `gone` = the directory has named all who are there, and they were not among them

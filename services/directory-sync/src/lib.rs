@@ -25,6 +25,7 @@ mod config;
 mod follow;
 mod full;
 mod lease;
+mod members;
 mod metrics;
 mod mode;
 mod nodes;

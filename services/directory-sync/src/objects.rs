@@ -37,6 +37,39 @@ pub(crate) struct Met {
     pub(crate) named: HashSet<ObjectId>,
 }
 
+/// Where users are looked for.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Below {
+        base: String,
+    },
+    /// Whom this group names, wherever they lie (FD-15).
+    Members {
+        group: String,
+    },
+    /// Whose primary group it is: no group names them (S-52).
+    PrimaryGroup {
+        rid: u32,
+    },
+}
+
+impl Place {
+    fn what(&self) -> What {
+        match self {
+            Self::Below { base } => What::Users { base: base.clone() },
+            Self::Members { group } => What::Users { base: group.clone() },
+            Self::PrimaryGroup { .. } => What::Some,
+        }
+    }
+}
+
+/// What users are read for, and where they go.
+pub(crate) struct Target<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) writer: &'a mut Writer,
+    pub(crate) problems: &'a mut Problems,
+}
+
 impl Objects {
     pub(crate) fn new(directory: Arc<Directory>, clock: Clock) -> Self {
         Self { reader: directory.reader(), directory, clock, context: OnceCell::new() }
@@ -182,20 +215,36 @@ impl Objects {
         problems: &mut Problems,
         met: &mut Met,
     ) -> Result<(), ReadError> {
+        let below = Place::Below { base: base.to_owned() };
+        self.users_in(&below, all, |_, _| true, &mut Target { source, writer, problems }, met).await
+    }
+
+    /// All users of a place that are wanted, by name and id, and are of any item.
+    pub(crate) async fn users_in(
+        &self,
+        place: &Place,
+        all: bool,
+        mut wanted: impl FnMut(Option<&Dn>, &ObjectId) -> bool,
+        target: &mut Target<'_>,
+        met: &mut Met,
+    ) -> Result<(), ReadError> {
+        let Target { source, writer, problems } = target;
         let settings = self.directory.settings();
         let mut fits: HashMap<usize, HashSet<ObjectId>> = HashMap::new();
-        for (place, filter) in source.filters() {
-            let filter = Filter::and(vec![self.directory.user_filter().clone(), filter.clone()]);
-            fits.insert(place, self.ids(base, filter).await?);
+        for (number, filter) in source.filters() {
+            fits.insert(number, self.ids(place, filter).await?);
         }
         let named = source.named();
-        let attributes = plan::user_attributes(settings);
-        let query = Query::new(base, Scope::Subtree, self.directory.user_filter().clone(), &attributes);
-        let mut entries = self.walk(query, What::Users { base: base.to_owned() });
+        let mut entries = self.walk(self.users_query(place, None, &plan::user_attributes(settings)), place.what());
         while let Some(entry) = entries.next().await? {
+            let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
+            let known = self.directory.id_of(&entry).ok();
+            if known.is_some_and(|id| !wanted(dn.as_ref(), &id)) {
+                continue;
+            }
             met.users += 1;
             let Some(id) = self.identified(&entry, met, problems) else { continue };
-            let fits = |place: usize| fits.get(&place).is_some_and(|ids| ids.contains(&id));
+            let fits = |number: usize| fits.get(&number).is_some_and(|ids| ids.contains(&id));
             let user = self.user(&id, &entry, source, fits, problems);
             if all || !user.items.is_empty() {
                 writer.user(user).await?;
@@ -362,14 +411,33 @@ impl Objects {
         Ok(entries.into_iter().filter_map(|entry| Some((self.directory.id_of(&entry).ok()?, entry))).collect())
     }
 
-    async fn ids(&self, base: &str, filter: Filter) -> Result<HashSet<ObjectId>, ReadError> {
-        let query = Query::new(base, Scope::Subtree, filter, &[self.directory.settings().id_attribute()]);
-        let mut entries = self.walk(query, What::Users { base: base.to_owned() });
+    /// Of the users of a place that fit a filter.
+    async fn ids(&self, place: &Place, filter: &Filter) -> Result<HashSet<ObjectId>, ReadError> {
+        let query = self.users_query(place, Some(filter), &[self.directory.settings().id_attribute()]);
+        let mut entries = self.walk(query, place.what());
         let mut ids = HashSet::new();
         while let Some(entry) = entries.next().await? {
             ids.extend(self.directory.id_of(&entry).ok());
         }
         Ok(ids)
+    }
+
+    fn users_query(&self, place: &Place, fits: Option<&Filter>, attributes: &[&str]) -> Query {
+        let settings = self.directory.settings();
+        let mut all = vec![self.directory.user_filter().clone()];
+        all.extend(fits.cloned());
+        match place {
+            Place::Below { base } => Query::new(base, Scope::Subtree, Filter::and(all), attributes),
+            Place::Members { group } => Query::members_of(group, Filter::and(all), attributes),
+            Place::PrimaryGroup { rid } => {
+                all.push(Filter::equal("primaryGroupID", rid.to_string()));
+                Query::new(&settings.base, Scope::Subtree, Filter::and(all), attributes)
+            }
+        }
+    }
+
+    pub(crate) async fn collected(&self, query: Query) -> Result<Vec<SearchResultEntry>, directory::Incomplete> {
+        self.reader.read(query).collect().await
     }
 
     fn walk(&self, query: Query, what: What) -> Walk {

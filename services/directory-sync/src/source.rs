@@ -3,6 +3,7 @@
 //! Who is a member of a group is not said here: the store knows the groups, and decides (S-52). A filter of an item is evaluated by
 //! the directory itself, so that its matching rules hold (FS-22, FD-14).
 
+use crate::members::Group;
 use crate::objects::Objects;
 use crate::read::ReadError;
 use domain::ObjectId;
@@ -30,7 +31,10 @@ enum Within {
         subtree: bool,
     },
     /// Whoever fits the filter may be a member.
-    Group,
+    Group {
+        text: String,
+        nested: bool,
+    },
     Users(HashSet<ObjectId>),
 }
 
@@ -54,10 +58,7 @@ impl Source {
                     let dn = text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
                     Within::Container { dn, text, subtree: item.source.subtree }
                 }
-                SourceKind::Group => {
-                    objects.source_dn(item).await?;
-                    Within::Group
-                }
+                SourceKind::Group => Within::Group { text: objects.source_dn(item).await?, nested: item.source.nested },
                 SourceKind::Users => Within::Users(item.source.ids.iter().cloned().collect()),
             };
             resolved.push(Item { name: item.name.to_string(), within, filter });
@@ -70,7 +71,7 @@ impl Source {
         let places = |source: &Self| -> Vec<Option<ldap_wire::DnKey>> {
             let place = |item: &Item| match &item.within {
                 Within::Container { dn, .. } => Some(dn.key()),
-                Within::Anywhere | Within::Group | Within::Users(_) => None,
+                Within::Anywhere | Within::Group { .. } | Within::Users(_) => None,
             };
             source.items.iter().map(place).collect()
         };
@@ -80,13 +81,15 @@ impl Source {
     /// Below what all users lie that any item holds, but for those that are named one by one: the base, or fewer containers of which
     /// none holds another.
     pub(crate) fn bases<'a>(&'a self, base: &'a str) -> Vec<&'a str> {
+        let whole = |item: &Item| matches!(item.within, Within::Anywhere | Within::Group { .. });
+        if self.items.iter().any(whole) { vec![base] } else { self.containers() }
+    }
+
+    /// The containers of the items, of which none holds another.
+    fn containers(&self) -> Vec<&str> {
         let mut containers: Vec<(&Dn, &str)> = Vec::new();
         for item in &self.items {
-            let (dn, text) = match &item.within {
-                Within::Anywhere | Within::Group => return vec![base],
-                Within::Container { dn, text, .. } => (dn, text),
-                Within::Users(_) => continue,
-            };
+            let Within::Container { dn, text, .. } = &item.within else { continue };
             if !containers.iter().any(|(other, _)| dn.is_within(other)) {
                 containers.retain(|(other, _)| !other.is_within(dn));
                 containers.push((dn, text));
@@ -95,11 +98,23 @@ impl Source {
         containers.into_iter().map(|(_, text)| text).collect()
     }
 
+    /// The groups of the items, and below what everybody else lies: what there is to read where groups can be asked for their members
+    /// (FD-15). `None`: everybody is to be read, or no item is of a group.
+    pub(crate) fn groups_and_bases(&self) -> Option<(Vec<Group<'_>>, Vec<&str>)> {
+        let groups = self.items.iter().filter_map(|item| match &item.within {
+            Within::Group { text, nested } => Some(Group { dn: text, nested: *nested }),
+            _ => None,
+        });
+        let groups: Vec<Group<'_>> = groups.collect();
+        let everybody = self.items.iter().any(|item| matches!(item.within, Within::Anywhere));
+        (!groups.is_empty() && !everybody).then(|| (groups, self.containers()))
+    }
+
     /// Users that are named one by one: they lie anywhere.
     pub(crate) fn named(&self) -> HashSet<&ObjectId> {
         let sets = self.items.iter().filter_map(|item| match &item.within {
             Within::Users(ids) => Some(ids),
-            Within::Anywhere | Within::Container { .. } | Within::Group => None,
+            Within::Anywhere | Within::Container { .. } | Within::Group { .. } => None,
         });
         sets.flatten().collect()
     }
@@ -118,7 +133,7 @@ impl Source {
     pub(crate) fn items(&self, id: &ObjectId, dn: Option<&Dn>, fits: impl Fn(usize) -> bool) -> Vec<String> {
         let holds = |(place, item): &(usize, &Item)| {
             let within = match &item.within {
-                Within::Anywhere | Within::Group => true,
+                Within::Anywhere | Within::Group { .. } => true,
                 Within::Container { dn: container, subtree, .. } => dn.is_some_and(|dn| {
                     let depth = dn.rdns.len().saturating_sub(container.rdns.len());
                     dn.is_within(container) && (depth == 1 || *subtree && depth > 0)
@@ -143,6 +158,10 @@ mod tests {
         Within::Container { dn: text.parse().expect("a DN"), text: text.into(), subtree }
     }
 
+    fn group() -> Within {
+        Within::Group { text: "cn=vpn,dc=corp".into(), nested: true }
+    }
+
     fn id(number: u8) -> ObjectId {
         format!("entryUUID:00000000-0000-0000-0000-0000000000{number:02}").parse().expect("an id")
     }
@@ -158,7 +177,7 @@ mod tests {
             items: vec![
                 item("sales", container("OU=Sales,DC=corp", true), None),
                 item("top", container("ou=people,dc=corp", false), None),
-                item("vpn", Within::Group, None),
+                item("vpn", group(), None),
                 item("chosen", users(&[1, 2]), None),
                 item("berlin", Within::Anywhere, Some("(l=Berlin)")),
                 item("all", Within::Anywhere, None),
@@ -196,7 +215,7 @@ mod tests {
         );
         assert_eq!(bases(vec![item("1", users(&[1]), None)]), [""; 0], "the named are read by their ids");
         assert_eq!(bases(vec![item("1", users(&[1]), None), item("2", container(outer, true), None)]), [outer]);
-        for whole in [Within::Group, Within::Anywhere] {
+        for whole in [group(), Within::Anywhere] {
             let mut items = two();
             items.push(item("3", whole, None));
             assert_eq!(bases(items), ["dc=corp"]);

@@ -215,7 +215,7 @@ async fn check_password(
     let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, asked).await;
     turn.ended(attempt.first.as_ref().and_then(|first| first.refused));
     let answered = answered?;
-    let Answered { response, controls, upstream } = answered;
+    let Answered { response, controls, upstream, .. } = answered;
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
     Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
@@ -449,19 +449,27 @@ async fn bind_upstream(
         );
         let limit = Duration::from_secs(directory.settings().timeout_seconds.into());
         let sent = Instant::now();
-        let answer = upstream.bind(&entry.dn, password.expose(), controls, limit).instrument(span.clone()).await;
-        let code = answer.as_ref().ok().map(|answered| answered.response.result.code);
-        attempt.note_upstream_bind(directory, code, sent.elapsed());
+        let answer = upstream.bind(entry, password, controls, limit).instrument(span.clone()).await;
+        if !matches!(answer, Ok(None)) {
+            let answered = answer.as_ref().ok().and_then(Option::as_ref);
+            attempt.note_upstream_bind(directory, answered.map(|it| it.response.result.code), sent.elapsed());
+        }
         let first = |refused| Some(First { refused, via: Some(server.host().to_owned()), elapsed: started.elapsed() });
         let answered = match answer {
-            Ok(answered) => answered,
+            Ok(Some(answered)) => answered,
+            Ok(None) => {
+                span.record("twinlock.outcome", "undecided");
+                tracing::warn!(entry = %entry.subject, "an entry has no sAMAccountName to log on with, or the query account may not read it");
+                attempt.first = first(Some(Reason::DirectoryError));
+                return Err(Refusal::Unavailable(Reason::DirectoryError));
+            }
             Err(lost) => {
                 span.record("twinlock.outcome", "lost");
                 tracing::warn!(%server, error = %service_kit::chain(&lost), "a bind has no answer");
                 directory.failed(&server, &lost);
                 let reason = match lost {
                     BindLost::Io(_) | BindLost::Timeout => Reason::DirectoryTimeout,
-                    BindLost::Frame(_) | BindLost::Protocol => Reason::DirectoryError,
+                    BindLost::Frame(_) | BindLost::Protocol | BindLost::Logon(_) => Reason::DirectoryError,
                 };
                 attempt.first = first(Some(reason));
                 return Err(Refusal::Unavailable(reason));
@@ -475,7 +483,7 @@ async fn bind_upstream(
             attempt.pace().learn(asked.elapsed(), Said::SomethingElse);
             return Ok(answered);
         }
-        let reason = match DirectoryVerdict::of(result, &answered.controls, directory.settings().preset) {
+        let reason = match answered.verdict {
             DirectoryVerdict::Refused(reason) => reason,
             DirectoryVerdict::TryNext => {
                 directory.failed(&server, &format_args!("answered a bind with code {}", result.code));

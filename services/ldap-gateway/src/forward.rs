@@ -12,11 +12,12 @@
 
 use crate::duplex::Duplex;
 use crate::verify::Allow;
-use bytes::Bytes;
-use directory::{ConnectError, Directory, ServerName, Stream, Upstream};
-use domain::TransactionId;
+use directory::{
+    Channel, ConnectError, Directory, Ended, Entry, Exchange, LogonError, ServerName, Step, Stream, Upstream, Verdict,
+};
+use domain::{Secret, TransactionId};
 use ldap_wire::connection::Cleared;
-use ldap_wire::{BindRequest, BindResponse, Control, FrameError, Limits, Message, MessageId, Op, Password, Peer};
+use ldap_wire::{BindResponse, Control, FrameError, Limits, Message, MessageId, Op, Peer};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -28,14 +29,16 @@ use tokio::time::Instant;
 struct Link {
     duplex: Duplex<Stream>,
     server: ServerName,
+    channel: Channel,
     /// Kept to see that the next bind still means the same directory, under the same settings.
     directory: Arc<Directory>,
 }
 
 impl Link {
     fn new(upstream: Upstream, directory: &Arc<Directory>) -> Self {
-        let duplex = Duplex::new(upstream.stream, Peer::Server, Limits::UPSTREAM);
-        Self { duplex, server: upstream.server, directory: Arc::clone(directory) }
+        let Upstream { stream, server, channel } = upstream;
+        let duplex = Duplex::new(stream, Peer::Server, Limits::UPSTREAM);
+        Self { duplex, server, channel, directory: Arc::clone(directory) }
     }
 }
 
@@ -59,6 +62,7 @@ pub struct OpenUpstream {
 pub struct Answered {
     pub response: BindResponse,
     pub controls: Vec<Control>,
+    pub verdict: Verdict,
     /// The connection, for a success to be gated. Dropped otherwise.
     pub upstream: BoundUpstream,
 }
@@ -75,6 +79,8 @@ pub enum BindLost {
     Frame(#[from] FrameError),
     #[error("what came was not the answer to the bind")]
     Protocol,
+    #[error("the Windows logon failed")]
+    Logon(#[from] LogonError),
     #[error("no answer came in time")]
     Timeout,
 }
@@ -94,26 +100,21 @@ impl BindableUpstream {
         Arc::ptr_eq(&self.0.directory, directory)
     }
 
-    /// Sends one bind with the resolved DN, and the client's own controls (L-15, L-20).
+    /// Sends one bind of the resolved entry, in as many requests as it takes, and the client's own controls (L-15, L-20). `None`: the
+    /// entry has nothing to bind with; nothing was sent.
     pub async fn bind(
         self,
-        dn: &str,
-        password: &[u8],
+        entry: &Entry,
+        password: &Secret,
         controls: &[Control],
         limit: Duration,
-    ) -> Result<Answered, BindLost> {
-        let Self(mut link) = self;
-        let request = BindRequest::simple(Bytes::copy_from_slice(dn.as_bytes()), Password::new(password));
-        let octets = request.encode(BIND_ID, controls);
-        let message =
-            tokio::time::timeout(limit, link.ask(octets.as_slice())).await.map_err(|_| BindLost::Timeout)??;
-        // Anything but the answer to this very request, and anything behind it, is a server we do not understand (B-59).
-        if message.id() != BIND_ID || message.op() != Op::BindResponse || !link.duplex.unread().is_empty() {
-            return Err(BindLost::Protocol);
-        }
-        let response = BindResponse::decode(&message).map_err(|_| BindLost::Protocol)?;
-        let controls = message.controls().map_err(|_| BindLost::Protocol)?;
-        Ok(Answered { response, controls, upstream: BoundUpstream(link) })
+    ) -> Result<Option<Answered>, BindLost> {
+        let Self(link) = self;
+        let Ok(exchange) = link.directory.exchange(entry, password, &link.server, &link.channel) else {
+            return Ok(None);
+        };
+        let answered = tokio::time::timeout(limit, link.bind(exchange, controls)).await;
+        answered.map_err(|_| BindLost::Timeout)?.map(Some)
     }
 }
 
@@ -121,6 +122,26 @@ impl BindableUpstream {
 const BIND_ID: MessageId = MessageId::new(1).expect("1 is an id");
 
 impl Link {
+    async fn bind(mut self, mut exchange: Exchange, controls: &[Control]) -> Result<Answered, BindLost> {
+        let mut request = exchange.start();
+        loop {
+            let message = self.ask(request.encode(BIND_ID, controls).as_slice()).await?;
+            // Anything but the answer to this very request, and anything behind it, is a server we do not understand (B-59).
+            if message.id() != BIND_ID || message.op() != Op::BindResponse || !self.duplex.unread().is_empty() {
+                return Err(BindLost::Protocol);
+            }
+            let response = BindResponse::decode(&message).map_err(|_| BindLost::Protocol)?;
+            match exchange.next(response)? {
+                Step::Ask(next) => request = next,
+                Step::Ended(Ended { response, .. }) => {
+                    let controls = message.controls().map_err(|_| BindLost::Protocol)?;
+                    let verdict = exchange.verdict(&response.result, &controls);
+                    return Ok(Answered { response, controls, verdict, upstream: BoundUpstream(self) });
+                }
+            }
+        }
+    }
+
     async fn ask(&mut self, octets: &[u8]) -> Result<Message, BindLost> {
         // Not through the queue: the octets hold a password and are overwritten by their owner.
         self.duplex.write_now(octets).await?;

@@ -448,8 +448,10 @@ fn style(directory: &settings::Directory) -> Style {
 
 /// Whichever server is taken: is the connection encrypted, so that it may carry a new password (L-14)?
 fn always_encrypted(directory: &settings::Directory) -> bool {
-    let ldaps = |url: &String| url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ldaps://"));
+    let ldaps = |url: &String| {
+        url.split_once("://").is_some_and(|(scheme, _)| ["ldaps", "ldaps+srv"].contains(&&*scheme.to_lowercase()))
+    };
     !directory.danger_clear_text
-        || directory.authentication_bind.kind == BindKind::Tls
+        || matches!(directory.authentication_bind.kind, BindKind::Tls | BindKind::Windows)
         || directory.urls.iter().all(ldaps)
 }

@@ -9,9 +9,10 @@ const OURS: &[(&str, &[&str])] = &[
     ("crates/policy", &["crates/domain"]),
     ("crates/otp", &["crates/domain"]),
     ("crates/ldap-wire", &[]),
+    ("crates/ntlm", &[]),
     ("crates/radius-wire", &[]),
     // The LDAP codec serves both ends: the gateway answers with it, the directory client asks with it.
-    ("crates/directory", &["crates/domain", "crates/ldap-wire"]),
+    ("crates/directory", &["crates/domain", "crates/ldap-wire", "crates/ntlm"]),
     ("crates/service-kit", &[]),
     ("proto", &["crates/domain"]),
     // What both gateways do before a bind: they ask the store whether there may be one.
@@ -20,8 +21,15 @@ const OURS: &[(&str, &[&str])] = &[
     ("crates/fail-open", &["crates/directory", "crates/domain", "crates/ldap-wire", "crates/service-kit", "proto"]),
 ];
 /// No I/O, no tasks, no clock, no log.
-const PURE: &[&str] =
-    &["crates/catalogue", "crates/domain", "crates/policy", "crates/otp", "crates/ldap-wire", "crates/radius-wire"];
+const PURE: &[&str] = &[
+    "crates/catalogue",
+    "crates/domain",
+    "crates/policy",
+    "crates/otp",
+    "crates/ldap-wire",
+    "crates/ntlm",
+    "crates/radius-wire",
+];
 const NOT_IN_PURE: &[&str] = &["tokio", "tonic", "prost", "tracing", "log", "async-nats", "reqwest"];
 const DATABASE: &[&str] = &["sqlx", "rusqlite", "tokio-postgres"];
 

@@ -83,6 +83,13 @@ impl Samba {
         self.wait()
     }
 
+    /// The same with more on its command line, such as `--option=ldap server require strong auth=allow_sasl_over_tls`.
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
+        self.stop();
+        self.process = Some(spawn(&self.dir, options)?);
+        self.wait()
+    }
+
     /// The same, but on this host nobody can ask the domain through winbindd.
     pub fn restart_without_winbind(&mut self) -> Result<()> {
         self.stop();
@@ -227,6 +234,18 @@ impl Samba {
         Ok(())
     }
 
+    /// The last number of an object's SID.
+    pub fn rid_of(&self, dn: &str) -> Result<u32> {
+        let output = run(Command::new(program("ldapsearch")?)
+            .env("LDAPTLS_CACERT", &self.ca_file)
+            .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.ldaps_url(), "-D", Self::ADMIN_DN, "-w"])
+            .args([Self::ADMIN_PASSWORD, "-s", "base", "-b", dn, "objectSid"]))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let sid = text.lines().find_map(|line| line.strip_prefix("objectSid:: ")).context("it has no SID")?;
+        let octets = BASE64.decode(sid.as_bytes())?;
+        octets.last_chunk().map(|last| u32::from_le_bytes(*last)).context("a SID is longer")
+    }
+
     /// By as many wrong passwords as it takes.
     pub fn lock(&self, name: &str) -> Result<()> {
         for _ in 0..Self::TRIES {
@@ -256,6 +275,13 @@ impl Samba {
         let sent = log.lines().filter_map(|line| line.split_once("Auth: [LDAP,simple bind")?.1.split_once("user ["));
         let names = sent.filter_map(|(_, rest)| rest.split_once("]\\[")?.1.split_once("] at ["));
         names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// How often it has looked at a password of this account by NTLM, inside LDAP.
+    pub fn logons_of(&self, account: &str) -> usize {
+        let account = format!("\\[{account}] at [");
+        let is_logon = |line: &&str| line.contains("Auth: [LDAP,NTLM") && line.contains(&account);
+        self.log().lines().filter(is_logon).count()
     }
 
     fn replace(&self, name: &str, value: &str) -> Result<()> {

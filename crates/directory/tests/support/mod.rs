@@ -207,6 +207,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         default_domain: String::new(),
         strip_domain: false,
         alternate_directories: Vec::new(),
+        attribute_scope_queries: true,
         attributes: Default::default(),
     }
 }
@@ -227,6 +228,7 @@ pub fn entry(uid: &str) -> directory::Entry {
         first_name: None,
         last_name: None,
         mail: None,
+        account: None,
         form: domain::NameForm::Bare,
     }
 }

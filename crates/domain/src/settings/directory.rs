@@ -2,7 +2,7 @@
 
 use super::{Feed, SecretSource};
 use crate::ObjectName;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -10,7 +10,9 @@ pub struct Directory {
     pub name: ObjectName,
     #[serde(default)]
     pub preset: Preset,
-    /// Servers in order of preference: `ldaps://dc1.corp.example`, `ldap://dc2.corp.example:389`.
+    /// Servers in order of preference: `ldaps://dc1.corp.example`, `ldap://dc2.corp.example:389`; `ldaps+srv://corp.example` stands for
+    /// those that the DNS names for a domain (FD-03).
+    #[serde(deserialize_with = "urls")]
     pub urls: Vec<String>,
     /// Where all searches start.
     pub base: String,
@@ -67,6 +69,9 @@ pub struct Directory {
     /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
+    /// Active Directory: members of groups are asked for by their group, where the server knows how (FD-15).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub attribute_scope_queries: bool,
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
@@ -80,6 +85,18 @@ pub struct LockoutGuard {
     pub wrong_passwords: u32,
     /// 1-1440: until none was wrong for so long; no less than the directory's own (AD: `lockOutObservationWindow`).
     pub window_minutes: u32,
+}
+
+/// `ldaps://one;two` is two servers (FD-03): what has no scheme has the one before it.
+fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let written = Vec::<String>::deserialize(deserializer)?;
+    let parts = |url: &String| -> Vec<String> {
+        let scheme = url.find("://").and_then(|end| url.get(..end + 3)).unwrap_or_default().trim_start().to_owned();
+        let parts = url.split(';').map(str::trim).filter(|part| !part.is_empty());
+        let whole = |part: &str| if part.contains("://") { part.to_owned() } else { format!("{scheme}{part}") };
+        parts.map(whole).collect()
+    };
+    Ok(written.iter().flat_map(|url| if url.contains(';') { parts(url) } else { vec![url.clone()] }).collect())
 }
 
 fn connect_timeout_seconds() -> u32 {
@@ -97,6 +114,13 @@ fn full_every_hours() -> u32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_full_every_hours(hours: &u32) -> bool {
     *hours == full_every_hours()
+}
+fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(number: &u32) -> bool {
@@ -134,7 +158,7 @@ impl Preset {
 #[serde(deny_unknown_fields)]
 pub struct QueryBind {
     pub kind: BindKind,
-    /// The bind DN.
+    /// The bind DN; for [`BindKind::Windows`] the account, `DOMAIN\user` or `user@domain` (FD-08).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +170,30 @@ pub struct QueryBind {
 #[serde(deny_unknown_fields)]
 pub struct AuthenticationBind {
     pub kind: BindKind,
+}
+
+/// An account of a Windows domain, as NTLM names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowsAccount {
+    pub user: String,
+    /// Empty: the user is written with the domain, `user@domain`.
+    pub domain: String,
+}
+
+impl WindowsAccount {
+    /// Of `DOMAIN\user` or `user@domain`; of nothing else, so that a DN is not taken for a user.
+    pub fn parse(name: &str) -> Option<Self> {
+        let sound =
+            |part: &str| !part.is_empty() && !part.chars().any(|sign| sign.is_control() || "\\/=,".contains(sign));
+        let (user, domain) = match name.split_once('\\') {
+            Some((domain, user)) if sound(domain) && sound(user) => (user, domain),
+            None if sound(name) && name.split_once('@').is_some_and(|(user, domain)| sound(user) && sound(domain)) => {
+                (name, "")
+            }
+            _ => return None,
+        };
+        Some(Self { user: user.to_owned(), domain: domain.to_owned() })
+    }
 }
 
 impl Default for AuthenticationBind {
@@ -162,6 +210,9 @@ pub enum BindKind {
     Simple,
     /// Name and password inside TLS: LDAPS, or StartTLS on `ldap://`.
     Tls,
+    /// NTLM: the password does not leave this side. Our own queries on `ldap://` are signed and sealed by it; everything else is
+    /// inside TLS, and bound to that channel.
+    Windows,
 }
 
 /// Attribute names; each `None` takes the preset's. In a list the first attribute that has a value counts.
@@ -297,7 +348,7 @@ impl Directory {
     pub fn sends_password_elsewhere_than(&self, before: &Self) -> bool {
         let new_server = self.urls.iter().any(|url| !before.urls.contains(url));
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
-            || (before.query_bind.kind == BindKind::Tls && self.query_bind.kind != BindKind::Tls);
+            || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
         new_server || self.ca != before.ca || less_protected
     }
 

@@ -18,3 +18,4 @@ mod recorder;
 mod sasl;
 mod second_factors;
 mod timing;
+mod windows;

@@ -1,7 +1,7 @@
 //! Directories.
 
 use super::{Findings, rules, written};
-use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings};
+use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings, WindowsAccount};
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
@@ -9,11 +9,24 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         findings.error(key("urls"), format!("found {}; allowed are 1 to 16", directory.urls.len()));
     }
     for url in &directory.urls {
-        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://"));
+        let domain = url.strip_prefix("ldaps+srv://").or_else(|| url.strip_prefix("ldap+srv://"));
+        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://")).or(domain);
         if host.is_none_or(str::is_empty) {
             findings.error(
                 key("urls"),
-                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT]"),
+                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"),
+            );
+        }
+        if domain.is_some_and(|domain| domain.contains([':', '/', '@', '?'])) {
+            findings.error(
+                key("urls"),
+                format!("found {url:?}; behind +srv:// stands a domain and nothing else: the DNS says which port"),
+            );
+        }
+        if domain.is_some() && directory.preset != Preset::ActiveDirectory {
+            findings.error(
+                key("urls"),
+                format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
             );
         }
     }
@@ -47,20 +60,48 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
     if directory.danger_clear_text {
         findings.warning(key("danger_clear_text"), "passwords may cross the network in clear text");
     }
-    if directory.query_bind.kind != BindKind::Anonymous {
-        if directory.query_bind.name.is_empty() {
-            findings.error(key("query_bind.name"), "is empty; write the bind DN");
-        }
-        if directory.query_bind.password.is_none() {
-            findings.error(
-                key("query_bind.password"),
-                "is missing; write \"file:PATH\" or, for one already stored, \"keep\"",
-            );
-        }
+    query_bind(findings, directory);
+    if directory.authentication_bind.kind == BindKind::Windows && directory.preset != Preset::ActiveDirectory {
+        findings.error(
+            key("authentication_bind.kind"),
+            "\"windows\" checks the passwords of Active Directory's own accounts; write \"tls\"",
+        );
     }
     names(findings, settings, directory);
     reading(findings, directory);
     attributes(findings, directory);
+}
+
+/// FD-06, FD-08
+fn query_bind(findings: &mut Findings, directory: &Directory) {
+    let key = |field: &str| format!("directory.{}.query_bind.{field}", directory.name);
+    let bind = &directory.query_bind;
+    match bind.kind {
+        BindKind::Anonymous => return,
+        BindKind::Windows if !directory.preset.is_microsoft() => findings.error(
+            key("kind"),
+            "\"windows\" is understood by Active Directory and AD LDS; write \"tls\", or the preset that it is",
+        ),
+        BindKind::Windows if bind.name.is_empty() => findings.error(
+            key("name"),
+            "is empty; write the account, such as \"CORP\\twinlock\" or \"twinlock@corp.example\": the keytab of the host is not used",
+        ),
+        BindKind::Windows if WindowsAccount::parse(&bind.name).is_none() => findings.error(
+            key("name"),
+            format!(
+                "found {:?}; an account is written \"CORP\\twinlock\" or \"twinlock@corp.example\" where kind is \"windows\"",
+                bind.name
+            ),
+        ),
+        BindKind::Windows => {}
+        BindKind::Simple | BindKind::Tls if bind.name.is_empty() => {
+            findings.error(key("name"), "is empty; write the bind DN");
+        }
+        BindKind::Simple | BindKind::Tls => {}
+    }
+    if bind.password.is_none() {
+        findings.error(key("password"), "is missing; write \"file:PATH\" or, for one already stored, \"keep\"");
+    }
 }
 
 /// What only synchronisation asks.

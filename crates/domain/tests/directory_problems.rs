@@ -1,0 +1,104 @@
+//! What is wrong with the settings of a directory's connections, one test a rule (FD-03, FD-06 to FD-08, B-96).
+
+use domain::settings::{Settings, Severity, WindowsAccount};
+
+const GOOD: &str = r#"
+[[directory]]
+name = "corp"
+urls = ["ldaps://dc1.corp.example", "ldap://dc2.corp.example"]
+base = "DC=corp,DC=example"
+query_bind = { kind = "windows", name = "CORP\\twinlock", password = "keep" }
+authentication_bind = { kind = "windows" }
+"#;
+
+/// The errors of the good document with one thing put for another.
+fn errors(old: &str, new: &str) -> Vec<String> {
+    assert!(GOOD.contains(old), "the good document has no {old:?}");
+    let settings: Settings = toml::from_str(&GOOD.replacen(old, new, 1)).expect("a document of the right form");
+    let errors = settings.problems().into_iter().filter(|problem| problem.severity == Severity::Error);
+    errors.map(|problem| problem.to_string()).collect()
+}
+
+#[test]
+fn a_windows_bind_has_an_account_and_active_directory_behind_it() {
+    assert_eq!(errors("corp", "corp"), [""; 0]);
+    assert_eq!(errors("CORP\\\\twinlock", "twinlock@corp.example"), [""; 0]);
+    let preset = |preset: &str| format!("name = \"corp\"\npreset = \"{preset}\"");
+    for (old, new, key, says) in [
+        ("name = \"CORP\\\\twinlock\", ", "", "query_bind.name", "keytab of the host is not used"),
+        ("CORP\\\\twinlock", "CN=twinlock,DC=corp", "query_bind.name", "an account is written"),
+        ("CORP\\\\twinlock", "twinlock", "query_bind.name", "an account is written"),
+        (", password = \"keep\"", "", "query_bind.password", "is missing"),
+        ("name = \"corp\"", &preset("openldap"), "query_bind.kind", "understood by Active Directory"),
+        ("name = \"corp\"", &preset("ad_lds"), "authentication_bind.kind", "Active Directory's own accounts"),
+    ] {
+        let found = errors(old, new);
+        let expected = format!("directory.corp.{key}: ");
+        assert!(found.iter().any(|it| it.starts_with(&expected) && it.contains(says)), "{old} -> {new}: {found:?}");
+    }
+    let lds = errors("name = \"corp\"", &preset("ad_lds"));
+    assert_eq!(lds.len(), 1, "our own account may be a Windows one there: {lds:?}");
+}
+
+#[test]
+fn an_account_is_a_domain_and_a_user_and_nothing_else() {
+    // FD-08
+    let of = |user: &str, domain: &str| Some(WindowsAccount { user: user.into(), domain: domain.into() });
+    assert_eq!(WindowsAccount::parse(r"CORP\svc ldap"), of("svc ldap", "CORP"));
+    assert_eq!(WindowsAccount::parse("svc@corp.example"), of("svc@corp.example", ""));
+    for none in ["", "svc", r"\svc", r"CORP\", "@corp", "svc@", r"A\B\C", "CN=svc,DC=corp", "CORP/svc", "a\nb@corp"] {
+        assert_eq!(WindowsAccount::parse(none), None, "{none:?}");
+    }
+}
+
+#[test]
+fn a_kept_password_is_asked_for_again_where_it_would_be_less_protected() {
+    // V-83
+    let directory = |kind: &str| {
+        let text = GOOD.replace("query_bind = { kind = \"windows\"", &format!("query_bind = {{ kind = \"{kind}\""));
+        toml::from_str::<Settings>(&text).expect("a document").directories.remove(0)
+    };
+    for (before, after, elsewhere) in [
+        ("tls", "windows", true), // what others can record of it can be tried against
+        ("windows", "simple", true),
+        ("simple", "windows", true),
+        ("windows", "tls", false),
+        ("windows", "windows", false),
+    ] {
+        assert_eq!(
+            directory(after).sends_password_elsewhere_than(&directory(before)),
+            elsewhere,
+            "{before} -> {after}"
+        );
+    }
+}
+
+#[test]
+fn servers_are_named_one_by_one_in_one_text_or_by_the_dns() {
+    // FD-03
+    let urls = |written: &str| {
+        let text = GOOD.replace("[\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example\"]", written);
+        toml::from_str::<Settings>(&text).expect("a document").directories.remove(0).urls
+    };
+    assert_eq!(
+        urls(r#"["ldaps://one:3636; two ;ldap://three;"]"#),
+        ["ldaps://one:3636", "ldaps://two", "ldap://three"]
+    );
+    assert_eq!(urls(r#"["one;two"]"#), ["one", "two"], "and each is refused");
+    let many = format!("ldaps://{}", ["x"; 17].join(";"));
+    let one = "\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example\"";
+    assert!(errors(one, &format!("\"{many}\""))[0].contains("found 17; allowed are 1 to 16"));
+    assert_eq!(errors(one, "\"ldaps+srv://corp.example\", \"ldap://dc9.corp.example\""), [""; 0]);
+    for (written, says) in [
+        ("\"ldaps+srv://\"", "a server is written"),
+        ("\"ldap+srv://corp.example:389\"", "stands a domain and nothing else"),
+        ("\"srv://corp.example\"", "a server is written"),
+    ] {
+        let found = errors(one, written);
+        assert!(found.len() == 1 && found[0].contains(says), "{written}: {found:?}");
+    }
+    let other =
+        GOOD.replace("name = \"corp\"", "name = \"corp\"\npreset = \"openldap\"").replace(one, "\"ldaps+srv://corp\"");
+    let other = toml::from_str::<Settings>(&other).expect("a document").problems();
+    assert!(other.iter().any(|problem| problem.to_string().contains("only a domain of Active Directory")), "{other:?}");
+}

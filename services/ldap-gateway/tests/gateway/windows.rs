@@ -1,0 +1,74 @@
+//! People who are logged on to a real domain by NTLM (FD-07), where the client has sent a simple bind.
+
+use crate::support::{Running, Wanted, Wire, client, comparable, directory_at, trusting};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use domain::settings::{BindKind, Preset};
+use lab::{Pki, Samba, Slapd, password_of};
+use ldap_wire::{Filter, LdapResult, Scope, SearchRequest, SearchResultEntry};
+
+const ANN: &str = "ann.archer";
+const BEN: &str = "ben.baker";
+
+fn with_code(name: &str, code: &str) -> String {
+    format!("{},{code}", password_of(name))
+}
+
+/// The first value of an attribute of one entry.
+async fn value(wire: &mut Wire, dn: &str, attribute: &str) -> Result<Bytes> {
+    let search = SearchRequest::new(dn.to_owned(), Scope::Base, &Filter::present("objectClass"), &[attribute]);
+    let found = wire.search(&search, &[]).await?;
+    let entry = SearchResultEntry::decode(found.first().context("an entry")?)?;
+    entry.values(attribute).first().cloned().with_context(|| format!("{dn} has no {attribute}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simple_bind_becomes_one_logon_and_the_connection_is_the_persons() -> Result<()> {
+    // FD-07, L-20, L-32, L-33, L-34, L-41
+    service_kit::tls::install_provider();
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let mut samba = Samba::start(dir.path(), &pki)?;
+    samba.restart_with(&["--option=ldap server require strong auth=allow_sasl_over_tls"])?;
+    samba.add("query", Slapd::QUERY_PASSWORD)?;
+    let mut directory = directory_at(&samba.ldap_url(), Samba::BASE, BindKind::Windows);
+    (directory.preset, directory.query_bind.name) = (Preset::ActiveDirectory, r"LAB\query".into());
+    (directory.netbios_domain, directory.lockout_guard) = (Samba::DOMAIN.into(), None);
+    directory.ca = Some(std::fs::read_to_string(samba.ca_file())?);
+    let gateway = Running::start(directory, Wanted { client: client("wiki"), ..Wanted::default() }, &pki).await?;
+    let codes = ["111111", "222222", "333333", "444444", "555555"];
+    for name in [ANN, BEN, "max.mustchange"] {
+        gateway.verification.enrol(&format!("{name}@lab.test"), &codes);
+    }
+    let tls = trusting(&pki.ca_file())?;
+    let connect = async || -> Result<Wire> { gateway.connect_tls(&tls).await };
+
+    let mut wire = connect().await?;
+    let logins = [(r"LAB\ann.archer", ANN, "111111"), (BEN, BEN, "111111"), ("ann.archer@lab.test", ANN, "222222")];
+    for (name, person, code) in logins {
+        let before = samba.logons_of(person);
+        let answer = wire.bind_answer(name, &with_code(person, code)).await?;
+        assert_eq!(LdapResult::decode(&answer)?.code.0, 0, "{name}");
+        assert!(!comparable(&answer).windows(7).any(|octets| octets == b"NTLMSSP"), "nothing of the logon goes out");
+        assert_eq!(samba.logons_of(person), before + 1, "{name}");
+        // Whose token it is: its first SID is the person's own (MS-ADTS section 3.1.1.4.5.19).
+        let token = value(&mut wire, "", "tokenGroups").await?;
+        let sid = value(&mut wire, &Samba::dn_of(person), "objectSid").await?;
+        assert_eq!(token, sid, "the next bind of a connection is the next person's");
+    }
+
+    let wrong = connect().await?.bind_answer(ANN, "wrong,444444").await?;
+    let denied = connect().await?.bind_answer(ANN, &with_code(ANN, "999999")).await?;
+    let unknown = connect().await?.bind_answer("nobody", "wrong,444444").await?;
+    assert_eq!(LdapResult::decode(&wrong)?.code.0, 49);
+    assert!(comparable(&wrong) == comparable(&denied) && comparable(&wrong) == comparable(&unknown));
+    let must_change = connect().await?.bind_answer("max.mustchange", &with_code("max.mustchange", "111111")).await?;
+    let must_change = LdapResult::decode(&must_change)?;
+    assert!(must_change.code.0 == 49 && must_change.diagnostic_text().contains("data 773"), "{must_change:?}");
+
+    // What the domain will not do says nothing about a password.
+    samba.restart()?;
+    let mut wire = connect().await?;
+    assert_eq!(wire.bind(ANN, &with_code(ANN, "555555")).await?, 52);
+    Ok(())
+}
