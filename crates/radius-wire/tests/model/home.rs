@@ -47,7 +47,7 @@ impl Model {
     fn new(kind: u8) -> Self {
         let limits = HomeLimits {
             transport: if kind & 1 == 0 { Transport::Udp } else { Transport::Tls },
-            status_check: if kind & 2 == 0 { StatusCheck::StatusServer } else { StatusCheck::None },
+            status_check: if kind & 2 == 0 { StatusCheck::Probes } else { StatusCheck::None },
             response_timeouts: u32::from(kind >> 2 & 1) + 1,
             sockets_max: usize::from(kind >> 3 & 1) + 1,
             ..HomeLimits::default()
@@ -212,7 +212,7 @@ impl Model {
     }
 
     fn send_probe(&mut self) {
-        assert_eq!(self.limits.status_check, StatusCheck::StatusServer);
+        assert_eq!(self.limits.status_check, StatusCheck::Probes);
         let place = match self.home.room_for_probe() {
             Room::At(place) => place,
             Room::OpenSocket => {
