@@ -6,7 +6,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn strongswan-swanctl charon-systemd libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins libcharon-extauth-plugins libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3"
     [bench]="slapd haproxy ldap-utils openssl postgresql-15 postgresql-client-15 freeradius freeradius-ldap freeradius-utils"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )

@@ -172,6 +172,12 @@ impl Exchanges {
         unanswered
     }
 
+    /// Forgets everything. Returns the works, which nobody waits for any more: they are to be ended.
+    pub fn clear(&mut self) -> Vec<ExchangeId> {
+        let keys: Vec<ExchangeKey> = self.entries.keys().copied().collect();
+        keys.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
     /// Removes what has had its time. Returns the works that nobody waits for any more: they are to be ended too.
     pub fn expire(&mut self, now: Duration) -> Vec<ExchangeId> {
         while let Some((&(ends, _), &key)) = self.answered.first_key_value()
@@ -749,6 +755,19 @@ mod tests {
         assert!(!exchanges.answer(&pending, *b"accept", at(1)));
         assert!(others.iter().all(|other| exchanges.answer(other, *b"accept", at(1))));
         assert_eq!(exchanges.close(pending.key.listener, source), []);
+    }
+
+    #[test]
+    fn where_nobody_may_ask_any_more_nothing_is_left() {
+        // FR-01
+        let mut exchanges = Exchanges::new(ExchangeLimits::default());
+        let pending = ask(&mut exchanges, key(1, 1), packet(1), 0);
+        let answered = ask(&mut exchanges, key(2, 1), packet(1), 0);
+        assert!(exchanges.answer(&answered, *b"accept", at(0)));
+        assert_eq!(exchanges.clear(), [pending]);
+        assert!(!exchanges.answer(&pending, *b"accept", at(0)) && !exchanges.is_awaited(&pending));
+        assert_eq!((exchanges.len(), exchanges.pending(), exchanges.next_expiry()), (0, 0, None));
+        ask(&mut exchanges, key(2, 1), packet(1), 0);
     }
 
     #[test]

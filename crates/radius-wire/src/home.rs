@@ -14,7 +14,7 @@ use crate::authenticator::{Rule, Secret, Sent};
 use crate::drop_reason::DropReason;
 use crate::exchanges::Transport;
 use crate::home_reply::HomeReply;
-use crate::packet::{Packet, Port};
+use crate::packet::{Code, Packet, Port};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,9 @@ pub enum Heard {
     Answer { id: RequestId, reply: HomeReply },
     /// The answer to a probe.
     Probe,
+    /// A genuine answer to a probe which is not the one that a server that works gives: somebody whom nobody knows was not refused
+    /// . It says nothing for the server.
+    WrongProbe(Code),
     /// No such request waits there: late, twice, or forged.
     Unmatched,
     /// Not a packet, or not genuine.
@@ -78,7 +81,7 @@ pub enum Due {
     /// The request is over without an answer. `elsewhere`: another server may be asked, with a new Identifier, a new
     /// authenticator and a password hidden anew.
     GaveUp { id: RequestId, elsewhere: bool },
-    /// Write a Status-Server for [`Home::room_for_probe`], then [`Home::probe`].
+    /// Write a Status-Server, or an Access-Request that must be refused, for [`Home::room_for_probe`], then [`Home::probe`].
     Probe,
     /// For the log and the console.
     Became(HomeState),
@@ -238,7 +241,8 @@ impl Home {
         if self.limits.transport == Transport::Udp {
             self.free.pop_front();
         }
-        self.probes.sent = Some(Probe { place, sent, ends: now + self.limits.check_timeout });
+        let must_refuse = octets.first() == Some(&(Code::AccessRequest as u8));
+        self.probes.sent = Some(Probe { place, sent, must_refuse, ends: now + self.limits.check_timeout });
         true
     }
 
@@ -258,9 +262,9 @@ impl Home {
         let place = Place { socket, identifier: packet.identifier() };
         let probe = self.probes.sent.as_ref().filter(|probe| probe.place == place);
         let request = self.taken.get(&place).and_then(|id| Some((*id, self.waiting.get(id)?)));
-        let sent = match (probe, request) {
-            (Some(probe), _) => probe.sent,
-            (None, Some((_, waiting))) => waiting.sent,
+        let (sent, must_refuse) = match (probe, request) {
+            (Some(probe), _) => (probe.sent, probe.must_refuse),
+            (None, Some((_, waiting))) => (waiting.sent, false),
             (None, None) => return Heard::Unmatched,
         };
         let request = request.map(|(id, _)| id);
@@ -268,6 +272,11 @@ impl Home {
             Ok(reply) => reply,
             Err(reason) => return Heard::Dropped(reason),
         };
+        if must_refuse && packet.code() != Code::AccessReject {
+            self.forget_probe();
+            self.probes.answers = 0;
+            return Heard::WrongProbe(packet.code());
+        }
         self.heard = Some(now);
         self.timeouts = 0;
         let Some(id) = request else {
@@ -372,7 +381,7 @@ impl Home {
             return;
         }
         self.heard = Some(now);
-        if self.limits.status_check == StatusCheck::StatusServer {
+        if self.limits.status_check == StatusCheck::Probes {
             self.probes.answers = 0;
             self.probes.next = Some(now);
         }
@@ -490,7 +499,7 @@ impl Default for HomeLimits {
             first_response_window: Duration::from_secs(5),
             response_timeouts: 1,
             zombie_period: Duration::from_secs(40),
-            status_check: StatusCheck::StatusServer,
+            status_check: StatusCheck::Probes,
             check_interval: Duration::from_secs(30),
             check_jitter: Duration::from_secs(2),
             check_timeout: Duration::from_secs(4),
@@ -503,7 +512,8 @@ impl Default for HomeLimits {
 /// How it is found out whether a silent server is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusCheck {
-    StatusServer,
+    /// By Status-Server, or by somebody who must be refused.
+    Probes,
     /// Not at all: it is tried again after the revive interval.
     None,
 }
@@ -574,6 +584,8 @@ struct Probes {
 struct Probe {
     place: Place,
     sent: Sent,
+    /// An Access-Request, and no Status-Server.
+    must_refuse: bool,
     ends: Duration,
 }
 
@@ -836,6 +848,37 @@ mod tests {
         }
         assert_eq!(talk.due(300), [Due::Became(HomeState::Alive)]);
         assert_eq!(talk.home.next_deadline(), None, "who is alive is not probed");
+    }
+
+    #[test]
+    fn who_lets_in_somebody_who_must_be_refused_is_not_back() {
+        // an Accept, or a question, counts as no answer, and those before it do not count either
+        let mut talk = Talk::new(HomeLimits::default());
+        let asked = talk.zombie();
+        talk.home.cancel(asked.id);
+        let refused = |octets: &[u8]| {
+            let secret = secret();
+            let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
+            let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
+            Reply::Reject { message: "" }.write(&verified).expect("it fits")
+        };
+        for (number, refuses) in [true, true, false, true, true, true].into_iter().enumerate() {
+            let now = 5 + number as u64 * 31;
+            talk.due(now);
+            assert_ne!(talk.home.state(), HomeState::Alive);
+            let place = talk.place(Home::room_for_probe);
+            let octets = request(RequestCode::AccessRequest, place.identifier, 900 + now);
+            assert!(talk.home.probe(place, &octets, at(now)));
+            let heard = match refuses {
+                true => talk.receive(place.socket, &refused(&octets), now),
+                false => talk.receive(place.socket, &answer(&octets), now),
+            };
+            match refuses {
+                true => assert!(matches!(heard, Heard::Probe)),
+                false => assert!(matches!(heard, Heard::WrongProbe(Code::AccessAccept))),
+            }
+        }
+        assert_eq!(talk.home.state(), HomeState::Alive);
     }
 
     #[test]

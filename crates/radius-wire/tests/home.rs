@@ -1,4 +1,4 @@
-//! Any order of requests, answers, losses, forgeries and waits against a home server's port (R-81 to R-84, B-15).
+//! Any order of requests, answers, losses, forgeries and waits against a home server's port (R-81 to R-85, B-15).
 
 #[path = "model/home.rs"]
 mod model;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn any_history() -> impl Strategy<Value = Vec<u8>> {
     let step =
         (prop::sample::select(vec![0u8, 0, 0, 0, 0, 0, 1, 2, 2, 2, 3, 3, 4, 4, 4, 4, 4, 5, 5, 5, 6, 7]), any::<u8>());
-    (0u8..16, prop::collection::vec(step, 0..120))
+    (0u8..32, prop::collection::vec(step, 0..120))
         .prop_map(|(kind, steps)| [kind].into_iter().chain(steps.into_iter().flat_map(|(a, b)| [a, b])).collect())
 }
 

@@ -6,12 +6,12 @@ use crate::secret::SecretFile;
 use crate::shutdown::Shutdown;
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use x509_parser::extensions::GeneralName;
+use x509_parser::time::ASN1Time;
 
 static ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
@@ -90,6 +91,9 @@ pub struct TlsOptions {
     pub alpn: Vec<Vec<u8>>,
     /// TLS 1.3 only.
     pub only_tls13: bool,
+    /// What a server asks before it believes the certificate of a client: the revocation lists (CRL, RFC 5280 section 5) of every
+    /// authority in its chain, in PEM. Without that of an authority, or with one past its time, nobody of it is let in.
+    pub revocation_lists: Option<InputFile>,
 }
 
 /// The server side of TLS. Clones follow the same files.
@@ -115,6 +119,7 @@ impl ServerTls {
         if let ClientAuth::Optional(authority) | ClientAuth::Required(authority) = &clients {
             paths.push(authority.path().to_owned());
         }
+        paths.extend(options.revocation_lists.as_ref().map(|lists| lists.path().to_owned()));
         let build = move || server_config(name, &identity, &clients, &options);
         Ok(Self { files: Arc::new(Followed::load(paths, build)?) })
     }
@@ -274,16 +279,24 @@ fn server_config(
     clients: &ClientAuth,
     options: &TlsOptions,
 ) -> Result<Server, TlsError> {
+    let lists = options.revocation_lists.as_ref().map(|lists| revocation_lists(name, lists.path())).transpose()?;
     let verifier = |authority: &InputFile| {
         let roots = Arc::new(roots(authority.path())?);
-        Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(roots, provider()))
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        Ok::<_, TlsError>(match lists.clone() {
+            Some(lists) => builder.with_crls(lists).enforce_revocation_expiration(),
+            None => builder,
+        })
     };
-    let untrustworthy = |authority: &InputFile| TlsError::Untrustworthy { path: authority.path().to_owned() };
+    let unusable = |authority: &InputFile, cause| match (cause, &options.revocation_lists) {
+        (VerifierBuilderError::InvalidCrl(_), Some(lists)) => no_revocation_list(lists.path()),
+        _ => TlsError::Untrustworthy { path: authority.path().to_owned() },
+    };
     let clients = match clients {
         ClientAuth::None => Ok(WebPkiClientVerifier::no_client_auth()),
-        ClientAuth::Required(authority) => verifier(authority)?.build().map_err(|_| untrustworthy(authority)),
+        ClientAuth::Required(authority) => verifier(authority)?.build().map_err(|cause| unusable(authority, cause)),
         ClientAuth::Optional(authority) => {
-            verifier(authority)?.allow_unauthenticated().build().map_err(|_| untrustworthy(authority))
+            verifier(authority)?.allow_unauthenticated().build().map_err(|cause| unusable(authority, cause))
         }
     }?;
     let (chain, key) = identity.load()?;
@@ -356,12 +369,43 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if chain.is_empty() { Err(malformed()) } else { Ok(chain) }
 }
 
+/// Their expiry is told beside that of certificates: a list past its time keeps everybody out.
+fn revocation_lists(name: &'static str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let pem = std::fs::read(path).map_err(|cause| TlsError::Unreadable { path: path.to_owned(), cause })?;
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| no_revocation_list(path))?;
+    let mut ends = Vec::new();
+    for list in &lists {
+        let (_, list) = x509_parser::parse_x509_crl(list).map_err(|_| no_revocation_list(path))?;
+        ends.extend(list.next_update());
+    }
+    if lists.is_empty() {
+        return Err(no_revocation_list(path));
+    }
+    if let Some(first) = ends.iter().map(|end| end.timestamp()).min() {
+        record_expiry(format!("{name}_revocation_list"), first);
+        if first <= ASN1Time::now().timestamp() {
+            tracing::error!(path = %path.display(), "a revocation list is past its time: no client of its authority is let in");
+        }
+    }
+    Ok(lists)
+}
+
+fn no_revocation_list(path: &Path) -> TlsError {
+    TlsError::Malformed { path: path.to_owned(), expected: "a revocation list" }
+}
+
 fn tell_expiry(name: &'static str, chain: &[CertificateDer<'_>]) {
     let Some(Ok((_, leaf))) = chain.first().map(|leaf| x509_parser::parse_x509_certificate(leaf)) else { return };
+    record_expiry(name.to_owned(), leaf.validity().not_after.timestamp());
+}
+
+fn record_expiry(certificate: String, unix_seconds: i64) {
     opentelemetry::global::meter("twinlock")
         .i64_gauge("twinlock_certificate_expiry_timestamp_seconds")
         .build()
-        .record(leaf.validity().not_after.timestamp(), &[opentelemetry::KeyValue::new("certificate", name)]);
+        .record(unix_seconds, &[opentelemetry::KeyValue::new("certificate", certificate)]);
 }
 
 impl Identity {

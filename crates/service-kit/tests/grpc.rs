@@ -172,7 +172,7 @@ async fn only_the_right_part_of_the_right_authority_gets_an_answer() {
     assert_eq!(status.code(), Code::Unavailable);
 
     // Without a certificate. TLS 1.3 tells the client only when it reads.
-    let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true };
+    let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true, ..TlsOptions::default() };
     let tls = ClientTls::load(Trust::Authority(authority.ca()), None, options).expect("loads");
     let name = rustls_pki_types::ServerName::try_from("verification.twinlock.internal").expect("a name");
     let stream = tokio::net::TcpStream::connect(address).await.expect("connected");

@@ -134,7 +134,7 @@ impl Listeners {
         let tls = match transport {
             Transport::BehindProxy => None,
             Transport::Tls(identity) => {
-                let options = TlsOptions { alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()], only_tls13: false };
+                let options = TlsOptions { alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()], ..TlsOptions::default() };
                 let tls = ServerTls::load("portal", identity, ClientAuth::None, options)?;
                 tls.watch(process.shutdown());
                 Some(tls)

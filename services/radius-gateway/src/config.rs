@@ -23,6 +23,8 @@ pub struct RadiusSection {
     pub radsec_listen: Vec<SocketAddr>,
     /// Who signs the certificates of those clients.
     pub radsec_client_ca_file: Option<InputFile>,
+    /// What those who sign have revoked: a list (CRL) of each, in PEM. New lists are taken up while running.
+    pub radsec_crl_file: Option<InputFile>,
     /// What we show by TLS, to those clients and to servers: the chain in PEM, ours first. New files are taken up while running.
     pub tls_certificate_file: Option<InputFile>,
     pub tls_key_file: Option<SecretFile>,
@@ -56,6 +58,7 @@ impl Default for RadiusSection {
             accounting_listen: everywhere(ACCOUNTING_PORT),
             radsec_listen: Vec::new(),
             radsec_client_ca_file: None,
+            radsec_crl_file: None,
             tls_certificate_file: None,
             tls_key_file: None,
             reject_delay_ms: Ranged(1_000),

@@ -58,6 +58,7 @@ struct MadeFrom {
     /// Of a server that is asked by UDP.
     secret: Option<domain::Secret>,
     timers: (u32, u32, StatusCheck, u32, u32),
+    status_user: String,
 }
 
 /// What is asked: whether somebody passes, or that something be recorded.
@@ -228,19 +229,26 @@ impl HomeServer {
         if server.message_authenticator == MessageAuthenticator::Auto {
             watch.learn_from(&name, must_sign.clone());
         }
-        let peer = |port| Peer {
+        let peer = |port, status_user| Peer {
             name: name.clone(),
             host: server.address.clone(),
             port,
             tls: tls.clone(),
             secret: secret.clone(),
             must_sign: must_sign.clone(),
+            status_user,
         };
-        let limits = limits(target, server);
-        let observer: Arc<dyn Observer> = watch.clone();
-        let authentication =
-            HomePort::start(peer(server.authentication_port()), limits, Port::AuthenticationReplies, observer.clone());
-        let accounting = HomePort::start(peer(server.accounting_port()), limits, Port::AccountingReplies, observer);
+        let (observer, limits) = (watch.clone() as Arc<dyn Observer>, limits(target, server));
+        let (status_user, of_accounting) = match target.status_check {
+            // Accounting asks for nobody, so nobody is refused there.
+            StatusCheck::Username => (Some(target.status_user.clone()), radius_wire::StatusCheck::None),
+            StatusCheck::StatusServer | StatusCheck::None => (None, limits.status_check),
+        };
+        let logins = peer(server.authentication_port(), status_user);
+        let authentication = HomePort::start(logins, limits, Port::AuthenticationReplies, observer.clone());
+        let limits = HomeLimits { status_check: of_accounting, ..limits };
+        let reports = peer(server.accounting_port(), None);
+        let accounting = HomePort::start(reports, limits, Port::AccountingReplies, observer);
         Some(Self { place: server.place(), secret, must_sign, authentication, accounting, made_from })
     }
 
@@ -294,7 +302,7 @@ impl MadeFrom {
             target.check_interval_seconds,
             target.revive_seconds,
         );
-        Self { server: server.clone(), secret, timers }
+        Self { server: server.clone(), secret, timers, status_user: target.status_user.clone() }
     }
 }
 
@@ -316,7 +324,7 @@ fn limits(target: &settings::Target, server: &settings::HomeServer) -> HomeLimit
         first_response_window: usual.first_response_window.min(response_window),
         zombie_period: seconds(target.zombie_seconds),
         status_check: match target.status_check {
-            StatusCheck::StatusServer => radius_wire::StatusCheck::StatusServer,
+            StatusCheck::StatusServer | StatusCheck::Username => radius_wire::StatusCheck::Probes,
             StatusCheck::None => radius_wire::StatusCheck::None,
         },
         check_interval: seconds(target.check_interval_seconds),
@@ -376,6 +384,17 @@ impl Observer for Watch {
                 );
             }
         }
+    }
+
+    fn admits_anybody(&self, server: &str) {
+        self.health.upstream("target", server).down("it does not refuse whom nobody knows");
+        self.metrics.upstream_error("target", server, "admits_anybody");
+        tracing::error!(
+            service = crate::NAME,
+            event = "target_admits_anybody",
+            server,
+            "a home server does not refuse status_user with a password made up just now: does it let in anybody?"
+        );
     }
 
     fn unreachable(&self, server: &str) {

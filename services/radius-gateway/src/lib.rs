@@ -42,7 +42,7 @@ mod winbind;
 mod windows;
 
 pub use config::{BadRadiusSection, Config, RadiusSection};
-pub use listener::ListenError;
+pub use listener::{Addresses, ListenError};
 
 use affinity::Affinity;
 use challenges::Challenges;
@@ -51,7 +51,7 @@ use domain::Reason;
 use exchange::{Repeat, SharedRequests, Table};
 use fail_open::Presence;
 use keys::Keys;
-use listener::{Drop, DropLog, Path, RadSec, Seats, Socket};
+use listener::{Drop, DropLog, Path, Ports, Seats};
 use lockout_guard::LockoutGuard;
 use metrics::{Metrics, PacketCode, PacketOutcome};
 use observed::Observed;
@@ -61,14 +61,14 @@ use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::radius_server::Radius as RadiusStore;
 use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
-use radius_wire::{AttributeType, DropReason, Lesson, LoopTag, Packet, Port};
+use radius_wire::{AttributeType, DropReason, Lesson, LoopTag, Packet};
 use service_kit::budget::Budget;
 use service_kit::bus::Bus;
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
 use service_kit::{Clock, Process, Shutdown};
 use settings::{Client, CurrentSettings};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -102,75 +102,59 @@ pub enum Nodes {
     Many,
 }
 
-/// The gateway with its sockets open. Nothing is received yet.
-pub struct Bound {
-    config: RadiusSection,
-    sockets: Vec<Arc<Socket>>,
-    accounting: Vec<Arc<Socket>>,
-    radsec: Option<RadSec>,
+/// A running gateway. Its tasks belong to the process and end with it.
+pub struct Running {
+    ports: Arc<Ports>,
 }
 
-/// Opens the sockets. Apart from [`Bound::run`], so that a port in use stops the start before anything else begins.
-pub fn bind(config: RadiusSection) -> Result<Bound, ListenError> {
+/// How long the start waits for the store to say whether there is a client.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Opens the ports, if there is a client: one that is taken stops the start then. They are closed while there is none (FR-01).
+pub async fn start(config: RadiusSection, deps: Deps, process: &Process) -> anyhow::Result<Running> {
     config.check()?;
-    let sockets = listener::bind("listen", &config.listen)?;
-    let accounting = listener::bind("accounting_listen", &config.accounting_listen)?;
-    let radsec = match config.radsec().filter(|_| !config.radsec_listen.is_empty()) {
-        Some((identity, authority)) => Some(RadSec::bind(&config.radsec_listen, identity, authority)?),
-        None => None,
-    };
-    Ok(Bound { config, sockets, accounting, radsec })
+    let ports = Arc::new(Ports::new(&config)?);
+    let from_store = process.health().start_condition("radius settings and keys");
+    let listening = process.health().condition("radius listener");
+    let mut assembling = Box::pin(assemble(config, deps, process.clone()));
+    // FR-02. A store that is not there yet says later whether anybody may come.
+    let assembled = tokio::time::timeout(FIRST_LOOK, &mut assembling).await.ok();
+    let mut open = None;
+    if let Some(gateway) = assembled.as_ref().filter(|gateway| *gateway.settings.has_clients().borrow()) {
+        open = Some(ports.open(gateway)?);
+    }
+    process.shutdown().spawn_until_stopping({
+        let ports = ports.clone();
+        async move {
+            let gateway = match assembled {
+                Some(gateway) => gateway,
+                None => assembling.await,
+            };
+            from_store.set_ready(true);
+            ports.watch_certificates(&gateway);
+            let has_clients = gateway.settings.has_clients();
+            let opens = || ports.open(&gateway);
+            service_kit::ports::while_wanted(has_clients, |wanted| *wanted, open, opens, listening).await;
+        }
+    });
+    Ok(Running { ports })
 }
 
-/// Opens the sockets and serves until the process drains.
+impl Running {
+    pub fn addresses(&self) -> Addresses {
+        self.ports.addresses()
+    }
+}
+
+/// Serves until the process drains; what is in work ends under the process's shutdown.
 pub async fn run(config: RadiusSection, deps: Deps, process: &Process) -> anyhow::Result<()> {
-    bind(config)?.run(deps, process).await
+    let _running = start(config, deps, process).await?;
+    process.shutdown().draining().await;
+    Ok(())
 }
 
-impl Bound {
-    /// The addresses, with the ports that the system chose where none were given.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(|socket| socket.bound()).collect()
-    }
-
-    /// Those that accounting goes to.
-    pub fn accounting_addresses(&self) -> Vec<SocketAddr> {
-        self.accounting.iter().map(|socket| socket.bound()).collect()
-    }
-
-    /// Those of TLS.
-    pub fn radsec_addresses(&self) -> Vec<SocketAddr> {
-        self.radsec.iter().flat_map(RadSec::addresses).collect()
-    }
-
-    /// Waits for the store, then serves. Returns when the process drains; what is in work ends under the process's shutdown.
-    pub async fn run(self, deps: Deps, process: &Process) -> anyhow::Result<()> {
-        let health = process.health();
-        let from_store = health.start_condition("radius settings and keys");
-        let listening = health.condition("radius listener");
-        let start = start(self.config, deps, process);
-        let gateway = tokio::select! {
-            gateway = start => gateway,
-            () = process.shutdown().draining() => return Ok(()),
-        };
-        from_store.set_ready(true);
-        for (sockets, port) in [(&self.sockets, Port::Authentication), (&self.accounting, Port::Accounting)] {
-            for socket in sockets {
-                process.shutdown().spawn_until_stopping(listener::listen(gateway.clone(), socket.clone(), port));
-                tracing::info!(service = NAME, address = %socket.bound(), ?port, "listening for RADIUS");
-            }
-        }
-        if let Some(radsec) = self.radsec {
-            radsec.serve(&gateway);
-        }
-        listening.set_ready(true);
-        process.shutdown().draining().await;
-        listening.set(false, "draining");
-        Ok(())
-    }
-}
-
-async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gateway> {
+/// Waits for the store.
+async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Gateway> {
     let metrics = Arc::new(Metrics::new());
     let directories = Directories::new(Options {
         observer: Some({
@@ -188,9 +172,9 @@ async fn start(config: RadiusSection, deps: Deps, process: &Process) -> Arc<Gate
         process.health().clone(),
     )
     .await;
-    settings.follow(deps.bus.clone(), process);
+    settings.follow(deps.bus.clone(), &process);
     let keys = Keys::fetched(deps.settings).await;
-    keys.refresh(process);
+    keys.refresh(&process);
     let upstream = process.health().upstream("verification", "verification");
     let presence = Presence::new();
     let verifier =

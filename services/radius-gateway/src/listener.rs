@@ -7,12 +7,14 @@
 //! ```
 
 mod dropped;
+mod ports;
 mod radsec;
 mod seats;
 mod socket;
 
 pub(crate) use dropped::{Drop, DropLog};
-pub(crate) use radsec::RadSec;
+pub use ports::Addresses;
+pub(crate) use ports::Ports;
 pub(crate) use seats::Seats;
 pub(crate) use socket::{Path, Socket};
 
@@ -24,12 +26,14 @@ use crate::observed;
 use crate::settings::Client;
 use crate::stream::Outbox;
 use domain::settings::Accounting;
+use ports::Receiving;
 use radius_wire::{Code, Datagram, DropReason, Port, Reply, Rules, Transport, Verified, verify_request};
+use radsec::RadSec;
 use service_kit::net::no_ipv6;
 use service_kit::tls::TlsError;
 use socket::DATAGRAM_OCTETS_MAX;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -52,7 +56,7 @@ pub enum ListenError {
 }
 
 /// Opens all addresses. A machine without IPv6 does without the IPv6 wildcard of the default.
-pub(crate) fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Arc<Socket>>, ListenError> {
+fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Arc<Socket>>, ListenError> {
     let mut sockets = Vec::new();
     for &address in addresses {
         match Socket::bind(address) {
@@ -67,7 +71,8 @@ pub(crate) fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Ar
 }
 
 /// The receive loop of one socket. Ends only when it is dropped.
-pub(crate) async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>, port: Port) {
+async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>, port: Port) {
+    let _receiving = Receiving(gateway.clone());
     let mut buffer = vec![0; DATAGRAM_OCTETS_MAX];
     loop {
         match socket.receive(&mut buffer).await {
@@ -150,13 +155,18 @@ type Unplaced = (Option<Arc<Client>>, DropReason);
 fn whose<'a>(gateway: &Gateway, octets: &'a [u8], path: &Path) -> Result<(Datagram<'a>, Arc<Client>), Unplaced> {
     let datagram = Datagram::new(octets).map_err(|reason| (None, reason))?;
     let source = path.peer.ip().to_canonical();
-    // Nobody can be answered at port 0 (B-32).
-    let client = gateway.settings.current().client_of(source).filter(|_| path.peer.port() != 0);
+    let client = gateway.settings.current().client_of(source).filter(|_| is_somebody(source, path.peer.port()));
     let client = client.ok_or((None, DropReason::UnknownClient))?;
     if !gateway.within_budget(source) {
         return Err((Some(client), DropReason::Rate));
     }
     Ok((datagram, client))
+}
+
+/// Whether one host can have sent this, and be answered; a source that means none or many is spoofed (B-32, RFC 1122 section 3.2.1.3).
+fn is_somebody(source: IpAddr, port: u16) -> bool {
+    let many = matches!(source, IpAddr::V4(source) if source.is_broadcast()) || source.is_multicast();
+    port != 0 && !many && !source.is_unspecified()
 }
 
 /// Status-Server (RFC 5997). Answered as long as this node can serve the client; otherwise silent, so that it moves on (R-84), unless

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Asked for this often, whatever the bus says.
 const POLL: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct CurrentSettings {
     store: Arc<dyn Store>,
     snapshot: ArcSwap<Snapshot>,
+    has_clients: watch::Sender<bool>,
     directories: Directories,
     homes: HomeTargets,
     windows: Arc<WindowsTargets>,
@@ -112,8 +114,8 @@ impl CurrentSettings {
     ) -> Arc<Self> {
         let homes = HomeTargets::new(store.clone(), identity, metrics.clone(), health.clone());
         let windows = Arc::new(WindowsTargets::new(ntlm_auth, health.clone()));
-        let current =
-            Arc::new(Self { store, snapshot: ArcSwap::default(), directories, homes, windows, metrics, health });
+        let (snapshot, has_clients) = (ArcSwap::default(), watch::Sender::default());
+        let current = Arc::new(Self { store, snapshot, has_clients, directories, homes, windows, metrics, health });
         let mut pause = Duration::from_millis(100);
         while let Err(status) = current.fetch(0).await {
             tracing::warn!(service = crate::NAME, code = ?status.code(), "waiting for the store to give the settings");
@@ -125,6 +127,11 @@ impl CurrentSettings {
 
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Whether anybody may come, and every later change of that (FR-01).
+    pub(crate) fn has_clients(&self) -> watch::Receiver<bool> {
+        self.has_clients.subscribe()
     }
 
     pub(crate) fn directory(&self, name: &ObjectName) -> Option<Arc<directory::Directory>> {
@@ -273,7 +280,9 @@ impl CurrentSettings {
             "settings in force"
         );
         self.metrics.settings_revision(snapshot.revision);
+        let has_clients = !snapshot.clients.is_empty();
         self.snapshot.store(Arc::new(snapshot));
+        self.has_clients.send_if_modified(|before| std::mem::replace(before, has_clients) != has_clients);
         Ok(())
     }
 }

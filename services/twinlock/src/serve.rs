@@ -42,7 +42,6 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
     let composed = process.health().condition("all parts");
     let clock = Clock::system();
     let bus = service_kit::bus::connect(&config.bus, process)?;
-    let radius = radius_gateway::bind(config.radius)?;
     let store = Store::open(&config.store, bus.clone(), clock.clone(), process.shutdown()).await?;
     let services = store.services();
 
@@ -68,6 +67,19 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
     };
     let gateway = Gateway::start(&config.ldap, ldap, process).await?;
     let (password_check, directories) = (gateway.password_check(), gateway.directories());
+
+    let nodes = if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many };
+    let radius = radius_gateway::Deps {
+        verification: verification.clone(),
+        settings: services.settings_for(part::RADIUS_GATEWAY),
+        fail_open: services.fail_open.clone(),
+        password_tries: services.password_tries.clone(),
+        store: services.radius.clone(),
+        bus: bus.clone(),
+        nodes,
+        clock: clock.clone(),
+    };
+    radius_gateway::start(config.radius, radius, process).await?;
 
     let portal = portal::Deps {
         portal_data: services.portal_data.clone(),
@@ -105,20 +117,8 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         .serve_unix(&config.admin.socket, process)
         .await?;
 
-    let nodes = if config.bus.url == BusUrl::InProcess { Nodes::One } else { Nodes::Many };
-    let deps = radius_gateway::Deps {
-        verification,
-        settings: services.settings_for(part::RADIUS_GATEWAY),
-        fail_open: services.fail_open.clone(),
-        password_tries: services.password_tries.clone(),
-        store: services.radius.clone(),
-        bus,
-        nodes,
-        clock,
-    };
-    // Ready only once the last part has said what it waits for: both are polled in this order.
-    let (served, ()) = tokio::join!(radius.run(deps, process), async { composed.set_ready(true) });
-    served?;
+    // Ready only now that the last part has said what it waits for.
+    composed.set_ready(true);
     process.shutdown().finished().await;
     store.close().await;
     Ok(())

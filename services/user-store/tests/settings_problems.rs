@@ -190,6 +190,10 @@ rules! {
     an_outer_identity_that_counts_is_said: Warning GOOD.to_owned() + &target("kind = \"radius\"\ndanger_trust_outer_identity = true") + &server("address = \"10.0.0.5\"\nsecret = \"keep\"") => "target.home.danger_trust_outer_identity: the name outside of EAP";
     a_window_is_five_seconds_at_least: Error GOOD.to_owned() + &timers("response_window_seconds = 4") => "target.home.response_window_seconds: found 4; allowed are 5 to 60";
     a_zombie_is_one_for_two_minutes_at_most: Error GOOD.to_owned() + &timers("zombie_seconds = 121") => "target.home.zombie_seconds: found 121; allowed are 20 to 120";
+    a_question_by_name_has_a_name: Error GOOD.to_owned() + &timers("status_check = \"username\"") => "target.home.status_user: found \"\"; write a name";
+    a_name_is_for_a_question_by_name: Error GOOD.to_owned() + &timers("status_user = \"probe\"") => "target.home.status_user: is a key of targets with status_check";
+    a_name_that_somebody_has_is_locked: Warning GOOD.to_owned() + &timers("status_check = \"username\"\nstatus_user = \"probe\"") => "target.home.status_user: is asked about with wrong passwords";
+    a_windows_domain_is_asked_about_nobody: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nstatus_user = \"probe\"") => "target.home.status_user: is a key of RADIUS targets";
     a_check_is_no_flood: Error GOOD.to_owned() + &timers("check_interval_seconds = 5") => "target.home.check_interval_seconds: found 5; allowed are 6 to 120";
     a_revival_takes_a_minute_at_least: Error GOOD.to_owned() + &timers("revive_seconds = 59") => "target.home.revive_seconds: found 59; allowed are 60 to 3600";
     a_radius_target_has_no_domain: Error GOOD.to_owned() + &timers("domain = \"CORP\"") => "target.home.domain: is a key of Windows domains";

@@ -4,6 +4,8 @@
 
 #[path = "radius/freeradius.rs"]
 mod freeradius;
+#[path = "radius/replies.rs"]
+mod replies;
 
 use anyhow::{Context, Result, bail, ensure};
 use conformance::{Noise, RadiusVector, Rules, Subject, radius_vectors};

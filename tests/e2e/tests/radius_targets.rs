@@ -635,6 +635,7 @@ async fn two_home_servers_behind_three_gateways() -> Result<()> {
     world.in_force().await?;
     story!(&mut world;
         none_of_500_logins_is_lost_whichever_gateway_gets_a_packet,
+        a_certificate_in_twenty_pieces_comes_through_whichever_gateway_gets_them,
         a_question_of_a_gateway_that_is_gone_is_answered_at_the_others,
         the_second_home_server_takes_over_from_the_first,
     )
@@ -680,6 +681,28 @@ async fn none_of_500_logins_is_lost_whichever_gateway_gets_a_packet(world: &mut 
         let counts = (answered(&world.campus), answered(&world.wifi));
         ensure!(counts.0 > 100 && counts.1 > 20, "gateway {number} gave only {counts:?} answers");
     }
+    Ok(())
+}
+
+async fn a_certificate_in_twenty_pieces_comes_through_whichever_gateway_gets_them(world: &mut Campus) -> Result<()> {
+    // R-52 ★: each piece is a packet with the State of the one before
+    const PIECE: u16 = 600;
+    let (uid, names) = ("emma.irwin", 400);
+    let mut names: Vec<_> = (0..names).map(|number| format!("device-{number:03}.people.acme.example")).collect();
+    names[0] = uid.into();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let certificate = world.distributed.pki.issue("emma", &names)?;
+    let ca_file = world.distributed.pki.ca_file();
+    let (before, packets) = (world.board.calls(uid)?, world.wifi.captured().len());
+    let mut laptop = Supplicant::new(Method::tls(&certificate), uid, "", &ca_file).waiting(Duration::from_secs(40));
+    laptop.fragment_octets = Some(PIECE);
+    let result = eap(&world.wifi, laptop.outside("anonymous")).await?;
+    ensure!(result.success && result.keys_match, "{}", result.output);
+    ensure!(world.board.calls(uid)? == before + 1, "calls");
+    let packets = &world.wifi.captured()[packets..];
+    let pieces = packets.iter().filter(|it| !it.reply && it.octets.len() > usize::from(PIECE)).count();
+    let gateways: BTreeSet<_> = packets.iter().map(|packet| packet.server).collect();
+    ensure!(pieces >= 20 && gateways.len() == GATEWAYS, "{pieces} pieces by {} gateways", gateways.len());
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub struct Supplicant {
     pub from: Option<String>,
     /// Hexadecimal with colons; it becomes the Calling-Station-Id.
     pub mac: Option<String>,
+    /// In how many octets at once it sends what is long.
+    pub fragment_octets: Option<u16>,
     /// More attributes, as `-N` takes them: `30:s:ssid`.
     pub attributes: Vec<String>,
     pub timeout: Duration,
@@ -99,6 +101,7 @@ impl Supplicant {
             ca_file: ca_file.into(),
             from: None,
             mac: None,
+            fragment_octets: None,
             attributes: Vec::new(),
             timeout: Duration::from_secs(10),
         }
@@ -135,9 +138,10 @@ impl Supplicant {
 
     fn network(&self) -> String {
         let keys = if self.method.makes_keys() { "WPA-EAP" } else { "IEEE8021X" };
+        let fragment = self.fragment_octets.map_or(String::new(), |octets| format!("fragment_size={octets}\n"));
         let outer = self.outer.as_ref().map_or(String::new(), |outer| format!("anonymous_identity=\"{outer}\"\n"));
         format!(
-            "network={{\nssid=\"lab\"\nkey_mgmt={keys}\nidentity=\"{}\"\n{outer}password=\"{}\"\nca_cert=\"{}\"\n{}}}\n",
+            "network={{\nssid=\"lab\"\nkey_mgmt={keys}\nidentity=\"{}\"\n{outer}{fragment}password=\"{}\"\nca_cert=\"{}\"\n{}}}\n",
             self.identity,
             self.password,
             self.ca_file.display(),

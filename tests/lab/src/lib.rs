@@ -21,6 +21,7 @@ mod process;
 pub mod radsecproxy;
 mod samba;
 mod slapd;
+pub mod strongswan;
 mod template;
 mod twinlock;
 

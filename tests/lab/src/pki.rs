@@ -1,15 +1,19 @@
 //! A private CA for one test run. Certificates are made, never committed.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
+use time::OffsetDateTime;
 
 /// A certificate and its key, as PEM files.
 pub struct Certificate {
@@ -20,6 +24,8 @@ pub struct Certificate {
 pub struct Pki {
     dir: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// By the file of the certificate.
+    serials: Mutex<HashMap<PathBuf, SerialNumber>>,
 }
 
 impl Pki {
@@ -32,7 +38,7 @@ impl Pki {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         fs::write(dir.join("ca.pem"), issuer.pem())?;
-        Ok(Self { dir: dir.into(), issuer })
+        Ok(Self { dir: dir.into(), issuer, serials: Mutex::default() })
     }
 
     pub fn ca_file(&self) -> PathBuf {
@@ -48,8 +54,12 @@ impl Pki {
     pub fn issue_until(&self, file: &str, names: &[&str], ends: Option<SystemTime>) -> Result<Certificate> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         if let Some(ends) = ends {
-            params.not_after = date_time_ymd(1970, 1, 1) + ends.duration_since(SystemTime::UNIX_EPOCH)?;
+            params.not_after = moment(ends)?;
         }
+        let mut serial = [0; 16];
+        getrandom::fill(&mut serial).context("randomness")?;
+        serial[0] = 1; // positive, and as long as it looks
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or(file));
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
@@ -58,9 +68,46 @@ impl Pki {
             certificate: self.dir.join(format!("{file}.pem")),
             key: self.dir.join(format!("{file}.key")),
         };
+        self.serials().insert(files.certificate.clone(), SerialNumber::from_slice(&serial));
         fs::write(&files.certificate, certificate.pem())?;
         fs::write(&files.key, key.serialize_pem())?;
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600))?;
         Ok(files)
     }
+
+    /// Writes the list of these as revoked into `revoked.pem`, good until then, and says where that is.
+    pub fn revoke(&self, certificates: &[&Certificate], ends: SystemTime) -> Result<PathBuf> {
+        let begins = SystemTime::now() - Duration::from_secs(2 * 86_400);
+        let serials = self.serials();
+        let revoked = certificates.iter().map(|revoked| {
+            Ok(RevokedCertParams {
+                serial_number: serials.get(&revoked.certificate).context("a certificate of another")?.clone(),
+                revocation_time: moment(begins)?,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        });
+        let list = CertificateRevocationListParams {
+            this_update: moment(begins)?,
+            next_update: moment(ends)?,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect::<Result<_>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let file = self.dir.join("revoked.pem");
+        // As a whole, as who renews one does: it may be read at any moment.
+        let next = self.dir.join("revoked.next");
+        fs::write(&next, list.signed_by(&self.issuer)?.pem()?)?;
+        fs::rename(next, &file)?;
+        Ok(file)
+    }
+
+    fn serials(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, SerialNumber>> {
+        self.serials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn moment(time: SystemTime) -> Result<OffsetDateTime> {
+    Ok(date_time_ymd(1970, 1, 1) + time.duration_since(SystemTime::UNIX_EPOCH)?)
 }

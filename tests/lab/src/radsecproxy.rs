@@ -54,7 +54,8 @@ pub struct RadsecProxy {
     dir: PathBuf,
     process: Option<Proc>,
     address: SocketAddr,
-    direction: Direction,
+    own: Certificate,
+    options: RadsecOptions,
 }
 
 impl RadsecProxy {
@@ -65,7 +66,7 @@ impl RadsecProxy {
         let address = SocketAddr::new([127, 0, 0, 1].into(), free_port());
         let own = pki.issue(&format!("radsecproxy-{}", address.port()), &["127.0.0.1", "radsecproxy.acme.example"])?;
         fs::write(dir.join("radsecproxy.conf"), configuration(&dir, address, &pki.ca_file(), &own, options))?;
-        let mut proxy = Self { dir, process: None, address, direction: options.direction };
+        let mut proxy = Self { dir, process: None, address, own, options: options.clone() };
         proxy.restart()?;
         Ok(proxy)
     }
@@ -76,7 +77,7 @@ impl RadsecProxy {
         command.args(["-f", "-c"]).arg(self.dir.join("radsecproxy.conf"));
         command.arg("-i").arg(self.dir.join("radsecproxy.pid"));
         self.process = Some(Proc::spawn("radsecproxy", command, &self.dir.join("output.log"))?);
-        let (address, direction) = (self.address, self.direction);
+        let (address, direction) = (self.address, self.options.direction);
         wait_until("radsecproxy to listen", Duration::from_secs(60), || match direction {
             Direction::UdpToTls => UdpSocket::bind(address).is_err(),
             Direction::TlsToUdp => TcpStream::connect(address).is_ok(),
@@ -91,6 +92,15 @@ impl RadsecProxy {
     /// Where it listens, by UDP or by TLS.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it shows on both sides.
+    pub fn certificate(&self) -> &Certificate {
+        &self.own
+    }
+
+    pub fn options(&self) -> &RadsecOptions {
+        &self.options
     }
 
     pub fn log(&self) -> String {

@@ -31,6 +31,9 @@ pub struct Target {
     /// RADIUS: how Twinlock finds out that a server is back.
     #[serde(default)]
     pub status_check: StatusCheck,
+    /// RADIUS: with `status_check = "username"` whom the question names. Nobody at all, so that no account is locked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_user: String,
     /// RADIUS: seconds between two questions to a server that is not alive, 6-120.
     #[serde(default = "check_interval_seconds")]
     pub check_interval_seconds: u32,
@@ -131,6 +134,9 @@ pub enum Transport {
 pub enum StatusCheck {
     #[default]
     StatusServer,
+    /// By an Access-Request for `status_user` with a password made up each time: a Reject says that it is back, and nothing else
+    /// does. Accounting ports take no such question: there as `none`.
+    Username,
     /// Not at all: it is tried again after `revive_seconds`.
     None,
 }

@@ -2,8 +2,8 @@
 //! the fuzz target. The model knows what was sent and what has become of it.
 
 use radius_wire::{
-    Due, Heard, Home, HomeLimits, HomeState, Outgoing, Packet, Place, Port, Reply, Request, RequestCode, RequestId,
-    Room, Rule, Rules, Secret, SocketNumber, StatusCheck, Transport, verify_request,
+    Code, Due, Heard, Home, HomeLimits, HomeState, Outgoing, Packet, Place, Port, Reply, Request, RequestCode,
+    RequestId, Room, Rule, Rules, Secret, SocketNumber, StatusCheck, Transport, verify_request,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -29,6 +29,8 @@ struct Model {
     ended: HashSet<RequestId>,
     /// Requests that are over, whose answers come too late.
     late: Vec<Asked>,
+    /// Probes are logins that must be refused, and not Status-Server.
+    by_name: bool,
     /// The last one sent, and when it is given up.
     probe: Option<(Place, Vec<u8>, Duration)>,
     probe_authenticators: HashSet<Vec<u8>>,
@@ -47,7 +49,7 @@ impl Model {
     fn new(kind: u8) -> Self {
         let limits = HomeLimits {
             transport: if kind & 1 == 0 { Transport::Udp } else { Transport::Tls },
-            status_check: if kind & 2 == 0 { StatusCheck::StatusServer } else { StatusCheck::None },
+            status_check: if kind & 2 == 0 { StatusCheck::Probes } else { StatusCheck::None },
             response_timeouts: u32::from(kind >> 2 & 1) + 1,
             sockets_max: usize::from(kind >> 3 & 1) + 1,
             ..HomeLimits::default()
@@ -63,6 +65,7 @@ impl Model {
             open: BTreeMap::new(),
             ended: HashSet::new(),
             late: Vec::new(),
+            by_name: kind >> 4 & 1 == 1,
             probe: None,
             probe_authenticators: HashSet::new(),
         }
@@ -75,7 +78,7 @@ impl Model {
             2 => self.answer(which),
             3 => self.forge(which),
             4 => self.tick(which),
-            5 => self.answer_probe(),
+            5 => self.answer_probe(which),
             6 => {
                 if let Some(id) = self.pick(which) {
                     self.home.cancel(id);
@@ -212,7 +215,7 @@ impl Model {
     }
 
     fn send_probe(&mut self) {
-        assert_eq!(self.limits.status_check, StatusCheck::StatusServer);
+        assert_eq!(self.limits.status_check, StatusCheck::Probes);
         let place = match self.home.room_for_probe() {
             Room::At(place) => place,
             Room::OpenSocket => {
@@ -224,18 +227,28 @@ impl Model {
             Room::Dead => panic!("who is dead is probed"),
         };
         assert!(self.open.values().all(|asked| asked.place != place));
-        let octets = self.request(RequestCode::StatusServer, place);
+        let code = if self.by_name { RequestCode::AccessRequest } else { RequestCode::StatusServer };
+        let octets = self.request(code, place);
         assert!(self.probe_authenticators.insert(octets[4..20].to_vec()), "each with an authenticator of its own");
         assert!(self.home.probe(place, &octets, self.now));
         assert!(!self.home.probe(place, &octets, self.now), "one at a time");
         self.probe = Some((place, octets, self.now + self.limits.check_timeout));
     }
 
-    fn answer_probe(&mut self) {
+    fn answer_probe(&mut self, which: u8) {
         let Some((place, octets, ends)) = self.probe.take() else { return };
-        let octets = reply(&octets);
+        let refuses = which & 1 == 1;
+        let octets = if refuses { refusal(&octets) } else { reply(&octets) };
         if ends > self.now && self.sockets.contains(&place.socket) {
-            assert!(matches!(self.receive(place.socket, &octets), Heard::Probe));
+            let state = self.home.state();
+            match self.receive(place.socket, &octets) {
+                Heard::Probe => assert!(refuses || !self.by_name),
+                Heard::WrongProbe(code) => {
+                    assert!(self.by_name && code == Code::AccessAccept);
+                    assert_eq!(self.home.state(), state, "it has not shown that it works");
+                }
+                _ => panic!("a genuine answer to a probe was not taken"),
+            }
             self.say();
         }
         self.changes_nothing(place.socket, &octets); // late, or twice
@@ -280,9 +293,18 @@ fn secret() -> Secret {
 
 /// What a home server answers.
 fn reply(request: &[u8]) -> Vec<u8> {
+    answered(request, Reply::Accept { attributes: &[], message: "" })
+}
+
+/// What it answers about somebody whom nobody knows; to Status-Server nobody says so, and it is an answer all the same.
+fn refusal(request: &[u8]) -> Vec<u8> {
+    answered(request, Reply::Reject { message: "" })
+}
+
+fn answered(request: &[u8], reply: Reply<'_>) -> Vec<u8> {
     let secret = secret();
     let packet = Packet::parse(request, Port::Authentication).expect("well formed");
     let verified =
         verify_request(packet, (&secret).into(), Rules::default()).unwrap_or_else(|reason| panic!("{reason}"));
-    Reply::Accept { attributes: &[], message: "" }.write(&verified).expect("it fits")
+    reply.write(&verified).expect("it fits")
 }

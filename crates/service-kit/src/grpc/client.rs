@@ -56,7 +56,7 @@ impl Channel {
     /// Connects when first used; the certificate at the other end must name `part`.
     pub fn new(part: &'static str, endpoints: &Endpoints, section: &GrpcSection) -> Result<Self, GrpcError> {
         let identity = Identity { certificate: section.certificate_file.clone(), key: section.key_file.clone() };
-        let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true };
+        let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true, ..TlsOptions::default() };
         let tls = ClientTls::load(Trust::Authority(section.ca_file.clone()), Some(identity), options)?;
         let way = Way::Tls { tls, names: endpoints.0.clone() };
         Ok(Self { replicas: Arc::new(Replicas::new(part, way)) })

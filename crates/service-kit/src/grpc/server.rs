@@ -77,7 +77,7 @@ impl Server {
     /// Binds and serves until the process drains. Returns the bound address.
     pub async fn serve(self, section: &GrpcSection, process: &Process) -> Result<SocketAddr, GrpcError> {
         let identity = Identity { certificate: section.certificate_file.clone(), key: section.key_file.clone() };
-        let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true };
+        let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true, ..TlsOptions::default() };
         let tls = ServerTls::load("grpc", identity, ClientAuth::Required(section.ca_file.clone()), options)?;
         let listen = |cause| GrpcError::Listen { address: section.listen, cause };
         let listener = TcpListener::bind(section.listen).await.map_err(listen)?;

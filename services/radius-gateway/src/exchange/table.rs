@@ -120,6 +120,14 @@ impl Table {
         }
     }
 
+    /// There is nobody any more who may ask: what is in work ends, and all answers are forgotten.
+    pub(crate) fn end_all(&self) {
+        let mut inner = self.lock();
+        for unanswered in inner.exchanges.clear() {
+            inner.orphan(&unanswered);
+        }
+    }
+
     /// Places a request. What is new needs room; what goes on with a conversation or joins what is in work may use the last tenth
     /// and is taken even while the node takes nothing new.
     pub(super) fn take(&self, arrival: Arrival<'_>) -> Taken {

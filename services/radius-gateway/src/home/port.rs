@@ -11,8 +11,8 @@
 use super::connection::{self, TlsWay};
 use crate::stream::{Outbox, Packets, Waiting, outbox};
 use radius_wire::{
-    DropReason, Due, Heard, Home, HomeLimits, HomeReply, HomeState, Outgoing, Place, Port, RequestCode, RequestId,
-    Room, Rule, Secret, SocketNumber, WriteError,
+    Attribute, AttributeType, DropReason, Due, Heard, Home, HomeLimits, HomeReply, HomeState, Outgoing, Place, Port,
+    RequestCode, RequestId, Room, Rule, Secret, SocketNumber, WriteError,
 };
 use socket2::SockRef;
 use std::collections::HashMap;
@@ -47,6 +47,8 @@ pub(crate) struct Peer {
     pub(crate) secret: Arc<Secret>,
     /// Whether its replies must be signed: a rule of the settings, or what was learned.
     pub(crate) must_sign: Arc<AtomicBool>,
+    /// Who is asked about to learn whether the server is back, and must be refused; absent: by Status-Server.
+    pub(crate) status_user: Option<String>,
 }
 
 /// What a port has to tell beside its answers.
@@ -55,6 +57,8 @@ pub(crate) trait Observer: Send + Sync {
     /// A reply carried a Message-Authenticator.
     fn signed(&self, server: &str);
     fn dropped(&self, server: &str, drop: &'static str);
+    /// It did not refuse a name that nobody has, with a password made up for the question.
+    fn admits_anybody(&self, server: &str);
     /// No connection to it can be had. `became(Alive)` follows when one can.
     fn unreachable(&self, server: &str);
 }
@@ -342,6 +346,7 @@ impl Shared {
                 }
             }
             Heard::Probe => {}
+            Heard::WrongProbe(_) => self.observer.admits_anybody(&self.peer.name),
             Heard::Unmatched => self.observer.dropped(&self.peer.name, "unmatched"),
             Heard::Dropped(reason) => {
                 sound = reason == DropReason::Code;
@@ -396,18 +401,27 @@ impl Shared {
         }
         let mut inner = self.lock();
         let Room::At(place) = inner.home.room_for_probe() else { return };
-        let Envelope { identifier, authenticator, secret } = self.envelope(place);
-        let status = radius_wire::Request {
-            code: RequestCode::StatusServer,
-            identifier,
-            authenticator,
-            attributes: &[],
-            password: None,
-        };
-        let octets = status.write(secret).expect("a Status-Server always fits");
+        let octets = self.question(&self.envelope(place)).expect("as short as the settings allow, it always fits");
         if inner.home.probe(place, &octets, self.started.elapsed()) {
             inner.put_out(place.socket, octets.into());
         }
+    }
+
+    /// Whether the server is back: a Status-Server, or a login that must be refused.
+    fn question(&self, envelope: &Envelope<'_>) -> Result<Vec<u8>, WriteError> {
+        const NAS: Attribute<'_> = Attribute { kind: AttributeType::NAS_IDENTIFIER, value: b"twinlock" };
+        let &Envelope { identifier, authenticator, secret } = envelope;
+        let (code, attributes, password) = match &self.peer.status_user {
+            None => (RequestCode::StatusServer, vec![], None),
+            Some(user) => {
+                let name = Attribute { kind: AttributeType::USER_NAME, value: user.as_bytes() };
+                // 128 bits that nobody has as a password.
+                let password = format!("{:032x}", u128::from_ne_bytes(crate::random()));
+                (RequestCode::AccessRequest, vec![name, NAS], Some(password))
+            }
+        };
+        let (attributes, password) = (attributes.as_slice(), password.as_deref());
+        radius_wire::Request { code, identifier, authenticator, attributes, password }.write(secret)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -32,25 +32,35 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The last answers of a process that stops are written within this time.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// The ports, open.
+/// The ports of TLS, and what is shown and wanted there.
 pub(crate) struct RadSec {
-    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
     tls: ServerTls,
 }
 
 impl RadSec {
-    pub(crate) fn bind(
-        addresses: &[SocketAddr],
+    pub(crate) fn load(
+        addresses: Vec<SocketAddr>,
         identity: Identity,
         authority: InputFile,
+        revocation_lists: Option<InputFile>,
     ) -> Result<Self, ListenError> {
         let clients = ClientAuth::Required(authority);
-        let tls = ServerTls::load("radsec", identity, clients, TlsOptions::default()).map_err(ListenError::Tls)?;
+        let options = TlsOptions { revocation_lists, ..TlsOptions::default() };
+        let tls = ServerTls::load("radsec", identity, clients, options).map_err(ListenError::Tls)?;
+        Ok(Self { addresses, tls })
+    }
+
+    pub(crate) fn watch(&self, shutdown: &Shutdown) {
+        self.tls.watch(shutdown);
+    }
+
+    pub(crate) fn bind(&self) -> Result<Vec<TcpListener>, ListenError> {
         let mut listeners = Vec::new();
-        for &address in addresses {
+        for &address in &self.addresses {
             match listen(address) {
                 Ok(listener) => listeners.push(listener),
-                Err(cause) if no_ipv6(address, &cause) && addresses.len() > 1 => {
+                Err(cause) if no_ipv6(address, &cause) && self.addresses.len() > 1 => {
                     tracing::warn!(service = crate::NAME, %address, "this machine has no IPv6, listening without it");
                 }
                 Err(cause) => {
@@ -58,21 +68,17 @@ impl RadSec {
                 }
             }
         }
-        Ok(Self { listeners, tls })
+        Ok(listeners)
     }
 
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok())
-    }
-
-    /// Accepts until the process drains.
-    pub(crate) fn serve(self, gateway: &Arc<Gateway>) {
-        self.tls.watch(&gateway.shutdown);
-        for address in self.addresses() {
-            tracing::info!(service = crate::NAME, %address, "listening for RADIUS by TLS");
-        }
-        for listener in self.listeners {
-            gateway.shutdown.spawn_background(accept(gateway.clone(), listener, self.tls.clone()));
+    /// Accepts until the process drains, or the port is closed.
+    pub(crate) fn accept(&self, gateway: Arc<Gateway>, listener: TcpListener) -> impl Future<Output = ()> + use<> {
+        let tls = self.tls.clone();
+        async move {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(service = crate::NAME, %address, "listening for RADIUS by TLS");
+            }
+            accept(gateway, listener, tls).await;
         }
     }
 }

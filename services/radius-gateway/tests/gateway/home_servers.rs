@@ -2,11 +2,15 @@
 //! stands between the two.
 
 use crate::support::*;
+use domain::settings::StatusCheck;
 use radius_wire::eap::Eap;
 use radius_wire::{
     AccessRequest, Attribute, AttributeType, Charset, Code, Credentials, Hiding, HidingKey, Packet, Port, Reply, Salts,
     Secret, Sent, Verified,
 };
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const EAP_SUCCESS: [u8; 4] = [3, 7, 0, 4];
@@ -457,6 +461,60 @@ async fn the_next_server_is_asked_where_the_first_is_silent_and_a_forged_answer_
     let question = nas.question("ann", ANN);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessAccept);
     assert_eq!(world.homes[1].requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_is_back_when_it_refuses_somebody_whom_nobody_knows_and_not_when_it_lets_them_in() {
+    // no Status-Server goes there; each question has another password
+    const NOBODY: &str = "nobody-of-this-name";
+    let world = World::new().await;
+    world
+        .store
+        .change(&world.bus, |settings| {
+            let target = settings.targets.iter_mut().find(|target| target.name.as_str() == "homes").expect("there");
+            target.servers.truncate(1);
+            (target.status_check, target.status_user) = (StatusCheck::Username, NOBODY.into());
+            target.check_interval_seconds = 6;
+        })
+        .await;
+    let gateway = world.gateway().await;
+    let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let (seen, refuses) = (asked.clone(), Arc::new(AtomicBool::new(false)));
+    let refuses_now = refuses.clone();
+    world.homes[0].says(move |request| {
+        let name =
+            request.packet().first(AttributeType::USER_NAME).map(|name| String::from_utf8_lossy(name).into_owned());
+        let name = name.expect("a name");
+        if name != NOBODY {
+            return Vec::new();
+        }
+        seen.lock().expect("no panic while held").push((name, password(request)));
+        match refuses_now.load(Ordering::SeqCst) {
+            true => vec![Reply::Reject { message: "" }.write(request).expect("it fits")],
+            false => accept(request, &[]),
+        }
+    });
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    let state = || {
+        let upstreams = gateway.process.health().upstreams();
+        upstreams.into_iter().find(|(kind, ..)| *kind == "target").map(|(.., state)| state).expect("it was asked")
+    };
+    let questions = || asked.lock().expect("no panic while held").len();
+    for number in 1..=2 {
+        until("it is asked", async || questions() >= number).await;
+    }
+    assert_eq!(state().last_error.as_deref(), Some("it does not refuse whom nobody knows"));
+    refuses.store(true, Ordering::SeqCst);
+    for number in 3..=5 {
+        assert!(!state().up, "before it has refused three times");
+        until("it is asked", async || questions() >= number).await;
+    }
+    until("it is back", async || state().up).await;
+    let asked = asked.lock().expect("no panic while held").clone();
+    let passwords: BTreeSet<_> = asked.iter().map(|(_, password)| password).collect();
+    assert!(passwords.len() == asked.len() && passwords.iter().all(|password| password.len() == 32), "{asked:?}");
 }
 
 #[tokio::test]

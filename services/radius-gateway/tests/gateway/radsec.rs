@@ -267,7 +267,7 @@ async fn old_versions_of_tls_are_refused() {
 
 #[tokio::test]
 async fn after_one_packet_that_is_not_genuine_nothing_on_the_connection_is_believed() {
-    // R-91, RFC 6613 section 2.6.4; B-34: valid, then malformed
+    // R-91, RFC 6613 section 2.6.4; B-34: valid, then malformed; B-36: as RADIUS/1.1 has them, without a signature
     let lab = Lab::new().await;
     let gateway = lab.gateway().await;
     let with = |change: &dyn Fn(&mut Vec<u8>), question: &Question| {
@@ -386,6 +386,43 @@ async fn a_connection_ends_with_its_certificate_and_with_its_client() {
     .await;
     assert!(ending.is_closed_within(Duration::from_secs(12)).await);
     assert!(stays.is_let_in().await);
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_opens_nothing_and_what_it_has_opened_is_closed() {
+    // the list is read again while running; one that is broken changes nothing, one past its time lets nobody in
+    const LOOKED_AT_AGAIN: Duration = Duration::from_secs(25);
+    let lab = Lab::new().await;
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let (site, proxy) = (lab.certificate(SITE), lab.certificate(PROXY));
+    let list = lab.pki.revoke(&[], tomorrow).expect("a list");
+    let lists = Some(InputFile::new(&list).expect("it is there"));
+    let gateway = lab.world.node(Nodes::One, RadiusSection { radsec_crl_file: lists, ..lab.section() }).await;
+    let is_let_in = async |own: &Certificate| match lab.connect(&gateway, own).await {
+        Ok(mut site) => site.is_let_in().await,
+        Err(_) => false,
+    };
+    let mut open = lab.connect(&gateway, &site).await.expect("it is let in");
+    let mut other = lab.connect(&gateway, &proxy).await.expect("it is let in");
+    assert!(open.is_let_in().await && other.is_let_in().await);
+
+    lab.pki.revoke(&[&site], tomorrow).expect("a list");
+    assert!(open.is_closed_within(LOOKED_AT_AGAIN).await);
+    assert!(!is_let_in(&site).await && is_let_in(&proxy).await && other.is_let_in().await);
+
+    std::fs::write(&list, "no list at all").expect("written");
+    let mut section = lab.section();
+    section.radsec_crl_file = Some(InputFile::new(&list).expect("it is there"));
+    let started = radius_gateway::start(section, lab.world.deps(Nodes::One), &gateway.process).await;
+    let error = format!("{:#}", started.err().expect("it is no list"));
+    assert!(error.ends_with(&format!("{} is not PEM with a revocation list", list.display())), "{error}");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(!is_let_in(&site).await && is_let_in(&proxy).await, "the list before stays");
+
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    lab.pki.revoke(&[], yesterday).expect("a list");
+    assert!(other.is_closed_within(LOOKED_AT_AGAIN).await);
+    assert!(!is_let_in(&proxy).await);
 }
 
 #[tokio::test]

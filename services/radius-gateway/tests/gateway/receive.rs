@@ -4,7 +4,9 @@ use crate::support::*;
 use radius_gateway::{Nodes, RadiusSection};
 use radius_wire::{AttributeType, Code, write_unsigned};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::cell::RefCell;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -104,10 +106,15 @@ async fn what_seems_to_come_from_nowhere_or_from_ourselves_starts_no_game_of_bal
     let SocketAddr::V4(server) = gateway.address else { panic!("IPv4") };
     let mut nas = Nas::new("127.0.0.1", gateway.address, SECRET).await;
     let (nowhere, ourselves) = (nas.question("ann", ANN), nas.question("ann", "Nonsense"));
-    spoof(0, server, &nowhere.octets);
+    let to = |source: &str, payload: &[u8]| spoof(source.parse().expect("an address"), server, payload);
+    to("127.0.0.1:0", &nowhere.octets);
+    // A client of the settings has these addresses, which mean many.
+    for nobody in ["255.255.255.255:1812", "224.0.0.1:1812", "239.255.255.255:1812"] {
+        to(nobody, &nowhere.octets);
+    }
     nas.hears_nothing().await;
-    assert_eq!(world.directory.binds(), 0, "port 0 can be answered by nobody");
-    spoof(server.port(), server, &ourselves.octets);
+    assert_eq!(world.directory.binds(), 0, "nobody can be answered there");
+    spoof(server, server, &ourselves.octets);
     until("it is at work", async || world.directory.binds() == 1).await;
     // Rejects are held back equally long: when a later one is here, that one has reached our own port, where no answer is expected;
     // and what came there before the next question was looked at before it.
@@ -118,11 +125,65 @@ async fn what_seems_to_come_from_nowhere_or_from_ourselves_starts_no_game_of_bal
     assert_eq!(world.directory.passwords(), ["Nonsense", "Other nonsense", ANN]);
 }
 
-/// A datagram with a source port of our choice (RFC 768).
-fn spoof(source_port: u16, server: SocketAddrV4, payload: &[u8]) {
+#[tokio::test]
+async fn two_servers_are_not_made_to_talk_to_each_other() {
+    // B-32: genuine requests to the one that seem to come from the port of the other, which gets the answers and gives none
+    let world = World::new().await;
+    let at = |host| RadiusSection { listen: vec![(Ipv4Addr::new(127, 0, 77, host), 0).into()], ..section() };
+    let (one, other) = (world.node(Nodes::One, at(1)).await, world.node(Nodes::One, at(2)).await);
+    let (SocketAddr::V4(first), SocketAddr::V4(second)) = (one.address, other.address) else { panic!("IPv4") };
+    let mut nas = Nas::new("127.0.0.1", one.address, SECRET).await;
+    let (at_first, at_second) = (Overheard::at(*first.ip()), Overheard::at(*second.ip()));
+    let (status, login) = (nas.status(), nas.question("ann", ANN));
+    spoof(second, first, &status.octets);
+    spoof(second, first, &login.octets);
+    until("both are answered", async || at_second.codes().len() >= 2).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let sorted = |mut codes: Vec<u8>| {
+        codes.sort_unstable();
+        codes
+    };
+    assert_eq!((sorted(at_first.codes()), sorted(at_second.codes())), (vec![1, 12], vec![2, 11]));
+    let own = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&own).await.code(), Code::AccessChallenge);
+}
+
+/// What comes to an address of this machine by UDP.
+struct Overheard {
+    raw: Socket,
+    codes: RefCell<Vec<u8>>,
+}
+
+impl Overheard {
+    fn at(address: Ipv4Addr) -> Self {
+        let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).expect("CAP_NET_RAW");
+        raw.set_nonblocking(true).expect("a socket");
+        raw.bind(&SocketAddrV4::new(address, 0).into()).expect("an address of ours");
+        Self { raw, codes: RefCell::default() }
+    }
+
+    /// The RADIUS Codes so far.
+    fn codes(&self) -> Vec<u8> {
+        let mut octets = [0; 65_536];
+        while let Ok(length) = (&self.raw).read(&mut octets) {
+            // An IPv4 header says its own length in words (RFC 791 section 3.1); that of UDP has 8 octets.
+            let payload = usize::from(octets[0] & 15) * 4 + 8;
+            self.codes.borrow_mut().extend(octets[..length].get(payload));
+        }
+        self.codes.borrow().clone()
+    }
+}
+
+/// A datagram from a source of our choice (RFC 791, RFC 768). The kernel fills in what is zero.
+fn spoof(source: SocketAddrV4, server: SocketAddrV4, payload: &[u8]) {
+    const UDP: u8 = 17;
     let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).expect("CAP_NET_RAW");
+    raw.set_header_included_v4(true).expect("CAP_NET_RAW");
     let length = (8 + payload.len()) as u16;
-    let mut octets = [source_port, server.port(), length, 0].map(u16::to_be_bytes).concat();
+    let mut octets = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, UDP, 0, 0];
+    octets.extend_from_slice(&source.ip().octets());
+    octets.extend_from_slice(&server.ip().octets());
+    octets.extend([source.port(), server.port(), length, 0].map(u16::to_be_bytes).concat());
     octets.extend_from_slice(payload);
     raw.send_to(&octets, &SocketAddr::V4(server).into()).expect("sent");
 }

@@ -161,13 +161,20 @@ impl Node {
         let (tell, told) = tokio::sync::oneshot::channel();
         runtime.spawn(async move {
             let process = Process::detached("radius-gateway");
-            let bound = radius_gateway::bind(section).expect("a free port");
-            let radsec = bound.radsec_addresses().first().copied();
-            let _ = tell.send((bound.addresses()[0], bound.accounting_addresses()[0], radsec, process.clone()));
-            bound.run(deps, &process).await.expect("it serves");
+            let configured = (section.listen[0], section.accounting_listen[0]);
+            let running = radius_gateway::start(section, deps, &process).await.expect("free ports");
+            let _ = tell.send((running.addresses(), configured, process));
         });
-        let (address, accounting, radsec, process) = told.await.expect("the node starts");
-        Self { runtime: Some(runtime), address, accounting, radsec, shutdown: process.shutdown().clone(), process }
+        let (open, configured, process) = told.await.expect("the node starts");
+        Self {
+            runtime: Some(runtime),
+            // Of a gateway that is off: where it will be.
+            address: open.authentication.first().copied().unwrap_or(configured.0),
+            accounting: open.accounting.first().copied().unwrap_or(configured.1),
+            radsec: open.radsec.first().copied(),
+            shutdown: process.shutdown().clone(),
+            process,
+        }
     }
 
     /// As SIGKILL would: whatever it was doing, it does no more.
@@ -275,6 +282,8 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
             client("accounting-forwarded", "127.0.1.14/32", serde_json::json!({ "accounting": "forward", "target": "homes" })),
             client("node-only", "127.0.1.15/32", serde_json::json!({ "status_reflects_health": false })),
             client("radclient", "127.0.0.1/32", serde_json::json!({})),
+            client("servers", "127.0.77.0/24", serde_json::json!({})),
+            client("many", "224.0.0.0/4", serde_json::json!({ "sources": ["224.0.0.0/4", "255.255.255.255/32"] })),
             client("wide", "127.0.2.0/24", serde_json::json!({})),
             client("narrow", "127.0.2.1/32", serde_json::json!({})),
         ],

@@ -52,6 +52,7 @@ fn radius(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -> String
             "the name outside of EAP is believed where the servers name nobody: they must enforce that it is the inner one",
         );
     }
+    status_user(findings, target, key);
     findings.range(key("response_window_seconds"), target.response_window_seconds, 5..=60);
     findings.range(key("zombie_seconds"), target.zombie_seconds, 20..=120);
     findings.range(key("check_interval_seconds"), target.check_interval_seconds, 6..=120);
@@ -121,6 +122,24 @@ fn home_server(findings: &mut Findings, target: &Target, server: &HomeServer) {
     }
 }
 
+fn status_user(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -> String) {
+    const OCTETS_MAX: usize = 253; // RFC 2865 section 5
+    let (wanted, found) = (target.status_check == StatusCheck::Username, target.status_user.as_str());
+    if !wanted && !found.is_empty() {
+        findings.error(key("status_user"), "is a key of targets with status_check = \"username\"");
+    } else if wanted && (found.is_empty() || found.len() > OCTETS_MAX || found.chars().any(char::is_control)) {
+        findings.error(
+            key("status_user"),
+            format!("found {found:?}; write a name of 1 to {OCTETS_MAX} octets that nobody has"),
+        );
+    } else if wanted {
+        findings.warning(
+            key("status_user"),
+            "is asked about with wrong passwords: a name that somebody has is locked by it in the end",
+        );
+    }
+}
+
 /// Digits alone at the end are an address that was mistyped, and no name of the DNS.
 fn is_address_or_name(text: &str) -> bool {
     let last = text.rsplit('.').next().unwrap_or_default();
@@ -139,6 +158,7 @@ fn windows_domain(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -
         ("response_window_seconds", target.response_window_seconds != 20),
         ("zombie_seconds", target.zombie_seconds != 40),
         ("status_check", target.status_check != StatusCheck::default()),
+        ("status_user", !target.status_user.is_empty()),
         ("check_interval_seconds", target.check_interval_seconds != 30),
         ("revive_seconds", target.revive_seconds != 120),
     ] {
