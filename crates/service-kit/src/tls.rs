@@ -105,6 +105,7 @@ pub struct ServerTls {
 struct Server {
     config: Arc<ServerConfig>,
     clients: Arc<dyn ClientCertVerifier>,
+    lists: Option<RevocationLists>,
 }
 
 impl ServerTls {
@@ -154,7 +155,15 @@ impl ServerTls {
         let files = self.files.clone();
         shutdown.spawn_until_stopping(async move {
             let mut hangup = signal(SignalKind::hangup()).ok();
+            let mut told = false;
             loop {
+                // Once for each that ends, not at every look.
+                let current = files.current.load_full();
+                let over = current.lists.as_ref().filter(|lists| lists.are_over());
+                if let Some(lists) = over.filter(|_| !told) {
+                    lists.tell();
+                }
+                told = over.is_some();
                 let asked = async {
                     match &mut hangup {
                         Some(hangup) => hangup.recv().await,
@@ -283,8 +292,8 @@ fn server_config(
     let verifier = |authority: &InputFile| {
         let roots = Arc::new(roots(authority.path())?);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-        Ok::<_, TlsError>(match lists.clone() {
-            Some(lists) => builder.with_crls(lists).enforce_revocation_expiration(),
+        Ok::<_, TlsError>(match &lists {
+            Some(lists) => builder.with_crls(lists.lists.iter().cloned()).enforce_revocation_expiration(),
             None => builder,
         })
     };
@@ -308,7 +317,7 @@ fn server_config(
         .with_single_cert(chain, key)
         .map_err(|cause| identity.mismatch(cause))?;
     config.alpn_protocols = options.alpn.clone();
-    Ok(Server { config: Arc::new(config), clients })
+    Ok(Server { config: Arc::new(config), clients, lists })
 }
 
 fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<ClientConfig, TlsError> {
@@ -370,26 +379,48 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// Their expiry is told beside that of certificates: a list past its time keeps everybody out.
-fn revocation_lists(name: &'static str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+fn revocation_lists(name: &'static str, path: &Path) -> Result<RevocationLists, TlsError> {
     let pem = std::fs::read(path).map_err(|cause| TlsError::Unreadable { path: path.to_owned(), cause })?;
     let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| no_revocation_list(path))?;
-    let mut ends = Vec::new();
-    for list in &lists {
-        let (_, list) = x509_parser::parse_x509_crl(list).map_err(|_| no_revocation_list(path))?;
-        ends.extend(list.next_update());
+    let (mut of_times, mut first_end) = (Vec::new(), None);
+    // The last first, for those that were made within one second.
+    for list in lists.into_iter().rev() {
+        let (_, read) = x509_parser::parse_x509_crl(&list).map_err(|_| no_revocation_list(path))?;
+        first_end = read.next_update().map(|end| end.timestamp()).into_iter().chain(first_end).min();
+        of_times.push((read.last_update().timestamp(), list));
     }
-    if lists.is_empty() {
+    if of_times.is_empty() {
         return Err(no_revocation_list(path));
     }
-    if let Some(first) = ends.iter().map(|end| end.timestamp()).min() {
-        record_expiry(format!("{name}_revocation_list"), first);
-        if first <= ASN1Time::now().timestamp() {
-            tracing::error!(path = %path.display(), "a revocation list is past its time: no client of its authority is let in");
-        }
+    // Of two lists of one authority the first is asked, and the newer one has whom the other has, and more.
+    of_times.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+    if let Some(end) = first_end {
+        record_expiry(format!("{name}_revocation_list"), end);
     }
-    Ok(lists)
+    Ok(RevocationLists {
+        lists: of_times.into_iter().map(|(_, list)| list).collect(),
+        path: path.to_owned(),
+        first_end,
+    })
+}
+
+struct RevocationLists {
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    path: PathBuf,
+    /// When one of them ends, in Unix seconds.
+    first_end: Option<i64>,
+}
+
+impl RevocationLists {
+    fn are_over(&self) -> bool {
+        self.first_end.is_some_and(|end| end <= ASN1Time::now().timestamp())
+    }
+
+    fn tell(&self) {
+        tracing::error!(path = %self.path.display(), "a revocation list is past its time: no client of its authority is let in");
+    }
 }
 
 fn no_revocation_list(path: &Path) -> TlsError {

@@ -4,7 +4,6 @@
 //! its event already. What is unknown, late or meant for somebody else is no decision, and no decision is a No.
 
 use crate::attempt::Attempt;
-use crate::settings::Client;
 use domain::{
     Assurance, DirectoryRef, Language, Method, NameForm, Protocol, Reason, ResultClass, Secret, Source, TransactionId,
 };
@@ -19,7 +18,6 @@ use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Upstream;
 use service_kit::{Clock, Shutdown};
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
