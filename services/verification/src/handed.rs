@@ -6,7 +6,7 @@
 use crate::facts::KnownUser;
 use domain::{DirectoryRef, TransactionId};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,9 +27,6 @@ struct Kept {
 impl Handed {
     pub fn keep(&self, transaction: TransactionId, subject: DirectoryRef, user: KnownUser, now: Instant) {
         let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, it| now.saturating_duration_since(it.since) < LIFE);
-        }
         if kept.len() < KEPT_MAX {
             kept.insert(transaction, Kept { subject, user, since: now });
         }
@@ -39,6 +36,18 @@ impl Handed {
     pub fn take(&self, transaction: TransactionId, subject: &DirectoryRef, now: Instant) -> Option<KnownUser> {
         let Kept { subject: of, user, since } = self.kept().remove(&transaction)?;
         (of == *subject && now.saturating_duration_since(since) < LIFE).then_some(user)
+    }
+
+    /// Forgets what nobody came for, for ever: there are seeds in it. May be dropped at any await.
+    pub async fn forget(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LIFE).await;
+            self.sweep(Instant::now());
+        }
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.kept().retain(|_, it| now.saturating_duration_since(it.since) < LIFE);
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<TransactionId, Kept>> {
@@ -78,12 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_kept_and_what_is_old_makes_room() {
+    fn there_is_an_end_to_what_is_kept_and_nothing_old_stays() {
         let (handed, now) = (Handed::default(), Instant::now());
         let keep = |number: u128, at| handed.keep(TransactionId(Uuid::from_u128(number)), subject("a"), user("x"), at);
         (0..KEPT_MAX as u128 + 10).for_each(|number| keep(number, now));
         assert_eq!(handed.kept().len(), KEPT_MAX);
-        keep(u128::MAX, now + LIFE);
+        handed.kept().clear();
+        keep(1, now);
+        keep(2, now + LIFE / 2);
+        handed.sweep(now + LIFE);
         assert_eq!(handed.kept().len(), 1);
     }
 }

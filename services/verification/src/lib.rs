@@ -127,7 +127,7 @@ pub struct Service {
     providers: Arc<Providers>,
     carriers: Arc<dyn Carriers>,
     store: Store,
-    handed: Handed,
+    handed: Arc<Handed>,
     committer: Committer,
     outbox: Arc<dyn Outbox>,
     challenges: Arc<Challenges>,
@@ -188,12 +188,14 @@ impl Service {
         tasks.spawn_until_stopping(settings::keep_current(deps.settings, deps.bus.clone(), kept, health));
         let awake = waiting::keep_awake(waiting.clone(), deps.commit.clone(), deps.bus, deps.randomness);
         tasks.spawn_until_stopping(awake);
+        let handed = Arc::new(Handed::default());
+        tasks.spawn_until_stopping(handed.clone().forget());
         Self {
             settings,
             carriers: carriers.unwrap_or_else(|| providers.clone()),
             providers,
             store: Store::new(deps.facts),
-            handed: Handed::default(),
+            handed,
             committer: Committer::new(deps.commit, deps.clock.clone()),
             outbox: deps.outbox,
             challenges,

@@ -222,6 +222,7 @@ async fn who_needs_no_code_now_is_said_with_the_forms() {
             client: client.into(),
             subject: Some((&subject(user)).into()),
             person_ip: person_ip.into(),
+            ..AppendedFormsRequest::default()
         };
         node.appended_forms(request(asked)).await.expect("answered").into_inner().code_optional
     };
