@@ -419,6 +419,10 @@ impl Core {
         if self.settings.authentication_bind.kind != BindKind::Windows {
             return Ok(Exchange::simple(&entry.dn, password, preset));
         }
+        // Whoever typed the password could otherwise be the server that accepts it.
+        if matches!(channel, Channel::Clear) {
+            return Err(BindError::NoAccount);
+        }
         let account = entry.windows_account().ok_or(BindError::NoAccount)?;
         Ok(Exchange::windows(account, password, preset, server, channel))
     }

@@ -11,6 +11,7 @@ use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::{Resolver, TokioResolver};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -67,22 +68,34 @@ pub(crate) struct Discovery {
     places: Vec<Place>,
     /// Which servers of the DNS to ask; none: those of the host.
     name_servers: Vec<SocketAddr>,
-    /// When to ask next, held by who asks.
-    due: Mutex<Option<Instant>>,
+    /// Held by who asks.
+    asked: Mutex<Asked>,
+    /// There was an answer once.
+    known: AtomicBool,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// When to ask next.
+    due: Option<Instant>,
+    /// It was said that there is no answer.
+    told: bool,
 }
 
 /// The DNS gave no server, or no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the DNS names no server of the domain {domain}")]
-pub(crate) struct NotFound {
-    domain: String,
-    #[source]
-    cause: Option<hickory_resolver::net::NetError>,
+pub(crate) enum NotFound {
+    #[error("the DNS names no server of the domain {domain}")]
+    Nowhere { domain: String, source: hickory_resolver::net::NetError },
+    #[error("the DNS did not say within {} s which servers the domain {domain} has", PATIENCE.as_secs())]
+    Silent { domain: String },
+    #[error("the DNS names only servers outside of the domain {domain}, which are not used")]
+    Elsewhere { domain: String },
 }
 
 impl Discovery {
     pub fn new(places: Vec<Place>, name_servers: Vec<SocketAddr>) -> Self {
-        Self { places, name_servers, due: Mutex::new(None) }
+        Self { places, name_servers, asked: Mutex::default(), known: AtomicBool::new(false) }
     }
 
     /// Is there anything to ask the DNS for?
@@ -90,16 +103,24 @@ impl Discovery {
         self.places.iter().any(|place| matches!(place, Place::Domain { .. }))
     }
 
-    /// Puts in `servers` whom the DNS names now, if that is not known or too long ago. One asks, the others wait for it. Where there is no
-    /// answer, those that were there before stay.
+    /// Puts in `servers` whom the DNS names now, if that is not known or too long ago. One asks; the others wait for it only while no
+    /// server is known. Where there is no answer, those that were there before stay.
     pub async fn refresh(&self, directory: &domain::ObjectName, servers: &Servers) {
         if !self.is_needed() {
             return;
         }
-        let mut due = self.due.lock().await;
-        if due.is_some_and(|due| Instant::now() < due) {
+        let mut asked = match self.known.load(Ordering::Relaxed) {
+            true => match self.asked.try_lock() {
+                Ok(asked) => asked,
+                Err(_) => return,
+            },
+            false => self.asked.lock().await,
+        };
+        if asked.due.is_some_and(|due| Instant::now() < due) {
             return;
         }
+        // Whoever asks may be dropped while waiting.
+        asked.due = Some(Instant::now() + AGAIN_AFTER);
         let mut found = Vec::new();
         let mut complete = true;
         for place in &self.places {
@@ -108,7 +129,9 @@ impl Discovery {
                 Place::Domain { domain, ldaps } => match self.servers_of(domain, *ldaps).await {
                     Ok(servers) => found.extend(servers),
                     Err(error) => {
-                        tracing::warn!(%directory, error = %crate::pool::chain(&error), "servers of the directory were not found");
+                        if !asked.told {
+                            tracing::warn!(%directory, error = %crate::pool::chain(&error), "servers of the directory were not found");
+                        }
                         complete = false;
                     }
                 },
@@ -118,16 +141,20 @@ impl Discovery {
             found.extend(servers.names());
         }
         servers.replace(found, SERVERS_MAX);
-        *due = Some(Instant::now() + if complete { GOOD_FOR } else { AGAIN_AFTER });
+        asked.told = !complete;
+        if complete {
+            self.known.store(true, Ordering::Relaxed);
+            asked.due = Some(Instant::now() + GOOD_FOR);
+        }
     }
 
     async fn servers_of(&self, domain: &str, ldaps: bool) -> Result<Vec<ServerName>, NotFound> {
-        let failed = |cause| NotFound { domain: domain.to_owned(), cause };
-        let resolver = self.resolver().map_err(|error| failed(Some(error)))?;
+        let nowhere = |source| NotFound::Nowhere { domain: domain.to_owned(), source };
+        let resolver = self.resolver().map_err(nowhere)?;
         let asked = resolver.srv_lookup(format!("_ldap._tcp.dc._msdcs.{domain}."));
         let answer = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer.map_err(|error| failed(Some(error)))?,
-            Err(_) => return Err(failed(None)),
+            Ok(answer) => answer.map_err(nowhere)?,
+            Err(_) => return Err(NotFound::Silent { domain: domain.to_owned() }),
         };
         let records = answer.answers().iter().filter_map(|record| match &record.data {
             RData::SRV(record) => Some(record.clone()),
@@ -143,7 +170,7 @@ impl Discovery {
                 }
             }
         }
-        if found.is_empty() { Err(failed(None)) } else { Ok(found) }
+        if found.is_empty() { Err(NotFound::Elsewhere { domain: domain.to_owned() }) } else { Ok(found) }
     }
 
     fn resolver(&self) -> Result<TokioResolver, hickory_resolver::net::NetError> {

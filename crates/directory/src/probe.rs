@@ -132,11 +132,15 @@ impl fmt::Display for ProbeError {
                 "What listens there does not speak LDAP on this port; check port and scheme (ldap:// or ldaps://).",
             ),
             Self::Query(QueryError::BindRefused { code: ResultCode::INVALID_CREDENTIALS, .. }) => {
-                f.write_str("The query bind was refused with code 49; check query_bind.name and its password.")
+                f.write_str(
+                    "The query bind was refused with code 49; check query_bind.name and its password. With kind \"windows\" the server may also \
+                     take no NTLM, or something that opens TLS stands between.",
+                )
             }
             Self::Query(QueryError::BindRefused { code: ResultCode::STRONGER_AUTH_REQUIRED, .. }) => f.write_str(
-                "The query bind was refused with code 8: the server wants it protected; use kind \"tls\", or \"windows\" for an account of \
-                 the domain.",
+                "The query bind was refused with code 8: the server wants it protected. Use kind \"tls\", or \"windows\" by ldap:// for an \
+                 account of the domain; inside TLS that is for the server to allow (Samba: ldap server require strong auth = \
+                 allow_sasl_over_tls).",
             ),
             Self::Query(QueryError::BindRefused { code, .. }) => {
                 write!(f, "The query bind was refused with code {code}; check query_bind and what the server allows.")

@@ -36,6 +36,8 @@ pub struct Query {
 
 impl Query {
     pub const ENTRIES_MAX: usize = 1_000_000;
+    /// Of a whole directory, of which nobody holds more than a page.
+    pub const WHOLE_MAX: usize = 10_000_000;
 
     pub fn new(base: impl Into<String>, scope: Scope, filter: Filter, attributes: &[&str]) -> Self {
         let attributes = attributes.iter().map(|attribute| (*attribute).to_owned()).collect();
@@ -474,7 +476,9 @@ impl Page {
         let selector = format!("{attribute};range={from}-*");
         let wanted = [selector.as_str(), REVISION];
         let search = SearchRequest::new(dn.clone(), Scope::Base, &Filter::present("objectClass"), &wanted);
-        self.id = self.send(core, &search, &query.controls).await?;
+        // Of this entry itself, and of nobody that it names.
+        let controls = query.controls.iter().filter(|control| control.oid != oid::SCOPE_QUERY).cloned();
+        self.id = self.send(core, &search, &controls.collect::<Vec<_>>()).await?;
         let mut found = None;
         loop {
             let message = self.message(core).await?;

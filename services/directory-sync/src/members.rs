@@ -61,7 +61,9 @@ impl Objects {
                 Err(Incomplete::Refused { code: ResultCode::AFFECTS_MULTIPLE_DSAS, .. }) => {
                     return Ok(Err(Otherwise::SpansDomains));
                 }
-                Err(Incomplete::Refused { .. }) => return Ok(Err(Otherwise::Refused)),
+                Err(Incomplete::Refused { .. } | Incomplete::Limit { .. } | Incomplete::NoProgress { .. }) => {
+                    return Ok(Err(Otherwise::Refused));
+                }
                 Err(cause) => return Err(unread(cause)),
             };
             let own = Query::new(&dn, ldap_wire::Scope::Base, Filter::present("objectClass"), &["objectSid"]);

@@ -441,6 +441,7 @@ impl Objects {
     }
 
     fn walk(&self, query: Query, what: What) -> Walk {
+        let query = Query { entries_max: Query::WHOLE_MAX, ..query };
         Walk { reading: self.reader.read(query), what, named: false }
     }
 }

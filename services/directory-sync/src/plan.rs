@@ -79,9 +79,12 @@ pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute(), settings.group_name_attribute()];
     attributes.extend(MEMBER_ATTRIBUTES);
     match settings.preset {
-        // With the first of many values comes what tells whether the group was written before the last (S-51).
-        Preset::ActiveDirectory => attributes.extend([OBJECT_SID, "uSNChanged"]),
+        Preset::ActiveDirectory => attributes.push(OBJECT_SID),
         _ => attributes.push(MEMBER_UID),
+    }
+    if settings.preset.is_microsoft() {
+        // With the first of many values comes what tells whether the group was written before the last (S-51).
+        attributes.push("uSNChanged");
     }
     each_once(attributes)
 }

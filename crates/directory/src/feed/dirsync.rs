@@ -238,9 +238,9 @@ impl DirSync {
             Op::SearchResultEntry => {
                 let entry = SearchResultEntry::decode(&message).map_err(|error| self.link.unreadable(error))?;
                 self.objects += 1;
-                if self.objects > Query::ENTRIES_MAX {
+                if self.objects > Query::WHOLE_MAX {
                     let server = self.link.server();
-                    return Err(Incomplete::TooMany { server, entries_max: Query::ENTRIES_MAX }.into());
+                    return Err(Incomplete::TooMany { server, entries_max: Query::WHOLE_MAX }.into());
                 }
                 events.push_back(self.object(&entry)?);
                 Ok(())

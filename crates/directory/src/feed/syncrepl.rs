@@ -332,9 +332,9 @@ impl Syncrepl {
         if let Stage::Refresh(refresh) = &mut self.stage {
             refresh.told += objects;
             refresh.there += if there { objects } else { 0 };
-            if refresh.told > Query::ENTRIES_MAX {
+            if refresh.told > Query::WHOLE_MAX {
                 let server = self.link.server();
-                return Err(Incomplete::TooMany { server, entries_max: Query::ENTRIES_MAX }.into());
+                return Err(Incomplete::TooMany { server, entries_max: Query::WHOLE_MAX }.into());
             }
         }
         Ok(())
