@@ -472,7 +472,8 @@ async fn finish(
     if !ended.finished.run_id.is_empty() {
         ended.run_id.clone_from(&ended.finished.run_id);
     }
-    ended.incomplete = incomplete;
+    let of_store = std::mem::take(&mut ended.finished.incomplete);
+    ended.incomplete = incomplete.or(Some(of_store).filter(|why| !why.is_empty()));
     Ok((ended, full))
 }
 

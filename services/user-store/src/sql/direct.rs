@@ -152,7 +152,13 @@ impl Row {
     pub fn get<T: FromSql>(&self, column: &str) -> Result<T, sqlx::Error> {
         let place = self.known.columns.iter().position(|name| **name == *column);
         let place = place.ok_or_else(|| sqlx::Error::ColumnNotFound(column.into()))?;
-        let decoded = T::column_result(ValueRef::from(&self.values[place]));
+        let value = ValueRef::from(&self.values[place]);
+        // Octets and text are one to SQLite, and to the driver: a column that was added with '' for what stood there has texts.
+        let decoded = T::column_result(value).or_else(|error| match value {
+            ValueRef::Text(octets) => T::column_result(ValueRef::Blob(octets)),
+            ValueRef::Blob(octets) => T::column_result(ValueRef::Text(octets)),
+            _ => Err(error),
+        });
         decoded.map_err(|source| sqlx::Error::ColumnDecode { index: column.into(), source: source.into() })
     }
 }
@@ -316,6 +322,10 @@ mod tests {
             rows.extend(session.rows(sql, args![true, 8_i64]).await.expect("rows"));
             for row in &rows {
                 let sends: bool = row.get("sends").expect("a flag");
+                assert_eq!(
+                    row.get::<Vec<u8>>("client").expect("octets"),
+                    row.get::<String>("client").expect("a text").into_bytes()
+                );
                 texts.push((
                     row.get::<String>("client").expect("a text"),
                     sends,

@@ -207,26 +207,42 @@ impl Database {
         })
     }
 
-    /// Runs work that reads and writes [directly](Self::read_direct): on SQLite on a thread of its own. Ends with it, with what it says;
-    /// an error, if it panics. Dropped before, the work goes on to its end.
-    pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<F::Output, Panicked>
+    /// Runs work that reads and writes [directly](Self::read_direct): on SQLite on a thread of its own. Ends with it; an error, if it panics.
+    pub async fn apart<F>(&self, name: &'static str, work: F) -> Result<(), Panicked>
     where
-        F: Future + Send + 'static,
-        F::Output: Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         match self {
             Self::Sqlite(_) => {
                 let (ended, end) = oneshot::channel();
                 let runtime = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+                    runtime.block_on(work);
                     // Nobody waits for a process that is over.
-                    let _ = ended.send(runtime.block_on(work));
+                    let _ = ended.send(());
                 });
                 thread.map_err(|_| Panicked)?;
                 end.await.map_err(|_| Panicked)
             }
             Self::Postgres(_) => tokio::spawn(work).await.map_err(|_| Panicked),
         }
+    }
+
+    /// The same for work that ends soon, and for what it says: on a thread that others had before. Dropped meanwhile, the work goes on
+    /// to its end.
+    pub async fn briefly_apart<F>(&self, work: F) -> Result<F::Output, Panicked>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let done = match self {
+            Self::Sqlite(_) => {
+                let runtime = tokio::runtime::Handle::current();
+                tokio::task::spawn_blocking(move || runtime.block_on(work)).await
+            }
+            Self::Postgres(_) => tokio::spawn(work).await,
+        };
+        done.map_err(|_| Panicked)
     }
 
     /// How many readings [directly](Self::read_direct) go on at the same time.

@@ -331,8 +331,8 @@ async fn below(
         }
         found.extend(level.iter().cloned());
     }
-    if !groups_named(session, &batch.groups_of, &level).await?.is_empty() {
-        batch.run.is_incomplete(session, &members::too_deep()).await?;
+    if let Some(group) = groups_named(session, &batch.groups_of, &level).await?.first() {
+        batch.run.is_incomplete(session, &members::too_deep(&group.dn_key)).await?;
     }
     let head = "SELECT directory, object_id FROM users WHERE primary_group <> '' AND primary_group IN";
     for row in session.rows_in(head, sids.iter().map(String::as_str), "", &[]).await? {

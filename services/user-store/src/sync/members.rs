@@ -115,8 +115,9 @@ impl Group {
     }
 }
 
-pub fn too_deep() -> String {
-    format!("groups lie in groups more than {DEPTH_MAX} deep")
+/// `key` is of one of those that lie too deep.
+pub fn too_deep(key: &str) -> String {
+    format!("groups lie in groups more than {DEPTH_MAX} deep; one of them is {key}")
 }
 
 /// Groups above some people, each once.
@@ -127,8 +128,8 @@ pub struct Graph {
     by_sid: HashMap<String, usize>,
     /// By member key, the groups that name it.
     holders: HashMap<String, BTreeSet<usize>>,
-    /// There are groups above those that are followed (FD-16).
-    deeper: bool,
+    /// There are groups above those that are followed, such as this one (FD-16).
+    deeper: Option<String>,
 }
 
 impl Graph {
@@ -181,13 +182,17 @@ impl Graph {
             level = self.climb_once(session, groups_of, &level).await?;
         }
         level.retain(|key| asked.insert(key.clone()));
-        self.deeper |= !self.climb_once(session, groups_of, &level).await?.is_empty();
+        let above = self.climb_once(session, groups_of, &level).await?;
+        self.deeper = self.deeper.take().or(above.into_iter().next());
         Ok(())
     }
 
     /// Notes with the run where groups in groups go deeper than they are followed: then nothing is known for certain.
     pub async fn tell(&self, session: &mut Session, run: &Run) -> Result<(), StoreError> {
-        if self.deeper { run.is_incomplete(session, &too_deep()).await } else { Ok(()) }
+        match &self.deeper {
+            Some(key) => run.is_incomplete(session, &too_deep(key)).await,
+            None => Ok(()),
+        }
     }
 
     /// The groups that name these keys. Returns the keys of those that are new. Two statements, one a table: of a join a database

@@ -8,6 +8,7 @@ use super::run::Run;
 use crate::Store;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Session, args};
+use domain::settings::Settings;
 use proto::user_store::{ListPendingReply, ListPendingRequest, Pending, pending::What};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +54,7 @@ pub async fn wait_for_names(
 }
 
 /// Lists for reading whoever waits alone for a name that nobody has any longer.
-pub async fn names_became_free(session: &mut Session, directory: &str) -> Result<(), StoreError> {
+pub async fn names_became_free(session: &mut Session, directory: &str, settings: &Settings) -> Result<(), StoreError> {
     let sql = "SELECT kind, value FROM sync_pending WHERE directory = $1 AND kind LIKE 'name:%'";
     let mut waiting: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in session.rows(sql, args![directory]).await? {
@@ -65,7 +66,8 @@ pub async fn names_became_free(session: &mut Session, directory: &str) -> Result
         return Ok(());
     }
     let holders = rows::with_names(session, directory, waiting.keys().map(String::as_str)).await?;
-    let held: BTreeSet<&str> = holders.iter().filter(|it| !it.gives_way()).map(|it| it.username_key.as_str()).collect();
+    let held: BTreeSet<&str> =
+        holders.iter().filter(|it| !it.gives_way(settings)).map(|it| it.username_key.as_str()).collect();
     for (key, objects) in &waiting {
         let [object_id] = objects.as_slice() else { continue };
         if held.contains(key.as_str()) {

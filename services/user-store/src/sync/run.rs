@@ -152,7 +152,7 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     session.execute(sql, arguments).await?;
     if mode != Mode::Preview {
         // An administrator may have decided since about those who had them.
-        pending::names_became_free(&mut session, &request.directory).await?;
+        pending::names_became_free(&mut session, &request.directory, &settings).await?;
     }
     source::offered(&mut session, &request.directory, &request.feed, &request.offers).await?;
     session.commit().await?;
@@ -187,6 +187,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     }
     let settings = store.rules().current(&mut session).await?;
     let mut request = request;
+    let complete_to_reader = request.complete;
     // FS-09: what it read is by other items than those by which it would be judged.
     let others = !run.items_digest.is_empty() && run.items_digest != settings.items_digest(&run.directory);
     if request.complete && others && !run.is_preview() {
@@ -196,6 +197,9 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
         (request.complete, request.error) = (false, run.error.clone());
     }
     let mut end = End { state: "done", ..End::default() };
+    if complete_to_reader && !request.complete {
+        end.reply.incomplete.clone_from(&request.error);
+    }
     match (request.complete, run.mode) {
         // S-41: nobody leaves on the evidence of an incomplete read.
         (false, _) => end.state = "incomplete",
@@ -207,7 +211,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
     if request.complete && !run.is_preview() {
         let decided = std::mem::take(&mut end.decided);
         decided.write(&mut session, &run, now_ms, &mut end, &mut events).await?;
-        pending::names_became_free(&mut session, &run.directory).await?;
+        pending::names_became_free(&mut session, &run.directory, &settings).await?;
     }
     if run.is_preview() {
         preview::forget(&mut session, &run.run_id).await?;

@@ -7,7 +7,7 @@ use super::profile::{self, Profile};
 use crate::rpc::bounded;
 use crate::users::{by_machine, name_key};
 use domain::ObjectId;
-use domain::settings::{DisabledInDirectory, NewUsers, Settings, SyncItem};
+use domain::settings::{DisabledInDirectory, Leavers, NewUsers, Settings, SyncItem};
 use proto::user_store::SyncedUser;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,9 +47,12 @@ pub struct Known {
 }
 
 impl Known {
-    /// Gone from the directory for good, and out of service: the name is free for whoever has it there now (FS-14).
-    pub fn gives_way(&self) -> bool {
-        self.state == "disabled" && [How::Deleted, How::Absent].iter().any(|how| how.code() == self.left_how)
+    /// Gone from the directory for good, that is decided, and out of service: the name is free for whoever has it there now (FS-14).
+    pub fn gives_way(&self, settings: &Settings) -> bool {
+        let gone = [How::Deleted, How::Absent].iter().any(|how| how.code() == self.left_how);
+        let item = settings.sync_items.iter().find(|item| item.name.as_str() == self.sync_item);
+        let kept = item.is_some_and(|item| item.leavers == Leavers::Keep);
+        gone && self.due.is_empty() && self.state == "disabled" && !kept
     }
 }
 
@@ -200,11 +203,13 @@ pub fn plan(
 ) -> Plan {
     let mut plan = Plan { doubled, ..Plan::default() };
     let mut known = known;
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let rules: Rules<'_> = judge.settings.sync_items.iter().map(|item| (item.name.as_str(), rules_of(item))).collect();
+    // Boxed: they are large, and move whenever one comes between them.
+    let mut rows: BTreeMap<String, Box<Row>> = BTreeMap::new();
     for read in batch {
         let before = known.get(&read.person.object_id).cloned();
-        match row(judge, read, before) {
-            Taken::Row(row) => drop(rows.insert(row.person.object_id.clone(), *row)),
+        match row(judge, &rules, read, before) {
+            Taken::Row(row) => drop(rows.insert(row.person.object_id.clone(), row)),
             Taken::Nameless(who, kept) => {
                 plan.problems.push(Problem { who, text: "has no username".into() });
                 if let Some(kept) = kept {
@@ -226,7 +231,7 @@ pub fn plan(
         if rows.contains_key(&holder.person.object_id) {
             continue;
         }
-        if holder.gives_way() {
+        if holder.gives_way(judge.settings) {
             gone.entry(holder.username_key.clone()).or_default().push(holder);
         } else {
             claims.entry(holder.username_key.clone()).or_default().insert(holder.person.object_id.clone());
@@ -261,8 +266,8 @@ pub fn plan(
             plan.states.push((before, state));
         }
         match known {
-            None => plan.added.push(row),
-            Some(known) => take_known(judge, &mut plan, row, known),
+            None => plan.added.push(*row),
+            Some(known) => take_known(judge, &mut plan, *row, known),
         }
     }
     plan.withdrawn.dedup_by(|one, other| one.user_id == other.user_id);
@@ -415,7 +420,7 @@ enum Taken {
     Nobodys,
 }
 
-fn row(judge: &Judge<'_>, read: Read, known: Option<Known>) -> Taken {
+fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -> Taken {
     let Read { user, person, username_key, candidates } = read;
     let owner = members::owner(judge.items, &candidates, &person, judge.graph);
     if username_key.is_empty() {
@@ -449,7 +454,7 @@ fn row(judge: &Judge<'_>, read: Read, known: Option<Known>) -> Taken {
     search.retain(|text| !text.is_empty());
     let exemption = exemption(judge, &person, owner, known.as_ref());
     Taken::Row(Box::new(Row {
-        content: content(&user, item, &country),
+        content: content(&user, item.and_then(|item| rules.get(item.name.as_str())), &country),
         items: candidates.join(","),
         outside: owner.is_none(),
         search: search.join("\n"),
@@ -465,9 +470,17 @@ fn row(judge: &Judge<'_>, read: Read, known: Option<Known>) -> Taken {
     }))
 }
 
+/// What items make of users' values, by their names, as [`content`] knows it.
+type Rules<'a> = HashMap<&'a str, String>;
+
+fn rules_of(item: &SyncItem) -> String {
+    let rules = (&item.update, &item.primary_phone, &item.backup_phone, &item.language, &item.user_group);
+    serde_json::to_string(&rules).unwrap_or_default()
+}
+
 /// A digest of all that a row is made of: of the directory's values and of what the item makes of them. Where the same twice may
 /// come to something else, it is never the same.
-fn content(user: &SyncedUser, item: Option<&SyncItem>, country: &str) -> Vec<u8> {
+fn content(user: &SyncedUser, rules: Option<&String>, country: &str) -> Vec<u8> {
     let mut digest = Sha256::new();
     let mut put = |text: &str| {
         digest.update((text.len() as u64).to_be_bytes());
@@ -495,9 +508,8 @@ fn content(user: &SyncedUser, item: Option<&SyncItem>, country: &str) -> Vec<u8>
     for language in [&languages.call, &languages.text, &languages.app, &languages.code] {
         put(language);
     }
-    if let Some(item) = item {
-        let rules = (&item.update, &item.primary_phone, &item.backup_phone, &item.language, &item.user_group);
-        put(&serde_json::to_string(&rules).unwrap_or_default());
+    if let Some(rules) = rules {
+        put(rules);
         put(country);
     }
     for name in &user.names {

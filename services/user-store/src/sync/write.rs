@@ -53,7 +53,7 @@ pub async fn apply(store: &Store, request: ApplyBatchRequest) -> Result<ApplyBat
     bounded(&request)?;
     let (database, store) = (store.database().clone(), store.clone());
     // Thousands of short statements.
-    let applied = database.apart("store-sync", async move { apply_apart(&store, request).await }).await;
+    let applied = database.briefly_apart(async move { apply_apart(&store, request).await }).await;
     applied.map_err(|_| StoreError::Broken("a batch ended before its time"))?
 }
 

@@ -603,6 +603,16 @@ pub async fn an_account_made_again_gets_the_name_of_the_one_that_was_deleted_and
     increment(vec![person("ann")], &[]).await;
     assert_eq!((lab.by_id(&id_of("ann")).await.0.as_str(), user_id().await), ("enabled", before));
     assert!(pending().await.is_empty());
+    // Who was out of service before is no freer for that: it is the end of a complete run that decides who has left (S-41).
+    increment(vec![SyncedUser { disabled_in_directory: true, ..person("bob") }], &[]).await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let gone = left([id_of("bob")], How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..ApplyBatchRequest::default() }).await;
+    let users = vec![SyncedUser { object_id: id_of("bob2"), ..person("bob") }];
+    let reply = lab.send(&run_id, ApplyBatchRequest { users, ..ApplyBatchRequest::default() }).await;
+    assert_eq!((reply.added, reply.problems.len()), (0, 1));
+    lab.finish(&run_id, false).await;
+    assert_eq!(lab.by_id(&id_of("bob")).await.0, "disabled");
     lab.assert_chain_is_whole().await;
 }
 

@@ -183,12 +183,13 @@ pub async fn groups_that_lie_deeper_than_they_are_followed_make_a_run_incomplete
         lab.batch(&run_id, users.map(|name| of_items(name, &["outermost", "all"])).collect()).await;
         let left = left(gone.iter().map(|name| id_of(name)), How::Deleted);
         lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
-        lab.finish(&run_id, true).await;
+        let said = lab.finish(&run_id, true).await.incomplete;
         let run = status(&lab).await.runs.remove(0);
+        assert_eq!(said, run.error, "whoever reads hears it, too");
         (run.state, run.error, run.disabled)
     };
     assert_eq!(run(32, &[]).await, ("done".into(), String::new(), 0));
-    let why = "groups lie in groups more than 32 deep";
+    let why = "groups lie in groups more than 32 deep; one of them is cn=g00,ou=groups,dc=corp,dc=example";
     assert_eq!(run(33, &["bob"]).await, ("incomplete".into(), why.into(), 0), "nobody leaves on what is not known");
     assert_eq!(lab.state("bob").await, "enabled");
     assert_eq!(run(3, &["bob"]).await, ("done".into(), String::new(), 1));
