@@ -56,7 +56,17 @@ impl Dn {
     }
 
     pub fn key(&self) -> DnKey {
-        DnKey(self.rdns.iter().map(Rdn::key).collect::<Vec<_>>().join(","))
+        let mut key = String::new();
+        for (place, rdn) in self.rdns.iter().enumerate() {
+            if place > 0 {
+                key.push(',');
+            }
+            match rdn.assertions.as_slice() {
+                [alone] => alone.push_key(&mut key),
+                _ => key.push_str(&rdn.key()),
+            }
+        }
+        DnKey(key)
     }
 
     /// Is this name `base` itself or below it?
@@ -76,16 +86,21 @@ impl Rdn {
 
 impl Assertion {
     fn key(&self) -> String {
-        let mut key = attribute_key(&self.attribute);
+        let mut key = String::new();
+        self.push_key(&mut key);
+        key
+    }
+
+    fn push_key(&self, key: &mut String) {
+        key.push_str(&attribute_key(&self.attribute));
         key.push('=');
         match &self.value {
             Value::Text(octets) => match std::str::from_utf8(octets) {
-                Ok(text) => push_escaped(&mut key, fold(text).as_bytes()),
-                Err(_) => push_escaped(&mut key, octets),
+                Ok(text) => push_escaped(key, fold(text).as_bytes()),
+                Err(_) => push_escaped(key, octets),
             },
-            Value::Ber(octets) => push_hex(&mut key, octets),
+            Value::Ber(octets) => push_hex(key, octets),
         }
-        key
     }
 }
 
@@ -96,8 +111,11 @@ fn fold(text: &str) -> String {
         if !folded.is_empty() {
             folded.push(' ');
         }
-        // By way of upper case, so that both forms of sigma, and sharp s and ss, meet.
-        folded.push_str(&word.to_uppercase().to_lowercase());
+        match word.is_ascii() {
+            true => folded.extend(word.chars().map(|sign| sign.to_ascii_lowercase())),
+            // By way of upper case, so that both forms of sigma, and sharp s and ss, meet.
+            false => folded.push_str(&word.to_uppercase().to_lowercase()),
+        }
     }
     folded
 }
@@ -138,6 +156,9 @@ pub fn escape_value(value: &[u8]) -> String {
 }
 
 fn push_escaped(out: &mut String, value: &[u8]) {
+    if let Some(plain) = plain(value) {
+        return out.push_str(plain);
+    }
     let end = value.len();
     let mut at = 0;
     for chunk in value.utf8_chunks() {
@@ -160,6 +181,14 @@ fn push_escaped(out: &mut String, value: &[u8]) {
             push_hex_pair(out, '\\', *octet);
         }
     }
+}
+
+/// The text, where nothing in it is to be escaped: nearly always.
+fn plain(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let escaped = |octet: u8| matches!(octet, b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' | b'=' | 0..=0x1f | 0x7f);
+    let edges = text.starts_with([' ', '#']) || text.ends_with(' ');
+    (!edges && !value.iter().copied().any(escaped)).then_some(text)
 }
 
 fn push_hex(out: &mut String, octets: &[u8]) {
@@ -284,12 +313,16 @@ impl Parser<'_> {
                 }
                 // RFC 4514 wants `=` bare or escaped, the others escaped.
                 Some(b'"' | b'<' | b'>' | 0) => return self.fail(DnErrorKind::UnescapedCharacter),
-                Some(octet) => {
-                    value.push(octet);
+                Some(b' ') => {
+                    value.push(b' ');
                     self.position += 1;
-                    if octet != b' ' {
-                        end = value.len();
-                    }
+                }
+                Some(_) => {
+                    let rest = self.text.get(self.position..).unwrap_or_default();
+                    let run = rest.iter().position(|octet| ENDS_A_RUN.contains(octet)).unwrap_or(rest.len());
+                    value.extend(rest.iter().take(run));
+                    self.position += run;
+                    end = value.len();
                 }
             }
         }
@@ -349,6 +382,8 @@ impl Parser<'_> {
     }
 }
 
+/// What the reading of a value stops at: separators, what must be escaped, and spaces.
+const ENDS_A_RUN: &[u8] = b",;+\\\"<>\0 ";
 /// OCTET STRING, UTF8String, PrintableString, IA5String.
 const STRINGS: [u8; 4] = [ber::OCTET_STRING, 0x0c, 0x13, 0x16];
 

@@ -273,24 +273,27 @@ impl Applied {
 }
 
 /// A call that may be repeated is, while the store is away.
-async fn patiently<M: Clone, T, Reply>(
+async fn patiently<M: Message + Default, T, Reply>(
     name: &'static str,
     limit: Duration,
-    message: M,
+    mut message: M,
     send: impl Fn(Request<M>) -> Reply,
 ) -> Result<T, StoreError>
 where
     Reply: Future<Output = Result<Response<T>, Status>>,
 {
     let begun = Instant::now();
+    // For the next try. A batch is tens of thousands of texts: far more to copy than to write in a row.
+    let kept = message.encode_to_vec();
     loop {
-        let request = with_deadline(idempotent(message.clone()), limit);
+        let request = with_deadline(idempotent(message), limit);
         match call(name, limit, send(request)).await {
             Err(StoreError::Refused { code: Code::Unavailable, .. }) if begun.elapsed() < PATIENCE => {
                 sleep(PAUSE).await
             }
             result => return result,
         }
+        message = M::decode(kept.as_slice()).map_err(|_| StoreError::Refused { call: name, code: Code::Internal })?;
     }
 }
 

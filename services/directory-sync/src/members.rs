@@ -8,7 +8,7 @@ use crate::objects::{Met, Objects, Place};
 use crate::read::{ReadError, What};
 use directory::{Incomplete, Query};
 use domain::ObjectId;
-use ldap_wire::{Dn, DnKey, Filter, ResultCode};
+use ldap_wire::{Dn, DnKey, Filter, ResultCode, SearchResultEntry};
 use std::collections::{HashSet, VecDeque};
 
 /// Groups within groups: deeper is no organisation.
@@ -97,7 +97,10 @@ impl Objects {
         let is_here = |dn: &Dn| dn.is_within(base) && !anyway.iter().any(|container| dn.is_within(container));
         let mut seen: HashSet<ObjectId> = HashSet::new();
         for place in &places.0 {
-            let wanted = |dn: Option<&Dn>, id: &ObjectId| dn.is_none_or(is_here) && seen.insert(id.clone());
+            let wanted = |entry: &SearchResultEntry, id: &ObjectId| {
+                let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
+                dn.as_ref().is_none_or(is_here) && seen.insert(id.clone())
+            };
             self.users_in(place, false, wanted, target, met).await?;
         }
         Ok(())

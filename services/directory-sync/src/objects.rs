@@ -219,12 +219,12 @@ impl Objects {
         self.users_in(&below, all, |_, _| true, &mut Target { source, writer, problems }, met).await
     }
 
-    /// All users of a place that are wanted, by name and id, and are of any item.
+    /// All users of a place that are wanted, by entry and id, and are of any item.
     pub(crate) async fn users_in(
         &self,
         place: &Place,
         all: bool,
-        mut wanted: impl FnMut(Option<&Dn>, &ObjectId) -> bool,
+        mut wanted: impl FnMut(&SearchResultEntry, &ObjectId) -> bool,
         target: &mut Target<'_>,
         met: &mut Met,
     ) -> Result<(), ReadError> {
@@ -237,9 +237,8 @@ impl Objects {
         let named = source.named();
         let mut entries = self.walk(self.users_query(place, None, &plan::user_attributes(settings)), place.what());
         while let Some(entry) = entries.next().await? {
-            let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
             let known = self.directory.id_of(&entry).ok();
-            if known.is_some_and(|id| !wanted(dn.as_ref(), &id)) {
+            if known.is_some_and(|id| !wanted(&entry, &id)) {
                 continue;
             }
             met.users += 1;

@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(settings(&mut session).await, [2, 1, -8192, 4000, 1], "{of}");
         }
         let mut write = database.write_direct().await.expect("write directly");
-        assert_eq!(settings(&mut write).await, [2, 1, -65536, 4000, 1], "direct, write");
+        assert_eq!(settings(&mut write).await, [2, 1, -32768, 4000, 1], "direct, write");
     }
 
     async fn settings(session: &mut Session) -> Vec<i64> {

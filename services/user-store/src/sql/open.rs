@@ -315,9 +315,9 @@ const SETTINGS: [(&str, &str); 4] = [
     // What is erased is gone from the file, too.
     ("secure_delete", "ON"),
 ];
-/// Of pages, in KiB: 64 MiB where whole directories are written, since with SQLite's two a first synchronisation reads and writes
+/// Of pages, in KiB: 32 MiB where whole directories are written, since with SQLite's two a first synchronisation reads and writes
 /// each page many times over; 8 elsewhere.
-const CACHE: &str = "-65536";
+const CACHE: &str = "-32768";
 const CACHE_ELSEWHERE: &str = "-8192";
 /// Another process that writes is waited for.
 const BUSY: Duration = Duration::from_secs(5);

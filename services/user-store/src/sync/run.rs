@@ -174,8 +174,14 @@ async fn abandon(session: &mut Session, directory: Option<&str>) -> Result<(), S
 }
 
 pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
+    let (database, store) = (store.database().clone(), store.clone());
+    let finished = database.briefly_apart(async move { finish_apart(&store, request).await }).await;
+    finished.map_err(|_| StoreError::Broken("the end of a run ended before its time"))?
+}
+
+async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
     let now_ms = store.at(request.now_unix_ms);
-    let mut session = store.database().write().await?;
+    let mut session = store.database().write_direct().await?;
     fence(&mut session, request.epoch).await?;
     let run = Run::find(&mut session, &request.run_id).await?;
     if run.state != "running" {
