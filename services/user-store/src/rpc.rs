@@ -126,8 +126,14 @@ pub fn id(field: &str, text: &str) -> Result<(), Status> {
 
 /// Text for a column: without the signs PostgreSQL and a terminal refuse, at most so many characters.
 pub fn bounded(text: &str, characters_max: usize) -> String {
-    if text.len() <= characters_max && text.bytes().all(|octet| octet.is_ascii() && !octet.is_ascii_control()) {
-        return text.to_owned();
+    let mut bounded = text.to_owned();
+    bound(&mut bounded, characters_max);
+    bounded
+}
+
+/// The same, where it stands.
+pub fn bound(text: &mut String, characters_max: usize) {
+    if text.len() > characters_max || !text.bytes().all(|octet| octet.is_ascii() && !octet.is_ascii_control()) {
+        *text = text.chars().filter(|sign| !sign.is_control()).take(characters_max).collect();
     }
-    text.chars().filter(|sign| !sign.is_control()).take(characters_max).collect()
 }

@@ -4,7 +4,7 @@
 use super::leavers::How;
 use super::members::{self, Graph, Person, sid_key};
 use super::profile::{self, Profile};
-use crate::rpc::bounded;
+use crate::rpc::{bound, bounded};
 use crate::users::{by_machine, name_key};
 use domain::ObjectId;
 use domain::settings::{DisabledInDirectory, Leavers, NewUsers, Settings, SyncItem};
@@ -165,22 +165,23 @@ impl Read {
                 return Err(Problem { who: bounded(&user.distinguished_name, 2048), text: error.to_string() });
             }
         };
-        let user = SyncedUser {
-            object_id,
-            distinguished_name: bounded(&user.distinguished_name, 2048),
-            username: bounded(user.username.trim(), 256),
-            names: user.names.iter().take(NAMES_MAX).map(|name| bounded(name, 256)).collect(),
-            first_name: bounded(&user.first_name, 128),
-            last_name: bounded(&user.last_name, 128),
-            mail: bounded(&user.mail, 256),
-            extension: bounded(&user.extension, 10),
-            password_changed: bounded(&user.password_changed, 64),
-            description: bounded(&user.description, 256),
-            user_group: bounded(&user.user_group, 128),
-            sid: sid_key(&user.sid),
-            primary_group_sid: sid_key(&user.primary_group_sid),
-            ..user
-        };
+        let mut user = SyncedUser { object_id, sid: sid_key(&user.sid), ..user };
+        user.primary_group_sid = sid_key(&user.primary_group_sid);
+        user.names.truncate(NAMES_MAX);
+        user.names.iter_mut().for_each(|name| bound(name, 256));
+        user.username = bounded(user.username.trim(), 256);
+        for (text, most) in [
+            (&mut user.distinguished_name, 2048),
+            (&mut user.first_name, 128),
+            (&mut user.last_name, 128),
+            (&mut user.mail, 256),
+            (&mut user.extension, 10),
+            (&mut user.password_changed, 64),
+            (&mut user.description, 256),
+            (&mut user.user_group, 128),
+        ] {
+            bound(text, most);
+        }
         let person = Person {
             object_id: user.object_id.clone(),
             dn_key: members::dn_key(&user.distinguished_name),
@@ -447,17 +448,13 @@ fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -
     let forms = std::iter::once(&user.username).chain(&user.names).chain(std::iter::once(&profile.mail));
     let names: BTreeMap<String, String> =
         forms.map(|name| (name_key(name), name.clone())).filter(|(key, _)| !key.is_empty()).collect();
-    let mut search: Vec<String> = names.keys().cloned().collect();
-    search.push(name_key(&format!("{} {}", profile.first_name, profile.last_name)));
-    let more = [&profile.phone.number, &profile.own.number, &profile.backup.number, &profile.description];
-    search.extend(more.into_iter().map(|text| name_key(text)));
-    search.retain(|text| !text.is_empty());
+    let search = search(&names, &profile);
     let exemption = exemption(judge, &person, owner, known.as_ref());
     Taken::Row(Box::new(Row {
         content: content(&user, item.and_then(|item| rules.get(item.name.as_str())), &country),
         items: candidates.join(","),
         outside: owner.is_none(),
-        search: search.join("\n"),
+        search,
         known,
         user,
         person,
@@ -468,6 +465,25 @@ fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -
         exemption,
         names,
     }))
+}
+
+/// What a search finds a user by, a line each.
+fn search(names: &BTreeMap<String, String>, profile: &Profile) -> String {
+    let mut search = String::with_capacity(128);
+    let mut push = |text: &str| {
+        if !text.is_empty() {
+            if !search.is_empty() {
+                search.push('\n');
+            }
+            search.push_str(text);
+        }
+    };
+    names.keys().for_each(|key| push(key));
+    push(&name_key(&format!("{} {}", profile.first_name, profile.last_name)));
+    for text in [&profile.phone.number, &profile.own.number, &profile.backup.number, &profile.description] {
+        push(&name_key(text));
+    }
+    search
 }
 
 /// What items make of users' values, by their names, as [`content`] knows it.
