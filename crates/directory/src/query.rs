@@ -6,6 +6,7 @@ use crate::connection::{Broken, Connection};
 use crate::directory::{Core, Purpose};
 use crate::observe::Outcome;
 use crate::server::ServerName;
+use crate::tickets::TicketError;
 use domain::Reason;
 use ldap_wire::ResultCode;
 use std::sync::Arc;
@@ -24,6 +25,13 @@ pub enum QueryError {
     /// The account of the settings is not accepted. An administrator must mend it.
     #[error("{server} refused the query bind with code {code}")]
     BindRefused { server: ServerName, code: ResultCode },
+    /// The account of the settings gets no ticket for the server, and nothing else may be tried.
+    #[error("the account of the settings cannot log on to {server}")]
+    NoTicket {
+        server: ServerName,
+        #[source]
+        cause: Arc<TicketError>,
+    },
     /// The connection broke while the answer was awaited.
     #[error("{server} broke the connection off")]
     Lost {
@@ -47,7 +55,7 @@ impl QueryError {
             },
             Self::Lost { cause, .. } if cause.is_protocol() => Reason::DirectoryError,
             Self::Lost { .. } | Self::Timeout { .. } => Reason::DirectoryTimeout,
-            Self::BindRefused { .. } => Reason::DirectoryError,
+            Self::BindRefused { .. } | Self::NoTicket { .. } => Reason::DirectoryError,
             Self::Overloaded => Reason::Overloaded,
         }
     }
@@ -55,15 +63,27 @@ impl QueryError {
     pub fn server(&self) -> Option<&ServerName> {
         match self {
             Self::Unreachable { cause } => Some(cause.server()),
-            Self::BindRefused { server, .. } | Self::Lost { server, .. } | Self::Timeout { server } => Some(server),
+            Self::BindRefused { server, .. }
+            | Self::NoTicket { server, .. }
+            | Self::Lost { server, .. }
+            | Self::Timeout { server } => Some(server),
             Self::Overloaded => None,
+        }
+    }
+
+    /// The account was refused, and will be for a while: not to be tried again soon, nor on every server, until it locks.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::BindRefused { code, .. } => !is_unavailable(*code),
+            Self::NoTicket { cause, .. } => cause.is_final(),
+            _ => false,
         }
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Unreachable { cause } => cause.outcome(),
-            Self::BindRefused { .. } => Outcome::Directory,
+            Self::BindRefused { .. } | Self::NoTicket { .. } => Outcome::Directory,
             Self::Lost { cause, .. } if cause.is_protocol() => Outcome::Protocol,
             Self::Lost { .. } => Outcome::Unreachable,
             Self::Timeout { .. } | Self::Overloaded => Outcome::Timeout,
@@ -116,14 +136,20 @@ async fn bind_in_time(core: &Core, connection: Connection) -> Result<Connection,
 /// Binds on a connection to a given server; no time limit of its own.
 pub(crate) async fn query_bind(core: &Core, mut connection: Connection) -> Result<Connection, QueryError> {
     let server = connection.server().clone();
-    let Some(mut exchange) = core.query_exchange(&server, &connection.channel()) else { return Ok(connection) };
+    let no_ticket = |cause| QueryError::NoTicket { server: server.clone(), cause };
+    let exchange = core.query_exchange(&server, &connection.channel()).await.map_err(no_ticket)?;
+    let Some(mut exchange) = exchange else { return Ok(connection) };
     let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
-    let bound = bind::bind(&mut connection, &mut exchange, &[]).await.map_err(lost)?;
+    let bound = bind::bind(&mut connection, &mut exchange, &[]).await;
+    if exchange.is_kerberos() && !bound.as_ref().is_ok_and(|bound| bound.result.is_success()) {
+        core.forget_tickets().await;
+    }
+    let bound = bound.map_err(lost)?;
     if !bound.result.is_success() {
         return Err(QueryError::BindRefused { server, code: bound.result.code });
     }
-    match bound.session {
-        Some(session) => connection.sealed(session).map_err(lost),
+    match bound.seal {
+        Some(seal) => connection.sealed(seal).map_err(lost),
         None => Ok(connection),
     }
 }

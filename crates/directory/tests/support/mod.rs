@@ -1,6 +1,8 @@
 //! A scripted LDAP server that misbehaves on command, and settings to go with it.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod relay;
+
 use bytes::{Bytes, BytesMut};
 use directory::{Directory, Incomplete, Options, Query};
 use domain::settings::{self, BindKind, Preset};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+pub use relay::Relay;
 
 /// What these objects are now, wherever they lie below the base, over one connection.
 pub async fn read_by_ids(
@@ -192,6 +196,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },
         ca: None,
         danger_clear_text: true,
+        windows_mechanism: Default::default(),
         connect_timeout_seconds: 1,
         timeout_seconds: 1,
         page_size: 2,
