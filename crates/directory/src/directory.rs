@@ -22,7 +22,7 @@ use domain::settings::{self, BindKind, Preset, WindowsAccount, WindowsMechanism}
 use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
-use ldap_wire::{Control, Dn, Filter, Scope, SearchRequest, SearchResultEntry, oid};
+use ldap_wire::{Control, Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry, oid};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -470,10 +470,10 @@ impl Core {
         let (settings, password) = (&self.settings, self.query_password());
         let account = WindowsAccount::parse(&settings.query_bind.name);
         let ntlm = |account| Exchange::ntlm(account, password, settings.preset, server, channel);
-        let may_be_ntlm = account.clone().filter(|_| settings.windows_mechanism != WindowsMechanism::Kerberos);
+        let may_be_ntlm = account.clone().filter(|_| self.may_be_ntlm());
         match may_be_ntlm {
             Some(account) if settings.windows_mechanism == WindowsMechanism::Ntlm => return Ok(ntlm(account)),
-            Some(account) if self.tickets.is_without(server).await => return Ok(ntlm(account)),
+            Some(account) if self.tickets.is_without(server) => return Ok(ntlm(account)),
             _ => {}
         }
         let identity = match &account {
@@ -485,21 +485,32 @@ impl Core {
         match (ticket, may_be_ntlm) {
             (Ok(ticket), _) => Ok(Exchange::kerberos(&ticket, settings.preset, channel)),
             (Err(error), Some(account)) if !error.is_final() => {
-                tracing::warn!(
-                    directory = %settings.name,
-                    %server,
-                    error = %crate::pool::chain(&*error),
-                    "no Kerberos: the query account logs on by NTLM"
-                );
-                self.tickets.do_without(server).await;
+                self.do_without_ticket(server, crate::pool::chain(&*error));
                 Ok(ntlm(account))
             }
             (Err(error), _) => Err(error),
         }
     }
 
-    pub async fn forget_tickets(&self) {
+    /// The server did not take its ticket. True where NTLM may do instead.
+    pub async fn ticket_refused(&self, server: &ServerName, code: ResultCode) -> bool {
         self.tickets.forget().await;
+        if self.may_be_ntlm() {
+            self.do_without_ticket(server, format!("it did not take its ticket, code {code}"));
+        }
+        self.may_be_ntlm()
+    }
+
+    fn may_be_ntlm(&self) -> bool {
+        self.settings.windows_mechanism != WindowsMechanism::Kerberos && !self.settings.query_bind.is_by_keytab()
+    }
+
+    fn do_without_ticket(&self, server: &ServerName, error: String) {
+        // Once an outage, not once a try.
+        if self.tickets.do_without(server, error.clone()) {
+            let directory = &self.settings.name;
+            tracing::warn!(%directory, %server, error, "no Kerberos: the query account logs on by NTLM");
+        }
     }
 
     pub fn query_password(&self) -> &Secret {

@@ -223,6 +223,11 @@ impl Presented {
         token: Option<&[u8]>,
         seal: &mut Option<Seal>,
     ) -> Result<Option<Vec<u8>>, LogonError> {
+        // Why it refuses says its code; what comes with it is signed by nobody.
+        if !matches!(code, ResultCode::SUCCESS | ResultCode::SASL_BIND_IN_PROGRESS) {
+            *seal = None;
+            return Ok(None);
+        }
         let token = token.map(|token| Token::parse(Mechanism::Kerberos, token)).transpose()?.unwrap_or_default();
         let offered = Mechanism::Kerberos.offered();
         if let (Some(initiator), Some(message)) = (self.initiator.take_if(|_| token.message.is_some()), token.message) {
@@ -238,18 +243,14 @@ impl Presented {
                 }
                 Ok(Some(spnego::response(None, &seal.mic(&offered))))
             }
-            (ResultCode::SUCCESS, None) => Err(LogonError::AcceptedUnseen),
-            (ResultCode::SUCCESS, Some(proven)) => {
+            (_, None) => Err(LogonError::AcceptedUnseen),
+            (_, Some(proven)) => {
                 if let Some(mic) = token.mic {
                     proven.check_mic(&offered, mic)?;
                 }
                 if self.layer == kerberos::Layer::None {
                     *seal = None;
                 }
-                Ok(None)
-            }
-            _ => {
-                *seal = None;
                 Ok(None)
             }
         }

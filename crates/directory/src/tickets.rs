@@ -12,7 +12,7 @@ use kerberos::{Ticket, Timestamp};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,6 +56,11 @@ pub enum TicketError {
 }
 
 impl TicketError {
+    /// The server's, so that another one may do.
+    pub(crate) fn is_of_server(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+    }
+
     /// It says something about the account, so that trying it in another way could lock it.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused { cause, .. } if cause.is_final())
@@ -89,6 +94,13 @@ const SERVERS_MAX: usize = 64;
 pub(crate) struct Tickets {
     /// Held by who asks; the others wait, for they would ask the same.
     kept: Mutex<Kept>,
+    /// Servers that are spoken to without a ticket.
+    without: std::sync::Mutex<HashMap<String, Without>>,
+}
+
+struct Without {
+    until: Instant,
+    why: String,
 }
 
 #[derive(Default)]
@@ -98,8 +110,6 @@ struct Kept {
     /// By the name of the server.
     services: HashMap<String, Ticket>,
     refused: Option<(Instant, Arc<TicketError>)>,
-    /// Servers that are spoken to without a ticket, and until when.
-    without: HashMap<String, Instant>,
 }
 
 impl Tickets {
@@ -110,30 +120,40 @@ impl Tickets {
         identity: &Identity<'_>,
         limit: Duration,
     ) -> Result<Ticket, Arc<TicketError>> {
-        let mut kept = self.kept.lock().await;
+        // Those who wait have no more time than those who ask.
+        let deadline = Instant::now() + limit;
+        let silent = || TicketError::Silent { kdc: kdc(server) };
+        let mut kept = tokio::time::timeout_at(deadline, self.kept.lock()).await.map_err(|_| silent())?;
         if let Some((at, error)) = &kept.refused
             && at.elapsed() < REFUSED_FOR
         {
             return Err(Arc::clone(error));
         }
-        let asked = tokio::time::timeout(limit, kept.ticket(server, identity)).await;
-        let result = asked.unwrap_or_else(|_| Err(TicketError::Silent { kdc: kdc(server) })).map_err(Arc::new);
+        let asked = tokio::time::timeout_at(deadline, kept.ticket(server, identity)).await;
+        let result = asked.unwrap_or_else(|_| Err(silent())).map_err(Arc::new);
         kept.refused = result.as_ref().err().filter(|it| it.is_final()).map(|it| (Instant::now(), Arc::clone(it)));
         result
     }
 
     /// No ticket is asked for now: not long ago there was none.
-    pub async fn is_without(&self, server: &ServerName) -> bool {
-        self.kept.lock().await.without.get(server.host()).is_some_and(|until| Instant::now() < *until)
+    pub fn is_without(&self, server: &ServerName) -> bool {
+        self.without().get(server.host()).is_some_and(|it| Instant::now() < it.until)
     }
 
-    /// Something else does, for some time.
-    pub async fn do_without(&self, server: &ServerName) {
-        let without = &mut self.kept.lock().await.without;
-        without.retain(|_, until| Instant::now() < *until);
-        if without.len() < SERVERS_MAX {
-            without.insert(server.host().to_owned(), Instant::now() + WITHOUT_FOR);
+    /// Something else does, for some time. True where that is news.
+    pub fn do_without(&self, server: &ServerName, why: String) -> bool {
+        let mut without = self.without();
+        if without.len() >= SERVERS_MAX {
+            without.clear();
         }
+        let until = Instant::now() + WITHOUT_FOR;
+        let is_news = without.get(server.host()).is_none_or(|before| before.why != why);
+        without.insert(server.host().to_owned(), Without { until, why });
+        is_news
+    }
+
+    fn without(&self) -> std::sync::MutexGuard<'_, HashMap<String, Without>> {
+        self.without.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A server did not take its ticket: it may have another key by now.
@@ -153,7 +173,6 @@ fn kdc(server: &ServerName) -> String {
 }
 
 impl Kept {
-    /// What has been got is kept, even where the rest takes too long.
     async fn ticket(&mut self, server: &ServerName, identity: &Identity<'_>) -> Result<Ticket, TicketError> {
         let started = now();
         self.services.retain(|_, ticket| is_good(ticket, started));
@@ -164,11 +183,13 @@ impl Kept {
             Some(granting) => granting,
             None => log_in(server, identity).await?,
         };
-        let granting = self.granting.insert(granting);
         let service = Principal::service("ldap", server.host(), granting.client().realm());
-        let (asked, question) = ServiceAsked::new(granting, service, now(), random);
+        let (asked, question) = ServiceAsked::new(&granting, service, now(), random);
         let reply = ask(server, &question).await?;
-        let ticket = asked.read(&reply, now()).map_err(|cause| TicketError::Refused { kdc: kdc(server), cause })?;
+        let read = asked.read(&reply, now());
+        // One that is of no use any more is not used again.
+        self.granting = Some(granting).filter(|_| matches!(read, Ok(_) | Err(KdcError::UnknownService)));
+        let ticket = read.map_err(|cause| TicketError::Refused { kdc: kdc(server), cause })?;
         if self.services.len() < SERVERS_MAX {
             self.services.insert(server.host().to_owned(), ticket.clone());
         }
@@ -190,7 +211,14 @@ async fn log_in(server: &ServerName, identity: &Identity<'_>) -> Result<Ticket, 
     loop {
         let reply = ask(server, &question).await?;
         // Makes a key of a password, which takes some milliseconds; never more than two questions.
-        match login.next(&reply, now()).map_err(refused)? {
+        let step;
+        (login, step) = tokio::task::spawn_blocking(move || {
+            let step = login.next(&reply, now());
+            (login, step)
+        })
+        .await
+        .expect("a login does not panic, whatever it reads");
+        match step.map_err(refused)? {
             Step::Ask(next) => question = next,
             Step::Granted(ticket) => return Ok(ticket),
         }

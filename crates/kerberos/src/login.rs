@@ -93,6 +93,14 @@ impl Ticket {
     }
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// As if a KDC had given it.
+    pub(crate) fn granted(client: Principal, octets: &[u8], key: &Key, ends: Timestamp) -> Self {
+        Self { client, octets: octets.to_vec(), key: key.clone(), ends }
+    }
+}
+
 impl Login {
     pub fn new(client: Principal, credential: Credential, random: Random) -> Self {
         let service = Principal::granting(client.realm());
@@ -157,4 +165,169 @@ pub(crate) fn nonce(random: Random) -> u32 {
     let mut octets = [0; 4];
     random(&mut octets);
     u32::from_be_bytes(octets) & 0x7fff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::tests::counted;
+    use crate::message::{Write, application};
+    use crate::service::ServiceAsked;
+    use ldap_wire::ber::{OCTET_STRING, SEQUENCE, Writer};
+
+    const NOW: Timestamp = Timestamp { seconds: 1_790_000_000, micros: 7 };
+    const REALM: &str = "LAB.TEST";
+
+    fn error(code: i64, iterations: Option<u32>) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.nested(application(kind::KRB_ERROR), |w| {
+            w.nested(SEQUENCE, |w| {
+                w.number(0, 5);
+                w.number(1, kind::KRB_ERROR.into());
+                w.time(4, Timestamp { seconds: NOW.seconds + 600, micros: 0 });
+                w.number(5, 0);
+                w.number(6, code);
+                w.realm(9, REALM);
+                w.name(10, &Principal::granting(REALM));
+                if let Some(iterations) = iterations {
+                    w.field(12, |w| w.nested(OCTET_STRING, |w| salted(w, iterations)));
+                }
+            });
+        });
+        writer.into_vec()
+    }
+
+    /// METHOD-DATA
+    fn salted(writer: &mut Writer, iterations: u32) {
+        writer.nested(SEQUENCE, |w| {
+            w.nested(SEQUENCE, |w| {
+                w.number(1, padata::ETYPE_INFO2.into());
+                w.field(2, |w| {
+                    w.nested(OCTET_STRING, |w| {
+                        w.nested(SEQUENCE, |w| {
+                            w.nested(SEQUENCE, |w| {
+                                w.number(0, 17);
+                                w.realm(1, "salt");
+                                w.octets_in(2, &iterations.to_be_bytes());
+                            });
+                        });
+                    });
+                });
+            });
+        });
+    }
+
+    /// A reply of a KDC that has `key`.
+    fn granted(kind: u8, usage: u32, key: &Key, client: &Principal, service: &Principal, nonce: u32) -> Vec<u8> {
+        let mut part = Writer::new();
+        part.nested(application(kind::ENC_TGS_REP_PART), |w| {
+            w.nested(SEQUENCE, |w| {
+                w.typed(0, 17, &[3; 16]);
+                w.field(1, |w| w.nested(SEQUENCE, |_| {}));
+                w.number(2, nonce.into());
+                w.bits(4, 0);
+                w.time(5, NOW);
+                w.time(7, Timestamp { seconds: NOW.seconds + 36_000, micros: 0 });
+                w.realm(9, REALM);
+                w.name(10, service);
+            });
+        });
+        let mut reply = Writer::new();
+        reply.nested(application(kind), |w| {
+            w.nested(SEQUENCE, |w| {
+                w.number(0, 5);
+                w.number(1, kind.into());
+                w.realm(3, client.realm());
+                w.name(4, client);
+                w.field(5, |w| w.octets(application(kind::TICKET), b"ticket"));
+                w.encrypted(6, key.encryption(), &key.encrypt(usage, &part.into_vec(), counted));
+            });
+        });
+        reply.into_vec()
+    }
+
+    fn login() -> Login {
+        let password = Credential::Password(Zeroizing::new(b"sesame".to_vec()));
+        Login::new(Principal::user("ann", REALM), password, counted)
+    }
+
+    fn key() -> Key {
+        Key::of_password(Encryption::Aes128, b"sesame", b"salt", 4096)
+    }
+
+    #[test]
+    fn one_proof_is_sent_and_no_second_one() {
+        let mut login = login();
+        assert!(matches!(login.next(&error(25, Some(4096)), NOW), Ok(Step::Ask(_))));
+        assert_eq!(login.next(&error(25, Some(4096)), NOW).err(), Some(KdcError::Refused { code: 25 }));
+        let theirs = Timestamp { seconds: NOW.seconds + 600, micros: 0 };
+        for (code, means) in [
+            (6, KdcError::UnknownAccount),
+            (14, KdcError::NoAes),
+            (18, KdcError::Revoked),
+            (23, KdcError::PasswordExpired),
+            (24, KdcError::WrongPassword),
+            (37, KdcError::ClockSkew { ours: NOW, theirs }),
+            (60, KdcError::Refused { code: 60 }),
+        ] {
+            assert_eq!(login.next(&error(code, None), NOW).err(), Some(means));
+        }
+        let differ = KdcError::ClockSkew { ours: NOW, theirs }.to_string();
+        assert_eq!(differ, "the clocks differ: here it is 2026-09-21 14:13:20 UTC, there 2026-09-21 14:23:20 UTC");
+    }
+
+    #[test]
+    fn a_password_is_hashed_neither_too_rarely_nor_for_ever() {
+        // RFC 3962 section 4
+        for iterations in [0, 1, 4095, 100_001, u32::MAX] {
+            let found = login().next(&error(25, Some(iterations)), NOW).err();
+            assert_eq!(found, Some(KdcError::Reply(ReplyError::Iterations)), "{iterations}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_for_what_was_asked_and_from_who_has_the_key() {
+        let (ann, service) = (Principal::user("ann", REALM), Principal::granting(REALM));
+        let next = |reply: &[u8]| {
+            let mut login = login();
+            assert!(matches!(login.next(&error(25, Some(4096)), NOW), Ok(Step::Ask(_))));
+            login.next(reply, NOW).map(|step| matches!(step, Step::Granted(_)))
+        };
+        let nonce = login().nonce;
+        let reply = |key: &Key, client: &Principal, service: &Principal, nonce: u32| {
+            granted(kind::AS_REP, usage::AS_REP, key, client, service, nonce)
+        };
+        assert_eq!(next(&reply(&key(), &ann, &service, nonce)), Ok(true));
+        let other = Err(KdcError::Reply(ReplyError::OtherQuestion));
+        assert_eq!(next(&reply(&key(), &ann, &service, nonce + 1)), other);
+        assert_eq!(next(&reply(&key(), &Principal::user("bob", REALM), &service, nonce)), other);
+        assert_eq!(next(&reply(&key(), &ann, &Principal::granting("EVIL.TEST"), nonce)), other);
+        let strange = Key::of_password(Encryption::Aes128, b"other", b"salt", 4096);
+        let wrong = KdcError::Reply(ReplyError::WrongKey(crate::WrongKey));
+        assert_eq!(next(&reply(&strange, &ann, &service, nonce)), Err(wrong));
+        // Nobody asked for a proof: whether the password is right shows in the reply alone.
+        let unasked = login().next(&reply(&strange, &ann, &service, nonce), NOW).err();
+        assert_eq!(unasked, Some(KdcError::WrongPassword));
+    }
+
+    #[test]
+    fn a_ticket_for_a_service_is_for_that_service() {
+        let ann = Principal::user("ann", REALM);
+        let granting = Ticket::granted(ann.clone(), b"\x61\x00", &key(), NOW);
+        let asked = |host: &str, client: &Principal, key: &Key| {
+            let wanted = Principal::service("ldap", "dc1.lab.test", REALM);
+            let (asked, _) = ServiceAsked::new(&granting, wanted, NOW, counted);
+            let found = Principal::service("ldap", host, REALM);
+            let reply = granted(kind::TGS_REP, usage::TGS_REP, key, client, &found, nonce(counted));
+            asked.read(&reply, NOW).map(|ticket| ticket.ends().seconds - NOW.seconds)
+        };
+        assert_eq!(asked("dc1.lab.test", &ann, &key()), Ok(36_000));
+        let other = Err(KdcError::Reply(ReplyError::OtherQuestion));
+        assert_eq!(asked("dc2.lab.test", &ann, &key()), other);
+        assert_eq!(asked("dc1.lab.test", &Principal::user("bob", REALM), &key()), other);
+        let strange = Key::of_password(Encryption::Aes128, b"other", b"salt", 4096);
+        assert!(asked("dc1.lab.test", &ann, &strange).is_err());
+        let (question, _) = ServiceAsked::new(&granting, Principal::granting(REALM), NOW, counted);
+        assert_eq!(question.read(&error(7, None), NOW).err(), Some(KdcError::UnknownService));
+    }
 }

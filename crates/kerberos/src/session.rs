@@ -298,6 +298,8 @@ mod tests {
     use super::*;
     use crate::crypto::Encryption;
     use crate::crypto::tests::counted;
+    use crate::message::{Principal, Write};
+    use ldap_wire::ber::SEQUENCE;
     use proptest::prelude::*;
 
     proptest! {
@@ -337,6 +339,85 @@ mod tests {
             prop_assert!(client.unseal(&mut input).is_err());
             prop_assert!(client.check_mic(b"mechanisms", &input).is_err());
         }
+    }
+
+    const NOW: Timestamp = Timestamp { seconds: 1_790_000_000, micros: 7 };
+
+    fn initiator(layer: Layer, binding: Option<&[u8; 16]>) -> (Initiator, Zeroizing<Vec<u8>>, Key) {
+        let key = Key::new(Encryption::Aes256, &[5; 32]).expect("32 octets");
+        let ticket = Ticket::granted(Principal::user("ann", "LAB.TEST"), b"\x61\x00", &key, NOW);
+        let (initiator, token) = Initiator::new(&ticket, layer, binding, NOW, counted);
+        (initiator, token, key)
+    }
+
+    /// What a server that has `key` answers.
+    fn answer(key: &Key, time: Timestamp, subkey: Option<&Key>) -> Vec<u8> {
+        let mut part = Writer::new();
+        part.nested(0x60 | kind::ENC_AP_REP_PART, |w| {
+            w.nested(SEQUENCE, |w| {
+                w.time(0, time);
+                w.number(1, time.micros.into());
+                if let Some(key) = subkey {
+                    w.typed(2, key.encryption().number(), key.octets());
+                }
+                w.number(3, 0xffff_fffe);
+            });
+        });
+        let mut reply = Writer::new();
+        reply.nested(0x60 | kind::AP_REP, |w| {
+            w.nested(SEQUENCE, |w| {
+                w.number(0, 5);
+                w.number(1, kind::AP_REP.into());
+                w.encrypted(2, key.encryption(), &key.encrypt(usage::AP_REP, &part.into_vec(), counted));
+            });
+        });
+        framed(AP_REP, &reply.into_vec())
+    }
+
+    #[test]
+    fn the_token_says_which_channel_it_is_for_and_what_is_wanted() {
+        // RFC 4121 section 4.1.1
+        for (layer, flags) in [(Layer::None, 2_u8), (Layer::Sealed, 2 | 4 | 8 | 16 | 32)] {
+            let (_, token, key) = initiator(layer, Some(&[9; 16]));
+            let mut content = Reader::new(&token).expect(INITIAL).expect("a token").reader();
+            content.expect(OBJECT_IDENTIFIER).expect("its mechanism");
+            let request = content.rest().strip_prefix(&AP_REQ).expect("an AP-REQ");
+            let mut fields = message(kind::AP_REQ, request).expect("an AP-REQ");
+            let options = Read::field(&mut fields, 2).expect("options");
+            assert_eq!(options.rest(), [3, 5, 0, 0x20, 0, 0, 0], "mutual");
+            Read::field(&mut fields, 3).expect("the ticket");
+            let sealed = fields.encrypted(4).expect("an authenticator");
+            let authenticator = sealed.open(&key, usage::AP_REQ_AUTHENTICATOR).expect("with the ticket's key");
+            let checksum = [&[16, 0, 0, 0][..], &[9; 16], &[flags, 0, 0, 0]].concat();
+            let wanted = [&[0x02, 0x03, 0x00, 0x80, 0x03, 0xa1, 26, 0x04, 24][..], &checksum].concat();
+            assert!(authenticator.windows(wanted.len()).any(|octets| octets == wanted), "{layer:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_has_read_the_token_is_the_server() {
+        let accept =
+            |token: &[u8]| initiator(Layer::Sealed, None).0.accept(token, NOW).map(|session| session.by_acceptor);
+        let (_, _, key) = initiator(Layer::Sealed, None);
+        let subkey = Key::new(Encryption::Aes128, &[8; 16]).expect("16 octets");
+        assert_eq!(accept(&answer(&key, NOW, None)), Ok(false));
+        assert_eq!(accept(&answer(&key, NOW, Some(&subkey))), Ok(true));
+        let later = Timestamp { micros: 8, ..NOW };
+        assert_eq!(accept(&answer(&key, later, None)), Err(SessionError::Unproven));
+        let other = Key::new(Encryption::Aes256, &[6; 32]).expect("32 octets");
+        assert_eq!(accept(&answer(&other, NOW, None)), Err(SessionError::Token(ReplyError::WrongKey(WrongKey))));
+        let mut error = Writer::new();
+        error.nested(0x60 | kind::KRB_ERROR, |w| {
+            w.nested(SEQUENCE, |w| {
+                w.number(0, 5);
+                w.number(1, kind::KRB_ERROR.into());
+                w.time(4, later);
+                w.number(5, 0);
+                w.number(6, 41);
+            });
+        });
+        assert_eq!(accept(&framed(ERROR, &error.into_vec())), Err(SessionError::Refused { code: 41 }));
+        assert!(accept(&framed(AP_REQ, b"")).is_err() && accept(b"").is_err());
     }
 
     #[test]

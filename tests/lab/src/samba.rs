@@ -5,7 +5,9 @@
 
 mod join;
 
-use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, template::template, wait_until};
+use crate::{
+    Certificate, Pki, Proc, WallClock, password_of, process::run, program, repository, template::template, wait_until,
+};
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use std::{
@@ -90,11 +92,10 @@ impl Samba {
         self.wait()
     }
 
-    /// The same, by a clock that is so many minutes ahead.
-    pub fn restart_ahead(&mut self, minutes: u32) -> Result<()> {
+    /// The same by a clock of its own.
+    pub fn restart_by(&mut self, clock: &WallClock) -> Result<()> {
         self.stop();
-        let clock = [("LD_PRELOAD", "libfaketime.so.1".to_owned()), ("FAKETIME", format!("+{minutes}m"))];
-        self.process = Some(spawn_in(&self.dir, &[], &clock)?);
+        self.process = Some(spawn_in(&self.dir, &[], &clock.environment())?);
         self.wait_for_ldap()
     }
 
@@ -315,10 +316,10 @@ impl Samba {
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// How often this account has shown it a ticket, inside LDAP.
-    pub fn tickets_of(&self, account: &str) -> usize {
-        let account = format!("\\[{account}] [");
-        let is_logon = |line: &&str| line.contains("Successful AuthZ: [LDAP,krb5]") && line.contains(&account);
+    /// How often it has looked at a proof of this account's password or key by Kerberos.
+    pub fn proofs_of(&self, account: &str) -> usize {
+        let account = format!("\\[{account}@{}] at [", Self::REALM);
+        let is_logon = |line: &&str| line.contains("Auth: [Kerberos KDC,ENC-TS") && line.contains(&account);
         self.log().lines().filter(is_logon).count()
     }
 
@@ -463,7 +464,7 @@ fn spawn(dir: &Path, options: &[&str]) -> Result<Proc> {
     spawn_in(dir, options, &[])
 }
 
-fn spawn_in(dir: &Path, options: &[&str], environment: &[(&str, String)]) -> Result<Proc> {
+fn spawn_in(dir: &Path, options: &[&str], environment: &[(String, String)]) -> Result<Proc> {
     let mut command = Command::new(program("samba")?);
     command
         .args(["-i", "-M", "single", "--debug-stdout", "-d", "1 auth_audit:3"])

@@ -1,7 +1,7 @@
 //! A scripted LDAP server that misbehaves on command, and settings to go with it.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-mod relay;
+pub mod relay;
 
 use bytes::{Bytes, BytesMut};
 use directory::{Directory, Incomplete, Options, Query};
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-
-pub use relay::Relay;
 
 /// What these objects are now, wherever they lie below the base, over one connection.
 pub async fn read_by_ids(

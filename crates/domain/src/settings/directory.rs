@@ -375,7 +375,11 @@ impl Directory {
     /// change the settings may not know it, and could have it sent to a server of their own (V-83, CVE-2024-5967).
     pub fn sends_password_elsewhere_than(&self, before: &Self) -> bool {
         let new_server = self.urls.iter().any(|url| !before.urls.contains(url));
+        // What goes by Kerberos is not inside the TLS of the directory, and can be tried against by who records it.
+        let other_logon =
+            self.query_bind.kind == BindKind::Windows && self.windows_mechanism != before.windows_mechanism;
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
+            || other_logon
             || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
         new_server || self.ca != before.ca || less_protected
     }
