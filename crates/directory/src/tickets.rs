@@ -211,13 +211,10 @@ async fn log_in(server: &ServerName, identity: &Identity<'_>) -> Result<Ticket, 
     loop {
         let reply = ask(server, &question).await?;
         // Makes a key of a password, which takes some milliseconds; never more than two questions.
-        let step;
-        (login, step) = tokio::task::spawn_blocking(move || {
-            let step = login.next(&reply, now());
-            (login, step)
-        })
-        .await
-        .expect("a login does not panic, whatever it reads");
+        let step = tokio::task::spawn_blocking(move || (login.next(&reply, now()), login));
+        // Where it does not run, all of us stop.
+        let (step, same) = step.await.map_err(|_| TicketError::Silent { kdc: kdc(server) })?;
+        login = same;
         match step.map_err(refused)? {
             Step::Ask(next) => question = next,
             Step::Granted(ticket) => return Ok(ticket),

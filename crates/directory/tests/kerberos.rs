@@ -3,7 +3,7 @@
 mod support;
 
 use anyhow::{Context, Result, ensure};
-use directory::{Directory, Options, Protected, QueryError, Read, ResolveError, TypedName};
+use directory::{Directory, FeedKind, Options, Protected, QueryError, Read, ResolveError, TypedName};
 use domain::Secret;
 use domain::settings::{self, BindKind, Preset, QueryBind, WindowsMechanism};
 use lab::{Pki, Samba, WallClock};
@@ -89,6 +89,11 @@ async fn our_own_queries_are_sealed_by_kerberos_where_there_is_no_tls() -> Resul
     assert!(!seen.windows(7).any(|octets| octets == b"NTLMSSP") && !seen.windows(6).any(|octets| octets == b"archer"));
     let (proofs, logons) = (domain.samba.proofs_of("twinlock"), domain.samba.logons_of("twinlock"));
     assert_eq!((proofs, logons), (3, 0), "each directory asks once, whatever number of connections it has");
+    // The feed has a connection of its own.
+    domain.samba.allow_replication(Samba::QUERY_DN)?;
+    let directory = domain.directory(&relay.url, r"LAB\twinlock", WindowsMechanism::Kerberos)?;
+    let offers = directory.probe_feeds().await?;
+    assert!(offers.iter().any(|it| it.kind == FeedKind::DirSync && it.usable.is_ok()), "{offers:?}");
     // What somebody changes on the way is not read.
     let directory = domain.directory(&relay.url, r"LAB\twinlock", WindowsMechanism::Negotiate)?;
     finds_ann(&directory).await?;
