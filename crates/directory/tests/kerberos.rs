@@ -190,7 +190,10 @@ async fn where_kerberos_cannot_be_ntlm_does_unless_the_settings_insist() -> Resu
     domain.samba.modify(&format!("dn: {ann}\nchangetype: modify\ndelete: servicePrincipalName\n{service}"))?;
     // Nobody at port 88.
     domain.samba.register_address()?;
+    let early = domain.directory(&url, r"LAB\twinlock", WindowsMechanism::Kerberos)?;
+    finds_ann(&early).await?;
     domain.samba.restart_with(&["--option=krb5 port=1088"])?;
+    early.probe().await.remove(0).outcome.context("a ticket is kept")?;
     let nobody = insists(&domain).await?;
     assert!(nobody.contains(":88 could not be reached"), "{nobody}");
     assert_eq!(by_ntlm(&domain, WindowsMechanism::Negotiate).await?, 1);
