@@ -94,11 +94,11 @@ impl Key {
     /// DK (RFC 3961 section 5.1): the key of this key for `constant`.
     fn derived(&self, constant: &[u8]) -> Self {
         let cipher = Cipher::new(self);
-        let mut block = n_fold(constant);
+        let mut block = Zeroizing::new(n_fold(constant));
         let mut octets = Zeroizing::new(Vec::with_capacity(self.encryption.key_octets()));
         while octets.len() < self.encryption.key_octets() {
             cipher.encrypt_block(&mut block);
-            octets.extend_from_slice(&block);
+            octets.extend_from_slice(block.as_slice());
         }
         Self { encryption: self.encryption, octets }
     }
