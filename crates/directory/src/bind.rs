@@ -10,6 +10,7 @@ use crate::exchange::{Ended, Exchange, Step};
 use crate::observe::{Operation, Outcome};
 use crate::query::is_unavailable;
 use crate::resolve::Entry;
+use crate::sealed::Seal;
 use crate::server::ServerName;
 use domain::settings::Preset;
 use domain::{DirectoryRef, Reason, Secret};
@@ -235,8 +236,8 @@ pub(crate) async fn bind(
         }
         match exchange.next(BindResponse::decode(&message)?)? {
             Step::Ask(next) => request = next,
-            Step::Ended(Ended { response, session }) => {
-                return Ok(Bound { result: response.result, controls: message.controls()?, session });
+            Step::Ended(Ended { response, seal }) => {
+                return Ok(Bound { result: response.result, controls: message.controls()?, seal });
             }
         }
     }
@@ -246,7 +247,7 @@ pub(crate) struct Bound {
     pub result: LdapResult,
     pub controls: Vec<Control>,
     /// What the connection is to be sealed with from now on, if the bind succeeded.
-    pub session: Option<Box<ntlm::Session>>,
+    pub seal: Option<Seal>,
 }
 
 /// Binds at the same time, all servers together.

@@ -2,7 +2,7 @@
 
 use crate::connect::{Channel, Stream};
 use crate::exchange::LogonError;
-use crate::sealed::SealedStream;
+use crate::sealed::{Seal, SealedStream};
 use crate::server::ServerName;
 use bytes::BytesMut;
 use futures::FutureExt;
@@ -91,10 +91,10 @@ impl Connection {
     }
 
     /// From now on everything is sealed. What has come before belongs to nobody.
-    pub fn sealed(self, session: Box<ntlm::Session>) -> Result<Self, Broken> {
+    pub fn sealed(self, seal: Seal) -> Result<Self, Broken> {
         match self.stream {
             Stream::Clear(tcp) if self.buffer.is_empty() => {
-                let stream = Stream::Sealed(Box::new(SealedStream::new(tcp, session)));
+                let stream = Stream::Sealed(Box::new(SealedStream::new(tcp, seal)));
                 Ok(Self { stream, ..self })
             }
             _ => Err(Broken::UnexpectedMessage),

@@ -6,7 +6,7 @@ use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
 use crate::discover::{Discovery, Place};
 use crate::exchange::Exchange;
-use crate::name::TypedName;
+use crate::name::{TypedName, dns_domain};
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 use crate::pool::Pool;
 use crate::probe::{self, Probed};
@@ -15,15 +15,17 @@ use crate::read::{Incomplete, Query, Reader, Reading};
 use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::{self, Answer};
+use crate::tickets::{Identity, TicketError, Tickets};
 use crate::tls::{self, TrustError};
 use crate::watch::Watch;
-use domain::settings::{self, BindKind, Preset, WindowsAccount};
+use domain::settings::{self, BindKind, Preset, WindowsAccount, WindowsMechanism};
 use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
-use ldap_wire::{Control, Dn, Filter, Scope, SearchRequest, SearchResultEntry, oid};
+use ldap_wire::{Control, Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry, oid};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -37,13 +39,24 @@ pub struct Options {
     pub look_every: Duration,
     /// Who is asked for the servers of a domain, where the settings leave it to the DNS; empty: whom the host asks.
     pub name_servers: Vec<SocketAddr>,
+    /// The host's keys, for a Windows logon without an account of its own (FD-08).
+    pub keytab: PathBuf,
     /// Told of every finished operation.
     pub observer: Option<Observer>,
 }
 
+/// Where every system has it.
+const KEYTAB: &str = "/etc/krb5.keytab";
+
 impl Default for Options {
     fn default() -> Self {
-        Self { query_connections: 2, look_every: Duration::from_secs(10), name_servers: Vec::new(), observer: None }
+        Self {
+            query_connections: 2,
+            look_every: Duration::from_secs(10),
+            name_servers: Vec::new(),
+            keytab: KEYTAB.into(),
+            observer: None,
+        }
     }
 }
 
@@ -79,6 +92,10 @@ pub enum SettingsError {
     Ca(TrustError),
     #[error("query_bind: its name is empty, which would bind as nobody")]
     NoQueryName,
+    #[error(
+        "query_bind.name: is empty, which stands for the keytab of the host; NTLM, which windows_mechanism asks for, has none"
+    )]
+    NoKeytabForNtlm,
     #[error("query_bind.password: is missing")]
     NoQueryPassword,
     #[error("query_bind.name: found {found:?}; where kind is \"windows\" it is DOMAIN\\user or user@domain")]
@@ -298,6 +315,7 @@ pub(crate) struct Core {
     pub servers: Servers,
     discovery: Discovery,
     query_password: Option<Secret>,
+    tickets: Tickets,
     /// Absent where no connection uses TLS.
     tls: Option<Arc<rustls::ClientConfig>>,
     user_filter: Filter,
@@ -322,7 +340,11 @@ impl Core {
         if servers.is_empty() {
             return Err(SettingsError::NoServer);
         }
-        if settings.query_bind.kind != BindKind::Anonymous {
+        let by_keytab = settings.query_bind.is_by_keytab();
+        if by_keytab && settings.windows_mechanism == WindowsMechanism::Ntlm {
+            return Err(SettingsError::NoKeytabForNtlm);
+        }
+        if settings.query_bind.kind != BindKind::Anonymous && !by_keytab {
             if settings.query_bind.name.is_empty() {
                 return Err(SettingsError::NoQueryName);
             }
@@ -345,6 +367,7 @@ impl Core {
             servers: Servers::new(servers),
             discovery: Discovery::new(places, options.name_servers.clone()),
             query_password,
+            tickets: Tickets::default(),
             tls,
             user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
             group_filter: settings.group_filter().parse().map_err(SettingsError::GroupFilter)?,
@@ -424,19 +447,69 @@ impl Core {
             return Err(BindError::NoAccount);
         }
         let account = entry.windows_account().ok_or(BindError::NoAccount)?;
-        Ok(Exchange::windows(account, password, preset, server, channel))
+        Ok(Exchange::ntlm(account, password, preset, server, channel))
     }
 
     /// The bind of our own account; none where the settings have no account.
-    pub fn query_exchange(&self, server: &ServerName, channel: &Channel) -> Option<Exchange> {
+    pub async fn query_exchange(
+        &self,
+        server: &ServerName,
+        channel: &Channel,
+    ) -> Result<Option<Exchange>, Arc<TicketError>> {
         let (bind, preset) = (&self.settings.query_bind, self.settings.preset);
         match bind.kind {
-            BindKind::Anonymous => None,
-            BindKind::Simple | BindKind::Tls => Some(Exchange::simple(&bind.name, self.query_password(), preset)),
-            BindKind::Windows => {
-                let account = WindowsAccount::parse(&bind.name).expect("no directory is made of another name");
-                Some(Exchange::windows(account, self.query_password(), preset, server, channel))
+            BindKind::Anonymous => Ok(None),
+            BindKind::Simple | BindKind::Tls => Ok(Some(Exchange::simple(&bind.name, self.query_password(), preset))),
+            BindKind::Windows => self.windows_exchange(server, channel).await.map(Some),
+        }
+    }
+
+    /// By Kerberos; by NTLM where that cannot be, unless the settings insist on one (FD-06). What the domain says about the account is
+    /// final: the same password by NTLM would be counted once more.
+    async fn windows_exchange(&self, server: &ServerName, channel: &Channel) -> Result<Exchange, Arc<TicketError>> {
+        let (settings, password) = (&self.settings, self.query_password());
+        let account = WindowsAccount::parse(&settings.query_bind.name);
+        let ntlm = |account| Exchange::ntlm(account, password, settings.preset, server, channel);
+        let may_be_ntlm = account.clone().filter(|_| self.may_be_ntlm());
+        match may_be_ntlm {
+            Some(account) if settings.windows_mechanism == WindowsMechanism::Ntlm => return Ok(ntlm(account)),
+            Some(account) if self.tickets.is_without(server) => return Ok(ntlm(account)),
+            _ => {}
+        }
+        let identity = match &account {
+            Some(account) => Identity::Account { account, domain: dns_domain(&self.base), password },
+            None => Identity::Keytab(&self.options.keytab),
+        };
+        // Whoever looks whether a server serves gives the whole logon no longer than a connection.
+        let ticket = self.tickets.for_server(server, &identity, self.connect_timeout() / 2).await;
+        match (ticket, may_be_ntlm) {
+            (Ok(ticket), _) => Ok(Exchange::kerberos(&ticket, settings.preset, channel)),
+            (Err(error), Some(account)) if !error.is_final() => {
+                self.do_without_ticket(server, crate::pool::chain(&*error));
+                Ok(ntlm(account))
             }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// The server did not take its ticket. True where NTLM may do instead.
+    pub async fn ticket_refused(&self, server: &ServerName, code: ResultCode) -> bool {
+        self.tickets.forget().await;
+        if self.may_be_ntlm() {
+            self.do_without_ticket(server, format!("it did not take its ticket, code {code}"));
+        }
+        self.may_be_ntlm()
+    }
+
+    fn may_be_ntlm(&self) -> bool {
+        self.settings.windows_mechanism != WindowsMechanism::Kerberos && !self.settings.query_bind.is_by_keytab()
+    }
+
+    fn do_without_ticket(&self, server: &ServerName, error: String) {
+        // Once an outage, not once a try.
+        if self.tickets.do_without(server, error.clone()) {
+            let directory = &self.settings.name;
+            tracing::warn!(%directory, %server, error, "no Kerberos: the query account logs on by NTLM");
         }
     }
 
@@ -539,6 +612,7 @@ pub(crate) mod tests {
             authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },
             ca: None,
             danger_clear_text: true,
+            windows_mechanism: Default::default(),
             connect_timeout_seconds: 1,
             timeout_seconds: 1,
             page_size: 1000,

@@ -268,10 +268,11 @@ async fn servers(core: &Core) -> Vec<Probed> {
     core.discover().await;
     for server in &core.servers.names() {
         let one = probe::one(core, server).await;
-        let refused = matches!(
-            &one.outcome,
-            Err(ProbeError::Query(QueryError::BindRefused { code: ResultCode::INVALID_CREDENTIALS, .. }))
-        );
+        let refused = match &one.outcome {
+            Err(ProbeError::Query(QueryError::BindRefused { code, .. })) => *code == ResultCode::INVALID_CREDENTIALS,
+            Err(ProbeError::Query(error)) => error.is_refusal(),
+            _ => false,
+        };
         probed.push(one);
         if refused {
             break;

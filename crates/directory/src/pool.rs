@@ -72,8 +72,7 @@ impl Pool {
                     return Ok(session.clone());
                 }
                 // A refused account stays refused for a while: nothing to wait for.
-                let hopeless =
-                    |error: &&QueryError| state.failures > seen || matches!(error, QueryError::BindRefused { .. });
+                let hopeless = |error: &&QueryError| state.failures > seen || is_refused(error);
                 if let Some(error) = state.last_error.as_ref().filter(hopeless) {
                     return Err(error.clone());
                 }
@@ -124,7 +123,7 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    let refused = matches!(error, QueryError::BindRefused { .. });
+                    let refused = is_refused(&error);
                     if pause == PAUSE_MIN {
                         // Once an outage, not once a try.
                         tracing::warn!(directory = %self.core.settings.name, error = %chain(&error), "query connection failed");
@@ -173,6 +172,11 @@ impl Keeper {
             () = tokio::time::sleep(pause - PAUSE_MIN.min(pause)) => {}
         }
     }
+}
+
+/// Nothing to try again soon, with or without a reason that may pass.
+fn is_refused(error: &QueryError) -> bool {
+    matches!(error, QueryError::BindRefused { .. }) || error.is_refusal()
 }
 
 /// An error with its causes, for the log.

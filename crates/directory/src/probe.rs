@@ -145,6 +145,16 @@ impl fmt::Display for ProbeError {
             Self::Query(QueryError::BindRefused { code, .. }) => {
                 write!(f, "The query bind was refused with code {code}; check query_bind and what the server allows.")
             }
+            Self::Query(QueryError::NoTicket { cause, .. }) => {
+                write!(f, "The query bind by Kerberos failed: {}; check query_bind, windows_mechanism and both clocks.", chain(&**cause))
+            }
+            Self::Query(QueryError::TicketRefused { code, .. }) => {
+                write!(
+                    f,
+                    "The server did not take its Kerberos ticket, code {code}; check that the name in urls is its own (setspn -Q), and what it allows \
+                     inside TLS (Samba: ldap server require strong auth = allow_sasl_over_tls)."
+                )
+            }
             Self::Query(error) => write!(f, "Connected, but got no answer: {}.", chain(error)),
             Self::BaseMissing { base } => {
                 write!(f, "The base {base:?} does not exist (code 32) or the query account may not see it.")

@@ -6,6 +6,7 @@ use crate::connection::{Broken, Connection};
 use crate::directory::{Core, Purpose};
 use crate::observe::Outcome;
 use crate::server::ServerName;
+use crate::tickets::TicketError;
 use domain::Reason;
 use ldap_wire::ResultCode;
 use std::sync::Arc;
@@ -24,6 +25,16 @@ pub enum QueryError {
     /// The account of the settings is not accepted. An administrator must mend it.
     #[error("{server} refused the query bind with code {code}")]
     BindRefused { server: ServerName, code: ResultCode },
+    /// The account of the settings gets no ticket for the server, and nothing else may be tried.
+    #[error("the account of the settings cannot log on to {server}")]
+    NoTicket {
+        server: ServerName,
+        #[source]
+        cause: Arc<TicketError>,
+    },
+    /// The server did not take our ticket: it is for another key, or the server cannot read any. No word about the password.
+    #[error("{server} did not take our Kerberos ticket, code {code}")]
+    TicketRefused { server: ServerName, code: ResultCode },
     /// The connection broke while the answer was awaited.
     #[error("{server} broke the connection off")]
     Lost {
@@ -47,7 +58,7 @@ impl QueryError {
             },
             Self::Lost { cause, .. } if cause.is_protocol() => Reason::DirectoryError,
             Self::Lost { .. } | Self::Timeout { .. } => Reason::DirectoryTimeout,
-            Self::BindRefused { .. } => Reason::DirectoryError,
+            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } => Reason::DirectoryError,
             Self::Overloaded => Reason::Overloaded,
         }
     }
@@ -55,15 +66,28 @@ impl QueryError {
     pub fn server(&self) -> Option<&ServerName> {
         match self {
             Self::Unreachable { cause } => Some(cause.server()),
-            Self::BindRefused { server, .. } | Self::Lost { server, .. } | Self::Timeout { server } => Some(server),
+            Self::BindRefused { server, .. }
+            | Self::NoTicket { server, .. }
+            | Self::TicketRefused { server, .. }
+            | Self::Lost { server, .. }
+            | Self::Timeout { server } => Some(server),
             Self::Overloaded => None,
+        }
+    }
+
+    /// The account was refused, and will be for a while: not to be tried again soon, nor on every server, until it locks.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::BindRefused { code, .. } => !is_unavailable(*code),
+            Self::NoTicket { cause, .. } => cause.is_final(),
+            _ => false,
         }
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Unreachable { cause } => cause.outcome(),
-            Self::BindRefused { .. } => Outcome::Directory,
+            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } => Outcome::Directory,
             Self::Lost { cause, .. } if cause.is_protocol() => Outcome::Protocol,
             Self::Lost { .. } => Outcome::Unreachable,
             Self::Timeout { .. } | Self::Overloaded => Outcome::Timeout,
@@ -78,6 +102,9 @@ pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
     match bind_in_time(core, connection).await {
         Err(QueryError::BindRefused { server, code }) if is_unavailable(code) => {
             core.servers.failed(&server, &format_args!("result code {code}"), Instant::now());
+            bind_in_time(core, connect(core).await?).await
+        }
+        Err(QueryError::NoTicket { cause, .. }) if cause.is_of_server() => {
             bind_in_time(core, connect(core).await?).await
         }
         result => result,
@@ -107,23 +134,45 @@ async fn bind_in_time(core: &Core, connection: Connection) -> Result<Connection,
     let server = connection.server().clone();
     let result = tokio::time::timeout(core.operation_timeout(), query_bind(core, connection)).await;
     let result = result.unwrap_or_else(|_| Err(QueryError::Timeout { server: server.clone() }));
-    if let Err(error @ (QueryError::Lost { .. } | QueryError::Timeout { .. })) = &result {
+    let failed = |error: &&QueryError| match error {
+        QueryError::Lost { .. } | QueryError::Timeout { .. } => true,
+        QueryError::NoTicket { cause, .. } => cause.is_of_server(),
+        _ => false,
+    };
+    if let Some(error) = result.as_ref().err().filter(failed) {
         core.servers.failed(&server, error, Instant::now());
     }
     result
 }
 
-/// Binds on a connection to a given server; no time limit of its own.
-pub(crate) async fn query_bind(core: &Core, mut connection: Connection) -> Result<Connection, QueryError> {
+/// Binds on a connection to a given server; no time limit of its own. Where the server does not take our ticket, on another one
+/// without.
+pub(crate) async fn query_bind(core: &Core, connection: Connection) -> Result<Connection, QueryError> {
+    match bind_once(core, connection).await {
+        Err(QueryError::TicketRefused { server, code }) if core.ticket_refused(&server, code).await => {
+            let again = core.connect_to(&server, Purpose::Queries).await;
+            bind_once(core, again.map_err(|cause| QueryError::Unreachable { cause: Arc::new(cause) })?).await
+        }
+        result => result,
+    }
+}
+
+async fn bind_once(core: &Core, mut connection: Connection) -> Result<Connection, QueryError> {
     let server = connection.server().clone();
-    let Some(mut exchange) = core.query_exchange(&server, &connection.channel()) else { return Ok(connection) };
+    let no_ticket = |cause| QueryError::NoTicket { server: server.clone(), cause };
+    let exchange = core.query_exchange(&server, &connection.channel()).await.map_err(no_ticket)?;
+    let Some(mut exchange) = exchange else { return Ok(connection) };
     let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
     let bound = bind::bind(&mut connection, &mut exchange, &[]).await.map_err(lost)?;
     if !bound.result.is_success() {
-        return Err(QueryError::BindRefused { server, code: bound.result.code });
+        let code = bound.result.code;
+        return Err(match exchange.is_kerberos() && !is_unavailable(code) {
+            true => QueryError::TicketRefused { server, code },
+            false => QueryError::BindRefused { server, code },
+        });
     }
-    match bound.session {
-        Some(session) => connection.sealed(session).map_err(lost),
+    match bound.seal {
+        Some(seal) => connection.sealed(seal).map_err(lost),
         None => Ok(connection),
     }
 }

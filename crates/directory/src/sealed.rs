@@ -2,8 +2,9 @@
 //!
 //! It lies below the framing of LDAP, so that whoever reads and writes messages need not know of it.
 
-use ntlm::Session;
+use crate::exchange::LogonError;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,36 +17,88 @@ const PIECE_SENT: usize = 256 << 10;
 const LENGTH: usize = 4;
 const READ_OCTETS: usize = 16 << 10;
 
+/// What seals: that of the logon's mechanism.
+pub(crate) enum Seal {
+    Kerberos(Box<kerberos::Session>),
+    Ntlm(Box<ntlm::Session>),
+}
+
+impl Seal {
+    /// Octets of a piece beside its content, at least.
+    fn overhead(&self) -> usize {
+        match self {
+            Self::Kerberos(_) => kerberos::Session::OVERHEAD,
+            Self::Ntlm(_) => ntlm::Session::SIGNATURE,
+        }
+    }
+
+    fn seal(&mut self, piece: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Kerberos(session) => session.seal(piece),
+            Self::Ntlm(session) => session.seal(piece),
+        }
+    }
+
+    /// In place; where the content is then.
+    fn unseal(&mut self, piece: &mut [u8]) -> Result<Range<usize>, LogonError> {
+        match self {
+            Self::Kerberos(session) => Ok(session.unseal(piece)?),
+            Self::Ntlm(session) => {
+                session.unseal(piece)?;
+                Ok(ntlm::Session::SIGNATURE..piece.len())
+            }
+        }
+    }
+
+    /// Over the mechanisms that SPNEGO was offered (RFC 4178 section 5).
+    pub fn mic(&mut self, mechanisms: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Kerberos(session) => session.mic(mechanisms),
+            Self::Ntlm(session) => session.mic(mechanisms).to_vec(),
+        }
+    }
+
+    /// The server's.
+    pub fn check_mic(&mut self, mechanisms: &[u8], mic: &[u8]) -> Result<(), LogonError> {
+        match self {
+            Self::Kerberos(session) => Ok(session.check_mic(mechanisms, mic)?),
+            Self::Ntlm(session) => Ok(session.check_mic(mechanisms, mic)?),
+        }
+    }
+}
+
 pub struct SealedStream {
     tcp: TcpStream,
-    session: Box<Session>,
+    seal: Seal,
     /// As it came: the piece that is not complete yet, and what came behind it.
     incoming: Vec<u8>,
-    /// Of the piece that is being read, unsealed, at the front of `incoming`.
-    open: std::ops::Range<usize>,
+    /// Of the piece that is being read, unsealed: its content in `incoming`.
+    open: Range<usize>,
+    /// Where the next piece begins.
+    behind: usize,
     outgoing: Vec<u8>,
     sent: usize,
 }
 
 impl SealedStream {
     /// Nothing may have come behind the answer to the bind.
-    pub(crate) fn new(tcp: TcpStream, session: Box<Session>) -> Self {
-        Self { tcp, session, incoming: Vec::new(), open: 0..0, outgoing: Vec::new(), sent: 0 }
+    pub(crate) fn new(tcp: TcpStream, seal: Seal) -> Self {
+        Self { tcp, seal, incoming: Vec::new(), open: 0..0, behind: 0, outgoing: Vec::new(), sent: 0 }
     }
 
     /// Unseals the next piece if all of it is there.
     fn open_next(&mut self) -> io::Result<bool> {
         let invalid = |error: &'static str| io::Error::new(io::ErrorKind::InvalidData, error);
-        self.incoming.drain(..self.open.end);
-        self.open = 0..0;
+        self.incoming.drain(..self.behind);
+        (self.open, self.behind) = (0..0, 0);
         let Some(length) = self.incoming.first_chunk::<LENGTH>() else { return Ok(false) };
         let length = u32::from_be_bytes(*length) as usize;
-        if !(Session::SIGNATURE..=PIECE_MAX).contains(&length) {
+        if !(self.seal.overhead()..=PIECE_MAX).contains(&length) {
             return Err(invalid("the server sent something that is not sealed, where everything is"));
         }
         let Some(piece) = self.incoming.get_mut(LENGTH..LENGTH + length) else { return Ok(false) };
-        self.session.unseal(piece).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        self.open = LENGTH + Session::SIGNATURE..LENGTH + length;
+        let content = self.seal.unseal(piece).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        (self.open, self.behind) = (LENGTH + content.start..LENGTH + content.end, LENGTH + length);
         Ok(true)
     }
 
@@ -97,7 +150,7 @@ impl AsyncWrite for SealedStream {
         if piece.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let sealed = this.session.seal(piece);
+        let sealed = this.seal.seal(piece);
         this.outgoing = [&(sealed.len() as u32).to_be_bytes()[..], &sealed].concat();
         // It is taken whether or not the network takes it now; the next write or flush goes on with it.
         if let Poll::Ready(Err(error)) = this.poll_drain(cx) {

@@ -4,7 +4,7 @@
 use crate::connect::establish;
 use crate::directory::{Core, Purpose};
 use crate::probe::{self, ProbeError};
-use crate::query::{self, QueryError, is_unavailable};
+use crate::query::{self, QueryError};
 use crate::server::ServerName;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,9 +82,7 @@ async fn look_after(core: Arc<Core>, server: ServerName, first: Duration) {
                     tracing::warn!(directory = %core.settings.name, %server, %error, "a server of the directory does not serve");
                 }
                 was_well = false;
-                if let ProbeError::Query(QueryError::BindRefused { code, .. }) = error
-                    && !is_unavailable(code)
-                {
+                if matches!(&error, ProbeError::Query(error) if error.is_refusal()) {
                     pause = PAUSE_REFUSED;
                 }
             }

@@ -44,6 +44,7 @@ impl Lab {
             authentication_bind: AuthenticationBind { kind: BindKind::Tls },
             ca: Some(std::fs::read_to_string(self.pki.ca_file())?),
             danger_clear_text: false,
+            windows_mechanism: Default::default(),
             connect_timeout_seconds: 3,
             timeout_seconds: 5,
             page_size: 100,

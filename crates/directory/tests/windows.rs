@@ -11,11 +11,11 @@ use lab::{Pki, Proc, Samba, password_of, wait_until};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use support::relay::Relay;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -307,48 +307,5 @@ impl Between {
             anyhow::Ok(())
         });
         Ok(Self { url })
-    }
-}
-
-/// Passes octets on, remembers them, and changes one of those that the server sends if told to.
-struct Relay {
-    url: String,
-    seen: Arc<Mutex<Vec<u8>>>,
-    tampers: Arc<AtomicBool>,
-}
-
-impl Relay {
-    async fn start(to: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("ldap://{}", listener.local_addr()?);
-        let (seen, tampers) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (noted, tamper) = (Arc::clone(&seen), Arc::clone(&tampers));
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(to).await else { return };
-                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                tokio::spawn(pass(near_in, far_out, Arc::clone(&noted), Arc::default()));
-                tokio::spawn(pass(far_in, near_out, Arc::clone(&noted), Arc::clone(&tamper)));
-            }
-        });
-        Ok(Self { url, seen, tampers })
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    seen: Arc<Mutex<Vec<u8>>>,
-    tamper: Arc<AtomicBool>,
-) -> Result<()> {
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        ensure!(count > 0, "ended");
-        if tamper.load(Ordering::Relaxed) {
-            buffer[count - 1] ^= 1;
-        }
-        seen.lock().expect("not poisoned").extend_from_slice(&buffer[..count]);
-        to.write_all(&buffer[..count]).await?;
     }
 }

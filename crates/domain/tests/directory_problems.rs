@@ -1,6 +1,6 @@
 //! What is wrong with the settings of a directory's connections, one test a rule (FD-03, FD-06 to FD-08, B-96).
 
-use domain::settings::{Settings, Severity, WindowsAccount};
+use domain::settings::{Settings, Severity, WindowsAccount, WindowsMechanism};
 
 const GOOD: &str = r#"
 [[directory]]
@@ -25,7 +25,7 @@ fn a_windows_bind_has_an_account_and_active_directory_behind_it() {
     assert_eq!(errors("CORP\\\\twinlock", "twinlock@corp.example"), [""; 0]);
     let preset = |preset: &str| format!("name = \"corp\"\npreset = \"{preset}\"");
     for (old, new, key, says) in [
-        ("name = \"CORP\\\\twinlock\", ", "", "query_bind.name", "keytab of the host is not used"),
+        ("name = \"CORP\\\\twinlock\", ", "", "query_bind.password", "belongs to no account"),
         ("CORP\\\\twinlock", "CN=twinlock,DC=corp", "query_bind.name", "an account is written"),
         ("CORP\\\\twinlock", "twinlock", "query_bind.name", "an account is written"),
         (", password = \"keep\"", "", "query_bind.password", "is missing"),
@@ -36,6 +36,15 @@ fn a_windows_bind_has_an_account_and_active_directory_behind_it() {
         let expected = format!("directory.corp.{key}: ");
         assert!(found.iter().any(|it| it.starts_with(&expected) && it.contains(says)), "{old} -> {new}: {found:?}");
     }
+    let by_keytab = |mechanism: &str| {
+        let text = GOOD.replace(", name = \"CORP\\\\twinlock\", password = \"keep\"", "");
+        let settings: Settings = toml::from_str(&(text + mechanism)).expect("a document of the right form");
+        settings.problems().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(by_keytab("windows_mechanism = \"kerberos\""), by_keytab(""), "FD-08: the keytab of the host");
+    assert!(by_keytab("").iter().all(|it| !it.contains("query_bind")), "{:?}", by_keytab(""));
+    let ntlm = by_keytab("windows_mechanism = \"ntlm\"");
+    assert!(ntlm.iter().any(|it| it.starts_with("directory.corp.query_bind.name: ") && it.contains("NTLM has none")));
     let lds = errors("name = \"corp\"", &preset("ad_lds"));
     assert_eq!(lds.len(), 1, "our own account may be a Windows one there: {lds:?}");
 }
@@ -71,6 +80,13 @@ fn a_kept_password_is_asked_for_again_where_it_would_be_less_protected() {
             "{before} -> {after}"
         );
     }
+    // What goes to port 88 is not inside TLS.
+    let mut insists = directory("windows");
+    insists.windows_mechanism = WindowsMechanism::Ntlm;
+    assert!(directory("windows").sends_password_elsewhere_than(&insists));
+    let mut unused = directory("tls");
+    unused.windows_mechanism = WindowsMechanism::Ntlm;
+    assert!(!unused.sends_password_elsewhere_than(&directory("tls")));
 }
 
 #[test]

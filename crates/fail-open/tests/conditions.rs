@@ -136,6 +136,7 @@ fn unreachable_directory() -> Directory {
         authentication_bind: AuthenticationBind { kind: BindKind::Simple },
         ca: None,
         danger_clear_text: true,
+        windows_mechanism: Default::default(),
         connect_timeout_seconds: 1,
         timeout_seconds: 1,
         page_size: 1000,

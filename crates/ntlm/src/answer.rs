@@ -57,6 +57,11 @@ impl ChannelBinding {
         let parts = [&[0; 16], &length.to_le_bytes()[..], PREFIX, hash];
         Self(Md5::digest(parts.concat()).into())
     }
+
+    /// The hash of the gss_channel_bindings_struct, which Kerberos sends, too (RFC 4121 section 4.1.1.2).
+    pub fn octets(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 /// Octets of a name in UTF-16: 256 characters, and a domain in front.

@@ -10,9 +10,11 @@ const OURS: &[(&str, &[&str])] = &[
     ("crates/otp", &["crates/domain"]),
     ("crates/ldap-wire", &[]),
     ("crates/ntlm", &[]),
+    // Its messages are written in the same ASN.1 as LDAP's.
+    ("crates/kerberos", &["crates/ldap-wire"]),
     ("crates/radius-wire", &[]),
     // The LDAP codec serves both ends: the gateway answers with it, the directory client asks with it.
-    ("crates/directory", &["crates/domain", "crates/ldap-wire", "crates/ntlm"]),
+    ("crates/directory", &["crates/domain", "crates/kerberos", "crates/ldap-wire", "crates/ntlm"]),
     ("crates/service-kit", &[]),
     ("proto", &["crates/domain"]),
     // What both gateways do before a bind: they ask the store whether there may be one.
@@ -26,6 +28,7 @@ const PURE: &[&str] = &[
     "crates/domain",
     "crates/policy",
     "crates/otp",
+    "crates/kerberos",
     "crates/ldap-wire",
     "crates/ntlm",
     "crates/radius-wire",

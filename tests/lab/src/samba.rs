@@ -5,7 +5,9 @@
 
 mod join;
 
-use crate::{Certificate, Pki, Proc, password_of, process::run, program, repository, template::template, wait_until};
+use crate::{
+    Certificate, Pki, Proc, WallClock, password_of, process::run, program, repository, template::template, wait_until,
+};
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use std::{
@@ -88,6 +90,13 @@ impl Samba {
         self.stop();
         self.process = Some(spawn(&self.dir, options)?);
         self.wait()
+    }
+
+    /// The same by a clock of its own.
+    pub fn restart_by(&mut self, clock: &WallClock) -> Result<()> {
+        self.stop();
+        self.process = Some(spawn_in(&self.dir, &[], &clock.environment())?);
+        self.wait_for_ldap()
     }
 
     /// The same, but on this host nobody can ask the domain through winbindd.
@@ -246,6 +255,36 @@ impl Samba {
         octets.last_chunk().map(|last| u32::from_le_bytes(*last)).context("a SID is longer")
     }
 
+    /// The keys of an account, as `samba-tool` writes them for a host.
+    pub fn export_keytab(&self, account: &str, file: &Path) -> Result<()> {
+        run(Command::new(program("samba-tool")?)
+            .args(["domain", "exportkeytab"])
+            .arg(file)
+            .arg(format!("--principal={account}@{}", Self::REALM))
+            .arg(format!("--configfile={}", configuration_file(&self.dir).display())))?;
+        Ok(())
+    }
+
+    /// Kerberos has tickets for its address, too, as where an administrator has registered that (`setspn`).
+    pub fn register_address(&self) -> Result<()> {
+        self.modify(&format!(
+            "dn: CN=DC1,OU=Domain Controllers,{base}\nchangetype: modify\nadd: servicePrincipalName\nservicePrincipalName: ldap/{ip}\n",
+            base = Self::BASE,
+            ip = self.address(),
+        ))
+    }
+
+    /// How many wrong passwords of an account it has counted since the last right one.
+    pub fn wrong_passwords_of(&self, dn: &str) -> Result<u32> {
+        let output = run(Command::new(program("ldapsearch")?)
+            .env("LDAPTLS_CACERT", &self.ca_file)
+            .args(["-x", "-LLL", "-H", &self.ldaps_url(), "-D", Self::ADMIN_DN, "-w"])
+            .args([Self::ADMIN_PASSWORD, "-s", "base", "-b", dn, "badPwdCount"]))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let count = text.lines().find_map(|line| line.strip_prefix("badPwdCount: "));
+        count.map_or(Ok(0), |count| Ok(count.trim().parse()?))
+    }
+
     /// By as many wrong passwords as it takes.
     pub fn lock(&self, name: &str) -> Result<()> {
         for _ in 0..Self::TRIES {
@@ -275,6 +314,13 @@ impl Samba {
         let sent = log.lines().filter_map(|line| line.split_once("Auth: [LDAP,simple bind")?.1.split_once("user ["));
         let names = sent.filter_map(|(_, rest)| rest.split_once("]\\[")?.1.split_once("] at ["));
         names.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// How often it has looked at a proof of this account's password or key by Kerberos.
+    pub fn proofs_of(&self, account: &str) -> usize {
+        let account = format!("\\[{account}@{}] at [", Self::REALM);
+        let is_logon = |line: &&str| line.contains("Auth: [Kerberos KDC,ENC-TS") && line.contains(&account);
+        self.log().lines().filter(is_logon).count()
     }
 
     /// How often it has looked at a password of this account by NTLM, inside LDAP.
@@ -415,11 +461,16 @@ fn provision(dir: &Path) -> Result<()> {
 }
 
 fn spawn(dir: &Path, options: &[&str]) -> Result<Proc> {
+    spawn_in(dir, options, &[])
+}
+
+fn spawn_in(dir: &Path, options: &[&str], environment: &[(String, String)]) -> Result<Proc> {
     let mut command = Command::new(program("samba")?);
     command
         .args(["-i", "-M", "single", "--debug-stdout", "-d", "1 auth_audit:3"])
         .arg(format!("--configfile={}", configuration_file(dir).display()))
-        .args(options);
+        .args(options)
+        .envs(environment.iter().map(|(variable, value)| (variable, value)));
     Proc::spawn("samba", command, &dir.join("samba.log"))
 }
 

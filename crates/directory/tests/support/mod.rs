@@ -1,6 +1,8 @@
 //! A scripted LDAP server that misbehaves on command, and settings to go with it.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod relay;
+
 use bytes::{Bytes, BytesMut};
 use directory::{Directory, Incomplete, Options, Query};
 use domain::settings::{self, BindKind, Preset};
@@ -192,6 +194,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },
         ca: None,
         danger_clear_text: true,
+        windows_mechanism: Default::default(),
         connect_timeout_seconds: 1,
         timeout_seconds: 1,
         page_size: 2,

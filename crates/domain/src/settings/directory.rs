@@ -25,6 +25,9 @@ pub struct Directory {
     /// Lets `ldap://` without StartTLS carry passwords. For tests on one machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub danger_clear_text: bool,
+    /// What [`BindKind::Windows`] of the query bind speaks (FD-06).
+    #[serde(default, skip_serializing_if = "WindowsMechanism::is_default")]
+    pub windows_mechanism: WindowsMechanism,
     /// Connect, per host, then the next host: 1-30 s (FD-04).
     #[serde(default = "connect_timeout_seconds")]
     pub connect_timeout_seconds: u32,
@@ -158,11 +161,36 @@ impl Preset {
 #[serde(deny_unknown_fields)]
 pub struct QueryBind {
     pub kind: BindKind,
-    /// The bind DN; for [`BindKind::Windows`] the account, `DOMAIN\user` or `user@domain` (FD-08).
+    /// The bind DN; for [`BindKind::Windows`] the account, `DOMAIN\user` or `user@domain`, and empty there = the host's keytab (FD-08).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretSource>,
+}
+
+impl QueryBind {
+    /// As the account whose key the host has.
+    pub fn is_by_keytab(&self) -> bool {
+        self.kind == BindKind::Windows && self.name.is_empty()
+    }
+}
+
+/// How our own account logs on to a Windows domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowsMechanism {
+    /// Kerberos, and NTLM where that cannot be.
+    #[default]
+    Negotiate,
+    Kerberos,
+    Ntlm,
+}
+
+impl WindowsMechanism {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a person's password is checked (FD-07). Anonymous is no choice: it proves nothing.
@@ -172,7 +200,7 @@ pub struct AuthenticationBind {
     pub kind: BindKind,
 }
 
-/// An account of a Windows domain, as NTLM names it.
+/// An account of a Windows domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowsAccount {
     pub user: String,
@@ -210,8 +238,8 @@ pub enum BindKind {
     Simple,
     /// Name and password inside TLS: LDAPS, or StartTLS on `ldap://`.
     Tls,
-    /// NTLM: the password does not leave this side. Our own queries on `ldap://` are signed and sealed by it; everything else is
-    /// inside TLS, and bound to that channel.
+    /// A Windows logon: the password does not leave this side. Our own queries go by Kerberos or NTLM, and on `ldap://` are signed and
+    /// sealed by it; people's passwords by NTLM. Everything else is inside TLS, and bound to that channel.
     Windows,
 }
 
@@ -347,7 +375,11 @@ impl Directory {
     /// change the settings may not know it, and could have it sent to a server of their own (V-83, CVE-2024-5967).
     pub fn sends_password_elsewhere_than(&self, before: &Self) -> bool {
         let new_server = self.urls.iter().any(|url| !before.urls.contains(url));
+        // What goes by Kerberos is not inside the TLS of the directory, and can be tried against by who records it.
+        let other_logon =
+            self.query_bind.kind == BindKind::Windows && self.windows_mechanism != before.windows_mechanism;
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
+            || other_logon
             || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
         new_server || self.ca != before.ca || less_protected
     }

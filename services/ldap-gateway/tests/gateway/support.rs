@@ -415,6 +415,7 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         authentication_bind: AuthenticationBind { kind },
         ca: None,
         danger_clear_text: kind == BindKind::Simple,
+        windows_mechanism: Default::default(),
         connect_timeout_seconds: 3,
         timeout_seconds: 5,
         page_size: 1000,

@@ -1,7 +1,7 @@
 //! Directories.
 
 use super::{Findings, rules, written};
-use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings, WindowsAccount};
+use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings, WindowsAccount, WindowsMechanism};
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
@@ -76,16 +76,27 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
 fn query_bind(findings: &mut Findings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.query_bind.{field}", directory.name);
     let bind = &directory.query_bind;
+    if bind.kind != BindKind::Windows && directory.windows_mechanism != WindowsMechanism::default() {
+        findings.warning(
+            format!("directory.{}.windows_mechanism", directory.name),
+            "does nothing: query_bind.kind is not \"windows\", and people's passwords go by NTLM there",
+        );
+    }
     match bind.kind {
         BindKind::Anonymous => return,
         BindKind::Windows if !directory.preset.is_microsoft() => findings.error(
             key("kind"),
             "\"windows\" is understood by Active Directory and AD LDS; write \"tls\", or the preset that it is",
         ),
-        BindKind::Windows if bind.name.is_empty() => findings.error(
+        BindKind::Windows if bind.name.is_empty() && directory.windows_mechanism == WindowsMechanism::Ntlm => findings.error(
             key("name"),
-            "is empty; write the account, such as \"CORP\\twinlock\" or \"twinlock@corp.example\": the keytab of the host is not used",
+            "is empty, which stands for the keytab of the host; NTLM has none: write the account, such as \"CORP\\twinlock\", or another windows_mechanism",
         ),
+        BindKind::Windows if bind.name.is_empty() && bind.password.is_some() => findings.error(
+            key("password"),
+            "belongs to no account; write query_bind.name, such as \"CORP\\twinlock\", or leave both out for the keytab of the host",
+        ),
+        BindKind::Windows if bind.name.is_empty() => {}
         BindKind::Windows if WindowsAccount::parse(&bind.name).is_none() => findings.error(
             key("name"),
             format!(
@@ -99,7 +110,7 @@ fn query_bind(findings: &mut Findings, directory: &Directory) {
         }
         BindKind::Simple | BindKind::Tls => {}
     }
-    if bind.password.is_none() {
+    if bind.password.is_none() && !bind.is_by_keytab() {
         findings.error(key("password"), "is missing; write \"file:PATH\" or, for one already stored, \"keep\"");
     }
 }
