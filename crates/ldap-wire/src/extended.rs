@@ -70,7 +70,8 @@ impl ExtendedRequest {
         Ok(Some(target))
     }
 
-    /// Whose password a Password Modify (RFC 3062) is to change; `None` inside for the bound user.
+    /// Whose password a Password Modify (RFC 3062) is to change; `None` inside for the bound user, whom servers also take an empty
+    /// identity for.
     pub fn password_modify_user(&self) -> Result<Option<Bytes>, DecodeError> {
         let Some(value) = self.value.as_ref().filter(|value| self.oid == oid::PASSWORD_MODIFY && !value.is_empty())
         else {
@@ -78,7 +79,8 @@ impl ExtendedRequest {
         };
         let mut outer = Reader::new(value);
         let mut reader = outer.expect(ber::SEQUENCE)?.reader();
-        Ok(reader.optional(USER_IDENTITY)?.map(|element| value.slice_ref(element.content)))
+        let user = reader.optional(USER_IDENTITY)?.filter(|element| !element.content.is_empty());
+        Ok(user.map(|element| value.slice_ref(element.content)))
     }
 }
 

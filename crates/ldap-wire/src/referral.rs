@@ -37,16 +37,20 @@ pub(crate) fn result(referrals: &Referrals, message: &Message) -> Result<(Bytes,
     let as_it_came = (message.octets().clone(), original.code);
     let Some(urls) = &original.referral else { return Ok(as_it_came) };
     let controls: Vec<Control> = message.controls()?;
-    let result = match referrals {
+    let ours = match referrals {
         Referrals::Pass => return Ok(as_it_came),
-        Referrals::Rewrite(ours) => LdapResult { referral: Some(rewritten(ours, urls)), ..original },
+        Referrals::Rewrite(ours) => rewritten(ours, urls),
+        Referrals::Drop => Vec::new(),
+    };
+    let result = match ours.is_empty() {
+        false => LdapResult { referral: Some(ours), ..original },
         // RFC 4511 section 4.1.10 has code 10 only with URLs. Without them the truth is that this server has no such entry, or
         // that it does not write it.
-        Referrals::Drop if original.code == ResultCode::REFERRAL => LdapResult::of(match message.op() {
+        true if original.code == ResultCode::REFERRAL => LdapResult::of(match message.op() {
             Op::SearchResultDone | Op::CompareResponse => ResultCode::NO_SUCH_OBJECT,
             _ => ResultCode::UNWILLING_TO_PERFORM,
         }),
-        Referrals::Drop => LdapResult { referral: None, ..original },
+        true => LdapResult { referral: None, ..original },
     };
     Ok((result.encode(message.id(), message.op(), &controls), result.code))
 }

@@ -709,6 +709,14 @@ fn references_to_real_servers_do_not_pass_by_default() {
         panic!("the end is relayed")
     };
     assert_eq!(result(&sent).referral, Some(vec![Bytes::from_static(b"ldaps://login.example.org/")]));
+
+    // RFC 4511 section 4.1.10: none with no URL that stands for us.
+    let elsewhere = message(2, &[0x65], b"\x0a\x01\x0a\x04\x00\x04\x00\xa3\x0d\x04\x0bhttp://webx");
+    let mut rewriting = searching(Referrals::Rewrite("ldaps://login.example.org".to_owned()));
+    let FromUpstream::End { octets: sent, .. } = rewriting.receive_upstream(&elsewhere) else {
+        panic!("the end is relayed")
+    };
+    assert_eq!((result(&sent).code, result(&sent).referral), (ResultCode::NO_SUCH_OBJECT, None));
 }
 
 #[test]

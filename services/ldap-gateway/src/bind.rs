@@ -550,12 +550,13 @@ pub fn local_reason(code: ResultCode) -> Option<Reason> {
     }
 }
 
-/// Who is meant by a name in an operation: a DN, as a rule. `None`: nobody is found.
+/// Who is meant by a name in an operation: a DN, as a rule. `None`: nobody is found. A name that we cannot read is an error: the
+/// directory may know whose it is.
 pub async fn named(directory: &Directory, name: &str) -> Result<Option<DirectoryRef>, ResolveError> {
-    let Ok(name) = TypedName::parse(name, directory.settings()) else { return Ok(None) };
+    let name = TypedName::parse(name, directory.settings())?;
     match directory.resolve_any(&name).await {
         Ok(entry) => Ok(Some(entry.subject)),
-        Err(ResolveError::Absent | ResolveError::Name(_)) => Ok(None),
+        Err(ResolveError::Absent) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -309,17 +309,24 @@ async fn a_password_that_changes_ends_what_is_remembered_of_its_owner() -> Resul
         let calls = lab.gateway.verification.calls();
         calls.iter().filter(|call| matches!(call, Call::PasswordChanged(_))).count()
     };
-    let wanted = |old: &str, new: &str| {
+    let wanted_of = |whose: Option<&str>, old: &str, new: &str| {
         let mut writer = Writer::new();
         writer.nested(ber::SEQUENCE, |w| {
+            if let Some(whose) = whose {
+                w.octets(0x80, whose.as_bytes());
+            }
             w.octets(0x81, old.as_bytes());
             w.octets(0x82, new.as_bytes());
         });
         ExtendedRequest::new(oid::PASSWORD_MODIFY, Some(writer.into_vec().into()))
     };
+    let wanted = |old: &str, new: &str| wanted_of(None, old, new);
     assert_ne!(wire.extended(&wanted("not the old one", "new")).await?.result.code.0, 0);
     assert_eq!(wire.extended(&wanted(&password_of(ANN), "Another-1")).await?.result.code.0, 0);
     until("it is told", || changed() == 1).await?;
+    // An empty identity is the bound user, to the directory and to us.
+    assert_eq!(wire.extended(&wanted_of(Some(""), "Another-1", "Another-0")).await?.result.code.0, 0);
+    until("it is told", || changed() == 2).await?;
     let modify = |id: MessageId, dn: &str, attribute: &str, value: &str| {
         let mut writer = Writer::new();
         writer.nested(ber::SEQUENCE, |w| {
@@ -340,7 +347,7 @@ async fn a_password_that_changes_ends_what_is_remembered_of_its_owner() -> Resul
     };
     let person = lab.person(ANN);
     // The last one the directory refuses.
-    for (attribute, value, code, told) in [("userPassword", "Another-2", 0, 2), ("description", "no password", 50, 2)] {
+    for (attribute, value, code, told) in [("userPassword", "Another-2", 0, 3), ("description", "no password", 50, 3)] {
         let id = wire.next_id();
         wire.send(&modify(id, &person, attribute, value)).await?;
         assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, code, "{attribute}");
@@ -356,6 +363,6 @@ async fn a_password_that_changes_ends_what_is_remembered_of_its_owner() -> Resul
             _ => None,
         })
         .collect();
-    assert_eq!(ids.len(), 1, "both of the same person: {ids:?}");
+    assert_eq!(ids.len(), 1, "all of the same person: {ids:?}");
     Ok(())
 }
