@@ -2,6 +2,7 @@
 
 use ldap_wire::ber::{self, BerError, Reader};
 use ntlm::ChannelBinding;
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -21,13 +22,14 @@ pub enum TrustError {
     Provider(#[source] rustls::Error),
 }
 
-/// TLS 1.2 and 1.3 by ring, whose suites are all forward secret and authenticated.
+/// What the process speaks (FU-17); else TLS 1.2 and 1.3 by ring, whose suites are all forward secret and authenticated.
 pub(crate) fn client_config(ca: Option<&str>) -> Result<Arc<ClientConfig>, TrustError> {
     let roots = match ca {
         Some(pem) => private_roots(pem)?,
         None => system_roots()?,
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let ring = || Arc::new(rustls::crypto::ring::default_provider());
+    let provider = CryptoProvider::get_default().cloned().unwrap_or_else(ring);
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Provider)?

@@ -5,9 +5,10 @@
 mod sections;
 mod tree;
 
+pub(crate) use sections::suite_name;
 pub use sections::{
-    BusSection, BusUrl, GrpcSection, InputFile, LogFormat, LogLevel, LogSection, ManagementSection, ShutdownSection,
-    TelemetrySection,
+    BusSection, BusUrl, CipherSuite, GrpcSection, InputFile, LogFormat, LogLevel, LogSection, ManagementSection,
+    ShutdownSection, TelemetrySection, TlsSection, TlsVersion,
 };
 
 use serde::de::DeserializeOwned;

@@ -26,7 +26,8 @@
 //! async fn start() -> anyhow::Result<()> {
 //!     let config: Config = config::load(&config::Sources::from_process("radius-gateway")?)?;
 //!     let process = service_kit::start("radius-gateway", Sections {
-//!         log: &config.log, telemetry: &config.telemetry, management: &config.management, shutdown: &config.shutdown,
+//!         log: &config.log, telemetry: &config.telemetry, tls: &config.tls, management: &config.management,
+//!         shutdown: &config.shutdown,
 //!     }).await?;
 //!     let bus = bus::connect(&config.bus, &process)?; // never waits: the bus may come later
 //!     let channel = grpc::Channel::new("verification", &config.endpoints.verification, &config.grpc)?;

@@ -1,6 +1,6 @@
 //! One process from start to exit.
 
-use crate::config::{LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use crate::config::{LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection};
 use crate::health::Health;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub struct Sections<'a> {
     pub log: &'a LogSection,
     pub telemetry: &'a TelemetrySection,
+    pub tls: &'a TlsSection,
     pub management: &'a ManagementSection,
     pub shutdown: &'a ShutdownSection,
 }
@@ -54,9 +55,10 @@ struct Inner {
 
 /// Starts a process: crypto provider, no core dumps, log, traces, metrics, management page, signals. Called once.
 pub async fn start(name: &'static str, sections: Sections<'_>) -> Result<Process, StartError> {
-    crate::tls::install_provider();
+    crate::tls::install_narrowed_provider(sections.tls)?;
     let health = Health::default();
     let telemetry = Telemetry::start(name, sections.log, sections.telemetry, &health)?;
+    crate::tls::tell_narrowed(sections.tls);
     keep_memory_private();
     let shutdown = Shutdown::new();
     watch_signals(shutdown.clone()).map_err(StartError::Signals)?;

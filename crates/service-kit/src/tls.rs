@@ -1,18 +1,22 @@
 //! TLS: certificates from files, watched and swapped as a whole; a broken new file keeps the old one. TLS 1.2 and 1.3, forward secret
-//! AEAD suites only, provider ring.
+//! AEAD suites only, provider ring; the configuration may narrow that for the whole process, and nothing widens it (FU-17).
 
-use crate::config::InputFile;
+use crate::config::{InputFile, TlsSection, TlsVersion, suite_name};
+use crate::process::StartError;
 use crate::secret::SecretFile;
 use crate::shutdown::Shutdown;
 use arc_swap::ArcSwap;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,6 +27,9 @@ use x509_parser::time::ASN1Time;
 
 static ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+/// The label that the lists have by which servers are looked up.
+const SERVERS: &str = "server";
 
 /// How often changed files are looked for. Renewal leaves days, not seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -62,6 +69,8 @@ pub enum TlsError {
     UntrustworthyText,
     #[error("the system has no trusted certificates; name a ca_file")]
     NoRoots,
+    #[error("tls.ciphers names no suite of TLS 1.3, and the parts speak no other version with each other")]
+    NoSuite(#[source] rustls::Error),
 }
 
 /// Whom a server lets in.
@@ -91,8 +100,8 @@ pub struct TlsOptions {
     pub alpn: Vec<Vec<u8>>,
     /// TLS 1.3 only.
     pub only_tls13: bool,
-    /// What a server asks before it believes the certificate of a client: the revocation lists (CRL, RFC 5280 section 5) of every
-    /// authority in its chain, in PEM. Without that of an authority, or with one past its time, nobody of it is let in.
+    /// What is asked before the certificate of the other side is believed: the revocation lists (CRL, RFC 5280 section 5) of every
+    /// authority in its chain, in PEM. Without that of an authority, or with one past its time, nobody of it is believed.
     pub revocation_lists: Option<InputFile>,
 }
 
@@ -100,11 +109,17 @@ pub struct TlsOptions {
 #[derive(Clone)]
 pub struct ServerTls {
     files: Arc<Followed<Server>>,
+    others: Arc<Mutex<Authorities>>,
 }
+
+/// Authorities as PEM text, each of them for itself.
+pub type Authorities = Arc<BTreeSet<String>>;
 
 struct Server {
     config: Arc<ServerConfig>,
     clients: Arc<dyn ClientCertVerifier>,
+    /// By each of the authorities that count beside the file's.
+    others: HashMap<String, Arc<dyn ClientCertVerifier>>,
     lists: Option<RevocationLists>,
 }
 
@@ -121,8 +136,15 @@ impl ServerTls {
             paths.push(authority.path().to_owned());
         }
         paths.extend(options.revocation_lists.as_ref().map(|lists| lists.path().to_owned()));
-        let build = move || server_config(name, &identity, &clients, &options);
-        Ok(Self { files: Arc::new(Followed::load(paths, build)?) })
+        let others = Arc::<Mutex<Authorities>>::default();
+        let build = {
+            let others = others.clone();
+            move || {
+                let others = lock(&others).clone();
+                server_config(name, &identity, &clients, &others, &options)
+            }
+        };
+        Ok(Self { files: Arc::new(Followed::load(paths, build)?), others })
     }
 
     /// What the next handshake uses.
@@ -130,14 +152,27 @@ impl ServerTls {
         self.files.current.load().config.clone()
     }
 
-    /// Whether a client with this chain, its own certificate first, would be let in now: certificates expire and authorities change
-    /// while a connection stays open, and a resumed session asks nobody.
+    /// From now on clients of these authorities pass the handshake, beside those of the file. Which of them counts for whom is
+    /// decided afterwards: [`Self::still_trusts`], [`Self::still_trusts_by`].
+    pub fn trust_also(&self, authorities: &Authorities) {
+        let before = std::mem::replace(&mut *lock(&self.others), authorities.clone());
+        if !Arc::ptr_eq(&before, authorities) && before != *authorities {
+            report(self.files.reload().map(|()| true));
+        }
+    }
+
+    /// Whether a client with this chain, its own certificate first, is one of the file's authority now: certificates expire and
+    /// authorities change while a connection stays open, and a resumed session asks nobody.
     pub fn still_trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
-        let Some((own, others)) = chain.split_first() else { return false };
-        let now = UnixTime::now();
         let server = self.files.current.load();
         // One that asks for no certificate verifies none.
-        server.clients.offer_client_auth() && server.clients.verify_client_cert(own, others, now).is_ok()
+        server.clients.offer_client_auth() && verifies(&*server.clients, chain)
+    }
+
+    /// The same of one of [`Self::trust_also`], and of no other.
+    pub fn still_trusts_by(&self, authority: &str, chain: &[CertificateDer<'_>]) -> bool {
+        let server = self.files.current.load();
+        server.others.get(authority).is_some_and(|clients| verifies(&**clients, chain))
     }
 
     /// An acceptor for the next handshake. Take a new one for each connection.
@@ -183,7 +218,12 @@ impl ServerTls {
 /// The client side of TLS. Clones follow the same files.
 #[derive(Clone)]
 pub struct ClientTls {
-    files: Arc<Followed<ClientConfig>>,
+    files: Arc<Followed<Client>>,
+}
+
+struct Client {
+    config: Arc<ClientConfig>,
+    servers: Arc<WebPkiServerVerifier>,
 }
 
 impl ClientTls {
@@ -192,6 +232,7 @@ impl ClientTls {
         if let Trust::Authority(authority) = &trust {
             paths.push(authority.path().to_owned());
         }
+        paths.extend(options.revocation_lists.as_ref().map(|lists| lists.path().to_owned()));
         let build = move || client_config(&trust, identity.as_ref(), &options);
         Ok(Self { files: Arc::new(Followed::load(paths, build)?) })
     }
@@ -199,8 +240,27 @@ impl ClientTls {
     /// What the next handshake uses. Files that have changed are read again.
     pub fn current(&self) -> Arc<ClientConfig> {
         report(self.files.reload_if_changed());
-        self.files.current.load_full()
+        self.files.current.load().config.clone()
     }
+
+    /// Whether a server with this chain, its own certificate first, would be believed now to be the one of this name. Files that have
+    /// changed are read again.
+    pub fn still_trusts(&self, chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
+        let Some((own, others)) = chain.split_first() else { return false };
+        report(self.files.reload_if_changed());
+        let servers = self.files.current.load().servers.clone();
+        servers.verify_server_cert(own, others, name, &[], UnixTime::now()).is_ok()
+    }
+}
+
+/// Whether a text is an authority that can be trusted.
+pub fn check_authority(pem: &str) -> Result<(), TlsError> {
+    roots_of(pem).map(drop)
+}
+
+/// Whether a file holds revocation lists.
+pub fn check_revocation_lists(file: &InputFile) -> Result<(), TlsError> {
+    revocation_lists(SERVERS, file.path()).map(drop)
 }
 
 /// What settings may name a certificate by: its fingerprint, and each DNS name in it that stands for one host.
@@ -219,6 +279,50 @@ pub fn marks(certificate: &[u8]) -> Vec<String> {
 /// Installs ring as the provider of the process. Harmless when repeated.
 pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Installs as much of ring as the configuration leaves, for all that the process does by TLS. The first one stays.
+pub(crate) fn install_narrowed_provider(section: &TlsSection) -> Result<(), StartError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.retain(|suite| {
+        let is_listed = section.ciphers.is_empty() || section.ciphers.iter().any(|listed| listed.0 == *suite);
+        is_listed && (section.minimum_version == TlsVersion::Tls12 || suite.tls13().is_some())
+    });
+    if provider.cipher_suites.is_empty() {
+        return Err(StartError::Setting {
+            key: "tls.minimum_version",
+            found: "1.3 and no suite of it in tls.ciphers".to_owned(),
+            allowed: "1.2, or tls.ciphers with TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256 or TLS_CHACHA20_POLY1305_SHA256",
+        });
+    }
+    let _ = provider.install_default();
+    Ok(())
+}
+
+/// Says what is spoken where it is not everything, and what cannot come of it.
+pub(crate) fn tell_narrowed(section: &TlsSection) {
+    let suites = &provider().cipher_suites;
+    if suites.len() == rustls::crypto::ring::ALL_CIPHER_SUITES.len() {
+        return;
+    }
+    let names: Vec<_> = suites.iter().map(suite_name).collect();
+    tracing::info!(suites = names.join(", "), "TLS is narrowed");
+    let of_tls13 = suites.iter().filter(|suite| suite.tls13().is_some()).count();
+    if of_tls13 == 0 {
+        tracing::warn!("tls.ciphers names no suite of TLS 1.3: only TLS 1.2 is spoken");
+    }
+    if of_tls13 == suites.len() && section.minimum_version == TlsVersion::Tls12 {
+        tracing::warn!("tls.ciphers names no suite of TLS 1.2: only TLS 1.3 is spoken");
+    }
+    if section.minimum_version == TlsVersion::Tls13 && section.ciphers.iter().any(|listed| listed.0.tls13().is_none()) {
+        tracing::warn!("tls.ciphers names suites of TLS 1.2, which tls.minimum_version leaves out");
+    }
+}
+
+/// What this process speaks by TLS.
+pub fn provider() -> Arc<CryptoProvider> {
+    install_provider();
+    CryptoProvider::get_default().expect("it is installed").clone()
 }
 
 // ---- following files
@@ -260,8 +364,12 @@ impl<T> Followed<T> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Stamp>>> {
-        self.seen.lock().expect("nobody panics while holding it")
+        lock(&self.seen)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding it")
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
@@ -286,41 +394,62 @@ fn server_config(
     name: &'static str,
     identity: &Identity,
     clients: &ClientAuth,
+    others: &Authorities,
     options: &TlsOptions,
 ) -> Result<Server, TlsError> {
     let lists = options.revocation_lists.as_ref().map(|lists| revocation_lists(name, lists.path())).transpose()?;
-    let verifier = |authority: &InputFile| {
-        let roots = Arc::new(roots(authority.path())?);
-        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-        Ok::<_, TlsError>(match &lists {
+    let verifier_of = |roots: RootCertStore| {
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        match &lists {
             Some(lists) => builder.with_crls(lists.lists.iter().cloned()).enforce_revocation_expiration(),
             None => builder,
-        })
+        }
     };
+    let mut all = RootCertStore::empty();
+    if let ClientAuth::Optional(authority) | ClientAuth::Required(authority) = clients {
+        all.extend(roots(authority.path())?.roots);
+    }
+    let mut others_by_text = HashMap::new();
+    // One that cannot be used is nobody's; whoever has it in the settings is told there.
+    for text in others.iter() {
+        let Ok(roots) = roots_of(text) else { continue };
+        all.extend(roots.roots.iter().cloned());
+        if let Ok(verifier) = verifier_of(roots).build() {
+            others_by_text.insert(text.clone(), verifier);
+        }
+    }
+    let verifier = |authority: &InputFile| Ok::<_, TlsError>(verifier_of(roots(authority.path())?));
     let unusable = |authority: &InputFile, cause| match (cause, &options.revocation_lists) {
         (VerifierBuilderError::InvalidCrl(_), Some(lists)) => no_revocation_list(lists.path()),
         _ => TlsError::Untrustworthy { path: authority.path().to_owned() },
     };
-    let clients = match clients {
-        ClientAuth::None => Ok(WebPkiClientVerifier::no_client_auth()),
-        ClientAuth::Required(authority) => verifier(authority)?.build().map_err(|cause| unusable(authority, cause)),
-        ClientAuth::Optional(authority) => {
-            verifier(authority)?.allow_unauthenticated().build().map_err(|cause| unusable(authority, cause))
+    let (of_file, of_handshake) = match clients {
+        ClientAuth::None => (WebPkiClientVerifier::no_client_auth(), WebPkiClientVerifier::no_client_auth()),
+        ClientAuth::Required(authority) => {
+            let build =
+                |verifier: ClientCertVerifierBuilder| verifier.build().map_err(|cause| unusable(authority, cause));
+            (build(verifier(authority)?)?, build(verifier_of(all))?)
         }
-    }?;
+        ClientAuth::Optional(authority) => {
+            let build = |verifier: ClientCertVerifierBuilder| {
+                verifier.allow_unauthenticated().build().map_err(|cause| unusable(authority, cause))
+            };
+            (build(verifier(authority)?)?, build(verifier_of(all))?)
+        }
+    };
     let (chain, key) = identity.load()?;
     tell_expiry(name, &chain);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(options.versions())
-        .expect("ring knows both versions")
-        .with_client_cert_verifier(clients.clone())
+        .map_err(TlsError::NoSuite)?
+        .with_client_cert_verifier(of_handshake)
         .with_single_cert(chain, key)
         .map_err(|cause| identity.mismatch(cause))?;
     config.alpn_protocols = options.alpn.clone();
-    Ok(Server { config: Arc::new(config), clients, lists })
+    Ok(Server { config: Arc::new(config), clients: of_file, others: others_by_text, lists })
 }
 
-fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<Client, TlsError> {
     let roots = match trust {
         Trust::Authority(authority) => roots(authority.path())?,
         Trust::AuthorityText(pem) => roots_of(pem)?,
@@ -333,10 +462,19 @@ fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOption
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let servers = match &options.revocation_lists {
+        Some(file) => {
+            let lists = revocation_lists(SERVERS, file.path())?.lists;
+            let verifier = verifier.with_crls(lists).enforce_revocation_expiration();
+            verifier.build().map_err(|_| no_revocation_list(file.path()))?
+        }
+        None => verifier.build().map_err(|_| TlsError::NoRoots)?,
+    };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(options.versions())
-        .expect("ring knows both versions")
-        .with_root_certificates(roots);
+        .map_err(TlsError::NoSuite)?
+        .with_webpki_verifier(servers.clone());
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -345,12 +483,12 @@ fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOption
         }
     };
     config.alpn_protocols = options.alpn.clone();
-    Ok(config)
+    Ok(Client { config: Arc::new(config), servers })
 }
 
-/// ring's suites are all forward secret and AEAD.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+fn verifies(clients: &dyn ClientCertVerifier, chain: &[CertificateDer<'_>]) -> bool {
+    let Some((own, others)) = chain.split_first() else { return false };
+    clients.verify_client_cert(own, others, UnixTime::now()).is_ok()
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {

@@ -11,7 +11,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
-use service_kit::config::{self, LogSection, ManagementSection, ShutdownSection, Sources, TelemetrySection};
+use service_kit::config::{
+    self, LogSection, ManagementSection, ShutdownSection, Sources, TelemetrySection, TlsSection,
+};
 use service_kit::{Sections, trace};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,7 @@ use tonic::{Request, Response, Status};
 struct Config {
     log: LogSection,
     telemetry: TelemetrySection,
+    tls: TlsSection,
     management: ManagementSection,
     shutdown: ShutdownSection,
 }
@@ -41,6 +44,7 @@ async fn the_probe() {
     let sections = Sections {
         log: &config.log,
         telemetry: &config.telemetry,
+        tls: &config.tls,
         management: &config.management,
         shutdown: &config.shutdown,
     };
@@ -321,9 +325,11 @@ async fn traces_metrics_and_logs_reach_a_collector_before_the_process_ends() {
 async fn a_port_in_use_is_one_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let listen = taken.local_addr().expect("an address");
-    let (log, telemetry, shutdown) = <(LogSection, TelemetrySection, ShutdownSection)>::default();
+    let (log, telemetry, tls) = <(LogSection, TelemetrySection, TlsSection)>::default();
+    let shutdown = ShutdownSection::default();
     let management = ManagementSection { listen };
-    let sections = Sections { log: &log, telemetry: &telemetry, management: &management, shutdown: &shutdown };
+    let sections =
+        Sections { log: &log, telemetry: &telemetry, tls: &tls, management: &management, shutdown: &shutdown };
     let error = service_kit::start("probe", sections).await.err().expect("the port is taken");
     assert_eq!(
         service_kit::chain(&error),

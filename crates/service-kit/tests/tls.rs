@@ -112,6 +112,41 @@ async fn an_authority_may_be_text_and_what_it_signed_counts_as_long_as_it_is_tru
     assert!(!server.still_trusts(&chain));
 }
 
+#[tokio::test]
+async fn an_authority_beside_the_files_lets_in_its_own_and_is_told_apart() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pem = std::fs::read_to_string(other.ca().path()).expect("it is there");
+    let identity = other.issue("client", "client.example.com");
+    let chain = [CertificateDer::from_pem_file(other.path("client.pem")).expect("PEM")];
+    let theirs = ClientTls::load(Trust::Authority(authority.ca()), Some(identity), TlsOptions::default());
+    let (server, theirs) = (server(&authority, ClientAuth::Required(authority.ca())), theirs.expect("loads"));
+    greet(&server, &theirs).await.expect_err("nobody has named it");
+    assert!(!server.still_trusts_by(&pem, &chain));
+    // A text that is no authority takes nothing from the others.
+    server.trust_also(&Arc::new([pem.clone(), "no certificate".to_owned()].into()));
+    greet(&server, &theirs).await.expect("let in");
+    assert!(server.still_trusts_by(&pem, &chain) && !server.still_trusts(&chain));
+    assert!(!server.still_trusts_by("no certificate", &chain) && !server.still_trusts_by(&pem, &[]));
+    server.reload().expect("reloads");
+    greet(&server, &theirs).await.expect("still let in");
+    server.trust_also(&Arc::default());
+    greet(&server, &theirs).await.expect_err("named no more");
+    assert!(!server.still_trusts_by(&pem, &chain));
+}
+
+#[tokio::test]
+async fn a_server_counts_for_its_name_and_as_long_as_its_authority_is_trusted() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let client = client(&authority);
+    authority.issue("ldap", NAME);
+    let chain = [CertificateDer::from_pem_file(authority.path("ldap.pem")).expect("PEM")];
+    let name = |name: &'static str| rustls_pki_types::ServerName::try_from(name).expect("a name");
+    assert!(client.still_trusts(&chain, &name(NAME)) && !client.still_trusts(&[], &name(NAME)));
+    assert!(!client.still_trusts(&chain, &name("elsewhere.example.com")));
+    write(authority.ca().path(), &std::fs::read_to_string(other.ca().path()).expect("it is there"));
+    assert!(!client.still_trusts(&chain, &name(NAME)));
+}
+
 #[test]
 fn what_cannot_be_used_is_named() {
     let authority = Authority::new();

@@ -1,7 +1,9 @@
 //! The process configuration of this part. What is read, and when, stands in the settings document, not here.
 
 use serde::Deserialize;
-use service_kit::config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use service_kit::config::{
+    BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection,
+};
 use service_kit::grpc::Endpoints;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -11,6 +13,8 @@ pub struct Config {
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub tls: TlsSection,
     #[serde(default)]
     pub management: ManagementSection,
     #[serde(default)]

@@ -6,7 +6,7 @@ use fakes::{Lab, item, until};
 use lab::{COMPANY_BASE, Nats, Pki, Slapd, SlapdOptions};
 use proto::user_store::FinishRunReply;
 use serde_json::json;
-use service_kit::config::{BusSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use service_kit::config::{BusSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection};
 use service_kit::{Process, Sections, bus};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,6 +70,7 @@ async fn the_metrics_page_says_who_leads_what_was_done_and_what_waits() {
     let sections = Sections {
         log: &LogSection::default(),
         telemetry: &TelemetrySection::default(),
+        tls: &TlsSection::default(),
         management: &ManagementSection { listen: SocketAddr::from(([127, 0, 0, 1], lab::free_port())) },
         shutdown: &ShutdownSection { drain_delay_seconds: 0, drain_timeout_seconds: 5 },
     };

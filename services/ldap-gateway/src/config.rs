@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 use service_kit::config::{
-    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
+    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection,
 };
 use service_kit::grpc::Endpoints;
 use service_kit::secret::SecretFile;
@@ -19,6 +19,8 @@ pub struct Config {
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub tls: TlsSection,
     #[serde(default)]
     pub management: ManagementSection,
     #[serde(default)]

@@ -16,6 +16,7 @@ async fn start() -> anyhow::Result<()> {
     let sections = Sections {
         log: &config.log,
         telemetry: &config.telemetry,
+        tls: &config.tls,
         management: &config.management,
         shutdown: &config.shutdown,
     };

@@ -3,7 +3,7 @@
 mod support;
 
 use domain::settings::FirstEnrolment::Open;
-use service_kit::config::{LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use service_kit::config::{LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection};
 use service_kit::{Sections, start};
 use support::{PASSWORD, RIGHT_CODE, World, api_key};
 
@@ -12,6 +12,7 @@ async fn sign_ins_and_refusals_are_counted_with_closed_labels() {
     let sections = Sections {
         log: &LogSection::default(),
         telemetry: &TelemetrySection::default(),
+        tls: &TlsSection::default(),
         management: &ManagementSection { listen: ([127, 0, 0, 1], 0).into() },
         shutdown: &ShutdownSection::default(),
     };

@@ -1,8 +1,9 @@
 //! The `[radius]` section, and the configuration of the gateway as a process of its own.
 
+use crate::home::OurSide;
 use serde::{Deserialize, Deserializer, de::Error};
 use service_kit::config::{
-    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection,
+    BusSection, GrpcSection, InputFile, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection,
 };
 use service_kit::grpc::Endpoints;
 use service_kit::secret::SecretFile;
@@ -25,6 +26,8 @@ pub struct RadiusSection {
     pub radsec_client_ca_file: Option<InputFile>,
     /// What those who sign have revoked: a list (CRL) of each, in PEM. New lists are taken up while running.
     pub radsec_crl_file: Option<InputFile>,
+    /// The same of the authorities of home servers that are asked by TLS and name theirs.
+    pub radsec_server_crl_file: Option<InputFile>,
     /// What we show by TLS, to those clients and to servers: the chain in PEM, ours first. New files are taken up while running.
     pub tls_certificate_file: Option<InputFile>,
     pub tls_key_file: Option<SecretFile>,
@@ -59,6 +62,7 @@ impl Default for RadiusSection {
             radsec_listen: Vec::new(),
             radsec_client_ca_file: None,
             radsec_crl_file: None,
+            radsec_server_crl_file: None,
             tls_certificate_file: None,
             tls_key_file: None,
             reject_delay_ms: Ranged(1_000),
@@ -108,6 +112,11 @@ impl RadiusSection {
         Some(Identity { certificate, key })
     }
 
+    /// What we bring to home servers that are asked by TLS.
+    pub(crate) fn our_side(&self) -> OurSide {
+        OurSide { identity: self.identity(), revocation_lists: self.radsec_server_crl_file.clone() }
+    }
+
     /// Who we are, and who signs for those that may come.
     pub(crate) fn radsec(&self) -> Option<(Identity, InputFile)> {
         self.identity().zip(self.radsec_client_ca_file.clone())
@@ -130,6 +139,8 @@ pub struct Config {
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub tls: TlsSection,
     #[serde(default)]
     pub management: ManagementSection,
     #[serde(default)]

@@ -6,6 +6,7 @@
 mod connection;
 mod port;
 
+pub(crate) use connection::OurSide;
 pub(crate) use port::{Envelope, NoAnswer};
 
 use crate::metrics::Metrics;
@@ -20,7 +21,6 @@ use radius_wire::{AttributeType, HomeLimits, HomeReply, HomeState, Packet, Port,
 use service_kit::chain;
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
-use service_kit::tls::Identity;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,8 @@ use tokio::time::Instant;
 /// All targets of kind `radius`, as the settings name them now.
 pub(crate) struct HomeTargets {
     current: ArcSwap<HashMap<ObjectName, Arc<HomeTarget>>>,
-    /// What we show to servers that are asked by TLS.
-    identity: Option<Identity>,
+    /// Of connections to servers that are asked by TLS.
+    our_side: OurSide,
     watch: Arc<Watch>,
 }
 
@@ -75,14 +75,9 @@ pub(crate) struct Answered {
 }
 
 impl HomeTargets {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        identity: Option<Identity>,
-        metrics: Arc<Metrics>,
-        health: Health,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, our_side: OurSide, metrics: Arc<Metrics>, health: Health) -> Self {
         let watch = Watch { store, metrics, health, auto: Mutex::default(), told: Mutex::default() };
-        Self { current: ArcSwap::default(), identity, watch: Arc::new(watch) }
+        Self { current: ArcSwap::default(), our_side, watch: Arc::new(watch) }
     }
 
     pub(crate) fn named(&self, name: &ObjectName) -> Option<Arc<HomeTarget>> {
@@ -134,7 +129,7 @@ impl HomeTargets {
     fn start(&self, target: &settings::Target, made_from: MadeFrom, known: bool) -> Option<HomeServer> {
         let way = match made_from.server.transport {
             Transport::Udp => None,
-            Transport::Tls => match TlsWay::new(&made_from.server, self.identity.clone()) {
+            Transport::Tls => match TlsWay::new(&made_from.server, &self.our_side) {
                 Ok(way) => Some(Arc::new(way)),
                 Err(error) => {
                     tracing::error!(service = crate::NAME, server = learned_as(target, &made_from.server), error = %chain(&error), "a home server cannot be asked by TLS");

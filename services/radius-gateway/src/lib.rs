@@ -45,6 +45,7 @@ pub use config::{BadRadiusSection, Config, RadiusSection};
 pub use listener::{Addresses, ListenError};
 
 use affinity::Affinity;
+use anyhow::Context;
 use challenges::Challenges;
 use directory::{Directories, Observation, Options, Outcome, WrongPasswords};
 use domain::Reason;
@@ -66,6 +67,7 @@ use service_kit::budget::Budget;
 use service_kit::bus::Bus;
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
+use service_kit::tls::check_revocation_lists;
 use service_kit::{Clock, Process, Shutdown};
 use settings::{Client, CurrentSettings};
 use std::net::IpAddr;
@@ -113,6 +115,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Opens the ports, if there is a client: one that is taken stops the start then. They are closed while there is none (FR-01).
 pub async fn start(config: RadiusSection, deps: Deps, process: &Process) -> anyhow::Result<Running> {
     config.check()?;
+    if let Some(lists) = &config.radsec_server_crl_file {
+        check_revocation_lists(lists).context("radius.radsec_server_crl_file cannot be used")?;
+    }
     let ports = Arc::new(Ports::new(&config)?);
     let from_store = process.health().start_condition("radius settings and keys");
     let listening = process.health().condition("radius listener");
@@ -167,7 +172,7 @@ async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Ga
         deps.settings.clone(),
         directories,
         config.ntlm_auth.clone(),
-        config.identity(),
+        config.our_side(),
         metrics.clone(),
         process.health().clone(),
     )

@@ -2,7 +2,7 @@
 //! A settings document that cannot be read changes nothing: the last good one stays in force.
 
 use crate::credentials::Takes;
-use crate::home::{HomeTarget, HomeTargets};
+use crate::home::{HomeTarget, HomeTargets, OurSide};
 use crate::metrics::Metrics;
 use crate::question;
 use crate::windows::{WindowsTarget, WindowsTargets};
@@ -20,9 +20,9 @@ use radius_wire::{Dictionary, Lesson, Rule, Rules, Secret, Secrets, Verified};
 use service_kit::bus::{Bus, Subscription};
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Health;
-use service_kit::tls::Identity;
+use service_kit::tls::{Authorities, check_authority};
 use service_kit::{Process, chain};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -54,6 +54,8 @@ pub(crate) struct Snapshot {
     sources: Sources,
     /// Clients that come by TLS, by the marks of their certificates.
     certificates: HashMap<String, usize>,
+    /// Those of single clients.
+    authorities: Authorities,
     texts: Vec<TextOverride>,
     dictionary: Arc<Dictionary>,
 }
@@ -108,11 +110,11 @@ impl CurrentSettings {
         store: Arc<dyn Store>,
         directories: Directories,
         ntlm_auth: PathBuf,
-        identity: Option<Identity>,
+        our_side: OurSide,
         metrics: Arc<Metrics>,
         health: Health,
     ) -> Arc<Self> {
-        let homes = HomeTargets::new(store.clone(), identity, metrics.clone(), health.clone());
+        let homes = HomeTargets::new(store.clone(), our_side, metrics.clone(), health.clone());
         let windows = Arc::new(WindowsTargets::new(ntlm_auth, health.clone()));
         let (snapshot, has_clients) = (ArcSwap::default(), watch::Sender::default());
         let current = Arc::new(Self { store, snapshot, has_clients, directories, homes, windows, metrics, health });
@@ -329,6 +331,7 @@ impl Snapshot {
             let marks = client.settings.certificates.iter().map(|mark| (mark.to_ascii_lowercase(), index));
             snapshot.certificates.extend(marks);
         }
+        snapshot.authorities = Arc::new(authorities(&snapshot.clients));
         snapshot
     }
 
@@ -339,6 +342,11 @@ impl Snapshot {
         let client = self.clients.get(*index)?;
         let counts = client.settings.sources.iter().any(|network| canonical(*network).contains(&source));
         counts.then(|| client.clone())
+    }
+
+    /// Who signs for single clients that come by TLS, instead of who signs for all.
+    pub(crate) fn authorities(&self) -> &Authorities {
+        &self.authorities
     }
 
     /// Of those that come by UDP, the client with the longest prefix around `source`, which must be canonical: IPv4 in IPv6 form is
@@ -361,6 +369,19 @@ impl Snapshot {
     pub(crate) fn first_client(&self) -> Option<&Client> {
         self.clients.first().map(Arc::as_ref)
     }
+}
+
+/// A client whose authority cannot be used is let in by no other.
+fn authorities(clients: &[Arc<Client>]) -> BTreeSet<String> {
+    let mut authorities = BTreeSet::new();
+    for client in clients.iter().filter(|client| client.comes_by_tls()) {
+        let Some(authority) = &client.settings.ca else { continue };
+        if let Err(error) = check_authority(authority) {
+            tracing::error!(service = crate::NAME, client = client.name(), error = %chain(&error), "the authority of a client cannot be used: it is not let in");
+        }
+        authorities.insert(authority.clone());
+    }
+    authorities
 }
 
 /// A text that cannot be read was refused when it was saved; here it is left out.

@@ -5,7 +5,7 @@ mod documented;
 
 use serde::Deserialize;
 use service_kit::{
-    config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection},
+    config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection},
     grpc::Endpoints,
 };
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ pub struct Config {
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub tls: TlsSection,
     #[serde(default)]
     pub management: ManagementSection,
     #[serde(default)]

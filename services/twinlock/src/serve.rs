@@ -23,6 +23,7 @@ pub async fn run(sources: &Sources) -> anyhow::Result<()> {
     let sections = Sections {
         log: &config.log,
         telemetry: &config.telemetry,
+        tls: &config.tls,
         management: &config.management,
         shutdown: &config.shutdown,
     };

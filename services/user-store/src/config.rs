@@ -2,7 +2,9 @@
 
 use crate::sql::StoreSection;
 use serde::Deserialize;
-use service_kit::config::{BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection};
+use service_kit::config::{
+    BusSection, GrpcSection, LogSection, ManagementSection, ShutdownSection, TelemetrySection, TlsSection,
+};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,6 +13,8 @@ pub struct Config {
     pub log: LogSection,
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    #[serde(default)]
+    pub tls: TlsSection,
     #[serde(default)]
     pub management: ManagementSection,
     #[serde(default)]

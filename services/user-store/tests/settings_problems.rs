@@ -229,6 +229,10 @@ rules! {
     a_client_over_tls_has_a_certificate: Error with("secret = \"keep\"\n", "transport = \"tls\"\n") => "client.vpn.certificates: is empty";
     a_client_over_tls_has_no_secret: Error client("vpn", "transport = \"tls\"\ncertificates = [\"dns:vpn.example.com\"]") => "client.vpn.secret: is a key of clients over UDP";
     a_client_over_udp_has_no_certificate: Error client("vpn", "certificates = [\"dns:vpn.example.com\"]") => "client.vpn.certificates: is a key of clients with transport";
+    a_client_over_udp_has_no_authority: Error client("vpn", "ca = \"-----BEGIN CERTIFICATE-----\"") => "client.vpn.ca: is a key of clients with transport";
+    an_authority_of_a_client_is_pem: Error tls_client("vpn", "dns:vpn.example.com").replace("transport", "ca = \"/etc/ca.pem\"\ntransport") => "client.vpn.ca: is no certificate";
+    an_authority_of_a_client_is_somebody: Error tls_client("vpn", "dns:vpn.example.com").replace("transport", "ca = \"\"\ntransport") => "client.vpn.ca: is empty";
+    an_authority_of_clients_is_for_radius: Error client("gitlab", "ca = \"-----BEGIN CERTIFICATE-----\"") => "client.gitlab.ca: is a key of RADIUS clients";
     a_fingerprint_is_of_sha_256: Error tls_client("vpn", "sha256:0123") => "client.vpn.certificates: found \"sha256:0123\"";
     a_certificate_name_has_no_star: Error tls_client("vpn", "dns:*.example.com") => "client.vpn.certificates: found \"dns:*.example.com\"";
     a_certificate_mark_says_what_it_is: Error tls_client("vpn", "vpn.example.com") => "client.vpn.certificates: found \"vpn.example.com\"";

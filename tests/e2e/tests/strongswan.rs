@@ -4,6 +4,8 @@
 //! ```text
 //! charon ── IKEv2 ── charon ── eap-radius ──> Twinlock ──> FreeRADIUS      EAP-MSCHAPv2, MD5 in TTLS
 //!                    charon ── eap-gtc ─────> Twinlock ──> OpenLDAP        the password, as PAP
+//! charon ── IKEv1 ── charon ── xauth-radius > Twinlock ──> OpenLDAP        the password, as PAP
+//!                    charon ── xauth-eap ───> Twinlock ──> FreeRADIUS      the password, as EAP-MSCHAPv2
 //! ```
 
 use anyhow::{Result, ensure};
@@ -12,7 +14,7 @@ use lab::{
     Pki, RADIUS_SECRET,
     freeradius::{FreeRadius, HomeOptions},
     password_of, private_file,
-    strongswan::{Attempt, Check, Says, StrongSwan, VpnClient, ttls_first},
+    strongswan::{Attempt, Check, Says, StrongSwan, VpnClient, ms_chap_first, ttls_first},
 };
 use radius_wire::Code;
 use std::{
@@ -23,6 +25,8 @@ use std::{
 
 /// Whose laptop speaks TTLS.
 const TTLS: &str = "emma.irwin";
+/// Whose laptop speaks IKEv1.
+const XAUTH: &str = "greta.cole";
 /// The gateway, as the settings know it.
 const VPN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 31));
 
@@ -39,6 +43,8 @@ per_prefix_and_hour = 1000
 struct World {
     laptops: Laptops,
     vpn: StrongSwan,
+    /// By IKEv1.
+    old_vpn: StrongSwan,
     /// What the gateway asks and hears.
     tap: Balancer,
     board: Switchboard,
@@ -50,6 +56,8 @@ struct World {
 struct Laptops {
     ms_chap: Arc<VpnClient>,
     ttls: Arc<VpnClient>,
+    /// Of the gateway that speaks IKEv1.
+    xauth: Arc<VpnClient>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,20 +65,27 @@ async fn strongswan_passes_eap_on() -> Result<()> {
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
     let dir = machine.dir.path();
     let pki = Pki::new(&dir.join("home-pki"))?;
-    let home = FreeRadius::home(dir, &pki, &HomeOptions { lines: ttls_first(TTLS), ..Default::default() })?;
+    let lines = ttls_first(TTLS) + &ms_chap_first(XAUTH);
+    let home = FreeRadius::home(dir, &pki, &HomeOptions { lines, ..Default::default() })?;
     private_file(&dir.join("home.secret"), home.secret())?;
     let board = Switchboard::start(Outside::start(&machine).await?);
     machine.settings(&format!("{SETTINGS}{}{}", board.outside.providers(), relayed(&home))).await?;
     let tap = Balancer::start(Some(VPN), &[radius(&machine)]).await?;
     let vpn = StrongSwan::start(dir, &pki, Check::EapRadius, tap.address(), RADIUS_SECRET)?;
-    let client = |name, says| Ok::<_, anyhow::Error>(Arc::new(vpn.client(dir, name, says)?));
-    let laptops = Laptops { ms_chap: client("ms-chap", Says::MsChapV2)?, ttls: client("ttls", Says::Ttls)? };
-    let mut world = World { laptops, vpn, tap, board, home, machine };
+    let old_vpn = StrongSwan::start(dir, &pki, Check::XauthEap, tap.address(), RADIUS_SECRET)?;
+    let client = |vpn: &StrongSwan, name, says| Ok::<_, anyhow::Error>(Arc::new(vpn.client(dir, name, says)?));
+    let laptops = Laptops {
+        ms_chap: client(&vpn, "ms-chap", Says::MsChapV2)?,
+        ttls: client(&vpn, "ttls", Says::Ttls)?,
+        xauth: client(&old_vpn, "xauth", Says::Xauth)?,
+    };
+    let mut world = World { laptops, vpn, old_vpn, tap, board, home, machine };
     story!(&mut world;
         a_laptop_is_let_in_after_a_call_and_has_the_key_of_the_gateway,
         it_waits_as_long_as_the_phone_rings,
         it_is_not_let_in_after_a_call_that_was_hung_up,
         nobody_is_called_after_a_wrong_password,
+        a_password_of_ikev1_becomes_eap_at_the_gateway,
     )
 }
 
@@ -122,22 +137,42 @@ async fn nobody_is_called_after_a_wrong_password(world: &mut World) -> Result<()
     Ok(())
 }
 
+async fn a_password_of_ikev1_becomes_eap_at_the_gateway(world: &mut World) -> Result<()> {
+    // R-51, R-53
+    let uid = XAUTH;
+    let before = world.board.calls(uid)?;
+    world.board.set_habit(Habit::Confirms(Duration::from_secs(6)));
+    let attempt = connect(&world.laptops.xauth, uid, &password_of(uid)).await;
+    world.board.set_habit(Habit::Confirms(Duration::ZERO));
+    let attempt = attempt?;
+    ensure!(attempt.connected, "{}\n{}", attempt.output, world.old_vpn.log());
+    ensure!(world.board.calls(uid)? == before + 1, "calls");
+    attempt_ended(world.machine.command_line(), uid, "call_confirmed", "call")?;
+    ensure!(!connect(&world.laptops.xauth, uid, "Nonsense").await?.connected, "{}", world.old_vpn.log());
+    ensure!(world.board.calls(uid)? == before + 1, "a wrong password calls nobody");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strongswan_asks_about_passwords() -> Result<()> {
-    // FL-13, FR-13: a code behind the password, as the gateway shows no question
+    // FL-13, FR-13: a code behind the password, as the gateway shows no question; IKEv2 and IKEv1
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
     let dir = machine.dir.path();
     let pki = Pki::new(&dir.join("vpn-pki"))?;
     machine.settings(&format!("{SETTINGS}{ASKED}")).await?;
-    let ann = machine.command_line().enrol("ann.archer")?;
     let tap = Balancer::start(Some(VPN), &[radius(&machine)]).await?;
-    let vpn = StrongSwan::start(dir, &pki, Check::EapGtc, tap.address(), RADIUS_SECRET)?;
-    let laptop = Arc::new(vpn.client(dir, "gtc", Says::Gtc)?);
-    let right = connect(&laptop, &ann.uid, &ann.appended(0)?).await?;
-    ensure!(right.connected, "{}\n{}", right.output, vpn.log());
-    attempt_ended(machine.command_line(), &ann.uid, "valid_code", "code")?;
-    for bad in [ann.appended(0)?, ann.password.clone(), format!("Nonsense,{}", ann.code(1)?)] {
-        ensure!(!connect(&laptop, &ann.uid, &bad).await?.connected, "{}", vpn.log());
+    for (check, says, uid) in [(Check::EapGtc, Says::Gtc, "ann.archer"), (Check::XauthRadius, Says::Xauth, "ben.hale")]
+    {
+        let person = machine.command_line().enrol(uid)?;
+        let vpn = StrongSwan::start(dir, &pki, check, tap.address(), RADIUS_SECRET)?;
+        let laptop = Arc::new(vpn.client(dir, uid, says)?);
+        let used = person.appended(0)?;
+        let right = connect(&laptop, uid, &used).await?;
+        ensure!(right.connected, "{check:?}: {}\n{}", right.output, vpn.log());
+        attempt_ended(machine.command_line(), uid, "valid_code", "code")?;
+        for bad in [used, person.password.clone(), format!("Nonsense,{}", person.code(1)?)] {
+            ensure!(!connect(&laptop, uid, &bad).await?.connected, "{check:?}: {}", vpn.log());
+        }
     }
     Ok(())
 }

@@ -33,7 +33,9 @@ impl Pki {
     pub fn new(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Lab CA");
+        // Revocation lists are found by the name of their authority.
+        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        params.distinguished_name.push(DnType::CommonName, format!("Lab CA {name}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;

@@ -15,10 +15,18 @@ use std::{
 /// In the gateway's certificate.
 const GATEWAY: &str = "vpn.acme.example";
 
+/// Of all that come by IKEv1.
+const GROUP_SECRET: &str = "of-the-group-4a1d";
+
 /// In a home server's file of users: TTLS is what it begins with for this person, and what is inside begins as always. Left to
 /// choose, the laptop chooses the same inside once more.
 pub fn ttls_first(uid: &str) -> String {
     format!("\"{uid}\" FreeRADIUS-Proxied-To !* ANY, EAP-Type := TTLS\n\tFall-Through = Yes\n")
+}
+
+/// The same with MS-CHAPv2: xauth-eap takes what the home server begins with, or gives up.
+pub fn ms_chap_first(uid: &str) -> String {
+    format!("\"{uid}\" EAP-Type := MSCHAPv2\n\tFall-Through = Yes\n")
 }
 
 /// How the gateway has its people checked.
@@ -28,6 +36,10 @@ pub enum Check {
     EapRadius,
     /// EAP-GTC ends at the gateway, which asks by PAP.
     EapGtc,
+    /// XAuth (IKEv1) ends at the gateway, which asks by PAP.
+    XauthRadius,
+    /// XAuth ends at the gateway, which says in EAP what it has heard, with a home server that begins so: [`ms_chap_first`].
+    XauthEap,
 }
 
 /// What the client knows to say.
@@ -37,6 +49,8 @@ pub enum Says {
     /// MD5 inside TTLS, with a home server that begins so: [`ttls_first`].
     Ttls,
     Gtc,
+    /// By IKEv1.
+    Xauth,
 }
 
 /// The gateway.
@@ -49,6 +63,7 @@ pub struct StrongSwan {
 pub struct VpnClient {
     charon: Charon,
     gateway_port: u16,
+    configuration: &'static str,
 }
 
 /// How an attempt of the client ended.
@@ -68,29 +83,33 @@ impl StrongSwan {
     pub fn start(dir: &Path, pki: &Pki, check: Check, radius: SocketAddr, secret: &str) -> Result<Self> {
         let Certificate { certificate, key } = pki.issue(&format!("strongswan-{check:?}"), &[GATEWAY])?;
         let dir = dir.join(format!("strongswan-{check:?}"));
-        let charon = Charon::start(&dir, "eap-radius eap-gtc", radius, secret)?;
+        let methods = "eap-radius eap-gtc eap-mschapv2 xauth-generic xauth-eap";
+        let charon = Charon::start(&dir, methods, radius, secret)?;
         fs::copy(certificate, dir.join("x509/gateway.pem"))?;
         fs::copy(key, dir.join("private/gateway.key"))?;
-        let check = match check {
-            Check::EapRadius => "eap-radius",
-            Check::EapGtc => "eap-gtc",
+        let (configuration, check) = match check {
+            Check::EapRadius => ("gateway.conf", "eap-radius"),
+            Check::EapGtc => ("gateway.conf", "eap-gtc"),
+            Check::XauthRadius => ("gateway-xauth.conf", "xauth-radius"),
+            Check::XauthEap => ("gateway-xauth.conf", "xauth-eap"),
         };
-        charon.load("gateway.conf", &[("check", check)])?;
+        charon.load(configuration, &[("check", check)])?;
         Ok(Self { charon, ca_file: pki.ca_file() })
     }
 
     /// A laptop that connects to it.
     pub fn client(&self, dir: &Path, name: &str, says: Says) -> Result<VpnClient> {
-        let method = match says {
-            Says::MsChapV2 => "eap-mschapv2",
-            Says::Ttls => "eap-ttls eap-md5",
-            Says::Gtc => "eap-gtc",
+        let (configuration, method) = match says {
+            Says::MsChapV2 => ("client.conf", "eap-mschapv2"),
+            Says::Ttls => ("client.conf", "eap-ttls eap-md5"),
+            Says::Gtc => ("client.conf", "eap-gtc"),
+            Says::Xauth => ("client-xauth.conf", "xauth-generic"),
         };
         // It asks no RADIUS server.
         let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
         let charon = Charon::start(&dir.join(format!("strongswan-client-{name}")), method, nobody, "")?;
         fs::copy(&self.ca_file, charon.dir.join("x509ca/ca.pem"))?;
-        Ok(VpnClient { charon, gateway_port: self.charon.port })
+        Ok(VpnClient { charon, gateway_port: self.charon.port, configuration })
     }
 
     /// What the gateway has said.
@@ -103,8 +122,8 @@ impl VpnClient {
     /// Connects, and hangs up where that succeeds. Blocking, for as long as a phone rings.
     pub fn connect(&self, name: &str, password: &str) -> Result<Attempt> {
         let gateway_port = self.gateway_port.to_string();
-        self.charon
-            .load("client.conf", &[("name", name), ("password", password), ("gateway_port", gateway_port.as_str())])?;
+        let values = [("name", name), ("password", password), ("gateway_port", gateway_port.as_str())];
+        self.charon.load(self.configuration, &values)?;
         let output = self.charon.swanctl(&["--initiate", "--ike", "vpn", "--timeout", "80"])?;
         let connected = output.status.success();
         if connected {
@@ -175,7 +194,8 @@ impl Charon {
 fn filled(name: &str, dir: &Path, port: u16, values: &[(&str, &str)]) -> Result<String> {
     let text = fs::read_to_string(repository().join("tests/lab/data/strongswan").join(name))?;
     let (here, port) = (dir.display().to_string(), port.to_string());
-    let usual = [("here", here.as_str()), ("port", port.as_str()), ("gateway", GATEWAY)];
+    let usual =
+        [("here", here.as_str()), ("port", port.as_str()), ("gateway", GATEWAY), ("group_secret", GROUP_SECRET)];
     let all = usual.iter().chain(values);
     Ok(all.fold(text, |text, (name, value)| text.replace(&format!("@{name}@"), value)))
 }
@@ -196,15 +216,22 @@ mod tests {
     fn it_lets_in_whom_radius_lets_in() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let pki = Pki::new(&dir.path().join("tls"))?;
-        let home =
-            FreeRadius::home(dir.path(), &pki, &HomeOptions { lines: ttls_first("ben.hale"), ..Default::default() })?;
-        for (check, all) in
-            [(Check::EapRadius, [Says::MsChapV2, Says::Ttls].as_slice()), (Check::EapGtc, [Says::Gtc].as_slice())]
-        {
+        let lines = ttls_first("ben.hale") + &ms_chap_first("emma.irwin");
+        let home = FreeRadius::home(dir.path(), &pki, &HomeOptions { lines, ..Default::default() })?;
+        for (check, all) in [
+            (Check::EapRadius, [Says::MsChapV2, Says::Ttls].as_slice()),
+            (Check::EapGtc, [Says::Gtc].as_slice()),
+            (Check::XauthRadius, [Says::Xauth].as_slice()),
+            (Check::XauthEap, [Says::Xauth].as_slice()),
+        ] {
             let vpn = StrongSwan::start(dir.path(), &pki, check, home.auth_address(), home.secret())?;
             for says in all {
-                let client = vpn.client(dir.path(), &format!("{says:?}"), *says)?;
-                let uid = if *says == Says::Ttls { "ben.hale" } else { "ann.archer" };
+                let client = vpn.client(dir.path(), &format!("{check:?}-{says:?}"), *says)?;
+                let uid = match (check, says) {
+                    (_, Says::Ttls) => "ben.hale",
+                    (Check::XauthEap, _) => "emma.irwin",
+                    _ => "ann.archer",
+                };
                 let right = client.connect(uid, &password_of(uid))?;
                 assert!(right.connected, "{says:?}: {}\n{}\n{}", right.output, vpn.log(), home.log());
                 let wrong = client.connect(uid, "Nonsense")?;

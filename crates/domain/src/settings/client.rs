@@ -44,6 +44,9 @@ pub struct Client {
     /// RADIUS over TLS, and LDAP with `client_certificate`: `sha256:` and the certificate's fingerprint, or `dns:` and a name in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
+    /// RADIUS over TLS: who has to have signed its certificate, as PEM text; absent = who signs for all clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// RADIUS: how its passwords are written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub charset: Charset,

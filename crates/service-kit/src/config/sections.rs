@@ -39,6 +39,29 @@ pub struct TelemetrySection {
     pub traces_kept_per_thousand: Option<u16>,
 }
 
+/// `[tls]`: of all that this process listens with and connects by (FU-17).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSection {
+    /// The suites that are spoken, by their IANA names. Empty: all that there are.
+    pub ciphers: Vec<CipherSuite>,
+    pub minimum_version: TlsVersion,
+}
+
+/// A forward secret AEAD suite of TLS 1.2 or 1.3; there are no others here.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CipherSuite(pub(crate) rustls::SupportedCipherSuite);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
 /// `[management]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -129,6 +152,26 @@ impl TryFrom<String> for LogLevel {
             false => Err(format!("found `{text}`; allowed: {}, or module=level, comma separated", levels.join(", "))),
         }
     }
+}
+
+impl TryFrom<String> for CipherSuite {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let all = rustls::crypto::ring::ALL_CIPHER_SUITES;
+        match all.iter().find(|suite| suite_name(suite) == name) {
+            Some(suite) => Ok(Self(*suite)),
+            None => {
+                let names: Vec<_> = all.iter().map(suite_name).collect();
+                Err(format!("found `{name}`; allowed: {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+/// As IANA has it. rustls writes the version into the names of TLS 1.3.
+pub(crate) fn suite_name(suite: &rustls::SupportedCipherSuite) -> String {
+    let name = suite.suite().as_str().unwrap_or_default();
+    name.strip_prefix("TLS13_").map_or_else(|| name.to_owned(), |rest| format!("TLS_{rest}"))
 }
 
 impl TryFrom<String> for InputFile {

@@ -1,13 +1,14 @@
 //! A connection to a home server by TLS: whom we believe it to be, and how long it may take to come about.
 
 use domain::settings;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
+use service_kit::config::InputFile;
 use service_kit::net::keep_alive;
 use service_kit::tls::{ClientTls, Identity, TlsError, TlsOptions, Trust};
 use std::io;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(super) type Stream = TlsStream<TcpStream>;
@@ -15,10 +16,20 @@ pub(super) type Stream = TlsStream<TcpStream>;
 /// For name, connection and handshake together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often the certificate of an open connection is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// How a server proves who it is, and we to it.
 pub(crate) struct TlsWay {
     tls: ClientTls,
     name: ServerName<'static>,
+}
+
+/// What we bring to connections: who we are, and what authorities of servers have revoked.
+#[derive(Clone, Default)]
+pub(crate) struct OurSide {
+    pub(crate) identity: Option<Identity>,
+    pub(crate) revocation_lists: Option<InputFile>,
 }
 
 /// A server cannot be asked by TLS. The operator's to mend where our own certificate is, else the administrator's.
@@ -33,13 +44,39 @@ pub(super) enum NoTlsWay {
 }
 
 impl TlsWay {
-    pub(super) fn new(server: &settings::HomeServer, identity: Option<Identity>) -> Result<Self, NoTlsWay> {
-        let identity = identity.ok_or(NoTlsWay::NoIdentity)?;
+    pub(super) fn new(server: &settings::HomeServer, our_side: &OurSide) -> Result<Self, NoTlsWay> {
+        let identity = our_side.identity.clone().ok_or(NoTlsWay::NoIdentity)?;
         let name = server.server_name.as_ref().unwrap_or(&server.address);
         let name = ServerName::try_from(name.clone()).map_err(|_| NoTlsWay::Name(name.clone()))?;
-        let trust = server.ca.clone().map_or(Trust::System, Trust::AuthorityText);
-        Ok(Self { tls: ClientTls::load(trust, Some(identity), TlsOptions::default())?, name })
+        // Nobody has the lists of all authorities of the system.
+        let (trust, revocation_lists) = match server.ca.clone() {
+            Some(authority) => (Trust::AuthorityText(authority), our_side.revocation_lists.clone()),
+            None => (Trust::System, None),
+        };
+        let options = TlsOptions { revocation_lists, ..TlsOptions::default() };
+        Ok(Self { tls: ClientTls::load(trust, Some(identity), options)?, name })
     }
+
+    /// Waits until the certificate that a connection was opened with does not count any more: expired, or revoked.
+    pub(super) async fn distrusts(&self, chain: &[CertificateDer<'_>]) {
+        while self.trusts(chain) {
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.tls.still_trusts(chain, &self.name)
+    }
+}
+
+/// What the other side has shown, its own first.
+pub(super) fn certificates(stream: &Stream) -> &[CertificateDer<'static>] {
+    stream.get_ref().1.peer_certificates().unwrap_or_default()
+}
+
+/// A session that goes on (RFC 8446 section 2.2) shows no certificate; that of its first connection may have expired.
+fn distrusted() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its certificate does not count any more")
 }
 
 /// The name is looked up each time. Of its addresses the first that answers is taken.
@@ -50,7 +87,8 @@ pub(super) async fn open(host: &str, port: u16, way: &TlsWay) -> io::Result<Stre
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     keep_alive(&stream);
-                    return TlsConnector::from(way.tls.current()).connect(way.name.clone(), stream).await;
+                    let stream = TlsConnector::from(way.tls.current()).connect(way.name.clone(), stream).await?;
+                    return way.trusts(certificates(&stream)).then_some(stream).ok_or_else(distrusted);
                 }
                 Err(error) => failed = error,
             }

@@ -294,7 +294,7 @@ impl Shared {
     }
 
     /// One more connection. Whoever waits meanwhile for a server that cannot be reached waits once, not each in turn.
-    async fn connect(self: &Arc<Self>, way: &TlsWay) -> io::Result<()> {
+    async fn connect(self: &Arc<Self>, way: &Arc<TlsWay>) -> io::Result<()> {
         if self.unreachable_since().is_some_and(|since| since.elapsed() < TRY_AGAIN) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "it could not be reached a moment ago"));
         }
@@ -307,7 +307,7 @@ impl Shared {
             inner.sockets.insert(number, Wire::Tls(outbox));
             number
         };
-        tokio::spawn(converse(self.clone(), number, stream, waiting));
+        tokio::spawn(converse(self.clone(), number, stream, waiting, way.clone()));
         Ok(())
     }
 
@@ -494,7 +494,14 @@ async fn receive(shared: Arc<Shared>, number: SocketNumber, socket: Arc<UdpSocke
 }
 
 /// One connection, from its first packet to its end.
-async fn converse(shared: Arc<Shared>, number: SocketNumber, stream: connection::Stream, waiting: Waiting) {
+async fn converse(
+    shared: Arc<Shared>,
+    number: SocketNumber,
+    stream: connection::Stream,
+    waiting: Waiting,
+    way: Arc<TlsWay>,
+) {
+    let certificates = connection::certificates(&stream).to_vec();
     let (from, mut to) = tokio::io::split(stream);
     let mut packets = Packets::new(from);
     let mut in_vain = true;
@@ -514,6 +521,7 @@ async fn converse(shared: Arc<Shared>, number: SocketNumber, stream: connection:
     let end = tokio::select! {
         end = reading => end,
         end = waiting.write_to(&mut to) => end.err().map(|error| error.to_string()).unwrap_or_default(),
+        () = way.distrusts(&certificates) => "its certificate does not count any more".to_owned(),
         () = shared.end.cancelled() => return,
     };
     tracing::info!(service = crate::NAME, server = shared.peer.name, end, "a connection to a home server has ended");

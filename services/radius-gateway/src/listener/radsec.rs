@@ -11,13 +11,14 @@ use super::{Arrived, Back, Drop, ListenError, Path, take};
 use crate::Gateway;
 use crate::settings::Client;
 use crate::stream::{Outbox, Packets, outbox};
+use arc_swap::ArcSwapOption;
 use radius_wire::{Datagram, DropReason, Port};
 use rustls_pki_types::CertificateDer;
 use service_kit::config::InputFile;
 use service_kit::net::{keep_alive, listen, no_ipv6};
 use service_kit::tls::{ClientAuth, Identity, ServerTls, TlsOptions, marks};
 use service_kit::{Shutdown, chain};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -110,18 +111,19 @@ fn admit(gateway: &Arc<Gateway>, stream: TcpStream, path: Path, tls: ServerTls) 
     // Not work that a drain waits for: the requests that it has brought are.
     gateway.clone().shutdown.spawn_background(async move {
         keep_alive(&stream);
-        if let Some(stream) = handshake(&gateway.shutdown, stream, &tls).await {
+        if let Some(stream) = handshake(&gateway, stream, &tls).await {
             Box::pin(serve(&gateway, stream, path, &tls)).await;
         }
         drop(seat);
     });
 }
 
-async fn handshake(shutdown: &Shutdown, stream: TcpStream, tls: &ServerTls) -> Option<TlsStream<TcpStream>> {
+async fn handshake(gateway: &Gateway, stream: TcpStream, tls: &ServerTls) -> Option<TlsStream<TcpStream>> {
+    tls.trust_also(gateway.settings.current().authorities());
     // Cancel safety: a connection without a handshake has no packets to lose.
     let shaken = tokio::select! {
         shaken = timeout(HANDSHAKE_LIMIT, tls.acceptor().accept(stream)) => shaken,
-        () = shutdown.draining() => return None,
+        () = gateway.shutdown.draining() => return None,
     };
     match shaken {
         Ok(Ok(stream)) => Some(stream),
@@ -138,7 +140,7 @@ async fn serve(gateway: &Arc<Gateway>, stream: TlsStream<TcpStream>, path: Path,
     let certificates: Vec<CertificateDer<'static>> =
         stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|it| it.clone().into_owned()).collect();
     let marks = certificates.first().map(|own| marks(own)).unwrap_or_default();
-    let connection = Connection { gateway, path, marks, certificates, tls };
+    let connection = Connection { gateway, path, marks, certificates, tls, known: ArcSwapOption::empty() };
     let Some(client) = connection.client() else {
         tracing::info!(service = crate::NAME, client_ip = %path.peer.ip().to_canonical(), certificate = ?connection.marks, "an unknown certificate");
         return gateway.drop_packet(None, &[], &path, Drop::UnknownCertificate);
@@ -168,18 +170,34 @@ struct Connection<'g> {
     marks: Vec<String>,
     certificates: Vec<CertificateDer<'static>>,
     tls: &'g ServerTls,
+    /// Whose its certificates were found to be.
+    known: ArcSwapOption<Client>,
 }
 
 impl Connection<'_> {
-    /// As the settings have it now; none where they or the authorities have it no more.
+    /// As the settings have it now; none where they or the authorities have it no more. A certificate of one client's authority
+    /// stands for no other client, whatever names are in it (CVE-2012-4523, CVE-2012-4566).
     fn client(&self) -> Option<Arc<Client>> {
-        let client = self.client_of_settings()?;
-        self.tls.still_trusts(&self.certificates).then_some(client)
+        let settings = self.gateway.settings.current();
+        let client = settings.client_of_certificate(&self.marks, self.source())?;
+        self.tls.trust_also(settings.authorities());
+        let is_trusted = match &client.settings.ca {
+            Some(authority) => self.tls.still_trusts_by(authority, &self.certificates),
+            None => self.tls.still_trusts(&self.certificates),
+        };
+        self.known.store(is_trusted.then(|| client.clone()));
+        is_trusted.then_some(client)
     }
 
-    fn client_of_settings(&self) -> Option<Arc<Client>> {
-        let source = self.path.peer.ip().to_canonical();
-        self.gateway.settings.current().client_of_certificate(&self.marks, source)
+    /// The same for each packet: who was found to be trusted is looked at again only where the settings are others.
+    fn client_of_packet(&self) -> Option<Arc<Client>> {
+        let client = self.gateway.settings.current().client_of_certificate(&self.marks, self.source())?;
+        let is_known = self.known.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, &client));
+        if is_known { Some(client) } else { self.client() }
+    }
+
+    fn source(&self) -> IpAddr {
+        self.path.peer.ip().to_canonical()
     }
 
     /// Reads until the end, and says why it came.
@@ -210,7 +228,7 @@ impl Connection<'_> {
     fn receive(&self, octets: &[u8], outbox: &Outbox) -> Result<(), DropReason> {
         let Self { gateway, path, .. } = self;
         let received = Instant::now();
-        let Some(client) = self.client_of_settings() else {
+        let Some(client) = self.client_of_packet() else {
             gateway.drop_packet(None, octets, path, Drop::UnknownCertificate);
             return Err(DropReason::UnknownClient);
         };

@@ -429,6 +429,99 @@ async fn a_revoked_certificate_opens_nothing_and_what_it_has_opened_is_closed() 
     assert!(!is_let_in(&proxy).await);
 }
 
+fn pem(pki: &Pki) -> String {
+    std::fs::read_to_string(pki.ca_file()).expect("the CA")
+}
+
+#[tokio::test]
+async fn a_certificate_of_one_clients_authority_is_never_another_client() {
+    // CVE-2012-4523, CVE-2012-4566
+    const BRANCH: &str = "radsec.branch.example";
+    let lab = Lab::new().await;
+    let gateway = lab.gateway().await;
+    let (theirs, others) = (Pki::new(&lab.dir.path().join("theirs")), Pki::new(&lab.dir.path().join("others")));
+    let (theirs, others) = (theirs.expect("certificates"), others.expect("certificates"));
+    let signed = |pki: &Pki, names: &[&str]| pki.issue("device", names).expect("a certificate");
+    let site_of = async |own: &Certificate| Site::connect(&gateway, &lab.pki, Some(own), "127.0.0.1").await;
+    let is_let_in = async |own: &Certificate| match site_of(own).await {
+        Ok(mut site) => site.is_let_in().await,
+        Err(_) => false,
+    };
+    assert!(!is_let_in(&signed(&theirs, &[BRANCH])).await, "nobody has named that authority");
+    let by = |name: &str, mark: &str, authority: &Pki| Client { ca: Some(pem(authority)), ..by_tls(name, &[mark]) };
+    lab.change(|document| {
+        document.clients.push(by("branch", &format!("dns:{BRANCH}"), &theirs));
+        document.clients.push(by("shop", "dns:shop.example", &others));
+    })
+    .await;
+    until("it is in force", async || is_let_in(&signed(&theirs, &[BRANCH])).await).await;
+    for (whose, own) in [
+        ("of their authority, with the name of a client that names none", signed(&theirs, &[SITE])),
+        ("of their authority, with both names", signed(&theirs, &[SITE, BRANCH])),
+        ("of their authority, with the name of a client that names another", signed(&theirs, &["shop.example"])),
+        ("of another client's authority", signed(&others, &[BRANCH])),
+        ("of the authority of all", signed(&lab.pki, &[BRANCH])),
+    ] {
+        assert!(!is_let_in(&own).await, "{whose}");
+    }
+    assert!(is_let_in(&signed(&others, &["shop.example"])).await && lab.site(&gateway).await.is_let_in().await);
+
+    // Another authority: who was let in by the one before is let go with the next packet.
+    let mut open = site_of(&signed(&theirs, &[BRANCH])).await.expect("it is let in");
+    assert!(open.is_let_in().await);
+    lab.change(|document| {
+        let branch = document.clients.iter_mut().find(|client| client.name.as_str() == "branch").expect("there");
+        branch.ca = Some(pem(&others));
+    })
+    .await;
+    until("it is in force", async || is_let_in(&signed(&others, &[BRANCH])).await).await;
+    let question = open.nas.question("ann", ANN);
+    open.send(&question.octets).await;
+    assert!(open.is_closed_within(Duration::from_secs(2)).await);
+    assert_eq!(lab.world.directory.binds(), 0);
+}
+
+#[tokio::test]
+async fn what_a_clients_own_authority_has_revoked_is_refused_too() {
+    // a list of each authority; while that of one is missing, nobody of it is let in
+    const BRANCH: &str = "radsec.branch.example";
+    let lab = Lab::new().await;
+    let theirs = Pki::new(&lab.dir.path().join("theirs")).expect("certificates");
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let (list, own) = (lab.dir.path().join("lists.pem"), theirs.issue("branch", &[BRANCH]).expect("a certificate"));
+    let of_all = std::fs::read_to_string(lab.pki.revoke(&[], tomorrow).expect("a list")).expect("a list");
+    std::fs::write(&list, &of_all).expect("written");
+    lab.change(|document| {
+        let branch = by_tls("branch", &[&format!("dns:{BRANCH}")]);
+        document.clients.push(Client { ca: Some(pem(&theirs)), ..branch });
+    })
+    .await;
+    let lists = Some(InputFile::new(&list).expect("it is there"));
+    let gateway = lab.world.node(Nodes::One, RadiusSection { radsec_crl_file: lists, ..lab.section() }).await;
+    let let_in = async || {
+        let mut site = lab.connect(&gateway, &own).await.ok()?;
+        site.is_let_in().await.then_some(site)
+    };
+    assert!(let_in().await.is_none() && lab.site(&gateway).await.is_let_in().await);
+    let write = |revoked: &[&Certificate]| {
+        let of_branch = std::fs::read_to_string(theirs.revoke(revoked, tomorrow).expect("a list")).expect("a list");
+        std::fs::write(&list, of_all.clone() + &of_branch).expect("written");
+    };
+    write(&[]);
+    let mut open = None;
+    for _ in 0..30 {
+        open = let_in().await;
+        if open.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let mut open = open.expect("the lists are read again within ten seconds");
+    write(&[&own]);
+    assert!(open.is_closed_within(Duration::from_secs(25)).await);
+    assert!(let_in().await.is_none() && lab.site(&gateway).await.is_let_in().await);
+}
+
 #[tokio::test]
 async fn a_stopping_gateway_answers_what_is_open_and_lets_nobody_in() {
     //
@@ -469,6 +562,33 @@ async fn a_device_logs_in_through_radsecproxy() {
     let right = nas.answer_to("ann", &asked.state(), CODE);
     assert_eq!(nas.ask(&right).await.code(), Code::AccessAccept);
     assert_eq!(lab.world.directory.binds(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_logs_in_through_radsecproxy_of_another_authority() {
+    // everybody's authority is another one; that of the proxy counts once its client names it
+    let lab = Lab::new().await;
+    let others = Pki::new(&lab.dir.path().join("others")).expect("certificates");
+    let authority = Some(InputFile::new(others.ca_file()).expect("it is there"));
+    let gateway = lab.world.node(Nodes::One, RadiusSection { radsec_client_ca_file: authority, ..lab.section() }).await;
+    let next = gateway.radsec.expect("it takes TLS");
+    let options = RadsecOptions::new(Direction::UdpToTls, next, SECRET);
+    let mut proxy = RadsecProxy::start(lab.dir.path(), &lab.pki, &options).expect("radsecproxy is installed");
+    let mut nas = Nas::new("127.0.0.1", proxy.address(), SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    nas.hears_nothing().await;
+    lab.change(|document| {
+        let client = document.clients.iter_mut().find(|client| client.name.as_str() == "proxy").expect("there");
+        client.ca = Some(pem(&lab.pki));
+    })
+    .await;
+    // It waits ever longer before it tries again.
+    proxy.restart().expect("it starts again");
+    let question = nas.question("ann", ANN);
+    let asked = nas.ask(&question).await;
+    assert_eq!(asked.code(), Code::AccessChallenge, "{}", proxy.log());
+    assert!(lab.connect(&gateway, &lab.certificate(SITE)).await.expect("it passes").is_closed_within(PATIENCE).await);
 }
 
 /// What is done to a packet.
@@ -612,6 +732,43 @@ async fn a_server_that_cannot_prove_who_it_is_gets_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_server_gets_no_password_and_the_connection_to_it_is_closed() {
+    // the list is asked for servers whose authority is named; one that cannot be read stops the start
+    let lab = Lab::new().await;
+    let home = home(&lab, &lab.pki);
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let list = lab.pki.revoke(&[], tomorrow).expect("a list");
+    let section = || {
+        let lists = Some(InputFile::new(&list).expect("it is there"));
+        RadiusSection { radsec_server_crl_file: lists, ..lab.section() }
+    };
+    let to_udp = RadsecOptions::new(Direction::TlsToUdp, home.auth_address(), home.secret());
+    let proxy = RadsecProxy::start(lab.dir.path(), &lab.pki, &to_udp).expect("radsecproxy is installed");
+    sends_to(&lab, server(proxy.address(), &lab.pki.ca_file())).await;
+    let gateway = lab.world.node(Nodes::One, section()).await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge, "{}", proxy.log());
+    let seen = home.seen().expect("its log").len();
+
+    assert!(connections_to(proxy.address()) > 0, "one stays open");
+    lab.pki.revoke(&[proxy.certificate()], tomorrow).expect("a list");
+    let ends = Instant::now() + Duration::from_secs(25);
+    while connections_to(proxy.address()) > 0 {
+        assert!(Instant::now() < ends, "it is still open");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(home.seen().expect("its log").len(), seen);
+
+    std::fs::write(&list, "no list at all").expect("written");
+    let started = radius_gateway::start(section(), lab.world.deps(Nodes::One), &gateway.process).await;
+    let error = format!("{:#}", started.err().expect("it is no list"));
+    assert!(error.starts_with("radius.radsec_server_crl_file cannot be used: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_connection_took_along_is_sent_once_more_by_a_new_one() {
     // not on the same connection, and under another authenticator
     let lab = Lab::new().await;
@@ -623,6 +780,18 @@ async fn what_a_lost_connection_took_along_is_sent_once_more_by_a_new_one() {
     let question = nas.question("ann", ANN);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// How many of this host are open.
+fn connections_to(address: SocketAddr) -> usize {
+    const ESTABLISHED: &str = "01";
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let to_it = |line: &&str| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next().is_some_and(|remote| remote.ends_with(&port)) && words.next() == Some(ESTABLISHED)
+    };
+    table.lines().filter(to_it).count()
 }
 
 /// A server by TLS that hangs up when it is asked for the first time, and says yes from then on. And how often it was asked.

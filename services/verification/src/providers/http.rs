@@ -22,7 +22,7 @@ pub enum TrustError {
     NoRoots,
 }
 
-/// TLS 1.2 and 1.3 with ring. An empty `ca` means the roots of this system; otherwise the private authority alone.
+/// What the process speaks. An empty `ca` means the roots of this system; otherwise the private authority alone.
 pub fn trust(ca: &str) -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     if ca.is_empty() {
@@ -36,9 +36,9 @@ pub fn trust(ca: &str) -> Result<Arc<ClientConfig>, TrustError> {
     if roots.is_empty() {
         return Err(if ca.is_empty() { TrustError::NoRoots } else { TrustError::BadAuthority });
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(service_kit::tls::provider())
         .with_safe_default_protocol_versions()
-        .expect("ring knows both versions")
+        .expect("what the process speaks has a version")
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))

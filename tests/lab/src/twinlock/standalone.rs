@@ -70,6 +70,11 @@ impl Standalone {
         Ok(())
     }
 
+    /// One more `section.key=value` for the command line, from the next start on.
+    pub fn set(&mut self, value: &str) {
+        self.set.push(value.to_owned());
+    }
+
     /// Starts it (again) and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();

@@ -2,6 +2,7 @@
 
 mod reply;
 
+use super::providers::certificate as authority;
 use super::written::is_host_name;
 use super::{Findings, PORTAL};
 use crate::settings::client::{all_methods, every_attribute};
@@ -257,6 +258,9 @@ fn over_udp(findings: &mut Findings, client: &Client, key: Key<'_>) {
     if !client.certificates.is_empty() {
         findings.error(key("certificates"), "is a key of clients with transport = \"tls\"");
     }
+    if client.ca.is_some() {
+        findings.error(key("ca"), "is a key of clients with transport = \"tls\"");
+    }
     // "auto" protects nothing as long as it has not learned, and may learn "no".
     let unprotected = client.message_authenticator != MessageAuthenticator::Yes
         && client.limit_proxy_state == MessageAuthenticator::No;
@@ -291,6 +295,11 @@ fn over_tls(findings: &mut Findings, client: &Client, key: Key<'_>) {
         );
     }
     well_written(findings, key("certificates"), &client.certificates);
+    match client.ca.as_deref() {
+        Some("") => findings.error(key("ca"), "is empty; write who signs its certificate as PEM text, or leave it out"),
+        Some(ca) => authority(findings, key("ca"), ca),
+        None => {}
+    }
 }
 
 /// A certificate's mark as it is compared.
@@ -364,6 +373,7 @@ fn keys_of_radius(findings: &mut Findings, client: &Client, key: Key<'_>) {
     for (field, set) in [
         ("transport", client.transport != Transport::default()),
         ("certificates", !client.certificates.is_empty() && client.protocol != ClientProtocol::Ldap),
+        ("ca", client.ca.is_some()),
         ("charset", client.charset != Charset::default()),
         ("without_credentials", client.without_credentials != RefuseOrPass::default()),
         ("challenge_seconds", client.challenge_seconds != 120),
