@@ -1,5 +1,6 @@
 //! A connection bound with the query bind of the settings (FD-06), and what can go wrong with our own questions.
 
+use crate::base;
 use crate::bind;
 use crate::connect::ConnectError;
 use crate::connection::{Broken, Connection};
@@ -7,7 +8,7 @@ use crate::directory::{Core, Purpose};
 use crate::observe::Outcome;
 use crate::server::ServerName;
 use domain::Reason;
-use ldap_wire::ResultCode;
+use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +34,9 @@ pub enum QueryError {
     },
     #[error("{server} did not answer in time")]
     Timeout { server: ServerName },
+    /// FD-05: the settings leave the base to the server, and it has none or several. An administrator must write one.
+    #[error("{server} {}; set base", several(found))]
+    NoBase { server: ServerName, found: Vec<String> },
     /// As many questions as we allow wait already.
     #[error("too many questions wait for the directory")]
     Overloaded,
@@ -47,7 +51,7 @@ impl QueryError {
             },
             Self::Lost { cause, .. } if cause.is_protocol() => Reason::DirectoryError,
             Self::Lost { .. } | Self::Timeout { .. } => Reason::DirectoryTimeout,
-            Self::BindRefused { .. } => Reason::DirectoryError,
+            Self::BindRefused { .. } | Self::NoBase { .. } => Reason::DirectoryError,
             Self::Overloaded => Reason::Overloaded,
         }
     }
@@ -55,7 +59,10 @@ impl QueryError {
     pub fn server(&self) -> Option<&ServerName> {
         match self {
             Self::Unreachable { cause } => Some(cause.server()),
-            Self::BindRefused { server, .. } | Self::Lost { server, .. } | Self::Timeout { server } => Some(server),
+            Self::BindRefused { server, .. }
+            | Self::Lost { server, .. }
+            | Self::Timeout { server }
+            | Self::NoBase { server, .. } => Some(server),
             Self::Overloaded => None,
         }
     }
@@ -63,11 +70,19 @@ impl QueryError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Unreachable { cause } => cause.outcome(),
-            Self::BindRefused { .. } => Outcome::Directory,
+            Self::BindRefused { .. } | Self::NoBase { .. } => Outcome::Directory,
             Self::Lost { cause, .. } if cause.is_protocol() => Outcome::Protocol,
             Self::Lost { .. } => Outcome::Unreachable,
             Self::Timeout { .. } | Self::Overloaded => Outcome::Timeout,
         }
+    }
+}
+
+fn several(found: &[String]) -> String {
+    match found {
+        [] => "names no naming context in its root DSE".to_owned(),
+        [one] => format!("names the naming context {one:?}, which is no DN"),
+        all => format!("has {} naming contexts: {}", all.len(), all.join(" and ")),
     }
 }
 
@@ -116,15 +131,47 @@ async fn bind_in_time(core: &Core, connection: Connection) -> Result<Connection,
 /// Binds on a connection to a given server; no time limit of its own.
 pub(crate) async fn query_bind(core: &Core, mut connection: Connection) -> Result<Connection, QueryError> {
     let server = connection.server().clone();
-    let Some(mut exchange) = core.query_exchange(&server, &connection.channel()) else { return Ok(connection) };
+    let Some(mut exchange) = core.query_exchange(&server, &connection.channel()) else {
+        base::learn(core, &mut connection).await?;
+        return Ok(connection);
+    };
     let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
     let bound = bind::bind(&mut connection, &mut exchange, &[]).await.map_err(lost)?;
     if !bound.result.is_success() {
         return Err(QueryError::BindRefused { server, code: bound.result.code });
     }
-    match bound.session {
-        Some(session) => connection.sealed(session).map_err(lost),
-        None => Ok(connection),
+    if let Some(session) = bound.session {
+        connection = connection.sealed(session).map_err(lost)?;
+    }
+    base::learn(core, &mut connection).await?;
+    Ok(connection)
+}
+
+/// One entry by its DN.
+pub(crate) async fn entry(
+    connection: &mut Connection,
+    dn: String,
+    attributes: &[&str],
+) -> Result<(Option<SearchResultEntry>, LdapResult), QueryError> {
+    let server = connection.server().clone();
+    let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
+    let id = connection.next_id();
+    let search = SearchRequest::new(dn, Scope::Base, &Filter::present("objectClass"), attributes);
+    connection.send(&search.encode(id, &[])).await.map_err(lost)?;
+    let mut entry = None;
+    loop {
+        let message = connection.receive().await.map_err(lost)?;
+        match message.op() {
+            _ if message.id() != id => return Err(lost(Broken::UnexpectedMessage)),
+            Op::SearchResultEntry => {
+                entry = Some(SearchResultEntry::decode(&message).map_err(|error| lost(error.into()))?);
+            }
+            Op::SearchResultDone => {
+                let result = LdapResult::decode(&message).map_err(|error| lost(error.into()))?;
+                return Ok((entry, result));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -480,6 +480,7 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
         (&json!("corp"), &json!("syncrepl"), &json!(412))
     );
     assert_eq!((&source["last_full"], &source["last_complete"]), (&json!("2026-11-20T16:45:02Z"), &json!(null)));
+    assert_eq!(source["base"], "dc=corp,dc=example");
     assert_eq!((&source["offers"], &source["waits_for"]), (&json!(["syncrepl: yes"]), &json!(null)));
     assert_eq!(status["sources"][1]["waits_for"], "no run was asked for yet");
     let run = &status["runs"][0];

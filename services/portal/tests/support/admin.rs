@@ -172,6 +172,7 @@ impl Admin for FakeStore {
             SyncSource {
                 directory: "corp".into(),
                 feed: "syncrepl".into(),
+                base: "dc=corp,dc=example".into(),
                 offers: vec!["syncrepl: yes".into()],
                 full_unix_ms: NOW_MS,
                 users: 412,

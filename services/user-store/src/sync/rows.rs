@@ -149,6 +149,7 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     written.changes.extend(noted);
     let ids = write_rows(session, batch, &plan).await?;
     tell::of_welcome(session, seal, batch, &plan.added, &ids).await?;
+    tell::of_changes(session, seal, batch, &plan.changed).await?;
     let head = "UPDATE users SET last_run = $257 WHERE user_id IN";
     session.execute_in(head, fresh, "", &[Arg::from(run_id)]).await?;
     for known in &plan.revived {
