@@ -7,7 +7,8 @@ use lab::{COMPANY_BASE, Slapd, SlapdOptions};
 use proto::user_store::admin_server::Admin;
 use proto::user_store::sync_server::Sync;
 use proto::user_store::{
-    ApplySettingsRequest, GetUserRequest, LeadRequest, RequestSyncRequest, SyncChangesRequest, SyncRun,
+    ApplySettingsRequest, CreateUserRequest, GetUserRequest, LeadRequest, RequestSyncRequest, SyncChangesRequest,
+    SyncRun,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -97,6 +98,36 @@ async fn everybody_of_the_directory_is_a_user_and_a_second_read_changes_nothing(
     let again = world.run("").await?;
     assert_eq!((again.state.as_str(), again.added, again.changed), ("done", 0, 0));
     assert_eq!(again.unchanged as usize, PEOPLE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_was_made_by_hand_is_found_in_the_directory_and_leaves_with_it() -> Result<()> {
+    // FS-17
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions { bulk_people: BULK, ..Default::default() })?);
+    let document = document(&upstream, EVERYBODY, "disable")?;
+    let world = World::new(dir, upstream, COMPANY_BASE, &document).await?;
+    let by_hand = async |username: &str| {
+        let request =
+            CreateUserRequest { username: username.into(), actor: "test".into(), ..CreateUserRequest::default() };
+        let made = world.store.admin.create_user(Request::new(request)).await?.into_inner();
+        made.user.context("with a summary")
+    };
+    let (ann, bulk) = (by_hand("Ann.Archer").await?, by_hand("bulk00001").await?);
+    let run = world.run("").await?;
+    assert_eq!((run.state.as_str(), run.added as usize, run.changed), ("done", PEOPLE - 2, 2), "{run:?}");
+    world.agrees("as everybody else").await?;
+    for (name, made) in [("ann.archer@acme.example", &ann), ("bulk00001", &bulk)] {
+        let found = world.detail(name).await?.user.context("with a summary")?;
+        assert_eq!((&found.user_id, found.directory.as_str()), (&made.user_id, "corp"));
+    }
+    let ghost = by_hand("ghost").await?;
+    assert_eq!(world.detail("ghost").await?.user.context("with a summary")?.directory, "");
+    delete(&world, 1..=1)?;
+    assert_eq!(changes(&world).await?.disabled, 1);
+    let state = async |id: &str| Ok::<_, anyhow::Error>(world.detail(id).await?.user.context("there")?.state);
+    assert_eq!((state(&bulk.user_id).await?.as_str(), state(&ghost.user_id).await?.as_str()), ("disabled", "enabled"));
     Ok(())
 }
 

@@ -122,6 +122,8 @@ rules! {
     notes::a_gateway_lets_nobody_in_whose_attempt_ended_otherwise,
     notes::a_token_is_put_right_and_never_set_back,
     notes::the_settings_come_with_the_stores_time_of_now,
+    people::a_user_made_by_hand_is_the_entrys_that_first_signs_in_under_the_name,
+    people::a_user_made_by_hand_is_the_entrys_that_a_run_finds_and_nobodys_where_there_are_several,
     people::entries_of_a_directory_are_told_from_users_here,
     people::a_factor_counts_only_after_a_code_of_it_was_proven,
     people::a_user_is_found_by_every_form_of_the_name_and_never_by_two,

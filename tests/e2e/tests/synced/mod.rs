@@ -445,7 +445,8 @@ impl World {
             let detail = self.detail(&user.user_id).await?;
             let subject = detail.subject.context("a subject")?;
             let id = subject.object_id.clone();
-            let facts = LoginFactsRequest { who: Some(login_facts_request::Who::Subject(subject)) };
+            let facts =
+                LoginFactsRequest { who: Some(login_facts_request::Who::Subject(subject)), ..Default::default() };
             let facts = self.store.facts.login(Request::new(facts)).await?.into_inner();
             // Each by its id and its DN.
             let groups = facts.user.map(|user| user.groups).unwrap_or_default().into_iter();
