@@ -275,12 +275,12 @@ async fn a_wrong_base_is_shown_and_removes_nobody() -> Result<()> {
 async fn a_base_that_is_left_to_the_server_is_the_same_source_as_if_it_were_written() -> Result<()> {
     // FD-05
     let world = company().await?;
-    let open = document(&world.upstream, EVERYBODY, "remove")?;
+    let open = document(&world.upstream, EVERYBODY, "disable")?;
     world.apply(&open.replace(&format!("base = \"{COMPANY_BASE}\"\n"), "")).await?;
     delete(&world, 1..=2)?;
     // By where the last run stopped, which is of this base.
     let run = changes(&world).await?;
-    assert_eq!((run.state.as_str(), run.removed), ("done", 2), "{run:?}");
+    assert_eq!((run.state.as_str(), run.disabled), ("done", 2), "{run:?}");
     let full = world.run("").await?;
     assert_eq!((full.mode.as_str(), full.state.as_str(), full.unchanged as usize), ("full", "done", PEOPLE - 2));
     assert_eq!(world.status().await?.sources.remove(0).base, COMPANY_BASE);
