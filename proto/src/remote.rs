@@ -190,6 +190,7 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     unblock_user(UnblockUserRequest) -> UserDetail;
     exempt_user(ExemptUserRequest) -> UserDetail;
     edit_user(EditUserRequest) -> UserDetail;
+    create_user(CreateUserRequest) -> UserDetail;
     start_bypass(StartBypassRequest) -> StartBypassReply;
     end_bypass(EndBypassRequest) -> UserDetail;
     issue_temporary_code(IssueTemporaryCodeRequest) -> IssueTemporaryCodeReply;

@@ -23,10 +23,11 @@ use domain::{ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
 use ldap_wire::{Control, Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry, oid};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -131,8 +132,9 @@ impl Directory {
         &self.core.settings.name
     }
 
+    /// With the base that was learned, once it is known ([`Directory::ready`]).
     pub fn settings(&self) -> &settings::Directory {
-        &self.core.settings
+        self.core.base.get().map_or(&self.core.settings, |base| &base.settings)
     }
 
     /// Parsed from the settings.
@@ -145,25 +147,44 @@ impl Directory {
         &self.core.group_filter
     }
 
-    /// Where all searches start.
+    /// Where all searches start; the whole of the directory, while it is not known ([`Directory::ready`]).
     pub fn base(&self) -> &Dn {
-        &self.core.base
+        self.core.base()
+    }
+
+    /// The base is known from here on: where the settings name none, a server is asked for it (FD-05).
+    pub async fn ready(&self) -> Result<(), QueryError> {
+        if self.core.knows_base() {
+            return Ok(());
+        }
+        // Whoever opens a connection for this question learns the base before it is asked.
+        let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+        self.search(SearchRequest { size_limit: 1, ..root }).await.map(drop)
+    }
+
+    /// A name that was read before the base was known may have to be read otherwise.
+    async fn read_again<'a>(&self, name: &'a TypedName) -> Result<Cow<'a, TypedName>, ResolveError> {
+        self.ready().await?;
+        Ok(match name.is_early() {
+            true => Cow::Owned(TypedName::parse(name.as_str(), self.settings())?),
+            false => Cow::Borrowed(name),
+        })
     }
 
     /// The one user this name means (R-60, L-20): an entry that matches the user filter, found by searching.
     pub async fn resolve(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::user(self, name).await
+        resolve::user(self, &*self.read_again(name).await?).await
     }
 
     /// The one user who has this as their alternate sign-in name (FD-19).
     pub(crate) async fn resolve_alternate(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::alternate(self, name).await
+        resolve::alternate(self, &*self.read_again(name).await?).await
     }
 
     /// The entry that has this name, whether it is a user or not; a DN may lie anywhere the query account may read. For listed
     /// service accounts.
     pub async fn resolve_any(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::any(self, name).await
+        resolve::any(self, &*self.read_again(name).await?).await
     }
 
     /// Exactly one bind with the resolved DN. Never retried after a no, nor after the bind may have been counted (L-34).
@@ -321,10 +342,24 @@ pub(crate) struct Core {
     user_filter: Filter,
     group_filter: Filter,
     container_filter: Filter,
-    base: Dn,
+    /// Given by the settings, or learned from the first server that is bound to (FD-05).
+    base: OnceLock<Base>,
     options: Options,
     /// Moves when a server was found unwell.
     found_unwell: watch::Sender<()>,
+}
+
+/// Where all searches start.
+struct Base {
+    dn: Dn,
+    /// Those of the directory, with this base in them.
+    settings: settings::Directory,
+}
+
+impl Base {
+    fn of(text: &str, settings: &settings::Directory) -> Result<Self, DnError> {
+        Ok(Self { dn: text.parse()?, settings: settings::Directory { base: text.to_owned(), ..settings.clone() } })
+    }
 }
 
 impl Core {
@@ -358,6 +393,10 @@ impl Core {
             }
         }
         let purposes = [Purpose::Queries, Purpose::Authentications];
+        let base = match settings.base.as_str() {
+            "" => OnceLock::new(),
+            text => Base::of(text, &settings).map_err(SettingsError::Base)?.into(),
+        };
         let needs_tls = servers.iter().any(|server| purposes.iter().any(|it| !may_be_clear(&settings, server, *it)));
         let tls = match needs_tls {
             true => Some(tls::client_config(settings.ca.as_deref()).map_err(SettingsError::Ca)?),
@@ -372,7 +411,7 @@ impl Core {
             user_filter: settings.user_filter().parse().map_err(SettingsError::UserFilter)?,
             group_filter: settings.group_filter().parse().map_err(SettingsError::GroupFilter)?,
             container_filter: settings.container_filter().parse().map_err(SettingsError::ContainerFilter)?,
-            base: settings.base.parse().map_err(SettingsError::Base)?,
+            base,
             options,
             found_unwell: watch::Sender::new(()),
             settings,
@@ -418,8 +457,27 @@ impl Core {
         &self.group_filter
     }
 
+    /// Of the whole directory, while it is not known.
     pub fn base(&self) -> &Dn {
-        &self.base
+        static ROOT: Dn = Dn { rdns: Vec::new() };
+        self.base.get().map_or(&ROOT, |base| &base.dn)
+    }
+
+    pub fn base_text(&self) -> &str {
+        self.base.get().map_or("", |base| &base.settings.base)
+    }
+
+    pub fn knows_base(&self) -> bool {
+        self.base.get().is_some()
+    }
+
+    /// Whoever comes second has learned the same, or comes from a server that has another base and is not asked for it.
+    pub fn learn_base(&self, text: &str) -> Result<(), DnError> {
+        let base = Base::of(text, &self.settings)?;
+        if self.base.set(base).is_ok() {
+            tracing::info!(directory = %self.settings.name, base = text, "the base was taken from the root DSE");
+        }
+        Ok(())
     }
 
     /// Active Directory answers a search at the root of a domain with references to its other partitions, unless told not to.
@@ -477,7 +535,7 @@ impl Core {
             _ => {}
         }
         let identity = match &account {
-            Some(account) => Identity::Account { account, domain: dns_domain(&self.base), password },
+            Some(account) => Identity::Account { account, domain: dns_domain(self.base()), password },
             None => Identity::Keytab(&self.options.keytab),
         };
         // Whoever looks whether a server serves gives the whole logon no longer than a connection.
@@ -628,6 +686,7 @@ pub(crate) mod tests {
             default_domain: String::new(),
             strip_domain: false,
             alternate_directories: Vec::new(),
+            sync_bind: None,
             attribute_scope_queries: true,
             attributes: Default::default(),
         }

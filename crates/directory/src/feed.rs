@@ -179,9 +179,31 @@ impl Changes {
     /// Attributes that matter beside those of the directory's settings, such as those that the filters of sync items ask about.
     /// To be said before the first event: DirSync is silent about a change of anything else (S-14).
     #[must_use]
-    pub fn watching(mut self, attributes: &[&str]) -> Self {
-        self.watched.extend(attributes.iter().map(|attribute| (*attribute).to_owned()));
+    pub fn watching(mut self, attributes: &[impl AsRef<str>]) -> Self {
+        self.watched.extend(attributes.iter().map(|attribute| attribute.as_ref().to_owned()));
         self
+    }
+
+    /// Turns to the server now rather than at the first event, and says which one it is: where the one that the position is of is
+    /// gone, another one may tell, and what it tells of is to be read from that one (S-18, S-43).
+    pub async fn open(&mut self) -> Result<Origin, FeedError> {
+        if let State::New(..) = self.state
+            && let Err(error) = self.step().await
+        {
+            self.state = State::Ended(Err(error));
+        }
+        match &self.state {
+            State::Open(session) => Ok(match session.as_ref() {
+                Session::DirSync(session) => session.origin(),
+                Session::Syncrepl(session) => session.origin(),
+                Session::AccessLog(session) => session.origin(),
+                Session::Changelog(session) => session.origin(),
+                Session::Listing(session) => session.origin(),
+            }),
+            State::Ended(Err(error)) => Err(error.clone()),
+            State::New(position, _) => Ok(position.origin()),
+            State::Ended(Ok(_)) => unreachable!("it was asked for its first event after this"),
+        }
     }
 
     /// The next event; after [`Event::End`] or an error the same again. After [`Event::UpToDate`] it may be dropped while it waits
@@ -223,7 +245,7 @@ impl Changes {
 }
 
 async fn open(core: &Arc<Core>, position: &Position, until: Until, watched: &[String]) -> Result<Session, FeedError> {
-    if !position.is_of_base(&core.settings.base) {
+    if !position.is_of_base(core.base_text()) {
         return Err(FullRead::OtherBase.into());
     }
     match position.kind() {

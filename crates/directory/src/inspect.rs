@@ -35,6 +35,8 @@ pub struct Trial {
     pub name: Option<String>,
     /// Checked with one bind.
     pub password: Option<Secret>,
+    /// As synchronisation connects, where it has an account of its own (FD-09): a draft of the settings for that.
+    pub synchronisation: Option<Directory>,
 }
 
 /// What came of it.
@@ -42,6 +44,10 @@ pub struct Trial {
 pub struct Inspection {
     /// Those that were tried: none is after a refused query bind, so that the account is not locked.
     pub servers: Vec<Probed>,
+    /// The same with the account of synchronisation, where that was to be tried.
+    pub synchronisation: Option<Vec<Probed>>,
+    /// Synchronisation has an account of its own.
+    has_sync_bind: bool,
     /// What the first good server says; none where no server is good.
     pub findings: Option<Findings>,
 }
@@ -79,7 +85,7 @@ pub enum CountError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paging {
     Pages,
-    /// It sends everything at once, up to its own limit.
+    /// It sends everything at once, up to its own limit: what is more is read in parts.
     Ignores,
     /// There are not enough users to find out.
     Untried,
@@ -147,10 +153,18 @@ impl Directory {
 
     /// Tries everything that is needed of a directory, once.
     pub async fn inspect(&self, trial: &Trial) -> Inspection {
-        let servers = servers(self.core()).await;
-        let good = servers.iter().any(|probed| probed.outcome.is_ok());
-        let findings = if good { Some(self.findings(trial).await) } else { None };
-        Inspection { servers, findings }
+        let servers = tried(self.core()).await;
+        let mut findings = if is_good(&servers) { Some(self.findings(trial).await) } else { None };
+        let mut synchronisation = None;
+        if let Some(draft) = &trial.synchronisation {
+            let servers = tried(draft.core()).await;
+            // Whose right it is that counts.
+            if let (true, Some(findings)) = (is_good(&servers), &mut findings) {
+                findings.feeds = draft.probe_feeds().await;
+            }
+            synchronisation = Some(servers);
+        }
+        Inspection { servers, synchronisation, has_sync_bind: self.settings().sync_bind.is_some(), findings }
     }
 
     async fn findings(&self, trial: &Trial) -> Findings {
@@ -263,7 +277,7 @@ impl Directory {
 }
 
 /// One after the other, up to a query bind that is refused: the others would refuse it as well, and count.
-async fn servers(core: &Core) -> Vec<Probed> {
+async fn tried(core: &Core) -> Vec<Probed> {
     let mut probed = Vec::new();
     core.discover().await;
     for server in &core.servers.names() {
@@ -281,10 +295,14 @@ async fn servers(core: &Core) -> Vec<Probed> {
     probed
 }
 
+fn is_good(servers: &[Probed]) -> bool {
+    servers.iter().any(|probed| probed.outcome.is_ok())
+}
+
 /// Asks for a page of one user and looks what comes.
 async fn paging(core: &Arc<Core>) -> Result<Paging, Incomplete> {
     let mut link = Link::open(core, None).await?;
-    let search = SearchRequest::new(core.settings.base.clone(), Scope::Subtree, core.user_filter(), &["1.1"]);
+    let search = SearchRequest::new(core.base_text().to_owned(), Scope::Subtree, core.user_filter(), &["1.1"]);
     let mut controls = core.search_controls();
     controls.push(PagedResults { size: 1, ..PagedResults::default() }.to_control(false));
     link.ask(&search, &controls).await?;
@@ -296,6 +314,11 @@ async fn paging(core: &Arc<Core>) -> Result<Paging, Incomplete> {
             Op::SearchResultEntry => entries += 1,
             Op::SearchResultDone => {
                 let LdapResult { code, .. } = link.done(&message)?;
+                // As OpenLDAP refuses to send pages, and others do.
+                let no_pages = [ResultCode::ADMIN_LIMIT_EXCEEDED, ResultCode::UNWILLING_TO_PERFORM];
+                if entries == 0 && no_pages.contains(&code) {
+                    return Ok(Paging::Ignores);
+                }
                 if code != ResultCode::SUCCESS {
                     return Err(Incomplete::Refused { server: link.server(), code });
                 }
@@ -362,6 +385,7 @@ pub struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum About {
     Server,
+    Synchronisation,
     Users,
     Groups,
     Containers,
@@ -376,6 +400,7 @@ impl About {
     pub fn code(self) -> &'static str {
         match self {
             Self::Server => "server",
+            Self::Synchronisation => "synchronisation",
             Self::Users => "users",
             Self::Groups => "groups",
             Self::Containers => "containers",
@@ -404,13 +429,25 @@ impl Inspection {
 
     /// All of it in sentences.
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines = Vec::new();
-        for Probed { server, outcome, .. } in &self.servers {
+        let of_server = |about, Probed { server, outcome, .. }: &Probed| {
             let (verdict, text) = match outcome {
                 Ok(found) => (Judgement::Good, format!("{server}: {found}.")),
                 Err(error) => (Judgement::Bad, format!("{server}: {error}")),
             };
-            lines.push(Line { about: About::Server, verdict, text });
+            Line { about, verdict, text }
+        };
+        let mut lines: Vec<Line> = self.servers.iter().map(|probed| of_server(About::Server, probed)).collect();
+        let about = About::Synchronisation;
+        match &self.synchronisation {
+            Some(probed) => lines.extend(probed.iter().map(|probed| of_server(about, probed))),
+            None if self.has_sync_bind => lines.push(Line {
+                about,
+                verdict: Judgement::Doubtful,
+                text: "The account of sync_bind was not tried, nor its right to change feeds: synchronisation alone has its password, \
+                       and \"twinlock sync status\" says how it fares."
+                    .into(),
+            }),
+            None => {}
         }
         if let Some(findings) = &self.findings {
             findings.tell(&mut lines);
@@ -456,7 +493,8 @@ impl Findings {
             Ok(Paging::Ignores) => tell(
                 About::Paging,
                 Judgement::Doubtful,
-                "The server sends no pages: its own size limit must be larger than the number of users.".into(),
+                "The server sends no pages: where its own size limit cuts an answer off, it is read in parts, by names. That takes longer."
+                    .into(),
             ),
             Ok(Paging::Untried) => {
                 tell(

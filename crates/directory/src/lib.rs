@@ -26,12 +26,14 @@
 //! ```
 
 mod ahead;
+mod base;
 mod bind;
 mod connect;
 mod connection;
 mod directories;
 mod directory;
 mod discover;
+mod divide;
 mod exchange;
 mod feed;
 pub mod inspect;

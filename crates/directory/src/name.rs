@@ -12,6 +12,8 @@ use ldap_wire::dn::{self, Dn, DnError};
 pub struct TypedName {
     text: String,
     pub(crate) kind: Kind,
+    /// Nobody knew the base yet.
+    early: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +86,17 @@ impl TypedName {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
-        Ok(Self { text: text.to_owned(), kind: kind(text, settings)? })
+        Ok(Self { text: text.to_owned(), kind: kind(text, settings)?, early: settings.base.is_empty() })
+    }
+
+    /// Read while nobody knew the base, whose domain may be in the name (FD-05).
+    pub(crate) fn is_early(&self) -> bool {
+        self.early
     }
 
     /// By the immutable id alone, whatever the entry is called now.
     pub fn of_id(id: &ObjectId) -> Self {
-        Self { text: id.to_string(), kind: Kind::Guid(id.filter_value().1) }
+        Self { text: id.to_string(), kind: Kind::Guid(id.filter_value().1), early: false }
     }
 
     /// The name as typed, without space around it.
@@ -141,6 +148,8 @@ fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
         return match user.trim() {
             "" => Err(NameError::Empty),
             user if short || long || settings.strip_domain => Ok(Kind::Netbios { user: user.to_owned() }),
+            // Nobody can say yet what is a foreign domain: it is read again when the base is known.
+            user if settings.base.is_empty() => Ok(Kind::Netbios { user: user.to_owned() }),
             _ if slash && active_directory => Ok(Kind::ServicePrincipal),
             _ => Err(NameError::ForeignDomain),
         };

@@ -8,10 +8,9 @@ use crate::query::{self, QueryError};
 use crate::server::ServerName;
 use domain::settings::LockoutGuard;
 use futures::future::join_all;
-use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
+use ldap_wire::{LdapResult, ResultCode, SearchResultEntry};
 use std::fmt;
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What came of one server.
@@ -28,6 +27,8 @@ pub struct Found {
     /// As far as the server tells: `Active Directory`, `OpenLDAP`, `389 Directory Server 2.3`, or `LDAP directory`.
     pub vendor: String,
     pub protected: Protected,
+    /// Where all searches start, where the settings leave that to the server (FD-05).
+    pub base: Option<String>,
     /// Active Directory: when the domain locks accounts, unless a fine-grained policy says otherwise for somebody.
     pub locks: Option<Locks>,
     /// What the settings allow before that (L-56).
@@ -81,7 +82,11 @@ impl fmt::Display for Found {
             Protected::Sealed => "signed and sealed",
             Protected::Not => "in clear text",
         };
-        write!(f, "{} found; connected {protection}, query bind accepted, base readable", self.vendor)?;
+        write!(f, "{} found; connected {protection}, query bind accepted, ", self.vendor)?;
+        match &self.base {
+            Some(base) => write!(f, "base {base:?} taken from its root DSE and readable")?,
+            None => f.write_str("base readable")?,
+        }
         let Some(locks) = self.locks else { return Ok(()) };
         let Locks { wrong_passwords, window_minutes } = locks;
         write!(f, "; the domain locks accounts after {wrong_passwords} wrong passwords in {window_minutes} min")?;
@@ -155,6 +160,7 @@ impl fmt::Display for ProbeError {
                      inside TLS (Samba: ldap server require strong auth = allow_sasl_over_tls)."
                 )
             }
+            Self::Query(error @ QueryError::NoBase { .. }) => write!(f, "Connected, but {error}."),
             Self::Query(error) => write!(f, "Connected, but got no answer: {}.", chain(error)),
             Self::BaseMissing { base } => {
                 write!(f, "The base {base:?} does not exist (code 32) or the query account may not see it.")
@@ -188,7 +194,7 @@ pub(crate) async fn one(core: &Core, server: &ServerName) -> Probed {
 
 async fn ask(core: &Core, connection: Connection) -> Result<Found, ProbeError> {
     let mut connection = query::query_bind(core, connection).await.map_err(ProbeError::Query)?;
-    let base = || core.settings.base.clone();
+    let base = || core.base_text().to_owned();
     let (_, result) = read(&mut connection, base(), &["1.1"]).await?;
     match result.code {
         ResultCode::SUCCESS if result.is_success() => {}
@@ -205,6 +211,7 @@ async fn ask(core: &Core, connection: Connection) -> Result<Found, ProbeError> {
     Ok(Found {
         vendor: root.as_ref().map_or_else(unknown, vendor),
         protected: connection.protected(),
+        base: core.settings.base.is_empty().then(base),
         locks,
         lockout_guard: core.settings.lockout_guard,
     })
@@ -232,32 +239,12 @@ pub(crate) async fn root(connection: &mut Connection) -> Result<(), ProbeError> 
     }
 }
 
-/// One entry by its DN.
 async fn read(
     connection: &mut Connection,
     dn: String,
     attributes: &[&str],
 ) -> Result<(Option<SearchResultEntry>, LdapResult), ProbeError> {
-    let server = connection.server().clone();
-    let lost = |cause| ProbeError::Query(QueryError::Lost { server: server.clone(), cause: Arc::new(cause) });
-    let id = connection.next_id();
-    let search = SearchRequest::new(dn, Scope::Base, &Filter::present("objectClass"), attributes);
-    connection.send(&search.encode(id, &[])).await.map_err(lost)?;
-    let mut entry = None;
-    loop {
-        let message = connection.receive().await.map_err(lost)?;
-        match message.op() {
-            _ if message.id() != id => return Err(lost(crate::Broken::UnexpectedMessage)),
-            Op::SearchResultEntry => {
-                entry = Some(SearchResultEntry::decode(&message).map_err(|error| lost(error.into()))?);
-            }
-            Op::SearchResultDone => {
-                let result = LdapResult::decode(&message).map_err(|error| lost(error.into()))?;
-                return Ok((entry, result));
-            }
-            _ => {}
-        }
-    }
+    query::entry(connection, dn, attributes).await.map_err(ProbeError::Query)
 }
 
 /// LDAP_CAP_ACTIVE_DIRECTORY_OID, MS-ADTS 3.1.1.3.4.3.

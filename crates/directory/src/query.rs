@@ -1,5 +1,6 @@
 //! A connection bound with the query bind of the settings (FD-06), and what can go wrong with our own questions.
 
+use crate::base;
 use crate::bind;
 use crate::connect::ConnectError;
 use crate::connection::{Broken, Connection};
@@ -8,7 +9,7 @@ use crate::observe::Outcome;
 use crate::server::ServerName;
 use crate::tickets::TicketError;
 use domain::Reason;
-use ldap_wire::ResultCode;
+use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +45,9 @@ pub enum QueryError {
     },
     #[error("{server} did not answer in time")]
     Timeout { server: ServerName },
+    /// FD-05: the settings leave the base to the server, and it has none or several. An administrator must write one.
+    #[error("{server} {}; set base", several(found))]
+    NoBase { server: ServerName, found: Vec<String> },
     /// As many questions as we allow wait already.
     #[error("too many questions wait for the directory")]
     Overloaded,
@@ -58,7 +62,9 @@ impl QueryError {
             },
             Self::Lost { cause, .. } if cause.is_protocol() => Reason::DirectoryError,
             Self::Lost { .. } | Self::Timeout { .. } => Reason::DirectoryTimeout,
-            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } => Reason::DirectoryError,
+            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } | Self::NoBase { .. } => {
+                Reason::DirectoryError
+            }
             Self::Overloaded => Reason::Overloaded,
         }
     }
@@ -70,7 +76,8 @@ impl QueryError {
             | Self::NoTicket { server, .. }
             | Self::TicketRefused { server, .. }
             | Self::Lost { server, .. }
-            | Self::Timeout { server } => Some(server),
+            | Self::Timeout { server }
+            | Self::NoBase { server, .. } => Some(server),
             Self::Overloaded => None,
         }
     }
@@ -87,11 +94,21 @@ impl QueryError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Unreachable { cause } => cause.outcome(),
-            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } => Outcome::Directory,
+            Self::BindRefused { .. } | Self::NoTicket { .. } | Self::TicketRefused { .. } | Self::NoBase { .. } => {
+                Outcome::Directory
+            }
             Self::Lost { cause, .. } if cause.is_protocol() => Outcome::Protocol,
             Self::Lost { .. } => Outcome::Unreachable,
             Self::Timeout { .. } | Self::Overloaded => Outcome::Timeout,
         }
+    }
+}
+
+fn several(found: &[String]) -> String {
+    match found {
+        [] => "names no naming context in its root DSE".to_owned(),
+        [one] => format!("names the naming context {one:?}, which is no DN"),
+        all => format!("has {} naming contexts: {}", all.len(), all.join(" and ")),
     }
 }
 
@@ -161,7 +178,10 @@ async fn bind_once(core: &Core, mut connection: Connection) -> Result<Connection
     let server = connection.server().clone();
     let no_ticket = |cause| QueryError::NoTicket { server: server.clone(), cause };
     let exchange = core.query_exchange(&server, &connection.channel()).await.map_err(no_ticket)?;
-    let Some(mut exchange) = exchange else { return Ok(connection) };
+    let Some(mut exchange) = exchange else {
+        base::learn(core, &mut connection).await?;
+        return Ok(connection);
+    };
     let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
     let bound = bind::bind(&mut connection, &mut exchange, &[]).await.map_err(lost)?;
     if !bound.result.is_success() {
@@ -171,9 +191,38 @@ async fn bind_once(core: &Core, mut connection: Connection) -> Result<Connection
             false => QueryError::BindRefused { server, code },
         });
     }
-    match bound.seal {
-        Some(seal) => connection.sealed(seal).map_err(lost),
-        None => Ok(connection),
+    if let Some(seal) = bound.seal {
+        connection = connection.sealed(seal).map_err(lost)?;
+    }
+    base::learn(core, &mut connection).await?;
+    Ok(connection)
+}
+
+/// One entry by its DN.
+pub(crate) async fn entry(
+    connection: &mut Connection,
+    dn: String,
+    attributes: &[&str],
+) -> Result<(Option<SearchResultEntry>, LdapResult), QueryError> {
+    let server = connection.server().clone();
+    let lost = |cause| QueryError::Lost { server: server.clone(), cause: Arc::new(cause) };
+    let id = connection.next_id();
+    let search = SearchRequest::new(dn, Scope::Base, &Filter::present("objectClass"), attributes);
+    connection.send(&search.encode(id, &[])).await.map_err(lost)?;
+    let mut entry = None;
+    loop {
+        let message = connection.receive().await.map_err(lost)?;
+        match message.op() {
+            _ if message.id() != id => return Err(lost(Broken::UnexpectedMessage)),
+            Op::SearchResultEntry => {
+                entry = Some(SearchResultEntry::decode(&message).map_err(|error| lost(error.into()))?);
+            }
+            Op::SearchResultDone => {
+                let result = LdapResult::decode(&message).map_err(|error| lost(error.into()))?;
+                return Ok((entry, result));
+            }
+            _ => {}
+        }
     }
 }
 

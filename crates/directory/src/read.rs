@@ -8,6 +8,7 @@
 
 use crate::connection::{Broken, Connection};
 use crate::directory::Core;
+use crate::divide::{self, Parts};
 use crate::feed::{Link, Origin};
 use crate::observe::{Operation, Outcome};
 use crate::query::QueryError;
@@ -137,7 +138,8 @@ impl Reader {
     pub fn read(&self, query: Query) -> Reading {
         let (core, kept, answered) = (Arc::clone(&self.core), Arc::clone(&self.kept), Arc::clone(&self.answered));
         let preferred = self.preferred.clone();
-        Reading { core, query, state: State::New, entries: 0, kept, anywhere: true, preferred, answered }
+        let parts = Some(Parts::new());
+        Reading { core, query, state: State::New, entries: 0, kept, anywhere: true, preferred, answered, parts }
     }
 }
 
@@ -152,6 +154,8 @@ pub struct Reading {
     anywhere: bool,
     preferred: Option<Origin>,
     answered: Answered,
+    /// What came, until it is known that the server sends pages.
+    parts: Option<Parts>,
 }
 
 enum State {
@@ -170,6 +174,12 @@ struct Page {
     /// What the page was asked with; empty for the first.
     cookie: Bytes,
     first_page: bool,
+    /// The server is asked for pages; not after it has refused to send any.
+    paged: bool,
+    /// Entries of this answer.
+    received: u32,
+    /// What is being read of the query, where it is too much for one answer.
+    part: divide::Part,
     /// The DN of the first entry of this page and of the last page that had one.
     first: Option<Bytes>,
     previous_first: Option<Bytes>,
@@ -191,12 +201,13 @@ impl Reading {
     pub(crate) fn on(core: Arc<Core>, connection: Connection, query: Query) -> Self {
         let kept = Arc::new(Mutex::new(Some(connection)));
         let (preferred, answered) = (None, Answered::default());
-        Self { core, query, state: State::New, entries: 0, kept, anywhere: false, preferred, answered }
+        let parts = Some(Parts::new());
+        Self { core, query, state: State::New, entries: 0, kept, anywhere: false, preferred, answered, parts }
     }
 
     /// Another question, once this one has been answered to its end, on the same connection.
     pub(crate) fn ask_next(&mut self, query: Query) {
-        (self.query, self.state, self.entries) = (query, State::New, 0);
+        (self.query, self.state, self.entries, self.parts) = (query, State::New, 0, Some(Parts::new()));
     }
 
     /// All entries of what is being asked; whether more can be asked after an error, `ask_next` knows.
@@ -265,6 +276,9 @@ impl Reading {
                 State::Open(page) => page,
             };
             if let Some(entry) = page.completed.pop_front() {
+                if !self.parts.as_mut().is_none_or(|parts| parts.take(&entry.dn)) {
+                    continue; // in two parts, or before the cut
+                }
                 let entries_max = self.query.entries_max;
                 if self.entries >= entries_max {
                     return Err(Incomplete::TooMany { server: page.server(), entries_max });
@@ -274,18 +288,39 @@ impl Reading {
             }
             match page.next.take() {
                 Some(Next::End) => {
+                    if let Some(parts) = &mut self.parts {
+                        if let Some(part) = parts.next() {
+                            page.ask_part(&self.core, &self.query, part).await?;
+                            continue;
+                        }
+                        if !parts.is_whole() {
+                            return Err(Incomplete::Limit {
+                                server: page.server(),
+                                code: ResultCode::SIZE_LIMIT_EXCEEDED,
+                            });
+                        }
+                    }
                     let ended = std::mem::replace(&mut self.state, State::Ended(None));
                     if let State::Open(page) = ended {
                         self.keep(page.connection);
                     }
                     return Ok(None);
                 }
-                Some(Next::Page(cookie)) => page.ask(&self.core, &self.query, cookie).await?,
+                Some(Next::Page(cookie)) => {
+                    // A part has no pages: who sends them was not asked in parts.
+                    self.parts = None;
+                    page.ask(&self.core, &self.query, cookie).await?;
+                }
                 None => match page.receive(&self.core, &self.query).await {
                     Ok(entry) => page.completed.extend(entry),
                     // Nobody was told anything yet.
                     Err(Incomplete::Unanswered(QueryError::Lost { .. })) if page.on_trial => self.state = State::New,
-                    Err(why) => return Err(why),
+                    Err(why) => {
+                        let (core, query) = (&self.core, &self.query);
+                        if !page.goes_on_without_pages(core, query, &why, self.parts.as_mut()).await? {
+                            return Err(why);
+                        }
+                    }
                 },
             }
         }
@@ -321,6 +356,9 @@ impl Page {
             started: Instant::now(),
             cookie: Bytes::new(),
             first_page: true,
+            paged: true,
+            received: 0,
+            part: divide::Part::default(),
             first: None,
             previous_first: None,
             empty_pages: 0,
@@ -332,17 +370,94 @@ impl Page {
 
     async fn ask(&mut self, core: &Core, query: &Query, cookie: Bytes) -> Result<(), Incomplete> {
         let attributes: Vec<&str> = query.attributes.iter().map(String::as_str).collect();
-        let mut search = SearchRequest::new(query.base.clone(), query.scope, &query.filter, &attributes);
+        let of_part;
+        let filter = match self.part == divide::Part::default() {
+            true => &query.filter,
+            false => {
+                of_part = self.part.filter(&query.filter);
+                &of_part
+            }
+        };
+        let mut search = SearchRequest::new(query.base.clone(), query.scope, filter, &attributes);
         search.size_limit = core.settings.size_limit;
         // Not critical: a server that cannot page still answers, and says so if it must cut the answer off.
         let mut controls = core.search_controls();
         controls.extend_from_slice(&query.controls);
-        controls.push(PagedResults { size: core.settings.page_size, cookie: cookie.clone() }.to_control(false));
+        if self.paged {
+            controls.push(PagedResults { size: core.settings.page_size, cookie: cookie.clone() }.to_control(false));
+        }
         self.cookie = cookie;
+        self.received = 0;
         self.previous_first = self.first.take().or(self.previous_first.take());
         self.started = Instant::now();
         self.id = self.send(core, &search, &controls).await?;
         Ok(())
+    }
+
+    async fn ask_part(&mut self, core: &Core, query: &Query, part: &divide::Part) -> Result<(), Incomplete> {
+        self.part = part.clone();
+        (self.first_page, self.first, self.previous_first, self.empty_pages) = (true, None, None, 0);
+        self.partial.clear();
+        self.ask(core, query, Bytes::new()).await
+    }
+
+    /// An answer ended in an error that is no end where a server sends no pages: it is asked without them, or in parts (FD-10).
+    async fn goes_on_without_pages(
+        &mut self,
+        core: &Core,
+        query: &Query,
+        why: &Incomplete,
+        parts: Option<&mut Parts>,
+    ) -> Result<bool, Incomplete> {
+        let (Some(parts), true) = (parts, self.first_page) else { return Ok(false) };
+        let (Incomplete::Limit { code, .. } | Incomplete::Refused { code, .. }) = why else { return Ok(false) };
+        // OpenLDAP with size.prtotal=disabled says 11 to that, others 53.
+        const NO_PAGES: [ResultCode; 3] = [
+            ResultCode::ADMIN_LIMIT_EXCEEDED,
+            ResultCode::UNWILLING_TO_PERFORM,
+            ResultCode::UNAVAILABLE_CRITICAL_EXTENSION,
+        ];
+        if self.paged && self.received == 0 && NO_PAGES.contains(code) {
+            self.paged = false;
+            self.ask(core, query, Bytes::new()).await?;
+            return Ok(true);
+        }
+        // Our own limit is what somebody wanted (S-41).
+        let of_server = core.settings.size_limit == 0 || self.received < core.settings.size_limit;
+        let is_cut = [ResultCode::SIZE_LIMIT_EXCEEDED, ResultCode::ADMIN_LIMIT_EXCEEDED].contains(code);
+        let scope_query = query.controls.iter().any(|control| control.oid == oid::SCOPE_QUERY);
+        if !is_cut || !of_server || self.received == 0 || scope_query || self.paged && self.offers_pages(core).await? {
+            return Ok(false);
+        }
+        self.paged = false;
+        match parts.divide() {
+            Some(part) => self.ask_part(core, query, part).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// What the root DSE says of it (RFC 4512 section 5.1); one that says nothing is taken to.
+    async fn offers_pages(&mut self, core: &Core) -> Result<bool, Incomplete> {
+        let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["supportedControl"]);
+        self.id = self.send(core, &search, &[]).await?;
+        let mut offered = None;
+        loop {
+            let message = self.message(core).await?;
+            match message.op() {
+                Op::SearchResultEntry => {
+                    let root = SearchResultEntry::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                    let controls = root.values("supportedControl");
+                    offered =
+                        (!controls.is_empty()).then(|| controls.iter().any(|it| it == oid::PAGED_RESULTS.as_bytes()));
+                }
+                Op::SearchResultReference | Op::IntermediateResponse => {}
+                Op::SearchResultDone => {
+                    let result = LdapResult::decode(&message).map_err(|error| self.lost(core, error.into()))?;
+                    return Ok(offered.filter(|_| result.is_success()).unwrap_or(true));
+                }
+                _ => return Err(self.lost(core, Broken::UnexpectedMessage)),
+            }
+        }
     }
 
     /// The next entry of the page; `None` when the page is over, and `completed` and `next` say how it goes on.
@@ -355,6 +470,7 @@ impl Page {
                 if query.controls.iter().any(|control| control.oid == oid::EXTENDED_DN) {
                     entry.dn = plain(&entry.dn);
                 }
+                self.received += 1;
                 self.first.get_or_insert_with(|| entry.dn.clone());
                 if entry.attributes.iter().any(|attribute| Range::option(&attribute.description).is_some()) {
                     self.partial.push(entry);

@@ -126,7 +126,7 @@ pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entr
         return Err(NameError::OutsideBase.into());
     }
     let mut found = by_form(directory, name, core.user_filter()).await;
-    for (form, names) in further_names(name, &core.settings) {
+    for (form, names) in further_names(name, directory.settings()) {
         match found {
             Err(ResolveError::Absent) => found = below_base(directory, form, core.user_filter(), names).await,
             found => return found,

@@ -4,9 +4,9 @@ mod support;
 
 use anyhow::{Context, Result};
 use directory::inspect::{About, Authentication, Inspection, Judgement, Paging, Trial};
-use directory::{BindError, Directory, FeedKind};
+use directory::{BindError, Directory, FeedKind, Options, TypedName};
 use domain::settings::{BindKind, Preset, QueryBind};
-use domain::{NameForm, Secret};
+use domain::{NameForm, Reason, Secret};
 use lab::{COMPANY_BASE, Pki, Samba, Slapd, SlapdOptions, password_of};
 use ldap_wire::{Filter, Op};
 use support::{Do, Fake, done, person, search_of};
@@ -34,7 +34,7 @@ fn lab(options: &SlapdOptions) -> Result<Lab> {
 }
 
 fn named(name: &str, password: Option<&str>) -> Trial {
-    Trial { name: Some(name.into()), password: password.map(Secret::from) }
+    Trial { name: Some(name.into()), password: password.map(Secret::from), synchronisation: None }
 }
 
 fn judged(inspection: &Inspection, about: About) -> Judgement {
@@ -84,6 +84,42 @@ async fn a_good_directory_is_told_from_its_servers_to_one_user_as_mapped() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_the_settings_leave_open_is_the_only_one_of_the_server() -> Result<()> {
+    // FD-05
+    let mut one = lab(&SlapdOptions::default())?;
+    one.settings.base = String::new();
+    let inspection = Directory::draft(one.settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?
+        .inspect(&named("ann.archer", None))
+        .await;
+    let lines = inspection.lines();
+    assert!(inspection.is_good(), "{lines:?}");
+    assert!(lines[0].text.contains(&format!("base {COMPANY_BASE:?} taken from its root DSE")), "{}", lines[0].text);
+    // What a domain of the base is, is known before anybody is looked for by it.
+    let password = Some(Secret::from(Slapd::QUERY_PASSWORD));
+    let directory = Directory::new(one.settings.clone(), password, Options::default())?;
+    for (name, found) in [("acme.example\\ann.archer", true), ("other.example\\ann.archer", false)] {
+        let entry = directory.resolve(&TypedName::parse(name, &one.settings)?).await;
+        assert_eq!(entry.is_ok(), found, "{name}: {entry:?}");
+    }
+    assert_eq!(
+        (directory.settings().base.as_str(), directory.base().to_string().as_str()),
+        (COMPANY_BASE, COMPANY_BASE)
+    );
+
+    let mut two = lab(&SlapdOptions { access_log: true, ..Default::default() })?;
+    two.settings.base = String::new();
+    let directory = Directory::draft(two.settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+    let inspection = directory.inspect(&Trial::default()).await;
+    let text = inspection.lines().swap_remove(0).text;
+    assert!(inspection.findings.is_none(), "nothing is searched at a guess");
+    assert!(text.ends_with(&format!("has 2 naming contexts: cn=accesslog and {COMPANY_BASE}; set base.")), "{text}");
+    let name = TypedName::parse("ann.archer", &two.settings)?;
+    let error = directory.resolve(&name).await.err().context("no base")?;
+    assert!(error.is_unavailable() && error.reason() == Reason::DirectoryError, "{error:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_query_bind_is_tried_once_and_on_no_other_server() -> Result<()> {
     let lab = lab(&SlapdOptions::default())?;
     let mut settings = lab.settings.clone();
@@ -93,6 +129,28 @@ async fn a_refused_query_bind_is_tried_once_and_on_no_other_server() -> Result<(
     assert!(inspection.findings.is_none() && inspection.servers.len() == 1 && !inspection.is_good());
     tokio::time::sleep(std::time::Duration::from_millis(500)).await; // nothing goes on behind it
     assert_eq!(lab.slapd.binds("cn=twinlock"), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_synchronisation_is_tried_with_its_own_password_and_its_own_rights() -> Result<()> {
+    // FD-09
+    let lab = lab(&SlapdOptions { size_limit: 30, ..Default::default() })?;
+    let mut settings = lab.settings.clone();
+    settings.sync_bind = Some(QueryBind { kind: BindKind::Tls, name: Slapd::ADMIN_DN.into(), password: None });
+    let directory = Directory::draft(settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+    let untried = directory.inspect(&Trial::default()).await;
+    assert_eq!(judged(&untried, About::Synchronisation), Judgement::Doubtful);
+    for (password, good) in [(Slapd::ADMIN_PASSWORD, true), ("wrong", false)] {
+        let synchronisation = Some(Directory::draft(settings.as_synchronised(), Some(Secret::from(password)))?);
+        let inspection = directory.inspect(&Trial { synchronisation, ..Trial::default() }).await;
+        assert_eq!(judged(&inspection, About::Synchronisation) == Judgement::Good, good, "{:?}", inspection.lines());
+        assert!(good || !inspection.is_good());
+        // The limit is the other account's.
+        let offers = inspection.findings.context("a server is good")?.feeds?;
+        let syncrepl = offers.iter().find(|offer| offer.kind == FeedKind::Syncrepl).context("it has it")?;
+        assert_eq!(syncrepl.usable.is_ok(), good, "{syncrepl:?}");
+    }
     Ok(())
 }
 
@@ -143,7 +201,7 @@ async fn a_domain_is_told_with_the_rights_of_the_account() -> Result<()> {
     let server = Samba::start(dir.path(), &pki)?;
     let mut settings = support::settings(&[&server.ldaps_url()]);
     settings.preset = Preset::ActiveDirectory;
-    settings.base = Samba::BASE.into();
+    settings.base = String::new(); // FD-05: its defaultNamingContext, one of five
     settings.page_size = 100;
     settings.timeout_seconds = 30;
     settings.connect_timeout_seconds = 10;
@@ -158,6 +216,7 @@ async fn a_domain_is_told_with_the_rights_of_the_account() -> Result<()> {
     }
     assert!(inspection.is_good(), "{inspection:?}");
     let findings = inspection.findings.context("a server is good")?;
+    assert_eq!(directory.settings().base, Samba::BASE);
     assert!(findings.users.entries > 10 && matches!(findings.authentication, Authentication::Accepted));
     let offers = findings.feeds.ok().context("feeds")?;
     assert_eq!((offers[0].kind, offers[0].misses.is_some()), (FeedKind::DirSync, true));

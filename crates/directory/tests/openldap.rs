@@ -60,6 +60,7 @@ impl Lab {
             default_domain: String::new(),
             strip_domain: false,
             alternate_directories: Vec::new(),
+            sync_bind: None,
             attribute_scope_queries: true,
             attributes: Default::default(),
         })
@@ -541,6 +542,44 @@ async fn a_size_limit_makes_a_read_incomplete_and_a_name_unresolvable_never_abse
     let directory = lab.directory(&[&slapd.ldaps_url()])?;
     let cut = resolve(&directory, "ann.archer").await;
     assert!(matches!(&cut, Err(ResolveError::Incomplete { code, .. }) if code.0 == 4), "one of two: {cut:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_where_there_are_no_pages_is_read_in_parts_to_its_end() -> Result<()> {
+    // FD-10, S-41
+    let lab = Lab::new()?;
+    for size_limit in [40, 7] {
+        let options = SlapdOptions { size_limit, no_pages: true, bulk_people: 300, ..Default::default() };
+        let slapd = lab.slapd(&format!("limit{size_limit}"), &options)?;
+        let directory = lab.directory(&[&slapd.ldaps_url()])?;
+        for (filter, wanted) in [("(objectClass=inetOrgPerson)", 420), ("(objectClass=*)", 0)] {
+            let query = Query { filter: filter.parse()?, ..people() };
+            let found = directory.read(query).collect().await.with_context(|| format!("{size_limit} {filter}"))?;
+            let names: std::collections::BTreeSet<_> = found.iter().map(|entry| entry.dn.clone()).collect();
+            assert_eq!(names.len(), found.len(), "nothing twice");
+            let there = slapd.count(filter)?;
+            assert!(found.len() == there && (wanted == 0 || there == wanted), "{} of {there}", found.len());
+        }
+        // Whose own limit it is decides.
+        let mut settings = lab.settings(&[&slapd.ldaps_url()])?;
+        settings.size_limit = 5;
+        let directory = Directory::new(settings, Some(Secret::from(Slapd::QUERY_PASSWORD)), Options::default())?;
+        let end = directory.read(people()).collect().await;
+        assert!(matches!(&end, Err(Incomplete::Limit { code, .. }) if code.0 == 4), "{end:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_cannot_be_found_by_their_name_is_missing_and_not_gone() -> Result<()> {
+    // S-41: the account may not search by uid, and no part can be asked for
+    let lab = Lab::new()?;
+    let access_lines = format!("access to attrs=uid by dn.exact={} none by users read by * auth\n", Slapd::QUERY_DN);
+    let options = SlapdOptions { size_limit: 40, no_pages: true, access_lines, ..Default::default() };
+    let slapd = lab.slapd("hidden", &options)?;
+    let end = lab.directory(&[&slapd.ldaps_url()])?.read(people()).collect().await;
+    assert!(matches!(&end, Err(Incomplete::Limit { .. })), "{end:?}");
     Ok(())
 }
 

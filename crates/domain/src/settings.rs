@@ -112,9 +112,11 @@ impl Settings {
             let named = |server: &'_ HomeServer| target.secret_name(server);
             target.servers.iter().filter_map(move |server| Some((named(server), server.secret.as_ref()?)))
         });
-        let directories = self.directories.iter().filter_map(|directory| {
-            let source = directory.query_bind.password.as_ref()?;
-            Some((format!("directory.{}.query_bind.password", directory.name), source))
+        let directories = self.directories.iter().flat_map(|directory| {
+            let binds = [("query_bind", Some(&directory.query_bind)), ("sync_bind", directory.sync_bind.as_ref())];
+            binds.into_iter().filter_map(|(field, bind)| {
+                Some((format!("directory.{}.{field}.password", directory.name), bind?.password.as_ref()?))
+            })
         });
         let providers = self.providers.iter().flat_map(|provider| {
             let named = [("secret", &provider.secret), ("webhook_secret", &provider.webhook_secret)];
@@ -137,7 +139,9 @@ impl Settings {
             server.secret = server.secret.take().map(|_| SecretSource::Keep);
         }
         for directory in &mut self.directories {
-            directory.query_bind.password = directory.query_bind.password.take().map(|_| SecretSource::Keep);
+            for bind in [&mut directory.query_bind].into_iter().chain(&mut directory.sync_bind) {
+                bind.password = bind.password.take().map(|_| SecretSource::Keep);
+            }
         }
         for provider in &mut self.providers {
             provider.secret = provider.secret.take().map(|_| SecretSource::Keep);

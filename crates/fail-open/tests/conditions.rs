@@ -152,6 +152,7 @@ fn unreachable_directory() -> Directory {
         default_domain: String::new(),
         strip_domain: false,
         alternate_directories: Vec::new(),
+        sync_bind: None,
         attribute_scope_queries: true,
         attributes: Default::default(),
     };

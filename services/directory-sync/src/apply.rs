@@ -66,6 +66,7 @@ pub(crate) struct Opening {
     pub(crate) items_digest: String,
     pub(crate) identity: String,
     pub(crate) offers: Vec<String>,
+    pub(crate) base: String,
     pub(crate) actor: String,
 }
 
@@ -102,6 +103,7 @@ impl Term {
             identity: opening.identity,
             offers: opening.offers,
             actor: opening.actor,
+            base: opening.base,
             now_unix_ms: self.clock.now_ms(),
         };
         let request = with_deadline(request, CALL_LIMIT);

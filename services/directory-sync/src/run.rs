@@ -9,7 +9,7 @@ use crate::objects::{Met, Objects};
 use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::settings::{CurrentSettings, Snapshot};
-use crate::source::Source;
+use crate::source::{self, Source};
 use directory::{Directory, Event, FeedError, Offer, Origin, Position};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem, SyncState};
@@ -165,6 +165,7 @@ impl Runner {
                 items_digest: digest.clone(),
                 identity: identity.clone(),
                 offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
+                base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
             };
             let items = items(snapshot, name, mode);
@@ -254,6 +255,7 @@ impl Runner {
     /// Everything that is asked of a directory before it is clear how it is read.
     async fn prepare(&mut self, name: &ObjectName, snapshot: &Snapshot) -> Result<Prepared, String> {
         let directory = self.settings.directory(name)?;
+        directory.ready().await.map_err(|error| chain(&error))?;
         let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
         let identity = objects.identity().await.map_err(|error| chain(&error))?;
         self.learned.entry(name.clone()).or_default().identity.clone_from(&identity);
@@ -363,9 +365,10 @@ impl Runner {
     ) -> Result<(), Stop> {
         let position: Position = serde_json::from_slice(&state.position)
             .map_err(|_| Stop::Full("where the last run stopped cannot be read".into()))?;
-        let objects = &prepared.objects.preferring(&position.origin());
+        let mut feed = prepared.objects.directory.changes(position).watching(&source::filter_attributes(items));
+        // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
+        let objects = &prepared.objects.preferring(&feed.open().await?);
         let source = Source::resolve(objects, items).await?;
-        let mut feed = objects.directory.changes(position).watching(&source.filter_attributes());
         let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
         while !increment.take(feed.next().await?).await? {}
         ended.named = increment.named;

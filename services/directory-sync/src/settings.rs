@@ -138,8 +138,8 @@ fn wanted(
     let directories = settings.directories.iter().filter(|directory| is_read(&directory.name));
     directories
         .map(|directory| {
-            let password = secrets.remove(&format!("directory.{}.query_bind.password", directory.name));
-            (directory.clone(), password.map(Secret::from))
+            let password = secrets.remove(&directory.sync_password_name());
+            (directory.as_synchronised(), password.map(Secret::from))
         })
         .collect()
 }

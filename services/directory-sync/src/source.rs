@@ -124,11 +124,6 @@ impl Source {
         self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.filter.as_ref()?)))
     }
 
-    /// What those filters look at: a change of it is a change of who is held (S-14).
-    pub(crate) fn filter_attributes(&self) -> Vec<&str> {
-        self.filters().flat_map(|(_, filter)| filter.attributes()).collect()
-    }
-
     /// The items that hold a user of this id and name, or, of groups, may hold; in their order (FS-08).
     pub(crate) fn items(&self, id: &ObjectId, dn: Option<&Dn>, fits: impl Fn(usize) -> bool) -> Vec<String> {
         let holds = |(place, item): &(usize, &Item)| {
@@ -144,6 +139,12 @@ impl Source {
         };
         self.items.iter().enumerate().filter(holds).map(|(_, item)| item.name.clone()).collect()
     }
+}
+
+/// What the filters of items look at: a change of it is a change of who is held (S-14). A filter that is none ends the run elsewhere.
+pub(crate) fn filter_attributes(items: &[&SyncItem]) -> Vec<String> {
+    let filters = items.iter().filter_map(|item| item.filter.parse::<Filter>().ok());
+    filters.flat_map(|filter| filter.attributes().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]

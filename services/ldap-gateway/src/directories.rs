@@ -13,6 +13,7 @@ mod hold;
 mod inspect;
 
 use crate::settings::SettingsCopy;
+use directory::inspect::Trial;
 use directory::{Directory, Incomplete, TypedName};
 use domain::Secret;
 use domain::settings::SyncItem;
@@ -53,20 +54,29 @@ impl DirectoryQuestions {
 impl Directories for DirectoryQuestions {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let _turn = self.turn()?;
-        let InspectRequest { directory, draft_json, query_password, name, password } = request.into_inner();
+        let InspectRequest { directory, draft_json, query_password, name, password, sync_password } =
+            request.into_inner();
         let directory = match draft_json.as_str() {
             "" => self.saved(&directory)?,
             draft => Arc::new(inspect::draft(draft, query_password.map(Secret::from), |name| self.saved(name).ok())?),
         };
-        let password = password.map(Secret::from).filter(|password| !password.is_empty());
-        in_time(async { Ok(inspect::directory(&directory, &self.lockout_guard, name, password).await) }).await
+        let trial = Trial {
+            name: (!name.is_empty()).then_some(name),
+            password: password.map(Secret::from).filter(|password| !password.is_empty()),
+            synchronisation: inspect::synchronisation(directory.settings(), sync_password.map(Secret::from))?,
+        };
+        in_time(async { Ok(inspect::directory(&directory, &self.lockout_guard, trial).await) }).await
     }
 
     async fn find_users(&self, request: Request<FindUsersRequest>) -> Result<Response<FindUsersReply>, Status> {
         let _turn = self.turn()?;
         let request = request.into_inner();
         let directory = self.saved(&request.directory)?;
-        in_time(find::users(&directory, request)).await
+        in_time(async {
+            directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
+            find::users(&directory, request).await
+        })
+        .await
     }
 
     async fn holders(&self, request: Request<HoldersRequest>) -> Result<Response<HoldersReply>, Status> {

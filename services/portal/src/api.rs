@@ -97,7 +97,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(authentications::begin))
         .routes(routes!(authentications::look, authentications::cancel))
         .routes(routes!(authentications::answer))
-        .routes(routes!(users::list))
+        .routes(routes!(users::list, users::create))
         .routes(routes!(users::get, users::change))
         .routes(routes!(users::set_state))
         .routes(routes!(users::unlock))

@@ -92,6 +92,7 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         ),
         (Method::DELETE, "/authentications/{id}", QUESTION, None),
         (Method::GET, "/users", "/users", None),
+        (Method::POST, "/users", "/users", Some(json!({"username": "nina"}))),
         (Method::GET, "/users/{id}", "/users/ann", None),
         (Method::PATCH, "/users/{id}", "/users/ann", Some(json!({"phone": "+4930901820"}))),
         (
@@ -201,7 +202,7 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("GET", "/users/{id}/activations/{device_id}" | "/tokens" | "/tokens/{serial}") => PEOPLE,
         ("GET", "/prompts" | "/remembered" | "/messages") => PEOPLE,
         ("PUT", "/users/{id}/state" | "/users/{id}/exempt" | "/users/{id}/answers") => O_A_U,
-        ("PATCH", "/users/{id}") | ("POST", "/users/import" | "/tokens/import") => O_A_U,
+        ("PATCH", "/users/{id}") | ("POST", "/users" | "/users/import" | "/tokens/import") => O_A_U,
         ("POST", "/users/{id}/factors" | "/users/{id}/factors/{factor_id}/confirm") => O_A_U,
         ("POST", "/users/{id}/activations" | "/users/{id}/recovery-codes") => O_A_U,
         ("POST", "/users/{id}/phones" | "/users/{id}/phones/{verification_id}/confirm") => O_A_U,
@@ -480,6 +481,7 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
         (&json!("corp"), &json!("syncrepl"), &json!(412))
     );
     assert_eq!((&source["last_full"], &source["last_complete"]), (&json!("2026-11-20T16:45:02Z"), &json!(null)));
+    assert_eq!(source["base"], "dc=corp,dc=example");
     assert_eq!((&source["offers"], &source["waits_for"]), (&json!(["syncrepl: yes"]), &json!(null)));
     assert_eq!(status["sources"][1]["waits_for"], "no run was asked for yet");
     let run = &status["runs"][0];

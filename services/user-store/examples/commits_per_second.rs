@@ -231,7 +231,7 @@ async fn log_in(
 }
 
 async fn facts(facts: &impl Facts, person: &Person) {
-    let request = LoginFactsRequest { who: Some(Who::UserId(person.user_id.clone())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(person.user_id.clone())), ..Default::default() };
     let facts = facts.login(Request::new(request)).await.expect("the store answers").into_inner();
     assert_eq!(facts.code_factors.len(), 1, "an enrolled user");
 }

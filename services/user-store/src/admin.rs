@@ -2,6 +2,7 @@
 
 mod change;
 mod clients;
+mod create;
 mod edit;
 mod imports;
 mod keys;
@@ -571,6 +572,13 @@ impl Admin for AdminService {
         request: Request<proto::user_store::EditUserRequest>,
     ) -> Result<Response<proto::user_store::UserDetail>, Status> {
         Ok(Response::new(people::edit_user(&self.0, request.into_inner()).await?))
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<proto::user_store::CreateUserRequest>,
+    ) -> Result<Response<proto::user_store::UserDetail>, Status> {
+        Ok(Response::new(create::create_user(&self.0, request.into_inner()).await?))
     }
 
     async fn start_bypass(

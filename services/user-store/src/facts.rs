@@ -10,6 +10,7 @@ mod together;
 pub use together::{Reader, Together};
 
 use crate::Store;
+use crate::by_hand;
 use crate::places;
 use crate::rpc::StoreError;
 use crate::seal::Seal;
@@ -25,7 +26,8 @@ pub struct FactsService(pub Store);
 #[tonic::async_trait]
 impl Facts for FactsService {
     async fn login(&self, request: Request<LoginFactsRequest>) -> Result<Response<LoginFactsReply>, Status> {
-        let who = match request.into_inner().who {
+        let LoginFactsRequest { who, username } = request.into_inner();
+        let who = match who {
             Some(Asked::Subject(subject)) => {
                 let subject = domain::DirectoryRef::try_from(subject);
                 let subject = subject.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -34,7 +36,13 @@ impl Facts for FactsService {
             Some(Asked::UserId(user_id)) => Who::User(user_id),
             None => return Err(Status::invalid_argument("who is missing")),
         };
-        Ok(Response::new(self.0.facts().of(who).await?))
+        let facts = self.0.facts().of(who.clone()).await?;
+        if let (None, Who::Subject { directory, object_id }) = (&facts.user, &who)
+            && by_hand::found_at_login(&self.0, directory, object_id, &username).await?
+        {
+            return Ok(Response::new(self.0.facts().of(who).await?));
+        }
+        Ok(Response::new(facts))
     }
 }
 

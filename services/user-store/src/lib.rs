@@ -13,6 +13,7 @@
 mod admin;
 mod answers;
 mod audit;
+mod by_hand;
 mod commit;
 mod config;
 mod erase;

@@ -75,9 +75,10 @@ pub fn secret_place(name: &str) -> Place<'_> {
 /// Which secrets a part may have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Share {
-    /// Shared secrets of RADIUS clients and of the servers it is a client of, and passwords of directories.
+    /// Shared secrets of RADIUS clients and of the servers it is a client of, and passwords of directories but for those
+    /// of synchronisation.
     Radius,
-    /// Passwords of directories, and those that service accounts bind with which log in by certificate.
+    /// Passwords of directories but for those of synchronisation, and those that service accounts bind with which log in by certificate.
     Ldap,
     Directories,
     /// What providers of messages, calls and mail know us by.
@@ -100,9 +101,9 @@ impl Share {
         match self {
             Self::Radius => {
                 let kinds = ["client.", "target.", "directory."];
-                kinds.iter().any(|kind| name.starts_with(kind)) && !of_account(name)
+                kinds.iter().any(|kind| name.starts_with(kind)) && !of_account(name) && !of_sync(name)
             }
-            Self::Ldap => name.starts_with("directory.") || of_account(name),
+            Self::Ldap => name.starts_with("directory.") && !of_sync(name) || of_account(name),
             Self::Directories => name.starts_with("directory."),
             Self::Providers => name.starts_with("provider."),
             Self::Nothing => false,
@@ -113,6 +114,11 @@ impl Share {
 /// Is it the password of a service account? No other secret of a client is called so.
 fn of_account(name: &str) -> bool {
     name.starts_with("client.") && name.ends_with(".password")
+}
+
+/// Is it the password of an account that synchronisation alone binds with (FD-09)?
+fn of_sync(name: &str) -> bool {
+    name.starts_with("directory.") && name.ends_with(".sync_bind.password")
 }
 
 pub struct SettingsService {

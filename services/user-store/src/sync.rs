@@ -15,6 +15,7 @@ pub mod approvals;
 mod containers;
 mod groups;
 mod guard;
+mod hands;
 pub mod history;
 mod leavers;
 mod members;

@@ -72,7 +72,7 @@ async fn each_part_calls_what_the_table_lists_and_sees_what_it_needs() {
     });
     assert_eq!(fetched.await.expect("it serves").revision, 1);
 
-    let facts = LoginFactsRequest { who: Some(Who::UserId("nobody".into())) };
+    let facts = LoginFactsRequest { who: Some(Who::UserId("nobody".into())), ..Default::default() };
     let refused = FactsClient::new(gateway.clone()).login(facts.clone()).await.expect_err("no seeds for a gateway");
     assert_eq!(refused.code(), Code::PermissionDenied);
     let refused =

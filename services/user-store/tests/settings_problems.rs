@@ -465,7 +465,6 @@ rules! {
     a_directory_has_at_most_16_servers: Error with("urls = [\"ldaps://dc1.corp.example\", \"ldap://dc2.corp.example:389\"]", &format!("urls = {:?}", vec!["ldaps://x"; 17])) => "directory.corp.urls: found 17";
     a_server_is_ldap_or_ldaps: Error with("ldaps://dc1.corp.example", "https://dc1.corp.example") => "directory.corp.urls: found \"https://dc1.corp.example\"";
     a_server_has_a_host: Error with("ldaps://dc1.corp.example", "ldaps://") => "directory.corp.urls: found \"ldaps://\"";
-    a_directory_has_a_base: Error with("base = \"dc=corp,dc=example\"", "base = \"\"") => "directory.corp.base: is empty";
     a_connect_time_is_a_second_at_least: Error with("connect_timeout_seconds = 3", "connect_timeout_seconds = 0") => "directory.corp.connect_timeout_seconds: found 0; allowed are 1 to 30";
     an_operation_ends_within_two_minutes: Error with("\ntimeout_seconds = 10", "\ntimeout_seconds = 121") => "directory.corp.timeout_seconds: found 121; allowed are 1 to 120";
     a_page_has_at_most_5000_entries: Error with("page_size = 1000", "page_size = 5001") => "directory.corp.page_size: found 5001; allowed are 1 to 5000";
@@ -476,6 +475,10 @@ rules! {
     a_simple_bind_needs_the_danger_key: Error directory("authentication_bind = { kind = \"simple\" }") => "directory.corp.danger_clear_text: \"simple\" sends passwords in clear text";
     clear_text_in_use_is_said: Warning directory("danger_clear_text = true") => "directory.corp.danger_clear_text: passwords may cross the network";
     a_query_bind_has_a_name: Error with("name = \"cn=twinlock\", ", "") => "directory.corp.query_bind.name: is empty";
+    an_account_of_synchronisation_has_a_name: Error directory("sync_bind = { kind = \"tls\", password = \"keep\" }") => "directory.corp.sync_bind.name: is empty";
+    an_account_of_synchronisation_has_a_password: Error directory("sync_bind = { kind = \"tls\", name = \"cn=sync\" }") => "directory.corp.sync_bind.password: is missing";
+    an_account_of_synchronisation_is_one: Error directory("sync_bind = { kind = \"anonymous\" }") => "directory.corp.sync_bind.kind: \"anonymous\" is no account";
+    a_simple_bind_of_synchronisation_needs_the_danger_key: Error directory("sync_bind = { kind = \"simple\", name = \"cn=sync\", password = \"keep\" }") => "directory.corp.danger_clear_text: \"simple\" sends passwords in clear text";
     a_query_bind_has_a_password: Error with(", password = \"keep\"", "") => "directory.corp.query_bind.password: is missing";
 }
 

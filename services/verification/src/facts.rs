@@ -78,6 +78,18 @@ impl Store {
         self.login(Who::Subject(subject.into()), budget).await
     }
 
+    /// The same of somebody who signs in. One who was made by hand under this name, as the directory has it, is theirs (FS-17).
+    pub async fn user_named(
+        &self,
+        subject: &DirectoryRef,
+        username: &str,
+        budget: Budget,
+    ) -> Result<Option<KnownUser>, Status> {
+        let request = LoginFactsRequest { who: Some(Who::Subject(subject.into())), username: username.to_owned() };
+        let reply = self.login_facts(request, budget).await?;
+        known_user(reply).ok_or_else(|| not_understood("facts"))
+    }
+
     /// The same by Twinlock's own id.
     pub async fn user_by_id(&self, user_id: &str, budget: Budget) -> Result<Option<KnownUser>, Status> {
         self.login(Who::UserId(user_id.to_owned()), budget).await
@@ -89,7 +101,7 @@ impl Store {
     }
 
     async fn login(&self, who: Who, budget: Budget) -> Result<Option<KnownUser>, Status> {
-        let request = service_kit::grpc::idempotent(LoginFactsRequest { who: Some(who) });
+        let request = service_kit::grpc::idempotent(LoginFactsRequest { who: Some(who), ..Default::default() });
         let reply = budget.ask("facts", request, |request| self.facts.login(request)).await?;
         known_user(reply).ok_or_else(|| not_understood("facts"))
     }

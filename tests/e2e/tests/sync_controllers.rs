@@ -185,6 +185,29 @@ async fn who_stands_behind_one_name_is_told_apart_by_what_it_calls_itself() -> R
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_read_behind_one_name_is_who_tells_where_the_one_remembered_is_gone() -> Result<()> {
+    // S-18, S-43
+    let (world, other) = domain().await?;
+    let (one, two) = (address(&world.upstream), address(&other));
+    let door = Door::open(&[one]).await?;
+    first_run(&world, &[&door.url()], "dirsync").await?;
+    door.lead_to(&[one, two]);
+    for number in 0..6 {
+        world.edit_position(|position| position["dc"] = "CN=NTDS Settings,CN=GONE,DC=lab,DC=test".into()).await?;
+        // Whoever's turn it is.
+        for _ in 0..number % 2 {
+            TcpStream::connect(door.address).await?;
+        }
+        world.upstream.modify(&replace("ann.archer", "mobile", &format!("+49 151 777100{number}")))?;
+        samba(&other).replicate_from(samba(&world.upstream))?;
+        let run = world.run("incremental").await?;
+        ensure!(run.state == "done" && run.mode == "incremental", "{number}: {run:?}");
+        world.agrees(&format!("by whoever is left, {number}")).await?;
+    }
+    Ok(())
+}
+
 fn address(upstream: &Upstream) -> SocketAddr {
     SocketAddr::from((samba(upstream).address(), 636))
 }

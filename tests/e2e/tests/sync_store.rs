@@ -3,11 +3,14 @@
 mod synced;
 
 use anyhow::{Context, Result, ensure};
-use lab::{COMPANY_BASE, SlapdOptions};
+use lab::{COMPANY_BASE, Slapd, SlapdOptions};
 use proto::user_store::admin_server::Admin;
 use proto::user_store::sync_server::Sync;
-use proto::user_store::{GetUserRequest, LeadRequest, SyncChangesRequest, SyncRun};
-use std::collections::BTreeSet;
+use proto::user_store::{
+    ApplySettingsRequest, CreateUserRequest, GetUserRequest, LeadRequest, RequestSyncRequest, SyncChangesRequest,
+    SyncRun,
+};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +98,36 @@ async fn everybody_of_the_directory_is_a_user_and_a_second_read_changes_nothing(
     let again = world.run("").await?;
     assert_eq!((again.state.as_str(), again.added, again.changed), ("done", 0, 0));
     assert_eq!(again.unchanged as usize, PEOPLE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_was_made_by_hand_is_found_in_the_directory_and_leaves_with_it() -> Result<()> {
+    // FS-17
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions { bulk_people: BULK, ..Default::default() })?);
+    let document = document(&upstream, EVERYBODY, "disable")?;
+    let world = World::new(dir, upstream, COMPANY_BASE, &document).await?;
+    let by_hand = async |username: &str| {
+        let request =
+            CreateUserRequest { username: username.into(), actor: "test".into(), ..CreateUserRequest::default() };
+        let made = world.store.admin.create_user(Request::new(request)).await?.into_inner();
+        made.user.context("with a summary")
+    };
+    let (ann, bulk) = (by_hand("Ann.Archer").await?, by_hand("bulk00001").await?);
+    let run = world.run("").await?;
+    assert_eq!((run.state.as_str(), run.added as usize, run.changed), ("done", PEOPLE - 2, 2), "{run:?}");
+    world.agrees("as everybody else").await?;
+    for (name, made) in [("ann.archer@acme.example", &ann), ("bulk00001", &bulk)] {
+        let found = world.detail(name).await?.user.context("with a summary")?;
+        assert_eq!((&found.user_id, found.directory.as_str()), (&made.user_id, "corp"));
+    }
+    let ghost = by_hand("ghost").await?;
+    assert_eq!(world.detail("ghost").await?.user.context("with a summary")?.directory, "");
+    delete(&world, 1..=1)?;
+    assert_eq!(changes(&world).await?.disabled, 1);
+    let state = async |id: &str| Ok::<_, anyhow::Error>(world.detail(id).await?.user.context("there")?.state);
+    assert_eq!((state(&bulk.user_id).await?.as_str(), state(&ghost.user_id).await?.as_str()), ("disabled", "enabled"));
     Ok(())
 }
 
@@ -205,6 +238,21 @@ async fn a_server_that_sends_one_less_than_all_removes_nobody() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_server_that_sends_no_pages_and_not_all_at_once_is_read_whole_all_the_same() -> Result<()> {
+    // FD-10, S-43
+    let world =
+        company_of(&SlapdOptions { bulk_people: BULK, size_limit: 30, no_pages: true, ..Default::default() }).await?;
+    world.agrees("everybody is there").await?;
+    delete(&world, 1..=2)?;
+    for _ in 0..2 {
+        let run = world.run("").await?;
+        assert_eq!((run.state.as_str(), run.removed), ("done", 0), "{run:?}");
+    }
+    assert_eq!(counts(&world).await?, (PEOPLE - 2, 2, 0));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_wrong_base_is_shown_and_removes_nobody() -> Result<()> {
     // S-44, S-42
     let world = company().await?;
@@ -220,6 +268,48 @@ async fn a_wrong_base_is_shown_and_removes_nobody() -> Result<()> {
     let changes = world.store.admin.sync_changes(Request::new(changes)).await?.into_inner().changes;
     assert_eq!(changes.iter().filter(|change| change.what == "parked").count(), PEOPLE, "what would be done");
     assert_eq!(counts(&world).await?, (PEOPLE, 0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_base_that_is_left_to_the_server_is_the_same_source_as_if_it_were_written() -> Result<()> {
+    // FD-05
+    let world = company().await?;
+    let open = document(&world.upstream, EVERYBODY, "disable")?;
+    world.apply(&open.replace(&format!("base = \"{COMPANY_BASE}\"\n"), "")).await?;
+    delete(&world, 1..=2)?;
+    // By where the last run stopped, which is of this base.
+    let run = changes(&world).await?;
+    assert_eq!((run.state.as_str(), run.disabled), ("done", 2), "{run:?}");
+    let full = world.run("").await?;
+    assert_eq!((full.mode.as_str(), full.state.as_str(), full.unchanged as usize), ("full", "done", PEOPLE - 2));
+    assert_eq!(world.status().await?.sources.remove(0).base, COMPANY_BASE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn synchronisation_reads_with_an_account_of_its_own() -> Result<()> {
+    // FD-09, S-44: another account is another source, shown before it counts
+    let world = company().await?;
+    let Upstream::Slapd(slapd) = world.upstream.as_ref() else { unreachable!("made above") };
+    let own =
+        format!("sync_bind = {{ kind = \"tls\", name = \"{}\", password = \"file:x\" }}\nbase =", Slapd::ADMIN_DN);
+    let document = document(&world.upstream, EVERYBODY, "remove")?.replace("base =", &own);
+    let secret = |value: &str| proto::common::Secret { value: value.as_bytes().to_vec() };
+    let secrets = HashMap::from([
+        ("directory.corp.query_bind.password".to_owned(), secret(world.upstream.query()[1])),
+        ("directory.corp.sync_bind.password".to_owned(), secret(Slapd::ADMIN_PASSWORD)),
+    ]);
+    let request = ApplySettingsRequest { document, secrets, dry_run: false, actor: "test".into() };
+    let reply = world.store.admin.apply_settings(Request::new(request)).await?.into_inner();
+    ensure!(reply.errors.is_empty(), "{:?}", reply.errors);
+    let shown = world.run("").await?;
+    assert_eq!((shown.mode.as_str(), shown.state.as_str()), ("preview", "done"), "{shown:?}");
+    let accepted = RequestSyncRequest { accept_source: true, actor: "test".into(), ..Default::default() };
+    let before = slapd.binds(Slapd::QUERY_DN);
+    let run = world.ask(accepted).await?;
+    assert_eq!((run.mode.as_str(), run.state.as_str(), run.unchanged as usize), ("full", "done", PEOPLE));
+    assert_eq!(slapd.binds(Slapd::QUERY_DN), before, "the account of the gateways reads nothing");
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub struct SlapdOptions {
     pub bulk_people: usize,
     /// Server-side size limit for the query account; 0 = none.
     pub size_limit: usize,
+    /// The query account gets no pages.
+    pub no_pages: bool,
     /// More slapd.conf lines of the database; the first may be such of its `syncprov`.
     pub database_lines: String,
     /// With what was written in `cn=accesslog`, which the query account may read.
@@ -143,6 +145,15 @@ impl Slapd {
         self.log().lines().filter(is_request).filter(|line| line.to_ascii_lowercase().contains(&dn)).count()
     }
 
+    /// How many entries `ldapsearch` finds, which has no limit as the administrator.
+    pub fn count(&self, filter: &str) -> Result<usize> {
+        let (name, password) = (Self::ADMIN_DN, Self::ADMIN_PASSWORD);
+        let found = run(Command::new(program("ldapsearch")?)
+            .args(["-x", "-LLL", "-H", &self.ldap_url(), "-D", name, "-w", password, "-b", COMPANY_BASE])
+            .args([filter, "1.1"]))?;
+        Ok(String::from_utf8_lossy(&found.stdout).lines().filter(|line| line.starts_with("dn:")).count())
+    }
+
     /// `ldapmodify` as the administrator.
     pub fn modify(&self, ldif: &str) -> Result<()> {
         modify(&self.dir, &self.ldap_url(), [Self::ADMIN_DN, Self::ADMIN_PASSWORD], ldif)
@@ -213,7 +224,7 @@ rootpw {password}
 maxsize 17179869184
 index objectClass,uid,mail,cn,sn,member,entryUUID,entryCSN eq
 dbnosync
-limits dn.exact=\"{query}\" size={size} time=unlimited size.pr=unlimited
+limits dn.exact=\"{query}\" size={size} time=unlimited {pages}
 {access}
 access to attrs=userPassword by self write by anonymous auth by * none
 access to * by users read by * auth
@@ -228,6 +239,7 @@ overlay sssvlv
         admin = Slapd::ADMIN_DN,
         password = Slapd::ADMIN_PASSWORD,
         query = Slapd::QUERY_DN,
+        pages = if options.no_pages { "size.prtotal=disabled" } else { "size.pr=unlimited" },
         access = options.access_lines,
         lines = options.database_lines,
     )

@@ -8,7 +8,7 @@ use super::error::refused;
 use super::link::Link;
 use super::position::At;
 use super::root::Root;
-use super::{Event, FeedError, FeedKind, FullRead, Offer, Position, clock};
+use super::{Event, FeedError, FeedKind, FullRead, Offer, Origin, Position, clock};
 use crate::directory::Core;
 use crate::read::{Incomplete, Query, Read, Reading};
 use crate::server::ServerName;
@@ -53,7 +53,7 @@ pub(super) async fn position_now(core: &Arc<Core>) -> Result<Position, FeedError
         log.step(&mut events).await?;
     }
     let start = if log.newest == beginning() { newest } else { log.newest };
-    Ok(Position::new(&server, &core.settings.base, At::AccessLog { start }))
+    Ok(Position::new(&server, core.base_text(), At::AccessLog { start }))
 }
 
 pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>, Incomplete> {
@@ -150,6 +150,10 @@ async fn reaches_back_to(link: &mut Link, start: &str) -> Result<bool, FeedError
 }
 
 impl AccessLog {
+    pub fn origin(&self) -> Origin {
+        Origin { url: self.server.to_string(), dc: None }
+    }
+
     pub async fn step(&mut self, events: &mut VecDeque<Event>) -> Result<(), FeedError> {
         match self.reading.next().await {
             Read::Entry(entry) => {
@@ -159,7 +163,7 @@ impl AccessLog {
             }
             Read::Complete => {
                 let at = At::AccessLog { start: self.newest.clone() };
-                events.push_back(Event::Position(Position::new(&self.server, &self.core.settings.base, at)));
+                events.push_back(Event::Position(Position::new(&self.server, self.core.base_text(), at)));
                 events.push_back(Event::End { rest_is_gone: false });
             }
             Read::Incomplete(why) => return Err(why.into()),

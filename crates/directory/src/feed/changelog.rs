@@ -6,7 +6,7 @@
 use super::link::Link;
 use super::position::At;
 use super::root::Root;
-use super::{Event, FeedError, FeedKind, FullRead, Offer, Position};
+use super::{Event, FeedError, FeedKind, FullRead, Offer, Origin, Position};
 use crate::directory::Core;
 use crate::read::Incomplete;
 use crate::resolve;
@@ -45,7 +45,7 @@ fn place(root: &Root) -> Option<(&str, u64)> {
 }
 
 fn position(link: &Link, number: u64) -> Position {
-    Position::new(&link.server(), &link.core.settings.base, At::Changelog { number })
+    Position::new(&link.server(), link.core.base_text(), At::Changelog { number })
 }
 
 pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>, Incomplete> {
@@ -92,6 +92,10 @@ pub(super) fn id(core: &Core, change: &SearchResultEntry) -> Option<ObjectId> {
 }
 
 impl Changelog {
+    pub fn origin(&self) -> Origin {
+        self.link.origin()
+    }
+
     pub async fn open(core: &Arc<Core>, stored: &Position) -> Result<Self, FeedError> {
         let At::Changelog { number } = &stored.at else { return Err(FullRead::OtherFeed.into()) };
         let mut link = Link::open(core, Some(&stored.origin())).await?;

@@ -8,7 +8,7 @@ use super::error::refused;
 use super::link::Link;
 use super::position::{At, Cookie};
 use super::root::Root;
-use super::{Event, FeedError, FeedKind, FullRead, Offer, Position, clock, watched};
+use super::{Event, FeedError, FeedKind, FullRead, Offer, Origin, Position, clock, watched};
 use crate::connection::Broken;
 use crate::directory::Core;
 use crate::read::{Incomplete, Query};
@@ -226,6 +226,10 @@ impl DirSync {
         Ok(session)
     }
 
+    pub fn origin(&self) -> Origin {
+        Origin { dc: Some(self.place.dc.clone()), ..self.link.origin() }
+    }
+
     async fn ask(&mut self) -> Result<(), Incomplete> {
         let cookie = self.asked.as_ref().map(|cookie| cookie.octets().clone()).unwrap_or_default();
         let controls = controls(&self.link, self.own_view, cookie);
@@ -279,7 +283,7 @@ impl DirSync {
         };
         self.pages += 1;
         if value.flags == 0 {
-            events.push_back(Event::Position(Position::new(&server, &self.link.core.settings.base, at)));
+            events.push_back(Event::Position(Position::new(&server, self.link.core.base_text(), at)));
             events.push_back(Event::End { rest_is_gone: false });
             return Ok(());
         }
@@ -287,7 +291,7 @@ impl DirSync {
         if self.asked.as_ref() == Some(&cookie) || self.pages >= PAGES_MAX {
             return Err(self.malformed("pages without getting on"));
         }
-        events.push_back(Event::Position(Position::new(&server, &self.link.core.settings.base, at)));
+        events.push_back(Event::Position(Position::new(&server, self.link.core.base_text(), at)));
         self.asked = Some(cookie);
         Ok(self.ask().await?)
     }

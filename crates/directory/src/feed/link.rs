@@ -9,7 +9,7 @@ use crate::query::{self, QueryError};
 use crate::read::{Incomplete, Query, Reading};
 use crate::server::ServerName;
 use ldap_wire::{
-    Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, Scope, SearchRequest,
+    Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope, SearchRequest,
     SearchResultEntry,
 };
 use std::sync::Arc;
@@ -132,8 +132,23 @@ impl Link {
         mut controls: Vec<Control>,
     ) -> Result<(Option<SearchResultEntry>, LdapResult), Incomplete> {
         search.size_limit = 1;
-        controls.push(PagedResults { size: 1, ..PagedResults::default() }.to_control(false));
-        self.ask(&search, &controls).await?;
+        let paged = PagedResults { size: 1, ..PagedResults::default() }.to_control(false);
+        controls.push(paged);
+        let (first, result) = self.first_of(&search, &controls).await?;
+        if first.is_none() && result.code == ResultCode::ADMIN_LIMIT_EXCEEDED {
+            // Perhaps of pages alone (FD-10).
+            controls.pop();
+            return self.first_of(&search, &controls).await;
+        }
+        Ok((first, result))
+    }
+
+    async fn first_of(
+        &mut self,
+        search: &SearchRequest,
+        controls: &[Control],
+    ) -> Result<(Option<SearchResultEntry>, LdapResult), Incomplete> {
+        self.ask(search, controls).await?;
         let mut first = None;
         loop {
             let message = self.answer().await?;

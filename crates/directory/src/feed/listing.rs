@@ -1,6 +1,6 @@
 //! A feed that is one paged search: what is found is told, and at its end stands a position that was taken before.
 
-use super::{Event, FeedError, Position};
+use super::{Event, FeedError, Origin, Position};
 use crate::directory::Core;
 use crate::read::{Query, Read, Reading};
 use crate::server::ServerName;
@@ -20,6 +20,10 @@ pub(super) struct Listing {
 pub(super) type Told = fn(&Core, &SearchResultEntry) -> Result<Option<Event>, &'static str>;
 
 impl Listing {
+    pub fn origin(&self) -> Origin {
+        self.position.origin()
+    }
+
     pub fn new(link: super::link::Link, query: Query, told: Told, position: Position) -> Self {
         let (core, server) = (Arc::clone(&link.core), link.server());
         Self { core, server, reading: link.into_reading(query), told, position }

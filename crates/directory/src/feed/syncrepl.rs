@@ -121,7 +121,7 @@ async fn begin(core: &Arc<Core>) -> Result<ResultCode, Incomplete> {
     const FOLLOWED_MAX: usize = 5_000;
     let mut link = Link::open(core, None).await?;
     let control = SyncRequest { mode: SyncMode::RefreshOnly, cookie: None, reload_hint: false }.to_control();
-    link.ask(&search(&core.settings.base), &[control]).await?;
+    link.ask(&search(core.base_text()), &[control]).await?;
     for _ in 0..FOLLOWED_MAX {
         let message = link.answer().await?;
         if message.op() == Op::SearchResultDone {
@@ -143,6 +143,10 @@ async fn names_changed(link: &mut Link, root: &Root) -> Result<bool, Incomplete>
 }
 
 impl Syncrepl {
+    pub fn origin(&self) -> Origin {
+        self.link.origin()
+    }
+
     pub async fn open(core: &Arc<Core>, position: &Position, until: Until) -> Result<Self, FeedError> {
         let At::Syncrepl { cookie } = &position.at else { return Err(FullRead::OtherFeed.into()) };
         Self::start(core, Some(&position.origin()), Some(cookie.clone()), until).await
@@ -180,7 +184,7 @@ impl Syncrepl {
         };
         let cookie = self.asked.as_ref().map(|cookie| cookie.octets().clone());
         let control = SyncRequest { mode, cookie, reload_hint: false }.to_control();
-        self.link.ask(&search(&self.link.core.settings.base), &[control]).await
+        self.link.ask(&search(self.link.core.base_text()), &[control]).await
     }
 
     pub async fn step(&mut self, events: &mut VecDeque<Event>) -> Result<(), FeedError> {
@@ -324,7 +328,7 @@ impl Syncrepl {
     }
 
     fn position(&self, cookie: &Cookie) -> Position {
-        let base = &self.link.core.settings.base;
+        let base = self.link.core.base_text();
         Position::new(&self.link.server(), base, At::Syncrepl { cookie: cookie.clone() })
     }
 

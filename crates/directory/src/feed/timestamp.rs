@@ -29,7 +29,7 @@ pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>,
     offer.misses = Some("What was deleted, or may no longer be read, is found only by reading everything.".into());
     // A server that cannot compare the times finds nothing, and says so as if it had looked.
     let core = Arc::clone(&link.core);
-    let search = SearchRequest::new(core.settings.base.clone(), Scope::Subtree, &since(root, 0), &["1.1"]);
+    let search = SearchRequest::new(core.base_text().to_owned(), Scope::Subtree, &since(root, 0), &["1.1"]);
     let (found, result) = link.first(search, core.search_controls()).await?;
     let limited = result.is_success() || result.code == ResultCode::SIZE_LIMIT_EXCEEDED;
     Ok(Some(if limited && found.is_some() {
@@ -47,7 +47,7 @@ pub(super) async fn open(core: &Arc<Core>, stored: &Position) -> Result<Listing,
     }
     let root = Root::read(&mut link).await?;
     let now = clock::now(&mut link, &root).await?;
-    let base = &core.settings.base;
+    let base = core.base_text();
     let query = Query::new(base, Scope::Subtree, since(&root, from(*at, now)), &[core.settings.id_attribute()]);
     let position = position(&link, now);
     Ok(Listing::new(link, query, told, position))
@@ -58,7 +58,7 @@ fn from(stored: i64, now: i64) -> i64 {
 }
 
 fn position(link: &Link, now: i64) -> Position {
-    Position::new(&link.server(), &link.core.settings.base, At::ModifyTimestamp { at: now })
+    Position::new(&link.server(), link.core.base_text(), At::ModifyTimestamp { at: now })
 }
 
 /// Active Directory computes the one, so that it cannot be searched for.

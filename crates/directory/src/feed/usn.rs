@@ -119,6 +119,6 @@ impl Place {
             usn: self.highest,
             at: self.now,
         };
-        Position::new(&link.server(), &link.core.settings.base, at)
+        Position::new(&link.server(), link.core.base_text(), at)
     }
 }

@@ -210,6 +210,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         default_domain: String::new(),
         strip_domain: false,
         alternate_directories: Vec::new(),
+        sync_bind: None,
         attribute_scope_queries: true,
         attributes: Default::default(),
     }

@@ -14,9 +14,13 @@ pub struct Directory {
     /// those that the DNS names for a domain (FD-03).
     #[serde(deserialize_with = "urls")]
     pub urls: Vec<String>,
-    /// Where all searches start.
+    /// Where all searches start; empty = the default naming context of its servers, or the only one they have (FD-05).
+    #[serde(default)]
     pub base: String,
     pub query_bind: QueryBind,
+    /// The account that synchronisation reads with; absent = that of `query_bind` (FD-09).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_bind: Option<QueryBind>,
     #[serde(default)]
     pub authentication_bind: AuthenticationBind,
     /// A private CA, as PEM text. Absent = the system's.
@@ -382,6 +386,21 @@ impl Directory {
             || other_logon
             || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
         new_server || self.ca != before.ca || less_protected
+    }
+
+    /// As synchronisation connects: with the account of its own where there is one (FD-09).
+    pub fn as_synchronised(&self) -> Self {
+        let mut settings = self.clone();
+        if let Some(bind) = settings.sync_bind.take() {
+            settings.query_bind = bind;
+        }
+        settings
+    }
+
+    /// By what name the password is kept that synchronisation binds with.
+    pub fn sync_password_name(&self) -> String {
+        let bind = if self.sync_bind.is_some() { "sync_bind" } else { "query_bind" };
+        format!("directory.{}.{bind}.password", self.name)
     }
 
     /// The attribute that holds the immutable id (FD-30).

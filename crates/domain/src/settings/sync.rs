@@ -253,4 +253,7 @@ pub struct ItemLanguages {
 pub struct ItemMail {
     /// A welcome when a user is added.
     pub on_add: bool,
+    /// A word when synchronisation changes their name, username, address, languages or numbers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_change: bool,
 }

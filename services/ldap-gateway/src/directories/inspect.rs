@@ -37,14 +37,24 @@ pub(super) fn draft(
     made.map_err(|error| Status::invalid_argument(service_kit::chain(&error)))
 }
 
-/// Somebody's password is one try of those that the gateways have as well (L-56).
-pub(super) async fn directory(
-    directory: &Directory,
-    lockout_guard: &LockoutGuard,
-    name: String,
+/// As synchronisation would connect, where it has an account of its own whose password is given (FD-09): the gateways do not have it.
+pub(super) fn synchronisation(
+    settings: &settings::Directory,
     password: Option<Secret>,
-) -> InspectReply {
-    let mut trial = Trial { name: (!name.is_empty()).then_some(name), password };
+) -> Result<Option<Directory>, Status> {
+    match (&settings.sync_bind, password) {
+        (Some(_), Some(password)) => Directory::draft(settings.as_synchronised(), Some(password))
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("sync_bind: {}", service_kit::chain(&error)))),
+        (None, Some(_)) => {
+            Err(Status::invalid_argument("a password for sync_bind was given, and there is no sync_bind"))
+        }
+        (_, None) => Ok(None),
+    }
+}
+
+/// Somebody's password is one try of those that the gateways have as well (L-56).
+pub(super) async fn directory(directory: &Directory, lockout_guard: &LockoutGuard, mut trial: Trial) -> InspectReply {
     let turn = match reserved(directory, lockout_guard, &trial).await {
         Ok(turn) => turn,
         Err(reason) => {

@@ -431,6 +431,7 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         default_domain: String::new(),
         strip_domain: false,
         alternate_directories: Vec::new(),
+        sync_bind: None,
         attribute_scope_queries: true,
         attributes: Default::default(),
     }

@@ -20,12 +20,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 63] = [
+pub(super) const TABLE: [(&str, &str, Permission); 64] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
     ("DELETE", "/authentications/{id}", Authenticate),
     ("GET", "/users", UsersRead),
+    ("POST", "/users", UsersEdit),
     ("GET", "/users/{id}", UsersRead),
     ("PATCH", "/users/{id}", UsersEdit),
     ("POST", "/users/import", UsersEdit),

@@ -41,6 +41,10 @@ pub(super) struct DirectoryDraft {
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = String)]
     query_password: Secret,
+    /// Of `sync_bind`, where it is to be tried; never given back.
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    sync_password: Secret,
     #[serde(default)]
     user: String,
     #[serde(default, deserialize_with = "secret")]
@@ -57,7 +61,7 @@ pub(super) struct DirectoryTested {
 
 #[derive(Serialize, ToSchema)]
 struct DirectoryFinding {
-    /// server, users, groups, containers, paging, changes, attributes, user or authentication.
+    /// server, synchronisation, users, groups, containers, paging, changes, attributes, user or authentication.
     about: String,
     /// good, doubtful or bad.
     verdict: String,
@@ -94,6 +98,7 @@ pub(super) async fn test_draft(
     let request = InspectRequest {
         draft_json: draft.directory.to_string(),
         query_password,
+        sync_password: given(draft.sync_password),
         ..request(draft.user, draft.password)?
     };
     tested(&app, request).await

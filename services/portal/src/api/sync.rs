@@ -35,6 +35,8 @@ pub(super) struct Status {
 #[derive(Serialize, ToSchema)]
 struct Source {
     directory: String,
+    /// Where its searches start, as the settings say or its servers; empty = no run has found out yet.
+    base: String,
     /// How changes are heard of: dirsync, usn_changed, syncrepl, accesslog, changelog, modify_timestamp; empty = every run reads
     /// everything.
     feed: String,
@@ -294,6 +296,7 @@ impl NewRun {
 fn source(source: SyncSource) -> Source {
     Source {
         directory: source.directory,
+        base: source.base,
         feed: source.feed,
         offers: source.offers,
         last_full: moment(source.full_unix_ms),

@@ -14,8 +14,8 @@ use domain::{Method, UserId};
 use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use proto::user_store::{
-    BypassSummary, EditUserRequest, GetUserRequest, InviteRequest, ListUsersRequest, SetUserStateRequest,
-    UnlockUserRequest, UserDetail, UserSummary,
+    BypassSummary, CreateUserRequest, EditUserRequest, GetUserRequest, InviteRequest, ListUsersRequest,
+    SetUserStateRequest, UnlockUserRequest, UserDetail, UserSummary,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -164,6 +164,24 @@ pub(super) struct Changes {
     pin_required: Option<bool>,
 }
 
+/// Of no directory, until a login or a run finds the one entry that has this name.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewUser {
+    /// As the directory calls them.
+    username: String,
+    #[serde(default)]
+    first_name: String,
+    #[serde(default)]
+    last_name: String,
+    #[serde(default)]
+    phone: String,
+    #[serde(default)]
+    phone_extension: String,
+    #[serde(default)]
+    mail: String,
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewState {
@@ -212,6 +230,33 @@ pub(super) async fn list(
     let reply = within(STORE_LIMIT, idempotent(request), |request| app.deps.admin.list_users(request)).await?;
     let next = Some(reply.next).filter(|next| !next.is_empty());
     Ok(Json(Page { items: reply.users.into_iter().map(user).collect(), next }))
+}
+
+/// Make a user by hand
+///
+/// For somebody whom no sync item has yet. What is left out can be changed afterwards.
+#[utoipa::path(post, path = "/users", tag = "users", request_body = NewUser, responses(
+    (status = 200, body = UserWithDetail), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(new): Body<NewUser>,
+) -> Result<Response, Problem> {
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let more = EditUserRequest {
+        phone: given(new.phone),
+        phone_extension: given(new.phone_extension),
+        mail: given(new.mail),
+        ..EditUserRequest::default()
+    };
+    let request = CreateUserRequest {
+        username: new.username,
+        first_name: new.first_name,
+        last_name: new.last_name,
+        more: Some(more),
+        actor: caller.actor,
+    };
+    Ok(shown(within(STORE_LIMIT, request, |request| app.deps.admin.create_user(request)).await?))
 }
 
 /// One user, by id or by any form of the name

@@ -46,6 +46,13 @@ impl Admin for FakeStore {
         self.note(format!("state {} {} by {}: {}", request.user_id, request.state, request.actor, request.reason));
         self.detail(&request.user_id)
     }
+    async fn create_user(&self, request: Request<CreateUserRequest>) -> Answer<UserDetail> {
+        self.up()?;
+        let request = request.into_inner();
+        let phone = request.more.and_then(|more| more.phone).unwrap_or_default();
+        self.note(format!("create {} {} {phone} by {}", request.username, request.last_name, request.actor));
+        self.detail("ann")
+    }
     async fn unlock_user(&self, request: Request<UnlockUserRequest>) -> Answer<UserDetail> {
         self.note(format!("unlock by {}", request.get_ref().actor));
         self.detail(&request.get_ref().user_id)
@@ -172,6 +179,7 @@ impl Admin for FakeStore {
             SyncSource {
                 directory: "corp".into(),
                 feed: "syncrepl".into(),
+                base: "dc=corp,dc=example".into(),
                 offers: vec!["syncrepl: yes".into()],
                 full_unix_ms: NOW_MS,
                 users: 412,

@@ -71,16 +71,21 @@ impl Test {
         let directory = settings
             .directory(&self.name)
             .ok_or_else(|| Failure::no(format!("{}: has no directory {:?}", file.display(), self.name)))?;
-        if matches!(directory.query_bind.password, Some(SecretSource::Generate)) {
-            return Err(Failure::wrong_use("query_bind.password: is \"generate\", which no directory knows"));
+        for (field, bind) in [("query_bind", Some(&directory.query_bind)), ("sync_bind", directory.sync_bind.as_ref())]
+        {
+            if bind.is_some_and(|bind| matches!(bind.password, Some(SecretSource::Generate))) {
+                return Err(Failure::wrong_use(format!("{field}.password: is \"generate\", which no directory knows")));
+            }
         }
         // Only this directory's: the others need not be there yet.
         let name = format!("directory.{}.query_bind.password", directory.name);
         let alone = Settings { directories: vec![directory.clone()], ..Settings::default() };
         let alone = toml::to_string(&alone).map_err(|error| Failure::no(error.to_string()))?;
-        let query_password = collect_secrets(file, &alone, &[])?.remove(&name);
+        let mut secrets = collect_secrets(file, &alone, &[])?;
+        let query_password = secrets.remove(&name);
+        let sync_password = secrets.remove(&directory.sync_password_name());
         let draft_json = serde_json::to_string(directory).map_err(|error| Failure::no(error.to_string()))?;
-        Ok(InspectRequest { draft_json, query_password, ..request })
+        Ok(InspectRequest { draft_json, query_password, sync_password, ..request })
     }
 }
 

@@ -157,7 +157,7 @@ const HISTORY_COLUMNS: [&str; 12] = [
     "parked",
     "error",
 ];
-const SOURCE_COLUMNS: [&str; 6] = ["directory", "feed", "users", "last_full", "last_complete", "waits_for"];
+const SOURCE_COLUMNS: [&str; 7] = ["directory", "base", "feed", "users", "last_full", "last_complete", "waits_for"];
 const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
 const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
 
@@ -311,7 +311,7 @@ fn status_record(status: &SyncStatusReply) -> Value {
 
 fn source_record(source: &SyncSource) -> Value {
     json!({
-        "directory": source.directory, "feed": source.feed, "offers": source.offers, "users": source.users,
+        "directory": source.directory, "base": source.base, "feed": source.feed, "offers": source.offers, "users": source.users,
         "last_full": time(source.full_unix_ms), "last_complete": time(source.complete_unix_ms),
         "waits_for": source.waits_for,
     })

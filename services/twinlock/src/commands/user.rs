@@ -1,5 +1,6 @@
 //! `twinlock user`: find people, see their state, open and close the door, help who cannot get in.
 
+mod create;
 mod detail;
 mod edit;
 mod passes;
@@ -57,6 +58,8 @@ pub enum Command {
     },
     /// Opens a throttled or locked second factor or PIN again.
     Unlock { name: String },
+    /// Makes a user by hand; `edit` and the others say the rest.
+    Create(create::Create),
     /// Changes phones, languages, methods; what is not named stays as it is.
     Edit(Box<edit::Edit>),
     /// Refuses everything of this user before any prompt, for a time.
@@ -142,6 +145,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let code = text_of(reply.code);
             output.text(&code, &json!({ "code": code, "expires": time(reply.expires_unix_ms) }));
         }
+        Command::Create(new) => create::run(new, &mut connection, output).await?,
         Command::Edit(edit) => edit::run(*edit, &mut connection, output).await?,
         Command::Block(block) => passes::block(block, &mut connection, output).await?,
         Command::Unblock { name, reason } => passes::unblock(&name, reason, &mut connection, output).await?,

@@ -34,6 +34,17 @@ impl<'a> Change<'a> {
         let actor = actor(by)?;
         let mut session = store.database().write().await?;
         let head = audit::lock(&mut session).await?;
+        Self::on(store, session, head, user_id, actor).await
+    }
+
+    /// The same where more is done in this transaction.
+    pub async fn on(
+        store: &'a Store,
+        mut session: Session,
+        head: Head,
+        user_id: &str,
+        actor: String,
+    ) -> Result<Self, StoreError> {
         let row = session.row(USER, args![user_id]).await?.ok_or_else(|| Status::not_found("no such user"))?;
         if row.get::<String>("state")? == "removed" {
             let text = "the user is removed and comes back with the directory only";

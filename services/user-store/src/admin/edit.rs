@@ -345,7 +345,7 @@ async fn require_pin(session: &mut Session, user_id: &str, required: bool) -> Re
 }
 
 /// What a search looks at, anew.
-async fn search(session: &mut Session, user_id: &str) -> Result<(), StoreError> {
+pub(super) async fn search(session: &mut Session, user_id: &str) -> Result<(), StoreError> {
     let sql = "SELECT first_name, last_name, mail, phone, own_phone, backup_phone FROM users WHERE user_id = $1";
     let Some(row) = session.row(sql, args![user_id]).await? else { return Ok(()) };
     let names = session.rows("SELECT name_key FROM names WHERE user_id = $1", args![user_id]).await?;

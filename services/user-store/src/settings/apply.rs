@@ -11,8 +11,8 @@ use crate::sql::{Session, args};
 use domain::{
     Secret,
     settings::{
-        Client, ClientProtocol, HomeServer, MessageAuthenticator, Problem, SecretSource, ServiceAccount, Settings,
-        Severity, Target,
+        Client, ClientProtocol, Directory, HomeServer, MessageAuthenticator, Problem, SecretSource, ServiceAccount,
+        Settings, Severity, Target,
     },
 };
 use proto::user_store::{ApplySettingsReply, ApplySettingsRequest};
@@ -275,7 +275,13 @@ fn secrets_that_would_move(old: &Settings, next: &Settings) -> BTreeSet<String> 
         client.service_accounts.iter().filter(moves).map(|account| account.secret_name(&client.name))
     });
     let accounts: Vec<_> = accounts.collect();
+    let synchronised = next.directories.iter().filter(|after| after.sync_bind.is_some()).filter(|after| {
+        let before = old.directory(after.name.as_str()).map(Directory::as_synchronised);
+        before.is_some_and(|before| after.as_synchronised().sends_password_elsewhere_than(&before))
+    });
+    let synchronised = synchronised.map(Directory::sync_password_name);
     let directories = moved.iter().map(|directory| format!("directory.{}.query_bind.password", directory.name));
+    let directories = directories.chain(synchronised);
     let providers = providers.map(|provider| format!("provider.{}.secret", provider.name));
     directories.chain(providers).chain(servers).chain(accounts).collect()
 }

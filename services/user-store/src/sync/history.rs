@@ -7,7 +7,7 @@ use crate::rpc::StoreError;
 use crate::sql::{Row, Session, args};
 use crate::users::small;
 use proto::user_store::{
-    Approval, ItemCount, SyncChange, SyncChangesReply, SyncChangesRequest, SyncRun, SyncStatusReply,
+    Approval, FinishRunReply, ItemCount, SyncChange, SyncChangesReply, SyncChangesRequest, SyncRun, SyncStatusReply,
 };
 use std::collections::HashMap;
 use tonic::Status;
@@ -74,10 +74,24 @@ pub async fn fold(session: &mut Session, run: &Run, now_ms: i64) -> Result<Optio
     let sql = "UPDATE sync_runs SET finished_ms = own.finished_ms, added = sync_runs.added + own.added, \
                changed = sync_runs.changed + own.changed, unchanged = sync_runs.unchanged + own.unchanged, \
                disabled = sync_runs.disabled + own.disabled, removed = sync_runs.removed + own.removed, \
-               changes = sync_runs.changes + own.changes FROM sync_runs own WHERE sync_runs.run_id = $1 AND own.run_id = $2";
+               changes = sync_runs.changes + own.changes, folded = own.run_id, folded_disabled = own.disabled, \
+               folded_removed = own.removed FROM sync_runs own WHERE sync_runs.run_id = $1 AND own.run_id = $2";
     session.execute(sql, args![&into, &run.run_id]).await?;
     session.execute("DELETE FROM sync_runs WHERE run_id = $1", args![&run.run_id]).await?;
     Ok(Some(into))
+}
+
+/// Of a run that was added to another one, the last that was: its directory, and what its end had come to.
+pub async fn folded(session: &mut Session, run_id: &str) -> Result<Option<(String, FinishRunReply)>, StoreError> {
+    let sql = "SELECT run_id, directory, folded_disabled, folded_removed FROM sync_runs WHERE folded = $1";
+    let Some(row) = session.row(sql, args![run_id]).await?.filter(|_| !run_id.is_empty()) else { return Ok(None) };
+    let reply = FinishRunReply {
+        run_id: row.get("run_id")?,
+        disabled: small(&row, "folded_disabled")?,
+        removed: small(&row, "folded_removed")?,
+        ..FinishRunReply::default()
+    };
+    Ok(Some((row.get("directory")?, reply)))
 }
 
 /// By item, whom a full run found.

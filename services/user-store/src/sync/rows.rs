@@ -143,12 +143,14 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
             NewEvent::administrative(batch.now_ms, "user.erased", "sync", "its username is doubled in the directory");
         written.events.push(event.about(&known.user_id, &known.username));
     }
+    written.events.extend(plan.claimed.write(session, &batch.run.directory, batch.now_ms).await?);
     tell::of_other_addresses(session, seal, &plan.changed, batch.now_ms).await?;
     let (events, noted) = phones::gone_back(session, seal, batch, &plan.changed).await?;
     written.events.extend(events);
     written.changes.extend(noted);
     let ids = write_rows(session, batch, &plan).await?;
     tell::of_welcome(session, seal, batch, &plan.added, &ids).await?;
+    tell::of_changes(session, seal, batch, &plan.changed).await?;
     let head = "UPDATE users SET last_run = $257 WHERE user_id IN";
     session.execute_in(head, fresh, "", &[Arg::from(run_id)]).await?;
     for known in &plan.revived {

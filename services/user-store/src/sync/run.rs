@@ -76,10 +76,13 @@ impl Run {
         })
     }
 
-    pub async fn find(session: &mut Session, run_id: &str) -> Result<Self, StoreError> {
+    async fn look_for(session: &mut Session, run_id: &str) -> Result<Option<Self>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM sync_runs WHERE run_id = $1");
-        let row = session.rows_of(sql, args![run_id]).await?.pop();
-        Self::of(&row.ok_or_else(|| Status::not_found("no such run"))?)
+        session.rows_of(sql, args![run_id]).await?.pop().as_ref().map(Self::of).transpose()
+    }
+
+    pub async fn find(session: &mut Session, run_id: &str) -> Result<Self, StoreError> {
+        Ok(Self::look_for(session, run_id).await?.ok_or_else(|| Status::not_found("no such run"))?)
     }
 
     pub async fn running(session: &mut Session, run_id: &str) -> Result<Self, StoreError> {
@@ -155,6 +158,7 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
         pending::names_became_free(&mut session, &request.directory, &settings).await?;
     }
     source::offered(&mut session, &request.directory, &request.feed, &request.offers).await?;
+    source::starts_at(&mut session, &request.directory, &request.base).await?;
     session.commit().await?;
     Ok(BeginRunReply { run_id })
 }
@@ -183,14 +187,10 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     let now_ms = store.at(request.now_unix_ms);
     let mut session = store.database().write_direct().await?;
     fence(&mut session, request.epoch).await?;
-    let run = Run::find(&mut session, &request.run_id).await?;
-    if run.state != "running" {
-        // Asked again after the answer was lost: the same answer.
-        return match run.state.as_str() {
-            "abandoned" => Err(Status::failed_precondition("the run was abandoned").into()),
-            _ => Ok(run.reply),
-        };
-    }
+    let run = match Run::look_for(&mut session, &request.run_id).await? {
+        Some(run) if run.state == "running" => run,
+        ended => return answer_again(&mut session, ended, &request).await,
+    };
     let settings = store.rules().current(&mut session).await?;
     let mut request = request;
     let complete_to_reader = request.complete;
@@ -250,6 +250,29 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         store.teller().user_changed(user_id);
     }
     Ok(end.reply)
+}
+
+/// Asked again after the answer was lost: the same answer, also where the record of the run stands in another's by now.
+async fn answer_again(
+    session: &mut Session,
+    run: Option<Run>,
+    request: &FinishRunRequest,
+) -> Result<FinishRunReply, StoreError> {
+    let Some(run) = run else {
+        let folded = history::folded(session, &request.run_id).await?;
+        let (directory, mut reply) = folded.ok_or_else(|| Status::not_found("no such run"))?;
+        reply.pending = pending::any(session, &directory).await?;
+        return Ok(reply);
+    };
+    let mut reply = run.reply.clone();
+    match run.state.as_str() {
+        "abandoned" => return Err(Status::failed_precondition("the run was abandoned").into()),
+        "incomplete" if request.complete => reply.incomplete.clone_from(&run.error),
+        "incomplete" => {}
+        _ if run.is_preview() => {}
+        _ => reply.pending = pending::any(session, &run.directory).await?,
+    }
+    Ok(reply)
 }
 
 /// What a run comes to.

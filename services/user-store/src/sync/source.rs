@@ -64,6 +64,15 @@ pub async fn offered(session: &mut Session, directory: &str, feed: &str, offers:
     Ok(())
 }
 
+/// Keeps where the searches of a directory start, as a run found it.
+pub async fn starts_at(session: &mut Session, directory: &str, base: &str) -> Result<(), StoreError> {
+    if !base.is_empty() {
+        let sql = "UPDATE sync_sources SET base = $1 WHERE directory = $2 AND base <> $1";
+        session.execute(sql, args![bounded(base, 1024), directory]).await?;
+    }
+    Ok(())
+}
+
 /// The feed continues here: in the transaction of what it covers (S-02). A full read is covered at its end only, and a preview
 /// covers nothing.
 pub async fn continues(session: &mut Session, run: &Run, position: Vec<u8>) -> Result<(), StoreError> {
@@ -100,9 +109,11 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
         }
         let mut source =
             SyncSource { directory: name.into(), users: users(session, name).await?, ..SyncSource::default() };
-        let sql = "SELECT feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
+        let sql =
+            "SELECT base, feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
         let mut digest = String::new();
         if let Some(row) = session.row(sql, args![name]).await? {
+            source.base = row.get("base")?;
             source.feed = row.get("feed")?;
             source.offers = row.get::<String>("offers")?.lines().map(str::to_owned).collect();
             source.full_unix_ms = row.get("full_ms")?;

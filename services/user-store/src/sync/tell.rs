@@ -114,6 +114,37 @@ pub async fn of_welcome(
     Ok(())
 }
 
+/// FS-33: who was changed hears of it, where the item says so; once, where they heard of another number already. After the rows are
+/// written, so that it goes where they are reached now.
+pub async fn of_changes(
+    session: &mut Session,
+    seal: &Seal,
+    batch: &Batch<'_>,
+    changed: &[Row],
+) -> Result<(), StoreError> {
+    for row in changed {
+        let item = batch.items.iter().find(|item| item.name.as_str() == row.sync_item);
+        let Some(known) = row.known.as_ref().filter(|known| known.state == "enabled") else { continue };
+        if !item.is_some_and(|item| item.mail.on_change) {
+            continue;
+        }
+        let (was, is) = (&known.profile, &row.profile);
+        let same_address = name_key(&was.mail) == name_key(&is.mail);
+        let other_number = is.has_other_number_than(was, &row.country);
+        let of_theirs = known.username != row.user.username
+            || (&was.first_name, &was.last_name) != (&is.first_name, &is.last_name)
+            || was.languages != is.languages;
+        let told = other_number && same_address && !of_theirs;
+        if told || !(of_theirs || other_number || !same_address) {
+            continue;
+        }
+        if let Some(mail) = NewMail::to_user(session, "updated", &known.user_id).await? {
+            outbox::put_in(session, seal, mail.with("admin", "sync"), batch.now_ms).await?;
+        }
+    }
+    Ok(())
+}
+
 /// By what new users log in: a number is there, everything else has to be enrolled first.
 fn welcome(method: Method, has_phone: bool, with_pin: bool) -> String {
     let kind = match method {

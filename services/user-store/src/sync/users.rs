@@ -1,6 +1,7 @@
 //! Which of the users of a batch are added, changed, or not taken, and why. Pure: rows as they stand in, rows as they shall
 //! be out.
 
+use super::hands::Claimed;
 use super::leavers::How;
 use super::members::{self, Graph, Person, sid_key};
 use super::profile::{self, Profile};
@@ -124,6 +125,8 @@ pub struct Plan {
     pub waiting: BTreeMap<String, String>,
     /// Whom, and what about them.
     pub problems: Vec<Problem>,
+    /// Users made by hand who are an entry's from now on, and are among the known.
+    pub claimed: Claimed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

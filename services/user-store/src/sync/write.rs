@@ -5,7 +5,7 @@ use super::leavers::{self, How};
 use super::members::{Graph, Person};
 use super::run::{Mode, Run};
 use super::users::{Judge, Plan, Problem, Read};
-use super::{BATCH_MAX, containers, fence, history, items, pending, preview, rows, source, users};
+use super::{BATCH_MAX, containers, fence, hands, history, items, pending, preview, rows, source, users};
 use crate::Store;
 use crate::audit;
 use crate::metrics::Timed;
@@ -212,7 +212,12 @@ pub async fn planned(
     }
     let directory = &batch.run.directory;
     let ids: BTreeSet<&str> = read.iter().map(|it| it.person.object_id.as_str()).collect();
-    let known = rows::with_ids(session, directory, ids.into_iter()).await?;
+    let mut known = rows::with_ids(session, directory, ids.into_iter()).await?;
+    let claimed = hands::claimed(session, &read, &known).await?;
+    for claim in &claimed.taken {
+        let (object_id, user) = (claim.object_id.clone(), claim.known.clone());
+        known.insert(object_id, user);
+    }
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
     let holders = rows::with_names(session, directory, names.iter().copied()).await?;
     let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
@@ -233,6 +238,8 @@ pub async fn planned(
     let judge = Judge { run_id: &batch.run.run_id, settings: batch.settings, items: &batch.items, graph: &graph };
     let mut plan = users::plan(&judge, read, known, holders, doubled);
     plan.problems.extend(problems);
+    plan.problems.extend(claimed.problems());
+    plan.claimed = claimed;
     Ok((keys, plan))
 }
 

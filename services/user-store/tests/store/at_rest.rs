@@ -15,7 +15,7 @@ fn one_sentence(error: &OpenError, file: &str) {
 }
 
 async fn seed(lab: &Fixture, user_id: &str) -> Result<Vec<u8>, tonic::Status> {
-    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())), ..Default::default() };
     let facts = lab.services.facts.login(Request::new(request)).await?.into_inner();
     Ok(facts.code_factors[0].seed.as_ref().expect("with a seed").value.clone())
 }

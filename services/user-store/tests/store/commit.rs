@@ -39,7 +39,7 @@ pub async fn one_code_sent_two_hundred_times_at_once_is_accepted_once(lab: Fixtu
 }
 
 async fn last_step(lab: &Fixture, user_id: &str) -> u64 {
-    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())), ..Default::default() };
     let facts = lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner();
     facts.code_factors[0].last_step
 }

@@ -126,7 +126,7 @@ pub async fn who_asks_together_hears_their_own_facts_and_nobody_elses(lab: Fixtu
     lab.services.sync.apply_batch(Request::new(request)).await.expect("applied");
 
     let ask = async |who: Who| {
-        let request = Request::new(LoginFactsRequest { who: Some(who) });
+        let request = Request::new(LoginFactsRequest { who: Some(who), ..Default::default() });
         lab.services.facts.login(request).await.map(|reply| reply.into_inner()).map_err(|status| status.code())
     };
     let subject = |name: &str| Who::Subject(DirectoryRef { directory: "corp".into(), object_id: id_of(name) });

@@ -196,7 +196,7 @@ impl Fixture {
     /// State and its words of somebody who may be removed, by the directory's id.
     pub async fn by_id(&self, object_id: &str) -> (String, String) {
         let subject = common::DirectoryRef { directory: "corp".into(), object_id: object_id.into() };
-        let request = LoginFactsRequest { who: Some(Who::Subject(subject)) };
+        let request = LoginFactsRequest { who: Some(Who::Subject(subject)), ..Default::default() };
         let facts = self.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner();
         let user = facts.user.expect("the user is there");
         (user.state, user.state_text)
@@ -204,7 +204,7 @@ impl Fixture {
 
     /// What the decision would hear about a user.
     pub async fn facts(&self, user_id: &str) -> LoginFactsReply {
-        let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())) };
+        let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())), ..Default::default() };
         self.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner()
     }
 

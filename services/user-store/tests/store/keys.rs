@@ -27,7 +27,7 @@ fn shown(status: &KeyStatusReply) -> Vec<(u32, bool, bool)> {
 }
 
 async fn seed(store: &Store, user_id: &str) -> Vec<u8> {
-    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.into())), ..Default::default() };
     let facts = store.services().facts.login(Request::new(request)).await.expect("the seed opens").into_inner();
     facts.code_factors[0].seed.as_ref().expect("with a seed").value.clone()
 }

@@ -4,17 +4,18 @@ use crate::commit::allowed;
 use crate::fixture::{Fixture, NOON_MS, SEED, id_of, people, person};
 use proto::common::DirectoryRef;
 use proto::user_store::{
-    AllowResult, ConfirmFactorRequest, KnownUsersRequest, ListUsersRequest, LoginFactsReply, LoginFactsRequest,
-    OwnDetailRequest, RevokeFactorRequest, SetUserStateRequest, SyncedUser, admin_server::Admin, commit_server::Commit,
-    facts_server::Facts, login_facts_request::Who, portal_data_server::PortalData,
+    AllowResult, ConfirmFactorRequest, CreateUserRequest, EditUserRequest, KnownUsersRequest, ListUsersRequest,
+    LoginFactsReply, LoginFactsRequest, OwnDetailRequest, RevokeFactorRequest, SetUserStateRequest, SyncedUser,
+    UserDetail, admin_server::Admin, commit_server::Commit, facts_server::Facts, login_facts_request::Who,
+    portal_data_server::PortalData,
 };
 use service_kit::bus::Bus;
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
 async fn facts(lab: &Fixture, username: &str) -> LoginFactsReply {
     let subject = DirectoryRef { directory: "corp".into(), object_id: id_of(username) };
-    let request = LoginFactsRequest { who: Some(Who::Subject(subject)) };
+    let request = LoginFactsRequest { who: Some(Who::Subject(subject)), ..Default::default() };
     lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner()
 }
 
@@ -39,6 +40,87 @@ pub async fn entries_of_a_directory_are_told_from_users_here(lab: Fixture) {
     assert_eq!(known("other", asked).await.expect("an answer"), []);
     let many = known("corp", vec![id_of("ben"); 1_001]).await.map_err(|status| status.code());
     assert_eq!(many, Err(Code::InvalidArgument));
+}
+
+async fn create(lab: &Fixture, username: &str) -> Result<UserDetail, Status> {
+    let more = EditUserRequest { phone: Some("+49 30 901820 x7".into()), ..EditUserRequest::default() };
+    let request = CreateUserRequest {
+        username: username.into(),
+        last_name: "Hand".into(),
+        more: Some(more),
+        actor: "admin:uid=0".into(),
+        ..CreateUserRequest::default()
+    };
+    Ok(lab.services.admin.create_user(Request::new(request)).await?.into_inner())
+}
+
+async fn signs_in(lab: &Fixture, object_id: &str, username: &str) -> Option<String> {
+    let subject = DirectoryRef { directory: "corp".into(), object_id: object_id.into() };
+    let request = LoginFactsRequest { who: Some(Who::Subject(subject)), username: username.into() };
+    let reply = lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner();
+    reply.user.map(|user| user.user_id)
+}
+
+pub async fn a_user_made_by_hand_is_the_entrys_that_first_signs_in_under_the_name(lab: Fixture) {
+    // FS-17
+    lab.with_settings().await;
+    lab.run(vec![person("ann")]).await;
+    let made = create(&lab, " Nina ").await.expect("made");
+    let nina = made.user.clone().expect("with a summary");
+    assert_eq!((nina.username.as_str(), nina.last_name.as_str(), nina.state.as_str()), ("Nina", "Hand", "enabled"));
+    assert_eq!((nina.directory.as_str(), made.phone.as_str()), ("", "+4930901820"));
+    assert_eq!(lab.events("user.created").await.len(), 1);
+    for taken in ["nina", "ann", "ann@corp.example", "", "two\nlines"] {
+        assert!(create(&lab, taken).await.is_err(), "{taken:?}");
+    }
+    // No run takes them for gone, and nobody else signs in as they.
+    assert_eq!(lab.run(vec![person("ann")]).await.disabled, 0);
+    assert_eq!(signs_in(&lab, &id_of("other"), "other").await, None);
+    assert_eq!(signs_in(&lab, &id_of("nina"), "").await, None, "who asks for something else makes nobody anybody");
+    assert_eq!(signs_in(&lab, &id_of("nina"), "NINA").await.as_deref(), Some(nina.user_id.as_str()));
+    let event = lab.events("user.linked").await.remove(0);
+    assert!(event.detail.contains(&id_of("nina")) && event.detail.contains("corp"), "{}", event.detail);
+    // By the id from now on: a second entry of the name is somebody else.
+    assert_eq!(signs_in(&lab, &id_of("nina"), "").await.as_deref(), Some(nina.user_id.as_str()));
+    assert_eq!(signs_in(&lab, &id_of("second"), "nina").await, None);
+    // And an ordinary user of the directory to the next run, who may leave.
+    lab.run(vec![person("ann"), person("nina")]).await;
+    let synced = lab.user("nina").await.expect("there");
+    assert_eq!(
+        (synced.sync_item.as_str(), synced.phone.as_str()),
+        ("people", "+4930901820"),
+        "what a hand wrote stays"
+    );
+    assert_eq!(synced.user.expect("with a summary").user_id, nina.user_id);
+    assert_eq!(lab.run(vec![person("ann")]).await.disabled, 1);
+}
+
+pub async fn a_user_made_by_hand_is_the_entrys_that_a_run_finds_and_nobodys_where_there_are_several(lab: Fixture) {
+    // FS-17
+    lab.with_settings().await;
+    let nina = create(&lab, "nina").await.expect("made").user.expect("with a summary").user_id;
+    let kim = create(&lab, "kim").await.expect("made").user.expect("with a summary").user_id;
+    let named = |username: &str, name: &str| SyncedUser { names: vec![name.into()], ..person(username) };
+    // Two answer to kim; nina is somebody's short name.
+    let run_id = lab.begin().await.expect("begun");
+    let batch =
+        vec![named("nina@corp.example", "NINA"), named("kim@one.example", "kim"), named("kim@two.example", "kim")];
+    let reply = lab.batch(&run_id, batch.clone()).await;
+    assert_eq!((reply.added, reply.changed), (2, 1), "{reply:?}");
+    assert!(reply.problems.iter().any(|it| it.starts_with("kim: was made by hand")), "{:?}", reply.problems);
+    assert!(lab.finish(&run_id, true).await.incomplete.is_empty());
+    let found = lab.user("nina@corp.example").await.expect("renamed");
+    assert_eq!(found.user.expect("with a summary").user_id, nina);
+    assert_eq!(signs_in(&lab, &id_of("nina@corp.example"), "").await.as_deref(), Some(nina.as_str()));
+    let refused = lab.events("user.link_refused").await.remove(0);
+    assert!(refused.user_id == kim && refused.detail.contains("several entries of corp"), "{}", refused.detail);
+    assert_eq!(lab.events("user.linked").await.len(), 1);
+    let waits = lab.user(&kim).await.expect("there").user.expect("with a summary");
+    assert_eq!((waits.directory.as_str(), waits.state.as_str()), ("", "enabled"));
+    // Once more it is the same.
+    let run_id = lab.begin().await.expect("begun");
+    let again = lab.batch(&run_id, batch).await;
+    assert_eq!((again.added, again.changed), (0, 0), "{again:?}");
 }
 
 pub async fn a_factor_counts_only_after_a_code_of_it_was_proven(lab: Fixture) {

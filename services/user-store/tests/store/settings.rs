@@ -333,6 +333,42 @@ pub async fn a_kept_password_goes_to_no_other_server(lab: Fixture) {
     assert_eq!(apply(&lab, &one_less, &[], false).await.errors, [""; 0], "a server less is no new place");
 }
 
+pub async fn the_password_of_synchronisation_goes_to_it_alone_and_to_no_other_server(lab: Fixture) {
+    // FD-09, V-72, V-83
+    const OWN: (&str, &str) = ("directory.corp.sync_bind.password", "sync-password");
+    let bind = |kind: &str, password: &str| {
+        let bind =
+            format!("sync_bind = {{ kind = \"{kind}\", name = \"CORP\\\\sync\", password = \"{password}\" }}\nbase =");
+        with_password().replace("preset = \"openldap\"", "preset = \"active_directory\"").replace("base =", &bind)
+    };
+    let missing = apply(&lab, &bind("tls", "keep"), &[PASSWORD], false).await.errors;
+    assert!(missing.iter().any(|it| it.starts_with(OWN.0) && it.contains("the store holds none")), "{missing:?}");
+    assert_eq!(apply(&lab, &bind("tls", "file:x"), &[PASSWORD, OWN], false).await.errors, [""; 0]);
+    for part in [part::LDAP_GATEWAY, part::RADIUS_GATEWAY, part::DIRECTORY_SYNC, part::VERIFICATION, part::PORTAL] {
+        let reply = fetch(&lab, part).await;
+        let value = reply.secrets.get(OWN.0).map(|secret| &secret.value[..]);
+        assert_eq!(value, (part == part::DIRECTORY_SYNC).then_some(OWN.1.as_bytes()), "{part}");
+    }
+    let exported = export(&lab).await;
+    assert!(exported.contains("sync_bind") && !exported.contains(OWN.1), "{exported}");
+    let kept = bind("tls", "keep").replace("file:query.password", "keep");
+    assert_eq!(apply(&lab, &kept, &[], false).await.errors, [""; 0], "nothing moves");
+    for (moved, too) in [
+        (kept.replace("ldaps://ldap.", "ldaps://mallory."), true),
+        (kept.replace("base =", "ca = \"x\"\nbase ="), true),
+        // Less protected, and the other one goes where it went.
+        (bind("windows", "keep").replace("file:query.password", "keep"), false),
+    ] {
+        let refused = apply(&lab, &moved, &[], true).await.errors;
+        let again = |name: &str| refused.iter().any(|it| it.starts_with(name) && it.contains("give it again"));
+        assert_eq!((again(OWN.0), again(PASSWORD.0)), (true, too), "{refused:?}");
+    }
+    // It is gone with its account.
+    let without = with_password().replace("file:query.password", "keep");
+    assert_eq!(apply(&lab, &without, &[], false).await.errors, [""; 0]);
+    assert_eq!(fetch(&lab, part::DIRECTORY_SYNC).await.secrets.keys().collect::<Vec<_>>(), [PASSWORD.0]);
+}
+
 pub async fn a_kept_secret_of_a_provider_goes_where_it_went_before(lab: Fixture) {
     // V-83: another host, another CA, another place of the request, such as the text that somebody's own phone shows
     let mail = r#"

@@ -466,6 +466,54 @@ pub async fn small_runs_of_a_followed_directory_are_one_record_that_the_guard_co
     assert_eq!(burst(Vec::new(), &[]).await.1.disabled, 1);
 }
 
+pub async fn who_lost_the_answer_to_the_end_of_a_run_is_given_it_again(lab: Fixture) {
+    // S-01: also where the record of the run has gone into another one's
+    lab.apply(&with_items(&["all"])).await;
+    lab.lead().await;
+    let everybody: Vec<SyncedUser> = people(200).into_iter().map(|user| of_items(&user.username, &["all"])).collect();
+    lab.run(everybody.clone()).await;
+    let burst = async |gone: &[SyncedUser]| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: "incremental".into(),
+            trigger: "follow".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        let left = left(gone.iter().map(|user| user.object_id.clone()), How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        let answer = lab.finish(&run_id, true).await;
+        for _ in 0..2 {
+            assert_eq!(lab.finish(&run_id, true).await, answer);
+        }
+        (run_id, answer)
+    };
+    let (first, own) = burst(&everybody[..1]).await;
+    assert_eq!((own.disabled, own.run_id.as_str()), (1, ""));
+    let (second, folded) = burst(&everybody[1..3]).await;
+    assert_eq!((folded.disabled, folded.run_id.as_str()), (2, first.as_str()));
+    let (_, parked) = burst(&everybody[3..8]).await;
+    assert_eq!((parked.parked, parked.run_id.as_str()), (5, ""));
+    let shown = status(&lab).await.runs;
+    assert!(shown.iter().all(|run| run.run_id != second));
+    assert_eq!(shown.iter().find(|run| run.run_id == first).map(|run| run.disabled), Some(3), "counted once");
+    // What the store found out by itself is said again, too.
+    let request = BeginRunRequest {
+        epoch: lab.epoch(),
+        directory: "corp".into(),
+        mode: "full".into(),
+        items_digest: "of other items".into(),
+        now_unix_ms: lab.clock.now_ms(),
+        ..BeginRunRequest::default()
+    };
+    let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+    let incomplete = lab.finish(&run_id, true).await;
+    assert!(incomplete.incomplete.contains("sync items were changed"), "{incomplete:?}");
+    assert_eq!(lab.finish(&run_id, true).await, incomplete);
+}
+
 pub async fn an_item_without_second_factor_exempts_when_that_was_decided(lab: Fixture) {
     // FS-35, S-46
     lab.apply(&with_items(&["free second_factor = false; source = { kind = \"domain\" }", "all"])).await;

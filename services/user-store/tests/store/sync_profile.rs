@@ -144,6 +144,38 @@ pub async fn new_users_begin_as_their_item_says(lab: Fixture) {
     }
 }
 
+pub async fn who_is_changed_hears_of_it_where_the_item_says_so(lab: Fixture) {
+    // FS-33, S-58
+    let mut ann = with_phone(person("ann"), "+49 40 111111");
+    for on_change in [true, false] {
+        let item = format!("people mail = {{ on_change = {on_change} }}; source = {{ kind = \"domain\" }}");
+        assert_eq!(lab.apply(&with_items(&[&item])).await.errors, [""; 0]);
+        lab.lead().await;
+        read(&lab, &ann).await;
+        lab.mails().await;
+        let updated = |to: &str| on_change.then(|| ("updated".to_owned(), to.to_owned()));
+        let mails = async |ann: &SyncedUser| {
+            read(&lab, ann).await;
+            lab.mails().await.into_iter().map(|it| (it.kind, it.to.join(","))).collect::<Vec<_>>()
+        };
+        assert_eq!(mails(&ann).await, [], "nothing is new");
+        ann.description = format!("of no concern to them {on_change}");
+        assert_eq!(mails(&ann).await, []);
+        ann.last_name = format!("Other {on_change}");
+        assert_eq!(mails(&ann).await, Vec::from_iter(updated("ann@mail.example")), "{on_change}");
+        // Of another number they hear anyway, and not twice.
+        ann = with_phone(ann, if on_change { "+49 40 222222" } else { "+49 40 333333" });
+        assert_eq!(mails(&ann).await, [("phone_changed".to_owned(), "ann@mail.example".to_owned())], "{on_change}");
+        // Another address is told at both.
+        ann.mail = "new@mail.example".into();
+        let both = mails(&ann).await;
+        let before = ("updated".to_owned(), "ann@mail.example".to_owned());
+        assert_eq!(both, std::iter::once(before).chain(updated("new@mail.example")).collect::<Vec<_>>(), "{on_change}");
+        ann.mail = "ann@mail.example".into();
+        read(&lab, &ann).await;
+    }
+}
+
 pub async fn whether_new_users_have_to_use_a_pin_the_item_says_before_the_company(lab: Fixture) {
     // FS-31, FV-19
     for (company, item, required) in

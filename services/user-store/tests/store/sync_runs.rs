@@ -110,12 +110,16 @@ pub async fn the_status_says_why_no_run_begins(lab: Fixture) {
         items_digest: document.items_digest("corp"),
         feed: "syncrepl".into(),
         offers: vec!["syncrepl".into(), "modify_timestamp".into()],
+        base: "dc=corp,dc=example".into(),
         ..BeginRunRequest::default()
     };
     let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
     finish(&lab, &run_id, true, "").await;
+    let run_id = begin(&lab, "preview", "").await;
+    finish(&lab, &run_id, false, "").await;
     let known = status(&lab).await.sources.remove(0);
-    assert_eq!((known.waits_for.as_str(), known.feed.as_str(), known.offers.len()), ("", "syncrepl", 2));
+    assert_eq!(known.base, "dc=corp,dc=example", "FD-05: a run that could not ask says nothing new");
+    assert_eq!((known.waits_for.as_str(), known.feed.as_str(), known.offers.len()), ("", "dirsync", 2));
     lab.apply(&on("people filter = \"(l=x)\"; source = { kind = \"domain\" }")).await;
     assert!(waits().await.starts_with("its sync items changed"));
 }

@@ -35,7 +35,7 @@ async fn list(lab: &Fixture, search: &str, state: &str) -> Vec<TokenSummary> {
 }
 
 async fn seeds(lab: &Fixture, user: &Enrolled) -> Vec<(String, bool, Vec<u8>)> {
-    let request = LoginFactsRequest { who: Some(Who::UserId(user.user_id.clone())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(user.user_id.clone())), ..Default::default() };
     let facts = lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner();
     let factors = facts.code_factors.into_iter().filter(|factor| factor.factor_id != user.factor_id);
     factors.map(|factor| (factor.factor_id, factor.pending, factor.seed.expect("with a seed").value.clone())).collect()
@@ -122,7 +122,7 @@ pub async fn a_token_is_one_persons_and_goes_back_to_the_stock_with_its_marks(la
     assert_eq!((back.user_id.as_str(), back.pending), ("", false));
     assert!(seeds(&lab, &ann).await.is_empty());
     assign(&bob).await.expect("assigned");
-    let request = LoginFactsRequest { who: Some(Who::UserId(bob.user_id.clone())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(bob.user_id.clone())), ..Default::default() };
     let facts = lab.services.facts.login(Request::new(request)).await.expect("the store answers").into_inner();
     let factor = facts.code_factors.iter().find(|it| it.factor_id == held[0].0).expect("his now");
     assert_eq!((factor.pending, factor.last_step), (true, 777), "used codes stay used");

@@ -93,7 +93,7 @@ pub async fn confirm_passkey(
 
 /// The passkeys that the user has: an authenticator that holds one makes no second one.
 async fn held(service: &Service, user_id: &str, budget: Budget) -> Result<Vec<Credential>, Status> {
-    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.to_owned())) };
+    let request = LoginFactsRequest { who: Some(Who::UserId(user_id.to_owned())), ..Default::default() };
     let facts = service.store.login_facts(request, budget).await?;
     Ok(facts.passkeys.iter().filter_map(|passkey| Credential::from_json(&passkey.credential_json)).collect())
 }

@@ -62,7 +62,7 @@ impl Service {
     pub(super) async fn user_of(&self, attempt: &Attempt, budget: Budget) -> Result<Option<KnownUser>, Status> {
         match self.handed.take(attempt.origin.transaction, &attempt.subject, Instant::now()) {
             Some(user) => Ok(Some(user)),
-            None => self.store.user(&attempt.subject, budget).await,
+            None => self.store.user_named(&attempt.subject, &attempt.origin.username, budget).await,
         }
     }
 

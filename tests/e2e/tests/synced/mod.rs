@@ -445,7 +445,8 @@ impl World {
             let detail = self.detail(&user.user_id).await?;
             let subject = detail.subject.context("a subject")?;
             let id = subject.object_id.clone();
-            let facts = LoginFactsRequest { who: Some(login_facts_request::Who::Subject(subject)) };
+            let facts =
+                LoginFactsRequest { who: Some(login_facts_request::Who::Subject(subject)), ..Default::default() };
             let facts = self.store.facts.login(Request::new(facts)).await?.into_inner();
             // Each by its id and its DN.
             let groups = facts.user.map(|user| user.groups).unwrap_or_default().into_iter();
@@ -511,12 +512,17 @@ impl World {
 
     /// Another leader for a moment, who leaves a position that no server gave: the form is right, the cookie is not.
     pub async fn spoil_position(&self) -> Result<()> {
+        self.edit_position(spoil).await
+    }
+
+    /// The same with a position that is made of the last one.
+    pub async fn edit_position(&self, edit: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
         let sync = &self.store.sync;
         let epoch = sync.lead(Request::new(LeadRequest { holder: "test".into() })).await?.into_inner().epoch;
         let source = GetSourceRequest { epoch, directory: "corp".into() };
         let position = sync.get_source(Request::new(source)).await?.into_inner().position;
         let mut position: serde_json::Value = serde_json::from_slice(&position)?;
-        spoil(&mut position);
+        edit(&mut position);
         let mode = "incremental".to_owned();
         let begin = BeginRunRequest { epoch, directory: "corp".into(), mode, ..BeginRunRequest::default() };
         let run_id = sync.begin_run(Request::new(begin)).await?.into_inner().run_id;

@@ -1,7 +1,9 @@
 //! Directories.
 
 use super::{Findings, rules, written};
-use crate::settings::{AttributeMap, BindKind, Directory, Feed, Preset, Settings, WindowsAccount, WindowsMechanism};
+use crate::settings::{
+    AttributeMap, BindKind, Directory, Feed, Preset, QueryBind, Settings, WindowsAccount, WindowsMechanism,
+};
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
@@ -30,9 +32,6 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
             );
         }
     }
-    if directory.base.is_empty() {
-        findings.error(key("base"), "is empty; write the base DN, such as \"DC=corp,DC=example\"");
-    }
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
     findings.range(key("timeout_seconds"), directory.timeout_seconds, 1..=120);
     findings.range(key("page_size"), directory.page_size, 1..=5000);
@@ -53,14 +52,33 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
     if directory.authentication_bind.kind == BindKind::Anonymous {
         findings.error(key("authentication_bind.kind"), "\"anonymous\" proves nothing about a password; write \"tls\"");
     }
-    let clear = directory.query_bind.kind == BindKind::Simple || directory.authentication_bind.kind == BindKind::Simple;
+    let binds = [Some(&directory.query_bind), directory.sync_bind.as_ref()];
+    let clear = binds.into_iter().flatten().any(|bind| bind.kind == BindKind::Simple)
+        || directory.authentication_bind.kind == BindKind::Simple;
     if clear && !directory.danger_clear_text {
         findings.error(key("danger_clear_text"), "\"simple\" sends passwords in clear text; write \"tls\", or danger_clear_text = true for a test on one machine");
     }
     if directory.danger_clear_text {
         findings.warning(key("danger_clear_text"), "passwords may cross the network in clear text");
     }
-    query_bind(findings, directory);
+    let windows = directory.query_bind.kind == BindKind::Windows
+        || directory.sync_bind.as_ref().is_some_and(|bind| bind.kind == BindKind::Windows);
+    if !windows && directory.windows_mechanism != WindowsMechanism::default() {
+        findings.warning(
+            key("windows_mechanism"),
+            "does nothing: query_bind.kind is not \"windows\", and people's passwords go by NTLM there",
+        );
+    }
+    own_bind(findings, directory, "query_bind", &directory.query_bind);
+    if let Some(bind) = &directory.sync_bind {
+        own_bind(findings, directory, "sync_bind", bind);
+        if bind.kind == BindKind::Anonymous {
+            findings.error(
+                key("sync_bind.kind"),
+                "\"anonymous\" is no account of its own; write \"tls\", or leave sync_bind out",
+            );
+        }
+    }
     if directory.authentication_bind.kind == BindKind::Windows && directory.preset != Preset::ActiveDirectory {
         findings.error(
             key("authentication_bind.kind"),
@@ -73,15 +91,8 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
 }
 
 /// FD-06, FD-08
-fn query_bind(findings: &mut Findings, directory: &Directory) {
-    let key = |field: &str| format!("directory.{}.query_bind.{field}", directory.name);
-    let bind = &directory.query_bind;
-    if bind.kind != BindKind::Windows && directory.windows_mechanism != WindowsMechanism::default() {
-        findings.warning(
-            format!("directory.{}.windows_mechanism", directory.name),
-            "does nothing: query_bind.kind is not \"windows\", and people's passwords go by NTLM there",
-        );
-    }
+fn own_bind(findings: &mut Findings, directory: &Directory, which: &str, bind: &QueryBind) {
+    let key = |field: &str| format!("directory.{}.{which}.{field}", directory.name);
     match bind.kind {
         BindKind::Anonymous => return,
         BindKind::Windows if !directory.preset.is_microsoft() => findings.error(

@@ -1,0 +1,102 @@
+//! Users who were made by hand, and the entries of a batch that turn out to be theirs (FS-17).
+
+use super::rows;
+use super::users::{Known, Problem, Read};
+use crate::audit::NewEvent;
+use crate::by_hand::{self, NOWHERE};
+use crate::rpc::StoreError;
+use crate::sql::{Session, args};
+use crate::users::name_key;
+use std::collections::{BTreeSet, HashMap};
+
+/// A user who is an entry's from now on.
+pub struct Claim {
+    /// Of the entry.
+    pub object_id: String,
+    /// As if the entry had always been theirs.
+    pub known: Known,
+}
+
+/// What a batch says of those who were made by hand.
+#[derive(Default)]
+pub struct Claimed {
+    pub taken: Vec<Claim>,
+    /// Who is several entries', and whose they are called.
+    refused: Vec<(Known, Vec<String>)>,
+}
+
+impl Claimed {
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        let text = |others: &[String]| {
+            format!("was made by hand, and its name is that of {}: none is taken", others.join(" and "))
+        };
+        self.refused.iter().map(move |(known, others)| Problem { who: known.username.clone(), text: text(others) })
+    }
+
+    /// Writes that they are. The caller holds the chain's lock.
+    pub async fn write(
+        &self,
+        session: &mut Session,
+        directory: &str,
+        now_ms: i64,
+    ) -> Result<Vec<NewEvent>, StoreError> {
+        let mut events = Vec::new();
+        for Claim { object_id, known } in &self.taken {
+            by_hand::take_over(session, &known.user_id, directory, object_id, now_ms).await?;
+            events.push(by_hand::linked("sync", directory, object_id, now_ms).about(&known.user_id, &known.username));
+        }
+        for (known, others) in &self.refused {
+            let detail =
+                format!("made by hand, and several entries of {directory} have the name: {}", others.join(", "));
+            let event = NewEvent::administrative(now_ms, "user.link_refused", "sync", detail);
+            events.push(event.about(&known.user_id, &known.username));
+        }
+        Ok(events)
+    }
+}
+
+/// Whose name is that of exactly one entry which is nobody's yet and of some item.
+pub async fn claimed(
+    session: &mut Session,
+    read: &[Read],
+    known: &HashMap<String, Known>,
+) -> Result<Claimed, StoreError> {
+    let mut claimed = Claimed::default();
+    // There are few, and mostly none: then nobody's names are compared.
+    let sql = "SELECT user_id FROM users WHERE directory = $1 LIMIT 1";
+    if session.row(sql, args![NOWHERE]).await?.is_none() {
+        return Ok(claimed);
+    }
+    let fresh = read.iter().filter(|it| !it.candidates.is_empty() && !known.contains_key(&it.person.object_id));
+    let mut entries: HashMap<String, Vec<&Read>> = HashMap::new();
+    for entry in fresh {
+        let names = entry.user.names.iter().map(|name| name_key(name));
+        let keys: BTreeSet<String> = names.chain([entry.username_key.clone()]).filter(|key| !key.is_empty()).collect();
+        for key in keys {
+            entries.entry(key).or_default().push(entry);
+        }
+    }
+    for mut user in rows::with_names(session, NOWHERE, entries.keys().map(String::as_str)).await? {
+        match entries.get(&user.username_key).map(Vec::as_slice) {
+            Some([one]) => {
+                user.person = one.person.clone();
+                claimed.taken.push(Claim { object_id: one.person.object_id.clone(), known: user });
+            }
+            Some(several) => {
+                let others = several.iter().map(|it| it.user.distinguished_name.clone()).collect();
+                claimed.refused.push((user, others));
+            }
+            None => {}
+        }
+    }
+    // An entry with the names of two users is no more one's than the other's.
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for claim in &claimed.taken {
+        *counts.entry(claim.object_id.clone()).or_default() += 1;
+    }
+    let (taken, both): (Vec<_>, Vec<_>) =
+        claimed.taken.into_iter().partition(|claim| counts.get(&claim.object_id) == Some(&1));
+    claimed.taken = taken;
+    claimed.refused.extend(both.into_iter().map(|claim| (claim.known, vec![claim.object_id])));
+    Ok(claimed)
+}
