@@ -23,7 +23,7 @@ pub use client::{
 };
 pub use directory::{
     AttributeMap, AuthenticationBind, BindKind, Directory, LanguageAttributes, LockoutGuard, PhoneAttributes,
-    PhoneKind, Preset, QueryBind, WindowsAccount,
+    PhoneKind, Preset, QueryBind, ServerOrder, WindowsAccount,
 };
 pub use feed::Feed;
 pub use import::{Chosen, ImportError, ImportVerdict};

@@ -205,6 +205,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         netbios_domain: "CORP".into(),
         lockout_guard: None,
         default_domain: String::new(),
+        server_order: Default::default(),
         strip_domain: false,
         alternate_directories: Vec::new(),
         attribute_scope_queries: true,
