@@ -5,6 +5,6 @@ cd "$(dirname "$0")/../.."
 target=x86_64-unknown-linux-gnu
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile image --target "$target" -p twinlock -p radius-gateway -p bench
 "target/$target/image/twinlock-login-cost" --page docs/performance.md
-"target/$target/image/twinlock-bench" all --page docs/performance.md "$@"
+"target/$target/image/twinlock-bench" all --tls --page docs/performance.md "$@"
 "target/$target/image/twinlock-bench" sync-peer --page docs/performance.md
 sed -n '/login: begin/,/login: end/p; /gateways: begin/,/gateways: end/p; /radius-peer: begin/,/radius-peer: end/p; /ldap-peer: begin/,/ldap-peer: end/p; /ldap-idle: begin/,/ldap-idle: end/p; /waiting: begin/,/waiting: end/p; /sync: begin/,/sync: end/p' docs/performance.md

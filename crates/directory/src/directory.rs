@@ -403,7 +403,7 @@ impl Core {
             false => None,
         };
         Ok(Self {
-            servers: Servers::new(servers),
+            servers: Servers::new(servers, settings.server_order),
             discovery: Discovery::new(places, options.name_servers.clone()),
             query_password,
             tickets: Tickets::default(),
@@ -600,7 +600,7 @@ impl Core {
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.expect("a directory has at least one server, and not all are left out"))
+        Err(failure.expect("a directory has at least one server, and none is left out"))
     }
 
     pub async fn connect_to(&self, server: &ServerName, purpose: Purpose) -> Result<Connection, ConnectError> {
@@ -665,6 +665,7 @@ pub(crate) mod tests {
             name: ObjectName::new("corp").expect("a valid name"),
             preset: Preset::OpenLdap,
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            server_order: Default::default(),
             base: "dc=corp,dc=example".into(),
             query_bind: settings::QueryBind { kind: BindKind::Anonymous, name: String::new(), password: None },
             authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },

@@ -119,6 +119,6 @@ pub enum ServerState {
     Up,
     /// Failed in the last seconds: asked after the others.
     Failing,
-    /// Three failures in ten seconds: left out for thirty (FD-04). Or found unwell: left out until it is found well (L-37).
+    /// Three failures in ten seconds: asked last for thirty (FD-04). Or found unwell: asked last until it is found well (L-37).
     SetAside,
 }

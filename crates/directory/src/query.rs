@@ -130,7 +130,9 @@ pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
 
 /// The same, but on this server if it can be reached: what a feed remembers is often one server's own.
 pub(crate) async fn open_preferring(core: &Core, url: &str) -> Result<Connection, QueryError> {
-    let preferred = core.servers.candidates(Instant::now()).into_iter().find(|server| server.to_string() == url);
+    let now = Instant::now();
+    let mut candidates = core.servers.candidates(now).into_iter();
+    let preferred = candidates.find(|server| server.to_string() == url).filter(|it| !core.servers.is_out(it, now));
     if let Some(server) = preferred
         && let Ok(connection) = core.connect_to(&server, Purpose::Queries).await
     {

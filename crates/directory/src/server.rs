@@ -1,5 +1,6 @@
 //! The servers of one directory and which of them to ask next (FD-04). Pure: `now` is an argument.
 
+use domain::settings::ServerOrder;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -87,11 +88,24 @@ impl fmt::Debug for ServerName {
 const FAILURES: usize = 3;
 /// ... in so short a time ...
 const WINDOW: Duration = Duration::from_secs(10);
-/// ... set a server aside for so long.
+/// ... set a server aside for so long: it is the last to be tried.
 const ASIDE: Duration = Duration::from_secs(30);
 
+/// So much shorter has a round trip to be ...
+const NEARER_BY: Duration = Duration::from_millis(2);
+/// ... and by so large a part of the other, before who comes first changes: as servers in one house are to each other, nobody is.
+const NEARER_PART: u32 = 3;
+
+fn is_nearer_by_far(one: Option<Duration>, other: Option<Duration>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    other.checked_sub(one).is_some_and(|less| less > NEARER_BY && less > other / NEARER_PART)
+}
+
 /// What is remembered of each server, in the order of the settings.
-pub(crate) struct Servers(RwLock<Vec<Arc<Server>>>);
+pub(crate) struct Servers {
+    order: ServerOrder,
+    all: RwLock<Vec<Arc<Server>>>,
+}
 
 struct Server {
     name: ServerName,
@@ -106,14 +120,20 @@ struct Record {
     /// So said whoever looked last (L-37).
     unwell: bool,
     round_trip: Option<Duration>,
+    /// Of the last ones, the latest counting most: one slow answer moves nobody.
+    usual_round_trip: Option<Duration>,
+    /// Its place among the others, where the nearest comes first.
+    rank: Option<usize>,
     answered: bool,
+    /// It has not connected since it last failed.
+    failing: bool,
     last_error: Option<String>,
 }
 
 impl Servers {
-    pub fn new(names: Vec<ServerName>) -> Self {
+    pub fn new(names: Vec<ServerName>, order: ServerOrder) -> Self {
         let server = |name| Arc::new(Server { name, record: Mutex::default() });
-        Self(RwLock::new(names.into_iter().map(server).collect()))
+        Self { order, all: RwLock::new(names.into_iter().map(server).collect()) }
     }
 
     /// Others, each once and so many at most. What is known of those that stay is kept.
@@ -126,27 +146,59 @@ impl Servers {
                 after.push(known.unwrap_or_else(|| Arc::new(Server { name, record: Mutex::default() })));
             }
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = after;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = after;
     }
 
     fn all(&self) -> Vec<Arc<Server>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whom to try, best first: in the order of the settings, after them those that failed a moment ago. A server set aside, or
-    /// found unwell, is left out, unless all are: then trying is better than saying no unasked.
+    /// Whom to try, best first: in their order, after them those that failed a moment ago, and last those that are set aside or were
+    /// found unwell. Nobody is refused before all have been tried. Where all have failed, whoever did so longest ago comes first: it
+    /// is the likeliest to be well again.
     pub fn candidates(&self, now: Instant) -> Vec<ServerName> {
+        let mut records = self.in_order();
+        match records.iter().any(|(_, record)| !record.is_out(now) && !record.failed_lately(now)) {
+            true => records.sort_by_key(|(_, record)| (record.is_out(now), record.failed_lately(now))),
+            false => {
+                records.sort_by_key(|(_, record)| (record.unwell, record.failing, record.failures.back().copied()))
+            }
+        }
+        records.into_iter().map(|(server, _)| server.name.clone()).collect()
+    }
+
+    /// As the settings want it.
+    fn in_order(&self) -> Vec<(Arc<Server>, Record)> {
         let servers = self.all();
-        let records: Vec<(&Arc<Server>, Record)> = servers.iter().map(|server| (server, server.snapshot())).collect();
-        let all_aside = records.iter().all(|(_, record)| record.is_out(now));
-        let mut usable: Vec<_> = records.iter().filter(|(_, record)| all_aside || !record.is_out(now)).collect();
-        usable.sort_by_key(|(_, record)| record.failed_lately(now));
-        usable.into_iter().map(|(server, _)| server.name.clone()).collect()
+        let mut records: Vec<_> = servers.into_iter().map(|server| (server.snapshot(), server)).collect();
+        if self.order == ServerOrder::Nearest {
+            records.sort_by_key(|(record, _)| record.rank.unwrap_or(usize::MAX));
+        }
+        records.into_iter().map(|(record, server)| (server, record)).collect()
+    }
+
+    /// Whoever is nearer by far takes the place of the one before; two that are about as near stay as they are.
+    fn rank(&self) {
+        let mut order = self.in_order();
+        for place in (1..order.len()).rev() {
+            if is_nearer_by_far(order[place].1.usual_round_trip, order[place - 1].1.usual_round_trip) {
+                order.swap(place, place - 1);
+            }
+        }
+        for (rank, (server, _)) in order.iter().enumerate() {
+            server.record.lock().unwrap_or_else(PoisonError::into_inner).rank = Some(rank);
+        }
+    }
+
+    /// Set aside, or found unwell.
+    pub fn is_out(&self, name: &ServerName, now: Instant) -> bool {
+        self.all().iter().any(|server| server.name == *name && server.snapshot().is_out(now))
     }
 
     pub fn failed(&self, name: &ServerName, error: &dyn fmt::Display, now: Instant) {
         self.with(name, |record| {
             record.last_error = Some(error.to_string());
+            record.failing = true;
             record.failures.push_back(now);
             while record.failures.len() > FAILURES {
                 record.failures.pop_front();
@@ -161,7 +213,7 @@ impl Servers {
     /// It works: back in its place.
     pub fn answered(&self, name: &ServerName) {
         self.with(name, |record| {
-            record.answered = true;
+            (record.answered, record.failing) = (true, false);
             record.aside_until = None;
         });
     }
@@ -172,13 +224,19 @@ impl Servers {
         self.with(name, |record| {
             if std::mem::replace(&mut record.unwell, false) {
                 record.failures.clear();
+                record.failing = false;
                 record.aside_until = None;
             }
             (record.answered, record.round_trip) = (true, Some(round_trip));
+            let usual = record.usual_round_trip.map_or(round_trip, |usual| (usual * 3 + round_trip) / 4);
+            record.usual_round_trip = Some(usual);
         });
+        if self.order == ServerOrder::Nearest {
+            self.rank();
+        }
     }
 
-    /// Somebody looked, and it does not serve. It is left out until somebody sees that it does.
+    /// Somebody looked, and it does not serve. It comes last until somebody sees that it does.
     pub fn is_unwell(&self, name: &ServerName, error: &dyn fmt::Display) {
         self.with(name, |record| (record.unwell, record.last_error) = (true, Some(error.to_string())));
     }
@@ -278,7 +336,7 @@ mod tests {
     #[test]
     fn three_failures_in_ten_seconds_set_a_server_aside_for_thirty() {
         // FD-04
-        let servers = Servers::new(vec![name("one"), name("two")]);
+        let servers = Servers::new(vec![name("one"), name("two")], ServerOrder::Listed);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         servers.failed(&name("one"), &"refused", at(0));
@@ -288,37 +346,87 @@ mod tests {
         servers.failed(&name("one"), &"refused", at(12));
         assert_eq!(hosts(&servers, at(12)), ["two", "one"], "three failures, but not in ten seconds");
         servers.failed(&name("one"), &"refused", at(13));
-        assert_eq!(hosts(&servers, at(13)), ["two"]);
-        assert_eq!(hosts(&servers, at(42)), ["two"]);
+        assert_eq!(hosts(&servers, at(13)), ["two", "one"], "the last to be tried");
+        assert_eq!(hosts(&servers, at(42)), ["two", "one"]);
         assert_eq!(hosts(&servers, at(43)), ["one", "two"]);
     }
 
     #[test]
     fn where_all_are_set_aside_all_are_tried_and_an_answer_brings_one_back() {
-        let servers = Servers::new(vec![name("one"), name("two")]);
+        let servers = Servers::new(vec![name("one"), name("two")], ServerOrder::Listed);
         let now = Instant::now();
         for host in ["one", "two"] {
             (0..3).for_each(|_| servers.failed(&name(host), &"refused", now));
         }
         assert_eq!(hosts(&servers, now), ["one", "two"]);
         servers.answered(&name("two"));
-        assert_eq!(hosts(&servers, now), ["two"]);
+        assert_eq!(hosts(&servers, now), ["two", "one"]);
     }
+
+    #[test]
+    fn where_nobody_is_well_whoever_failed_longest_ago_is_tried_first() {
+        // FD-04: it has had the longest time to come back.
+        let servers = Servers::new(vec![name("one"), name("two"), name("three")], ServerOrder::Listed);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        (0..3).for_each(|_| servers.failed(&name("two"), &"refused", at(0)));
+        servers.is_unwell(&name("three"), &"silent");
+        assert_eq!(hosts(&servers, at(20)), ["one", "two", "three"]);
+        servers.failed(&name("one"), &"result code 52", at(20));
+        assert_eq!(hosts(&servers, at(20)), ["two", "one", "three"]);
+        servers.answered(&name("one"));
+        assert_eq!(hosts(&servers, at(20)), ["one", "two", "three"], "but not before one that has answered since");
+    }
+
+    #[test]
+    fn the_nearest_comes_first_where_that_is_wanted_and_servers_about_as_near_do_not_take_turns() {
+        // L-37
+        let order = |order| Servers::new(vec![name("one"), name("two"), name("three")], order);
+        let now = Instant::now();
+        let measured = |servers: &Servers, host: &str, micros: &[u64]| {
+            micros.iter().for_each(|it| servers.is_well(&name(host), Duration::from_micros(*it)));
+        };
+        let listed = order(ServerOrder::Listed);
+        measured(&listed, "one", &[90_000]);
+        measured(&listed, "two", &[300]);
+        assert_eq!(hosts(&listed, now), ["one", "two", "three"]);
+
+        let nearest = order(ServerOrder::Nearest);
+        measured(&nearest, "one", &[90_000]);
+        measured(&nearest, "two", &[300]);
+        assert_eq!(hosts(&nearest, now), ["two", "one", "three"]);
+        measured(&nearest, "three", &[250, 200, 200]);
+        assert_eq!(hosts(&nearest, now), ["two", "three", "one"], "in the same house as the first");
+        let mut seen = Vec::new();
+        for (two, three) in [(300, 1_900), (1_900, 300), (2_000, 100), (100, 2_000), (300, 100)] {
+            measured(&nearest, "two", &[two]);
+            measured(&nearest, "three", &[three]);
+            seen.push(hosts(&nearest, now));
+        }
+        assert!(seen.iter().all(|order| *order == ["two", "three", "one"]), "{seen:?}");
+        measured(&nearest, "two", &[7_000]);
+        assert_eq!(hosts(&nearest, now)[0], "two", "one slow answer is none");
+        measured(&nearest, "two", &[40_000; 4]);
+        assert_eq!(hosts(&nearest, now), ["three", "two", "one"]);
+        (0..3).for_each(|_| nearest.failed(&name("three"), &"refused", now));
+        assert_eq!(hosts(&nearest, now), ["two", "one", "three"], "far away is better than set aside");
+    }
+
     #[test]
     fn who_was_found_unwell_is_left_out_until_found_well_and_an_open_port_is_no_sign_of_it() {
         // L-37
-        let servers = Servers::new(vec![name("one"), name("two")]);
+        let servers = Servers::new(vec![name("one"), name("two")], ServerOrder::Listed);
         let now = Instant::now();
         servers.is_unwell(&name("one"), &"silent");
         servers.answered(&name("one"));
-        assert_eq!(hosts(&servers, now), ["two"]);
+        assert_eq!(hosts(&servers, now), ["two", "one"]);
         servers.is_unwell(&name("two"), &"silent");
         assert_eq!(hosts(&servers, now), ["one", "two"], "all are tried where all are out");
         servers.is_well(&name("one"), Duration::from_millis(1));
-        assert_eq!(hosts(&servers, now), ["one"]);
+        assert_eq!(hosts(&servers, now), ["one", "two"]);
         (0..3).for_each(|_| servers.failed(&name("one"), &"refused", now));
         servers.is_well(&name("two"), Duration::from_millis(1));
         servers.is_well(&name("one"), Duration::from_millis(1));
-        assert_eq!(hosts(&servers, now), ["two"], "failures at work have their thirty seconds");
+        assert_eq!(hosts(&servers, now), ["two", "one"], "failures at work have their thirty seconds");
     }
 }

@@ -1,4 +1,4 @@
-//! Looks after the servers of a directory that has several (L-37): one that hangs is left out before a person waits for it, and one that
+//! Looks after the servers of a directory that has several (L-37): one that hangs comes last before a person waits for it, and one that
 //! is well again has its place again. Each is asked what a login asks it: to connect, to accept our account, to read its root.
 
 use crate::connect::establish;

@@ -58,6 +58,7 @@ impl Lab {
             netbios_domain: "ACME".into(),
             lockout_guard: None,
             default_domain: String::new(),
+            server_order: Default::default(),
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,

@@ -150,6 +150,7 @@ fn unreachable_directory() -> Directory {
         netbios_domain: String::new(),
         lockout_guard: None,
         default_domain: String::new(),
+        server_order: Default::default(),
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,

@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub async fn bind(&mut self, name: &str, password: &str) -> Result<bool> {
         let request = BindRequest::simple(name.to_owned().into_bytes(), Password::new(password));
         let id = self.next_id();
-        self.stream.write_all(&request.encode(id, &[])).await?;
+        self.send(&request.encode(id, &[])).await?;
         Ok(LdapResult::decode(&self.next().await?).context("BindResponse")?.is_success())
     }
 
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn find(&mut self, search: &SearchRequest) -> Result<usize> {
         let id = self.next_id();
-        self.stream.write_all(&search.encode(id, &[])).await?;
+        self.send(&search.encode(id, &[])).await?;
         let mut entries = 0;
         loop {
             let message = self.next().await?;
@@ -102,7 +102,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     pub async fn unbind(mut self) -> Result<()> {
         let id = self.next_id();
-        Ok(self.stream.write_all(&bind::unbind_request(id)).await?)
+        self.send(&bind::unbind_request(id)).await
+    }
+
+    /// TLS keeps what the socket does not take at once, as in a task that has had its share of time, until it is flushed.
+    async fn send(&mut self, octets: &[u8]) -> Result<()> {
+        self.stream.write_all(octets).await?;
+        Ok(self.stream.flush().await?)
     }
 
     fn next_id(&mut self) -> MessageId {
@@ -119,5 +125,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 anyhow::bail!("closed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions};
+    use tokio::io::BufStream;
+
+    #[tokio::test]
+    async fn a_stream_that_keeps_octets_until_it_is_flushed_is_answered() -> Result<()> {
+        // As TLS streams do, now and then: thousands of them stood still for one that was not flushed.
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::new(&dir.path().join("tls"))?;
+        let slapd = Slapd::start(dir.path(), &pki, &SlapdOptions::default())?;
+        let stream = TcpStream::connect(("127.0.0.1", slapd.ldap_port())).await?;
+        let mut connection = Connection::new(BufStream::new(stream));
+        let bound = ended(async {
+            let bound = connection.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?;
+            Ok(if bound && connection.search(COMPANY_BASE, "ann.archer").await? == 1 { "answered" } else { "refused" })
+        });
+        assert_eq!(bound.await, "answered");
+        connection.unbind().await
     }
 }

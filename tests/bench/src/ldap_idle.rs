@@ -17,7 +17,7 @@ use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duratio
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -27,13 +27,15 @@ const AT_ONCE: usize = 64;
 const OTHER_FILES: usize = 200;
 /// Each of so many is asked at the end whether it is there.
 const ASKED: usize = 500;
+/// For a handshake and a bind, while many others are made.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub struct Idle {
     /// Connections; fewer where a process may not open two files for each.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
-    /// By TLS too. Thousands of handshakes with slapd have been seen to stop without an end, so that it is not done unasked.
+    /// By TLS too.
     #[arg(long)]
     tls: bool,
 }
@@ -161,6 +163,7 @@ async fn each(kind: &Kind, pki: &Pki, server: SocketAddr, pid: u32, count: usize
     let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
     let open = || async {
         let tcp = TcpStream::connect(server).await?;
+        tcp.set_nodelay(true)?;
         let tls = connector.connect(ServerName::IpAddress(server.ip().into()), tcp).await?;
         Ok(Connection::new(tls))
     };
@@ -173,7 +176,7 @@ where
     O: Fn() -> F,
     F: Future<Output = Result<Connection<S>>>,
 {
-    let one = async |_| {
+    let opened = async || {
         let mut connection = open().await?;
         if bound {
             let bound = connection.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?;
@@ -181,6 +184,7 @@ where
         }
         anyhow::Ok(connection)
     };
+    let one = async |_| timeout(PATIENCE, opened()).await.context("no answer to a handshake or a bind")?;
     // The settings that were just applied may not be in force yet.
     let mut tries = 100;
     while let Err(error) = one(0).await {

@@ -37,6 +37,9 @@ pub struct Operations {
     /// And of those that spend a code, of which people have one in 30 s.
     #[arg(long, default_value_t = 5_000)]
     logins_with_code: u64,
+    /// Only the kinds of operations with this in their name.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,10 +134,11 @@ pub async fn measure(world: &World, operations: &Operations, page: Option<&Path>
         Server { second_lock: true, people: world.people.clone(), ..peer("Twinlock", world.ldap_at(), world.pid) },
     ];
     let cores = Cores::two()?;
-    let mut rounds: [Vec<Row>; FORMS.len()] = Default::default();
+    let forms: Vec<&Form> = FORMS.iter().filter(|form| form.name.contains(&operations.only)).collect();
+    let mut rounds: Vec<Vec<Row>> = forms.iter().map(|_| Vec::new()).collect();
     // The first opens connections and warms caches, and is not counted.
     for round in 0..=ROUNDS {
-        for (form, rows) in FORMS.iter().zip(&mut rounds) {
+        for (form, rows) in forms.iter().zip(&mut rounds) {
             let mut row = Vec::new();
             for server in &servers {
                 if let Some(cores) = &cores {
@@ -158,7 +162,7 @@ pub async fn measure(world: &World, operations: &Operations, page: Option<&Path>
             }
         }
     }
-    page::show(page, "ldap-peer", &table(&servers, &rounds))
+    page::show(page, "ldap-peer", &table(&servers, &forms, &rounds))
 }
 
 async fn load(server: &Server, form: &Form, operations: u64) -> Result<Report> {
@@ -291,13 +295,13 @@ const FIGURES: [Figure; 3] = [
     Figure { name: "p99, ms", value: |report| report.milliseconds.p99, decimals: 2 },
 ];
 
-fn table(servers: &[Server; 4], rounds: &[Vec<Row>; FORMS.len()]) -> String {
+fn table(servers: &[Server; 4], forms: &[&Form], rounds: &[Vec<Row>]) -> String {
     let mut text = String::from("| operation | figure |");
     for server in servers {
         let _ = write!(text, " {} |", server.name);
     }
     text += " / back-ldap | / HAProxy | goal for the CPU |\n|---|---|---|---|---|---|---|---|---|\n";
-    for (form, rows) in FORMS.iter().zip(rounds) {
+    for (form, rows) in forms.iter().zip(rounds) {
         for Figure { name, value, decimals } in &FIGURES {
             let _ = write!(text, "| {} | {name} |", form.name);
             for place in 0..servers.len() {

@@ -208,6 +208,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         netbios_domain: "CORP".into(),
         lockout_guard: None,
         default_domain: String::new(),
+        server_order: Default::default(),
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,

@@ -14,6 +14,9 @@ pub struct Directory {
     /// those that the DNS names for a domain (FD-03).
     #[serde(deserialize_with = "urls")]
     pub urls: Vec<String>,
+    /// Which of the servers that serve is asked first (L-37).
+    #[serde(default, skip_serializing_if = "ServerOrder::is_listed")]
+    pub server_order: ServerOrder,
     /// Where all searches start; empty = the default naming context of its servers, or the only one they have (FD-05).
     #[serde(default)]
     pub base: String,
@@ -82,6 +85,24 @@ pub struct Directory {
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
+}
+
+/// In which order the servers of a directory are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerOrder {
+    /// As `urls` has them.
+    #[default]
+    Listed,
+    /// By the time that reading the root takes; those about as near as each other as `urls` has them.
+    Nearest,
+}
+
+impl ServerOrder {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_listed(&self) -> bool {
+        *self == Self::Listed
+    }
 }
 
 /// How many wrong passwords of a person reach the directory, through all gateways and the portal together.

@@ -429,6 +429,7 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         netbios_domain: "ACME".into(),
         lockout_guard: Some(LockoutGuard { wrong_passwords: 5, window_minutes: 30 }),
         default_domain: String::new(),
+        server_order: Default::default(),
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
