@@ -168,17 +168,27 @@ pub(crate) fn header(input: &[u8]) -> Result<Option<Header>, BerError> {
     Ok(Some(Header { tag, octets, content }))
 }
 
+/// Levels that `check_structure` needs no memory for.
+const NEAR_LEVELS: usize = 16;
+
 /// Walks every element at every level without recursion and refuses what RFC 4511 section 5.1 forbids.
 /// Content of primitive elements (control values, extended values) is opaque and not looked into.
 pub fn check_structure(octets: &[u8], depth_max: usize) -> Result<(), BerError> {
-    let mut outer: Vec<Reader> = Vec::new();
+    // What is left of the elements that the one being read lies in. Requests are rarely deeper than the first places.
+    let mut outer: [Reader; NEAR_LEVELS] = std::array::from_fn(|_| Reader::new(&[]));
+    let mut further: Vec<Reader> = Vec::new();
+    let mut depth = 0;
     let mut reader = Reader::new(octets);
     loop {
         if reader.is_empty() {
-            match outer.pop() {
-                Some(parent) => reader = parent,
-                None => return Ok(()),
+            if depth == 0 {
+                return Ok(());
             }
+            depth -= 1;
+            reader = match outer.get(depth) {
+                Some(parent) => parent.clone(),
+                None => further.pop().unwrap_or(Reader::new(&[])),
+            };
             continue;
         }
         let element = reader.element()?;
@@ -186,10 +196,15 @@ pub fn check_structure(octets: &[u8], depth_max: usize) -> Result<(), BerError> 
             return Err(BerError::ConstructedString);
         }
         if element.tag & CONSTRUCTED != 0 {
-            if outer.len() + 1 >= depth_max {
+            if depth + 1 >= depth_max {
                 return Err(BerError::TooDeep(depth_max));
             }
-            outer.push(std::mem::replace(&mut reader, element.reader()));
+            let parent = std::mem::replace(&mut reader, element.reader());
+            match outer.get_mut(depth) {
+                Some(place) => *place = parent,
+                None => further.push(parent),
+            }
+            depth += 1;
         }
     }
 }

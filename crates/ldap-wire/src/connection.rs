@@ -30,7 +30,6 @@ use crate::root_dse;
 use crate::sasl;
 use crate::search::{SearchHead, SearchRequest, SearchResultEntry};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The rules of one client, from its settings. The default is the strict side of each.
@@ -131,7 +130,8 @@ pub struct ClientConnection {
     state: State,
     /// Of the last bind begun; only its ticket counts.
     token: Arc<()>,
-    outstanding: HashMap<MessageId, Outstanding>,
+    /// At most `pending_max`, so few that a table would cost more than it saves.
+    outstanding: Vec<Outstanding>,
     /// Abandoned, and perhaps still answered by the upstream (L-06). At most `RETIRED_MAX`.
     retired: Vec<MessageId>,
 }
@@ -156,6 +156,7 @@ pub enum BoundAs {
 }
 
 struct Outstanding {
+    id: MessageId,
     op: Op,
     changes_password: bool,
     root_dse: Option<RootDseSearch>,
@@ -282,14 +283,7 @@ pub enum Primary {
 impl ClientConnection {
     /// `tls` for a connection that began with a handshake.
     pub fn new(policy: Arc<Policy>, tls: bool) -> Self {
-        Self {
-            policy,
-            tls,
-            state: State::Anonymous,
-            token: Arc::new(()),
-            outstanding: HashMap::new(),
-            retired: Vec::new(),
-        }
+        Self { policy, tls, state: State::Anonymous, token: Arc::new(()), outstanding: Vec::new(), retired: Vec::new() }
     }
 
     pub fn state(&self) -> State {
@@ -344,7 +338,7 @@ impl ClientConnection {
         if let State::PrimaryPending(bind) | State::SecondPending(bind) = self.state {
             return self.while_bind_is_pending(bind, &message, &request.kind);
         }
-        if self.outstanding.contains_key(&message.id()) || self.retired.contains(&message.id()) {
+        if self.is_outstanding(message.id()) || self.retired.contains(&message.id()) {
             return self.answer(&message, LdapResult::with_diagnostic(ResultCode::PROTOCOL_ERROR, "message id in use"));
         }
         let Request { kind, controls } = request;
@@ -487,11 +481,11 @@ impl ClientConnection {
         // RFC 4511 section 4.11: a server need not do it, and unknown ids are ignored. Not forwarding them bounds what a flood costs
         // (B-55); what became of a password has to be heard (V-52); and an id that is remembered no longer could be taken for another
         // operation's.
-        let outstanding = self.outstanding.get(&target);
+        let outstanding = self.outstanding.iter().find(|it| it.id == target);
         if outstanding.is_none_or(|it| it.changes_password) || self.retired.len() >= RETIRED_MAX {
             return Action::Ignore;
         }
-        self.outstanding.remove(&target);
+        self.end_of(target);
         self.retired.push(target);
         Action::Forward(Cleared { abandons: Some(target), ..cleared(message, false) })
     }
@@ -505,7 +499,7 @@ impl ClientConnection {
         }
         match request.cancel_target() {
             Err(_) => return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR)),
-            Ok(Some(target)) if !self.outstanding.contains_key(&target) => {
+            Ok(Some(target)) if !self.is_outstanding(target) => {
                 return self.answer(message, LdapResult::of(ResultCode::NO_SUCH_OPERATION));
             }
             Ok(_) => {}
@@ -572,7 +566,8 @@ impl ClientConnection {
         let remembered = root_dse
             .as_ref()
             .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
-        self.outstanding.insert(message.id(), Outstanding { op: message.op(), changes_password, root_dse: remembered });
+        let (id, op) = (message.id(), message.op());
+        self.outstanding.push(Outstanding { id, op, changes_password, root_dse: remembered });
         match root_dse {
             Some(search) => Action::RootDse { search, cleared },
             None => Action::Forward(cleared),
@@ -701,7 +696,7 @@ impl ClientConnection {
         if message.id() == MessageId::UNSOLICITED {
             return self.unsolicited(message);
         }
-        let Some(outstanding) = self.outstanding.get(&message.id()) else {
+        let Some(outstanding) = self.outstanding.iter().find(|it| it.id == message.id()) else {
             return self.late_answer(message);
         };
         let part = match message.op() {
@@ -716,7 +711,7 @@ impl ClientConnection {
             let Ok((octets, code)) = referral::result(&self.policy.referrals, message) else {
                 return FromUpstream::Violation;
             };
-            self.outstanding.remove(&message.id());
+            self.end_of(message.id());
             return FromUpstream::End { octets, code };
         }
         let relayed = match (message.op(), &outstanding.root_dse) {
@@ -765,16 +760,16 @@ impl ClientConnection {
 
     /// The gateway has answered this operation itself.
     pub fn answered(&mut self, id: MessageId) {
-        self.outstanding.remove(&id);
+        self.end_of(id);
     }
 
     /// The upstream connection is gone, or broke the protocol (L-19). What is outstanding is answered; a bound client is told to
     /// go, because binding again would need its password. An anonymous one may go on with a new upstream connection.
     pub fn upstream_lost(&mut self) -> UpstreamLost {
         let lost = LdapResult::with_diagnostic(ResultCode::UNAVAILABLE, "upstream lost");
-        let mut ids: Vec<_> = self.outstanding.drain().collect();
-        ids.sort_by_key(|(id, _)| *id);
-        let answers = ids.iter().filter_map(|(id, o)| Some(lost.encode(*id, o.op.response()?, &[]))).collect();
+        let mut lost_ones = std::mem::take(&mut self.outstanding);
+        lost_ones.sort_by_key(|it| it.id);
+        let answers = lost_ones.iter().filter_map(|it| Some(lost.encode(it.id, it.op.response()?, &[]))).collect();
         self.retired.clear();
         if !matches!(self.state, State::Bound(_)) {
             return UpstreamLost { answers, notice: None };
@@ -792,6 +787,16 @@ impl ClientConnection {
     fn close(&mut self, notice: Option<Bytes>) -> Action {
         self.closed();
         Action::Close { notice }
+    }
+
+    fn is_outstanding(&self, id: MessageId) -> bool {
+        self.outstanding.iter().any(|it| it.id == id)
+    }
+
+    fn end_of(&mut self, id: MessageId) {
+        if let Some(place) = self.outstanding.iter().position(|it| it.id == id) {
+            self.outstanding.swap_remove(place);
+        }
     }
 
     fn forget_session(&mut self) {

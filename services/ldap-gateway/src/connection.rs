@@ -67,6 +67,8 @@ struct Connection {
     changes: watch::Receiver<Arc<Snapshot>>,
     /// Of the settings, or of the process: it stops.
     news: BoxFuture<'static, ()>,
+    /// `news` may be there already, or nobody would be woken for it yet.
+    news_due: bool,
     /// The rules that `wire` goes by are not in force any more.
     outdated: bool,
     /// Decides. All states of the protocol are in here.
@@ -186,6 +188,7 @@ impl Connection {
             certificate: certificate.map(Arc::new),
             seat,
             news: next_change(&changes),
+            news_due: true,
             changes,
             outdated: false,
             wire,
@@ -231,8 +234,12 @@ impl Connection {
         if let Poll::Ready(Err(_)) = self.near.poll_send(cx, now) {
             return Poll::Ready(Event::NearBroken);
         }
-        if self.news.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::News);
+        // Once it has been polled it wakes this task, and only a change makes it ready.
+        if self.news_due || self.changes.has_changed().unwrap_or(false) {
+            self.news_due = false;
+            if self.news.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::News);
+            }
         }
         let far_has_room = match &self.far {
             Far::Open(far) => far.has_room(),
@@ -410,7 +417,7 @@ impl Connection {
     fn hear_news(&mut self) -> Next {
         // The settings first: whatever comes after they were looked at is the next news.
         let goes_on = self.follow_settings(None);
-        self.news = next_change(&self.changes);
+        (self.news, self.news_due) = (next_change(&self.changes), true);
         if self.shared.shutdown.is_stopping() {
             return self.end(&reply::shutting_down());
         }
@@ -427,6 +434,7 @@ impl Connection {
     /// New settings count at once, before the message that `op` is of. False where there is nothing to go on with.
     fn follow_settings(&mut self, op: Option<Op>) -> bool {
         if self.changes.has_changed().unwrap_or(false) {
+            self.news_due = true;
             let snapshot = Arc::clone(&self.changes.borrow_and_update());
             let Some(now) = snapshot.client(self.source).filter(|now| now.name() == self.client.name()) else {
                 return false;

@@ -35,6 +35,8 @@ pub struct Duplex<S> {
     unfinished_since: Option<Instant>,
     /// The last read filled its buffer.
     busy: bool,
+    /// Written before the queue.
+    first: Bytes,
     queue: VecDeque<Bytes>,
     /// Small messages behind the queue, joined.
     tail: BytesMut,
@@ -53,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
             input: BytesMut::new(),
             unfinished_since: None,
             busy: false,
+            first: Bytes::new(),
             queue: VecDeque::new(),
             tail: BytesMut::new(),
             queued: 0,
@@ -115,7 +118,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
             self.stalled_since = Some(now);
         }
         self.queued += message.len();
-        if message.len() <= SMALL_OCTETS {
+        if self.queued == message.len() {
+            // Most answers are alone: they go out as they are.
+            self.first = message;
+        } else if message.len() <= SMALL_OCTETS {
+            if self.queue.is_empty() && self.tail.is_empty() && self.first.len() <= SMALL_OCTETS {
+                self.tail.reserve(self.first.len() + message.len());
+                self.tail.extend_from_slice(&std::mem::take(&mut self.first));
+            }
             self.tail.extend_from_slice(&message);
         } else {
             if !self.tail.is_empty() {
@@ -128,12 +138,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
     /// Writes what waits. Ready when nothing does.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
         while self.queued > 0 {
-            let next = self.queue.front().map_or(&self.tail[..], |front| front);
+            let next = match (&self.first, self.queue.front()) {
+                (first, Some(front)) if first.is_empty() => front,
+                (first, None) if first.is_empty() => &self.tail[..],
+                (first, _) => first,
+            };
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             match self.queue.front_mut() {
+                _ if !self.first.is_empty() => {
+                    self.first.advance(written);
+                    if self.first.is_empty() {
+                        self.first = Bytes::new();
+                    }
+                }
                 Some(front) => {
                     front.advance(written);
                     if front.is_empty() {
@@ -147,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
             self.stalled_since = (self.queued > 0).then_some(now);
             if self.queued == 0 {
                 // Nor does it hold one for what it said.
-                (self.queue, self.tail) = (VecDeque::new(), BytesMut::new());
+                (self.first, self.queue, self.tail) = (Bytes::new(), VecDeque::new(), BytesMut::new());
             }
         }
         if self.unflushed {
@@ -244,6 +264,7 @@ impl AsyncWrite for ClientStream {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use tokio::io::AsyncReadExt;
 
     /// A DelRequest of about `octets`.
     fn delete(octets: usize) -> Vec<u8> {
@@ -275,5 +296,27 @@ mod tests {
             let held = (duplex.input.capacity(), duplex.tail.capacity(), duplex.queue.capacity());
             assert_eq!(held, (0, 0, 0), "after a message of {octets}");
         }
+    }
+    #[tokio::test]
+    async fn a_slow_reader_gets_everything_in_order_however_it_was_kept() {
+        let (stream, mut peer) = tokio::io::duplex(700);
+        let mut duplex = Duplex::new(stream, Peer::Client, Limits::AUTHENTICATED);
+        let (mut sent, mut read) = (Vec::new(), Vec::new());
+        let sizes = [10, 300, 5000, 10, SMALL_OCTETS + 1, 20, 20, 9000, 1, 1];
+        for (number, size) in sizes.iter().cycle().take(70).enumerate() {
+            let message = vec![u8::try_from(number).expect("few"); *size];
+            sent.extend_from_slice(&message);
+            duplex.send(message.into(), Instant::now());
+            // What waits is now and then all gone, and otherwise in the middle of a message.
+            let enough = if number % 7 == 6 { sent.len() } else { read.len() + 450 * (number % 3) };
+            while read.len() < enough.min(sent.len()) {
+                let sending = poll_fn(|cx| Poll::Ready(duplex.poll_send(cx, Instant::now()))).await;
+                assert!(!matches!(sending, Poll::Ready(Err(_))));
+                let mut octets = [0; 450];
+                let count = peer.read(&mut octets).await.expect("it is open");
+                read.extend_from_slice(&octets[..count]);
+            }
+        }
+        assert_eq!(read, sent);
     }
 }
