@@ -35,9 +35,11 @@ impl HomeReply {
         &self.sent
     }
 
-    /// Whether it had a Message-Authenticator: what a server whose rule is still `auto` teaches.
-    pub fn signed(&self) -> bool {
-        self.packet().has(AttributeType::MESSAGE_AUTHENTICATOR)
+    /// Whether a server whose rule is still `auto` signs of its own accord, and has to from now on. Beside EAP-Message the
+    /// Message-Authenticator is mandatory (RFC 3579 section 3.2), so its presence there says nothing about other replies.
+    pub fn teaches(&self) -> bool {
+        let packet = self.packet();
+        packet.has(AttributeType::MESSAGE_AUTHENTICATOR) && !packet.has(AttributeType::EAP_MESSAGE)
     }
 
     /// What it means. Where the Code and the EAP inside disagree, the answer is no (B-26, RFC 3579 section 2.6.3).

@@ -54,7 +54,7 @@ pub(crate) struct Peer {
 /// What a port has to tell beside its answers.
 pub(crate) trait Observer: Send + Sync {
     fn became(&self, server: &str, state: HomeState);
-    /// A reply carried a Message-Authenticator.
+    /// A reply carried a Message-Authenticator, and need not have.
     fn signed(&self, server: &str);
     fn dropped(&self, server: &str, drop: &'static str);
     /// It did not refuse a name that nobody has, with a password made up for the question.
@@ -176,7 +176,7 @@ impl HomePort {
             let Ok(event) = timeout_at(deadline, events.recv()).await else { return Err(NoAnswer::Deadline) };
             match event {
                 Some(Event::Answer(reply)) => {
-                    if reply.signed() {
+                    if reply.teaches() {
                         asked.shared.observer.signed(&asked.shared.peer.name);
                     }
                     return Ok(reply);
