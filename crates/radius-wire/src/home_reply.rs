@@ -53,6 +53,8 @@ impl HomeReply {
                 Verdict::Challenge
             }
             Code::AccessReject if says(EapCode::Failure) => Verdict::Reject,
+            // By TLS, from a server that does no accounting: 406 (RFC 6614 section 2.5).
+            Code::AccountingResponse if packet.has(AttributeType::ERROR_CAUSE) => Verdict::NotRecorded,
             Code::AccountingResponse => Verdict::Recorded,
             _ => Verdict::Contradiction,
         }
@@ -83,7 +85,7 @@ impl HomeReply {
             Verdict::Challenge => Code::AccessChallenge,
             Verdict::Reject => Code::AccessReject,
             Verdict::Recorded => Code::AccountingResponse,
-            Verdict::Contradiction => return Err(WriteError::Contradiction),
+            Verdict::NotRecorded | Verdict::Contradiction => return Err(WriteError::Contradiction),
         };
         let mut octets = AttributeOctets::default();
         for attribute in packet.attributes() {
@@ -111,6 +113,8 @@ pub enum Verdict {
     Reject,
     /// An Accounting-Response.
     Recorded,
+    /// An Accounting-Response that says by Error-Cause that nothing was recorded: not to be acknowledged.
+    NotRecorded,
     /// Accept with EAP-Failure, Reject with EAP-Success, Challenge without a State and the like: to be answered with
     /// Access-Reject, and with EAP-Failure where the client speaks EAP.
     Contradiction,

@@ -544,6 +544,15 @@ fn an_accounting_response_takes_along_what_a_vendor_says_and_nothing_else() {
 }
 
 #[test]
+fn an_accounting_response_with_an_error_acknowledges_nothing() {
+    // R-86, RFC 6614 section 2.5: 406, Unsupported Extension
+    let request = accounting_request(&[(44, b"17".to_vec())]);
+    let error = home_reply(Code::AccountingResponse, &[(101, vec![0, 0, 1, 0x96])]);
+    assert_eq!(error.verdict(), Verdict::NotRecorded);
+    assert_eq!(relayed(&request, &error), Err(WriteError::Contradiction));
+}
+
+#[test]
 fn an_answer_of_the_other_kind_cannot_be_written() {
     let (access, accounting) = (from_client(&[], None, true), accounting_request(&[]));
     let recorded = home_reply(Code::AccountingResponse, &[]).relayed(&mut keep).expect("it fits");

@@ -64,7 +64,7 @@ pub(crate) async fn read(
             }
             Err(reason)
         }
-        Verdict::Contradiction | Verdict::Recorded => {
+        Verdict::Contradiction | Verdict::Recorded | Verdict::NotRecorded => {
             tracing::warn!(
                 service = crate::NAME,
                 client = client.name(),

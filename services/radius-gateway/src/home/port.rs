@@ -12,7 +12,7 @@ use super::connection::{self, TlsWay};
 use crate::stream::{Outbox, Packets, Waiting, outbox};
 use radius_wire::{
     Attribute, AttributeType, DropReason, Due, Heard, Home, HomeLimits, HomeReply, HomeState, Outgoing, Place, Port,
-    RequestCode, RequestId, Room, Rule, Secret, SocketNumber, WriteError,
+    RequestCode, RequestId, Room, Rule, Secret, SocketNumber, Verdict, WriteError,
 };
 use socket2::SockRef;
 use std::collections::HashMap;
@@ -176,8 +176,12 @@ impl HomePort {
             let Ok(event) = timeout_at(deadline, events.recv()).await else { return Err(NoAnswer::Deadline) };
             match event {
                 Some(Event::Answer(reply)) => {
+                    let Shared { observer, peer, .. } = asked.shared.as_ref();
                     if reply.teaches() {
-                        asked.shared.observer.signed(&asked.shared.peer.name);
+                        observer.signed(&peer.name);
+                    }
+                    if reply.verdict() == Verdict::NotRecorded {
+                        observer.dropped(&peer.name, "not_recorded");
                     }
                     return Ok(reply);
                 }
