@@ -52,6 +52,8 @@ pub(crate) struct Snapshot {
     revision: u64,
     clients: Vec<Arc<Client>>,
     sources: Sources,
+    /// Of clients that come by TLS: who else gets no handshake.
+    tls_sources: Sources,
     /// Clients that come by TLS, by the marks of their certificates.
     certificates: HashMap<String, usize>,
     /// Those of single clients.
@@ -326,7 +328,8 @@ impl Snapshot {
                 }
             }
         }
-        snapshot.sources = Sources::of(&snapshot.clients);
+        snapshot.sources = Sources::of(&snapshot.clients, Transport::Udp);
+        snapshot.tls_sources = Sources::of(&snapshot.clients, Transport::Tls);
         for (index, client) in snapshot.clients.iter().enumerate().filter(|(_, client)| client.comes_by_tls()) {
             let marks = client.settings.certificates.iter().map(|mark| (mark.to_ascii_lowercase(), index));
             snapshot.certificates.extend(marks);
@@ -342,6 +345,11 @@ impl Snapshot {
         let client = self.clients.get(*index)?;
         let counts = client.settings.sources.iter().any(|network| canonical(*network).contains(&source));
         counts.then(|| client.clone())
+    }
+
+    /// Whether any client may come by TLS from `source`, which must be canonical (FR-03).
+    pub(crate) fn may_come_by_tls(&self, source: IpAddr) -> bool {
+        self.tls_sources.find(source).is_some()
     }
 
     /// Who signs for single clients that come by TLS, instead of who signs for all.
@@ -580,9 +588,10 @@ fn rule(setting: MessageAuthenticator) -> Rule {
 struct Sources(Vec<(u8, HashMap<IpNet, usize>)>);
 
 impl Sources {
-    fn of(clients: &[Arc<Client>]) -> Self {
+    fn of(clients: &[Arc<Client>], transport: Transport) -> Self {
         let mut by_length: BTreeMap<u8, HashMap<IpNet, usize>> = BTreeMap::new();
-        for (index, client) in clients.iter().enumerate().filter(|(_, client)| !client.comes_by_tls()) {
+        let comes_so = |client: &Client| client.settings.transport == transport;
+        for (index, client) in clients.iter().enumerate().filter(|(_, client)| comes_so(client)) {
             for source in client.settings.sources.iter().copied().map(canonical) {
                 by_length.entry(source.prefix_len()).or_default().insert(source, index);
             }

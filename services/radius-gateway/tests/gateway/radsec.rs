@@ -429,6 +429,21 @@ async fn a_revoked_certificate_opens_nothing_and_what_it_has_opened_is_closed() 
     assert!(!is_let_in(&proxy).await);
 }
 
+#[tokio::test]
+async fn who_is_no_clients_address_gets_no_handshake() {
+    // FR-03, R-91: closed at once, and not after the time of a handshake
+    let lab = Lab::new().await;
+    let gateway = lab.gateway().await;
+    let address = gateway.radsec.expect("it takes TLS");
+    for (from, is_shaken) in [("127.0.9.9", false), ("127.0.0.9", true)] {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(from.parse().expect("an address"), 0)).expect("loopback");
+        let mut stream = socket.connect(address).await.expect("it listens");
+        let ended = timeout(Duration::from_secs(2), stream.read(&mut [0; 1])).await;
+        assert_eq!(ended.is_err(), is_shaken, "{from}");
+    }
+}
+
 fn pem(pki: &Pki) -> String {
     std::fs::read_to_string(pki.ca_file()).expect("the CA")
 }
