@@ -508,6 +508,25 @@ fn optional_attributes_make_room_and_nothing_else_does() {
 }
 
 #[test]
+fn no_text_is_added_beside_eap() {
+    // R-54, RFC 3579 section 2.6.5: one mapped from a group
+    let added = [(18, &b"welcome"[..]), (25, b"staff")];
+    let added = added.map(|(kind, value)| Attribute { kind: AttributeType(kind), value });
+    let request = from_client(&[], None, true);
+    let success = (79, EAP_SUCCESS.to_vec());
+    for (attributes, kinds) in [(vec![success], vec![79, 25]), (vec![], vec![18, 25])] {
+        let accept = home_reply(Code::AccessAccept, &attributes);
+        for (added, optional) in [(&added[..], &[][..]), (&[], &added[..])] {
+            let all = at_client(&request, &accept, |relayed| {
+                answer(&request, Reply::Relay(Relay { added, optional, ..plain(relayed) }))
+            });
+            let found: Vec<_> = all.expect("it fits").iter().map(|(kind, _)| *kind).collect();
+            assert_eq!(found, kinds);
+        }
+    }
+}
+
+#[test]
 fn only_an_accept_gets_more_attributes() {
     //
     let class = [Attribute { kind: AttributeType::CLASS, value: b"x" }];
