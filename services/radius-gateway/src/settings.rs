@@ -283,6 +283,14 @@ impl CurrentSettings {
             clients = snapshot.clients.len(),
             "settings in force"
         );
+        let names = snapshot.newly_unprotected(&self.current());
+        if !names.is_empty() {
+            tracing::warn!(
+                service = crate::NAME,
+                clients = names.join(", "),
+                "of these clients packets without Message-Authenticator are taken, with or without Proxy-State: who sits between can forge the answers (CVE-2024-3596)"
+            );
+        }
         self.metrics.settings_revision(snapshot.revision);
         let has_clients = !snapshot.clients.is_empty();
         self.snapshot.store(Arc::new(snapshot));
@@ -366,6 +374,14 @@ impl Snapshot {
     /// The administrator's own words for challenges.
     pub(crate) fn texts(&self) -> &[TextOverride] {
         &self.texts
+    }
+
+    /// Clients that nothing protects, and that something did in the settings `before`.
+    fn newly_unprotected(&self, before: &Self) -> Vec<&str> {
+        let unprotected = |snapshot: &'_ Self, name: &str| {
+            snapshot.clients.iter().any(|client| client.name() == name && client.is_unprotected())
+        };
+        self.client_names().filter(|name| unprotected(self, name) && !unprotected(before, name)).collect()
     }
 
     /// The names of the clients.
@@ -510,9 +526,10 @@ impl Client {
         }
     }
 
+    /// By the rules in force: `auto` may have come to `no`.
     fn is_unprotected(&self) -> bool {
-        let no = MessageAuthenticator::No;
-        self.settings.message_authenticator == no && self.settings.limit_proxy_state == no
+        let Rules { message_authenticator, limit_proxy_state } = self.rules();
+        (message_authenticator, limit_proxy_state) == (Rule::No, Rule::No)
     }
 
     pub(crate) fn can_challenge(&self) -> bool {
@@ -716,8 +733,19 @@ mod tests {
         assert!((0..59).all(|second| !noted.unprotected_again(minute(0) + second * 1_000)));
         assert!(noted.unprotected_again(minute(1)));
         assert!(noted.unprotected_again(minute(-60)), "a clock that was set back does not silence it");
-        for (rules, unprotected) in [(("no", "no"), true), (("no", "auto"), false), (("yes", "no"), false)] {
+        let nobody = Snapshot::default();
+        for (rules, learned, unprotected) in [
+            (("no", "no"), None, true),
+            (("no", "auto"), None, false),
+            (("yes", "no"), None, false),
+            (("auto", "no"), None, false),
+            (("auto", "no"), Some("yes"), false),
+            (("auto", "no"), Some("no"), true),
+            (("auto", "auto"), Some("no"), false),
+        ] {
             let mut reply = FetchReply::default();
+            let learned = learned.map(|rule| ("vpn".to_owned(), rule.to_owned()));
+            reply.learned_message_authenticator.extend(learned);
             let mut document = settings::Settings::default();
             let client = serde_json::json!({
                 "name": "vpn", "protocol": "radius", "sources": ["10.0.0.0/8"], "target": "corp",
@@ -727,6 +755,9 @@ mod tests {
             reply.secrets.insert("client.vpn.secret".into(), WireSecret { value: b"secret".to_vec() });
             let snapshot = Snapshot::new(&Snapshot::default(), document, &mut reply);
             assert_eq!(snapshot.clients[0].is_unprotected(), unprotected, "{rules:?}");
+            // With the first settings, and not with each that follow.
+            assert_eq!(snapshot.newly_unprotected(&nobody) == ["vpn"], unprotected);
+            assert!(snapshot.newly_unprotected(&snapshot).is_empty());
         }
     }
 
