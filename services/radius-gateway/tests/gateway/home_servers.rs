@@ -450,6 +450,39 @@ async fn a_state_is_answered_to_the_server_that_asked_and_to_no_other() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_with_a_state_proves_themselves_again_to_the_same_server() {
+    // R-52, RFC 2865 section 5.24: State with Termination-Action in an Access-Accept
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    // Termination-Action: RADIUS-Request. An hour.
+    const SESSION: [(AttributeType, &[u8]); 3] = [
+        (AttributeType(29), &[0, 0, 0, 1]),
+        (AttributeType::SESSION_TIMEOUT, &[0, 0, 0x0e, 0x10]),
+        (AttributeType::STATE, b"session-17"),
+    ];
+    world.homes[0].says(|request| match request.packet().first(AttributeType::STATE) {
+        None => accept(request, &SESSION),
+        Some(state) => accept(request, &[(AttributeType::CLASS, state)]),
+    });
+    world.homes[1].says(|_| panic!("it has let in nobody"));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.on_the_phone("bob", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    let accepted = nas.ask(&first).await;
+    assert_eq!((accepted.code(), accepted.state()), (Code::AccessAccept, b"session-17".to_vec()));
+    let another = nas.answer_to("bob", b"session-17", ANN);
+    assert_eq!(nas.ask(&another).await.code(), Code::AccessReject, "it is ann's");
+    let second = nas.answer_to("ann", b"session-17", ANN);
+    let accepted = nas.ask(&second).await;
+    assert_eq!(
+        (accepted.code(), accepted.all(AttributeType::CLASS)),
+        (Code::AccessAccept, vec![b"session-17".to_vec()])
+    );
+    assert_eq!(world.verification.decisions(), 2, "with the second factor");
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_where_the_first_is_silent_and_a_forged_answer_is_none() {
     // B-14, B-15
     let world = World::new().await;
