@@ -205,8 +205,13 @@ async fn the_certificate_says_whose_it_is_and_both_kinds_of_request_come_by_one_
 
 #[tokio::test]
 async fn who_has_no_certificate_that_counts_is_let_go() {
-    // R-90; B-34, B-35: another authority, expired, a wildcard, none, one that nobody listed, one from elsewhere
+    // R-90; B-34, B-35: another authority, expired, a wildcard, none, one that nobody listed, one from another client's address
     let lab = Lab::new().await;
+    lab.change(|document| {
+        let branch = by_tls("branch", &["dns:branch.acme.example"]);
+        document.clients.push(Client { sources: vec!["127.0.3.0/24".parse().expect("a network")], ..branch });
+    })
+    .await;
     let gateway = lab.gateway().await;
     let other = Pki::new(&lab.dir.path().join("other")).expect("certificates");
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
