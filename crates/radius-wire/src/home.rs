@@ -255,7 +255,7 @@ impl Home {
         rule: Rule,
         now: Duration,
     ) -> Heard {
-        let packet = match Packet::parse(datagram, self.port) {
+        let packet = match self.parse(socket, datagram) {
             Ok(packet) => packet,
             Err(reason) => return Heard::Dropped(reason),
         };
@@ -286,6 +286,20 @@ impl Home {
         self.end(id);
         self.become_alive();
         Heard::Answer { id, reply }
+    }
+
+    /// A server that takes both kinds of request at one port, as by TLS, answers the probe of accounting with Access-Accept: it cannot
+    /// tell what the probe is about (R-81, RFC 5997 section 4.2). As the answer to anything else that Code is none.
+    fn parse<'a>(&self, socket: SocketNumber, datagram: &'a [u8]) -> Result<Packet<'a>, DropReason> {
+        let packet = Packet::parse(datagram, self.port);
+        let has_one_port = self.port == Port::AccountingReplies && self.limits.transport == Transport::Tls;
+        if !has_one_port || !matches!(packet, Err(DropReason::Code)) {
+            return packet;
+        }
+        let accept = Packet::parse(datagram, Port::AuthenticationReplies)?;
+        let place = Place { socket, identifier: accept.identifier() };
+        let is_of_probe = self.probes.sent.as_ref().is_some_and(|probe| probe.place == place);
+        if accept.code() == Code::AccessAccept && is_of_probe { Ok(accept) } else { Err(DropReason::Code) }
     }
 
     /// What is due, one thing at a time: ask until nothing is. `random` is another one each time.
@@ -634,7 +648,11 @@ mod tests {
 
     impl Talk {
         fn new(limits: HomeLimits) -> Self {
-            Self { home: Home::new(limits, Port::AuthenticationReplies), number: 0 }
+            Self::at_port(limits, Port::AuthenticationReplies)
+        }
+
+        fn at_port(limits: HomeLimits, port: Port) -> Self {
+            Self { home: Home::new(limits, port), number: 0 }
         }
 
         fn place(&mut self, room: impl Fn(&Home) -> Room) -> Place {
@@ -848,6 +866,31 @@ mod tests {
         }
         assert_eq!(talk.due(300), [Due::Became(HomeState::Alive)]);
         assert_eq!(talk.home.next_deadline(), None, "who is alive is not probed");
+    }
+
+    #[test]
+    fn accounting_by_tls_is_back_when_three_probes_are_answered_with_access_accept() {
+        // one port for both kinds of request; by UDP, and as the answer to a report, it is none
+        for (transport, comes_back) in [(Transport::Tls, true), (Transport::Udp, false)] {
+            let mut talk = Talk::at_port(HomeLimits { transport, ..HomeLimits::default() }, Port::AccountingReplies);
+            let asked = talk.zombie();
+            let accept = talk.receive(asked.place.socket, &answer(&asked.octets), 6);
+            assert!(matches!(accept, Heard::Dropped(DropReason::Code)), "it is no report that it answers");
+            assert_eq!(talk.home.state(), HomeState::Zombie);
+            for second in [30, 46] {
+                talk.due(second);
+            }
+            assert_eq!(talk.home.state(), HomeState::Dead);
+            for second in [67, 98, 129] {
+                assert_eq!(talk.home.state(), HomeState::Dead);
+                talk.due(second);
+                let (place, octets) = talk.probe(second);
+                let heard = talk.receive(place.socket, &answer(&octets), second);
+                assert_eq!(matches!(heard, Heard::Probe), comes_back);
+                assert_eq!(matches!(heard, Heard::Dropped(DropReason::Code)), !comes_back);
+            }
+            assert_eq!(talk.home.state(), if comes_back { HomeState::Alive } else { HomeState::Dead });
+        }
     }
 
     #[test]

@@ -160,12 +160,18 @@ impl Relay<'_> {
         for attribute in self.relayed.attributes().filter(|attribute| !replaced(attribute)) {
             octets.push(attribute.kind, attribute.value)?;
         }
-        octets.push_all(self.added, OURS)?;
-        octets.push_all(self.optional, OURS)?;
+        for added in self.added.iter().chain(self.optional).filter(|added| self.may_add(added)) {
+            octets.push_all(std::slice::from_ref(added), OURS)?;
+        }
         match self.message {
             Some(message) if !self.relayed.has_eap() => push_message(octets, message),
             _ => Ok(()),
         }
+    }
+
+    /// a text beside EAP is left out, whoever wants it there.
+    fn may_add(&self, added: &Attribute<'_>) -> bool {
+        added.kind != AttributeType::REPLY_MESSAGE || !self.relayed.has_eap()
     }
 }
 

@@ -508,6 +508,25 @@ fn optional_attributes_make_room_and_nothing_else_does() {
 }
 
 #[test]
+fn no_text_is_added_beside_eap() {
+    // R-54, RFC 3579 section 2.6.5: one mapped from a group
+    let added = [(18, &b"welcome"[..]), (25, b"staff")];
+    let added = added.map(|(kind, value)| Attribute { kind: AttributeType(kind), value });
+    let request = from_client(&[], None, true);
+    let success = (79, EAP_SUCCESS.to_vec());
+    for (attributes, kinds) in [(vec![success], vec![79, 25]), (vec![], vec![18, 25])] {
+        let accept = home_reply(Code::AccessAccept, &attributes);
+        for (added, optional) in [(&added[..], &[][..]), (&[], &added[..])] {
+            let all = at_client(&request, &accept, |relayed| {
+                answer(&request, Reply::Relay(Relay { added, optional, ..plain(relayed) }))
+            });
+            let found: Vec<_> = all.expect("it fits").iter().map(|(kind, _)| *kind).collect();
+            assert_eq!(found, kinds);
+        }
+    }
+}
+
+#[test]
 fn only_an_accept_gets_more_attributes() {
     //
     let class = [Attribute { kind: AttributeType::CLASS, value: b"x" }];
@@ -541,6 +560,15 @@ fn an_accounting_response_takes_along_what_a_vendor_says_and_nothing_else() {
     let others =
         [(79, vec![4, 1, 0, 4]), (18, b"hello".to_vec()), (25, b"c".to_vec()), (24, b"s".to_vec()), vendor.clone()];
     assert_eq!(relayed(&request, &home_reply(Code::AccountingResponse, &others)), Ok(vec![vendor]));
+}
+
+#[test]
+fn an_accounting_response_with_an_error_acknowledges_nothing() {
+    // R-86, RFC 6614 section 2.5: 406, Unsupported Extension
+    let request = accounting_request(&[(44, b"17".to_vec())]);
+    let error = home_reply(Code::AccountingResponse, &[(101, vec![0, 0, 1, 0x96])]);
+    assert_eq!(error.verdict(), Verdict::NotRecorded);
+    assert_eq!(relayed(&request, &error), Err(WriteError::Contradiction));
 }
 
 #[test]

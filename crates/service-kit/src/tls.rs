@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -121,6 +121,7 @@ struct Server {
     /// By each of the authorities that count beside the file's.
     others: HashMap<String, Arc<dyn ClientCertVerifier>>,
     lists: Option<RevocationLists>,
+    own: Option<OwnCertificate>,
 }
 
 impl ServerTls {
@@ -199,6 +200,9 @@ impl ServerTls {
                     lists.tell();
                 }
                 told = over.is_some();
+                if let Some(own) = &current.own {
+                    own.tell();
+                }
                 let asked = async {
                     match &mut hangup {
                         Some(hangup) => hangup.recv().await,
@@ -224,6 +228,7 @@ pub struct ClientTls {
 struct Client {
     config: Arc<ClientConfig>,
     servers: Arc<WebPkiServerVerifier>,
+    own: Option<OwnCertificate>,
 }
 
 impl ClientTls {
@@ -240,7 +245,11 @@ impl ClientTls {
     /// What the next handshake uses. Files that have changed are read again.
     pub fn current(&self) -> Arc<ClientConfig> {
         report(self.files.reload_if_changed());
-        self.files.current.load().config.clone()
+        let current = self.files.current.load();
+        if let Some(own) = &current.own {
+            own.tell();
+        }
+        current.config.clone()
     }
 
     /// Whether a server with this chain, its own certificate first, would be believed now to be the one of this name. Files that have
@@ -438,7 +447,11 @@ fn server_config(
         }
     };
     let (chain, key) = identity.load()?;
-    tell_expiry(name, &chain);
+    let own = OwnCertificate::of(identity, &chain);
+    if let Some(own) = &own {
+        record_expiry(name.to_owned(), own.ends);
+        own.tell();
+    }
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(options.versions())
         .map_err(TlsError::NoSuite)?
@@ -446,7 +459,7 @@ fn server_config(
         .with_single_cert(chain, key)
         .map_err(|cause| identity.mismatch(cause))?;
     config.alpn_protocols = options.alpn.clone();
-    Ok(Server { config: Arc::new(config), clients: of_file, others: others_by_text, lists })
+    Ok(Server { config: Arc::new(config), clients: of_file, others: others_by_text, lists, own })
 }
 
 fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOptions) -> Result<Client, TlsError> {
@@ -475,15 +488,20 @@ fn client_config(trust: &Trust, identity: Option<&Identity>, options: &TlsOption
         .with_protocol_versions(options.versions())
         .map_err(TlsError::NoSuite)?
         .with_webpki_verifier(servers.clone());
+    let mut own = None;
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let (chain, key) = identity.load()?;
+            own = OwnCertificate::of(identity, &chain);
             builder.with_client_auth_cert(chain, key).map_err(|cause| identity.mismatch(cause))?
         }
     };
+    if let Some(own) = &own {
+        own.tell();
+    }
     config.alpn_protocols = options.alpn.clone();
-    Ok(Client { config: Arc::new(config), servers })
+    Ok(Client { config: Arc::new(config), servers, own })
 }
 
 fn verifies(clients: &dyn ClientCertVerifier, chain: &[CertificateDer<'_>]) -> bool {
@@ -565,9 +583,65 @@ fn no_revocation_list(path: &Path) -> TlsError {
     TlsError::Malformed { path: path.to_owned(), expected: "a revocation list" }
 }
 
-fn tell_expiry(name: &'static str, chain: &[CertificateDer<'_>]) {
-    let Some(Ok((_, leaf))) = chain.first().map(|leaf| x509_parser::parse_x509_certificate(leaf)) else { return };
-    record_expiry(name.to_owned(), leaf.validity().not_after.timestamp());
+/// A certificate that we show.
+struct OwnCertificate {
+    path: PathBuf,
+    /// In Unix seconds.
+    ends: i64,
+}
+
+impl OwnCertificate {
+    fn of(identity: &Identity, chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+        Some(Self { path: identity.certificate.path().to_owned(), ends: leaf.validity().not_after.timestamp() })
+    }
+
+    /// Says that it has ended or soon does, at most once a day, whoever shows it.
+    fn tell(&self) {
+        static TOLD: Mutex<Told> = Mutex::new(Told(BTreeMap::new()));
+        let now = ASN1Time::now().timestamp();
+        let path = self.path.display();
+        match lock(&TOLD).ends_to_tell(self, now) {
+            None => {}
+            Some(Ends::Ended) => {
+                tracing::error!(%path, "this certificate has expired: whoever looks at it does not speak with us; put a new one in its place")
+            }
+            Some(Ends::Soon) => {
+                let days = (self.ends - now) / DAY_SECONDS;
+                tracing::warn!(%path, days, "this certificate expires within days: put a new one in its place")
+            }
+        }
+    }
+}
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// What there is to say of a certificate's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Ended,
+    Soon,
+}
+
+/// By file: the end of the certificate that was last told of, what was told, and when, in Unix seconds. As many as there are files.
+struct Told(BTreeMap<PathBuf, (i64, Ends, i64)>);
+
+impl Told {
+    /// What is to be told now; from then on it counts as told.
+    fn ends_to_tell(&mut self, own: &OwnCertificate, now: i64) -> Option<Ends> {
+        const SOON_SECONDS: i64 = 7 * DAY_SECONDS;
+        let ends = match own.ends - now {
+            ..=0 => Ends::Ended,
+            1..=SOON_SECONDS => Ends::Soon,
+            _ => return None,
+        };
+        let before = self.0.get(&own.path).filter(|(end, told, _)| (*end, *told) == (own.ends, ends));
+        if before.is_some_and(|(.., at)| now.abs_diff(*at) < DAY_SECONDS.unsigned_abs()) {
+            return None;
+        }
+        self.0.insert(own.path.clone(), (own.ends, ends, now));
+        Some(ends)
+    }
 }
 
 fn record_expiry(certificate: String, unix_seconds: i64) {
@@ -597,5 +671,37 @@ impl Identity {
 impl TlsOptions {
     fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
         if self.only_tls13 { ONLY_TLS13 } else { ALL_VERSIONS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_our_own_certificate_is_told_a_week_before_and_then_once_a_day() {
+        // FL-03
+        const END: i64 = 1_790_000_000;
+        const DAY: i64 = DAY_SECONDS;
+        let own = |path: &str, ends| OwnCertificate { path: path.into(), ends };
+        let (ldap, renewed) = (own("ldap.pem", END), own("ldap.pem", END + 90 * DAY));
+        let mut told = Told(BTreeMap::new());
+        for (now, said) in [
+            (END - 8 * DAY, None),
+            (END - 7 * DAY, Some(Ends::Soon)),
+            (END - 7 * DAY + 10, None),
+            (END - 6 * DAY, Some(Ends::Soon)),
+            (END - DAY / 2, Some(Ends::Soon)),
+            (END - 1, None),
+            (END, Some(Ends::Ended)),
+            (END + 10, None),
+            (END + DAY, Some(Ends::Ended)),
+        ] {
+            assert_eq!(told.ends_to_tell(&ldap, now), said, "{} s after its end", now - END);
+        }
+        let now = END + DAY + 10;
+        assert_eq!(told.ends_to_tell(&own("portal.pem", END), now), Some(Ends::Ended), "each for itself");
+        assert_eq!(told.ends_to_tell(&renewed, now), None);
+        assert_eq!(told.ends_to_tell(&renewed, END + 84 * DAY), Some(Ends::Soon), "the new one ends, too");
     }
 }

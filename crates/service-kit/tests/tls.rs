@@ -6,7 +6,8 @@ use authority::{Authority, write};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use service_kit::tls::{ClientAuth, ClientTls, ServerTls, TlsError, TlsOptions, Trust};
 use service_kit::{Process, chain};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -72,6 +73,59 @@ async fn files_that_change_are_found_without_being_told() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(!Arc::ptr_eq(&first, &server.current()));
     greet(&server, &client).await.expect("greeted");
+}
+
+/// Everything that is logged, by one test at a time.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic while held").extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_our_own_that_has_expired_or_soon_does_is_told_of_once() {
+    // FL-03: at load, however many show it, and while it is in use
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let count = |words: &str| {
+        let log = log.0.lock().expect("no panic while held");
+        String::from_utf8_lossy(&log).lines().filter(|line| line.contains(words)).count()
+    };
+    let (authority, process) = (Authority::new(), Process::detached("ldap-gateway"));
+    let until = |days: i64| {
+        let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        authority.issue_with("ldap", params)
+    };
+    let identity = until(20);
+    let load = || {
+        ServerTls::load("ldap", identity.clone(), ClientAuth::None, TlsOptions::default()).expect("loads");
+        let client = ClientTls::load(Trust::Authority(authority.ca()), Some(identity.clone()), TlsOptions::default())
+            .expect("loads");
+        client.current();
+    };
+    load();
+    assert_eq!(count("this certificate"), 0);
+    until(3);
+    load();
+    load();
+    assert_eq!((count("this certificate expires within days"), count("this certificate has expired")), (1, 0));
+    let server = ServerTls::load("ldap", identity.clone(), ClientAuth::None, TlsOptions::default()).expect("loads");
+    server.watch(process.shutdown());
+    until(-1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    load();
+    assert_eq!((count("this certificate expires within days"), count("this certificate has expired")), (1, 1));
 }
 
 #[tokio::test]

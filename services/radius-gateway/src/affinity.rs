@@ -16,15 +16,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The longest round (FR-14) and 30 s.
-const LIFE: Duration = Duration::from_secs(300 + 30);
+const LIFE: Duration = Duration::from_secs(300).saturating_add(MARGIN);
+const MARGIN: Duration = Duration::from_secs(30);
 /// What this node holds by itself while the bus is away.
 const HELD_MAX: usize = 10_000;
+/// A server's name each.
+const SESSIONS_MAX: usize = 50_000;
 
 pub(crate) struct Affinity {
     map: Arc<dyn Map>,
     keys: Arc<Keys>,
     /// What the bus did not take.
-    held: Mutex<HashMap<String, (Instant, Bytes)>>,
+    held: Held<HELD_MAX>,
+    /// Whose State a session has that is longer than what the bus holds: known to this node alone.
+    sessions: Held<SESSIONS_MAX>,
 }
 
 /// An Access-Accept whose person has not proven the second factor yet, and whose it is.
@@ -38,7 +43,7 @@ impl Affinity {
     pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>) -> Self {
         // A reply is at most 4096 octets.
         let options = MapOptions { ttl: LIFE, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
-        Self { map: bus.map(AFFINITY_MAP, options), keys, held: Mutex::default() }
+        Self { map: bus.map(AFFINITY_MAP, options), keys, held: Held::default(), sessions: Held::default() }
     }
 
     /// The server at `place` has asked who calls themselves `user_name` at this client something, and will know it again by `state`.
@@ -46,9 +51,26 @@ impl Affinity {
         self.put(state_key(client, user_name, state), place.as_bytes().to_vec().into()).await;
     }
 
-    /// Whose State it is; none where nobody asked this name at this client with it.
+    /// The same of who was let in, and is asked again when their session is over (RFC 2865 section 5.24).
+    pub(crate) async fn let_in(
+        &self,
+        client: &ObjectName,
+        user_name: &[u8],
+        state: &[u8],
+        place: &str,
+        session: Duration,
+    ) {
+        self.asked(client, user_name, state, place).await;
+        if session + MARGIN > LIFE {
+            let place = place.as_bytes().to_vec().into();
+            self.sessions.put(state_key(client, user_name, state), session + MARGIN, place);
+        }
+    }
+
+    /// Whose State it is; none where nobody asked this name, or let it in, at this client with it.
     pub(crate) async fn asker(&self, client: &ObjectName, user_name: &[u8], state: &[u8]) -> Option<String> {
-        let place = self.get(&state_key(client, user_name, state)).await?;
+        let key = state_key(client, user_name, state);
+        let place = self.get(&key).await.or_else(|| self.sessions.get(&key))?;
         String::from_utf8(place.to_vec()).ok()
     }
 
@@ -95,12 +117,7 @@ impl Affinity {
         let map = SealedMap::new(self.map.clone(), self.keys.requests());
         if let Err(error) = map.put(&key, value.clone()).await {
             tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold what a later round needs");
-            let now = Instant::now();
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.retain(|_, (ends, _)| *ends > now);
-            if held.len() < HELD_MAX {
-                held.insert(key, (now + LIFE, value));
-            }
+            self.held.put(key, LIFE, value);
         }
     }
 
@@ -109,7 +126,28 @@ impl Affinity {
         if let Ok(Some(entry)) = map.get(key).await {
             return Some(entry.value);
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held.get(key)
+    }
+}
+
+/// In memory; where there is no room, what is new is not held.
+#[derive(Default)]
+struct Held<const MAX: usize>(Mutex<HashMap<String, (Instant, Bytes)>>);
+
+impl<const MAX: usize> Held<MAX> {
+    fn put(&self, key: String, life: Duration, value: Bytes) {
+        let now = Instant::now();
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= MAX {
+            held.retain(|_, (ends, _)| *ends > now);
+        }
+        if held.len() < MAX {
+            held.insert(key, (now + life, value));
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<Bytes> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(key).filter(|(ends, _)| *ends > Instant::now()).map(|(_, value)| value.clone())
     }
 }

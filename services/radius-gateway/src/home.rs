@@ -430,6 +430,9 @@ impl Observer for Watch {
             "ma_missing" => {
                 Some("it sends no Message-Authenticator; update it, or set message_authenticator = \"auto\" for it")
             }
+            "not_recorded" => Some(
+                "it answers accounting with Error-Cause and records nothing: set accounting of the clients to \"store\" or \"off\"",
+            ),
             "ma_bad" | "ra_bad" => Some("the shared secret is probably another one there"),
             _ => None,
         };
@@ -439,7 +442,7 @@ impl Observer for Watch {
             server,
             drop,
             hint,
-            "a reply of a home server is not believed"
+            "a reply of a home server does not count"
         );
     }
 }

@@ -12,6 +12,7 @@ use radius_wire::ms_chap::{self, FailureCode};
 use radius_wire::{
     Attribute, AttributeType, Dictionary, HidingKey, Packet, Rehide, Relayed, Rewrite, Vendor, Verdict, Verified,
 };
+use std::time::Duration;
 
 /// What a home server said that is no No.
 pub(crate) enum Said {
@@ -35,6 +36,13 @@ pub(crate) async fn read(
         Verdict::Accept => {
             if let Some(identifier) = answer.reply.eap_identifier() {
                 attempt.no = No::Eap { identifier };
+            }
+            let packet = answer.reply.packet();
+            if let Some(state) = packet.first(AttributeType::STATE) {
+                // It comes back when the device lets the person prove themselves once more (Termination-Action).
+                let name = request.packet().first(AttributeType::USER_NAME).unwrap_or_default();
+                let session = session(&packet);
+                gateway.affinity.let_in(&client.settings.name, name, state, &answer.place, session).await;
             }
             attempt.parked = Some(answer);
             Ok(Said::Accepted)
@@ -64,7 +72,7 @@ pub(crate) async fn read(
             }
             Err(reason)
         }
-        Verdict::Contradiction | Verdict::Recorded => {
+        Verdict::Contradiction | Verdict::Recorded | Verdict::NotRecorded => {
             tracing::warn!(
                 service = crate::NAME,
                 client = client.name(),
@@ -74,6 +82,12 @@ pub(crate) async fn read(
             Err(Reason::TargetError)
         }
     }
+}
+
+/// For how long somebody is let in, as far as the server says (RFC 2865 section 5.27).
+fn session(packet: &Packet<'_>) -> Duration {
+    let limit = packet.attributes().find(|attribute| attribute.kind == AttributeType::SESSION_TIMEOUT);
+    Duration::from_secs(limit.and_then(|limit| limit.integer()).unwrap_or_default().into())
 }
 
 /// Why it said no, as far as it tells (RFC 2759 section 6).

@@ -52,6 +52,8 @@ pub(crate) struct Snapshot {
     revision: u64,
     clients: Vec<Arc<Client>>,
     sources: Sources,
+    /// Of clients that come by TLS: who else gets no handshake.
+    tls_sources: Sources,
     /// Clients that come by TLS, by the marks of their certificates.
     certificates: HashMap<String, usize>,
     /// Those of single clients.
@@ -281,6 +283,14 @@ impl CurrentSettings {
             clients = snapshot.clients.len(),
             "settings in force"
         );
+        let names = snapshot.newly_unprotected(&self.current());
+        if !names.is_empty() {
+            tracing::warn!(
+                service = crate::NAME,
+                clients = names.join(", "),
+                "of these clients packets without Message-Authenticator are taken, with or without Proxy-State: who sits between can forge the answers (CVE-2024-3596)"
+            );
+        }
         self.metrics.settings_revision(snapshot.revision);
         let has_clients = !snapshot.clients.is_empty();
         self.snapshot.store(Arc::new(snapshot));
@@ -326,7 +336,8 @@ impl Snapshot {
                 }
             }
         }
-        snapshot.sources = Sources::of(&snapshot.clients);
+        snapshot.sources = Sources::of(&snapshot.clients, Transport::Udp);
+        snapshot.tls_sources = Sources::of(&snapshot.clients, Transport::Tls);
         for (index, client) in snapshot.clients.iter().enumerate().filter(|(_, client)| client.comes_by_tls()) {
             let marks = client.settings.certificates.iter().map(|mark| (mark.to_ascii_lowercase(), index));
             snapshot.certificates.extend(marks);
@@ -344,6 +355,11 @@ impl Snapshot {
         counts.then(|| client.clone())
     }
 
+    /// Whether any client may come by TLS from `source`, which must be canonical (FR-03).
+    pub(crate) fn may_come_by_tls(&self, source: IpAddr) -> bool {
+        self.tls_sources.find(source).is_some()
+    }
+
     /// Who signs for single clients that come by TLS, instead of who signs for all.
     pub(crate) fn authorities(&self) -> &Authorities {
         &self.authorities
@@ -358,6 +374,14 @@ impl Snapshot {
     /// The administrator's own words for challenges.
     pub(crate) fn texts(&self) -> &[TextOverride] {
         &self.texts
+    }
+
+    /// Clients that nothing protects, and that something did in the settings `before`.
+    fn newly_unprotected(&self, before: &Self) -> Vec<&str> {
+        let unprotected = |snapshot: &'_ Self, name: &str| {
+            snapshot.clients.iter().any(|client| client.name() == name && client.is_unprotected())
+        };
+        self.client_names().filter(|name| unprotected(self, name) && !unprotected(before, name)).collect()
     }
 
     /// The names of the clients.
@@ -502,9 +526,10 @@ impl Client {
         }
     }
 
+    /// By the rules in force: `auto` may have come to `no`.
     fn is_unprotected(&self) -> bool {
-        let no = MessageAuthenticator::No;
-        self.settings.message_authenticator == no && self.settings.limit_proxy_state == no
+        let Rules { message_authenticator, limit_proxy_state } = self.rules();
+        (message_authenticator, limit_proxy_state) == (Rule::No, Rule::No)
     }
 
     pub(crate) fn can_challenge(&self) -> bool {
@@ -580,9 +605,10 @@ fn rule(setting: MessageAuthenticator) -> Rule {
 struct Sources(Vec<(u8, HashMap<IpNet, usize>)>);
 
 impl Sources {
-    fn of(clients: &[Arc<Client>]) -> Self {
+    fn of(clients: &[Arc<Client>], transport: Transport) -> Self {
         let mut by_length: BTreeMap<u8, HashMap<IpNet, usize>> = BTreeMap::new();
-        for (index, client) in clients.iter().enumerate().filter(|(_, client)| !client.comes_by_tls()) {
+        let comes_so = |client: &Client| client.settings.transport == transport;
+        for (index, client) in clients.iter().enumerate().filter(|(_, client)| comes_so(client)) {
             for source in client.settings.sources.iter().copied().map(canonical) {
                 by_length.entry(source.prefix_len()).or_default().insert(source, index);
             }
@@ -707,8 +733,19 @@ mod tests {
         assert!((0..59).all(|second| !noted.unprotected_again(minute(0) + second * 1_000)));
         assert!(noted.unprotected_again(minute(1)));
         assert!(noted.unprotected_again(minute(-60)), "a clock that was set back does not silence it");
-        for (rules, unprotected) in [(("no", "no"), true), (("no", "auto"), false), (("yes", "no"), false)] {
+        let nobody = Snapshot::default();
+        for (rules, learned, unprotected) in [
+            (("no", "no"), None, true),
+            (("no", "auto"), None, false),
+            (("yes", "no"), None, false),
+            (("auto", "no"), None, false),
+            (("auto", "no"), Some("yes"), false),
+            (("auto", "no"), Some("no"), true),
+            (("auto", "auto"), Some("no"), false),
+        ] {
             let mut reply = FetchReply::default();
+            let learned = learned.map(|rule| ("vpn".to_owned(), rule.to_owned()));
+            reply.learned_message_authenticator.extend(learned);
             let mut document = settings::Settings::default();
             let client = serde_json::json!({
                 "name": "vpn", "protocol": "radius", "sources": ["10.0.0.0/8"], "target": "corp",
@@ -718,6 +755,9 @@ mod tests {
             reply.secrets.insert("client.vpn.secret".into(), WireSecret { value: b"secret".to_vec() });
             let snapshot = Snapshot::new(&Snapshot::default(), document, &mut reply);
             assert_eq!(snapshot.clients[0].is_unprotected(), unprotected, "{rules:?}");
+            // With the first settings, and not with each that follow.
+            assert_eq!(snapshot.newly_unprotected(&nobody) == ["vpn"], unprotected);
+            assert!(snapshot.newly_unprotected(&snapshot).is_empty());
         }
     }
 

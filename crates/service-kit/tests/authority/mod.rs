@@ -34,8 +34,11 @@ impl Authority {
 
     /// Signs a certificate for a name and writes it, with its key, as `<file>.pem` and `<file>.key`.
     pub fn issue(&self, file: &str, name: &str) -> Identity {
+        self.issue_with(file, CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    pub fn issue_with(&self, file: &str, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         write(&self.path(&format!("{file}.pem")), &certificate.pem());
         write(&self.path(&format!("{file}.key")), &key.serialize_pem());

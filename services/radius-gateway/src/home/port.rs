@@ -12,7 +12,7 @@ use super::connection::{self, TlsWay};
 use crate::stream::{Outbox, Packets, Waiting, outbox};
 use radius_wire::{
     Attribute, AttributeType, DropReason, Due, Heard, Home, HomeLimits, HomeReply, HomeState, Outgoing, Place, Port,
-    RequestCode, RequestId, Room, Rule, Secret, SocketNumber, WriteError,
+    RequestCode, RequestId, Room, Rule, Secret, SocketNumber, Verdict, WriteError,
 };
 use socket2::SockRef;
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ pub(crate) struct Peer {
 /// What a port has to tell beside its answers.
 pub(crate) trait Observer: Send + Sync {
     fn became(&self, server: &str, state: HomeState);
-    /// A reply carried a Message-Authenticator (R-12).
+    /// A reply carried a Message-Authenticator, and need not have (R-12).
     fn signed(&self, server: &str);
     fn dropped(&self, server: &str, drop: &'static str);
     /// It did not refuse a name that nobody has, with a password made up for the question (R-85).
@@ -108,6 +108,8 @@ struct Shared {
     /// Something new may be due.
     changed: Notify,
     opening: tokio::sync::Mutex<()>,
+    /// When its name was last looked up because it was dead.
+    looked_up: Mutex<Option<Instant>>,
     /// When no connection could be had, or two in a row said nothing, since there was a better one.
     unreachable: Mutex<Option<Instant>>,
     /// The last connection ended and had said nothing.
@@ -123,9 +125,16 @@ struct Inner {
 }
 
 enum Wire {
-    Udp(Arc<UdpSocket>),
+    /// Closed when it is dropped.
+    Udp {
+        socket: Arc<UdpSocket>,
+        _end: DropGuard,
+    },
     Tls(Outbox),
 }
+
+/// Nor is the name of a dead server looked up again so soon.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(30);
 
 /// A server that could not be reached by TLS is not tried again so soon.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -148,6 +157,7 @@ impl HomePort {
             inner: Mutex::new(inner),
             changed: Notify::new(),
             opening: tokio::sync::Mutex::new(()),
+            looked_up: Mutex::default(),
             unreachable: Mutex::default(),
             in_vain: AtomicBool::new(false),
             end: end.clone(),
@@ -176,8 +186,12 @@ impl HomePort {
             let Ok(event) = timeout_at(deadline, events.recv()).await else { return Err(NoAnswer::Deadline) };
             match event {
                 Some(Event::Answer(reply)) => {
-                    if reply.signed() {
-                        asked.shared.observer.signed(&asked.shared.peer.name);
+                    let Shared { observer, peer, .. } = asked.shared.as_ref();
+                    if reply.teaches() {
+                        observer.signed(&peer.name);
+                    }
+                    if reply.verdict() == Verdict::NotRecorded {
+                        observer.dropped(&peer.name, "not_recorded");
                     }
                     return Ok(reply);
                 }
@@ -283,14 +297,47 @@ impl Shared {
         let socket = Arc::new(UdpSocket::bind(ours).await?);
         // From then on the kernel drops what comes from elsewhere (B-15).
         socket.connect(address).await?;
+        let end = self.end.child_token();
         let number = {
             let mut inner = self.lock();
             let number = inner.home.socket_opened();
-            inner.sockets.insert(number, Wire::Udp(socket.clone()));
+            inner.sockets.insert(number, Wire::Udp { socket: socket.clone(), _end: end.clone().drop_guard() });
             number
         };
-        tokio::spawn(receive(self.clone(), number, socket));
+        tokio::spawn(receive(self.clone(), number, socket, end));
         Ok(())
+    }
+
+    /// Of a server that is dead by UDP: it may have moved. Where its name stands for other addresses now, the sockets to the former one
+    /// are closed, and what is sent next opens one to where it is.
+    async fn look_up_again(self: Arc<Self>) {
+        let _turn = self.opening.lock().await;
+        let Ok(found) = lookup_host((self.peer.host.as_str(), self.peer.port)).await else { return };
+        let found: Vec<_> = found.collect();
+        let is_elsewhere = |wire: &Wire| match wire {
+            Wire::Udp { socket, .. } => socket.peer_addr().is_ok_and(|address| !found.contains(&address)),
+            Wire::Tls(_) => false,
+        };
+        let left: Vec<_> = {
+            let sockets = &self.lock().sockets;
+            sockets.iter().filter(|(_, wire)| is_elsewhere(wire)).map(|(number, _)| *number).collect()
+        };
+        if !found.is_empty() && !left.is_empty() {
+            tracing::info!(service = crate::NAME, server = self.peer.name, addresses = ?found, "a home server has moved");
+            left.into_iter().for_each(|number| self.closed(number));
+        }
+    }
+
+    /// Each time it died, and before each probe of the dead, at most every [`LOOK_UP_AGAIN`].
+    fn is_to_be_looked_up(&self) -> bool {
+        let mut last = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = self.peer.tls.is_none()
+            && self.lock().home.state() == HomeState::Dead
+            && last.is_none_or(|last| last.elapsed() >= LOOK_UP_AGAIN);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 
     /// One more connection. Whoever waits meanwhile for a server that cannot be reached waits once, not each in turn.
@@ -433,7 +480,7 @@ impl Inner {
     /// Sends, or does not where the kernel has no room: the schedule sends again. A connection without room is closed.
     fn put_out(&self, socket: SocketNumber, octets: Arc<[u8]>) {
         match self.sockets.get(&socket) {
-            Some(Wire::Udp(socket)) => {
+            Some(Wire::Udp { socket, .. }) => {
                 // Past tokio, which knows of no room in a socket it has not waited for yet.
                 if let Err(error) = SockRef::from(socket.as_ref()).send(&octets) {
                     tracing::debug!(service = crate::NAME, error = %error, "a request could not be sent to a home server");
@@ -451,6 +498,11 @@ impl Inner {
 async fn drive(shared: Arc<Shared>) {
     loop {
         let (probe, next) = shared.work_off();
+        if shared.is_to_be_looked_up() {
+            // Beside the rest, for it may take long. Cancel safety: it only looks.
+            let (shared, end) = (shared.clone(), shared.end.clone());
+            tokio::spawn(async move { end.run_until_cancelled(shared.look_up_again()).await });
+        }
         if probe {
             tokio::select! {
                 () = shared.probe() => continue,
@@ -472,13 +524,13 @@ async fn drive(shared: Arc<Shared>) {
     }
 }
 
-async fn receive(shared: Arc<Shared>, number: SocketNumber, socket: Arc<UdpSocket>) {
+async fn receive(shared: Arc<Shared>, number: SocketNumber, socket: Arc<UdpSocket>, end: CancellationToken) {
     // One more than a packet may have: what is longer is seen to be.
     let mut buffer = vec![0; radius_wire::PACKET_OCTETS_MAX + 1];
     loop {
         let received = tokio::select! {
             received = socket.recv(&mut buffer) => received,
-            () = shared.end.cancelled() => return,
+            () = end.cancelled() => return,
         };
         match received {
             Ok(length) => {
@@ -534,4 +586,119 @@ async fn converse(
 
 fn random() -> u32 {
     getrandom::u32().expect("the kernel gives random octets")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use radius_wire::{Datagram, Reply, Rules, verify_request};
+    use std::path::Path;
+    use std::process::Command;
+
+    const NAME: &str = "home.twinlock.example";
+    /// The file that stands for /etc/hosts, where there is one of our own.
+    const HOSTS: &str = "TWINLOCK_TEST_HOSTS";
+
+    #[test]
+    fn a_dead_server_that_has_moved_is_found_where_its_name_stands_now() {
+        // R-81: by UDP, where a socket lives as long as its server is in the settings
+        if let Some(hosts) = std::env::var_os(HOSTS) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            return runtime.block_on(moves(Path::new(&hosts)));
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let hosts = dir.path().join("hosts");
+        std::fs::write(&hosts, "").expect("written");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/hosts && exec "$@""#]).arg(&hosts);
+        command.arg(std::env::current_exe().expect("this program"));
+        command.args(["--exact", "home::port::tests::a_dead_server_that_has_moved_is_found_where_its_name_stands_now"]);
+        let output = command.env(HOSTS, &hosts).output().expect("unshare is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    async fn moves(hosts: &Path) {
+        let is_at = |address: &str| std::fs::write(hosts, format!("{address} {NAME}\n")).expect("written");
+        is_at("127.0.0.1");
+        let former = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let port = former.local_addr().expect("it is bound").port();
+        let new = UdpSocket::bind(("127.0.0.2", port)).await.expect("free there, too");
+        tokio::spawn(answers(new));
+        let home = HomePort::start(peer(port), limits(), Port::AuthenticationReplies, Arc::new(Nobody));
+        assert!(ask(&home).await.is_err(), "nobody answers there");
+        is_at("127.0.0.2");
+        let begun = Instant::now();
+        while ask(&home).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(8), "it is still asked where it was");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let sockets = home.shared.lock().sockets.len();
+        assert_eq!(sockets, 1, "none is left to where it was");
+    }
+
+    async fn ask(home: &HomePort) -> Result<HomeReply, NoAnswer> {
+        let write = |envelope: &Envelope<'_>| {
+            let &Envelope { identifier, authenticator, secret } = envelope;
+            let attributes = [Attribute { kind: AttributeType::USER_NAME, value: b"ann" }];
+            let code = RequestCode::AccessRequest;
+            radius_wire::Request { code, identifier, authenticator, attributes: &attributes, password: Some("x") }
+                .write(secret)
+        };
+        let ways = Ways { bound: false, first_try: true, elsewhere: true };
+        home.ask(&write, ways, Instant::now() + Duration::from_secs(2)).await
+    }
+
+    /// A server that says yes to everything.
+    async fn answers(socket: UdpSocket) {
+        let (secret, mut buffer) = (secret(), [0; 4096]);
+        loop {
+            let (length, from) = socket.recv_from(&mut buffer).await.expect("loopback");
+            let datagram = Datagram::new(&buffer[..length]).expect("a header");
+            let packet = datagram.packet(Port::Authentication, 200).expect("well formed");
+            let request = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
+            let reply = Reply::Accept { attributes: &[], message: "" }.write(&request).expect("it fits");
+            socket.send_to(&reply, from).await.expect("loopback");
+        }
+    }
+
+    fn secret() -> Secret {
+        Secret::new("xyzzy5461").expect("not empty")
+    }
+
+    fn peer(port: u16) -> Peer {
+        Peer {
+            name: NAME.into(),
+            host: NAME.into(),
+            port,
+            tls: None,
+            secret: Arc::new(secret()),
+            must_sign: Arc::new(AtomicBool::new(true)),
+            status_user: None,
+        }
+    }
+
+    /// The usual ones in a hundredth of the time.
+    fn limits() -> HomeLimits {
+        let usual = HomeLimits::default();
+        HomeLimits {
+            response_window: usual.response_window / 100,
+            first_response_window: usual.first_response_window / 100,
+            zombie_period: usual.zombie_period / 100,
+            check_interval: usual.check_interval / 100,
+            check_jitter: usual.check_jitter / 100,
+            check_timeout: usual.check_timeout / 100,
+            ..usual
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn became(&self, _: &str, _: HomeState) {}
+        fn signed(&self, _: &str) {}
+        fn dropped(&self, _: &str, _: &'static str) {}
+        fn admits_anybody(&self, _: &str) {}
+        fn unreachable(&self, _: &str) {}
+    }
 }

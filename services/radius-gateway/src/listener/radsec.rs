@@ -2,9 +2,9 @@
 //! that is not genuine the connection is closed.
 //!
 //! ```text
-//! accept -> seat? -> handshake, certificate -> whose? -> packets -> as by UDP from step 3 on -> exchange
-//!                                                           ^                                      |
-//!   end: what is in work for it ends, its answers are forgotten '------ outbox <- answers ---------'
+//! accept -> source? -> seat? -> handshake, certificate -> whose? -> packets -> as by UDP from step 3 on -> exchange
+//!                                                                      ^                                      |
+//!   end: what is in work for it ends, its answers are forgotten            '------ outbox <- answers ---------'
 //! ```
 
 use super::{Arrived, Back, Drop, ListenError, Path, take};
@@ -104,7 +104,11 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, tls: ServerTls) {
 }
 
 fn admit(gateway: &Arc<Gateway>, stream: TcpStream, path: Path, tls: ServerTls) {
-    let Some(seat) = gateway.seats.sit(path.peer.ip().to_canonical()) else {
+    let source = path.peer.ip().to_canonical();
+    if !gateway.settings.current().may_come_by_tls(source) {
+        return gateway.drop_packet(None, &[], &path, DropReason::UnknownClient.into());
+    }
+    let Some(seat) = gateway.seats.sit(source) else {
         return gateway.drop_packet(None, &[], &path, Drop::Connections);
     };
     let gateway = gateway.clone();

@@ -1,7 +1,7 @@
-//! How many connections there may be: in all, and from one address.
+//! How many connections there may be: in all, and from one address, in IPv6 from one /64, of which a single host has every address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Half-open ones among them: a handshake has ten seconds.
@@ -26,6 +26,7 @@ pub(super) struct Seat {
 impl Seats {
     /// None: there is no room.
     pub(super) fn sit(self: &Arc<Self>, source: IpAddr) -> Option<Seat> {
+        let source = network(source);
         let mut counts = self.lock();
         let of_source = counts.of_source.get(&source).copied().unwrap_or_default();
         if counts.all >= CONNECTIONS_MAX || of_source >= PER_SOURCE_MAX {
@@ -39,6 +40,15 @@ impl Seats {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one host can choose its addresses from (RFC 4291 section 2.5.4).
+fn network(source: IpAddr) -> IpAddr {
+    const OF_HOST: u128 = u64::MAX as u128;
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(source) => Ipv6Addr::from_bits(source.to_bits() & !OF_HOST).into(),
     }
 }
 
@@ -72,5 +82,9 @@ mod tests {
         assert!(sit(1).is_some());
         taken.clear();
         assert!(seats.lock().of_source.is_empty() && seats.lock().all == 0);
+        let sit = |host: u128| seats.sit(IpAddr::V6((0x2001_0db8_u128 << 96 | host).into()));
+        let _taken: Vec<_> = (0..PER_SOURCE_MAX as u128).map(|host| sit(host).expect("room")).collect();
+        assert!(sit(0xffff).is_none(), "of the same /64");
+        assert!(sit(1 << 64).is_some());
     }
 }

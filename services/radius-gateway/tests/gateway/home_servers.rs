@@ -54,6 +54,15 @@ fn signed(code: u8, request: &Packet<'_>, attributes: &[Attribute<'_>], secret: 
     radius_wire::write_reply(code, sent(request), attributes, secret, true).expect("it fits")
 }
 
+/// An Accept without Message-Authenticator.
+fn unsigned(request: &Verified<'_>, secret: &str) -> Vec<Vec<u8>> {
+    let packet = request.packet();
+    let proxy_states: Vec<_> =
+        packet.all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)).collect();
+    let secret = Secret::new(secret).expect("not empty");
+    vec![radius_wire::write_reply(2, sent(packet), &proxy_states, &secret, false).expect("it fits")]
+}
+
 fn sent(request: &Packet<'_>) -> Sent {
     Sent { identifier: request.identifier(), authenticator: *request.authenticator() }
 }
@@ -255,13 +264,6 @@ async fn a_server_that_turns_out_to_sign_has_to_from_then_on() {
     // `auto` and `no`
     let world = World::new().await;
     let gateway = world.gateway().await;
-    let unsigned = |request: &Verified<'_>, secret: &str| {
-        let packet = request.packet();
-        let proxy_states: Vec<_> =
-            packet.all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)).collect();
-        let secret = Secret::new(secret).expect("not empty");
-        vec![radius_wire::write_reply(2, sent(packet), &proxy_states, &secret, false).expect("it fits")]
-    };
     world.homes[1].says(|request| accept(request, &[(AttributeType::CLASS, b"second")]));
     world.verification.on_the_phone("ann", "user_approved");
     let classes = async |nas: &mut Nas| {
@@ -291,6 +293,25 @@ async fn a_server_that_turns_out_to_sign_has_to_from_then_on() {
     assert_eq!(classes(&mut learning).await, [b"second"], "it signs, so this was somebody else");
     world.homes[0].says(move |request| unsigned(request, "guessed"));
     assert_eq!(classes(&mut lax).await, [b"second"], "nobody signs, and still nobody may forge");
+}
+
+#[tokio::test]
+async fn what_a_server_signs_because_it_must_teaches_nothing() {
+    // EAP is signed always, and a password may still be answered unsigned
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(Some("ann")));
+    world.homes[1].says(|request| accept(request, &[(AttributeType::CLASS, b"second")]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(LEARNING, gateway.address, SECRET).await;
+    let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
+    world.homes[0].says(|request| unsigned(request, "shared-with-the-home-server"));
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    let accepted = nas.hear_within(&question, Duration::from_secs(9)).await;
+    assert_eq!((accepted.code(), accepted.all(AttributeType::CLASS)), (Code::AccessAccept, vec![]), "of the first");
+    assert!(world.store.lessons().is_empty());
 }
 
 #[tokio::test]
@@ -426,6 +447,39 @@ async fn a_state_is_answered_to_the_server_that_asked_and_to_no_other() {
     let answer = nas.answer_to("ann", b"next-code", "123456");
     assert_eq!(nas.ask(&answer).await.code(), Code::AccessAccept);
     assert_eq!(parsed(&world.homes[0].requests()[1]).first(AttributeType::STATE), Some(b"next-code".as_slice()));
+}
+
+#[tokio::test]
+async fn who_was_let_in_with_a_state_proves_themselves_again_to_the_same_server() {
+    // R-52, RFC 2865 section 5.24: State with Termination-Action in an Access-Accept
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    // Termination-Action: RADIUS-Request. An hour.
+    const SESSION: [(AttributeType, &[u8]); 3] = [
+        (AttributeType(29), &[0, 0, 0, 1]),
+        (AttributeType::SESSION_TIMEOUT, &[0, 0, 0x0e, 0x10]),
+        (AttributeType::STATE, b"session-17"),
+    ];
+    world.homes[0].says(|request| match request.packet().first(AttributeType::STATE) {
+        None => accept(request, &SESSION),
+        Some(state) => accept(request, &[(AttributeType::CLASS, state)]),
+    });
+    world.homes[1].says(|_| panic!("it has let in nobody"));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.on_the_phone("bob", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    let accepted = nas.ask(&first).await;
+    assert_eq!((accepted.code(), accepted.state()), (Code::AccessAccept, b"session-17".to_vec()));
+    let another = nas.answer_to("bob", b"session-17", ANN);
+    assert_eq!(nas.ask(&another).await.code(), Code::AccessReject, "it is ann's");
+    let second = nas.answer_to("ann", b"session-17", ANN);
+    let accepted = nas.ask(&second).await;
+    assert_eq!(
+        (accepted.code(), accepted.all(AttributeType::CLASS)),
+        (Code::AccessAccept, vec![b"session-17".to_vec()])
+    );
+    assert_eq!(world.verification.decisions(), 2, "with the second factor");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -205,8 +205,13 @@ async fn the_certificate_says_whose_it_is_and_both_kinds_of_request_come_by_one_
 
 #[tokio::test]
 async fn who_has_no_certificate_that_counts_is_let_go() {
-    // R-90; B-34, B-35: another authority, expired, a wildcard, none, one that nobody listed, one from elsewhere
+    // R-90; B-34, B-35: another authority, expired, a wildcard, none, one that nobody listed, one from another client's address
     let lab = Lab::new().await;
+    lab.change(|document| {
+        let branch = by_tls("branch", &["dns:branch.acme.example"]);
+        document.clients.push(Client { sources: vec!["127.0.3.0/24".parse().expect("a network")], ..branch });
+    })
+    .await;
     let gateway = lab.gateway().await;
     let other = Pki::new(&lab.dir.path().join("other")).expect("certificates");
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
@@ -427,6 +432,21 @@ async fn a_revoked_certificate_opens_nothing_and_what_it_has_opened_is_closed() 
     lab.pki.revoke(&[], yesterday).expect("a list");
     assert!(other.is_closed_within(LOOKED_AT_AGAIN).await);
     assert!(!is_let_in(&proxy).await);
+}
+
+#[tokio::test]
+async fn who_is_no_clients_address_gets_no_handshake() {
+    // FR-03, R-91: closed at once, and not after the time of a handshake
+    let lab = Lab::new().await;
+    let gateway = lab.gateway().await;
+    let address = gateway.radsec.expect("it takes TLS");
+    for (from, is_shaken) in [("127.0.9.9", false), ("127.0.0.9", true)] {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(from.parse().expect("an address"), 0)).expect("loopback");
+        let mut stream = socket.connect(address).await.expect("it listens");
+        let ended = timeout(Duration::from_secs(2), stream.read(&mut [0; 1])).await;
+        assert_eq!(ended.is_err(), is_shaken, "{from}");
+    }
 }
 
 fn pem(pki: &Pki) -> String {
@@ -697,6 +717,24 @@ async fn passwords_and_accounting_go_to_a_server_by_tls_and_a_new_connection_fol
     assert_eq!(tunnel_password(&mut nas).await, HomeUser::TUNNEL_PASSWORD);
 }
 
+#[tokio::test]
+async fn what_a_server_by_tls_has_not_recorded_is_not_acknowledged() {
+    // R-86, RFC 6614 section 2.5: an Accounting-Response with Error-Cause 406
+    let lab = Lab::new().await;
+    let own = lab.pki.issue("recording", &["127.0.0.1"]).expect("a certificate");
+    let records = Arc::new(AtomicBool::new(false));
+    let address = recording(&own, records.clone()).await;
+    sends_to(&lab, server(address, &lab.pki.ca_file())).await;
+    let gateway = lab.gateway().await;
+    let mut nas = Nas::new(VPN, gateway.accounting, SECRET).await;
+    let report = nas.report(&session());
+    nas.send(&report.octets).await;
+    nas.hears_nothing().await;
+    records.store(true, Ordering::SeqCst);
+    nas.send(&report.octets).await;
+    nas.hear_accounting(&report).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_prove_who_it_is_gets_no_password() {
     // R-90, B-35: another name, another authority, expired
@@ -792,6 +830,34 @@ fn connections_to(address: SocketAddr) -> usize {
         words.next().is_some_and(|remote| remote.ends_with(&port)) && words.next() == Some(ESTABLISHED)
     };
     table.lines().filter(to_it).count()
+}
+
+/// A server by TLS that answers reports, and says whether it does accounting at all.
+async fn recording(own: &Certificate, records: Arc<AtomicBool>) -> SocketAddr {
+    let tls = ServerTls::load("radsec", identity(own), ClientAuth::None, TlsOptions::default()).expect("it loads");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("loopback");
+            let Ok(mut stream) = tls.acceptor().accept(stream).await else { continue };
+            let mut octets = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut octets).await {
+                let packet = Packet::parse(&octets[..length], Port::Accounting).expect("a report");
+                let states: Vec<_> = packet.all(AttributeType::PROXY_STATE).collect();
+                let mut attributes: Vec<_> =
+                    states.into_iter().map(|state| attribute(AttributeType::PROXY_STATE, state)).collect();
+                if !records.load(Ordering::SeqCst) {
+                    attributes.push(attribute(AttributeType::ERROR_CAUSE, &[0, 0, 1, 0x96]));
+                }
+                let sent = Sent { identifier: packet.identifier(), authenticator: *packet.authenticator() };
+                let reply = radius_wire::write_reply(5, sent, &attributes, &Secret::radsec(), false).expect("it fits");
+                stream.write_all(&reply).await.expect("loopback");
+                stream.flush().await.expect("loopback");
+            }
+        }
+    });
+    address
 }
 
 /// A server by TLS that hangs up when it is asked for the first time, and says yes from then on. And how often it was asked.
