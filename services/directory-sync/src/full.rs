@@ -41,7 +41,10 @@ pub(crate) async fn read(
             *users + *groups
         )));
     }
-    unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?;
+    match source.is_whole() {
+        true => unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?,
+        false => writer.flush().await?,
+    }
     Ok(None)
 }
 

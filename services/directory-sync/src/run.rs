@@ -220,7 +220,7 @@ impl Runner {
                 ended.named = increment.named;
                 changes::settle(&self.term, &objects, &items, &mut writer, &mut ended.problems).await?;
                 is_still(&objects, &source, &items).await?;
-                Ok::<_, Stop>(())
+                Ok::<_, Stop>(source.whole()?)
             }
             .await;
             finish(&run, writer, ended, result.err(), Vec::new()).await.map(|(ended, _)| (ended, begun))
@@ -376,7 +376,7 @@ impl Runner {
         if ended.named > 0 {
             is_still(objects, &source, items).await?;
         }
-        Ok(())
+        Ok(source.whole()?)
     }
 
     fn ended(
@@ -384,6 +384,7 @@ impl Runner {
         name: &ObjectName,
         opening: &Opening,
         result: Result<(Ended, Instant), StoreError>,
+        source.whole()?;
         span: &tracing::Span,
     ) -> Result<Ran, StoreError> {
         if !matches!(&result, Ok((Ended { incomplete: None, .. }, _))) {
