@@ -417,6 +417,26 @@ async fn an_item_whose_source_is_gone_stops_no_other_and_nobody_leaves() {
 }
 
 #[tokio::test]
+async fn a_directory_without_an_item_lets_go_of_whom_it_had_when_asked() {
+    // FS-10
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    synced.run_now().await;
+    synced.lab.settings.change(|document| document["sync_item"][0]["state"] = "off".into());
+    synced.lab.ask_for("corp").await;
+    let runs = synced.lab.runs(2).await;
+    assert_eq!((runs[1].mode.as_str(), &runs[1].finished), ("full", &Some((true, String::new()))));
+    assert_eq!(
+        (runs[1].begun.base.as_str(), runs[1].begun.identity.is_empty()),
+        ("", false),
+        "the source is as it was"
+    );
+    let left = synced.lab.store.told().left.clone();
+    assert!(left.len() >= PEOPLE && left.values().all(|how| *how == How::Outside), "{}", left.len());
+    synced.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_caps_its_answer_gives_an_incomplete_read() {
     // S-41: the server gives N-1 entries
     let company = Company::start(&SlapdOptions { size_limit: PEOPLE - 1, ..Default::default() });

@@ -202,6 +202,33 @@ pub async fn a_number_that_goes_back_within_the_hour_is_told_to_administrators(l
     lab.assert_chain_is_whole().await;
 }
 
+pub async fn a_directory_without_an_item_is_run_on_request_and_the_guard_decides(lab: Fixture) {
+    // FS-10, FS-06
+    lab.with_settings().await;
+    lab.run(people(3)).await;
+    lab.apply(&with_items(&[])).await;
+    assert_eq!(lab.begin().await.expect_err("nobody asked").code(), Code::NotFound);
+    let begin = async |directory: &str| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: directory.into(),
+            mode: "full".into(),
+            trigger: "request".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        lab.services.sync.begin_run(Request::new(request)).await.map(|reply| reply.into_inner().run_id)
+    };
+    assert_eq!(begin("nowhere").await.expect_err("no directory").code(), Code::NotFound);
+    let run_id = begin("corp").await.expect("begun");
+    let left = left(lab.unseen(&run_id).await, How::Outside);
+    lab.send(&run_id, ApplyBatchRequest { left, ..ApplyBatchRequest::default() }).await;
+    let done = lab.finish(&run_id, true).await;
+    assert_eq!((done.parked, done.disabled, done.removed), (3, 0, 0));
+    decide(&lab, &done.approval_id, true, &[]).await.expect("approved");
+    assert_eq!(lab.state(&person("user000").username).await, "disabled");
+}
+
 pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
     // S-41
     lab.with_settings().await;
