@@ -697,7 +697,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
+    pub(crate) fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
         Core::new(settings, None, Options::default())
     }
 

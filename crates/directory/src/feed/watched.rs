@@ -64,7 +64,7 @@ pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Options, tests::settings};
+    use crate::directory::tests::{core, settings};
 
     #[test]
     fn whatever_the_filters_call_a_user_a_group_or_a_container_is_watched() {
@@ -73,7 +73,7 @@ mod tests {
         settings.user_filter = "(&(objectClass=staff)(l=Berlin))".into();
         settings.group_filter = "(&(objectClass=team)(c=DE))".into();
         settings.container_filter = "(|(objectClass=locality)(&(objectClass=CONTAINER)(st=Bavaria)))".into();
-        let core = Core::new(settings, None, Options::default()).expect("sound settings");
+        let core = core(settings).expect("sound settings");
         let objects = objects(&core);
         let classes = objects.values_of("objectClass");
         for class in ["staff", "team", "locality", "container", "organizationalUnit"] {
