@@ -457,6 +457,10 @@ impl Core {
         &self.group_filter
     }
 
+    pub fn container_filter(&self) -> &Filter {
+        &self.container_filter
+    }
+
     /// Of the whole directory, while it is not known.
     pub fn base(&self) -> &Dn {
         static ROOT: Dn = Dn { rdns: Vec::new() };
@@ -693,7 +697,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
+    pub(crate) fn core(settings: settings::Directory) -> Result<Core, SettingsError> {
         Core::new(settings, None, Options::default())
     }
 

@@ -174,7 +174,9 @@ impl Directory {
         let paging = paging(self.core()).await;
         let feeds = self.probe_feeds().await;
         let mut mapped = fields(self.settings());
+        // Of no user.
         mapped.push(("id".to_owned(), self.settings().id_attribute()));
+        mapped.push(("group_name".to_owned(), self.settings().group_name_attribute()));
         let unknown_attributes = schema::unknown(self, mapped).await;
         let entry = self.someone(trial).await;
         let authentication = self.try_authentication(trial, entry.as_ref().ok().and_then(Option::as_ref)).await;
@@ -344,6 +346,7 @@ fn fields(settings: &settings::Directory) -> Vec<(String, &str)> {
     fields.push(one("first_name", settings.first_name_attribute()));
     fields.push(one("last_name", settings.last_name_attribute()));
     fields.push(one("mail", settings.mail_attribute()));
+    fields.extend(map.distinguished_name.as_deref().map(|attribute| one("distinguished_name", attribute)));
     fields.push(one("description", settings.description_attribute()));
     for kind in PhoneKind::ALL {
         let attribute = settings.phone_attribute(kind);

@@ -242,6 +242,14 @@ async fn an_attribute_that_the_schema_does_not_have_is_named() -> Result<()> {
         found.len() == 1 && found[0].starts_with("attributes.mail: ") && found[0].contains("\"mial\""),
         "{found:?}"
     );
+    lab.settings.attributes.mail = None;
+    lab.settings.attributes.distinguished_name = Some("entyDN".into());
+    lab.settings.attributes.group_name = Some("nc".into());
+    let found = unknown(&lab.settings).await?;
+    for (key, attribute) in [("distinguished_name", "\"entyDN\""), ("group_name", "\"nc\"")] {
+        let named = |line: &String| line.starts_with(&format!("attributes.{key}: ")) && line.contains(attribute);
+        assert!(found.iter().any(named), "{found:?} lacks {key}");
+    }
     Ok(())
 }
 

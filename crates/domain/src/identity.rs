@@ -129,6 +129,9 @@ pub enum BadObjectId {
 }
 
 impl ObjectId {
+    /// The attributes whose form is known (FD-31).
+    pub const ATTRIBUTES: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "GUID"];
+
     /// From the 16 octets of Active Directory's objectGUID: its first three fields are little-endian (MS-DTYP 2.3.4.2).
     pub fn from_object_guid(wire: &[u8]) -> Result<Self, BadObjectId> {
         Ok(Self(format!("objectGUID:{}", Uuid::from_bytes_le(sixteen("objectGUID", wire)?))))

@@ -108,6 +108,7 @@ fn good_items_have_no_problems() {
         second("state = \"off\"\nleavers = \"keep\"\nsource = { kind = \"domain\" }"),
         second("source = { kind = \"users\", ids = [\"entryUUID:aabbccdd-0011-2233-4455-66778899aabb\"] }"),
         item("method = { default = \"code\", allowed = [\"code\", \"push\"] }\nuser_group = \"Sales\""),
+        attributes("id = \"entryuuid\""),
         directory("size_limit = 1_000_000\nfull_every_hours = 168\ncontainer_filter = \"(ou=*)\""),
         schedule("approval_days = 30\ngrace_days = 0\nphone_hold_hours = 168"),
     ] {
@@ -137,6 +138,9 @@ rules! {
     a_container_filter_is_short: Error directory(&format!("container_filter = \"(ou={})\"", "x".repeat(4092))) => "directory.corp.container_filter: is longer than 4096";
     a_feed_is_one_of_the_preset: Error with("feed = \"syncrepl\"", "feed = \"dirsync\"")
         => "directory.corp.feed: found \"dirsync\"; a directory of this preset may offer syncrepl, accesslog, changelog, modify_timestamp";
+    an_id_has_a_form_that_is_known: Error attributes("id = \"ipaUniqueID\"")
+        => "directory.corp.attributes.id: found \"ipaUniqueID\"; allowed are objectGUID, entryUUID, nsUniqueId, GUID";
+    an_id_has_a_name: Error attributes("id = \"\"") => "directory.corp.attributes.id: found \"\"; allowed are objectGUID";
     usernames_stand_somewhere: Error with("[\"uid\", \"mail\"]", "[]") => "directory.corp.attributes.username: is empty";
     a_username_attribute_has_a_name: Error with("[\"uid\", \"mail\"]", "[\"uid\", \"\"]") => "directory.corp.attributes.username: is empty";
     an_attribute_has_a_name: Error attributes("mail = \"\"") => "directory.corp.attributes.mail: is empty; name an attribute";

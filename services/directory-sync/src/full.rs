@@ -8,6 +8,7 @@ use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::source::Source;
 use domain::ObjectId;
+use proto::user_store::{LeftObject, left_object::How};
 use std::collections::HashSet;
 use tracing::Instrument;
 
@@ -41,7 +42,10 @@ pub(crate) async fn read(
             *users + *groups
         )));
     }
-    unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?;
+    match source.is_whole() {
+        true => unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?,
+        false => writer.flush().await?,
+    }
     Ok(None)
 }
 
@@ -93,6 +97,20 @@ pub(crate) async fn unseen(
         let ids: Vec<ObjectId> = page.iter().filter_map(|id| id.parse().ok()).collect();
         let deleted = if gone { ids.iter().cloned().collect() } else { HashSet::new() };
         objects.by_ids(&ids, &deleted, source, writer, problems).await?;
+        writer.flush().await?;
+    }
+}
+
+/// Everybody of a directory that no item is of any more: they are not looked for (FS-10).
+pub(crate) async fn let_go(run: &BegunRun, writer: &mut Writer) -> Result<(), ReadError> {
+    let mut after = String::new();
+    loop {
+        let page = run.unseen(&after).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(last);
+        for object_id in page {
+            writer.left(LeftObject { object_id, how: How::Outside.into() }).await?;
+        }
         writer.flush().await?;
     }
 }

@@ -357,7 +357,7 @@ impl Leader {
 }
 
 /// The directories that a request names, by themselves or by an item, and that have an item to read; a preview reads items in
-/// preview, too.
+/// preview, too. A directory that is named itself needs none: then it lets go of whom it had (FS-10).
 fn asked_for(snapshot: &Snapshot, only: &str, what: What) -> Vec<ObjectName> {
     let settings = &snapshot.settings;
     let mut directories: Vec<ObjectName> = Vec::new();
@@ -367,6 +367,9 @@ fn asked_for(snapshot: &Snapshot, only: &str, what: What) -> Vec<ObjectName> {
         if named && !directories.contains(&item.directory) {
             directories.push(item.directory.clone());
         }
+    }
+    if directories.is_empty() {
+        directories.extend(settings.directory(only).map(|directory| directory.name.clone()));
     }
     directories
 }

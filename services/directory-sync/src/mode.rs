@@ -93,6 +93,14 @@ pub(crate) fn waits(state: &GetSourceReply, items_digest: &str) -> Option<&'stat
     (state.items_digest != items_digest).then_some("the sync items were changed since the last full run")
 }
 
+/// How everything is read for whoever asked: written, unless it is a preview.
+pub(crate) fn asked(trigger: &Trigger) -> Mode {
+    match trigger {
+        Trigger::Request(Asked { what: What::Preview, .. }) => Mode::Preview,
+        _ => Mode::Full,
+    }
+}
+
 /// The mode, and one sentence why.
 pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mode, String) {
     let state = facts.state;

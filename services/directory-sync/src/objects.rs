@@ -107,7 +107,7 @@ impl Objects {
         Ok(context.await?.as_str())
     }
 
-    /// The DN of what an item names, as the entry has it now.
+    /// The DN of what an item names, as the entry has it now; [`ReadError::Gone`] where there is none.
     pub(crate) async fn source_dn(&self, item: &SyncItem) -> Result<String, ReadError> {
         let (query, named) = match &item.source.id {
             Some(id) => (self.query(Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"]), id.to_string()),
@@ -118,11 +118,13 @@ impl Objects {
         };
         let kind = if item.source.kind == SourceKind::Group { "group" } else { "container" };
         let what = What::Source { kind, named: named.clone() };
-        let entries = self.reader.read(query).collect().await;
-        let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
-        let entry = entries.first().ok_or(ReadError::Gone { kind, named })?;
-        let text = entry.dn_text().ok_or(ReadError::Gone { kind, named: item.source.dn.clone() })?;
-        Ok(text.to_owned())
+        let entries = match self.reader.read(query).collect().await {
+            // Of an id that means the base itself.
+            Err(cause) if item.source.id.is_none() && cause.is_no_such_object() => Vec::new(),
+            entries => entries.map_err(|cause| ReadError::Incomplete { what, cause })?,
+        };
+        let text = entries.first().and_then(|entry| entry.dn_text());
+        Ok(text.ok_or(ReadError::Gone { item: item.name.clone(), kind, named })?.to_owned())
     }
 
     /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44).
@@ -245,7 +247,7 @@ impl Objects {
             let Some(id) = self.identified(&entry, met, problems) else { continue };
             let fits = |number: usize| fits.get(&number).is_some_and(|ids| ids.contains(&id));
             let user = self.user(&id, &entry, source, fits, problems);
-            if all || !user.items.is_empty() {
+            if !user.items.is_empty() || all && source.is_whole() {
                 writer.user(user).await?;
             }
             if named.contains(&id) {
@@ -331,7 +333,11 @@ impl Objects {
         let met = users.len() as u64;
         for (id, entry) in users {
             let fits = |place: usize| fits.get(&id).is_some_and(|fits| fits.contains(&place));
-            writer.user(self.user(&id, &entry, source, fits, problems)).await?;
+            let user = self.user(&id, &entry, source, fits, problems);
+            // Whom no item holds may be of one whose source is gone: that they left is not said (FS-21).
+            if !user.items.is_empty() || source.is_whole() {
+                writer.user(user).await?;
+            }
         }
         for id in open {
             let how = match (elsewhere.contains_key(id), deleted.contains(id)) {

@@ -2,6 +2,7 @@
 
 use crate::apply::StoreError;
 use directory::{Incomplete, Origin};
+use domain::ObjectName;
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
 use std::fmt;
@@ -17,9 +18,11 @@ pub(crate) enum ReadError {
     },
     #[error("the filter of the sync item is no filter")]
     Filter(#[source] FilterError),
-    /// The source of an item is not there, or hidden from the query account.
-    #[error("the {kind} {named:?} of a sync item cannot be seen; where it was deleted, change or remove the item")]
-    Gone { kind: &'static str, named: String },
+    /// The source of an item is not there, or hidden from the query account (FS-21).
+    #[error(
+        "the {kind} {named:?} of the sync item {item} cannot be seen; where it was deleted, change or remove the item"
+    )]
+    Gone { item: ObjectName, kind: &'static str, named: String },
     #[error("the directory gives {dn:?}, which is no DN")]
     BadName {
         dn: String,

@@ -129,6 +129,13 @@ impl Runner {
         if let (Trigger::Schedule, Some(waits)) = (trigger, mode::waits(&state, &digest)) {
             return Ok(self.waits(name, waits));
         }
+        let asked = mode::asked(trigger);
+        if items(snapshot, name, asked).is_empty() {
+            return match trigger {
+                Trigger::Request(_) => self.let_go(name, &digest, &state, trigger, link).await,
+                Trigger::Schedule | Trigger::Follow => Ok(self.waits(name, "no sync item of it is on")),
+            };
+        }
         let prepared = self.prepare(name, snapshot).await;
         let (directory, identity, feed): (_, String, _) = match &prepared {
             Ok(it) => (Some(it.objects.directory.settings()), it.identity.clone(), it.feed.clone()),
@@ -183,6 +190,39 @@ impl Runner {
         }
     }
 
+    /// A directory without an item that is on has nobody any more (FS-10). It is not read, and the store decides as of any leavers.
+    async fn let_go(
+        &mut self,
+        name: &ObjectName,
+        items_digest: &str,
+        state: &GetSourceReply,
+        trigger: &Trigger,
+        link: impl Fn(&tracing::Span),
+    ) -> Result<Ran, StoreError> {
+        let span = run_span(name.as_str());
+        link(&span);
+        let opening = Opening {
+            directory: name.to_string(),
+            mode: mode::asked(trigger).code(),
+            why: "no sync item of it is on, so nobody is held any more".into(),
+            trigger: trigger.code(),
+            items_digest: items_digest.to_owned(),
+            identity: state.identity.clone(),
+            actor: trigger.actor().to_owned(),
+            ..Opening::default()
+        };
+        let begun = Instant::now();
+        let work = async {
+            let run = self.term.begin_run(&opening).await?;
+            tracing::Span::current().record("twinlock.run_id", &run.run_id);
+            let mut writer = Writer::new(run.clone());
+            let stop = full::let_go(&run, &mut writer).await.err().map(Stop::from);
+            finish(&run, writer, Ended::of(&run), stop, Vec::new()).await.map(|(ended, _)| (ended, begun))
+        };
+        let result = work.instrument(span.clone()).await;
+        self.ended(name, &opening, result, &span)
+    }
+
     /// What a directory told of while it was followed: a run of its own, as small as that.
     pub(crate) async fn burst(
         &mut self,
@@ -220,7 +260,7 @@ impl Runner {
                 ended.named = increment.named;
                 changes::settle(&self.term, &objects, &items, &mut writer, &mut ended.problems).await?;
                 is_still(&objects, &source, &items).await?;
-                Ok::<_, Stop>(())
+                Ok::<_, Stop>(source.whole()?)
             }
             .await;
             finish(&run, writer, ended, result.err(), Vec::new()).await.map(|(ended, _)| (ended, begun))
@@ -344,6 +384,7 @@ impl Runner {
             changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
         }
         is_still(objects, &source, items).await?;
+        source.whole()?;
         let Some(position) = position else { return Ok(Vec::new()) };
         match objects.is_of(&position.origin()) {
             Ok(()) => Ok(changes::written(&position)),
@@ -376,7 +417,7 @@ impl Runner {
         if ended.named > 0 {
             is_still(objects, &source, items).await?;
         }
-        Ok(())
+        Ok(source.whole()?)
     }
 
     fn ended(

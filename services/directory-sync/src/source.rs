@@ -14,6 +14,8 @@ use std::collections::HashSet;
 /// The items that a run reads, with what they name found in the directory.
 pub(crate) struct Source {
     items: Vec<Item>,
+    /// The first item whose source is gone: then nobody can be said to have left (FS-21).
+    gone: Option<ReadError>,
 }
 
 struct Item {
@@ -36,16 +38,20 @@ enum Within {
         nested: bool,
     },
     Users(HashSet<ObjectId>),
+    /// A container that is gone: nobody is in it.
+    GoneContainer,
+    /// A group that is gone: nobody is read for it. Who may have been a member stays so as long as the store knows the group.
+    GoneGroup,
 }
 
 /// Which of the items' own filters an entry fits, by the place of the item.
 pub(crate) type Fits = HashSet<usize>;
 
 impl Source {
-    /// Finds the containers and groups that the items name: one that is gone ends the run, because its users would all seem to have
-    /// left (FS-21). Users that are named one by one leave one by one (FS-16).
+    /// Finds the containers and groups that the items name. One that is gone stops nothing that the others hold, but its users would
+    /// all seem to have left: see [`Source::whole`] (FS-21). Users that are named one by one leave one by one (FS-16).
     pub(crate) async fn resolve(objects: &Objects, items: &[&SyncItem]) -> Result<Self, ReadError> {
-        let mut resolved = Vec::new();
+        let (mut resolved, mut gone) = (Vec::new(), None);
         for item in items {
             let filter = match item.filter.as_str() {
                 "" => None,
@@ -53,17 +59,33 @@ impl Source {
             };
             let within = match item.source.kind {
                 SourceKind::Domain => Within::Anywhere,
-                SourceKind::Container => {
-                    let text = objects.source_dn(item).await?;
-                    let dn = text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
-                    Within::Container { dn, text, subtree: item.source.subtree }
-                }
-                SourceKind::Group => Within::Group { text: objects.source_dn(item).await?, nested: item.source.nested },
+                kind @ (SourceKind::Container | SourceKind::Group) => match (objects.source_dn(item).await, kind) {
+                    (Err(error @ ReadError::Gone { .. }), _) => {
+                        gone.get_or_insert(error);
+                        if kind == SourceKind::Group { Within::GoneGroup } else { Within::GoneContainer }
+                    }
+                    (text, SourceKind::Group) => Within::Group { text: text?, nested: item.source.nested },
+                    (text, _) => {
+                        let text = text?;
+                        let dn = text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
+                        Within::Container { dn, text, subtree: item.source.subtree }
+                    }
+                },
                 SourceKind::Users => Within::Users(item.source.ids.iter().cloned().collect()),
             };
             resolved.push(Item { name: item.name.to_string(), within, filter });
         }
-        Ok(Self { items: resolved })
+        Ok(Self { items: resolved, gone })
+    }
+
+    /// Everything that the items name was found.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.gone.is_none()
+    }
+
+    /// Why nobody can be said to have left, whatever else was read: a source is gone.
+    pub(crate) fn whole(self) -> Result<(), ReadError> {
+        self.gone.map_or(Ok(()), Err)
     }
 
     /// The containers as they were found: when one moves while a run reads, what was read is judged by a place that is none.
@@ -71,7 +93,7 @@ impl Source {
         let places = |source: &Self| -> Vec<Option<ldap_wire::DnKey>> {
             let place = |item: &Item| match &item.within {
                 Within::Container { dn, .. } => Some(dn.key()),
-                Within::Anywhere | Within::Group { .. } | Within::Users(_) => None,
+                _ => None,
             };
             source.items.iter().map(place).collect()
         };
@@ -114,7 +136,7 @@ impl Source {
     pub(crate) fn named(&self) -> HashSet<&ObjectId> {
         let sets = self.items.iter().filter_map(|item| match &item.within {
             Within::Users(ids) => Some(ids),
-            Within::Anywhere | Within::Container { .. } | Within::Group { .. } => None,
+            _ => None,
         });
         sets.flatten().collect()
     }
@@ -128,12 +150,13 @@ impl Source {
     pub(crate) fn items(&self, id: &ObjectId, dn: Option<&Dn>, fits: impl Fn(usize) -> bool) -> Vec<String> {
         let holds = |(place, item): &(usize, &Item)| {
             let within = match &item.within {
-                Within::Anywhere | Within::Group { .. } => true,
+                Within::Anywhere | Within::Group { .. } | Within::GoneGroup => true,
                 Within::Container { dn: container, subtree, .. } => dn.is_some_and(|dn| {
                     let depth = dn.rdns.len().saturating_sub(container.rdns.len());
                     dn.is_within(container) && (depth == 1 || *subtree && depth > 0)
                 }),
                 Within::Users(ids) => ids.contains(id),
+                Within::GoneContainer => false,
             };
             within && (item.filter.is_none() || fits(*place))
         };
@@ -175,6 +198,7 @@ mod tests {
     fn an_entry_is_of_every_item_that_holds_it_in_their_order() {
         // FS-08, FS-16, FS-21, FS-22
         let source = Source {
+            gone: None,
             items: vec![
                 item("sales", container("OU=Sales,DC=corp", true), None),
                 item("top", container("ou=people,dc=corp", false), None),
@@ -200,7 +224,7 @@ mod tests {
     #[test]
     fn no_more_is_read_than_the_items_hold_and_nothing_twice() {
         let bases = |items: Vec<Item>| {
-            let source = Source { items };
+            let source = Source { items, gone: None };
             source.bases("dc=corp").into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         let (inner, outer) = ("ou=a,ou=x,dc=corp", "ou=X,dc=corp");

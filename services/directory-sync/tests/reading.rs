@@ -355,14 +355,7 @@ async fn a_large_group_is_read_whole() {
 async fn a_source_that_cannot_be_read_is_incomplete_and_says_why() {
     // S-41
     let company = Company::start(&SlapdOptions::default());
-    let source = |kind: &str, dn: &str| json!({ "kind": kind, "dn": format!("{dn},{COMPANY_BASE}") });
     for (item, why) in [
-        (json!({ "source": source("container", "ou=nowhere") }), "code 32"),
-        (json!({ "source": source("group", "cn=nobody,ou=groups") }), "code 32"),
-        (
-            json!({ "source": { "kind": "container", "id": "entryUUID:00000000-0000-0000-0000-000000000001" } }),
-            "cannot be seen",
-        ),
         (json!({ "source": { "kind": "domain" }, "filter": "(uid=" }), "no filter"),
         (json!({ "source": { "kind": "domain" }, "directory": "other" }), "there is no directory other"),
     ] {
@@ -375,6 +368,72 @@ async fn a_source_that_cannot_be_read_is_incomplete_and_says_why() {
         assert!(error.contains(why) && run.users.is_empty(), "{why}: {error}");
         synced.stop().await;
     }
+}
+
+#[tokio::test]
+async fn an_item_whose_source_is_gone_stops_no_other_and_nobody_leaves() {
+    // FS-21, S-40
+    let company = Company::start(&SlapdOptions::default());
+    let named = |kind: &str, dn: &str| json!({ "kind": kind, "dn": format!("{dn},{COMPANY_BASE}") });
+    let sales = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let synced = company.sync(json!([
+        { "name": "vpn", "directory": "corp", "source": named("group", "cn=vpn-users,ou=groups") },
+        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": sales } },
+    ]));
+    let first = synced.run_now().await;
+    assert_eq!(first.finished, Some((true, String::new())));
+    let known = synced.lab.store.told().users.len();
+    for (source, kind) in [
+        (named("container", "ou=nowhere"), "container"),
+        (json!({ "kind": "container", "id": "entryUUID:00000000-0000-0000-0000-000000000001" }), "container"),
+        (named("group", "cn=nobody,ou=groups"), "group"),
+    ] {
+        synced.lab.settings.change(|document| document["sync_item"][0]["source"] = source.clone());
+        let run = synced.run_now().await;
+        let error = why_incomplete(&run);
+        assert!(error.starts_with(&format!("the {kind} ")) && error.contains("of the sync item vpn cannot"), "{error}");
+        assert!(run.users.contains(&"ben.hale".to_owned()), "the other item is read: {run:?}");
+        assert!(synced.lab.store.told().left.is_empty(), "{kind}");
+    }
+    // What is new in the other item is taken, what changes is, and who is of none is not said to have left.
+    company
+        .slapd
+        .modify(&format!(
+            "dn: uid=new.one,{sales}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: new.one\ncn: New One\nsn: One\n\n\
+             dn: uid=ben.hale,{sales}\nchangetype: modify\nreplace: sn\nsn: Vale\n\n\
+             dn: uid=clara.osborn,ou=finance,ou=people,{COMPANY_BASE}\nchangetype: delete\n"
+        ))
+        .expect("modified");
+    why_incomplete(&synced.run_now().await);
+    assert!(synced.user("new.one").is_some());
+    assert_eq!(synced.user("ben.hale").map(|user| user.last_name), Some("Vale".into()));
+    assert!(synced.lab.store.told().left.is_empty());
+    assert_eq!(synced.lab.store.told().users.len(), known + 1);
+    // The item is taken away: now it is told.
+    synced.lab.settings.change(|document| drop(document["sync_item"].as_array_mut().expect("items").remove(0)));
+    assert_eq!(synced.run_now().await.finished, Some((true, String::new())));
+    assert!(!synced.lab.store.told().left.is_empty());
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_without_an_item_lets_go_of_whom_it_had_when_asked() {
+    // FS-10
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    synced.run_now().await;
+    synced.lab.settings.change(|document| document["sync_item"][0]["state"] = "off".into());
+    synced.lab.ask_for("corp").await;
+    let runs = synced.lab.runs(2).await;
+    assert_eq!((runs[1].mode.as_str(), &runs[1].finished), ("full", &Some((true, String::new()))));
+    assert_eq!(
+        (runs[1].begun.base.as_str(), runs[1].begun.identity.is_empty()),
+        ("", false),
+        "the source is as it was"
+    );
+    let left = synced.lab.store.told().left.clone();
+    assert!(left.len() >= PEOPLE && left.values().all(|how| *how == How::Outside), "{}", left.len());
+    synced.stop().await;
 }
 
 #[tokio::test]

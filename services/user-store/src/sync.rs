@@ -26,6 +26,7 @@ mod profile;
 mod rows;
 mod run;
 pub mod source;
+mod states;
 mod tell;
 pub mod users;
 mod write;
@@ -46,6 +47,7 @@ use tonic::{Request, Response, Status};
 /// Objects of each kind in one batch.
 const BATCH_MAX: usize = 5_000;
 const DAY_MS: i64 = 24 * 3_600_000;
+const MINUTE_MS: i64 = 60_000;
 
 pub struct SyncService(pub Store);
 

@@ -470,6 +470,8 @@ rules! {
     a_page_has_at_most_5000_entries: Error with("page_size = 1000", "page_size = 5001") => "directory.corp.page_size: found 5001; allowed are 1 to 5000";
     a_user_filter_is_rfc_4515: Error directory("user_filter = \"(uid=\"") => "directory.corp.user_filter: found \"(uid=\"";
     a_group_filter_is_rfc_4515: Error directory("group_filter = \"cn=x\"") => "directory.corp.group_filter: found \"cn=x\"";
+    a_container_filter_is_rfc_4515: Error directory("container_filter = \"(objectClass=ou\"") => "directory.corp.container_filter: found \"(objectClass=ou\"; ')' expected at position 15;";
+    a_base_is_rfc_4514: Error with("base = \"dc=corp,dc=example\"", "base = \"dc=corp,example\"") => "directory.corp.base: found \"dc=corp,example\"; '=' expected at position 15;";
     a_filter_has_at_most_4096_characters: Error directory(&format!("user_filter = \"(uid={})\"", "x".repeat(4096))) => "directory.corp.user_filter: is longer than 4096";
     an_anonymous_bind_proves_no_password: Error directory("authentication_bind = { kind = \"anonymous\" }") => "directory.corp.authentication_bind.kind: \"anonymous\" proves nothing";
     a_simple_bind_needs_the_danger_key: Error directory("authentication_bind = { kind = \"simple\" }") => "directory.corp.danger_clear_text: \"simple\" sends passwords in clear text";

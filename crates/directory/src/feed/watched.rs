@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 pub(super) fn objects(core: &Core) -> Filter {
     const CLASSES: [&str; 5] = ["user", "group", "organizationalUnit", "container", "foreignSecurityPrincipal"];
     let mut classes: BTreeSet<Vec<u8>> = CLASSES.iter().map(|class| class.as_bytes().to_vec()).collect();
-    for filter in [core.user_filter(), core.group_filter()] {
+    for filter in [core.user_filter(), core.group_filter(), core.container_filter()] {
         let named = filter.values_of("objectClass").into_iter();
         classes.extend(
             named
@@ -54,8 +54,35 @@ pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
     wanted.extend([settings.description_attribute(), settings.group_name_attribute()]);
     wanted.extend(core.user_filter().attributes());
     wanted.extend(core.group_filter().attributes());
+    wanted.extend(core.container_filter().attributes());
     wanted.extend(more.iter().map(String::as_str));
     let mut seen = BTreeSet::new();
     wanted.retain(|name| !name.is_empty());
     wanted.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase())).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::tests::{core, settings};
+
+    #[test]
+    fn whatever_the_filters_call_a_user_a_group_or_a_container_is_watched() {
+        // S-14, S-16
+        let mut settings = settings(&["ldap://dc1"]);
+        settings.user_filter = "(&(objectClass=staff)(l=Berlin))".into();
+        settings.group_filter = "(&(objectClass=team)(c=DE))".into();
+        settings.container_filter = "(|(objectClass=locality)(&(objectClass=CONTAINER)(st=Bavaria)))".into();
+        let core = core(settings).expect("sound settings");
+        let objects = objects(&core);
+        let classes = objects.values_of("objectClass");
+        for class in ["staff", "team", "locality", "container", "organizationalUnit"] {
+            assert!(classes.contains(&class.as_bytes()), "{class}: {objects}");
+        }
+        assert_eq!(classes.len(), 8, "each once: {objects}");
+        let attributes = attributes(&core, &["title".into()]);
+        for attribute in ["l", "c", "st", "title"] {
+            assert!(attributes.iter().any(|it| it == attribute), "{attribute}: {attributes:?}");
+        }
+    }
 }

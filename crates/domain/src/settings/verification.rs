@@ -156,7 +156,7 @@ pub struct MailRules {
     /// Users get mail about themselves. Administrators' mail is apart.
     pub to_users: bool,
     /// Who hears of events, by event (FV-27): `fraud`, `blocked`, `locked`, `password_known`, `fail_open`,
-    /// `sync_approval`, `sync_failed`, `sync_phone_back`. At most 50 addresses each.
+    /// `sync_approval`, `sync_failed`, `sync_phone_back`, `sync_enabled_again`, `sync_name_doubled`. At most 50 addresses each.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub notify: std::collections::BTreeMap<String, Vec<String>>,
 }

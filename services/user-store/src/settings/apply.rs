@@ -299,13 +299,14 @@ fn keep_pins(old: &Settings, next: &mut Settings) {
     }
 }
 
-/// Everything that is wrong with a document by itself: its keys, what they say together, its filters, attributes and dates.
+/// Everything that is wrong with a document by itself: its keys, what they say together, its filters, DNs, attributes and dates.
 pub fn problems(settings: &Settings) -> Vec<Problem> {
     let of_directories = settings.directories.iter().flat_map(|directory| {
         let name = &directory.name;
         [
             (format!("directory.{name}.user_filter"), &directory.user_filter),
             (format!("directory.{name}.group_filter"), &directory.group_filter),
+            (format!("directory.{name}.container_filter"), &directory.container_filter),
         ]
     });
     let of_items = settings.sync_items.iter().map(|item| (format!("sync_item.{}.filter", item.name), &item.filter));
@@ -315,6 +316,12 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     problems.extend(written.filter_map(|(key, text)| {
         let error = text.parse::<ldap_wire::Filter>().err()?;
         let text = format!("found {text:?}; {error}; a filter is written as in RFC 4515");
+        Some(Problem { severity: Severity::Error, key, text })
+    }));
+    problems.extend(settings.directories.iter().filter_map(|directory| {
+        let (base, key) = (&directory.base, format!("directory.{}.base", directory.name));
+        let error = base.parse::<ldap_wire::Dn>().err()?;
+        let text = format!("found {base:?}; {error}; a DN is written as in RFC 4514");
         Some(Problem { severity: Severity::Error, key, text })
     }));
     let ends = settings.clients.iter().flat_map(|client| {

@@ -1,11 +1,11 @@
 //! Numbers that go back to what they were soon after they changed (S-19): a server of the directory lags behind the others, or
 //! somebody has put another number there for a while. Nothing is held up by it; administrators hear of it.
 
-use super::DAY_MS;
 use super::history::Change;
 use super::profile::same;
 use super::users::{Known, Row};
 use super::write::Batch;
+use super::{DAY_MS, MINUTE_MS};
 use crate::audit::NewEvent;
 use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
@@ -13,8 +13,6 @@ use crate::seal::Seal;
 use crate::sql::{Session, args};
 use crate::users::number_shown;
 use std::collections::HashMap;
-
-const MINUTE_MS: i64 = 60_000;
 
 /// Compares numbers that change with those of before, which it remembers. Returns what audit and history say of it.
 pub async fn gone_back(

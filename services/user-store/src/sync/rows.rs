@@ -7,7 +7,7 @@ use super::profile::{LANGUAGES, Number, Profile};
 use super::tell;
 use super::users::{self, Known, NewPassword, OF_ITEM, Plan, Row};
 use super::write::Batch;
-use super::{pending, phones};
+use super::{pending, phones, states};
 use crate::audit::NewEvent;
 use crate::erase;
 use crate::rpc::StoreError;
@@ -23,8 +23,8 @@ const TO_BE_EXEMPT: &str = "to be exempt from the second factor";
 
 const HEAD: &str = "SELECT user_id, directory, object_id, dn_key, sid, primary_group, username, username_key, first_name, last_name, \
     mail, phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension, language_call, language_text, \
-    language_app, language_code, description, user_group, by_hand, state, state_by, state_text, items, sync_item, first_run, \
-    last_run, content, password_changed, left_how, due, exempt_item, exempt_wait, phone_hold_until_ms \
+    language_app, language_code, description, user_group, by_hand, state, state_by, state_since_ms, state_text, items, \
+    sync_item, first_run, last_run, content, password_changed, left_how, due, exempt_item, exempt_wait, phone_hold_until_ms \
     FROM users WHERE";
 
 /// The users with these ids, by their ids.
@@ -92,6 +92,7 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
         profile,
         state: text("state")?,
         state_by: text("state_by")?,
+        state_since_ms: row.get("state_since_ms")?,
         state_text: text("state_text")?,
         items: text("items")?,
         sync_item: text("sync_item")?,
@@ -148,6 +149,8 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     let (events, noted) = phones::gone_back(session, seal, batch, &plan.changed).await?;
     written.events.extend(events);
     written.changes.extend(noted);
+    written.events.extend(states::enabled_again(session, seal, batch, &plan).await?);
+    tell::of_doubled_names(session, seal, batch, &plan).await?;
     let ids = write_rows(session, batch, &plan).await?;
     tell::of_welcome(session, seal, batch, &plan.added, &ids).await?;
     tell::of_changes(session, seal, batch, &plan.changed).await?;

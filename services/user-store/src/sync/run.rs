@@ -131,7 +131,9 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     let mut session = store.database().write().await?;
     fence(&mut session, request.epoch).await?;
     let settings = store.rules().current(&mut session).await?;
-    if items(&settings, &request.directory, mode == Mode::Preview).is_empty() {
+    // FS-10: whoever asks for it lets go of the users of a directory that has no item any more.
+    let lets_go = request.trigger == "request" && settings.directory(&request.directory).is_some();
+    if items(&settings, &request.directory, mode == Mode::Preview).is_empty() && !lets_go {
         let text = format!("the directory {} has no sync item in the settings that is on", request.directory);
         return Err(Status::not_found(text).into());
     }

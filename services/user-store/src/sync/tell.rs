@@ -3,7 +3,7 @@
 use super::DAY_MS;
 use super::profile::Profile;
 use super::run::Run;
-use super::users::{Row, begin_with_pin};
+use super::users::{Plan, Row, begin_with_pin};
 use super::write::Batch;
 use crate::outbox::{self, NewMail};
 use crate::rpc::{StoreError, bounded};
@@ -12,6 +12,10 @@ use crate::sql::{Session, args};
 use crate::users::name_key;
 use domain::Method;
 use proto::user_store::{FinishRunReply, FinishRunRequest, Mail};
+use std::collections::BTreeSet;
+
+/// Mails of one batch about doubled names; the history has them all.
+const DOUBLED_TOLD_MAX: usize = 20;
 
 /// What administrators hear of a run (FS-07, FV-27): that users wait, once a list; that a read was not complete, once a day
 /// as long as it goes on.
@@ -141,6 +145,25 @@ pub async fn of_changes(
         if let Some(mail) = NewMail::to_user(session, "updated", &known.user_id).await? {
             outbox::put_in(session, seal, mail.with("admin", "sync"), batch.now_ms).await?;
         }
+    }
+    Ok(())
+}
+
+/// S-53: of a name that is refused administrators hear once a day.
+pub async fn of_doubled_names(
+    session: &mut Session,
+    seal: &Seal,
+    batch: &Batch<'_>,
+    plan: &Plan,
+) -> Result<(), StoreError> {
+    let directory = &batch.run.directory;
+    let day = batch.now_ms.div_euclid(DAY_MS);
+    for name in plan.waiting.values().collect::<BTreeSet<_>>().into_iter().take(DOUBLED_TOLD_MAX) {
+        let detail =
+            format!("directory {directory}: several entries have this username; none of them is added under it");
+        let mail = NewMail::to_administrators("sync_name_doubled").with("username", name).with("detail", detail);
+        outbox::put_in(session, seal, mail.once(format!("sync_name_doubled:{directory}:{day}:{name}")), batch.now_ms)
+            .await?;
     }
     Ok(())
 }

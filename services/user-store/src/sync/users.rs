@@ -32,6 +32,7 @@ pub struct Known {
     pub profile: Profile,
     pub state: String,
     pub state_by: String,
+    pub state_since_ms: i64,
     pub state_text: String,
     pub items: String,
     pub sync_item: String,

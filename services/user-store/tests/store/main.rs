@@ -189,6 +189,8 @@ rules! {
     sync::another_phone_or_mail_is_told_to_the_address_before_and_stands_masked_in_the_audit,
     sync::a_number_that_sync_changed_is_held_back_for_its_hours,
     sync::a_number_that_goes_back_within_the_hour_is_told_to_administrators,
+    sync::who_is_enabled_again_within_the_hour_is_told_to_administrators,
+    sync::a_directory_without_an_item_is_run_on_request_and_the_guard_decides,
     sync::an_incomplete_read_removes_nobody,
     sync::who_is_absent_leaves_when_a_second_full_run_says_so,
     sync::five_leave_and_six_wait_while_newcomers_are_added,

@@ -202,6 +202,61 @@ pub async fn a_number_that_goes_back_within_the_hour_is_told_to_administrators(l
     lab.assert_chain_is_whole().await;
 }
 
+pub async fn who_is_enabled_again_within_the_hour_is_told_to_administrators(lab: Fixture) {
+    // S-19
+    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_enabled_again = [\"it@corp.example\"] }}\n")).await;
+    lab.lead().await;
+    lab.run(vec![person("ann"), person("bob")]).await;
+    let said = async |disabled_in_directory: bool| {
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        lab.batch(&run_id, vec![SyncedUser { disabled_in_directory, ..person("ann") }]).await;
+        lab.finish(&run_id, true).await;
+        let events = lab.number("SELECT COUNT(*) FROM audit WHERE kind = 'user.enabled_again'").await;
+        (lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_enabled_again'").await, events)
+    };
+    const MINUTE: i64 = 60_000;
+    assert_eq!(said(true).await, (0, 0));
+    lab.clock.advance(61 * MINUTE);
+    assert_eq!(said(false).await, (0, 0), "later it is a change like any other");
+    assert_eq!(said(true).await, (0, 0));
+    lab.clock.advance(59 * MINUTE);
+    assert_eq!(said(false).await, (1, 1));
+    assert_eq!(lab.state("ann").await, "enabled", "nothing is held up by it");
+    assert_eq!(said(true).await, (1, 1));
+    assert_eq!(said(false).await, (1, 2), "no second mail that day");
+    lab.apply(&format!("[sync]\nphone_back_minutes = 0\n{SETTINGS}")).await;
+    said(true).await;
+    assert_eq!(said(false).await, (1, 2), "off");
+    lab.assert_chain_is_whole().await;
+}
+
+pub async fn a_directory_without_an_item_is_run_on_request_and_the_guard_decides(lab: Fixture) {
+    // FS-10, FS-06
+    lab.with_settings().await;
+    lab.run(people(3)).await;
+    lab.apply(&with_items(&[])).await;
+    assert_eq!(lab.begin().await.expect_err("nobody asked").code(), Code::NotFound);
+    let begin = async |directory: &str| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: directory.into(),
+            mode: "full".into(),
+            trigger: "request".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        lab.services.sync.begin_run(Request::new(request)).await.map(|reply| reply.into_inner().run_id)
+    };
+    assert_eq!(begin("nowhere").await.expect_err("no directory").code(), Code::NotFound);
+    let run_id = begin("corp").await.expect("begun");
+    let left = left(lab.unseen(&run_id).await, How::Outside);
+    lab.send(&run_id, ApplyBatchRequest { left, ..ApplyBatchRequest::default() }).await;
+    let done = lab.finish(&run_id, true).await;
+    assert_eq!((done.parked, done.disabled, done.removed), (3, 0, 0));
+    decide(&lab, &done.approval_id, true, &[]).await.expect("approved");
+    assert_eq!(lab.state(&person("user000").username).await, "disabled");
+}
+
 pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
     // S-41
     lab.with_settings().await;
@@ -543,7 +598,8 @@ pub async fn the_users_of_a_removed_item_wait_for_a_full_run(lab: Fixture) {
 
 pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
     // FS-14, S-53
-    lab.with_settings().await;
+    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_name_doubled = [\"it@corp.example\"] }}\n")).await;
+    lab.lead().await;
     lab.run(vec![person("old")]).await;
     let twin = |username: &str, twin_of: &str| SyncedUser { username: twin_of.into(), ..person(username) };
     let run_id = lab.begin().await.expect("begun");
@@ -552,6 +608,8 @@ pub async fn a_doubled_username_adds_neither_across_batches(lab: Fixture) {
     assert_eq!((second.added, second.problems.len()), (0, 2));
     let first_again = lab.batch(&run_id, vec![person("ann"), person("old")]).await;
     assert_eq!((first_again.added, first_again.problems.len()), (0, 1), "whatever the order");
+    let mails = lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_name_doubled'").await;
+    assert_eq!(mails, 2, "a name and day: ann, old");
     lab.finish(&run_id, true).await;
     assert_eq!(lab.user("ann").await.expect_err("neither").code(), Code::NotFound);
     assert_eq!(

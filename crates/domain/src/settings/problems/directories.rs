@@ -1,6 +1,7 @@
 //! Directories.
 
 use super::{Findings, rules, written};
+use crate::ObjectId;
 use crate::settings::{
     AttributeMap, BindKind, Directory, Feed, Preset, QueryBind, Settings, WindowsAccount, WindowsMechanism,
 };
@@ -160,6 +161,12 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
     if map.username.as_ref().is_some_and(Vec::is_empty) {
         findings.error(key("username"), "is empty; name an attribute, or leave the key out");
     }
+    // FD-31: an id is looked up again under the name of its form, so that of another attribute nobody would be found.
+    let of_another = |name: &&String| !ObjectId::ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if let Some(name) = map.id.as_ref().filter(of_another) {
+        let known = ObjectId::ATTRIBUTES.join(", ");
+        findings.error(key("id"), format!("found {name:?}; allowed are {known}"));
+    }
     for (field, name) in named(map) {
         match name {
             // Of a number it means that the preset's is not read.
@@ -178,7 +185,6 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
 fn named(map: &AttributeMap) -> Vec<(&'static str, &str)> {
     let (languages, phones) = (&map.languages, &map.phones);
     let single = [
-        ("id", &map.id),
         ("alternate", &map.alternate),
         ("first_name", &map.first_name),
         ("last_name", &map.last_name),

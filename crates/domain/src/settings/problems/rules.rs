@@ -7,8 +7,18 @@ use crate::settings::{Channel, Settings, SyncState};
 use std::collections::BTreeSet;
 
 /// Events administrators can hear of (FV-27, FN-05). A misspelt one would be an alarm that never sounds.
-const EVENTS: [&str; 8] =
-    ["fraud", "blocked", "locked", "password_known", "fail_open", "sync_approval", "sync_failed", "sync_phone_back"];
+const EVENTS: [&str; 10] = [
+    "fraud",
+    "blocked",
+    "locked",
+    "password_known",
+    "fail_open",
+    "sync_approval",
+    "sync_failed",
+    "sync_phone_back",
+    "sync_enabled_again",
+    "sync_name_doubled",
+];
 const ADDRESSES_MAX: usize = 50;
 const HOSTS_MAX: usize = 64;
 const TEXT_CHARACTERS_MAX: usize = 4096;

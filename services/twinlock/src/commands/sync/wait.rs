@@ -123,7 +123,8 @@ impl Asked {
     }
 }
 
-/// Those that have to have a run: of the items that are read, and named by themselves or by their directory.
+/// Those that have to have a run: of the items that are read, and named by themselves or by their directory. A directory that is
+/// named needs no item: then its users are let go (FS-10).
 fn directories(settings: &Settings, only: &str, how: How) -> Result<BTreeSet<String>, String> {
     let named = |item: &&SyncItem| only.is_empty() || only == item.name.as_str() || only == item.directory.as_str();
     let read = |item: &&SyncItem| match item.state {
@@ -136,7 +137,8 @@ fn directories(settings: &Settings, only: &str, how: How) -> Result<BTreeSet<Str
     match (names.is_empty(), items.iter().any(|item| item.state == SyncState::Preview)) {
         (false, _) => Ok(names),
         (true, true) => Err("the sync items are in preview, which `twinlock sync plan` reads".into()),
-        (true, false) if only.is_empty() || !items.is_empty() || settings.directory(only).is_some() => {
+        (true, false) if settings.directory(only).is_some() => Ok(BTreeSet::from([only.to_owned()])),
+        (true, false) if only.is_empty() || !items.is_empty() => {
             Err("no [[sync_item]] of it is on: there is nothing to read".into())
         }
         (true, false) => Err(format!("no directory and no sync item is named {only:?}")),
@@ -233,9 +235,8 @@ mod tests {
         };
         refused(&settings, "crop", "no directory and no sync item is named \"crop\"");
         refused(&settings, "guests", "`twinlock sync plan`");
-        for nothing in ["old", "third"] {
-            refused(&settings, nothing, "nothing to read");
-        }
+        refused(&settings, "old", "nothing to read");
+        assert_eq!(of("third", NOW), Some(names(&["third"])), "its users are let go");
         refused(&Settings::default(), "", "nothing to read");
     }
 }

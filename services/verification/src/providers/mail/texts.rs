@@ -198,6 +198,8 @@ mod tests {
         "sync_approval",
         "sync_failed",
         "sync_phone_back",
+        "sync_enabled_again",
+        "sync_name_doubled",
         "fraud",
         "fail_open",
         "test",

@@ -1,0 +1,39 @@
+//! Users whom the directory disabled and enables again soon after (S-19): a server of it lags behind the others, or somebody was put
+//! back for a while. Nothing is held up by it; administrators hear of it.
+
+use super::users::Plan;
+use super::write::Batch;
+use super::{DAY_MS, MINUTE_MS};
+use crate::audit::NewEvent;
+use crate::outbox::{self, NewMail};
+use crate::rpc::StoreError;
+use crate::seal::Seal;
+use crate::sql::Session;
+
+/// Tells of those whom a plan enables too soon. Returns what the audit says of it.
+pub async fn enabled_again(
+    session: &mut Session,
+    seal: &Seal,
+    batch: &Batch<'_>,
+    plan: &Plan,
+) -> Result<Vec<NewEvent>, StoreError> {
+    let mut events = Vec::new();
+    let within_ms = i64::from(batch.settings.sync.phone_back_minutes) * MINUTE_MS;
+    let by_directory = plan.states.iter().filter(|(known, next)| {
+        (known.state.as_str(), known.state_by.as_str(), next.state) == ("disabled", "directory", "enabled")
+    });
+    for (known, _) in by_directory.filter(|_| within_ms > 0) {
+        let ago_ms = batch.now_ms - known.state_since_ms;
+        if ago_ms > within_ms {
+            continue;
+        }
+        let text = format!("is enabled in the directory again, which disabled them {} minutes ago", ago_ms / MINUTE_MS);
+        let mail = NewMail::to_administrators("sync_enabled_again").with("username", &known.username);
+        let day = batch.now_ms.div_euclid(DAY_MS);
+        let mail = mail.with("detail", &text).once(format!("sync_enabled_again:{}:{day}", known.user_id));
+        outbox::put_in(session, seal, mail, batch.now_ms).await?;
+        let event = NewEvent::administrative(batch.now_ms, "user.enabled_again", "sync", text);
+        events.push(event.about(&known.user_id, &known.username));
+    }
+    Ok(events)
+}
