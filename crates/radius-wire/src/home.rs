@@ -146,6 +146,11 @@ impl Home {
         self.state
     }
 
+    /// It has answered probes, and not enough of them yet.
+    pub fn is_reviving(&self) -> bool {
+        self.probes.answers > 0
+    }
+
     /// Requests that wait for an answer. Probes do not count.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

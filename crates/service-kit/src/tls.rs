@@ -156,10 +156,13 @@ impl ServerTls {
     /// From now on clients of these authorities pass the handshake, beside those of the file. Which of them counts for whom is
     /// decided afterwards: [`Self::still_trusts`], [`Self::still_trusts_by`].
     pub fn trust_also(&self, authorities: &Authorities) {
+        // Whoever finds them named already finds them built, too.
+        let building = lock(&self.files.building);
         let before = std::mem::replace(&mut *lock(&self.others), authorities.clone());
         if !Arc::ptr_eq(&before, authorities) && before != *authorities {
-            report(self.files.reload().map(|()| true));
+            report(self.files.rebuild().map(|()| true));
         }
+        drop(building);
     }
 
     /// Whether a client with this chain, its own certificate first, is one of the file's authority now: certificates expire and
@@ -342,6 +345,8 @@ struct Followed<T> {
     build: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
     current: ArcSwap<T>,
     seen: Mutex<Vec<Option<Stamp>>>,
+    /// One after the other, so that what is built last is what was read last.
+    building: Mutex<()>,
 }
 
 /// What tells one state of a file from another. The inode is in it because renewal swaps links within one second.
@@ -354,18 +359,25 @@ impl<T> Followed<T> {
     ) -> Result<Self, TlsError> {
         let seen = Mutex::new(stamps(&paths));
         let current = ArcSwap::from_pointee(build()?);
-        Ok(Self { paths, build: Box::new(build), current, seen })
+        Ok(Self { paths, build: Box::new(build), current, seen, building: Mutex::default() })
     }
 
     fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let _building = lock(&self.building);
         let now = stamps(&self.paths);
         if *self.lock() == now {
             return Ok(false);
         }
-        self.reload().map(|()| true)
+        self.rebuild().map(|()| true)
     }
 
     fn reload(&self) -> Result<(), TlsError> {
+        let _building = lock(&self.building);
+        self.rebuild()
+    }
+
+    /// The caller holds `building`.
+    fn rebuild(&self) -> Result<(), TlsError> {
         // Before reading: a file that changes while we read is read again next time.
         *self.lock() = stamps(&self.paths);
         self.current.store(Arc::new((self.build)()?));

@@ -91,7 +91,8 @@ impl<'a> Increment<'a> {
         self.known.clear();
         self.objects.by_ids(&changed, &self.deleted, self.source, self.writer, self.problems).await?;
         self.deleted.clear();
-        if let Some(position) = self.position.take() {
+        // While a source is gone not all that is named can be judged: it is read again from where the feed was (S-02).
+        if let Some(position) = self.position.take().filter(|_| self.source.is_whole()) {
             self.objects.is_of(&position.origin())?;
             self.writer.position(written(&position));
         }
@@ -147,6 +148,10 @@ pub(crate) async fn settle(
                 Err(ReadError::Incomplete { cause, .. }) if cause.is_out_of_reach() => {}
                 result => result?,
             }
+        }
+        if !source.is_whole() {
+            // Whoever only the source that is gone may hold could not be judged: it is all read again when it is back.
+            return Ok(writer.flush().await?);
         }
         for pending_id in &pending_ids {
             writer.settled(pending_id.clone()).await?;

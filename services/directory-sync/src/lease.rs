@@ -17,7 +17,7 @@ use crate::run::{Ran, Runner};
 use crate::schedule::{self, Schedule};
 use crate::settings::{CurrentSettings, Snapshot};
 use domain::ObjectName;
-use domain::settings::SyncState;
+use domain::settings::{SyncItem, SyncState};
 use prost::Message;
 use proto::subjects::{LEASES_MAP, SYNC_LEASE, SYNC_REQUESTED, SYNC_STREAM};
 use proto::user_store::RequestSyncRequest;
@@ -368,7 +368,10 @@ fn asked_for(snapshot: &Snapshot, only: &str, what: What) -> Vec<ObjectName> {
             directories.push(item.directory.clone());
         }
     }
-    if directories.is_empty() {
+    let concerns = |item: &SyncItem| {
+        item.name.as_str() == only || item.directory.as_str() == only && item.state == SyncState::Preview
+    };
+    if directories.is_empty() && !settings.sync_items.iter().any(concerns) {
         directories.extend(settings.directory(only).map(|directory| directory.name.clone()));
     }
     directories

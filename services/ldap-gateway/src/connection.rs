@@ -846,11 +846,12 @@ impl Connection {
 /// when the process ends.
 fn next_change(changes: &watch::Receiver<Arc<Snapshot>>) -> BoxFuture<'static, ()> {
     let mut changes = changes.clone();
-    Box::pin(async move {
+    // Not held back by the task's share of time: polled once, it must have left word where the change comes from.
+    Box::pin(tokio::task::unconstrained(async move {
         if changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-    })
+    }))
 }
 
 fn bind_name(message: &Message) -> Option<String> {

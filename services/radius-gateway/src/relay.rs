@@ -38,7 +38,9 @@ pub(crate) async fn read(
                 attempt.no = No::Eap { identifier };
             }
             let packet = answer.reply.packet();
-            if let Some(state) = packet.first(AttributeType::STATE) {
+            // A password that comes back with it is a login of its own: it is counted, and split from its code, like any other.
+            let is_password = request.packet().has(AttributeType::USER_PASSWORD);
+            if let Some(state) = packet.first(AttributeType::STATE).filter(|_| !is_password) {
                 // It comes back when the device lets the person prove themselves once more (Termination-Action).
                 let name = request.packet().first(AttributeType::USER_NAME).unwrap_or_default();
                 let session = session(&packet);

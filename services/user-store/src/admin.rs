@@ -310,7 +310,9 @@ impl AdminService {
         let head = audit::lock(&mut session).await?;
         let settings = self.0.rules().current(&mut session).await?;
         let named = |item: &SyncItem| [item.name.as_str(), item.directory.as_str()].contains(&request.only.as_str());
-        if !request.only.is_empty() && !settings.sync_items.iter().any(named) {
+        // FS-10: a directory without items is run when it is asked for itself.
+        let is_directory = settings.directory(&request.only).is_some();
+        if !request.only.is_empty() && !is_directory && !settings.sync_items.iter().any(named) {
             return Err(Status::not_found("no sync item, and no directory of one, has this name").into());
         }
         let mut detail = vec![if request.only.is_empty() { "all".to_owned() } else { request.only.clone() }];

@@ -319,8 +319,12 @@ impl Shared {
             Wire::Tls(_) => false,
         };
         let left: Vec<_> = {
-            let sockets = &self.lock().sockets;
-            sockets.iter().filter(|(_, wire)| is_elsewhere(wire)).map(|(number, _)| *number).collect()
+            let inner = self.lock();
+            // It answers again where it was: nothing that is under way there is taken from it.
+            if inner.home.state() != HomeState::Dead || inner.home.is_reviving() {
+                return;
+            }
+            inner.sockets.iter().filter(|(_, wire)| is_elsewhere(wire)).map(|(number, _)| *number).collect()
         };
         if !found.is_empty() && !left.is_empty() {
             tracing::info!(service = crate::NAME, server = self.peer.name, addresses = ?found, "a home server has moved");

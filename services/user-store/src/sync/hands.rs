@@ -6,8 +6,7 @@ use crate::audit::NewEvent;
 use crate::by_hand::{self, NOWHERE};
 use crate::rpc::StoreError;
 use crate::sql::{Session, args};
-use crate::users::name_key;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// A user who is an entry's from now on.
 pub struct Claim {
@@ -55,11 +54,14 @@ impl Claimed {
     }
 }
 
-/// Whose name is that of exactly one entry which is nobody's yet and of some item.
+/// Whose username is that of exactly one entry which is nobody's yet and of some item. No other form of a name counts: people write
+/// some of those into their entries themselves. Nor does an entry whose username somebody of the directory has already.
 pub async fn claimed(
     session: &mut Session,
     read: &[Read],
     known: &HashMap<String, Known>,
+    holders: &[Known],
+    is_of_item: impl Fn(&Read) -> bool,
 ) -> Result<Claimed, StoreError> {
     let mut claimed = Claimed::default();
     // There are few, and mostly none: then nobody's names are compared.
@@ -67,17 +69,19 @@ pub async fn claimed(
     if session.row(sql, args![NOWHERE]).await?.is_none() {
         return Ok(claimed);
     }
-    let fresh = read.iter().filter(|it| !it.candidates.is_empty() && !known.contains_key(&it.person.object_id));
-    let mut entries: HashMap<String, Vec<&Read>> = HashMap::new();
-    for entry in fresh {
-        let names = entry.user.names.iter().map(|name| name_key(name));
-        let keys: BTreeSet<String> = names.chain([entry.username_key.clone()]).filter(|key| !key.is_empty()).collect();
-        for key in keys {
-            entries.entry(key).or_default().push(entry);
-        }
+    let held: HashMap<&str, &Known> = holders.iter().map(|it| (it.username_key.as_str(), it)).collect();
+    let fresh = read.iter().filter(|it| !it.username_key.is_empty() && !known.contains_key(&it.person.object_id));
+    let mut entries: HashMap<&str, Vec<&Read>> = HashMap::new();
+    for entry in fresh.filter(|it| is_of_item(it)) {
+        entries.entry(&entry.username_key).or_default().push(entry);
     }
-    for mut user in rows::with_names(session, NOWHERE, entries.keys().map(String::as_str)).await? {
-        match entries.get(&user.username_key).map(Vec::as_slice) {
+    for mut user in rows::with_names(session, NOWHERE, entries.keys().copied()).await? {
+        match entries.get(user.username_key.as_str()).map(Vec::as_slice) {
+            Some([one]) if held.contains_key(user.username_key.as_str()) => {
+                let other = held.get(user.username_key.as_str()).map(|it| it.username.clone());
+                let others = other.into_iter().chain([one.user.distinguished_name.clone()]).collect();
+                claimed.refused.push((user, others));
+            }
             Some([one]) => {
                 user.person = one.person.clone();
                 claimed.taken.push(Claim { object_id: one.person.object_id.clone(), known: user });
@@ -89,14 +93,5 @@ pub async fn claimed(
             None => {}
         }
     }
-    // An entry with the names of two users is no more one's than the other's.
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for claim in &claimed.taken {
-        *counts.entry(claim.object_id.clone()).or_default() += 1;
-    }
-    let (taken, both): (Vec<_>, Vec<_>) =
-        claimed.taken.into_iter().partition(|claim| counts.get(&claim.object_id) == Some(&1));
-    claimed.taken = taken;
-    claimed.refused.extend(both.into_iter().map(|claim| (claim.known, vec![claim.object_id])));
     Ok(claimed)
 }

@@ -97,13 +97,20 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(
     (!known).then_some((next, true))
 }
 
+/// Who was made by hand, and found in the directory at a login, is of no item until a run gives them one: nothing that they are not of
+/// can be left (FS-17).
+const OF_AN_ITEM: &str = "sync_item <> ''";
+
 /// Users of whom the directory says that they left. The caller holds the chain's lock.
 pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, How)]) -> Result<(), StoreError> {
     let hows: HashMap<&str, How> = left.iter().map(|(object_id, how)| (object_id.as_str(), *how)).collect();
     let head = "SELECT user_id, object_id, left_how, left_run, state FROM users WHERE object_id IN";
     let directory = [Arg::from(&batch.run.directory)];
     let mut rows = Vec::new();
-    for row in session.rows_in(head, hows.keys().copied(), "AND directory = $257", &directory).await? {
+    for row in session
+        .rows_in(head, hows.keys().copied(), &format!("AND directory = $257 AND {OF_AN_ITEM}"), &directory)
+        .await?
+    {
         let how = hows.get(row.get::<String>("object_id")?.as_str()).copied();
         rows.push((row.get("user_id")?, how.unwrap_or(How::Absent), Marked::of(&row)?));
     }
@@ -115,7 +122,7 @@ pub async fn mark(session: &mut Session, batch: &Batch<'_>, marks: Vec<Mark>) ->
     let hows: HashMap<String, How> = marks.into_iter().map(|mark| (mark.user_id, mark.how)).collect();
     let head = "SELECT user_id, left_how, left_run, state FROM users WHERE user_id IN";
     let mut rows = Vec::new();
-    for row in session.rows_in(head, hows.keys().map(String::as_str), "", &[]).await? {
+    for row in session.rows_in(head, hows.keys().map(String::as_str), &format!("AND {OF_AN_ITEM}"), &[]).await? {
         let user_id: String = row.get("user_id")?;
         let how = hows.get(&user_id).copied().unwrap_or(How::Outside);
         rows.push((user_id, how, Marked::of(&row)?));
@@ -202,7 +209,7 @@ pub async fn unseen(store: &Store, request: ListUnseenRequest) -> Result<ListUns
         true => "NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.run_id = $1 AND s.object_id = t.object_id)",
     };
     let mut object_ids: Vec<String> = Vec::new();
-    for (table, condition) in [("users", GONE), ("user_groups", "$1 = $1")] {
+    for (table, condition) in [("users", format!("{GONE} AND {OF_AN_ITEM}")), ("user_groups", "$1 = $1".to_owned())] {
         let sql = format!(
             "SELECT object_id FROM {table} t WHERE directory = $2 AND object_id > $3 AND {met} AND {condition} \
              ORDER BY object_id LIMIT $4"

@@ -8,7 +8,7 @@ use crate::outbox;
 use crate::rpc::{StoreError, bounded};
 use crate::sql::{Row, Session, args};
 use crate::users::small;
-use domain::settings::Settings;
+use domain::settings::{Settings, SyncItem, SyncState};
 use proto::user_store::{BeginRunReply, BeginRunRequest, FinishRunReply, FinishRunRequest, LeadReply, LeadRequest};
 use tonic::Status;
 
@@ -132,7 +132,11 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     fence(&mut session, request.epoch).await?;
     let settings = store.rules().current(&mut session).await?;
     // FS-10: whoever asks for it lets go of the users of a directory that has no item any more.
-    let lets_go = request.trigger == "request" && settings.directory(&request.directory).is_some();
+    let in_preview = |it: &SyncItem| it.directory.as_str() == request.directory && it.state == SyncState::Preview;
+    let lets_go = request.trigger == "request"
+        && mode != Mode::Incremental
+        && settings.directory(&request.directory).is_some()
+        && !settings.sync_items.iter().any(in_preview);
     if items(&settings, &request.directory, mode == Mode::Preview).is_empty() && !lets_go {
         let text = format!("the directory {} has no sync item in the settings that is on", request.directory);
         return Err(Status::not_found(text).into());

@@ -408,8 +408,8 @@ fn exemption(judge: &Judge<'_>, person: &Person, owner: Option<&SyncItem>, known
     };
     let policies = &judge.settings.policies;
     let now = judge.graph.exempting_of(person, policies);
-    // Another name, SID or primary group may have brought them in; who is new, or back, had none.
-    let had = known.filter(|it| it.state != "removed").map(|it| &it.person);
+    // Another name, SID or primary group may have brought them in; who is new, back, or was made by hand, had none.
+    let had = known.filter(|it| it.state != "removed" && !it.last_run.is_empty()).map(|it| &it.person);
     let had = had.map_or_else(BTreeSet::new, |it| judge.graph.exempting_of(it, policies));
     let of_groups = listed.iter().filter(|it| !it.starts_with(OF_ITEM) && now.contains(*it)).cloned();
     let waits: BTreeSet<String> = of_groups.chain(of_item).chain(now.difference(&had).cloned()).collect();

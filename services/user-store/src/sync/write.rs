@@ -2,7 +2,7 @@
 
 use super::groups::{self, Moves};
 use super::leavers::{self, How};
-use super::members::{Graph, Person};
+use super::members::{self, Graph, Person};
 use super::run::{Mode, Run};
 use super::users::{Judge, Plan, Problem, Read};
 use super::{BATCH_MAX, containers, fence, hands, history, items, pending, preview, rows, source, users};
@@ -213,11 +213,6 @@ pub async fn planned(
     let directory = &batch.run.directory;
     let ids: BTreeSet<&str> = read.iter().map(|it| it.person.object_id.as_str()).collect();
     let mut known = rows::with_ids(session, directory, ids.into_iter()).await?;
-    let claimed = hands::claimed(session, &read, &known).await?;
-    for claim in &claimed.taken {
-        let (object_id, user) = (claim.object_id.clone(), claim.known.clone());
-        known.insert(object_id, user);
-    }
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
     let holders = rows::with_names(session, directory, names.iter().copied()).await?;
     let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
@@ -234,6 +229,12 @@ pub async fn planned(
         }
         false => Graph::default(),
     };
+    let is_of_item = |it: &Read| members::owner(&batch.items, &it.candidates, &it.person, &graph).is_some();
+    let claimed = hands::claimed(session, &read, &known, &holders, is_of_item).await?;
+    for claim in &claimed.taken {
+        let (object_id, user) = (claim.object_id.clone(), claim.known.clone());
+        known.insert(object_id, user);
+    }
     let keys = read.iter().flat_map(|it| it.person.keys()).map(str::to_owned).collect();
     let judge = Judge { run_id: &batch.run.run_id, settings: batch.settings, items: &batch.items, graph: &graph };
     let mut plan = users::plan(&judge, read, known, holders, doubled);

@@ -83,6 +83,13 @@ pub async fn a_user_made_by_hand_is_the_entrys_that_first_signs_in_under_the_nam
     // By the id from now on: a second entry of the name is somebody else.
     assert_eq!(signs_in(&lab, &id_of("nina"), "").await.as_deref(), Some(nina.user_id.as_str()));
     assert_eq!(signs_in(&lab, &id_of("second"), "nina").await, None);
+    // Of no item yet, so that there is none to leave.
+    let outside = SyncedUser { items: Vec::new(), ..person("nina") };
+    for met in [vec![person("ann")], vec![person("ann")], vec![person("ann"), outside]] {
+        let ended = lab.run(met).await;
+        assert_eq!((ended.disabled, ended.parked), (0, 0));
+    }
+    assert_eq!(lab.user("nina").await.expect("there").user.expect("with a summary").state, "enabled");
     // And an ordinary user of the directory to the next run, who may leave.
     lab.run(vec![person("ann"), person("nina")]).await;
     let synced = lab.user("nina").await.expect("there");
@@ -100,23 +107,31 @@ pub async fn a_user_made_by_hand_is_the_entrys_that_a_run_finds_and_nobodys_wher
     lab.with_settings().await;
     let nina = create(&lab, "nina").await.expect("made").user.expect("with a summary").user_id;
     let kim = create(&lab, "kim").await.expect("made").user.expect("with a summary").user_id;
-    let named = |username: &str, name: &str| SyncedUser { names: vec![name.into()], ..person(username) };
-    // Two answer to kim; nina is somebody's short name.
+    let short = create(&lab, "short").await.expect("made").user.expect("with a summary").user_id;
+    let loose = create(&lab, "loose").await.expect("made").user.expect("with a summary").user_id;
+    // Two are called kim; short is a form of a name that somebody may have written themselves; loose is of no item.
     let run_id = lab.begin().await.expect("begun");
-    let batch =
-        vec![named("nina@corp.example", "NINA"), named("kim@one.example", "kim"), named("kim@two.example", "kim")];
+    let batch = vec![
+        SyncedUser { names: vec!["n".into()], ..person("NINA") },
+        person("kim"),
+        SyncedUser { object_id: id_of("another kim"), ..person("kim") },
+        SyncedUser { names: vec!["short".into()], ..person("long@corp.example") },
+        SyncedUser { items: Vec::new(), ..person("loose") },
+    ];
     let reply = lab.batch(&run_id, batch.clone()).await;
-    assert_eq!((reply.added, reply.changed), (2, 1), "{reply:?}");
+    assert_eq!((reply.added, reply.changed), (1, 1), "{reply:?}");
     assert!(reply.problems.iter().any(|it| it.starts_with("kim: was made by hand")), "{:?}", reply.problems);
     assert!(lab.finish(&run_id, true).await.incomplete.is_empty());
-    let found = lab.user("nina@corp.example").await.expect("renamed");
+    let found = lab.user("nina").await.expect("there");
     assert_eq!(found.user.expect("with a summary").user_id, nina);
-    assert_eq!(signs_in(&lab, &id_of("nina@corp.example"), "").await.as_deref(), Some(nina.as_str()));
+    assert_eq!(signs_in(&lab, &id_of("NINA"), "").await.as_deref(), Some(nina.as_str()));
     let refused = lab.events("user.link_refused").await.remove(0);
     assert!(refused.user_id == kim && refused.detail.contains("several entries of corp"), "{}", refused.detail);
     assert_eq!(lab.events("user.linked").await.len(), 1);
-    let waits = lab.user(&kim).await.expect("there").user.expect("with a summary");
-    assert_eq!((waits.directory.as_str(), waits.state.as_str()), ("", "enabled"));
+    for waiting in [&kim, &short, &loose] {
+        let waits = lab.user(waiting).await.expect("there").user.expect("with a summary");
+        assert_eq!((waits.directory.as_str(), waits.state.as_str()), ("", "enabled"));
+    }
     // Once more it is the same.
     let run_id = lab.begin().await.expect("begun");
     let again = lab.batch(&run_id, batch).await;
