@@ -71,8 +71,6 @@ impl Telemetry {
             .with_threads(false)
             .with_target(false)
             .with_tracked_inactivity(false)
-            // Only the records that go to a collector ask OpenTelemetry where they are; everything else asks the span.
-            .with_context_activation(collector.is_some())
             // Events are log records; as events of spans they would be sent twice.
             .with_filter(filter_fn(|metadata| {
                 metadata.is_span() && *metadata.level() <= LevelFilter::INFO && ours(metadata)

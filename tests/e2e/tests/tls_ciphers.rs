@@ -24,6 +24,17 @@ const OFFERS: [(&[&str], bool); 6] = [
     (&["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"], false),
 ];
 
+/// Whose address gets a handshake at the port of RadSec.
+const SITE: &str = r#"
+[[client]]
+name = "site"
+protocol = "radius"
+transport = "tls"
+certificates = ["dns:site.acme.example"]
+sources = ["127.0.0.0/8"]
+target = "acme"
+"#;
+
 /// Stopped in the order of its fields.
 struct World {
     machine: OneMachine,
@@ -45,7 +56,7 @@ async fn what_the_configuration_leaves_of_tls_is_all_that_is_spoken() -> Result<
         format!("radius.tls_certificate_file={}", own.certificate.display()),
         format!("radius.tls_key_file={}", own.key.display()),
     ];
-    let machine = OneMachine::start(0, "", "", &set.each_ref().map(String::as_str))?;
+    let machine = OneMachine::start(0, SITE, "", &set.each_ref().map(String::as_str))?;
     let mut world = World { machine, radsec_port, own, dir };
     story!(&mut world;
         a_suite_that_was_left_out_is_refused_at_every_port_and_the_others_work,
@@ -57,7 +68,7 @@ async fn what_the_configuration_leaves_of_tls_is_all_that_is_spoken() -> Result<
 async fn a_suite_that_was_left_out_is_refused_at_every_port_and_the_others_work(world: &mut World) -> Result<()> {
     for (place, port, arguments) in ports(world)? {
         for (offer, works) in OFFERS {
-            let said = connect(world, port, &[&arguments[..], offer].concat())?;
+            let said = connect(world, port, &[arguments, offer].concat())?;
             ensure!(said.is_some() == works, "{place}, {offer:?}: {said:?}");
         }
     }
@@ -79,7 +90,7 @@ async fn a_directory_is_asked_by_what_is_left_and_by_nothing_else(world: &mut Wo
         wait_until("openssl to listen", Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         let ca = std::fs::read_to_string(world.dir.path().join("pki/ca.pem"))?;
         let theirs = std::fs::read_to_string(world.machine.slapd.ca_file())?;
-        let settings = company_settings(&world.machine.slapd, "")?
+        let settings = company_settings(&world.machine.slapd, SITE)?
             .replace(&slapd, &format!("ldaps://127.0.0.1:{port}"))
             .replace(&theirs, &ca);
         world.machine.command_line().apply(world.dir.path(), &settings)?;
@@ -93,13 +104,13 @@ async fn a_directory_is_asked_by_what_is_left_and_by_nothing_else(world: &mut Wo
 }
 
 async fn with_tls_13_alone_there_is_no_12(world: &mut World) -> Result<()> {
-    let settings = company_settings(&world.machine.slapd, "")?;
+    let settings = company_settings(&world.machine.slapd, SITE)?;
     world.machine.command_line().apply(world.dir.path(), &settings)?;
     world.machine.twinlock.set("tls.minimum_version=1.3");
     world.machine.twinlock.restart()?;
     for (place, port, arguments) in ports(world)? {
         for (offer, works) in OFFERS {
-            let said = connect(world, port, &[&arguments[..], offer].concat())?;
+            let said = connect(world, port, &[arguments, offer].concat())?;
             ensure!(said.is_some() == (works && offer[0] == "-tls1_3"), "{place}, {offer:?}: {said:?}");
         }
     }

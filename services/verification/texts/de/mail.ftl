@@ -223,6 +223,18 @@ mail-sync-phone-back-text =
     { $detail }
     Vielleicht sind sich Server des Verzeichnisses nicht einig, oder jemand hat für eine Weile eine andere Nummer benutzt.
 
+mail-sync-enabled-again-subject = Jemand wurde kurz nach der Sperrung wieder freigegeben
+mail-sync-enabled-again-text =
+    Die Synchronisation hat { $username } am { $time } wieder freigegeben.
+    { $detail }
+    Vielleicht sind sich Server des Verzeichnisses nicht einig. Soll die Person draußen bleiben, sperren Sie sie hier: twinlock user disable
+
+mail-sync-name-doubled-subject = Zwei Einträge des Verzeichnisses haben denselben Benutzernamen
+mail-sync-name-doubled-text =
+    Die Synchronisation hat den Benutzernamen { $username } am { $time } zweimal gefunden.
+    { $detail }
+    Geben Sie einem der Einträge einen anderen Benutzernamen. Ansehen: twinlock sync history
+
 mail-fraud-subject = Eine Person meldet eine fremde Anmeldung
 mail-fraud-text =
     { $username } meldet eine Anmeldung bei { $application } als fremd, am { $time }, von { $place }.

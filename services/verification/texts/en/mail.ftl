@@ -225,6 +225,18 @@ mail-sync-phone-back-text =
     { $detail }
     Servers of the directory may disagree, or somebody has used another number for a while.
 
+mail-sync-enabled-again-subject = Somebody was enabled again soon after they were disabled
+mail-sync-enabled-again-text =
+    Synchronisation enabled { $username } again on { $time }.
+    { $detail }
+    Servers of the directory may disagree. If the person is to stay out, disable them here: twinlock user disable
+
+mail-sync-name-doubled-subject = Two entries of the directory have one username
+mail-sync-name-doubled-text =
+    Synchronisation found the username { $username } twice on { $time }.
+    { $detail }
+    Give one of the entries another username. Look at it: twinlock sync history
+
 mail-fraud-subject = A person reported a sign-in that was not theirs
 mail-fraud-text =
     { $username } reported a sign-in to { $application } as not theirs, on { $time }, from { $place }.
