@@ -77,15 +77,16 @@ pub async fn claimed(
     }
     for mut user in rows::with_names(session, NOWHERE, entries.keys().copied()).await? {
         match entries.get(user.username_key.as_str()).map(Vec::as_slice) {
-            Some([one]) if held.contains_key(user.username_key.as_str()) => {
-                let other = held.get(user.username_key.as_str()).map(|it| it.username.clone());
-                let others = other.into_iter().chain([one.user.distinguished_name.clone()]).collect();
-                claimed.refused.push((user, others));
-            }
-            Some([one]) => {
-                user.person = one.person.clone();
-                claimed.taken.push(Claim { object_id: one.person.object_id.clone(), known: user });
-            }
+            Some([one]) => match held.get(user.username_key.as_str()) {
+                Some(holder) => {
+                    let others = vec![holder.username.clone(), one.user.distinguished_name.clone()];
+                    claimed.refused.push((user, others));
+                }
+                None => {
+                    user.person = one.person.clone();
+                    claimed.taken.push(Claim { object_id: one.person.object_id.clone(), known: user });
+                }
+            },
             Some(several) => {
                 let others = several.iter().map(|it| it.user.distinguished_name.clone()).collect();
                 claimed.refused.push((user, others));
