@@ -15,6 +15,8 @@ use rusqlite::types::FromSql;
 use sqlx::{AssertSqlSafe, Decode, Postgres, Sqlite, Type, pool::PoolConnection, postgres::PgRow, sqlite::SqliteRow};
 use sqlx::{Row as _, SqlSafeStr, SqlStr, Transaction};
 use std::collections::HashSet;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use tokio::sync::OwnedMutexGuard;
 
 /// Most parameters of a statement; SQLite allows 32766.
@@ -197,11 +199,10 @@ impl Session {
 
     /// Many rows in few statements: `head` ends before `VALUES`, `tail` follows it. The number of rows changed.
     pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg>>, tail: &str) -> Result<u64, sqlx::Error> {
-        let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
         if let Self::SqliteDirect(session) = self {
-            let sql = format!("{head} VALUES ({}) {tail}", placeholders(1, columns));
-            return session.run(&sql, rows.iter().map(Vec::as_slice));
+            return session.run_each(head, rows.into_iter(), tail);
         }
+        let Some(columns) = rows.first().map(Vec::len) else { return Ok(0) };
         // SQLite looks each name up in the list of all: without names ten thousand values cost no square of that.
         let numbered = matches!(self, Self::PostgresRead(_) | Self::PostgresWrite(_));
         let mut changed = 0;
@@ -221,6 +222,20 @@ impl Session {
             count -= size;
         }
         Ok(changed)
+    }
+
+    /// The same for rows that are large: where a statement costs no way each is made when its turn comes, and all at once need no memory.
+    pub fn bulk_each<'a>(
+        &'a mut self,
+        head: &'a str,
+        rows: impl Iterator<Item = Vec<Arg>>,
+        tail: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, sqlx::Error>> + Send + 'a>> {
+        if let Self::SqliteDirect(session) = self {
+            return Box::pin(ready(session.run_each(head, rows, tail)));
+        }
+        let rows = rows.collect();
+        Box::pin(self.bulk(head, rows, tail))
     }
 
     /// A statement put together from parts of this crate, for searches with optional conditions.

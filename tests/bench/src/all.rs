@@ -25,10 +25,10 @@ pub struct Parts {
 }
 
 pub async fn run(count: usize, logins: u64, page: Option<&Path>, parts: &Parts) -> Result<()> {
-    let world = World::start(count).await?;
+    let mut world = World::start(count).await?;
     gateways(&world, logins, page).await?;
-    peer::measure(&world, logins * MORE_AGAINST_PEER, page).await?;
-    ldap_peer::measure(&world, &parts.operations, page).await?;
+    peer::measure(&mut world, logins * MORE_AGAINST_PEER, page).await?;
+    ldap_peer::measure(&mut world, &parts.operations, page).await?;
     drop(world);
     ldap_idle::run(&parts.idle, page).await?;
     waiting::run(&parts.waits, page).await

@@ -24,6 +24,14 @@ impl Cores {
         Ok(Some(Self { server: server.to_string(), rest: rest.to_string(), all: all.to_owned() }))
     }
 
+    /// What is begun meanwhile has the server's processor, and knows that it has no other: a pool of threads is as large as that asks for.
+    pub fn begin<T>(&self, start: impl FnOnce() -> Result<T>) -> Result<T> {
+        pin(id(), &self.server)?;
+        let begun = start();
+        pin(id(), &self.all)?;
+        begun
+    }
+
     pub fn pin_server(&self, pid: u32) -> Result<()> {
         pin(pid, &self.server)
     }

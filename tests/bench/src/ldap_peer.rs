@@ -109,12 +109,16 @@ struct Server {
 type Row = Vec<Report>;
 
 pub async fn run(count: usize, operations: &Operations, page: Option<&Path>) -> Result<()> {
-    let world = World::start(count).await?;
-    measure(&world, operations, page).await
+    let mut world = World::start(count).await?;
+    measure(&mut world, operations, page).await
 }
 
-pub async fn measure(world: &World, operations: &Operations, page: Option<&Path>) -> Result<()> {
+pub async fn measure(world: &mut World, operations: &Operations, page: Option<&Path>) -> Result<()> {
     world.speak_clear_text()?;
+    let cores = Cores::two()?;
+    if let Some(cores) = &cores {
+        world.begin_with(cores)?;
+    }
     let slapd = world.slapd.process().context("slapd runs")?.pid();
     let back_ldap = Proxy::back_ldap(world.dir(), &world.slapd, &world.pki, Hops::CLEAR)?;
     let haproxy = Proxy::haproxy(world.dir(), &world.slapd, &world.pki, Hops::CLEAR)?;
@@ -133,7 +137,6 @@ pub async fn measure(world: &World, operations: &Operations, page: Option<&Path>
         peer("HAProxy", haproxy.address(), haproxy.pid()),
         Server { second_lock: true, people: world.people.clone(), ..peer("Twinlock", world.ldap_at(), world.pid) },
     ];
-    let cores = Cores::two()?;
     let forms: Vec<&Form> = FORMS.iter().filter(|form| form.name.contains(&operations.only)).collect();
     let mut rounds: Vec<Vec<Row>> = forms.iter().map(|_| Vec::new()).collect();
     // The first opens connections and warms caches, and is not counted.

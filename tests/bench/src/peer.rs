@@ -62,17 +62,17 @@ const FIGURES: [Figure; 4] = [
 type Pair = [Report; 2];
 
 pub async fn run(count: usize, logins: u64, page: Option<&Path>) -> Result<()> {
-    let world = World::start(count).await?;
-    measure(&world, logins, page).await
+    let mut world = World::start(count).await?;
+    measure(&mut world, logins, page).await
 }
 
-pub async fn measure(world: &World, logins: u64, page: Option<&Path>) -> Result<()> {
+pub async fn measure(world: &mut World, logins: u64, page: Option<&Path>) -> Result<()> {
     let seeds: Vec<_> = world.enrolled.iter().map(|record| (record.name.clone(), record.seed.clone())).collect();
     let start = |form: &Form| start(form, &world.dir().join(form.folder), &world.slapd, &world.pki, seeds.clone());
     let peers = [start(&FORMS[0])?, start(&FORMS[1])?];
     let cores = Cores::two()?;
     if let Some(cores) = &cores {
-        cores.pin_server(world.pid)?;
+        world.begin_with(cores)?;
         let mut others = Vec::new();
         for peer in &peers {
             cores.pin_server(pid(peer)?)?;

@@ -1,6 +1,6 @@
 //! A real directory, the product in one process with durable commits, and people with an authenticator app.
 
-use crate::ldap_idle::clear_text;
+use crate::{cores::Cores, ldap_idle::clear_text};
 use anyhow::{Context, Result};
 use bench::people::{self, People, Record};
 use lab::{Pki, Slapd, SlapdOptions, Standalone, company_settings};
@@ -41,6 +41,13 @@ impl World {
         let pid = twinlock.process().context("it runs")?.pid();
         let people = Arc::new(People::new(enrolled.clone()));
         Ok(Self { twinlock, slapd, pki, enrolled, people, pid, dir })
+    }
+
+    /// Begins anew with the server's processor alone.
+    pub fn begin_with(&mut self, cores: &Cores) -> Result<()> {
+        cores.begin(|| self.twinlock.restart())?;
+        self.pid = self.twinlock.process().context("it runs")?.pid();
+        Ok(())
     }
 
     /// To the directory too, from now on.

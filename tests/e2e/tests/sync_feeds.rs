@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use synced::cutter::Cutter;
 use synced::{Upstream, World};
 
 const EDITS: usize = 2_000;
@@ -317,5 +318,143 @@ async fn changes_are_in_the_store_within_two_seconds_where_the_directory_tells_o
     let followed = runs.iter().filter(|run| run.trigger == "follow");
     let told: u32 = followed.map(|run| run.added + run.changed + run.disabled).sum();
     ensure!(told >= 4, "each of them: {runs:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backup_of_a_store_goes_on_where_its_own_position_is() -> Result<()> {
+    // S-02: the position is as old as the data
+    let dir = tempfile::tempdir()?;
+    let lines = "syncprov-sessionlog 10000".to_owned();
+    let options = SlapdOptions { access_log: true, database_lines: lines, ..SlapdOptions::default() };
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+    for (place, feed) in ["syncrepl", "accesslog"].into_iter().enumerate() {
+        let world = world(&upstream, feed).await?;
+        let edits = |number: usize| upstream.modify(&three_edits(place * 4 + number));
+        edits(0)?;
+        world.run("incremental").await?;
+        world.agrees(&format!("{feed}, before the backup")).await?;
+        let backup = tempfile::tempdir()?;
+        for file in std::fs::read_dir(world.dir())? {
+            // Nobody writes: what is in the log beside the database belongs to it.
+            let file = file?.path();
+            std::fs::copy(&file, backup.path().join(file.file_name().context("a name")?))?;
+        }
+        for number in 1..4 {
+            edits(number)?;
+            world.run("incremental").await?;
+        }
+        world.agrees(&format!("{feed}, after it")).await?;
+        drop(world);
+        let restored = World::new(backup, Arc::clone(&upstream), COMPANY_BASE, "").await?;
+        ensure!(restored.difference().await?.is_some(), "{feed}: the backup is of before");
+        let run = restored.run("incremental").await?;
+        ensure!((run.state.as_str(), run.feed.as_str()) == ("done", feed), "{feed}: {run:?}");
+        restored.agrees(&format!("{feed}, restored")).await?;
+    }
+    Ok(())
+}
+
+/// Somebody comes, somebody changes, and who came the last time goes.
+fn three_edits(number: usize) -> String {
+    let sales = format!("ou=sales,ou=people,{COMPANY_BASE}");
+    let mut ldif = format!(
+        "dn: uid=cut{number},{sales}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: cut{number}\ncn: Cut\nsn: {number}\n\n\
+         dn: uid=ben.hale,{sales}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 9018{number:02}\n\n"
+    );
+    if let Some(before) = number.checked_sub(1) {
+        let _ = writeln!(ldif, "dn: uid=cut{before},{sales}\nchangetype: delete\n");
+    }
+    ldif
+}
+
+/// A directory whose every message may be the last one.
+async fn cut_world(lines: &str, sync: &str) -> Result<(tempfile::TempDir, Cutter, World)> {
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { database_lines: lines.to_owned(), ..SlapdOptions::default() };
+    let slapd = Upstream::slapd(dir.path(), &options)?;
+    let Upstream::Slapd(server) = &slapd else { unreachable!("it is one") };
+    let cutter = Cutter::before(([127, 0, 0, 1], server.ldap_port()).into()).await?;
+    let clear = "feed = \"syncrepl\"\ndanger_clear_text = true\nconnect_timeout_seconds = 1";
+    let section = slapd.section_at(&[&cutter.url()], slapd.query()[0], clear)?;
+    let section = section.replace("kind = \"tls\"", "kind = \"simple\"");
+    let document = format!(
+        "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n{sync}\n{section}\
+         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n"
+    );
+    let world = World::new(tempfile::tempdir()?, Arc::new(slapd), COMPANY_BASE, &document).await?;
+    let first = world.run("").await?;
+    ensure!(first.state == "done", "{first:?}");
+    Ok((dir, cutter, world))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_of_a_real_server_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
+    // S-30, S-32: with a session log the server names who was deleted, without one who is still there
+    for lines in ["syncprov-sessionlog 10000", ""] {
+        let (_dir, cutter, world) = cut_world(lines, "").await?;
+        let mut number = 0;
+        loop {
+            world.upstream.modify(&three_edits(number))?;
+            cutter.after(i64::try_from(number)?);
+            let run = world.run("incremental").await?;
+            let is_cut = cutter.has_cut();
+            cutter.never();
+            let gone = world.users("disabled").await?.len() + world.users("removed").await?.len();
+            ensure!(gone <= number, "{lines:?}, cut after {number}: {gone} are gone, {run:?}");
+            ensure!(is_cut == (run.state == "incomplete"), "{lines:?}, cut after {number}: {run:?}");
+            if !is_cut {
+                break;
+            }
+            let again = world.run("incremental").await?;
+            ensure!(again.state == "done" && again.feed == "syncrepl", "{lines:?}, after {number}: {again:?}");
+            world.agrees(&format!("{lines:?}, cut after {number} messages, and run again")).await?;
+            number += 1;
+        }
+        world.agrees(&format!("{lines:?}, not cut")).await?;
+        ensure!(number > 5, "a run of changes takes more than {number} messages");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_server_that_is_followed_and_hangs_up_at_any_message_is_followed_again() -> Result<()> {
+    // S-30, S-34
+    let scheduled = "enabled = true\ninterval_minutes = 1440\n";
+    let (_dir, cutter, world) = cut_world("syncprov-sessionlog 10000", scheduled).await?;
+    let mut edits = (0..).map(three_edits);
+    let mut edit = || world.upstream.modify(&edits.next().unwrap_or_default());
+    // While it tells of changes as they happen.
+    for number in [0, 2] {
+        edit()?;
+        world.agrees_within("followed", Duration::from_secs(60)).await?;
+        cutter.after(number);
+        edit()?;
+        until_cut(&cutter, number).await?;
+        cutter.never();
+    }
+    // While it is asked what there was meanwhile.
+    for number in [1, 4] {
+        edit()?;
+        world.agrees_within("followed", Duration::from_secs(60)).await?;
+        cutter.after(0);
+        edit()?;
+        until_cut(&cutter, 0).await?;
+        cutter.after(number);
+        until_cut(&cutter, number).await?;
+        cutter.never();
+    }
+    world.agrees_within("at the end", Duration::from_secs(60)).await?;
+    let runs = world.status().await?.runs;
+    ensure!(runs.iter().all(|run| run.mode == "incremental" || run.trigger == "request"), "all was told: {runs:?}");
+    Ok(())
+}
+
+async fn until_cut(cutter: &Cutter, messages: i64) -> Result<()> {
+    let begun = std::time::Instant::now();
+    while !cutter.has_cut() {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "{messages} messages and no more were sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Ok(())
 }

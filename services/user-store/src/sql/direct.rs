@@ -107,9 +107,9 @@ pub trait Bound {
     fn numbered(&self, number: usize) -> Option<&Arg>;
 }
 
-impl Bound for &[Arg] {
+impl<T: AsRef<[Arg]>> Bound for T {
     fn numbered(&self, number: usize) -> Option<&Arg> {
-        self.get(number.checked_sub(1)?)
+        self.as_ref().get(number.checked_sub(1)?)
     }
 }
 
@@ -186,6 +186,18 @@ impl Session {
 
     pub fn run<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
         self.direct()?.run(sql, each)
+    }
+
+    /// A statement for each of the rows, which follow `VALUES`.
+    pub fn run_each(
+        &mut self,
+        head: &str,
+        rows: impl Iterator<Item = Vec<Arg>>,
+        tail: &str,
+    ) -> Result<u64, sqlx::Error> {
+        let mut rows = rows.peekable();
+        let Some(columns) = rows.peek().map(Vec::len) else { return Ok(0) };
+        self.run(&format!("{head} VALUES ({}) {tail}", super::placeholders(1, columns)), rows)
     }
 
     pub fn select<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<Vec<Row>, sqlx::Error> {
@@ -283,7 +295,7 @@ mod tests {
         let [driver, direct] = both_to_read(&database).await;
         let write = database.write().await.expect("write");
         for (mut session, of) in [(driver, "driver, read"), (direct, "direct, read"), (write, "driver, write")] {
-            assert_eq!(settings(&mut session).await, [2, 1, -8192, 4000, 1], "{of}");
+            assert_eq!(settings(&mut session).await, [2, 1, -2048, 4000, 1], "{of}");
         }
         let mut write = database.write_direct().await.expect("write directly");
         assert_eq!(settings(&mut write).await, [2, 1, -32768, 4000, 1], "direct, write");

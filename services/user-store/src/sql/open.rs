@@ -316,9 +316,10 @@ const SETTINGS: [(&str, &str); 4] = [
     ("secure_delete", "ON"),
 ];
 /// Of pages, in KiB: 32 MiB where whole directories are written, since with SQLite's two a first synchronisation reads and writes
-/// each page many times over; 8 elsewhere.
+/// each page many times over; 2 elsewhere. As SQLite is built here all connections of a process share what they are given together,
+/// so that each may have more of it while others need none.
 const CACHE: &str = "-32768";
-const CACHE_ELSEWHERE: &str = "-8192";
+const CACHE_ELSEWHERE: &str = "-2048";
 /// Another process that writes is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -176,7 +176,7 @@ pub async fn decide(store: &Store, request: DecideApprovalRequest) -> Result<Dec
     };
     match tokio::time::timeout(PATIENCE, rest).await {
         Ok(Ok(applied)) => Ok(DecideApprovalReply { applied: applied? }),
-        Ok(Err(_)) => Err(StoreError::Overloaded),
+        Ok(Err(_)) => Err(StoreError::Gone),
         Err(_) => Ok(DecideApprovalReply { applied: applied(&store, &approval_id).await? }),
     }
 }

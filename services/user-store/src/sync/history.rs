@@ -1,6 +1,7 @@
 //! What runs did, user by user, kept for 90 days (FS-13), and how the synchronisation stands.
 
-use super::{page, run::Run, source};
+use super::run::{Mode, Run};
+use super::{page, source};
 use crate::Store;
 use crate::audit::printable;
 use crate::rpc::StoreError;
@@ -43,7 +44,7 @@ pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> 
     let rows = rows
         .map(|(it, number)| args![run_id, number, printable(&it.username, 256), it.what, printable(&it.detail, 1024)]);
     let head = "INSERT INTO sync_changes (run_id, number, username, what, detail)";
-    session.bulk(head, rows.collect(), "").await?;
+    session.bulk_each(head, rows, "").await?;
     Ok(())
 }
 
@@ -94,12 +95,22 @@ pub async fn folded(session: &mut Session, run_id: &str) -> Result<Option<(Strin
     Ok(Some((row.get("directory")?, reply)))
 }
 
-/// By item, whom a full run found.
-pub async fn count_items(session: &mut Session, run: &Run) -> Result<(), StoreError> {
-    let sql = "INSERT INTO sync_run_items (run_id, sync_item, users) \
-               SELECT $1, sync_item, COUNT(*) FROM users WHERE directory = $2 AND last_run = $1 AND left_how = '' \
-               GROUP BY sync_item";
-    session.execute(sql, args![&run.run_id, &run.directory]).await?;
+/// By item, how many a full run found. All are looked at, so that is done before its end has the turn to write.
+pub async fn found_by_items(store: &Store, run_id: &str) -> Result<Vec<(String, i64)>, StoreError> {
+    let mut session = store.database().read().await?;
+    let run = Run::look_for(&mut session, run_id).await?;
+    if run.is_none_or(|run| run.state != "running" || run.mode != Mode::Full) {
+        return Ok(Vec::new());
+    }
+    // A run is of one directory. Were it named, SQLite would go by it, and sort everybody in memory.
+    let sql = "SELECT sync_item, COUNT(*) AS users FROM users WHERE last_run = $1 AND left_how = '' GROUP BY sync_item";
+    let rows = session.rows(sql, args![run_id]).await?;
+    Ok(rows.iter().map(|row| Ok((row.get("sync_item")?, row.get("users")?))).collect::<Result<_, sqlx::Error>>()?)
+}
+
+pub async fn note_items(session: &mut Session, run: &Run, found: Vec<(String, i64)>) -> Result<(), StoreError> {
+    let rows = found.into_iter().map(|(item, users)| args![&run.run_id, item, users]).collect();
+    session.bulk("INSERT INTO sync_run_items (run_id, sync_item, users)", rows, "").await?;
     Ok(())
 }
 

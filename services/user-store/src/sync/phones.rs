@@ -19,11 +19,11 @@ pub async fn gone_back(
     session: &mut Session,
     seal: &Seal,
     batch: &Batch<'_>,
-    changed: &[Row],
+    changed: &[Box<Row>],
 ) -> Result<(Vec<NewEvent>, Vec<Change>), StoreError> {
     let (mut events, mut changes) = (Vec::new(), Vec::new());
     let within_ms = i64::from(batch.settings.sync.phone_back_minutes) * MINUTE_MS;
-    let others: Vec<(&Row, &Known)> = changed.iter().filter_map(other_number).collect();
+    let others: Vec<(&Row, &Known)> = changed.iter().filter_map(|row| other_number(row)).collect();
     if within_ms == 0 || others.is_empty() {
         return Ok((events, changes));
     }

@@ -289,17 +289,11 @@ pub async fn raise_epochs(session: &mut Session, user_ids: &[&str]) -> Result<()
 /// Returns the ids of those that were added, in their order.
 async fn write_rows(session: &mut Session, batch: &Batch<'_>, plan: &Plan) -> Result<Vec<String>, StoreError> {
     let items = &batch.items;
-    let mut names: Vec<Vec<Arg>> = Vec::new();
-    let mut rows: Vec<Vec<Arg>> = Vec::new();
-    let mut added: Vec<(String, &Row)> = Vec::new();
-    for row in plan.added.iter().chain(&plan.changed) {
-        let user_id = row.known.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), |it| it.user_id.clone());
-        names.extend(row.names.iter().map(|(key, name)| args![&user_id, key, name]));
-        rows.push(values(batch, row, &user_id, items.iter().find(|item| item.name.as_str() == row.sync_item).copied()));
-        if row.known.is_none() {
-            added.push((user_id, row));
-        }
-    }
+    let item_of = |row: &Row| items.iter().find(|item| item.name.as_str() == row.sync_item).copied();
+    let user_id =
+        |row: &Row| row.known.as_ref().map_or_else(|| uuid::Uuid::now_v7().to_string(), |it| it.user_id.clone());
+    let written: Vec<(String, &Row)> =
+        plan.added.iter().chain(&plan.changed).map(|row| (user_id(row), row.as_ref())).collect();
     let head = "INSERT INTO users (user_id, directory, object_id, sid, primary_group, username, username_key, distinguished_name, \
                 dn_key, first_name, last_name, mail, phone, phone_extension, own_phone, own_extension, backup_phone, \
                 backup_extension, language_call, language_text, language_app, language_code, description, user_group, by_hand, \
@@ -321,10 +315,14 @@ async fn write_rows(session: &mut Session, batch: &Batch<'_>, plan: &Plan) -> Re
                 exempt_item = excluded.exempt_item, exempt_wait = excluded.exempt_wait, \
                 phone_hold_until_ms = excluded.phone_hold_until_ms, revision = users.revision + 1, \
                 changed_ms = excluded.changed_ms";
-    session.bulk(head, rows, tail).await?;
+    let rows = written.iter().map(|(user_id, row)| values(batch, row, user_id, item_of(row)));
+    session.bulk_each(head, rows, tail).await?;
     let renamed: Vec<&str> = plan.changed.iter().filter_map(|row| Some(row.known.as_ref()?.user_id.as_str())).collect();
     session.execute_in("DELETE FROM names WHERE user_id IN", renamed, "", &[]).await?;
-    session.bulk("INSERT INTO names (user_id, name_key, name)", names, "").await?;
+    let names =
+        written.iter().flat_map(|(user_id, row)| row.names.iter().map(move |(key, name)| args![user_id, key, name]));
+    session.bulk_each("INSERT INTO names (user_id, name_key, name)", names, "").await?;
+    let added: Vec<(String, &Row)> = written.into_iter().filter(|(_, row)| row.known.is_none()).collect();
     require_pins(session, batch, &added).await?;
     Ok(added.into_iter().map(|(user_id, _)| user_id).collect())
 }

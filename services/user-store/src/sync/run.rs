@@ -76,7 +76,7 @@ impl Run {
         })
     }
 
-    async fn look_for(session: &mut Session, run_id: &str) -> Result<Option<Self>, StoreError> {
+    pub async fn look_for(session: &mut Session, run_id: &str) -> Result<Option<Self>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM sync_runs WHERE run_id = $1");
         session.rows_of(sql, args![run_id]).await?.pop().as_ref().map(Self::of).transpose()
     }
@@ -191,6 +191,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
 
 async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
     let now_ms = store.at(request.now_unix_ms);
+    let found = if request.complete { history::found_by_items(store, &request.run_id).await? } else { Vec::new() };
     let mut session = store.database().write_direct().await?;
     fence(&mut session, request.epoch).await?;
     let run = match Run::look_for(&mut session, &request.run_id).await? {
@@ -216,7 +217,10 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         // S-41: nobody leaves on the evidence of an incomplete read.
         (false, _) => end.state = "incomplete",
         (true, Mode::Preview) => preview::finish(&mut session, &run, &settings, &mut end).await?,
-        (true, _) => complete(&mut session, &run, &settings, now_ms, &mut end).await?,
+        (true, _) => {
+            history::note_items(&mut session, &run, found).await?;
+            complete(&mut session, &run, &settings, now_ms, &mut end).await?;
+        }
     }
     let head = audit::lock(&mut session).await?;
     let mut events = Vec::new();
@@ -300,7 +304,6 @@ async fn complete(
 ) -> Result<(), StoreError> {
     if run.mode == Mode::Full {
         pending::clear(session, run).await?;
-        history::count_items(session, run).await?;
     }
     let due = leavers::due(session, run, settings).await?;
     if !due.must_wait(session, run, settings).await? {

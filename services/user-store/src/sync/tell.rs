@@ -53,7 +53,7 @@ pub async fn alarm(
 pub async fn of_other_addresses(
     session: &mut Session,
     seal: &Seal,
-    changed: &[Row],
+    changed: &[Box<Row>],
     now_ms: i64,
 ) -> Result<(), StoreError> {
     for row in changed {
@@ -87,7 +87,7 @@ pub async fn of_welcome(
     session: &mut Session,
     seal: &Seal,
     batch: &Batch<'_>,
-    added: &[Row],
+    added: &[Box<Row>],
     user_ids: &[String],
 ) -> Result<(), StoreError> {
     for (row, user_id) in added.iter().zip(user_ids) {
@@ -124,7 +124,7 @@ pub async fn of_changes(
     session: &mut Session,
     seal: &Seal,
     batch: &Batch<'_>,
-    changed: &[Row],
+    changed: &[Box<Row>],
 ) -> Result<(), StoreError> {
     for row in changed {
         let item = batch.items.iter().find(|item| item.name.as_str() == row.sync_item);

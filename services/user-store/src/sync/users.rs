@@ -105,8 +105,9 @@ pub struct Exemption {
 
 #[derive(Default)]
 pub struct Plan {
-    pub added: Vec<Row>,
-    pub changed: Vec<Row>,
+    /// Boxed, as what follows: a row is large.
+    pub added: Vec<Box<Row>>,
+    pub changed: Vec<Box<Row>>,
     /// Known users that the run saw and that keep their row.
     pub seen: Vec<Known>,
     /// Known users that are of no item any longer.
@@ -271,8 +272,8 @@ pub fn plan(
             plan.states.push((before, state));
         }
         match known {
-            None => plan.added.push(*row),
-            Some(known) => take_known(judge, &mut plan, *row, known),
+            None => plan.added.push(row),
+            Some(known) => take_known(judge, &mut plan, row, known),
         }
     }
     plan.withdrawn.dedup_by(|one, other| one.user_id == other.user_id);
@@ -316,7 +317,7 @@ fn disables(judge: &Judge<'_>, sync_item: &str, disabled_in_directory: bool) -> 
     disabled_in_directory && !item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep)
 }
 
-fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Row, known: Known) {
+fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Known) {
     let disabled = disables(judge, &row.sync_item, row.user.disabled_in_directory);
     // Who is of no item is not enabled again by what the directory says.
     if let Some(state) = next_state(&known, disabled).filter(|next| !row.outside || next.state == "disabled") {

@@ -203,7 +203,7 @@ pub async fn planned(
     batch: &Batch<'_>,
     synced: Vec<SyncedUser>,
 ) -> Result<(Vec<String>, Plan), StoreError> {
-    let (mut read, mut problems) = (Vec::new(), Vec::new());
+    let (mut read, mut problems) = (Vec::with_capacity(synced.len()), Vec::new());
     for user in synced {
         match Read::of(user) {
             Ok(user) => read.push(user),

@@ -1,6 +1,8 @@
 //! The sync over the real store and a real directory, and both compared: what the directory's own tools find is what the store has.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod cutter;
+
 use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use lab::{COMPANY_BASE, Ds389, Pki, Samba, Slapd, SlapdOptions, program};
