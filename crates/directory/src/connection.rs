@@ -127,7 +127,8 @@ impl Connection {
 
     /// An idle connection has nothing to read: what is there is its end, a notice, or an answer to nothing.
     pub fn has_ended(&mut self) -> bool {
-        self.receive().now_or_never().is_some()
+        // The beginning of a message is as bad as a whole one.
+        self.receive().now_or_never().is_some() || !self.buffer.is_empty()
     }
 
     /// The bare stream; none if octets have come that nobody has read.

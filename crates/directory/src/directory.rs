@@ -203,7 +203,8 @@ impl Directory {
         let (server, channel) = (connection.server().clone(), connection.channel());
         match connection.into_stream() {
             Some(stream) => Ok(Upstream { stream, server, channel }),
-            None => unreachable!("nothing has been read from a stream that nobody has used"),
+            // It spoke before anybody asked.
+            None => Err(ConnectError::Unreachable { server, cause: std::io::ErrorKind::InvalidData.into() }),
         }
     }
 

@@ -19,8 +19,8 @@ pub fn changes_password(modify: &Message) -> Result<bool, DecodeError> {
         }
         let mut change = changes.expect(ber::SEQUENCE)?.reader();
         change.integer(ber::ENUMERATED)?;
-        let mut attribute = change.expect(ber::SEQUENCE)?.reader();
-        password |= is_password(attribute.octet_string()?);
+        password |= is_password(named(change.expect(ber::SEQUENCE)?.reader())?);
+        change.finish()?;
     }
     Ok(password)
 }
@@ -43,9 +43,18 @@ pub(crate) fn adds_password(add: &Message) -> Result<bool, DecodeError> {
         if count > ATTRIBUTES_MAX {
             return Err(DecodeError::Limit(Limit::Attributes));
         }
-        password |= is_password(attributes.expect(ber::SEQUENCE)?.reader().octet_string()?);
+        password |= is_password(named(attributes.expect(ber::SEQUENCE)?.reader())?);
     }
     Ok(password)
+}
+
+/// The name of a PartialAttribute, which has values behind it and nothing else: a server that reads on where it should not would find
+/// what we have not looked at.
+fn named(mut attribute: Reader<'_>) -> Result<&[u8], DecodeError> {
+    let name = attribute.octet_string()?;
+    attribute.expect(ber::SET)?;
+    attribute.finish()?;
+    Ok(name)
 }
 
 /// By name or OID, with or without options.

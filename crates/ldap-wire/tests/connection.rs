@@ -554,6 +554,36 @@ fn a_password_changes_only_over_tls_on_both_legs_and_is_marked() {
     assert!(matches!(upstream_plain.receive(new(9, "mail")), Action::Forward(_)));
 }
 
+#[test]
+fn a_change_inside_another_change_is_refused_before_a_server_may_find_it() {
+    // L-14, V-52: what reads on behind a value would change a password that nobody looked at
+    let change =
+        |w: &mut Writer, attribute: &str, behind_values: &dyn Fn(&mut Writer), behind: &dyn Fn(&mut Writer)| {
+            w.nested(ber::SEQUENCE, |w| {
+                w.integer(ber::ENUMERATED, 2);
+                w.nested(ber::SEQUENCE, |w| {
+                    w.octet_string(attribute.as_bytes());
+                    w.nested(ber::SET, |w| w.octet_string(b"value"));
+                    behind_values(w);
+                });
+                behind(w);
+            });
+        };
+    let nothing = |_: &mut Writer| {};
+    let hidden = |w: &mut Writer| change(w, "userPassword", &nothing, &nothing);
+    for (what, behind_values, behind) in [
+        ("plain", &nothing as &dyn Fn(&mut Writer), &nothing as &dyn Fn(&mut Writer)),
+        ("behind the values", &hidden, &nothing),
+        ("behind the attribute", &nothing, &hidden),
+    ] {
+        let mut writer = Writer::new();
+        writer.octet_string(USER.as_bytes());
+        writer.nested(ber::SEQUENCE, |w| change(w, "description", behind_values, behind));
+        let forwarded = bound(|_| {}).receive(message(2, &[0x66], &writer.into_vec()));
+        assert_eq!(matches!(forwarded, Action::Forward(_)), what == "plain", "{what}");
+    }
+}
+
 /// An Add of one attribute.
 fn add(message_id: u32, attribute: &str) -> Vec<u8> {
     let mut writer = Writer::new();

@@ -23,6 +23,7 @@ use service_kit::bus::{Bus, Subscription};
 use service_kit::health::Health;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,6 +44,9 @@ pub struct SettingsCopy {
     directories: Directories,
     current: watch::Sender<Arc<Snapshot>>,
     last_pin: Mutex<Option<Instant>>,
+    /// How often settings were asked for, and which of those answers is in force.
+    fetches: AtomicU64,
+    taken_up: Mutex<u64>,
     metrics: Metrics,
 }
 
@@ -167,6 +171,8 @@ impl SettingsCopy {
             directories: Directories::new(directory_options),
             current: watch::Sender::new(Arc::default()),
             last_pin: Mutex::default(),
+            fetches: AtomicU64::default(),
+            taken_up: Mutex::default(),
             metrics,
         })
     }
@@ -206,10 +212,11 @@ impl SettingsCopy {
     }
 
     async fn fetch(&self, known_revision: u64) -> bool {
+        let number = self.fetches.fetch_add(1, Ordering::Relaxed);
         let request = service_kit::grpc::idempotent(Request::new(FetchRequest { known_revision }));
         let call = self.port.fetch(service_kit::grpc::with_deadline(request, FETCH_LIMIT));
         match tokio::time::timeout(FETCH_LIMIT, call).await {
-            Ok(Ok(reply)) => self.take_up(reply.into_inner()),
+            Ok(Ok(reply)) => self.take_up(number, reply.into_inner()),
             Ok(Err(status)) => {
                 tracing::warn!(code = ?status.code(), "settings cannot be fetched");
                 false
@@ -221,8 +228,14 @@ impl SettingsCopy {
         }
     }
 
-    fn take_up(&self, mut reply: FetchReply) -> bool {
+    /// Several may ask at the same time: what was asked for later is in force already when an earlier answer comes late. Revisions do
+    /// not tell, since those of a backup are lower.
+    fn take_up(&self, number: u64, mut reply: FetchReply) -> bool {
         if reply.unchanged {
+            return true;
+        }
+        let mut taken_up = self.taken_up.lock().expect("nobody panics while taking up settings");
+        if number < *taken_up {
             return true;
         }
         let settings: Settings = match serde_json::from_str(&reply.settings_json) {
@@ -244,6 +257,7 @@ impl SettingsCopy {
         self.metrics.settings_in_force(snapshot.revision);
         tracing::info!(event = "settings_taken_up", revision = snapshot.revision, "settings are in force");
         self.current.send_replace(Arc::new(snapshot));
+        *taken_up = number;
         true
     }
 

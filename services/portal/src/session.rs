@@ -161,10 +161,13 @@ pub(crate) async fn load(app: &App, headers: &HeaderMap) -> Result<Option<Live>,
 
 /// Starts a session for whoever has just proven the password.
 pub(crate) async fn open(app: &App, person: Session, stage: Stage) -> Result<Live, Status> {
-    let now_ms = app.now_ms();
+    let created_unix_ms = app.now_ms();
+    begin(app, Session { created_unix_ms, ..person }, stage).await
+}
+
+async fn begin(app: &App, person: Session, stage: Stage) -> Result<Live, Status> {
     let session = Session {
         csrf_token: HEXLOWER.encode(&app.random::<16>()),
-        created_unix_ms: now_ms,
         pending_factor_id: String::new(),
         pending_device_id: String::new(),
         pending_phone_id: String::new(),
@@ -175,10 +178,13 @@ pub(crate) async fn open(app: &App, person: Session, stage: Stage) -> Result<Liv
     Ok(live)
 }
 
-/// More was proven: a new session under a new id instead of the old one.
+/// More was proven: a new session under a new id instead of the old one. One that was at that stage already lives no longer for it.
 pub(crate) async fn promote(app: &App, old: Live, stage: Stage) -> Result<Live, Status> {
     end(app, &old).await?;
-    open(app, old.session, stage).await
+    match old.stage == stage {
+        true => begin(app, old.session, stage).await,
+        false => open(app, old.session, stage).await,
+    }
 }
 
 /// Writes a changed session. Fails where another request changed it first.

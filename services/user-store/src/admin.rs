@@ -212,6 +212,8 @@ impl AdminService {
         }
         change.note("factor.revoked", format!("{method} {}", request.factor_id));
         change.end_remembered();
+        // Whoever signed in with it may sit in the portal already, and would add another.
+        users::end_sessions(&mut change.session, &request.user_id).await?;
         change.mail("method_removed", &[("method", &method)]).await?;
         change.finish().await
     }

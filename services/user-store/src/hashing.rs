@@ -54,7 +54,7 @@ impl Hasher {
 
     pub async fn hash(&self, purpose: Purpose<'_>, salt: &[u8], secret: &Secret) -> Result<Vec<u8>, StoreError> {
         let _place = self.queue.try_acquire().map_err(|_| StoreError::Overloaded)?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Overloaded)?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Gone)?;
         let mut text = Zeroizing::new(Vec::with_capacity(256));
         for part in [purpose.user_id, purpose.kind, purpose.label] {
             text.extend((part.len() as u64).to_be_bytes());

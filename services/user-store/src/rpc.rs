@@ -3,6 +3,7 @@
 use crate::seal::{KeysStale, SealBroken};
 use service_kit::grpc::Peer;
 use std::error::Error;
+use tokio::sync::mpsc::error::TrySendError;
 use tonic::{Code, Request, Status};
 
 /// The store could not do it. Whose fault it is decides the status; the inside goes to the log and never to the caller.
@@ -20,8 +21,11 @@ pub enum StoreError {
     /// Somebody outside the chain's lock changed a row. The call may be repeated.
     #[error("a row changed under a transaction")]
     Overtaken,
-    /// The bound of the queue is reached, or the process stops.
+    /// The process stops, or a fault was told to whoever asked first.
     #[error("the store takes no more work")]
+    Gone,
+    /// The bound of a queue is reached. The store is there, so that no fail-open follows from it (V-41).
+    #[error("the store has too much to do")]
     Overloaded,
     /// The database said nothing for too long.
     #[error("the database does not answer")]
@@ -37,9 +41,17 @@ impl StoreError {
     /// The database cannot be reached, or is out of room: trying again at once helps nobody.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Overloaded | Self::Silent => true,
+            Self::Gone | Self::Overloaded | Self::Silent => true,
             Self::Database(error) => unavailable(error),
             _ => false,
+        }
+    }
+
+    /// What a queue did not take.
+    pub fn not_taken<T>(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Overloaded,
+            TrySendError::Closed(_) => Self::Gone,
         }
     }
 
@@ -56,11 +68,12 @@ impl StoreError {
     /// The same fault for the next one who waited for it.
     pub fn again(&self) -> Self {
         match self {
-            Self::Database(error) if unavailable(error) || self.is_conflict() => Self::Overloaded,
+            Self::Database(error) if unavailable(error) || self.is_conflict() => Self::Gone,
             Self::Database(_) => Self::Broken("see the fault before"),
             Self::Sealed(error) => Self::Sealed(*error),
             Self::KeysStale(error) => Self::KeysStale(*error),
             Self::Overtaken => Self::Overtaken,
+            Self::Gone => Self::Gone,
             Self::Overloaded => Self::Overloaded,
             Self::Silent => Self::Silent,
             Self::Broken(what) => Self::Broken(what),
@@ -91,6 +104,9 @@ impl From<StoreError> for Status {
         }
         let away = error.is_unavailable() || error.is_conflict() || matches!(error, StoreError::KeysStale(_));
         let (code, text) = match away {
+            true if matches!(error, StoreError::Overloaded) => {
+                (Code::ResourceExhausted, "the store has too much to do")
+            }
             true => (Code::Unavailable, "the store is not available"),
             false if matches!(error, StoreError::Overtaken) => (Code::Aborted, "the record changed meanwhile"),
             false => (Code::Internal, "a fault in the store"),

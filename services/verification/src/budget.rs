@@ -71,6 +71,11 @@ impl Budget {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             // The one refusal that a caller can do something about.
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(status),
+            // It is there and has too much to do, which is no outage (V-41).
+            Ok(Err(status)) if status.code() == Code::ResourceExhausted => {
+                tracing::warn!(operation = what, "the store has too much to do");
+                Err(Status::resource_exhausted(domain::Reason::Overloaded.code()))
+            }
             Ok(Err(status)) => Err(store_unavailable(what, &format!("{}: {}", status.code(), status.message()))),
             Err(_) => Err(store_unavailable(what, "no answer in time")),
         }

@@ -28,6 +28,8 @@ const BATCH: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Logins that may wait on this node. Beyond it new prompts are refused; nobody who waits is dropped.
 const SEATS_MAX: usize = 100_000;
+/// And for one prompt: a login waits once, and again where its client repeats it elsewhere.
+const SEATS_OF_ONE_MAX: usize = 64;
 
 /// Who waits on this node, by prompt.
 #[derive(Default)]
@@ -55,7 +57,8 @@ impl Waiting {
     pub fn seat(self: &Arc<Self>, prompt_id: &str) -> Result<Seat, Status> {
         let (sender, over) = oneshot::channel();
         let mut seats = self.seats();
-        if seats.taken >= SEATS_MAX {
+        let crowd = seats.by_prompt.get(prompt_id).map_or(0, Vec::len);
+        if seats.taken >= SEATS_MAX || crowd >= SEATS_OF_ONE_MAX {
             return Err(Status::resource_exhausted(Reason::Overloaded.code()));
         }
         let number = seats.next;
@@ -214,6 +217,10 @@ mod tests {
         assert!(waiting.is_awaited("a"), "somebody else still waits");
         drop(second);
         assert!(waiting.open().is_empty());
+        let mut crowd: Vec<Seat> = (0..SEATS_OF_ONE_MAX).map(|_| waiting.seat("a").expect("room")).collect();
+        assert!(waiting.seat("a").is_err(), "nobody waits so often for one prompt");
+        crowd.pop();
+        crowd.push(waiting.seat("a").expect("room"));
         waiting.seats().taken = SEATS_MAX;
         assert!(waiting.seat("b").is_err());
     }

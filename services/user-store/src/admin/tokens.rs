@@ -8,7 +8,7 @@ use crate::audit::{self, NewEvent};
 use crate::places;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session, args};
-use crate::users::small;
+use crate::users::{self, small};
 use proto::user_store::{
     AssignTokenRequest, ListTokensReply, ListTokensRequest, RevokeTokenReply, RevokeTokenRequest, TokenSummary,
     UnassignTokenRequest,
@@ -139,6 +139,7 @@ pub async fn unassign_token(store: &Store, request: UnassignTokenRequest) -> Res
     change.session.execute(sql, arguments).await?;
     change.note("token.unassigned", format!("{}: {} -> nobody", row.get::<String>("serial")?, change.username));
     change.end_remembered();
+    users::end_sessions(&mut change.session, &owner).await?;
     change.mail("method_removed", &[("method", domain::Method::Code.code())]).await?;
     let shown = summary(&token(&mut change.session, &request.serial).await?)?;
     change.finish().await?;
@@ -171,6 +172,7 @@ pub async fn revoke_token(store: &Store, request: RevokeTokenRequest) -> Result<
     }
     change.note("token.revoked", format!("{serial} of {}", change.username));
     change.end_remembered();
+    users::end_sessions(&mut change.session, &owner).await?;
     change.mail("method_removed", &[("method", domain::Method::Code.code())]).await?;
     change.finish().await?;
     Ok(RevokeTokenReply {})

@@ -265,7 +265,8 @@ async fn activate(store: &Store, known: &DeviceRow, now_ms: i64) -> Result<Touch
     Ok(TouchDeviceReply { done: true })
 }
 
-/// A method more: remembered logins end (V-52), and the person is told (V-86).
+/// A method more: remembered logins end (V-52), and the person is told. Beside the first of all nothing stays that was begun with the
+/// password alone (V-86).
 pub async fn method_added(
     session: &mut Session,
     store: &Store,
@@ -274,6 +275,12 @@ pub async fn method_added(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     session.execute("UPDATE users SET epoch = epoch + 1 WHERE user_id = $1", args![user_id]).await?;
+    let sql = "SELECT (SELECT COUNT(*) FROM factors WHERE user_id = $1 AND pending = $2) \
+               + (SELECT COUNT(*) FROM devices WHERE user_id = $1 AND state = 'active') AS methods";
+    let row = session.row(sql, args![user_id, false]).await?.ok_or(StoreError::Broken("a count has no row"))?;
+    if row.get::<i64>("methods")? == 1 {
+        session.execute("DELETE FROM devices WHERE user_id = $1 AND state <> 'active'", args![user_id]).await?;
+    }
     if let Some(mail) = NewMail::to_user(session, "method_added", user_id).await? {
         outbox::put_in(session, store.seal(), mail.with("method", method.code()), now_ms).await?;
     }

@@ -118,8 +118,8 @@ impl Group {
 
     pub async fn run(&self, operation: Operation) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send(Job { operation, answer }).map_err(|_| StoreError::Overloaded)?;
-        answered.await.map_err(|_| StoreError::Overloaded)?
+        self.0.try_send(Job { operation, answer }).map_err(StoreError::not_taken)?;
+        answered.await.map_err(|_| StoreError::Gone)?
     }
 
     pub async fn step(&self, step: Step) -> Result<Answer, StoreError> {

@@ -76,11 +76,21 @@ fn quiet_after_nothing(past: &[Past]) -> Option<i64> {
     crowded.map(|ends| ends[FOR_NOTHING_MAX - 1].saturating_add(FOR_NOTHING_QUIET_MS)).max()
 }
 
-/// The person was interrupted and nothing came of it. What never reached them does not count, nor a sign-in they cancelled.
+/// The person was interrupted and nothing came of it. What never reached them does not count, nor a sign-in they cancelled. A telephone
+/// that is busy may be one whose owner pressed the call away, and behind an answering machine it rang.
 fn is_for_nothing(outcome: &str) -> bool {
     matches!(
         outcome,
-        "denied" | "fraud" | "wrong_number" | "expired" | "withdrawn" | "no_answer" | "no_keys_pressed" | "hung_up"
+        "denied"
+            | "fraud"
+            | "wrong_number"
+            | "expired"
+            | "withdrawn"
+            | "no_answer"
+            | "no_keys_pressed"
+            | "hung_up"
+            | "busy"
+            | "voicemail"
     )
 }
 
@@ -154,11 +164,12 @@ mod tests {
             ["expired", "expired", "expired"],
             ["withdrawn", "denied", "wrong_number"],
             ["no_answer", "hung_up", "no_keys_pressed"],
+            ["busy", "voicemail", "busy"],
         ] {
             assert_eq!(three(outcomes, 11 * MINUTE_MS), quiet, "{outcomes:?}");
             assert_eq!(three(outcomes, 11 * MINUTE_MS + 1), None, "{outcomes:?}");
         }
-        for outcomes in [["expired", "approved", "expired"], ["busy", "unreachable", "provider_error"]] {
+        for outcomes in [["expired", "approved", "expired"], ["unreachable", "unreachable", "provider_error"]] {
             assert_eq!(three(outcomes, 9 * MINUTE_MS), None, "{outcomes:?}");
         }
     }

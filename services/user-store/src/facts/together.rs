@@ -61,8 +61,8 @@ impl Together {
     /// An absent user is proven absent: the read succeeded and found none. A removed one is there until erased (FU-02).
     pub async fn of(&self, who: Who) -> Result<LoginFactsReply, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.0.try_send(Question { who, answer }).map_err(|_| StoreError::Overloaded)?;
-        answered.await.map_err(|_| StoreError::Overloaded)?
+        self.0.try_send(Question { who, answer }).map_err(StoreError::not_taken)?;
+        answered.await.map_err(|_| StoreError::Gone)?
     }
 }
 

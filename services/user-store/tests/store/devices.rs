@@ -132,6 +132,19 @@ pub async fn a_device_is_activated_once_by_its_code_in_time(lab: Fixture) {
     assert_eq!(lab.facts(&ann.user_id).await.devices[0].last_seen_unix_ms, NOON_MS + 60_000);
 }
 
+pub async fn nothing_that_was_begun_with_the_password_alone_outlives_the_first_method(lab: Fixture) {
+    // V-86: whoever had only the password began with a phone, and the person was faster with an app
+    let ann = lab.enrolled("ann").await;
+    let begun = open(&lab, activation(&ann, 1, "")).await;
+    assert!(put(&lab, keys(&ann, &begun, 1, "key")).await);
+    let another = lab.add_token_of(&ann.user_id).await;
+    assert!(touched(&lab, touch(&ann, &begun)).await, "{another}: a second method takes nothing away");
+    lab.tamper("DELETE FROM factors").await;
+    lab.add_token_of(&ann.user_id).await;
+    assert!(!touched(&lab, TouchDeviceRequest { activate: true, ..touch(&ann, &begun) }).await);
+    assert!(lab.facts(&ann.user_id).await.devices.is_empty());
+}
+
 pub async fn wrong_codes_for_a_serial_void_it_and_there_are_not_too_many_devices(lab: Fixture) {
     // V-20, FM-04
     let ann = lab.enrolled("ann").await;

@@ -5,8 +5,8 @@ use crate::prompts;
 use proto::common::Secret;
 use proto::user_store::{
     BlockUserRequest, CheckApiKeyRequest, CreateApiKeyRequest, EndSessionRequest, GetSessionRequest, InviteRequest,
-    ListApiKeysRequest, PutSessionRequest, RedeemInvitationRequest, RevokeApiKeyRequest, Session, SyncedUser,
-    UnblockUserRequest, admin_server::Admin, portal_data_server::PortalData,
+    ListApiKeysRequest, PutSessionRequest, RedeemInvitationRequest, RevokeApiKeyRequest, RevokeFactorRequest, Session,
+    SyncedUser, UnblockUserRequest, admin_server::Admin, portal_data_server::PortalData,
 };
 use tonic::{Code, Request};
 
@@ -43,8 +43,8 @@ pub async fn a_session_changes_only_from_the_revision_that_was_read(lab: Fixture
     assert_eq!(portal.get_session(Request::new(short)).await.expect_err("no hash").code(), Code::InvalidArgument);
 }
 
-pub async fn a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user_alone(lab: Fixture) {
-    // V-23, FV-26, S-22
+pub async fn what_takes_trust_away_ends_the_sessions_of_its_user_alone(lab: Fixture) {
+    // V-23, V-80, FV-26, S-22
     let portal = &lab.services.portal_data;
     let put = async |who: &Enrolled, id: u8| {
         let user_id = who.user_id.clone();
@@ -94,6 +94,12 @@ pub async fn a_block_a_fraud_report_and_a_disable_end_the_sessions_of_their_user
     assert!(!there(5).await, "disabled in the directory");
     lab.run(people_named(&["ann", "bob"])).await;
     assert!(!there(5).await, "enabled again");
+    put(&ann, 7).await;
+    assert!(there(7).await);
+    let (user_id, factor_id) = (ann.user_id.clone(), ann.factor_id.clone());
+    let revoke = RevokeFactorRequest { user_id, factor_id, actor: "admin:uid=0".into() };
+    lab.services.admin.revoke_factor(Request::new(revoke)).await.expect("revoked");
+    assert!(!there(7).await, "whoever signed in with what was lost would add another");
     put(&ann, 6).await;
     lab.disable(&ann.user_id).await;
     assert!(!there(6).await, "disabled by hand");

@@ -138,6 +138,10 @@ impl Service {
             };
         };
         let stage = match &held.record.stage {
+            // A conversation has an end, whatever it is about (FR-14).
+            Stage::Asked { rounds_left: 0, .. } => {
+                return Ok(Step::Over(previous.reason.unwrap_or(Reason::ChallengeGone).into()));
+            }
             Stage::Asked { step, tries_left, rounds_left, .. } => {
                 Stage::Asked { step: *step, tries_left: *tries_left, rounds_left: *rounds_left, round }
             }

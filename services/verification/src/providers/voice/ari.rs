@@ -192,7 +192,10 @@ impl Driver {
                 }
                 _ => Continue(()),
             },
-            Heard::Over { channel, cause } if channel == self.channel => self.over(missed(cause)).await,
+            Heard::Over { channel, cause } if channel == self.channel => match missed(cause) {
+                Some(missed) => self.over(missed).await,
+                None => self.hung_up().await,
+            },
             _ => Continue(()),
         }
     }
@@ -207,8 +210,15 @@ impl Driver {
 
     /// The channel is gone.
     async fn over(&mut self, missed: Missed) -> ControlFlow<()> {
-        let event = if self.answered { Event::HungUp } else { Event::Missed(missed) };
-        let _ = self.event(Some(event), None).await;
+        if self.answered {
+            return self.hung_up().await;
+        }
+        let _ = self.event(Some(Event::Missed(missed)), None).await;
+        Break(())
+    }
+
+    async fn hung_up(&mut self) -> ControlFlow<()> {
+        let _ = self.event(Some(Event::HungUp), None).await;
         Break(())
     }
 
@@ -388,14 +398,16 @@ async fn told(resolved: &mut Option<Subscription>) {
     }
 }
 
-/// Causes of ITU-T Q.850 section 2.2.7 for a call that nobody answered.
-fn missed(cause: i64) -> Missed {
-    match cause {
+/// Causes of ITU-T Q.850 section 2.2.7 for a call that nobody answered; `None` = the person would not have it, which is as final as
+/// hanging up (FV-13).
+fn missed(cause: i64) -> Option<Missed> {
+    Some(match cause {
         17 => Missed::Busy,
+        21 => return None,
         // No user responding, no answer; and what Asterisk says when it gave up ringing.
         18 | 19 | 0 | 16 => Missed::NoAnswer,
         _ => Missed::Unreachable,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -414,7 +426,8 @@ mod tests {
             (38, Missed::Unreachable),
             (-1, Missed::Unreachable),
         ] {
-            assert_eq!(missed(cause), said, "{cause}");
+            assert_eq!(missed(cause), Some(said), "{cause}");
         }
+        assert_eq!(missed(21), None, "rejected");
     }
 }
