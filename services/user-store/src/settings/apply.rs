@@ -112,6 +112,12 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
             session.execute("DELETE FROM learned WHERE client = $1", args![client]).await?;
         }
     }
+    for row in session.rows("SELECT DISTINCT client FROM remembered", args![]).await? {
+        let client: String = row.get("client")?;
+        if !remembers_the_same(&now.settings, &plan.next, &client) {
+            session.execute("DELETE FROM remembered WHERE client = $1", args![client]).await?;
+        }
+    }
     rotation::end_with_apply(session, &plan.next, &plan.secrets).await?;
     reports::forget_removed(session, &plan.next).await?;
     write(session, &plan.next, now.revision).await
@@ -132,6 +138,13 @@ fn teaches_the_same(old: &Settings, next: &Settings, name: &str) -> bool {
     servers.is_some_and(|(before, after)| {
         same_server(before, after) && after.1.message_authenticator == MessageAuthenticator::Auto
     })
+}
+
+/// What was remembered by one rule opens nothing by another, nor an application of the same name (V-50, FB-03).
+fn remembers_the_same(old: &Settings, next: &Settings, name: &str) -> bool {
+    let rule =
+        |settings: &Settings| settings.client(name).map(|it| (it.protocol, it.target.clone(), it.remember.clone()));
+    rule(old) == rule(next)
 }
 
 fn home_servers(settings: &Settings) -> impl Iterator<Item = (&Target, &HomeServer)> {

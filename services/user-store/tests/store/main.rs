@@ -154,6 +154,7 @@ rules! {
     radius::accounting_is_one_record_however_often_it_comes,
     radius::accounting_is_listed_in_pages_and_kept_for_its_days,
     remembered::a_login_is_remembered_for_its_place_its_epoch_and_its_time,
+    remembered::what_was_remembered_by_one_rule_of_a_client_opens_nothing_by_another,
     remembered::a_user_has_sixty_four_remembered_logins_and_the_oldest_go,
     remembered::a_bypass_lets_in_once_for_its_client_in_its_time,
     secrets::a_pin_is_chosen_by_the_rules_and_none_of_the_last_comes_back,

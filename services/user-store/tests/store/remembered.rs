@@ -70,6 +70,38 @@ pub async fn a_login_is_remembered_for_its_place_its_epoch_and_its_time(lab: Fix
     assert_eq!(allowed(commit, by_memory(&ann, "g", KEY, NOON_MS)).await, AllowResult::Refused);
 }
 
+pub async fn what_was_remembered_by_one_rule_of_a_client_opens_nothing_by_another(lab: Fixture) {
+    // V-50, FB-03
+    let client = |more: &str| {
+        format!(
+            "{}\n[[client]]\nname = \"vpn\"\nprotocol = \"radius\"\nsources = [\"10.0.4.3/32\"]\ntarget = \"corp\"\n\
+             secret = \"generate\"\n{more}",
+            crate::fixture::SETTINGS
+        )
+    };
+    let rule = |idle: u32| format!("remember = {{ kind = \"user\", idle_seconds = {idle} }}\n");
+    let apply = async |document: String| assert_eq!(lab.apply(&document).await.errors, [""; 0]);
+    let ann = lab.enrolled("ann").await;
+    apply(client(&rule(300))).await;
+    let commit = &lab.services.commit;
+    let mut step = 200;
+    for (name, documents, result) in [
+        ("the same rule", vec![client(&(rule(300) + "status_reflects_health = true\n"))], AllowResult::Committed),
+        ("another time", vec![client(&rule(301))], AllowResult::Refused),
+        ("off, and on again", vec![client(""), client(&rule(301))], AllowResult::Refused),
+        ("another of its name", vec![crate::fixture::SETTINGS.to_owned(), client(&rule(301))], AllowResult::Refused),
+    ] {
+        step += 1;
+        let epoch = lab.login_user(&ann.user_id).await.epoch;
+        let live = CommitAllowRequest { remember: remember(KEY, epoch), ..ann.allow(&format!("live{step}"), step) };
+        assert_eq!(allowed(commit, live).await, AllowResult::Committed, "{name}");
+        for document in documents {
+            apply(document).await;
+        }
+        assert_eq!(allowed(commit, by_memory(&ann, &format!("again{step}"), KEY, NOON_MS)).await, result, "{name}");
+    }
+}
+
 pub async fn a_user_has_sixty_four_remembered_logins_and_the_oldest_go(lab: Fixture) {
     // FB-03
     let ann = lab.enrolled("ann").await;

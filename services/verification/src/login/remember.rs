@@ -12,6 +12,7 @@ use domain::settings::RememberKind;
 use policy::{Grant, Plan, RememberedCheck};
 use proto::user_store::RememberLogin;
 use proto::verification::outcome::Result as Said;
+use std::collections::BTreeSet;
 use tonic::Status;
 
 impl Service {
@@ -36,12 +37,19 @@ impl Service {
         };
         let keys = &self.remember_keys;
         let epoch = login.user.record.epoch.to_be_bytes();
+        // A login that was remembered by another rule is another one.
+        let (idle, life) = (rule.idle_seconds.to_be_bytes(), rule.life_seconds.to_be_bytes());
+        let methods: BTreeSet<&str> = rule.methods.iter().map(|method| method.code()).collect();
+        let methods = methods.into_iter().collect::<Vec<_>>().join(",");
         let fields: &[&[u8]] = &[
             kind,
             login.user.id.as_bytes(),
             login.origin().client.as_bytes(),
             plan.in_force.as_bytes(),
             &epoch,
+            &idle,
+            &life,
+            methods.as_bytes(),
             source,
             digest,
         ];
