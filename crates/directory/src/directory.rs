@@ -5,6 +5,7 @@ use crate::bind::{Accepted, BindError, Binders};
 use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
 use crate::discover::{Discovery, Place};
+use crate::domains::Domains;
 use crate::exchange::Exchange;
 use crate::name::{TypedName, dns_domain};
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
@@ -68,6 +69,8 @@ pub struct Directory {
     pool: Option<Pool>,
     ahead: Ahead,
     binders: Binders,
+    /// Others than its own (FD-02).
+    domains: Domains,
     _watch: Watch,
 }
 
@@ -114,7 +117,7 @@ impl Directory {
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let pool = Pool::start(&core, connections);
         let (ahead, watch) = (Ahead::start(&core), Watch::start(&core));
-        Ok(Self { core, pool: Some(pool), ahead, binders: Binders::new(), _watch: watch })
+        Ok(Self { core, pool: Some(pool), ahead, binders: Binders::new(), domains: Domains::default(), _watch: watch })
     }
 
     /// Without connections that are kept, and with nobody looking after servers.
@@ -125,7 +128,31 @@ impl Directory {
     ) -> Result<Self, SettingsError> {
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let ahead = Ahead::start(&core);
-        Ok(Self { core, pool: None, ahead, binders: Binders::new(), _watch: Watch::none() })
+        Ok(Self {
+            core,
+            pool: None,
+            ahead,
+            binders: Binders::new(),
+            domains: Domains::default(),
+            _watch: Watch::none(),
+        })
+    }
+
+    /// Another one with our query password, of which nothing stays.
+    pub(crate) fn draft_beside(&self, settings: settings::Directory) -> Result<Self, SettingsError> {
+        let options = Options { observer: None, ..self.core.options.clone() };
+        Self::idle(settings, self.core.query_password.clone(), options)
+    }
+
+    /// Another one with our query password, of the same standing. Nobody is told of its operations: that it is silent says nothing
+    /// about this one.
+    pub(crate) fn beside(&self, settings: settings::Directory) -> Result<Self, SettingsError> {
+        let password = self.core.query_password.clone();
+        let options = Options { observer: None, ..self.core.options.clone() };
+        match self.pool {
+            Some(_) => Self::new(settings, password, options),
+            None => Self::idle(settings, password, options),
+        }
     }
 
     pub fn name(&self) -> &ObjectName {
@@ -162,8 +189,17 @@ impl Directory {
         self.search(SearchRequest { size_limit: 1, ..root }).await.map(drop)
     }
 
+    /// Names of other domains are looked up there (FD-02).
+    pub(crate) fn includes_trusted_domains(&self) -> bool {
+        self.core.settings.trusted_domains && self.core.settings.preset == Preset::ActiveDirectory
+    }
+
+    pub(crate) fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
     /// A name that was read before the base was known may have to be read otherwise.
-    async fn read_again<'a>(&self, name: &'a TypedName) -> Result<Cow<'a, TypedName>, ResolveError> {
+    pub(crate) async fn read_again<'a>(&self, name: &'a TypedName) -> Result<Cow<'a, TypedName>, ResolveError> {
         self.ready().await?;
         Ok(match name.is_early() {
             true => Cow::Owned(TypedName::parse(name.as_str(), self.settings())?),
@@ -693,6 +729,8 @@ pub(crate) mod tests {
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,
+            trusted_domains: false,
+            trusted: Default::default(),
             attribute_scope_queries: true,
             attributes: Default::default(),
         }

@@ -5,11 +5,15 @@
 //!   one after the other; a refused query   ├─> paging
 //!   bind is tried on no other server       ├─> change feeds, rights tried (S-03)
 //!                                          ├─> attributes of the settings, known to the schema (FD-17)
+//!                                          ├─> other domains, listed and tried (FD-02)
 //!                                          ├─> one user as mapped
 //!                                          └─> authentication bind: reachable; with a password, one bind
 //! ```
 
+mod domains;
 mod schema;
+
+pub use domains::{OtherDomain, OtherDomains};
 
 use crate::bind::BindError;
 use crate::connect::ConnectError;
@@ -61,6 +65,7 @@ pub struct Findings {
     pub feeds: Result<Vec<Offer>, Incomplete>,
     /// By key of the settings: attributes that the schema does not have (FD-17).
     pub unknown_attributes: Result<Vec<(String, String)>, Incomplete>,
+    pub domains: Result<OtherDomains, Incomplete>,
     pub user: Result<Mapped, UserError>,
     pub authentication: Authentication,
 }
@@ -178,13 +183,14 @@ impl Directory {
         mapped.push(("id".to_owned(), self.settings().id_attribute()));
         mapped.push(("group_name".to_owned(), self.settings().group_name_attribute()));
         let unknown_attributes = schema::unknown(self, mapped).await;
+        let domains = domains::other(self).await;
         let entry = self.someone(trial).await;
         let authentication = self.try_authentication(trial, entry.as_ref().ok().and_then(Option::as_ref)).await;
         let user = match entry {
             Ok(entry) => self.mapped(entry).await,
             Err(error) => Err(error.into()),
         };
-        Findings { users, groups, containers, paging, feeds, unknown_attributes, user, authentication }
+        Findings { users, groups, containers, paging, feeds, unknown_attributes, domains, user, authentication }
     }
 
     async fn count(&self, filter: &Filter) -> Counted {
@@ -395,6 +401,7 @@ pub enum About {
     Paging,
     Changes,
     Attributes,
+    Domains,
     User,
     Authentication,
 }
@@ -410,6 +417,7 @@ impl About {
             Self::Paging => "paging",
             Self::Changes => "changes",
             Self::Attributes => "attributes",
+            Self::Domains => "domains",
             Self::User => "user",
             Self::Authentication => "authentication",
         }
@@ -510,6 +518,7 @@ impl Findings {
         }
         self.tell_changes(&mut tell);
         self.tell_attributes(&mut tell);
+        domains::tell(&self.domains, &mut tell);
         self.tell_user(&mut tell);
     }
 

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Whoever wants to know who is meant searches the directory and takes the immutable id (R-60); names are never compared here.
-//! Who signs in at a directory is asked for with `Directories::resolve`: their name may be an alternate one of another directory (FD-19).
+//! Who signs in at a directory is asked for with `Directories::resolve`: their name may be an alternate one of another directory (FD-19), or belong to
+//! another domain (FD-02).
 //! No decision is made in here, and nothing durable is kept. Names and passwords are in no span and no log line.
 //!
 //! ```ignore
@@ -34,6 +35,7 @@ mod directories;
 mod directory;
 mod discover;
 mod divide;
+mod domains;
 mod exchange;
 mod feed;
 pub mod inspect;
@@ -50,6 +52,7 @@ mod session;
 mod spnego;
 mod tickets;
 mod tls;
+mod trusted;
 mod watch;
 mod wrong;
 
@@ -69,4 +72,5 @@ pub use resolve::{BadEntry, Entry, ResolveError};
 pub use server::ServerName;
 pub use tickets::TicketError;
 pub use tls::TrustError;
+pub use trusted::{NotUsed, TrustKind, TrustedDomain};
 pub use wrong::{Attempted, WrongPasswords};

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
         path: Vec<String>,
     },
     ServicePrincipal,
+    /// `DOMAIN\user` of no domain of this directory; another one may have them (FD-02).
+    Foreign,
 }
 
 /// Why a text is no name here. The person's typing; never evidence that a user does not exist.
@@ -108,7 +110,7 @@ impl TypedName {
         match &self.kind {
             Kind::Dn(_) => NameForm::DistinguishedName,
             Kind::Upn { .. } => NameForm::UserPrincipalName,
-            Kind::Netbios { .. } => NameForm::Netbios,
+            Kind::Netbios { .. } | Kind::Foreign => NameForm::Netbios,
             Kind::Bare => NameForm::Bare,
             Kind::Guid(_) => NameForm::Guid,
             Kind::Sid(_) => NameForm::Sid,
@@ -151,6 +153,7 @@ fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
             // Nobody can say yet what is a foreign domain: it is read again when the base is known.
             user if settings.base.is_empty() => Ok(Kind::Netbios { user: user.to_owned() }),
             _ if slash && active_directory => Ok(Kind::ServicePrincipal),
+            _ if active_directory && settings.trusted_domains => Ok(Kind::Foreign),
             _ => Err(NameError::ForeignDomain),
         };
     }

@@ -15,18 +15,22 @@
 //! Directory). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into such an attribute never
 //! takes a name from whose it is.
 //!
+//! A name of another domain is looked up there, where the settings include trusted domains (FD-02): see `domains`.
+//!
 //! Two entries that answer to one name are no user at all. Only a complete, successful search that finds nothing proves absence
 //! everything else that is not exactly one entry is an error.
 
 use crate::directory::Directory;
 use crate::name::{Kind, NameError, TypedName, dns_domain, is_domain_of_base};
 use crate::query::QueryError;
+use crate::read::Incomplete;
 use crate::server::ServerName;
 use crate::session::Answer;
 use domain::identity::BadObjectId;
 use domain::settings::{self, BindKind, Preset, WindowsAccount};
 use domain::{DirectoryRef, NameForm, ObjectId, ObjectName, Reason};
 use ldap_wire::{Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry};
+use std::sync::Arc;
 use tracing::Instrument;
 
 /// A person's or a service account's entry, as the directory has it now.
@@ -77,6 +81,9 @@ pub enum ResolveError {
     /// A part of the answer is missing: a limit of the server (3, 4, 11), or it lies on another server (10).
     #[error("{server} answered the search in part, code {code}")]
     Incomplete { server: ServerName, code: ResultCode },
+    /// Which other domains there are, where the name might be found, could not be asked for (FD-02).
+    #[error("the directory could not be asked which domains there are")]
+    Unlisted(#[source] Arc<Incomplete>),
     /// A directory where the name might be found cannot be used, so that nobody knows.
     #[error("the settings of directory {directory} cannot be used")]
     Unusable { directory: ObjectName },
@@ -95,6 +102,10 @@ impl ResolveError {
             Self::Name(_) | Self::Absent => Reason::UnknownUser,
             Self::Ambiguous => Reason::AmbiguousUser,
             Self::Unanswered(error) => error.reason(),
+            Self::Unlisted(error) => match &**error {
+                Incomplete::Unanswered(error) => error.reason(),
+                _ => Reason::DirectoryError,
+            },
             Self::Directory { .. } | Self::Incomplete { .. } | Self::Unusable { .. } | Self::BadEntry { .. } => {
                 Reason::DirectoryError
             }
@@ -152,6 +163,7 @@ async fn by_form(directory: &Directory, name: &TypedName, which: &Filter) -> Res
         // As RFC 4514 writes it: not every server knows `OID.`, `;` and BER (L-21).
         Kind::Dn(dn) => look_up(directory, name.form(), dn.to_string(), Scope::Base, which).await,
         Kind::Canonical { path } => at_path(directory, path, which).await,
+        Kind::Foreign => Err(NameError::ForeignDomain.into()),
         _ => below_base(directory, name.form(), which, names(name, directory.settings())).await,
     }
 }
@@ -314,7 +326,7 @@ fn names(name: &TypedName, settings: &settings::Directory) -> Filter {
         Kind::ServicePrincipal => vec![Filter::equal(SERVICE_PRINCIPAL, name.as_str())],
         Kind::Netbios { user } => equal(&account_attributes(settings), user),
         Kind::Upn { user, domain } => in_domain(user, domain, settings),
-        Kind::Bare | Kind::Dn(_) | Kind::Canonical { .. } => {
+        Kind::Bare | Kind::Dn(_) | Kind::Canonical { .. } | Kind::Foreign => {
             let mut alternatives = equal(&settings.username_attributes(), name.as_str());
             if !settings.default_domain.is_empty() {
                 alternatives.extend(in_domain(name.as_str(), &settings.default_domain, settings));

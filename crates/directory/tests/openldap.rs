@@ -62,6 +62,8 @@ impl Lab {
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,
+            trusted_domains: false,
+            trusted: Default::default(),
             attribute_scope_queries: true,
             attributes: Default::default(),
         })

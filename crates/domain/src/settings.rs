@@ -23,7 +23,7 @@ pub use client::{
 };
 pub use directory::{
     AttributeMap, AuthenticationBind, BindKind, Directory, LanguageAttributes, LockoutGuard, PhoneAttributes,
-    PhoneKind, Preset, QueryBind, ServerOrder, WindowsAccount, WindowsMechanism,
+    PhoneKind, Preset, QueryBind, ServerOrder, TrustedServers, WindowsAccount, WindowsMechanism,
 };
 pub use feed::Feed;
 pub use import::{Chosen, ImportError, ImportVerdict};

@@ -118,3 +118,49 @@ fn servers_are_named_one_by_one_in_one_text_or_by_the_dns() {
     let other = toml::from_str::<Settings>(&other).expect("a document").problems();
     assert!(other.iter().any(|problem| problem.to_string().contains("only a domain of Active Directory")), "{other:?}");
 }
+
+#[test]
+fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
+    // FD-02
+    const ON: &str = "base = \"DC=corp,DC=example\"\ntrusted_domains = true";
+    let base = "base = \"DC=corp,DC=example\"";
+    assert_eq!(errors(base, ON), [""; 0]);
+    for (more, key, says) in [
+        ("strip_domain = true", "trusted_domains", "any domain counts as this directory's own"),
+        ("preset = \"ad_lds\"", "trusted_domains", "only a domain of Active Directory lists others"),
+        ("windows_mechanism = \"kerberos\"", "trusted_domains", "Kerberos ticket"),
+        ("trusted = { \"a b\" = { urls = [\"ldaps://dc1\"] } }", "trusted", "a domain is written"),
+        ("trusted = { \"x.test\" = { urls = [\"http://dc1\"] } }", "trusted.x.test.urls", "a server is written"),
+        ("trusted = { \"x.test\" = { urls = [] } }", "trusted.x.test.urls", "allowed are 1 to 16"),
+    ] {
+        let found = errors(base, &format!("{ON}\n{more}"));
+        let expected = format!("directory.corp.{key}: ");
+        assert!(found.iter().any(|it| it.starts_with(&expected) && it.contains(says)), "{more}: {found:?}");
+    }
+    let unused = GOOD.replace(base, &format!("{base}\ntrusted = {{ \"x.test\" = {{ urls = [\"ldaps://dc1\"] }} }}"));
+    let unused = toml::from_str::<Settings>(&unused).expect("a document").problems();
+    assert!(unused.iter().any(|it| it.to_string().contains("trusted_domains is off")), "{unused:?}");
+}
+
+#[test]
+fn a_kept_password_is_asked_for_again_before_servers_of_other_domains_get_it() {
+    // FD-02, V-83
+    let with = |more: &str| {
+        let text = GOOD.replace("base =", &format!("{more}\nbase ="));
+        toml::from_str::<Settings>(&text).expect("a document").directories.remove(0)
+    };
+    let named =
+        |url: &str| with(&format!("trusted_domains = true\ntrusted = {{ \"x.test\" = {{ urls = [\"{url}\"] }} }}"));
+    let (off, on) = (with(""), with("trusted_domains = true"));
+    for (after, before, elsewhere) in [
+        (&on, &off, true),
+        (&off, &on, false),
+        (&on, &on, false),
+        (&named("ldaps://dc1"), &on, true),
+        (&named("ldaps://dc1"), &named("ldaps://dc1"), false),
+        (&named("ldaps://evil"), &named("ldaps://dc1"), true),
+        (&on, &named("ldaps://dc1"), false),
+    ] {
+        assert_eq!(after.sends_password_elsewhere_than(before), elsewhere, "{:?} {:?}", after.trusted, before.trusted);
+    }
+}

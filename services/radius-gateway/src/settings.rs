@@ -151,6 +151,15 @@ impl CurrentSettings {
         self.directories.resolve(home, name).await
     }
 
+    /// Whose id this is among the people of a directory, and where they are (FD-02).
+    pub(crate) async fn holder(
+        &self,
+        directory: &Arc<directory::Directory>,
+        id: &domain::ObjectId,
+    ) -> Result<(Arc<directory::Directory>, Entry), ResolveError> {
+        self.directories.holder(directory, id).await
+    }
+
     pub(crate) fn windows_target(&self, name: &ObjectName) -> Option<Arc<WindowsTarget>> {
         self.windows.named(name)
     }

@@ -27,7 +27,8 @@ pub(crate) struct Target {
     settings: Arc<CurrentSettings>,
     /// Where names are looked up first.
     home: Arc<Directory>,
-    /// Where the person is whose name was looked up: elsewhere, where it was their alternate name (FD-19).
+    /// Where the person is whose name was looked up: elsewhere, where it was their alternate name (FD-19) or of another
+    /// domain (FD-02).
     directory: Arc<Directory>,
     checker: Checker,
     /// Spent on it so far.
@@ -327,18 +328,15 @@ impl Target {
 
     /// What the directory says of a person, for the reply rules that quote it.
     pub(crate) async fn attributes_of(
-        mut self,
+        self,
         subject: &DirectoryRef,
         wanted: &[String],
         deadline: Instant,
     ) -> Result<Values, Reason> {
         let directory = self.settings.directory(&subject.directory).ok_or(Reason::DirectoryError)?;
         let read = async {
-            let id = subject.id.to_string();
-            let guid = id.split_once(':').map_or(id.as_str(), |(_, guid)| guid);
-            let name = TypedName::parse(&format!("<GUID={guid}>"), directory.settings())
-                .map_err(|_| Reason::DirectoryError)?;
-            let entry = directory.resolve(&name).await.map_err(|error| error.reason())?;
+            let found = self.settings.holder(&directory, &subject.id).await;
+            let (directory, entry) = found.map_err(|error| error.reason())?;
             let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
             let query =
                 Query { entries_max: 1, ..Query::new(entry.dn, Scope::Base, Filter::present("objectClass"), &wanted) };
@@ -348,7 +346,7 @@ impl Target {
             })?;
             Ok(Values::of(&found))
         };
-        self.timed(read, Reason::DirectoryTimeout, deadline).await
+        tokio::time::timeout_at(deadline - MARGIN, read).await.unwrap_or(Err(Reason::DirectoryTimeout))
     }
 
     async fn timed<T>(

@@ -35,7 +35,7 @@ pub use pki::{Certificate, Pki};
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Proc, resident_kib, run, wait_until};
-pub use samba::Samba;
+pub use samba::{OtherForest, Samba};
 pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
 pub use twinlock::{
     Cluster, CommandLine, Node, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,

@@ -4,6 +4,9 @@
 //! below `target/`, and every start works on a copy. That takes root, and so do the ports.
 
 mod join;
+mod trust;
+
+pub use trust::OtherForest;
 
 use crate::{
     Certificate, Pki, Proc, WallClock, password_of, process::run, program, repository, template::template, wait_until,

@@ -212,6 +212,8 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
+        trusted_domains: false,
+        trusted: Default::default(),
         attribute_scope_queries: true,
         attributes: Default::default(),
     }

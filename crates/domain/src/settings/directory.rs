@@ -3,6 +3,7 @@
 use super::{Feed, SecretSource};
 use crate::ObjectName;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,12 +80,27 @@ pub struct Directory {
     /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
+    /// Active Directory: names of other domains of the forest, and of trusted ones, are looked up there (FD-02).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted_domains: bool,
+    /// Servers of such a domain, where the DNS is not to be asked; by its long name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trusted: BTreeMap<String, TrustedServers>,
     /// Active Directory: members of groups are asked for by their group, where the server knows how (FD-15).
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub attribute_scope_queries: bool,
     /// Attribute names that differ from the preset's.
     #[serde(default, skip_serializing_if = "AttributeMap::is_empty")]
     pub attributes: AttributeMap,
+}
+
+/// Where another domain is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedServers {
+    /// As those of a directory.
+    #[serde(deserialize_with = "urls")]
+    pub urls: Vec<String>,
 }
 
 /// In which order the servers of a directory are tried.
@@ -406,7 +422,13 @@ impl Directory {
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
             || other_logon
             || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
-        new_server || self.ca != before.ca || less_protected
+        new_server || self.names_other_domains_than(before) || self.ca != before.ca || less_protected
+    }
+
+    /// The query account is shown to the servers of other domains, too: those that the directory lists, or those named here.
+    fn names_other_domains_than(&self, before: &Self) -> bool {
+        let known = |(name, servers): (&String, &TrustedServers)| before.trusted.get(name) == Some(servers);
+        self.trusted_domains && !(before.trusted_domains && self.trusted.iter().all(known))
     }
 
     /// As synchronisation connects: with the account of its own where there is one (FD-09).

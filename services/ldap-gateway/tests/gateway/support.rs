@@ -433,6 +433,8 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
+        trusted_domains: false,
+        trusted: Default::default(),
         attribute_scope_queries: true,
         attributes: Default::default(),
     }

@@ -3,8 +3,8 @@
 use crate::support::{Running, Wanted, Wire, client, comparable, directory_at, trusting};
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use domain::settings::{BindKind, Preset};
-use lab::{Pki, Samba, Slapd, password_of};
+use domain::settings::{BindKind, Preset, TrustedServers};
+use lab::{OtherForest, Pki, Samba, Slapd, password_of};
 use ldap_wire::{Filter, LdapResult, Scope, SearchRequest, SearchResultEntry};
 
 const ANN: &str = "ann.archer";
@@ -70,5 +70,51 @@ async fn a_simple_bind_becomes_one_logon_and_the_connection_is_the_persons() -> 
     samba.restart()?;
     let mut wire = connect().await?;
     assert_eq!(wire.bind(ANN, &with_code(ANN, "555555")).await?, 52);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_a_trusted_forest_sign_in_there_and_their_code_is_asked_for() -> Result<()> {
+    // FD-02, L-20: two forests of Samba that trust each other
+    service_kit::tls::install_provider();
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let mut samba = Samba::start(dir.path(), &pki)?;
+    samba.add("query", Slapd::QUERY_PASSWORD)?;
+    let mut other = OtherForest::trusted_by(&mut samba, dir.path(), &pki)?;
+    let mut directory = directory_at(&samba.ldap_url(), Samba::BASE, BindKind::Windows);
+    (directory.preset, directory.query_bind.name) = (Preset::ActiveDirectory, r"LAB\query".into());
+    (directory.netbios_domain, directory.lockout_guard) = (Samba::DOMAIN.into(), None);
+    directory.authentication_bind.kind = BindKind::Tls;
+    directory.ca = Some(std::fs::read_to_string(samba.ca_file())?);
+    directory.trusted_domains = true;
+    directory.trusted.insert(OtherForest::DNS_NAME.into(), TrustedServers { urls: vec![other.ldap_url()] });
+    let gateway = Running::start(directory, Wanted { client: client("wiki"), ..Wanted::default() }, &pki).await?;
+    for name in ["olga.other@other.test", "ann.archer@other.test", "ann.archer@lab.test"] {
+        gateway.verification.enrol(name, &["111111", "222222", "333333"]);
+    }
+    let tls = trusting(&pki.ca_file())?;
+    let connect = async || -> Result<Wire> { gateway.connect_tls(&tls).await };
+    let there = |name: &str, code: &str| format!("{},{code}", OtherForest::password_of(name));
+
+    let mut wire = connect().await?;
+    for (name, code) in [(r"OTHER\olga.other", "111111"), ("olga.other@other.test", "222222")] {
+        assert_eq!(wire.bind(name, &there("olga.other", code)).await?, 0, "{name}");
+        let olga = "CN=olga.other,CN=Users,DC=other,DC=test";
+        let token = value(&mut wire, "", "tokenGroups").await?;
+        assert_eq!(token, value(&mut wire, olga, "objectSid").await?, "the connection is hers, in her domain");
+    }
+    assert_eq!(connect().await?.bind(r"OTHER\olga.other", &there("olga.other", "999999")).await?, 49, "a wrong code");
+    assert_eq!(connect().await?.bind(r"OTHER\olga.other", "wrong,333333").await?, 49, "a wrong password");
+    // A bare name, and one of the own domain, mean the Ann of the own domain: the other one's password is wrong for them.
+    for name in [ANN, r"LAB\ann.archer", "ann.archer@lab.test"] {
+        assert_eq!(connect().await?.bind(name, &there(ANN, "333333")).await?, 49, "{name}");
+    }
+    assert_eq!(connect().await?.bind(ANN, &with_code(ANN, "111111")).await?, 0);
+    assert_eq!(connect().await?.bind(r"OTHER\ann.archer", &there(ANN, "111111")).await?, 0);
+    // It is gone: that is said of its people, and of nobody else's.
+    other.stop();
+    assert_eq!(connect().await?.bind(r"OTHER\olga.other", &there("olga.other", "333333")).await?, 52);
+    assert_eq!(connect().await?.bind(ANN, &with_code(ANN, "222222")).await?, 0);
     Ok(())
 }

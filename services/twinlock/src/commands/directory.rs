@@ -41,7 +41,11 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
         Command::List => {
             let settings = settings(&mut connection).await?;
             let records = settings.directories.iter().map(|directory| summary(&settings, directory)).collect();
-            output.list(&["name", "preset", "servers", "base", "clients", "sync_items"], records, None);
+            output.list(
+                &["name", "preset", "servers", "base", "trusted_domains", "clients", "sync_items"],
+                records,
+                None,
+            );
             Ok(())
         }
         Command::Test(test) => {
@@ -114,6 +118,7 @@ fn summary(settings: &Settings, directory: &Directory) -> Value {
     let items = settings.sync_items.iter().filter(|item| item.directory == directory.name);
     json!({
         "name": directory.name, "preset": directory.preset, "servers": directory.urls, "base": directory.base,
+        "trusted_domains": directory.trusted_domains,
         "clients": clients.map(|client| client.name.as_str()).collect::<Vec<_>>(),
         "sync_items": items.map(|item| item.name.as_str()).collect::<Vec<_>>(),
     })

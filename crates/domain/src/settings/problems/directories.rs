@@ -8,31 +8,7 @@ use crate::settings::{
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
-    if directory.urls.is_empty() || directory.urls.len() > 16 {
-        findings.error(key("urls"), format!("found {}; allowed are 1 to 16", directory.urls.len()));
-    }
-    for url in &directory.urls {
-        let domain = url.strip_prefix("ldaps+srv://").or_else(|| url.strip_prefix("ldap+srv://"));
-        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://")).or(domain);
-        if host.is_none_or(str::is_empty) {
-            findings.error(
-                key("urls"),
-                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"),
-            );
-        }
-        if domain.is_some_and(|domain| domain.contains([':', '/', '@', '?'])) {
-            findings.error(
-                key("urls"),
-                format!("found {url:?}; behind +srv:// stands a domain and nothing else: the DNS says which port"),
-            );
-        }
-        if domain.is_some() && directory.preset != Preset::ActiveDirectory {
-            findings.error(
-                key("urls"),
-                format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
-            );
-        }
-    }
+    servers(findings, &key("urls"), directory.preset, &directory.urls);
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
     findings.range(key("timeout_seconds"), directory.timeout_seconds, 1..=120);
     findings.range(key("page_size"), directory.page_size, 1..=5000);
@@ -87,8 +63,80 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         );
     }
     names(findings, settings, directory);
+    trusted(findings, directory);
     reading(findings, directory);
     attributes(findings, directory);
+}
+
+/// FD-03
+fn servers(findings: &mut Findings, key: &str, preset: Preset, urls: &[String]) {
+    if urls.is_empty() || urls.len() > 16 {
+        findings.error(key.to_owned(), format!("found {}; allowed are 1 to 16", urls.len()));
+    }
+    for url in urls {
+        let domain = url.strip_prefix("ldaps+srv://").or_else(|| url.strip_prefix("ldap+srv://"));
+        let host = url.strip_prefix("ldaps://").or_else(|| url.strip_prefix("ldap://")).or(domain);
+        if host.is_none_or(str::is_empty) {
+            findings.error(
+                key.to_owned(),
+                format!("found {url:?}; a server is written ldaps://HOST[:PORT] or ldap://HOST[:PORT], the servers of a domain ldaps+srv://DOMAIN"),
+            );
+        }
+        if domain.is_some_and(|domain| domain.contains([':', '/', '@', '?'])) {
+            findings.error(
+                key.to_owned(),
+                format!("found {url:?}; behind +srv:// stands a domain and nothing else: the DNS says which port"),
+            );
+        }
+        if domain.is_some() && preset != Preset::ActiveDirectory {
+            findings.error(
+                key.to_owned(),
+                format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
+            );
+        }
+    }
+}
+
+/// FD-02
+fn trusted(findings: &mut Findings, directory: &Directory) {
+    let key = |field: &str| format!("directory.{}.{field}", directory.name);
+    if directory.trusted.len() > 64 {
+        findings.error(key("trusted"), format!("found {}; allowed are 64 at most", directory.trusted.len()));
+    }
+    for (name, named) in &directory.trusted {
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
+        };
+        if name.len() > 200 || !name.split('.').all(label) {
+            findings.error(key("trusted"), format!("found {name:?}; a domain is written \"child.corp.example\""));
+        }
+        servers(findings, &key(&format!("trusted.{name}.urls")), directory.preset, &named.urls);
+    }
+    if !directory.trusted_domains {
+        if !directory.trusted.is_empty() {
+            findings.warning(key("trusted"), "does nothing: trusted_domains is off");
+        }
+        return;
+    }
+    let bind = &directory.query_bind;
+    if directory.preset != Preset::ActiveDirectory {
+        findings.error(key("trusted_domains"), "only a domain of Active Directory lists others; leave it out");
+    }
+    if directory.strip_domain {
+        findings.error(
+            key("trusted_domains"),
+            "with strip_domain any domain counts as this directory's own, so that no name belongs to another; leave one of them out",
+        );
+    }
+    if bind.kind == BindKind::Anonymous
+        || (bind.kind == BindKind::Windows
+            && (bind.is_by_keytab() || directory.windows_mechanism == WindowsMechanism::Kerberos))
+    {
+        findings.error(
+            key("trusted_domains"),
+            "other domains know no anonymous account, and none that shows a Kerberos ticket of this one; write query_bind.kind = \"tls\", or \"windows\" with name and password and a windows_mechanism that includes NTLM",
+        );
+    }
 }
 
 /// FD-06, FD-08

@@ -1,0 +1,169 @@
+//! Other domains in use: who is asked for a name that belongs to one of them (FD-02).
+//!
+//! ```text
+//! name ─> which domain? ─┬─ a directory of the settings is that domain ─> it answers, by its own settings
+//!                        └─ none is ───────────────────────────────────> a directory made of the home's settings, kept
+//! ```
+//!
+//! Each has connections of its own, opened when the first name belongs to it: one that is silent delays nobody of another.
+
+use crate::directory::Directory;
+use crate::name::{Kind, TypedName, dns_domain, is_domain_of_base};
+use crate::read::Incomplete;
+use crate::resolve::ResolveError;
+use crate::trusted::{self, Listed, TrustedDomain};
+use domain::settings;
+use ldap_wire::Dn;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the directory listed is good for so long, and then asked for again.
+const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
+/// After a question without an answer.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// The other domains of one directory.
+#[derive(Default)]
+pub(crate) struct Domains {
+    last: Mutex<Option<Last>>,
+    /// Held by who asks.
+    asking: tokio::sync::Mutex<()>,
+    /// By their long names; no more than are listed.
+    made: Mutex<HashMap<String, Arc<Directory>>>,
+}
+
+#[derive(Clone)]
+struct Last {
+    due: Instant,
+    listed: Result<Arc<Listed>, Arc<Incomplete>>,
+}
+
+impl Domains {
+    /// One asks; the others wait for it only while nothing is known. Where there is no answer, what was known before stays.
+    pub async fn listed(&self, home: &Directory) -> Result<Arc<Listed>, Arc<Incomplete>> {
+        let last = self.last();
+        let _asking = match last {
+            Some(last) if Instant::now() < last.due => return last.listed,
+            Some(Last { listed: Ok(before), .. }) => match self.asking.try_lock() {
+                Ok(asking) => asking,
+                Err(_) => return Ok(before),
+            },
+            _ => self.asking.lock().await,
+        };
+        // Whoever waited may have been told meanwhile.
+        let before = match self.last() {
+            Some(last) if Instant::now() < last.due => return last.listed,
+            last => last.and_then(|last| last.listed.ok()),
+        };
+        // Cancel safety: nothing has changed if whoever asks is dropped here, and the next one asks again.
+        let (listed, good_for) = match trusted::list(home).await {
+            Ok(listed) => (Ok(Arc::new(listed)), GOOD_FOR),
+            Err(error) => {
+                tracing::warn!(directory = %home.name(), error = %crate::pool::chain(&error), "other domains could not be listed");
+                (before.ok_or(Arc::new(error)), AGAIN_AFTER)
+            }
+        };
+        if let Ok(listed) = &listed {
+            let usable = |name: &String| listed.domains.iter().any(|it| it.dns_name == *name && it.usable.is_ok());
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| usable(name));
+        }
+        let last = Last { due: Instant::now() + good_for, listed: listed.clone() };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        listed
+    }
+
+    fn last(&self) -> Option<Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The directory that stands for a listed domain which the settings do not have.
+    pub fn of(
+        &self,
+        home: &Directory,
+        listed: &Listed,
+        domain: &TrustedDomain,
+    ) -> Result<Arc<Directory>, ResolveError> {
+        let settings = listed.settings_of(domain, &home.core().settings);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.get(&domain.dns_name).filter(|it| it.core().settings == settings) {
+            return Ok(Arc::clone(known));
+        }
+        let directory = home.beside(settings).map_err(|error| {
+            tracing::error!(directory = %home.name(), domain = domain.dns_name, error = %crate::pool::chain(&error), "a trusted domain cannot be used");
+            ResolveError::Unusable { directory: home.name().clone() }
+        })?;
+        let directory = Arc::new(directory);
+        made.insert(domain.dns_name.clone(), Arc::clone(&directory));
+        Ok(directory)
+    }
+}
+
+/// What in a name says to which domain it belongs.
+pub(crate) enum Belongs<'a> {
+    /// `CHILD\user`, `child.corp.example/People/Ann`
+    Before {
+        domain: &'a str,
+        rest: &'a str,
+    },
+    /// `user@child.corp.example`
+    Behind {
+        domain: &'a str,
+    },
+    Within(&'a Dn),
+}
+
+impl<'a> Belongs<'a> {
+    /// None for what names no domain: that means the home domain and nobody else's people. An application that is told a bare name
+    /// takes whoever has it for its own user.
+    pub fn of(name: &'a TypedName, home: &settings::Directory) -> Option<Self> {
+        match &name.kind {
+            Kind::Foreign | Kind::ServicePrincipal => {
+                let (domain, rest) = name.as_str().split_once(['\\', '/'])?;
+                Some(Self::Before { domain, rest })
+            }
+            Kind::Upn { domain, .. } if is_domain_of_base(domain, home) => None,
+            Kind::Upn { domain, .. } => Some(Self::Behind { domain }),
+            Kind::Dn(dn) => Some(Self::Within(dn)),
+            Kind::Bare | Kind::Netbios { .. } | Kind::Guid(_) | Kind::Sid(_) | Kind::Canonical { .. } => None,
+        }
+    }
+
+    /// Would the home directory answer for somebody else's? Its own base may have other domains below it.
+    pub fn is_elsewhere(&self, home: &Dn) -> bool {
+        let domain = match self {
+            Self::Within(dn) => dns_domain(dn),
+            Self::Before { .. } | Self::Behind { .. } => None,
+        };
+        domain.is_some() && domain != dns_domain(home)
+    }
+
+    /// The one domain that is meant.
+    pub fn find<'d>(&self, domains: &'d [TrustedDomain]) -> Result<Option<&'d TrustedDomain>, ResolveError> {
+        let is_it = |domain: &&TrustedDomain| match self {
+            Self::Before { domain: typed, .. } => {
+                let short = !domain.netbios_name.is_empty() && typed.eq_ignore_ascii_case(&domain.netbios_name);
+                short || typed.eq_ignore_ascii_case(&domain.dns_name)
+            }
+            Self::Behind { domain: typed } => typed.eq_ignore_ascii_case(&domain.dns_name),
+            Self::Within(dn) => dns_domain(dn).is_some_and(|name| name == domain.dns_name),
+        };
+        let mut found = domains.iter().filter(is_it);
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(ResolveError::Ambiguous),
+            (one, _) => Ok(one),
+        }
+    }
+
+    /// The name as a directory of that domain reads it, whatever its settings call the domain.
+    pub fn text(&self, name: &TypedName, domain: &TrustedDomain) -> String {
+        match self {
+            Self::Before { domain: typed, rest } => {
+                let separator = name.as_str().get(typed.len()..).and_then(|text| text.chars().next());
+                let canonical = separator == Some('/') && typed.eq_ignore_ascii_case(&domain.dns_name);
+                format!("{}{}{rest}", domain.dns_name, if canonical { '/' } else { '\\' })
+            }
+            Self::Behind { .. } | Self::Within(_) => name.as_str().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Which domains there are beside a directory's own, as Active Directory itself lists them (FD-02).
+//!
+//! ```text
+//! root DSE ─┬─ CN=Partitions of the configuration: crossRef ─────> the other domains of the forest   MS-ADTS section 6.1.1.2.1.1
+//!           └─ CN=System of the own domain: trustedDomain ───────> trusted domains and forests       MS-ADTS section 6.1.6.7
+//! ```
+//!
+//! A domain is used where trust goes both ways: its people are trusted here, and our query account is trusted there.
+
+use crate::directory::Directory;
+use crate::name::dns_domain;
+use crate::read::{Incomplete, Query, Reader};
+use domain::settings::{self, BindKind, QueryBind, TrustedServers, WindowsMechanism};
+use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A domain that the directory lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedDomain {
+    /// In lower case: `child.corp.example`.
+    pub dns_name: String,
+    /// What stands before a backslash: `CHILD`. Empty where none is listed that one could type.
+    pub netbios_name: String,
+    pub base: Dn,
+    pub kind: TrustKind,
+    pub usable: Result<(), NotUsed>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrustKind {
+    /// Of the same forest.
+    Forest,
+    /// The root of another forest. Its other domains are not listed here.
+    OtherForest,
+    /// Trusted by itself.
+    External,
+}
+
+/// Why nobody is looked for there. Prints as the reason, and what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotUsed {
+    #[error("the directory does not trust its people: the trust is incoming only, or switched off")]
+    NotTrusted,
+    #[error(
+        "it does not trust the query account, as the trust is outgoing only; make it a directory of its own, with an account of its own"
+    )]
+    NotTrusting,
+    /// TRUST_ATTRIBUTE_CROSS_ORGANIZATION: which of its people may come is said of each computer, and we are none.
+    #[error(
+        "its people are trusted at chosen computers only (selective authentication); make it a directory of its own"
+    )]
+    Selective,
+    #[error("it is no domain of Active Directory")]
+    NotActiveDirectory,
+    #[error(
+        "query_bind is no account that could be shown to it: that takes one with a password, by a TLS bind or by NTLM"
+    )]
+    NoAccount,
+}
+
+/// All that the directory says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub domains: Vec<TrustedDomain>,
+    /// The query account as another domain knows it: `CORP\twinlock`.
+    account: String,
+}
+
+/// More than a forest in use has.
+const DOMAINS_MAX: usize = 256;
+
+/// Asks the directory, on a connection of its own.
+pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
+    directory.ready().await?;
+    let reader = directory.reader();
+    let root = entries(&reader, "", Scope::Base, "objectClass=*", &[DEFAULT, CONFIGURATION]).await?;
+    let context = |attribute| root.first().and_then(|root| root.first_text(attribute)).map(str::to_owned);
+    let (Some(home), Some(configuration)) = (context(DEFAULT), context(CONFIGURATION)) else {
+        return Ok(Listed::default());
+    };
+    let partitions = format!("CN=Partitions,{configuration}");
+    let attributes = ["nCName", "nETBIOSName", "systemFlags", "enabled"];
+    let references = entries(&reader, &partitions, Scope::One, "objectClass=crossRef", &attributes).await?;
+    let forest: Vec<TrustedDomain> = references.iter().filter_map(of_forest).collect();
+    let system = format!("CN=System,{home}");
+    let attributes = ["trustPartner", "flatName", "trustDirection", "trustType", "trustAttributes"];
+    let trusts = entries(&reader, &system, Scope::One, "objectClass=trustedDomain", &attributes).await?;
+    let own = home.parse().ok().and_then(|dn| dns_domain(&dn)).unwrap_or_default();
+    let account = account(directory, &reader, forest.iter().find(|domain| domain.dns_name == own)).await?;
+    Ok(Listed::of(&own, forest, trusts.iter().filter_map(of_trust), account))
+}
+
+const DEFAULT: &str = "defaultNamingContext";
+const CONFIGURATION: &str = "configurationNamingContext";
+
+async fn entries(
+    reader: &Reader,
+    base: &str,
+    scope: Scope,
+    filter: &str,
+    attributes: &[&str],
+) -> Result<Vec<SearchResultEntry>, Incomplete> {
+    let (attribute, value) = filter.split_once('=').unwrap_or((filter, "*"));
+    let filter = if value == "*" { Filter::present(attribute) } else { Filter::equal(attribute, value) };
+    reader.read(Query { entries_max: DOMAINS_MAX, ..Query::new(base, scope, filter, attributes) }).collect().await
+}
+
+/// The query account by its own domain, where it has one that others understand; of a DN only the own domain knows whose it is.
+async fn account(
+    directory: &Directory,
+    reader: &Reader,
+    own: Option<&TrustedDomain>,
+) -> Result<Option<String>, Incomplete> {
+    let settings = directory.settings();
+    let QueryBind { kind, name, .. } = &settings.query_bind;
+    let by_ntlm = settings.windows_mechanism != WindowsMechanism::Kerberos && !settings.query_bind.is_by_keytab();
+    match kind {
+        BindKind::Anonymous => return Ok(None),
+        BindKind::Windows => return Ok(by_ntlm.then(|| name.clone())),
+        BindKind::Simple | BindKind::Tls if !ldap_wire::dn::is_dn_shaped(name) => {
+            let with_domain = name.contains(['\\', '@']);
+            let own = own.map(|own| format!(r"{}\{name}", own.netbios_name));
+            return Ok(if with_domain { Some(name.clone()) } else { own });
+        }
+        BindKind::Simple | BindKind::Tls => {}
+    }
+    let found = entries(reader, name, Scope::Base, "objectClass=*", &["sAMAccountName"]).await?;
+    let account = found.first().and_then(|entry| entry.first_text("sAMAccountName"));
+    Ok(own.zip(account).map(|(own, account)| format!(r"{}\{account}", own.netbios_name)))
+}
+
+impl Listed {
+    /// What is both of the forest and trusted is of the forest.
+    fn of(
+        own: &str,
+        forest: Vec<TrustedDomain>,
+        trusts: impl Iterator<Item = TrustedDomain>,
+        account: Option<String>,
+    ) -> Self {
+        let mut domains: Vec<TrustedDomain> = Vec::new();
+        for domain in forest.into_iter().chain(trusts) {
+            let known = domains.iter().any(|known| known.dns_name == domain.dns_name);
+            if !known && domain.dns_name != own && domains.len() < DOMAINS_MAX {
+                domains.push(domain);
+            }
+        }
+        if account.is_none() {
+            domains.iter_mut().for_each(|domain| domain.usable = domain.usable.and(Err(NotUsed::NoAccount)));
+        }
+        Self { domains, account: account.unwrap_or_default() }
+    }
+
+    /// How that domain is spoken to: as the directory, where nothing else is said.
+    pub fn settings_of(&self, domain: &TrustedDomain, home: &settings::Directory) -> settings::Directory {
+        let by_hand = home.trusted.iter().find(|(name, _)| name.eq_ignore_ascii_case(&domain.dns_name));
+        let ldaps = home.urls.first().is_none_or(|url| url.to_ascii_lowercase().starts_with("ldaps"));
+        let scheme = if ldaps { "ldaps+srv" } else { "ldap+srv" };
+        let by_dns = || vec![format!("{scheme}://{}", domain.dns_name)];
+        // Where our account comes from, tickets are not asked for: its KDC is not the domain's.
+        let windows_mechanism = match home.query_bind.kind {
+            BindKind::Windows => WindowsMechanism::Ntlm,
+            _ => WindowsMechanism::default(),
+        };
+        settings::Directory {
+            urls: by_hand.map_or_else(by_dns, |(_, TrustedServers { urls })| urls.clone()),
+            base: domain.base.to_string(),
+            netbios_domain: domain.netbios_name.clone(),
+            query_bind: QueryBind { name: self.account.clone(), ..home.query_bind.clone() },
+            windows_mechanism,
+            default_domain: String::new(),
+            alternate_directories: Vec::new(),
+            trusted_domains: false,
+            trusted: BTreeMap::new(),
+            ..home.clone()
+        }
+    }
+}
+
+/// `FLAG_CR_NTDS_NC` and `FLAG_CR_NTDS_DOMAIN` of `systemFlags`: MS-ADTS section 2.2.10.
+const IS_DOMAIN: u32 = 0x0000_0001 | 0x0000_0002;
+
+fn of_forest(reference: &SearchResultEntry) -> Option<TrustedDomain> {
+    let is_domain = number(reference, "systemFlags") & IS_DOMAIN == IS_DOMAIN;
+    let enabled = reference.first_text("enabled") != Some("FALSE");
+    let base: Dn = reference.first_text("nCName").filter(|_| is_domain && enabled)?.parse().ok()?;
+    domain(base, reference.first_text("nETBIOSName"), TrustKind::Forest, Ok(()))
+}
+
+/// MS-ADTS section 6.1.6.7.12: they trust us, we trust them.
+const INBOUND: u32 = 0x0000_0001;
+const OUTBOUND: u32 = 0x0000_0002;
+/// MS-ADTS section 6.1.6.7.15: `TRUST_TYPE_UPLEVEL`.
+const ACTIVE_DIRECTORY: u32 = 2;
+/// MS-ADTS section 6.1.6.7.9.
+const FOREST_TRANSITIVE: u32 = 0x0000_0008;
+const CROSS_ORGANIZATION: u32 = 0x0000_0010;
+
+fn of_trust(trust: &SearchResultEntry) -> Option<TrustedDomain> {
+    let (direction, attributes) = (number(trust, "trustDirection"), number(trust, "trustAttributes"));
+    let usable = match direction {
+        _ if number(trust, "trustType") != ACTIVE_DIRECTORY => Err(NotUsed::NotActiveDirectory),
+        _ if direction & OUTBOUND == 0 => Err(NotUsed::NotTrusted),
+        _ if attributes & CROSS_ORGANIZATION != 0 => Err(NotUsed::Selective),
+        _ if direction & INBOUND == 0 => Err(NotUsed::NotTrusting),
+        _ => Ok(()),
+    };
+    let kind = if attributes & FOREST_TRANSITIVE == 0 { TrustKind::External } else { TrustKind::OtherForest };
+    let partner = trust.first_text("trustPartner").filter(|name| is_dns_name(name))?;
+    let base: Vec<String> = partner.split('.').map(|label| format!("DC={label}")).collect();
+    domain(base.join(",").parse().ok()?, trust.first_text("flatName"), kind, usable)
+}
+
+/// With names that can be asked for and shown, or none.
+fn domain(base: Dn, netbios_name: Option<&str>, kind: TrustKind, usable: Result<(), NotUsed>) -> Option<TrustedDomain> {
+    let dns_name = dns_domain(&base).filter(|name| is_dns_name(name))?.to_ascii_lowercase();
+    let plain = |name: &&str| {
+        (1..=64).contains(&name.len()) && !name.chars().any(|sign| sign.is_control() || r"\/@".contains(sign))
+    };
+    Some(TrustedDomain {
+        dns_name,
+        netbios_name: netbios_name.filter(plain).unwrap_or_default().to_owned(),
+        base,
+        kind,
+        usable,
+    })
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
+    };
+    name.len() <= 200 && name.split('.').all(label)
+}
+
+/// They are kept as signed ones.
+fn number(entry: &SearchResultEntry, attribute: &str) -> u32 {
+    let value: Option<i32> = entry.first_text(attribute).and_then(|text| text.parse().ok());
+    value.unwrap_or_default().cast_unsigned()
+}
+
+impl fmt::Display for TrustedDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.dns_name)?;
+        if !self.netbios_name.is_empty() {
+            write!(f, " ({})", self.netbios_name)?;
+        }
+        f.write_str(match self.kind {
+            TrustKind::Forest => ", of the same forest",
+            TrustKind::OtherForest => ", the root of another forest",
+            TrustKind::External => ", trusted by itself",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ldap_wire::Attribute;
+
+    fn entry(attributes: &[(&str, &str)]) -> SearchResultEntry {
+        let one = |(name, value): &(&str, &str)| Attribute::new(*name, vec![Bytes::copy_from_slice(value.as_bytes())]);
+        SearchResultEntry { dn: Bytes::new(), attributes: attributes.iter().map(one).collect() }
+    }
+
+    fn trust(partner: &str, direction: &str, attributes: &str) -> Option<TrustedDomain> {
+        of_trust(&entry(&[
+            ("trustPartner", partner),
+            ("flatName", "OTHER"),
+            ("trustDirection", direction),
+            ("trustType", "2"),
+            ("trustAttributes", attributes),
+        ]))
+    }
+
+    #[test]
+    fn only_domains_of_the_forest_are_taken_from_its_partitions() {
+        // FD-02
+        let reference = |name: &str, flags: &str, enabled: &str| {
+            of_forest(&entry(&[
+                ("nCName", name),
+                ("nETBIOSName", "CHILD"),
+                ("systemFlags", flags),
+                ("enabled", enabled),
+            ]))
+        };
+        let child = reference("DC=Child,DC=corp,DC=example", "3", "TRUE").expect("a domain");
+        assert_eq!((child.dns_name.as_str(), child.netbios_name.as_str()), ("child.corp.example", "CHILD"));
+        assert_eq!((child.kind, child.usable), (TrustKind::Forest, Ok(())));
+        assert_eq!(reference("CN=Configuration,DC=corp,DC=example", "1", "TRUE"), None, "no domain");
+        assert_eq!(reference("DC=DomainDnsZones,DC=corp,DC=example", "5", "TRUE"), None, "an application's");
+        assert_eq!(reference("DC=child,DC=corp,DC=example", "3", "FALSE"), None, "switched off");
+        for name in ["nonsense", "O=corp", "DC=a b,DC=corp", ""] {
+            assert_eq!(reference(name, "3", "TRUE"), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_trust_is_used_where_it_goes_both_ways_and_for_everybody() {
+        // FD-02, MS-ADTS section 6.1.6.7
+        let usable = |direction: &str, attributes: &str| trust("other.test", direction, attributes).map(|it| it.usable);
+        assert_eq!(usable("3", "0"), Some(Ok(())));
+        assert_eq!(usable("3", "8"), Some(Ok(())));
+        assert_eq!(usable("2", "8"), Some(Err(NotUsed::NotTrusting)));
+        for direction in ["1", "0", "", "x"] {
+            assert_eq!(usable(direction, "8"), Some(Err(NotUsed::NotTrusted)), "{direction:?}");
+        }
+        assert_eq!(usable("3", "24"), Some(Err(NotUsed::Selective)));
+        let realm = of_trust(&entry(&[("trustPartner", "krb.test"), ("trustDirection", "3"), ("trustType", "3")]));
+        assert_eq!(realm.map(|it| it.usable), Some(Err(NotUsed::NotActiveDirectory)));
+        let kinds = ["8", "4"].map(|attributes| trust("other.test", "3", attributes).map(|it| it.kind));
+        assert_eq!(kinds, [Some(TrustKind::OtherForest), Some(TrustKind::External)]);
+        let base = trust("Other.Test", "3", "8").map(|it| (it.base.to_string(), it.dns_name));
+        assert_eq!(base, Some(("DC=Other,DC=Test".to_owned(), "other.test".to_owned())));
+        for partner in ["", "a..b", "a b", "x,DC=evil", "x)(cn=*"] {
+            assert_eq!(trust(partner, "3", "8"), None, "{partner:?}");
+        }
+    }
+
+    #[test]
+    fn each_domain_is_listed_once_and_the_own_one_never() {
+        let forest = |name: &str| {
+            of_forest(&entry(&[("nCName", name), ("nETBIOSName", "X"), ("systemFlags", "3")])).expect("a domain")
+        };
+        let parts = || vec![forest("DC=corp,DC=example"), forest("DC=child,DC=corp,DC=example")];
+        let trusts = || ["child.corp.example", "other.test"].into_iter().filter_map(|name| trust(name, "3", "32"));
+        let listed = Listed::of("corp.example", parts(), trusts(), Some(r"CORP\twinlock".into()));
+        let names: Vec<String> = listed.domains.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["child.corp.example (X), of the same forest", "other.test (OTHER), trusted by itself"]);
+        let nobody = Listed::of("corp.example", parts(), trusts(), None);
+        assert!(nobody.domains.iter().all(|domain| domain.usable == Err(NotUsed::NoAccount)));
+    }
+
+    #[test]
+    fn a_domain_is_spoken_to_as_the_directory_is_with_an_account_that_it_knows() {
+        let mut home = crate::directory::tests::settings(&["ldaps://dc1.corp.example"]);
+        (home.query_bind.kind, home.query_bind.name) = (BindKind::Tls, "CN=q,DC=corp,DC=example".into());
+        (home.ca, home.trusted_domains) = (Some("a certificate".into()), true);
+        home.alternate_directories = vec![home.name.clone()];
+        let listed = Listed { account: r"CORP\q".into(), ..Listed::default() };
+        let other = trust("other.test", "3", "8").expect("a domain");
+        let of = |home: &settings::Directory| listed.settings_of(&other, home);
+        let made = of(&home);
+        assert_eq!(
+            (made.urls.as_slice(), made.base.as_str()),
+            (["ldaps+srv://other.test".into()].as_slice(), "DC=other,DC=test")
+        );
+        assert_eq!((made.query_bind.name.as_str(), made.netbios_domain.as_str()), (r"CORP\q", "OTHER"));
+        assert_eq!((&made.name, &made.ca, made.query_bind.kind), (&home.name, &home.ca, BindKind::Tls));
+        assert!(!made.trusted_domains && made.alternate_directories.is_empty());
+        home.urls = vec!["ldap://dc1.corp.example".into()];
+        assert_eq!(of(&home).urls, ["ldap+srv://other.test"]);
+        home.trusted.insert("Other.TEST".into(), TrustedServers { urls: vec!["ldaps://dc9.other.test".into()] });
+        assert_eq!(of(&home).urls, ["ldaps://dc9.other.test"]);
+    }
+}

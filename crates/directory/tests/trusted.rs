@@ -1,0 +1,363 @@
+//! Names of other domains (FD-02, FD-18, L-20): found in the directory, looked up where they belong, silent ones beside others. First
+//! with scripted servers, then with two forests of Samba that trust each other.
+
+mod support;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use directory::inspect::{About, Judgement, Trial};
+use directory::{Directories, Directory, Entry, NameError, NotUsed, Options, ResolveError, TypedName};
+use domain::settings::{self, BindKind, Preset, QueryBind, TrustedServers};
+use domain::{ObjectName, Reason, Secret};
+use lab::{OtherForest, Pki, Samba, password_of};
+use ldap_wire::{Attribute, Message, MessageId, Op, SearchResultEntry};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{Do, Fake, bind_response, done, search_of};
+
+const HOME: &str = "DC=corp,DC=example";
+const CHILD: &str = "DC=child,DC=corp,DC=example";
+
+fn sends(id: MessageId, dn: &str, attributes: &[(&str, &str)]) -> Do {
+    let value = |text: &str| match text.strip_prefix("guid ") {
+        Some(number) => Bytes::from(vec![number.parse().expect("a number"); 16]),
+        None => Bytes::copy_from_slice(text.as_bytes()),
+    };
+    let attributes = attributes.iter().map(|(name, text)| Attribute::new(*name, vec![value(text)])).collect();
+    Do::Send(SearchResultEntry { dn: dn.to_owned().into(), attributes }.encode(id, &[]))
+}
+
+/// A domain controller of `base`, in whose domain are these people by account, each with the number its id is made of.
+fn controller(
+    base: &'static str,
+    people: &'static [(&'static str, &'static str)],
+) -> impl Fn(&Message, usize) -> Vec<Do> + Send + Sync + 'static {
+    move |message, _| {
+        let id = message.id();
+        match message.op() {
+            Op::BindRequest => vec![bind_response(id, 0)],
+            Op::SearchRequest => {
+                let search = search_of(message);
+                let at = String::from_utf8_lossy(&search.base).to_ascii_lowercase();
+                let asks_for = |attribute: &str, value: &[u8]| {
+                    let octets = [attribute.as_bytes(), &[0x04, value.len() as u8], value].concat();
+                    search.filter.windows(octets.len()).any(|part| part == octets)
+                };
+                let mut answer = match at.as_str() {
+                    "" => vec![sends(
+                        id,
+                        "",
+                        &[
+                            ("defaultNamingContext", base),
+                            ("configurationNamingContext", "CN=Configuration,DC=corp,DC=example"),
+                        ],
+                    )],
+                    "cn=partitions,cn=configuration,dc=corp,dc=example" => partitions(id),
+                    "cn=system,dc=corp,dc=example" => trusts(id),
+                    "cn=twinlock,dc=corp,dc=example" => vec![sends(id, HOME, &[("sAMAccountName", "twinlock")])],
+                    _ => {
+                        let named = |name: &str| {
+                            asks_for("sAMAccountName", name.as_bytes()) || at.starts_with(&format!("cn={name},"))
+                        };
+                        let of = |(name, number): &(&str, &str)| {
+                            let dn = format!("CN={name},{base}");
+                            sends(id, &dn, &[("objectGUID", number), ("sAMAccountName", name)])
+                        };
+                        let found = people.iter().filter(|(name, number)| {
+                            let id = number.strip_prefix("guid ").and_then(|number| number.parse::<u8>().ok());
+                            named(name) || id.is_some_and(|id| asks_for("objectGUID", &[id; 16]))
+                        });
+                        found.map(of).collect()
+                    }
+                };
+                answer.push(done(id, 0));
+                answer
+            }
+            _ => vec![],
+        }
+    }
+}
+
+fn partitions(id: MessageId) -> Vec<Do> {
+    [("CORP", HOME, "3"), ("CHILD", CHILD, "3"), ("SCHEMA", "CN=Configuration,DC=corp,DC=example", "1")]
+        .into_iter()
+        .map(|(name, context, flags)| {
+            let dn = format!("CN={name},CN=Partitions,CN=Configuration,{HOME}");
+            sends(id, &dn, &[("nCName", context), ("nETBIOSName", name), ("systemFlags", flags)])
+        })
+        .collect()
+}
+
+fn trusts(id: MessageId) -> Vec<Do> {
+    [("silent.test", "SILENT", "3"), ("oneway.test", "ONEWAY", "2"), ("stranger.test", "STRANGER", "1")]
+        .into_iter()
+        .map(|(partner, name, direction)| {
+            let dn = format!("CN={partner},CN=System,{HOME}");
+            let of = [("trustPartner", partner), ("flatName", name), ("trustDirection", direction)];
+            sends(id, &dn, &[of.as_slice(), &[("trustType", "2"), ("trustAttributes", "8")]].concat())
+        })
+        .collect()
+}
+
+/// Accepts, and says nothing.
+async fn silent() -> Fake {
+    Fake::start(|_, _| vec![Do::Hang]).await
+}
+
+struct Forest {
+    home: Fake,
+    child: Fake,
+    silent: Fake,
+    settings: settings::Directory,
+}
+
+impl Forest {
+    async fn start() -> Self {
+        let home = Fake::start(controller(HOME, &[("alice", "guid 1"), ("carol", "guid 3")])).await;
+        let child = Fake::start(controller(CHILD, &[("alice", "guid 17"), ("bob", "guid 18")])).await;
+        let silent = silent().await;
+        let mut settings = support::settings(&[&home.url]);
+        (settings.preset, settings.base, settings.trusted_domains) = (Preset::ActiveDirectory, HOME.into(), true);
+        let name = format!("CN=twinlock,{HOME}");
+        settings.query_bind = QueryBind { kind: BindKind::Simple, name, password: None };
+        for (domain, url) in [("child.corp.example", &child.url), ("silent.test", &silent.url)] {
+            settings.trusted.insert(domain.into(), TrustedServers { urls: vec![url.clone()] });
+        }
+        Self { home, child, silent, settings }
+    }
+}
+
+fn made(all: impl IntoIterator<Item = settings::Directory>) -> (Directories, Arc<Directory>) {
+    let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
+    let with_password = all.into_iter().map(|settings| (settings, Some(Secret::from("query"))));
+    let _ = directories.replace(with_password.collect::<Vec<_>>());
+    let home = directories.named("corp").expect("good settings");
+    (directories, home)
+}
+
+async fn who(
+    directories: &Directories,
+    home: &Arc<Directory>,
+    name: &str,
+) -> Result<(Arc<Directory>, Entry), ResolveError> {
+    directories.resolve(home, &TypedName::parse(name, home.settings())?).await
+}
+
+#[tokio::test]
+async fn a_name_of_another_domain_is_looked_up_there_and_a_bare_one_at_home() {
+    // FD-02, FD-18, L-20
+    let forest = Forest::start().await;
+    let (directories, home) = made([forest.settings.clone()]);
+    for (name, dn) in [
+        (r"CHILD\alice", "CN=alice,DC=child,DC=corp,DC=example"),
+        (r"child\ALICE", "CN=alice,DC=child,DC=corp,DC=example"),
+        ("CHILD/bob", "CN=bob,DC=child,DC=corp,DC=example"),
+        (r"child.corp.example\bob", "CN=bob,DC=child,DC=corp,DC=example"),
+        ("bob@Child.Corp.Example", "CN=bob,DC=child,DC=corp,DC=example"),
+        ("cn=bob,dc=child,dc=corp,dc=example", "CN=bob,DC=child,DC=corp,DC=example"),
+        ("alice", "CN=alice,DC=corp,DC=example"),
+        (r"CORP\alice", "CN=alice,DC=corp,DC=example"),
+        ("alice@corp.example", "CN=alice,DC=corp,DC=example"),
+        ("carol", "CN=carol,DC=corp,DC=example"),
+    ] {
+        // The scripted servers compare as they are told, and no better.
+        let lower = if name.contains("ALICE") { name.to_lowercase() } else { name.to_owned() };
+        let (_, entry) = who(&directories, &home, &lower).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(entry.dn, dn, "{name}");
+        assert_eq!(entry.subject.directory.as_str(), "corp", "it is one directory");
+    }
+    // A bare name is nobody of another domain: an application takes who has it for its own user.
+    for name in ["bob", "bob@corp.example", r"CORP\bob"] {
+        let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
+        assert!(matches!(error, ResolveError::Absent), "{name} {error:?}");
+    }
+    for name in [r"NOWHERE\bob", r"ONEWAY\bob", r"STRANGER\bob", "bob@oneway.test", r"CHILD\carol"] {
+        let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
+        assert_eq!(error.reason(), Reason::UnknownUser, "{name} {error:?}");
+    }
+    assert!(forest.child.binds(r"CORP\twinlock") > 0, "the account as another domain knows it");
+    assert_eq!(forest.silent.connections(), 0, "nobody was asked whom no name belongs to");
+}
+
+#[tokio::test]
+async fn the_password_is_tried_in_the_domain_of_its_owner_and_the_id_finds_them_again() {
+    // FD-02, R-64
+    let forest = Forest::start().await;
+    let (directories, home) = made([forest.settings.clone()]);
+    let (directory, bob) = who(&directories, &home, r"CHILD\bob").await.expect("bob");
+    let accepted = directory.authenticate(&bob, &support::password()).await.expect("accepted");
+    assert_eq!(accepted.subject(), &bob.subject);
+    let name = format!("CN=bob,{CHILD}");
+    assert_eq!((forest.child.binds(&name), forest.home.binds(&name)), (1, 0));
+    let (holder, again) = directories.holder(&home, &bob.subject.id).await.expect("by the id");
+    assert!(Arc::ptr_eq(&holder, &directory) && again.dn == bob.dn);
+    let alice = who(&directories, &home, "alice").await.expect("alice").1;
+    assert_eq!(directories.holder(&home, &alice.subject.id).await.expect("at home").1.dn, alice.dn);
+}
+
+#[tokio::test]
+async fn a_silent_domain_delays_nobody_of_another_and_is_no_evidence_about_its_people() {
+    // FD-02, R-62
+    let mut forest = Forest::start().await;
+    forest.settings.timeout_seconds = 5;
+    let (directories, home) = made([forest.settings.clone()]);
+    who(&directories, &home, r"CHILD\bob").await.expect("before");
+    let begun = Instant::now();
+    let waits = who(&directories, &home, r"SILENT\dave");
+    let others = async {
+        for name in ["alice", r"CHILD\bob", "bob@child.corp.example"] {
+            who(&directories, &home, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        begun.elapsed()
+    };
+    let (waited, others) = tokio::join!(waits, others);
+    let error = waited.map(|(_, entry)| entry.dn).expect_err("nobody answers");
+    assert!(error.is_unavailable(), "{error:?}");
+    assert!(others < Duration::from_secs(1), "{others:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(4), "it was waited for");
+}
+
+#[tokio::test]
+async fn without_the_setting_other_domains_are_foreign_and_nobody_looks_for_them() {
+    // FD-02: an upgrade lets nobody in who was not let in before
+    let mut forest = Forest::start().await;
+    (forest.settings.trusted_domains, forest.settings.trusted) = (false, Default::default());
+    let (directories, home) = made([forest.settings.clone()]);
+    let parsed = TypedName::parse(r"CHILD\bob", home.settings());
+    assert_eq!(parsed.map(|_| ()), Err(NameError::ForeignDomain));
+    let error = who(&directories, &home, "bob@child.corp.example").await.map(|_| ()).expect_err("nobody here");
+    assert!(matches!(error, ResolveError::Absent), "{error:?}");
+    assert_eq!(forest.child.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_domain_that_is_a_directory_of_the_settings_is_that_directory() {
+    // FD-02: its people have one identity, by whichever client they come
+    let forest = Forest::start().await;
+    let own = |urls: Vec<String>| settings::Directory {
+        name: ObjectName::new("child").expect("a name"),
+        urls,
+        base: CHILD.into(),
+        netbios_domain: String::new(),
+        trusted_domains: false,
+        trusted: Default::default(),
+        ..forest.settings.clone()
+    };
+    let (directories, home) = made([forest.settings.clone(), own(vec![forest.child.url.clone()])]);
+    for name in [r"CHILD\bob", "bob@child.corp.example"] {
+        let (directory, bob) = who(&directories, &home, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!((directory.name().as_str(), bob.subject.directory.as_str()), ("child", "child"), "{name}");
+    }
+    assert_eq!(forest.child.binds(r"CORP\twinlock"), 0, "it has its own account");
+    // While it cannot be used, nobody of its people is somebody else.
+    let (directories, home) = made([forest.settings.clone(), own(vec!["nonsense".into()])]);
+    let error = who(&directories, &home, r"CHILD\bob").await.map(|_| ()).expect_err("nobody can say");
+    assert!(matches!(error, ResolveError::Unusable { .. }), "{error:?}");
+    assert!(who(&directories, &home, "alice").await.is_ok());
+}
+
+#[tokio::test]
+async fn where_the_domains_cannot_be_listed_only_names_of_others_wait_for_it() {
+    // FD-02, R-62: the server answers for people, and refuses the partitions
+    let home = Fake::start(|message, connection| match message.op() {
+        Op::SearchRequest if search_of(message).base.starts_with(b"CN=Partitions") => vec![done(message.id(), 1)],
+        _ => controller(HOME, &[("alice", "guid 1")])(message, connection),
+    })
+    .await;
+    let mut settings = Forest::start().await.settings;
+    settings.urls = vec![home.url.clone()];
+    let (directories, corp) = made([settings]);
+    let error = who(&directories, &corp, r"CHILD\bob").await.map(|_| ()).expect_err("nobody can say");
+    assert!(matches!(error, ResolveError::Unlisted(_)) && error.is_unavailable(), "{error:?}");
+    assert_eq!(error.reason(), Reason::DirectoryError);
+    let asked = home.connections();
+    for _ in 0..5 {
+        assert!(who(&directories, &corp, r"CHILD\bob").await.is_err());
+        assert!(who(&directories, &corp, "alice").await.is_ok());
+    }
+    assert_eq!(home.connections(), asked, "not once a name");
+}
+
+#[tokio::test]
+async fn a_trial_lists_the_domains_and_says_why_one_is_not_used() {
+    // FD-02, FD-11
+    let forest = Forest::start().await;
+    let said = async |settings: settings::Directory| {
+        let draft = Directory::draft(settings, Some(Secret::from("query"))).expect("good settings");
+        let lines = draft.inspect(&Trial::default()).await.lines();
+        let of_domains = lines.into_iter().filter(|line| line.about == About::Domains);
+        of_domains.map(|line| (line.verdict, line.text)).collect::<Vec<_>>()
+    };
+    let lines = said(forest.settings.clone()).await;
+    let expected = [
+        (Judgement::Good, "child.corp.example (CHILD), of the same forest: ldap://127.0.0.1"),
+        (Judgement::Doubtful, "silent.test (SILENT), the root of another forest: cannot be asked now"),
+        (Judgement::Doubtful, "oneway.test (ONEWAY), the root of another forest: not used, since"),
+        (Judgement::Doubtful, "stranger.test (STRANGER), the root of another forest: not used, since"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for ((verdict, text), (expected, begins)) in lines.iter().zip(expected) {
+        assert!(*verdict == expected && text.starts_with(begins), "{verdict:?} {text}");
+    }
+    assert!(
+        lines[2].1.contains(&NotUsed::NotTrusting.to_string()) && lines[3].1.contains(&NotUsed::NotTrusted.to_string())
+    );
+    let off = settings::Directory { trusted_domains: false, ..forest.settings };
+    let before = (forest.child.connections(), forest.silent.connections());
+    let lines = said(off).await;
+    assert!(lines.len() == 1 && lines[0].0 == Judgement::Good, "{lines:?}");
+    assert!(lines[0].1.contains("trusted_domains = true would include: child.corp.example (CHILD)"), "{lines:?}");
+    assert_eq!((forest.child.connections(), forest.silent.connections()), before, "none of them is asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_a_forest_that_is_really_trusted_sign_in_there() -> Result<()> {
+    // FD-02: two forests of Samba, a trust made by samba-tool, the account of one accepted by the other across it
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let mut samba = Samba::start(dir.path(), &pki)?;
+    let mut other = OtherForest::trusted_by(&mut samba, dir.path(), &pki)?;
+    let mut settings = support::settings(&[&samba.ldap_url()]);
+    (settings.preset, settings.base) = (Preset::ActiveDirectory, Samba::BASE.into());
+    settings.netbios_domain = Samba::DOMAIN.into();
+    (settings.timeout_seconds, settings.connect_timeout_seconds) = (30, 10);
+    (settings.danger_clear_text, settings.ca) = (false, Some(std::fs::read_to_string(samba.ca_file())?));
+    settings.query_bind = QueryBind { kind: BindKind::Windows, name: r"LAB\twinlock".into(), password: None };
+    settings.authentication_bind.kind = BindKind::Tls;
+    settings.trusted_domains = true;
+    settings.trusted.insert(OtherForest::DNS_NAME.into(), TrustedServers { urls: vec![other.ldap_url()] });
+    let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
+    ensure!(directories.replace([(settings.clone(), Some(Secret::from(Samba::QUERY_PASSWORD)))]).is_empty());
+    let home = directories.named("corp").context("good settings")?;
+    for name in [r"OTHER\olga.other", "olga.other@other.test", r"other.test\olga.other", "other.test/Users/olga.other"]
+    {
+        let (directory, olga) = who(&directories, &home, name).await.with_context(|| name.to_owned())?;
+        ensure!(olga.dn.eq_ignore_ascii_case("CN=olga.other,CN=Users,DC=other,DC=test"), "{name}: {}", olga.dn);
+        let right = Secret::from(OtherForest::password_of("olga.other").as_str());
+        ensure!(directory.authenticate(&olga, &right).await.is_ok(), "{name}");
+        let wrong = directory.authenticate(&olga, &Secret::from("wrong")).await.map(|_| ()).expect_err("wrong");
+        ensure!(wrong.reason() == Reason::BadPassword, "{wrong:?}");
+    }
+    ensure!(other.foreign_logons_of("twinlock") > 0, "the account of the first domain was accepted across the trust");
+    // Two are called Ann, and neither is the other.
+    let (_, at_home) = who(&directories, &home, "ann.archer").await?;
+    let (there, ann) = who(&directories, &home, r"OTHER\ann.archer").await?;
+    ensure!(at_home.dn.ends_with(Samba::BASE) && ann.dn.ends_with(OtherForest::BASE) && at_home.subject != ann.subject);
+    let of_home = Secret::from(password_of("ann.archer").as_str());
+    ensure!(there.authenticate(&ann, &of_home).await.is_err() && home.authenticate(&at_home, &of_home).await.is_ok());
+    let trial = async || {
+        let draft = Directory::draft(settings.clone(), Some(Secret::from(Samba::QUERY_PASSWORD)))?;
+        let lines = draft.inspect(&Trial::default()).await.lines();
+        anyhow::Ok(lines.into_iter().find(|line| line.about == About::Domains).context("a line")?)
+    };
+    let line = trial().await?;
+    ensure!(line.verdict == Judgement::Good, "{line:?}");
+    ensure!(line.text.starts_with("other.test (OTHER), the root of another forest: ldap://"), "{line:?}");
+    // It is gone: nobody of it signs in, everybody else does.
+    other.stop();
+    let error = who(&directories, &home, r"OTHER\olga.other").await.map(|_| ()).expect_err("it is gone");
+    ensure!(error.is_unavailable(), "{error:?}");
+    let (_, again) = who(&directories, &home, "ann.archer").await?;
+    ensure!(again.subject == at_home.subject && trial().await?.verdict == Judgement::Doubtful);
+    Ok(())
+}
