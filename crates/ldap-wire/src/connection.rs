@@ -31,6 +31,7 @@ use crate::sasl;
 use crate::search::{SearchHead, SearchRequest, SearchResultEntry};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The rules of one client, from its settings. The default is the strict side of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub struct Policy {
     pub keep_server_names: bool,
     /// Operations outstanding at once; the next is answered with 51 (L-05).
     pub pending_max: usize,
-    /// Entries of a search, and its seconds, at most: what a client asks for beyond is cut to it (L-18). 0 = no limit of ours.
+    /// Entries of a search, and its seconds, at most: whoever asks for more gets no more, and then 11 (L-18). 0 = no limit of ours.
     pub size_limit: u32,
     pub time_limit_seconds: u32,
 }
@@ -132,8 +133,10 @@ pub struct ClientConnection {
     token: Arc<()>,
     /// At most `pending_max`, so few that a table would cost more than it saves.
     outstanding: Vec<Outstanding>,
-    /// Abandoned, and perhaps still answered by the upstream (L-06). At most `RETIRED_MAX`.
+    /// Abandoned, and perhaps still answered by the upstream (L-06); the longest ago first. At most `RETIRED_MAX`.
     retired: Vec<MessageId>,
+    /// How many of them, from the first on, were there at the last `forget_abandoned`.
+    retired_before: usize,
 }
 
 /// Where a connection stands.
@@ -160,6 +163,17 @@ struct Outstanding {
     op: Op,
     changes_password: bool,
     root_dse: Option<RootDseSearch>,
+    limit: OwnLimit,
+}
+
+/// What a search may bring and last, where it is we who say so (L-18).
+#[derive(Clone, Copy, Default)]
+struct OwnLimit {
+    entries_left: Option<u32>,
+    seconds: Option<u32>,
+    ends: Option<Instant>,
+    /// Reached, and the client knows: what the upstream still says is for nobody.
+    reached: bool,
 }
 
 struct RootDseSearch {
@@ -283,7 +297,15 @@ pub enum Primary {
 impl ClientConnection {
     /// `tls` for a connection that began with a handshake.
     pub fn new(policy: Arc<Policy>, tls: bool) -> Self {
-        Self { policy, tls, state: State::Anonymous, token: Arc::new(()), outstanding: Vec::new(), retired: Vec::new() }
+        Self {
+            policy,
+            tls,
+            state: State::Anonymous,
+            token: Arc::new(()),
+            outstanding: Vec::new(),
+            retired: Vec::new(),
+            retired_before: 0,
+        }
     }
 
     pub fn state(&self) -> State {
@@ -547,16 +569,19 @@ impl ClientConnection {
             return self.answer(message, LdapResult::of(ResultCode::BUSY));
         }
         let (mut cleared, mut root_dse) = (cleared(message, changes_password), None);
+        let mut limit = OwnLimit::default();
         if let Kind::Search(head) = kind {
-            let limits = self.limits_of(*head);
-            let as_it_came = limits == (head.size_limit, head.time_limit_seconds);
+            limit = self.limit_of(*head);
+            let as_it_came = limit.entries_left.is_none() && limit.seconds.is_none();
             // Only what is not passed on as it came has to be taken apart.
             if head.root_dse || !as_it_came {
                 let Ok(search) = SearchRequest::decode(message) else {
                     return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
                 };
                 if !as_it_came {
-                    let (size_limit, time_limit_seconds) = limits;
+                    // One more, so that whoever reaches a limit is known: what the directory then says is about its own.
+                    let size_limit = limit.entries_left.map_or(search.size_limit, one_more);
+                    let time_limit_seconds = limit.seconds.map_or(search.time_limit_seconds, one_more);
                     let limited = SearchRequest { size_limit, time_limit_seconds, ..search.clone() };
                     cleared.octets = limited.encode(message.id(), controls);
                 }
@@ -567,22 +592,41 @@ impl ClientConnection {
             .as_ref()
             .map(|search| RootDseSearch { requested: search.attributes.clone(), types_only: search.types_only });
         let (id, op) = (message.id(), message.op());
-        self.outstanding.push(Outstanding { id, op, changes_password, root_dse: remembered });
+        self.outstanding.push(Outstanding { id, op, changes_password, root_dse: remembered, limit });
         match root_dse {
             Some(search) => Action::RootDse { search, cleared },
             None => Action::Forward(cleared),
         }
     }
 
-    /// Entries and seconds of a search as they may be (L-18).
-    fn limits_of(&self, asked: SearchHead) -> (u32, u32) {
-        let least = |asked: u32, ours: u32| match (asked, ours) {
-            (asked, 0) => asked,
-            (0, ours) => ours,
-            (asked, ours) => asked.min(ours),
-        };
-        let seconds = least(asked.time_limit_seconds, self.policy.time_limit_seconds);
-        (least(asked.size_limit, self.policy.size_limit), seconds)
+    /// Our limits, where a search asks for more (L-18).
+    fn limit_of(&self, asked: SearchHead) -> OwnLimit {
+        let ours = |asked: u32, ours: u32| (ours != 0 && (asked == 0 || asked > ours)).then_some(ours);
+        OwnLimit {
+            entries_left: ours(asked.size_limit, self.policy.size_limit),
+            seconds: ours(asked.time_limit_seconds, self.policy.time_limit_seconds),
+            ..OwnLimit::default()
+        }
+    }
+
+    /// An operation that was cleared begins now: a limit of ours in seconds runs from here.
+    pub fn began(&mut self, id: MessageId, now: Instant) {
+        if let Some(limit) = self.outstanding.iter_mut().find(|it| it.id == id).map(|it| &mut it.limit) {
+            limit.ends = limit.seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
+        }
+    }
+
+    /// When the first search reaches a limit of ours in seconds.
+    pub fn next_end(&self) -> Option<Instant> {
+        let limits = self.outstanding.iter().map(|it| &it.limit);
+        limits.filter(|limit| !limit.reached).filter_map(|limit| limit.ends).min()
+    }
+
+    /// What the clients of searches are told that have reached it.
+    pub fn end_overdue(&mut self, now: Instant) -> Vec<Bytes> {
+        let overdue = |limit: &OwnLimit| !limit.reached && limit.ends.is_some_and(|ends| ends <= now);
+        let ended = self.outstanding.iter_mut().filter(|it| overdue(&it.limit));
+        ended.map(Outstanding::reached).collect()
     }
 
     fn refused_operation(&self, op: Op, kind: &Kind, brings_password: bool) -> Option<LdapResult> {
@@ -696,7 +740,7 @@ impl ClientConnection {
         if message.id() == MessageId::UNSOLICITED {
             return self.unsolicited(message);
         }
-        let Some(outstanding) = self.outstanding.iter().find(|it| it.id == message.id()) else {
+        let Some(outstanding) = self.outstanding.iter_mut().find(|it| it.id == message.id()) else {
             return self.late_answer(message);
         };
         let part = match message.op() {
@@ -707,6 +751,23 @@ impl ClientConnection {
         if !part && outstanding.op.response() != Some(message.op()) && !is_refusal(message) {
             return FromUpstream::Violation;
         }
+        if outstanding.limit.reached {
+            if !part {
+                self.end_of(message.id());
+            }
+            return FromUpstream::Drop;
+        }
+        if message.op() == Op::SearchResultEntry
+            && let Some(left) = &mut outstanding.limit.entries_left
+        {
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => {
+                    let octets = outstanding.reached();
+                    return FromUpstream::End { octets, code: ResultCode::ADMIN_LIMIT_EXCEEDED };
+                }
+            }
+        }
         if !part {
             let Ok((octets, code)) = referral::result(&self.policy.referrals, message) else {
                 return FromUpstream::Violation;
@@ -716,19 +777,13 @@ impl ClientConnection {
         }
         let relayed = match (message.op(), &outstanding.root_dse) {
             (Op::SearchResultReference, _) => referral::reference(&self.policy.referrals, message),
-            (Op::SearchResultEntry, Some(search)) => self.rewritten_root_dse(message, search),
+            (Op::SearchResultEntry, Some(search)) => rewritten_root_dse(message, search, &self.policy, self.tls),
             _ => Ok(Some(message.octets().clone())),
         };
         match relayed {
             Ok(relayed) => relayed.map_or(FromUpstream::Drop, FromUpstream::Relay),
             Err(_) => FromUpstream::Violation,
         }
-    }
-
-    fn rewritten_root_dse(&self, message: &Message, search: &RootDseSearch) -> Result<Option<Bytes>, DecodeError> {
-        let entry = SearchResultEntry::decode(message)?;
-        let entry = root_dse::rewrite(entry, &search.requested, search.types_only, &self.policy, self.tls);
-        Ok(Some(entry.encode(message.id(), &message.controls()?)))
     }
 
     /// Answers to an abandoned operation are dropped; the last one frees its id. All others were never asked for (B-59).
@@ -738,7 +793,7 @@ impl ClientConnection {
         }
         let part = matches!(message.op(), Op::SearchResultEntry | Op::SearchResultReference | Op::IntermediateResponse);
         if !part {
-            self.retired.retain(|id| *id != message.id());
+            self.free(message.id());
         }
         FromUpstream::Drop
     }
@@ -755,7 +810,23 @@ impl ClientConnection {
 
     /// An abandoned operation never went upstream: its id is free again.
     pub fn never_sent(&mut self, id: MessageId) {
-        self.retired.retain(|retired| *retired != id);
+        self.free(id);
+    }
+
+    /// To be called again and again, each time after longer than any directory works on an operation. Frees the ids that were abandoned
+    /// before the last call: most directories say nothing about what was abandoned (RFC 4511 section 4.11), and a client may count
+    /// from 1 again (L-06). False when there is nothing left to forget.
+    pub fn forget_abandoned(&mut self) -> bool {
+        self.retired.drain(..self.retired_before);
+        self.retired_before = self.retired.len();
+        self.retired_before > 0
+    }
+
+    fn free(&mut self, id: MessageId) {
+        if let Some(place) = self.retired.iter().position(|retired| *retired == id) {
+            self.retired.remove(place);
+            self.retired_before -= usize::from(place < self.retired_before);
+        }
     }
 
     /// The gateway has answered this operation itself.
@@ -768,9 +839,10 @@ impl ClientConnection {
     pub fn upstream_lost(&mut self) -> UpstreamLost {
         let lost = LdapResult::with_diagnostic(ResultCode::UNAVAILABLE, "upstream lost");
         let mut lost_ones = std::mem::take(&mut self.outstanding);
+        lost_ones.retain(|it| !it.limit.reached);
         lost_ones.sort_by_key(|it| it.id);
         let answers = lost_ones.iter().filter_map(|it| Some(lost.encode(it.id, it.op.response()?, &[]))).collect();
-        self.retired.clear();
+        self.forget_retired();
         if !matches!(self.state, State::Bound(_)) {
             return UpstreamLost { answers, notice: None };
         }
@@ -801,7 +873,11 @@ impl ClientConnection {
 
     fn forget_session(&mut self) {
         self.outstanding.clear();
-        self.retired.clear();
+        self.forget_retired();
+    }
+
+    fn forget_retired(&mut self) {
+        (self.retired, self.retired_before) = (Vec::new(), 0);
     }
 
     /// A result for a request of any kind; requests that have no answer are ignored.
@@ -840,6 +916,30 @@ pub struct UpstreamLost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("octets between StartTLS and the handshake")]
 pub struct GluedOctets;
+
+impl Outstanding {
+    /// A limit of ours. The answer for the client.
+    fn reached(&mut self) -> Bytes {
+        self.limit.reached = true;
+        LdapResult::of(ResultCode::ADMIN_LIMIT_EXCEEDED).encode(self.id, Op::SearchResultDone, &[])
+    }
+}
+
+/// RFC 4511 section 4.1.1: maxInt.
+fn one_more(limit: u32) -> u32 {
+    limit.saturating_add(1).min(0x7fff_ffff)
+}
+
+fn rewritten_root_dse(
+    message: &Message,
+    search: &RootDseSearch,
+    policy: &Policy,
+    tls: bool,
+) -> Result<Option<Bytes>, DecodeError> {
+    let entry = SearchResultEntry::decode(message)?;
+    let entry = root_dse::rewrite(entry, &search.requested, search.types_only, policy, tls);
+    Ok(Some(entry.encode(message.id(), &message.controls()?)))
+}
 
 fn cleared(message: &Message, changes_password: bool) -> Cleared {
     Cleared { id: message.id(), op: message.op(), octets: message.octets().clone(), changes_password, abandons: None }

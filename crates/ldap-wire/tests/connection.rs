@@ -437,6 +437,32 @@ fn an_id_in_use_is_refused_until_the_upstream_is_done() {
 }
 
 #[test]
+fn what_was_abandoned_is_forgotten_after_longer_than_a_directory_works_on_anything() {
+    // L-06: a directory that says nothing about what was abandoned, as RFC 4511 section 4.11 wants it
+    let mut connection = bound(|_| {});
+    let abandon = |connection: &mut ClientConnection, target: u32| {
+        assert!(matches!(connection.receive(search(target)), Action::Forward(_)));
+        let abandon = parse(&extended::abandon_request(id(9_999), id(target)));
+        matches!(connection.receive(abandon), Action::Forward(_))
+    };
+    assert!(!connection.forget_abandoned());
+    assert!((1..=1024).all(|target| abandon(&mut connection, target)));
+    assert!(connection.forget_abandoned(), "the first time nobody knows how long ago it was");
+    assert_eq!(answer_code(connection.receive(search(1))), ResultCode::PROTOCOL_ERROR);
+    // One of them is answered after all, and another one comes.
+    let done = |id: u32| response(id, Op::SearchResultDone, ResultCode::SUCCESS);
+    assert_eq!(connection.receive_upstream(&done(7)), FromUpstream::Drop);
+    assert!(abandon(&mut connection, 2_000));
+    assert!(connection.forget_abandoned());
+    assert_eq!(answer_code(connection.receive(search(2_000))), ResultCode::PROTOCOL_ERROR, "it is younger");
+    assert!((1..=1023).all(|target| abandon(&mut connection, target)));
+    assert!(connection.forget_abandoned());
+    assert!(matches!(connection.receive(search(2_000)), Action::Forward(_)));
+    assert!(!connection.forget_abandoned());
+    assert_eq!(connection.receive_upstream(&done(3)), FromUpstream::Violation, "too late for anybody");
+}
+
+#[test]
 fn a_flood_of_abandons_is_ignored_and_remembers_nothing() {
     // B-55: unknown id, own id, the id of the bind before.
     let mut connection = bound(|_| {});
@@ -483,14 +509,14 @@ fn what_was_abandoned_before_it_was_sent_frees_its_id() {
 }
 
 #[test]
-fn a_search_is_cut_to_the_clients_limits_and_otherwise_as_it_came() {
-    // L-18
+fn a_search_asks_for_one_more_than_the_client_may_and_otherwise_as_it_came() {
+    // L-18: what is left of 3 and 4 is about what the client has asked for, and about limits of the directory
     let asked = |size_limit, time_limit_seconds| {
         let search = SearchRequest::new("dc=corp", Scope::Subtree, &Filter::present("uid"), &["cn"]);
         SearchRequest { size_limit, time_limit_seconds, ..search }
     };
     for (asks, sent) in
-        [((0, 0), (100, 10)), ((50, 5), (50, 5)), ((100, 10), (100, 10)), ((500, 5), (100, 5)), ((50, 0), (50, 10))]
+        [((0, 0), (101, 11)), ((50, 5), (50, 5)), ((100, 10), (100, 10)), ((500, 5), (101, 5)), ((50, 0), (50, 11))]
     {
         let mut connection = bound(|policy| (policy.size_limit, policy.time_limit_seconds) = (100, 10));
         let controls = [Control::new("1.2.3", false, None)];
@@ -499,6 +525,51 @@ fn a_search_is_cut_to_the_clients_limits_and_otherwise_as_it_came() {
         let expected = asked(sent.0, sent.1).encode(id(5), &controls);
         assert_eq!(cleared.into_octets(), expected, "{asks:?}");
     }
+}
+
+#[test]
+fn a_limit_of_ours_ends_a_search_with_11_whatever_the_directory_still_says() {
+    // L-18: entries, then seconds
+    let mut connection = bound(|policy| (policy.size_limit, policy.time_limit_seconds) = (2, 10));
+    let done = |message_id, code| response(message_id, Op::SearchResultDone, code);
+    let forward = |connection: &mut ClientConnection, message_id: u32| {
+        assert!(matches!(connection.receive(search(message_id)), Action::Forward(_)));
+    };
+    forward(&mut connection, 5);
+    for _ in 0..2 {
+        assert!(matches!(connection.receive_upstream(&entry(5, &[])), FromUpstream::Relay(_)));
+    }
+    let FromUpstream::End { octets, code } = connection.receive_upstream(&entry(5, &[])) else { panic!("a third") };
+    assert_eq!((code, answer_code(Action::Answer(octets))), (ResultCode(11), ResultCode(11)));
+    // It is the directory's to end: until then the id is taken, and nothing of it goes out.
+    assert_eq!(answer_code(connection.receive(search(5))), ResultCode::PROTOCOL_ERROR);
+    assert_eq!((connection.outstanding(), connection.receive_upstream(&entry(5, &[]))), (1, FromUpstream::Drop));
+    assert_eq!(connection.receive_upstream(&done(5, ResultCode(4))), FromUpstream::Drop);
+    assert_eq!(connection.outstanding(), 0);
+    // Exactly as many as may be is no limit reached; what the directory says of its own is its word.
+    for code in [ResultCode::SUCCESS, ResultCode(3), ResultCode(4)] {
+        forward(&mut connection, 6);
+        for _ in 0..2 {
+            assert!(matches!(connection.receive_upstream(&entry(6, &[])), FromUpstream::Relay(_)));
+        }
+        let ended = connection.receive_upstream(&done(6, code));
+        assert!(matches!(ended, FromUpstream::End { code: said, .. } if said == code), "{ended:?}");
+    }
+
+    let now = std::time::Instant::now();
+    let seconds = |seconds| now + std::time::Duration::from_secs(seconds);
+    forward(&mut connection, 7);
+    connection.began(id(7), now);
+    forward(&mut connection, 8);
+    connection.began(id(8), seconds(3));
+    assert_eq!(connection.next_end(), Some(seconds(10)));
+    assert_eq!(connection.end_overdue(seconds(9)), [Bytes::new(); 0]);
+    let ended = connection.end_overdue(seconds(11));
+    assert_eq!(ended.len(), 1);
+    assert_eq!(parse(&ended[0]).id(), id(7));
+    assert_eq!((connection.next_end(), connection.end_overdue(seconds(12)).len()), (Some(seconds(13)), 0));
+    let lost = connection.upstream_lost();
+    assert_eq!(lost.answers.len(), 1, "the other one has its answer");
 }
 
 #[test]

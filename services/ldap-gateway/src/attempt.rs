@@ -116,7 +116,7 @@ impl Attempt {
     /// What was typed is a name of this form.
     pub fn note_form(&mut self, form: NameForm) {
         self.subject.name_form = Some(form);
-        self.way.by_dn = form == NameForm::DistinguishedName;
+        self.way.form = Some(form);
     }
 
     /// Whether this very password was refused to this person a moment ago, from the same address (FB-02).

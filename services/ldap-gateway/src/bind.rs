@@ -189,20 +189,17 @@ async fn check_password(
         attempt.binds_again();
     }
     let asked = Instant::now();
-    let (directory, entry, password) = match &bind.request.authentication {
+    let (meant, password) = match &bind.request.authentication {
         Authentication::Simple(password) => {
             let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
-            let (directory, entry) = who(attempt, &home, typed, asked).await?;
-            (directory, entry, Secret::new(password.expose()))
+            (who(attempt, &home, typed, asked).await?, Secret::new(password.expose()))
         }
         // EXTERNAL: nothing else comes here.
-        Authentication::Sasl { .. } | Authentication::Other { .. } => {
-            let (entry, password) = whose(attempt, &home, asked).await?;
-            (home, entry, password)
-        }
+        Authentication::Sasl { .. } | Authentication::Other { .. } => whose(attempt, &home, asked).await?,
     };
+    let Meant { directory, entry, .. } = &meant;
     let until = attempt.deadline() - MARGIN;
-    let admitted = attempt.fail_open().admit(&attempt.client.settings, &directory, &entry, until).await;
+    let admitted = attempt.fail_open().admit(&attempt.client.settings, directory, entry, until).await;
     let admission = match unless_it_passes(admitted) {
         Ok(admission) => admission,
         // Not in the group: answered as if there were nobody of this name.
@@ -210,9 +207,9 @@ async fn check_password(
     };
     let Factors { password, code, wanted, spent } =
         Factors::of(attempt, password.expose(), admission.is_some(), asked).await?;
-    may_be_tried(attempt, &entry, &password, asked).await?;
-    let turn = turn(attempt, &directory, &entry, admission.is_some(), asked).await?;
-    let answered = bind_upstream(attempt, &directory, &entry, &password, &bind.controls, reuse, asked).await;
+    may_be_tried(attempt, entry, &password, asked).await?;
+    let turn = turn(attempt, directory, entry, admission.is_some(), asked).await?;
+    let answered = bind_upstream(attempt, &meant, &password, &bind.controls, reuse, asked).await;
     turn.ended(attempt.first.as_ref().and_then(|first| first.refused));
     let answered = answered?;
     let Answered { response, controls, upstream, .. } = answered;
@@ -221,13 +218,27 @@ async fn check_password(
     Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
 }
 
-/// The one entry that is meant (L-20), the directory that has it, and whether it is a service account of this client.
-async fn who(
-    attempt: &mut Attempt,
-    home: &Arc<Directory>,
-    typed: &str,
-    asked: Instant,
-) -> Result<(Arc<Directory>, Entry), Refusal> {
+/// The one entry that is meant (L-20), and the directory that has it.
+struct Meant {
+    directory: Arc<Directory>,
+    entry: Entry,
+    /// The name that was looked up, where it was found before it had been looked for in every way.
+    found_early: Option<TypedName>,
+}
+
+impl Meant {
+    /// Looks for the name in whatever way is left: whose answers take longer must not tell that there is somebody (L-41).
+    async fn ask_on(&self, attempt: &Attempt) {
+        let (Some(home), Some(name)) = (&attempt.client.directory, &self.found_early) else { return };
+        attempt.settings().ask_on(home, name, (&self.directory, &self.entry)).await;
+        if !attempt.client.settings.service_accounts.is_empty() {
+            drop(home.resolve_any(name).await);
+        }
+    }
+}
+
+/// Who is meant, and whether it is a service account of this client.
+async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: Instant) -> Result<Meant, Refusal> {
     attempt.subject.username = typed.to_owned();
     let name = match TypedName::parse(typed, home.settings()) {
         Ok(name) => name,
@@ -236,10 +247,12 @@ async fn who(
     };
     attempt.note_form(name.form());
     let found = match attempt.settings().resolve(home, &name).await {
-        Err(ResolveError::Absent | ResolveError::Name(_)) => service_account(attempt, home, &name).await,
-        found => found,
+        Err(ResolveError::Absent | ResolveError::Name(_)) => {
+            service_account(attempt, home, &name).await.map(|entry| (Arc::clone(home), entry, None))
+        }
+        found => found.map(|(directory, entry)| (directory, entry, Some(name))),
     };
-    let (directory, entry) = match found {
+    let (directory, entry, found_early) = match found {
         Ok(found) => found,
         Err(error) if error.is_unavailable() => {
             tracing::warn!(error = %service_kit::chain(&error), "a name could not be looked up");
@@ -251,12 +264,12 @@ async fn who(
     attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
     attempt.subject.entry = Some(entry.subject.clone());
     attempt.subject.username.clone_from(&entry.username);
-    Ok((directory, entry))
+    Ok(Meant { directory, entry, found_early })
 }
 
 /// The service account that the connection's certificate stands for, and what it binds with at the directory (L-36). It is the
 /// account itself that binds there, so that it may there what it always may.
-async fn whose(attempt: &mut Attempt, directory: &Directory, asked: Instant) -> Result<(Entry, Secret), Refusal> {
+async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant) -> Result<(Meant, Secret), Refusal> {
     let (client, source) = (Arc::clone(&attempt.client), attempt.subject.client_ip);
     let shown = attempt.certificate.clone();
     attempt.subject.username = shown.as_ref().map_or(String::new(), |shown| shown.mark().to_owned());
@@ -275,7 +288,7 @@ async fn whose(attempt: &mut Attempt, directory: &Directory, asked: Instant) -> 
             attempt.subject.service_account = true;
             attempt.subject.entry = Some(entry.subject.clone());
             attempt.subject.username.clone_from(&entry.username);
-            Ok((entry, password.clone()))
+            Ok((Meant { directory: Arc::clone(directory), entry, found_early: None }, password.clone()))
         }
         Err(error) if error.is_unavailable() => {
             tracing::warn!(error = %service_kit::chain(&error), "a service account could not be looked up");
@@ -290,12 +303,12 @@ async fn service_account(
     attempt: &Attempt,
     directory: &Arc<Directory>,
     name: &TypedName,
-) -> Result<(Arc<Directory>, Entry), ResolveError> {
+) -> Result<Entry, ResolveError> {
     if attempt.client.settings.service_accounts.is_empty() {
         return Err(ResolveError::Absent);
     }
     match directory.resolve_any(name).await {
-        Ok(entry) if is_listed(attempt, &entry).await => Ok((Arc::clone(directory), entry)),
+        Ok(entry) if is_listed(attempt, &entry).await => Ok(entry),
         Ok(_) => Err(ResolveError::Absent),
         Err(error) => Err(error),
     }
@@ -426,13 +439,13 @@ async fn turn(
 /// The one bind. A second server is asked only where the first said that it cannot serve (L-34).
 async fn bind_upstream(
     attempt: &mut Attempt,
-    directory: &Arc<Directory>,
-    entry: &Entry,
+    meant: &Meant,
     password: &Secret,
     controls: &[Control],
     mut reuse: Option<BindableUpstream>,
     asked: Instant,
 ) -> Result<Answered, Refusal> {
+    let Meant { directory, entry, .. } = meant;
     let started = Instant::now();
     for last_try in [false, true] {
         let upstream = match reuse.take().filter(|upstream| upstream.leads_to(directory)) {
@@ -502,18 +515,18 @@ async fn bind_upstream(
         };
         span.record("twinlock.outcome", "refused");
         attempt.first = first(Some(reason));
-        let refused = matches!(reason, Reason::BadPassword | Reason::UnknownUser);
-        let said = if refused { Said::WrongPassword } else { Said::SomethingElse };
-        attempt.pace().learn(asked.elapsed(), said);
         return Err(match reason {
             Reason::BadPassword | Reason::UnknownUser => {
                 if reason == Reason::BadPassword {
                     attempt.note_refused(password);
                 }
+                meant.ask_on(attempt).await;
+                attempt.pace().learn(asked.elapsed(), Said::WrongPassword);
                 tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
                 Refusal::No(reason)
             }
             reason => {
+                attempt.pace().learn(asked.elapsed(), Said::SomethingElse);
                 let Answered { response, controls, .. } = answered;
                 Refusal::Primary { reason, result: response.result, controls }
             }

@@ -41,6 +41,10 @@ use tokio::time::{Instant, Sleep};
 /// How long the last words of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// As long as a directory works on an operation: by default OpenLDAP and 389 Directory Server stop a search after an hour, Active
+/// Directory after two minutes.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
 /// A connection that was accepted: who it is, and everything it needs.
 pub struct Accepted {
     pub shared: Arc<Shared>,
@@ -84,6 +88,8 @@ struct Connection {
     service: Option<ObjectId>,
     /// Passwords that the directory is changing.
     changes_of_passwords: Vec<(MessageId, Whose)>,
+    /// When the core forgets what was abandoned (L-06); `None` where there is nothing to forget.
+    forget_abandoned_at: Option<Instant>,
     last_activity: Instant,
     timer: Pin<Box<Sleep>>,
     /// From the moment it is known that the node drains.
@@ -199,6 +205,7 @@ impl Connection {
             bound: None,
             service: None,
             changes_of_passwords: Vec::new(),
+            forget_abandoned_at: None,
             last_activity: now,
             timer: Box::pin(tokio::time::sleep_until(now + timeouts.read)),
             draining: false,
@@ -340,6 +347,9 @@ impl Connection {
 
     fn client_message(&mut self, message: Message, now: Instant) -> Next {
         let op = message.op();
+        if self.forget_abandoned_at.is_some_and(|at| at <= now) {
+            self.forget_abandoned_at = self.wire.forget_abandoned().then(|| now + ABANDONED);
+        }
         if self.draining
             && !self.bind_is_pending()
             && let Some(response) = op.response()
@@ -596,6 +606,12 @@ impl Connection {
             let whose = cleared.password_of().map_or(Whose::Own, Whose::Named);
             self.changes_of_passwords.push((cleared.id(), whose));
         }
+        if cleared.abandons().is_some() {
+            self.forget_abandoned_at.get_or_insert(now + ABANDONED);
+        }
+        if cleared.op() == Op::SearchRequest && self.client.policy.time_limit_seconds != 0 {
+            self.wire.began(cleared.id(), now.into_std());
+        }
         match &mut self.far {
             Far::Open(far) => far.send(cleared, now),
             Far::Connecting { waiting, .. } => match cleared.abandons() {
@@ -758,7 +774,9 @@ impl Connection {
             let bound = matches!(self.wire.state(), State::Bound(_));
             self.last_activity + if bound { self.timeouts.bound_idle } else { self.timeouts.unbound_idle }
         });
-        [half_message, stalled, far_stalled, idle].into_iter().flatten().min()
+        let limited = self.client.policy.time_limit_seconds != 0;
+        let search_ends = limited.then(|| self.wire.next_end()).flatten().map(Instant::from_std);
+        [half_message, stalled, far_stalled, idle, search_ends].into_iter().flatten().min()
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
@@ -775,6 +793,10 @@ impl Connection {
 
     fn overdue(&mut self) -> Next {
         let now = Instant::now();
+        for answer in self.wire.end_overdue(now.into_std()) {
+            self.count(Op::SearchRequest, &answer);
+            self.near.send(answer, now);
+        }
         let far_stalled = match &self.far {
             Far::Open(far) => far.stalled_since().is_some_and(|since| since + self.timeouts.write_stall <= now),
             Far::None | Far::Connecting { .. } => false,
@@ -871,7 +893,8 @@ fn result_code(response: &Bytes) -> Option<ResultCode> {
 /// Which request a final response belongs to.
 fn request_of(response: Op) -> Option<Op> {
     Some(match response {
-        Op::SearchResultDone => Op::SearchRequest,
+        // An entry that a limit of ours ends the search at (L-18).
+        Op::SearchResultDone | Op::SearchResultEntry => Op::SearchRequest,
         Op::ModifyResponse => Op::ModifyRequest,
         Op::AddResponse => Op::AddRequest,
         Op::DelResponse => Op::DelRequest,

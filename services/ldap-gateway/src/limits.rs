@@ -52,8 +52,28 @@ impl Limits {
         Ok(Seat { limits: Arc::clone(self), client: client.to_owned(), source, bound: false })
     }
 
+    /// A place for a connection of a balancer, until it has said for whom: it counts to nobody but to all.
+    pub fn wait(self: &Arc<Self>) -> Result<Waiting, Full> {
+        let mut counts = self.counts.lock().expect("nobody panics while counting");
+        if counts.all >= self.all_max {
+            return Err(Full::All);
+        }
+        counts.all += 1;
+        Ok(Waiting(Arc::clone(self)))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().expect("nobody panics while counting"));
+    }
+}
+
+/// The place of a connection that is nobody's yet.
+#[derive(Debug)]
+pub struct Waiting(Arc<Limits>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.change(|counts| counts.all -= 1);
     }
 }
 
@@ -123,6 +143,19 @@ mod tests {
         drop((first, second, other));
         let counts = limits.counts.lock().expect("counts");
         assert!(counts.all == 0 && counts.clients.is_empty() && counts.unbound.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_not_named_yet_counts_to_all_and_to_no_source() {
+        // L-05, FB-10
+        let limits = Limits::new(2, 2, 1);
+        let waiting = [limits.wait().expect("the first"), limits.wait().expect("the second")];
+        assert_eq!(limits.wait().err(), Some(Full::All));
+        drop(waiting);
+        let seat = limits.sit("gitlab", HERE).expect("nobody has a seat");
+        assert_eq!(limits.sit("gitlab", HERE).err(), Some(Full::Source));
+        drop((seat, limits.wait().expect("one more in all")));
+        assert_eq!(limits.counts.lock().expect("counts").all, 0);
     }
 
     #[test]

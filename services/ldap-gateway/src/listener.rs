@@ -1,7 +1,7 @@
 //! Sockets: who connects, is it a client, is there room for it, and the TLS handshake where the port asks for one.
 //!
 //! A source that no client of the settings lists is closed without an octet, and so is one too many (FL-04, L-05). Behind a balancer
-//! that is listed the source is whom it speaks for (FB-10).
+//! that is listed the source is whom it speaks for (FB-10): each of them has limits of its own.
 
 use crate::Shared;
 use crate::certificate::{Certificate, NoTls};
@@ -88,11 +88,17 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: bool) {
     if !shared.balancers.iter().any(|balancers| balancers.contains(&source)) {
         return serve(shared, stream, source, tls);
     }
+    let waiting = match shared.limits.wait() {
+        Ok(waiting) => waiting,
+        Err(full) => return shared.refusals.note(&shared.metrics, source, Refused::Full(full)),
+    };
     let connection = {
         let shared = Arc::clone(shared);
         async move {
             let mut stream = stream;
-            match tokio::time::timeout(shared.timeouts.handshake, read_header(&mut stream)).await {
+            let read = tokio::time::timeout(shared.timeouts.handshake, read_header(&mut stream)).await;
+            drop(waiting);
+            match read {
                 Ok(Ok(client)) => serve(&shared, stream, client.map_or(source, |client| client.ip()), tls),
                 Ok(Err(error)) => {
                     tracing::debug!(balancer = %source, %error, "a balancer does not say whom it speaks for");

@@ -1,8 +1,10 @@
 //! How long a refused bind takes, so that its time does not tell whether the user exists (L-41).
 //!
-//! Where no bind reached the directory, the answer waits as long as a recent real one took. Every refusal waits a little random
+//! Where no bind reached the directory, the answer waits as long as a recent real one took. That one had been looked for in every way
+//! in which somebody is looked for whom nobody finds, so that its time has room for these questions. Every refusal waits a little random
 //! time on top and goes through the same timer, so that the two cannot be told apart by its coarseness either.
 
+use domain::NameForm;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,8 +18,8 @@ pub struct Paces(Mutex<HashMap<(String, Way), Arc<Pace>>>);
 /// What the time of a bind depends on, besides its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Way {
-    /// The entry itself is read; any other name is searched for.
-    pub by_dn: bool,
+    /// How often is asked for a name, and what, depends on its form. `None`: nobody has typed one.
+    pub form: Option<NameForm>,
     /// On a connection to the directory that is open already.
     pub again: bool,
 }

@@ -205,6 +205,11 @@ impl SettingsCopy {
         self.directories.resolve(home, name).await
     }
 
+    /// Asks what is left to ask for a name that was found (L-41).
+    pub async fn ask_on(&self, home: &Arc<Directory>, name: &TypedName, found: (&Arc<Directory>, &Entry)) {
+        self.directories.ask_on(home, name, found).await;
+    }
+
     /// Asks the store for what is newer. False if it did not answer.
     pub async fn refresh(&self) -> bool {
         let known = self.current.borrow().revision;

@@ -7,6 +7,7 @@
 pub mod apply;
 mod attributes;
 pub mod changes;
+pub mod service_accounts;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};
@@ -208,6 +209,7 @@ impl SettingsService {
             None => account.id = Some(id.clone()),
         }
         write(&mut session, &settings, revision).await?;
+        service_accounts::log_pinned(&mut session, &settings, &request.client, &id).await?;
         let detail = format!("client.{}.service_accounts: {} is {id}", request.client, request.name);
         let event = NewEvent::administrative(self.store.clock().now_ms(), "settings.pinned", "ldap-gateway", detail);
         audit::append(&mut session, head, vec![event]).await?;

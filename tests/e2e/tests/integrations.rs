@@ -1,10 +1,14 @@
 //! What the pages of docs/integrations/ say, with the real programs before `twinlock serve`: pam_radius_auth behind `pamtester`, and
-//! OpenVPN, which asks the same module. Their PAM files lie in a mount namespace of their own, and OpenVPN makes a tunnel: both take root.
+//! OpenVPN, which asks the same module, or LDAP by openvpn-auth-ldap. Their PAM files lie in a mount namespace of their own, and OpenVPN makes
+//! a tunnel: both take root.
 
 use anyhow::{Context, Result, ensure};
 use data_encoding::BASE64;
 use e2e::{OneMachine, Outside, attempt_ended, story};
-use lab::{Certificate, Person, Pki, Proc, RADIUS_SECRET, free_port, password_of, private_file, program, wait_until};
+use lab::{
+    COMPANY_BASE, Certificate, Person, Pki, Proc, RADIUS_SECRET, Slapd, company_settings, free_port, password_of,
+    private_file, program, wait_until,
+};
 use std::{
     fs,
     io::Write,
@@ -40,6 +44,11 @@ secret = "file:radius.secret"
 message_authenticator = "auto"
 appended = "optional"
 number_matching = "no"
+"#;
+/// What the company's LDAP client has besides where it is the VPN.
+const OF_LDAP: &str = r#"
+methods = ["code", "recovery"]
+service_accounts = [{ name = "cn=gitlab,ou=service,dc=acme,dc=example" }]
 "#;
 
 /// The clients of the settings, by the address the module sends from, and how long it waits.
@@ -83,6 +92,47 @@ async fn openvpn_asks_by_pam() -> Result<()> {
         openvpn_refuses_a_code_that_was_used,
         openvpn_goes_on_with_others_while_a_phone_rings,
     )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openvpn_asks_by_ldap() -> Result<()> {
+    let hosts = Hosts::start().await?;
+    let settings = company_settings(&hosts.machine.slapd, &hosts.settings())?;
+    let settings = settings.replacen("appended = \"required\"", &format!("appended = \"required\"{OF_LDAP}"), 1);
+    hosts.machine.command_line().apply(hosts.machine.dir.path(), &settings)?;
+    let config = hosts.auth_ldap()?;
+    let plugin = format!("plugin /usr/lib/openvpn/openvpn-auth-ldap.so {}", config.display());
+    let mut vpn = Vpn::start_with(hosts, &plugin)?;
+    story!(&mut vpn;
+        openvpn_sends_the_code_behind_the_password_to_ldap,
+        openvpn_refuses_by_ldap_what_is_wrong_used_or_missing,
+    )
+}
+
+async fn openvpn_sends_the_code_behind_the_password_to_ldap(vpn: &mut Vpn) -> Result<()> {
+    // L-20, L-22, L-50: it looks the person up with an account of its own, and binds as them
+    let ann = vpn.hosts.enrol("ann.archer")?;
+    let before = vpn.hosts.machine.slapd.binds(&ann.uid);
+    let answered = vpn.connect(&ann.uid, &ann.appended(0)?)?;
+    until(&answered, CONNECTED)?;
+    ensure!(vpn.hosts.machine.slapd.binds(&ann.uid) == before + 1);
+    vpn.hosts.ended(&ann.uid, "valid_code", "code")
+}
+
+async fn openvpn_refuses_by_ldap_what_is_wrong_used_or_missing(vpn: &mut Vpn) -> Result<()> {
+    // L-40, L-52, V-11
+    let hugo = vpn.hosts.enrol("hugo.jones")?;
+    let used = hugo.appended(0)?;
+    until(&vpn.connect(&hugo.uid, &used)?, CONNECTED)?;
+    for typed in
+        [used, hugo.password.clone(), format!("Nonsense,{}", hugo.code(1)?), static_challenge(&hugo, &hugo.code(1)?)]
+    {
+        let refused = vpn.connect(&hugo.uid, &typed)?;
+        until(&refused, REFUSED)?;
+        ensure!(!refused.log().contains(CONNECTED), "{}", refused.log());
+    }
+    let nobody = vpn.connect("nobody.here", &hugo.appended(1)?)?;
+    until(&nobody, REFUSED)
 }
 
 async fn pam_shows_the_question_and_opens_with_the_code(hosts: &mut Hosts) -> Result<()> {
@@ -193,10 +243,15 @@ impl Hosts {
     async fn start() -> Result<Self> {
         let machine = OneMachine::start(0, SETTINGS, "", &["radius.reject_delay_ms=500"])?;
         let outside = Outside::start(&machine).await?;
-        machine.settings(&format!("{SETTINGS}\n[verification]\ncountry = \"DE\"\n{}", outside.providers())).await?;
         let dir = machine.dir.path().join("integrations");
         pam_files(&dir, machine.twinlock.radius_port())?;
-        Ok(Self { machine, outside, dir })
+        let hosts = Self { machine, outside, dir };
+        hosts.machine.settings(&hosts.settings()).await?;
+        Ok(hosts)
+    }
+
+    fn settings(&self) -> String {
+        format!("{SETTINGS}\n[verification]\ncountry = \"DE\"\n{}", self.outside.providers())
     }
 
     fn enrol(&self, uid: &str) -> Result<Person> {
@@ -213,6 +268,34 @@ impl Hosts {
         Ok(())
     }
 
+    /// What openvpn-auth-ldap reads.
+    fn auth_ldap(&self) -> Result<PathBuf> {
+        let twinlock = &self.machine.twinlock;
+        let file = self.dir.join("auth-ldap.conf");
+        let conf = format!(
+            r#"<LDAP>
+URL "{url}"
+BindDN "cn=gitlab,ou=service,{COMPANY_BASE}"
+Password "{password}"
+Timeout 60
+TLSEnable yes
+FollowReferrals no
+TLSCACertFile "{ca}"
+</LDAP>
+<Authorization>
+BaseDN "ou=people,{COMPANY_BASE}"
+SearchFilter "(uid=%u)"
+RequireGroup false
+</Authorization>
+"#,
+            url = twinlock.ldap_url(),
+            password = Slapd::GITLAB_PASSWORD,
+            ca = twinlock.certificate_file().display(),
+        );
+        private_file(&file, &conf)?;
+        Ok(file)
+    }
+
     fn pam(&self, service: &str, uid: &str) -> Result<Conversation> {
         Conversation::start(&self.dir, service, uid)
     }
@@ -224,9 +307,14 @@ impl Hosts {
 
 impl Vpn {
     fn start(hosts: Hosts) -> Result<Self> {
+        Self::start_with(hosts, PAM_PLUGIN)
+    }
+
+    fn start_with(hosts: Hosts, plugin: &str) -> Result<Self> {
         let pki = Pki::new(&hosts.dir.join("pki"))?;
         let port = free_port();
-        let server = openvpn_server(&hosts.dir, port, &pki.ca_file(), &pki.issue("vpn", &["vpn.acme.example"])?)?;
+        let tls = pki.issue("vpn", &["vpn.acme.example"])?;
+        let server = openvpn_server(&hosts.dir, port, &pki.ca_file(), &tls, plugin)?;
         Ok(Self { server, hosts, port, ca: pki.ca_file() })
     }
 
@@ -325,7 +413,10 @@ fn pam_files(dir: &Path, radius_port: u16) -> Result<()> {
     Ok(())
 }
 
-fn openvpn_server(dir: &Path, port: u16, ca: &Path, tls: &Certificate) -> Result<Proc> {
+const PAM_PLUGIN: &str = r#"setenv deferred_auth_pam 1
+plugin /usr/lib/openvpn/openvpn-plugin-auth-pam.so "openvpn login USERNAME password PASSWORD Enter OTP""#;
+
+fn openvpn_server(dir: &Path, port: u16, ca: &Path, tls: &Certificate, plugin: &str) -> Result<Proc> {
     let conf = format!(
         r#"local 127.0.0.1
 port {port}
@@ -345,8 +436,7 @@ hand-window 90
 auth-gen-token 43200
 tmp-dir {dir}
 verb 3
-setenv deferred_auth_pam 1
-plugin /usr/lib/openvpn/openvpn-plugin-auth-pam.so "openvpn login USERNAME password PASSWORD Enter OTP"
+{plugin}
 "#,
         ca = ca.display(),
         certificate = tls.certificate.display(),

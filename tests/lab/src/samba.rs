@@ -248,6 +248,12 @@ impl Samba {
 
     /// The last number of an object's SID.
     pub fn rid_of(&self, dn: &str) -> Result<u32> {
+        let sid = self.sid_of(dn)?;
+        Ok(sid.rsplit('-').next().context("a SID is longer")?.parse()?)
+    }
+
+    /// An object's SID: `S-1-5-21-...` (MS-DTYP section 2.4.2.1).
+    pub fn sid_of(&self, dn: &str) -> Result<String> {
         let output = run(Command::new(program("ldapsearch")?)
             .env("LDAPTLS_CACERT", &self.ca_file)
             .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.ldaps_url(), "-D", Self::ADMIN_DN, "-w"])
@@ -255,7 +261,23 @@ impl Samba {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let sid = text.lines().find_map(|line| line.strip_prefix("objectSid:: ")).context("it has no SID")?;
         let octets = BASE64.decode(sid.as_bytes())?;
-        octets.last_chunk().map(|last| u32::from_le_bytes(*last)).context("a SID is longer")
+        let (head, subs) = octets.split_first_chunk::<8>().context("a SID is longer")?;
+        let subs = subs.as_chunks::<4>().0.iter().map(|octets| format!("-{}", u32::from_le_bytes(*octets)));
+        Ok(format!("S-1-{}{}", head[7], subs.collect::<String>()))
+    }
+
+    /// Somebody came from other domains, where these were their SIDs. The server lets nobody write that; its file does.
+    pub fn migrate(&self, name: &str, sids: &[&str]) -> Result<()> {
+        let values: String = sids.iter().map(|sid| format!("sIDHistory: {sid}\n")).collect();
+        let dn = Self::dn_of(name);
+        let file = self.dir.join("migrate.ldif");
+        fs::write(&file, format!("dn: {dn}\nchangetype: modify\nreplace: sIDHistory\n{values}\n"))?;
+        run(Command::new(program("ldbmodify")?)
+            .arg("-H")
+            .arg(self.dir.join("private/sam.ldb"))
+            .arg(format!("--configfile={}", configuration_file(&self.dir).display()))
+            .arg(&file))?;
+        Ok(())
     }
 
     /// The keys of an account, as `samba-tool` writes them for a host.

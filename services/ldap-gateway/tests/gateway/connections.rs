@@ -1,6 +1,6 @@
 //! The life of a connection: who may connect, StartTLS, sizes and clocks, what happens during a pending bind and at the end.
 
-use crate::support::{Call, Lab, Misbehaviour, Wanted, capture, client, service_account, until};
+use crate::support::{Call, LIMIT, Lab, Misbehaviour, Wanted, Wire, capture, client, service_account, until};
 use anyhow::{Context, Result};
 use lab::{COMPANY_BASE, Slapd, password_of};
 use ldap_wire::ber::Writer;
@@ -8,6 +8,7 @@ use ldap_wire::{
     BindRequest, ExtendedRequest, Filter, LdapResult, MessageId, Op, Password, Scope, SearchRequest, extended,
 };
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 
 const ANN: &str = "ann.archer";
 
@@ -75,6 +76,46 @@ async fn start_tls_protects_once_and_takes_nothing_from_before() -> Result<()> {
     octets.extend_from_slice(&search.encode(wire.next_id(), &[]));
     wire.send(&octets).await?;
     wire.expect_silent_end().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_ends_tls_ends_the_connection_and_goes_on_with_nothing_in_clear_text() -> Result<()> {
+    // L-08, RFC 4511 section 4.14.3
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let lab = lab().await?;
+    for start_tls in [false, true] {
+        let stream = match start_tls {
+            false => TcpStream::connect(lab.gateway.gateway.tls_addresses()[0]).await?,
+            true => {
+                let mut stream = TcpStream::connect(url_address(&lab.gateway.plain_url())).await?;
+                stream.write_all(&ExtendedRequest::start_tls().encode(MessageId::MAX, &[])).await?;
+                let read = stream.read(&mut [0; 256]).await?;
+                assert!(read > 0);
+                stream
+            }
+        };
+        let name = rustls_pki_types::ServerName::try_from("127.0.0.1")?;
+        let mut tls = tokio_rustls::TlsConnector::from(lab.tls.clone()).connect(name, stream).await?;
+        let search = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+        let search = search.encode(MessageId::MAX, &[]);
+        tls.write_all(&search).await?;
+        assert!(tls.read(&mut [0; 1024]).await? > 0, "it is served");
+        // The alert, and TCP stays open.
+        let (mut tcp, mut session) = tls.into_inner();
+        session.send_close_notify();
+        let mut alert = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut alert)?;
+        }
+        tcp.write_all(&alert).await?;
+        let _ = tcp.write_all(&search).await;
+        let mut rest = Vec::new();
+        // A reset, where what came in clear text was not read.
+        let ended = tokio::time::timeout(LIMIT, tcp.read_to_end(&mut rest)).await.context("it is not closed")?;
+        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+        assert!(!rest.starts_with(&[0x30]), "an answer in clear text: {rest:02x?}");
+    }
     Ok(())
 }
 
@@ -498,6 +539,39 @@ async fn a_listed_balancer_says_whom_it_speaks_for_and_nobody_else_does() -> Res
         wire.expect_silent_end().await.with_context(|| format!("{from:?}: {octets:02x?}"))?;
     }
     assert!(capture::text().contains("\"drop\":\"proxy_header\""));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_behind_a_balancer_has_limits_of_its_own() -> Result<()> {
+    // L-05, FL-20, FB-10
+    const BALANCER: [u8; 4] = [127, 0, 0, 8];
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        section.proxy_protocol_from = vec!["127.0.0.8/32".parse().expect("a network")];
+        (section.connections_per_source_max, section.connections_max) = (2, 5);
+    };
+    let client =
+        domain::settings::Client { sources: vec!["127.0.0.0/29".parse().expect("a network")], ..client("behind") };
+    let lab = Lab::start(Wanted { section, client, ..Wanted::default() }).await?;
+    let from = async |source: [u8; 4]| -> Result<Wire> {
+        let mut wire = lab.gateway.connect_plain_from(BALANCER).await?;
+        let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
+        wire.send(&[&head[..], &source, &BALANCER, &[0x30, 0x39, 0x01, 0x85]].concat()).await?;
+        Ok(wire)
+    };
+    let mut seated = Vec::new();
+    for source in [[127, 0, 0, 1], [127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 2]] {
+        let mut wire = from(source).await?;
+        assert_eq!(wire.search_code("", Scope::Base).await?, (0, 1), "{source:?}");
+        seated.push(wire);
+    }
+    for source in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+        from(source).await?.expect_silent_end().await.with_context(|| format!("{source:?}"))?;
+    }
+    // The balancer's own connections have a bound too, before anybody is named on them.
+    let unnamed = lab.gateway.connect_plain_from(BALANCER).await?;
+    lab.gateway.connect_plain_from(BALANCER).await?.expect_silent_end().await?;
+    drop(unnamed);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What passes through after a bind: exactly what slapd says, and the few things that may not pass.
 
-use crate::support::{Call, Lab, Wanted, client, until};
+use crate::support::{Call, Lab, Wanted, Wire, client, until};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use domain::settings::{Anonymous, Operations};
@@ -10,6 +10,7 @@ use ldap_wire::{
     Control, ExtendedRequest, Filter, LdapResult, Message, MessageId, Op, PagedResults, Scope, SearchRequest,
     SearchResultEntry, extended, oid,
 };
+use std::time::{Duration, Instant};
 
 const ANN: &str = "ann.archer";
 
@@ -258,19 +259,41 @@ async fn a_client_has_its_own_lists_of_operations_controls_and_names() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_finds_no_more_than_the_client_may() -> Result<()> {
-    // L-18
-    let lab = lab(domain::settings::Client { size_limit: 5, ..client("modest") }, 20).await?;
+async fn a_search_finds_no_more_than_the_client_may_and_lasts_no_longer() -> Result<()> {
+    // L-18: 11 where it is our limit, 4 and 3 where it is the client's own or the directory's
+    let modest = domain::settings::Client { size_limit: 5_000, time_limit_seconds: 1, ..client("modest") };
+    let lab = lab(modest, 10_000).await?;
     let mut wire = lab.connect().await?;
     assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
-    for (asked, found) in [(0, 5), (3, 3), (50, 5)] {
-        let search = SearchRequest::new(COMPANY_BASE, Scope::Subtree, &Filter::present("uid"), &["uid"]);
-        let answers = wire.search(&SearchRequest { size_limit: asked, ..search }, &[]).await?;
+    let bulk = format!("ou=bulk,ou=people,{COMPANY_BASE}");
+    let find = async |wire: &mut Wire, filter: &Filter, size: u32, seconds: u32| -> Result<(u32, usize)> {
+        let search = SearchRequest::new(bulk.clone(), Scope::Subtree, filter, &["uid"]);
+        let search = SearchRequest { size_limit: size, time_limit_seconds: seconds, ..search };
+        let answers = wire.search(&search, &[]).await?;
         let (done, entries) = answers.split_last().context("an end")?;
-        // The directory's own word for it.
-        assert_eq!((LdapResult::decode(done)?.code.0, entries.len()), (4, found), "{asked}");
+        let (done, relayed) = (LdapResult::decode(done)?, entries.len());
+        Ok((done.code.0, relayed))
+    };
+    let everybody = Filter::present("uid");
+    for (asked, code, found) in [(0, 11, 5_000), (9_000, 11, 5_000), (5_000, 4, 5_000), (3, 4, 3)] {
+        assert_eq!(find(&mut wire, &everybody, asked, 0).await?, (code, found), "{asked}");
     }
     assert_eq!(wire.search_code(&lab.person(ANN), Scope::Base).await?, (0, 1), "below the limit nothing changes");
+    // Nothing is indexed so: nobody is found, and it takes the directory far longer than a second to see it.
+    let names = (0..4_000).map(|number| Filter::Substrings {
+        attribute: "mail".into(),
+        initial: None,
+        any: vec![format!("x{number}").into_bytes(), b"y".to_vec()],
+        last: Some(b"z".to_vec()),
+    });
+    let slow = Filter::or(names);
+    for (asked, code) in [(0, 11), (60, 11), (1, 3)] {
+        let started = Instant::now();
+        assert_eq!(find(&mut wire, &slow, 0, asked).await?, (code, 0), "{asked}");
+        assert!(started.elapsed() >= Duration::from_millis(900), "{asked}: after {:?}", started.elapsed());
+    }
+    // The next login uses the connection, whatever the directory was still busy with.
+    assert_eq!(wire.bind(ANN, &format!("{},222222", password_of(ANN))).await?, 0);
     Ok(())
 }
 

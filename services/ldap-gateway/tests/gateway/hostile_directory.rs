@@ -35,6 +35,8 @@ struct Fake {
     on_bind: Arc<Mutex<Script>>,
     /// Towards everything on a connection of a client.
     on_operation: Arc<Mutex<Script>>,
+    /// Towards our own questions.
+    on_question: Arc<Mutex<Script>>,
     binds: Arc<AtomicUsize>,
 }
 
@@ -60,11 +62,20 @@ impl Fake {
         let url = format!("ldap://{}", listener.local_addr()?);
         let script: Script = Arc::new(success);
         let (on_bind, on_operation) = (Arc::new(Mutex::new(script.clone())), Arc::new(Mutex::new(script)));
+        let question: Script = Arc::new(|it| found(it).map_or(Said::Nothing, Said::Octets));
+        let on_question = Arc::new(Mutex::new(question));
         let binds = Arc::new(AtomicUsize::new(0));
-        let fake = Self { url, on_bind: on_bind.clone(), on_operation: on_operation.clone(), binds: binds.clone() };
+        let fake = Self {
+            url,
+            on_bind: on_bind.clone(),
+            on_operation: on_operation.clone(),
+            on_question: on_question.clone(),
+            binds: binds.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let served = serve(stream, on_bind.clone(), on_operation.clone(), binds.clone());
+                let scripts = [on_bind.clone(), on_operation.clone(), on_question.clone()];
+                let served = serve(stream, scripts, binds.clone());
                 tokio::spawn(async move { served.await.unwrap_or_default() });
             }
         });
@@ -79,18 +90,18 @@ impl Fake {
         *self.on_operation.lock().expect("scripts do not panic") = Arc::new(script);
     }
 
+    fn on_question(&self, script: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) {
+        *self.on_question.lock().expect("scripts do not panic") = Arc::new(move |it| Said::Octets(script(it)));
+    }
+
     fn binds(&self) -> usize {
         self.binds.load(Ordering::SeqCst)
     }
 }
 
 /// One connection: of the query account, whose questions are answered, or of a client.
-async fn serve(
-    mut stream: TcpStream,
-    on_bind: Arc<Mutex<Script>>,
-    on_operation: Arc<Mutex<Script>>,
-    binds: Arc<AtomicUsize>,
-) -> Result<()> {
+async fn serve(mut stream: TcpStream, scripts: [Arc<Mutex<Script>>; 3], binds: Arc<AtomicUsize>) -> Result<()> {
+    let [on_bind, on_operation, on_question] = scripts;
     let framer = Framer::new(Peer::Server, Limits::UPSTREAM);
     let mut input = BytesMut::new();
     let mut query_account = false;
@@ -108,7 +119,10 @@ async fn serve(
                         script(&message)
                     }
                 }
-                Op::SearchRequest if query_account => Said::Octets(found(&message)?),
+                Op::SearchRequest if query_account => {
+                    let script = on_question.lock().expect("scripts do not panic").clone();
+                    script(&message)
+                }
                 Op::UnbindRequest => return Ok(()),
                 _ => {
                     let script = on_operation.lock().expect("scripts do not panic").clone();
@@ -393,6 +407,45 @@ async fn what_names_real_servers_is_dropped_unless_the_client_may_see_it() -> Re
     let answers = wire.search(&search, &[]).await?;
     let reference = answers.first().context("a reference")?.octets();
     assert!(reference.ends_with(b"ldaps://login.example.org/"), "{reference:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn referrals_without_end_end_where_the_client_may_wait_no_longer_and_are_no_answer_to_us() -> Result<()> {
+    // B-59, L-17, L-18
+    fn reference(message: &Message) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.nested(ber::SEQUENCE, |w| {
+            w.integer(ber::INTEGER, message.id().get().into());
+            w.nested(Op::SearchResultReference.tag(), |w| w.octet_string(b"ldap://dc1.corp.example/"));
+        });
+        writer.into_vec()
+    }
+    const MANY: usize = 200_000;
+    let impatient = domain::settings::Client { time_limit_seconds: 1, ..client("impatient") };
+    let lab = Hostile::start(impatient).await?;
+    lab.fake.on_operation(|it| match SearchRequest::decode(it) {
+        Ok(search) if search.base.is_empty() => Said::Octets(done(it.id())),
+        _ => Said::Octets(reference(it).repeat(MANY)),
+    });
+    let mut wire = lab.bound(0).await?;
+    let before = lab::resident_kib(std::process::id())?;
+    assert_eq!(wire.search_code(BASE, Scope::Subtree).await?, (11, 0), "none of them passes");
+    assert_eq!(wire.search_code("", Scope::Base).await?, (0, 0), "the connection goes on");
+    let grown = lab::resident_kib(std::process::id())?.saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} KiB");
+    // The end that comes at last is nobody's any more, and so is the hanging up of a directory after it.
+    lab.fake.on_operation(|it| Said::ThenHangUp(reference(it).repeat(MANY)));
+    let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("uid"), &[]);
+    let asked = wire.send_search(&search, &[]).await?;
+    let answer = wire.receive().await?;
+    assert_eq!((answer.id(), LdapResult::decode(&answer)?.code.0), (asked, 52));
+    wire.expect_notice(52).await?;
+    // Whom we look for is not there because others are named.
+    lab.fake.on_question(|it| [reference(it).repeat(1_000), done(it.id())].concat());
+    let binds = lab.fake.binds();
+    assert_eq!(lab.connect().await?.bind("ann", "secret,100001").await?, 52);
+    assert_eq!(lab.fake.binds(), binds);
     Ok(())
 }
 

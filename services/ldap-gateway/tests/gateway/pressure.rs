@@ -110,6 +110,50 @@ fn five_thousand_half_handshakes_keep_nobody_else_out() -> Result<()> {
     })
 }
 
+#[test]
+fn thousands_who_say_nothing_cost_little_and_keep_nobody_else_out() -> Result<()> {
+    // B-63, L-05. 100,000 of them: IDLE_CONNECTIONS=100000, and a limit of open files of twice as many and some.
+    let wanted = std::env::var("IDLE_CONNECTIONS").ok().and_then(|text| text.parse().ok());
+    let idle: usize = wanted.unwrap_or(5_000);
+    /// Of one address, which has no more ports than these.
+    const OF_ONE: usize = 20_000;
+    capture::quiet_runtime()?.block_on(async {
+        let recorder = recorder().await?;
+        let section = |section: &mut ldap_gateway::LdapSection| {
+            (section.connections_max, section.connections_per_client_max) = (usize::MAX, usize::MAX);
+            (section.connections_per_source_max, section.unbound_idle_seconds) = (OF_ONE, 600);
+        };
+        let anywhere = Client { sources: vec!["127.0.0.0/8".parse()?], ..client("silent") };
+        let lab = recorder.behind(anywhere, section).await?;
+        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+        let address = *lab.gateway.gateway.addresses().first().context("a port")?;
+        let connect = async |number: usize| -> Result<TcpStream> {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from(([127, 0, 1, u8::try_from(number / OF_ONE)?], 0)))?;
+            Ok(socket.connect(address).await?)
+        };
+        let before = lab::resident_kib(std::process::id())?;
+        let mut silent = Vec::with_capacity(idle);
+        for number in 0..idle {
+            silent.push(connect(number).await?);
+        }
+        // The last one is served: all before it have their places.
+        let mut last = Wire::plain(silent.pop().context("at least one")?);
+        assert_eq!(last.search_code("", Scope::Base).await?, (0, 1));
+        let grown = lab::resident_kib(std::process::id())?.saturating_sub(before);
+        assert!(grown < 12 * u64::try_from(idle)?, "{grown} KiB for {idle}");
+        let asked = Instant::now();
+        bound(&lab, 100_001).await?;
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        // Nobody was closed to make room.
+        for stream in &silent {
+            let peeked = stream.try_read(&mut [0; 1]).map_err(|error| error.kind());
+            ensure!(peeked == Err(std::io::ErrorKind::WouldBlock), "{peeked:?}");
+        }
+        Ok(())
+    })
+}
+
 async fn ended(stream: &mut TcpStream) {
     use tokio::io::AsyncReadExt;
     let mut octets = [0; 64];

@@ -3,11 +3,15 @@
 
 use crate::logins::kolmogorov_smirnov;
 use crate::recorder::{self, InFront, PASSWORD, Recorder, SERVICE, Takes};
-use crate::support::{Misbehaviour, Wire, capture, client, comparable, until};
+use crate::support::{
+    Misbehaviour, Running, Wanted, Wire, capture, client, comparable, directory_at, service_account, trusting, until,
+};
 use anyhow::{Context, Result};
-use domain::settings::{self, Appended, Client};
+use domain::settings::{self, Appended, BindKind, Client, Preset};
 use domain::{ObjectName, Reason, ResultClass};
+use lab::{Pki, Samba};
 use ldap_wire::LdapResult;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -15,11 +19,20 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
 const PEOPLE: &[&str] = &["ann"];
-const SAMPLES: usize = 2_000;
-/// More than the gateway remembers: what it saw while everything began is forgotten.
-const LEARNED_FROM: usize = 100;
-/// Of each client.
-const AT_ONCE: usize = 16;
+const MANY: Effort = Effort { samples: 2_000, learned_from: 100, at_once: 16 };
+const SOME: Effort = Effort { samples: 500, learned_from: 60, at_once: 4 };
+/// A domain controller takes its time over a wrong password, and over one after the other.
+const FEW: Effort = Effort { samples: 120, learned_from: 40, at_once: 2 };
+
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Of each name.
+    samples: usize,
+    /// More than the gateway remembers: what it saw while everything began is forgotten.
+    learned_from: usize,
+    /// Of each client.
+    at_once: usize,
+}
 
 /// Two names that nobody may tell apart, as one client types them.
 #[derive(Clone)]
@@ -64,25 +77,123 @@ fn no_clock_tells_an_unknown_user_from_a_wrong_password() -> Result<()> {
         // What succeeds meanwhile is quicker than what does not, and teaches the gateway nothing about that.
         let over = Arc::new(AtomicBool::new(false));
         let busy = tokio::spawn(log_in_until(lab.clone(), over.clone()));
-        let allowed = 1.95 * (2.0 / SAMPLES as f64).sqrt();
-        let mut left: Vec<Pair> = pairs.into();
-        let mut found = Vec::new();
-        for _ in 0..2 {
-            let distances = measure(&lab, &left).await?;
-            found = left.into_iter().zip(distances).filter(|(_, distance)| *distance > allowed).collect();
-            left = found.iter().map(|(pair, _)| pair.clone()).collect();
-        }
+        let told = told_apart(&lab.front(), pairs.into(), MANY).await?;
         over.store(true, Ordering::Relaxed);
         busy.await??;
-        let told: Vec<_> = found.iter().map(|(pair, distance)| format!("{}: {distance:.3}", pair.what)).collect();
-        assert!(told.is_empty(), "allowed are {allowed:.3}, found {told:?}");
+        assert!(told.is_empty(), "{told:?}");
         Ok(())
     })
 }
 
+#[test]
+fn no_clock_tells_who_is_in_a_windows_domain_whatever_form_the_name_has() -> Result<()> {
+    // L-41, L-20
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        service_kit::tls::install_provider();
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::new(&dir.path().join("tls"))?;
+        let samba = Samba::start(dir.path(), &pki)?;
+        samba.modify(&format!(
+            "dn: {}\nchangetype: modify\nreplace: lockoutThreshold\nlockoutThreshold: 0\n-\n\n\
+             dn: {}\nchangetype: modify\nreplace: mail\nmail: ann@mail.example\n-\n",
+            Samba::BASE,
+            Samba::dn_of("ann.archer")
+        ))?;
+        let mut directory = directory_at(&samba.ldap_url(), Samba::BASE, BindKind::Tls);
+        directory.preset = Preset::ActiveDirectory;
+        directory.query_bind.name = Samba::QUERY_DN.into();
+        (directory.netbios_domain, directory.lockout_guard) = (Samba::DOMAIN.into(), None);
+        directory.attributes.username = Some(["userPrincipalName", "sAMAccountName", "mail"].map(str::to_owned).into());
+        directory.ca = Some(std::fs::read_to_string(samba.ca_file())?);
+        let listing = Client {
+            appended: Appended::Off,
+            service_accounts: vec![service_account(&Samba::dn_of("carla.cook"))],
+            ..client("wiki")
+        };
+        let wanted = Wanted { client: listing, section: many, ..Wanted::default() };
+        let gateway = Running::start(directory, wanted, &pki).await?;
+        until("the id to be kept", || !gateway.settings.pinned().is_empty()).await?;
+        let address = gateway.gateway.tls_addresses().first().copied().context("a port")?;
+        let front = Front { address, tls: trusting(&pki.ca_file())? };
+        let pair = |what, form: &dyn Fn(&str) -> String| Pair {
+            what,
+            source: [127, 0, 0, 1],
+            names: ["ann.archer", "nobody.here"].map(form),
+            code: "",
+        };
+        let pairs = vec![
+            pair("a name", &str::to_owned),
+            pair("a user principal name", &|name| format!("{name}@lab.test")),
+            pair("a name of the domain", &|name| format!(r"LAB\{name}")),
+            pair("a DN", &Samba::dn_of),
+            pair("a mail address", &|name| format!("{}@mail.example", name.split('.').next().unwrap_or(name))),
+        ];
+        let told = told_apart(&front, pairs, FEW).await?;
+        assert!(told.is_empty(), "{told:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_clock_tells_how_often_a_name_was_looked_for() -> Result<()> {
+    // L-41: a directory that takes longer over a question than over a bind, and is asked three times for a bare name of nobody
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let takes = Takes { by_name: Duration::from_millis(6), refusing: Duration::from_millis(1), ..Takes::default() };
+        let recorder = Recorder::start(PEOPLE, takes).await?;
+        let directory = settings::Directory { preset: Preset::ActiveDirectory, ..recorder.directory() };
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::new(&dir.path().join("tls"))?;
+        let listing = Client { appended: Appended::Off, ..recorder::listing_client("thrice") };
+        let gateway =
+            Running::start(directory, Wanted { client: listing, section: many, ..Wanted::default() }, &pki).await?;
+        until("the id to be kept", || !gateway.settings.pinned().is_empty()).await?;
+        let address = gateway.gateway.tls_addresses().first().copied().context("a port")?;
+        let front = Front { address, tls: trusting(&pki.ca_file())? };
+        let names = ["ann".to_owned(), "nobody".to_owned()];
+        let pair = Pair { what: "a name", source: [127, 0, 0, 1], names, code: "" };
+        let told = told_apart(&front, vec![pair], SOME).await?;
+        assert!(told.is_empty(), "{told:?}");
+        Ok(())
+    })
+}
+
+fn many(section: &mut ldap_gateway::LdapSection) {
+    section.connections_per_source_max = 2_000;
+}
+
+/// A gateway's port for LDAPS.
+#[derive(Clone)]
+struct Front {
+    address: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl InFront {
+    fn front(&self) -> Front {
+        let address = self.gateway.gateway.tls_addresses().first().copied();
+        Front { address: address.expect("a port"), tls: self.tls.clone() }
+    }
+}
+
+/// The pairs of names that time tells apart: two-sample Kolmogorov-Smirnov, p > 0.001, one repeat allowed.
+async fn told_apart(front: &Front, pairs: Vec<Pair>, effort: Effort) -> Result<Vec<String>> {
+    let allowed = 1.95 * (2.0 / effort.samples as f64).sqrt();
+    let mut left = pairs;
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let distances = measure(front, &left, effort).await?;
+        found = left.into_iter().zip(distances).filter(|(_, distance)| *distance > allowed).collect();
+        left = found.iter().map(|(pair, _)| pair.clone()).collect();
+    }
+    let told = |(pair, distance): &(Pair, f64)| format!("{}: {distance:.3}, allowed are {allowed:.3}", pair.what);
+    Ok(found.iter().map(told).collect())
+}
+
 async fn log_in_until(lab: Arc<InFront>, over: Arc<AtomicBool>) -> Result<()> {
     while !over.load(Ordering::Relaxed) {
-        let mut wire = connect(&lab, [127, 0, 0, 2]).await?;
+        let mut wire = connect(&lab.front(), [127, 0, 0, 2]).await?;
         for _ in 0..20 {
             anyhow::ensure!(wire.bind(SERVICE, PASSWORD).await? == 0, "the service account is refused");
         }
@@ -90,32 +201,33 @@ async fn log_in_until(lab: Arc<InFront>, over: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-async fn connect(lab: &InFront, source: [u8; 4]) -> Result<Wire> {
+async fn connect(front: &Front, source: [u8; 4]) -> Result<Wire> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((source, 0)))?;
-    let address = lab.gateway.gateway.tls_addresses().first().copied().context("a port")?;
-    let stream = socket.connect(address).await?;
+    let stream = socket.connect(front.address).await?;
     stream.set_nodelay(true)?;
-    Wire::tls(stream, &lab.tls).await
+    Wire::tls(stream, &front.tls).await
 }
 
 /// How far the two populations of each pair lie apart.
-async fn measure(lab: &Arc<InFront>, pairs: &[Pair]) -> Result<Vec<f64>> {
+async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f64>> {
+    let Effort { samples, learned_from, at_once } = effort;
     let mut running = Vec::new();
-    for source in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+    let sources: BTreeSet<[u8; 4]> = pairs.iter().map(|pair| pair.source).collect();
+    for source in sources {
         let of_source: Vec<_> = pairs.iter().enumerate().filter(|(_, pair)| pair.source == source).collect();
-        let tasks = of_source.iter().flat_map(|(place, _)| (0..2 * SAMPLES).map(|number| (*place, number % 2)));
+        let tasks = of_source.iter().flat_map(|(place, _)| (0..2 * samples).map(|number| (*place, number % 2)));
         let mut tasks: Vec<_> = tasks.map(|task| (random(), task)).collect();
         tasks.sort_unstable();
         // In front, what fills the gateway's memory of how long a bind takes.
-        let learning = of_source.iter().flat_map(|(place, _)| (0..LEARNED_FROM).map(|_| (0, (*place, 2))));
+        let learning = of_source.iter().flat_map(|(place, _)| (0..learned_from).map(|_| (0, (*place, 2))));
         let tasks: Arc<Vec<_>> = Arc::new(learning.chain(tasks).map(|(_, task)| task).collect());
         let next = Arc::new(AtomicUsize::new(0));
-        for _ in 0..AT_ONCE {
-            let (lab, tasks, next, pairs) = (lab.clone(), tasks.clone(), next.clone(), pairs.to_vec());
+        for _ in 0..at_once {
+            let (front, tasks, next, pairs) = (front.clone(), tasks.clone(), next.clone(), pairs.to_vec());
             running.push(tokio::spawn(async move {
                 let mut samples = Vec::new();
-                let mut wire = connect(&lab, source).await?;
+                let mut wire = connect(&front, source).await?;
                 while let Some((place, which)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let pair = &pairs[*place];
                     // The same password again would not be asked about (FB-02).
@@ -134,7 +246,7 @@ async fn measure(lab: &Arc<InFront>, pairs: &[Pair]) -> Result<Vec<f64>> {
         worker.await??.into_iter().for_each(|(place, which, seconds)| populations[place][which].push(seconds));
     }
     let distances = populations.iter_mut().map(|[known, unknown, _]| {
-        assert_eq!((known.len(), unknown.len()), (SAMPLES, SAMPLES));
+        assert_eq!((known.len(), unknown.len()), (samples, samples));
         kolmogorov_smirnov(known, unknown)
     });
     Ok(distances.collect())
@@ -155,7 +267,7 @@ async fn every_reason_there_is_to_say_no_is_said_in_the_same_octets() -> Result<
     let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
     let lab = recorder.behind_gateway(client("reasons")).await?;
     lab.gateway.verification.enrol("ann", &["111111"]);
-    let mut wire = connect(&lab, [127, 0, 0, 1]).await?;
+    let mut wire = connect(&lab.front(), [127, 0, 0, 1]).await?;
     let wrong = comparable(&wire.bind_answer("ann", "wrong,111111").await?);
     let mut said = 0;
     let mut unavailable = None;

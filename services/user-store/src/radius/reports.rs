@@ -117,13 +117,15 @@ pub async fn forget_removed(session: &mut Session, next: &Settings) -> Result<()
 pub async fn list(store: &Store, request: ListClientsRequest) -> Result<ListClientsReply, StoreError> {
     let now_ms = store.clock().now_ms();
     let mut session = store.database().read().await?;
-    let settings = settings::current(&mut session).await?.settings;
+    let current = settings::current(&mut session).await?.settings;
     let mut known = known(&mut session, now_ms).await?;
     let wanted = |name: &str| request.name.is_empty() || request.name == name;
     let mut clients = Vec::new();
-    for client in settings.clients.iter().filter(|client| wanted(client.name.as_str())) {
+    for client in current.clients.iter().filter(|client| wanted(client.name.as_str())) {
         let known = known.remove(client.name.as_str()).unwrap_or_default();
-        clients.push(detail(&settings, client, known, now_ms));
+        let mut detail = detail(&current, client, known, now_ms);
+        detail.warnings.extend(settings::service_accounts::warnings(&mut session, client).await?);
+        clients.push(detail);
     }
     if clients.is_empty() && !request.name.is_empty() {
         return Err(Status::not_found("no client has this name").into());

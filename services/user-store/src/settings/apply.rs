@@ -1,7 +1,9 @@
 //! Applying a settings document: parse strictly, check each key and keys together, settle every secret, then change all
 //! of it in one transaction or nothing. A dry run takes the same way and stops before the change.
 
-use super::{Current, attributes, changes, current, current_locked, home_server, store_secret, write};
+use super::{
+    Current, attributes, changes, current, current_locked, home_server, service_accounts, store_secret, write,
+};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::radius::{reports, rotation};
@@ -76,10 +78,12 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
             return Ok(ApplySettingsReply { revision: now.revision, errors, ..ApplySettingsReply::default() });
         }
     };
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(service_accounts::warnings_of_all(&mut session, &plan.next).await?);
     let mut reply = ApplySettingsReply {
         revision: now.revision,
         changes: plan.changes.clone(),
-        warnings: plan.warnings.clone(),
+        warnings,
         ..ApplySettingsReply::default()
     };
     let Some(head) = head.filter(|_| !plan.changes.is_empty()) else { return Ok(reply) };

@@ -1,12 +1,12 @@
 //! Settings applied, refused, exported, fetched (FC-08, B-96, V-72, L-22, R-10).
 
-use crate::fixture::{Fixture, SETTINGS};
+use crate::fixture::{Fixture, SETTINGS, id_of, person};
 use proto::common::Secret;
 use proto::permissions::part;
 use proto::user_store::{
     ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, FetchReply, FetchRequest, KeyRingReply,
-    KeyRingRequest, LearnClientRequest, PinServiceAccountRequest, RotateClientSecretRequest, admin_server::Admin,
-    settings_server::Settings,
+    KeyRingRequest, LearnClientRequest, ListClientsRequest, PinServiceAccountRequest, RotateClientSecretRequest,
+    admin_server::Admin, settings_server::Settings,
 };
 use service_kit::bus::Bus;
 use std::{collections::BTreeSet, time::Duration};
@@ -437,6 +437,43 @@ pub async fn a_service_account_is_pinned_once(lab: Fixture) {
     assert_eq!((again.errors.len(), again.changes.len()), (0, 0), "{:?}", again.changes);
     assert_eq!(pin(NAME, OTHER).await.expect_err("still another id").code(), Code::FailedPrecondition);
     assert_eq!(lab.events("settings.pinned").await.len(), 1);
+}
+
+pub async fn a_service_account_with_a_second_factor_is_warned_about(lab: Fixture) {
+    // FL-15, L-22: when the settings are saved, and where an administrator looks at the client
+    lab.with_settings().await;
+    let run_id = lab.begin().await.expect("a run begins");
+    lab.batch(&run_id, vec![person("ann"), person("ben")]).await;
+    lab.finish(&run_id, true).await;
+    lab.enrol("ann").await;
+    let listing = |name: &str| SETTINGS.to_owned() + &GITLAB.replace("cn=gitlab,dc=corp,dc=example", name);
+    let of_accounts = |mut warnings: Vec<String>| {
+        warnings.retain(|text| text.contains("service_accounts"));
+        warnings
+    };
+    let shown = async || {
+        let request = Request::new(ListClientsRequest { name: "gitlab".into() });
+        of_accounts(
+            lab.services.admin.list_clients(request).await.expect("listed").into_inner().clients.remove(0).warnings,
+        )
+    };
+    const ANN: &str = "UID=ann, ou=people,dc=corp,dc=example";
+    const BEN: &str = "uid=ben,ou=people,dc=corp,dc=example";
+    assert_eq!(of_accounts(apply(&lab, &listing(BEN), &[], false).await.warnings), [""; 0]);
+    assert_eq!(shown().await, [""; 0]);
+    for dry_run in [true, false] {
+        let warnings = of_accounts(apply(&lab, &listing(ANN), &[], dry_run).await.warnings);
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        let words = format!("client.gitlab.service_accounts: {ANN:?} is \"ann\", who has a second factor");
+        assert!(warning.starts_with(&words), "{warning}");
+    }
+    assert_eq!(shown().await.len(), 1);
+    // By the id, once it is known, whatever the account is called.
+    let pin = PinServiceAccountRequest { client: "gitlab".into(), name: ANN.into(), object_id: id_of("ben") };
+    lab.services.settings.pin_service_account(Request::new(pin)).await.expect("pinned");
+    assert_eq!(shown().await, [""; 0], "it is somebody else");
+    lab.add_token_of(&lab.user("ben").await.expect("there").user.expect("with a summary").user_id).await;
+    assert!(shown().await[0].contains("is \"ben\", who has a second factor"), "{:?}", shown().await);
 }
 
 pub async fn what_a_client_taught_is_kept_until_the_client_is_another(lab: Fixture) {
