@@ -93,6 +93,7 @@ forward!(directory::PasswordCheck, password_check_server, password_check_client:
 forward!(directory::Directories, directories_server, directories_client::DirectoriesClient, {
     inspect(InspectRequest) -> InspectReply;
     find_users(FindUsersRequest) -> FindUsersReply;
+    find_places(FindPlacesRequest) -> FindPlacesReply;
     holders(HoldersRequest) -> HoldersReply;
 });
 

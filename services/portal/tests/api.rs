@@ -177,6 +177,7 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::POST, "/directories/test", "/directories/test", Some(json!({"directory": {"name": "corp"}}))),
         (Method::POST, "/directories/{name}/test", "/directories/corp/test", None),
         (Method::GET, "/directories/{name}/users", "/directories/corp/users", None),
+        (Method::GET, "/directories/{name}/places", "/directories/corp/places?kind=groups", None),
         (Method::GET, "/accounting", "/accounting", None),
         (Method::GET, "/audit", "/audit", None),
         (Method::GET, "/sync", "/sync", None),
@@ -216,7 +217,7 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("GET", "/audit" | "/accounting") => &[Role::Owner, Role::Admin, Role::Auditor],
         (_, "/clients" | "/clients/{name}" | "/settings") => O_A,
         (_, "/sync" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => O_A,
-        ("GET", "/directories/{name}/users") => O_A,
+        ("GET", "/directories/{name}/users" | "/directories/{name}/places") => O_A,
         (_, "/sync/approvals/{id}" | "/sync/approvals/{id}/users") => O_A,
         other => panic!("{other:?} is not in this test"),
     }

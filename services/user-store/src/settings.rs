@@ -7,6 +7,7 @@
 pub mod apply;
 mod attributes;
 pub mod changes;
+mod removals;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};

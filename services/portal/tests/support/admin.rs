@@ -168,7 +168,16 @@ impl Admin for FakeStore {
         Err(Status::unimplemented(""))
     }
     async fn list_api_keys(&self, _: Request<ListApiKeysRequest>) -> Answer<ListApiKeysReply> {
-        Err(Status::unimplemented(""))
+        self.up()?;
+        let revoked = self.revoked_key.lock().expect("a lock").clone();
+        let key = |role: domain::Role| ApiKeySummary {
+            name: format!("test-{}", role.code()),
+            role: role.code().into(),
+            expires_unix_ms: NOW_MS + 86_400_000,
+            ..ApiKeySummary::default()
+        };
+        let keys = domain::Role::ALL.into_iter().map(key).filter(|key| key.name != revoked);
+        Ok(Response::new(ListApiKeysReply { keys: keys.collect() }))
     }
     async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Answer<RevokeApiKeyReply> {
         Err(Status::unimplemented(""))

@@ -43,6 +43,8 @@ pub struct FakeStore {
     pub down: AtomicBool,
     /// No session can be written while it is set.
     pub read_only: AtomicBool,
+    /// The name of a key that is no longer in force.
+    pub revoked_key: Mutex<String>,
     /// The host that passkeys are bound to; empty = no portal told one yet.
     pub rp_id: Mutex<String>,
     /// What the settings are exported as, and what was applied.
@@ -97,6 +99,7 @@ impl FakeStore {
             facts: Mutex::default(),
             down: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
+            revoked_key: Mutex::default(),
             rp_id: Mutex::default(),
             document: Mutex::new("revision = 41\n".into()),
             applied: Mutex::default(),

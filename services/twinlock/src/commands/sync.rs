@@ -6,7 +6,7 @@ mod wait;
 use crate::{
     connect::Connection,
     failure::Failure,
-    output::{Output, line, printable, time},
+    output::{Output, line, printable, say, time},
 };
 use clap::{Args, Subcommand};
 use proto::user_store::{
@@ -20,16 +20,21 @@ use std::{collections::BTreeMap, path::PathBuf};
 const PAGE: u32 = 1000;
 /// What a status shows; `history` has the rest.
 const RUNS_SHOWN: usize = 10;
+/// What fits on a screen before a question; `run` has the rest.
+const CHANGES_ASKED_ABOUT: usize = 40;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Who leads, how each directory stands, the last runs, what waits for approval.
     Status,
-    /// Reads the directories now, all of it, waits for the end and prints what changed. The first run, and the first after sync
-    /// items changed, is asked for with it.
+    /// Reads the directories now, all of it: shows what would change, asks, writes, and prints what changed. The first run, and the
+    /// first after sync items changed, is asked for with it. Where no terminal is there to ask, it writes at once.
     Now {
         #[command(flatten)]
         which: Which,
+        /// Write at once; show and ask nothing.
+        #[arg(long)]
+        yes: bool,
         /// Write although account, base, filter or server are others than before.
         #[arg(long)]
         accept_source: bool,
@@ -93,12 +98,23 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
     let connection = &mut connection;
     match command {
         Command::Status => print_status(output, &status(connection).await?),
-        Command::Now { which, accept_source, changes, no_wait } => {
-            let how = wait::How { accept_source, preview: false, changes };
+        Command::Now { which, yes, accept_source, changes, no_wait } => {
+            let mut how = wait::How { accept_source, preview: false, changes };
             if no_wait {
                 return wait::ask(connection, &which.only, how).await.map(drop);
             }
-            let runs = wait::run(connection, &which.only, how, which.wait).await?;
+            let asks = !yes && !changes && super::can_be_asked();
+            if asks {
+                look_first(connection, output, &which).await?;
+            }
+            let mut runs = wait::run(connection, &which.only, how, which.wait).await?;
+            // S-44: who said yes to the list has seen what the other source makes of the users.
+            if let Some(run) = runs.iter().find(|run| asks && run.state == "done" && run.mode == "preview") {
+                say(&printable(&format!("directory {}: {}", run.directory, run.why)));
+                super::confirmed("Nothing was written. Write nevertheless?", false)?;
+                how.accept_source = true;
+                runs = wait::run(connection, &which.only, how, which.wait).await?;
+            }
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
             return wait::verdict(&runs, how);
         }
@@ -130,6 +146,33 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
     Ok(())
 }
 
+/// FS-09: the change list, then the question.
+async fn look_first(connection: &mut Connection, output: Output, which: &Which) -> Result<(), Failure> {
+    say("reading; nothing is written yet");
+    let preview = wait::How { accept_source: false, preview: true, changes: false };
+    let runs = wait::run(connection, &which.only, preview, which.wait).await?;
+    wait::verdict(&runs, preview)?;
+    for source in status(connection).await?.sources {
+        if runs.iter().any(|run| run.directory == source.directory) && !source.waits_for.is_empty() {
+            let why = source.waits_for.split(": ").next().unwrap_or_default();
+            say(&printable(&format!(
+                "directory {}: {why}; no run begins by itself until this one is written",
+                source.directory
+            )));
+        }
+    }
+    let records = planned(connection, &runs).await?;
+    let sentence = sum(&records);
+    let shown: Vec<Value> = records.iter().take(CHANGES_ASKED_ABOUT).cloned().collect();
+    let left = records.len() - shown.len();
+    output.list(&PLAN_COLUMNS, shown, None);
+    if left > 0 {
+        let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
+        say(&format!("and {left} more; all of them: `twinlock sync run {}`", ids.join("` and `twinlock sync run ")));
+    }
+    super::confirmed(&format!("{sentence}. Write it?"), false)
+}
+
 const RUN_COLUMNS: [&str; 11] = [
     "directory",
     "mode",
@@ -159,6 +202,7 @@ const HISTORY_COLUMNS: [&str; 12] = [
 ];
 const SOURCE_COLUMNS: [&str; 7] = ["directory", "base", "feed", "users", "last_full", "last_complete", "waits_for"];
 const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
+const PLAN_COLUMNS: [&str; 4] = ["directory", "username", "what", "detail"];
 const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
 
 async fn status(connection: &mut Connection) -> Result<SyncStatusReply, Failure> {
@@ -189,6 +233,15 @@ fn print_status(output: Output, status: &SyncStatusReply) {
 }
 
 async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun]) -> Result<(), Failure> {
+    let records = planned(connection, runs).await?;
+    let sentence = sum(&records);
+    let runs: Vec<Value> = runs.iter().map(run_record).collect();
+    output.summed(&PLAN_COLUMNS, records, &sentence, json!({ "runs": runs }));
+    Ok(())
+}
+
+/// What previews found, user by user.
+async fn planned(connection: &mut Connection, runs: &[SyncRun]) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for run in runs {
         for change in changes(connection, &run.run_id).await? {
@@ -197,8 +250,12 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
             records.push(record);
         }
     }
+    Ok(records)
+}
+
+fn sum(records: &[Value]) -> String {
     let of = |what: &str| records.iter().filter(|record| record["what"] == what).count();
-    let sentence = format!(
+    format!(
         "{} users would be added, {} changed, {} enabled, {} disabled, {} removed; {} would wait for approval; {} problems",
         of("added"),
         of("changed"),
@@ -207,10 +264,7 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
         of("removed"),
         of("parked"),
         of("problem")
-    );
-    let runs: Vec<Value> = runs.iter().map(run_record).collect();
-    output.summed(&["directory", "username", "what", "detail"], records, &sentence, json!({ "runs": runs }));
-    Ok(())
+    )
 }
 
 async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
