@@ -145,6 +145,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(directory_users::list))
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))
+        .routes(routes!(sync::history))
         .routes(routes!(sync::changes))
         .routes(routes!(sync::run))
         .routes(routes!(directory_users::import))

@@ -12,8 +12,9 @@
 //! what it holds lets nobody in. Before the password there is no session: a cookie of its own ties the sign-in form to the browser.
 
 use crate::app::{App, STORE_LIMIT, within};
+use crate::texts::Texts;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use domain::TransactionId;
+use domain::{Language, TransactionId};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use prost::Message;
 use proto::user_store::{EndSessionRequest, GetSessionRequest, PutSessionRequest, Session};
@@ -133,6 +134,11 @@ impl Live {
     /// What the forms of this session carry.
     pub fn form_token(&self) -> &str {
         &self.session.csrf_token
+    }
+
+    /// The person's own language, where they have one that is spoken here.
+    pub fn texts(&self) -> Option<&'static Texts> {
+        Language::new(&self.session.language).ok().as_ref().and_then(Texts::of)
     }
 
     /// The cookie that belongs to it. It ends with the browser, and in the store long before.
