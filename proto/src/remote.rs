@@ -224,6 +224,7 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     list_api_keys(ListApiKeysRequest) -> ListApiKeysReply;
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyReply;
     sync_status(SyncStatusRequest) -> SyncStatusReply;
+    list_sync_runs(ListSyncRunsRequest) -> ListSyncRunsReply;
     sync_changes(SyncChangesRequest) -> SyncChangesReply;
     list_approval_users(ListApprovalUsersRequest) -> ListApprovalUsersReply;
     request_sync(RequestSyncRequest) -> RequestSyncReply;

@@ -151,6 +151,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(directory_users::places))
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))
+        .routes(routes!(sync::history))
         .routes(routes!(sync::changes))
         .routes(routes!(sync::run))
         .routes(routes!(directory_users::import))

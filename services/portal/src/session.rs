@@ -15,8 +15,9 @@
 //! other.
 
 use crate::app::{App, STORE_LIMIT, within};
+use crate::texts::Texts;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use domain::TransactionId;
+use domain::{Language, TransactionId};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use prost::Message;
 use proto::user_store::{EndSessionRequest, GetSessionRequest, PutSessionRequest, Session};
@@ -141,6 +142,11 @@ impl Live {
     /// What the forms of this session carry.
     pub fn form_token(&self) -> &str {
         &self.session.csrf_token
+    }
+
+    /// The person's own language, where they have one that is spoken here.
+    pub fn texts(&self) -> Option<&'static Texts> {
+        Language::new(&self.session.language).ok().as_ref().and_then(Texts::of)
     }
 
     /// The cookie that belongs to it. It ends with the browser, and in the store long before.

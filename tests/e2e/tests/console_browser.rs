@@ -41,6 +41,7 @@ async fn an_administrator_before_the_console() -> Result<()> {
         an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said,
         people_are_found_by_container_and_group_and_imported,
         a_user_is_made_by_hand,
+        users_are_filtered_by_their_label,
         a_revoked_key_ends_what_it_opened,
     )
 }
@@ -225,6 +226,22 @@ async fn a_user_is_made_by_hand(world: &mut World) -> Result<()> {
     ensure!(world.browser.text("[role=status]").await?.contains("vera.visitor is made"));
     let vera = world.machine.command_line().json(&["user", "show", "vera.visitor"])?;
     ensure!(vera["first_name"] == "Vera" || vera.to_string().contains("Vera"), "{vera}");
+    world.no_complaint().await
+}
+
+async fn users_are_filtered_by_their_label(world: &mut World) -> Result<()> {
+    // FD-37, FS-34
+    let document = company_settings(&world.machine.slapd, "user_group = \"helpers\"\n")?;
+    world.machine.command_line().apply(world.machine.dir.path(), &document)?;
+    world.machine.command_line().output(&["sync", "now", "--yes"], "")?;
+    world.open("/console/users").await?;
+    world.browser.type_into("#user_group", "helpers").await?;
+    world.browser.follow("form[action='/console/users'] button").await?;
+    world.see("console-users-label", "Users").await?;
+    let found = world.browser.text("main").await?;
+    ensure!(found.contains("david.baker") && !found.contains("vera.visitor"), "{found}");
+    world.open("/console/users?user_group=nobodys").await?;
+    ensure!(world.browser.text("main").await?.contains("Nobody."));
     world.no_complaint().await
 }
 

@@ -13,7 +13,7 @@ use domain::{ObjectId, ObjectName, Reason};
 use proto::directory::find_places_request::Kind;
 use proto::directory::{FindPlacesRequest, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
 use proto::user_store::{
-    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest,
+    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest, SyncStatusRequest,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -328,7 +328,14 @@ pub(super) async fn owner(
     _: Caller,
     Query(whose): Query<Whose>,
 ) -> Result<Json<Owner>, Problem> {
-    let settings = &app.settings.fresh().await?.settings;
+    let mut settings = app.settings.fresh().await?.settings.clone();
+    // FS-21: what was renamed is known by its id.
+    let request = idempotent(SyncStatusRequest {});
+    for source in within(STORE_LIMIT, request, |request| app.deps.admin.sync_status(request)).await?.sources {
+        let items = settings.sync_items.iter_mut().filter(|item| item.directory.as_str() == source.directory);
+        items.for_each(|item| proto::pins::apply(&source.pins, item));
+    }
+    let settings = &settings;
     if !whose.directory.is_empty() && settings.directory(&whose.directory).is_none() {
         return Err(Problem::not_found("there is no such directory"));
     }

@@ -269,6 +269,7 @@ pub(super) struct Users {
     pub frame: Frame,
     pub search: String,
     pub state: String,
+    pub user_group: String,
     pub users: Vec<UserShown>,
     pub next: Option<String>,
     pub may_create: bool,
@@ -280,6 +281,9 @@ pub(super) struct UserShown {
     pub name: String,
     pub mail: String,
     pub state: String,
+    pub user_group: String,
+    /// Everybody with this label.
+    pub label_href: String,
     pub directory: String,
     pub methods: u32,
     pub last_success: String,

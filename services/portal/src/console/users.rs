@@ -1,4 +1,4 @@
-//! Users: found, and made by hand (FS-17).
+//! Users: found, by label too (FD-37), and made by hand (FS-17).
 
 use super::door::{Administrator, Sent};
 use super::pages::{self, Field, Frame, NewUserPage, UserShown, Users, show, time};
@@ -32,6 +32,9 @@ pub(super) struct Wanted {
     search: String,
     #[serde(default)]
     state: String,
+    /// Exactly this label (FD-37).
+    #[serde(default)]
+    user_group: String,
     #[serde(default)]
     after: String,
     /// Who was made just now.
@@ -42,6 +45,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, by: Administrator, Query(w
     let request = idempotent(ListUsersRequest {
         search: wanted.search.clone(),
         state: wanted.state.clone(),
+        user_group: wanted.user_group.clone(),
         after: wanted.after,
         limit: PAGE,
         ..ListUsersRequest::default()
@@ -54,6 +58,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, by: Administrator, Query(w
         frame: Frame::of(&app, &by, "Users"),
         search: wanted.search,
         state: wanted.state,
+        user_group: wanted.user_group,
         users: reply.users.into_iter().map(shown).collect(),
         next: Some(reply.next).filter(|next| !next.is_empty()),
         may_create: by.may(&Method::POST, "/console/users/new"),
@@ -68,6 +73,8 @@ fn shown(user: UserSummary) -> UserShown {
         username: user.username,
         mail: user.mail,
         state: user.state,
+        label_href: format!("/console/users?user_group={}", pages::escaped(&user.user_group)),
+        user_group: user.user_group,
         directory: user.directory,
         methods: user.factors,
         last_success: time(user.last_success_unix_ms),

@@ -83,6 +83,7 @@ impl FakeUser {
                 factors: self.factors.len() as u32,
                 locked_until_unix_ms: 0,
                 last_success_unix_ms: super::NOW_MS - 60_000,
+                user_group: format!("of {}", self.first_name),
             }),
             subject: Some(self.subject()),
             names: vec![self.username.clone()],
@@ -209,7 +210,7 @@ impl FakeStore {
         facts.tokens.iter_mut().find(token).map(|token| token.pending = false).is_some()
     }
 
-    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
         let mut facts = self.facts.lock().expect("a lock");
         change(facts.users.iter_mut().find(|user| user.username == name || user.id == name).expect("a user"));
     }

@@ -1,5 +1,6 @@
 //! `twinlock sync`: runs of the directory synchronisation, and leavers that wait for a person.
 
+mod history;
 mod people;
 mod wait;
 
@@ -10,8 +11,8 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use proto::user_store::{
-    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SyncChange, SyncChangesRequest, SyncRun,
-    SyncSource, SyncStatusReply, SyncStatusRequest,
+    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SourcePin, SyncChange, SyncChangesRequest,
+    SyncRun, SyncSource, SyncStatusReply, SyncStatusRequest,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -60,8 +61,8 @@ pub enum Command {
         /// As `history` names it.
         id: String,
     },
-    /// The last 50 runs, newest first.
-    History,
+    /// The runs, newest first, a page at a time.
+    History(history::History),
     /// Lists of users that wait for approval; of one list, who they are.
     Approvals { id: Option<String> },
     /// Lets parked leavers go: all of them, or those named, while the others stay. A list is decided once.
@@ -127,10 +128,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
         Command::Import(import) => people::import(import, connection, output).await?,
         Command::Owner(owner) => people::owner(owner, connection, output).await?,
         Command::Run { id } => print_run(connection, output, &id).await?,
-        Command::History => {
-            let runs = status(connection).await?.runs;
-            output.list(&HISTORY_COLUMNS, runs.iter().map(run_record).collect(), None);
-        }
+        Command::History(history) => history::run(history, connection, output).await?,
         Command::Approvals { id: None } => {
             let approvals = status(connection).await?.approvals;
             output.list(&APPROVAL_COLUMNS, approvals.iter().map(approval_record).collect(), None);
@@ -186,20 +184,6 @@ const RUN_COLUMNS: [&str; 11] = [
     "parked",
     "error",
 ];
-const HISTORY_COLUMNS: [&str; 12] = [
-    "id",
-    "directory",
-    "mode",
-    "trigger",
-    "state",
-    "started",
-    "added",
-    "changed",
-    "disabled",
-    "removed",
-    "parked",
-    "error",
-];
 const SOURCE_COLUMNS: [&str; 7] = ["directory", "base", "feed", "users", "last_full", "last_complete", "waits_for"];
 const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
 const PLAN_COLUMNS: [&str; 4] = ["directory", "username", "what", "detail"];
@@ -220,6 +204,10 @@ fn print_status(output: Output, status: &SyncStatusReply) {
     for source in &status.sources {
         for offer in &source.offers {
             line(&printable(&format!("{} offers {offer}", source.directory)));
+        }
+        for pin in &source.pins {
+            let SourcePin { sync_item, kind, distinguished_name, object_id } = pin;
+            line(&printable(&format!("the {kind} of {sync_item}, {distinguished_name}, is known as {object_id}")));
         }
     }
     line("");
@@ -268,9 +256,8 @@ fn sum(records: &[Value]) -> String {
 }
 
 async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
-    let run = status(connection).await?.runs.into_iter().find(|run| run.run_id == run_id);
+    let run = history::find(connection, run_id).await?;
     let records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
-    // A run that is no longer among the last ones still has its changes.
     let sentence = match &run {
         Some(run) => {
             let why = if run.why.is_empty() { String::new() } else { format!(" ({})", run.why) };
@@ -367,7 +354,13 @@ fn source_record(source: &SyncSource) -> Value {
     json!({
         "directory": source.directory, "base": source.base, "feed": source.feed, "offers": source.offers, "users": source.users,
         "last_full": time(source.full_unix_ms), "last_complete": time(source.complete_unix_ms),
-        "waits_for": source.waits_for,
+        "waits_for": source.waits_for, "pins": source.pins.iter().map(pin_record).collect::<Vec<_>>(),
+    })
+}
+
+fn pin_record(pin: &SourcePin) -> Value {
+    json!({
+        "sync_item": pin.sync_item, "kind": pin.kind, "distinguished_name": pin.distinguished_name, "object_id": pin.object_id,
     })
 }
 

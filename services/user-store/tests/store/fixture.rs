@@ -159,6 +159,7 @@ impl Fixture {
             error: if complete { String::new() } else { "size limit exceeded".into() },
             position: Vec::new(),
             now_unix_ms: self.clock.now_ms(),
+            pins: Vec::new(),
         };
         self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
     }

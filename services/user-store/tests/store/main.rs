@@ -22,8 +22,10 @@ mod secrets;
 mod sent_codes;
 mod settings;
 mod sync;
+mod sync_expiry;
 mod sync_groups;
 mod sync_model;
+mod sync_pins;
 mod sync_profile;
 mod sync_runs;
 mod tokens;
@@ -231,16 +233,22 @@ rules! {
     sync_runs::a_preview_writes_its_history_and_nothing_else,
     sync_runs::a_preview_says_that_the_users_of_an_item_that_finds_nobody_would_wait,
     sync_runs::what_a_run_did_is_kept_for_ninety_days,
+    sync_runs::runs_are_listed_page_by_page_and_those_that_did_nothing_for_a_week,
     sync_runs::thousands_wait_in_pages_and_are_decided_in_steps,
     sync_runs::nobody_approves_a_run_of_their_own_where_there_are_two,
     sync_runs::a_request_travels_whole,
     sync_runs::a_batch_has_bounds,
+    sync_pins::a_group_that_is_renamed_keeps_its_users_and_another_dn_is_looked_for,
+    sync_expiry::an_account_that_ends_is_refused_from_that_moment_and_let_in_when_the_date_moves,
+    sync_expiry::an_item_that_keeps_disabled_users_keeps_expired_ones,
     sync_profile::what_a_hand_wrote_stays_until_it_is_given_back,
     sync_profile::an_item_says_when_the_directorys_values_count,
     sync_profile::another_rule_of_the_item_counts_at_the_next_read,
     sync_profile::new_users_begin_as_their_item_says,
     sync_profile::who_is_changed_hears_of_it_where_the_item_says_so,
     sync_profile::whether_new_users_have_to_use_a_pin_the_item_says_before_the_company,
+    sync_profile::a_first_pin_is_made_after_the_batch_and_mailed_once,
+    sync_profile::a_first_pin_whose_making_was_cut_off_is_made_later,
     sync_profile::what_cannot_be_used_is_not_kept,
     upgrade::users_keep_their_ids_factors_and_states,
     sync_model::whatever_is_delivered_again_the_store_ends_where_the_directory_is,

@@ -102,12 +102,17 @@ pub async fn import(import: Import, connection: &mut Connection, output: Output)
 }
 
 pub async fn owner(owner: Owner, connection: &mut Connection, output: Output) -> Result<(), Failure> {
-    let settings = match &owner.settings {
+    let mut settings = match &owner.settings {
         Some(file) => {
             toml::from_str(&read(file)?).map_err(|error| Failure::no(format!("{}: {error}", file.display())))?
         }
         None => settings(connection).await?,
     };
+    // FS-21: what was renamed is known by its id.
+    for source in super::status(connection).await?.sources {
+        let items = settings.sync_items.iter_mut().filter(|item| item.directory.as_str() == source.directory);
+        items.for_each(|item| proto::pins::apply(&source.pins, item));
+    }
     let mut reason = Reason::UnknownUser;
     for directory in places(&settings, owner.directory.as_ref())? {
         let items: Vec<&SyncItem> = settings.sync_items.iter().filter(|item| item.directory == *directory).collect();
