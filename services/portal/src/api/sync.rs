@@ -51,11 +51,11 @@ struct Source {
     /// Why no run begins by itself, in one sentence; null = they do.
     waits_for: Option<String>,
     /// What sync items name by a DN, known by its id since it was found.
-    pins: Vec<Pin>,
+    pins: Vec<PinnedSource>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Pin {
+struct PinnedSource {
     sync_item: String,
     /// container or group.
     kind: String,
@@ -360,8 +360,8 @@ fn source(source: SyncSource) -> Source {
     }
 }
 
-fn pin(pin: SourcePin) -> Pin {
-    Pin {
+fn pin(pin: SourcePin) -> PinnedSource {
+    PinnedSource {
         sync_item: pin.sync_item,
         kind: pin.kind,
         distinguished_name: pin.distinguished_name,
