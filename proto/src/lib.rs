@@ -7,6 +7,7 @@
 pub mod bus_permissions;
 pub mod once;
 pub mod permissions;
+pub mod pins;
 pub mod remote;
 mod secret;
 pub mod subjects;

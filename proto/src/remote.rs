@@ -93,6 +93,7 @@ forward!(directory::PasswordCheck, password_check_server, password_check_client:
 forward!(directory::Directories, directories_server, directories_client::DirectoriesClient, {
     inspect(InspectRequest) -> InspectReply;
     find_users(FindUsersRequest) -> FindUsersReply;
+    find_places(FindPlacesRequest) -> FindPlacesReply;
     holders(HoldersRequest) -> HoldersReply;
 });
 
@@ -223,6 +224,7 @@ forward!(user_store::Admin, admin_server, admin_client::AdminClient, {
     list_api_keys(ListApiKeysRequest) -> ListApiKeysReply;
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyReply;
     sync_status(SyncStatusRequest) -> SyncStatusReply;
+    list_sync_runs(ListSyncRunsRequest) -> ListSyncRunsReply;
     sync_changes(SyncChangesRequest) -> SyncChangesReply;
     list_approval_users(ListApprovalUsersRequest) -> ListApprovalUsersReply;
     request_sync(RequestSyncRequest) -> RequestSyncReply;

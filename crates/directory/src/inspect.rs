@@ -63,6 +63,8 @@ pub struct Findings {
     pub containers: Counted,
     pub paging: Result<Paging, Incomplete>,
     pub feeds: Result<Vec<Offer>, Incomplete>,
+    /// The one that the settings want; `None` = the first that can be used.
+    pub feed_wanted: Option<settings::Feed>,
     /// By key of the settings: attributes that the schema does not have (FD-17).
     pub unknown_attributes: Result<Vec<(String, String)>, Incomplete>,
     pub domains: Result<OtherDomains, Incomplete>,
@@ -181,6 +183,9 @@ impl Directory {
         let mut mapped = fields(self.settings());
         // Of no user.
         mapped.push(("id".to_owned(), self.settings().id_attribute()));
+        if let Some(own) = self.settings().attributes.container_name.as_deref() {
+            mapped.push(("container_name".to_owned(), own));
+        }
         mapped.push(("group_name".to_owned(), self.settings().group_name_attribute()));
         let unknown_attributes = schema::unknown(self, mapped).await;
         let domains = domains::other(self).await;
@@ -190,7 +195,19 @@ impl Directory {
             Ok(entry) => self.mapped(entry).await,
             Err(error) => Err(error.into()),
         };
-        Findings { users, groups, containers, paging, feeds, unknown_attributes, domains, user, authentication }
+        let feed_wanted = self.settings().feed;
+        Findings {
+            users,
+            groups,
+            containers,
+            paging,
+            feeds,
+            feed_wanted,
+            unknown_attributes,
+            domains,
+            user,
+            authentication,
+        }
     }
 
     async fn count(&self, filter: &Filter) -> Counted {
@@ -530,13 +547,27 @@ impl Findings {
                 return;
             }
         };
-        if offers.iter().all(|offer| offer.usable.is_err()) {
-            tell(
-                About::Changes,
+        // As synchronisation chooses.
+        let can_be_used = |offer: &&Offer| offer.usable.is_ok();
+        let wanted = self.feed_wanted;
+        let used = offers.iter().filter(can_be_used).find(|offer| wanted.is_none_or(|wanted| wanted == offer.kind));
+        let (judgement, text) = match (used, wanted) {
+            (Some(used), None) => (
+                Judgement::Good,
+                format!("Changes will be followed by {}: it is the first feed that can be used.", used.kind.code()),
+            ),
+            (Some(used), Some(_)) => {
+                (Judgement::Good, format!("Changes will be followed by {}, as the settings say.", used.kind.code()))
+            }
+            (None, None) => {
+                (Judgement::Doubtful, "No change feed can be used: everything is read each time.".to_owned())
+            }
+            (None, Some(wanted)) => (
                 Judgement::Doubtful,
-                "No change feed can be used: everything is read each time.".into(),
-            );
-        }
+                format!("The settings want {}, which cannot be used: everything is read each time.", wanted.code()),
+            ),
+        };
+        tell(About::Changes, judgement, text);
         for offer in offers {
             let kind = offer.kind.code();
             match (&offer.usable, &offer.misses) {

@@ -78,6 +78,28 @@ fn second(keys: &str) -> String {
     )
 }
 
+#[test]
+fn a_first_pin_is_mailed_where_mail_goes_out_and_somebody_asks_for_it() {
+    // FS-31
+    let found_with = |method: &str, rest: &str| {
+        let document =
+            format!("[pin]\ndanger_mail_initial_pin = true\n{}{rest}", item(&format!("method = {{ {method} }}")));
+        let found = found(&document).into_iter().map(|(_, text)| text);
+        found
+            .filter_map(|text| text.split_once("method.initial_pin: ").map(|(_, why)| why.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let mail = "\n[[provider]]\nname = \"relay\"\nchannel = \"mail\"\n\
+                adapter = { kind = \"smtp\", host = \"relay.corp.example\", sender = \"it@corp.example\" }\n";
+    let unasked = "is \"mailed\", and nobody asks these users for a PIN: set method.pin = true";
+    let unsent = "is \"mailed\", and no mail goes out: there is no enabled [[provider]] with channel = \"mail\"";
+    assert_eq!(found_with("pin = true, initial_pin = \"mailed\"", mail), [""; 0]);
+    assert_eq!(found_with("initial_pin = \"mailed\"", mail), [unasked]);
+    assert_eq!(found_with("pin = true, initial_pin = \"mailed\"", ""), [unsent]);
+    let asked = "\n[[policy]]\nname = \"all\"\nthen = { pin = true }\n";
+    assert_eq!(found_with("initial_pin = \"mailed\"", &format!("{mail}{asked}")), [""; 0]);
+}
+
 macro_rules! rules {
     ($($rule:ident: $severity:ident $document:expr => $text:expr;)*) => {
         $(
@@ -179,6 +201,8 @@ rules! {
     a_label_is_short: Error item(&format!("user_group = \"{}\"", "x".repeat(129))) => "sync_item.people.user_group: allowed are 128";
     a_default_method_is_asked_at_sign_in: Error item("method = { default = \"recovery\" }") => "sync_item.people.method.default: found \"recovery\"; allowed are push";
     a_default_method_is_allowed: Error item("method = { default = \"push\", allowed = [\"code\"] }") => "sync_item.people.method.default: found \"push\", which method.allowed leaves out";
+    a_first_pin_is_mailed_where_that_was_said: Error item("method = { initial_pin = \"mailed\" }")
+        => "sync_item.people.method.initial_pin: found \"mailed\", which needs pin.danger_mail_initial_pin";
     a_default_method_can_be_used: Warning item("method = { default = \"sms\" }") => "sync_item.people.method.default: \"sms\" needs an enabled [[provider]]";
     an_allowed_method_can_be_used: Warning item("method = { allowed = [\"sms\", \"call\"] }") => "sync_item.people.method.allowed: holds no method";
     a_welcome_needs_mail: Warning item("mail = { on_add = true }") => "sync_item.people.mail.on_add: no mail goes out";

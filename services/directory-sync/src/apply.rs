@@ -9,8 +9,8 @@ use prost::Message;
 use proto::user_store::sync_server::Sync as Store;
 use proto::user_store::{
     ApplyBatchReply, ApplyBatchRequest, BeginRunRequest, FinishRunReply, FinishRunRequest, GetSourceReply,
-    GetSourceRequest, LeadRequest, LeftObject, ListPendingRequest, ListUnseenRequest, Pending, SyncedContainer,
-    SyncedGroup, SyncedUser,
+    GetSourceRequest, LeadRequest, LeftObject, ListPendingRequest, ListUnseenRequest, Pending, SourcePin,
+    SyncedContainer, SyncedGroup, SyncedUser,
 };
 use service_kit::Clock;
 use service_kit::grpc::{idempotent, with_deadline};
@@ -135,11 +135,12 @@ impl BegunRun {
     }
 
     /// Ends the run. `incomplete` = why the read was not complete; then the store looks for no leavers (S-41). `position` = where a
-    /// full run says that the feed continues.
+    /// full run says that the feed continues; `pins` = what items name by a DN.
     pub(crate) async fn finish(
         &self,
         incomplete: Option<&str>,
         position: Vec<u8>,
+        pins: Vec<SourcePin>,
     ) -> Result<FinishRunReply, StoreError> {
         let request = FinishRunRequest {
             epoch: self.term.epoch,
@@ -148,6 +149,7 @@ impl BegunRun {
             error: incomplete.unwrap_or_default().chars().take(ERROR_CHARACTERS_MAX).collect(),
             position,
             now_unix_ms: self.term.clock.now_ms(),
+            pins,
         };
         patiently("FinishRun", FINISH_LIMIT, request, |request| self.term.store.finish_run(request)).await
     }

@@ -195,6 +195,7 @@ mod tests {
             complete_unix_ms: NOW - HOUR_MS,
             users: 10,
             missed: 0,
+            pins: Vec::new(),
         }
     }
 

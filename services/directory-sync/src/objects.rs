@@ -107,24 +107,30 @@ impl Objects {
         Ok(context.await?.as_str())
     }
 
-    /// The DN of what an item names, as the entry has it now; [`ReadError::Gone`] where there is none.
-    pub(crate) async fn source_dn(&self, item: &SyncItem) -> Result<String, ReadError> {
-        let (query, named) = match &item.source.id {
-            Some(id) => (self.query(Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"]), id.to_string()),
+    /// The DN of what an item names, as the entry has it now, and its id where it has one; [`ReadError::Gone`] where there is none.
+    pub(crate) async fn named_by(&self, item: &SyncItem) -> Result<(String, Option<ObjectId>), ReadError> {
+        let source = &item.source;
+        let (query, named) = match &source.id {
+            Some(id) => (self.query(Scope::Subtree, of_ids(std::slice::from_ref(id)), &[]), id.to_string()),
             None => {
-                let query = Query::new(&item.source.dn, Scope::Base, Filter::present("objectClass"), &["1.1"]);
-                (query, item.source.dn.clone())
+                let id = self.directory.settings().id_attribute();
+                let query = Query::new(&source.dn, Scope::Base, Filter::present("objectClass"), &[id]);
+                (query, source.dn.clone())
             }
         };
-        let kind = if item.source.kind == SourceKind::Group { "group" } else { "container" };
+        // Pinned: nobody has typed the id.
+        let named =
+            if source.id.is_some() && !source.dn.is_empty() { format!("{} ({named})", source.dn) } else { named };
+        let kind = if source.kind == SourceKind::Group { "group" } else { "container" };
         let what = What::Source { kind, named: named.clone() };
         let entries = match self.reader.read(query).collect().await {
             // Of an id that means the base itself.
             Err(cause) if item.source.id.is_none() && cause.is_no_such_object() => Vec::new(),
             entries => entries.map_err(|cause| ReadError::Incomplete { what, cause })?,
         };
-        let text = entries.first().and_then(|entry| entry.dn_text());
-        Ok(text.ok_or(ReadError::Gone { item: item.name.clone(), kind, named })?.to_owned())
+        let found = entries.first().and_then(|entry| Some((entry.dn_text()?.to_owned(), entry)));
+        let (text, entry) = found.ok_or(ReadError::Gone { item: item.name.clone(), kind, named })?;
+        Ok((text, self.directory.id_of(entry).ok()))
     }
 
     /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44).

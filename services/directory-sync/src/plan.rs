@@ -111,13 +111,15 @@ pub(crate) fn user(
         mail: values.mail(settings.mail_attribute()),
         phones: values.phones(settings),
         extension: values.optional_text(settings.attributes.extension.as_deref()),
-        disabled_in_directory: values.disabled(now_unix_ms),
+        disabled_in_directory: values.disabled(),
+        expires_unix_ms: values.expires(),
         password_changed: values.password_changed(),
         description: values.text(settings.description_attribute()),
         user_group: values.optional_text(settings.attributes.user_group.as_deref()),
         languages: values.languages(settings),
         ..SyncedUser::default()
     };
+    user.disabled_in_directory |= (1..=now_unix_ms).contains(&user.expires_unix_ms);
     if settings.preset == Preset::ActiveDirectory {
         let sid = values.sid();
         user.primary_group_sid = sid.as_deref().and_then(|sid| values.primary_group(sid)).unwrap_or_default();
@@ -481,15 +483,20 @@ impl<'a> Values<'a> {
         self.pick(attribute, good).unwrap_or_default()
     }
 
-    /// Account state in the directory (FD-42). What cannot be read disables nobody: the directory still refuses the password.
-    fn disabled(&mut self, now_unix_ms: i64) -> bool {
+    /// Account state in the directory, but for its end (FD-42). What cannot be read disables nobody: the directory still refuses the
+    /// password.
+    fn disabled(&mut self) -> bool {
         let is = |attribute: &str, wanted: &[u8]| {
             self.entry.values(attribute).iter().any(|value| value.eq_ignore_ascii_case(wanted))
         };
         let locked = is(LOCKED_TIME, LOCKED_FOR_GOOD) || is(ACCOUNT_LOCK, b"true");
         let flags = self.number(USER_ACCOUNT_CONTROL).unwrap_or(0);
-        let expires = self.number(ACCOUNT_EXPIRES).and_then(unix_ms_of_file_time);
-        locked || flags & ACCOUNT_DISABLE != 0 || expires.is_some_and(|expires| expires <= now_unix_ms)
+        locked || flags & ACCOUNT_DISABLE != 0
+    }
+
+    /// When the account ends, 0 = never: a moment before 1970 is as good as 1970.
+    fn expires(&mut self) -> i64 {
+        self.number(ACCOUNT_EXPIRES).and_then(unix_ms_of_file_time).map_or(0, |expires| expires.max(1))
     }
 
     /// As it stands there: the store compares it with what stood there before (V-52).
@@ -762,7 +769,15 @@ mod tests {
             let now = 1_800_000_000_000;
             assert_eq!(unix_ms_of_file_time(134_444_736_000_000_000), Some(now));
             let ann = entry("uid=ann", &[("uid", &[b"ann"]), (attribute, &[value.as_bytes()])]);
-            assert_eq!(planned("openldap", &ann).0.disabled_in_directory, disabled, "{attribute}: {value}");
+            let ann = planned("openldap", &ann).0;
+            assert_eq!(ann.disabled_in_directory, disabled, "{attribute}: {value}");
+            let expires = match value {
+                "134444735999990000" => now - 1,
+                "134444736000000000" => now,
+                "134444736000010000" => now + 1,
+                _ => 0,
+            };
+            assert_eq!(ann.expires_unix_ms, expires, "{attribute}: {value}");
         }
     }
 
@@ -888,7 +903,9 @@ mod tests {
             turned.rotate_left(if values.is_empty() { 0 } else { turn.index(values.len()) });
             let (mut one, _) = planned("openldap", &all(&values));
             let (other, _) = planned("openldap", &all(&turned));
-            one.disabled_in_directory = other.disabled_in_directory; // these attributes have one value
+            // These attributes have one value.
+            one.disabled_in_directory = other.disabled_in_directory;
+            one.expires_unix_ms = other.expires_unix_ms;
             prop_assert_eq!(&one, &other);
             let phones = one.phones.iter().map(|phone| &phone.number);
             let texts = one.names.iter().chain([&one.username, &one.first_name, &one.mail, &one.distinguished_name]);

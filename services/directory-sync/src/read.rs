@@ -20,7 +20,8 @@ pub(crate) enum ReadError {
     Filter(#[source] FilterError),
     /// The source of an item is not there, or hidden from the query account (FS-21).
     #[error(
-        "the {kind} {named:?} of the sync item {item} cannot be seen; where it was deleted, change or remove the item"
+        "the {kind} {named:?} of the sync item {item} cannot be seen; where it was deleted, change or remove the item; where it was \
+         made again under the same name, write its DN anew, such as in capitals"
     )]
     Gone { item: ObjectName, kind: &'static str, named: String },
     #[error("the directory gives {dn:?}, which is no DN")]

@@ -13,7 +13,7 @@ use crate::source::{self, Source};
 use directory::{Directory, Event, FeedError, Offer, Origin, Position};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem, SyncState};
-use proto::user_store::{FinishRunReply, GetSourceReply};
+use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
 use service_kit::{Clock, chain};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(crate) struct Learned {
     identity: String,
     /// The source that was shown in a preview because it is another than before (S-44).
     previewed: Option<String>,
+    /// What its items name by a DN, by its id.
+    pins: Vec<SourcePin>,
     /// Why it waits was said in the log.
     waits: Option<&'static str>,
 }
@@ -112,6 +114,8 @@ struct Ended {
     problems: Problems,
     /// Why the read was not complete.
     incomplete: Option<String>,
+    /// What items name by a DN, found for the first time.
+    found: Vec<SourcePin>,
     finished: FinishRunReply,
 }
 
@@ -159,7 +163,8 @@ impl Runner {
             }
             learned.previewed = Some(identity.clone());
         }
-        self.learned.entry(name.clone()).or_default().waits = None;
+        let learned = self.learned.entry(name.clone()).or_default();
+        (learned.waits, learned.pins) = (None, state.pins.clone());
         loop {
             let span = run_span(name.as_str());
             link(&span);
@@ -175,7 +180,8 @@ impl Runner {
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
             };
-            let items = items(snapshot, name, mode);
+            let items = source::pinned(&items(snapshot, name, mode), &state.pins);
+            let items: Vec<&SyncItem> = items.iter().collect();
             let work = self.once(&opening, mode, &items, prepared.as_ref(), &state);
             let (result, full) = work.instrument(span.clone()).await;
             let ended = self.ended(name, &opening, result, &span)?;
@@ -242,7 +248,9 @@ impl Runner {
             items_digest: snapshot.settings.items_digest(name.as_str()),
             ..Opening::default()
         };
-        let items = items(snapshot, name, Mode::Incremental);
+        let pins = self.learned.get(name).map(|it| it.pins.as_slice()).unwrap_or_default();
+        let items = source::pinned(&items(snapshot, name, Mode::Incremental), pins);
+        let items: Vec<&SyncItem> = items.iter().collect();
         let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin);
         let begun = Instant::now();
         let work = async {
@@ -252,6 +260,7 @@ impl Runner {
             let mut ended = Ended::of(&run);
             let result = async {
                 let source = Source::resolve(&objects, &items).await?;
+                ended.found = source.found().to_vec();
                 let mut increment = Increment::new(&objects, &source, &run, &mut writer, &mut ended.problems);
                 for event in events {
                     increment.take(event).await?;
@@ -376,6 +385,7 @@ impl Runner {
             }
         }
         let source = Source::resolve(objects, items).await?;
+        ended.found = source.found().to_vec();
         let read = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
         if let Some(incomplete) = read {
             return Err(Stop::Incomplete(incomplete));
@@ -410,6 +420,7 @@ impl Runner {
         // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
         let objects = &prepared.objects.preferring(&feed.open().await?);
         let source = Source::resolve(objects, items).await?;
+        ended.found = source.found().to_vec();
         let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
         while !increment.take(feed.next().await?).await? {}
         ended.named = increment.named;
@@ -433,6 +444,7 @@ impl Runner {
         let _entered = span.enter();
         match result {
             Ok((ended, begun)) => {
+                self.learned.entry(name.clone()).or_default().pins.extend(ended.found.iter().cloned());
                 self.metrics.duration(name.as_str(), begun.elapsed());
                 self.measure(name.as_str(), opening, &ended);
                 tell(opening, &ended, begun);
@@ -508,11 +520,11 @@ async fn finish(
         Some(Stop::Store(StoreError::Deposed)) => return Err(StoreError::Deposed),
         Some(Stop::Store(error)) => {
             // What the store has not taken, it has not seen. That it hears so is best effort: the error is told anyway.
-            let _ = run.finish(Some(&chain(&error)), Vec::new()).await;
+            let _ = run.finish(Some(&chain(&error)), Vec::new(), ended.found).await;
             return Err(error);
         }
     };
-    ended.finished = run.finish(incomplete.as_deref(), position).await?;
+    ended.finished = run.finish(incomplete.as_deref(), position, ended.found.clone()).await?;
     if !ended.finished.run_id.is_empty() {
         ended.run_id.clone_from(&ended.finished.run_id);
     }
@@ -530,6 +542,7 @@ impl Ended {
             applied: Applied::default(),
             problems: Problems::default(),
             incomplete: None,
+            found: Vec::new(),
             finished: FinishRunReply::default(),
         }
     }
@@ -568,7 +581,7 @@ fn run_span(directory: &str) -> tracing::Span {
 }
 
 fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
-    let Ended { run_id, met, named, applied, problems, incomplete, finished } = ended;
+    let Ended { run_id, met, named, applied, problems, incomplete, finished, .. } = ended;
     let directory = opening.directory.as_str();
     let told = problems.kept().iter().map(ToString::to_string).chain(applied.problems.iter().cloned());
     for problem in told.take(TOLD_MAX) {

@@ -9,6 +9,7 @@ use crate::read::ReadError;
 use domain::ObjectId;
 use domain::settings::{SourceKind, SyncItem};
 use ldap_wire::{Dn, Filter};
+use proto::user_store::SourcePin;
 use std::collections::HashSet;
 
 /// The items that a run reads, with what they name found in the directory.
@@ -16,6 +17,8 @@ pub(crate) struct Source {
     items: Vec<Item>,
     /// The first item whose source is gone: then nobody can be said to have left (FS-21).
     gone: Option<ReadError>,
+    /// What is named by a DN, found by it: by its id from the next run on.
+    found: Vec<SourcePin>,
 }
 
 struct Item {
@@ -51,7 +54,7 @@ impl Source {
     /// Finds the containers and groups that the items name. One that is gone stops nothing that the others hold, but its users would
     /// all seem to have left: see [`Source::whole`] (FS-21). Users that are named one by one leave one by one (FS-16).
     pub(crate) async fn resolve(objects: &Objects, items: &[&SyncItem]) -> Result<Self, ReadError> {
-        let (mut resolved, mut gone) = (Vec::new(), None);
+        let (mut resolved, mut gone, mut found) = (Vec::new(), None, Vec::new());
         for item in items {
             let filter = match item.filter.as_str() {
                 "" => None,
@@ -59,23 +62,37 @@ impl Source {
             };
             let within = match item.source.kind {
                 SourceKind::Domain => Within::Anywhere,
-                kind @ (SourceKind::Container | SourceKind::Group) => match (objects.source_dn(item).await, kind) {
-                    (Err(error @ ReadError::Gone { .. }), _) => {
+                kind @ (SourceKind::Container | SourceKind::Group) => match objects.named_by(item).await {
+                    Err(error @ ReadError::Gone { .. }) => {
                         gone.get_or_insert(error);
                         if kind == SourceKind::Group { Within::GoneGroup } else { Within::GoneContainer }
                     }
-                    (text, SourceKind::Group) => Within::Group { text: text?, nested: item.source.nested },
-                    (text, _) => {
-                        let text = text?;
-                        let dn = text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
-                        Within::Container { dn, text, subtree: item.source.subtree }
+                    named => {
+                        let (text, id) = named?;
+                        // By its id it is looked for below the base.
+                        let below = text.parse().is_ok_and(|dn: Dn| dn.is_within(objects.directory.base()));
+                        let by_dn = below && item.source.id.is_none();
+                        found.extend(id.filter(|_| by_dn).map(|id| pin(item, &id)));
+                        match kind {
+                            SourceKind::Group => Within::Group { text, nested: item.source.nested },
+                            _ => {
+                                let dn =
+                                    text.parse().map_err(|cause| ReadError::BadName { dn: text.clone(), cause })?;
+                                Within::Container { dn, text, subtree: item.source.subtree }
+                            }
+                        }
                     }
                 },
                 SourceKind::Users => Within::Users(item.source.ids.iter().cloned().collect()),
             };
             resolved.push(Item { name: item.name.to_string(), within, filter });
         }
-        Ok(Self { items: resolved, gone })
+        Ok(Self { items: resolved, gone, found })
+    }
+
+    /// What was named by its DN alone, with its id.
+    pub(crate) fn found(&self) -> &[SourcePin] {
+        &self.found
     }
 
     /// Everything that the items name was found.
@@ -164,6 +181,25 @@ impl Source {
     }
 }
 
+/// The items with what is known by its id since it was found.
+pub(crate) fn pinned(items: &[&SyncItem], pins: &[SourcePin]) -> Vec<SyncItem> {
+    let item = |item: &&SyncItem| {
+        let mut item = SyncItem::clone(item);
+        proto::pins::apply(pins, &mut item);
+        item
+    };
+    items.iter().map(item).collect()
+}
+
+fn pin(item: &SyncItem, id: &ObjectId) -> SourcePin {
+    SourcePin {
+        sync_item: item.name.to_string(),
+        kind: proto::pins::kind(&item.source).unwrap_or_default().into(),
+        distinguished_name: item.source.dn.clone(),
+        object_id: id.to_string(),
+    }
+}
+
 /// What the filters of items look at: a change of it is a change of who is held (S-14). A filter that is none ends the run elsewhere.
 pub(crate) fn filter_attributes(items: &[&SyncItem]) -> Vec<String> {
     let filters = items.iter().filter_map(|item| item.filter.parse::<Filter>().ok());
@@ -199,6 +235,7 @@ mod tests {
         // FS-08, FS-16, FS-21, FS-22
         let source = Source {
             gone: None,
+            found: Vec::new(),
             items: vec![
                 item("sales", container("OU=Sales,DC=corp", true), None),
                 item("top", container("ou=people,dc=corp", false), None),
@@ -224,7 +261,7 @@ mod tests {
     #[test]
     fn no_more_is_read_than_the_items_hold_and_nothing_twice() {
         let bases = |items: Vec<Item>| {
-            let source = Source { items, gone: None };
+            let source = Source { items, gone: None, found: Vec::new() };
             source.bases("dc=corp").into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         let (inner, outer) = ("ou=a,ou=x,dc=corp", "ou=X,dc=corp");

@@ -2,7 +2,7 @@
 
 mod fakes;
 
-use fakes::{Lab, Run, Wire, item, until};
+use fakes::{Lab, Run, Told, Wire, item, until};
 use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, program, run};
 use proto::user_store::left_object::How;
 use proto::user_store::{FinishRunReply, RequestSyncRequest, SyncedUser};
@@ -413,6 +413,65 @@ async fn an_item_whose_source_is_gone_stops_no_other_and_nobody_leaves() {
     synced.lab.settings.change(|document| drop(document["sync_item"].as_array_mut().expect("items").remove(0)));
     assert_eq!(synced.run_now().await.finished, Some((true, String::new())));
     assert!(!synced.lab.store.told().left.is_empty());
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_item_names_by_its_dn_may_be_renamed_and_moved_after_a_run_that_found_it() {
+    // FS-21
+    let company = Company::start(&SlapdOptions::default());
+    let (vpn, sales) = (format!("cn=vpn-users,ou=groups,{COMPANY_BASE}"), format!("ou=sales,ou=people,{COMPANY_BASE}"));
+    let synced = company.sync(json!([
+        { "name": "sales", "directory": "corp", "source": { "kind": "container", "dn": sales } },
+        { "name": "vpn", "directory": "corp", "source": { "kind": "group", "dn": vpn } },
+    ]));
+    synced.lab.ask(RequestSyncRequest { mode: "preview".into(), ..RequestSyncRequest::default() }).await;
+    synced.lab.runs(1).await;
+    assert_eq!(synced.lab.store.told().source.pins, [], "a preview keeps nothing");
+    let before: BTreeSet<String> = synced.run_now().await.users.into_iter().collect();
+    let id = |filter: &str, dn: &str| format!("entryUUID:{}", first(&company.search(filter)[dn], "entryUUID"));
+    let known = |store: &Told| -> Vec<_> {
+        let pins = store.source.pins.iter();
+        pins.map(|pin| (pin.sync_item.clone(), pin.kind.clone(), pin.distinguished_name.clone(), pin.object_id.clone()))
+            .collect()
+    };
+    let expected = [
+        ("sales".to_owned(), "container".to_owned(), sales.clone(), id("(ou=sales)", &sales)),
+        ("vpn".to_owned(), "group".to_owned(), vpn.clone(), id("(cn=vpn-users)", &vpn)),
+    ];
+    assert_eq!(known(&synced.lab.store.told()), expected);
+
+    company
+        .slapd
+        .modify(&format!(
+            "dn: {vpn}\nchangetype: modrdn\nnewrdn: cn=remote\ndeleteoldrdn: 1\n\n\
+             dn: {sales}\nchangetype: modrdn\nnewrdn: ou=trade\ndeleteoldrdn: 1\nnewsuperior: {COMPANY_BASE}\n\n\
+             dn: {sales}\nchangetype: add\nobjectClass: organizationalUnit\nou: sales\n"
+        ))
+        .expect("modified");
+    let after = synced.run_now().await;
+    assert_eq!(after.finished, Some((true, String::new())));
+    assert_eq!(after.users.into_iter().collect::<BTreeSet<_>>(), before);
+    assert!(synced.lab.store.told().owned("sales").contains("ben.hale"));
+    assert_eq!(
+        synced.user("ben.hale").map(|user| user.distinguished_name),
+        Some(format!("uid=ben.hale,ou=trade,{COMPANY_BASE}"))
+    );
+    assert!(synced.lab.store.told().left.is_empty());
+    assert_eq!(known(&synced.lab.store.told()), expected, "as it was found");
+
+    // In another spelling it is looked for anew: the unit of that name is another one by now, and empty.
+    let anew = sales.to_uppercase();
+    synced.lab.settings.change(|document| document["sync_item"][0]["source"]["dn"] = anew.clone().into());
+    synced.run_now().await;
+    assert!(synced.lab.store.told().owned("sales").is_empty());
+    let pins = known(&synced.lab.store.told());
+    let found = pins.iter().find(|(item, ..)| item == "sales").expect("found");
+    assert_eq!((&found.2, &found.3), (&anew, &id("(ou=sales)", &sales)));
+    // Gone for good, whoever has its name.
+    company.slapd.modify(&format!("dn: {sales}\nchangetype: delete\n\ndn: {sales}\nchangetype: add\nobjectClass: organizationalUnit\nou: sales\n")).expect("modified");
+    let error = why_incomplete(&synced.run_now().await);
+    assert!(error.contains(&anew) && error.contains("made again under the same name"), "{error}");
     synced.stop().await;
 }
 

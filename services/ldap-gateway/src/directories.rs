@@ -3,6 +3,7 @@
 //! ```text
 //! inspect     does it serve as the settings want it, saved or not (FD-11)   inspect
 //! find_users  who is in it, known here or not (FS-16)                       find
+//! find_places its containers and groups by their names (FS-16, FD-33)       places
 //! holders     which sync items hold somebody (FS-08)                        hold
 //! ```
 //!
@@ -11,6 +12,7 @@
 mod find;
 mod hold;
 mod inspect;
+mod places;
 
 use crate::settings::SettingsCopy;
 use directory::inspect::Trial;
@@ -19,7 +21,10 @@ use domain::Secret;
 use domain::settings::SyncItem;
 use lockout_guard::LockoutGuard;
 use proto::directory::directories_server::Directories;
-use proto::directory::{FindUsersReply, FindUsersRequest, HoldersReply, HoldersRequest, InspectReply, InspectRequest};
+use proto::directory::{
+    FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersReply, HoldersRequest, InspectReply,
+    InspectRequest,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -76,6 +81,17 @@ impl Directories for DirectoryQuestions {
         in_time(async {
             directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
             find::users(&directory, request).await
+        })
+        .await
+    }
+
+    async fn find_places(&self, request: Request<FindPlacesRequest>) -> Result<Response<FindPlacesReply>, Status> {
+        let _turn = self.turn()?;
+        let request = request.into_inner();
+        let directory = self.saved(&request.directory)?;
+        in_time(async {
+            directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
+            places::places(&directory, request).await
         })
         .await
     }

@@ -26,12 +26,17 @@ mod sync;
 mod tokens;
 mod users;
 
+pub(crate) use access::Caller;
+pub(crate) use directories::{DIRECTORY_LIMIT, tried};
+pub(crate) use directory_users::{NewSelection, import as select, known_by_ids as known_users};
+pub(crate) use extract::Body;
+pub(crate) use problem::Problem;
+
 use crate::app::App;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -49,7 +54,7 @@ pub(crate) fn waits(route: &str) -> bool {
     let route = route.strip_prefix("/api/v1/").unwrap_or_default();
     route == "authentications/{id}"
         || route.starts_with("directories/")
-        || matches!(route, "sync/import" | "sync/owner")
+        || matches!(route, "settings" | "sync/import" | "sync/owner")
 }
 
 #[derive(OpenApi)]
@@ -143,8 +148,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(directories::test))
         .routes(routes!(directories::test_draft))
         .routes(routes!(directory_users::list))
+        .routes(routes!(directory_users::places))
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))
+        .routes(routes!(sync::history))
         .routes(routes!(sync::changes))
         .routes(routes!(sync::run))
         .routes(routes!(directory_users::import))

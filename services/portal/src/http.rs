@@ -14,7 +14,7 @@ pub(crate) use source::ClientAddress;
 use crate::app::App;
 use crate::config::Transport;
 use crate::metrics::{Limited, Metrics};
-use crate::{api, callback, phone, self_service};
+use crate::{api, callback, console, phone, self_service};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -75,6 +75,7 @@ impl Routers {
         let portal = Router::new()
             .merge(self_service::router(app.clone()))
             .merge(callback::router(app.clone()))
+            .merge(console::router(app.clone()))
             .merge(phone.clone())
             .nest("/api/v1", api::router(app.clone()));
         let phone = phone.merge(self_service::assets(app.clone()));
@@ -103,7 +104,7 @@ async fn observe(request: Request, next: Next) -> Response {
         http.response.status_code = tracing::field::Empty,
         twinlock.request_id = tracing::field::Empty,
     );
-    let limit = if api::waits(route) { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+    let limit = if api::waits(route) || console::waits(route) { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
     let answered = tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await;
     let response = answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
     span.record("http.response.status_code", response.status().as_u16());

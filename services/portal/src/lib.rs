@@ -8,6 +8,7 @@
 //! session         the cookie, the form token, and what has been proven so far
 //! self_service/   the pages: sign-in, code, invitation, enrolment, account
 //! phone/          the app on people's phones, and what other apps there ask for
+//! console/        what administrators look at and decide, as pages
 //! api/            /api/v1: one table of permissions, one file for each kind of thing
 //! callback        what providers of messages and calls say, handed on to verification
 //! ```
@@ -21,6 +22,7 @@ mod app;
 mod attempt;
 mod callback;
 mod config;
+mod console;
 mod http;
 mod limits;
 mod metrics;

@@ -65,6 +65,7 @@ fn go_on(live: Option<&Live>) -> Response {
         Some(Stage::Invitation) => "/invitation",
         Some(Stage::Enrolling) => "/enrol",
         Some(Stage::Answers | Stage::Full) => "/account",
+        Some(Stage::Console) => "/console",
     };
     Redirect::to(path).into_response()
 }

@@ -10,10 +10,14 @@
 //!
 //! Every arrow makes a new id (V-80); the old one is ended in the store first. The store knows a session by the hash of its id, so
 //! what it holds lets nobody in. Before the password there is no session: a cookie of its own ties the sign-in form to the browser.
+//!
+//! An administrator in the console has a session of another kind, under another cookie: neither is worth anything in the place of the
+//! other.
 
 use crate::app::{App, STORE_LIMIT, within};
+use crate::texts::Texts;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use domain::TransactionId;
+use domain::{Language, TransactionId};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use prost::Message;
 use proto::user_store::{EndSessionRequest, GetSessionRequest, PutSessionRequest, Session};
@@ -24,6 +28,7 @@ use subtle::ConstantTimeEq;
 use tonic::Status;
 
 const COOKIE_NAME: &str = "__Host-twinlock";
+const CONSOLE_COOKIE_NAME: &str = "__Host-twinlock-console";
 const FORM_COOKIE_NAME: &str = "__Host-twinlock-form";
 
 /// FP-10, V-80.
@@ -53,6 +58,8 @@ pub(crate) enum Stage {
     Answers,
     /// Both locks.
     Full,
+    /// An API key, at the console; it is looked at anew for each page.
+    Console,
 }
 
 /// A session that is in force.
@@ -94,6 +101,7 @@ impl Stage {
             "enrolling" => Some(Self::Enrolling),
             "answers" => Some(Self::Answers),
             "full" => Some(Self::Full),
+            "console" => Some(Self::Console),
             _ => None,
         }
     }
@@ -101,7 +109,7 @@ impl Stage {
     fn write(self, session: &mut Session) {
         (session.transaction_id, session.step) = match self {
             Self::Code { transaction, step } => (transaction.to_string(), step),
-            Self::Invitation | Self::Enrolling | Self::Answers | Self::Full => {
+            Self::Invitation | Self::Enrolling | Self::Answers | Self::Full | Self::Console => {
                 session.asked.clear();
                 (String::new(), 0)
             }
@@ -111,6 +119,7 @@ impl Stage {
             Self::Enrolling => "enrolling",
             Self::Answers => "answers",
             Self::Full => "full",
+            Self::Console => "console",
         }
         .to_owned();
     }
@@ -124,7 +133,7 @@ impl Stage {
         match self {
             Self::Code { .. } | Self::Invitation => created_ms + UNFINISHED_MS,
             Self::Enrolling => (now_ms + IDLE_MS).min(created_ms + ENROLLING_MS),
-            Self::Answers | Self::Full => (now_ms + IDLE_MS).min(created_ms + ABSOLUTE_MS),
+            Self::Answers | Self::Full | Self::Console => (now_ms + IDLE_MS).min(created_ms + ABSOLUTE_MS),
         }
     }
 }
@@ -135,15 +144,32 @@ impl Live {
         &self.session.csrf_token
     }
 
+    /// The person's own language, where they have one that is spoken here.
+    pub fn texts(&self) -> Option<&'static Texts> {
+        Language::new(&self.session.language).ok().as_ref().and_then(Texts::of)
+    }
+
     /// The cookie that belongs to it. It ends with the browser, and in the store long before.
     pub fn cookie(&self) -> HeaderValue {
-        cookie(COOKIE_NAME, &self.id)
+        let name = if self.stage == Stage::Console { CONSOLE_COOKIE_NAME } else { COOKIE_NAME };
+        cookie(name, &self.id)
     }
 }
 
 /// Whoever has a session, as the request's cookie says. Moves its end when it is used.
 pub(crate) async fn load(app: &App, headers: &HeaderMap) -> Result<Option<Live>, Status> {
-    let Some(id) = SessionId::from_cookie(headers, COOKIE_NAME) else { return Ok(None) };
+    let live = load_by(app, headers, COOKIE_NAME).await?;
+    Ok(live.filter(|live| live.stage != Stage::Console))
+}
+
+/// The same of the console.
+pub(crate) async fn load_console(app: &App, headers: &HeaderMap) -> Result<Option<Live>, Status> {
+    let live = load_by(app, headers, CONSOLE_COOKIE_NAME).await?;
+    Ok(live.filter(|live| live.stage == Stage::Console))
+}
+
+async fn load_by(app: &App, headers: &HeaderMap, cookie_name: &str) -> Result<Option<Live>, Status> {
+    let Some(id) = SessionId::from_cookie(headers, cookie_name) else { return Ok(None) };
     let now_ms = app.now_ms();
     let request = idempotent(GetSessionRequest { id_hash: id.hash(), now_unix_ms: now_ms });
     let reply = within(STORE_LIMIT, request, |request| app.deps.portal_data.get_session(request)).await?;
@@ -222,6 +248,11 @@ pub(crate) fn ask(session: &mut Session, ask: &Ask) {
 /// Takes the cookie from the browser.
 pub(crate) fn no_cookie() -> HeaderValue {
     HeaderValue::from_static("__Host-twinlock=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
+}
+
+/// The same of the console.
+pub(crate) fn no_console_cookie() -> HeaderValue {
+    HeaderValue::from_static("__Host-twinlock-console=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
 }
 
 // ---- forms
@@ -305,7 +336,7 @@ mod tests {
     #[test]
     fn a_stage_is_what_it_was_written_as_and_an_unknown_one_proves_nothing() {
         let transaction = TransactionId(uuid::Uuid::from_u128(7));
-        let others = [Stage::Invitation, Stage::Enrolling, Stage::Answers, Stage::Full];
+        let others = [Stage::Invitation, Stage::Enrolling, Stage::Answers, Stage::Full, Stage::Console];
         for stage in others.into_iter().chain([Stage::Code { transaction, step: 2 }]) {
             let mut session = Session::default();
             stage.write(&mut session);

@@ -177,9 +177,11 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::POST, "/directories/test", "/directories/test", Some(json!({"directory": {"name": "corp"}}))),
         (Method::POST, "/directories/{name}/test", "/directories/corp/test", None),
         (Method::GET, "/directories/{name}/users", "/directories/corp/users", None),
+        (Method::GET, "/directories/{name}/places", "/directories/corp/places?kind=groups", None),
         (Method::GET, "/accounting", "/accounting", None),
         (Method::GET, "/audit", "/audit", None),
         (Method::GET, "/sync", "/sync", None),
+        (Method::GET, "/sync/history", "/sync/history", None),
         (Method::GET, "/sync/runs/{id}/changes", "/sync/runs/r/changes", None),
         (Method::POST, "/sync/run", "/sync/run", None),
         (Method::POST, "/sync/import", "/sync/import", Some(json!({"directory": "corp", "sync_item": "hand"}))),
@@ -215,8 +217,10 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         ("POST", "/providers/test" | "/directories/test" | "/directories/{name}/test") => O_A,
         ("GET", "/audit" | "/accounting") => &[Role::Owner, Role::Admin, Role::Auditor],
         (_, "/clients" | "/clients/{name}" | "/settings") => O_A,
-        (_, "/sync" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => O_A,
-        ("GET", "/directories/{name}/users") => O_A,
+        (_, "/sync" | "/sync/history" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => {
+            O_A
+        }
+        ("GET", "/directories/{name}/users" | "/directories/{name}/places") => O_A,
         (_, "/sync/approvals/{id}" | "/sync/approvals/{id}/users") => O_A,
         other => panic!("{other:?} is not in this test"),
     }
@@ -345,6 +349,9 @@ async fn users_come_in_pages_and_are_found_by_id_or_name() {
     assert_eq!(by_name.json()["methods"][0]["method"], "code");
     assert_eq!(api.get("/users/ann/factors").await.json()["items"].as_array().map(Vec::len), Some(1));
     api.get("/users/nobody").await.assert_problem(StatusCode::NOT_FOUND);
+    // FD-37
+    let labelled = api.get("/users?user_group=of%20Ben").await.json();
+    assert_eq!((&labelled["items"][0]["user_group"], &labelled["items"][1]), (&json!("of Ben"), &Value::Null));
     api.get("/users?limit=0").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/users?limit=many").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/users?state=sleeping").await.assert_problem(StatusCode::BAD_REQUEST);
@@ -482,6 +489,7 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
     );
     assert_eq!((&source["last_full"], &source["last_complete"]), (&json!("2026-11-20T16:45:02Z"), &json!(null)));
     assert_eq!(source["base"], "dc=corp,dc=example");
+    assert_eq!(source["pins"][0]["object_id"], "entryUUID:00000000-0000-0000-0000-000000000001");
     assert_eq!((&source["offers"], &source["waits_for"]), (&json!(["syncrepl: yes"]), &json!(null)));
     assert_eq!(status["sources"][1]["waits_for"], "no run was asked for yet");
     let run = &status["runs"][0];
@@ -497,6 +505,11 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
     );
     let last = api.get("/sync/runs/r1/changes?limit=200&after=200").await.json();
     assert_eq!((last["items"].as_array().map(Vec::len), &last["next"]), (Some(50), &json!(null)));
+    let page = api.get("/sync/history?limit=2&changed=true&directory=corp").await.json();
+    assert_eq!((&page["items"][1]["id"], &page["next"]), (&json!("r2"), &json!("2")));
+    let rest = api.get("/sync/history?limit=2&changed=true&after=2").await.json();
+    assert_eq!((&rest["items"][0]["id"], &rest["next"]), (&json!("r3"), &Value::Null));
+    api.get("/sync/history?changed=maybe").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/sync/runs/r1/changes?limit=1001").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/sync/runs/r1/changes?before=1").await.assert_problem(StatusCode::BAD_REQUEST);
 }
@@ -769,7 +782,11 @@ async fn a_user_is_changed_where_something_is_named_and_nowhere_else() {
     assert_eq!((changed.status, &changed.json()["phone"]), (StatusCode::OK, &json!("+4930901820")));
     assert_eq!(changed.json()["pin"]["required"], true);
     let again = api
-        .call(Method::PATCH, "/users/ann", Some(json!({"default_method": "push", "language_app": "de"})))
+        .call(
+            Method::PATCH,
+            "/users/ann",
+            Some(json!({"default_method": "push", "language_app": "de", "language_portal": "fr"})),
+        )
         .await
         .json();
     assert_eq!((&again["phone_extension"], &again["allowed_methods"]), (&json!("890"), &json!(["push", "code"])));
@@ -777,6 +794,7 @@ async fn a_user_is_changed_where_something_is_named_and_nowhere_else() {
         (&again["default_method"], &again["language_app"], &again["language_call"]),
         (&json!("push"), &json!("de"), &json!(""))
     );
+    assert_eq!(again["language_portal"], "fr");
     let stale = Some(("application/json", r#"{"phone":""}"#.to_owned()));
     api.send(Method::PATCH, "/users/ann", stale, &[(IF_MATCH, "\"6\"")]).await.assert_problem(StatusCode::CONFLICT);
     for bad in

@@ -855,6 +855,26 @@ async fn a_number_counts_after_its_code_came_back() {
 }
 
 #[tokio::test]
+async fn whoever_has_a_language_of_their_own_is_answered_in_it_once_the_password_is_right() {
+    // FS-32
+    let world = World::new(Open).await;
+    world.store.give_factor("ann");
+    for (language, code, account) in [
+        ("de-CH", "<html lang=\"de\">", "Abmelden"),
+        ("tlh", "<html lang=\"en\">", "Sign out"),
+        ("", "<html lang=\"en\">", "Sign out"),
+    ] {
+        world.store.change("ann", |user| user.more.language_portal = language.into());
+        let mut browser = world.browser_that_speaks("en");
+        assert!(browser.get("/").await.html.contains("<html lang=\"en\">"));
+        assert!(browser.sign_in("ann", PASSWORD).await.html.contains(code), "{language}");
+        let page = browser.submit("/code", &[("code", RIGHT_CODE)]).await;
+        assert!(page.path == "/account" && page.html.contains(account), "{language} {}", page.html);
+        browser.submit("/sign-out", &[]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_browser_that_speaks_german_is_answered_in_german() {
     let world = World::new(Open).await;
     let mut browser = world.browser_that_speaks("de-AT,de;q=0.9,en;q=0.5");

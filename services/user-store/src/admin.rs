@@ -34,10 +34,11 @@ use proto::user_store::{
     InviteReply, InviteRequest, KnownUsersReply, KnownUsersRequest, ListAccountingReply, ListAccountingRequest,
     ListApiKeysReply, ListApiKeysRequest, ListApprovalUsersReply, ListApprovalUsersRequest, ListAuditReply,
     ListAuditRequest, ListCheckpointsReply, ListCheckpointsRequest, ListClientsReply, ListClientsRequest,
-    ListUsersReply, ListUsersRequest, ObserveClientReply, ObserveClientRequest, RequestSyncReply, RequestSyncRequest,
-    RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest, RotateClientSecretReply, RotateClientSecretRequest,
-    SetUserStateRequest, SyncChangesReply, SyncChangesRequest, SyncStatusReply, SyncStatusRequest, UnlockUserRequest,
-    UserDetail, VerifyAuditReply, VerifyAuditRequest, admin_server::Admin,
+    ListSyncRunsReply, ListSyncRunsRequest, ListUsersReply, ListUsersRequest, ObserveClientReply, ObserveClientRequest,
+    RequestSyncReply, RequestSyncRequest, RevokeApiKeyReply, RevokeApiKeyRequest, RevokeFactorRequest,
+    RotateClientSecretReply, RotateClientSecretRequest, SetUserStateRequest, SyncChangesReply, SyncChangesRequest,
+    SyncStatusReply, SyncStatusRequest, UnlockUserRequest, UserDetail, VerifyAuditReply, VerifyAuditRequest,
+    admin_server::Admin,
 };
 use std::collections::{BTreeSet, HashMap};
 use tonic::{Request, Response, Status};
@@ -88,6 +89,9 @@ impl AdminService {
             "enrolled" => condition(ENROLLED, args![]),
             "not_enrolled" => condition(&format!("NOT {ENROLLED}"), args![]),
             _ => return Err(Status::invalid_argument("enrolment: allowed are enrolled, not_enrolled").into()),
+        }
+        if !request.user_group.is_empty() {
+            condition("u.user_group = ?", args![&request.user_group]);
         }
         if !request.after.is_empty() {
             let (user_id, key) = request.after.split_once(' ').unwrap_or((&request.after, ""));
@@ -340,6 +344,7 @@ impl AdminService {
                 ("client", &request.client),
                 ("user_id", &request.user_id),
                 ("transaction_id", &request.transaction_id),
+                ("user_group", &request.user_group),
             ],
         };
         let events = audit::list(self.0.database(), wanted).await?;
@@ -523,6 +528,13 @@ impl Admin for AdminService {
 
     async fn sync_status(&self, _: Request<SyncStatusRequest>) -> Result<Response<SyncStatusReply>, Status> {
         Ok(Response::new(history::status(&self.0).await?))
+    }
+
+    async fn list_sync_runs(
+        &self,
+        request: Request<ListSyncRunsRequest>,
+    ) -> Result<Response<ListSyncRunsReply>, Status> {
+        Ok(Response::new(history::list(&self.0, request.into_inner()).await?))
     }
 
     async fn sync_changes(&self, request: Request<SyncChangesRequest>) -> Result<Response<SyncChangesReply>, Status> {

@@ -153,7 +153,7 @@ pub struct Wanted<'a> {
     pub newest: bool,
     pub limit: u32,
     /// Column and value, each an equality; empty values ask for nothing.
-    pub conditions: [(&'static str, &'a str); 4],
+    pub conditions: [(&'static str, &'a str); 5],
 }
 
 /// Events in rising order.
@@ -169,6 +169,8 @@ pub async fn list(database: &Database, wanted: Wanted<'_>) -> Result<Vec<AuditEv
                 " AND sequence IN (SELECT sequence FROM audit WHERE transaction_id = ${place} AND final UNION ALL \
                  SELECT sequence FROM audit WHERE transaction_id = ${place} AND transaction_id <> '' AND NOT final)"
             ),
+            // The label that the user has now (FD-37).
+            "user_group" => format!(" AND user_id IN (SELECT user_id FROM users WHERE user_group = ${place})"),
             column => format!(" AND {column} = ${place}"),
         };
     }

@@ -83,6 +83,7 @@ pub async fn credentials(session: &mut Session, seal: &Seal, user_id: &str) -> R
         "DELETE FROM factors WHERE user_id = $1",
         "DELETE FROM devices WHERE user_id = $1",
         "DELETE FROM hashed WHERE user_id = $1",
+        "DELETE FROM pins_owed WHERE user_id = $1",
         // That a PIN is required stays; the one there was is gone with the others.
         "DELETE FROM secret_states WHERE user_id = $1 AND kind <> 'pin'",
         "DELETE FROM secret_proofs WHERE user_id = $1",

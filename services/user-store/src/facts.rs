@@ -15,6 +15,7 @@ use crate::places;
 use crate::rpc::StoreError;
 use crate::seal::Seal;
 use crate::sql::Row;
+use crate::sync::expiry;
 use crate::users;
 use proto::user_store::login_facts_request::Who as Asked;
 use proto::user_store::{CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts};
@@ -56,7 +57,7 @@ const USER: &str = "SELECT u.user_id AS user_id, u.username AS username, u.direc
     u.backup_phone AS backup_phone, u.backup_extension AS backup_extension, u.default_method AS default_method, \
     u.allowed_methods AS allowed_methods, u.language_call AS language_call, u.language_text AS language_text, \
     u.language_app AS language_app, u.language_code AS language_code, u.blocked_until_ms AS blocked_until_ms, \
-    u.exempt_clients AS exempt_clients, u.exempt_until_ms AS exempt_until_ms, u.epoch AS epoch, \
+    u.exempt_clients AS exempt_clients, u.exempt_until_ms AS exempt_until_ms, u.account_expires_ms AS account_expires_ms, u.epoch AS epoch, \
     COALESCE((SELECT g.last_success_ms FROM guards g WHERE g.user_id = u.user_id), 0) AS last_success_ms, \
     (u.primary_group <> '' OR EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.dn_key AND m.directory = u.directory) \
     OR EXISTS (SELECT 1 FROM group_members m WHERE m.member_key = u.object_id AND m.directory = u.directory) \
@@ -90,14 +91,21 @@ pub fn code_factor(seal: &Seal, row: &Row, user_id: &str) -> Result<CodeFactor, 
 }
 
 fn login_user(row: &Row, now_ms: i64) -> Result<LoginUser, StoreError> {
-    let state: String = row.get("state")?;
+    let mut state: String = row.get("state")?;
+    let expires_ms: i64 = row.get("account_expires_ms")?;
+    let expired = state == "enabled" && expiry::is_over(expires_ms, now_ms);
     let state_text = match state.as_str() {
+        // FS-26: from the very moment.
+        "enabled" if expired => users::state_text("directory", expires_ms, expiry::TEXT),
         "enabled" => String::new(),
         _ => {
             let text: String = row.get("state_text")?;
             users::state_text(&row.get::<String>("state_by")?, row.get("state_since_ms")?, &text)
         }
     };
+    if expired {
+        state = "disabled".into();
+    }
     // FS-23: a number of the user's own goes before the directory's, its extension along with it.
     let own: String = row.get("own_phone")?;
     let (phone, phone_extension) = match own.is_empty() {

@@ -19,6 +19,9 @@ const BATCH: u64 = 1000;
 /// A code is valid for minutes; its mark is kept well beyond any clock's error.
 const SPEND_LIFE_MS: i64 = DAY_MS;
 const RUN_LIFE_MS: i64 = 90 * DAY_MS;
+const IDLE_RUN_LIFE_MS: i64 = 7 * DAY_MS;
+const IDLE_RUN: &str = "started_ms < $1 AND mode = 'incremental' AND state = 'done' AND added = 0 AND changed = 0 \
+                        AND disabled = 0 AND removed = 0 AND changes = 0";
 /// Prompts, messages and mails that went out: for reports, and longer than any limit looks back.
 const HISTORY_MS: i64 = 90 * DAY_MS;
 /// The longest window messages are counted in is a day.
@@ -142,6 +145,8 @@ const ENDED: &[Ended] = &[
         RUN_LIFE_MS,
     ),
     Ended::gone("sync_runs", "run_id", "started_ms < $1", RUN_LIFE_MS),
+    // Every few minutes one that read what changed, and nothing had. Full ones say when somebody was missed (S-43).
+    Ended::gone("sync_runs", "run_id", IDLE_RUN, IDLE_RUN_LIFE_MS),
     Ended::gone(
         "approval_users",
         "approval_id, username_key, user_id",

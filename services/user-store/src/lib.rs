@@ -149,6 +149,8 @@ impl Store {
         shutdown.spawn_until_stopping(checkpoint::run(store.clone()));
         shutdown.spawn_until_stopping(housekeeping::run(store.clone()));
         shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
+        shutdown.spawn_until_stopping(sync::first_pins::run(store.clone()));
+        shutdown.spawn_until_stopping(sync::expiry::run(store.clone()));
         Ok(store)
     }
 
@@ -171,6 +173,16 @@ impl Store {
     /// Takes away what time has ended; the store does so by itself every hour.
     pub async fn sweep(&self) -> Result<(), tonic::Status> {
         Ok(housekeeping::sweep(self).await?)
+    }
+
+    /// Disables users whose account in the directory has expired (FS-26); the store does so by itself every minute.
+    pub async fn disable_expired(&self) -> Result<(), tonic::Status> {
+        Ok(sync::expiry::disable(self).await?)
+    }
+
+    /// Makes the first PINs that are owed to new users (FS-31); the store does so by itself twice a minute.
+    pub async fn give_first_pins(&self) -> Result<(), tonic::Status> {
+        Ok(sync::first_pins::give(self).await?)
     }
 
     /// Reads the data keys again and goes on with a rotation; the store does so by itself three times a minute and more.

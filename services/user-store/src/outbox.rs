@@ -96,6 +96,12 @@ impl NewMail {
         self
     }
 
+    /// Until then it may go out; a day, where nothing is said.
+    pub fn until(mut self, at_ms: i64) -> Self {
+        self.mail.expires_unix_ms = at_ms;
+        self
+    }
+
     pub fn once(mut self, key: impl Into<String>) -> Self {
         self.once_key = key.into();
         self

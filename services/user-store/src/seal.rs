@@ -374,6 +374,17 @@ pub fn random<const N: usize>() -> [u8; N] {
     octets
 }
 
+/// So many decimal digits, each as likely as any other.
+pub fn digits<const N: usize>() -> Secret {
+    let mut digits = Vec::with_capacity(N);
+    while digits.len() < N {
+        // 250 is the largest multiple of ten in an octet: what is above would make small digits likelier.
+        digits.extend(random::<32>().into_iter().filter(|octet| *octet < 250).map(|octet| b'0' + octet % 10));
+        digits.truncate(N);
+    }
+    Secret::new(digits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

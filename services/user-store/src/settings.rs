@@ -7,6 +7,7 @@
 pub mod apply;
 mod attributes;
 pub mod changes;
+mod removals;
 pub mod service_accounts;
 
 use crate::Store;

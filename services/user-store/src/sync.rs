@@ -13,6 +13,8 @@
 
 pub mod approvals;
 mod containers;
+pub mod expiry;
+pub mod first_pins;
 mod groups;
 mod guard;
 mod hands;
@@ -21,6 +23,7 @@ mod leavers;
 mod members;
 mod pending;
 mod phones;
+mod pins;
 mod preview;
 mod profile;
 mod rows;

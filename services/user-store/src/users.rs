@@ -210,7 +210,7 @@ pub const SUMMARY: &str = "SELECT u.user_id AS user_id, u.username AS username, 
     u.first_name AS first_name, u.last_name AS last_name, u.mail AS mail, u.state AS state, u.directory AS directory, \
     u.object_id AS object_id, u.distinguished_name AS distinguished_name, u.dn_key AS dn_key, u.sid AS sid, u.primary_group AS primary_group, u.phone AS phone, \
     u.sync_item AS sync_item, u.state_by AS state_by, u.state_since_ms AS state_since_ms, u.state_text AS state_text, \
-    u.revision AS revision FROM users u";
+    u.user_group AS user_group, u.revision AS revision FROM users u";
 
 /// Users as a list shows them, in the order of their rows.
 pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Result<Vec<UserSummary>, StoreError> {
@@ -244,6 +244,7 @@ pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Resu
             factors,
             locked_until_unix_ms,
             last_success_unix_ms: successes.get(user_id).copied().unwrap_or_default(),
+            user_group: row.get("user_group")?,
         })
     };
     rows.iter().zip(&ids).map(summary).collect()

@@ -300,7 +300,7 @@ async fn synchronisation_reads_with_an_account_of_its_own() -> Result<()> {
         ("directory.corp.query_bind.password".to_owned(), secret(world.upstream.query()[1])),
         ("directory.corp.sync_bind.password".to_owned(), secret(Slapd::ADMIN_PASSWORD)),
     ]);
-    let request = ApplySettingsRequest { document, secrets, dry_run: false, actor: "test".into() };
+    let request = ApplySettingsRequest { document, secrets, actor: "test".into(), ..Default::default() };
     let reply = world.store.admin.apply_settings(Request::new(request)).await?.into_inner();
     ensure!(reply.errors.is_empty(), "{:?}", reply.errors);
     let shown = world.run("").await?;

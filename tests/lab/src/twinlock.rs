@@ -76,13 +76,18 @@ impl CommandLine {
         serde_json::from_str(&text).with_context(|| format!("twinlock {}: {text}", arguments.join(" ")))
     }
 
-    /// Applies a settings document, with the secret files it names beside it in `dir`.
+    /// Applies a settings document, with the secret files it names beside it in `dir`. Sync items that it loses are meant to go.
     pub fn apply(&self, dir: &Path, document: &str) -> Result<String> {
         private_file(&dir.join(RADIUS_SECRET_FILE), RADIUS_SECRET)?;
         private_file(&dir.join(QUERY_SECRET_FILE), crate::Slapd::QUERY_PASSWORD)?;
         let file = dir.join("settings.toml");
         fs::write(&file, document)?;
-        self.run(&["settings", "apply", &file.to_string_lossy(), "-o", "table"])
+        let file = file.to_string_lossy();
+        let diff = self.run(&["settings", "diff", &file, "-o", "table"]).unwrap_or_default();
+        let removed: Vec<&str> = diff.lines().filter_map(|line| line.strip_prefix("removed sync_item.")).collect();
+        let confirmed = removed.iter().flat_map(|name| ["--remove-item", name]);
+        let apply = ["settings", "apply", &file, "--no-probe", "-o", "table"];
+        self.run(&apply.into_iter().chain(confirmed).collect::<Vec<_>>())
     }
 
     /// Enrols somebody: the seed goes into "their app", the code of the previous step proves it, so that those of this

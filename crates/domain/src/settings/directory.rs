@@ -304,6 +304,9 @@ pub struct AttributeMap {
     /// The entry's own DN (FD-32).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinguished_name: Option<String>,
+    /// What a container is called (FD-33).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
     /// What a group is called (FD-33).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_name: Option<String>,
@@ -496,6 +499,15 @@ impl Directory {
             PhoneKind::Custom => (&phones.custom, ""),
         };
         Some(mapped.as_deref().unwrap_or(preset)).filter(|name| !name.is_empty())
+    }
+
+    /// What a container is called: the first of these that it has (FD-33).
+    pub fn container_name_attributes(&self) -> Vec<&str> {
+        match self.attributes.container_name.as_deref() {
+            Some(own) => vec![own],
+            None if self.preset.is_microsoft() => vec!["name"],
+            None => vec!["ou", "cn"],
+        }
     }
 
     /// What a group is called (FD-33).

@@ -231,6 +231,20 @@ pub struct ItemMethod {
     /// They have to use a PIN, or have not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<bool>,
+    /// Whence they have their first one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub initial_pin: InitialPin,
+}
+
+/// The first PIN of a new user (FS-31, FV-21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialPin {
+    /// They choose it themselves.
+    #[default]
+    Chosen,
+    /// A random one that they get by mail, and change at its first use.
+    Mailed,
 }
 
 /// Languages where the directory names none (FS-32).
@@ -245,6 +259,9 @@ pub struct ItemLanguages {
     pub app: Option<Language>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Language>,
+    /// Of the portal's pages; the directory has no attribute for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub portal: Option<Language>,
 }
 
 /// Mail to users about themselves (FS-33).

@@ -235,7 +235,7 @@ impl Sync for FakeStore {
     }
 
     async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
-        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms } = request.into_inner();
+        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms, pins } = request.into_inner();
         let mut told = self.fenced("FinishRun", epoch)?;
         let run = told.run(&run_id);
         assert!(run.finished.is_none(), "a run is finished once");
@@ -243,6 +243,11 @@ impl Sync for FakeStore {
         let begun = run.begun.clone();
         if complete && begun.mode != "preview" {
             told.source.complete_unix_ms = now_unix_ms;
+        }
+        if begun.mode != "preview" {
+            let known = &mut told.source.pins;
+            known.retain(|known| !pins.iter().any(|pin| pin.sync_item == known.sync_item));
+            known.extend(pins);
         }
         if complete && begun.mode == "full" {
             let source = &mut told.source;

@@ -22,6 +22,9 @@ const VALUE_CHARACTERS_MAX: usize = 256;
 pub(super) async fn users(directory: &Directory, request: FindUsersRequest) -> Result<FindUsersReply, Status> {
     let searched = [&request.search, &request.filter, &request.below].into_iter().any(|text| !text.is_empty());
     match (request.names.is_empty(), searched) {
+        _ if !request.group.is_empty() && (searched || !request.names.is_empty()) => {
+            Err(Status::invalid_argument("members of a group are listed, or users are searched, not both"))
+        }
         (false, true) => Err(Status::invalid_argument("names are looked up, or users are searched, not both")),
         (false, false) => named(directory, &request.names).await,
         (true, _) => page(directory, &request).await,
@@ -34,12 +37,14 @@ async fn page(directory: &Directory, request: &FindUsersRequest) -> Result<FindU
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Status::invalid_argument(format!("limit: found {limit}; allowed are 1 to {PAGE_MAX}")));
     }
-    let mut query = Query::new(
-        below(directory, &request.below)?,
-        Scope::Subtree,
-        filter(directory, request)?,
-        &attributes(directory),
-    );
+    let filter = match request.group.as_str() {
+        "" => filter(directory, request)?,
+        group => match members(directory, group).await? {
+            Members::Filter(filter) => Filter::and([directory.user_filter().clone(), filter]),
+            Members::Names(names) => return listed(directory, request, names).await,
+        },
+    };
+    let mut query = Query::new(below(directory, &request.below)?, Scope::Subtree, filter, &attributes(directory));
     query.entries_max = SourceKind::USERS_MAX;
     let mut reading = directory.read(query);
     let mut users = BTreeMap::new();
@@ -54,12 +59,57 @@ async fn page(directory: &Directory, request: &FindUsersRequest) -> Result<FindU
             Read::Incomplete(why) => return Err(unread(&why)),
         }
     };
+    Ok(paged(users, request, more))
+}
+
+fn paged(users: BTreeMap<String, FoundUser>, request: &FindUsersRequest, more: bool) -> FindUsersReply {
     let total = u32::try_from(users.len()).unwrap_or(u32::MAX);
     let mut rest = users.into_iter().filter(|(key, _)| *key > request.after);
-    let page: Vec<_> = rest.by_ref().take(limit).collect();
+    let page: Vec<_> = rest.by_ref().take(request.limit as usize).collect();
     let next = page.last().filter(|_| rest.next().is_some()).map(|(key, _)| key.clone());
     let users = page.into_iter().map(|(_, user)| user).collect();
-    Ok(FindUsersReply { users, next: next.unwrap_or_default(), total, more, no_users: Vec::new() })
+    FindUsersReply { users, next: next.unwrap_or_default(), total, more, no_users: Vec::new() }
+}
+
+/// How the members of a group are found.
+enum Members {
+    /// Users say themselves which groups they are in.
+    Filter(Filter),
+    /// The group names them.
+    Names(Vec<String>),
+}
+
+async fn members(directory: &Directory, group: &str) -> Result<Members, Status> {
+    let dn = below(directory, group)?;
+    if directory.settings().preset.is_microsoft() {
+        // [MS-ADTS] 3.1.1.4.5.30 memberOf
+        return Ok(Members::Filter(Filter::equal("memberOf", dn)));
+    }
+    let mut query = Query::new(dn, Scope::Base, directory.group_filter().clone(), &["member", "uniqueMember"]);
+    query.entries_max = 1;
+    let group = match directory.read(query).collect().await {
+        Ok(entries) => entries.into_iter().next(),
+        Err(why) if why.is_no_such_object() => None,
+        Err(why) => return Err(unread(&why)),
+    };
+    let group = group.ok_or_else(|| Status::invalid_argument("group: there is no group of this name"))?;
+    let values = ["member", "uniqueMember"].into_iter().flat_map(|attribute| group.values(attribute));
+    let names = values.filter_map(|value| std::str::from_utf8(value).ok().map(str::to_owned));
+    Ok(Members::Names(names.collect()))
+}
+
+/// Of these, those who are users.
+async fn listed(
+    directory: &Directory,
+    request: &FindUsersRequest,
+    names: Vec<String>,
+) -> Result<FindUsersReply, Status> {
+    let more = names.len() > SourceKind::USERS_MAX;
+    let looked_up = futures::stream::iter(names.into_iter().take(SourceKind::USERS_MAX));
+    let looked_up = looked_up.map(|name| one(directory, name)).buffered(AT_ONCE);
+    let found: Vec<_> = looked_up.try_collect().await?;
+    let users = found.into_iter().filter_map(Result::ok).map(|user| (key(&user), user)).collect();
+    Ok(paged(users, request, more))
 }
 
 /// By username; two may have the same.
@@ -67,7 +117,7 @@ fn key(user: &FoundUser) -> String {
     format!("{} {}", user.username.to_lowercase(), user.object_id)
 }
 
-fn below(directory: &Directory, below: &str) -> Result<String, Status> {
+pub(super) fn below(directory: &Directory, below: &str) -> Result<String, Status> {
     if below.is_empty() {
         return Ok(directory.settings().base.clone());
     }
@@ -133,7 +183,7 @@ fn found(directory: &Directory, entry: &SearchResultEntry) -> Option<FoundUser> 
 }
 
 /// S-59: whatever stands there, it is short and harmless to look at.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|sign| !sign.is_control()).take(VALUE_CHARACTERS_MAX).collect()
 }
 

@@ -7,7 +7,11 @@ use lab::{COMPANY_BASE, Slapd, password_of};
 use ldap_gateway::DirectoryQuestions;
 use proto::common::Secret;
 use proto::directory::directories_server::Directories;
-use proto::directory::{FindUsersReply, FindUsersRequest, HoldersRequest, Holding, InspectReply, InspectRequest};
+use proto::directory::find_places_request::Kind;
+use proto::directory::{
+    FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersRequest, Holding, InspectReply,
+    InspectRequest,
+};
 use serde_json::json;
 use std::sync::Arc;
 use tonic::{Code, Request, Status};
@@ -145,6 +149,59 @@ async fn users_are_found_by_search_filter_and_place_in_pages_and_by_name() -> Re
     assert_eq!(found, ["ann.archer", "ben.hale"], "each once");
     let none: Vec<_> = named.no_users.iter().map(|it| (it.name.as_str(), it.reason.as_str())).collect();
     assert_eq!(none, [("nobody.here", "unknown_user"), ("", "unknown_user")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_and_groups_are_found_by_what_they_are_called_and_a_group_has_its_members() -> Result<()> {
+    // FS-16, FD-33
+    let lab = Lab::start(Wanted::default()).await?;
+    let questions = lab.gateway.gateway.directories();
+    let places = async |request: FindPlacesRequest| -> Result<FindPlacesReply, Status> {
+        let request = FindPlacesRequest { directory: "corp".into(), ..request };
+        questions.find_places(Request::new(request)).await.map(tonic::Response::into_inner)
+    };
+    let names = |reply: &FindPlacesReply| reply.places.iter().map(|place| place.name.clone()).collect::<Vec<_>>();
+    let containers = FindPlacesRequest { kind: Kind::Containers.into(), ..Default::default() };
+    let groups = FindPlacesRequest { kind: Kind::Groups.into(), ..Default::default() };
+    let top = places(containers.clone()).await?;
+    assert_eq!(
+        (names(&top), top.more, top.name_attribute.as_str()),
+        (vec!["groups".into(), "people".into(), "service".into()], false, "ou, cn")
+    );
+    assert!(top.places[1].object_id.starts_with("entryUUID:"), "{top:?}");
+    let people = FindPlacesRequest { below: top.places[1].distinguished_name.clone(), ..containers.clone() };
+    assert_eq!(names(&places(people.clone()).await?), ["engineering", "finance", "sales", "support"]);
+    assert_eq!(names(&places(FindPlacesRequest { search: "FIN".into(), ..people }).await?), ["finance"]);
+    assert_eq!(names(&places(FindPlacesRequest { search: "*".into(), ..containers.clone() }).await?), [""; 0]);
+    let found = places(groups.clone()).await?;
+    assert!(names(&found).contains(&"vpn-users".to_owned()) && found.name_attribute == "cn", "{found:?}");
+    for bad in [
+        FindPlacesRequest { kind: Kind::Unspecified.into(), ..groups.clone() },
+        FindPlacesRequest { below: "dc=elsewhere".into(), ..groups.clone() },
+        FindPlacesRequest { below: format!("ou=nowhere,{COMPANY_BASE}"), ..containers },
+        FindPlacesRequest { search: "x".repeat(257), ..groups },
+    ] {
+        assert_eq!(places(bad).await.map_err(|status| status.code()), Err(Code::InvalidArgument));
+    }
+
+    let find = async |request: FindUsersRequest| -> Result<FindUsersReply, Status> {
+        let request = FindUsersRequest { directory: "corp".into(), limit: 20, ..request };
+        questions.find_users(Request::new(request)).await.map(tonic::Response::into_inner)
+    };
+    let support = FindUsersRequest { group: format!("cn=support,ou=groups,{COMPANY_BASE}"), ..Default::default() };
+    let first = find(support.clone()).await?;
+    assert_eq!((first.users.len(), first.total, first.more), (20, 30, false), "{first:?}");
+    assert!(first.users.iter().all(|user| user.distinguished_name.contains("ou=support")), "{first:?}");
+    let second = find(FindUsersRequest { after: first.next.clone(), ..support.clone() }).await?;
+    assert_eq!((second.users.len(), second.next.as_str()), (10, ""));
+    for bad in [
+        FindUsersRequest { search: "ann".into(), ..support },
+        FindUsersRequest { group: format!("ou=people,{COMPANY_BASE}"), ..Default::default() },
+        FindUsersRequest { group: "cn=support,dc=elsewhere".into(), ..Default::default() },
+    ] {
+        assert_eq!(find(bad).await.map_err(|status| status.code()), Err(Code::InvalidArgument));
+    }
     Ok(())
 }
 

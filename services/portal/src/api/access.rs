@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 64] = [
+pub(super) const TABLE: [(&str, &str, Permission); 66] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
@@ -80,9 +80,11 @@ pub(super) const TABLE: [(&str, &str, Permission); 64] = [
     ("POST", "/directories/{name}/test", SettingsClients),
     // All people of the organisation, known here or not.
     ("GET", "/directories/{name}/users", SyncRun),
+    ("GET", "/directories/{name}/places", SyncRun),
     ("GET", "/accounting", AuditRead),
     ("GET", "/audit", AuditRead),
     ("GET", "/sync", SyncRun),
+    ("GET", "/sync/history", SyncRun),
     ("GET", "/sync/runs/{id}/changes", SyncRun),
     ("POST", "/sync/run", SyncRun),
     ("POST", "/sync/import", SettingsClients),
@@ -96,7 +98,7 @@ const OPEN: &str = "/openapi.json";
 
 /// Whoever calls, with a permission that fits the route.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// As the audit names them: `api-key:NAME`.
     pub actor: String,
     pub role: Role,

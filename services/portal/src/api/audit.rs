@@ -33,6 +33,9 @@ pub(super) struct AuditFilter {
     /// Only this attempt.
     #[serde(default)]
     transaction_id: String,
+    /// Only about users who have exactly this label now.
+    #[serde(default)]
+    user_group: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -77,6 +80,7 @@ pub(super) async fn list(
         client: filter.client,
         user_id: filter.user_id,
         transaction_id: filter.transaction_id,
+        user_group: filter.user_group,
     };
     let reply = within(STORE_LIMIT, idempotent(request), |request| app.deps.admin.list_audit(request)).await?;
     let full = reply.events.len() == limit as usize && !filter.newest;

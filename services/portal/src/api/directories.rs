@@ -8,14 +8,18 @@ use crate::app::{App, within};
 use axum::Json;
 use axum::extract::State;
 use domain::Secret;
+use domain::settings::Settings;
 use proto::directory::{InspectReply, InspectRequest};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A directory is read for seconds, and the gateway gives up before us.
-pub(super) const DIRECTORY_LIMIT: Duration = Duration::from_secs(65);
+pub(crate) const DIRECTORY_LIMIT: Duration = Duration::from_secs(65);
+/// For all directories that are tried once they are saved, together.
+pub(super) const ONCE_SAVED_LIMIT: Duration = Duration::from_secs(40);
 
 /// Whom to look at beside everything else.
 #[derive(Deserialize, ToSchema)]
@@ -53,7 +57,7 @@ pub(super) struct DirectoryDraft {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct DirectoryTested {
+pub(crate) struct DirectoryTested {
     /// Nothing was found that keeps it from serving.
     good: bool,
     lines: Vec<DirectoryFinding>,
@@ -113,6 +117,47 @@ fn request(user: String, password: Secret) -> Result<InspectRequest, Problem> {
 
 fn given(secret: Secret) -> Option<proto::common::Secret> {
     (!secret.is_empty()).then(|| secret.into())
+}
+
+impl DirectoryTested {
+    /// What each line is about, its verdict and its sentence.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.lines.iter().map(|line| (line.about.as_str(), line.verdict.as_str(), line.text.as_str()))
+    }
+}
+
+/// A directory of the settings, without anybody's name.
+pub(crate) async fn tried(app: &App, directory: &str) -> Result<DirectoryTested, Problem> {
+    let request = InspectRequest { directory: directory.to_owned(), ..InspectRequest::default() };
+    Ok(tested(app, request).await?.0)
+}
+
+/// FS-05, S-03: what a directory that was just saved offers, and whether the account may use it. It stays saved, whatever is found.
+pub(super) async fn tried_once_saved(
+    app: &App,
+    settings: &Settings,
+    secrets: &HashMap<String, proto::common::Secret>,
+    name: &str,
+    limit: Duration,
+) -> DirectoryTested {
+    let bad = |text: String| DirectoryTested {
+        good: false,
+        lines: vec![DirectoryFinding { about: "server".into(), verdict: "bad".into(), text }],
+    };
+    let Some(directory) = settings.directory(name) else { return bad("The document has no such directory.".into()) };
+    // As the document has it, so that it does not matter whether the gateway has heard of it yet.
+    let draft_json = match serde_json::to_string(directory) {
+        Ok(json) => json,
+        Err(error) => return bad(format!("It could not be tried: {error}.")),
+    };
+    let query_password = secrets.get(&format!("directory.{name}.query_bind.password")).cloned();
+    let own = directory.sync_bind.as_ref().map(|_| directory.sync_password_name());
+    let sync_password = own.and_then(|own| secrets.get(&own).cloned());
+    let request = InspectRequest { draft_json, query_password, sync_password, ..InspectRequest::default() };
+    match within(limit, request, |request| app.deps.directories.inspect(request)).await {
+        Ok(reply) => shown(reply),
+        Err(status) => bad(format!("It could not be tried: {}.", status.message())),
+    }
 }
 
 async fn tested(app: &App, request: InspectRequest) -> Result<Json<DirectoryTested>, Problem> {

@@ -10,9 +10,10 @@ use axum::Json;
 use axum::extract::State;
 use domain::settings::{Chosen, ImportError, ImportVerdict, Settings, SyncItem, SyncState};
 use domain::{ObjectId, ObjectName, Reason};
-use proto::directory::{FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
+use proto::directory::find_places_request::Kind;
+use proto::directory::{FindPlacesRequest, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
 use proto::user_store::{
-    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest,
+    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest, SyncStatusRequest,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -35,6 +36,9 @@ pub(super) struct UsersWanted {
     /// The DN of a container; the directory's base if absent.
     #[serde(default)]
     below: String,
+    /// The DN of a group: whom it names as its members, instead of a search.
+    #[serde(default)]
+    group: String,
     /// The `next` of the page before.
     #[serde(default)]
     after: String,
@@ -77,33 +81,74 @@ struct Known {
     state: String,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewSelection {
-    directory: String,
-    /// Of the kind users; made where there is none.
-    sync_item: String,
-    /// Names in any form, or ids, instead of a search.
-    #[serde(default)]
-    names: Vec<String>,
-    /// Part of a username, first or last name or mail address.
-    #[serde(default)]
-    search: String,
-    /// An LDAP filter.
-    #[serde(default)]
-    filter: String,
-    /// The DN of a container.
+pub(super) struct PlacesWanted {
+    /// Containers directly below `below`, or groups anywhere below it.
+    kind: PlaceKind,
+    /// The DN of a container; the directory's base if absent.
     #[serde(default)]
     below: String,
+    /// Part of what it is called.
+    #[serde(default)]
+    search: String,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum PlaceKind {
+    Containers,
+    Groups,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Places {
+    /// By name, at most 1000.
+    items: Vec<PlaceShown>,
+    /// There are more than 1000: narrow it.
+    more: bool,
+    /// By which attributes they are called.
+    name_attribute: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct PlaceShown {
+    /// What lasts: objectGUID:..., entryUUID:...
+    id: String,
+    name: String,
+    distinguished_name: String,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSelection {
+    pub directory: String,
+    /// Of the kind users; made where there is none.
+    pub sync_item: String,
+    /// Names in any form, or ids, instead of a search.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Part of a username, first or last name or mail address.
+    #[serde(default)]
+    pub search: String,
+    /// An LDAP filter.
+    #[serde(default)]
+    pub filter: String,
+    /// The DN of a container.
+    #[serde(default)]
+    pub below: String,
+    /// The DN of a group: whom it names as its members, instead of a search.
+    #[serde(default)]
+    pub group: String,
     /// Users who are known go to the item, too; otherwise they are left as they are.
     #[serde(default)]
-    update: bool,
+    pub update: bool,
     /// Say what would be imported, and change nothing.
     #[serde(default)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// False: no run is asked for.
     #[serde(default = "yes")]
-    run: bool,
+    pub run: bool,
 }
 
 fn yes() -> bool {
@@ -111,26 +156,26 @@ fn yes() -> bool {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Selected {
+pub(crate) struct Selected {
     /// The revision in force afterwards.
     revision: u64,
     dry_run: bool,
-    imported: usize,
+    pub imported: usize,
     /// Left as they are.
-    known: usize,
+    pub known: usize,
     /// Named by the item before.
-    listed: usize,
-    users: Vec<SelectedUser>,
-    warnings: Vec<String>,
+    pub listed: usize,
+    pub users: Vec<SelectedUser>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct SelectedUser {
+pub(crate) struct SelectedUser {
     id: String,
-    username: String,
+    pub username: String,
     distinguished_name: String,
     /// import, known or listed.
-    verdict: &'static str,
+    pub verdict: &'static str,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -183,9 +228,10 @@ pub(super) async fn list(
     Path(name): Path<String>,
     Query(wanted): Query<UsersWanted>,
 ) -> Result<Json<DirectoryUsers>, Problem> {
-    let UsersWanted { search, filter, below, after, limit } = wanted;
+    let UsersWanted { search, filter, below, group, after, limit } = wanted;
     let limit = page_length(limit)?;
-    let request = FindUsersRequest { directory: name.clone(), search, filter, below, after, limit, names: Vec::new() };
+    let directory = name.clone();
+    let request = FindUsersRequest { directory, search, filter, below, group, after, limit, names: Vec::new() };
     let found = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.find_users(request)).await?;
     let mut known = known(&app, &name, &found.users).await?;
     let items = found.users.into_iter().map(|user| DirectoryUser {
@@ -201,12 +247,37 @@ pub(super) async fn list(
     Ok(Json(DirectoryUsers { items: items.collect(), next, total: found.total, more: found.more }))
 }
 
+/// Containers or groups of a directory, by what they are called
+#[utoipa::path(get, path = "/directories/{name}/places", tag = "directories", params(("name" = String, Path), PlacesWanted), responses(
+    (status = 200, body = Places), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn places(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(name): Path<String>,
+    Query(wanted): Query<PlacesWanted>,
+) -> Result<Json<Places>, Problem> {
+    let kind = match wanted.kind {
+        PlaceKind::Containers => Kind::Containers,
+        PlaceKind::Groups => Kind::Groups,
+    };
+    let PlacesWanted { below, search, .. } = wanted;
+    let request = FindPlacesRequest { directory: name, kind: kind.into(), below, search };
+    let found = within(DIRECTORY_LIMIT, request, |request| app.deps.directories.find_places(request)).await?;
+    let place = |place: proto::directory::Place| PlaceShown {
+        id: place.object_id,
+        name: place.name,
+        distinguished_name: place.distinguished_name,
+    };
+    let items = found.places.into_iter().map(place).collect();
+    Ok(Json(Places { items, more: found.more, name_attribute: found.name_attribute }))
+}
+
 /// Import users of a directory into a sync item
 ///
 /// The item names them by their ids from then on, and a run is asked for. At most 10000; a name that is nobody's refuses all.
 #[utoipa::path(post, path = "/sync/import", tag = "sync", request_body = NewSelection, responses(
     (status = 200, body = Selected), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn import(
+pub(crate) async fn import(
     State(app): State<Arc<App>>,
     caller: Caller,
     Body(new): Body<NewSelection>,
@@ -257,7 +328,14 @@ pub(super) async fn owner(
     _: Caller,
     Query(whose): Query<Whose>,
 ) -> Result<Json<Owner>, Problem> {
-    let settings = &app.settings.fresh().await?.settings;
+    let mut settings = app.settings.fresh().await?.settings.clone();
+    // FS-21: what was renamed is known by its id.
+    let request = idempotent(SyncStatusRequest {});
+    for source in within(STORE_LIMIT, request, |request| app.deps.admin.sync_status(request)).await?.sources {
+        let items = settings.sync_items.iter_mut().filter(|item| item.directory.as_str() == source.directory);
+        items.for_each(|item| proto::pins::apply(&source.pins, item));
+    }
+    let settings = &settings;
     if !whose.directory.is_empty() && settings.directory(&whose.directory).is_none() {
         return Err(Problem::not_found("there is no such directory"));
     }
@@ -321,8 +399,8 @@ async fn answered(
 
 /// All of them, or why not.
 async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem> {
-    if new.names.is_empty() && [&new.search, &new.filter, &new.below].into_iter().all(String::is_empty) {
-        return Err(Problem::rule("names: is empty; whom? Name users, or a search, a filter or a container"));
+    if new.names.is_empty() && [&new.search, &new.filter, &new.below, &new.group].into_iter().all(String::is_empty) {
+        return Err(Problem::rule("names: is empty; whom? Name users, or a search, a filter, a container or a group"));
     }
     let mut all: Vec<FoundUser> = Vec::new();
     let mut nobody = Vec::new();
@@ -332,6 +410,7 @@ async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem>
             search: new.search.clone(),
             filter: new.filter.clone(),
             below: new.below.clone(),
+            group: new.group.clone(),
             after: String::new(),
             limit: PAGE,
             names,
@@ -367,12 +446,23 @@ async fn found(app: &App, new: &NewSelection) -> Result<Vec<FoundUser>, Problem>
 async fn known(app: &App, directory: &str, found: &[FoundUser]) -> Result<HashMap<String, KnownUser>, Problem> {
     let mut known = HashMap::new();
     for part in found.chunks(PAGE as usize) {
-        let object_ids = part.iter().map(|user| user.object_id.clone()).collect();
-        let request = idempotent(KnownUsersRequest { directory: directory.to_owned(), object_ids });
-        let reply = within(STORE_LIMIT, request, |request| app.deps.admin.known_users(request)).await?;
-        known.extend(reply.users.into_iter().map(|user| (user.object_id.clone(), user)));
+        known.extend(known_by_ids(app, directory, part.iter().map(|user| user.object_id.clone()).collect()).await?);
     }
     Ok(known)
+}
+
+/// Of at most 1000.
+pub(crate) async fn known_by_ids(
+    app: &App,
+    directory: &str,
+    object_ids: Vec<String>,
+) -> Result<HashMap<String, KnownUser>, Problem> {
+    if object_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let request = idempotent(KnownUsersRequest { directory: directory.to_owned(), object_ids });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.known_users(request)).await?;
+    Ok(reply.users.into_iter().map(|user| (user.object_id.clone(), user)).collect())
 }
 
 /// Who was removed comes back like anybody new.

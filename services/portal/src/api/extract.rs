@@ -15,7 +15,7 @@ pub(super) struct Query<T>(pub T);
 pub(super) struct Path<T>(pub T);
 
 /// A JSON body; no body is an empty object. Any other type is refused, so that no foreign page's form can be one (B-91).
-pub(super) struct Body<T>(pub T);
+pub(crate) struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;

@@ -9,7 +9,7 @@ use tonic::Code;
 use utoipa::ToSchema;
 
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// Always `about:blank`: the status says what kind it is.
     r#type: &'static str,
     title: &'static str,
@@ -33,6 +33,15 @@ impl Problem {
             errors: Vec::new(),
             reason: None,
         }
+    }
+
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// For people: what is wrong, each thing by itself.
+    pub fn sentences(&self) -> Vec<String> {
+        [&self.detail].into_iter().chain(&self.errors).cloned().collect()
     }
 
     /// The request cannot be read: the caller's to mend.
@@ -135,7 +144,7 @@ impl From<BytesRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status_code();
         let mut response = (status, axum::Json(self)).into_response();
         let headers = response.headers_mut();
         let mut say = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));

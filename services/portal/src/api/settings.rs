@@ -1,6 +1,7 @@
 //! The settings as one TOML document: exported, and applied as a whole or not at all.
 
 use super::access::Caller;
+use super::directories::{DirectoryTested, ONCE_SAVED_LIMIT, tried_once_saved};
 use super::extract::{Body, Query, media_type};
 use super::factors::secret;
 use super::problem::Problem;
@@ -10,12 +11,14 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use domain::Secret;
+use domain::settings::Settings;
 use http::header::{CONTENT_TYPE, ETAG};
 use proto::user_store::{ApplySettingsRequest, ExportSettingsRequest};
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]
@@ -35,6 +38,9 @@ pub(super) struct NewSettings {
     #[serde(default)]
     #[schema(value_type = std::collections::HashMap<String, String>)]
     secrets: BTreeMap<String, Given>,
+    /// Sync items that the document does not have any longer, each by its name; without it such a document is refused.
+    #[serde(default)]
+    removed_items: Vec<String>,
 }
 
 /// A secret in a map.
@@ -53,6 +59,20 @@ pub(super) struct Applied {
     /// Secrets that were written "generate", shown this once.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     generated: BTreeMap<String, String>,
+    /// Sync items that the document does not have any longer, and what becomes of their users at the next run.
+    removed_items: Vec<ItemRemoved>,
+    /// Of each directory that is new or changed, once it is saved: what it offers, and whether the account may use it.
+    directories: BTreeMap<String, DirectoryTested>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ItemRemoved {
+    sync_item: String,
+    users: u64,
+    /// Who gets them: the next item each falls under, as of the last run.
+    heirs: BTreeMap<String, u64>,
+    /// Of no other item: they leave, as the rules of leavers and of approval say.
+    leave: u64,
 }
 
 /// The settings in force, every secret written "keep"
@@ -82,17 +102,39 @@ pub(super) async fn apply(
         secrets: new.secrets.into_iter().map(|(name, given)| (name, given.0.into())).collect(),
         dry_run: how.dry_run,
         actor: caller.actor,
+        removed_items: new.removed_items,
     };
+    let applied = request.clone();
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
     if !reply.errors.is_empty() {
         return Err(Problem::rules("the document is refused; nothing was changed", reply.errors));
     }
+    let mut directories = BTreeMap::new();
+    if !how.dry_run && !reply.changed_directories.is_empty() {
+        // The store has read it.
+        let settings: Settings = toml::from_str(&applied.document).unwrap_or_default();
+        let settings = settings.with_secrets_kept();
+        let end = Instant::now() + ONCE_SAVED_LIMIT;
+        for name in reply.changed_directories {
+            let left = end.saturating_duration_since(Instant::now());
+            let found = tried_once_saved(&app, &settings, &applied.secrets, &name, left).await;
+            directories.insert(name, found);
+        }
+    }
+    let removed = reply.removed_items.into_iter().map(|item| ItemRemoved {
+        sync_item: item.sync_item,
+        users: item.users,
+        heirs: item.heirs.into_iter().map(|heir| (heir.sync_item, heir.users)).collect(),
+        leave: item.leave,
+    });
     Ok(Json(Applied {
         revision: reply.revision,
         dry_run: how.dry_run,
         changes: reply.changes,
         warnings: reply.warnings,
         generated: reply.generated.into_iter().map(|(name, secret)| (name, text_of(Some(secret)))).collect(),
+        removed_items: removed.collect(),
+        directories,
     }))
 }
 
@@ -102,7 +144,7 @@ async fn read(request: Request) -> Result<NewSettings, Problem> {
         Some("text/toml" | "application/toml") => {
             let body = Bytes::from_request(request, &()).await?;
             let document = String::from_utf8(body.into()).map_err(|_| Problem::syntax("the body is not UTF-8"))?;
-            Ok(NewSettings { document, secrets: BTreeMap::new() })
+            Ok(NewSettings { document, secrets: BTreeMap::new(), removed_items: Vec::new() })
         }
         Some("application/json") => Body::from_request(request, &()).await.map(|Body(new)| new),
         _ => Err(Problem::media_type("text/toml or application/json")),

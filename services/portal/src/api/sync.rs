@@ -9,8 +9,8 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use proto::user_store::{
-    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, RequestSyncRequest, SyncChange,
-    SyncChangesRequest, SyncRun, SyncSource, SyncStatusRequest,
+    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, ListSyncRunsRequest, RequestSyncRequest,
+    SourcePin, SyncChange, SyncChangesRequest, SyncRun, SyncSource, SyncStatusRequest,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -50,10 +50,22 @@ struct Source {
     users: u64,
     /// Why no run begins by itself, in one sentence; null = they do.
     waits_for: Option<String>,
+    /// What sync items name by a DN, known by its id since it was found.
+    pins: Vec<PinnedSource>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Run {
+struct PinnedSource {
+    sync_item: String,
+    /// container or group.
+    kind: String,
+    /// As the settings have it; the entry may be called otherwise by now.
+    distinguished_name: String,
+    object_id: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Run {
     id: String,
     directory: String,
     /// full, incremental or preview.
@@ -109,6 +121,25 @@ pub(super) struct Leaver {
     action: String,
     /// One sentence.
     why: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryFilter {
+    /// Only of this directory.
+    #[serde(default)]
+    directory: String,
+    /// Only runs that changed somebody, found a problem, or did not come to their end.
+    #[serde(default)]
+    changed: bool,
+    /// Only this run.
+    #[serde(default)]
+    id: String,
+    /// The `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u32>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -186,6 +217,28 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: Caller) -> Result<Jso
         runs: reply.runs.into_iter().map(run_shown).collect(),
         approvals: reply.approvals.into_iter().map(waiting).collect(),
     }))
+}
+
+/// The runs, the newest first, a page at a time
+///
+/// They are kept for 90 days; those that read what changed, and found nothing, for seven.
+#[utoipa::path(get, path = "/sync/history", tag = "sync", params(HistoryFilter), responses(
+    (status = 200, body = Page<Run>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn history(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Query(filter): Query<HistoryFilter>,
+) -> Result<Json<Page<Run>>, Problem> {
+    let request = idempotent(ListSyncRunsRequest {
+        directory: filter.directory,
+        told_only: filter.changed,
+        after: filter.after,
+        limit: page_length(filter.limit)?,
+        run_id: filter.id,
+    });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_sync_runs(request)).await?;
+    let next = Some(reply.next).filter(|next| !next.is_empty());
+    Ok(Json(Page { items: reply.runs.into_iter().map(run_shown).collect(), next }))
 }
 
 /// What a run did, user by user
@@ -303,6 +356,16 @@ fn source(source: SyncSource) -> Source {
         last_complete: moment(source.complete_unix_ms),
         users: source.users,
         waits_for: Some(source.waits_for).filter(|text| !text.is_empty()),
+        pins: source.pins.into_iter().map(pin).collect(),
+    }
+}
+
+fn pin(pin: SourcePin) -> PinnedSource {
+    PinnedSource {
+        sync_item: pin.sync_item,
+        kind: pin.kind,
+        distinguished_name: pin.distinguished_name,
+        object_id: pin.object_id,
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) struct UserFilter {
     search: String,
     state: Option<UserState>,
     enrolment: Option<Enrolment>,
+    /// Exactly this label: what the directory calls the user's group, or the sync item.
+    #[serde(default)]
+    user_group: String,
     /// The `next` of the page before.
     #[serde(default)]
     after: String,
@@ -66,6 +69,8 @@ pub(super) struct User {
     factors: u32,
     locked_until: Option<String>,
     last_success: Option<String>,
+    /// The label of the directory, or of the sync item where that has none; empty = none.
+    user_group: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -94,6 +99,10 @@ pub(super) struct UserWithDetail {
     language_text: String,
     language_app: String,
     language_code: String,
+    /// When the account ends in the directory, where that matters here; null = never.
+    account_expires: Option<String>,
+    /// Of the portal's pages; empty = as the browser asks.
+    language_portal: String,
     pin: Pin,
     /// Recovery codes that are left.
     recovery_left: u32,
@@ -161,6 +170,7 @@ pub(super) struct Changes {
     language_text: Option<String>,
     language_app: Option<String>,
     language_code: Option<String>,
+    language_portal: Option<String>,
     pin_required: Option<bool>,
 }
 
@@ -226,6 +236,7 @@ pub(super) async fn list(
         enrolment: filter.enrolment.map_or("", Enrolment::code).to_owned(),
         after: filter.after,
         limit: page_length(filter.limit)?,
+        user_group: filter.user_group,
     };
     let reply = within(STORE_LIMIT, idempotent(request), |request| app.deps.admin.list_users(request)).await?;
     let next = Some(reply.next).filter(|next| !next.is_empty());
@@ -298,6 +309,7 @@ pub(super) async fn change(
         language_text: new.language_text,
         language_app: new.language_app,
         language_code: new.language_code,
+        language_portal: new.language_portal,
         pin_required: new.pin_required,
         mail: new.mail,
     };
@@ -400,6 +412,8 @@ pub(super) fn shown(detail: UserDetail) -> Response {
         language_text: detail.language_text,
         language_app: detail.language_app,
         language_code: detail.language_code,
+        account_expires: moment(detail.account_expires_unix_ms),
+        language_portal: detail.language_portal,
         pin: Pin {
             required: pin.required,
             set: pin.set,
@@ -451,6 +465,7 @@ fn user(user: UserSummary) -> User {
         factors: user.factors,
         locked_until: moment(user.locked_until_unix_ms),
         last_success: moment(user.last_success_unix_ms),
+        user_group: user.user_group,
     }
 }
 

@@ -31,6 +31,12 @@ const ASSETS: &[Asset] = &[
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("../../assets/passkey-new.js"),
     },
+    Asset { name: "console.css", kind: "text/css; charset=utf-8", content: include_bytes!("../../assets/console.css") },
+    Asset {
+        name: "console-wait.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("../../assets/console-wait.js"),
+    },
     Asset { name: "icon-180.png", kind: "image/png", content: include_bytes!("../../assets/icon-180.png") },
     Asset { name: "icon-192.png", kind: "image/png", content: include_bytes!("../../assets/icon-192.png") },
     Asset { name: "icon-512.png", kind: "image/png", content: include_bytes!("../../assets/icon-512.png") },

@@ -30,7 +30,9 @@ impl FromRequestParts<Arc<App>> for Visitor {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         let t = app.texts(&parts.headers);
         let loaded = session::load(app, &parts.headers).await;
-        loaded.map(|live| Self { live, t }).map_err(|status| pages::unavailable(app, t, &status))
+        let live = loaded.map_err(|status| pages::unavailable(app, t, &status))?;
+        let t = live.as_ref().and_then(Live::texts).unwrap_or(t);
+        Ok(Self { live, t })
     }
 }
 
@@ -44,6 +46,7 @@ impl FromRequest<Arc<App>> for Posted {
         }
         let loaded = session::load(app, request.headers()).await;
         let live = loaded.map_err(|status| pages::unavailable(app, t, &status))?;
+        let t = live.as_ref().and_then(Live::texts).unwrap_or(t);
         let expected = match &live {
             Some(live) => Some(live.form_token().to_owned()),
             None => FormCookie::found(request.headers()).map(|cookie| cookie.token()),

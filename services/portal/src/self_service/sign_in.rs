@@ -180,7 +180,10 @@ async fn enter(app: &App, t: &'static Texts, before: Option<Live>, person: Sessi
     {
         return pages::unavailable(app, t, &status);
     }
-    match session::open(app, person, stage).await {
+    // Without it the browser's will do.
+    let own = own_detail(app, person.subject.clone()).await.ok().filter(|own| own.user_id == person.user_id);
+    let language = own.map_or_else(String::new, |own| own.detail.language_portal);
+    match session::open(app, Session { language, ..person }, stage).await {
         Ok(live) => with_cookie(go_on(Some(&live)), &live),
         Err(status) => pages::unavailable(app, t, &status),
     }

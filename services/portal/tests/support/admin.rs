@@ -15,7 +15,8 @@ impl Admin for FakeStore {
         let request = request.into_inner();
         let facts = self.facts.lock().expect("a lock");
         let after = facts.users.iter().filter(|user| user.username > request.after);
-        let mut users: Vec<UserSummary> = after.filter_map(|user| user.detail().user).collect();
+        let label = |user: &UserSummary| request.user_group.is_empty() || user.user_group == request.user_group;
+        let mut users: Vec<UserSummary> = after.filter_map(|user| user.detail().user).filter(label).collect();
         let more = users.len() > request.limit as usize;
         users.truncate(request.limit as usize);
         let next = users.last().filter(|_| more).map(|user| user.username.clone()).unwrap_or_default();
@@ -168,7 +169,16 @@ impl Admin for FakeStore {
         Err(Status::unimplemented(""))
     }
     async fn list_api_keys(&self, _: Request<ListApiKeysRequest>) -> Answer<ListApiKeysReply> {
-        Err(Status::unimplemented(""))
+        self.up()?;
+        let revoked = self.revoked_key.lock().expect("a lock").clone();
+        let key = |role: domain::Role| ApiKeySummary {
+            name: format!("test-{}", role.code()),
+            role: role.code().into(),
+            expires_unix_ms: NOW_MS + 86_400_000,
+            ..ApiKeySummary::default()
+        };
+        let keys = domain::Role::ALL.into_iter().map(key).filter(|key| key.name != revoked);
+        Ok(Response::new(ListApiKeysReply { keys: keys.collect() }))
     }
     async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Answer<RevokeApiKeyReply> {
         Err(Status::unimplemented(""))
@@ -183,6 +193,12 @@ impl Admin for FakeStore {
                 offers: vec!["syncrepl: yes".into()],
                 full_unix_ms: NOW_MS,
                 users: 412,
+                pins: vec![SourcePin {
+                    sync_item: "staff".into(),
+                    kind: "group".into(),
+                    distinguished_name: "cn=staff,dc=corp,dc=example".into(),
+                    object_id: "entryUUID:00000000-0000-0000-0000-000000000001".into(),
+                }],
                 ..SyncSource::default()
             },
             SyncSource {
@@ -206,6 +222,17 @@ impl Admin for FakeStore {
             Approval { approval_id: "a1".into(), directory: "corp".into(), users: 250, ..Approval::default() };
         let (runs, approvals) = (vec![run], vec![approval]);
         Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), sources, runs, approvals }))
+    }
+    /// Three runs.
+    async fn list_sync_runs(&self, request: Request<ListSyncRunsRequest>) -> Answer<ListSyncRunsReply> {
+        self.up()?;
+        let request = request.into_inner();
+        let first = request.after.parse().map_or(1, |last: u32| last + 1);
+        let run = |number: u32| SyncRun { run_id: format!("r{number}"), ..SyncRun::default() };
+        let runs: Vec<SyncRun> = (first..=3).take(request.limit as usize).map(run).collect();
+        let last = first + runs.len() as u32 - 1;
+        let next = if last < 3 { last.to_string() } else { String::new() };
+        Ok(Response::new(ListSyncRunsReply { runs, next }))
     }
     async fn sync_changes(&self, request: Request<SyncChangesRequest>) -> Answer<SyncChangesReply> {
         self.up()?;
@@ -310,6 +337,7 @@ impl Admin for FakeStore {
                 (request.language_call, &mut more.language_call),
                 (request.language_text, &mut more.language_text),
                 (request.language_app, &mut more.language_app),
+                (request.language_portal, &mut more.language_portal),
                 (request.language_code, &mut more.language_code),
             ];
             for (new, field) in fields {

@@ -6,8 +6,9 @@ use proto::common::DirectoryRef;
 use proto::directory::directories_server::Directories;
 use proto::directory::password_check_server::PasswordCheck;
 use proto::directory::{
-    CheckReply, CheckRequest, FindUsersReply, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest, Holding,
-    InspectReply, InspectRequest, Inspected, NoUser, Person, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest,
+    CheckReply, CheckRequest, FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, FoundUser,
+    HoldersReply, HoldersRequest, Holding, InspectReply, InspectRequest, Inspected, NoUser, Person, Place, ProbeReply,
+    ProbeRequest, ResolveReply, ResolveRequest, find_places_request,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -124,6 +125,17 @@ impl Directories for FakeDirectory {
             }
         }
         Ok(Response::new(reply))
+    }
+
+    /// One container, one group.
+    async fn find_places(&self, request: Request<FindPlacesRequest>) -> Result<Response<FindPlacesReply>, Status> {
+        let name = match request.into_inner().kind() {
+            find_places_request::Kind::Groups => "vpn",
+            _ => "people",
+        };
+        let place =
+            Place { object_id: object_id(9), name: name.into(), distinguished_name: format!("ou={name},dc=corp") };
+        Ok(Response::new(FindPlacesReply { places: vec![place], more: false, name_attribute: "ou, cn".into() }))
     }
 
     /// "ann" is in the second directory, and of all its items but those of groups.

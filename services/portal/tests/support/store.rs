@@ -43,6 +43,8 @@ pub struct FakeStore {
     pub down: AtomicBool,
     /// No session can be written while it is set.
     pub read_only: AtomicBool,
+    /// The name of a key that is no longer in force.
+    pub revoked_key: Mutex<String>,
     /// The host that passkeys are bound to; empty = no portal told one yet.
     pub rp_id: Mutex<String>,
     /// What the settings are exported as, and what was applied.
@@ -81,6 +83,7 @@ impl FakeUser {
                 factors: self.factors.len() as u32,
                 locked_until_unix_ms: 0,
                 last_success_unix_ms: super::NOW_MS - 60_000,
+                user_group: format!("of {}", self.first_name),
             }),
             subject: Some(self.subject()),
             names: vec![self.username.clone()],
@@ -97,6 +100,7 @@ impl FakeStore {
             facts: Mutex::default(),
             down: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
+            revoked_key: Mutex::default(),
             rp_id: Mutex::default(),
             document: Mutex::new("revision = 41\n".into()),
             applied: Mutex::default(),
@@ -206,7 +210,7 @@ impl FakeStore {
         facts.tokens.iter_mut().find(token).map(|token| token.pending = false).is_some()
     }
 
-    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut FakeUser)) {
         let mut facts = self.facts.lock().expect("a lock");
         change(facts.users.iter_mut().find(|user| user.username == name || user.id == name).expect("a user"));
     }

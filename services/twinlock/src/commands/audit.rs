@@ -30,6 +30,9 @@ pub enum Command {
         /// Only this attempt: the request id of a log line.
         #[arg(long, default_value = "")]
         request: String,
+        /// Only about users who have this label now.
+        #[arg(long, default_value = "", value_name = "LABEL")]
+        user_group: String,
     },
     /// Checks the chain of hashes from the first record to the last, and the signed checkpoints; names the first bad record.
     Verify {
@@ -48,12 +51,13 @@ pub enum Command {
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
     match command {
-        Command::Tail { lines, follow, client, request } => {
+        Command::Tail { lines, follow, client, request, user_group } => {
             let first = ListAuditRequest {
                 limit: lines,
                 newest: true,
                 client: client.clone(),
                 transaction_id: request.clone(),
+                user_group: user_group.clone(),
                 ..Default::default()
             };
             let page = connection.admin.list_audit(first).await?.into_inner();
@@ -69,6 +73,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                     limit: 1000,
                     client: client.clone(),
                     transaction_id: request.clone(),
+                    user_group: user_group.clone(),
                     ..Default::default()
                 };
                 let page = connection.admin.list_audit(more).await?.into_inner();

@@ -95,12 +95,7 @@ impl Test {
 
 fn print(output: Output, reply: &InspectReply) {
     if output.is_json() {
-        let lines: Vec<Value> = reply
-            .lines
-            .iter()
-            .map(|line| json!({ "about": line.about, "verdict": line.verdict, "text": line.text }))
-            .collect();
-        line(&json!({ "good": reply.good, "lines": lines }).to_string());
+        line(&record(reply).to_string());
         return;
     }
     for found in &reply.lines {
@@ -111,6 +106,15 @@ fn print(output: Output, reply: &InspectReply) {
         };
         line(&printable(&format!("{mark}  {:<14}  {}", found.about, found.text)));
     }
+}
+
+pub fn record(reply: &InspectReply) -> Value {
+    let lines: Vec<Value> = reply
+        .lines
+        .iter()
+        .map(|line| json!({ "about": line.about, "verdict": line.verdict, "text": line.text }))
+        .collect();
+    json!({ "good": reply.good, "lines": lines })
 }
 
 fn summary(settings: &Settings, directory: &Directory) -> Value {

@@ -89,6 +89,11 @@ fn confirmed(question: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
+/// Does a person sit there who can answer?
+fn can_be_asked() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// `90s`, `5m`, `2h`, `7d`; a bare number is seconds.
 fn seconds(text: &str) -> Result<u32, String> {
     let digits = text.trim_end_matches(|sign: char| sign.is_ascii_alphabetic());

@@ -1,18 +1,25 @@
 //! `twinlock settings`: the whole of what administrators decide, as one document.
 
+use super::directory;
 use crate::{
     connect::Connection,
     failure::{Exit, Failure},
-    output::{Output, line, say},
+    output::{Output, line, printable, say},
 };
 use clap::Subcommand;
 use domain::settings::{SecretSource, Settings};
-use proto::user_store::{ApplySettingsRequest, ExportSettingsRequest};
-use serde_json::json;
+use proto::directory::{InspectReply, InspectRequest};
+use proto::user_store::{ApplySettingsRequest, ExportSettingsRequest, RemovedItem};
+use serde_json::{Value, json};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    io::BufRead,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// For a directory that is tried once it is saved.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -27,6 +34,12 @@ pub enum Command {
         /// A secret from a file: `client.vpn.secret=@/path`, or `=@-` for stdin.
         #[arg(long = "secret", value_name = "NAME=@FILE")]
         secrets: Vec<String>,
+        /// A sync item that the document does not have any longer, by its name; may stand several times. Asked for on a terminal.
+        #[arg(long = "remove-item", value_name = "NAME")]
+        remove_items: Vec<String>,
+        /// Do not try directories that are new or changed once they are saved.
+        #[arg(long)]
+        no_probe: bool,
     },
     /// What `apply` would change.
     Diff { file: PathBuf },
@@ -39,22 +52,41 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             line(reply.document.trim_end());
             Ok(())
         }
-        Command::Apply { file, dry_run, secrets } => apply(&mut connection, output, &file, dry_run, &secrets).await,
-        Command::Diff { file } => apply(&mut connection, output, &file, true, &[]).await,
+        Command::Apply { file, dry_run, secrets, remove_items, no_probe } => {
+            let how = How { dry_run, probe: !no_probe && !dry_run };
+            apply(&mut connection, output, &file, how, &secrets, remove_items).await
+        }
+        Command::Diff { file } => {
+            apply(&mut connection, output, &file, How { dry_run: true, probe: false }, &[], Vec::new()).await
+        }
     }
+}
+
+#[derive(Clone, Copy)]
+struct How {
+    dry_run: bool,
+    /// Directories that are new or changed are tried once they are saved.
+    probe: bool,
 }
 
 async fn apply(
     connection: &mut Connection,
     output: Output,
     file: &Path,
-    dry_run: bool,
+    how: How,
     given: &[String],
+    removed_items: Vec<String>,
 ) -> Result<(), Failure> {
+    let dry_run = how.dry_run;
     let document = read(file)?;
     let secrets = collect_secrets(file, &document, given)?;
-    let request = ApplySettingsRequest { document, secrets, dry_run, actor: connection.actor.clone() };
-    let reply = connection.admin.apply_settings(request).await?.into_inner();
+    let mut request =
+        ApplySettingsRequest { document, secrets, dry_run, actor: connection.actor.clone(), removed_items };
+    let mut reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
+    if !dry_run && !reply.removed_items.is_empty() && !reply.errors.is_empty() && super::can_be_asked() {
+        request.removed_items = names_typed(&reply.removed_items)?;
+        reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
+    }
     for warning in &reply.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -72,8 +104,26 @@ async fn apply(
             (name, secret.expose_str().unwrap_or_default().to_owned())
         })
         .collect();
+    let mut tried = Vec::new();
+    for name in reply.changed_directories.iter().filter(|_| how.probe) {
+        tried.push((name, tried_once_saved(connection, &request, name).await));
+    }
     if output.is_json() {
-        line(&json!({ "revision": reply.revision, "changes": reply.changes, "dry_run": dry_run, "generated": generated }).to_string());
+        let removed = reply.removed_items.iter().map(|item| {
+            let heirs: BTreeMap<&str, u64> = item.heirs.iter().map(|it| (it.sync_item.as_str(), it.users)).collect();
+            json!({ "sync_item": item.sync_item, "users": item.users, "heirs": heirs, "leave": item.leave })
+        });
+        let removed: Vec<Value> = removed.collect();
+        let tried = tried.iter().map(|(name, found)| match found {
+            Ok(found) => (name.as_str(), directory::record(found)),
+            Err(error) => (name.as_str(), json!({ "good": false, "error": error.to_string() })),
+        });
+        let tried: BTreeMap<&str, Value> = tried.collect();
+        line(
+            &json!({ "revision": reply.revision, "changes": reply.changes, "dry_run": dry_run, "generated": generated,
+                      "removed_items": removed, "directories": tried })
+            .to_string(),
+        );
         return Ok(());
     }
     for change in &reply.changes {
@@ -83,8 +133,56 @@ async fn apply(
         line(&format!("{name} = {secret}    (shown once)"));
     }
     let what = if dry_run { "would change; nothing was changed" } else { "changed" };
+    for (name, found) in &tried {
+        match found {
+            Ok(found) => found
+                .lines
+                .iter()
+                .filter(|found| matches!(found.about.as_str(), "changes" | "synchronisation") || found.verdict == "bad")
+                .for_each(|found| say(&printable(&format!("directory {name}: {}: {}", found.about, found.text)))),
+            Err(error) => say(&printable(&format!("directory {name}: saved, and could not be tried: {error}"))),
+        }
+    }
     line(&format!("{} {what}; revision {}", reply.changes.len(), reply.revision));
     Ok(())
+}
+
+/// FS-10: whoever removes an item types its name.
+fn names_typed(removed: &[RemovedItem]) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for item in removed {
+        say(&printable(&format!("sync_item.{}: {}", item.sync_item, item.text)));
+        say("It comes back only from an export. Type its name to remove it:");
+        let mut typed = String::new();
+        if std::io::stdin().lock().read_line(&mut typed).is_err() || typed.trim() != item.sync_item {
+            return Err(Failure::no("this is not its name; nothing was changed"));
+        }
+        names.push(item.sync_item.clone());
+    }
+    Ok(names)
+}
+
+/// FS-05, S-03: what a directory that was just saved offers, and whether the account may use it. It stays saved, whatever is found.
+async fn tried_once_saved(
+    connection: &mut Connection,
+    applied: &ApplySettingsRequest,
+    name: &str,
+) -> Result<InspectReply, Failure> {
+    // As the document has it, so that it does not matter whether the gateway has heard of it yet.
+    let settings: Settings = toml::from_str(&applied.document).map_err(|error| Failure::no(error.to_string()))?;
+    let settings = settings.with_secrets_kept();
+    let directory = settings.directory(name).ok_or_else(|| Failure::no("the document has no such directory"))?;
+    let draft_json = serde_json::to_string(directory).map_err(|error| Failure::no(error.to_string()))?;
+    let query_password = applied.secrets.get(&format!("directory.{name}.query_bind.password")).cloned();
+    let own = directory.sync_bind.as_ref().map(|_| directory.sync_password_name());
+    let sync_password = own.and_then(|own| applied.secrets.get(&own).cloned());
+    let request = InspectRequest { draft_json, query_password, sync_password, ..InspectRequest::default() };
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(PROBE_LIMIT);
+    match tokio::time::timeout(PROBE_LIMIT, connection.directories.inspect(request)).await {
+        Ok(reply) => Ok(reply?.into_inner()),
+        Err(_) => Err(Failure::no("it does not answer in time")),
+    }
 }
 
 pub fn read(file: &Path) -> Result<String, Failure> {

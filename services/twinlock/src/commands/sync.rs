@@ -1,17 +1,18 @@
 //! `twinlock sync`: runs of the directory synchronisation, and leavers that wait for a person.
 
+mod history;
 mod people;
 mod wait;
 
 use crate::{
     connect::Connection,
     failure::Failure,
-    output::{Output, line, printable, time},
+    output::{Output, line, printable, say, time},
 };
 use clap::{Args, Subcommand};
 use proto::user_store::{
-    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SyncChange, SyncChangesRequest, SyncRun,
-    SyncSource, SyncStatusReply, SyncStatusRequest,
+    Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SourcePin, SyncChange, SyncChangesRequest,
+    SyncRun, SyncSource, SyncStatusReply, SyncStatusRequest,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -20,16 +21,21 @@ use std::{collections::BTreeMap, path::PathBuf};
 const PAGE: u32 = 1000;
 /// What a status shows; `history` has the rest.
 const RUNS_SHOWN: usize = 10;
+/// What fits on a screen before a question; `run` has the rest.
+const CHANGES_ASKED_ABOUT: usize = 40;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Who leads, how each directory stands, the last runs, what waits for approval.
     Status,
-    /// Reads the directories now, all of it, waits for the end and prints what changed. The first run, and the first after sync
-    /// items changed, is asked for with it.
+    /// Reads the directories now, all of it: shows what would change, asks, writes, and prints what changed. The first run, and the
+    /// first after sync items changed, is asked for with it. Where no terminal is there to ask, it writes at once.
     Now {
         #[command(flatten)]
         which: Which,
+        /// Write at once; show and ask nothing.
+        #[arg(long)]
+        yes: bool,
         /// Write although account, base, filter or server are others than before.
         #[arg(long)]
         accept_source: bool,
@@ -55,8 +61,8 @@ pub enum Command {
         /// As `history` names it.
         id: String,
     },
-    /// The last 50 runs, newest first.
-    History,
+    /// The runs, newest first, a page at a time.
+    History(history::History),
     /// Lists of users that wait for approval; of one list, who they are.
     Approvals { id: Option<String> },
     /// Lets parked leavers go: all of them, or those named, while the others stay. A list is decided once.
@@ -93,12 +99,23 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
     let connection = &mut connection;
     match command {
         Command::Status => print_status(output, &status(connection).await?),
-        Command::Now { which, accept_source, changes, no_wait } => {
-            let how = wait::How { accept_source, preview: false, changes };
+        Command::Now { which, yes, accept_source, changes, no_wait } => {
+            let mut how = wait::How { accept_source, preview: false, changes };
             if no_wait {
                 return wait::ask(connection, &which.only, how).await.map(drop);
             }
-            let runs = wait::run(connection, &which.only, how, which.wait).await?;
+            let asks = !yes && !changes && super::can_be_asked();
+            if asks {
+                look_first(connection, output, &which).await?;
+            }
+            let mut runs = wait::run(connection, &which.only, how, which.wait).await?;
+            // S-44: who said yes to the list has seen what the other source makes of the users.
+            if let Some(run) = runs.iter().find(|run| asks && run.state == "done" && run.mode == "preview") {
+                say(&printable(&format!("directory {}: {}", run.directory, run.why)));
+                super::confirmed("Nothing was written. Write nevertheless?", false)?;
+                how.accept_source = true;
+                runs = wait::run(connection, &which.only, how, which.wait).await?;
+            }
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
             return wait::verdict(&runs, how);
         }
@@ -111,10 +128,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
         Command::Import(import) => people::import(import, connection, output).await?,
         Command::Owner(owner) => people::owner(owner, connection, output).await?,
         Command::Run { id } => print_run(connection, output, &id).await?,
-        Command::History => {
-            let runs = status(connection).await?.runs;
-            output.list(&HISTORY_COLUMNS, runs.iter().map(run_record).collect(), None);
-        }
+        Command::History(history) => history::run(history, connection, output).await?,
         Command::Approvals { id: None } => {
             let approvals = status(connection).await?.approvals;
             output.list(&APPROVAL_COLUMNS, approvals.iter().map(approval_record).collect(), None);
@@ -130,6 +144,33 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
     Ok(())
 }
 
+/// FS-09: the change list, then the question.
+async fn look_first(connection: &mut Connection, output: Output, which: &Which) -> Result<(), Failure> {
+    say("reading; nothing is written yet");
+    let preview = wait::How { accept_source: false, preview: true, changes: false };
+    let runs = wait::run(connection, &which.only, preview, which.wait).await?;
+    wait::verdict(&runs, preview)?;
+    for source in status(connection).await?.sources {
+        if runs.iter().any(|run| run.directory == source.directory) && !source.waits_for.is_empty() {
+            let why = source.waits_for.split(": ").next().unwrap_or_default();
+            say(&printable(&format!(
+                "directory {}: {why}; no run begins by itself until this one is written",
+                source.directory
+            )));
+        }
+    }
+    let records = planned(connection, &runs).await?;
+    let sentence = sum(&records);
+    let shown: Vec<Value> = records.iter().take(CHANGES_ASKED_ABOUT).cloned().collect();
+    let left = records.len() - shown.len();
+    output.list(&PLAN_COLUMNS, shown, None);
+    if left > 0 {
+        let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
+        say(&format!("and {left} more; all of them: `twinlock sync run {}`", ids.join("` and `twinlock sync run ")));
+    }
+    super::confirmed(&format!("{sentence}. Write it?"), false)
+}
+
 const RUN_COLUMNS: [&str; 11] = [
     "directory",
     "mode",
@@ -143,22 +184,9 @@ const RUN_COLUMNS: [&str; 11] = [
     "parked",
     "error",
 ];
-const HISTORY_COLUMNS: [&str; 12] = [
-    "id",
-    "directory",
-    "mode",
-    "trigger",
-    "state",
-    "started",
-    "added",
-    "changed",
-    "disabled",
-    "removed",
-    "parked",
-    "error",
-];
 const SOURCE_COLUMNS: [&str; 7] = ["directory", "base", "feed", "users", "last_full", "last_complete", "waits_for"];
 const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
+const PLAN_COLUMNS: [&str; 4] = ["directory", "username", "what", "detail"];
 const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
 
 async fn status(connection: &mut Connection) -> Result<SyncStatusReply, Failure> {
@@ -177,6 +205,10 @@ fn print_status(output: Output, status: &SyncStatusReply) {
         for offer in &source.offers {
             line(&printable(&format!("{} offers {offer}", source.directory)));
         }
+        for pin in &source.pins {
+            let SourcePin { sync_item, kind, distinguished_name, object_id } = pin;
+            line(&printable(&format!("the {kind} of {sync_item}, {distinguished_name}, is known as {object_id}")));
+        }
     }
     line("");
     output.list(&RUN_COLUMNS, status.runs.iter().take(RUNS_SHOWN).map(run_record).collect(), None);
@@ -189,6 +221,15 @@ fn print_status(output: Output, status: &SyncStatusReply) {
 }
 
 async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun]) -> Result<(), Failure> {
+    let records = planned(connection, runs).await?;
+    let sentence = sum(&records);
+    let runs: Vec<Value> = runs.iter().map(run_record).collect();
+    output.summed(&PLAN_COLUMNS, records, &sentence, json!({ "runs": runs }));
+    Ok(())
+}
+
+/// What previews found, user by user.
+async fn planned(connection: &mut Connection, runs: &[SyncRun]) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for run in runs {
         for change in changes(connection, &run.run_id).await? {
@@ -197,8 +238,12 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
             records.push(record);
         }
     }
+    Ok(records)
+}
+
+fn sum(records: &[Value]) -> String {
     let of = |what: &str| records.iter().filter(|record| record["what"] == what).count();
-    let sentence = format!(
+    format!(
         "{} users would be added, {} changed, {} enabled, {} disabled, {} removed; {} would wait for approval; {} problems",
         of("added"),
         of("changed"),
@@ -207,16 +252,12 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
         of("removed"),
         of("parked"),
         of("problem")
-    );
-    let runs: Vec<Value> = runs.iter().map(run_record).collect();
-    output.summed(&["directory", "username", "what", "detail"], records, &sentence, json!({ "runs": runs }));
-    Ok(())
+    )
 }
 
 async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
-    let run = status(connection).await?.runs.into_iter().find(|run| run.run_id == run_id);
+    let run = history::find(connection, run_id).await?;
     let records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
-    // A run that is no longer among the last ones still has its changes.
     let sentence = match &run {
         Some(run) => {
             let why = if run.why.is_empty() { String::new() } else { format!(" ({})", run.why) };
@@ -313,7 +354,13 @@ fn source_record(source: &SyncSource) -> Value {
     json!({
         "directory": source.directory, "base": source.base, "feed": source.feed, "offers": source.offers, "users": source.users,
         "last_full": time(source.full_unix_ms), "last_complete": time(source.complete_unix_ms),
-        "waits_for": source.waits_for,
+        "waits_for": source.waits_for, "pins": source.pins.iter().map(pin_record).collect::<Vec<_>>(),
+    })
+}
+
+fn pin_record(pin: &SourcePin) -> Value {
+    json!({
+        "sync_item": pin.sync_item, "kind": pin.kind, "distinguished_name": pin.distinguished_name, "object_id": pin.object_id,
     })
 }
 

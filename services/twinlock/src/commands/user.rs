@@ -37,6 +37,9 @@ pub enum Command {
         /// Only those without a second factor.
         #[arg(long)]
         not_enrolled: bool,
+        /// Only those with this label, of the directory or the sync item.
+        #[arg(long, default_value = "", value_name = "LABEL")]
+        user_group: String,
         #[arg(long, default_value_t = 100)]
         limit: u32,
         #[arg(long, default_value = "")]
@@ -107,9 +110,10 @@ pub enum Command {
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
     match command {
-        Command::List { search, state, not_enrolled, limit, after } => {
+        Command::List { search, state, not_enrolled, user_group, limit, after } => {
             let enrolment = if not_enrolled { "not_enrolled" } else { "" }.to_owned();
-            let request = ListUsersRequest { search, state: state.unwrap_or_default(), enrolment, after, limit };
+            let state = state.unwrap_or_default();
+            let request = ListUsersRequest { search, state, enrolment, after, limit, user_group };
             let page = connection.admin.list_users(request).await?.into_inner();
             let users = page.users.iter().map(|user| {
                 json!({
@@ -117,6 +121,7 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                     "name": format!("{} {}", user.first_name, user.last_name).trim(),
                     "mail": user.mail,
                     "state": user.state,
+                    "user_group": user.user_group,
                     "factors": user.factors,
                     "last_success": time(user.last_success_unix_ms),
                     "directory": user.directory,

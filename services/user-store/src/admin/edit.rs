@@ -32,6 +32,7 @@ pub struct Edit {
     pub language_text: Option<String>,
     pub language_app: Option<String>,
     pub language_code: Option<String>,
+    pub language_portal: Option<String>,
     pub pin_required: Option<bool>,
     pub mail: Option<String>,
     /// A word of a file; by hand there are calls of their own, with a reason.
@@ -53,6 +54,7 @@ impl TryFrom<EditUserRequest> for Edit {
             ("language_text", request.language_text),
             ("language_app", request.language_app),
             ("language_code", request.language_code),
+            ("language_portal", request.language_portal),
             ("mail", request.mail),
         ] {
             if let Some(text) = text {
@@ -101,6 +103,7 @@ impl Edit {
             "language_text" => self.language_text = Some(language(text)?),
             "language_app" => self.language_app = Some(language(text)?),
             "language_code" => self.language_code = Some(language(text)?),
+            "language_portal" => self.language_portal = Some(language(text)?),
             "pin_required" => self.pin_required = Some(yes_or_no(field, text)?),
             "state" => self.standing = Some(Standing::parse(text)?),
             "mail" if text.is_empty() || is_mail_address(text) => self.mail = Some(text.to_owned()),
@@ -108,7 +111,8 @@ impl Edit {
             _ => {
                 return Err(format!(
                     "{field}: no such field; known are phone, phone_extension, backup_phone, backup_extension, default_method, \
-                     allowed_methods, language, language_call, language_text, language_app, language_code, pin_required, mail, state"
+                     allowed_methods, language, language_call, language_text, language_app, language_code, language_portal, pin_required, \
+                     mail, state"
                 ));
             }
         }
@@ -190,7 +194,7 @@ pub async fn apply(change: &mut Change<'_>, edit: &Edit) -> Result<(), StoreErro
 }
 
 const COLUMNS: &str = "user_id, phone, own_phone, own_extension, backup_phone, backup_extension, default_method, allowed_methods, \
-    language_call, language_text, language_app, language_code, mail, by_hand";
+    language_call, language_text, language_app, language_code, language_portal, mail, by_hand";
 
 /// What [`write`] compares with, by user.
 pub async fn records<'a>(
@@ -226,6 +230,7 @@ pub async fn write(
         ("language_text", edit.language_text.clone(), false),
         ("language_app", edit.language_app.clone(), false),
         ("language_code", edit.language_code.clone(), false),
+        ("language_portal", edit.language_portal.clone(), false),
         ("mail", edit.mail.clone(), false),
     ];
     let (mut assigned, mut arguments, mut lines): (Vec<String>, Vec<Arg>, Vec<String>) = Default::default();
@@ -311,6 +316,7 @@ fn by_hand(before: &str, edit: &Edit) -> Option<String> {
         ("language_text", &edit.language_text),
         ("language_app", &edit.language_app),
         ("language_code", &edit.language_code),
+        ("language_portal", &edit.language_portal),
         ("mail", &edit.mail),
     ] {
         match value.as_deref() {

@@ -9,7 +9,6 @@ use crate::seal;
 use crate::sql::args;
 use crate::users::{is_blocked, until_text};
 
-use domain::Secret;
 use proto::user_store::{
     EndBypassRequest, IssueTemporaryCodeReply, IssueTemporaryCodeRequest, StartBypassReply, StartBypassRequest,
     UserDetail,
@@ -95,7 +94,7 @@ pub async fn issue_temporary_code(
     if !(300..=86_400).contains(&seconds) {
         return Err(Status::invalid_argument(format!("seconds: found {seconds}; allowed are 300 to 86400")).into());
     }
-    let code = digits::<CODE_DIGITS>();
+    let code = seal::digits::<CODE_DIGITS>();
     let purpose = Purpose { user_id: &request.user_id, kind: "temporary", label: "" };
     let salt = hashing::salt();
     let hash = store.hasher().hash(purpose, &salt, &code).await?;
@@ -121,15 +120,4 @@ pub async fn issue_temporary_code(
     change.mail("bypass_issued", &[("reason", &reason), ("until", &until_text(expires_ms))]).await?;
     change.finish().await?;
     Ok(IssueTemporaryCodeReply { code: Some(code.into()), expires_unix_ms: expires_ms })
-}
-
-/// So many decimal digits, each as likely as any other.
-pub fn digits<const N: usize>() -> Secret {
-    let mut digits = Vec::with_capacity(N);
-    while digits.len() < N {
-        // 250 is the largest multiple of ten in an octet: what is above would make small digits likelier.
-        digits.extend(seal::random::<32>().into_iter().filter(|octet| *octet < 250).map(|octet| b'0' + octet % 10));
-        digits.truncate(N);
-    }
-    Secret::new(digits)
 }

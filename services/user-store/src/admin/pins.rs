@@ -1,10 +1,10 @@
 //! PINs and answers set by somebody else.
 
+use super::actor;
 use super::change::Change;
-use super::{actor, passes};
 use crate::Store;
 use crate::answers;
-use crate::commit::secrets::{NewPin, set_pin_of};
+use crate::commit::secrets::{NewPin, set_pin_of, set_random_pin};
 use crate::hashing::{self, Purpose};
 use crate::rpc::{StoreError, bounded};
 use crate::sql::args;
@@ -12,34 +12,17 @@ use domain::Secret;
 use proto::user_store::{ResetPinReply, ResetPinRequest, SetAnswersRequest, UserDetail};
 use tonic::Status;
 
-/// FV-21, unless the settings want longer ones.
-const DIGITS: usize = 6;
-const DIGITS_MAX: usize = 10;
-/// Random PINs of which one keeps the rules: all but one in some hundreds do.
-const DRAWN_MAX: usize = 16;
-
 /// A random PIN, or a given one; either is changed at its first use (FV-21).
 pub async fn reset_pin(store: &Store, request: ResetPinRequest) -> Result<ResetPinReply, StoreError> {
     let actor = actor(&request.actor)?;
-    let set = async |pin: &Secret| {
-        let mail = Some("pin_reset");
-        let new = NewPin { user_id: &request.user_id, pin, actor: &actor, must_change: true, mail };
-        set_pin_of(store, new).await
-    };
-    if let Some(given) = request.pin.clone().map(Secret::from) {
-        let rule = set(&given).await?.map_or(String::new(), |rule| rule.code().into());
+    let mail = Some("pin_reset");
+    let new = NewPin { user_id: &request.user_id, actor: &actor, must_change: true, mail, owed: false };
+    if let Some(given) = request.pin.map(Secret::from) {
+        let rule = set_pin_of(store, &given, new).await?.map_or(String::new(), |rule| rule.code().into());
         return Ok(ResetPinReply { pin: None, rule });
     }
-    let rules = store.rules().current(&mut store.database().read().await?).await?;
-    let digits = usize::try_from(rules.pin.length_min).unwrap_or(DIGITS).clamp(DIGITS, DIGITS_MAX);
-    for _ in 0..DRAWN_MAX {
-        let drawn = passes::digits::<DIGITS_MAX>();
-        let pin = Secret::new(drawn.expose()[..digits].to_vec());
-        if set(&pin).await?.is_none() {
-            return Ok(ResetPinReply { pin: Some(pin.into()), rule: String::new() });
-        }
-    }
-    Err(Status::aborted("no random PIN keeps the rules; try again").into())
+    let pin = set_random_pin(store, new).await?;
+    Ok(ResetPinReply { pin: Some(pin.into()), rule: String::new() })
 }
 
 /// All of a user's questions with their answers, in the place of those before; none = there are none any more.

@@ -13,7 +13,7 @@ pub mod pin;
 mod recovery;
 mod tries;
 
-pub use pin::{NewPin, set as set_pin_of, set_pin};
+pub use pin::{NewPin, set as set_pin_of, set_pin, set_random as set_random_pin};
 pub use recovery::new_recovery_codes;
 pub use tries::{Counted, Outcome, Try, count, count_from, end, tell_of_the_lock};
 

@@ -2,7 +2,7 @@
 //! of it in one transaction or nothing. A dry run takes the same way and stops before the change.
 
 use super::{
-    Current, attributes, changes, current, current_locked, home_server, service_accounts, store_secret, write,
+    Current, attributes, changes, current, current_locked, home_server, removals, service_accounts, store_secret, write,
 };
 use crate::Store;
 use crate::audit::{self, NewEvent};
@@ -78,12 +78,23 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
             return Ok(ApplySettingsReply { revision: now.revision, errors, ..ApplySettingsReply::default() });
         }
     };
+    let removed_items = removals::removed(&mut session, &now.settings, &plan.next).await?;
     let mut warnings = plan.warnings.clone();
     warnings.extend(service_accounts::warnings_of_all(&mut session, &plan.next).await?);
+    match removals::unconfirmed(&removed_items, &request.removed_items) {
+        errors if errors.is_empty() => {}
+        unconfirmed if request.dry_run => warnings.extend(unconfirmed),
+        errors => {
+            let revision = now.revision;
+            return Ok(ApplySettingsReply { revision, errors, removed_items, ..ApplySettingsReply::default() });
+        }
+    }
     let mut reply = ApplySettingsReply {
         revision: now.revision,
         changes: plan.changes.clone(),
         warnings,
+        removed_items,
+        changed_directories: changed_directories(&now.settings, &plan.next),
         ..ApplySettingsReply::default()
     };
     let Some(head) = head.filter(|_| !plan.changes.is_empty()) else { return Ok(reply) };
@@ -101,6 +112,13 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
     let shown = plan.secrets.into_iter().filter(|(name, _)| plan.generated.contains(name));
     reply.generated = shown.map(|(name, secret)| (name, secret.into())).collect();
     Ok(reply)
+}
+
+/// New ones, and those that are not as they were.
+fn changed_directories(old: &Settings, next: &Settings) -> Vec<String> {
+    let (old, next) = (old.clone().with_secrets_kept(), next.clone().with_secrets_kept());
+    let changed = next.directories.iter().filter(|after| old.directory(after.name.as_str()) != Some(*after));
+    changed.map(|directory| directory.name.to_string()).collect()
 }
 
 async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &Plan) -> Result<(), StoreError> {

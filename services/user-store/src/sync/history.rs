@@ -1,14 +1,15 @@
-//! What runs did, user by user, kept for 90 days (FS-13), and how the synchronisation stands.
+//! What runs did, user by user, kept for 90 days, a week where that is nothing (FS-13), and how the synchronisation stands.
 
 use super::run::{Mode, Run};
 use super::{page, source};
 use crate::Store;
 use crate::audit::printable;
 use crate::rpc::StoreError;
-use crate::sql::{Row, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use crate::users::small;
 use proto::user_store::{
-    Approval, FinishRunReply, ItemCount, SyncChange, SyncChangesReply, SyncChangesRequest, SyncRun, SyncStatusReply,
+    Approval, FinishRunReply, ItemCount, ListSyncRunsReply, ListSyncRunsRequest, SyncChange, SyncChangesReply,
+    SyncChangesRequest, SyncRun, SyncStatusReply,
 };
 use std::collections::HashMap;
 use tonic::Status;
@@ -145,16 +146,60 @@ pub async fn status(store: &Store) -> Result<SyncStatusReply, StoreError> {
         epoch: state.unsigned("epoch")?,
         leader: state.get("leader")?,
         sources: source::list(&mut session, &settings).await?,
-        runs: runs(&mut session).await?,
+        runs: runs(&mut session, "", args![RUNS_SHOWN]).await?,
         approvals: approvals(&mut session, store.clock().now_ms()).await?,
     })
 }
 
-async fn runs(session: &mut Session) -> Result<Vec<SyncRun>, StoreError> {
-    let sql = "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, \
-               unchanged, disabled, removed, parked FROM sync_runs ORDER BY started_ms DESC, run_id DESC LIMIT $1";
+/// One page of the runs that are kept, the newest first (FS-13).
+pub async fn list(store: &Store, request: ListSyncRunsRequest) -> Result<ListSyncRunsReply, StoreError> {
+    if request.limit > 1_000 {
+        return Err(Status::invalid_argument("limit: allowed are 1 to 1000").into());
+    }
+    let limit = if request.limit == 0 { 100 } else { request.limit };
+    let mut arguments = args![limit + 1];
+    let mut conditions = Vec::new();
+    for (column, value) in [("directory", &request.directory), ("run_id", &request.run_id)] {
+        if !value.is_empty() {
+            arguments.push(Arg::from(value));
+            conditions.push(format!("{column} = ${}", arguments.len()));
+        }
+    }
+    if request.told_only {
+        conditions.push(format!("NOT ({SAYS_NOTHING})"));
+    }
+    if !request.after.is_empty() {
+        let (started_ms, run_id) = request.after.split_once('.').unwrap_or_default();
+        let started_ms: i64 = started_ms.parse().map_err(|_| Status::invalid_argument("after: is that of no page"))?;
+        arguments.extend(args![started_ms, run_id]);
+        let last = arguments.len();
+        conditions.push(format!("(started_ms, run_id) < (${}, ${last})", last - 1));
+    }
+    let condition = match conditions.is_empty() {
+        true => String::new(),
+        false => format!("WHERE {}", conditions.join(" AND ")),
+    };
+    let mut session = store.database().read().await?;
+    let mut runs = runs(&mut session, &condition, arguments).await?;
+    let more = runs.len() > limit as usize;
+    runs.truncate(limit as usize);
+    let last = runs.last().filter(|_| more);
+    let next = last.map_or_else(String::new, |run| format!("{}.{}", run.started_unix_ms, run.run_id));
+    Ok(ListSyncRunsReply { runs, next })
+}
+
+/// Of a run that came to its end, changed nobody and found nothing to say.
+pub const SAYS_NOTHING: &str =
+    "state = 'done' AND added = 0 AND changed = 0 AND disabled = 0 AND removed = 0 AND changes = 0";
+
+/// The newest first; `$1` is how many.
+async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Result<Vec<SyncRun>, StoreError> {
+    let sql = format!(
+        "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, unchanged, \
+         disabled, removed, parked FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"
+    );
     let mut runs = Vec::new();
-    for row in session.rows(sql, args![RUNS_SHOWN]).await? {
+    for row in session.rows_of(sql, arguments).await? {
         runs.push(SyncRun {
             run_id: row.get("run_id")?,
             directory: row.get("directory")?,

@@ -2,7 +2,7 @@
 
 use super::users::Known;
 use domain::Language;
-use domain::settings::{PhoneKind, Settings, SyncItem, Update};
+use domain::settings::{ItemLanguages, PhoneKind, Settings, SyncItem, Update};
 use proto::user_store::SyncedUser;
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ pub struct Profile {
     /// The user's own, which goes before it.
     pub own: Number,
     pub backup: Number,
-    /// Of call, text, app, code.
-    pub languages: [String; 4],
+    /// Of call, text, app, code, portal.
+    pub languages: [String; LANGUAGES.len()],
     pub description: String,
     pub user_group: String,
     /// Fields that a hand wrote and that stay.
@@ -40,7 +40,7 @@ impl Number {
     }
 }
 
-pub const LANGUAGES: [&str; 4] = ["language_call", "language_text", "language_app", "language_code"];
+pub const LANGUAGES: [&str; 5] = ["language_call", "language_text", "language_app", "language_code", "language_portal"];
 const BACKUP: &str = "backup_phone";
 const MAIL: &str = "mail";
 
@@ -71,9 +71,11 @@ impl Profile {
         };
         let (phone, backup) = numbers(item, country, user);
         let said = user.languages.clone().unwrap_or_default();
-        let said = [said.call, said.text, said.app, said.code];
-        let of_item = [&item.language.call, &item.language.text, &item.language.app, &item.language.code];
-        let mut languages: [String; 4] = Default::default();
+        // FD-38: directories say nothing of the portal's.
+        let said = [said.call, said.text, said.app, said.code, String::new()];
+        let ItemLanguages { call, text, app, code, portal } = &item.language;
+        let of_item = [call, text, app, code, portal];
+        let mut languages: [String; LANGUAGES.len()] = Default::default();
         for (place, language) in languages.iter_mut().enumerate() {
             let now = language_of(&said[place], of_item[place].as_ref());
             let kept = by_hand.contains(LANGUAGES[place]);
@@ -281,9 +283,9 @@ mod tests {
     #[test]
     fn languages_and_group_are_the_items_where_the_directory_names_none() {
         // FS-32, FS-34
-        let item = item("language = { call = \"fr\", app = \"en\" }\nuser_group = \"staff\"");
+        let item = item("language = { call = \"fr\", app = \"en\", portal = \"de-CH\" }\nuser_group = \"staff\"");
         let profile = Profile::of(&item, "", &user(&[]), None);
-        assert_eq!(profile.languages, ["de", "", "en", ""].map(str::to_owned));
+        assert_eq!(profile.languages, ["de", "", "en", "", "de-CH"].map(str::to_owned));
         assert_eq!(profile.user_group, "staff");
         let said = SyncedUser { user_group: "sales".into(), languages: None, ..user(&[]) };
         let profile = Profile::of(&item, "", &said, None);

@@ -14,7 +14,7 @@ use crate::rpc::StoreError;
 use crate::seal::Seal;
 use crate::sql::{Arg, Row as SqlRow, Session, args};
 use crate::users::{by_machine, number_shown};
-use domain::settings::{NewUsers, SyncItem};
+use domain::settings::{InitialPin, NewUsers, SyncItem};
 use std::collections::{BTreeSet, HashMap};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -23,9 +23,9 @@ const TO_BE_EXEMPT: &str = "to be exempt from the second factor";
 
 const HEAD: &str = "SELECT user_id, directory, object_id, dn_key, sid, primary_group, username, username_key, first_name, last_name, \
     mail, phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension, language_call, language_text, \
-    language_app, language_code, description, user_group, by_hand, state, state_by, state_since_ms, state_text, items, \
-    sync_item, first_run, last_run, content, password_changed, left_how, due, exempt_item, exempt_wait, phone_hold_until_ms \
-    FROM users WHERE";
+    language_app, language_code, language_portal, description, user_group, by_hand, state, state_by, state_since_ms, state_text, items, \
+    sync_item, first_run, last_run, content, password_changed, left_how, due, exempt_item, exempt_wait, phone_hold_until_ms, \
+    account_expires_ms FROM users WHERE";
 
 /// The users with these ids, by their ids.
 pub async fn with_ids<'a>(
@@ -62,7 +62,7 @@ pub async fn with_names<'a>(
 
 fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
     let text = |column: &str| row.get::<String>(column);
-    let mut languages: [String; 4] = Default::default();
+    let mut languages: [String; LANGUAGES.len()] = Default::default();
     for (language, column) in languages.iter_mut().zip(LANGUAGES) {
         *language = text(column)?;
     }
@@ -105,6 +105,7 @@ fn known(row: &SqlRow) -> Result<Known, sqlx::Error> {
         exempt_item: text("exempt_item")?,
         exempt_wait: text("exempt_wait")?,
         phone_hold_until_ms: row.get("phone_hold_until_ms")?,
+        account_expires_ms: row.get("account_expires_ms")?,
     })
 }
 
@@ -178,6 +179,7 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     written.events.extend(write_states(session, states.collect(), batch.now_ms).await?);
     written.users.extend(plan.states.iter().map(|(known, _)| known.user_id.clone()));
     written.users.extend(write_passwords(session, &plan.passwords).await?);
+    written.users.extend(write_expiries(session, plan.expiries).await?);
     let mut moved: Vec<&str> = Vec::new();
     for row in &plan.changed {
         let Some(known) = &row.known else { continue };
@@ -279,6 +281,14 @@ async fn write_passwords(session: &mut Session, passwords: &[NewPassword]) -> Re
     Ok(others.into_iter().map(str::to_owned).collect())
 }
 
+/// Notes when accounts end (FS-26). Returns whose.
+async fn write_expiries(session: &mut Session, expiries: Vec<(String, i64)>) -> Result<Vec<String>, StoreError> {
+    let rows = expiries.iter().map(|(user_id, expires_ms)| args![user_id, *expires_ms]).collect();
+    let tail = ") UPDATE users SET account_expires_ms = v.expires_ms FROM v WHERE users.user_id = v.user_id";
+    session.bulk("WITH v (user_id, expires_ms) AS (", rows, tail).await?;
+    Ok(expiries.into_iter().map(|(user_id, _)| user_id).collect())
+}
+
 /// Ends what is remembered of these users (V-52).
 pub async fn raise_epochs(session: &mut Session, user_ids: &[&str]) -> Result<(), StoreError> {
     let head = "UPDATE users SET epoch = epoch + 1 WHERE user_id IN";
@@ -296,11 +306,12 @@ async fn write_rows(session: &mut Session, batch: &Batch<'_>, plan: &Plan) -> Re
         plan.added.iter().chain(&plan.changed).map(|row| (user_id(row), row.as_ref())).collect();
     let head = "INSERT INTO users (user_id, directory, object_id, sid, primary_group, username, username_key, distinguished_name, \
                 dn_key, first_name, last_name, mail, phone, phone_extension, own_phone, own_extension, backup_phone, \
-                backup_extension, language_call, language_text, language_app, language_code, description, user_group, by_hand, \
+                backup_extension, language_call, language_text, language_app, language_code, language_portal, description, user_group, by_hand, \
                 search, state, state_by, state_since_ms, state_text, items, sync_item, first_run, last_run, content, \
                 password_changed, due, exempt_item, exempt_wait, phone_hold_until_ms, must_enrol, default_method, \
-                allowed_methods, revision, created_ms, changed_ms)";
-    // State, first run, creation, methods and the password's time stay as they are: those are changed elsewhere, or never.
+                allowed_methods, account_expires_ms, revision, created_ms, changed_ms)";
+    // State, first run, creation, methods, the password's time and the account's end stay as they are: those are changed elsewhere,
+    // or never.
     let tail = "ON CONFLICT (directory, object_id) DO UPDATE SET sid = excluded.sid, primary_group = excluded.primary_group, \
                 username = excluded.username, username_key = excluded.username_key, \
                 distinguished_name = excluded.distinguished_name, dn_key = excluded.dn_key, first_name = excluded.first_name, \
@@ -309,7 +320,7 @@ async fn write_rows(session: &mut Session, batch: &Batch<'_>, plan: &Plan) -> Re
                 own_extension = excluded.own_extension, backup_phone = excluded.backup_phone, \
                 backup_extension = excluded.backup_extension, language_call = excluded.language_call, \
                 language_text = excluded.language_text, language_app = excluded.language_app, \
-                language_code = excluded.language_code, description = excluded.description, user_group = excluded.user_group, \
+                language_code = excluded.language_code, language_portal = excluded.language_portal, description = excluded.description, user_group = excluded.user_group, \
                 by_hand = excluded.by_hand, search = excluded.search, items = excluded.items, sync_item = excluded.sync_item, \
                 last_run = excluded.last_run, content = excluded.content, due = excluded.due, \
                 exempt_item = excluded.exempt_item, exempt_wait = excluded.exempt_wait, \
@@ -367,6 +378,7 @@ fn values(batch: &Batch<'_>, row: &Row, user_id: &str, item: Option<&SyncItem>) 
         &profile.languages[1],
         &profile.languages[2],
         &profile.languages[3],
+        &profile.languages[4],
         &profile.description,
         &profile.user_group,
         by_hand,
@@ -388,6 +400,7 @@ fn values(batch: &Batch<'_>, row: &Row, user_id: &str, item: Option<&SyncItem>) 
         item.is_some_and(|item| item.new_users == NewUsers::MustEnrol),
         method,
         allowed,
+        users::expiry(item, user),
         1_i64,
         batch.now_ms,
         batch.now_ms,
@@ -411,6 +424,14 @@ async fn require_pins(session: &mut Session, batch: &Batch<'_>, added: &[(String
     let rows = asked.map(|(user_id, _)| args![user_id, "pin", true, false, 0_i64, Vec::new(), 0_i64]).collect();
     let head = "INSERT INTO secret_states (user_id, kind, required, must_change, set_ms, wrong, locked_until_ms)";
     session.bulk(head, rows, "ON CONFLICT (user_id, kind) DO NOTHING").await?;
+    // Made and sent later: hashing them would hold up the batch, and every login with it.
+    let mailed = added.iter().filter(|(_, row)| {
+        let item = batch.items.iter().find(|item| item.name.as_str() == row.sync_item);
+        item.is_some_and(|item| item.method.initial_pin == InitialPin::Mailed)
+    });
+    let rows = mailed.map(|(user_id, row)| args![user_id, &row.sync_item, batch.now_ms]).collect();
+    let head = "INSERT INTO pins_owed (user_id, sync_item, due_ms)";
+    session.bulk(head, rows, "ON CONFLICT (user_id) DO NOTHING").await?;
     Ok(())
 }
 

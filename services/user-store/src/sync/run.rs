@@ -1,7 +1,7 @@
 //! A run of one directory, from its beginning to its end.
 
 use super::history::{self, Change};
-use super::{approvals, fence, items, leavers, pending, preview, source, tell};
+use super::{approvals, fence, items, leavers, pending, pins, preview, source, tell};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::outbox;
@@ -199,6 +199,9 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         ended => return answer_again(&mut session, ended, &request).await,
     };
     let settings = store.rules().current(&mut session).await?;
+    if !run.is_preview() {
+        pins::keep(&mut session, &run, &settings, &request.pins).await?;
+    }
     let mut request = request;
     let complete_to_reader = request.complete;
     // FS-09: what it read is by other items than those by which it would be judged.

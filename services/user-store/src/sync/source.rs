@@ -2,7 +2,7 @@
 //! itself.
 
 use super::run::{Mode, Run};
-use super::{items, look};
+use super::{items, look, pins};
 use crate::Store;
 use crate::rpc::{StoreError, bounded};
 use crate::sql::{Session, args};
@@ -22,6 +22,8 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
         missed: missed(&mut session, &request.directory).await?,
         ..GetSourceReply::default()
     };
+    let settings = store.rules().current(&mut session).await?;
+    reply.pins = pins::list(&mut session, &request.directory, &settings).await?;
     if let Some(row) = row {
         reply.position = row.get("position")?;
         reply.items_digest = row.get("items_digest")?;
@@ -109,6 +111,7 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
         }
         let mut source =
             SyncSource { directory: name.into(), users: users(session, name).await?, ..SyncSource::default() };
+        source.pins = pins::list(session, name, settings).await?;
         let sql =
             "SELECT base, feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
         let mut digest = String::new();

@@ -31,7 +31,12 @@ pub async fn alarm(
     }
     if !reply.approval_id.is_empty() {
         let detail = format!("{}: {} users, approval {}", run.directory, reply.parked, reply.approval_id);
-        let mail = NewMail::to_administrators("sync_approval").with("detail", detail);
+        // Where they are decided about; without a portal it is the command line.
+        let link = match crate::portal_address::public_url(session).await?.trim_end_matches('/') {
+            "" => format!("twinlock sync approvals {}", reply.approval_id),
+            portal => format!("{portal}/console/approvals/{}", reply.approval_id),
+        };
+        let mail = NewMail::to_administrators("sync_approval").with("detail", detail).with("link", link);
         return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
     }
     if request.complete {

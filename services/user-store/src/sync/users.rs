@@ -46,6 +46,7 @@ pub struct Known {
     pub exempt_item: String,
     pub exempt_wait: String,
     pub phone_hold_until_ms: i64,
+    pub account_expires_ms: i64,
 }
 
 impl Known {
@@ -119,6 +120,8 @@ pub struct Plan {
     /// States to change: who, to what, by whom.
     pub states: Vec<(Known, NewState)>,
     pub passwords: Vec<NewPassword>,
+    /// By user, when the account ends, where that is another moment than before; 0 = never.
+    pub expiries: Vec<(String, i64)>,
     /// Names found twice in this run.
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name was found doubled: taken back.
@@ -313,8 +316,16 @@ fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
 
 /// FS-26
 fn disables(judge: &Judge<'_>, sync_item: &str, disabled_in_directory: bool) -> bool {
-    let item = judge.items.iter().find(|item| item.name.as_str() == sync_item);
-    disabled_in_directory && !item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep)
+    disabled_in_directory && !keeps_disabled(judge.items.iter().copied().find(|item| item.name.as_str() == sync_item))
+}
+
+fn keeps_disabled(item: Option<&SyncItem>) -> bool {
+    item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep)
+}
+
+/// When the account of an item's user ends, as far as it matters here (FS-26); 0 = never.
+pub fn expiry(item: Option<&SyncItem>, user: &SyncedUser) -> i64 {
+    if keeps_disabled(item) { 0 } else { user.expires_unix_ms.max(0) }
 }
 
 fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Known) {
@@ -327,6 +338,11 @@ fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Know
         plan.states.push((known.clone(), state));
     }
     plan.passwords.extend(next_password(&known, &row.user.password_changed));
+    let item = judge.items.iter().copied().find(|item| item.name.as_str() == row.sync_item);
+    let expires_ms = expiry(item, &row.user);
+    if expires_ms != known.account_expires_ms {
+        plan.expiries.push((known.user_id.clone(), expires_ms));
+    }
     if row.outside {
         plan.outside.push(known.clone());
     } else if !known.left_how.is_empty() {
@@ -367,7 +383,7 @@ fn next_state(known: &Known, disabled_in_directory: bool) -> Option<NewState> {
 
 /// The state of a new user (FS-24, FS-26): what, by whom, why.
 pub fn first_state(item: Option<&SyncItem>, disabled_in_directory: bool) -> (&'static str, &'static str, String) {
-    let keeps = item.is_some_and(|item| item.disabled_in_directory == DisabledInDirectory::Keep);
+    let keeps = keeps_disabled(item);
     match item {
         Some(item) if item.new_users == NewUsers::Disabled => {
             ("disabled", BY_SETTINGS, format!("new users of {} begin disabled", item.name))

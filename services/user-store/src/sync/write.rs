@@ -5,7 +5,7 @@ use super::leavers::{self, How};
 use super::members::{self, Graph, Person};
 use super::run::{Mode, Run};
 use super::users::{Judge, Plan, Problem, Read};
-use super::{BATCH_MAX, containers, fence, hands, history, items, pending, preview, rows, source, users};
+use super::{BATCH_MAX, containers, expiry, fence, hands, history, items, pending, pins, preview, rows, source, users};
 use crate::Store;
 use crate::audit;
 use crate::metrics::Timed;
@@ -66,6 +66,7 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
     fence(&mut session, request.epoch).await?;
     let run = Run::running(&mut session, &request.run_id).await?;
     let settings = store.rules().current(&mut session).await?;
+    let settings = pins::applied(&mut session, &run.directory, settings).await?;
     let batch = Batch {
         items: items(&settings, &run.directory, run.is_preview()),
         groups_of: run.groups_of(),
@@ -204,7 +205,9 @@ pub async fn planned(
     synced: Vec<SyncedUser>,
 ) -> Result<(Vec<String>, Plan), StoreError> {
     let (mut read, mut problems) = (Vec::with_capacity(synced.len()), Vec::new());
-    for user in synced {
+    for mut user in synced {
+        // Since it was read, or by a clock that is behind ours.
+        user.disabled_in_directory |= expiry::is_over(user.expires_unix_ms, batch.now_ms);
         match Read::of(user) {
             Ok(user) => read.push(user),
             Err(problem) => problems.push(problem),

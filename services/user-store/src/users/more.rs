@@ -11,8 +11,9 @@ use proto::user_store::{BlockSummary, BypassSummary, DeviceSummary, Pin, UserDet
 const DAY_MS: i64 = 24 * 3_600_000;
 
 const USER: &str = "SELECT phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension, default_method, \
-    allowed_methods, language_call, language_text, language_app, language_code, blocked_until_ms, blocked_since_ms, \
-    blocked_by, blocked_text, exempt_clients, exempt_until_ms, exempt_text, exempt_item, epoch FROM users WHERE user_id = $1";
+    allowed_methods, language_call, language_text, language_app, language_code, language_portal, blocked_until_ms, blocked_since_ms, \
+    blocked_by, blocked_text, exempt_clients, exempt_until_ms, exempt_text, exempt_item, epoch, \
+    account_expires_ms FROM users WHERE user_id = $1";
 
 /// Completes the detail of a user.
 pub async fn fill(
@@ -36,6 +37,8 @@ pub async fn fill(
     detail.language_text = row.get("language_text")?;
     detail.language_app = row.get("language_app")?;
     detail.language_code = row.get("language_code")?;
+    detail.language_portal = row.get("language_portal")?;
+    detail.account_expires_unix_ms = row.get("account_expires_ms")?;
     let blocked_until_ms: i64 = row.get("blocked_until_ms")?;
     if blocked_until_ms < 0 || blocked_until_ms > now_ms {
         detail.block = Some(BlockSummary {

@@ -245,6 +245,17 @@ pub async fn events_are_listed_by_attempt_user_client_and_kind(lab: Fixture) {
     assert_eq!(list(of_ann).await.events.len(), 2);
     let one = ListAuditRequest { transaction_id: "attempt-1".into(), ..ListAuditRequest::default() };
     assert_eq!(list(one).await.events[0].user_id, bob.user_id);
+    // FD-37: by the label that the user has now
+    lab.tamper("UPDATE users SET user_group = 'Sales' WHERE username = 'ann'").await;
+    let of_label = |label: &str| ListAuditRequest {
+        kind: "authentication".into(),
+        user_group: label.into(),
+        newest: true,
+        ..ListAuditRequest::default()
+    };
+    let attempts = list(of_label("Sales")).await.events.into_iter().map(|event| event.transaction_id);
+    assert_eq!(attempts.collect::<Vec<_>>(), ["attempt-0", "attempt-2"]);
+    assert!(list(of_label("Law")).await.events.is_empty());
     let newest = list(ListAuditRequest { newest: true, limit: 2, ..ListAuditRequest::default() }).await;
     let names: Vec<&str> = newest.events.iter().map(|event| event.transaction_id.as_str()).collect();
     assert_eq!(names, ["attempt-1", "attempt-2"]);

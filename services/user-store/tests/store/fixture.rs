@@ -93,9 +93,19 @@ impl Fixture {
         }
     }
 
+    /// Items that the document loses are meant to go.
     pub async fn apply(&self, document: &str) -> proto::user_store::ApplySettingsReply {
-        let request =
+        let mut request =
             ApplySettingsRequest { document: document.into(), actor: "admin:test".into(), ..Default::default() };
+        let reply = self.apply_as_asked(request.clone()).await;
+        if reply.removed_items.is_empty() {
+            return reply;
+        }
+        request.removed_items = reply.removed_items.into_iter().map(|item| item.sync_item).collect();
+        self.apply_as_asked(request).await
+    }
+
+    pub async fn apply_as_asked(&self, request: ApplySettingsRequest) -> proto::user_store::ApplySettingsReply {
         self.services.admin.apply_settings(Request::new(request)).await.expect("the store answers").into_inner()
     }
 
@@ -149,6 +159,7 @@ impl Fixture {
             error: if complete { String::new() } else { "size limit exceeded".into() },
             position: Vec::new(),
             now_unix_ms: self.clock.now_ms(),
+            pins: Vec::new(),
         };
         self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
     }

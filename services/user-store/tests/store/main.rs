@@ -22,8 +22,10 @@ mod secrets;
 mod sent_codes;
 mod settings;
 mod sync;
+mod sync_expiry;
 mod sync_groups;
 mod sync_model;
+mod sync_pins;
 mod sync_profile;
 mod sync_runs;
 mod tokens;
@@ -175,6 +177,7 @@ rules! {
     settings::a_document_is_applied_exported_and_applied_again_without_a_change,
     settings::each_mistake_is_refused_with_its_key_and_nothing_changes,
     settings::a_dry_run_says_what_would_change_and_changes_nothing,
+    settings::a_sync_item_is_lost_by_its_name_alone_and_who_gets_its_users_is_said,
     settings::a_document_of_an_older_revision_is_refused,
     settings::each_part_sees_the_secrets_it_needs_and_no_other,
     settings::the_password_of_an_account_by_certificate_goes_to_its_gateway_and_nowhere_else,
@@ -199,6 +202,7 @@ rules! {
     sync::five_leave_and_six_wait_while_newcomers_are_added,
     sync::a_share_of_the_known_waits_from_three_users_on,
     sync::administrators_hear_of_waiting_leavers_and_of_incomplete_reads,
+    sync::the_mail_about_waiting_users_leads_to_their_list,
     sync::an_approval_is_evaluated_when_it_is_given,
     sync::an_item_that_had_users_and_has_none_waits,
     sync::leavers_are_disabled_removed_or_kept_and_come_back,
@@ -232,16 +236,22 @@ rules! {
     sync_runs::a_preview_writes_its_history_and_nothing_else,
     sync_runs::a_preview_says_that_the_users_of_an_item_that_finds_nobody_would_wait,
     sync_runs::what_a_run_did_is_kept_for_ninety_days,
+    sync_runs::runs_are_listed_page_by_page_and_those_that_did_nothing_for_a_week,
     sync_runs::thousands_wait_in_pages_and_are_decided_in_steps,
     sync_runs::nobody_approves_a_run_of_their_own_where_there_are_two,
     sync_runs::a_request_travels_whole,
     sync_runs::a_batch_has_bounds,
+    sync_pins::a_group_that_is_renamed_keeps_its_users_and_another_dn_is_looked_for,
+    sync_expiry::an_account_that_ends_is_refused_from_that_moment_and_let_in_when_the_date_moves,
+    sync_expiry::an_item_that_keeps_disabled_users_keeps_expired_ones,
     sync_profile::what_a_hand_wrote_stays_until_it_is_given_back,
     sync_profile::an_item_says_when_the_directorys_values_count,
     sync_profile::another_rule_of_the_item_counts_at_the_next_read,
     sync_profile::new_users_begin_as_their_item_says,
     sync_profile::who_is_changed_hears_of_it_where_the_item_says_so,
     sync_profile::whether_new_users_have_to_use_a_pin_the_item_says_before_the_company,
+    sync_profile::a_first_pin_is_made_after_the_batch_and_mailed_once,
+    sync_profile::a_first_pin_whose_making_was_cut_off_is_made_later,
     sync_profile::what_cannot_be_used_is_not_kept,
     upgrade::users_keep_their_ids_factors_and_states,
     sync_model::whatever_is_delivered_again_the_store_ends_where_the_directory_is,

@@ -213,7 +213,9 @@ pub async fn a_user_is_found_by_every_form_of_the_name_and_never_by_two(lab: Fix
 
 pub async fn users_are_listed_in_pages_with_search_state_and_enrolment(lab: Fixture) {
     lab.with_settings().await;
-    lab.run(people(25)).await;
+    let mut everybody = people(25);
+    everybody[7..9].iter_mut().for_each(|user| user.user_group = "Sales".into());
+    lab.run(everybody).await;
     lab.enrol("user003").await;
     let list = async |request: ListUsersRequest| {
         lab.services.admin.list_users(Request::new(request)).await.expect("listed").into_inner()
@@ -250,6 +252,13 @@ pub async fn users_are_listed_in_pages_with_search_state_and_enrolment(lab: Fixt
         search: "user".into(),
         ..ListUsersRequest::default()
     };
+    let labelled = |label: &str| ListUsersRequest { user_group: label.into(), ..ListUsersRequest::default() };
+    for (label, found) in [("Sales", 2), ("sales", 0), ("Sal", 0), ("%", 0), ("", 25)] {
+        // FD-37: the label as it is
+        let users = list(labelled(label)).await.users;
+        assert_eq!(users.len(), found, "{label}");
+        assert!(label.is_empty() || users.iter().all(|user| user.user_group == label));
+    }
     assert_eq!(list(of("", "enrolled")).await.users.len(), 1);
     assert_eq!(list(of("enabled", "not_enrolled")).await.users.len(), 24);
     assert_eq!(list(of("removed", "")).await.users.len(), 0);

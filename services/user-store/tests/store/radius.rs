@@ -35,7 +35,7 @@ const HOME: (&str, &str) = ("target.home.10.0.0.5:1812.secret", "the-secret-of-t
 async fn apply(lab: &Fixture, document: &str, secrets: &[(&str, &str)]) -> ApplySettingsReply {
     let secrets = secrets.iter().map(|(name, value)| ((*name).into(), Secret { value: (*value).into() })).collect();
     let actor = "admin:uid=0".into();
-    let request = ApplySettingsRequest { document: document.into(), secrets, dry_run: false, actor };
+    let request = ApplySettingsRequest { document: document.into(), secrets, actor, ..Default::default() };
     lab.services.admin.apply_settings(Request::new(request)).await.expect("the store answers").into_inner()
 }
 

@@ -37,10 +37,18 @@ fn with_password() -> String {
     )
 }
 
+/// Items that the document loses are meant to go.
 async fn apply(lab: &Fixture, document: &str, secrets: &[(&str, &str)], dry_run: bool) -> ApplySettingsReply {
     let secrets = secrets.iter().map(|(name, value)| ((*name).into(), Secret { value: (*value).into() })).collect();
-    let request = ApplySettingsRequest { document: document.into(), secrets, dry_run, actor: "admin:uid=0".into() };
-    lab.services.admin.apply_settings(Request::new(request)).await.expect("the store answers").into_inner()
+    let actor = "admin:uid=0".to_owned();
+    let mut request =
+        ApplySettingsRequest { document: document.into(), secrets, dry_run, actor, ..ApplySettingsRequest::default() };
+    let reply = lab.apply_as_asked(request.clone()).await;
+    if dry_run || reply.removed_items.is_empty() {
+        return reply;
+    }
+    request.removed_items = reply.removed_items.into_iter().map(|item| item.sync_item).collect();
+    lab.apply_as_asked(request).await
 }
 
 async fn export(lab: &Fixture) -> String {
@@ -204,6 +212,43 @@ pub async fn a_dry_run_says_what_would_change_and_changes_nothing(lab: Fixture) 
     assert!(lab.events("settings.applied").await.is_empty());
     assert!(!export(&lab).await.contains("vpn"));
     assert_eq!(apply(&lab, &document, &[], false).await.changes, dry.changes);
+}
+
+pub async fn a_sync_item_is_lost_by_its_name_alone_and_who_gets_its_users_is_said(lab: Fixture) {
+    // FS-10
+    let item = |name: &str| {
+        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
+    };
+    let without = SETTINGS.replace(&item("people"), "");
+    assert_ne!(without, SETTINGS);
+    lab.apply(&format!("{SETTINGS}{}", item("rest"))).await;
+    lab.lead().await;
+    let users = (0..7).map(|number| {
+        let items = if number < 5 { vec!["people".to_owned(), "rest".to_owned()] } else { vec!["people".to_owned()] };
+        proto::user_store::SyncedUser { items, ..crate::fixture::person(&format!("user{number}")) }
+    });
+    lab.run(users.collect()).await;
+    let ask = async |document: &str, removed_items: &[&str], dry_run| {
+        let removed_items = removed_items.iter().map(|name| (*name).to_owned()).collect();
+        let (document, actor) = (document.to_owned(), "admin:uid=0".to_owned());
+        lab.apply_as_asked(ApplySettingsRequest { document, removed_items, dry_run, actor, ..Default::default() }).await
+    };
+    let document = format!("{without}{}", item("rest"));
+    let refused = ask(&document, &[], false).await;
+    assert_eq!(refused.errors.len(), 1, "{refused:?}");
+    assert!(refused.errors[0].contains("7 users") && refused.errors[0].contains("5 would go to rest"), "{refused:?}");
+    assert!(export(&lab).await.contains("name = \"people\""), "nothing was changed");
+    let dry = ask(&document, &[], true).await;
+    let heirs: Vec<_> = dry.removed_items[0].heirs.iter().map(|heir| (heir.sync_item.as_str(), heir.users)).collect();
+    assert_eq!(
+        (dry.errors.len(), dry.removed_items[0].users, heirs, dry.removed_items[0].leave),
+        (0, 7, vec![("rest", 5)], 2)
+    );
+    assert_eq!(ask(&document, &["rest"], false).await.errors.len(), 2, "another name is no confirmation");
+    let applied = ask(&document, &["people"], false).await;
+    assert_eq!(applied.errors, [""; 0]);
+    assert!(!export(&lab).await.contains("name = \"people\""));
+    assert_eq!(ask(&document, &["people"], false).await.errors.len(), 1, "it is gone already");
 }
 
 pub async fn a_document_of_an_older_revision_is_refused(lab: Fixture) {

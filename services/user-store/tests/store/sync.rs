@@ -2,10 +2,10 @@
 
 use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
 use proto::user_store::{
-    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest,
+    AnnounceRequest, ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest,
     ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest, SyncChangesRequest,
     SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin, commit_server::Commit, left_object::How,
-    pending::What, sync_server::Sync,
+    pending::What, portal_data_server::PortalData, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -385,6 +385,19 @@ pub async fn administrators_hear_of_waiting_leavers_and_of_incomplete_reads(lab:
     lab.run(people(200)).await;
     fail().await;
     assert_eq!(told().await, [failed], "it had been well in between");
+}
+
+pub async fn the_mail_about_waiting_users_leads_to_their_list(lab: Fixture) {
+    // FS-07
+    lab.with_settings().await;
+    let link = async || lab.mails().await.into_iter().map(|mail| mail.variables["link"].clone()).collect::<Vec<_>>();
+    lab.run(people(200)).await;
+    let parked = lab.run(people(190)).await;
+    assert_eq!(link().await, [format!("twinlock sync approvals {}", parked.approval_id)], "there is no portal");
+    let announced = AnnounceRequest { public_url: "https://mfa.corp.example".into(), danger_change_rp_id: false };
+    lab.services.portal_data.announce(Request::new(announced)).await.expect("announced");
+    let more = lab.run(people(180)).await;
+    assert_eq!(link().await, [format!("https://mfa.corp.example/console/approvals/{}", more.approval_id)]);
 }
 
 pub async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str]) -> Result<u32, tonic::Status> {

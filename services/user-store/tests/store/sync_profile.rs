@@ -2,9 +2,10 @@
 
 use crate::fixture::{Fixture, person, with_phone};
 use crate::sync::with_items;
+use proto::common::Secret;
 use proto::user_store::{
-    EditUserRequest, SetPhoneRequest, SyncedLanguages, SyncedPhone, SyncedUser, UserDetail, admin_server::Admin,
-    commit_server::Commit,
+    CheckSecretRequest, EditUserRequest, SecretKind, SecretResult, SetPhoneRequest, SetPinRequest, SyncedLanguages,
+    SyncedPhone, SyncedUser, TryKind, UserDetail, admin_server::Admin, commit_server::Commit,
 };
 use tonic::Request;
 
@@ -36,9 +37,11 @@ fn ann(number: u32) -> SyncedUser {
 
 pub async fn what_a_hand_wrote_stays_until_it_is_given_back(lab: Fixture) {
     // FS-23: unless_user_changed
-    lab.apply(&with_items(&["people backup_phone = [\"home\"]; source = { kind = \"domain\" }"])).await;
+    let item = "people backup_phone = [\"home\"]; language = { portal = \"fr\" }; source = { kind = \"domain\" }";
+    lab.apply(&with_items(&[item])).await;
     lab.lead().await;
     let first = read(&lab, &ann(1)).await;
+    assert_eq!(first.language_portal, "fr", "FS-32");
     assert_eq!((first.phone.as_str(), first.backup_phone.as_str()), ("+4940111111", "+4940222221"));
     let by_hand = EditUserRequest {
         mail: Some("ann@home.example".into()),
@@ -52,7 +55,10 @@ pub async fn what_a_hand_wrote_stays_until_it_is_given_back(lab: Fixture) {
     assert_eq!((user.mail.as_str(), user.last_name.as_str()), ("ann@home.example", "Last2"));
     assert_eq!((kept.backup_phone.as_str(), kept.language_text.as_str()), ("+4930901820", "it"));
     assert_eq!(kept.phone, "+4940111112");
+    edit(&lab, "ann", EditUserRequest { language_portal: Some("en".into()), ..EditUserRequest::default() }).await;
+    assert_eq!(read(&lab, &ann(3)).await.language_portal, "en");
     let back = EditUserRequest {
+        language_portal: Some(String::new()),
         mail: Some(String::new()),
         backup_phone: Some(String::new()),
         language_text: Some(String::new()),
@@ -62,6 +68,7 @@ pub async fn what_a_hand_wrote_stays_until_it_is_given_back(lab: Fixture) {
     let again = read(&lab, &ann(2)).await;
     assert_eq!(again.user.expect("with a summary").mail, "ann2@mail.example", "the next read fills it in");
     assert_eq!((again.backup_phone.as_str(), again.language_text.as_str()), ("+4940222222", "de"));
+    assert_eq!(again.language_portal, "fr");
     // A backup number that was proven is the user's own, too.
     let user_id = lab.user("ann").await.expect("there").user.expect("with a summary").user_id;
     let own = SetPhoneRequest {
@@ -193,6 +200,80 @@ pub async fn whether_new_users_have_to_use_a_pin_the_item_says_before_the_compan
         assert_eq!(ann.pin.is_some_and(|pin| pin.required), required, "{company} {item}");
         let mails: Vec<String> = lab.mails().await.into_iter().map(|mail| mail.kind).collect();
         assert_eq!(mails, [if required { "welcome_enrol_pin" } else { "welcome_enrol" }]);
+    }
+}
+
+pub async fn a_first_pin_is_made_after_the_batch_and_mailed_once(lab: Fixture) {
+    // FS-31, FV-21
+    let items =
+        with_items(&["people method = { pin = true, initial_pin = \"mailed\" }; source = { kind = \"domain\" }"]);
+    let settings = format!("[pin]\ndanger_mail_initial_pin = true\ninitial_days = 7\n{items}");
+    assert_eq!(lab.apply(&settings).await.errors, [""; 0]);
+    lab.lead().await;
+    let told = async || {
+        lab.store.give_first_pins().await.expect("given");
+        let mails = lab.mails().await.into_iter().filter(|mail| mail.kind == "initial_pin");
+        mails.map(|mail| (mail.to.join(","), mail.variables)).collect::<Vec<_>>()
+    };
+    let pin_of = async |name: &str| lab.user(name).await.expect("there").pin.expect("a state");
+    let user_id = async |name: &str| lab.user(name).await.expect("there").user.expect("with a summary").user_id;
+    let off = |username: &str, disabled_in_directory: bool| SyncedUser { disabled_in_directory, ..person(username) };
+    let run_id = lab.begin().await.expect("begun");
+    let silent = SyncedUser { mail: String::new(), ..person("bob") };
+    lab.batch(&run_id, vec![person("ann"), silent, off("carl", true), person("dora")]).await;
+    let own = SetPinRequest {
+        user_id: user_id("dora").await,
+        pin: Some(Secret { value: b"491726".to_vec() }),
+        actor: "self".into(),
+        must_change: false,
+    };
+    assert!(lab.services.commit.set_pin(Request::new(own)).await.expect("the store answers").into_inner().set);
+    assert!(pin_of("ann").await.required && !pin_of("ann").await.set, "no batch hashes");
+
+    let mails = told().await;
+    let [(to, variables)] = mails.as_slice() else { panic!("{mails:?}") };
+    let pin = variables["initial_pin"].clone();
+    assert_eq!(to, &lab.user("ann").await.expect("there").user.expect("with a summary").mail);
+    assert!(pin.len() == 6 && pin.bytes().all(|sign| sign.is_ascii_digit()), "{pin}");
+    assert_eq!(variables["until"], "2026-11-27T12:00:00Z");
+    assert!(pin_of("ann").await.set && pin_of("ann").await.must_change);
+    assert!(!pin_of("bob").await.set && !pin_of("carl").await.set, "nobody would know it");
+    assert!(!pin_of("dora").await.must_change, "she has one of her own");
+    let check = CheckSecretRequest {
+        user_id: user_id("ann").await,
+        kind: SecretKind::Pin.into(),
+        secret: Some(Secret { value: pin.clone().into_bytes() }),
+        transaction_id: "t1".into(),
+        try_kind: TryKind::AfterPassword.into(),
+        ..CheckSecretRequest::default()
+    };
+    let checked = lab.services.commit.check_secret(Request::new(check)).await.expect("the store answers").into_inner();
+    assert_eq!(checked.result(), SecretResult::Right);
+    assert!(lab.events("pin.set").await.iter().all(|event| !event.detail.contains(&pin)));
+    assert_eq!(told().await, [], "one is enough");
+
+    // Who could not be told is owed it as long as the item says so.
+    lab.batch(&run_id, vec![off("carl", false)]).await;
+    assert_eq!(told().await.len(), 1);
+    assert_eq!(lab.apply(&settings.replace("mailed", "chosen")).await.errors, [""; 0]);
+    lab.batch(&run_id, vec![person("bob")]).await;
+    assert_eq!(told().await, []);
+    assert_eq!(lab.apply(&settings).await.errors, [""; 0]);
+    assert_eq!(told().await, [], "what was given up stays so");
+    assert!(!pin_of("bob").await.set);
+}
+
+pub async fn a_first_pin_whose_making_was_cut_off_is_made_later(lab: Fixture) {
+    // FS-31: somebody took it and ended.
+    let items = with_items(&["people method = { initial_pin = \"mailed\" }; source = { kind = \"domain\" }"]);
+    assert_eq!(lab.apply(&format!("[pin]\ndanger_mail_initial_pin = true\n{items}")).await.errors, [""; 0]);
+    lab.lead().await;
+    read(&lab, &person("ann")).await;
+    lab.tamper(&format!("UPDATE pins_owed SET due_ms = {}", lab.clock.now_ms() + 120_000)).await;
+    for (later_ms, set) in [(119_999, false), (1, true)] {
+        lab.clock.advance(later_ms);
+        lab.store.give_first_pins().await.expect("given");
+        assert_eq!(lab.user("ann").await.expect("there").pin.is_some_and(|pin| pin.set), set, "{later_ms}");
     }
 }
 

@@ -6,8 +6,8 @@ use crate::sync_groups::group;
 use prost::Message;
 use proto::user_store::{
     ApplyBatchRequest, BeginRunRequest, CreateApiKeyRequest, FinishRunReply, FinishRunRequest, GetSourceReply,
-    GetSourceRequest, ListApprovalUsersRequest, RequestSyncRequest, SyncChangesRequest, SyncedUser,
-    admin_server::Admin, left_object::How, sync_server::Sync,
+    GetSourceRequest, ListApprovalUsersRequest, ListSyncRunsRequest, RequestSyncRequest, SyncChangesRequest,
+    SyncedUser, admin_server::Admin, left_object::How, sync_server::Sync,
 };
 use service_kit::bus::Bus;
 use std::collections::BTreeSet;
@@ -73,6 +73,7 @@ pub async fn the_position_is_stored_with_what_it_covers(lab: Fixture) {
         complete_unix_ms: began,
         users: 2,
         missed: 0,
+        pins: Vec::new(),
     };
     assert_eq!(source(&lab).await, known);
     let run_id = begin(&lab, "incremental", "").await;
@@ -248,6 +249,64 @@ pub async fn what_a_run_did_is_kept_for_ninety_days(lab: Fixture) {
     lab.clock.advance(2 * 24 * 3_600_000);
     lab.store.sweep().await.expect("swept");
     assert_eq!(lab.number("SELECT COUNT(*) FROM sync_changes").await, 0);
+}
+
+pub async fn runs_are_listed_page_by_page_and_those_that_did_nothing_for_a_week(lab: Fixture) {
+    // FS-13
+    lab.with_settings().await;
+    let list = async |request: ListSyncRunsRequest| {
+        lab.services.admin.list_sync_runs(Request::new(request)).await.expect("listed").into_inner()
+    };
+    let all = async |told_only: bool| {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = list(ListSyncRunsRequest { told_only, after, limit: 7, ..Default::default() }).await;
+            assert!(page.runs.len() == 7 || page.next.is_empty(), "pages are full");
+            found.extend(page.runs.into_iter().map(|run| run.run_id));
+            after = page.next;
+            if after.is_empty() {
+                return found;
+            }
+        }
+    };
+    let mut ids = vec![begin(&lab, "full", "").await];
+    lab.batch(&ids[0], people(3)).await;
+    finish(&lab, &ids[0], true, "one").await;
+    for number in 0..60 {
+        // Some begin in the same moment.
+        lab.clock.advance(if number % 3 == 0 { 0 } else { 60_000 });
+        let run_id = begin(&lab, if number == 20 { "full" } else { "incremental" }, "").await;
+        match number {
+            10 => drop(lab.batch(&run_id, vec![person("ann")]).await),
+            20 => drop(lab.batch(&run_id, people(3)).await),
+            _ => {}
+        }
+        finish(&lab, &run_id, number != 30, "").await;
+        ids.push(run_id);
+    }
+    let newest_first: Vec<String> = ids.iter().rev().cloned().collect();
+    assert_eq!(all(false).await, newest_first);
+    let told = [31, 11, 0].map(|place: usize| ids[place].clone());
+    assert_eq!(all(true).await, told);
+    let one = list(ListSyncRunsRequest { run_id: ids[0].clone(), ..Default::default() }).await;
+    assert_eq!((one.runs[0].added, one.runs[0].items[0].users, one.next.as_str()), (3, 3, ""));
+    let other = ListSyncRunsRequest { directory: "lab".into(), ..Default::default() };
+    assert!(list(other).await.runs.is_empty());
+    for bad in ["x", "1 2", "."] {
+        let request = ListSyncRunsRequest { after: bad.into(), ..Default::default() };
+        let refused = lab.services.admin.list_sync_runs(Request::new(request)).await.expect_err(bad);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{bad}");
+    }
+
+    lab.clock.advance(8 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(all(false).await, [31, 21, 11, 0].map(|place: usize| ids[place].clone()), "full ones stay, too");
+    lab.clock.advance(81 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert_eq!(all(true).await, told);
+    lab.clock.advance(2 * 24 * 3_600_000);
+    lab.store.sweep().await.expect("swept");
+    assert!(all(false).await.is_empty());
 }
 
 pub async fn thousands_wait_in_pages_and_are_decided_in_steps(lab: Fixture) {

@@ -205,11 +205,16 @@ mail-password-known-admins-text =
 
 mail-sync-approval-subject = Eine Änderung aus dem Verzeichnis wartet auf Freigabe
 mail-sync-approval-text =
-    Eine Synchronisation will mehr Benutzer ändern oder entfernen, als ohne Freigabe erlaubt ist.
+    Eine Synchronisation will mehr Benutzer sperren, entfernen oder ausnehmen, als ohne Freigabe erlaubt ist.
     { $detail }
 
-    Ansehen: twinlock sync status
-    Entscheiden: twinlock sync approve oder twinlock sync refuse
+    Sie bleiben, wie sie sind, bis jemand entscheidet; alles andere geht weiter.
+
+    1. Ansehen, wer es ist und warum: { $link }
+    2. Hat das jemand im Verzeichnis so gewollt? Dann alle freigeben oder nur einige.
+    3. Ist es ein Fehler im Verzeichnis oder in den Sync-Einträgen? Dann ablehnen und ihn beheben: Wer wieder gefunden wird, bleibt.
+
+    Eine Liste, über die niemand entscheidet, verfällt nach einigen Tagen. Auf dem Rechner: twinlock sync approvals, dann twinlock sync approve oder twinlock sync refuse
 
 mail-sync-failed-subject = Eine Synchronisation ist gescheitert
 mail-sync-failed-text =

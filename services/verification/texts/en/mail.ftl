@@ -207,11 +207,16 @@ mail-password-known-admins-text =
 
 mail-sync-approval-subject = A directory change waits for approval
 mail-sync-approval-text =
-    A synchronisation wants to change or remove more users than is allowed without approval.
+    A synchronisation wants to disable, remove or exempt more users than is allowed without approval.
     { $detail }
 
-    Look at it: twinlock sync status
-    Decide: twinlock sync approve, or twinlock sync refuse
+    They stay as they are until somebody decides; what else changed goes on.
+
+    1. Look at who they are, and why: { $link }
+    2. Is it what somebody did in the directory? Then approve all of them, or only some.
+    3. Is it a mistake in the directory or in the sync items? Then refuse, and mend it: whoever is found again stays.
+
+    A list that nobody decides becomes void after some days. On the host: twinlock sync approvals, then twinlock sync approve or twinlock sync refuse
 
 mail-sync-failed-subject = A synchronisation failed
 mail-sync-failed-text =

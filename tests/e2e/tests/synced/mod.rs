@@ -382,8 +382,18 @@ impl World {
     pub async fn apply_with(&self, document: &str, password: &str) -> Result<()> {
         let secret = proto::common::Secret { value: password.as_bytes().to_vec() };
         let secrets = HashMap::from([("directory.corp.query_bind.password".to_owned(), secret)]);
-        let request = ApplySettingsRequest { document: document.into(), secrets, dry_run: false, actor: "test".into() };
-        let reply = self.store.admin.apply_settings(Request::new(request)).await?.into_inner();
+        let mut request = ApplySettingsRequest {
+            document: document.into(),
+            secrets,
+            actor: "test".into(),
+            ..ApplySettingsRequest::default()
+        };
+        let mut reply = self.store.admin.apply_settings(Request::new(request.clone())).await?.into_inner();
+        if !reply.removed_items.is_empty() {
+            // Items that the document loses are meant to go.
+            request.removed_items = reply.removed_items.into_iter().map(|item| item.sync_item).collect();
+            reply = self.store.admin.apply_settings(Request::new(request)).await?.into_inner();
+        }
         ensure!(reply.errors.is_empty(), "{:?}", reply.errors);
         Ok(())
     }

@@ -238,6 +238,7 @@ fn named(map: &AttributeMap) -> Vec<(&'static str, &str)> {
         ("last_name", &map.last_name),
         ("mail", &map.mail),
         ("distinguished_name", &map.distinguished_name),
+        ("container_name", &map.container_name),
         ("group_name", &map.group_name),
         ("user_group", &map.user_group),
         ("description", &map.description),

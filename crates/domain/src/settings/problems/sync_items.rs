@@ -1,7 +1,9 @@
 //! Sync items: each by itself, and what their order leaves to the later ones.
 
 use super::{Findings, rules, written};
-use crate::settings::{Channel, Directory, Leavers, PhoneKind, Settings, SourceKind, SyncItem, SyncSource, SyncState};
+use crate::settings::{
+    Channel, Directory, InitialPin, Leavers, PhoneKind, Settings, SourceKind, SyncItem, SyncSource, SyncState,
+};
 use crate::{Method, ObjectId};
 use std::collections::HashSet;
 
@@ -157,9 +159,34 @@ fn method(findings: &mut Findings, settings: &Settings, item: &SyncItem, key: Ke
             findings.warning(key("method.default"), why);
         }
     }
+    if item.method.initial_pin == InitialPin::Mailed {
+        initial_pin(findings, settings, item, key);
+    }
     let can_sign_in = |method: &&Method| settings.nobody_carries(**method).is_none();
     if !allowed.is_empty() && allowed.iter().find(can_sign_in).is_none() {
         findings.warning(key("method.allowed"), "holds no method that anybody can use as things stand");
+    }
+}
+
+/// FV-21
+fn initial_pin(findings: &mut Findings, settings: &Settings, item: &SyncItem, key: Key<'_>) {
+    let key = key("method.initial_pin");
+    if !settings.pin.danger_mail_initial_pin {
+        return findings.error(
+            key,
+            "found \"mailed\", which needs pin.danger_mail_initial_pin = true; without it new users choose their PIN themselves",
+        );
+    }
+    if !settings.carries(Channel::Mail) {
+        findings.warning(
+            key.clone(),
+            "is \"mailed\", and no mail goes out: there is no enabled [[provider]] with channel = \"mail\"",
+        );
+    }
+    let of_client = settings.clients.iter().any(|client| client.pin);
+    let of_policy = settings.policies.iter().any(|policy| policy.then.pin == Some(true));
+    if !item.method.pin.unwrap_or(settings.pin.new_users) && !of_client && !of_policy {
+        findings.warning(key, "is \"mailed\", and nobody asks these users for a PIN: set method.pin = true");
     }
 }
 

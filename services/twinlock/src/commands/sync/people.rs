@@ -22,7 +22,7 @@ const PAGE: u32 = 1_000;
 pub struct Import {
     directory: ObjectName,
     /// Whom, in any form of the name, or by id.
-    #[arg(value_name = "NAME", required_unless_present_any = ["search", "filter", "below"])]
+    #[arg(value_name = "NAME", required_unless_present_any = ["search", "filter", "below", "group"])]
     names: Vec<String>,
     /// The sync item that names them from then on; made where there is none.
     #[arg(long, value_name = "ITEM")]
@@ -36,6 +36,9 @@ pub struct Import {
     /// Whoever lies below a container.
     #[arg(long, value_name = "DN", conflicts_with = "names")]
     below: Option<String>,
+    /// Whom a group names as its members, not those of groups in it.
+    #[arg(long, value_name = "DN", conflicts_with_all = ["names", "search", "filter", "below"])]
+    group: Option<String>,
     /// Users who are known go to the item, too; otherwise they are left as they are.
     #[arg(long)]
     update: bool,
@@ -99,12 +102,17 @@ pub async fn import(import: Import, connection: &mut Connection, output: Output)
 }
 
 pub async fn owner(owner: Owner, connection: &mut Connection, output: Output) -> Result<(), Failure> {
-    let settings = match &owner.settings {
+    let mut settings = match &owner.settings {
         Some(file) => {
             toml::from_str(&read(file)?).map_err(|error| Failure::no(format!("{}: {error}", file.display())))?
         }
         None => settings(connection).await?,
     };
+    // FS-21: what was renamed is known by its id.
+    for source in super::status(connection).await?.sources {
+        let items = settings.sync_items.iter_mut().filter(|item| item.directory.as_str() == source.directory);
+        items.for_each(|item| proto::pins::apply(&source.pins, item));
+    }
     let mut reason = Reason::UnknownUser;
     for directory in places(&settings, owner.directory.as_ref())? {
         let items: Vec<&SyncItem> = settings.sync_items.iter().filter(|item| item.directory == *directory).collect();
@@ -181,6 +189,7 @@ async fn found(import: &Import, connection: &mut Connection) -> Result<Vec<Found
             search: text(&import.search),
             filter: text(&import.filter),
             below: text(&import.below),
+            group: text(&import.group),
             after: String::new(),
             limit: PAGE,
             names,

@@ -9,7 +9,7 @@ pub fn detail(detail: &UserDetail) -> Value {
     let factors: Vec<Value> = detail.factors.iter().map(factor).collect();
     let devices: Vec<Value> = detail.devices.iter().map(device).collect();
     let subject = detail.subject.clone().unwrap_or_default();
-    json!({
+    let mut record = json!({
         "id": user.user_id,
         "username": user.username,
         "name": format!("{} {}", user.first_name, user.last_name).trim(),
@@ -57,7 +57,12 @@ pub fn detail(detail: &UserDetail) -> Value {
             "text": bypass.text,
         })).collect::<Vec<_>>(),
         "remembered": detail.remembered,
-    })
+    });
+    // Beside it: the macro has an end.
+    record["user_group"] = json!(user.user_group);
+    record["language_portal"] = json!(detail.language_portal);
+    record["account_expires"] = time(detail.account_expires_unix_ms);
+    record
 }
 
 fn pin(detail: &UserDetail) -> Value {

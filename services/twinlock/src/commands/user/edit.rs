@@ -28,7 +28,7 @@ pub struct Edit {
     /// Replaces the list: push,code; "" = as the settings say.
     #[arg(long, group = "field")]
     allowed_methods: Option<String>,
-    /// All four languages at once.
+    /// The four languages of messages, calls and the app at once.
     #[arg(long, group = "field")]
     language: Option<String>,
     #[arg(long, group = "field")]
@@ -39,6 +39,9 @@ pub struct Edit {
     language_app: Option<String>,
     #[arg(long, group = "field")]
     language_code: Option<String>,
+    /// Of the portal's pages; "" = as the browser asks.
+    #[arg(long, group = "field")]
+    language_portal: Option<String>,
 }
 
 pub async fn run(edit: Edit, connection: &mut Connection, output: Output) -> Result<(), Failure> {
@@ -60,6 +63,7 @@ pub async fn run(edit: Edit, connection: &mut Connection, output: Output) -> Res
         language_text: edit.language_text.or_else(|| all.clone()),
         language_app: edit.language_app.or_else(|| all.clone()),
         language_code: edit.language_code.or(all),
+        language_portal: edit.language_portal,
         pin_required: None,
         mail: edit.mail,
     };

@@ -7,12 +7,19 @@ use crate::hashing::{self, Purpose};
 use crate::outbox::{self, NewMail};
 use crate::pin_rules::{self, PinRule};
 use crate::rpc::{StoreError, id};
+use crate::seal;
 use crate::sql::{Session, args};
 use crate::users;
 use domain::Secret;
 use proto::user_store::{SetPinReply, SetPinRequest};
+use tonic::Status;
 
 const DAY_MS: i64 = 24 * 3_600_000;
+/// FV-21, unless the settings want longer ones.
+const DIGITS: usize = 6;
+const DIGITS_MAX: usize = 10;
+/// Random PINs of which one keeps the rules: all but one in some hundreds do.
+const DRAWN_MAX: usize = 16;
 
 /// Is an initial PIN past its time?
 pub fn is_late(set_ms: i64, initial_days: u32, now_ms: i64) -> bool {
@@ -36,8 +43,8 @@ pub async fn set_pin(store: &Store, request: SetPinRequest) -> Result<SetPinRepl
     let SetPinRequest { user_id, pin, actor, must_change } = request;
     id("user_id", &user_id)?;
     let pin = pin.map(Secret::from).unwrap_or_default();
-    let new = NewPin { user_id: &user_id, pin: &pin, actor: &actor, must_change, mail: None };
-    Ok(match set(store, new).await? {
+    let new = NewPin { user_id: &user_id, actor: &actor, must_change, mail: None, owed: false };
+    Ok(match set(store, &pin, new).await? {
         None => SetPinReply { set: true, rule: String::new() },
         Some(rule) => SetPinReply { set: false, rule: rule.code().into() },
     })
@@ -47,23 +54,38 @@ pub async fn set_pin(store: &Store, request: SetPinRequest) -> Result<SetPinRepl
 #[derive(Clone, Copy)]
 pub struct NewPin<'a> {
     pub user_id: &'a str,
-    pub pin: &'a Secret,
     pub actor: &'a str,
     /// Given by somebody else: changed at its first use.
     pub must_change: bool,
     /// The mail that tells the user; with the PIN in it only where the settings want that (FV-21).
     pub mail: Option<&'static str>,
+    /// Made because the user was owed one (FS-31): only as long as that is so, and the mail goes out with it.
+    pub owed: bool,
+}
+
+/// Sets a random PIN, six digits unless the settings want more (FV-21), and returns it.
+pub async fn set_random(store: &Store, new: NewPin<'_>) -> Result<Secret, StoreError> {
+    let rules = store.rules().current(&mut store.database().read().await?).await?;
+    let digits = usize::try_from(rules.pin.length_min).unwrap_or(DIGITS).clamp(DIGITS, DIGITS_MAX);
+    for _ in 0..DRAWN_MAX {
+        let drawn = seal::digits::<DIGITS_MAX>();
+        let pin = Secret::new(drawn.expose()[..digits].to_vec());
+        if set(store, &pin, new).await?.is_none() {
+            return Ok(pin);
+        }
+    }
+    Err(Status::aborted("no random PIN keeps the rules; try again").into())
 }
 
 /// Sets the PIN, or says which rule it breaks. The one before goes into the history.
-pub async fn set(store: &Store, new: NewPin<'_>) -> Result<Option<PinRule>, StoreError> {
-    let NewPin { user_id, pin, actor, must_change, mail } = new;
+pub async fn set(store: &Store, pin: &Secret, new: NewPin<'_>) -> Result<Option<PinRule>, StoreError> {
+    let NewPin { user_id, actor, must_change, mail, owed } = new;
     let mut session = store.database().read().await?;
     let settings = store.rules().current(&mut session).await?;
     let sql = "SELECT phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension FROM users \
                WHERE user_id = $1";
     let row = session.row(sql, args![user_id]).await?;
-    let row = row.ok_or_else(|| tonic::Status::not_found("no such user"))?;
+    let row = row.ok_or_else(|| Status::not_found("no such user"))?;
     let columns = ["phone", "phone_extension", "own_phone", "own_extension", "backup_phone", "backup_extension"];
     let numbers: Vec<String> = columns.iter().map(|column| row.get(column)).collect::<Result<_, _>>()?;
     let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
@@ -89,6 +111,10 @@ pub async fn set(store: &Store, new: NewPin<'_>) -> Result<Option<PinRule>, Stor
     if before.iter().map(|it| &it.hashed_id).ne(earlier.iter().map(|it| &it.hashed_id)) {
         return Err(StoreError::Overtaken);
     }
+    // Whoever has one is owed none.
+    if session.execute("DELETE FROM pins_owed WHERE user_id = $1", args![user_id]).await? == 0 && owed {
+        return Err(StoreError::Overtaken);
+    }
     let sql = "UPDATE hashed SET kind = 'pin_history' WHERE user_id = $1 AND kind = 'pin'";
     session.execute(sql, args![user_id]).await?;
     for old in before.iter().skip(looked_at) {
@@ -108,9 +134,16 @@ pub async fn set(store: &Store, new: NewPin<'_>) -> Result<Option<PinRule>, Stor
     if let Some(kind) = mail {
         let mailed = must_change && settings.pin.danger_mail_initial_pin;
         let kind = if mailed { "initial_pin" } else { kind };
-        if let Some(mut mail) = NewMail::to_user(&mut session, kind, user_id).await? {
+        let mail = NewMail::to_user(&mut session, kind, user_id).await?;
+        // Nobody else will ever know it.
+        if owed && (!mailed || mail.is_none()) {
+            return Err(StoreError::Overtaken);
+        }
+        if let Some(mut mail) = mail {
             if mailed {
+                let until_ms = now_ms + i64::from(settings.pin.initial_days) * DAY_MS;
                 mail = mail.with("initial_pin", String::from_utf8_lossy(pin.expose()));
+                mail = mail.with("until", users::time_text(until_ms)).until(until_ms);
             }
             outbox::put_in(&mut session, store.seal(), mail.with("admin", actor), now_ms).await?;
         }

@@ -1,0 +1,105 @@
+//! The admin console: what administrators look at and decide, as pages. They work without script.
+//!
+//! ```text
+//! key -> session (door) -> permission of the page (TABLE) -> page -> the same functions as the REST API
+//! ```
+//!
+//! Nobody has an account here: whoever holds an API key signs in with it, and may what its role may. The key itself is not kept; that
+//! it is still in force, and its role, is asked for each page, so that a key that is revoked ends its sessions. The console speaks
+//! English.
+
+mod door;
+mod import;
+mod overview;
+mod pages;
+mod removal;
+mod runs;
+mod users;
+mod waiting;
+
+use crate::app::App;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use domain::role::Permission::{self, SettingsClients, SyncApprove, SyncRun, UsersEdit, UsersRead};
+use http::Method;
+use std::sync::Arc;
+
+/// The longest form names 1000 users by their ids.
+const FORM_BYTES_MAX: usize = 256 * 1024;
+
+/// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
+const TABLE: [(&str, &str, Permission); 19] = [
+    ("GET", "/console", UsersRead),
+    ("POST", "/console/sign-out", UsersRead),
+    ("GET", "/console/users", UsersRead),
+    ("GET", "/console/users/new", UsersEdit),
+    ("POST", "/console/users/new", UsersEdit),
+    ("GET", "/console/sync", SyncRun),
+    ("POST", "/console/sync/preview", SyncRun),
+    ("POST", "/console/sync/write", SyncRun),
+    ("GET", "/console/sync/wait", SyncRun),
+    ("GET", "/console/sync/runs/{id}", SyncRun),
+    ("GET", "/console/sync/items/{name}/remove", SettingsClients),
+    ("POST", "/console/sync/items/{name}/remove", SettingsClients),
+    ("POST", "/console/sync/probe", SettingsClients),
+    ("GET", "/console/approvals", SyncApprove),
+    ("GET", "/console/approvals/{id}", SyncApprove),
+    ("POST", "/console/approvals/{id}", SyncApprove),
+    // All people of the organisation, known here or not.
+    ("GET", "/console/import", SettingsClients),
+    ("POST", "/console/import/look", SettingsClients),
+    ("POST", "/console/import", SettingsClients),
+];
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/console", get(overview::page))
+        .route("/console/sign-in", get(door::page).post(door::sign_in))
+        .route("/console/sign-out", post(door::sign_out))
+        .route("/console/users", get(users::list))
+        .route("/console/users/new", get(users::form).post(users::create))
+        .route("/console/sync", get(runs::page))
+        .route("/console/sync/preview", post(runs::preview))
+        .route("/console/sync/write", post(runs::write))
+        .route("/console/sync/wait", get(runs::wait))
+        .route("/console/sync/runs/{id}", get(runs::run))
+        .route("/console/sync/items/{name}/remove", get(removal::page).post(removal::remove))
+        .route("/console/sync/probe", post(runs::probe))
+        .route("/console/approvals", get(waiting::list))
+        .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
+        .route("/console/import", get(import::page).post(import::import))
+        .route("/console/import/look", post(import::look))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .with_state(app)
+}
+
+/// May this page wait for a directory?
+pub(crate) fn waits(route: &str) -> bool {
+    route.starts_with("/console/import") || route == "/console/sync/probe"
+}
+
+/// What a page asks for; `None`: there is no such page.
+fn permission_of(method: &Method, path: &str) -> Option<Permission> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let found = TABLE.iter().find(|(listed, route, _)| *listed == method.as_str() && *route == path);
+    found.map(|(_, _, permission)| *permission)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Role;
+
+    #[test]
+    fn an_application_sees_nothing_and_what_changes_something_is_not_an_auditors() {
+        // V-82
+        for (method, path, permission) in TABLE {
+            assert!(!Role::Application.may(permission), "{method} {path}");
+            let changes = method == "POST" && path != "/console/sign-out";
+            assert!(!changes || !Role::Auditor.may(permission), "{method} {path}");
+        }
+        assert!(permission_of(&Method::POST, "/console/users").is_none());
+        assert!(permission_of(&Method::HEAD, "/console/users").is_some());
+    }
+}

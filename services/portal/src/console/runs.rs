@@ -1,0 +1,291 @@
+//! Synchronisation: how it stands, and "Synchronise now": what would change is shown first, then written when asked for (FS-09).
+//!
+//! ```text
+//! preview -> wait -> run (a preview: what would change) -> write -> wait -> run (what changed)
+//! ```
+
+use super::door::{Administrator, Sent};
+use super::overview::{shown, status, why};
+use super::pages::{self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, escaped, show, time};
+use super::removal;
+use crate::api::{Caller, Problem};
+use crate::app::{App, STORE_LIMIT, within};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use domain::settings::{SourceKind, SyncState};
+use http::{Method, StatusCode};
+use proto::user_store::{RequestSyncRequest, SyncChangesRequest, SyncRun, SyncStatusReply};
+use serde::Deserialize;
+use service_kit::grpc::idempotent;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Changes on one page.
+const PAGE: u32 = 100;
+
+pub(super) async fn page(State(app): State<Arc<App>>, by: Administrator) -> Response {
+    match overview(&app, &by, None).await {
+        Ok(page) => show(StatusCode::OK, &page),
+        Err(problem) => pages::refused(&app, Some(&by), &problem),
+    }
+}
+
+/// FS-05, S-03: which feed a directory will be followed by, and why not by another.
+pub(super) async fn probe(State(app): State<Arc<App>>, sent: Sent) -> Response {
+    let directory = sent.text("directory").to_owned();
+    let found = match crate::api::tried(&app, &directory).await {
+        Ok(tried) => tried,
+        Err(problem) => return pages::refused(&app, Some(&sent.by), &problem),
+    };
+    let lines = found.lines().map(|(about, verdict, text)| {
+        let mark = match verdict {
+            "good" => "ok",
+            "bad" => "failed",
+            _ => "note",
+        };
+        (mark, about.to_owned(), text.to_owned())
+    });
+    let probed = Probed { directory, lines: lines.collect() };
+    match overview(&app, &sent.by, Some(probed)).await {
+        Ok(page) => show(StatusCode::OK, &page),
+        Err(problem) => pages::refused(&app, Some(&sent.by), &problem),
+    }
+}
+
+async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Result<Sync, Problem> {
+    let status = status(app).await?;
+    let settings = app.settings.fresh().await?;
+    // Of each item, the newest run that counted it.
+    let mut counted = BTreeMap::new();
+    for run in status.runs.iter().filter(|run| run.mode == "full") {
+        for item in &run.items {
+            counted.entry(item.sync_item.clone()).or_insert(item.users);
+        }
+    }
+    let items = settings.settings.sync_items.iter().map(|item| ItemShown {
+        name: item.name.to_string(),
+        directory: item.directory.to_string(),
+        state: match item.state {
+            SyncState::On => "on",
+            SyncState::Off => "off",
+            SyncState::Preview => "preview",
+        },
+        source: match item.source.kind {
+            SourceKind::Domain => "the whole directory",
+            SourceKind::Users => "chosen users",
+            SourceKind::Container => "a container",
+            SourceKind::Group => "a group",
+        },
+        users: counted.get(item.name.as_str()).copied(),
+        removal: removal::address(item.name.as_str()),
+    });
+    Ok(Sync {
+        frame: Frame::of(app, by, "Synchronisation"),
+        items: items.collect(),
+        may_change: by.may(&Method::POST, "/console/sync/items/{name}/remove"),
+        sources: sources(&status),
+        leader: status.leader,
+        runs: status.runs.into_iter().take(20).map(shown).collect(),
+        probed,
+    })
+}
+
+fn sources(status: &SyncStatusReply) -> Vec<SourceShown> {
+    let shown = status.sources.iter().map(|source| {
+        let last = status.runs.iter().find(|run| run.directory == source.directory && run.mode != "preview");
+        SourceShown {
+            directory: source.directory.clone(),
+            base: source.base.clone(),
+            feed: source.feed.clone(),
+            why: last.map(|run| run.why.clone()).unwrap_or_default(),
+            offers: source.offers.clone(),
+            users: source.users,
+            last_full: time(source.full_unix_ms),
+            last_complete: time(source.complete_unix_ms),
+            waits_for: why(&source.waits_for).to_owned(),
+        }
+    });
+    shown.collect()
+}
+
+pub(super) async fn preview(State(app): State<Arc<App>>, sent: Sent) -> Response {
+    ask(&app, &sent, "preview").await
+}
+
+pub(super) async fn write(State(app): State<Arc<App>>, sent: Sent) -> Response {
+    ask(&app, &sent, "full").await
+}
+
+async fn ask(app: &App, sent: &Sent, mode: &str) -> Response {
+    let directory = sent.text("directory");
+    let accept_source = mode == "full" && sent.text("accept_source") == "yes";
+    match ask_for(app, &sent.by.caller, directory, mode, accept_source).await {
+        Ok(wait) => Redirect::to(&wait).into_response(),
+        Err(problem) => pages::refused(app, Some(&sent.by), &problem),
+    }
+}
+
+/// Asks for a run, and says where to wait for it. The leader takes requests from a queue and names no run beforehand: it is the first
+/// one of the directory that was asked for and is newer than what was there.
+pub(super) async fn ask_for(
+    app: &App,
+    caller: &Caller,
+    directory: &str,
+    mode: &str,
+    accept_source: bool,
+) -> Result<String, Problem> {
+    let settings = app.settings.fresh().await?;
+    if settings.settings.directory(directory).is_none() {
+        return Err(Problem::not_found("there is no such directory"));
+    }
+    let known = status(app).await?.runs.into_iter().find(|run| run.directory == directory).map(|run| run.run_id);
+    let request = RequestSyncRequest {
+        only: directory.to_owned(),
+        mode: mode.to_owned(),
+        accept_source,
+        actor: caller.actor.clone(),
+    };
+    within(STORE_LIMIT, request, |request| app.deps.admin.request_sync(request)).await?;
+    let known = known.unwrap_or_default();
+    Ok(format!("/console/sync/wait?directory={}&mode={mode}&known={}", escaped(directory), escaped(&known)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Awaited {
+    directory: String,
+    mode: String,
+    /// The newest run there was.
+    known: String,
+}
+
+pub(super) async fn wait(State(app): State<Arc<App>>, by: Administrator, Query(awaited): Query<Awaited>) -> Response {
+    let status = match status(&app).await {
+        Ok(status) => status,
+        Err(problem) => return pages::refused(&app, Some(&by), &problem),
+    };
+    if let Some(run) = awaited.ended(&status.runs) {
+        let to = format!("/console/sync/runs/{}?asked={}", escaped(&run.run_id), escaped(&awaited.mode));
+        return Redirect::to(&to).into_response();
+    }
+    let Awaited { directory, mode, known } = awaited;
+    let here = format!(
+        "/console/sync/wait?directory={}&mode={}&known={}",
+        escaped(&directory),
+        escaped(&mode),
+        escaped(&known)
+    );
+    let preview = mode == "preview";
+    let page = Wait { frame: Frame::of(&app, &by, "Reading the directory"), directory, here, preview };
+    show(StatusCode::OK, &page)
+}
+
+impl Awaited {
+    /// Newest first.
+    fn ended<'a>(&self, runs: &'a [SyncRun]) -> Option<&'a SyncRun> {
+        let new = runs.iter().take_while(|run| run.run_id != self.known);
+        let mut ours = new.filter(|run| run.directory == self.directory && run.trigger == "request");
+        ours.next().filter(|run| !matches!(run.state.as_str(), "running" | "abandoned"))
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Looked {
+    /// The last change of the page before.
+    #[serde(default)]
+    after: u64,
+    /// What was asked for, where somebody waited for this run.
+    #[serde(default)]
+    asked: String,
+}
+
+pub(super) async fn run(
+    State(app): State<Arc<App>>,
+    by: Administrator,
+    Path(id): Path<String>,
+    Query(looked): Query<Looked>,
+) -> Response {
+    match run_page(&app, &by, id, &looked).await {
+        Ok(page) => show(StatusCode::OK, &page),
+        Err(problem) => pages::refused(&app, Some(&by), &problem),
+    }
+}
+
+async fn run_page(app: &App, by: &Administrator, id: String, looked: &Looked) -> Result<RunPage, Problem> {
+    let request = idempotent(SyncChangesRequest { run_id: id.clone(), after: looked.after, limit: PAGE });
+    let changes = within(STORE_LIMIT, request, |request| app.deps.admin.sync_changes(request)).await?.changes;
+    let runs = status(app).await?.runs;
+    let run = runs.iter().find(|run| run.run_id == id).cloned();
+    let title = match &run {
+        Some(run) if run.mode == "preview" => format!("What would change in {}", run.directory),
+        Some(run) => format!("What changed in {}", run.directory),
+        None => "What changed".to_owned(),
+    };
+    let next = changes.last().filter(|_| changes.len() == PAGE as usize).map(|change| change.number);
+    let offer = run.as_ref().map_or(Offer::Nothing, |run| offer(run, &runs, &looked.asked));
+    let frame = Frame::of(app, by, title);
+    Ok(RunPage {
+        frame,
+        id,
+        run: run.map(shown),
+        changes,
+        next,
+        asked: looked.asked.clone(),
+        first: looked.after == 0,
+        offer,
+    })
+}
+
+/// Nothing is offered on a list that is not the last one of its directory.
+fn offer(run: &SyncRun, runs: &[SyncRun], asked: &str) -> Offer {
+    let newest = runs.iter().find(|other| other.directory == run.directory && other.state != "running");
+    match (run.mode.as_str(), run.state.as_str()) {
+        _ if newest.is_none_or(|newest| newest.run_id != run.run_id) => Offer::Nothing,
+        // S-44: it should have written.
+        ("preview", "done" | "parked") if asked == "full" || run.trigger != "request" => Offer::Accept,
+        ("preview", "done" | "parked") => Offer::Write,
+        (_, "parked") => Offer::Approvals,
+        _ => Offer::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(id: &str, mode: &str, state: &str) -> SyncRun {
+        SyncRun {
+            run_id: id.into(),
+            directory: "corp".into(),
+            mode: mode.into(),
+            state: state.into(),
+            trigger: "request".into(),
+            ..SyncRun::default()
+        }
+    }
+
+    #[test]
+    fn one_waits_for_the_run_that_came_after_and_was_asked_for() {
+        // FS-09
+        let awaited = |known: &str| Awaited { directory: "corp".into(), mode: "preview".into(), known: known.into() };
+        let by_itself = SyncRun { trigger: "schedule".into(), ..run("3", "full", "done") };
+        let elsewhere = SyncRun { directory: "second".into(), ..run("4", "preview", "done") };
+        let runs = [elsewhere, by_itself, run("2", "preview", "done"), run("1", "full", "done")];
+        assert_eq!(awaited("1").ended(&runs).map(|run| run.run_id.as_str()), Some("2"));
+        assert_eq!(awaited("2").ended(&runs), None);
+        assert_eq!(awaited("1").ended(&[run("2", "preview", "running"), run("1", "full", "done")]), None);
+    }
+
+    #[test]
+    fn only_the_last_list_can_be_written() {
+        // FS-09, S-44
+        let (list, before) = (run("2", "preview", "done"), run("1", "full", "done"));
+        let by_itself = SyncRun { trigger: "schedule".into(), ..run("3", "preview", "done") };
+        assert!(offer(&list, &[list.clone(), before.clone()], "preview") == Offer::Write);
+        assert!(offer(&list, &[list.clone(), before.clone()], "full") == Offer::Accept);
+        assert!(offer(&list, &[by_itself.clone(), list.clone()], "preview") == Offer::Nothing);
+        assert!(offer(&by_itself, &[by_itself.clone(), list], "") == Offer::Accept);
+        assert!(offer(&before, std::slice::from_ref(&before), "full") == Offer::Nothing);
+        let parked = run("5", "full", "parked");
+        assert!(offer(&parked, std::slice::from_ref(&parked), "full") == Offer::Approvals);
+    }
+}

@@ -1,0 +1,150 @@
+//! The console's pages: every page for every role, what a form has to bring along, and what a page does with names of the directory.
+
+mod support;
+
+use domain::Role;
+use domain::settings::FirstEnrolment::Open;
+use http::StatusCode;
+use support::{Browser, World, api_key};
+
+const ADDRESSES: [(&str, &str, &[Role]); 17] = [
+    ("GET", "/console", LOOKERS),
+    ("GET", "/console/users", LOOKERS),
+    ("GET", "/console/users/new", EDITORS),
+    ("POST", "/console/users/new", EDITORS),
+    ("GET", "/console/sync", OWNERS),
+    ("POST", "/console/sync/preview", OWNERS),
+    ("POST", "/console/sync/write", OWNERS),
+    ("GET", "/console/sync/wait?directory=corp&mode=full&known=r0", OWNERS),
+    ("GET", "/console/sync/runs/r1", OWNERS),
+    ("GET", "/console/sync/items/staff/remove", OWNERS),
+    ("POST", "/console/sync/items/staff/remove", OWNERS),
+    ("POST", "/console/sync/probe", OWNERS),
+    ("GET", "/console/approvals", OWNERS),
+    ("GET", "/console/approvals/a1", OWNERS),
+    ("POST", "/console/approvals/a1", OWNERS),
+    ("GET", "/console/import?directory=corp&below=ou%3Dpeople%2Cdc%3Dcorp", OWNERS),
+    ("POST", "/console/import", OWNERS),
+];
+const LOOKERS: &[Role] = &[Role::Owner, Role::Admin, Role::UserManager, Role::HelpDesk, Role::Auditor];
+const EDITORS: &[Role] = &[Role::Owner, Role::Admin, Role::UserManager];
+const OWNERS: &[Role] = &[Role::Owner, Role::Admin];
+
+async fn signed_in(world: &World, role: Role) -> Browser {
+    let mut browser = world.browser();
+    browser.get("/console").await;
+    browser.submit("/console/sign-in", &[("key", &api_key(role.code())), ("next", "/console")]).await;
+    browser
+}
+
+/// The token of the page in view.
+fn token(browser: &Browser) -> String {
+    browser.page.token("/console/sign-out").expect("a page of somebody who is signed in")
+}
+
+#[tokio::test]
+async fn every_page_opens_to_exactly_its_roles() {
+    // V-82
+    let world = World::new(Open).await;
+    for role in LOOKERS {
+        let mut browser = signed_in(&world, *role).await;
+        assert_eq!(browser.page.status, StatusCode::OK, "{role:?}: {}", browser.page.html);
+        let token = token(&browser);
+        for (method, path, roles) in ADDRESSES {
+            let status = loop {
+                match method {
+                    "GET" => browser.get(path).await,
+                    _ => browser.post(path, &[("csrf", &token), ("directory", "corp")]).await,
+                };
+                // There are more pages than a key may ask for at once (FC-04).
+                if browser.page.status != StatusCode::TOO_MANY_REQUESTS {
+                    break browser.page.status;
+                }
+            };
+            match roles.contains(role) {
+                true => assert!(
+                    status != StatusCode::FORBIDDEN && !status.is_server_error(),
+                    "{role:?} {method} {path}: {status} {}",
+                    browser.page.html
+                ),
+                false => assert_eq!(status, StatusCode::FORBIDDEN, "{role:?} {method} {path}"),
+            }
+        }
+    }
+    let mut application = signed_in(&world, Role::Application).await;
+    assert_eq!(application.page.status, StatusCode::FORBIDDEN);
+    application.get("/console/users").await;
+    assert_eq!(application.page.title().split(" · ").next(), Some("Sign in to the console"));
+}
+
+#[tokio::test]
+async fn a_form_is_taken_from_our_own_page_in_the_same_browser_only() {
+    // V-81, B-91
+    let world = World::new(Open).await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let own = token(&owner);
+    let mut other = signed_in(&world, Role::Owner).await;
+    for token in [String::new(), "0".repeat(32), token(&other)] {
+        owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+        assert_eq!(owner.page.status, StatusCode::FORBIDDEN);
+    }
+    other.origin.insert(http::header::ORIGIN, "https://evil.example".parse().expect("a value"));
+    let token = other.page.token("/console/sign-out").expect("a token");
+    other.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    assert_eq!(other.page.status, StatusCode::FORBIDDEN);
+    assert!(!world.store.calls().iter().any(|note| note.contains("sync")), "{:?}", world.store.calls());
+    owner.post("/console/sync/write", &[("csrf", &own), ("directory", "corp")]).await;
+    assert!(world.store.calls().iter().any(|note| note.contains("api-key:test-owner")), "{:?}", world.store.calls());
+}
+
+#[tokio::test]
+async fn a_person_is_nobody_at_the_console_and_an_administrator_nobody_in_the_portal() {
+    let world = World::new(Open).await;
+    let mut person = world.signed_in().await;
+    let cookie = person.session_cookie().cloned().expect("a session");
+    person.cookies.insert("__Host-twinlock-console".into(), cookie);
+    person.get("/console").await;
+    assert!(person.page.html.contains("action=\"/console/sign-in\""), "{}", person.page.html);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let cookie = owner.cookies.get("__Host-twinlock-console").cloned().expect("a session");
+    owner.cookies.insert("__Host-twinlock".into(), cookie);
+    owner.get("/account").await;
+    assert!(owner.page.html.contains("action=\"/sign-in\""), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_key_and_with_its_time() {
+    // V-80
+    let world = World::new(Open).await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let mut admin = signed_in(&world, Role::Admin).await;
+    *world.store.revoked_key.lock().expect("a lock") = "test-owner".into();
+    owner.get("/console/users").await;
+    assert!(owner.page.html.contains("action=\"/console/sign-in\""));
+    world.clock.advance(16 * 60_000);
+    admin.get("/console/users").await;
+    assert!(admin.page.html.contains("action=\"/console/sign-in\""));
+}
+
+#[tokio::test]
+async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
+    // FS-07, FS-10
+    let world = World::new(Open).await;
+    *world.store.document.lock().expect("a lock") =
+        "revision = 41\n[[sync_item]]\nname = \"staff\"\ndirectory = \"corp\"\nsource = { kind = \"domain\" }\n".into();
+    let mut owner = signed_in(&world, Role::Owner).await;
+    owner.get("/console/sync/items/staff/remove").await;
+    owner.submit("/console/sync/items/staff/remove", &[("name", "Staff")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(world.store.applied.lock().expect("a lock").is_empty(), "nothing was applied");
+    owner.submit("/console/sync/items/staff/remove", &[("name", "staff")]).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
+    let applied = world.store.applied.lock().expect("a lock").clone();
+    assert!(applied.len() == 1 && !applied[0].contains("staff"), "{applied:?}");
+
+    owner.get("/console/approvals/a1").await;
+    owner.submit("/console/approvals/a1", &[("decision", "some")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody chosen is not everybody");
+    owner.submit("/console/approvals/a1", &[("decision", "")]).await;
+    assert_eq!(owner.page.status, StatusCode::BAD_REQUEST);
+}

@@ -1,0 +1,319 @@
+//! The admin console in a real browser, over the running product and a real directory: what a synchronisation would change is shown
+//! before it is written, leavers wait for somebody, an item is removed by its name, people are looked for and imported, a user is
+//! made by hand. Pictures of every page are left in `target/screenshots`.
+
+#[path = "portal_browser/browser.rs"]
+mod browser;
+
+use anyhow::{Context, Result, ensure};
+use browser::{Browser, DARK, DESKTOP, PHONE};
+use e2e::{OneMachine, story};
+use lab::{COMPANY_BASE, company_settings};
+use std::time::{Duration, Instant};
+
+const MADE: Duration = Duration::from_secs(60);
+
+/// Beside everybody, whose item comes first: who it lets go of falls to this one.
+const SALES: &str = "[[sync_item]]\nname = \"sales\"\ndirectory = \"acme\"\nsource = { kind = \"domain\" }\n\
+                     filter = \"(departmentNumber=nobody)\"\n";
+
+struct World {
+    browser: Browser,
+    machine: OneMachine,
+    owner: String,
+    auditor: String,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_before_the_console() -> Result<()> {
+    let machine = OneMachine::start(0, "", "", &[])?;
+    let key = |name: &str, role: &str| -> Result<String> {
+        let made = machine.command_line().json(&["api-key", "create", name, "--role", role])?;
+        Ok(made["key"].as_str().context("a key")?.to_owned())
+    };
+    let (owner, auditor) = (key("desk", "owner")?, key("looker", "auditor")?);
+    let browser = Browser::start(machine.dir.path()).await?;
+    let mut world = World { browser, machine, owner, auditor };
+    story!(&mut world;
+        a_key_that_is_none_opens_nothing_and_an_auditor_sees_users_alone,
+        the_console_asks_when_items_changed_and_shows_what_would_change_before_it_writes,
+        leavers_that_are_too_many_wait_for_names_and_a_mails_address_leads_to_them,
+        an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said,
+        people_are_found_by_container_and_group_and_imported,
+        a_user_is_made_by_hand,
+        users_are_filtered_by_their_label,
+        a_revoked_key_ends_what_it_opened,
+    )
+}
+
+async fn a_key_that_is_none_opens_nothing_and_an_auditor_sees_users_alone(world: &mut World) -> Result<()> {
+    // V-82
+    world.open("/console/sync").await?;
+    world.see("console-sign-in", "Sign in to the console").await?;
+    world.browser.type_into("#key", "twk_nobodys").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("[role=alert]").await? == "This key does not open the console.");
+    // The refused form is answered with 403, which the browser notes.
+    world.browser.complaints().await?;
+    let auditor = world.auditor.clone();
+    world.sign_in(&auditor).await?;
+    let refused = world.browser.text("[role=alert]").await?;
+    ensure!(refused.contains("does not allow it"), "{refused}");
+    world.browser.complaints().await?;
+    world.open("/console").await?;
+    ensure!(!world.browser.text("header nav").await?.contains("Synchronisation"), "an auditor sees synchronisation");
+    world.open("/console/users").await?;
+    ensure!(world.browser.text("main").await?.contains("ann.archer"));
+    world.browser.follow("header form button").await?;
+    world.no_complaint().await
+}
+
+async fn the_console_asks_when_items_changed_and_shows_what_would_change_before_it_writes(
+    world: &mut World,
+) -> Result<()> {
+    // FS-09
+    let owner = world.owner.clone();
+    world.open("/console").await?;
+    world.sign_in(&owner).await?;
+    world.settings(SALES).await?;
+    let person = format!(
+        "dn: uid=nora.north,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: nora.north\n\
+         cn: <b>Nora</b>\nsn: North\n"
+    );
+    world.machine.slapd.modify(&person)?;
+    world.open("/console").await?;
+    world.see("console-overview-paused", "Overview").await?;
+    let asked = world.browser.text("main").await?;
+    ensure!(asked.contains("No run of acme begins by itself") && asked.contains("its sync items changed"), "{asked}");
+    world.browser.follow("main form button").await?;
+    world.run_page().await?;
+    world.see("console-plan", "What would change in acme").await?;
+    let plan = world.browser.text("main").await?;
+    ensure!(plan.contains("1 added") && plan.contains("nora.north"), "{plan}");
+    ensure!(world.users("nora.north")? == 0, "it was written before anybody said so");
+    world.browser.follow("form[action='/console/sync/write'] button").await?;
+    world.run_page().await?;
+    world.see("console-run", "What changed in acme").await?;
+    ensure!(world.browser.text("main").await?.contains("1 added") && world.users("nora.north")? == 1);
+    ensure!(world.browser.value("document.querySelector('form[action=\"/console/sync/write\"]')").await?.is_null());
+    world.open("/console/sync").await?;
+    world.see("console-sync", "Synchronisation").await?;
+    let standing = world.browser.text("main").await?;
+    ensure!(!standing.contains("begins by itself") && standing.contains("everybody"), "{standing}");
+    // FS-05
+    world.browser.follow("form[action='/console/sync/probe'] button").await?;
+    world.see("console-probe", "Synchronisation").await?;
+    let found = world.browser.text("#probed").await?;
+    ensure!(found.contains("Changes will be followed by") || found.contains("No change feed can be used"), "{found}");
+    world.no_complaint().await
+}
+
+async fn leavers_that_are_too_many_wait_for_names_and_a_mails_address_leads_to_them(world: &mut World) -> Result<()> {
+    // FS-07, S-40
+    let gone = ["ann.archer", "emma.irwin", "ida.reed", "mia.eaton", "quinn.mason", "ben.hale", "felix.price"];
+    let place = |uid: &str| if matches!(uid, "ben.hale" | "felix.price") { "sales" } else { "engineering" };
+    let ldif: String = gone
+        .iter()
+        .map(|uid| format!("dn: uid={uid},ou={},ou=people,{COMPANY_BASE}\nchangetype: delete\n\n", place(uid)))
+        .collect();
+    world.machine.slapd.modify(&ldif)?;
+    // Believed when a second full run says so, too (S-43).
+    for _ in 0..2 {
+        world.machine.command_line().output(&["sync", "now", "--yes"], "")?;
+    }
+    let lists = world.machine.command_line().json(&["sync", "approvals"])?;
+    let id = lists["items"][0]["id"].as_str().with_context(|| lists.to_string())?.to_owned();
+    world.open("/console").await?;
+    world.see("console-overview-approval", "Overview").await?;
+    ensure!(world.browser.text("main").await?.contains("Approval needed: 7 users of acme"));
+    // As the mail has it, by somebody who is not signed in.
+    world.browser.follow("header form button").await?;
+    world.open(&format!("/console/approvals/{id}")).await?;
+    ensure!(world.browser.text("h1").await? == "Sign in to the console");
+    let owner = world.owner.clone();
+    world.sign_in(&owner).await?;
+    world.see("console-approval", "Approval needed in acme").await?;
+    let names = world.browser.text("main table").await?;
+    ensure!(gone.iter().all(|uid| names.contains(uid)), "{names}");
+    world.browser.picture(DARK, &picture("console-approval-dark")?).await?;
+    world.browser.look_with(DESKTOP).await?;
+    // Nothing chosen is not everybody.
+    world.browser.follow("button[value=some]").await?;
+    ensure!(world.browser.text("[role=alert]").await?.contains("Choose who may go"));
+    world.browser.complaints().await?;
+    world.browser.click("input[value='ben.hale']").await?;
+    world.browser.follow("button[value=some]").await?;
+    ensure!(world.browser.text("h1").await? == "Decided", "{}", world.browser.text("main").await?);
+    ensure!(world.browser.text("[role=status]").await?.starts_with("1 user was changed"));
+    let ben = world.machine.command_line().json(&["user", "show", "ben.hale"])?;
+    let ann = world.machine.command_line().json(&["user", "show", "ann.archer"])?;
+    ensure!(ben["state"] == "disabled" && ann["state"] == "enabled", "{} {}", ben["state"], ann["state"]);
+    world.no_complaint().await
+}
+
+async fn an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said(world: &mut World) -> Result<()> {
+    // FS-10
+    let rest = "[[sync_item]]\nname = \"rest\"\ndirectory = \"acme\"\nsource = { kind = \"domain\" }\n";
+    world.settings(rest).await?;
+    world.machine.command_line().output(&["sync", "now", "--yes"], "")?;
+    world.open("/console/sync/items/everybody/remove").await?;
+    world.see("console-remove", "Remove the sync item everybody?").await?;
+    let said = world.browser.text("main").await?;
+    ensure!(said.contains("would go to rest"), "{said}");
+    world.browser.type_into("#name", "everybod").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("[role=alert]").await?.contains("not its name"));
+    world.browser.complaints().await?;
+    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("name = \"everybody\""));
+    world.browser.type_into("#name", "everybody").await?;
+    world.browser.follow("button.main").await?;
+    world.see("console-removed", "The sync item is removed").await?;
+    let left = world.machine.command_line().run(&["settings", "export"])?;
+    ensure!(!left.contains("name = \"everybody\"") && left.contains("name = \"rest\""), "{left}");
+    world.open("/console").await?;
+    ensure!(world.browser.text("main").await?.contains("its sync items changed"));
+    world.no_complaint().await
+}
+
+async fn people_are_found_by_container_and_group_and_imported(world: &mut World) -> Result<()> {
+    // FS-16, FD-33
+    world.open("/console/import?directory=acme&show=containers").await?;
+    world.see("console-import", "Import from a directory").await?;
+    let places = world.browser.text(".places").await?;
+    ensure!(places.contains("people") && places.contains("groups"), "{places}");
+    world.link("people").await?;
+    world.link("finance").await?;
+    world.see("console-import-container", "Import from a directory").await?;
+    let people = world.browser.text("main table").await?;
+    ensure!(people.contains("clara.osborn") && !people.contains("david.baker"), "{people}");
+    world.link("Groups").await?;
+    let groups = world.browser.text(".places").await?;
+    ensure!(groups.contains("vpn-users") && groups.contains("admins"), "{groups}");
+    world.link("support").await?;
+    world.see("console-import-group", "Import from a directory").await?;
+    let people = world.browser.text("main table").await?;
+    ensure!(people.contains("david.baker") && !people.contains("clara.osborn"), "{people}");
+    world.browser.click("input[aria-label='david.baker']").await?;
+    world.browser.click("input[name=update]").await?;
+    world.browser.type_into("#into", "helpers").await?;
+    world.browser.follow("button[value=chosen]").await?;
+    world.see("console-imported", "Imported").await?;
+    ensure!(world.browser.text("[role=status]").await?.starts_with("1 of acme"));
+    let settings = world.machine.command_line().run(&["settings", "export"])?;
+    ensure!(settings.contains("name = \"helpers\""), "{settings}");
+    world.browser.follow("main a.button.main").await?;
+    world.run_page().await?;
+    ensure!(world.browser.text("h1").await? == "What would change in acme");
+    world.no_complaint().await
+}
+
+async fn a_user_is_made_by_hand(world: &mut World) -> Result<()> {
+    // FS-17
+    world.open("/console/users").await?;
+    world.see("console-users", "Users").await?;
+    world.browser.follow("main a.button").await?;
+    world.see("console-user-new", "New user").await?;
+    world.browser.type_into("#username", "clara.osborn").await?;
+    world.browser.follow("button.main").await?;
+    let taken = world.browser.text("[role=alert]").await?;
+    ensure!(!taken.is_empty(), "somebody has this name already");
+    world.browser.complaints().await?;
+    world.browser.value("document.querySelector('#username').value = ''").await?;
+    world.browser.type_into("#username", "vera.visitor").await?;
+    world.browser.type_into("#first_name", "Vera").await?;
+    world.browser.follow("button.main").await?;
+    world.see("console-user-made", "Users").await?;
+    ensure!(world.browser.text("[role=status]").await?.contains("vera.visitor is made"));
+    let vera = world.machine.command_line().json(&["user", "show", "vera.visitor"])?;
+    ensure!(vera["first_name"] == "Vera" || vera.to_string().contains("Vera"), "{vera}");
+    world.no_complaint().await
+}
+
+async fn users_are_filtered_by_their_label(world: &mut World) -> Result<()> {
+    // FD-37, FS-34
+    let document = company_settings(&world.machine.slapd, "user_group = \"helpers\"\n")?;
+    world.machine.command_line().apply(world.machine.dir.path(), &document)?;
+    world.machine.command_line().output(&["sync", "now", "--yes"], "")?;
+    world.open("/console/users").await?;
+    world.browser.type_into("#user_group", "helpers").await?;
+    world.browser.follow("form[action='/console/users'] button").await?;
+    world.see("console-users-label", "Users").await?;
+    let found = world.browser.text("main").await?;
+    ensure!(found.contains("david.baker") && !found.contains("vera.visitor"), "{found}");
+    world.open("/console/users?user_group=nobodys").await?;
+    ensure!(world.browser.text("main").await?.contains("Nobody."));
+    world.no_complaint().await
+}
+
+async fn a_revoked_key_ends_what_it_opened(world: &mut World) -> Result<()> {
+    world.open("/console/users").await?;
+    ensure!(world.browser.text("h1").await? == "Users");
+    world.machine.command_line().run(&["api-key", "revoke", "desk"])?;
+    world.open("/console/users").await?;
+    ensure!(world.browser.text("h1").await? == "Sign in to the console");
+    // Nor does a key of the same name that is made later open what was open.
+    world.machine.command_line().run(&["api-key", "create", "desk", "--role", "owner"])?;
+    world.open("/console/users").await?;
+    ensure!(world.browser.text("h1").await? == "Sign in to the console");
+    world.no_complaint().await
+}
+
+impl World {
+    async fn open(&mut self, path: &str) -> Result<()> {
+        self.browser.open(&format!("{}{path}", self.machine.twinlock.portal_url())).await
+    }
+
+    async fn sign_in(&mut self, key: &str) -> Result<()> {
+        self.browser.type_into("#key", key).await?;
+        self.browser.follow("button.main").await
+    }
+
+    /// The page has this heading, fits both screens from side to side, and is pictured on both.
+    async fn see(&mut self, page: &str, heading: &str) -> Result<()> {
+        let found = self.browser.text("h1").await?;
+        ensure!(found == heading, "{found:?} instead of {heading:?}: {}", self.browser.text("main").await?);
+        self.browser.pictures(page, &[PHONE, DESKTOP]).await
+    }
+
+    /// Follows the link of this text.
+    async fn link(&mut self, text: &str) -> Result<()> {
+        let mark = format!(
+            "(() => {{ const it = [...document.querySelectorAll('main a')].find(it => it.innerText === {text:?}); \
+             if (it) it.id = 'followed'; return !!it; }})()"
+        );
+        ensure!(self.browser.value(&mark).await? == true, "no link {text:?}: {}", self.browser.text("main").await?);
+        self.browser.follow("#followed").await
+    }
+
+    /// Waits until the run that was asked for is shown.
+    async fn run_page(&mut self) -> Result<()> {
+        let end = Instant::now() + MADE;
+        while self.browser.text("h1").await.unwrap_or_default() == "Reading the directory" {
+            ensure!(Instant::now() < end, "the run does not end: {}", self.machine.twinlock.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// The company's settings, with runs that would begin by themselves, but not while the story is told.
+    async fn settings(&self, more: &str) -> Result<()> {
+        let sync = "[sync]\nenabled = true\ninterval_minutes = 1440\n";
+        let document = company_settings(&self.machine.slapd, more)?.replacen("[sync]\nenabled = true\n", sync, 1);
+        self.machine.command_line().apply(self.machine.dir.path(), &document).map(drop)
+    }
+
+    fn users(&self, name: &str) -> Result<usize> {
+        let users = self.machine.command_line().json(&["user", "list", name])?;
+        Ok(users["items"].as_array().context("a list")?.len())
+    }
+
+    async fn no_complaint(&mut self) -> Result<()> {
+        self.browser.no_complaint().await
+    }
+}
+
+fn picture(name: &str) -> Result<std::path::PathBuf> {
+    let folder = lab::repository().join("target/screenshots");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("{name}.png")))
+}
