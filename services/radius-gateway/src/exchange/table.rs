@@ -214,10 +214,8 @@ impl Table {
     pub(super) fn publish(&self, work: &ExchangeId, given: Arc<Given>) {
         let mut inner = self.lock();
         inner.exchanges.finish(work);
-        if let Some(in_work) = inner.running.get(work) {
-            if let Some(answered) = &in_work.answered {
-                answered.send_replace(Some(given));
-            }
+        if let Some(answered) = inner.running.get(work).and_then(|in_work| in_work.answered.as_ref()) {
+            answered.send_replace(Some(given));
         }
     }
 
