@@ -20,6 +20,7 @@ use part::{ADMIN, DIRECTORY_SYNC, LDAP_GATEWAY, PORTAL, RADIUS_GATEWAY, VERIFICA
 /// gRPC path and who may call it. A path that ends in `/` stands for every method of the service.
 pub const TABLE: &[(&str, &[&str])] = &[
     ("/twinlock.verification.v1.Verification/", &[LDAP_GATEWAY, RADIUS_GATEWAY, PORTAL]),
+    ("/twinlock.verification.v1.WaitingCalls/", &[LDAP_GATEWAY, RADIUS_GATEWAY]),
     ("/twinlock.verification.v1.Enrolment/", &[PORTAL, ADMIN]),
     ("/twinlock.verification.v1.Phone/", &[PORTAL]),
     ("/twinlock.verification.v1.Callback/", &[PORTAL]),

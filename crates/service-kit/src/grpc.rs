@@ -4,7 +4,7 @@
 mod client;
 mod server;
 
-pub use client::{Channel, Endpoints, idempotent, with_deadline};
+pub use client::{Channel, Endpoints, deadline_of, idempotent, with_deadline};
 pub use server::{Peer, Permitted, Server};
 
 use std::net::SocketAddr;

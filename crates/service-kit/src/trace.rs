@@ -31,6 +31,15 @@ pub fn link(span: &Span, headers: &BTreeMap<String, String>) {
     span.add_link(context.span().span_context().clone());
 }
 
+/// Makes `span` a child of where a message came from, if its headers name that: the sender waits for what comes of it.
+pub fn adopt_headers(span: &Span, headers: &HashMap<String, String>) {
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), headers);
+    if context.span().span_context().is_valid() {
+        // Fails only for a span that was entered before; ours is fresh.
+        let _ = span.set_parent(context);
+    }
+}
+
 /// Writes the trace of `span` into the headers of a call.
 pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&span.context(), &mut Headers(headers));

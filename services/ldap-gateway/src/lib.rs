@@ -61,7 +61,6 @@ use proto::user_store::password_tries_client::PasswordTriesClient;
 use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
-use proto::verification::verification_client::VerificationClient;
 use proto::verification::verification_server::Verification;
 use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
@@ -73,6 +72,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use verify::Verifier;
+use waiting_calls::Caller;
 
 /// What this part needs of the others.
 pub struct Deps {
@@ -93,7 +93,7 @@ impl Deps {
         let verification = grpc::Channel::new(part::VERIFICATION, &endpoints.verification, &config.grpc)?;
         let user_store = grpc::Channel::new(part::USER_STORE, &endpoints.user_store, &config.grpc)?;
         Ok(Self {
-            verification: Arc::new(Remote::new(VerificationClient::new(verification))),
+            verification: Arc::new(Caller::new(verification)),
             settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
             fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store.clone()))),
             password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store))),

@@ -7,58 +7,35 @@
 //!                     discard: acknowledged
 //!                     off:     dropped
 //! ```
-//! A copy to another node is recorded there once more: for the store it is the same record, and the acknowledgement is the same.
+//! A copy to another node is known there by the map of requests, as a login's is. Where the bus is away it is recorded once more: for
+//! the store it is the same record, and the acknowledgement is the same.
 
 use crate::attempt::escaped;
 use crate::home::{self, About, Envelope};
 use crate::listener::{self, Drop};
-use crate::metrics::{PacketCode, PacketOutcome};
-use crate::{Gateway, exchange, relay};
+use crate::{Gateway, relay};
 use domain::settings::Accounting;
 use proto::user_store::{AccountingRecord, RecordAccountingRequest};
-use radius_wire::{
-    AccountingRequest, AcctStatus, AttributeType, ExchangeId, Forward, Packet, Reply, Verdict, Verified,
-};
+use radius_wire::{AccountingRequest, AcctStatus, AttributeType, Forward, Packet, Reply, Verdict, Verified};
 use service_kit::grpc::{idempotent, with_deadline};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// A device asks again after a few seconds, and then is told of the same record.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// As long as it is sent on while the device waits (RFC 5080 section 2.2.1).
 const FORWARD_LIMIT: Duration = Duration::from_secs(30);
 
-/// One report from first to last. `orphaned`: the device has sent another one in its place (R-32).
-pub(crate) async fn work(
-    gateway: &Arc<Gateway>,
-    request: &listener::Request,
-    id: &ExchangeId,
-    orphaned: &CancellationToken,
-) {
-    // Cancel safety: a record that is already on its way is recorded, or is not; the device hears nothing and tells it again.
-    let answer = tokio::select! {
-        answer = answer(gateway, request) => answer,
-        () = orphaned.cancelled() => Err(Drop::NotStored),
-        () = gateway.shutdown.stopping() => Err(Drop::Draining),
-    };
-    let verified = request.verified();
-    match answer {
-        Ok(octets) => {
-            gateway.metrics.packet(request.client.name(), PacketCode::AccountingRequest, PacketOutcome::Ok);
-            exchange::reply_with(gateway, request, id, &octets).await;
-        }
-        Err(drop) => {
-            exchange::leave_unanswered(gateway, id);
-            gateway.drop_packet(Some(&request.client), verified.packet().octets(), &request.path, drop);
-        }
-    }
+/// Whether anything comes of it, so that it matters whether it is done once.
+pub(crate) fn has_effect(request: &listener::Request) -> bool {
+    matches!(request.client.accounting, Accounting::Store | Accounting::Forward)
 }
 
-async fn answer(gateway: &Gateway, request: &listener::Request) -> Result<Vec<u8>, Drop> {
+/// The acknowledgement, when somebody has the report for good. May be dropped at any await: a record that is already on its way is
+/// recorded, or is not; the device hears nothing and tells it again.
+pub(crate) async fn answer(gateway: &Gateway, request: &listener::Request) -> Result<Vec<u8>, Drop> {
     match request.client.accounting {
         Accounting::Off => return Err(Drop::AccountingOff), // it was dropped before; the settings are of that moment
         Accounting::Discard => {}

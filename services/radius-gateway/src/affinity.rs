@@ -30,6 +30,8 @@ pub(crate) struct Affinity {
     held: Held<HELD_MAX>,
     /// Whose State a session has that is longer than what the bus holds: known to this node alone.
     sessions: Held<SESSIONS_MAX>,
+    /// The States that this node has passed on.
+    passed_on: Held<SESSIONS_MAX>,
 }
 
 /// An Access-Accept whose person has not proven the second factor yet, and whose it is.
@@ -43,12 +45,20 @@ impl Affinity {
     pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>) -> Self {
         // A reply is at most 4096 octets.
         let options = MapOptions { ttl: LIFE, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
-        Self { map: bus.map(AFFINITY_MAP, options), keys, held: Held::default(), sessions: Held::default() }
+        Self {
+            map: bus.map(AFFINITY_MAP, options),
+            keys,
+            held: Held::default(),
+            sessions: Held::default(),
+            passed_on: Held::default(),
+        }
     }
 
     /// The server at `place` has asked who calls themselves `user_name` at this client something, and will know it again by `state`.
     pub(crate) async fn asked(&self, client: &ObjectName, user_name: &[u8], state: &[u8], place: &str) {
-        self.put(state_key(client, user_name, state), place.as_bytes().to_vec().into()).await;
+        let key = state_key(client, user_name, state);
+        self.passed_on.put(key.clone(), LIFE, Bytes::new());
+        self.put(key, place.as_bytes().to_vec().into()).await;
     }
 
     /// The same of who was let in, and is asked again when their session is over (RFC 2865 section 5.24).
@@ -65,6 +75,12 @@ impl Affinity {
             let place = place.as_bytes().to_vec().into();
             self.sessions.put(state_key(client, user_name, state), session + MARGIN, place);
         }
+    }
+
+    /// Whether this node has passed this State on, for who may not wait. Of what another node has, it knows nothing.
+    pub(crate) fn has_passed_on(&self, client: &ObjectName, user_name: &[u8], state: &[u8]) -> bool {
+        let key = state_key(client, user_name, state);
+        self.passed_on.get(&key).is_some() || self.sessions.get(&key).is_some()
     }
 
     /// Whose State it is; none where nobody asked this name, or let it in, at this client with it.

@@ -39,7 +39,7 @@ pub(crate) struct Attempt {
     /// What a No is written with.
     pub(crate) no: No,
     /// A home server's Accept that waits for the second factor.
-    pub(crate) parked: Option<Parked>,
+    pub(crate) parked: Option<Box<Parked>>,
     /// What the Windows domain proved, for the answer to MS-CHAPv2.
     pub(crate) proven: Option<Proven>,
     pub(crate) rounds: u32,

@@ -93,8 +93,13 @@ pub(crate) fn read(
         }
         //
         (Credentials::Absent, _) if !terms.without_credentials => Err(reject(Reason::ProtocolUnsupported)),
-        // A home server's question is answered to that server, if it has asked one.
-        (_, Some(Err(state))) if terms.takes == Takes::Everything => foreign(request, &access, Some(state)),
+        // A home server's question is answered to that server, if it has asked one. Noise is no answer there either.
+        (credentials, Some(Err(state))) if terms.takes == Takes::Everything => {
+            if let Credentials::Pap(hidden) = credentials {
+                password(hidden, terms.charset).map_err(reject)?;
+            }
+            foreign(request, &access, Some(state))
+        }
         (_, Some(Err(_))) => Err(reject(Reason::ChallengeGone)),
         (_, None) if terms.takes == Takes::Everything => foreign(request, &access, None),
         (Credentials::MsChap, None)
@@ -135,15 +140,29 @@ fn foreign(request: &Verified<'_>, access: &AccessRequest<'_>, state: Option<&[u
     Ok(Presented::Foreign { name: access.user_name.to_owned(), state: state.map(<[u8]>::to_vec), change })
 }
 
-/// Whether the packet goes on with a conversation of ours: such packets are preferred when there is little room and taken
-/// by a node that takes nothing new.
-pub(crate) fn continues(request: &Verified<'_>, terms: Terms<'_>, keys: &KeyRing, now_unix_seconds: u64) -> bool {
-    AccessRequest::read(request).is_ok_and(|access| {
-        let context = state_context(terms.client, access.user_name);
-        let ours = |sealed| keys.open(sealed, &context, now_unix_seconds).is_ok();
-        // Whether a home server knows its State, nobody can say without asking.
-        access.state.is_some_and(|sealed| terms.takes == Takes::Everything || ours(sealed))
-    })
+/// What a packet goes on with, as far as it shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Continues {
+    /// It begins.
+    Nothing,
+    /// A conversation of ours.
+    Ours,
+    /// One of a home server, as it says; whether that has asked, the State alone does not tell.
+    Foreign { user_name: Vec<u8>, state: Vec<u8> },
+}
+
+/// Such packets are preferred when there is little room and taken by a node that takes nothing new.
+pub(crate) fn continues(request: &Verified<'_>, terms: Terms<'_>, keys: &KeyRing, now_unix_seconds: u64) -> Continues {
+    let Ok(AccessRequest { user_name, state: Some(sealed), .. }) = AccessRequest::read(request) else {
+        return Continues::Nothing;
+    };
+    if keys.open(sealed, &state_context(terms.client, user_name), now_unix_seconds).is_ok() {
+        return Continues::Ours;
+    }
+    match terms.takes {
+        Takes::Everything => Continues::Foreign { user_name: user_name.as_bytes().to_vec(), state: sealed.to_vec() },
+        Takes::Passwords | Takes::MsChap2 => Continues::Nothing,
+    }
 }
 
 /// What a State is bound to beside itself: the client, and the name as it was typed, which a device repeats in every packet of
@@ -204,16 +223,15 @@ mod tests {
     }
 
     fn presented(octets: &[u8]) -> Result<Presented, Refusal> {
+        presented_to(Takes::Passwords, octets)
+    }
+
+    fn presented_to(takes: Takes, octets: &[u8]) -> Result<Presented, Refusal> {
         let rules = Rules { message_authenticator: Rule::No, limit_proxy_state: Rule::Auto };
         let shared = shared();
         let packet = Packet::parse(octets, Port::Authentication).expect("well formed");
         let request = verify_request(packet, (&shared).into(), rules).expect("genuine");
-        read(
-            &request,
-            Terms { client: "vpn", charset: Charset::Utf8, takes: Takes::Passwords, without_credentials: false },
-            &keys(),
-            NOW,
-        )
+        read(&request, Terms { client: "vpn", charset: Charset::Utf8, takes, without_credentials: false }, &keys(), NOW)
     }
 
     fn refused(octets: &[u8]) -> Refusal {
@@ -303,12 +321,17 @@ mod tests {
         // B-20: 200 authenticators, because one in many might decrypt to text by chance. 48 octets hardly ever do.
         let name = attribute(AttributeType::USER_NAME, b"ann");
         let wrong = Shared::new("another secret").expect("not empty");
-        for authenticator in 0..200 {
+        // A home server's State in it changes nothing: its server would count the noise against the account.
+        let state = attribute(AttributeType::STATE, b"of a home server");
+        let answer = octets(&[name, state], Some("912345"), &shared());
+        assert!(matches!(presented_to(Takes::Everything, &answer), Ok(Presented::Foreign { .. })));
+        let kinds = [&[name][..], &[name, state]];
+        for (authenticator, attributes) in (0..200).flat_map(|it| kinds.map(|attributes| (it, attributes))) {
             let request = Request {
                 code: RequestCode::AccessRequest,
                 identifier: 1,
                 authenticator: [authenticator; 16],
-                attributes: &[name],
+                attributes,
                 password: Some("a password of more than thirty-two octets"),
             };
             let signed = request.write(&wrong).expect("it fits");
@@ -316,7 +339,8 @@ mod tests {
             let mut unsigned = [&signed[..20], &signed[38..]].concat();
             let length = unsigned.len() as u16;
             unsigned[2..4].copy_from_slice(&length.to_be_bytes());
-            assert_eq!(refused(&unsigned), reject(Reason::SecretMismatch));
+            let refused = presented_to(Takes::Everything, &unsigned).err();
+            assert_eq!(refused, Some(reject(Reason::SecretMismatch)), "{} attributes", attributes.len());
         }
     }
 }

@@ -19,7 +19,8 @@ pub(crate) use shared::SharedRequests;
 pub(crate) use table::{Repeat, Table};
 
 use crate::attempt::{Attempt, Ended, escaped};
-use crate::listener::Request;
+use crate::credentials::Continues;
+use crate::listener::{Drop, Request};
 use crate::login::{self, Granted, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
 use crate::reply::No;
@@ -48,9 +49,19 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let fingerprint = Fingerprint::of(verified);
     let asks = packet.code() == Code::AccessRequest;
     let terms = credentials::Terms::of(&client, gateway.settings.takes(&client.settings.target));
-    let continues = asks && credentials::continues(verified, terms, &gateway.keys.state(), gateway.now_unix_seconds());
+    let continues = match asks {
+        true => credentials::continues(verified, terms, &gateway.keys.state(), gateway.now_unix_seconds()),
+        false => Continues::Nothing,
+    };
+    let has_begun = match &continues {
+        Continues::Nothing => false,
+        Continues::Ours => true,
+        Continues::Foreign { user_name, state } => {
+            gateway.affinity.has_passed_on(&client.settings.name, user_name, state)
+        }
+    };
     let alike = match asks {
-        true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues),
+        true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues != Continues::Nothing),
         false => None,
     };
     let taken = gateway.exchanges.take(Arrival {
@@ -58,11 +69,11 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         fingerprint,
         alike,
         client: client.name(),
-        continues,
+        continues: has_begun,
         draining: gateway.shutdown.is_draining(),
     });
     let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::of(packet.octets()), outcome);
-    let known = Known { fingerprint, alike: alike.filter(LookAlike::joins) };
+    let known = Box::new(Known { fingerprint, alike: alike.filter(LookAlike::joins) });
     match taken {
         Taken::Copy(repeat) => {
             gateway.note_repeat(&client, repeat);
@@ -80,10 +91,10 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             let gateway_of_task = gateway.clone();
             gateway.shutdown.spawn(async move {
                 let gateway = &gateway_of_task;
-                // Boxed: tens of thousands of them may wait.
+                // Boxed: tens of thousands of them may wait, and what only the beginning needs is gone by then.
                 match asks {
-                    true => Box::pin(work(gateway, &request, id, &known, &running)).await,
-                    false => Box::pin(accounting::work(gateway, &request, &id, &running.orphaned)).await,
+                    true => Box::pin(work(gateway, &request, &id, known, &running)).await,
+                    false => Box::pin(report(gateway, &request, &id, known, &running)).await,
                 }
                 gateway.exchanges.leave(&id);
             });
@@ -111,38 +122,9 @@ struct Known {
 }
 
 /// One request from first to last.
-async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: &Known, running: &Running) {
+async fn work(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, known: Box<Known>, running: &Running) {
+    let Some(begun) = Box::pin(take_up(gateway, request, id, known, running)).await else { return };
     let client = request.client.name();
-    let mut begun = Begun { transaction: TransactionId(Uuid::now_v7()), taken_over: false, hold: Hold::default() };
-    if let Some(shared) = &gateway.requests {
-        let Some(packet) = Box::pin(claim(gateway, shared, request, &id, known)).await else {
-            return gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
-        };
-        // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
-        begun.taken_over = packet.taken_over();
-        begun.transaction = packet.transaction();
-        begun.hold.packet = Some(Box::new(packet));
-        if let Some(alike) = &known.alike {
-            match Box::pin(join(gateway, shared, request, &id, alike, &mut begun, running)).await {
-                Some(Joined::Lead(common)) => {
-                    begun.taken_over |= common.taken_over();
-                    begun.transaction = common.transaction();
-                    begun.hold.common = Some(Box::new(common));
-                }
-                Some(Joined::Answered(given)) => {
-                    gateway.metrics.joined(client);
-                    gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
-                    let given = Arc::new(given);
-                    gateway.exchanges.publish(&id, given.clone());
-                    return Box::pin(pass_on(gateway, request, &id, &given, begun.hold)).await;
-                }
-                Some(Joined::Late) | None => {
-                    gateway.exchanges.forget(&id);
-                    return begun.hold.release().await;
-                }
-            }
-        }
-    }
     gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
     let span = tracing::info_span!(
         "radius.request",
@@ -152,6 +134,49 @@ async fn work(gateway: &Arc<Gateway>, request: &Request, id: ExchangeId, known: 
     );
     let in_flight = gateway.metrics.in_flight();
     Box::pin(answer(gateway, request, id, begun, running, in_flight)).instrument(span).await;
+}
+
+/// What all nodes agree on before a login begins; `None`: it is another's, or answered, and nothing is left to do.
+async fn take_up(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    id: &ExchangeId,
+    known: Box<Known>,
+    running: &Running,
+) -> Option<Begun> {
+    let client = request.client.name();
+    let mut begun = Begun { transaction: TransactionId(Uuid::now_v7()), taken_over: false, hold: Hold::default() };
+    let Some(shared) = &gateway.requests else { return Some(begun) };
+    let Some(packet) = claim(gateway, shared, request, id, &known).await else {
+        gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
+        return None;
+    };
+    // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
+    begun.taken_over = packet.taken_over();
+    begun.transaction = packet.transaction();
+    begun.hold.packet = Some(Box::new(packet));
+    let Some(alike) = &known.alike else { return Some(begun) };
+    match join(gateway, shared, request, id, alike, &mut begun, running).await {
+        Some(Joined::Lead(common)) => {
+            begun.taken_over |= common.taken_over();
+            begun.transaction = common.transaction();
+            begun.hold.common = Some(Box::new(common));
+            Some(begun)
+        }
+        Some(Joined::Answered(given)) => {
+            gateway.metrics.joined(client);
+            gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
+            let given = Arc::new(given);
+            gateway.exchanges.publish(id, given.clone());
+            pass_on(gateway, request, id, &given, begun.hold).await;
+            None
+        }
+        Some(Joined::Late) | None => {
+            gateway.exchanges.forget(id);
+            begun.hold.release().await;
+            None
+        }
+    }
 }
 
 /// What is settled when the login begins.
@@ -291,16 +316,38 @@ fn readdress(gateway: &Gateway, request: &Request, given: &Given) -> Option<Vec<
     }
 }
 
-/// The answer to a request that no look-alike waits with.
-pub(crate) async fn reply_with(gateway: &Gateway, request: &Request, id: &ExchangeId, octets: &[u8]) {
-    if gateway.exchanges.answer(id, octets.into()) {
-        send(request, octets).await;
+/// One report from first to last: done once, on whichever node its copies land.
+async fn report(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, known: Box<Known>, running: &Running) {
+    let count = |outcome| gateway.metrics.packet(request.client.name(), PacketCode::AccountingRequest, outcome);
+    let mut hold = Hold::default();
+    if let Some(shared) = gateway.requests.as_ref().filter(|_| accounting::has_effect(request)) {
+        let Some(packet) = Box::pin(claim(gateway, shared, request, id, &known)).await else {
+            return count(PacketOutcome::Duplicate);
+        };
+        hold.packet = Some(Box::new(packet));
     }
-}
-
-/// It gets none; a copy is new.
-pub(crate) fn leave_unanswered(gateway: &Gateway, id: &ExchangeId) {
-    gateway.exchanges.forget(id);
+    // Cancel safety: `answer` and `keep` may be dropped at any time, and the others only wait.
+    let answer = tokio::select! {
+        answer = accounting::answer(gateway, request) => answer,
+        () = running.orphaned.cancelled() => Err(Drop::NotStored),
+        () = gateway.shutdown.stopping() => Err(Drop::Draining),
+        // Another node had not heard from us and goes on with it, or has another one of this device in its place.
+        _ = hold.keep() => return gateway.exchanges.forget(id),
+    };
+    match answer {
+        Ok(octets) => {
+            count(PacketOutcome::Ok);
+            if gateway.exchanges.answer(id, octets.as_slice().into()) {
+                send(request, &octets).await;
+            }
+            hold.answered(&Given { authenticator: *request.verified().packet().authenticator(), octets }).await;
+        }
+        Err(drop) => {
+            gateway.exchanges.forget(id);
+            hold.release().await;
+            gateway.drop_packet(Some(&request.client), request.verified().packet().octets(), &request.path, drop);
+        }
+    }
 }
 
 async fn send(request: &Request, octets: &[u8]) {
@@ -312,7 +359,7 @@ async fn send(request: &Request, octets: &[u8]) {
 async fn answer(
     gateway: &Arc<Gateway>,
     request: &Request,
-    id: ExchangeId,
+    id: &ExchangeId,
     begun: Begun,
     running: &Running,
     mut in_flight: InFlight<'_>,
@@ -340,16 +387,16 @@ async fn answer(
                         // the same: a caller that leaves takes the prompt along, which the other has joined.
                         tracing::warn!(service = crate::NAME, request_id = %transaction, "another node has taken over a request");
                         stepped_back.store(true, Ordering::Relaxed);
-                        gateway.exchanges.forget(&id);
+                        gateway.exchanges.forget(id);
                         hold = Hold::default();
                     }
                     Lost::Superseded => {
                         superseded = true;
-                        gateway.exchanges.forget(&id);
+                        gateway.exchanges.forget(id);
                     }
                     Lost::Replaced => {
-                        gateway.exchanges.forget(&id);
-                        if !superseded && !gateway.exchanges.is_awaited(&id) {
+                        gateway.exchanges.forget(id);
+                        if !superseded && !gateway.exchanges.is_awaited(id) {
                             break End::Orphaned;
                         }
                     }
@@ -370,17 +417,17 @@ async fn answer(
         (End::Settled | End::Stopping, Some(answer)) => answer,
         // `Settled` always leaves an answer behind.
         (End::Settled | End::Stopping, None) => {
-            refuse(gateway, request, &mut attempt, Reason::ShuttingDown, &stepped_back)
+            Box::new(refuse(gateway, request, &mut attempt, Reason::ShuttingDown, &stepped_back))
         }
     };
     let Some(octets) = answer.octets else {
-        gateway.exchanges.forget(&id);
+        gateway.exchanges.forget(id);
         return hold.release().await;
     };
-    let awaited = superseded || gateway.exchanges.is_awaited(&id);
+    let awaited = superseded || gateway.exchanges.is_awaited(id);
     let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
-    gateway.exchanges.publish(&id, given.clone());
-    match gateway.exchanges.answer(&id, given.octets.as_slice().into()) {
+    gateway.exchanges.publish(id, given.clone());
+    match gateway.exchanges.answer(id, given.octets.as_slice().into()) {
         true => Box::pin(send(request, &given.octets)).await,
         false if awaited => {}
         false => return orphaned(gateway, &attempt, Some(answer.verdict), running),
@@ -407,13 +454,13 @@ async fn settle(
     request: &Request,
     attempt: &mut Attempt,
     in_flight: &mut InFlight<'_>,
-    settled: &mut Option<Answer>,
+    settled: &mut Option<Box<Answer>>,
     stepped_back: &AtomicBool,
 ) {
     let verdict = login::decide(gateway, request, attempt, in_flight).await;
     let answer = write(gateway, request, attempt, verdict, stepped_back);
     let refused = matches!(answer.verdict, Verdict::Reject(_));
-    *settled = Some(answer);
+    *settled = Some(Box::new(answer));
     if refused {
         // whoever guesses learns slowly, and not from how long the answer took.
         sleep_until(request.received + gateway.config.reject_delay()).await;
@@ -447,8 +494,9 @@ fn write(
     match written {
         Ok(octets) => Answer { verdict, octets: Some(octets) },
         Err(error) => {
-            // somebody has to look at the device or the attributes.
-            tracing::error!(service = crate::NAME, client = request.client.name(), error = %error, "a reply cannot be written; the login is refused");
+            // R-06, B-29: somebody has to look at the device or the attributes.
+            gateway.metrics.unwritten(request.client.name());
+            tracing::error!(service = crate::NAME, event = "reply_not_written", client = request.client.name(), error = %error, "a reply cannot be written, usually because it would be too long; the login is refused. Fewer attributes in `reply` or from the home server, or fewer Proxy-States from the proxies before, help");
             refuse(gateway, request, attempt, Reason::InternalError, stepped_back)
         }
     }

@@ -130,7 +130,12 @@ impl HomeTargets {
         let way = match made_from.server.transport {
             Transport::Udp => None,
             Transport::Tls => match TlsWay::new(&made_from.server, &self.our_side) {
-                Ok(way) => Some(Arc::new(way)),
+                Ok(way) => {
+                    if let Err(error) = way.tls() {
+                        tracing::error!(service = crate::NAME, server = learned_as(target, &made_from.server), error = %chain(&error), "a home server cannot be asked by TLS before the certificates can be used; they are read again whenever it is wanted");
+                    }
+                    Some(Arc::new(way))
+                }
                 Err(error) => {
                     tracing::error!(service = crate::NAME, server = learned_as(target, &made_from.server), error = %chain(&error), "a home server cannot be asked by TLS");
                     return None;

@@ -27,11 +27,14 @@ use crate::windows::WindowsTarget;
 use crate::{Gateway, attributes, question};
 use directory::Entry;
 use domain::settings::Appended;
-use domain::{Method, Protocol, Reason, Secret, TransactionId};
+use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use fail_open::{Admission, Login, NoPass};
+use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
 use radius_wire::ms_chap::{FailureCode, MsChap};
-use radius_wire::{AttributeType, DropReason, Lesson, OwnedAttribute, Relayed, State, Verified};
+use radius_wire::{
+    AccessRequest, AttributeType, Credentials, DropReason, Lesson, OwnedAttribute, Relayed, State, Verified,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -167,7 +170,15 @@ impl Work<'_, '_> {
             Some(state) => Some(relay::bound_to(gateway, &client.settings.name, state, typed).await?),
             None => None,
         };
-        match target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await? {
+        let turn = self.turn(&mut target, typed).await?;
+        let said = target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await;
+        match (&said, turn) {
+            (_, None) => {}
+            // Whoever asks on may look at the password later.
+            (Ok(Said::Asked(_)), Some(turn)) => turn.undecided(),
+            (said, Some(turn)) => turn.ended(said.as_ref().err().copied()),
+        }
+        match said? {
             Said::Asked(challenge) => return Ok(FirstLock::Asked(challenge)),
             Said::Accepted => {}
         }
@@ -183,6 +194,26 @@ impl Work<'_, '_> {
         }
         let admission = self.admission(&mut target, &entry).await?;
         Ok(FirstLock::Open { factors: Factors::none(), admission })
+    }
+
+    /// The leave to have a home server check a password that we do not see (L-56): of whom it says it is, in EAP the outer name. None
+    /// is needed where no password comes with it, and nobody's where the directory has nobody of that name.
+    async fn turn(&mut self, target: &mut Target, typed: &str) -> Result<Option<Turn>, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let credentials = AccessRequest::read(self.verified).map(|access| access.credentials);
+        if !target.guards_accounts() || matches!(credentials, Ok(Credentials::Absent)) {
+            return Ok(None);
+        }
+        let resolved = target.resolve(typed, self.attempt, deadline).await;
+        if matches!(credentials, Ok(Credentials::Eap)) {
+            // Whose login it is the server says.
+            self.attempt.person = None;
+        }
+        match resolved {
+            Ok(entry) => target.turn(gateway, &entry, self.attempt, deadline).await.map(Some),
+            Err(reason) if reason.class() == ResultClass::Error => Err(reason),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Whether the person would be let in while verification is down; `None` while it is not.
@@ -225,7 +256,9 @@ impl Work<'_, '_> {
     /// The password was right: now the second lock.
     async fn second(&mut self, factors: Factors, admission: Option<Admission>) -> Result<Verdict, Reason> {
         let Self { gateway, deadline, .. } = *self;
-        let Factors { code, wanted, spent, .. } = factors;
+        let Factors { code, wanted, spent, password } = factors;
+        // It is not needed any more, and a person may take their time.
+        drop(password);
         // only a hidden password proves the shared secret; CHAP and its kin are readable without it.
         let proves_secret = self.verified.packet().has(AttributeType::USER_PASSWORD);
         gateway.learn(&self.attempt.client.clone(), self.lesson, proves_secret);
@@ -265,7 +298,7 @@ impl Work<'_, '_> {
                 gateway.verifier.cancel(self.attempt.transaction, Reason::ChallengeGone);
                 return Err(Reason::ChallengeGone);
             }
-            self.attempt.parked = parked;
+            self.attempt.parked = parked.map(Box::new);
         }
         let begun = Instant::now();
         let decided = gateway.verifier.answer(self.attempt, state.step, answer, deadline).await;

@@ -5,13 +5,13 @@ use proto::user_store::fail_open_client::FailOpenClient;
 use proto::user_store::password_tries_client::PasswordTriesClient;
 use proto::user_store::radius_client::RadiusClient;
 use proto::user_store::settings_client::SettingsClient;
-use proto::verification::verification_client::VerificationClient;
 use radius_gateway::{Config, Deps, NAME, Nodes};
 use service_kit::config::{BusUrl, Sources};
 use service_kit::grpc::Channel;
 use service_kit::{Clock, Sections, bus, config};
 use std::process::ExitCode;
 use std::sync::Arc;
+use waiting_calls::Caller;
 
 service_kit::allocator!();
 
@@ -33,7 +33,7 @@ async fn start() -> anyhow::Result<()> {
     let verification = Channel::new("verification", &config.endpoints.verification, &config.grpc)?;
     let user_store = Channel::new("user-store", &config.endpoints.user_store, &config.grpc)?;
     let deps = Deps {
-        verification: Arc::new(Remote::new(VerificationClient::new(verification))),
+        verification: Arc::new(Caller::new(verification)),
         settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
         fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store.clone()))),
         password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store.clone()))),

@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     packets: Counter<u64>,
     access_requests: Counter<u64>,
     joined: Counter<u64>,
+    unwritten: Counter<u64>,
     retry_interval: Histogram<f64>,
     secret_used: Counter<u64>,
     upstream_duration: Histogram<f64>,
@@ -41,6 +42,7 @@ impl Metrics {
             packets: meter.u64_counter("twinlock_radius_packets_total").build(),
             access_requests: meter.u64_counter("twinlock_radius_access_requests_total").build(),
             joined: meter.u64_counter("twinlock_radius_joined_total").build(),
+            unwritten: meter.u64_counter("twinlock_radius_unwritten_replies_total").build(),
             retry_interval: seconds("twinlock_radius_retry_interval_seconds"),
             secret_used: meter.u64_counter("twinlock_radius_secret_used_total").build(),
             upstream_duration: seconds("twinlock_upstream_duration_seconds"),
@@ -69,6 +71,11 @@ impl Metrics {
     /// A request waits for the answer to its look-alike.
     pub(crate) fn joined(&self, client: &str) {
         self.joined.add(1, &[text("client", client)]);
+    }
+
+    /// A reply does not fit into a packet, or cannot be written otherwise: the login is refused.
+    pub(crate) fn unwritten(&self, client: &str) {
+        self.unwritten.add(1, &[text("client", client)]);
     }
 
     /// A device has repeated itself after so long.

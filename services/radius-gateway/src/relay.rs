@@ -46,7 +46,7 @@ pub(crate) async fn read(
                 let session = session(&packet);
                 gateway.affinity.let_in(&client.settings.name, name, state, &answer.place, session).await;
             }
-            attempt.parked = Some(answer);
+            attempt.parked = Some(answer.into());
             Ok(Said::Accepted)
         }
         Verdict::Challenge => {
@@ -70,7 +70,7 @@ pub(crate) async fn read(
             if (says_eap || !request.packet().has(AttributeType::EAP_MESSAGE))
                 && let Ok(relayed) = relayed(&answer.reply)
             {
-                attempt.no = No::Relayed(relayed);
+                attempt.no = No::Relayed(relayed.into());
             }
             Err(reason)
         }

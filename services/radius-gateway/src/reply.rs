@@ -74,7 +74,7 @@ pub(crate) enum No {
         challenge: [u8; 16],
     },
     /// The home server's own.
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
 }
 
 impl No {

@@ -193,6 +193,11 @@ impl Target {
         checked
     }
 
+    /// Whether wrong passwords are counted before its directory does (L-56).
+    pub(crate) fn guards_accounts(&self) -> bool {
+        self.directory.settings().lockout_guard.is_some()
+    }
+
     /// The leave to have a password checked: whoever checks it asks a directory that may lock accounts (L-56).
     pub(crate) async fn turn(
         &self,

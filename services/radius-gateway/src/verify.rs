@@ -161,14 +161,14 @@ impl Verifier {
     }
 
     /// The password was right: may the person in?
-    pub(crate) async fn begin(
-        &self,
-        attempt: &mut Attempt,
+    pub(crate) fn begin<'a>(
+        &'a self,
+        attempt: &'a mut Attempt,
         code: Option<Secret>,
         wanted: Option<Method>,
         deadline: Instant,
-    ) -> Result<Decision, NoDecision> {
-        self.ask_to_begin(attempt, Primary::Passed, code, wanted, deadline).await
+    ) -> impl Future<Output = Result<Decision, NoDecision>> + 'a {
+        self.ask_to_begin(attempt, Primary::Passed, code, wanted, deadline)
     }
 
     /// The password comes after the code: is the code right (L-52 b)? Never answered with an Allow.

@@ -129,6 +129,14 @@ async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of
         assert!(!everything.contains(secret), "{secret:?}");
     }
 
+    // R-06, B-29: so many Proxy-States that the challenge does not fit.
+    let mark = attribute(radius_wire::AttributeType::PROXY_STATE, &[9; 253]);
+    let rest = attribute(radius_wire::AttributeType::PROXY_STATE, &[9; 150]);
+    let question = nas.with(&[&[user_name("ann")][..], &[mark; 15], &[rest]].concat(), Some(ANN));
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    let alarms = recorder.events.lock().expect("no panic").clone();
+    assert!(alarms.iter().any(|fields| fields.get("event").is_some_and(|event| event == "reply_not_written")));
+
     meters.force_flush().expect("it exports");
     let metrics = exporter.get_finished_metrics().expect("metrics");
     let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -149,6 +157,7 @@ async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of
     ] {
         assert!(attempts.contains(attempt), "{attempt} of {attempts:?}");
     }
+    assert_eq!(labels["twinlock_radius_unwritten_replies_total"], BTreeSet::from(["client=vpn".to_owned()]));
     let packets = &labels["twinlock_radius_packets_total"];
     for packet in [
         "client=vpn code=access_request drop= outcome=ok",

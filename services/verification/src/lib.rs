@@ -65,12 +65,13 @@ use proto::user_store::{
 };
 use proto::verification::{
     callback_server::CallbackServer, enrolment_server::EnrolmentServer, phone_server::PhoneServer,
-    verification_server::VerificationServer,
+    verification_server::VerificationServer, waiting_calls_server::WaitingCallsServer,
 };
 use service_kit::{Clock, Process, Shutdown, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
 use waiting::Waiting;
+use waiting_calls::Answerer;
 
 /// The longest message a caller may send. An attempt is a few hundred octets.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -108,8 +109,10 @@ impl Deps {
 /// Serves over mutual TLS until the process drains.
 pub async fn run(config: Config, deps: Deps, process: &Process) -> anyhow::Result<()> {
     let service = Arc::new(Service::start(deps, process));
+    let waiting_calls = WaitingCallsServer::new(Answerer::new(service.clone(), process.shutdown().clone()));
     grpc::Server::new(proto::permissions::allowed)
         .add(VerificationServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add(waiting_calls.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add(EnrolmentServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add(PhoneServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add(CallbackServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX))

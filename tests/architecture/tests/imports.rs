@@ -17,6 +17,8 @@ const OURS: &[(&str, &[&str])] = &[
     ("crates/directory", &["crates/domain", "crates/kerberos", "crates/ldap-wire", "crates/ntlm"]),
     ("crates/service-kit", &[]),
     ("proto", &["crates/domain"]),
+    // What stands between both gateways and verification where a network does.
+    ("crates/waiting-calls", &["crates/service-kit", "proto"]),
     // What both gateways do before a bind: they ask the store whether there may be one.
     ("crates/lockout-guard", &["crates/domain", "crates/service-kit", "proto"]),
     // What both gateways do while verification is down: they ask the directory, and write to the store.

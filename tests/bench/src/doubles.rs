@@ -17,6 +17,7 @@ use proto::{
         CancelRequest, CompleteRequest, Outcome, PasswordChangedReply, PasswordChangedRequest, ReportReply,
         ReportRequest, outcome,
         verification_server::{Verification, VerificationServer},
+        waiting_calls_server::WaitingCallsServer,
     },
 };
 use service_kit::{Clock, Process, config::GrpcSection, grpc};
@@ -32,6 +33,7 @@ use std::{
     time::Duration,
 };
 use tonic::{Request, Response, Status, async_trait};
+use waiting_calls::Answerer;
 
 /// Both of them, served until dropped.
 pub struct Doubles {
@@ -55,6 +57,7 @@ impl Doubles {
             Arc::new(Phones { takes_ms: AtomicU64::new(0), asked: AtomicUsize::new(0), clock: Clock::system() });
         let verification = grpc::Server::new(permissions::allowed)
             .add(VerificationServer::from_arc(people.clone()))
+            .add(WaitingCallsServer::new(Answerer::new(people.clone(), process.shutdown().clone())))
             .serve(&section(pki, part::VERIFICATION)?, &process)
             .await?;
         let store = grpc::Server::new(permissions::allowed)

@@ -46,10 +46,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 #[serde(try_from = "String")]
 pub struct Endpoints(Vec<(String, u16)>);
 
-/// A channel to all replicas of one part. Generated clients are `XClient<Channel>`. Clones share the connections.
+/// A channel to all replicas of one part, or to one of them. Generated clients are `XClient<Channel>`. Clones share the connections.
 #[derive(Clone)]
 pub struct Channel {
     replicas: Arc<Replicas>,
+    only: Option<Arc<Replica>>,
 }
 
 impl Channel {
@@ -59,12 +60,23 @@ impl Channel {
         let options = TlsOptions { alpn: vec![b"h2".to_vec()], only_tls13: true, ..TlsOptions::default() };
         let tls = ClientTls::load(Trust::Authority(section.ca_file.clone()), Some(identity), options)?;
         let way = Way::Tls { tls, names: endpoints.0.clone() };
-        Ok(Self { replicas: Arc::new(Replicas::new(part, way)) })
+        Ok(Self { replicas: Arc::new(Replicas::new(part, way)), only: None })
     }
 
     /// To the local socket of a running process.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self { replicas: Arc::new(Replicas::new("admin", Way::Unix(path.into()))) }
+        Self { replicas: Arc::new(Replicas::new("admin", Way::Unix(path.into()))), only: None }
+    }
+
+    /// A channel to each replica, beginning with another one each time; none while no address is known.
+    pub async fn replicas(&self) -> Vec<Self> {
+        let candidates = self.replicas.candidates().await.into_iter();
+        candidates.map(|replica| Self { replicas: self.replicas.clone(), only: Some(replica) }).collect()
+    }
+
+    /// Of the one replica it leads to, where that has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.only.as_ref()?.address
     }
 }
 
@@ -83,6 +95,11 @@ pub fn with_deadline<T>(request: impl IntoRequest<T>, left: Duration) -> tonic::
     request
 }
 
+/// What [`with_deadline`] gave it.
+pub fn deadline_of<T>(request: &tonic::Request<T>) -> Option<Duration> {
+    read_timeout(request.metadata().get("grpc-timeout")?.to_str().ok()?)
+}
+
 #[derive(Clone, Copy)]
 struct Idempotent;
 
@@ -96,7 +113,7 @@ impl tower::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let replicas = self.replicas.clone();
+        let (replicas, only) = (self.replicas.clone(), self.only.clone());
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!(
             "grpc.client",
@@ -120,9 +137,9 @@ impl tower::Service<Request<Body>> for Channel {
                 let outcome = match (request, deadline) {
                     (Err(status), _) => Err(status),
                     (Ok(request), Some(left)) => {
-                        timeout(left, replicas.call(request)).await.unwrap_or_else(|_| Err(passed(left)))
+                        timeout(left, replicas.call(request, only)).await.unwrap_or_else(|_| Err(passed(left)))
                     }
-                    (Ok(request), None) => replicas.call(request).await,
+                    (Ok(request), None) => replicas.call(request, only).await,
                 };
                 match &outcome {
                     Ok(response) => super::record(&recorded, response),
@@ -185,8 +202,15 @@ impl Replicas {
     }
 
     /// A call may wait for a person, and many do so at once: what it holds while it waits is kept small, so the steps before are boxed.
-    async fn call(self: &Arc<Self>, request: Box<Request<Body>>) -> Result<Response<Body>, Status> {
-        let candidates = self.candidates().await;
+    async fn call(
+        self: &Arc<Self>,
+        request: Box<Request<Body>>,
+        only: Option<Arc<Replica>>,
+    ) -> Result<Response<Body>, Status> {
+        let candidates = match only {
+            Some(replica) => vec![replica],
+            None => self.candidates().await,
+        };
         let mut attempt = Box::pin(Attempt::of(request)).await?;
         let mut failure = None;
         for replica in candidates.iter().filter(|replica| replica.may_be_tried()) {

@@ -209,11 +209,15 @@ impl Hold {
     /// Says every now and then that we are still here. Returns only when something is ours no more, which is held no longer then. May
     /// be dropped at any time: the revision is set in the step that made it.
     pub(super) async fn keep(&mut self) -> Lost {
+        match (&self.packet, &self.common) {
+            (None, None) => std::future::pending().await,
+            _ => Box::pin(self.touch()).await,
+        }
+    }
+
+    async fn touch(&mut self) -> Lost {
         loop {
-            match (&self.packet, &self.common) {
-                (None, None) => std::future::pending().await,
-                _ => tokio::time::sleep(TOUCH).await,
-            }
+            tokio::time::sleep(TOUCH).await;
             for held in [&mut self.packet, &mut self.common] {
                 let Some(lease) = held else { continue };
                 if let Some(lost) = Box::pin(lease.touch()).await {

@@ -22,13 +22,13 @@ pub(crate) struct Table {
 struct Inner {
     exchanges: Exchanges,
     running: HashMap<ExchangeId, InWork>,
-    in_work_of: HashMap<Box<str>, usize>,
+    in_work_of: HashMap<Arc<str>, usize>,
 }
 
 struct InWork {
     running: Running,
-    /// Whoever joined hears the answer here.
-    answered: watch::Sender<Option<Arc<Given>>>,
+    /// Whoever joined hears the answer here. There since the first of them: most wait alone.
+    answered: Option<watch::Sender<Option<Arc<Given>>>>,
     first: Instant,
     last: Instant,
 }
@@ -36,7 +36,7 @@ struct InWork {
 /// A request in work.
 #[derive(Clone)]
 pub(super) struct Running {
-    client: Box<str>,
+    client: Arc<str>,
     duplicates: Arc<AtomicU32>,
     /// Nobody waits for its answer any more.
     pub(super) orphaned: CancellationToken,
@@ -54,7 +54,7 @@ pub(super) struct Arrival<'a> {
     pub(super) fingerprint: Fingerprint,
     pub(super) alike: Option<LookAlike>,
     pub(super) client: &'a str,
-    /// It goes on with a conversation of ours.
+    /// It goes on with a conversation that has begun here.
     pub(super) continues: bool,
     pub(super) draining: bool,
 }
@@ -158,7 +158,8 @@ impl Table {
             inner.exchanges.forget(&id);
             return Taken::Refused(if arrival.draining { Drop::Draining } else { Drop::Full });
         }
-        let client = arrival.client.into();
+        let known = inner.in_work_of.get_key_value(arrival.client).map(|(client, _)| client.clone());
+        let client = known.unwrap_or_else(|| arrival.client.into());
         let running = Running { client, duplicates: Arc::default(), orphaned: CancellationToken::new() };
         inner.enter(id, running.clone());
         Taken::Work { id, running, anew }
@@ -166,7 +167,10 @@ impl Table {
 
     fn join(&self, inner: &mut Inner, work: ExchangeId, id: ExchangeId, arrival: &Arrival<'_>) -> Taken {
         let repeat = inner.repeated(&work);
-        let joined = inner.running.get(&work).map(|it| (it.running.clone(), it.answered.subscribe()));
+        let joined = inner.running.get_mut(&work).map(|it| {
+            let answered = it.answered.get_or_insert_with(|| watch::channel(None).0);
+            (it.running.clone(), answered.subscribe())
+        });
         match joined {
             Some((running, answered)) if self.room(inner, arrival.client) != Room::None => {
                 inner.enter(id, running.clone());
@@ -210,8 +214,8 @@ impl Table {
     pub(super) fn publish(&self, work: &ExchangeId, given: Arc<Given>) {
         let mut inner = self.lock();
         inner.exchanges.finish(work);
-        if let Some(in_work) = inner.running.get(work) {
-            in_work.answered.send_replace(Some(given));
+        if let Some(answered) = inner.running.get(work).and_then(|in_work| in_work.answered.as_ref()) {
+            answered.send_replace(Some(given));
         }
     }
 
@@ -249,8 +253,7 @@ impl Inner {
     fn enter(&mut self, id: ExchangeId, running: Running) {
         *self.in_work_of.entry(running.client.clone()).or_default() += 1;
         let now = Instant::now();
-        let (answered, _) = watch::channel(None);
-        self.running.insert(id, InWork { running, answered, first: now, last: now });
+        self.running.insert(id, InWork { running, answered: None, first: now, last: now });
     }
 
     fn orphan(&self, work: &ExchangeId) {

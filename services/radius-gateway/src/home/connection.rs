@@ -6,6 +6,7 @@ use service_kit::config::InputFile;
 use service_kit::net::keep_alive;
 use service_kit::tls::{ClientTls, Identity, TlsError, TlsOptions, Trust};
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
@@ -21,7 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How a server proves who it is, and we to it.
 pub(crate) struct TlsWay {
-    tls: ClientTls,
+    authority: Option<String>,
+    identity: Identity,
+    revocation_lists: Option<InputFile>,
+    /// Absent as long as its files cannot be used. Once they could be, it follows them by itself.
+    tls: OnceLock<ClientTls>,
     name: ServerName<'static>,
 }
 
@@ -39,8 +44,6 @@ pub(super) enum NoTlsWay {
     NoIdentity,
     #[error("{0} is neither a host name nor an IP address")]
     Name(String),
-    #[error("its certificates cannot be used")]
-    Tls(#[from] TlsError),
 }
 
 impl TlsWay {
@@ -48,13 +51,21 @@ impl TlsWay {
         let identity = our_side.identity.clone().ok_or(NoTlsWay::NoIdentity)?;
         let name = server.server_name.as_ref().unwrap_or(&server.address);
         let name = ServerName::try_from(name.clone()).map_err(|_| NoTlsWay::Name(name.clone()))?;
+        let authority = server.ca.clone();
         // Nobody has the lists of all authorities of the system.
-        let (trust, revocation_lists) = match server.ca.clone() {
-            Some(authority) => (Trust::AuthorityText(authority), our_side.revocation_lists.clone()),
-            None => (Trust::System, None),
-        };
-        let options = TlsOptions { revocation_lists, ..TlsOptions::default() };
-        Ok(Self { tls: ClientTls::load(trust, Some(identity), options)?, name })
+        let revocation_lists = authority.as_ref().and(our_side.revocation_lists.clone());
+        Ok(Self { authority, identity, revocation_lists, tls: OnceLock::new(), name })
+    }
+
+    /// What connections are opened with. Where the files cannot be used they are read again the next time.
+    pub(super) fn tls(&self) -> Result<&ClientTls, TlsError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls);
+        }
+        let trust = self.authority.clone().map_or(Trust::System, Trust::AuthorityText);
+        let options = TlsOptions { revocation_lists: self.revocation_lists.clone(), ..TlsOptions::default() };
+        let tls = ClientTls::load(trust, Some(self.identity.clone()), options)?;
+        Ok(self.tls.get_or_init(|| tls))
     }
 
     /// Waits until the certificate that a connection was opened with does not count any more: expired, or revoked.
@@ -65,7 +76,7 @@ impl TlsWay {
     }
 
     fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
-        self.tls.still_trusts(chain, &self.name)
+        self.tls.get().is_some_and(|tls| tls.still_trusts(chain, &self.name))
     }
 }
 
@@ -82,12 +93,13 @@ fn distrusted() -> io::Error {
 /// The name is looked up each time. Of its addresses the first that answers is taken.
 pub(super) async fn open(host: &str, port: u16, way: &TlsWay) -> io::Result<Stream> {
     let opening = async {
+        let tls = way.tls().map_err(io::Error::other)?;
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in lookup_host((host, port)).await? {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     keep_alive(&stream);
-                    let stream = TlsConnector::from(way.tls.current()).connect(way.name.clone(), stream).await?;
+                    let stream = TlsConnector::from(tls.current()).connect(way.name.clone(), stream).await?;
                     return way.trusts(certificates(&stream)).then_some(stream).ok_or_else(distrusted);
                 }
                 Err(error) => failed = error,

@@ -332,16 +332,20 @@ impl Shared {
         }
     }
 
-    /// Each time it died, and before each probe of the dead, at most every [`LOOK_UP_AGAIN`].
+    /// As soon as it has died, and every [`LOOK_UP_AGAIN`] while it is dead.
     fn is_to_be_looked_up(&self) -> bool {
-        let mut last = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = self.peer.tls.is_none()
-            && self.lock().home.state() == HomeState::Dead
-            && last.is_none_or(|last| last.elapsed() >= LOOK_UP_AGAIN);
+        let is_due = self.looked_up_next().is_some_and(|next| next <= Instant::now());
         if is_due {
-            *last = Some(Instant::now());
+            *self.looked_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         is_due
+    }
+
+    /// When the name of a dead server is looked up; nobody else would wake up for that where there are no probes.
+    fn looked_up_next(&self) -> Option<Instant> {
+        let dead_by_udp = self.peer.tls.is_none() && self.lock().home.state() == HomeState::Dead;
+        let last = *self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+        dead_by_udp.then(|| last.map_or_else(Instant::now, |last| last + LOOK_UP_AGAIN))
     }
 
     /// One more connection. Whoever waits meanwhile for a server that cannot be reached waits once, not each in turn.
@@ -514,7 +518,7 @@ async fn drive(shared: Arc<Shared>) {
             }
         }
         let due = async {
-            match next {
+            match next.into_iter().chain(shared.looked_up_next()).min() {
                 Some(next) => sleep_until(next).await,
                 None => std::future::pending().await,
             }
@@ -639,6 +643,33 @@ mod tests {
         }
         let sockets = home.shared.lock().sockets.len();
         assert_eq!(sockets, 1, "none is left to where it was");
+    }
+
+    #[tokio::test]
+    async fn the_name_of_a_dead_server_is_due_again_where_nothing_else_wakes_up_for_it() {
+        // without probes a dead server is woken up for when it is revived, which may be long
+        let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let port = silent.local_addr().expect("it is bound").port();
+        let limits = HomeLimits { status_check: radius_wire::StatusCheck::None, ..limits() };
+        let peer = Peer { host: "127.0.0.1".into(), ..peer(port) };
+        let home = HomePort::start(peer, limits, Port::AuthenticationReplies, Arc::new(Nobody));
+        assert_eq!(home.shared.looked_up_next(), None, "it is not dead");
+        let begun = Instant::now();
+        while home.state() != HomeState::Dead {
+            assert!(begun.elapsed() < Duration::from_secs(8), "it never dies");
+            assert!(ask(&home).await.is_err());
+        }
+        while home.shared.looked_up.lock().expect("no panic while held").is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(8), "its name is not looked up");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::pause();
+        for _ in 0..3 {
+            let last = home.shared.looked_up.lock().expect("no panic while held").expect("it was looked up");
+            tokio::time::sleep(LOOK_UP_AGAIN + Duration::from_millis(10)).await;
+            let again = home.shared.looked_up.lock().expect("no panic while held").expect("it was looked up");
+            assert!(again >= last + LOOK_UP_AGAIN, "only once");
+        }
     }
 
     async fn ask(home: &HomePort) -> Result<HomeReply, NoAnswer> {

@@ -4,6 +4,7 @@ use crate::support::*;
 use radius_wire::{Attribute, AttributeType, Code};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn start() -> [Attribute<'static>; 3] {
     [
@@ -36,6 +37,36 @@ async fn a_report_is_stored_then_acknowledged_and_a_copy_gets_the_same_octets() 
     nas.hear_accounting(&again).await;
     let records = world.store.accounting();
     assert_eq!((records[1].at_unix_ms, &records[1].digest), (NOW_MS - 5_000, &records[0].digest));
+}
+
+#[tokio::test]
+async fn a_copy_that_lands_on_another_node_is_answered_with_the_same_octets_and_recorded_once() {
+    // R-86, A4, D9
+    let world = World::new().await;
+    let (one, other) = (world.one_of_many().await, world.one_of_many().await);
+    let mut nas = Nas::new(VPN, one.accounting, SECRET).await;
+    let report = nas.report(&start());
+    nas.send(&report.octets).await;
+    let answer = nas.hear_accounting(&report).await;
+    nas.gateway = other.accounting;
+    // The first node tells the map when it has answered.
+    until("the other node knows", async || {
+        nas.send(&report.octets).await;
+        let heard = tokio::time::timeout(Duration::from_millis(200), nas.hear_accounting(&report)).await;
+        heard.is_ok_and(|heard| heard == answer)
+    })
+    .await;
+    assert_eq!(world.store.accounting().len(), 1);
+    // What nobody recorded is no reason for silence elsewhere.
+    world.store.away(true);
+    let unlucky = nas.report(&start());
+    nas.send(&unlucky.octets).await;
+    nas.hears_nothing().await;
+    world.store.away(false);
+    nas.gateway = one.accounting;
+    nas.send(&unlucky.octets).await;
+    nas.hear_accounting(&unlucky).await;
+    assert_eq!(world.store.accounting().len(), 2);
 }
 
 #[tokio::test]

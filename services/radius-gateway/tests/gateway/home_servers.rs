@@ -2,7 +2,9 @@
 //! stands between the two.
 
 use crate::support::*;
-use domain::settings::StatusCheck;
+use domain::settings::{LockoutGuard, StatusCheck};
+use proto::user_store::PasswordOutcome;
+use radius_gateway::{Nodes, RadiusSection};
 use radius_wire::eap::Eap;
 use radius_wire::{
     AccessRequest, Attribute, AttributeType, Charset, Code, Credentials, Hiding, HidingKey, Packet, Port, Reply, Salts,
@@ -450,6 +452,35 @@ async fn a_state_is_answered_to_the_server_that_asked_and_to_no_other() {
 }
 
 #[tokio::test]
+async fn where_there_is_little_room_only_a_state_counts_that_was_passed_on_here() {
+    // ten may wait, the last of them only with a State that a home server has sent by us
+    let world = World::new().await;
+    let section = RadiusSection { in_work_max: 10_u64.try_into().expect("the least"), ..section() };
+    let gateway = world.node(Nodes::One, section).await;
+    world.homes[0].says(|request| challenge(request, b"next-code"));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&first).await.state(), b"next-code");
+    world.homes[0].says(|request| match request.packet().first(AttributeType::STATE) {
+        None => Vec::new(),
+        Some(_) => accept(request, &[]),
+    });
+    let questions: Vec<_> = (0..9).map(|_| nas.question("ann", ANN)).collect();
+    for question in &questions {
+        nas.send(&question.octets).await;
+    }
+    until("nine wait for the server", async || world.homes[0].requests().len() > 9).await;
+    let invented = nas.answer_to("ann", b"invented", "123456");
+    nas.send(&invented.octets).await;
+    let another = nas.answer_to("bob", b"next-code", "123456");
+    nas.send(&another.octets).await;
+    nas.hears_nothing().await;
+    let answer = nas.answer_to("ann", b"next-code", "123456");
+    assert_eq!(nas.ask(&answer).await.code(), Code::AccessAccept);
+}
+
+#[tokio::test]
 async fn who_was_let_in_with_a_state_proves_themselves_again_to_the_same_server() {
     // R-52, RFC 2865 section 5.24: State with Termination-Action in an Access-Accept
     let world = World::new().await;
@@ -711,6 +742,54 @@ async fn chap_takes_its_challenge_along() {
     let sent = parsed(&requests[0]);
     assert_eq!(sent.first(AttributeType::CHAP_CHALLENGE), Some(question.sent.authenticator.as_slice()));
     assert_ne!(sent.authenticator(), &question.sent.authenticator);
+}
+
+#[tokio::test]
+async fn a_password_that_only_the_server_sees_is_counted_like_any_other() {
+    // L-56: CHAP and EAP; the server asks a directory that may lock accounts
+    let world = World::new().await;
+    let guard = LockoutGuard { wrong_passwords: 3, window_minutes: 30 };
+    world.store.change(&world.bus, |document| document.directories[0].lockout_guard = Some(guard)).await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let tries = world.password_tries.clone();
+    let is_told = async |outcomes: &[PasswordOutcome]| {
+        until("the store is told", async || tries.settled().len() >= outcomes.len()).await;
+        assert_eq!(tries.settled(), outcomes);
+    };
+    let (wrong, right, open) = (PasswordOutcome::Wrong, PasswordOutcome::Right, PasswordOutcome::NotCounted);
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let chap = attribute(AttributeType::CHAP_PASSWORD, &[1; 17]);
+    world.homes[0].says(|request| vec![Reply::Reject { message: "no" }.write(request).expect("it fits")]);
+    let question = nas.with(&[user_name("ann"), chap], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    is_told(&[wrong]).await;
+    // Nobody's account.
+    let question = nas.with(&[user_name("nobody"), chap], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    world.homes[0].says(|request| accept(request, &[]));
+    let question = nas.with(&[user_name("ann"), chap], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessAccept);
+    is_told(&[wrong, right]).await;
+    // The round in between decides nothing.
+    world.homes[0].says(eap_server(Some("ann")));
+    let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
+    is_told(&[wrong, right, open, right]).await;
+    // No password, nothing to count.
+    world.homes[0].says(|request| accept(request, &[]));
+    let mut itself = Nas::new(CHECKS_ITSELF, gateway.address, SECRET).await;
+    let question = itself.with(&[user_name("ann")], None);
+    assert_eq!(itself.ask(&question).await.code(), Code::AccessAccept);
+    is_told(&[wrong, right, open, right]).await;
+
+    tries.exhausted(true);
+    let before = world.homes[0].requests().len();
+    let question = nas.with(&[user_name("ann"), chap], None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessReject);
+    assert_eq!(world.homes[0].requests().len(), before, "no server was asked");
 }
 
 #[tokio::test]

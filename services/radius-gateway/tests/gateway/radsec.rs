@@ -717,6 +717,28 @@ async fn passwords_and_accounting_go_to_a_server_by_tls_and_a_new_connection_fol
     assert_eq!(tunnel_password(&mut nas).await, HomeUser::TUNNEL_PASSWORD);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_asked_as_soon_as_our_own_certificate_can_be_used() {
+    // a file that was broken when we started is read again, without a change of the settings
+    let lab = Lab::new().await;
+    let home = home(&lab, &lab.pki);
+    sends_to(&lab, server(home.radsec_address(), &lab.pki.ca_file())).await;
+    let section = RadiusSection { radsec_listen: Vec::new(), ..lab.section() };
+    let file = section.tls_certificate_file.as_ref().expect("there is one").path().to_owned();
+    let good = std::fs::read(&file).expect("readable");
+    std::fs::write(&file, "no certificate").expect("written");
+    let gateway = lab.world.node(Nodes::One, section).await;
+    let mut nas = Nas::new(VPN, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    std::fs::write(&file, good).expect("written");
+    until("it is asked", async || {
+        let question = nas.question("ann", ANN);
+        nas.ask(&question).await.code() == Code::AccessChallenge
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_a_server_by_tls_has_not_recorded_is_not_acknowledged() {
     // R-86, RFC 6614 section 2.5: an Accounting-Response with Error-Cause 406
