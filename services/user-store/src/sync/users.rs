@@ -106,8 +106,9 @@ pub struct Exemption {
 
 #[derive(Default)]
 pub struct Plan {
-    /// Boxed, as what follows: a row is large.
+    #[allow(clippy::vec_box, reason = "rows are large, and move from list to list")]
     pub added: Vec<Box<Row>>,
+    #[allow(clippy::vec_box, reason = "the same")]
     pub changed: Vec<Box<Row>>,
     /// Known users that the run saw and that keep their row.
     pub seen: Vec<Known>,
