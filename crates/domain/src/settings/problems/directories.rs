@@ -1,5 +1,6 @@
 //! Directories.
 
+use super::providers::certificate as authority;
 use super::{Findings, rules, written};
 use crate::ObjectId;
 use crate::settings::{
@@ -32,6 +33,13 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
                 format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
             );
         }
+    }
+    match directory.ca.as_deref() {
+        Some("") => {
+            findings.error(key("ca"), "is empty; write the certificate as PEM text, or leave it out: the system's CAs")
+        }
+        Some(ca) => authority(findings, key("ca"), ca),
+        None => {}
     }
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
     findings.range(key("timeout_seconds"), directory.timeout_seconds, 1..=120);
