@@ -59,11 +59,11 @@ impl TransactionId {
 
     /// The end of the ids with this short form, as ten hexadecimal digits. `None`: it is no short form.
     pub fn tail(short: &str) -> Option<String> {
-        let signs: Vec<u8> = short.bytes().filter(|sign| *sign != b'-').collect();
-        if signs.len() != 8 {
+        let (head, end) = short.split_once('-').or_else(|| short.split_at_checked(4))?;
+        if (head.len(), end.len()) != (4, 4) {
             return None;
         }
-        let tail = signs.into_iter().try_fold(0, |tail: u64, sign| {
+        let tail = head.bytes().chain(end.bytes()).try_fold(0, |tail: u64, sign| {
             let place = SHORT_SIGNS.iter().position(|known| *known == sign.to_ascii_uppercase())?;
             Some(tail << 5 | u64::try_from(place).ok()?)
         })?;
@@ -367,7 +367,9 @@ mod tests {
         for written in [short.clone(), short.to_lowercase(), short.replace('-', "")] {
             assert_eq!(TransactionId::tail(&written).as_deref(), Some("02099a8057"), "{written}");
         }
-        for other in ["", "01890a5d-ac96-774b-bcce-b302099a8057", "0000-000", "0000-000U", "0000-000%", "0000-000é"] {
+        for other in
+            ["", "01890a5d-ac96-774b-bcce-b302099a8057", "0000-000", "0000-000U", "0000-000%", "attempt-1", "0000-000é"]
+        {
             assert_eq!(TransactionId::tail(other), None, "{other}");
         }
     }
