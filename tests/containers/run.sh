@@ -52,6 +52,9 @@ manifests() {
             check "$folder is right for Kubernetes $version" "$venv/bin/kubernetes-validate" --strict --quiet -k "$version" "$work/rendered.yaml"
         done
     done
+    for version in 1.28 1.31 1.34 1.37; do
+        check "k8s/cli.yaml is right for Kubernetes $version" "$venv/bin/kubernetes-validate" --strict --quiet -k "$version" k8s/cli.yaml
+    done
     sed 's/readOnlyRootFilesystem/readOnlyRootFilesytem/' "$work/rendered.yaml" >"$work/misspelt.yaml"
     refused "a misspelt field is noticed" "$venv/bin/kubernetes-validate" --strict --quiet -k 1.34 "$work/misspelt.yaml"
     check "docker-compose reads compose.yaml" docker-compose --file compose/compose.yaml config --quiet

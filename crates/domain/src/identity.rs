@@ -39,21 +39,35 @@ uuid_id!(
     TransactionId
 );
 
+/// Crockford's base32: no I, L, O, U, so that nothing is misread.
+const SHORT_SIGNS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
 impl TransactionId {
     /// The short form a person can read out on the phone: `7K2F-9QXB`. Taken from the random tail of the id.
     pub fn short(&self) -> String {
-        // Crockford's base32: no I, L, O, U, so that nothing is misread.
-        const SIGNS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let tail = self.0.as_u128() & 0xff_ffff_ffff;
         let mut text = String::with_capacity(9);
         for place in (0..8).rev() {
-            let sign = SIGNS[((tail >> (place * 5)) & 31) as usize];
+            let sign = SHORT_SIGNS[((tail >> (place * 5)) & 31) as usize];
             text.push(sign as char);
             if place == 4 {
                 text.push('-');
             }
         }
         text
+    }
+
+    /// The end of the ids with this short form, as ten hexadecimal digits. `None`: it is no short form.
+    pub fn tail(short: &str) -> Option<String> {
+        let (head, end) = short.split_once('-').or_else(|| short.split_at_checked(4))?;
+        if (head.len(), end.len()) != (4, 4) {
+            return None;
+        }
+        let tail = head.bytes().chain(end.bytes()).try_fold(0, |tail: u64, sign| {
+            let place = SHORT_SIGNS.iter().position(|known| *known == sign.to_ascii_uppercase())?;
+            Some(tail << 5 | u64::try_from(place).ok()?)
+        })?;
+        Some(format!("{tail:010x}"))
     }
 }
 
@@ -344,5 +358,19 @@ mod tests {
         let id = TransactionId(Uuid::from_u128(0xff_ffff_ffff));
         assert_eq!(id.short(), "ZZZZ-ZZZZ");
         assert_eq!(TransactionId(Uuid::nil()).short(), "0000-0000");
+    }
+
+    #[test]
+    fn a_short_form_leads_back_to_the_end_of_its_id() {
+        let id: TransactionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
+        let short = id.short();
+        for written in [short.clone(), short.to_lowercase(), short.replace('-', "")] {
+            assert_eq!(TransactionId::tail(&written).as_deref(), Some("02099a8057"), "{written}");
+        }
+        for other in
+            ["", "01890a5d-ac96-774b-bcce-b302099a8057", "0000-000", "0000-000U", "0000-000%", "attempt-1", "0000-000é"]
+        {
+            assert_eq!(TransactionId::tail(other), None, "{other}");
+        }
     }
 }

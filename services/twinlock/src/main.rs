@@ -45,36 +45,51 @@ enum Command {
     Init(init::Init),
     /// Checks the configuration, and a settings document, without starting.
     Check(check::Check),
+    /// Everything administrators decide, as one document.
     #[command(subcommand)]
     Settings(settings::Command),
+    /// People: find them, see their state, open and close the door, help who cannot get in.
     #[command(subcommand)]
     User(user::Command),
+    /// Second factors of a user: enrol, see, take away.
     #[command(subcommand)]
     Factor(factor::Command),
+    /// Hardware tokens, from the maker's file to the person who carries one.
     #[command(subcommand)]
     Token(token::Command),
     /// Tokens and users out of another system's file.
     Import(import::Import),
+    /// The devices and applications that ask.
     #[command(subcommand)]
     Client(client::Command),
+    /// Directories: which there are, and whether one serves as it is wanted.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// Who checks passwords beside the directories.
     #[command(subcommand)]
     Target(target::Command),
+    /// Sessions as the devices told of them.
     #[command(subcommand)]
     Accounting(accounting::Command),
+    /// The questions that phones are asked, and what came of them.
     #[command(subcommand, alias = "challenge")]
     Prompt(prompt::Command),
+    /// Sign-ins that still count for the next one.
     #[command(subcommand)]
     Remember(remember::Command),
+    /// Texts, calls and mails that were sent, and what became of them.
     #[command(subcommand)]
     Message(message::Command),
+    /// Synchronisation with the directories: what it would do, what it did, who waits for an approval.
     #[command(subcommand)]
     Sync(sync::Command),
+    /// What happened, in the order it was committed.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Keys of the REST API.
     #[command(subcommand)]
     ApiKey(api_key::Command),
+    /// The keys that seal secrets in the store.
     #[command(subcommand)]
     Key(key::Command),
     /// Does the real thing once: a login as a device or an application, a text, a call, a mail, a prompt.
@@ -199,6 +214,41 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Arguments::command().debug_assert();
+    }
+
+    /// One row a command, as the page has it.
+    fn rows(command: &clap::Command, path: &str, page: &mut String) {
+        for command in command.get_subcommands() {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                rows(command, &path, page);
+                continue;
+            }
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty(), "{path} says nothing about itself");
+            let needed = command.get_positionals().map(|argument| format!(" {argument}")).collect::<String>();
+            page.push_str(&format!(
+                "| `{}{}` | {} |\n",
+                path.trim_start(),
+                needed.replace('|', "\\|"),
+                about.replace('|', "\\|")
+            ));
+        }
+    }
+
+    #[test]
+    fn the_page_names_every_command() {
+        let mut page = String::new();
+        let arguments = Arguments::command();
+        for command in arguments.get_subcommands() {
+            let about = command.get_about().map(ToString::to_string);
+            assert!(about.is_some(), "{} says nothing about itself", command.get_name());
+        }
+        rows(&arguments, "", &mut page);
+        let written = include_str!("../../../docs/reference/commands.md");
+        let found: String =
+            written.lines().filter(|line| line.starts_with("| `")).map(|line| format!("{line}\n")).collect();
+        assert!(found == page, "the table of docs/reference/commands.md has to be:\n{page}");
     }
 
     #[test]

@@ -147,7 +147,7 @@ async fn enrol(services: &Services) -> anyhow::Result<Vec<Person>> {
             seed: Some(Secret { value: vec![7; 20] }),
             ..CodeFactor::default()
         };
-        let request = AddPendingFactorRequest { user_id: user_id.clone(), factor: Some(factor) };
+        let request = AddPendingFactorRequest { user_id: user_id.clone(), factor: Some(factor), actor: "bench".into() };
         let factor_id = services.commit.add_pending_factor(Request::new(request)).await?.into_inner().factor_id;
         let confirm = ConfirmFactorRequest {
             user_id: user_id.clone(),

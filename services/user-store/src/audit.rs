@@ -10,6 +10,7 @@ mod verify;
 pub use verify::verify;
 
 use crate::sql::{Arg, Database, Row, Session, args};
+use domain::TransactionId;
 use proto::user_store::AuditEvent;
 use sha2::{Digest, Sha256};
 
@@ -32,7 +33,8 @@ impl NewEvent {
             at_unix_ms: at_ms,
             kind: kind.into(),
             actor: printable(actor, 128),
-            detail: printable(&detail.into(), 16_384),
+            // Several changes are one line.
+            detail: printable(&detail.into().replace('\n', "; "), 16_384),
             ..AuditEvent::default()
         };
         Self { event, last: false, request: Vec::new() }
@@ -152,7 +154,7 @@ pub struct Wanted<'a> {
     pub after: u64,
     pub newest: bool,
     pub limit: u32,
-    /// Column and value, each an equality; empty values ask for nothing.
+    /// Column and value, each an equality; empty values ask for nothing. A transaction may be named by its short form.
     pub conditions: [(&'static str, &'a str); 5],
 }
 
@@ -161,9 +163,12 @@ pub async fn list(database: &Database, wanted: Wanted<'_>) -> Result<Vec<AuditEv
     let mut sql = format!("SELECT {COLUMNS} FROM audit WHERE sequence > $1");
     let mut arguments: Vec<Arg> = args![wanted.after];
     for (column, value) in wanted.conditions.iter().filter(|(_, value)| !value.is_empty()) {
-        arguments.push(Arg::from(*value));
-        let place = arguments.len();
+        let tail = TransactionId::tail(value).filter(|_| *column == "transaction_id");
+        let place = arguments.len() + 1;
+        arguments.push(tail.as_ref().map_or_else(|| Arg::from(*value), |tail| Arg::from(format!("%{tail}"))));
         sql += &match *column {
+            // A person read out the reference: no index leads there.
+            _ if tail.is_some() => format!(" AND transaction_id LIKE ${place}"),
             // The last word of an attempt and what stands beside it, each by an index of its own.
             "transaction_id" => format!(
                 " AND sequence IN (SELECT sequence FROM audit WHERE transaction_id = ${place} AND final UNION ALL \

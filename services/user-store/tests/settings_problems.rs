@@ -455,6 +455,8 @@ rules! {
     a_service_account_has_a_name: Error with("{ name = \"cn=gitlab,dc=corp,dc=example\" }", "{ name = \"\" }") => "client.gitlab.service_accounts: an account has an empty name";
 
     // --- directories
+    a_directorys_ca_is_a_certificate: Error directory("ca = \"/etc/ssl/corp.pem\"") => "directory.corp.ca: is no certificate as PEM text";
+    a_directorys_ca_is_not_empty: Error directory("ca = \"\"") => "directory.corp.ca: is empty";
     a_default_domain_is_a_domain: Error directory("default_domain = \"@corp.example\"") => "directory.corp.default_domain: found \"@corp.example\"";
     a_short_domain_is_a_domain: Error directory("netbios_domain = 'CORP\\'") => "directory.corp.netbios_domain: found";
     an_alternate_attribute_has_a_name: Error directory("attributes = { alternate = \"\" }") => "directory.corp.attributes.alternate: is empty";

@@ -35,7 +35,7 @@ impl Enrolment for Service {
             issuer => issuer,
         };
         let user = self.enabled_user(&request.user_id, budget).await?;
-        Ok(Response::new(self.new_code(user, form, &issuer, budget).await?))
+        Ok(Response::new(self.new_code(user, form, &issuer, &request.actor, budget).await?))
     }
 
     async fn confirm_code(&self, request: Request<ConfirmCodeRequest>) -> Result<Response<ConfirmCodeReply>, Status> {
@@ -142,6 +142,7 @@ impl Service {
         user: KnownUser,
         form: CodeForm,
         issuer: &str,
+        actor: &str,
         budget: Budget,
     ) -> Result<StartCodeReply, Status> {
         let seed = otp::generate_seed(form.algorithm(), self.randomness).map_err(|error| {
@@ -160,6 +161,7 @@ impl Service {
                 pending: true,
                 ..CodeFactor::default()
             }),
+            actor: line(actor, 128),
         };
         let commit = &self.committer.commit;
         let added = budget.ask("add factor", pending, |request| commit.add_pending_factor(request)).await?;

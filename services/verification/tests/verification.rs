@@ -828,7 +828,7 @@ async fn an_attempt_reads_its_user_once_and_whoever_is_blocked_meanwhile_stays_o
 async fn a_new_token_counts_from_its_first_proven_code_which_is_spent_by_it() {
     let world = World::new();
     let node = world.node().await;
-    let start = StartCodeRequest { user_id: "id-of-bob".into(), ..StartCodeRequest::default() };
+    let start = StartCodeRequest { user_id: "id-of-bob".into(), actor: "self".into(), ..StartCodeRequest::default() };
     let started = node.start_code(request(start)).await.expect("started").into_inner();
     let uri: Secret = started.otpauth_uri.expect("shown").into();
     let uri = uri.expose_str().expect("ASCII").to_owned();
@@ -876,6 +876,7 @@ async fn confirming_is_throttled_and_only_for_enabled_users_and_valid_forms() {
             digits,
             period_seconds,
             issuer: "Ex".into(),
+            actor: "self".into(),
         })
     };
     for (user, algorithm, digits, period, code) in [

@@ -101,6 +101,7 @@ pub(super) async fn start(
         digits: form.digits().into(),
         period_seconds: form.period_seconds() as u32,
         issuer: String::new(),
+        actor: caller.actor.clone(),
     };
     tracing::info!(event = "enrolment", service = "portal", actor = caller.actor, result = "started", "enrolment");
     let reply = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.start_code(request)).await?;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Makes a key and shows it, once.
     Create {
         name: String,
         #[arg(long, default_value = "auditor", value_parser = ["owner", "admin", "user_manager", "help_desk", "auditor", "application"])]
@@ -18,10 +19,10 @@ pub enum Command {
         #[arg(long, default_value_t = 365)]
         days: u32,
     },
+    /// Keys, their roles and when they were last used.
     List,
-    Revoke {
-        name: String,
-    },
+    /// Makes a key worthless, at once.
+    Revoke { name: String },
 }
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {

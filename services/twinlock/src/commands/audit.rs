@@ -27,7 +27,7 @@ pub enum Command {
         follow: bool,
         #[arg(long, default_value = "")]
         client: String,
-        /// Only this attempt: the request id of a log line.
+        /// Only this attempt: the request id of a log line, or the reference that a person reads out (`7K2F-9QXB`).
         #[arg(long, default_value = "")]
         request: String,
         /// Only about users who have this label now.
@@ -64,7 +64,10 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let mut last = page.last;
             print(output, &page.events);
             if !follow {
-                return Ok(());
+                return match page.events.is_empty() && !request.is_empty() {
+                    true => Err(Failure::no(format!("{request}: the audit has no such attempt"))),
+                    false => Ok(()),
+                };
             }
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;

@@ -1,6 +1,6 @@
 //! `twinlock check`: is what is written usable, without starting anything? With --connect: do the directories answer?
 
-use super::settings::{collect_secrets, read};
+use super::settings::{collect_secrets, open_to_all, read};
 use crate::{
     connect::Connection,
     failure::{Exit, Failure},
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Check this settings document too.
+    /// Check this settings document too; `-` = stdin.
     #[arg(long)]
     settings: Option<PathBuf>,
     /// Contact every directory of the running Twinlock's settings.
@@ -51,6 +51,10 @@ pub async fn run(
             line(&format!("{}: error: {problem}", file.display()));
         }
         collect_secrets(file, &document, &[])?;
+        for warning in open_to_all(file, &document) {
+            warnings += 1;
+            line(&format!("{}: warning: {warning}", file.display()));
+        }
     }
     if check.connect {
         let mut connection = open()?;

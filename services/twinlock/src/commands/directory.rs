@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Which there are.
     List,
     /// Tries servers, TLS, both binds, base, filters, paging, change feeds and one user as mapped, from the host that serves; changes
     /// nothing.

@@ -17,7 +17,7 @@ use serde_json::json;
 use std::{
     fs,
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
 };
 use time::{Duration, OffsetDateTime};
@@ -41,7 +41,7 @@ pub struct Init {
     #[arg(long, requires = "distributed")]
     domain: Option<String>,
     /// The user id that gets the files; default: yours.
-    #[arg(long, value_name = "UID", requires = "distributed")]
+    #[arg(long, value_name = "UID")]
     owner: Option<u32>,
     /// A certificate for one more server, such as a directory to try things with, in a folder of this name.
     #[arg(long = "certificate", value_name = "NAME", requires = "distributed")]
@@ -51,6 +51,9 @@ pub struct Init {
 pub fn run(init: Init, output: Output) -> Result<(), Failure> {
     match &init.distributed {
         Some(dir) => distributed::run(dir, &init, output),
+        // clap lets `requires` go where --dir, which excludes --distributed, is given.
+        None if init.domain.is_some() => Err(Failure::wrong_use("--domain goes with --distributed")),
+        None if !init.certificates.is_empty() => Err(Failure::wrong_use("--certificate goes with --distributed")),
         None => standalone(&init, output),
     }
 }
@@ -64,12 +67,18 @@ fn standalone(init: &Init, output: Output) -> Result<(), Failure> {
     let folders = ["", "tls", "data", "data/spool-radius", "data/spool-ldap", "run"];
     for folder in folders.map(|name| init.dir.join(name)) {
         let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
-        made.map_err(|error| cannot(&folder, error))?;
+        made.and_then(|()| hand_over(&folder, init.owner)).map_err(|error| cannot(&folder, error))?;
     }
     let (certificate, key) = self_signed(&init.host)?;
-    write(&init.dir.join("tls/twinlock.pem"), 0o644, &certificate)?;
-    write(&init.dir.join("tls/twinlock.key"), 0o600, &key)?;
-    write(&file, 0o640, &document(init))?;
+    for (name, mode, content) in [
+        ("tls/twinlock.pem", 0o644, certificate),
+        ("tls/twinlock.key", 0o600, key),
+        ("twinlock.toml", 0o640, document(init)),
+    ] {
+        let path = init.dir.join(name);
+        write(&path, mode, &content)?;
+        hand_over(&path, init.owner).map_err(|error| cannot(&path, error))?;
+    }
     say(&format!(
         "{}: written, with a self-signed certificate for {} (for evaluation only)",
         file.display(),
@@ -103,6 +112,11 @@ fn self_signed(host: &str) -> Result<(String, String), Failure> {
 fn write(path: &Path, mode: u32, content: &str) -> Result<(), Failure> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     opened.and_then(|mut file| file.write_all(content.as_bytes())).map_err(|error| cannot(path, error))
+}
+
+/// To the user that runs Twinlock, and the group of the same number.
+fn hand_over(path: &Path, owner: Option<u32>) -> std::io::Result<()> {
+    owner.map_or(Ok(()), |owner| chown(path, Some(owner), Some(owner)))
 }
 
 fn cannot(path: &Path, error: std::io::Error) -> Failure {
@@ -152,4 +166,41 @@ listen = \"127.0.0.1:9090\"
         portal = address(8443),
         host = init.host,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::os::unix::fs::MetadataExt;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        init: Init,
+    }
+
+    pub fn init(arguments: &[&str]) -> Init {
+        Line::try_parse_from([&["init"], arguments].concat()).expect("a command line").init
+    }
+
+    #[test]
+    fn one_machine_s_files_go_to_the_owner_and_what_is_for_several_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = dir.path().join("home");
+        // Another user where the tests run as root; only root may give files away.
+        let owner = match dir.path().metadata().expect("metadata").uid() {
+            0 => 4711,
+            own => own,
+        };
+        let at = home.to_str().expect("UTF-8");
+        for several in [["--domain", "example.com"], ["--certificate", "openldap"]] {
+            let refused = run(init(&[&["--dir", at], &several[..]].concat()), Output::new(None));
+            assert_eq!(refused.expect_err("it does nothing here").exit, Exit::WrongUse);
+        }
+        run(init(&["--dir", at, "--owner", &owner.to_string()]), Output::new(None)).expect("written");
+        for name in ["", "data", "run", "data/spool-ldap", "tls/twinlock.key", "tls/twinlock.pem", "twinlock.toml"] {
+            assert_eq!(home.join(name).metadata().expect(name).uid(), owner, "{name}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
     io::BufRead,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +28,7 @@ pub enum Command {
     Export,
     /// Makes the document true, in one transaction; prints what changed.
     Apply {
+        /// The document; `-` = stdin.
         file: PathBuf,
         /// Only say what would change.
         #[arg(long)]
@@ -42,7 +44,10 @@ pub enum Command {
         no_probe: bool,
     },
     /// What `apply` would change.
-    Diff { file: PathBuf },
+    Diff {
+        /// The document; `-` = stdin.
+        file: PathBuf,
+    },
 }
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
@@ -80,6 +85,9 @@ async fn apply(
     let dry_run = how.dry_run;
     let document = read(file)?;
     let secrets = collect_secrets(file, &document, given)?;
+    for warning in open_to_all(file, &document) {
+        say(&format!("warning: {warning}"));
+    }
     let mut request =
         ApplySettingsRequest { document, secrets, dry_run, actor: connection.actor.clone(), removed_items };
     let mut reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
@@ -186,7 +194,28 @@ async fn tried_once_saved(
 }
 
 pub fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| Failure::wrong_use(format!("{}: {error}", file.display())))
+    let content = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    content.map_err(|error| Failure::wrong_use(format!("{}: {error}", file.display())))
+}
+
+/// A sentence for each secret of the document that stands in a file every user of this host may read.
+pub fn open_to_all(file: &Path, document: &str) -> Vec<String> {
+    let settings: Settings = toml::from_str(document).unwrap_or_default();
+    let files = settings.secrets().into_iter().filter_map(|(name, source)| match source {
+        SecretSource::File(path) => Some((name, beside(file, path))),
+        _ => None,
+    });
+    let open = files.filter(|(_, path)| std::fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o007 != 0));
+    open.map(|(name, path)| format!("{name}: every user of this host may read {}; chmod 600 it", path.display()))
+        .collect()
+}
+
+/// A file that the document names.
+fn beside(document: &Path, path: &Path) -> PathBuf {
+    document.parent().unwrap_or(Path::new(".")).join(path)
 }
 
 /// Reads the secrets the document names by file, and those of the command line. The store asks for the rest.
@@ -201,8 +230,7 @@ pub fn collect_secrets(
     let settings: Settings = toml::from_str(document).unwrap_or_default();
     for (name, source) in settings.secrets() {
         if let SecretSource::File(path) = source {
-            let path = file.parent().unwrap_or(Path::new(".")).join(path);
-            secrets.insert(name.clone(), super::secret_from(&path, &name)?.into());
+            secrets.insert(name.clone(), super::secret_from(&beside(file, path), &name)?.into());
         }
     }
     for pair in given {
@@ -212,4 +240,27 @@ pub fn collect_secrets(
         secrets.insert(name.into(), super::secret_from(Path::new(path), name)?.into());
     }
     Ok(secrets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_every_user_of_the_host_may_read_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, secret) = (dir.path().join("settings.toml"), dir.path().join("vpn.secret"));
+        let document = "[[client]]\nname = \"vpn\"\nprotocol = \"radius\"\nsources = [\"10.0.4.3/32\"]\ntarget = \"corp\"\n\
+                        secret = \"file:vpn.secret\"\n";
+        std::fs::write(&secret, "a-long-shared-secret").expect("written");
+        for (mode, named) in [(0o600, false), (0o640, false), (0o644, true)] {
+            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).expect("changed");
+            let found = open_to_all(&file, document);
+            assert_eq!(
+                found.iter().any(|text| text.starts_with("client.vpn.secret: every user")),
+                named,
+                "{mode:o}: {found:?}"
+            );
+        }
+    }
 }

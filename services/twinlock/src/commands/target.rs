@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Which there are.
     List,
     /// One target, as it stands in the settings, and the clients that ask it.
-    Show {
-        name: String,
-    },
+    Show { name: String },
 }
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {

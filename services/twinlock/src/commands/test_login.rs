@@ -156,6 +156,21 @@ fn unreachable(error: std::io::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("the RADIUS server cannot be reached: {error}"))
 }
 
+/// What most probably helps.
+fn ldap_hint(text: &str) -> &'static str {
+    if text.contains("UnknownIssuer") {
+        return ". Which CA signed the gateway's certificate? --ca-file names it; one that `twinlock init` made for one machine is \
+                signed by itself: tls/twinlock.pem";
+    }
+    let closed = ["eof", "reset by peer", "Broken pipe", "closed"];
+    match closed.iter().any(|sign| text.contains(sign)) {
+        true => {
+            ". It hung up: is this host one of the client's sources? The log of the ldap-gateway names connections it refused"
+        }
+        false => "",
+    }
+}
+
 /// Through the ldap3 library, an independent client: what it sees is what applications see.
 pub async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
     let password = match &test.password_file {
@@ -175,7 +190,9 @@ pub async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
         .set_config(tls.current());
     let mut timeline = Timeline::new();
     let unreachable = |error: ldap3::LdapError| {
-        Failure::new(Exit::Unreachable, format!("{} cannot be reached: {error}", test.server))
+        let text = format!("{} cannot be reached: {}", test.server, crate::sentence(&error));
+        let hint = ldap_hint(&text);
+        Failure::new(Exit::Unreachable, text + hint)
     };
     let (connection, mut ldap) =
         ldap3::LdapConnAsync::with_settings(settings, &test.server).await.map_err(unreachable)?;
@@ -193,4 +210,38 @@ pub async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
     let _ = ldap.unbind().await;
     let _ = driver.await;
     timeline.end(output, result.rc == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_up_and_an_unknown_ca_are_explained() {
+        service_kit::tls::install_provider();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let server = format!("ldaps://localhost:{}", listener.local_addr().expect("bound").port());
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                drop(connection);
+            }
+        });
+        let dir = tempfile::tempdir().expect("a folder");
+        let (password, ca) = (dir.path().join("password"), dir.path().join("ca.pem"));
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        std::fs::write(&ca, made.cert.pem()).expect("written");
+        std::fs::write(&password, "secret").expect("written");
+        let test = LdapTest {
+            server,
+            user: "ann".into(),
+            password_file: Some(password),
+            ca_file: Some(ca.display().to_string()),
+            wait: 5,
+        };
+        let failure = ldap(test, Output::new(None)).await.expect_err("it hangs up");
+        assert!(failure.to_string().contains("one of the client's sources?"), "{failure}");
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer).to_string();
+        assert!(ldap_hint(&unknown).contains("--ca-file"), "{unknown}");
+        assert_eq!(ldap_hint("connection refused"), "");
+    }
 }

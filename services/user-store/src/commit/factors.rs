@@ -39,7 +39,7 @@ fn checked(factor: &CodeFactor) -> Result<&'static str, Status> {
 }
 
 pub async fn add_pending(store: &Store, request: AddPendingFactorRequest) -> Result<AddPendingFactorReply, StoreError> {
-    let AddPendingFactorRequest { user_id, factor } = request;
+    let AddPendingFactorRequest { user_id, factor, actor } = request;
     let factor = factor.ok_or_else(|| Status::invalid_argument("factor is missing"))?;
     let kind = checked(&factor)?;
     let seed = factor.seed.filter(|seed| (16..=64).contains(&seed.value.len()));
@@ -79,7 +79,7 @@ pub async fn add_pending(store: &Store, request: AddPendingFactorRequest) -> Res
         now_ms,
     ];
     session.execute(sql, arguments).await?;
-    let event = NewEvent::administrative(now_ms, "factor.added", "", format!("code {factor_id}, not yet proven"));
+    let event = NewEvent::administrative(now_ms, "factor.added", &actor, format!("code {factor_id}, not yet proven"));
     audit::append(&mut session, head, vec![event.about(&user_id, &username)]).await?;
     session.commit().await?;
     store.teller().user_changed(&user_id);

@@ -2,7 +2,8 @@
 //! of it in one transaction or nothing. A dry run takes the same way and stops before the change.
 
 use super::{
-    Current, attributes, changes, current, current_locked, home_server, removals, service_accounts, store_secret, write,
+    Current, attributes, changes, current, current_locked, home_server, removals, secret_place, service_accounts,
+    store_secret, write,
 };
 use crate::Store;
 use crate::audit::{self, NewEvent};
@@ -72,6 +73,12 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
     };
     let held = session.rows("SELECT name FROM secrets", args![]).await?;
     let held: BTreeSet<String> = held.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?;
+    // Not at a dry run: it would say, as often as one likes and unrecorded, whether a guess is right.
+    let same = match request.dry_run {
+        true => BTreeSet::new(),
+        false => unchanged(store, &mut session, &secrets).await?,
+    };
+    let held = Held { names: held, same, compared: !request.dry_run };
     let plan = match plan(&now, next, &mut secrets, &held, store.clock().now_ms()) {
         Ok(plan) => plan,
         Err(Refusal(errors)) => {
@@ -119,6 +126,25 @@ fn changed_directories(old: &Settings, next: &Settings) -> Vec<String> {
     let (old, next) = (old.clone().with_secrets_kept(), next.clone().with_secrets_kept());
     let changed = next.directories.iter().filter(|after| old.directory(after.name.as_str()) != Some(*after));
     changed.map(|directory| directory.name.to_string()).collect()
+}
+
+/// Those that are in the store already. Not of a client whose secret is being changed: the document ends that.
+async fn unchanged(
+    store: &Store,
+    session: &mut Session,
+    given: &BTreeMap<String, Secret>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let changing = rotation::previous_secrets(store, session).await?;
+    let changing: BTreeSet<String> = changing.keys().map(|client| format!("client.{client}.secret")).collect();
+    let mut same = BTreeSet::new();
+    for (name, secret) in given.iter().filter(|(name, _)| !changing.contains(*name)) {
+        let Some(row) = session.row("SELECT sealed FROM secrets WHERE name = $1", args![name]).await? else { continue };
+        let stored = store.seal().open_field(secret_place(name), &row.get::<Vec<u8>>("sealed")?)?;
+        if stored.expose() == secret.expose() {
+            same.insert(name.clone());
+        }
+    }
+    Ok(same)
 }
 
 async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &Plan) -> Result<(), StoreError> {
@@ -200,12 +226,19 @@ pub fn parse(document: &str) -> Result<Settings, String> {
     })
 }
 
-/// What applying means, or why not. `given` are the secrets that came with the document, `held` the names of those stored.
+/// The secrets of the store by name; `same` are those that came with the document as they are stored.
+struct Held {
+    names: BTreeSet<String>,
+    same: BTreeSet<String>,
+    compared: bool,
+}
+
+/// What applying means, or why not. `given` are the secrets that came with the document.
 fn plan(
     now: &Current,
     mut next: Settings,
     given: &mut BTreeMap<String, Secret>,
-    held: &BTreeSet<String>,
+    held: &Held,
     now_ms: i64,
 ) -> Result<Plan, Refusal> {
     if let Some(revision) = next.revision.filter(|revision| *revision != now.revision) {
@@ -235,7 +268,7 @@ fn plan(
         let secret = match (given.remove(&name), source) {
             (Some(secret), _) => secret,
             (None, SecretSource::Keep) => {
-                if !held.contains(&name) {
+                if !held.names.contains(&name) {
                     errors.push(format!(
                         "{name}: is \"keep\", but the store holds none; write \"generate\" or \"file:PATH\""
                     ));
@@ -246,6 +279,8 @@ fn plan(
                 }
                 continue;
             }
+            // Made once: the document applied again must not void what devices were given.
+            (None, SecretSource::Generate) if held.names.contains(&name) && !moved.contains(&name) => continue,
             (None, SecretSource::Generate) => {
                 generated.insert(name.clone());
                 generate()
@@ -260,7 +295,9 @@ fn plan(
             false if secret.is_empty() => errors.push(format!("{name}: is empty")),
             false => {}
         }
-        secrets.insert(name, secret);
+        if !held.same.contains(&name) {
+            secrets.insert(name, secret);
+        }
     }
     errors.extend(given.keys().map(|name| format!("{name}: a secret was given that the document does not speak of")));
     if !errors.is_empty() {
@@ -268,9 +305,10 @@ fn plan(
     }
     keep_pins(&now.settings, &mut next);
     let mut changes = changes::changes(&now.settings, &next);
-    changes
-        .extend(secrets.keys().filter(|name| held.contains(*name)).map(|name| format!("changed {name}: a new secret")));
-    let removed = held.iter().filter(|name| !spoken_of.contains(*name)).cloned().collect();
+    let replaced = secrets.keys().filter(|name| held.names.contains(*name));
+    let unless = if held.compared { "" } else { ", unless it is the one stored" };
+    changes.extend(replaced.map(|name| format!("changed {name}: a new secret{unless}")));
+    let removed = held.names.iter().filter(|name| !spoken_of.contains(*name)).cloned().collect();
     Ok(Plan { next: next.with_secrets_kept(), changes, warnings, secrets, generated, removed })
 }
 

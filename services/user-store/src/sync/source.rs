@@ -131,9 +131,8 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
 
 /// Why no run begins by itself, in a sentence with the way out; empty = they do.
 fn waits_for(settings: &Settings, directory: &str, full_ms: i64, digest: &str) -> String {
-    let now = format!(
-        "look at the list of \"twinlock sync preview {directory}\", then type \"twinlock sync now {directory}\""
-    );
+    let now =
+        format!("look at the list of \"twinlock sync plan {directory}\", then type \"twinlock sync now {directory}\"");
     match () {
         () if items(settings, directory, false).is_empty() => "no sync item of it is on".into(),
         () if !settings.sync.enabled => "synchronisation is off: set sync.enabled".into(),

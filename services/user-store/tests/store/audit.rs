@@ -256,9 +256,21 @@ pub async fn events_are_listed_by_attempt_user_client_and_kind(lab: Fixture) {
     let attempts = list(of_label("Sales")).await.events.into_iter().map(|event| event.transaction_id);
     assert_eq!(attempts.collect::<Vec<_>>(), ["attempt-0", "attempt-2"]);
     assert!(list(of_label("Law")).await.events.is_empty());
+    // What a person reads out. A new second factor says who made it, too.
+    let id: domain::TransactionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
+    let event = AuditEvent { reason: "wrong_code".into(), ..ann.event(&id.to_string()) };
+    let record = RecordRequest { event: Some(event), ..RecordRequest::default() };
+    lab.services.commit.record(Request::new(record)).await.expect("recorded");
+    for (reference, found) in [(id.short(), 1), (id.short().to_lowercase(), 1), ("0000-0000".into(), 0)] {
+        let read_out = ListAuditRequest { transaction_id: reference.clone(), ..ListAuditRequest::default() };
+        let events = list(read_out).await.events;
+        assert_eq!(events.len(), found, "{reference}");
+        assert!(events.iter().all(|event| event.transaction_id == id.to_string()), "{reference}");
+    }
+    assert_eq!(lab.events("factor.added").await[0].actor, "admin:uid=0");
     let newest = list(ListAuditRequest { newest: true, limit: 2, ..ListAuditRequest::default() }).await;
     let names: Vec<&str> = newest.events.iter().map(|event| event.transaction_id.as_str()).collect();
-    assert_eq!(names, ["attempt-1", "attempt-2"]);
+    assert_eq!(names, ["attempt-2", &id.to_string()]);
     let after = list(ListAuditRequest { after: newest.last - 1, ..ListAuditRequest::default() }).await;
     assert_eq!((after.events.len(), after.last), (1, newest.last));
     let end = list(ListAuditRequest { after: newest.last, ..ListAuditRequest::default() }).await;

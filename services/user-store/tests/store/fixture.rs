@@ -275,7 +275,8 @@ impl Fixture {
             seed: Some(common::Secret { value: SEED.to_vec() }),
             ..CodeFactor::default()
         };
-        let request = AddPendingFactorRequest { user_id: user_id.into(), factor: Some(factor) };
+        let request =
+            AddPendingFactorRequest { user_id: user_id.into(), factor: Some(factor), actor: "admin:uid=0".into() };
         self.services.commit.add_pending_factor(Request::new(request)).await.expect("added").into_inner().factor_id
     }
 

@@ -176,6 +176,7 @@ rules! {
     sent_codes::a_number_is_proven_by_its_own_code_and_then_the_users_own,
     settings::a_document_is_applied_exported_and_applied_again_without_a_change,
     settings::each_mistake_is_refused_with_its_key_and_nothing_changes,
+    settings::the_same_document_again_voids_no_secret_and_reports_only_what_is_new,
     settings::a_dry_run_says_what_would_change_and_changes_nothing,
     settings::a_sync_item_is_lost_by_its_name_alone_and_who_gets_its_users_is_said,
     settings::a_document_of_an_older_revision_is_refused,

@@ -106,6 +106,29 @@ pub async fn a_document_is_applied_exported_and_applied_again_without_a_change(l
         ["changed client.gitlab.wait_seconds: 55 -> 60", "changed client.vpn.wait_seconds: 55 -> 60"]
     );
     assert_eq!(changed.revision, 3);
+    let events = lab.events("settings.applied").await;
+    assert!(events[1].detail.starts_with("revision 3; changed client.gitlab.wait_seconds"), "{}", events[1].detail);
+}
+
+pub async fn the_same_document_again_voids_no_secret_and_reports_only_what_is_new(lab: Fixture) {
+    let document = with_password() + VPN;
+    let made = apply(&lab, &document, &[PASSWORD], false).await.generated;
+    assert_eq!(made.len(), 1);
+    let secret = async || fetch(&lab, part::RADIUS_GATEWAY).await.secrets["client.vpn.secret"].value.clone();
+    let before = secret().await;
+    let again = apply(&lab, &document, &[PASSWORD], false).await;
+    assert_eq!((again.changes, again.generated.len(), again.revision), (vec![], 0, 2));
+    assert!(secret().await == before, "devices have it already");
+    let other = apply(&lab, &document, &[(PASSWORD.0, "another-password")], false).await;
+    assert_eq!(other.changes, ["changed directory.corp.query_bind.password: a new secret"]);
+    // A dry run compares nothing: it would tell whether a guess is right.
+    for guess in ["another-password", "wrong"] {
+        let dry = apply(&lab, &document, &[(PASSWORD.0, guess)], true).await;
+        assert_eq!(
+            dry.changes,
+            ["changed directory.corp.query_bind.password: a new secret, unless it is the one stored"]
+        );
+    }
 }
 
 pub async fn each_mistake_is_refused_with_its_key_and_nothing_changes(lab: Fixture) {
@@ -366,7 +389,7 @@ pub async fn a_kept_password_goes_to_no_other_server(lab: Fixture) {
     let kept = two.replace("file:query.password", "keep");
     let elsewhere = kept.replace("b.example", "evil.example");
     let clear = kept.replace("base =", "danger_clear_text = true\nbase =");
-    let other_ca = kept.replace("base =", "ca = \"x\"\nbase =");
+    let other_ca = kept.replace("base =", "ca = \"-----BEGIN CERTIFICATE-----\"\nbase =");
     for moved in [&elsewhere, &clear, &other_ca] {
         for dry_run in [true, false] {
             let reply = apply(&lab, moved, &[], dry_run).await;
@@ -400,7 +423,7 @@ pub async fn the_password_of_synchronisation_goes_to_it_alone_and_to_no_other_se
     assert_eq!(apply(&lab, &kept, &[], false).await.errors, [""; 0], "nothing moves");
     for (moved, too) in [
         (kept.replace("ldaps://ldap.", "ldaps://mallory."), true),
-        (kept.replace("base =", "ca = \"x\"\nbase ="), true),
+        (kept.replace("base =", "ca = \"-----BEGIN CERTIFICATE-----\"\nbase ="), true),
         // Less protected, and the other one goes where it went.
         (bind("windows", "keep").replace("file:query.password", "keep"), false),
     ] {

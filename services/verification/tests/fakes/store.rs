@@ -559,7 +559,8 @@ impl Commit for FakeStore {
         request: Request<AddPendingFactorRequest>,
     ) -> Result<Response<AddPendingFactorReply>, Status> {
         let turn = self.called("add_pending_factor").await?;
-        let AddPendingFactorRequest { user_id, factor } = request.into_inner();
+        let AddPendingFactorRequest { user_id, factor, actor } = request.into_inner();
+        assert!(!actor.is_empty(), "every change names who made it");
         let mut state = self.lock();
         let user = state.users.iter_mut().find(|user| user.user.user_id == user_id).expect("a user");
         user.factors.retain(|factor| !factor.pending);

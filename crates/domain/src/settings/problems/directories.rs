@@ -1,5 +1,6 @@
 //! Directories.
 
+use super::providers::certificate as authority;
 use super::{Findings, rules, written};
 use crate::ObjectId;
 use crate::settings::{
@@ -9,6 +10,13 @@ use crate::settings::{
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
     servers(findings, &key("urls"), directory.preset, &directory.urls);
+    match directory.ca.as_deref() {
+        Some("") => {
+            findings.error(key("ca"), "is empty; write the certificate as PEM text, or leave it out: the system's CAs")
+        }
+        Some(ca) => authority(findings, key("ca"), ca),
+        None => {}
+    }
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
     findings.range(key("timeout_seconds"), directory.timeout_seconds, 1..=120);
     findings.range(key("page_size"), directory.page_size, 1..=5000);

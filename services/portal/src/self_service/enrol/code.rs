@@ -29,7 +29,11 @@ pub(in crate::self_service) async fn start(
         tell(&live, from, reference, Method::Code, "refused", reason.code());
         return refused(&app, t, &live, reason, reference);
     }
-    let request = StartCodeRequest { user_id: live.session.user_id.clone(), ..StartCodeRequest::default() };
+    let request = StartCodeRequest {
+        user_id: live.session.user_id.clone(),
+        actor: "self".to_owned(),
+        ..StartCodeRequest::default()
+    };
     let started = within(VERIFICATION_LIMIT, request, |request| app.deps.enrolment.start_code(request)).await;
     let started = match started {
         Ok(started) => started,

@@ -19,6 +19,7 @@ pub async fn enrol(enrol: Enrol, mut connection: Connection, output: Output) -> 
         digits: enrol.digits,
         period_seconds: enrol.period,
         issuer: String::new(),
+        actor: connection.actor.clone(),
     };
     let reply = connection.enrolment.start_code(request).await?.into_inner();
     let (uri, seed) = (text_of(reply.otpauth_uri), text_of(reply.seed_base32));

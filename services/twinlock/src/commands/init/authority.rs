@@ -1,30 +1,39 @@
 //! The private CA of a distributed Twinlock and the certificates it signs. Its key stays in its folder: no part needs it.
 
-use super::files::{Files, PUBLIC, SECRET, SECRET_FOLDER};
-use crate::failure::Failure;
+use super::{
+    cannot,
+    files::{Files, PUBLIC, SECRET, SECRET_FOLDER},
+};
+use crate::failure::{Exit, Failure};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
 
 const LIFE_OF_CA: Duration = Duration::days(3650);
 const LIFE_OF_CERTIFICATE: Duration = Duration::days(730);
 
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    /// `None`: the key is kept elsewhere, so nothing can be signed.
+    issuer: Option<Issuer<'static, KeyPair>>,
+    key: PathBuf,
     certificate: String,
 }
 
 impl Authority {
-    /// The one in `folder`, made when it is not there.
+    /// The one in `folder`, made when it is not there. A new key beside an old certificate would sign what nobody trusts.
     pub fn open(folder: &Path, files: &mut Files) -> Result<Self, Failure> {
         files.folder(folder, SECRET_FOLDER)?;
-        let key = key(&folder.join("ca.key"), files)?;
+        let (path, crt) = (folder.join("ca.key"), folder.join("ca.crt"));
+        if crt.exists() && !path.exists() {
+            let certificate = std::fs::read_to_string(&crt).map_err(|error| cannot(&crt, error))?;
+            return Ok(Self { issuer: None, key: path, certificate });
+        }
+        let key = key(&path, files)?;
         let params = authority();
-        let certificate =
-            files.once(&folder.join("ca.crt"), PUBLIC, || Ok(params.self_signed(&key).map_err(failed)?.pem()))?;
-        Ok(Self { issuer: Issuer::new(params, key), certificate })
+        let certificate = files.once(&crt, PUBLIC, || Ok(params.self_signed(&key).map_err(failed)?.pem()))?;
+        Ok(Self { issuer: Some(Issuer::new(params, key)), key: path, certificate })
     }
 
     pub fn certificate(&self) -> &str {
@@ -33,9 +42,22 @@ impl Authority {
 
     /// `NAME.crt` and `NAME.key` in the folder, for these host names and addresses, to serve with and to call with.
     pub fn issue(&self, folder: &Path, name: &str, hosts: &[String], files: &mut Files) -> Result<(), Failure> {
+        let crt = folder.join(format!("{name}.crt"));
+        let issuer = match &self.issuer {
+            Some(issuer) => issuer,
+            None if crt.exists() => return Ok(()),
+            None => {
+                let text = format!(
+                    "{} has to be signed, but {} is not there: put the CA's key back and run init again",
+                    crt.display(),
+                    self.key.display()
+                );
+                return Err(Failure::new(Exit::Conflict, text));
+            }
+        };
         files.folder(folder, SECRET_FOLDER)?;
         let key = key(&folder.join(format!("{name}.key")), files)?;
-        files.once(&folder.join(format!("{name}.crt")), PUBLIC, || {
+        files.once(&crt, PUBLIC, || {
             let mut params = CertificateParams::new(hosts.to_vec()).map_err(|error| {
                 Failure::wrong_use(format!("no certificate can be made for {}: {error}", hosts.join(", ")))
             })?;
@@ -44,7 +66,7 @@ impl Authority {
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
             params.use_authority_key_identifier_extension = true;
             valid_for(&mut params, LIFE_OF_CERTIFICATE);
-            Ok(params.signed_by(&key, &self.issuer).map_err(failed)?.pem())
+            Ok(params.signed_by(&key, issuer).map_err(failed)?.pem())
         })?;
         Ok(())
     }

@@ -12,12 +12,12 @@
 use super::{
     Init,
     authority::Authority,
-    bus,
+    bus, cannot,
     configuration::{self, Hosts, SECRETS},
-    files::{Files, PUBLIC, PUBLIC_FOLDER, SECRET},
+    files::{Files, PUBLIC, PUBLIC_FOLDER, SECRET, SECRET_FOLDER},
 };
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     output::{Output, say},
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
@@ -30,6 +30,8 @@ pub fn run(dir: &Path, init: &Init, output: Output) -> Result<(), Failure> {
     let hosts = Hosts { domain: init.domain.as_deref(), public: &init.host };
     let mut files = Files::of(init.owner);
     files.folder(dir, PUBLIC_FOLDER)?;
+    // First of all: a run that broke off must not be taken for a deployment whose key is gone.
+    master_key(dir, &mut files)?;
     let authority = Authority::open(&dir.join("ca"), &mut files)?;
 
     let mut users = Vec::new();
@@ -88,14 +90,34 @@ fn server(dir: &Path, name: &str, hosts: &[String], authority: &Authority, files
     authority.introduce(&folder, "ca.crt", files)
 }
 
-/// The database's password, for both ends of the connection; the key that seals the store, made here so that every node of
-/// the user-store starts with the same one.
+/// The key that seals the store, made here so that every node of the user-store starts with the same one. Never a second
+/// one: a store that was sealed with another does not open.
+fn master_key(dir: &Path, files: &mut Files) -> Result<(), Failure> {
+    let folder = dir.join(part::USER_STORE);
+    let key = folder.join("master.key");
+    if !key.exists() && ["ca/ca.crt", "nats/nats.conf", "postgres/password"].iter().any(|it| dir.join(it).exists()) {
+        let text = format!(
+            "{} is missing, but {} was set up before: the store is sealed with that key, so put your copy back and run init \
+             again. Where there is no store yet, delete {1} and begin anew",
+            key.display(),
+            dir.display()
+        );
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    files.folder(&folder, SECRET_FOLDER)?;
+    files.once(&key, SECRET, || Ok(BASE64.encode(&random()?) + "\n"))?;
+    Ok(())
+}
+
+/// The database's password, for both ends of the connection; where one end has it, the other gets the same.
 fn store(dir: &Path, authority: &Authority, files: &mut Files) -> Result<(), Failure> {
     let folder = dir.join(part::USER_STORE);
-    let password =
-        files.once(&folder.join("database.password"), SECRET, || Ok(BASE32_NOPAD.encode(&random()?[..20])))?;
-    files.once(&dir.join("postgres/password"), SECRET, || Ok(password))?;
-    files.once(&folder.join("master.key"), SECRET, || Ok(BASE64.encode(&random()?) + "\n"))?;
+    let at_server = dir.join("postgres/password");
+    let password = files.once(&folder.join("database.password"), SECRET, || match at_server.exists() {
+        true => std::fs::read_to_string(&at_server).map_err(|error| cannot(&at_server, error)),
+        false => Ok(BASE32_NOPAD.encode(&random()?[..20])),
+    })?;
+    files.once(&at_server, SECRET, || Ok(password))?;
     files.derived(&folder.join("database-ca.crt"), PUBLIC, authority.certificate())
 }
 
@@ -115,4 +137,76 @@ fn nats_hosts(hosts: &Hosts) -> Vec<String> {
     let mut names = here(hosts, "nats");
     names.extend((0..3).map(|number| format!("nats-{number}.{}", hosts.of("nats"))));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::init::tests::init;
+    use std::fs;
+
+    /// A folder that `init` has filled.
+    fn set_up() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        again(&dir).expect("the first run makes everything");
+        dir
+    }
+
+    fn again(dir: &tempfile::TempDir) -> Result<(), Failure> {
+        super::run(dir.path(), &init(&[]), Output::new(None))
+    }
+
+    fn read(dir: &tempfile::TempDir, name: &str) -> String {
+        fs::read_to_string(dir.path().join(name)).expect(name)
+    }
+
+    fn delete(dir: &tempfile::TempDir, names: &[&str]) {
+        for name in names {
+            fs::remove_file(dir.path().join(name)).expect(name);
+        }
+    }
+
+    #[test]
+    fn a_missing_master_key_is_asked_for_and_never_replaced() {
+        let dir = set_up();
+        let key = read(&dir, "user-store/master.key");
+        delete(&dir, &["user-store/master.key"]);
+        let refused = again(&dir).expect_err("the store is sealed with the old one");
+        assert_eq!(refused.exit, Exit::Conflict);
+        assert!(refused.to_string().contains("put your copy back"), "{refused}");
+        assert!(!dir.path().join("user-store/master.key").exists());
+        fs::write(dir.path().join("user-store/master.key"), &key).expect("written");
+        again(&dir).expect("with the copy it goes on");
+        assert_eq!(read(&dir, "user-store/master.key"), key);
+    }
+
+    #[test]
+    fn both_ends_of_the_database_have_one_password_whichever_was_lost() {
+        let dir = set_up();
+        let password = read(&dir, "postgres/password");
+        for lost in ["user-store/database.password", "postgres/password"] {
+            delete(&dir, &[lost]);
+            again(&dir).expect("init runs again");
+            assert_eq!(read(&dir, lost), password, "{lost}");
+        }
+    }
+
+    #[test]
+    fn without_the_key_of_the_ca_nothing_is_signed_and_what_is_whole_is_left() {
+        let dir = set_up();
+        let (key, authority) = (read(&dir, "ca/ca.key"), read(&dir, "ca/ca.crt"));
+        delete(&dir, &["ca/ca.key"]);
+        again(&dir).expect("nothing has to be signed");
+        delete(&dir, &["portal/tls.crt", "portal/tls.key"]);
+        let refused = again(&dir).expect_err("the certificate has to be signed");
+        assert_eq!(refused.exit, Exit::Conflict);
+        assert!(refused.to_string().contains("portal/tls.crt has to be signed"), "{refused}");
+        for made in ["ca/ca.key", "portal/tls.key", "portal/tls.crt"] {
+            assert!(!dir.path().join(made).exists(), "{made}");
+        }
+        fs::write(dir.path().join("ca/ca.key"), key).expect("written");
+        again(&dir).expect("with the key it goes on");
+        assert!(dir.path().join("portal/tls.crt").exists());
+        assert_eq!(read(&dir, "ca/ca.crt"), authority);
+    }
 }

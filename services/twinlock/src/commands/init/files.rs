@@ -5,7 +5,7 @@ use crate::{failure::Failure, output::say};
 use std::{
     fs,
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -72,6 +72,6 @@ impl Files {
     }
 
     fn hand_over(&self, path: &Path) -> std::io::Result<()> {
-        self.owner.map_or(Ok(()), |owner| chown(path, Some(owner), Some(owner)))
+        super::hand_over(path, self.owner)
     }
 }

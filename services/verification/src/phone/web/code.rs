@@ -19,7 +19,7 @@ pub async fn offer(service: &Service, user_id: &str, budget: Budget) -> Option<S
         // Every app that holds it shows the same, this one too.
         let form = CodeForm::new(CodeAlgorithm::Sha1, 6, 30).map_err(|error| Status::internal(error.to_string()))?;
         let company = service.settings.company()?;
-        service.new_code(user, form, &company, budget).await.map(Some)
+        service.new_code(user, form, &company, "self", budget).await.map(Some)
     };
     offered.await.unwrap_or_else(|status: Status| {
         tracing::warn!(user = user_id, error = status.message(), "a phone was connected without codes");
