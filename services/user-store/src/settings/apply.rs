@@ -10,6 +10,7 @@ use crate::radius::{reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::sql::{Session, args};
+use crate::sync::pins;
 use domain::{
     Secret,
     settings::{
@@ -140,6 +141,7 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
             session.execute("DELETE FROM remembered WHERE client = $1", args![client]).await?;
         }
     }
+    pins::forget(session, &plan.next).await?;
     rotation::end_with_apply(session, &plan.next, &plan.secrets).await?;
     reports::forget_removed(session, &plan.next).await?;
     write(session, &plan.next, now.revision).await
