@@ -164,7 +164,9 @@ impl Runner {
             learned.previewed = Some(identity.clone());
         }
         let learned = self.learned.entry(name.clone()).or_default();
-        (learned.waits, learned.pins) = (None, state.pins.clone());
+        // Another source has other ids (S-44).
+        let pins = if identity == state.identity { state.pins.clone() } else { Vec::new() };
+        (learned.waits, learned.pins) = (None, pins.clone());
         loop {
             let span = run_span(name.as_str());
             link(&span);
@@ -180,7 +182,7 @@ impl Runner {
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
             };
-            let items = source::pinned(&items(snapshot, name, mode), &state.pins);
+            let items = source::pinned(&items(snapshot, name, mode), &pins);
             let items: Vec<&SyncItem> = items.iter().collect();
             let work = self.once(&opening, mode, &items, prepared.as_ref(), &state);
             let (result, full) = work.instrument(span.clone()).await;

@@ -11,7 +11,7 @@ use radius_wire::{HomeReply, Packet, Port, Rule, Sent};
 use service_kit::bus::{Bus, Map, MapOptions, SealedMap};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -146,25 +146,33 @@ impl Affinity {
     }
 }
 
-/// In memory; where there is no room, what is new is not held.
+/// In memory, `MAX` at most: where there is no room the older half goes.
 #[derive(Default)]
-struct Held<const MAX: usize>(Mutex<HashMap<String, (Instant, Bytes)>>);
+struct Held<const MAX: usize>(Mutex<Halves>);
+
+#[derive(Default)]
+struct Halves {
+    younger: HashMap<String, (Instant, Bytes)>,
+    older: HashMap<String, (Instant, Bytes)>,
+}
 
 impl<const MAX: usize> Held<MAX> {
     fn put(&self, key: String, life: Duration, value: Bytes) {
-        let now = Instant::now();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= MAX {
-            held.retain(|_, (ends, _)| *ends > now);
+        let mut held = self.halves();
+        if held.younger.len() >= MAX / 2 {
+            held.older = std::mem::take(&mut held.younger);
         }
-        if held.len() < MAX {
-            held.insert(key, (now + life, value));
-        }
+        held.younger.insert(key, (Instant::now() + life, value));
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(key).filter(|(ends, _)| *ends > Instant::now()).map(|(_, value)| value.clone())
+        let held = self.halves();
+        let found = held.younger.get(key).or_else(|| held.older.get(key));
+        found.filter(|(ends, _)| *ends > Instant::now()).map(|(_, value)| value.clone())
+    }
+
+    fn halves(&self) -> MutexGuard<'_, Halves> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,4 +196,22 @@ fn digest(client: &ObjectName, parts: &[&[u8]]) -> String {
         digest.update(part);
     }
     digest.finalize().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_has_an_end_and_where_there_is_no_room_the_older_half_goes() {
+        let held = Held::<10>::default();
+        let hold = |range: std::ops::Range<u32>| range.for_each(|n| held.put(n.to_string(), LIFE, Bytes::new()));
+        let there = |n: u32| held.get(&n.to_string()).is_some();
+        hold(0..10);
+        assert!((0..10).all(there));
+        hold(10..12);
+        assert!(!(0..5).any(there) && (5..12).all(there), "a round in progress stays");
+        tokio::time::advance(LIFE).await;
+        assert!(!(0..12).any(there));
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         }
     };
     let alike = match asks {
-        true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues != Continues::Nothing),
+        true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues == Continues::Ours),
         false => None,
     };
     let taken = gateway.exchanges.take(Arrival {

@@ -27,7 +27,7 @@ use crate::windows::WindowsTarget;
 use crate::{Gateway, attributes, question};
 use directory::Entry;
 use domain::settings::Appended;
-use domain::{Method, Protocol, Reason, ResultClass, Secret, TransactionId};
+use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use fail_open::{Admission, Login, NoPass};
 use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
@@ -161,7 +161,7 @@ impl Work<'_, '_> {
         }
         let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
         let client = self.attempt.client.clone();
-        unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
+        target.passes = unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some();
         if change && !gateway.affinity.may_change_password(&client.settings.name, typed).await {
             //
             return Err(Reason::ProtocolUnsupported);
@@ -172,23 +172,33 @@ impl Work<'_, '_> {
         };
         let turn = self.turn(&mut target, typed).await?;
         let said = target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await;
-        match (&said, turn) {
-            (_, None) => {}
+        let turn = match (said, turn) {
             // Whoever asks on may look at the password later.
-            (Ok(Said::Asked(_)), Some(turn)) => turn.undecided(),
-            (said, Some(turn)) => turn.ended(said.as_ref().err().copied()),
-        }
-        match said? {
-            Said::Asked(challenge) => return Ok(FirstLock::Asked(challenge)),
-            Said::Accepted => {}
-        }
+            (Ok(Said::Asked(challenge)), turn) => {
+                turn.into_iter().for_each(|(turn, _)| turn.undecided());
+                return Ok(FirstLock::Asked(challenge));
+            }
+            (Err(reason), turn) => {
+                turn.into_iter().for_each(|(turn, _)| turn.ended(Some(reason)));
+                return Err(reason);
+            }
+            (Ok(Said::Accepted), turn) => turn,
+        };
         if let No::MsChap { code, .. } = &mut self.attempt.no {
             // The password is another one now; what may still fail is the second factor.
             *code = FailureCode::AuthenticationFailure;
         }
         let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
-        let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed)?;
-        let entry = target.resolve(&name, self.attempt, deadline).await?;
+        let entry = match relay::identity(gateway, &home, parked, self.verified.packet(), typed) {
+            Ok(name) => target.resolve(&name, self.attempt, deadline).await,
+            Err(reason) => Err(reason),
+        };
+        match (turn, &entry) {
+            // Only now it is known whose password was right. Another's says nothing about theirs whose name was typed.
+            (Some((turn, guarded)), Ok(entry)) if entry.subject == guarded => turn.ended(None),
+            (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
+        }
+        let entry = entry?;
         if change {
             gateway.verifier.password_changed(self.attempt, &entry.subject);
         }
@@ -198,7 +208,7 @@ impl Work<'_, '_> {
 
     /// The leave to have a home server check a password that we do not see (L-56): of whom it says it is, in EAP the outer name. None
     /// is needed where no password comes with it, and nobody's where the directory has nobody of that name.
-    async fn turn(&mut self, target: &mut Target, typed: &str) -> Result<Option<Turn>, Reason> {
+    async fn turn(&mut self, target: &mut Target, typed: &str) -> Result<Option<(Turn, DirectoryRef)>, Reason> {
         let Self { gateway, deadline, .. } = *self;
         let credentials = AccessRequest::read(self.verified).map(|access| access.credentials);
         if !target.guards_accounts() || matches!(credentials, Ok(Credentials::Absent)) {
@@ -210,7 +220,10 @@ impl Work<'_, '_> {
             self.attempt.person = None;
         }
         match resolved {
-            Ok(entry) => target.turn(gateway, &entry, self.attempt, deadline).await.map(Some),
+            Ok(entry) => {
+                let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
+                Ok(Some((turn, entry.subject)))
+            }
             Err(reason) if reason.class() == ResultClass::Error => Err(reason),
             Err(_) => Ok(None),
         }

@@ -17,9 +17,11 @@ CREATE TABLE sync_pins (
     kind                TEXT NOT NULL,
     distinguished_name  TEXT NOT NULL,
     object_id           TEXT NOT NULL,
+    -- Of the source it was found in: another one has other ids (S-44).
+    identity            TEXT NOT NULL,
     PRIMARY KEY (directory, sync_item)
 );
 
 -- When the account ends in the directory, where that disables (FD-42, FS-26); 0 = never.
 ALTER TABLE users ADD COLUMN account_expires_ms BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX users_by_expiry ON users (account_expires_ms) WHERE account_expires_ms > 0;
+CREATE INDEX users_by_expiry ON users (account_expires_ms) WHERE account_expires_ms > 0 AND state = 'enabled';

@@ -23,7 +23,7 @@ mod leavers;
 mod members;
 mod pending;
 mod phones;
-mod pins;
+pub mod pins;
 mod preview;
 mod profile;
 mod rows;

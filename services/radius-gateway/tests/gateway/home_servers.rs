@@ -776,12 +776,18 @@ async fn a_password_that_only_the_server_sees_is_counted_like_any_other() {
     let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
     assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
     is_told(&[wrong, right, open, right]).await;
+    // Another person's password behind this name says nothing about this one's: it must not take the count of wrong ones back.
+    world.verification.on_the_phone("bob", "user_approved");
+    world.homes[0].says(eap_server(Some("bob")));
+    let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
+    is_told(&[wrong, right, open, right, open, open]).await;
     // No password, nothing to count.
     world.homes[0].says(|request| accept(request, &[]));
     let mut itself = Nas::new(CHECKS_ITSELF, gateway.address, SECRET).await;
     let question = itself.with(&[user_name("ann")], None);
     assert_eq!(itself.ask(&question).await.code(), Code::AccessAccept);
-    is_told(&[wrong, right, open, right]).await;
+    is_told(&[wrong, right, open, right, open, open]).await;
 
     tries.exhausted(true);
     let before = world.homes[0].requests().len();

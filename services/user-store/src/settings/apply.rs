@@ -11,6 +11,7 @@ use crate::radius::{reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::sql::{Session, args};
+use crate::sync::pins;
 use domain::{
     Secret,
     settings::{
@@ -166,6 +167,7 @@ async fn carry_out(store: &Store, session: &mut Session, now: &Current, plan: &P
             session.execute("DELETE FROM remembered WHERE client = $1", args![client]).await?;
         }
     }
+    pins::forget(session, &plan.next).await?;
     rotation::end_with_apply(session, &plan.next, &plan.secrets).await?;
     reports::forget_removed(session, &plan.next).await?;
     write(session, &plan.next, now.revision).await

@@ -13,13 +13,17 @@ use crate::commit::secrets::{NewPin, set_random_pin};
 use crate::rpc::{StoreError, chain};
 use crate::sql::args;
 use domain::settings::{InitialPin, Settings};
+use std::collections::HashSet;
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(30);
 /// Made between two looks at who is owed one.
-const TAKEN_MAX: u64 = 50;
+const TAKEN_MAX: usize = 50;
+const LOOKED_AT_MAX: u64 = 1_000;
 /// Enough to make as many, also beside many logins.
 const TAKEN_MS: i64 = 120_000;
+/// Whoever cannot be told is looked at again.
+const UNTOLD_MS: i64 = 600_000;
 
 pub async fn run(store: Store) {
     loop {
@@ -30,13 +34,10 @@ pub async fn run(store: Store) {
     }
 }
 
-/// Makes and sends a PIN for everybody who is owed one and can be told. Whoever is disabled or has no address is owed it further.
+/// Makes and sends a PIN for everybody who is owed one and can be told. Whoever is disabled or has no address is owed it further, and
+/// looked at again in ten minutes.
 pub async fn give(store: &Store) -> Result<(), StoreError> {
-    loop {
-        let taken = take(store).await?;
-        if taken.is_empty() {
-            return Ok(());
-        }
+    while let Some(taken) = take(store).await? {
         for user_id in &taken {
             let new = NewPin { user_id, actor: "sync", must_change: true, mail: Some("initial_pin"), owed: true };
             match set_random_pin(store, new).await {
@@ -47,35 +48,46 @@ pub async fn give(store: &Store) -> Result<(), StoreError> {
             }
         }
     }
+    Ok(())
 }
 
-/// Some of those who are owed one, for this node alone.
-async fn take(store: &Store) -> Result<Vec<String>, StoreError> {
-    // What is read of the user is looked up by id: most of those who are owed one for long are disabled.
-    const DUE: &str = "SELECT user_id, sync_item, due_ms FROM pins_owed o WHERE o.due_ms <= $1 AND EXISTS (SELECT 1 FROM users u \
-                       WHERE u.user_id = o.user_id AND u.state || '' = 'enabled' AND u.mail <> '') ORDER BY due_ms, user_id LIMIT $2";
+/// Some of those who are owed one, for this node alone; `None` = nobody is due.
+async fn take(store: &Store) -> Result<Option<Vec<String>>, StoreError> {
+    const DUE: &str =
+        "SELECT user_id, sync_item, due_ms FROM pins_owed WHERE due_ms <= $1 ORDER BY due_ms, user_id LIMIT $2";
     let now_ms = store.clock().now_ms();
     let mut session = store.database().read().await?;
     let settings = store.rules().current(&mut session).await?;
-    let mut taken = Vec::new();
     if !settings.pin.danger_mail_initial_pin || session.rows(DUE, args![now_ms, 1_i64]).await?.is_empty() {
-        return Ok(taken);
+        return Ok(None);
     }
     drop(session);
     let mut session = store.database().write().await?;
-    for row in session.rows(DUE, args![now_ms, TAKEN_MAX]).await? {
+    let due = session.rows(DUE, args![now_ms, LOOKED_AT_MAX]).await?;
+    let owed = due.iter().map(|row| row.get("user_id")).collect::<Result<Vec<String>, _>>()?;
+    let head = "SELECT user_id FROM users WHERE user_id IN";
+    let told =
+        session.rows_in(head, owed.iter().map(String::as_str), "AND state = 'enabled' AND mail <> ''", &[]).await?;
+    let told = told.iter().map(|row| row.get("user_id")).collect::<Result<HashSet<String>, _>>()?;
+    let mut taken = Vec::new();
+    for row in due {
+        if taken.len() >= TAKEN_MAX {
+            break;
+        }
         let (user_id, sync_item): (String, String) = (row.get("user_id")?, row.get("sync_item")?);
         if !gives(&settings, &sync_item) {
             session.execute("DELETE FROM pins_owed WHERE user_id = $1", args![&user_id]).await?;
             continue;
         }
+        let can_be_told = told.contains(&user_id);
+        let due_ms = now_ms + if can_be_told { TAKEN_MS } else { UNTOLD_MS };
         let sql = "UPDATE pins_owed SET due_ms = $1 WHERE user_id = $2 AND due_ms = $3";
-        if session.execute(sql, args![now_ms + TAKEN_MS, &user_id, row.get::<i64>("due_ms")?]).await? == 1 {
+        if session.execute(sql, args![due_ms, &user_id, row.get::<i64>("due_ms")?]).await? == 1 && can_be_told {
             taken.push(user_id);
         }
     }
     session.commit().await?;
-    Ok(taken)
+    Ok(Some(taken))
 }
 
 /// Does the item still say so?

@@ -23,7 +23,6 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
         ..GetSourceReply::default()
     };
     let settings = store.rules().current(&mut session).await?;
-    reply.pins = pins::list(&mut session, &request.directory, &settings).await?;
     if let Some(row) = row {
         reply.position = row.get("position")?;
         reply.items_digest = row.get("items_digest")?;
@@ -31,7 +30,14 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
         reply.full_unix_ms = row.get("full_ms")?;
         reply.complete_unix_ms = row.get("complete_ms")?;
     }
+    reply.pins = pins::list(&mut session, &request.directory, &reply.identity, &settings).await?;
     Ok(reply)
+}
+
+/// The source that was accepted; empty = none was read yet.
+pub async fn identity(session: &mut Session, directory: &str) -> Result<String, StoreError> {
+    let row = session.row("SELECT identity FROM sync_sources WHERE directory = $1", args![directory]).await?;
+    Ok(row.map_or(Ok(String::new()), |row| row.get("identity"))?)
 }
 
 /// By a full run, and by no other since.
@@ -111,7 +117,8 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
         }
         let mut source =
             SyncSource { directory: name.into(), users: users(session, name).await?, ..SyncSource::default() };
-        source.pins = pins::list(session, name, settings).await?;
+        let identity = identity(session, name).await?;
+        source.pins = pins::list(session, name, &identity, settings).await?;
         let sql =
             "SELECT base, feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
         let mut digest = String::new();

@@ -66,7 +66,7 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
     fence(&mut session, request.epoch).await?;
     let run = Run::running(&mut session, &request.run_id).await?;
     let settings = store.rules().current(&mut session).await?;
-    let settings = pins::applied(&mut session, &run.directory, settings).await?;
+    let settings = pins::applied(&mut session, &run, settings).await?;
     let batch = Batch {
         items: items(&settings, &run.directory, run.is_preview()),
         groups_of: run.groups_of(),

@@ -243,6 +243,7 @@ rules! {
     sync_runs::a_request_travels_whole,
     sync_runs::a_batch_has_bounds,
     sync_pins::a_group_that_is_renamed_keeps_its_users_and_another_dn_is_looked_for,
+    sync_pins::what_an_item_names_is_found_anew_in_another_source_and_by_another_item_of_its_name,
     sync_expiry::an_account_that_ends_is_refused_from_that_moment_and_let_in_when_the_date_moves,
     sync_expiry::an_item_that_keeps_disabled_users_keeps_expired_ones,
     sync_profile::what_a_hand_wrote_stays_until_it_is_given_back,

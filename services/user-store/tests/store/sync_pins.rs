@@ -4,7 +4,8 @@ use crate::fixture::{Fixture, id_of, left};
 use crate::sync::{of_items, status, with_items};
 use crate::sync_groups::{group, group_dn};
 use proto::user_store::{
-    ApplyBatchRequest, FinishRunRequest, GetSourceRequest, SourcePin, SyncedGroup, left_object::How, sync_server::Sync,
+    ApplyBatchRequest, BeginRunRequest, FinishRunRequest, GetSourceRequest, SourcePin, SyncedGroup, left_object::How,
+    sync_server::Sync,
 };
 use tonic::Request;
 
@@ -30,7 +31,19 @@ async fn pins(lab: &Fixture) -> Vec<SourcePin> {
 
 /// A run that reads this group with ann and bob in the item, and says what it found.
 async fn run(lab: &Fixture, mode: &str, group: SyncedGroup, found: Vec<SourcePin>) {
-    let run_id = lab.begin_as(mode).await.expect("begun");
+    run_of(lab, "", mode, group, found).await;
+}
+
+async fn run_of(lab: &Fixture, identity: &str, mode: &str, group: SyncedGroup, found: Vec<SourcePin>) {
+    let begin = BeginRunRequest {
+        epoch: lab.epoch(),
+        directory: "corp".into(),
+        mode: mode.into(),
+        identity: identity.into(),
+        now_unix_ms: lab.clock.now_ms(),
+        ..BeginRunRequest::default()
+    };
+    let run_id = lab.services.sync.begin_run(Request::new(begin)).await.expect("begun").into_inner().run_id;
     let users = ["ann", "bob"].map(|name| of_items(name, &["staff"])).to_vec();
     lab.send(&run_id, ApplyBatchRequest { groups: vec![group], users, ..Default::default() }).await;
     let gone = left(lab.unseen(&run_id).await, How::Deleted);
@@ -72,6 +85,27 @@ pub async fn a_group_that_is_renamed_keeps_its_users_and_another_dn_is_looked_fo
     lab.apply(&with_items(&[&typed])).await;
     assert_eq!(pins(&lab).await, []);
     lab.apply(&with_items(&["all"])).await;
-    run(&lab, "full", other, vec![]).await;
     assert_eq!(lab.number("SELECT COUNT(*) FROM sync_pins").await, 0);
+}
+
+pub async fn what_an_item_names_is_found_anew_in_another_source_and_by_another_item_of_its_name(lab: Fixture) {
+    // FS-21, S-44: a directory that was set up again has the same names and other ids
+    let dn = group_dn("staff");
+    lab.apply(&with_items(&[&item(&dn)])).await;
+    lab.lead().await;
+    let members = ["uid=ann,ou=people,dc=corp,dc=example", &id_of("bob")];
+    let staff = group("staff", &members);
+    let before = pin(&dn, &staff.object_id);
+    run_of(&lab, "before", "full", staff.clone(), vec![before.clone()]).await;
+    assert_eq!(pins(&lab).await, [before]);
+    let rebuilt = SyncedGroup { object_id: id_of("rebuilt staff"), ..staff };
+    let after = pin(&dn, &rebuilt.object_id);
+    run_of(&lab, "after", "full", rebuilt, vec![after.clone()]).await;
+    assert_eq!(pins(&lab).await, [after]);
+    for name in ["ann", "bob"] {
+        assert_eq!(lab.user(name).await.expect("there").sync_item, "staff", "{name}");
+        assert_eq!(lab.state(name).await, "enabled", "{name}");
+    }
+    lab.apply(&with_items(&["all"])).await;
+    assert_eq!(lab.number("SELECT COUNT(*) FROM sync_pins").await, 0, "no run is needed for that");
 }
