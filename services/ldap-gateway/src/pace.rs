@@ -11,15 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// One pace for each client and each way that a bind can go: what one client sees of its directory says nothing about another's, nor
-/// what a DN costs to find about a name.
+/// what a DN costs to find about a name, nor the own domain's servers about another domain's.
 #[derive(Default)]
 pub struct Paces(Mutex<HashMap<(String, Way), Arc<Pace>>>);
 
 /// What the time of a bind depends on, besides its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Way {
     /// How often is asked for a name, and what, depends on its form. `None`: nobody has typed one.
     pub form: Option<NameForm>,
+    /// The other domain in use that the name belongs to: its servers are asked, and bound to, beside the client's directory or instead.
+    /// One of a list, so that no caller makes up more.
+    pub domain: Option<String>,
     /// On a connection to the directory that is open already.
     pub again: bool,
 }
