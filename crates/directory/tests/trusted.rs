@@ -175,6 +175,16 @@ async fn a_name_of_another_domain_is_looked_up_there_and_a_bare_one_at_home() {
         let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
         assert_eq!(error.reason(), Reason::UnknownUser, "{name} {error:?}");
     }
+    // What the time of an answer depends on (L-41).
+    let elsewhere =
+        |name: &str| directories.other_domain(&home, &TypedName::parse(name, home.settings()).expect("a name"));
+    for name in [r"CHILD\nobody", "child/nobody", "nobody@Child.corp.example", "cn=nobody,dc=child,dc=corp,dc=example"]
+    {
+        assert_eq!(elsewhere(name).as_deref(), Some("child.corp.example"), "{name}");
+    }
+    for name in ["nobody", "nobody@corp.example", "nobody@mail.example", r"ONEWAY\nobody", r"NOWHERE\nobody"] {
+        assert_eq!(elsewhere(name), None, "{name}");
+    }
     assert!(forest.child.binds(r"CORP\twinlock") > 0, "the account as another domain knows it");
     assert_eq!(forest.silent.connections(), 0, "nobody was asked whom no name belongs to");
 }

@@ -139,4 +139,19 @@ mod tests {
         }
         assert_eq!(waits(&pace, u64::MAX << 32), Duration::from_millis(50));
     }
+
+    #[test]
+    fn what_another_domain_takes_paces_nobody_of_this_one() {
+        // L-41, FD-02
+        let paces = Paces::default();
+        let of = |domain: Option<&str>| {
+            paces.of("vpn", Way { form: Some(NameForm::Netbios), domain: domain.map(str::to_owned), again: false })
+        };
+        of(Some("child.corp.example")).learn(Duration::from_secs(3), Said::WrongPassword);
+        let start = Instant::now();
+        for domain in [None, Some("other.test")] {
+            assert_eq!(of(domain).without_bind(start, 0) - start, UNKNOWN, "{domain:?}");
+        }
+        assert!(Arc::ptr_eq(&of(Some("other.test")), &of(Some("other.test"))));
+    }
 }
