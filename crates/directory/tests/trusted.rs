@@ -366,36 +366,6 @@ async fn people_of_a_domain_that_two_directories_list_have_one_identity() {
 }
 
 #[tokio::test]
-async fn directories_that_do_not_say_their_base_are_waited_for_together() {
-    // FD-02, FD-05
-    let forest = Forest::start().await;
-    let mut all = vec![forest.settings.clone()];
-    let mut slow = Vec::new();
-    for name in ["one", "two", "three"] {
-        let answers = controller("DC=slow,DC=example", &[]);
-        let fake = Fake::start(move |message, connection| {
-            let wait = if message.op() == Op::BindRequest { 700 } else { 0 };
-            [vec![Do::Wait(wait)], answers(message, connection)].concat()
-        })
-        .await;
-        all.push(settings::Directory {
-            name: ObjectName::new(name).expect("a name"),
-            urls: vec![fake.url.clone()],
-            base: String::new(),
-            trusted_domains: false,
-            trusted: Default::default(),
-            ..forest.settings.clone()
-        });
-        slow.push(fake);
-    }
-    let (directories, home) = made(all);
-    let begun = Instant::now();
-    who(&directories, &home, r"CHILD\bob").await.expect("bob");
-    let waited = begun.elapsed();
-    assert!(waited >= Duration::from_millis(700) && waited < Duration::from_millis(2_000), "{waited:?}");
-}
-
-#[tokio::test]
 async fn where_the_domains_cannot_be_listed_only_names_of_others_wait_for_it() {
     // FD-02, R-62: the server answers for people, and refuses the partitions
     let home = Fake::start(|message, connection| match message.op() {
