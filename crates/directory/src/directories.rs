@@ -1,13 +1,14 @@
 //! All directories of the settings, by name, exchanged as a whole when the settings change.
 
 use crate::directory::{Directory, Options, SettingsError};
-use crate::domains::Belongs;
+use crate::domains::{Belongs, Place};
 use crate::name::{NameError, TypedName, dns_domain};
 use crate::resolve::{Entry, ResolveError};
-use crate::trusted::TrustedDomain;
+use crate::trusted::{Listed, TrustedDomain};
 use domain::settings::Preset;
-use domain::{ObjectId, ObjectName, Secret, settings};
+use domain::{NameForm, ObjectId, ObjectName, Secret, settings};
 use futures::StreamExt;
+use futures::future::{join_all, try_join_all};
 use futures::stream::FuturesUnordered;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,8 +17,16 @@ pub struct Directories {
     options: Options,
     /// In the order of the settings.
     current: RwLock<Arc<[Arc<Directory>]>>,
-    /// Those of Active Directory that cannot be used, with their bases.
-    refused: RwLock<Arc<[(ObjectName, String)]>>,
+    /// Those of Active Directory that cannot be used.
+    refused: RwLock<Arc<[UnusableDomain]>>,
+}
+
+struct UnusableDomain {
+    name: ObjectName,
+    base: String,
+    lists_others: bool,
+    /// How many that can be used stand before it in the settings.
+    place: usize,
 }
 
 /// A directory whose settings cannot be used. It is absent from the collection until they change.
@@ -42,31 +51,37 @@ impl Directories {
     ) -> Vec<RefusedDirectory> {
         let before = self.all();
         let mut refused = Vec::new();
-        let mut bases = Vec::new();
+        let mut unusable = Vec::new();
         let mut after: Vec<Arc<Directory>> = Vec::new();
         for (settings, password) in wanted {
             let unchanged = before.iter().find(|directory| directory.is_made_of(&settings, password.as_ref()));
-            let (name, base) = (settings.name.clone(), settings.base.clone());
-            let is_domain = settings.preset == Preset::ActiveDirectory;
+            let name = settings.name.clone();
+            let domain = (settings.preset == Preset::ActiveDirectory).then(|| UnusableDomain {
+                name: name.clone(),
+                base: settings.base.clone(),
+                lists_others: settings.trusted_domains,
+                place: after.len(),
+            });
             match unchanged {
                 Some(directory) => after.push(Arc::clone(directory)),
                 None => match Directory::new(settings, password, self.options.clone()) {
                     Ok(directory) => after.push(Arc::new(directory)),
                     Err(error) => {
-                        bases.extend(is_domain.then(|| (name.clone(), base)));
+                        unusable.extend(domain);
                         refused.push(RefusedDirectory { name, error });
                     }
                 },
             }
         }
-        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = bases.into();
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = unusable.into();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = after.into();
         refused
     }
 
     /// The one user this name means to those who sign in at `home`, and the directory that has them: `home` itself, or else the first
     /// of its alternate directories where somebody has it as their alternate name (FD-19). The next is asked only after the one before
-    /// has proven that it has nobody. A name that belongs to another domain is looked up there (FD-02).
+    /// has proven that it has nobody. A name that belongs to another domain is looked up there (FD-02), before anything that
+    /// is only an attribute of somebody at home, or of an alternate directory, could take it.
     pub async fn resolve(
         &self,
         home: &Arc<Directory>,
@@ -76,20 +91,38 @@ impl Directories {
             return self.resolve_by_settings(home, name).await;
         }
         let name = home.read_again(name).await?;
-        let belongs = Belongs::of(&name, home.settings());
-        let elsewhere = belongs.as_ref().filter(|it| it.is_elsewhere(home.base()));
-        if let Some(belongs) = elsewhere
-            && let Some(found) = self.in_its_domain(home, &name, belongs).await
-        {
-            return found;
-        }
-        let found = self.resolve_by_settings(home, &name).await;
-        match (&found, belongs) {
-            (Err(ResolveError::Absent | ResolveError::Name(NameError::ForeignDomain)), Some(belongs)) => {
-                self.in_its_domain(home, &name, &belongs).await.unwrap_or(found)
+        let Some(belongs) = Belongs::of(&name, home.settings()) else {
+            return self.resolve_by_settings(home, &name).await;
+        };
+        for place in belongs.places() {
+            match self.at(place, home, &name, &belongs).await {
+                Some(Err(ResolveError::Absent)) if !(place == Place::There && name.is_of_one_domain()) => {}
+                Some(found) => return found,
+                None => {}
             }
-            _ => found,
         }
+        self.resolve_further(home, &name).await
+    }
+
+    /// `None`: the name belongs to no other domain, or to none that is used.
+    async fn at(
+        &self,
+        place: Place,
+        home: &Arc<Directory>,
+        name: &TypedName,
+        belongs: &Belongs<'_>,
+    ) -> Option<Result<(Arc<Directory>, Entry), ResolveError>> {
+        match place {
+            Place::Home => Some(home.resolve_by_form(name).await.map(|entry| (Arc::clone(home), entry))),
+            Place::There => self.in_its_domain(home, name, belongs).await,
+        }
+    }
+
+    /// The other domain, in use, that a name belongs to: long, in lower case. As far as it is known without asking.
+    pub fn other_domain(&self, home: &Directory, name: &TypedName) -> Option<String> {
+        let listed = home.domains().known().filter(|_| home.includes_trusted_domains())?;
+        let domain = Belongs::of(name, home.settings())?.find(&listed.domains).ok()??;
+        domain.usable.is_ok().then(|| domain.dns_name.clone())
     }
 
     /// In the other domain that the name belongs to. `None`: it belongs to none, or that is not used.
@@ -105,7 +138,7 @@ impl Directories {
             let Some(domain) = usable else { return Ok(None) };
             let mut directories = self.of_domain(home, domain).await?;
             if directories.is_empty() {
-                directories.push(home.domains().of(home, &listed, domain)?);
+                directories.push(self.standing_for(home, &listed, domain).await?);
             }
             let text = belongs.text(name, domain);
             let mut found = Err(ResolveError::Absent);
@@ -128,26 +161,50 @@ impl Directories {
         home: &Arc<Directory>,
         domain: &TrustedDomain,
     ) -> Result<Vec<Arc<Directory>>, ResolveError> {
-        for (name, base) in self.refused.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if base.parse().map_or(true, |base| dns_domain(&base).is_none_or(|it| it == domain.dns_name)) {
-                return Err(ResolveError::Unusable { directory: name.clone() });
-            }
+        let may_be_it = |unusable: &&UnusableDomain| {
+            unusable.base.parse().map_or(true, |base| dns_domain(&base).is_none_or(|it| it == domain.dns_name))
+        };
+        if let Some(unusable) = self.refused.read().unwrap_or_else(PoisonError::into_inner).iter().find(may_be_it) {
+            return Err(ResolveError::Unusable { directory: unusable.name.clone() });
         }
-        let mut of_domain = Vec::new();
-        for directory in self.all().iter() {
-            if directory.settings().preset != Preset::ActiveDirectory || Arc::ptr_eq(directory, home) {
-                continue;
-            }
-            directory.ready().await?;
-            if dns_domain(directory.base()).is_some_and(|name| name == domain.dns_name) {
-                of_domain.push(Arc::clone(directory));
-            }
-        }
+        let all = self.all();
+        let others = all.iter().filter(|it| it.settings().preset == Preset::ActiveDirectory && !Arc::ptr_eq(it, home));
+        let mut of_domain: Vec<_> = others.cloned().collect();
+        // Together: of several whose base nobody knows yet, each may be silent.
+        try_join_all(of_domain.iter().map(|directory| directory.ready())).await?;
+        of_domain.retain(|directory| dns_domain(directory.base()).is_some_and(|name| name == domain.dns_name));
         Ok(of_domain)
     }
 
-    /// Whose id this is, among those who were found by way of `home`: its own people, and those of other domains that the settings
-    /// have no directory for (FD-02).
+    /// The directory that stands for a domain which the settings have none for. Where several list it, the first of the settings gives
+    /// its people their identity: they have one, whichever way they come. While one that stands before `home` cannot say what it
+    /// lists, nobody knows whose they are.
+    async fn standing_for(
+        &self,
+        home: &Arc<Directory>,
+        listed: &Listed,
+        domain: &TrustedDomain,
+    ) -> Result<Arc<Directory>, ResolveError> {
+        let all = self.all();
+        let place = all.iter().position(|directory| directory.name() == home.name()).unwrap_or(all.len());
+        let stands_before = |unusable: &&UnusableDomain| unusable.lists_others && unusable.place <= place;
+        if let Some(unusable) = self.refused.read().unwrap_or_else(PoisonError::into_inner).iter().find(stands_before) {
+            return Err(ResolveError::Unusable { directory: unusable.name.clone() });
+        }
+        let before = all.iter().take(place).filter(|directory| directory.includes_trusted_domains());
+        let listed_before = join_all(before.map(async |it| (it, it.domains().listed(it).await))).await;
+        for (owner, theirs) in listed_before {
+            let theirs = theirs.map_err(ResolveError::Unlisted)?;
+            let is_it = |it: &&TrustedDomain| it.dns_name == domain.dns_name && it.usable.is_ok();
+            if let Some(domain) = theirs.domains.iter().find(is_it) {
+                return owner.domains().of(owner, &theirs, domain);
+            }
+        }
+        home.domains().of(home, listed, domain)
+    }
+
+    /// Whose id this is, among those who have their identity by `home`: its own people, and those of other domains that the settings
+    /// have no directory for, and none before `home` that lists them (FD-02).
     pub async fn holder(&self, home: &Arc<Directory>, id: &ObjectId) -> Result<(Arc<Directory>, Entry), ResolveError> {
         let name = TypedName::of_id(id);
         let mut found = home.resolve(&name).await.map(|entry| (Arc::clone(home), entry));
@@ -157,10 +214,16 @@ impl Directories {
         let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
         let mut asked = FuturesUnordered::new();
         for domain in listed.domains.iter().filter(|domain| domain.usable.is_ok()) {
-            if self.of_domain(home, domain).await?.is_empty() {
-                let directory = home.domains().of(home, &listed, domain)?;
-                let name = &name;
-                asked.push(async move { directory.resolve(name).await.map(|entry| (directory, entry)) });
+            if !self.of_domain(home, domain).await?.is_empty() {
+                continue;
+            }
+            match self.standing_for(home, &listed, domain).await {
+                Ok(directory) if directory.name() == home.name() => {
+                    let name = &name;
+                    asked.push(async move { directory.resolve(name).await.map(|entry| (directory, entry)) });
+                }
+                Ok(_) => {}
+                Err(error) => found = Err(error),
             }
         }
         // Ids are nobody else's: who is silent keeps nobody waiting whom another one has.
@@ -179,7 +242,19 @@ impl Directories {
         home: &Arc<Directory>,
         name: &TypedName,
     ) -> Result<(Arc<Directory>, Entry), ResolveError> {
-        let mut found = home.resolve(name).await.map(|entry| (Arc::clone(home), entry));
+        match home.resolve_by_form(name).await {
+            Err(ResolveError::Absent) => self.resolve_further(home, name).await,
+            found => found.map(|entry| (Arc::clone(home), entry)),
+        }
+    }
+
+    /// What is asked when the form of the name has led to nobody.
+    async fn resolve_further(
+        &self,
+        home: &Arc<Directory>,
+        name: &TypedName,
+    ) -> Result<(Arc<Directory>, Entry), ResolveError> {
+        let mut found = home.resolve_further(name).await.map(|entry| (Arc::clone(home), entry));
         if !name.may_be_alternate() {
             return found;
         }
@@ -199,18 +274,31 @@ impl Directories {
     /// one of the same form that nobody has (L-41). Nothing comes of the answers.
     pub async fn ask_on(&self, home: &Arc<Directory>, name: &TypedName, found: (&Arc<Directory>, &Entry)) {
         let (at, entry) = found;
-        let others = &home.settings().alternate_directories;
-        let asked = if Arc::ptr_eq(at, home) {
-            home.ask_on(name, entry.form).await;
-            0
-        } else {
-            others.iter().position(|other| other == at.name()).map_or(others.len(), |place| place + 1)
-        };
+        let (others, at_home) = (&home.settings().alternate_directories, Arc::ptr_eq(at, home));
+        let alternate =
+            others.iter().position(|other| !at_home && entry.form == NameForm::Alternate && other == at.name());
+        if alternate.is_none() {
+            let by_form = !at_home || entry.form == name.form();
+            if by_form {
+                self.ask_other_places(home, name, if at_home { Place::Home } else { Place::There }).await;
+            }
+            home.ask_on(name, if at_home { entry.form } else { name.form() }).await;
+        }
         if !name.may_be_alternate() {
             return;
         }
+        let asked = alternate.map_or(0, |place| place + 1);
         for directory in others.iter().skip(asked).map_while(|other| self.named(other.as_str())) {
             drop(directory.resolve_alternate(name).await);
+        }
+    }
+
+    async fn ask_other_places(&self, home: &Arc<Directory>, name: &TypedName, found: Place) {
+        let Ok(name) = home.read_again(name).await else { return };
+        let belongs = Belongs::of(&name, home.settings()).filter(|_| home.includes_trusted_domains());
+        let Some(belongs) = belongs.filter(|_| !name.is_of_one_domain()) else { return };
+        for place in belongs.places().into_iter().skip_while(|place| *place != found).skip(1) {
+            drop(self.at(place, home, &name, &belongs).await);
         }
     }
 

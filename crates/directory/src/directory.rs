@@ -212,6 +212,16 @@ impl Directory {
         resolve::user(self, &*self.read_again(name).await?).await
     }
 
+    /// What [`Directory::resolve`] asks first.
+    pub(crate) async fn resolve_by_form(&self, name: &TypedName) -> Result<Entry, ResolveError> {
+        resolve::user_by_form(self, &*self.read_again(name).await?).await
+    }
+
+    /// What [`Directory::resolve`] asks when that has proven that there is nobody.
+    pub(crate) async fn resolve_further(&self, name: &TypedName) -> Result<Entry, ResolveError> {
+        resolve::user_by_further_names(self, &*self.read_again(name).await?).await
+    }
+
     /// Asks what [`Directory::resolve`] asks when a name of this form was not found in the way that led to `found`.
     pub(crate) async fn ask_on(&self, name: &TypedName, found: NameForm) {
         if let Ok(name) = self.read_again(name).await {

@@ -5,6 +5,7 @@
 //! domain itself are taken.
 
 use crate::server::{ServerName, Servers};
+use domain::settings::is_domain_name;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
@@ -38,12 +39,7 @@ impl Place {
             (None, Some(domain)) => (domain, false),
             (None, None) => return ServerName::parse(url).map(Self::Server),
         };
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
-        };
-        let sound = domain.len() <= 200 && domain.split('.').all(label);
-        sound.then(|| Self::Domain { domain: domain.to_owned(), ldaps })
+        is_domain_name(domain).then(|| Self::Domain { domain: domain.to_owned(), ldaps })
     }
 
     /// The server; of a domain one that stands for those that are not known yet.

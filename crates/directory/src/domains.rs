@@ -73,6 +73,11 @@ impl Domains {
         listed
     }
 
+    /// As it was listed last; nobody is asked.
+    pub fn known(&self) -> Option<Arc<Listed>> {
+        self.last().and_then(|last| last.listed.ok())
+    }
+
     fn last(&self) -> Option<Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -97,6 +102,15 @@ impl Domains {
         made.insert(domain.dns_name.clone(), Arc::clone(&directory));
         Ok(directory)
     }
+}
+
+/// Where a name of another domain is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At home, by the form of the name alone.
+    Home,
+    /// In the domain.
+    There,
 }
 
 /// What in a name says to which domain it belongs.
@@ -124,18 +138,22 @@ impl<'a> Belongs<'a> {
             }
             Kind::Upn { domain, .. } if is_domain_of_base(domain, home) => None,
             Kind::Upn { domain, .. } => Some(Self::Behind { domain }),
-            Kind::Dn(dn) => Some(Self::Within(dn)),
+            // The home base may have other domains below it.
+            Kind::Dn(dn) => {
+                let ours = home.base.parse().ok().and_then(|base| dns_domain(&base));
+                dns_domain(dn).is_some_and(|domain| Some(domain) != ours).then_some(Self::Within(dn))
+            }
             Kind::Bare | Kind::Netbios { .. } | Kind::Guid(_) | Kind::Sid(_) | Kind::Canonical { .. } => None,
         }
     }
 
-    /// Would the home directory answer for somebody else's? Its own base may have other domains below it.
-    pub fn is_elsewhere(&self, home: &Dn) -> bool {
-        let domain = match self {
-            Self::Within(dn) => dns_domain(dn),
-            Self::Before { .. } | Self::Behind { .. } => None,
-        };
-        domain.is_some() && domain != dns_domain(home)
+    /// One after the other, the next only when there is nobody: whoever has it as their principal name at home comes before the domain,
+    /// whose own people come before those that it is a service principal name of.
+    pub fn places(&self) -> [Place; 2] {
+        match self {
+            Self::Behind { .. } => [Place::Home, Place::There],
+            Self::Before { .. } | Self::Within(_) => [Place::There, Place::Home],
+        }
     }
 
     /// The one domain that is meant.

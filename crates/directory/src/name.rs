@@ -119,6 +119,11 @@ impl TypedName {
         }
     }
 
+    /// Nobody outside of the domain that it names could be meant by it.
+    pub(crate) fn is_of_one_domain(&self) -> bool {
+        matches!(self.kind, Kind::Foreign | Kind::Dn(_))
+    }
+
     /// Could it be an alternate sign-in name (FD-19)? What names a domain, a place or an id means that and nothing else.
     pub(crate) fn may_be_alternate(&self) -> bool {
         matches!(self.kind, Kind::Bare | Kind::Upn { .. })

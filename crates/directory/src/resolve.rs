@@ -16,7 +16,8 @@
 //! (`sPNMappings`, service principal names). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into
 //! such an attribute never takes a name from whose it is.
 //!
-//! A name of another domain is looked up there, where the settings include trusted domains (FD-02): see `domains`.
+//! A name of another domain is looked up there, where the settings include trusted domains (FD-02): see `domains`. It is looked up
+//! there before all that is asked only then, so that no attribute here takes a name of that domain.
 //!
 //! Two entries that answer to one name are no user at all. Only a complete, successful search that finds nothing proves absence
 //! everything else that is not exactly one entry is an error.
@@ -133,14 +134,27 @@ pub enum BadEntry {
 }
 
 pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+    match user_by_form(directory, name).await {
+        Err(ResolveError::Absent) => user_by_further_names(directory, name).await,
+        found => found,
+    }
+}
+
+/// The user whom the form of the name leads to: the first search.
+pub(crate) async fn user_by_form(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
     let core = directory.core();
     if matches!(&name.kind, Kind::Dn(dn) if !dn.is_within(core.base())) {
         return Err(NameError::OutsideBase.into());
     }
-    let mut found = by_form(directory, name, core.user_filter()).await;
+    by_form(directory, name, core.user_filter()).await
+}
+
+/// The user who has the name in one of the attributes that are looked at when its form has led to nobody.
+pub(crate) async fn user_by_further_names(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+    let mut found = Err(ResolveError::Absent);
     for (form, names) in further_names(name, directory.settings()) {
         match found {
-            Err(ResolveError::Absent) => found = below_base(directory, form, core.user_filter(), names).await,
+            Err(ResolveError::Absent) => found = below_base(directory, form, directory.user_filter(), names).await,
             found => return found,
         }
     }

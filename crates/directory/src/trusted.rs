@@ -10,7 +10,7 @@
 use crate::directory::Directory;
 use crate::name::dns_domain;
 use crate::read::{Incomplete, Query, Reader};
-use domain::settings::{self, BindKind, QueryBind, TrustedServers, WindowsMechanism};
+use domain::settings::{self, BindKind, QueryBind, TrustedServers, WindowsMechanism, is_domain_name};
 use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -207,14 +207,14 @@ fn of_trust(trust: &SearchResultEntry) -> Option<TrustedDomain> {
         _ => Ok(()),
     };
     let kind = if attributes & FOREST_TRANSITIVE == 0 { TrustKind::External } else { TrustKind::OtherForest };
-    let partner = trust.first_text("trustPartner").filter(|name| is_dns_name(name))?;
+    let partner = trust.first_text("trustPartner").filter(|name| is_domain_name(name))?;
     let base: Vec<String> = partner.split('.').map(|label| format!("DC={label}")).collect();
     domain(base.join(",").parse().ok()?, trust.first_text("flatName"), kind, usable)
 }
 
 /// With names that can be asked for and shown, or none.
 fn domain(base: Dn, netbios_name: Option<&str>, kind: TrustKind, usable: Result<(), NotUsed>) -> Option<TrustedDomain> {
-    let dns_name = dns_domain(&base).filter(|name| is_dns_name(name))?.to_ascii_lowercase();
+    let dns_name = dns_domain(&base).filter(|name| is_domain_name(name))?.to_ascii_lowercase();
     let plain = |name: &&str| {
         (1..=64).contains(&name.len()) && !name.chars().any(|sign| sign.is_control() || r"\/@".contains(sign))
     };
@@ -225,14 +225,6 @@ fn domain(base: Dn, netbios_name: Option<&str>, kind: TrustKind, usable: Result<
         kind,
         usable,
     })
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
-    };
-    name.len() <= 200 && name.split('.').all(label)
 }
 
 /// They are kept as signed ones.

@@ -175,6 +175,16 @@ async fn a_name_of_another_domain_is_looked_up_there_and_a_bare_one_at_home() {
         let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
         assert_eq!(error.reason(), Reason::UnknownUser, "{name} {error:?}");
     }
+    // What the time of an answer depends on (L-41).
+    let elsewhere =
+        |name: &str| directories.other_domain(&home, &TypedName::parse(name, home.settings()).expect("a name"));
+    for name in [r"CHILD\nobody", "child/nobody", "nobody@Child.corp.example", "cn=nobody,dc=child,dc=corp,dc=example"]
+    {
+        assert_eq!(elsewhere(name).as_deref(), Some("child.corp.example"), "{name}");
+    }
+    for name in ["nobody", "nobody@corp.example", "nobody@mail.example", r"ONEWAY\nobody", r"NOWHERE\nobody"] {
+        assert_eq!(elsewhere(name), None, "{name}");
+    }
     assert!(forest.child.binds(r"CORP\twinlock") > 0, "the account as another domain knows it");
     assert_eq!(forest.silent.connections(), 0, "nobody was asked whom no name belongs to");
 }
@@ -254,6 +264,105 @@ async fn a_domain_that_is_a_directory_of_the_settings_is_that_directory() {
     let error = who(&directories, &home, r"CHILD\bob").await.map(|_| ()).expect_err("nobody can say");
     assert!(matches!(error, ResolveError::Unusable { .. }), "{error:?}");
     assert!(who(&directories, &home, "alice").await.is_ok());
+}
+
+/// The home domain, where Carol is whatever an alternate name or a service principal name is asked for.
+fn carol_is_everybody() -> impl Fn(&Message, usize) -> Vec<Do> + Send + Sync + 'static {
+    let others = controller(HOME, &[("alice", "guid 1")]);
+    move |message, connection| {
+        let asks_for = |attribute: &[u8]| {
+            message.op() == Op::SearchRequest
+                && search_of(message).filter.windows(attribute.len()).any(|part| part == attribute)
+        };
+        match asks_for(b"otherMailbox") || asks_for(b"servicePrincipalName") {
+            true => {
+                let carol = [("objectGUID", "guid 3"), ("sAMAccountName", "carol")];
+                vec![sends(message.id(), &format!("CN=carol,{HOME}"), &carol), done(message.id(), 0)]
+            }
+            false => others(message, connection),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attribute_of_somebody_at_home_takes_no_name_of_another_domain() {
+    // R-60, FD-02, FD-19
+    let mut forest = Forest::start().await;
+    let home = Fake::start(carol_is_everybody()).await;
+    forest.settings.urls = vec![home.url.clone()];
+    forest.settings.attributes.alternate = Some("otherMailbox".into());
+    let old = ObjectName::new("old").expect("a name");
+    forest.settings.alternate_directories = vec![old.clone()];
+    let old = settings::Directory {
+        name: old,
+        base: "DC=old,DC=example".into(),
+        trusted_domains: false,
+        trusted: Default::default(),
+        alternate_directories: Vec::new(),
+        ..forest.settings.clone()
+    };
+    let (directories, home) = made([forest.settings.clone(), old]);
+    for (name, dn) in [
+        ("bob@child.corp.example", "CN=bob,DC=child,DC=corp,DC=example"),
+        ("CHILD/alice", "CN=alice,DC=child,DC=corp,DC=example"),
+        // Whom the domain has not may be somebody here, and what is no domain always.
+        ("dora@child.corp.example", "CN=carol,DC=corp,DC=example"),
+        ("CHILD/dora", "CN=carol,DC=corp,DC=example"),
+        ("bob@mail.example", "CN=carol,DC=corp,DC=example"),
+        ("HTTP/web.corp.example", "CN=carol,DC=corp,DC=example"),
+    ] {
+        let (_, entry) = who(&directories, &home, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(entry.dn, dn, "{name}");
+    }
+    // While it is silent, nobody here is its people (R-62).
+    forest.settings.timeout_seconds = 1;
+    let (directories, home) = made([forest.settings.clone()]);
+    for name in ["dave@silent.test", "SILENT/dave"] {
+        let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
+        assert!(error.is_unavailable(), "{name} {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn people_of_a_domain_that_two_directories_list_have_one_identity() {
+    // FD-02: the first of the settings gives it
+    let mut forest = Forest::start().await;
+    forest.settings.timeout_seconds = 1;
+    let eu = Fake::start(controller("DC=eu,DC=example", &[("erik", "guid 5")])).await;
+    let eu = settings::Directory {
+        name: ObjectName::new("eu").expect("a name"),
+        urls: vec![eu.url.clone()],
+        base: "DC=eu,DC=example".into(),
+        query_bind: QueryBind { kind: BindKind::Simple, name: r"EU\twinlock".into(), password: None },
+        ..forest.settings.clone()
+    };
+    for (all, first) in [([forest.settings.clone(), eu.clone()], "corp"), ([eu.clone(), forest.settings.clone()], "eu")]
+    {
+        let (directories, _) = made(all);
+        for home in directories.all().iter() {
+            let (_, bob) = who(&directories, home, r"CHILD\bob").await.expect("bob");
+            assert_eq!(bob.subject.directory.as_str(), first, "by way of {}", home.name());
+            let holder = directories.holder(home, &bob.subject.id).await;
+            match home.name().as_str() == first {
+                true => assert_eq!(holder.expect("theirs").1.subject, bob.subject),
+                // The silent domain says of nobody that they are not there.
+                false => assert!(holder.is_err(), "{:?}", holder.map(|it| it.1.subject)),
+            }
+        }
+    }
+    // While the first cannot say what it lists, or cannot be used, nobody of it is somebody else.
+    let silent =
+        settings::Directory { urls: vec![forest.silent.url.clone()], timeout_seconds: 1, ..forest.settings.clone() };
+    let unusable = settings::Directory { urls: vec!["nonsense".into()], ..forest.settings.clone() };
+    for first in [silent, unusable] {
+        let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
+        drop(directories.replace([first, eu.clone()].map(|settings| (settings, Some(Secret::from("query"))))));
+        let home = directories.named("eu").expect("good settings");
+        let error =
+            who(&directories, &home, r"CHILD\bob").await.map(|(_, bob)| bob.subject).expect_err("nobody can say");
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(who(&directories, &home, "erik").await.is_ok(), "people of its own");
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub use directory::{
 pub use feed::Feed;
 pub use import::{Chosen, ImportError, ImportVerdict};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
-pub use problems::{Problem, Severity, is_mail_address};
+pub use problems::{Problem, Severity, is_domain_name, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
 pub use sync::{
     DisabledInDirectory, InitialPin, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, SourceKind, SyncItem,

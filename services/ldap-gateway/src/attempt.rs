@@ -27,6 +27,8 @@ pub struct Attempt {
     /// What the connection has shown.
     pub certificate: Option<Arc<Certificate>>,
     pub span: Span,
+    /// Where whoever is meant was found.
+    pub directory: Option<Arc<Directory>>,
     way: Way,
     started: Instant,
     /// What is known about the first lock, once it was tried.
@@ -89,6 +91,7 @@ impl Attempt {
             },
             certificate,
             span,
+            directory: None,
             way: Way::default(),
             started: Instant::now(),
             first: None,
@@ -105,7 +108,7 @@ impl Attempt {
 
     /// How long binds of this client take that go the same way.
     pub fn pace(&self) -> Arc<Pace> {
-        self.shared.paces.of(self.client.name(), self.way)
+        self.shared.paces.of(self.client.name(), self.way.clone())
     }
 
     /// The bind goes to the directory on the connection that the client is bound on already.
@@ -117,6 +120,11 @@ impl Attempt {
     pub fn note_form(&mut self, form: NameForm) {
         self.subject.name_form = Some(form);
         self.way.form = Some(form);
+    }
+
+    /// What was typed belongs to this other domain, if to any.
+    pub fn note_domain(&mut self, domain: Option<String>) {
+        self.way.domain = domain;
     }
 
     /// Whether this very password was refused to this person a moment ago, from the same address (FB-02).

@@ -211,7 +211,10 @@ async fn check_password(
     let turn = turn(attempt, directory, entry, admission.is_some(), asked).await?;
     let answered = bind_upstream(attempt, &meant, &password, &bind.controls, reuse, asked).await;
     turn.ended(attempt.first.as_ref().and_then(|first| first.refused));
-    let answered = answered?;
+    let answered = match answered {
+        Err(Refusal::No(reason)) => return Err(after_bind(attempt, &meant, asked, reason).await),
+        answered => answered?,
+    };
     let Answered { response, controls, upstream, .. } = answered;
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
@@ -246,7 +249,9 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
         Err(_) => return Err(without_bind(attempt, asked, Reason::UnknownUser).await),
     };
     attempt.note_form(name.form());
-    let found = match attempt.settings().resolve(home, &name).await {
+    let found = attempt.settings().resolve(home, &name).await;
+    attempt.note_domain(attempt.settings().other_domain(home, &name));
+    let found = match found {
         Err(ResolveError::Absent | ResolveError::Name(_)) => {
             service_account(attempt, home, &name).await.map(|entry| (Arc::clone(home), entry, None))
         }
@@ -263,6 +268,7 @@ async fn who(attempt: &mut Attempt, home: &Arc<Directory>, typed: &str, asked: I
     attempt.subject.name_form = Some(entry.form);
     attempt.subject.service_account = Arc::ptr_eq(&directory, home) && is_listed(attempt, &entry).await;
     attempt.subject.entry = Some(entry.subject.clone());
+    attempt.directory = Some(Arc::clone(&directory));
     attempt.subject.username.clone_from(&entry.username);
     Ok(Meant { directory, entry, found_early })
 }
@@ -287,6 +293,7 @@ async fn whose(attempt: &mut Attempt, directory: &Arc<Directory>, asked: Instant
             attempt.subject.name_form = Some(entry.form);
             attempt.subject.service_account = true;
             attempt.subject.entry = Some(entry.subject.clone());
+            attempt.directory = Some(Arc::clone(directory));
             attempt.subject.username.clone_from(&entry.username);
             Ok((Meant { directory: Arc::clone(directory), entry, found_early: None }, password.clone()))
         }
@@ -392,6 +399,17 @@ fn is_about_the_code(reason: Reason) -> bool {
 /// A No that no bind stands behind, after as long as one takes (L-41).
 async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refusal {
     tokio::time::sleep_until(attempt.pace().without_bind(since, random())).await;
+    Refusal::No(reason)
+}
+
+/// A No of the directory, after as long as an unknown name takes (L-41). Nobody else's try waits for that (L-56), and it is the same No
+/// where the time of the client does not suffice.
+async fn after_bind(attempt: &Attempt, meant: &Meant, asked: Instant, reason: Reason) -> Refusal {
+    let until = attempt.deadline() - MARGIN;
+    if tokio::time::timeout_at(until, meant.ask_on(attempt)).await.is_ok() {
+        attempt.pace().learn(asked.elapsed(), Said::WrongPassword);
+    }
+    tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
     Refusal::No(reason)
 }
 
@@ -520,9 +538,6 @@ async fn bind_upstream(
                 if reason == Reason::BadPassword {
                     attempt.note_refused(password);
                 }
-                meant.ask_on(attempt).await;
-                attempt.pace().learn(asked.elapsed(), Said::WrongPassword);
-                tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
                 Refusal::No(reason)
             }
             reason => {

@@ -23,7 +23,7 @@ use crate::reply::{self, Manner, Refusal};
 use crate::settings::{Client, Snapshot};
 use crate::verify::{self, Allow};
 use bytes::Bytes;
-use directory::ConnectError;
+use directory::{ConnectError, Directory};
 use domain::{DirectoryRef, ObjectId, Reason};
 use futures::future::BoxFuture;
 use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, PendingBind, Primary, State};
@@ -82,8 +82,8 @@ struct Connection {
     near_first: bool,
     far: Far,
     bind: Option<Bind>,
-    /// Who is bound.
-    bound: Option<DirectoryRef>,
+    /// Who is bound, and where they were found: another domain has the name of the directory that lists it (FD-02).
+    bound: Option<(DirectoryRef, Arc<Directory>)>,
     /// The service account that is bound: it has to stay listed.
     service: Option<ObjectId>,
     /// Passwords that the directory is changing.
@@ -148,6 +148,7 @@ struct Gate {
     bind: GatedBind,
     upstream: GatedUpstream,
     entry: Option<DirectoryRef>,
+    directory: Option<Arc<Directory>>,
 }
 
 /// Whose password it is.
@@ -520,14 +521,14 @@ impl Connection {
     }
 
     fn begin_second(&mut self, bind: GatedBind, upstream: GatedUpstream, second: SecondLock, asked_policy: bool) {
-        let entry = second.attempt.subject.entry.clone();
-        let gate = Box::new(Gate { bind, upstream, entry });
+        let (entry, directory) = (second.attempt.subject.entry.clone(), second.attempt.directory.clone());
+        let gate = Box::new(Gate { bind, upstream, entry, directory });
         self.bind = Some(Bind::Second { work: Box::pin(bind::second_lock(second)), gate, asked_policy });
     }
 
     fn second_lock_ended(&mut self, attempt: Attempt, decided: Result<Allow, Refusal>) -> Next {
         let Some(Bind::Second { gate, asked_policy, .. }) = self.bind.take() else { return Next::Go };
-        let Gate { bind, upstream, entry } = *gate;
+        let Gate { bind, upstream, entry, directory } = *gate;
         let opened = decided.and_then(|allow| match upstream.open(&allow) {
             Some(far) => Ok((allow, far)),
             None => Err(Refusal::Unavailable(Reason::InternalError)),
@@ -540,7 +541,7 @@ impl Connection {
                 let Some(answer) = self.wire.bind_allowed(bind, bound_as) else { return Next::Gone };
                 self.far = Far::Open(Box::new(far));
                 self.service = entry.as_ref().filter(|_| service).map(|entry| entry.id.clone());
-                self.bound = entry;
+                self.bound = entry.zip(directory);
                 // It may have been taken off the list meanwhile.
                 self.outdated |= self.service.as_ref().is_some_and(|id| !self.lists(id));
                 self.seat.set_bound(true);
@@ -698,8 +699,8 @@ impl Connection {
 
     fn forget_remembered(&self, whose: Whose) {
         let (verifier, client, bound) = (self.shared.verifier.clone(), self.client.clone(), self.bound.clone());
-        // Who is bound may be of another directory than the client's (FD-19); what they name is there, too.
-        let of_bound = bound.as_ref().and_then(|bound| self.shared.settings.directory(bound.directory.as_str()));
+        // Who is bound may be of another directory or domain than the client's (FD-19, FD-02); what they name is there, too.
+        let (bound, of_bound) = bound.unzip();
         let directory = of_bound.or_else(|| client.directory.clone());
         let Ok(seat) = Arc::clone(&self.shared.reports).try_acquire_owned() else {
             return verify::password_change_lost(client.name(), &"too many reports wait already");

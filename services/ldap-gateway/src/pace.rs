@@ -11,15 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// One pace for each client and each way that a bind can go: what one client sees of its directory says nothing about another's, nor
-/// what a DN costs to find about a name.
+/// what a DN costs to find about a name, nor the own domain's servers about another domain's.
 #[derive(Default)]
 pub struct Paces(Mutex<HashMap<(String, Way), Arc<Pace>>>);
 
 /// What the time of a bind depends on, besides its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Way {
     /// How often is asked for a name, and what, depends on its form. `None`: nobody has typed one.
     pub form: Option<NameForm>,
+    /// The other domain in use that the name belongs to: its servers are asked, and bound to, beside the client's directory or instead.
+    /// One of a list, so that no caller makes up more.
+    pub domain: Option<String>,
     /// On a connection to the directory that is open already.
     pub again: bool,
 }
@@ -135,5 +138,20 @@ mod tests {
             pace.learn(Duration::from_millis(50), Said::WrongPassword);
         }
         assert_eq!(waits(&pace, u64::MAX << 32), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_another_domain_takes_paces_nobody_of_this_one() {
+        // L-41, FD-02
+        let paces = Paces::default();
+        let of = |domain: Option<&str>| {
+            paces.of("vpn", Way { form: Some(NameForm::Netbios), domain: domain.map(str::to_owned), again: false })
+        };
+        of(Some("child.corp.example")).learn(Duration::from_secs(3), Said::SomethingElse);
+        let start = Instant::now();
+        for domain in [None, Some("other.test")] {
+            assert_eq!(of(domain).without_bind(start, 0) - start, UNKNOWN, "{domain:?}");
+        }
+        assert!(Arc::ptr_eq(&of(Some("other.test")), &of(Some("other.test"))));
     }
 }

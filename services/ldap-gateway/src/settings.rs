@@ -205,6 +205,11 @@ impl SettingsCopy {
         self.directories.resolve(home, name).await
     }
 
+    /// The other domain in use that a name belongs to, as far as it is known.
+    pub fn other_domain(&self, home: &Directory, name: &TypedName) -> Option<String> {
+        self.directories.other_domain(home, name)
+    }
+
     /// Asks what is left to ask for a name that was found (L-41).
     pub async fn ask_on(&self, home: &Arc<Directory>, name: &TypedName, found: (&Arc<Directory>, &Entry)) {
         self.directories.ask_on(home, name, found).await;

@@ -15,7 +15,7 @@ mod sync_items;
 mod targets;
 mod written;
 
-pub use written::is_mail_address;
+pub use written::{is_domain_name, is_mail_address};
 
 use super::{Channel, Settings};
 use crate::Method;

@@ -11,6 +11,7 @@ use domain::settings::{self, Appended, BindKind, Client, Preset};
 use domain::{ObjectName, Reason, ResultClass};
 use lab::{Pki, Samba};
 use ldap_wire::LdapResult;
+use proto::user_store::PasswordOutcome;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -157,6 +158,24 @@ fn no_clock_tells_how_often_a_name_was_looked_for() -> Result<()> {
         assert!(told.is_empty(), "{told:?}");
         Ok(())
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_answer_to_a_wrong_password_but_who_typed_it() -> Result<()> {
+    // L-56, L-41: what became of the password is told while the directory is still asked for the name in other ways
+    let takes = Takes { by_name: Duration::from_millis(1_500), ..Takes::default() };
+    let recorder = Recorder::start(PEOPLE, takes).await?;
+    let directory = settings::Directory { preset: Preset::ActiveDirectory, ..recorder.directory() };
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let plain = Client { appended: Appended::Off, ..client("held") };
+    let gateway = Running::start(directory, Wanted { client: plain, ..Wanted::default() }, &pki).await?;
+    let mut wire = gateway.connect_tls(&trusting(&pki.ca_file())?).await?;
+    let bind = tokio::spawn(async move { wire.bind("ann", "wrong").await });
+    until("it to be told", || gateway.password_tries.settled() == [PasswordOutcome::Wrong]).await?;
+    assert!(!bind.is_finished(), "the answer is still held back");
+    assert_eq!(bind.await??, 49);
+    Ok(())
 }
 
 fn many(section: &mut ldap_gateway::LdapSection) {

@@ -1,11 +1,12 @@
 //! People who are logged on to a real domain by NTLM (FD-07), where the client has sent a simple bind.
 
-use crate::support::{Running, Wanted, Wire, client, comparable, directory_at, trusting};
+use crate::support::{Call, Running, Wanted, Wire, client, comparable, directory_at, trusting, until};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use domain::settings::{BindKind, Preset, TrustedServers};
 use lab::{OtherForest, Pki, Samba, Slapd, password_of};
-use ldap_wire::{Filter, LdapResult, Scope, SearchRequest, SearchResultEntry};
+use ldap_wire::ber::{self, Writer};
+use ldap_wire::{Filter, LdapResult, MessageId, Op, Scope, SearchRequest, SearchResultEntry};
 
 const ANN: &str = "ann.archer";
 const BEN: &str = "ben.baker";
@@ -20,6 +21,32 @@ async fn value(wire: &mut Wire, dn: &str, attribute: &str) -> Result<Bytes> {
     let found = wire.search(&search, &[]).await?;
     let entry = SearchResultEntry::decode(found.first().context("an entry")?)?;
     entry.values(attribute).first().cloned().with_context(|| format!("{dn} has no {attribute}"))
+}
+
+/// As Active Directory takes it of the owner: the old one is deleted, the new one is added (MS-ADTS section 3.1.1.3.1.5.1).
+fn new_password(id: MessageId, dn: &str, old: &str, new: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    let change = |w: &mut Writer, operation: i64, password: &str| {
+        let quoted: Vec<u8> = format!("\"{password}\"").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        w.nested(ber::SEQUENCE, |w| {
+            w.integer(ber::ENUMERATED, operation);
+            w.nested(ber::SEQUENCE, |w| {
+                w.octet_string(b"unicodePwd");
+                w.nested(0x31, |w| w.octet_string(&quoted));
+            });
+        });
+    };
+    writer.nested(ber::SEQUENCE, |w| {
+        w.integer(ber::INTEGER, id.get().into());
+        w.nested(Op::ModifyRequest.tag(), |w| {
+            w.octet_string(dn.as_bytes());
+            w.nested(ber::SEQUENCE, |w| {
+                change(w, 1, old);
+                change(w, 0, new);
+            });
+        });
+    });
+    writer.into_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +139,15 @@ async fn people_of_a_trusted_forest_sign_in_there_and_their_code_is_asked_for() 
     }
     assert_eq!(connect().await?.bind(ANN, &with_code(ANN, "111111")).await?, 0);
     assert_eq!(connect().await?.bind(r"OTHER\ann.archer", &there(ANN, "111111")).await?, 0);
+    // What is remembered of her ends with her password, which she changes by her DN in that domain (L-14, V-52).
+    let mut wire = connect().await?;
+    assert_eq!(wire.bind(r"OTHER\olga.other", &there("olga.other", "333333")).await?, 0);
+    let id = wire.next_id();
+    let olga = "CN=olga.other,CN=Users,DC=other,DC=test";
+    wire.send(&new_password(id, olga, &OtherForest::password_of("olga.other"), "Another-Password-1")).await?;
+    assert_eq!(LdapResult::decode(&wire.receive().await?)?.code.0, 0);
+    let told = || gateway.verification.calls().iter().filter(|call| matches!(call, Call::PasswordChanged(_))).count();
+    until("it is told", || told() == 1).await?;
     // It is gone: that is said of its people, and of nobody else's.
     other.stop();
     assert_eq!(connect().await?.bind(r"OTHER\olga.other", &there("olga.other", "333333")).await?, 52);

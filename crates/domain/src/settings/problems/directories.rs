@@ -112,10 +112,7 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
         findings.error(key("trusted"), format!("found {}; allowed are 64 at most", directory.trusted.len()));
     }
     for (name, named) in &directory.trusted {
-        let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
-        };
-        if name.len() > 200 || !name.split('.').all(label) {
+        if !written::is_domain_name(name) {
             findings.error(key("trusted"), format!("found {name:?}; a domain is written \"child.corp.example\""));
         }
         servers(findings, &key(&format!("trusted.{name}.urls")), directory.preset, &named.urls);

@@ -14,6 +14,16 @@ pub fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// A domain of the DNS as directories are named after it: labels of letters, digits, hyphens and underscores, of 63 octets at most
+/// (RFC 1035 section 2.3.4), and in all so short that the name of a service fits before it.
+pub fn is_domain_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign))
+    };
+    text.len() <= 200 && text.split('.').all(label)
+}
+
 /// A name or an address; IPv6 without brackets.
 pub fn is_host(text: &str) -> bool {
     is_host_name(text) || text.parse::<Ipv6Addr>().is_ok()
@@ -133,6 +143,19 @@ mod tests {
         ] {
             assert_eq!(web_address(text).map(|web| web.host), host, "{text}");
         }
+    }
+
+    #[test]
+    fn a_domain_is_labels_that_the_dns_takes() {
+        let longest = format!("{}.example", "x".repeat(63));
+        for domain in ["corp.example", "child.Corp.example", "_sites.corp", "corp-1", longest.as_str()] {
+            assert!(is_domain_name(domain), "{domain}");
+        }
+        let long = [format!("{}.example", "x".repeat(64)), "x.".repeat(100) + "xy"];
+        for text in ["", ".", "a..b", "corp.example.", "a b", "a/b", "a\\b", "a@b", "a:1", "k\u{f6}ln.example"] {
+            assert!(!is_domain_name(text), "{text}");
+        }
+        assert!(long.iter().all(|text| !is_domain_name(text)));
     }
 
     #[test]
