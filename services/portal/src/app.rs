@@ -33,6 +33,8 @@ pub(crate) struct App {
     pub public: PublicUrl,
     /// The nearest hop is a TLS proxy on this host, and says where the connection comes from.
     pub behind_proxy: bool,
+    /// The console is open.
+    pub console: bool,
     pub settings: SettingsCopy,
     pub metrics: Metrics,
     pub limits: Limits,
@@ -49,11 +51,11 @@ pub(crate) struct Limits {
 }
 
 impl App {
-    pub fn new(deps: Deps, public: PublicUrl, transport: &Transport) -> Arc<Self> {
+    pub fn new(deps: Deps, public: PublicUrl, transport: &Transport, console: bool) -> Arc<Self> {
         let metrics = Metrics::new(&opentelemetry::global::meter("twinlock"));
         let settings = SettingsCopy::new(deps.settings.clone(), deps.bus.clone(), metrics.clone());
         let behind_proxy = matches!(transport, Transport::BehindProxy);
-        Arc::new(Self { deps, public, behind_proxy, settings, metrics, limits: Limits::new() })
+        Arc::new(Self { deps, public, behind_proxy, console, settings, metrics, limits: Limits::new() })
     }
 
     pub fn now_ms(&self) -> i64 {

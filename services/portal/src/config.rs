@@ -55,6 +55,8 @@ pub struct PortalSection {
     pub key_file: Option<SecretFile>,
     /// What people type: `https://mfa.example.com`. Forms are taken from pages of this origin only.
     pub public_url: Option<PublicUrl>,
+    /// The console for administrators, `/console`: whoever has an API key comes in with it alone, so it is closed unless this opens it.
+    pub console: bool,
     /// The host of `public_url` may be another one than before: every passkey, and with it every phone that approves, is void.
     pub danger_change_rp_id: bool,
     /// HTTP instead of HTTPS, for a TLS proxy on this host. It must replace or extend `X-Forwarded-For`.

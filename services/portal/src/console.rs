@@ -4,7 +4,8 @@
 //! key -> session (door) -> permission of the page (TABLE) -> page -> the same functions as the REST API
 //! ```
 //!
-//! Nobody has an account here: whoever holds an API key signs in with it, and may what its role may. The key itself is not kept; that
+//! Nobody has an account here: whoever holds an API key signs in with it alone, and may what its role may; so it is closed unless
+//! `portal.console` opens it (V-84). The key itself is not kept; that
 //! it is still in force, and its role, is asked for each page, so that a key that is revoked ends its sessions. The console speaks
 //! English.
 
@@ -19,8 +20,8 @@ mod waiting;
 
 use crate::app::App;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{any, get, post};
 use domain::role::Permission::{self, SettingsClients, SyncApprove, SyncRun, UsersEdit, UsersRead};
 use http::Method;
 use std::sync::Arc;
@@ -53,6 +54,19 @@ const TABLE: [(&str, &str, Permission); 19] = [
 ];
 
 pub(crate) fn router(app: Arc<App>) -> Router {
+    match app.console {
+        true => open(app),
+        false => closed(app),
+    }
+}
+
+/// Mails lead to pages of the console, so it says why there is none.
+fn closed(app: Arc<App>) -> Router {
+    let page = async |State(app): State<Arc<App>>| pages::closed(&app);
+    Router::new().route("/console", any(page)).route("/console/{*page}", any(page)).with_state(app)
+}
+
+fn open(app: Arc<App>) -> Router {
     Router::new()
         .route("/console", get(overview::page))
         .route("/console/sign-in", get(door::page).post(door::sign_in))
@@ -77,6 +91,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// May this page wait for a directory?
 pub(crate) fn waits(route: &str) -> bool {
     route.starts_with("/console/import") || route == "/console/sync/probe"
+}
+
+/// Is this page fetched again by itself, with nobody there? Then it does not count as use of the session.
+fn reloads_itself(route: &str) -> bool {
+    route == "/console/sync/wait"
 }
 
 /// What a page asks for; `None`: there is no such page.

@@ -121,7 +121,7 @@ impl Portal {
         if !announcement.tell().await? {
             announcement.keep_telling(process);
         }
-        let app = App::new(deps, public, &transport);
+        let app = App::new(deps, public, &transport, section.console);
         let bind =
             |name, listen, transport| http::Listeners::bind(name, listen, transport, app.metrics.clone(), process);
         let portal = bind("portal listener", &section.listen, transport.clone()).await?;

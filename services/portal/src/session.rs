@@ -168,21 +168,32 @@ pub(crate) async fn load_console(app: &App, headers: &HeaderMap) -> Result<Optio
     Ok(live.filter(|live| live.stage == Stage::Console))
 }
 
+/// The same for a page that fetches itself: the end is not moved, for nobody need be there (V-80).
+pub(crate) async fn load_console_unused(app: &App, headers: &HeaderMap) -> Result<Option<Live>, Status> {
+    let live = find_by(app, headers, CONSOLE_COOKIE_NAME).await?;
+    Ok(live.filter(|live| live.stage == Stage::Console))
+}
+
 async fn load_by(app: &App, headers: &HeaderMap, cookie_name: &str) -> Result<Option<Live>, Status> {
-    let Some(id) = SessionId::from_cookie(headers, cookie_name) else { return Ok(None) };
-    let now_ms = app.now_ms();
-    let request = idempotent(GetSessionRequest { id_hash: id.hash(), now_unix_ms: now_ms });
-    let reply = within(STORE_LIMIT, request, |request| app.deps.portal_data.get_session(request)).await?;
-    let Some(session) = reply.session.filter(|session| session.expires_unix_ms > now_ms) else { return Ok(None) };
-    let Some(stage) = Stage::of(&session) else { return Ok(None) };
-    let mut live = Live { id, revision: reply.revision, stage, session };
-    if stage.end_ms(live.session.created_unix_ms, now_ms) - live.session.expires_unix_ms >= TOUCH_MS
+    let Some(mut live) = find_by(app, headers, cookie_name).await? else { return Ok(None) };
+    let end_ms = live.stage.end_ms(live.session.created_unix_ms, app.now_ms());
+    if end_ms - live.session.expires_unix_ms >= TOUCH_MS
         && let Err(status) = save(app, &mut live).await
     {
         // Another request of the same session was first, or the store is away: this one is as good as before.
         tracing::debug!(code = ?status.code(), "session not prolonged");
     }
     Ok(Some(live))
+}
+
+async fn find_by(app: &App, headers: &HeaderMap, cookie_name: &str) -> Result<Option<Live>, Status> {
+    let Some(id) = SessionId::from_cookie(headers, cookie_name) else { return Ok(None) };
+    let now_ms = app.now_ms();
+    let request = idempotent(GetSessionRequest { id_hash: id.hash(), now_unix_ms: now_ms });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.portal_data.get_session(request)).await?;
+    let Some(session) = reply.session.filter(|session| session.expires_unix_ms > now_ms) else { return Ok(None) };
+    let Some(stage) = Stage::of(&session) else { return Ok(None) };
+    Ok(Some(Live { id, revision: reply.revision, stage, session }))
 }
 
 /// Starts a session for whoever has just proven the password.

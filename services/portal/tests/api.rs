@@ -8,8 +8,10 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{Method, StatusCode};
 use proto::verification::{Allow, Ask, AskKind, outcome};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use support::{FakeVerification, PASSWORD, RIGHT_CODE, SEED, World, api_key};
+use tokio::sync::Barrier;
 
 struct Api<'a> {
     world: &'a World,
@@ -576,6 +578,28 @@ async fn a_directory_is_tried_before_it_is_saved_and_no_secret_comes_back() {
     let refused = test("/directories/test", json!({"directory": {"name": "corp"}})).await;
     let problem = refused.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(problem["detail"], "query_bind.password: give it again");
+}
+
+#[tokio::test]
+async fn directories_that_were_saved_are_tried_at_the_same_time() {
+    // FS-05
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "owner");
+    let names = ["first", "second", "third"];
+    let directories = names.map(|name| {
+        format!(
+            "[[directory]]\nname = \"{name}\"\nurls = [\"ldaps://dc\"]\nbase = \"dc=x\"\nquery_bind = {{ kind = \"anonymous\" }}\n"
+        )
+    });
+    *world.store.changed_directories.lock().expect("a lock") = names.map(str::to_owned).into();
+    // None of them is found good before all are asked.
+    *world.directory.tried_together.lock().expect("a lock") = Some(Arc::new(Barrier::new(names.len())));
+    let document = format!("revision = 41\n{}", directories.concat());
+    let applied = api.send(Method::POST, "/settings", Some(("text/toml", document)), &[]).await.json();
+    for name in names {
+        assert_eq!(applied["directories"][name]["good"], true, "{applied}");
+    }
+    assert_eq!(applied["generated"]["client.vpn.secret"], "s3cret");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod support;
 use domain::Role;
 use domain::settings::FirstEnrolment::Open;
 use http::StatusCode;
+use proto::user_store::SyncRun;
 use support::{Browser, World, api_key};
 
 const ADDRESSES: [(&str, &str, &[Role]); 17] = [
@@ -15,7 +16,7 @@ const ADDRESSES: [(&str, &str, &[Role]); 17] = [
     ("GET", "/console/sync", OWNERS),
     ("POST", "/console/sync/preview", OWNERS),
     ("POST", "/console/sync/write", OWNERS),
-    ("GET", "/console/sync/wait?directory=corp&mode=full&known=r0", OWNERS),
+    ("GET", "/console/sync/wait?directory=corp&mode=full&since=0&asked_at=0", OWNERS),
     ("GET", "/console/sync/runs/r1", OWNERS),
     ("GET", "/console/sync/items/staff/remove", OWNERS),
     ("POST", "/console/sync/items/staff/remove", OWNERS),
@@ -45,7 +46,7 @@ fn token(browser: &Browser) -> String {
 #[tokio::test]
 async fn every_page_opens_to_exactly_its_roles() {
     // V-82
-    let world = World::new(Open).await;
+    let world = World::with_console().await;
     for role in LOOKERS {
         let mut browser = signed_in(&world, *role).await;
         assert_eq!(browser.page.status, StatusCode::OK, "{role:?}: {}", browser.page.html);
@@ -80,7 +81,7 @@ async fn every_page_opens_to_exactly_its_roles() {
 #[tokio::test]
 async fn a_form_is_taken_from_our_own_page_in_the_same_browser_only() {
     // V-81, B-91
-    let world = World::new(Open).await;
+    let world = World::with_console().await;
     let mut owner = signed_in(&world, Role::Owner).await;
     let own = token(&owner);
     let mut other = signed_in(&world, Role::Owner).await;
@@ -99,7 +100,7 @@ async fn a_form_is_taken_from_our_own_page_in_the_same_browser_only() {
 
 #[tokio::test]
 async fn a_person_is_nobody_at_the_console_and_an_administrator_nobody_in_the_portal() {
-    let world = World::new(Open).await;
+    let world = World::with_console().await;
     let mut person = world.signed_in().await;
     let cookie = person.session_cookie().cloned().expect("a session");
     person.cookies.insert("__Host-twinlock-console".into(), cookie);
@@ -115,7 +116,7 @@ async fn a_person_is_nobody_at_the_console_and_an_administrator_nobody_in_the_po
 #[tokio::test]
 async fn a_session_ends_with_its_key_and_with_its_time() {
     // V-80
-    let world = World::new(Open).await;
+    let world = World::with_console().await;
     let mut owner = signed_in(&world, Role::Owner).await;
     let mut admin = signed_in(&world, Role::Admin).await;
     *world.store.revoked_key.lock().expect("a lock") = "test-owner".into();
@@ -129,7 +130,7 @@ async fn a_session_ends_with_its_key_and_with_its_time() {
 #[tokio::test]
 async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
     // FS-07, FS-10
-    let world = World::new(Open).await;
+    let world = World::with_console().await;
     *world.store.document.lock().expect("a lock") =
         "revision = 41\n[[sync_item]]\nname = \"staff\"\ndirectory = \"corp\"\nsource = { kind = \"domain\" }\n".into();
     let mut owner = signed_in(&world, Role::Owner).await;
@@ -147,4 +148,110 @@ async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
     assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody chosen is not everybody");
     owner.submit("/console/approvals/a1", &[("decision", "")]).await;
     assert_eq!(owner.page.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn who_was_signed_out_by_time_comes_back_to_a_page_that_can_be_shown() {
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let token = token(&owner);
+    world.clock.advance(16 * 60_000);
+    for (path, next) in [
+        ("/console/sync/preview", "/console"),
+        ("/console/import/look", "/console"),
+        ("/console/approvals/a1", "/console/approvals/a1"),
+    ] {
+        owner.post(path, &[("csrf", &token), ("directory", "corp")]).await;
+        let field = format!("name=\"next\" value=\"{next}\"");
+        assert!(owner.page.html.contains(&field), "{path}: {}", owner.page.html);
+    }
+    owner.get("/console/users?search=ann").await;
+    assert!(owner.page.html.contains("name=\"next\" value=\"/console/users?search=ann\""), "{}", owner.page.html);
+}
+
+fn requested(id: &str, trigger: &str, started_unix_ms: i64) -> SyncRun {
+    let (directory, mode, state) = ("corp".into(), "full".into(), "done".into());
+    let (run_id, trigger) = (id.into(), trigger.into());
+    SyncRun { run_id, directory, mode, state, trigger, started_unix_ms, ..SyncRun::default() }
+}
+
+#[tokio::test]
+async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of_them_is_gone() {
+    // FS-09, FS-13
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let before = requested("before", "request", 1_000);
+    *world.store.runs.lock().expect("a lock") = vec![requested("burst", "follow", 2_000), before.clone()];
+    let token = token(&owner);
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    let wait = owner.page.path.clone();
+    assert!(wait.starts_with("/console/sync/wait?"), "{wait}");
+    *world.store.runs.lock().expect("a lock") = vec![before.clone()];
+    owner.get(&wait).await;
+    assert_eq!(owner.page.path, wait, "it was added to another one, and ours has not begun");
+    *world.store.runs.lock().expect("a lock") = vec![requested("ours", "request", 3_000), before];
+    owner.get(&wait).await;
+    assert_eq!(owner.page.path, "/console/sync/runs/ours?asked=full");
+}
+
+#[tokio::test]
+async fn a_page_that_waits_gives_up_and_keeps_no_session_alive() {
+    // V-80
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let token = token(&owner);
+    owner.post("/console/sync/preview", &[("csrf", &token), ("directory", "corp")]).await;
+    let wait = owner.page.path.clone();
+    for _ in 0..9 {
+        assert!(owner.page.html.contains("console-wait.js"), "{}", owner.page.html);
+        world.clock.advance(60_000);
+        owner.get(&wait).await;
+    }
+    world.clock.advance(60_000);
+    owner.get(&wait).await;
+    assert!(!owner.page.html.contains("console-wait.js"), "{}", owner.page.html);
+    assert!(owner.page.html.contains("No run of corp has begun"), "{}", owner.page.html);
+    let begun = SyncRun { state: "running".into(), ..requested("ours", "request", 3_000) };
+    *world.store.runs.lock().expect("a lock") = vec![begun];
+    owner.get(&wait).await;
+    assert!(owner.page.html.contains("corp is still being read"), "{}", owner.page.html);
+    world.clock.advance(5 * 60_000);
+    owner.get(&wait).await;
+    assert!(owner.page.html.contains("action=\"/console/sign-in\""), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn whoever_searches_for_people_leaves_the_open_group() {
+    // FS-16
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    *world.store.document.lock().expect("a lock") =
+        "revision = 41\n[[directory]]\nname = \"corp\"\nurls = [\"ldaps://dc\"]\n\
+        base = \"dc=corp\"\nquery_bind = { kind = \"anonymous\" }\n"
+            .into();
+    owner.get("/console/import?directory=corp&show=groups&group=ou%3Dvpn%2Cdc%3Dcorp").await;
+    let group = [("directory", "corp"), ("show", "groups"), ("group", "ou=vpn,dc=corp"), ("below", "")];
+    owner.submit("/console/import/look", &[&group[..], &[("search", "new")]].concat()).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
+    assert!(owner.page.html.contains("name=\"group\" value=\"\""), "{}", owner.page.html);
+    let searched = "find \"new\" of group \"\"".to_owned();
+    assert_eq!(world.store.calls().last(), Some(&searched), "{:?}", world.store.calls());
+    let all = [("search", "new"), ("into", "people"), ("whom", "everybody")];
+    owner.submit("/console/import", &[&group[..], &all].concat()).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
+    assert_eq!(world.store.applied.lock().expect("a lock").len(), 1, "{:?}", world.store.calls());
+}
+
+#[tokio::test]
+async fn a_console_that_is_not_opened_has_no_page_to_sign_in_at() {
+    // V-84
+    let world = World::new(Open).await;
+    let mut browser = world.browser();
+    for path in ["/console", "/console/sign-in", "/console/approvals/a1"] {
+        browser.get(path).await;
+        assert_eq!(browser.page.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(browser.page.html.contains("portal.console = true"), "{path}: {}", browser.page.html);
+        browser.post(path, &[("key", &api_key("owner"))]).await;
+        assert_eq!((browser.page.status, browser.cookie_lines.len()), (StatusCode::NOT_FOUND, 0), "{path}");
+    }
 }

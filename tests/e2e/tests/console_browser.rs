@@ -26,7 +26,7 @@ struct World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_before_the_console() -> Result<()> {
-    let machine = OneMachine::start(0, "", "", &[])?;
+    let machine = OneMachine::start(0, "", "", &["portal.console=true"])?;
     let key = |name: &str, role: &str| -> Result<String> {
         let made = machine.command_line().json(&["api-key", "create", name, "--role", role])?;
         Ok(made["key"].as_str().context("a key")?.to_owned())

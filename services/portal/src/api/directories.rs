@@ -18,8 +18,10 @@ use utoipa::ToSchema;
 
 /// A directory is read for seconds, and the gateway gives up before us.
 pub(crate) const DIRECTORY_LIMIT: Duration = Duration::from_secs(65);
-/// For all directories that are tried once they are saved, together.
-pub(super) const ONCE_SAVED_LIMIT: Duration = Duration::from_secs(40);
+/// For all directories that are tried once they are saved, together: the answer, which has secrets that are shown once, waits for it.
+pub(super) const ONCE_SAVED_LIMIT: Duration = Duration::from_secs(8);
+/// How many of them at the same time: a gateway takes 4 such questions, and somebody else may ask, too.
+pub(super) const ONCE_SAVED_AT_ONCE: usize = 3;
 
 /// Whom to look at beside everything else.
 #[derive(Deserialize, ToSchema)]
@@ -156,6 +158,9 @@ pub(super) async fn tried_once_saved(
     let request = InspectRequest { draft_json, query_password, sync_password, ..InspectRequest::default() };
     match within(limit, request, |request| app.deps.directories.inspect(request)).await {
         Ok(reply) => shown(reply),
+        Err(status) if status.code() == tonic::Code::DeadlineExceeded => bad(format!(
+            "It is saved, and was not tried to the end: that takes more than a few seconds. POST /directories/{name}/test does."
+        )),
         Err(status) => bad(format!("It could not be tried: {}.", status.message())),
     }
 }

@@ -1,7 +1,7 @@
 //! The settings as one TOML document: exported, and applied as a whole or not at all.
 
 use super::access::Caller;
-use super::directories::{DirectoryTested, ONCE_SAVED_LIMIT, tried_once_saved};
+use super::directories::{DirectoryTested, ONCE_SAVED_AT_ONCE, ONCE_SAVED_LIMIT, tried_once_saved};
 use super::extract::{Body, Query, media_type};
 use super::factors::secret;
 use super::problem::Problem;
@@ -12,6 +12,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use domain::Secret;
 use domain::settings::Settings;
+use futures::{StreamExt, stream};
 use http::header::{CONTENT_TYPE, ETAG};
 use proto::user_store::{ApplySettingsRequest, ExportSettingsRequest};
 use serde::{Deserialize, Serialize};
@@ -115,11 +116,13 @@ pub(super) async fn apply(
         let settings: Settings = toml::from_str(&applied.document).unwrap_or_default();
         let settings = settings.with_secrets_kept();
         let end = Instant::now() + ONCE_SAVED_LIMIT;
-        for name in reply.changed_directories {
+        let (app, settings, secrets) = (&app, &settings, &applied.secrets);
+        let tried = stream::iter(reply.changed_directories).map(|name| async move {
             let left = end.saturating_duration_since(Instant::now());
-            let found = tried_once_saved(&app, &settings, &applied.secrets, &name, left).await;
-            directories.insert(name, found);
-        }
+            let found = tried_once_saved(app, settings, secrets, &name, left).await;
+            (name, found)
+        });
+        directories = tried.buffer_unordered(ONCE_SAVED_AT_ONCE).collect().await;
     }
     let removed = reply.removed_items.into_iter().map(|item| ItemRemoved {
         sync_item: item.sync_item,

@@ -1,7 +1,7 @@
 //! Who comes in: an API key makes a session, and each page asks whether the key may still show it.
 
 use super::pages::{self, Frame, SignIn};
-use super::permission_of;
+use super::{permission_of, reloads_itself};
 use crate::api::{Caller, Problem};
 use crate::app::{App, STORE_LIMIT, within};
 use crate::http::{ClientAddress, same_origin};
@@ -52,9 +52,11 @@ impl FromRequestParts<Arc<App>> for Administrator {
     type Rejection = Response;
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         let path = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
-        let found = admit(app, &parts.headers).await.map_err(|problem| pages::refused(app, None, &problem))?;
+        let found = admit(app, &parts.headers, &path).await.map_err(|problem| pages::refused(app, None, &problem))?;
         let Some(by) = found else {
-            let asked = parts.uri.path_and_query().map_or("/console", |asked| asked.as_str());
+            // Afterwards the browser asks with GET, whatever it asked with now.
+            let asked = parts.uri.path_and_query().filter(|_| permission_of(&Method::GET, &path).is_some());
+            let asked = asked.map_or("/console", |asked| asked.as_str());
             return Err(Redirect::to(&format!("/console/sign-in?next={}", pages::escaped(asked))).into_response());
         };
         if !app.may_call(&by.caller.key) {
@@ -87,8 +89,12 @@ impl FromRequest<Arc<App>> for Sent {
 }
 
 /// `None`: nobody, any longer.
-async fn admit(app: &App, headers: &HeaderMap) -> Result<Option<Administrator>, Problem> {
-    let Some(live) = session::load_console(app, headers).await? else { return Ok(None) };
+async fn admit(app: &App, headers: &HeaderMap, route: &str) -> Result<Option<Administrator>, Problem> {
+    let live = match reloads_itself(route) {
+        true => session::load_console_unused(app, headers).await?,
+        false => session::load_console(app, headers).await?,
+    };
+    let Some(live) = live else { return Ok(None) };
     let request = idempotent(ListApiKeysRequest {});
     let keys = within(STORE_LIMIT, request, |request| app.deps.admin.list_api_keys(request)).await?.keys;
     let session = &live.session;

@@ -49,13 +49,22 @@ pub(super) async fn look(sent: Sent) -> Response {
 
 fn looked(sent: &Sent) -> Looked {
     let text = |name: &str| sent.text(name).to_owned();
-    Looked {
+    one_place(Looked {
         directory: text("directory"),
         groups: sent.text("show") == "groups",
         below: text("below"),
         group: text("group"),
         search: text("search"),
         find: text("find"),
+    })
+}
+
+/// Members of a group are listed, or people are searched, in a container or everywhere: whoever searches leaves the group.
+fn one_place(looked: Looked) -> Looked {
+    match (looked.search.is_empty(), looked.group.is_empty()) {
+        (false, _) => Looked { group: String::new(), ..looked },
+        (true, false) => Looked { below: String::new(), ..looked },
+        (true, true) => looked,
     }
 }
 
@@ -87,14 +96,14 @@ async fn found(app: &App, by: &Administrator, wanted: Wanted, failure: Option<St
         Some(known) => known.base.clone(),
         None => return Err(Problem::not_found("there is no such directory")),
     };
-    let looked = Looked {
+    let looked = one_place(Looked {
         groups: wanted.show == "groups",
         below: wanted.below,
         group: wanted.group,
         search: wanted.search,
         find: wanted.find,
         directory,
-    };
+    });
     let places = places(app, &looked).await?;
     let users = users(app, &looked, &wanted.after).await?;
     let object_ids = users.users.iter().map(|user| user.object_id.clone()).collect();
@@ -151,11 +160,10 @@ async fn users(app: &App, looked: &Looked, after: &str) -> Result<FindUsersReply
     if [&looked.below, &looked.group, &looked.search].into_iter().all(|text| text.is_empty()) {
         return Ok(FindUsersReply::default());
     }
-    let by_group = !looked.group.is_empty();
     let request = FindUsersRequest {
         directory: looked.directory.clone(),
-        search: if by_group { String::new() } else { looked.search.clone() },
-        below: if by_group { String::new() } else { looked.below.clone() },
+        search: looked.search.clone(),
+        below: looked.below.clone(),
         group: looked.group.clone(),
         after: after.to_owned(),
         limit: PAGE,

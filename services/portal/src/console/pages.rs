@@ -140,6 +140,18 @@ pub(super) struct Wait {
     pub directory: String,
     pub here: String,
     pub preview: bool,
+    pub state: Waiting,
+}
+
+/// How it stands with a run that was asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// The page asks again by itself.
+    On,
+    /// It has begun, and the page asks no longer.
+    Long,
+    /// It should have begun, and the page asks no longer.
+    NotBegun,
 }
 
 #[derive(Template)]
@@ -323,6 +335,17 @@ pub(super) fn refused(app: &App, by: Option<&Administrator>, problem: &Problem) 
     let sentences = problem.sentences();
     let page = Message { frame, sentences, bad: true, way_on: "/console".into(), label: "To the overview" };
     show(problem.status_code(), &page)
+}
+
+/// What there is instead of a console that is not open.
+pub(super) fn closed(app: &App) -> Response {
+    let sentences = vec![
+        "The console is closed. Commands do the same, such as twinlock sync approvals.".to_owned(),
+        "Whoever runs Twinlock opens it with portal.console = true in its configuration.".to_owned(),
+    ];
+    let frame = Frame::new(app, "The console is closed");
+    let page = Message { frame, sentences, bad: true, way_on: "/".into(), label: "To the portal" };
+    show(StatusCode::NOT_FOUND, &page)
 }
 
 /// A form that is not taken.

@@ -6,7 +6,9 @@
 
 use super::door::{Administrator, Sent};
 use super::overview::{shown, status, why};
-use super::pages::{self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, escaped, show, time};
+use super::pages::{
+    self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, Waiting, escaped, show, time,
+};
 use super::removal;
 use crate::api::{Caller, Problem};
 use crate::app::{App, STORE_LIMIT, within};
@@ -22,6 +24,8 @@ use std::sync::Arc;
 
 /// Changes on one page.
 const PAGE: u32 = 100;
+/// For how long a page asks by itself whether a run has ended: not as long as an unused session lasts.
+const WAIT_MS: i64 = 10 * 60_000;
 
 pub(super) async fn page(State(app): State<Arc<App>>, by: Administrator) -> Response {
     match overview(&app, &by, None).await {
@@ -125,8 +129,9 @@ async fn ask(app: &App, sent: &Sent, mode: &str) -> Response {
     }
 }
 
-/// Asks for a run, and says where to wait for it. The leader takes requests from a queue and names no run beforehand: it is the first
-/// one of the directory that was asked for and is newer than what was there.
+/// Asks for a run, and says where to wait for it. The leader takes requests from a queue and names no run beforehand: it is one of the
+/// directory that was asked for and began after all that were there. They are known by their time, for a run may be gone by the next
+/// look: what followed a directory is added to the run before it.
 pub(super) async fn ask_for(
     app: &App,
     caller: &Caller,
@@ -138,7 +143,7 @@ pub(super) async fn ask_for(
     if settings.settings.directory(directory).is_none() {
         return Err(Problem::not_found("there is no such directory"));
     }
-    let known = status(app).await?.runs.into_iter().find(|run| run.directory == directory).map(|run| run.run_id);
+    let since = status(app).await?.runs.iter().map(|run| run.started_unix_ms).max().unwrap_or_default();
     let request = RequestSyncRequest {
         only: directory.to_owned(),
         mode: mode.to_owned(),
@@ -146,16 +151,18 @@ pub(super) async fn ask_for(
         actor: caller.actor.clone(),
     };
     within(STORE_LIMIT, request, |request| app.deps.admin.request_sync(request)).await?;
-    let known = known.unwrap_or_default();
-    Ok(format!("/console/sync/wait?directory={}&mode={mode}&known={}", escaped(directory), escaped(&known)))
+    let awaited = Awaited { directory: directory.to_owned(), mode: mode.to_owned(), since, asked_at: app.now_ms() };
+    Ok(awaited.address())
 }
 
 #[derive(Deserialize)]
 pub(super) struct Awaited {
     directory: String,
     mode: String,
-    /// The newest run there was.
-    known: String,
+    /// When the newest run began that was there before, in Unix milliseconds by the clock of synchronisation.
+    since: i64,
+    /// When it was asked for, in Unix milliseconds by ours.
+    asked_at: i64,
 }
 
 pub(super) async fn wait(State(app): State<Arc<App>>, by: Administrator, Query(awaited): Query<Awaited>) -> Response {
@@ -167,24 +174,37 @@ pub(super) async fn wait(State(app): State<Arc<App>>, by: Administrator, Query(a
         let to = format!("/console/sync/runs/{}?asked={}", escaped(&run.run_id), escaped(&awaited.mode));
         return Redirect::to(&to).into_response();
     }
-    let Awaited { directory, mode, known } = awaited;
-    let here = format!(
-        "/console/sync/wait?directory={}&mode={}&known={}",
-        escaped(&directory),
-        escaped(&mode),
-        escaped(&known)
-    );
-    let preview = mode == "preview";
-    let page = Wait { frame: Frame::of(&app, &by, "Reading the directory"), directory, here, preview };
+    let begun = awaited.newest(&status.runs).is_some();
+    let (title, state) = match (app.now_ms().saturating_sub(awaited.asked_at) < WAIT_MS, begun) {
+        (true, _) => ("Reading the directory", Waiting::On),
+        (false, true) => ("Still reading the directory", Waiting::Long),
+        (false, false) => ("The run has not begun", Waiting::NotBegun),
+    };
+    let page = Wait {
+        frame: Frame::of(&app, &by, title),
+        here: awaited.address(),
+        preview: awaited.mode == "preview",
+        directory: awaited.directory,
+        state,
+    };
     show(StatusCode::OK, &page)
 }
 
 impl Awaited {
-    /// Newest first.
+    fn address(&self) -> String {
+        let (directory, mode) = (escaped(&self.directory), escaped(&self.mode));
+        let Self { since, asked_at, .. } = self;
+        format!("/console/sync/wait?directory={directory}&mode={mode}&since={since}&asked_at={asked_at}")
+    }
+
+    /// The newest first.
+    fn newest<'a>(&self, runs: &'a [SyncRun]) -> Option<&'a SyncRun> {
+        let mut new = runs.iter().filter(|run| run.started_unix_ms > self.since);
+        new.find(|run| run.directory == self.directory && run.trigger == "request")
+    }
+
     fn ended<'a>(&self, runs: &'a [SyncRun]) -> Option<&'a SyncRun> {
-        let new = runs.iter().take_while(|run| run.run_id != self.known);
-        let mut ours = new.filter(|run| run.directory == self.directory && run.trigger == "request");
-        ours.next().filter(|run| !matches!(run.state.as_str(), "running" | "abandoned"))
+        self.newest(runs).filter(|run| !matches!(run.state.as_str(), "running" | "abandoned"))
     }
 }
 
@@ -259,6 +279,8 @@ mod tests {
             mode: mode.into(),
             state: state.into(),
             trigger: "request".into(),
+            // Ids here are in the order of time.
+            started_unix_ms: id.parse().expect("a number"),
             ..SyncRun::default()
         }
     }
@@ -266,13 +288,13 @@ mod tests {
     #[test]
     fn one_waits_for_the_run_that_came_after_and_was_asked_for() {
         // FS-09
-        let awaited = |known: &str| Awaited { directory: "corp".into(), mode: "preview".into(), known: known.into() };
+        let awaited = |since| Awaited { directory: "corp".into(), mode: "preview".into(), since, asked_at: 0 };
         let by_itself = SyncRun { trigger: "schedule".into(), ..run("3", "full", "done") };
         let elsewhere = SyncRun { directory: "second".into(), ..run("4", "preview", "done") };
         let runs = [elsewhere, by_itself, run("2", "preview", "done"), run("1", "full", "done")];
-        assert_eq!(awaited("1").ended(&runs).map(|run| run.run_id.as_str()), Some("2"));
-        assert_eq!(awaited("2").ended(&runs), None);
-        assert_eq!(awaited("1").ended(&[run("2", "preview", "running"), run("1", "full", "done")]), None);
+        assert_eq!(awaited(1).ended(&runs).map(|run| run.run_id.as_str()), Some("2"));
+        assert_eq!(awaited(2).ended(&runs), None, "whether the newest one then is still there or not");
+        assert_eq!(awaited(1).ended(&[run("2", "preview", "running"), run("1", "full", "done")]), None);
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Admin for FakeStore {
             changes: vec!["added client.vpn".into()],
             errors,
             generated,
+            changed_directories: self.changed_directories.lock().expect("a lock").clone(),
             ..ApplySettingsReply::default()
         }))
     }
@@ -220,7 +221,9 @@ impl Admin for FakeStore {
         };
         let approval =
             Approval { approval_id: "a1".into(), directory: "corp".into(), users: 250, ..Approval::default() };
-        let (runs, approvals) = (vec![run], vec![approval]);
+        let mut runs = self.runs.lock().expect("a lock").clone();
+        runs.push(run);
+        let approvals = vec![approval];
         Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), sources, runs, approvals }))
     }
     /// Three runs.

@@ -12,6 +12,7 @@ use proto::directory::{
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Barrier;
 use tonic::{Request, Response, Status};
 
 pub fn object_id(number: u8) -> String {
@@ -28,12 +29,15 @@ pub struct FakeDirectory {
     pub inspected: Mutex<Vec<InspectRequest>>,
     /// The reason that right passwords are refused with.
     pub refuse_with: Mutex<Option<&'static str>>,
+    /// So many directories have to be tried at the same time before one is found good.
+    pub tried_together: Mutex<Option<Arc<Barrier>>>,
 }
 
 impl FakeDirectory {
     pub fn new(store: Arc<FakeStore>) -> Self {
         let (fail_next, inspected, refuse_with) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { store, checks: AtomicUsize::new(0), fail_next, inspected, refuse_with }
+        let tried_together = Mutex::default();
+        Self { store, checks: AtomicUsize::new(0), fail_next, inspected, refuse_with, tried_together }
     }
 
     pub fn checks(&self) -> usize {
@@ -96,6 +100,10 @@ impl Directories for FakeDirectory {
             return Err(Status::new(code, "query_bind.password: give it again"));
         }
         self.inspected.lock().expect("a lock").push(request.into_inner());
+        let together = self.tried_together.lock().expect("a lock").clone();
+        if let Some(together) = together {
+            together.wait().await;
+        }
         let line = Inspected { about: "users".into(), verdict: "good".into(), text: "412 users found.".into() };
         Ok(Response::new(InspectReply { good: true, lines: vec![line] }))
     }
@@ -103,6 +111,11 @@ impl Directories for FakeDirectory {
     /// "ann", who is known, and "new", who is not; a page has one of them.
     async fn find_users(&self, request: Request<FindUsersRequest>) -> Result<Response<FindUsersReply>, Status> {
         let request = request.into_inner();
+        let searched = [&request.search, &request.filter, &request.below].into_iter().any(|text| !text.is_empty());
+        if !request.group.is_empty() && (searched || !request.names.is_empty()) {
+            return Err(Status::invalid_argument("members of a group are listed, or users are searched, not both"));
+        }
+        self.store.note(format!("find {:?} of group {:?}", request.search, request.group));
         let user = |number, username: &str| FoundUser {
             object_id: object_id(number),
             username: username.into(),

@@ -40,15 +40,22 @@ pub struct World {
 impl World {
     /// HTTPS, as people meet it.
     pub async fn new(first: FirstEnrolment) -> Self {
-        Self::start(first, false).await
+        Self::start(first, "").await
     }
 
     /// HTTP behind a TLS proxy on this host.
     pub async fn behind_proxy() -> Self {
-        Self::start(FirstEnrolment::Open, true).await
+        Self::start(FirstEnrolment::Open, r#","danger_plain_http":true"#).await
     }
 
-    async fn start(first: FirstEnrolment, plain: bool) -> Self {
+    /// As administrators meet it.
+    pub async fn with_console() -> Self {
+        Self::start(FirstEnrolment::Open, r#","console":true"#).await
+    }
+
+    /// `more`: keys of the section.
+    async fn start(first: FirstEnrolment, more: &str) -> Self {
+        let plain = more.contains("danger_plain_http");
         let process = Process::detached("portal");
         let clock = Clock::at(NOW_MS);
         let store = Arc::new(FakeStore::new(first));
@@ -72,10 +79,10 @@ impl World {
         let pki = lab::Pki::new(files.path()).expect("a CA");
         let issued = pki.issue("portal", &["localhost", "127.0.0.1"]).expect("a certificate");
         let tls =
-            format!(r#""certificate_file":"{}","key_file":"{}""#, issued.certificate.display(), issued.key.display());
-        let way = if plain { r#""danger_plain_http":true"# } else { &tls };
+            format!(r#","certificate_file":"{}","key_file":"{}""#, issued.certificate.display(), issued.key.display());
+        let tls = if plain { "" } else { &tls };
         let section: PortalSection = serde_json::from_str(&format!(
-            r#"{{"listen":["127.0.0.1:0"],"phone_listen":["127.0.0.1:0"],"public_url":"https://portal.example",{way}}}"#
+            r#"{{"listen":["127.0.0.1:0"],"phone_listen":["127.0.0.1:0"],"public_url":"https://portal.example"{tls}{more}}}"#
         ))
         .expect("a section");
         let portal = Portal::start(section, deps, &process).await.expect("it starts").expect("it listens");

@@ -50,6 +50,10 @@ pub struct FakeStore {
     /// What the settings are exported as, and what was applied.
     pub document: Mutex<String>,
     pub applied: Mutex<Vec<String>>,
+    /// The directories that a document changes.
+    pub changed_directories: Mutex<Vec<String>>,
+    /// Runs beside the one there always was, the newest first.
+    pub runs: Mutex<Vec<SyncRun>>,
 }
 
 /// The key of a role: `twk_owner` ...
@@ -104,6 +108,8 @@ impl FakeStore {
             rp_id: Mutex::default(),
             document: Mutex::new("revision = 41\n".into()),
             applied: Mutex::default(),
+            changed_directories: Mutex::default(),
+            runs: Mutex::default(),
         };
         store.set_first_enrolment(first);
         store.add("ann", "Ann");
