@@ -106,7 +106,7 @@ impl Stream {
             otel.kind = "server",
             otel.status_code = tracing::field::Empty,
             rpc.system.name = "grpc",
-            rpc.method = method,
+            rpc.method = format!("twinlock.verification.v1.{method}"),
             rpc.response.status_code = tracing::field::Empty,
         );
         trace::adopt_headers(&span, &trace.into_iter().collect());

@@ -198,7 +198,10 @@ impl Way {
 impl Line {
     async fn open(replica: Channel) -> Result<Arc<Self>, Status> {
         let (calls, outgoing) = mpsc::channel(CALLS_QUEUED);
-        let replies = WaitingCallsClient::new(replica).open(ReceiverStream::new(outgoing)).await?.into_inner();
+        // On a task of its own: the stream outlives the login that opens it, and is no part of its trace.
+        let opening =
+            tokio::spawn(async move { WaitingCallsClient::new(replica).open(ReceiverStream::new(outgoing)).await });
+        let replies = opening.await.map_err(|_| Status::unavailable("the process stops"))??.into_inner();
         let line = Arc::new(Self {
             calls,
             open: AtomicBool::new(true),

@@ -112,6 +112,11 @@ async fn apply(
             (name, secret.expose_str().unwrap_or_default().to_owned())
         })
         .collect();
+    if !output.is_json() {
+        // Before directories are tried, which may take a while: what is in force already is shown once.
+        reply.changes.iter().for_each(|change| line(change));
+        generated.iter().for_each(|(name, secret)| line(&format!("{name} = {secret}    (shown once)")));
+    }
     let mut tried = Vec::new();
     for name in reply.changed_directories.iter().filter(|_| how.probe) {
         tried.push((name, tried_once_saved(connection, &request, name).await));
@@ -133,12 +138,6 @@ async fn apply(
             .to_string(),
         );
         return Ok(());
-    }
-    for change in &reply.changes {
-        line(change);
-    }
-    for (name, secret) in &generated {
-        line(&format!("{name} = {secret}    (shown once)"));
     }
     let what = if dry_run { "would change; nothing was changed" } else { "changed" };
     for (name, found) in &tried {
