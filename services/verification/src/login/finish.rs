@@ -140,7 +140,9 @@ impl Service {
         let stage = match &held.record.stage {
             // A conversation has an end, whatever it is about (FR-14).
             Stage::Asked { rounds_left: 0, .. } => {
-                return Ok(Step::Over(previous.reason.unwrap_or(Reason::ChallengeGone).into()));
+                let otherwise =
+                    if matches!(round, Round::NewPin { .. }) { Reason::WrongPin } else { Reason::WrongCode };
+                return Ok(Step::Over(previous.reason.unwrap_or(otherwise).into()));
             }
             Stage::Asked { step, tries_left, rounds_left, .. } => {
                 Stage::Asked { step: *step, tries_left: *tries_left, rounds_left: *rounds_left, round }
