@@ -145,6 +145,29 @@ async fn openldap_tells_a_life_by_syncrepl_and_a_present_phase_proves_who_is_gon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn openldap_says_where_it_stands_and_only_else_is_everything_asked_for() -> Result<()> {
+    // P-10, S-30: the content of a whole directory is a long way to a cookie.
+    let hidden = SlapdOptions { access_lines: "access to attrs=contextCSN by * none\n".into(), ..Default::default() };
+    for (options, reads_all) in [(SlapdOptions::default(), false), (hidden, true)] {
+        let lab = open_ldap(&options)?;
+        let sent = || lab.slapd.log().split("nentries=").skip(1).filter_map(first_number).sum::<usize>();
+        let before = sent();
+        let position = lab.directory.position_now(FeedKind::Syncrepl).await?;
+        let entries = sent() - before;
+        assert_eq!(entries > 100, reads_all, "{entries} entries");
+        assert!(reads_all || entries <= 2, "{entries} entries");
+        lab.slapd.modify(&format!("dn: {ANN}\nchangetype: modify\nreplace: mobile\nmobile: +4915155500088\n"))?;
+        let told = Told::of(lab.directory.changes(position)).await?;
+        assert_eq!(told.changed, BTreeSet::from([id_of(&lab.directory, ANN).await?]), "of all that is there");
+    }
+    Ok(())
+}
+
+fn first_number(text: &str) -> Option<usize> {
+    text.split(|sign: char| !sign.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn openldap_with_a_session_log_names_who_is_gone() -> Result<()> {
     let options = SlapdOptions { database_lines: "syncprov-sessionlog 1000".into(), ..Default::default() };
     let lab = open_ldap(&options)?;

@@ -110,12 +110,8 @@ fn writes(start: &str) -> Query {
 
 /// When something last changed in the part of the directory that the base lies in, by any server's clock.
 async fn newest_change(link: &mut Link, root: &Root) -> Result<Option<String>, Incomplete> {
-    let core = Arc::clone(&link.core);
-    let Some(context) = root.naming_context_of(core.base()) else { return Ok(None) };
-    let (entry, _) = link.entry(context, &["contextCSN"]).await?;
-    let Some(entry) = entry else { return Ok(None) };
-    // 20261129154503.000012Z#000000#000#000000
-    let times = entry.values("contextCSN").iter().filter_map(|csn| std::str::from_utf8(csn).ok()?.split('#').next());
+    let csns = root.context_csns(link).await?;
+    let times = csns.iter().filter_map(|csn| csn.split('#').next());
     Ok(times.filter(|time| clock::seconds(time).is_some()).max().map(str::to_owned))
 }
 

@@ -3,6 +3,7 @@
 use super::link::Link;
 use crate::read::Incomplete;
 use ldap_wire::{Dn, SearchResultEntry, oid};
+use std::sync::Arc;
 
 pub(super) struct Root(SearchResultEntry);
 
@@ -71,6 +72,16 @@ impl Root {
             .filter(|(_, context)| dn.is_within(context))
             .max_by_key(|(_, it)| it.rdns.len())
             .map(|(text, _)| text)
+    }
+
+    /// Up to which changes OpenLDAP has the part of the directory that the base lies in, one for each server that takes writes, as
+    /// `20261129154503.000012Z#000000#000#000000`. None where the account may not see them.
+    pub async fn context_csns(&self, link: &mut Link) -> Result<Vec<String>, Incomplete> {
+        let core = Arc::clone(&link.core);
+        let Some(context) = self.naming_context_of(core.base()) else { return Ok(Vec::new()) };
+        let (entry, _) = link.entry(context, &["contextCSN"]).await?;
+        let csns = entry.iter().flat_map(|entry| entry.values("contextCSN"));
+        Ok(csns.filter_map(|csn| std::str::from_utf8(csn).ok().map(str::to_owned)).collect())
     }
 
     pub fn has_naming_context(&self, dn: &str) -> bool {

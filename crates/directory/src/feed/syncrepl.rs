@@ -68,18 +68,34 @@ struct Refresh {
     delete_phase_ended: bool,
 }
 
-/// The cookie of now: all is named once, by its id alone, and what is named is left aside.
+/// The cookie of now. OpenLDAP says where it stands, and confirms it by going on from there; anywhere else all is named once, by its id
+/// alone, and what is named is left aside.
 pub(super) async fn position_now(core: &Arc<Core>) -> Result<Position, FeedError> {
-    let mut session = Syncrepl::start(core, None, None, Until::Now).await?;
-    let mut events = VecDeque::new();
-    loop {
-        session.step(&mut events).await?;
-        for event in events.drain(..) {
-            if let Event::Position(position) = event {
-                return Ok(position);
-            }
+    let mut link = Link::open(core, None).await?;
+    let root = Root::read(&mut link).await?;
+    if let Some(cookie) = cookie_of_now(&mut link, &root).await? {
+        let session = Syncrepl::on(link, &root, Some(cookie), Until::Now).await?;
+        match session.stands().await {
+            Err(FeedError::FullRead(_)) => {}
+            told => return told,
         }
     }
+    Syncrepl::start(core, None, None, Until::Now).await?.stands().await
+}
+
+/// As OpenLDAP writes it, and takes it on its command line (`-c`, slapd(8)). A cookie is the server's affair (RFC 4533 section 3.3), so
+/// no other server is given one of ours.
+async fn cookie_of_now(link: &mut Link, root: &Root) -> Result<Option<Cookie>, FeedError> {
+    let csns = match root.is_openldap() {
+        true => root.context_csns(link).await?,
+        false => Vec::new(),
+    };
+    let plain = |csn: &String| csn.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'#'));
+    if csns.is_empty() || !csns.iter().all(plain) {
+        return Ok(None);
+    }
+    let cookie = format!("rid=000,csn={}", csns.join(";"));
+    Ok(Some(Cookie::of(&link.server(), &cookie.into())?))
 }
 
 pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>, Incomplete> {
@@ -160,8 +176,12 @@ impl Syncrepl {
     ) -> Result<Self, FeedError> {
         let mut link = Link::open(core, preferred).await?;
         let root = Root::read(&mut link).await?;
-        let ids =
-            Ids::of(core.settings.id_attribute(), &root).ok_or(FeedError::NotOffered { kind: FeedKind::Syncrepl })?;
+        Self::on(link, &root, cookie, until).await
+    }
+
+    async fn on(link: Link, root: &Root, cookie: Option<Cookie>, until: Until) -> Result<Self, FeedError> {
+        let ids = Ids::of(link.core.settings.id_attribute(), root);
+        let ids = ids.ok_or(FeedError::NotOffered { kind: FeedKind::Syncrepl })?;
         let mut session = Self {
             link,
             ids,
@@ -185,6 +205,19 @@ impl Syncrepl {
         let cookie = self.asked.as_ref().map(|cookie| cookie.octets().clone());
         let control = SyncRequest { mode, cookie, reload_hint: false }.to_control();
         self.link.ask(&search(self.link.core.base_text()), &[control]).await
+    }
+
+    /// Where the server stands when it has told everything.
+    async fn stands(mut self) -> Result<Position, FeedError> {
+        let mut events = VecDeque::new();
+        loop {
+            self.step(&mut events).await?;
+            for event in events.drain(..) {
+                if let Event::Position(position) = event {
+                    return Ok(position);
+                }
+            }
+        }
     }
 
     pub async fn step(&mut self, events: &mut VecDeque<Event>) -> Result<(), FeedError> {
