@@ -321,7 +321,10 @@ impl Binders {
     async fn bind_once(&self, core: &Core, entry: &Entry, password: &Secret) -> Result<ServerName, BindError> {
         let mut connection = match self.take(core) {
             Some(connection) => connection,
-            None => core.connect(Purpose::Authentications).await.map_err(|cause| BindError::Unreachable { cause })?,
+            None => {
+                let connected = Box::pin(core.connect(Purpose::Authentications)).await;
+                connected.map_err(|cause| BindError::Unreachable { cause })?
+            }
         };
         let server = connection.server().clone();
         let mut exchange = core.exchange(entry, password, &server, &connection.channel())?;

@@ -114,7 +114,7 @@ impl Directories {
     ) -> Option<Result<(Arc<Directory>, Entry), ResolveError>> {
         match place {
             Place::Home => Some(home.resolve_by_form(name).await.map(|entry| (Arc::clone(home), entry))),
-            Place::There => self.in_its_domain(home, name, belongs).await,
+            Place::There => Box::pin(self.in_its_domain(home, name, belongs)).await,
         }
     }
 

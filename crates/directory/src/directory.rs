@@ -355,7 +355,8 @@ impl Directory {
             let controls = self.core.search_controls();
             let result = match &self.pool {
                 Some(pool) => pool.search(search.clone(), controls, deadline).await,
-                None => session::search_once(&self.core, search.clone(), controls, deadline).await,
+                // Boxed, like all that seldom happens: what waits for an answer is moved about with room for it.
+                None => Box::pin(session::search_once(&self.core, search.clone(), controls, deadline)).await,
             };
             let outcome = match &result {
                 Ok(answer) if is_unavailable(answer.result.code) => Outcome::Directory,

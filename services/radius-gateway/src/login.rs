@@ -233,7 +233,7 @@ impl Work<'_, '_> {
     async fn admission(&self, target: &mut Target, entry: &Entry) -> Result<Option<Admission>, Reason> {
         let settings = &self.attempt.client.settings;
         let limit = self.deadline - MARGIN;
-        let admitted = self.gateway.fail_open.admit(settings, target.directory(), entry, limit).await;
+        let admitted = Box::pin(self.gateway.fail_open.admit(settings, target.directory(), entry, limit)).await;
         let admission = unless_it_passes(admitted)?;
         target.passes = admission.is_some();
         Ok(admission)
@@ -404,7 +404,7 @@ impl Work<'_, '_> {
             (false, None) => return Err(failed(&"nobody knows who the user is in the directory")),
             (false, Some(subject)) => {
                 let target = Target::of(self.gateway, self.attempt)?;
-                target.attributes_of(subject, &wanted, self.deadline).await?
+                Box::pin(target.attributes_of(subject, &wanted, self.deadline)).await?
             }
         };
         let dictionary = self.gateway.settings.dictionary();

@@ -19,6 +19,7 @@ use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
 use service_kit::chain;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -108,7 +109,7 @@ impl Target {
                 error.reason()
             })
         };
-        match self.timed(resolved, Reason::DirectoryTimeout, deadline).await {
+        match self.timed(Box::pin(resolved), Reason::DirectoryTimeout, deadline).await {
             Ok((directory, entry)) => {
                 self.directory = directory;
                 let (subject, username) = (entry.subject.clone(), entry.username.clone());
@@ -241,7 +242,7 @@ impl Target {
                 reason
             })
         };
-        let bound = self.timed(bound, Reason::DirectoryTimeout, deadline).await;
+        let bound = self.timed(Box::pin(bound), Reason::DirectoryTimeout, deadline).await;
         attempt.first = Some(First { via, refused: bound.as_ref().err().copied(), took: self.took });
         // The yes has to be about the entry that was asked for.
         bound
@@ -275,7 +276,7 @@ impl Target {
         let begun = Instant::now();
         let station = home::station(request.packet());
         let asked = home.ask(About::Authentication, &write, only, station, deadline - MARGIN);
-        let answered = self.timed(asked, Reason::TargetTimeout, deadline).await;
+        let answered = self.timed(Box::pin(asked), Reason::TargetTimeout, deadline).await;
         let error = answered.as_ref().err().map(|reason| reason.code());
         gateway.metrics.upstream("target", home.settings.name.as_str(), begun.elapsed(), error);
         let via = answered.as_ref().ok().map(|answered| answered.server.place.clone());
@@ -307,7 +308,7 @@ impl Target {
                 reason
             })
         };
-        let said = self.timed(asked, Reason::TargetTimeout, deadline).await;
+        let said = self.timed(Box::pin(asked), Reason::TargetTimeout, deadline).await;
         attempt.first =
             Some(First { via: Some(name.to_owned()), refused: said.as_ref().err().copied(), took: self.took });
         said
@@ -351,12 +352,13 @@ impl Target {
             })?;
             Ok(Values::of(&found))
         };
-        tokio::time::timeout_at(deadline - MARGIN, read).await.unwrap_or(Err(Reason::DirectoryTimeout))
+        tokio::time::timeout_at(deadline - MARGIN, Box::pin(read)).await.unwrap_or(Err(Reason::DirectoryTimeout))
     }
 
+    /// `work` has its room while it is worked on, and not in everything that comes after.
     async fn timed<T>(
         &mut self,
-        work: impl Future<Output = Result<T, Reason>>,
+        work: Pin<Box<impl Future<Output = Result<T, Reason>>>>,
         late: Reason,
         deadline: Instant,
     ) -> Result<T, Reason> {
