@@ -199,7 +199,7 @@ async fn check_password(
     };
     let Meant { directory, entry, .. } = &meant;
     let until = attempt.deadline() - MARGIN;
-    let admitted = attempt.fail_open().admit(&attempt.client.settings, directory, entry, until).await;
+    let admitted = Box::pin(attempt.fail_open().admit(&attempt.client.settings, directory, entry, until)).await;
     let admission = match unless_it_passes(admitted) {
         Ok(admission) => admission,
         // Not in the group: answered as if there were nobody of this name.

@@ -34,13 +34,14 @@ impl Service {
         match (decide(&attempt, &rules, user.as_ref(), given, self.clock.now_ms()), user) {
             (Decision::Allow(grant), user) => {
                 let user_id = user.map_or_else(String::new, |user| user.id);
-                self.let_in_by_rule(origin, &user_id, Granted::by_rule(&grant), budget).await
+                Box::pin(self.let_in_by_rule(origin, &user_id, Granted::by_rule(&grant), budget)).await
             }
             (Decision::Deny(reason), user) => self.refuse_by_rule(origin, user.as_ref(), reason, budget).await,
             (Decision::Observed(observed), user) => {
                 let code = user.as_ref().zip(code.as_ref()).map(|(user, code)| self.note_code(user, code));
                 let user_id = user.map_or_else(String::new, |user| user.id);
-                self.let_in_observed(origin, &user_id, observed, Beside { code, evaluation: None }, budget).await
+                Box::pin(self.let_in_observed(origin, &user_id, observed, Beside { code, evaluation: None }, budget))
+                    .await
             }
             (Decision::Bypass(check), Some(user)) => {
                 let mut login = self.login(attempt, rules, user, wanted, budget);
