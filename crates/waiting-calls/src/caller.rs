@@ -90,7 +90,14 @@ impl Caller {
                 To::Plain => return Box::pin(self.ask_plainly(&question)).await,
             };
             let Some(place) = line.place() else { continue };
-            if place.send(question.call()?).await.is_err() {
+            // In steps: what is matched on is kept while its arms wait.
+            let call = question.call()?;
+            let sending = place.send(call);
+            let sent = match sending {
+                None => true,
+                Some(sending) => sending.await,
+            };
+            if !sent {
                 continue;
             }
             // The other end keeps the time, and a connection that is dead breaks: nothing here has to wake up for that.
@@ -261,12 +268,16 @@ struct Place {
 }
 
 impl Place {
-    async fn send(&self, call: WaitingCall) -> Result<(), ()> {
+    /// What is left to wait for: nothing where the stream has room. Then whether the call is on its way.
+    fn send(&self, call: WaitingCall) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>> {
         let call = WaitingCall { number: self.number, ..call };
         match self.line.calls.try_send(call) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(call)) => Box::pin(self.line.calls.send(call)).await.map_err(|_| ()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(()),
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(call)) => {
+                let calls = self.line.calls.clone();
+                Some(Box::pin(async move { calls.send(call).await.is_ok() }))
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Some(Box::pin(std::future::ready(false))),
         }
     }
 
