@@ -79,6 +79,8 @@ pub enum ConnectError {
 pub enum TlsFault {
     #[error("its certificate is signed by nobody we trust")]
     Untrusted,
+    #[error("its certificate is none of those that the settings pin")]
+    NotPinned,
     #[error("its certificate names another host")]
     NameMismatch,
     #[error("its certificate has expired or is not valid yet")]
@@ -186,6 +188,7 @@ fn tls_fault(error: &io::Error) -> Option<TlsFault> {
     Some(match error {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::Untrusted,
+            CertificateError::ApplicationVerificationFailure => TlsFault::NotPinned,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 TlsFault::NameMismatch
             }

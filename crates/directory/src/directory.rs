@@ -17,7 +17,7 @@ use crate::resolve::{self, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::{self, Answer};
 use crate::tickets::{Identity, TicketError, Tickets};
-use crate::tls::{self, TrustError};
+use crate::tls::{self, Trust, TrustError};
 use crate::watch::Watch;
 use domain::settings::{self, BindKind, Preset, WindowsAccount, WindowsMechanism};
 use domain::{NameForm, ObjectId, ObjectName, Secret};
@@ -94,6 +94,8 @@ pub enum SettingsError {
     ContainerFilter(#[source] FilterError),
     #[error("ca: {0}")]
     Ca(TrustError),
+    #[error("pinned_certificates: {0}")]
+    Pinned(TrustError),
     #[error("query_bind: its name is empty, which would bind as nobody")]
     NoQueryName,
     #[error(
@@ -453,10 +455,13 @@ impl Core {
             text => Base::of(text, &settings).map_err(SettingsError::Base)?.into(),
         };
         let needs_tls = servers.iter().any(|server| purposes.iter().any(|it| !may_be_clear(&settings, server, *it)));
-        let tls = match needs_tls {
-            true => Some(tls::client_config(settings.ca.as_deref()).map_err(SettingsError::Ca)?),
-            false => None,
+        let config = match (&settings.pinned_certificates, &settings.ca) {
+            _ if !needs_tls => None,
+            (Some(pem), _) => Some(tls::client_config(Trust::Pinned(pem)).map_err(SettingsError::Pinned)),
+            (None, Some(pem)) => Some(tls::client_config(Trust::Ca(pem)).map_err(SettingsError::Ca)),
+            (None, None) => Some(tls::client_config(Trust::System).map_err(SettingsError::Ca)),
         };
+        let tls = config.transpose()?;
         Ok(Self {
             servers: Servers::new(servers, settings.server_order),
             discovery: Discovery::new(places, options.name_servers.clone()),
@@ -729,6 +734,7 @@ pub(crate) mod tests {
             query_bind: settings::QueryBind { kind: BindKind::Anonymous, name: String::new(), password: None },
             authentication_bind: settings::AuthenticationBind { kind: BindKind::Simple },
             ca: None,
+            pinned_certificates: None,
             danger_clear_text: true,
             windows_mechanism: Default::default(),
             connect_timeout_seconds: 1,
@@ -744,6 +750,7 @@ pub(crate) mod tests {
             netbios_domain: String::new(),
             lockout_guard: None,
             default_domain: String::new(),
+            sign_in_by_mail: None,
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,

@@ -222,7 +222,9 @@ fn guid(value: &str, settings: &Directory) -> Option<Vec<u8>> {
             None => format!("objectGUID:{value}").parse().ok()?,
         },
         "nsuniqueid" => ObjectId::from_ns_unique_id(value).ok()?,
-        _ => ObjectId::from_entry_uuid(value).ok()?,
+        "entryuuid" => ObjectId::from_entry_uuid(value).ok()?,
+        "guid" => format!("GUID:{value}").parse().ok()?,
+        other => format!("{other}:{}:{value}", settings.id_type().code()).parse().ok()?,
     };
     Some(id.filter_value().1)
 }

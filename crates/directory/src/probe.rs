@@ -115,6 +115,9 @@ impl fmt::Display for ProbeError {
                 TlsFault::Untrusted => {
                     f.write_str("The certificate is not trusted; set ca to the PEM of the authority that signed it.")
                 }
+                TlsFault::NotPinned => f.write_str(
+                    "The certificate is none of pinned_certificates; if it was renewed, add the new one, else find out who answers there.",
+                ),
                 TlsFault::NameMismatch => {
                     write!(
                         f,

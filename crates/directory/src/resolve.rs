@@ -6,12 +6,12 @@
 //! | `<GUID=...>`, `<SID=...>` | the id attribute; `objectSid` |
 //! | bare name | each mapped username attribute; where the settings have a default domain, also what `name@domain` is searched for |
 //! | `DOMAIN\user`, `DOMAIN/user` | Active Directory: `sAMAccountName`; others: as a bare name |
-//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or the mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`), or domains are stripped, also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
+//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or, unless the settings say otherwise, the mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`), or domains are stripped, also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
 //! | `corp.example/People/Ann` | Active Directory: from the domain down, one level after the other, by `name` |
 //! | `HTTP/web.corp.example` | Active Directory: `servicePrincipalName` |
 //!
 //! Only when that has proven that there is nobody, the next is asked, one after the other: the alternate attribute of the settings (bare
-//! names and `user@domain`), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
+//! names and `user@domain`) together with the mail attribute (Active Directory, `user@domain`, where the settings say so), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
 //! Directory), `sIDHistory` (SIDs), and the service class that the directory keeps another one under, as `HOST/web` for `HTTP/web`
 //! (`sPNMappings`, service principal names). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into
 //! such an attribute never takes a name from whose it is.
@@ -19,7 +19,7 @@
 //! A name of another domain is looked up there, where the settings include trusted domains (FD-02): see `domains`. It is looked up
 //! there before all that is asked only then, so that no attribute here takes a name of that domain.
 //!
-//! Two entries that answer to one name are no user at all. Only a complete, successful search that finds nothing proves absence
+//! Two entries that answer to one name are no user at all, and neither are two with one id, where that is not of the server's making. Only a complete, successful search that finds nothing proves absence
 //! (R-62); everything else that is not exactly one entry is an error.
 
 use crate::directory::Directory;
@@ -271,7 +271,26 @@ async fn look_up(
     let settings = directory.settings();
     let search = SearchRequest::new(base, scope, filter, &attributes(settings));
     let (server, found) = ask(directory, form, search).await?;
-    entry(settings, &found, form).map_err(|problem| ResolveError::BadEntry { server, problem })
+    let entry = entry(settings, &found, form).map_err(|problem| ResolveError::BadEntry { server, problem })?;
+    if !entry.subject.id.is_of_server() {
+        nobody_else_has_its_id(directory, &entry).await?;
+    }
+    Ok(entry)
+}
+
+/// An id that somebody writes may have been written twice: then it says nothing about who of them it is (FD-31).
+async fn nobody_else_has_its_id(directory: &Directory, entry: &Entry) -> Result<(), ResolveError> {
+    let (attribute, value) = entry.subject.id.filter_value();
+    let base = directory.settings().base.clone();
+    let search = SearchRequest::new(base, Scope::Subtree, &Filter::equal(attribute, value), &["1.1"]);
+    let key = |dn: &str| dn.parse().map(|dn: Dn| dn.key()).ok();
+    match ask(directory, NameForm::Guid, search).await {
+        Ok((_, same)) if same.dn_text().is_some_and(|dn| key(dn) == key(&entry.dn)) => Ok(()),
+        Ok(_) => Err(ResolveError::Ambiguous),
+        // It lies outside of the base, as an account of an application may.
+        Err(ResolveError::Absent) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn ask(
@@ -343,13 +362,7 @@ pub(crate) fn id_of(settings: &settings::Directory, entry: &SearchResultEntry) -
         [] => return Err(BadEntry::NoId { attribute: attribute.to_owned() }),
         _ => return Err(BadEntry::ManyIds { attribute: attribute.to_owned() }),
     };
-    let text = || std::str::from_utf8(value).unwrap_or_default(); // no id then, and refused as such
-    Ok(match attribute.to_ascii_lowercase().as_str() {
-        "objectguid" => ObjectId::from_object_guid(value)?,
-        "guid" => ObjectId::from_guid(value)?,
-        "nsuniqueid" => ObjectId::from_ns_unique_id(text())?,
-        _ => ObjectId::from_entry_uuid(text())?,
-    })
+    Ok(ObjectId::from_value(attribute, settings.id_type(), value)?)
 }
 
 /// The first value that a person could have typed: short, and without control characters (S-59).
@@ -407,9 +420,12 @@ fn names(name: &TypedName, settings: &settings::Directory) -> Filter {
 
 /// `user@domain`
 fn in_domain(user: &str, domain: &str, settings: &settings::Directory) -> Vec<Filter> {
-    let whole = if is_active_directory(settings) { "userPrincipalName" } else { settings.mail_attribute() };
+    let whole = match is_active_directory(settings) {
+        true => Some("userPrincipalName"),
+        false => Some(settings.mail_attribute()).filter(|_| settings.signs_in_by_mail()),
+    };
     let mut attributes = settings.username_attributes();
-    if !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(whole)) {
+    if let Some(whole) = whole.filter(|it| !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(it))) {
         attributes.push(whole);
     }
     let mut alternatives = equal(&attributes, &format!("{user}@{domain}"));
@@ -423,7 +439,22 @@ fn in_domain(user: &str, domain: &str, settings: &settings::Directory) -> Vec<Fi
 fn further_names(name: &TypedName, settings: &settings::Directory) -> Vec<(NameForm, Filter)> {
     let active_directory = is_active_directory(settings);
     let alternate = settings.alternate_attribute().filter(|_| name.may_be_alternate());
-    let alternate = alternate.map(|attribute| (NameForm::Alternate, attribute));
+    let mut alternates: Vec<Filter> =
+        alternate.map(|attribute| Filter::equal(attribute, name.as_str())).into_iter().collect();
+    // Others have it beside their names. Here a mail address takes no principal name from whose it is.
+    let address = match &name.kind {
+        Kind::Upn { .. } => Some(name.as_str().to_owned()),
+        Kind::Bare if !settings.default_domain.is_empty() => {
+            Some(format!("{}@{}", name.as_str(), settings.default_domain))
+        }
+        _ => None,
+    };
+    let address = address.filter(|_| active_directory && settings.signs_in_by_mail());
+    alternates.extend(address.map(|address| Filter::equal(settings.mail_attribute(), address)));
+    let alternates = match alternates.len() {
+        0 | 1 => alternates.pop(),
+        _ => Some(Filter::or(alternates)),
+    };
     let of_active_directory = match &name.kind {
         Kind::Bare => Some((NameForm::DisplayName, "displayName")),
         Kind::Netbios { .. } if !name.as_str().contains('\\') => {
@@ -431,12 +462,13 @@ fn further_names(name: &TypedName, settings: &settings::Directory) -> Vec<(NameF
         }
         _ => None,
     };
-    let further = alternate.into_iter().chain(of_active_directory.filter(|_| active_directory));
+    let further = of_active_directory.filter(|_| active_directory);
+    let further = further.map(|(form, attribute)| (form, Filter::equal(attribute, name.as_str())));
     let former = match &name.kind {
         Kind::Sid(octets) => Some((NameForm::Sid, Filter::equal("sIDHistory", octets.clone()))),
         _ => None,
     };
-    further.map(|(form, attribute)| (form, Filter::equal(attribute, name.as_str()))).chain(former).collect()
+    alternates.map(|names| (NameForm::Alternate, names)).into_iter().chain(further).chain(former).collect()
 }
 
 const SERVICE_PRINCIPAL: &str = "servicePrincipalName";
@@ -527,6 +559,38 @@ mod tests {
         assert_eq!(with("a@c.example", OpenLdap, "b.example", false), "(|(uid=a@c.example)(mail=a@c.example))");
         assert_eq!(with("a@c.example", OpenLdap, "", true), "(|(uid=a@c.example)(mail=a@c.example)(uid=a))");
         assert_eq!(with(r"OTHER\a", Ad, "", true), "(|(sAMAccountName=a))");
+    }
+
+    #[test]
+    fn a_mail_address_is_a_name_where_the_settings_say_so() {
+        // FD-18
+        let with = |text: &str, preset: Preset, by_mail: Option<bool>, default: &str| {
+            let mut settings = settings(preset);
+            (settings.sign_in_by_mail, settings.default_domain) = (by_mail, default.into());
+            settings.attributes.alternate = text.starts_with('x').then(|| "employeeNumber".into());
+            let name = TypedName::parse(text, &settings).expect("a name");
+            let further: Vec<String> =
+                further_names(&name, &settings).into_iter().map(|(_, filter)| filter.to_string()).collect();
+            (names(&name, &settings).to_string(), further.join(" "))
+        };
+        let pair = |first: &str, then: &str| (first.to_owned(), then.to_owned());
+        use Preset::{ActiveDirectory as Ad, AdLds, OpenLdap};
+        for preset in [OpenLdap, AdLds] {
+            let on = with("a@b.example", preset, None, "");
+            assert!(on.0.contains("(mail=a@b.example)"), "{on:?}");
+            let off = with("a@b.example", preset, Some(false), "");
+            assert!(!off.0.contains("mail") && off.1.is_empty(), "{off:?}");
+        }
+        assert_eq!(with("a", OpenLdap, Some(false), "b.example"), pair("(|(uid=a)(uid=a@b.example))", ""));
+        let by_name = "(|(userPrincipalName=a@b.example)(sAMAccountName=a@b.example))";
+        for off in [None, Some(false)] {
+            assert_eq!(with("a@b.example", Ad, off, ""), pair(by_name, ""));
+        }
+        assert_eq!(with("a@b.example", Ad, Some(true), ""), pair(by_name, "(mail=a@b.example)"));
+        assert_eq!(with("x@b.example", Ad, Some(true), "").1, "(|(employeeNumber=x@b.example)(mail=x@b.example))");
+        assert_eq!(with("a", Ad, Some(true), "").1, "(displayName=a)", "no address");
+        assert_eq!(with("a", Ad, Some(true), "b.example").1, "(mail=a@b.example) (displayName=a)");
+        assert_eq!(with(r"CORP\a", Ad, Some(true), "b.example").1, "");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use ldap_wire::ber::{self, BerError, Reader};
 use ntlm::ChannelBinding;
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::sync::Arc;
 
@@ -22,28 +25,45 @@ pub enum TrustError {
     Provider(#[source] rustls::Error),
 }
 
+/// Whose word counts for a server's certificate.
+pub(crate) enum Trust<'a> {
+    System,
+    /// These authorities, as PEM text, and no other.
+    Ca(&'a str),
+    /// Nobody's: the servers have one of these certificates, as PEM text.
+    Pinned(&'a str),
+}
+
 /// What the process speaks (FU-17); else TLS 1.2 and 1.3 by ring, whose suites are all forward secret and authenticated.
-pub(crate) fn client_config(ca: Option<&str>) -> Result<Arc<ClientConfig>, TrustError> {
-    let roots = match ca {
-        Some(pem) => private_roots(pem)?,
-        None => system_roots()?,
-    };
+pub(crate) fn client_config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, TrustError> {
     let ring = || Arc::new(rustls::crypto::ring::default_provider());
     let provider = CryptoProvider::get_default().cloned().unwrap_or_else(ring);
+    let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TrustError::Provider)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(TrustError::Provider)?;
+    let config = match trust {
+        Trust::System => config.with_root_certificates(system_roots()?),
+        Trust::Ca(pem) => config.with_root_certificates(private_roots(pem)?),
+        Trust::Pinned(pem) => {
+            let pinned = Pinned { certificates: certificates(pem)?, algorithms };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
+        }
+    };
+    Ok(Arc::new(config.with_no_client_auth()))
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    all.ok().filter(|all| !all.is_empty()).ok_or(TrustError::NoCertificate)
 }
 
 fn private_roots(pem: &str) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.map_err(|_| TrustError::NoCertificate)?).map_err(TrustError::BadCertificate)?;
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(TrustError::BadCertificate)?;
     }
-    if roots.is_empty() { Err(TrustError::NoCertificate) } else { Ok(roots) }
+    Ok(roots)
 }
 
 fn system_roots() -> Result<RootCertStore, TrustError> {
@@ -51,6 +71,61 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     // A system store may hold certificates that are too old to parse; the others count.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(roots) }
+}
+
+/// Takes these certificates, octet by octet, and no other, whoever has signed it (FD-03). A pin stands for the chain of signatures and
+/// for nothing else: the name and the dates count as in any certificate, and the handshake proves that the server has the key.
+#[derive(Debug)]
+struct Pinned {
+    certificates: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.certificates.iter().any(|pinned| pinned == end_entity) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(end_entity)
+            .map_err(|_| rustls::Error::from(CertificateError::BadEncoding))?;
+        let (begins, ends) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        match now {
+            _ if now < begins => Err(CertificateError::NotValidYet.into()),
+            _ if now > ends => Err(CertificateError::Expired.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// `tls-server-end-point` of this certificate (RFC 5929 section 4.1): hashed as its signature hashes, but never with MD5 or SHA-1.

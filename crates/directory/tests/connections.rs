@@ -7,9 +7,11 @@ use bytes::Bytes;
 use directory::{ConnectError, Directory, Options, ServerState, TlsFault};
 use domain::settings::{self, BindKind};
 use ldap_wire::{ExtendedResponse, LdapResult, Message, Op, ResultCode};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use support::{Do, Fake, alice, settings};
 use tokio::net::TcpListener;
 
@@ -32,12 +34,19 @@ fn fault(error: &ConnectError) -> Option<TlsFault> {
 /// Speaks TLS with a certificate for `name`, and no LDAP.
 async fn tls_server(pki: &lab::Pki, name: &str) -> Result<String> {
     let files = pki.issue(&format!("server-{name}"), &[name])?;
-    let chain = CertificateDer::pem_file_iter(&files.certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)?;
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    tls_server_with(&files.certificate, &files.key).await
+}
+
+/// The same with this certificate and this key, be they each other's or not.
+async fn tls_server_with(certificate: &Path, key: &Path) -> Result<String> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(PrivateKeyDer::from_pem_file(key)?)?;
+    let certified = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(certified));
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", lab::free_port())).await?;
     let url = format!("ldaps://{}", listener.local_addr()?);
@@ -73,6 +82,66 @@ async fn a_certificate_must_name_the_server_and_be_signed_by_somebody_we_trust()
     let sentence = probed[0].outcome.as_ref().err().context("refused")?.to_string();
     assert!(sentence.starts_with("The certificate does not name 127.0.0.1"), "{sentence}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_taken_and_no_other() -> Result<()> {
+    // FD-03. A pin takes the place of the signatures, and of nothing else.
+    let dir = tempfile::tempdir()?;
+    let pki = lab::Pki::new(&dir.path().join("ours"))?;
+    let issued = pki.issue("issued", &["127.0.0.1"])?;
+    let sibling = pki.issue("sibling", &["127.0.0.1"])?;
+    let alone = pki.self_signed("alone", &["127.0.0.1"])?;
+    let misnamed = pki.issue("misnamed", &["dc1.corp.example"])?;
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let expired = pki.issue_until("expired", &["127.0.0.1"], Some(yesterday))?;
+    let result = async |shown: (&Path, &Path), pinned: &[&Path]| -> Result<Option<TlsFault>> {
+        let url = tls_server_with(shown.0, shown.1).await?;
+        let mut settings = settings(&[&url]);
+        settings.danger_clear_text = false;
+        settings.authentication_bind.kind = BindKind::Tls;
+        let pem = pinned.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
+        settings.pinned_certificates = Some(pem.concat());
+        match Directory::new(settings, None, Options::default())?.connect().await {
+            Ok(stream) => {
+                assert!(stream.is_encrypted());
+                Ok(None)
+            }
+            Err(error) => Ok(Some(fault(&error).with_context(|| format!("{error:?}"))?)),
+        }
+    };
+    let pair = |files: &lab::Certificate| (files.certificate.clone(), files.key.clone());
+    let ca = pki.ca_file();
+    for (shown, pinned, expected) in [
+        (pair(&issued), vec![&issued.certificate], None),
+        (pair(&alone), vec![&alone.certificate], None),
+        (pair(&issued), vec![&alone.certificate, &issued.certificate], None),
+        (pair(&sibling), vec![&issued.certificate], Some(TlsFault::NotPinned)),
+        (pair(&alone), vec![&issued.certificate], Some(TlsFault::NotPinned)),
+        (pair(&issued), vec![&ca], Some(TlsFault::NotPinned)),
+        (pair(&misnamed), vec![&misnamed.certificate], Some(TlsFault::NameMismatch)),
+        (pair(&expired), vec![&expired.certificate], Some(TlsFault::Expired)),
+        // What everybody can see of it is not enough.
+        ((issued.certificate.clone(), sibling.key.clone()), vec![&issued.certificate], Some(TlsFault::Untrusted)),
+    ] {
+        let pinned: Vec<&Path> = pinned.into_iter().map(|file| file.as_path()).collect();
+        let found = result((&shown.0, &shown.1), &pinned).await?;
+        assert_eq!(found, expected, "{:?} with {pinned:?} pinned", shown.0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_pinned_is_a_certificate() {
+    // FD-03
+    for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nno base64!\n-----END CERTIFICATE-----\n"] {
+        let mut settings = settings(&["ldaps://127.0.0.1"]);
+        settings.danger_clear_text = false;
+        settings.authentication_bind.kind = BindKind::Tls;
+        settings.pinned_certificates = Some(pem.into());
+        let error = Directory::new(settings, None, Options::default()).err().expect("refused");
+        assert!(error.to_string().starts_with("pinned_certificates: "), "{error}");
+    }
 }
 
 fn start_tls_response(message: &Message, code: u32) -> Bytes {

@@ -5,6 +5,7 @@ mod support;
 use anyhow::{Context, Result};
 use directory::inspect::{About, Authentication, Inspection, Judgement, Paging, Trial};
 use directory::{BindError, Directory, FeedKind, Options, TypedName};
+use domain::identity::IdType;
 use domain::settings::{BindKind, Preset, QueryBind};
 use domain::{NameForm, Reason, Secret};
 use lab::{COMPANY_BASE, Pki, Samba, Slapd, SlapdOptions, password_of};
@@ -272,6 +273,103 @@ async fn an_id_that_does_not_lead_back_to_its_entry_is_no_id() -> Result<()> {
         let line = inspection.lines().into_iter().find(|line| line.about == About::User).context("a user")?;
         assert_eq!(line.verdict == Judgement::Good, good, "{}", line.text);
         assert!(good || line.text.contains("set attributes.id"), "{}", line.text);
+    }
+    Ok(())
+}
+
+/// The id that the test of the settings reads back, or what it says instead; and whom the name leads to.
+async fn tried(
+    settings: &domain::settings::Directory,
+    password: &str,
+    name: &str,
+) -> Result<(Result<String, String>, Result<String, Reason>)> {
+    let directory = Directory::new(settings.clone(), Some(Secret::from(password)), Options::default())?;
+    let inspection = directory.inspect(&named(name, None)).await;
+    let findings = inspection.findings.context("a server is good")?;
+    let read_back = findings.user.map(|user| user.id.to_string()).map_err(|error| error.to_string());
+    let entry = directory.resolve(&TypedName::parse(name, settings)?).await;
+    if let Ok(entry) = &entry {
+        let again = directory.resolve(&TypedName::of_id(&entry.subject.id)).await?;
+        assert_eq!((&again.subject, &again.dn), (&entry.subject, &entry.dn), "an id leads back");
+    }
+    Ok((read_back, entry.map(|entry| entry.subject.id.to_string()).map_err(|error| error.reason())))
+}
+
+fn of_type(settings: &domain::settings::Directory, attribute: &str, id_type: IdType) -> domain::settings::Directory {
+    let mut settings = settings.clone();
+    settings.attributes.id = Some(attribute.into());
+    settings.attributes.id_type = Some(id_type);
+    settings
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_openldap_is_text_octets_or_a_guid_of_any_attribute() -> Result<()> {
+    // FD-30, FD-31
+    const ANN: &str = "uid=ann.archer,ou=engineering,ou=people,dc=acme,dc=example";
+    const BEN: &str = "uid=ben.hale,ou=sales,ou=people,dc=acme,dc=example";
+    let lab = lab(&SlapdOptions::default())?;
+    let add = |dn: &str, token: &str| {
+        lab.slapd.modify(&format!(
+            "dn: {dn}\nchangetype: modify\nadd: objectClass\nobjectClass: labTokenHolder\n-\nadd: labToken\nlabToken:: {token}\n"
+        ))
+    };
+    let same = |found: (Result<String, String>, Result<String, Reason>), id: &str| {
+        assert_eq!(found, (Ok(id.to_owned()), Ok(id.to_owned())));
+    };
+    let number = of_type(&lab.settings, "employeeNumber", IdType::String);
+    let ann = async |settings: domain::settings::Directory| tried(&settings, Slapd::QUERY_PASSWORD, "ann.archer").await;
+    same(ann(number.clone()).await?, "employeenumber:string:1000");
+    add(ANN, "QS3/ACw=")?;
+    same(ann(of_type(&lab.settings, "labToken", IdType::ByteArray)).await?, r"labtoken:byte_array:A-\ff\00\2c");
+    // Octets of another type are no id, and nobody gets in by them.
+    for (id_type, why) in [(IdType::Guid, "a labToken has 16 octets"), (IdType::String, "labToken is no valid id")] {
+        let (read_back, entry) = ann(of_type(&lab.settings, "labToken", id_type)).await?;
+        assert!(read_back.is_err() && entry == Err(Reason::DirectoryError), "{why}: {read_back:?} {entry:?}");
+    }
+    add(BEN, "AAECAwQFBgcICQoLDA0ODw==")?;
+    let ben = tried(&of_type(&lab.settings, "labToken", IdType::Guid), Slapd::QUERY_PASSWORD, "ben.hale").await?;
+    same(ben, "labtoken:guid:03020100-0504-0706-0809-0a0b0c0d0e0f");
+
+    // A number that two have is that of neither.
+    lab.slapd.modify(&format!("dn: {BEN}\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: 1000\n"))?;
+    for name in ["ann.archer", "ben.hale", ANN] {
+        let (read_back, entry) = tried(&number, Slapd::QUERY_PASSWORD, name).await?;
+        assert!(read_back.is_err() && entry == Err(Reason::AmbiguousUser), "{name}: {read_back:?} {entry:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_a_domain_is_text_octets_or_a_guid_of_any_attribute() -> Result<()> {
+    // FD-30, FD-31
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let server = Samba::start(dir.path(), &pki)?;
+    let mut settings = support::settings(&[&server.ldaps_url()]);
+    settings.preset = Preset::ActiveDirectory;
+    settings.base = Samba::BASE.into();
+    settings.timeout_seconds = 30;
+    settings.connect_timeout_seconds = 10;
+    settings.ca = Some(std::fs::read_to_string(server.ca_file())?);
+    settings.query_bind = QueryBind { kind: BindKind::Tls, name: Samba::QUERY_DN.into(), password: None };
+    settings.authentication_bind.kind = BindKind::Tls;
+    server.add("typed", &password_of("typed"))?;
+    let dn = Samba::dn_of("typed");
+    server.modify(&format!(
+        "dn: {dn}\nchangetype: modify\nreplace: employeeID\nemployeeID: L 0042\n-\nreplace: mS-DS-ConsistencyGuid\n\
+         mS-DS-ConsistencyGuid:: AAECAwQFBgcICQoLDA0ODw==\n"
+    ))?;
+    for (attribute, id_type, id) in [
+        ("employeeID", IdType::String, r"employeeid:string:L\200042"),
+        ("mS-DS-ConsistencyGuid", IdType::Guid, "ms-ds-consistencyguid:guid:03020100-0504-0706-0809-0a0b0c0d0e0f"),
+        (
+            "mS-DS-ConsistencyGuid",
+            IdType::ByteArray,
+            r"ms-ds-consistencyguid:byte_array:\00\01\02\03\04\05\06\07\08\09\0a\0b\0c\0d\0e\0f",
+        ),
+    ] {
+        let found = tried(&of_type(&settings, attribute, id_type), Samba::QUERY_PASSWORD, "typed").await?;
+        assert_eq!(found, (Ok(id.to_owned()), Ok(id.to_owned())));
     }
     Ok(())
 }

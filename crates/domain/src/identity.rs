@@ -126,25 +126,97 @@ impl fmt::Display for ObjectName {
 
 /// The immutable id an entry has in its directory, with the attribute it comes from (S-54).
 ///
-/// Written `objectGUID:33221100-5544-7766-8899-aabbccddeeff`, `entryUUID:...`, `nsUniqueId:...`, `GUID:...`; the text form
-/// is canonical (lower case), so equal ids are equal texts.
+/// Written `objectGUID:33221100-5544-7766-8899-aabbccddeeff`, `entryUUID:...`, `nsUniqueId:...`, `GUID:...`; of any other attribute
+/// its name in lower case, its type and its value: `uuid:guid:...`, `employeenumber:string:0042`, `token:byte_array:\00\ffA1`. The
+/// text form is canonical, so equal ids are equal texts. It has no space, comma or slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectId(String);
 
+/// What the value of an id attribute is (FD-31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdType {
+    /// 16 octets in the order of Active Directory (S-54).
+    Guid,
+    /// Octets, written in ASCII: what is no letter, no digit and none of `-_.@+=:{}` as `\xx`.
+    ByteArray,
+    /// Text, compared sign by sign; what a byte array escapes and is ASCII is escaped.
+    String,
+}
+
+impl IdType {
+    pub const ALL: [Self; 3] = [Self::Guid, Self::ByteArray, Self::String];
+
+    /// As it stands in the settings.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Guid => "guid",
+            Self::ByteArray => "byte_array",
+            Self::String => "string",
+        }
+    }
+
+    fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.code() == code)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadObjectId {
     #[error("a {attribute} has 16 octets, found {found}")]
-    Length { attribute: &'static str, found: usize },
+    Length { attribute: String, found: usize },
     #[error("{attribute} is no valid id")]
-    Form { attribute: &'static str },
-    #[error("an id is written objectGUID:..., entryUUID:..., nsUniqueId:... or GUID:...")]
+    Form { attribute: String },
+    #[error("{attribute} has {found} octets; an id has 1 to {OCTETS_MAX}")]
+    Size { attribute: String, found: usize },
+    #[error(
+        "an id is written objectGUID:..., entryUUID:..., nsUniqueId:... or GUID:..., or as the attribute with its type, such as \
+         employeenumber:string:0042"
+    )]
     Kind,
 }
 
+/// Of an id that is text or octets: more than any that is handed out has.
+const OCTETS_MAX: usize = 128;
+
 impl ObjectId {
-    /// The attributes whose form is known (FD-31).
-    pub const ATTRIBUTES: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "GUID"];
+    /// The attributes whose form is known, with what their values are (FD-31). Servers fill these in, and no two entries have the same.
+    pub const ATTRIBUTES: [(&str, IdType); 4] = [
+        ("objectGUID", IdType::Guid),
+        ("entryUUID", IdType::String),
+        ("nsUniqueId", IdType::String),
+        ("GUID", IdType::Guid),
+    ];
+
+    /// What the values of one of [`Self::ATTRIBUTES`] are; `None` = it is another.
+    pub fn known_type(attribute: &str) -> Option<IdType> {
+        Self::ATTRIBUTES.iter().find(|(known, _)| known.eq_ignore_ascii_case(attribute)).map(|(_, id_type)| *id_type)
+    }
+
+    /// From the value of an entry; `id_type` is that of an attribute whose form is not known (FD-31).
+    pub fn from_value(attribute: &str, id_type: IdType, wire: &[u8]) -> Result<Self, BadObjectId> {
+        let text = || std::str::from_utf8(wire).unwrap_or_default(); // no id then, and refused as such
+        let name = attribute.to_ascii_lowercase();
+        match name.as_str() {
+            "objectguid" => return Self::from_object_guid(wire),
+            "guid" => return Self::from_guid(wire),
+            "nsuniqueid" => return Self::from_ns_unique_id(text()),
+            "entryuuid" => return Self::from_entry_uuid(text()),
+            _ => {}
+        }
+        let value = match id_type {
+            IdType::Guid => Uuid::from_bytes_le(sixteen(attribute, wire)?).to_string(),
+            IdType::ByteArray | IdType::String if !(1..=OCTETS_MAX).contains(&wire.len()) => {
+                return Err(BadObjectId::Size { attribute: attribute.to_owned(), found: wire.len() });
+            }
+            IdType::String if !is_plain_text(wire) => {
+                return Err(BadObjectId::Form { attribute: attribute.to_owned() });
+            }
+            IdType::ByteArray | IdType::String => escaped(wire),
+        };
+        Ok(Self(format!("{name}:{}:{value}", id_type.code())))
+    }
 
     /// From the 16 octets of Active Directory's objectGUID: its first three fields are little-endian (MS-DTYP 2.3.4.2).
     pub fn from_object_guid(wire: &[u8]) -> Result<Self, BadObjectId> {
@@ -159,8 +231,7 @@ impl ObjectId {
 
     /// From the text of RFC 4530's entryUUID.
     pub fn from_entry_uuid(text: &str) -> Result<Self, BadObjectId> {
-        let uuid = Uuid::parse_str(text).map_err(|_| BadObjectId::Form { attribute: "entryUUID" })?;
-        Ok(Self(format!("entryUUID:{uuid}")))
+        of_uuid("entryUUID", text)
     }
 
     /// From 389 Directory Server's nsUniqueId: four groups of eight hexadecimal digits.
@@ -170,7 +241,7 @@ impl ObjectId {
         if groups.len() == 4 && groups.iter().all(good) {
             Ok(Self(format!("nsUniqueId:{}", text.to_ascii_lowercase())))
         } else {
-            Err(BadObjectId::Form { attribute: "nsUniqueId" })
+            Err(BadObjectId::Form { attribute: "nsUniqueId".into() })
         }
     }
 
@@ -181,31 +252,105 @@ impl ObjectId {
     /// The attribute and the value's octets as an equality filter needs them.
     pub fn filter_value(&self) -> (&str, Vec<u8>) {
         let (attribute, value) = self.0.split_once(':').unwrap_or(("", &self.0));
-        match (attribute, Uuid::parse_str(value)) {
-            ("objectGUID", Ok(uuid)) => (attribute, uuid.to_bytes_le().to_vec()),
-            ("GUID", Ok(uuid)) => (attribute, uuid.into_bytes().to_vec()),
-            _ => (attribute, value.as_bytes().to_vec()),
+        let octets = match (self.own_type(), attribute) {
+            (Some((IdType::Guid, uuid)), _) => Uuid::parse_str(uuid).map(|uuid| uuid.to_bytes_le().to_vec()).ok(),
+            (Some((_, text)), _) => unescaped(text),
+            (None, "objectGUID") => Uuid::parse_str(value).map(|uuid| uuid.to_bytes_le().to_vec()).ok(),
+            (None, "GUID") => Uuid::parse_str(value).map(|uuid| uuid.into_bytes().to_vec()).ok(),
+            (None, _) => None,
+        };
+        (attribute, octets.unwrap_or_else(|| value.as_bytes().to_vec()))
+    }
+
+    /// Does the server hand it out, so that no second entry has it? Otherwise that is for whoever writes the attribute.
+    pub fn is_of_server(&self) -> bool {
+        self.own_type().is_none()
+    }
+
+    /// Could an entry have it whose ids are of this attribute and, where that is none of [`Self::ATTRIBUTES`], of this type?
+    pub fn is_of(&self, attribute: &str, id_type: IdType) -> bool {
+        self.filter_value().0.eq_ignore_ascii_case(attribute) && self.own_type().is_none_or(|(own, _)| own == id_type)
+    }
+
+    /// Type and value, where the attribute is none of [`Self::ATTRIBUTES`].
+    fn own_type(&self) -> Option<(IdType, &str)> {
+        let (attribute, rest) = self.0.split_once(':')?;
+        if Self::known_type(attribute).is_some() {
+            return None;
         }
+        let (code, value) = rest.split_once(':')?;
+        Some((IdType::of_code(code)?, value))
     }
 }
 
-fn sixteen(attribute: &'static str, wire: &[u8]) -> Result<[u8; 16], BadObjectId> {
-    wire.try_into().map_err(|_| BadObjectId::Length { attribute, found: wire.len() })
+fn sixteen(attribute: &str, wire: &[u8]) -> Result<[u8; 16], BadObjectId> {
+    wire.try_into().map_err(|_| BadObjectId::Length { attribute: attribute.to_owned(), found: wire.len() })
 }
 
-fn of_octets(attribute: &'static str, value: &str) -> Result<ObjectId, BadObjectId> {
-    let uuid = Uuid::parse_str(value).map_err(|_| BadObjectId::Form { attribute })?;
+fn of_uuid(attribute: &str, value: &str) -> Result<ObjectId, BadObjectId> {
+    let uuid = Uuid::parse_str(value).map_err(|_| BadObjectId::Form { attribute: attribute.to_owned() })?;
     Ok(ObjectId(format!("{attribute}:{uuid}")))
+}
+
+fn is_plain_text(octets: &[u8]) -> bool {
+    std::str::from_utf8(octets).is_ok_and(|text| !text.trim().is_empty() && !text.chars().any(char::is_control))
+}
+
+/// Lists of ids are written with commas and paths with slashes: neither stands in one.
+fn escaped(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(octets.len());
+    for octet in octets {
+        if octet.is_ascii_alphanumeric() || b"-_.@+=:{}".contains(octet) {
+            text.push(char::from(*octet));
+        } else {
+            text.push_str(&format!("\\{octet:02x}"));
+        }
+    }
+    text
+}
+
+/// `None`: a `\` without two hexadecimal digits behind it.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        octets.push(match octet {
+            b'\\' => u8::try_from((digit()? << 4) | digit()?).ok()?,
+            octet => octet,
+        });
+    }
+    Some(octets)
+}
+
+/// RFC 4512 section 1.4: a keystring or numbers with dots; behind it options, RFC 4512 section 2.5.
+pub(crate) fn is_attribute(text: &str) -> bool {
+    let word =
+        |part: &str| !part.is_empty() && part.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign));
+    let mut parts = text.split(';');
+    let name = parts.next().unwrap_or_default();
+    let numbers = name.split('.').all(|arc| !arc.is_empty() && arc.bytes().all(|sign| sign.is_ascii_digit()));
+    text.len() <= 128
+        && (numbers || (word(name) && name.starts_with(|sign: char| sign.is_ascii_alphabetic())))
+        && parts.all(word)
 }
 
 impl FromStr for ObjectId {
     type Err = BadObjectId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("objectGUID", value)) => of_octets("objectGUID", value),
-            Some(("GUID", value)) => of_octets("GUID", value),
-            Some(("entryUUID", value)) => Self::from_entry_uuid(value),
+            Some((attribute @ ("objectGUID" | "GUID" | "entryUUID"), value)) => of_uuid(attribute, value),
             Some(("nsUniqueId", value)) => Self::from_ns_unique_id(value),
+            Some((attribute, rest)) if is_attribute(attribute) && Self::known_type(attribute).is_none() => {
+                let (code, value) = rest.split_once(':').ok_or(BadObjectId::Kind)?;
+                let id_type = IdType::of_code(code).ok_or(BadObjectId::Kind)?;
+                let form = || BadObjectId::Form { attribute: attribute.to_owned() };
+                let octets = match id_type {
+                    IdType::Guid => Uuid::parse_str(value).map_err(|_| form())?.to_bytes_le().to_vec(),
+                    IdType::ByteArray | IdType::String => unescaped(value).ok_or_else(form)?,
+                };
+                Self::from_value(attribute, id_type, &octets)
+            }
             _ => Err(BadObjectId::Kind),
         }
     }
@@ -316,13 +461,67 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_any_attribute_is_its_octets_again() {
+        // FD-31
+        let wire: Vec<u8> = (0x00..0x10).collect();
+        for (attribute, id_type, value, text) in [
+            ("employeeNumber", IdType::String, b"L-0042".to_vec(), "employeenumber:string:L-0042"),
+            (
+                "employeeNumber",
+                IdType::String,
+                "Ä, b/c".as_bytes().to_vec(),
+                r"employeenumber:string:\c3\84\2c\20b\2fc",
+            ),
+            ("ipaUniqueID", IdType::String, b"12:34".to_vec(), "ipauniqueid:string:12:34"),
+            ("1.2.3.4", IdType::ByteArray, b"A\\\0\xff".to_vec(), r"1.2.3.4:byte_array:A\5c\00\ff"),
+            ("uuid;binary", IdType::Guid, wire, "uuid;binary:guid:03020100-0504-0706-0809-0a0b0c0d0e0f"),
+        ] {
+            let id = ObjectId::from_value(attribute, id_type, &value).expect(text);
+            assert_eq!(id.as_str(), text);
+            assert_eq!(id.filter_value(), (attribute.to_ascii_lowercase().as_str(), value), "{text}");
+            assert_eq!(text.parse::<ObjectId>(), Ok(id.clone()), "{text}");
+            assert!(id.is_of(attribute, id_type) && !id.is_of_server(), "{text}");
+            assert!(IdType::ALL.into_iter().all(|other| id.is_of(attribute, other) == (other == id_type)), "{text}");
+        }
+        let canonical = "employeenumber:string:L-1".parse::<ObjectId>();
+        assert_eq!(r"employeeNumber:string:\4c\2D1".parse(), canonical, "one value, one text");
+        assert_ne!("employeeNumber:string:l-1".parse(), canonical, "sign by sign");
+    }
+
+    #[test]
+    fn the_form_of_a_known_attribute_goes_before_the_type() {
+        // FD-31
+        let id = ObjectId::from_value("ENTRYUUID", IdType::ByteArray, b"AABBCCDD-0011-2233-4455-66778899AABB");
+        assert_eq!(id.expect("a UUID").as_str(), "entryUUID:aabbccdd-0011-2233-4455-66778899aabb");
+        assert!(ObjectId::from_value("nsuniqueid", IdType::String, b"L-0042").is_err());
+        assert!("entryuuid:string:x".parse::<ObjectId>().is_err());
+    }
+
+    #[test]
+    fn an_id_that_is_nothing_or_could_mislead_is_refused() {
+        // FD-31, B-76
+        for value in [&b""[..], b" ", b"a\nb", b"a\0", b"\xff", &[b'x'; 129]] {
+            assert!(ObjectId::from_value("employeeNumber", IdType::String, value).is_err(), "{value:?}");
+        }
+        for value in [&b""[..], &[0; 129]] {
+            assert!(ObjectId::from_value("token", IdType::ByteArray, value).is_err(), "{value:?}");
+        }
+        assert!(ObjectId::from_value("uuid", IdType::Guid, &[0; 15]).is_err());
+        for text in
+            ["cn=x:string:y", "uid:string:", "uid:text:y", r"uid:string:\4", r"uid:byte_array:\zz", "uid:guid:1"]
+        {
+            assert!(text.parse::<ObjectId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn an_id_of_the_wrong_size_or_kind_is_refused() {
         // B-70
         for octets in [0, 15, 17] {
             let refused = ObjectId::from_object_guid(&vec![0; octets]);
-            assert_eq!(refused, Err(BadObjectId::Length { attribute: "objectGUID", found: octets }));
+            assert_eq!(refused, Err(BadObjectId::Length { attribute: "objectGUID".into(), found: octets }));
             let refused = ObjectId::from_guid(&vec![0; octets]);
-            assert_eq!(refused, Err(BadObjectId::Length { attribute: "GUID", found: octets }));
+            assert_eq!(refused, Err(BadObjectId::Length { attribute: "GUID".into(), found: octets }));
         }
         for text in [
             "",

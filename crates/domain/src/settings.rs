@@ -31,8 +31,8 @@ pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOf
 pub use problems::{Problem, Severity, is_domain_name, is_mail_address};
 pub use provider::{Adapter, Channel, HttpMethod, HttpPreset, PointerMatch, Provider, SmtpTls, TextOverride};
 pub use sync::{
-    DisabledInDirectory, InitialPin, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, SourceKind, SyncItem,
-    SyncSchedule, SyncSource, SyncState, Update, Updates,
+    DisabledInDirectory, InitialPin, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, Returning, SourceKind,
+    SyncItem, SyncSchedule, SyncSource, SyncState, Update, Updates,
 };
 pub use target::{HomeServer, StatusCheck, Target, TargetKind, Transport};
 pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};

@@ -158,11 +158,16 @@ rules! {
     a_size_limit_is_a_million_at_most: Error directory("size_limit = 1_000_001") => "directory.corp.size_limit: found 1000001; allowed are 0 to 1000000";
     a_directory_is_in_a_country: Error with("country = \"DE\"", "country = \"Germany\"") => "directory.corp.country: found \"Germany\"; a country is written";
     a_container_filter_is_short: Error directory(&format!("container_filter = \"(ou={})\"", "x".repeat(4092))) => "directory.corp.container_filter: is longer than 4096";
+    a_pin_is_a_certificate: Error directory("pinned_certificates = \"\"") => "directory.corp.pinned_certificates: is empty; write";
+    a_pin_is_pem: Error directory("pinned_certificates = \"AA:BB\"") => "directory.corp.pinned_certificates: is no certificate as PEM text";
+    a_pin_and_a_ca_exclude_each_other: Error directory("pinned_certificates = \"-----BEGIN CERTIFICATE-----\"\nca = \"-----BEGIN CERTIFICATE-----\"")
+        => "directory.corp.pinned_certificates: and ca stand beside each other";
     a_feed_is_one_of_the_preset: Error with("feed = \"syncrepl\"", "feed = \"dirsync\"")
         => "directory.corp.feed: found \"dirsync\"; a directory of this preset may offer syncrepl, accesslog, changelog, modify_timestamp";
-    an_id_has_a_form_that_is_known: Error attributes("id = \"ipaUniqueID\"")
-        => "directory.corp.attributes.id: found \"ipaUniqueID\"; allowed are objectGUID, entryUUID, nsUniqueId, GUID";
-    an_id_has_a_name: Error attributes("id = \"\"") => "directory.corp.attributes.id: found \"\"; allowed are objectGUID";
+    an_id_is_in_an_attribute: Error attributes("id = \"employee number\"") => "directory.corp.attributes.id: found \"employee number\"; an attribute is written";
+    an_id_of_a_known_form_is_of_no_other: Error attributes("id_type = \"byte_array\"")
+        => "directory.corp.attributes.id_type: found \"byte_array\"; entryUUID is a \"string\"";
+    an_id_has_a_name: Error attributes("id = \"\"") => "directory.corp.attributes.id: is empty; name an attribute";
     usernames_stand_somewhere: Error with("[\"uid\", \"mail\"]", "[]") => "directory.corp.attributes.username: is empty";
     a_username_attribute_has_a_name: Error with("[\"uid\", \"mail\"]", "[\"uid\", \"\"]") => "directory.corp.attributes.username: is empty";
     an_attribute_has_a_name: Error attributes("mail = \"\"") => "directory.corp.attributes.mail: is empty; name an attribute";

@@ -75,7 +75,7 @@ pub async fn user(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(
     Ok(())
 }
 
-/// Takes all away that somebody could log in with beside the password: who was removed and is back enrols anew (S-21). Where a seed
+/// Takes all away that somebody could log in with beside the password: who was gone and is back enrols anew (S-21). Where a seed
 /// may open later, nothing is changed.
 pub async fn credentials(session: &mut Session, seal: &Seal, user_id: &str) -> Result<(), StoreError> {
     tokens_to_stock(session, seal, user_id).await?;

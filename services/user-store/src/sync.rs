@@ -15,6 +15,7 @@ pub mod approvals;
 mod containers;
 pub mod expiry;
 pub mod first_pins;
+mod forest;
 mod groups;
 mod guard;
 mod hands;

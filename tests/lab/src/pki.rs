@@ -54,6 +54,21 @@ impl Pki {
 
     /// The same, which is good until then and no longer.
     pub fn issue_until(&self, file: &str, names: &[&str], ends: Option<SystemTime>) -> Result<Certificate> {
+        self.write(file, names, ends, |params, key| Ok(params.signed_by(key, &self.issuer)?.pem()))
+    }
+
+    /// The same, which nobody but its own key has signed.
+    pub fn self_signed(&self, file: &str, names: &[&str]) -> Result<Certificate> {
+        self.write(file, names, None, |params, key| Ok(params.self_signed(key)?.pem()))
+    }
+
+    fn write(
+        &self,
+        file: &str,
+        names: &[&str],
+        ends: Option<SystemTime>,
+        sign: impl FnOnce(CertificateParams, &KeyPair) -> Result<String>,
+    ) -> Result<Certificate> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         if let Some(ends) = ends {
             params.not_after = moment(ends)?;
@@ -65,13 +80,13 @@ impl Pki {
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or(file));
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = sign(params, &key)?;
         let files = Certificate {
             certificate: self.dir.join(format!("{file}.pem")),
             key: self.dir.join(format!("{file}.key")),
         };
         self.serials().insert(files.certificate.clone(), SerialNumber::from_slice(&serial));
-        fs::write(&files.certificate, certificate.pem())?;
+        fs::write(&files.certificate, certificate)?;
         fs::write(&files.key, key.serialize_pem())?;
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600))?;
         Ok(files)

@@ -198,6 +198,8 @@ access to * by dn.exact={} read by * none
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/nis.schema
 include /etc/ldap/schema/inetorgperson.schema
+attributetype ( 1.3.6.1.4.1.4203.666.1.901 NAME 'labToken' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+objectclass ( 1.3.6.1.4.1.4203.666.3.901 NAME 'labTokenHolder' SUP top AUXILIARY MAY labToken )
 modulepath /usr/lib/ldap
 moduleload back_mdb.la
 moduleload memberof.la

@@ -2,6 +2,7 @@
 //! about now.
 
 use super::{Directory, Settings, SyncState};
+use crate::ObjectId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -18,16 +19,22 @@ impl Settings {
 }
 
 impl Directory {
-    /// Where users come from as far as the settings say: account, base, filters, id (S-44). The server's own identity is added by
+    /// Where users come from as far as the settings say: account, base, filters, id and its type (S-44). The server's own identity is added by
     /// whoever reads it.
     pub fn source_digest(&self) -> String {
-        digest(&(
+        let of_every_directory = (
             self.preset,
             self.base.to_lowercase(),
             (self.query_bind.kind, self.query_bind.name.to_lowercase()),
             (self.user_filter(), self.group_filter()),
             self.id_attribute().to_lowercase(),
-        ))
+        );
+        // By themselves, so that who has neither is read on as before they counted.
+        let id_type = ObjectId::known_type(self.id_attribute()).is_none().then(|| self.id_type());
+        match (self.container_filter.as_str(), id_type) {
+            ("", None) => digest(&of_every_directory),
+            further => digest(&(of_every_directory, further)),
+        }
     }
 }
 
@@ -39,6 +46,7 @@ fn digest(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::IdType;
 
     fn settings(text: &str) -> Settings {
         let directory = "[[directory]]\nname = \"corp\"\nurls = [\"ldaps://dc\"]\nbase = \"DC=corp\"\nquery_bind = { kind = \"anonymous\" }\n";
@@ -75,6 +83,15 @@ mod tests {
         assert!(!with(|it| it.base = "ou=x,dc=corp".into()));
         assert!(!with(|it| it.query_bind.name = "cn=other".into()));
         assert!(!with(|it| it.user_filter = "(uid=*)".into()));
+        assert!(!with(|it| it.group_filter = "(cn=*)".into()));
+        assert!(!with(|it| it.container_filter = "(ou=*)".into()));
         assert!(!with(|it| it.attributes.id = Some("entryUUID".into())));
+        let typed = |directory: &mut Directory, id_type| {
+            directory.attributes.id = Some("employeeNumber".into());
+            directory.attributes.id_type = id_type;
+            directory.source_digest()
+        };
+        let mut directory = before.clone();
+        assert_ne!(typed(&mut directory, None), typed(&mut directory, Some(IdType::String)));
     }
 }

@@ -1,7 +1,8 @@
 //! A directory connection: where passwords are checked, names resolved, users read.
 
 use super::{Feed, SecretSource};
-use crate::ObjectName;
+use crate::identity::IdType;
+use crate::{ObjectId, ObjectName};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,6 +31,9 @@ pub struct Directory {
     /// A private CA, as PEM text. Absent = the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// The servers' own certificates, as PEM text: these and no others are taken, whoever signed them (FD-03).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_certificates: Option<String>,
     /// Lets `ldap://` without StartTLS carry passwords. For tests on one machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub danger_clear_text: bool,
@@ -77,6 +81,9 @@ pub struct Directory {
     /// Any domain before or behind a name counts as this directory's own (FD-18).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub strip_domain: bool,
+    /// A mail address is a sign-in name (FD-18); absent = yes, but in Active Directory, where it is no account's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in_by_mail: Option<bool>,
     /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
@@ -290,6 +297,9 @@ pub enum BindKind {
 pub struct AttributeMap {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What the values of `id` are (FD-31).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_type: Option<IdType>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<Vec<String>>,
     /// The alternate sign-in name; no preset has one (FD-19).
@@ -425,7 +435,8 @@ impl Directory {
         let less_protected = (self.danger_clear_text && !before.danger_clear_text)
             || other_logon
             || (self.query_bind.kind != before.query_bind.kind && self.query_bind.kind != BindKind::Tls);
-        new_server || self.names_other_domains_than(before) || self.ca != before.ca || less_protected
+        let other_trust = self.ca != before.ca || self.pinned_certificates != before.pinned_certificates;
+        new_server || self.names_other_domains_than(before) || other_trust || less_protected
     }
 
     /// The query account is shown to the servers of other domains, too: those that the directory lists, or those named here.
@@ -459,6 +470,12 @@ impl Directory {
         })
     }
 
+    /// What the values of [`Self::id_attribute`] are (FD-31).
+    pub fn id_type(&self) -> IdType {
+        let preset = if self.preset.is_microsoft() { IdType::Guid } else { IdType::String };
+        ObjectId::known_type(self.id_attribute()).or(self.attributes.id_type).unwrap_or(preset)
+    }
+
     /// Attributes a bare name is looked up in, the first one naming the user (FD-34).
     pub fn username_attributes(&self) -> Vec<&str> {
         match (&self.attributes.username, self.preset) {
@@ -472,6 +489,11 @@ impl Directory {
     /// The attribute a name is looked for in when it is nobody's username (FD-19).
     pub fn alternate_attribute(&self) -> Option<&str> {
         self.attributes.alternate.as_deref()
+    }
+
+    /// Is `user@domain` looked for among mail addresses, too (FD-18)?
+    pub fn signs_in_by_mail(&self) -> bool {
+        self.sign_in_by_mail.unwrap_or(self.preset != Preset::ActiveDirectory)
     }
 
     pub fn mail_attribute(&self) -> &str {

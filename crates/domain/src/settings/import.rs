@@ -1,8 +1,8 @@
 //! Users of a directory become a sync item's by their ids (FS-16). What comes of it is applied like any other change of the settings.
 
 use super::{
-    DisabledInDirectory, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, Settings, SourceKind, SyncItem,
-    SyncSource, SyncState, Updates,
+    DisabledInDirectory, ItemLanguages, ItemMail, ItemMethod, Leavers, NewUsers, Returning, Settings, SourceKind,
+    SyncItem, SyncSource, SyncState, Updates,
 };
 use crate::{ObjectId, ObjectName};
 
@@ -108,6 +108,7 @@ fn of_users(name: ObjectName, directory: ObjectName, ids: Vec<ObjectId>) -> Sync
         update: Updates::default(),
         new_users: NewUsers::default(),
         leavers: Leavers::default(),
+        returning: Returning::default(),
         disabled_in_directory: DisabledInDirectory::default(),
         primary_phone: super::sync::primary_phone(),
         backup_phone: Vec::new(),

@@ -68,6 +68,8 @@ pub struct SyncItem {
     #[serde(default)]
     pub leavers: Leavers,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub returning: Returning,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub disabled_in_directory: DisabledInDirectory,
     /// Sources of the primary number, first valid wins (FS-27).
     #[serde(default = "primary_phone", skip_serializing_if = "is_primary_phone")]
@@ -208,6 +210,17 @@ pub enum Leavers {
     Disable,
     Remove,
     Keep,
+}
+
+/// What somebody who was gone from the directory and disabled or removed for it is, back under the same id (S-21).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Returning {
+    /// Their second factors are erased, and enrolled anew.
+    #[default]
+    ReEnrol,
+    /// They are as they were.
+    KeepFactors,
 }
 
 /// What a user that the directory disabled is here (FS-26).

@@ -75,7 +75,7 @@ pub async fn claimed(
     for entry in fresh.filter(|it| is_of_item(it)) {
         entries.entry(&entry.username_key).or_default().push(entry);
     }
-    for mut user in rows::with_names(session, NOWHERE, entries.keys().copied()).await? {
+    for mut user in rows::with_names(session, &[NOWHERE], entries.keys().copied()).await? {
         match entries.get(user.username_key.as_str()).map(Vec::as_slice) {
             Some([one]) => match held.get(user.username_key.as_str()) {
                 Some(holder) => {

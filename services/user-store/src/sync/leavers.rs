@@ -41,6 +41,12 @@ impl How {
         }
     }
 
+    /// Decided, and out of service since: deleted or absent, and not only of no item any longer.
+    pub fn is_gone(left_how: &str, due: &str, state: &str) -> bool {
+        let gone = [Self::Deleted, Self::Absent].iter().any(|how| how.code() == left_how);
+        gone && due.is_empty() && state == "disabled"
+    }
+
     pub fn of(left: &LeftObject) -> Result<Self, Status> {
         match left.how() {
             left_object::How::Deleted => Ok(Self::Deleted),
@@ -159,20 +165,28 @@ pub async fn present(session: &mut Session, batch: &Batch<'_>, object_ids: &[&st
     let head = "UPDATE users SET last_run = $257 WHERE object_id IN";
     let tail = "AND directory = $258 AND last_run <> $257";
     session.execute_in(head, object_ids.iter().copied(), tail, &[run_id, directory.clone()]).await?;
-    let head = "SELECT user_id, object_id, dn_key, sid, primary_group, items, left_how FROM users WHERE object_id IN";
+    let head = "SELECT user_id, object_id, dn_key, sid, primary_group, items, left_how, due, state FROM users WHERE object_id IN";
     let tail = "AND directory = $257 AND left_how <> ''";
     let mut left: Vec<(String, Person, Vec<String>, String)> = Vec::new();
+    // What becomes of them is for the values of their entry, where that they were gone still counts (S-21).
+    let mut again: Vec<String> = Vec::new();
     for row in session.rows_in(head, object_ids.iter().copied(), tail, &[directory]).await? {
         let (object_id, dn_key) = (row.get("object_id")?, row.get("dn_key")?);
+        let (left_how, due): (String, String) = (row.get("left_how")?, row.get("due")?);
+        if How::is_gone(&left_how, &due, &row.get::<String>("state")?) {
+            again.push(object_id);
+            continue;
+        }
         let person = Person { object_id, dn_key, sid: row.get("sid")?, primary_group: row.get("primary_group")? };
         let items: String = row.get("items")?;
         left.push((
             row.get("user_id")?,
             person,
             items.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-            row.get("left_how")?,
+            left_how,
         ));
     }
+    pending::add(session, batch.run, again.iter().map(String::as_str)).await?;
     if left.is_empty() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! What changed objects made doubtful and is to be read again. It stays listed until a batch settles it, over runs and leaders.
 
+use super::forest;
 use super::look;
 use super::members::{Form, form};
 use super::page;
@@ -65,12 +66,12 @@ pub async fn names_became_free(session: &mut Session, directory: &str, settings:
     if waiting.is_empty() {
         return Ok(());
     }
-    let holders = rows::with_names(session, directory, waiting.keys().map(String::as_str)).await?;
-    let held: BTreeSet<&str> =
-        holders.iter().filter(|it| !it.gives_way(settings)).map(|it| it.username_key.as_str()).collect();
+    let holders = rows::with_names(session, &[directory], waiting.keys().map(String::as_str)).await?;
+    let mut held = forest::names_elsewhere(session, settings, directory, waiting.keys().map(String::as_str)).await?;
+    held.extend(holders.into_iter().filter(|it| !it.gives_way(settings)).map(|it| it.username_key));
     for (key, objects) in &waiting {
         let [object_id] = objects.as_slice() else { continue };
-        if held.contains(key.as_str()) {
+        if held.contains(key) {
             continue;
         }
         let sql = "DELETE FROM sync_pending WHERE directory = $1 AND value = $2 AND kind = 'object_id'";

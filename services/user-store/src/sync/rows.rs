@@ -46,14 +46,14 @@ pub async fn with_ids<'a>(
 /// The users of the directory who hold these usernames.
 pub async fn with_names<'a>(
     session: &mut Session,
-    directory: &str,
+    directories: &[&str],
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Known>, StoreError> {
     let head = format!("{HEAD} username_key IN");
     let mut holders = Vec::new();
     // The directory is compared here: with it in the condition SQLite would walk all users of the directory.
     for row in session.rows_in(&head, names, "AND state <> 'removed'", &[]).await? {
-        if row.get::<String>("directory")? == directory {
+        if directories.contains(&row.get::<String>("directory")?.as_str()) {
             holders.push(known(&row)?);
         }
     }
@@ -163,7 +163,7 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
             batch.now_ms,
             "user.factors_erased",
             "sync",
-            "was removed and is back: second factors are enrolled anew",
+            "was gone from the directory and is back: second factors are enrolled anew",
         );
         written.events.push(event.about(&known.user_id, &known.username));
     }

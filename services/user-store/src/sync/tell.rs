@@ -163,9 +163,13 @@ pub async fn of_doubled_names(
 ) -> Result<(), StoreError> {
     let directory = &batch.run.directory;
     let day = batch.now_ms.div_euclid(DAY_MS);
-    for name in plan.waiting.values().collect::<BTreeSet<_>>().into_iter().take(DOUBLED_TOLD_MAX) {
-        let detail =
-            format!("directory {directory}: several entries have this username; none of them is added under it");
+    let names: BTreeSet<&String> = plan.waiting.values().chain(&plan.shared).collect();
+    for name in names.into_iter().take(DOUBLED_TOLD_MAX) {
+        let whose = match plan.shared.contains(name) {
+            true => "it and another domain of the forest have",
+            false => "several entries have",
+        };
+        let detail = format!("directory {directory}: {whose} this username; nobody is added under it");
         let mail = NewMail::to_administrators("sync_name_doubled").with("username", name).with("detail", detail);
         outbox::put_in(session, seal, mail.once(format!("sync_name_doubled:{directory}:{day}:{name}")), batch.now_ms)
             .await?;

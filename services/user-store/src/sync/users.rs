@@ -8,7 +8,7 @@ use super::profile::{self, Profile};
 use crate::rpc::{bound, bounded};
 use crate::users::{by_machine, name_key};
 use domain::ObjectId;
-use domain::settings::{DisabledInDirectory, Leavers, NewUsers, Settings, SyncItem};
+use domain::settings::{DisabledInDirectory, Leavers, NewUsers, Returning, Settings, SyncItem};
 use proto::user_store::SyncedUser;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -50,12 +50,15 @@ pub struct Known {
 }
 
 impl Known {
+    fn is_gone(&self) -> bool {
+        How::is_gone(&self.left_how, &self.due, &self.state)
+    }
+
     /// Gone from the directory for good, that is decided, and out of service: the name is free for whoever has it there now (FS-14).
     pub fn gives_way(&self, settings: &Settings) -> bool {
-        let gone = [How::Deleted, How::Absent].iter().any(|how| how.code() == self.left_how);
         let item = settings.sync_items.iter().find(|item| item.name.as_str() == self.sync_item);
         let kept = item.is_some_and(|item| item.leavers == Leavers::Keep);
-        gone && self.due.is_empty() && self.state == "disabled" && !kept
+        self.is_gone() && !kept
     }
 }
 
@@ -69,6 +72,8 @@ pub struct Judge<'a> {
     /// Of the directory, in their order.
     pub items: &'a [&'a SyncItem],
     pub graph: &'a Graph,
+    /// Principal names that somebody of another domain of the forest has (S-53).
+    pub elsewhere: &'a BTreeSet<String>,
 }
 
 /// A user as the row shall be.
@@ -116,7 +121,7 @@ pub struct Plan {
     pub outside: Vec<Known>,
     /// Those of them, and of the changed, who had left and are back.
     pub back: Vec<String>,
-    /// Users who had been removed and are back: their factors are not (S-21).
+    /// Users who had been gone and are back: their factors are not (S-21).
     pub revived: Vec<Known>,
     /// States to change: who, to what, by whom.
     pub states: Vec<(Known, NewState)>,
@@ -127,6 +132,8 @@ pub struct Plan {
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name was found doubled: taken back.
     pub withdrawn: Vec<Known>,
+    /// Names that somebody of another domain of the forest has, too (S-53).
+    pub shared: BTreeSet<String>,
     /// By object id, who would have which name if nobody else did.
     pub waiting: BTreeMap<String, String>,
     /// Whom, and what about them.
@@ -251,11 +258,19 @@ pub fn plan(
     for (_, mut row) in rows {
         let known = row.known.take();
         let keeps_name = known.as_ref().is_some_and(|it| it.username_key == row.username_key && it.state != "removed");
-        let alone = claims.get(&row.username_key).is_none_or(|claims| claims.len() == 1);
+        let elsewhere = judge.elsewhere.contains(&row.username_key);
+        let alone = claims.get(&row.username_key).is_none_or(|claims| claims.len() == 1) && !elsewhere;
+        if elsewhere {
+            let text = "another domain of the forest has this username, too".into();
+            plan.problems.push(Problem { who: row.user.username.clone(), text });
+            plan.shared.insert(row.username_key.clone());
+        }
         if !keeps_name && (!alone || plan.doubled.contains(&row.username_key)) {
             // FS-14, S-53: neither is added; an existing one keeps its id and is not taken for a leaver.
-            let text = "this username is doubled in the directory".into();
-            plan.problems.push(Problem { who: row.user.username, text });
+            if !elsewhere {
+                let text = "this username is doubled in the directory".into();
+                plan.problems.push(Problem { who: row.user.username, text });
+            }
             plan.waiting.insert(row.person.object_id, row.username_key.clone());
             let holder = held.get(&row.username_key);
             if let Some(fresh) = holder.filter(|it| it.first_run == judge.run_id) {
@@ -306,6 +321,9 @@ struct Kept {
 fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
     let Kept { known, sync_item, disabled, outside } = kept;
     let state = next_state(&known, disables(judge, &sync_item, disabled)).filter(|next| next.state == "disabled");
+    if known.state != "removed" {
+        revive(judge, plan, &known, &sync_item);
+    }
     plan.states.extend(state.filter(|_| known.state == "enabled").map(|state| (known.clone(), state)));
     match outside {
         true => plan.outside.push(known.clone()),
@@ -313,6 +331,15 @@ fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
         false => {}
     }
     plan.seen.push(known);
+}
+
+/// S-21: their entry is there again, which says nothing of who has had their phone meanwhile.
+fn revive(judge: &Judge<'_>, plan: &mut Plan, known: &Known, sync_item: &str) {
+    let item = judge.settings.sync_items.iter().find(|item| item.name.as_str() == sync_item);
+    let keeps = item.is_some_and(|item| item.returning == Returning::KeepFactors);
+    if (known.is_gone() || known.state == "removed") && !keeps {
+        plan.revived.push(known.clone());
+    }
 }
 
 /// FS-26
@@ -332,12 +359,12 @@ pub fn expiry(item: Option<&SyncItem>, user: &SyncedUser) -> i64 {
 fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Known) {
     let disabled = disables(judge, &row.sync_item, row.user.disabled_in_directory);
     // Who is of no item is not enabled again by what the directory says.
-    if let Some(state) = next_state(&known, disabled).filter(|next| !row.outside || next.state == "disabled") {
-        if known.state == "removed" {
-            plan.revived.push(known.clone());
-        }
-        plan.states.push((known.clone(), state));
+    let state = next_state(&known, disabled).filter(|next| !row.outside || next.state == "disabled");
+    // Of no item, who was removed stays it.
+    if known.state != "removed" || state.is_some() {
+        revive(judge, plan, &known, &row.sync_item);
     }
+    plan.states.extend(state.map(|state| (known.clone(), state)));
     plan.passwords.extend(next_password(&known, &row.user.password_changed));
     let item = judge.items.iter().copied().find(|item| item.name.as_str() == row.sync_item);
     let expires_ms = expiry(item, &row.user);

@@ -4,8 +4,10 @@ use super::groups::{self, Moves};
 use super::leavers::{self, How};
 use super::members::{self, Graph, Person};
 use super::run::{Mode, Run};
-use super::users::{Judge, Plan, Problem, Read};
-use super::{BATCH_MAX, containers, expiry, fence, hands, history, items, pending, pins, preview, rows, source, users};
+use super::users::{Judge, Known, Plan, Problem, Read};
+use super::{
+    BATCH_MAX, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows, source, users,
+};
 use crate::Store;
 use crate::audit;
 use crate::metrics::Timed;
@@ -14,7 +16,7 @@ use crate::sql::{Arg, Session, args};
 use domain::ObjectId;
 use domain::settings::{Settings, SourceKind, SyncItem};
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, SyncedUser};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 use tonic::Status;
 
@@ -216,8 +218,12 @@ pub async fn planned(
     let directory = &batch.run.directory;
     let ids: BTreeSet<&str> = read.iter().map(|it| it.person.object_id.as_str()).collect();
     let mut known = rows::with_ids(session, directory, ids.into_iter()).await?;
+    let several = of_several(&read, &known, &batch.run.run_id);
+    let (read, refused): (Vec<Read>, Vec<Read>) =
+        read.into_iter().partition(|it| !several.contains(&it.person.object_id));
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
-    let holders = rows::with_names(session, directory, names.iter().copied()).await?;
+    let holders = rows::with_names(session, &[directory], names.iter().copied()).await?;
+    let elsewhere = forest::names_elsewhere(session, batch.settings, directory, names.iter().copied()).await?;
     let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
     let run_id = [Arg::from(&batch.run.run_id)];
     let doubled = session.rows_in(head, names, "AND run_id = $257", &run_id).await?;
@@ -238,13 +244,43 @@ pub async fn planned(
         let (object_id, user) = (claim.object_id.clone(), claim.known.clone());
         known.insert(object_id, user);
     }
-    let keys = read.iter().flat_map(|it| it.person.keys()).map(str::to_owned).collect();
-    let judge = Judge { run_id: &batch.run.run_id, settings: batch.settings, items: &batch.items, graph: &graph };
+    let keys = read.iter().chain(&refused).flat_map(|it| it.person.keys()).map(str::to_owned).collect();
+    let judge = Judge {
+        run_id: &batch.run.run_id,
+        settings: batch.settings,
+        items: &batch.items,
+        graph: &graph,
+        elsewhere: &elsewhere,
+    };
+    let of_refused: Vec<Known> = several.iter().filter_map(|object_id| known.remove(object_id)).collect();
     let mut plan = users::plan(&judge, read, known, holders, doubled);
     plan.problems.extend(problems);
     plan.problems.extend(claimed.problems());
     plan.claimed = claimed;
+    let text = |it: &Read| format!("has the id {} as another entry has: neither is taken", it.person.object_id);
+    plan.problems.extend(refused.iter().map(|it| Problem { who: it.user.distinguished_name.clone(), text: text(it) }));
+    // Whoever has it in the store is there, and stays what they are.
+    plan.seen.extend(of_refused);
     Ok((keys, plan))
+}
+
+/// The ids that more than one entry has, in this batch or in this run: of those that somebody writes (FD-31). One of the server's
+/// making that comes twice is an entry that was moved meanwhile.
+fn of_several(read: &[Read], known: &HashMap<String, Known>, run_id: &str) -> HashSet<String> {
+    let mut met: HashMap<&str, &str> = HashMap::new();
+    let mut several = HashSet::new();
+    for person in read.iter().map(|it| &it.person) {
+        let of_server = person.object_id.parse().is_ok_and(|id: ObjectId| id.is_of_server());
+        if of_server {
+            continue;
+        }
+        let here = *met.entry(&person.object_id).or_insert(&person.dn_key);
+        let before = known.get(&person.object_id).filter(|it| it.last_run == run_id);
+        if here != person.dn_key || before.is_some_and(|it| it.person.dn_key != person.dn_key) {
+            several.insert(person.object_id.clone());
+        }
+    }
+    several
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
 use proto::user_store::{
-    AnnounceRequest, ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, FinishRunRequest,
-    ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest, SyncChangesRequest,
-    SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin, commit_server::Commit, left_object::How,
-    pending::What, portal_data_server::PortalData, sync_server::Sync,
+    AnnounceRequest, ApplyBatchReply, ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply,
+    FinishRunRequest, ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest,
+    SyncChangesRequest, SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin, commit_server::Commit,
+    left_object::How, pending::What, portal_data_server::PortalData, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -540,6 +540,130 @@ pub async fn who_was_removed_and_is_back_enrols_anew(lab: Fixture) {
     lab.clock.advance(30 * 24 * 3_600_000 + 1);
     lab.store.sweep().await.expect("swept");
     assert_eq!(lab.facts(&ann.user_id).await.user, None);
+}
+
+pub async fn who_was_deleted_and_is_back_enrols_anew_unless_the_item_says_otherwise(lab: Fixture) {
+    // S-21
+    let factors =
+        async |user_id: &str| lab.number(&format!("SELECT COUNT(*) FROM factors WHERE user_id = '{user_id}'")).await;
+    for (returning, how, kept) in [
+        ("re_enrol", How::Deleted, 0),
+        ("re_enrol", How::Absent, 0),
+        ("re_enrol", How::Outside, 1),
+        ("keep_factors", How::Deleted, 1),
+    ] {
+        let settings = format!("[[sync_item]]\nleavers = \"disable\"\nreturning = \"{returning}\"");
+        lab.apply(&SETTINGS.replace("[[sync_item]]", &settings)).await;
+        lab.lead().await;
+        let name = format!("{returning}-{how:?}").to_lowercase();
+        let everybody = || vec![person("stays"), person(&name)];
+        lab.run(vec![person("stays")]).await;
+        let user_id = lab.enrolled(&name).await.user_id;
+        let mut disabled = lab.run_missing(vec![person("stays")], how).await.disabled;
+        if how == How::Absent {
+            // Missed by two full runs (S-43).
+            disabled = lab.run_missing(vec![person("stays")], how).await.disabled;
+        }
+        assert_eq!((disabled, factors(&user_id).await), (1, 1), "{name}");
+        lab.run(everybody()).await;
+        assert_eq!((lab.state(&name).await.as_str(), factors(&user_id).await), ("enabled", kept), "{name}");
+    }
+    // Whom the directory undeleted disabled has none when it enables them.
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"disable\"")).await;
+    lab.lead().await;
+    lab.run(vec![person("stays")]).await;
+    let user_id = lab.enrolled("eve").await.user_id;
+    lab.run_missing(vec![person("stays")], How::Deleted).await;
+    let off = SyncedUser { disabled_in_directory: true, ..person("eve") };
+    lab.run(vec![person("stays"), off]).await;
+    lab.run(vec![person("stays"), person("eve")]).await;
+    assert_eq!((lab.state("eve").await.as_str(), factors(&user_id).await), ("enabled", 0));
+    assert_eq!(lab.events("user.factors_erased").await.len(), 3);
+}
+
+pub async fn an_id_that_two_entries_have_is_neithers(lab: Fixture) {
+    // FD-31. Only ids that somebody writes come twice.
+    lab.with_settings().await;
+    let numbered =
+        |name: &str, number: u32| SyncedUser { object_id: format!("employeenumber:string:{number}"), ..person(name) };
+    lab.run(vec![numbered("ann", 1), person("stays")]).await;
+    let users = async || lab.number("SELECT COUNT(*) FROM users").await;
+    assert_eq!(users().await, 2);
+    // In one batch; in two of one run.
+    let told = |reply: ApplyBatchReply| -> usize {
+        reply.problems.iter().filter(|text| text.contains("neither is taken")).count()
+    };
+    let run_id = lab.begin().await.expect("a run begins");
+    let both = vec![numbered("ann", 1), numbered("bob", 1), numbered("eve", 2), person("stays")];
+    assert_eq!(told(lab.batch(&run_id, both).await), 2);
+    assert_eq!(told(lab.batch(&run_id, vec![numbered("uma", 2)]).await), 1);
+    assert_eq!(lab.unseen(&run_id).await, [""; 0], "she is there");
+    lab.finish(&run_id, true).await;
+    let ann = lab.user("ann").await.expect("as she was").user.expect("with a summary");
+    assert_eq!((ann.state.as_str(), users().await), ("enabled", 3));
+    for name in ["bob", "uma"] {
+        assert_eq!(lab.user(name).await.expect_err("not added").code(), Code::NotFound);
+    }
+    // She is moved, and nobody else has the number.
+    let moved = SyncedUser { distinguished_name: "uid=ann,ou=moved".into(), ..numbered("ann", 1) };
+    lab.run(vec![moved, numbered("eve", 2), person("stays")]).await;
+    assert_eq!(lab.user("ann").await.expect("there").distinguished_name, "uid=ann,ou=moved");
+}
+
+pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(lab: Fixture) {
+    // S-53, FS-14
+    let domain = |name: &str, base: &str| {
+        format!(
+            "[[directory]]\nname = \"{name}\"\nurls = [\"ldaps://dc.{name}.example\"]\nbase = \"{base}\"\n\
+             query_bind = {{ kind = \"anonymous\" }}\n\
+             [[sync_item]]\nname = \"{name}-people\"\ndirectory = \"{name}\"\nsource = {{ kind = \"domain\" }}\n"
+        )
+    };
+    let settings =
+        [("corp", "DC=corp,DC=example"), ("west", "DC=west,DC=corp,DC=example"), ("far", "DC=far,DC=example")];
+    let document: String = settings.iter().map(|(name, base)| domain(name, base)).collect();
+    assert_eq!(lab.apply(&document).await.errors, [""; 0]);
+    lab.lead().await;
+    let of = |directory: &str, username: &str| SyncedUser {
+        object_id: id_of(&format!("{directory} {username}")),
+        items: vec![format!("{directory}-people")],
+        ..person(username)
+    };
+    let run = async |directory: &str, users: Vec<SyncedUser>| -> Vec<String> {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: directory.into(),
+            mode: "full".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        let problems = lab.batch(&run_id, users).await.problems;
+        let left = left(lab.unseen(&run_id).await, How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..ApplyBatchRequest::default() }).await;
+        lab.finish(&run_id, true).await;
+        problems
+    };
+    let called = async |directory: &str, name: &str| {
+        let sql = format!("SELECT COUNT(*) FROM users WHERE directory = '{directory}' AND username = '{name}'");
+        lab.number(&sql).await
+    };
+    let shared = |problems: &[String]| problems.iter().filter(|it| it.contains("another domain of the forest")).count();
+    let people = |directory: &str| vec![of(directory, "ann@corp.com"), of(directory, "bob"), of(directory, "stays")];
+    assert_eq!(run("corp", people("corp")).await, [""; 0]);
+    // Another tree, and names without a domain, are compared with nobody.
+    assert_eq!(run("far", people("far")).await, [""; 0]);
+    let problems = run("west", people("west")).await;
+    assert_eq!((problems.len(), shared(&problems)), (1, 1), "{problems:?}");
+    let told = "SELECT COUNT(*) FROM outbox WHERE once_key LIKE 'sync_name_doubled:west:%'";
+    assert_eq!(lab.number(told).await, 1);
+    assert_eq!((called("west", "ann@corp.com").await, called("west", "bob").await), (0, 1));
+    assert_eq!((called("corp", "ann@corp.com").await, called("far", "ann@corp.com").await), (1, 1));
+    // Again, while she is there; then she is not, and the one who waited is read again.
+    assert_eq!(shared(&run("west", people("west")).await), 1);
+    run("corp", vec![of("corp", "bob"), of("corp", "stays")]).await;
+    assert_eq!(run("west", people("west")).await, [""; 0]);
+    assert_eq!(called("west", "ann@corp.com").await, 1);
 }
 
 pub async fn the_first_item_owns_a_user(lab: Fixture) {

@@ -1,8 +1,9 @@
 //! Directories.
 
-use super::providers::certificate as authority;
+use super::providers::certificate;
 use super::{Findings, rules, written};
 use crate::ObjectId;
+use crate::identity::is_attribute;
 use crate::settings::{
     AttributeMap, BindKind, Directory, Feed, Preset, QueryBind, Settings, WindowsAccount, WindowsMechanism,
 };
@@ -14,7 +15,19 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         Some("") => {
             findings.error(key("ca"), "is empty; write the certificate as PEM text, or leave it out: the system's CAs")
         }
-        Some(ca) => authority(findings, key("ca"), ca),
+        Some(ca) => certificate(findings, key("ca"), ca),
+        None => {}
+    }
+    match directory.pinned_certificates.as_deref() {
+        Some("") => findings.error(
+            key("pinned_certificates"),
+            "is empty; write the certificate of each server as PEM text, or leave it out: a CA counts",
+        ),
+        Some(_) if directory.ca.is_some() => findings.error(
+            key("pinned_certificates"),
+            "and ca stand beside each other; where certificates are pinned no CA counts: leave one of them out",
+        ),
+        Some(pinned) => certificate(findings, key("pinned_certificates"), pinned),
         None => {}
     }
     findings.range(key("connect_timeout_seconds"), directory.connect_timeout_seconds, 1..=30);
@@ -214,12 +227,7 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
     if map.username.as_ref().is_some_and(Vec::is_empty) {
         findings.error(key("username"), "is empty; name an attribute, or leave the key out");
     }
-    // FD-31: an id is looked up again under the name of its form, so that of another attribute nobody would be found.
-    let of_another = |name: &&String| !ObjectId::ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name));
-    if let Some(name) = map.id.as_ref().filter(of_another) {
-        let known = ObjectId::ATTRIBUTES.join(", ");
-        findings.error(key("id"), format!("found {name:?}; allowed are {known}"));
-    }
+    id_type(findings, key("id_type"), directory);
     for (field, name) in named(map) {
         match name {
             // Of a number it means that the preset's is not read.
@@ -234,10 +242,23 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
     }
 }
 
+/// FD-31: an id is looked up again, and found only in the form that it has.
+fn id_type(findings: &mut Findings, key: String, directory: &Directory) {
+    let attribute = directory.id_attribute();
+    let Some(found) = directory.attributes.id_type else { return };
+    if let Some(known) = ObjectId::known_type(attribute).filter(|known| *known != found) {
+        findings.error(
+            key,
+            format!("found {:?}; {attribute} is a {:?}, write that or leave the key out", found.code(), known.code()),
+        );
+    }
+}
+
 /// Every attribute that the document names, with its key.
 fn named(map: &AttributeMap) -> Vec<(&'static str, &str)> {
     let (languages, phones) = (&map.languages, &map.phones);
     let single = [
+        ("id", &map.id),
         ("alternate", &map.alternate),
         ("first_name", &map.first_name),
         ("last_name", &map.last_name),
@@ -262,18 +283,6 @@ fn named(map: &AttributeMap) -> Vec<(&'static str, &str)> {
     ];
     let usernames = map.username.iter().flatten().map(|name| ("username", name.as_str()));
     single.into_iter().filter_map(|(field, name)| Some((field, name.as_deref()?))).chain(usernames).collect()
-}
-
-/// RFC 4512 section 1.4: a keystring or numbers with dots; behind it options, RFC 4512 section 2.5.
-fn is_attribute(text: &str) -> bool {
-    let word =
-        |part: &str| !part.is_empty() && part.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign));
-    let mut parts = text.split(';');
-    let name = parts.next().unwrap_or_default();
-    let numbers = name.split('.').all(|arc| !arc.is_empty() && arc.bytes().all(|sign| sign.is_ascii_digit()));
-    text.len() <= 128
-        && (numbers || (word(name) && name.starts_with(|sign: char| sign.is_ascii_alphabetic())))
-        && parts.all(word)
 }
 
 /// FD-18, FD-19

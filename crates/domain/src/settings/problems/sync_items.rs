@@ -65,13 +65,13 @@ fn source(findings: &mut Findings, item: &SyncItem, directory: Option<&Directory
         findings.error(key("source.ids"), "is a key of \"users\"; a container or group is named by its dn or id");
     }
     if let Some(directory) = directory {
-        let foreign = |id: &&ObjectId| !id.filter_value().0.eq_ignore_ascii_case(directory.id_attribute());
+        let foreign = |id: &&ObjectId| !id.is_of(directory.id_attribute(), directory.id_type());
         let ids = source.ids.iter().find(foreign).map(|id| ("source.ids", "holds", id));
         for (field, verb, id) in source.id.iter().filter(foreign).map(|id| ("source.id", "is", id)).chain(ids) {
-            let (found, known) = (id.filter_value().0, directory.id_attribute());
+            let (found, known, id_type) = (id.filter_value().0, directory.id_attribute(), directory.id_type().code());
             findings.error(
                 key(field),
-                format!("{verb} an {found}; directory {} knows its entries by {known}", directory.name),
+                format!("{verb} an {found}; directory {} knows its entries by {known}, a {id_type}", directory.name),
             );
         }
     }
