@@ -24,7 +24,7 @@ use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target};
 use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
 use crate::windows::WindowsTarget;
-use crate::{Gateway, attributes, question};
+use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
 use domain::settings::Appended;
 use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
@@ -85,6 +85,9 @@ pub(crate) async fn decide(
     }
     let terms = credentials::Terms::of(&request.client, gateway.settings.takes(&request.client.settings.target));
     let presented = credentials::read(&verified, terms, &gateway.keys.state(), now_unix_seconds);
+    if attempt.known_to_verification {
+        relay::go_on(gateway, attempt).await;
+    }
     let mut work = Work { gateway, verified: &verified, lesson, attempt, deadline, in_flight };
     // Each step is boxed: tens of thousands may wait for their person at once, and what the password took is gone by then.
     let first = match presented {
@@ -124,6 +127,13 @@ enum FirstLock {
     Asked(Relayed),
 }
 
+/// What a home server said to what only it can check.
+enum ByHome {
+    /// Whose password it seemed to be still has a turn open.
+    Accepted(Option<(Turn, DirectoryRef)>),
+    Asked(Relayed),
+}
+
 /// One request that is worked on.
 struct Work<'w, 'm> {
     gateway: &'w Arc<Gateway>,
@@ -144,9 +154,12 @@ impl Work<'_, '_> {
         let entry = target.resolve(name, self.attempt, deadline).await?;
         let admission = self.admission(&mut target, &entry).await?;
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
-        let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
-        if let Checked::Asked(challenge) = checked {
-            return Ok(FirstLock::Asked(challenge));
+        if self.attempt.parked.is_none() {
+            let password = &factors.password;
+            let checked = target.check(gateway, self.verified, &entry, password, self.attempt, deadline).await?;
+            if let Checked::Asked(challenge) = checked {
+                return Ok(FirstLock::Asked(challenge));
+            }
         }
         self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
         Ok(FirstLock::Open { factors, admission })
@@ -162,27 +175,12 @@ impl Work<'_, '_> {
         let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
         let client = self.attempt.client.clone();
         target.passes = unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some();
-        if change && !gateway.affinity.may_change_password(&client.settings.name, typed).await {
-            //
-            return Err(Reason::ProtocolUnsupported);
-        }
-        let only = match state {
-            Some(state) => Some(relay::bound_to(gateway, &client.settings.name, state, typed).await?),
-            None => None,
-        };
-        let turn = self.turn(&mut target, typed).await?;
-        let said = target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await;
-        let turn = match (said, turn) {
-            // Whoever asks on may look at the password later.
-            (Ok(Said::Asked(challenge)), turn) => {
-                turn.into_iter().for_each(|(turn, _)| turn.undecided());
-                return Ok(FirstLock::Asked(challenge));
-            }
-            (Err(reason), turn) => {
-                turn.into_iter().for_each(|(turn, _)| turn.ended(Some(reason)));
-                return Err(reason);
-            }
-            (Ok(Said::Accepted), turn) => turn,
+        let turn = match self.attempt.parked.is_some() {
+            true => None,
+            false => match self.by_home(&mut target, typed, state, change).await? {
+                ByHome::Accepted(turn) => turn,
+                ByHome::Asked(challenge) => return Ok(FirstLock::Asked(challenge)),
+            },
         };
         if let No::MsChap { code, .. } = &mut self.attempt.no {
             // The password is another one now; what may still fail is the second factor.
@@ -204,6 +202,39 @@ impl Work<'_, '_> {
         }
         let admission = self.admission(&mut target, &entry).await?;
         Ok(FirstLock::Open { factors: Factors::none(), admission })
+    }
+
+    /// Asks the home server what only it can check.
+    async fn by_home(
+        &mut self,
+        target: &mut Target,
+        typed: &str,
+        state: Option<&[u8]>,
+        change: bool,
+    ) -> Result<ByHome, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let client = self.attempt.client.clone();
+        if change && !gateway.affinity.may_change_password(&client.settings.name, typed).await {
+            //
+            return Err(Reason::ProtocolUnsupported);
+        }
+        let only = match state {
+            Some(state) => Some(relay::bound_to(gateway, &client.settings.name, state, typed).await?),
+            None => None,
+        };
+        let turn = self.turn(target, typed).await?;
+        match (target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await, turn) {
+            // Whoever asks on may look at the password later.
+            (Ok(Said::Asked(challenge)), turn) => {
+                turn.into_iter().for_each(|(turn, _)| turn.undecided());
+                Ok(ByHome::Asked(challenge))
+            }
+            (Err(reason), turn) => {
+                turn.into_iter().for_each(|(turn, _)| turn.ended(Some(reason)));
+                Err(reason)
+            }
+            (Ok(Said::Accepted), turn) => Ok(ByHome::Accepted(turn)),
+        }
     }
 
     /// The leave to have a home server check a password that we do not see (L-56): of whom it says it is, in EAP the outer name. None
@@ -278,6 +309,10 @@ impl Work<'_, '_> {
         let code_given = code.is_some() || spent;
         self.attempt.method = self.attempt.method.or(wanted).or(code_given.then_some(Method::Code));
         self.in_flight.waits_for(self.attempt.method);
+        if let (Some(parked), Nodes::Many) = (&self.attempt.parked, gateway.nodes) {
+            // For whoever goes on if this node dies while the person is asked.
+            gateway.affinity.park(self.attempt.transaction, parked).await;
+        }
         let begun = Instant::now();
         let decided = match spent {
             true => gateway.verifier.complete(self.attempt, deadline).await,

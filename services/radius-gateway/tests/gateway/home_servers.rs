@@ -233,6 +233,159 @@ async fn eap_passes_through_and_the_person_inside_is_asked_before_it_succeeds() 
 }
 
 #[tokio::test]
+async fn a_node_that_dies_while_the_person_is_asked_is_replaced_and_no_server_is_asked_again() {
+    // a server takes an answer of EAP once, as it does a code of its own
+    for by_eap in [true, false] {
+        let world = World::new().await;
+        let (mut one, other) = (world.one_of_many().await, world.one_of_many().await);
+        let taken = AtomicBool::new(false);
+        world.homes[0].says(move |request| {
+            let begins =
+                request.packet().has(AttributeType::EAP_MESSAGE) && !request.packet().has(AttributeType::STATE);
+            if begins {
+                return eap_server(Some("ann"))(request);
+            }
+            if taken.swap(true, Ordering::SeqCst) {
+                return vec![Reply::Reject { message: "" }.write(request).expect("it fits")];
+            }
+            match request.packet().has(AttributeType::USER_PASSWORD) {
+                true => accept(request, &[(AttributeType::VENDOR_SPECIFIC, &send_key(request))]),
+                false => eap_server(Some("ann"))(request),
+            }
+        });
+        world.verification.on_the_phone("ann", "user_approved");
+        world.verification.one_prompt_each();
+        world.verification.hold(true);
+        let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+        let question = match by_eap {
+            true => {
+                let message = response(1);
+                let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &message)], None);
+                let state = nas.ask(&first).await.state();
+                eap_round(&mut nas, "ann", &state)
+            }
+            false => nas.question("ann", ANN),
+        };
+        nas.send(&question.octets).await;
+        until("the person is asked", async || world.verification.decisions() == 1).await;
+        let asked = world.homes[0].requests().len();
+        one.kill();
+        world.clock.advance(7_000);
+        nas.gateway = other.address;
+        nas.send(&question.octets).await;
+        until("the other node goes on", async || world.verification.decisions() == 2).await;
+        world.verification.hold(false);
+        let accepted = nas.hear(&question).await;
+        assert_eq!(accepted.code(), Code::AccessAccept, "EAP: {by_eap}");
+        assert_eq!(world.homes[0].requests().len(), asked, "EAP: {by_eap}; the server is asked again");
+        assert!(world.verification.cancels().is_empty() && world.directory.passwords().is_empty());
+        let secret = Secret::new(SECRET).expect("not empty");
+        let key = HidingKey { secret: &secret, authenticator: &question.sent.authenticator };
+        let vendor = accepted.all(AttributeType::VENDOR_SPECIFIC);
+        let clear = Hiding::TunnelPassword.reveal(&vendor[0][6..], key).expect("hidden for the device");
+        assert_eq!(clear.as_slice(), SEND_KEY);
+        if by_eap {
+            assert_eq!(accepted.all(AttributeType::EAP_MESSAGE).concat(), EAP_SUCCESS);
+        }
+        for value in world.bus.written() {
+            for secret in [SEND_KEY, SECRET.as_bytes(), &EAP_SUCCESS, b"ann"] {
+                assert!(!value.windows(secret.len()).any(|window| window == secret), "V-73: sealed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_on_for_a_node_that_died_denies_in_eap_and_without_the_success() {
+    //
+    let world = World::new().await;
+    let (mut one, other) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_denied");
+    world.verification.hold(true);
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    let state = nas.ask(&first).await.state();
+    let second = eap_round(&mut nas, "ann", &state);
+    nas.send(&second.octets).await;
+    until("the person is asked", async || world.verification.decisions() == 1).await;
+    one.kill();
+    world.clock.advance(7_000);
+    nas.gateway = other.address;
+    nas.send(&second.octets).await;
+    until("the other node goes on", async || world.verification.decisions() == 2).await;
+    world.verification.hold(false);
+    let refused = nas.hear(&second).await;
+    assert_eq!((refused.code(), refused.kinds()), (Code::AccessReject, vec![80, 79]));
+    assert_eq!(refused.all(AttributeType::EAP_MESSAGE).concat(), [4, EAP_SUCCESS[1], 0, 4]);
+}
+
+/// A round of EAP that goes on with this State.
+fn eap_round(nas: &mut Nas, name: &str, state: &[u8]) -> Question {
+    let message = response(2);
+    let eap = attribute(AttributeType::EAP_MESSAGE, &message);
+    nas.with(&[user_name(name), eap, attribute(AttributeType::STATE, state)], None)
+}
+
+/// While decisions are held: `node`, which takes nothing new, goes on with what `one` has begun at a home server, and with nothing else.
+async fn goes_on_at(world: &World, one: &Node, node: &Node) {
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    let state = nas.ask(&first).await.state();
+    nas.gateway = node.address;
+    let (asked, decisions) = (world.homes[0].requests().len(), world.verification.decisions());
+    for (name, state) in [("ann", b"invented".as_slice()), ("bob", &state)] {
+        let stranger = eap_round(&mut nas, name, state);
+        nas.send(&stranger.octets).await;
+        // It is dropped by then, and makes room; a node that drains has a second.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let second = eap_round(&mut nas, "ann", &state);
+    nas.send(&second.octets).await;
+    until("ann is asked", async || world.verification.decisions() == decisions + 1).await;
+    world.verification.hold(false);
+    assert_eq!(nas.hear(&second).await.code(), Code::AccessAccept);
+    nas.hears_nothing().await;
+    assert_eq!(world.homes[0].requests().len(), asked + 1, "nobody was given the other States");
+}
+
+#[tokio::test]
+async fn a_draining_node_goes_on_with_what_another_has_begun_at_a_server() {
+    //
+    let world = World::new().await;
+    let (one, draining) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.hold(true);
+    // What it waits for.
+    let mut other = Nas::new(PATIENT, draining.address, SECRET).await;
+    let waits = other.question("bob", "sesame-bob-77e2");
+    other.send(&waits.octets).await;
+    until("bob is asked", async || world.verification.decisions() == 1).await;
+    draining.shutdown.begin();
+    draining.shutdown.draining().await;
+    goes_on_at(&world, &one, &draining).await;
+}
+
+#[tokio::test]
+async fn a_node_with_little_room_goes_on_with_what_another_has_begun_at_a_server() {
+    //
+    let world = World::new().await;
+    let section = RadiusSection { in_work_max: 10_u64.try_into().expect("the least"), ..section() };
+    let (one, full) = (world.one_of_many().await, world.node(Nodes::Many, section).await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.hold(true);
+    let mut crowd = Nas::new(PATIENT, full.address, SECRET).await;
+    for _ in 0..9 {
+        let question = crowd.question("bob", "sesame-bob-77e2");
+        crowd.send(&question.octets).await;
+    }
+    until("there is room for one", async || world.verification.decisions() == 9).await;
+    goes_on_at(&world, &one, &full).await;
+}
+
+#[tokio::test]
 async fn a_conversation_stays_at_its_server_when_another_one_comes_first() {
     // the settings put the other server first between the rounds
     let world = World::new().await;
