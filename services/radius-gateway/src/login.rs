@@ -187,19 +187,23 @@ impl Work<'_, '_> {
             *code = FailureCode::AuthenticationFailure;
         }
         let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
-        let entry = match relay::identity(gateway, &home, parked, self.verified.packet(), typed) {
-            Ok(name) => target.resolve(&name, self.attempt, deadline).await,
-            Err(reason) => Err(reason),
+        let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed);
+        let entry = match &name {
+            Ok(name) => target.resolve(name, self.attempt, deadline).await,
+            Err(reason) => Err(*reason),
         };
         match (turn, &entry) {
             // Only now it is known whose password was right. Another's says nothing about theirs whose name was typed.
             (Some((turn, guarded)), Ok(entry)) if entry.subject == guarded => turn.ended(None),
             (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
         }
-        let entry = entry?;
-        if change {
-            gateway.verifier.password_changed(self.attempt, &entry.subject);
+        if let (true, Ok(name)) = (change, name) {
+            match &entry {
+                Ok(entry) => gateway.verifier.password_changed(self.attempt, &entry.subject),
+                Err(reason) => tell_whose_password_changed(gateway, self.attempt, name, *reason),
+            }
         }
+        let entry = entry?;
         let admission = self.admission(&mut target, &entry).await?;
         Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
@@ -445,6 +449,27 @@ impl Work<'_, '_> {
         let dictionary = self.gateway.settings.dictionary();
         rules.attributes(&values, &dictionary, self.verified.hiding_key()).map_err(|error| failed(&error))
     }
+}
+
+/// V-52: the password is another one now, also where the directory cannot say at the moment whose it was and the login fails by that.
+fn tell_whose_password_changed(gateway: &Arc<Gateway>, attempt: &Attempt, name: String, reason: Reason) {
+    if reason.class() != ResultClass::Error {
+        // Nobody's, so nothing is remembered of them.
+        return;
+    }
+    let (gateway_of_task, attempt_of_task) = (gateway.clone(), attempt.clone());
+    gateway.verifier.password_changed_of(attempt, move || {
+        let (gateway, mut attempt, name) = (gateway_of_task.clone(), attempt_of_task.clone(), name.clone());
+        async move {
+            const PATIENCE: Duration = Duration::from_secs(30);
+            let mut target = Target::of(&gateway, &attempt)?;
+            match target.resolve(&name, &mut attempt, Instant::now() + PATIENCE).await {
+                Ok(entry) => Ok(Some(entry.subject)),
+                Err(reason) if reason.class() == ResultClass::Error => Err(reason),
+                Err(_) => Ok(None),
+            }
+        }
+    });
 }
 
 /// RFC 2759 section 6. What a device may do about an expired password it can do at a home server only, so that is no offer to change

@@ -45,6 +45,8 @@ const REPORTS_MAX: usize = 4_096;
 /// A report is tried again for this long: a part that restarts is back by then.
 const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a directory is asked whose password was changed.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// A call on its way beside the login, which goes on whether anybody waits for it or not.
 pub(crate) struct Beside(Option<JoinHandle<()>>);
@@ -299,6 +301,42 @@ impl Verifier {
         });
     }
 
+    /// The same of somebody whom `whose` cannot name yet: it is asked until it says who it is, or that it is nobody.
+    pub(crate) fn password_changed_of<F>(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        whose: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<Option<DirectoryRef>, Reason>> + Send,
+    {
+        let (transaction, client) = (attempt.transaction, attempt.client.clone());
+        let Ok(permit) = self.reports.clone().try_acquire_owned() else {
+            return still_remembered(transaction, client.name());
+        };
+        let (verifier, attempt) = (self.clone(), attempt.clone());
+        self.shutdown.spawn_background(async move {
+            let _permit = permit;
+            let mut pause = Duration::from_secs(1);
+            let named = async {
+                loop {
+                    tokio::time::sleep(pause).await;
+                    if let Ok(subject) = whose().await {
+                        return subject;
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(60));
+                }
+            };
+            // Cancel safety: both only ask and wait.
+            tokio::select! {
+                named = tokio::time::timeout(DIRECTORY_PATIENCE, named) => match named {
+                    Ok(subject) => subject.iter().for_each(|subject| verifier.password_changed(&attempt, subject)),
+                    Err(_) => still_remembered(transaction, client.name()),
+                },
+                () = verifier.shutdown.stopping() => still_remembered(transaction, client.name()),
+            }
+        });
+    }
+
     /// Whether a login could be decided now, as far as is known.
     pub(crate) fn is_reachable(&self) -> bool {
         self.presence.is_reachable()
@@ -436,6 +474,10 @@ fn method(outcome: &Outcome) -> Option<Method> {
 
 fn lost(transaction: TransactionId) {
     tracing::warn!(service = crate::NAME, event = "report_lost", request_id = %transaction, "the end of an attempt could not be reported for the audit");
+}
+
+fn still_remembered(transaction: TransactionId, client: &str) {
+    tracing::warn!(service = crate::NAME, event = "password_change_not_told", request_id = %transaction, client, "a person has changed their password at a home server, and the directory did not say in time who it was: recent logins with the old password count until their time ends");
 }
 
 fn decode(

@@ -882,6 +882,81 @@ async fn ms_chap_gets_its_success_after_the_second_factor_and_its_own_words_for_
 }
 
 #[tokio::test]
+async fn a_password_that_was_changed_while_the_directory_is_away_is_told_of_when_it_is_back() {
+    // V-52, R-58: the login fails, and recent logins with the old password count no more
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let [challenge, response] = ms_chap2();
+    let vendor = |value| attribute(AttributeType::VENDOR_SPECIFIC, value);
+    world.homes[0].says(|request| {
+        let error =
+            radius_wire::ms_chap::attribute(2, b"\x09E=648 R=0 C=00000000000000000000000000000000 V=3 M=expired");
+        let error = error.expect("it fits");
+        let mut attributes = vec![attribute(AttributeType::VENDOR_SPECIFIC, &error)];
+        attributes.extend(
+            request.packet().all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)),
+        );
+        vec![signed(3, request.packet(), &attributes, &Secret::new("shared-with-the-home-server").expect("not empty"))]
+    });
+    let expired = nas.with(&[user_name("ann"), vendor(&challenge), vendor(&response)], None);
+    assert_eq!(nas.ask(&expired).await.code(), Code::AccessReject);
+    world.homes[0].says(|request| accept(request, &[]));
+    let change = {
+        let cpw = [&[7, 9][..], &[1; 64], &[0; 2]].concat();
+        radius_wire::ms_chap::attribute(27, &cpw).expect("it fits")
+    };
+    let pieces: Vec<Vec<u8>> = (1..=3_u8)
+        .map(|piece| radius_wire::ms_chap::attribute(6, &[&[6, 9, 0, piece][..], &[2; 172]].concat()).expect("it fits"))
+        .collect();
+    let mut attributes = vec![user_name("ann"), vendor(&challenge), vendor(&change)];
+    attributes.extend(pieces.iter().map(|piece| vendor(piece)));
+    const BUSY: u32 = 51;
+    world.directory.mood(Mood::SearchFails(BUSY));
+    let question = nas.with(&attributes, None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    let told = || world.verification.calls().into_iter().any(|call| matches!(call, Call::PasswordChanged(_)));
+    assert!(!told() && world.verification.decisions() == 0);
+    world.directory.mood(Mood::Well);
+    until("nothing is remembered of the old password", async || told()).await;
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_key_is_kept_back_where_the_client_lets_nothing_through() {
+    // FR-17: Microsoft's attribute with nothing inside, with what is none, with a key and more
+    let world = World::new().await;
+    world
+        .store
+        .change(&world.bus, |document| {
+            let client = document.clients.iter_mut().find(|client| client.name.as_str() == "relayed").expect("there");
+            client.target_attributes = vec!["Class".into()];
+        })
+        .await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let inside = |octets: &[u8]| [&311_u32.to_be_bytes()[..], octets].concat();
+    for (octets, passes) in [
+        (&[][..], false),
+        (&[1, 1], false),
+        (&[7, 200, 0], false),
+        (&[7, 6, 0, 0, 0, 1, 9], false),
+        (&[7, 6, 0, 0, 0, 1, 13, 6, 0, 0, 0, 1], false),
+        (&[7, 6, 0, 0, 0, 1], true),
+    ] {
+        let value = inside(octets);
+        world.homes[0].says(move |request| {
+            accept(request, &[(AttributeType::CLASS, b"a"), (AttributeType::VENDOR_SPECIFIC, &value)])
+        });
+        let question = nas.question("ann", ANN);
+        let accepted = nas.ask(&question).await;
+        let kinds = if passes { vec![80, 25, 26] } else { vec![80, 25] };
+        assert_eq!((accepted.code(), accepted.kinds()), (Code::AccessAccept, kinds), "{octets:?}");
+    }
+}
+
+#[tokio::test]
 async fn chap_takes_its_challenge_along() {
     //
     let world = World::new().await;
