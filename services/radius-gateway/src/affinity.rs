@@ -1,5 +1,5 @@
 //! What a later round needs of a home server, on whichever node it lands: which server a State belongs to, and the
-//! Access-Accept that waits for the second factor. Sealed in the map `twinlock_affinity`; losing an entry costs a login that has to
+//! Access-Accept that waits for the second factor, for its next round and for whoever takes over from a node that dies. Sealed in the map `twinlock_affinity`; losing an entry costs a login that has to
 //! be begun again, and lets nobody in.
 
 use crate::home::HomeTarget;

@@ -24,6 +24,7 @@ use crate::listener::{Drop, Request};
 use crate::login::{self, Granted, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
 use crate::reply::No;
+use crate::verify::Beside;
 use crate::{Gateway, accounting, attributes, credentials, person_address, question, random, reply};
 use domain::{Method, Reason, TransactionId};
 use radius_wire::{
@@ -31,16 +32,20 @@ use radius_wire::{
     readdressed,
 };
 use sha2::{Digest, Sha256};
-use shared::{Claim, Given, Hold, Joined, Lost};
+use shared::{Claim, Given, Hold, Joined, Lost, Orphan};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use table::{Arrival, Running, Taken};
+use table::{Arrival, HasBegun, Predecessor, Running, Taken};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::Instrument;
 use uuid::Uuid;
+
+/// How long a request waits for the prompt of the one before it to be withdrawn. It goes on then all the same: verification has
+/// one prompt open at a time.
+const WITHDRAWAL: Duration = Duration::from_secs(3);
 
 /// Takes a genuine request that is no Status-Server. Called by the receive loop, so it waits for nothing.
 pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified<'_>) {
@@ -53,11 +58,15 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         true => credentials::continues(verified, terms, &gateway.keys.state(), gateway.now_unix_seconds()),
         false => Continues::Nothing,
     };
-    let has_begun = match &continues {
-        Continues::Nothing => false,
-        Continues::Ours => true,
+    let begun = match &continues {
+        Continues::Nothing => HasBegun::No,
+        Continues::Ours => HasBegun::Yes,
         Continues::Foreign { user_name, state } => {
-            gateway.affinity.has_passed_on(&client.settings.name, user_name, state)
+            match gateway.affinity.has_passed_on(&client.settings.name, user_name, state) {
+                true => HasBegun::Yes,
+                false if gateway.requests.is_some() => HasBegun::Perhaps,
+                false => HasBegun::No,
+            }
         }
     };
     let alike = match asks {
@@ -69,7 +78,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         fingerprint,
         alike,
         client: client.name(),
-        continues: has_begun,
+        begun,
         draining: gateway.shutdown.is_draining(),
     });
     let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::of(packet.octets()), outcome);
@@ -84,7 +93,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             count(PacketOutcome::Duplicate);
         }
         Taken::Refused(drop) => gateway.drop_packet(Some(&client), packet.octets(), &request.path, drop),
-        Taken::Work { id, running, anew } => {
+        Taken::Work { id, running, anew, predecessor, unless_begun } => {
             if anew {
                 gateway.observed().repeats_anew(client.name());
             }
@@ -92,9 +101,14 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             gateway.shutdown.spawn(async move {
                 let gateway = &gateway_of_task;
                 // Boxed: tens of thousands of them may wait, and what only the beginning needs is gone by then.
-                match asks {
-                    true => Box::pin(work(gateway, &request, &id, known, &running)).await,
-                    false => Box::pin(report(gateway, &request, &id, known, &running)).await,
+                match (asks, unless_begun) {
+                    (_, Some(drop)) if !Box::pin(has_begun_elsewhere(gateway, &request, &continues)).await => {
+                        gateway.exchanges.forget(&id);
+                        let (client, verified) = (Some(&*request.client), request.verified());
+                        gateway.drop_packet(client, verified.packet().octets(), &request.path, drop);
+                    }
+                    (true, _) => Box::pin(work(gateway, &request, &id, known, &running, predecessor)).await,
+                    (false, _) => Box::pin(report(gateway, &request, &id, known, &running)).await,
                 }
                 gateway.exchanges.leave(&id);
             });
@@ -121,8 +135,25 @@ struct Known {
     alike: Option<LookAlike>,
 }
 
+/// Whether another node has passed on the State that a request goes on with.
+async fn has_begun_elsewhere(gateway: &Gateway, request: &Request, continues: &Continues) -> bool {
+    let Continues::Foreign { user_name, state } = continues else { return false };
+    gateway.affinity.asker(&request.client.settings.name, user_name, state).await.is_some()
+}
+
 /// One request from first to last.
-async fn work(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, known: Box<Known>, running: &Running) {
+async fn work(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    id: &ExchangeId,
+    known: Box<Known>,
+    running: &Running,
+    predecessor: Option<Predecessor>,
+) {
+    if let Some(predecessor) = predecessor {
+        // whoever was asked for that one is asked no more when they may be asked for this one.
+        let _ = tokio::time::timeout(WITHDRAWAL, predecessor.ended()).await;
+    }
     let Some(begun) = Box::pin(take_up(gateway, request, id, known, running)).await else { return };
     let client = request.client.name();
     gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
@@ -154,12 +185,23 @@ async fn take_up(
     // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
     begun.taken_over = packet.taken_over();
     begun.transaction = packet.transaction();
-    begun.hold.packet = Some(Box::new(packet));
+    match packet.orphan() {
+        Some(Orphan::Forsaken(orphan)) => {
+            // Its node may be gone, or know of this only later.
+            gateway.verifier.cancel(orphan, Reason::ChallengeGone).done(WITHDRAWAL).await;
+        }
+        Some(Orphan::PerhapsAwaited(patience)) => tokio::time::sleep(patience).await,
+        None => {}
+    }
+    begun.hold.packet = Some(packet);
     let Some(alike) = &known.alike else { return Some(begun) };
     match join(gateway, shared, request, id, alike, &mut begun, running).await {
         Some(Joined::Lead(common)) => {
             begun.taken_over |= common.taken_over();
             begun.transaction = common.transaction();
+            if let Some(packet) = &mut begun.hold.packet {
+                packet.works_on(common.transaction()).await;
+            }
             begun.hold.common = Some(Box::new(common));
             Some(begun)
         }
@@ -194,7 +236,7 @@ async fn claim(
     request: &Request,
     id: &ExchangeId,
     known: &Known,
-) -> Option<shared::Lease> {
+) -> Option<Box<shared::Lease>> {
     let transaction = TransactionId(Uuid::now_v7());
     match shared.claim(id.key().shared(), &known.fingerprint, known.alike.as_ref(), transaction).await {
         Claim::Mine(lease) => return Some(lease),
@@ -250,7 +292,10 @@ async fn wait_along(
     let mut hold = Hold::default();
     if let Some(shared) = &gateway.requests {
         let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
-        hold.packet = Some(Box::new(packet));
+        if let Some(Orphan::Forsaken(orphan)) = packet.orphan() {
+            gateway.verifier.cancel(orphan, Reason::ChallengeGone);
+        }
+        hold.packet = Some(packet);
     }
     // Cancel safety: all of them only wait. It does not look at the process stopping: whoever works on it does, and answers.
     let given = tokio::select! {
@@ -324,7 +369,7 @@ async fn report(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, know
         let Some(packet) = Box::pin(claim(gateway, shared, request, id, &known)).await else {
             return count(PacketOutcome::Duplicate);
         };
-        hold.packet = Some(Box::new(packet));
+        hold.packet = Some(packet);
     }
     // Cancel safety: `answer` and `keep` may be dropped at any time, and the others only wait.
     let answer = tokio::select! {
@@ -371,7 +416,7 @@ async fn answer(
     let stepped_back = AtomicBool::new(false);
     let mut superseded = false;
     let mut settled = None;
-    let end = {
+    let mut end = {
         let mut answering =
             Box::pin(settle(gateway, request, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
         loop {
@@ -407,12 +452,20 @@ async fn answer(
     if stepped_back.load(Ordering::Relaxed) {
         return;
     }
+    // Its prompt may be gone because another request has its place at another node: then nobody waits for a Reject.
+    let withdrawn = |answer: &Answer| matches!(answer.verdict, Verdict::Reject(Reason::ChallengeGone));
+    if !superseded && settled.as_deref().is_some_and(withdrawn) && hold.lost().await == Some(Lost::Replaced) {
+        gateway.exchanges.forget(id);
+        if !gateway.exchanges.is_awaited(id) {
+            end = End::Orphaned;
+        }
+    }
     let answer = match (end, settled) {
         (End::Orphaned, settled) => {
             if let Some(common) = hold.common {
                 Box::pin(common.release()).await;
             }
-            return orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running);
+            return Box::pin(orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running)).await;
         }
         (End::Settled | End::Stopping, Some(answer)) => answer,
         // `Settled` always leaves an answer behind.
@@ -430,7 +483,7 @@ async fn answer(
     match gateway.exchanges.answer(id, given.octets.as_slice().into()) {
         true => Box::pin(send(request, &given.octets)).await,
         false if awaited => {}
-        false => return orphaned(gateway, &attempt, Some(answer.verdict), running),
+        false => return Box::pin(orphaned(gateway, &attempt, Some(answer.verdict), running)).await,
     }
     hold.answered(&given).await;
     log(gateway, attempt, &answer.verdict, running);
@@ -519,8 +572,8 @@ fn refuse(
 }
 
 /// The client has given up on the request by sending another one under its identifier: its answer is not sent. In a later
-/// round the conversation goes on with the new one; in the first round it is over.
-fn orphaned(gateway: &Arc<Gateway>, attempt: &Attempt, verdict: Option<Verdict>, running: &Running) {
+/// round the conversation goes on with the new one; in the first round it is over, and so is what was open for it when this returns.
+async fn orphaned(gateway: &Arc<Gateway>, attempt: &Attempt, verdict: Option<Verdict>, running: &Running) {
     let (reason, allow) = match &verdict {
         Some(Verdict::Accept(granted)) => (granted.allow.reason, Some(&granted.allow)),
         // The conversation is the home server's: the next packet is a request of its own.
@@ -529,20 +582,22 @@ fn orphaned(gateway: &Arc<Gateway>, attempt: &Attempt, verdict: Option<Verdict>,
         _ if attempt.rounds > 1 => return,
         _ => (Reason::ChallengeGone, None),
     };
-    close(gateway, attempt, reason);
+    let closed = close(gateway, attempt, reason);
     let duplicates = running.duplicates();
     attempt.end(&Ended { reason, allow, reply: "none", duplicates }, &gateway.metrics);
+    if let Some(closed) = closed {
+        closed.done(WITHDRAWAL).await;
+    }
 }
 
 /// Tells verification of an end that it has not recorded itself: what is open there is closed, and the audit hears of it.
-fn close(gateway: &Gateway, attempt: &Attempt, reason: Reason) {
+fn close(gateway: &Gateway, attempt: &Attempt, reason: Reason) -> Option<Beside> {
     if attempt.recorded {
-        return;
+        return None;
     }
-    if attempt.known_to_verification {
-        gateway.verifier.cancel(attempt.transaction, reason);
-    }
+    let closed = attempt.known_to_verification.then(|| gateway.verifier.cancel(attempt.transaction, reason));
     gateway.verifier.report(attempt, reason);
+    closed
 }
 
 fn log(gateway: &Gateway, attempt: Attempt, verdict: &Verdict, running: &Running) {

@@ -24,7 +24,7 @@ use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target};
 use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
 use crate::windows::WindowsTarget;
-use crate::{Gateway, attributes, question};
+use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
 use domain::settings::Appended;
 use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
@@ -85,6 +85,9 @@ pub(crate) async fn decide(
     }
     let terms = credentials::Terms::of(&request.client, gateway.settings.takes(&request.client.settings.target));
     let presented = credentials::read(&verified, terms, &gateway.keys.state(), now_unix_seconds);
+    if attempt.known_to_verification {
+        relay::go_on(gateway, attempt).await;
+    }
     let mut work = Work { gateway, verified: &verified, lesson, attempt, deadline, in_flight };
     // Each step is boxed: tens of thousands may wait for their person at once, and what the password took is gone by then.
     let first = match presented {
@@ -124,6 +127,13 @@ enum FirstLock {
     Asked(Relayed),
 }
 
+/// What a home server said to what only it can check.
+enum ByHome {
+    /// Whose password it seemed to be still has a turn open.
+    Accepted(Option<(Turn, DirectoryRef)>),
+    Asked(Relayed),
+}
+
 /// One request that is worked on.
 struct Work<'w, 'm> {
     gateway: &'w Arc<Gateway>,
@@ -144,9 +154,12 @@ impl Work<'_, '_> {
         let entry = target.resolve(name, self.attempt, deadline).await?;
         let admission = self.admission(&mut target, &entry).await?;
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
-        let checked = target.check(gateway, self.verified, &entry, &factors.password, self.attempt, deadline).await?;
-        if let Checked::Asked(challenge) = checked {
-            return Ok(FirstLock::Asked(challenge));
+        if self.attempt.parked.is_none() {
+            let password = &factors.password;
+            let checked = target.check(gateway, self.verified, &entry, password, self.attempt, deadline).await?;
+            if let Checked::Asked(challenge) = checked {
+                return Ok(FirstLock::Asked(challenge));
+            }
         }
         self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
         Ok(FirstLock::Open { factors, admission })
@@ -162,6 +175,49 @@ impl Work<'_, '_> {
         let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
         let client = self.attempt.client.clone();
         target.passes = unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some();
+        let turn = match self.attempt.parked.is_some() {
+            true => None,
+            false => match self.by_home(&mut target, typed, state, change).await? {
+                ByHome::Accepted(turn) => turn,
+                ByHome::Asked(challenge) => return Ok(FirstLock::Asked(challenge)),
+            },
+        };
+        if let No::MsChap { code, .. } = &mut self.attempt.no {
+            // The password is another one now; what may still fail is the second factor.
+            *code = FailureCode::AuthenticationFailure;
+        }
+        let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
+        let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed);
+        let entry = match &name {
+            Ok(name) => target.resolve(name, self.attempt, deadline).await,
+            Err(reason) => Err(*reason),
+        };
+        match (turn, &entry) {
+            // Only now it is known whose password was right. Another's says nothing about theirs whose name was typed.
+            (Some((turn, guarded)), Ok(entry)) if entry.subject == guarded => turn.ended(None),
+            (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
+        }
+        if let (true, Ok(name)) = (change, name) {
+            match &entry {
+                Ok(entry) => gateway.verifier.password_changed(self.attempt, &entry.subject),
+                Err(reason) => tell_whose_password_changed(gateway, self.attempt, name, *reason),
+            }
+        }
+        let entry = entry?;
+        let admission = self.admission(&mut target, &entry).await?;
+        Ok(FirstLock::Open { factors: Factors::none(), admission })
+    }
+
+    /// Asks the home server what only it can check.
+    async fn by_home(
+        &mut self,
+        target: &mut Target,
+        typed: &str,
+        state: Option<&[u8]>,
+        change: bool,
+    ) -> Result<ByHome, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let client = self.attempt.client.clone();
         if change && !gateway.affinity.may_change_password(&client.settings.name, typed).await {
             //
             return Err(Reason::ProtocolUnsupported);
@@ -170,40 +226,19 @@ impl Work<'_, '_> {
             Some(state) => Some(relay::bound_to(gateway, &client.settings.name, state, typed).await?),
             None => None,
         };
-        let turn = self.turn(&mut target, typed).await?;
-        let said = target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await;
-        let turn = match (said, turn) {
+        let turn = self.turn(target, typed).await?;
+        match (target.ask(gateway, self.verified, None, only.as_deref(), self.attempt, deadline).await, turn) {
             // Whoever asks on may look at the password later.
             (Ok(Said::Asked(challenge)), turn) => {
                 turn.into_iter().for_each(|(turn, _)| turn.undecided());
-                return Ok(FirstLock::Asked(challenge));
+                Ok(ByHome::Asked(challenge))
             }
             (Err(reason), turn) => {
                 turn.into_iter().for_each(|(turn, _)| turn.ended(Some(reason)));
-                return Err(reason);
+                Err(reason)
             }
-            (Ok(Said::Accepted), turn) => turn,
-        };
-        if let No::MsChap { code, .. } = &mut self.attempt.no {
-            // The password is another one now; what may still fail is the second factor.
-            *code = FailureCode::AuthenticationFailure;
+            (Ok(Said::Accepted), turn) => Ok(ByHome::Accepted(turn)),
         }
-        let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
-        let entry = match relay::identity(gateway, &home, parked, self.verified.packet(), typed) {
-            Ok(name) => target.resolve(&name, self.attempt, deadline).await,
-            Err(reason) => Err(reason),
-        };
-        match (turn, &entry) {
-            // Only now it is known whose password was right. Another's says nothing about theirs whose name was typed.
-            (Some((turn, guarded)), Ok(entry)) if entry.subject == guarded => turn.ended(None),
-            (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
-        }
-        let entry = entry?;
-        if change {
-            gateway.verifier.password_changed(self.attempt, &entry.subject);
-        }
-        let admission = self.admission(&mut target, &entry).await?;
-        Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
 
     /// The leave to have a home server check a password that we do not see (L-56): of whom it says it is, in EAP the outer name. None
@@ -278,6 +313,10 @@ impl Work<'_, '_> {
         let code_given = code.is_some() || spent;
         self.attempt.method = self.attempt.method.or(wanted).or(code_given.then_some(Method::Code));
         self.in_flight.waits_for(self.attempt.method);
+        if let (Some(parked), Nodes::Many) = (&self.attempt.parked, gateway.nodes) {
+            // For whoever goes on if this node dies while the person is asked.
+            gateway.affinity.park(self.attempt.transaction, parked).await;
+        }
         let begun = Instant::now();
         let decided = match spent {
             true => gateway.verifier.complete(self.attempt, deadline).await,
@@ -410,6 +449,27 @@ impl Work<'_, '_> {
         let dictionary = self.gateway.settings.dictionary();
         rules.attributes(&values, &dictionary, self.verified.hiding_key()).map_err(|error| failed(&error))
     }
+}
+
+/// V-52: the password is another one now, also where the directory cannot say at the moment whose it was and the login fails by that.
+fn tell_whose_password_changed(gateway: &Arc<Gateway>, attempt: &Attempt, name: String, reason: Reason) {
+    if reason.class() != ResultClass::Error {
+        // Nobody's, so nothing is remembered of them.
+        return;
+    }
+    let (gateway_of_task, attempt_of_task) = (gateway.clone(), attempt.clone());
+    gateway.verifier.password_changed_of(attempt, move || {
+        let (gateway, mut attempt, name) = (gateway_of_task.clone(), attempt_of_task.clone(), name.clone());
+        async move {
+            const PATIENCE: Duration = Duration::from_secs(30);
+            let mut target = Target::of(&gateway, &attempt)?;
+            match target.resolve(&name, &mut attempt, Instant::now() + PATIENCE).await {
+                Ok(entry) => Ok(Some(entry.subject)),
+                Err(reason) if reason.class() == ResultClass::Error => Err(reason),
+                Err(_) => Ok(None),
+            }
+        }
+    });
 }
 
 /// RFC 2759 section 6. What a device may do about an expired password it can do at a home server only, so that is no offer to change

@@ -3,7 +3,7 @@
 
 use crate::Gateway;
 use crate::affinity::Parked;
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, First};
 use crate::attributes;
 use crate::home::{Envelope, HomeServer, HomeTarget};
 use crate::reply::No;
@@ -34,9 +34,6 @@ pub(crate) async fn read(
     let relayed = |reply| attributes::relayed(&gateway.settings.dictionary(), reply, server, &client, request);
     match answer.reply.verdict() {
         Verdict::Accept => {
-            if let Some(identifier) = answer.reply.eap_identifier() {
-                attempt.no = No::Eap { identifier };
-            }
             let packet = answer.reply.packet();
             // A password that comes back with it is a login of its own: it is counted, and split from its code, like any other.
             let is_password = request.packet().has(AttributeType::USER_PASSWORD);
@@ -46,7 +43,7 @@ pub(crate) async fn read(
                 let session = session(&packet);
                 gateway.affinity.let_in(&client.settings.name, name, state, &answer.place, session).await;
             }
-            attempt.parked = Some(answer.into());
+            park(attempt, answer);
             Ok(Said::Accepted)
         }
         Verdict::Challenge => {
@@ -84,6 +81,22 @@ pub(crate) async fn read(
             Err(Reason::TargetError)
         }
     }
+}
+
+/// An Accept waits for the second factor. What a No is written with goes by it.
+fn park(attempt: &mut Attempt, accept: Parked) {
+    if let Some(identifier) = accept.reply.eap_identifier() {
+        attempt.no = No::Eap { identifier };
+    }
+    attempt.parked = Some(accept.into());
+}
+
+/// Goes on with what the node was granted that is gone: a server takes an answer of EAP, or a code of its own, once only.
+pub(crate) async fn go_on(gateway: &Gateway, attempt: &mut Attempt) {
+    let Some(home) = gateway.settings.home_target(&attempt.client.settings.target) else { return };
+    let Some(accept) = gateway.affinity.parked(attempt.transaction, &home).await else { return };
+    attempt.first = Some(First { via: Some(accept.place.clone()), refused: None, took: Duration::ZERO });
+    park(attempt, accept);
 }
 
 /// For how long somebody is let in, as far as the server says (RFC 2865 section 5.27).

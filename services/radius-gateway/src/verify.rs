@@ -21,6 +21,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 use uuid::Uuid;
@@ -44,6 +45,19 @@ const REPORTS_MAX: usize = 4_096;
 /// A report is tried again for this long: a part that restarts is back by then.
 const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a directory is asked whose password was changed.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// A call on its way beside the login, which goes on whether anybody waits for it or not.
+pub(crate) struct Beside(Option<JoinHandle<()>>);
+
+impl Beside {
+    /// Returns when it is done, after `limit` at the latest. May be dropped at any time.
+    pub(crate) async fn done(self, limit: Duration) {
+        let Some(call) = self.0 else { return };
+        let _ = tokio::time::timeout(limit, call).await;
+    }
+}
 
 /// What verification said about an attempt.
 #[derive(Debug)]
@@ -229,7 +243,7 @@ impl Verifier {
     }
 
     /// Nobody waits any more, or the conversation is dead. Best effort, beside the login.
-    pub(crate) fn cancel(self: &Arc<Self>, transaction: TransactionId, reason: Reason) {
+    pub(crate) fn cancel(self: &Arc<Self>, transaction: TransactionId, reason: Reason) -> Beside {
         let request = CancelRequest {
             transaction_id: transaction.to_string(),
             reason: reason.code().to_owned(),
@@ -239,7 +253,7 @@ impl Verifier {
         self.beside(transaction, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.cancel(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
-        });
+        })
     }
 
     /// Ends an attempt if this question of it is still open. Whether it did: of all who ask, one.
@@ -284,6 +298,42 @@ impl Verifier {
         self.beside(attempt.transaction, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.password_changed(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
+        });
+    }
+
+    /// The same of somebody whom `whose` cannot name yet: it is asked until it says who it is, or that it is nobody.
+    pub(crate) fn password_changed_of<F>(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        whose: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<Option<DirectoryRef>, Reason>> + Send,
+    {
+        let (transaction, client) = (attempt.transaction, attempt.client.clone());
+        let Ok(permit) = self.reports.clone().try_acquire_owned() else {
+            return still_remembered(transaction, client.name());
+        };
+        let (verifier, attempt) = (self.clone(), attempt.clone());
+        self.shutdown.spawn_background(async move {
+            let _permit = permit;
+            let mut pause = Duration::from_secs(1);
+            let named = async {
+                loop {
+                    tokio::time::sleep(pause).await;
+                    if let Ok(subject) = whose().await {
+                        return subject;
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(60));
+                }
+            };
+            // Cancel safety: both only ask and wait.
+            tokio::select! {
+                named = tokio::time::timeout(DIRECTORY_PATIENCE, named) => match named {
+                    Ok(subject) => subject.iter().for_each(|subject| verifier.password_changed(&attempt, subject)),
+                    Err(_) => still_remembered(transaction, client.name()),
+                },
+                () = verifier.shutdown.stopping() => still_remembered(transaction, client.name()),
+            }
         });
     }
 
@@ -367,15 +417,16 @@ impl Verifier {
     }
 
     /// Runs a call that no login waits for, several times if need be.
-    fn beside<F, Call>(&self, transaction: TransactionId, call: F)
+    fn beside<F, Call>(&self, transaction: TransactionId, call: F) -> Beside
     where
         F: Fn() -> Call + Send + 'static,
         Call: Future<Output = Result<(), Status>> + Send,
     {
         let Ok(permit) = self.reports.clone().try_acquire_owned() else {
-            return lost(transaction);
+            lost(transaction);
+            return Beside(None);
         };
-        self.shutdown.spawn(async move {
+        Beside(Some(self.shutdown.spawn(async move {
             let _permit = permit;
             let begun = Instant::now();
             let mut pause = Duration::from_millis(250);
@@ -387,7 +438,7 @@ impl Verifier {
                 }
                 pause = (pause * 2).min(Duration::from_secs(4));
             }
-        });
+        })))
     }
 
     /// V-02: every way in which this may not be an Allow for this very attempt is no decision.
@@ -423,6 +474,10 @@ fn method(outcome: &Outcome) -> Option<Method> {
 
 fn lost(transaction: TransactionId) {
     tracing::warn!(service = crate::NAME, event = "report_lost", request_id = %transaction, "the end of an attempt could not be reported for the audit");
+}
+
+fn still_remembered(transaction: TransactionId, client: &str) {
+    tracing::warn!(service = crate::NAME, event = "password_change_not_told", request_id = %transaction, client, "a person has changed their password at a home server, and the directory did not say in time who it was: recent logins with the old password count until their time ends");
 }
 
 fn decode(

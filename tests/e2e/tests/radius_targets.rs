@@ -641,6 +641,79 @@ async fn two_home_servers_behind_three_gateways() -> Result<()> {
     )
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_dies_while_the_phone_rings_is_replaced_and_the_home_server_is_asked_once() -> Result<()> {
+    // R-30 ★, R-53: a server takes the last round of EAP once
+    let mut distributed = Distributed::start(0, "", "")?;
+    while distributed.cluster.add_node(Part::RadiusGateway, &distributed.pki, "")? < 2 {}
+    let dir = distributed.dir.path();
+    let (by_password, by_eap) = ("ann.archer", "ben.hale");
+    let users = [by_password, by_eap].map(|uid| HomeUser::person(uid).replies_usual()).into();
+    let home = FreeRadius::home(dir, &distributed.pki, &HomeOptions { users, ..Default::default() })?;
+    private_file(&dir.join("home.secret"), home.secret())?;
+    let board = Switchboard::start(Outside::start_at(dir).await?);
+    let settings = format!(
+        "{SETTINGS}{}\n[[target]]\nname = \"wifi\"\nkind = \"radius\"\ndirectory = \"acme\"\n[[target.servers]]\n\
+         address = \"127.0.0.1\"\nauthentication_port = {}\naccounting_port = {}\nsecret = \"file:home.secret\"\n\
+         [[client]]\nname = \"wifi\"\nprotocol = \"radius\"\nsources = [\"{WIFI}/32\"]\ntarget = \"wifi\"\n\
+         secret = \"file:radius.secret\"\nchallenge = \"no\"\nwait_seconds = 60\n",
+        board.outside.providers(),
+        home.auth_address().port(),
+        home.acct_address().port(),
+    );
+    distributed.command_line().apply(dir, &lab::company_settings(&distributed.slapd, &settings)?)?;
+    let gateways = [gateway(&distributed, 1), gateway(&distributed, 2)];
+    let tap = Balancer::start(Some(WIFI), &gateways).await?;
+    for gateway in gateways {
+        // A client that is not known yet gets no answer.
+        tap.set_servers(&[gateway]);
+        let answer = Device::new(LOCAL, tap.address().port(), RADIUS_SECRET)?.status().await?.answer(10).await?;
+        ensure!(answer == Answer::Accept, "{gateway}: {answer:?}");
+    }
+    tap.set_servers(&gateways[..1]);
+    // Long enough for a copy behind the time after which a node counts as gone.
+    board.set_habit(Habit::Confirms(Duration::from_secs(24)));
+    let ca_file = distributed.pki.ca_file();
+    let laptop = Supplicant::new(Method::PeapMschapv2, by_eap, &password_of(by_eap), &ca_file);
+    let device = Nas::new(
+        Profile { copies: 40, interval: Duration::from_secs(1), ..Profile::fortigate() },
+        &[tap.address()],
+        RADIUS_SECRET,
+    )?;
+    let password = password_of(by_password);
+    let (eap, pap, killed) = tokio::join!(
+        eap(&tap, laptop.outside("anonymous").waiting(Duration::from_secs(50))),
+        device.login(by_password, &password, &[]),
+        async {
+            let begun = std::time::Instant::now();
+            for uid in [by_password, by_eap] {
+                while board.calls(uid)? == 0 {
+                    ensure!(begun.elapsed() < PATIENCE, "{uid} is not called");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            distributed.cluster.kill((Part::RadiusGateway, 1));
+            tap.set_servers(&gateways[1..]);
+            Ok(())
+        }
+    );
+    killed?;
+    let (eap, pap) = (eap?, pap?);
+    ensure!(eap.success && eap.keys_match, "{}", eap.output);
+    ensure!(pap.verdict == Verdict::Accept, "{:?}", pap.verdict);
+    let granted = pap.last().context("no answer")?;
+    ensure!(granted.octets.windows(5).any(|window| window == b"staff"), "what the target grants is lost");
+    for uid in [by_password, by_eap] {
+        let (calls, ended) = (board.calls(uid)?, last_attempt(distributed.command_line(), uid)?.0);
+        ensure!(calls == 1 && ended == "call_confirmed", "{uid}: {calls} calls, {ended}");
+    }
+    let said = home.answered()?;
+    let said = |code: &str| said.iter().filter(|packet| packet.code == code).count();
+    let counted = (of(&home, by_password)?.len(), said("Access-Accept"), said("Access-Reject"));
+    ensure!(counted == (1, 2, 0), "asked for the password, accepts, rejects: {counted:?}");
+    Ok(())
+}
+
 async fn none_of_500_logins_is_lost_whichever_gateway_gets_a_packet(world: &mut Campus) -> Result<()> {
     // R-45, R-52 ★
     let before = world.successes()?;

@@ -8,6 +8,8 @@
 //!                      '- not touched for 6 s: whoever gets the next copy takes over, with the same transaction
 //! ```
 //!
+//! Another request under the same key takes the entry over, and says whose attempt is orphaned by that (R-32).
+//!
 //! What look-alikes have in common is a second key with the same life (R-34): who finds it in work waits for what it is answered with,
 //! and writes its own reply from that; who finds nobody touching it goes on with its transaction.
 
@@ -27,6 +29,8 @@ use uuid::Uuid;
 const TOUCH: Duration = Duration::from_secs(2);
 /// Whoever has said nothing for this long is gone. Leaves room for clocks that differ by a few seconds; codes need better ones.
 const GONE_MS: i64 = 6_000;
+/// By when a node that is alive has seen that a request of its own was replaced, and has ended it.
+const NOTICED: Duration = TOUCH.saturating_add(Duration::from_millis(500));
 /// How often a node that waits for another one's answer looks for it.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -40,7 +44,7 @@ pub(crate) struct SharedRequests {
 /// Whose a request is.
 pub(crate) enum Claim {
     /// Ours to work on.
-    Mine(Lease),
+    Mine(Box<Lease>),
     /// Another node, or another task of this one, works on it.
     Elsewhere,
     /// It was answered with these octets.
@@ -74,6 +78,16 @@ pub(crate) struct Lease {
     /// Absent while the bus is away: then nobody else knows of the request.
     revision: Option<u64>,
     taken_over: bool,
+    orphan: Option<Orphan>,
+}
+
+/// Another node's attempt at what stood under this key before (R-32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Orphan {
+    /// Nobody waits for it any more.
+    Forsaken(TransactionId),
+    /// Look-alikes of it may wait for the same answer: the node at work knows, and ends it within this time if none does.
+    PerhapsAwaited(Duration),
 }
 
 /// Why there is nothing left to keep.
@@ -121,7 +135,7 @@ impl SharedRequests {
                 }
             }
         }
-        Claim::Mine(lease)
+        Claim::Mine(lease.into())
     }
 
     /// Waits for the answer to what looks like this, if somebody is at work on it; else whoever asks is. May be dropped at any time:
@@ -193,7 +207,7 @@ impl SharedRequests {
             reply: Vec::new(),
         };
         let map = SealedMap::new(self.map.clone(), self.keys.requests());
-        Lease { map, clock: self.clock.clone(), key, entry, revision: None, taken_over: false }
+        Lease { map, clock: self.clock.clone(), key, entry, revision: None, taken_over: false, orphan: None }
     }
 }
 
@@ -228,6 +242,11 @@ impl Hold {
         }
     }
 
+    /// Whether the packet is still ours, asked now.
+    pub(super) async fn lost(&mut self) -> Option<Lost> {
+        Box::pin(self.packet.as_mut()?.touch()).await
+    }
+
     /// Lets the other nodes know the answer. A bus that is away costs them the knowledge, nobody an answer.
     pub(super) async fn answered(self, given: &Given) {
         if let Some(packet) = self.packet {
@@ -254,6 +273,18 @@ impl Lease {
     /// Whether another node had begun.
     pub(crate) fn taken_over(&self) -> bool {
         self.taken_over
+    }
+
+    pub(super) fn orphan(&self) -> Option<Orphan> {
+        self.orphan
+    }
+
+    /// What it is worked on as: another one's attempt that was gone on with.
+    pub(super) async fn works_on(&mut self, transaction: TransactionId) {
+        if self.entry.transaction != transaction {
+            self.entry.transaction = transaction;
+            self.touch().await;
+        }
     }
 
     async fn touch(&mut self) -> Option<Lost> {
@@ -325,9 +356,9 @@ impl Lease {
     async fn in_the_way(&mut self) -> Option<Claim> {
         let found = match self.map.get(&self.key).await {
             Ok(found) => found?,
-            Err(_) => return Some(Claim::Mine(self.clone_alone())),
+            Err(_) => return Some(Claim::Mine(self.clone_alone().into())),
         };
-        let Some(other) = Entry::from_octets(&found.value) else { return Some(Claim::Mine(self.clone_alone())) };
+        let Some(other) = Entry::from_octets(&found.value) else { return Some(Claim::Mine(self.clone_alone().into())) };
         let same = other.fingerprint == self.entry.fingerprint;
         if same && !other.reply.is_empty() {
             return Some(Claim::Answered(other.reply));
@@ -337,8 +368,9 @@ impl Lease {
             return Some(Claim::Elsewhere);
         }
         let mut taken = self.clone_alone();
-        if same {
-            (taken.entry.transaction, taken.taken_over) = (other.transaction, true);
+        match same {
+            true => (taken.entry.transaction, taken.taken_over) = (other.transaction, true),
+            false => taken.orphan = taken.orphaned(&other, gone),
         }
         match taken.map.update(&taken.key, taken.entry.to_octets(), found.revision).await {
             Ok(revision) => taken.revision = Some(revision),
@@ -347,12 +379,25 @@ impl Lease {
             Err(BusError::WrongRevision) => return None,
             Err(_) => {}
         }
-        Some(Claim::Mine(taken))
+        Some(Claim::Mine(taken.into()))
+    }
+
+    /// What is in work here is orphaned in the table of this node, which knows who else waits for it.
+    fn orphaned(&self, other: &Entry, gone: bool) -> Option<Orphan> {
+        const NOBODY: [u8; 32] = [0; 32];
+        let superseded = other.alike == self.entry.alike && other.alike != NOBODY;
+        if superseded || !other.reply.is_empty() || other.node == self.entry.node {
+            return None;
+        }
+        match other.alike == NOBODY || gone {
+            true => Some(Orphan::Forsaken(other.transaction)),
+            false => Some(Orphan::PerhapsAwaited(NOTICED)),
+        }
     }
 
     fn clone_alone(&self) -> Self {
         let (map, clock, key) = (self.map.clone(), self.clock.clone(), self.key.clone());
-        Self { map, clock, key, entry: self.entry.clone(), revision: None, taken_over: false }
+        Self { map, clock, key, entry: self.entry.clone(), revision: None, taken_over: false, orphan: None }
     }
 }
 

@@ -27,7 +27,7 @@ struct Inner {
 
 struct InWork {
     running: Running,
-    /// Whoever joined hears the answer here. There since the first of them: most wait alone.
+    /// Whoever joined hears the answer here, and whoever takes its place the end. There since the first of them: most wait alone.
     answered: Option<watch::Sender<Option<Arc<Given>>>>,
     first: Instant,
     last: Instant,
@@ -48,24 +48,46 @@ impl Running {
     }
 }
 
+/// The end of a request whose place another has taken. It comes when all that was open for it is closed.
+pub(super) struct Predecessor(watch::Receiver<Option<Arc<Given>>>);
+
+impl Predecessor {
+    /// May be dropped at any time.
+    pub(super) async fn ended(mut self) {
+        // Its answer, if it still gets one, is nobody's; behind its end nothing can come any more.
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 /// A genuine request, as far as the table looks at it.
 pub(super) struct Arrival<'a> {
     pub(super) key: ExchangeKey,
     pub(super) fingerprint: Fingerprint,
     pub(super) alike: Option<LookAlike>,
     pub(super) client: &'a str,
-    /// It goes on with a conversation that has begun here.
-    pub(super) continues: bool,
+    pub(super) begun: HasBegun,
     pub(super) draining: bool,
+}
+
+/// Whether a request goes on with a conversation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum HasBegun {
+    No,
+    /// As it says; other nodes may know.
+    Perhaps,
+    Yes,
 }
 
 /// What is to be done with it.
 pub(super) enum Taken {
-    /// `anew`: it resembles one in work all the same.
     Work {
         id: ExchangeId,
         running: Running,
+        /// It resembles one in work all the same.
         anew: bool,
+        predecessor: Option<Predecessor>,
+        /// Why it is not taken, unless the conversation that it says it goes on with has begun at another node.
+        unless_begun: Option<Drop>,
     },
     /// It waits for the answer to one in work.
     Joins {
@@ -138,10 +160,11 @@ impl Table {
             Received::Resend(octets) => Taken::Resend(octets),
             Received::Full => Taken::Refused(Drop::Full),
             Received::StillWaiting(work) => Taken::Copy(inner.repeated(&work)),
-            Received::Ask(id) => self.begin(&mut inner, id, &arrival, anew),
+            Received::Ask(id) => self.begin(&mut inner, id, &arrival, anew, None),
             Received::Replaced { orphan, ask } => {
                 inner.orphan(&orphan);
-                self.begin(&mut inner, ask, &arrival, anew)
+                let predecessor = inner.subscribed(&orphan).map(Predecessor);
+                self.begin(&mut inner, ask, &arrival, anew, predecessor)
             }
             Received::Joins { work, id, orphan } => {
                 if let Some(orphan) = orphan {
@@ -152,25 +175,32 @@ impl Table {
         }
     }
 
-    fn begin(&self, inner: &mut Inner, id: ExchangeId, arrival: &Arrival<'_>, anew: bool) -> Taken {
+    fn begin(
+        &self,
+        inner: &mut Inner,
+        id: ExchangeId,
+        arrival: &Arrival<'_>,
+        anew: bool,
+        predecessor: Option<Predecessor>,
+    ) -> Taken {
         let room = self.room(inner, arrival.client);
-        if room == Room::None || ((arrival.draining || room == Room::Scarce) && !arrival.continues) {
+        let why = if arrival.draining { Drop::Draining } else { Drop::Full };
+        let begins_not = arrival.draining || room == Room::Scarce;
+        if room == Room::None || (begins_not && arrival.begun == HasBegun::No) {
             inner.exchanges.forget(&id);
-            return Taken::Refused(if arrival.draining { Drop::Draining } else { Drop::Full });
+            return Taken::Refused(why);
         }
+        let unless_begun = (begins_not && arrival.begun == HasBegun::Perhaps).then_some(why);
         let known = inner.in_work_of.get_key_value(arrival.client).map(|(client, _)| client.clone());
         let client = known.unwrap_or_else(|| arrival.client.into());
         let running = Running { client, duplicates: Arc::default(), orphaned: CancellationToken::new() };
         inner.enter(id, running.clone());
-        Taken::Work { id, running, anew }
+        Taken::Work { id, running, anew, predecessor, unless_begun }
     }
 
     fn join(&self, inner: &mut Inner, work: ExchangeId, id: ExchangeId, arrival: &Arrival<'_>) -> Taken {
         let repeat = inner.repeated(&work);
-        let joined = inner.running.get_mut(&work).map(|it| {
-            let answered = it.answered.get_or_insert_with(|| watch::channel(None).0);
-            (it.running.clone(), answered.subscribe())
-        });
+        let joined = inner.running.get(&work).map(|it| it.running.clone()).zip(inner.subscribed(&work));
         match joined {
             Some((running, answered)) if self.room(inner, arrival.client) != Room::None => {
                 inner.enter(id, running.clone());
@@ -260,6 +290,11 @@ impl Inner {
         if let Some(in_work) = self.running.get(work) {
             in_work.running.orphaned.cancel();
         }
+    }
+
+    fn subscribed(&mut self, work: &ExchangeId) -> Option<watch::Receiver<Option<Arc<Given>>>> {
+        let answered = &mut self.running.get_mut(work)?.answered;
+        Some(answered.get_or_insert_with(|| watch::channel(None).0).subscribe())
     }
 
     fn repeated(&mut self, work: &ExchangeId) -> Repeat {

@@ -65,6 +65,7 @@ async fn another_request_under_the_same_identifier_replaces_the_first_whose_answ
     //
     let world = World::new().await;
     let gateway = world.gateway().await;
+    world.verification.one_prompt_each();
     let mut nas = Nas::new(REQUIRED, gateway.address, SECRET).await;
     world.verification.misbehave(Some(Fault::Slow(SLOW)));
     let old = nas.question("ann", &format!("{ANN},{CODE}"));
@@ -78,6 +79,38 @@ async fn another_request_under_the_same_identifier_replaces_the_first_whose_answ
     nas.hears_nothing().await;
     until("the first is withdrawn", async || world.verification.cancels() == ["challenge_gone"]).await;
     until("and reported", async || world.verification.reports() == [("ann".into(), "challenge_gone".into())]).await;
+}
+
+#[tokio::test]
+async fn another_request_under_the_same_identifier_at_another_node_withdraws_the_prompt_and_asks_anew() {
+    // T-07: "new authenticator on retry" without a station; the node that asked is alive, or gone
+    for alive in [true, false] {
+        let world = World::new().await;
+        let (mut first, second) = (world.one_of_many().await, world.one_of_many().await);
+        world.verification.one_prompt_each();
+        world.verification.hold(true);
+        let mut nas = Nas::new(PATIENT, first.address, SECRET).await;
+        let old = nas.question("ann", ANN);
+        nas.send(&old.octets).await;
+        until("the person is asked", async || world.verification.decisions() == 1).await;
+        if !alive {
+            first.kill();
+        }
+        nas.repeat_identifier();
+        let new = nas.question("ann", ANN);
+        nas.gateway = second.address;
+        nas.send(&new.octets).await;
+        until("the person is asked anew", async || world.verification.decisions() == 2).await;
+        assert_eq!(world.verification.cancels(), ["challenge_gone"], "alive: {alive}; withdrawn before that");
+        // Long enough for the first node to answer what was withdrawn with a Reject, or to withdraw the second prompt.
+        tokio::time::sleep(Duration::from_millis(2_600)).await;
+        assert_eq!(world.verification.decisions(), 2);
+        world.verification.hold(false);
+        // `hear` checks the answer against the new authenticator, and that it comes from the second node.
+        assert_eq!(nas.hear(&new).await.code(), Code::AccessChallenge, "alive: {alive}");
+        nas.hears_nothing().await;
+        assert!(world.verification.cancels().iter().all(|reason| reason == "challenge_gone"));
+    }
 }
 
 #[tokio::test]

@@ -233,6 +233,159 @@ async fn eap_passes_through_and_the_person_inside_is_asked_before_it_succeeds() 
 }
 
 #[tokio::test]
+async fn a_node_that_dies_while_the_person_is_asked_is_replaced_and_no_server_is_asked_again() {
+    // a server takes an answer of EAP once, as it does a code of its own
+    for by_eap in [true, false] {
+        let world = World::new().await;
+        let (mut one, other) = (world.one_of_many().await, world.one_of_many().await);
+        let taken = AtomicBool::new(false);
+        world.homes[0].says(move |request| {
+            let begins =
+                request.packet().has(AttributeType::EAP_MESSAGE) && !request.packet().has(AttributeType::STATE);
+            if begins {
+                return eap_server(Some("ann"))(request);
+            }
+            if taken.swap(true, Ordering::SeqCst) {
+                return vec![Reply::Reject { message: "" }.write(request).expect("it fits")];
+            }
+            match request.packet().has(AttributeType::USER_PASSWORD) {
+                true => accept(request, &[(AttributeType::VENDOR_SPECIFIC, &send_key(request))]),
+                false => eap_server(Some("ann"))(request),
+            }
+        });
+        world.verification.on_the_phone("ann", "user_approved");
+        world.verification.one_prompt_each();
+        world.verification.hold(true);
+        let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+        let question = match by_eap {
+            true => {
+                let message = response(1);
+                let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &message)], None);
+                let state = nas.ask(&first).await.state();
+                eap_round(&mut nas, "ann", &state)
+            }
+            false => nas.question("ann", ANN),
+        };
+        nas.send(&question.octets).await;
+        until("the person is asked", async || world.verification.decisions() == 1).await;
+        let asked = world.homes[0].requests().len();
+        one.kill();
+        world.clock.advance(7_000);
+        nas.gateway = other.address;
+        nas.send(&question.octets).await;
+        until("the other node goes on", async || world.verification.decisions() == 2).await;
+        world.verification.hold(false);
+        let accepted = nas.hear(&question).await;
+        assert_eq!(accepted.code(), Code::AccessAccept, "EAP: {by_eap}");
+        assert_eq!(world.homes[0].requests().len(), asked, "EAP: {by_eap}; the server is asked again");
+        assert!(world.verification.cancels().is_empty() && world.directory.passwords().is_empty());
+        let secret = Secret::new(SECRET).expect("not empty");
+        let key = HidingKey { secret: &secret, authenticator: &question.sent.authenticator };
+        let vendor = accepted.all(AttributeType::VENDOR_SPECIFIC);
+        let clear = Hiding::TunnelPassword.reveal(&vendor[0][6..], key).expect("hidden for the device");
+        assert_eq!(clear.as_slice(), SEND_KEY);
+        if by_eap {
+            assert_eq!(accepted.all(AttributeType::EAP_MESSAGE).concat(), EAP_SUCCESS);
+        }
+        for value in world.bus.written() {
+            for secret in [SEND_KEY, SECRET.as_bytes(), &EAP_SUCCESS, b"ann"] {
+                assert!(!value.windows(secret.len()).any(|window| window == secret), "V-73: sealed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_on_for_a_node_that_died_denies_in_eap_and_without_the_success() {
+    //
+    let world = World::new().await;
+    let (mut one, other) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_denied");
+    world.verification.hold(true);
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    let state = nas.ask(&first).await.state();
+    let second = eap_round(&mut nas, "ann", &state);
+    nas.send(&second.octets).await;
+    until("the person is asked", async || world.verification.decisions() == 1).await;
+    one.kill();
+    world.clock.advance(7_000);
+    nas.gateway = other.address;
+    nas.send(&second.octets).await;
+    until("the other node goes on", async || world.verification.decisions() == 2).await;
+    world.verification.hold(false);
+    let refused = nas.hear(&second).await;
+    assert_eq!((refused.code(), refused.kinds()), (Code::AccessReject, vec![80, 79]));
+    assert_eq!(refused.all(AttributeType::EAP_MESSAGE).concat(), [4, EAP_SUCCESS[1], 0, 4]);
+}
+
+/// A round of EAP that goes on with this State.
+fn eap_round(nas: &mut Nas, name: &str, state: &[u8]) -> Question {
+    let message = response(2);
+    let eap = attribute(AttributeType::EAP_MESSAGE, &message);
+    nas.with(&[user_name(name), eap, attribute(AttributeType::STATE, state)], None)
+}
+
+/// While decisions are held: `node`, which takes nothing new, goes on with what `one` has begun at a home server, and with nothing else.
+async fn goes_on_at(world: &World, one: &Node, node: &Node) {
+    let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    let state = nas.ask(&first).await.state();
+    nas.gateway = node.address;
+    let (asked, decisions) = (world.homes[0].requests().len(), world.verification.decisions());
+    for (name, state) in [("ann", b"invented".as_slice()), ("bob", &state)] {
+        let stranger = eap_round(&mut nas, name, state);
+        nas.send(&stranger.octets).await;
+        // It is dropped by then, and makes room; a node that drains has a second.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let second = eap_round(&mut nas, "ann", &state);
+    nas.send(&second.octets).await;
+    until("ann is asked", async || world.verification.decisions() == decisions + 1).await;
+    world.verification.hold(false);
+    assert_eq!(nas.hear(&second).await.code(), Code::AccessAccept);
+    nas.hears_nothing().await;
+    assert_eq!(world.homes[0].requests().len(), asked + 1, "nobody was given the other States");
+}
+
+#[tokio::test]
+async fn a_draining_node_goes_on_with_what_another_has_begun_at_a_server() {
+    //
+    let world = World::new().await;
+    let (one, draining) = (world.one_of_many().await, world.one_of_many().await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.hold(true);
+    // What it waits for.
+    let mut other = Nas::new(PATIENT, draining.address, SECRET).await;
+    let waits = other.question("bob", "sesame-bob-77e2");
+    other.send(&waits.octets).await;
+    until("bob is asked", async || world.verification.decisions() == 1).await;
+    draining.shutdown.begin();
+    draining.shutdown.draining().await;
+    goes_on_at(&world, &one, &draining).await;
+}
+
+#[tokio::test]
+async fn a_node_with_little_room_goes_on_with_what_another_has_begun_at_a_server() {
+    //
+    let world = World::new().await;
+    let section = RadiusSection { in_work_max: 10_u64.try_into().expect("the least"), ..section() };
+    let (one, full) = (world.one_of_many().await, world.node(Nodes::Many, section).await);
+    world.homes[0].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    world.verification.hold(true);
+    let mut crowd = Nas::new(PATIENT, full.address, SECRET).await;
+    for _ in 0..9 {
+        let question = crowd.question("bob", "sesame-bob-77e2");
+        crowd.send(&question.octets).await;
+    }
+    until("there is room for one", async || world.verification.decisions() == 9).await;
+    goes_on_at(&world, &one, &full).await;
+}
+
+#[tokio::test]
 async fn a_conversation_stays_at_its_server_when_another_one_comes_first() {
     // the settings put the other server first between the rounds
     let world = World::new().await;
@@ -726,6 +879,81 @@ async fn ms_chap_gets_its_success_after_the_second_factor_and_its_own_words_for_
     let refused = nas.ask(&question).await;
     assert!(ms_chap_error(&refused.all(AttributeType::VENDOR_SPECIFIC)).starts_with("\tE=691 R=0"));
     assert_eq!(world.homes[0].requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_while_the_directory_is_away_is_told_of_when_it_is_back() {
+    // V-52, R-58: the login fails, and recent logins with the old password count no more
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let [challenge, response] = ms_chap2();
+    let vendor = |value| attribute(AttributeType::VENDOR_SPECIFIC, value);
+    world.homes[0].says(|request| {
+        let error =
+            radius_wire::ms_chap::attribute(2, b"\x09E=648 R=0 C=00000000000000000000000000000000 V=3 M=expired");
+        let error = error.expect("it fits");
+        let mut attributes = vec![attribute(AttributeType::VENDOR_SPECIFIC, &error)];
+        attributes.extend(
+            request.packet().all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)),
+        );
+        vec![signed(3, request.packet(), &attributes, &Secret::new("shared-with-the-home-server").expect("not empty"))]
+    });
+    let expired = nas.with(&[user_name("ann"), vendor(&challenge), vendor(&response)], None);
+    assert_eq!(nas.ask(&expired).await.code(), Code::AccessReject);
+    world.homes[0].says(|request| accept(request, &[]));
+    let change = {
+        let cpw = [&[7, 9][..], &[1; 64], &[0; 2]].concat();
+        radius_wire::ms_chap::attribute(27, &cpw).expect("it fits")
+    };
+    let pieces: Vec<Vec<u8>> = (1..=3_u8)
+        .map(|piece| radius_wire::ms_chap::attribute(6, &[&[6, 9, 0, piece][..], &[2; 172]].concat()).expect("it fits"))
+        .collect();
+    let mut attributes = vec![user_name("ann"), vendor(&challenge), vendor(&change)];
+    attributes.extend(pieces.iter().map(|piece| vendor(piece)));
+    const BUSY: u32 = 51;
+    world.directory.mood(Mood::SearchFails(BUSY));
+    let question = nas.with(&attributes, None);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    let told = || world.verification.calls().into_iter().any(|call| matches!(call, Call::PasswordChanged(_)));
+    assert!(!told() && world.verification.decisions() == 0);
+    world.directory.mood(Mood::Well);
+    until("nothing is remembered of the old password", async || told()).await;
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_key_is_kept_back_where_the_client_lets_nothing_through() {
+    // FR-17: Microsoft's attribute with nothing inside, with what is none, with a key and more
+    let world = World::new().await;
+    world
+        .store
+        .change(&world.bus, |document| {
+            let client = document.clients.iter_mut().find(|client| client.name.as_str() == "relayed").expect("there");
+            client.target_attributes = vec!["Class".into()];
+        })
+        .await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let inside = |octets: &[u8]| [&311_u32.to_be_bytes()[..], octets].concat();
+    for (octets, passes) in [
+        (&[][..], false),
+        (&[1, 1], false),
+        (&[7, 200, 0], false),
+        (&[7, 6, 0, 0, 0, 1, 9], false),
+        (&[7, 6, 0, 0, 0, 1, 13, 6, 0, 0, 0, 1], false),
+        (&[7, 6, 0, 0, 0, 1], true),
+    ] {
+        let value = inside(octets);
+        world.homes[0].says(move |request| {
+            accept(request, &[(AttributeType::CLASS, b"a"), (AttributeType::VENDOR_SPECIFIC, &value)])
+        });
+        let question = nas.question("ann", ANN);
+        let accepted = nas.ask(&question).await;
+        let kinds = if passes { vec![80, 25, 26] } else { vec![80, 25] };
+        assert_eq!((accepted.code(), accepted.kinds()), (Code::AccessAccept, kinds), "{octets:?}");
+    }
 }
 
 #[tokio::test]

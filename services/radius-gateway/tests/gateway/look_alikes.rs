@@ -227,6 +227,29 @@ async fn a_retry_under_the_same_identifier_at_the_next_server_leaves_the_prompt_
 }
 
 #[tokio::test]
+async fn another_request_from_the_same_station_waits_for_the_node_at_work_to_withdraw_its_prompt() {
+    // it is no look-alike of the first, of which others may wait for the answer; only the first node knows whether
+    let world = World::new().await;
+    let (first_node, second_node) = (world.one_of_many().await, world.one_of_many().await);
+    let mut nas = Nas::new(PATIENT, first_node.address, SECRET).await;
+    world.verification.one_prompt_each();
+    world.verification.hold(true);
+    let first = from_station(&mut nas, "198.51.100.7");
+    nas.send(&first.octets).await;
+    until("the person is asked", async || world.verification.decisions() == 1).await;
+    nas.repeat_identifier();
+    nas.gateway = second_node.address;
+    let port = attribute(AttributeType::NAS_PORT, &[0, 0, 0, 9]);
+    let second = nas.with(&[user_name("ann"), station("198.51.100.7"), port], Some(ANN));
+    nas.send(&second.octets).await;
+    until("the person is asked anew", async || world.verification.decisions() == 2).await;
+    assert_eq!(world.verification.cancels(), ["challenge_gone"], "withdrawn before that");
+    world.verification.hold(false);
+    assert_eq!(nas.hear(&second).await.code(), Code::AccessChallenge);
+    nas.hears_nothing().await;
+}
+
+#[tokio::test]
 async fn who_waits_for_a_node_that_dies_goes_on_in_its_place() {
     // R-30 with R-34: the code was spent by the dead node, and its successor hears the same of it
     let world = World::new().await;

@@ -52,9 +52,11 @@ async fn a_thousand_people_may_be_waited_for_at_once_and_copies_meanwhile_are_si
 
 #[tokio::test]
 async fn a_device_that_asks_anew_under_the_same_identifier_withdraws_the_prompt() {
-    // nobody waits for the first one
+    // nobody waits for the first one, and the person is asked anew when it is withdrawn, however long that takes
     let world = World::new().await;
     let gateway = world.gateway().await;
+    world.verification.one_prompt_each();
+    world.verification.misbehave(Some(Fault::SlowToWithdraw(Duration::from_millis(700))));
     world.verification.hold(true);
     let mut nas = Nas::new(PATIENT, gateway.address, SECRET).await;
     let first = nas.question("ann", ANN);
@@ -64,8 +66,10 @@ async fn a_device_that_asks_anew_under_the_same_identifier_withdraws_the_prompt(
     let second = nas.question("ann", ANN);
     nas.send(&second.octets).await;
     until("the prompt is withdrawn", async || world.verification.cancels() == ["challenge_gone"]).await;
+    until("the person is asked anew", async || world.verification.decisions() == 2).await;
     world.verification.hold(false);
     assert_eq!(nas.hear(&second).await.code(), Code::AccessChallenge);
+    nas.hears_nothing().await;
 }
 
 fn asks(ask: Ask) -> Option<Fault> {

@@ -42,6 +42,8 @@ struct State {
     attempts: Vec<(Attempt, String)>,
     /// Whom a decision is waited for, where nobody is asked twice at once.
     prompted: Option<HashMap<String, String>>,
+    /// Attempts that were ended while somebody was waited for.
+    withdrawn: HashSet<String>,
     abandoned: usize,
 }
 
@@ -103,6 +105,8 @@ pub enum Fault {
     Overloaded(Arc<dyn Fn() -> bool + Send + Sync>),
     /// Decides at once, commits, and keeps the caller waiting for the answer.
     SlowToSay(Duration),
+    /// Ends at once what is decided, and late what is withdrawn.
+    SlowToWithdraw(Duration),
     /// Changes what it would have said.
     Twists(Arc<dyn Fn(&mut Outcome) + Send + Sync>),
 }
@@ -188,7 +192,11 @@ impl FakeVerification {
         self.state.lock().expect("no panic while held")
     }
 
-    async fn answered(&self, decide: impl FnOnce(&mut State) -> Outcome) -> Result<Response<Outcome>, Status> {
+    async fn answered(
+        &self,
+        transaction_id: &str,
+        decide: impl FnOnce(&mut State) -> Outcome,
+    ) -> Result<Response<Outcome>, Status> {
         let fault = self.lock().fault.clone();
         match &fault {
             Some(Fault::Overloaded(chosen)) if chosen() => return Err(Status::resource_exhausted("on command")),
@@ -196,12 +204,16 @@ impl FakeVerification {
             Some(Fault::Garbage) => return Err(Status::internal("failed to decode Protobuf message")),
             Some(Fault::Hangs) => std::future::pending().await,
             Some(Fault::Slow(delay) | Fault::Sluggish(delay)) => tokio::time::sleep(*delay).await,
-            Some(Fault::Overloaded(_) | Fault::SlowToSay(_) | Fault::Twists(_)) | None => {}
+            Some(Fault::Overloaded(_) | Fault::SlowToSay(_) | Fault::SlowToWithdraw(_) | Fault::Twists(_)) | None => {}
         }
         let mut caller = Caller(Some(&self.state));
-        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        let withdrawn = || self.lock().withdrawn.contains(transaction_id);
+        let _ = self.held.subscribe().wait_for(|held| !held || withdrawn()).await;
         caller.0 = None;
-        let mut outcome = decide(&mut self.lock());
+        let mut outcome = match withdrawn() {
+            true => outcome(transaction_id, deny("challenge_gone")),
+            false => decide(&mut self.lock()),
+        };
         if let Some(Fault::SlowToSay(delay)) = fault {
             tokio::time::sleep(delay).await;
         }
@@ -335,7 +347,7 @@ impl Verification for FakeVerification {
         if prompted.is_some_and(|by| by != attempt.transaction_id) {
             return Ok(Response::new(outcome(&attempt.transaction_id, deny("prompt_pending"))));
         }
-        self.answered(|state| {
+        self.answered(&attempt.transaction_id, |state| {
             if let Some(open) = &mut state.prompted {
                 open.remove(&attempt.username);
             }
@@ -364,7 +376,7 @@ impl Verification for FakeVerification {
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
         let attempt = request.into_inner().attempt.expect("an attempt");
         self.lock().calls.push(Call::Complete);
-        self.answered(|state| {
+        self.answered(&attempt.transaction_id, |state| {
             let spent = state.spent_before_bind.remove(&attempt.transaction_id);
             let result =
                 if spent { self.allow(&attempt.client, user_id(&attempt.username)) } else { deny("challenge_gone") };
@@ -377,7 +389,7 @@ impl Verification for FakeVerification {
         let AnswerRequest { transaction_id, step, client, answer, .. } = request.into_inner();
         let answer = text(answer).expect("an answer");
         self.lock().calls.push(Call::Answer { step, answer: answer.clone() });
-        self.answered(|state| {
+        self.answered(&transaction_id, |state| {
             let open =
                 state.challenges.get_mut(&transaction_id).filter(|open| open.client == client && open.step == step);
             let Some(open) = open else { return outcome(&transaction_id, deny("challenge_gone")) };
@@ -397,16 +409,27 @@ impl Verification for FakeVerification {
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         let CancelRequest { transaction_id, reason, step, .. } = request.into_inner();
-        let mut state = self.lock();
-        if let Some(prompted) = &mut state.prompted {
-            prompted.retain(|_, by| *by != transaction_id);
+        let fault = self.lock().fault.clone();
+        if let Some(Fault::SlowToWithdraw(delay)) = fault {
+            tokio::time::sleep(delay).await;
         }
-        let open = state.challenges.get(&transaction_id);
-        let ended = open.is_some_and(|open| step == 0 || open.step == step);
-        if step == 0 || ended {
-            state.challenges.remove(&transaction_id);
-            state.calls.push(Call::Cancel { reason });
-        }
+        let ended = {
+            let mut state = self.lock();
+            if let Some(prompted) = &mut state.prompted {
+                prompted.retain(|_, by| *by != transaction_id);
+            }
+            if step == 0 {
+                state.withdrawn.insert(transaction_id.clone());
+            }
+            let open = state.challenges.get(&transaction_id);
+            let ended = open.is_some_and(|open| step == 0 || open.step == step);
+            if step == 0 || ended {
+                state.challenges.remove(&transaction_id);
+                state.calls.push(Call::Cancel { reason });
+            }
+            ended
+        };
+        self.held.send_modify(|_| {});
         Ok(Response::new(CancelReply { ended }))
     }
 
