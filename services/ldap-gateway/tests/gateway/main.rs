@@ -4,6 +4,7 @@
 mod support;
 
 mod anomalies;
+mod bind_controls;
 mod connections;
 mod directories;
 mod fail_open;
