@@ -64,6 +64,7 @@ use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
 use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
+use service_kit::net::one_source;
 use service_kit::{Clock, Process, Shutdown, grpc, ports};
 use settings::{SettingsCopy, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -300,9 +301,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// May this address bind once more now (B5)?
+    /// May this address, in IPv6 its /64, bind once more now (B5)?
     pub fn may_bind(&self, source: IpAddr) -> bool {
-        self.binds.lock().unwrap_or_else(PoisonError::into_inner).take(source.to_canonical(), self.started.elapsed())
+        self.binds.lock().unwrap_or_else(PoisonError::into_inner).take(one_source(source), self.started.elapsed())
     }
 }
 

@@ -602,6 +602,46 @@ async fn a_source_that_binds_too_often_is_told_to_wait_before_its_password_is_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_ipv6_is_one_source_whatever_addresses_it_takes() -> Result<()> {
+    // L-05, B5: a balancer names hosts of two networks
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        section.proxy_protocol_from = vec!["127.0.0.1/32".parse().expect("a network")];
+        (section.connections_per_source_max, section.binds_per_second_max) = (3, 2);
+    };
+    let client =
+        domain::settings::Client { sources: vec!["2001:db8::/32".parse().expect("a network")], ..client("six") };
+    let lab = Lab::start(Wanted { section, client, ..Wanted::default() }).await?;
+    let from = async |address: &str| -> Result<Wire> {
+        let octets = address.parse::<std::net::Ipv6Addr>()?.octets();
+        let mut wire = lab.gateway.connect_plain().await?;
+        // PROXY protocol version 2, TCP over IPv6.
+        let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24";
+        wire.send(&[&head[..], &octets, &octets, &[0x30, 0x39, 0x01, 0x85]].concat()).await?;
+        Ok(wire)
+    };
+    let mut seated = Vec::new();
+    for host in 1..=3 {
+        let mut wire = from(&format!("2001:db8::{host}")).await?;
+        assert_eq!(wire.search_code("", Scope::Base).await?, (0, 1), "{host}");
+        seated.push(wire);
+    }
+    from("2001:db8::ffff:1").await?.expect_silent_end().await.context("one more of the same network")?;
+    let mut other = from("2001:db8:0:1::1").await?;
+    let (started, mut busy) = (Instant::now(), 0);
+    for number in 0..30 {
+        match seated[number % 3].bind("nobody", "").await? {
+            53 => {}
+            51 => busy += 1,
+            code => panic!("{code}"),
+        }
+    }
+    let allowed = 2 + 2 * (started.elapsed().as_secs() + 1);
+    assert!(30 - busy <= allowed, "{busy} of 30 were told to wait");
+    assert_eq!(other.bind("nobody", "").await?, 53, "another network");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ports_are_open_only_while_there_is_a_client() -> Result<()> {
     // FL-01, FL-02: none before the first client, none after the last; one that is taken then is said, and tried until it is free
     let section = |section: &mut ldap_gateway::LdapSection| {
