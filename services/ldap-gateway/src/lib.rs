@@ -47,7 +47,7 @@ use fail_open::Presence;
 use ipnet::IpNet;
 use keys::PasswordKey;
 use limits::Limits;
-use listener::{Listener, Refusals};
+use listener::{Listener, Refusals, Turnstile};
 use lockout_guard::LockoutGuard;
 use metrics::Metrics;
 use pace::Paces;
@@ -202,7 +202,7 @@ impl Gateway {
             lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             timeouts: section.timeouts(),
-            accepts_per_second_max: section.accepts_per_second_max,
+            turnstile: Turnstile::new(section.accepts_per_second_max),
             balancers: section.proxy_protocol_from.clone(),
             tls,
             shutdown: process.shutdown().clone(),
@@ -294,7 +294,7 @@ pub(crate) struct Shared {
     pub lockout_guard: LockoutGuard,
     pub reports: Arc<Semaphore>,
     pub timeouts: Timeouts,
-    pub accepts_per_second_max: u32,
+    pub turnstile: Turnstile,
     pub balancers: Vec<IpNet>,
     pub tls: Option<Tls>,
     pub shutdown: Shutdown,

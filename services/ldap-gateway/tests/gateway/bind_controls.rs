@@ -1,11 +1,10 @@
 //! What stands beside a bind tells nobody who exists (L-15, L-41): directories of every make, each of which knows other controls.
 
-use crate::support::{Misbehaviour, Running, Wanted, client, comparable, directory_at, directory_of, trusting};
+use crate::makes::Make;
+use crate::support::{Misbehaviour, Running, Wanted, client, comparable, trusting};
 use anyhow::{Result, ensure};
-use domain::settings::{self, BindKind, Preset};
-use lab::{COMPANY_BASE, Ds389, Pki, Samba, Slapd, SlapdOptions, password_of};
+use lab::password_of;
 use ldap_wire::{Control, LdapResult, Message, oid};
-use std::path::Path;
 
 const ANN: &str = "ann.archer";
 /// Refused by the usual settings (L-15).
@@ -16,52 +15,22 @@ const OTHERS: [&str; 5] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_control_tells_who_is_in_an_openldap_directory() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let pki = Pki::new(&dir.path().join("tls"))?;
-    let slapd = Slapd::start(dir.path(), &pki, &SlapdOptions::default())?;
-    nobody_is_told_apart(directory_of(&slapd), &pki, &[]).await
+    nobody_is_told_apart(&Make::slapd("")?, &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_control_tells_who_is_in_an_openldap_directory_with_a_password_policy() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let pki = Pki::new(&dir.path().join("tls"))?;
-    let database_lines = "moduleload ppolicy.la\noverlay ppolicy\n".to_owned();
-    let slapd = Slapd::start(dir.path(), &pki, &SlapdOptions { database_lines, ..Default::default() })?;
-    nobody_is_told_apart(directory_of(&slapd), &pki, &[oid::PASSWORD_POLICY]).await
+    nobody_is_told_apart(&Make::slapd("moduleload ppolicy.la\noverlay ppolicy\n")?, &[oid::PASSWORD_POLICY]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_control_tells_who_is_in_a_389_directory() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let pki = Pki::new(&dir.path().join("tls"))?;
-    let server = Ds389::start(dir.path(), &pki)?;
-    let directory = settings::Directory {
-        preset: Preset::Ds389,
-        ca: Some(read(server.ca_file())?),
-        ..directory_at(&server.ldap_url(), COMPANY_BASE, BindKind::Tls)
-    };
-    nobody_is_told_apart(directory, &pki, &[oid::PASSWORD_POLICY, oid::AUTHORIZATION_IDENTITY]).await
+    nobody_is_told_apart(&Make::ds389()?, &[oid::PASSWORD_POLICY, oid::AUTHORIZATION_IDENTITY]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_control_tells_who_is_in_a_windows_domain() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let pki = Pki::new(&dir.path().join("tls"))?;
-    let samba = Samba::start(dir.path(), &pki)?;
-    samba.modify(&format!(
-        "dn: {}\nchangetype: modify\nreplace: lockoutThreshold\nlockoutThreshold: 0\n",
-        Samba::BASE
-    ))?;
-    let mut directory = directory_at(&samba.ldap_url(), Samba::BASE, BindKind::Tls);
-    (directory.preset, directory.netbios_domain) = (Preset::ActiveDirectory, Samba::DOMAIN.into());
-    directory.query_bind.name = Samba::QUERY_DN.into();
-    directory.ca = Some(read(samba.ca_file())?);
-    nobody_is_told_apart(directory, &pki, &[]).await
-}
-
-fn read(file: &Path) -> Result<String> {
-    Ok(std::fs::read_to_string(file)?)
+    nobody_is_told_apart(&Make::samba()?, &[]).await
 }
 
 /// Each control with and without a value, critical and not; some twice, and all that nobody refuses together.
@@ -84,12 +53,11 @@ fn every_sort() -> Vec<Vec<Control>> {
 }
 
 /// `knows`: what the directory says that it knows, of what a bind may insist on.
-async fn nobody_is_told_apart(mut directory: settings::Directory, pki: &Pki, knows: &[&str]) -> Result<()> {
-    service_kit::tls::install_provider();
-    directory.lockout_guard = None;
-    let gateway = Running::start(directory, Wanted { client: client("sorts"), ..Wanted::default() }, pki).await?;
+async fn nobody_is_told_apart(make: &Make, knows: &[&str]) -> Result<()> {
+    let wanted = Wanted { client: client("sorts"), ..Wanted::default() };
+    let gateway = Running::start(make.directory.clone(), wanted, &make.pki).await?;
     gateway.verification.misbehave(Misbehaviour::ByCode);
-    let mut wire = gateway.connect_tls(&trusting(&pki.ca_file())?).await?;
+    let mut wire = gateway.connect_tls(&trusting(&make.pki.ca_file())?).await?;
     let mut answer = async |name: &str, password: &str, controls: &[Control]| -> Result<Message> {
         wire.send_bind(name, password, controls).await?;
         wire.receive().await

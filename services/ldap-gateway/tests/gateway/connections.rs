@@ -8,6 +8,7 @@ use ldap_wire::{
     BindRequest, ExtendedRequest, Filter, LdapResult, MessageId, Op, Password, Scope, SearchRequest, extended,
 };
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ANN: &str = "ann.archer";
@@ -500,6 +501,62 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
         error.starts_with(&format!("ldap.listen: the LDAP port {address} cannot be opened: Address already in use")),
         "{error}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ldap_is_spoken_by_ipv6_too() -> Result<()> {
+    // FL-02: beside IPv4, with a certificate and without
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        let both = || vec![([127, 0, 0, 1], 0).into(), (std::net::Ipv6Addr::LOCALHOST, 0).into()];
+        (section.listen, section.tls_listen) = (both(), Some(both()));
+    };
+    let sources = ["127.0.0.1/32", "::1/128"].map(|network| network.parse().expect("a network")).to_vec();
+    let client = domain::settings::Client { sources, ..client("both") };
+    let lab = Lab::start(Wanted { section, client, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222", "333333", "444444"]);
+    let (plain, tls) = (lab.gateway.gateway.addresses(), lab.gateway.gateway.tls_addresses());
+    assert_eq!([&plain, &tls].map(|open| open.iter().filter(|it| it.is_ipv6()).count()), [1, 1]);
+    for (number, address) in plain.iter().chain(&tls).enumerate() {
+        let stream = TcpStream::connect(address).await?;
+        let mut wire = match number < plain.len() {
+            true => {
+                let mut plain = Wire::plain(stream);
+                assert_eq!(plain.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0, "{address}");
+                plain.into_tls(&lab.tls).await?
+            }
+            false => Wire::tls(stream, &lab.tls).await?,
+        };
+        let code = ["111111", "222222", "333333", "444444"][number];
+        assert_eq!(wire.bind(ANN, &with_code(code)).await?, 0, "{address}");
+        let attempts = lab.gateway.verification.attempts();
+        let from = &attempts.last().context("an attempt")?.0.client_ip;
+        assert_eq!(*from, address.ip().to_string(), "the audit names the address");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_ports_together_accept_so_many_a_second() -> Result<()> {
+    // L-05
+    const AT_ONCE: usize = 60;
+    let section = |section: &mut ldap_gateway::LdapSection| section.accepts_per_second_max = 20;
+    let lab = Lab::start(Wanted { section, ..Wanted::default() }).await?;
+    let started = Instant::now();
+    let mut waiting = Vec::new();
+    for number in 0..AT_ONCE {
+        let ports = [lab.gateway.gateway.addresses()[0], lab.gateway.gateway.tls_addresses()[0]];
+        let mut stream = TcpStream::connect(ports[number % 2]).await?;
+        // What is neither LDAP nor a handshake is closed, once somebody has accepted it.
+        stream.write_all(&[0xff; 8]).await?;
+        waiting.push(stream);
+    }
+    for mut stream in waiting {
+        let _ = tokio::time::timeout(LIMIT, stream.read_to_end(&mut Vec::new())).await.context("it stays open")?;
+    }
+    // 20 at once, if nobody came in the second before, and 20 each second.
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(1_700) && took < Duration::from_secs(10), "{took:?}");
     Ok(())
 }
 

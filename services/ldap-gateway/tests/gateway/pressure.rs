@@ -97,6 +97,34 @@ fn whoever_is_not_read_is_not_cut_for_half_a_message() -> Result<()> {
     })
 }
 
+#[test]
+fn a_directory_that_takes_nothing_is_left_and_its_client_told() -> Result<()> {
+    // L-05, L-19
+    const PHOTO: usize = 12 << 20;
+    capture::quiet_runtime()?.block_on(async {
+        let recorder = recorder().await?;
+        let lab = recorder.behind(client("stalled"), |section| section.write_stall_seconds = 2).await?;
+        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+        let mut wire = bound(&lab, 100_001).await?;
+        recorder.hold();
+        let id = wire.next_id();
+        wire.send(&new_photo(id, PHOTO)).await?;
+        let sent = Instant::now();
+        let answer = wire.receive().await?;
+        let result = LdapResult::decode(&answer)?;
+        assert_eq!((answer.id(), answer.op(), result.code.0), (id, Op::ModifyResponse, 52));
+        assert_eq!(result.diagnostic_text(), "upstream lost");
+        let stalled = sent.elapsed();
+        assert!(stalled >= Duration::from_secs(1) && stalled < Duration::from_secs(8), "{stalled:?}");
+        wire.expect_notice(52).await?;
+        // The next one is served, once it takes something again.
+        recorder.release();
+        let mut wire = bound(&lab, 100_002).await?;
+        assert_eq!(wire.who_am_i().await?, Ok(format!("dn:{}", recorder::dn_of("ann"))));
+        Ok(())
+    })
+}
+
 /// A request to replace a photo by one of `octets`.
 fn new_photo(id: MessageId, octets: usize) -> Vec<u8> {
     let mut writer = Writer::new();
