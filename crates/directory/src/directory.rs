@@ -305,6 +305,14 @@ impl Directory {
         Ok(offered.into_iter().any(|oid| oid == oid::SCOPE_QUERY.as_bytes()))
     }
 
+    /// A server of the directory says that it knows all of these controls (RFC 4512 section 5.1).
+    pub async fn knows_controls(&self, oids: &[&str]) -> Result<bool, QueryError> {
+        let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["supportedControl"]);
+        let answer = self.search(SearchRequest { size_limit: 1, ..root }).await?;
+        let known: Vec<_> = answer.entries.iter().flat_map(|entry| entry.values("supportedControl")).collect();
+        Ok(oids.iter().all(|oid| known.iter().any(|known| *known == oid.as_bytes())))
+    }
+
     /// Parsed from the settings.
     pub fn container_filter(&self) -> &Filter {
         &self.core.container_filter

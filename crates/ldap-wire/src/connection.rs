@@ -119,8 +119,8 @@ impl Policy {
 const REFUSED_CONTROLS: [&str; 3] = [oid::PROXIED_AUTHORIZATION, oid::PROXIED_AUTHORIZATION_V1, oid::SHUTDOWN_NOTIFY];
 /// Abandoned operations that are remembered; beyond, an operation is not abandoned any more.
 const RETIRED_MAX: usize = 1024;
-/// Controls that a bind may insist on: the password policy, and to hear who one is (RFC 3829).
-const BIND_CONTROLS: [&str; 2] = [oid::PASSWORD_POLICY, "2.16.840.1.113730.3.4.16"];
+/// The controls that a bind goes to the directory with: the password policy, and to hear who one is (RFC 3829). Neither has a value.
+const BIND_CONTROLS: [&str; 2] = [oid::PASSWORD_POLICY, oid::AUTHORIZATION_IDENTITY];
 /// A longer bind name is none; the bound that OpenLDAP has for a DN.
 const NAME_OCTETS_MAX: usize = 8192;
 
@@ -256,7 +256,11 @@ impl Cleared {
 pub struct PendingBind {
     ticket: Ticket,
     pub request: BindRequest,
+    /// What the directory is asked along with it. A directory hears of known names only, so that nothing in here may be a reason of
+    /// its own to refuse (L-41): no control is critical, and each is as its specification has it.
     pub controls: Vec<Control>,
+    /// Those of them that were critical: 12 for whoever it is, where the directory does not know them.
+    pub insists_on: Vec<&'static str>,
 }
 
 /// A bind whose password the directory has accepted, and which awaits the decision.
@@ -394,8 +398,6 @@ impl ClientConnection {
 
     fn bind(&mut self, message: Message, request: BindRequest, controls: &[Control]) -> Action {
         let id = message.id();
-        let controls: Vec<Control> = controls.iter().map(detached).collect();
-        drop(message);
         let request = match self.without_sasl(request) {
             Ok(request) => request,
             Err(refused) => return self.refuse_bind(id, refused),
@@ -403,13 +405,18 @@ impl ClientConnection {
         if let Some(refused) = self.refused_before_asking(&request) {
             return self.refuse_bind(id, refused);
         }
-        if let Some(refused) = self.refused_control(&controls) {
+        if let Some(refused) = self.refused_control(controls) {
             return self.refuse_bind(id, refused);
         }
         // Here, and not at the directory, which hears of known names only: its 12 would tell them from unknown ones (L-41).
         if controls.iter().any(|control| control.critical && !BIND_CONTROLS.contains(&control.oid.as_str())) {
             return self.refuse_bind(id, LdapResult::of(ResultCode::UNAVAILABLE_CRITICAL_EXTENSION));
         }
+        let asked = |oid: &&str| controls.iter().any(|control| control.oid == *oid);
+        let insisted_on = |oid: &&str| controls.iter().any(|control| control.oid == *oid && control.critical);
+        let insists_on = BIND_CONTROLS.into_iter().filter(insisted_on).collect();
+        let controls = BIND_CONTROLS.into_iter().filter(asked).map(|oid| Control::new(oid, false, None)).collect();
+        drop(message);
         if let Authentication::Simple(password) = &request.authentication
             && password.is_empty()
         {
@@ -424,7 +431,7 @@ impl ClientConnection {
         self.token = Arc::new(());
         self.state = State::PrimaryPending(id);
         let ticket = Ticket { id, token: Arc::clone(&self.token) };
-        Action::Bind(PendingBind { ticket, request, controls })
+        Action::Bind(PendingBind { ticket, request, controls, insists_on })
     }
 
     /// The request in the words of a simple bind, where it is PLAIN, so that all rules of the one hold for the other (L-36); as it
@@ -950,9 +957,4 @@ fn cleared(message: &Message, changes_password: bool) -> Cleared {
 fn is_refusal(message: &Message) -> bool {
     message.op() == Op::ExtendedResponse
         && LdapResult::decode(message).is_ok_and(|result| result.code != ResultCode::SUCCESS)
-}
-
-/// A control that does not keep the octets of its message alive.
-fn detached(control: &Control) -> Control {
-    Control { value: control.value.as_ref().map(|value| Bytes::copy_from_slice(value)), ..control.clone() }
 }

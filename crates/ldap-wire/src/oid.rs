@@ -25,6 +25,8 @@ pub const PROXIED_AUTHORIZATION_V1: &str = "2.16.840.1.113730.3.4.12";
 pub const SHUTDOWN_NOTIFY: &str = "1.2.840.113556.1.4.1907";
 /// Control: password policy, request and response.
 pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
+/// Control, RFC 3829 section 3: whoever binds wants to hear who they are.
+pub const AUTHORIZATION_IDENTITY: &str = "2.16.840.1.113730.3.4.16";
 
 /// Control, RFC 4533 section 2.2: with a search.
 pub const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";

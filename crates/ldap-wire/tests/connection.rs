@@ -355,14 +355,28 @@ fn a_success_returns_what_the_directory_said_with_its_controls_and_without_crede
 }
 
 #[test]
-fn controls_of_a_bind_travel_with_its_ticket() {
-    // L-15.
-    let ppolicy = Control::new(oid::PASSWORD_POLICY, false, None);
-    let mut connection = connection(|_| {});
-    let Action::Bind(ticket) = connection.receive(bind_with(1, USER, "secret", std::slice::from_ref(&ppolicy))) else {
-        panic!()
-    };
-    assert_eq!(ticket.controls, [ppolicy]);
+fn a_bind_goes_to_the_directory_with_what_no_directory_refuses() {
+    // L-15, L-41: the controls of draft-behera-ldap-password-policy section 6.1 and RFC 3829 section 3, as they are written there.
+    const TRACKING: &str = "1.3.6.1.4.1.21008.108.63.1";
+    let (policy, identity) = (oid::PASSWORD_POLICY, oid::AUTHORIZATION_IDENTITY);
+    let some = |oid: &str, critical| Control::new(oid, critical, None);
+    let junk = |oid: &str, critical| Control::new(oid, critical, Some(Bytes::from_static(b"junk")));
+    let rows: [(&[Control], &[&'static str], &[&'static str]); 8] = [
+        (&[], &[], &[]),
+        (&[some(policy, false)], &[policy], &[]),
+        (&[some(policy, true)], &[policy], &[policy]),
+        (&[some(identity, true), junk(policy, false)], &[policy, identity], &[identity]),
+        (&[junk(policy, true)], &[policy], &[policy]),
+        (&[some(policy, false), some(policy, true), some(policy, false)], &[policy], &[policy]),
+        (&[some(TRACKING, false), junk(TRACKING, false)], &[], &[]),
+        (&[junk(oid::PAGED_RESULTS, false), some(identity, false)], &[identity], &[]),
+    ];
+    for (asked, forwarded, insists_on) in rows {
+        let mut connection = connection(|_| {});
+        let Action::Bind(bind) = connection.receive(bind_with(1, USER, "secret", asked)) else { panic!("{asked:?}") };
+        let forwarded: Vec<Control> = forwarded.iter().map(|oid| some(oid, false)).collect();
+        assert_eq!((bind.controls, &bind.insists_on[..]), (forwarded, insists_on), "{asked:?}");
+    }
 }
 
 #[test]

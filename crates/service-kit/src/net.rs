@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -35,6 +35,15 @@ pub fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
         && NONE.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()))
 }
 
+/// What counts as one source: an address, in IPv6 its /64, of which a single host has every address (RFC 4291 section 2.5.4).
+pub fn one_source(address: IpAddr) -> IpAddr {
+    const CHOSEN_BY_HOST: u128 = u64::MAX as u128;
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !CHOSEN_BY_HOST).into(),
+        address => address,
+    }
+}
+
 /// A peer that vanished without a word is noticed within minutes, and no message waits for another (Nagle).
 pub fn keep_alive(stream: &TcpStream) {
     let alive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
@@ -57,6 +66,16 @@ mod tests {
         }
         let again = listen(four.local_addr().expect("bound")).expect_err("it is taken");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn one_host_is_one_source_whatever_addresses_it_takes() {
+        let source = |text: &str| one_source(text.parse().expect("an address"));
+        assert_eq!(source("2001:db8:0:1::1"), source("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert_ne!(source("2001:db8:0:1::1"), source("2001:db8:0:2::1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_ne!(source("::ffff:192.0.2.1"), source("::ffff:192.0.2.2"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
     }
 
     #[tokio::test]

@@ -185,6 +185,7 @@ async fn check_password(
     // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
     unless_it_passes(attempt.fail_open().applies_to(&attempt.client.settings))
         .map_err(|_| Refusal::Unavailable(Reason::VerificationUnavailable))?;
+    knows_all(&home, &bind.insists_on).await?;
     if reuse.as_ref().is_some_and(|upstream| upstream.leads_to(&home)) {
         attempt.binds_again();
     }
@@ -219,6 +220,21 @@ async fn check_password(
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
     Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
+}
+
+/// Whether a critical control is a reason to refuse is asked before anybody is looked for, so that it is the same for all names (L-41).
+async fn knows_all(home: &Directory, insisted_on: &[&str]) -> Result<(), Refusal> {
+    if insisted_on.is_empty() {
+        return Ok(());
+    }
+    match home.knows_controls(insisted_on).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::UnknownControl),
+        Err(error) => {
+            tracing::warn!(error = %service_kit::chain(&error), "the directory was not heard on the controls it knows");
+            Err(Refusal::Unavailable(error.reason()))
+        }
+    }
 }
 
 /// The one entry that is meant (L-20), and the directory that has it.

@@ -60,11 +60,11 @@ pub struct LdapSection {
     pub connections_max: usize,
     /// And of one client.
     pub connections_per_client_max: usize,
-    /// And from one address, as long as they are not bound.
+    /// And from one address, in IPv6 from one /64, as long as they are not bound.
     pub connections_per_source_max: usize,
-    /// Binds of one address a second, and as many again at once; more are answered with 51 (B5).
+    /// Binds of one address (IPv6: of one /64) a second, and as many again at once; more are answered with 51 (B5).
     pub binds_per_second_max: u64,
-    /// New connections a second; more wait in the kernel's queue (L-05).
+    /// New connections a second, of all ports together; more wait in the kernel's queue (L-05).
     pub accepts_per_second_max: u32,
     /// How long a message may take to arrive once its first octet is here (L-04).
     pub read_timeout_seconds: u64,

@@ -257,6 +257,7 @@ impl Connection {
         // In turns: a client that never stops must not keep its own bind and its directory from being heard.
         let in_turn = std::mem::replace(&mut self.near_first, true);
         let readable = far_has_room && self.near.has_room();
+        self.near.set_read(readable, now);
         if readable
             && in_turn
             && let Poll::Ready(read) = self.near.poll_fill(cx)
@@ -764,8 +765,7 @@ impl Connection {
 
     /// The first clock that runs out. None runs for a bind: it has its own deadline, and always ends.
     fn deadline(&self) -> Option<Instant> {
-        let half_message =
-            self.near.unfinished_since().filter(|_| self.near.has_room()).map(|since| since + self.timeouts.read);
+        let half_message = self.near.unfinished_since().map(|since| since + self.timeouts.read);
         let stalled = self.near.stalled_since().map(|since| since + self.timeouts.write_stall);
         let far_stalled = match &self.far {
             Far::Open(far) => far.stalled_since().map(|since| since + self.timeouts.write_stall),

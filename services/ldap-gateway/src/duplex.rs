@@ -31,8 +31,10 @@ pub struct Duplex<S> {
     framer: Framer,
     /// Empty, and without any room, while nothing is on its way.
     input: BytesMut,
-    /// When the first octet of an unfinished message came (L-04).
+    /// When the first octet of an unfinished message came (L-04), later by as long as nobody read on.
     unfinished_since: Option<Instant>,
+    /// Since when nobody reads on.
+    paused_since: Option<Instant>,
     /// The last read filled its buffer.
     busy: bool,
     /// Written before the queue.
@@ -54,6 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
             framer: Framer::new(peer, limits),
             input: BytesMut::new(),
             unfinished_since: None,
+            paused_since: None,
             busy: false,
             first: Bytes::new(),
             queue: VecDeque::new(),
@@ -193,8 +196,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex<S> {
         self.queued == 0 && !self.unflushed
     }
 
+    /// `None` while it is not read: the rest may be there for long.
     pub fn unfinished_since(&self) -> Option<Instant> {
-        self.unfinished_since
+        self.unfinished_since.filter(|_| self.paused_since.is_none())
+    }
+
+    /// Whether it is read on, from now on: its peer is not to blame for the time that it is not.
+    pub fn set_read(&mut self, read: bool, now: Instant) {
+        if !read {
+            self.paused_since.get_or_insert(now);
+        } else if let Some(paused) = self.paused_since.take()
+            && let Some(unfinished) = &mut self.unfinished_since
+        {
+            *unfinished += now.saturating_duration_since(paused);
+        }
     }
 
     pub fn stalled_since(&self) -> Option<Instant> {

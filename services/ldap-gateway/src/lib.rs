@@ -47,7 +47,7 @@ use fail_open::Presence;
 use ipnet::IpNet;
 use keys::PasswordKey;
 use limits::Limits;
-use listener::{Listener, Refusals};
+use listener::{Listener, Refusals, Turnstile};
 use lockout_guard::LockoutGuard;
 use metrics::Metrics;
 use pace::Paces;
@@ -64,6 +64,7 @@ use proto::user_store::settings_server::Settings;
 use proto::verification::verification_server::Verification;
 use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
+use service_kit::net::one_source;
 use service_kit::{Clock, Process, Shutdown, grpc, ports};
 use settings::{SettingsCopy, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -201,7 +202,7 @@ impl Gateway {
             lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             timeouts: section.timeouts(),
-            accepts_per_second_max: section.accepts_per_second_max,
+            turnstile: Turnstile::new(section.accepts_per_second_max),
             balancers: section.proxy_protocol_from.clone(),
             tls,
             shutdown: process.shutdown().clone(),
@@ -293,16 +294,16 @@ pub(crate) struct Shared {
     pub lockout_guard: LockoutGuard,
     pub reports: Arc<Semaphore>,
     pub timeouts: Timeouts,
-    pub accepts_per_second_max: u32,
+    pub turnstile: Turnstile,
     pub balancers: Vec<IpNet>,
     pub tls: Option<Tls>,
     pub shutdown: Shutdown,
 }
 
 impl Shared {
-    /// May this address bind once more now (B5)?
+    /// May this address, in IPv6 its /64, bind once more now (B5)?
     pub fn may_bind(&self, source: IpAddr) -> bool {
-        self.binds.lock().unwrap_or_else(PoisonError::into_inner).take(source.to_canonical(), self.started.elapsed())
+        self.binds.lock().unwrap_or_else(PoisonError::into_inner).take(one_source(source), self.started.elapsed())
     }
 }
 

@@ -1,5 +1,6 @@
-//! How many connections there may be: in all, of one client, and from one address before a bind (L-05, FL-20).
+//! How many connections there may be: in all, of one client, and before a bind from one address, in IPv6 from one /64 (L-05, FL-20).
 
+use service_kit::net::one_source;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ impl Limits {
 
     /// A seat for one connection, not bound yet.
     pub fn sit(self: &Arc<Self>, client: &str, source: IpAddr) -> Result<Seat, Full> {
+        let source = one_source(source);
         let mut counts = self.counts.lock().expect("nobody panics while counting");
         if counts.all >= self.all_max {
             return Err(Full::All);
@@ -156,6 +158,21 @@ mod tests {
         assert_eq!(limits.sit("gitlab", HERE).err(), Some(Full::Source));
         drop((seat, limits.wait().expect("one more in all")));
         assert_eq!(limits.counts.lock().expect("counts").all, 0);
+    }
+
+    #[test]
+    fn a_host_of_ipv6_counts_once_whatever_addresses_it_takes() {
+        // L-05
+        let limits = Limits::new(10, 10, 2);
+        let sit = |address: &str| limits.sit("gitlab", address.parse().expect("an address"));
+        let mut seats = vec![sit("2001:db8::1").expect("a seat"), sit("2001:db8::2").expect("another")];
+        assert_eq!(sit("2001:db8::ffff:1").err(), Some(Full::Source));
+        seats.push(sit("2001:db8:0:1::1").expect("another network"));
+        seats[0].set_bound(true);
+        seats.push(sit("2001:db8::3").expect("one of them is bound"));
+        assert_eq!(sit("2001:db8::1").err(), Some(Full::Source));
+        drop(seats);
+        assert!(limits.counts.lock().expect("counts").unbound.is_empty());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use service_kit::net::{keep_alive, listen, no_ipv6};
 use service_kit::proxy_protocol::read_header;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -59,8 +59,6 @@ impl Listener {
 
     /// Accepts until the node drains. The queue of the kernel is then closed with the socket.
     pub async fn accept(self, shared: Arc<Shared>) {
-        let mut next_at = Instant::now();
-        let pause = Duration::from_secs(1) / shared.accepts_per_second_max;
         loop {
             // Cancel safety: a connection that was accepted is always handed on.
             let accepted = tokio::select! {
@@ -76,10 +74,27 @@ impl Listener {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
-            // A burst of one second's worth is let through at once.
-            next_at = (next_at + pause).max(Instant::now() - Duration::from_secs(1));
-            tokio::time::sleep_until(next_at).await;
+            tokio::time::sleep_until(shared.turnstile.passed(Instant::now())).await;
         }
+    }
+}
+
+/// How many connections are accepted in a second, by all ports together; the others wait in the kernel's queues (L-05).
+pub struct Turnstile {
+    pause: Duration,
+    next_at: Mutex<Instant>,
+}
+
+impl Turnstile {
+    pub fn new(per_second: u32) -> Self {
+        Self { pause: Duration::from_secs(1) / per_second, next_at: Mutex::new(Instant::now()) }
+    }
+
+    /// One has passed; when its port may accept the next. A burst of one second's worth is let through at once.
+    fn passed(&self, now: Instant) -> Instant {
+        let mut next_at = self.next_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *next_at = (*next_at + self.pause).max(now - Duration::from_secs(1));
+        *next_at
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Refusal {
     Unavailable(Reason),
     /// Shaped like a DN, but none (RFC 4513 section 5.1.3).
     BadName,
+    /// The client insists on a control that its directory does not know (RFC 4511 section 4.1.11).
+    UnknownControl,
 }
 
 impl Refusal {
@@ -21,6 +23,7 @@ impl Refusal {
         match self {
             Self::No(reason) | Self::Primary { reason, .. } | Self::Unavailable(reason) => *reason,
             Self::BadName => Reason::UnknownUser,
+            Self::UnknownControl => Reason::ProtocolUnsupported,
         }
     }
 }
@@ -43,6 +46,7 @@ impl Manner {
             Refusal::Unavailable(_) if self.unavailable_code == 49 => self.no(),
             Refusal::Unavailable(_) => (unavailable(), Vec::new()),
             Refusal::BadName => (LdapResult::of(ResultCode::INVALID_DN_SYNTAX), Vec::new()),
+            Refusal::UnknownControl => (LdapResult::of(ResultCode::UNAVAILABLE_CRITICAL_EXTENSION), Vec::new()),
         }
     }
 

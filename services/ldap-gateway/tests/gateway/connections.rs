@@ -8,6 +8,7 @@ use ldap_wire::{
     BindRequest, ExtendedRequest, Filter, LdapResult, MessageId, Op, Password, Scope, SearchRequest, extended,
 };
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ANN: &str = "ann.archer";
@@ -504,6 +505,62 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ldap_is_spoken_by_ipv6_too() -> Result<()> {
+    // FL-02: beside IPv4, with a certificate and without
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        let both = || vec![([127, 0, 0, 1], 0).into(), (std::net::Ipv6Addr::LOCALHOST, 0).into()];
+        (section.listen, section.tls_listen) = (both(), Some(both()));
+    };
+    let sources = ["127.0.0.1/32", "::1/128"].map(|network| network.parse().expect("a network")).to_vec();
+    let client = domain::settings::Client { sources, ..client("both") };
+    let lab = Lab::start(Wanted { section, client, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111", "222222", "333333", "444444"]);
+    let (plain, tls) = (lab.gateway.gateway.addresses(), lab.gateway.gateway.tls_addresses());
+    assert_eq!([&plain, &tls].map(|open| open.iter().filter(|it| it.is_ipv6()).count()), [1, 1]);
+    for (number, address) in plain.iter().chain(&tls).enumerate() {
+        let stream = TcpStream::connect(address).await?;
+        let mut wire = match number < plain.len() {
+            true => {
+                let mut plain = Wire::plain(stream);
+                assert_eq!(plain.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0, "{address}");
+                plain.into_tls(&lab.tls).await?
+            }
+            false => Wire::tls(stream, &lab.tls).await?,
+        };
+        let code = ["111111", "222222", "333333", "444444"][number];
+        assert_eq!(wire.bind(ANN, &with_code(code)).await?, 0, "{address}");
+        let attempts = lab.gateway.verification.attempts();
+        let from = &attempts.last().context("an attempt")?.0.client_ip;
+        assert_eq!(*from, address.ip().to_string(), "the audit names the address");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_ports_together_accept_so_many_a_second() -> Result<()> {
+    // L-05
+    const AT_ONCE: usize = 60;
+    let section = |section: &mut ldap_gateway::LdapSection| section.accepts_per_second_max = 20;
+    let lab = Lab::start(Wanted { section, ..Wanted::default() }).await?;
+    let started = Instant::now();
+    let mut waiting = Vec::new();
+    for number in 0..AT_ONCE {
+        let ports = [lab.gateway.gateway.addresses()[0], lab.gateway.gateway.tls_addresses()[0]];
+        let mut stream = TcpStream::connect(ports[number % 2]).await?;
+        // What is neither LDAP nor a handshake is closed, once somebody has accepted it.
+        stream.write_all(&[0xff; 8]).await?;
+        waiting.push(stream);
+    }
+    for mut stream in waiting {
+        let _ = tokio::time::timeout(LIMIT, stream.read_to_end(&mut Vec::new())).await.context("it stays open")?;
+    }
+    // 20 at once, if nobody came in the second before, and 20 each second.
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(1_700) && took < Duration::from_secs(10), "{took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listed_balancer_says_whom_it_speaks_for_and_nobody_else_does() -> Result<()> {
     // FB-10: the client is 127.0.0.1, the balancer is not
     const BALANCER: [u8; 4] = [127, 0, 0, 8];
@@ -598,6 +655,46 @@ async fn a_source_that_binds_too_often_is_told_to_wait_before_its_password_is_lo
     let allowed = 2 + 3 * (started.elapsed().as_secs() + 1);
     assert!(busy > 0 && others as u64 <= allowed, "{others} looked at, {busy} not");
     assert_eq!(lab.client_binds(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_ipv6_is_one_source_whatever_addresses_it_takes() -> Result<()> {
+    // L-05, B5: a balancer names hosts of two networks
+    let section = |section: &mut ldap_gateway::LdapSection| {
+        section.proxy_protocol_from = vec!["127.0.0.1/32".parse().expect("a network")];
+        (section.connections_per_source_max, section.binds_per_second_max) = (3, 2);
+    };
+    let client =
+        domain::settings::Client { sources: vec!["2001:db8::/32".parse().expect("a network")], ..client("six") };
+    let lab = Lab::start(Wanted { section, client, ..Wanted::default() }).await?;
+    let from = async |address: &str| -> Result<Wire> {
+        let octets = address.parse::<std::net::Ipv6Addr>()?.octets();
+        let mut wire = lab.gateway.connect_plain().await?;
+        // PROXY protocol version 2, TCP over IPv6.
+        let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24";
+        wire.send(&[&head[..], &octets, &octets, &[0x30, 0x39, 0x01, 0x85]].concat()).await?;
+        Ok(wire)
+    };
+    let mut seated = Vec::new();
+    for host in 1..=3 {
+        let mut wire = from(&format!("2001:db8::{host}")).await?;
+        assert_eq!(wire.search_code("", Scope::Base).await?, (0, 1), "{host}");
+        seated.push(wire);
+    }
+    from("2001:db8::ffff:1").await?.expect_silent_end().await.context("one more of the same network")?;
+    let mut other = from("2001:db8:0:1::1").await?;
+    let (started, mut busy) = (Instant::now(), 0);
+    for number in 0..30 {
+        match seated[number % 3].bind("nobody", "").await? {
+            53 => {}
+            51 => busy += 1,
+            code => panic!("{code}"),
+        }
+    }
+    let allowed = 2 + 2 * (started.elapsed().as_secs() + 1);
+    assert!(30 - busy <= allowed, "{busy} of 30 were told to wait");
+    assert_eq!(other.bind("nobody", "").await?, 53, "another network");
     Ok(())
 }
 

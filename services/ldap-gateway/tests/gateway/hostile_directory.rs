@@ -26,6 +26,7 @@ type Script = Arc<dyn Fn(&Message) -> Said + Send + Sync>;
 enum Said {
     Octets(Vec<u8>),
     ThenHangUp(Vec<u8>),
+    ThenReset(Vec<u8>),
     Nothing,
 }
 
@@ -134,6 +135,12 @@ async fn serve(mut stream: TcpStream, scripts: [Arc<Mutex<Script>>; 3], binds: A
                 Said::ThenHangUp(octets) => {
                     stream.write_all(&octets).await?;
                     return Ok(stream.shutdown().await?);
+                }
+                Said::ThenReset(octets) => {
+                    stream.write_all(&octets).await?;
+                    // They are there before the reset, which drops what was not read.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    return Ok(stream.set_zero_linger()?);
                 }
                 Said::Nothing => {}
             }
@@ -352,6 +359,8 @@ async fn an_answer_nobody_asked_for_ends_the_connection_and_is_not_relayed() -> 
         ("a message without end", Arc::new(|_: &Message| Said::Octets(vec![0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02]))),
         ("hanging up in an entry", Arc::new(move |it: &Message| Said::ThenHangUp(entry(it.id().get())[..12].to_vec()))),
         ("hanging up", Arc::new(|_: &Message| Said::ThenHangUp(Vec::new()))),
+        ("a reset in an entry", Arc::new(move |it: &Message| Said::ThenReset(entry(it.id().get())[..12].to_vec()))),
+        ("a reset", Arc::new(|_: &Message| Said::ThenReset(Vec::new()))),
     ];
     for (place, (what, script)) in scripts.into_iter().enumerate() {
         let mut wire = lab.bound(place as u32).await.context(what)?;

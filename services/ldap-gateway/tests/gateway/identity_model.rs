@@ -1,12 +1,14 @@
 //! I1 and I2 of T-04, with many clients at once: whatever they do in whatever order, and however they go, the directory runs nothing as
 //! somebody who was not allowed on that very connection after its last bind; and a bind succeeds exactly where one Allow was given.
 //!
-//! Each operation names itself, so that what the directory noted about it can be held against what its client was at that moment.
+//! Each operation names itself, so that what the directory noted about it can be held against what its client was at that moment. A
+//! scripted directory notes what no real one does, and answers what was abandoned; slapd says it in its statistics log.
 
-use crate::recorder::{self, BASE, InFront, PASSWORD, Recorder, SERVICE, Takes};
-use crate::support::{Misbehaviour, Wire, capture, until};
+use crate::recorder::{self, BASE, InFront, PASSWORD, Recorder, SERVICE, Seen, Takes};
+use crate::support::{self, Lab, Misbehaviour, Running, Wanted, Wire, capture, until};
 use anyhow::{Context, Result, ensure};
 use domain::settings::{Anonymous, Client};
+use lab::{COMPANY_BASE, Slapd, password_of};
 use ldap_wire::{
     BindRequest, ExtendedRequest, ExtendedResponse, Filter, LdapResult, Message, MessageId, Op, Password, Scope,
     SearchRequest, SearchResultEntry, bind, extended,
@@ -14,11 +16,13 @@ use ldap_wire::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const PEOPLE: &[&str] = &["ann", "bob", "eve"];
+/// Those of the sample company.
+const ENGINEERS: &[&str] = &["ann.archer", "emma.irwin", "ida.reed"];
 const CLIENTS: usize = 16;
 /// Where a seed is given, this run is repeated.
 const SEED: &str = "TWINLOCK_TEST_SEED";
@@ -97,6 +101,8 @@ struct Model {
     succeeded: Mutex<Vec<String>>,
     unheard: Mutex<HashSet<String>>,
     last: AtomicU32,
+    /// Operations that the directory has seen.
+    ran: AtomicUsize,
 }
 
 impl Model {
@@ -109,10 +115,154 @@ impl Model {
     }
 
     /// A name for an operation that may run as this identity.
-    fn operation(&self, below: &str, identity: Option<&str>) -> String {
-        let name = format!("cn=op{},{below}{BASE}", self.number());
+    fn operation(&self, identity: Option<&str>) -> String {
+        let name = format!("op{}", self.number());
         self.operations.lock().expect("no panic").insert(name.clone(), identity.map(str::to_owned));
         name
+    }
+}
+
+/// What stands behind the gateway.
+enum Behind {
+    Recorder(Recorder, InFront),
+    Slapd(Box<Lab>, Mutex<Statistics>),
+}
+
+impl Behind {
+    async fn recorder() -> Result<Self> {
+        let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
+        let client = Client { anonymous: Anonymous::Forward, ..recorder::listing_client("crowd") };
+        let lab = recorder.behind_gateway(client).await?;
+        Self::Recorder(recorder, lab).ready().await
+    }
+
+    async fn slapd() -> Result<Self> {
+        let client = Client {
+            anonymous: Anonymous::Forward,
+            service_accounts: vec![support::service_account(Slapd::GITLAB_DN)],
+            ..support::client("throng")
+        };
+        let section = |section: &mut ldap_gateway::LdapSection| section.connections_per_source_max = 2_000;
+        // So many that a search which reads them all takes its time.
+        let lab = Lab::start(Wanted { client, section, bulk_people: 2_000, ..Wanted::default() }).await?;
+        Self::Slapd(Box::new(lab), Mutex::default()).ready().await
+    }
+
+    async fn ready(self) -> Result<Self> {
+        until("the id to be kept", || !self.gateway().settings.pinned().is_empty()).await?;
+        self.gateway().verification.misbehave(Misbehaviour::ByCode);
+        Ok(self)
+    }
+
+    fn gateway(&self) -> &Running {
+        match self {
+            Self::Recorder(_, lab) => &lab.gateway,
+            Self::Slapd(lab, _) => &lab.gateway,
+        }
+    }
+
+    fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        match self {
+            Self::Recorder(_, lab) => &lab.tls,
+            Self::Slapd(lab, _) => &lab.tls,
+        }
+    }
+
+    fn uid(&self, who: usize) -> &'static str {
+        match self {
+            Self::Recorder(..) => PEOPLE[who],
+            Self::Slapd(..) => ENGINEERS[who],
+        }
+    }
+
+    fn dn(&self, who: usize) -> String {
+        match self {
+            Self::Recorder(..) => recorder::dn_of(PEOPLE[who]),
+            Self::Slapd(lab, _) => lab.person(ENGINEERS[who]),
+        }
+    }
+
+    fn password(&self, who: usize) -> String {
+        match self {
+            Self::Recorder(..) => PASSWORD.to_owned(),
+            Self::Slapd(..) => password_of(ENGINEERS[who]),
+        }
+    }
+
+    fn service(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Recorder(..) => (SERVICE, PASSWORD),
+            Self::Slapd(..) => (Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD),
+        }
+    }
+
+    /// A search of this name; one that is not quick has to read everything.
+    fn search(&self, name: &str, quick: bool) -> SearchRequest {
+        match self {
+            Self::Recorder(..) if quick => search(format!("cn={name},{BASE}")),
+            Self::Recorder(..) => search(format!("cn={name},{},{BASE}", recorder::SLOW)),
+            Self::Slapd(..) if quick => search(format!("cn={name},{COMPANY_BASE}")),
+            Self::Slapd(..) => {
+                let unindexed = Filter::equal("description", name.as_bytes());
+                SearchRequest::new(COMPANY_BASE, Scope::Subtree, &unindexed, &[])
+            }
+        }
+    }
+
+    fn delete(&self, id: MessageId, name: &str) -> Vec<u8> {
+        let base = if matches!(self, Self::Recorder(..)) { BASE } else { COMPANY_BASE };
+        delete(id, &format!("cn={name},{base}"))
+    }
+
+    /// What came since the last time this was asked, by the names of the operations.
+    fn take_seen(&self) -> Vec<Seen> {
+        let name = |seen: Seen| {
+            let about = operation_in(&seen.about).unwrap_or(&seen.about).to_owned();
+            Seen { about, ..seen }
+        };
+        match self {
+            Self::Recorder(recorder, _) => recorder.take_seen().into_iter().map(name).collect(),
+            Self::Slapd(lab, statistics) => statistics.lock().expect("no panic").read_on(&lab.slapd.log()),
+        }
+    }
+}
+
+/// `op17` out of `cn=op17,dc=...` and `(description=op17)`.
+fn operation_in(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("=op")?;
+    let digits = rest.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(rest.len());
+    text.get(text.len() - rest.len() - 2..text.len() - rest.len() + digits)
+}
+
+/// slapd's statistics log: who is bound on which connection, and what was asked there.
+#[derive(Default)]
+struct Statistics {
+    read: usize,
+    bound: HashMap<String, String>,
+}
+
+impl Statistics {
+    fn read_on(&mut self, log: &str) -> Vec<Seen> {
+        // The last line may not be whole yet.
+        let end = log.rfind('\n').map_or(self.read, |end| end + 1);
+        let news = log.get(self.read..end).unwrap_or_default();
+        self.read = end;
+        news.lines().filter_map(|line| self.line(line)).collect()
+    }
+
+    fn line(&mut self, line: &str) -> Option<Seen> {
+        let (_, rest) = line.split_once(" conn=")?;
+        let (connection, rest) = rest.split_once(' ')?;
+        if let Some((_, bind)) = rest.split_once(" BIND dn=\"") {
+            let (dn, how) = bind.split_once('"')?;
+            // Two lines: what was asked, and, where the password was right, that it is so.
+            let who = if how.contains(" mech=") { dn } else { "" };
+            self.bound.insert(connection.to_owned(), who.to_owned());
+            return None;
+        }
+        let operates = rest.contains(" SRCH base=") || rest.contains(" DEL dn=");
+        let about = operation_in(rest).filter(|_| operates)?.to_owned();
+        Some(Seen { who: self.bound.get(connection).cloned().unwrap_or_default(), about })
     }
 }
 
@@ -120,44 +270,46 @@ impl Model {
 fn nothing_runs_as_anybody_who_was_not_allowed_since_the_last_bind_of_that_connection() -> Result<()> {
     // T-04: I1, I2; L-11, L-12, L-13, L-30, L-31, L-32, L-33
     let runtime = capture::quiet_runtime()?;
-    let client = Client { anonymous: Anonymous::Forward, ..recorder::listing_client("crowd") };
-    let (recorder, lab) = runtime.block_on(async {
-        let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
-        let lab = recorder.behind_gateway(client).await?;
-        until("the id to be kept", || !lab.gateway.settings.pinned().is_empty()).await?;
-        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
-        anyhow::Ok((recorder, lab))
-    })?;
+    let behind = runtime.block_on(Behind::recorder())?;
+    holds(&runtime, behind, 48)
+}
+
+#[test]
+fn slapd_runs_nothing_as_anybody_who_was_not_allowed_since_the_last_bind_of_that_connection() -> Result<()> {
+    // The same, of the log of a real directory.
+    let runtime = capture::quiet_runtime()?;
+    let behind = runtime.block_on(Behind::slapd())?;
+    holds(&runtime, behind, 24)
+}
+
+fn holds(runtime: &tokio::runtime::Runtime, behind: Behind, cases: u32) -> Result<()> {
     let seed: u64 = match std::env::var(SEED) {
         Ok(seed) => seed.parse()?,
         Err(_) => getrandom::u64().expect("the kernel gives random octets"),
     };
     let octets: Vec<u8> = (0..4u64).flat_map(|part| (seed ^ part).to_le_bytes()).collect();
-    let config = Config { cases: 48, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &octets));
     let scripts = proptest::collection::vec(proptest::collection::vec(step(), 1..14), 1..=CLIENTS);
-    let model = Arc::new(Model::default());
-    let (recorder, lab) = (Arc::new(recorder), Arc::new(lab));
+    let (behind, model) = (Arc::new(behind), Arc::new(Model::default()));
     let held = runner.run(&scripts, |scripts| {
-        let all = run_all(&recorder, &lab, &model, scripts);
+        let all = run_all(&behind, &model, scripts);
         runtime.block_on(all).map_err(|error| TestCaseError::fail(format!("{error:#}")))
     });
-    held.map_err(|error| anyhow::anyhow!("{SEED}={seed}\n{error}"))
+    held.map_err(|error| anyhow::anyhow!("{SEED}={seed}\n{error}"))?;
+    let ran = model.ran.load(Ordering::Relaxed);
+    ensure!(ran > cases as usize, "{ran} operations ran");
+    Ok(())
 }
 
-async fn run_all(
-    recorder: &Arc<Recorder>,
-    lab: &Arc<InFront>,
-    model: &Arc<Model>,
-    scripts: Vec<Vec<Step>>,
-) -> Result<()> {
+async fn run_all(behind: &Arc<Behind>, model: &Arc<Model>, scripts: Vec<Vec<Step>>) -> Result<()> {
     let running: Vec<_> = scripts
         .into_iter()
         .enumerate()
         .map(|(place, steps)| {
-            let (lab, model) = (lab.clone(), model.clone());
+            let (behind, model) = (behind.clone(), model.clone());
             tokio::spawn(async move {
-                let mut one = One::connect(&lab, &model, place).await?;
+                let mut one = One::connect(&behind, &model, place).await?;
                 for step in &steps {
                     one.take(step).await.with_context(|| format!("{step:?} of client {place}"))?;
                 }
@@ -170,13 +322,14 @@ async fn run_all(
     }
     // I1: every operation that ran did so as whoever its client was allowed to be.
     let operations = model.operations.lock().expect("no panic").clone();
-    for seen in recorder.take_seen() {
+    for seen in behind.take_seen() {
+        model.ran.fetch_add(1, Ordering::Relaxed);
         let allowed = operations.get(&seen.about).with_context(|| format!("{seen:?} was sent by nobody"))?;
         ensure!(allowed.as_deref() == Some(&seen.who), "{seen:?} may run as {allowed:?} only");
     }
     // I2: a success for each Allow, and an Allow for each success.
     let mut count: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for code in lab.gateway.verification.take_allowed_codes() {
+    for code in behind.gateway().verification.take_allowed_codes() {
         count.entry(code).or_default().0 += 1;
     }
     for code in std::mem::take(&mut *model.succeeded.lock().expect("no panic")) {
@@ -192,7 +345,7 @@ async fn run_all(
 
 /// One client, and what it has to be taken for.
 struct One {
-    lab: Arc<InFront>,
+    behind: Arc<Behind>,
     model: Arc<Model>,
     place: usize,
     connections: usize,
@@ -204,10 +357,10 @@ struct One {
 }
 
 impl One {
-    async fn connect(lab: &Arc<InFront>, model: &Arc<Model>, place: usize) -> Result<Self> {
-        let (wire, tls) = Self::wire(lab, place).await?;
+    async fn connect(behind: &Arc<Behind>, model: &Arc<Model>, place: usize) -> Result<Self> {
+        let (wire, tls) = Self::wire(behind, place).await?;
         Ok(Self {
-            lab: lab.clone(),
+            behind: behind.clone(),
             model: model.clone(),
             place,
             connections: place,
@@ -219,15 +372,15 @@ impl One {
     }
 
     /// Every third begins in clear text, every second ends with a reset.
-    async fn wire(lab: &InFront, number: usize) -> Result<(Wire, bool)> {
+    async fn wire(behind: &Behind, number: usize) -> Result<(Wire, bool)> {
         let tls = !number.is_multiple_of(3);
         let abrupt = number.is_multiple_of(2);
-        Ok((lab.gateway.connect_as(tls.then_some(&lab.tls), abrupt).await?, tls))
+        Ok((behind.gateway().connect_as(tls.then_some(behind.tls()), abrupt).await?, tls))
     }
 
     async fn again(&mut self) -> Result<()> {
         self.connections += 1;
-        (self.wire, self.tls) = Self::wire(&self.lab, self.connections).await?;
+        (self.wire, self.tls) = Self::wire(&self.behind, self.connections).await?;
         self.identity.clear();
         Ok(())
     }
@@ -236,42 +389,47 @@ impl One {
         match *step {
             Step::Service => {
                 let expected = self.code_of_bind(0);
-                self.bind(SERVICE, PASSWORD, expected, SERVICE.to_owned()).await
+                let (service, password) = self.behind.service();
+                self.bind(service, password, expected, service.to_owned()).await
             }
             Step::User(who, factor) => self.user(who, factor, false).await,
             Step::UserAndMore(who, factor) => self.user(who, factor, true).await,
             Step::WrongPassword(who) => {
                 let password = format!("wrong{},999999", self.model.number());
                 let expected = self.code_of_bind(49);
-                self.bind(PEOPLE[who], &password, expected, String::new()).await
+                self.bind(self.behind.uid(who), &password, expected, String::new()).await
             }
             Step::UnknownUser => {
                 let expected = self.code_of_bind(49);
                 self.bind("mallory", "wrong,999999", expected, String::new()).await
             }
-            Step::EmptyPassword => self.bind(PEOPLE[0], "", 53, String::new()).await,
+            Step::EmptyPassword => self.bind(self.behind.uid(0), "", 53, String::new()).await,
             Step::Nobody => self.bind("", "", 0, String::new()).await,
             Step::Search => {
-                let about = self.model.operation("", Some(&self.identity));
-                self.last = self.wire.send_search(&search(&about), &[]).await?;
+                let name = self.model.operation(Some(&self.identity));
+                self.last = self.wire.send_search(&self.behind.search(&name, true), &[]).await?;
                 let (done, entry) = self.answer(self.last).await?;
-                ensure!(LdapResult::decode(&done)?.is_success(), "{:?}", LdapResult::decode(&done));
-                let entry = entry.context("an entry")?;
-                let seen_as = entry.first_text("seenAs").unwrap_or_default().to_owned();
-                ensure!(entry.dn == about && seen_as == self.identity, "{entry:?} for {:?}", self.identity);
+                // What slapd finds, and whom it tells, is not what this is about.
+                if let Behind::Recorder(..) = *self.behind {
+                    ensure!(LdapResult::decode(&done)?.is_success(), "{:?}", LdapResult::decode(&done));
+                    let entry = entry.context("an entry")?;
+                    let seen_as = entry.first_text("seenAs").unwrap_or_default().to_owned();
+                    let found = String::from_utf8_lossy(&entry.dn).contains(&format!("cn={name},"));
+                    ensure!(found && seen_as == self.identity, "{entry:?} for {:?}", self.identity);
+                }
                 Ok(())
             }
             Step::SlowSearch => {
-                let below = format!("{},", recorder::SLOW);
-                let about = self.model.operation(&below, Some(&self.identity));
-                self.last = self.wire.send_search(&search(&about), &[]).await?;
+                let name = self.model.operation(Some(&self.identity));
+                self.last = self.wire.send_search(&self.behind.search(&name, false), &[]).await?;
                 Ok(())
             }
             Step::Delete => {
-                let about = self.model.operation("", Some(&self.identity));
+                let name = self.model.operation(Some(&self.identity));
                 let id = self.wire.next_id();
-                self.wire.send(&delete(id, &about)).await?;
-                ensure!(LdapResult::decode(&self.answer(id).await?.0)?.is_success());
+                self.wire.send(&self.behind.delete(id, &name)).await?;
+                let done = LdapResult::decode(&self.answer(id).await?.0)?;
+                ensure!(done.is_success() || matches!(*self.behind, Behind::Slapd(..)), "{done:?}");
                 Ok(())
             }
             Step::WhoAmI => self.who_am_i().await,
@@ -296,12 +454,12 @@ impl One {
                 let code = self.model.code(factor);
                 self.model.unheard.lock().expect("no panic").insert(code.clone());
                 let id = self.wire.next_id();
-                self.wire.send(&bind_request(id, PEOPLE[who], &format!("{PASSWORD},{code}"))).await?;
+                self.wire.send(&self.login(id, who, &code)).await?;
                 tokio::time::sleep(Duration::from_millis(after)).await;
                 if matches!(factor, Factor::NoLater | Factor::Never) {
                     // The bind is pending still, or was refused: then this is nobody's.
-                    let behind = self.model.operation("", Some(""));
-                    let _ = self.wire.send_search(&search(&behind), &[]).await;
+                    let name = self.model.operation(Some(""));
+                    let _ = self.wire.send_search(&self.behind.search(&name, true), &[]).await;
                 }
                 self.leave(leave).await;
                 self.again().await
@@ -319,25 +477,28 @@ impl One {
         let yes = matches!(factor, Factor::Yes | Factor::YesLater);
         let expected = self.code_of_bind(if yes { 0 } else { 49 });
         let id = self.wire.next_id();
-        let mut octets = bind_request(id, PEOPLE[who], &format!("{PASSWORD},{code}"));
+        let mut octets = self.login(id, who, &code);
         // In clear text the bind is answered at once, and what stands behind it runs as nobody: not what is meant here.
         let behind = (more && self.tls).then(|| self.wire.next_id());
         if let Some(behind) = behind {
-            let about = self.model.operation("", None);
-            octets.extend_from_slice(&search(&about).encode(behind, &[]));
-            octets.extend_from_slice(&delete(self.wire.next_id(), &about));
+            let name = self.model.operation(None);
+            octets.extend_from_slice(&self.behind.search(&name, true).encode(behind, &[]));
+            octets.extend_from_slice(&self.behind.delete(self.wire.next_id(), &name));
         }
         self.wire.send(&octets).await?;
         if let Some(behind) = behind {
             let (done, entry) = self.answer(behind).await?;
             ensure!(entry.is_none() && LdapResult::decode(&done)?.code.0 == 2, "an operation behind a bind");
         }
-        let person = recorder::dn_of(PEOPLE[who]);
-        self.bound(id, expected, person).await?;
+        self.bound(id, expected, self.behind.dn(who)).await?;
         if expected == 0 {
             self.model.succeeded.lock().expect("no panic").push(code);
         }
         self.who_am_i().await
+    }
+
+    fn login(&self, id: MessageId, who: usize, code: &str) -> Vec<u8> {
+        bind_request(id, self.behind.uid(who), &format!("{},{code}", self.behind.password(who)))
     }
 
     async fn bind(&mut self, name: &str, password: &str, expected: u32, identity: String) -> Result<()> {
@@ -370,8 +531,8 @@ impl One {
         // 1: on already, or something is outstanding (L-08).
         ensure!(code == 1 || (code == 0 && !self.tls), "StartTLS was answered with {code}");
         if code == 0 {
-            let plain = std::mem::replace(&mut self.wire, self.lab.gateway.connect_as(None, false).await?);
-            self.wire = plain.into_tls(&self.lab.tls).await?;
+            let plain = std::mem::replace(&mut self.wire, self.behind.gateway().connect_as(None, false).await?);
+            self.wire = plain.into_tls(self.behind.tls()).await?;
             self.tls = true;
             self.identity.clear();
         }
@@ -405,8 +566,8 @@ fn bind_request(id: MessageId, name: &str, password: &str) -> Vec<u8> {
     BindRequest::simple(name.to_owned(), Password::new(password)).encode(id, &[]).to_vec()
 }
 
-fn search(base: &str) -> SearchRequest {
-    SearchRequest::new(base.to_owned(), Scope::Subtree, &Filter::present("objectClass"), &[])
+fn search(base: String) -> SearchRequest {
+    SearchRequest::new(base, Scope::Subtree, &Filter::present("objectClass"), &[])
 }
 
 fn delete(id: MessageId, name: &str) -> Vec<u8> {

@@ -8,7 +8,6 @@ use lab::{COMPANY_BASE, Slapd, password_of, wait_until};
 use ldap_wire::{Authentication, BindRequest, Control, LdapResult, Message, Password, ResultCode, Scope, oid};
 use proto::user_store::{PasswordOutcome, PasswordTry};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ANN: &str = "ann.archer";
@@ -385,45 +384,6 @@ async fn a_stopped_directory_is_unavailable_and_serves_again_when_it_is_back() -
         assert!(Instant::now() < deadline, "the directory is back, the gateway is not");
     }
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_user_takes_as_long_as_a_wrong_password() -> Result<()> {
-    // L-41: two-sample Kolmogorov-Smirnov, interleaved; p > 0.001, one repeat allowed
-    const SAMPLES: usize = 300;
-    let lab = Arc::new(lab().await?);
-    let measure = async |name: &str| -> Result<f64> {
-        let mut wire = lab.connect().await?;
-        let start = Instant::now();
-        assert_eq!(wire.bind(name, "wrong,999999").await?, 49);
-        Ok(start.elapsed().as_secs_f64())
-    };
-    for _ in 0..20 {
-        measure(ANN).await?;
-    }
-    let mut distance = 1.0;
-    let allowed = 1.95 * (2.0 / SAMPLES as f64).sqrt();
-    for _ in 0..2 {
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for _ in 0..SAMPLES {
-            known.push(measure(ANN).await?);
-            unknown.push(measure("nobody.here").await?);
-        }
-        distance = kolmogorov_smirnov(&mut known, &mut unknown);
-        if distance <= allowed {
-            return Ok(());
-        }
-    }
-    panic!("the distributions differ by {distance:.3}, allowed are {allowed:.3}")
-}
-
-/// The largest distance between the two distribution functions.
-pub fn kolmogorov_smirnov(first: &mut [f64], second: &mut [f64]) -> f64 {
-    first.sort_by(f64::total_cmp);
-    second.sort_by(f64::total_cmp);
-    let below = |sorted: &[f64], value: f64| sorted.partition_point(|it| *it <= value) as f64 / sorted.len() as f64;
-    let distances = first.iter().chain(second.iter()).map(|value| (below(first, *value) - below(second, *value)).abs());
-    distances.fold(0.0, f64::max)
 }
 
 #[tokio::test(flavor = "multi_thread")]

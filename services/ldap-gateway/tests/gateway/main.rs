@@ -4,6 +4,7 @@
 mod support;
 
 mod anomalies;
+mod bind_controls;
 mod connections;
 mod directories;
 mod fail_open;
@@ -12,10 +13,12 @@ mod gate_model;
 mod hostile_directory;
 mod identity_model;
 mod logins;
+mod makes;
 mod password_check;
 mod pressure;
 mod recorder;
 mod sasl;
 mod second_factors;
+mod spellings;
 mod timing;
 mod windows;

@@ -5,6 +5,7 @@ use crate::recorder::{self, BASE, ENDLESS, InFront, NEVER, PASSWORD, Recorder, S
 use crate::support::{Misbehaviour, Wire, capture, client, until};
 use anyhow::{Context, Result, ensure};
 use domain::settings::Client;
+use ldap_wire::ber::{self, Writer};
 use ldap_wire::{ExtendedRequest, Filter, LdapResult, MessageId, Op, Scope, SearchRequest, extended};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -67,6 +68,82 @@ fn a_gigabyte_that_nobody_reads_stays_where_it_is() -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn whoever_is_not_read_is_not_cut_for_half_a_message() -> Result<()> {
+    // L-04, L-05: the directory takes nothing for longer than a message may take to arrive
+    const PHOTO: usize = 5 << 20;
+    capture::quiet_runtime()?.block_on(async {
+        let recorder = recorder().await?;
+        let lab = recorder.behind(client("delayed"), |section| section.read_timeout_seconds = 3).await?;
+        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+        let mut wire = bound(&lab, 100_001).await?;
+        recorder.hold();
+        let ids = [wire.next_id(), wire.next_id()];
+        let both = ids.map(|id| new_photo(id, PHOTO)).concat();
+        let sending = tokio::spawn(async move { wire.send(&both).await.map(|()| wire) });
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        recorder.release();
+        let mut wire = sending.await??;
+        for id in ids {
+            let answer = wire.receive().await.context("an answer to each")?;
+            assert_eq!((answer.id(), answer.op(), LdapResult::decode(&answer)?.code.0), (id, Op::ModifyResponse, 0));
+        }
+        // Whoever has only said the half of it themselves is cut as ever.
+        let half = new_photo(wire.next_id(), PHOTO);
+        wire.send(&half[..PHOTO / 2]).await?;
+        wire.expect_silent_end().await
+    })
+}
+
+#[test]
+fn a_directory_that_takes_nothing_is_left_and_its_client_told() -> Result<()> {
+    // L-05, L-19
+    const PHOTO: usize = 12 << 20;
+    capture::quiet_runtime()?.block_on(async {
+        let recorder = recorder().await?;
+        let lab = recorder.behind(client("stalled"), |section| section.write_stall_seconds = 2).await?;
+        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+        let mut wire = bound(&lab, 100_001).await?;
+        recorder.hold();
+        let id = wire.next_id();
+        wire.send(&new_photo(id, PHOTO)).await?;
+        let sent = Instant::now();
+        let answer = wire.receive().await?;
+        let result = LdapResult::decode(&answer)?;
+        assert_eq!((answer.id(), answer.op(), result.code.0), (id, Op::ModifyResponse, 52));
+        assert_eq!(result.diagnostic_text(), "upstream lost");
+        let stalled = sent.elapsed();
+        assert!(stalled >= Duration::from_secs(1) && stalled < Duration::from_secs(8), "{stalled:?}");
+        wire.expect_notice(52).await?;
+        // The next one is served, once it takes something again.
+        recorder.release();
+        let mut wire = bound(&lab, 100_002).await?;
+        assert_eq!(wire.who_am_i().await?, Ok(format!("dn:{}", recorder::dn_of("ann"))));
+        Ok(())
+    })
+}
+
+/// A request to replace a photo by one of `octets`.
+fn new_photo(id: MessageId, octets: usize) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.nested(ber::SEQUENCE, |w| {
+        w.integer(ber::INTEGER, id.get().into());
+        w.nested(Op::ModifyRequest.tag(), |w| {
+            w.octet_string(recorder::dn_of("ann").as_bytes());
+            w.nested(ber::SEQUENCE, |w| {
+                w.nested(ber::SEQUENCE, |w| {
+                    w.integer(ber::ENUMERATED, 2);
+                    w.nested(ber::SEQUENCE, |w| {
+                        w.octet_string(b"jpegPhoto");
+                        w.nested(0x31, |w| w.octet_string(&vec![b'x'; octets]));
+                    });
+                });
+            });
+        });
+    });
+    writer.into_vec()
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 pub const BASE: &str = "dc=corp,dc=example";
 pub const PASSWORD: &str = "secret";
@@ -62,6 +63,8 @@ struct Shared {
     /// Octets of gigabytes that were taken, and how many of these ended.
     poured: AtomicUsize,
     poured_out: AtomicUsize,
+    /// Nothing is read of people.
+    held: watch::Sender<bool>,
 }
 
 impl Recorder {
@@ -74,6 +77,7 @@ impl Recorder {
             seen: Mutex::default(),
             poured: AtomicUsize::new(0),
             poured_out: AtomicUsize::new(0),
+            held: watch::Sender::new(false),
         });
         let serving = shared.clone();
         tokio::spawn(async move {
@@ -102,6 +106,15 @@ impl Recorder {
     /// How many of them nobody takes anything of any more.
     pub fn poured_out(&self) -> usize {
         self.shared.poured_out.load(Ordering::SeqCst)
+    }
+
+    /// Reads nothing more of people, but what it is reading at this moment.
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    pub fn release(&self) {
+        self.shared.held.send_replace(false);
     }
 
     pub fn directory(&self) -> settings::Directory {
@@ -170,6 +183,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
                     }
                 }
             }
+        }
+        if !who.is_empty() && who != Slapd::QUERY_DN {
+            shared.held.subscribe().wait_for(|held| !held).await?;
         }
         if reading.read_buf(&mut input).await? == 0 {
             return Ok(());
@@ -250,6 +266,7 @@ fn operation(message: &Message, shared: &Shared, who: &str) -> Result<(Vec<u8>, 
             note(message.content());
             (result(Op::DelResponse), Duration::ZERO)
         }
+        Op::ModifyRequest => (result(Op::ModifyResponse), Duration::ZERO),
         Op::ExtendedRequest => {
             let who_am_i = ExtendedRequest::decode(message)?.oid == oid::WHO_AM_I;
             let value = who_am_i.then(|| if who.is_empty() { String::new() } else { format!("dn:{who}") }.into());

@@ -1,16 +1,16 @@
 //! Neither time nor octets tell anybody who exists (L-40, L-41, T-08): thousands of binds, of two populations in random order, so that
 //! whatever else the machine does, it does to both.
 
-use crate::logins::kolmogorov_smirnov;
 use crate::recorder::{self, InFront, PASSWORD, Recorder, SERVICE, Takes};
 use crate::support::{
-    Misbehaviour, Running, Wanted, Wire, capture, client, comparable, directory_at, service_account, trusting, until,
+    Lab, Misbehaviour, Running, Wanted, Wire, capture, client, comparable, directory_at, service_account, trusting,
+    until,
 };
 use anyhow::{Context, Result};
 use domain::settings::{self, Appended, BindKind, Client, Preset};
 use domain::{ObjectName, Reason, ResultClass};
 use lab::{Pki, Samba};
-use ldap_wire::LdapResult;
+use ldap_wire::{Control, LdapResult, oid};
 use proto::user_store::PasswordOutcome;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ const PEOPLE: &[&str] = &["ann"];
 const MANY: Effort = Effort { samples: 2_000, learned_from: 100, at_once: 16 };
 const SOME: Effort = Effort { samples: 500, learned_from: 60, at_once: 4 };
 /// A domain controller takes its time over a wrong password, and over one after the other.
-const FEW: Effort = Effort { samples: 120, learned_from: 40, at_once: 2 };
+const FEW: Effort = Effort { samples: 400, learned_from: 40, at_once: 2 };
 
 #[derive(Clone, Copy)]
 struct Effort {
@@ -42,6 +42,16 @@ struct Pair {
     source: [u8; 4],
     names: [String; 2],
     code: &'static str,
+    controls: Vec<Control>,
+    /// Each time on a connection of its own.
+    afresh: bool,
+}
+
+impl Pair {
+    /// Of a client at 127.0.0.1 that appends nothing.
+    fn of(what: &'static str, names: [String; 2]) -> Self {
+        Self { what, source: [127, 0, 0, 1], names, code: "", controls: Vec::new(), afresh: false }
+    }
 }
 
 #[test]
@@ -72,8 +82,8 @@ fn no_clock_tells_an_unknown_user_from_a_wrong_password() -> Result<()> {
         until("the id to be kept", || !lab.gateway.settings.pinned().is_empty()).await?;
         let names = ["ann".to_owned(), "nobody".to_owned()];
         let dns = ["ann", "nobody"].map(recorder::dn_of);
-        let coded = Pair { what: "a name and a code", source: [127, 0, 0, 1], names: names.clone(), code: ",999999" };
-        let plain = Pair { what: "a name", source: [127, 0, 0, 2], names, code: "" };
+        let coded = Pair { code: ",999999", ..Pair::of("a name and a code", names.clone()) };
+        let plain = Pair { source: [127, 0, 0, 2], ..Pair::of("a name", names) };
         let pairs = [coded, Pair { what: "a DN", names: dns, ..plain.clone() }, plain];
         // What succeeds meanwhile is quicker than what does not, and teaches the gateway nothing about that.
         let over = Arc::new(AtomicBool::new(false));
@@ -81,6 +91,34 @@ fn no_clock_tells_an_unknown_user_from_a_wrong_password() -> Result<()> {
         let told = told_apart(&lab.front(), pairs.into(), MANY).await?;
         over.store(true, Ordering::Relaxed);
         busy.await??;
+        assert!(told.is_empty(), "{told:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_clock_tells_who_is_in_an_openldap_directory_whatever_stands_beside_the_name() -> Result<()> {
+    // L-41, L-15
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let plain = Client { appended: Appended::Off, ..client("real") };
+        let lab = Lab::start(Wanted { client: plain, section: many, ..Wanted::default() }).await?;
+        let names = ["ann.archer", "nobody.here"];
+        let pair = |what, form: &dyn Fn(&str) -> String| Pair::of(what, names.map(form));
+        let some = |oid: &str, value: Option<&'static [u8]>| Control::new(oid, false, value.map(Into::into));
+        let controls = vec![
+            some(oid::PASSWORD_POLICY, Some(b"junk")),
+            some(oid::AUTHORIZATION_IDENTITY, None),
+            some("1.3.6.1.4.1.21008.108.63.1", None),
+        ];
+        let pairs = vec![
+            pair("a name", &str::to_owned),
+            pair("a DN", &|name| lab.person(name)),
+            Pair { controls, ..pair("a name and controls", &str::to_owned) },
+            Pair { afresh: true, ..pair("a name on a new connection", &str::to_owned) },
+        ];
+        let address = lab.gateway.gateway.tls_addresses().first().copied().context("a port")?;
+        let told = told_apart(&Front { address, tls: lab.tls.clone() }, pairs, MANY).await?;
         assert!(told.is_empty(), "{told:?}");
         Ok(())
     })
@@ -117,12 +155,7 @@ fn no_clock_tells_who_is_in_a_windows_domain_whatever_form_the_name_has() -> Res
         until("the id to be kept", || !gateway.settings.pinned().is_empty()).await?;
         let address = gateway.gateway.tls_addresses().first().copied().context("a port")?;
         let front = Front { address, tls: trusting(&pki.ca_file())? };
-        let pair = |what, form: &dyn Fn(&str) -> String| Pair {
-            what,
-            source: [127, 0, 0, 1],
-            names: ["ann.archer", "nobody.here"].map(form),
-            code: "",
-        };
+        let pair = |what, form: &dyn Fn(&str) -> String| Pair::of(what, ["ann.archer", "nobody.here"].map(form));
         let pairs = vec![
             pair("a name", &str::to_owned),
             pair("a user principal name", &|name| format!("{name}@lab.test")),
@@ -153,8 +186,7 @@ fn no_clock_tells_how_often_a_name_was_looked_for() -> Result<()> {
         let address = gateway.gateway.tls_addresses().first().copied().context("a port")?;
         let front = Front { address, tls: trusting(&pki.ca_file())? };
         let names = ["ann".to_owned(), "nobody".to_owned()];
-        let pair = Pair { what: "a name", source: [127, 0, 0, 1], names, code: "" };
-        let told = told_apart(&front, vec![pair], SOME).await?;
+        let told = told_apart(&front, vec![Pair::of("a name", names)], SOME).await?;
         assert!(told.is_empty(), "{told:?}");
         Ok(())
     })
@@ -252,8 +284,13 @@ async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f6
                     // The same password again would not be asked about (FB-02).
                     let password = format!("wrong{}{}", new_number(), pair.code);
                     let name = &pair.names[which % 2];
+                    if pair.afresh {
+                        wire = connect(&front, source).await?;
+                    }
                     let start = Instant::now();
-                    anyhow::ensure!(wire.bind(name, &password).await? == 49, "{name} was not refused");
+                    wire.send_bind(name, &password, &pair.controls).await?;
+                    let answer = wire.receive().await?;
+                    anyhow::ensure!(LdapResult::decode(&answer)?.code.0 == 49, "{name} was not refused");
                     samples.push((*place, *which, start.elapsed().as_secs_f64()));
                 }
                 Ok(samples)
@@ -269,6 +306,15 @@ async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f6
         kolmogorov_smirnov(known, unknown)
     });
     Ok(distances.collect())
+}
+
+/// The largest distance between the two distribution functions.
+fn kolmogorov_smirnov(first: &mut [f64], second: &mut [f64]) -> f64 {
+    first.sort_by(f64::total_cmp);
+    second.sort_by(f64::total_cmp);
+    let below = |sorted: &[f64], value: f64| sorted.partition_point(|it| *it <= value) as f64 / sorted.len() as f64;
+    let distances = first.iter().chain(second.iter()).map(|value| (below(first, *value) - below(second, *value)).abs());
+    distances.fold(0.0, f64::max)
 }
 
 fn random() -> u64 {

@@ -1,7 +1,8 @@
 //! How many connections there may be: in all, and from one address, in IPv6 from one /64, of which a single host has every address.
 
+use service_kit::net::one_source;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Half-open ones among them: a handshake has ten seconds.
@@ -26,7 +27,7 @@ pub(super) struct Seat {
 impl Seats {
     /// None: there is no room.
     pub(super) fn sit(self: &Arc<Self>, source: IpAddr) -> Option<Seat> {
-        let source = network(source);
+        let source = one_source(source);
         let mut counts = self.lock();
         let of_source = counts.of_source.get(&source).copied().unwrap_or_default();
         if counts.all >= CONNECTIONS_MAX || of_source >= PER_SOURCE_MAX {
@@ -40,15 +41,6 @@ impl Seats {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What one host can choose its addresses from (RFC 4291 section 2.5.4).
-fn network(source: IpAddr) -> IpAddr {
-    const OF_HOST: u128 = u64::MAX as u128;
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(source) => Ipv6Addr::from_bits(source.to_bits() & !OF_HOST).into(),
     }
 }
 

@@ -124,7 +124,7 @@ pub async fn list(store: &Store, request: ListClientsRequest) -> Result<ListClie
     for client in current.clients.iter().filter(|client| wanted(client.name.as_str())) {
         let known = known.remove(client.name.as_str()).unwrap_or_default();
         let mut detail = detail(&current, client, known, now_ms);
-        detail.warnings.extend(settings::service_accounts::warnings(&mut session, client).await?);
+        detail.warnings.extend(settings::service_accounts::warnings(&mut session, &current, client).await?);
         clients.push(detail);
     }
     if clients.is_empty() && !request.name.is_empty() {

@@ -188,6 +188,7 @@ rules! {
     settings::a_kept_secret_of_a_provider_goes_where_it_went_before,
     settings::a_service_account_is_pinned_once,
     settings::a_service_account_with_a_second_factor_is_warned_about,
+    settings::each_method_of_a_service_account_is_warned_about,
     settings::what_a_client_taught_is_kept_until_the_client_is_another,
     settings::key_rings_belong_to_their_part_and_rotate_with_overlap,
     sync::a_leader_that_was_overtaken_writes_nothing,

@@ -163,7 +163,7 @@ pub async fn a_given_pin_is_changed_at_its_first_use_and_ends_after_its_days(lab
     assert!(!lab.login_user(&ann.user_id).await.pin.expect("there is one").must_change);
 }
 
-async fn recovery(lab: &Fixture, who: &Enrolled, codes: &[&str]) {
+pub async fn recovery(lab: &Fixture, who: &Enrolled, codes: &[&str]) {
     let request = StoreRecoveryCodesRequest {
         user_id: who.user_id.clone(),
         codes: codes.iter().map(|code| Secret { value: (*code).into() }).collect(),

@@ -1,12 +1,12 @@
 //! Settings applied, refused, exported, fetched (FC-08, B-96, V-72, L-22, R-10).
 
-use crate::fixture::{Fixture, SETTINGS, id_of, person};
+use crate::fixture::{Enrolled, Fixture, SETTINGS, id_of, person};
 use proto::common::Secret;
 use proto::permissions::part;
 use proto::user_store::{
     ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, FetchReply, FetchRequest, KeyRingReply,
     KeyRingRequest, LearnClientRequest, ListClientsRequest, PinServiceAccountRequest, RotateClientSecretRequest,
-    admin_server::Admin, settings_server::Settings,
+    SetAnswersRequest, SyncedUser, admin_server::Admin, settings_server::Settings,
 };
 use service_kit::bus::Bus;
 use std::{collections::BTreeSet, time::Duration};
@@ -71,6 +71,14 @@ secret = "file:sms.token"
 webhook_secret = "generate"
 adapter = { kind = "http", url = "https://sms.example.com/send", headers = { Authorization = "Bearer {secret}" }, form = { to = "{phone}", body = "{text}" } }
 "#;
+const VOICE: &str = r#"
+[[provider]]
+name = "calls"
+channel = "voice"
+secret = "file:voice.secret"
+adapter = { kind = "twiml", base_url = "https://voice.example.com", account = "AC0417", caller = "+49301234567" }
+"#;
+const VOICE_SECRET: (&str, &str) = ("provider.calls.secret", "secret-of-the-voice");
 const SMS_SECRET: (&str, &str) = ("provider.main.secret", "token-of-the-provider");
 const PASSWORD: (&str, &str) = ("directory.corp.query_bind.password", "query-password");
 
@@ -542,6 +550,54 @@ pub async fn a_service_account_with_a_second_factor_is_warned_about(lab: Fixture
     assert_eq!(shown().await, [""; 0], "it is somebody else");
     lab.add_token_of(&lab.user("ben").await.expect("there").user.expect("with a summary").user_id).await;
     assert!(shown().await[0].contains("is \"ben\", who has a second factor"), "{:?}", shown().await);
+}
+
+pub async fn each_method_of_a_service_account_is_warned_about(lab: Fixture) {
+    // FL-15: whatever verification would ask for, as calls and texts to a number of the directory where there is a provider
+    const NAMES: [&str; 5] = ["answers", "device", "nothing", "phone", "recovery"];
+    lab.with_settings().await;
+    let run_id = lab.begin().await.expect("a run begins");
+    let people = NAMES.map(|name| match name {
+        "phone" => person(name),
+        name => SyncedUser { phones: Vec::new(), ..person(name) },
+    });
+    lab.batch(&run_id, people.to_vec()).await;
+    lab.finish(&run_id, true).await;
+    let accounts = NAMES.map(|name| format!("{{ name = \"uid={name},ou=people,dc=corp,dc=example\" }}")).join(", ");
+    let document = SETTINGS.to_owned() + &GITLAB.replace("{ name = \"cn=gitlab,dc=corp,dc=example\" }", &accounts);
+    let warned = async |providers: &str| {
+        let given = [(SMS, SMS_SECRET), (VOICE, VOICE_SECRET)];
+        let secrets: Vec<_> =
+            given.iter().filter(|(of, _)| providers.contains(of)).map(|(_, secret)| *secret).collect();
+        let reply = apply(&lab, &(document.clone() + providers), &secrets, true).await;
+        assert_eq!(reply.errors, [""; 0]);
+        let about = |name: &&str| {
+            let words = format!("is {name:?}, who has a second factor");
+            reply.warnings.iter().any(|warning| warning.contains(&words))
+        };
+        NAMES.into_iter().filter(about).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("").await, [""; 0], "nobody can ring");
+    assert_eq!(warned(SMS).await, ["phone"]);
+    assert_eq!(warned(VOICE).await, ["phone"]);
+    let mut users = Vec::new();
+    for username in NAMES {
+        let user_id = lab.user(username).await.expect("there").user.expect("with a summary").user_id;
+        users.push(Enrolled { user_id, factor_id: String::new(), username: username.into() });
+    }
+    crate::devices::active(&lab, &users[1], 7).await;
+    assert_eq!(warned("").await, ["device"]);
+    crate::secrets::recovery(&lab, &users[4], &["one-code", "another-code"]).await;
+    assert_eq!(warned("").await, ["device", "recovery"]);
+    let set = SetAnswersRequest {
+        user_id: users[0].user_id.clone(),
+        questions: ["First pet?", "Town of birth?", "Best friend?"].map(str::to_owned).to_vec(),
+        answers: ["Rex Maximus", "Ulm an der Donau", "Tonia"].map(|text| Secret { value: text.into() }).to_vec(),
+        actor: "admin:uid=0".into(),
+    };
+    lab.services.admin.set_answers(Request::new(set)).await.expect("set");
+    assert_eq!(warned("").await, ["answers", "device", "recovery"]);
+    assert_eq!(warned(&(SMS.to_owned() + VOICE)).await, ["answers", "device", "phone", "recovery"]);
 }
 
 pub async fn what_a_client_taught_is_kept_until_the_client_is_another(lab: Fixture) {
