@@ -124,7 +124,7 @@ impl Model {
 
 /// What stands behind the gateway.
 enum Behind {
-    Recorder(Recorder, InFront),
+    Recorder(Recorder, Box<InFront>),
     Slapd(Box<Lab>, Mutex<Statistics>),
 }
 
@@ -133,7 +133,7 @@ impl Behind {
         let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
         let client = Client { anonymous: Anonymous::Forward, ..recorder::listing_client("crowd") };
         let lab = recorder.behind_gateway(client).await?;
-        Self::Recorder(recorder, lab).ready().await
+        Self::Recorder(recorder, Box::new(lab)).ready().await
     }
 
     async fn slapd() -> Result<Self> {
