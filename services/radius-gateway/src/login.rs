@@ -254,9 +254,9 @@ impl Work<'_, '_> {
         let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
             return Err(Reason::ProtocolUnsupported);
         };
+        let account = target.account(&entry)?;
         let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
-        let account = target.account(typed, &entry);
-        let asked = windows.ms_chap2(typed, account, &response, deadline - MARGIN);
+        let asked = windows.ms_chap2(typed, &account, &response, deadline - MARGIN);
         let said = target.by_domain(windows, asked, self.attempt, deadline).await;
         turn.ended(said.as_ref().err().copied());
         if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {
