@@ -47,7 +47,7 @@ pub struct Entry {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub mail: Option<String>,
-    /// What a Windows logon calls it, beside its domain (FD-07). Read where passwords are checked that way.
+    /// What Windows calls it, beside its domain (FD-07, FR-08). Read in Active Directory, and where passwords are checked that way.
     pub account: Option<String>,
     /// How the name was typed.
     pub form: NameForm,
@@ -348,7 +348,7 @@ fn entry(settings: &settings::Directory, found: &SearchResultEntry, form: NameFo
         first_name: plain_text(found, settings.first_name_attribute()),
         last_name: plain_text(found, settings.last_name_attribute()),
         mail: plain_text(found, settings.mail_attribute()),
-        account: plain_text(found, ACCOUNT).filter(|_| logs_on(settings)),
+        account: plain_text(found, ACCOUNT).filter(|_| has_accounts(settings)),
         subject,
         dn,
         form,
@@ -374,8 +374,8 @@ fn plain_text(entry: &SearchResultEntry, attribute: &str) -> Option<String> {
 
 const ACCOUNT: &str = "sAMAccountName";
 
-fn logs_on(settings: &settings::Directory) -> bool {
-    settings.authentication_bind.kind == BindKind::Windows
+fn has_accounts(settings: &settings::Directory) -> bool {
+    is_active_directory(settings) || settings.authentication_bind.kind == BindKind::Windows
 }
 
 /// Each once: naming one twice is not everywhere taken well.
@@ -387,7 +387,7 @@ fn attributes(settings: &settings::Directory) -> Vec<&str> {
         settings.mail_attribute(),
     ];
     attributes.extend(settings.username_attributes());
-    attributes.extend(logs_on(settings).then_some(ACCOUNT));
+    attributes.extend(has_accounts(settings).then_some(ACCOUNT));
     attributes.sort_unstable();
     attributes.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
     attributes

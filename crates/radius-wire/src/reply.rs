@@ -51,8 +51,6 @@ pub struct Relay<'a> {
     pub message: Option<&'a str>,
     /// For an Accept only: the attributes mapped from groups.
     pub added: &'a [Attribute<'a>],
-    /// More of them, of which the last ones are left out where the packet would exceed 4096 octets.
-    pub optional: &'a [Attribute<'a>],
 }
 
 /// Whether the device shows what is typed (RFC 2869 section 5.10).
@@ -65,24 +63,6 @@ pub enum Prompt {
 impl Reply<'_> {
     /// The octets to send: Message-Authenticator first, the Proxy-States of the request last, all of them and in order.
     pub fn write(&self, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
-        let mut reply = *self;
-        loop {
-            let written = reply.write_whole(request);
-            if written != Err(WriteError::PacketTooLong) || !reply.leave_one_out() {
-                return written;
-            }
-        }
-    }
-
-    /// False where nothing more is optional.
-    fn leave_one_out(&mut self) -> bool {
-        let Self::Relay(relay) = self else { return false };
-        let Some((_, fewer)) = relay.optional.split_last() else { return false };
-        relay.optional = fewer;
-        true
-    }
-
-    fn write_whole(&self, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
         let packet = request.packet();
         let code = self.code(packet.port());
         let about_accounting = packet.code() == Code::AccountingRequest;
@@ -152,7 +132,7 @@ impl Reply<'_> {
 impl Relay<'_> {
     fn push_own(&self, octets: &mut AttributeOctets) -> Result<(), WriteError> {
         let accept = self.relayed.code() == Code::AccessAccept;
-        if let Some(added) = self.added.iter().chain(self.optional).find(|_| !accept) {
+        if let Some(added) = self.added.iter().find(|_| !accept) {
             return Err(WriteError::Reserved(added.kind));
         }
         let replaced =
@@ -160,7 +140,7 @@ impl Relay<'_> {
         for attribute in self.relayed.attributes().filter(|attribute| !replaced(attribute)) {
             octets.push(attribute.kind, attribute.value)?;
         }
-        for added in self.added.iter().chain(self.optional).filter(|added| self.may_add(added)) {
+        for added in self.added.iter().filter(|added| self.may_add(added)) {
             octets.push_all(std::slice::from_ref(added), OURS)?;
         }
         match self.message {

@@ -56,6 +56,21 @@ mod tests {
     use crate::packet::{Packet, Port};
 
     #[test]
+    fn all_but_accounting_begins_with_its_signature() {
+        // also a Status-Server, and whatever stands first in the list
+        let secret = Secret::new("xyzzy5461").expect("not empty");
+        let attributes = [Attribute { kind: AttributeType::NAS_IDENTIFIER, value: b"twinlock" }];
+        for code in [RequestCode::StatusServer, RequestCode::AccessRequest] {
+            let request =
+                Request { code, identifier: 3, authenticator: [1; 16], attributes: &attributes, password: None };
+            let octets = request.write(&secret).expect("it fits");
+            assert_eq!(octets[20..22], [80, 18], "{code:?}");
+            let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+            assert!(crate::verify_request(packet, (&secret).into(), crate::Rules::default()).is_ok(), "{code:?}");
+        }
+    }
+
+    #[test]
     fn a_password_is_refused_rather_than_cut() {
         // 128 octets go out whole, 129 not at all.
         let secret = Secret::new("xyzzy5461").expect("not empty");

@@ -9,7 +9,7 @@ use hmac::Mac;
 /// Why a packet cannot be written. Nothing is ever cut to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// More than 4096 octets in all. With fewer optional attributes it may fit.
+    /// More than 4096 octets in all. With fewer attributes it may fit.
     #[error("the packet would exceed 4096 octets")]
     PacketTooLong,
     /// More than 253 octets in one attribute.

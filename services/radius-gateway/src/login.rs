@@ -19,7 +19,7 @@ use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
 use crate::metrics::InFlight;
 use crate::relay::{self, Said};
-use crate::reply::No;
+use crate::reply::{Added, No};
 use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target};
 use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
@@ -32,9 +32,7 @@ use fail_open::{Admission, Login, NoPass};
 use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
 use radius_wire::ms_chap::{FailureCode, MsChap};
-use radius_wire::{
-    AccessRequest, AttributeType, Credentials, DropReason, Lesson, OwnedAttribute, Relayed, State, Verified,
-};
+use radius_wire::{AccessRequest, AttributeType, Credentials, DropReason, Lesson, Relayed, State, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -58,8 +56,8 @@ pub(crate) struct Granted {
     pub(crate) allow: Allow,
     /// The home server's Accept, where one checked the password.
     pub(crate) relayed: Option<Relayed>,
-    /// What the user's groups bring.
-    pub(crate) added: Vec<OwnedAttribute>,
+    /// What the user's groups bring, and the Windows domain.
+    pub(crate) added: Added,
 }
 
 /// Decides a request. May be dropped at any await: what is then open at verification is closed by whoever dropped it.
@@ -289,9 +287,9 @@ impl Work<'_, '_> {
         let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
             return Err(Reason::ProtocolUnsupported);
         };
+        let account = target.account(&entry)?;
         let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
-        let account = target.account(typed, &entry);
-        let asked = windows.ms_chap2(typed, account, &response, deadline - MARGIN);
+        let asked = windows.ms_chap2(typed, &account, &response, deadline - MARGIN);
         let said = target.by_domain(windows, asked, self.attempt, deadline).await;
         turn.ended(said.as_ref().err().copied());
         if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {
@@ -410,7 +408,7 @@ impl Work<'_, '_> {
     async fn granted(&mut self, allow: Allow) -> Result<Verdict, Reason> {
         let mut added = self.of_groups(&allow).await?;
         if let Some(proven) = &self.attempt.proven {
-            added.extend(proven.attributes(self.verified.hiding_key()).map_err(|_| Reason::InternalError)?);
+            added.always.extend(proven.attributes(self.verified.hiding_key()).map_err(|_| Reason::InternalError)?);
         }
         let relayed = self.attempt.parked.as_ref().map(|parked| self.of_home(parked)).transpose()?;
         Ok(Verdict::Accept(Granted { allow, relayed, added }))
@@ -429,7 +427,7 @@ impl Work<'_, '_> {
     }
 
     /// What the client's rules add for this user. A rule that fails fails the login: nothing is lost in silence (FR-17).
-    async fn of_groups(&self, allow: &Allow) -> Result<Vec<OwnedAttribute>, Reason> {
+    async fn of_groups(&self, allow: &Allow) -> Result<Added, Reason> {
         let client = &self.attempt.client;
         let rules = Rules::for_user(&client.settings, allow.groups.as_deref());
         let failed = |what: &dyn std::fmt::Display| {

@@ -11,16 +11,40 @@ use radius_wire::{
     WriteError,
 };
 
-/// Both locks opened: what the home server grants, in the client's terms, and what the user's groups bring.
-pub(crate) fn accept(
-    granted: Option<&Relayed>,
-    added: &[OwnedAttribute],
-    request: &Verified<'_>,
-) -> Result<Vec<u8>, WriteError> {
-    let added: Vec<Attribute<'_>> = added.iter().map(OwnedAttribute::attribute).collect();
-    match granted {
-        Some(relayed) => Reply::Relay(Relay { relayed, message: None, added: &added, optional: &[] }).write(request),
-        None => Reply::Accept { attributes: &added, message: "" }.write(request),
+/// What we add to an Access-Accept.
+#[derive(Debug, Default)]
+pub(crate) struct Added {
+    pub(crate) always: Vec<OwnedAttribute>,
+    /// By rule of the client: a half of a rule, such as a tunnel without its number, would be worth nothing.
+    pub(crate) optional: Vec<Vec<OwnedAttribute>>,
+}
+
+/// Both locks opened: what the home server grants, in the client's terms, and what the user's groups bring. Optional rules make
+/// room, the last one first, and nothing else does.
+pub(crate) fn accept(granted: Option<&Relayed>, added: &Added, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
+    let mut kept = added.optional.as_slice();
+    loop {
+        let attributes = added.always.iter().chain(kept.iter().flatten());
+        let attributes: Vec<Attribute<'_>> = attributes.map(OwnedAttribute::attribute).collect();
+        let written = match granted {
+            Some(relayed) => Reply::Relay(Relay { relayed, message: None, added: &attributes }).write(request),
+            None => Reply::Accept { attributes: &attributes, message: "" }.write(request),
+        };
+        match (written, kept.split_last()) {
+            (Err(WriteError::PacketTooLong), Some((_, fewer))) => kept = fewer,
+            (written, _) => {
+                if written.is_ok() && kept.len() < added.optional.len() {
+                    let left_out = added.optional.len() - kept.len();
+                    tracing::warn!(
+                        service = crate::NAME,
+                        event = "reply_shortened",
+                        left_out,
+                        "an Access-Accept would have exceeded 4096 octets: the last optional rules of the client's `reply` are left out of it"
+                    );
+                }
+                return written;
+            }
+        }
     }
 }
 
@@ -104,9 +128,7 @@ pub(crate) fn reject(transaction: TransactionId, no: &No, request: &Verified<'_>
         No::Eap { identifier } => Reply::RejectEap { identifier: *identifier }.write(request),
         No::MsChap { ident, code, challenge } => ms_chap::failure(*ident, *code, challenge, &message)
             .and_then(|error| Reply::RejectMsChap { error: &error, message: &message }.write(request)),
-        No::Relayed(relayed) => {
-            Reply::Relay(Relay { relayed, message: Some(&message), added: &[], optional: &[] }).write(request)
-        }
+        No::Relayed(relayed) => Reply::Relay(Relay { relayed, message: Some(&message), added: &[] }).write(request),
     };
     // R-06, B-29: what is more than a plain No can be left out. What remains, the signature and the Proxy-States of a request that
     // had a name besides, is shorter than that request.
@@ -115,13 +137,43 @@ pub(crate) fn reject(transaction: TransactionId, no: &No, request: &Verified<'_>
 
 /// A home server's question, for the device that its conversation is with.
 pub(crate) fn relayed(challenge: &Relayed, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
-    Reply::Relay(Relay { relayed: challenge, message: None, added: &[], optional: &[] }).write(request)
+    Reply::Relay(Relay { relayed: challenge, message: None, added: &[] }).write(request)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use radius_wire::{Port, Request, RequestCode, Rules, Secret, verify_request};
+
+    #[test]
+    fn optional_rules_make_room_as_a_whole_and_nothing_else_does() {
+        // R-06, FR-17: 4096 - 20 - 18 - 15 * 255 = 233 octets beside the Proxy-States, two of these with their heads.
+        let secret = Secret::new("a secret of the device").expect("not empty");
+        let attributes = [Attribute { kind: AttributeType::PROXY_STATE, value: &[9; 253] }; 15];
+        let code = RequestCode::AccessRequest;
+        let request =
+            Request { code, identifier: 1, authenticator: [5; 16], attributes: &attributes, password: Some("x") };
+        let octets = request.write(&secret).expect("it fits");
+        let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+        let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
+        let sent = |always: &[u8], optional: &[&[u8]]| {
+            let of = |kinds: &[u8]| -> Vec<OwnedAttribute> {
+                kinds.iter().map(|kind| OwnedAttribute { kind: AttributeType(*kind), value: vec![4; 98] }).collect()
+            };
+            let added = Added { always: of(always), optional: optional.iter().map(|rule| of(rule)).collect() };
+            accept(None, &added, &verified).map(|octets| {
+                let reply = Packet::parse(&octets, Port::AuthenticationReplies).expect("well formed");
+                assert_eq!(reply.all(AttributeType::PROXY_STATE).count(), 15);
+                let kinds = reply.attributes().map(|attribute| attribute.kind.0);
+                kinds.filter(|kind| ![33, 80].contains(kind)).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(sent(&[11], &[&[12]]), Ok(vec![11, 12]));
+        assert_eq!(sent(&[11], &[&[12], &[25]]), Ok(vec![11, 12]), "the last one first");
+        assert_eq!(sent(&[11], &[&[12, 25]]), Ok(vec![11]), "no half of a rule");
+        assert_eq!(sent(&[], &[&[12], &[25]]), Ok(vec![12, 25]));
+        assert_eq!(sent(&[11, 12, 25], &[&[18]]), Err(WriteError::PacketTooLong));
+    }
 
     #[test]
     fn a_reject_always_fits_however_much_the_request_makes_it_carry() {

@@ -4,9 +4,10 @@
 //! attribute, or the login fails.
 
 use crate::attributes::salts;
+use crate::reply::Added;
 use domain::settings::{Client, OneOrMany, ReplyMode, ReplyRule};
 use ldap_wire::SearchResultEntry;
-use radius_wire::{Dictionary, HidingKey, OwnedAttribute, Pair, PairError};
+use radius_wire::{Dictionary, HidingKey, Pair, PairError};
 use std::collections::HashMap;
 
 /// The rules that fit, in order.
@@ -64,17 +65,24 @@ impl<'a> Rules<'a> {
         wanted
     }
 
-    /// The attributes, in the order of the rules; within one, by name.
+    /// The attributes, in the order of the rules; within one, by name. Those of optional rules come last.
     pub(crate) fn attributes(
         &self,
         values: &Values,
         dictionary: &Dictionary,
         key: HidingKey<'_>,
-    ) -> Result<Vec<OwnedAttribute>, RuleError> {
-        let filled: Vec<(&str, String)> =
-            self.pairs().map(|(name, text)| Ok((name, values.fill(name, &text)?))).collect::<Result<_, RuleError>>()?;
-        let pairs: Vec<Pair<'_>> = filled.iter().map(|(name, text)| Pair { name, text }).collect();
-        Ok(dictionary.attributes(&pairs, Some(key), &mut salts())?)
+    ) -> Result<Added, RuleError> {
+        let mut salts = salts();
+        let mut attributes = |rules: &Self| {
+            let filled = rules.pairs().map(|(name, text)| Ok((name, values.fill(name, &text)?)));
+            let filled: Vec<(&str, String)> = filled.collect::<Result<_, RuleError>>()?;
+            let pairs: Vec<Pair<'_>> = filled.iter().map(|(name, text)| Pair { name, text }).collect();
+            Ok::<_, RuleError>(dictionary.attributes(&pairs, Some(key), &mut salts)?)
+        };
+        let (optional, always): (Vec<_>, Vec<_>) = self.0.iter().copied().partition(|rule| rule.optional);
+        let always = attributes(&Self(always))?;
+        let optional = optional.into_iter().map(|rule| attributes(&Self(vec![rule]))).collect::<Result<_, _>>()?;
+        Ok(Added { always, optional })
     }
 
     fn pairs(&self) -> impl Iterator<Item = (&'a str, String)> {
@@ -166,8 +174,9 @@ mod tests {
         let secret = Secret::new("a secret of the device").expect("not empty");
         let key = HidingKey { secret: &secret, authenticator: &[7; 16] };
         let rules = Rules::for_user(client, groups.as_deref())?;
-        let attributes = rules.attributes(&values, Dictionary::shipped(), key)?;
-        Ok(attributes.into_iter().map(|attribute| (attribute.kind.0, attribute.value)).collect())
+        let Added { always, optional } = rules.attributes(&values, Dictionary::shipped(), key)?;
+        let attributes = always.into_iter().chain(optional.into_iter().flatten());
+        Ok(attributes.map(|attribute| (attribute.kind.0, attribute.value)).collect())
     }
 
     #[test]
@@ -190,6 +199,20 @@ mod tests {
         assert_eq!(sent(&first, Some(&[]), &[]), Ok(vec![(filter, b"everybody".to_vec())]));
         // V-40: while verification is down nobody says who is in which group.
         assert_eq!(sent(&all, None, &[]), Err(RuleError::UnknownGroups("VPN Admins".into())));
+    }
+
+    #[test]
+    fn an_optional_rule_comes_last_and_fails_the_login_like_any_other() {
+        // R-06, FR-17
+        let rules = serde_json::json!([
+            { "set": { "Filter-Id": "{department}" }, "optional": true },
+            { "set": { "Class": "all" } },
+        ]);
+        let client = client("merge", rules);
+        let expected = vec![(AttributeType::CLASS.0, b"all".to_vec()), (11, b"it".to_vec())];
+        assert_eq!(sent(&client, Some(&[]), &[("department", "it")]), Ok(expected));
+        let missing = RuleError::NoValue { name: "Filter-Id".into(), attribute: "department".into() };
+        assert_eq!(sent(&client, Some(&[]), &[]), Err(missing));
     }
 
     #[test]

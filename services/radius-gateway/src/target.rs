@@ -13,7 +13,8 @@ use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
 use directory::{Attempted, Directory, Entry, Query, TypedName};
-use domain::{DirectoryRef, NameForm, Reason, Secret};
+use domain::settings::Preset;
+use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
 use radius_wire::{Forward, Relayed, Verified};
@@ -124,16 +125,23 @@ impl Target {
         }
     }
 
-    /// What the domain is to be asked about where a name was proven that it knows in its own way: that name. Where only we know whom
-    /// it means, the account that was found (R-60).
-    pub(crate) fn account<'n>(&self, typed: &'n str, entry: &'n Entry) -> &'n str {
+    /// Whom the domain is asked about: the account that was found, by the name that is its own there (R-60). What was typed may lead
+    /// the domain to another one, which need not even be a user here: one that has it as its principal name.
+    pub(crate) fn account(&self, entry: &Entry) -> Result<String, Reason> {
         let names = self.home.settings();
-        let as_typed = match entry.form {
-            NameForm::Bare | NameForm::UserPrincipalName => true,
-            NameForm::Netbios => !typed.contains('/'),
-            _ => false,
-        };
-        if as_typed && names.default_domain.is_empty() && !names.strip_domain { typed.trim() } else { &entry.username }
+        match &entry.account {
+            Some(account) if names.netbios_domain.is_empty() => Ok(account.clone()),
+            Some(account) => Ok(format!(r"{}\{account}", names.netbios_domain)),
+            None if names.preset != Preset::ActiveDirectory => Ok(entry.username.clone()),
+            None => {
+                tracing::error!(
+                    service = crate::NAME,
+                    directory = %self.home.name(),
+                    "the query account cannot read sAMAccountName, so that the Windows domain cannot be asked about a person: let it read that"
+                );
+                Err(Reason::DirectoryError)
+            }
+        }
     }
 
     /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second. What was refused a moment ago is refused
@@ -162,8 +170,8 @@ impl Target {
                 Checker::Directory => self.bind(entry, password, attempt, deadline).await.map(|()| Checked::Right),
                 Checker::Windows(windows) => {
                     let windows = windows.clone();
-                    // The account that was found, not what was typed (R-60).
-                    let checked = windows.password(&entry.username, password, deadline - MARGIN);
+                    let account = self.account(entry)?;
+                    let checked = windows.password(&account, password, deadline - MARGIN);
                     self.by_domain(&windows, checked, attempt, deadline).await.map(|()| Checked::Right)
                 }
                 Checker::Home(_) => {

@@ -9,8 +9,8 @@ mod serve;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::{
-    accounting, api_key, audit, check, client, directory, factor, health, import, init, key, message, prompt, remember,
-    settings, sync, target, test_login, test_send, token, user,
+    accounting, api_key, audit, check, client, directory, doctor, factor, health, import, init, key, message, prompt,
+    remember, settings, sync, target, test_login, test_send, token, user,
 };
 use config::Config;
 use connect::Connection;
@@ -95,6 +95,8 @@ enum Command {
     /// Does the real thing once: a login as a device or an application, a text, a call, a mail, a prompt.
     #[command(subcommand)]
     Test(Test),
+    /// Says what a running Twinlock still lacks and what somebody has to look at; exit 1 where there is anything
+    Doctor,
     /// Asks a running process whether it is ready.
     Health,
     /// Completions for a shell, to be sourced.
@@ -172,6 +174,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Test(Test::Mail(ref test)) => test_send::mail(test.clone(), open()?, output).await,
         Command::Test(Test::Push(ref test)) => test_send::push(test.clone(), open()?, output).await,
+        Command::Doctor => {
+            let configuration = configuration(&arguments)?;
+            let here = configuration.admin.remote.is_none().then_some(configuration.management.listen);
+            doctor::run(here, || Connection::open(&configuration.admin), output).await
+        }
         Command::Health => health::run(configuration(&arguments)?.management.listen, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "twinlock", &mut std::io::stdout());

@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use conformance::{Noise, RadiusVector, Rules, Subject, radius_vectors};
 use data_encoding::BASE64;
 use e2e::{Answer, Device, story};
-use freeradius::t_03_freeradius_does_the_same_but_for_what_is_listed;
+use freeradius::{
+    t_03_freeradius_does_the_same_but_for_what_is_listed,
+    t_03_vendors_tags_and_numbers_are_the_same_here_and_at_freeradius,
+};
 use lab::COMPANY_BASE;
 use radius_wire::{
     Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret, Sent, verify_reply,
@@ -91,6 +94,7 @@ async fn a_radius_server_and_the_catalogue_of_bad_input() -> Result<()> {
         b_24_b_25_eap_is_refused_whatever_is_in_it,
         every_packet_of_the_file_was_sent,
         t_03_freeradius_does_the_same_but_for_what_is_listed,
+        t_03_vendors_tags_and_numbers_are_the_same_here_and_at_freeradius,
         b_17_a_flood_of_status_server_is_bounded,
         b_30_one_identifier_used_a_thousand_times_is_bounded,
         r_01_noise_is_dropped_and_leaves_nothing_behind,

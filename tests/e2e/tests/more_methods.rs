@@ -19,6 +19,9 @@ use std::{
 /// Can show a question: by what all users have, and by a text that is answered or a call.
 const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const GATE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+/// Calls, and asks for a code where nobody answers; the same without asking.
+const FALLBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 10));
+const STRICT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 /// Waits in silence: a device, and an application that binds.
 const DESKTOPS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 const WIKI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
@@ -57,6 +60,7 @@ async fn methods_that_are_off_until_they_are_wanted_open_what_they_may() -> Resu
         a_wrong_a_late_and_a_forged_reply_open_nothing,
         an_answered_text_carries_the_pin_too,
         the_backup_phone_rings_when_the_first_does_not_answer_and_only_then,
+        a_phone_that_fails_is_followed_by_a_question_for_a_code_and_a_refusal_by_nothing,
         an_initial_pin_is_changed_before_it_lets_anybody_in,
         tokens_and_their_holders_come_out_of_two_files,
     )
@@ -100,6 +104,25 @@ target = "acme"
 secret = "file:radius.secret"
 methods = ["sms_reply", "call"]
 wait_seconds = 20
+
+[[client]]
+name = "fallback"
+protocol = "radius"
+sources = ["{FALLBACK}/32"]
+target = "acme"
+secret = "file:radius.secret"
+methods = ["call", "code"]
+fallback_code = true
+wait_seconds = 15
+
+[[client]]
+name = "strict"
+protocol = "radius"
+sources = ["{STRICT}/32"]
+target = "acme"
+secret = "file:radius.secret"
+methods = ["call", "code"]
+wait_seconds = 15
 
 [[client]]
 name = "wiki"
@@ -415,6 +438,68 @@ async fn the_backup_phone_rings_when_the_first_does_not_answer_and_only_then(wor
     ensure!(login? == Answer::Reject);
     ensure!(world.outside.vendor.is_quiet().await, "a second phone rings after the first was answered");
     world.ended(uid, "hung_up", "call")
+}
+
+async fn a_phone_that_fails_is_followed_by_a_question_for_a_code_and_a_refusal_by_nothing(
+    world: &mut World,
+) -> Result<()> {
+    // FR-06
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Phone {
+        RingsAndRings,
+        NoAnswer,
+        Busy,
+        Voicemail,
+        NoKey,
+        HungUp,
+    }
+    world.settings(On::default()).await?;
+    // Whoever does not answer is left alone for a while: each is somebody else.
+    for (number, (from, uid, phone, opens)) in [
+        (FALLBACK, "sam.grant", Phone::RingsAndRings, true),
+        (FALLBACK, "tina.noble", Phone::NoAnswer, true),
+        (FALLBACK, "ulla.archer", Phone::Busy, true),
+        (FALLBACK, "victor.hale", Phone::Voicemail, true),
+        (FALLBACK, "wanda.osborn", Phone::NoKey, true),
+        (FALLBACK, "xaver.baker", Phone::HungUp, false),
+        (STRICT, "yara.irwin", Phone::NoAnswer, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let person = world.machine.command_line().enrol(uid)?;
+        world.phone_of(uid, &format!("+4930239950{}", 40 + number), "call,code")?;
+        let device = world.device(from)?;
+        let (login, ()) = tokio::join!(device.login(uid, &person.password), async {
+            let mut call = world.outside.vendor.next_call(world.outside.deliver()).await;
+            match phone {
+                Phone::RingsAndRings => {}
+                Phone::NoAnswer => drop(call.status("no-answer").await),
+                Phone::Busy => drop(call.status("busy").await),
+                Phone::Voicemail => drop(call.answer("machine_start").await),
+                Phone::NoKey => {
+                    call.answer("human").await;
+                    while !call.is_over() && call.keep_silent().await != 0 {}
+                }
+                Phone::HungUp => {
+                    call.answer("human").await;
+                    call.hang_up().await;
+                }
+            }
+        });
+        match login.with_context(|| format!("{phone:?}"))? {
+            Answer::Challenge(state) if opens => {
+                ensure!(device.respond(uid, &person.code(0)?, &state).await? == Answer::Accept, "{phone:?}");
+                world.ended(uid, "valid_code", "code")?;
+            }
+            // A refusal is final, and where the client says no, no code is asked for.
+            Answer::Reject if !opens => {
+                world.ended(uid, if phone == Phone::HungUp { "hung_up" } else { "no_answer" }, "call")?;
+            }
+            other => bail!("{other:?} after {phone:?}"),
+        }
+    }
+    Ok(())
 }
 
 async fn an_initial_pin_is_changed_before_it_lets_anybody_in(world: &mut World) -> Result<()> {

@@ -37,6 +37,8 @@ const WIFI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 12));
 /// Their home servers say nothing, or the wrong thing, about who is inside.
 const NAMELESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 13));
 const OUTER_NAME: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 14));
+/// The same home server, which names who is inside in an attribute of an own dictionary.
+const OWN_NAME: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 16));
 /// Gets groups from us, and from the target its Class alone.
 const GROUPS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 15));
 
@@ -66,6 +68,7 @@ struct Taps {
     wifi: Balancer,
     nameless: Balancer,
     outer_name: Balancer,
+    own_name: Balancer,
     groups: Balancer,
     accounting: Balancer,
     home: Balancer,
@@ -80,14 +83,15 @@ impl Taps {
             wifi: Balancer::start(Some(WIFI), &[server]).await?,
             nameless: Balancer::start(Some(NAMELESS), &[server]).await?,
             outer_name: Balancer::start(Some(OUTER_NAME), &[server]).await?,
+            own_name: Balancer::start(Some(OWN_NAME), &[server]).await?,
             groups: Balancer::start(Some(GROUPS), &[server]).await?,
             accounting: Balancer::start(Some(CAMPUS), &[accounting]).await?,
             home: Balancer::start(None, &[home.auth_address()]).await?,
         })
     }
 
-    fn before_clients(&self) -> [&Balancer; 5] {
-        [&self.campus, &self.wifi, &self.nameless, &self.outer_name, &self.groups]
+    fn before_clients(&self) -> [&Balancer; 6] {
+        [&self.campus, &self.wifi, &self.nameless, &self.outer_name, &self.own_name, &self.groups]
     }
 }
 
@@ -97,7 +101,8 @@ async fn a_home_server_behind_one_machine() -> Result<()> {
     let dir = machine.dir.path();
     let pki = Pki::new(&dir.join("home-pki"))?;
     let users = ["ann.archer", "olga.turner", "clara.osborn"];
-    let users = users.into_iter().map(|uid| HomeUser::person(uid).replies_usual()).collect();
+    let mut users: Vec<_> = users.into_iter().map(|uid| HomeUser::person(uid).replies_usual()).collect();
+    users.push(HomeUser::new(NAMED_TWICE, "").replies(&["Example-Identity := \"jonas.dyer\""]));
     let home = FreeRadius::home(dir, &pki, &HomeOptions { users, ..Default::default() })?;
     private_file(&dir.join("home.secret"), home.secret())?;
     let board = Switchboard::start(Outside::start(&machine).await?);
@@ -115,6 +120,7 @@ async fn a_home_server_behind_one_machine() -> Result<()> {
         a_wrong_password_inside_rings_nowhere,
         the_name_outside_is_nobody,
         a_target_that_keeps_the_name_to_itself_lets_nobody_in,
+        the_name_inside_stands_in_an_attribute_of_an_own_dictionary,
         groups_of_the_directory_become_attributes_and_the_target_grants_what_it_may,
         two_proxies_before_us_get_their_states_back_in_order,
         accounting_is_answered_when_the_target_has_answered,
@@ -124,13 +130,14 @@ async fn a_home_server_behind_one_machine() -> Result<()> {
 }
 
 fn clients_and_targets(home: &FreeRadius, taps: &Taps) -> String {
-    let target = |name: &str, port: u16| {
+    let target = |name: &str, port: u16, more: &str| {
         format!(
             r#"
 [[target]]
 name = "{name}"
 kind = "radius"
 directory = "acme"
+{more}
 
 [[target.servers]]
 address = "127.0.0.1"
@@ -156,13 +163,16 @@ reply = [
 ]"#;
     let silent = "challenge = \"no\"";
     [
-        target("campus", taps.home.address().port()),
-        target("nameless", home.nameless_address().port()),
-        target("outer-name", home.outer_name_address().port()),
+        format!("\n[[dictionary]]\nname = \"example\"\ntext = \"\"\"\n{}\"\"\"\n", FreeRadius::OWN_DICTIONARY),
+        target("campus", taps.home.address().port(), ""),
+        target("nameless", home.nameless_address().port(), ""),
+        target("outer-name", home.outer_name_address().port(), ""),
+        target("own-name", home.outer_name_address().port(), "identity_attribute = \"Example-Identity\""),
         client("campus", CAMPUS, "campus", "appended = \"optional\""),
         client("wifi", WIFI, "campus", silent),
         client("nameless", NAMELESS, "nameless", silent),
         client("outer-name", OUTER_NAME, "outer-name", silent),
+        client("own-name", OWN_NAME, "own-name", silent),
         client("groups", GROUPS, "campus", groups),
     ]
     .concat()
@@ -376,6 +386,34 @@ async fn a_target_that_keeps_the_name_to_itself_lets_nobody_in(world: &mut World
         refused_without_success(&tap.replies())?;
     }
     ensure!(world.board.all_calls() == before, "somebody was called");
+    Ok(())
+}
+
+/// Outside: about this one the home server itself says somebody else.
+const NAMED_TWICE: &str = "named.twice";
+
+async fn the_name_inside_stands_in_an_attribute_of_an_own_dictionary(world: &mut World) -> Result<()> {
+    // R-50 ★: the User-Name of this Access-Accept is the name outside
+    let (inside, outside) = ("quinn.mason", "jonas.dyer");
+    let calls = |world: &World| Ok::<_, anyhow::Error>((world.board.calls(inside)?, world.board.calls(outside)?));
+    for method in [Method::TtlsPap, Method::PeapMschapv2] {
+        let (before, name) = (calls(world)?, format!("{method:?}"));
+        let result = eap(&world.taps.own_name, world.laptop(method, inside).outside(outside)).await?;
+        ensure!(result.success && result.keys_match, "{name}: {}", result.output);
+        let after = calls(world)?;
+        ensure!(after == (before.0 + 1, before.1), "{name}: {after:?}");
+        ensure!(world.ended(inside)? == "call_confirmed", "{name}");
+    }
+    // Two values are none, and where no tunnel has put one there, the name outside does not stand in for it.
+    let all = world.board.all_calls();
+    for laptop in [world.laptop(Method::TtlsPap, inside).outside(NAMED_TWICE), world.laptop(Method::Md5, outside)] {
+        let (granted, replies) = (world.granted()?, world.taps.own_name.replies().len());
+        let result = eap(&world.taps.own_name, laptop).await?;
+        ensure!(world.granted()? == granted + 1, "the target said no");
+        ensure!(!result.success && !result.eap_success_seen, "{}", result.output);
+        refused_without_success(&world.taps.own_name.replies()[replies..])?;
+    }
+    ensure!(world.board.all_calls() == all, "somebody was called");
     Ok(())
 }
 

@@ -41,6 +41,7 @@ async fn an_application_before_one_machine() -> Result<()> {
         without_tls_a_password_is_refused_unseen,
         ldapwhoami_and_the_command_line_say_the_same,
         a_service_account_is_exempt_by_id_and_source_only,
+        the_doctor_names_what_somebody_has_to_look_at,
         a_code_used_before_a_restart_is_refused_after_it,
         the_audit_has_every_login_once_and_its_chain_is_whole,
     )
@@ -235,6 +236,30 @@ async fn a_service_account_is_exempt_by_id_and_source_only(world: &mut OneMachin
     let events = world.command_line().audit()?;
     let exempt = events.iter().filter(|event| event["reason"] == "service_account").count();
     ensure!(exempt == 2, "{exempt} audit events of exempt binds");
+    Ok(())
+}
+
+async fn the_doctor_names_what_somebody_has_to_look_at(world: &mut OneMachine) -> Result<()> {
+    let codes = |world: &OneMachine| -> Result<Vec<String>> {
+        let output = world.command_line().output(&["doctor"], "")?;
+        ensure!(output.status.code() == Some(1), "{output:?}");
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let items = said["items"].as_array().context("a list")?.iter();
+        Ok(items.map(|item| format!("{} {}", item["code"], item["about"]).replace('"', "")).collect())
+    };
+    let well = codes(world)?;
+    // Passwords may cross the network, and nobody hears by mail. What can be reached is not told of.
+    for expected in ["settings client.raw.tls", "no_mail mail"] {
+        ensure!(well.iter().any(|found| found == expected), "no {expected} in {well:?}");
+    }
+    let down = |found: &[String]| found.iter().any(|it| it.starts_with("directory_unusable directory acme"));
+    let reached = ["directory_unusable", "upstream_down", "process_silent", "process_not_ready", "certificate_expired"];
+    ensure!(!well.iter().any(|found| reached.iter().any(|code| found.starts_with(code))), "{well:?}");
+    world.slapd.stop();
+    let ill = codes(world);
+    world.slapd.restart()?;
+    let ill = ill?;
+    ensure!(down(&ill), "the directory is down: {ill:?}");
     Ok(())
 }
 

@@ -123,7 +123,8 @@ urls = ["{url}"]
 base = "{base}"
 query_bind = {{ kind = "tls", name = "{query}", password = "file:samba.password" }}
 netbios_domain = "{domain}"
-attributes = {{ alternate = "employeeNumber" }}
+user_filter = "(&(objectCategory=person)(objectClass=user)(!(employeeType=outside)))"
+attributes = {{ username = ["userPrincipalName", "sAMAccountName", "mail"], alternate = "employeeNumber" }}
 alternate_directories = ["partners"]
 ca = '''
 {ca}'''
@@ -260,17 +261,22 @@ server home {{
     Ok(process)
 }
 
-/// One who is left in peace by everybody else; and Mallory, whose principal name, in a domain of names that is not the realm,
-/// begins as the account of somebody else does.
+/// One who is left in peace by everybody else; Mallory, whose principal name, in a domain of names that is not the realm, begins as
+/// the account of somebody else does; and one who is no user of ours, with the mail address of somebody else as principal name.
 fn more_people(samba: &Samba) -> Result<()> {
-    for name in ["boss", "mallory", "wiki.reader", "svc.wiki", "svc.git", "svc.ci"] {
+    for name in ["boss", "mallory", "oscar.outside", "wiki.reader", "svc.wiki", "svc.git", "svc.ci"] {
         samba.add(name, &password_of(name))?;
     }
     for (attribute, value) in READER {
         put(samba, "wiki.reader", attribute, value)?;
     }
+    put(samba, "boss", "mail", MAIL_OF_BOSS)?;
+    put(samba, "oscar.outside", "employeeType", "outside")?;
+    put(samba, "oscar.outside", "userPrincipalName", MAIL_OF_BOSS)?;
     put(samba, "mallory", "userPrincipalName", "boss@corp.test")
 }
+
+const MAIL_OF_BOSS: &str = "the.boss@mail.test";
 
 /// What a device heard in answer to a response.
 #[derive(Debug, PartialEq, Eq)]
@@ -606,6 +612,14 @@ async fn both_locks_are_about_the_same_person(world: &mut World) -> Result<()> {
     ensure!(heard == Heard::Accept);
     let heard = world.respond_and_touch("boss@corp.test", &password_of("mallory"), &mut phone, true).await?;
     ensure!(heard == Heard::Accept, "a name of her own");
+    // The name means the boss here and Oscar to the domain, and the boss is asked: so the password has to be the boss's.
+    let mut phone = world.phone("boss").await?;
+    let of_oscar = world.respond(MAIL_OF_BOSS, &password_of("oscar.outside")).await?;
+    ensure!(of_oscar == Heard::Refused(691), "{of_oscar:?}");
+    ensure!(phone.look().await?.is_empty(), "the boss was asked whether Oscar may come in");
+    ensure!(vpn.login(MAIL_OF_BOSS, &password_of("oscar.outside")).await? == Answer::Reject, "by password");
+    let heard = world.respond_and_touch(MAIL_OF_BOSS, &password_of("boss"), &mut phone, true).await?;
+    ensure!(heard == Heard::Accept, "the boss by mail address");
     Ok(())
 }
 

@@ -80,8 +80,12 @@ fn relay(request: &Verified<'_>, code: Code, attributes: &[u8], sent: Sent) {
         }
     };
     let class = [Attribute { kind: AttributeType::CLASS, value: &[1; 253] }; 3];
-    let optional = if code == Code::AccessAccept { &class[..] } else { &[] };
-    let written = Reply::Relay(Relay { relayed: &relayed, message: None, added: &[], optional }).write(request);
+    let added = if code == Code::AccessAccept { &class[..] } else { &[] };
+    let write = |added| Reply::Relay(Relay { relayed: &relayed, message: None, added }).write(request);
+    let written = match write(added) {
+        Err(WriteError::PacketTooLong) => write(&[]),
+        written => written,
+    };
     let octets = match written {
         Err(WriteError::PacketTooLong) => return,
         written => written.expect("what came in goes out"),

@@ -223,6 +223,10 @@ impl ProxyOptions {
 impl FreeRadius {
     pub const SECRET: &str = "lab-shared-secret-of-the-home-server-8835";
 
+    /// What an administrator adds to the dictionary, here and at Twinlock.
+    pub const OWN_DICTIONARY: &str =
+        "VENDOR Example 32473\nBEGIN-VENDOR Example\nATTRIBUTE Example-Identity 1 string\nEND-VENDOR Example\n";
+
     /// A home server: PAP, CHAP, MS-CHAP, EAP, accounting, Status-Server, by UDP and by TLS.
     pub fn home(dir: &Path, pki: &Pki, options: &HomeOptions) -> Result<Self> {
         let home = Self::prepare(dir, &options.name, &options.secret)?;
@@ -261,7 +265,7 @@ impl FreeRadius {
     fn prepare(dir: &Path, name: &str, secret: &str) -> Result<Self> {
         let dir = dir.join(format!("freeradius-{name}"));
         fs::create_dir_all(&dir)?;
-        fs::write(dir.join("dictionary"), format!("$INCLUDE {DICTIONARY}/dictionary\n"))?;
+        fs::write(dir.join("dictionary"), format!("$INCLUDE {DICTIONARY}/dictionary\n{}", Self::OWN_DICTIONARY))?;
         let ports = Ports {
             auth: free_port(),
             nameless: free_port(),
@@ -344,7 +348,7 @@ impl FreeRadius {
         loopback(self.ports.nameless)
     }
 
-    /// Here it names the outer user, which FreeRADIUS does unless it is told otherwise.
+    /// Here it names the outer user, which FreeRADIUS does unless it is told otherwise; the inner one stands in Example-Identity.
     pub fn outer_name_address(&self) -> SocketAddr {
         loopback(self.ports.outer_name)
     }

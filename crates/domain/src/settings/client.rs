@@ -268,6 +268,9 @@ pub struct ReplyRule {
     pub when_group: Option<String>,
     /// By the dictionary's names, tagged ones as `Tunnel-Type:1`. `{attribute}` in a value is that of the user in the directory.
     pub set: BTreeMap<String, OneOrMany>,
+    /// Where the Access-Accept would be longer than 4096 octets, the rule is left out, the last such rule first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -415,6 +415,52 @@ async fn a_conversation_stays_at_its_server_when_another_one_comes_first() {
 }
 
 #[tokio::test]
+async fn a_conversation_whose_server_has_died_ends_in_eap_failure_and_not_at_another_server() {
+    // R-52, RFC 5080 section 2.1.2: the other one would take it
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(Some("ann")));
+    world.homes[1].says(eap_server(Some("ann")));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let first = nas.with(&[user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &response(1))], None);
+    assert_eq!(nas.ask(&first).await.code(), Code::AccessChallenge);
+    world.homes[0].stop();
+    let message = response(2);
+    let attributes =
+        [user_name("ann"), attribute(AttributeType::EAP_MESSAGE, &message), attribute(AttributeType::STATE, b"tls-17")];
+    let second = nas.with(&attributes, None);
+    nas.send(&second.octets).await;
+    let refused = nas.hear_within(&second, Duration::from_secs(12)).await;
+    assert_eq!(refused.code(), Code::AccessReject);
+    assert_eq!(refused.all(AttributeType::EAP_MESSAGE), [[4, 2, 0, 4]], "EAP-Failure");
+    assert!(world.homes[1].requests().is_empty(), "the other one was asked");
+    assert_eq!(world.verification.decisions(), 0, "somebody was asked");
+    // Whoever begins anew begins at the other.
+    let answers = eap_login(&mut nas, "ann", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
+    assert_eq!(world.homes[1].requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_left_a_request_without_an_answer_is_asked_how_it_is_and_the_question_is_signed_first() {
+    // RFC 5997
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[1].says(|request| accept(request, &[]));
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    nas.send(&question.octets).await;
+    assert_eq!(nas.hear_within(&question, Duration::from_secs(9)).await.code(), Code::AccessAccept);
+    until("it is asked how it is", async || !world.homes[0].probes().is_empty()).await;
+    let probes = world.homes[0].probes();
+    let probe = parsed(&probes[0]);
+    assert_eq!((probe.code(), &probe.octets()[20..22]), (Code::StatusServer, [80, 18].as_slice()));
+    assert!(!probe.has(AttributeType::USER_PASSWORD), "it proves nobody");
+}
+
+#[tokio::test]
 async fn a_server_that_turns_out_to_sign_has_to_from_then_on() {
     // `auto` and `no`
     let world = World::new().await;

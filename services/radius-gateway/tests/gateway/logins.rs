@@ -48,6 +48,34 @@ async fn required_without_a_code_is_refused_without_a_bind() {
 }
 
 #[tokio::test]
+async fn a_password_in_latin_1_reaches_the_directory_in_utf_8_where_the_client_writes_it_so() {
+    // R-22, RFC 4513 section 5.1.3: NUL is a wrong secret in any charset, other octets only where they are no UTF-8
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    for (device, octets, bound) in [
+        (LATIN, b"Gr\xf6\xdfe 1".as_slice(), Some("Größe 1")),
+        (LATIN, b"Gr\0\xdfe 1", None),
+        (LEGACY, b"Gr\xf6\xdfe 1", None),
+        (LEGACY, "Größe1".as_bytes(), Some("Größe1")),
+    ] {
+        let before = world.directory.passwords().len();
+        let mut nas = Nas::new(device, gateway.address, SECRET).await;
+        let question = nas.question("ann", "12345678").unsigned().with_password("12345678", octets);
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "it is nobody's");
+        let passwords = world.directory.passwords();
+        assert_eq!(
+            passwords[before..].iter().map(String::as_str).collect::<Vec<_>>(),
+            Vec::from_iter(bound),
+            "{octets:?}"
+        );
+    }
+    until("all are reported", async || world.verification.reports().len() == 4).await;
+    let mut reasons: Vec<_> = world.verification.reports().into_iter().map(|(_, reason)| reason).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["bad_password", "bad_password", "secret_mismatch", "secret_mismatch"]);
+}
+
+#[tokio::test]
 async fn a_wrong_password_that_comes_again_is_refused_without_another_bind() {
     // FB-02: a device that tries again by itself must not use up a person's tries
     let world = World::new().await;

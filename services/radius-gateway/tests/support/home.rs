@@ -19,6 +19,7 @@ pub struct FakeHome {
 
 struct State {
     seen: Mutex<Vec<Vec<u8>>>,
+    probes: Mutex<Vec<Vec<u8>>>,
     script: Mutex<Arc<Script>>,
 }
 
@@ -28,7 +29,7 @@ impl FakeHome {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let address = socket.local_addr().expect("it is bound");
         let silent: Arc<Script> = Arc::new(|_| Vec::new());
-        let state = Arc::new(State { seen: Mutex::default(), script: Mutex::new(silent) });
+        let state = Arc::new(State { seen: Mutex::default(), probes: Mutex::default(), script: Mutex::new(silent) });
         let serving = tokio::spawn(serve(socket, state.clone()));
         Self { address, state, serving }
     }
@@ -40,6 +41,11 @@ impl FakeHome {
     /// Every request as it came, probes apart. Each was signed with Message-Authenticator first.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         self.state.seen.lock().expect("no panic while held").clone()
+    }
+
+    /// Every Status-Server as it came.
+    pub fn probes(&self) -> Vec<Vec<u8>> {
+        self.state.probes.lock().expect("no panic while held").clone()
     }
 
     /// As a server that was switched off.
@@ -65,7 +71,10 @@ async fn serve(socket: UdpSocket, state: Arc<State>) {
         assert_eq!(buffer[20..22], [80, 18], "R-11: Message-Authenticator comes first");
         let verified = verify_request(packet, (&secret).into(), rules).expect("genuine");
         let replies = match packet.code() {
-            Code::StatusServer => vec![Reply::Alive.write(&verified).expect("it fits")],
+            Code::StatusServer => {
+                state.probes.lock().expect("no panic while held").push(packet.octets().to_vec());
+                vec![Reply::Alive.write(&verified).expect("it fits")]
+            }
             _ => {
                 state.seen.lock().expect("no panic while held").push(packet.octets().to_vec());
                 let script = state.script.lock().expect("no panic while held").clone();

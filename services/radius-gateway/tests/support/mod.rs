@@ -54,6 +54,8 @@ pub const CHECKS_ITSELF: &str = "127.0.1.18";
 /// Its home servers may turn out to sign; may leave it.
 pub const LEARNING: &str = "127.0.1.19";
 pub const LAX: &str = "127.0.1.20";
+/// Writes passwords in Latin-1, and need not sign.
+pub const LATIN: &str = "127.0.1.21";
 /// Of a network whose client has another secret; the first address is a client of its own.
 pub const WIDE: &str = "127.0.2.2";
 pub const NARROW: &str = "127.0.2.1";
@@ -264,6 +266,7 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
             client("optional", "127.0.1.3/32", serde_json::json!({ "appended": "optional" })),
             client("auto", "127.0.1.4/32", serde_json::json!({ "message_authenticator": "auto" })),
             client("legacy", "127.0.1.5/32", serde_json::json!({ "message_authenticator": "no" })),
+            client("latin", "127.0.1.21/32", serde_json::json!({ "message_authenticator": "no", "charset": "latin1" })),
             client("last-digits", "127.0.1.6/32", serde_json::json!({
                 "appended": "required", "appended_form": { "kind": "last_digits" }, "challenge": "no",
             })),

@@ -167,6 +167,19 @@ impl Question {
     }
 }
 
+impl Question {
+    /// The same with these octets in the place of its password, of at most 16: what no text can be. Not signed, so nothing else changes.
+    pub fn with_password(mut self, password: &str, octets: &[u8]) -> Self {
+        let place = self.octets.windows(2).position(|head| head == [AttributeType::USER_PASSWORD.0, 18]);
+        let hidden = &mut self.octets[place.expect("a password of one block") + 2..][..16];
+        for (place, octet) in hidden.iter_mut().enumerate() {
+            let octet_at = |text: &[u8]| text.get(place).copied().unwrap_or_default();
+            *octet ^= octet_at(password.as_bytes()) ^ octet_at(octets);
+        }
+        self
+    }
+}
+
 impl Answer {
     pub fn code(&self) -> Code {
         self.packet().code()

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod check;
 pub mod client;
 pub mod directory;
+pub mod doctor;
 pub mod factor;
 pub mod health;
 pub mod import;

@@ -196,6 +196,13 @@ async fn a_technical_failure_leads_to_the_next_method_and_a_refusal_to_none() {
         ("waits", Mood::Accept, Mood::Accept, "fraud", "deny reported_fraud"),
         ("back", failed, failed, "approved", "ask 1 after provider_error"),
         ("back", failed, Mood::Accept, "busy", "ask 1 after busy"),
+        ("back", failed, Mood::Accept, "voicemail", "ask 1 after voicemail"),
+        ("back", failed, Mood::Accept, "no_keys_pressed", "ask 1 after no_keys_pressed"),
+        ("back", failed, Mood::Accept, "unreachable", "ask 1 after unreachable"),
+        ("back", Mood::Accept, failed, "expired", "ask 1 after provider_error"),
+        ("back", Mood::Accept, Mood::Accept, "expired", "ask 1 after no_answer"),
+        ("waits", Mood::Accept, Mood::Accept, "expired", "deny no_answer"),
+        ("back", failed, Mood::Accept, "hung_up", "deny hung_up"),
         ("back", Mood::Accept, Mood::Accept, "denied", "deny user_denied"),
         ("back", Mood::Accept, Mood::Accept, "fraud", "deny reported_fraud"),
     ] {
@@ -213,6 +220,23 @@ async fn a_technical_failure_leads_to_the_next_method_and_a_refusal_to_none() {
         }
         assert!(world.store.prompts().iter().all(|prompt| !prompt.outcome.is_empty()), "{what}: one is left open");
     }
+}
+
+#[tokio::test]
+async fn a_phone_that_nobody_looks_at_leaves_time_to_ask_for_a_code() {
+    // FR-06: the usual case. The wait is used up by the phone but for what the question needs, and the question outlives it.
+    let world = World::new();
+    world.store.give_phone("ann");
+    let node = world.node().await;
+    world.carriers.person(Person::Nothing);
+    let (attempt, wait) = (attempt("back", "ann"), Duration::from_secs(5));
+    let begun = std::time::Instant::now();
+    assert_eq!(said(node.begin(in_time(&attempt, wait)).await), "ask 1 after no_answer");
+    let took = begun.elapsed();
+    assert!((wait - Duration::from_secs(2)..wait).contains(&took), "{took:?}");
+    let [prompt] = &world.store.prompts()[..] else { panic!("one prompt") };
+    assert_eq!(prompt.outcome, "expired", "a late yes opens nothing");
+    assert_eq!(said(node.answer(answer(&attempt, 1, &world.code(0))).await), "allow valid_code");
 }
 
 #[tokio::test]

@@ -6,9 +6,11 @@ use anyhow::{Context, Result, ensure};
 use conformance::RadiusVector;
 use lab::{
     Pki,
-    freeradius::{FreeRadius, HomeOptions, SeenPacket},
+    freeradius::{FreeRadius, HomeOptions, HomeUser, SeenPacket},
 };
-use radius_wire::{AttributeType, Code, Packet, Port};
+use radius_wire::{
+    Attribute, AttributeType, Code, Dictionary, Packet, Pair, Port, Request, RequestCode, Salts, Secret,
+};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -50,6 +52,69 @@ const EXCEPTIONS: &[(&str, Verdict, &str)] = &[
     ("B-23 an empty State is a State", Verdict::Accepted, "it ignores a State it did not give (R-42)"),
     ("B-23 two States", Verdict::Accepted, "it ignores States it did not give (R-42)"),
 ];
+
+/// What both dictionaries have a name and a form for: numbers and their names, addresses, vendors, tags.
+const VALUES: &[(&str, &str)] = &[
+    ("Service-Type", "Framed-User"),
+    ("Framed-Protocol", "PPP"),
+    ("Framed-MTU", "1400"),
+    ("Framed-IP-Address", "10.1.2.3"),
+    ("Session-Timeout", "4294967295"),
+    ("Filter-Id", "staff only"),
+    ("NAS-Port-Type", "Virtual"),
+    ("Tunnel-Type:1", "VLAN"),
+    ("Tunnel-Medium-Type:1", "IEEE-802"),
+    ("Tunnel-Private-Group-Id:1", "42"),
+    ("Tunnel-Private-Group-Id:31", "guests"),
+    ("Tunnel-Preference:2", "16777215"),
+    ("Tunnel-Assignment-Id", "untagged"),
+    ("Cisco-AVPair", "shell:priv-lvl=15"),
+    ("Cisco-AVPair", "ip:dns-servers=10.0.0.1"),
+    ("Fortinet-Group-Name", "admins"),
+    ("WISPr-Bandwidth-Max-Up", "1000000"),
+    ("Juniper-Local-User-Name", "operator"),
+];
+
+pub(super) async fn t_03_vendors_tags_and_numbers_are_the_same_here_and_at_freeradius(_: &mut World) -> Result<()> {
+    // Ours as it reads them, and its own as we do.
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let items: Vec<_> = VALUES.iter().map(|(name, text)| format!("{name} += \"{text}\"")).collect();
+    let user = HomeUser::new("values", "good").replies(&items.iter().map(String::as_str).collect::<Vec<_>>());
+    let options = HomeOptions { name: "values".into(), secret: SECRET.into(), users: vec![user], ..Default::default() };
+    let home = FreeRadius::home(dir.path(), &pki, &options)?;
+    let pairs: Vec<_> = VALUES.iter().map(|(name, text)| Pair { name, text }).collect();
+    let ours = Dictionary::shipped().attributes(&pairs, None, &mut Salts::new(1))?;
+    let mut attributes = vec![Attribute { kind: AttributeType::USER_NAME, value: b"values" }];
+    attributes.extend(ours.iter().map(|attribute| attribute.attribute()));
+    let code = RequestCode::AccessRequest;
+    let request =
+        Request { code, identifier: 9, authenticator: [7; 16], attributes: &attributes, password: Some("good") };
+    let socket = UdpSocket::bind(SocketAddr::new(FREE, 0)).await?;
+    socket.connect(home.auth_address()).await?;
+    socket.send(&request.write(&Secret::new(SECRET).context("a secret")?)?).await?;
+    let mut buffer = [0; 4096];
+    let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await.context("no reply")??;
+    let wanted: Vec<(String, String)> =
+        VALUES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+
+    let seen = home.seen()?.pop().context("it saw nothing")?;
+    let named = |name: &str| VALUES.iter().any(|(wanted, _)| *wanted == name);
+    // It writes the tag that says "none", too (RFC 2868 section 3.1).
+    let untagged = |(name, text): (String, String)| (name.strip_suffix(":0").map_or(name.clone(), str::to_owned), text);
+    let theirs: Vec<_> = seen.attributes.into_iter().map(untagged).filter(|(name, _)| named(name)).collect();
+    ensure!(theirs == wanted, "it reads {theirs:#?}");
+
+    let reply = Packet::parse(&buffer[..length], Port::AuthenticationReplies).context("a packet")?;
+    ensure!(reply.code() == Code::AccessAccept, "{:?}", reply.code());
+    let read = Dictionary::shipped().items(reply.attributes()).into_iter().filter_map(|item| {
+        let name = item.tag.map_or_else(|| item.name().into_owned(), |tag| format!("{}:{tag}", item.name()));
+        Some((name, item.text()?))
+    });
+    let read: Vec<_> = read.filter(|(name, _)| named(name)).collect();
+    ensure!(read == wanted, "of its answer we read {read:#?}");
+    Ok(())
+}
 
 pub(super) async fn t_03_freeradius_does_the_same_but_for_what_is_listed(world: &mut World) -> Result<()> {
     let dir = tempfile::tempdir()?;

@@ -331,7 +331,19 @@ pub(super) fn certificates(findings: &mut Findings, settings: &Settings) {
 
 /// What the client and who checks its passwords say together.
 fn at_target(findings: &mut Findings, settings: &Settings, client: &Client, key: Key<'_>) {
-    let target = settings.target(client.target.as_str()).filter(|target| target.kind == TargetKind::Radius);
+    let target = settings.target(client.target.as_str());
+    if let Some(target) = target.filter(|_| client.unknown_user == RefuseOrPass::Pass) {
+        // R-62: the target may have accounts of its own, and nobody could say that such a one is not of a person who was removed here.
+        findings.warning(
+            key("unknown_user"),
+            format!(
+                "is \"pass\": that lets in people of directory {} whom Twinlock does not know; whoever target {} knows and the \
+                 directory does not is refused all the same",
+                target.directory, target.name
+            ),
+        );
+    }
+    let target = target.filter(|target| target.kind == TargetKind::Radius);
     if client.accounting == Some(Accounting::Forward) && target.is_none() {
         findings.error(key("accounting"), "is \"forward\", but the target is no RADIUS target; write \"store\"");
     }
