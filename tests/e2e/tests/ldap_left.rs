@@ -63,9 +63,9 @@ async fn whoever_has_left_is_not_let_in_by_an_approval_on_many_machines() -> Res
 
 #[derive(Debug, Clone, Copy)]
 enum Leaves {
-    ByFin,
-    ByReset,
-    ByUnbind,
+    Fin,
+    Reset,
+    Unbind,
 }
 
 async fn leaves(product: Product<'_>) -> Result<()> {
@@ -73,7 +73,7 @@ async fn leaves(product: Product<'_>) -> Result<()> {
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build()?;
     let mut pocket = Pocket::connect(product.command_line, &product.portal_url, &http, ANN).await?;
     // Each is asked anew: nothing is remembered of the one before.
-    for how in [Leaves::ByFin, Leaves::ByReset] {
+    for how in [Leaves::Fin, Leaves::Reset] {
         product.nobody_comes_in(&mut pocket, how, 0).await.with_context(|| format!("{how:?}"))?;
     }
     // Whoever stays is let in, and remembered.
@@ -85,7 +85,7 @@ async fn leaves(product: Product<'_>) -> Result<()> {
     ensure!(last_attempt(product.command_line, ANN)? == ("user_approved".to_owned(), "push".to_owned()));
     ensure!(product.allowed()? == 1 && product.remembered()? == 1);
     product.command_line.run(&["remember", "clear", ANN, "--yes"])?;
-    product.nobody_comes_in(&mut pocket, Leaves::ByUnbind, 1).await.context("ByUnbind")?;
+    product.nobody_comes_in(&mut pocket, Leaves::Unbind, 1).await.context("Unbind")?;
     ensure!(pocket.prompts == 4, "{} prompts", pocket.prompts);
     Ok(())
 }
@@ -156,9 +156,9 @@ impl Wire {
 
     async fn leave(mut self, how: Leaves) -> Result<()> {
         match how {
-            Leaves::ByFin => {}
-            Leaves::ByReset => self.0.set_zero_linger()?,
-            Leaves::ByUnbind => {
+            Leaves::Fin => {}
+            Leaves::Reset => self.0.set_zero_linger()?,
+            Leaves::Unbind => {
                 self.0.write_all(&bind::unbind_request(MessageId::new(2).context("an id")?)).await?;
                 // It is the gateway that closes, and without a word.
                 let read = tokio::time::timeout(NOTICED, self.0.read(&mut [0; 64])).await.context("it stays open")?;
