@@ -67,7 +67,8 @@ impl<'a> Increment<'a> {
                 let position = self.position.take_if(|_| rest_is_gone);
                 self.flush().await?;
                 if rest_is_gone {
-                    full::unseen(self.objects, self.source, self.run, true, self.writer, self.problems).await?;
+                    // A right that was lost looks the same: that nobody named them is one sweep of two (S-43).
+                    full::unseen(self.objects, self.source, self.run, self.writer, self.problems).await?;
                     self.position = position;
                     self.flush().await?;
                 }

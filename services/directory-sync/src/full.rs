@@ -43,7 +43,7 @@ pub(crate) async fn read(
         )));
     }
     match source.is_whole() {
-        true => unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?,
+        true => unseen(objects, source, run, writer, problems).instrument(span(objects, "unseen")).await?,
         false => writer.flush().await?,
     }
     Ok(None)
@@ -84,7 +84,6 @@ pub(crate) async fn unseen(
     objects: &Objects,
     source: &Source,
     run: &BegunRun,
-    gone: bool,
     writer: &mut Writer,
     problems: &mut Problems,
 ) -> Result<(), ReadError> {
@@ -95,8 +94,7 @@ pub(crate) async fn unseen(
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(last);
         let ids: Vec<ObjectId> = page.iter().filter_map(|id| id.parse().ok()).collect();
-        let deleted = if gone { ids.iter().cloned().collect() } else { HashSet::new() };
-        objects.by_ids(&ids, &deleted, source, writer, problems).await?;
+        objects.by_ids(&ids, &HashSet::new(), source, writer, problems).await?;
         writer.flush().await?;
     }
 }
