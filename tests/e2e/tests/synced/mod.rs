@@ -505,9 +505,11 @@ impl World {
         }
     }
 
-    /// Store and directory agree about everybody who is in the directory; who else may come in is not looked at.
+    /// Store and directory agree about everybody and every group that is in the directory; what else the store has is not looked at.
     pub async fn agrees_about_those_there(&self, step: &str) -> Result<()> {
-        let (directory, store) = (self.upstream.people(&self.base)?, self.people().await?);
+        let (directory, mut store) = (self.upstream.people(&self.base)?, self.people().await?);
+        let groups: BTreeSet<String> = self.upstream.groups()?.ids.into_values().collect();
+        store.values_mut().for_each(|person| person.groups.retain(|id| groups.contains(id)));
         match difference_of_those_there(&directory, &store) {
             None => Ok(()),
             Some(difference) => bail!("{step}: {difference}"),
