@@ -5,7 +5,7 @@
 
 use crate::apply::{BegunRun, StoreError, Term, Writer};
 use crate::full;
-use crate::objects::{Met, Objects};
+use crate::objects::{Met, Nowhere, Objects};
 use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::source::Source;
@@ -67,7 +67,8 @@ impl<'a> Increment<'a> {
                 let position = self.position.take_if(|_| rest_is_gone);
                 self.flush().await?;
                 if rest_is_gone {
-                    full::unseen(self.objects, self.source, self.run, true, self.writer, self.problems).await?;
+                    // A right that was lost looks the same: that nobody named them is one sweep of two (S-43).
+                    full::unseen(self.objects, self.source, self.run, self.writer, self.problems).await?;
                     self.position = position;
                     self.flush().await?;
                 }
@@ -89,7 +90,7 @@ impl<'a> Increment<'a> {
     pub(crate) async fn flush(&mut self) -> Result<(), ReadError> {
         let changed = std::mem::take(&mut self.changed);
         self.known.clear();
-        self.objects.by_ids(&changed, &self.deleted, self.source, self.writer, self.problems).await?;
+        self.objects.by_ids(&changed, Nowhere::Told(&self.deleted), self.source, self.writer, self.problems).await?;
         self.deleted.clear();
         // While a source is gone not all that is named can be judged: it is read again from where the feed was (S-02).
         if let Some(position) = self.position.take().filter(|_| self.source.is_whole()) {
@@ -140,7 +141,7 @@ pub(crate) async fn settle(
         ids.extend(objects.ids_of_sids(&sids).await?);
         let distinct: HashSet<ObjectId> = ids.into_iter().collect();
         let ids: Vec<ObjectId> = distinct.into_iter().collect();
-        objects.by_ids(&ids, &HashSet::new(), source, writer, problems).await?;
+        objects.by_ids(&ids, Nowhere::Told(&HashSet::new()), source, writer, problems).await?;
         for container in below {
             let mut met = Met::default();
             match objects.everything_below(&container, source, writer, problems, &mut met).await {

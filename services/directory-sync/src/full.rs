@@ -3,13 +3,12 @@
 
 use crate::apply::{BegunRun, Writer};
 use crate::members::Otherwise;
-use crate::objects::{Met, Objects, Target};
+use crate::objects::{Met, Nowhere, Objects, Target};
 use crate::plan::Problems;
 use crate::read::ReadError;
 use crate::source::Source;
 use domain::ObjectId;
 use proto::user_store::{LeftObject, left_object::How};
-use std::collections::HashSet;
 use tracing::Instrument;
 
 /// Reads everything. `Ok(Some(why))` = all was read, and still it is no evidence that somebody is gone.
@@ -29,7 +28,7 @@ pub(crate) async fn read(
         users(objects, source, &base, writer, problems, met).await?;
         // Nobody reads a whole directory to find ten people in it.
         let named: Vec<ObjectId> = source.named().into_iter().filter(|id| !met.named.contains(id)).cloned().collect();
-        met.users += objects.by_ids(&named, &HashSet::new(), source, writer, problems).await?;
+        met.users += objects.by_ids(&named, Nowhere::Missed, source, writer, problems).await?;
         Ok::<_, ReadError>(())
     }
     .instrument(span(objects, "users"))
@@ -43,7 +42,7 @@ pub(crate) async fn read(
         )));
     }
     match source.is_whole() {
-        true => unseen(objects, source, run, false, writer, problems).instrument(span(objects, "unseen")).await?,
+        true => unseen(objects, source, run, writer, problems).instrument(span(objects, "unseen")).await?,
         false => writer.flush().await?,
     }
     Ok(None)
@@ -84,7 +83,6 @@ pub(crate) async fn unseen(
     objects: &Objects,
     source: &Source,
     run: &BegunRun,
-    gone: bool,
     writer: &mut Writer,
     problems: &mut Problems,
 ) -> Result<(), ReadError> {
@@ -95,8 +93,7 @@ pub(crate) async fn unseen(
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(last);
         let ids: Vec<ObjectId> = page.iter().filter_map(|id| id.parse().ok()).collect();
-        let deleted = if gone { ids.iter().cloned().collect() } else { HashSet::new() };
-        objects.by_ids(&ids, &deleted, source, writer, problems).await?;
+        objects.by_ids(&ids, Nowhere::Missed, source, writer, problems).await?;
         writer.flush().await?;
     }
 }

@@ -153,7 +153,7 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
         let missed = state.missed;
         return (
             Mode::Full,
-            format!("the last full run did not find {missed} known users or groups, which are looked for once more"),
+            format!("{missed} known users or groups were not found, and are looked for once more before they are gone"),
         );
     }
     let every_hours = facts.directory.map_or(24, |directory| directory.full_every_hours);
@@ -220,7 +220,7 @@ mod tests {
             (&nowhere, "source", false, Some(&sees), &now, Mode::Full, "no position"),
             (&silent, "source", false, Some(&sees), &now, Mode::Full, "60 days"),
             (&old, "source", false, Some(&misses), &now, Mode::Full, "every 24 hours"),
-            (&missed, "source", false, Some(&misses), &now, Mode::Full, "did not find 2 known"),
+            (&missed, "source", false, Some(&misses), &now, Mode::Full, "2 known users or groups were not found"),
             (&old, "source", false, Some(&sees), &now, Mode::Full, "every 24 hours"),
             (&known, "", false, None, &now, Mode::Full, "could not be asked"),
             (&known, "other", false, Some(&sees), &now, Mode::Preview, "another than at the last run"),

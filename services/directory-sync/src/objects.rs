@@ -63,6 +63,15 @@ impl Place {
     }
 }
 
+/// What is said of objects that are looked for by their ids and are nowhere.
+#[derive(Clone, Copy)]
+pub(crate) enum Nowhere<'a> {
+    /// A look at everybody has missed them: that counts (S-43).
+    Missed,
+    /// The directory tells of what is deleted. Of these it has; of others it will, if they were deleted since.
+    Told(&'a HashSet<ObjectId>),
+}
+
 /// What users are read for, and where they go.
 pub(crate) struct Target<'a> {
     pub(crate) source: &'a Source,
@@ -263,19 +272,18 @@ impl Objects {
         Ok(())
     }
 
-    /// Reads these objects again, whatever they are now; how many of them are users. `deleted` = the directory says so of those it
-    /// does not find.
+    /// Reads these objects again, whatever they are now; how many of them are users.
     pub(crate) async fn by_ids(
         &self,
         ids: &[ObjectId],
-        deleted: &HashSet<ObjectId>,
+        nowhere: Nowhere<'_>,
         source: &Source,
         writer: &mut Writer,
         problems: &mut Problems,
     ) -> Result<u64, ReadError> {
         let mut users = 0;
         for part in ids.chunks(self.directory.ids_at_once()) {
-            users += self.some(part, deleted, source, writer, problems).await?;
+            users += self.some(part, nowhere, source, writer, problems).await?;
         }
         Ok(users)
     }
@@ -283,7 +291,7 @@ impl Objects {
     async fn some(
         &self,
         ids: &[ObjectId],
-        deleted: &HashSet<ObjectId>,
+        nowhere: Nowhere<'_>,
         source: &Source,
         writer: &mut Writer,
         problems: &mut Problems,
@@ -346,10 +354,11 @@ impl Objects {
             }
         }
         for id in open {
-            let how = match (elsewhere.contains_key(id), deleted.contains(id)) {
-                (true, _) => How::Outside,
-                (false, true) => How::Deleted,
-                (false, false) => How::Absent,
+            let how = match nowhere {
+                _ if elsewhere.contains_key(id) => How::Outside,
+                Nowhere::Missed => How::Absent,
+                Nowhere::Told(deleted) if deleted.contains(id) => How::Deleted,
+                Nowhere::Told(_) => continue,
             };
             writer.left(LeftObject { object_id: id.to_string(), how: how.into() }).await?;
         }

@@ -25,6 +25,8 @@ use tracing::Instrument;
 const TOLD_MAX: usize = 20;
 /// What a directory offers is asked again after this, and after a feed that could not go on.
 const OFFERS_LIFE: Duration = Duration::from_secs(3600);
+/// What another source would change is shown anew after this, and administrators hear of it once more.
+const PREVIEW_LIFE: Duration = Duration::from_secs(24 * 3600);
 const SERVICE: &str = "directory-sync";
 
 /// What every run of a term needs, and what was learned in it.
@@ -43,8 +45,8 @@ pub(crate) struct Learned {
     offers: Option<(Instant, Arc<Directory>, Vec<Offer>)>,
     /// The source as the last run found it.
     identity: String,
-    /// The source that was shown in a preview because it is another than before (S-44).
-    previewed: Option<String>,
+    /// The source that was shown in a preview because it is another than before (S-44), and when.
+    previewed: Option<(Instant, String)>,
     /// What its items name by a DN, by its id.
     pins: Vec<SourcePin>,
     /// Why it waits was said in the log.
@@ -158,14 +160,16 @@ impl Runner {
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
         if mode == Mode::Preview && matches!(trigger, Trigger::Schedule) {
             let learned = self.learned.entry(name.clone()).or_default();
-            if learned.previewed.as_ref() == Some(&identity) {
+            let shown = |(at, shown): &(Instant, String)| *shown == identity && at.elapsed() < PREVIEW_LIFE;
+            if learned.previewed.as_ref().is_some_and(shown) {
                 return Ok(self.waits(name, "another source than before was previewed and nobody has accepted it"));
             }
-            learned.previewed = Some(identity.clone());
+            learned.previewed = Some((Instant::now(), identity.clone()));
         }
         let learned = self.learned.entry(name.clone()).or_default();
-        // Another source has other ids (S-44).
-        let pins = if identity == state.identity { state.pins.clone() } else { Vec::new() };
+        // Another source has other ids (S-44). One that could not be asked is no other.
+        let same = identity.is_empty() || identity == state.identity;
+        let pins = if same { state.pins.clone() } else { Vec::new() };
         (learned.waits, learned.pins) = (None, pins.clone());
         loop {
             let span = run_span(name.as_str());

@@ -12,6 +12,7 @@
 //! run ends complete.
 
 pub mod approvals;
+mod back_links;
 mod containers;
 pub mod expiry;
 pub mod first_pins;

@@ -31,8 +31,14 @@ impl OneMachine {
     /// `settings` is added to the settings, `configuration` to the process configuration, `set` goes to its command
     /// line.
     pub fn start(bulk_people: usize, settings: &str, configuration: &str, set: &[&str]) -> Result<Self> {
+        let options = SlapdOptions { bulk_people, ..SlapdOptions::default() };
+        Self::start_over(&options, settings, configuration, set)
+    }
+
+    /// The same over a directory with these options.
+    pub fn start_over(options: &SlapdOptions, settings: &str, configuration: &str, set: &[&str]) -> Result<Self> {
         let dir = folder()?;
-        let slapd = directory(dir.path(), bulk_people)?.1;
+        let slapd = directory(dir.path(), options)?.1;
         let twinlock = Standalone::start_set(dir.path(), configuration, set)?;
         introduce(&twinlock.command_line, dir.path(), &slapd, settings).with_context(|| twinlock.log())?;
         Ok(Self { twinlock, slapd, dir })
@@ -77,7 +83,8 @@ impl Distributed {
     /// `settings` is added to the settings, `configuration` to that of every process.
     pub fn start(bulk_people: usize, settings: &str, configuration: &str) -> Result<Self> {
         let dir = folder()?;
-        let (pki, slapd) = directory(dir.path(), bulk_people)?;
+        let options = SlapdOptions { bulk_people, ..SlapdOptions::default() };
+        let (pki, slapd) = directory(dir.path(), &options)?;
         let cluster = Cluster::start(dir.path(), &pki, configuration)?;
         introduce(&cluster.command_line, dir.path(), &slapd, settings)?;
         Ok(Self { cluster, slapd, pki, dir })
@@ -121,9 +128,9 @@ fn folder() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("twinlock-story-").disable_cleanup(keep).tempdir()?)
 }
 
-fn directory(dir: &Path, bulk_people: usize) -> Result<(Pki, Slapd)> {
+fn directory(dir: &Path, options: &SlapdOptions) -> Result<(Pki, Slapd)> {
     let pki = Pki::new(&dir.join("pki"))?;
-    let slapd = Slapd::start(dir, &pki, &SlapdOptions { bulk_people, ..Default::default() })?;
+    let slapd = Slapd::start(dir, &pki, options)?;
     Ok((pki, slapd))
 }
 

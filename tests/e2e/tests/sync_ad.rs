@@ -35,6 +35,96 @@ async fn the_days_of_a_domain_by_update_sequence_numbers() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn filters_that_look_at_groups_and_at_bits_hold_between_full_runs_by_dirsync() -> Result<()> {
+    // FS-22, FD-14, S-14, S-17, FS-40
+    filters("dirsync").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_that_look_at_groups_and_at_bits_hold_between_full_runs_by_update_sequence_numbers() -> Result<()> {
+    // FS-22, FD-14, S-25, FS-41
+    filters("usn_changed").await
+}
+
+/// `memberOf` is of no entry that changes: what changes is the group.
+async fn filters(feed: &str) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::samba(dir.path())?);
+    let base = Samba::BASE;
+    let item = |name: &str, filter: &str| {
+        format!(
+            "[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n\
+             filter = \"{filter}\"\nuser_group = \"{name}\"\n"
+        )
+    };
+    let document = upstream.section(Samba::ADMIN_DN, &format!("feed = \"{feed}\""))?
+        + &item("direct", &format!("(memberOf=CN=vpn-users,OU=groups,{base})"))
+        + &item("chain", &format!("(memberOf:1.2.840.113556.1.4.1941:=CN=staff,OU=groups,{base})"))
+        // Passwords that do not expire.
+        + &item("bit", "(&(|(sAMAccountName=max.mustchange)(sAMAccountName=hugo.hours))(userAccountControl:1.2.840.113556.1.4.803:=65536))");
+    let world = World::new(dir, Arc::clone(&upstream), Samba::PEOPLE_DN, "").await?;
+    world.apply_with(&document, Samba::ADMIN_PASSWORD).await?;
+    let bits = |name: &str, flags: u32| {
+        let dn = Samba::dn_of(name);
+        format!("dn: {dn}\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: {flags}\n\n")
+    };
+    // An item must not be left empty (S-42).
+    upstream.modify(&bits("hugo.hours", 512 + 65536))?;
+    let first = world.run("").await?;
+    ensure!(first.mode == "full" && first.state == "done", "{first:?}");
+    let owners = async || -> Result<Vec<String>> {
+        let users = world.users("enabled").await?.into_iter();
+        let first_name = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let mut owners: Vec<_> =
+            users.map(|user| format!("{} {}", first_name(&user.username), user.user_group)).collect();
+        owners.sort();
+        Ok(owners)
+    };
+    ensure!(owners().await? == ["ann direct", "ben direct", "carla chain", "hugo bit"], "{:?}", owners().await?);
+    let member = |group: &str, how: &str, member: &str| {
+        format!("dn: CN={group},OU=groups,{base}\nchangetype: modify\n{how}: member\nmember: {member}\n\n")
+    };
+    let [ann, ben] = ["ann.archer", "ben.baker"].map(Samba::dn_of);
+    let vpn = format!("CN=vpn-users,OU=groups,{base}");
+    for (what, ldif, expected) in [
+        ("taken out", member("vpn-users", "delete", &ann), ["ben direct", "carla chain", "hugo bit"].as_slice()),
+        (
+            "in the outer group alone",
+            member("staff", "add", &ann),
+            &["ann chain", "ben direct", "carla chain", "hugo bit"],
+        ),
+        ("out of both", member("staff", "delete", &ann), &["ben direct", "carla chain", "hugo bit"]),
+        ("back", member("vpn-users", "add", &ann), &["ann direct", "ben direct", "carla chain", "hugo bit"]),
+        (
+            "a bit that is set",
+            bits("max.mustchange", 512 + 65536),
+            &["ann direct", "ben direct", "carla chain", "hugo bit", "max bit"],
+        ),
+        ("and cleared", bits("max.mustchange", 512), &["ann direct", "ben direct", "carla chain", "hugo bit"]),
+        (
+            "a group between",
+            format!(
+                "dn: CN=between,OU=groups,{base}\nchangetype: add\nobjectClass: group\nsAMAccountName: between\nmember: {ben}\n\n"
+            ) + &member("vpn-users", "delete", &ben)
+                + &member("vpn-users", "add", &format!("CN=between,OU=groups,{base}")),
+            &["ann direct", "ben chain", "carla chain", "hugo bit"],
+        ),
+        (
+            "the inner group leaves the outer one",
+            member("staff", "delete", &vpn),
+            &["ann direct", "carla chain", "hugo bit"],
+        ),
+        ("and comes again", member("staff", "add", &vpn), &["ann direct", "ben chain", "carla chain", "hugo bit"]),
+    ] {
+        upstream.modify(&ldif)?;
+        let run = world.run("incremental").await?;
+        ensure!(run.mode == "incremental" && run.feed == feed && run.state == "done", "{what}: {run:?}");
+        ensure!(owners().await? == expected, "{what}: {:?}, {run:?}", owners().await?);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_loses_the_right_to_changes_reads_everything_and_removes_nobody() -> Result<()> {
     // S-13, S-20, S-41
     let dir = tempfile::tempdir()?;

@@ -3,11 +3,13 @@
 mod synced;
 
 use anyhow::{Context, Result, ensure};
-use lab::{COMPANY_BASE, SlapdOptions};
+use data_encoding::BASE64;
+use lab::{COMPANY_BASE, Samba, SlapdOptions};
+use proto::user_store::SyncRun;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synced::cutter::Cutter;
 use synced::{Upstream, World};
 
@@ -16,10 +18,14 @@ const EDITS: usize = 2_000;
 const AT_ONCE: usize = 50;
 
 fn document(upstream: &Upstream, more: &str) -> Result<String> {
-    let account = upstream.query()[0];
+    // Who may read what was deleted.
+    let (account, source) = match upstream {
+        Upstream::Samba(_) => (Samba::ADMIN_DN, format!("{{ kind = \"container\", dn = \"{}\" }}", Samba::PEOPLE_DN)),
+        Upstream::Slapd(_) | Upstream::Ds389(_) => (upstream.query()[0], "{ kind = \"domain\" }".to_owned()),
+    };
     Ok(format!(
         "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n\n{}\
-         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n",
+         [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {source}\n",
         upstream.section(account, more)?
     ))
 }
@@ -29,8 +35,12 @@ async fn world(upstream: &Arc<Upstream>, feed: &str) -> Result<World> {
         "full" => String::new(),
         feed => format!("feed = \"{feed}\""),
     };
-    let world =
-        World::new(tempfile::tempdir()?, Arc::clone(upstream), COMPANY_BASE, &document(upstream, &more)?).await?;
+    let (base, password) = match upstream.as_ref() {
+        Upstream::Samba(_) => (Samba::PEOPLE_DN, Samba::ADMIN_PASSWORD),
+        Upstream::Slapd(_) | Upstream::Ds389(_) => (COMPANY_BASE, upstream.query()[1]),
+    };
+    let world = World::new(tempfile::tempdir()?, Arc::clone(upstream), base, "").await?;
+    world.apply_with(&document(upstream, &more)?, password).await?;
     let first = world.run("").await?;
     ensure!(first.state == "done", "{feed}: {first:?}");
     Ok(world)
@@ -43,7 +53,7 @@ async fn a_random_script_through_every_feed_of_openldap() -> Result<()> {
     let lines = "syncprov-sessionlog 10000".to_owned();
     let options = SlapdOptions { access_log: true, database_lines: lines, ..SlapdOptions::default() };
     let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
-    through(&upstream, &["full", "syncrepl", "accesslog", "modify_timestamp"], 1).await
+    through(&upstream, &["full", "syncrepl", "accesslog", "modify_timestamp"], 1, true).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,29 +61,40 @@ async fn a_random_script_through_syncrepl_that_remembers_nothing() -> Result<()>
     // S-32: without a session log the server names who is still there
     let dir = tempfile::tempdir()?;
     let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions::default())?);
-    through(&upstream, &["syncrepl"], 2).await
+    through(&upstream, &["syncrepl"], 2, false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_random_script_through_every_feed_of_389_directory_server() -> Result<()> {
-    // FS-42, FS-43
+    // FS-42, FS-43, FS-45
     let dir = tempfile::tempdir()?;
     let upstream = Arc::new(Upstream::ds389(dir.path())?);
     // Its ten thousand are not what is looked at here.
     upstream.drop_bulk()?;
-    through(&upstream, &["full", "syncrepl", "changelog"], 3).await
+    through(&upstream, &["full", "syncrepl", "changelog", "modify_timestamp"], 3, true).await
 }
 
-async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64) -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_through_every_feed_of_active_directory() -> Result<()> {
+    // FS-40, FS-41
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::samba(dir.path())?);
+    through(&upstream, &["full", "dirsync", "usn_changed"], 4, true).await
+}
+
+/// `remembers`: the server knows what was deleted.
+async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64, remembers: bool) -> Result<()> {
     // A log in which nothing stands yet cannot show that nothing was thrown away.
+    let mut script = Script::new(upstream, seed);
     upstream.modify(&format!(
-        "dn: ou=people,{COMPANY_BASE}\nchangetype: modify\nreplace: description\ndescription: all\n"
+        "dn: ou=people,{}\nchangetype: modify\nreplace: description\ndescription: all\n\n{}",
+        script.form.base(),
+        script.first_units()
     ))?;
     let mut worlds = Vec::new();
     for feed in feeds {
         worlds.push((*feed, world(upstream, feed).await?));
     }
-    let mut script = Script::new(seed);
     for part in 0..EDITS / AT_ONCE {
         let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
         upstream.modify_what_it_takes(&ldif).with_context(|| format!("edits of part {part}:\n{ldif}"))?;
@@ -92,24 +113,46 @@ async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64) -> Result<
                 continue;
             }
             ensure!(run.state == "done", "{feed}, part {part}: {run:?}");
-            ensure!(full || run.mode == "incremental" && run.feed == *feed, "{feed}, part {part}: {run:?}");
+            // Who is not named by a server that names everybody is looked for once more (S-43).
+            let second_look = run.mode == "full" && run.why.contains("looked for once more") && !remembers;
+            ensure!(
+                full || second_look || run.mode == "incremental" && run.feed == *feed,
+                "{feed}, part {part}: {run:?}"
+            );
+            if !full && !remembers && !second_look {
+                let second = world.run("incremental").await?;
+                ensure!(second.state == "done", "{feed}, part {part}: {second:?}");
+            }
         }
         // Feeds that tell of everything are right at once.
         if part % 10 == 9 {
-            for (feed, world) in worlds.iter().filter(|(feed, _)| tells_everything(feed)) {
-                world.agrees(&format!("{feed} after part {part}")).await?;
+            for (feed, world) in worlds.iter().filter(|(feed, _)| *feed != "full") {
+                agrees(feed, world, &format!("{feed} after part {part}")).await?;
             }
         }
     }
     for (feed, world) in &worlds {
         if !tells_everything(feed) {
+            if *feed != "full" {
+                agrees(feed, world, &format!("{feed} before everything is read")).await?;
+            }
             // S-43: who is not there in two sweeps is gone.
             world.run("").await?;
             world.run("").await?;
         }
         world.agrees(&format!("{feed} at the end")).await?;
+        let people = upstream.people(&world.base)?;
+        ensure!(people.len() >= script.people.len(), "the server took what the script meant: {}", people.len());
     }
     Ok(())
+}
+
+/// Of everybody who is there; and, by what tells of it, of everybody who is not.
+async fn agrees(feed: &str, world: &World, step: &str) -> Result<()> {
+    match tells_everything(feed) {
+        true => world.agrees(step).await,
+        false => world.agrees_about_those_there(step).await,
+    }
 }
 
 /// The others learn of deletions by reading everything, now and then (S-39, S-43).
@@ -117,8 +160,55 @@ fn tells_everything(feed: &str) -> bool {
     !matches!(feed, "full" | "modify_timestamp")
 }
 
+/// What people and groups look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// RFC 2798 and RFC 4519.
+    Internet,
+    ActiveDirectory,
+}
+
+impl Form {
+    fn base(self) -> &'static str {
+        match self {
+            Self::Internet => COMPANY_BASE,
+            Self::ActiveDirectory => Samba::BASE,
+        }
+    }
+
+    /// What people are named by in their DN.
+    fn rdn(self) -> &'static str {
+        match self {
+            Self::Internet => "uid",
+            Self::ActiveDirectory => "cn",
+        }
+    }
+
+    /// LDIF, which more attributes may follow.
+    fn person(self, uid: &str, dn: &str) -> String {
+        match self {
+            Self::Internet => {
+                format!("dn: {dn}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: {uid}\nsn: {uid}\n")
+            }
+            // An account that needs no password: nobody signs in here.
+            Self::ActiveDirectory => format!(
+                "dn: {dn}\nchangetype: add\nobjectClass: user\nsAMAccountName: {uid}\nsn: {uid}\nuserAccountControl: 544\n"
+            ),
+        }
+    }
+
+    fn group(self, name: &str, dn: &str, member: &str) -> String {
+        let class = match self {
+            Self::Internet => format!("objectClass: groupOfNames\ncn: {name}\n"),
+            Self::ActiveDirectory => format!("objectClass: group\nsAMAccountName: {name}\n"),
+        };
+        format!("dn: {dn}\nchangetype: add\n{class}member: {member}\n")
+    }
+}
+
 /// Makes edits that a server takes, one after the other, from a seed.
 struct Script {
+    form: Form,
     random: u64,
     next: usize,
     /// By uid: the unit.
@@ -129,9 +219,22 @@ struct Script {
 }
 
 impl Script {
-    fn new(seed: u64) -> Self {
-        let units = ["sales", "engineering", "support"].map(|unit| format!("ou={unit},ou=people,{COMPANY_BASE}"));
-        Self { random: seed, next: 0, people: BTreeMap::new(), units: units.into(), groups: BTreeMap::new() }
+    fn new(upstream: &Upstream, seed: u64) -> Self {
+        let form = match upstream {
+            Upstream::Samba(_) => Form::ActiveDirectory,
+            Upstream::Slapd(_) | Upstream::Ds389(_) => Form::Internet,
+        };
+        let units = ["sales", "engineering", "support"].map(|unit| format!("ou={unit},ou=people,{}", form.base()));
+        Self { form, random: seed, next: 0, people: BTreeMap::new(), units: units.into(), groups: BTreeMap::new() }
+    }
+
+    /// The units that there are to begin with: the sample company has them.
+    fn first_units(&self) -> String {
+        let unit = |dn: &String| format!("dn: {dn}\nchangetype: add\nobjectClass: organizationalUnit\n\n");
+        match self.form {
+            Form::Internet => String::new(),
+            Form::ActiveDirectory => self.units.iter().map(unit).collect(),
+        }
     }
 
     /// A number below `bound` (Knuth's MMIX generator).
@@ -170,13 +273,12 @@ impl Script {
     }
 
     fn of_kind(&mut self, kind: usize) -> Option<String> {
-        let group_dn = |name: &str| format!("cn={name},ou=groups,{COMPANY_BASE}");
+        let (form, rdn, base) = (self.form, self.form.rdn(), self.form.base());
+        let group_dn = |name: &str| format!("cn={name},ou=groups,{base}");
         match kind {
             0..25 => {
                 let (uid, unit) = (self.fresh("p"), self.some_unit());
-                let mut ldif = format!(
-                    "dn: uid={uid},{unit}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: {uid}\nsn: {uid}\n"
-                );
+                let mut ldif = form.person(&uid, &format!("{rdn}={uid},{unit}"));
                 if self.below(2) == 0 {
                     writeln!(ldif, "mobile: +49 151 {}", 10_000 + self.next).ok()?;
                 }
@@ -191,22 +293,24 @@ impl Script {
                     2 => ("mail", format!("{uid}.{}@acme.example", self.below(1_000))),
                     _ => ("givenName", format!("Given {}", self.below(1_000))),
                 };
-                Some(format!("dn: uid={uid},{unit}\nchangetype: modify\nreplace: {attribute}\n{attribute}: {value}\n"))
+                Some(format!(
+                    "dn: {rdn}={uid},{unit}\nchangetype: modify\nreplace: {attribute}\n{attribute}: {value}\n"
+                ))
             }
             50..57 => {
                 let (uid, unit) = self.somebody()?;
-                Some(format!("dn: uid={uid},{unit}\nchangetype: modify\nreplace: mobile\n"))
+                Some(format!("dn: {rdn}={uid},{unit}\nchangetype: modify\nreplace: mobile\n"))
             }
             57..67 => {
                 let (uid, unit) = self.somebody()?;
                 self.people.remove(&uid);
-                Some(format!("dn: uid={uid},{unit}\nchangetype: delete\n"))
+                Some(format!("dn: {rdn}={uid},{unit}\nchangetype: delete\n"))
             }
             67..73 => {
                 let ((uid, unit), new) = (self.somebody()?, self.fresh("r"));
                 self.people.remove(&uid);
                 self.people.insert(new.clone(), unit.clone());
-                Some(format!("dn: uid={uid},{unit}\nchangetype: modrdn\nnewrdn: uid={new}\ndeleteoldrdn: 1\n"))
+                Some(format!("dn: {rdn}={uid},{unit}\nchangetype: modrdn\nnewrdn: {rdn}={new}\ndeleteoldrdn: 1\n"))
             }
             73..79 => {
                 let ((uid, unit), to) = (self.somebody()?, self.some_unit());
@@ -215,24 +319,21 @@ impl Script {
                 }
                 self.people.insert(uid.clone(), to.clone());
                 Some(format!(
-                    "dn: uid={uid},{unit}\nchangetype: modrdn\nnewrdn: uid={uid}\ndeleteoldrdn: 1\nnewsuperior: {to}\n"
+                    "dn: {rdn}={uid},{unit}\nchangetype: modrdn\nnewrdn: {rdn}={uid}\ndeleteoldrdn: 1\nnewsuperior: {to}\n"
                 ))
             }
             79..82 => {
                 let (uid, unit) = self.somebody()?;
                 let name = self.fresh("g");
-                self.groups.insert(name.clone(), BTreeSet::from([format!("uid={uid},{unit}")]));
-                Some(format!(
-                    "dn: {}\nchangetype: add\nobjectClass: groupOfNames\ncn: {name}\nmember: uid={uid},{unit}\n",
-                    group_dn(&name)
-                ))
+                self.groups.insert(name.clone(), BTreeSet::from([format!("{rdn}={uid},{unit}")]));
+                Some(form.group(&name, &group_dn(&name), &format!("{rdn}={uid},{unit}")))
             }
             82..91 => {
                 let (name, (uid, unit)) = (self.some_group()?, self.somebody()?);
                 let member = match self.below(4) {
                     // A group in a group; perhaps in a circle.
                     0 => group_dn(&self.some_group()?),
-                    _ => format!("uid={uid},{unit}"),
+                    _ => format!("{rdn}={uid},{unit}"),
                 };
                 if !self.groups.get_mut(&name)?.insert(member.clone()) {
                     return None;
@@ -255,7 +356,7 @@ impl Script {
             }
             98 => {
                 let name = self.fresh("unit");
-                let unit = format!("ou={name},ou=people,{COMPANY_BASE}");
+                let unit = format!("ou={name},ou=people,{base}");
                 self.units.insert(unit.clone());
                 Some(format!("dn: {unit}\nchangetype: add\nobjectClass: organizationalUnit\nou: {name}\n"))
             }
@@ -265,7 +366,7 @@ impl Script {
                     self.units.iter().filter(|unit| unit.starts_with("ou=unit")).cloned().collect();
                 let old = units.get(self.below(units.len()))?.clone();
                 let name = self.fresh("unit");
-                let new = format!("ou={name},ou=people,{COMPANY_BASE}");
+                let new = format!("ou={name},ou=people,{base}");
                 self.units.remove(&old);
                 self.units.insert(new.clone());
                 for unit in self.people.values_mut().filter(|unit| **unit == old) {
@@ -368,31 +469,30 @@ fn three_edits(number: usize) -> String {
     ldif
 }
 
-/// A directory whose every message may be the last one.
-async fn cut_world(lines: &str, sync: &str) -> Result<(tempfile::TempDir, Cutter, World)> {
-    let dir = tempfile::tempdir()?;
-    let options = SlapdOptions { database_lines: lines.to_owned(), ..SlapdOptions::default() };
-    let slapd = Upstream::slapd(dir.path(), &options)?;
-    let Upstream::Slapd(server) = &slapd else { unreachable!("it is one") };
+/// A store whose directory's every message may be the last one.
+async fn cut_world(upstream: &Arc<Upstream>, sync: &str) -> Result<(Cutter, World)> {
+    let Upstream::Slapd(server) = upstream.as_ref() else { unreachable!("it is one") };
     let cutter = Cutter::before(([127, 0, 0, 1], server.ldap_port()).into()).await?;
     let clear = "feed = \"syncrepl\"\ndanger_clear_text = true\nconnect_timeout_seconds = 1";
-    let section = slapd.section_at(&[&cutter.url()], slapd.query()[0], clear)?;
+    let section = upstream.section_at(&[&cutter.url()], upstream.query()[0], clear)?;
     let section = section.replace("kind = \"tls\"", "kind = \"simple\"");
     let document = format!(
         "[sync]\napproval_over_users = 999\napproval_over_percent = 0\n{sync}\n{section}\
          [[sync_item]]\nname = \"all\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n"
     );
-    let world = World::new(tempfile::tempdir()?, Arc::new(slapd), COMPANY_BASE, &document).await?;
+    let world = World::new(tempfile::tempdir()?, Arc::clone(upstream), COMPANY_BASE, &document).await?;
     let first = world.run("").await?;
     ensure!(first.state == "done", "{first:?}");
-    Ok((dir, cutter, world))
+    Ok((cutter, world))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_of_a_real_server_that_is_cut_at_any_message_loses_nothing_and_deletes_nobody() -> Result<()> {
     // S-30, S-32: with a session log the server names who was deleted, without one who is still there
     for lines in ["syncprov-sessionlog 10000", ""] {
-        let (_dir, cutter, world) = cut_world(lines, "").await?;
+        let dir = tempfile::tempdir()?;
+        let options = SlapdOptions { database_lines: lines.to_owned(), ..SlapdOptions::default() };
+        let (cutter, world) = cut_world(&Arc::new(Upstream::slapd(dir.path(), &options)?), "").await?;
         let mut number = 0;
         loop {
             world.upstream.modify(&three_edits(number))?;
@@ -408,50 +508,133 @@ async fn a_refresh_of_a_real_server_that_is_cut_at_any_message_loses_nothing_and
             }
             let again = world.run("incremental").await?;
             ensure!(again.state == "done" && again.feed == "syncrepl", "{lines:?}, after {number}: {again:?}");
+            second_look(&world, lines).await?;
             world.agrees(&format!("{lines:?}, cut after {number} messages, and run again")).await?;
             number += 1;
         }
+        second_look(&world, lines).await?;
         world.agrees(&format!("{lines:?}, not cut")).await?;
         ensure!(number > 5, "a run of changes takes more than {number} messages");
     }
     Ok(())
 }
 
+/// Who is not named by a server that names everybody is looked for once more, and at once where runs begin by themselves (S-43).
+async fn second_look(world: &World, lines: &str) -> Result<()> {
+    if lines.is_empty() {
+        let second = world.run("incremental").await?;
+        ensure!(second.state == "done", "{second:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server_that_is_followed_and_hangs_up_at_any_message_is_followed_again() -> Result<()> {
-    // S-30, S-34
-    let scheduled = "enabled = true\ninterval_minutes = 1440\n";
-    let (_dir, cutter, world) = cut_world("syncprov-sessionlog 10000", scheduled).await?;
-    let mut edits = (0..).map(three_edits);
-    let mut edit = || world.upstream.modify(&edits.next().unwrap_or_default());
-    // While it tells of changes as they happen.
-    for number in [0, 2] {
+    // S-30, S-34: so many stores follow one server, and each is cut off after one message more than the one before.
+    const CUTS: i64 = 32;
+    for lines in ["syncprov-sessionlog 10000", ""] {
+        let dir = tempfile::tempdir()?;
+        let options = SlapdOptions { database_lines: lines.to_owned(), ..SlapdOptions::default() };
+        let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+        let mut worlds = Vec::new();
+        for number in 0..CUTS {
+            let (cutter, world) = cut_world(&upstream, "enabled = true\ninterval_minutes = 1440\n").await?;
+            worlds.push((number, cutter, world));
+        }
+        let mut edits = (0..).map(three_edits);
+        let mut edit = || upstream.modify(&edits.next().unwrap_or_default());
+        let all_agree = async |step: &str| {
+            for (number, _, world) in &worlds {
+                world.agrees_within(&format!("{lines:?}, {number}, {step}"), Duration::from_secs(90)).await?;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        // Each is cut off after its number of messages, or has heard it all before that many came.
+        let all_cut = async |step: &str| {
+            let mut cut = 0;
+            for (number, cutter, world) in &worlds {
+                let begun = Instant::now();
+                while !cutter.has_cut() && world.difference().await?.is_some() {
+                    ensure!(
+                        begun.elapsed() < Duration::from_secs(90),
+                        "{lines:?}, {number}, {step}: not cut, not told"
+                    );
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                cut += i64::from(cutter.has_cut());
+                cutter.never();
+            }
+            eprintln!("{lines:?}, {step}: {cut} of {CUTS} were cut off");
+            ensure!(
+                (5..CUTS).contains(&cut),
+                "{lines:?}, {step}: {cut}, so it ends at none too early and one is whole"
+            );
+            Ok(())
+        };
         edit()?;
-        world.agrees_within("followed", Duration::from_secs(60)).await?;
-        cutter.after(number);
+        all_agree("followed").await?;
         edit()?;
-        until_cut(&cutter, number).await?;
-        cutter.never();
+        all_agree("told of as it happens").await?;
+        worlds.iter().for_each(|(number, cutter, _)| cutter.after(*number));
+        edit()?;
+        all_cut("while it tells of changes as they happen").await?;
+        all_agree("followed again").await?;
+        worlds.iter().for_each(|(_, cutter, _)| cutter.after(0));
+        edit()?;
+        for (_, cutter, _) in &worlds {
+            until_cut(cutter, 0).await?;
+        }
+        worlds.iter().for_each(|(number, cutter, _)| cutter.after(*number));
+        all_cut("while it is asked what there was meanwhile").await?;
+        all_agree("in the end").await?;
+        for (number, _, world) in &worlds {
+            let runs = world.status().await?.runs;
+            let told = |run: &SyncRun| {
+                run.mode == "incremental" || run.trigger == "request" || run.why.contains("looked for once more")
+            };
+            ensure!(runs.iter().all(told), "{lines:?}, {number}: {runs:?}");
+        }
     }
-    // While it is asked what there was meanwhile.
-    for number in [1, 4] {
-        edit()?;
-        world.agrees_within("followed", Duration::from_secs(60)).await?;
-        cutter.after(0);
-        edit()?;
-        until_cut(&cutter, 0).await?;
-        cutter.after(number);
-        until_cut(&cutter, number).await?;
-        cutter.never();
-    }
-    world.agrees_within("at the end", Duration::from_secs(60)).await?;
-    let runs = world.status().await?.runs;
-    ensure!(runs.iter().all(|run| run.mode == "incremental" || run.trigger == "request"), "all was told: {runs:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_server_that_asks_for_a_refresh_is_read_whole_and_nobody_leaves() -> Result<()> {
+    // S-33: slapd says 4096 where a cookie is older than everything it has, and hints are in use.
+    let dir = tempfile::tempdir()?;
+    let options = SlapdOptions { database_lines: "syncprov-reloadhint TRUE".into(), ..SlapdOptions::default() };
+    let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
+    let world = world(&upstream, "syncrepl").await?;
+    upstream.modify(&three_edits(0))?;
+    let run = world.run("incremental").await?;
+    ensure!(run.state == "done" && run.mode == "incremental", "{run:?}");
+    world.agrees("before").await?;
+    upstream.modify(&three_edits(1))?;
+    world
+        .edit_position(|position| {
+            let old = b"rid=000,csn=20000101000000.000000Z#000000#000#000000";
+            position["cookie"] = BASE64.encode(old).into();
+        })
+        .await?;
+    let before = world.run_ids().await?;
+    let refused = world.run("incremental").await?;
+    ensure!(
+        refused.state == "incomplete" && refused.error.contains("read again: the server asks for it"),
+        "{refused:?}"
+    );
+    let whole = world.ended(&before, |run| run.mode == "full").await?;
+    ensure!(whole.state == "done" && whole.why.contains("the server asks for it"), "{whole:?}");
+    ensure!((whole.added, whole.disabled, whole.removed) == (1, 0, 0), "{whole:?}");
+    world.run("incremental").await?;
+    world.agrees("after the second look").await?;
+    upstream.modify(&three_edits(2))?;
+    let next = world.run("incremental").await?;
+    ensure!(next.state == "done" && next.mode == "incremental", "{next:?}");
     Ok(())
 }
 
 async fn until_cut(cutter: &Cutter, messages: i64) -> Result<()> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !cutter.has_cut() {
         ensure!(begun.elapsed() < Duration::from_secs(60), "{messages} messages and no more were sent");
         tokio::time::sleep(Duration::from_millis(20)).await;

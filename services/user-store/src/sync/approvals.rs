@@ -56,12 +56,16 @@ pub async fn park(
     if let Some(approval_id) = same(session, run, &wanted, now_ms).await? {
         return Ok(Parked { approval_id, users });
     }
+    let asked_by = match run.actor.as_str() {
+        "" => asked_before(session, &run.directory).await?,
+        actor => actor.to_owned(),
+    };
     supersede(session, &run.directory).await?;
     let approval_id = uuid::Uuid::now_v7().to_string();
     let expires_ms = now_ms + i64::from(settings.sync.approval_days) * DAY_MS;
     let sql = "INSERT INTO approvals (approval_id, directory, created_ms, expires_ms, asked_by, state, decision, decided_by, \
                applied) VALUES ($1, $2, $3, $4, $5, 'open', '', '', 0)";
-    session.execute(sql, args![&approval_id, &run.directory, now_ms, expires_ms, &run.actor]).await?;
+    session.execute(sql, args![&approval_id, &run.directory, now_ms, expires_ms, &asked_by]).await?;
     for kind in &due.kinds {
         let Some(action) = kind.action else { continue };
         let sql = format!(
@@ -84,6 +88,21 @@ pub async fn park(
     }
     note(session, run, &approval_id).await?;
     Ok(Parked { approval_id, users })
+}
+
+/// Whose run the last list of the directory is of, if that waits still or was refused by their own hand: the schedule finds the same
+/// users again, and that makes nobody else of them (S-40).
+async fn asked_before(session: &mut Session, directory: &str) -> Result<String, StoreError> {
+    let sql = "SELECT asked_by, state, decided_by FROM approvals WHERE directory = $1 \
+               ORDER BY created_ms DESC, approval_id DESC LIMIT 1";
+    let Some(row) = session.row(sql, args![directory]).await? else { return Ok(String::new()) };
+    let asked_by: String = row.get("asked_by")?;
+    let goes_on = match row.get::<String>("state")?.as_str() {
+        "open" => true,
+        "refused" => row.get::<String>("decided_by")? == asked_by,
+        _ => false,
+    };
+    Ok(if goes_on { asked_by } else { String::new() })
 }
 
 /// The open list of the directory, if it has just those users.

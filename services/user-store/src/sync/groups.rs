@@ -1,9 +1,11 @@
 //! Groups as a run reads them, and what follows for those who came in or went: whose they are, what exempts them, and that
 //! nothing of theirs is remembered (V-52).
 
+use super::back_links::Reach;
 use super::leavers::{How, MISSED, Mark};
 use super::members::{self, Graph, Group, Person, dn_key, member_key, sid_key};
 use super::rows::raise_epochs;
+use super::run::Mode;
 use super::write::Batch;
 use super::{leavers, pending};
 use crate::facts::groups::DEPTH_MAX;
@@ -138,6 +140,7 @@ pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, Ho
         let how = hows.get(group.object_id.as_str()).copied().unwrap_or(How::Absent);
         let before: String = row.get("left_run")?;
         match how {
+            How::Absent if batch.run.mode != Mode::Full && !before.is_empty() => {}
             How::Absent if !batch.missed_before(&before) => missed.push(group.object_id),
             _ => gone.push(group),
         }
@@ -189,6 +192,8 @@ pub struct Moves {
     back: Vec<String>,
     /// Groups that exempt and do not count for them yet.
     waits: Vec<(String, BTreeSet<String>)>,
+    /// Keys of those whom a filter may fit now, or no longer: only the directory can say.
+    refit: BTreeSet<String>,
 }
 
 /// A user some change of a group concerns.
@@ -237,6 +242,8 @@ struct Found {
     concerned: BTreeSet<String>,
     /// Of those that came.
     newcomers: BTreeSet<String>,
+    /// Of those whom filters look at by their groups.
+    looked_at: BTreeSet<String>,
     /// By key, the groups that exempt: by what came, and by what went.
     exempting: HashMap<String, BTreeSet<String>>,
     exempted: HashMap<String, BTreeSet<String>>,
@@ -267,7 +274,13 @@ async fn found(
         sides.extend(sides_of(batch, &graph, place, change, &was));
     }
     for side in sides {
+        if batch.reach == Reach::Members {
+            found.looked_at.extend(side.keys.iter().cloned());
+        }
         let below = below(session, batch, side.keys).await?;
+        if batch.reach == Reach::Within {
+            found.looked_at.extend(below.iter().cloned());
+        }
         let came = side.of.1;
         if side.concerns {
             found.concerned.extend(below.iter().cloned());
@@ -417,6 +430,7 @@ async fn decided(session: &mut Session, batch: &Batch<'_>, found: Found) -> Resu
     let unknown = found.newcomers.iter().filter(|key| !known.contains(key.as_str()) && !groups.contains(key.as_str()));
     again.extend(unknown.cloned());
     pending::add(session, batch.run, again.iter().map(String::as_str)).await?;
+    moves.refit = refit(session, batch, &found.looked_at, &users).await?;
     for member in users {
         let all = |sets: &HashMap<String, BTreeSet<String>>| -> BTreeSet<String> {
             member.person.keys().filter_map(|key| sets.get(key)).flatten().cloned().collect()
@@ -434,6 +448,26 @@ async fn decided(session: &mut Session, batch: &Batch<'_>, found: Found) -> Resu
         }
     }
     Ok(moves)
+}
+
+/// Of these keys, those of people: of whom the store knows, each by the id.
+async fn refit(
+    session: &mut Session,
+    batch: &Batch<'_>,
+    looked_at: &BTreeSet<String>,
+    users: &[Member],
+) -> Result<BTreeSet<String>, StoreError> {
+    let of_users = users.iter().filter(|it| it.person.keys().any(|key| looked_at.contains(key)));
+    let mut refit: BTreeSet<String> = of_users.map(|it| it.person.object_id.clone()).collect();
+    // A full run meets everybody else where they lie, and reads them after their groups.
+    if batch.run.mode == Mode::Incremental && !looked_at.is_empty() {
+        let known: BTreeSet<&str> = users.iter().flat_map(|it| it.person.keys()).collect();
+        let groups = groups_named(session, &batch.groups_of, looked_at).await?;
+        let groups: BTreeSet<&str> = groups.iter().flat_map(Group::keys).collect();
+        let unknown = looked_at.iter().filter(|key| !known.contains(key.as_str()) && !groups.contains(key.as_str()));
+        refit.extend(unknown.cloned());
+    }
+    Ok(refit)
 }
 
 /// Whose these are now. Returns who is to be read again: what follows from another item needs the values of the directory.
@@ -471,6 +505,11 @@ async fn judge(
 }
 
 impl Moves {
+    /// Who is to be read again for the filters, and later than whatever was read before these groups were.
+    pub fn take_refit(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.refit)
+    }
+
     /// They concern nobody.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.marks.is_empty() && self.back.is_empty() && self.waits.is_empty()

@@ -1,7 +1,7 @@
 //! Who left: how it is known, when it is believed, and what follows for them at the end of a complete run.
 //!
 //! ```text
-//! missed by a full run -> missed by another: absent ┐
+//! missed by a run -> missed by a full one: absent   ┐
 //! deleted · outside of every item ──────────────────┴-> due -> guard -> disabled | removed | kept | listed for approval
 //! seen again with an owner: all of it is forgotten
 //! ```
@@ -28,7 +28,7 @@ pub enum How {
     Absent,
 }
 
-/// Missed by one full run and not by another.
+/// Missed by one run, and by no full one since.
 pub const MISSED: &str = "missed";
 
 impl How {
@@ -77,8 +77,8 @@ impl Marked {
     }
 }
 
-/// What a user's row says of it from now on; `None` = what it said before. `missed_before`: the run that missed them first was a
-/// complete full one.
+/// What a user's row says of it from now on; `None` = what it said before. `missed_before`: the run that missed them first was
+/// complete.
 fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(&'static str, bool)> {
     let sure = !matches!(before.left_how.as_str(), "" | MISSED);
     let here = before.left_run == run.run_id;
@@ -86,8 +86,8 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(
         return None;
     }
     let next = match how {
-        // Only a full run looks at everybody.
-        How::Absent if run.mode != Mode::Full => return None,
+        // The last word is of a run that looks at everybody.
+        How::Absent if run.mode != Mode::Full && !before.left_how.is_empty() => return None,
         How::Absent if sure => match before.left_how.as_str() {
             "deleted" => "deleted",
             "outside" => "outside",
@@ -432,7 +432,7 @@ pub fn why(due: &str, left_how: &str, sync_item: &str) -> String {
         ("exempt", _) => format!("the item {sync_item} or a group exempts them from the second factor"),
         (_, "deleted") => format!("deleted in the directory; was in {sync_item}"),
         (_, "outside") => format!("no longer in {sync_item}, nor in any other item"),
-        _ => format!("not found in the directory by two full runs; was in {sync_item}"),
+        _ => format!("not found in the directory twice; was in {sync_item}"),
     }
 }
 
@@ -518,12 +518,14 @@ mod tests {
     }
 
     #[test]
-    fn absence_is_believed_when_a_second_full_run_says_so() {
+    fn absence_is_believed_when_a_full_run_says_so_after_another_run() {
         // S-43
         use How::{Absent, Deleted, Outside};
         for (left_how, left_run, state, how, mode, before, expected) in [
             ("", "", "enabled", Absent, Mode::Full, false, Some((MISSED, false))),
-            ("", "", "enabled", Absent, Mode::Incremental, false, None),
+            ("", "", "enabled", Absent, Mode::Incremental, false, Some((MISSED, false))),
+            (MISSED, "then", "enabled", Absent, Mode::Incremental, true, None),
+            ("outside", "then", "enabled", Absent, Mode::Incremental, true, None),
             (MISSED, "now", "enabled", Absent, Mode::Full, false, None),
             (MISSED, "then", "enabled", Absent, Mode::Full, true, Some(("absent", true))),
             // The run that missed them first was not complete.

@@ -253,7 +253,7 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     }
     if request.complete && !run.is_preview() {
         end.reply.run_id = stands_in.unwrap_or_default();
-        end.reply.pending = pending::any(&mut session, &run.directory).await?;
+        end.reply.pending = is_due(&mut session, &run).await?;
     }
     if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
@@ -283,9 +283,15 @@ async fn answer_again(
         "incomplete" if request.complete => reply.incomplete.clone_from(&run.error),
         "incomplete" => {}
         _ if run.is_preview() => {}
-        _ => reply.pending = pending::any(session, &run.directory).await?,
+        _ => reply.pending = is_due(session, &run).await?,
     }
     Ok(reply)
+}
+
+/// Is a run due now? Something is doubtful, or whom this one missed is to be looked for once more (S-43): a full run has looked.
+async fn is_due(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
+    let missed = run.mode == Mode::Incremental && source::missed(session, &run.directory).await? > 0;
+    Ok(missed || pending::any(session, &run.directory).await?)
 }
 
 /// What a run comes to.

@@ -40,8 +40,16 @@ pub async fn identity(session: &mut Session, directory: &str) -> Result<String, 
     Ok(row.map_or(Ok(String::new()), |row| row.get("identity"))?)
 }
 
-/// By a full run, and by no other since.
-async fn missed(session: &mut Session, directory: &str) -> Result<u64, StoreError> {
+/// Is the source, as the last run met it that could ask, another than the one that was accepted (S-44)?
+async fn is_another(session: &mut Session, directory: &str, accepted: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT identity FROM sync_runs WHERE directory = $1 AND identity <> '' \
+               ORDER BY started_ms DESC, run_id DESC LIMIT 1";
+    let met = session.row(sql, args![directory]).await?.map(|row| row.get::<String>("identity")).transpose()?;
+    Ok(!accepted.is_empty() && met.is_some_and(|met| met != accepted))
+}
+
+/// By a run, and by no full one since.
+pub async fn missed(session: &mut Session, directory: &str) -> Result<u64, StoreError> {
     let sql = "SELECT (SELECT COUNT(*) FROM users WHERE directory = $1 AND left_how = 'missed' AND state || '' <> 'removed') \
                + (SELECT COUNT(*) FROM user_groups WHERE directory = $1 AND left_run <> '') AS missed";
     let row = session.row(sql, args![directory]).await?;
@@ -117,8 +125,8 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
         }
         let mut source =
             SyncSource { directory: name.into(), users: users(session, name).await?, ..SyncSource::default() };
-        let identity = identity(session, name).await?;
-        source.pins = pins::list(session, name, &identity, settings).await?;
+        let accepted = identity(session, name).await?;
+        source.pins = pins::list(session, name, &accepted, settings).await?;
         let sql =
             "SELECT base, feed, offers, items_digest, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
         let mut digest = String::new();
@@ -130,21 +138,28 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
             source.complete_unix_ms = row.get("complete_ms")?;
             digest = row.get("items_digest")?;
         }
-        source.waits_for = waits_for(settings, name, source.full_unix_ms, &digest);
+        let another = is_another(session, name, &accepted).await?;
+        source.waits_for = waits_for(settings, name, source.full_unix_ms, &digest, another);
         sources.push(source);
     }
     Ok(sources)
 }
 
 /// Why no run begins by itself, in a sentence with the way out; empty = they do.
-fn waits_for(settings: &Settings, directory: &str, full_ms: i64, digest: &str) -> String {
-    let now =
-        format!("look at the list of \"twinlock sync plan {directory}\", then type \"twinlock sync now {directory}\"");
+fn waits_for(settings: &Settings, directory: &str, full_ms: i64, digest: &str, another: bool) -> String {
+    let look =
+        format!("look at the list of \"twinlock sync plan {directory}\", then type \"twinlock sync now {directory}");
+    let now = format!("{look}\"");
     match () {
         () if items(settings, directory, false).is_empty() => "no sync item of it is on".into(),
         () if !settings.sync.enabled => "synchronisation is off: set sync.enabled".into(),
         // FS-01
         () if full_ms == 0 => format!("nothing was synchronised yet: {now}"),
+        // S-44
+        () if another => format!(
+            "the account, base, filter, id attribute or directory is another than the one that was accepted: \
+             {look} --accept-source\""
+        ),
         // FS-09
         () if digest != settings.items_digest(directory) => format!("its sync items changed: {now}"),
         () => String::new(),
@@ -157,7 +172,7 @@ mod tests {
 
     #[test]
     fn runs_begin_by_themselves_after_one_by_hand_and_until_the_items_change() {
-        // FS-01, FS-09
+        // FS-01, FS-09, S-44
         let settings = |enabled: bool, state: &str| -> Settings {
             let text = format!(
                 "[sync]\nenabled = {enabled}\n[[sync_item]]\nname = \"a\"\ndirectory = \"corp\"\nstate = \"{state}\"\n\
@@ -166,15 +181,17 @@ mod tests {
             toml::from_str(&text).expect("valid")
         };
         let good = settings(true, "on").items_digest("corp");
-        for (enabled, state, full_ms, digest, waits) in [
-            (true, "on", 1, good.as_str(), None),
-            (true, "on", 0, "", Some("twinlock sync now corp")),
-            (true, "on", 1, "other", Some("items changed")),
-            (false, "on", 1, good.as_str(), Some("sync.enabled")),
-            (true, "preview", 1, good.as_str(), Some("no sync item")),
-            (true, "off", 1, good.as_str(), Some("no sync item")),
+        for (enabled, state, full_ms, digest, another, waits) in [
+            (true, "on", 1, good.as_str(), false, None),
+            (true, "on", 0, "", false, Some("twinlock sync now corp\"")),
+            (true, "on", 1, "other", false, Some("items changed")),
+            (true, "on", 1, good.as_str(), true, Some("twinlock sync now corp --accept-source\"")),
+            (true, "on", 1, "other", true, Some("--accept-source\"")),
+            (false, "on", 1, good.as_str(), true, Some("sync.enabled")),
+            (true, "preview", 1, good.as_str(), false, Some("no sync item")),
+            (true, "off", 1, good.as_str(), false, Some("no sync item")),
         ] {
-            let said = waits_for(&settings(enabled, state), "corp", full_ms, digest);
+            let said = waits_for(&settings(enabled, state), "corp", full_ms, digest, another);
             match waits {
                 None => assert_eq!(said, ""),
                 Some(part) => assert!(said.contains(part), "{said}"),

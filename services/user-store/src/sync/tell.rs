@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 /// Mails of one batch about doubled names; the history has them all.
 const DOUBLED_TOLD_MAX: usize = 20;
 
-/// What administrators hear of a run (FS-07, FV-27): that users wait, once a list; that a read was not complete, once a day
-/// as long as it goes on.
+/// What administrators hear of a run (FS-07, FV-27): that users wait, once a list; that a read was not complete, or that the source
+/// is another one and nothing is written, once a day as long as it goes on.
 pub async fn alarm(
     session: &mut Session,
     run: &Run,
@@ -26,7 +26,10 @@ pub async fn alarm(
     request: &FinishRunRequest,
     now_ms: i64,
 ) -> Result<Option<NewMail>, StoreError> {
-    if run.is_preview() {
+    // A preview that nobody asked for is one of another source (S-44).
+    let another = run.is_preview();
+    let (scheduled, why) = began(session, run).await?;
+    if another && !scheduled {
         return Ok(None);
     }
     if !reply.approval_id.is_empty() {
@@ -39,7 +42,7 @@ pub async fn alarm(
         let mail = NewMail::to_administrators("sync_approval").with("detail", detail).with("link", link);
         return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
     }
-    if request.complete {
+    if request.complete && !another {
         return Ok(None);
     }
     let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND state IN ('done', 'parked') AND mode <> 'preview' \
@@ -48,10 +51,22 @@ pub async fn alarm(
         Some(row) => row.get("run_id")?,
         None => String::new(),
     };
-    let mail = NewMail::to_administrators("sync_failed").with("reason", bounded(&request.error, 512));
-    let mail = mail.with("detail", format!("directory {}", run.directory));
-    let day = now_ms.div_euclid(DAY_MS);
-    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{}", run.directory))))
+    let (directory, day) = (&run.directory, now_ms.div_euclid(DAY_MS));
+    let mail = NewMail::to_administrators("sync_failed");
+    if another && request.complete {
+        let way_out = format!("twinlock sync plan {directory}, then twinlock sync now {directory} --accept-source");
+        let mail = mail.with("reason", why).with("detail", format!("directory {directory}: {way_out}"));
+        return Ok(Some(mail.once(format!("sync_source:{whole}:{day}:{directory}"))));
+    }
+    let mail = mail.with("reason", bounded(&request.error, 512)).with("detail", format!("directory {directory}"));
+    Ok(Some(mail.once(format!("sync_failed:{whole}:{day}:{directory}"))))
+}
+
+/// Whether the schedule began a run, and why it is one of its mode.
+async fn began(session: &mut Session, run: &Run) -> Result<(bool, String), StoreError> {
+    let row = session.row("SELECT cause, why FROM sync_runs WHERE run_id = $1", args![&run.run_id]).await?;
+    let Some(row) = row else { return Ok((false, String::new())) };
+    Ok((row.get::<String>("cause")? == "schedule", row.get("why")?))
 }
 
 /// S-58: another phone or mail is another authenticator, and who had the one before hears of it there. Before the rows are written.

@@ -1,5 +1,6 @@
 //! One batch, in one transaction: what it says of groups, users and containers, who left, and where the feed continues (S-02).
 
+use super::back_links::Reach;
 use super::groups::{self, Moves};
 use super::leavers::{self, How};
 use super::members::{self, Graph, Person};
@@ -22,7 +23,7 @@ use tonic::Status;
 
 /// Problems named in a reply; the rest is counted.
 const PROBLEMS_MAX: usize = 200;
-/// Full runs of before that are looked at for whom they missed.
+/// Runs of before that are looked at for whom they missed.
 const RUNS_MAX: i64 = 1_000;
 
 /// What a batch is judged by.
@@ -33,13 +34,15 @@ pub struct Batch<'a> {
     pub items: Vec<&'a SyncItem>,
     /// Under what name its groups stand.
     pub groups_of: String,
+    /// How far the filters look at groups.
+    pub reach: Reach,
     pub now_ms: i64,
-    /// Full runs before this one that ended complete.
+    /// Runs before this one that ended complete.
     whole: HashSet<String>,
 }
 
 impl Batch<'_> {
-    /// Was the run that missed something first a complete full one, and another than this (S-43)?
+    /// Was the run that missed something first a complete one, and another than this (S-43)?
     pub fn missed_before(&self, left_run: &str) -> bool {
         self.whole.contains(left_run)
     }
@@ -69,8 +72,10 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
     let run = Run::running(&mut session, &request.run_id).await?;
     let settings = store.rules().current(&mut session).await?;
     let settings = pins::applied(&mut session, &run, settings).await?;
+    let items = items(&settings, &run.directory, run.is_preview());
     let batch = Batch {
-        items: items(&settings, &run.directory, run.is_preview()),
+        reach: Reach::of(settings.directory(&run.directory), &items),
+        items,
         groups_of: run.groups_of(),
         whole: whole(&mut session, &run, &left).await?,
         run: &run,
@@ -136,12 +141,12 @@ fn ids(texts: &[String]) -> Vec<String> {
     texts.iter().filter_map(|text| Some(text.parse::<ObjectId>().ok()?.to_string())).collect()
 }
 
-/// Complete full runs of before; nobody asks where nobody is absent.
+/// Complete runs of before that wrote; nobody asks where nobody is absent.
 async fn whole(session: &mut Session, run: &Run, left: &[(String, How)]) -> Result<HashSet<String>, StoreError> {
     if !left.iter().any(|(_, how)| *how == How::Absent) {
         return Ok(HashSet::new());
     }
-    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND mode = 'full' AND state IN ('done', 'parked') \
+    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
                AND run_id <> $2 ORDER BY started_ms DESC LIMIT $3";
     let rows = session.rows(sql, args![&run.directory, &run.run_id, RUNS_MAX]).await?;
     Ok(rows.iter().map(|row| row.get("run_id")).collect::<Result<_, _>>()?)
@@ -169,6 +174,7 @@ async fn write(
     pending::gone(session, run, &gone).await?;
     // Users are planned on what moved groups made of them: a plan that does not know it would take it back.
     let (mut head, mut changed_users) = (None, Vec::new());
+    let refit: BTreeSet<String> = moves.iter_mut().flat_map(Moves::take_refit).collect();
     if moves.iter().any(|moves| !moves.is_empty()) {
         head = Some(audit::lock(session).await?);
         for moves in moves {
@@ -179,6 +185,8 @@ async fn write(
     read.extend(keys);
     // What moves of groups made doubtful was read with this batch.
     pending::read(session, run, read.iter().map(String::as_str)).await?;
+    // But not for the filters: a user of this batch may have been read before a group of it was.
+    pending::add(session, run, refit.iter().map(String::as_str)).await?;
     let head = match head {
         Some(head) => head,
         None => audit::lock(session).await?,

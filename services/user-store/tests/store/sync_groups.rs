@@ -558,3 +558,37 @@ pub async fn groups_show_their_members_whatever_is_read_first(lab: Fixture) {
     assert_eq!(of("ann").await, [""; 0], "left one, the other is gone");
     assert_eq!(of("bob").await, ["vpn"]);
 }
+
+pub async fn whom_a_filter_looks_at_by_their_groups_is_read_again_when_those_change(lab: Fixture) {
+    // FS-22, S-17, S-36
+    let vpn = "vpn source = { kind = \"domain\" }; filter = \"(memberOf=cn=vpn,ou=groups,dc=corp,dc=example)\"";
+    lab.apply(&with_items(&[vpn])).await;
+    lab.lead().await;
+    let run_id = lab.begin().await.expect("begun");
+    let first = [group("vpn", &[&dn("ann"), &group_dn("inner")]), group("inner", &[&dn("bob"), &dn("stranger")])];
+    lab.send(&run_id, groups(first.to_vec())).await;
+    lab.batch(&run_id, ["ann", "bob"].map(|name| of_items(name, &["vpn"])).to_vec()).await;
+    lab.finish(&run_id, true).await;
+    assert_eq!(listed(&lab).await, [""; 0], "a full run reads everybody where they lie");
+    // A full run that ends between a group and its users.
+    let run_id = lab.begin().await.expect("begun");
+    lab.send(&run_id, groups(vec![group("vpn", &[&group_dn("inner"), &dn("newcomer")])])).await;
+    lab.finish(&run_id, false).await;
+    assert_eq!(listed(&lab).await, [format!("id {}", id_of("ann"))]);
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let settled = pending(&lab).await.into_iter().map(|(_, pending_id)| pending_id).collect();
+    // It is of this batch, and may have been read before the group was.
+    let users = vec![of_items("bob", &["vpn"])];
+    let inner = vec![group("inner", &[&dn("other")])];
+    lab.send(&run_id, ApplyBatchRequest { users, settled, groups: inner, ..ApplyBatchRequest::default() }).await;
+    let mut expected =
+        [format!("dn {}", dn("other")), format!("dn {}", dn("stranger")), format!("id {}", id_of("bob"))];
+    expected.sort();
+    assert_eq!(listed(&lab).await, expected);
+    // Whoever looks at no group need not be told.
+    lab.apply(&with_items(&["vpn source = { kind = \"domain\" }"])).await;
+    let settled = pending(&lab).await.into_iter().map(|(_, pending_id)| pending_id).collect();
+    let changed = vec![group("inner", &[&dn("ann")])];
+    lab.send(&run_id, ApplyBatchRequest { groups: changed, settled, ..ApplyBatchRequest::default() }).await;
+    assert_eq!(listed(&lab).await, [""; 0]);
+}

@@ -382,7 +382,74 @@ pub async fn nobody_approves_a_run_of_their_own_where_there_are_two(lab: Fixture
     assert_eq!(decide_as(&lab, "api-key:second", &approval_id, true, &[]).await.expect("approved"), 20);
     lab.run(people(50)).await;
     let approval_id = park().await;
-    assert_eq!(decide(&lab, &approval_id, false, &[]).await.expect("a refusal is nobody's gain"), 0);
+    // What the schedule makes of it is of the same hand.
+    let scheduled = lab.run(people(29)).await;
+    assert!(scheduled.parked == 21 && scheduled.approval_id != approval_id, "{scheduled:?}");
+    let own = decide(&lab, &scheduled.approval_id, true, &[]).await.expect_err("of one's own");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    assert_eq!(decide(&lab, &scheduled.approval_id, false, &[]).await.expect("a refusal is nobody's gain"), 0);
+    let again = lab.run(people(29)).await;
+    let own = decide(&lab, &again.approval_id, true, &[]).await.expect_err("refused by the same hand");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    assert_eq!(decide_as(&lab, "api-key:second", &again.approval_id, false, &[]).await.expect("refused"), 0);
+    let others = lab.run(people(29)).await;
+    assert_eq!(decide(&lab, &others.approval_id, true, &[]).await.expect("another refused what it was"), 21);
+}
+
+pub async fn another_source_is_waited_for_and_told_once_a_day(lab: Fixture) {
+    // S-44, FV-27
+    let document = format!("[sync]\nenabled = true\n{}", with_items(&["people"]));
+    lab.apply(&document).await;
+    lab.lead().await;
+    let settings: domain::settings::Settings = toml::from_str(&document).expect("valid");
+    let run = async |mode: &str, trigger: &str, identity: &str, complete: bool| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: mode.into(),
+            why: "the source is another".into(),
+            trigger: trigger.into(),
+            items_digest: settings.items_digest("corp"),
+            identity: identity.into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        lab.finish(&run_id, complete).await;
+        lab.clock.advance(60_000);
+    };
+    let waits = async || status(&lab).await.sources.remove(0).waits_for;
+    let told = async || {
+        let mails = lab.mails().await.into_iter();
+        mails.map(|it| (it.kind, it.variables["reason"].clone(), it.variables["detail"].clone())).collect::<Vec<_>>()
+    };
+    run("full", "request", "one", true).await;
+    run("incremental", "schedule", "one", true).await;
+    run("preview", "request", "one", true).await;
+    assert_eq!((waits().await.as_str(), told().await), ("", vec![]));
+    let said = (
+        "sync_failed".to_owned(),
+        "the source is another".to_owned(),
+        "directory corp: twinlock sync plan corp, then twinlock sync now corp --accept-source".to_owned(),
+    );
+    run("preview", "schedule", "two", true).await;
+    assert!(waits().await.ends_with("\"twinlock sync now corp --accept-source\""), "{}", waits().await);
+    assert_eq!(told().await, std::slice::from_ref(&said));
+    run("preview", "schedule", "two", true).await;
+    run("preview", "request", "two", true).await;
+    assert_eq!(told().await, [], "somebody looks at it");
+    // Who could not ask knows nothing of the source.
+    run("incremental", "schedule", "", false).await;
+    assert!(waits().await.contains("another"), "{}", waits().await);
+    assert_eq!(told().await.len(), 1, "of the read that was not complete");
+    lab.clock.advance(24 * 3_600_000);
+    run("preview", "schedule", "two", true).await;
+    assert_eq!(told().await, [said], "it goes on");
+    run("full", "request", "two", true).await;
+    assert_eq!((waits().await.as_str(), told().await), ("", vec![]), "accepted");
+    run("preview", "schedule", "three", true).await;
+    run("incremental", "schedule", "two", true).await;
+    assert_eq!(waits().await, "", "taken back");
 }
 
 pub async fn a_request_travels_whole(lab: Fixture) {

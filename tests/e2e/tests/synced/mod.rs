@@ -74,6 +74,10 @@ impl Upstream {
     pub fn modify_what_it_takes(&self, ldif: &str) -> Result<()> {
         const OF_GROUPS: [&str; 3] =
             ["No such attribute (16)", "Type or value exists (20)", "Object class violation (65)"];
+        // Active Directory writes a new name of somebody to their groups.
+        const OF_LINKS: [&str; 3] =
+            ["No such object (32)", "Server is unwilling to perform (53)", "Already exists (68)"];
+        let links = if matches!(self, Self::Samba(_)) { OF_LINKS.as_slice() } else { &[] };
         let file = std::env::temp_dir().join(format!("edits-{}.ldif", uuid::Uuid::new_v4()));
         std::fs::write(&file, ldif)?;
         let [name, password] = self.admin();
@@ -85,7 +89,8 @@ impl Upstream {
         std::fs::remove_file(&file)?;
         let said = String::from_utf8_lossy(&output.stderr);
         let failed = said.lines().filter(|line| line.starts_with("ldap_"));
-        let failed: Vec<&str> = failed.filter(|line| !OF_GROUPS.iter().any(|known| line.contains(known))).collect();
+        let failed: Vec<&str> =
+            failed.filter(|line| !OF_GROUPS.iter().chain(links).any(|known| line.contains(known))).collect();
         ensure!(failed.is_empty(), "{failed:?}");
         Ok(())
     }
@@ -500,19 +505,21 @@ impl World {
         }
     }
 
+    /// Store and directory agree about everybody and every group that is in the directory; what else the store has is not looked at.
+    pub async fn agrees_about_those_there(&self, step: &str) -> Result<()> {
+        let (directory, mut store) = (self.upstream.people(&self.base)?, self.people().await?);
+        let groups: BTreeSet<String> = self.upstream.groups()?.ids.into_values().collect();
+        store.values_mut().for_each(|person| person.groups.retain(|id| groups.contains(id)));
+        match difference_of_those_there(&directory, &store) {
+            None => Ok(()),
+            Some(difference) => bail!("{step}: {difference}"),
+        }
+    }
+
     pub async fn difference(&self) -> Result<Option<String>> {
-        let directory = self.upstream.people(&self.base)?;
-        let store = self.people().await?;
-        for (id, there) in &directory {
-            let Some(here) = store.get(id) else { return Ok(Some(format!("{} is missing ({id})", there.dn))) };
-            // Who is disabled passes nowhere, and nobody asks for their groups.
-            let bare = |person: &Person| {
-                let groups = if person.enabled { person.groups.clone() } else { BTreeSet::new() };
-                Person { dn: folded(&person.dn), groups, ..person.clone() }
-            };
-            if bare(there) != bare(here) {
-                return Ok(Some(format!("the directory has {there:#?}\nthe store has {here:#?}")));
-            }
+        let (directory, store) = (self.upstream.people(&self.base)?, self.people().await?);
+        if let Some(difference) = difference_of_those_there(&directory, &store) {
+            return Ok(Some(difference));
         }
         for (id, here) in &store {
             if here.enabled && !directory.contains_key(id) {
@@ -573,6 +580,21 @@ impl World {
         };
         Ok(self.store.admin.decide_approval(Request::new(request)).await?.into_inner().applied)
     }
+}
+
+fn difference_of_those_there(directory: &People, store: &People) -> Option<String> {
+    for (id, there) in directory {
+        let Some(here) = store.get(id) else { return Some(format!("{} is missing ({id})", there.dn)) };
+        // Who is disabled passes nowhere, and nobody asks for their groups.
+        let bare = |person: &Person| {
+            let groups = if person.enabled { person.groups.clone() } else { BTreeSet::new() };
+            Person { dn: folded(&person.dn), groups, ..person.clone() }
+        };
+        if bare(there) != bare(here) {
+            return Some(format!("the directory has {there:#?}\nthe store has {here:#?}"));
+        }
+    }
+    None
 }
 
 /// Every cookie becomes nonsense of the same length; where there is none, the number it counts by goes back.
