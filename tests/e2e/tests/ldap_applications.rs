@@ -11,7 +11,7 @@ mod rules;
 
 use anyhow::{Context, Result, ensure};
 use data_encoding::BASE64;
-use e2e::{OneMachine, Outside, attempt_ended, last_attempt, story};
+use e2e::{OneMachine, Outside, Secrets, attempt_ended, last_attempt, story};
 use lab::{COMPANY_BASE, Host, Person, Proc, Slapd, free_port, password_of, program, repository, wait_until};
 use serde_json::{Value, json};
 use std::{
@@ -62,7 +62,18 @@ async fn applications_ask_by_ldap() -> Result<()> {
         dovecot_and_postfix_open_with_the_code_behind_the_password,
         forges_bind_search_and_bind_and_are_nobody_after_a_no,
         everybody_waits_while_phones_ring_and_nobody_holds_up_another,
+        no_password_was_written_down,
     )
+}
+
+async fn no_password_was_written_down(world: &mut World) -> Result<()> {
+    // T-09
+    let mut secrets = Secrets::default();
+    for uid in ["ann.archer", "ben.hale", "clara.osborn", "david.baker", "emma.irwin", "greta.cole", "karla.keller"] {
+        secrets.add(uid, password_of(uid).as_bytes());
+    }
+    secrets.add("the service account", Slapd::GITLAB_PASSWORD.as_bytes());
+    secrets.were_not_written_by(&world.machine.twinlock)
 }
 
 async fn sssd_looks_people_up_and_opens_with_the_code_behind_the_password(world: &mut World) -> Result<()> {

@@ -13,7 +13,7 @@ mod session;
 
 use anyhow::{Context, Result, ensure};
 use clients::{keep, places, script, the_same, tool, tools};
-use e2e::{Application, Before, Make, Pocket, code_of, say, story};
+use e2e::{Application, Before, Make, Pocket, Secrets, code_of, say, story};
 use lab::{COMPANY_BASE, Pki, Slapd, SlapdOptions, Standalone, company_settings, password_of, run};
 use ldap_wire::{LdapResult, MessageId, Op, ResultCode, extended::ExtendedResponse, oid};
 use requests::{SUBTREE, extended, search, sync};
@@ -85,6 +85,7 @@ async fn clients(make: Make) -> Result<()> {
         a_service_account_searches_and_the_person_binds_with_a_code,
         a_wrong_password_and_a_used_code_read_the_same_to_the_tools,
         a_phone_approves_what_a_tool_asks,
+        no_password_was_written_down,
     )
 }
 
@@ -230,6 +231,16 @@ async fn a_phone_approves_what_a_tool_asks(world: &mut Before) -> Result<()> {
     let told = asks.await??;
     ensure!(String::from_utf8_lossy(&told.stdout).to_lowercase().contains(&dn), "{told:?}");
     Ok(())
+}
+
+async fn no_password_was_written_down(world: &mut Before) -> Result<()> {
+    // T-09
+    let mut secrets = Secrets::default();
+    for uid in world.upstream.people() {
+        secrets.add(uid, password_of(uid).as_bytes());
+    }
+    secrets.add("the manager", world.upstream.manager.1.as_bytes());
+    secrets.were_not_written_by(&world.twinlock)
 }
 
 const TWO_SERVERS: &str = r#"

@@ -2,6 +2,7 @@
 //! becomes of each test has to be the same (FL-12). `tests/lab/install.sh` fetches it.
 
 use anyhow::{Context, Result, ensure};
+use e2e::Secrets;
 use lab::{Pki, Slapd, SlapdOptions, Standalone, company_settings, repository};
 use std::{
     collections::BTreeMap,
@@ -112,7 +113,11 @@ fn the_suites_of_client_libraries_end_as_they_do_directly() -> Result<()> {
         let differs: Vec<_> = differs.map(|(test, end)| format!("{test}: {:?}, {end:?}", directly.get(test))).collect();
         ensure!(differs.is_empty(), "{library}, directly and through the gateway: {differs:#?}");
     }
-    Ok(())
+    // T-09
+    let mut secrets = Secrets::default();
+    secrets.add("the query account", Slapd::QUERY_PASSWORD.as_bytes());
+    secrets.add("a user of the suites", b"user1_pw");
+    secrets.were_not_written_by(&world.twinlock)
 }
 
 /// Where the sources of a library are, of the version that is installed.

@@ -3,15 +3,12 @@
 
 #[path = "secrets/capture.rs"]
 mod capture;
-#[path = "secrets/search.rs"]
-mod search;
 
 use anyhow::{Context, Result, ensure};
 use capture::{Collector, Listener};
 use data_encoding::{BASE32_NOPAD, BASE64};
-use e2e::{Answer, Application, Device, Distributed, OneMachine, Visitor, code_of, say};
+use e2e::{Answer, Application, Device, Distributed, OneMachine, Secrets, Visitor, code_of, forms, read_all, say};
 use lab::{CommandLine, Part, Postgres, RADIUS_SECRET, Slapd, program, run};
-use search::{Secrets, forms};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
@@ -378,21 +375,6 @@ fn nothing_found(secrets: &Secrets, places: &[Place]) -> Result<()> {
     say(&format!("     {} forms of secrets searched for in {} places, {size} octets", secrets.len(), places.len()));
     ensure!(found.is_empty(), "{} found:\n{}", found.len(), found.join("\n"));
     Ok(())
-}
-
-/// A whole folder, but for the files that hold a secret by design.
-fn read_all(folder: &Path, without: &[&str]) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            content.extend(read_all(&entry.path(), without)?);
-        } else if kind.is_file() && !without.iter().any(|name| entry.file_name() == *name) {
-            content.extend(fs::read(entry.path())?);
-        }
-    }
-    Ok(content)
 }
 
 fn master_key(secrets: &mut Secrets, file: &Path) -> Result<()> {

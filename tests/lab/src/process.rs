@@ -60,9 +60,20 @@ impl Proc {
         let _ = self.child.wait();
     }
 
-    /// Any signal by name: "TERM", "STOP", "CONT", "HUP".
+    /// Any signal by name: "TERM", "STOP", "CONT", "HUP". After "STOP" it does nothing any more.
     pub fn signal(&self, signal: &str) {
         let _ = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
+        let end = Instant::now() + Duration::from_secs(5);
+        while signal == "STOP" && !self.is_stopped() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Threads stop one after another, and one that runs goes on for a moment.
+    fn is_stopped(&self) -> bool {
+        let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'));
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok()).all(stopped)
     }
 
     /// SIGTERM, then up to `limit` for it to end by itself; its exit code.

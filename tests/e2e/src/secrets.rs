@@ -1,8 +1,10 @@
 //! Searches anything for secrets, in every form in which one could have slipped out.
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
+use lab::Standalone;
+use std::{fs, path::Path};
 
 /// Every secret of a story, in every form.
 #[derive(Default)]
@@ -28,9 +30,23 @@ impl Secrets {
         }
     }
 
+    /// What the log of this machine says, and what it keeps, but for its master key (V-34, T-09).
+    pub fn were_not_written_by(&self, twinlock: &Standalone) -> Result<()> {
+        let log = twinlock.log().into_bytes();
+        let data = read_all(&twinlock.home().join("data"), &["master.key"])?;
+        ensure!(log.len() > 1_000 && data.len() > 10_000, "{} octets of log, {} of data", log.len(), data.len());
+        let found = [self.found_in("the log", &log)?, self.found_in("the data", &data)?].concat();
+        ensure!(found.is_empty(), "{}", found.join("\n"));
+        Ok(())
+    }
+
     /// How many secrets, in all their forms.
     pub fn len(&self) -> usize {
         self.patterns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
     }
 
     /// What is found: which secret, in which form, between what.
@@ -52,6 +68,21 @@ impl Secrets {
         found.truncate(20);
         Ok(found)
     }
+}
+
+/// A whole folder, but for the files that hold a secret by design.
+pub fn read_all(folder: &Path, without: &[&str]) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            content.extend(read_all(&entry.path(), without)?);
+        } else if kind.is_file() && !without.iter().any(|name| entry.file_name() == *name) {
+            content.extend(fs::read(entry.path())?);
+        }
+    }
+    Ok(content)
 }
 
 /// A secret as it stands in what is written: as it is, or as somebody's encoding made it.
