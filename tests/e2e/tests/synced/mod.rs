@@ -505,11 +505,14 @@ impl World {
         }
     }
 
-    /// Store and directory agree about everybody and every group that is in the directory; what else the store has is not looked at.
+    /// Store and directory agree about everybody who is in the directory, and the store has the groups in which they are. What a deletion
+    /// took is not looked at: people, and groups that led into others.
     pub async fn agrees_about_those_there(&self, step: &str) -> Result<()> {
         let (directory, mut store) = (self.upstream.people(&self.base)?, self.people().await?);
-        let groups: BTreeSet<String> = self.upstream.groups()?.ids.into_values().collect();
-        store.values_mut().for_each(|person| person.groups.retain(|id| groups.contains(id)));
+        for (id, person) in &mut store {
+            let theirs = directory.get(id).map(|person| &person.groups);
+            person.groups.retain(|group| theirs.is_some_and(|theirs| theirs.contains(group)));
+        }
         match difference_of_those_there(&directory, &store) {
             None => Ok(()),
             Some(difference) => bail!("{step}: {difference}"),
