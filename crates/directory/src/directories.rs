@@ -226,7 +226,8 @@ impl Directories {
                 Err(error) => found = Err(error),
             }
         }
-        // Ids are nobody else's: who is silent keeps nobody waiting whom another one has.
+        // A server has handed the id out (the settings allow no other beside trusted domains), so that it is nobody else's: who is
+        // silent keeps nobody waiting whom another one has.
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(holder) => return Ok(holder),

@@ -140,6 +140,15 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
     if directory.preset != Preset::ActiveDirectory {
         findings.error(key("trusted_domains"), "only a domain of Active Directory lists others; leave it out");
     }
+    if ObjectId::known_type(directory.id_attribute()).is_none() {
+        findings.error(
+            key("trusted_domains"),
+            format!(
+                "{} is handed out by no server, so that somebody of another domain may have the same and would be the same person; leave attributes.id out, or write a directory for each domain",
+                directory.id_attribute()
+            ),
+        );
+    }
     if directory.strip_domain {
         findings.error(
             key("trusted_domains"),
