@@ -61,6 +61,20 @@ fn an_account_is_a_domain_and_a_user_and_nothing_else() {
 }
 
 #[test]
+fn an_id_that_somebody_writes_is_warned_about() {
+    // FD-31
+    let warned = |id: &str| {
+        let text = GOOD.to_owned() + &format!("attributes = {{ id = \"{id}\" }}");
+        let problems = toml::from_str::<Settings>(&text).expect("a document").problems();
+        problems
+            .iter()
+            .any(|it| it.severity == Severity::Warning && it.to_string().contains("which tell of no deletion"))
+    };
+    assert!(warned("employeeID") && warned("mS-DS-ConsistencyGuid"));
+    assert!(!warned("objectGUID") && !warned("ENTRYUUID"), "servers hand these out");
+}
+
+#[test]
 fn a_kept_password_is_asked_for_again_where_it_would_be_less_protected() {
     // V-83
     let directory = |kind: &str| {

@@ -237,6 +237,12 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
         findings.error(key("username"), "is empty; name an attribute, or leave the key out");
     }
     id_type(findings, key("id_type"), directory);
+    if ObjectId::known_type(directory.id_attribute()).is_none() {
+        findings.warning(
+            key("id"),
+            "is an attribute that somebody writes: changes are followed by changelog or modify_timestamp alone, which tell of no deletion, so that who is deleted leaves with the next full run (full_every_hours); and each sign-in is one search more: index the attribute",
+        );
+    }
     for (field, name) in named(map) {
         match name {
             // Of a number it means that the preset's is not read.
