@@ -2,7 +2,7 @@
 
 use crate::directory::{Directory, Options, SettingsError};
 use crate::domains::{Belongs, Place};
-use crate::name::{NameError, TypedName, dns_domain};
+use crate::name::{NameError, TypedName};
 use crate::resolve::{Entry, ResolveError};
 use crate::trusted::{Listed, TrustedDomain};
 use domain::settings::Preset;
@@ -162,7 +162,10 @@ impl Directories {
         domain: &TrustedDomain,
     ) -> Result<Vec<Arc<Directory>>, ResolveError> {
         let may_be_it = |unusable: &&UnusableDomain| {
-            unusable.base.parse().map_or(true, |base| dns_domain(&base).is_none_or(|it| it == domain.dns_name))
+            unusable
+                .base
+                .parse::<ldap_wire::Dn>()
+                .map_or(true, |base| base.dns_domain().is_none_or(|it| it == domain.dns_name))
         };
         if let Some(unusable) = self.refused.read().unwrap_or_else(PoisonError::into_inner).iter().find(may_be_it) {
             return Err(ResolveError::Unusable { directory: unusable.name.clone() });
@@ -172,7 +175,7 @@ impl Directories {
         let mut of_domain: Vec<_> = others.cloned().collect();
         // Together: of several whose base nobody knows yet, each may be silent.
         try_join_all(of_domain.iter().map(|directory| directory.ready())).await?;
-        of_domain.retain(|directory| dns_domain(directory.base()).is_some_and(|name| name == domain.dns_name));
+        of_domain.retain(|directory| directory.base().dns_domain().is_some_and(|name| name == domain.dns_name));
         Ok(of_domain)
     }
 
@@ -226,7 +229,8 @@ impl Directories {
                 Err(error) => found = Err(error),
             }
         }
-        // Ids are nobody else's: who is silent keeps nobody waiting whom another one has.
+        // A server has handed the id out (the settings allow no other beside trusted domains), so that it is nobody else's: who is
+        // silent keeps nobody waiting whom another one has.
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(holder) => return Ok(holder),

@@ -4,10 +4,11 @@ use crate::ahead::Ahead;
 use crate::bind::{Accepted, BindError, Binders};
 use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
+use crate::controls::Controls;
 use crate::discover::{Discovery, Place};
 use crate::domains::Domains;
 use crate::exchange::Exchange;
-use crate::name::{TypedName, dns_domain};
+use crate::name::TypedName;
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 use crate::pool::Pool;
 use crate::probe::{self, Probed};
@@ -71,6 +72,7 @@ pub struct Directory {
     binders: Binders,
     /// Others than its own (FD-02).
     domains: Domains,
+    controls: Controls,
     _watch: Watch,
 }
 
@@ -119,7 +121,15 @@ impl Directory {
         let core = Arc::new(Core::new(settings, query_password, options)?);
         let pool = Pool::start(&core, connections);
         let (ahead, watch) = (Ahead::start(&core), Watch::start(&core));
-        Ok(Self { core, pool: Some(pool), ahead, binders: Binders::new(), domains: Domains::default(), _watch: watch })
+        Ok(Self {
+            core,
+            pool: Some(pool),
+            ahead,
+            binders: Binders::new(),
+            domains: Domains::default(),
+            controls: Controls::default(),
+            _watch: watch,
+        })
     }
 
     /// Without connections that are kept, and with nobody looking after servers.
@@ -136,6 +146,7 @@ impl Directory {
             ahead,
             binders: Binders::new(),
             domains: Domains::default(),
+            controls: Controls::default(),
             _watch: Watch::none(),
         })
     }
@@ -305,12 +316,23 @@ impl Directory {
         Ok(offered.into_iter().any(|oid| oid == oid::SCOPE_QUERY.as_bytes()))
     }
 
-    /// A server of the directory says that it knows all of these controls (RFC 4512 section 5.1).
+    /// A server of the directory says, or has said within the last minute, that it knows all of these controls (RFC 4512 section 5.1).
     pub async fn knows_controls(&self, oids: &[&str]) -> Result<bool, QueryError> {
-        let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["supportedControl"]);
-        let answer = self.search(SearchRequest { size_limit: 1, ..root }).await?;
-        let known: Vec<_> = answer.entries.iter().flat_map(|entry| entry.values("supportedControl")).collect();
-        Ok(oids.iter().all(|oid| known.iter().any(|known| *known == oid.as_bytes())))
+        let known = match self.controls.known(Instant::now()) {
+            Some(known) => known,
+            None => {
+                let root = SearchRequest::new("", Scope::Base, &Filter::present("objectClass"), &["supportedControl"]);
+                let answer = self.search(SearchRequest { size_limit: 1, ..root }).await?;
+                let values = answer.entries.iter().flat_map(|entry| entry.values("supportedControl"));
+                let texts = values.filter_map(|oid| std::str::from_utf8(oid).ok()).map(str::to_owned);
+                let known = Arc::new(texts.collect());
+                if answer.result.is_success() {
+                    self.controls.heard(&known, Instant::now());
+                }
+                known
+            }
+        };
+        Ok(oids.iter().all(|oid| known.contains(*oid)))
     }
 
     /// Parsed from the settings.
@@ -607,7 +629,7 @@ impl Core {
             _ => {}
         }
         let identity = match &account {
-            Some(account) => Identity::Account { account, domain: dns_domain(self.base()), password },
+            Some(account) => Identity::Account { account, domain: self.base().dns_domain(), password },
             None => Identity::Keytab(&self.options.keytab),
         };
         // Whoever looks whether a server serves gives the whole logon no longer than a connection.

@@ -8,7 +8,7 @@
 //! Each has connections of its own, opened when the first name belongs to it: one that is silent delays nobody of another.
 
 use crate::directory::Directory;
-use crate::name::{Kind, TypedName, dns_domain, is_domain_of_base};
+use crate::name::{Kind, TypedName, is_domain_of_base};
 use crate::read::Incomplete;
 use crate::resolve::ResolveError;
 use crate::trusted::{self, Listed, TrustedDomain};
@@ -140,8 +140,8 @@ impl<'a> Belongs<'a> {
             Kind::Upn { domain, .. } => Some(Self::Behind { domain }),
             // The home base may have other domains below it.
             Kind::Dn(dn) => {
-                let ours = home.base.parse().ok().and_then(|base| dns_domain(&base));
-                dns_domain(dn).is_some_and(|domain| Some(domain) != ours).then_some(Self::Within(dn))
+                let ours = home.base.parse::<Dn>().ok().and_then(|base| base.dns_domain());
+                dn.dns_domain().is_some_and(|domain| Some(domain) != ours).then_some(Self::Within(dn))
             }
             Kind::Bare | Kind::Netbios { .. } | Kind::Guid(_) | Kind::Sid(_) | Kind::Canonical { .. } => None,
         }
@@ -164,7 +164,7 @@ impl<'a> Belongs<'a> {
                 short || typed.eq_ignore_ascii_case(&domain.dns_name)
             }
             Self::Behind { domain: typed } => typed.eq_ignore_ascii_case(&domain.dns_name),
-            Self::Within(dn) => dns_domain(dn).is_some_and(|name| name == domain.dns_name),
+            Self::Within(dn) => dn.dns_domain().is_some_and(|name| name == domain.dns_name),
         };
         let mut found = domains.iter().filter(is_it);
         match (found.next(), found.next()) {

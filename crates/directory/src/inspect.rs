@@ -69,7 +69,18 @@ pub struct Findings {
     pub unknown_attributes: Result<Vec<(String, String)>, Incomplete>,
     pub domains: Result<OtherDomains, Incomplete>,
     pub user: Result<Mapped, UserError>,
+    /// What else has to have an id, where somebody writes the ids (FD-31).
+    pub by_id: Vec<ById>,
     pub authentication: Authentication,
+}
+
+/// One group, one container, the base: one without an id where there is any.
+#[derive(Debug)]
+pub struct ById {
+    about: About,
+    what: &'static str,
+    /// The DN of one that is found by its id.
+    found: Result<String, UserError>,
 }
 
 /// Entries that a filter of the settings matches below the base.
@@ -124,8 +135,11 @@ pub enum UserError {
     None,
     #[error("the user of this name could not be found")]
     Name(#[from] ResolveError),
-    #[error("users could not be read")]
+    #[error("the directory could not be read")]
     Unread(#[from] Incomplete),
+    /// FD-31: nobody has written one, or the query account may not read it.
+    #[error("{dn:?} has no {attribute} that is an id")]
+    NoId { attribute: String, dn: String },
     /// FD-31: the attribute is not searchable, or not unique, or its form is another one.
     #[error(
         "{dn:?} has {attribute} {id}, and a search for that finds {found} entries and not that one; set attributes.id to an attribute \
@@ -195,6 +209,7 @@ impl Directory {
             Ok(entry) => self.mapped(entry).await,
             Err(error) => Err(error.into()),
         };
+        let by_id = self.by_id().await;
         let feed_wanted = self.settings().feed;
         Findings {
             users,
@@ -206,6 +221,7 @@ impl Directory {
             unknown_attributes,
             domains,
             user,
+            by_id,
             authentication,
         }
     }
@@ -268,6 +284,52 @@ impl Directory {
         let distinguished_name = found.dn_text().unwrap_or_default().to_owned();
         self.is_found_by(&id, &distinguished_name).await?;
         Ok(Mapped { id, distinguished_name, form, values: values.collect() })
+    }
+
+    /// Looks for one that has no id first, as that is what does harm.
+    async fn by_id(&self) -> Vec<ById> {
+        let settings = self.settings();
+        let attribute = settings.id_attribute();
+        if ObjectId::known_type(attribute).is_some() {
+            return Vec::new();
+        }
+        let without = Filter::not(Filter::present(attribute));
+        let mut all = Vec::new();
+        for (about, what, scope, which) in [
+            (About::Groups, "group", Scope::Subtree, self.group_filter()),
+            (About::Containers, "container", Scope::Subtree, self.container_filter()),
+            (About::Attributes, "base", Scope::Base, &Filter::present("objectClass")),
+        ] {
+            let lacking = self.first_of(scope, Filter::and([which.clone(), without.clone()])).await;
+            let first = match lacking {
+                Ok(None) => self.first_of(scope, which.clone()).await,
+                lacking => lacking,
+            };
+            let found = match first {
+                Ok(None) => continue,
+                Ok(Some(entry)) => self.leads_back(&entry).await,
+                Err(why) => Err(why.into()),
+            };
+            all.push(ById { about, what, found });
+        }
+        all
+    }
+
+    async fn first_of(&self, scope: Scope, which: Filter) -> Result<Option<SearchResultEntry>, Incomplete> {
+        let settings = self.settings();
+        let mut reading = self.read(Query::new(&settings.base, scope, which, &[settings.id_attribute()]));
+        match reading.next().await {
+            Read::Entry(entry) => Ok(Some(entry)),
+            Read::Complete => Ok(None),
+            Read::Incomplete(why) => Err(why),
+        }
+    }
+
+    async fn leads_back(&self, entry: &SearchResultEntry) -> Result<String, UserError> {
+        let dn = entry.dn_text().unwrap_or_default().to_owned();
+        let attribute = || self.settings().id_attribute().to_owned();
+        let id = self.id_of(entry).map_err(|_| UserError::NoId { attribute: attribute(), dn: dn.clone() })?;
+        self.is_found_by(&id, &dn).await.map(|()| dn)
     }
 
     /// Whatever is decided about people goes by their ids: the directory must find them by these (FD-31).
@@ -537,6 +599,23 @@ impl Findings {
         self.tell_attributes(&mut tell);
         domains::tell(&self.domains, &mut tell);
         self.tell_user(&mut tell);
+        self.tell_by_id(&mut tell);
+    }
+
+    fn tell_by_id(&self, tell: &mut impl FnMut(About, Judgement, String)) {
+        for ById { about, what, found } in &self.by_id {
+            let harm = match *about {
+                About::Groups => {
+                    "While one that group_filter finds has none, nobody counts as gone: write it, or leave the group out"
+                }
+                About::Containers => "Items do not find such a container again after it was renamed or moved",
+                _ => "An item of the base does not need it",
+            };
+            match found {
+                Ok(dn) => tell(*about, Judgement::Good, format!("The {what} {dn:?} is found by its id.")),
+                Err(error) => tell(*about, Judgement::Doubtful, format!("The {what}: {}. {harm}.", chain(error))),
+            }
+        }
     }
 
     fn tell_changes(&self, tell: &mut impl FnMut(About, Judgement, String)) {

@@ -204,14 +204,7 @@ fn canonical(path: &str) -> Option<Vec<String>> {
 /// Is it the domain that the base lies in, in its long form: `corp.example` of `OU=x,DC=corp,DC=example`?
 pub(crate) fn is_domain_of_base(domain: &str, settings: &Directory) -> bool {
     let base: Result<Dn, _> = settings.base.parse();
-    base.ok().and_then(|base| dns_domain(&base)).is_some_and(|ours| ours.eq_ignore_ascii_case(domain))
-}
-
-/// `corp.example` of `OU=x,DC=corp,DC=example`.
-pub(crate) fn dns_domain(base: &Dn) -> Option<String> {
-    let key = base.key();
-    let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
-    (!parts.is_empty()).then(|| parts.join("."))
+    base.ok().and_then(|base| base.dns_domain()).is_some_and(|ours| ours.eq_ignore_ascii_case(domain))
 }
 
 /// The octets the id attribute is searched with. Active Directory takes its GUID with dashes, or as the octets of the wire (S-54).

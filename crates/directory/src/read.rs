@@ -14,6 +14,7 @@ use crate::observe::{Operation, Outcome};
 use crate::query::QueryError;
 use crate::server::ServerName;
 use bytes::Bytes;
+use domain::ObjectId;
 use ldap_wire::{
     Attribute, Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope,
     SearchRequest, SearchResultEntry, dirsync, oid,
@@ -44,6 +45,15 @@ impl Query {
         let attributes = attributes.iter().map(|attribute| (*attribute).to_owned()).collect();
         Self { base: base.into(), scope, filter, attributes, entries_max: Self::ENTRIES_MAX, controls: Vec::new() }
     }
+}
+
+/// The entries with one of these ids.
+pub fn of_ids(ids: &[ObjectId]) -> Filter {
+    let equal = |id: &ObjectId| {
+        let (attribute, value) = id.filter_value();
+        Filter::equal(attribute, value)
+    };
+    Filter::or(ids.iter().map(equal))
 }
 
 impl Query {

@@ -23,7 +23,7 @@
 //! everything else that is not exactly one entry is an error.
 
 use crate::directory::Directory;
-use crate::name::{Kind, NameError, TypedName, dns_domain, is_domain_of_base};
+use crate::name::{Kind, NameError, TypedName, is_domain_of_base};
 use crate::query::QueryError;
 use crate::read::Incomplete;
 use crate::server::ServerName;
@@ -56,7 +56,7 @@ pub struct Entry {
 impl Entry {
     /// The account by its own domain, and not by a principal name: another one may have that, written out (MS-ADTS section 5.1.1.1.1).
     pub(crate) fn windows_account(&self) -> Option<WindowsAccount> {
-        let domain = dns_domain(&self.dn.parse().ok()?)?;
+        let domain = self.dn.parse::<Dn>().ok()?.dns_domain()?;
         Some(WindowsAccount { user: self.account.clone()?, domain })
     }
 }

@@ -8,7 +8,6 @@
 //! A domain is used where trust goes both ways: its people are trusted here, and our query account is trusted there.
 
 use crate::directory::Directory;
-use crate::name::dns_domain;
 use crate::read::{Incomplete, Query, Reader};
 use domain::settings::{self, BindKind, QueryBind, TrustedServers, WindowsMechanism, is_domain_name};
 use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
@@ -87,7 +86,7 @@ pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
     let system = format!("CN=System,{home}");
     let attributes = ["trustPartner", "flatName", "trustDirection", "trustType", "trustAttributes"];
     let trusts = entries(&reader, &system, Scope::One, "objectClass=trustedDomain", &attributes).await?;
-    let own = home.parse().ok().and_then(|dn| dns_domain(&dn)).unwrap_or_default();
+    let own = home.parse::<Dn>().ok().and_then(|dn| dn.dns_domain()).unwrap_or_default();
     let account = account(directory, &reader, forest.iter().find(|domain| domain.dns_name == own)).await?;
     Ok(Listed::of(&own, forest, trusts.iter().filter_map(of_trust), account))
 }
@@ -214,7 +213,7 @@ fn of_trust(trust: &SearchResultEntry) -> Option<TrustedDomain> {
 
 /// With names that can be asked for and shown, or none.
 fn domain(base: Dn, netbios_name: Option<&str>, kind: TrustKind, usable: Result<(), NotUsed>) -> Option<TrustedDomain> {
-    let dns_name = dns_domain(&base).filter(|name| is_domain_name(name))?.to_ascii_lowercase();
+    let dns_name = base.dns_domain().filter(|name| is_domain_name(name))?.to_ascii_lowercase();
     let plain = |name: &&str| {
         (1..=64).contains(&name.len()) && !name.chars().any(|sign| sign.is_control() || r"\/@".contains(sign))
     };

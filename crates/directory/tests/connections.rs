@@ -34,17 +34,21 @@ fn fault(error: &ConnectError) -> Option<TlsFault> {
 /// Speaks TLS with a certificate for `name`, and no LDAP.
 async fn tls_server(pki: &lab::Pki, name: &str) -> Result<String> {
     let files = pki.issue(&format!("server-{name}"), &[name])?;
-    tls_server_with(&files.certificate, &files.key).await
+    tls_server_with(&files.certificate, &files.key, rustls::ALL_VERSIONS).await
 }
 
+type Versions = &'static [&'static rustls::SupportedProtocolVersion];
+
+static TLS12: Versions = &[&rustls::version::TLS12];
+
 /// The same with this certificate and this key, be they each other's or not.
-async fn tls_server_with(certificate: &Path, key: &Path) -> Result<String> {
+async fn tls_server_with(certificate: &Path, key: &Path, versions: Versions) -> Result<String> {
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = provider.key_provider.load_private_key(PrivateKeyDer::from_pem_file(key)?)?;
     let certified = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certified));
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
@@ -95,8 +99,8 @@ async fn a_pinned_certificate_is_taken_and_no_other() -> Result<()> {
     let misnamed = pki.issue("misnamed", &["dc1.corp.example"])?;
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
     let expired = pki.issue_until("expired", &["127.0.0.1"], Some(yesterday))?;
-    let result = async |shown: (&Path, &Path), pinned: &[&Path]| -> Result<Option<TlsFault>> {
-        let url = tls_server_with(shown.0, shown.1).await?;
+    let result = async |shown: (&Path, &Path), pinned: &[&Path], versions| -> Result<Option<TlsFault>> {
+        let url = tls_server_with(shown.0, shown.1, versions).await?;
         let mut settings = settings(&[&url]);
         settings.danger_clear_text = false;
         settings.authentication_bind.kind = BindKind::Tls;
@@ -125,8 +129,11 @@ async fn a_pinned_certificate_is_taken_and_no_other() -> Result<()> {
         ((issued.certificate.clone(), sibling.key.clone()), vec![&issued.certificate], Some(TlsFault::Untrusted)),
     ] {
         let pinned: Vec<&Path> = pinned.into_iter().map(|file| file.as_path()).collect();
-        let found = result((&shown.0, &shown.1), &pinned).await?;
-        assert_eq!(found, expected, "{:?} with {pinned:?} pinned", shown.0);
+        // Who has the key is proven by another message in each of them.
+        for versions in [rustls::ALL_VERSIONS, TLS12] {
+            let found = result((&shown.0, &shown.1), &pinned, versions).await?;
+            assert_eq!(found, expected, "{:?} with {pinned:?} pinned, {versions:?}", shown.0);
+        }
     }
     Ok(())
 }

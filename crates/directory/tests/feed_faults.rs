@@ -127,6 +127,15 @@ mod syncrepl {
         openldap: bool,
         answers: impl Fn(MessageId, &SyncRequest, usize) -> Vec<Do> + Send + Sync + 'static,
     ) -> (Fake, Directory) {
+        server_at(openldap, &[], answers).await
+    }
+
+    /// The same, which says that it stands there.
+    async fn server_at(
+        openldap: bool,
+        csns: &'static [&'static str],
+        answers: impl Fn(MessageId, &SyncRequest, usize) -> Vec<Do> + Send + Sync + 'static,
+    ) -> (Fake, Directory) {
         let answers: Answers = Arc::new(answers);
         let asked = std::sync::atomic::AtomicUsize::new(0);
         let fake = Fake::start(move |message: &Message, _| {
@@ -136,10 +145,18 @@ mod syncrepl {
             let (id, search) = (message.id(), search_of(message));
             if search.is_root_dse() {
                 let class = if openldap { "OpenLDAProotDSE" } else { "top" };
-                return vec![entry(id, "", vec![Attribute::new("objectClass", value(class))], &[]), done(id, 0)];
+                let root = [("objectClass", class), ("namingContexts", BASE)];
+                let root = root.map(|(name, text)| Attribute::new(name, value(text)));
+                return vec![entry(id, "", root.into(), &[]), done(id, 0)];
             }
             let controls = message.controls().expect("sound");
-            let Some(request) = SyncRequest::find(&controls).expect("sound") else { return vec![done(id, 32)] };
+            let Some(request) = SyncRequest::find(&controls).expect("sound") else {
+                let csns = csns.iter().map(|csn| Bytes::from(*csn)).collect::<Vec<_>>();
+                return match csns.is_empty() {
+                    true => vec![done(id, 32)],
+                    false => vec![entry(id, BASE, vec![Attribute::new("contextCSN", csns)], &[]), done(id, 0)],
+                };
+            };
             assert_eq!(
                 (search.base.as_ref(), search.filter),
                 (BASE.as_bytes(), Filter::present("objectClass").to_ber())
@@ -386,6 +403,39 @@ mod syncrepl {
         })
         .await;
         assert_eq!((all.end.ok(), all.events.len()), (Some(false), 4));
+    }
+
+    #[tokio::test]
+    async fn a_cookie_of_ours_that_openldap_does_not_take_costs_one_question() {
+        // RFC 4533 section 3.3: what a cookie is, the server says. Then everything is named once.
+        const CSNS: [&str; 2] =
+            ["20260101000000.000000Z#000000#001#000000", "20260102000000.000000Z#000000#002#000000"];
+        const OURS: &str =
+            "rid=000,csn=20260101000000.000000Z#000000#001#000000;20260102000000.000000Z#000000#002#000000";
+        for refusal in [1, 2, 53, 80, 4096] {
+            let (fake, directory) = server_at(true, &CSNS, move |id, request, number| match number {
+                0 => {
+                    assert_eq!(request.cookie.as_deref(), Some(OURS.as_bytes()));
+                    vec![done(id, refusal)]
+                }
+                _ => {
+                    assert_eq!((number, request.cookie.as_ref()), (1, None), "{refusal}");
+                    vec![state(id, SyncStateKind::Add, 1, None), over(id, 0, Some("c7"), false)]
+                }
+            })
+            .await;
+            let now = directory.position_now(FeedKind::Syncrepl).await.expect("a position");
+            assert_eq!(now, since(&fake, "c7"), "{refusal}");
+        }
+        // One that it takes stands, and trouble is no refusal.
+        let (fake, directory) = server_at(true, &CSNS, |id, _, _| vec![over(id, 0, None, true)]).await;
+        assert_eq!(directory.position_now(FeedKind::Syncrepl).await.ok(), Some(since(&fake, OURS)));
+        let (_fake, directory) = server_at(true, &CSNS, |id, _, number| {
+            assert_eq!(number, 0, "not asked again");
+            vec![done(id, 51)]
+        })
+        .await;
+        assert!(directory.position_now(FeedKind::Syncrepl).await.is_err());
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 mod support;
 
 use anyhow::{Context, Result};
-use directory::inspect::{About, Authentication, Inspection, Judgement, Paging, Trial};
+use directory::inspect::{About, Authentication, Inspection, Judgement, Line, Paging, Trial};
 use directory::{BindError, Directory, FeedKind, Options, TypedName};
 use domain::identity::IdType;
 use domain::settings::{BindKind, Preset, QueryBind};
@@ -329,6 +329,22 @@ async fn an_id_of_openldap_is_text_octets_or_a_guid_of_any_attribute() -> Result
     add(BEN, "AAECAwQFBgcICQoLDA0ODw==")?;
     let ben = tried(&of_type(&lab.settings, "labToken", IdType::Guid), Slapd::QUERY_PASSWORD, "ben.hale").await?;
     same(ben, "labtoken:guid:03020100-0504-0706-0809-0a0b0c0d0e0f");
+
+    // Neither groups nor containers nor the base have one, and people do.
+    let draft = Directory::draft(number.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+    let lines = draft.inspect(&Trial::default()).await.lines();
+    for (about, what) in [
+        (About::Groups, "The group: \"cn="),
+        (About::Containers, "The container: "),
+        (About::Attributes, "The base: \"dc=acme,dc=example\""),
+    ] {
+        let told = |line: &&Line| line.about == about && line.text.contains(what);
+        let line = lines.iter().find(told).with_context(|| format!("{lines:?} lacks {what}"))?;
+        assert!(line.verdict == Judgement::Doubtful && line.text.contains("has no employeeNumber"), "{}", line.text);
+    }
+    let usual = Directory::draft(lab.settings.clone(), Some(Secret::from(Slapd::QUERY_PASSWORD)))?;
+    let lines = usual.inspect(&Trial::default()).await.lines();
+    assert!(lines.iter().all(|line| !line.text.starts_with("The base")), "the server's own ids are there: {lines:?}");
 
     // A number that two have is that of neither.
     lab.slapd.modify(&format!("dn: {BEN}\nchangetype: modify\nreplace: employeeNumber\nemployeeNumber: 1000\n"))?;

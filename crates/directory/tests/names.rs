@@ -7,7 +7,7 @@ use directory::{Directories, Directory, Entry, Options, QueryError, ResolveError
 use domain::settings::{self, BindKind, Preset};
 use domain::{NameForm, Reason, Secret};
 use ldap_wire::{
-    Filter, LdapResult, MessageId, Op, ResultCode, Scope, SearchResultEntry, result::notice_of_disconnection,
+    Attribute, Filter, LdapResult, MessageId, Op, ResultCode, Scope, SearchResultEntry, result::notice_of_disconnection,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,6 +26,31 @@ async fn a_name_becomes_the_id_the_server_has_for_it() {
     assert_eq!(entry.subject.to_string(), "corp/entryUUID:00000000-0000-0000-0000-000000000007");
     assert_eq!((entry.username.as_str(), entry.dn.as_str()), ("alice", "uid=alice,dc=corp,dc=example"));
     assert_eq!(entry.form, NameForm::Netbios);
+}
+
+#[tokio::test]
+async fn the_controls_that_a_directory_knows_are_asked_for_once_a_minute() {
+    // L-15: each bind with a critical control asks; a refusal is no answer
+    let refused = AtomicBool::new(false);
+    let server = Fake::start(move |message, _| match message.op() {
+        Op::SearchRequest if !refused.swap(true, Ordering::SeqCst) => {
+            vec![done(message.id(), 50)]
+        }
+        Op::SearchRequest => {
+            let known = Attribute::new("supportedControl", vec!["1.2.3".into()]);
+            let root = SearchResultEntry { dn: "".into(), attributes: vec![known] };
+            vec![Do::Send(root.encode(message.id(), &[])), done(message.id(), 0)]
+        }
+        _ => alice(message),
+    })
+    .await;
+    let directory = directory(&[&server.url]);
+    assert_eq!(directory.knows_controls(&["1.2.3"]).await.ok(), Some(false), "refused");
+    for (oids, known) in [(vec!["1.2.3"], true), (vec!["1.2.3", "1.2.4"], false), (vec![], true), (vec!["1.2.3"], true)]
+    {
+        assert_eq!(directory.knows_controls(&oids).await.ok(), Some(known), "{oids:?}");
+    }
+    assert_eq!(server.count(Op::SearchRequest), 2);
 }
 
 #[tokio::test]

@@ -61,6 +61,20 @@ fn an_account_is_a_domain_and_a_user_and_nothing_else() {
 }
 
 #[test]
+fn an_id_that_somebody_writes_is_warned_about() {
+    // FD-31
+    let warned = |id: &str| {
+        let text = GOOD.to_owned() + &format!("attributes = {{ id = \"{id}\" }}");
+        let problems = toml::from_str::<Settings>(&text).expect("a document").problems();
+        problems
+            .iter()
+            .any(|it| it.severity == Severity::Warning && it.to_string().contains("which tell of no deletion"))
+    };
+    assert!(warned("employeeID") && warned("mS-DS-ConsistencyGuid"));
+    assert!(!warned("objectGUID") && !warned("ENTRYUUID"), "servers hand these out");
+}
+
+#[test]
 fn a_kept_password_is_asked_for_again_where_it_would_be_less_protected() {
     // V-83
     let directory = |kind: &str| {
@@ -129,6 +143,8 @@ fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
         ("strip_domain = true", "trusted_domains", "any domain counts as this directory's own"),
         ("preset = \"ad_lds\"", "trusted_domains", "only a domain of Active Directory lists others"),
         ("windows_mechanism = \"kerberos\"", "trusted_domains", "Kerberos ticket"),
+        // FD-31: two domains may each have written it.
+        ("attributes = { id = \"employeeID\" }", "trusted_domains", "would be the same person"),
         ("trusted = { \"a b\" = { urls = [\"ldaps://dc1\"] } }", "trusted", "a domain is written"),
         ("trusted = { \"x.test\" = { urls = [\"http://dc1\"] } }", "trusted.x.test.urls", "a server is written"),
         ("trusted = { \"x.test\" = { urls = [] } }", "trusted.x.test.urls", "allowed are 1 to 16"),
@@ -137,6 +153,7 @@ fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
         let expected = format!("directory.corp.{key}: ");
         assert!(found.iter().any(|it| it.starts_with(&expected) && it.contains(says)), "{more}: {found:?}");
     }
+    assert_eq!(errors(base, &format!("{ON}\nattributes = {{ id = \"objectguid\" }}")), [""; 0]);
     let unused = GOOD.replace(base, &format!("{base}\ntrusted = {{ \"x.test\" = {{ urls = [\"ldaps://dc1\"] }} }}"));
     let unused = toml::from_str::<Settings>(&unused).expect("a document").problems();
     assert!(unused.iter().any(|it| it.to_string().contains("trusted_domains is off")), "{unused:?}");

@@ -69,6 +69,13 @@ impl Dn {
         DnKey(key)
     }
 
+    /// The domain that the name lies in, in lower case: `corp.example` of `OU=x,DC=corp,DC=example` (RFC 2247 section 3).
+    pub fn dns_domain(&self) -> Option<String> {
+        let key = self.key();
+        let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
+        (!parts.is_empty()).then(|| parts.join("."))
+    }
+
     /// Is this name `base` itself or below it?
     pub fn is_within(&self, base: &Self) -> bool {
         let Some(above) = self.rdns.len().checked_sub(base.rdns.len()) else { return false };

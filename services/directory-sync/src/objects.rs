@@ -7,7 +7,7 @@ use crate::apply::Writer;
 use crate::plan::{self, Flaw, Problems};
 use crate::read::{ReadError, What};
 use crate::source::{Fits, Source};
-use directory::{Directory, Origin, Query, Read, Reader, Reading};
+use directory::{Directory, Origin, Query, Read, Reader, Reading, of_ids};
 use domain::ObjectId;
 use domain::settings::{Preset, SourceKind, SyncItem};
 use ldap_wire::{Control, Dn, Filter, Scope, SearchResultEntry, dirsync};
@@ -142,14 +142,18 @@ impl Objects {
         Ok((text, self.directory.id_of(entry).ok()))
     }
 
-    /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44).
+    /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44), as the server handed it out. One that
+    /// somebody writes the base need not have, and another directory may have the same.
     pub(crate) async fn identity(&self) -> Result<String, ReadError> {
         let settings = self.directory.settings();
-        let query = Query::new(&settings.base, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
+        let by_server = Some(settings.id_attribute()).filter(|attribute| ObjectId::known_type(attribute).is_some());
+        let attribute = by_server.unwrap_or(settings.preset.id_attribute());
+        let query = Query::new(&settings.base, Scope::Base, Filter::present("objectClass"), &[attribute]);
         let entries = self.reader.read(query).collect().await;
         let what = What::Base { base: settings.base.clone() };
         let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
-        let id = entries.first().and_then(|entry| self.directory.id_of(entry).ok());
+        let value = entries.first().and_then(|entry| entry.first(attribute));
+        let id = value.and_then(|value| ObjectId::from_value(attribute, ObjectId::known_type(attribute)?, value).ok());
         Ok(format!("{} {}", settings.source_digest(), id.map_or_else(|| "-".to_owned(), |id| id.to_string())))
     }
 
@@ -491,12 +495,4 @@ impl Walk {
             Read::Incomplete(cause) => Err(ReadError::Incomplete { what: self.what.clone(), cause }),
         }
     }
-}
-
-fn of_ids(ids: &[ObjectId]) -> Filter {
-    let equal = |id: &ObjectId| {
-        let (attribute, value) = id.filter_value();
-        Filter::equal(attribute, value)
-    };
-    Filter::or(ids.iter().map(equal))
 }

@@ -146,9 +146,10 @@ pub(crate) fn group(
     let distinguished_name = values.own_name()?;
     let name = Some(values.text(settings.group_name_attribute())).filter(|name| !name.is_empty());
     let mut members = BTreeSet::new();
+    let lasts = Lasts::of(settings);
     for attribute in MEMBER_ATTRIBUTES {
-        members
-            .extend(values.identifying(attribute, DN_OCTETS_MAX + EXTENSION_OCTETS_MAX).into_iter().filter_map(member));
+        let named = values.identifying(attribute, DN_OCTETS_MAX + EXTENSION_OCTETS_MAX);
+        members.extend(named.into_iter().filter_map(|value| member(value, lasts)));
     }
     let sid = if settings.preset == Preset::ActiveDirectory {
         values.sid()
@@ -180,9 +181,26 @@ pub(crate) fn container(id: &ObjectId, entry: &SearchResultEntry, problems: &mut
 /// What `<GUID=...>;<SID=...>;` may add to a DN.
 const EXTENSION_OCTETS_MAX: usize = 256;
 
-/// How a group names a member: by id or, where the entry stands for somebody of another domain, by SID, where the directory says so
-/// (extended DN), else by DN.
-fn member(value: &str) -> Option<String> {
+/// What of an extended DN the store knows people and groups by, too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    Guid,
+    /// Their ids are something else, which no extended DN holds (FD-31).
+    Sid,
+}
+
+impl Lasts {
+    fn of(settings: &Directory) -> Self {
+        match settings.id_attribute().eq_ignore_ascii_case("objectGUID") {
+            true => Self::Guid,
+            false => Self::Sid,
+        }
+    }
+}
+
+/// How a group names a member: by what lasts or, where the entry stands for somebody of another domain, by the SID of who is meant,
+/// where the directory says so (extended DN), else by DN.
+fn member(value: &str, lasts: Lasts) -> Option<String> {
     let (mut id, mut sid, mut rest) = (None, None, value);
     while let Some((extension, after)) = rest.strip_prefix('<').and_then(|rest| rest.split_once(">;")) {
         match extension.split_once('=') {
@@ -196,11 +214,11 @@ fn member(value: &str) -> Option<String> {
     // A foreign security principal is named by the SID of who is meant (MS-ADTS 3.1.1.5.1.3).
     let foreign =
         rdn.strip_prefix("CN=S-1-").map(|tail| format!("S-1-{tail}")).filter(|_| sid.is_some() || id.is_some());
-    match (foreign, id) {
-        (Some(sid), _) => Some(sid),
-        (None, Some(id)) => Some(id.to_string()),
-        (None, None) => Some(member_dn(rest).to_owned()).filter(|dn| !dn.is_empty()),
-    }
+    let own = match lasts {
+        Lasts::Guid => id.map(|id| id.to_string()),
+        Lasts::Sid => sid.map(str::to_owned),
+    };
+    foreign.or(own).or_else(|| Some(member_dn(rest).to_owned()).filter(|dn| !dn.is_empty()))
 }
 
 /// A value of `uniqueMember` without its optional unique identifier (RFC 4517 section 3.3.21): `cn=a,dc=b#'0101'B`.
@@ -824,21 +842,25 @@ mod tests {
         // S-52: extended DNs, MS-ADTS 3.1.1.3.4.1.5
         let guid = "33221100-5544-7766-8899-aabbccddeeff";
         let text = format!("objectGUID:{guid}");
-        for (value, expected) in [
-            (format!("<GUID={guid}>;<SID=S-1-5-21-1-2-3-1104>;CN=Ann,DC=corp"), Some(text.as_str())),
-            (format!("<GUID={guid}>;CN=Contact,DC=corp"), Some(text.as_str())),
+        let (text, sid) = (Some(text.as_str()), Some("S-1-5-21-1-2-3-1104"));
+        // FD-31: by another id nobody is known by the GUID.
+        for (value, expected, by_another_id) in [
+            (format!("<GUID={guid}>;<SID=S-1-5-21-1-2-3-1104>;CN=Ann,DC=corp"), text, sid),
+            (format!("<GUID={guid}>;CN=Contact,DC=corp"), text, Some("CN=Contact,DC=corp")),
             (
                 format!(
                     "<GUID={guid}>;<SID=S-1-5-21-9-9-9-1>;CN=S-1-5-21-9-9-9-1,CN=ForeignSecurityPrincipals,DC=corp"
                 ),
                 Some("S-1-5-21-9-9-9-1"),
+                Some("S-1-5-21-9-9-9-1"),
             ),
-            ("uid=ann,dc=corp".into(), Some("uid=ann,dc=corp")),
-            ("<GUID=nonsense>;uid=ann,dc=corp".into(), Some("uid=ann,dc=corp")),
-            ("uid=c,dc=corp#'0101'B".into(), Some("uid=c,dc=corp")),
-            (String::new(), None),
+            ("uid=ann,dc=corp".into(), Some("uid=ann,dc=corp"), Some("uid=ann,dc=corp")),
+            ("<GUID=nonsense>;uid=ann,dc=corp".into(), Some("uid=ann,dc=corp"), Some("uid=ann,dc=corp")),
+            ("uid=c,dc=corp#'0101'B".into(), Some("uid=c,dc=corp"), Some("uid=c,dc=corp")),
+            (String::new(), None, None),
         ] {
-            assert_eq!(member(&value).as_deref(), expected, "{value}");
+            assert_eq!(member(&value, Lasts::Guid).as_deref(), expected, "{value}");
+            assert_eq!(member(&value, Lasts::Sid).as_deref(), by_another_id, "{value}");
         }
     }
 

@@ -664,6 +664,30 @@ async fn another_source_than_before_is_shown_and_not_written_until_it_is_accepte
 }
 
 #[tokio::test]
+async fn another_directory_is_told_by_the_id_that_its_server_gave_the_base() {
+    // S-44, FD-31: nobody has written one into the base
+    let [company, other] = [0, 1].map(|_| Company::start(&SlapdOptions::default()));
+    let lab =
+        Lab::new(json!({ "directory": [company.directory()], "sync_item": [item("staff")] }), Slapd::QUERY_PASSWORD);
+    lab.settings.change(|document| {
+        document["directory"][0]["attributes"] = json!({ "id": "employeeNumber" });
+        document["directory"][0]["group_filter"] = "(&(objectClass=groupOfNames)(employeeNumber=*))".into();
+    });
+    let process = lab.start();
+    let first = lab.run_now().await;
+    assert_eq!(first.finished, Some((true, String::new())), "{first:?}");
+    assert_eq!(lab.run_now().await.mode, "full", "the same directory");
+    lab.settings.change(|document| {
+        document["directory"][0]["urls"] = json!([other.slapd.ldaps_url()]);
+        document["directory"][0]["ca"] = other.ca.clone().into();
+    });
+    let shown = lab.run_now().await;
+    assert_eq!((shown.mode.as_str(), &shown.finished), ("preview", &Some((true, String::new()))));
+    assert!(shown.why.contains("another than at the last run"), "{}", shown.why);
+    process.finish().await;
+}
+
+#[tokio::test]
 async fn a_preview_reads_items_in_preview_too() {
     // FS-12
     let company = Company::start(&SlapdOptions::default());

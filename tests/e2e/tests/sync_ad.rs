@@ -3,6 +3,7 @@
 mod synced;
 
 use anyhow::{Result, ensure};
+use data_encoding::BASE64;
 use lab::Samba;
 use proto::user_store::SyncRun;
 use std::fmt::Write as _;
@@ -121,6 +122,51 @@ async fn filters(feed: &str) -> Result<()> {
         ensure!(run.mode == "incremental" && run.feed == feed && run.state == "done", "{what}: {run:?}");
         ensure!(owners().await? == expected, "{what}: {:?}, {run:?}", owners().await?);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_an_id_that_somebody_writes_people_stay_in_their_groups() -> Result<()> {
+    // FD-31, S-52: the directory names members by objectGUID, and here nobody is known by that
+    const ID: &str = "mS-DS-ConsistencyGuid";
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::samba(dir.path())?);
+    let group = |name: &str| format!("CN={name},OU=groups,{}", Samba::BASE);
+    let mut known = ["ann.archer", "ben.baker"].map(Samba::dn_of).to_vec();
+    known.extend(["vpn-users", "staff"].map(group));
+    let mut ldif = String::new();
+    for (number, dn) in known.iter().enumerate() {
+        let id = BASE64.encode(&[number as u8; 16]);
+        write!(ldif, "dn: {dn}\nchangetype: modify\nreplace: {ID}\n{ID}:: {id}\n\n")?;
+    }
+    upstream.modify(&ldif)?;
+    let document = upstream.section(
+        Samba::ADMIN_DN,
+        &format!(
+            "attributes = {{ id = \"{ID}\" }}\nuser_filter = \"(&(objectCategory=person)(objectClass=user)({ID}=*))\"\n\
+             group_filter = \"(&(objectCategory=group)({ID}=*))\""
+        ),
+    )? + &format!(
+        "[[sync_item]]\nname = \"staff\"\ndirectory = \"corp\"\nsource = {{ kind = \"group\", dn = \"{}\" }}\n",
+        group("staff")
+    );
+    let world = World::new(dir, Arc::clone(&upstream), Samba::PEOPLE_DN, "").await?;
+    world.apply_with(&document, Samba::ADMIN_PASSWORD).await?;
+    let names = async || -> Result<Vec<String>> {
+        let mut names: Vec<_> = world.users("enabled").await?.into_iter().map(|user| user.username).collect();
+        names.sort();
+        Ok(names)
+    };
+    let first = world.run("").await?;
+    ensure!(first.mode == "full" && first.state == "done", "{first:?}");
+    ensure!(names().await? == ["ann.archer@lab.test", "ben.baker@lab.test"], "{:?}", names().await?);
+    // Neither a new name of the person nor one of the group between takes anybody out.
+    let renamed = |dn: &str, rdn: &str| format!("dn: {dn}\nchangetype: modrdn\nnewrdn: {rdn}\ndeleteoldrdn: 1\n\n");
+    upstream
+        .modify(&(renamed(&Samba::dn_of("ben.baker"), "CN=benjamin") + &renamed(&group("vpn-users"), "CN=remote")))?;
+    let second = world.run("incremental").await?;
+    ensure!(second.state == "done" && second.feed == "modify_timestamp", "{second:?}");
+    ensure!(names().await? == ["ann.archer@lab.test", "ben.baker@lab.test"], "{:?}", names().await?);
     Ok(())
 }
 

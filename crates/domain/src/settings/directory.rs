@@ -202,6 +202,16 @@ impl Preset {
     pub fn is_microsoft(self) -> bool {
         matches!(self, Self::ActiveDirectory | Self::AdLds)
     }
+
+    /// The attribute in which servers of this kind hand out immutable ids.
+    pub fn id_attribute(self) -> &'static str {
+        match self {
+            Self::ActiveDirectory | Self::AdLds => "objectGUID",
+            Self::OpenLdap | Self::Generic => "entryUUID",
+            Self::Ds389 => "nsUniqueId",
+            Self::EDirectory => "GUID",
+        }
+    }
 }
 
 /// How Twinlock itself binds to search (FD-06).
@@ -462,12 +472,7 @@ impl Directory {
 
     /// The attribute that holds the immutable id (FD-30).
     pub fn id_attribute(&self) -> &str {
-        self.attributes.id.as_deref().unwrap_or(match self.preset {
-            Preset::ActiveDirectory | Preset::AdLds => "objectGUID",
-            Preset::OpenLdap | Preset::Generic => "entryUUID",
-            Preset::Ds389 => "nsUniqueId",
-            Preset::EDirectory => "GUID",
-        })
+        self.attributes.id.as_deref().unwrap_or(self.preset.id_attribute())
     }
 
     /// What the values of [`Self::id_attribute`] are (FD-31).

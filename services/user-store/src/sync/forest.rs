@@ -7,6 +7,7 @@ use super::rows;
 use crate::rpc::StoreError;
 use crate::sql::Session;
 use domain::settings::{Preset, Settings};
+use ldap_wire::Dn;
 use std::collections::BTreeSet;
 
 /// Of these names the principal names that somebody of another domain of the forest has, and still has.
@@ -28,8 +29,9 @@ pub async fn names_elsewhere<'a>(
 /// The directories that are other domains of the forest of this one. Two directories of one domain read the same people.
 fn others<'a>(settings: &'a Settings, directory: &str) -> Vec<&'a str> {
     let of_active_directory = settings.directories.iter().filter(|it| it.preset == Preset::ActiveDirectory);
+    let domain = |base: &str| base.parse::<Dn>().ok()?.dns_domain();
     let domains: Vec<(&str, String)> =
-        of_active_directory.filter_map(|it| Some((it.name.as_str(), dns_domain(&it.base)?))).collect();
+        of_active_directory.filter_map(|it| Some((it.name.as_str(), domain(&it.base)?))).collect();
     let Some((_, own)) = domains.iter().find(|(name, _)| *name == directory) else { return Vec::new() };
     let mut forest: BTreeSet<&str> = BTreeSet::from([own.as_str()]);
     loop {
@@ -50,13 +52,6 @@ fn others<'a>(settings: &'a Settings, directory: &str) -> Vec<&'a str> {
 
 fn is_below(domain: &str, above: &str) -> bool {
     domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// `corp.example` of `OU=x,DC=corp,DC=example`.
-fn dns_domain(base: &str) -> Option<String> {
-    let key = base.parse::<ldap_wire::Dn>().ok()?.key();
-    let parts: Vec<&str> = key.as_str().split(',').filter_map(|rdn| rdn.strip_prefix("dc=")).collect();
-    (!parts.is_empty()).then(|| parts.join("."))
 }
 
 #[cfg(test)]

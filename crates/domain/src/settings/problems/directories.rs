@@ -140,6 +140,15 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
     if directory.preset != Preset::ActiveDirectory {
         findings.error(key("trusted_domains"), "only a domain of Active Directory lists others; leave it out");
     }
+    if ObjectId::known_type(directory.id_attribute()).is_none() {
+        findings.error(
+            key("trusted_domains"),
+            format!(
+                "{} is handed out by no server, so that somebody of another domain may have the same and would be the same person; leave attributes.id out, or write a directory for each domain",
+                directory.id_attribute()
+            ),
+        );
+    }
     if directory.strip_domain {
         findings.error(
             key("trusted_domains"),
@@ -228,6 +237,12 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
         findings.error(key("username"), "is empty; name an attribute, or leave the key out");
     }
     id_type(findings, key("id_type"), directory);
+    if ObjectId::known_type(directory.id_attribute()).is_none() {
+        findings.warning(
+            key("id"),
+            "is an attribute that somebody writes: changes are followed by changelog or modify_timestamp alone, which tell of no deletion, so that who is deleted leaves with the next full run (full_every_hours); and each sign-in is one search more: index the attribute",
+        );
+    }
     for (field, name) in named(map) {
         match name {
             // Of a number it means that the preset's is not read.
