@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -35,10 +35,18 @@ pub fn no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
         && NONE.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()))
 }
 
-/// What counts as one source: an address, in IPv6 its /64, of which a single host has every address (RFC 4291 section 2.5.4).
+/// `64:ff9b::/96`
+const TRANSLATED: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// What counts as one source: an address, in IPv6 its /64, of which a single host has every address (RFC 4291 section 2.5.4). What
+/// a translator made of an IPv4 address is that address (RFC 6052 section 2.1): behind one /64 there are all of them.
 pub fn one_source(address: IpAddr) -> IpAddr {
     const CHOSEN_BY_HOST: u128 = u64::MAX as u128;
     match address.to_canonical() {
+        IpAddr::V6(address) if address.octets().starts_with(&TRANSLATED) => {
+            let [.., a, b, c, d] = address.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !CHOSEN_BY_HOST).into(),
         address => address,
     }
@@ -76,6 +84,10 @@ mod tests {
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_ne!(source("::ffff:192.0.2.1"), source("::ffff:192.0.2.2"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        // RFC 6052 section 2.1
+        assert_eq!(source("64:ff9b::192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("64:ff9b::192.0.2.1"), source("64:ff9b::192.0.2.2"));
+        assert_eq!(source("64:ff9b:1::1"), source("64:ff9b:1::2"), "of no prefix that everybody knows");
     }
 
     #[tokio::test]

@@ -1,14 +1,15 @@
 //! What every request of this part shares.
 
+use crate::Deps;
 use crate::config::{PublicUrl, Transport};
 use crate::limits::Limit;
 use crate::metrics::{Limited, Metrics};
 use crate::settings::SettingsCopy;
 use crate::texts::Texts;
-use crate::{Deps, limits};
 use domain::TransactionId;
 use proto::common::Secret;
 use service_kit::grpc;
+use service_kit::net::one_source;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl App {
 
     /// May this place try to sign in again, under this name?
     pub fn may_sign_in(&self, place: IpAddr, name: &str) -> bool {
-        let (now, place) = (Instant::now(), limits::place(place));
+        let (now, place) = (Instant::now(), one_source(place));
         if !self.limits.sign_ins_of_place.take(place, now) {
             self.metrics.limited(Limited::SignInsOfPlace);
             return false;
@@ -103,7 +104,7 @@ impl App {
 
     /// May this place send in another code?
     pub fn may_send_code(&self, place: IpAddr) -> bool {
-        let granted = self.limits.forms_of_place.take(limits::place(place), Instant::now());
+        let granted = self.limits.forms_of_place.take(one_source(place), Instant::now());
         if !granted {
             self.metrics.limited(Limited::FormsOfPlace);
         }
@@ -112,7 +113,7 @@ impl App {
 
     /// Has this place tried too many keys that nobody has?
     pub fn may_show_key(&self, place: IpAddr) -> bool {
-        let granted = self.limits.unknown_keys_of_place.open(&limits::place(place), Instant::now());
+        let granted = self.limits.unknown_keys_of_place.open(&one_source(place), Instant::now());
         if !granted {
             self.metrics.limited(Limited::UnknownKeysOfPlace);
         }
@@ -120,7 +121,7 @@ impl App {
     }
 
     pub fn saw_unknown_key(&self, place: IpAddr) {
-        self.limits.unknown_keys_of_place.take(limits::place(place), Instant::now());
+        self.limits.unknown_keys_of_place.take(one_source(place), Instant::now());
     }
 
     /// May the holder of this key call again (FC-04)?

@@ -4,7 +4,7 @@
 
 use crate::app::{App, VERIFICATION_LIMIT, within};
 use crate::http::ClientAddress;
-use crate::limits::{Limit, place};
+use crate::limits::Limit;
 use crate::metrics::Limited;
 use axum::Router;
 use axum::body::Bytes;
@@ -14,6 +14,7 @@ use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use proto::verification::{CallbackReply, CallbackRequest};
+use service_kit::net::one_source;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ async fn receive(
     body: Bytes,
 ) -> Response {
     let (app, now) = (&callbacks.app, Instant::now());
-    if !callbacks.strangers_of_place.open(&place(address), now) {
+    if !callbacks.strangers_of_place.open(&one_source(address), now) {
         app.metrics.limited(Limited::CallbacksOfPlace);
         return StatusCode::TOO_MANY_REQUESTS.into_response();
     }
@@ -66,7 +67,7 @@ async fn receive(
     match within(VERIFICATION_LIMIT, request, |request| app.deps.callback.receive(request)).await {
         Ok(reply) => {
             if reply.status == 404 {
-                callbacks.strangers_of_place.take(place(address), now);
+                callbacks.strangers_of_place.take(one_source(address), now);
             }
             answer(reply)
         }

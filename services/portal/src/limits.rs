@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -79,14 +78,6 @@ impl<K: Hash + Eq> Limit<K> {
     }
 }
 
-/// What counts as one place: an IPv4 address, or the network of 64 bits that one IPv6 host usually has.
-pub(crate) fn place(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,15 +116,5 @@ mod tests {
         assert!(!limit.take(0, start), "the first is still known");
         let later = start + Duration::from_secs(61);
         assert!(limit.take(KEYS_MAX, later), "the quiet ones are forgotten");
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_place_and_mapped_ipv4_is_ipv4() {
-        // B-94
-        let of = |text: &str| place(text.parse().expect("an address"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

@@ -14,10 +14,11 @@ mod pi;
 mod words;
 
 use crate::app::App;
-use crate::limits::{self, Limit};
+use crate::limits::Limit;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{get, post};
+use service_kit::net::one_source;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,18 +61,18 @@ impl Phones {
     }
 
     fn may_activate(&self, place: IpAddr) -> bool {
-        self.limits.activations_of_place.take(limits::place(place), Instant::now())
+        self.limits.activations_of_place.take(one_source(place), Instant::now())
     }
 
     /// Of an app that speaks another protocol: verification limits each token.
     fn may_ask(&self, place: IpAddr) -> bool {
-        self.limits.calls_of_place.take(limits::place(place), Instant::now())
+        self.limits.calls_of_place.take(one_source(place), Instant::now())
     }
 
     fn may_call(&self, place: IpAddr, device_id: &str) -> bool {
         let now = Instant::now();
         let device = device_id.chars().take(64).collect();
-        self.limits.calls_of_place.take(limits::place(place), now) && self.limits.calls_of_device.take(device, now)
+        self.limits.calls_of_place.take(one_source(place), now) && self.limits.calls_of_device.take(device, now)
     }
 }
 

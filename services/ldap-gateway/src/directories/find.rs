@@ -205,10 +205,11 @@ async fn named(directory: &Directory, names: &[String]) -> Result<FindUsersReply
 }
 
 async fn one(directory: &Directory, name: String) -> Result<Result<FoundUser, NoUser>, Status> {
-    let of_directory = |id: &ObjectId| id.filter_value().0.eq_ignore_ascii_case(directory.settings().id_attribute());
+    let settings = directory.settings();
+    let of_directory = |id: &ObjectId| id.is_of(settings.id_attribute(), settings.id_type());
     let typed = match name.parse::<ObjectId>().ok().filter(of_directory) {
         Some(id) => Ok(TypedName::of_id(&id)),
-        None => TypedName::parse(&name, directory.settings()),
+        None => TypedName::parse(&name, settings),
     };
     let none = |reason: Reason| NoUser { name, reason: reason.code().to_owned() };
     let Ok(typed) = typed else { return Ok(Err(none(Reason::UnknownUser))) };

@@ -2,8 +2,7 @@
 //! evaluate, containers go by the name, users by the id, groups by who is a member of them (FS-21, FS-22, S-52).
 
 use super::unread;
-use directory::{Directory, Entry, Incomplete, Query};
-use domain::ObjectId;
+use directory::{Directory, Entry, Incomplete, Query, of_ids};
 use domain::settings::{Preset, SourceKind, SyncItem, SyncSource};
 use ldap_wire::dn::DnKey;
 use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
@@ -144,7 +143,10 @@ impl Person<'_> {
     /// What the item names, as it is called now; `None` = it cannot be seen.
     async fn named(&self, source: &SyncSource) -> Result<Option<String>, Status> {
         let found = match &source.id {
-            Some(id) => self.read(&self.directory.settings().base, Scope::Subtree, of_id(id), &["1.1"]).await?,
+            Some(id) => {
+                self.read(&self.directory.settings().base, Scope::Subtree, of_ids(std::slice::from_ref(id)), &["1.1"])
+                    .await?
+            }
             None => self.read(&source.dn, Scope::Base, Filter::present("objectClass"), &["1.1"]).await?,
         };
         Ok(found.first().and_then(SearchResultEntry::dn_text).map(str::to_owned))
@@ -164,11 +166,6 @@ impl Person<'_> {
             Err(error) => Err(unread(&error)),
         }
     }
-}
-
-fn of_id(id: &ObjectId) -> Filter {
-    let (attribute, value) = id.filter_value();
-    Filter::equal(attribute, value)
 }
 
 /// One DN in its many ways of writing; `None` = it is none, and equals no other.

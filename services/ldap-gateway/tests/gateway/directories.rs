@@ -1,9 +1,9 @@
 //! What administrators ask of a directory, of the gRPC service of this part, called directly as in one process.
 
-use crate::support::{Lab, Wanted, directory_of};
+use crate::support::{Lab, Running, Wanted, directory_of};
 use anyhow::{Context, Result};
 use domain::settings::{Directory, SecretSource};
-use lab::{COMPANY_BASE, Slapd, password_of};
+use lab::{COMPANY_BASE, Pki, Slapd, password_of};
 use ldap_gateway::DirectoryQuestions;
 use proto::common::Secret;
 use proto::directory::directories_server::Directories;
@@ -149,6 +149,24 @@ async fn users_are_found_by_search_filter_and_place_in_pages_and_by_name() -> Re
     assert_eq!(found, ["ann.archer", "ben.hale"], "each once");
     let none: Vec<_> = named.no_users.iter().map(|it| (it.name.as_str(), it.reason.as_str())).collect();
     assert_eq!(none, [("nobody.here", "unknown_user"), ("", "unknown_user")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_another_type_names_nobody() -> Result<()> {
+    // FD-31, FS-16: nobody's id is written so, though a search for its value finds somebody
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let slapd = Slapd::start(dir.path(), &pki, &Default::default())?;
+    let mut directory = directory_of(&slapd);
+    directory.attributes.id = Some("employeeNumber".into());
+    let gateway = Running::start(directory, Wanted::default(), &pki).await?;
+    let [own, other] = ["employeenumber:string:1000", "employeenumber:byte_array:1000"].map(str::to_owned);
+    let request =
+        FindUsersRequest { directory: "corp".into(), names: vec![own.clone(), other.clone()], ..Default::default() };
+    let found = gateway.gateway.directories().find_users(Request::new(request)).await?.into_inner();
+    assert_eq!(found.users.iter().map(|user| &user.object_id).collect::<Vec<_>>(), [&own]);
+    assert_eq!(found.no_users.iter().map(|it| &it.name).collect::<Vec<_>>(), [&other]);
     Ok(())
 }
 
