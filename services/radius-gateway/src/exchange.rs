@@ -212,7 +212,7 @@ async fn take_up(
             if let Some(packet) = &mut begun.hold.packet {
                 packet.works_on(common.transaction()).await;
             }
-            begun.hold.common = Some(Box::new(common));
+            begun.hold.common = Some(common);
             Some(begun)
         }
         Some(Joined::Answered(given)) => {

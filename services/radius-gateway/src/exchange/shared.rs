@@ -61,7 +61,7 @@ pub(crate) enum Claim {
 /// What becomes of a request that looks like another.
 pub(super) enum Joined {
     /// Nobody else works on one like it, or nobody does any more.
-    Lead(Lease),
+    Lead(Box<Lease>),
     /// Another node has found the answer.
     Answered(Given),
     /// Nobody has, in time.
@@ -163,7 +163,7 @@ impl SharedRequests {
             let found = match lease.map.get(&lease.key).await {
                 Ok(found) => found,
                 // What is known to be in work elsewhere is not begun a second time; what is not known is.
-                Err(_) if followed.is_none() => return Joined::Lead(lease),
+                Err(_) if followed.is_none() => return Joined::Lead(lease.into()),
                 Err(_) => {
                     tokio::time::sleep(LOOK).await;
                     continue;
@@ -172,7 +172,7 @@ impl SharedRequests {
             let other = found.map(|found| (Entry::from_octets(&found.value), found.revision));
             let (written, taken_over) = match &other {
                 // Of another version, which works for itself.
-                Some((None, _)) => return Joined::Lead(lease),
+                Some((None, _)) => return Joined::Lead(lease.into()),
                 None => (lease.map.create(&lease.key, lease.entry.to_octets()).await, false),
                 Some((Some(other), _)) if !other.reply.is_empty() && followed == Some(other.transaction) => {
                     match Given::from_octets(&other.reply) {
@@ -201,13 +201,13 @@ impl SharedRequests {
             match written {
                 Ok(revision) => {
                     (lease.revision, lease.taken_over) = (Some(revision), taken_over);
-                    return Joined::Lead(lease);
+                    return Joined::Lead(lease.into());
                 }
                 // Somebody was faster: what is it now?
                 Err(BusError::AlreadyExists | BusError::WrongRevision) => lease.entry.transaction = transaction,
                 Err(error) => {
                     tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold a request");
-                    return Joined::Lead(lease);
+                    return Joined::Lead(lease.into());
                 }
             }
         }
