@@ -69,7 +69,7 @@ pub use observe::{Health, Observation, Observer, Operation, Outcome, ServerHealt
 pub use probe::{Found, ProbeError, Probed};
 pub use query::QueryError;
 pub use read::{Incomplete, Query, Read, Reader, Reading, of_ids};
-pub use resolve::{BadEntry, Entry, ResolveError};
+pub use resolve::{BadEntry, Entry, NoAccount, ResolveError};
 pub use server::ServerName;
 pub use tickets::TicketError;
 pub use tls::TrustError;

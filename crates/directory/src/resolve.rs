@@ -59,6 +59,35 @@ impl Entry {
         let domain = self.dn.parse::<Dn>().ok()?.dns_domain()?;
         Some(WindowsAccount { user: self.account.clone()?, domain })
     }
+
+    /// What the Windows domain that the base of `names` is in calls it: `CORP\ann`, or `ann` where its short name is not known. What
+    /// is no Active Directory has no such names, and what people are called there is theirs in the domain.
+    pub fn account_in_domain(&self, names: &settings::Directory) -> Result<String, NoAccount> {
+        let Some(account) = &self.account else {
+            return if is_active_directory(names) { Err(NoAccount::Unread) } else { Ok(self.username.clone()) };
+        };
+        // Below the root of a forest and in a global catalog lie other domains, where the same name is another person.
+        let domain = self.windows_account().map(|account| account.domain).ok_or(NoAccount::Unread)?;
+        if !is_domain_of_base(&domain, names) {
+            return Err(NoAccount::OtherDomain { domain });
+        }
+        Ok(match names.netbios_domain.as_str() {
+            "" => account.clone(),
+            short => format!(r"{short}\{account}"),
+        })
+    }
+}
+
+/// Why a Windows domain cannot be asked about an entry. The administrator's to mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoAccount {
+    #[error("the query account cannot read sAMAccountName: let it read that")]
+    Unread,
+    #[error(
+        "the person is of {domain}, and the base of the directory of another domain: write a target for each domain, whose directory has its base there"
+    )]
+    OtherDomain { domain: String },
 }
 
 /// Not exactly one entry. Only [`ResolveError::Absent`] says that there is nobody.
@@ -631,6 +660,40 @@ mod tests {
         assert_eq!(of("w3svc"), ["host"]);
         assert_eq!(of("host"), [""; 0]);
         assert_eq!(of(""), [""; 0]);
+    }
+
+    #[test]
+    fn the_windows_domain_is_asked_about_its_own_people_by_their_own_name() {
+        // R-60, FR-08
+        let asked = |preset: Preset, base: &str, short: &str, dn: &str, account: Option<&str>| {
+            let names = settings::Directory { base: base.into(), netbios_domain: short.into(), ..settings(preset) };
+            let id = "objectGUID:aabbccdd-0011-2233-4455-66778899aabb".parse().expect("an id");
+            let subject = DirectoryRef { directory: names.name.clone(), id };
+            let entry = Entry {
+                subject,
+                dn: dn.into(),
+                username: "ann@corp.example".into(),
+                first_name: None,
+                last_name: None,
+                mail: None,
+                account: account.map(str::to_owned),
+                form: NameForm::Bare,
+            };
+            entry.account_in_domain(&names)
+        };
+        use Preset::{ActiveDirectory as Ad, OpenLdap};
+        let (root, own, child) =
+            ("DC=corp,DC=example", "CN=Ann,OU=x,dc=Corp,DC=example", "CN=Ann,DC=child,DC=corp,DC=example");
+        let other = |domain: &str| Err(NoAccount::OtherDomain { domain: domain.into() });
+        assert_eq!(asked(Ad, root, "CORP", own, Some("ann")), Ok(r"CORP\ann".into()));
+        assert_eq!(asked(Ad, "OU=x,DC=corp,DC=example", "", own, Some("ann")), Ok("ann".into()));
+        for short in ["CORP", ""] {
+            assert_eq!(asked(Ad, root, short, child, Some("ann")), other("child.corp.example"), "another's name");
+            assert_eq!(asked(Ad, "", short, own, Some("ann")), other("corp.example"), "nobody knows whose CORP is");
+            assert_eq!(asked(Ad, root, short, "CN=Ann", Some("ann")), Err(NoAccount::Unread));
+        }
+        assert_eq!(asked(Ad, root, "CORP", own, None), Err(NoAccount::Unread));
+        assert_eq!(asked(OpenLdap, root, "CORP", "uid=ann,o=x", None), Ok("ann@corp.example".into()));
     }
 
     #[test]

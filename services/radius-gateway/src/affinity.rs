@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::{ObjectName, TransactionId};
 use proto::subjects::AFFINITY_MAP;
 use radius_wire::{HomeReply, Packet, Port, Rule, Sent};
+use service_kit::Clock;
 use service_kit::bus::{Bus, Map, MapOptions, SealedMap};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ const SESSIONS_MAX: usize = 50_000;
 pub(crate) struct Affinity {
     map: Arc<dyn Map>,
     keys: Arc<Keys>,
+    clock: Clock,
     /// What the bus did not take.
     held: Held<HELD_MAX>,
     /// Whose State a session has that is longer than what the bus holds: known to this node alone.
@@ -39,15 +41,42 @@ pub(crate) struct Affinity {
 pub(crate) struct Parked {
     pub(crate) place: String,
     pub(crate) reply: HomeReply,
+    /// Where it was kept last; none where it was not.
+    pub(crate) stored: Option<Stored>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// In the map; none while the bus is away.
+    revision: Option<u64>,
+    issued_unix_ms: i64,
+}
+
+/// Who a kept Accept is for. It opens the first lock, so that it counts for nobody else: who can write to the bus could put an old one
+/// back in its place (V-73).
+#[derive(Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    pub(crate) client: &'a ObjectName,
+    /// The name as it was typed, which a device repeats in every packet of a conversation (RFC 2865 section 4.4).
+    pub(crate) typed: &'a str,
+    /// The request that it was granted to; none for a later round, which is bound to the conversation by its State.
+    pub(crate) request: Option<&'a [u8; 32]>,
+}
+
+impl Parked {
+    pub(crate) fn new(place: String, reply: HomeReply) -> Self {
+        Self { place, reply, stored: None }
+    }
 }
 
 impl Affinity {
-    pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>) -> Self {
+    pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>, clock: Clock) -> Self {
         // A reply is at most 4096 octets.
         let options = MapOptions { ttl: LIFE, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
         Self {
             map: bus.map(AFFINITY_MAP, options),
             keys,
+            clock,
             held: Held::default(),
             sessions: Held::default(),
             passed_on: Held::default(),
@@ -86,7 +115,7 @@ impl Affinity {
     /// Whose State it is; none where nobody asked this name, or let it in, at this client with it.
     pub(crate) async fn asker(&self, client: &ObjectName, user_name: &[u8], state: &[u8]) -> Option<String> {
         let key = state_key(client, user_name, state);
-        let place = self.get(&key).await.or_else(|| self.sessions.get(&key))?;
+        let place = self.get(&key).await.map(|(place, _)| place).or_else(|| self.sessions.get(&key))?;
         String::from_utf8(place.to_vec()).ok()
     }
 
@@ -99,50 +128,120 @@ impl Affinity {
         self.get(&change_key(client, user_name)).await.is_some()
     }
 
-    pub(crate) async fn park(&self, transaction: TransactionId, parked: &Parked) {
-        let sent = parked.reply.sent();
-        let place = parked.place.as_bytes();
-        let Ok(length) = u16::try_from(place.len()) else { return };
-        let octets = [
-            &length.to_be_bytes(),
-            place,
-            &[sent.identifier],
-            sent.authenticator.as_slice(),
-            parked.reply.packet().octets(),
-        ]
-        .concat();
-        self.put(parked_key(transaction), octets.into()).await;
+    /// Keeps an Accept as long as the longest round. What was kept just now stays as it is.
+    pub(crate) async fn park(&self, transaction: TransactionId, whose: &Whose<'_>, parked: &Parked) -> Option<Stored> {
+        let now_unix_ms = self.clock.now_ms();
+        let is_new = |stored: &Stored| now_unix_ms - stored.issued_unix_ms < MARGIN.as_millis() as i64;
+        if let Some(stored) = parked.stored.filter(is_new) {
+            return Some(stored);
+        }
+        let sent = *parked.reply.sent();
+        let accept =
+            Accept { issued_unix_ms: now_unix_ms, place: &parked.place, sent, octets: parked.reply.packet().octets() };
+        let revision = self.put(parked_key(transaction), accept.to_octets(whose)?).await;
+        Some(Stored { revision, issued_unix_ms: now_unix_ms })
     }
 
-    /// The Accept of this attempt; none where it was lost, or its server is none of the target any more.
-    pub(crate) async fn parked(&self, transaction: TransactionId, target: &HomeTarget) -> Option<Parked> {
-        let octets = self.get(&parked_key(transaction)).await?;
-        let (length, rest) = octets.split_first_chunk::<2>()?;
-        let (place, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let place = std::str::from_utf8(place).ok()?;
-        let (&[identifier], rest) = rest.split_first_chunk::<1>()?;
-        let (authenticator, reply) = rest.split_first_chunk::<16>()?;
-        let packet = Packet::parse(reply, Port::AuthenticationReplies).ok()?;
-        let sent = Sent { identifier, authenticator: *authenticator };
+    /// The Accept of this attempt; none where it was lost, is another's or too old, or its server is none of the target any more.
+    pub(crate) async fn parked(
+        &self,
+        transaction: TransactionId,
+        whose: &Whose<'_>,
+        target: &HomeTarget,
+    ) -> Option<Parked> {
+        let (octets, revision) = self.get(&parked_key(transaction)).await?;
+        let accept = Accept::from_octets(&octets, whose, self.clock.now_ms())?;
+        let packet = Packet::parse(accept.octets, Port::AuthenticationReplies).ok()?;
         // Whether it was signed was asked when it came; that it is what came, the seal says, and this once more.
-        let reply = HomeReply::verify(&packet, sent, &target.server(place)?.secret, Rule::Auto).ok()?;
-        Some(Parked { place: place.to_owned(), reply })
+        let secret = &target.server(accept.place)?.secret;
+        let reply = HomeReply::verify(&packet, accept.sent, secret, Rule::Auto).ok()?;
+        let stored = Some(Stored { revision, issued_unix_ms: accept.issued_unix_ms });
+        Some(Parked { place: accept.place.to_owned(), reply, stored })
     }
 
-    async fn put(&self, key: String, value: Bytes) {
-        let map = SealedMap::new(self.map.clone(), self.keys.requests());
-        if let Err(error) = map.put(&key, value.clone()).await {
-            tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold what a later round needs");
-            self.held.put(key, LIFE, value);
+    /// The attempt is over: nobody goes on with what was granted.
+    pub(crate) async fn unpark(&self, transaction: TransactionId, parked: &Parked) {
+        let Some(stored) = parked.stored else { return };
+        let key = parked_key(transaction);
+        self.held.remove(&key);
+        if let Some(revision) = stored.revision {
+            // What is left there ends with its time.
+            let _ = self.map.delete(&key, revision).await;
         }
     }
 
-    async fn get(&self, key: &str) -> Option<Bytes> {
+    async fn put(&self, key: String, value: Bytes) -> Option<u64> {
+        let map = SealedMap::new(self.map.clone(), self.keys.requests());
+        match map.put(&key, value.clone()).await {
+            Ok(revision) => Some(revision),
+            Err(error) => {
+                tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold what a later round needs");
+                self.held.put(key, LIFE, value);
+                None
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Option<(Bytes, Option<u64>)> {
         let map = SealedMap::new(self.map.clone(), self.keys.requests());
         if let Ok(Some(entry)) = map.get(key).await {
-            return Some(entry.value);
+            return Some((entry.value, Some(entry.revision)));
         }
-        self.held.get(key)
+        self.held.get(key).map(|value| (value, None))
+    }
+}
+
+/// A kept Accept as it stands in the map.
+#[derive(Debug, PartialEq, Eq)]
+struct Accept<'a> {
+    issued_unix_ms: i64,
+    place: &'a str,
+    sent: Sent,
+    octets: &'a [u8],
+}
+
+impl<'a> Accept<'a> {
+    const FORM: u8 = 1;
+
+    /// None for a place that is too long to be one.
+    fn to_octets(&self, whose: &Whose<'_>) -> Option<Bytes> {
+        let length = u16::try_from(self.place.len()).ok()?;
+        let parts: [&[u8]; 9] = [
+            &[Self::FORM],
+            &self.issued_unix_ms.to_be_bytes(),
+            &whose.digest(),
+            whose.request.unwrap_or(&[0; 32]),
+            &length.to_be_bytes(),
+            self.place.as_bytes(),
+            &[self.sent.identifier],
+            &self.sent.authenticator,
+            self.octets,
+        ];
+        Some(parts.concat().into())
+    }
+
+    /// None for what another version wrote, what is somebody else's, and what has had its time by the clocks of both nodes.
+    fn from_octets(octets: &'a [u8], whose: &Whose<'_>, now_unix_ms: i64) -> Option<Self> {
+        let (&[form], rest) = octets.split_first_chunk()?;
+        let (issued, rest) = rest.split_first_chunk::<8>()?;
+        let (digest, rest) = rest.split_first_chunk::<32>()?;
+        let (request, rest) = rest.split_first_chunk::<32>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (place, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (&[identifier], rest) = rest.split_first_chunk::<1>()?;
+        let (authenticator, octets) = rest.split_first_chunk::<16>()?;
+        let issued_unix_ms = i64::from_be_bytes(*issued);
+        let theirs = *digest == whose.digest() && whose.request.is_none_or(|wanted| wanted == request);
+        let in_time = u128::from(now_unix_ms.abs_diff(issued_unix_ms)) < LIFE.as_millis();
+        (form == Self::FORM && theirs && in_time).then_some(())?;
+        let place = std::str::from_utf8(place).ok()?;
+        Some(Self { issued_unix_ms, place, sent: Sent { identifier, authenticator: *authenticator }, octets })
+    }
+}
+
+impl Whose<'_> {
+    fn digest(&self) -> [u8; 32] {
+        digest(self.client, &[self.typed.as_bytes()])
     }
 }
 
@@ -171,17 +270,23 @@ impl<const MAX: usize> Held<MAX> {
         found.filter(|(ends, _)| *ends > Instant::now()).map(|(_, value)| value.clone())
     }
 
+    fn remove(&self, key: &str) {
+        let mut held = self.halves();
+        held.younger.remove(key);
+        held.older.remove(key);
+    }
+
     fn halves(&self) -> MutexGuard<'_, Halves> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn state_key(client: &ObjectName, user_name: &[u8], state: &[u8]) -> String {
-    format!("state.{}", digest(client, &[user_name, state]))
+    format!("state.{}", hex(&digest(client, &[user_name, state])))
 }
 
 fn change_key(client: &ObjectName, user_name: &str) -> String {
-    format!("change.{}", digest(client, &[user_name.as_bytes()]))
+    format!("change.{}", hex(&digest(client, &[user_name.as_bytes()])))
 }
 
 fn parked_key(transaction: TransactionId) -> String {
@@ -189,13 +294,17 @@ fn parked_key(transaction: TransactionId) -> String {
 }
 
 /// Each part behind its length, so that no two read the same.
-fn digest(client: &ObjectName, parts: &[&[u8]]) -> String {
+fn digest(client: &ObjectName, parts: &[&[u8]]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in std::iter::once(client.as_str().as_bytes()).chain(parts.iter().copied()) {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().map(|octet| format!("{octet:02x}")).collect()
+    digest.finalize().into()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -213,5 +322,36 @@ mod tests {
         assert!(!(0..5).any(there) && (5..12).all(there), "a round in progress stays");
         tokio::time::advance(LIFE).await;
         assert!(!(0..12).any(there));
+    }
+
+    #[test]
+    fn an_accept_that_waits_is_for_its_client_name_and_request_and_has_an_end() {
+        // V-73
+        const NOW: i64 = 1_790_000_000_000;
+        let (vpn, wifi): (ObjectName, ObjectName) = ("vpn".parse().expect("a name"), "wifi".parse().expect("a name"));
+        let whose = Whose { client: &vpn, typed: "ann", request: Some(&[7; 32]) };
+        let sent = Sent { identifier: 9, authenticator: [3; 16] };
+        let accept = Accept { issued_unix_ms: NOW, place: "10.0.0.5:1812", sent, octets: b"octets" };
+        let octets = accept.to_octets(&whose).expect("a place");
+        let read = |whose: Whose<'_>, now: i64| Accept::from_octets(&octets, &whose, now);
+        let life = i64::try_from(LIFE.as_millis()).expect("minutes");
+        for now in [NOW, NOW + life - 1, NOW - 5_000] {
+            assert_eq!(read(whose, now).as_ref(), Some(&accept), "{now}");
+        }
+        assert_eq!(read(Whose { request: None, ..whose }, NOW), Some(accept), "a later round");
+        for other in [
+            Whose { client: &wifi, ..whose },
+            Whose { typed: "bob", ..whose },
+            Whose { request: Some(&[8; 32]), ..whose },
+            Whose { client: &wifi, request: None, ..whose },
+            Whose { typed: "bob", request: None, ..whose },
+        ] {
+            assert_eq!(read(other, NOW), None);
+        }
+        assert_eq!(read(whose, NOW + life), None);
+        let whole = octets.len() - b"octets".len();
+        assert!((0..whole).all(|length| Accept::from_octets(&octets[..length], &whose, NOW).is_none()), "cut off");
+        let other_form = [&[2], &octets[1..]].concat();
+        assert_eq!(Accept::from_octets(&other_form, &whose, NOW), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of one attempt: told to verification, written to the log when it ends.
 
-use crate::affinity::Parked;
+use crate::affinity::{Parked, Whose};
 use crate::metrics::{Metrics, Phase};
 use crate::reply::No;
 use crate::settings::Client;
@@ -20,6 +20,8 @@ pub(crate) struct Attempt {
     pub(crate) client_ip: IpAddr,
     /// SHA-256 of the packet: the same wherever a copy of it lands.
     pub(crate) mark: [u8; 32],
+    /// What a copy of it has in common with it, and a look-alike, where those may go on with it.
+    pub(crate) likeness: [u8; 32],
     pub(crate) calling_station: Option<String>,
     /// The person's own address, as the client's rule reads it (V-54).
     pub(crate) person_ip: Option<IpAddr>,
@@ -42,6 +44,8 @@ pub(crate) struct Attempt {
     pub(crate) parked: Option<Box<Parked>>,
     /// What the Windows domain proved, for the answer to MS-CHAPv2.
     pub(crate) proven: Option<Proven>,
+    /// A home server is asked to take another password, and verification has not been told that it did (V-52).
+    pub(crate) change_untold: bool,
     pub(crate) rounds: u32,
     /// Verification has heard of it, so it may have something open that has to be closed.
     pub(crate) known_to_verification: bool,
@@ -75,6 +79,11 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Attempt {
+    /// Whose an Accept is that waits for the second factor of this very request, or of one that takes it over.
+    pub(crate) fn whose(&self) -> Whose<'_> {
+        Whose { client: &self.client.settings.name, typed: &self.typed, request: Some(&self.likeness) }
+    }
+
     /// The one line of an attempt, and its metrics.
     pub(crate) fn end(&self, ended: &Ended<'_>, metrics: &Metrics) {
         let (client, result) = (self.client.name(), ended.reason.class());

@@ -33,6 +33,7 @@ use radius_wire::{
 };
 use sha2::{Digest, Sha256};
 use shared::{Claim, Given, Hold, Joined, Lost, Orphan};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +65,8 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         Continues::Foreign { user_name, state } => {
             match gateway.affinity.has_passed_on(&client.settings.name, user_name, state) {
                 true => HasBegun::Yes,
-                false if gateway.requests.is_some() => HasBegun::Perhaps,
+                // While the bus is away no other node can be asked.
+                false if gateway.requests.as_ref().is_some_and(|shared| !shared.is_away()) => HasBegun::Perhaps,
                 false => HasBegun::No,
             }
         }
@@ -152,7 +154,10 @@ async fn work(
 ) {
     if let Some(predecessor) = predecessor {
         // whoever was asked for that one is asked no more when they may be asked for this one.
-        let _ = tokio::time::timeout(WITHDRAWAL, predecessor.ended()).await;
+        let ended = tokio::time::timeout(WITHDRAWAL, predecessor.ended());
+        if !still_wanted(gateway, id, &mut Hold::default(), running, async { drop(ended.await) }).await {
+            return gateway.exchanges.forget(id);
+        }
     }
     let Some(begun) = Box::pin(take_up(gateway, request, id, known, running)).await else { return };
     let client = request.client.name();
@@ -176,7 +181,12 @@ async fn take_up(
     running: &Running,
 ) -> Option<Begun> {
     let client = request.client.name();
-    let mut begun = Begun { transaction: TransactionId(Uuid::now_v7()), taken_over: false, hold: Hold::default() };
+    let mut begun = Begun {
+        transaction: TransactionId(Uuid::now_v7()),
+        likeness: known.alike.map_or(known.fingerprint.sha256, |alike| *alike.digest()),
+        taken_over: false,
+        hold: Hold::default(),
+    };
     let Some(shared) = &gateway.requests else { return Some(begun) };
     let Some(packet) = claim(gateway, shared, request, id, &known).await else {
         gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
@@ -185,15 +195,15 @@ async fn take_up(
     // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
     begun.taken_over = packet.taken_over();
     begun.transaction = packet.transaction();
-    match packet.orphan() {
-        Some(Orphan::Forsaken(orphan)) => {
-            // Its node may be gone, or know of this only later.
-            gateway.verifier.cancel(orphan, Reason::ChallengeGone).done(WITHDRAWAL).await;
-        }
-        Some(Orphan::PerhapsAwaited(patience)) => tokio::time::sleep(patience).await,
-        None => {}
-    }
+    let orphan = packet.orphan();
     begun.hold.packet = Some(packet);
+    if let Some(orphan) = orphan
+        && !still_wanted(gateway, id, &mut begun.hold, running, withdrawn(gateway, orphan)).await
+    {
+        gateway.exchanges.forget(id);
+        begun.hold.release().await;
+        return None;
+    }
     let Some(alike) = &known.alike else { return Some(begun) };
     match join(gateway, shared, request, id, alike, &mut begun, running).await {
         Some(Joined::Lead(common)) => {
@@ -202,7 +212,7 @@ async fn take_up(
             if let Some(packet) = &mut begun.hold.packet {
                 packet.works_on(common.transaction()).await;
             }
-            begun.hold.common = Some(Box::new(common));
+            begun.hold.common = Some(common);
             Some(begun)
         }
         Some(Joined::Answered(given)) => {
@@ -221,9 +231,48 @@ async fn take_up(
     }
 }
 
+/// Returns when nobody is asked any more for what another node had begun: that one may be gone, or know of it only later.
+async fn withdrawn(gateway: &Arc<Gateway>, orphan: Orphan) {
+    match orphan {
+        Orphan::Forsaken { transaction, patience } => {
+            let closed = gateway.verifier.cancel(transaction, Reason::ChallengeGone).done(WITHDRAWAL);
+            tokio::join!(closed, tokio::time::sleep(patience));
+        }
+        Orphan::PerhapsAwaited(patience) => tokio::time::sleep(patience).await,
+    }
+}
+
+/// Waits before a request is begun, and keeps what is held meanwhile. Whether anybody still waits for it then, and for us.
+async fn still_wanted(
+    gateway: &Gateway,
+    id: &ExchangeId,
+    hold: &mut Hold,
+    running: &Running,
+    wait: impl Future<Output = ()>,
+) -> bool {
+    let mut wait = pin!(wait);
+    let gone = || {
+        gateway.exchanges.forget(id);
+        !gateway.exchanges.is_awaited(id)
+    };
+    loop {
+        // Cancel safety: `keep` may be dropped at any time, and the others only wait.
+        tokio::select! {
+            () = &mut wait => break,
+            () = running.orphaned.cancelled() => return false,
+            () = gateway.shutdown.stopping() => return false,
+            _ = hold.keep() => if gone() { return false },
+        }
+    }
+    // Nobody is to find it silent, however long the next step takes.
+    hold.lost().await.is_none() || !gone()
+}
+
 /// What is settled when the login begins.
 struct Begun {
     transaction: TransactionId,
+    /// What whoever takes it over has in common with it.
+    likeness: [u8; 32],
     /// Another node had begun it, and may have asked the person.
     taken_over: bool,
     hold: Hold,
@@ -292,8 +341,8 @@ async fn wait_along(
     let mut hold = Hold::default();
     if let Some(shared) = &gateway.requests {
         let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
-        if let Some(Orphan::Forsaken(orphan)) = packet.orphan() {
-            gateway.verifier.cancel(orphan, Reason::ChallengeGone);
+        if let Some(Orphan::Forsaken { transaction, .. }) = packet.orphan() {
+            gateway.verifier.cancel(transaction, Reason::ChallengeGone);
         }
         hold.packet = Some(packet);
     }
@@ -409,8 +458,8 @@ async fn answer(
     running: &Running,
     mut in_flight: InFlight<'_>,
 ) {
-    let Begun { transaction, taken_over, mut hold } = begun;
-    let mut attempt = begin(request, transaction);
+    let Begun { transaction, likeness, taken_over, mut hold } = begun;
+    let mut attempt = begin(request, transaction, likeness);
     // What the other node left open is closed with ours.
     attempt.known_to_verification = taken_over;
     let stepped_back = AtomicBool::new(false);
@@ -449,6 +498,9 @@ async fn answer(
             }
         }
     };
+    if settled.is_none() {
+        login::tell_of_change(gateway, request, &mut attempt);
+    }
     if stepped_back.load(Ordering::Relaxed) {
         return;
     }
@@ -462,10 +514,12 @@ async fn answer(
     }
     let answer = match (end, settled) {
         (End::Orphaned, settled) => {
+            Box::pin(orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running)).await;
+            // Whoever leads its look-alikes from now on begins anew: not before what was open is closed.
             if let Some(common) = hold.common {
                 Box::pin(common.release()).await;
             }
-            return Box::pin(orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running)).await;
+            return;
         }
         (End::Settled | End::Stopping, Some(answer)) => answer,
         // `Settled` always leaves an answer behind.
@@ -486,6 +540,15 @@ async fn answer(
         false => return Box::pin(orphaned(gateway, &attempt, Some(answer.verdict), running)).await,
     }
     hold.answered(&given).await;
+    let is_over = match &answer.verdict {
+        Verdict::Accept(_) => true,
+        // A stray copy of an answer ends nothing.
+        Verdict::Reject(reason) => *reason != Reason::ChallengeGone,
+        Verdict::Challenge(_) | Verdict::Relayed(_) | Verdict::Silence(_) => false,
+    };
+    if let Some(parked) = attempt.parked.as_ref().filter(|_| is_over) {
+        Box::pin(gateway.affinity.unpark(attempt.transaction, parked)).await;
+    }
     log(gateway, attempt, &answer.verdict, running);
 }
 
@@ -529,7 +592,22 @@ fn write(
 ) -> Answer {
     let verified = request.verified();
     let written = match &verdict {
-        Verdict::Accept(granted) => reply::accept(granted.relayed.as_ref(), &granted.added, &verified),
+        Verdict::Accept(granted) => {
+            let accepted = reply::accept(granted.relayed.as_ref(), &granted.added, &verified);
+            accepted.map(|reply::Accepted { octets, left_out }| {
+                if left_out > 0 {
+                    tracing::warn!(
+                        service = crate::NAME,
+                        event = "reply_shortened",
+                        client = request.client.name(),
+                        request_id = %attempt.transaction,
+                        left_out,
+                        "an Access-Accept would have exceeded 4096 octets: the last optional rules of the client's `reply` are left out of it"
+                    );
+                }
+                octets
+            })
+        }
         Verdict::Relayed(challenge) => reply::relayed(challenge, &verified),
         Verdict::Challenge(ask) => {
             let (client, keys) = (&request.client, gateway.keys.state());
@@ -621,7 +699,7 @@ fn log(gateway: &Gateway, attempt: Attempt, verdict: &Verdict, running: &Running
     attempt.end(&ended, &gateway.metrics);
 }
 
-fn begin(request: &Request, transaction: TransactionId) -> Attempt {
+fn begin(request: &Request, transaction: TransactionId, likeness: [u8; 32]) -> Attempt {
     let verified = request.verified();
     let packet = verified.packet();
     let nas_named = [AttributeType::NAS_IP_ADDRESS, AttributeType::NAS_IPV6_ADDRESS, AttributeType::NAS_IDENTIFIER]
@@ -633,6 +711,7 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
         client: request.client.clone(),
         client_ip: request.path.peer.ip().to_canonical(),
         mark: Sha256::digest(packet.octets()).into(),
+        likeness,
         calling_station: packet.calling_station_id().map(escaped),
         person_ip: person_address::read(request.client.settings.person_address, packet, request.path.peer.ip()),
         typed: escaped(credentials::typed_name(&verified)),
@@ -646,6 +725,7 @@ fn begin(request: &Request, transaction: TransactionId) -> Attempt {
         no: No::of(packet, random()),
         parked: None,
         proven: None,
+        change_untold: false,
         rounds: 1,
         known_to_verification: false,
         recorded: false,

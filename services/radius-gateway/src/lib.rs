@@ -207,7 +207,7 @@ async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Ga
         drops: Mutex::default(),
         observed: Mutex::default(),
         challenges: Challenges::default(),
-        affinity: Affinity::new(deps.bus.as_ref(), keys.clone()),
+        affinity: Affinity::new(deps.bus.as_ref(), keys.clone(), deps.clock.clone()),
         wrong_passwords: WrongPasswords::new(random()),
         lockout_guard: LockoutGuard::new(deps.password_tries, process.shutdown().clone()),
         shutdown: process.shutdown().clone(),

@@ -13,7 +13,7 @@
 //!
 //! While verification is down (V-40) the password is tried only where the client lets people in on it alone.
 
-use crate::affinity::Parked;
+use crate::affinity::{Parked, Whose};
 use crate::attempt::Attempt;
 use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
@@ -22,7 +22,7 @@ use crate::relay::{self, Said};
 use crate::reply::{Added, No};
 use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target};
-use crate::verify::{Allow, Ask, Decision, MARGIN, NoDecision};
+use crate::verify::{Allow, Ask, Changed, Decision, MARGIN, Named, NoDecision, Unknown, still_remembered};
 use crate::windows::WindowsTarget;
 use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
@@ -145,7 +145,7 @@ struct Work<'w, 'm> {
 impl Work<'_, '_> {
     async fn first_round(&mut self, name: &str, typed: &Secret) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
-        let mut target = Target::of(gateway, self.attempt)?;
+        let mut target = Target::of(gateway, &self.attempt.client)?;
         let client = self.attempt.client.clone();
         // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
@@ -166,11 +166,12 @@ impl Work<'_, '_> {
     /// What a home server checks, and we only carry: the first lock is open when it says Accept.
     async fn foreign(&mut self, typed: &str, state: Option<&[u8]>, change: bool) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
-        let mut target = Target::of(gateway, self.attempt)?;
+        let mut target = Target::of(gateway, &self.attempt.client)?;
         if let Some(windows) = target.windows().cloned() {
             return self.by_domain(target, &windows, typed).await;
         }
         let home = target.home().cloned().ok_or(Reason::ProtocolUnsupported)?;
+        self.attempt.change_untold = change;
         let client = self.attempt.client.clone();
         target.passes = unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some();
         let turn = match self.attempt.parked.is_some() {
@@ -195,10 +196,20 @@ impl Work<'_, '_> {
             (Some((turn, guarded)), Ok(entry)) if entry.subject == guarded => turn.ended(None),
             (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
         }
+        self.attempt.change_untold = false;
         if let (true, Ok(name)) = (change, name) {
             match &entry {
-                Ok(entry) => gateway.verifier.password_changed(self.attempt, &entry.subject),
-                Err(reason) => tell_whose_password_changed(gateway, self.attempt, name, *reason),
+                Ok(entry) => {
+                    gateway.verifier.password_changed(self.attempt.transaction, client.name(), &entry.subject);
+                }
+                Err(reason) if reason.class() == ResultClass::Error => {
+                    tell_whose_password_changed(gateway, self.attempt, name);
+                }
+                Err(Reason::AmbiguousUser) => {
+                    still_remembered(self.attempt.transaction, client.name(), Unknown::Several);
+                }
+                // Nobody's, so nothing is remembered of them.
+                Err(_) => {}
             }
         }
         let entry = entry?;
@@ -311,9 +322,9 @@ impl Work<'_, '_> {
         let code_given = code.is_some() || spent;
         self.attempt.method = self.attempt.method.or(wanted).or(code_given.then_some(Method::Code));
         self.in_flight.waits_for(self.attempt.method);
-        if let (Some(parked), Nodes::Many) = (&self.attempt.parked, gateway.nodes) {
+        if gateway.nodes == Nodes::Many {
             // For whoever goes on if this node dies while the person is asked.
-            gateway.affinity.park(self.attempt.transaction, parked).await;
+            self.park().await;
         }
         let begun = Instant::now();
         let decided = match spent {
@@ -343,7 +354,8 @@ impl Work<'_, '_> {
         self.in_flight.waits_for(self.attempt.method);
         if let Some(home) = gateway.settings.home_target(&self.attempt.client.settings.target) {
             // what the target granted was kept for whichever node goes on. Without it the device would lack it.
-            let parked = gateway.affinity.parked(self.attempt.transaction, &home).await;
+            let whose = Whose { request: None, ..self.attempt.whose() };
+            let parked = gateway.affinity.parked(self.attempt.transaction, &whose, &home).await;
             if parked.is_none() {
                 gateway.verifier.cancel(self.attempt.transaction, Reason::ChallengeGone);
                 return Err(Reason::ChallengeGone);
@@ -386,9 +398,7 @@ impl Work<'_, '_> {
             }
             // Verification was told what the device can show.
             Decision::Ask(ask) if attempt.asks && question::can_be_shown(ask.kind) => {
-                if let Some(parked) = &attempt.parked {
-                    self.gateway.affinity.park(attempt.transaction, parked).await;
-                }
+                self.park().await;
                 Verdict::Challenge(ask)
             }
             Decision::Ask(ask) => {
@@ -402,6 +412,15 @@ impl Work<'_, '_> {
             }
             Decision::CodeAccepted => return Err(Reason::InternalError),
         })
+    }
+
+    /// Keeps what a home server granted until the person has proven the second factor, for whichever node goes on.
+    async fn park(&mut self) {
+        let Some(parked) = &self.attempt.parked else { return };
+        let stored = self.gateway.affinity.park(self.attempt.transaction, &self.attempt.whose(), parked).await;
+        if let Some(parked) = &mut self.attempt.parked {
+            parked.stored = stored;
+        }
     }
 
     /// Both locks are open: what the device is told besides.
@@ -440,7 +459,7 @@ impl Work<'_, '_> {
             (true, _) => Values::default(),
             (false, None) => return Err(failed(&"nobody knows who the user is in the directory")),
             (false, Some(subject)) => {
-                let target = Target::of(self.gateway, self.attempt)?;
+                let target = Target::of(self.gateway, &self.attempt.client)?;
                 Box::pin(target.attributes_of(subject, &wanted, self.deadline)).await?
             }
         };
@@ -449,22 +468,32 @@ impl Work<'_, '_> {
     }
 }
 
-/// V-52: the password is another one now, also where the directory cannot say at the moment whose it was and the login fails by that.
-fn tell_whose_password_changed(gateway: &Arc<Gateway>, attempt: &Attempt, name: String, reason: Reason) {
-    if reason.class() != ResultClass::Error {
-        // Nobody's, so nothing is remembered of them.
-        return;
+/// Of a login that was dropped: a home server has taken another password all the same (V-52).
+pub(crate) fn tell_of_change(gateway: &Arc<Gateway>, request: &Request, attempt: &mut Attempt) {
+    let untold = std::mem::take(&mut attempt.change_untold);
+    let (true, Some(parked)) = (untold, &attempt.parked) else { return };
+    let Some(home) = gateway.settings.home_target(&attempt.client.settings.target) else { return };
+    let verified = request.verified();
+    let typed = String::from_utf8_lossy(credentials::typed_name(&verified));
+    if let Ok(name) = relay::identity(gateway, &home, parked, verified.packet(), &typed) {
+        tell_whose_password_changed(gateway, attempt, name);
     }
-    let (gateway_of_task, attempt_of_task) = (gateway.clone(), attempt.clone());
-    gateway.verifier.password_changed_of(attempt, move || {
-        let (gateway, mut attempt, name) = (gateway_of_task.clone(), attempt_of_task.clone(), name.clone());
+}
+
+/// V-52: the password is another one now, also where the directory cannot say at the moment whose it was, and the login fails by that.
+fn tell_whose_password_changed(gateway: &Arc<Gateway>, attempt: &Attempt, name: String) {
+    let changed = Changed { transaction: attempt.transaction, client: attempt.client.name().to_owned(), name };
+    let (gateway_of_task, client, name) = (gateway.clone(), attempt.client.clone(), changed.name.clone());
+    gateway.verifier.password_changed_of(changed, move || {
+        let (gateway, client, name) = (gateway_of_task.clone(), client.clone(), name.clone());
         async move {
             const PATIENCE: Duration = Duration::from_secs(30);
-            let mut target = Target::of(&gateway, &attempt)?;
-            match target.resolve(&name, &mut attempt, Instant::now() + PATIENCE).await {
-                Ok(entry) => Ok(Some(entry.subject)),
-                Err(reason) if reason.class() == ResultClass::Error => Err(reason),
-                Err(_) => Ok(None),
+            let target = Target::of(&gateway, &client).ok()?;
+            match target.subject(&name, Instant::now() + PATIENCE).await {
+                Ok(subject) => Some(Named::As(subject)),
+                Err(Reason::AmbiguousUser) => Some(Named::Several),
+                Err(reason) if reason.class() == ResultClass::Error => None,
+                Err(_) => Some(Named::Nobody),
             }
         }
     });

@@ -34,6 +34,8 @@ pub(crate) async fn read(
     let relayed = |reply| attributes::relayed(&gateway.settings.dictionary(), reply, server, &client, request);
     match answer.reply.verdict() {
         Verdict::Accept => {
+            // Before anything is waited for: whoever drops the login finds it there (V-52).
+            park(attempt, answer.clone());
             let packet = answer.reply.packet();
             // A password that comes back with it is a login of its own: it is counted, and split from its code, like any other.
             let is_password = request.packet().has(AttributeType::USER_PASSWORD);
@@ -43,7 +45,6 @@ pub(crate) async fn read(
                 let session = session(&packet);
                 gateway.affinity.let_in(&client.settings.name, name, state, &answer.place, session).await;
             }
-            park(attempt, answer);
             Ok(Said::Accepted)
         }
         Verdict::Challenge => {
@@ -94,7 +95,7 @@ fn park(attempt: &mut Attempt, accept: Parked) {
 /// Goes on with what the node was granted that is gone: a server takes an answer of EAP, or a code of its own, once only.
 pub(crate) async fn go_on(gateway: &Gateway, attempt: &mut Attempt) {
     let Some(home) = gateway.settings.home_target(&attempt.client.settings.target) else { return };
-    let Some(accept) = gateway.affinity.parked(attempt.transaction, &home).await else { return };
+    let Some(accept) = gateway.affinity.parked(attempt.transaction, &attempt.whose(), &home).await else { return };
     attempt.first = Some(First { via: Some(accept.place.clone()), refused: None, took: Duration::ZERO });
     park(attempt, accept);
 }

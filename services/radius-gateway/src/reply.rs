@@ -15,13 +15,14 @@ use radius_wire::{
 #[derive(Debug, Default)]
 pub(crate) struct Added {
     pub(crate) always: Vec<OwnedAttribute>,
-    /// By rule of the client: a half of a rule, such as a tunnel without its number, would be worth nothing.
+    /// By rule of the client: a half of a rule, such as a tunnel without its number, would be worth nothing. How many of them fit is
+    /// decided by what the home server, the directory and the proxies before bring, so that none may restrict anybody.
     pub(crate) optional: Vec<Vec<OwnedAttribute>>,
 }
 
 /// Both locks opened: what the home server grants, in the client's terms, and what the user's groups bring. Optional rules make
 /// room, the last one first, and nothing else does.
-pub(crate) fn accept(granted: Option<&Relayed>, added: &Added, request: &Verified<'_>) -> Result<Vec<u8>, WriteError> {
+pub(crate) fn accept(granted: Option<&Relayed>, added: &Added, request: &Verified<'_>) -> Result<Accepted, WriteError> {
     let mut kept = added.optional.as_slice();
     loop {
         let attributes = added.always.iter().chain(kept.iter().flatten());
@@ -32,20 +33,16 @@ pub(crate) fn accept(granted: Option<&Relayed>, added: &Added, request: &Verifie
         };
         match (written, kept.split_last()) {
             (Err(WriteError::PacketTooLong), Some((_, fewer))) => kept = fewer,
-            (written, _) => {
-                if written.is_ok() && kept.len() < added.optional.len() {
-                    let left_out = added.optional.len() - kept.len();
-                    tracing::warn!(
-                        service = crate::NAME,
-                        event = "reply_shortened",
-                        left_out,
-                        "an Access-Accept would have exceeded 4096 octets: the last optional rules of the client's `reply` are left out of it"
-                    );
-                }
-                return written;
-            }
+            (written, _) => return Ok(Accepted { octets: written?, left_out: added.optional.len() - kept.len() }),
         }
     }
+}
+
+/// An Access-Accept, and how many of the optional rules are not in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) octets: Vec<u8>,
+    pub(crate) left_out: usize,
 }
 
 /// What a State is sealed for, and with.
@@ -161,17 +158,17 @@ mod tests {
                 kinds.iter().map(|kind| OwnedAttribute { kind: AttributeType(*kind), value: vec![4; 98] }).collect()
             };
             let added = Added { always: of(always), optional: optional.iter().map(|rule| of(rule)).collect() };
-            accept(None, &added, &verified).map(|octets| {
+            accept(None, &added, &verified).map(|Accepted { octets, left_out }| {
                 let reply = Packet::parse(&octets, Port::AuthenticationReplies).expect("well formed");
                 assert_eq!(reply.all(AttributeType::PROXY_STATE).count(), 15);
                 let kinds = reply.attributes().map(|attribute| attribute.kind.0);
-                kinds.filter(|kind| ![33, 80].contains(kind)).collect::<Vec<_>>()
+                (kinds.filter(|kind| ![33, 80].contains(kind)).collect::<Vec<_>>(), left_out)
             })
         };
-        assert_eq!(sent(&[11], &[&[12]]), Ok(vec![11, 12]));
-        assert_eq!(sent(&[11], &[&[12], &[25]]), Ok(vec![11, 12]), "the last one first");
-        assert_eq!(sent(&[11], &[&[12, 25]]), Ok(vec![11]), "no half of a rule");
-        assert_eq!(sent(&[], &[&[12], &[25]]), Ok(vec![12, 25]));
+        assert_eq!(sent(&[11], &[&[12]]), Ok((vec![11, 12], 0)));
+        assert_eq!(sent(&[11], &[&[12], &[25]]), Ok((vec![11, 12], 1)), "the last one first");
+        assert_eq!(sent(&[11], &[&[12, 25]]), Ok((vec![11], 1)), "no half of a rule");
+        assert_eq!(sent(&[], &[&[12], &[25]]), Ok((vec![12, 25], 0)));
         assert_eq!(sent(&[11, 12, 25], &[&[18]]), Err(WriteError::PacketTooLong));
     }
 

@@ -8,12 +8,11 @@ use crate::attempt::{Attempt, First, Person};
 use crate::home::{self, About, Answered, Envelope, HomeTarget};
 use crate::relay::{self, Said};
 use crate::reply_rules::Values;
-use crate::settings::CurrentSettings;
+use crate::settings::{Client, CurrentSettings};
 use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
 use directory::{Attempted, Directory, Entry, Query, TypedName};
-use domain::settings::Preset;
 use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
@@ -54,8 +53,8 @@ pub(crate) enum Checked {
 }
 
 impl Target {
-    pub(crate) fn of(gateway: &Gateway, attempt: &Attempt) -> Result<Self, Reason> {
-        let name = &attempt.client.settings.target;
+    pub(crate) fn of(gateway: &Gateway, client: &Client) -> Result<Self, Reason> {
+        let name = &client.settings.target;
         let settings = gateway.settings.clone();
         let (directory, checker) = if let Some(home) = settings.home_target(name) {
             (settings.directory(&home.settings.directory).ok_or(Reason::TargetError)?, Checker::Home(home))
@@ -94,22 +93,7 @@ impl Target {
         attempt: &mut Attempt,
         deadline: Instant,
     ) -> Result<Entry, Reason> {
-        let (settings, home) = (self.settings.clone(), self.home.clone());
-        let of_home_alone = self.windows().is_some();
-        let resolved = async {
-            let name = TypedName::parse(name, home.settings()).map_err(|_| Reason::UnknownUser)?;
-            let found = match of_home_alone {
-                // The domain checks the passwords of its own people only.
-                true => home.resolve(&name).await.map(|entry| (home.clone(), entry)),
-                false => settings.resolve(&home, &name).await,
-            };
-            found.map_err(|error| {
-                if error.is_unavailable() {
-                    tracing::warn!(service = crate::NAME, directory = %home.name(), error = %chain(&error), "a name could not be looked up");
-                }
-                error.reason()
-            })
-        };
+        let resolved = self.look_up(name);
         match self.timed(Box::pin(resolved), Reason::DirectoryTimeout, deadline).await {
             Ok((directory, entry)) => {
                 self.directory = directory;
@@ -125,23 +109,44 @@ impl Target {
         }
     }
 
+    /// The same for who needs no more of them than who they are.
+    pub(crate) async fn subject(mut self, name: &str, deadline: Instant) -> Result<DirectoryRef, Reason> {
+        let resolved = self.look_up(name);
+        let (_, entry) = self.timed(Box::pin(resolved), Reason::DirectoryTimeout, deadline).await?;
+        Ok(entry.subject)
+    }
+
+    fn look_up<'n>(&self, name: &'n str) -> impl Future<Output = Result<(Arc<Directory>, Entry), Reason>> + use<'n> {
+        let (settings, home) = (self.settings.clone(), self.home.clone());
+        let of_home_alone = self.windows().is_some();
+        async move {
+            let name = TypedName::parse(name, home.settings()).map_err(|_| Reason::UnknownUser)?;
+            let found = match of_home_alone {
+                // The domain checks the passwords of its own people only.
+                true => home.resolve(&name).await.map(|entry| (home.clone(), entry)),
+                false => settings.resolve(&home, &name).await,
+            };
+            found.map_err(|error| {
+                if error.is_unavailable() {
+                    tracing::warn!(service = crate::NAME, directory = %home.name(), error = %chain(&error), "a name could not be looked up");
+                }
+                error.reason()
+            })
+        }
+    }
+
     /// Whom the domain is asked about: the account that was found, by the name that is its own there (R-60). What was typed may lead
     /// the domain to another one, which need not even be a user here: one that has it as its principal name.
     pub(crate) fn account(&self, entry: &Entry) -> Result<String, Reason> {
-        let names = self.home.settings();
-        match &entry.account {
-            Some(account) if names.netbios_domain.is_empty() => Ok(account.clone()),
-            Some(account) => Ok(format!(r"{}\{account}", names.netbios_domain)),
-            None if names.preset != Preset::ActiveDirectory => Ok(entry.username.clone()),
-            None => {
-                tracing::error!(
-                    service = crate::NAME,
-                    directory = %self.home.name(),
-                    "the query account cannot read sAMAccountName, so that the Windows domain cannot be asked about a person: let it read that"
-                );
-                Err(Reason::DirectoryError)
-            }
-        }
+        entry.account_in_domain(self.home.settings()).map_err(|why| {
+            tracing::error!(
+                service = crate::NAME,
+                directory = %self.home.name(),
+                error = %why,
+                "the Windows domain cannot be asked about a person"
+            );
+            Reason::DirectoryError
+        })
     }
 
     /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second. What was refused a moment ago is refused
@@ -290,7 +295,7 @@ impl Target {
         let via = answered.as_ref().ok().map(|answered| answered.server.place.clone());
         let said = match answered {
             Ok(Answered { server, reply }) => {
-                relay::read(gateway, Parked { place: server.place.clone(), reply }, &server, request, attempt).await
+                relay::read(gateway, Parked::new(server.place.clone(), reply), &server, request, attempt).await
             }
             Err(reason) => Err(reason),
         };

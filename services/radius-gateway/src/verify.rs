@@ -17,8 +17,9 @@ use proto::verification::{
 use service_kit::grpc::{idempotent, with_deadline};
 use service_kit::health::Upstream;
 use service_kit::{Clock, Shutdown};
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -34,6 +35,7 @@ pub(crate) struct Verifier {
     upstream: Upstream,
     presence: Arc<Presence>,
     reports: Arc<Semaphore>,
+    changes: Changes,
 }
 
 /// Kept back of every deadline, to answer the client with (V-44).
@@ -45,6 +47,8 @@ const REPORTS_MAX: usize = 4_096;
 /// A report is tried again for this long: a part that restarts is back by then.
 const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
+/// People whose directory is asked for at once after a change of their password. Beyond it one is not told, and the log says so.
+const CHANGES_MAX: usize = 256;
 /// How long a directory is asked whose password was changed.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(3_600);
 
@@ -147,7 +151,7 @@ impl Verifier {
         presence: Arc<Presence>,
     ) -> Arc<Self> {
         let reports = Arc::new(Semaphore::new(REPORTS_MAX));
-        Arc::new(Self { port, clock, shutdown, upstream, presence, reports })
+        Arc::new(Self { port, clock, shutdown, upstream, presence, reports, changes: Changes::default() })
     }
 
     /// What the user could have appended to the password.
@@ -250,7 +254,7 @@ impl Verifier {
             ..CancelRequest::default()
         };
         let verifier = self.clone();
-        self.beside(transaction, move || {
+        self.beside(transaction, Told::End, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.cancel(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
         })
@@ -271,7 +275,7 @@ impl Verifier {
             match tokio::time::timeout(REPORT_LIMIT, call).await {
                 Ok(Ok(reply)) => return reply.into_inner().ended,
                 _ if begun.elapsed() > REPORT_PATIENCE => {
-                    lost(transaction);
+                    lost(transaction, Told::End);
                     return false;
                 }
                 _ => tokio::time::sleep(pause).await,
@@ -284,55 +288,60 @@ impl Verifier {
     pub(crate) fn report(self: &Arc<Self>, attempt: &Attempt, reason: Reason) {
         let request = ReportRequest { attempt: Some(wire(attempt)), reason: reason.code().to_owned() };
         let verifier = self.clone();
-        self.beside(attempt.transaction, move || {
+        self.beside(attempt.transaction, Told::Report, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.report(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
         });
     }
 
     /// A home server took another password of this person: nothing of before is remembered (V-52). Best effort, beside the login.
-    pub(crate) fn password_changed(self: &Arc<Self>, attempt: &Attempt, subject: &DirectoryRef) {
-        let client = attempt.client.name().to_owned();
-        let request = PasswordChangedRequest { subject: Some(subject.into()), client };
+    pub(crate) fn password_changed(self: &Arc<Self>, transaction: TransactionId, client: &str, subject: &DirectoryRef) {
+        let request = PasswordChangedRequest { subject: Some(subject.into()), client: client.to_owned() };
         let verifier = self.clone();
-        self.beside(attempt.transaction, move || {
+        self.beside(transaction, Told::PasswordChange, move || {
             let (verifier, request) = (verifier.clone(), request.clone());
             async move { verifier.port.password_changed(with_deadline(idempotent(request), REPORT_LIMIT)).await.map(drop) }
         });
     }
 
-    /// The same of somebody whom `whose` cannot name yet: it is asked until it says who it is, or that it is nobody.
+    /// The same of somebody whom `whose` cannot name yet: it is asked until it says something.
     pub(crate) fn password_changed_of<F>(
         self: &Arc<Self>,
-        attempt: &Attempt,
+        changed: Changed,
         whose: impl Fn() -> F + Send + Sync + 'static,
     ) where
-        F: Future<Output = Result<Option<DirectoryRef>, Reason>> + Send,
+        F: Future<Output = Option<Named>> + Send,
     {
-        let (transaction, client) = (attempt.transaction, attempt.client.clone());
-        let Ok(permit) = self.reports.clone().try_acquire_owned() else {
-            return still_remembered(transaction, client.name());
+        let Changed { transaction, client, name } = changed;
+        let asking = match self.changes.enter((client.clone(), name)) {
+            Entered::Now(asking) => asking,
+            Entered::Before => return,
+            Entered::Full => return still_remembered(transaction, &client, Unknown::TooMany),
         };
-        let (verifier, attempt) = (self.clone(), attempt.clone());
+        let verifier = self.clone();
         self.shutdown.spawn_background(async move {
-            let _permit = permit;
             let mut pause = Duration::from_secs(1);
             let named = async {
                 loop {
                     tokio::time::sleep(pause).await;
-                    if let Ok(subject) = whose().await {
-                        return subject;
+                    if let Some(named) = whose().await {
+                        return named;
                     }
                     pause = (pause * 2).min(Duration::from_secs(60));
                 }
             };
             // Cancel safety: both only ask and wait.
-            tokio::select! {
-                named = tokio::time::timeout(DIRECTORY_PATIENCE, named) => match named {
-                    Ok(subject) => subject.iter().for_each(|subject| verifier.password_changed(&attempt, subject)),
-                    Err(_) => still_remembered(transaction, client.name()),
-                },
-                () = verifier.shutdown.stopping() => still_remembered(transaction, client.name()),
+            let named = tokio::select! {
+                named = tokio::time::timeout(DIRECTORY_PATIENCE, named) => named.map_err(|_| Unknown::Late),
+                () = verifier.shutdown.stopping() => Err(Unknown::Stopping),
+            };
+            // A change from now on is asked about anew.
+            drop(asking);
+            match named {
+                Ok(Named::As(subject)) => verifier.password_changed(transaction, &client, &subject),
+                Ok(Named::Nobody) => {}
+                Ok(Named::Several) => still_remembered(transaction, &client, Unknown::Several),
+                Err(why) => still_remembered(transaction, &client, why),
             }
         });
     }
@@ -417,13 +426,13 @@ impl Verifier {
     }
 
     /// Runs a call that no login waits for, several times if need be.
-    fn beside<F, Call>(&self, transaction: TransactionId, call: F) -> Beside
+    fn beside<F, Call>(&self, transaction: TransactionId, what: Told, call: F) -> Beside
     where
         F: Fn() -> Call + Send + 'static,
         Call: Future<Output = Result<(), Status>> + Send,
     {
         let Ok(permit) = self.reports.clone().try_acquire_owned() else {
-            lost(transaction);
+            lost(transaction, what);
             return Beside(None);
         };
         Beside(Some(self.shutdown.spawn(async move {
@@ -433,7 +442,7 @@ impl Verifier {
             loop {
                 match tokio::time::timeout(REPORT_LIMIT, call()).await {
                     Ok(Ok(())) => return,
-                    _ if begun.elapsed() > REPORT_PATIENCE => return lost(transaction),
+                    _ if begun.elapsed() > REPORT_PATIENCE => return lost(transaction, what),
                     _ => tokio::time::sleep(pause).await,
                 }
                 pause = (pause * 2).min(Duration::from_secs(4));
@@ -472,12 +481,98 @@ fn method(outcome: &Outcome) -> Option<Method> {
     })
 }
 
-fn lost(transaction: TransactionId) {
-    tracing::warn!(service = crate::NAME, event = "report_lost", request_id = %transaction, "the end of an attempt could not be reported for the audit");
+/// What verification is told beside the login.
+#[derive(Clone, Copy)]
+enum Told {
+    /// How an attempt ended that it does not know.
+    Report,
+    /// That an attempt is over.
+    End,
+    /// Whose password is another one.
+    PasswordChange,
 }
 
-fn still_remembered(transaction: TransactionId, client: &str) {
-    tracing::warn!(service = crate::NAME, event = "password_change_not_told", request_id = %transaction, client, "a person has changed their password at a home server, and the directory did not say in time who it was: recent logins with the old password count until their time ends");
+fn lost(transaction: TransactionId, what: Told) {
+    match what {
+        Told::Report => {
+            tracing::warn!(service = crate::NAME, event = "report_lost", request_id = %transaction, "the end of an attempt could not be reported for the audit");
+        }
+        Told::End => {
+            tracing::warn!(service = crate::NAME, event = "cancel_lost", request_id = %transaction, "verification could not be told that nobody waits for an attempt: what it has open ends with its time");
+        }
+        Told::PasswordChange => {
+            tracing::warn!(service = crate::NAME, event = "password_change_not_told", request_id = %transaction, "a person has changed their password at a home server, and verification could not be told: recent logins with the old password count until their time ends");
+        }
+    }
+}
+
+/// Why it is not known whose password is another one.
+#[derive(Clone, Copy)]
+pub(crate) enum Unknown {
+    Late,
+    Several,
+    TooMany,
+    Stopping,
+}
+
+pub(crate) fn still_remembered(transaction: TransactionId, client: &str, why: Unknown) {
+    let why = match why {
+        Unknown::Late => "the directory did not say in time",
+        Unknown::Several => "more than one account answers to the name",
+        Unknown::TooMany => "too many are asked about at once",
+        Unknown::Stopping => "the process stops",
+    };
+    tracing::warn!(service = crate::NAME, event = "password_change_not_told", request_id = %transaction, client, why, "a person has changed their password at a home server, and it is not known who: recent logins with the old password count until their time ends");
+}
+
+/// Whom a name leads to.
+pub(crate) enum Named {
+    As(DirectoryRef),
+    Nobody,
+    Several,
+}
+
+/// A password that a home server has taken of somebody who is known by name alone.
+pub(crate) struct Changed {
+    pub(crate) transaction: TransactionId,
+    pub(crate) client: String,
+    pub(crate) name: String,
+}
+
+/// Whom the directories are asked about, by client and name: each once, however often they change their password meanwhile.
+#[derive(Default)]
+struct Changes(Arc<Mutex<HashSet<(String, String)>>>);
+
+enum Entered {
+    Now(Asking),
+    Before,
+    Full,
+}
+
+/// Leaves when it is dropped.
+struct Asking {
+    changes: Arc<Mutex<HashSet<(String, String)>>>,
+    who: (String, String),
+}
+
+impl Changes {
+    fn enter(&self, who: (String, String)) -> Entered {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.contains(&who) {
+            return Entered::Before;
+        }
+        if asked.len() >= CHANGES_MAX {
+            return Entered::Full;
+        }
+        asked.insert(who.clone());
+        Entered::Now(Asking { changes: self.0.clone(), who })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.who);
+    }
 }
 
 fn decode(
@@ -651,6 +746,23 @@ mod tests {
         for (place, (transaction, result, asked)) in cases.into_iter().enumerate() {
             assert!(decided(transaction, result, asked).is_err(), "case {place}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_asked_about_one_person_once_and_about_so_many_at_most() {
+        // V-52
+        let changes = Changes::default();
+        let who = |client: &str, name: usize| (client.to_owned(), name.to_string());
+        let first = changes.enter(who("vpn", 0));
+        assert!(matches!(first, Entered::Now(_)));
+        assert!(matches!(changes.enter(who("vpn", 0)), Entered::Before));
+        let mut others: Vec<_> = (1..CHANGES_MAX).map(|name| changes.enter(who("vpn", name))).collect();
+        assert!(others.iter().all(|entered| matches!(entered, Entered::Now(_))));
+        assert!(matches!(changes.enter(who("wifi", 0)), Entered::Full));
+        others.pop();
+        assert!(matches!(changes.enter(who("wifi", 0)), Entered::Now(_)), "another client's is another's");
+        drop(first);
+        assert!(matches!(changes.enter(who("vpn", 0)), Entered::Now(_)), "told, and changed once more");
     }
 
     #[test]

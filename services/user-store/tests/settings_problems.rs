@@ -202,6 +202,7 @@ rules! {
     a_windows_domain_has_no_attributes: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nidentity_attribute = \"Class\"") => "target.home.identity_attribute: is a key of RADIUS targets";
     a_windows_domain_is_asked_nothing: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\nstatus_check = \"none\"") => "target.home.status_check: is a key of RADIUS targets";
     a_short_domain_is_short: Error GOOD.to_owned() + &target("kind = \"windows_domain\"\ndomain = \"corp.example\"") => "target.home.domain: found \"corp.example\"";
+    a_windows_domain_is_that_of_its_directory: Error directory("netbios_domain = \"CORP\"") + &target("kind = \"windows_domain\"\ndomain = \"OTHER\"") => "target.home.domain: found \"OTHER\", but the netbios_domain of directory corp is \"CORP\"";
     a_dictionary_name_stands_once: Error GOOD.to_owned() + DICTIONARY + DICTIONARY => "dictionary.own: this name stands twice";
     a_dictionary_says_something: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR Own 99999", "") => "dictionary.own.text: has 0 octets";
     a_dictionary_has_an_end: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR", &"#".repeat(524_288)) => "dictionary.own.text: has 524298 octets; allowed are 1 to 524288";
@@ -535,6 +536,7 @@ fn good_targets_dictionaries_and_replies_have_no_problems() {
                 "server_name = \"a.example\"\nca = \"-----BEGIN CERTIFICATE-----\"\nmessage_authenticator = \"no\"",
             ),
         GOOD.to_owned() + &target("kind = \"windows_domain\"\ndomain = \"CORP\""),
+        directory("netbios_domain = \"Corp\"") + &target("kind = \"windows_domain\"\ndomain = \"CORP\""),
         GOOD.to_owned() + DICTIONARY,
         GOOD.replacen(
             "protocol = \"radius\"",

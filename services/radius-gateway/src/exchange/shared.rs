@@ -21,6 +21,7 @@ use radius_wire::{Fingerprint, LookAlike};
 use service_kit::Clock;
 use service_kit::bus::{Bus, BusError, Map, MapOptions, SealedMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,7 +30,11 @@ use uuid::Uuid;
 const TOUCH: Duration = Duration::from_secs(2);
 /// Whoever has said nothing for this long is gone. Leaves room for clocks that differ by a few seconds; codes need better ones.
 const GONE_MS: i64 = 6_000;
-/// By when a node that is alive has seen that a request of its own was replaced, and has ended it.
+/// What is in work longer than any client waits (FL-09) is nobody's any more, and not gone on with: an old value that was put back in
+/// its place would stand for a first lock that is open (V-73).
+const IN_WORK_MS_MAX: i64 = super::table::PENDING_KEPT.as_millis() as i64;
+/// By when a node that is alive sees that a request of its own was replaced, where the bus is quick: it writes every `TOUCH`. Only then
+/// it begins to withdraw what it has asked; what comes later meets verification's one prompt at a time.
 const NOTICED: Duration = TOUCH.saturating_add(Duration::from_millis(500));
 /// How often a node that waits for another one's answer looks for it.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,6 +44,8 @@ pub(crate) struct SharedRequests {
     keys: Arc<Keys>,
     node: Uuid,
     clock: Clock,
+    /// The bus did not answer the last request that was claimed.
+    away: AtomicBool,
 }
 
 /// Whose a request is.
@@ -54,7 +61,7 @@ pub(crate) enum Claim {
 /// What becomes of a request that looks like another.
 pub(super) enum Joined {
     /// Nobody else works on one like it, or nobody does any more.
-    Lead(Lease),
+    Lead(Box<Lease>),
     /// Another node has found the answer.
     Answered(Given),
     /// Nobody has, in time.
@@ -84,9 +91,10 @@ pub(crate) struct Lease {
 /// Another node's attempt at what stood under this key before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Orphan {
-    /// Nobody waits for it any more.
-    Forsaken(TransactionId),
-    /// Look-alikes of it may wait for the same answer: the node at work knows, and ends it within this time if none does.
+    /// Nobody waits for it any more. A node that is alive sees that within this time; until then it may begin what was withdrawn
+    /// before it had begun.
+    Forsaken { transaction: TransactionId, patience: Duration },
+    /// Look-alikes of it may wait for the same answer: the node at work knows, and sees within this time that it was replaced.
     PerhapsAwaited(Duration),
 }
 
@@ -105,7 +113,12 @@ impl SharedRequests {
     pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>, clock: Clock, reply_kept: Duration) -> Self {
         // A reply is at most 4096 octets.
         let options = MapOptions { ttl: reply_kept, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
-        Self { map: bus.map(REQUESTS_MAP, options), keys, node: Uuid::new_v4(), clock }
+        Self { map: bus.map(REQUESTS_MAP, options), keys, node: Uuid::new_v4(), clock, away: AtomicBool::new(false) }
+    }
+
+    /// Whether the bus is away, as far as is known.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn claim(
@@ -119,7 +132,9 @@ impl SharedRequests {
         let mut lease = self.lease(key, fingerprint, alike, transaction);
         // Twice, because the entry that was in the way may be gone when it is looked at.
         for _ in 0..2 {
-            match lease.map.create(&lease.key, lease.entry.to_octets()).await {
+            let created = lease.map.create(&lease.key, lease.entry.to_octets()).await;
+            self.away.store(!matches!(created, Ok(_) | Err(BusError::AlreadyExists)), Ordering::Relaxed);
+            match created {
                 Ok(revision) => {
                     lease.revision = Some(revision);
                     break;
@@ -148,16 +163,16 @@ impl SharedRequests {
             let found = match lease.map.get(&lease.key).await {
                 Ok(found) => found,
                 // What is known to be in work elsewhere is not begun a second time; what is not known is.
-                Err(_) if followed.is_none() => return Joined::Lead(lease),
+                Err(_) if followed.is_none() => return Joined::Lead(lease.into()),
                 Err(_) => {
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }
             };
             let other = found.map(|found| (Entry::from_octets(&found.value), found.revision));
-            let (written, gone) = match &other {
+            let (written, taken_over) = match &other {
                 // Of another version, which works for itself.
-                Some((None, _)) => return Joined::Lead(lease),
+                Some((None, _)) => return Joined::Lead(lease.into()),
                 None => (lease.map.create(&lease.key, lease.entry.to_octets()).await, false),
                 Some((Some(other), _)) if !other.reply.is_empty() && followed == Some(other.transaction) => {
                     match Given::from_octets(&other.reply) {
@@ -167,7 +182,8 @@ impl SharedRequests {
                 }
                 Some((Some(other), revision)) => {
                     lease.entry.touched_unix_ms = self.clock.now_ms();
-                    let gone = lease.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms) >= GONE_MS;
+                    let silent_ms = lease.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms);
+                    let gone = silent_ms >= GONE_MS;
                     // what was answered before this one came is over, and no answer to it.
                     let over = !other.reply.is_empty();
                     if !over && !gone {
@@ -175,22 +191,23 @@ impl SharedRequests {
                         tokio::time::sleep(LOOK).await;
                         continue;
                     }
-                    if !over {
+                    let goes_on = !over && silent_ms < IN_WORK_MS_MAX;
+                    if goes_on {
                         lease.entry.transaction = other.transaction;
                     }
-                    (lease.map.update(&lease.key, lease.entry.to_octets(), *revision).await, !over)
+                    (lease.map.update(&lease.key, lease.entry.to_octets(), *revision).await, goes_on)
                 }
             };
             match written {
                 Ok(revision) => {
-                    (lease.revision, lease.taken_over) = (Some(revision), gone);
-                    return Joined::Lead(lease);
+                    (lease.revision, lease.taken_over) = (Some(revision), taken_over);
+                    return Joined::Lead(lease.into());
                 }
                 // Somebody was faster: what is it now?
                 Err(BusError::AlreadyExists | BusError::WrongRevision) => lease.entry.transaction = transaction,
                 Err(error) => {
                     tracing::debug!(service = crate::NAME, error = %error, "the bus does not hold a request");
-                    return Joined::Lead(lease);
+                    return Joined::Lead(lease.into());
                 }
             }
         }
@@ -242,9 +259,11 @@ impl Hold {
         }
     }
 
-    /// Whether the packet is still ours, asked now.
+    /// Whether the packet is still ours, asked now. If not, it is held no longer.
     pub(super) async fn lost(&mut self) -> Option<Lost> {
-        Box::pin(self.packet.as_mut()?.touch()).await
+        let lost = Box::pin(self.packet.as_mut()?.touch()).await?;
+        self.packet = None;
+        Some(lost)
     }
 
     /// Lets the other nodes know the answer. A bus that is away costs them the knowledge, nobody an answer.
@@ -363,13 +382,17 @@ impl Lease {
         if same && !other.reply.is_empty() {
             return Some(Claim::Answered(other.reply));
         }
-        let gone = self.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms) >= GONE_MS;
+        let silent_ms = self.entry.touched_unix_ms.saturating_sub(other.touched_unix_ms);
+        let gone = silent_ms >= GONE_MS;
         if same && !gone {
             return Some(Claim::Elsewhere);
         }
         let mut taken = self.clone_alone();
         match same {
-            true => (taken.entry.transaction, taken.taken_over) = (other.transaction, true),
+            true if silent_ms < IN_WORK_MS_MAX => {
+                (taken.entry.transaction, taken.taken_over) = (other.transaction, true)
+            }
+            true => {}
             false => taken.orphan = taken.orphaned(&other, gone),
         }
         match taken.map.update(&taken.key, taken.entry.to_octets(), found.revision).await {
@@ -389,10 +412,11 @@ impl Lease {
         if superseded || !other.reply.is_empty() || other.node == self.entry.node {
             return None;
         }
-        match other.alike == NOBODY || gone {
-            true => Some(Orphan::Forsaken(other.transaction)),
-            false => Some(Orphan::PerhapsAwaited(NOTICED)),
-        }
+        Some(match (gone, other.alike == NOBODY) {
+            (true, _) => Orphan::Forsaken { transaction: other.transaction, patience: Duration::ZERO },
+            (false, true) => Orphan::Forsaken { transaction: other.transaction, patience: NOTICED },
+            (false, false) => Orphan::PerhapsAwaited(NOTICED),
+        })
     }
 
     fn clone_alone(&self) -> Self {

@@ -12,6 +12,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// The longest wait of a client (FL-09) and 30 s.
+pub(super) const PENDING_KEPT: Duration = Duration::from_secs(110 + 30);
+
 pub(crate) struct Table {
     started: Instant,
     in_work_max: usize,
@@ -113,8 +116,6 @@ pub(crate) struct Repeat {
 
 impl Table {
     pub(crate) fn new(in_work_max: usize, in_work_per_client_max: usize, reply_kept: Duration) -> Self {
-        /// The longest wait of a client (FL-09) and 30 s.
-        const PENDING_KEPT: Duration = Duration::from_secs(110 + 30);
         let limits = ExchangeLimits {
             // The limits below hold for what is in work; this one leaves room for the replies that are kept.
             entries_max: in_work_max.saturating_mul(4),
@@ -151,7 +152,7 @@ impl Table {
     }
 
     /// Places a request. What is new needs room; what goes on with a conversation or joins what is in work may use the last tenth
-    /// and is taken even while the node takes nothing new.
+    /// of which what only says so has the first half, and is taken even while the node takes nothing new.
     pub(super) fn take(&self, arrival: Arrival<'_>) -> Taken {
         let mut inner = self.lock();
         let now = self.started.elapsed();
@@ -185,8 +186,14 @@ impl Table {
     ) -> Taken {
         let room = self.room(inner, arrival.client);
         let why = if arrival.draining { Drop::Draining } else { Drop::Full };
-        let begins_not = arrival.draining || room == Room::Scarce;
-        if room == Room::None || (begins_not && arrival.begun == HasBegun::No) {
+        let begins_not = arrival.draining || room != Room::Enough;
+        let refused = match arrival.begun {
+            HasBegun::Yes => room == Room::None,
+            // Whoever invents States keeps nobody out who goes on here.
+            HasBegun::Perhaps => matches!(room, Room::None | Room::Last),
+            HasBegun::No => begins_not || room == Room::None,
+        };
+        if refused {
             inner.exchanges.forget(&id);
             return Taken::Refused(why);
         }
@@ -216,11 +223,17 @@ impl Table {
     fn room(&self, inner: &Inner, client: &str) -> Room {
         let in_work = inner.running.len();
         let of_client = inner.in_work_of.get(client).copied().unwrap_or_default();
-        if in_work >= self.in_work_max || of_client >= self.in_work_per_client_max {
-            return Room::None;
-        }
-        let scarce = in_work >= self.in_work_max / 10 * 9 || of_client >= self.in_work_per_client_max / 10 * 9;
-        if scarce { Room::Scarce } else { Room::Enough }
+        let of = |in_work: usize, max: usize| {
+            let scarce = max / 10 * 9;
+            let last = scarce + (max - scarce).div_ceil(2);
+            match in_work {
+                _ if in_work >= max => Room::None,
+                _ if in_work >= last => Room::Last,
+                _ if in_work >= scarce => Room::Scarce,
+                _ => Room::Enough,
+            }
+        };
+        of(in_work, self.in_work_max).max(of(of_client, self.in_work_per_client_max))
     }
 
     /// The work on a request is over, whatever became of it. Whoever still waits for it hears nothing more.
@@ -271,11 +284,14 @@ impl Table {
     }
 }
 
-#[derive(PartialEq, Eq)]
+/// From much to none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Room {
     Enough,
     /// The last tenth.
     Scarce,
+    /// The second half of that.
+    Last,
     None,
 }
 
@@ -304,5 +320,46 @@ impl Inner {
         let repeat = Repeat { gap: now - in_work.last, waited: now - in_work.first };
         in_work.last = now;
         repeat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use radius_wire::{Packet, Port, Request, RequestCode, Rules, Secret, Transport, verify_request};
+
+    #[test]
+    fn what_only_says_that_it_goes_on_has_half_of_the_last_tenth() {
+        //
+        const KEPT: Duration = Duration::from_secs(30);
+        let secret = Secret::new("a secret of the device").expect("not empty");
+        let take = |table: &Table, number: u16, client: &str, begun: HasBegun| {
+            let code = RequestCode::AccessRequest;
+            let request = Request { code, identifier: 1, authenticator: [5; 16], attributes: &[], password: Some("x") };
+            let octets = request.write(&secret).expect("it fits");
+            let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+            let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
+            let (here, there) = (([127, 0, 0, 1], 1812).into(), ([127, 0, 0, 2], number).into());
+            let key = ExchangeKey::new(here, Transport::Udp, there, &verified);
+            let fingerprint = Fingerprint::of(&verified);
+            match table.take(Arrival { key, fingerprint, alike: None, client, begun, draining: false }) {
+                Taken::Work { unless_begun, .. } => Some(unless_begun.is_some()),
+                _ => None,
+            }
+        };
+        use HasBegun::{No, Perhaps, Yes};
+        for (in_work_max, of_client_max) in [(40, 1_000), (1_000, 40)] {
+            let table = Table::new(in_work_max, of_client_max, KEPT);
+            for number in 1..=36 {
+                assert_eq!(take(&table, number, "vpn", Perhaps), Some(false), "{number}: there is room");
+            }
+            assert_eq!(take(&table, 37, "vpn", No), None);
+            assert_eq!(take(&table, 37, "vpn", Perhaps), Some(true));
+            assert_eq!(take(&table, 38, "vpn", Perhaps), Some(true));
+            assert_eq!(take(&table, 39, "vpn", Perhaps), None, "the rest is for what has begun here");
+            assert_eq!(take(&table, 39, "vpn", Yes), Some(false));
+            assert_eq!(take(&table, 40, "vpn", Yes), Some(false));
+            assert_eq!(take(&table, 41, "vpn", Yes), None);
+        }
     }
 }

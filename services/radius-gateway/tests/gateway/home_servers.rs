@@ -296,6 +296,49 @@ async fn a_node_that_dies_while_the_person_is_asked_is_replaced_and_no_server_is
 }
 
 #[tokio::test]
+async fn what_was_in_work_longer_than_any_client_waits_is_begun_anew() {
+    // R-30, V-73: an old value of the map that was put back in its place is no first lock that is open
+    for age_ms in [7_000, 141_000] {
+        let world = World::new().await;
+        let (mut one, other) = (world.one_of_many().await, world.one_of_many().await);
+        world.homes[0].says(|request| accept(request, &[]));
+        world.verification.on_the_phone("ann", "user_approved");
+        world.verification.hold(true);
+        let mut nas = Nas::new(RELAYED, one.address, SECRET).await;
+        let question = nas.question("ann", ANN);
+        nas.send(&question.octets).await;
+        until("the person is asked", async || world.verification.decisions() == 1).await;
+        one.kill();
+        world.clock.advance(age_ms);
+        nas.gateway = other.address;
+        nas.send(&question.octets).await;
+        until("the other node asks", async || world.verification.decisions() == 2).await;
+        let anew = usize::from(age_ms > 140_000);
+        assert_eq!(world.homes[0].requests().len(), 1 + anew, "{age_ms}");
+        world.verification.hold(false);
+        assert_eq!(nas.hear(&question).await.code(), Code::AccessAccept, "{age_ms}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_granted_is_kept_once_and_no_longer_than_the_attempt() {
+    //
+    let world = World::new().await;
+    let gateway = world.one_of_many().await;
+    world.homes[0].says(|request| accept(request, &[]));
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = nas.question("ann", ANN);
+    let first = nas.ask(&question).await;
+    assert_eq!((first.code(), world.bus.put("accept.")), (Code::AccessChallenge, 1));
+    let wrong = nas.answer_to("ann", &first.state(), "000000");
+    let again = nas.ask(&wrong).await;
+    assert_eq!((again.code(), world.bus.put("accept.")), (Code::AccessChallenge, 1));
+    let right = nas.answer_to("ann", &again.state(), CODE);
+    assert_eq!(nas.ask(&right).await.code(), Code::AccessAccept);
+    until("it is gone", async || world.bus.put("accept.") == 0).await;
+}
+
+#[tokio::test]
 async fn whoever_goes_on_for_a_node_that_died_denies_in_eap_and_without_the_success() {
     //
     let world = World::new().await;
@@ -927,28 +970,10 @@ async fn ms_chap_gets_its_success_after_the_second_factor_and_its_own_words_for_
     assert_eq!(world.homes[0].requests().len(), 4);
 }
 
-#[tokio::test]
-async fn a_password_that_was_changed_while_the_directory_is_away_is_told_of_when_it_is_back() {
-    // V-52, R-58: the login fails, and recent logins with the old password count no more
-    let world = World::new().await;
-    let gateway = world.gateway().await;
-    world.verification.on_the_phone("ann", "user_approved");
-    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+/// Of ann, whose password has expired: the second one changes it.
+fn change_of_password(nas: &mut Nas) -> [Question; 2] {
     let [challenge, response] = ms_chap2();
     let vendor = |value| attribute(AttributeType::VENDOR_SPECIFIC, value);
-    world.homes[0].says(|request| {
-        let error =
-            radius_wire::ms_chap::attribute(2, b"\x09E=648 R=0 C=00000000000000000000000000000000 V=3 M=expired");
-        let error = error.expect("it fits");
-        let mut attributes = vec![attribute(AttributeType::VENDOR_SPECIFIC, &error)];
-        attributes.extend(
-            request.packet().all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)),
-        );
-        vec![signed(3, request.packet(), &attributes, &Secret::new("shared-with-the-home-server").expect("not empty"))]
-    });
-    let expired = nas.with(&[user_name("ann"), vendor(&challenge), vendor(&response)], None);
-    assert_eq!(nas.ask(&expired).await.code(), Code::AccessReject);
-    world.homes[0].says(|request| accept(request, &[]));
     let change = {
         let cpw = [&[7, 9][..], &[1; 64], &[0; 2]].concat();
         radius_wire::ms_chap::attribute(27, &cpw).expect("it fits")
@@ -958,14 +983,71 @@ async fn a_password_that_was_changed_while_the_directory_is_away_is_told_of_when
         .collect();
     let mut attributes = vec![user_name("ann"), vendor(&challenge), vendor(&change)];
     attributes.extend(pieces.iter().map(|piece| vendor(piece)));
+    [nas.with(&[user_name("ann"), vendor(&challenge), vendor(&response)], None), nas.with(&attributes, None)]
+}
+
+/// Whose password has expired, as a server says it over MS-CHAPv2.
+fn expired(request: &Verified<'_>) -> Vec<Vec<u8>> {
+    let error = radius_wire::ms_chap::attribute(2, b"\x09E=648 R=0 C=00000000000000000000000000000000 V=3 M=expired");
+    let error = error.expect("it fits");
+    let mut attributes = vec![attribute(AttributeType::VENDOR_SPECIFIC, &error)];
+    attributes.extend(
+        request.packet().all(AttributeType::PROXY_STATE).map(|value| attribute(AttributeType::PROXY_STATE, value)),
+    );
+    vec![signed(3, request.packet(), &attributes, &Secret::new("shared-with-the-home-server").expect("not empty"))]
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_while_the_directory_is_away_is_told_of_when_it_is_back() {
+    // V-52, R-58: the login fails, and recent logins with the old password count no more
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_approved");
+    let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let [first, change] = change_of_password(&mut nas);
+    world.homes[0].says(expired);
+    assert_eq!(nas.ask(&first).await.code(), Code::AccessReject);
+    world.homes[0].says(|request| accept(request, &[]));
     const BUSY: u32 = 51;
     world.directory.mood(Mood::SearchFails(BUSY));
-    let question = nas.with(&attributes, None);
-    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(nas.ask(&change).await.code(), Code::AccessReject);
     let told = || world.verification.calls().into_iter().any(|call| matches!(call, Call::PasswordChanged(_)));
     assert!(!told() && world.verification.decisions() == 0);
     world.directory.mood(Mood::Well);
     until("nothing is remembered of the old password", async || told()).await;
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_told_of_where_the_login_is_dropped_before_the_directory_answers() {
+    // V-52, R-32: the device sends another request in its place while the directory is silent
+    for with_state in [false, true] {
+        let world = World::new().await;
+        let gateway = world.gateway().await;
+        let mut nas = Nas::new(RELAYED, gateway.address, SECRET).await;
+        let [first, change] = change_of_password(&mut nas);
+        world.homes[0].says(expired);
+        assert_eq!(nas.ask(&first).await.code(), Code::AccessReject);
+        world.homes[0].says(move |request| match with_state {
+            true => accept(request, &[(AttributeType::STATE, b"again")]),
+            false => accept(request, &[]),
+        });
+        world.directory.mood(Mood::SilentToSearches);
+        let searches = world.directory.searches();
+        nas.send(&change.octets).await;
+        until("the directory is asked who it is", async || world.directory.searches() > searches).await;
+        world.homes[0].says(|_| Vec::new());
+        nas.repeat_identifier();
+        let other = nas.question("bob", "sesame-bob-77e2");
+        nas.send(&other.octets).await;
+        until("the login was dropped", async || {
+            world.verification.reports().iter().any(|(_, reason)| reason == "challenge_gone")
+        })
+        .await;
+        let told = || world.verification.calls().into_iter().any(|call| matches!(call, Call::PasswordChanged(_)));
+        assert!(!told());
+        world.directory.mood(Mood::Well);
+        until("nothing is remembered of the old password", async || told()).await;
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use ldap_wire::{
     Attribute, Authentication, BindRequest, BindResponse, Filter, Framer, LdapResult, Limits, Message, Op, Peer,
     ResultCode, SearchRequest, SearchResultEntry, search,
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +63,8 @@ pub enum Mood {
     Answers(u32),
     /// Says yes to the bind, and refers elsewhere (B-60).
     Refers,
+    /// Says nothing to a search.
+    SilentToSearches,
     /// Searches fail with this code.
     SearchFails(u32),
     /// Finds what was sought, and says that there may be more (size limit).
@@ -79,6 +82,7 @@ struct State {
     binds: Mutex<Vec<(String, Vec<u8>)>>,
     mood: Mutex<Mood>,
     bind_delay: Mutex<Duration>,
+    searches: AtomicUsize,
 }
 
 impl FakeDirectory {
@@ -100,6 +104,11 @@ impl FakeDirectory {
     /// How many binds of people it has seen, with whatever password.
     pub fn binds(&self) -> usize {
         self.state.binds.lock().expect("no panic").len()
+    }
+
+    /// How many searches it has seen, also those that it says nothing to.
+    pub fn searches(&self) -> usize {
+        self.state.searches.load(Ordering::Relaxed)
     }
 
     /// The passwords it was sent, in order.
@@ -145,7 +154,9 @@ async fn answer(message: &Message, state: &State) -> Vec<Bytes> {
         Op::BindRequest => bind(message, state, mood).await,
         Op::SearchRequest => {
             let request = SearchRequest::decode(message).expect("our own client is well-formed");
+            state.searches.fetch_add(1, Ordering::Relaxed);
             let code = match mood {
+                Mood::SilentToSearches => return Vec::new(),
                 Mood::SearchFails(code) => ResultCode(code),
                 Mood::SearchIsCut => ResultCode::SIZE_LIMIT_EXCEEDED,
                 _ => ResultCode::SUCCESS,

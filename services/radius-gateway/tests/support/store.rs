@@ -182,6 +182,8 @@ pub struct FakeBus {
     away: Arc<AtomicBool>,
     /// What has been written into maps, as an eavesdropper sees it.
     written: Arc<Mutex<Vec<Bytes>>>,
+    /// The keys of what was put into maps, as often as it was, until it is deleted.
+    put: Arc<Mutex<Vec<String>>>,
     late_ms: Arc<AtomicU64>,
 }
 
@@ -198,6 +200,11 @@ impl FakeBus {
     pub fn written(&self) -> Vec<Bytes> {
         self.written.lock().expect("no panic").clone()
     }
+
+    /// How often something was put under keys that begin so and are still there.
+    pub fn put(&self, beginning: &str) -> usize {
+        self.put.lock().expect("no panic").iter().filter(|key| key.starts_with(beginning)).count()
+    }
 }
 
 #[async_trait]
@@ -213,7 +220,7 @@ impl Bus for FakeBus {
     }
     fn map(&self, name: &str, options: MapOptions) -> Arc<dyn Map> {
         let (away, written, late_ms) = (self.away.clone(), self.written.clone(), self.late_ms.clone());
-        Arc::new(FakeMap { map: self.bus.map(name, options), away, written, late_ms })
+        Arc::new(FakeMap { map: self.bus.map(name, options), away, written, put: self.put.clone(), late_ms })
     }
 }
 
@@ -221,6 +228,7 @@ struct FakeMap {
     map: Arc<dyn Map>,
     away: Arc<AtomicBool>,
     written: Arc<Mutex<Vec<Bytes>>>,
+    put: Arc<Mutex<Vec<String>>>,
     late_ms: Arc<AtomicU64>,
 }
 
@@ -254,10 +262,14 @@ impl Map for FakeMap {
     }
     async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
         self.note(&value);
-        self.there()?.put(key, value).await
+        let revision = self.there()?.put(key, value).await?;
+        self.put.lock().expect("no panic").push(key.to_owned());
+        Ok(revision)
     }
     async fn delete(&self, key: &str, revision: u64) -> Result<(), BusError> {
-        self.there()?.delete(key, revision).await
+        self.there()?.delete(key, revision).await?;
+        self.put.lock().expect("no panic").retain(|put| put != key);
+        Ok(())
     }
     async fn watch(&self, key: &str) -> Result<futures::stream::BoxStream<'static, Change>, BusError> {
         self.there()?.watch(key).await

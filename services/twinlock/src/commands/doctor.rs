@@ -6,6 +6,8 @@
 //! the directories  one question to every server
 //! the clients      what weakens them, what the nodes see of their devices
 //! ```
+//!
+//! What cannot be asked is a finding, too: nobody knows then what it would have told.
 
 use super::health::{self, Page};
 use crate::{
@@ -60,18 +62,24 @@ pub async fn run(
     open: impl FnOnce() -> Result<Connection, Failure>,
     output: Output,
 ) -> Result<(), Failure> {
+    told(look(management, open).await, output)
+}
+
+/// Whatever cannot be asked is a finding of its own, and what can be asked is told all the same.
+async fn look(management: Option<SocketAddr>, open: impl FnOnce() -> Result<Connection, Failure>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(listen) = management {
         findings.extend(of_process(listen).await);
     }
-    let mut connection = open()?;
-    let export = connection.admin.export_settings(ExportSettingsRequest {}).await?.into_inner();
-    let settings: Settings = toml::from_str(&export.document)
-        .map_err(|error| Failure::no(format!("the settings cannot be read: {error}")))?;
-    findings.extend(of_settings(&settings));
-    findings.extend(of_directories(&mut connection, &settings).await?);
-    findings.extend(of_clients(&mut connection).await?);
+    match open() {
+        Ok(mut connection) => findings.extend(of_product(&mut connection).await),
+        Err(failure) => findings.push(Finding::error("product_silent", "connection", failure.to_string())),
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn told(findings: Vec<Finding>, output: Output) -> Result<(), Failure> {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let (found, warnings) = (findings.len(), findings.len() - errors);
     match output.is_json() {
@@ -104,20 +112,55 @@ async fn of_process(listen: SocketAddr) -> Vec<Finding> {
     if !ready.good {
         findings.push(Finding::error("process_not_ready", "readyz", ready.body.trim()));
     }
-    match health::page(listen, "/healthz/upstreams").await {
-        Ok(Page { body, .. }) => findings.extend(upstreams(&body)),
-        Err(failure) => findings.push(Finding::error("process_silent", "management", failure.to_string())),
+    match read(listen, "/healthz/upstreams").await {
+        Ok(page) => findings.extend(upstreams(&page)),
+        Err(finding) => findings.push(finding),
     }
-    match health::page(listen, "/metrics").await {
-        Ok(Page { body, .. }) => findings.extend(certificates(&body, super::now_unix_ms() / 1000)),
-        Err(failure) => findings.push(Finding::error("process_silent", "management", failure.to_string())),
+    match read(listen, "/metrics").await {
+        Ok(page) => findings.extend(certificates(&page, super::now_unix_ms() / 1000)),
+        Err(finding) => findings.push(finding),
     }
     findings
 }
 
+async fn read(listen: SocketAddr, path: &str) -> Result<String, Finding> {
+    match health::page(listen, path).await {
+        Ok(Page { good: true, body }) => Ok(body),
+        Ok(Page { good: false, .. }) => Err(unread(path)),
+        Err(failure) => Err(Finding::error("process_silent", "management", failure.to_string())),
+    }
+}
+
+fn unread(path: &str) -> Finding {
+    let text = "cannot be read, so that nobody knows what it would tell: is something else listening there, or another version?";
+    Finding::error("page_unread", path, text)
+}
+
+/// What the running product knows: its settings, and what it has seen.
+async fn of_product(connection: &mut Connection) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match exported(connection).await {
+        Ok(settings) => {
+            findings.extend(of_settings(&settings));
+            findings.extend(of_directories(connection, &settings).await);
+        }
+        Err(failure) => findings.push(Finding::error("settings_unread", "settings", failure.to_string())),
+    }
+    match of_clients(connection).await {
+        Ok(of_clients) => findings.extend(of_clients),
+        Err(failure) => findings.push(Finding::error("clients_unread", "clients", failure.to_string())),
+    }
+    findings
+}
+
+async fn exported(connection: &mut Connection) -> Result<Settings, Failure> {
+    let export = connection.admin.export_settings(ExportSettingsRequest {}).await?.into_inner();
+    toml::from_str(&export.document).map_err(|error| Failure::no(format!("the settings cannot be read: {error}")))
+}
+
 /// Of `/healthz/upstreams`: directories, targets, providers, the store, the bus, the clock. What nobody has asked yet has no error.
 fn upstreams(page: &str) -> Vec<Finding> {
-    let lines: Vec<Value> = serde_json::from_str(page).unwrap_or_default();
+    let Ok(lines) = serde_json::from_str::<Vec<Value>>(page) else { return vec![unread("/healthz/upstreams")] };
     let down = lines.iter().filter(|upstream| upstream["state"] != "up" && upstream["last_error"].is_string());
     down.map(|upstream| {
         let text = |key: &str| upstream[key].as_str().unwrap_or_default().to_owned();
@@ -164,16 +207,28 @@ fn of_settings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-async fn of_directories(connection: &mut Connection, settings: &Settings) -> Result<Vec<Finding>, Failure> {
+async fn of_directories(connection: &mut Connection, settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for directory in &settings.directories {
         let request = ProbeRequest { directory: directory.name.to_string() };
-        let servers = connection.directory.probe(request).await?.into_inner().servers;
-        findings.extend(servers.into_iter().filter(|server| !server.ok).map(|server| {
-            Finding::error("directory_unusable", format!("directory {} {}", directory.name, server.url), server.text)
-        }));
+        match connection.directory.probe(request).await {
+            Ok(reply) => {
+                let unusable = reply.into_inner().servers.into_iter().filter(|server| !server.ok);
+                findings.extend(unusable.map(|server| {
+                    Finding::error(
+                        "directory_unusable",
+                        format!("directory {} {}", directory.name, server.url),
+                        server.text,
+                    )
+                }));
+            }
+            Err(status) => {
+                let about = format!("directory {}", directory.name);
+                findings.push(Finding::error("directory_unasked", about, Failure::from(status).to_string()));
+            }
+        }
     }
-    Ok(findings)
+    findings
 }
 
 /// Of each client what lets people in on the password alone or leaves it open to forgers, and what the nodes see of its devices (R-10, R-37).
@@ -189,6 +244,9 @@ async fn of_clients(connection: &mut Connection) -> Result<Vec<Finding>, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{failure::Exit, output::Format};
+    use proto::directory::{directories_client::DirectoriesClient, password_check_client::PasswordCheckClient};
+    use proto::{user_store::admin_client::AdminClient, verification::enrolment_client::EnrolmentClient};
 
     #[test]
     fn a_certificate_is_told_of_when_it_ends_soon_or_has_ended() {
@@ -204,6 +262,44 @@ mod tests {
         assert_eq!(found(-1), Some(("certificate_expired", "portal".to_owned())));
         assert_eq!(found(29 * DAY_SECONDS), Some(("certificate_expires", "portal".to_owned())));
         assert_eq!(found(31 * DAY_SECONDS), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_is_told_of_and_the_rest_too() {
+        let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|it| it.local_addr()).expect("a port");
+        let found = look(Some(nobody), || Err(Failure::new(Exit::Unreachable, "no Twinlock runs here"))).await;
+        let codes: Vec<_> = found.iter().map(|finding| (finding.code, finding.about.as_str())).collect();
+        assert_eq!(codes, [("process_silent", "management"), ("product_silent", "connection")]);
+        assert_eq!(found[1].text, "no Twinlock runs here");
+
+        // A product that is not there answers no call: each is told of.
+        let socket = std::path::Path::new("/nonexistent/twinlock.sock");
+        let silent = service_kit::grpc::Channel::unix(socket);
+        let connection = Connection {
+            admin: AdminClient::new(silent.clone()),
+            enrolment: EnrolmentClient::new(silent.clone()),
+            directory: PasswordCheckClient::new(silent.clone()),
+            directories: DirectoriesClient::new(silent),
+            actor: "cli:test".into(),
+        };
+        let codes: Vec<_> = look(None, || Ok(connection)).await.into_iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["settings_unread", "clients_unread"]);
+    }
+
+    #[test]
+    fn whoever_finds_nothing_says_yes_and_anything_is_a_no() {
+        let output = Output::new(Some(Format::Json));
+        assert!(told(Vec::new(), output).is_ok());
+        let failure = told(vec![Finding::warning("no_mail", "mail", "no mail goes out")], output).expect_err("found");
+        assert_eq!((failure.exit, failure.to_string()), (Exit::No, "0 errors, 1 warnings".to_owned()));
+    }
+
+    #[test]
+    fn a_page_that_is_none_is_told_of() {
+        for page in ["", "<html>", "{}", "[1, "] {
+            assert_eq!(upstreams(page), [unread("/healthz/upstreams")], "{page:?}");
+        }
+        assert_eq!(upstreams("[]"), []);
     }
 
     #[test]

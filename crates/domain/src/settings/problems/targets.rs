@@ -25,7 +25,7 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, target: &Ta
     }
     match target.kind {
         TargetKind::Radius => radius(findings, target, &key),
-        TargetKind::WindowsDomain => windows_domain(findings, target, &key),
+        TargetKind::WindowsDomain => windows_domain(findings, settings, target, &key),
     }
 }
 
@@ -149,7 +149,7 @@ fn is_address_or_name(text: &str) -> bool {
     }
 }
 
-fn windows_domain(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -> String) {
+fn windows_domain(findings: &mut Findings, settings: &Settings, target: &Target, key: &dyn Fn(&str) -> String) {
     // What a document that says nothing has.
     for (field, set) in [
         ("servers", !target.servers.is_empty()),
@@ -173,6 +173,17 @@ fn windows_domain(findings: &mut Findings, target: &Target, key: &dyn Fn(&str) -
             format!(
                 "found {:?}; the short name of a domain has at most {DOMAIN_CHARACTERS_MAX} letters, digits, - and _",
                 target.domain
+            ),
+        );
+    }
+    let directory = settings.directory(target.directory.as_str());
+    let short = directory.map(|directory| directory.netbios_domain.as_str()).filter(|short| !short.is_empty());
+    if let Some(short) = short.filter(|short| !target.domain.is_empty() && !target.domain.eq_ignore_ascii_case(short)) {
+        findings.error(
+            key("domain"),
+            format!(
+                "found {:?}, but the netbios_domain of directory {} is {short:?}: the passwords of one domain would be asked of another; leave it out, or name the directory of that domain",
+                target.domain, target.directory
             ),
         );
     }
