@@ -317,12 +317,13 @@ async fn of_an_id_that_two_entries_have_the_store_hears_both_at_once() {
     }
     let mut directory = company.directory();
     directory["attributes"] = json!({ "id": "description", "id_type": "string" });
+    directory["group_filter"] = "(cn=nobody)".into();
     let chosen = json!({ "kind": "users", "ids": ["description:string:L-1"] });
     let items = json!([{ "name": "chosen", "directory": "corp", "source": chosen }]);
     let synced = Synced::start(json!({ "directory": [directory], "sync_item": items }));
     let run = synced.run_now().await;
     let told = synced.lab.store.told().users.values().all(|(user, _)| user.by_id);
-    assert_eq!((run.users.len(), told, synced.lab.store.told().largest_batch), (2, true, 2), "{:?}", run.users);
+    assert_eq!((run.users.len(), told, synced.lab.store.told().largest_batch), (2, true, 2), "{run:?}");
     synced.stop().await;
 }
 
