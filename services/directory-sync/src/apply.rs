@@ -195,6 +195,15 @@ impl Writer {
         self.grown(octets).await
     }
 
+    /// Users of whom the store has to hear in one batch.
+    pub(crate) async fn users_together(&mut self, users: Vec<SyncedUser>) -> Result<(), StoreError> {
+        let octets = users.iter().map(Message::encoded_len).sum();
+        // Full a little later is no harm; cut in two is.
+        self.objects += users.len().saturating_sub(1);
+        self.batch.users.extend(users);
+        self.grown(octets).await
+    }
+
     pub(crate) async fn group(&mut self, group: SyncedGroup) -> Result<(), StoreError> {
         let octets = group.encoded_len();
         self.batch.groups.push(group);

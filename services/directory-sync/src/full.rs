@@ -35,6 +35,7 @@ pub(crate) async fn read(
     .await?;
     if met.unidentified > 0 {
         // An entry that cannot be identified may be anybody: it is no evidence that somebody is gone (S-41, B-70).
+        writer.flush().await?;
         let Met { unidentified, users, groups, .. } = met;
         return Ok(Some(format!(
             "{unidentified} of {} entries have no usable id attribute, so nobody can be said to be gone",

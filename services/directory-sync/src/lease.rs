@@ -227,7 +227,7 @@ impl Leader {
             Err(StoreError::Deposed) => Err(Deposed),
             Err(StoreError::Refused { .. }) => {
                 self.schedule.failed(directory, Instant::now());
-                Ok(Ran::Ended { complete: false, again: false })
+                Ok(Ran::Ended { complete: false, again: false, missed: false })
             }
         }
     }
@@ -235,6 +235,9 @@ impl Leader {
     fn after(&mut self, directory: &ObjectName, ran: &Ran) {
         if matches!(ran, Ran::Ended { again: true, .. }) {
             self.schedule.again(directory, Instant::now());
+        }
+        if matches!(ran, Ran::Ended { missed: true, .. }) {
+            self.schedule.missed(directory, Instant::now());
         }
     }
 

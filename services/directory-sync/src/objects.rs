@@ -17,6 +17,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+/// Entries that are sent of those that have one id.
+const ENTRIES_OF_ONE_ID: usize = 2;
+
 /// Reads one directory during one run.
 pub(crate) struct Objects {
     pub(crate) directory: Arc<Directory>,
@@ -304,7 +307,7 @@ impl Objects {
         let of = |filter: &Filter| Filter::and(vec![of_ids(ids), filter.clone()]);
         // In this order: an entry that two filters fit is what a full run makes of it, too.
         let mut attributes = plan::user_attributes(settings);
-        let users = self.found(self.query(Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
+        let users = self.all_found(self.query(Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
         attributes = plan::group_attributes(settings);
         let mut query = self.query(Scope::Subtree, of(self.directory.group_filter()), &attributes);
         query.controls.extend(self.extended_dn());
@@ -348,13 +351,18 @@ impl Objects {
                 None => writer.present(&id).await?,
             }
         }
-        let met = users.len() as u64;
-        for (id, entry) in users {
-            let fits = |place: usize| fits.get(&id).is_some_and(|fits| fits.contains(&place));
-            let user = self.user(&id, &entry, source, fits, problems);
+        let mut met = 0;
+        for (id, entries) in users {
+            met += entries.len() as u64;
+            // An id that somebody writes may be that of several: two of them show it, and the store takes neither (FD-31).
+            let together = entries.iter().take(ENTRIES_OF_ONE_ID).map(|entry| {
+                let fits = |place: usize| fits.get(&id).is_some_and(|fits| fits.contains(&place));
+                SyncedUser { by_id: true, ..self.user(&id, entry, source, fits, problems) }
+            });
+            let together: Vec<SyncedUser> = together.collect();
             // Whom no item holds may be of one whose source is gone: that they left is not said (FS-21).
-            if !user.items.is_empty() || source.is_whole() {
-                writer.user(user).await?;
+            if together.iter().any(|user| !user.items.is_empty()) || source.is_whole() {
+                writer.users_together(together).await?;
             }
         }
         for id in open {
@@ -427,6 +435,19 @@ impl Objects {
     /// Members by what lasts, where the directory can say it.
     fn extended_dn(&self) -> Option<Control> {
         (self.directory.settings().preset == Preset::ActiveDirectory).then(dirsync::extended_dn)
+    }
+
+    /// By their ids, all entries that have one.
+    async fn all_found(&self, query: Query) -> Result<HashMap<ObjectId, Vec<SearchResultEntry>>, ReadError> {
+        let entries = self.reader.read(query).collect().await;
+        let entries = entries.map_err(|cause| ReadError::Incomplete { what: What::Some, cause })?;
+        let mut found: HashMap<ObjectId, Vec<SearchResultEntry>> = HashMap::new();
+        for entry in entries {
+            if let Ok(id) = self.directory.id_of(&entry) {
+                found.entry(id).or_default().push(entry);
+            }
+        }
+        Ok(found)
     }
 
     async fn found(&self, query: Query) -> Result<HashMap<ObjectId, SearchResultEntry>, ReadError> {

@@ -58,8 +58,9 @@ pub(crate) struct Learned {
 pub(crate) enum Ran {
     /// No run: it waits for somebody to ask.
     Waits,
-    /// Whether it was read to its end, and whether that made another run worth while at once.
-    Ended { complete: bool, again: bool },
+    /// Whether it was read to its end, and whether that made another run worth while: at once, or once what it missed had time to
+    /// come back.
+    Ended { complete: bool, again: bool, missed: bool },
 }
 
 /// What ended a run before its end.
@@ -164,7 +165,6 @@ impl Runner {
             if learned.previewed.as_ref().is_some_and(shown) {
                 return Ok(self.waits(name, "another source than before was previewed and nobody has accepted it"));
             }
-            learned.previewed = Some((Instant::now(), identity.clone()));
         }
         let learned = self.learned.entry(name.clone()).or_default();
         // Another source has other ids (S-44). One that could not be asked is no other.
@@ -197,7 +197,15 @@ impl Runner {
                     self.learned.entry(name.clone()).or_default().offers = None;
                     (mode, why) = (Mode::Full, because);
                 }
-                _ => return Ok(ended),
+                _ => {
+                    if mode == Mode::Preview
+                        && matches!((trigger, &ended), (Trigger::Schedule, Ran::Ended { complete: true, .. }))
+                    {
+                        let learned = self.learned.entry(name.clone()).or_default();
+                        learned.previewed = Some((Instant::now(), identity.clone()));
+                    }
+                    return Ok(ended);
+                }
             }
         }
     }
@@ -454,7 +462,8 @@ impl Runner {
                 self.metrics.duration(name.as_str(), begun.elapsed());
                 self.measure(name.as_str(), opening, &ended);
                 tell(opening, &ended, begun);
-                Ok(Ran::Ended { complete: ended.incomplete.is_none(), again: ended.finished.pending })
+                let FinishRunReply { pending: again, missed, .. } = ended.finished;
+                Ok(Ran::Ended { complete: ended.incomplete.is_none(), again, missed })
             }
             Err(error) => {
                 tracing::warn!(

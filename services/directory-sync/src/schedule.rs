@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 /// A run that the store did not let begin or go on is tried again after this, whatever the interval.
 const RETRY: Duration = Duration::from_secs(15);
+/// Who was missed is looked for once more after this, and not before: what hid them, a right or a server that was away for a moment,
+/// may be over by then (S-43). No interval is shorter.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What this term of leadership has done so far, by directory.
 #[derive(Debug, Default)]
@@ -18,6 +21,7 @@ struct Runs {
     started: Option<Instant>,
     retry_from: Option<Instant>,
     again: Option<Instant>,
+    missed: Option<Instant>,
 }
 
 impl Schedule {
@@ -36,6 +40,11 @@ impl Schedule {
         self.0.entry(directory.clone()).or_default().again = Some(now);
     }
 
+    /// A run missed somebody.
+    pub(crate) fn missed(&mut self, directory: &ObjectName, now: Instant) {
+        self.0.entry(directory.clone()).or_default().missed = Some(now);
+    }
+
     /// The directory that is run next, and when: counted from start to start, so that an overrun is followed at once (S-00). A new
     /// leader begins at once, because it cannot know how far the last one came. `None` = nothing by itself (FS-01).
     pub(crate) fn due(&self, settings: &Settings, now: Instant) -> Option<(Instant, ObjectName)> {
@@ -46,6 +55,7 @@ impl Schedule {
         let due = |directory: ObjectName| {
             let runs = self.0.get(&directory).copied().unwrap_or_default();
             let regular = runs.started.map_or(now, |started| started + interval);
+            let regular = runs.missed.map_or(regular, |missed| missed + LOOK_AGAIN);
             let sooner = runs.again.into_iter().chain(runs.retry_from.map(|failed| failed + RETRY)).min();
             (sooner.map_or(regular, |sooner| regular.min(sooner)), directory)
         };
@@ -129,6 +139,25 @@ mod tests {
         ] {
             assert_eq!(Schedule::default().due(&settings, now), None);
         }
+    }
+
+    #[test]
+    fn who_was_missed_is_looked_for_after_a_minute_and_not_before() {
+        // S-43
+        let start = Instant::now();
+        let on = settings(true, &[("corp", "on")]);
+        let due = |schedule: &Schedule| schedule.due(&on, start).map(|(due, _)| due - start);
+        let mut schedule = Schedule::default();
+        schedule.started(&name("corp"), start);
+        for seconds in [1, 298] {
+            schedule.missed(&name("corp"), start + Duration::from_secs(seconds));
+            assert_eq!(due(&schedule), Some(Duration::from_secs(seconds) + LOOK_AGAIN), "whatever the interval says");
+        }
+        schedule.started(&name("corp"), start + minutes(6));
+        assert_eq!(due(&schedule), Some(minutes(11)), "once");
+        schedule.missed(&name("corp"), start + minutes(6));
+        schedule.again(&name("corp"), start + minutes(6));
+        assert_eq!(due(&schedule), Some(minutes(6)), "what is doubtful is read at once");
     }
 
     #[test]

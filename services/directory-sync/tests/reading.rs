@@ -307,6 +307,27 @@ async fn an_item_may_name_its_users_one_by_one_wherever_they_are() {
 }
 
 #[tokio::test]
+async fn of_an_id_that_two_entries_have_the_store_hears_both_at_once() {
+    // FD-31: whoever hears of one of them alone would take it for the person who is known by the id.
+    let company = Company::start(&SlapdOptions::default());
+    let (ann, bob) = first_two(&company);
+    for dn in [&ann, &bob] {
+        let number = format!("dn: {dn}\nchangetype: modify\nreplace: description\ndescription: L-1\n");
+        company.slapd.modify(&number).expect("changed");
+    }
+    let mut directory = company.directory();
+    directory["attributes"] = json!({ "id": "description", "id_type": "string" });
+    // So its groups have none: what was read is written all the same.
+    let chosen = json!({ "kind": "users", "ids": ["description:string:L-1"] });
+    let items = json!([{ "name": "chosen", "directory": "corp", "source": chosen }]);
+    let synced = Synced::start(json!({ "directory": [directory], "sync_item": items }));
+    let run = synced.run_now().await;
+    let told = synced.lab.store.told().users.values().all(|(user, _)| user.by_id);
+    assert_eq!((run.users.len(), told, synced.lab.store.told().largest_batch), (2, true, 2), "{run:?}");
+    synced.stop().await;
+}
+
+#[tokio::test]
 async fn users_who_are_named_beside_a_container_are_read_once() {
     // FS-16, FS-08
     let company = Company::start(&SlapdOptions::default());

@@ -103,7 +103,12 @@ pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>,
         return Ok(None);
     }
     let mut offer = Offer::of(FeedKind::Syncrepl);
-    (offer.persists, offer.misses) = (true, Some("What the query account may no longer read.".into()));
+    offer.persists = true;
+    offer.misses = Some(
+        "What the query account may no longer read. Without a session log (syncprov-sessionlog of OpenLDAP) every deletion costs a \
+         full run."
+            .into(),
+    );
     let core = Arc::clone(&link.core);
     if Ids::of(core.settings.id_attribute(), root).is_none() {
         return Ok(Some(offer.unusable("The server names objects by another id than the settings.")));

@@ -29,6 +29,9 @@ use tonic::Status;
 /// Users of one transaction: logins wait for it.
 const AT_ONCE: u32 = 1_000;
 
+/// What whoever has the host is called by.
+const HOST: &str = "admin:";
+
 /// How long a decision is waited for; the rest of it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -56,10 +59,12 @@ pub async fn park(
     if let Some(approval_id) = same(session, run, &wanted, now_ms).await? {
         return Ok(Parked { approval_id, users });
     }
-    let asked_by = match run.actor.as_str() {
-        "" => asked_before(session, &run.directory).await?,
-        actor => actor.to_owned(),
-    };
+    let mut authors = authors_before(session, &run.directory).await?;
+    if !run.actor.is_empty() {
+        authors.retain(|author| *author != run.actor);
+        authors.push(run.actor.clone());
+    }
+    let asked_by = authors.join("\n");
     supersede(session, &run.directory).await?;
     let approval_id = uuid::Uuid::now_v7().to_string();
     let expires_ms = now_ms + i64::from(settings.sync.approval_days) * DAY_MS;
@@ -90,19 +95,19 @@ pub async fn park(
     Ok(Parked { approval_id, users })
 }
 
-/// Whose run the last list of the directory is of, if that waits still or was refused by their own hand: the schedule finds the same
-/// users again, and that makes nobody else of them (S-40).
-async fn asked_before(session: &mut Session, directory: &str) -> Result<String, StoreError> {
-    let sql = "SELECT asked_by, state, decided_by FROM approvals WHERE directory = $1 \
+/// Whose runs the last list of the directory comes from, the last of them last, unless all of it was approved or a run has settled it:
+/// what is left of it is found again, and that makes it nobody else's (S-40).
+async fn authors_before(session: &mut Session, directory: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT asked_by, state, decision FROM approvals WHERE directory = $1 \
                ORDER BY created_ms DESC, approval_id DESC LIMIT 1";
-    let Some(row) = session.row(sql, args![directory]).await? else { return Ok(String::new()) };
-    let asked_by: String = row.get("asked_by")?;
+    let Some(row) = session.row(sql, args![directory]).await? else { return Ok(Vec::new()) };
     let goes_on = match row.get::<String>("state")?.as_str() {
-        "open" => true,
-        "refused" => row.get::<String>("decided_by")? == asked_by,
+        "open" | "refused" => true,
+        "deciding" | "approved" => row.get::<String>("decision")? != "all",
         _ => false,
     };
-    Ok(if goes_on { asked_by } else { String::new() })
+    let asked_by: String = row.get("asked_by")?;
+    Ok(asked_by.lines().filter(|_| goes_on).map(str::to_owned).collect())
 }
 
 /// The open list of the directory, if it has just those users.
@@ -242,10 +247,11 @@ async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> R
     if row.get::<i64>("expires_ms")? <= now_ms {
         return Err(Status::failed_precondition("this approval has expired; the next run asks again").into());
     }
-    let own = request.actor == row.get::<String>("asked_by")?;
-    if request.approve && own && administrators(&mut session, now_ms).await? > 1 {
+    let asked_by: String = row.get("asked_by")?;
+    if request.approve && is_own(&mut session, &request.actor, &asked_by, now_ms).await? {
         // S-40, V-82
-        let text = "the run was asked for by the same administrator; another one has to approve it";
+        let text = "the run, or one before it that found the same, was asked for by the same administrator; another one has to \
+                    approve it";
         return Err(Status::permission_denied(text).into());
     }
     let sql = "UPDATE approvals SET state = 'deciding', decision = $1, decided_by = $2 WHERE approval_id = $3";
@@ -257,12 +263,30 @@ async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> R
     Ok(session.commit().await?)
 }
 
-/// Those who may approve: who has the host, and API keys that do.
-async fn administrators(session: &mut Session, now_ms: i64) -> Result<usize, StoreError> {
-    let rows = session.rows("SELECT role FROM api_keys WHERE expires_ms > $1", args![now_ms]).await?;
-    let roles: Vec<String> = rows.iter().map(|row| row.get("role")).collect::<Result<_, _>>()?;
-    let may = |role: &&String| Role::from_code(role).is_some_and(|role| role.may(Permission::SyncApprove));
-    Ok(1 + roles.iter().filter(may).count())
+/// Is somebody to approve what is their own, with another there who could? Where all who could have asked for a run of it, whoever asked
+/// last is the one who may not: it takes two at any rate.
+async fn is_own(session: &mut Session, actor: &str, asked_by: &str, now_ms: i64) -> Result<bool, StoreError> {
+    let keys = administrators(session, now_ms).await?;
+    let authors: Vec<&str> = asked_by.lines().collect();
+    let host_is_free = !authors.iter().any(|author| author.starts_with(HOST));
+    let somebody_is_free = host_is_free || keys.iter().any(|key| !authors.contains(&key.as_str()));
+    let own = match somebody_is_free {
+        true => authors.contains(&actor),
+        false => authors.last() == Some(&actor),
+    };
+    Ok(own && !keys.is_empty())
+}
+
+/// Those who may approve beside who has the host: API keys, as the audit names them.
+async fn administrators(session: &mut Session, now_ms: i64) -> Result<Vec<String>, StoreError> {
+    let mut keys = Vec::new();
+    for row in session.rows("SELECT name, role FROM api_keys WHERE expires_ms > $1", args![now_ms]).await? {
+        let role = Role::from_code(&row.get::<String>("role")?);
+        if role.is_some_and(|role| role.may(Permission::SyncApprove)) {
+            keys.push(format!("api-key:{}", row.get::<String>("name")?));
+        }
+    }
+    Ok(keys)
 }
 
 /// Carries out a decision, some users a transaction, until none is left. Returns how many it was applied to.

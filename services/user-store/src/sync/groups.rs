@@ -1,7 +1,7 @@
 //! Groups as a run reads them, and what follows for those who came in or went: whose they are, what exempts them, and that
 //! nothing of theirs is remembered (V-52).
 
-use super::back_links::Reach;
+use super::back_links::{Depth, Reach};
 use super::leavers::{How, MISSED, Mark};
 use super::members::{self, Graph, Group, Person, dn_key, member_key, sid_key};
 use super::rows::raise_epochs;
@@ -255,6 +255,8 @@ struct Side {
     /// Which of the changes, and whether they came.
     of: (usize, bool),
     concerns: bool,
+    /// Filters look at the group, or at one that it is in.
+    looked_at: bool,
     exempting: BTreeSet<String>,
 }
 
@@ -269,16 +271,17 @@ async fn found(
     }
     let graph = Graph::over(session, &batch.groups_of, changed.iter().map(|(it, _)| it.group.clone())).await?;
     graph.tell(session, batch.run).await?;
+    let looked_at = looked_at(&batch.reach, &graph, changed.iter().map(|(change, _)| change));
     let mut sides = Vec::new();
     for (place, (change, was)) in changed.into_iter().enumerate() {
-        sides.extend(sides_of(batch, &graph, place, change, &was));
+        sides.extend(sides_of(batch, &graph, place, change, &was, looked_at.contains(&place)));
     }
     for side in sides {
-        if batch.reach == Reach::Members {
+        if side.looked_at && batch.reach.depth == Depth::Members {
             found.looked_at.extend(side.keys.iter().cloned());
         }
         let below = below(session, batch, side.keys).await?;
-        if batch.reach == Reach::Within {
+        if side.looked_at && batch.reach.depth == Depth::Within {
             found.looked_at.extend(below.iter().cloned());
         }
         let came = side.of.1;
@@ -299,8 +302,48 @@ async fn found(
     Ok(found)
 }
 
+/// Which of the changes are of groups that filters look at, or of groups that are in one, or went from one together with who went from
+/// them.
+fn looked_at<'a>(reach: &Reach, graph: &Graph, changed: impl Iterator<Item = &'a Changed> + Clone) -> BTreeSet<usize> {
+    if reach.depth == Depth::Nowhere {
+        return BTreeSet::new();
+    }
+    let names = |change: &Changed| {
+        let before = change.before.as_ref().is_some_and(|before| reach.names(before));
+        before
+            || match reach.depth {
+                Depth::Within => graph.is_in(&change.group, |group| reach.names(group)),
+                Depth::Members | Depth::Nowhere => reach.names(&change.group),
+            }
+    };
+    let mut found: BTreeSet<usize> =
+        changed.clone().enumerate().filter(|(_, change)| names(change)).map(|(place, _)| place).collect();
+    while reach.depth == Depth::Within {
+        let of_found = changed.clone().enumerate().filter(|(place, _)| found.contains(place));
+        let went: BTreeSet<&str> = of_found.flat_map(|(_, change)| &change.went).map(String::as_str).collect();
+        let with_them = |change: &Changed| {
+            let before = change.before.iter().flat_map(Group::keys);
+            change.group.keys().chain(before).any(|key| went.contains(key))
+        };
+        let more = changed.clone().enumerate().filter(|(_, change)| with_them(change)).map(|(place, _)| place);
+        let before = found.len();
+        found = more.chain(found.iter().copied()).collect();
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
+
 /// Who came, who went, and, of a group with another name, who stays.
-fn sides_of(batch: &Batch<'_>, graph: &Graph, place: usize, change: Changed, was: &BTreeSet<String>) -> Vec<Side> {
+fn sides_of(
+    batch: &Batch<'_>,
+    graph: &Graph,
+    place: usize,
+    change: Changed,
+    was: &BTreeSet<String>,
+    looked_at: bool,
+) -> Vec<Side> {
     let policies = &batch.settings.policies;
     let concerns = batch.items.iter().any(|item| {
         let by_name = |before: &Group| item.source.id.is_none() && before.dn_key == dn_key(&item.source.dn);
@@ -315,10 +358,10 @@ fn sides_of(batch: &Batch<'_>, graph: &Graph, place: usize, change: Changed, was
         let before = change.before.as_ref().is_some_and(|before| before.exempts(policies));
         let exempting = if before { BTreeSet::new() } else { exempting.clone() };
         // Of no change that is undone by another.
-        sides.push(Side { keys, of: (usize::MAX - place, true), concerns, exempting });
+        sides.push(Side { keys, of: (usize::MAX - place, true), concerns, looked_at, exempting });
     }
-    sides.push(Side { keys: change.went, of: (place, false), concerns, exempting: exempting.clone() });
-    sides.push(Side { keys: change.came, of: (place, true), concerns, exempting });
+    sides.push(Side { keys: change.went, of: (place, false), concerns, looked_at, exempting: exempting.clone() });
+    sides.push(Side { keys: change.came, of: (place, true), concerns, looked_at, exempting });
     sides.retain(|side| !side.keys.is_empty());
     sides
 }
@@ -491,11 +534,12 @@ async fn judge(
             }
             None => {}
             Some(owner) => {
-                let outside = member.left_how == How::Outside.code();
-                if outside {
+                if member.left_how == How::Outside.code() {
                     moves.back.push(member.user_id.clone());
                 }
-                if outside || owner.name.as_str() != member.sync_item {
+                // Who was gone and came back where no item is may be of one now; what follows is for a read of them (S-21).
+                let left = !matches!(member.left_how.as_str(), "" | MISSED);
+                if left || owner.name.as_str() != member.sync_item {
                     again.insert(member.person.object_id.clone());
                 }
             }

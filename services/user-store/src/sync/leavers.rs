@@ -68,12 +68,18 @@ pub struct Mark {
 pub struct Marked {
     pub left_how: String,
     pub left_run: String,
+    pub due: String,
     pub state: String,
 }
 
 impl Marked {
     fn of(row: &Row) -> Result<Self, sqlx::Error> {
-        Ok(Self { left_how: row.get("left_how")?, left_run: row.get("left_run")?, state: row.get("state")? })
+        Ok(Self {
+            left_how: row.get("left_how")?,
+            left_run: row.get("left_run")?,
+            due: row.get("due")?,
+            state: row.get("state")?,
+        })
     }
 }
 
@@ -96,6 +102,8 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(
         How::Absent if before.left_how == MISSED && here => return None,
         How::Absent if before.left_how == MISSED && missed_before => "absent",
         How::Absent => return Some((MISSED, false)),
+        // Back, and still of no item: that they were gone counts until they are of one again (S-21).
+        How::Outside if How::is_gone(&before.left_how, &before.due, &before.state) => return None,
         How::Deleted | How::Outside => how.code(),
     };
     // Decided before, and nothing to decide any more; or said by this run already.
@@ -110,7 +118,7 @@ const OF_AN_ITEM: &str = "sync_item <> ''";
 /// Users of whom the directory says that they left. The caller holds the chain's lock.
 pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, How)]) -> Result<(), StoreError> {
     let hows: HashMap<&str, How> = left.iter().map(|(object_id, how)| (object_id.as_str(), *how)).collect();
-    let head = "SELECT user_id, object_id, left_how, left_run, state FROM users WHERE object_id IN";
+    let head = "SELECT user_id, object_id, left_how, left_run, due, state FROM users WHERE object_id IN";
     let directory = [Arg::from(&batch.run.directory)];
     let mut rows = Vec::new();
     for row in session
@@ -126,7 +134,7 @@ pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, Ho
 /// Users whom a change of groups or of their own entry left without an owner.
 pub async fn mark(session: &mut Session, batch: &Batch<'_>, marks: Vec<Mark>) -> Result<(), StoreError> {
     let hows: HashMap<String, How> = marks.into_iter().map(|mark| (mark.user_id, mark.how)).collect();
-    let head = "SELECT user_id, left_how, left_run, state FROM users WHERE user_id IN";
+    let head = "SELECT user_id, left_how, left_run, due, state FROM users WHERE user_id IN";
     let mut rows = Vec::new();
     for row in session.rows_in(head, hows.keys().map(String::as_str), &format!("AND {OF_AN_ITEM}"), &[]).await? {
         let user_id: String = row.get("user_id")?;
@@ -537,9 +545,17 @@ mod tests {
             // Refused by an administrator, or enabled by one: asked again.
             ("outside", "then", "enabled", Absent, Mode::Full, false, Some(("outside", true))),
             ("outside", "then", "disabled", Deleted, Mode::Full, false, Some(("deleted", true))),
+            ("deleted", "then", "disabled", Outside, Mode::Full, false, None),
+            ("absent", "then", "disabled", Outside, Mode::Incremental, false, None),
+            ("deleted", "then", "enabled", Outside, Mode::Full, false, Some(("outside", true))),
             ("", "", "removed", Deleted, Mode::Full, false, None),
         ] {
-            let marked_before = Marked { left_how: left_how.into(), left_run: left_run.into(), state: state.into() };
+            let marked_before = Marked {
+                left_how: left_how.into(),
+                left_run: left_run.into(),
+                due: String::new(),
+                state: state.into(),
+            };
             let after = marked(&marked_before, how, &run(mode), before);
             assert_eq!(after, expected, "{left_how} by {left_run}, {state}, {how:?} in {mode:?}");
         }

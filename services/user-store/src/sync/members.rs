@@ -277,6 +277,12 @@ impl Graph {
         self.closure(&BTreeSet::from([*place])).iter().any(|place| self.groups[*place].is_source_of(item))
     }
 
+    /// Does this hold of the group, or of one that it is in?
+    pub fn is_in(&self, group: &Group, holds: impl Fn(&Group) -> bool) -> bool {
+        let place = self.by_id.get(&group.object_id).copied();
+        self.closure(&place.into_iter().collect()).into_iter().any(|place| holds(&self.groups[place]))
+    }
+
     /// The groups of a group's members that exempt.
     pub fn exempting_over(&self, group: &Group, policies: &[PolicyRule]) -> BTreeSet<String> {
         let place = self.by_id.get(&group.object_id).copied();

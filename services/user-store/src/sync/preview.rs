@@ -17,6 +17,9 @@ use domain::settings::Settings;
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A run reads them by the id at once, and either takes the name or finds that two have the id (FD-31).
+const HELD: &str = "distinguished name, unless another entry has the id as well";
+
 /// The name a preview's groups stand under. No directory's name has a space.
 pub fn shadow(run_id: &str) -> String {
     format!("preview {run_id}")
@@ -49,7 +52,9 @@ pub async fn apply(
     let head = "INSERT INTO sync_doubles (run_id, name_key)";
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     seen(session, batch, &plan, present, left).await?;
-    history::note(session, run_id, rows::changes(&plan)).await?;
+    let mut changes = rows::changes(&plan);
+    changes.extend(plan.held.iter().map(|known| Change::new(&known.username, "changed", HELD)));
+    history::note(session, run_id, changes).await?;
     let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                WHERE run_id = $4";
     session.execute(sql, args![reply.added, reply.changed, reply.unchanged, run_id]).await?;

@@ -20,6 +20,8 @@ use std::collections::{BTreeSet, HashMap};
 const HOUR_MS: i64 = 3_600_000;
 /// What the history says of somebody of whom the end of the run decides (S-46).
 const TO_BE_EXEMPT: &str = "to be exempt from the second factor";
+/// And of who was gone and is back (S-21).
+const FACTORS_ERASED: &str = "second factors erased: was gone from the directory and is back";
 
 const HEAD: &str = "SELECT user_id, directory, object_id, dn_key, sid, primary_group, username, username_key, first_name, last_name, \
     mail, phone, phone_extension, own_phone, own_extension, backup_phone, backup_extension, language_call, language_text, \
@@ -138,11 +140,16 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     let head = "INSERT INTO sync_doubles (run_id, name_key)";
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     pending::wait_for_names(session, batch.run, &plan.waiting).await?;
+    pending::add(session, batch.run, plan.held.iter().map(|known| known.person.object_id.as_str())).await?;
     for known in &plan.withdrawn {
-        // Added by this very run, moments ago, under a name that turned out to be two people's.
+        // Added by this very run, moments ago, under a name or an id that turned out to be two people's.
         erase::user(session, seal, &known.user_id).await?;
-        let event =
-            NewEvent::administrative(batch.now_ms, "user.erased", "sync", "its username is doubled in the directory");
+        let event = NewEvent::administrative(
+            batch.now_ms,
+            "user.erased",
+            "sync",
+            "its username or id is doubled in the directory",
+        );
         written.events.push(event.about(&known.user_id, &known.username));
     }
     written.events.extend(plan.claimed.write(session, &batch.run.directory, batch.now_ms).await?);
@@ -221,8 +228,11 @@ pub fn changes(plan: &Plan) -> Vec<Change> {
     for (known, next) in &plan.states {
         changes.push(Change::new(&known.username, next.state, &*next.text));
     }
+    for known in &plan.revived {
+        changes.push(Change::new(&known.username, "changed", FACTORS_ERASED));
+    }
     for known in &plan.withdrawn {
-        changes.push(Change::new(&known.username, "removed", "added by this run; the username is doubled"));
+        changes.push(Change::new(&known.username, "removed", "added by this run; the username or id is doubled"));
     }
     changes.extend(plan.problems.iter().map(|it| Change::new(&it.who, "problem", &*it.text)));
     changes

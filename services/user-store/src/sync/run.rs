@@ -253,7 +253,8 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     }
     if request.complete && !run.is_preview() {
         end.reply.run_id = stands_in.unwrap_or_default();
-        end.reply.pending = is_due(&mut session, &run).await?;
+        end.reply.pending = pending::any(&mut session, &run.directory).await?;
+        end.reply.missed = misses(&mut session, &run).await?;
     }
     if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
@@ -283,15 +284,17 @@ async fn answer_again(
         "incomplete" if request.complete => reply.incomplete.clone_from(&run.error),
         "incomplete" => {}
         _ if run.is_preview() => {}
-        _ => reply.pending = is_due(session, &run).await?,
+        _ => {
+            reply.pending = pending::any(session, &run.directory).await?;
+            reply.missed = misses(session, &run).await?;
+        }
     }
     Ok(reply)
 }
 
-/// Is a run due now? Something is doubtful, or whom this one missed is to be looked for once more (S-43): a full run has looked.
-async fn is_due(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
-    let missed = run.mode == Mode::Incremental && source::missed(session, &run.directory).await? > 0;
-    Ok(missed || pending::any(session, &run.directory).await?)
+/// Is whom this run missed to be looked for once more (S-43)? A full one has looked; of whom others missed those have told.
+async fn misses(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
+    Ok(run.mode == Mode::Incremental && source::missed_by(session, run).await?)
 }
 
 /// What a run comes to.

@@ -56,6 +56,14 @@ pub async fn missed(session: &mut Session, directory: &str) -> Result<u64, Store
     Ok(row.ok_or(StoreError::Broken("a count has no row"))?.unsigned("missed")?)
 }
 
+/// By this very run.
+pub async fn missed_by(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
+    let sql = "SELECT user_id AS id FROM users WHERE directory = $1 AND left_how = 'missed' AND left_run = $2 \
+               AND state || '' <> 'removed' \
+               UNION ALL SELECT object_id AS id FROM user_groups WHERE directory = $1 AND left_run = $2 LIMIT 1";
+    Ok(session.row(sql, args![&run.directory, &run.run_id]).await?.is_some())
+}
+
 /// Of the directory and not removed. Two states, so that an index answers.
 async fn users(session: &mut Session, directory: &str) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) AS users FROM users WHERE directory = $1 AND state IN ('enabled', 'disabled')";

@@ -184,7 +184,9 @@ pub async fn of_doubled_names(
             true => "it and another domain of the forest have",
             false => "several entries have",
         };
-        let detail = format!("directory {directory}: {whose} this username; nobody is added under it");
+        let detail = format!(
+            "directory {directory}: {whose} this username; nobody else gets it, and who has it here already keeps it"
+        );
         let mail = NewMail::to_administrators("sync_name_doubled").with("username", name).with("detail", detail);
         outbox::put_in(session, seal, mail.once(format!("sync_name_doubled:{directory}:{day}:{name}")), batch.now_ms)
             .await?;

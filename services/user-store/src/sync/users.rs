@@ -50,15 +50,29 @@ pub struct Known {
 }
 
 impl Known {
-    fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         How::is_gone(&self.left_how, &self.due, &self.state)
+    }
+
+    /// Nobody is taken out of service for being gone, by the rule of the item that had them.
+    fn is_kept(&self, settings: &Settings) -> bool {
+        let item = settings.sync_items.iter().find(|item| item.name.as_str() == self.sync_item);
+        item.is_some_and(|item| item.leavers == Leavers::Keep)
     }
 
     /// Gone from the directory for good, that is decided, and out of service: the name is free for whoever has it there now (FS-14).
     pub fn gives_way(&self, settings: &Settings) -> bool {
-        let item = settings.sync_items.iter().find(|item| item.name.as_str() == self.sync_item);
-        let kept = item.is_some_and(|item| item.leavers == Leavers::Keep);
-        self.is_gone() && !kept
+        self.is_gone() && !self.is_kept(settings)
+    }
+
+    /// Who is back enrols anew: out of service for being gone, or deleted after the directory disabled them (S-21). Whom a hand disabled
+    /// is for that hand to judge, and that a disabled entry was not found no guard has counted.
+    fn enrols_anew(&self, settings: &Settings) -> bool {
+        let for_it = match self.left_how == How::Absent.code() {
+            true => self.state_by == "sync",
+            false => by_machine(&self.state_by),
+        };
+        self.state == "removed" || self.gives_way(settings) && for_it
     }
 }
 
@@ -128,10 +142,12 @@ pub struct Plan {
     pub passwords: Vec<NewPassword>,
     /// By user, when the account ends, where that is another moment than before; 0 = never.
     pub expiries: Vec<(String, i64)>,
-    /// Names found twice in this run.
+    /// Names found twice in this run, and what is noted of ids that were.
     pub doubled: BTreeSet<String>,
-    /// Users this very run had added before their name was found doubled: taken back.
+    /// Users this very run had added before their name or id was found doubled: taken back.
     pub withdrawn: Vec<Known>,
+    /// Known users at another DN whose id somebody writes: to be read by it before that is believed (FD-31).
+    pub held: Vec<Known>,
     /// Names that somebody of another domain of the forest has, too (S-53).
     pub shared: BTreeSet<String>,
     /// By object id, who would have which name if nobody else did.
@@ -321,7 +337,7 @@ struct Kept {
 fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
     let Kept { known, sync_item, disabled, outside } = kept;
     let state = next_state(&known, disables(judge, &sync_item, disabled)).filter(|next| next.state == "disabled");
-    if known.state != "removed" {
+    if known.state != "removed" && !outside {
         revive(judge, plan, &known, &sync_item);
     }
     plan.states.extend(state.filter(|_| known.state == "enabled").map(|state| (known.clone(), state)));
@@ -337,7 +353,7 @@ fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
 fn revive(judge: &Judge<'_>, plan: &mut Plan, known: &Known, sync_item: &str) {
     let item = judge.settings.sync_items.iter().find(|item| item.name.as_str() == sync_item);
     let keeps = item.is_some_and(|item| item.returning == Returning::KeepFactors);
-    if (known.is_gone() || known.state == "removed") && !keeps {
+    if known.enrols_anew(judge.settings) && !keeps {
         plan.revived.push(known.clone());
     }
 }
@@ -358,10 +374,10 @@ pub fn expiry(item: Option<&SyncItem>, user: &SyncedUser) -> i64 {
 
 fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Known) {
     let disabled = disables(judge, &row.sync_item, row.user.disabled_in_directory);
-    // Who is of no item is not enabled again by what the directory says.
-    let state = next_state(&known, disabled).filter(|next| !row.outside || next.state == "disabled");
-    // Of no item, who was removed stays it.
-    if known.state != "removed" || state.is_some() {
+    // Who is of no item is not enabled again by what the directory says, and stays removed.
+    let stays = |next: &NewState| row.outside && (next.state != "disabled" || known.state == "removed");
+    let state = next_state(&known, disabled).filter(|next| !stays(next));
+    if !row.outside {
         revive(judge, plan, &known, &row.sync_item);
     }
     plan.states.extend(state.map(|state| (known.clone(), state)));

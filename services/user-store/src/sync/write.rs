@@ -226,14 +226,16 @@ pub async fn planned(
     let directory = &batch.run.directory;
     let ids: BTreeSet<&str> = read.iter().map(|it| it.person.object_id.as_str()).collect();
     let mut known = rows::with_ids(session, directory, ids.into_iter()).await?;
-    let several = of_several(&read, &known, &batch.run.run_id);
-    let (read, refused): (Vec<Read>, Vec<Read>) =
-        read.into_iter().partition(|it| !several.contains(&it.person.object_id));
+    let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
+    let run_id = [Arg::from(&batch.run.run_id)];
+    let marked =
+        session.rows_in(head, Written::marks(&read).iter().map(String::as_str), "AND run_id = $257", &run_id).await?;
+    let marked = marked.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
+    let written = Written::of(&read, &known, batch.run, &marked);
+    let (refused, read): (Vec<Read>, Vec<Read>) = read.into_iter().partition(|it| written.has(&it.person.object_id));
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
     let holders = rows::with_names(session, &[directory], names.iter().copied()).await?;
     let elsewhere = forest::names_elsewhere(session, batch.settings, directory, names.iter().copied()).await?;
-    let head = "SELECT name_key FROM sync_doubles WHERE name_key IN";
-    let run_id = [Arg::from(&batch.run.run_id)];
     let doubled = session.rows_in(head, names, "AND run_id = $257", &run_id).await?;
     let doubled = doubled.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
     let graph = match batch.asks_for_groups() {
@@ -260,35 +262,104 @@ pub async fn planned(
         graph: &graph,
         elsewhere: &elsewhere,
     };
-    let of_refused: Vec<Known> = several.iter().filter_map(|object_id| known.remove(object_id)).collect();
+    let of_refused: Vec<Known> =
+        written.several.iter().chain(&written.held).filter_map(|object_id| known.remove(object_id)).collect();
     let mut plan = users::plan(&judge, read, known, holders, doubled);
     plan.problems.extend(problems);
     plan.problems.extend(claimed.problems());
     plan.claimed = claimed;
     let text = |it: &Read| format!("has the id {} as another entry has: neither is taken", it.person.object_id);
-    plan.problems.extend(refused.iter().map(|it| Problem { who: it.user.distinguished_name.clone(), text: text(it) }));
-    // Whoever has it in the store is there, and stays what they are.
-    plan.seen.extend(of_refused);
+    let doubled = refused.iter().filter(|it| written.several.contains(&it.person.object_id));
+    plan.problems.extend(doubled.map(|it| Problem { who: it.user.distinguished_name.clone(), text: text(it) }));
+    for known in of_refused {
+        if written.several.contains(&known.person.object_id) && known.first_run == batch.run.run_id {
+            plan.withdrawn.push(known);
+            continue;
+        }
+        if written.held.contains(&known.person.object_id) {
+            plan.held.push(known.clone());
+        }
+        // Whoever has it in the store is there, and stays what they are.
+        if !known.left_how.is_empty() && !known.is_gone() {
+            plan.back.push(known.user_id.clone());
+        }
+        plan.seen.push(known);
+    }
+    plan.doubled.extend(written.marks);
     Ok((keys, plan))
 }
 
-/// The ids that more than one entry has, in this batch or in this run: of those that somebody writes (FD-31). One of the server's
-/// making that comes twice is an entry that was moved meanwhile.
-fn of_several(read: &[Read], known: &HashMap<String, Known>, run_id: &str) -> HashSet<String> {
-    let mut met: HashMap<&str, &str> = HashMap::new();
-    let mut several = HashSet::new();
-    for person in read.iter().map(|it| &it.person) {
-        let of_server = person.object_id.parse().is_ok_and(|id: ObjectId| id.is_of_server());
-        if of_server {
-            continue;
-        }
-        let here = *met.entry(&person.object_id).or_insert(&person.dn_key);
-        let before = known.get(&person.object_id).filter(|it| it.last_run == run_id);
-        if here != person.dn_key || before.is_some_and(|it| it.person.dn_key != person.dn_key) {
-            several.insert(person.object_id.clone());
-        }
+/// What the ids of a batch say that somebody writes, and may write twice (FD-31). One of the server's making that comes twice is an entry
+/// that was moved meanwhile.
+#[derive(Default)]
+struct Written {
+    /// Ids that more than one entry has, in this batch or in this run.
+    several: BTreeSet<String>,
+    /// Ids of known users that are at another DN now. Whether they are moved, or somebody else has the id as well, a look by the id says.
+    held: BTreeSet<String>,
+    /// What the next batches of the run have to know of it.
+    marks: BTreeSet<String>,
+}
+
+/// An id of which a batch of the run was not sure, among the names that were found twice. No name begins so: they are folded.
+fn doubtful(object_id: &str) -> String {
+    format!("ID {object_id}")
+}
+
+/// An id at a DN, and an id anywhere, as a preview met them: it adds nobody who could be found there again.
+fn met_at(person: &Person) -> [String; 2] {
+    [format!("MET {}", person.object_id), format!("MET {} AT {}", person.object_id, person.dn_key)]
+}
+
+impl Written {
+    fn is_of_server(person: &Person) -> bool {
+        person.object_id.parse().is_ok_and(|id: ObjectId| id.is_of_server())
     }
-    several
+
+    /// All marks that there may be of these.
+    fn marks(read: &[Read]) -> BTreeSet<String> {
+        let written = read.iter().map(|it| &it.person).filter(|it| !Self::is_of_server(it));
+        written.flat_map(|it| met_at(it).into_iter().chain([doubtful(&it.object_id)])).collect()
+    }
+
+    /// `marked` are the marks of batches of this run.
+    fn of(read: &[Read], known: &HashMap<String, Known>, run: &Run, marked: &BTreeSet<String>) -> Self {
+        let mut written = Self::default();
+        let mut here: HashMap<&str, &str> = HashMap::new();
+        for Read { person, user, .. } in read.iter().filter(|it| !Self::is_of_server(&it.person)) {
+            let id = &person.object_id;
+            if *here.entry(id).or_insert(&person.dn_key) != person.dn_key {
+                written.several.insert(id.clone());
+            }
+            // Whoever has it is here, whatever the run met before.
+            if user.by_id {
+                continue;
+            }
+            let in_doubt = marked.contains(&doubtful(id));
+            let [anywhere, there] = met_at(person);
+            let several = match known.get(id) {
+                Some(before) if before.person.dn_key.is_empty() || before.person.dn_key == person.dn_key => in_doubt,
+                Some(before) => !in_doubt && before.last_run == run.run_id,
+                None => in_doubt || marked.contains(&anywhere) && !marked.contains(&there),
+            };
+            if several {
+                written.several.insert(id.clone());
+            } else if known.get(id).is_some_and(|it| !it.person.dn_key.is_empty() && it.person.dn_key != person.dn_key)
+            {
+                written.held.insert(id.clone());
+            }
+            if run.is_preview() {
+                written.marks.extend([anywhere, there]);
+            }
+        }
+        written.held.retain(|id| !written.several.contains(id));
+        written.marks.extend(written.several.iter().chain(&written.held).map(|id| doubtful(id)));
+        written
+    }
+
+    fn has(&self, object_id: &String) -> bool {
+        self.several.contains(object_id) || self.held.contains(object_id)
+    }
 }
 
 #[cfg(test)]

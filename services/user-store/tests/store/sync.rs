@@ -293,14 +293,21 @@ pub async fn who_is_absent_leaves_when_a_full_run_says_so_after_another_run(lab:
     let run_id = lab.begin_as("incremental").await.expect("begun");
     let gone = left([id_of("user099")], How::Absent);
     lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
-    let due = FinishRunReply { pending: true, ..FinishRunReply::default() };
-    assert_eq!(lab.finish(&run_id, true).await, due, "the last word is of a full one, and it is due");
+    let known = "the last word is of a full one, which is due since the run that missed them";
+    assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "{known}");
     // Seen between: it begins anew.
     lab.run(people(100)).await;
     let run_id = lab.begin_as("incremental").await.expect("begun");
     let gone = left([id_of("user099")], How::Absent);
     lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    let due = FinishRunReply { missed: true, ..FinishRunReply::default() };
     assert_eq!(lab.finish(&run_id, true).await, due, "whom a feed does not name is missed by that");
+    assert_eq!(lab.finish(&run_id, true).await, due, "the answer was lost and is given again");
+    for _ in 0..2 {
+        let run_id = lab.begin_as("incremental").await.expect("begun");
+        lab.batch(&run_id, vec![person("user000")]).await;
+        assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "whoever it was, it has told of them");
+    }
     assert_eq!(lab.state("user099").await, "enabled");
     lab.run(people(100)).await;
     assert_eq!(lab.run_missing(people(99), How::Absent).await, FinishRunReply::default());
@@ -575,6 +582,19 @@ pub async fn who_was_deleted_and_is_back_enrols_anew_unless_the_item_says_otherw
         lab.run(everybody()).await;
         assert_eq!((lab.state(&name).await.as_str(), factors(&user_id).await), ("enabled", kept), "{name}");
     }
+    // Back where no item is, and only then where one is: they were gone all the same.
+    lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"disable\"")).await;
+    lab.lead().await;
+    lab.run(vec![person("stays")]).await;
+    let user_id = lab.enrolled("uma").await.user_id;
+    lab.run_missing(vec![person("stays")], How::Deleted).await;
+    for _ in 0..2 {
+        lab.run(vec![person("stays"), of_items("uma", &[])]).await;
+        lab.run_missing(vec![person("stays")], How::Outside).await;
+        assert_eq!((lab.state("uma").await.as_str(), factors(&user_id).await), ("disabled", 1));
+    }
+    lab.run(vec![person("stays"), person("uma")]).await;
+    assert_eq!((lab.state("uma").await.as_str(), factors(&user_id).await), ("enabled", 0));
     // Whom the directory undeleted disabled has none when it enables them.
     lab.apply(&SETTINGS.replace("[[sync_item]]", "[[sync_item]]\nleavers = \"disable\"")).await;
     lab.lead().await;
@@ -585,7 +605,60 @@ pub async fn who_was_deleted_and_is_back_enrols_anew_unless_the_item_says_otherw
     lab.run(vec![person("stays"), off]).await;
     lab.run(vec![person("stays"), person("eve")]).await;
     assert_eq!((lab.state("eve").await.as_str(), factors(&user_id).await), ("enabled", 0));
-    assert_eq!(lab.events("user.factors_erased").await.len(), 3);
+    assert_eq!(lab.events("user.factors_erased").await.len(), 4);
+    // What it would erase a preview shows, and leaves.
+    let user_id = lab.enrol("eve").await.user_id;
+    lab.run_missing(vec![person("stays")], How::Deleted).await;
+    let run_id = lab.begin_as("preview").await.expect("a run begins");
+    lab.batch(&run_id, vec![person("stays"), person("eve")]).await;
+    let request = SyncChangesRequest { run_id, after: 0, limit: 100 };
+    let changes = lab.services.admin.sync_changes(Request::new(request)).await.expect("listed").into_inner().changes;
+    let erased = changes.iter().filter(|it| it.username == "eve" && it.detail.contains("second factors erased"));
+    assert_eq!((erased.count(), factors(&user_id).await), (1, 1), "{changes:?}");
+}
+
+pub async fn who_was_not_disabled_for_being_gone_keeps_the_factors(lab: Fixture) {
+    // S-21: by whom they were disabled before, how they were gone, by which rule, and what is left when they are back.
+    for (by, leavers, how, kept) in [
+        ("nobody", "disable", How::Absent, 0),
+        ("directory", "disable", How::Absent, 1),
+        ("directory", "disable", How::Deleted, 0),
+        ("directory", "keep", How::Deleted, 1),
+        ("hand", "disable", How::Absent, 1),
+        ("hand", "disable", How::Deleted, 1),
+        ("hand", "keep", How::Deleted, 1),
+        ("nobody", "keep", How::Deleted, 1),
+    ] {
+        lab.apply(&SETTINGS.replace("[[sync_item]]", &format!("[[sync_item]]\nleavers = \"{leavers}\""))).await;
+        lab.lead().await;
+        let name = format!("{by}-{leavers}-{how:?}").to_lowercase();
+        lab.run(vec![person("stays")]).await;
+        let user_id = lab.enrolled(&name).await.user_id;
+        let set = async |state: &str| {
+            let request = SetUserStateRequest {
+                user_id: user_id.clone(),
+                state: state.into(),
+                actor: "admin:uid=0".into(),
+                reason: "on leave".into(),
+                ..SetUserStateRequest::default()
+            };
+            lab.services.admin.set_user_state(Request::new(request)).await.expect("set");
+        };
+        let off = SyncedUser { disabled_in_directory: by == "directory", ..person(&name) };
+        lab.run(vec![person("stays"), off]).await;
+        if by == "hand" {
+            set("disabled").await;
+        }
+        for _ in 0..2 {
+            lab.run_missing(vec![person("stays")], how).await;
+        }
+        lab.run(vec![person("stays"), person(&name)]).await;
+        if by == "hand" {
+            set("enabled").await;
+        }
+        let factors = format!("SELECT COUNT(*) FROM factors WHERE user_id = '{user_id}'");
+        assert_eq!((lab.state(&name).await.as_str(), lab.number(&factors).await), ("enabled", kept), "{name}");
+    }
 }
 
 pub async fn an_id_that_two_entries_have_is_neithers(lab: Fixture) {
@@ -603,18 +676,80 @@ pub async fn an_id_that_two_entries_have_is_neithers(lab: Fixture) {
     let run_id = lab.begin().await.expect("a run begins");
     let both = vec![numbered("ann", 1), numbered("bob", 1), numbered("eve", 2), person("stays")];
     assert_eq!(told(lab.batch(&run_id, both).await), 2);
-    assert_eq!(told(lab.batch(&run_id, vec![numbered("uma", 2)]).await), 1);
+    for name in ["uma", "eve", "ida"] {
+        assert_eq!(told(lab.batch(&run_id, vec![numbered(name, 2)]).await), 1, "{name}: whoever came first goes, too");
+    }
     assert_eq!(lab.unseen(&run_id).await, [""; 0], "she is there");
     lab.finish(&run_id, true).await;
     let ann = lab.user("ann").await.expect("as she was").user.expect("with a summary");
-    assert_eq!((ann.state.as_str(), users().await), ("enabled", 3));
-    for name in ["bob", "uma"] {
+    assert_eq!((ann.state.as_str(), users().await), ("enabled", 2));
+    for name in ["bob", "eve", "uma", "ida"] {
         assert_eq!(lab.user(name).await.expect_err("not added").code(), Code::NotFound);
     }
-    // She is moved, and nobody else has the number.
+    // She is moved, and nobody else has the number: that is asked for.
     let moved = SyncedUser { distinguished_name: "uid=ann,ou=moved".into(), ..numbered("ann", 1) };
-    lab.run(vec![moved, numbered("eve", 2), person("stays")]).await;
+    assert!(lab.run(vec![moved.clone(), numbered("eve", 2), person("stays")]).await.pending);
+    assert_eq!(lab.user("ann").await.expect("there").distinguished_name, person("ann").distinguished_name);
+    let run_id = lab.begin_as("incremental").await.expect("a run begins");
+    lab.batch(&run_id, vec![SyncedUser { by_id: true, ..moved }]).await;
+    assert!(!lab.finish(&run_id, true).await.pending, "she was read");
     assert_eq!(lab.user("ann").await.expect("there").distinguished_name, "uid=ann,ou=moved");
+}
+
+pub async fn nobody_becomes_somebody_else_by_writing_their_id(lab: Fixture) {
+    // FD-31: whichever entry is read first, and however the runs come.
+    lab.with_settings().await;
+    let numbered = |name: &str| SyncedUser { object_id: "employeenumber:string:1".into(), ..person(name) };
+    let by_id = |name: &str| SyncedUser { by_id: true, ..numbered(name) };
+    lab.run(vec![numbered("ann"), person("stays")]).await;
+    let ann = lab.enrol("ann").await.user_id;
+    let is_ann = async |step: &str| {
+        let user = lab.user("ann").await.expect(step);
+        assert_eq!(user.user.expect("with a summary").user_id, ann, "{step}");
+        assert_eq!(user.distinguished_name, person("ann").distinguished_name, "{step}");
+        assert_eq!(lab.user("mallory").await.expect_err(step).code(), Code::NotFound, "{step}");
+    };
+    for first in ["ann", "mallory"] {
+        let second = if first == "ann" { "mallory" } else { "ann" };
+        let run_id = lab.begin().await.expect("a run begins");
+        assert_eq!(lab.batch(&run_id, vec![numbered(first), person("stays")]).await.problems.len(), 0);
+        for _ in 0..2 {
+            let problems = lab.batch(&run_id, vec![numbered(second)]).await.problems;
+            assert!(problems.iter().any(|it| it.contains("neither is taken")) || second == "mallory", "{problems:?}");
+        }
+        assert_eq!(lab.unseen(&run_id).await, [""; 0]);
+        lab.finish(&run_id, true).await;
+        is_ann(first).await;
+    }
+    // Nobody at all where she was: it is asked for, and two are found.
+    assert!(lab.run(vec![numbered("mallory"), person("stays")]).await.pending);
+    is_ann("held").await;
+    let run_id = lab.begin_as("incremental").await.expect("a run begins");
+    let problems = lab.batch(&run_id, vec![by_id("mallory"), by_id("ann")]).await.problems;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(!lab.finish(&run_id, true).await.pending);
+    is_ann("both by the id").await;
+    // Whoever was missed before is there, though it is not said who they are.
+    let run_id = lab.begin_as("incremental").await.expect("a run begins");
+    let gone = left([lab.user("ann").await.expect("there").subject.expect("set").object_id], How::Absent);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    assert!(lab.finish(&run_id, true).await.missed);
+    let run_id = lab.begin_as("incremental").await.expect("a run begins");
+    lab.batch(&run_id, vec![by_id("mallory"), by_id("ann")]).await;
+    lab.finish(&run_id, true).await;
+    assert_eq!(lab.number("SELECT COUNT(*) FROM users WHERE left_how <> ''").await, 0);
+    // A preview says of whom a run would not be sure, and of new ones that two have the id.
+    let run_id = lab.begin_as("preview").await.expect("a run begins");
+    let two = |name: &str| SyncedUser { object_id: "employeenumber:string:2".into(), ..person(name) };
+    lab.batch(&run_id, vec![numbered("mallory"), two("eve")]).await;
+    lab.batch(&run_id, vec![two("eve")]).await;
+    let problems = lab.batch(&run_id, vec![two("uma")]).await.problems;
+    assert!(problems.len() == 1 && problems[0].contains("neither is taken"), "{problems:?}");
+    let request = SyncChangesRequest { run_id, after: 0, limit: 100 };
+    let changes = lab.services.admin.sync_changes(Request::new(request)).await.expect("listed").into_inner().changes;
+    let held = |it: &proto::user_store::SyncChange| it.username == "ann" && it.detail.contains("unless another entry");
+    assert!(changes.iter().any(held), "{changes:?}");
+    is_ann("a preview").await;
 }
 
 pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(lab: Fixture) {

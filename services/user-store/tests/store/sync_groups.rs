@@ -585,6 +585,19 @@ pub async fn whom_a_filter_looks_at_by_their_groups_is_read_again_when_those_cha
         [format!("dn {}", dn("other")), format!("dn {}", dn("stranger")), format!("id {}", id_of("bob"))];
     expected.sort();
     assert_eq!(listed(&lab).await, expected);
+    // A group that no filter names is nobody's concern; nor is one that leaves it. Who leaves a group together with that leaving is.
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let settled: Vec<String> = pending(&lab).await.into_iter().map(|(_, pending_id)| pending_id).collect();
+    let crowd: Vec<String> = (0..300).map(|number| dn(&format!("crowd{number}"))).chain([dn("ann")]).collect();
+    let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
+    let changed = vec![group("everybody", &crowd), group("printers", &[&group_dn("everybody")])];
+    lab.send(&run_id, ApplyBatchRequest { groups: changed, settled, ..ApplyBatchRequest::default() }).await;
+    assert_eq!(listed(&lab).await, [""; 0]);
+    lab.send(&run_id, groups(vec![group("printers", &[&dn("ann")])])).await;
+    assert_eq!(listed(&lab).await, [""; 0]);
+    let changed = vec![group("vpn", &[&dn("newcomer")]), group("inner", &[])];
+    lab.send(&run_id, groups(changed)).await;
+    assert_eq!(listed(&lab).await, [format!("dn {}", dn("other"))]);
     // Whoever looks at no group need not be told.
     lab.apply(&with_items(&["vpn source = { kind = \"domain\" }"])).await;
     let settled = pending(&lab).await.into_iter().map(|(_, pending_id)| pending_id).collect();

@@ -393,7 +393,29 @@ pub async fn nobody_approves_a_run_of_their_own_where_there_are_two(lab: Fixture
     assert_eq!(own.code(), Code::PermissionDenied);
     assert_eq!(decide_as(&lab, "api-key:second", &again.approval_id, false, &[]).await.expect("refused"), 0);
     let others = lab.run(people(29)).await;
-    assert_eq!(decide(&lab, &others.approval_id, true, &[]).await.expect("another refused what it was"), 21);
+    let own = decide(&lab, &others.approval_id, true, &[]).await.expect_err("refused by another, and found again");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    // Some of it approved: the rest is found again, too.
+    assert_eq!(decide_as(&lab, "api-key:second", &others.approval_id, true, &["user045"]).await.expect("approved"), 1);
+    let rest = lab.run(people(29)).await;
+    let own = decide(&lab, &rest.approval_id, true, &[]).await.expect_err("of one's own");
+    assert_eq!((rest.parked, own.code()), (20, Code::PermissionDenied));
+    // Both have asked, and nobody else is there: whoever asked last may not.
+    let run_id = begin(&lab, "full", "api-key:second").await;
+    lab.batch(&run_id, people(28)).await;
+    let gone = left(lab.unseen(&run_id).await, How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    let both = finish(&lab, &run_id, true, "").await.approval_id;
+    let own = decide_as(&lab, "api-key:second", &both, true, &[]).await.expect_err("of one's own");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    lab.services.admin.create_api_key(Request::new(key("third", "admin"))).await.expect("made");
+    let own = decide(&lab, &both, true, &[]).await.expect_err("with a third, neither of the two");
+    assert_eq!(own.code(), Code::PermissionDenied);
+    assert_eq!(decide_as(&lab, "api-key:third", &both, true, &[]).await.expect("approved"), 21);
+    // All of it was approved: what is found next begins anew.
+    lab.run(people(50)).await;
+    let next = lab.run(people(29)).await;
+    assert_eq!(decide(&lab, &next.approval_id, true, &[]).await.expect("nobody asked for it"), 21);
 }
 
 pub async fn another_source_is_waited_for_and_told_once_a_day(lab: Fixture) {
