@@ -318,7 +318,10 @@ fn looked_at<'a>(reach: &Reach, graph: &Graph, changed: impl Iterator<Item = &'a
     };
     let mut found: BTreeSet<usize> =
         changed.clone().enumerate().filter(|(_, change)| names(change)).map(|(place, _)| place).collect();
-    while reach.depth == Depth::Within {
+    if reach.depth != Depth::Within {
+        return found;
+    }
+    loop {
         let of_found = changed.clone().enumerate().filter(|(place, _)| found.contains(place));
         let went: BTreeSet<&str> = of_found.flat_map(|(_, change)| &change.went).map(String::as_str).collect();
         let with_them = |change: &Changed| {
@@ -329,10 +332,9 @@ fn looked_at<'a>(reach: &Reach, graph: &Graph, changed: impl Iterator<Item = &'a
         let before = found.len();
         found = more.chain(found.iter().copied()).collect();
         if found.len() == before {
-            break;
+            return found;
         }
     }
-    found
 }
 
 /// Who came, who went, and, of a group with another name, who stays.
