@@ -29,8 +29,8 @@ use tonic::Status;
 /// Users of one transaction: logins wait for it.
 const AT_ONCE: u32 = 1_000;
 
-/// What whoever has the host is called by.
-const HOST: &str = "admin:";
+/// What whoever has the host is called by, on its command line.
+const HOST: &str = "cli:";
 
 /// How long a decision is waited for; the rest of it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(4);

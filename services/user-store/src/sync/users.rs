@@ -72,7 +72,9 @@ impl Known {
             true => self.state_by == "sync",
             false => by_machine(&self.state_by),
         };
-        self.state == "removed" || self.gives_way(settings) && for_it
+        // Whom a run took out of service for being gone, whatever the rule is by now.
+        let taken_out = self.is_gone() && self.state_by == "sync";
+        self.state == "removed" || taken_out || self.gives_way(settings) && for_it
     }
 }
 
@@ -374,8 +376,8 @@ pub fn expiry(item: Option<&SyncItem>, user: &SyncedUser) -> i64 {
 
 fn take_known(judge: &Judge<'_>, plan: &mut Plan, mut row: Box<Row>, known: Known) {
     let disabled = disables(judge, &row.sync_item, row.user.disabled_in_directory);
-    // Who is of no item is not enabled again by what the directory says, and stays removed.
-    let stays = |next: &NewState| row.outside && (next.state != "disabled" || known.state == "removed");
+    // Who is of no item is not enabled again by what the directory says, and stays out of service for what they are out of it.
+    let stays = |next: &NewState| row.outside && (next.state != "disabled" || known.state != "enabled");
     let state = next_state(&known, disabled).filter(|next| !stays(next));
     if !row.outside {
         revive(judge, plan, &known, &row.sync_item);

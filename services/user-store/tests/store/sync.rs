@@ -415,7 +415,7 @@ pub async fn the_mail_about_waiting_users_leads_to_their_list(lab: Fixture) {
 }
 
 pub async fn decide(lab: &Fixture, approval_id: &str, approve: bool, names: &[&str]) -> Result<u32, tonic::Status> {
-    decide_as(lab, "admin:uid=0", approval_id, approve, names).await
+    decide_as(lab, "cli:root", approval_id, approve, names).await
 }
 
 pub async fn decide_as(

@@ -156,7 +156,7 @@ pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
     let before = lab.number("SELECT COUNT(*) FROM audit").await;
     let dump = "SELECT CAST(COALESCE(SUM(revision + epoch), 0) AS BIGINT) FROM users";
     let users = lab.number(dump).await;
-    let run_id = begin(&lab, "preview", "admin:uid=0").await;
+    let run_id = begin(&lab, "preview", "cli:root").await;
     let ann = of_items("ann", &["staff"]);
     lab.send(
         &run_id,
@@ -187,7 +187,7 @@ pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
     let run = status(&lab).await.runs.remove(0);
     assert_eq!(
         (run.mode.as_str(), run.state.as_str(), run.added, run.actor.as_str()),
-        ("preview", "done", 1, "admin:uid=0")
+        ("preview", "done", 1, "cli:root")
     );
     let items: Vec<(&str, u64)> = run.items.iter().map(|it| (it.sync_item.as_str(), it.users)).collect();
     assert_eq!(items, [("people", 48), ("staff", 1)]);
@@ -342,7 +342,7 @@ pub async fn thousands_wait_in_pages_and_are_decided_in_steps(lab: Fixture) {
     );
     // A process that ends after it had begun: the next sweep goes on.
     lab.tamper(&format!(
-        "UPDATE approvals SET state = 'deciding', decision = 'all', decided_by = 'admin:uid=0' WHERE approval_id = '{}'",
+        "UPDATE approvals SET state = 'deciding', decision = 'all', decided_by = 'cli:root' WHERE approval_id = '{}'",
         parked.approval_id
     ))
     .await;
@@ -361,7 +361,7 @@ pub async fn nobody_approves_a_run_of_their_own_where_there_are_two(lab: Fixture
     lab.with_settings().await;
     lab.run(people(50)).await;
     let park = async || {
-        let run_id = begin(&lab, "full", "admin:uid=0").await;
+        let run_id = begin(&lab, "full", "cli:root").await;
         lab.batch(&run_id, people(30)).await;
         let gone = left(lab.unseen(&run_id).await, How::Deleted);
         lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
@@ -372,7 +372,7 @@ pub async fn nobody_approves_a_run_of_their_own_where_there_are_two(lab: Fixture
         name: name.into(),
         role: role.into(),
         life_days: 0,
-        actor: "admin:uid=0".into(),
+        actor: "cli:root".into(),
     };
     lab.services.admin.create_api_key(Request::new(key("reader", "auditor"))).await.expect("made");
     lab.services.admin.create_api_key(Request::new(key("second", "admin"))).await.expect("made");
@@ -483,7 +483,7 @@ pub async fn a_request_travels_whole(lab: Fixture) {
             only: only.into(),
             mode: "preview".into(),
             accept_source: true,
-            actor: "admin:uid=0".into(),
+            actor: "cli:root".into(),
         };
         lab.services.admin.request_sync(Request::new(request.clone())).await.expect("asked");
         let message = tokio::time::timeout(std::time::Duration::from_secs(5), messages.next()).await;
@@ -494,7 +494,7 @@ pub async fn a_request_travels_whole(lab: Fixture) {
         let request = RequestSyncRequest {
             only: only.into(),
             mode: mode.into(),
-            actor: "admin:uid=0".into(),
+            actor: "cli:root".into(),
             ..Default::default()
         };
         let refused = lab.services.admin.request_sync(Request::new(request)).await.expect_err("refused");
