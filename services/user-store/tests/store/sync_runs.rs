@@ -491,12 +491,8 @@ pub async fn a_request_travels_whole(lab: Fixture) {
         assert_eq!(RequestSyncRequest::decode(message.payload).expect("as it was"), request);
     }
     for (only, mode, code) in [("none", "", Code::NotFound), ("", "half", Code::InvalidArgument)] {
-        let request = RequestSyncRequest {
-            only: only.into(),
-            mode: mode.into(),
-            actor: "cli:root".into(),
-            ..Default::default()
-        };
+        let request =
+            RequestSyncRequest { only: only.into(), mode: mode.into(), actor: "cli:root".into(), ..Default::default() };
         let refused = lab.services.admin.request_sync(Request::new(request)).await.expect_err("refused");
         assert_eq!(refused.code(), code);
     }
