@@ -41,7 +41,6 @@ async fn a_wrong_settings_document() -> Result<()> {
         clients_that_overlap_are_refused_and_the_old_settings_stay,
         a_wrong_key_or_value_of_the_settings_is_named_with_its_line,
         an_unreachable_directory_is_one_sentence,
-        a_forbidden_port_is_one_sentence,
     )
 }
 
@@ -149,21 +148,6 @@ async fn a_port_in_use_is_one_sentence(home: &Home) -> Result<()> {
         // Nobody who could be waited for has come in: it ends at once.
         let set = [format!("{key}={address}"), "shutdown.drain_delay_seconds=3600".into()];
         home.serve_with(&set)?.is(NO, &[&sentence]).context(key)?;
-    }
-    Ok(())
-}
-
-async fn a_forbidden_port_is_one_sentence(world: &mut OneMachine) -> Result<()> {
-    // FL-02: the LDAP ports are open while there is a client; this one is not root's, nor may open what is root's.
-    world.settings("").await?;
-    world.twinlock.stop();
-    for key in ["ldap.listen", "ldap.tls_listen"] {
-        let mut command = Command::new("setpriv");
-        command.arg("--bounding-set=-net_bind_service").arg(our_program("twinlock")?);
-        command.arg("--config").arg(&world.twinlock.command_line.config).arg("serve");
-        command.args(["--set", &format!("{key}=127.0.0.1:99")]);
-        let sentence = format!("{key}: the LDAP port 127.0.0.1:99 cannot be opened: Permission denied");
-        end(command, world.dir.path())?.is(NO, &[&sentence]).context(key)?;
     }
     Ok(())
 }

@@ -237,7 +237,8 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
         findings.error(key("username"), "is empty; name an attribute, or leave the key out");
     }
     id_type(findings, key("id_type"), directory);
-    if ObjectId::known_type(directory.id_attribute()).is_none() {
+    let id = directory.id_attribute();
+    if is_attribute(id) && ObjectId::known_type(id).is_none() {
         findings.warning(
             key("id"),
             "is an attribute that somebody writes: changes are followed by changelog or modify_timestamp alone, which tell of no deletion, so that who is deleted leaves with the next full run (full_every_hours); and each sign-in is one search more: index the attribute",
