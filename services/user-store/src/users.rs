@@ -137,7 +137,7 @@ pub struct StateChange<'a> {
     /// Who had set that one.
     pub from_by: &'a str,
     pub to: &'a str,
-    /// `admin:...`, `sync`, `directory`
+    /// `cli:...`, `api-key:...`, `sync`, `directory`
     pub by: &'a str,
     pub text: &'a str,
 }
