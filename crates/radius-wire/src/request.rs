@@ -29,6 +29,22 @@ pub enum RequestCode {
 
 impl Request<'_> {
     pub fn write(&self, secret: &Secret) -> Result<Vec<u8>, WriteError> {
+        let octets = self.octets(secret)?;
+        let code = match self.code {
+            RequestCode::AccessRequest => Code::AccessRequest,
+            RequestCode::AccountingRequest => return octets.into_accounting_request(self.identifier, secret, false),
+            RequestCode::StatusServer => Code::StatusServer,
+        };
+        octets.into_request(code as u8, self.identifier, &self.authenticator, secret)
+    }
+
+    /// An Access-Request as devices send it that know no Message-Authenticator: only where one of them is played.
+    pub fn write_unsigned(&self, secret: &Secret) -> Result<Vec<u8>, WriteError> {
+        let octets = self.octets(secret)?;
+        octets.into_unsigned_request(Code::AccessRequest as u8, self.identifier, &self.authenticator)
+    }
+
+    fn octets(&self, secret: &Secret) -> Result<AttributeOctets, WriteError> {
         let mut octets = AttributeOctets::default();
         octets.push_all(self.attributes, &[AttributeType::MESSAGE_AUTHENTICATOR, AttributeType::USER_PASSWORD])?;
         if let Some(password) = self.password {
@@ -36,12 +52,7 @@ impl Request<'_> {
                 password::hide(password.as_bytes(), &self.authenticator, secret).ok_or(WriteError::PasswordTooLong)?;
             octets.push(AttributeType::USER_PASSWORD, &hidden)?;
         }
-        let code = match self.code {
-            RequestCode::AccessRequest => Code::AccessRequest,
-            RequestCode::AccountingRequest => return octets.into_accounting_request(self.identifier, secret, false),
-            RequestCode::StatusServer => Code::StatusServer,
-        };
-        octets.into_request(code as u8, self.identifier, &self.authenticator, secret)
+        Ok(octets)
     }
 
     /// What the reply is to be checked against.

@@ -96,6 +96,16 @@ impl AttributeOctets {
         Ok(assemble(start, authenticator, &signature, &self.0))
     }
 
+    pub(crate) fn into_unsigned_request(
+        self,
+        code: u8,
+        identifier: u8,
+        authenticator: &[u8; 16],
+    ) -> Result<Vec<u8>, WriteError> {
+        let start = start(code, identifier, self.0.len())?;
+        Ok(assemble(start, authenticator, &[], &self.0))
+    }
+
     /// An Accounting-Request is signed by its authenticator, a digest over zeros (RFC 2866 section 3). It has a
     /// Message-Authenticator where the one it stands for had one (`signed`).
     pub(crate) fn into_accounting_request(

@@ -37,6 +37,14 @@ pub struct Config {
     pub portal: portal::PortalSection,
 }
 
+/// What `health` reads. A container's check runs in the environment of its part, whose sections are none of its own: they are
+/// passed over.
+#[derive(Debug, Clone, Deserialize)]
+pub struct HealthConfig {
+    #[serde(default)]
+    pub management: ManagementSection,
+}
+
 /// `[admin]`: how the command line reaches the running product.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

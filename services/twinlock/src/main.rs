@@ -12,11 +12,12 @@ use commands::{
     accounting, api_key, audit, check, client, directory, doctor, factor, health, import, init, key, message, prompt,
     remember, settings, sync, target, test_login, test_send, token, user,
 };
-use config::Config;
+use config::{Config, HealthConfig};
 use connect::Connection;
 use domain::Method;
 use failure::{Exit, Failure};
 use output::{Format, Output, say};
+use serde::de::DeserializeOwned;
 use service_kit::config::{ConfigError, Sources, load};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -141,13 +142,13 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     service_kit::tls::install_provider();
     let output = Output::new(arguments.output);
-    let open = || Connection::open(&configuration(&arguments)?.admin);
+    let open = || Connection::open(&configuration::<Config>(&arguments)?.admin);
     match arguments.command {
         Command::Serve => Err(Failure::wrong_use("serve is started by main")),
         Command::Init(init) => init::run(init, output),
         Command::Check(ref check) => {
             // What is wrong with the configuration is the answer here, not a wrong use.
-            configuration(&arguments).map_err(|failure| Failure::no(failure.to_string()))?;
+            configuration::<Config>(&arguments).map_err(|failure| Failure::no(failure.to_string()))?;
             check::run(check.clone(), open, output).await
         }
         Command::Settings(ref command) => settings::run(command.clone(), open()?, output).await,
@@ -175,11 +176,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Test(Test::Mail(ref test)) => test_send::mail(test.clone(), open()?, output).await,
         Command::Test(Test::Push(ref test)) => test_send::push(test.clone(), open()?, output).await,
         Command::Doctor => {
-            let configuration = configuration(&arguments)?;
+            let configuration: Config = configuration(&arguments)?;
             let here = configuration.admin.remote.is_none().then_some(configuration.management.listen);
             doctor::run(here, || Connection::open(&configuration.admin), output).await
         }
-        Command::Health => health::run(configuration(&arguments)?.management.listen, output).await,
+        Command::Health => health::run(configuration::<HealthConfig>(&arguments)?.management.listen, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "twinlock", &mut std::io::stdout());
             Ok(())
@@ -196,7 +197,7 @@ fn sources(arguments: &Arguments) -> Result<Sources, ConfigError> {
     Sources::from_arguments("twinlock", leftover.into_iter())
 }
 
-fn configuration(arguments: &Arguments) -> Result<Config, Failure> {
+fn configuration<T: DeserializeOwned>(arguments: &Arguments) -> Result<T, Failure> {
     sources(arguments)
         .and_then(|sources| load(&sources))
         .map_err(|error| Failure::new(Exit::WrongUse, sentence(&error)))
@@ -221,6 +222,20 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn health_passes_over_what_only_other_parts_have() {
+        let variable = |name: &str, value: &str| (format!("TWINLOCK_{name}"), value.to_owned());
+        let environment = vec![
+            variable("GRPC__LISTEN", "0.0.0.0:7000"),
+            variable("ENDPOINTS__USER_STORE", "https://user-store:7000"),
+            variable("MANAGEMENT__LISTEN", "127.0.0.1:9091"),
+        ];
+        let sources = Sources { environment, ..Sources::default() };
+        let health: HealthConfig = load(&sources).expect("a part's environment");
+        assert_eq!(health.management.listen.port(), 9091);
+        assert!(load::<Config>(&sources).is_err(), "for every other command they are mistakes");
     }
 
     /// One row a command, as the page has it.

@@ -31,6 +31,10 @@ pub struct RadiusTest {
     /// The password, with the code appended where the client wants that: a file, `-` = a line of stdin.
     #[arg(long)]
     password_file: Option<PathBuf>,
+    /// Sends no Message-Authenticator, as old devices do. A test that sends one teaches a client with message_authenticator =
+    /// "auto" that its device does.
+    #[arg(long)]
+    no_message_authenticator: bool,
     /// How long to wait for an answer, in seconds.
     #[arg(long, default_value_t = 60)]
     wait: u64,
@@ -112,7 +116,11 @@ pub async fn radius(test: RadiusTest, output: Output) -> Result<(), Failure> {
             attributes: &attributes,
             password: Some(text),
         };
-        let octets = request.write(&secret).map_err(|error| Failure::wrong_use(error.to_string()))?;
+        let octets = match test.no_message_authenticator {
+            true => request.write_unsigned(&secret),
+            false => request.write(&secret),
+        };
+        let octets = octets.map_err(|error| Failure::wrong_use(error.to_string()))?;
         timeline.step("Access-Request sent");
         let reply = exchange(&socket, &octets, test.wait).await?;
         let packet = Packet::parse(&reply, Port::AuthenticationReplies)
@@ -215,6 +223,38 @@ pub async fn ldap(test: LdapTest, output: Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use radius_wire::{Lesson, Rules};
+
+    /// What a gateway would learn from the test's request.
+    async fn taught(no_message_authenticator: bool) -> Lesson {
+        let gateway = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "xyzzy5461").expect("written");
+        let test = RadiusTest {
+            server: gateway.local_addr().expect("bound"),
+            user: "ann".into(),
+            secret_file: file.clone(),
+            password_file: Some(file),
+            no_message_authenticator,
+            wait: 5,
+        };
+        let mut octets = vec![0; 4096];
+        let received = tokio::select! {
+            ended = radius(test, Output::new(None)) => panic!("it has no answer yet: {ended:?}"),
+            received = gateway.recv(&mut octets) => received.expect("a datagram"),
+        };
+        let secret = radius_wire::Secret::new("xyzzy5461").expect("not empty");
+        let packet = Packet::parse(&octets[..received], Port::Authentication).expect("well formed");
+        let rules = Rules { message_authenticator: Rule::Auto, limit_proxy_state: Rule::Auto };
+        radius_wire::verify_request(packet, (&secret).into(), rules).expect("genuine").lesson()
+    }
+
+    #[tokio::test]
+    async fn a_test_for_a_device_that_signs_nothing_does_not_teach_that_it_signs() {
+        assert_eq!(taught(true).await, Lesson::NoOnceThePasswordIsAccepted);
+        assert_eq!(taught(false).await, Lesson::Yes);
+    }
 
     #[tokio::test]
     async fn a_gateway_that_hangs_up_and_an_unknown_ca_are_explained() {
