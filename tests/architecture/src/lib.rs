@@ -1,4 +1,5 @@
-//! Checks of the design itself: who imports whom, whether the documents tell the truth, whether every reason has a test. See `tests/`.
+//! Checks of the design itself: who imports whom, whether the documents tell the truth, whether every reason has a test and every
+//! rule a row. See `tests/`.
 
 use std::{
     fs,
