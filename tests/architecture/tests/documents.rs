@@ -1,6 +1,7 @@
-//! Documents tell the truth: their links lead somewhere, and the list of reasons is the code's.
+//! Documents tell the truth: their links lead somewhere, and the lists of reasons and of what roles may do are the code's.
 
 use architecture::{files, root};
+use domain::{Role, role::Permission};
 use std::fs;
 
 #[test]
@@ -30,6 +31,44 @@ fn the_list_of_reasons_is_the_codes() {
         assert!(page.contains(&row), "docs/reference/reasons.md lacks: {row}");
     }
     assert_eq!(page.matches("| `").count(), domain::Reason::ALL.len(), "the page lists a reason that is gone");
+}
+
+/// As the page words them, in its order. `Roles` is asked for nowhere: who has the host gives them.
+const RIGHTS: [(Permission, &str); 15] = [
+    (Permission::UsersRead, "See users, factors, devices, tokens, open prompts, messages, remembered logins"),
+    (
+        Permission::UsersEdit,
+        "Make, change, disable, exempt and import users; enrol factors, numbers and recovery codes for them; import tokens",
+    ),
+    (
+        Permission::UsersMethods,
+        "Unlock, invite, take factors and devices away, end remembered logins, give tokens and put them in step",
+    ),
+    (Permission::UsersBlock, "Block and unblock"),
+    (Permission::UsersBypass, "Give a bypass or a temporary code; the help desk: for 15 minutes at most"),
+    (Permission::UsersPin, "Reset a PIN"),
+    (Permission::UsersVerifyCaller, "Ask the phone of somebody who calls"),
+    (Permission::AuditRead, "Read the audit and the accounting"),
+    (Permission::SettingsRead, "Read settings and clients"),
+    (Permission::SettingsClients, "Apply settings, test directories, import people into sync items"),
+    (Permission::SettingsMessaging, "Try a provider"),
+    (Permission::SyncRun, "See and begin synchronisation, search directories"),
+    (Permission::SyncApprove, "Approve what waits, but not what one asked for oneself"),
+    (Permission::Keys, "Rotate the keys that seal the store"),
+    (Permission::Authenticate, "Ask for the second factor of a login, as the client that names the key"),
+];
+
+#[test]
+fn what_a_role_may_do_is_the_codes() {
+    let page = fs::read_to_string(root().join("docs/operating/second-factors.md")).expect("the page is there");
+    let cells = |cell: &dyn Fn(Role) -> String| Role::ALL.map(|role| cell(role) + "|").concat();
+    let mut table =
+        format!("| |{}\n|---|{}\n", cells(&|role| format!(" `{}` ", role.code())), cells(&|_| "---".into()));
+    for (permission, words) in RIGHTS {
+        let may = |role: Role| if role.may(permission) { " yes ".to_owned() } else { " ".to_owned() };
+        table += &format!("| {words} |{}\n", cells(&may));
+    }
+    assert!(page.contains(&table), "the table of docs/operating/second-factors.md has to be:\n{table}");
 }
 
 #[test]
