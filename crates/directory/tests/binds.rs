@@ -222,7 +222,7 @@ async fn the_password_policy_is_asked_for_and_heard() {
 
 #[tokio::test]
 async fn every_bind_is_counted_and_no_name_or_password_is_in_a_span() {
-    // V-33, experience 13: spans say where and how, never who.
+    // V-33: spans say where and how, never who.
     let written = Arc::<Mutex<Vec<u8>>>::default();
     let writer = Arc::clone(&written);
     let subscriber = tracing_subscriber::fmt()

@@ -30,7 +30,7 @@ pub const ROWS_MAX: usize = 50_000;
 /// The largest file of that many rows is PSKC, with somewhat more than 1000 octets for each.
 pub const FILE_BYTES_MAX: usize = 96 * 1024 * 1024;
 
-/// Where a file of tokens comes from, and so how it is written (experience 18).
+/// Where a file of tokens comes from, and so how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// The CSV that Microsoft Entra takes hardware tokens from.

@@ -393,7 +393,6 @@ fn words_of_the_old_product_become_ours() {
 
 #[test]
 fn the_users_of_duo_bring_their_phones_and_the_serials_of_their_tokens() {
-    // experience 18
     let text = "username,realname,alias1,email,status,phone1,platform1,phone2,platform2,group1,notes,token1,type1,token2,type2,tokens\n\
         jason,Jason Liu,jliu,jason@example.com,active,734-555-1234,iphone,+1 734 555 3232 x9,landline,Staff,,,,,,\n\
         sally,,,,disabled,(734)-555-1235,android,,,Staff,\"after, Dec 4\",101222,h6,101223,t6,no\n\
@@ -421,7 +420,6 @@ fn the_users_of_duo_bring_their_phones_and_the_serials_of_their_tokens() {
 
 #[test]
 fn a_file_of_tokens_is_recognised_by_what_it_begins_with() {
-    // experience 18
     let seed = "3132333435363738393031323334353637383930";
     for (text, preset) in [
         (

@@ -187,7 +187,7 @@ fn a_policy_may_demand_the_pin_and_take_the_demand_back() {
 
 #[test]
 fn each_kind_of_client_carries_what_it_can_show() {
-    // V-22, R-49, experience 11. `!` waits for the phone, `#` shows a number, `?` asks.
+    // V-22, R-49. `!` waits for the phone, `#` shows a number, `?` asks.
     let cases: &[(Method, &str, &str, &str)] = &[
         (Method::Push, "plan push!", "plan push#", "plan push#"),
         (Method::Call, "plan call!", "plan call!", "plan call!"),

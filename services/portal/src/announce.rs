@@ -1,5 +1,5 @@
 //! Tells the store where people and phones reach the portal, at the start. Passkeys are bound to that host: another one than before
-//! is refused, unless the configuration says that it is wanted (experience 10.2).
+//! is refused, unless the configuration says that it is wanted.
 
 use crate::Deps;
 use crate::app::within;

@@ -16,7 +16,7 @@ const ENDPOINTS: [&str; 6] = ["begin", "finish", "device", "prompts", "decide", 
 
 #[tokio::test]
 async fn pages_keep_the_policy_name_only_files_that_are_there_and_speak_two_languages() {
-    // V-85, experience 9
+    // V-85
     let world = World::new(FirstEnrolment::Open).await;
     let http = world.http();
     for page in PAGES {
@@ -135,7 +135,6 @@ async fn codes_and_devices_are_not_tried_without_end() {
 
 #[tokio::test]
 async fn the_portal_starts_at_the_host_that_passkeys_are_bound_to_and_at_another_one_only_where_that_is_wanted() {
-    // experience 10.2
     let store = Arc::new(FakeStore::new(FirstEnrolment::Open));
     start(&store, "https://mfa.example.com", false).await.expect("the first one");
     start(&store, "https://mfa.example.com:8443", false).await.expect("the same host");

@@ -191,7 +191,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_with_the_app_on_the_phone() -> Result<()> {
-    // FM-04, FM-08, FV-05, V-20, V-21, V-22; experience 10.2
+    // FM-04, FM-08, FV-05, V-20, V-21, V-22
     let mut scene = Scene::new().await?;
     let scene = &mut scene;
     scene.browser.open(&format!("{}/phone", scene.url)).await?;
@@ -282,7 +282,7 @@ async fn a_person_with_the_app_on_the_phone() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_is_woken_and_has_something_to_say_without_a_network() -> Result<()> {
-    // FN-08, V-24, experience 10.2
+    // FN-08, V-24
     let mut scene = Scene::new().await?;
     let scene = &mut scene;
     scene.browser.call("ServiceWorker.enable", json!({})).await?;

@@ -10,7 +10,7 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"status":true,"value":
 
 #[tokio::test]
 async fn an_app_is_answered_as_verification_says() {
-    // experience 10.3, FM-01: POST = form, GET = query; no session is needed, and none is made
+    // FM-01: POST = form, GET = query; no session is needed, and none is made
     let world = World::new(Open).await;
     *world.verification.pi_says.lock().expect("a lock") = Some((200, ANSWER.into()));
     let poll = world.http().get(world.url("/push/pi?serial=TWLK01&timestamp=2026-09-21T14:13:20.000Z&signature=AB%3D"));

@@ -661,7 +661,7 @@ fn approval(number: &str) -> proto::verification::Ask {
 
 #[tokio::test]
 async fn an_approval_shows_its_number_and_is_waited_for_with_and_without_script() {
-    // V-22, experience 11
+    // V-22
     let world = World::new(Open).await;
     world.store.give_factor("ann");
     let user_id = world.store.user_id("ann");

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_a_command_needs_and_what_excludes_what() {
-        // experience 3: noun, then verb; a reason where somebody is let in or kept out; no secret is an argument.
+        // Noun, then verb; a reason where somebody is let in or kept out; no secret is an argument.
         let understood = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
         for line in [
             "twinlock factor enrol ann",

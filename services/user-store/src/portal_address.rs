@@ -14,7 +14,7 @@ pub async fn public_url(session: &mut Session) -> Result<String, StoreError> {
 }
 
 /// A portal starts. Passkeys are bound to the host of its address (WebAuthn: the RP ID), so another host would void every one of
-/// them: it is taken only where that is wanted (experience 10.2).
+/// them: it is taken only where that is wanted.
 pub async fn announce(store: &Store, request: AnnounceRequest) -> Result<AnnounceReply, StoreError> {
     let host = host_of(&request.public_url).ok_or_else(|| Status::invalid_argument("public_url: no https address"))?;
     let mut session = store.database().write().await?;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A map that was wiped answers nothing: the person begins again, with the counters of the store where they were. While the
-//! bus is away, what begins here lives here, bounded, and the store's counters still bound the tries (experience 15).
+//! bus is away, what begins here lives here, bounded, and the store's counters still bound the tries.
 
 use crate::attempt::Attempt;
 use crate::commit::Ending;

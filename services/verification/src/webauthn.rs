@@ -1,7 +1,7 @@
 //! WebAuthn as a relying party needs it (W3C Web Authentication Level 3, sections 7.1 and 7.2): what a browser is asked to make or to
 //! sign, and whether what it sent is just that. Pure: challenges and what is kept are arguments.
 //!
-//! Two uses: the key by which a phone approves (experience 10.2), and passkeys for the portal (FV-08). ES256 alone; user verification
+//! Two uses: the key by which a phone approves, and passkeys for the portal (FV-08). ES256 alone; user verification
 //! always; attestation is not asked for, and ignored where it comes (V-20).
 
 // With their paths, so that a fuzz target can include this file.

@@ -176,7 +176,6 @@ async fn a_wrong_login_an_unknown_authority_and_no_server_are_told_apart() {
 
 #[tokio::test]
 async fn a_text_may_go_out_as_a_mail_to_a_gateway() {
-    // experience 12
     let post = Post::start();
     let gateway = json!({"name": "gateway", "channel": "sms", "adapter": {
         "kind": "mail_gateway", "to": "{phone}@sms.example.com", "subject": "{phone}", "body": "{text}",

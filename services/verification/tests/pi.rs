@@ -129,7 +129,7 @@ const REFUSED: &str = r#"{"id":1,"jsonrpc":"2.0","result":{"error":{"code":905,"
 
 #[tokio::test]
 async fn a_phone_enrols_by_the_qr_code_and_counts_after_its_first_approval() {
-    // FM-04, V-20, experience 10.3
+    // FM-04, V-20
     let stage = stage().await;
     let (device_id, mut phone) = stage.scan().await;
     assert!(phone.serial.starts_with("TWLK") && phone.serial.len() == 20);
@@ -157,7 +157,7 @@ async fn a_phone_enrols_by_the_qr_code_and_counts_after_its_first_approval() {
 
 #[tokio::test]
 async fn an_enrolment_is_for_one_phone_once_and_in_time_and_a_retry_gets_the_same_reply() {
-    // V-20, experience 10.3: "people press retry on enrolment"
+    // V-20: people press retry
     let stage = stage().await;
     let (_, phone) = stage.scan().await;
     let first = stage.send(&phone.enrol()).await;
@@ -208,7 +208,7 @@ async fn who_may_not_enrol_gets_no_code() {
 
 #[tokio::test]
 async fn a_prompt_is_shown_once_signed_once_and_approved_once() {
-    // FM-08, V-21; experience 10.3: "sign once at creation, keep the bytes"
+    // FM-08, V-21: signed once, when it is made
     let stage = stage().await;
     let (device, mut phone) = stage.phone().await;
     let mut prompt = stage.world.prompt("push");
@@ -252,7 +252,7 @@ async fn a_prompt_is_shown_once_signed_once_and_approved_once() {
 
 #[tokio::test]
 async fn a_refusal_says_by_its_reason_what_it_is() {
-    // experience 10.3, FV-26: unknown_trigger = not me, cancelled = me, anything else = no
+    // FV-26: unknown_trigger = not me, cancelled = me, anything else = no
     let stage = stage().await;
     let (device, mut phone) = stage.phone().await;
     for (reason, outcome, blocked) in [
@@ -343,7 +343,6 @@ async fn what_is_unsigned_forged_late_or_of_another_token_resolves_nothing() {
 
 #[tokio::test]
 async fn a_poll_is_signed_of_now_and_not_too_often() {
-    // experience 10.3
     let stage = stage().await;
     let (_, phone) = stage.phone().await;
     for (timestamp, status) in [
@@ -372,7 +371,7 @@ async fn a_poll_is_signed_of_now_and_not_too_often() {
 
 #[tokio::test]
 async fn an_empty_request_of_a_phone_that_wakes_its_network_is_answered_at_once() {
-    // experience 10.3: iOS. The store is not asked: it is away.
+    // iOS. The store is not asked: it is away.
     let stage = stage().await;
     stage.world.store.lock().broken = vec!["get_device", "find_activation", "user_prompts"];
     let empty = Request { method: "POST", fields: [].into() };
@@ -382,7 +381,7 @@ async fn an_empty_request_of_a_phone_that_wakes_its_network_is_answered_at_once(
 
 #[tokio::test]
 async fn a_new_token_of_a_push_service_is_heard_within_five_minutes() {
-    // experience 10.3: apps that poll send it too
+    // Apps that poll send it too
     let stage = stage().await;
     let (_, phone) = stage.phone().await;
     for token in ["no_firebase_token", "a:new|token"] {
@@ -416,7 +415,7 @@ async fn what_this_app_cannot_ask_for_is_not_offered_to_it() {
 
 #[tokio::test]
 async fn what_the_app_can_is_kept_and_that_it_was_seen() {
-    // FM-06; experience 10.3: capabilities are stored, never a reason to fail
+    // FM-06: capabilities are stored, never a reason to fail
     let stage = stage().await;
     let (device, phone) = stage.phone().await;
     stage.world.clock.advance(60_000);

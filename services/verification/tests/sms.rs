@@ -59,7 +59,7 @@ async fn whoever_refuses_hangs_up_or_sends_elsewhere_is_followed_by_the_next() {
 
 #[tokio::test]
 async fn a_program_that_is_not_run_here_is_followed_by_the_next_provider() {
-    // experience 12: in a container nothing is run; elsewhere nobody has put this one there
+    // In a container nothing is run; elsewhere nobody has put this one there
     let carrier = HttpSms::start().expect("it starts");
     let script =
         json!({"name": "modem", "channel": "sms", "adapter": {"kind": "script", "program": "no-such-program"}});

@@ -592,7 +592,7 @@ async fn a_cancelled_question_takes_no_answer() {
 
 #[tokio::test]
 async fn without_the_bus_codes_work_and_questions_live_on_the_node_that_asked() {
-    // experience 15, V-42
+    // V-42
     let world = World::new();
     let (node, other) = (world.node().await, world.node().await);
     let before = attempt("vpn", "ann");
@@ -719,7 +719,7 @@ async fn without_settings_nothing_is_decided_and_they_are_found_when_the_store_c
 
 #[tokio::test]
 async fn changed_settings_are_in_force_without_a_word_from_the_bus() {
-    // experience 2.5: polled, where the bus is away
+    // Polled, where the bus is away
     let world = World::new();
     let node = world.node().await;
     assert_eq!(said(node.begin(passed(&attempt("vpn", "nobody"), None)).await), "deny unknown_user");
@@ -928,7 +928,7 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn the_decision_has_its_span_and_no_secret_is_told_at_any_level() {
-    // experience 13.2, V-33, V-34
+    // V-33, V-34
     use tracing_subscriber::fmt::format::FmtSpan;
     let log = Log::default();
     let writer = log.clone();

@@ -240,7 +240,7 @@ async fn without_the_directory_nobody_comes_in_until_it_is_back(world: &mut Worl
 }
 
 async fn without_the_bus_a_login_in_one_request_still_works(world: &mut World) -> Result<()> {
-    // experience 15: with the bus down codes in one request still count
+    // With the bus down codes in one request still count
     world.distributed.cluster.nats.stop();
     let stopped = Instant::now();
     let come_in = world.some_come_in(stopped, 10).await;

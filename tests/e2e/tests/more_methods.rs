@@ -549,7 +549,7 @@ async fn an_initial_pin_is_changed_before_it_lets_anybody_in(world: &mut World) 
 }
 
 async fn tokens_and_their_holders_come_out_of_two_files(world: &mut World) -> Result<()> {
-    // FI-01, FI-02, experience 18: seeds from the vendor, users and serials from the other system
+    // FI-01, FI-02: seeds from the vendor, users and serials from the other system
     let command_line = world.machine.command_line();
     let import = |arguments: &[&str], file: &str| -> Result<(bool, Value)> {
         let mut all = vec!["import", "-", "-o", "json"];

@@ -31,7 +31,7 @@ struct World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_with_the_app_on_the_phone_signs_in_to_the_vpn() -> Result<()> {
-    // FM-01, FM-04, FM-08, V-20 to V-24; experience 10 and 11
+    // FM-01, FM-04, FM-08, V-20 to V-24
     let machine = OneMachine::start(0, "", "", &["radius.reject_delay_ms=500"])?;
     machine.settings(&settings(COOL_DOWN_SECONDS)).await?;
     let push = PushService::start().await?;
@@ -121,7 +121,7 @@ async fn the_phone_is_connected_from_the_self_service_and_makes_codes_too(world:
 }
 
 async fn the_number_that_the_vpn_shows_is_typed_on_the_phone_and_lets_in(world: &mut World) -> Result<()> {
-    // V-22, R-47; experience 11
+    // V-22, R-47
     let (state, number) = world.challenged().await?;
     world.phone.see("#prompt").await?;
     world.picture("number").await?;

@@ -129,7 +129,7 @@ pub struct Client {
     /// Words after the password that choose a method: `password,push` (FL-13). Off unless `appended` is on.
     #[serde(default)]
     pub appended_keywords: bool,
-    /// How a client that can show a text asks for an approval: with a number to match, or while the request waits (decision 8).
+    /// How a client that can show a text asks for an approval: with a number to match, or while the request waits.
     #[serde(default)]
     pub number_matching: NumberMatching,
     /// The person needs their PIN beside the method (FV-02 to FV-05).

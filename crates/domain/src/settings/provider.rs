@@ -52,7 +52,7 @@ impl Channel {
     }
 }
 
-/// How a provider is spoken to (experience 12).
+/// How a provider is spoken to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Adapter {

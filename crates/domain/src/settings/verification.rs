@@ -177,7 +177,7 @@ pub struct PushRules {
     pub unseen_days: u32,
     /// Phones without a passkey may approve with a key of their own, at a lower assurance.
     pub without_passkey: bool,
-    /// Push services that may be contacted: host names, `*.` for all below one (experience 10.2).
+    /// Push services that may be contacted: host names, `*.` for all below one.
     pub hosts: Vec<String>,
     /// Contact address push services are told (RFC 8292 section 2.1): `mailto:` or `https:`.
     pub contact: String,

@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_help_desk_gives_fifteen_minutes_and_others_a_day() {
-        // FV-28, FV-29, features 8.
+        // FV-28, FV-29
         assert_eq!(bounded(Role::HelpDesk, None, 300, 3600).ok(), Some(900));
         assert_eq!(bounded(Role::HelpDesk, Some(900), 1, 300).ok(), Some(900));
         assert!(bounded(Role::HelpDesk, Some(901), 1, 300).is_err());

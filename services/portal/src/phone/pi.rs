@@ -1,5 +1,5 @@
-//! The one address that apps of the privacyIDEA protocol speak to (experience 10.3): fields are collected and handed on, the answer is
-//! handed back. Nothing is decided here.
+//! The one address that apps of the privacyIDEA protocol speak to (docs/operating/authenticator-push.md): fields are collected and
+//! handed on, the answer is handed back. Nothing is decided here.
 
 use super::Phones;
 use crate::app::{VERIFICATION_LIMIT, within};

@@ -1,4 +1,4 @@
-//! `twinlock import`: tokens and users out of another system's file (experience 18).
+//! `twinlock import`: tokens and users out of another system's file.
 //!
 //! ```text
 //! file -> rows (otp::import) -> the store's dry run -> a verdict a row -> question -> the store, in one transaction -> report

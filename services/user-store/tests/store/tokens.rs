@@ -42,7 +42,7 @@ async fn seeds(lab: &Fixture, user: &Enrolled) -> Vec<(String, bool, Vec<u8>)> {
 }
 
 pub async fn a_file_of_tokens_gets_a_verdict_a_row_and_the_same_file_changes_nothing(lab: Fixture) {
-    // FI-01, experience 18
+    // FI-01
     let ann = lab.enrolled("ann").await;
     let rows = vec![
         row(2, "GAKT0001"),

@@ -35,7 +35,7 @@ use tonic::Status;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// A prompt lives no longer: apps and push services count on it (experience 10.3).
+/// A prompt lives no longer: apps and push services count on it.
 pub const PROMPT: Duration = Duration::from_secs(110);
 /// Kept back of a caller's wait to say what came of it, and perhaps to ask for a code.
 const ANSWER: Duration = Duration::from_millis(1_500);

@@ -1,4 +1,5 @@
-//! The protocol of the privacyIDEA Authenticator, as far as an app speaks it that polls (experience 10.3): one address, five requests.
+//! The protocol of the privacyIDEA Authenticator, as far as an app speaks it that polls
+//! (docs/operating/authenticator-push.md): one address, five requests.
 //!
 //! ```text
 //! enrol         the QR code's credential and the phone's key -> our key for this token

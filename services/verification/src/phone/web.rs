@@ -1,4 +1,4 @@
-//! The portal's own app on the phone (experience 10.2): how it becomes a device, what it is shown, and what it decides.
+//! The portal's own app on the phone: how it becomes a device, what it is shown, and what it decides.
 
 mod activation;
 mod code;

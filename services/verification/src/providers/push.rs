@@ -1,4 +1,4 @@
-//! Prompts to apps on phones (FV-05, experience 10): every device of the user is asked, the first answer counts (FM-05).
+//! Prompts to apps on phones (FV-05): every device of the user is asked, the first answer counts (FM-05).
 
 mod pi;
 pub mod web;

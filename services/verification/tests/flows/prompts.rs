@@ -46,7 +46,7 @@ async fn until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn every_answer_on_the_phone_is_its_own_end_of_a_waiting_login() {
-    // V-21, experience 5: the outcome, what is said, and that it is recorded with its method
+    // V-21: the outcome, what is said, and that it is recorded with its method
     for (outcome, assurance, expected) in [
         ("approved", "approve_only", "allow user_approved"),
         ("denied", "", "deny user_denied"),

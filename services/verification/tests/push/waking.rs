@@ -177,7 +177,7 @@ async fn an_open_page_needs_no_push_service_and_a_closed_one_without_cannot_be_r
 
 #[tokio::test]
 async fn no_request_goes_to_a_host_that_is_not_listed() {
-    // experience 10.2: the address comes from the browser
+    // The address comes from the browser
     let scene = Scene::new().await;
     scene.world.store.change_settings(|settings| settings.push.hosts = vec!["push.example.com".into()]);
     let node = scene.world.node().await;

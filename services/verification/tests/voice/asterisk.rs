@@ -268,7 +268,6 @@ async fn the_next_provider_rings_where_a_pbx_does_not() {
 
 #[tokio::test]
 async fn an_administrator_hears_that_calls_work() {
-    // experience 3
     let stage = stage_with(json!({})).await;
     let request = TestProviderRequest {
         channel: "voice".into(),

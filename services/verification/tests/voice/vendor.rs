@@ -101,7 +101,7 @@ async fn a_person_who_presses_the_pound_key_has_confirmed() {
 
 #[tokio::test]
 async fn every_way_a_call_can_end_is_told_by_its_reason() {
-    // V-19, V-25, experience 5: each reason of a call is reached, and only a key approves
+    // V-19, V-25: each reason of a call is reached, and only a key approves
     let stage = stage_with(json!({ "voice": { "fraud_code": "0" } })).await;
     let pin = Ann { pin: true, ..Ann::default() };
     for (ann, deeds, outcome) in [
@@ -468,7 +468,7 @@ async fn own_words_and_recordings_are_heard_in_the_place_of_the_shipped_ones() {
 
 #[tokio::test]
 async fn an_administrator_hears_that_calls_work() {
-    // experience 3: a provider is tried without a user
+    // A provider is tried without a user
     let stage = stage().await;
     let request = |to: &str, provider: &str| TestProviderRequest {
         channel: "voice".into(),

@@ -1,5 +1,5 @@
-//! The app of a phone that speaks the protocol of the privacyIDEA Authenticator, written from the facts of its protocol (experience 10.3):
-//! it scans, enrols, polls, shows and answers, and is as strict as the app about what it is sent. RSA by another implementation than the
+//! The app of a phone that speaks the protocol of the privacyIDEA Authenticator, written from the facts of its protocol: it
+//! scans, enrols, polls, shows and answers, and is as strict as the app about what it is sent. RSA by another implementation than the
 //! product's.
 
 use data_encoding::{BASE32, BASE64};

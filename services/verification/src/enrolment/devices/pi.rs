@@ -79,7 +79,6 @@ mod tests {
 
     #[test]
     fn the_qr_code_is_that_of_the_golden_vectors() {
-        // experience 10.3, "QR"
         let vectors: serde_json::Value =
             serde_json::from_str(include_str!("../../../../../tests/vectors/pipush.json")).expect("JSON");
         let golden = vectors["qr"].as_str().expect("a text");

@@ -143,7 +143,6 @@ mod tests {
 
     #[test]
     fn a_challenge_is_strings_that_are_signed_in_their_order() {
-        // experience 10.3, "Challenge object"
         let key = key();
         let shown = asked("", [7; RANDOM_OCTETS]).sign(&key).expect("signed");
         let field = |name: &str| shown.challenge[name].as_str().expect(name).to_owned();
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_address_is_in_the_form_in_which_the_app_will_write_it() {
-        // experience 10.3, trap: "the app rebuilds the signed text from its parsed URL"
+        // The app rebuilds the signed text from its parsed URL.
         for (portal, written) in [
             ("https://mfa.example.com", Some("https://mfa.example.com/push/pi")),
             ("https://MFA.Example.com:443", Some("https://mfa.example.com/push/pi")),

@@ -192,7 +192,7 @@ pub(super) mod tests {
 
     #[test]
     fn phones_signatures_are_checked_and_ours_are_the_golden_ones() {
-        // experience 10.3, golden vectors: PKCS#1 v1.5 signatures are the same whoever makes them
+        // Golden vectors: PKCS#1 v1.5 signatures are the same whoever makes them
         let vectors = vectors();
         let phone = phone_key(vectors["enroll_request_form"]["pubkey"].as_str().expect("a key")).expect("good");
         let answers = vectors["answers"].as_object().expect("answers");
@@ -238,7 +238,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn keys_are_made_ahead_and_each_is_used_once() {
-        // experience 10.3: making one is slow. Smaller ones here, for the same reason.
+        // Making one is slow. Smaller ones here, for the same reason.
         let keys = ServerKeys::new(2048, getrandom::fill, Shutdown::new());
         let first = keys.take().await.expect("a key");
         assert!(ServerKey::from_pkcs8(first.expose()).expect("ours").sign("text").is_ok());

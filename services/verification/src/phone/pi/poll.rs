@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_is_near_or_the_request_is_none() {
-        // experience 10.3: a minute for polls, five for token changes
+        // A minute for polls, five for token changes
         let now = 1_790_000_000_000;
         for (timestamp, poll, change) in [
             ("2026-09-21T14:13:20Z", true, true),

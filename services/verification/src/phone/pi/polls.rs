@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_token_may_ask_every_three_seconds_give_or_take() {
-        // experience 10.3: polls come every 3 s per token
+        // Polls come every 3 s per token
         let (polls, start) = (Polls::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         for (round, jitter) in [0, 200, -300, 100, -900, 0, 400].into_iter().enumerate() {

@@ -229,7 +229,6 @@ mod tests {
 
     #[test]
     fn what_a_request_is_goes_by_its_fields_in_the_protocols_order() {
-        // experience 10.3, "Dispatch in this order"
         let kind = |method: &str, fields: &[(&str, &str)]| match read(&request(method, fields)) {
             Ok(Said::Enrol(_)) => "enrol",
             Ok(Said::Poll(_)) => "poll",
@@ -270,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_signed_text_is_that_of_the_protocol() {
-        // experience 10.3, the table of requests; the golden vectors have the same texts
+        // The table of requests; the golden vectors have the same texts
         let signed = |fields: &[(&str, &str)]| {
             let request = request("POST", &[&[SERIAL, ("nonce", "N"), ("signature", "S")], fields].concat());
             match read(&request) {
@@ -290,7 +289,6 @@ mod tests {
 
     #[test]
     fn capabilities_are_read_with_care_and_never_a_reason_to_fail() {
-        // experience 10.3
         for (said, kept) in [
             (r#"["decline_reason"]"#, r#"["decline_reason"]"#),
             (r#"["a","b c","",7]"#, ""),
@@ -310,7 +308,6 @@ mod tests {
 
     #[test]
     fn a_reply_has_a_value_or_an_error_and_nothing_the_app_stumbles_over() {
-        // experience 10.3, traps
         let good: Value = serde_json::from_str(&value(json!(true), json!({})).json).expect("JSON");
         assert_eq!(
             good,

@@ -1,5 +1,5 @@
-//! Apps that speak the protocol of the privacyIDEA Authenticator: they ask, nobody wakes them (experience 10.3). What they will be shown
-//! is made and signed here, once.
+//! Apps that speak the protocol of the privacyIDEA Authenticator: they ask, nobody wakes them
+//! (docs/operating/authenticator-push.md). What they will be shown is made and signed here, once.
 
 use crate::budget::Budget;
 use crate::phone::pi::challenge::{self, Asked, Shown};

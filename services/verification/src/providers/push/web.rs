@@ -1,5 +1,5 @@
 //! Web Push (RFC 8030): wakes the portal's app on the phone. The message holds an opaque id and words that say nothing of the login
-//! (V-24), as declarative JSON, which some browsers show without a service worker (experience 10.2).
+//! (V-24), as declarative JSON, which some browsers show without a service worker.
 
 mod encryption;
 mod identity;

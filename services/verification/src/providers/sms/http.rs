@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_a_text_costs_is_read_where_the_answer_says_so() {
-        // experience 10: twinlock_message_cost_total
+        // For twinlock_message_cost_total.
         let vonage = layout(json!({"kind": "http", "preset": "vonage"})).expect("whole");
         let price = |parts: Value| vonage.read(Some(json!({"messages": parts}))).expect("taken").price;
         let part = |price: Value| json!({"status": "0", "message-price": price});

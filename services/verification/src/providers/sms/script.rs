@@ -178,7 +178,6 @@ mod tests {
 
     #[tokio::test]
     async fn the_number_is_an_argument_the_text_is_read_and_no_shell_sees_either() {
-        // experience 12
         let folder = folder_with("printf '%s\\n' \"$@\" > arguments; cat > text; env > environment");
         let sent = send(folder.path(), &["--to={phone}", "$(touch here); x", "", "{id}"]).await;
         assert_eq!(sent, Ok(String::new()));

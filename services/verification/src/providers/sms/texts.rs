@@ -119,7 +119,6 @@ mod tests {
 
     #[test]
     fn the_line_that_phones_fill_in_stands_last_and_only_where_it_is_wanted() {
-        // experience 12
         let text = sms_code(&language("de-CH"), "123456", "VPN", "mfa.example.com", None);
         assert!(text.ends_with("\n@mfa.example.com #123456") && text.starts_with("123456 ist"), "{text}");
         assert!(!sms_code(&language("de"), "123456", "VPN", "", None).contains('@'));

@@ -1,5 +1,5 @@
 //! Where a browser can be woken. It says so itself, so it is believed only for push services of the list: no request of ours goes
-//! anywhere else (experience 10.2).
+//! anywhere else.
 
 use super::encryption::Receiver;
 use data_encoding::BASE64URL_NOPAD;
