@@ -7,17 +7,18 @@ use super::members::{self, Graph, Person};
 use super::run::{Mode, Run};
 use super::users::{Judge, Known, Plan, Problem, Read};
 use super::{
-    BATCH_MAX, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows, source, users,
+    BATCH_MAX, MINUTE_MS, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows,
+    source, users,
 };
 use crate::Store;
 use crate::audit;
 use crate::metrics::Timed;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use domain::ObjectId;
 use domain::settings::{Settings, SourceKind, SyncItem};
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, SyncedUser};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tonic::Status;
 
@@ -37,14 +38,28 @@ pub struct Batch<'a> {
     /// How far the filters look at groups.
     pub reach: Reach,
     pub now_ms: i64,
-    /// Runs before this one that ended complete.
-    whole: HashSet<String>,
+    /// Runs before this one that ended complete, and whether that is a minute ago.
+    whole: HashMap<String, bool>,
+}
+
+/// What it says of something that an earlier run missed it (S-43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissedBefore {
+    /// None did, or it was not complete.
+    No,
+    /// Less than a minute ago: what hid it then, a right or a server that was away for a moment, may hide it still.
+    JustNow,
+    Yes,
 }
 
 impl Batch<'_> {
-    /// Was the run that missed something first a complete one, and another than this (S-43)?
-    pub fn missed_before(&self, left_run: &str) -> bool {
-        self.whole.contains(left_run)
+    /// `left_run` is the run that missed something first.
+    pub fn missed_before(&self, left_run: &str) -> MissedBefore {
+        match self.whole.get(left_run) {
+            None => MissedBefore::No,
+            Some(false) => MissedBefore::JustNow,
+            Some(true) => MissedBefore::Yes,
+        }
     }
 
     /// Does it matter who is in which group?
@@ -77,7 +92,7 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
         reach: Reach::of(settings.directory(&run.directory), &items),
         items,
         groups_of: run.groups_of(),
-        whole: whole(&mut session, &run, &left).await?,
+        whole: whole(&mut session, &run, &left, store.clock().now_ms()).await?,
         run: &run,
         settings: &settings,
         now_ms,
@@ -141,15 +156,22 @@ fn ids(texts: &[String]) -> Vec<String> {
     texts.iter().filter_map(|text| Some(text.parse::<ObjectId>().ok()?.to_string())).collect()
 }
 
-/// Complete runs of before that wrote; nobody asks where nobody is absent.
-async fn whole(session: &mut Session, run: &Run, left: &[(String, How)]) -> Result<HashSet<String>, StoreError> {
+/// Complete runs of before that wrote, each with whether it ended a minute ago by the store's clock: leaders have clocks of their own.
+/// Nobody asks where nobody is absent.
+async fn whole(
+    session: &mut Session,
+    run: &Run,
+    left: &[(String, How)],
+    now_ms: i64,
+) -> Result<HashMap<String, bool>, StoreError> {
     if !left.iter().any(|(_, how)| *how == How::Absent) {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
-    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
+    let sql = "SELECT run_id, finished_ms FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
                AND run_id <> $2 ORDER BY started_ms DESC LIMIT $3";
     let rows = session.rows(sql, args![&run.directory, &run.run_id, RUNS_MAX]).await?;
-    Ok(rows.iter().map(|row| row.get("run_id")).collect::<Result<_, _>>()?)
+    let ended = |row: &Row| Ok((row.get("run_id")?, row.get::<i64>("finished_ms")? <= now_ms - MINUTE_MS));
+    Ok(rows.iter().map(ended).collect::<Result<_, sqlx::Error>>()?)
 }
 
 async fn write(

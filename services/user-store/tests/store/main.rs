@@ -201,6 +201,7 @@ rules! {
     sync::a_directory_without_an_item_is_run_on_request_and_the_guard_decides,
     sync::an_incomplete_read_removes_nobody,
     sync::who_is_absent_leaves_when_a_full_run_says_so_after_another_run,
+    sync::nobody_is_absent_sooner_than_a_minute_after_they_were_missed,
     sync::five_leave_and_six_wait_while_newcomers_are_added,
     sync::a_share_of_the_known_waits_from_three_users_on,
     sync::administrators_hear_of_waiting_leavers_and_of_incomplete_reads,
