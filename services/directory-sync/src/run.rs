@@ -400,12 +400,12 @@ impl Runner {
         }
         let source = Source::resolve(objects, items).await?;
         ended.found = source.found().to_vec();
-        let read = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
-        if let Some(incomplete) = read {
-            return Err(Stop::Incomplete(incomplete));
-        }
+        let incomplete = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
         if mode == Mode::Full {
             changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        }
+        if let Some(why) = incomplete {
+            return Err(Stop::Incomplete(why));
         }
         is_still(objects, &source, items).await?;
         source.whole()?;

@@ -254,6 +254,8 @@ pub async fn planned(
         session.rows_in(head, Written::marks(&read).iter().map(String::as_str), "AND run_id = $257", &run_id).await?;
     let marked = marked.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
     let written = Written::of(&read, &known, batch.run, &marked);
+    let settled = "DELETE FROM sync_doubles WHERE name_key IN";
+    session.execute_in(settled, written.settled.iter().map(String::as_str), "AND run_id = $257", &run_id).await?;
     let (refused, read): (Vec<Read>, Vec<Read>) = read.into_iter().partition(|it| written.has(&it.person.object_id));
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
     let holders = rows::with_names(session, &[directory], names.iter().copied()).await?;
@@ -298,29 +300,30 @@ pub async fn planned(
             plan.withdrawn.push(known);
             continue;
         }
-        if written.held.contains(&known.person.object_id) {
-            plan.held.push(known.clone());
-        }
         // Whoever has it in the store is there, and stays what they are.
         if !known.left_how.is_empty() && !known.is_gone() {
             plan.back.push(known.user_id.clone());
         }
         plan.seen.push(known);
     }
+    plan.held = written.held;
     plan.doubled.extend(written.marks);
     Ok((keys, plan))
 }
 
 /// What the ids of a batch say that somebody writes, and may write twice (FD-31). One of the server's making that comes twice is an entry
-/// that was moved meanwhile.
+/// that was moved meanwhile, and so may one of these be: only a look by the id, which brings all entries that have it, says that there are
+/// two. A preview does not look.
 #[derive(Default)]
 struct Written {
-    /// Ids that more than one entry has, in this batch or in this run.
+    /// Ids that more than one entry has.
     several: BTreeSet<String>,
-    /// Ids of known users that are at another DN now. Whether they are moved, or somebody else has the id as well, a look by the id says.
+    /// Ids that were met at more than one DN, or at another one than is known: to be looked at.
     held: BTreeSet<String>,
     /// What the next batches of the run have to know of it.
     marks: BTreeSet<String>,
+    /// And what they need not know any longer: a look found one entry.
+    settled: BTreeSet<String>,
 }
 
 /// An id of which a batch of the run was not sure, among the names that were found twice. No name begins so: they are folded.
@@ -346,42 +349,50 @@ impl Written {
 
     /// `marked` are the marks of batches of this run.
     fn of(read: &[Read], known: &HashMap<String, Known>, run: &Run, marked: &BTreeSet<String>) -> Self {
-        let mut written = Self::default();
-        let mut here: HashMap<&str, &str> = HashMap::new();
-        for Read { person, user, .. } in read.iter().filter(|it| !Self::is_of_server(&it.person)) {
-            let id = &person.object_id;
-            if *here.entry(id).or_insert(&person.dn_key) != person.dn_key {
-                written.several.insert(id.clone());
-            }
-            // Whoever has it is here, whatever the run met before.
-            if user.by_id {
-                continue;
-            }
-            let in_doubt = marked.contains(&doubtful(id));
-            let [anywhere, there] = met_at(person);
-            let several = match known.get(id) {
-                Some(before) if before.person.dn_key.is_empty() || before.person.dn_key == person.dn_key => in_doubt,
-                Some(before) => !in_doubt && before.last_run == run.run_id,
-                None => in_doubt || marked.contains(&anywhere) && !marked.contains(&there),
-            };
-            if several {
-                written.several.insert(id.clone());
-            } else if known.get(id).is_some_and(|it| !it.person.dn_key.is_empty() && it.person.dn_key != person.dn_key)
-            {
-                written.held.insert(id.clone());
-            }
-            if run.is_preview() {
-                written.marks.extend([anywhere, there]);
+        let own = || read.iter().filter(|it| !Self::is_of_server(&it.person));
+        let (mut written, by_id) = (Self::default(), || own().filter(|it| it.user.by_id));
+        match run.is_preview() {
+            true => written.several = at_several(own()),
+            false => (written.several, written.held) = (at_several(by_id()), at_several(own())),
+        }
+        // Whoever has such an id is here, whatever the run met before.
+        let looked_at: BTreeSet<&str> = by_id().map(|it| it.person.object_id.as_str()).collect();
+        for Read { person, .. } in own().filter(|it| !looked_at.contains(it.person.object_id.as_str())) {
+            let before = known.get(&person.object_id).map(|it| &it.person.dn_key);
+            let is_elsewhere = before.is_some_and(|dn_key| !dn_key.is_empty() && *dn_key != person.dn_key);
+            let in_doubt = marked.contains(&doubtful(&person.object_id));
+            let of_several = run.is_preview() && written.was_met_elsewhere(person, before.is_some(), marked);
+            if of_several || run.is_preview() && in_doubt && !is_elsewhere {
+                written.several.insert(person.object_id.clone());
+            } else if is_elsewhere || in_doubt {
+                written.held.insert(person.object_id.clone());
             }
         }
         written.held.retain(|id| !written.several.contains(id));
+        let settled = looked_at.into_iter().filter(|id| !written.has(id)).map(doubtful);
+        written.settled = settled.filter(|mark| marked.contains(mark)).collect();
         written.marks.extend(written.several.iter().chain(&written.held).map(|id| doubtful(id)));
         written
     }
 
-    fn has(&self, object_id: &String) -> bool {
+    /// Has a preview met this id of nobody who is known, and not here? From now on it has.
+    fn was_met_elsewhere(&mut self, person: &Person, is_known: bool, marked: &BTreeSet<String>) -> bool {
+        let [anywhere, there] = met_at(person);
+        let elsewhere = marked.contains(&anywhere) && !marked.contains(&there);
+        self.marks.extend([anywhere, there]);
+        !is_known && elsewhere
+    }
+
+    fn has(&self, object_id: &str) -> bool {
         self.several.contains(object_id) || self.held.contains(object_id)
     }
+}
+
+/// Ids that come with more than one DN.
+fn at_several<'a>(read: impl Iterator<Item = &'a Read>) -> BTreeSet<String> {
+    let mut met: HashMap<&str, &str> = HashMap::new();
+    let several = read.filter(|it| *met.entry(&it.person.object_id).or_insert(&it.person.dn_key) != it.person.dn_key);
+    several.map(|it| it.person.object_id.clone()).collect()
 }
 
 #[cfg(test)]

@@ -213,6 +213,7 @@ rules! {
     sync::a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told,
     sync::an_id_that_two_entries_have_is_neithers,
     sync::nobody_becomes_somebody_else_by_writing_their_id,
+    sync::an_entry_that_is_met_where_it_was_and_where_it_is_now_is_one,
     sync::who_was_deleted_and_is_back_enrols_anew_unless_the_item_says_otherwise,
     sync::who_was_not_disabled_for_being_gone_keeps_the_factors,
     sync::the_first_item_owns_a_user,

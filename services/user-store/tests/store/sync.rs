@@ -704,18 +704,23 @@ pub async fn an_id_that_two_entries_have_is_neithers(lab: Fixture) {
     lab.run(vec![numbered("ann", 1), person("stays")]).await;
     let users = async || lab.number("SELECT COUNT(*) FROM users").await;
     assert_eq!(users().await, 2);
-    // In one batch; in two of one run.
     let told = |reply: ApplyBatchReply| -> usize {
         reply.problems.iter().filter(|text| text.contains("neither is taken")).count()
     };
+    let by_id = |name: &str, number: u32| SyncedUser { by_id: true, ..numbered(name, number) };
+    // In one batch; in two of one run. One of them might have moved: that is asked for.
     let run_id = lab.begin().await.expect("a run begins");
     let both = vec![numbered("ann", 1), numbered("bob", 1), numbered("eve", 2), person("stays")];
-    assert_eq!(told(lab.batch(&run_id, both).await), 2);
+    assert_eq!(told(lab.batch(&run_id, both).await), 0);
     for name in ["uma", "eve", "ida"] {
-        assert_eq!(told(lab.batch(&run_id, vec![numbered(name, 2)]).await), 1, "{name}: whoever came first goes, too");
+        assert_eq!(told(lab.batch(&run_id, vec![numbered(name, 2)]).await), 0, "{name}");
     }
+    let ids = ["employeenumber:string:1", "employeenumber:string:2"];
+    assert_eq!(listed(&lab).await, ids.map(|id| format!("id {id}")));
+    let looked = vec![by_id("ann", 1), by_id("bob", 1), by_id("eve", 2), by_id("uma", 2)];
+    assert_eq!(told(lab.batch(&run_id, looked).await), 4, "whoever came first goes, too");
     assert_eq!(lab.unseen(&run_id).await, [""; 0], "she is there");
-    lab.finish(&run_id, true).await;
+    assert!(!lab.finish(&run_id, true).await.pending, "all was read");
     let ann = lab.user("ann").await.expect("as she was").user.expect("with a summary");
     assert_eq!((ann.state.as_str(), users().await), ("enabled", 2));
     for name in ["bob", "eve", "uma", "ida"] {
@@ -748,10 +753,13 @@ pub async fn nobody_becomes_somebody_else_by_writing_their_id(lab: Fixture) {
         let second = if first == "ann" { "mallory" } else { "ann" };
         let run_id = lab.begin().await.expect("a run begins");
         assert_eq!(lab.batch(&run_id, vec![numbered(first), person("stays")]).await.problems.len(), 0);
-        for _ in 0..2 {
-            let problems = lab.batch(&run_id, vec![numbered(second)]).await.problems;
-            assert!(problems.iter().any(|it| it.contains("neither is taken")) || second == "mallory", "{problems:?}");
-        }
+        assert_eq!(lab.batch(&run_id, vec![numbered(second)]).await.problems.len(), 0);
+        is_ann("before the look").await;
+        let problems = lab.batch(&run_id, vec![by_id(first), by_id(second)]).await.problems;
+        assert!(problems.len() == 2 && problems[0].contains("neither is taken"), "{problems:?}");
+        // Met again after that, they are no more sure of themselves.
+        lab.batch(&run_id, vec![numbered("mallory")]).await;
+        lab.batch(&run_id, vec![by_id(first), by_id(second)]).await;
         assert_eq!(lab.unseen(&run_id).await, [""; 0]);
         lab.finish(&run_id, true).await;
         is_ann(first).await;
@@ -785,6 +793,38 @@ pub async fn nobody_becomes_somebody_else_by_writing_their_id(lab: Fixture) {
     let held = |it: &proto::user_store::SyncChange| it.username == "ann" && it.detail.contains("unless another entry");
     assert!(changes.iter().any(held), "{changes:?}");
     is_ann("a preview").await;
+}
+
+pub async fn an_entry_that_is_met_where_it_was_and_where_it_is_now_is_one(lab: Fixture) {
+    // FD-31: it moves while the run reads, whether it was known before or not.
+    lab.with_settings().await;
+    let at = |name: &str, number: u32, place: &str| SyncedUser {
+        object_id: format!("employeenumber:string:{number}"),
+        distinguished_name: format!("uid={name},ou={place}"),
+        ..person(name)
+    };
+    let looked = |name: &str, number: u32, place: &str| SyncedUser { by_id: true, ..at(name, number, place) };
+    lab.run(vec![at("ann", 1, "people"), person("stays")]).await;
+    let ann = lab.enrol("ann").await.user_id;
+    let run_id = lab.begin().await.expect("a run begins");
+    for (step, users) in [
+        ("where they were", vec![at("ann", 1, "people"), at("new", 2, "people"), person("stays")]),
+        ("moved", vec![at("ann", 1, "moved"), at("new", 2, "moved")]),
+        ("looked for", vec![looked("ann", 1, "moved"), looked("new", 2, "moved")]),
+        ("met below the container that moved", vec![at("ann", 1, "moved"), at("new", 2, "moved")]),
+        ("moved on", vec![at("ann", 1, "sales"), at("new", 2, "sales")]),
+        ("both in one batch", vec![looked("ann", 1, "sales"), at("ann", 1, "sales"), looked("new", 2, "sales")]),
+    ] {
+        assert_eq!(lab.batch(&run_id, users).await.problems, [""; 0], "{step}");
+        assert_eq!(listed(&lab).await.len(), if step.starts_with("moved") { 2 } else { 0 }, "{step}");
+    }
+    assert_eq!(lab.unseen(&run_id).await, [""; 0]);
+    lab.finish(&run_id, true).await;
+    for name in ["ann", "new"] {
+        assert_eq!(lab.user(name).await.expect("there").distinguished_name, format!("uid={name},ou=sales"));
+    }
+    assert_eq!(lab.user("ann").await.expect("there").user.expect("with a summary").user_id, ann);
+    assert_eq!(lab.login_user(&ann).await.state, "enabled");
 }
 
 pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(lab: Fixture) {
