@@ -383,21 +383,20 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<Vec<u8>, Stop> {
-        let mut objects = &prepared.objects;
-        let pinned;
+        let mut objects = prepared.objects.of_one_server();
         // Before the reading begins: what changes while it goes on is read again.
         let mut position = None;
         if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
             match objects.directory.position_now(feed.kind).await {
                 Ok(now) => {
-                    pinned = objects.preferring(&now.origin());
-                    objects = &pinned;
+                    objects = objects.preferring(&now.origin());
                     position = Some(now);
                 }
                 // Then the next run is a full one again, and says why.
-                Err(error) => no_position(objects, feed.kind, &chain(&error)),
+                Err(error) => no_position(&objects, feed.kind, &chain(&error)),
             }
         }
+        let objects = &objects;
         let source = Source::resolve(objects, items).await?;
         ended.found = source.found().to_vec();
         let incomplete = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
