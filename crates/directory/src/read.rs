@@ -103,7 +103,7 @@ pub enum Incomplete {
     MissingValues { server: ServerName, attribute: String },
     /// Of a reader that keeps to one server, which cannot be reached any longer: another one may be ahead or behind.
     #[error("{other} answered instead of {first}, which had been read until then; the next run begins anew")]
-    OtherServer { first: Origin, other: Origin },
+    OtherServer { first: Box<Origin>, other: Box<Origin> },
 }
 
 /// Empty pages in a row: legal (RFC 2696), but not for ever (B-72).
@@ -354,7 +354,7 @@ impl Reading {
         }
         let origin = link.origin();
         if let Some(first) = first.filter(|first| !first.is(&origin)) {
-            return Err(Incomplete::OtherServer { first, other: origin });
+            return Err(Incomplete::OtherServer { first: Box::new(first), other: Box::new(origin) });
         }
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(origin);
         Ok(link.into_connection())
