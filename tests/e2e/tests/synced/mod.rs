@@ -127,7 +127,7 @@ impl Upstream {
     }
 
     /// The account that may read everything, also what was deleted.
-    fn admin(&self) -> [&'static str; 2] {
+    pub fn admin(&self) -> [&'static str; 2] {
         match self {
             Self::Slapd(_) => [Slapd::ADMIN_DN, Slapd::ADMIN_PASSWORD],
             Self::Samba(_) => [Samba::ADMIN_DN, Samba::ADMIN_PASSWORD],
