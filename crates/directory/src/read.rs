@@ -15,6 +15,7 @@ use crate::query::QueryError;
 use crate::server::ServerName;
 use bytes::Bytes;
 use domain::ObjectId;
+use domain::settings::Preset;
 use ldap_wire::{
     Attribute, Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope,
     SearchRequest, SearchResultEntry, dirsync, oid,
@@ -100,6 +101,9 @@ pub enum Incomplete {
     /// An attribute with many values came in ranges, and not all of them could be read (S-51).
     #[error("{server} did not send all values of {attribute}")]
     MissingValues { server: ServerName, attribute: String },
+    /// Of a reader that keeps to one server, which cannot be reached any longer: another one may be ahead or behind.
+    #[error("{other} answered instead of {first}, which had been read until then; the next run begins anew")]
+    OtherServer { first: Box<Origin>, other: Box<Origin> },
 }
 
 /// Empty pages in a row: legal (RFC 2696), but not for ever (B-72).
@@ -119,6 +123,8 @@ pub struct Reader {
     /// The server to be asked, if it can be reached.
     preferred: Option<Origin>,
     answered: Answered,
+    /// All readings are of the server that answered the first one.
+    of_one: bool,
 }
 
 /// The servers that were read from.
@@ -129,13 +135,18 @@ type Kept = Arc<Mutex<Option<Connection>>>;
 
 impl Reader {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, kept: Kept::default(), preferred: None, answered: Answered::default() }
+        Self { core, kept: Kept::default(), preferred: None, answered: Answered::default(), of_one: false }
+    }
+
+    /// From one server, whichever answers first: what two of them say is no evidence of anything (S-41).
+    pub fn of_one_server(&self) -> Self {
+        Self { preferred: self.preferred.clone(), of_one: true, ..Self::new(Arc::clone(&self.core)) }
     }
 
     /// From this server, which a [`crate::Position`] is of: what a feed tells of, another server may not have yet. Where it cannot be
     /// reached another one answers, and [`Reader::answered_by_another`] says so.
     pub fn preferring(&self, origin: &Origin) -> Self {
-        Self { preferred: Some(origin.clone()), ..Self::new(Arc::clone(&self.core)) }
+        Self { preferred: Some(origin.clone()), of_one: self.of_one, ..Self::new(Arc::clone(&self.core)) }
     }
 
     /// A server that was read from, and is not this one.
@@ -147,9 +158,8 @@ impl Reader {
     /// Beside another one that has not ended it opens a connection of its own.
     pub fn read(&self, query: Query) -> Reading {
         let (core, kept, answered) = (Arc::clone(&self.core), Arc::clone(&self.kept), Arc::clone(&self.answered));
-        let preferred = self.preferred.clone();
-        let parts = Some(Parts::new());
-        Reading { core, query, state: State::New, entries: 0, kept, anywhere: true, preferred, answered, parts }
+        let (preferred, of_one, parts) = (self.preferred.clone(), self.of_one, Some(Parts::new()));
+        Reading { core, query, state: State::New, entries: 0, kept, anywhere: true, preferred, answered, of_one, parts }
     }
 }
 
@@ -164,6 +174,7 @@ pub struct Reading {
     anywhere: bool,
     preferred: Option<Origin>,
     answered: Answered,
+    of_one: bool,
     /// What came, until it is known that the server sends pages.
     parts: Option<Parts>,
 }
@@ -211,8 +222,8 @@ impl Reading {
     pub(crate) fn on(core: Arc<Core>, connection: Connection, query: Query) -> Self {
         let kept = Arc::new(Mutex::new(Some(connection)));
         let (preferred, answered) = (None, Answered::default());
-        let parts = Some(Parts::new());
-        Self { core, query, state: State::New, entries: 0, kept, anywhere: false, preferred, answered, parts }
+        let (of_one, parts) = (false, Some(Parts::new()));
+        Self { core, query, state: State::New, entries: 0, kept, anywhere: false, preferred, answered, of_one, parts }
     }
 
     /// Another question, once this one has been answered to its end, on the same connection.
@@ -272,9 +283,7 @@ impl Reading {
                     let page = match page_on(&self.core, &self.query, kept, self.anywhere).await? {
                         Some(page) => page,
                         None => {
-                            let link = Link::open(&self.core, self.preferred.as_ref()).await?;
-                            self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(link.origin());
-                            let mut page = Page::new(link.into_connection(), false);
+                            let mut page = Page::new(self.connect().await?, false);
                             page.ask(&self.core, &self.query, Bytes::new()).await?;
                             page
                         }
@@ -334,6 +343,21 @@ impl Reading {
                 },
             }
         }
+    }
+
+    async fn connect(&self) -> Result<Connection, Incomplete> {
+        let first = || self.answered.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        let first = if self.of_one { first() } else { None };
+        let mut link = Link::open(&self.core, first.as_ref().or(self.preferred.as_ref())).await?;
+        if self.of_one && self.core.settings.preset == Preset::ActiveDirectory {
+            link.ask_its_name().await?;
+        }
+        let origin = link.origin();
+        if let Some(first) = first.filter(|first| !first.is(&origin)) {
+            return Err(Incomplete::OtherServer { first: Box::new(first), other: Box::new(origin) });
+        }
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(origin);
+        Ok(link.into_connection())
     }
 
     fn keep(&self, connection: Connection) {
@@ -702,7 +726,9 @@ impl Incomplete {
         match self {
             Self::Unanswered(error) => error.outcome(),
             Self::NoProgress { .. } | Self::TooMany { .. } | Self::MissingValues { .. } => Outcome::Protocol,
-            Self::Limit { .. } | Self::Referral { .. } | Self::Refused { .. } => Outcome::Directory,
+            Self::Limit { .. } | Self::Referral { .. } | Self::Refused { .. } | Self::OtherServer { .. } => {
+                Outcome::Directory
+            }
         }
     }
 }

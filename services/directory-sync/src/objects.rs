@@ -89,8 +89,16 @@ impl Objects {
 
     /// Reads from this server, if it can be reached: what a feed of one tells of, another may not have yet.
     pub(crate) fn preferring(&self, origin: &Origin) -> Self {
-        let (directory, clock) = (Arc::clone(&self.directory), self.clock.clone());
-        Self { reader: self.reader.preferring(origin), directory, clock, context: OnceCell::new() }
+        self.with(self.reader.preferring(origin))
+    }
+
+    /// Reads from one server to the end: who is missing from the halves of two need be missing from neither (S-41).
+    pub(crate) fn of_one_server(&self) -> Self {
+        self.with(self.reader.of_one_server())
+    }
+
+    fn with(&self, reader: Reader) -> Self {
+        Self { reader, directory: Arc::clone(&self.directory), clock: self.clock.clone(), context: OnceCell::new() }
     }
 
     /// What was read is what the feed of this server tells of; otherwise why not.

@@ -53,6 +53,14 @@ pub(crate) struct Learned {
     waits: Option<&'static str>,
 }
 
+impl Learned {
+    /// Was this very source shown of late? What is said of one is not true of the next.
+    fn was_shown(&self, identity: &str, now: Instant) -> bool {
+        let shown = self.previewed.as_ref();
+        shown.is_some_and(|(at, shown)| shown == identity && now.duration_since(*at) < PREVIEW_LIFE)
+    }
+}
+
 /// What became of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ran {
@@ -161,8 +169,7 @@ impl Runner {
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
         if mode == Mode::Preview && matches!(trigger, Trigger::Schedule) {
             let learned = self.learned.entry(name.clone()).or_default();
-            let shown = |(at, shown): &(Instant, String)| *shown == identity && at.elapsed() < PREVIEW_LIFE;
-            if learned.previewed.as_ref().is_some_and(shown) {
+            if learned.was_shown(&identity, Instant::now()) {
                 return Ok(self.waits(name, "another source than before was previewed and nobody has accepted it"));
             }
         }
@@ -383,29 +390,28 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<Vec<u8>, Stop> {
-        let mut objects = &prepared.objects;
-        let pinned;
+        let mut objects = prepared.objects.of_one_server();
         // Before the reading begins: what changes while it goes on is read again.
         let mut position = None;
         if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
             match objects.directory.position_now(feed.kind).await {
                 Ok(now) => {
-                    pinned = objects.preferring(&now.origin());
-                    objects = &pinned;
+                    objects = objects.preferring(&now.origin());
                     position = Some(now);
                 }
                 // Then the next run is a full one again, and says why.
-                Err(error) => no_position(objects, feed.kind, &chain(&error)),
+                Err(error) => no_position(&objects, feed.kind, &chain(&error)),
             }
         }
+        let objects = &objects;
         let source = Source::resolve(objects, items).await?;
         ended.found = source.found().to_vec();
-        let read = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
-        if let Some(incomplete) = read {
-            return Err(Stop::Incomplete(incomplete));
-        }
+        let incomplete = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
         if mode == Mode::Full {
             changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        }
+        if let Some(why) = incomplete {
+            return Err(Stop::Incomplete(why));
         }
         is_still(objects, &source, items).await?;
         source.whole()?;
@@ -648,5 +654,26 @@ fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
         "done" => line!(info, "sync run ended"),
         "parked" => line!(warn, "sync run ended, leavers wait for approval"),
         _ => line!(warn, "sync run ended, the read was not complete and nobody was taken for gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_source_is_shown_once_a_day_and_the_next_one_at_once() {
+        // S-44
+        let shown = Instant::now();
+        let learned = Learned { previewed: Some((shown, "second".into())), ..Learned::default() };
+        assert!(!Learned::default().was_shown("second", shown), "none was");
+        for (identity, later, expected) in [
+            ("second", Duration::ZERO, true),
+            ("second", PREVIEW_LIFE - Duration::from_secs(1), true),
+            ("second", PREVIEW_LIFE, false),
+            ("third", Duration::ZERO, false),
+        ] {
+            assert_eq!(learned.was_shown(identity, shown + later), expected, "{identity} after {later:?}");
+        }
     }
 }

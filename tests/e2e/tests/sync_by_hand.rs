@@ -124,3 +124,23 @@ async fn a_directory_is_tried_once_it_is_saved_and_stays_saved_whatever_is_found
     ensure!(line.run(&["settings", "export"])?.contains("127.0.0.1:1"), "it stays saved");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_made_at_the_command_line_is_the_entrys_that_a_run_finds() -> Result<()> {
+    // FS-17
+    let machine = OneMachine::start(0, "", "", &[])?;
+    let line = machine.command_line();
+    add(&machine, "nora.north")?;
+    for name in ["Nora.North", "vera.visitor"] {
+        line.run(&["user", "create", name])?;
+    }
+    let known = |name: &str| -> Result<Value> { Ok(line.json(&["user", "show", name])?["directory"].clone()) };
+    ensure!(known("nora.north")? == "", "{}", known("nora.north")?);
+    let taken = line.output(&["user", "create", "ann.archer"], "")?;
+    ensure!(!taken.status.success(), "somebody has this name already");
+    let runs = line.json(&["sync", "now", "--yes"])?;
+    ensure!(runs["items"][0]["added"] == 0 && runs["items"][0]["changed"] == 1, "{runs}");
+    ensure!(known("nora.north")? == "acme" && known("vera.visitor")? == "", "{}", known("nora.north")?);
+    ensure!(line.audit()?.iter().any(|event| event["kind"] == "user.linked"));
+    Ok(())
+}

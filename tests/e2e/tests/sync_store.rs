@@ -11,7 +11,6 @@ use proto::user_store::{
     ApplySettingsRequest, CreateUserRequest, GetUserRequest, LeadRequest, RequestSyncRequest, SyncChangesRequest,
     SyncRun, TakeMailRequest,
 };
-use service_kit::Clock;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -359,7 +358,7 @@ async fn a_source_that_became_another_by_itself_is_told_and_nobody_leaves_before
     ensure!(shown.state == "done" && counts(&world).await?.0 >= PEOPLE - 2, "{shown:?}");
     let waits_for = world.status().await?.sources.remove(0).waits_for;
     ensure!(waits_for.starts_with("the account, base, filter") && waits_for.contains("--accept-source"), "{waits_for}");
-    let take = TakeMailRequest { limit: 10, lease_seconds: 60, now_unix_ms: Clock::system().now_ms() };
+    let take = TakeMailRequest { limit: 10, lease_seconds: 60, now_unix_ms: world.clock.now_ms() };
     let mails = world.store.outbox.take(Request::new(take)).await?.into_inner().mails;
     let told = mails.iter().find(|mail| mail.kind == "sync_failed").with_context(|| format!("{mails:?}"))?;
     ensure!(told.variables["reason"].contains("nothing is written before it is accepted"), "{told:?}");

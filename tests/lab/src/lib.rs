@@ -36,7 +36,7 @@ pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Proc, resident_kib, run, wait_until};
 pub use samba::{OtherForest, Samba};
-pub use slapd::{COMPANY_BASE, Slapd, SlapdOptions, password_of};
+pub use slapd::{COMPANY_BASE, Provider, Slapd, SlapdOptions, password_of};
 pub use twinlock::{
     Cluster, CommandLine, Node, Part, RADIUS_SECRET, Standalone, company_settings, our_program, private_file,
 };

@@ -34,6 +34,20 @@ pub struct SlapdOptions {
     pub quiet: bool,
     /// `access` lines before the usual ones, which end with one for everything.
     pub access_lines: String,
+    /// What another server has ([`Slapd::dump`]), with ids and times, instead of the sample company.
+    pub content: Option<String>,
+    /// One of several that take changes and hand them on to each other.
+    pub provider: Option<Provider>,
+}
+
+/// Of a multi-provider set (slapd.conf(5), `multiprovider`).
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// The `sid` of its change sequence numbers.
+    pub server_id: u32,
+    pub ldap_port: u16,
+    /// By LDAP, where the other one is.
+    pub other_port: u16,
 }
 
 /// slapd on free loopback ports, by LDAP (with StartTLS) and LDAPS. Its statistics log says what reached it.
@@ -63,8 +77,14 @@ impl Slapd {
         let tls = pki.issue(&format!("slapd-{}", free_port()), &["127.0.0.1", "localhost"])?;
         let conf = configuration(&dir, &pki.ca_file(), &tls.certificate, &tls.key, options);
         fs::write(dir.join("slapd.conf"), conf)?;
-        let mut ldif = fs::read_to_string(repository().join("tests/lab/data/company.ldif"))?;
-        bulk(&mut ldif, options.bulk_people);
+        let ldif = match &options.content {
+            Some(content) => content.clone(),
+            None => {
+                let mut company = fs::read_to_string(repository().join("tests/lab/data/company.ldif"))?;
+                bulk(&mut company, options.bulk_people);
+                company
+            }
+        };
         fs::write(dir.join("seed.ldif"), ldif)?;
         run(Command::new(program("slapadd")?)
             .args(["-q", "-b", COMPANY_BASE, "-f"])
@@ -74,13 +94,31 @@ impl Slapd {
         let mut slapd = Self {
             dir,
             process: None,
-            ldap_port: free_port(),
+            ldap_port: options.provider.as_ref().map_or_else(free_port, |provider| provider.ldap_port),
             ldaps_port: free_port(),
             ca_file: pki.ca_file(),
             debug: if options.quiet { "none" } else { "stats" },
         };
         slapd.restart()?;
         Ok(slapd)
+    }
+
+    /// Two servers in `first` and `second` below `dir`, each with what is written at the other.
+    pub fn start_pair(dir: &Path, pki: &Pki, options: &SlapdOptions) -> Result<[Self; 2]> {
+        let (one, two) = (free_port(), free_port());
+        let provider = |server_id, ldap_port, other_port| Some(Provider { server_id, ldap_port, other_port });
+        let options = SlapdOptions { provider: provider(1, one, two), ..options.clone() };
+        let first = Self::start(&dir.join("first"), pki, &options)?;
+        let content = Some(first.dump()?);
+        let options = SlapdOptions { content, provider: provider(2, two, one), ..options };
+        Ok([first, Self::start(&dir.join("second"), pki, &options)?])
+    }
+
+    /// All it has, as `slapadd` takes it.
+    pub fn dump(&self) -> Result<String> {
+        let mut slapcat = Command::new(program("slapcat")?);
+        let found = run(slapcat.args(["-b", COMPANY_BASE, "-f"]).arg(self.dir.join("slapd.conf")))?;
+        Ok(String::from_utf8(found.stdout)?)
     }
 
     /// Starts it again on the same ports with the same data.
@@ -154,6 +192,16 @@ impl Slapd {
         Ok(String::from_utf8_lossy(&found.stdout).lines().filter(|line| line.starts_with("dn:")).count())
     }
 
+    /// Where its content stands, by the servers that wrote it (`contextCSN`).
+    pub fn context_csns(&self) -> Result<Vec<String>> {
+        let (name, password) = (Self::ADMIN_DN, Self::ADMIN_PASSWORD);
+        let found = run(Command::new(program("ldapsearch")?)
+            .args(["-x", "-LLL", "-H", &self.ldap_url(), "-D", name, "-w", password, "-b", COMPANY_BASE])
+            .args(["-s", "base", "contextCSN"]))?;
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        Ok(found.lines().filter_map(|line| line.strip_prefix("contextCSN: ")).map(str::to_owned).collect())
+    }
+
     /// `ldapmodify` as the administrator.
     pub fn modify(&self, ldif: &str) -> Result<()> {
         modify(&self.dir, &self.ldap_url(), [Self::ADMIN_DN, Self::ADMIN_PASSWORD], ldif)
@@ -193,6 +241,10 @@ access to * by dn.exact={} read by * none
         ),
         false => (String::new(), ""),
     };
+    let (server_id, replication) = match &options.provider {
+        Some(provider) => (format!("serverID {}", provider.server_id), replication(provider)),
+        None => (String::new(), String::new()),
+    };
     format!(
         "include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -212,6 +264,7 @@ TLSCertificateFile {certificate}
 TLSCertificateKeyFile {key}
 TLSProtocolMin 3.3
 sizelimit unlimited
+{server_id}
 threads 8
 sockbuf_max_incoming_auth 16777215
 access to dn.base=\"\" by * read
@@ -230,7 +283,7 @@ limits dn.exact=\"{query}\" size={size} time=unlimited {pages}
 {access}
 access to attrs=userPassword by self write by anonymous auth by * none
 access to * by users read by * auth
-overlay memberof
+{replication}overlay memberof
 overlay sssvlv
 {logging}overlay syncprov
 {lines}
@@ -244,6 +297,18 @@ overlay sssvlv
         pages = if options.no_pages { "size.prtotal=disabled" } else { "size.pr=unlimited" },
         access = options.access_lines,
         lines = options.database_lines,
+    )
+}
+
+fn replication(provider: &Provider) -> String {
+    format!(
+        "syncrepl rid=001 provider=ldap://127.0.0.1:{} searchbase={COMPANY_BASE} bindmethod=simple binddn={} credentials={} \
+         type=refreshAndPersist retry=\"1 +\"
+multiprovider on
+",
+        provider.other_port,
+        Slapd::ADMIN_DN,
+        Slapd::ADMIN_PASSWORD
     )
 }
 

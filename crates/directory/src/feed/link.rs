@@ -38,7 +38,7 @@ impl Link {
         loop {
             let mut link = Self::on(core, query::open_preferring(core, &origin.url).await?);
             if origin.dc.is_some() {
-                link.dc = Root::read(&mut link).await?.dc().map(str::to_owned);
+                link.ask_its_name().await?;
             }
             let found = link.origin();
             if turns == TURNS_MAX || found.url != origin.url || found.is(origin) {
@@ -51,6 +51,14 @@ impl Link {
     fn on(core: &Arc<Core>, connection: Connection) -> Self {
         let (id, started) = (MessageId::UNSOLICITED, Instant::now());
         Self { core: Arc::clone(core), connection, dc: None, id, started, patience: core.operation_timeout() }
+    }
+
+    /// Behind one URL may be several domain controllers, and each knows which one it is.
+    pub async fn ask_its_name(&mut self) -> Result<(), Incomplete> {
+        if self.dc.is_none() {
+            self.dc = Root::read(self).await?.dc().map(str::to_owned);
+        }
+        Ok(())
     }
 
     /// Waits for as long as a server may look for something that is hardly there: Active Directory takes 120 s at most

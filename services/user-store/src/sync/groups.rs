@@ -6,7 +6,7 @@ use super::leavers::{How, MISSED, Mark};
 use super::members::{self, Graph, Group, Person, dn_key, member_key, sid_key};
 use super::rows::raise_epochs;
 use super::run::Mode;
-use super::write::Batch;
+use super::write::{Batch, MissedBefore};
 use super::{leavers, pending};
 use crate::facts::groups::DEPTH_MAX;
 use crate::rpc::{StoreError, bounded};
@@ -141,8 +141,12 @@ pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, Ho
         let before: String = row.get("left_run")?;
         match how {
             How::Absent if batch.run.mode != Mode::Full && !before.is_empty() => {}
-            How::Absent if !batch.missed_before(&before) => missed.push(group.object_id),
-            _ => gone.push(group),
+            How::Absent => match batch.missed_before(&before) {
+                MissedBefore::No => missed.push(group.object_id),
+                MissedBefore::JustNow => {}
+                MissedBefore::Yes => gone.push(group),
+            },
+            How::Deleted | How::Outside => gone.push(group),
         }
     }
     let head = "UPDATE user_groups SET left_run = $257 WHERE object_id IN";

@@ -1,8 +1,8 @@
 //! Who left: how it is known, when it is believed, and what follows for them at the end of a complete run.
 //!
 //! ```text
-//! missed by a run -> missed by a full one: absent   ┐
-//! deleted · outside of every item ──────────────────┴-> due -> guard -> disabled | removed | kept | listed for approval
+//! missed by a run -> a minute later by a full one: absent ┐
+//! deleted · outside of every item ────────────────────────┴-> due -> guard -> disabled | removed | kept | listed for approval
 //! seen again with an owner: all of it is forgotten
 //! ```
 
@@ -10,7 +10,7 @@ use super::guard::{self, Found};
 use super::members::{self, Graph, Person};
 use super::rows::{Carried, carry_out};
 use super::run::{End, Mode, Run};
-use super::write::Batch;
+use super::write::{Batch, MissedBefore};
 use super::{look, page, pending};
 use crate::Store;
 use crate::audit::NewEvent;
@@ -83,9 +83,8 @@ impl Marked {
     }
 }
 
-/// What a user's row says of it from now on; `None` = what it said before. `missed_before`: the run that missed them first was
-/// complete.
-fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(&'static str, bool)> {
+/// What a user's row says of it from now on; `None` = what it said before.
+fn marked(before: &Marked, how: How, run: &Run, missed_before: MissedBefore) -> Option<(&'static str, bool)> {
     let sure = !matches!(before.left_how.as_str(), "" | MISSED);
     let here = before.left_run == run.run_id;
     if before.state == "removed" {
@@ -100,7 +99,8 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: bool) -> Option<(
             _ => "absent",
         },
         How::Absent if before.left_how == MISSED && here => return None,
-        How::Absent if before.left_how == MISSED && missed_before => "absent",
+        How::Absent if before.left_how == MISSED && missed_before == MissedBefore::JustNow => return None,
+        How::Absent if before.left_how == MISSED && missed_before == MissedBefore::Yes => "absent",
         How::Absent => return Some((MISSED, false)),
         // Back, and still of no item: that they were gone counts until they are of one again (S-21).
         How::Outside if How::is_gone(&before.left_how, &before.due, &before.state) => return None,
@@ -526,29 +526,32 @@ mod tests {
     }
 
     #[test]
-    fn absence_is_believed_when_a_full_run_says_so_after_another_run() {
+    fn absence_is_believed_when_a_full_run_says_so_a_minute_after_another_run() {
         // S-43
         use How::{Absent, Deleted, Outside};
+        use MissedBefore::{JustNow, No, Yes};
         for (left_how, left_run, state, how, mode, before, expected) in [
-            ("", "", "enabled", Absent, Mode::Full, false, Some((MISSED, false))),
-            ("", "", "enabled", Absent, Mode::Incremental, false, Some((MISSED, false))),
-            (MISSED, "then", "enabled", Absent, Mode::Incremental, true, None),
-            ("outside", "then", "enabled", Absent, Mode::Incremental, true, None),
-            (MISSED, "now", "enabled", Absent, Mode::Full, false, None),
-            (MISSED, "then", "enabled", Absent, Mode::Full, true, Some(("absent", true))),
+            ("", "", "enabled", Absent, Mode::Full, No, Some((MISSED, false))),
+            ("", "", "enabled", Absent, Mode::Incremental, No, Some((MISSED, false))),
+            (MISSED, "then", "enabled", Absent, Mode::Incremental, Yes, None),
+            ("outside", "then", "enabled", Absent, Mode::Incremental, Yes, None),
+            (MISSED, "now", "enabled", Absent, Mode::Full, No, None),
+            (MISSED, "then", "enabled", Absent, Mode::Full, Yes, Some(("absent", true))),
+            // Too soon: it does not begin anew.
+            (MISSED, "then", "enabled", Absent, Mode::Full, JustNow, None),
             // The run that missed them first was not complete.
-            (MISSED, "then", "enabled", Absent, Mode::Full, false, Some((MISSED, false))),
-            (MISSED, "then", "enabled", Deleted, Mode::Incremental, true, Some(("deleted", true))),
-            ("", "", "enabled", Outside, Mode::Incremental, false, Some(("outside", true))),
-            ("outside", "now", "enabled", Outside, Mode::Full, false, None),
-            ("outside", "then", "disabled", Outside, Mode::Full, false, None),
+            (MISSED, "then", "enabled", Absent, Mode::Full, No, Some((MISSED, false))),
+            (MISSED, "then", "enabled", Deleted, Mode::Incremental, Yes, Some(("deleted", true))),
+            ("", "", "enabled", Outside, Mode::Incremental, No, Some(("outside", true))),
+            ("outside", "now", "enabled", Outside, Mode::Full, No, None),
+            ("outside", "then", "disabled", Outside, Mode::Full, No, None),
             // Refused by an administrator, or enabled by one: asked again.
-            ("outside", "then", "enabled", Absent, Mode::Full, false, Some(("outside", true))),
-            ("outside", "then", "disabled", Deleted, Mode::Full, false, Some(("deleted", true))),
-            ("deleted", "then", "disabled", Outside, Mode::Full, false, None),
-            ("absent", "then", "disabled", Outside, Mode::Incremental, false, None),
-            ("deleted", "then", "enabled", Outside, Mode::Full, false, Some(("outside", true))),
-            ("", "", "removed", Deleted, Mode::Full, false, None),
+            ("outside", "then", "enabled", Absent, Mode::Full, No, Some(("outside", true))),
+            ("outside", "then", "disabled", Deleted, Mode::Full, No, Some(("deleted", true))),
+            ("deleted", "then", "disabled", Outside, Mode::Full, No, None),
+            ("absent", "then", "disabled", Outside, Mode::Incremental, No, None),
+            ("deleted", "then", "enabled", Outside, Mode::Full, No, Some(("outside", true))),
+            ("", "", "removed", Deleted, Mode::Full, No, None),
         ] {
             let marked_before = Marked {
                 left_how: left_how.into(),

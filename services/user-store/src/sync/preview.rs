@@ -53,7 +53,8 @@ pub async fn apply(
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     seen(session, batch, &plan, present, left).await?;
     let mut changes = rows::changes(&plan);
-    changes.extend(plan.held.iter().map(|known| Change::new(&known.username, "changed", HELD)));
+    let held = plan.seen.iter().filter(|known| plan.held.contains(&known.person.object_id));
+    changes.extend(held.map(|known| Change::new(&known.username, "changed", HELD)));
     history::note(session, run_id, changes).await?;
     let sql = "UPDATE sync_runs SET added = added + $1, changed = changed + $2, unchanged = unchanged + $3 \
                WHERE run_id = $4";

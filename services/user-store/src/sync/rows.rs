@@ -140,7 +140,7 @@ pub async fn write(session: &mut Session, seal: &Seal, batch: &Batch<'_>, plan: 
     let head = "INSERT INTO sync_doubles (run_id, name_key)";
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     pending::wait_for_names(session, batch.run, &plan.waiting).await?;
-    pending::add(session, batch.run, plan.held.iter().map(|known| known.person.object_id.as_str())).await?;
+    pending::add(session, batch.run, plan.held.iter().map(String::as_str)).await?;
     for known in &plan.withdrawn {
         // Added by this very run, moments ago, under a name or an id that turned out to be two people's.
         erase::user(session, seal, &known.user_id).await?;

@@ -240,7 +240,8 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         source::complete(&mut session, &run, &request.position).await?;
     }
     let error = bounded(&request.error, 512);
-    close(&mut session, &run, &end, &error, now_ms).await?;
+    // Whom it missed is believed to be gone by the same clock (S-43).
+    close(&mut session, &run, &end, &error, store.clock().now_ms()).await?;
     let stands_in = history::fold(&mut session, &run, now_ms).await?;
     let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
     // A run that found nothing new leaves no event: every five minutes one would bury the rest.
@@ -292,9 +293,14 @@ async fn answer_again(
     Ok(reply)
 }
 
-/// Is whom this run missed to be looked for once more (S-43)? A full one has looked; of whom others missed those have told.
+/// Is somebody to be looked for once more before the next run is due (S-43): whom this one missed, or, by a full one, whom it looked for
+/// too soon? Of whom others missed those have told.
 async fn misses(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
-    Ok(run.mode == Mode::Incremental && source::missed_by(session, run).await?)
+    match run.mode {
+        Mode::Incremental => source::missed_by(session, run).await,
+        Mode::Full => source::missed_before(session, run).await,
+        Mode::Preview => Ok(false),
+    }
 }
 
 /// What a run comes to.
@@ -332,12 +338,12 @@ async fn complete(
     Ok(())
 }
 
-async fn close(session: &mut Session, run: &Run, end: &End, error: &str, now_ms: i64) -> Result<(), StoreError> {
+async fn close(session: &mut Session, run: &Run, end: &End, error: &str, end_ms: i64) -> Result<(), StoreError> {
     let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
                approval_id = $7 WHERE run_id = $8";
     let reply = &end.reply;
     let arguments =
-        args![end.state, error, now_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
+        args![end.state, error, end_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
     session.execute(sql, arguments).await?;
     Ok(())
 }

@@ -58,10 +58,21 @@ pub async fn missed(session: &mut Session, directory: &str) -> Result<u64, Store
 
 /// By this very run.
 pub async fn missed_by(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
-    let sql = "SELECT user_id AS id FROM users WHERE directory = $1 AND left_how = 'missed' AND left_run = $2 \
-               AND state || '' <> 'removed' \
-               UNION ALL SELECT object_id AS id FROM user_groups WHERE directory = $1 AND left_run = $2 LIMIT 1";
-    Ok(session.row(sql, args![&run.directory, &run.run_id]).await?.is_some())
+    any_missed(session, run, "left_run = $2").await
+}
+
+/// By a run before this one.
+pub async fn missed_before(session: &mut Session, run: &Run) -> Result<bool, StoreError> {
+    any_missed(session, run, "left_run <> '' AND left_run <> $2").await
+}
+
+async fn any_missed(session: &mut Session, run: &Run, condition: &str) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT user_id AS id FROM users WHERE directory = $1 AND left_how = 'missed' AND {condition} \
+         AND state || '' <> 'removed' \
+         UNION ALL SELECT object_id AS id FROM user_groups WHERE directory = $1 AND {condition} LIMIT 1"
+    );
+    Ok(!session.rows_of(sql, args![&run.directory, &run.run_id]).await?.is_empty())
 }
 
 /// Of the directory and not removed. Two states, so that an index answers.

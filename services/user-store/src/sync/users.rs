@@ -148,8 +148,8 @@ pub struct Plan {
     pub doubled: BTreeSet<String>,
     /// Users this very run had added before their name or id was found doubled: taken back.
     pub withdrawn: Vec<Known>,
-    /// Known users at another DN whose id somebody writes: to be read by it before that is believed (FD-31).
-    pub held: Vec<Known>,
+    /// Ids that somebody writes, of users at another DN than before: to be read by them before that is believed (FD-31).
+    pub held: BTreeSet<String>,
     /// Names that somebody of another domain of the forest has, too (S-53).
     pub shared: BTreeSet<String>,
     /// By object id, who would have which name if nobody else did.

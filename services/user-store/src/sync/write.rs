@@ -7,17 +7,18 @@ use super::members::{self, Graph, Person};
 use super::run::{Mode, Run};
 use super::users::{Judge, Known, Plan, Problem, Read};
 use super::{
-    BATCH_MAX, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows, source, users,
+    BATCH_MAX, MINUTE_MS, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows,
+    source, users,
 };
 use crate::Store;
 use crate::audit;
 use crate::metrics::Timed;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use domain::ObjectId;
 use domain::settings::{Settings, SourceKind, SyncItem};
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, SyncedUser};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 use tonic::Status;
 
@@ -37,14 +38,28 @@ pub struct Batch<'a> {
     /// How far the filters look at groups.
     pub reach: Reach,
     pub now_ms: i64,
-    /// Runs before this one that ended complete.
-    whole: HashSet<String>,
+    /// Runs before this one that ended complete, and whether that is a minute ago.
+    whole: HashMap<String, bool>,
+}
+
+/// What it says of something that an earlier run missed it (S-43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissedBefore {
+    /// None did, or it was not complete.
+    No,
+    /// Less than a minute ago: what hid it then, a right or a server that was away for a moment, may hide it still.
+    JustNow,
+    Yes,
 }
 
 impl Batch<'_> {
-    /// Was the run that missed something first a complete one, and another than this (S-43)?
-    pub fn missed_before(&self, left_run: &str) -> bool {
-        self.whole.contains(left_run)
+    /// `left_run` is the run that missed something first.
+    pub fn missed_before(&self, left_run: &str) -> MissedBefore {
+        match self.whole.get(left_run) {
+            None => MissedBefore::No,
+            Some(false) => MissedBefore::JustNow,
+            Some(true) => MissedBefore::Yes,
+        }
     }
 
     /// Does it matter who is in which group?
@@ -77,7 +92,7 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
         reach: Reach::of(settings.directory(&run.directory), &items),
         items,
         groups_of: run.groups_of(),
-        whole: whole(&mut session, &run, &left).await?,
+        whole: whole(&mut session, &run, &left, store.clock().now_ms()).await?,
         run: &run,
         settings: &settings,
         now_ms,
@@ -141,15 +156,22 @@ fn ids(texts: &[String]) -> Vec<String> {
     texts.iter().filter_map(|text| Some(text.parse::<ObjectId>().ok()?.to_string())).collect()
 }
 
-/// Complete runs of before that wrote; nobody asks where nobody is absent.
-async fn whole(session: &mut Session, run: &Run, left: &[(String, How)]) -> Result<HashSet<String>, StoreError> {
+/// Complete runs of before that wrote, each with whether it ended a minute ago by the store's clock: leaders have clocks of their own.
+/// Nobody asks where nobody is absent.
+async fn whole(
+    session: &mut Session,
+    run: &Run,
+    left: &[(String, How)],
+    now_ms: i64,
+) -> Result<HashMap<String, bool>, StoreError> {
     if !left.iter().any(|(_, how)| *how == How::Absent) {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
-    let sql = "SELECT run_id FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
+    let sql = "SELECT run_id, finished_ms FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
                AND run_id <> $2 ORDER BY started_ms DESC LIMIT $3";
     let rows = session.rows(sql, args![&run.directory, &run.run_id, RUNS_MAX]).await?;
-    Ok(rows.iter().map(|row| row.get("run_id")).collect::<Result<_, _>>()?)
+    let ended = |row: &Row| Ok((row.get("run_id")?, row.get::<i64>("finished_ms")? <= now_ms - MINUTE_MS));
+    Ok(rows.iter().map(ended).collect::<Result<_, sqlx::Error>>()?)
 }
 
 async fn write(
@@ -232,6 +254,8 @@ pub async fn planned(
         session.rows_in(head, Written::marks(&read).iter().map(String::as_str), "AND run_id = $257", &run_id).await?;
     let marked = marked.iter().map(|row| row.get("name_key")).collect::<Result<_, _>>()?;
     let written = Written::of(&read, &known, batch.run, &marked);
+    let settled = "DELETE FROM sync_doubles WHERE name_key IN";
+    session.execute_in(settled, written.settled.iter().map(String::as_str), "AND run_id = $257", &run_id).await?;
     let (refused, read): (Vec<Read>, Vec<Read>) = read.into_iter().partition(|it| written.has(&it.person.object_id));
     let names: BTreeSet<&str> = read.iter().map(|it| it.username_key.as_str()).collect();
     let holders = rows::with_names(session, &[directory], names.iter().copied()).await?;
@@ -276,29 +300,30 @@ pub async fn planned(
             plan.withdrawn.push(known);
             continue;
         }
-        if written.held.contains(&known.person.object_id) {
-            plan.held.push(known.clone());
-        }
         // Whoever has it in the store is there, and stays what they are.
         if !known.left_how.is_empty() && !known.is_gone() {
             plan.back.push(known.user_id.clone());
         }
         plan.seen.push(known);
     }
+    plan.held = written.held;
     plan.doubled.extend(written.marks);
     Ok((keys, plan))
 }
 
 /// What the ids of a batch say that somebody writes, and may write twice (FD-31). One of the server's making that comes twice is an entry
-/// that was moved meanwhile.
+/// that was moved meanwhile, and so may one of these be: only a look by the id, which brings all entries that have it, says that there are
+/// two. A preview does not look.
 #[derive(Default)]
 struct Written {
-    /// Ids that more than one entry has, in this batch or in this run.
+    /// Ids that more than one entry has.
     several: BTreeSet<String>,
-    /// Ids of known users that are at another DN now. Whether they are moved, or somebody else has the id as well, a look by the id says.
+    /// Ids that were met at more than one DN, or at another one than is known: to be looked at.
     held: BTreeSet<String>,
     /// What the next batches of the run have to know of it.
     marks: BTreeSet<String>,
+    /// And what they need not know any longer: a look found one entry.
+    settled: BTreeSet<String>,
 }
 
 /// An id of which a batch of the run was not sure, among the names that were found twice. No name begins so: they are folded.
@@ -324,42 +349,50 @@ impl Written {
 
     /// `marked` are the marks of batches of this run.
     fn of(read: &[Read], known: &HashMap<String, Known>, run: &Run, marked: &BTreeSet<String>) -> Self {
-        let mut written = Self::default();
-        let mut here: HashMap<&str, &str> = HashMap::new();
-        for Read { person, user, .. } in read.iter().filter(|it| !Self::is_of_server(&it.person)) {
-            let id = &person.object_id;
-            if *here.entry(id).or_insert(&person.dn_key) != person.dn_key {
-                written.several.insert(id.clone());
-            }
-            // Whoever has it is here, whatever the run met before.
-            if user.by_id {
-                continue;
-            }
-            let in_doubt = marked.contains(&doubtful(id));
-            let [anywhere, there] = met_at(person);
-            let several = match known.get(id) {
-                Some(before) if before.person.dn_key.is_empty() || before.person.dn_key == person.dn_key => in_doubt,
-                Some(before) => !in_doubt && before.last_run == run.run_id,
-                None => in_doubt || marked.contains(&anywhere) && !marked.contains(&there),
-            };
-            if several {
-                written.several.insert(id.clone());
-            } else if known.get(id).is_some_and(|it| !it.person.dn_key.is_empty() && it.person.dn_key != person.dn_key)
-            {
-                written.held.insert(id.clone());
-            }
-            if run.is_preview() {
-                written.marks.extend([anywhere, there]);
+        let own = || read.iter().filter(|it| !Self::is_of_server(&it.person));
+        let (mut written, by_id) = (Self::default(), || own().filter(|it| it.user.by_id));
+        match run.is_preview() {
+            true => written.several = at_several(own()),
+            false => (written.several, written.held) = (at_several(by_id()), at_several(own())),
+        }
+        // Whoever has such an id is here, whatever the run met before.
+        let looked_at: BTreeSet<&str> = by_id().map(|it| it.person.object_id.as_str()).collect();
+        for Read { person, .. } in own().filter(|it| !looked_at.contains(it.person.object_id.as_str())) {
+            let before = known.get(&person.object_id).map(|it| &it.person.dn_key);
+            let is_elsewhere = before.is_some_and(|dn_key| !dn_key.is_empty() && *dn_key != person.dn_key);
+            let in_doubt = marked.contains(&doubtful(&person.object_id));
+            let of_several = run.is_preview() && written.was_met_elsewhere(person, before.is_some(), marked);
+            if of_several || run.is_preview() && in_doubt && !is_elsewhere {
+                written.several.insert(person.object_id.clone());
+            } else if is_elsewhere || in_doubt {
+                written.held.insert(person.object_id.clone());
             }
         }
         written.held.retain(|id| !written.several.contains(id));
+        let settled = looked_at.into_iter().filter(|id| !written.has(id)).map(doubtful);
+        written.settled = settled.filter(|mark| marked.contains(mark)).collect();
         written.marks.extend(written.several.iter().chain(&written.held).map(|id| doubtful(id)));
         written
     }
 
-    fn has(&self, object_id: &String) -> bool {
+    /// Has a preview met this id of nobody who is known, and not here? From now on it has.
+    fn was_met_elsewhere(&mut self, person: &Person, is_known: bool, marked: &BTreeSet<String>) -> bool {
+        let [anywhere, there] = met_at(person);
+        let elsewhere = marked.contains(&anywhere) && !marked.contains(&there);
+        self.marks.extend([anywhere, there]);
+        !is_known && elsewhere
+    }
+
+    fn has(&self, object_id: &str) -> bool {
         self.several.contains(object_id) || self.held.contains(object_id)
     }
+}
+
+/// Ids that come with more than one DN.
+fn at_several<'a>(read: impl Iterator<Item = &'a Read>) -> BTreeSet<String> {
+    let mut met: HashMap<&str, &str> = HashMap::new();
+    let several = read.filter(|it| *met.entry(&it.person.object_id).or_insert(&it.person.dn_key) != it.person.dn_key);
+    several.map(|it| it.person.object_id.clone()).collect()
 }
 
 #[cfg(test)]

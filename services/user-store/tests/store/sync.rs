@@ -1,6 +1,7 @@
 //! What the sync leader writes: runs, users, who leaves and who waits (S-01, S-40 to S-46, S-60, FS-06 to FS-26).
 
 use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
+use crate::sync_groups::{group, listed};
 use proto::user_store::{
     AnnounceRequest, ApplyBatchReply, ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply,
     FinishRunRequest, ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest,
@@ -8,6 +9,8 @@ use proto::user_store::{
     left_object::How, pending::What, portal_data_server::PortalData, sync_server::Sync,
 };
 use tonic::{Code, Request};
+
+pub const MINUTE_MS: i64 = 60_000;
 
 pub async fn status(lab: &Fixture) -> SyncStatusReply {
     lab.services.admin.sync_status(Request::new(SyncStatusRequest {})).await.expect("listed").into_inner()
@@ -186,16 +189,15 @@ pub async fn a_number_that_goes_back_within_the_hour_is_told_to_administrators(l
         let mails = lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_phone_back'").await;
         (back.collect::<Vec<_>>(), mails)
     };
-    const MINUTE: i64 = 60_000;
     assert_eq!(numbered("+49 40 765498").await, (vec![], 0));
-    lab.clock.advance(59 * MINUTE);
+    lab.clock.advance(59 * MINUTE_MS);
     let back = "the phone number is …56 again, as it was 59 minutes ago; it was …98 since".to_owned();
     assert_eq!(numbered("+49 (0)30 123456").await, (vec![back], 1));
     // The same once more the same day: no second mail.
-    lab.clock.advance(MINUTE);
+    lab.clock.advance(MINUTE_MS);
     let (back, mails) = numbered("+49 40 765498").await;
     assert_eq!((back.len(), mails), (1, 1));
-    lab.clock.advance(61 * MINUTE);
+    lab.clock.advance(61 * MINUTE_MS);
     assert_eq!(numbered("+49 30 123456").await, (vec![], 1), "later it is a change like any other");
     lab.apply(&format!("[sync]\nphone_back_minutes = 0\n{SETTINGS}")).await;
     assert_eq!(numbered("+49 40 765498").await, (vec![], 1), "off");
@@ -214,12 +216,11 @@ pub async fn who_is_enabled_again_within_the_hour_is_told_to_administrators(lab:
         let events = lab.number("SELECT COUNT(*) FROM audit WHERE kind = 'user.enabled_again'").await;
         (lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_enabled_again'").await, events)
     };
-    const MINUTE: i64 = 60_000;
     assert_eq!(said(true).await, (0, 0));
-    lab.clock.advance(61 * MINUTE);
+    lab.clock.advance(61 * MINUTE_MS);
     assert_eq!(said(false).await, (0, 0), "later it is a change like any other");
     assert_eq!(said(true).await, (0, 0));
-    lab.clock.advance(59 * MINUTE);
+    lab.clock.advance(59 * MINUTE_MS);
     assert_eq!(said(false).await, (1, 1));
     assert_eq!(lab.state("ann").await, "enabled", "nothing is held up by it");
     assert_eq!(said(true).await, (1, 1));
@@ -274,7 +275,9 @@ pub async fn an_incomplete_read_removes_nobody(lab: Fixture) {
         assert_eq!(lab.state(&user.username).await, "enabled");
     }
     // Nor did they count as the first of two sweeps.
+    lab.clock.advance(MINUTE_MS);
     assert_eq!(lab.run_missing(people(19), How::Absent).await, FinishRunReply::default());
+    lab.clock.advance(MINUTE_MS);
     assert_eq!(lab.run_missing(people(19), How::Absent).await.disabled, 1);
 }
 
@@ -310,14 +313,45 @@ pub async fn who_is_absent_leaves_when_a_full_run_says_so_after_another_run(lab:
     }
     assert_eq!(lab.state("user099").await, "enabled");
     lab.run(people(100)).await;
+    lab.clock.advance(MINUTE_MS);
     assert_eq!(lab.run_missing(people(99), How::Absent).await, FinishRunReply::default());
     assert_eq!(lab.state("user099").await, "enabled");
+    lab.clock.advance(MINUTE_MS);
     assert_eq!(lab.run_missing(people(99), How::Absent).await.disabled, 1);
     assert_eq!(lab.state("user099").await, "disabled");
     // Known to be gone: nobody looks for them again.
     let run_id = lab.begin().await.expect("begun");
     lab.batch(&run_id, people(99)).await;
     assert_eq!(lab.unseen(&run_id).await, [""; 0]);
+}
+
+pub async fn nobody_is_absent_sooner_than_a_minute_after_they_were_missed(lab: Fixture) {
+    // S-43: whatever led to the next run, and whatever the leader's clock says.
+    lab.with_settings().await;
+    let run = async |people: Vec<SyncedUser>, staff: bool, ahead_ms: i64| {
+        let run_id = lab.begin().await.expect("begun");
+        let groups =
+            if staff { vec![group("staff", &["uid=user000,ou=people,dc=corp,dc=example"])] } else { Vec::new() };
+        lab.send(&run_id, ApplyBatchRequest { groups, users: people, ..Default::default() }).await;
+        let (left, now_unix_ms) = (left(lab.unseen(&run_id).await, How::Absent), lab.clock.now_ms() + ahead_ms);
+        lab.send(&run_id, ApplyBatchRequest { left, now_unix_ms, ..Default::default() }).await;
+        let finish =
+            FinishRunRequest { epoch: lab.epoch(), run_id, complete: true, now_unix_ms, ..FinishRunRequest::default() };
+        lab.services.sync.finish_run(Request::new(finish)).await.expect("the run ends").into_inner()
+    };
+    let groups = async || lab.user("user000").await.expect("there").groups.len();
+    assert_eq!(run(people(100), true, 0).await, FinishRunReply::default());
+    assert_eq!(run(people(99), false, -3_600_000).await, FinishRunReply::default(), "by a leader whose clock is slow");
+    let too_soon = FinishRunReply { missed: true, ..FinishRunReply::default() };
+    for ahead_ms in [0, 3_600_000, 0] {
+        assert_eq!(run(people(99), false, ahead_ms).await, too_soon);
+        assert_eq!((lab.state("user099").await.as_str(), groups().await), ("enabled", 1));
+        lab.clock.advance(19_999);
+    }
+    // Looked for meanwhile, and it did not begin anew.
+    lab.clock.advance(3);
+    assert_eq!(run(people(99), false, 0).await, FinishRunReply { disabled: 1, ..FinishRunReply::default() });
+    assert_eq!((lab.state("user099").await.as_str(), groups().await), ("disabled", 0));
 }
 
 pub async fn five_leave_and_six_wait_while_newcomers_are_added(lab: Fixture) {
@@ -650,6 +684,7 @@ pub async fn who_was_not_disabled_for_being_gone_keeps_the_factors(lab: Fixture)
             set("disabled").await;
         }
         for _ in 0..2 {
+            lab.clock.advance(MINUTE_MS);
             lab.run_missing(vec![person("stays")], how).await;
         }
         lab.run(vec![person("stays"), person(&name)]).await;
@@ -669,18 +704,23 @@ pub async fn an_id_that_two_entries_have_is_neithers(lab: Fixture) {
     lab.run(vec![numbered("ann", 1), person("stays")]).await;
     let users = async || lab.number("SELECT COUNT(*) FROM users").await;
     assert_eq!(users().await, 2);
-    // In one batch; in two of one run.
     let told = |reply: ApplyBatchReply| -> usize {
         reply.problems.iter().filter(|text| text.contains("neither is taken")).count()
     };
+    let by_id = |name: &str, number: u32| SyncedUser { by_id: true, ..numbered(name, number) };
+    // In one batch; in two of one run. One of them might have moved: that is asked for.
     let run_id = lab.begin().await.expect("a run begins");
     let both = vec![numbered("ann", 1), numbered("bob", 1), numbered("eve", 2), person("stays")];
-    assert_eq!(told(lab.batch(&run_id, both).await), 2);
+    assert_eq!(told(lab.batch(&run_id, both).await), 0);
     for name in ["uma", "eve", "ida"] {
-        assert_eq!(told(lab.batch(&run_id, vec![numbered(name, 2)]).await), 1, "{name}: whoever came first goes, too");
+        assert_eq!(told(lab.batch(&run_id, vec![numbered(name, 2)]).await), 0, "{name}");
     }
+    let ids = ["employeenumber:string:1", "employeenumber:string:2"];
+    assert_eq!(listed(&lab).await, ids.map(|id| format!("id {id}")));
+    let looked = vec![by_id("ann", 1), by_id("bob", 1), by_id("eve", 2), by_id("uma", 2)];
+    assert_eq!(told(lab.batch(&run_id, looked).await), 4, "whoever came first goes, too");
     assert_eq!(lab.unseen(&run_id).await, [""; 0], "she is there");
-    lab.finish(&run_id, true).await;
+    assert!(!lab.finish(&run_id, true).await.pending, "all was read");
     let ann = lab.user("ann").await.expect("as she was").user.expect("with a summary");
     assert_eq!((ann.state.as_str(), users().await), ("enabled", 2));
     for name in ["bob", "eve", "uma", "ida"] {
@@ -713,10 +753,13 @@ pub async fn nobody_becomes_somebody_else_by_writing_their_id(lab: Fixture) {
         let second = if first == "ann" { "mallory" } else { "ann" };
         let run_id = lab.begin().await.expect("a run begins");
         assert_eq!(lab.batch(&run_id, vec![numbered(first), person("stays")]).await.problems.len(), 0);
-        for _ in 0..2 {
-            let problems = lab.batch(&run_id, vec![numbered(second)]).await.problems;
-            assert!(problems.iter().any(|it| it.contains("neither is taken")) || second == "mallory", "{problems:?}");
-        }
+        assert_eq!(lab.batch(&run_id, vec![numbered(second)]).await.problems.len(), 0);
+        is_ann("before the look").await;
+        let problems = lab.batch(&run_id, vec![by_id(first), by_id(second)]).await.problems;
+        assert!(problems.len() == 2 && problems[0].contains("neither is taken"), "{problems:?}");
+        // Met again after that, they are no more sure of themselves.
+        lab.batch(&run_id, vec![numbered("mallory")]).await;
+        lab.batch(&run_id, vec![by_id(first), by_id(second)]).await;
         assert_eq!(lab.unseen(&run_id).await, [""; 0]);
         lab.finish(&run_id, true).await;
         is_ann(first).await;
@@ -750,6 +793,38 @@ pub async fn nobody_becomes_somebody_else_by_writing_their_id(lab: Fixture) {
     let held = |it: &proto::user_store::SyncChange| it.username == "ann" && it.detail.contains("unless another entry");
     assert!(changes.iter().any(held), "{changes:?}");
     is_ann("a preview").await;
+}
+
+pub async fn an_entry_that_is_met_where_it_was_and_where_it_is_now_is_one(lab: Fixture) {
+    // FD-31: it moves while the run reads, whether it was known before or not.
+    lab.with_settings().await;
+    let at = |name: &str, number: u32, place: &str| SyncedUser {
+        object_id: format!("employeenumber:string:{number}"),
+        distinguished_name: format!("uid={name},ou={place}"),
+        ..person(name)
+    };
+    let looked = |name: &str, number: u32, place: &str| SyncedUser { by_id: true, ..at(name, number, place) };
+    lab.run(vec![at("ann", 1, "people"), person("stays")]).await;
+    let ann = lab.enrol("ann").await.user_id;
+    let run_id = lab.begin().await.expect("a run begins");
+    for (step, users) in [
+        ("where they were", vec![at("ann", 1, "people"), at("new", 2, "people"), person("stays")]),
+        ("moved", vec![at("ann", 1, "moved"), at("new", 2, "moved")]),
+        ("looked for", vec![looked("ann", 1, "moved"), looked("new", 2, "moved")]),
+        ("met below the container that moved", vec![at("ann", 1, "moved"), at("new", 2, "moved")]),
+        ("moved on", vec![at("ann", 1, "sales"), at("new", 2, "sales")]),
+        ("both in one batch", vec![looked("ann", 1, "sales"), at("ann", 1, "sales"), looked("new", 2, "sales")]),
+    ] {
+        assert_eq!(lab.batch(&run_id, users).await.problems, [""; 0], "{step}");
+        assert_eq!(listed(&lab).await.len(), if step.starts_with("moved") { 2 } else { 0 }, "{step}");
+    }
+    assert_eq!(lab.unseen(&run_id).await, [""; 0]);
+    lab.finish(&run_id, true).await;
+    for name in ["ann", "new"] {
+        assert_eq!(lab.user(name).await.expect("there").distinguished_name, format!("uid={name},ou=sales"));
+    }
+    assert_eq!(lab.user("ann").await.expect("there").user.expect("with a summary").user_id, ann);
+    assert_eq!(lab.login_user(&ann).await.state, "enabled");
 }
 
 pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(lab: Fixture) {

@@ -1,7 +1,7 @@
 //! Whose users are by their groups, and what changes of groups and containers make doubtful (FS-08, FS-21, S-16, S-46, S-52).
 
 use crate::fixture::{Fixture, id_of, left, people, person};
-use crate::sync::{decide, of_items, status, with_items};
+use crate::sync::{MINUTE_MS, decide, of_items, status, with_items};
 use proto::user_store::{
     ApplyBatchRequest, BeginRunRequest, FinishRunReply, ListPendingRequest, SyncChangesRequest, SyncedContainer,
     SyncedGroup, SyncedUser, admin_server::Admin, left_object::How, pending::What, sync_server::Sync,
@@ -48,7 +48,8 @@ async fn pending(lab: &Fixture) -> Vec<(String, String)> {
     found
 }
 
-async fn listed(lab: &Fixture) -> Vec<String> {
+/// What is to be read again.
+pub async fn listed(lab: &Fixture) -> Vec<String> {
     pending(lab).await.into_iter().map(|(what, _)| what).collect()
 }
 
@@ -201,6 +202,7 @@ pub async fn a_group_that_is_absent_once_is_still_there(lab: Fixture) {
     lab.lead().await;
     let mut runs = Vec::new();
     for sweep in 0..3 {
+        lab.clock.advance(MINUTE_MS);
         let run_id = lab.begin().await.expect("begun");
         if sweep > 0 {
             lab.batch(&run_id, vec![of_items("ann", &["staff"]), of_items("bob", &["staff"])]).await;
