@@ -36,8 +36,7 @@ struct Map {
 
 const TOLD: [Told; 3] = [
     Told { subject: CHALLENGE_RESOLVED, by: &[VERIFICATION], to: &[VERIFICATION] },
-    // No part keeps users at present; one that begins to is named here.
-    Told { subject: USER_CHANGED, by: &[USER_STORE], to: &[] },
+    Told { subject: USER_CHANGED, by: &[USER_STORE], to: &[LDAP_GATEWAY] },
     Told {
         subject: SETTINGS_CHANGED,
         by: &[USER_STORE],

@@ -38,6 +38,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("/twinlock.user_store.v1.Radius/", &[RADIUS_GATEWAY]),
     ("/twinlock.user_store.v1.FailOpen/", &[LDAP_GATEWAY, RADIUS_GATEWAY]),
     ("/twinlock.user_store.v1.PasswordTries/", &[LDAP_GATEWAY, RADIUS_GATEWAY]),
+    ("/twinlock.user_store.v1.Standing/", &[LDAP_GATEWAY]),
     ("/twinlock.user_store.v1.Sync/", &[DIRECTORY_SYNC]),
     ("/twinlock.user_store.v1.PortalData/", &[PORTAL]),
     ("/twinlock.user_store.v1.Admin/", &[PORTAL, ADMIN]),

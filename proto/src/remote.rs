@@ -161,6 +161,10 @@ forward!(user_store::PasswordTries, password_tries_server, password_tries_client
     settle(SettlePasswordRequest) -> SettlePasswordReply;
 });
 
+forward!(user_store::Standing, standing_server, standing_client::StandingClient, {
+    shut_out(ShutOutRequest) -> ShutOutReply;
+});
+
 forward!(user_store::Sync, sync_server, sync_client::SyncClient, {
     lead(LeadRequest) -> LeadReply;
     get_source(GetSourceRequest) -> GetSourceReply;

@@ -3,9 +3,13 @@
 //! Form: `twinlock.v1.<noun>.<what happened>[.<id>]`; ids are opaque, never names. Losing any of this costs a delay or a
 //! retry, never a wrong answer.
 
-/// Published by user-store when a user, their factors or their state changed: caches evict. Payload: none.
+/// Published by user-store when a user, their factors or their state changed: whoever serves them asks. Payload: none.
 pub fn user_changed(user_id: &str) -> String {
     format!("twinlock.v1.user.changed.{user_id}")
+}
+/// Who changed, of a subject of that form.
+pub fn changed_user(subject: &str) -> Option<&str> {
+    subject.strip_prefix("twinlock.v1.user.changed.")
 }
 pub const USER_CHANGED: &str = "twinlock.v1.user.changed.*";
 

@@ -216,8 +216,8 @@ pub(crate) async fn any(directory: &Directory, name: &TypedName) -> Result<Entry
 
 async fn by_form(directory: &Directory, name: &TypedName, which: &Filter) -> Result<Entry, ResolveError> {
     match &name.kind {
-        // As RFC 4514 writes it: not every server knows `OID.`, `;` and BER (L-21).
-        Kind::Dn(dn) => look_up(directory, name.form(), dn.to_string(), Scope::Base, which).await,
+        // As RFC 4514 writes it: not every server knows `OID.`, numbers, long names, `;` and BER (L-21).
+        Kind::Dn(dn) => look_up(directory, name.form(), dn.to_short_string(), Scope::Base, which).await,
         Kind::Canonical { path } => at_path(directory, path, which).await,
         Kind::Foreign => Err(NameError::ForeignDomain.into()),
         Kind::ServicePrincipal => {

@@ -69,6 +69,31 @@ impl Dn {
         DnKey(key)
     }
 
+    /// The same name with the short names of attribute types, which every server reads (RFC 4514 section 3).
+    pub fn to_short_string(&self) -> String {
+        self.written(|attribute| short_name(&attribute.to_ascii_lowercase()).unwrap_or(attribute))
+    }
+
+    fn written<'a>(&'a self, attribute: impl Fn(&'a str) -> &'a str) -> String {
+        let mut text = String::new();
+        for (index, rdn) in self.rdns.iter().enumerate() {
+            for (inner, assertion) in rdn.assertions.iter().enumerate() {
+                text.push_str(match (index, inner) {
+                    (0, 0) => "",
+                    (_, 0) => ",",
+                    _ => "+",
+                });
+                text.push_str(attribute(&assertion.attribute));
+                text.push('=');
+                match &assertion.value {
+                    Value::Text(octets) => push_escaped(&mut text, octets),
+                    Value::Ber(octets) => push_hex(&mut text, octets),
+                }
+            }
+        }
+        text
+    }
+
     /// The domain that the name lies in, in lower case: `corp.example` of `OU=x,DC=corp,DC=example` (RFC 2247 section 3).
     pub fn dns_domain(&self) -> Option<String> {
         let key = self.key();
@@ -79,7 +104,8 @@ impl Dn {
     /// Is this name `base` itself or below it?
     pub fn is_within(&self, base: &Self) -> bool {
         let Some(above) = self.rdns.len().checked_sub(base.rdns.len()) else { return false };
-        self.rdns.iter().skip(above).map(Rdn::key).eq(base.rdns.iter().map(Rdn::key))
+        // As written, nearly always: a key is made for what is written otherwise.
+        self.rdns.iter().skip(above).zip(&base.rdns).all(|(ours, theirs)| ours == theirs || ours.key() == theirs.key())
     }
 }
 
@@ -130,7 +156,12 @@ fn fold(text: &str) -> String {
 /// Lower case, and one spelling for attributes with several (RFC 4514 section 3, RFC 4519).
 fn attribute_key(attribute: &str) -> String {
     let lower = attribute.to_ascii_lowercase();
-    let name = match lower.as_str() {
+    short_name(&lower).map_or(lower, str::to_owned)
+}
+
+/// Of a type that has other spellings; they are compared in lower case.
+fn short_name(lower: &str) -> Option<&'static str> {
+    Some(match lower {
         "2.5.4.3" | "commonname" => "cn",
         "2.5.4.4" | "surname" => "sn",
         "2.5.4.5" => "serialnumber",
@@ -145,9 +176,8 @@ fn attribute_key(attribute: &str) -> String {
         "0.9.2342.19200300.100.1.1" | "userid" => "uid",
         "0.9.2342.19200300.100.1.3" | "rfc822mailbox" => "mail",
         "0.9.2342.19200300.100.1.25" | "domaincomponent" => "dc",
-        _ => return lower,
-    };
-    name.to_owned()
+        _ => return None,
+    })
 }
 
 /// Does this bind name look like a DN, so that a syntax error in it is to be reported as such (B5)?
@@ -211,23 +241,7 @@ fn push_hex_pair(out: &mut String, before: char, octet: u8) {
 
 impl fmt::Display for Dn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        for (index, rdn) in self.rdns.iter().enumerate() {
-            for (inner, assertion) in rdn.assertions.iter().enumerate() {
-                text.push_str(match (index, inner) {
-                    (0, 0) => "",
-                    (_, 0) => ",",
-                    _ => "+",
-                });
-                text.push_str(&assertion.attribute);
-                text.push('=');
-                match &assertion.value {
-                    Value::Text(octets) => push_escaped(&mut text, octets),
-                    Value::Ber(octets) => push_hex(&mut text, octets),
-                }
-            }
-        }
-        f.write_str(&text)
+        f.write_str(&self.written(|attribute| attribute))
     }
 }
 

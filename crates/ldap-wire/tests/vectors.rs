@@ -46,6 +46,7 @@ fn every_dn_vector_has_the_key_written() {
         match input.strip_prefix('[').and_then(|input| input.strip_suffix(']')).expect("in brackets").parse::<Dn>() {
             Ok(dn) => {
                 assert_eq!(dn.to_string().parse::<Dn>().as_ref(), Ok(&dn), "{input}");
+                assert_eq!(dn.to_short_string().parse::<Dn>().map(|short| short.key()), Ok(dn.key()), "{input}");
                 format!("[{}]", dn.key().as_str())
             }
             Err(error) => format!("error: {error}"),

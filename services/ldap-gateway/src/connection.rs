@@ -13,6 +13,7 @@
 use crate::Shared;
 use crate::attempt::Attempt;
 use crate::bind::{self, FirstLock, Passed, Refused, SecondLock};
+use crate::bound::Person;
 use crate::certificate::Certificate;
 use crate::config::Timeouts;
 use crate::duplex::{ClientStream, Duplex, QUEUED_OCTETS_MAX};
@@ -86,6 +87,8 @@ struct Connection {
     bound: Option<(DirectoryRef, Arc<Directory>)>,
     /// The service account that is bound: it has to stay listed.
     service: Option<ObjectId>,
+    /// The person who is bound: they lose the connection when they may not log in any more (S-22).
+    person: Option<Person>,
     /// Passwords that the directory is changing.
     changes_of_passwords: Vec<(MessageId, Whose)>,
     /// When the core forgets what was abandoned (L-06); `None` where there is nothing to forget.
@@ -205,6 +208,7 @@ impl Connection {
             bind: None,
             bound: None,
             service: None,
+            person: None,
             changes_of_passwords: Vec::new(),
             forget_abandoned_at: None,
             last_activity: now,
@@ -443,8 +447,18 @@ impl Connection {
         Next::Go
     }
 
-    /// New settings count at once, before the message that `op` is of. False where there is nothing to go on with.
+    /// New settings count at once, before the message that `op` is of, and so does who is shut out. False where there is nothing to
+    /// go on with.
     fn follow_settings(&mut self, op: Option<Op>) -> bool {
+        if self.person.as_ref().is_some_and(Person::is_shut_out) {
+            tracing::info!(
+                event = "shut_out",
+                client = self.client.name(),
+                client_ip = %self.source,
+                "whoever is bound may not log in any more: the connection ends"
+            );
+            return false;
+        }
         if self.changes.has_changed().unwrap_or(false) {
             self.news_due = true;
             let snapshot = Arc::clone(&self.changes.borrow_and_update());
@@ -543,6 +557,7 @@ impl Connection {
                 self.far = Far::Open(Box::new(far));
                 self.service = entry.as_ref().filter(|_| service).map(|entry| entry.id.clone());
                 self.bound = entry.zip(directory);
+                self.person = allow.user_id().filter(|_| !service).map(|user_id| self.shared.bound.enters(user_id));
                 // It may have been taken off the list meanwhile.
                 self.outdated |= self.service.as_ref().is_some_and(|id| !self.lists(id));
                 self.seat.set_bound(true);
@@ -737,7 +752,7 @@ impl Connection {
         if !named.is_empty() {
             verify::password_change_lost(self.client.name(), &"the connection ended before the directory had answered");
         }
-        (self.bound, self.service) = (None, None);
+        (self.bound, self.service, self.person) = (None, None, None);
     }
 
     /// L-19.

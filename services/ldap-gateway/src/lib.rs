@@ -13,12 +13,13 @@
 //! * [`forward`]: the upstream connection and the gate in front of it
 //! * [`reply`]: how a bind that fails is answered
 //!
-//! Beside them: [`certificate`] (TLS, and who shows what), [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`duplex`] (a stream of
+//! Beside them: [`certificate`] (TLS, and who shows what), [`attempt`] (one log line and one report for each), [`pace`] (time tells nothing), [`bound`] (who is bound, and may not be any more), [`duplex`] (a stream of
 //! messages with bounded buffers), [`limits`], [`settings`], [`keys`], [`metrics`]; [`password_check`] and [`directories`] (the gRPC
 //! services of this part).
 
 mod attempt;
 mod bind;
+mod bound;
 mod certificate;
 mod config;
 mod connection;
@@ -40,6 +41,7 @@ pub use directories::DirectoryQuestions;
 pub use listener::ListenError;
 pub use password_check::PasswordChecks;
 
+use bound::Bound;
 use certificate::Tls;
 use config::Timeouts;
 use directory::{Observation, Operation, Outcome, WrongPasswords};
@@ -61,6 +63,8 @@ use proto::user_store::password_tries_client::PasswordTriesClient;
 use proto::user_store::password_tries_server::PasswordTries;
 use proto::user_store::settings_client::SettingsClient;
 use proto::user_store::settings_server::Settings;
+use proto::user_store::standing_client::StandingClient;
+use proto::user_store::standing_server::Standing;
 use proto::verification::verification_server::Verification;
 use service_kit::budget::Budget;
 use service_kit::bus::{self, Bus};
@@ -83,6 +87,8 @@ pub struct Deps {
     pub fail_open: Arc<dyn FailOpenPort>,
     /// Where passwords are counted before a directory is asked that locks accounts (L-56).
     pub password_tries: Arc<dyn PasswordTries>,
+    /// Who is asked whether somebody who is bound may still be (S-22).
+    pub standing: Arc<dyn Standing>,
     pub bus: Arc<dyn Bus>,
     pub clock: Clock,
 }
@@ -97,7 +103,8 @@ impl Deps {
             verification: Arc::new(Caller::new(verification)),
             settings: Arc::new(Remote::new(SettingsClient::new(user_store.clone()))),
             fail_open: Arc::new(Remote::new(FailOpenClient::new(user_store.clone()))),
-            password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store))),
+            password_tries: Arc::new(Remote::new(PasswordTriesClient::new(user_store.clone()))),
+            standing: Arc::new(Remote::new(StandingClient::new(user_store))),
             bus: bus::connect(&config.bus, process)?,
             clock: Clock::system(),
         })
@@ -167,6 +174,13 @@ impl Gateway {
         let passwords = Arc::new(PasswordKey::default());
         drop(process.shutdown().spawn_until_stopping(Arc::clone(&passwords).keep_current(Arc::clone(&deps.settings))));
         let settings = SettingsCopy::new(deps.settings, tls.is_some(), directory_options, metrics.clone());
+        let bound = Arc::new(Bound::default());
+        let wakes = {
+            let settings = Arc::clone(&settings);
+            move || settings.look_again()
+        };
+        let watch = Arc::clone(&bound).watch(deps.standing, Arc::clone(&deps.bus), wakes);
+        drop(process.shutdown().spawn_until_stopping(watch));
         let presence = Presence::new();
         let fail_open = fail_open::FailOpen::start(
             part::LDAP_GATEWAY,
@@ -188,6 +202,7 @@ impl Gateway {
             fail_open,
             passwords,
             settings: Arc::clone(&settings),
+            bound,
             metrics,
             limits: Limits::new(
                 section.connections_max,
@@ -281,6 +296,7 @@ const REPORTS_MAX: usize = 512;
 /// What all connections share.
 pub(crate) struct Shared {
     pub settings: Arc<SettingsCopy>,
+    pub bound: Arc<Bound>,
     pub verifier: Verifier,
     pub fail_open: Arc<fail_open::FailOpen>,
     pub passwords: Arc<PasswordKey>,

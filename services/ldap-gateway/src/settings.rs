@@ -19,7 +19,7 @@ use ldap_wire::{Policy, Style};
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as SettingsPort;
 use proto::user_store::{FetchReply, FetchRequest, PinServiceAccountRequest};
-use service_kit::bus::{Bus, Subscription};
+use service_kit::bus::{Bus, Message, Subscription};
 use service_kit::health::Health;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -412,9 +412,10 @@ impl SettingsCopy {
     }
 }
 
-async fn next(changes: &mut Option<Subscription>) -> Option<()> {
+/// What the bus tells next; `None` when this subscription is over.
+pub async fn next(changes: &mut Option<Subscription>) -> Option<Message> {
     match changes {
-        Some(changes) => changes.next().await.map(drop),
+        Some(changes) => changes.next().await,
         None => std::future::pending().await,
     }
 }

@@ -62,6 +62,8 @@ pub struct Allow {
     method: Option<Method>,
     assurance: String,
     source: Option<Source>,
+    /// Twinlock's id of the user.
+    user_id: Option<String>,
 }
 
 /// What verification said about an attempt.
@@ -127,7 +129,7 @@ impl Verifier {
 
     /// What the user could have appended to the password.
     pub async fn appended_forms(&self, subject: &Subject, deadline: Instant) -> Result<Forms, Unavailable> {
-        let request = AppendedFormsRequest {
+        let request = || AppendedFormsRequest {
             client: subject.client.clone(),
             subject: subject.entry.as_ref().map(Into::into),
             person_ip: subject.person_ip(),
@@ -173,10 +175,10 @@ impl Verifier {
         wanted: Option<Method>,
         deadline: Instant,
     ) -> Result<Verdict, Unavailable> {
-        let request = BeginRequest {
+        let request = || BeginRequest {
             attempt: Some(subject.attempt().into()),
             primary: primary.into(),
-            code: code.map(proto::common::Secret::from),
+            code: code.clone().map(proto::common::Secret::from),
             wanted_method: wanted.map_or("", Method::code).to_owned(),
             ..BeginRequest::default()
         };
@@ -186,7 +188,7 @@ impl Verifier {
 
     /// The password behind an accepted code was right too.
     pub async fn complete(&self, subject: &Subject, deadline: Instant) -> Result<Verdict, Unavailable> {
-        let request = CompleteRequest { attempt: Some(subject.attempt()) };
+        let request = || CompleteRequest { attempt: Some(subject.attempt()) };
         let outcome = self.asked(request, deadline, |request| self.port.complete(request)).await?;
         self.verdict(subject, outcome, Primary::Passed)
     }
@@ -224,7 +226,7 @@ impl Verifier {
     /// The directory took another password of this person: nothing of before is remembered (L-14, V-52).
     pub async fn password_changed(&self, subject: &DirectoryRef, client: &str) {
         let deadline = Instant::now() + REPORT_LIMIT;
-        let request = PasswordChangedRequest { subject: Some(subject.into()), client: client.to_owned() };
+        let request = || PasswordChangedRequest { subject: Some(subject.into()), client: client.to_owned() };
         if self.asked(request, deadline, |request| self.port.password_changed(request)).await.is_err() {
             password_change_lost(client, &format_args!("verification did not take it for {}", subject.id));
         }
@@ -234,20 +236,19 @@ impl Verifier {
     /// answers a repeated question with its first result (V-02).
     async fn asked<M, T, F>(
         &self,
-        message: M,
+        message: impl Fn() -> M,
         deadline: Instant,
         call: impl Fn(tonic::Request<M>) -> F,
     ) -> Result<T, Unavailable>
     where
-        M: Clone,
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        match self.heard(call(within(message.clone(), deadline)?)).await {
+        match self.heard(call(within(message(), deadline)?)).await {
             Err(Unavailable { nobody_there: true, .. }) if !self.presence.is_down() => {}
             answered => return answered,
         }
         tokio::time::sleep(ASKED_AGAIN_AFTER).await;
-        self.heard(call(within(message, deadline)?)).await
+        self.heard(call(within(message(), deadline)?)).await
     }
 
     async fn heard<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Unavailable> {
@@ -294,6 +295,7 @@ impl Verifier {
                     method: Method::from_code(&allow.method),
                     assurance: allow.assurance,
                     source: Source::from_code(&allow.source),
+                    user_id: Some(allow.user_id).filter(|user_id| !user_id.is_empty()),
                 }))
             }
             Some(outcome::Result::Deny(deny)) => match Reason::from_code(&deny.reason) {
@@ -351,6 +353,7 @@ impl Allow {
             method: None,
             assurance: domain::Assurance::None.code().to_owned(),
             source: Some(Source::FailOpen),
+            user_id: None,
         })
     }
 
@@ -372,6 +375,11 @@ impl Allow {
 
     pub fn source(&self) -> Option<Source> {
         self.source
+    }
+
+    /// `None` for whoever is no user here, or was let in while nobody could say.
+    pub fn user_id(&self) -> Option<&str> {
+        self.user_id.as_deref()
     }
 }
 

@@ -63,6 +63,7 @@ async fn compose(config: Config, process: &Process) -> anyhow::Result<()> {
         settings: services.settings_for(part::LDAP_GATEWAY),
         fail_open: services.fail_open.clone(),
         password_tries: services.password_tries.clone(),
+        standing: services.standing.clone(),
         bus: bus.clone(),
         clock: clock.clone(),
     };

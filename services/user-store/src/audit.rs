@@ -61,8 +61,11 @@ pub async fn begin_chain(session: &mut Session) -> Result<(), sqlx::Error> {
 
 /// Waits until nobody else appends. The lock ends with the transaction.
 pub async fn lock(session: &mut Session) -> Result<Head, sqlx::Error> {
-    // An update instead of SELECT FOR UPDATE, which SQLite does not know.
-    let sql = "UPDATE audit_head SET sequence = sequence WHERE id = 1 RETURNING sequence, hash";
+    let sql = match session.writes_alone() {
+        true => "SELECT sequence, hash FROM audit_head WHERE id = 1",
+        // An update instead of SELECT FOR UPDATE, which SQLite does not know.
+        false => "UPDATE audit_head SET sequence = sequence WHERE id = 1 RETURNING sequence, hash",
+    };
     let row = session.row(sql, args![]).await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok(Head { sequence: row.get("sequence")?, hash: row.get("hash")? })
 }

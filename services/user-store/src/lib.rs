@@ -34,6 +34,7 @@ mod rules;
 mod seal;
 mod settings;
 mod sql;
+mod standing;
 mod sync;
 mod tell;
 mod throttle;
@@ -53,6 +54,7 @@ pub use settings::{
     apply::{observed_for_too_long, parse, problems},
 };
 pub use sql::{OpenError, StoreSection, StoreUrl};
+pub use standing::StandingService;
 pub use sync::SyncService;
 
 use audit::checkpoint::{self, Signer};
@@ -70,6 +72,7 @@ use proto::user_store::{
     portal_data_server::PortalDataServer,
     radius_server::RadiusServer,
     settings_server::{Settings, SettingsServer},
+    standing_server::StandingServer,
     sync_server::SyncServer,
 };
 use rpc::StoreError;
@@ -166,6 +169,7 @@ impl Store {
             outbox: Arc::new(outbox::OutboxService(self.clone())),
             fail_open: Arc::new(fail_open::FailOpenService(self.clone())),
             password_tries: Arc::new(password_tries::PasswordTriesService::new(self.clone())),
+            standing: Arc::new(standing::StandingService(self.clone())),
             radius: Arc::new(radius::RadiusService(self.clone())),
         }
     }
@@ -265,6 +269,7 @@ pub struct Services {
     pub outbox: Arc<OutboxService>,
     pub fail_open: Arc<FailOpenService>,
     pub password_tries: Arc<PasswordTriesService>,
+    pub standing: Arc<StandingService>,
     pub radius: Arc<RadiusService>,
 }
 
@@ -286,6 +291,7 @@ impl Services {
             .add(OutboxServer::from_arc(self.outbox.clone()))
             .add(FailOpenServer::from_arc(self.fail_open.clone()))
             .add(PasswordTriesServer::from_arc(self.password_tries.clone()))
+            .add(StandingServer::from_arc(self.standing.clone()))
             .add(RadiusServer::from_arc(self.radius.clone()))
     }
 }

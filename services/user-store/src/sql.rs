@@ -224,6 +224,26 @@ impl Session {
         Ok(changed)
     }
 
+    /// A change of rows that each name themselves: by `each` where a statement costs no way, else by `head` and `tail` around all of
+    /// them, which SQLite would keep in a table of their own first.
+    pub async fn change_each(
+        &mut self,
+        each: &str,
+        head: &str,
+        rows: Vec<Vec<Arg>>,
+        tail: &str,
+    ) -> Result<u64, sqlx::Error> {
+        match self {
+            Self::SqliteDirect(session) => session.run(each, rows.into_iter()),
+            _ => self.bulk(head, rows, tail).await,
+        }
+    }
+
+    /// Whether the transaction keeps everybody else from writing from its beginning on.
+    pub fn writes_alone(&self) -> bool {
+        matches!(self, Self::SqliteDirect(session) if session.writes())
+    }
+
     /// The same for rows that are large: where a statement costs no way each is made when its turn comes, and all at once need no memory.
     pub fn bulk_each<'a>(
         &'a mut self,

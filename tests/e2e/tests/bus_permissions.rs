@@ -29,7 +29,7 @@ use std::{
 
 /// The table, written here once more by hand: subject, who may publish, who may subscribe.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
-    ("twinlock.v1.user.changed.4711", &["user-store"], &[]),
+    ("twinlock.v1.user.changed.4711", &["user-store"], &["ldap-gateway"]),
     (
         "twinlock.v1.settings.changed",
         &["user-store"],

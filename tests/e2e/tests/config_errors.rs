@@ -40,6 +40,7 @@ async fn a_wrong_settings_document() -> Result<()> {
     story!(&mut world;
         clients_that_overlap_are_refused_and_the_old_settings_stay,
         a_wrong_key_or_value_of_the_settings_is_named_with_its_line,
+        a_forbidden_port_stops_the_start_in_one_sentence,
         an_unreachable_directory_is_one_sentence,
     )
 }
@@ -268,6 +269,20 @@ async fn a_wrong_key_or_value_of_the_settings_is_named_with_its_line(world: &mut
         settings_refused(world, &bad, &words.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+async fn a_forbidden_port_stops_the_start_in_one_sentence(world: &mut OneMachine) -> Result<()> {
+    // FL-02: there is an LDAP client, so the ports are to be opened; whoever starts it here may not open what is root's.
+    world.twinlock.stop();
+    for key in ["ldap.listen", "ldap.tls_listen"] {
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-net_bind_service").arg(our_program("twinlock")?);
+        command.arg("--config").arg(&world.twinlock.command_line.config).arg("serve");
+        command.args(["--set", &format!("{key}=127.0.0.1:99")]);
+        let sentence = format!("{key}: the LDAP port 127.0.0.1:99 cannot be opened: Permission denied");
+        end(command, world.dir.path())?.is(NO, &[&sentence]).context(key)?;
+    }
+    world.twinlock.restart()
 }
 
 async fn an_unreachable_directory_is_one_sentence(world: &mut OneMachine) -> Result<()> {

@@ -1,4 +1,5 @@
-//! L-13 from end to end: a client that goes away while a phone rings has logged nobody in, whatever the phone then says.
+//! L-13 from end to end: a client that goes away while a phone rings has logged nobody in, whatever the phone then says. And S-22:
+//! whoever is logged in, and may not be any more, is sent away.
 //!
 //! ```text
 //! application ──bind──> gateway ──> slapd, which says yes
@@ -7,10 +8,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Distributed, OneMachine, Pocket, code_of, last_attempt, socket_address};
-use lab::{CommandLine, Slapd, password_of};
+use lab::{COMPANY_BASE, CommandLine, Proc, Slapd, password_of, program, wait_until};
 use ldap_wire::{BindRequest, Framer, Limits, MessageId, Op, Password, Peer, bind};
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -20,7 +23,7 @@ use tokio::{
 
 const WIKI: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const ANN: &str = "ann.archer";
-/// Until a phone shows what it is asked; it looks every three seconds.
+/// Until a phone shows what it is asked, which looks every three seconds, or a session what it found.
 const SHOWN: Duration = Duration::from_secs(20);
 /// L-12: one second, and what the audit takes.
 const NOTICED: Duration = Duration::from_secs(5);
@@ -34,7 +37,16 @@ target = "acme"
 tls = "danger_optional"
 wait_seconds = 50
 remember = { kind = "user_source_password", idle_seconds = 300, life_seconds = 600 }
+
+[[client]]
+name = "shell"
+protocol = "ldap"
+sources = ["127.0.0.8/32"]
+target = "acme"
+tls = "danger_optional"
+not_enrolled = "pass"
 "#;
+const SHELL: &str = "127.0.0.8";
 
 /// Where it is asked, and where it is approved.
 struct Product<'a> {
@@ -59,6 +71,53 @@ async fn whoever_has_left_is_not_let_in_by_an_approval_on_many_machines() -> Res
     let (ldap_url, portal_url) = (distributed.cluster.ldap_url(1), distributed.cluster.portal_url(2));
     let command_line = distributed.command_line();
     leaves(Product { command_line, slapd: &distributed.slapd, ldap_url, portal_url }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_blocked_loses_the_session_on_one_machine() -> Result<()> {
+    let machine = OneMachine::start(0, "", "", &[])?;
+    machine.settings(SETTINGS).await?;
+    blocked_and_disabled(machine.command_line(), &machine.twinlock.ldap_url(), machine.dir.path())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_blocked_loses_the_session_on_many_machines() -> Result<()> {
+    let distributed = Distributed::start(0, SETTINGS, "")?;
+    blocked_and_disabled(distributed.command_line(), &distributed.cluster.ldap_url(2), distributed.dir.path())
+}
+
+fn blocked_and_disabled(command_line: &CommandLine, url: &str, dir: &Path) -> Result<()> {
+    // S-22, FV-25
+    let mut ann = Session::open(url, "ann.archer", dir)?;
+    let mut ben = Session::open(url, "ben.hale", dir)?;
+    let mut clara = Session::open(url, "clara.osborn", dir)?;
+    command_line.run(&["user", "block", "ann.archer", "--reason", "phone stolen", "--yes"])?;
+    ann.ends()?;
+    command_line.run(&["user", "disable", "ben.hale", "--reason", "left"])?;
+    ben.ends()?;
+    ensure!(clara.0.is_running(), "nobody has said anything of this one: {}", clara.0.log());
+    Ok(())
+}
+
+/// A search that does not end by itself, with the person's own rights.
+struct Session(Proc);
+
+impl Session {
+    fn open(url: &str, uid: &str, dir: &Path) -> Result<Self> {
+        // What it prints is read while it runs.
+        let mut command = Command::new("stdbuf");
+        command.arg("-oL").arg(program("ldapsearch")?);
+        command.env("LDAPSOCKET_BIND_ADDRESSES", SHELL);
+        command.args(["-x", "-H", url, "-D", uid, "-w", &password_of(uid), "-b", COMPANY_BASE, "-E", "!sync=rp"]);
+        command.args([&format!("(uid={uid})"), "cn"]);
+        let session = Self(Proc::spawn("ldapsearch", command, &dir.join(format!("{uid}.session")))?);
+        wait_until("the entry", SHOWN, || session.0.log().contains("\ncn: ")).with_context(|| session.0.log())?;
+        Ok(session)
+    }
+
+    fn ends(&mut self) -> Result<()> {
+        wait_until("the session to end", SHOWN, || !self.0.is_running()).with_context(|| self.0.log())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,11 @@
 #[allow(dead_code, reason = "each user of it uses its part")]
 mod cases;
 
-use crate::support::{Lab, Wanted, client};
+use crate::support::{Lab, Wanted, Wire, client, service_account, until};
 use anyhow::{Context, Result};
-use cases::Anomaly;
+use cases::{Anomaly, Case};
 use domain::settings::ClientTls;
+use lab::Slapd;
 use ldap_wire::{ExtendedRequest, LdapResult, MessageId, Scope};
 use std::time::Instant;
 
@@ -57,4 +58,68 @@ async fn no_message_that_is_wrong_in_one_place_gets_past_the_gateway_or_harms_it
     assert!(grown < 64 << 10, "{grown} KiB");
     assert_eq!(lab.gateway.connect_plain().await?.search_code("", Scope::Base).await?, (0, 1));
     Ok(())
+}
+
+/// Of which place every how manieth is shown to OpenLDAP too: no divisor of how many there are of an element.
+const EVERY_OF_BOTH: usize = 11;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// No LDAP: the connection ends, or the answer is protocolError.
+    Malformed,
+    /// Whatever became of it.
+    Understood,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_openldap_takes_for_malformed_gets_past_the_gateway_by_a_listed_reason_only() -> Result<()> {
+    // T-03, B-41, B-44 to B-46, L-02, L-06: bound on both, so that whatever passes is forwarded
+    let mut unprotected = client("oracle");
+    unprotected.tls = ClientTls::DangerOptional;
+    unprotected.service_accounts = vec![service_account(Slapd::GITLAB_DN)];
+    let lab = Lab::start(Wanted { client: unprotected, ..Wanted::default() }).await?;
+    let (mut same, mut stricter, mut wrong) = (0, 0, Vec::new());
+    until("the account to be known", || !lab.gateway.settings.pinned().is_empty()).await?;
+    // After these there is nobody to ask, and without its name one is about the password that the next one binds with.
+    let others = ["unbind", "StartTLS", "password modify"];
+    let usual = cases::cases().filter(|case| case.anomaly != Anomaly::Nested && !others.contains(&case.name));
+    for case in usual.step_by(EVERY_OF_BOTH) {
+        let ours = verdict(lab.gateway.connect_plain().await?, &case).await?;
+        let theirs = verdict(lab.connect_directly_plain().await?, &case).await?;
+        match (ours, theirs) {
+            (ours, theirs) if ours == theirs => same += 1,
+            // OpenLDAP looks at as much as it needs: at the tags of few strings and numbers, and not at what stands behind them.
+            (Verdict::Malformed, _) if !case.anomaly.is_harmless(case.tag) => stricter += 1,
+            _ => wrong.push(format!(
+                "{} {:?} at element {} ({:#04x}): we {ours:?}, OpenLDAP {theirs:?}",
+                case.name, case.anomaly, case.place, case.tag
+            )),
+        }
+    }
+    assert!(wrong.is_empty(), "{same} the same, {stricter} stricter, {}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(same > 200, "{same} the same, {stricter} stricter");
+    Ok(())
+}
+
+async fn verdict(mut wire: Wire, case: &Case) -> Result<Verdict> {
+    assert_eq!(wire.bind(Slapd::GITLAB_DN, Slapd::GITLAB_PASSWORD).await?, 0);
+    let marker = MessageId::new(99).context("an id")?;
+    let octets = [&case.octets, &ExtendedRequest::who_am_i().encode(marker, &[])[..]].concat();
+    // It may close before all is written.
+    let _ = wire.send(&octets).await;
+    loop {
+        match wire.next().await {
+            // The gateway has passed it on, and the directory has hung up (L-19).
+            Ok(Some(answer)) if LdapResult::decode(&answer).is_ok_and(|result| result.code.0 == 52) => {
+                return Ok(Verdict::Understood);
+            }
+            Ok(Some(answer)) if answer.id() == marker => return Ok(Verdict::Understood),
+            Ok(Some(answer)) => match LdapResult::decode(&answer) {
+                Ok(result) if result.code.0 == 2 => return Ok(Verdict::Malformed),
+                _ => {}
+            },
+            // It waits for the rest of what never ends.
+            Ok(None) | Err(_) => return Ok(Verdict::Malformed),
+        }
+    }
 }

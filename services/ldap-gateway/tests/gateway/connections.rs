@@ -490,6 +490,7 @@ fn a_port_in_use_is_said_in_one_sentence() -> Result<()> {
             settings,
             fail_open: std::sync::Arc::new(crate::support::FakeFailOpen::default()),
             password_tries: std::sync::Arc::new(crate::support::FakePasswordTries::default()),
+            standing: std::sync::Arc::new(crate::support::FakeStanding::default()),
             bus: std::sync::Arc::new(service_kit::bus::InProcess::new()),
             clock: service_kit::Clock::system(),
         };

@@ -19,6 +19,7 @@ mod pressure;
 mod recorder;
 mod sasl;
 mod second_factors;
+mod shut_out;
 mod spellings;
 mod timing;
 mod windows;

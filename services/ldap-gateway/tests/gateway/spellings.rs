@@ -17,12 +17,12 @@ async fn a_spelling_exempts_nobody_from_openldap() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spelling_exempts_nobody_from_a_389_directory() -> Result<()> {
-    one_policy_each(&Make::ds389()?, 20).await
+    one_policy_each(&Make::ds389()?, 49).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spelling_exempts_nobody_from_a_windows_domain() -> Result<()> {
-    one_policy_each(&Make::samba()?, 10).await
+    one_policy_each(&Make::samba()?, 56).await
 }
 
 /// Each type in every spelling with each value in every spelling, with one separator after the other.

@@ -20,7 +20,7 @@ use service_kit::{Clock, Process};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -199,6 +199,11 @@ fn allow(client: &str, reason: &str) -> wire::Allow {
     }
 }
 
+/// Twinlock's id of a user here. No id has a dot: it is one word of a subject of the bus.
+pub fn id_of(username: &str) -> String {
+    username.replace('.', "-")
+}
+
 fn outcome(transaction_id: &str, result: wire::outcome::Result) -> Response<wire::Outcome> {
     Response::new(wire::Outcome { transaction_id: transaction_id.into(), result: Some(result) })
 }
@@ -267,7 +272,10 @@ impl wire::verification_server::Verification for FakeVerification {
                 Err(reason) => {
                     outcome(transaction, Out::Deny(wire::Deny { reason: reason.into(), ..Default::default() }))
                 }
-                Ok(()) if passed => outcome(transaction, Out::Allow(allow(client, "valid_code"))),
+                Ok(()) if passed => {
+                    let allow = allow(client, "valid_code");
+                    outcome(transaction, Out::Allow(wire::Allow { user_id: id_of(&attempt.username), ..allow }))
+                }
                 Ok(()) => outcome(transaction, Out::CodeAccepted(wire::CodeAccepted {})),
             },
         })
@@ -280,7 +288,8 @@ impl wire::verification_server::Verification for FakeVerification {
     async fn complete(&self, request: Request<wire::CompleteRequest>) -> Result<Response<wire::Outcome>, Status> {
         let attempt = request.into_inner().attempt.expect("a gateway sends the attempt");
         self.state().calls.push(Call::Complete(attempt.username.clone()));
-        Ok(outcome(&attempt.transaction_id, wire::outcome::Result::Allow(allow(&attempt.client, "valid_code"))))
+        let allow = wire::Allow { user_id: id_of(&attempt.username), ..allow(&attempt.client, "valid_code") };
+        Ok(outcome(&attempt.transaction_id, wire::outcome::Result::Allow(allow)))
     }
 
     async fn answer(&self, _: Request<wire::AnswerRequest>) -> Result<Response<wire::Outcome>, Status> {
@@ -552,6 +561,34 @@ impl store::password_tries_server::PasswordTries for FakePasswordTries {
     }
 }
 
+/// Who of those who are bound may not be any more, and how often that was asked.
+#[derive(Default)]
+pub struct FakeStanding {
+    shut_out: Mutex<Vec<String>>,
+    asked: AtomicUsize,
+}
+
+impl FakeStanding {
+    pub fn shuts_out(&self, user_id: &str) {
+        self.shut_out.lock().expect("no test panics in here").push(user_id.to_owned());
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl store::standing_server::Standing for FakeStanding {
+    async fn shut_out(&self, request: Request<store::ShutOutRequest>) -> Result<Response<store::ShutOutReply>, Status> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut user_ids = request.into_inner().user_ids;
+        let shut_out = self.shut_out.lock().expect("no test panics in here");
+        user_ids.retain(|user_id| shut_out.contains(user_id));
+        Ok(Response::new(store::ShutOutReply { user_ids }))
+    }
+}
+
 // --- the gateway under test ------------------------------------------------------------------------------------------
 
 pub struct Lab {
@@ -570,6 +607,7 @@ pub struct Running {
     pub settings: Arc<FakeSettings>,
     pub fail_open: Arc<FakeFailOpen>,
     pub password_tries: Arc<FakePasswordTries>,
+    pub standing: Arc<FakeStanding>,
     bus: Arc<InProcess>,
     plain: SocketAddr,
     ldaps: SocketAddr,
@@ -614,6 +652,11 @@ impl Lab {
         Wire::tls(TcpStream::connect(address).await?, &self.tls).await
     }
 
+    /// The same, without TLS.
+    pub async fn connect_directly_plain(&self) -> Result<Wire> {
+        Ok(Wire::plain(TcpStream::connect(("127.0.0.1", self.slapd.ldap_port())).await?))
+    }
+
     /// Bind requests that the directory has seen from anybody but our own query account, whose connections open when they like.
     pub fn client_binds(&self) -> usize {
         let log = self.slapd.log();
@@ -651,11 +694,13 @@ impl Running {
         let bus = Arc::new(InProcess::new());
         let fail_open = Arc::new(FakeFailOpen::default());
         let password_tries = Arc::new(FakePasswordTries::default());
+        let standing = Arc::new(FakeStanding::default());
         let deps = Deps {
             verification: verification.clone(),
             settings: settings.clone(),
             fail_open: fail_open.clone(),
             password_tries: password_tries.clone(),
+            standing: standing.clone(),
             bus: bus.clone(),
             clock: Clock::system(),
         };
@@ -669,6 +714,7 @@ impl Running {
             settings,
             fail_open,
             password_tries,
+            standing,
             bus,
             plain: nowhere,
             ldaps: nowhere,
@@ -694,6 +740,12 @@ impl Running {
             Ok(())
         };
         tokio::time::timeout(LIMIT, taken_up).await.context("the new settings are not taken up")?
+    }
+
+    /// Says on the bus that something about this user changed.
+    pub async fn user_changed(&self, user_id: &str) -> Result<()> {
+        let subject = proto::subjects::user_changed(user_id);
+        Ok(service_kit::bus::Bus::publish(&*self.bus, &subject, Bytes::new()).await?)
     }
 
     pub async fn connect_tls(&self, tls: &Arc<rustls::ClientConfig>) -> Result<Wire> {

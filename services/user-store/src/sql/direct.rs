@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
@@ -86,7 +87,7 @@ impl Direct {
             while let Some(row) = rows.next().map_err(failed)? {
                 let value = |column| row.get_ref(column).and_then(|value| Ok(Value::try_from(value)?));
                 let values = (0..known.columns.len()).map(value).collect::<Result<_, _>>().map_err(failed)?;
-                found.push(Row { known: known.clone(), values });
+                found.push(Row { known: known.clone(), values, next: AtomicUsize::new(0) });
             }
         }
         Ok(found)
@@ -146,12 +147,16 @@ impl ToSql for Arg {
 pub struct Row {
     known: Arc<Known>,
     values: Box<[Value]>,
+    /// Where the next column is likely to be: they are asked for in the order of the statement, as a rule.
+    next: AtomicUsize,
 }
 
 impl Row {
     pub fn get<T: FromSql>(&self, column: &str) -> Result<T, sqlx::Error> {
-        let place = self.known.columns.iter().position(|name| **name == *column);
+        let (columns, next) = (&self.known.columns, self.next.load(Ordering::Relaxed));
+        let place = (next..columns.len()).chain(0..next).find(|place| *columns[*place] == *column);
         let place = place.ok_or_else(|| sqlx::Error::ColumnNotFound(column.into()))?;
+        self.next.store(place + 1, Ordering::Relaxed);
         let value = ValueRef::from(&self.values[place]);
         // Octets and text are one to SQLite, and to the driver: a column that was added with '' for what stood there has texts.
         let decoded = T::column_result(value).or_else(|error| match value {
@@ -171,7 +176,7 @@ pub struct Session {
     direct: Option<Direct>,
     home: Home,
     /// Among those who write.
-    _turn: Option<OwnedMutexGuard<()>>,
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Session {
@@ -179,9 +184,13 @@ impl Session {
     pub fn begin(home: &Home, turn: Option<OwnedMutexGuard<()>>) -> Result<Option<Self>, sqlx::Error> {
         let Some(direct) = home.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(None) };
         let begin = if turn.is_some() { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let mut session = Self { direct: Some(direct), home: home.clone(), _turn: turn };
+        let mut session = Self { direct: Some(direct), home: home.clone(), turn };
         session.direct()?.once(begin)?;
         Ok(Some(session))
+    }
+
+    pub fn writes(&self) -> bool {
+        self.turn.is_some()
     }
 
     pub fn run<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {

@@ -6,8 +6,9 @@ use proto::user_store::{
     AllowResult, BlockUserRequest, CheckSecretRequest, ClearRememberedRequest, EditUserRequest, EndBypassRequest,
     ExemptUserRequest, ImportReply, ImportUsersRequest, IssueTemporaryCodeRequest, ListMessagesRequest,
     ListPromptsRequest, ListRememberedRequest, ResetPinRequest, RevokeFactorRequest, SecretKind, SecretResult,
-    SetAnswersRequest, StartBypassRequest, SyncedUser, TakeMailRequest, TryKind, UnblockUserRequest, UnlockUserRequest,
-    UserDetail, UserRow, admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
+    SetAnswersRequest, ShutOutRequest, StartBypassRequest, SyncedUser, TakeMailRequest, TryKind, UnblockUserRequest,
+    UnlockUserRequest, UserDetail, UserRow, admin_server::Admin, commit_server::Commit, outbox_server::Outbox,
+    standing_server::Standing,
 };
 use tonic::{Code, Request, Status};
 
@@ -105,6 +106,25 @@ pub async fn a_block_has_a_reason_an_end_and_a_way_back(lab: Fixture) {
     let nobody = Enrolled { user_id: "none".into(), ..ann };
     assert_eq!(block(&lab, &nobody, 0, "x").await.expect_err("unknown").code(), Code::NotFound);
     lab.assert_chain_is_whole().await;
+}
+
+pub async fn whoever_is_bound_is_shut_out_by_a_block_a_state_and_by_being_gone(lab: Fixture) {
+    // S-22, FV-25
+    let (ann, ben, carl) = (lab.enrolled("ann").await, lab.enrolled("ben").await, lab.enrolled("carl").await);
+    let shut_out = async || {
+        let user_ids = [&ann, &ben, &carl].map(|user| user.user_id.clone());
+        let request = ShutOutRequest { user_ids: user_ids.into_iter().chain(["none".to_owned()]).collect() };
+        lab.services.standing.shut_out(Request::new(request)).await.expect("the store answers").into_inner().user_ids
+    };
+    assert_eq!(shut_out().await, ["none"]);
+    block(&lab, &ann, NOON_MS + DAY_MS, "lost the phone").await.expect("blocked");
+    lab.disable(&ben.user_id).await;
+    assert_eq!(shut_out().await, [ann.user_id.as_str(), &ben.user_id, "none"]);
+    lab.clock.advance(DAY_MS);
+    assert_eq!(shut_out().await, [ben.user_id.as_str(), "none"], "over by itself");
+    let too_many = ShutOutRequest { user_ids: vec![String::new(); 1_001] };
+    let refused = lab.services.standing.shut_out(Request::new(too_many)).await.expect_err("too many");
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 pub async fn a_block_withdraws_the_prompt_that_waits(lab: Fixture) {

@@ -55,6 +55,7 @@ macro_rules! rules {
 
 rules! {
     admin::a_block_has_a_reason_an_end_and_a_way_back,
+    admin::whoever_is_bound_is_shut_out_by_a_block_a_state_and_by_being_gone,
     admin::a_block_withdraws_the_prompt_that_waits,
     admin::an_exemption_names_clients_that_exist_and_may_end,
     admin::an_edit_changes_what_it_names_and_ends_remembered_logins_where_it_concerns_a_factor,

@@ -26,11 +26,13 @@ pub async fn write_changes(
         .collect();
     let expected = rows.len() as u64;
     // V-11, V-74: the step only rises, and the row is the one that was read; a row that is not counted refuses the group.
+    let each = "UPDATE factors SET last_step = $3, drift = $4, failures = $5, open_ms = $6, last_used_ms = $7, \
+                revision = revision + 1 WHERE factor_id = $1 AND revision = $2 AND last_step <= $3";
     let tail = ") UPDATE factors SET last_step = v.last_step, drift = v.drift, failures = v.failures, open_ms = v.open_ms, \
                 last_used_ms = v.last_used_ms, revision = factors.revision + 1 FROM v \
                 WHERE factors.factor_id = v.factor_id AND factors.revision = v.revision AND factors.last_step <= v.last_step";
     let head = "WITH v (factor_id, revision, last_step, drift, failures, open_ms, last_used_ms) AS (";
-    if session.bulk(head, rows, tail).await? != expected {
+    if session.change_each(each, head, rows, tail).await? != expected {
         return Err(StoreError::Overtaken);
     }
     let changed = working.guards.iter().filter(|(_, guard)| guard.changed);
