@@ -29,6 +29,7 @@ mod timestamp;
 mod usn;
 mod watched;
 
+pub use clock::seconds as seconds_of_generalized_time;
 pub use domain::settings::Feed as FeedKind;
 pub use error::{FeedError, FullRead};
 pub(crate) use link::Link;

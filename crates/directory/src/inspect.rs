@@ -25,7 +25,7 @@ use crate::probe::{self, ProbeError, Probed};
 use crate::query::QueryError;
 use crate::read::{Incomplete, Query, Read};
 use crate::resolve::{Entry, ResolveError};
-use domain::settings::{self, PhoneKind};
+use domain::settings;
 use domain::{NameForm, ObjectId, Secret};
 use ldap_wire::{Filter, LdapResult, Op, PagedResults, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::fmt;
@@ -48,7 +48,9 @@ pub struct Trial {
 pub struct Inspection {
     /// Those that were tried: none is after a refused query bind, so that the account is not locked.
     pub servers: Vec<Probed>,
-    /// The same with the account of synchronisation, where that was to be tried.
+    /// What is wrong with servers whatever they answer, in sentences.
+    unfit: Vec<String>,
+    /// Those that were tried with the account of synchronisation, where that was to be tried.
     pub synchronisation: Option<Vec<Probed>>,
     /// Synchronisation has an account of its own.
     has_sync_bind: bool,
@@ -185,7 +187,8 @@ impl Directory {
             }
             synchronisation = Some(servers);
         }
-        Inspection { servers, synchronisation, has_sync_bind: self.settings().sync_bind.is_some(), findings }
+        let (unfit, has_sync_bind) = (self.settings().unfit_servers(), self.settings().sync_bind.is_some());
+        Inspection { servers, unfit, synchronisation, has_sync_bind, findings }
     }
 
     async fn findings(&self, trial: &Trial) -> Findings {
@@ -194,14 +197,7 @@ impl Directory {
         let containers = self.count(self.container_filter()).await;
         let paging = paging(self.core()).await;
         let feeds = self.probe_feeds().await;
-        let mut mapped = fields(self.settings());
-        // Of no user.
-        mapped.push(("id".to_owned(), self.settings().id_attribute()));
-        if let Some(own) = self.settings().attributes.container_name.as_deref() {
-            mapped.push(("container_name".to_owned(), own));
-        }
-        mapped.push(("group_name".to_owned(), self.settings().group_name_attribute()));
-        let unknown_attributes = schema::unknown(self, mapped).await;
+        let unknown_attributes = schema::unknown(self).await;
         let domains = domains::other(self).await;
         let entry = self.someone(trial).await;
         let authentication = self.try_authentication(trial, entry.as_ref().ok().and_then(Option::as_ref)).await;
@@ -251,7 +247,7 @@ impl Directory {
 
     async fn mapped(&self, named: Option<Entry>) -> Result<Mapped, UserError> {
         let settings = self.settings();
-        let fields = fields(settings);
+        let fields = settings.attributes_of_people();
         let mut attributes: Vec<&str> = fields.iter().map(|(_, attribute)| *attribute).collect();
         attributes.push(settings.id_attribute());
         attributes.sort_unstable_by_key(|attribute| attribute.to_ascii_lowercase());
@@ -421,35 +417,6 @@ async fn paging(core: &Arc<Core>) -> Result<Paging, Incomplete> {
     }
 }
 
-/// What the settings map, in the order in which it is shown.
-fn fields(settings: &settings::Directory) -> Vec<(String, &str)> {
-    let map = &settings.attributes;
-    let mut fields: Vec<(String, &str)> = Vec::new();
-    fields.extend(settings.username_attributes().into_iter().map(|attribute| ("username".to_owned(), attribute)));
-    let one = |field: &str, attribute| (field.to_owned(), attribute);
-    fields.extend(settings.alternate_attribute().map(|attribute| one("alternate", attribute)));
-    fields.push(one("first_name", settings.first_name_attribute()));
-    fields.push(one("last_name", settings.last_name_attribute()));
-    fields.push(one("mail", settings.mail_attribute()));
-    fields.extend(map.distinguished_name.as_deref().map(|attribute| one("distinguished_name", attribute)));
-    fields.push(one("description", settings.description_attribute()));
-    for kind in PhoneKind::ALL {
-        let attribute = settings.phone_attribute(kind);
-        fields.extend(attribute.map(|attribute| (format!("phones.{}", kind.code()), attribute)));
-    }
-    fields.extend(map.extension.as_deref().map(|attribute| one("extension", attribute)));
-    fields.extend(map.user_group.as_deref().map(|attribute| one("user_group", attribute)));
-    let languages = [
-        ("languages.call", &map.languages.call),
-        ("languages.text", &map.languages.text),
-        ("languages.app", &map.languages.app),
-        ("languages.code", &map.languages.code),
-    ];
-    fields.extend(languages.into_iter().filter_map(|(field, it)| Some(one(field, it.as_deref()?))));
-    fields.retain(|(_, attribute)| !attribute.is_empty());
-    fields
-}
-
 /// S-59: whatever stands there, it is short and harmless to look at.
 fn shown(entry: &SearchResultEntry, attribute: &str) -> Vec<String> {
     const VALUES_MAX: usize = 5;
@@ -527,6 +494,8 @@ impl Inspection {
             Line { about, verdict, text }
         };
         let mut lines: Vec<Line> = self.servers.iter().map(|probed| of_server(About::Server, probed)).collect();
+        let unfit = |text: &String| Line { about: About::Server, verdict: Judgement::Bad, text: text.clone() };
+        lines.extend(self.unfit.iter().map(unfit));
         let about = About::Synchronisation;
         match &self.synchronisation {
             Some(probed) => lines.extend(probed.iter().map(|probed| of_server(about, probed))),

@@ -63,7 +63,7 @@ pub use connection::{Broken, Protected};
 pub use directories::{Directories, RefusedDirectory};
 pub use directory::{Directory, Options, SettingsError};
 pub use exchange::{Ended, Exchange, LogonError, Step};
-pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Origin, Position};
+pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Origin, Position, seconds_of_generalized_time};
 pub use name::{NameError, TypedName};
 pub use observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
 pub use probe::{Found, ProbeError, Probed};

@@ -6,12 +6,12 @@
 //! | `<GUID=...>`, `<SID=...>` | the id attribute; `objectSid` |
 //! | bare name | each mapped username attribute; where the settings have a default domain, also what `name@domain` is searched for |
 //! | `DOMAIN\user`, `DOMAIN/user` | Active Directory: `sAMAccountName`; others: as a bare name |
-//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or, unless the settings say otherwise, the mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`), or domains are stripped, also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
+//! | `user@domain` | the whole text in each mapped username attribute and in `userPrincipalName` (Active Directory) or, unless the settings say otherwise, each mapped mail attribute (others); where the domain is that of the base (`DC=corp,DC=example` is `corp.example`), or domains are stripped, also `user` alone: in `sAMAccountName` (Active Directory), or each mapped username attribute (others) |
 //! | `corp.example/People/Ann` | Active Directory: from the domain down, one level after the other, by `name` |
 //! | `HTTP/web.corp.example` | Active Directory: `servicePrincipalName` |
 //!
 //! Only when that has proven that there is nobody, the next is asked, one after the other: the alternate attribute of the settings (bare
-//! names and `user@domain`) together with the mail attribute (Active Directory, `user@domain`, where the settings say so), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
+//! names and `user@domain`) together with each mapped mail attribute (Active Directory, `user@domain`, where the settings say so), `displayName` (bare names in Active Directory), `servicePrincipalName` (`DOMAIN/user` in Active
 //! Directory), `sIDHistory` (SIDs), and the service class that the directory keeps another one under, as `HOST/web` for `HTTP/web`
 //! (`sPNMappings`, service principal names). So it is Active Directory's own order (MS-ADTS section 5.1.1.1.1), and what is written into
 //! such an attribute never takes a name from whose it is.
@@ -374,9 +374,9 @@ fn entry(settings: &settings::Directory, found: &SearchResultEntry, form: NameFo
     let username = settings.username_attributes().into_iter().find_map(|attribute| plain_text(found, attribute));
     Ok(Entry {
         username: username.unwrap_or_else(|| dn.clone()),
-        first_name: plain_text(found, settings.first_name_attribute()),
-        last_name: plain_text(found, settings.last_name_attribute()),
-        mail: plain_text(found, settings.mail_attribute()),
+        first_name: settings.first_name_attributes().find_map(|it| plain_text(found, it)),
+        last_name: settings.last_name_attributes().find_map(|it| plain_text(found, it)),
+        mail: settings.mail_attributes().find_map(|it| plain_text(found, it)),
         account: plain_text(found, ACCOUNT).filter(|_| has_accounts(settings)),
         subject,
         dn,
@@ -409,12 +409,10 @@ fn has_accounts(settings: &settings::Directory) -> bool {
 
 /// Each once: naming one twice is not everywhere taken well.
 fn attributes(settings: &settings::Directory) -> Vec<&str> {
-    let mut attributes = vec![
-        settings.id_attribute(),
-        settings.first_name_attribute(),
-        settings.last_name_attribute(),
-        settings.mail_attribute(),
-    ];
+    let mut attributes = vec![settings.id_attribute()];
+    attributes.extend(settings.first_name_attributes());
+    attributes.extend(settings.last_name_attributes());
+    attributes.extend(settings.mail_attributes());
     attributes.extend(settings.username_attributes());
     attributes.extend(has_accounts(settings).then_some(ACCOUNT));
     attributes.sort_unstable();
@@ -449,13 +447,15 @@ fn names(name: &TypedName, settings: &settings::Directory) -> Filter {
 
 /// `user@domain`
 fn in_domain(user: &str, domain: &str, settings: &settings::Directory) -> Vec<Filter> {
-    let whole = match is_active_directory(settings) {
-        true => Some("userPrincipalName"),
-        false => Some(settings.mail_attribute()).filter(|_| settings.signs_in_by_mail()),
-    };
     let mut attributes = settings.username_attributes();
-    if let Some(whole) = whole.filter(|it| !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(it))) {
-        attributes.push(whole);
+    let whole: Vec<&str> = match is_active_directory(settings) {
+        true => vec!["userPrincipalName"],
+        false => settings.mail_attributes().filter(|_| settings.signs_in_by_mail()).collect(),
+    };
+    for whole in whole {
+        if !attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(whole)) {
+            attributes.push(whole);
+        }
     }
     let mut alternatives = equal(&attributes, &format!("{user}@{domain}"));
     if settings.strip_domain || is_domain_of_base(domain, settings) {
@@ -479,7 +479,9 @@ fn further_names(name: &TypedName, settings: &settings::Directory) -> Vec<(NameF
         _ => None,
     };
     let address = address.filter(|_| active_directory && settings.signs_in_by_mail());
-    alternates.extend(address.map(|address| Filter::equal(settings.mail_attribute(), address)));
+    if let Some(address) = address {
+        alternates.extend(settings.mail_attributes().map(|attribute| Filter::equal(attribute, address.as_str())));
+    }
     let alternates = match alternates.len() {
         0 | 1 => alternates.pop(),
         _ => Some(Filter::or(alternates)),

@@ -183,8 +183,8 @@ mod syncrepl {
 
     type Shape = fn(MessageId) -> Vec<Do>;
 
-    /// The three shapes of a refresh, and whether the end of each proves who is gone.
-    const SHAPES: [(Shape, bool); 3] = [
+    /// The three shapes of a refresh, and a server that begins anew; whether the end of each proves who is gone.
+    const SHAPES: [(Shape, bool); 4] = [
         (
             |id| vec![set(id, false, &[1, 2]), state(id, SyncStateKind::Add, 3, None), over(id, 0, Some("c2"), false)],
             true,
@@ -197,6 +197,14 @@ mod syncrepl {
             |id| {
                 let between = info(id, &SyncInfo::RefreshPresent { cookie: None, done: false });
                 vec![set(id, false, &[1, 2]), between, set(id, true, &[2]), over(id, 0, Some("c2"), true)]
+            },
+            true,
+        ),
+        // S-35: all there is as added, though a cookie was sent.
+        (
+            |id| {
+                let added = |number| state(id, SyncStateKind::Add, number, None);
+                vec![added(1), added(2), added(3), over(id, 0, Some("c2"), false)]
             },
             true,
         ),
@@ -217,6 +225,7 @@ mod syncrepl {
                     vec![there.clone(), Event::Changed(id(3))],
                     vec![Event::Changed(id(1)), Event::Deleted(id(2))],
                     vec![there, Event::Deleted(id(2))],
+                    vec![Event::Changed(id(1)), Event::Changed(id(2)), Event::Changed(id(3))],
                 ][number]
             );
             // 389 DS, and whoever is not known to mean what it says
@@ -469,6 +478,13 @@ mod dirsync {
     async fn server(
         answers: impl Fn(MessageId, &DirSync, &SearchRequest) -> Vec<Do> + Send + Sync + 'static,
     ) -> (Fake, Directory) {
+        server_of(Preset::ActiveDirectory, answers).await
+    }
+
+    async fn server_of(
+        preset: Preset,
+        answers: impl Fn(MessageId, &DirSync, &SearchRequest) -> Vec<Do> + Send + Sync + 'static,
+    ) -> (Fake, Directory) {
         let fake = Fake::start(move |message: &Message, _| {
             if message.op() != Op::SearchRequest {
                 return vec![];
@@ -497,9 +513,9 @@ mod dirsync {
         })
         .await;
         let mut settings = settings(&[&fake.url]);
-        (settings.preset, settings.base) = (Preset::ActiveDirectory, format!("OU=people,{BASE}"));
+        (settings.preset, settings.base) = (preset, format!("OU=people,{BASE}"));
         settings.user_filter = "(&(objectClass=contact)(department=IT))".into();
-        settings.attributes.user_group = Some("team".into());
+        settings.attributes.user_group = Some("team;crew".into());
         let options = Options { query_connections: 1, ..Options::default() };
         (fake, Directory::new(settings, None, options).expect("good settings"))
     }
@@ -553,6 +569,7 @@ mod dirsync {
                 "objectClass",
                 "member",
                 "team",
+                "crew",
                 "department",
                 "watched",
             ] {
@@ -578,6 +595,21 @@ mod dirsync {
             "the rest was asked once: {:?}",
             fake.connections()
         );
+    }
+
+    #[tokio::test]
+    async fn that_an_account_is_switched_off_is_watched_where_the_preset_has_it() {
+        // FD-42, S-14
+        for (preset, watched) in [(Preset::AdLds, true), (Preset::ActiveDirectory, false)] {
+            let (fake, directory) = server_of(preset, move |id, _, search| {
+                let asked = |name: &str| search.attributes.iter().any(|it| it == name);
+                assert_eq!(asked("msDS-UserAccountDisabled"), watched, "{preset:?}");
+                assert!(asked("accountExpires") && !asked("nsAccountLock"), "{preset:?}");
+                vec![page(id, false, b"c2")]
+            })
+            .await;
+            assert_eq!(Told::of(directory.changes(position(&fake, b"c1"))).await.end.ok(), Some(false));
+        }
     }
 
     #[tokio::test]
@@ -813,6 +845,75 @@ mod others {
         let asked: Vec<String> = asked.lock().expect("no panic").clone();
         let expected = ["20261129115000Z", "20261129105000Z", "20261129105000Z", "20261129122000Z"];
         assert_eq!(asked, expected.map(|time| format!("(modifyTimestamp>={time})")));
+        drop(fake);
+    }
+
+    #[tokio::test]
+    async fn where_a_server_tells_no_time_the_newest_change_is_where_it_stands() {
+        // S-39: its clock is twenty minutes behind ours, one entry carries a time of next year
+        const MINUTE: i64 = 60;
+        let ours = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()).expect("so soon");
+        let written = |seconds: i64| {
+            let time = time::OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
+            let (hour, minute, second) = time.to_hms();
+            let (year, month, day) = time.to_calendar_date();
+            format!("{year:04}{:02}{day:02}{hour:02}{minute:02}{second:02}Z", u8::from(month))
+        };
+        let theirs = ours - 20 * MINUTE;
+        let changes =
+            Arc::new(Mutex::new(vec![(1, theirs - 10 * MINUTE), (2, theirs), (3, ours + 365 * 24 * 60 * MINUTE)]));
+        let asked = Arc::<Mutex<Vec<i64>>>::default();
+        let (held, seen) = (Arc::clone(&changes), Arc::clone(&asked));
+        let (fake, directory) = server(Preset::EDirectory, move |id, base, filter| match base {
+            "" => root(id, &[]),
+            BASE => {
+                let text = filter.to_string();
+                let since =
+                    text.strip_prefix("(modifyTimestamp>=").and_then(|it| it.strip_suffix(')')).expect("a time");
+                let since = directory::seconds_of_generalized_time(since).expect("a time");
+                seen.lock().expect("no panic").push(since);
+                let held = held.lock().expect("no panic");
+                let newer = held.iter().filter(|(_, time)| *time >= since);
+                let one = |(number, time): &(u8, i64)| {
+                    let guid = Attribute::new("GUID", vec![vec![*number; 16].into()]);
+                    entry(id, "cn=x", vec![guid, Attribute::new("modifyTimestamp", value(&written(*time)))], &[])
+                };
+                newer.map(one).chain([done(id, 0)]).collect()
+            }
+            _ => vec![done(id, 32)],
+        })
+        .await;
+        let at = |position: &Position| serde_json::to_value(position).expect("JSON")["at"].as_i64().expect("a time");
+        let named = |all: &Told| {
+            let changed = |event: &Event| match event {
+                Event::Changed(id) => Some(id.to_string()[5..7].to_owned()),
+                _ => None,
+            };
+            all.events.iter().filter_map(changed).collect::<Vec<_>>().join(" ")
+        };
+        let mut position = directory.position_now(FeedKind::ModifyTimestamp).await.expect("a position");
+        assert_eq!(at(&position), theirs);
+        for (changed, newest) in
+            [(None, theirs), (Some((4, theirs + MINUTE)), theirs + MINUTE), (None, theirs + MINUTE)]
+        {
+            changes.lock().expect("no panic").extend(changed);
+            let all = Told::of(directory.changes(position)).await;
+            assert_eq!(all.end.as_ref().ok(), Some(&false), "{:?}", all.end);
+            assert!(changed.is_none_or(|(number, _)| named(&all).contains(&format!("{number:02}"))), "{}", named(&all));
+            let Some(Event::Position(next)) = all.events.last() else { panic!("{:?}", all.events) };
+            assert_eq!(at(next), newest);
+            position = next.clone();
+        }
+        // Nothing was written for a month: it is looked for further and further back.
+        *changes.lock().expect("no panic") = vec![(5, ours - 40 * 24 * 60 * MINUTE)];
+        asked.lock().expect("no panic").clear();
+        let position = directory.position_now(FeedKind::ModifyTimestamp).await.expect("a position");
+        assert_eq!(at(&position), ours - 40 * 24 * 60 * MINUTE);
+        let back: Vec<i64> = asked.lock().expect("no panic").iter().map(|since| (ours - since + 30) / 3_600).collect();
+        assert_eq!(back[..3], [1, 24, 30 * 24]);
+        changes.lock().expect("no panic").clear();
+        let position = directory.position_now(FeedKind::ModifyTimestamp).await.expect("a position");
+        assert_eq!(at(&position), 0, "an empty directory: whatever comes is new");
         drop(fake);
     }
 

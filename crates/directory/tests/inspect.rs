@@ -243,6 +243,10 @@ async fn an_attribute_that_the_schema_does_not_have_is_named() -> Result<()> {
         found.len() == 1 && found[0].starts_with("attributes.mail: ") && found[0].contains("\"mial\""),
         "{found:?}"
     );
+    // FD-30 to FD-41: each of several
+    lab.settings.attributes.mail = Some("mail;othrMailbox".into());
+    let found = unknown(&lab.settings).await?;
+    assert!(found.len() == 1 && found[0].contains("\"othrMailbox\""), "{found:?}");
     lab.settings.attributes.mail = None;
     lab.settings.attributes.distinguished_name = Some("entyDN".into());
     lab.settings.attributes.group_name = Some("nc".into());
@@ -251,6 +255,24 @@ async fn an_attribute_that_the_schema_does_not_have_is_named() -> Result<()> {
         let named = |line: &String| line.starts_with(&format!("attributes.{key}: ")) && line.contains(attribute);
         assert!(found.iter().any(named), "{found:?} lacks {key}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_global_catalogue_is_said_to_be_none_whatever_it_answers() -> Result<()> {
+    // S-53
+    let fake = Fake::start(|message, _| support::alice(message)).await;
+    let mut settings = support::settings(&[&fake.url]);
+    settings.preset = Preset::ActiveDirectory;
+    let told = async |settings: domain::settings::Directory| -> Result<Vec<Line>> {
+        let lines = Directory::draft(settings, None)?.inspect(&Trial::default()).await.lines().into_iter();
+        Ok(lines.filter(|line| line.text.contains("global catalogue")).collect())
+    };
+    assert_eq!(told(settings.clone()).await?, []);
+    settings.urls.push("ldap://127.0.0.1:3268".into());
+    let lines = told(settings).await?;
+    assert!(lines.len() == 1 && lines[0].verdict == Judgement::Bad, "{lines:?}");
+    assert!(lines[0].text.starts_with("\"ldap://127.0.0.1:3268\" is the port of"), "{lines:?}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! function for apply, save and `twinlock check`. Defaults are always the safe value. No secret stands here: a secret is
 //! named by where it comes from ([`SecretSource`]) and travels beside the document.
 
+mod attributes;
 mod client;
 mod digest;
 mod directory;
@@ -16,6 +17,7 @@ mod sync;
 mod target;
 mod verification;
 
+pub use attributes::each_attribute;
 pub use client::{
     Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientCertificate, ClientProtocol,
     ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,

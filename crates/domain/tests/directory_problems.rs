@@ -1,6 +1,6 @@
 //! What is wrong with the settings of a directory's connections, one test a rule (FD-03, FD-06 to FD-08, B-96).
 
-use domain::settings::{Settings, Severity, WindowsAccount, WindowsMechanism};
+use domain::settings::{Settings, Severity, WindowsAccount, WindowsMechanism, each_attribute};
 
 const GOOD: &str = r#"
 [[directory]]
@@ -131,6 +131,49 @@ fn servers_are_named_one_by_one_in_one_text_or_by_the_dns() {
         GOOD.replace("name = \"corp\"", "name = \"corp\"\npreset = \"openldap\"").replace(one, "\"ldaps+srv://corp\"");
     let other = toml::from_str::<Settings>(&other).expect("a document").problems();
     assert!(other.iter().any(|problem| problem.to_string().contains("only a domain of Active Directory")), "{other:?}");
+}
+
+#[test]
+fn an_attribute_ends_at_a_semicolon_unless_an_option_follows() {
+    // FD-30 to FD-41
+    for (written, expected) in [
+        ("mail", &["mail"][..]),
+        ("mail;otherMailbox", &["mail", "otherMailbox"]),
+        ("mail; otherMailbox ;proxyAddresses", &["mail", "otherMailbox", "proxyAddresses"]),
+        ("l;lang-de;l", &["l;lang-de", "l"]),
+        ("sn;LANG-de;x-foo;givenName;binary", &["sn;LANG-de", "x-foo", "givenName;binary"]),
+        ("lang-de", &["lang-de"]),
+        ("sn;language", &["sn", "language"]),
+        ("sn;", &["sn", ""]),
+        (";", &["", ""]),
+        ("", &[""]),
+        ("m\u{e4}il;\u{e4}\u{e4}\u{e4}", &["m\u{e4}il", "\u{e4}\u{e4}\u{e4}"]),
+    ] {
+        assert_eq!(each_attribute(written).collect::<Vec<_>>(), expected, "{written}");
+    }
+}
+
+#[test]
+fn a_global_catalogue_is_no_server_of_a_directory() {
+    // S-53
+    let server = "ldap://dc2.corp.example";
+    for port in ["3268", "3269"] {
+        for url in [format!("ldap://dc2.corp.example:{port}"), format!("ldaps://[2001:db8::1]:{port}/")] {
+            let found = errors(server, &url);
+            let expected = format!("directory.corp.urls: found {url:?}, the port of a global catalogue");
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{url}: {found:?}");
+        }
+    }
+    for url in ["ldap://dc2.corp.example:389", "ldap://dc2.corp.example:32680", "ldaps://[2001:db8::3268]"] {
+        assert_eq!(errors(server, url), [""; 0], "{url}");
+    }
+    let trusted = "base = \"DC=corp,DC=example\"\ntrusted_domains = true\ntrusted = { \"x.test\" = { urls = [\"ldaps://gc:3269\"] } }";
+    let found = errors("base = \"DC=corp,DC=example\"", trusted);
+    assert!(found.len() == 1 && found[0].starts_with("directory.corp.trusted.x.test.urls: "), "{found:?}");
+    let other =
+        GOOD.replace("name = \"corp\"", "name = \"corp\"\npreset = \"openldap\"").replace(server, "ldap://x:3268");
+    let other = toml::from_str::<Settings>(&other).expect("a document").problems();
+    assert!(other.iter().all(|problem| !problem.to_string().contains("catalogue")), "{other:?}");
 }
 
 #[test]

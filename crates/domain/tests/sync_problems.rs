@@ -172,7 +172,10 @@ rules! {
     a_username_attribute_has_a_name: Error with("[\"uid\", \"mail\"]", "[\"uid\", \"\"]") => "directory.corp.attributes.username: is empty";
     an_attribute_has_a_name: Error attributes("mail = \"\"") => "directory.corp.attributes.mail: is empty; name an attribute";
     an_attribute_is_one_word: Error attributes("first_name = \"given name\"") => "directory.corp.attributes.first_name: found \"given name\"";
-    an_attribute_is_no_list: Error attributes("last_name = \"sn;\"") => "directory.corp.attributes.last_name: found \"sn;\"";
+    every_attribute_of_a_key_has_a_name: Error attributes("last_name = \"sn;\"") => "directory.corp.attributes.last_name: found \"sn;\"";
+    every_attribute_of_a_key_is_one_word: Error attributes("mail = \"mail;other mailbox\"") => "directory.corp.attributes.mail: found \"mail;other mailbox\"";
+    an_id_is_in_one_attribute: Error attributes("id = \"entryUUID;nsUniqueId\"") => "directory.corp.attributes.id: found \"entryUUID;nsUniqueId\"; this stands in one attribute";
+    an_alternate_name_is_in_one_attribute: Error attributes("alternate = \"employeeNumber;uid\"") => "directory.corp.attributes.alternate: found \"employeeNumber;uid\"; this stands in one attribute";
     a_language_attribute_has_a_name: Error with("call = \"preferredLanguage\"", "call = \"\"") => "directory.corp.attributes.languages.call: is empty";
     a_phone_attribute_is_one_word: Error with("\"otherMobile\"", "\"other mobile\"") => "directory.corp.attributes.phones.custom: found \"other mobile\"";
 

@@ -5,7 +5,7 @@
 //! and cut. Of several values the one that stands in the entry's own name is taken, else the first in order of octets: servers
 //! give them in any order, and a user must not change with it.
 
-use domain::settings::{Directory, PhoneKind, Preset};
+use domain::settings::{Directory, PhoneKind, Preset, each_attribute};
 use domain::{Language, ObjectId};
 use ldap_wire::dn::Value;
 use ldap_wire::{Dn, SearchResultEntry};
@@ -33,7 +33,8 @@ const UID: &str = "uid";
 const USER_ACCOUNT_CONTROL: &str = "userAccountControl";
 const ACCOUNT_EXPIRES: &str = "accountExpires";
 const LOCKED_TIME: &str = "pwdAccountLockedTime";
-const ACCOUNT_LOCK: &str = "nsAccountLock";
+/// eDirectory: until when, as GeneralizedTime (RFC 4517 section 3.3.13).
+const LOGIN_EXPIRATION: &str = "loginExpirationTime";
 /// When the password was changed, the first that has a value: AD; draft-behera-ldap-password-policy section 5.3.2; 389 DS; RFC 2307
 /// (in days).
 const PASSWORD_CHANGED: [&str; 4] = ["pwdLastSet", "pwdChangedTime", "pwdUpdateTime", "shadowLastChange"];
@@ -56,27 +57,22 @@ pub(crate) const OF_UID: &str = "uid:";
 /// What is asked for of a user's entry, each once.
 pub(crate) fn user_attributes(settings: &Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute(), UPN, SAM_ACCOUNT_NAME, UID];
-    attributes.extend([USER_ACCOUNT_CONTROL, ACCOUNT_EXPIRES, LOCKED_TIME, ACCOUNT_LOCK]);
+    attributes.extend([USER_ACCOUNT_CONTROL, ACCOUNT_EXPIRES, LOCKED_TIME, settings.preset.disabled_attribute()]);
     attributes.extend(PASSWORD_CHANGED);
-    attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
-    attributes.extend(settings.username_attributes());
-    attributes.extend(settings.alternate_attribute());
-    attributes.extend(PhoneKind::ALL.into_iter().filter_map(|kind| settings.phone_attribute(kind)));
-    let map = &settings.attributes;
-    attributes
-        .extend([&map.distinguished_name, &map.user_group, &map.extension].into_iter().filter_map(|it| it.as_deref()));
-    attributes.push(settings.description_attribute());
-    attributes.extend(map.languages.all());
+    attributes.extend(settings.attributes_of_people().into_iter().map(|(_, attribute)| attribute));
     if settings.preset == Preset::ActiveDirectory {
         attributes.extend([OBJECT_SID, PRIMARY_GROUP_ID]);
     }
-    attributes.retain(|attribute| !attribute.is_empty());
+    if settings.preset == Preset::EDirectory {
+        attributes.push(LOGIN_EXPIRATION);
+    }
     each_once(attributes)
 }
 
 /// What is asked for of a group's entry.
 pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
-    let mut attributes = vec![settings.id_attribute(), settings.group_name_attribute()];
+    let mut attributes = vec![settings.id_attribute()];
+    attributes.extend(settings.group_name_attributes());
     attributes.extend(MEMBER_ATTRIBUTES);
     match settings.preset {
         Preset::ActiveDirectory => attributes.push(OBJECT_SID),
@@ -106,16 +102,16 @@ pub(crate) fn user(
     let mut values = Values::new(entry, problems);
     let mut user = SyncedUser {
         object_id: id.to_string(),
-        first_name: values.text(settings.first_name_attribute()),
-        last_name: values.text(settings.last_name_attribute()),
-        mail: values.mail(settings.mail_attribute()),
+        first_name: values.first_text(settings.first_name_attributes()),
+        last_name: values.first_text(settings.last_name_attributes()),
+        mail: settings.mail_attributes().find_map(|it| values.mail(it)).unwrap_or_default(),
         phones: values.phones(settings),
-        extension: values.optional_text(settings.attributes.extension.as_deref()),
-        disabled_in_directory: values.disabled(),
-        expires_unix_ms: values.expires(),
+        extension: values.first_text(settings.extension_attributes()),
+        disabled_in_directory: values.disabled(settings.preset),
+        expires_unix_ms: values.expires(settings.preset),
         password_changed: values.password_changed(),
-        description: values.text(settings.description_attribute()),
-        user_group: values.optional_text(settings.attributes.user_group.as_deref()),
+        description: values.first_text(settings.description_attributes()),
+        user_group: values.first_text(settings.user_group_attributes()),
         languages: values.languages(settings),
         ..SyncedUser::default()
     };
@@ -144,7 +140,7 @@ pub(crate) fn group(
 ) -> Option<SyncedGroup> {
     let mut values = Values::new(entry, problems);
     let distinguished_name = values.own_name()?;
-    let name = Some(values.text(settings.group_name_attribute())).filter(|name| !name.is_empty());
+    let name = settings.group_name_attributes().find_map(|it| values.text(it));
     let mut members = BTreeSet::new();
     let lasts = Lasts::of(settings);
     for attribute in MEMBER_ATTRIBUTES {
@@ -264,6 +260,8 @@ pub(crate) enum Flaw {
     NoPhoneNumber,
     #[error("is no number")]
     NoNumber,
+    #[error("is no time")]
+    NoTime,
     #[error("is no language tag")]
     NoLanguage,
     #[error("is no security identifier")]
@@ -341,8 +339,8 @@ impl<'a> Values<'a> {
 
     /// The DN by the attribute of the settings, without a leading `LDAP://server/` (FD-32); else the entry's own.
     fn name_of(&mut self, settings: &Directory) -> Option<String> {
-        let mapped = settings.attributes.distinguished_name.as_deref();
-        let written = mapped.and_then(|attribute| self.identifying(attribute, DN_OCTETS_MAX).into_iter().min());
+        let mut mapped = settings.distinguished_name_attributes();
+        let written = mapped.find_map(|attribute| self.identifying(attribute, DN_OCTETS_MAX).into_iter().min());
         let Some(written) = written else { return self.own_name() };
         let bare = written
             .get(..7)
@@ -397,7 +395,7 @@ impl<'a> Values<'a> {
         for attribute in each_once(attributes) {
             names.extend(self.identifying(attribute, NAME_OCTETS_MAX).into_iter().map(str::to_owned));
         }
-        names.extend(self.addresses(settings.mail_attribute()).into_iter().map(str::to_owned));
+        names.extend(settings.mail_attributes().flat_map(|it| self.addresses(it)).map(str::to_owned));
         if !settings.netbios_domain.is_empty() {
             for attribute in accounts {
                 let forms = self.identifying_silently(attribute, NAME_OCTETS_MAX).into_iter();
@@ -414,7 +412,7 @@ impl<'a> Values<'a> {
         self.identifying_silently(attribute, NAME_OCTETS_MAX).into_iter().filter(|text| is_address(text)).collect()
     }
 
-    fn mail(&mut self, attribute: &str) -> String {
+    fn mail(&mut self, attribute: &str) -> Option<String> {
         for value in self.entry.values(attribute) {
             match whole(value, NAME_OCTETS_MAX) {
                 Ok(text) if text.is_empty() || is_address(text) => {}
@@ -423,29 +421,32 @@ impl<'a> Values<'a> {
             }
         }
         let addresses = self.addresses(attribute);
-        self.pick(attribute, addresses).unwrap_or_default().to_owned()
+        self.pick(attribute, addresses).map(str::to_owned)
     }
 
     /// One number a kind (FD-39, FD-40): which one counts is the item's to say (FS-27).
     fn phones(&mut self, settings: &Directory) -> Vec<SyncedPhone> {
         let mut phones = Vec::new();
         for kind in PhoneKind::ALL {
-            let Some(attribute) = settings.phone_attribute(kind) else { continue };
-            let mut numbers = self.identifying(attribute, PHONE_OCTETS_MAX);
-            let all = numbers.len();
-            numbers.retain(|text| text.chars().any(char::is_numeric));
-            if numbers.len() < all {
-                self.problem(attribute, Flaw::NoPhoneNumber);
-            }
-            if let Some(number) = self.pick(attribute, numbers) {
+            if let Some(number) = settings.phone_attributes(kind).find_map(|it| self.phone(it)) {
                 phones.push(SyncedPhone { kind: kind.code().to_owned(), number: number.to_owned() });
             }
         }
         phones
     }
 
-    fn optional_text(&mut self, attribute: Option<&str>) -> String {
-        attribute.map(|attribute| self.text(attribute)).unwrap_or_default()
+    fn phone(&mut self, attribute: &str) -> Option<&'a str> {
+        let mut numbers = self.identifying(attribute, PHONE_OCTETS_MAX);
+        let all = numbers.len();
+        numbers.retain(|text| text.chars().any(char::is_numeric));
+        if numbers.len() < all {
+            self.problem(attribute, Flaw::NoPhoneNumber);
+        }
+        self.pick(attribute, numbers)
+    }
+
+    fn first_text<'n>(&mut self, mut attributes: impl Iterator<Item = &'n str>) -> String {
+        attributes.find_map(|attribute| self.text(attribute)).unwrap_or_default()
     }
 
     /// FD-38: one that is no language is as if there were none, and named.
@@ -454,21 +455,20 @@ impl<'a> Values<'a> {
         if map.is_empty() {
             return None;
         }
-        let mut language = |attribute: &Option<String>| {
-            let Some(attribute) = attribute.as_deref() else { return String::new() };
-            match self.text(attribute) {
-                text if text.is_empty() => text,
-                text => match Language::new(&text) {
-                    Ok(language) => language.as_str().to_owned(),
-                    Err(_) => {
-                        self.problem(attribute, Flaw::NoLanguage);
-                        String::new()
-                    }
-                },
-            }
+        let mut language = |written: &Option<String>| {
+            let mut attributes = each_attribute(written.as_deref().unwrap_or_default());
+            attributes.find_map(|attribute| self.language(attribute)).unwrap_or_default()
         };
         let (call, text) = (language(&map.call), language(&map.text));
         Some(SyncedLanguages { call, text, app: language(&map.app), code: language(&map.code) })
+    }
+
+    fn language(&mut self, attribute: &str) -> Option<String> {
+        let language = Language::new(&self.text(attribute)?);
+        if language.is_err() {
+            self.problem(attribute, Flaw::NoLanguage);
+        }
+        Some(language.ok()?.as_str().to_owned())
     }
 
     /// S-56
@@ -489,7 +489,7 @@ impl<'a> Values<'a> {
     }
 
     /// What describes: cleaned, and cut to length.
-    fn text(&mut self, attribute: &str) -> String {
+    fn text(&mut self, attribute: &str) -> Option<String> {
         let mut good = Vec::new();
         for value in self.entry.values(attribute) {
             match std::str::from_utf8(value) {
@@ -498,23 +498,36 @@ impl<'a> Values<'a> {
             }
         }
         good.retain(|text| !text.is_empty());
-        self.pick(attribute, good).unwrap_or_default()
+        self.pick(attribute, good)
     }
 
     /// Account state in the directory, but for its end (FD-42). What cannot be read disables nobody: the directory still refuses the
     /// password.
-    fn disabled(&mut self) -> bool {
+    fn disabled(&mut self, preset: Preset) -> bool {
         let is = |attribute: &str, wanted: &[u8]| {
             self.entry.values(attribute).iter().any(|value| value.eq_ignore_ascii_case(wanted))
         };
-        let locked = is(LOCKED_TIME, LOCKED_FOR_GOOD) || is(ACCOUNT_LOCK, b"true");
+        let locked = is(LOCKED_TIME, LOCKED_FOR_GOOD) || is(preset.disabled_attribute(), b"true");
         let flags = self.number(USER_ACCOUNT_CONTROL).unwrap_or(0);
         locked || flags & ACCOUNT_DISABLE != 0
     }
 
     /// When the account ends, 0 = never: a moment before 1970 is as good as 1970.
-    fn expires(&mut self) -> i64 {
-        self.number(ACCOUNT_EXPIRES).and_then(unix_ms_of_file_time).map_or(0, |expires| expires.max(1))
+    fn expires(&mut self, preset: Preset) -> i64 {
+        let expires = match preset {
+            Preset::EDirectory => self.time(LOGIN_EXPIRATION),
+            _ => self.number(ACCOUNT_EXPIRES).and_then(unix_ms_of_file_time),
+        };
+        expires.map_or(0, |expires| expires.max(1))
+    }
+
+    fn time(&mut self, attribute: &str) -> Option<i64> {
+        let text = std::str::from_utf8(self.entry.first(attribute)?).ok();
+        let seconds = text.and_then(directory::seconds_of_generalized_time);
+        if seconds.is_none() {
+            self.problem(attribute, Flaw::NoTime);
+        }
+        Some(seconds?.saturating_mul(1_000))
     }
 
     /// As it stands there: the store compares it with what stood there before (V-52).
@@ -768,34 +781,188 @@ mod tests {
     #[test]
     fn an_account_is_disabled_by_what_its_directory_says() {
         // FD-42, FS-26
-        for (attribute, value, disabled) in [
-            ("userAccountControl", "512", false),
-            ("userAccountControl", "514", true),
-            ("userAccountControl", "66050", true),
-            ("userAccountControl", "many", false),
-            ("accountExpires", "0", false),
-            ("accountExpires", "9223372036854775807", false),
-            ("accountExpires", "-1", false),
-            ("accountExpires", "134444735999990000", true),
-            ("accountExpires", "134444736000000000", true), // the very moment
-            ("accountExpires", "134444736000010000", false),
-            ("pwdAccountLockedTime", "000001010000Z", true),
-            ("pwdAccountLockedTime", "20261120120000Z", false),
-            ("nsAccountLock", "TRUE", true),
-            ("nsAccountLock", "false", false),
+        const END: i64 = 1_800_000_000_000;
+        assert_eq!(unix_ms_of_file_time(134_444_736_000_000_000), Some(END));
+        let any = "openldap";
+        for (preset, attribute, value, disabled, expires) in [
+            (any, "userAccountControl", "512", false, 0),
+            (any, "userAccountControl", "514", true, 0),
+            (any, "userAccountControl", "66050", true, 0),
+            (any, "userAccountControl", "many", false, 0),
+            (any, "accountExpires", "0", false, 0),
+            (any, "accountExpires", "9223372036854775807", false, 0),
+            (any, "accountExpires", "-1", false, 0),
+            (any, "accountExpires", "134444735999990000", true, END - 1),
+            (any, "accountExpires", "134444736000000000", true, END), // the very moment
+            (any, "accountExpires", "134444736000010000", false, END + 1),
+            (any, "pwdAccountLockedTime", "000001010000Z", true, 0),
+            (any, "pwdAccountLockedTime", "20261120120000Z", false, 0),
+            (any, "nsAccountLock", "TRUE", true, 0),
+            (any, "nsAccountLock", "false", false, 0),
+            ("ad_lds", "msDS-UserAccountDisabled", "TRUE", true, 0),
+            ("ad_lds", "msDS-UserAccountDisabled", "FALSE", false, 0),
+            ("ad_lds", "ms-DS-UserAccountAutoLocked", "TRUE", false, 0), // a lock-out, which ends by itself
+            ("ad_lds", "accountExpires", "134444735999990000", true, END - 1),
+            ("edirectory", "loginDisabled", "TRUE", true, 0),
+            ("edirectory", "loginDisabled", "FALSE", false, 0),
+            ("edirectory", "lockedByIntruder", "TRUE", false, 0),
+            ("edirectory", "loginExpirationTime", "20270115075959Z", true, END - 1_000),
+            ("edirectory", "loginExpirationTime", "20270115080000Z", true, END),
+            ("edirectory", "loginExpirationTime", "20270115080001Z", false, END + 1_000),
+            ("edirectory", "loginExpirationTime", "19691231235959Z", true, 1),
+            ("edirectory", "loginExpirationTime", "soon", false, 0),
+            // Elsewhere such an attribute is one of many.
+            (any, "loginDisabled", "TRUE", false, 0),
+            (any, "msDS-UserAccountDisabled", "TRUE", false, 0),
+            (any, "loginExpirationTime", "20270115075959Z", false, 0),
         ] {
-            let now = 1_800_000_000_000;
-            assert_eq!(unix_ms_of_file_time(134_444_736_000_000_000), Some(now));
             let ann = entry("uid=ann", &[("uid", &[b"ann"]), (attribute, &[value.as_bytes()])]);
-            let ann = planned("openldap", &ann).0;
-            assert_eq!(ann.disabled_in_directory, disabled, "{attribute}: {value}");
-            let expires = match value {
-                "134444735999990000" => now - 1,
-                "134444736000000000" => now,
-                "134444736000010000" => now + 1,
-                _ => 0,
-            };
-            assert_eq!(ann.expires_unix_ms, expires, "{attribute}: {value}");
+            let (ann, problems) = planned(preset, &ann);
+            assert_eq!((ann.disabled_in_directory, ann.expires_unix_ms), (disabled, expires), "{attribute}: {value}");
+            assert_eq!(problems.count > 0, matches!(value, "many" | "soon"), "{attribute}: {value}");
+        }
+    }
+
+    #[test]
+    fn account_state_is_asked_for_where_the_preset_has_it() {
+        // FD-42
+        for (preset, expected) in [
+            ("active_directory", &["userAccountControl", "accountExpires"][..]),
+            ("ad_lds", &["msDS-UserAccountDisabled", "accountExpires"]),
+            ("openldap", &["pwdAccountLockedTime"]),
+            ("389ds", &["nsAccountLock"]),
+            ("edirectory", &["loginDisabled", "loginExpirationTime"]),
+        ] {
+            let settings = settings(preset);
+            let asked = user_attributes(&settings);
+            assert!(expected.iter().all(|attribute| asked.contains(attribute)), "{preset}: {asked:?}");
+        }
+    }
+
+    #[test]
+    fn of_the_attributes_of_a_key_the_first_that_has_a_value_counts() {
+        // FD-30 to FD-41
+        let mut settings = settings("openldap");
+        let map = &mut settings.attributes;
+        let several = |names: &str| Some(names.to_owned());
+        map.username = Some(vec!["uid;employeeNumber".into()]);
+        map.first_name = several("givenName;displayName");
+        map.last_name = several("sn;lang-de;sn");
+        map.mail = several("mail;otherMailbox");
+        map.distinguished_name = several("ownDn;seeAlso");
+        map.group_name = several("ou;cn");
+        map.user_group = several("team;l");
+        map.description = several("title;description");
+        map.extension = several("ext;pager");
+        map.phones.mobile = several("mobile;otherMobile");
+        map.languages.call = several("preferredLanguage;c");
+        let bare = entry(
+            "uid=ann",
+            &[
+                ("employeeNumber", &[b"4711"]),
+                ("displayName", &[b"Ann"]),
+                ("sn", &[b"Archer"]),
+                ("otherMailbox", &[b"ann@corp.example"]),
+                ("seeAlso", &[b"LDAP://dc1/cn=ann,dc=corp"]),
+                ("l", &[b"Berlin"]),
+                ("description", &[b"works here"]),
+                ("pager", &[b"42"]),
+                ("otherMobile", &[b"+49 151 2"]),
+                ("c", &[b"de"]),
+            ],
+        );
+        let full = entry(
+            "uid=ann",
+            &[
+                ("uid", &[b"ann"]),
+                ("givenName", &[b"Anna"]),
+                ("sn;lang-de", &[b"Bogner"]),
+                ("mail", &[b"anna@corp.example"]),
+                ("ownDn", &[b"cn=anna,dc=corp"]),
+                ("team", &[b"Sales"]),
+                ("title", &[b"Engineer"]),
+                ("ext", &[b"7"]),
+                ("mobile", &[b"+49 151 3"]),
+                ("preferredLanguage", &[b"fr"]),
+            ],
+        );
+        // Of the first there is nothing that can be used.
+        let bad = entry(
+            "uid=ann",
+            &[
+                ("givenName", &[b"\xff", b" "]),
+                ("mail", &[b"nowhere"]),
+                ("mobile", &[b"call me"]),
+                ("preferredLanguage", &[b"Klingon"]),
+            ],
+        );
+        let with = |first: &SearchResultEntry, more: &SearchResultEntry| SearchResultEntry {
+            dn: first.dn.clone(),
+            attributes: first.attributes.iter().chain(&more.attributes).cloned().collect(),
+        };
+        let told = |entry: &SearchResultEntry| {
+            let mut problems = Problems::default();
+            let user = user(&settings, &id(), entry, NOW, &mut problems);
+            let language = user.languages.clone().unwrap_or_default().call;
+            let texts = [
+                &user.username,
+                &user.first_name,
+                &user.last_name,
+                &user.mail,
+                &user.distinguished_name,
+                &user.user_group,
+                &user.description,
+                &user.extension,
+                number(&user, "mobile"),
+                &language,
+            ];
+            (texts.map(str::to_owned), problems.count)
+        };
+        let first = ["ann", "Anna", "Bogner", "anna@corp.example", "cn=anna,dc=corp", "Sales", "Engineer", "7"];
+        let second = ["4711", "Ann", "Archer", "ann@corp.example", "cn=ann,dc=corp", "Berlin", "works here", "42"];
+        let expected = |of: [&str; 8], number: &str, language: &str| {
+            of.into_iter().chain([number, language]).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&bare).0.to_vec(), expected(second, "+49 151 2", "de"));
+        assert_eq!(told(&with(&full, &bare)).0.to_vec(), expected(first, "+49 151 3", "fr"));
+        let (texts, problems) = told(&with(&bad, &bare));
+        assert_eq!(texts.to_vec(), expected(second, "+49 151 2", "de"));
+        assert_eq!(problems, 4, "each is told");
+        let asked = user_attributes(&settings);
+        for attribute in
+            ["employeeNumber", "displayName", "sn;lang-de", "sn", "otherMailbox", "seeAlso", "otherMobile", "c"]
+        {
+            assert!(asked.contains(&attribute), "{attribute}: {asked:?}");
+        }
+        assert!(group_attributes(&settings).starts_with(&["entryUUID", "ou", "cn"]));
+        let group = |attributes: &[(&str, &[&[u8]])]| {
+            let group = group(&settings, &id(), &entry("cn=vpn", attributes), &mut Problems::default());
+            group.expect("a group").name
+        };
+        assert_eq!(group(&[("cn", &[b"vpn"])]), "vpn");
+        assert_eq!(group(&[("cn", &[b"vpn"]), ("ou", &[b"VPN users"])]), "VPN users");
+        assert_eq!(group(&[]), "cn=vpn");
+    }
+
+    #[test]
+    fn a_mapped_name_is_taken_without_the_server_before_it() {
+        // FD-32
+        let mut settings = settings("openldap");
+        settings.attributes.distinguished_name = Some("seeAlso".into());
+        for (written, expected) in [
+            ("cn=ann,dc=corp", "cn=ann,dc=corp"),
+            ("LDAP://dc1.corp.example/cn=ann,dc=corp", "cn=ann,dc=corp"),
+            ("ldap://dc1:389/cn=ann,dc=corp", "cn=ann,dc=corp"),
+            ("LDAP://dc1/cn=a/b,dc=corp", "cn=a/b,dc=corp"),
+            ("LDAP:///cn=ann,dc=corp", "cn=ann,dc=corp"),
+            ("LDAP://dc1", "LDAP://dc1"), // no name behind it
+            ("LDAP:/dc1/cn=ann", "LDAP:/dc1/cn=ann"),
+            ("\u{e4}\u{e4}\u{e4}\u{e4}", "\u{e4}\u{e4}\u{e4}\u{e4}"), // the 7th octet is half a letter
+            ("", "uid=ann,dc=corp"),
+        ] {
+            let ann = entry("uid=ann,dc=corp", &[("uid", &[b"ann"]), ("seeAlso", &[written.as_bytes()])]);
+            let ann = user(&settings, &id(), &ann, NOW, &mut Problems::default());
+            assert_eq!(ann.distinguished_name, expected, "{written}");
         }
     }
 

@@ -134,6 +134,92 @@ async fn when_a_password_was_changed_is_told_by_what_the_directory_keeps_of_it()
     synced.stop().await;
 }
 
+#[tokio::test]
+async fn an_edirectory_says_who_may_not_log_in_and_until_when() {
+    // FD-42, FS-26
+    let schema_lines = "attributetype ( 2.16.840.1.113719.1.1.4.1.36 NAME 'loginDisabled' EQUALITY booleanMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 SINGLE-VALUE )
+attributetype ( 2.16.840.1.113719.1.1.4.1.37 NAME 'loginExpirationTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.24 SINGLE-VALUE )
+objectclass ( 1.3.6.1.4.1.4203.666.3.902 NAME 'labLogin' SUP top AUXILIARY MAY ( loginDisabled $ loginExpirationTime ) )"
+        .to_owned();
+    let company = Company::start(&SlapdOptions { schema_lines, ..Default::default() });
+    let mut directory = company.directory();
+    directory["preset"] = json!("edirectory");
+    directory["attributes"] = json!({ "id": "entryUUID" });
+    let synced = Synced::start(json!({ "directory": [directory], "sync_item": [item("staff")] }));
+    let [ann, ben, clara] = ["ann.archer,ou=engineering", "ben.hale,ou=sales", "clara.osborn,ou=finance"]
+        .map(|who| format!("dn: uid={who},ou=people,{COMPANY_BASE}\nchangetype: modify\n"));
+    let class = "add: objectClass\nobjectClass: labLogin\n-\n";
+    company
+        .slapd
+        .modify(&format!(
+            "{ann}{class}add: loginDisabled\nloginDisabled: TRUE\n\n\
+             {ben}{class}add: loginExpirationTime\nloginExpirationTime: 20200101000000Z\n\n\
+             {clara}{class}add: loginDisabled\nloginDisabled: FALSE\n-\nadd: loginExpirationTime\n\
+             loginExpirationTime: 20990101000000Z\n"
+        ))
+        .expect("modified");
+    let states = || {
+        ["ann.archer", "ben.hale", "clara.osborn"].map(|name| {
+            let user = synced.user(name).expect("there");
+            (user.disabled_in_directory, user.expires_unix_ms)
+        })
+    };
+    synced.run_now().await;
+    assert_eq!(states(), [(true, 0), (true, 1_577_836_800_000), (false, 4_070_908_800_000)]);
+    let ends = |time: &str| format!("replace: loginExpirationTime\nloginExpirationTime: {time}\n\n");
+    company
+        .slapd
+        .modify(&format!(
+            "{ann}replace: loginDisabled\nloginDisabled: FALSE\n\n{ben}{}{clara}replace: loginDisabled\nloginDisabled: TRUE\n",
+            ends("20990101000000Z")
+        ))
+        .expect("modified");
+    synced.run_now().await;
+    assert_eq!(states(), [(false, 0), (false, 4_070_908_800_000), (true, 4_070_908_800_000)]);
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn of_several_attributes_of_a_key_the_first_that_has_a_value_is_read() {
+    // FD-30 to FD-41
+    let company = Company::start(&SlapdOptions::default());
+    let mut directory = company.directory();
+    directory["attributes"] = json!({
+        "username": ["departmentNumber;uid"],
+        "first_name": "displayName;givenName",
+        "mail": "labeledURI;mail",
+        "phones": { "mobile": "pager;mobile" },
+        "group_name": "businessCategory;cn",
+    });
+    let synced = Synced::start(json!({ "directory": [directory], "sync_item": [item("staff")] }));
+    let truth = company.search("(uid=ann.archer)").into_values().next().expect("she is there");
+    let dn = format!("uid=ann.archer,ou=engineering,ou=people,{COMPANY_BASE}");
+    let told = || {
+        let told = synced.lab.store.told();
+        let (user, _) = told.users.values().find(|(user, _)| user.distinguished_name == dn).expect("there");
+        [&user.username, &user.first_name, &user.mail]
+            .map(String::clone)
+            .into_iter()
+            .chain([mobile(user)])
+            .collect::<Vec<_>>()
+    };
+    synced.run_now().await;
+    assert_eq!(told(), ["uid", "givenName", "mail", "mobile"].map(|name| first(&truth, name)));
+    assert!(
+        synced.lab.store.told().groups.values().all(|(group, _)| !group.name.is_empty() && !group.name.contains('='))
+    );
+    company
+        .slapd
+        .modify(&format!(
+            "dn: {dn}\nchangetype: modify\nadd: departmentNumber\ndepartmentNumber: 4711\n-\nadd: displayName\ndisplayName: Annie\n-\n\
+             add: pager\npager: +49 30 7\n-\nadd: labeledURI\nlabeledURI: annie@acme.example\n"
+        ))
+        .expect("modified");
+    synced.run_now().await;
+    assert_eq!(told(), ["4711", "Annie", "annie@acme.example", "+49 30 7"]);
+    synced.stop().await;
+}
+
 /// The names of two people.
 fn first_two(company: &Company) -> (String, String) {
     let mut people = company.search("(objectClass=inetOrgPerson)").into_keys();

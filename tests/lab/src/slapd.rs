@@ -30,6 +30,8 @@ pub struct SlapdOptions {
     pub database_lines: String,
     /// With what was written in `cn=accesslog`, which the query account may read.
     pub access_log: bool,
+    /// More slapd.conf lines before the databases, such as attribute types.
+    pub schema_lines: String,
     /// Without the statistics log, which costs as much as the small operations it tells of. Nothing can be counted then.
     pub quiet: bool,
     /// `access` lines before the usual ones, which end with one for everything.
@@ -143,6 +145,24 @@ impl Slapd {
         self.process = None;
     }
 
+    /// Keeps a copy of the data, stopped meanwhile.
+    pub fn back_up(&mut self) -> Result<()> {
+        self.copy("db", "backup")
+    }
+
+    /// Back to the data of the copy.
+    pub fn restore(&mut self) -> Result<()> {
+        self.copy("backup", "db")
+    }
+
+    fn copy(&mut self, from: &str, to: &str) -> Result<()> {
+        self.stop();
+        let (from, to) = (self.dir.join(from), self.dir.join(to));
+        fs::create_dir_all(&to)?;
+        fs::copy(from.join("data.mdb"), to.join("data.mdb"))?;
+        self.restart()
+    }
+
     pub fn process(&self) -> Option<&Proc> {
         self.process.as_ref()
     }
@@ -252,6 +272,7 @@ include /etc/ldap/schema/nis.schema
 include /etc/ldap/schema/inetorgperson.schema
 attributetype ( 1.3.6.1.4.1.4203.666.1.901 NAME 'labToken' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
 objectclass ( 1.3.6.1.4.1.4203.666.3.901 NAME 'labTokenHolder' SUP top AUXILIARY MAY labToken )
+{schema}
 modulepath /usr/lib/ldap
 moduleload back_mdb.la
 moduleload memberof.la
@@ -295,6 +316,7 @@ overlay sssvlv
         password = Slapd::ADMIN_PASSWORD,
         query = Slapd::QUERY_DN,
         pages = if options.no_pages { "size.prtotal=disabled" } else { "size.pr=unlimited" },
+        schema = options.schema_lines,
         access = options.access_lines,
         lines = options.database_lines,
     )

@@ -6,24 +6,34 @@ use crate::read::Incomplete;
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::{Date, Month, OffsetDateTime, Time};
 
-/// Seconds since 1970 at the server. Servers that do not tell it are taken for having ours.
+/// Seconds since 1970 at the server; where it does not tell, here.
 pub(super) async fn now(link: &mut Link, root: &Root) -> Result<i64, Incomplete> {
+    Ok(told(link, root).await?.unwrap_or_else(ours))
+}
+
+/// Seconds since 1970 at the server, where it tells them.
+pub(super) async fn told(link: &mut Link, root: &Root) -> Result<Option<i64>, Incomplete> {
     if let Some(time) = root.text("currentTime").and_then(seconds) {
-        return Ok(time);
+        return Ok(Some(time));
     }
     // 389 Directory Server; OpenLDAP, where it has a monitor and the query account may see it.
     for (dn, attribute) in [("cn=monitor", "currentTime"), ("cn=Current,cn=Time,cn=Monitor", "monitorTimestamp")] {
         let (entry, _) = link.entry(dn, &[attribute]).await?;
         if let Some(time) = entry.and_then(|entry| seconds(entry.first_text(attribute)?)) {
-            return Ok(time);
+            return Ok(Some(time));
         }
     }
+    Ok(None)
+}
+
+/// Seconds since 1970 here.
+pub(super) fn ours() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Out of GeneralizedTime (RFC 4517 section 3.3.13) in the form all servers write: `20261129154503Z`, perhaps with a fraction.
-pub(super) fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     let digits = text.strip_suffix('Z')?;
     let (digits, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let all_digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());

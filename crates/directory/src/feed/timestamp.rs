@@ -2,6 +2,9 @@
 //!
 //! Times have steps of a second, clocks are set back and forth, and replicas write late. So each question reaches back further than
 //! the last answer, from the earlier of then and now; what is read twice does no harm. What was deleted is not told at all.
+//!
+//! A server that tells no time shows its clock by what it writes: there the newest time of a change is where it stands. Times in our
+//! future are no such: one entry that carries a wrong one would hide all changes until then.
 
 use super::link::Link;
 use super::listing::Listing;
@@ -9,19 +12,58 @@ use super::position::At;
 use super::root::Root;
 use super::{Event, FeedError, FeedKind, FullRead, Offer, Position, clock};
 use crate::directory::Core;
-use crate::read::{Incomplete, Query};
+use crate::read::{Incomplete, Query, Read};
 use crate::resolve::{self, BadEntry};
 use ldap_wire::{Filter, ResultCode, Scope, SearchRequest, SearchResultEntry};
 use std::sync::Arc;
 
+const MODIFIED: &str = "modifyTimestamp";
 /// Between any two clocks that matter: five minutes, as Kerberos has it.
 const SKEW_SECONDS: i64 = 300;
 
 pub(super) async fn position_now(core: &Arc<Core>) -> Result<Position, FeedError> {
     let mut link = Link::open(core, None).await?;
     let root = Root::read(&mut link).await?;
-    let now = clock::now(&mut link, &root).await?;
-    Ok(position(&link, now))
+    let position = |server, at| Position::new(&server, core.base_text(), At::ModifyTimestamp { at });
+    match clock::told(&mut link, &root).await? {
+        Some(now) => Ok(position(link.server(), now)),
+        None => Ok(position(link.server(), newest_change(link, &root).await?)),
+    }
+}
+
+/// Looked for from now back, further and further; 0 = there is none.
+async fn newest_change(link: Link, root: &Root) -> Result<i64, Incomplete> {
+    const HOUR: i64 = 3_600;
+    let (core, now) = (Arc::clone(&link.core), clock::ours());
+    let query =
+        |back: i64| Query::new(core.base_text(), Scope::Subtree, since(root, now.saturating_sub(back)), &[MODIFIED]);
+    let mut reading = link.into_reading(query(HOUR));
+    for further in [Some(24 * HOUR), Some(30 * 24 * HOUR), Some(now), None] {
+        let mut newest = None;
+        loop {
+            match reading.next().await {
+                Read::Entry(entry) => newest = newest.max(modified(&entry, now)),
+                Read::Complete => break,
+                Read::Incomplete(why) => return Err(why),
+            }
+        }
+        match (newest, further) {
+            (Some(newest), _) => return Ok(newest),
+            (None, Some(back)) => reading.ask_next(query(back)),
+            (None, None) => {}
+        }
+    }
+    Ok(0)
+}
+
+fn modified(entry: &SearchResultEntry, now: i64) -> Option<i64> {
+    entry.first_text(MODIFIED).and_then(clock::seconds).filter(|time| *time <= now)
+}
+
+fn moves(position: &mut Position, entry: &SearchResultEntry) {
+    if let (At::ModifyTimestamp { at }, Some(time)) = (&mut position.at, modified(entry, clock::ours())) {
+        *at = time.max(*at);
+    }
 }
 
 pub(super) async fn offer(link: &mut Link, root: &Root) -> Result<Option<Offer>, Incomplete> {
@@ -46,24 +88,23 @@ pub(super) async fn open(core: &Arc<Core>, stored: &Position) -> Result<Listing,
         return Err(FullRead::OtherServer.into());
     }
     let root = Root::read(&mut link).await?;
-    let now = clock::now(&mut link, &root).await?;
-    let base = core.base_text();
-    let query = Query::new(base, Scope::Subtree, since(&root, from(*at, now)), &[core.settings.id_attribute()]);
-    let position = position(&link, now);
-    Ok(Listing::new(link, query, told, position))
+    let (base, id) = (core.base_text(), core.settings.id_attribute());
+    let query = |now, attributes: &[&str]| Query::new(base, Scope::Subtree, since(&root, from(*at, now)), attributes);
+    let server = link.server();
+    let position = |at| Position::new(&server, base, At::ModifyTimestamp { at });
+    Ok(match clock::told(&mut link, &root).await? {
+        Some(now) => Listing::new(link, query(now, &[id]), told, position(now)),
+        None => Listing::new(link, query(*at, &[id, MODIFIED]), told, position(*at)).moving(moves),
+    })
 }
 
 fn from(stored: i64, now: i64) -> i64 {
     stored.min(now).saturating_sub(2 * SKEW_SECONDS).max(0)
 }
 
-fn position(link: &Link, now: i64) -> Position {
-    Position::new(&link.server(), link.core.base_text(), At::ModifyTimestamp { at: now })
-}
-
 /// Active Directory computes the one, so that it cannot be searched for.
 fn attribute(root: &Root) -> &'static str {
-    if root.is_active_directory() { "whenChanged" } else { "modifyTimestamp" }
+    if root.is_active_directory() { "whenChanged" } else { MODIFIED }
 }
 
 fn since(root: &Root, seconds: i64) -> Filter {

@@ -1,7 +1,7 @@
 //! What of an Active Directory is watched: objects that may be users, groups or containers, and what matters of them.
 
 use crate::directory::Core;
-use domain::settings::PhoneKind;
+use domain::settings::Preset;
 use ldap_wire::Filter;
 use std::collections::BTreeSet;
 
@@ -43,21 +43,16 @@ const OF_USERS_AND_GROUPS: [&str; 9] = [
 pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
     let settings = &core.settings;
     let mut wanted: Vec<&str> = OF_EVERY_OBJECT.into_iter().chain(OF_USERS_AND_GROUPS).collect();
-    wanted.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
-    wanted.extend(settings.username_attributes());
-    wanted.extend(settings.alternate_attribute());
-    wanted.extend(PhoneKind::ALL.into_iter().filter_map(|kind| settings.phone_attribute(kind)));
-    let map = &settings.attributes;
-    let texts = [&map.distinguished_name, &map.user_group, &map.extension];
-    wanted.extend(texts.into_iter().filter_map(|name| name.as_deref()));
-    wanted.extend(map.languages.all());
-    wanted.extend([settings.description_attribute(), settings.group_name_attribute()]);
+    if settings.preset == Preset::AdLds {
+        wanted.push(settings.preset.disabled_attribute());
+    }
+    wanted.extend(settings.attributes_of_people().into_iter().map(|(_, attribute)| attribute));
+    wanted.extend(settings.group_name_attributes());
     wanted.extend(core.user_filter().attributes());
     wanted.extend(core.group_filter().attributes());
     wanted.extend(core.container_filter().attributes());
     wanted.extend(more.iter().map(String::as_str));
     let mut seen = BTreeSet::new();
-    wanted.retain(|name| !name.is_empty());
     wanted.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase())).map(str::to_owned).collect()
 }
 

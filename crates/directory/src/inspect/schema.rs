@@ -2,14 +2,12 @@
 
 use crate::directory::Directory;
 use crate::read::{Incomplete, Query};
+use domain::settings;
 use ldap_wire::{Filter, Scope, SearchResultEntry};
 use std::collections::HashSet;
 
 /// By key of the settings. Nobody is accused by a directory that shows no schema.
-pub(super) async fn unknown(
-    directory: &Directory,
-    mapped: Vec<(String, &str)>,
-) -> Result<Vec<(String, String)>, Incomplete> {
+pub(super) async fn unknown(directory: &Directory) -> Result<Vec<(String, String)>, Incomplete> {
     let root = read(directory, "", Filter::present("objectClass"), "subschemaSubentry").await?;
     let Some(schema) = root.first().and_then(|root| root.first_text("subschemaSubentry")) else {
         return Ok(Vec::new());
@@ -23,8 +21,19 @@ pub(super) async fn unknown(
         .map(|name| name.to_ascii_lowercase())
         .collect();
     let is_unknown = |attribute: &str| !known.is_empty() && !is_oid(attribute) && !known.contains(&bare(attribute));
-    let unknown = mapped.into_iter().filter(|(_, attribute)| is_unknown(attribute));
+    let unknown = mapped(directory.settings()).into_iter().filter(|(_, attribute)| is_unknown(attribute));
     Ok(unknown.map(|(key, attribute)| (key, attribute.to_owned())).collect())
+}
+
+/// Containers have what the presets call them by or not; what is written is meant.
+fn mapped(settings: &settings::Directory) -> Vec<(String, &str)> {
+    let mut mapped = settings.attributes_of_people();
+    mapped.push(("id".to_owned(), settings.id_attribute()));
+    if settings.attributes.container_name.is_some() {
+        mapped.extend(settings.container_name_attributes().map(|it| ("container_name".to_owned(), it)));
+    }
+    mapped.extend(settings.group_name_attributes().map(|it| ("group_name".to_owned(), it)));
+    mapped
 }
 
 async fn read(

@@ -212,6 +212,15 @@ impl Preset {
             Self::EDirectory => "GUID",
         }
     }
+
+    /// The attribute that is `TRUE` where an account is switched off, beside the flags and locks that all kinds may have (FD-42).
+    pub fn disabled_attribute(self) -> &'static str {
+        match self {
+            Self::AdLds => "msDS-UserAccountDisabled",
+            Self::EDirectory => "loginDisabled",
+            Self::ActiveDirectory | Self::OpenLdap | Self::Ds389 | Self::Generic => "nsAccountLock",
+        }
+    }
 }
 
 /// How Twinlock itself binds to search (FD-06).
@@ -301,7 +310,8 @@ pub enum BindKind {
     Windows,
 }
 
-/// Attribute names; each `None` takes the preset's. In a list the first attribute that has a value counts.
+/// Attribute names; each `None` takes the preset's. With `;` the first attribute that has a value counts, as in a list: see
+/// [`each_attribute`](super::attributes::each_attribute). Ids and alternate names stand in one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttributeMap {
@@ -364,10 +374,6 @@ pub struct LanguageAttributes {
 impl LanguageAttributes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.call, &self.text, &self.app, &self.code].into_iter().filter_map(|it| it.as_deref())
     }
 }
 
@@ -481,70 +487,9 @@ impl Directory {
         ObjectId::known_type(self.id_attribute()).or(self.attributes.id_type).unwrap_or(preset)
     }
 
-    /// Attributes a bare name is looked up in, the first one naming the user (FD-34).
-    pub fn username_attributes(&self) -> Vec<&str> {
-        match (&self.attributes.username, self.preset) {
-            (Some(list), _) => list.iter().map(String::as_str).collect(),
-            (None, Preset::ActiveDirectory) => vec!["userPrincipalName", "sAMAccountName"],
-            (None, Preset::AdLds) => vec!["userPrincipalName"],
-            (None, _) => vec!["uid"],
-        }
-    }
-
-    /// The attribute a name is looked for in when it is nobody's username (FD-19).
-    pub fn alternate_attribute(&self) -> Option<&str> {
-        self.attributes.alternate.as_deref()
-    }
-
     /// Is `user@domain` looked for among mail addresses, too (FD-18)?
     pub fn signs_in_by_mail(&self) -> bool {
         self.sign_in_by_mail.unwrap_or(self.preset != Preset::ActiveDirectory)
-    }
-
-    pub fn mail_attribute(&self) -> &str {
-        self.attributes.mail.as_deref().unwrap_or("mail")
-    }
-
-    pub fn first_name_attribute(&self) -> &str {
-        self.attributes.first_name.as_deref().unwrap_or("givenName")
-    }
-
-    pub fn last_name_attribute(&self) -> &str {
-        self.attributes.last_name.as_deref().unwrap_or("sn")
-    }
-
-    /// The attribute that holds numbers of this kind (FD-39, FD-40).
-    pub fn phone_attribute(&self, kind: PhoneKind) -> Option<&str> {
-        let phones = &self.attributes.phones;
-        let (mapped, preset) = match kind {
-            PhoneKind::Business => (&phones.business, "telephoneNumber"),
-            PhoneKind::Home => (&phones.home, "homePhone"),
-            PhoneKind::Pager => (&phones.pager, "pager"),
-            PhoneKind::Mobile => (&phones.mobile, "mobile"),
-            PhoneKind::Fax => (&phones.fax, "facsimileTelephoneNumber"),
-            PhoneKind::Ip => (&phones.ip, if self.preset.is_microsoft() { "ipPhone" } else { "" }),
-            PhoneKind::Custom => (&phones.custom, ""),
-        };
-        Some(mapped.as_deref().unwrap_or(preset)).filter(|name| !name.is_empty())
-    }
-
-    /// What a container is called: the first of these that it has (FD-33).
-    pub fn container_name_attributes(&self) -> Vec<&str> {
-        match self.attributes.container_name.as_deref() {
-            Some(own) => vec![own],
-            None if self.preset.is_microsoft() => vec!["name"],
-            None => vec!["ou", "cn"],
-        }
-    }
-
-    /// What a group is called (FD-33).
-    pub fn group_name_attribute(&self) -> &str {
-        let preset = if self.preset.is_microsoft() { "name" } else { "cn" };
-        self.attributes.group_name.as_deref().unwrap_or(preset)
-    }
-
-    pub fn description_attribute(&self) -> &str {
-        self.attributes.description.as_deref().unwrap_or("description")
     }
 
     /// RFC 4515 text. Defaults: FD-12.

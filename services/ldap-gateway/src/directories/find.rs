@@ -2,7 +2,7 @@
 
 use super::unread;
 use directory::{Directory, Entry, Incomplete, Query, Read, ResolveError, TypedName};
-use domain::settings::SourceKind;
+use domain::settings::{self, SourceKind};
 use domain::{ObjectId, Reason};
 use futures::{StreamExt, TryStreamExt};
 use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
@@ -145,40 +145,44 @@ fn filter(directory: &Directory, request: &FindUsersRequest) -> Result<Filter, S
         return Err(Status::invalid_argument("search: is longer than 256 characters"));
     }
     if !search.is_empty() {
-        let mut attributes: BTreeSet<&str> = settings.username_attributes().into_iter().collect();
-        attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
         let holds = |attribute: &str| Filter::Substrings {
             attribute: attribute.to_owned(),
             initial: None,
             any: vec![search.as_bytes().to_vec()],
             last: None,
         };
-        all.push(Filter::or(attributes.into_iter().filter(|attribute| !attribute.is_empty()).map(holds)));
+        all.push(Filter::or(shown_attributes(settings).into_iter().map(holds)));
     }
     Ok(Filter::and(all))
 }
 
 fn attributes(directory: &Directory) -> Vec<&str> {
-    let settings = directory.settings();
+    let mut attributes = shown_attributes(directory.settings());
+    attributes.insert(directory.settings().id_attribute());
+    attributes.into_iter().collect()
+}
+
+fn shown_attributes(settings: &settings::Directory) -> BTreeSet<&str> {
     let mut attributes: BTreeSet<&str> = settings.username_attributes().into_iter().collect();
-    attributes.insert(settings.id_attribute());
-    attributes.extend([settings.first_name_attribute(), settings.last_name_attribute(), settings.mail_attribute()]);
-    attributes.into_iter().filter(|attribute| !attribute.is_empty()).collect()
+    attributes.extend(settings.first_name_attributes());
+    attributes.extend(settings.last_name_attributes());
+    attributes.extend(settings.mail_attributes());
+    attributes
 }
 
 /// `None` = nobody can say who it is.
 fn found(directory: &Directory, entry: &SearchResultEntry) -> Option<FoundUser> {
     let settings = directory.settings();
-    let text = |attribute: &str| shown(entry.first_text(attribute).unwrap_or_default());
+    let text = |attribute: &str| Some(shown(entry.first_text(attribute)?)).filter(|text| !text.is_empty());
     let distinguished_name = entry.dn_text()?.to_owned();
-    let username = settings.username_attributes().into_iter().map(text).find(|name| !name.is_empty());
+    let username = settings.username_attributes().into_iter().find_map(text);
     Some(FoundUser {
         object_id: directory.id_of(entry).ok()?.to_string(),
         username: username.unwrap_or_else(|| distinguished_name.clone()),
         distinguished_name,
-        first_name: text(settings.first_name_attribute()),
-        last_name: text(settings.last_name_attribute()),
-        mail: text(settings.mail_attribute()),
+        first_name: settings.first_name_attributes().find_map(text).unwrap_or_default(),
+        last_name: settings.last_name_attributes().find_map(text).unwrap_or_default(),
+        mail: settings.mail_attributes().find_map(text).unwrap_or_default(),
     })
 }
 

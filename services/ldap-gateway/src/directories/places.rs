@@ -16,8 +16,8 @@ const SEARCH_CHARACTERS_MAX: usize = 256;
 pub(super) async fn places(directory: &Directory, request: FindPlacesRequest) -> Result<FindPlacesReply, Status> {
     let settings = directory.settings();
     let (scope, of_kind, names): (_, _, Vec<&str>) = match request.kind() {
-        Kind::Containers => (Scope::One, directory.container_filter(), settings.container_name_attributes()),
-        Kind::Groups => (Scope::Subtree, directory.group_filter(), vec![settings.group_name_attribute()]),
+        Kind::Containers => (Scope::One, directory.container_filter(), settings.container_name_attributes().collect()),
+        Kind::Groups => (Scope::Subtree, directory.group_filter(), settings.group_name_attributes().collect()),
         Kind::Unspecified => return Err(Status::invalid_argument("kind: allowed are containers and groups")),
     };
     let mut filter = vec![of_kind.clone()];

@@ -96,6 +96,14 @@ pub async fn folded(session: &mut Session, run_id: &str) -> Result<Option<(Strin
     Ok(Some((row.get("directory")?, reply)))
 }
 
+/// How many who were out of service a run enabled. As below, before its end has the turn to write.
+pub async fn enabled_by(store: &Store, run_id: &str) -> Result<u64, StoreError> {
+    let mut session = store.database().read().await?;
+    let sql = "SELECT COUNT(*) AS users FROM sync_changes WHERE run_id = $1 AND what = 'enabled'";
+    let row = session.row(sql, args![run_id]).await?;
+    Ok(row.map(|row| row.unsigned("users")).transpose()?.unwrap_or_default())
+}
+
 /// By item, how many a full run found. All are looked at, so that is done before its end has the turn to write.
 pub async fn found_by_items(store: &Store, run_id: &str) -> Result<Vec<(String, i64)>, StoreError> {
     let mut session = store.database().read().await?;

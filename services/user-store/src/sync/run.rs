@@ -1,7 +1,7 @@
 //! A run of one directory, from its beginning to its end.
 
 use super::history::{self, Change};
-use super::{approvals, fence, items, leavers, pending, pins, preview, source, tell};
+use super::{approvals, fence, items, leavers, pending, pins, preview, source, states, tell};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::outbox;
@@ -192,6 +192,7 @@ pub async fn finish(store: &Store, request: FinishRunRequest) -> Result<FinishRu
 async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<FinishRunReply, StoreError> {
     let now_ms = store.at(request.now_unix_ms);
     let found = if request.complete { history::found_by_items(store, &request.run_id).await? } else { Vec::new() };
+    let enabled = history::enabled_by(store, &request.run_id).await?;
     let mut session = store.database().write_direct().await?;
     fence(&mut session, request.epoch).await?;
     let run = match Run::look_for(&mut session, &request.run_id).await? {
@@ -258,6 +259,9 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         end.reply.missed = misses(&mut session, &run).await?;
     }
     if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
+        outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
+    }
+    if let Some(mail) = states::many_enabled(&run, &settings, enabled) {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
     }
     session.commit().await?;

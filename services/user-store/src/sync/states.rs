@@ -1,6 +1,7 @@
 //! Users whom the directory disabled and enables again soon after (S-19): a server of it lags behind the others, or somebody was put
 //! back for a while. Nothing is held up by it; administrators hear of it.
 
+use super::run::Run;
 use super::users::Plan;
 use super::write::Batch;
 use super::{DAY_MS, MINUTE_MS};
@@ -9,6 +10,22 @@ use crate::outbox::{self, NewMail};
 use crate::rpc::StoreError;
 use crate::seal::Seal;
 use crate::sql::Session;
+use domain::settings::Settings;
+
+/// B-75: a directory that was restored from a backup does not know whom it has disabled or deleted since.
+pub fn many_enabled(run: &Run, settings: &Settings, users: u64) -> Option<NewMail> {
+    if run.is_preview() || users <= u64::from(settings.sync.approval_over_users) {
+        return None;
+    }
+    let who = format!("{users} users of directory {}", run.directory);
+    let text = format!(
+        "One run found them enabled again: twinlock sync run {} names them. A directory that was restored from a backup has forgotten \
+         whom it has disabled or deleted since.",
+        run.run_id
+    );
+    let mail = NewMail::to_administrators("sync_enabled_again").with("username", who).with("detail", text);
+    Some(mail.once(format!("sync_many_enabled:{}", run.run_id)))
+}
 
 /// Tells of those whom a plan enables too soon. Returns what the audit says of it.
 pub async fn enabled_again(

@@ -245,8 +245,8 @@ pub fn plan(
         let before = known.get(&read.person.object_id).cloned();
         match row(judge, &rules, read, before) {
             Taken::Row(row) => drop(rows.insert(row.person.object_id.clone(), row)),
-            Taken::Nameless(who, kept) => {
-                plan.problems.push(Problem { who, text: "has no username".into() });
+            Taken::Unusable(problem, kept) => {
+                plan.problems.push(problem);
                 if let Some(kept) = kept {
                     keep_row(judge, &mut plan, *kept);
                 }
@@ -482,19 +482,38 @@ fn exemption(judge: &Judge<'_>, person: &Person, owner: Option<&SyncItem>, known
 
 enum Taken {
     Row(Box<Row>),
-    /// The entry is there, and nobody can be called by it.
-    Nameless(String, Option<Box<Kept>>),
+    /// The entry is there, and who is known by its id stays as they are.
+    Unusable(Problem, Option<Box<Kept>>),
     /// Unknown, and of no item that adds.
     Nobodys,
+}
+
+const ANOTHER_SID: &str = "has the id of a known user and another security identifier (objectSid), so it may be somebody else: the \
+                           user stays as they were. Look who it is; disable the user, and what the entry says is taken";
+
+/// B-75: an id that a server gave is of one entry, and that has one security identifier as long as its domain has it. Whom a hand
+/// disabled nobody is taken for; who was removed enrols anew (S-21). An id that somebody writes may follow a person from one account to
+/// the next (FD-31).
+fn is_another(known: &Known, person: &Person) -> bool {
+    let attribute = person.object_id.split(':').next().unwrap_or_default();
+    let by_hand = known.state == "disabled" && !by_machine(&known.state_by);
+    let (before, now) = (&known.person.sid, &person.sid);
+    let both = before.starts_with("S-1-") && now.starts_with("S-1-");
+    both && before != now && ObjectId::known_type(attribute).is_some() && known.state != "removed" && !by_hand
 }
 
 fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -> Taken {
     let Read { user, person, username_key, candidates } = read;
     let owner = members::owner(judge.items, &candidates, &person, judge.graph);
-    if username_key.is_empty() {
+    let unusable = match &known {
+        _ if username_key.is_empty() => Some("has no username"),
+        Some(known) if is_another(known, &person) => Some(ANOTHER_SID),
+        _ => None,
+    };
+    if let Some(text) = unusable {
         let (disabled, outside) = (user.disabled_in_directory, owner.is_none());
         let kept = known.map(|known| Box::new(Kept { sync_item: known.sync_item.clone(), known, disabled, outside }));
-        return Taken::Nameless(user.distinguished_name, kept);
+        return Taken::Unusable(Problem { who: user.distinguished_name, text: text.into() }, kept);
     }
     let taken = known.is_some() || owner.is_some_and(|owner| owner.add);
     if !taken {

@@ -231,6 +231,90 @@ pub async fn who_is_enabled_again_within_the_hour_is_told_to_administrators(lab:
     lab.assert_chain_is_whole().await;
 }
 
+pub async fn a_feed_that_tells_everything_anew_takes_nobody_past_the_guard(lab: Fixture) {
+    // S-35, S-40, S-43
+    lab.with_settings().await;
+    lab.run(people(100)).await;
+    let run_id = lab.begin_as("incremental").await.expect("begun");
+    let reply = lab.batch(&run_id, people(94)).await;
+    assert_eq!((reply.added, reply.changed, reply.unchanged), (0, 0, 94), "nobody is new for being told of again");
+    let left_then = left(lab.unseen(&run_id).await, How::Absent);
+    assert_eq!(left_then.len(), 6);
+    lab.send(&run_id, ApplyBatchRequest { left: left_then, ..ApplyBatchRequest::default() }).await;
+    let once = lab.finish(&run_id, true).await;
+    assert_eq!((once.disabled, once.parked, once.missed), (0, 0, true), "missed once");
+    let twice = lab.run_missing(people(94), How::Absent).await;
+    assert_eq!((twice.disabled, twice.parked), (0, 6), "{twice:?}");
+    assert_eq!(lab.state("user099").await, "enabled");
+}
+
+pub async fn many_whom_one_run_enables_again_are_told_to_administrators_whenever_they_were_disabled(lab: Fixture) {
+    // B-75, S-19: a directory that was restored from a backup
+    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_enabled_again = [\"it@corp.example\"] }}\n")).await;
+    lab.lead().await;
+    lab.run(people(100)).await;
+    let run = async |disabled: usize| {
+        let mut users = people(100);
+        users.iter_mut().take(disabled).for_each(|user| user.disabled_in_directory = true);
+        lab.run(users).await;
+        lab.clock.advance(24 * 3_600_000);
+        lab.number("SELECT COUNT(*) FROM outbox WHERE kind = 'sync_enabled_again'").await
+    };
+    assert_eq!(run(6).await, 0);
+    assert_eq!(run(1).await, 0, "five are a change like any other");
+    assert_eq!(run(7).await, 0);
+    assert_eq!(run(1).await, 1, "six are more than a run may disable by itself");
+    assert_eq!(lab.state("user003").await, "enabled", "the directory is the one that knows");
+    assert_eq!(run(1).await, 1);
+    assert_eq!(run(7).await, 1);
+    let begun = lab.begin_as("preview").await.expect("begun");
+    lab.batch(&begun, people(100)).await;
+    lab.finish(&begun, true).await;
+    assert_eq!(run(7).await, 1, "a preview enables nobody");
+}
+
+pub async fn an_id_that_comes_with_another_security_identifier_is_taken_for_nobody_known(lab: Fixture) {
+    // B-75
+    let with_sid = |number: u32, phone: &str| SyncedUser {
+        sid: format!("S-1-5-21-1-2-3-{number}"),
+        ..with_phone(person("ann"), phone)
+    };
+    let ann = lab.enrolled("ann").await;
+    let read = async |user: SyncedUser| {
+        let run_id = lab.begin().await.expect("begun");
+        let reply = lab.batch(&run_id, vec![user]).await;
+        assert_eq!(lab.finish(&run_id, true).await, FinishRunReply::default(), "nobody has left");
+        let phone = lab.user("ann").await.expect("there").phone;
+        (reply.problems, phone)
+    };
+    assert_eq!(read(with_sid(1104, "+49 30 123456")).await, (vec![], "+4930123456".into()));
+    assert_eq!(
+        read(with_sid(1104, "+49 40 765498")).await,
+        (vec![], "+4940765498".into()),
+        "the same, who has moved house"
+    );
+    let (problems, phone) = read(with_sid(2207, "+49 89 111111")).await;
+    assert!(problems.len() == 1 && problems[0].contains("another security identifier"), "{problems:?}");
+    assert_eq!((phone.as_str(), lab.state("ann").await.as_str()), ("+4940765498", "enabled"));
+    // That the directory disabled the entry holds all the same, and that it does not is not believed.
+    let disabled = SyncedUser { disabled_in_directory: true, ..with_sid(2207, "+49 89 111111") };
+    assert_eq!(read(disabled).await.1, "+4940765498");
+    assert_eq!(lab.state("ann").await, "disabled");
+    read(with_sid(2207, "+49 89 111111")).await;
+    assert_eq!(lab.state("ann").await, "disabled");
+    // A hand has looked who it is.
+    let by_hand = SetUserStateRequest {
+        user_id: ann.user_id.clone(),
+        state: "disabled".into(),
+        actor: "root".into(),
+        ..Default::default()
+    };
+    lab.services.admin.set_user_state(Request::new(by_hand)).await.expect("set");
+    assert_eq!(read(with_sid(2207, "+49 89 111111")).await, (vec![], "+4989111111".into()));
+    assert_eq!(lab.state("ann").await, "disabled", "by hand");
+    lab.assert_chain_is_whole().await;
+}
+
 pub async fn a_directory_without_an_item_is_run_on_request_and_the_guard_decides(lab: Fixture) {
     // FS-10, FS-06
     lab.with_settings().await;

@@ -35,10 +35,17 @@ pub struct Person {
     pub last_name: String,
     pub mail: String,
     pub phone: String,
+    /// These three where the settings map them to [`MORE_ATTRIBUTES`].
+    pub backup_phone: String,
+    pub user_group: String,
+    pub language: String,
     pub enabled: bool,
     /// The ids of all groups, through others too.
     pub groups: BTreeSet<String>,
 }
+
+/// Where a backup number, a label and the language of text messages may stand: nobody has them to begin with.
+pub const MORE_ATTRIBUTES: [&str; 3] = ["pager", "l", "title"];
 
 /// By the id that both know.
 pub type People = BTreeMap<String, Person>;
@@ -203,7 +210,7 @@ impl Upstream {
         ];
         let groups = self.groups()?;
         let mut people = People::new();
-        for found in self.search(base, filter, &[attributes.as_slice(), more.as_slice()].concat())? {
+        for found in self.search(base, filter, &[attributes.as_slice(), &more, &MORE_ATTRIBUTES].concat())? {
             let username = match self {
                 Self::Samba(_) => [found.text("userprincipalname"), found.text("samaccountname")],
                 Self::Slapd(_) | Self::Ds389(_) => [found.text("uid"), String::new()],
@@ -222,6 +229,9 @@ impl Upstream {
                 last_name: found.text("sn"),
                 mail: found.text("mail"),
                 phone: phone.iter().find(|number| !number.is_empty()).map(|number| dialled(number)).unwrap_or_default(),
+                backup_phone: dialled(&found.text("pager")),
+                user_group: found.text("l"),
+                language: found.text("title"),
                 enabled: flags & 2 == 0 && !locked && !expired,
             };
             people.insert(self.id(&found)?, person);
@@ -480,6 +490,9 @@ impl World {
                 last_name: user.last_name,
                 mail: user.mail,
                 phone: detail.phone,
+                backup_phone: detail.backup_phone,
+                user_group: user.user_group,
+                language: detail.language_text,
                 groups: groups.filter(|name| name.parse::<domain::ObjectId>().is_ok()).collect(),
             };
             ensure!(people.insert(id.clone(), person).is_none(), "{id} is there twice");

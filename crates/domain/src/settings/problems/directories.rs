@@ -6,6 +6,7 @@ use crate::ObjectId;
 use crate::identity::is_attribute;
 use crate::settings::{
     AttributeMap, BindKind, Directory, Feed, Preset, QueryBind, Settings, WindowsAccount, WindowsMechanism,
+    each_attribute,
 };
 
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
@@ -109,12 +110,31 @@ fn servers(findings: &mut Findings, key: &str, preset: Preset, urls: &[String]) 
                 format!("found {url:?}; behind +srv:// stands a domain and nothing else: the DNS says which port"),
             );
         }
+        if is_global_catalogue(preset, url) {
+            findings.error(key.to_owned(), format!("found {url:?}, {GLOBAL_CATALOGUE}"));
+        }
         if domain.is_some() && preset != Preset::ActiveDirectory {
             findings.error(
                 key.to_owned(),
                 format!("found {url:?}; only a domain of Active Directory lists its servers in the DNS so; name them"),
             );
         }
+    }
+}
+
+const GLOBAL_CATALOGUE: &str = "the port of a global catalogue, which has a part of the attributes, and members of universal groups only: write ldaps://HOST or ldap://HOST, and trusted_domains = true for the other domains of the forest";
+
+/// S-53
+fn is_global_catalogue(preset: Preset, url: &str) -> bool {
+    let port = url.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    preset == Preset::ActiveDirectory && matches!(port, Some(3268 | 3269))
+}
+
+impl Directory {
+    /// What is wrong with its servers whatever they answer, in sentences.
+    pub fn unfit_servers(&self) -> Vec<String> {
+        let catalogues = self.urls.iter().filter(|url| is_global_catalogue(self.preset, url));
+        catalogues.map(|url| format!("{url:?} is {GLOBAL_CATALOGUE}.")).collect()
     }
 }
 
@@ -238,20 +258,24 @@ fn attributes(findings: &mut Findings, directory: &Directory) {
     }
     id_type(findings, key("id_type"), directory);
     let id = directory.id_attribute();
-    if is_attribute(id) && ObjectId::known_type(id).is_none() {
+    if is_attribute(id) && each_attribute(id).nth(1).is_none() && ObjectId::known_type(id).is_none() {
         findings.warning(
             key("id"),
             "is an attribute that somebody writes: changes are followed by changelog or modify_timestamp alone, which tell of no deletion, so that who is deleted leaves with the next full run (full_every_hours); and each sign-in is one search more: index the attribute",
         );
     }
-    for (field, name) in named(map) {
-        match name {
+    for (field, written) in named(map) {
+        match written {
             // Of a number it means that the preset's is not read.
             "" if field.starts_with("phones.") => {}
             "" => findings.error(key(field), "is empty; name an attribute, or leave the key out"),
-            name if !is_attribute(name) => findings.error(
+            _ if !each_attribute(written).all(is_attribute) => findings.error(
                 key(field),
-                format!("found {name:?}; an attribute is written as its name, letters, digits and hyphens, or its OID"),
+                format!("found {written:?}; an attribute is written as its name, letters, digits and hyphens, or its OID, several with ; between them"),
+            ),
+            _ if matches!(field, "id" | "alternate") && each_attribute(written).nth(1).is_some() => findings.error(
+                key(field),
+                format!("found {written:?}; this stands in one attribute, name one"),
             ),
             _ => {}
         }

@@ -111,7 +111,7 @@ fn phones(findings: &mut Findings, item: &SyncItem, directory: Option<&Directory
         if let Some(doubled) = first_doubled(kinds) {
             findings.warning(key(field), format!("holds {:?} twice", doubled.code()));
         }
-        let unread = directory.and_then(|it| kinds.iter().find(|kind| it.phone_attribute(**kind).is_none()));
+        let unread = directory.and_then(|it| kinds.iter().find(|kind| it.phone_attributes(**kind).next().is_none()));
         if let (Some(kind), Some(directory)) = (unread, directory) {
             findings.warning(
                 key(field),
