@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Answer, Application, Device, Distributed, OneMachine, code_of};
-use lab::{COMPANY_BASE, Node, Part, RADIUS_SECRET, Slapd, SlapdOptions, company_settings};
+use lab::{COMPANY_BASE, Node, Part, Pki, RADIUS_SECRET, Slapd, SlapdOptions, company_settings};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -316,6 +316,89 @@ async fn wait_until_followed(world: &OneMachine) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// A second directory of people of its own, `bulk00001` and so on, and the settings with both.
+fn with_branch(world: &OneMachine, people: usize) -> Result<(Slapd, String)> {
+    let dir = world.dir.path().join("branch");
+    let options = SlapdOptions { bulk_people: people, ..SlapdOptions::default() };
+    let branch = Slapd::start(&dir, &Pki::new(&dir.join("pki"))?, &options)?;
+    let alone = company_settings(&branch, "")?;
+    let from = alone.find("[[directory]]").context("a directory")?;
+    let to = alone.find("[[client]]").context("a client")?;
+    let section = alone[from..to].replacen("name = \"acme\"", "name = \"branch\"", 1);
+    let item = "[[sync_item]]\nname = \"branch\"\ndirectory = \"branch\"\nsource = { kind = \"domain\" }\nfilter = \"(uid=bulk*)\"\n";
+    let settings = scheduled(&world.slapd, &(section + item))?;
+    Ok((branch, settings))
+}
+
+/// Runs of a directory by the schedule, by their ids.
+fn by_schedule(world: &OneMachine, directory: &str) -> Result<BTreeSet<String>> {
+    let history = world.command_line().json(&["sync", "history", directory])?;
+    let runs = history["items"].as_array().context("runs")?.iter();
+    let scheduled = runs.filter(|run| run["trigger"] == "schedule" && run["state"] == "done");
+    Ok(scheduled.filter_map(|run| Some(run["id"].as_str()?.to_owned())).collect())
+}
+
+/// A change of somebody is here within two seconds.
+async fn a_change_comes_at_once(world: &OneMachine, number: u32) -> Result<()> {
+    let dn = format!("uid=clara.osborn,ou=finance,ou=people,{COMPANY_BASE}");
+    world.slapd.modify(&format!("dn: {dn}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 {number}\n"))?;
+    let changed = Instant::now();
+    while world.command_line().json(&["user", "show", "clara.osborn"])?["phone"] != format!("+4930{number}") {
+        ensure!(changed.elapsed() < Duration::from_secs(2), "{number} is not here:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_falls_silent_holds_up_no_other_and_goes_on_when_it_is_back() -> Result<()> {
+    // FD-02, FS-02, S-00, S-34: in the middle of a run, and before the next ones
+    let world = OneMachine::start(0, "", "", &[])?;
+    let (branch, settings) = with_branch(&world, 3_000)?;
+    world.command_line().apply(world.dir.path(), &settings)?;
+    world.command_line().run(&["sync", "now"])?;
+    wait_until_followed(&world).await?;
+    world.command_line().run(&["sync", "now", "branch", "--no-wait"])?;
+    let running = || -> Result<bool> {
+        let history = world.command_line().json(&["sync", "history", "branch"])?;
+        Ok(history["items"][0]["state"] == "running")
+    };
+    let end = Instant::now() + Duration::from_secs(30);
+    while !running()? {
+        ensure!(Instant::now() < end, "no run began");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    branch.process().context("it runs")?.signal("STOP");
+    ensure!(running()?, "it was stopped too late");
+    let begun = Instant::now();
+    world.command_line().run(&["sync", "now", "acme"])?;
+    ensure!(begun.elapsed() < Duration::from_secs(5), "whoever asks for another one waits: {:?}", begun.elapsed());
+    let known = by_schedule(&world, "acme")?;
+    let mut number = 902_000;
+    let on_time = loop {
+        number += 1;
+        a_change_comes_at_once(&world, number).await?;
+        let now = by_schedule(&world, "acme")?;
+        if now.difference(&known).next().is_some() {
+            break begun.elapsed();
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(70), "no run by the schedule:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    eprintln!("{} changes; the next run by the schedule after {on_time:?}", number - 902_000);
+    ensure!(on_time >= Duration::from_secs(58) && on_time < Duration::from_secs(66), "{on_time:?}");
+    branch.process().context("it is there")?.signal("CONT");
+    let person = format!("uid=bulk00007,ou=bulk,ou=people,{COMPANY_BASE}");
+    branch.modify(&format!("dn: {person}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 777777\n"))?;
+    let end = Instant::now() + Duration::from_secs(75);
+    while world.command_line().json(&["user", "show", "bulk00007"])?["phone"] != "+4930777777" {
+        ensure!(Instant::now() < end, "it does not go on by itself:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    world.command_line().run(&["sync", "now"])?;
+    a_change_comes_at_once(&world, number + 1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
