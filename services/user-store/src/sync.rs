@@ -27,6 +27,7 @@ mod pending;
 mod phones;
 pub mod pins;
 mod preview;
+pub mod problems;
 mod profile;
 mod rows;
 mod run;
