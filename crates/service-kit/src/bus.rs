@@ -128,6 +128,11 @@ impl Delivery {
         self.acknowledge.ack().await
     }
 
+    /// Not done yet: it comes again no sooner than one whole wait from now.
+    pub async fn working(&self) -> Result<(), BusError> {
+        self.acknowledge.working().await
+    }
+
     /// Not done: it comes again now, to whoever asks first.
     pub async fn refuse(self) -> Result<(), BusError> {
         self.acknowledge.refuse().await
@@ -137,6 +142,7 @@ impl Delivery {
 #[async_trait]
 pub(crate) trait Acknowledge: Send + Sync {
     async fn ack(&self) -> Result<(), BusError>;
+    async fn working(&self) -> Result<(), BusError>;
     async fn refuse(&self) -> Result<(), BusError>;
 }
 

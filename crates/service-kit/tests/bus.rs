@@ -215,6 +215,10 @@ async fn a_work_queue_gives_each_message_to_one_until_it_is_acknowledged(bus: Ar
     again.refuse().await.expect("refused");
     let third = delivered(&mut one).await;
     assert_eq!(third.attempt, 3);
+    for _ in 0..4 {
+        assert!(timeout(wait / 2, two.next()).await.is_err(), "somebody is at it");
+        third.working().await.expect("told");
+    }
     third.ack().await.expect("acknowledged");
     stream.publish("t.v1.work.b", text("b")).await.expect("held");
     let next = delivered(&mut one).await;

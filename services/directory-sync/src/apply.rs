@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Response, Status};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The store writes one thing after another: a batch of another directory may have its turn.
+const BEGIN_LIMIT: Duration = Duration::from_secs(60);
 /// A full batch is some thousand rows in one transaction; the end of a run moves all who left.
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
 const FINISH_LIMIT: Duration = Duration::from_secs(300);
@@ -106,8 +108,8 @@ impl Term {
             base: opening.base,
             now_unix_ms: self.clock.now_ms(),
         };
-        let request = with_deadline(request, CALL_LIMIT);
-        let run_id = call("BeginRun", CALL_LIMIT, self.store.begin_run(request)).await?.run_id;
+        let request = with_deadline(request, BEGIN_LIMIT);
+        let run_id = call("BeginRun", BEGIN_LIMIT, self.store.begin_run(request)).await?.run_id;
         Ok(BegunRun { term: self.clone(), run_id })
     }
 

@@ -1,13 +1,11 @@
-//! Directories that tell of changes as they happen: one task a directory listens, the leader reads what was told between its runs.
+//! A directory that tells of changes as they happen: a task listens, and what was told is read between the runs of the directory.
 //!
 //! It replaces no run: the interval goes on, finds what a dead connection did not tell, and has the last word (S-34).
 
 use directory::{Directory, Event, FeedError, Origin, Position};
 use domain::ObjectName;
 use service_kit::chain;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -21,13 +19,12 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// A connection that was lost is not opened again before this.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// What is followed, by directory.
-pub(crate) struct Follows {
-    followed: HashMap<ObjectName, Followed>,
+/// What one directory tells, if it is followed.
+#[derive(Default)]
+pub(crate) struct Follow {
+    followed: Option<Followed>,
     /// Not before.
-    paused: HashMap<ObjectName, Instant>,
-    ready: mpsc::UnboundedSender<ObjectName>,
-    told: mpsc::UnboundedReceiver<ObjectName>,
+    paused: Option<Instant>,
 }
 
 struct Followed {
@@ -39,8 +36,8 @@ struct Followed {
     /// The server that tells.
     origin: Origin,
     events: mpsc::Receiver<Result<Event, FeedError>>,
-    /// It was said that there is something to take, and nobody has begun to.
-    waiting: Arc<AtomicBool>,
+    /// Told, and not taken yet.
+    first: Option<Result<Event, FeedError>>,
     /// Told, and not covered by a run yet.
     position: Option<Position>,
     task: JoinHandle<()>,
@@ -60,24 +57,21 @@ impl Drop for Followed {
     }
 }
 
-impl Follows {
-    pub(crate) fn new() -> Self {
-        // One for each directory at most.
-        let (ready, told) = mpsc::unbounded_channel();
-        Self { followed: HashMap::new(), paused: HashMap::new(), ready, told }
-    }
-
-    /// The next directory that has something to tell. Cancel safe.
-    pub(crate) async fn next(&mut self) -> ObjectName {
-        match self.told.recv().await {
-            Some(name) => name,
-            None => std::future::pending().await, // we hold a sender
+impl Follow {
+    /// Waits until there is something to take. Cancel safe: what came is kept.
+    pub(crate) async fn told(&mut self) {
+        let Some(followed) = &mut self.followed else { return std::future::pending().await };
+        if followed.first.is_none() {
+            followed.first = followed.events.recv().await;
+        }
+        if followed.first.is_none() {
+            std::future::pending().await // its last word was taken before
         }
     }
 
     /// May it be followed, and is not yet?
-    pub(crate) fn wants(&self, name: &ObjectName, now: Instant) -> bool {
-        !self.followed.contains_key(name) && self.paused.get(name).is_none_or(|until| *until <= now)
+    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+        self.followed.is_none() && self.paused.is_none_or(|until| until <= now)
     }
 
     pub(crate) fn start(
@@ -90,31 +84,26 @@ impl Follows {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let origin = position.origin();
         let mut changes = directory.follow(position);
-        let (ready, follower, waiting) = (self.ready.clone(), name.clone(), Arc::new(AtomicBool::new(false)));
-        let said = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
             loop {
                 let told = changes.next().await;
                 let last = !matches!(told, Ok(ref event) if !matches!(event, Event::End { .. }));
-                let gone = sender.send(told).await.is_err();
-                if !said.swap(true, Ordering::AcqRel) && ready.send(follower.clone()).is_err() || gone || last {
+                if sender.send(told).await.is_err() || last {
                     return;
                 }
             }
         });
         tracing::info!(directory = name.as_str(), "changes of the directory are followed as they happen");
-        let (up_to_date, position) = (false, None);
-        let followed = Followed { directory, items_digest, up_to_date, origin, events, waiting, position, task };
-        self.followed.insert(name.clone(), followed);
+        let (up_to_date, first, position) = (false, None, None);
+        self.followed = Some(Followed { directory, items_digest, up_to_date, origin, events, first, position, task });
     }
 
     /// What a directory has told by now; `None` = nothing that needs a run.
     pub(crate) async fn burst(&mut self, name: &ObjectName) -> Option<Burst> {
-        let followed = self.followed.get_mut(name)?;
-        followed.waiting.store(false, Ordering::Release);
+        let followed = self.followed.as_mut()?;
         let (mut events, mut ended, mut sweep) = (Vec::new(), None, false);
         let until = Instant::now() + LONGEST;
-        let mut next = followed.events.try_recv().ok();
+        let mut next = followed.first.take().or_else(|| followed.events.try_recv().ok());
         while let Some(told) = next.take() {
             match told {
                 // Who is gone by not being named is found by one run that sees all of it (S-32). Until then nothing is forgotten.
@@ -139,11 +128,7 @@ impl Follows {
                 break;
             }
             if events.len() >= EVENTS_MAX || Instant::now() >= until {
-                // The rest after this.
-                if !followed.waiting.swap(true, Ordering::AcqRel) {
-                    let _ = self.ready.send(name.clone());
-                }
-                break;
+                break; // the rest after this
             }
             let pause = if events.is_empty() { Duration::ZERO } else { TOGETHER };
             next = timeout(pause, followed.events.recv()).await.ok().flatten();
@@ -159,7 +144,7 @@ impl Follows {
                 error = why,
                 "changes are not followed for the moment; runs go on"
             );
-            self.stop(name, Instant::now());
+            self.stop(Instant::now());
         }
         match (sweep, events.is_empty()) {
             (true, _) => Some(Burst::Run),
@@ -169,29 +154,23 @@ impl Follows {
     }
 
     /// What was told could not be read or stored: the next run finds it.
-    pub(crate) fn stop(&mut self, name: &ObjectName, now: Instant) {
-        self.followed.remove(name);
-        self.paused.insert(name.clone(), now + PAUSE);
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.followed = None;
+        self.paused = Some(now + PAUSE);
     }
 
     /// Lets go of what is not wanted any more.
-    pub(crate) fn keep(&mut self, wanted: impl Fn(&ObjectName, &Arc<Directory>, &str) -> bool) {
-        self.followed.retain(|name, followed| wanted(name, &followed.directory, &followed.items_digest));
+    pub(crate) fn keep(&mut self, is_wanted: impl Fn(&Arc<Directory>, &str) -> bool) {
+        self.followed.take_if(|followed| !is_wanted(&followed.directory, &followed.items_digest));
     }
 
-    /// Whatever was lost is tried again only where that is wanted: a moment that has passed must not be waited for.
-    pub(crate) fn forget(&mut self, unwanted: impl Fn(&ObjectName) -> bool) {
-        self.paused.retain(|name, _| !unwanted(name));
+    /// It is tried now, or never: a moment that has passed must not be waited for.
+    pub(crate) fn forget_pause(&mut self) {
+        self.paused = None;
     }
 
     /// When one that was lost may be followed again.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let paused = self.paused.iter().filter(|(name, _)| !self.followed.contains_key(*name));
-        paused.map(|(_, until)| *until).min()
-    }
-
-    /// It is tried now.
-    pub(crate) fn tried(&mut self, name: &ObjectName) {
-        self.paused.remove(name);
+        self.paused.filter(|_| self.followed.is_none())
     }
 }

@@ -4,7 +4,9 @@
 //! left, guards against mass removal, and refuses the batches of a leader that was replaced (S-40, S-60). In the order of a run:
 //!
 //! ```text
-//! lease      one leader; an epoch from the store; what is next: the schedule, a request, a change that a directory told of
+//! lease      one leader; an epoch from the store
+//! leader     a worker for each directory; hands them what was asked for (`requests`)
+//! worker     one directory: what is next, the schedule, a request, or a change that it told of
 //! run        one directory from begin to finish
 //!   mode     full, incremental or preview, and why
 //!   source   whom the items hold
@@ -13,7 +15,7 @@
 //!   objects  reads them: page by page, or by their ids; with a clear end (S-41)
 //!   plan     an entry as the store wants it, or what is wrong with it (S-59)
 //!   apply    batches to the store, each under the epoch
-//! follow     listens to directories that tell of changes as they happen (S-34)
+//! follow     listens to a directory that tells of changes as they happen (S-34)
 //! ```
 //!
 //! The guard of the replaced product's "approval" is the store's: it alone sees all users in one transaction. So is who is a member
@@ -24,6 +26,7 @@ mod changes;
 mod config;
 mod follow;
 mod full;
+mod leader;
 mod lease;
 mod members;
 mod metrics;
@@ -32,10 +35,12 @@ mod nodes;
 mod objects;
 mod plan;
 mod read;
+mod requests;
 mod run;
 mod schedule;
 mod settings;
 mod source;
+mod worker;
 
 pub use config::{Config, EndpointsSection};
 pub use nodes::host;

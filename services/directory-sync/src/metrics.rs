@@ -4,6 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Histogram};
 use proto::user_store::FinishRunReply;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bounds of run durations, in seconds.
@@ -67,7 +68,7 @@ impl Metrics {
     /// This instance leads from now on, until the term is dropped.
     pub(crate) fn term(&self) -> Term {
         self.leader.record(1, &[]);
-        Term { metrics: self.clone(), waiting: BTreeSet::new() }
+        Term { metrics: self.clone(), waiting: Mutex::default() }
     }
 
     pub(crate) fn duration(&self, directory: &str, elapsed: Duration) {
@@ -86,20 +87,21 @@ impl Metrics {
 /// One term of leadership as the metrics see it. What only a leader knows is taken back at its end: the next leader says it.
 pub(crate) struct Term {
     metrics: Metrics,
-    waiting: BTreeSet<String>,
+    waiting: Mutex<BTreeSet<String>>,
 }
 
 impl Term {
     /// A complete run has ended.
-    pub(crate) fn succeeded(&mut self, directory: &str, now_unix_ms: i64, reply: &FinishRunReply) {
+    pub(crate) fn succeeded(&self, directory: &str, now_unix_ms: i64, reply: &FinishRunReply) {
         let labels = [label("directory", directory)];
         self.metrics.last_success.record(u64::try_from(now_unix_ms / 1000).unwrap_or(0), &labels);
         let waits = !reply.approval_id.is_empty();
         self.metrics.waiting_approvals.record(u64::from(waits), &labels);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waits {
-            self.waiting.insert(directory.to_owned());
+            waiting.insert(directory.to_owned());
         } else {
-            self.waiting.remove(directory);
+            waiting.remove(directory);
         }
     }
 }
@@ -107,7 +109,7 @@ impl Term {
 impl Drop for Term {
     fn drop(&mut self) {
         self.metrics.leader.record(0, &[]);
-        for directory in &self.waiting {
+        for directory in self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).iter() {
             self.metrics.waiting_approvals.record(0, &[label("directory", directory)]);
         }
     }

@@ -63,6 +63,10 @@ impl Trigger {
         }
     }
 
+    pub(crate) fn is_preview(&self) -> bool {
+        matches!(self, Self::Request(Asked { what: What::Preview, .. }))
+    }
+
     pub(crate) fn actor(&self) -> &str {
         match self {
             Self::Request(asked) => &asked.actor,
@@ -95,10 +99,7 @@ pub(crate) fn waits(state: &GetSourceReply, items_digest: &str) -> Option<&'stat
 
 /// How everything is read for whoever asked: written, unless it is a preview.
 pub(crate) fn asked(trigger: &Trigger) -> Mode {
-    match trigger {
-        Trigger::Request(Asked { what: What::Preview, .. }) => Mode::Preview,
-        _ => Mode::Full,
-    }
+    if trigger.is_preview() { Mode::Preview } else { Mode::Full }
 }
 
 /// The mode, and one sentence why.

@@ -28,9 +28,10 @@ impl Node {
         nodes.is_empty() || nodes.iter().any(|node| node.eq_ignore_ascii_case(&self.host))
     }
 
-    /// Another host is preferred and would lead.
-    pub(crate) async fn gives_way(&self, snapshot: &Snapshot) -> bool {
-        !self.is_preferred(snapshot) && matches!(self.map.get(SYNC_PREFERRED).await, Ok(Some(_)))
+    /// Another host is preferred and would lead (FS-11).
+    pub(crate) async fn gives_way_by(&self, settings: &CurrentSettings) -> bool {
+        let is_preferred = settings.current().is_none_or(|snapshot| self.is_preferred(&snapshot));
+        !is_preferred && matches!(self.map.get(SYNC_PREFERRED).await, Ok(Some(_)))
     }
 
     /// Says that we would lead, wherever that is preferred and another does.

@@ -260,31 +260,66 @@ impl Objects {
         target: &mut Target<'_>,
         met: &mut Met,
     ) -> Result<(), ReadError> {
-        let Target { source, writer, problems } = target;
-        let settings = self.directory.settings();
-        let mut fits: HashMap<usize, HashSet<ObjectId>> = HashMap::new();
-        for (number, filter) in source.filters() {
-            fits.insert(number, self.ids(place, filter).await?);
-        }
-        let named = source.named();
-        let mut entries = self.walk(self.users_query(place, None, &plan::user_attributes(settings)), place.what());
+        let named = target.source.named();
+        let together = if target.source.has_filters() { self.directory.ids_at_once() } else { 1 };
+        let mut page = Vec::with_capacity(together);
+        let query = self.users_query(place, &plan::user_attributes(self.directory.settings()));
+        let mut entries = self.walk(query, place.what());
         while let Some(entry) = entries.next().await? {
             let known = self.directory.id_of(&entry).ok();
             if known.is_some_and(|id| !wanted(&entry, &id)) {
                 continue;
             }
             met.users += 1;
-            let Some(id) = self.identified(&entry, met, problems) else { continue };
-            let fits = |number: usize| fits.get(&number).is_some_and(|ids| ids.contains(&id));
-            let user = self.user(&id, &entry, source, fits, problems);
+            let Some(id) = self.identified(&entry, met, target.problems) else { continue };
+            met.named.extend(named.get(&id).map(|id| ObjectId::clone(id)));
+            page.push((id, entry));
+            if page.len() >= together {
+                self.take_users(std::mem::take(&mut page), all, target).await?;
+            }
+        }
+        self.take_users(page, all, target).await
+    }
+
+    /// A page of users, and the directory asked which filters of items they fit. No more than it is held (FD-14).
+    async fn take_users(
+        &self,
+        page: Vec<(ObjectId, SearchResultEntry)>,
+        all: bool,
+        target: &mut Target<'_>,
+    ) -> Result<(), ReadError> {
+        let Target { source, writer, problems } = target;
+        let users: Vec<(&ObjectId, &SearchResultEntry)> = page.iter().map(|(id, entry)| (id, entry)).collect();
+        let fits = self.fits(&users, source).await?;
+        for (id, entry) in page {
+            let user = self.user(&id, &entry, source, &fits, problems);
             if !user.items.is_empty() || all && source.is_whole() {
                 writer.user(user).await?;
             }
-            if named.contains(&id) {
-                met.named.insert(id);
-            }
         }
         Ok(())
+    }
+
+    /// Which of these users fit which of the items' own filters, by the place of the item: only those are asked for whom it could hold.
+    async fn fits(
+        &self,
+        users: &[(&ObjectId, &SearchResultEntry)],
+        source: &Source,
+    ) -> Result<HashMap<ObjectId, Fits>, ReadError> {
+        let mut fits: HashMap<ObjectId, Fits> = HashMap::new();
+        for (place, filter) in source.filters() {
+            let may_fit = users.iter().filter(|(id, entry)| source.may_hold(place, id, dn(entry).as_ref()));
+            let ids: HashSet<ObjectId> = may_fit.map(|(id, _)| ObjectId::clone(id)).collect();
+            let ids: Vec<ObjectId> = ids.into_iter().collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let filter = Filter::and(vec![of_ids(&ids), self.directory.user_filter().clone(), filter.clone()]);
+            for id in self.found(self.query(Scope::Subtree, filter, &[])).await?.into_keys() {
+                fits.entry(id).or_default().insert(place);
+            }
+        }
+        Ok(fits)
     }
 
     /// Reads these objects again, whatever they are now; how many of them are users.
@@ -340,14 +375,8 @@ impl Objects {
                 self.found(query).await?
             }
         };
-        let mut fits: HashMap<&ObjectId, Fits> = HashMap::new();
-        for (place, filter) in source.filters().filter(|_| !users.is_empty()) {
-            let filter = Filter::and(vec![of_ids(ids), self.directory.user_filter().clone(), filter.clone()]);
-            let found = self.found(self.query(Scope::Subtree, filter, &[])).await?;
-            for id in ids.iter().filter(|id| found.contains_key(id)) {
-                fits.entry(id).or_default().insert(place);
-            }
-        }
+        let found = users.iter().flat_map(|(id, entries)| entries.iter().map(move |entry| (id, entry)));
+        let fits = self.fits(&found.collect::<Vec<_>>(), source).await?;
         for (id, entry) in containers {
             if let Some(container) = plan::container(&id, &entry, problems) {
                 writer.container(container).await?;
@@ -363,10 +392,9 @@ impl Objects {
         for (id, entries) in users {
             met += entries.len() as u64;
             // An id that somebody writes may be that of several: two of them show it, and the store takes neither (FD-31).
-            let together = entries.iter().take(ENTRIES_OF_ONE_ID).map(|entry| {
-                let fits = |place: usize| fits.get(&id).is_some_and(|fits| fits.contains(&place));
-                SyncedUser { by_id: true, ..self.user(&id, entry, source, fits, problems) }
-            });
+            let together = entries.iter().take(ENTRIES_OF_ONE_ID);
+            let together =
+                together.map(|entry| SyncedUser { by_id: true, ..self.user(&id, entry, source, &fits, problems) });
             let together: Vec<SyncedUser> = together.collect();
             // Whom no item holds may be of one whose source is gone: that they left is not said (FS-21).
             if together.iter().any(|user| !user.items.is_empty()) || source.is_whole() {
@@ -424,11 +452,11 @@ impl Objects {
         id: &ObjectId,
         entry: &SearchResultEntry,
         source: &Source,
-        fits: impl Fn(usize) -> bool,
+        fits: &HashMap<ObjectId, Fits>,
         problems: &mut Problems,
     ) -> SyncedUser {
-        let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
-        let items = source.items(id, dn.as_ref(), fits);
+        let fits = |place: usize| fits.get(id).is_some_and(|fits| fits.contains(&place));
+        let items = source.items(id, dn(entry).as_ref(), fits);
         SyncedUser { items, ..plan::user(self.directory.settings(), id, entry, self.clock.now_ms(), problems) }
     }
 
@@ -464,27 +492,14 @@ impl Objects {
         Ok(entries.into_iter().filter_map(|entry| Some((self.directory.id_of(&entry).ok()?, entry))).collect())
     }
 
-    /// Of the users of a place that fit a filter.
-    async fn ids(&self, place: &Place, filter: &Filter) -> Result<HashSet<ObjectId>, ReadError> {
-        let query = self.users_query(place, Some(filter), &[self.directory.settings().id_attribute()]);
-        let mut entries = self.walk(query, place.what());
-        let mut ids = HashSet::new();
-        while let Some(entry) = entries.next().await? {
-            ids.extend(self.directory.id_of(&entry).ok());
-        }
-        Ok(ids)
-    }
-
-    fn users_query(&self, place: &Place, fits: Option<&Filter>, attributes: &[&str]) -> Query {
-        let settings = self.directory.settings();
-        let mut all = vec![self.directory.user_filter().clone()];
-        all.extend(fits.cloned());
+    fn users_query(&self, place: &Place, attributes: &[&str]) -> Query {
+        let users = self.directory.user_filter().clone();
         match place {
-            Place::Below { base } => Query::new(base, Scope::Subtree, Filter::and(all), attributes),
-            Place::Members { group } => Query::members_of(group, Filter::and(all), attributes),
+            Place::Below { base } => Query::new(base, Scope::Subtree, users, attributes),
+            Place::Members { group } => Query::members_of(group, users, attributes),
             Place::PrimaryGroup { rid } => {
-                all.push(Filter::equal("primaryGroupID", rid.to_string()));
-                Query::new(&settings.base, Scope::Subtree, Filter::and(all), attributes)
+                let all = vec![users, Filter::equal("primaryGroupID", rid.to_string())];
+                Query::new(&self.directory.settings().base, Scope::Subtree, Filter::and(all), attributes)
             }
         }
     }
@@ -497,6 +512,10 @@ impl Objects {
         let query = Query { entries_max: Query::WHOLE_MAX, ..query };
         Walk { reading: self.reader.read(query), what, named: false }
     }
+}
+
+fn dn(entry: &SearchResultEntry) -> Option<Dn> {
+    entry.dn_text().and_then(|text| text.parse().ok())
 }
 
 /// A reading of many.

@@ -15,9 +15,9 @@ use domain::ObjectName;
 use domain::settings::{Feed, SyncItem, SyncState};
 use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
 use service_kit::{Clock, chain};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -29,17 +29,20 @@ const OFFERS_LIFE: Duration = Duration::from_secs(3600);
 const PREVIEW_LIFE: Duration = Duration::from_secs(24 * 3600);
 const SERVICE: &str = "directory-sync";
 
-/// What every run of a term needs, and what was learned in it.
+/// What every run of a directory in a term needs, and what was learned in it.
 pub(crate) struct Runner {
+    pub(crate) name: ObjectName,
     pub(crate) term: Term,
     pub(crate) settings: Arc<CurrentSettings>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
-    pub(crate) term_metrics: metrics::Term,
-    pub(crate) learned: HashMap<ObjectName, Learned>,
+    pub(crate) term_metrics: Arc<metrics::Term>,
+    /// Of the directories that the schedule reads whole, and this one's, if it has one.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+    pub(crate) learned: Learned,
 }
 
-/// Of one directory.
 #[derive(Default)]
 pub(crate) struct Learned {
     offers: Option<(Instant, Arc<Directory>, Vec<Offer>)>,
@@ -66,6 +69,8 @@ impl Learned {
 pub(crate) enum Ran {
     /// No run: it waits for somebody to ask.
     Waits,
+    /// No run yet: everything is to be read, and so are as many others as may be at once.
+    NoPlace,
     /// Whether it was read to its end, and whether that made another run worth while: at once, or once what it missed had time to
     /// come back.
     Ended { complete: bool, again: bool, missed: bool },
@@ -131,27 +136,27 @@ struct Ended {
 }
 
 impl Runner {
-    /// Runs one directory. An incomplete read is no error: the store knows, and the next run will tell.
+    /// Runs the directory. An incomplete read is no error: the store knows, and the next run will tell.
     pub(crate) async fn run(
         &mut self,
-        name: &ObjectName,
         snapshot: &Snapshot,
         trigger: &Trigger,
         link: impl Fn(&tracing::Span),
     ) -> Result<Ran, StoreError> {
+        let name = &self.name.clone();
         let digest = snapshot.settings.items_digest(name.as_str());
         let state = self.term.source(name.as_str()).await?;
         if let (Trigger::Schedule, Some(waits)) = (trigger, mode::waits(&state, &digest)) {
-            return Ok(self.waits(name, waits));
+            return Ok(self.waits(waits));
         }
         let asked = mode::asked(trigger);
         if items(snapshot, name, asked).is_empty() {
             return match trigger {
-                Trigger::Request(_) => self.let_go(name, &digest, &state, trigger, link).await,
-                Trigger::Schedule | Trigger::Follow => Ok(self.waits(name, "no sync item of it is on")),
+                Trigger::Request(_) => self.let_go(&digest, &state, trigger, link).await,
+                Trigger::Schedule | Trigger::Follow => Ok(self.waits("no sync item of it is on")),
             };
         }
-        let prepared = self.prepare(name, snapshot).await;
+        let prepared = self.prepare(snapshot).await;
         let (directory, identity, feed): (_, String, _) = match &prepared {
             Ok(it) => (Some(it.objects.directory.settings()), it.identity.clone(), it.feed.clone()),
             Err(_) => (None, String::new(), None),
@@ -168,17 +173,18 @@ impl Runner {
         };
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
         if mode == Mode::Preview && matches!(trigger, Trigger::Schedule) {
-            let learned = self.learned.entry(name.clone()).or_default();
-            if learned.was_shown(&identity, Instant::now()) {
-                return Ok(self.waits(name, "another source than before was previewed and nobody has accepted it"));
+            if self.learned.was_shown(&identity, Instant::now()) {
+                return Ok(self.waits("another source than before was previewed and nobody has accepted it"));
             }
         }
-        let learned = self.learned.entry(name.clone()).or_default();
         // Another source has other ids (S-44). One that could not be asked is no other.
         let same = identity.is_empty() || identity == state.identity;
         let pins = if same { state.pins.clone() } else { Vec::new() };
-        (learned.waits, learned.pins) = (None, pins.clone());
+        (self.learned.waits, self.learned.pins) = (None, pins.clone());
         loop {
+            if !self.has_place(mode, trigger) {
+                return Ok(Ran::NoPlace);
+            }
             let span = run_span(name.as_str());
             link(&span);
             let opening = Opening {
@@ -197,19 +203,18 @@ impl Runner {
             let items: Vec<&SyncItem> = items.iter().collect();
             let work = self.once(&opening, mode, &items, prepared.as_ref(), &state);
             let (result, full) = work.instrument(span.clone()).await;
-            let ended = self.ended(name, &opening, result, &span)?;
+            let ended = self.ended(&opening, result, &span)?;
             match full {
                 // S-20, S-25, S-33: with the guard, and said.
                 Some(because) if mode == Mode::Incremental => {
-                    self.learned.entry(name.clone()).or_default().offers = None;
+                    self.learned.offers = None;
                     (mode, why) = (Mode::Full, because);
                 }
                 _ => {
                     if mode == Mode::Preview
                         && matches!((trigger, &ended), (Trigger::Schedule, Ran::Ended { complete: true, .. }))
                     {
-                        let learned = self.learned.entry(name.clone()).or_default();
-                        learned.previewed = Some((Instant::now(), identity.clone()));
+                        self.learned.previewed = Some((Instant::now(), identity.clone()));
                     }
                     return Ok(ended);
                 }
@@ -217,19 +222,27 @@ impl Runner {
         }
     }
 
+    /// Only what the schedule reads whole waits for others; a feed reads little, and who asks is not kept waiting.
+    fn has_place(&mut self, mode: Mode, trigger: &Trigger) -> bool {
+        if mode == Mode::Incremental || !matches!(trigger, Trigger::Schedule) {
+            return true;
+        }
+        self.place = self.place.take().or_else(|| Arc::clone(&self.places).try_acquire_owned().ok());
+        self.place.is_some()
+    }
+
     /// A directory without an item that is on has nobody any more (FS-10). It is not read, and the store decides as of any leavers.
     async fn let_go(
         &mut self,
-        name: &ObjectName,
         items_digest: &str,
         state: &GetSourceReply,
         trigger: &Trigger,
         link: impl Fn(&tracing::Span),
     ) -> Result<Ran, StoreError> {
-        let span = run_span(name.as_str());
+        let span = run_span(self.name.as_str());
         link(&span);
         let opening = Opening {
-            directory: name.to_string(),
+            directory: self.name.to_string(),
             mode: mode::asked(trigger).code(),
             why: "no sync item of it is on, so nobody is held any more".into(),
             trigger: trigger.code(),
@@ -247,30 +260,28 @@ impl Runner {
             finish(&run, writer, Ended::of(&run), stop, Vec::new()).await.map(|(ended, _)| (ended, begun))
         };
         let result = work.instrument(span.clone()).await;
-        self.ended(name, &opening, result, &span)
+        self.ended(&opening, result, &span)
     }
 
     /// What a directory told of while it was followed: a run of its own, as small as that.
     pub(crate) async fn burst(
         &mut self,
-        name: &ObjectName,
         snapshot: &Snapshot,
         directory: &Arc<Directory>,
         origin: &Origin,
         events: Vec<Event>,
     ) -> Result<Ran, StoreError> {
-        let span = run_span(name.as_str());
+        let span = run_span(self.name.as_str());
         let opening = Opening {
-            directory: name.to_string(),
+            directory: self.name.to_string(),
             mode: Mode::Incremental.code(),
             why: "the directory tells of changes as they happen".into(),
             feed: Feed::Syncrepl.code(),
             trigger: Trigger::Follow.code(),
-            items_digest: snapshot.settings.items_digest(name.as_str()),
+            items_digest: snapshot.settings.items_digest(self.name.as_str()),
             ..Opening::default()
         };
-        let pins = self.learned.get(name).map(|it| it.pins.as_slice()).unwrap_or_default();
-        let items = source::pinned(&items(snapshot, name, Mode::Incremental), pins);
+        let items = source::pinned(&items(snapshot, &self.name, Mode::Incremental), &self.learned.pins);
         let items: Vec<&SyncItem> = items.iter().collect();
         let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin);
         let begun = Instant::now();
@@ -296,16 +307,15 @@ impl Runner {
             finish(&run, writer, ended, result.err(), Vec::new()).await.map(|(ended, _)| (ended, begun))
         };
         let result = work.instrument(span.clone()).await;
-        self.ended(name, &opening, result, &span)
+        self.ended(&opening, result, &span)
     }
 
-    fn waits(&mut self, name: &ObjectName, why: &'static str) -> Ran {
-        let learned = self.learned.entry(name.clone()).or_default();
-        if learned.waits.replace(why) != Some(why) {
+    fn waits(&mut self, why: &'static str) -> Ran {
+        if self.learned.waits.replace(why) != Some(why) {
             tracing::info!(
                 event = "sync_run",
                 service = SERVICE,
-                directory = name.as_str(),
+                directory = self.name.as_str(),
                 state = "waiting",
                 why,
                 "no run begins by itself before somebody asks for one: twinlock sync now"
@@ -315,24 +325,23 @@ impl Runner {
     }
 
     /// The identity of a directory that can be followed, as the last run found it.
-    pub(crate) fn followed(&self, name: &ObjectName, directory: &Arc<Directory>) -> Option<&str> {
-        let learned = self.learned.get(name)?;
-        let (_, asked, offers) = learned.offers.as_ref()?;
+    pub(crate) fn followed(&self, directory: &Arc<Directory>) -> Option<&str> {
+        let (_, asked, offers) = self.learned.offers.as_ref()?;
         let feed = chosen(directory, offers)?;
-        (feed.persists && Arc::ptr_eq(asked, directory)).then_some(learned.identity.as_str())
+        (feed.persists && Arc::ptr_eq(asked, directory)).then_some(self.learned.identity.as_str())
     }
 
     /// Everything that is asked of a directory before it is clear how it is read.
-    async fn prepare(&mut self, name: &ObjectName, snapshot: &Snapshot) -> Result<Prepared, String> {
-        let directory = self.settings.directory(name)?;
+    async fn prepare(&mut self, snapshot: &Snapshot) -> Result<Prepared, String> {
+        let directory = self.settings.directory(&self.name)?;
         directory.ready().await.map_err(|error| chain(&error))?;
         let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
         let identity = objects.identity().await.map_err(|error| chain(&error))?;
-        self.learned.entry(name.clone()).or_default().identity.clone_from(&identity);
+        self.learned.identity.clone_from(&identity);
         if snapshot.settings.sync.always_full {
             return Ok(Prepared { objects, identity, feed: None, offers: Vec::new() });
         }
-        let learned = self.learned.entry(name.clone()).or_default();
+        let learned = &mut self.learned;
         let fresh = learned
             .offers
             .as_ref()
@@ -453,7 +462,6 @@ impl Runner {
 
     fn ended(
         &mut self,
-        name: &ObjectName,
         opening: &Opening,
         result: Result<(Ended, Instant), StoreError>,
         span: &tracing::Span,
@@ -464,9 +472,9 @@ impl Runner {
         let _entered = span.enter();
         match result {
             Ok((ended, begun)) => {
-                self.learned.entry(name.clone()).or_default().pins.extend(ended.found.iter().cloned());
-                self.metrics.duration(name.as_str(), begun.elapsed());
-                self.measure(name.as_str(), opening, &ended);
+                self.learned.pins.extend(ended.found.iter().cloned());
+                self.metrics.duration(self.name.as_str(), begun.elapsed());
+                self.measure(opening, &ended);
                 tell(opening, &ended, begun);
                 let FinishRunReply { pending: again, missed, .. } = ended.finished;
                 Ok(Ran::Ended { complete: ended.incomplete.is_none(), again, missed })
@@ -475,7 +483,7 @@ impl Runner {
                 tracing::warn!(
                     event = "sync_run",
                     service = SERVICE,
-                    directory = name.as_str(),
+                    directory = self.name.as_str(),
                     state = "failed",
                     error = %chain(&error),
                     "sync run failed"
@@ -485,8 +493,8 @@ impl Runner {
         }
     }
 
-    fn measure(&mut self, name: &str, opening: &Opening, ended: &Ended) {
-        let Ended { applied, finished, .. } = ended;
+    fn measure(&self, opening: &Opening, ended: &Ended) {
+        let (name, Ended { applied, finished, .. }) = (self.name.as_str(), ended);
         let objects = [
             (Counted::Added, applied.added),
             (Counted::Changed, applied.changed),

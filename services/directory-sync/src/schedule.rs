@@ -1,8 +1,7 @@
-//! When the leader runs a directory by itself. Pure: the moment is an argument.
+//! When a directory is run by itself. Pure: the moment is an argument.
 
 use domain::ObjectName;
 use domain::settings::{Settings, SyncState};
-use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -12,12 +11,9 @@ const RETRY: Duration = Duration::from_secs(15);
 /// may be over by then (S-43). No interval is shorter.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What this term of leadership has done so far, by directory.
+/// What this term of leadership has done so far with one directory.
 #[derive(Debug, Default)]
-pub(crate) struct Schedule(HashMap<ObjectName, Runs>);
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Runs {
+pub(crate) struct Schedule {
     started: Option<Instant>,
     retry_from: Option<Instant>,
     again: Option<Instant>,
@@ -25,53 +21,43 @@ struct Runs {
 }
 
 impl Schedule {
-    /// A directory is run now.
-    pub(crate) fn started(&mut self, directory: &ObjectName, now: Instant) {
-        self.0.insert(directory.clone(), Runs { started: Some(now), ..Runs::default() });
+    /// The directory is run now.
+    pub(crate) fn started(&mut self, now: Instant) {
+        *self = Self { started: Some(now), ..Self::default() };
     }
 
     /// The store did not take it.
-    pub(crate) fn failed(&mut self, directory: &ObjectName, now: Instant) {
-        self.0.entry(directory.clone()).or_default().retry_from = Some(now);
+    pub(crate) fn failed(&mut self, now: Instant) {
+        self.retry_from = Some(now);
     }
 
     /// There is something to do at once.
-    pub(crate) fn again(&mut self, directory: &ObjectName, now: Instant) {
-        self.0.entry(directory.clone()).or_default().again = Some(now);
+    pub(crate) fn again(&mut self, now: Instant) {
+        self.again = Some(now);
     }
 
     /// A run missed somebody.
-    pub(crate) fn missed(&mut self, directory: &ObjectName, now: Instant) {
-        self.0.entry(directory.clone()).or_default().missed = Some(now);
+    pub(crate) fn missed(&mut self, now: Instant) {
+        self.missed = Some(now);
     }
 
-    /// The directory that is run next, and when: counted from start to start, so that an overrun is followed at once (S-00). A new
-    /// leader begins at once, because it cannot know how far the last one came. `None` = nothing by itself (FS-01).
-    pub(crate) fn due(&self, settings: &Settings, now: Instant) -> Option<(Instant, ObjectName)> {
-        if !settings.sync.enabled {
+    /// When the directory is run next: counted from start to start, so that an overrun is followed at once (S-00). A new leader begins
+    /// at once, because it cannot know how far the last one came. `None` = not by itself (FS-01).
+    pub(crate) fn due(&self, settings: &Settings, directory: &ObjectName, now: Instant) -> Option<Instant> {
+        if !settings.sync.enabled || !is_on(settings, directory) {
             return None;
         }
         let interval = Duration::from_secs(60) * settings.sync.interval_minutes.max(1);
-        let due = |directory: ObjectName| {
-            let runs = self.0.get(&directory).copied().unwrap_or_default();
-            let regular = runs.started.map_or(now, |started| started + interval);
-            let regular = runs.missed.map_or(regular, |missed| missed + LOOK_AGAIN);
-            let sooner = runs.again.into_iter().chain(runs.retry_from.map(|failed| failed + RETRY)).min();
-            (sooner.map_or(regular, |sooner| regular.min(sooner)), directory)
-        };
-        directories(settings).into_iter().map(due).min_by_key(|(due, _)| *due)
+        let regular = self.started.map_or(now, |started| started + interval);
+        let regular = self.missed.map_or(regular, |missed| missed + LOOK_AGAIN);
+        let sooner = self.again.into_iter().chain(self.retry_from.map(|failed| failed + RETRY)).min();
+        Some(sooner.map_or(regular, |sooner| regular.min(sooner)))
     }
 }
 
-/// The directories that have an item which is on, in the order of the items.
-pub(crate) fn directories(settings: &Settings) -> Vec<ObjectName> {
-    let mut directories: Vec<ObjectName> = Vec::new();
-    for item in settings.sync_items.iter().filter(|item| item.state == SyncState::On) {
-        if !directories.contains(&item.directory) {
-            directories.push(item.directory.clone());
-        }
-    }
-    directories
+/// It has an item which is on.
+pub(crate) fn is_on(settings: &Settings, directory: &ObjectName) -> bool {
+    settings.sync_items.iter().any(|item| item.state == SyncState::On && item.directory == *directory)
 }
 
 #[cfg(test)]
@@ -103,41 +89,28 @@ mod tests {
     fn runs_are_counted_from_start_to_start_and_an_overrun_is_followed_at_once() {
         // S-00, FS-02
         let start = Instant::now();
-        let on = settings(true, &[("corp", "on")]);
+        let (on, corp) = (settings(true, &[("corp", "on")]), name("corp"));
         let mut schedule = Schedule::default();
-        let due = |schedule: &Schedule, now| schedule.due(&on, now).map(|(due, _)| due);
-        assert_eq!(due(&schedule, start), Some(start), "a new leader begins at once");
-        schedule.started(&name("corp"), start);
-        assert_eq!(due(&schedule, start + minutes(1)), Some(start + minutes(5)));
+        assert_eq!(schedule.due(&on, &corp, start), Some(start), "a new leader begins at once");
+        schedule.started(start);
+        assert_eq!(schedule.due(&on, &corp, start + minutes(1)), Some(start + minutes(5)));
         let late = start + minutes(12);
-        assert!(due(&schedule, late).is_some_and(|due| due <= late), "a longer run is followed at once");
-        schedule.started(&name("corp"), late);
-        assert_eq!(due(&schedule, late), Some(late + minutes(5)), "and missed runs are not made up for");
+        assert!(schedule.due(&on, &corp, late).is_some_and(|due| due <= late), "a longer run is followed at once");
+        schedule.started(late);
+        assert_eq!(schedule.due(&on, &corp, late), Some(late + minutes(5)), "and missed runs are not made up for");
     }
 
     #[test]
-    fn each_directory_has_its_own_turn() {
-        let start = Instant::now();
-        let on = settings(true, &[("corp", "on"), ("lab", "off"), ("branch", "on"), ("corp", "on")]);
-        assert_eq!(directories(&on), [name("corp"), name("branch")]);
-        let mut schedule = Schedule::default();
-        schedule.started(&name("corp"), start);
-        assert_eq!(schedule.due(&on, start), Some((start, name("branch"))));
-        schedule.started(&name("branch"), start + minutes(1));
-        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(5), name("corp"))));
-    }
-
-    #[test]
-    fn nothing_runs_by_itself_when_it_is_off_or_no_item_is_on() {
+    fn nothing_runs_by_itself_when_it_is_off_or_no_item_of_the_directory_is_on() {
         // FS-01
         let now = Instant::now();
         for settings in [
             settings(false, &[("corp", "on")]),
-            settings(true, &[("corp", "off")]),
+            settings(true, &[("corp", "off"), ("branch", "on")]),
             settings(true, &[("corp", "preview")]),
             Settings::default(),
         ] {
-            assert_eq!(Schedule::default().due(&settings, now), None);
+            assert_eq!(Schedule::default().due(&settings, &name("corp"), now), None);
         }
     }
 
@@ -146,17 +119,17 @@ mod tests {
         // S-43
         let start = Instant::now();
         let on = settings(true, &[("corp", "on")]);
-        let due = |schedule: &Schedule| schedule.due(&on, start).map(|(due, _)| due - start);
+        let due = |schedule: &Schedule| schedule.due(&on, &name("corp"), start).map(|due| due - start);
         let mut schedule = Schedule::default();
-        schedule.started(&name("corp"), start);
+        schedule.started(start);
         for seconds in [1, 298] {
-            schedule.missed(&name("corp"), start + Duration::from_secs(seconds));
+            schedule.missed(start + Duration::from_secs(seconds));
             assert_eq!(due(&schedule), Some(Duration::from_secs(seconds) + LOOK_AGAIN), "whatever the interval says");
         }
-        schedule.started(&name("corp"), start + minutes(6));
+        schedule.started(start + minutes(6));
         assert_eq!(due(&schedule), Some(minutes(11)), "once");
-        schedule.missed(&name("corp"), start + minutes(6));
-        schedule.again(&name("corp"), start + minutes(6));
+        schedule.missed(start + minutes(6));
+        schedule.again(start + minutes(6));
         assert_eq!(due(&schedule), Some(minutes(6)), "what is doubtful is read at once");
     }
 
@@ -164,15 +137,16 @@ mod tests {
     fn what_the_store_did_not_take_is_tried_again_soon() {
         let start = Instant::now();
         let on = settings(true, &[("corp", "on")]);
+        let due = |schedule: &Schedule, now| schedule.due(&on, &name("corp"), now);
         let mut schedule = Schedule::default();
-        schedule.started(&name("corp"), start);
-        schedule.failed(&name("corp"), start);
-        assert_eq!(schedule.due(&on, start), Some((start + RETRY, name("corp"))));
-        schedule.started(&name("corp"), start + RETRY);
-        assert_eq!(schedule.due(&on, start + RETRY), Some((start + RETRY + minutes(5), name("corp"))));
-        schedule.again(&name("corp"), start + minutes(1));
-        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(1), name("corp"))), "or at once");
-        schedule.started(&name("corp"), start + minutes(1));
-        assert_eq!(schedule.due(&on, start + minutes(1)), Some((start + minutes(6), name("corp"))), "once");
+        schedule.started(start);
+        schedule.failed(start);
+        assert_eq!(due(&schedule, start), Some(start + RETRY));
+        schedule.started(start + RETRY);
+        assert_eq!(due(&schedule, start + RETRY), Some(start + RETRY + minutes(5)));
+        schedule.again(start + minutes(1));
+        assert_eq!(due(&schedule, start + minutes(1)), Some(start + minutes(1)), "or at once");
+        schedule.started(start + minutes(1));
+        assert_eq!(due(&schedule, start + minutes(1)), Some(start + minutes(6)), "once");
     }
 }

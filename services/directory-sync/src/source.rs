@@ -163,21 +163,34 @@ impl Source {
         self.items.iter().enumerate().filter_map(|(place, item)| Some((place, item.filter.as_ref()?)))
     }
 
+    pub(crate) fn has_filters(&self) -> bool {
+        self.filters().next().is_some()
+    }
+
+    /// Could the item of this place hold a user of this id and name, whatever its filter says?
+    pub(crate) fn may_hold(&self, place: usize, id: &ObjectId, dn: Option<&Dn>) -> bool {
+        self.items.get(place).is_some_and(|item| item.within.holds(id, dn))
+    }
+
     /// The items that hold a user of this id and name, or, of groups, may hold; in their order (FS-08).
     pub(crate) fn items(&self, id: &ObjectId, dn: Option<&Dn>, fits: impl Fn(usize) -> bool) -> Vec<String> {
-        let holds = |(place, item): &(usize, &Item)| {
-            let within = match &item.within {
-                Within::Anywhere | Within::Group { .. } | Within::GoneGroup => true,
-                Within::Container { dn: container, subtree, .. } => dn.is_some_and(|dn| {
-                    let depth = dn.rdns.len().saturating_sub(container.rdns.len());
-                    dn.is_within(container) && (depth == 1 || *subtree && depth > 0)
-                }),
-                Within::Users(ids) => ids.contains(id),
-                Within::GoneContainer => false,
-            };
-            within && (item.filter.is_none() || fits(*place))
-        };
+        let holds =
+            |(place, item): &(usize, &Item)| item.within.holds(id, dn) && (item.filter.is_none() || fits(*place));
         self.items.iter().enumerate().filter(holds).map(|(_, item)| item.name.clone()).collect()
+    }
+}
+
+impl Within {
+    fn holds(&self, id: &ObjectId, dn: Option<&Dn>) -> bool {
+        match self {
+            Self::Anywhere | Self::Group { .. } | Self::GoneGroup => true,
+            Self::Container { dn: container, subtree, .. } => dn.is_some_and(|dn| {
+                let depth = dn.rdns.len().saturating_sub(container.rdns.len());
+                dn.is_within(container) && (depth == 1 || *subtree && depth > 0)
+            }),
+            Self::Users(ids) => ids.contains(id),
+            Self::GoneContainer => false,
+        }
     }
 }
 

@@ -334,6 +334,40 @@ async fn each_user_comes_once_with_all_items_that_hold_it_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_filter_of_an_item_is_asked_of_a_page_of_people_at_a_time_and_only_of_whom_the_item_could_hold() {
+    // FD-14, FS-22: nobody holds the directory
+    const BULK: usize = 330;
+    let company = Company::start(&SlapdOptions { bulk_people: BULK, ..Default::default() });
+    let bulk = json!({ "kind": "container", "dn": format!("ou=bulk,ou=people,{COMPANY_BASE}") });
+    let synced = company.sync(json!([
+        { "name": "some", "directory": "corp", "source": bulk, "filter": "(uid=bulk*7)" },
+        { "name": "others", "directory": "corp", "source": { "kind": "domain" }, "filter": "(uid=*n*)" },
+    ]));
+    let run = synced.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    let log = company.slapd.log();
+    let searches = || log.lines().filter(|line| line.contains(" SRCH base="));
+    let of_items = searches().filter(|line| line.contains("(uid=bulk*7)") || line.contains("(uid=*n*)"));
+    assert!(of_items.clone().count() > 0, "{log}");
+    for line in of_items {
+        // The end of a long line is cut.
+        assert!((1..=100).contains(&line.matches("(entryUUID=").count()), "{line}");
+    }
+    // Five pages, each asked of both; the first one is of people who lie elsewhere.
+    let by_ids = searches().filter(|line| line.contains("(entryUUID=")).count();
+    assert_eq!(by_ids, 2 * (BULK + PEOPLE).div_ceil(100) - 1);
+    let told = synced.lab.store.told().users.values().map(|(user, _)| user.clone()).collect::<Vec<_>>();
+    for (item, filter) in [("some", "(uid=bulk*7)"), ("others", "(&(objectClass=inetOrgPerson)(uid=*n*))")] {
+        let held = told.iter().filter(|user| user.items.iter().any(|it| it == item));
+        let held: BTreeSet<&str> = held.map(|user| user.username.as_str()).collect();
+        let found = company.search(filter);
+        let found: BTreeSet<String> = found.values().map(|values| first(values, "uid")).collect();
+        assert!(!held.is_empty() && held.iter().copied().eq(found.iter().map(String::as_str)), "{item}: {held:?}");
+    }
+    synced.stop().await;
+}
+
+#[tokio::test]
 async fn an_item_may_name_its_source_by_id_which_a_rename_does_no_harm() {
     // FS-21
     let company = Company::start(&SlapdOptions::default());

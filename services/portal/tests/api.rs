@@ -354,6 +354,11 @@ async fn users_come_in_pages_and_are_found_by_id_or_name() {
     // FD-37
     let labelled = api.get("/users?user_group=of%20Ben").await.json();
     assert_eq!((&labelled["items"][0]["user_group"], &labelled["items"][1]), (&json!("of Ben"), &Value::Null));
+    world.store.has_problem("ben", "another entry has this username, too");
+    let problems = api.get("/users?sync_problem=true").await.json();
+    assert_eq!((&problems["items"][0]["username"], &problems["items"][1]), (&json!("ben"), &Value::Null));
+    assert_eq!(problems["items"][0]["sync_problem"], "another entry has this username, too");
+    assert_eq!(api.get("/users/ann").await.json()["sync_problem"], Value::Null);
     api.get("/users?limit=0").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/users?limit=many").await.assert_problem(StatusCode::BAD_REQUEST);
     api.get("/users?state=sleeping").await.assert_problem(StatusCode::BAD_REQUEST);
@@ -490,6 +495,7 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
         (&json!("corp"), &json!("syncrepl"), &json!(412))
     );
     assert_eq!((&source["last_full"], &source["last_complete"]), (&json!("2026-11-20T16:45:02Z"), &json!(null)));
+    assert_eq!((&source["next"], &status["sources"][1]["next"]), (&json!("2026-11-20T16:50:02Z"), &json!(null)));
     assert_eq!(source["base"], "dc=corp,dc=example");
     assert_eq!(source["pins"][0]["object_id"], "entryUUID:00000000-0000-0000-0000-000000000001");
     assert_eq!((&source["offers"], &source["waits_for"]), (&json!(["syncrepl: yes"]), &json!(null)));

@@ -195,6 +195,41 @@ async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of
 }
 
 #[tokio::test]
+async fn synchronisation_shows_of_each_run_why_and_by_what_feed_and_when_the_next_one_is_due() {
+    // FS-02, FS-13, S-03
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    owner.get("/console/sync").await;
+    for part in ["<dd>20 November 2026, 16:50", "asked for", "syncrepl", "the feed goes on. <b>dc1 did not answer</b>"]
+    {
+        assert!(owner.page.html.contains(part), "{part}: {}", owner.page.html);
+    }
+    assert_eq!(owner.page.html.matches("Next run, at the latest").count(), 1, "the other one waits");
+    for (run, parts) in [
+        ("r1", ["full: asked for", "heard of by syncrepl"]),
+        ("r0", ["incremental: the feed goes on", "dc1 did not answer"]),
+    ] {
+        owner.get(&format!("/console/sync/runs/{run}")).await;
+        for part in parts {
+            assert!(owner.page.html.contains(part), "{run}, {part}: {}", owner.page.html);
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_with_a_problem_of_synchronisation_are_found_and_it_is_said() {
+    // FS-14
+    let world = World::with_console().await;
+    world.store.has_problem("ann", "another entry has <this> username, too");
+    let mut owner = signed_in(&world, Role::Owner).await;
+    owner.get("/console/users?state=sync_problem").await;
+    let html = &owner.page.html;
+    assert!(html.contains("<b>Sync problem</b>: another entry has &#60;this&#62; username, too"), "{html}");
+    assert!(html.contains("value=\"sync_problem\" selected"), "{html}");
+    assert_eq!(html.matches("<th scope=\"row\">").count(), 1, "nobody else: {html}");
+}
+
+#[tokio::test]
 async fn a_page_that_waits_gives_up_and_keeps_no_session_alive() {
     // V-80
     let world = World::with_console().await;

@@ -23,7 +23,7 @@ use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
-use crate::sync::{approvals, history};
+use crate::sync::{approvals, history, problems};
 use crate::users::{self, StateChange, name_key};
 use change::Change;
 use domain::settings::SyncItem;
@@ -92,6 +92,9 @@ impl AdminService {
         }
         if !request.user_group.is_empty() {
             condition("u.user_group = ?", args![&request.user_group]);
+        }
+        if request.sync_problem {
+            condition(problems::HAS_ONE, args![]);
         }
         if !request.after.is_empty() {
             let (user_id, key) = request.after.split_once(' ').unwrap_or((&request.after, ""));

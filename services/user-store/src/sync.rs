@@ -27,6 +27,7 @@ mod pending;
 mod phones;
 pub mod pins;
 mod preview;
+pub mod problems;
 mod profile;
 mod rows;
 mod run;
@@ -91,7 +92,16 @@ impl Sync for SyncService {
 async fn fence(session: &mut Session, epoch: u64) -> Result<(), StoreError> {
     let sql = "UPDATE sync_state SET epoch = epoch WHERE id = 1 RETURNING epoch";
     let row = session.row(sql, args![]).await?.ok_or(StoreError::Broken("the sync state is missing"))?;
-    compare(row.unsigned("epoch")?, epoch)
+    let current = row.unsigned("epoch")?;
+    compare(current, epoch).inspect_err(|_| {
+        tracing::warn!(
+            event = "sync_fenced",
+            service = "user-store",
+            epoch,
+            current,
+            "what a former sync leader writes is refused"
+        );
+    })
 }
 
 /// The same for what only reads.

@@ -5,6 +5,7 @@ mod more;
 use crate::audit::NewEvent;
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session, args};
+use crate::sync::problems;
 use crate::throttle::Counter;
 use proto::common::DirectoryRef;
 use proto::user_store::{FactorSummary, UserDetail, UserSummary};
@@ -231,6 +232,7 @@ pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Resu
     for row in session.rows_in(head, ids.iter().map(String::as_str), "", &[]).await? {
         successes.insert(row.get("user_id")?, row.get("last_success_ms")?);
     }
+    let mut problems = problems::of(session, rows).await?;
     let summary = |(row, user_id): (&Row, &String)| {
         let (factors, locked_until_unix_ms) = factors.get(user_id).copied().unwrap_or_default();
         Ok(UserSummary {
@@ -245,6 +247,7 @@ pub async fn summaries(session: &mut Session, rows: &[Row], now_ms: i64) -> Resu
             locked_until_unix_ms,
             last_success_unix_ms: successes.get(user_id).copied().unwrap_or_default(),
             user_group: row.get("user_group")?,
+            sync_problem: problems.remove(user_id).unwrap_or_default(),
         })
     };
     rows.iter().zip(&ids).map(summary).collect()

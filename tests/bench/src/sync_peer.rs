@@ -22,6 +22,9 @@ pub struct Sizes {
     /// Of each measurement; the median counts. Above 500,000 users each is made once.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Of the sync item; everybody has to fit, such as by (uid=*).
+    #[arg(long, default_value = "")]
+    filter: String,
 }
 
 struct Row {
@@ -66,6 +69,8 @@ fn measure(users: usize, sizes: &Sizes) -> Result<Row> {
         let mut twinlock = Standalone::start(&home, "")?;
         let settings = company_settings(&slapd, "")?.replacen("enabled = true", "enabled = false", 1);
         let settings = settings.replacen("[sync]\n", "[sync]\napproval_over_users = 999\n", 1);
+        let source = "source = { kind = \"domain\" }";
+        let settings = settings.replacen(source, &format!("{source}\nfilter = {:?}", sizes.filter), 1);
         twinlock.command_line.apply(&home, &settings)?;
         let run = synchronised(&twinlock, &[])?;
         ensure!(run.mode == "full", "the first run is a full one, not {}", run.mode);

@@ -82,9 +82,13 @@ pub struct Distributed {
 impl Distributed {
     /// `settings` is added to the settings, `configuration` to that of every process.
     pub fn start(bulk_people: usize, settings: &str, configuration: &str) -> Result<Self> {
+        Self::start_over(&SlapdOptions { bulk_people, ..SlapdOptions::default() }, settings, configuration)
+    }
+
+    /// The same over a directory with these options.
+    pub fn start_over(options: &SlapdOptions, settings: &str, configuration: &str) -> Result<Self> {
         let dir = folder()?;
-        let options = SlapdOptions { bulk_people, ..SlapdOptions::default() };
-        let (pki, slapd) = directory(dir.path(), &options)?;
+        let (pki, slapd) = directory(dir.path(), options)?;
         let cluster = Cluster::start(dir.path(), &pki, configuration)?;
         introduce(&cluster.command_line, dir.path(), &slapd, settings)?;
         Ok(Self { cluster, slapd, pki, dir })

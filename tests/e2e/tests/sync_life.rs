@@ -1,9 +1,10 @@
 //! The sync in the running product: killed again and again while people are edited, stopped past its lease, and what it means for
 //! somebody who signs in.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::{Answer, Application, Device, Distributed, OneMachine, code_of};
-use lab::{COMPANY_BASE, Node, Part, RADIUS_SECRET, Slapd, SlapdOptions, company_settings};
+use lab::{COMPANY_BASE, CommandLine, Node, Part, Pki, RADIUS_SECRET, Slapd, SlapdOptions, company_settings};
+use proto::user_store::{BeginRunRequest, sync_server::Sync};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,11 +12,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const VPN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const KILLS: u64 = 50;
+/// Of the sync leader.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// By uid: name and mobile number.
 type People = BTreeMap<String, (String, String)>;
@@ -85,53 +88,109 @@ async fn killed_fifty_times_under_a_stream_of_edits_nothing_is_lost_and_nothing_
     let mut world = OneMachine::start_over(&options, "", "", &[])?;
     world.command_line().apply(world.dir.path(), &scheduled(&world.slapd, "")?)?;
     world.command_line().run(&["sync", "now"])?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let edits = Arc::new(AtomicU64::new(0));
-    let editor = Editor {
-        url: world.slapd.ldap_url(),
-        dir: world.dir.path().to_owned(),
-        random: 7,
-        next: 0,
-        there: BTreeSet::new(),
-    };
-    let editing = {
-        let (stop, edits) = (Arc::clone(&stop), Arc::clone(&edits));
-        std::thread::spawn(move || editor.edit_until(&stop, &edits))
-    };
+    let editing = Editor::of(&world.slapd, world.dir.path(), Duration::ZERO).begin();
     let mut random = 11_u64;
     for _ in 0..KILLS {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        tokio::time::sleep(Duration::from_millis((random >> 33) % 900)).await;
+        tokio::time::sleep(some_time(&mut random)).await;
         world.twinlock.process().context("it runs")?.kill();
         world.twinlock.restart()?;
     }
-    stop.store(true, Ordering::SeqCst);
-    editing.join().ok().context("the editor ended")??;
-    eprintln!("{} edits, {KILLS} kills", edits.load(Ordering::SeqCst));
-    // Who comes last begins at once and finds what the others left; by what the directory tells, for nobody asks for a full run. It
-    // tells of changes in their order: when the last one is here, all are.
-    world.slapd.modify(&format!(
+    eprintln!("{} edits, {KILLS} kills", editing.stop()?);
+    let line = world.command_line();
+    nothing_is_lost_and_nothing_doubled(&world.slapd, line, || users(line)).await.with_context(|| world.twinlock.log())
+}
+
+fn some_time(random: &mut u64) -> Duration {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    Duration::from_millis((*random >> 33) % 900)
+}
+
+/// Who comes last begins at once and finds what the others left; by what the directory tells, for nobody asks for a full run. It tells
+/// of changes in their order: when the last one is here, all are.
+async fn nothing_is_lost_and_nothing_doubled(
+    slapd: &Slapd,
+    command_line: &CommandLine,
+    users: impl Fn() -> Result<People>,
+) -> Result<()> {
+    slapd.modify(&format!(
         "dn: uid=last,ou=sales,ou=people,{COMPANY_BASE}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: last\ncn: L\nsn: Last\n"
     ))?;
     let end = Instant::now() + Duration::from_secs(150);
-    while state_of(&world, "last").is_err() {
-        ensure!(Instant::now() < end, "the last one is not here:\n{}", world.twinlock.log());
+    while command_line.json(&["user", "show", "last"]).is_err() {
+        ensure!(Instant::now() < end, "the last one is not here");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let (there, here) = (directory(&world.slapd)?, users(world.command_line())?);
-    ensure!(there == here, "{:?}\n{}", first_difference(&there, &here), world.twinlock.log());
-    let history = world.command_line().json(&["sync", "history", "--limit", "1000"])?;
+    let (there, here) = (directory(slapd)?, users()?);
+    ensure!(there == here, "{:?}", first_difference(&there, &here));
+    let history = command_line.json(&["sync", "history", "--limit", "1000"])?;
     let runs = history["items"].as_array().context("runs")?;
     let read_all = |run: &&Value| run["mode"] != "incremental" && run["trigger"] != "request";
     ensure!(!runs.iter().any(|run| read_all(&run)), "{:#?}", runs.iter().find(read_all));
     // And a full run finds nothing that is not so.
-    world.command_line().run(&["sync", "now"])?;
-    world.command_line().run(&["sync", "now"])?;
-    let here = users(world.command_line())?;
+    command_line.run(&["sync", "now"])?;
+    command_line.run(&["sync", "now"])?;
+    let here = users()?;
     ensure!(there == here, "{:?}", first_difference(&there, &here));
-    let verified = world.command_line().run(&["audit", "verify"])?;
+    let verified = command_line.run(&["audit", "verify"])?;
     eprintln!("{verified}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_leads_of_two_is_killed_ten_times_under_a_stream_of_edits_and_the_other_goes_on() -> Result<()> {
+    // S-01, S-02, S-60: over the distributed store
+    const TURNS: usize = 10;
+    let options = SlapdOptions { database_lines: "syncprov-sessionlog 100000".into(), ..SlapdOptions::default() };
+    let mut world = Distributed::start_over(&options, "", "")?;
+    let line = world.command_line().clone();
+    line.apply(world.dir.path(), &scheduled(&world.slapd, "")?)?;
+    line.run(&["sync", "now"])?;
+    let epoch = || -> Result<u64> { line.json(&["sync", "status"])?["epoch"].as_u64().context("an epoch") };
+    let editing = Editor::of(&world.slapd, world.dir.path(), Duration::from_millis(100)).begin();
+    let (mut random, mut longest) = (11_u64, Duration::ZERO);
+    for turn in 1..=TURNS {
+        tokio::time::sleep(some_time(&mut random)).await;
+        let before = epoch()?;
+        let leader = leader_of(&world, before).context("nobody says that they lead")?;
+        world.cluster.kill(leader);
+        let killed = Instant::now();
+        while epoch()? == before {
+            ensure!(killed.elapsed() < Duration::from_secs(15), "turn {turn}: nobody took over");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        longest = longest.max(killed.elapsed());
+        let now = epoch()?;
+        ensure!(leader_of(&world, now) == Some((Part::DirectorySync, 3 - leader.1)), "turn {turn}: the other one");
+        world.cluster.start_node(leader)?;
+        world.cluster.wait_ready()?;
+    }
+    eprintln!("{} edits, {TURNS} kills, taken over after {longest:?} at the latest", editing.stop()?);
+    nothing_is_lost_and_nothing_doubled(&world.slapd, &line, || stored(&world)).await
+}
+
+/// Who may sign in, as the database has them; nobody is there twice.
+fn stored(world: &Distributed) -> Result<People> {
+    let sql = "select username, trim(first_name || ' ' || last_name), phone from users where state = 'enabled'";
+    let rows = world.cluster.postgres.sql("twinlock", sql)?;
+    let mut people = People::new();
+    for row in rows.lines() {
+        let [username, name, phone] = *row.split('|').collect::<Vec<_>>() else { bail!("{row}") };
+        let before = people.insert(username.to_owned(), (name.to_owned(), phone.to_owned()));
+        ensure!(before.is_none(), "{username} is there twice");
+    }
+    Ok(people)
+}
+
+/// Who of the two began this epoch.
+fn leader_of(world: &Distributed, epoch: u64) -> Option<Node> {
+    let begun = |node: &Node| said(&world.cluster.log(*node), "sync_leader", epoch);
+    (1..=2).map(|number| (Part::DirectorySync, number)).find(begun)
+}
+
+/// A log has this event of this epoch.
+fn said(log: &str, event: &str, epoch: u64) -> bool {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.any(|line| line["event"] == event && line["epoch"] == epoch)
 }
 
 fn first_difference(there: &People, here: &People) -> Option<String> {
@@ -141,22 +200,49 @@ fn first_difference(there: &People, here: &People) -> Option<String> {
         .map(|key| format!("{key}: the directory has {:?}, the store {:?}", there.get(key), here.get(key)))
 }
 
-/// Edits people without a pause.
+/// An editor at work.
+struct Editing {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Result<u64>>,
+}
+
+impl Editing {
+    fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().ok().context("the editor ended")?
+    }
+}
+
+/// Edits people, some at a time.
 struct Editor {
     url: String,
     dir: PathBuf,
     random: u64,
     next: u32,
     there: BTreeSet<u32>,
+    pause: Duration,
 }
 
 impl Editor {
+    fn of(slapd: &Slapd, dir: &Path, pause: Duration) -> Self {
+        let (url, dir) = (slapd.ldap_url(), dir.to_owned());
+        Self { url, dir, random: 7, next: 0, there: BTreeSet::new(), pause }
+    }
+
+    /// Begins, until it is told to stop; how many edits there were.
+    fn begin(self) -> Editing {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        Editing { stop, thread: std::thread::spawn(move || self.edit_until(&stopped)) }
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % bound.max(1)
     }
 
-    fn edit_until(mut self, stop: &AtomicBool, edits: &AtomicU64) -> Result<()> {
+    fn edit_until(mut self, stop: &AtomicBool) -> Result<u64> {
+        let mut edits = 0;
         while !stop.load(Ordering::SeqCst) {
             let mut ldif = String::new();
             for _ in 0..4 {
@@ -169,9 +255,10 @@ impl Editor {
                 .arg(&file)
                 .output()?;
             ensure!(done.status.success(), "{}\n{ldif}", String::from_utf8_lossy(&done.stderr));
-            edits.fetch_add(4, Ordering::SeqCst);
+            edits += 4;
+            std::thread::sleep(self.pause);
         }
-        Ok(())
+        Ok(edits)
     }
 
     fn edit(&mut self, ldif: &mut String) -> Result<()> {
@@ -318,6 +405,89 @@ async fn wait_until_followed(world: &OneMachine) -> Result<()> {
     Ok(())
 }
 
+/// A second directory of people of its own, `bulk00001` and so on, and the settings with both.
+fn with_branch(world: &OneMachine, people: usize) -> Result<(Slapd, String)> {
+    let dir = world.dir.path().join("branch");
+    let options = SlapdOptions { bulk_people: people, ..SlapdOptions::default() };
+    let branch = Slapd::start(&dir, &Pki::new(&dir.join("pki"))?, &options)?;
+    let alone = company_settings(&branch, "")?;
+    let from = alone.find("[[directory]]").context("a directory")?;
+    let to = alone.find("[[client]]").context("a client")?;
+    let section = alone[from..to].replacen("name = \"acme\"", "name = \"branch\"", 1);
+    let item = "[[sync_item]]\nname = \"branch\"\ndirectory = \"branch\"\nsource = { kind = \"domain\" }\nfilter = \"(uid=bulk*)\"\n";
+    let settings = scheduled(&world.slapd, &(section + item))?;
+    Ok((branch, settings))
+}
+
+/// Runs of a directory by the schedule, by their ids.
+fn by_schedule(world: &OneMachine, directory: &str) -> Result<BTreeSet<String>> {
+    let history = world.command_line().json(&["sync", "history", directory])?;
+    let runs = history["items"].as_array().context("runs")?.iter();
+    let scheduled = runs.filter(|run| run["trigger"] == "schedule" && run["state"] == "done");
+    Ok(scheduled.filter_map(|run| Some(run["id"].as_str()?.to_owned())).collect())
+}
+
+/// A change of somebody is here within two seconds.
+async fn a_change_comes_at_once(world: &OneMachine, number: u32) -> Result<()> {
+    let dn = format!("uid=clara.osborn,ou=finance,ou=people,{COMPANY_BASE}");
+    world.slapd.modify(&format!("dn: {dn}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 {number}\n"))?;
+    let changed = Instant::now();
+    while world.command_line().json(&["user", "show", "clara.osborn"])?["phone"] != format!("+4930{number}") {
+        ensure!(changed.elapsed() < Duration::from_secs(2), "{number} is not here:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_falls_silent_holds_up_no_other_and_goes_on_when_it_is_back() -> Result<()> {
+    // FD-02, FS-02, S-00, S-34: in the middle of a run, and before the next ones
+    let world = OneMachine::start(0, "", "", &[])?;
+    let (branch, settings) = with_branch(&world, 3_000)?;
+    world.command_line().apply(world.dir.path(), &settings)?;
+    world.command_line().run(&["sync", "now"])?;
+    wait_until_followed(&world).await?;
+    world.command_line().run(&["sync", "now", "branch", "--no-wait"])?;
+    let running = || -> Result<bool> {
+        let history = world.command_line().json(&["sync", "history", "branch"])?;
+        Ok(history["items"][0]["state"] == "running")
+    };
+    let end = Instant::now() + Duration::from_secs(30);
+    while !running()? {
+        ensure!(Instant::now() < end, "no run began");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    branch.process().context("it runs")?.signal("STOP");
+    ensure!(running()?, "it was stopped too late");
+    let begun = Instant::now();
+    world.command_line().run(&["sync", "now", "acme"])?;
+    ensure!(begun.elapsed() < Duration::from_secs(5), "whoever asks for another one waits: {:?}", begun.elapsed());
+    let known = by_schedule(&world, "acme")?;
+    let mut number = 902_000;
+    let on_time = loop {
+        number += 1;
+        a_change_comes_at_once(&world, number).await?;
+        let now = by_schedule(&world, "acme")?;
+        if now.difference(&known).next().is_some() {
+            break begun.elapsed();
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(70), "no run by the schedule:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    eprintln!("{} changes; the next run by the schedule after {on_time:?}", number - 902_000);
+    ensure!(on_time >= Duration::from_secs(58) && on_time < Duration::from_secs(66), "{on_time:?}");
+    branch.process().context("it is there")?.signal("CONT");
+    let person = format!("uid=bulk00007,ou=bulk,ou=people,{COMPANY_BASE}");
+    branch.modify(&format!("dn: {person}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 777777\n"))?;
+    let end = Instant::now() + Duration::from_secs(75);
+    while world.command_line().json(&["user", "show", "bulk00007"])?["phone"] != "+4930777777" {
+        ensure!(Instant::now() < end, "it does not go on by itself:\n{}", world.twinlock.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    world.command_line().run(&["sync", "now"])?;
+    a_change_comes_at_once(&world, number + 1).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes() -> Result<()> {
     // S-60
@@ -338,12 +508,15 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes()
         ensure!(Instant::now() < end, "no run began");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let stale = world.command_line().json(&["sync", "status"])?["epoch"].as_u64().context("an epoch")?;
     world.cluster.process(first).context("it runs")?.signal("STOP");
+    let stopped = Instant::now();
     let end = Instant::now() + Duration::from_secs(45);
     while leads(&world, second) == before {
         ensure!(Instant::now() < end, "nobody took over");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    tokio::time::sleep_until((stopped + LEASE * 2).into()).await;
     world.cluster.process(first).context("it is there")?.signal("CONT");
     let end = Instant::now() + Duration::from_secs(30);
     while !world
@@ -364,6 +537,20 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes()
     let in_state = |state: &str| runs.iter().filter(|run| run["state"] == state).count();
     ensure!(in_state("done") >= 2 && in_state("running") == 0, "{runs:#?}");
     ensure!(in_state("abandoned") >= 1, "what the stale leader had begun is abandoned: {runs:#?}");
+    // Whatever it did when it woke: what is written under its epoch is refused, and the store says so.
+    let mut config: toml::Table = toml::from_str(&std::fs::read_to_string(world.cluster.config_file(first))?)?;
+    config.remove("version");
+    let config: directory_sync::Config = config.try_into()?;
+    let store = service_kit::grpc::Channel::new("user-store", &config.endpoints.user_store, &config.grpc)?;
+    let store = proto::remote::Remote::new(proto::user_store::sync_client::SyncClient::new(store));
+    let begin = |epoch: u64| {
+        let (directory, mode) = ("acme".to_owned(), "full".to_owned());
+        tonic::Request::new(BeginRunRequest { epoch, directory, mode, ..BeginRunRequest::default() })
+    };
+    let refused = store.begin_run(begin(stale)).await.err().context("a stale epoch is taken")?;
+    ensure!(refused.code() == tonic::Code::FailedPrecondition, "{refused:?}");
+    let is_said = (1..=2).any(|number| said(&world.cluster.log((Part::UserStore, number)), "sync_fenced", stale));
+    ensure!(is_said, "the store does not say that it refused epoch {stale}");
     Ok(())
 }
 

@@ -237,7 +237,7 @@ impl Consumer for MemoryConsumer {
             match found {
                 Ok((message, sequence, attempt)) => {
                     let (stream, name) = (self.stream.clone(), self.name.clone());
-                    let acknowledge = Box::new(Receipt { stream, name, sequence });
+                    let acknowledge = Box::new(Receipt { stream, name, sequence, ack_wait: self.ack_wait });
                     return Ok(Delivery { message, attempt, acknowledge });
                 }
                 // Cancel safety: nothing has been taken.
@@ -254,6 +254,18 @@ struct Receipt {
     stream: Arc<MemoryStream>,
     name: String,
     sequence: u64,
+    ack_wait: Duration,
+}
+
+impl Receipt {
+    /// When it comes again, unless it is acknowledged.
+    fn again_at(&self, at: Instant) {
+        let mut log = lock(&self.stream.state);
+        let waiting = log.consumers.get_mut(&self.name).and_then(|position| position.waiting.get_mut(&self.sequence));
+        if let Some(waiting) = waiting {
+            waiting.again_at = at;
+        }
+    }
 }
 
 #[async_trait]
@@ -269,13 +281,13 @@ impl Acknowledge for Receipt {
         Ok(())
     }
 
+    async fn working(&self) -> Result<(), BusError> {
+        self.again_at(Instant::now() + self.ack_wait);
+        Ok(())
+    }
+
     async fn refuse(&self) -> Result<(), BusError> {
-        let mut log = lock(&self.stream.state);
-        let waiting = log.consumers.get_mut(&self.name).and_then(|position| position.waiting.get_mut(&self.sequence));
-        if let Some(waiting) = waiting {
-            waiting.again_at = Instant::now();
-        }
-        drop(log);
+        self.again_at(Instant::now());
         self.stream.news.notify_waiters();
         Ok(())
     }

@@ -433,6 +433,11 @@ impl Acknowledge for Receipt {
         self.link.answer(async { self.message.double_ack().await.map_err(BusError::unavailable) }).await
     }
 
+    async fn working(&self) -> Result<(), BusError> {
+        let working = async { self.message.ack_with(AckKind::Progress).await.map_err(BusError::unavailable) };
+        self.link.answer(working).await
+    }
+
     async fn refuse(&self) -> Result<(), BusError> {
         let refuse = async { self.message.ack_with(AckKind::Nak(None)).await.map_err(BusError::unavailable) };
         self.link.answer(refuse).await

@@ -46,6 +46,9 @@ struct Source {
     last_full: Option<String>,
     /// When the last complete run of any kind began.
     last_complete: Option<String>,
+    /// When the schedule runs it next, at the latest: what it tells of, or what was missed, is read sooner. In the past: at once. null
+    /// = no run begins by itself.
+    next: Option<String>,
     /// Users of the directory that are not removed.
     users: u64,
     /// Why no run begins by itself, in one sentence; null = they do.
@@ -354,6 +357,7 @@ fn source(source: SyncSource) -> Source {
         offers: source.offers,
         last_full: moment(source.full_unix_ms),
         last_complete: moment(source.complete_unix_ms),
+        next: moment(source.next_unix_ms),
         users: source.users,
         waits_for: Some(source.waits_for).filter(|text| !text.is_empty()),
         pins: source.pins.into_iter().map(pin).collect(),

@@ -33,6 +33,9 @@ pub(super) struct UserFilter {
     /// Exactly this label: what the directory calls the user's group, or the sync item.
     #[serde(default)]
     user_group: String,
+    /// Only users with a `sync_problem`.
+    #[serde(default)]
+    sync_problem: bool,
     /// The `next` of the page before.
     #[serde(default)]
     after: String,
@@ -71,6 +74,8 @@ pub(super) struct User {
     last_success: Option<String>,
     /// The label of the directory, or of the sync item where that has none; empty = none.
     user_group: String,
+    /// A username that two entries of the directory have, in a sentence, until a run finds it no longer; null = none.
+    sync_problem: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -237,6 +242,7 @@ pub(super) async fn list(
         after: filter.after,
         limit: page_length(filter.limit)?,
         user_group: filter.user_group,
+        sync_problem: filter.sync_problem,
     };
     let reply = within(STORE_LIMIT, idempotent(request), |request| app.deps.admin.list_users(request)).await?;
     let next = Some(reply.next).filter(|next| !next.is_empty());
@@ -466,6 +472,7 @@ fn user(user: UserSummary) -> User {
         locked_until: moment(user.locked_until_unix_ms),
         last_success: moment(user.last_success_unix_ms),
         user_group: user.user_group,
+        sync_problem: Some(user.sync_problem).filter(|text| !text.is_empty()),
     }
 }
 

@@ -110,6 +110,7 @@ pub(super) struct SourceShown {
     pub users: u64,
     pub last_full: String,
     pub last_complete: String,
+    pub next: String,
     pub waits_for: String,
 }
 
@@ -293,6 +294,8 @@ pub(super) struct UserShown {
     pub name: String,
     pub mail: String,
     pub state: String,
+    /// Of synchronisation; empty = none.
+    pub problem: String,
     pub user_group: String,
     /// Everybody with this label.
     pub label_href: String,

@@ -16,7 +16,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use domain::settings::{SourceKind, SyncState};
 use http::{Method, StatusCode};
-use proto::user_store::{RequestSyncRequest, SyncChangesRequest, SyncRun, SyncStatusReply};
+use proto::user_store::{ListSyncRunsRequest, RequestSyncRequest, SyncChangesRequest, SyncRun, SyncStatusReply};
 use serde::Deserialize;
 use service_kit::grpc::idempotent;
 use std::collections::BTreeMap;
@@ -106,6 +106,7 @@ fn sources(status: &SyncStatusReply) -> Vec<SourceShown> {
             users: source.users,
             last_full: time(source.full_unix_ms),
             last_complete: time(source.complete_unix_ms),
+            next: time(source.next_unix_ms),
             waits_for: why(&source.waits_for).to_owned(),
         }
     });
@@ -233,8 +234,9 @@ pub(super) async fn run(
 async fn run_page(app: &App, by: &Administrator, id: String, looked: &Looked) -> Result<RunPage, Problem> {
     let request = idempotent(SyncChangesRequest { run_id: id.clone(), after: looked.after, limit: PAGE });
     let changes = within(STORE_LIMIT, request, |request| app.deps.admin.sync_changes(request)).await?.changes;
+    let request = idempotent(ListSyncRunsRequest { run_id: id.clone(), ..ListSyncRunsRequest::default() });
+    let run = within(STORE_LIMIT, request, |request| app.deps.admin.list_sync_runs(request)).await?.runs.pop();
     let runs = status(app).await?.runs;
-    let run = runs.iter().find(|run| run.run_id == id).cloned();
     let title = match &run {
         Some(run) if run.mode == "preview" => format!("What would change in {}", run.directory),
         Some(run) => format!("What changed in {}", run.directory),

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Users on one page.
 const PAGE: u32 = 100;
 
+/// Chosen like a state, and none (FS-14).
+const SYNC_PROBLEM: &str = "sync_problem";
+
 /// Of the form: name, label, help.
 const FIELDS: [(&str, &str, &str); 6] = [
     ("username", "Username", "As the directory calls them. This is all that is needed."),
@@ -42,9 +45,11 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, by: Administrator, Query(wanted): Query<Wanted>) -> Response {
+    let sync_problem = wanted.state == SYNC_PROBLEM;
     let request = idempotent(ListUsersRequest {
         search: wanted.search.clone(),
-        state: wanted.state.clone(),
+        state: if sync_problem { String::new() } else { wanted.state.clone() },
+        sync_problem,
         user_group: wanted.user_group.clone(),
         after: wanted.after,
         limit: PAGE,
@@ -73,6 +78,7 @@ fn shown(user: UserSummary) -> UserShown {
         username: user.username,
         mail: user.mail,
         state: user.state,
+        problem: user.sync_problem,
         label_href: format!("/console/users?user_group={}", pages::escaped(&user.user_group)),
         user_group: user.user_group,
         directory: user.directory,

@@ -16,7 +16,9 @@ impl Admin for FakeStore {
         let facts = self.facts.lock().expect("a lock");
         let after = facts.users.iter().filter(|user| user.username > request.after);
         let label = |user: &UserSummary| request.user_group.is_empty() || user.user_group == request.user_group;
-        let mut users: Vec<UserSummary> = after.filter_map(|user| user.detail().user).filter(label).collect();
+        let problem = |user: &UserSummary| !request.sync_problem || !user.sync_problem.is_empty();
+        let users = after.filter_map(|user| user.detail().user);
+        let mut users: Vec<UserSummary> = users.filter(label).filter(problem).collect();
         let more = users.len() > request.limit as usize;
         users.truncate(request.limit as usize);
         let next = users.last().filter(|_| more).map(|user| user.username.clone()).unwrap_or_default();
@@ -193,6 +195,7 @@ impl Admin for FakeStore {
                 base: "dc=corp,dc=example".into(),
                 offers: vec!["syncrepl: yes".into()],
                 full_unix_ms: NOW_MS,
+                next_unix_ms: NOW_MS + 300_000,
                 users: 412,
                 pins: vec![SourcePin {
                     sync_item: "staff".into(),
@@ -214,6 +217,7 @@ impl Admin for FakeStore {
             directory: "corp".into(),
             mode: "full".into(),
             why: "asked for".into(),
+            feed: "syncrepl".into(),
             state: "parked".into(),
             parked: 6,
             items: items.map(|(item, users)| ItemCount { sync_item: item.into(), users }).into(),
@@ -223,13 +227,27 @@ impl Admin for FakeStore {
             Approval { approval_id: "a1".into(), directory: "corp".into(), users: 250, ..Approval::default() };
         let mut runs = self.runs.lock().expect("a lock").clone();
         runs.push(run);
+        runs.push(SyncRun {
+            run_id: "r0".into(),
+            directory: "second".into(),
+            mode: "incremental".into(),
+            why: "the feed goes on".into(),
+            state: "incomplete".into(),
+            error: "dc1 did not answer".into(),
+            ..SyncRun::default()
+        });
         let approvals = vec![approval];
         Ok(Response::new(SyncStatusReply { epoch: 3, leader: "node-1".into(), sources, runs, approvals }))
     }
-    /// Three runs.
+    /// Three runs, or the one of the status that is asked for.
     async fn list_sync_runs(&self, request: Request<ListSyncRunsRequest>) -> Answer<ListSyncRunsReply> {
         self.up()?;
         let request = request.into_inner();
+        if !request.run_id.is_empty() {
+            let mut runs = self.sync_status(Request::new(SyncStatusRequest {})).await?.into_inner().runs;
+            runs.retain(|run| run.run_id == request.run_id);
+            return Ok(Response::new(ListSyncRunsReply { runs, next: String::new() }));
+        }
         let first = request.after.parse().map_or(1, |last: u32| last + 1);
         let run = |number: u32| SyncRun { run_id: format!("r{number}"), ..SyncRun::default() };
         let runs: Vec<SyncRun> = (first..=3).take(request.limit as usize).map(run).collect();

@@ -88,6 +88,7 @@ impl FakeUser {
                 locked_until_unix_ms: 0,
                 last_success_unix_ms: super::NOW_MS - 60_000,
                 user_group: format!("of {}", self.first_name),
+                sync_problem: self.more.user.as_ref().map(|user| user.sync_problem.clone()).unwrap_or_default(),
             }),
             subject: Some(self.subject()),
             names: vec![self.username.clone()],
@@ -128,6 +129,12 @@ impl FakeStore {
             factors: Vec::new(),
             more: UserDetail::default(),
         });
+    }
+
+    pub fn has_problem(&self, username: &str, text: &str) {
+        let mut facts = self.facts.lock().expect("a lock");
+        let user = facts.users.iter_mut().find(|user| user.username == username).expect("there");
+        user.more.user = Some(UserSummary { sync_problem: text.into(), ..UserSummary::default() });
     }
 
     pub fn user(&self, name: &str) -> Option<FakeUser> {

@@ -184,7 +184,8 @@ const RUN_COLUMNS: [&str; 11] = [
     "parked",
     "error",
 ];
-const SOURCE_COLUMNS: [&str; 7] = ["directory", "base", "feed", "users", "last_full", "last_complete", "waits_for"];
+const SOURCE_COLUMNS: [&str; 8] =
+    ["directory", "base", "feed", "users", "last_full", "last_complete", "next", "waits_for"];
 const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
 const PLAN_COLUMNS: [&str; 4] = ["directory", "username", "what", "detail"];
 const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
@@ -354,7 +355,7 @@ fn source_record(source: &SyncSource) -> Value {
     json!({
         "directory": source.directory, "base": source.base, "feed": source.feed, "offers": source.offers, "users": source.users,
         "last_full": time(source.full_unix_ms), "last_complete": time(source.complete_unix_ms),
-        "waits_for": source.waits_for, "pins": source.pins.iter().map(pin_record).collect::<Vec<_>>(),
+        "next": time(source.next_unix_ms), "waits_for": source.waits_for, "pins": source.pins.iter().map(pin_record).collect::<Vec<_>>(),
     })
 }
 

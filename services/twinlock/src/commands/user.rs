@@ -40,6 +40,9 @@ pub enum Command {
         /// Only those with this label, of the directory or the sync item.
         #[arg(long, default_value = "", value_name = "LABEL")]
         user_group: String,
+        /// Only those whose username another entry of their directory has, too.
+        #[arg(long)]
+        sync_problem: bool,
         #[arg(long, default_value_t = 100)]
         limit: u32,
         #[arg(long, default_value = "")]
@@ -110,10 +113,10 @@ pub enum Command {
 
 pub async fn run(command: Command, mut connection: Connection, output: Output) -> Result<(), Failure> {
     match command {
-        Command::List { search, state, not_enrolled, user_group, limit, after } => {
+        Command::List { search, state, not_enrolled, user_group, sync_problem, limit, after } => {
             let enrolment = if not_enrolled { "not_enrolled" } else { "" }.to_owned();
             let state = state.unwrap_or_default();
-            let request = ListUsersRequest { search, state, enrolment, after, limit, user_group };
+            let request = ListUsersRequest { search, state, enrolment, after, limit, user_group, sync_problem };
             let page = connection.admin.list_users(request).await?.into_inner();
             let users = page.users.iter().map(|user| {
                 json!({
@@ -122,13 +125,15 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                     "mail": user.mail,
                     "state": user.state,
                     "user_group": user.user_group,
+                    "sync_problem": user.sync_problem,
                     "factors": user.factors,
                     "last_success": time(user.last_success_unix_ms),
                     "directory": user.directory,
                     "id": user.user_id,
                 })
             });
-            let columns = ["username", "name", "mail", "state", "factors", "last_success"];
+            let last = if sync_problem { "sync_problem" } else { "last_success" };
+            let columns = ["username", "name", "mail", "state", "factors", last];
             output.list(&columns, users.collect(), Some(page.next.as_str()).filter(|next| !next.is_empty()));
         }
         Command::Show { name } => {

@@ -40,7 +40,7 @@ pub async fn any(session: &mut Session, directory: &str) -> Result<bool, StoreEr
 }
 
 /// Before the name that an object waits for. Not doubtful as long as somebody else has it (FS-14).
-const OF_NAME: &str = "name:";
+pub const OF_NAME: &str = "name:";
 const DOUBTFUL: &str = "kind NOT LIKE 'name:%'";
 
 /// Notes who would have which name if nobody else did.

@@ -2,7 +2,7 @@
 //! itself.
 
 use super::run::{Mode, Run};
-use super::{items, look, pins};
+use super::{MINUTE_MS, items, look, pins};
 use crate::Store;
 use crate::rpc::{StoreError, bounded};
 use crate::sql::{Session, args};
@@ -159,9 +159,25 @@ pub async fn list(session: &mut Session, settings: &Settings) -> Result<Vec<Sync
         }
         let another = is_another(session, name, &accepted).await?;
         source.waits_for = waits_for(settings, name, source.full_unix_ms, &digest, another);
+        if source.waits_for.is_empty() {
+            source.next_unix_ms = next(last_start(session, name).await?, settings);
+        }
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// When the last run began that the next one is counted from: a preview that was asked for is none, nor is what the directory told of.
+async fn last_start(session: &mut Session, directory: &str) -> Result<i64, StoreError> {
+    let sql = "SELECT started_ms FROM sync_runs WHERE directory = $1 \
+               AND (cause = 'schedule' OR cause = 'request' AND mode <> 'preview') ORDER BY started_ms DESC LIMIT 1";
+    Ok(session.row(sql, args![directory]).await?.map(|row| row.get("started_ms")).transpose()?.unwrap_or_default())
+}
+
+/// From start to start (FS-02).
+fn next(last_start_ms: i64, settings: &Settings) -> i64 {
+    let minutes = i64::try_from(settings.sync.interval_minutes.max(1)).unwrap_or(i64::MAX);
+    last_start_ms.saturating_add(minutes.saturating_mul(MINUTE_MS))
 }
 
 /// Why no run begins by itself, in a sentence with the way out; empty = they do.
@@ -188,6 +204,17 @@ fn waits_for(settings: &Settings, directory: &str, full_ms: i64, digest: &str, a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_run_is_counted_from_the_start_of_the_last_one() {
+        // FS-02
+        for (interval, minutes) in [(5, 5), (0, 1), (u32::MAX, i64::from(u32::MAX))] {
+            let settings: Settings =
+                toml::from_str(&format!("[sync]\nenabled = true\ninterval_minutes = {interval}\n")).expect("valid");
+            assert_eq!(next(1_000, &settings), 1_000 + minutes * MINUTE_MS);
+            assert_eq!(next(i64::MAX - 1, &settings), i64::MAX);
+        }
+    }
 
     #[test]
     fn runs_begin_by_themselves_after_one_by_hand_and_until_the_items_change() {

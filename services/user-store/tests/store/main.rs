@@ -26,6 +26,7 @@ mod sync_expiry;
 mod sync_groups;
 mod sync_model;
 mod sync_pins;
+mod sync_problems;
 mod sync_profile;
 mod sync_runs;
 mod tokens;
@@ -225,6 +226,8 @@ rules! {
     sync::an_item_may_add_nobody,
     sync::the_users_of_a_removed_item_wait_for_a_full_run,
     sync::a_doubled_username_adds_neither_across_batches,
+    sync_problems::a_doubled_username_is_a_problem_of_who_has_it_until_a_run_finds_it_no_longer,
+    sync_problems::the_next_run_is_due_an_interval_after_the_start_of_the_last_one_that_counts,
     sync::an_account_made_again_gets_the_name_of_the_one_that_was_deleted_and_nothing_else,
     sync::the_directory_disables_and_a_hand_wins,
     sync_groups::members_of_a_group_item_are_its_users_and_nobody_else,

@@ -176,7 +176,7 @@ impl Cluster {
         (1..=part.count()).map(endpoint).collect::<Vec<_>>().join(",")
     }
 
-    fn config_file(&self, (part, number): Node) -> PathBuf {
+    pub fn config_file(&self, (part, number): Node) -> PathBuf {
         self.dir.join(format!("{}-{number}.toml", part.name()))
     }
 

@@ -60,6 +60,7 @@ pub fn detail(detail: &UserDetail) -> Value {
     });
     // Beside it: the macro has an end.
     record["user_group"] = json!(user.user_group);
+    record["sync_problem"] = json!(user.sync_problem);
     record["language_portal"] = json!(detail.language_portal);
     record["account_expires"] = time(detail.account_expires_unix_ms);
     record

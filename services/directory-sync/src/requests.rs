@@ -1,0 +1,140 @@
+//! What others asked for over the bus: handed to the directories that it names, acknowledged when all of them are through.
+//!
+//! A request that a leader took and did not live to serve comes again. One that takes long is said to be in work, so that it does not.
+
+use crate::mode::{Asked as Wish, Trigger, What};
+use crate::settings::Snapshot;
+use crate::worker::Outcome;
+use domain::ObjectName;
+use domain::settings::{SyncItem, SyncState};
+use prost::Message as _;
+use proto::subjects::{SYNC_REQUESTED, SYNC_STREAM};
+use proto::user_store::RequestSyncRequest;
+use service_kit::bus::{Bus, Consumer, Delivery, Stream, StreamKind, StreamOptions};
+use service_kit::chain;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{interval, sleep};
+
+/// The consumer of requests; all leaders are the same one, one after the other.
+const CONSUMER: &str = "directory-sync";
+/// A request that a leader took and did not live to serve comes again after this.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Requests are forgotten, and their number is bounded, as user-store, which publishes them, says too.
+const REQUESTS_MAX_AGE: Duration = Duration::from_secs(3600);
+const REQUESTS_MAX: usize = 1_000;
+/// Between tries to reach the bus.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What others asked for, in the order in which they did.
+pub(crate) struct Requests {
+    stream: Arc<dyn Stream>,
+    consumer: Option<Box<dyn Consumer>>,
+}
+
+pub(crate) struct Asked {
+    pub(crate) requests: Requests,
+    pub(crate) delivery: Delivery,
+}
+
+impl Requests {
+    pub(crate) fn new(bus: &dyn Bus) -> Self {
+        let stream = bus.stream(StreamOptions {
+            name: SYNC_STREAM.to_owned(),
+            subjects: vec![SYNC_REQUESTED.to_owned()],
+            kind: StreamKind::WorkQueue,
+            max_age: REQUESTS_MAX_AGE,
+            max_messages: REQUESTS_MAX,
+        });
+        Self { stream, consumer: None }
+    }
+
+    /// The next request, however long the bus is away. Owns itself, so that it can wait while other things go on: what the bus has sent
+    /// already would be lost for a while with a future that is dropped.
+    pub(crate) fn next(mut self) -> Pin<Box<dyn Future<Output = Asked> + Send>> {
+        Box::pin(async move {
+            loop {
+                let consumer = match &mut self.consumer {
+                    Some(consumer) => consumer,
+                    none => match Arc::clone(&self.stream).consume(CONSUMER, ACK_WAIT).await {
+                        Ok(consumer) => none.insert(consumer),
+                        Err(error) => {
+                            tracing::debug!(error = %chain(&error), "requests cannot be heard");
+                            sleep(PAUSE).await;
+                            continue;
+                        }
+                    },
+                };
+                match consumer.next().await {
+                    Ok(delivery) => return Asked { requests: self, delivery },
+                    Err(_) => {
+                        self.consumer = None;
+                        sleep(PAUSE).await;
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What a request asks for, of which directories; `None` = it cannot be read.
+pub(crate) fn understood(snapshot: &Snapshot, delivery: &Delivery) -> Option<(Trigger, Vec<ObjectName>)> {
+    let request = RequestSyncRequest::decode(delivery.message.payload.clone()).ok()?;
+    let what = match request.mode.as_str() {
+        "preview" => What::Preview,
+        "incremental" => What::Changes,
+        _ => What::Full,
+    };
+    let directories = asked_for(snapshot, &request.only, what);
+    let wish = Wish { what, accept_source: request.accept_source, actor: request.actor };
+    Some((Trigger::Request(wish), directories))
+}
+
+/// Waits until all are through with a request, and says so to the bus. Whom nobody serves to its end is for the one who leads next.
+pub(crate) async fn served(delivery: Delivery, parts: Vec<oneshot::Receiver<Outcome>>) {
+    let mut taken = true;
+    let mut beat = interval(ACK_WAIT / 3);
+    for mut part in parts {
+        let outcome = loop {
+            // Cancel safety: what became of it stays until it is taken.
+            tokio::select! {
+                outcome = &mut part => break outcome,
+                // One that is lost costs a run too many.
+                _ = beat.tick() => drop(delivery.working().await),
+            }
+        };
+        match outcome {
+            Ok(outcome) => taken &= outcome == Outcome::Ran,
+            Err(_) => return drop(delivery.refuse().await),
+        }
+    }
+    // Not acknowledged: it comes again after a while, when the store may be back.
+    if taken && let Err(error) = delivery.ack().await {
+        // It comes again and is served again: a run too many harms nobody.
+        tracing::warn!(error = %chain(&error), "a served request could not be acknowledged");
+    }
+}
+
+/// The directories that a request names, by themselves or by an item, and that have an item to read; a preview reads items in
+/// preview, too. A directory that is named itself needs none: then it lets go of whom it had (FS-10).
+fn asked_for(snapshot: &Snapshot, only: &str, what: What) -> Vec<ObjectName> {
+    let settings = &snapshot.settings;
+    let mut directories: Vec<ObjectName> = Vec::new();
+    let is_read = |state: SyncState| state == SyncState::On || state == SyncState::Preview && what == What::Preview;
+    for item in settings.sync_items.iter().filter(|item| is_read(item.state)) {
+        let named = only.is_empty() || only == item.name.as_str() || only == item.directory.as_str();
+        if named && !directories.contains(&item.directory) {
+            directories.push(item.directory.clone());
+        }
+    }
+    let concerns = |item: &SyncItem| {
+        item.name.as_str() == only || item.directory.as_str() == only && item.state == SyncState::Preview
+    };
+    if directories.is_empty() && !settings.sync_items.iter().any(concerns) {
+        directories.extend(settings.directory(only).map(|directory| directory.name.clone()));
+    }
+    directories
+}
