@@ -9,12 +9,19 @@
 //! it is still in force, and its role, is asked for each page, so that a key that is revoked ends its sessions. The console speaks
 //! English.
 
+mod browse;
 mod door;
+mod draft;
+mod form;
 mod import;
+mod item_form;
+mod items;
 mod overview;
+mod owner;
 mod pages;
 mod removal;
 mod runs;
+mod schedule;
 mod users;
 mod waiting;
 
@@ -30,7 +37,7 @@ use std::sync::Arc;
 const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
-const TABLE: [(&str, &str, Permission); 19] = [
+const TABLE: [(&str, &str, Permission); 27] = [
     ("GET", "/console", UsersRead),
     ("POST", "/console/sign-out", UsersRead),
     ("GET", "/console/users", UsersRead),
@@ -43,6 +50,15 @@ const TABLE: [(&str, &str, Permission); 19] = [
     ("GET", "/console/sync/runs/{id}", SyncRun),
     ("GET", "/console/sync/items/{name}/remove", SettingsClients),
     ("POST", "/console/sync/items/{name}/remove", SettingsClients),
+    ("GET", "/console/sync/items/new", SettingsClients),
+    ("POST", "/console/sync/items/new", SettingsClients),
+    ("GET", "/console/sync/items/{name}/edit", SettingsClients),
+    ("POST", "/console/sync/items/{name}/edit", SettingsClients),
+    ("POST", "/console/sync/items/{name}/move", SettingsClients),
+    // Whether somebody is in a directory, known here or not.
+    ("GET", "/console/sync/owner", SettingsClients),
+    ("GET", "/console/sync/schedule", SettingsClients),
+    ("POST", "/console/sync/schedule", SettingsClients),
     ("POST", "/console/sync/probe", SettingsClients),
     ("GET", "/console/approvals", SyncApprove),
     ("GET", "/console/approvals/{id}", SyncApprove),
@@ -79,6 +95,11 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/wait", get(runs::wait))
         .route("/console/sync/runs/{id}", get(runs::run))
         .route("/console/sync/items/{name}/remove", get(removal::page).post(removal::remove))
+        .route("/console/sync/items/new", get(items::new_page).post(items::create))
+        .route("/console/sync/items/{name}/edit", get(items::edit_page).post(items::edit))
+        .route("/console/sync/items/{name}/move", post(items::shift))
+        .route("/console/sync/owner", get(owner::page))
+        .route("/console/sync/schedule", get(schedule::page).post(schedule::save))
         .route("/console/sync/probe", post(runs::probe))
         .route("/console/approvals", get(waiting::list))
         .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
@@ -90,7 +111,9 @@ fn open(app: Arc<App>) -> Router {
 
 /// May this page wait for a directory?
 pub(crate) fn waits(route: &str) -> bool {
-    route.starts_with("/console/import") || route == "/console/sync/probe"
+    let places = ["/console/import", "/console/sync/items/new", "/console/sync/items/{name}/edit"];
+    places.iter().any(|place| route.starts_with(place))
+        || ["/console/sync/probe", "/console/sync/owner"].contains(&route)
 }
 
 /// Is this page fetched again by itself, with nobody there? Then it does not count as use of the session.

@@ -1,7 +1,8 @@
 //! Templates, and the pages that more than one handler shows. Askama escapes every value: names come from directories (V-85).
 
 use super::door::Administrator;
-use crate::api::Problem;
+use super::form::{Form, Shape};
+use crate::api::{Owner, Problem};
 use crate::app::App;
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -97,6 +98,8 @@ pub(super) struct Sync {
     pub items: Vec<ItemShown>,
     pub runs: Vec<RunShown>,
     pub may_change: bool,
+    /// May they see whose a user of a directory would be?
+    pub may_ask: bool,
     /// A directory that was tried just now, and what was found.
     pub probed: Option<Probed>,
 }
@@ -120,6 +123,9 @@ pub(super) struct ItemShown {
     pub source: &'static str,
     /// At the last run that counted them.
     pub users: Option<u64>,
+    /// Where it is edited, moved and removed.
+    pub editing: String,
+    pub moving: String,
     pub removal: String,
 }
 
@@ -180,6 +186,93 @@ pub(super) enum Offer {
     Accept,
     /// Users wait.
     Approvals,
+}
+
+/// A form that changes the settings.
+#[derive(Template)]
+#[template(path = "console/form.html")]
+pub(super) struct FormPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+}
+
+/// A sync item as a form.
+#[derive(Template)]
+#[template(path = "console/item.html")]
+pub(super) struct ItemPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+}
+
+/// A container or group to be picked.
+#[derive(Template)]
+#[template(path = "console/browse.html")]
+pub(super) struct Browse {
+    pub frame: Frame,
+    pub address: String,
+    /// What was typed into the form, by field.
+    pub typed: Vec<(String, String)>,
+    pub looked: Looked,
+    pub up: Option<String>,
+    pub name_attribute: String,
+    /// Name and DN.
+    pub places: Vec<(String, String)>,
+    pub more: bool,
+}
+
+/// Sync items are others now.
+#[derive(Template)]
+#[template(path = "console/item_applied.html")]
+pub(super) struct ItemApplied {
+    pub frame: Frame,
+    pub sentences: Vec<String>,
+    pub directory: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/owner.html")]
+pub(super) struct OwnerPage {
+    pub frame: Frame,
+    pub user: String,
+    pub found: Option<Owner>,
+    pub failure: Option<String>,
+}
+
+/// What would change in the settings.
+#[derive(Template)]
+#[template(path = "console/look.html")]
+pub(super) struct Look {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub form: bool,
+    pub revision: u64,
+    pub changes: Vec<Changed>,
+    pub warnings: Vec<String>,
+    pub notes: Vec<String>,
+    pub failure: Option<&'static str>,
+    /// What was typed, by field.
+    pub typed: Vec<(String, String)>,
+    pub secrets: Vec<SecretAsked>,
+}
+
+/// A key of the settings, as it was and as it would be.
+pub(super) struct Changed {
+    pub what: String,
+    pub key: String,
+    pub was: String,
+    pub is: String,
+}
+
+pub(super) struct SecretAsked {
+    pub field: String,
+    pub label: String,
 }
 
 #[derive(Template)]

@@ -9,7 +9,7 @@ use super::overview::{shown, status, why};
 use super::pages::{
     self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, Waiting, escaped, show, time,
 };
-use super::removal;
+use super::{items, removal};
 use crate::api::{Caller, Problem};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::extract::{Path, Query, State};
@@ -81,12 +81,15 @@ async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Resu
             SourceKind::Group => "a group",
         },
         users: counted.get(item.name.as_str()).copied(),
+        editing: items::edit_address(item.name.as_str()),
+        moving: items::move_address(item.name.as_str()),
         removal: removal::address(item.name.as_str()),
     });
     Ok(Sync {
         frame: Frame::of(app, by, "Synchronisation"),
         items: items.collect(),
-        may_change: by.may(&Method::POST, "/console/sync/items/{name}/remove"),
+        may_change: by.may(&Method::POST, "/console/sync/items/{name}/edit"),
+        may_ask: by.may(&Method::GET, "/console/sync/owner"),
         sources: sources(&status),
         leader: status.leader,
         runs: status.runs.into_iter().take(20).map(shown).collect(),

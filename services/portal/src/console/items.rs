@@ -1,0 +1,276 @@
+//! Sync items are made, edited and put in another order; what would change is looked at before (FS-08, FS-20 to FS-35).
+
+use super::browse::{self, Chosen};
+use super::door::{Administrator, Sent};
+use super::draft::{Change, Draft, Finding, Step, step};
+use super::form::{Choice, Entry, Form, Part, Shape};
+use super::item_form;
+use super::pages::{self, Frame, ItemApplied, ItemPage, escaped, show};
+use crate::api::Problem;
+use crate::app::App;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use domain::ObjectName;
+use domain::settings::{Settings, SyncItem};
+use http::StatusCode;
+use serde_json::json;
+use std::sync::Arc;
+
+const NEW: &str = "/console/sync/items/new";
+const BACK: &str = "/console/sync";
+/// Where a new item is put that goes before no other.
+const LAST: &str = "";
+
+pub(super) fn edit_address(name: &str) -> String {
+    format!("/console/sync/items/{}/edit", escaped(name))
+}
+
+pub(super) fn move_address(name: &str) -> String {
+    format!("/console/sync/items/{}/move", escaped(name))
+}
+
+pub(super) async fn new_page(State(app): State<Arc<App>>, by: Administrator) -> Response {
+    match opened(&app, &by, None).await {
+        Ok(page) => show(StatusCode::OK, &page),
+        Err(problem) => pages::refused(&app, Some(&by), &problem),
+    }
+}
+
+pub(super) async fn edit_page(State(app): State<Arc<App>>, by: Administrator, Path(name): Path<String>) -> Response {
+    match opened(&app, &by, Some(&name)).await {
+        Ok(page) => show(StatusCode::OK, &page),
+        Err(problem) => pages::refused(&app, Some(&by), &problem),
+    }
+}
+
+async fn opened(app: &App, by: &Administrator, name: Option<&str>) -> Result<ItemPage, Problem> {
+    let draft = Draft::open(app).await?;
+    let revision = draft.revision().to_string();
+    let item = match name {
+        Some(name) => known(&draft.settings, name)?.clone(),
+        None => empty(&draft.settings)?,
+    };
+    Ok(filled(app, by, name, form(&draft.settings, &item, name), revision))
+}
+
+pub(super) async fn create(State(app): State<Arc<App>>, sent: Sent) -> Response {
+    answered(&app, save(&app, &sent, None).await, &sent)
+}
+
+pub(super) async fn edit(State(app): State<Arc<App>>, Path(name): Path<String>, sent: Sent) -> Response {
+    answered(&app, save(&app, &sent, Some(&name)).await, &sent)
+}
+
+fn answered(app: &App, answer: Result<Response, Problem>, sent: &Sent) -> Response {
+    answer.unwrap_or_else(|problem| pages::refused(app, Some(&sent.by), &problem))
+}
+
+/// Of a new item (`None`), or of the one of this name.
+async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Problem> {
+    let settings = Draft::open(app).await?.settings;
+    match browse::asked(sent) {
+        Some(browse::Asked::Open(open)) => {
+            let page = browse::page(app, sent, address(name), open).await?;
+            return Ok(show(StatusCode::OK, &page));
+        }
+        Some(browse::Asked::Chosen(chosen)) => return again(app, sent, name, &settings, Some(chosen), Vec::new()),
+        None => {}
+    }
+    let change = Change {
+        title: title_of_look(sent, name),
+        address: address(name),
+        back: BACK,
+        form: true,
+        notes: vec![PAUSE.to_owned()],
+        secrets: Vec::new(),
+    };
+    let taken = step(app, sent, change, |settings| put(settings, sent, name)).await?;
+    match taken {
+        Step::Again(findings) => again(app, sent, name, &settings, None, findings),
+        Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
+        Step::Applied(_) => {
+            let title = if name.is_some() { "The sync item is changed" } else { "The sync item is made" };
+            Ok(applied(app, sent, title, sent.text("directory")))
+        }
+    }
+}
+
+const PAUSE: &str = "No run of its directory begins by itself then, until somebody has asked for one: \"Synchronise now\" shows what it would do.";
+
+fn title_of_look(sent: &Sent, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("Change the sync item {name}?"),
+        None => format!("Make the sync item {}?", sent.text("name")),
+    }
+}
+
+fn address(name: Option<&str>) -> String {
+    name.map_or_else(|| NEW.to_owned(), edit_address)
+}
+
+/// The item of the form, where it belongs.
+fn put(settings: &mut Settings, sent: &Sent, name: Option<&str>) -> Result<(), Vec<Finding>> {
+    let missing = |key: &str, text: String| vec![Finding::new(key, text)];
+    let now = match name {
+        Some(name) => known(settings, name).map_err(|problem| missing("", problem.sentences().join(" ")))?.clone(),
+        None => {
+            let name = ObjectName::new(sent.text("name")).map_err(|error| missing("name", error.to_string()))?;
+            if settings.sync_items.iter().any(|item| item.name == name) {
+                return Err(missing("name", format!("there is a sync item {name} already")));
+            }
+            SyncItem { name, ..empty(settings).map_err(|problem| missing("", problem.sentences().join(" ")))? }
+        }
+    };
+    let (item, findings) = item_form::read(sent, now);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    match settings.sync_items.iter_mut().find(|known| known.name == item.name) {
+        Some(known) => *known = item,
+        None => {
+            let before = sent.text("before");
+            let place = settings.sync_items.iter().position(|it| it.name.as_str() == before);
+            settings.sync_items.insert(place.unwrap_or(settings.sync_items.len()), item);
+        }
+    }
+    Ok(())
+}
+
+/// The form once more, as it was typed.
+fn again(
+    app: &App,
+    sent: &Sent,
+    name: Option<&str>,
+    settings: &Settings,
+    chosen: Option<Chosen>,
+    findings: Vec<Finding>,
+) -> Result<Response, Problem> {
+    let item = match name {
+        Some(name) => known(settings, name)?.clone(),
+        None => empty(settings)?,
+    };
+    let mut form = form(settings, &item, name);
+    form.retype(sent);
+    if let Some(chosen) = chosen {
+        form.set("source.kind", chosen.kind);
+        form.set("source.dn", &chosen.distinguished_name);
+        form.set("source.id", "");
+    }
+    let prefix = format!("sync_item.{}.", name.unwrap_or(sent.text("name")));
+    // Of the name, before there is an item of it.
+    let under_item = |finding: Finding| match finding.key.as_str() {
+        "name" => Finding { key: format!("{prefix}name"), ..finding },
+        _ => finding,
+    };
+    form.finds(&prefix, findings.into_iter().map(under_item).collect());
+    let status = form.status();
+    Ok(show(status, &filled(app, &sent.by, name, form, sent.text("revision").to_owned())))
+}
+
+fn filled(app: &App, by: &Administrator, name: Option<&str>, form: Form, revision: String) -> ItemPage {
+    let title = name.map_or_else(|| "New sync item".to_owned(), |name| format!("Sync item {name}"));
+    ItemPage { frame: Frame::of(app, by, title), address: address(name), back: BACK, revision, form }
+}
+
+/// Users hang on its name, so that it has the one it was made with.
+fn form(settings: &Settings, item: &SyncItem, name: Option<&str>) -> Form {
+    let mut form = item_form::form(settings, item);
+    if name.is_none() {
+        form.parts.insert(0, Part { title: "Name and place", entries: named(settings) });
+    }
+    form
+}
+
+fn named(settings: &Settings) -> Vec<Entry> {
+    let mut places = vec![Choice::new(LAST, "After all others")];
+    places.extend(settings.sync_items.iter().map(|it| Choice::new(it.name.as_str(), format!("Before {}", it.name))));
+    vec![
+        Entry::new("name", "Name", Shape::line(""), "1 to 64 of a-z 0-9 . _ -; it cannot be changed later."),
+        Entry::new(
+            "before",
+            "Place",
+            Shape::Choice { value: LAST.to_owned(), options: places },
+            "The first item that has a user gives the settings, so that whatever stands after an item with everybody has nobody.",
+        ),
+    ]
+}
+
+/// As an item is that says nothing of itself.
+fn empty(settings: &Settings) -> Result<SyncItem, Problem> {
+    let directory = settings.directories.first();
+    let directory = directory.ok_or_else(|| Problem::not_found("the settings have no directory; make one first"))?;
+    let item = json!({ "name": directory.name, "directory": directory.name, "source": { "kind": "domain" } });
+    Ok(serde_json::from_value(item).expect("every other key has a default"))
+}
+
+fn known<'a>(settings: &'a Settings, name: &str) -> Result<&'a SyncItem, Problem> {
+    let item = settings.sync_items.iter().find(|item| item.name.as_str() == name);
+    item.ok_or_else(|| Problem::not_found(format!("there is no sync item {name:?}")))
+}
+
+/// One place up or down.
+pub(super) async fn shift(State(app): State<Arc<App>>, Path(name): Path<String>, sent: Sent) -> Response {
+    answered(&app, shifted(&app, &sent, &name).await, &sent)
+}
+
+async fn shifted(app: &App, sent: &Sent, name: &str) -> Result<Response, Problem> {
+    let settings = Draft::open(app).await?.settings;
+    let directory = known(&settings, name)?.directory.to_string();
+    let up = sent.text("direction") == "up";
+    let change = Change {
+        title: format!("Move the sync item {name} {}?", if up { "up" } else { "down" }),
+        address: move_address(name),
+        back: BACK,
+        form: false,
+        notes: vec![PAUSE.to_owned()],
+        secrets: Vec::new(),
+    };
+    match step(app, sent, change, |settings| swap(settings, name, up)).await? {
+        Step::Again(findings) => {
+            let sentences = findings.iter().map(Finding::sentence).collect();
+            Err(Problem::rules("the order is refused; nothing was changed", sentences))
+        }
+        Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
+        Step::Applied(_) => Ok(applied(app, sent, "The order is changed", &directory)),
+    }
+}
+
+/// The first one up, and the last one down, stay.
+fn swap(settings: &mut Settings, name: &str, up: bool) -> Result<(), Vec<Finding>> {
+    let items = &mut settings.sync_items;
+    let Some(place) = items.iter().position(|item| item.name.as_str() == name) else {
+        return Err(vec![Finding::new("", format!("there is no sync item {name:?}"))]);
+    };
+    let other = if up { place.saturating_sub(1) } else { (place + 1).min(items.len() - 1) };
+    items.swap(place, other);
+    Ok(())
+}
+
+/// What was done, and what has to be done now (FS-09).
+fn applied(app: &App, sent: &Sent, title: &'static str, directory: &str) -> Response {
+    let frame = Frame::of(app, &sent.by, title);
+    show(StatusCode::OK, &ItemApplied { frame, sentences: Vec::new(), directory: directory.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_moves_by_one_place_and_not_beyond_the_ends() {
+        // FS-08
+        let item = |name: &str| {
+            format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
+        };
+        let document: String = ["a", "b", "c"].map(item).concat();
+        let after = |name: &str, up: bool| {
+            let mut settings: Settings = toml::from_str(&document).expect("settings");
+            swap(&mut settings, name, up).expect("it is there");
+            settings.sync_items.iter().map(|item| item.name.as_str().to_owned()).collect::<String>()
+        };
+        assert_eq!(after("b", true), "bac");
+        assert_eq!(after("b", false), "acb");
+        assert_eq!(after("a", true), "abc");
+        assert_eq!(after("c", false), "abc");
+    }
+}
