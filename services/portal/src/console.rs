@@ -10,6 +10,7 @@
 //! English.
 
 mod browse;
+mod directories;
 mod door;
 mod draft;
 mod form;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
-const TABLE: [(&str, &str, Permission); 27] = [
+const TABLE: [(&str, &str, Permission); 36] = [
     ("GET", "/console", UsersRead),
     ("POST", "/console/sign-out", UsersRead),
     ("GET", "/console/users", UsersRead),
@@ -63,6 +64,15 @@ const TABLE: [(&str, &str, Permission); 27] = [
     ("GET", "/console/approvals", SyncApprove),
     ("GET", "/console/approvals/{id}", SyncApprove),
     ("POST", "/console/approvals/{id}", SyncApprove),
+    ("GET", "/console/directories", SettingsClients),
+    ("GET", "/console/directories/new", SettingsClients),
+    ("POST", "/console/directories/new", SettingsClients),
+    ("GET", "/console/directories/{name}/edit", SettingsClients),
+    ("POST", "/console/directories/{name}/edit", SettingsClients),
+    ("GET", "/console/directories/{name}/mapping", SettingsClients),
+    ("POST", "/console/directories/{name}/mapping", SettingsClients),
+    ("GET", "/console/directories/{name}/remove", SettingsClients),
+    ("POST", "/console/directories/{name}/remove", SettingsClients),
     // All people of the organisation, known here or not.
     ("GET", "/console/import", SettingsClients),
     ("POST", "/console/import/look", SettingsClients),
@@ -103,6 +113,14 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/probe", post(runs::probe))
         .route("/console/approvals", get(waiting::list))
         .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
+        .route("/console/directories", get(directories::list))
+        .route("/console/directories/new", get(directories::edit::new).post(directories::edit::create))
+        .route("/console/directories/{name}/edit", get(directories::edit::page).post(directories::edit::change))
+        .route(
+            "/console/directories/{name}/mapping",
+            get(directories::mapping::page).post(directories::mapping::change),
+        )
+        .route("/console/directories/{name}/remove", get(directories::remove::page).post(directories::remove::remove))
         .route("/console/import", get(import::page).post(import::import))
         .route("/console/import/look", post(import::look))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
@@ -111,7 +129,8 @@ fn open(app: Arc<App>) -> Router {
 
 /// May this page wait for a directory?
 pub(crate) fn waits(route: &str) -> bool {
-    let places = ["/console/import", "/console/sync/items/new", "/console/sync/items/{name}/edit"];
+    let places =
+        ["/console/directories", "/console/import", "/console/sync/items/new", "/console/sync/items/{name}/edit"];
     places.iter().any(|place| route.starts_with(place))
         || ["/console/sync/probe", "/console/sync/owner"].contains(&route)
 }

@@ -1,5 +1,7 @@
 //! The console's pages: every page for every role, what a form has to bring along, and what a page does with names of the directory.
 
+#[path = "console/directories.rs"]
+mod directories;
 mod support;
 
 use domain::Role;
@@ -8,7 +10,7 @@ use http::StatusCode;
 use proto::user_store::SyncRun;
 use support::{Browser, World, api_key};
 
-const ADDRESSES: [(&str, &str, &[Role]); 17] = [
+const ADDRESSES: [(&str, &str, &[Role]); 23] = [
     ("GET", "/console", LOOKERS),
     ("GET", "/console/users", LOOKERS),
     ("GET", "/console/users/new", EDITORS),
@@ -24,6 +26,12 @@ const ADDRESSES: [(&str, &str, &[Role]); 17] = [
     ("GET", "/console/approvals", OWNERS),
     ("GET", "/console/approvals/a1", OWNERS),
     ("POST", "/console/approvals/a1", OWNERS),
+    ("GET", "/console/directories", OWNERS),
+    ("GET", "/console/directories/new", OWNERS),
+    ("POST", "/console/directories/new", OWNERS),
+    ("GET", "/console/directories/corp/edit", OWNERS),
+    ("POST", "/console/directories/corp/mapping", OWNERS),
+    ("POST", "/console/directories/corp/remove", OWNERS),
     ("GET", "/console/import?directory=corp&below=ou%3Dpeople%2Cdc%3Dcorp", OWNERS),
     ("POST", "/console/import", OWNERS),
 ];

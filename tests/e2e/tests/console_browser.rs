@@ -1,6 +1,6 @@
 //! The admin console in a real browser, over the running product and a real directory: what a synchronisation would change is shown
 //! before it is written, leavers wait for somebody, an item is removed by its name, people are looked for and imported, a user is
-//! made by hand. Pictures of every page are left in `target/screenshots`.
+//! made by hand, a directory is made, mapped and removed. Pictures of every page are left in `target/screenshots`.
 
 #[path = "portal_browser/browser.rs"]
 mod browser;
@@ -8,7 +8,7 @@ mod browser;
 use anyhow::{Context, Result, ensure};
 use browser::{Browser, DARK, DESKTOP, PHONE};
 use e2e::{OneMachine, story};
-use lab::{COMPANY_BASE, company_settings};
+use lab::{COMPANY_BASE, Slapd, company_settings, password_of};
 use std::time::{Duration, Instant};
 
 const MADE: Duration = Duration::from_secs(60);
@@ -42,6 +42,7 @@ async fn an_administrator_before_the_console() -> Result<()> {
         people_are_found_by_container_and_group_and_imported,
         a_user_is_made_by_hand,
         users_are_filtered_by_their_label,
+        a_directory_is_tried_before_it_is_saved_mapped_and_removed,
         a_revoked_key_ends_what_it_opened,
     )
 }
@@ -245,6 +246,80 @@ async fn users_are_filtered_by_their_label(world: &mut World) -> Result<()> {
     world.no_complaint().await
 }
 
+async fn a_directory_is_tried_before_it_is_saved_mapped_and_removed(world: &mut World) -> Result<()> {
+    // FD-01, FD-11, FD-17, V-83
+    world.open("/console/directories").await?;
+    world.see("console-directories", "Directories").await?;
+    let listed = world.browser.text("main table").await?;
+    ensure!(listed.contains("acme") && listed.contains("LDAP"), "{listed}");
+    world.link("New Active Directory").await?;
+    world.see("console-directory-ad", "New Active Directory").await?;
+    ensure!(world.browser.value("document.getElementById('trusted_domains').checked").await? == true);
+    world.open("/console/directories/new?preset=openldap").await?;
+    let (url, ca) = (world.machine.slapd.ldap_url(), std::fs::read_to_string(world.machine.slapd.ca_file())?);
+    world.fill("name", "branch").await?;
+    world.fill("urls", &url).await?;
+    world.fill("base", COMPANY_BASE).await?;
+    world.fill("ca", ca.trim()).await?;
+    world.fill("query_bind.name", Slapd::QUERY_DN).await?;
+    world.fill("secret.query_bind.password", "wrong").await?;
+    world.browser.follow("button[value=try]").await?;
+    world.see("console-directory-refused", "New LDAP directory").await?;
+    let found = world.browser.text("#probed").await?;
+    ensure!(found.contains("It would not serve") && found.contains("failed"), "{found}");
+    ensure!(world.field("name").await? == "branch" && world.field("secret.query_bind.password").await?.is_empty());
+    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("branch"), "a try saved it");
+
+    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.fill("try_user", "david.baker").await?;
+    world.fill("secret.try", &password_of("david.baker")).await?;
+    world.browser.follow("button[value=try]").await?;
+    world.see("console-directory-tried", "New LDAP directory").await?;
+    let found = world.browser.text("#probed").await?;
+    ensure!(found.contains("It would serve") && found.contains("The password is right."), "{found}");
+    world.browser.picture(DARK, &picture("console-directory-dark")?).await?;
+    world.browser.look_with(DESKTOP).await?;
+    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-directory-look", "What would change: LDAP branch").await?;
+    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.browser.follow("button[value=apply]").await?;
+    world.see("console-directory-saved", "branch is saved").await?;
+    ensure!(world.browser.text("#probed").await?.contains("users found"));
+    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("name = \"branch\""));
+
+    world.open("/console/directories/branch/mapping").await?;
+    world.see("console-mapping", "The mapping of branch").await?;
+    let picked = "[...document.querySelectorAll('#attributes option')].some(it => it.value === 'departmentNumber')";
+    ensure!(world.browser.value(picked).await? == true, "the schema's attributes cannot be picked");
+    world.fill("attributes.mail", "mial").await?;
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-mapping-doubt", "The mapping of branch").await?;
+    let doubt = world.browser.text("[id='attributes.mail-doubt']").await?;
+    ensure!(doubt.contains("no attribute \"mial\""), "{doubt}");
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-mapping-look", "What would change: the mapping of branch").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.browser.text("#probed").await?.contains("mial"), "{}", world.browser.text("main").await?);
+    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("mial"));
+    world.open("/console/directories/branch/mapping").await?;
+    world.browser.follow("button[name=restore]").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("mial"));
+
+    world.no_complaint().await?;
+    world.open("/console/directories/acme/remove").await?;
+    world.see("console-directory-used", "Remove the directory acme?").await?;
+    ensure!(world.browser.text("#used").await?.contains("client.vpn.target"));
+    world.open("/console/directories/branch/remove").await?;
+    world.see("console-directory-remove", "Remove the directory branch?").await?;
+    world.fill("name", "branch").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("h1").await? == "The directory is removed");
+    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("branch"));
+    world.no_complaint().await
+}
+
 async fn a_revoked_key_ends_what_it_opened(world: &mut World) -> Result<()> {
     world.open("/console/users").await?;
     ensure!(world.browser.text("h1").await? == "Users");
@@ -283,6 +358,19 @@ impl World {
         );
         ensure!(self.browser.value(&mark).await? == true, "no link {text:?}: {}", self.browser.text("main").await?);
         self.browser.follow("#followed").await
+    }
+
+    /// In place of what stands in the field.
+    async fn fill(&mut self, name: &str, text: &str) -> Result<()> {
+        let field = format!("[name='{name}']");
+        self.browser.value(&format!("document.querySelector({field:?}).value = ''")).await?;
+        self.browser.type_into(&field, text).await
+    }
+
+    async fn field(&mut self, name: &str) -> Result<String> {
+        let value =
+            self.browser.value(&format!("document.querySelector({:?}).value", format!("[name='{name}']"))).await?;
+        Ok(value.as_str().context("a text")?.to_owned())
     }
 
     /// Waits until the run that was asked for is shown.

@@ -40,6 +40,12 @@ pub(super) enum Shape {
         value: String,
         placeholder: String,
     },
+    /// Attribute names, typed or picked from the list `attributes` of the page; a doubt is no problem.
+    Attribute {
+        value: String,
+        placeholder: String,
+        doubt: Option<String>,
+    },
     Number {
         value: String,
         least: u32,
@@ -94,7 +100,9 @@ impl Entry {
     pub fn described_by(&self) -> Option<String> {
         let help = (!self.help.is_empty()).then(|| format!("{}-help", self.name));
         let problem = (!self.problems.is_empty()).then(|| format!("{}-problem", self.name));
-        let ids: Vec<String> = [problem, help].into_iter().flatten().collect();
+        let doubted = matches!(self.shape, Shape::Attribute { doubt: Some(_), .. });
+        let doubt = doubted.then(|| format!("{}-doubt", self.name));
+        let ids: Vec<String> = [problem, doubt, help].into_iter().flatten().collect();
         (!ids.is_empty()).then(|| ids.join(" "))
     }
 }
@@ -128,6 +136,7 @@ impl Form {
             let text = || sent.text(entry.name).to_owned();
             match &mut entry.shape {
                 Shape::Line { value, .. }
+                | Shape::Attribute { value, .. }
                 | Shape::Picked { value }
                 | Shape::Lines { value, .. }
                 | Shape::Number { value, .. }

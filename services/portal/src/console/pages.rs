@@ -2,7 +2,7 @@
 
 use super::door::Administrator;
 use super::form::{Form, Shape};
-use crate::api::{Owner, Problem};
+use crate::api::{DirectoryTested, Owner, Problem};
 use crate::app::App;
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -28,6 +28,7 @@ pub(super) struct Who {
     pub sync: bool,
     pub approvals: bool,
     pub import: bool,
+    pub directories: bool,
 }
 
 impl Frame {
@@ -44,6 +45,7 @@ impl Frame {
             sync: sees("/console/sync"),
             approvals: sees("/console/approvals"),
             import: sees("/console/import"),
+            directories: sees("/console/directories"),
         };
         Self { who: Some(who), token: by.live.form_token().to_owned(), ..Self::new(app, title) }
     }
@@ -132,6 +134,25 @@ pub(super) struct ItemShown {
 pub(super) struct Probed {
     pub directory: String,
     pub lines: Vec<(&'static str, String, String)>,
+}
+
+impl Probed {
+    pub fn of(directory: &str, found: &DirectoryTested) -> Self {
+        let lines = found.lines().map(|(about, verdict, text)| {
+            let mark = match verdict {
+                "good" => "ok",
+                "bad" => "failed",
+                _ => "note",
+            };
+            (mark, about.to_owned(), text.to_owned())
+        });
+        Self { directory: directory.to_owned(), lines: lines.collect() }
+    }
+
+    /// Nothing keeps it from serving.
+    pub fn is_good(&self) -> bool {
+        self.lines.iter().all(|(mark, _, _)| *mark != "failed")
+    }
 }
 
 pub(super) struct RunShown {
@@ -407,6 +428,81 @@ pub(super) struct Field {
     pub label: &'static str,
     pub help: &'static str,
     pub value: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directories.html")]
+pub(super) struct DirectoriesPage {
+    pub frame: Frame,
+    pub directories: Vec<DirectoryShown>,
+}
+
+pub(super) struct DirectoryShown {
+    pub name: String,
+    pub kind: &'static str,
+    pub servers: Vec<String>,
+    pub base: String,
+    /// Of so many sync items and clients.
+    pub items: usize,
+    pub clients: usize,
+    /// Of its pages.
+    pub address: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory.html")]
+pub(super) struct DirectoryPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    /// Of one that is saved: where its attributes are named.
+    pub mapping: Option<String>,
+    pub revision: String,
+    /// Whose fields and defaults are shown.
+    pub shown_preset: String,
+    pub form: Form,
+    /// Whom it is tried with.
+    pub try_user: String,
+    pub probed: Option<Probed>,
+}
+
+#[derive(Template)]
+#[template(path = "console/mapping.html")]
+pub(super) struct MappingPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+    /// Attributes to pick.
+    pub names: Vec<String>,
+    /// The directory could be asked.
+    pub known: bool,
+    /// Attributes that its schema lacks.
+    pub warned: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory_saved.html")]
+pub(super) struct SavedPage {
+    pub frame: Frame,
+    pub notes: Vec<String>,
+    pub probed: Option<Probed>,
+    pub failure: Option<String>,
+    /// Of its pages.
+    pub address: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory_removal.html")]
+pub(super) struct DirectoryRemoval {
+    pub frame: Frame,
+    pub name: String,
+    pub address: String,
+    pub back: &'static str,
+    /// What it cannot be removed for.
+    pub used_by: Vec<String>,
+    pub failure: Option<&'static str>,
 }
 
 pub(super) fn show(status: StatusCode, page: &impl Template) -> Response {

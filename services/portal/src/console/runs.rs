@@ -41,15 +41,7 @@ pub(super) async fn probe(State(app): State<Arc<App>>, sent: Sent) -> Response {
         Ok(tried) => tried,
         Err(problem) => return pages::refused(&app, Some(&sent.by), &problem),
     };
-    let lines = found.lines().map(|(about, verdict, text)| {
-        let mark = match verdict {
-            "good" => "ok",
-            "bad" => "failed",
-            _ => "note",
-        };
-        (mark, about.to_owned(), text.to_owned())
-    });
-    let probed = Probed { directory, lines: lines.collect() };
+    let probed = Probed::of(&directory, &found);
     match overview(&app, &sent.by, Some(probed)).await {
         Ok(page) => show(StatusCode::OK, &page),
         Err(problem) => pages::refused(&app, Some(&sent.by), &problem),
