@@ -153,11 +153,11 @@ const BINDS: &[FieldOf] = &[
         "A bind DN; for a Windows logon DOMAIN\\user or user@domain, and empty there: the keytab of the host.",
         Kind::Text,
     ),
-    field("query_bind.password", "Its password", "", Kind::Password),
+    field("query_bind.password", "Password of the account of queries", "", Kind::Password),
     field("windows_mechanism", "A Windows logon of queries speaks", "", Kind::Choice(MECHANISMS)),
     field("sync_bind.kind", "Synchronisation", "The account that it reads with.", Kind::Choice(SYNC_BINDS)),
     field("sync_bind.name", "Account of synchronisation", "Where it is another one.", Kind::Text),
-    field("sync_bind.password", "Its password", "", Kind::Password),
+    field("sync_bind.password", "Password of the account of synchronisation", "", Kind::Password),
     field(
         "authentication_bind.kind",
         "People's passwords",
@@ -257,7 +257,7 @@ const LIMITS: &[FieldOf] = &[
     ),
     field(
         "lockout_guard.window_minutes",
-        "until none was wrong for, minutes",
+        "Until none was wrong for so many minutes",
         "1 to 1440: no fewer than the directory's own.",
         Kind::Number,
     ),
@@ -336,13 +336,20 @@ const MAPPED_IDENTITY: &[FieldOf] = &[
     field("attributes.distinguished_name", "Distinguished name", "", Kind::Attribute),
 ];
 
+/// A longer text is cut off at the end of its field.
+const SEEN_IN_A_FIELD: usize = 30;
+
 impl Group {
     /// With the texts that stand in its fields.
     fn part(&self, text: impl Fn(&str) -> String, preset: Preset) -> Part {
         let shown = self.fields.iter().filter(|field| !field.only_ad || preset == Preset::ActiveDirectory);
         let entry = |field: &FieldOf| {
-            let shape = field.kind.shape(text(field.key), stands_for(field.key, preset));
-            Entry::new(field.key, field.label, shape, field.help)
+            let stands_for = stands_for(field.key, preset);
+            let help = match stands_for.chars().count() > SEEN_IN_A_FIELD {
+                true => format!("{} Empty: {stands_for}", field.help),
+                false => field.help.to_owned(),
+            };
+            Entry::new(field.key, field.label, field.kind.shape(text(field.key), stands_for), help)
         };
         Part { title: self.title, entries: shown.map(entry).collect() }
     }

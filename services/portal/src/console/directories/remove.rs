@@ -55,6 +55,11 @@ async fn without(app: &App, name: &str) -> Result<Draft, Problem> {
     Ok(draft)
 }
 
+/// Where it is named: `client.vpn.target`.
+fn place(finding: Finding) -> String {
+    if finding.key.is_empty() { finding.text } else { finding.key }
+}
+
 /// What uses it, as a dry run says.
 async fn asked(
     app: &App,
@@ -65,7 +70,7 @@ async fn asked(
     let used_by = match without(app, name).await?.dry_run(app, by).await? {
         Verdict::Good(_) => Vec::new(),
         Verdict::Behind => return Err(Problem::behind()),
-        Verdict::Refused(findings) => findings.iter().map(Finding::sentence).collect(),
+        Verdict::Refused(findings) => findings.into_iter().map(place).collect(),
     };
     Ok(DirectoryRemoval {
         frame: Frame::of(app, by, format!("Remove the directory {name}?")),
