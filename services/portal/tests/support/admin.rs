@@ -90,7 +90,7 @@ impl Admin for FakeStore {
         let errors = match request.document.contains("colour") {
             _ if behind => vec!["revision: found 40; the settings are at 41".to_owned()],
             true => vec!["line 1: colour: unknown; nearest: company".to_owned()],
-            false => Vec::new(),
+            false => self.refusals.lock().expect("a lock").clone(),
         };
         let generated = HashMap::from([("client.vpn.secret".to_owned(), Secret::from("s3cret").into())]);
         Ok(Response::new(ApplySettingsReply {
