@@ -40,6 +40,9 @@ async fn an_administrator_before_the_console() -> Result<()> {
         leavers_that_are_too_many_wait_for_names_and_a_mails_address_leads_to_them,
         an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said,
         people_are_found_by_container_and_group_and_imported,
+        an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps_what_was_typed,
+        an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked,
+        the_schedule_is_changed_and_an_item_that_was_made_here_goes_by_its_name,
         a_user_is_made_by_hand,
         users_are_filtered_by_their_label,
         a_directory_is_tried_before_it_is_saved_mapped_and_removed,
@@ -165,7 +168,7 @@ async fn an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said(world: &m
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("[role=alert]").await?.contains("not its name"));
     world.browser.complaints().await?;
-    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("name = \"everybody\""));
+    ensure!(world.export()?.contains("name = \"everybody\""));
     world.browser.type_into("#name", "everybody").await?;
     world.browser.follow("button.main").await?;
     world.see("console-removed", "The sync item is removed").await?;
@@ -205,6 +208,107 @@ async fn people_are_found_by_container_and_group_and_imported(world: &mut World)
     world.browser.follow("main a.button.main").await?;
     world.run_page().await?;
     ensure!(world.browser.text("h1").await? == "What would change in acme");
+    world.no_complaint().await
+}
+
+async fn an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps_what_was_typed(
+    world: &mut World,
+) -> Result<()> {
+    // FS-20, FS-21, FS-29; without script
+    world.script(false).await?;
+    world.open("/console/sync").await?;
+    world.link("New sync item").await?;
+    world.see("console-item-new", "New sync item").await?;
+    world.browser.type_into("#name", "money").await?;
+    world.choose("before", "rest").await?;
+    world.choose("source.kind", "container").await?;
+    world.browser.type_into("#country", "Narnia").await?;
+    world.browser.follow("button[value=browse]").await?;
+    world.browser.follow("button[aria-label='Open people']").await?;
+    world.see("console-browse", "Pick a container of acme").await?;
+    world.browser.follow("button[aria-label='Pick finance']").await?;
+    let typed = "['name', 'before', 'source.dn', 'country'].map((it) => document.getElementById(it).value).join(' ')";
+    let typed = world.browser.value(typed).await?;
+    ensure!(typed == format!("money rest ou=finance,ou=people,{COMPANY_BASE} Narnia"), "{typed}");
+    world.browser.follow("button.main").await?;
+    world.see("console-item-refused", "New sync item").await?;
+    ensure!(world.browser.text("#country-problem").await?.contains("Narnia"));
+    // The refused form is answered with 422, which the browser notes.
+    world.browser.complaints().await?;
+    world.choose("country", "SE").await?;
+    world.browser.follow("button.main").await?;
+    world.see("console-item-look", "Make the sync item money?").await?;
+    ensure!(world.browser.text("#changes").await?.contains("added sync_item.money"));
+    ensure!(!world.export()?.contains("name = \"money\""), "it was made before anybody said so");
+    world.browser.follow("button[value=apply]").await?;
+    world.see("console-item-made", "The sync item is made").await?;
+    let settings = world.export()?;
+    ensure!(settings.contains("name = \"money\"") && settings.contains("country = \"SE\""), "{settings}");
+    world.script(true).await?;
+    world.synchronise().await?;
+    let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
+    ensure!(clara["sync_item"] == "money", "{clara}");
+    world.no_complaint().await
+}
+
+async fn an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked(world: &mut World) -> Result<()> {
+    // FS-08, FS-25
+    world.script(false).await?;
+    world.open("/console/sync").await?;
+    world.browser.follow("a[href='/console/sync/items/money/edit']").await?;
+    world.see("console-item-edit", "Sync item money").await?;
+    world.browser.picture(DARK, &picture("console-item-edit-dark")?).await?;
+    world.browser.look_with(DESKTOP).await?;
+    world.choose("leavers", "keep").await?;
+    world.browser.follow("button.main").await?;
+    let look = world.browser.text("main").await?;
+    ensure!(look.contains("changed sync_item.money.leavers") && look.contains("\"disable\""), "{look}");
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.browser.text("h1").await? == "The sync item is changed");
+    world.owner_of("clara.osborn", "money would own clara.osborn").await?;
+    world.move_item("money", "down").await?;
+    world.see("console-item-move", "Move the sync item money down?").await?;
+    let look = world.browser.text("main").await?;
+    ensure!(look.contains("the order of sync_item") && look.contains("never has a user"), "{look}");
+    world.browser.follow("button[value=apply]").await?;
+    world.see("console-item-moved", "The order is changed").await?;
+    world.owner_of("clara.osborn", "rest would own clara.osborn of acme, who is of money now").await?;
+    world.see("console-owner", "Whose would they be?").await?;
+    world.owner_of("nobody.atall", "").await?;
+    ensure!(!world.browser.text("[role=alert]").await?.is_empty());
+    world.move_item("money", "up").await?;
+    world.browser.follow("button[value=apply]").await?;
+    world.owner_of("clara.osborn", "money would own clara.osborn").await?;
+    world.script(true).await?;
+    world.no_complaint().await
+}
+
+async fn the_schedule_is_changed_and_an_item_that_was_made_here_goes_by_its_name(world: &mut World) -> Result<()> {
+    // FS-02, FS-10
+    world.script(false).await?;
+    world.open("/console/sync").await?;
+    world.link("Schedule and approval").await?;
+    world.see("console-schedule", "Schedule and approval").await?;
+    world.choose("interval_minutes", "1441").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("#interval_minutes-problem").await?.contains("1440"));
+    world.browser.complaints().await?;
+    world.choose("interval_minutes", "1200").await?;
+    world.browser.follow("button.main").await?;
+    world.see("console-schedule-look", "Change the schedule?").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.export()?.contains("interval_minutes = 1200"));
+    world.open("/console/sync").await?;
+    world.see("console-sync-items", "Synchronisation").await?;
+    world.browser.follow("a[href='/console/sync/items/money/remove']").await?;
+    world.browser.type_into("#name", "money").await?;
+    world.browser.follow("button.main").await?;
+    world.see("console-item-removed", "The sync item is removed").await?;
+    ensure!(!world.export()?.contains("name = \"money\""));
+    world.script(true).await?;
+    world.synchronise().await?;
+    let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
+    ensure!(clara["sync_item"] == "rest", "{clara}");
     world.no_complaint().await
 }
 
@@ -257,42 +361,42 @@ async fn a_directory_is_tried_before_it_is_saved_mapped_and_removed(world: &mut 
     ensure!(world.browser.value("document.getElementById('trusted_domains').checked").await? == true);
     world.open("/console/directories/new?preset=openldap").await?;
     let (url, ca) = (world.machine.slapd.ldap_url(), std::fs::read_to_string(world.machine.slapd.ca_file())?);
-    world.fill("name", "branch").await?;
-    world.fill("urls", &url).await?;
-    world.fill("base", COMPANY_BASE).await?;
-    world.fill("ca", ca.trim()).await?;
-    world.fill("query_bind.name", Slapd::QUERY_DN).await?;
-    world.fill("secret.query_bind.password", "wrong").await?;
+    world.choose("name", "branch").await?;
+    world.choose("urls", &url).await?;
+    world.choose("base", COMPANY_BASE).await?;
+    world.choose("ca", ca.trim()).await?;
+    world.choose("query_bind.name", Slapd::QUERY_DN).await?;
+    world.choose("secret.query_bind.password", "wrong").await?;
     world.browser.follow("button[value=try]").await?;
     world.see("console-directory-refused", "New LDAP directory").await?;
     let found = world.browser.text("#probed").await?;
     ensure!(found.contains("It would not serve") && found.contains("failed"), "{found}");
     ensure!(world.field("name").await? == "branch" && world.field("secret.query_bind.password").await?.is_empty());
-    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("branch"), "a try saved it");
+    ensure!(!world.export()?.contains("branch"), "a try saved it");
 
-    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
-    world.fill("try_user", "david.baker").await?;
-    world.fill("secret.try", &password_of("david.baker")).await?;
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.choose("try_user", "david.baker").await?;
+    world.choose("secret.try", &password_of("david.baker")).await?;
     world.browser.follow("button[value=try]").await?;
     world.see("console-directory-tried", "New LDAP directory").await?;
     let found = world.browser.text("#probed").await?;
     ensure!(found.contains("It would serve") && found.contains("The password is right."), "{found}");
     world.browser.picture(DARK, &picture("console-directory-dark")?).await?;
     world.browser.look_with(DESKTOP).await?;
-    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
     world.browser.follow("button[value=look]").await?;
     world.see("console-directory-look", "What would change: LDAP branch").await?;
-    world.fill("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
     world.browser.follow("button[value=apply]").await?;
     world.see("console-directory-saved", "branch is saved").await?;
     ensure!(world.browser.text("#probed").await?.contains("users found"));
-    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("name = \"branch\""));
+    ensure!(world.export()?.contains("name = \"branch\""));
 
     world.open("/console/directories/branch/mapping").await?;
     world.see("console-mapping", "The mapping of branch").await?;
     let picked = "[...document.querySelectorAll('#attributes option')].some(it => it.value === 'departmentNumber')";
     ensure!(world.browser.value(picked).await? == true, "the schema's attributes cannot be picked");
-    world.fill("attributes.mail", "mial").await?;
+    world.choose("attributes.mail", "mial").await?;
     world.browser.follow("button[value=look]").await?;
     world.see("console-mapping-doubt", "The mapping of branch").await?;
     let doubt = world.browser.text("[id='attributes.mail-doubt']").await?;
@@ -301,11 +405,11 @@ async fn a_directory_is_tried_before_it_is_saved_mapped_and_removed(world: &mut 
     world.see("console-mapping-look", "What would change: the mapping of branch").await?;
     world.browser.follow("button[value=apply]").await?;
     ensure!(world.browser.text("#probed").await?.contains("mial"), "{}", world.browser.text("main").await?);
-    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("mial"));
+    ensure!(world.export()?.contains("mial"));
     world.open("/console/directories/branch/mapping").await?;
     world.browser.follow("button[name=restore]").await?;
     world.browser.follow("button[value=apply]").await?;
-    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("mial"));
+    ensure!(!world.export()?.contains("mial"));
 
     world.no_complaint().await?;
     world.open("/console/directories/acme/remove").await?;
@@ -313,10 +417,10 @@ async fn a_directory_is_tried_before_it_is_saved_mapped_and_removed(world: &mut 
     ensure!(world.browser.text("#used").await?.contains("client.vpn.target"));
     world.open("/console/directories/branch/remove").await?;
     world.see("console-directory-remove", "Remove the directory branch?").await?;
-    world.fill("name", "branch").await?;
+    world.choose("name", "branch").await?;
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("h1").await? == "The directory is removed");
-    ensure!(!world.machine.command_line().run(&["settings", "export"])?.contains("branch"));
+    ensure!(!world.export()?.contains("branch"));
     world.no_complaint().await
 }
 
@@ -360,11 +464,46 @@ impl World {
         self.browser.follow("#followed").await
     }
 
-    /// In place of what stands in the field.
-    async fn fill(&mut self, name: &str, text: &str) -> Result<()> {
-        let field = format!("[name='{name}']");
-        self.browser.value(&format!("document.querySelector({field:?}).value = ''")).await?;
-        self.browser.type_into(&field, text).await
+    /// May pages run script? What is asked here is answered in any case.
+    async fn script(&mut self, on: bool) -> Result<()> {
+        self.browser.call("Emulation.setScriptExecutionDisabled", serde_json::json!({ "value": !on })).await.map(drop)
+    }
+
+    /// What a field holds, whatever was in it.
+    async fn choose(&mut self, field: &str, value: &str) -> Result<()> {
+        let set = format!("document.getElementById({field:?}).value = {value:?}");
+        self.browser.value(&set).await.map(drop)
+    }
+
+    fn export(&self) -> Result<String> {
+        self.machine.command_line().run(&["settings", "export"])
+    }
+
+    /// From a page that has the button, until what changed is written.
+    async fn synchronise(&mut self) -> Result<()> {
+        self.browser.follow("form[action='/console/sync/preview'] button").await?;
+        self.run_page().await?;
+        ensure!(self.browser.text("h1").await? == "What would change in acme");
+        self.browser.follow("form[action='/console/sync/write'] button").await?;
+        self.run_page().await?;
+        ensure!(self.browser.text("h1").await? == "What changed in acme");
+        Ok(())
+    }
+
+    async fn move_item(&mut self, name: &str, direction: &str) -> Result<()> {
+        self.open("/console/sync").await?;
+        let form = format!("form[action='/console/sync/items/{name}/move']:has(input[value={direction}])");
+        self.browser.follow(&format!("{form} button")).await
+    }
+
+    /// Asks from the page of synchronisation, and finds this said.
+    async fn owner_of(&mut self, user: &str, said: &str) -> Result<()> {
+        self.open("/console/sync").await?;
+        self.browser.type_into("#user", user).await?;
+        self.browser.follow("form[action='/console/sync/owner'] button").await?;
+        let found = self.browser.text("main").await?;
+        ensure!(found.contains(said), "{found}");
+        Ok(())
     }
 
     async fn field(&mut self, name: &str) -> Result<String> {

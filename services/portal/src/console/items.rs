@@ -88,9 +88,9 @@ async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Pr
     match taken {
         Step::Again(findings) => again(app, sent, name, &settings, None, findings),
         Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
-        Step::Applied(_) => {
+        Step::Applied(reply) => {
             let title = if name.is_some() { "The sync item is changed" } else { "The sync item is made" };
-            Ok(applied(app, sent, title, sent.text("directory")))
+            Ok(applied(app, sent, title, reply.changes, sent.text("directory")))
         }
     }
 }
@@ -231,7 +231,7 @@ async fn shifted(app: &App, sent: &Sent, name: &str) -> Result<Response, Problem
             Err(Problem::rules("the order is refused; nothing was changed", sentences))
         }
         Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
-        Step::Applied(_) => Ok(applied(app, sent, "The order is changed", &directory)),
+        Step::Applied(reply) => Ok(applied(app, sent, "The order is changed", reply.changes, &directory)),
     }
 }
 
@@ -247,9 +247,9 @@ fn swap(settings: &mut Settings, name: &str, up: bool) -> Result<(), Vec<Finding
 }
 
 /// What was done, and what has to be done now (FS-09).
-fn applied(app: &App, sent: &Sent, title: &'static str, directory: &str) -> Response {
+fn applied(app: &App, sent: &Sent, title: &'static str, changes: Vec<String>, directory: &str) -> Response {
     let frame = Frame::of(app, &sent.by, title);
-    show(StatusCode::OK, &ItemApplied { frame, sentences: Vec::new(), directory: directory.to_owned() })
+    show(StatusCode::OK, &ItemApplied { frame, sentences: changes, directory: directory.to_owned() })
 }
 
 #[cfg(test)]

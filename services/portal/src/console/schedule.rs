@@ -81,12 +81,7 @@ fn typed(sent: &Sent) -> (SyncSchedule, Vec<Finding>) {
         grace_days: of("grace_days"),
         phone_hold_hours: of("phone_hold_hours"),
         phone_back_minutes: of("phone_back_minutes"),
-        preferred_nodes: sent
-            .text("preferred_nodes")
-            .split([',', ' '])
-            .filter(|it| !it.is_empty())
-            .map(Into::into)
-            .collect(),
+        preferred_nodes: sent.text("preferred_nodes").split_whitespace().map(str::to_owned).collect(),
     };
     (schedule, findings)
 }
@@ -115,8 +110,8 @@ fn form(now: &SyncSchedule) -> Form {
         Entry::new(
             "preferred_nodes",
             "Hosts that lead while one of them can",
-            Shape::line(now.preferred_nodes.join(", ")),
-            "Any by default; several with commas.",
+            Shape::Lines { value: now.preferred_nodes.join("\n"), placeholder: "any".to_owned() },
+            "Any by default; one a line.",
         ),
     ];
     let approval = vec![

@@ -205,12 +205,12 @@ async fn a_directory_is_removed_by_its_name_and_while_something_uses_it_by_nobod
     assert!(applied(&world).is_empty(), "nothing was applied");
     let token = token(&owner);
     let used = "client.vpn.target: found \"corp\"; the document has no [[directory]]";
-    *world.store.refused_with.lock().expect("a lock") = vec![used.into()];
+    *world.store.refusals.lock().expect("a lock") = vec![used.into()];
     owner.get(remove).await;
     assert!(owner.page.html.contains("client.vpn.target") && owner.page.token(remove).is_none(), "{}", owner.page.html);
     owner.post(remove, &[("csrf", &token), ("name", "corp")]).await;
     assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY);
-    world.store.refused_with.lock().expect("a lock").clear();
+    world.store.refusals.lock().expect("a lock").clear();
     owner.post(remove, &[("csrf", &token), ("name", "corp")]).await;
     assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
     assert!(applied(&world).last().is_some_and(|document| !document.contains("directory")), "{:?}", applied(&world));
