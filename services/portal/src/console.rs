@@ -17,6 +17,7 @@ mod form;
 mod import;
 mod item_form;
 mod items;
+mod order;
 mod overview;
 mod owner;
 mod pages;
@@ -107,7 +108,7 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/items/{name}/remove", get(removal::page).post(removal::remove))
         .route("/console/sync/items/new", get(items::new_page).post(items::create))
         .route("/console/sync/items/{name}/edit", get(items::edit_page).post(items::edit))
-        .route("/console/sync/items/{name}/move", post(items::shift))
+        .route("/console/sync/items/{name}/move", post(order::shift))
         .route("/console/sync/owner", get(owner::page))
         .route("/console/sync/schedule", get(schedule::page).post(schedule::save))
         .route("/console/sync/probe", post(runs::probe))

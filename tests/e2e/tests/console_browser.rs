@@ -214,37 +214,35 @@ async fn people_are_found_by_container_and_group_and_imported(world: &mut World)
 async fn an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps_what_was_typed(
     world: &mut World,
 ) -> Result<()> {
-    // FS-20, FS-21, FS-29; without script
-    world.script(false).await?;
+    // FS-20, FS-21, FS-29
     world.open("/console/sync").await?;
     world.link("New sync item").await?;
-    world.see("console-item-new", "New sync item").await?;
+    world.see_plain("console-item-new", "New sync item").await?;
     world.browser.type_into("#name", "money").await?;
     world.choose("before", "rest").await?;
     world.choose("source.kind", "container").await?;
     world.browser.type_into("#country", "Narnia").await?;
     world.browser.follow("button[value=browse]").await?;
     world.browser.follow("button[aria-label='Open people']").await?;
-    world.see("console-browse", "Pick a container of acme").await?;
+    world.see_plain("console-browse", "Pick a container of acme").await?;
     world.browser.follow("button[aria-label='Pick finance']").await?;
     let typed = "['name', 'before', 'source.dn', 'country'].map((it) => document.getElementById(it).value).join(' ')";
     let typed = world.browser.value(typed).await?;
     ensure!(typed == format!("money rest ou=finance,ou=people,{COMPANY_BASE} Narnia"), "{typed}");
     world.browser.follow("button.main").await?;
-    world.see("console-item-refused", "New sync item").await?;
+    world.see_plain("console-item-refused", "New sync item").await?;
     ensure!(world.browser.text("#country-problem").await?.contains("Narnia"));
     // The refused form is answered with 422, which the browser notes.
     world.browser.complaints().await?;
     world.choose("country", "SE").await?;
     world.browser.follow("button.main").await?;
-    world.see("console-item-look", "Make the sync item money?").await?;
+    world.see_plain("console-item-look", "Make the sync item money?").await?;
     ensure!(world.browser.text("#changes").await?.contains("added sync_item.money"));
     ensure!(!world.export()?.contains("name = \"money\""), "it was made before anybody said so");
     world.browser.follow("button[value=apply]").await?;
-    world.see("console-item-made", "The sync item is made").await?;
+    world.see_plain("console-item-made", "The sync item is made").await?;
     let settings = world.export()?;
     ensure!(settings.contains("name = \"money\"") && settings.contains("country = \"SE\""), "{settings}");
-    world.script(true).await?;
     world.synchronise().await?;
     let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
     ensure!(clara["sync_item"] == "money", "{clara}");
@@ -253,10 +251,9 @@ async fn an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps
 
 async fn an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked(world: &mut World) -> Result<()> {
     // FS-08, FS-25
-    world.script(false).await?;
     world.open("/console/sync").await?;
     world.browser.follow("a[href='/console/sync/items/money/edit']").await?;
-    world.see("console-item-edit", "Sync item money").await?;
+    world.see_plain("console-item-edit", "Sync item money").await?;
     world.browser.picture(DARK, &picture("console-item-edit-dark")?).await?;
     world.browser.look_with(DESKTOP).await?;
     world.choose("leavers", "keep").await?;
@@ -267,45 +264,42 @@ async fn an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked(world:
     ensure!(world.browser.text("h1").await? == "The sync item is changed");
     world.owner_of("clara.osborn", "money would own clara.osborn").await?;
     world.move_item("money", "down").await?;
-    world.see("console-item-move", "Move the sync item money down?").await?;
+    world.see_plain("console-item-move", "Move the sync item money down?").await?;
     let look = world.browser.text("main").await?;
     ensure!(look.contains("the order of sync_item") && look.contains("never has a user"), "{look}");
     world.browser.follow("button[value=apply]").await?;
-    world.see("console-item-moved", "The order is changed").await?;
+    world.see_plain("console-item-moved", "The order is changed").await?;
     world.owner_of("clara.osborn", "rest would own clara.osborn of acme, who is of money now").await?;
-    world.see("console-owner", "Whose would they be?").await?;
+    world.see_plain("console-owner", "Whose would they be?").await?;
     world.owner_of("nobody.atall", "").await?;
     ensure!(!world.browser.text("[role=alert]").await?.is_empty());
     world.move_item("money", "up").await?;
     world.browser.follow("button[value=apply]").await?;
     world.owner_of("clara.osborn", "money would own clara.osborn").await?;
-    world.script(true).await?;
     world.no_complaint().await
 }
 
 async fn the_schedule_is_changed_and_an_item_that_was_made_here_goes_by_its_name(world: &mut World) -> Result<()> {
     // FS-02, FS-10
-    world.script(false).await?;
     world.open("/console/sync").await?;
     world.link("Schedule and approval").await?;
-    world.see("console-schedule", "Schedule and approval").await?;
+    world.see_plain("console-schedule", "Schedule and approval").await?;
     world.choose("interval_minutes", "1441").await?;
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("#interval_minutes-problem").await?.contains("1440"));
     world.browser.complaints().await?;
     world.choose("interval_minutes", "1200").await?;
     world.browser.follow("button.main").await?;
-    world.see("console-schedule-look", "Change the schedule?").await?;
+    world.see_plain("console-schedule-look", "Change the schedule?").await?;
     world.browser.follow("button[value=apply]").await?;
     ensure!(world.export()?.contains("interval_minutes = 1200"));
     world.open("/console/sync").await?;
-    world.see("console-sync-items", "Synchronisation").await?;
+    world.see_plain("console-sync-items", "Synchronisation").await?;
     world.browser.follow("a[href='/console/sync/items/money/remove']").await?;
     world.browser.type_into("#name", "money").await?;
     world.browser.follow("button.main").await?;
-    world.see("console-item-removed", "The sync item is removed").await?;
+    world.see_plain("console-item-removed", "The sync item is removed").await?;
     ensure!(!world.export()?.contains("name = \"money\""));
-    world.script(true).await?;
     world.synchronise().await?;
     let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
     ensure!(clara["sync_item"] == "rest", "{clara}");
@@ -464,9 +458,11 @@ impl World {
         self.browser.follow("#followed").await
     }
 
-    /// May pages run script? What is asked here is answered in any case.
-    async fn script(&mut self, on: bool) -> Result<()> {
-        self.browser.call("Emulation.setScriptExecutionDisabled", serde_json::json!({ "value": !on })).await.map(drop)
+    /// The page has this heading, and needs no script.
+    async fn see_plain(&mut self, page: &str, heading: &str) -> Result<()> {
+        self.see(page, heading).await?;
+        ensure!(self.browser.value("document.scripts.length").await? == 0, "{page} has script");
+        Ok(())
     }
 
     /// What a field holds, whatever was in it.

@@ -6,7 +6,7 @@ use super::form::{Choice, Entry, Form, Part, Shape};
 use domain::settings::{
     ItemLanguages, ItemMail, ItemMethod, PhoneKind, Settings, SourceKind, SyncItem, SyncSource, Updates,
 };
-use domain::{Language, Method};
+use domain::{Language, Method, ObjectId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,15 +106,15 @@ impl Reading<'_> {
         serde_json::from_value(text.into()).map_err(|error| self.finds(name, error.to_string())).ok()
     }
 
-    /// Whoever is named one by one stays so; a container or group that was known by its id is another one under another DN.
+    /// Whoever is named one by one stays so.
     fn source(&mut self, now: SyncSource) -> SyncSource {
         let kind = self.word("source.kind").unwrap_or(now.kind);
         let of_entry = matches!(kind, SourceKind::Container | SourceKind::Group);
-        let dn = self.sent.text("source.dn").to_owned();
+        let dn = if of_entry { self.sent.text("source.dn").to_owned() } else { String::new() };
         SyncSource {
             kind,
-            id: self.parsed("source.id").filter(|_| of_entry),
-            dn: if of_entry { dn } else { String::new() },
+            id: self.parsed("source.id").filter(|id| of_entry && still_named(id, &dn, &now)),
+            dn,
             ids: if kind == SourceKind::Users { now.ids } else { Vec::new() },
             subtree: kind != SourceKind::Container || self.yes("source.subtree"),
             nested: kind != SourceKind::Group || self.yes("source.nested"),
@@ -142,6 +142,11 @@ impl Reading<'_> {
             portal: self.word("language.portal"),
         }
     }
+}
+
+/// Another DN names another entry, and the id of the one before would go before it.
+fn still_named(id: &ObjectId, dn: &str, now: &SyncSource) -> bool {
+    dn.is_empty() || dn == now.dn || Some(id) != now.id.as_ref()
 }
 
 /// What stands in the form of an item.
@@ -384,4 +389,28 @@ fn choice(value: &impl Serialize, list: &[(&str, &str)]) -> Shape {
 /// As the settings write it.
 fn code(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_dn_is_another_entry_unless_its_id_was_typed_too() {
+        // FS-21
+        let id = |last: u8| -> ObjectId {
+            format!("entryUUID:00000000-0000-0000-0000-00000000000{last}").parse().expect("an id")
+        };
+        let now = SyncSource {
+            kind: SourceKind::Group,
+            dn: "cn=vpn".into(),
+            id: Some(id(1)),
+            ids: Vec::new(),
+            subtree: true,
+            nested: true,
+        };
+        assert!(still_named(&id(1), "cn=vpn", &now) && still_named(&id(1), "", &now));
+        assert!(!still_named(&id(1), "cn=other", &now));
+        assert!(still_named(&id(2), "cn=other", &now));
+    }
 }

@@ -1,4 +1,4 @@
-//! Sync items are made, edited and put in another order; what would change is looked at before (FS-08, FS-20 to FS-35).
+//! Sync items are made and edited; what would change is looked at before (FS-20 to FS-35).
 
 use super::browse::{self, Chosen};
 use super::door::{Administrator, Sent};
@@ -17,16 +17,12 @@ use serde_json::json;
 use std::sync::Arc;
 
 const NEW: &str = "/console/sync/items/new";
-const BACK: &str = "/console/sync";
+pub(super) const BACK: &str = "/console/sync";
 /// Where a new item is put that goes before no other.
 const LAST: &str = "";
 
 pub(super) fn edit_address(name: &str) -> String {
     format!("/console/sync/items/{}/edit", escaped(name))
-}
-
-pub(super) fn move_address(name: &str) -> String {
-    format!("/console/sync/items/{}/move", escaped(name))
 }
 
 pub(super) async fn new_page(State(app): State<Arc<App>>, by: Administrator) -> Response {
@@ -61,7 +57,7 @@ pub(super) async fn edit(State(app): State<Arc<App>>, Path(name): Path<String>, 
     answered(&app, save(&app, &sent, Some(&name)).await, &sent)
 }
 
-fn answered(app: &App, answer: Result<Response, Problem>, sent: &Sent) -> Response {
+pub(super) fn answered(app: &App, answer: Result<Response, Problem>, sent: &Sent) -> Response {
     answer.unwrap_or_else(|problem| pages::refused(app, Some(&sent.by), &problem))
 }
 
@@ -95,7 +91,9 @@ async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Pr
     }
 }
 
-const PAUSE: &str = "No run of its directory begins by itself then, until somebody has asked for one: \"Synchronise now\" shows what it would do.";
+/// FS-09
+pub(super) const PAUSE: &str = "No run of its directory begins by itself then, until somebody has asked for one: \
+                                \"Synchronise now\" shows what it would do.";
 
 fn title_of_look(sent: &Sent, name: Option<&str>) -> String {
     match name {
@@ -110,30 +108,36 @@ fn address(name: Option<&str>) -> String {
 
 /// The item of the form, where it belongs.
 fn put(settings: &mut Settings, sent: &Sent, name: Option<&str>) -> Result<(), Vec<Finding>> {
-    let missing = |key: &str, text: String| vec![Finding::new(key, text)];
     let now = match name {
-        Some(name) => known(settings, name).map_err(|problem| missing("", problem.sentences().join(" ")))?.clone(),
-        None => {
-            let name = ObjectName::new(sent.text("name")).map_err(|error| missing("name", error.to_string()))?;
-            if settings.sync_items.iter().any(|item| item.name == name) {
-                return Err(missing("name", format!("there is a sync item {name} already")));
-            }
-            SyncItem { name, ..empty(settings).map_err(|problem| missing("", problem.sentences().join(" ")))? }
-        }
+        Some(name) => known(settings, name).cloned().map_err(whole)?,
+        None => SyncItem { name: new_name(settings, sent)?, ..empty(settings).map_err(whole)? },
     };
     let (item, findings) = item_form::read(sent, now);
     if !findings.is_empty() {
         return Err(findings);
     }
-    match settings.sync_items.iter_mut().find(|known| known.name == item.name) {
+    let items = &mut settings.sync_items;
+    match items.iter_mut().find(|known| known.name == item.name) {
         Some(known) => *known = item,
         None => {
-            let before = sent.text("before");
-            let place = settings.sync_items.iter().position(|it| it.name.as_str() == before);
-            settings.sync_items.insert(place.unwrap_or(settings.sync_items.len()), item);
+            let before = items.iter().position(|it| it.name.as_str() == sent.text("before"));
+            items.insert(before.unwrap_or(items.len()), item);
         }
     }
     Ok(())
+}
+
+fn new_name(settings: &Settings, sent: &Sent) -> Result<ObjectName, Vec<Finding>> {
+    let at_name = |text: String| vec![Finding::new(format!("sync_item.{}.name", sent.text("name")), text)];
+    let name = ObjectName::new(sent.text("name")).map_err(|error| at_name(error.to_string()))?;
+    match settings.sync_items.iter().any(|item| item.name == name) {
+        true => Err(at_name(format!("there is a sync item {name} already"))),
+        false => Ok(name),
+    }
+}
+
+fn whole(problem: Problem) -> Vec<Finding> {
+    problem.sentences().into_iter().map(|text| Finding::new("", text)).collect()
 }
 
 /// The form once more, as it was typed.
@@ -157,12 +161,7 @@ fn again(
         form.set("source.id", "");
     }
     let prefix = format!("sync_item.{}.", name.unwrap_or(sent.text("name")));
-    // Of the name, before there is an item of it.
-    let under_item = |finding: Finding| match finding.key.as_str() {
-        "name" => Finding { key: format!("{prefix}name"), ..finding },
-        _ => finding,
-    };
-    form.finds(&prefix, findings.into_iter().map(under_item).collect());
+    form.finds(&prefix, findings);
     let status = form.status();
     Ok(show(status, &filled(app, &sent.by, name, form, sent.text("revision").to_owned())))
 }
@@ -190,7 +189,7 @@ fn named(settings: &Settings) -> Vec<Entry> {
             "before",
             "Place",
             Shape::Choice { value: LAST.to_owned(), options: places },
-            "The first item that has a user gives the settings, so that whatever stands after an item with everybody has nobody.",
+            "The first item that has a user gives the settings: whatever stands after an item with everybody has nobody.",
         ),
     ]
 }
@@ -203,74 +202,13 @@ fn empty(settings: &Settings) -> Result<SyncItem, Problem> {
     Ok(serde_json::from_value(item).expect("every other key has a default"))
 }
 
-fn known<'a>(settings: &'a Settings, name: &str) -> Result<&'a SyncItem, Problem> {
+pub(super) fn known<'a>(settings: &'a Settings, name: &str) -> Result<&'a SyncItem, Problem> {
     let item = settings.sync_items.iter().find(|item| item.name.as_str() == name);
     item.ok_or_else(|| Problem::not_found(format!("there is no sync item {name:?}")))
 }
 
-/// One place up or down.
-pub(super) async fn shift(State(app): State<Arc<App>>, Path(name): Path<String>, sent: Sent) -> Response {
-    answered(&app, shifted(&app, &sent, &name).await, &sent)
-}
-
-async fn shifted(app: &App, sent: &Sent, name: &str) -> Result<Response, Problem> {
-    let settings = Draft::open(app).await?.settings;
-    let directory = known(&settings, name)?.directory.to_string();
-    let up = sent.text("direction") == "up";
-    let change = Change {
-        title: format!("Move the sync item {name} {}?", if up { "up" } else { "down" }),
-        address: move_address(name),
-        back: BACK,
-        form: false,
-        notes: vec![PAUSE.to_owned()],
-        secrets: Vec::new(),
-    };
-    match step(app, sent, change, |settings| swap(settings, name, up)).await? {
-        Step::Again(findings) => {
-            let sentences = findings.iter().map(Finding::sentence).collect();
-            Err(Problem::rules("the order is refused; nothing was changed", sentences))
-        }
-        Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
-        Step::Applied(reply) => Ok(applied(app, sent, "The order is changed", reply.changes, &directory)),
-    }
-}
-
-/// The first one up, and the last one down, stay.
-fn swap(settings: &mut Settings, name: &str, up: bool) -> Result<(), Vec<Finding>> {
-    let items = &mut settings.sync_items;
-    let Some(place) = items.iter().position(|item| item.name.as_str() == name) else {
-        return Err(vec![Finding::new("", format!("there is no sync item {name:?}"))]);
-    };
-    let other = if up { place.saturating_sub(1) } else { (place + 1).min(items.len() - 1) };
-    items.swap(place, other);
-    Ok(())
-}
-
 /// What was done, and what has to be done now (FS-09).
-fn applied(app: &App, sent: &Sent, title: &'static str, changes: Vec<String>, directory: &str) -> Response {
+pub(super) fn applied(app: &App, sent: &Sent, title: &'static str, changes: Vec<String>, directory: &str) -> Response {
     let frame = Frame::of(app, &sent.by, title);
     show(StatusCode::OK, &ItemApplied { frame, sentences: changes, directory: directory.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_item_moves_by_one_place_and_not_beyond_the_ends() {
-        // FS-08
-        let item = |name: &str| {
-            format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
-        };
-        let document: String = ["a", "b", "c"].map(item).concat();
-        let after = |name: &str, up: bool| {
-            let mut settings: Settings = toml::from_str(&document).expect("settings");
-            swap(&mut settings, name, up).expect("it is there");
-            settings.sync_items.iter().map(|item| item.name.as_str().to_owned()).collect::<String>()
-        };
-        assert_eq!(after("b", true), "bac");
-        assert_eq!(after("b", false), "acb");
-        assert_eq!(after("a", true), "abc");
-        assert_eq!(after("c", false), "abc");
-    }
 }

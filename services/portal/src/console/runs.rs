@@ -9,7 +9,7 @@ use super::overview::{shown, status, why};
 use super::pages::{
     self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, Waiting, escaped, show, time,
 };
-use super::{items, removal};
+use super::{items, order, removal};
 use crate::api::{Caller, Problem};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::extract::{Path, Query, State};
@@ -74,7 +74,7 @@ async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Resu
         },
         users: counted.get(item.name.as_str()).copied(),
         editing: items::edit_address(item.name.as_str()),
-        moving: items::move_address(item.name.as_str()),
+        moving: order::address(item.name.as_str()),
         removal: removal::address(item.name.as_str()),
     });
     Ok(Sync {
