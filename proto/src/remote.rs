@@ -94,6 +94,7 @@ forward!(directory::Directories, directories_server, directories_client::Directo
     inspect(InspectRequest) -> InspectReply;
     find_users(FindUsersRequest) -> FindUsersReply;
     find_places(FindPlacesRequest) -> FindPlacesReply;
+    find_attributes(FindAttributesRequest) -> FindAttributesReply;
     holders(HoldersRequest) -> HoldersReply;
 });
 

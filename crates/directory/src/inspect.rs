@@ -14,6 +14,7 @@ mod domains;
 mod schema;
 
 pub use domains::{OtherDomain, OtherDomains};
+pub use schema::Schema;
 
 use crate::bind::BindError;
 use crate::connect::ConnectError;

@@ -324,7 +324,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
 }
 
 /// RFC 4512 section 1.4: a keystring or numbers with dots; behind it options, RFC 4512 section 2.5.
-pub(crate) fn is_attribute(text: &str) -> bool {
+pub fn is_attribute(text: &str) -> bool {
     let word =
         |part: &str| !part.is_empty() && part.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-_".contains(&sign));
     let mut parts = text.split(';');

@@ -4,11 +4,13 @@
 //! inspect     does it serve as the settings want it, saved or not (FD-11)   inspect
 //! find_users  who is in it, known here or not (FS-16)                       find
 //! find_places its containers and groups by their names (FS-16, FD-33)       places
+//! find_attributes  those of its schema (FD-17)                              attributes
 //! holders     which sync items hold somebody (FS-08)                        hold
 //! ```
 //!
 //! Nothing is written, and no secret leaves by it (V-83). Who may ask is decided where people and keys are known: the portal, the socket.
 
+mod attributes;
 mod find;
 mod hold;
 mod inspect;
@@ -22,8 +24,8 @@ use domain::settings::SyncItem;
 use lockout_guard::LockoutGuard;
 use proto::directory::directories_server::Directories;
 use proto::directory::{
-    FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersReply, HoldersRequest, InspectReply,
-    InspectRequest,
+    FindAttributesReply, FindAttributesRequest, FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest,
+    HoldersReply, HoldersRequest, InspectReply, InspectRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +94,20 @@ impl Directories for DirectoryQuestions {
         in_time(async {
             directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
             places::places(&directory, request).await
+        })
+        .await
+    }
+
+    async fn find_attributes(
+        &self,
+        request: Request<FindAttributesRequest>,
+    ) -> Result<Response<FindAttributesReply>, Status> {
+        let _turn = self.turn()?;
+        let request = request.into_inner();
+        let directory = self.saved(&request.directory)?;
+        in_time(async {
+            directory.ready().await.map_err(|error| Status::unavailable(service_kit::chain(&error)))?;
+            attributes::attributes(&directory, request).await
         })
         .await
     }

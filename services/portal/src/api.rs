@@ -27,9 +27,11 @@ mod tokens;
 mod users;
 
 pub(crate) use access::Caller;
-pub(crate) use directories::{DIRECTORY_LIMIT, tried};
-pub(crate) use directory_users::{NewSelection, import as select, known_by_ids as known_users};
-pub(crate) use extract::Body;
+pub(crate) use directories::{DIRECTORY_LIMIT, DirectoryDraft, DirectoryTested, test_draft as try_draft, tried};
+pub(crate) use directory_users::{
+    NewSelection, Owner, Whose, document, import as select, known_by_ids as known_users, owner, settings as exported,
+};
+pub(crate) use extract::{Body, Query};
 pub(crate) use problem::Problem;
 
 use crate::app::App;

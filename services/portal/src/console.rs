@@ -9,12 +9,21 @@
 //! it is still in force, and its role, is asked for each page, so that a key that is revoked ends its sessions. The console speaks
 //! English.
 
+mod browse;
+mod directories;
 mod door;
+mod draft;
+mod form;
 mod import;
+mod item_form;
+mod items;
+mod order;
 mod overview;
+mod owner;
 mod pages;
 mod removal;
 mod runs;
+mod schedule;
 mod users;
 mod waiting;
 
@@ -30,7 +39,7 @@ use std::sync::Arc;
 const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
-const TABLE: [(&str, &str, Permission); 19] = [
+const TABLE: [(&str, &str, Permission); 36] = [
     ("GET", "/console", UsersRead),
     ("POST", "/console/sign-out", UsersRead),
     ("GET", "/console/users", UsersRead),
@@ -43,10 +52,28 @@ const TABLE: [(&str, &str, Permission); 19] = [
     ("GET", "/console/sync/runs/{id}", SyncRun),
     ("GET", "/console/sync/items/{name}/remove", SettingsClients),
     ("POST", "/console/sync/items/{name}/remove", SettingsClients),
+    ("GET", "/console/sync/items/new", SettingsClients),
+    ("POST", "/console/sync/items/new", SettingsClients),
+    ("GET", "/console/sync/items/{name}/edit", SettingsClients),
+    ("POST", "/console/sync/items/{name}/edit", SettingsClients),
+    ("POST", "/console/sync/items/{name}/move", SettingsClients),
+    // Whether somebody is in a directory, known here or not.
+    ("GET", "/console/sync/owner", SettingsClients),
+    ("GET", "/console/sync/schedule", SettingsClients),
+    ("POST", "/console/sync/schedule", SettingsClients),
     ("POST", "/console/sync/probe", SettingsClients),
     ("GET", "/console/approvals", SyncApprove),
     ("GET", "/console/approvals/{id}", SyncApprove),
     ("POST", "/console/approvals/{id}", SyncApprove),
+    ("GET", "/console/directories", SettingsClients),
+    ("GET", "/console/directories/new", SettingsClients),
+    ("POST", "/console/directories/new", SettingsClients),
+    ("GET", "/console/directories/{name}/edit", SettingsClients),
+    ("POST", "/console/directories/{name}/edit", SettingsClients),
+    ("GET", "/console/directories/{name}/mapping", SettingsClients),
+    ("POST", "/console/directories/{name}/mapping", SettingsClients),
+    ("GET", "/console/directories/{name}/remove", SettingsClients),
+    ("POST", "/console/directories/{name}/remove", SettingsClients),
     // All people of the organisation, known here or not.
     ("GET", "/console/import", SettingsClients),
     ("POST", "/console/import/look", SettingsClients),
@@ -79,9 +106,22 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/wait", get(runs::wait))
         .route("/console/sync/runs/{id}", get(runs::run))
         .route("/console/sync/items/{name}/remove", get(removal::page).post(removal::remove))
+        .route("/console/sync/items/new", get(items::new_page).post(items::create))
+        .route("/console/sync/items/{name}/edit", get(items::edit_page).post(items::edit))
+        .route("/console/sync/items/{name}/move", post(order::shift))
+        .route("/console/sync/owner", get(owner::page))
+        .route("/console/sync/schedule", get(schedule::page).post(schedule::save))
         .route("/console/sync/probe", post(runs::probe))
         .route("/console/approvals", get(waiting::list))
         .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
+        .route("/console/directories", get(directories::list))
+        .route("/console/directories/new", get(directories::edit::new).post(directories::edit::create))
+        .route("/console/directories/{name}/edit", get(directories::edit::page).post(directories::edit::change))
+        .route(
+            "/console/directories/{name}/mapping",
+            get(directories::mapping::page).post(directories::mapping::change),
+        )
+        .route("/console/directories/{name}/remove", get(directories::remove::page).post(directories::remove::remove))
         .route("/console/import", get(import::page).post(import::import))
         .route("/console/import/look", post(import::look))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
@@ -90,7 +130,10 @@ fn open(app: Arc<App>) -> Router {
 
 /// May this page wait for a directory?
 pub(crate) fn waits(route: &str) -> bool {
-    route.starts_with("/console/import") || route == "/console/sync/probe"
+    let places =
+        ["/console/directories", "/console/import", "/console/sync/items/new", "/console/sync/items/{name}/edit"];
+    places.iter().any(|place| route.starts_with(place))
+        || ["/console/sync/probe", "/console/sync/owner"].contains(&route)
 }
 
 /// Is this page fetched again by itself, with nobody there? Then it does not count as use of the session.

@@ -1,14 +1,17 @@
 //! The console's pages: every page for every role, what a form has to bring along, and what a page does with names of the directory.
 
+#[path = "console/directories.rs"]
+mod directories;
 mod support;
 
 use domain::Role;
 use domain::settings::FirstEnrolment::Open;
+use domain::settings::Settings;
 use http::StatusCode;
 use proto::user_store::SyncRun;
 use support::{Browser, World, api_key};
 
-const ADDRESSES: [(&str, &str, &[Role]); 17] = [
+const ADDRESSES: [(&str, &str, &[Role]); 31] = [
     ("GET", "/console", LOOKERS),
     ("GET", "/console/users", LOOKERS),
     ("GET", "/console/users/new", EDITORS),
@@ -20,10 +23,24 @@ const ADDRESSES: [(&str, &str, &[Role]); 17] = [
     ("GET", "/console/sync/runs/r1", OWNERS),
     ("GET", "/console/sync/items/staff/remove", OWNERS),
     ("POST", "/console/sync/items/staff/remove", OWNERS),
+    ("GET", "/console/sync/items/new", OWNERS),
+    ("POST", "/console/sync/items/new", OWNERS),
+    ("GET", "/console/sync/items/staff/edit", OWNERS),
+    ("POST", "/console/sync/items/staff/edit", OWNERS),
+    ("POST", "/console/sync/items/staff/move", OWNERS),
+    ("GET", "/console/sync/owner?user=ann", OWNERS),
+    ("GET", "/console/sync/schedule", OWNERS),
+    ("POST", "/console/sync/schedule", OWNERS),
     ("POST", "/console/sync/probe", OWNERS),
     ("GET", "/console/approvals", OWNERS),
     ("GET", "/console/approvals/a1", OWNERS),
     ("POST", "/console/approvals/a1", OWNERS),
+    ("GET", "/console/directories", OWNERS),
+    ("GET", "/console/directories/new", OWNERS),
+    ("POST", "/console/directories/new", OWNERS),
+    ("GET", "/console/directories/corp/edit", OWNERS),
+    ("POST", "/console/directories/corp/mapping", OWNERS),
+    ("POST", "/console/directories/corp/remove", OWNERS),
     ("GET", "/console/import?directory=corp&below=ou%3Dpeople%2Cdc%3Dcorp", OWNERS),
     ("POST", "/console/import", OWNERS),
 ];
@@ -148,6 +165,220 @@ async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
     assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody chosen is not everybody");
     owner.submit("/console/approvals/a1", &[("decision", "")]).await;
     assert_eq!(owner.page.status, StatusCode::BAD_REQUEST);
+}
+
+const CORP: &str = "[[directory]]\nname = \"corp\"\nurls = [\"ldaps://dc\"]\nbase = \"dc=corp\"\n\
+                    query_bind = { kind = \"anonymous\" }\n";
+
+/// Settings of a revision, with a directory and items of it.
+fn document(revision: u64, items: &[&str]) -> String {
+    let item = |name: &&str| {
+        format!("[[sync_item]]\nname = \"{name}\"\ndirectory = \"corp\"\nsource = {{ kind = \"domain\" }}\n")
+    };
+    format!("revision = {revision}\n{CORP}{}", items.iter().map(item).collect::<String>())
+}
+
+/// What the form of the page in view that goes to `action` carries along unseen.
+fn carried(browser: &Browser, action: &str) -> Vec<(String, String)> {
+    let html = &browser.page.html;
+    let form = html.split("<form").find(|form| form.contains(&format!("action=\"{action}\""))).expect("a form");
+    let form = form.split("</form>").next().unwrap_or_default();
+    let fields = form.split("<input type=\"hidden\" name=\"").skip(1).filter_map(|field| {
+        let (name, rest) = field.split_once("\" value=\"")?;
+        Some((name.to_owned(), rest.split('"').next()?.replace("&#34;", "\"").replace("&#38;", "&")))
+    });
+    fields.filter(|(name, _)| name != "csrf").collect()
+}
+
+/// Presses a button of a page that shows what would change.
+async fn press(browser: &mut Browser, action: &str, step: &str, more: &[(&str, &str)]) {
+    let carried = carried(browser, action);
+    let mut fields: Vec<(&str, &str)> = carried.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.extend(more);
+    fields.push(("step", step));
+    browser.submit(action, &fields).await;
+}
+
+/// The settings that were applied last.
+fn applied(world: &World) -> Settings {
+    let applied = world.store.applied.lock().expect("a lock").clone();
+    toml::from_str(applied.last().expect("something was applied")).expect("settings")
+}
+
+fn applied_times(world: &World) -> usize {
+    world.store.applied.lock().expect("a lock").len()
+}
+
+#[tokio::test]
+async fn an_item_is_made_from_a_form_once_what_would_change_was_looked_at() {
+    // FS-20 to FS-35
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff", "rest"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let new = "/console/sync/items/new";
+    owner.get(new).await;
+    let fields = [
+        ("step", "look"),
+        ("revision", "41"),
+        ("name", "sales"),
+        ("before", "rest"),
+        ("directory", "corp"),
+        ("state", "preview"),
+        ("source.kind", "group"),
+        ("source.dn", "cn=\"sales\" & more,dc=corp"),
+        ("filter", "(title=*)"),
+        ("leavers", "remove"),
+        ("update.phones", "always"),
+        ("primary_phone", "home"),
+        ("primary_phone", ""),
+        ("primary_phone", "mobile"),
+        ("method.allowed", "push"),
+        ("method.allowed", "code"),
+        ("method.pin", "yes"),
+        ("language.call", "de-CH"),
+        ("mail.on_add", "yes"),
+        ("user_group", "Sales"),
+        ("second_factor", "yes"),
+    ];
+    owner.submit(new, &fields).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
+    assert!(owner.page.html.contains("Make the sync item sales?"), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0, "it was only looked at");
+    press(&mut owner, new, "apply", &[]).await;
+    assert!(owner.page.html.contains("The sync item is made"), "{}", owner.page.html);
+    assert!(owner.page.html.contains("action=\"/console/sync/preview\""), "FS-09: a run has to be asked for");
+    let settings = applied(&world);
+    assert_eq!(settings.revision, Some(41), "at the revision that was looked at");
+    let names: Vec<&str> = settings.sync_items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!(names, ["staff", "sales", "rest"]);
+    let wanted = "name = \"sales\"\ndirectory = \"corp\"\nstate = \"preview\"\nadd = false\n\
+        source = { kind = \"group\", dn = 'cn=\"sales\" & more,dc=corp', nested = false }\nfilter = \"(title=*)\"\n\
+        leavers = \"remove\"\nupdate = { phones = \"always\" }\nprimary_phone = [\"home\", \"mobile\"]\n\
+        method = { allowed = [\"push\", \"code\"], pin = true }\nlanguage = { call = \"de-CH\" }\n\
+        mail = { on_add = true }\nuser_group = \"Sales\"\n";
+    assert_eq!(settings.sync_items[1], toml::from_str(wanted).expect("an item"));
+    let calls = world.store.calls();
+    assert!(calls.iter().any(|call| call.contains("apply dry_run=false by api-key:test-owner")), "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_said_at_its_field_and_what_was_typed_stays() {
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    let typed = [("step", "look"), ("directory", "corp"), ("country", "Narnia"), ("language.app", "klingon")];
+    owner.submit(edit, &typed).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let html = &owner.page.html;
+    assert!(html.contains("id=\"language.app-problem\"") && html.contains("value=\"klingon\""), "{html}");
+    *world.store.refusals.lock().expect("a lock") =
+        vec!["sync_item.staff.country: found \"Narnia\"".into(), "odd".into()];
+    owner.submit(edit, &typed[..3]).await;
+    let html = &owner.page.html;
+    assert!(html.contains("id=\"country-problem\"") && html.contains("value=\"Narnia\""), "{html}");
+    assert!(html.contains("<p>odd</p>"), "{html}");
+    world.store.refusals.lock().expect("a lock").clear();
+    // Gone back to from the page that shows what would change.
+    owner.submit(edit, &typed[..3]).await;
+    press(&mut owner, edit, "edit", &[]).await;
+    assert!(owner.page.html.contains("value=\"Narnia\""), "{}", owner.page.html);
+    let new = "/console/sync/items/new";
+    owner.get(new).await;
+    owner.submit(new, &[("step", "look"), ("name", "staff"), ("source.kind", "domain")]).await;
+    assert!(owner.page.html.contains("id=\"name-problem\""), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+}
+
+#[tokio::test]
+async fn whoever_changed_the_settings_first_wins_and_nothing_typed_is_lost() {
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let schedule = "/console/sync/schedule";
+    owner.get(schedule).await;
+    let numbers = ["interval_minutes", "approval_over_users", "approval_over_percent", "approval_days", "grace_days"];
+    let numbers = numbers.map(|name| (name, "7"));
+    let typed = [&[("step", "look"), ("phone_hold_hours", "7"), ("phone_back_minutes", "7")][..], &numbers].concat();
+    owner.submit(schedule, &typed).await;
+    assert!(owner.page.html.contains("name=\"revision\" value=\"41\""), "{}", owner.page.html);
+    *world.store.document.lock().expect("a lock") = document(43, &["staff", "theirs"]);
+    press(&mut owner, schedule, "apply", &[]).await;
+    assert!(owner.page.html.contains("Somebody changed the settings while you looked"), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+    press(&mut owner, schedule, "apply", &[]).await;
+    assert!(owner.page.html.contains("The schedule is changed"), "{}", owner.page.html);
+    let settings = applied(&world);
+    assert_eq!((settings.revision, settings.sync_items.len()), (Some(43), 2), "theirs is kept");
+    assert_eq!((settings.sync.interval_minutes, settings.sync.grace_days), (7, 7));
+    owner.get(schedule).await;
+    owner.submit(schedule, &[("step", "look"), ("interval_minutes", "often")]).await;
+    let html = &owner.page.html;
+    assert!(html.contains("id=\"interval_minutes-problem\"") && html.contains("value=\"often\""), "{html}");
+}
+
+#[tokio::test]
+async fn no_page_shows_a_secret_that_was_typed() {
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    owner.get("/console/sync/items/staff/edit").await;
+    let typed = [("step", "look"), ("directory", "corp"), ("secret.directory.corp.query_bind.password", "hunter2")];
+    owner.submit("/console/sync/items/staff/edit", &typed).await;
+    assert_eq!(owner.page.status, StatusCode::OK);
+    assert!(!owner.page.html.contains("hunter2"), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn items_are_moved_by_buttons_once_what_would_change_was_looked_at() {
+    // FS-08, FS-09
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["rest", "staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let move_staff = "/console/sync/items/staff/move";
+    owner.get("/console/sync").await;
+    owner.submit(move_staff, &[("direction", "up")]).await;
+    assert!(owner.page.html.contains("Move the sync item staff up?"), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+    press(&mut owner, move_staff, "apply", &[]).await;
+    assert!(owner.page.html.contains("The order is changed"), "{}", owner.page.html);
+    assert!(owner.page.html.contains("action=\"/console/sync/preview\""), "{}", owner.page.html);
+    let names: Vec<String> = applied(&world).sync_items.iter().map(|item| item.name.to_string()).collect();
+    assert_eq!(names, ["staff", "rest"]);
+}
+
+#[tokio::test]
+async fn a_container_or_group_is_picked_and_what_was_typed_stays() {
+    // FS-21
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    let typed = [("step", "browse"), ("directory", "corp"), ("source.kind", "domain"), ("country", "SE")];
+    owner.submit(edit, &typed).await;
+    assert!(owner.page.html.contains("Pick a container of corp"), "{}", owner.page.html);
+    press(&mut owner, edit, "", &[("choose", "ou=people,dc=corp")]).await;
+    let html = &owner.page.html;
+    assert!(html.contains("value=\"ou=people,dc=corp\"") && html.contains("value=\"SE\""), "{html}");
+    assert!(html.contains("<option value=\"container\" selected>"), "{html}");
+    owner.submit(edit, &[("step", "browse"), ("directory", "corp"), ("source.kind", "group")]).await;
+    assert!(owner.page.html.contains("ou=vpn,dc=corp"), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+}
+
+#[tokio::test]
+async fn which_item_would_own_a_user_is_asked_of_the_directory() {
+    // FS-08
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    owner.get("/console/sync/owner?user=ann").await;
+    assert!(owner.page.html.contains("<b>all</b> would own ann"), "{}", owner.page.html);
+    owner.get("/console/sync/owner?user=%3Cb%3Enobody").await;
+    assert_eq!(owner.page.status, StatusCode::OK);
+    assert!(owner.page.html.contains("role=\"alert\""), "{}", owner.page.html);
+    assert!(!owner.page.html.contains("<b>nobody"), "V-85: {}", owner.page.html);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The admin console in a real browser, over the running product and a real directory: what a synchronisation would change is shown
 //! before it is written, leavers wait for somebody, an item is removed by its name, people are looked for and imported, a user is
-//! made by hand. Pictures of every page are left in `target/screenshots`.
+//! made by hand, a directory is made, mapped and removed. Pictures of every page are left in `target/screenshots`.
 
 #[path = "portal_browser/browser.rs"]
 mod browser;
@@ -8,7 +8,7 @@ mod browser;
 use anyhow::{Context, Result, ensure};
 use browser::{Browser, DARK, DESKTOP, PHONE};
 use e2e::{OneMachine, story};
-use lab::{COMPANY_BASE, company_settings};
+use lab::{COMPANY_BASE, Slapd, company_settings, password_of};
 use std::time::{Duration, Instant};
 
 const MADE: Duration = Duration::from_secs(60);
@@ -40,8 +40,12 @@ async fn an_administrator_before_the_console() -> Result<()> {
         leavers_that_are_too_many_wait_for_names_and_a_mails_address_leads_to_them,
         an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said,
         people_are_found_by_container_and_group_and_imported,
+        an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps_what_was_typed,
+        an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked,
+        the_schedule_is_changed_and_an_item_that_was_made_here_goes_by_its_name,
         a_user_is_made_by_hand,
         users_are_filtered_by_their_label,
+        a_directory_is_tried_before_it_is_saved_mapped_and_removed,
         a_revoked_key_ends_what_it_opened,
     )
 }
@@ -174,7 +178,7 @@ async fn an_item_goes_by_its_name_alone_and_who_gets_its_users_is_said(world: &m
     world.browser.follow("button.main").await?;
     ensure!(world.browser.text("[role=alert]").await?.contains("not its name"));
     world.browser.complaints().await?;
-    ensure!(world.machine.command_line().run(&["settings", "export"])?.contains("name = \"everybody\""));
+    ensure!(world.export()?.contains("name = \"everybody\""));
     world.browser.type_into("#name", "everybody").await?;
     world.browser.follow("button.main").await?;
     world.see("console-removed", "The sync item is removed").await?;
@@ -217,6 +221,101 @@ async fn people_are_found_by_container_and_group_and_imported(world: &mut World)
     world.no_complaint().await
 }
 
+async fn an_item_is_made_of_a_container_that_is_picked_and_what_is_refused_keeps_what_was_typed(
+    world: &mut World,
+) -> Result<()> {
+    // FS-20, FS-21, FS-29
+    world.open("/console/sync").await?;
+    world.link("New sync item").await?;
+    world.see_plain("console-item-new", "New sync item").await?;
+    world.browser.type_into("#name", "money").await?;
+    world.choose("before", "rest").await?;
+    world.choose("source.kind", "container").await?;
+    world.browser.type_into("#country", "Narnia").await?;
+    world.browser.follow("button[value=browse]").await?;
+    world.browser.follow("button[aria-label='Open people']").await?;
+    world.see_plain("console-browse", "Pick a container of acme").await?;
+    world.browser.follow("button[aria-label='Pick finance']").await?;
+    let typed = "['name', 'before', 'source.dn', 'country'].map((it) => document.getElementById(it).value).join(' ')";
+    let typed = world.browser.value(typed).await?;
+    ensure!(typed == format!("money rest ou=finance,ou=people,{COMPANY_BASE} Narnia"), "{typed}");
+    world.browser.follow("button.main").await?;
+    world.see_plain("console-item-refused", "New sync item").await?;
+    ensure!(world.browser.text("#country-problem").await?.contains("Narnia"));
+    // The refused form is answered with 422, which the browser notes.
+    world.browser.complaints().await?;
+    world.choose("country", "SE").await?;
+    world.browser.follow("button.main").await?;
+    world.see_plain("console-item-look", "Make the sync item money?").await?;
+    ensure!(world.browser.text("#changes").await?.contains("added sync_item.money"));
+    ensure!(!world.export()?.contains("name = \"money\""), "it was made before anybody said so");
+    world.browser.follow("button[value=apply]").await?;
+    world.see_plain("console-item-made", "The sync item is made").await?;
+    let settings = world.export()?;
+    ensure!(settings.contains("name = \"money\"") && settings.contains("country = \"SE\""), "{settings}");
+    world.synchronise().await?;
+    let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
+    ensure!(clara["sync_item"] == "money", "{clara}");
+    world.no_complaint().await
+}
+
+async fn an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked(world: &mut World) -> Result<()> {
+    // FS-08, FS-25
+    world.open("/console/sync").await?;
+    world.browser.follow("a[href='/console/sync/items/money/edit']").await?;
+    world.see_plain("console-item-edit", "Sync item money").await?;
+    world.browser.picture(DARK, &picture("console-item-edit-dark")?).await?;
+    world.browser.look_with(DESKTOP).await?;
+    world.choose("leavers", "keep").await?;
+    world.browser.follow("button.main").await?;
+    let look = world.browser.text("main").await?;
+    ensure!(look.contains("changed sync_item.money.leavers") && look.contains("\"disable\""), "{look}");
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.browser.text("h1").await? == "The sync item is changed");
+    world.owner_of("clara.osborn", "money would own clara.osborn").await?;
+    world.move_item("money", "down").await?;
+    world.see_plain("console-item-move", "Move the sync item money down?").await?;
+    let look = world.browser.text("main").await?;
+    ensure!(look.contains("the order of sync_item") && look.contains("never has a user"), "{look}");
+    world.browser.follow("button[value=apply]").await?;
+    world.see_plain("console-item-moved", "The order is changed").await?;
+    world.owner_of("clara.osborn", "rest would own clara.osborn of acme, who is of money now").await?;
+    world.see_plain("console-owner", "Whose would they be?").await?;
+    world.owner_of("nobody.atall", "").await?;
+    ensure!(!world.browser.text("[role=alert]").await?.is_empty());
+    world.move_item("money", "up").await?;
+    world.browser.follow("button[value=apply]").await?;
+    world.owner_of("clara.osborn", "money would own clara.osborn").await?;
+    world.no_complaint().await
+}
+
+async fn the_schedule_is_changed_and_an_item_that_was_made_here_goes_by_its_name(world: &mut World) -> Result<()> {
+    // FS-02, FS-10
+    world.open("/console/sync").await?;
+    world.link("Schedule and approval").await?;
+    world.see_plain("console-schedule", "Schedule and approval").await?;
+    world.choose("interval_minutes", "1441").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("#interval_minutes-problem").await?.contains("1440"));
+    world.browser.complaints().await?;
+    world.choose("interval_minutes", "1200").await?;
+    world.browser.follow("button.main").await?;
+    world.see_plain("console-schedule-look", "Change the schedule?").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.export()?.contains("interval_minutes = 1200"));
+    world.open("/console/sync").await?;
+    world.see_plain("console-sync-items", "Synchronisation").await?;
+    world.browser.follow("a[href='/console/sync/items/money/remove']").await?;
+    world.browser.type_into("#name", "money").await?;
+    world.browser.follow("button.main").await?;
+    world.see_plain("console-item-removed", "The sync item is removed").await?;
+    ensure!(!world.export()?.contains("name = \"money\""));
+    world.synchronise().await?;
+    let clara = world.machine.command_line().json(&["user", "show", "clara.osborn"])?;
+    ensure!(clara["sync_item"] == "rest", "{clara}");
+    world.no_complaint().await
+}
+
 async fn a_user_is_made_by_hand(world: &mut World) -> Result<()> {
     // FS-17
     world.open("/console/users").await?;
@@ -252,6 +351,80 @@ async fn users_are_filtered_by_their_label(world: &mut World) -> Result<()> {
     ensure!(found.contains("david.baker") && !found.contains("vera.visitor"), "{found}");
     world.open("/console/users?user_group=nobodys").await?;
     ensure!(world.browser.text("main").await?.contains("Nobody."));
+    world.no_complaint().await
+}
+
+async fn a_directory_is_tried_before_it_is_saved_mapped_and_removed(world: &mut World) -> Result<()> {
+    // FD-01, FD-11, FD-17, V-83
+    world.open("/console/directories").await?;
+    world.see("console-directories", "Directories").await?;
+    let listed = world.browser.text("main table").await?;
+    ensure!(listed.contains("acme") && listed.contains("LDAP"), "{listed}");
+    world.link("New Active Directory").await?;
+    world.see("console-directory-ad", "New Active Directory").await?;
+    ensure!(world.browser.value("document.getElementById('trusted_domains').checked").await? == true);
+    world.open("/console/directories/new?preset=openldap").await?;
+    let (url, ca) = (world.machine.slapd.ldap_url(), std::fs::read_to_string(world.machine.slapd.ca_file())?);
+    world.choose("name", "branch").await?;
+    world.choose("urls", &url).await?;
+    world.choose("base", COMPANY_BASE).await?;
+    world.choose("ca", ca.trim()).await?;
+    world.choose("query_bind.name", Slapd::QUERY_DN).await?;
+    world.choose("secret.query_bind.password", "wrong").await?;
+    world.browser.follow("button[value=try]").await?;
+    world.see("console-directory-refused", "New LDAP directory").await?;
+    let found = world.browser.text("#probed").await?;
+    ensure!(found.contains("It would not serve") && found.contains("failed"), "{found}");
+    ensure!(world.field("name").await? == "branch" && world.field("secret.query_bind.password").await?.is_empty());
+    ensure!(!world.export()?.contains("branch"), "a try saved it");
+
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.choose("try_user", "david.baker").await?;
+    world.choose("secret.try", &password_of("david.baker")).await?;
+    world.browser.follow("button[value=try]").await?;
+    world.see("console-directory-tried", "New LDAP directory").await?;
+    let found = world.browser.text("#probed").await?;
+    ensure!(found.contains("It would serve") && found.contains("The password is right."), "{found}");
+    world.browser.picture(DARK, &picture("console-directory-dark")?).await?;
+    world.browser.look_with(DESKTOP).await?;
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-directory-look", "What would change: LDAP branch").await?;
+    world.choose("secret.query_bind.password", Slapd::QUERY_PASSWORD).await?;
+    world.browser.follow("button[value=apply]").await?;
+    world.see("console-directory-saved", "branch is saved").await?;
+    ensure!(world.browser.text("#probed").await?.contains("users found"));
+    ensure!(world.export()?.contains("name = \"branch\""));
+
+    world.open("/console/directories/branch/mapping").await?;
+    world.see("console-mapping", "The mapping of branch").await?;
+    let picked = "[...document.querySelectorAll('#attributes option')].some(it => it.value === 'departmentNumber')";
+    ensure!(world.browser.value(picked).await? == true, "the schema's attributes cannot be picked");
+    world.choose("attributes.mail", "mial").await?;
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-mapping-doubt", "The mapping of branch").await?;
+    let doubt = world.browser.text("[id='attributes.mail-doubt']").await?;
+    ensure!(doubt.contains("no attribute \"mial\""), "{doubt}");
+    world.browser.follow("button[value=look]").await?;
+    world.see("console-mapping-look", "What would change: the mapping of branch").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.browser.text("#probed").await?.contains("mial"), "{}", world.browser.text("main").await?);
+    ensure!(world.export()?.contains("mial"));
+    world.open("/console/directories/branch/mapping").await?;
+    world.browser.follow("button[name=restore]").await?;
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(!world.export()?.contains("mial"));
+
+    world.no_complaint().await?;
+    world.open("/console/directories/acme/remove").await?;
+    world.see("console-directory-used", "Remove the directory acme?").await?;
+    ensure!(world.browser.text("#used").await?.contains("client.vpn.target"));
+    world.open("/console/directories/branch/remove").await?;
+    world.see("console-directory-remove", "Remove the directory branch?").await?;
+    world.choose("name", "branch").await?;
+    world.browser.follow("button.main").await?;
+    ensure!(world.browser.text("h1").await? == "The directory is removed");
+    ensure!(!world.export()?.contains("branch"));
     world.no_complaint().await
 }
 
@@ -293,6 +466,56 @@ impl World {
         );
         ensure!(self.browser.value(&mark).await? == true, "no link {text:?}: {}", self.browser.text("main").await?);
         self.browser.follow("#followed").await
+    }
+
+    /// The page has this heading, and needs no script.
+    async fn see_plain(&mut self, page: &str, heading: &str) -> Result<()> {
+        self.see(page, heading).await?;
+        ensure!(self.browser.value("document.scripts.length").await? == 0, "{page} has script");
+        Ok(())
+    }
+
+    /// What a field holds, whatever was in it.
+    async fn choose(&mut self, field: &str, value: &str) -> Result<()> {
+        let set = format!("document.getElementById({field:?}).value = {value:?}");
+        self.browser.value(&set).await.map(drop)
+    }
+
+    fn export(&self) -> Result<String> {
+        self.machine.command_line().run(&["settings", "export"])
+    }
+
+    /// From a page that has the button, until what changed is written.
+    async fn synchronise(&mut self) -> Result<()> {
+        self.browser.follow("form[action='/console/sync/preview'] button").await?;
+        self.run_page().await?;
+        ensure!(self.browser.text("h1").await? == "What would change in acme");
+        self.browser.follow("form[action='/console/sync/write'] button").await?;
+        self.run_page().await?;
+        ensure!(self.browser.text("h1").await? == "What changed in acme");
+        Ok(())
+    }
+
+    async fn move_item(&mut self, name: &str, direction: &str) -> Result<()> {
+        self.open("/console/sync").await?;
+        let form = format!("form[action='/console/sync/items/{name}/move']:has(input[value={direction}])");
+        self.browser.follow(&format!("{form} button")).await
+    }
+
+    /// Asks from the page of synchronisation, and finds this said.
+    async fn owner_of(&mut self, user: &str, said: &str) -> Result<()> {
+        self.open("/console/sync").await?;
+        self.browser.type_into("#user", user).await?;
+        self.browser.follow("form[action='/console/sync/owner'] button").await?;
+        let found = self.browser.text("main").await?;
+        ensure!(found.contains(said), "{found}");
+        Ok(())
+    }
+
+    async fn field(&mut self, name: &str) -> Result<String> {
+        let value =
+            self.browser.value(&format!("document.querySelector({:?}).value", format!("[name='{name}']"))).await?;
+        Ok(value.as_str().context("a text")?.to_owned())
     }
 
     /// Waits until the run that was asked for is shown.

@@ -1,27 +1,53 @@
-//! Which attributes of the settings the directory's schema does not have (FD-17). A misspelt name reads as an empty value for ever.
+//! Which attributes the directory's schema has, and which of the settings it does not (FD-17). A misspelt name reads as an empty value
+//! for ever.
 
 use crate::directory::Directory;
 use crate::read::{Incomplete, Query};
+use domain::identity::is_attribute;
 use domain::settings;
 use ldap_wire::{Filter, Scope, SearchResultEntry};
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
-/// By key of the settings. Nobody is accused by a directory that shows no schema.
+/// The attributes that a directory says it has.
+pub struct Schema {
+    /// As the directory writes them, by what they are in lower case. Empty: it shows no schema.
+    names: BTreeMap<String, String>,
+}
+
+impl Directory {
+    pub async fn schema(&self) -> Result<Schema, Incomplete> {
+        let root = read(self, "", Filter::present("objectClass"), "subschemaSubentry").await?;
+        let Some(schema) = root.first().and_then(|root| root.first_text("subschemaSubentry")) else {
+            return Ok(Schema::of([]));
+        };
+        // RFC 4512 section 4.4: it answers to this filter, and to be asked for by name.
+        let schema = read(self, schema, Filter::equal("objectClass", "subschema"), "attributeTypes").await?;
+        let types = schema.iter().flat_map(|schema| schema.values("attributeTypes"));
+        Ok(Schema::of(types.filter_map(|it| std::str::from_utf8(it).ok())))
+    }
+}
+
+impl Schema {
+    fn of<'a>(definitions: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = definitions.into_iter().flat_map(names).filter(|name| is_attribute(name));
+        Self { names: names.map(|name| (name.to_ascii_lowercase(), name.to_owned())).collect() }
+    }
+
+    /// In the order of the alphabet.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(String::as_str)
+    }
+
+    /// Is it misspelt? Nobody is accused by a directory that shows no schema.
+    pub fn lacks(&self, attribute: &str) -> bool {
+        !self.names.is_empty() && !is_oid(attribute) && !self.names.contains_key(&bare(attribute))
+    }
+}
+
+/// By key of the settings.
 pub(super) async fn unknown(directory: &Directory) -> Result<Vec<(String, String)>, Incomplete> {
-    let root = read(directory, "", Filter::present("objectClass"), "subschemaSubentry").await?;
-    let Some(schema) = root.first().and_then(|root| root.first_text("subschemaSubentry")) else {
-        return Ok(Vec::new());
-    };
-    // RFC 4512 section 4.4: it answers to this filter, and to be asked for by name.
-    let schema = read(directory, schema, Filter::equal("objectClass", "subschema"), "attributeTypes").await?;
-    let types = schema.iter().flat_map(|schema| schema.values("attributeTypes"));
-    let known: HashSet<String> = types
-        .filter_map(|it| std::str::from_utf8(it).ok())
-        .flat_map(names)
-        .map(|name| name.to_ascii_lowercase())
-        .collect();
-    let is_unknown = |attribute: &str| !known.is_empty() && !is_oid(attribute) && !known.contains(&bare(attribute));
-    let unknown = mapped(directory.settings()).into_iter().filter(|(_, attribute)| is_unknown(attribute));
+    let schema = directory.schema().await?;
+    let unknown = mapped(directory.settings()).into_iter().filter(|(_, attribute)| schema.lacks(attribute));
     Ok(unknown.map(|(key, attribute)| (key, attribute.to_owned())).collect())
 }
 
@@ -86,5 +112,14 @@ mod tests {
             assert_eq!(names(definition), expected, "{definition}");
         }
         assert_eq!(bare("Department;lang-en"), "department");
+    }
+
+    #[test]
+    fn a_schema_lists_what_can_be_an_attribute_and_accuses_nobody_where_there_is_none() {
+        // FD-17, S-59
+        let schema = Schema::of(["( 1.2 NAME ( 'sn' 'surname' ) )", "( 1.3 NAME 'Mail' )", "( 1.4 NAME '<b>' )"]);
+        assert_eq!(schema.names().collect::<Vec<_>>(), ["Mail", "sn", "surname"]);
+        assert!(schema.lacks("mial") && !schema.lacks("MAIL;lang-en") && !schema.lacks("2.5.4.4"));
+        assert!(!Schema::of([]).lacks("mial"));
     }
 }

@@ -9,8 +9,8 @@ use proto::common::Secret;
 use proto::directory::directories_server::Directories;
 use proto::directory::find_places_request::Kind;
 use proto::directory::{
-    FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersRequest, Holding, InspectReply,
-    InspectRequest,
+    FindAttributesRequest, FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersRequest,
+    Holding, InspectReply, InspectRequest,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -291,5 +291,25 @@ async fn which_items_hold_somebody_is_answered_as_a_run_would_see_it() -> Result
         let request = HoldersRequest { directory: "corp".into(), name: name.into(), items_json: Vec::new() };
         assert_eq!(questions.holders(Request::new(request)).await?.into_inner().reason, "unknown_user");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_attributes_of_a_schema_are_listed_and_those_that_it_lacks_are_named() -> Result<()> {
+    // FD-17
+    let lab = Lab::start(Wanted::default()).await?;
+    let questions = lab.gateway.gateway.directories();
+    let ask = async |directory: &str, attributes: &[&str]| {
+        let attributes = attributes.iter().map(|it| (*it).to_owned()).collect();
+        let request = FindAttributesRequest { directory: directory.into(), attributes };
+        questions.find_attributes(Request::new(request)).await.map(tonic::Response::into_inner)
+    };
+    let found = ask("corp", &["MAIL", "mial", "2.5.4.4", "departmentNumber"]).await?;
+    assert_eq!(found.unknown, ["mial"]);
+    for name in ["mail", "telephoneNumber", "departmentNumber", "entryUUID"] {
+        assert!(found.names.iter().any(|it| it == name), "{name}: {:?}", found.names);
+    }
+    assert_eq!(ask("other", &[]).await.map_err(|status| status.code()), Err(Code::NotFound));
+    assert_eq!(ask("corp", &["x"; 65]).await.map_err(|status| status.code()), Err(Code::InvalidArgument));
     Ok(())
 }

@@ -38,24 +38,24 @@ pub(super) struct DirectoryTrial {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DirectoryDraft {
+pub(crate) struct DirectoryDraft {
     /// As in the settings, in JSON. Its `query_bind.password` may be "keep": the saved one, where it goes to the same servers,
     /// by the same authority, and no less protected.
     #[schema(value_type = Object)]
-    directory: serde_json::Value,
+    pub directory: serde_json::Value,
     /// Of `query_bind`; never given back.
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = String)]
-    query_password: Secret,
+    pub query_password: Secret,
     /// Of `sync_bind`, where it is to be tried; never given back.
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = String)]
-    sync_password: Secret,
+    pub sync_password: Secret,
     #[serde(default)]
-    user: String,
+    pub user: String,
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = String)]
-    password: Secret,
+    pub password: Secret,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -95,7 +95,7 @@ pub(super) async fn test(
 /// Nothing of it is kept.
 #[utoipa::path(post, path = "/directories/test", tag = "directories", request_body = DirectoryDraft, responses(
     (status = 200, body = DirectoryTested), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn test_draft(
+pub(crate) async fn test_draft(
     State(app): State<Arc<App>>,
     _: Caller,
     Body(draft): Body<DirectoryDraft>,

@@ -72,11 +72,11 @@ struct DirectoryUser {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Known {
+pub(crate) struct Known {
     user_id: String,
     username: String,
     /// Whose they are; empty = of none.
-    sync_item: String,
+    pub sync_item: String,
     /// enabled, disabled or removed.
     state: String,
 }
@@ -180,43 +180,53 @@ pub(crate) struct SelectedUser {
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Whose {
+pub(crate) struct Whose {
     /// In any form.
-    user: String,
+    pub user: String,
     /// Where they are looked for; in all directories that have sync items, in their order, if absent.
     #[serde(default)]
-    directory: String,
+    pub directory: String,
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Owner {
-    directory: String,
-    username: String,
-    distinguished_name: String,
+pub(crate) struct Owner {
+    pub directory: String,
+    pub username: String,
+    pub distinguished_name: String,
     /// The first item that is on and has the user; null = none.
-    owner: Option<String>,
+    pub owner: Option<String>,
     /// In their order.
-    items: Vec<ItemAnswer>,
+    pub items: Vec<ItemAnswer>,
     /// As it is since the last run; null = there is no such user here.
-    known: Option<Known>,
+    pub known: Option<Known>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct ItemAnswer {
-    sync_item: String,
+pub(crate) struct ItemAnswer {
+    pub sync_item: String,
     /// on, off or preview.
-    state: SyncStateShown,
-    holds: bool,
+    pub state: SyncStateShown,
+    pub holds: bool,
     /// One sentence.
-    why: String,
+    pub why: String,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum SyncStateShown {
+pub(crate) enum SyncStateShown {
     On,
     Off,
     Preview,
+}
+
+impl SyncStateShown {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Preview => "preview",
+        }
+    }
 }
 
 /// Users of a directory, whether they are known here or not
@@ -323,7 +333,7 @@ pub(crate) async fn import(
 /// As the directory is now, by the items in force; `known` is what the last run made of it.
 #[utoipa::path(get, path = "/sync/owner", tag = "sync", params(Whose), responses(
     (status = 200, body = Owner), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn owner(
+pub(crate) async fn owner(
     State(app): State<Arc<App>>,
     _: Caller,
     Query(whose): Query<Whose>,
@@ -471,7 +481,8 @@ fn chosen(user: &FoundUser, known: &HashMap<String, KnownUser>) -> Option<Chosen
     Some(Chosen { id, known: known.get(&user.object_id).is_some_and(|known| known.state != "removed") })
 }
 
-async fn settings(app: &App) -> Result<Settings, Problem> {
+/// The settings in force with their revision, every secret "keep".
+pub(crate) async fn settings(app: &App) -> Result<Settings, Problem> {
     let request = idempotent(ExportSettingsRequest {});
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.export_settings(request)).await?;
     toml::from_str(&reply.document).map_err(|error| {
@@ -480,17 +491,21 @@ async fn settings(app: &App) -> Result<Settings, Problem> {
     })
 }
 
-/// The revision, and what the document warns of. Somebody who was first wins.
-async fn apply(app: &App, settings: &Settings, actor: &str, dry_run: bool) -> Result<(u64, Vec<String>), Problem> {
-    let document = toml::to_string(settings).map_err(|error| {
+pub(crate) fn document(settings: &Settings) -> Result<String, Problem> {
+    toml::to_string(settings).map_err(|error| {
         tracing::error!(%error, "settings cannot be written");
         Problem::from(tonic::Status::internal("the settings cannot be written"))
-    })?;
+    })
+}
+
+/// The revision, and what the document warns of. Somebody who was first wins.
+async fn apply(app: &App, settings: &Settings, actor: &str, dry_run: bool) -> Result<(u64, Vec<String>), Problem> {
+    let document = document(settings)?;
     let request =
         ApplySettingsRequest { document, dry_run, actor: actor.to_owned(), ..ApplySettingsRequest::default() };
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
     if reply.errors.iter().any(|error| error.starts_with("revision")) {
-        return Err(tonic::Status::aborted("somebody changed the settings first; try again").into());
+        return Err(Problem::behind());
     }
     match reply.errors.is_empty() {
         true => Ok((reply.revision, reply.warnings)),

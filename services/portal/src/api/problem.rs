@@ -87,6 +87,11 @@ impl Problem {
         Self { errors, ..Self::rule(detail) }
     }
 
+    /// The settings are of another revision by now.
+    pub fn behind() -> Self {
+        Self::new(StatusCode::CONFLICT, "somebody changed the settings first; try again")
+    }
+
     /// There is no decision, and why.
     pub fn unavailable(reason: domain::Reason) -> Self {
         let detail = "there is no decision; try again";

@@ -28,7 +28,11 @@ pub(super) struct Administrator {
 pub(super) struct Sent {
     pub by: Administrator,
     fields: Vec<(String, String)>,
+    /// Fields called `secret.`, by the rest of their names: no page ever shows them.
+    secrets: Vec<(String, Secret)>,
 }
+
+const SECRET: &str = "secret.";
 
 impl Administrator {
     pub fn may(&self, method: &Method, path: &str) -> bool {
@@ -45,6 +49,17 @@ impl Sent {
     /// Every field of this name.
     pub fn all(&self, name: &str) -> Vec<String> {
         self.fields.iter().filter(|(found, _)| found == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// Of the field `secret.NAME`; `None` where nothing was typed.
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.iter().find(|(found, _)| found == name).map(|(_, secret)| secret).filter(|it| !it.is_empty())
+    }
+
+    /// What was typed, for another page of the same form: no token, no secret, none of `but`.
+    pub fn typed(&self, but: &[&str]) -> Vec<(String, String)> {
+        let typed = self.fields.iter().filter(|(name, _)| name != "csrf" && !but.contains(&name.as_str()));
+        typed.cloned().collect()
     }
 }
 
@@ -79,8 +94,15 @@ impl FromRequest<Arc<App>> for Sent {
         let (mut parts, body) = request.into_parts();
         let by = Administrator::from_request_parts(&mut parts, app).await?;
         let read = Form::<Vec<(String, String)>>::from_request(Request::from_parts(parts, body), app).await;
-        let Form(fields) = read.map_err(|_| pages::expired(app, Some(&by)))?;
-        let sent = Self { by, fields };
+        let Form(all) = read.map_err(|_| pages::expired(app, Some(&by)))?;
+        let (mut fields, mut secrets) = (Vec::new(), Vec::new());
+        for (name, value) in all {
+            match name.strip_prefix(SECRET) {
+                Some(name) => secrets.push((name.to_owned(), Secret::from(value))),
+                None => fields.push((name, value)),
+            }
+        }
+        let sent = Self { by, fields, secrets };
         match same_token(sent.text("csrf"), sent.by.live.form_token()) {
             true => Ok(sent),
             false => Err(pages::expired(app, Some(&sent.by))),

@@ -143,7 +143,7 @@ fn items(settings: &Settings, directory: &str) -> Vec<String> {
     items.map(|item| item.name.to_string()).collect()
 }
 
-async fn places(app: &App, looked: &Looked) -> Result<FindPlacesReply, Problem> {
+pub(super) async fn places(app: &App, looked: &Looked) -> Result<FindPlacesReply, Problem> {
     let kind = if looked.groups { Kind::Groups } else { Kind::Containers };
     let request = FindPlacesRequest {
         directory: looked.directory.clone(),
@@ -190,7 +190,7 @@ fn up(looked: &Looked, base: &str) -> Option<Linked> {
 }
 
 /// What follows the first comma that is not part of a value (RFC 4514 section 2.4).
-fn parent(distinguished_name: &str) -> Option<&str> {
+pub(super) fn parent(distinguished_name: &str) -> Option<&str> {
     let mut escaped = false;
     for (place, sign) in distinguished_name.char_indices() {
         match sign {

@@ -1,7 +1,8 @@
 //! Templates, and the pages that more than one handler shows. Askama escapes every value: names come from directories (V-85).
 
 use super::door::Administrator;
-use crate::api::Problem;
+use super::form::{Form, Shape};
+use crate::api::{DirectoryTested, Owner, Problem};
 use crate::app::App;
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -27,6 +28,7 @@ pub(super) struct Who {
     pub sync: bool,
     pub approvals: bool,
     pub import: bool,
+    pub directories: bool,
 }
 
 impl Frame {
@@ -43,6 +45,7 @@ impl Frame {
             sync: sees("/console/sync"),
             approvals: sees("/console/approvals"),
             import: sees("/console/import"),
+            directories: sees("/console/directories"),
         };
         Self { who: Some(who), token: by.live.form_token().to_owned(), ..Self::new(app, title) }
     }
@@ -97,6 +100,8 @@ pub(super) struct Sync {
     pub items: Vec<ItemShown>,
     pub runs: Vec<RunShown>,
     pub may_change: bool,
+    /// May they see whose a user of a directory would be?
+    pub may_ask: bool,
     /// A directory that was tried just now, and what was found.
     pub probed: Option<Probed>,
 }
@@ -121,12 +126,34 @@ pub(super) struct ItemShown {
     pub source: &'static str,
     /// At the last run that counted them.
     pub users: Option<u64>,
+    /// Where it is edited, moved and removed.
+    pub editing: String,
+    pub moving: String,
     pub removal: String,
 }
 
 pub(super) struct Probed {
     pub directory: String,
     pub lines: Vec<(&'static str, String, String)>,
+}
+
+impl Probed {
+    pub fn of(directory: &str, found: &DirectoryTested) -> Self {
+        let lines = found.lines().map(|(about, verdict, text)| {
+            let mark = match verdict {
+                "good" => "ok",
+                "bad" => "failed",
+                _ => "note",
+            };
+            (mark, about.to_owned(), text.to_owned())
+        });
+        Self { directory: directory.to_owned(), lines: lines.collect() }
+    }
+
+    /// Nothing keeps it from serving.
+    pub fn is_good(&self) -> bool {
+        self.lines.iter().all(|(mark, _, _)| *mark != "failed")
+    }
 }
 
 pub(super) struct RunShown {
@@ -181,6 +208,93 @@ pub(super) enum Offer {
     Accept,
     /// Users wait.
     Approvals,
+}
+
+/// A form that changes the settings.
+#[derive(Template)]
+#[template(path = "console/form.html")]
+pub(super) struct FormPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+}
+
+/// A sync item as a form.
+#[derive(Template)]
+#[template(path = "console/item.html")]
+pub(super) struct ItemPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+}
+
+/// A container or group to be picked.
+#[derive(Template)]
+#[template(path = "console/browse.html")]
+pub(super) struct Browse {
+    pub frame: Frame,
+    pub address: String,
+    /// What was typed into the form, by field.
+    pub typed: Vec<(String, String)>,
+    pub looked: Looked,
+    pub up: Option<String>,
+    pub name_attribute: String,
+    /// Name and DN.
+    pub places: Vec<(String, String)>,
+    pub more: bool,
+}
+
+/// Sync items are others now.
+#[derive(Template)]
+#[template(path = "console/item_applied.html")]
+pub(super) struct ItemApplied {
+    pub frame: Frame,
+    pub sentences: Vec<String>,
+    pub directory: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/owner.html")]
+pub(super) struct OwnerPage {
+    pub frame: Frame,
+    pub user: String,
+    pub found: Option<Owner>,
+    pub failure: Option<String>,
+}
+
+/// What would change in the settings.
+#[derive(Template)]
+#[template(path = "console/look.html")]
+pub(super) struct Look {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub form: bool,
+    pub revision: u64,
+    pub changes: Vec<Changed>,
+    pub warnings: Vec<String>,
+    pub notes: Vec<String>,
+    pub failure: Option<&'static str>,
+    /// What was typed, by field.
+    pub typed: Vec<(String, String)>,
+    pub secrets: Vec<SecretAsked>,
+}
+
+/// A key of the settings, as it was and as it would be.
+pub(super) struct Changed {
+    pub what: String,
+    pub key: String,
+    pub was: String,
+    pub is: String,
+}
+
+pub(super) struct SecretAsked {
+    pub field: String,
+    pub label: String,
 }
 
 #[derive(Template)]
@@ -317,6 +431,81 @@ pub(super) struct Field {
     pub label: &'static str,
     pub help: &'static str,
     pub value: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directories.html")]
+pub(super) struct DirectoriesPage {
+    pub frame: Frame,
+    pub directories: Vec<DirectoryShown>,
+}
+
+pub(super) struct DirectoryShown {
+    pub name: String,
+    pub kind: &'static str,
+    pub servers: Vec<String>,
+    pub base: String,
+    /// Of so many sync items and clients.
+    pub items: usize,
+    pub clients: usize,
+    /// Of its pages.
+    pub address: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory.html")]
+pub(super) struct DirectoryPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    /// Of one that is saved: where its attributes are named.
+    pub mapping: Option<String>,
+    pub revision: String,
+    /// Whose fields and defaults are shown.
+    pub shown_preset: String,
+    pub form: Form,
+    /// Whom it is tried with.
+    pub try_user: String,
+    pub probed: Option<Probed>,
+}
+
+#[derive(Template)]
+#[template(path = "console/mapping.html")]
+pub(super) struct MappingPage {
+    pub frame: Frame,
+    pub address: String,
+    pub back: &'static str,
+    pub revision: String,
+    pub form: Form,
+    /// Attributes to pick.
+    pub names: Vec<String>,
+    /// The directory could be asked.
+    pub known: bool,
+    /// Attributes that its schema lacks.
+    pub warned: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory_saved.html")]
+pub(super) struct SavedPage {
+    pub frame: Frame,
+    pub notes: Vec<String>,
+    pub probed: Option<Probed>,
+    pub failure: Option<String>,
+    /// Of its pages.
+    pub address: String,
+}
+
+#[derive(Template)]
+#[template(path = "console/directory_removal.html")]
+pub(super) struct DirectoryRemoval {
+    pub frame: Frame,
+    pub name: String,
+    pub address: String,
+    pub back: &'static str,
+    /// What it cannot be removed for.
+    pub used_by: Vec<String>,
+    pub failure: Option<&'static str>,
 }
 
 pub(super) fn show(status: StatusCode, page: &impl Template) -> Response {

@@ -9,7 +9,7 @@ use super::overview::{shown, status, why};
 use super::pages::{
     self, Frame, ItemShown, Offer, Probed, RunPage, SourceShown, Sync, Wait, Waiting, escaped, show, time,
 };
-use super::removal;
+use super::{items, order, removal};
 use crate::api::{Caller, Problem};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::extract::{Path, Query, State};
@@ -41,15 +41,7 @@ pub(super) async fn probe(State(app): State<Arc<App>>, sent: Sent) -> Response {
         Ok(tried) => tried,
         Err(problem) => return pages::refused(&app, Some(&sent.by), &problem),
     };
-    let lines = found.lines().map(|(about, verdict, text)| {
-        let mark = match verdict {
-            "good" => "ok",
-            "bad" => "failed",
-            _ => "note",
-        };
-        (mark, about.to_owned(), text.to_owned())
-    });
-    let probed = Probed { directory, lines: lines.collect() };
+    let probed = Probed::of(&directory, &found);
     match overview(&app, &sent.by, Some(probed)).await {
         Ok(page) => show(StatusCode::OK, &page),
         Err(problem) => pages::refused(&app, Some(&sent.by), &problem),
@@ -81,12 +73,15 @@ async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Resu
             SourceKind::Group => "a group",
         },
         users: counted.get(item.name.as_str()).copied(),
+        editing: items::edit_address(item.name.as_str()),
+        moving: order::address(item.name.as_str()),
         removal: removal::address(item.name.as_str()),
     });
     Ok(Sync {
         frame: Frame::of(app, by, "Synchronisation"),
         items: items.collect(),
-        may_change: by.may(&Method::POST, "/console/sync/items/{name}/remove"),
+        may_change: by.may(&Method::POST, "/console/sync/items/{name}/edit"),
+        may_ask: by.may(&Method::GET, "/console/sync/owner"),
         sources: sources(&status),
         leader: status.leader,
         runs: status.runs.into_iter().take(20).map(shown).collect(),

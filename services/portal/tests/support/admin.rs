@@ -86,13 +86,14 @@ impl Admin for FakeStore {
         let names: Vec<&str> = request.secrets.keys().map(String::as_str).collect();
         self.note(format!("apply dry_run={} by {} with {names:?}", request.dry_run, request.actor));
         let behind = request.document.contains("revision = 40");
-        if !request.dry_run {
+        let refused = self.refusals.lock().expect("a lock").clone();
+        if !request.dry_run && refused.is_empty() {
             self.applied.lock().expect("a lock").push(request.document.clone());
         }
         let errors = match request.document.contains("colour") {
             _ if behind => vec!["revision: found 40; the settings are at 41".to_owned()],
             true => vec!["line 1: colour: unknown; nearest: company".to_owned()],
-            false => Vec::new(),
+            false => refused,
         };
         let generated = HashMap::from([("client.vpn.secret".to_owned(), Secret::from("s3cret").into())]);
         Ok(Response::new(ApplySettingsReply {

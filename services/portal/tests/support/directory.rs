@@ -6,9 +6,9 @@ use proto::common::DirectoryRef;
 use proto::directory::directories_server::Directories;
 use proto::directory::password_check_server::PasswordCheck;
 use proto::directory::{
-    CheckReply, CheckRequest, FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, FoundUser,
-    HoldersReply, HoldersRequest, Holding, InspectReply, InspectRequest, Inspected, NoUser, Person, Place, ProbeReply,
-    ProbeRequest, ResolveReply, ResolveRequest, find_places_request,
+    CheckReply, CheckRequest, FindAttributesReply, FindAttributesRequest, FindPlacesReply, FindPlacesRequest,
+    FindUsersReply, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest, Holding, InspectReply, InspectRequest,
+    Inspected, NoUser, Person, Place, ProbeReply, ProbeRequest, ResolveReply, ResolveRequest, find_places_request,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -149,6 +149,19 @@ impl Directories for FakeDirectory {
         let place =
             Place { object_id: object_id(9), name: name.into(), distinguished_name: format!("ou={name},dc=corp") };
         Ok(Response::new(FindPlacesReply { places: vec![place], more: false, name_attribute: "ou, cn".into() }))
+    }
+
+    /// A schema of two attributes.
+    async fn find_attributes(
+        &self,
+        request: Request<FindAttributesRequest>,
+    ) -> Result<Response<FindAttributesReply>, Status> {
+        if let Some(code) = self.fail_next.lock().expect("a lock").take() {
+            return Err(Status::new(code, "10.0.0.7 said no"));
+        }
+        let names = ["mail", "uid"].map(str::to_owned).to_vec();
+        let unknown = request.into_inner().attributes.into_iter().filter(|it| !names.contains(it)).collect();
+        Ok(Response::new(FindAttributesReply { names, unknown }))
     }
 
     /// "ann" is in the second directory, and of all its items but those of groups.

@@ -50,6 +50,8 @@ pub struct FakeStore {
     /// What the settings are exported as, and what was applied.
     pub document: Mutex<String>,
     pub applied: Mutex<Vec<String>>,
+    /// Why a document is refused.
+    pub refusals: Mutex<Vec<String>>,
     /// The directories that a document changes.
     pub changed_directories: Mutex<Vec<String>>,
     /// Runs beside the one there always was, the newest first.
@@ -109,6 +111,7 @@ impl FakeStore {
             rp_id: Mutex::default(),
             document: Mutex::new("revision = 41\n".into()),
             applied: Mutex::default(),
+            refusals: Mutex::default(),
             changed_directories: Mutex::default(),
             runs: Mutex::default(),
         };
