@@ -359,6 +359,9 @@ async fn a_container_or_group_is_picked_and_what_was_typed_stays() {
     let typed = [("step", "browse"), ("directory", "corp"), ("source.kind", "domain"), ("country", "SE")];
     owner.submit(edit, &typed).await;
     assert!(owner.page.html.contains("Pick a container of corp"), "{}", owner.page.html);
+    press(&mut owner, edit, "", &[("show", "groups")]).await;
+    assert!(owner.page.html.contains("Pick a group of corp"), "{}", owner.page.html);
+    press(&mut owner, edit, "", &[("show", "containers")]).await;
     press(&mut owner, edit, "", &[("choose", "ou=people,dc=corp")]).await;
     let html = &owner.page.html;
     assert!(html.contains("value=\"ou=people,dc=corp\"") && html.contains("value=\"SE\""), "{html}");

@@ -7,7 +7,7 @@ use crate::api::Problem;
 use crate::app::App;
 
 /// Fields of the page itself.
-const OWN: [&str; 6] = ["step", "open", "choose", "find", "groups", "at"];
+const OWN: [&str; 7] = ["step", "open", "choose", "find", "show", "groups", "at"];
 
 /// What somebody wants of it.
 pub(super) enum Asked {
@@ -32,9 +32,10 @@ pub(super) struct Chosen {
 
 /// `None`: the form was not sent from here, nor to come here.
 pub(super) fn asked(sent: &Sent) -> Option<Asked> {
-    let groups = match sent.text("groups") {
-        "" => sent.text("source.kind") == "group",
-        text => text == "yes",
+    let groups = match (sent.text("show"), sent.text("groups")) {
+        ("", "") => sent.text("source.kind") == "group",
+        ("", groups) => groups == "yes",
+        (show, _) => show == "groups",
     };
     let open = |below: &str, find: &str| {
         let directory = sent.text("directory").to_owned();
@@ -42,6 +43,7 @@ pub(super) fn asked(sent: &Sent) -> Option<Asked> {
     };
     match (sent.text("choose"), sent.text("open"), sent.text("step")) {
         ("", "", "browse") => open(sent.text("at"), sent.text("find")),
+        ("", "", _) if !sent.text("show").is_empty() => open("", ""),
         ("", "", _) => None,
         ("", below, _) => open(below, ""),
         (chosen, _, _) => {

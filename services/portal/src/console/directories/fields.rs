@@ -408,19 +408,19 @@ pub(super) fn blank(preset: Preset) -> Directory {
 /// What an empty field stands for.
 pub(super) fn stands_for(key: &str, preset: Preset) -> String {
     let blank = blank(preset);
-    let phone = |kind| blank.phone_attribute(kind).unwrap_or_default().to_owned();
+    let phone = |kind| written(blank.phone_attributes(kind));
     let of_preset = match key {
         "user_filter" => blank.user_filter().to_owned(),
         "group_filter" => blank.group_filter().to_owned(),
         "container_filter" => blank.container_filter().to_owned(),
         "attributes.id" => blank.id_attribute().to_owned(),
         "attributes.username" => blank.username_attributes().join(" "),
-        "attributes.first_name" => blank.first_name_attribute().to_owned(),
-        "attributes.last_name" => blank.last_name_attribute().to_owned(),
-        "attributes.mail" => blank.mail_attribute().to_owned(),
-        "attributes.container_name" => blank.container_name_attributes().join(", then "),
-        "attributes.group_name" => blank.group_name_attribute().to_owned(),
-        "attributes.description" => blank.description_attribute().to_owned(),
+        "attributes.first_name" => written(blank.first_name_attributes()),
+        "attributes.last_name" => written(blank.last_name_attributes()),
+        "attributes.mail" => written(blank.mail_attributes()),
+        "attributes.container_name" => written(blank.container_name_attributes()),
+        "attributes.group_name" => written(blank.group_name_attributes()),
+        "attributes.description" => written(blank.description_attributes()),
         "attributes.distinguished_name" => "the entry's own".to_owned(),
         "attributes.phones.business" => phone(PhoneKind::Business),
         "attributes.phones.home" => phone(PhoneKind::Home),
@@ -443,6 +443,11 @@ pub(super) fn stands_for(key: &str, preset: Preset) -> String {
         "" => "none".to_owned(),
         text => format!("preset's: {text}"),
     }
+}
+
+/// As it would be typed.
+fn written<'a>(attributes: impl Iterator<Item = &'a str>) -> String {
+    attributes.collect::<Vec<_>>().join(";")
 }
 
 #[cfg(test)]
