@@ -179,9 +179,10 @@ impl Typed {
 
     /// The passwords that the settings speak of.
     fn secrets(&self) -> Vec<Given> {
-        let speaks = |kind: &str, name: &str| {
-            let (kind, name) = (self.texts.get(kind), self.texts.get(name));
-            !matches!(kind, "" | "anonymous") && !(kind == "windows" && name.is_empty())
+        let speaks = |kind: &str, name: &str| match self.texts.get(kind) {
+            "" | "anonymous" => false,
+            "windows" => !self.texts.get(name).is_empty(),
+            _ => true,
         };
         let query = speaks("query_bind.kind", "query_bind.name");
         let sync = speaks("sync_bind.kind", "sync_bind.name");
