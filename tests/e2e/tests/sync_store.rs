@@ -226,7 +226,7 @@ async fn a_directory_restored_from_a_backup_is_believed_and_told_about() -> Resu
     assert!(whole.why.contains("does not accept where we stopped"), "{}", whole.why);
     assert_eq!((whole.state.as_str(), whole.added, whole.disabled, whole.removed), ("done", 0, 0, 0), "{whole:?}");
     assert_eq!(counts(&world).await?, (PEOPLE + 7, 0, 0), "and of whom it does not have nobody is gone yet");
-    let take = TakeMailRequest { limit: 10, lease_seconds: 60, now_unix_ms: Clock::system().now_ms() };
+    let take = TakeMailRequest { limit: 10, lease_seconds: 60, now_unix_ms: world.clock.now_ms() };
     let mails = world.store.outbox.take(Request::new(take)).await?.into_inner().mails;
     let told: Vec<_> = mails.iter().filter(|mail| mail.kind == "sync_enabled_again").collect();
     assert_eq!(told.len(), 1, "{mails:?}");
