@@ -12,6 +12,7 @@
 //! A look-alike is one for the name as it was typed: within the life of one attempt the same name at the same client is the same
 //! person, because the attempt has resolved it once for all who wait.
 
+mod notices;
 mod shared;
 mod table;
 
@@ -38,9 +39,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use table::{Arrival, HasBegun, Predecessor, Running, Taken};
+use table::{Arrival, HasBegun, Predecessor, Running, Taken, ended};
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -154,7 +155,7 @@ async fn work(
 ) {
     if let Some(predecessor) = predecessor {
         // whoever was asked for that one is asked no more when they may be asked for this one.
-        let ended = tokio::time::timeout(WITHDRAWAL, predecessor.ended());
+        let ended = timeout(WITHDRAWAL, predecessor.ended());
         if !still_wanted(gateway, id, &mut Hold::default(), running, async { drop(ended.await) }).await {
             return gateway.exchanges.forget(id);
         }
@@ -195,10 +196,10 @@ async fn take_up(
     // After a takeover the transaction of the node that is gone: verification then says what it said to that one.
     begun.taken_over = packet.taken_over();
     begun.transaction = packet.transaction();
-    let orphan = packet.orphan();
-    begun.hold.packet = Some(packet);
+    let (orphan, key) = (packet.orphan(), packet.key().to_owned());
+    begun.hold = shared.hold(packet);
     if let Some(orphan) = orphan
-        && !still_wanted(gateway, id, &mut begun.hold, running, withdrawn(gateway, orphan)).await
+        && !still_wanted(gateway, id, &mut begun.hold, running, withdrawn(gateway, shared, &orphan, &key)).await
     {
         gateway.exchanges.forget(id);
         begun.hold.release().await;
@@ -232,14 +233,13 @@ async fn take_up(
 }
 
 /// Returns when nobody is asked any more for what another node had begun: that one may be gone, or know of it only later.
-async fn withdrawn(gateway: &Arc<Gateway>, orphan: Orphan) {
-    match orphan {
-        Orphan::Forsaken { transaction, patience } => {
-            let closed = gateway.verifier.cancel(transaction, Reason::ChallengeGone).done(WITHDRAWAL);
-            tokio::join!(closed, tokio::time::sleep(patience));
-        }
-        Orphan::PerhapsAwaited(patience) => tokio::time::sleep(patience).await,
+async fn withdrawn(gateway: &Arc<Gateway>, shared: &SharedRequests, orphan: &Orphan, key: &str) {
+    let closed_there = shared.closed(orphan, key);
+    if orphan.perhaps_awaited {
+        return closed_there.await;
     }
+    let closed = gateway.verifier.cancel(orphan.transaction, Reason::ChallengeGone).done(WITHDRAWAL);
+    tokio::join!(closed, closed_there);
 }
 
 /// Waits before a request is begun, and keeps what is held meanwhile. Whether anybody still waits for it then, and for us.
@@ -341,29 +341,30 @@ async fn wait_along(
     let mut hold = Hold::default();
     if let Some(shared) = &gateway.requests {
         let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
-        if let Some(Orphan::Forsaken { transaction, .. }) = packet.orphan() {
-            gateway.verifier.cancel(transaction, Reason::ChallengeGone);
+        if let Some(orphan) = packet.orphan().filter(|orphan| !orphan.perhaps_awaited) {
+            gateway.verifier.cancel(orphan.transaction, Reason::ChallengeGone);
         }
-        hold.packet = Some(packet);
+        hold = shared.hold(packet);
     }
     // Cancel safety: all of them only wait. It does not look at the process stopping: whoever works on it does, and answers.
-    let given = tokio::select! {
-        given = answered.wait_for(Option::is_some) => given.ok().and_then(|given| given.clone()),
-        () = running.orphaned.cancelled() => None,
-        lost = hold.keep() => {
-            match lost {
-                Lost::Replaced => gateway.exchanges.abandon(id),
-                Lost::Superseded | Lost::TakenOver => gateway.exchanges.forget(id),
-            }
-            return;
-        }
+    let waited = tokio::select! {
+        given = answered.wait_for(Option::is_some) => Ok(given.ok().and_then(|given| given.clone())),
+        () = running.orphaned.cancelled() => Ok(None),
+        lost = hold.keep() => Err(lost),
     };
-    match given {
-        Some(given) => pass_on(gateway, request, id, &given, hold).await,
-        None => {
+    match waited {
+        Ok(Some(given)) => pass_on(gateway, request, id, &given, hold).await,
+        Ok(None) => {
             gateway.exchanges.forget(id);
             hold.release().await;
         }
+        Err(Lost::Replaced) => {
+            // Whoever has replaced it is told when what it waited for is closed, too.
+            if gateway.exchanges.abandon(id) {
+                let _ = timeout(WITHDRAWAL, ended(&mut answered)).await;
+            }
+        }
+        Err(Lost::Superseded | Lost::TakenOver) => gateway.exchanges.forget(id),
     }
 }
 
@@ -418,7 +419,7 @@ async fn report(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, know
         let Some(packet) = Box::pin(claim(gateway, shared, request, id, &known)).await else {
             return count(PacketOutcome::Duplicate);
         };
-        hold.packet = Some(packet);
+        hold = shared.hold(packet);
     }
     // Cancel safety: `answer` and `keep` may be dropped at any time, and the others only wait.
     let answer = tokio::select! {
@@ -493,6 +494,8 @@ async fn answer(
                         if !superseded && !gateway.exchanges.is_awaited(id) {
                             break End::Orphaned;
                         }
+                        // It goes on for others, and whoever has replaced it need not wait.
+                        hold.present = None;
                     }
                 },
             }
@@ -514,11 +517,11 @@ async fn answer(
     }
     let answer = match (end, settled) {
         (End::Orphaned, settled) => {
-            Box::pin(orphaned(gateway, &attempt, settled.map(|answer| answer.verdict), running)).await;
-            // Whoever leads its look-alikes from now on begins anew: not before what was open is closed.
-            if let Some(common) = hold.common {
-                Box::pin(common.release()).await;
-            }
+            let (verdict, octets) = settled.map_or((None, None), |answer| (Some(answer.verdict), answer.octets));
+            let authenticator = *request.verified().packet().authenticator();
+            let given = octets.filter(|_| is_decided(&verdict)).map(|octets| Given { authenticator, octets });
+            let closing = orphaned(gateway, &attempt, verdict, running);
+            Box::pin(leave_to_look_alikes(hold, given, closing)).await;
             return;
         }
         (End::Settled | End::Stopping, Some(answer)) => answer,
@@ -534,10 +537,13 @@ async fn answer(
     let awaited = superseded || gateway.exchanges.is_awaited(id);
     let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
     gateway.exchanges.publish(id, given.clone());
-    match gateway.exchanges.answer(id, given.octets.as_slice().into()) {
-        true => Box::pin(send(request, &given.octets)).await,
-        false if awaited => {}
-        false => return Box::pin(orphaned(gateway, &attempt, Some(answer.verdict), running)).await,
+    if gateway.exchanges.answer(id, given.octets.as_slice().into()) {
+        Box::pin(send(request, &given.octets)).await;
+    } else if !awaited && hold.lost().await != Some(Lost::Superseded) {
+        let verdict = Some(answer.verdict);
+        let given = is_decided(&verdict).then(|| Given::clone(&given));
+        let closing = orphaned(gateway, &attempt, verdict, running);
+        return Box::pin(leave_to_look_alikes(hold, given, closing)).await;
     }
     hold.answered(&given).await;
     let is_over = match &answer.verdict {
@@ -550,6 +556,31 @@ async fn answer(
         Box::pin(gateway.affinity.unpark(attempt.transaction, parked)).await;
     }
     log(gateway, attempt, &answer.verdict, running);
+}
+
+/// What is decided is so for look-alikes, too, of which others may wait at another node: nobody asks the person, or tries a wrong
+/// password, for them once more. What was withdrawn is not decided.
+fn is_decided(verdict: &Option<Verdict>) -> bool {
+    match verdict {
+        Some(Verdict::Accept(_)) => true,
+        Some(Verdict::Reject(reason)) => *reason != Reason::ChallengeGone,
+        Some(Verdict::Challenge(_) | Verdict::Relayed(_) | Verdict::Silence(_)) | None => false,
+    }
+}
+
+/// Nobody waits for the request itself any more. Whoever leads its look-alikes from now on begins anew where nothing was decided: not
+/// before what was open is closed.
+async fn leave_to_look_alikes(mut hold: Hold, decided: Option<Given>, closing: impl Future<Output = ()>) {
+    // Cancel safety: what is kept may be dropped at any time.
+    tokio::select! {
+        () = closing => {}
+        () = hold.keep_while_closing() => {}
+    }
+    match (hold.common, decided) {
+        (Some(common), Some(given)) => Box::pin(common.answered(given.to_octets())).await,
+        (Some(common), None) => Box::pin(common.release()).await,
+        (None, _) => {}
+    }
 }
 
 enum End {

@@ -222,6 +222,7 @@ async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Ga
         metrics,
     });
     process.shutdown().spawn_until_stopping(keep_tidy(gateway.clone()));
+    process.shutdown().spawn_until_stopping(hear_other_nodes(gateway.clone()));
     process.shutdown().spawn_until_stopping(report_clients(gateway.clone()));
     gateway
 }
@@ -318,6 +319,12 @@ impl Gateway {
             let (settings, client) = (self.settings.clone(), client.clone());
             self.shutdown.spawn(async move { settings.learn(&client, lesson, password_accepted).await });
         }
+    }
+}
+
+async fn hear_other_nodes(gateway: Arc<Gateway>) {
+    if let Some(shared) = &gateway.requests {
+        shared.listen().await;
     }
 }
 

@@ -101,6 +101,8 @@ pub trait Carriers: Send + Sync {
     async fn text(&self, text: Text<'_>) -> Result<Accepted, SendFailure>;
     /// Begins a call for an open prompt; what comes of it is resolved in the store.
     async fn call(&self, prompt: &Prompt, callee: Callee<'_>) -> Result<Accepted, SendFailure>;
+    /// Ends the call of a prompt that was withdrawn. Best effort: one that nobody picks up ends by itself.
+    async fn hang_up(&self, prompt: &Prompt);
     /// Tells devices that a prompt is open. `Unreachable` where none can be told or polls.
     async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure>;
 }
@@ -200,6 +202,10 @@ impl Carriers for Providers {
 
     async fn call(&self, prompt: &Prompt, callee: Callee<'_>) -> Result<Accepted, SendFailure> {
         self.voice.call(prompt, callee).await
+    }
+
+    async fn hang_up(&self, prompt: &Prompt) {
+        self.voice.hang_up(prompt).await;
     }
 
     async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure> {

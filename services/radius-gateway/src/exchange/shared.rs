@@ -8,11 +8,13 @@
 //!                      '- not touched for 6 s: whoever gets the next copy takes over, with the same transaction
 //! ```
 //!
-//! Another request under the same key takes the entry over, and says whose attempt is orphaned by that (R-32).
+//! Another request under the same key takes the entry over, and says whose attempt is orphaned by that (R-32); the node at work hears
+//! of it by [`notices`](super::notices).
 //!
 //! What look-alikes have in common is a second key with the same life (R-34): who finds it in work waits for what it is answered with,
 //! and writes its own reply from that; who finds nobody touching it goes on with its transaction.
 
+use super::notices::{Notices, Present};
 use crate::keys::Keys;
 use bytes::Bytes;
 use domain::TransactionId;
@@ -35,7 +37,7 @@ const GONE_MS: i64 = 6_000;
 const IN_WORK_MS_MAX: i64 = super::table::PENDING_KEPT.as_millis() as i64;
 /// By when a node that is alive sees that a request of its own was replaced, where the bus is quick: it writes every `TOUCH`. Only then
 /// it begins to withdraw what it has asked; what comes later meets verification's one prompt at a time (R-35).
-const NOTICED: Duration = TOUCH.saturating_add(Duration::from_millis(500));
+pub(super) const NOTICED: Duration = TOUCH.saturating_add(Duration::from_millis(500));
 /// How often a node that waits for another one's answer looks for it.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -46,6 +48,7 @@ pub(crate) struct SharedRequests {
     clock: Clock,
     /// The bus did not answer the last request that was claimed.
     away: AtomicBool,
+    notices: Notices,
 }
 
 /// Whose a request is.
@@ -90,12 +93,19 @@ pub(crate) struct Lease {
 
 /// Another node's attempt at what stood under this key before (R-32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Orphan {
-    /// Nobody waits for it any more. A node that is alive sees that within this time; until then it may begin what was withdrawn
-    /// before it had begun.
-    Forsaken { transaction: TransactionId, patience: Duration },
-    /// Look-alikes of it may wait for the same answer: the node at work knows, and sees within this time that it was replaced.
-    PerhapsAwaited(Duration),
+pub(super) struct Orphan {
+    pub(super) transaction: TransactionId,
+    /// Look-alikes of it may wait for the same answer: the node at work knows, and ends it or not.
+    pub(super) perhaps_awaited: bool,
+    /// Until that node has seen that it was replaced, it may begin what was withdrawn before it had begun. None: it is gone.
+    pub(super) worker: Option<Worker>,
+}
+
+/// The node at work on a request, and what tells that request from others under its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Worker {
+    pub(super) node: Uuid,
+    pub(super) request: [u8; 32],
 }
 
 /// Why there is nothing left to keep.
@@ -113,7 +123,27 @@ impl SharedRequests {
     pub(crate) fn new(bus: &dyn Bus, keys: Arc<Keys>, clock: Clock, reply_kept: Duration) -> Self {
         // A reply is at most 4096 octets.
         let options = MapOptions { ttl: reply_kept, max_entries: 1_000_000, max_value_bytes: 8 * 1024 };
-        Self { map: bus.map(REQUESTS_MAP, options), keys, node: Uuid::new_v4(), clock, away: AtomicBool::new(false) }
+        let (map, node) = (bus.map(REQUESTS_MAP, options), Uuid::new_v4());
+        let notices = Notices::new(map.clone(), keys.clone(), node);
+        Self { map, keys, node, clock, away: AtomicBool::new(false), notices }
+    }
+
+    /// For ever: hears from other nodes which requests of this one they have replaced. May be dropped at any await.
+    pub(crate) async fn listen(&self) {
+        self.notices.listen().await;
+    }
+
+    /// Returns when nothing of an orphan is open any more at the node that worked on it (R-32).
+    pub(super) async fn closed(&self, orphan: &Orphan, key: &str) {
+        if let Some(worker) = orphan.worker {
+            self.notices.tell(worker, key).await;
+        }
+    }
+
+    /// What is held of a request that is ours to work on.
+    pub(super) fn hold(&self, packet: Box<Lease>) -> Hold {
+        let present = self.notices.enter(&packet.key, packet.entry.fingerprint.sha256);
+        Hold { packet: Some(packet), common: None, present: Some(present) }
     }
 
     /// Whether the bus is away, as far as is known.
@@ -158,16 +188,16 @@ impl SharedRequests {
     pub(super) async fn join(&self, alike: &LookAlike, transaction: TransactionId, deadline: Instant) -> Joined {
         let common = Fingerprint { authenticator: [0; 16], sha256: *alike.digest() };
         let mut lease = self.lease(alike.shared(), &common, *alike.digest(), transaction);
-        let mut followed = None;
-        while Instant::now() < deadline {
+        let (mut followed, mut has_waited) = (None, false);
+        loop {
             let found = match lease.map.get(&lease.key).await {
                 Ok(found) => found,
                 // What is known to be in work elsewhere is not begun a second time; what is not known is.
                 Err(_) if followed.is_none() => return Joined::Lead(lease.into()),
-                Err(_) => {
-                    tokio::time::sleep(LOOK).await;
-                    continue;
-                }
+                Err(_) => match Self::looks_again(deadline).await {
+                    true => continue,
+                    false => return Joined::Late,
+                },
             };
             let other = found.map(|found| (Entry::from_octets(&found.value), found.revision));
             let (written, taken_over) = match &other {
@@ -188,6 +218,14 @@ impl SharedRequests {
                     let over = !other.reply.is_empty();
                     if !over && !gone {
                         followed = Some(other.transaction);
+                        match Self::looks_again(deadline).await {
+                            true => continue,
+                            false => return Joined::Late,
+                        }
+                    }
+                    // Others may not have looked at it yet.
+                    if over && silent_ms < LOOK.as_millis() as i64 && !has_waited {
+                        has_waited = true;
                         tokio::time::sleep(LOOK).await;
                         continue;
                     }
@@ -211,7 +249,13 @@ impl SharedRequests {
                 }
             }
         }
-        Joined::Late
+    }
+
+    /// Waits until it is time to look; once more at the very end, because the other one may have had the same time.
+    async fn looks_again(deadline: Instant) -> bool {
+        let is_time = Instant::now() < deadline;
+        tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)).await;
+        is_time
     }
 
     fn lease(&self, key: String, fingerprint: &Fingerprint, alike: [u8; 32], transaction: TransactionId) -> Lease {
@@ -234,6 +278,8 @@ impl SharedRequests {
 pub(super) struct Hold {
     pub(super) packet: Option<Box<Lease>>,
     pub(super) common: Option<Box<Lease>>,
+    /// As long as something of it may be open here.
+    pub(super) present: Option<Present>,
 }
 
 impl Hold {
@@ -248,15 +294,37 @@ impl Hold {
 
     async fn touch(&mut self) -> Lost {
         loop {
-            tokio::time::sleep(TOUCH).await;
-            for held in [&mut self.packet, &mut self.common] {
-                let Some(lease) = held else { continue };
-                if let Some(lost) = Box::pin(lease.touch()).await {
-                    *held = None;
-                    return lost;
-                }
+            // Cancel safety: both only wait, and a hint is kept until it is heard.
+            tokio::select! {
+                () = tokio::time::sleep(TOUCH) => {}
+                () = hinted(&self.present) => {}
+            }
+            if let Some(lost) = self.touch_all().await {
+                return lost;
             }
         }
+    }
+
+    /// Whoever joins a look-alike that is being closed does not find it silent, and goes on with nothing of it. Never returns; may be
+    /// dropped at any time.
+    pub(super) async fn keep_while_closing(&mut self) {
+        loop {
+            Box::pin(self.touch_all()).await;
+            tokio::time::sleep(TOUCH).await;
+        }
+    }
+
+    /// Both, also where the first is ours no more.
+    async fn touch_all(&mut self) -> Option<Lost> {
+        let mut first = None;
+        for held in [&mut self.packet, &mut self.common] {
+            let Some(lease) = held else { continue };
+            if let Some(lost) = Box::pin(lease.touch()).await {
+                *held = None;
+                first = first.or(Some(lost));
+            }
+        }
+        first
     }
 
     /// Whether the packet is still ours, asked now. If not, it is held no longer.
@@ -284,7 +352,18 @@ impl Hold {
     }
 }
 
+async fn hinted(present: &Option<Present>) {
+    match present {
+        Some(present) => present.hint().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Lease {
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     pub(crate) fn transaction(&self) -> TransactionId {
         self.entry.transaction
     }
@@ -311,9 +390,9 @@ impl Lease {
         self.write().await
     }
 
-    async fn answered(mut self, reply: Vec<u8>) {
+    pub(super) async fn answered(mut self, reply: Vec<u8>) {
         self.entry.reply = reply;
-        self.write().await;
+        self.touch().await;
     }
 
     pub(super) async fn release(self) {
@@ -412,11 +491,9 @@ impl Lease {
         if superseded || !other.reply.is_empty() || other.node == self.entry.node {
             return None;
         }
-        Some(match (gone, other.alike == NOBODY) {
-            (true, _) => Orphan::Forsaken { transaction: other.transaction, patience: Duration::ZERO },
-            (false, true) => Orphan::Forsaken { transaction: other.transaction, patience: NOTICED },
-            (false, false) => Orphan::PerhapsAwaited(NOTICED),
-        })
+        let worker = (!gone).then_some(Worker { node: other.node, request: other.fingerprint.sha256 });
+        let perhaps_awaited = !gone && other.alike != NOBODY;
+        Some(Orphan { transaction: other.transaction, perhaps_awaited, worker })
     }
 
     fn clone_alone(&self) -> Self {
@@ -426,7 +503,7 @@ impl Lease {
 }
 
 impl Given {
-    fn to_octets(&self) -> Vec<u8> {
+    pub(super) fn to_octets(&self) -> Vec<u8> {
         [&self.authenticator, self.octets.as_slice()].concat()
     }
 

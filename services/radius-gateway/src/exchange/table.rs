@@ -57,9 +57,14 @@ pub(super) struct Predecessor(watch::Receiver<Option<Arc<Given>>>);
 impl Predecessor {
     /// May be dropped at any time.
     pub(super) async fn ended(mut self) {
-        // Its answer, if it still gets one, is nobody's; behind its end nothing can come any more.
-        while self.0.changed().await.is_ok() {}
+        ended(&mut self.0).await;
     }
+}
+
+/// The same of what was joined.
+pub(super) async fn ended(answered: &mut watch::Receiver<Option<Arc<Given>>>) {
+    // Its answer, if it still gets one, is nobody's; behind its end nothing can come any more.
+    while answered.changed().await.is_ok() {}
 }
 
 /// A genuine request, as far as the table looks at it.
@@ -267,12 +272,14 @@ impl Table {
         self.lock().exchanges.forget(id);
     }
 
-    /// The client has replaced it elsewhere: where nobody else waits for the work, it ends.
-    pub(super) fn abandon(&self, id: &ExchangeId) {
+    /// The client has replaced it elsewhere: where nobody else waits for the work, it ends, and this says so.
+    pub(super) fn abandon(&self, id: &ExchangeId) -> bool {
         let mut inner = self.lock();
-        if let Some(orphan) = inner.exchanges.forget(id) {
-            inner.orphan(&orphan);
+        let orphan = inner.exchanges.forget(id);
+        if let Some(orphan) = &orphan {
+            inner.orphan(orphan);
         }
+        orphan.is_some()
     }
 
     pub(super) fn is_awaited(&self, work: &ExchangeId) -> bool {

@@ -250,6 +250,35 @@ async fn another_request_from_the_same_station_waits_for_the_node_at_work_to_wit
 }
 
 #[tokio::test]
+async fn who_waits_for_what_is_being_withdrawn_begins_anew_and_does_not_go_on_with_it() {
+    // R-32 with R-34: closing takes its time, and the clock of the nodes runs more than twice as fast as ours
+    let world = World::new().await;
+    let (first_node, second_node) = (world.one_of_many().await, world.one_of_many().await);
+    let mut nas = Nas::new(PATIENT, first_node.address, SECRET).await;
+    let mut moved = Nas::new(PATIENT, second_node.address, SECRET).await;
+    world.verification.hold(true);
+    world.verification.misbehave(Some(Fault::SlowToWithdraw(Duration::from_secs(5))));
+    let first = from_station(&mut nas, "198.51.100.7");
+    nas.send(&first.octets).await;
+    until("the person is asked", async || world.verification.decisions() == 1).await;
+    let third = from_station(&mut moved, "198.51.100.7");
+    moved.send(&third.octets).await;
+    tokio::time::sleep(Duration::from_millis(1_800)).await;
+    nas.repeat_identifier();
+    let port = attribute(AttributeType::NAS_PORT, &[0, 0, 0, 9]);
+    let second = nas.with(&[user_name("ann"), station("198.51.100.7"), port], Some(ANN));
+    nas.send(&second.octets).await;
+    for _ in 0..11 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        world.clock.advance(600);
+    }
+    until("both are asked about anew", async || world.verification.decisions() == 3).await;
+    let transactions: std::collections::HashSet<_> =
+        world.verification.attempts().into_iter().map(|(attempt, _)| attempt.transaction_id).collect();
+    assert_eq!(transactions.len(), 3, "nobody has gone on with what was being withdrawn");
+}
+
+#[tokio::test]
 async fn who_waits_for_a_node_that_dies_goes_on_in_its_place() {
     // R-30 with R-34: the code was spent by the dead node, and its successor hears the same of it
     let world = World::new().await;

@@ -15,7 +15,7 @@ pub use home::{FakeHome, parsed};
 pub use nas::{Answer, Nas, Question, attribute, user_name};
 pub use store::{FakeBus, FakeFailOpen, FakePasswordTries, FakeStore};
 #[allow(unused_imports, reason = "each test program uses its part")]
-pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE};
+pub use verification::{CODE, Call, FakeVerification, Fault, SECOND_CODE, user_id};
 
 use domain::settings::Settings;
 use radius_gateway::{Deps, Nodes, RadiusSection};

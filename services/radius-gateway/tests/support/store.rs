@@ -185,9 +185,25 @@ pub struct FakeBus {
     /// The keys of what was put into maps, as often as it was, until it is deleted.
     put: Arc<Mutex<Vec<String>>>,
     late_ms: Arc<AtomicU64>,
+    /// Every map and every key that was ever written there.
+    places: Arc<Mutex<Vec<Place>>>,
 }
 
+type Place = (Arc<dyn Map>, String);
+
 impl FakeBus {
+    /// What its maps still hold.
+    pub async fn kept(&self) -> Vec<String> {
+        let places = self.places.lock().expect("no panic").clone();
+        let mut kept = Vec::new();
+        for (map, key) in places {
+            if !matches!(map.get(&key).await, Ok(None)) {
+                kept.push(key);
+            }
+        }
+        kept
+    }
+
     /// An update is done at once, and its answer comes so much later.
     pub fn answers_after(&self, late: Duration) {
         self.late_ms.store(late.as_millis() as u64, Ordering::SeqCst);
@@ -220,7 +236,8 @@ impl Bus for FakeBus {
     }
     fn map(&self, name: &str, options: MapOptions) -> Arc<dyn Map> {
         let (away, written, late_ms) = (self.away.clone(), self.written.clone(), self.late_ms.clone());
-        Arc::new(FakeMap { map: self.bus.map(name, options), away, written, put: self.put.clone(), late_ms })
+        let (put, places) = (self.put.clone(), self.places.clone());
+        Arc::new(FakeMap { map: self.bus.map(name, options), away, written, put, late_ms, places })
     }
 }
 
@@ -230,6 +247,7 @@ struct FakeMap {
     written: Arc<Mutex<Vec<Bytes>>>,
     put: Arc<Mutex<Vec<String>>>,
     late_ms: Arc<AtomicU64>,
+    places: Arc<Mutex<Vec<Place>>>,
 }
 
 impl FakeMap {
@@ -237,8 +255,9 @@ impl FakeMap {
         if self.away.load(Ordering::SeqCst) { Err(BusError::Unavailable(None)) } else { Ok(&self.map) }
     }
 
-    fn note(&self, value: &Bytes) {
+    fn note(&self, key: &str, value: &Bytes) {
         self.written.lock().expect("no panic").push(value.clone());
+        self.places.lock().expect("no panic").push((self.map.clone(), key.to_owned()));
     }
 }
 
@@ -251,17 +270,17 @@ impl Map for FakeMap {
         self.there()?.get(key).await
     }
     async fn create(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
-        self.note(&value);
+        self.note(key, &value);
         self.there()?.create(key, value).await
     }
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, BusError> {
-        self.note(&value);
+        self.note(key, &value);
         let updated = self.there()?.update(key, value, revision).await;
         tokio::time::sleep(Duration::from_millis(self.late_ms.load(Ordering::SeqCst))).await;
         updated
     }
     async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
-        self.note(&value);
+        self.note(key, &value);
         let revision = self.there()?.put(key, value).await?;
         self.put.lock().expect("no panic").push(key.to_owned());
         Ok(revision)

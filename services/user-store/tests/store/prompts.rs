@@ -178,6 +178,25 @@ pub async fn after_a_refusal_it_is_quiet_and_after_three_for_nothing_longer(lab:
     assert_eq!(allowed(&lab.services.commit, ann.allow("code", 200)).await, AllowResult::Committed);
 }
 
+pub async fn what_its_device_asks_anew_is_no_refusal(lab: Fixture) {
+    // V-23, R-32: a new request every few seconds, and one that nobody came back for
+    let ann = lab.enrolled("ann").await;
+    let mut now_ms = NOON_MS;
+    for (by, refused) in [("another request", false), ("", true)] {
+        for number in 0..3 {
+            let id = prompt_id(&lab, &ann, &format!("t{number}{refused}"), now_ms).await;
+            now_ms += 4_000;
+            resolved(&lab, ResolvePromptRequest { answered_by: by.into(), ..answer(&id, "withdrawn", now_ms) }).await;
+        }
+        let reply = opened(&lab, open(&ann, &format!("next{refused}"), "push", now_ms)).await;
+        let result = if refused { PromptResult::CoolingDown } else { PromptResult::Opened };
+        assert_eq!(reply.result(), result, "by {by:?}");
+        if let Some(prompt) = reply.prompt {
+            resolved(&lab, answer(&prompt.prompt_id, "approved", now_ms)).await;
+        }
+    }
+}
+
 pub async fn who_says_not_me_is_blocked_and_it_is_told_in_one_transaction(lab: Fixture) {
     // FV-25, FV-26, FV-27
     let ann = lab.enrolled("ann").await;

@@ -18,7 +18,7 @@ use crate::metrics::PromptOutcome;
 use crate::number::{dialable, prefix};
 use crate::outcome::Previous;
 use crate::providers::words::own;
-use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text};
+use crate::providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
 use crate::settings::Known;
 use crate::texts;
 use crate::waiting::Seat;
@@ -29,6 +29,7 @@ use proto::user_store::{
 };
 use service_kit::Clock;
 use service_kit::shutdown::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
@@ -46,6 +47,9 @@ const FIRST_WAY: Duration = Duration::from_secs(45);
 const LEAST: Duration = Duration::from_secs(2);
 /// Ending a prompt nobody waits for is given this long.
 const WITHDRAWAL: Duration = Duration::from_secs(10);
+
+/// Who has withdrawn a prompt whose device asks once more in its place; the store reads it so (V-23).
+const ANOTHER_REQUEST: &str = "another request";
 
 /// Whom a prompt goes to.
 pub enum Target {
@@ -185,13 +189,20 @@ impl Service {
         Ok(reply.prompts.into_iter().find(|prompt| prompt.prompt_id == prompt_id))
     }
 
-    /// Ends what an attempt has open, because nobody waits for it any more.
-    pub(crate) async fn withdraw_all(&self, transaction_id: &str, budget: Budget) -> Result<(), Status> {
+    /// Ends what an attempt has open, because nobody waits for it any more. `ChallengeGone`: its device asks once more in its place.
+    pub(crate) async fn withdraw_all(
+        &self,
+        transaction_id: &str,
+        reason: Reason,
+        budget: Budget,
+    ) -> Result<(), Status> {
         let request =
             GetPromptsRequest { transaction_ids: vec![transaction_id.to_owned()], ..GetPromptsRequest::default() };
         let reply = budget.ask("prompts", request, |request| self.committer.commit.get_prompts(request)).await?;
         for prompt in reply.prompts.iter().filter(|prompt| prompt.outcome.is_empty()) {
-            self.committer.resolve(&prompt.prompt_id, "withdrawn", budget).await?;
+            let by = if reason == Reason::ChallengeGone { ANOTHER_REQUEST } else { "" };
+            let over = self.committer.withdraw(&prompt.prompt_id, by, budget).await?;
+            fall_silent(&self.carriers, &self.shutdown, over);
         }
         Ok(())
     }
@@ -387,6 +398,7 @@ impl Service {
         Withdrawal {
             left: Some(Box::new(Left {
                 committer: self.committer.clone(),
+                carriers: self.carriers.clone(),
                 shutdown: self.shutdown.clone(),
                 waiting: self.waiting.clone(),
                 origin: origin.clone(),
@@ -402,9 +414,18 @@ impl Service {
 impl Committer {
     /// Resolves a prompt once; whoever comes second hears what the first made of it (V-21).
     pub async fn resolve(&self, prompt_id: &str, outcome: &str, budget: Budget) -> Result<Prompt, Status> {
+        self.resolve_by(prompt_id, outcome, "", budget).await
+    }
+
+    async fn withdraw(&self, prompt_id: &str, by: &str, budget: Budget) -> Result<Prompt, Status> {
+        self.resolve_by(prompt_id, "withdrawn", by, budget).await
+    }
+
+    async fn resolve_by(&self, prompt_id: &str, outcome: &str, by: &str, budget: Budget) -> Result<Prompt, Status> {
         let request = ResolvePromptRequest {
             prompt_id: prompt_id.to_owned(),
             outcome: outcome.to_owned(),
+            answered_by: by.to_owned(),
             now_unix_ms: self.now_ms(),
             ..ResolvePromptRequest::default()
         };
@@ -415,6 +436,14 @@ impl Committer {
     }
 }
 
+/// What still rings for a prompt that was withdrawn is hung up; nobody waits for that.
+fn fall_silent(carriers: &Arc<dyn Carriers>, shutdown: &Shutdown, prompt: Prompt) {
+    if prompt.outcome == "withdrawn" && prompt.method == Method::Call.code() {
+        let carriers = carriers.clone();
+        shutdown.spawn(async move { carriers.hang_up(&prompt).await });
+    }
+}
+
 /// Ends the prompt when the login that waits for it is dropped: its caller has gone.
 struct Withdrawal {
     left: Option<Box<Left>>,
@@ -422,8 +451,9 @@ struct Withdrawal {
 
 struct Left {
     committer: Committer,
+    carriers: Arc<dyn Carriers>,
     shutdown: Shutdown,
-    waiting: std::sync::Arc<crate::waiting::Waiting>,
+    waiting: Arc<crate::waiting::Waiting>,
     origin: Origin,
     user_id: String,
     method: Method,
@@ -461,8 +491,11 @@ impl Left {
             return;
         }
         let budget = Budget::lasting(WITHDRAWAL);
-        let withdrawn = self.committer.resolve(&self.prompt_id, "withdrawn", budget).await;
-        if withdrawn.is_ok_and(|prompt| prompt.outcome == "withdrawn") {
+        let over = self.committer.withdraw(&self.prompt_id, "", budget).await;
+        if let Ok(prompt) = over.map_err(drop)
+            && prompt.outcome == "withdrawn"
+        {
+            fall_silent(&self.carriers, &self.shutdown, prompt);
             let ending = Ending::of(Reason::NoAnswer, self.method);
             let recorded = self.committer.record(&self.origin, &self.user_id, ending, budget).await;
             if let Err(error) = recorded {

@@ -26,6 +26,7 @@ use crate::callback::Called;
 use crate::number;
 use crate::settings::Known;
 use async_trait::async_trait;
+use bytes::Bytes;
 use client::Clients;
 use conversation::{About, Conversation, Kept, Turn};
 use domain::settings::{Adapter, Channel, Provider};
@@ -45,6 +46,8 @@ use twiml::address::What;
 const LEAST: Duration = Duration::from_millis(100);
 /// For all providers together: a person waits.
 const DIAL_PATIENCE: Duration = Duration::from_secs(20);
+/// A call that nobody waits for any more is ended within this.
+const HANG_UP: Duration = Duration::from_secs(5);
 /// How often the health page is compared with the settings.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -149,6 +152,18 @@ impl Voice {
         // Not dropped with its caller: that it rings is written before it does, and nobody else would ring then.
         let dialling = async move { inner.dial(&known, prompt, call, until).await };
         tokio::spawn(dialling.in_current_span()).await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    /// Ends the call of a prompt that was withdrawn, whoever carries it.
+    pub async fn hang_up(&self, prompt: &Prompt) {
+        // The node that drives an Asterisk's call hangs up when it hears this.
+        let subject = proto::subjects::challenge_resolved(&prompt.prompt_id);
+        let _ = self.inner.shared.bus.publish(&subject, Bytes::new()).await;
+        if let Some(call) = Call::read(&prompt.state_json)
+            && let Ok(known) = self.inner.shared.settings.known()
+        {
+            self.inner.end_at_provider(&known, &call.provider, &call.call_id).await;
+        }
     }
 
     /// A call that says that calls work.
@@ -314,8 +329,11 @@ impl Inner {
                 Ok(call_id) => {
                     // From now on only that call is heard. Where an event of it was first, it said so itself.
                     let mut named = call.clone();
-                    named.call_id = call_id;
-                    let _ = self.conversation.keep(&prompt, &named, Budget::usual()).await;
+                    named.call_id.clone_from(&call_id);
+                    let kept = self.conversation.keep(&prompt, &named, Budget::usual()).await;
+                    if matches!(kept, Ok(Kept::Moved)) {
+                        self.unless_withdrawn(known, &prompt.prompt_id, name, &call_id).await;
+                    }
                     return Ok(Accepted { provider: name.to_owned() });
                 }
                 Err(_) => {
@@ -324,6 +342,31 @@ impl Inner {
             }
         }
         Err(failure)
+    }
+
+    /// It was withdrawn while the provider was being asked to ring: whoever withdrew it did not know the call's name yet.
+    async fn unless_withdrawn(&self, known: &Known, prompt_id: &str, provider: &str, call_id: &str) {
+        let found = self.conversation.find(prompt_id, Budget::usual()).await;
+        if found.is_ok_and(|prompt| prompt.is_some_and(|prompt| prompt.outcome == "withdrawn")) {
+            self.end_at_provider(known, provider, call_id).await;
+        }
+    }
+
+    /// An Asterisk's call is ended by the node that drives it.
+    async fn end_at_provider(&self, known: &Known, provider: &str, call_id: &str) {
+        let carries = |one: &&Provider| one.name.as_str() == provider && matches!(one.adapter, Adapter::Twiml { .. });
+        let Some(provider) = known.settings.providers.iter().find(carries).filter(|_| !call_id.is_empty()) else {
+            return;
+        };
+        let ended = tokio::time::timeout(HANG_UP, twiml::hang_up(&self.clients, known, provider, call_id)).await;
+        if let Err(error) = ended.unwrap_or(Err(DialError::TooSlow)) {
+            let error = service_kit::chain(&error);
+            tracing::warn!(
+                provider = provider.name.as_str(),
+                error,
+                "a call that nobody waits for could not be ended: it rings until its time is over"
+            );
+        }
     }
 
     /// Not waited for: the provider that told us has its own patience.

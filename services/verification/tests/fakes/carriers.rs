@@ -52,6 +52,7 @@ struct State {
     texts: Vec<(String, String)>,
     calls: Vec<(String, bool)>,
     pushes: Vec<String>,
+    hung_up: Vec<String>,
 }
 
 impl FakeCarriers {
@@ -64,6 +65,7 @@ impl FakeCarriers {
             texts: vec![],
             calls: vec![],
             pushes: vec![],
+            hung_up: vec![],
         };
         Arc::new(Self { store, bus, clock, state: Mutex::new(state) })
     }
@@ -99,6 +101,11 @@ impl FakeCarriers {
 
     pub fn pushes(&self) -> Vec<String> {
         self.state.lock().expect("whole").pushes.clone()
+    }
+
+    /// The prompts whose calls were ended because nobody waited for them.
+    pub fn hung_up(&self) -> Vec<String> {
+        self.state.lock().expect("whole").hung_up.clone()
     }
 
     async fn take(&self, mood: Mood) -> Result<(Accepted, bool), SendFailure> {
@@ -147,6 +154,10 @@ impl Carriers for FakeCarriers {
             self.ring(prompt).await;
         }
         Ok(accepted)
+    }
+
+    async fn hang_up(&self, prompt: &Prompt) {
+        self.state.lock().expect("whole").hung_up.push(prompt.prompt_id.clone());
     }
 
     async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure> {

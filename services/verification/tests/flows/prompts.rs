@@ -402,6 +402,34 @@ async fn a_cancelled_attempt_asks_nobody_any_more() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_withdrawn_is_hung_up_and_one_that_was_answered_is_not() {
+    // V-23, R-32: and the store is told that another request takes its place
+    let world = World::new();
+    world.store.change("bob", |user| user.phone = "030 901820".into());
+    let node = world.node().await;
+    for (reason, by) in [("challenge_gone", "another request"), ("no_answer", "")] {
+        let attempt = attempt("waits", "bob");
+        let waiting = tokio::spawn({
+            let (node, attempt) = (node.clone(), attempt.clone());
+            async move { said(node.begin(wanted(&attempt, "call")).await) }
+        });
+        let calls = world.carriers.hung_up().len() + 1;
+        until(|| world.carriers.calls().len() == calls).await;
+        let transaction_id = attempt.transaction_id.clone();
+        let cancel = CancelRequest { transaction_id, reason: reason.into(), ..CancelRequest::default() };
+        node.cancel(request(cancel)).await.expect("cancelled");
+        assert_eq!(waiting.await.expect("answered"), "deny challenge_gone");
+        until(|| world.carriers.hung_up().len() == calls).await;
+        let hung_up = world.carriers.hung_up().last().expect("it was").clone();
+        let prompt = world.store.prompts().into_iter().find(|prompt| prompt.prompt_id == hung_up).expect("there");
+        assert_eq!((prompt.outcome.as_str(), prompt.answered_by.as_str()), ("withdrawn", by));
+    }
+    world.carriers.answers("approved", "phone");
+    assert_eq!(said(node.begin(wanted(&attempt("waits", "bob"), "call")).await), "allow call_confirmed");
+    assert_eq!(world.carriers.hung_up().len(), 2);
+}
+
+#[tokio::test]
 async fn the_last_moment_belongs_to_the_person() {
     // The prompt's time is over for us, and the store has an approval: that holds.
     let world = world();

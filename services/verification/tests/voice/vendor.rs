@@ -100,6 +100,38 @@ async fn a_person_who_presses_the_pound_key_has_confirmed() {
 }
 
 #[tokio::test]
+async fn a_call_that_nobody_waits_for_is_ended_at_the_vendor() {
+    // V-23: while it rings, while somebody listens, and where it was withdrawn before the vendor had said what it calls it
+    let stage = stage().await;
+    for picks_up in [false, true] {
+        let (prompt, mut phone) = stage.ring(Ann::default()).await;
+        if picks_up {
+            phone.answer("human").await;
+        }
+        stage.world.store.end(&prompt.prompt_id, "withdrawn");
+        stage.node.carriers().hang_up(&stage.world.store.read(&prompt.prompt_id)).await;
+        assert_eq!(stage.vendor.ended().last(), Some(&phone.order["CallSid"]), "picks up: {picks_up}");
+        assert_eq!(phone.status("completed").await, 204, "told as any other end");
+        assert_eq!(stage.outcome(&prompt), "withdrawn");
+    }
+    stage.vendor.set_mood(Mood::Delay(500));
+    let prompt = stage.world.prompt("call");
+    let ringing = tokio::spawn({
+        let (node, prompt) = (stage.node.clone(), prompt.clone());
+        async move { call(&node, &prompt, Ann::default()).await }
+    });
+    while stage.world.store.read(&prompt.prompt_id).state_json.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    stage.world.store.end(&prompt.prompt_id, "withdrawn");
+    stage.node.carriers().hang_up(&stage.world.store.read(&prompt.prompt_id)).await;
+    assert_eq!(stage.vendor.ended().len(), 2, "nobody knows its name yet");
+    ringing.await.expect("no panic").expect("taken");
+    let phone = stage.phone().await;
+    assert_eq!(stage.vendor.ended().last(), Some(&phone.order["CallSid"]));
+}
+
+#[tokio::test]
 async fn every_way_a_call_can_end_is_told_by_its_reason() {
     // V-19, V-25: each reason of a call is reached, and only a key approves
     let stage = stage_with(json!({ "voice": { "fraud_code": "0" } })).await;

@@ -48,6 +48,7 @@ pub struct TwimlVendor {
     secret: String,
     mood: Arc<Mutex<Mood>>,
     orders: tokio::sync::Mutex<mpsc::UnboundedReceiver<HashMap<String, String>>>,
+    ended: Arc<Mutex<Vec<String>>>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -63,7 +64,14 @@ impl TwimlVendor {
         let base_url = format!("http://{}/2010-04-01", listener.local_addr()?);
         let mood = Arc::new(Mutex::new(Mood::Accept));
         let (sender, orders) = mpsc::unbounded_channel();
-        let desk = Desk { account: account.into(), secret: secret.into(), mood: mood.clone(), orders: sender };
+        let ended = Arc::<Mutex<Vec<String>>>::default();
+        let desk = Desk {
+            account: account.into(),
+            secret: secret.into(),
+            mood: mood.clone(),
+            orders: sender,
+            ended: ended.clone(),
+        };
         let desk = Arc::new(desk);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -72,7 +80,7 @@ impl TwimlVendor {
             }
         });
         let orders = tokio::sync::Mutex::new(orders);
-        Ok(Self { base_url, account: account.into(), secret: secret.into(), mood, orders, server })
+        Ok(Self { base_url, account: account.into(), secret: secret.into(), mood, orders, ended, server })
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -99,6 +107,11 @@ impl TwimlVendor {
         }
     }
 
+    /// The calls that were ended by order, by their names.
+    pub fn ended(&self) -> Vec<String> {
+        self.ended.lock().expect("whole").clone()
+    }
+
     /// No call was ordered that nobody has asked for.
     pub async fn is_quiet(&self) -> bool {
         self.orders.lock().await.try_recv().is_err()
@@ -110,6 +123,7 @@ struct Desk {
     secret: String,
     mood: Arc<Mutex<Mood>>,
     orders: mpsc::UnboundedSender<HashMap<String, String>>,
+    ended: Arc<Mutex<Vec<String>>>,
 }
 
 impl Desk {
@@ -133,12 +147,27 @@ impl Desk {
         if request.basic() != Some((self.account.clone(), self.secret.clone())) {
             return (401, r#"{"code":20003}"#.into());
         }
-        if (request.method.as_str(), request.path())
-            != ("POST", &format!("/2010-04-01/Accounts/{}/Calls.json", self.account))
-        {
+        let place = format!("/2010-04-01/Accounts/{}/Calls", self.account);
+        let Some(rest) = request.path().strip_prefix(&place).filter(|_| request.method == "POST") else {
             return (404, r#"{"code":20404}"#.into());
+        };
+        match rest.strip_prefix('/').and_then(|rest| rest.strip_suffix(".json")) {
+            Some(call) => self.change(call, &request.form()),
+            None if rest == ".json" => self.order(request.form(), mood),
+            None => (404, r#"{"code":20404}"#.into()),
         }
-        let mut order = request.form();
+    }
+
+    /// A call that is under way.
+    fn change(&self, call: &str, form: &HashMap<String, String>) -> (u16, String) {
+        if form.get("Status").is_none_or(|status| status != "completed") {
+            return (400, r#"{"code":21218}"#.into());
+        }
+        self.ended.lock().expect("whole").push(call.to_owned());
+        (200, format!(r#"{{"sid":"{call}","status":"completed"}}"#))
+    }
+
+    fn order(&self, mut order: HashMap<String, String>, mood: Mood) -> (u16, String) {
         if !order.get("To").is_some_and(|to| to.starts_with('+')) || !order.contains_key("From") {
             return (400, r#"{"code":21211}"#.into());
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST {base_url}/Accounts/{account}/Calls.json        we: ring this number
+//! POST {base_url}/Accounts/{account}/Calls/{call}.json we: hang up
 //! /callback/<provider>/call/<prompt>/<attempt>/<step>/answer | keys | silence
 //! /callback/<provider>/call/<prompt>/<attempt>/status  it: how the call went
 //! ```
@@ -16,9 +17,10 @@ use super::client::{self, Clients};
 use super::flow::{Event, Missed};
 use super::{DialError, Order};
 use crate::providers::http;
+use crate::settings::Known;
 use ::http::header::CONTENT_TYPE;
 use address::What;
-use domain::settings::Adapter;
+use domain::settings::{Adapter, Provider};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -67,29 +69,57 @@ pub async fn dial_test(clients: &Clients, order: &Order<'_>, document: &str) -> 
     place(&client, order, vec![("Twiml", document), ("Timeout", &ring)]).await
 }
 
-async fn place(client: &reqwest::Client, order: &Order<'_>, mut form: Vec<(&str, &str)>) -> Result<String, DialError> {
-    let Adapter::Twiml { base_url, account, caller, .. } = &order.provider.adapter else {
+/// Ends a call, whether it rings or somebody has picked up.
+pub async fn hang_up(clients: &Clients, known: &Known, provider: &Provider, call: &str) -> Result<(), DialError> {
+    let Adapter::Twiml { ca, .. } = &provider.adapter else {
         return Err(DialError::Settings("the provider is no TwiML provider"));
     };
-    let secret = order.secret("secret").ok_or(DialError::Settings("the provider has no secret"))?;
-    form.extend([("To", order.line.number.expose()), ("From", caller.as_str())]);
-    let url = format!("{}/Accounts/{account}/Calls.json", base_url.trim_end_matches('/'));
-    let request = client
-        .post(url)
-        .basic_auth(account, secret.expose_str())
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .timeout(order.timeout)
-        .body(http::form(form));
-    let (status, body) = client::answer(request).await?;
-    if !status.is_success() {
-        return Err(DialError::Refused { status: status.as_u16() });
+    // Part of an address, and the provider's own word for it.
+    if !call.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
+        return Err(DialError::Nonsense);
     }
+    let client = clients.of(provider.name.as_str(), ca)?;
+    let form = vec![("Status", "completed")];
+    post(&client, known, provider, &format!("Calls/{call}.json"), form).await.map(drop)
+}
+
+async fn place(client: &reqwest::Client, order: &Order<'_>, mut form: Vec<(&str, &str)>) -> Result<String, DialError> {
+    let Adapter::Twiml { caller, .. } = &order.provider.adapter else {
+        return Err(DialError::Settings("the provider is no TwiML provider"));
+    };
+    form.extend([("To", order.line.number.expose()), ("From", caller.as_str())]);
+    let asked = post(client, order.known, order.provider, "Calls.json", form);
+    let body = tokio::time::timeout(order.timeout, asked).await.unwrap_or(Err(DialError::TooSlow))?;
     #[derive(Deserialize)]
     struct Placed {
         sid: String,
     }
     let placed: Placed = serde_json::from_slice(&body).map_err(|_| DialError::Nonsense)?;
     if placed.sid.is_empty() || placed.sid.len() > 128 { Err(DialError::Nonsense) } else { Ok(placed.sid) }
+}
+
+/// The body of the answer, where it is a yes.
+async fn post(
+    client: &reqwest::Client,
+    known: &Known,
+    provider: &Provider,
+    to: &str,
+    form: Vec<(&str, &str)>,
+) -> Result<Vec<u8>, DialError> {
+    let Adapter::Twiml { base_url, account, .. } = &provider.adapter else {
+        return Err(DialError::Settings("the provider is no TwiML provider"));
+    };
+    let secret = known.provider_secret(provider, "secret").ok_or(DialError::Settings("the provider has no secret"))?;
+    let request = client
+        .post(format!("{}/Accounts/{account}/{to}", base_url.trim_end_matches('/')))
+        .basic_auth(account, secret.expose_str())
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(http::form(form));
+    let (status, body) = client::answer(request).await?;
+    if !status.is_success() {
+        return Err(DialError::Refused { status: status.as_u16() });
+    }
+    Ok(body)
 }
 
 /// What a callback means for the call. `None`: nothing, such as "it rings".
