@@ -39,6 +39,7 @@ const TURNS: usize = 48;
 const WAIT_MS: u64 = 12_000;
 /// A node sees within this that another one has its request.
 const NOTICED_MS: i64 = 500;
+const SUPERSEDED_MS: i64 = 2_600;
 /// The answer of another node is found within this.
 const FOUND_MS: i64 = 1_000;
 /// A Reject goes out no earlier, less what a step takes.
@@ -236,8 +237,8 @@ struct Sending {
     owed: usize,
     /// It has the place of another one.
     replaces: bool,
-    /// Another packet has its place, since then, at another node or not.
-    replaced: Option<(i64, bool)>,
+    /// Another packet has its place since then, and its node may not know of that for so long.
+    replaced: Option<(i64, i64)>,
 }
 
 impl Sending {
@@ -410,7 +411,13 @@ impl Model {
         let mut replaces = false;
         for old in self.sendings.iter_mut().filter(|old| old.key == key && old.replaced.is_none()) {
             replaces = true;
-            old.replaced = Some((now, old.node != node));
+            let unknown_ms = match (old.node == node, old.content == content) {
+                (true, _) => 0,
+                // Whoever waits for the same answer is in no hurry, and nobody is told.
+                (false, true) => SUPERSEDED_MS,
+                (false, false) => NOTICED_MS,
+            };
+            old.replaced = Some((now, unknown_ms));
             self.replaces.entry(login).or_default().push(self.contents[old.content].login);
         }
         self.may_begin_anew(key, content, now);
@@ -505,9 +512,9 @@ impl Model {
         let Some(sending) = self.sendings.iter_mut().rev().find(answers) else {
             return Err(format!("an answer to nothing that was asked: {octets:?}"));
         };
-        if let Some((at, elsewhere)) = sending.replaced {
+        if let Some((at, unknown_ms)) = sending.replaced {
             // the old reply never goes out where that is known.
-            return match elsewhere && now - at <= NOTICED_MS {
+            return match now - at < unknown_ms {
                 true => Ok(()),
                 false => Err(format!(
                     "login {} was answered after another request had its place",
