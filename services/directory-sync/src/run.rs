@@ -172,10 +172,9 @@ impl Runner {
             feed: feed.as_ref(),
         };
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
-        if mode == Mode::Preview && matches!(trigger, Trigger::Schedule) {
-            if self.learned.was_shown(&identity, Instant::now()) {
-                return Ok(self.waits("another source than before was previewed and nobody has accepted it"));
-            }
+        let by_itself = mode == Mode::Preview && matches!(trigger, Trigger::Schedule);
+        if by_itself && self.learned.was_shown(&identity, Instant::now()) {
+            return Ok(self.waits("another source than before was previewed and nobody has accepted it"));
         }
         // Another source has other ids (S-44). One that could not be asked is no other.
         let same = identity.is_empty() || identity == state.identity;

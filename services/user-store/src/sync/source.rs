@@ -176,7 +176,7 @@ async fn last_start(session: &mut Session, directory: &str) -> Result<i64, Store
 
 /// From start to start (FS-02).
 fn next(last_start_ms: i64, settings: &Settings) -> i64 {
-    let minutes = i64::try_from(settings.sync.interval_minutes.max(1)).unwrap_or(i64::MAX);
+    let minutes = i64::from(settings.sync.interval_minutes.max(1));
     last_start_ms.saturating_add(minutes.saturating_mul(MINUTE_MS))
 }
 
