@@ -159,7 +159,8 @@ impl Slapd {
         self.stop();
         let (from, to) = (self.dir.join(from), self.dir.join(to));
         fs::create_dir_all(&to)?;
-        fs::copy(from.join("data.mdb"), to.join("data.mdb"))?;
+        // A file of 16 GiB that is nearly all holes.
+        run(Command::new("cp").arg("--sparse=always").arg(from.join("data.mdb")).arg(to.join("data.mdb")))?;
         self.restart()
     }
 
