@@ -17,13 +17,12 @@ use service_kit::grpc::{idempotent, with_deadline};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Response, Status};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// The store writes one thing after another: a batch of another directory may have its turn.
-const BEGIN_LIMIT: Duration = Duration::from_secs(60);
 /// A full batch is some thousand rows in one transaction; the end of a run moves all who left.
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
 const FINISH_LIMIT: Duration = Duration::from_secs(300);
@@ -54,6 +53,8 @@ pub(crate) enum StoreError {
 pub(crate) struct Term {
     store: Arc<dyn Store>,
     clock: Clock,
+    /// Whose turn it is to write. The store takes one after the other, and who waits there keeps a connection from logins.
+    turn: Arc<Semaphore>,
     pub(crate) epoch: u64,
 }
 
@@ -84,7 +85,7 @@ impl Term {
     pub(crate) async fn begin(store: Arc<dyn Store>, clock: Clock, holder: &str) -> Result<Self, StoreError> {
         let request = with_deadline(idempotent(LeadRequest { holder: holder.to_owned() }), CALL_LIMIT);
         let epoch = call("Lead", CALL_LIMIT, store.lead(request)).await?.epoch;
-        Ok(Self { store, clock, epoch })
+        Ok(Self { store, clock, turn: Arc::new(Semaphore::new(1)), epoch })
     }
 
     pub(crate) async fn source(&self, directory: &str) -> Result<GetSourceReply, StoreError> {
@@ -108,8 +109,10 @@ impl Term {
             base: opening.base,
             now_unix_ms: self.clock.now_ms(),
         };
-        let request = with_deadline(request, BEGIN_LIMIT);
-        let run_id = call("BeginRun", BEGIN_LIMIT, self.store.begin_run(request)).await?.run_id;
+        let _turn = self.turn.acquire().await;
+        // One that began and did not say so is abandoned by the next.
+        let reply = patiently("BeginRun", CALL_LIMIT, request, |request| self.store.begin_run(request)).await?;
+        let run_id = reply.run_id;
         Ok(BegunRun { term: self.clone(), run_id })
     }
 
@@ -131,6 +134,7 @@ impl BegunRun {
     }
 
     async fn apply(self, batch: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
+        let _turn = self.term.turn.acquire().await;
         let (epoch, run_id, now_unix_ms) = (self.term.epoch, self.run_id.clone(), self.term.clock.now_ms());
         let batch = ApplyBatchRequest { epoch, run_id, now_unix_ms, ..batch };
         patiently("ApplyBatch", BATCH_LIMIT, batch, |request| self.term.store.apply_batch(request)).await
@@ -144,6 +148,7 @@ impl BegunRun {
         position: Vec<u8>,
         pins: Vec<SourcePin>,
     ) -> Result<FinishRunReply, StoreError> {
+        let _turn = self.term.turn.acquire().await;
         let request = FinishRunRequest {
             epoch: self.term.epoch,
             run_id: self.run_id.clone(),

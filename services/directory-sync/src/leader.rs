@@ -11,7 +11,7 @@
 use crate::apply::Term;
 use crate::metrics::{self, Metrics};
 use crate::nodes::{Node, TOLD_EVERY};
-use crate::requests::{self, Asked, Requests};
+use crate::requests::{self, Delivered, REQUESTS_MAX_AGE, Requests};
 use crate::run::Runner;
 use crate::settings::{CurrentSettings, Snapshot};
 use crate::worker::{Deposed, Order, Worker};
@@ -20,14 +20,17 @@ use service_kit::Clock;
 use service_kit::bus::{Bus, Delivery};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::interval;
+use tokio::time::{Instant, interval, timeout};
 
 /// Requests in work; the others wait on the bus. No queue of a worker holds more.
 const REQUESTS_AT_ONCE: usize = 32;
-/// Directories that are read whole at once because the schedule says so: each read holds a page and keeps the store busy.
+/// Directories that are read whole at once: each read holds a page and keeps the store busy.
 const WHOLE_AT_ONCE: usize = 4;
+/// A run that has not ended by then is left to whom it gives way to.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Leader {
     term: Term,
@@ -46,7 +49,7 @@ pub(crate) struct Leader {
 
 /// What a leader does next.
 enum Next {
-    Asked(Asked),
+    Asked(Delivered),
     Ended(Result<Result<ObjectName, Deposed>, JoinError>),
     Changed,
     Nothing,
@@ -91,14 +94,21 @@ impl Leader {
                     service = "directory-sync",
                     "a preferred host is there and leads"
                 );
-                // What goes on is brought to its end.
-                self.desks.clear();
-                while self.workers.join_next().await.is_some() {}
+                self.finish_work().await;
             }
             End::Broken => return,
         }
         // Whose part was not served is told to come again at once.
         while self.served.join_next().await.is_some() {}
+    }
+
+    /// What goes on is brought to its end, if that is near: meanwhile no other directory is read. The next leader begins anew.
+    async fn finish_work(&mut self) {
+        self.desks.clear();
+        let ended = async { while self.workers.join_next().await.is_some() {} };
+        if timeout(GIVES_WAY_AFTER, ended).await.is_err() {
+            self.workers.shutdown().await;
+        }
     }
 
     async fn work(&mut self, node: &Node) -> End {
@@ -122,7 +132,7 @@ impl Leader {
                 },
             };
             match next {
-                Next::Asked(Asked { requests, delivery }) => {
+                Next::Asked(Delivered { requests, delivery }) => {
                     request = requests.next();
                     self.settings.refresh().await;
                     self.staff();
@@ -191,23 +201,21 @@ impl Leader {
                 "no such item is on"
             );
         }
-        let message = Arc::new(delivery.message.clone());
+        let Some(desks) = directories.iter().map(|name| self.desks.get(name)?.as_ref()).collect::<Option<Vec<_>>>()
+        else {
+            self.served.spawn(requests::put_off(delivery));
+            return;
+        };
+        let (message, until) = (Arc::new(delivery.message.clone()), Instant::now() + REQUESTS_MAX_AGE);
         let mut parts = Vec::new();
-        for name in &directories {
+        for desk in desks {
             let (done, part) = oneshot::channel();
             parts.push(part);
-            let order = Order { trigger: trigger.clone(), message: Arc::clone(&message), done };
-            self.order(name, order);
-        }
-        self.served.spawn(requests::served(delivery, parts));
-    }
-
-    /// An order that nobody takes is dropped, and its request comes again.
-    fn order(&self, name: &ObjectName, order: Order) {
-        if let Some(Some(desk)) = self.desks.get(name) {
-            // There are fewer requests in work than a queue holds.
+            let order = Order { trigger: trigger.clone(), message: Arc::clone(&message), until, done };
+            // There are fewer requests in work than a queue holds. One that nobody takes is dropped, and its request comes again.
             let _ = desk.try_send(order);
         }
+        self.served.spawn(requests::served(delivery, parts));
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
         Trigger::Request(asked) => Some(asked),
         Trigger::Schedule | Trigger::Follow => None,
     };
-    if asked.is_some_and(|asked| asked.what == What::Preview) {
+    if trigger.is_preview() {
         return (Mode::Preview, "a preview was asked for".into());
     }
     let another = !state.identity.is_empty() && !facts.identity.is_empty() && state.identity != facts.identity;

@@ -2,9 +2,8 @@
 //!
 //! A request that a leader took and did not live to serve comes again. One that takes long is said to be in work, so that it does not.
 
-use crate::mode::{Asked as Wish, Trigger, What};
+use crate::mode::{Asked, Trigger, What};
 use crate::settings::Snapshot;
-use crate::worker::Outcome;
 use domain::ObjectName;
 use domain::settings::{SyncItem, SyncState};
 use prost::Message as _;
@@ -24,10 +23,10 @@ const CONSUMER: &str = "directory-sync";
 /// A request that a leader took and did not live to serve comes again after this.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Requests are forgotten, and their number is bounded, as user-store, which publishes them, says too.
-const REQUESTS_MAX_AGE: Duration = Duration::from_secs(3600);
+pub(crate) const REQUESTS_MAX_AGE: Duration = Duration::from_secs(3600);
 const REQUESTS_MAX: usize = 1_000;
 /// Between tries to reach the bus.
-const PAUSE: Duration = Duration::from_secs(2);
+pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 
 /// What others asked for, in the order in which they did.
 pub(crate) struct Requests {
@@ -35,7 +34,7 @@ pub(crate) struct Requests {
     consumer: Option<Box<dyn Consumer>>,
 }
 
-pub(crate) struct Asked {
+pub(crate) struct Delivered {
     pub(crate) requests: Requests,
     pub(crate) delivery: Delivery,
 }
@@ -54,7 +53,7 @@ impl Requests {
 
     /// The next request, however long the bus is away. Owns itself, so that it can wait while other things go on: what the bus has sent
     /// already would be lost for a while with a future that is dropped.
-    pub(crate) fn next(mut self) -> Pin<Box<dyn Future<Output = Asked> + Send>> {
+    pub(crate) fn next(mut self) -> Pin<Box<dyn Future<Output = Delivered> + Send>> {
         Box::pin(async move {
             loop {
                 let consumer = match &mut self.consumer {
@@ -69,7 +68,7 @@ impl Requests {
                     },
                 };
                 match consumer.next().await {
-                    Ok(delivery) => return Asked { requests: self, delivery },
+                    Ok(delivery) => return Delivered { requests: self, delivery },
                     Err(_) => {
                         self.consumer = None;
                         sleep(PAUSE).await;
@@ -89,33 +88,36 @@ pub(crate) fn understood(snapshot: &Snapshot, delivery: &Delivery) -> Option<(Tr
         _ => What::Full,
     };
     let directories = asked_for(snapshot, &request.only, what);
-    let wish = Wish { what, accept_source: request.accept_source, actor: request.actor };
-    Some((Trigger::Request(wish), directories))
+    let asked = Asked { what, accept_source: request.accept_source, actor: request.actor };
+    Some((Trigger::Request(asked), directories))
 }
 
 /// Waits until all are through with a request, and says so to the bus. Whom nobody serves to its end is for the one who leads next.
-pub(crate) async fn served(delivery: Delivery, parts: Vec<oneshot::Receiver<Outcome>>) {
-    let mut taken = true;
+pub(crate) async fn served(delivery: Delivery, parts: Vec<oneshot::Receiver<()>>) {
     let mut beat = interval(ACK_WAIT / 3);
     for mut part in parts {
-        let outcome = loop {
-            // Cancel safety: what became of it stays until it is taken.
+        let served = loop {
+            // Cancel safety: that it was served stays until it is taken.
             tokio::select! {
-                outcome = &mut part => break outcome,
+                served = &mut part => break served,
                 // One that is lost costs a run too many.
                 _ = beat.tick() => drop(delivery.working().await),
             }
         };
-        match outcome {
-            Ok(outcome) => taken &= outcome == Outcome::Ran,
-            Err(_) => return drop(delivery.refuse().await),
+        if served.is_err() {
+            return drop(delivery.refuse().await);
         }
     }
-    // Not acknowledged: it comes again after a while, when the store may be back.
-    if taken && let Err(error) = delivery.ack().await {
+    if let Err(error) = delivery.ack().await {
         // It comes again and is served again: a run too many harms nobody.
         tracing::warn!(error = %chain(&error), "a served request could not be acknowledged");
     }
+}
+
+/// A directory that it names is let go of, or came back and is not read yet: it comes again after a pause.
+pub(crate) async fn put_off(delivery: Delivery) {
+    sleep(PAUSE).await;
+    drop(delivery.refuse().await);
 }
 
 /// The directories that a request names, by themselves or by an item, and that have an item to read; a preview reads items in

@@ -37,7 +37,7 @@ pub(crate) struct Runner {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) term_metrics: Arc<metrics::Term>,
-    /// Of the directories that the schedule reads whole, and this one's, if it has one.
+    /// Of the directories that are read whole, and this one's, if it has one.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) place: Option<OwnedSemaphorePermit>,
     pub(crate) learned: Learned,
@@ -181,7 +181,7 @@ impl Runner {
         let pins = if same { state.pins.clone() } else { Vec::new() };
         (self.learned.waits, self.learned.pins) = (None, pins.clone());
         loop {
-            if !self.has_place(mode, trigger) {
+            if !self.has_place(mode) {
                 return Ok(Ran::NoPlace);
             }
             let span = run_span(name.as_str());
@@ -221,9 +221,9 @@ impl Runner {
         }
     }
 
-    /// Only what the schedule reads whole waits for others; a feed reads little, and who asks is not kept waiting.
-    fn has_place(&mut self, mode: Mode, trigger: &Trigger) -> bool {
-        if mode == Mode::Incremental || !matches!(trigger, Trigger::Schedule) {
+    /// What is read whole waits for others, whoever wants it; a feed reads little.
+    fn has_place(&mut self, mode: Mode) -> bool {
+        if mode == Mode::Incremental {
             return true;
         }
         self.place = self.place.take().or_else(|| Arc::clone(&self.places).try_acquire_owned().ok());

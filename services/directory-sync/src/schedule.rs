@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A run that the store did not let begin or go on is tried again after this, whatever the interval.
-const RETRY: Duration = Duration::from_secs(15);
+pub(crate) const RETRY: Duration = Duration::from_secs(15);
 /// Who was missed is looked for once more after this, and not before: what hid them, a right or a server that was away for a moment,
 /// may be over by then (S-43). No interval is shorter.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);

@@ -33,6 +33,8 @@ pub(crate) struct CurrentSettings {
     metrics: Metrics,
     ready: Condition,
     upstream: Upstream,
+    /// One revision is taken up at a time: many ask before their runs.
+    taking_up: Mutex<()>,
 }
 
 /// One revision of the settings.
@@ -45,8 +47,8 @@ impl CurrentSettings {
     pub(crate) fn new(port: Arc<dyn SettingsPort>, metrics: Metrics, ready: Condition, upstream: Upstream) -> Self {
         // Reading has connections of its own; one more says how the directory fares.
         let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
-        let refused = Mutex::default();
-        Self { port, current: watch::Sender::new(None), directories, refused, metrics, ready, upstream }
+        let (current, refused, taking_up) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
+        Self { port, current, directories, refused, metrics, ready, upstream, taking_up }
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
@@ -84,13 +86,13 @@ impl CurrentSettings {
 
     /// Asks the store for what is newer. Before a run, so that it runs by what was saved just before it was asked for.
     pub(crate) async fn refresh(&self) {
-        let known_revision = self.current().map_or(0, |snapshot| snapshot.revision);
+        let known_revision = self.revision();
         let request = with_deadline(idempotent(FetchRequest { known_revision }), FETCH_LIMIT);
         let asked = Instant::now();
         match tokio::time::timeout(FETCH_LIMIT, self.port.fetch(request)).await {
             Ok(Ok(reply)) => {
                 self.upstream.up(asked.elapsed());
-                self.take_up(reply.into_inner());
+                self.take_up(known_revision, reply.into_inner());
             }
             Ok(Err(status)) => self.away(&format!("code {:?}", status.code())),
             Err(_) => self.away("no answer in time"),
@@ -102,8 +104,13 @@ impl CurrentSettings {
         tracing::warn!(error, "settings cannot be fetched");
     }
 
-    fn take_up(&self, reply: FetchReply) {
-        if reply.unchanged {
+    fn revision(&self) -> u64 {
+        self.current.borrow().as_ref().map_or(0, |snapshot| snapshot.revision)
+    }
+
+    fn take_up(&self, known_revision: u64, reply: FetchReply) {
+        let _alone = self.taking_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if reply.unchanged || is_overtaken(known_revision, self.revision(), reply.revision) {
             return;
         }
         let settings: Settings = match serde_json::from_str(&reply.settings_json) {
@@ -148,5 +155,24 @@ async fn heard(changes: &mut Option<Subscription>) -> Option<()> {
     match changes {
         Some(changes) => changes.next().await.map(drop),
         None => std::future::pending().await,
+    }
+}
+
+/// Was another answer taken up meanwhile that is no older? A store that was put back is older than what was known when it was asked.
+fn is_overtaken(known_when_asked: u64, known_now: u64, told: u64) -> bool {
+    known_now != known_when_asked && told <= known_now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_brings_no_older_settings_back() {
+        for (asked, now, told, expected) in
+            [(1, 1, 2, false), (1, 3, 2, true), (1, 2, 2, true), (1, 2, 3, false), (5, 5, 2, false), (0, 0, 0, false)]
+        {
+            assert_eq!(is_overtaken(asked, now, told), expected, "asked with {asked}, has {now}, is told {told}");
+        }
     }
 }

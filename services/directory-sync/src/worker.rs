@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! idle ── due, asked for, told of a change ──> run ──> follow what the directory tells ──> idle
-//!            `── everything is to be read by the schedule, and too many others are ──> wait for a place ──^
+//!            `── everything is to be read, and as many others are as may be at once ──> wait for a place ──^
 //! ```
+//!
+//! What the store did not take of a request is tried again here: who was served already is not read anew for it.
 //!
 //! A directory that is silent or large holds up nobody but itself (FD-02).
 
@@ -11,10 +13,11 @@ use crate::apply::StoreError;
 use crate::follow::{Burst, Follow};
 use crate::mode::Trigger;
 use crate::run::{Ran, Runner};
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, RETRY, Schedule};
 use crate::settings::Snapshot;
 use domain::ObjectName;
 use service_kit::bus::Message;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,30 +32,35 @@ pub(crate) struct Order {
     pub(crate) trigger: Trigger,
     /// Whose trace it belongs to.
     pub(crate) message: Arc<Message>,
-    pub(crate) done: oneshot::Sender<Outcome>,
+    /// Nobody waits for it any longer than this.
+    pub(crate) until: Instant,
+    pub(crate) done: oneshot::Sender<()>,
 }
 
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Ran,
-    /// The store did not take it, now.
-    NotTaken,
-}
+/// Permission to read a whole directory, once there is some.
+type Place = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 pub(crate) struct Worker {
-    name: ObjectName,
     runner: Runner,
     schedule: Schedule,
     follow: Follow,
     orders: mpsc::Receiver<Order>,
-    /// A run of the schedule waits for this.
-    place: Option<Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>>,
+    /// What waits for a place. No more than there are requests in work, and the schedule.
+    waiting: VecDeque<Waiting>,
+    place: Option<Place>,
+    /// What the store did not take, and when it is tried again. No more than there are requests in work.
+    refused: VecDeque<(Instant, Order)>,
+}
+
+enum Waiting {
+    Order(Order),
+    Schedule,
 }
 
 /// What is done next.
 enum Next {
     Order(Order),
+    Refused,
     Due,
     Place(Option<OwnedSemaphorePermit>),
     Told,
@@ -61,8 +69,9 @@ enum Next {
 
 impl Worker {
     pub(crate) fn new(runner: Runner, orders: mpsc::Receiver<Order>) -> Self {
-        let name = runner.name.clone();
-        Self { name, runner, schedule: Schedule::default(), follow: Follow::default(), orders, place: None }
+        let (schedule, follow) = (Schedule::default(), Follow::default());
+        let (waiting, refused) = (VecDeque::new(), VecDeque::new());
+        Self { runner, schedule, follow, orders, waiting, place: None, refused }
     }
 
     /// Works until nobody can order anything any more; whose directory it is.
@@ -70,53 +79,93 @@ impl Worker {
         let settings = Arc::clone(&self.runner.settings);
         let mut changes = settings.changes();
         loop {
-            let due = settings.current().and_then(|it| self.schedule.due(&it.settings, &self.name, Instant::now()));
-            let follow_due = self.follow.due();
+            let due = settings.current().and_then(|it| self.due(&it));
+            let (follow_due, refused_due) = (self.follow.due(), self.refused.front().map(|(due, _)| *due));
             // Cancel safety: an order stays in the queue, what was told with the follower, and the place is waited for again; a moment
             // and a changed setting are looked at anew.
             let next = tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(order) => Next::Order(order),
-                    None => return Ok(self.name),
+                    None => return Ok(self.runner.name),
                 },
+                () = until(refused_due) => Next::Refused,
                 place = given(&mut self.place) => Next::Place(place),
                 () = until(due) => Next::Due,
                 () = self.follow.told() => Next::Told,
                 () = until(follow_due) => Next::Follow,
                 changed = changes.changed() => match changed {
                     Ok(()) => Next::Follow,
-                    Err(_) => return Ok(self.name), // the process stops
+                    Err(_) => return Ok(self.runner.name), // the process stops
                 },
             };
             if !matches!(next, Next::Follow) {
                 settings.refresh().await;
             }
-            let Some(snapshot) = settings.current() else { return Ok(self.name) };
+            let Some(snapshot) = settings.current() else { return Ok(self.runner.name) };
+            // What was settled a moment ago holds for what is done now.
+            self.keep(&snapshot);
             self.do_next(next, &snapshot).await?;
+            self.line_up();
             self.follow(&snapshot).await?;
         }
+    }
+
+    /// When it is run by itself; `None` = not.
+    fn due(&self, snapshot: &Snapshot) -> Option<Instant> {
+        self.schedule.due(&snapshot.settings, &self.runner.name, Instant::now())
     }
 
     async fn do_next(&mut self, next: Next, snapshot: &Snapshot) -> Result<(), Deposed> {
         match next {
             Next::Order(order) => self.obey(order, snapshot).await,
-            Next::Due => self.run(snapshot).await.map(drop),
+            Next::Refused => match self.refused.pop_front() {
+                Some((_, order)) => self.obey(order, snapshot).await,
+                None => Ok(()),
+            },
+            Next::Due => self.run_if_on(snapshot).await,
             Next::Place(place) => {
                 (self.place, self.runner.place) = (None, place);
-                self.run(snapshot).await.map(drop)
+                let done = match self.waiting.pop_front() {
+                    Some(Waiting::Order(order)) => self.obey(order, snapshot).await,
+                    Some(Waiting::Schedule) => self.run_if_on(snapshot).await,
+                    None => Ok(()),
+                };
+                self.runner.place = None;
+                done
             }
             Next::Told => self.told(snapshot).await,
             Next::Follow => Ok(()),
         }
     }
 
+    /// Waits for a place while something needs one, and not longer.
+    fn line_up(&mut self) {
+        if self.waiting.is_empty() {
+            self.place = None;
+        } else if self.place.is_none() {
+            let places = Arc::clone(&self.runner.places);
+            self.place = Some(Box::pin(async move { places.acquire_owned().await.ok() }));
+        }
+    }
+
+    /// Runs by the schedule, unless it was switched off while it waited.
+    async fn run_if_on(&mut self, snapshot: &Snapshot) -> Result<(), Deposed> {
+        match self.due(snapshot) {
+            Some(_) => self.run(snapshot).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Runs by the schedule. What the store did not take is tried again soon.
     async fn run(&mut self, snapshot: &Snapshot) -> Result<Ran, Deposed> {
-        self.schedule.started(Instant::now());
+        self.started();
         let ran = self.runner.run(snapshot, &Trigger::Schedule, |_| {}).await;
         self.runner.place = None;
         match ran {
             Ok(ran) => {
+                if ran == Ran::NoPlace {
+                    self.waiting.push_back(Waiting::Schedule);
+                }
                 self.after(&ran);
                 Ok(ran)
             }
@@ -128,47 +177,60 @@ impl Worker {
         }
     }
 
+    /// What the schedule waits for is done now.
+    fn started(&mut self) {
+        self.schedule.started(Instant::now());
+        self.waiting.retain(|waiting| matches!(waiting, Waiting::Order(_)));
+    }
+
     fn after(&mut self, ran: &Ran) {
-        match ran {
-            Ran::Waits => {}
-            Ran::NoPlace if self.place.is_some() => {}
-            Ran::NoPlace => {
-                let places = Arc::clone(&self.runner.places);
-                self.place = Some(Box::pin(async move { places.acquire_owned().await.ok() }));
-            }
-            Ran::Ended { again, missed, .. } => {
-                if *again {
-                    self.schedule.again(Instant::now());
-                }
-                if *missed {
-                    self.schedule.missed(Instant::now());
-                }
-            }
+        let Ran::Ended { again, missed, .. } = ran else { return };
+        if *again {
+            self.schedule.again(Instant::now());
+        }
+        if *missed {
+            self.schedule.missed(Instant::now());
         }
     }
 
     /// Runs what somebody asked for, on the schedule or off it (FS-01).
     async fn obey(&mut self, order: Order, snapshot: &Snapshot) -> Result<(), Deposed> {
-        let Order { trigger, message, done } = order;
-        if !trigger.is_preview() {
-            self.schedule.started(Instant::now());
+        // Whoever waited for it has let it come again.
+        if order.done.is_closed() {
+            return Ok(());
         }
-        let outcome = match self.runner.run(snapshot, &trigger, |span| message.link(span)).await {
+        let is_preview = order.trigger.is_preview();
+        if !is_preview {
+            self.started();
+        }
+        let ran = self.runner.run(snapshot, &order.trigger, |span| order.message.link(span)).await;
+        self.runner.place = None;
+        match ran {
+            Ok(Ran::NoPlace) => self.waiting.push_back(Waiting::Order(order)),
             Ok(ran) => {
                 self.after(&ran);
-                Outcome::Ran
+                // Whoever waited for it may be gone with its term.
+                let _ = order.done.send(());
             }
             Err(StoreError::Deposed) => return Err(Deposed),
-            Err(StoreError::Refused { .. }) => Outcome::NotTaken,
-        };
-        // Whoever waited for it may be gone with its term.
-        let _ = done.send(outcome);
+            Err(StoreError::Refused { .. }) => self.once_more(order),
+        }
         Ok(())
+    }
+
+    /// The store may be back after a while. In the end whoever asked has to ask again.
+    fn once_more(&mut self, order: Order) {
+        let due = Instant::now() + RETRY;
+        if due < order.until {
+            self.refused.push_back((due, order));
+        } else {
+            let _ = order.done.send(());
+        }
     }
 
     /// Reads what the directory told of.
     async fn told(&mut self, snapshot: &Snapshot) -> Result<(), Deposed> {
-        let (directory, origin, events) = match self.follow.burst(&self.name).await {
+        let (directory, origin, events) = match self.follow.burst(&self.runner.name).await {
             None => return Ok(()),
             Some(Burst::Run) => {
                 let ran = self.run(snapshot).await?;
@@ -188,28 +250,37 @@ impl Worker {
         Ok(())
     }
 
-    /// Follows the directory if it can be followed and is not yet, and lets go of it if the settings changed.
-    async fn follow(&mut self, snapshot: &Snapshot) -> Result<(), Deposed> {
-        let settings = Arc::clone(&self.runner.settings);
+    /// May it be followed, by these settings?
+    fn may_follow(&self, snapshot: &Snapshot) -> bool {
         let sync = &snapshot.settings.sync;
-        let is_on = sync.enabled && !sync.always_full && schedule::is_on(&snapshot.settings, &self.name);
-        let items_now = snapshot.settings.items_digest(self.name.as_str());
+        sync.enabled && !sync.always_full && schedule::is_on(&snapshot.settings, &self.runner.name)
+    }
+
+    /// Lets go of who is followed if the settings changed (FS-09).
+    fn keep(&mut self, snapshot: &Snapshot) {
+        let (may_follow, name) = (self.may_follow(snapshot), &self.runner.name);
+        let items_now = snapshot.settings.items_digest(name.as_str());
         self.follow.keep(|followed, items_digest| {
-            let is_same = settings.directory(&self.name).is_ok_and(|now| Arc::ptr_eq(&now, followed));
-            is_on && is_same && items_now == items_digest
+            let is_same = self.runner.settings.directory(name).is_ok_and(|now| Arc::ptr_eq(&now, followed));
+            may_follow && is_same && items_now == items_digest
         });
-        let now = Instant::now();
-        if !is_on {
+        if !may_follow {
             self.follow.forget_pause();
         }
-        if !is_on || !self.follow.is_wanted(now) {
+    }
+
+    /// Follows the directory if it can be followed and is not yet.
+    async fn follow(&mut self, snapshot: &Snapshot) -> Result<(), Deposed> {
+        let now = Instant::now();
+        if !self.may_follow(snapshot) || !self.follow.is_wanted(now) {
             return Ok(());
         }
         // Whatever comes of it, this moment has passed.
         self.follow.forget_pause();
-        let Ok(directory) = settings.directory(&self.name) else { return Ok(()) };
+        let name = &self.runner.name;
+        let Ok(directory) = self.runner.settings.directory(name) else { return Ok(()) };
         let Some(identity) = self.runner.followed(&directory).map(str::to_owned) else { return Ok(()) };
-        let state = match self.runner.term.source(self.name.as_str()).await {
+        let state = match self.runner.term.source(name.as_str()).await {
             Ok(state) => state,
             Err(StoreError::Deposed) => return Err(Deposed),
             Err(StoreError::Refused { .. }) => {
@@ -217,18 +288,19 @@ impl Worker {
                 return Ok(());
             }
         };
+        let items_now = snapshot.settings.items_digest(name.as_str());
         // FS-09, S-44: by what was accepted, from the source that was read. Otherwise the next run that is asked for gives a position.
         if let Ok(position) = serde_json::from_slice(&state.position)
             && state.items_digest == items_now
             && state.identity == identity
         {
-            self.follow.start(&self.name, directory, items_now, position);
+            self.follow.start(name, directory, items_now, position);
         }
         Ok(())
     }
 }
 
-async fn given<T>(place: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+async fn given(place: &mut Option<Place>) -> Option<OwnedSemaphorePermit> {
     match place {
         Some(place) => place.await,
         None => std::future::pending().await,

@@ -2,7 +2,7 @@
 
 mod fakes;
 
-use fakes::{FakeStore, Lab, item, until};
+use fakes::{FakeStore, Lab, Run, item, until};
 use proto::subjects::{LEASES_MAP, SYNC_PREFERRED};
 use proto::user_store::LeadRequest;
 use proto::user_store::sync_server::Sync;
@@ -11,6 +11,7 @@ use service_kit::bus::MapOptions;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -98,21 +99,102 @@ async fn a_preferred_host_leads_as_soon_as_it_is_there_and_any_other_while_it_is
 
 /// An instance that is in the middle of a run: its first batch waits at the store.
 async fn in_a_run(document: serde_json::Value) -> (Lab, lab::Slapd, service_kit::Process, tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let pki = lab::Pki::new(&dir.path().join("tls")).expect("a CA");
-    let options = lab::SlapdOptions { bulk_people: 900, ..Default::default() };
-    let slapd = lab::Slapd::start(dir.path(), &pki, &options).expect("slapd");
-    let mut document = document;
-    document["directory"] = json!([{
-        "name": "corp", "preset": "openldap", "urls": [slapd.ldap_url()], "base": lab::COMPANY_BASE,
-        "query_bind": { "kind": "simple", "name": lab::Slapd::QUERY_DN }, "danger_clear_text": true,
-    }]);
-    let lab = Lab::new(document, lab::Slapd::QUERY_PASSWORD);
-    lab.store.gate.forget_permits(tokio::sync::Semaphore::MAX_PERMITS);
+    let (lab, slapd, dir) = with_directories(&["corp"], 900, document);
+    lab.store.gate.forget_permits(Semaphore::MAX_PERMITS);
     let process = lab.start();
     lab.ask_for("").await;
     until("a batch", Duration::from_secs(20), || lab.store.at_gate.load(Ordering::SeqCst) == 1).await;
     (lab, slapd, process, dir)
+}
+
+/// The same server under so many names.
+fn with_directories(
+    names: &[&str],
+    bulk_people: usize,
+    mut document: serde_json::Value,
+) -> (Lab, lab::Slapd, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pki = lab::Pki::new(&dir.path().join("tls")).expect("a CA");
+    let options = lab::SlapdOptions { bulk_people, ..Default::default() };
+    let slapd = lab::Slapd::start(dir.path(), &pki, &options).expect("slapd");
+    let directory = |name: &&str| {
+        json!({
+            "name": name, "preset": "openldap", "urls": [slapd.ldap_url()], "base": lab::COMPANY_BASE,
+            "query_bind": { "kind": "simple", "name": lab::Slapd::QUERY_DN }, "danger_clear_text": true,
+        })
+    };
+    document["directory"] = names.iter().map(directory).collect();
+    (Lab::new(document, lab::Slapd::QUERY_PASSWORD), slapd, dir)
+}
+
+/// Directories, each with an item.
+fn several(names: &[&str]) -> (Lab, lab::Slapd, tempfile::TempDir) {
+    let item = |name: &&str| json!({ "name": name, "directory": name, "source": { "kind": "domain" } });
+    let items: serde_json::Value = names.iter().map(item).collect();
+    with_directories(names, 0, json!({ "sync_item": items }))
+}
+
+fn directories_of(runs: &[Run]) -> Vec<&str> {
+    let mut directories: Vec<&str> = runs.iter().map(|run| run.directory.as_str()).collect();
+    directories.sort_unstable();
+    directories
+}
+
+#[tokio::test]
+async fn of_directories_that_are_read_at_once_one_writes_at_a_time() {
+    // Whoever waits at the store keeps a connection of it from logins.
+    let (lab, _slapd, _dir) = several(&["corp", "branch", "plant"]);
+    lab.store.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let process = lab.start();
+    lab.ask_for("").await;
+    let at_gate = || lab.store.at_gate.load(Ordering::SeqCst);
+    until("a batch", SOON, || at_gate() == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // long enough for the others to come, too
+    assert_eq!(at_gate(), 1);
+    open(&lab.store);
+    assert_eq!(directories_of(&lab.runs(3).await), ["branch", "corp", "plant"]);
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn no_more_than_four_directories_are_read_whole_at_once_whoever_asks() {
+    let names = ["one", "two", "three", "four", "five", "six"];
+    let (lab, _slapd, _dir) = several(&names);
+    lab.store.unseen_gate.forget_permits(Semaphore::MAX_PERMITS);
+    let process = lab.start();
+    lab.ask_for("").await;
+    let in_work = || lab.store.at_unseen_gate.load(Ordering::SeqCst);
+    until("four of them", Duration::from_secs(20), || in_work() == 4).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // long enough for a fifth
+    assert_eq!(in_work(), 4);
+    lab.store.unseen_gate.add_permits(1_000);
+    assert_eq!(lab.runs(6).await.len(), 6);
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn a_store_that_lets_no_run_begin_for_a_moment_costs_a_pause() {
+    let (lab, _slapd, _dir) = several(&["corp"]);
+    lab.store.begins_unavailable.store(2, Ordering::SeqCst);
+    let process = lab.start();
+    let asked = Instant::now();
+    let run = lab.run_now().await;
+    assert_eq!(run.finished, Some((true, String::new())));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn of_a_request_only_what_the_store_did_not_take_is_read_again() {
+    let (lab, _slapd, _dir) = several(&["corp", "branch"]);
+    let process = lab.start();
+    until("a leader", SOON, || lab.store.told().epoch == 1).await;
+    lab.store.begins_refused.store(1, Ordering::SeqCst);
+    lab.ask_for("").await;
+    lab.runs(2).await;
+    tokio::time::sleep(Duration::from_secs(2)).await; // long enough for the other to be read once more
+    assert_eq!(directories_of(&lab.store.finished()), ["branch", "corp"]);
+    process.finish().await;
 }
 
 fn open(store: &FakeStore) {

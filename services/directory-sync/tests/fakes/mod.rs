@@ -76,9 +76,14 @@ pub struct FakeStore {
     pub batches_unavailable: AtomicUsize,
     /// So many of the next calls to `Lead` and `BeginRun` are answered with INTERNAL.
     pub begins_refused: AtomicUsize,
+    /// So many of the next calls to `BeginRun` are answered with UNAVAILABLE.
+    pub begins_unavailable: AtomicUsize,
     /// Batches wait for a permit.
     pub gate: Semaphore,
     pub at_gate: AtomicUsize,
+    /// So does who asks whom a run has not met.
+    pub unseen_gate: Semaphore,
+    pub at_unseen_gate: AtomicUsize,
     /// What FinishRun answers to a complete run.
     pub finish: Mutex<FinishRunReply>,
 }
@@ -89,8 +94,11 @@ impl FakeStore {
             told: Mutex::default(),
             batches_unavailable: AtomicUsize::new(0),
             begins_refused: AtomicUsize::new(0),
+            begins_unavailable: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             at_gate: AtomicUsize::new(0),
+            unseen_gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            at_unseen_gate: AtomicUsize::new(0),
             finish: Mutex::default(),
         })
     }
@@ -138,6 +146,9 @@ impl Sync for FakeStore {
     async fn begin_run(&self, request: Request<BeginRunRequest>) -> Result<Response<BeginRunReply>, Status> {
         if take_one(&self.begins_refused) {
             return Err(Status::internal("no"));
+        }
+        if take_one(&self.begins_unavailable) {
+            return Err(Status::unavailable("another writes"));
         }
         let begun = request.into_inner();
         let mut told = self.fenced("BeginRun", begun.epoch)?;
@@ -224,6 +235,8 @@ impl Sync for FakeStore {
     }
 
     async fn list_unseen(&self, request: Request<ListUnseenRequest>) -> Result<Response<ListUnseenReply>, Status> {
+        self.at_unseen_gate.fetch_add(1, Ordering::SeqCst);
+        let _permit = self.unseen_gate.acquire().await;
         let ListUnseenRequest { epoch, run_id, after, limit } = request.into_inner();
         let told = self.fenced("ListUnseen", epoch)?;
         let users = told.users.iter().map(|(id, (_, run))| (id, run));
@@ -259,7 +272,7 @@ impl Sync for FakeStore {
     }
 }
 
-/// Settings with the directory `corp` and its query password.
+/// Settings, and one query password of all directories.
 pub struct FakeSettings {
     revision: AtomicU64,
     document: Mutex<Value>,
@@ -288,8 +301,12 @@ impl Settings for FakeSettings {
         }
         let revision = self.revision.load(Ordering::SeqCst);
         let document = self.document.lock().expect("no panic").clone();
-        let name = "directory.corp.query_bind.password".to_owned();
-        let secrets = HashMap::from([(name, Secret { value: self.password.clone().into_bytes() })]);
+        let directories = document["directory"].as_array().into_iter().flatten();
+        let secrets: HashMap<_, _> = directories
+            .filter_map(|directory| directory["name"].as_str())
+            .map(|name| format!("directory.{name}.query_bind.password"))
+            .map(|name| (name, Secret { value: self.password.clone().into_bytes() }))
+            .collect();
         Ok(Response::new(FetchReply {
             revision,
             unchanged: request.into_inner().known_revision == revision,
