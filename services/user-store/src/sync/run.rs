@@ -253,6 +253,7 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     if !events.is_empty() {
         audit::append(&mut session, head, events).await?;
     }
+    let listed_in = stands_in.clone().unwrap_or_else(|| run.run_id.clone());
     if request.complete && !run.is_preview() {
         end.reply.run_id = stands_in.unwrap_or_default();
         end.reply.pending = pending::any(&mut session, &run.directory).await?;
@@ -261,7 +262,7 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     if let Some(mail) = tell::alarm(&mut session, &run, &end.reply, &request, now_ms).await? {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
     }
-    if let Some(mail) = states::many_enabled(&run, &settings, enabled) {
+    if let Some(mail) = states::many_enabled(&run, &listed_in, &settings, enabled) {
         outbox::put_in(&mut session, store.seal(), mail, now_ms).await?;
     }
     session.commit().await?;

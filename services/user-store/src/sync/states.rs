@@ -12,16 +12,16 @@ use crate::seal::Seal;
 use crate::sql::Session;
 use domain::settings::Settings;
 
-/// B-75: a directory that was restored from a backup does not know whom it has disabled or deleted since.
-pub fn many_enabled(run: &Run, settings: &Settings, users: u64) -> Option<NewMail> {
+/// B-75: a directory that was restored from a backup does not know whom it has disabled or deleted since. `run_id` = where what the
+/// run did is listed.
+pub fn many_enabled(run: &Run, run_id: &str, settings: &Settings, users: u64) -> Option<NewMail> {
     if run.is_preview() || users <= u64::from(settings.sync.approval_over_users) {
         return None;
     }
     let who = format!("{users} users of directory {}", run.directory);
     let text = format!(
-        "One run found them enabled again: twinlock sync run {} names them. A directory that was restored from a backup has forgotten \
-         whom it has disabled or deleted since.",
-        run.run_id
+        "One run found them enabled again: twinlock sync run {run_id} names them. A directory that was restored from a backup has \
+         forgotten whom it has disabled or deleted since."
     );
     let mail = NewMail::to_administrators("sync_enabled_again").with("username", who).with("detail", text);
     Some(mail.once(format!("sync_many_enabled:{}", run.run_id)))

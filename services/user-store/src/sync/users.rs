@@ -299,8 +299,9 @@ pub fn plan(
                 plan.doubled.insert(row.username_key.clone());
             }
             if let Some(known) = known {
-                let (disabled, outside) = (row.user.disabled_in_directory, row.outside);
-                keep_row(judge, &mut plan, Kept { known, sync_item: row.sync_item, disabled, outside });
+                let found = if row.outside { Found::Outside } else { Found::Inside };
+                let disabled = row.user.disabled_in_directory;
+                keep_row(judge, &mut plan, Kept { known, sync_item: row.sync_item, disabled, found });
             }
             continue;
         }
@@ -327,26 +328,36 @@ fn gone_for_another(before: &Known, now: &str) -> NewState {
     NewState { state: "removed", by, text }
 }
 
-/// A known user whose entry is there under a name that cannot be used.
+/// A known user whose entry is there and cannot be taken as it is.
 struct Kept {
     known: Known,
     sync_item: String,
     disabled: bool,
-    outside: bool,
+    found: Found,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Of an item.
+    Inside,
+    /// Of none any more.
+    Outside,
+    /// It may be another's entry, which says nothing of where they are (B-75).
+    Elsewhere,
 }
 
 /// The row stays as it is; that the directory disabled them, or that they are of no item any more, holds all the same.
 fn keep_row(judge: &Judge<'_>, plan: &mut Plan, kept: Kept) {
-    let Kept { known, sync_item, disabled, outside } = kept;
+    let Kept { known, sync_item, disabled, found } = kept;
     let state = next_state(&known, disables(judge, &sync_item, disabled)).filter(|next| next.state == "disabled");
-    if known.state != "removed" && !outside {
+    if known.state != "removed" && found == Found::Inside {
         revive(judge, plan, &known, &sync_item);
     }
     plan.states.extend(state.filter(|_| known.state == "enabled").map(|state| (known.clone(), state)));
-    match outside {
-        true => plan.outside.push(known.clone()),
-        false if !known.left_how.is_empty() => plan.back.push(known.user_id.clone()),
-        false => {}
+    match found {
+        Found::Outside => plan.outside.push(known.clone()),
+        Found::Inside if !known.left_how.is_empty() => plan.back.push(known.user_id.clone()),
+        Found::Inside | Found::Elsewhere => {}
     }
     plan.seen.push(known);
 }
@@ -505,14 +516,15 @@ fn is_another(known: &Known, person: &Person) -> bool {
 fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -> Taken {
     let Read { user, person, username_key, candidates } = read;
     let owner = members::owner(judge.items, &candidates, &person, judge.graph);
+    let place = if owner.is_some() { Found::Inside } else { Found::Outside };
     let unusable = match &known {
-        _ if username_key.is_empty() => Some("has no username"),
-        Some(known) if is_another(known, &person) => Some(ANOTHER_SID),
+        Some(known) if is_another(known, &person) => Some((ANOTHER_SID, Found::Elsewhere)),
+        _ if username_key.is_empty() => Some(("has no username", place)),
         _ => None,
     };
-    if let Some(text) = unusable {
-        let (disabled, outside) = (user.disabled_in_directory, owner.is_none());
-        let kept = known.map(|known| Box::new(Kept { sync_item: known.sync_item.clone(), known, disabled, outside }));
+    if let Some((text, found)) = unusable {
+        let disabled = user.disabled_in_directory;
+        let kept = known.map(|known| Box::new(Kept { sync_item: known.sync_item.clone(), known, disabled, found }));
         return Taken::Unusable(Problem { who: user.distinguished_name, text: text.into() }, kept);
     }
     let taken = known.is_some() || owner.is_some_and(|owner| owner.add);

@@ -157,7 +157,8 @@ fn ids(texts: &[String]) -> Vec<String> {
 }
 
 /// Complete runs of before that wrote, each with whether it ended a minute ago by the store's clock: leaders have clocks of their own.
-/// Nobody asks where nobody is absent.
+/// One that ends in the future did so before the clock was set back, and how long ago that is nobody knows. Nobody asks where nobody is
+/// absent.
 async fn whole(
     session: &mut Session,
     run: &Run,
@@ -168,8 +169,8 @@ async fn whole(
         return Ok(HashMap::new());
     }
     let sql = "SELECT run_id, finished_ms FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state IN ('done', 'parked') \
-               AND run_id <> $2 ORDER BY started_ms DESC LIMIT $3";
-    let rows = session.rows(sql, args![&run.directory, &run.run_id, RUNS_MAX]).await?;
+               AND run_id <> $2 AND finished_ms <= $3 ORDER BY started_ms DESC LIMIT $4";
+    let rows = session.rows(sql, args![&run.directory, &run.run_id, now_ms, RUNS_MAX]).await?;
     let ended = |row: &Row| Ok((row.get("run_id")?, row.get::<i64>("finished_ms")? <= now_ms - MINUTE_MS));
     Ok(rows.iter().map(ended).collect::<Result<_, sqlx::Error>>()?)
 }

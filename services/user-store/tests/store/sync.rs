@@ -273,6 +273,33 @@ pub async fn many_whom_one_run_enables_again_are_told_to_administrators_whenever
     assert_eq!(run(7).await, 1, "a preview enables nobody");
 }
 
+pub async fn many_who_were_enabled_again_are_named_by_the_run_that_is_left(lab: Fixture) {
+    // B-75: what a directory tells in a row is one run in the list.
+    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_enabled_again = [\"it@corp.example\"] }}\n")).await;
+    lab.lead().await;
+    lab.run(people(100)).await;
+    let burst = async |disabled: bool| {
+        let mut users = people(6);
+        users.iter_mut().for_each(|user| user.disabled_in_directory = disabled);
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: "incremental".into(),
+            trigger: "follow".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        lab.batch(&run_id, users).await;
+        let stands_in = lab.finish(&run_id, true).await.run_id;
+        if stands_in.is_empty() { run_id } else { stands_in }
+    };
+    let (disabled_by, enabled_by) = (burst(true).await, burst(false).await);
+    assert_eq!(disabled_by, enabled_by, "they are one");
+    let named = format!("SELECT COUNT(*) FROM outbox WHERE once_key = 'sync_many_enabled:{disabled_by}'");
+    assert_eq!(lab.number(&named).await, 1);
+}
+
 pub async fn an_id_that_comes_with_another_security_identifier_is_taken_for_nobody_known(lab: Fixture) {
     // B-75
     let with_sid = |number: u32, phone: &str| SyncedUser {
@@ -313,6 +340,28 @@ pub async fn an_id_that_comes_with_another_security_identifier_is_taken_for_nobo
     assert_eq!(read(with_sid(2207, "+49 89 111111")).await, (vec![], "+4989111111".into()));
     assert_eq!(lab.state("ann").await, "disabled", "by hand");
     lab.assert_chain_is_whole().await;
+}
+
+pub async fn who_is_gone_does_not_come_back_by_an_entry_with_another_security_identifier(lab: Fixture) {
+    // B-75: nothing of it is taken, not even that it is there.
+    let with_sid = |number: u32| SyncedUser { sid: format!("S-1-5-21-1-2-3-{number}"), ..person("ann") };
+    lab.enrolled("ann").await;
+    let begun = lab.begin().await.expect("begun");
+    lab.batch(&begun, vec![with_sid(1104)]).await;
+    lab.finish(&begun, true).await;
+    let begun = lab.begin().await.expect("begun");
+    let gone = left([person("ann").object_id], How::Deleted);
+    lab.send(&begun, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    lab.finish(&begun, true).await;
+    let stands = async || {
+        let left = lab.number("SELECT COUNT(*) FROM users WHERE left_how <> ''").await;
+        (lab.state("ann").await, lab.number("SELECT COUNT(*) FROM factors").await, left)
+    };
+    assert_eq!(stands().await, ("disabled".into(), 1, 1));
+    let begun = lab.begin().await.expect("begun");
+    assert_eq!(lab.batch(&begun, vec![with_sid(2207)]).await.problems.len(), 1);
+    lab.finish(&begun, true).await;
+    assert_eq!(stands().await, ("disabled".into(), 1, 1));
 }
 
 pub async fn a_directory_without_an_item_is_run_on_request_and_the_guard_decides(lab: Fixture) {
@@ -436,6 +485,25 @@ pub async fn nobody_is_absent_sooner_than_a_minute_after_they_were_missed(lab: F
     lab.clock.advance(3);
     assert_eq!(run(people(99), false, 0).await, FinishRunReply { disabled: 1, ..FinishRunReply::default() });
     assert_eq!((lab.state("user099").await.as_str(), groups().await), ("disabled", 0));
+}
+
+pub async fn whom_a_run_missed_before_the_clock_was_set_back_is_missed_anew(lab: Fixture) {
+    // S-43: that run ended in the future, and a minute after that would never come.
+    lab.with_settings().await;
+    lab.run(people(100)).await;
+    let run = async || {
+        let run_id = lab.begin().await.expect("begun");
+        lab.batch(&run_id, people(99)).await;
+        let left = left(lab.unseen(&run_id).await, How::Absent);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        lab.finish(&run_id, true).await
+    };
+    let missed = FinishRunReply { missed: true, ..FinishRunReply::default() };
+    assert_eq!(run().await, missed);
+    lab.clock.advance(-24 * 3_600_000);
+    assert_eq!(run().await, missed);
+    lab.clock.advance(MINUTE_MS);
+    assert_eq!(run().await, FinishRunReply { disabled: 1, ..FinishRunReply::default() });
 }
 
 pub async fn five_leave_and_six_wait_while_newcomers_are_added(lab: Fixture) {
