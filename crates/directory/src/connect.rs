@@ -10,6 +10,7 @@ use ntlm::ChannelBinding;
 use rustls::{CertificateError, ClientConfig};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -121,13 +122,14 @@ pub(crate) enum Protection {
     Clear,
 }
 
-/// One server, all steps within `limit`.
+/// One server, all steps within `limit`. `peer` = which of those that its name leads to; else any of them.
 pub(crate) async fn establish(
     server: &ServerName,
+    peer: Option<SocketAddr>,
     protection: &Protection,
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
-    match tokio::time::timeout(limit, steps(server, protection)).await {
+    match tokio::time::timeout(limit, steps(server, peer, protection)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout { server: server.clone() }),
     }
@@ -136,9 +138,17 @@ pub(crate) async fn establish(
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
-async fn steps(server: &ServerName, protection: &Protection) -> Result<Connection, ConnectError> {
+async fn steps(
+    server: &ServerName,
+    peer: Option<SocketAddr>,
+    protection: &Protection,
+) -> Result<Connection, ConnectError> {
     let unreachable = |cause| ConnectError::Unreachable { server: server.clone(), cause };
-    let tcp = TcpStream::connect((server.host(), server.port())).await.map_err(unreachable)?;
+    let tcp = match peer {
+        Some(peer) => TcpStream::connect(peer).await,
+        None => TcpStream::connect((server.host(), server.port())).await,
+    };
+    let tcp = tcp.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
     // A search that never ends must learn that its server has gone, though it has nothing to send (S-34).
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
@@ -211,6 +221,15 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Who is at the other end; `None` = nobody any more.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Clear(tcp) => tcp.peer_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+            Self::Sealed(stream) => stream.peer(),
+        }
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         match self {
             Self::Tls(stream) => {
@@ -255,5 +274,23 @@ impl AsyncWrite for Stream {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Sealed(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn of_several_servers_behind_a_name_the_one_that_is_wanted_is_connected_to() {
+        // S-41: what the name leads to by now does not matter.
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let peer = listener.local_addr().expect("it is bound");
+        let server = ServerName::parse("ldap://elsewhere.invalid").expect("a URL");
+        let limit = Duration::from_secs(5);
+        let connection = establish(&server, Some(peer), &Protection::Clear, limit).await.expect("connected");
+        assert_eq!((connection.peer(), connection.server()), (Some(peer), &server));
+        assert!(establish(&server, None, &Protection::Clear, limit).await.is_err(), "nobody has that name");
     }
 }

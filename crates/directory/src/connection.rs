@@ -10,6 +10,7 @@ use ldap_wire::{
     DecodeError, ExtendedResponse, FrameError, Framer, LdapResult, Limits, Message, MessageId, Op, Peer, ResultCode,
 };
 use std::io;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) struct Connection {
@@ -75,6 +76,11 @@ impl Connection {
 
     pub fn server(&self) -> &ServerName {
         &self.server
+    }
+
+    /// The address at its other end.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer()
     }
 
     pub fn protected(&self) -> Protected {

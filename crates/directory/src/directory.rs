@@ -698,8 +698,18 @@ impl Core {
     }
 
     pub async fn connect_to(&self, server: &ServerName, purpose: Purpose) -> Result<Connection, ConnectError> {
+        self.connect_at(server, None, purpose).await
+    }
+
+    /// `peer` = which of those that its name leads to; else any of them.
+    pub async fn connect_at(
+        &self,
+        server: &ServerName,
+        peer: Option<SocketAddr>,
+        purpose: Purpose,
+    ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
-        let result = establish(server, &self.protection(server, purpose), self.connect_timeout()).await;
+        let result = establish(server, peer, &self.protection(server, purpose), self.connect_timeout()).await;
         match &result {
             Ok(_) => self.servers.answered(server),
             Err(error) => self.servers.failed(server, error, Instant::now()),

@@ -249,10 +249,8 @@ impl Directory {
     async fn mapped(&self, named: Option<Entry>) -> Result<Mapped, UserError> {
         let settings = self.settings();
         let fields = settings.attributes_of_people();
-        let mut attributes: Vec<&str> = fields.iter().map(|(_, attribute)| *attribute).collect();
-        attributes.push(settings.id_attribute());
-        attributes.sort_unstable_by_key(|attribute| attribute.to_ascii_lowercase());
-        attributes.dedup_by_key(|attribute| attribute.to_ascii_lowercase());
+        let mapped = fields.iter().map(|(_, attribute)| *attribute);
+        let attributes = settings::each_once(mapped.chain([settings.id_attribute()]));
         let (found, form) = match &named {
             Some(entry) => {
                 let found = self.read_dns(std::slice::from_ref(&entry.dn), &attributes, false).await?;

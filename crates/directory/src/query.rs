@@ -10,6 +10,7 @@ use crate::server::ServerName;
 use crate::tickets::TicketError;
 use domain::Reason;
 use ldap_wire::{Filter, LdapResult, Op, ResultCode, Scope, SearchRequest, SearchResultEntry};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -128,13 +129,18 @@ pub(crate) async fn open(core: &Core) -> Result<Connection, QueryError> {
     }
 }
 
-/// The same, but on this server if it can be reached: what a feed remembers is often one server's own.
-pub(crate) async fn open_preferring(core: &Core, url: &str) -> Result<Connection, QueryError> {
+/// The same, but on this server if it can be reached: what a feed remembers is often one server's own. `peer` = which of those that its
+/// name leads to.
+pub(crate) async fn open_preferring(
+    core: &Core,
+    url: &str,
+    peer: Option<SocketAddr>,
+) -> Result<Connection, QueryError> {
     let now = Instant::now();
     let mut candidates = core.servers.candidates(now).into_iter();
     let preferred = candidates.find(|server| server.to_string() == url).filter(|it| !core.servers.is_out(it, now));
     if let Some(server) = preferred
-        && let Ok(connection) = core.connect_to(&server, Purpose::Queries).await
+        && let Ok(connection) = core.connect_at(&server, peer, Purpose::Queries).await
     {
         match bind_in_time(core, connection).await {
             Err(QueryError::BindRefused { code, .. }) if is_unavailable(code) => {}

@@ -20,7 +20,8 @@ use ldap_wire::{
     Attribute, Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope,
     SearchRequest, SearchResultEntry, dirsync, oid,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -127,8 +128,8 @@ pub struct Reader {
     of_one: bool,
 }
 
-/// The servers that were read from.
-type Answered = Arc<Mutex<BTreeSet<Origin>>>;
+/// The servers that were read from, each with the address where it was met.
+type Answered = Arc<Mutex<BTreeMap<Origin, Option<SocketAddr>>>>;
 
 /// The connection of a reading that ended well, for the next one.
 type Kept = Arc<Mutex<Option<Connection>>>;
@@ -152,7 +153,7 @@ impl Reader {
     /// A server that was read from, and is not this one.
     pub fn answered_by_another(&self, origin: &Origin) -> Option<Origin> {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        answered.iter().find(|answered| !answered.is(origin)).cloned()
+        answered.keys().find(|answered| !answered.is(origin)).cloned()
     }
 
     /// Beside another one that has not ended it opens a connection of its own.
@@ -346,18 +347,25 @@ impl Reading {
     }
 
     async fn connect(&self) -> Result<Connection, Incomplete> {
-        let first = || self.answered.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
-        let first = if self.of_one { first() } else { None };
-        let mut link = Link::open(&self.core, first.as_ref().or(self.preferred.as_ref())).await?;
+        let first = self.first().filter(|_| self.of_one);
+        let mut link = match &first {
+            Some((first, peer)) => Link::open_at(&self.core, first, *peer).await?,
+            None => Link::open(&self.core, self.preferred.as_ref()).await?,
+        };
         if self.of_one && self.core.settings.preset == Preset::ActiveDirectory {
             link.ask_its_name().await?;
         }
         let origin = link.origin();
-        if let Some(first) = first.filter(|first| !first.is(&origin)) {
+        if let Some((first, _)) = first.filter(|(first, _)| !first.is(&origin)) {
             return Err(Incomplete::OtherServer { first: Box::new(first), other: Box::new(origin) });
         }
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(origin);
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(origin, link.peer());
         Ok(link.into_connection())
+    }
+
+    fn first(&self) -> Option<(Origin, Option<SocketAddr>)> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.first_key_value().map(|(origin, peer)| (origin.clone(), *peer))
     }
 
     fn keep(&self, connection: Connection) {

@@ -407,7 +407,6 @@ fn has_accounts(settings: &settings::Directory) -> bool {
     is_active_directory(settings) || settings.authentication_bind.kind == BindKind::Windows
 }
 
-/// Each once: naming one twice is not everywhere taken well.
 fn attributes(settings: &settings::Directory) -> Vec<&str> {
     let mut attributes = vec![settings.id_attribute()];
     attributes.extend(settings.first_name_attributes());
@@ -415,9 +414,7 @@ fn attributes(settings: &settings::Directory) -> Vec<&str> {
     attributes.extend(settings.mail_attributes());
     attributes.extend(settings.username_attributes());
     attributes.extend(has_accounts(settings).then_some(ACCOUNT));
-    attributes.sort_unstable();
-    attributes.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
-    attributes
+    settings::each_once(attributes)
 }
 
 /// The table at the head of this file.

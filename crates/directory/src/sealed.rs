@@ -4,6 +4,7 @@
 
 use crate::exchange::LogonError;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -81,6 +82,10 @@ pub struct SealedStream {
 }
 
 impl SealedStream {
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.tcp.peer_addr().ok()
+    }
+
     /// Nothing may have come behind the answer to the bind.
     pub(crate) fn new(tcp: TcpStream, seal: Seal) -> Self {
         Self { tcp, seal, incoming: Vec::new(), open: 0..0, behind: 0, outgoing: Vec::new(), sent: 0 }

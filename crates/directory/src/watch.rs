@@ -94,7 +94,7 @@ async fn look_after(core: Arc<Core>, server: ServerName, first: Duration) {
 async fn look(core: &Core, server: &ServerName) -> Result<Duration, ProbeError> {
     let limit = core.connect_timeout();
     let connected =
-        establish(server, &core.protection(server, Purpose::Queries), limit).await.map_err(ProbeError::Connect);
+        establish(server, None, &core.protection(server, Purpose::Queries), limit).await.map_err(ProbeError::Connect);
     let asked = async {
         let mut connection = query::query_bind(core, connected?).await.map_err(ProbeError::Query)?;
         let asked = Instant::now();

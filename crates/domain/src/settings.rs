@@ -17,7 +17,7 @@ mod sync;
 mod target;
 mod verification;
 
-pub use attributes::each_attribute;
+pub use attributes::{each_attribute, each_once};
 pub use client::{
     Accounting, Anonymous, Appended, AppendedForm, Challenge, Charset, Client, ClientCertificate, ClientProtocol,
     ClientTls, MessageAuthenticator, NumberMatching, OneOrMany, Operations, Referrals, RefuseOrPass, ReplyMode,

@@ -4,7 +4,7 @@
 //! It is left to the usual way, and said why, where the settings or the server do not want it, where the members of a group lie in several
 //! domains (S-51, S-52), and where groups are nested too deep.
 
-use crate::objects::{Met, Objects, Place};
+use crate::objects::{self, Met, Objects, Place};
 use crate::read::{ReadError, What};
 use directory::{Incomplete, Query};
 use domain::ObjectId;
@@ -98,8 +98,7 @@ impl Objects {
         let mut seen: HashSet<ObjectId> = HashSet::new();
         for place in &places.0 {
             let wanted = |entry: &SearchResultEntry, id: &ObjectId| {
-                let dn = entry.dn_text().and_then(|text| text.parse::<Dn>().ok());
-                dn.as_ref().is_none_or(is_here) && seen.insert(id.clone())
+                objects::dn(entry).as_ref().is_none_or(is_here) && seen.insert(id.clone())
             };
             self.users_in(place, false, wanted, target, met).await?;
         }

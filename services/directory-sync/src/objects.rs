@@ -514,7 +514,7 @@ impl Objects {
     }
 }
 
-fn dn(entry: &SearchResultEntry) -> Option<Dn> {
+pub(crate) fn dn(entry: &SearchResultEntry) -> Option<Dn> {
     entry.dn_text().and_then(|text| text.parse().ok())
 }
 

@@ -5,7 +5,7 @@
 //! and cut. Of several values the one that stands in the entry's own name is taken, else the first in order of octets: servers
 //! give them in any order, and a user must not change with it.
 
-use domain::settings::{Directory, PhoneKind, Preset, each_attribute};
+use domain::settings::{Directory, PhoneKind, Preset, each_once};
 use domain::{Language, ObjectId};
 use ldap_wire::dn::Value;
 use ldap_wire::{Dn, SearchResultEntry};
@@ -83,11 +83,6 @@ pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
         attributes.push("uSNChanged");
     }
     each_once(attributes)
-}
-
-fn each_once(attributes: Vec<&str>) -> Vec<&str> {
-    let mut seen = BTreeSet::new();
-    attributes.into_iter().filter(|attribute| seen.insert(attribute.to_ascii_lowercase())).collect()
 }
 
 /// A user as the store takes it, but for its items. One whose own name cannot be used goes without a username: the store adds nobody under it, and
@@ -451,16 +446,15 @@ impl<'a> Values<'a> {
 
     /// FD-38: one that is no language is as if there were none, and named.
     fn languages(&mut self, settings: &Directory) -> Option<SyncedLanguages> {
-        let map = &settings.attributes.languages;
-        if map.is_empty() {
+        if settings.attributes.languages.is_empty() {
             return None;
         }
-        let mut language = |written: &Option<String>| {
-            let mut attributes = each_attribute(written.as_deref().unwrap_or_default());
+        let mut language = |channel: &str| {
+            let mut attributes = settings.language_attributes(channel);
             attributes.find_map(|attribute| self.language(attribute)).unwrap_or_default()
         };
-        let (call, text) = (language(&map.call), language(&map.text));
-        Some(SyncedLanguages { call, text, app: language(&map.app), code: language(&map.code) })
+        let (call, text) = (language("call"), language("text"));
+        Some(SyncedLanguages { call, text, app: language("app"), code: language("code") })
     }
 
     fn language(&mut self, attribute: &str) -> Option<String> {

@@ -125,8 +125,7 @@ pub(crate) async fn put_off(delivery: Delivery) {
 fn asked_for(snapshot: &Snapshot, only: &str, what: What) -> Vec<ObjectName> {
     let settings = &snapshot.settings;
     let mut directories: Vec<ObjectName> = Vec::new();
-    let is_read = |state: SyncState| state == SyncState::On || state == SyncState::Preview && what == What::Preview;
-    for item in settings.sync_items.iter().filter(|item| is_read(item.state)) {
+    for item in settings.sync_items.iter().filter(|item| item.is_read(what == What::Preview)) {
         let named = only.is_empty() || only == item.name.as_str() || only == item.directory.as_str();
         if named && !directories.contains(&item.directory) {
             directories.push(item.directory.clone());

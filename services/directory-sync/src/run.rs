@@ -12,7 +12,7 @@ use crate::settings::{CurrentSettings, Snapshot};
 use crate::source::{self, Source};
 use directory::{Directory, Event, FeedError, Offer, Origin, Position};
 use domain::ObjectName;
-use domain::settings::{Feed, SyncItem, SyncState};
+use domain::settings::{Feed, SyncItem};
 use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
 use service_kit::{Clock, chain};
 use std::sync::Arc;
@@ -589,12 +589,7 @@ fn chosen<'a>(directory: &Directory, offers: &'a [Offer]) -> Option<&'a Offer> {
 /// The items that a run of a directory reads (FS-12, FS-20).
 fn items<'a>(snapshot: &'a Snapshot, name: &ObjectName, mode: Mode) -> Vec<&'a SyncItem> {
     let items = snapshot.settings.sync_items.iter().filter(|item| item.directory == *name);
-    let is_read = |item: &&SyncItem| match item.state {
-        SyncState::On => true,
-        SyncState::Preview => mode == Mode::Preview,
-        SyncState::Off => false,
-    };
-    items.filter(is_read).collect()
+    items.filter(|item| item.is_read(mode == Mode::Preview)).collect()
 }
 
 fn run_span(directory: &str) -> tracing::Span {

@@ -1,7 +1,7 @@
 //! When a directory is run by itself. Pure: the moment is an argument.
 
 use domain::ObjectName;
-use domain::settings::{Settings, SyncState};
+use domain::settings::Settings;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ impl Schedule {
 
 /// It has an item which is on.
 pub(crate) fn is_on(settings: &Settings, directory: &ObjectName) -> bool {
-    settings.sync_items.iter().any(|item| item.state == SyncState::On && item.directory == *directory)
+    settings.sync_items.iter().any(|item| item.is_read(false) && item.directory == *directory)
 }
 
 #[cfg(test)]

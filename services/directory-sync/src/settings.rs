@@ -3,7 +3,7 @@
 
 use crate::metrics::Metrics;
 use directory::{Directories, Directory, Options};
-use domain::settings::{Settings, SyncState};
+use domain::settings::Settings;
 use domain::{ObjectName, Secret};
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as SettingsPort;
@@ -139,9 +139,8 @@ fn wanted(
     settings: &Settings,
     mut secrets: HashMap<String, proto::common::Secret>,
 ) -> Vec<(domain::settings::Directory, Option<Secret>)> {
-    let is_read = |name: &ObjectName| {
-        settings.sync_items.iter().any(|item| item.state != SyncState::Off && item.directory == *name)
-    };
+    let is_read =
+        |name: &ObjectName| settings.sync_items.iter().any(|item| item.is_read(true) && item.directory == *name);
     let directories = settings.directories.iter().filter(|directory| is_read(&directory.name));
     directories
         .map(|directory| {

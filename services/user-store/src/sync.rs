@@ -42,7 +42,7 @@ pub use members::dn_key;
 use crate::Store;
 use crate::rpc::StoreError;
 use crate::sql::{Session, args};
-use domain::settings::{Settings, SyncItem, SyncState};
+use domain::settings::{Settings, SyncItem};
 use proto::user_store::{
     ApplyBatchReply, ApplyBatchRequest, BeginRunReply, BeginRunRequest, FinishRunReply, FinishRunRequest,
     GetSourceReply, GetSourceRequest, LeadReply, LeadRequest, ListPendingReply, ListPendingRequest, ListUnseenReply,
@@ -119,10 +119,7 @@ fn compare(current: u64, epoch: u64) -> Result<(), StoreError> {
 
 /// The items of a directory by which a run decides, in their order: a preview tries those that are only looked at, too (FS-12).
 fn items<'a>(settings: &'a Settings, directory: &str, preview: bool) -> Vec<&'a SyncItem> {
-    let counts = |item: &&SyncItem| {
-        item.directory.as_str() == directory
-            && (item.state == SyncState::On || preview && item.state == SyncState::Preview)
-    };
+    let counts = |item: &&SyncItem| item.directory.as_str() == directory && item.is_read(preview);
     settings.sync_items.iter().filter(counts).collect()
 }
 

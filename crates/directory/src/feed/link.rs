@@ -12,6 +12,7 @@ use ldap_wire::{
     Control, DecodeError, Filter, LdapResult, Message, MessageId, Op, PagedResults, ResultCode, Scope, SearchRequest,
     SearchResultEntry,
 };
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,10 +34,17 @@ impl Link {
     /// To the best server, or to the one whose position it is. Where its name leads to several that take turns, it is asked a few
     /// times for the right one; whoever came last is as good as another server.
     pub async fn open(core: &Arc<Core>, preferred: Option<&Origin>) -> Result<Self, Incomplete> {
-        let Some(origin) = preferred else { return Ok(Self::on(core, query::open(core).await?)) };
+        match preferred {
+            Some(origin) => Self::open_at(core, origin, None).await,
+            None => Ok(Self::on(core, query::open(core).await?)),
+        }
+    }
+
+    /// To the one that is wanted. `peer` = where it was met before, which is looked at first.
+    pub async fn open_at(core: &Arc<Core>, origin: &Origin, mut peer: Option<SocketAddr>) -> Result<Self, Incomplete> {
         let mut turns = 1;
         loop {
-            let mut link = Self::on(core, query::open_preferring(core, &origin.url).await?);
+            let mut link = Self::on(core, query::open_preferring(core, &origin.url, peer.take()).await?);
             if origin.dc.is_some() {
                 link.ask_its_name().await?;
             }
@@ -79,6 +87,10 @@ impl Link {
     /// With the name that it gives itself, where that was asked for.
     pub fn origin(&self) -> Origin {
         Origin { url: self.connection.server().to_string(), dc: self.dc.clone() }
+    }
+
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.connection.peer()
     }
 
     pub fn into_connection(self) -> Connection {

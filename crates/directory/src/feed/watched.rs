@@ -1,7 +1,7 @@
 //! What of an Active Directory is watched: objects that may be users, groups or containers, and what matters of them.
 
 use crate::directory::Core;
-use domain::settings::Preset;
+use domain::settings::{Preset, each_once};
 use ldap_wire::Filter;
 use std::collections::BTreeSet;
 
@@ -52,8 +52,7 @@ pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
     wanted.extend(core.group_filter().attributes());
     wanted.extend(core.container_filter().attributes());
     wanted.extend(more.iter().map(String::as_str));
-    let mut seen = BTreeSet::new();
-    wanted.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase())).map(str::to_owned).collect()
+    each_once(wanted).into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

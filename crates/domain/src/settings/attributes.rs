@@ -1,6 +1,7 @@
 //! What the mapping of a directory names, with what the preset says where it names nothing (FD-30 to FD-41).
 
 use super::{Directory, LanguageAttributes, PhoneKind, Preset};
+use std::collections::BTreeSet;
 use std::iter;
 
 /// Each attribute of one key, in order: the first that has a value counts. `mail;otherMailbox` is two; an option stays with the
@@ -20,6 +21,12 @@ fn begins_with_option(text: &str) -> bool {
     let word = text.split(';').next().unwrap_or_default().trim();
     let language = word.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("lang-"));
     language || word.eq_ignore_ascii_case("binary")
+}
+
+/// Whatever the case of letters: naming one twice is not everywhere taken well.
+pub fn each_once<'a>(attributes: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    attributes.into_iter().filter(|attribute| seen.insert(attribute.to_ascii_lowercase())).collect()
 }
 
 /// The mapped ones, else the preset's; an empty name is none.
@@ -103,9 +110,14 @@ impl Directory {
         mapped(&self.attributes.group_name, if self.preset.is_microsoft() { "name" } else { "cn" })
     }
 
+    /// Where the language of what is said over a channel stands (FD-38).
+    pub fn language_attributes(&self, channel: &str) -> impl Iterator<Item = &str> {
+        let of_channel = self.attributes.languages.by_channel().into_iter().find(|(name, _)| *name == channel);
+        of_channel.into_iter().flat_map(|(_, written)| mapped(written, ""))
+    }
+
     /// Every attribute of people that is read for a key of the mapping, with that key, in the order in which they are shown.
     pub fn attributes_of_people(&self) -> Vec<(String, &str)> {
-        let languages = &self.attributes.languages;
         let mut all = Vec::new();
         all.extend(of_key("username", self.username_attributes().into_iter()));
         all.extend(of_key("alternate", self.alternate_attribute().into_iter()));
@@ -119,8 +131,8 @@ impl Directory {
         }
         all.extend(of_key("extension", self.extension_attributes()));
         all.extend(of_key("user_group", self.user_group_attributes()));
-        for (channel, written) in languages.by_channel() {
-            all.extend(of_key(&format!("languages.{channel}"), mapped(written, "")));
+        for (channel, _) in self.attributes.languages.by_channel() {
+            all.extend(of_key(&format!("languages.{channel}"), self.language_attributes(channel)));
         }
         all
     }

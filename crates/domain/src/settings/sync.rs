@@ -125,6 +125,13 @@ pub enum SyncState {
     Preview,
 }
 
+impl SyncItem {
+    /// A preview tries those that are only looked at, too (FS-12).
+    pub fn is_read(&self, by_preview: bool) -> bool {
+        self.state == SyncState::On || by_preview && self.state == SyncState::Preview
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyncSource {
