@@ -323,7 +323,7 @@ impl Model {
             }
             Step::FromOtherPort { of, node } => {
                 if let Some(of) = last(self, of) {
-                    self.from_other_port(of, node).await;
+                    self.ask_from_other_port(of, node).await;
                 }
             }
             Step::Again { of, same_identifier, way } => {
@@ -456,7 +456,7 @@ impl Model {
         }
     }
 
-    async fn from_other_port(&mut self, of: usize, node: usize) {
+    async fn ask_from_other_port(&mut self, of: usize, node: usize) {
         let Sending { content, key: (port, identifier), octets, sent, .. } = &self.sendings[of];
         let (content, key, octets, sent) = (*content, (1 - port, *identifier), octets.clone(), *sent);
         // A device that has gone on under an identifier does not go back.

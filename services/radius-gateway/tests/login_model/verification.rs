@@ -76,7 +76,7 @@ enum Stage {
     Prompted { until_unix_ms: i64 },
     Late { at_unix_ms: i64 },
     Asked { step: u32, tries: u32 },
-    Over(Said),
+    Over(Box<Said>),
 }
 
 /// What it has seen, for the model to judge.
@@ -142,7 +142,7 @@ impl State {
             (Factor::Phone, Some(open)) => {
                 let asked = self.attempts.get(&open).map(|attempt| attempt.login).expect("it is open");
                 self.seen.refused_beside.push((login, asked));
-                Stage::Over(deny("prompt_pending"))
+                Stage::Over(Box::new(deny("prompt_pending")))
             }
             (Factor::Phone, None) => {
                 self.open.insert(username.clone(), transaction.to_owned());
@@ -151,7 +151,7 @@ impl State {
             }
             (Factor::Challenge, _) => Stage::Asked { step: 1, tries: TRIES },
             (Factor::LateYes, _) => Stage::Late { at_unix_ms: now + LATE_MS },
-            (Factor::No, _) => Stage::Over(deny("user_denied")),
+            (Factor::No, _) => Stage::Over(Box::new(deny("user_denied"))),
             (Factor::Yes, _) => {
                 let attempt = Attempt {
                     login,
@@ -171,7 +171,7 @@ impl State {
     fn over(&mut self, transaction: &str, now: i64) -> Option<Said> {
         let attempt = self.attempts.get(transaction)?;
         match &attempt.stage {
-            Stage::Over(said) => return Some(said.clone()),
+            Stage::Over(said) => return Some(Said::clone(said)),
             Stage::Asked { step, .. } => return Some(ask(*step, &attempt.username, now)),
             Stage::Prompted { until_unix_ms } if *until_unix_ms > now => return None,
             Stage::Late { at_unix_ms } if *at_unix_ms > now => return None,
@@ -191,7 +191,7 @@ impl State {
             self.seen.allows.push((attempt.login, now));
         }
         let allow = || allow(&attempt.client, &attempt.username, now);
-        attempt.stage = Stage::Over(said.unwrap_or_else(allow));
+        attempt.stage = Stage::Over(Box::new(said.unwrap_or_else(allow)));
         self.open.retain(|_, open| open != transaction);
     }
 
