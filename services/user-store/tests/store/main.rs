@@ -209,7 +209,6 @@ rules! {
     sync::who_is_absent_leaves_when_a_full_run_says_so_after_another_run,
     sync::nobody_is_absent_sooner_than_a_minute_after_they_were_missed,
     sync::whom_a_run_missed_before_the_clock_was_set_back_is_missed_anew,
-    sync::many_who_were_enabled_again_are_named_by_the_run_that_is_left,
     sync::who_is_gone_does_not_come_back_by_an_entry_with_another_security_identifier,
     sync::five_leave_and_six_wait_while_newcomers_are_added,
     sync::a_share_of_the_known_waits_from_three_users_on,

@@ -274,33 +274,6 @@ pub async fn many_whom_one_run_enables_again_are_told_to_administrators_whenever
     assert_eq!(run(7).await, 1, "a preview enables nobody");
 }
 
-pub async fn many_who_were_enabled_again_are_named_by_the_run_that_is_left(lab: Fixture) {
-    // B-75: what a directory tells in a row is one run in the list.
-    lab.apply(&format!("{SETTINGS}\n[mail]\nnotify = {{ sync_enabled_again = [\"it@corp.example\"] }}\n")).await;
-    lab.lead().await;
-    lab.run(people(100)).await;
-    let burst = async |disabled: bool| {
-        let mut users = people(6);
-        users.iter_mut().for_each(|user| user.disabled_in_directory = disabled);
-        let request = BeginRunRequest {
-            epoch: lab.epoch(),
-            directory: "corp".into(),
-            mode: "incremental".into(),
-            trigger: "follow".into(),
-            now_unix_ms: lab.clock.now_ms(),
-            ..BeginRunRequest::default()
-        };
-        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
-        lab.batch(&run_id, users).await;
-        let stands_in = lab.finish(&run_id, true).await.run_id;
-        if stands_in.is_empty() { run_id } else { stands_in }
-    };
-    let (disabled_by, enabled_by) = (burst(true).await, burst(false).await);
-    assert_eq!(disabled_by, enabled_by, "they are one");
-    let named = format!("SELECT COUNT(*) FROM outbox WHERE once_key = 'sync_many_enabled:{disabled_by}'");
-    assert_eq!(lab.number(&named).await, 1);
-}
-
 pub async fn an_id_that_comes_with_another_security_identifier_is_taken_for_nobody_known(lab: Fixture) {
     // B-75
     let with_sid = |number: u32, phone: &str| SyncedUser {
