@@ -8,7 +8,7 @@ use proto::user_store::ShutOutRequest;
 use proto::user_store::standing_server::Standing;
 use service_kit::bus::{Bus, Subscription};
 use service_kit::grpc::{idempotent, with_deadline};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_secs(30);
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// People asked about at once.
 const PEOPLE_MAX: usize = 1_000;
+/// Hints that come close together are one question.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Everybody who is bound on a connection of this process, by Twinlock's id.
 #[derive(Default)]
@@ -72,13 +74,7 @@ impl Bound {
                     next_look = Instant::now() + POLL;
                     self.everybody()
                 }
-                heard = crate::settings::next(&mut changes) => match heard {
-                    Some(message) => self.somebody(&message.subject),
-                    None => {
-                        changes = None;
-                        continue;
-                    }
-                },
+                changed = self.gather(&mut changes) => changed,
             };
             for user_ids in asked.chunks(PEOPLE_MAX) {
                 if self.ask(&*store, user_ids).await {
@@ -89,12 +85,32 @@ impl Bound {
     }
 
     fn everybody(&self) -> Vec<String> {
-        self.people().keys().map(ToString::to_string).collect()
+        let mut people = self.people();
+        // Two connections that were closed at the same time took each other for one that stays.
+        people.retain(|_, shut_out| Arc::strong_count(shut_out) > 1);
+        people.keys().map(ToString::to_string).collect()
     }
 
-    fn somebody(&self, subject: &str) -> Vec<String> {
-        let changed = changed_user(subject).filter(|user_id| self.people().contains_key(*user_id));
-        changed.map(str::to_owned).into_iter().collect()
+    /// Who of them is named by the next hint and those close behind it.
+    async fn gather(&self, changes: &mut Option<Subscription>) -> Vec<String> {
+        let mut changed = HashSet::new();
+        let mut next = crate::settings::next(changes).await;
+        if next.is_none() {
+            *changes = None;
+        }
+        let end = Instant::now() + GATHER;
+        while let Some(message) = next {
+            changed.extend(self.named_by(&message.subject));
+            next = match Instant::now() < end {
+                true => tokio::time::timeout_at(end, crate::settings::next(changes)).await.ok().flatten(),
+                false => None,
+            };
+        }
+        changed.into_iter().collect()
+    }
+
+    fn named_by(&self, subject: &str) -> Option<String> {
+        changed_user(subject).filter(|user_id| self.people().contains_key(*user_id)).map(str::to_owned)
     }
 
     /// True if somebody has to go.
@@ -124,19 +140,24 @@ impl Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use proto::subjects::user_changed;
     use proto::user_store::ShutOutReply;
     use service_kit::bus::InProcess;
+    use std::sync::atomic::AtomicUsize;
     use tonic::{Response, Status, async_trait};
 
     /// Lets nobody in who is asked about, once it answers at all.
     #[derive(Default)]
     struct Store {
         answers: AtomicBool,
+        questions: AtomicUsize,
     }
 
     #[async_trait]
     impl Standing for Store {
         async fn shut_out(&self, request: Request<ShutOutRequest>) -> Result<Response<ShutOutReply>, Status> {
+            self.questions.fetch_add(1, Ordering::Relaxed);
             match self.answers.load(Ordering::Relaxed) {
                 true => Ok(Response::new(ShutOutReply { user_ids: request.into_inner().user_ids })),
                 false => Err(Status::unavailable("told to be")),
@@ -174,5 +195,33 @@ mod tests {
         assert_eq!(bound.everybody(), ["ann"]);
         drop(second);
         assert!(bound.everybody().is_empty());
+        // Left over where both had counted the other.
+        bound.people().insert("ben".into(), Arc::default());
+        assert!(bound.everybody().is_empty() && bound.people().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_many_at_once_are_one_question_and_wake_the_connections_once() {
+        // S-22
+        let (bound, store, bus) = (Arc::new(Bound::default()), Arc::new(Store::default()), Arc::new(InProcess::new()));
+        store.answers.store(true, Ordering::Relaxed);
+        let woken = Arc::new(AtomicUsize::default());
+        let wakes = {
+            let woken = Arc::clone(&woken);
+            move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let watch = tokio::spawn(Arc::clone(&bound).watch(Arc::clone(&store) as _, Arc::clone(&bus) as _, wakes));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let people: Vec<(String, Person)> =
+            (0..50).map(|number| format!("user{number}")).map(|id| (id.clone(), bound.enters(&id))).collect();
+        for (user_id, _) in &people {
+            bus.publish(&user_changed(user_id), Bytes::new()).await.expect("in this process");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(people.iter().all(|(_, person)| person.is_shut_out()));
+        assert_eq!((store.questions.load(Ordering::Relaxed), woken.load(Ordering::Relaxed)), (1, 1));
+        watch.abort();
     }
 }

@@ -519,7 +519,8 @@ async fn answer(
         (End::Orphaned, settled) => {
             let (verdict, octets) = settled.map_or((None, None), |answer| (Some(answer.verdict), answer.octets));
             let authenticator = *request.verified().packet().authenticator();
-            let given = octets.filter(|_| is_decided(&verdict)).map(|octets| Given { authenticator, octets });
+            let given = octets.filter(|_| verdict.as_ref().is_some_and(is_decided));
+            let given = given.map(|octets| Given { authenticator, octets });
             let closing = orphaned(gateway, &attempt, verdict, running);
             Box::pin(leave_to_look_alikes(hold, given, closing)).await;
             return;
@@ -540,31 +541,24 @@ async fn answer(
     if gateway.exchanges.answer(id, given.octets.as_slice().into()) {
         Box::pin(send(request, &given.octets)).await;
     } else if !awaited && hold.lost().await != Some(Lost::Superseded) {
-        let verdict = Some(answer.verdict);
-        let given = is_decided(&verdict).then(|| Given::clone(&given));
-        let closing = orphaned(gateway, &attempt, verdict, running);
+        let given = is_decided(&answer.verdict).then(|| Given::clone(&given));
+        let closing = orphaned(gateway, &attempt, Some(answer.verdict), running);
         return Box::pin(leave_to_look_alikes(hold, given, closing)).await;
     }
     hold.answered(&given).await;
-    let is_over = match &answer.verdict {
-        Verdict::Accept(_) => true,
-        // A stray copy of an answer ends nothing.
-        Verdict::Reject(reason) => *reason != Reason::ChallengeGone,
-        Verdict::Challenge(_) | Verdict::Relayed(_) | Verdict::Silence(_) => false,
-    };
-    if let Some(parked) = attempt.parked.as_ref().filter(|_| is_over) {
+    if let Some(parked) = attempt.parked.as_ref().filter(|_| is_decided(&answer.verdict)) {
         Box::pin(gateway.affinity.unpark(attempt.transaction, parked)).await;
     }
     log(gateway, attempt, &answer.verdict, running);
 }
 
 /// What is decided is so for look-alikes, too, of which others may wait at another node: nobody asks the person, or tries a wrong
-/// password, for them once more. What was withdrawn is not decided.
-fn is_decided(verdict: &Option<Verdict>) -> bool {
+/// password, for them once more. What was withdrawn is not decided, and a stray copy of an answer ends nothing.
+fn is_decided(verdict: &Verdict) -> bool {
     match verdict {
-        Some(Verdict::Accept(_)) => true,
-        Some(Verdict::Reject(reason)) => *reason != Reason::ChallengeGone,
-        Some(Verdict::Challenge(_) | Verdict::Relayed(_) | Verdict::Silence(_)) | None => false,
+        Verdict::Accept(_) => true,
+        Verdict::Reject(reason) => *reason != Reason::ChallengeGone,
+        Verdict::Challenge(_) | Verdict::Relayed(_) | Verdict::Silence(_) => false,
     }
 }
 

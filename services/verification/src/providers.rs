@@ -101,10 +101,15 @@ pub trait Carriers: Send + Sync {
     async fn text(&self, text: Text<'_>) -> Result<Accepted, SendFailure>;
     /// Begins a call for an open prompt; what comes of it is resolved in the store.
     async fn call(&self, prompt: &Prompt, callee: Callee<'_>) -> Result<Accepted, SendFailure>;
-    /// Ends the call of a prompt that was withdrawn. Best effort: one that nobody picks up ends by itself.
+    /// Ends the call of a prompt that was given up. Best effort: one that nobody picks up ends by itself.
     async fn hang_up(&self, prompt: &Prompt);
     /// Tells devices that a prompt is open. `Unreachable` where none can be told or polls.
     async fn push(&self, prompt: &Prompt, devices: &[PushDevice]) -> Result<Accepted, SendFailure>;
+}
+
+/// Nobody waits for an answer to it any more, and none was given.
+pub fn is_given_up(prompt: &Prompt) -> bool {
+    matches!(prompt.outcome.as_str(), "withdrawn" | "expired")
 }
 
 /// A message without a user, to see whether a provider works.

@@ -188,7 +188,7 @@ impl Verification for Service {
         let mut ended = false;
         // First of all nobody is asked any more, wherever the login waits.
         if only == 0 {
-            self.withdraw_all(&transaction_id, reason, budget).await?;
+            self.withdraw_all(&transaction_id, budget).await?;
         }
         if let Some(held) = self.challenges.find(transaction).await?
             && held.record.stage != Stage::Closed
@@ -196,7 +196,7 @@ impl Verification for Service {
             && self.challenges.close(&held, Came::Denied(reason.into())).await?
         {
             if only != 0 {
-                self.withdraw_all(&transaction_id, reason, budget).await?;
+                self.withdraw_all(&transaction_id, budget).await?;
             }
             let Record { attempt, user_id, stage, .. } = &held.record;
             let method = match stage {

@@ -314,14 +314,14 @@ impl Hold {
         }
     }
 
-    /// Both, also where the first is ours no more.
+    /// Both, also where the first is ours no more. That another node goes on with it is said whatever else is lost: it is told once.
     async fn touch_all(&mut self) -> Option<Lost> {
         let mut first = None;
         for held in [&mut self.packet, &mut self.common] {
             let Some(lease) = held else { continue };
             if let Some(lost) = Box::pin(lease.touch()).await {
                 *held = None;
-                first = first.or(Some(lost));
+                first = first.filter(|_| lost != Lost::TakenOver).or(Some(lost));
             }
         }
         first
@@ -560,5 +560,57 @@ impl Entry {
             alike: *alike,
             reply: reply.to_vec(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service_kit::bus::InProcess;
+
+    const MINE: u128 = 1;
+    const ANOTHER: u128 = 2;
+
+    /// Of a node, about a request.
+    fn entry(node: u128, request: u8) -> Entry {
+        Entry {
+            node: Uuid::from_u128(node),
+            transaction: TransactionId(Uuid::from_u128(7)),
+            fingerprint: Fingerprint { authenticator: [request; 16], sha256: [request; 32] },
+            touched_unix_ms: 0,
+            alike: [0; 32],
+            reply: Vec::new(),
+        }
+    }
+
+    /// What was ours until somebody else wrote there.
+    async fn lost_to(map: &Arc<dyn Map>, key: &str, other: Entry) -> Option<Box<Lease>> {
+        let mine = entry(MINE, 1);
+        let revision = map.create(key, mine.to_octets()).await.expect("new");
+        map.update(key, other.to_octets(), revision).await.expect("as it was");
+        let (map, clock, key) = (Arc::clone(map), Clock::at(0), key.to_owned());
+        let lease = Lease { map, clock, key, entry: mine, revision: Some(revision), taken_over: false, orphan: None };
+        Some(Box::new(lease))
+    }
+
+    #[tokio::test]
+    async fn that_another_node_goes_on_is_told_whatever_else_was_lost_in_the_same_moment() {
+        // the second loss is told only now
+        let map = InProcess::new().map("requests", MapOptions::default());
+        let (replaced, taken_over) = (entry(ANOTHER, 2), entry(ANOTHER, 1));
+        for (round, (packet, common, told)) in [
+            (replaced.clone(), taken_over.clone(), Lost::TakenOver),
+            (taken_over, replaced.clone(), Lost::TakenOver),
+            (replaced.clone(), replaced, Lost::Replaced),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let packet = lost_to(&map, &format!("packet{round}"), packet).await;
+            let common = lost_to(&map, &format!("common{round}"), common).await;
+            let mut hold = Hold { packet, common, present: None };
+            assert_eq!(hold.touch_all().await, Some(told), "round {round}");
+            assert!(hold.packet.is_none() && hold.common.is_none());
+        }
     }
 }

@@ -13,10 +13,6 @@ const FOR_NOTHING_MAX: usize = 3;
 const FOR_NOTHING_WINDOW_MS: i64 = 10 * 60_000;
 /// ... and none for this time after the last of them.
 const FOR_NOTHING_QUIET_MS: i64 = 15 * 60_000;
-/// What a device asks anew within this, ...
-const ANEW_MS: i64 = 10_000;
-/// ... and for as long as a prompt may live, is one interruption: nobody gave up.
-const ONE_INTERRUPTION_MS: i64 = 110_000;
 /// Where a caller names no limit: the defaults of FV-24.
 const PER_DAY_DEFAULT: u32 = 50;
 const CALLS_PER_HOUR_DEFAULT: u32 = 10;
@@ -27,8 +23,6 @@ pub struct Past {
     pub is_call: bool,
     /// Empty while open.
     pub outcome: String,
-    /// Withdrawn because its device sent another request in its place.
-    pub asked_anew: bool,
     pub begun_ms: i64,
     pub answered_ms: i64,
     pub expires_ms: i64,
@@ -62,7 +56,7 @@ impl Limits {
         }
         let refused = past.iter().filter(|it| matches!(it.outcome.as_str(), "denied" | "fraud"));
         let quiet_ms = refused.map(|it| it.answered_ms.saturating_add(self.cool_down_ms)).max();
-        let quiet_ms = quiet_ms.into_iter().chain(quiet_after_nothing(past, now_ms)).max();
+        let quiet_ms = quiet_ms.into_iter().chain(quiet_after_nothing(past)).max();
         if let Some(until_ms) = quiet_ms.filter(|until_ms| *until_ms > now_ms) {
             return Some((PromptResult::CoolingDown, until_ms));
         }
@@ -74,35 +68,17 @@ impl Limits {
 }
 
 /// The end of the quiet after too many for nothing.
-fn quiet_after_nothing(past: &[Past], now_ms: i64) -> Option<i64> {
-    let mut ends = interruptions_for_nothing(past, now_ms);
+fn quiet_after_nothing(past: &[Past]) -> Option<i64> {
+    let mut ends: Vec<i64> = past.iter().filter(|it| is_for_nothing(&it.outcome)).map(|it| it.answered_ms).collect();
     ends.sort_unstable();
     let crowded =
         ends.windows(FOR_NOTHING_MAX).filter(|ends| ends[FOR_NOTHING_MAX - 1] - ends[0] <= FOR_NOTHING_WINDOW_MS);
     crowded.map(|ends| ends[FOR_NOTHING_MAX - 1].saturating_add(FOR_NOTHING_QUIET_MS)).max()
 }
 
-/// When each ended. What its device asked anew goes on in the next prompt, or in the one that is asked for now.
-fn interruptions_for_nothing(past: &[Past], now_ms: i64) -> Vec<i64> {
-    let mut ends = Vec::new();
-    let mut begun_ms = None;
-    for (place, it) in past.iter().enumerate().rev() {
-        let next_ms = place.checked_sub(1).and_then(|next| past.get(next)).map_or(now_ms, |next| next.begun_ms);
-        let first_ms = *begun_ms.get_or_insert(it.begun_ms);
-        let at_once = next_ms.saturating_sub(it.answered_ms) <= ANEW_MS;
-        if it.asked_anew && at_once && next_ms.saturating_sub(first_ms) <= ONE_INTERRUPTION_MS {
-            continue;
-        }
-        begun_ms = None;
-        if is_for_nothing(&it.outcome) {
-            ends.push(it.answered_ms);
-        }
-    }
-    ends
-}
-
 /// The person was interrupted and nothing came of it. What never reached them does not count, nor a sign-in they cancelled. A telephone
-/// that is busy may be one whose owner pressed the call away, and behind an answering machine it rang.
+/// that is busy may be one whose owner pressed the call away, and behind an answering machine it rang. What its device withdrew to ask
+/// anew rang as well: whoever has the password could do that all day.
 fn is_for_nothing(outcome: &str) -> bool {
     matches!(
         outcome,
@@ -147,15 +123,7 @@ mod tests {
     fn past(outcome: &str, ago_ms: i64) -> Past {
         let answered_ms = NOW_MS - ago_ms;
         let begun_ms = answered_ms - 30 * SECOND_MS;
-        let (is_call, asked_anew) = (false, false);
-        Past {
-            is_call,
-            outcome: outcome.into(),
-            asked_anew,
-            begun_ms,
-            answered_ms,
-            expires_ms: begun_ms + 110 * SECOND_MS,
-        }
+        Past { is_call: false, outcome: outcome.into(), begun_ms, answered_ms, expires_ms: begun_ms + 110 * SECOND_MS }
     }
 
     #[test]
@@ -208,31 +176,6 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_asks_anew_is_one_interruption_for_as_long_as_a_prompt_may_live() {
-        // V-23, R-32: a new request every five seconds, each in the place of the one before
-        let asked_anew = |since_ms: i64| {
-            let mut history: Vec<Past> = Vec::new();
-            let mut refused = None;
-            for now_ms in (NOW_MS..NOW_MS + since_ms).step_by(5_000) {
-                refused = refused.or(limits(false).refuse(&mut history, now_ms).map(|_| now_ms - NOW_MS));
-                let (begun_ms, answered_ms) = (now_ms, now_ms + 4_900);
-                let anew = Past { asked_anew: true, begun_ms, answered_ms, ..past("withdrawn", 0) };
-                history.insert(0, anew);
-            }
-            (refused, history)
-        };
-        let (refused, mut history) = asked_anew(105_000);
-        assert_eq!(refused, None, "a minute and three quarters of one login");
-        let last_ms = history[0].answered_ms;
-        history.extend([past("expired", MINUTE_MS), past("expired", 2 * MINUTE_MS)]);
-        assert_eq!(limits(false).refuse(&mut history, last_ms + 100), None, "two others and one that goes on");
-        let refused = limits(false).refuse(&mut history, last_ms + ANEW_MS + 1);
-        assert_eq!(refused, Some((PromptResult::CoolingDown, last_ms + 15 * MINUTE_MS)), "nobody asked on");
-        let (refused, _) = asked_anew(10 * MINUTE_MS);
-        assert!(refused.is_some_and(|after_ms| after_ms <= 6 * MINUTE_MS), "it is not for ever: {refused:?}");
-    }
-
-    #[test]
     fn calls_of_an_hour_and_prompts_of_a_day_have_an_end() {
         // FV-24
         let mut calls: Vec<Past> =
@@ -257,7 +200,6 @@ mod tests {
                 if limits(false).refuse(&mut history, now_ms).is_none() {
                     let new = Past {
                         is_call: false,
-                        asked_anew: false,
                         outcome: outcome.into(),
                         begun_ms: now_ms,
                         answered_ms: now_ms + 500,

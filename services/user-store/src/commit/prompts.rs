@@ -31,8 +31,6 @@ const PAST_MAX: i64 = 600;
 /// Prompts read by one call.
 const READ_MAX: usize = 1000;
 const STATE_OCTETS_MAX: usize = 64 * 1024;
-/// Who has withdrawn a prompt whose device asks once more in its place (R-32).
-const ANOTHER_REQUEST: &str = "another request";
 
 const COLUMNS: &str = "prompt_id, transaction_id, user_id, method, client, application, username, place, number, device_id, \
     pin_asked, language, begun_ms, expires_ms, outcome, answered_by, answered_ms, assurance, answer_digest, pin_handle, state, \
@@ -203,16 +201,14 @@ pub async fn open(scene: &mut Scene<'_>, request: &OpenPromptRequest) -> Result<
     let refused = |result: PromptResult, until_ms| {
         Ok(OpenPromptReply { result: result.into(), until_unix_ms: until_ms, prompt: None })
     };
-    let sql = "SELECT method, outcome, answered_by, begun_ms, answered_ms, expires_ms FROM prompts \
-               WHERE user_id = $1 AND begun_ms > $2 ORDER BY begun_ms DESC LIMIT $3";
+    let sql = "SELECT method, outcome, begun_ms, answered_ms, expires_ms FROM prompts WHERE user_id = $1 AND begun_ms > $2 \
+               ORDER BY begun_ms DESC LIMIT $3";
     let arguments = args![&new.user_id, now_ms - limits::DAY_MS, PAST_MAX];
     let mut past = Vec::new();
     for row in scene.session.rows(sql, arguments).await? {
-        let outcome: String = row.get("outcome")?;
         past.push(Past {
             is_call: row.get::<String>("method")? == Method::Call.code(),
-            asked_anew: outcome == "withdrawn" && row.get::<String>("answered_by")? == ANOTHER_REQUEST,
-            outcome,
+            outcome: row.get("outcome")?,
             begun_ms: row.get("begun_ms")?,
             answered_ms: row.get("answered_ms")?,
             expires_ms: row.get("expires_ms")?,

@@ -143,7 +143,7 @@ rules! {
     prompts::a_prompt_is_answered_once_and_the_same_answer_hears_the_same,
     prompts::an_approval_lets_in_once,
     prompts::after_a_refusal_it_is_quiet_and_after_three_for_nothing_longer,
-    prompts::what_its_device_asks_anew_is_no_refusal,
+    prompts::what_a_device_asks_anew_has_rung_as_well,
     prompts::who_says_not_me_is_blocked_and_it_is_told_in_one_transaction,
     prompts::calls_and_messages_have_caps,
     prompts::what_a_call_has_come_to_changes_from_what_was_read,

@@ -350,6 +350,7 @@ impl Service {
             Some(prompt) => prompt,
             None => self.expire(&approval.prompt_id, budget).await?,
         };
+        self.fall_silent(&prompt);
         let given = Given { code: false, wanted: Some(approval.method) };
         let (mut login, plan) = match self.resume(held, given, budget).await? {
             Resumed::Plan(login, plan) => (login, plan),

@@ -18,11 +18,12 @@ use crate::metrics::PromptOutcome;
 use crate::number::{dialable, prefix};
 use crate::outcome::Previous;
 use crate::providers::words::own;
-use crate::providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text};
+use crate::providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text, is_given_up};
 use crate::settings::Known;
 use crate::texts;
 use crate::waiting::Seat;
 use domain::{Assurance, Method, PhoneNumber, Protocol, Reason, ResultClass};
+use futures::future::join_all;
 use policy::{Plan, PromptCheck, Shows, Way};
 use proto::user_store::{
     GetPromptsRequest, OpenPromptReply, OpenPromptRequest, Prompt, PromptResult, ResolvePromptRequest,
@@ -31,6 +32,7 @@ use service_kit::Clock;
 use service_kit::shutdown::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::Status;
 use tracing::Instrument;
@@ -47,9 +49,8 @@ const FIRST_WAY: Duration = Duration::from_secs(45);
 const LEAST: Duration = Duration::from_secs(2);
 /// Ending a prompt nobody waits for is given this long.
 const WITHDRAWAL: Duration = Duration::from_secs(10);
-
-/// Who has withdrawn a prompt whose device asks once more in its place; the store reads it so (V-23).
-const ANOTHER_REQUEST: &str = "another request";
+/// Whoever asks anew waits so long for a telephone to be free again.
+const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// Whom a prompt goes to.
 pub enum Target {
@@ -143,6 +144,7 @@ impl Service {
             None => self.expire(&prompt.prompt_id, login.budget).await?,
         };
         withdrawal.disarm();
+        self.fall_silent(&over);
         self.conclude(login, way, check, &over, &provider).await
     }
 
@@ -182,29 +184,23 @@ impl Service {
         self.committer.resolve(prompt_id, "expired", budget).await
     }
 
-    /// The prompt as it stands in the store.
-    pub(crate) async fn prompt(&self, prompt_id: &str, budget: Budget) -> Result<Option<Prompt>, Status> {
-        let request = GetPromptsRequest { prompt_ids: vec![prompt_id.to_owned()], ..GetPromptsRequest::default() };
-        let reply = budget.ask("prompts", request, |request| self.committer.commit.get_prompts(request)).await?;
-        Ok(reply.prompts.into_iter().find(|prompt| prompt.prompt_id == prompt_id))
-    }
-
-    /// Ends what an attempt has open, because nobody waits for it any more. `ChallengeGone`: its device asks once more in its place.
-    pub(crate) async fn withdraw_all(
-        &self,
-        transaction_id: &str,
-        reason: Reason,
-        budget: Budget,
-    ) -> Result<(), Status> {
+    /// Ends what an attempt has open, because nobody waits for it any more. Its telephone is free for the next one when this returns,
+    /// if that can be had soon.
+    pub(crate) async fn withdraw_all(&self, transaction_id: &str, budget: Budget) -> Result<(), Status> {
         let request =
             GetPromptsRequest { transaction_ids: vec![transaction_id.to_owned()], ..GetPromptsRequest::default() };
         let reply = budget.ask("prompts", request, |request| self.committer.commit.get_prompts(request)).await?;
+        let mut silent = Vec::new();
         for prompt in reply.prompts.iter().filter(|prompt| prompt.outcome.is_empty()) {
-            let by = if reason == Reason::ChallengeGone { ANOTHER_REQUEST } else { "" };
-            let over = self.committer.withdraw(&prompt.prompt_id, by, budget).await?;
-            fall_silent(&self.carriers, &self.shutdown, over);
+            let over = self.committer.withdraw(&prompt.prompt_id, budget).await?;
+            silent.extend(self.fall_silent(&over));
         }
+        let _ = tokio::time::timeout(SILENCE.min(budget.left()), join_all(silent)).await;
         Ok(())
+    }
+
+    pub(crate) fn fall_silent(&self, prompt: &Prompt) -> Option<JoinHandle<()>> {
+        fall_silent(&self.carriers, &self.shutdown, prompt)
     }
 
     fn open_request(
@@ -414,18 +410,9 @@ impl Service {
 impl Committer {
     /// Resolves a prompt once; whoever comes second hears what the first made of it (V-21).
     pub async fn resolve(&self, prompt_id: &str, outcome: &str, budget: Budget) -> Result<Prompt, Status> {
-        self.resolve_by(prompt_id, outcome, "", budget).await
-    }
-
-    async fn withdraw(&self, prompt_id: &str, by: &str, budget: Budget) -> Result<Prompt, Status> {
-        self.resolve_by(prompt_id, "withdrawn", by, budget).await
-    }
-
-    async fn resolve_by(&self, prompt_id: &str, outcome: &str, by: &str, budget: Budget) -> Result<Prompt, Status> {
         let request = ResolvePromptRequest {
             prompt_id: prompt_id.to_owned(),
             outcome: outcome.to_owned(),
-            answered_by: by.to_owned(),
             now_unix_ms: self.now_ms(),
             ..ResolvePromptRequest::default()
         };
@@ -434,14 +421,26 @@ impl Committer {
         let over = reply.prompt.filter(|prompt| prompt.prompt_id == prompt_id && !prompt.outcome.is_empty());
         over.ok_or_else(|| not_understood("resolve prompt"))
     }
+
+    async fn withdraw(&self, prompt_id: &str, budget: Budget) -> Result<Prompt, Status> {
+        self.resolve(prompt_id, "withdrawn", budget).await
+    }
+
+    /// The prompt as it stands in the store.
+    pub async fn prompt(&self, prompt_id: &str, budget: Budget) -> Result<Option<Prompt>, Status> {
+        let request = GetPromptsRequest { prompt_ids: vec![prompt_id.to_owned()], ..GetPromptsRequest::default() };
+        let reply = budget.ask("prompts", request, |request| self.commit.get_prompts(request)).await?;
+        Ok(reply.prompts.into_iter().find(|prompt| prompt.prompt_id == prompt_id))
+    }
 }
 
-/// What still rings for a prompt that was withdrawn is hung up; nobody waits for that.
-fn fall_silent(carriers: &Arc<dyn Carriers>, shutdown: &Shutdown, prompt: Prompt) {
-    if prompt.outcome == "withdrawn" && prompt.method == Method::Call.code() {
-        let carriers = carriers.clone();
-        shutdown.spawn(async move { carriers.hang_up(&prompt).await });
-    }
+/// What still rings for a prompt that was given up is hung up, whoever did so.
+fn fall_silent(carriers: &Arc<dyn Carriers>, shutdown: &Shutdown, prompt: &Prompt) -> Option<JoinHandle<()>> {
+    let rings = prompt.method == Method::Call.code() && is_given_up(prompt);
+    rings.then(|| {
+        let (carriers, prompt) = (carriers.clone(), prompt.clone());
+        shutdown.spawn(async move { carriers.hang_up(&prompt).await })
+    })
 }
 
 /// Ends the prompt when the login that waits for it is dropped: its caller has gone.
@@ -491,11 +490,15 @@ impl Left {
             return;
         }
         let budget = Budget::lasting(WITHDRAWAL);
-        let over = self.committer.withdraw(&self.prompt_id, "", budget).await;
-        if let Ok(prompt) = over.map_err(drop)
+        let before = self.committer.prompt(&self.prompt_id, budget).await;
+        if before.is_ok_and(|prompt| prompt.is_some_and(|prompt| !prompt.outcome.is_empty())) {
+            return;
+        }
+        let over = self.committer.withdraw(&self.prompt_id, budget).await;
+        if let Ok(prompt) = over
             && prompt.outcome == "withdrawn"
         {
-            fall_silent(&self.carriers, &self.shutdown, prompt);
+            fall_silent(&self.carriers, &self.shutdown, &prompt);
             let ending = Ending::of(Reason::NoAnswer, self.method);
             let recorded = self.committer.record(&self.origin, &self.user_id, ending, budget).await;
             if let Err(error) = recorded {
@@ -606,7 +609,8 @@ impl Service {
         budget: Budget,
     ) -> Result<Option<Prompt>, Status> {
         // It may have ended before anybody took the seat.
-        let prompt = self.prompt(&approval.prompt_id, budget).await?.ok_or_else(|| not_understood("prompts"))?;
+        let prompt = self.committer.prompt(&approval.prompt_id, budget).await?;
+        let prompt = prompt.ok_or_else(|| not_understood("prompts"))?;
         if !prompt.outcome.is_empty() {
             return Ok(Some(prompt));
         }

@@ -20,7 +20,7 @@ mod words;
 use super::ask::{Asked, Asking, Attempt, Kind, Noted, Refusal};
 use super::http::{self, TrustError};
 use super::twilio;
-use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried};
+use super::{Accepted, SendFailure, Shared, Steps, Trial, Tried, is_given_up};
 use crate::budget::Budget;
 use crate::callback::Called;
 use crate::number;
@@ -154,12 +154,14 @@ impl Voice {
         tokio::spawn(dialling.in_current_span()).await.unwrap_or_else(|_| Err(unavailable()))
     }
 
-    /// Ends the call of a prompt that was withdrawn, whoever carries it.
+    /// Ends the call of a prompt that was given up, whoever carries it.
     pub async fn hang_up(&self, prompt: &Prompt) {
         // The node that drives an Asterisk's call hangs up when it hears this.
         let subject = proto::subjects::challenge_resolved(&prompt.prompt_id);
         let _ = self.inner.shared.bus.publish(&subject, Bytes::new()).await;
-        if let Some(call) = Call::read(&prompt.state_json)
+        // Whoever picked up before the time was over hears that nobody waits any more.
+        let may_be_cut = |call: &Call| call.rings() || prompt.outcome == "withdrawn" && call.ending().is_none();
+        if let Some(call) = Call::read(&prompt.state_json).filter(may_be_cut)
             && let Ok(known) = self.inner.shared.settings.known()
         {
             self.inner.end_at_provider(&known, &call.provider, &call.call_id).await;
@@ -332,7 +334,7 @@ impl Inner {
                     named.call_id.clone_from(&call_id);
                     let kept = self.conversation.keep(&prompt, &named, Budget::usual()).await;
                     if matches!(kept, Ok(Kept::Moved)) {
-                        self.unless_withdrawn(known, &prompt.prompt_id, name, &call_id).await;
+                        self.unless_given_up(known, &prompt.prompt_id, name, &call_id).await;
                     }
                     return Ok(Accepted { provider: name.to_owned() });
                 }
@@ -344,10 +346,10 @@ impl Inner {
         Err(failure)
     }
 
-    /// It was withdrawn while the provider was being asked to ring: whoever withdrew it did not know the call's name yet.
-    async fn unless_withdrawn(&self, known: &Known, prompt_id: &str, provider: &str, call_id: &str) {
+    /// It was given up while the provider was being asked to ring: whoever did so did not know the call's name yet.
+    async fn unless_given_up(&self, known: &Known, prompt_id: &str, provider: &str, call_id: &str) {
         let found = self.conversation.find(prompt_id, Budget::usual()).await;
-        if found.is_ok_and(|prompt| prompt.is_some_and(|prompt| prompt.outcome == "withdrawn")) {
+        if found.is_ok_and(|prompt| prompt.as_ref().is_some_and(is_given_up)) {
             self.end_at_provider(known, provider, call_id).await;
         }
     }

@@ -48,6 +48,7 @@ struct State {
     push: Mood,
     call: Mood,
     text: Mood,
+    hang_up: Mood,
     person: Person,
     texts: Vec<(String, String)>,
     calls: Vec<(String, bool)>,
@@ -61,6 +62,7 @@ impl FakeCarriers {
             push: Mood::Accept,
             call: Mood::Accept,
             text: Mood::Accept,
+            hang_up: Mood::Accept,
             person: Person::Nothing,
             texts: vec![],
             calls: vec![],
@@ -80,6 +82,11 @@ impl FakeCarriers {
 
     pub fn text_mood(&self, mood: Mood) {
         self.state.lock().expect("whole").text = mood;
+    }
+
+    /// Refusals and lies are none of it: nobody hears what came of it.
+    pub fn hang_up_mood(&self, mood: Mood) {
+        self.state.lock().expect("whole").hang_up = mood;
     }
 
     pub fn person(&self, person: Person) {
@@ -157,6 +164,8 @@ impl Carriers for FakeCarriers {
     }
 
     async fn hang_up(&self, prompt: &Prompt) {
+        let mood = self.state.lock().expect("whole").hang_up;
+        let _ = self.take(mood).await;
         self.state.lock().expect("whole").hung_up.push(prompt.prompt_id.clone());
     }
 

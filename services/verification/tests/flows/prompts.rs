@@ -6,6 +6,7 @@ use proto::verification::verification_server::Verification;
 use proto::verification::{Attempt, BeginRequest, CancelRequest, Primary};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tonic::Request;
 use uuid::Uuid;
 use verification::Service;
@@ -23,6 +24,29 @@ fn rich() -> World {
     world.store.give_phone("ann");
     world.store.change("ann", |user| user.phone = "030 901820".into());
     world
+}
+
+/// bob has a number that can be called, and nothing else.
+fn called() -> World {
+    let world = World::new();
+    world.store.change("bob", |user| user.phone = "030 901820".into());
+    world
+}
+
+/// A login that waits for a call, and its prompt.
+async fn rings(world: &World, node: &Arc<Service>, attempt: &Attempt) -> (JoinHandle<String>, String) {
+    let calls = world.carriers.calls().len() + 1;
+    let waiting = tokio::spawn({
+        let (node, attempt) = (node.clone(), attempt.clone());
+        async move { said(node.begin(wanted(&attempt, "call")).await) }
+    });
+    until(|| world.carriers.calls().len() == calls).await;
+    (waiting, world.store.prompts().last().expect("opened").prompt_id.clone())
+}
+
+fn cancel(attempt: &Attempt, reason: &str) -> CancelRequest {
+    let transaction_id = attempt.transaction_id.clone();
+    CancelRequest { transaction_id, reason: reason.into(), ..CancelRequest::default() }
 }
 
 fn in_time(attempt: &Attempt, left: Duration) -> Request<BeginRequest> {
@@ -403,30 +427,71 @@ async fn a_cancelled_attempt_asks_nobody_any_more() {
 
 #[tokio::test]
 async fn a_call_that_was_withdrawn_is_hung_up_and_one_that_was_answered_is_not() {
-    // V-23, R-32: and the store is told that another request takes its place
-    let world = World::new();
-    world.store.change("bob", |user| user.phone = "030 901820".into());
+    // V-23, R-32: whoever asks anew finds the telephone free
+    let world = called();
     let node = world.node().await;
-    for (reason, by) in [("challenge_gone", "another request"), ("no_answer", "")] {
+    world.carriers.hang_up_mood(Mood::Delay(Duration::from_millis(300)));
+    for reason in ["challenge_gone", "no_answer"] {
         let attempt = attempt("waits", "bob");
-        let waiting = tokio::spawn({
-            let (node, attempt) = (node.clone(), attempt.clone());
-            async move { said(node.begin(wanted(&attempt, "call")).await) }
-        });
-        let calls = world.carriers.hung_up().len() + 1;
-        until(|| world.carriers.calls().len() == calls).await;
-        let transaction_id = attempt.transaction_id.clone();
-        let cancel = CancelRequest { transaction_id, reason: reason.into(), ..CancelRequest::default() };
-        node.cancel(request(cancel)).await.expect("cancelled");
+        let (waiting, prompt_id) = rings(&world, &node, &attempt).await;
+        node.cancel(request(cancel(&attempt, reason))).await.expect("cancelled");
+        assert!(world.carriers.hung_up().contains(&prompt_id), "it still rings");
         assert_eq!(waiting.await.expect("answered"), "deny challenge_gone");
-        until(|| world.carriers.hung_up().len() == calls).await;
-        let hung_up = world.carriers.hung_up().last().expect("it was").clone();
-        let prompt = world.store.prompts().into_iter().find(|prompt| prompt.prompt_id == hung_up).expect("there");
-        assert_eq!((prompt.outcome.as_str(), prompt.answered_by.as_str()), ("withdrawn", by));
     }
     world.carriers.answers("approved", "phone");
     assert_eq!(said(node.begin(wanted(&attempt("waits", "bob"), "call")).await), "allow call_confirmed");
-    assert_eq!(world.carriers.hung_up().len(), 2);
+    assert!(!world.carriers.hung_up().contains(&world.store.prompts()[2].prompt_id));
+}
+
+#[tokio::test]
+async fn a_vendor_that_does_not_hang_up_keeps_nobody_waiting_for_long() {
+    // the gateway waits three seconds
+    let world = called();
+    let node = world.node().await;
+    world.carriers.hang_up_mood(Mood::Hang);
+    let attempt = attempt("waits", "bob");
+    rings(&world, &node, &attempt).await;
+    let cancelled = node.cancel(request(cancel(&attempt, "challenge_gone")));
+    tokio::time::timeout(Duration::from_secs(2), cancelled).await.expect("in time").expect("cancelled");
+    assert_eq!(world.store.prompts()[0].outcome, "withdrawn");
+}
+
+#[tokio::test]
+async fn a_call_is_hung_up_whoever_ended_its_prompt() {
+    // V-23, FV-25: an administrator blocks the person; another attempt finds its time over; ours is
+    for outcome in ["withdrawn", "expired"] {
+        let world = called();
+        let node = world.node().await;
+        let (waiting, prompt_id) = rings(&world, &node, &attempt("waits", "bob")).await;
+        assert!(world.store.resolve(&prompt_id, outcome, "", NOW));
+        waiting.await.expect("answered");
+        until(|| world.carriers.hung_up() == [prompt_id.as_str()]).await;
+    }
+    let world = called();
+    let begin =
+        service_kit::grpc::with_deadline(wanted(&attempt("waits", "bob"), "call"), Duration::from_millis(4_500));
+    assert_eq!(said(world.node().await.begin(begin).await), "deny no_answer");
+    until(|| world.carriers.hung_up().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_over_is_not_hung_up_a_second_time_for_a_caller_that_left() {
+    // the gateway that gave up on the request withdraws it; what it left behind here finds it over
+    let world = called();
+    let node = world.node().await;
+    let attempt = attempt("waits", "bob");
+    let begin = service_kit::grpc::with_deadline(wanted(&attempt, "call"), Duration::from_millis(4_500));
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { said(node.begin(begin).await) }
+    });
+    until(|| world.carriers.calls().len() == 1).await;
+    waiting.abort();
+    node.cancel(request(cancel(&attempt, "challenge_gone"))).await.expect("cancelled");
+    let looked = world.store.calls("get_prompts");
+    until(|| world.store.calls("get_prompts") > looked).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((world.carriers.hung_up().len(), world.store.calls("resolve_prompt")), (1, 1));
 }
 
 #[tokio::test]

@@ -158,12 +158,16 @@ impl Desk {
         }
     }
 
-    /// A call that is under way.
+    /// A call that is under way; one that is over is none of its business any more.
     fn change(&self, call: &str, form: &HashMap<String, String>) -> (u16, String) {
         if form.get("Status").is_none_or(|status| status != "completed") {
             return (400, r#"{"code":21218}"#.into());
         }
-        self.ended.lock().expect("whole").push(call.to_owned());
+        let mut ended = self.ended.lock().expect("whole");
+        if ended.iter().any(|known| known == call) {
+            return (400, r#"{"code":21220}"#.into());
+        }
+        ended.push(call.to_owned());
         (200, format!(r#"{{"sid":"{call}","status":"completed"}}"#))
     }
 

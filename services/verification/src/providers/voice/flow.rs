@@ -370,6 +370,11 @@ impl Call {
         }
     }
 
+    /// Nobody has picked up yet.
+    pub fn rings(&self) -> bool {
+        self.stage == Stage::Dialling
+    }
+
     pub fn pin_handle(&self) -> &str {
         &self.pin_handle
     }

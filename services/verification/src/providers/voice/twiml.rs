@@ -20,21 +20,19 @@ use crate::providers::http;
 use crate::settings::Known;
 use ::http::header::CONTENT_TYPE;
 use address::What;
+use domain::Secret;
 use domain::settings::{Adapter, Provider};
 use serde::Deserialize;
 use std::collections::HashMap;
 
 /// Rings. Returns what the provider calls the call.
 pub async fn dial(clients: &Clients, order: &Order<'_>) -> Result<String, DialError> {
-    let Adapter::Twiml { ca, .. } = &order.provider.adapter else {
-        return Err(DialError::Settings("the provider is no TwiML provider"));
-    };
+    let desk = Desk::of(clients, order.known, order.provider)?;
     if order.known.portal_url.is_empty() {
         return Err(DialError::Settings(
             "nobody knows yet where the portal is reached, so that the provider cannot ask it",
         ));
     }
-    let client = clients.of(order.provider.name.as_str(), ca)?;
     let url = |step: Option<u32>, what: What| {
         let (prompt, attempt) = (&order.prompt_id, order.attempt);
         format!(
@@ -56,70 +54,76 @@ pub async fn dial(clients: &Clients, order: &Order<'_>) -> Result<String, DialEr
     if order.line.extension.is_empty() {
         form.push(("MachineDetection", "Enable"));
     }
-    place(&client, order, form).await
+    desk.place(order, form).await
 }
 
 /// Rings to say one thing.
 pub async fn dial_test(clients: &Clients, order: &Order<'_>, document: &str) -> Result<String, DialError> {
-    let Adapter::Twiml { ca, .. } = &order.provider.adapter else {
-        return Err(DialError::Settings("the provider is no TwiML provider"));
-    };
-    let client = clients.of(order.provider.name.as_str(), ca)?;
+    let desk = Desk::of(clients, order.known, order.provider)?;
     let ring = order.ring_seconds.to_string();
-    place(&client, order, vec![("Twiml", document), ("Timeout", &ring)]).await
+    desk.place(order, vec![("Twiml", document), ("Timeout", &ring)]).await
 }
 
 /// Ends a call, whether it rings or somebody has picked up.
 pub async fn hang_up(clients: &Clients, known: &Known, provider: &Provider, call: &str) -> Result<(), DialError> {
-    let Adapter::Twiml { ca, .. } = &provider.adapter else {
-        return Err(DialError::Settings("the provider is no TwiML provider"));
-    };
     // Part of an address, and the provider's own word for it.
     if !call.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
         return Err(DialError::Nonsense);
     }
-    let client = clients.of(provider.name.as_str(), ca)?;
-    let form = vec![("Status", "completed")];
-    post(&client, known, provider, &format!("Calls/{call}.json"), form).await.map(drop)
+    let desk = Desk::of(clients, known, provider)?;
+    match desk.post(&format!("Calls/{call}.json"), vec![("Status", "completed")]).await {
+        // What is over cannot be ended, or is known no more.
+        Ok(_) | Err(DialError::Refused { status: 400 | 404 }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
-async fn place(client: &reqwest::Client, order: &Order<'_>, mut form: Vec<(&str, &str)>) -> Result<String, DialError> {
-    let Adapter::Twiml { caller, .. } = &order.provider.adapter else {
-        return Err(DialError::Settings("the provider is no TwiML provider"));
-    };
-    form.extend([("To", order.line.number.expose()), ("From", caller.as_str())]);
-    let asked = post(client, order.known, order.provider, "Calls.json", form);
-    let body = tokio::time::timeout(order.timeout, asked).await.unwrap_or(Err(DialError::TooSlow))?;
-    #[derive(Deserialize)]
-    struct Placed {
-        sid: String,
-    }
-    let placed: Placed = serde_json::from_slice(&body).map_err(|_| DialError::Nonsense)?;
-    if placed.sid.is_empty() || placed.sid.len() > 128 { Err(DialError::Nonsense) } else { Ok(placed.sid) }
+/// Where a provider takes orders.
+struct Desk<'a> {
+    client: reqwest::Client,
+    base_url: &'a str,
+    account: &'a str,
+    secret: &'a Secret,
+    caller: &'a str,
 }
 
-/// The body of the answer, where it is a yes.
-async fn post(
-    client: &reqwest::Client,
-    known: &Known,
-    provider: &Provider,
-    to: &str,
-    form: Vec<(&str, &str)>,
-) -> Result<Vec<u8>, DialError> {
-    let Adapter::Twiml { base_url, account, .. } = &provider.adapter else {
-        return Err(DialError::Settings("the provider is no TwiML provider"));
-    };
-    let secret = known.provider_secret(provider, "secret").ok_or(DialError::Settings("the provider has no secret"))?;
-    let request = client
-        .post(format!("{}/Accounts/{account}/{to}", base_url.trim_end_matches('/')))
-        .basic_auth(account, secret.expose_str())
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(http::form(form));
-    let (status, body) = client::answer(request).await?;
-    if !status.is_success() {
-        return Err(DialError::Refused { status: status.as_u16() });
+impl<'a> Desk<'a> {
+    fn of(clients: &Clients, known: &'a Known, provider: &'a Provider) -> Result<Self, DialError> {
+        let Adapter::Twiml { base_url, account, caller, ca, .. } = &provider.adapter else {
+            return Err(DialError::Settings("the provider is no TwiML provider"));
+        };
+        let secret =
+            known.provider_secret(provider, "secret").ok_or(DialError::Settings("the provider has no secret"))?;
+        let client = clients.of(provider.name.as_str(), ca)?;
+        Ok(Self { client, base_url, account, secret, caller: caller.as_str() })
     }
-    Ok(body)
+
+    async fn place(&self, order: &Order<'_>, mut form: Vec<(&str, &str)>) -> Result<String, DialError> {
+        form.extend([("To", order.line.number.expose()), ("From", self.caller)]);
+        let asked = self.post("Calls.json", form);
+        let body = tokio::time::timeout(order.timeout, asked).await.unwrap_or(Err(DialError::TooSlow))?;
+        #[derive(Deserialize)]
+        struct Placed {
+            sid: String,
+        }
+        let placed: Placed = serde_json::from_slice(&body).map_err(|_| DialError::Nonsense)?;
+        if placed.sid.is_empty() || placed.sid.len() > 128 { Err(DialError::Nonsense) } else { Ok(placed.sid) }
+    }
+
+    /// The body of the answer, where it is a yes.
+    async fn post(&self, to: &str, form: Vec<(&str, &str)>) -> Result<Vec<u8>, DialError> {
+        let request = self
+            .client
+            .post(format!("{}/Accounts/{}/{to}", self.base_url.trim_end_matches('/'), self.account))
+            .basic_auth(self.account, self.secret.expose_str())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(http::form(form));
+        let (status, body) = client::answer(request).await?;
+        if !status.is_success() {
+            return Err(DialError::Refused { status: status.as_u16() });
+        }
+        Ok(body)
+    }
 }
 
 /// What a callback means for the call. `None`: nothing, such as "it rings".
