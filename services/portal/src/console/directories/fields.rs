@@ -125,7 +125,7 @@ const CONNECTION: &[FieldOf] = &[
         Kind::Choice(ORDERS),
     ),
     field("base", "Base DN", "Where all searches start. Empty: as its servers say.", Kind::Text),
-    field("ca", "Private CA", "As PEM text; no other counts. Empty: the system's.", Kind::Pem),
+    field("ca", "Private CA", "Only this CA is trusted (PEM). Empty: the system's.", Kind::Pem),
     field(
         "pinned_certificates",
         "Pinned certificates",
@@ -154,7 +154,7 @@ const BINDS: &[FieldOf] = &[
         Kind::Text,
     ),
     field("query_bind.password", "Password of the account of queries", "", Kind::Password),
-    field("windows_mechanism", "A Windows logon of queries speaks", "", Kind::Choice(MECHANISMS)),
+    field("windows_mechanism", "Mechanism of the Windows logon", "", Kind::Choice(MECHANISMS)),
     field("sync_bind.kind", "Synchronisation", "The account that it reads with.", Kind::Choice(SYNC_BINDS)),
     field("sync_bind.name", "Account of synchronisation", "Where it is another one.", Kind::Text),
     field("sync_bind.password", "Password of the account of synchronisation", "", Kind::Password),
@@ -185,7 +185,7 @@ const CHANGES: &[FieldOf] = &[
         "\"Try it\" says which can be used, and what is missing for the others.",
         Kind::Choice(FEEDS),
     ),
-    field("full_every_hours", "Everything is read anew after, hours", "1 to 168, whatever the feed.", Kind::Number),
+    field("full_every_hours", "Full read every (hours)", "1 to 168, whatever the feed.", Kind::Number),
 ];
 
 const NAMES: &[FieldOf] = &[
@@ -342,7 +342,7 @@ const SEEN_IN_A_FIELD: usize = 30;
 impl Group {
     /// With the texts that stand in its fields.
     fn part(&self, text: impl Fn(&str) -> String, preset: Preset) -> Part {
-        let shown = self.fields.iter().filter(|field| !field.only_ad || preset == Preset::ActiveDirectory);
+        let shown = self.fields.iter().filter(|field| field.is_of(preset));
         let entry = |field: &FieldOf| {
             let stands_for = stands_for(field.key, preset);
             let help = match stands_for.chars().count() > SEEN_IN_A_FIELD {
@@ -352,6 +352,12 @@ impl Group {
             Entry::new(field.key, field.label, field.kind.shape(text(field.key), stands_for), help)
         };
         Part { title: self.title, entries: shown.map(entry).collect() }
+    }
+}
+
+impl FieldOf {
+    fn is_of(&self, preset: Preset) -> bool {
+        !self.only_ad || preset == Preset::ActiveDirectory
     }
 }
 
@@ -380,7 +386,13 @@ impl Kind {
 /// Parts with a field at least.
 pub(super) fn form_of(groups: &[Group], text: impl Fn(&str) -> String, preset: Preset) -> Form {
     let parts = groups.iter().map(|group| group.part(&text, preset));
-    Form { parts: parts.filter(|part| !part.entries.is_empty()).collect(), failures: Vec::new() }
+    // For whoever goes back to the preset that has them.
+    let hidden = groups.iter().flat_map(|group| group.fields).filter(|field| !field.is_of(preset));
+    Form {
+        parts: parts.filter(|part| !part.entries.is_empty()).collect(),
+        hidden: hidden.map(|field| (field.key, text(field.key))).collect(),
+        failures: Vec::new(),
+    }
 }
 
 /// FD-01: what such a directory is called.

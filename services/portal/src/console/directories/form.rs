@@ -168,7 +168,7 @@ fn value_of(text: &str, kind: Kind) -> Result<Option<Value>, String> {
     Ok(match kind {
         Kind::Check(_) => Some((text == "yes").into()),
         Kind::Lines => Some(lines(text).map(Value::from).collect()),
-        Kind::Domains => Some(Value::Object(lines(text).map(domain).collect::<Result<_, _>>()?)),
+        Kind::Domains => Some(Value::Object(domains(text)?)),
         _ if text.is_empty() => None,
         Kind::Unless if text == "-" => Some("".into()),
         Kind::Number => match text.parse::<u32>() {
@@ -180,6 +180,18 @@ fn value_of(text: &str, kind: Kind) -> Result<Option<Value>, String> {
         Kind::Pem => Some(format!("{text}\n").into()),
         Kind::Text | Kind::Attribute | Kind::Unless | Kind::Choice(_) | Kind::Password => Some(text.into()),
     })
+}
+
+fn domains(text: &str) -> Result<Map<String, Value>, String> {
+    let mut domains = Map::new();
+    for line in lines(text) {
+        let (name, servers) = domain(line)?;
+        if domains.keys().any(|known| known.eq_ignore_ascii_case(&name)) {
+            return Err(format!("{name} is on two lines; write its servers on one"));
+        }
+        domains.insert(name, servers);
+    }
+    Ok(domains)
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
