@@ -4,12 +4,13 @@
 //! edit     the form of a directory: tried as it stands (FD-11), or looked at as a dry run and applied
 //! mapping  what its attributes are called (FD-17), in the same way
 //! remove   by its name
-//! fields   the keys of the settings as fields · form  their texts, and back
+//! keys     those of the settings · fields   as fields · form  their texts, and back
 //! ```
 
 pub(super) mod edit;
 mod fields;
 mod form;
+mod keys;
 pub(super) mod mapping;
 pub(super) mod remove;
 
@@ -67,6 +68,11 @@ fn address(name: &str, page: &str) -> String {
 
 fn found(settings: &Settings, name: &str) -> Result<Directory, Problem> {
     settings.directory(name).cloned().ok_or_else(|| Problem::not_found("there is no such directory"))
+}
+
+/// As a form carries it.
+fn revision(settings: &Settings) -> String {
+    settings.revision.map(|it| it.to_string()).unwrap_or_default()
 }
 
 /// How the keys of a directory begin.

@@ -5,7 +5,7 @@ use super::door::{Administrator, Sent};
 use super::draft::{Change, Draft, Finding, Step, step};
 use super::form::{Choice, Entry, Form, Part, Shape};
 use super::item_form;
-use super::pages::{self, Frame, ItemApplied, ItemPage, escaped, show};
+use super::pages::{self, FormPage, Frame, ItemApplied, escaped, show};
 use crate::api::{Problem, exported};
 use crate::app::App;
 use axum::extract::{Path, Query, State};
@@ -40,7 +40,7 @@ pub(super) async fn edit_page(State(app): State<Arc<App>>, by: Administrator, Pa
     }
 }
 
-async fn opened(app: &App, by: &Administrator, name: Option<&str>) -> Result<ItemPage, Problem> {
+async fn opened(app: &App, by: &Administrator, name: Option<&str>) -> Result<FormPage, Problem> {
     let draft = Draft::open(app).await?;
     let revision = draft.revision().to_string();
     let item = match name {
@@ -192,9 +192,9 @@ fn again(
     Ok(show(status, &filled(app, &sent.by, name, form, sent.text("revision").to_owned())))
 }
 
-fn filled(app: &App, by: &Administrator, name: Option<&str>, form: Form, revision: String) -> ItemPage {
+fn filled(app: &App, by: &Administrator, name: Option<&str>, form: Form, revision: String) -> FormPage {
     let title = name.map_or_else(|| "New sync item".to_owned(), |name| format!("Sync item {name}"));
-    ItemPage { frame: Frame::of(app, by, title), address: address(name), back: BACK, revision, form }
+    FormPage { frame: Frame::of(app, by, title), address: address(name), back: BACK, revision, form }
 }
 
 /// Users hang on its name, so that it has the one it was made with.

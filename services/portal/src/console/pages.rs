@@ -230,17 +230,6 @@ pub(super) struct FormPage {
     pub form: Form,
 }
 
-/// A sync item as a form.
-#[derive(Template)]
-#[template(path = "console/item.html")]
-pub(super) struct ItemPage {
-    pub frame: Frame,
-    pub address: String,
-    pub back: &'static str,
-    pub revision: String,
-    pub form: Form,
-}
-
 /// A container or group to be picked.
 #[derive(Template)]
 #[template(path = "console/browse.html")]

@@ -1,10 +1,11 @@
 //! The form of a directory.
 
-use super::fields::{GROUPS, blank, called, code_of, form_of, preset_of};
+use super::fields::{blank, called, code_of, form_of, preset_of};
 use super::form::{Texts, to_be_typed};
+use super::keys::GROUPS;
 use super::{
     LIST, Passwords, QUERY_PASSWORD, SYNC_PASSWORD, address, another_source, found, given, is_another_source, prefix,
-    saved, tried,
+    revision, saved, tried,
 };
 use crate::api::{Problem, exported};
 use crate::app::App;
@@ -76,10 +77,6 @@ pub(in crate::console) async fn change(State(app): State<Arc<App>>, Path(name): 
         answer(&app, &sent, name, Some(before)).await
     };
     answered.await.unwrap_or_else(|problem| pages::refused(&app, Some(&sent.by), &problem))
-}
-
-fn revision(settings: &Settings) -> String {
-    settings.revision.map(|it| it.to_string()).unwrap_or_default()
 }
 
 async fn answer(app: &Arc<App>, sent: &Sent, name: String, before: Option<Directory>) -> Result<Response, Problem> {

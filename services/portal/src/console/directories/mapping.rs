@@ -1,8 +1,9 @@
 //! What the attributes of a directory are called (FD-17): typed, or picked from those of its schema.
 
-use super::fields::{MAPPED, form_of};
+use super::fields::form_of;
 use super::form::{Texts, attributes};
-use super::{LIST, Passwords, address, another_source, found, is_another_source, prefix, saved, tried};
+use super::keys::MAPPED;
+use super::{LIST, Passwords, address, another_source, found, is_another_source, prefix, revision, saved, tried};
 use crate::api::{Problem, exported};
 use crate::app::{App, within};
 use crate::console::door::{Administrator, Sent};
@@ -31,8 +32,7 @@ pub(in crate::console) async fn page(
         let settings = exported(&app).await?;
         let mapped = Mapped::new(found(&settings, &name)?, None);
         let schema = mapped.schema(&app).await;
-        let revision = settings.revision.map(|it| it.to_string()).unwrap_or_default();
-        Ok(mapped.page(&app, &by, revision, schema, Vec::new()))
+        Ok(mapped.page(&app, &by, revision(&settings), schema, Vec::new()))
     };
     shown.await.unwrap_or_else(|problem: Problem| pages::refused(&app, Some(&by), &problem))
 }
