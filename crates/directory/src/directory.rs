@@ -192,6 +192,10 @@ impl Directory {
         self.core.base()
     }
 
+    pub fn base_text(&self) -> &str {
+        self.core.base_text()
+    }
+
     /// The base is known from here on: where the settings name none, a server is asked for it (FD-05).
     pub async fn ready(&self) -> Result<(), QueryError> {
         if self.core.knows_base() {

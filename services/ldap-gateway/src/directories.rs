@@ -72,8 +72,10 @@ impl Directories for DirectoryQuestions {
             password: password.map(Secret::from).filter(|password| !password.is_empty()),
             synchronisation: inspect::synchronisation(directory.settings(), sync_password.map(Secret::from))?,
         };
+        let saved = self.saved(directory.settings().name.as_str()).ok();
+        let tries = inspect::Tries::of(directory.settings(), saved.as_ref().map(|it| it.settings()));
         // Asked for by hand: a place of its own for all that it asks.
-        in_time(Box::pin(async { Ok(inspect::directory(&directory, &self.lockout_guard, trial).await) })).await
+        in_time(Box::pin(async { Ok(inspect::directory(&directory, &tries, &self.lockout_guard, trial).await) })).await
     }
 
     async fn find_users(&self, request: Request<FindUsersRequest>) -> Result<Response<FindUsersReply>, Status> {

@@ -27,7 +27,9 @@ mod tokens;
 mod users;
 
 pub(crate) use access::Caller;
-pub(crate) use directories::{DIRECTORY_LIMIT, DirectoryDraft, DirectoryTested, test_draft as try_draft, tried};
+pub(crate) use directories::{
+    DIRECTORY_LIMIT, DirectoryDraft, DirectoryTested, ONCE_SAVED_LIMIT, test_draft as try_draft, tried,
+};
 pub(crate) use directory_users::{
     NewSelection, Owner, Whose, document, import as select, known_by_ids as known_users, owner, settings as exported,
 };

@@ -35,11 +35,11 @@ use domain::role::Permission::{self, SettingsClients, SyncApprove, SyncRun, User
 use http::Method;
 use std::sync::Arc;
 
-/// The longest form names 1000 users by their ids.
-const FORM_BYTES_MAX: usize = 256 * 1024;
+/// The longest form has a bundle of certificates as PEM text, twice: as a CA and pinned.
+const FORM_BYTES_MAX: usize = 1024 * 1024;
 
 /// Every page behind the door and the permission it asks for. What is not listed is refused, whoever asks (V-82).
-const TABLE: [(&str, &str, Permission); 36] = [
+const TABLE: [(&str, &str, Permission); 39] = [
     ("GET", "/console", UsersRead),
     ("POST", "/console/sign-out", UsersRead),
     ("GET", "/console/users", UsersRead),
@@ -57,10 +57,12 @@ const TABLE: [(&str, &str, Permission); 36] = [
     ("GET", "/console/sync/items/{name}/edit", SettingsClients),
     ("POST", "/console/sync/items/{name}/edit", SettingsClients),
     ("POST", "/console/sync/items/{name}/move", SettingsClients),
+    ("GET", "/console/sync/items/{name}/saved", SettingsClients),
     // Whether somebody is in a directory, known here or not.
     ("GET", "/console/sync/owner", SettingsClients),
     ("GET", "/console/sync/schedule", SettingsClients),
     ("POST", "/console/sync/schedule", SettingsClients),
+    ("GET", "/console/sync/schedule/saved", SettingsClients),
     ("POST", "/console/sync/probe", SettingsClients),
     ("GET", "/console/approvals", SyncApprove),
     ("GET", "/console/approvals/{id}", SyncApprove),
@@ -72,6 +74,7 @@ const TABLE: [(&str, &str, Permission); 36] = [
     ("POST", "/console/directories/{name}/edit", SettingsClients),
     ("GET", "/console/directories/{name}/mapping", SettingsClients),
     ("POST", "/console/directories/{name}/mapping", SettingsClients),
+    ("GET", "/console/directories/{name}/saved", SettingsClients),
     ("GET", "/console/directories/{name}/remove", SettingsClients),
     ("POST", "/console/directories/{name}/remove", SettingsClients),
     // All people of the organisation, known here or not.
@@ -109,8 +112,10 @@ fn open(app: Arc<App>) -> Router {
         .route("/console/sync/items/new", get(items::new_page).post(items::create))
         .route("/console/sync/items/{name}/edit", get(items::edit_page).post(items::edit))
         .route("/console/sync/items/{name}/move", post(order::shift))
+        .route("/console/sync/items/{name}/saved", get(items::saved_page))
         .route("/console/sync/owner", get(owner::page))
         .route("/console/sync/schedule", get(schedule::page).post(schedule::save))
+        .route("/console/sync/schedule/saved", get(schedule::saved))
         .route("/console/sync/probe", post(runs::probe))
         .route("/console/approvals", get(waiting::list))
         .route("/console/approvals/{id}", get(waiting::page).post(waiting::decide))
@@ -121,6 +126,7 @@ fn open(app: Arc<App>) -> Router {
             "/console/directories/{name}/mapping",
             get(directories::mapping::page).post(directories::mapping::change),
         )
+        .route("/console/directories/{name}/saved", get(directories::saved_page))
         .route("/console/directories/{name}/remove", get(directories::remove::page).post(directories::remove::remove))
         .route("/console/import", get(import::page).post(import::import))
         .route("/console/import/look", post(import::look))

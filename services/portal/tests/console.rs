@@ -11,7 +11,7 @@ use http::StatusCode;
 use proto::user_store::SyncRun;
 use support::{Browser, World, api_key};
 
-const ADDRESSES: [(&str, &str, &[Role]); 31] = [
+const ADDRESSES: [(&str, &str, &[Role]); 34] = [
     ("GET", "/console", LOOKERS),
     ("GET", "/console/users", LOOKERS),
     ("GET", "/console/users/new", EDITORS),
@@ -28,6 +28,9 @@ const ADDRESSES: [(&str, &str, &[Role]); 31] = [
     ("GET", "/console/sync/items/staff/edit", OWNERS),
     ("POST", "/console/sync/items/staff/edit", OWNERS),
     ("POST", "/console/sync/items/staff/move", OWNERS),
+    ("GET", "/console/sync/items/staff/saved?what=made", OWNERS),
+    ("GET", "/console/sync/schedule/saved", OWNERS),
+    ("GET", "/console/directories/corp/saved", OWNERS),
     ("GET", "/console/sync/owner?user=ann", OWNERS),
     ("GET", "/console/sync/schedule", OWNERS),
     ("POST", "/console/sync/schedule", OWNERS),
@@ -338,7 +341,10 @@ async fn items_are_moved_by_buttons_once_what_would_change_was_looked_at() {
     let mut owner = signed_in(&world, Role::Owner).await;
     let move_staff = "/console/sync/items/staff/move";
     owner.get("/console/sync").await;
-    owner.submit(move_staff, &[("direction", "up")]).await;
+    let up = "name=\"direction\" value=\"up\"><input type=\"hidden\" name=\"past\" value=\"tried\">";
+    assert!(owner.page.html.contains(up), "{}", owner.page.html);
+    owner.submit(move_staff, &[("direction", "up"), ("past", "rest")]).await;
+    assert!(owner.page.html.contains("No run of corp begins by itself then"), "{}", owner.page.html);
     assert!(owner.page.html.contains("Move the sync item staff up?"), "{}", owner.page.html);
     assert_eq!(applied_times(&world), 0);
     press(&mut owner, move_staff, "apply", &[]).await;
@@ -346,6 +352,121 @@ async fn items_are_moved_by_buttons_once_what_would_change_was_looked_at() {
     assert!(owner.page.html.contains("action=\"/console/sync/preview\""), "{}", owner.page.html);
     let names: Vec<String> = applied(&world).sync_items.iter().map(|item| item.name.to_string()).collect();
     assert_eq!(names, ["staff", "rest"]);
+}
+
+/// As the store does: what was applied last is in force, at the next revision.
+fn in_force(world: &World) {
+    let applied = world.store.applied.lock().expect("a lock").last().cloned().expect("something was applied");
+    *world.store.document.lock().expect("a lock") = applied.replace("revision = 41", "revision = 42");
+}
+
+#[tokio::test]
+async fn a_button_that_is_pressed_twice_applies_once_and_says_what_holds() {
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["rest", "staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let token = token(&owner);
+    let new = "/console/sync/items/new";
+    let item = [("name", "sales"), ("directory", "corp"), ("source.kind", "domain"), ("second_factor", "yes")];
+    let numbers = [
+        "interval_minutes",
+        "approval_over_users",
+        "approval_over_percent",
+        "approval_days",
+        "grace_days",
+        "phone_hold_hours",
+        "phone_back_minutes",
+    ];
+    let cases = [
+        (
+            "/console/sync/items/staff/move",
+            vec![("direction", "up"), ("past", "rest")],
+            "/console/sync/items/staff/saved?what=moved",
+        ),
+        (new, item.to_vec(), "/console/sync/items/sales/saved?what=made"),
+        ("/console/sync/schedule", numbers.map(|name| (name, "7")).to_vec(), "/console/sync/schedule/saved"),
+    ];
+    for (action, fields, saved) in cases {
+        *world.store.document.lock().expect("a lock") = document(41, &["rest", "staff"]);
+        let before = applied_times(&world);
+        let apply = [&fields[..], &[("csrf", token.as_str()), ("revision", "41"), ("step", "apply")]].concat();
+        owner.post(action, &apply).await;
+        in_force(&world);
+        owner.post(action, &apply).await;
+        assert_eq!(owner.page.path, saved, "{}", owner.page.html);
+        assert_eq!(applied_times(&world) - before, 1, "{action}");
+        let here = owner.page.path.clone();
+        owner.get(&here).await;
+        assert!(owner.page.html.contains("role=\"status\""), "fetched again: {}", owner.page.html);
+    }
+    // To look is no such press: the name is somebody's.
+    *world.store.document.lock().expect("a lock") = document(41, &["sales"]);
+    owner.post(new, &[&item[..], &[("csrf", token.as_str()), ("step", "look")]].concat()).await;
+    assert!(owner.page.html.contains("id=\"name-problem\""), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn what_the_settings_were_warned_of_before_is_not_said_again() {
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    *world.store.warnings.lock().expect("a lock") = vec!["client.vpn: a service account is in no directory".into()];
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    owner.submit(edit, &[("step", "look"), ("directory", "corp"), ("country", "SE")]).await;
+    assert_eq!(owner.page.status, StatusCode::OK);
+    assert!(!owner.page.html.contains("service account"), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn no_kind_of_primary_number_chosen_is_the_default_and_none_is_a_choice() {
+    // FS-31
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    let token = token(&owner);
+    let default = toml::from_str::<Settings>(&document(41, &["staff"])).expect("settings").sync_items.remove(0);
+    for (chosen, expected) in [("", default.primary_phone), ("none", Vec::new())] {
+        let apply = [("csrf", token.as_str()), ("step", "apply"), ("directory", "corp"), ("primary_phone", chosen)];
+        owner.post(edit, &apply).await;
+        assert_eq!(applied(&world).sync_items[0].primary_phone, expected, "{chosen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_browsed_loses_nothing_typed_and_nobody_goes_above_its_base() {
+    // FS-21
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]).replace("base = \"dc=corp\"\n", "");
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    let typed = [("directory", "corp"), ("source.kind", "container"), ("country", "SE")];
+    *world.directory.fail_next.lock().expect("a lock") = Some(tonic::Code::Unavailable);
+    owner.submit(edit, &[&typed[..], &[("step", "browse")]].concat()).await;
+    let html = &owner.page.html;
+    assert!(html.contains("id=\"source.dn-problem\"") && html.contains("value=\"SE\""), "{html}");
+    let up = |base: &str| format!("name=\"open\" value=\"{base}\">Up");
+    owner.submit(edit, &[&typed[..], &[("open", "ou=a,o=corp,c=se")]].concat()).await;
+    assert!(owner.page.html.contains(&up("o=corp,c=se")), "{}", owner.page.html);
+    owner.submit(edit, &[&typed[..], &[("open", "o=corp,c=se")]].concat()).await;
+    assert!(!owner.page.html.contains(">Up<"), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn a_form_that_is_too_long_says_so() {
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let token = token(&owner);
+    // Three octets each, once they are sent.
+    let long = "x".repeat(400 * 1024);
+    owner.post("/console/sync/schedule", &[("csrf", &token), ("preferred_nodes", &long)]).await;
+    assert_eq!(owner.page.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(owner.page.html.contains("This form is too long"), "{}", owner.page.html);
+    let bundle = "x".repeat(200 * 1024);
+    owner.post("/console/sync/schedule", &[("csrf", &token), ("preferred_nodes", &bundle)]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "read: {}", owner.page.html);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use directory::inspect::{Authentication, Inspection, Judgement, Trial};
 use directory::{Directory, TypedName};
 use domain::settings::{self, BindKind, SecretSource};
-use domain::{Reason, Secret};
+use domain::{DirectoryRef, ObjectName, Reason, Secret};
 use lockout_guard::{LockoutGuard, Turn};
 use proto::directory::{InspectReply, Inspected};
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use tonic::Status;
 
 /// How long a try may wait for others of the same person.
 const ASKED_LIMIT: Duration = Duration::from_secs(5);
+/// Where the settings that are saved have no guard: nobody guesses passwords by trying a directory out.
+const GUARD: settings::LockoutGuard = settings::LockoutGuard { wrong_passwords: 3, window_minutes: 30 };
+/// Whose tries they are where the servers are not those of the saved directory, whatever name the draft has.
+const NOT_SAVED: &str = "draft";
 
 /// A directory of settings that are not saved. One that keeps its password gets that of the saved one of this name, and only where it
 /// goes where it went before: who may change settings may not know it (V-83).
@@ -53,14 +57,44 @@ pub(super) fn synchronisation(
     }
 }
 
+/// Whose tries a password counts among, and how many there are (L-56): a draft says neither, for it could say anything.
+pub(super) struct Tries {
+    directory: ObjectName,
+    limits: settings::LockoutGuard,
+}
+
+impl Tries {
+    pub fn of(tried: &settings::Directory, saved: Option<&settings::Directory>) -> Self {
+        match saved.filter(|saved| tried.urls.iter().any(|url| saved.urls.iter().any(|it| host(it) == host(url)))) {
+            Some(saved) => Self { directory: saved.name.clone(), limits: saved.lockout_guard.unwrap_or(GUARD) },
+            None => Self { directory: ObjectName::new(NOT_SAVED).expect("a name"), limits: GUARD },
+        }
+    }
+}
+
+/// Of `ldaps://HOST:PORT`, in small letters.
+fn host(url: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    host.to_ascii_lowercase()
+}
+
 /// Somebody's password is one try of those that the gateways have as well (L-56).
-pub(super) async fn directory(directory: &Directory, lockout_guard: &LockoutGuard, mut trial: Trial) -> InspectReply {
-    let turn = match reserved(directory, lockout_guard, &trial).await {
+pub(super) async fn directory(
+    directory: &Directory,
+    tries: &Tries,
+    lockout_guard: &LockoutGuard,
+    mut trial: Trial,
+) -> InspectReply {
+    let turn = match reserved(directory, tries, lockout_guard, &trial).await {
         Ok(turn) => turn,
         Err(reason) => {
             trial.password = None;
             let mut reply = told(&directory.inspect(&trial).await);
-            let text = format!("The password was not tried ({}): {}.", reason.code(), reason.sentence());
+            let text = format!("The password was not tried ({}): {}", reason.code(), reason.sentence());
             reply.lines.push(Inspected { about: "authentication".into(), verdict: "bad".into(), text });
             reply.good = false;
             return reply;
@@ -78,12 +112,17 @@ pub(super) async fn directory(directory: &Directory, lockout_guard: &LockoutGuar
 }
 
 /// Nobody to try a password of, or whom nobody finds, is no try.
-async fn reserved(directory: &Directory, lockout_guard: &LockoutGuard, trial: &Trial) -> Result<Option<Turn>, Reason> {
-    let limits = directory.settings().lockout_guard;
-    let (Some(name), Some(_), Some(_)) = (&trial.name, &trial.password, limits) else { return Ok(None) };
+async fn reserved(
+    directory: &Directory,
+    tries: &Tries,
+    lockout_guard: &LockoutGuard,
+    trial: &Trial,
+) -> Result<Option<Turn>, Reason> {
+    let (Some(name), Some(_)) = (&trial.name, &trial.password) else { return Ok(None) };
     let Ok(name) = TypedName::parse(name, directory.settings()) else { return Ok(None) };
     let Ok(entry) = directory.resolve(&name).await else { return Ok(None) };
-    lockout_guard.reserve(limits, &entry.subject, Instant::now() + ASKED_LIMIT).await.map(Some)
+    let subject = DirectoryRef { directory: tries.directory.clone(), ..entry.subject };
+    lockout_guard.reserve(Some(tries.limits), &subject, Instant::now() + ASKED_LIMIT).await.map(Some)
 }
 
 fn told(inspection: &Inspection) -> InspectReply {

@@ -43,7 +43,12 @@ pub(super) async fn places(directory: &Directory, request: FindPlacesRequest) ->
             Read::Incomplete(why) => return Err(unread(&why)),
         }
     };
-    Ok(FindPlacesReply { places: places.into_values().collect(), more, name_attribute: names.join(", ") })
+    Ok(FindPlacesReply {
+        places: places.into_values().collect(),
+        more,
+        name_attribute: names.join(", "),
+        base: directory.base_text().to_owned(),
+    })
 }
 
 /// Whose name has this in it; `None` = any.

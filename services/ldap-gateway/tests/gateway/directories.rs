@@ -12,6 +12,7 @@ use proto::directory::{
     FindAttributesRequest, FindPlacesReply, FindPlacesRequest, FindUsersReply, FindUsersRequest, HoldersRequest,
     Holding, InspectReply, InspectRequest,
 };
+use proto::user_store::PasswordTry;
 use serde_json::json;
 use std::sync::Arc;
 use tonic::{Code, Request, Status};
@@ -98,6 +99,32 @@ async fn a_draft_keeps_its_password_only_where_it_went_before() -> Result<()> {
             .map_err(|it| it.code()),
         Err(Code::InvalidArgument)
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_without_a_guard_is_no_way_to_guess_passwords() -> Result<()> {
+    // FD-11, L-56
+    let lab = Lab::start(Wanted::default()).await?;
+    let questions = lab.gateway.gateway.directories();
+    let saved = directory_of(&lab.slapd);
+    let guess = |name: &str| {
+        let directory = Directory { name: name.parse().expect("a name"), lockout_guard: None, ..saved.clone() };
+        let draft_json = serde_json::to_string(&directory).expect("JSON");
+        let query_password = secret(Slapd::QUERY_PASSWORD);
+        let (name, password) = ("ann.archer".into(), secret("wrong"));
+        inspect(&questions, InspectRequest { draft_json, query_password, name, password, ..Default::default() })
+    };
+    let tries = &lab.gateway.password_tries;
+    let counted = || tries.reserved().and_then(|it| Some((it.subject?.directory, it.wrong_max)));
+    guess("corp").await?;
+    assert_eq!(counted(), Some(("corp".to_owned(), 5)), "as the saved one has it");
+    guess("another").await?;
+    assert_eq!(counted(), Some(("draft".to_owned(), 3)), "another name is no other person");
+    tries.answers(PasswordTry::Exhausted);
+    let reply = guess("third").await?;
+    assert!(reply.lines.last().is_some_and(|line| line.text.contains("rate_limited")), "{reply:?}");
+    assert_eq!(lab.slapd.binds("ann.archer"), 2, "the directory was not asked");
     Ok(())
 }
 

@@ -523,6 +523,7 @@ pub struct FakePasswordTries {
     reply: Mutex<Option<store::PasswordTry>>,
     away: AtomicBool,
     settled: Mutex<Vec<store::PasswordOutcome>>,
+    reserved: Mutex<Vec<store::ReservePasswordRequest>>,
 }
 
 impl FakePasswordTries {
@@ -534,6 +535,11 @@ impl FakePasswordTries {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    /// Whose try was asked for last.
+    pub fn reserved(&self) -> Option<store::ReservePasswordRequest> {
+        self.reserved.lock().expect("no test panics in here").last().cloned()
+    }
+
     pub fn settled(&self) -> Vec<store::PasswordOutcome> {
         self.settled.lock().expect("no test panics in here").clone()
     }
@@ -543,8 +549,9 @@ impl FakePasswordTries {
 impl store::password_tries_server::PasswordTries for FakePasswordTries {
     async fn reserve(
         &self,
-        _: Request<store::ReservePasswordRequest>,
+        request: Request<store::ReservePasswordRequest>,
     ) -> Result<Response<store::ReservePasswordReply>, Status> {
+        self.reserved.lock().expect("no test panics in here").push(request.into_inner());
         if self.away.load(Ordering::SeqCst) {
             return Err(Status::unavailable("told to be"));
         }

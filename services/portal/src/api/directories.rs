@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 /// A directory is read for seconds, and the gateway gives up before us.
 pub(crate) const DIRECTORY_LIMIT: Duration = Duration::from_secs(65);
 /// For all directories that are tried once they are saved, together: the answer, which has secrets that are shown once, waits for it.
-pub(super) const ONCE_SAVED_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const ONCE_SAVED_LIMIT: Duration = Duration::from_secs(8);
 /// How many of them at the same time: a gateway takes 4 such questions, and somebody else may ask, too.
 pub(super) const ONCE_SAVED_AT_ONCE: usize = 3;
 

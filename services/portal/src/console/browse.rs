@@ -62,9 +62,7 @@ pub(super) async fn page(app: &App, sent: &Sent, address: String, open: Open) ->
         ..Looked::default()
     };
     let found = places(app, &looked).await?;
-    let settings = app.settings.fresh().await?;
-    let base = settings.settings.directory(&looked.directory).map_or("", |directory| &directory.base);
-    let up = parent(&looked.below).filter(|above| above.len() >= base.len()).map(str::to_owned);
+    let up = parent(&looked.below).filter(|above| above.len() >= found.base.len()).map(str::to_owned);
     let kind = if looked.groups { "group" } else { "container" };
     Ok(Browse {
         frame: Frame::of(app, &sent.by, format!("Pick a {kind} of {}", looked.directory)),

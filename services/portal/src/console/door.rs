@@ -94,7 +94,10 @@ impl FromRequest<Arc<App>> for Sent {
         let (mut parts, body) = request.into_parts();
         let by = Administrator::from_request_parts(&mut parts, app).await?;
         let read = Form::<Vec<(String, String)>>::from_request(Request::from_parts(parts, body), app).await;
-        let Form(all) = read.map_err(|_| pages::expired(app, Some(&by)))?;
+        let Form(all) = read.map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => pages::too_long(app, &by),
+            _ => pages::expired(app, Some(&by)),
+        })?;
         let (mut fields, mut secrets) = (Vec::new(), Vec::new());
         for (name, value) in all {
             match name.strip_prefix(SECRET) {

@@ -27,8 +27,8 @@ pub(super) struct Draft {
     pub secrets: BTreeMap<String, Secret>,
     /// Sync items that the settings do not have any longer, confirmed.
     pub removed_items: Vec<String>,
-    /// What the settings warned of before.
-    known: BTreeSet<String>,
+    /// As they were exported.
+    unchanged: Settings,
 }
 
 /// What the store says of a draft.
@@ -71,8 +71,8 @@ impl Draft {
     /// The settings in force.
     pub async fn open(app: &App) -> Result<Self, Problem> {
         let settings = exported(app).await?;
-        let known = settings.problems().iter().map(ToString::to_string).collect();
-        Ok(Self { settings, secrets: BTreeMap::new(), removed_items: Vec::new(), known })
+        let unchanged = settings.clone();
+        Ok(Self { settings, secrets: BTreeMap::new(), removed_items: Vec::new(), unchanged })
     }
 
     pub fn revision(&self) -> u64 {
@@ -95,18 +95,42 @@ impl Draft {
             actor: by.caller.actor.clone(),
             removed_items: self.removed_items.clone(),
         };
+        Verdict::of(app, request).await
+    }
+
+    /// What was not warned of before: the store warns of more than the document has.
+    async fn new_warnings(
+        &self,
+        app: &App,
+        by: &Administrator,
+        reply: &ApplySettingsReply,
+    ) -> Result<Vec<String>, Problem> {
+        if reply.warnings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let request = ApplySettingsRequest {
+            document: document(&self.unchanged)?,
+            dry_run: true,
+            actor: by.caller.actor.clone(),
+            ..ApplySettingsRequest::default()
+        };
+        let known: BTreeSet<String> = match Verdict::of(app, request).await? {
+            Verdict::Good(reply) => reply.warnings.into_iter().collect(),
+            Verdict::Refused(_) | Verdict::Behind => BTreeSet::new(),
+        };
+        Ok(reply.warnings.iter().filter(|warning| !known.contains(*warning)).cloned().collect())
+    }
+}
+
+impl Verdict {
+    async fn of(app: &App, request: ApplySettingsRequest) -> Result<Self, Problem> {
         let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
         let refused: Vec<Finding> = reply.errors.iter().map(|line| Finding::read(line)).collect();
         Ok(match refused.iter().any(|finding| finding.key == "revision") {
-            true => Verdict::Behind,
-            false if refused.is_empty() => Verdict::Good(Box::new(reply)),
-            false => Verdict::Refused(refused),
+            true => Self::Behind,
+            false if refused.is_empty() => Self::Good(Box::new(reply)),
+            false => Self::Refused(refused),
         })
-    }
-
-    /// What was not warned of before.
-    fn new_warnings(&self, reply: &ApplySettingsReply) -> Vec<String> {
-        reply.warnings.iter().filter(|warning| !self.known.contains(*warning)).cloned().collect()
     }
 }
 
@@ -137,7 +161,8 @@ pub(super) enum Step {
     /// The form again, as it was typed.
     Again(Vec<Finding>),
     Look(Box<Look>),
-    Applied(Box<ApplySettingsReply>),
+    /// It holds. A page of its own says so, which can be fetched again without applying anything again.
+    Applied,
 }
 
 /// One step: the field `step` is `look`, `edit` or `apply`; `revision` is what the form or the look was at.
@@ -145,41 +170,66 @@ pub(super) async fn step(
     app: &App,
     sent: &Sent,
     change: Change,
-    edit: impl FnOnce(&mut Settings) -> Result<(), Vec<Finding>>,
+    edit: impl Fn(&mut Settings) -> Result<(), Vec<Finding>>,
 ) -> Result<Step, Problem> {
     if sent.text("step") == "edit" {
         return Ok(Step::Again(Vec::new()));
     }
-    let mut draft = Draft::open(app).await?;
+    let draft = match edited(app, sent, &change, &edit).await? {
+        Ok(draft) => draft,
+        Err(findings) => return Ok(Step::Again(findings)),
+    };
     let moved_on = !sent.text("revision").is_empty() && sent.text("revision") != draft.revision().to_string();
+    if sent.text("step") != "apply" {
+        return look(app, sent, change, &draft, moved_on.then_some(MOVED_ON)).await;
+    }
+    if moved_on {
+        return overtaken(app, sent, change, &draft).await;
+    }
+    if sent.all("asked").iter().any(|field| sent.secret(field).is_none()) {
+        return look(app, sent, change, &draft, Some("Type the secret again: no page keeps it.")).await;
+    }
+    match draft.apply(app, &sent.by).await? {
+        Verdict::Good(_) => Ok(Step::Applied),
+        Verdict::Refused(findings) => Ok(Step::Again(findings)),
+        Verdict::Behind => match edited(app, sent, &change, &edit).await? {
+            Ok(draft) => overtaken(app, sent, change, &draft).await,
+            Err(findings) => Ok(Step::Again(findings)),
+        },
+    }
+}
+
+/// The settings in force with what was typed.
+async fn edited(
+    app: &App,
+    sent: &Sent,
+    change: &Change,
+    edit: impl Fn(&mut Settings) -> Result<(), Vec<Finding>>,
+) -> Result<Result<Draft, Vec<Finding>>, Problem> {
+    let mut draft = Draft::open(app).await?;
     if let Err(findings) = edit(&mut draft.settings) {
-        return Ok(Step::Again(findings));
+        return Ok(Err(findings));
     }
     for given in &change.secrets {
         if let Some(secret) = sent.secret(&given.field) {
             draft.secrets.insert(given.name.clone(), secret.clone());
         }
     }
-    let forgotten = sent.all("asked").iter().any(|field| sent.secret(field).is_none());
-    if sent.text("step") != "apply" {
-        let failure = moved_on.then_some("Somebody changed the settings since this page was opened. What you typed goes before what they changed: look at all of it.");
-        return look(app, sent, change, &draft, failure).await;
-    }
-    if moved_on {
-        return look(app, sent, change, &draft, Some(FIRST)).await;
-    }
-    if forgotten {
-        return look(app, sent, change, &draft, Some("Type the secret again: no page keeps it.")).await;
-    }
-    match draft.apply(app, &sent.by).await? {
-        Verdict::Good(reply) => Ok(Step::Applied(reply)),
-        Verdict::Refused(findings) => Ok(Step::Again(findings)),
-        Verdict::Behind => look(app, sent, change, &draft, Some(FIRST)).await,
-    }
+    Ok(Ok(draft))
 }
 
-const FIRST: &str =
-    "Somebody changed the settings while you looked, and nothing of yours was applied. This is what would change now.";
+/// Something was applied since the look: this very change, by a button that was pressed twice, or another one.
+async fn overtaken(app: &App, sent: &Sent, change: Change, draft: &Draft) -> Result<Step, Problem> {
+    Ok(match look(app, sent, change, draft, Some(FIRST)).await? {
+        Step::Look(look) if look.changes.is_empty() => Step::Applied,
+        step => step,
+    })
+}
+
+const MOVED_ON: &str = "Somebody changed the settings since this page was opened. Applying undoes their changes to this object where the form \
+    shows older values: look at all of it.";
+const FIRST: &str = "Somebody changed the settings while you looked, and this was not applied. This is what would change now. Applying undoes \
+    their changes to this object where the form shows older values.";
 
 async fn look(
     app: &App,
@@ -196,7 +246,7 @@ async fn look(
     let asked: BTreeSet<String> = sent.all("asked").into_iter().collect();
     let asks = |given: &Given| draft.secrets.contains_key(&given.name) || asked.contains(&given.field);
     let secrets = change.secrets.into_iter().filter(asks);
-    let warnings = draft.new_warnings(&reply);
+    let warnings = draft.new_warnings(app, &sent.by, &reply).await?;
     Ok(Step::Look(Box::new(Look {
         frame: Frame::of(app, &sent.by, change.title),
         address: change.address,

@@ -8,6 +8,8 @@ use http::StatusCode;
 #[derive(Default)]
 pub(super) struct Form {
     pub parts: Vec<Part>,
+    /// Fields that are carried along unseen.
+    pub hidden: Vec<(&'static str, String)>,
     /// What is wrong and belongs to no field of it.
     pub failures: Vec<String>,
 }
@@ -96,13 +98,22 @@ impl Entry {
         Self { name, label, help: help.into(), shape, problems: Vec::new() }
     }
 
+    /// Of the field itself.
+    pub fn id(&self) -> String {
+        match self.shape {
+            Shape::Secret { .. } => format!("secret.{}", self.name),
+            _ => self.name.to_owned(),
+        }
+    }
+
     /// Of what describes the field to a reader that speaks.
     pub fn described_by(&self) -> Option<String> {
         let help = (!self.help.is_empty()).then(|| format!("{}-help", self.name));
         let problem = (!self.problems.is_empty()).then(|| format!("{}-problem", self.name));
         let doubted = matches!(self.shape, Shape::Attribute { doubt: Some(_), .. });
         let doubt = doubted.then(|| format!("{}-doubt", self.name));
-        let ids: Vec<String> = [problem, doubt, help].into_iter().flatten().collect();
+        let bounds = matches!(self.shape, Shape::Number { .. }).then(|| format!("{}-bounds", self.name));
+        let ids: Vec<String> = [problem, doubt, help, bounds].into_iter().flatten().collect();
         (!ids.is_empty()).then(|| ids.join(" "))
     }
 }
@@ -162,8 +173,12 @@ impl Form {
     }
 
     pub fn is_refused(&self) -> bool {
-        let entries = self.parts.iter().flat_map(|part| &part.entries);
-        !self.failures.is_empty() || entries.into_iter().any(|entry| !entry.problems.is_empty())
+        !self.failures.is_empty() || self.wrong().next().is_some()
+    }
+
+    /// The fields with something wrong.
+    pub fn wrong(&self) -> impl Iterator<Item = &Entry> {
+        self.parts.iter().flat_map(|part| &part.entries).filter(|entry| !entry.problems.is_empty())
     }
 }
 

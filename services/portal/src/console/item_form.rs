@@ -34,6 +34,9 @@ const DISABLED: [(&str, &str); 2] =
 const PIN: [(&str, &str); 3] = [("", "As company-wide"), ("yes", "They have to use one"), ("no", "They have none")];
 const INITIAL_PIN: [(&str, &str); 2] =
     [("chosen", "They choose it themselves"), ("mailed", "A random one by mail, changed at its first use")];
+/// What is chosen where no kind of number is to be anybody's.
+const NO_NUMBER: &str = "none";
+const PRIMARY_BY_DEFAULT: [PhoneKind; 2] = [PhoneKind::Mobile, PhoneKind::Business];
 /// Those that can be the first one asked for.
 const FIRST_METHODS: [Method; 5] = [Method::Push, Method::Call, Method::Sms, Method::SmsReply, Method::Code];
 
@@ -55,7 +58,7 @@ pub(super) fn read(sent: &Sent, mut item: SyncItem) -> (SyncItem, Vec<Finding>) 
     item.leavers = reading.word("leavers").unwrap_or_default();
     item.returning = reading.word("returning").unwrap_or_default();
     item.disabled_in_directory = reading.word("disabled_in_directory").unwrap_or_default();
-    item.primary_phone = reading.words("primary_phone");
+    item.primary_phone = reading.kinds("primary_phone");
     item.backup_phone = reading.words("backup_phone");
     item.country = sent.text("country").to_owned();
     item.method = reading.method();
@@ -100,6 +103,16 @@ impl Reading<'_> {
     fn words<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
         let all = self.sent.all(name);
         all.iter().filter(|text| !text.is_empty()).filter_map(|text| self.read_word(name, text)).collect()
+    }
+
+    /// Kinds of numbers in their order; nothing chosen: the default, where none is a choice of its own.
+    fn kinds(&mut self, name: &str) -> Vec<PhoneKind> {
+        let chosen: Vec<String> = self.sent.all(name).into_iter().filter(|text| !text.is_empty()).collect();
+        match chosen.iter().all(|text| text == NO_NUMBER) {
+            true if chosen.is_empty() => PRIMARY_BY_DEFAULT.to_vec(),
+            true => Vec::new(),
+            false => chosen.iter().filter_map(|text| self.read_word(name, text)).collect(),
+        }
     }
 
     fn read_word<T: DeserializeOwned>(&mut self, name: &str, text: &str) -> Option<T> {
@@ -158,7 +171,7 @@ pub(super) fn form(settings: &Settings, item: &SyncItem) -> Form {
         Part { title: "Second factor of new users", entries: methods(item) },
         Part { title: "Languages, mail, label", entries: words(item) },
     ];
-    Form { parts, failures: Vec::new() }
+    Form { parts, ..Form::default() }
 }
 
 fn whom(settings: &Settings, item: &SyncItem) -> Vec<Entry> {
@@ -270,13 +283,13 @@ fn phones(item: &SyncItem) -> Vec<Entry> {
         Entry::new(
             "primary_phone",
             "Primary number from",
-            kinds(&item.primary_phone),
-            "The first that is a number; mobile, then business by default.",
+            kinds(&item.primary_phone, true),
+            "The first that is a number; mobile, then business by default, where nothing is chosen.",
         ),
         Entry::new(
             "backup_phone",
             "Backup number from",
-            kinds(&item.backup_phone),
+            kinds(&item.backup_phone, false),
             "None by default; the primary number again is none.",
         ),
         Entry::new(
@@ -289,11 +302,15 @@ fn phones(item: &SyncItem) -> Vec<Entry> {
 }
 
 /// As many as there are, and one more; three at least.
-fn kinds(chosen: &[PhoneKind]) -> Shape {
+fn kinds(chosen: &[PhoneKind], has_none: bool) -> Shape {
     let mut values: Vec<String> = chosen.iter().map(|kind| kind.code().to_owned()).collect();
+    if has_none && values.is_empty() {
+        values.push(NO_NUMBER.to_owned());
+    }
     values.resize((values.len() + 1).clamp(3, PhoneKind::ALL.len()).max(values.len()), String::new());
-    let options = PhoneKind::ALL.map(|kind| Choice::new(kind.code(), kind.code())).into();
-    Shape::Ordered { values, options }
+    let none = has_none.then(|| Choice::new(NO_NUMBER, NO_NUMBER));
+    let kinds = PhoneKind::ALL.map(|kind| Choice::new(kind.code(), kind.code()));
+    Shape::Ordered { values, options: none.into_iter().chain(kinds).collect() }
 }
 
 fn methods(item: &SyncItem) -> Vec<Entry> {
@@ -373,7 +390,7 @@ fn words(item: &SyncItem) -> Vec<Entry> {
             "user_group",
             "Label",
             Shape::line(item.user_group.as_str()),
-            "Of users of whom the directory names none; none by default. It groups users for people, and decides nothing.",
+            "For users without one in the directory; none by default. It groups users for people, and decides nothing.",
         ),
     ]
 }

@@ -5,14 +5,15 @@ use super::door::{Administrator, Sent};
 use super::draft::{Change, Draft, Finding, Step, step};
 use super::form::{Choice, Entry, Form, Part, Shape};
 use super::item_form;
-use super::pages::{self, Frame, ItemApplied, ItemPage, escaped, show};
-use crate::api::Problem;
+use super::pages::{self, FormPage, Frame, ItemApplied, escaped, show};
+use crate::api::{Problem, exported};
 use crate::app::App;
-use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
 use domain::ObjectName;
 use domain::settings::{Settings, SyncItem};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub(super) async fn edit_page(State(app): State<Arc<App>>, by: Administrator, Pa
     }
 }
 
-async fn opened(app: &App, by: &Administrator, name: Option<&str>) -> Result<ItemPage, Problem> {
+async fn opened(app: &App, by: &Administrator, name: Option<&str>) -> Result<FormPage, Problem> {
     let draft = Draft::open(app).await?;
     let revision = draft.revision().to_string();
     let item = match name {
@@ -66,34 +67,49 @@ async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Pr
     let settings = Draft::open(app).await?.settings;
     match browse::asked(sent) {
         Some(browse::Asked::Open(open)) => {
-            let page = browse::page(app, sent, address(name), open).await?;
-            return Ok(show(StatusCode::OK, &page));
+            return match browse::page(app, sent, address(name), open).await {
+                Ok(page) => Ok(show(StatusCode::OK, &page)),
+                Err(problem) => again(app, sent, name, &settings, None, not_browsed(name, sent, &problem)),
+            };
         }
         Some(browse::Asked::Chosen(chosen)) => return again(app, sent, name, &settings, Some(chosen), Vec::new()),
         None => {}
     }
+    let edit = |settings: &mut Settings| put(settings, sent, name);
     let change = Change {
         title: title_of_look(sent, name),
         address: address(name),
         back: BACK,
         form: true,
-        notes: vec![PAUSE.to_owned()],
+        notes: pauses(&settings, edit),
         secrets: Vec::new(),
     };
-    let taken = step(app, sent, change, |settings| put(settings, sent, name)).await?;
-    match taken {
+    match step(app, sent, change, edit).await? {
         Step::Again(findings) => again(app, sent, name, &settings, None, findings),
         Step::Look(page) => Ok(show(StatusCode::OK, &*page)),
-        Step::Applied(reply) => {
-            let title = if name.is_some() { "The sync item is changed" } else { "The sync item is made" };
-            Ok(applied(app, sent, title, reply.changes, sent.text("directory")))
-        }
+        Step::Applied => Ok(match name {
+            Some(name) => saved(name, Saved::Changed),
+            None => saved(sent.text("name"), Saved::Made),
+        }),
     }
 }
 
-/// FS-09
-pub(super) const PAUSE: &str = "No run of its directory begins by itself then, until somebody has asked for one: \
-                                \"Synchronise now\" shows what it would do.";
+/// FS-09: of which directories no run begins by itself then.
+pub(super) fn pauses(before: &Settings, edit: impl Fn(&mut Settings) -> Result<(), Vec<Finding>>) -> Vec<String> {
+    let mut after = before.clone();
+    if edit(&mut after).is_err() {
+        return Vec::new();
+    }
+    let names = before.directories.iter().map(|directory| directory.name.as_str());
+    let others = names.filter(|name| before.items_digest(name) != after.items_digest(name));
+    others
+        .map(|name| {
+            format!(
+                "No run of {name} begins by itself then, until somebody has asked for one: \"Synchronise now\" shows what it would do."
+            )
+        })
+        .collect()
+}
 
 fn title_of_look(sent: &Sent, name: Option<&str>) -> String {
     match name {
@@ -106,17 +122,28 @@ fn address(name: Option<&str>) -> String {
     name.map_or_else(|| NEW.to_owned(), edit_address)
 }
 
+fn not_browsed(name: Option<&str>, sent: &Sent, problem: &Problem) -> Vec<Finding> {
+    let key = format!("sync_item.{}.source.dn", name.unwrap_or(sent.text("name")));
+    problem.sentences().into_iter().map(|text| Finding::new(&key, text)).collect()
+}
+
 /// The item of the form, where it belongs.
 fn put(settings: &mut Settings, sent: &Sent, name: Option<&str>) -> Result<(), Vec<Finding>> {
     let now = match name {
         Some(name) => known(settings, name).cloned().map_err(whole)?,
-        None => SyncItem { name: new_name(settings, sent)?, ..empty(settings).map_err(whole)? },
+        None => SyncItem { name: new_name(sent)?, ..empty(settings).map_err(whole)? },
     };
     let (item, findings) = item_form::read(sent, now);
     if !findings.is_empty() {
         return Err(findings);
     }
     let items = &mut settings.sync_items;
+    if let Some(there) = items.iter().find(|known| name.is_none() && known.name == item.name) {
+        // Who presses twice has made it already.
+        let made = sent.text("step") == "apply" && *there == item;
+        let taken = || at_name(sent, format!("there is a sync item {} already", item.name));
+        return if made { Ok(()) } else { Err(taken()) };
+    }
     match items.iter_mut().find(|known| known.name == item.name) {
         Some(known) => *known = item,
         None => {
@@ -127,13 +154,12 @@ fn put(settings: &mut Settings, sent: &Sent, name: Option<&str>) -> Result<(), V
     Ok(())
 }
 
-fn new_name(settings: &Settings, sent: &Sent) -> Result<ObjectName, Vec<Finding>> {
-    let at_name = |text: String| vec![Finding::new(format!("sync_item.{}.name", sent.text("name")), text)];
-    let name = ObjectName::new(sent.text("name")).map_err(|error| at_name(error.to_string()))?;
-    match settings.sync_items.iter().any(|item| item.name == name) {
-        true => Err(at_name(format!("there is a sync item {name} already"))),
-        false => Ok(name),
-    }
+fn at_name(sent: &Sent, text: String) -> Vec<Finding> {
+    vec![Finding::new(format!("sync_item.{}.name", sent.text("name")), text)]
+}
+
+fn new_name(sent: &Sent) -> Result<ObjectName, Vec<Finding>> {
+    ObjectName::new(sent.text("name")).map_err(|error| at_name(sent, error.to_string()))
 }
 
 fn whole(problem: Problem) -> Vec<Finding> {
@@ -166,9 +192,9 @@ fn again(
     Ok(show(status, &filled(app, &sent.by, name, form, sent.text("revision").to_owned())))
 }
 
-fn filled(app: &App, by: &Administrator, name: Option<&str>, form: Form, revision: String) -> ItemPage {
+fn filled(app: &App, by: &Administrator, name: Option<&str>, form: Form, revision: String) -> FormPage {
     let title = name.map_or_else(|| "New sync item".to_owned(), |name| format!("Sync item {name}"));
-    ItemPage { frame: Frame::of(app, by, title), address: address(name), back: BACK, revision, form }
+    FormPage { frame: Frame::of(app, by, title), address: address(name), back: BACK, revision, form }
 }
 
 /// Users hang on its name, so that it has the one it was made with.
@@ -207,8 +233,57 @@ pub(super) fn known<'a>(settings: &'a Settings, name: &str) -> Result<&'a SyncIt
     item.ok_or_else(|| Problem::not_found(format!("there is no sync item {name:?}")))
 }
 
+/// What was done with an item.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Saved {
+    Made,
+    Changed,
+    Moved,
+}
+
+impl Saved {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Changed => "changed",
+            Self::Moved => "moved",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Made => "The sync item is made",
+            Self::Changed => "The sync item is changed",
+            Self::Moved => "The order is changed",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Done {
+    what: Saved,
+}
+
+/// To the page that says so.
+pub(super) fn saved(name: &str, what: Saved) -> Response {
+    Redirect::to(&format!("/console/sync/items/{}/saved?what={}", escaped(name), what.code())).into_response()
+}
+
 /// What was done, and what has to be done now (FS-09).
-pub(super) fn applied(app: &App, sent: &Sent, title: &'static str, changes: Vec<String>, directory: &str) -> Response {
-    let frame = Frame::of(app, &sent.by, title);
-    show(StatusCode::OK, &ItemApplied { frame, sentences: changes, directory: directory.to_owned() })
+pub(super) async fn saved_page(
+    State(app): State<Arc<App>>,
+    by: Administrator,
+    Path(name): Path<String>,
+    Query(done): Query<Done>,
+) -> Response {
+    let shown = async {
+        let settings = exported(&app).await?;
+        let directory = known(&settings, &name)?.directory.to_string();
+        let frame = Frame::of(&app, &by, done.what.title());
+        let sentences = vec!["It is in force.".to_owned()];
+        Ok(show(StatusCode::OK, &ItemApplied { frame, sentences, directory }))
+    };
+    shown.await.unwrap_or_else(|problem: Problem| pages::refused(&app, Some(&by), &problem))
 }

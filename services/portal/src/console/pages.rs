@@ -130,6 +130,9 @@ pub(super) struct ItemShown {
     pub editing: String,
     pub moving: String,
     pub removal: String,
+    /// The next ones of its directory.
+    pub above: Option<String>,
+    pub below: Option<String>,
 }
 
 pub(super) struct Probed {
@@ -148,6 +151,12 @@ impl Probed {
             (mark, about.to_owned(), text.to_owned())
         });
         Self { directory: directory.to_owned(), lines: lines.collect() }
+    }
+
+    /// What is bad about this.
+    pub fn bad(&self, about: &str) -> Vec<String> {
+        let lines = self.lines.iter().filter(|(mark, of, _)| *mark == "failed" && of == about);
+        lines.map(|(_, _, text)| text.clone()).collect()
     }
 
     /// Nothing keeps it from serving.
@@ -214,17 +223,6 @@ pub(super) enum Offer {
 #[derive(Template)]
 #[template(path = "console/form.html")]
 pub(super) struct FormPage {
-    pub frame: Frame,
-    pub address: String,
-    pub back: &'static str,
-    pub revision: String,
-    pub form: Form,
-}
-
-/// A sync item as a form.
-#[derive(Template)]
-#[template(path = "console/item.html")]
-pub(super) struct ItemPage {
     pub frame: Frame,
     pub address: String,
     pub back: &'static str,
@@ -450,6 +448,8 @@ pub(super) struct DirectoryShown {
     pub clients: usize,
     /// Of its pages.
     pub address: String,
+    /// The first one: everybody signs in to the portal by it (FD-01).
+    pub is_the_portals: bool,
 }
 
 #[derive(Template)]
@@ -463,6 +463,7 @@ pub(super) struct DirectoryPage {
     pub revision: String,
     /// Whose fields and defaults are shown.
     pub shown_preset: String,
+    pub notice: Option<&'static str>,
     pub form: Form,
     /// Whom it is tried with.
     pub try_user: String,
@@ -483,13 +484,16 @@ pub(super) struct MappingPage {
     pub known: bool,
     /// Attributes that its schema lacks.
     pub warned: Vec<String>,
+    /// Whom it is tried with.
+    pub try_user: String,
+    pub probed: Option<Probed>,
 }
 
 #[derive(Template)]
 #[template(path = "console/directory_saved.html")]
 pub(super) struct SavedPage {
     pub frame: Frame,
-    pub notes: Vec<String>,
+    pub note: Option<&'static str>,
     pub probed: Option<Probed>,
     pub failure: Option<String>,
     /// Of its pages.
@@ -503,8 +507,11 @@ pub(super) struct DirectoryRemoval {
     pub name: String,
     pub address: String,
     pub back: &'static str,
-    /// What it cannot be removed for.
+    /// What it cannot be removed for: what names it, and what else is wrong.
     pub used_by: Vec<String>,
+    pub refusals: Vec<String>,
+    /// What becomes of the portal, whose directory it is.
+    pub portal: Option<String>,
     pub failure: Option<&'static str>,
 }
 
@@ -547,6 +554,17 @@ pub(super) fn expired(app: &App, by: Option<&Administrator>) -> Response {
     let sentences = vec!["It was open for too long, or came from somewhere else. Nothing was changed.".to_owned()];
     let page = Message { frame, sentences, bad: true, way_on: "/console".into(), label: "To the overview" };
     show(StatusCode::FORBIDDEN, &page)
+}
+
+/// A form of more octets than any has.
+pub(super) fn too_long(app: &App, by: &Administrator) -> Response {
+    let frame = Frame::of(app, by, "This form is too long");
+    let sentences = vec![
+        "More than 1 MiB was typed, and nothing was changed. Go back, and shorten it: certificates, as a rule."
+            .to_owned(),
+    ];
+    let page = Message { frame, sentences, bad: true, way_on: "/console".into(), label: "To the overview" };
+    show(StatusCode::PAYLOAD_TOO_LARGE, &page)
 }
 
 /// `20 November 2026, 16:45 UTC`; `never` for 0.

@@ -58,7 +58,9 @@ async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Resu
             counted.entry(item.sync_item.clone()).or_insert(item.users);
         }
     }
-    let items = settings.settings.sync_items.iter().map(|item| ItemShown {
+    let all = &settings.settings.sync_items;
+    let beside = |item, up| order::next(all, item, up).map(|it| it.name.to_string());
+    let items = all.iter().map(|item| ItemShown {
         name: item.name.to_string(),
         directory: item.directory.to_string(),
         state: match item.state {
@@ -75,6 +77,8 @@ async fn overview(app: &App, by: &Administrator, probed: Option<Probed>) -> Resu
         users: counted.get(item.name.as_str()).copied(),
         editing: items::edit_address(item.name.as_str()),
         moving: order::address(item.name.as_str()),
+        above: beside(item, true),
+        below: beside(item, false),
         removal: removal::address(item.name.as_str()),
     });
     Ok(Sync {

@@ -6,12 +6,13 @@ use super::form::{Entry, Form, Part, Shape, number};
 use super::pages::{self, FormPage, Frame, Message, show};
 use crate::app::App;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use domain::settings::SyncSchedule;
 use http::StatusCode;
 use std::sync::Arc;
 
 const ADDRESS: &str = "/console/sync/schedule";
+const SAVED: &str = "/console/sync/schedule/saved";
 const BACK: &str = "/console/sync";
 
 pub(super) async fn page(State(app): State<Arc<App>>, by: Administrator) -> Response {
@@ -47,14 +48,16 @@ pub(super) async fn save(State(app): State<Arc<App>>, sent: Sent) -> Response {
             show(status, &filled(&app, &sent.by, form, sent.text("revision").to_owned()))
         }
         Ok(Step::Look(page)) => show(StatusCode::OK, &*page),
-        Ok(Step::Applied(_)) => {
-            let sentences = vec!["It holds from the next run on.".to_owned()];
-            let frame = Frame::of(&app, &sent.by, "The schedule is changed");
-            let page = Message { frame, sentences, bad: false, way_on: BACK.into(), label: "To synchronisation" };
-            show(StatusCode::OK, &page)
-        }
+        Ok(Step::Applied) => Redirect::to(SAVED).into_response(),
         Err(problem) => pages::refused(&app, Some(&sent.by), &problem),
     }
+}
+
+pub(super) async fn saved(State(app): State<Arc<App>>, by: Administrator) -> Response {
+    let sentences = vec!["It holds from the next run on.".to_owned()];
+    let frame = Frame::of(&app, &by, "The schedule is changed");
+    let page = Message { frame, sentences, bad: false, way_on: BACK.into(), label: "To synchronisation" };
+    show(StatusCode::OK, &page)
 }
 
 fn filled(app: &App, by: &Administrator, form: Form, revision: String) -> FormPage {
@@ -67,7 +70,7 @@ fn filled(app: &App, by: &Administrator, form: Form, revision: String) -> FormPa
     }
 }
 
-/// As it was typed; what is no number keeps what stands there by default, and is said.
+/// As it was typed; what is no number is 0 here, and is said.
 fn typed(sent: &Sent) -> (SyncSchedule, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut of = |name: &str| number(sent, "sync.", name, &mut findings);
@@ -169,6 +172,6 @@ fn form(now: &SyncSchedule) -> Form {
             Part { title: "Approval", entries: approval },
             Part { title: "Phone numbers", entries: phones },
         ],
-        failures: Vec::new(),
+        ..Form::default()
     }
 }

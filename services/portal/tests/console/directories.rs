@@ -45,7 +45,7 @@ async fn an_active_directory_begins_with_trusted_domains_and_an_ldap_directory_h
     let world = World::with_console().await;
     let mut owner = owner(&world).await;
     owner.get("/console/directories").await;
-    assert!(owner.page.html.contains(">corp<") && owner.page.html.contains("<td>LDAP</td>"), "{}", owner.page.html);
+    assert!(owner.page.html.contains(">corp") && owner.page.html.contains("<td>LDAP</td>"), "{}", owner.page.html);
     owner.get("/console/directories/new?preset=active_directory").await;
     assert!(owner.page.title().starts_with("New Active Directory"), "{}", owner.page.title());
     assert!(field(&owner, "trusted_domains").contains(" checked"), "{}", field(&owner, "trusted_domains"));
@@ -56,11 +56,12 @@ async fn an_active_directory_begins_with_trusted_domains_and_an_ldap_directory_h
     );
     owner.get("/console/directories/new?preset=openldap").await;
     assert!(owner.page.title().starts_with("New LDAP directory"), "{}", owner.page.title());
-    assert!(!owner.page.html.contains("trusted_domains"), "{}", owner.page.html);
+    assert!(!owner.page.html.contains("Include trusted domains"), "{}", owner.page.html);
     // Another preset has other fields: they are looked at before anything goes on.
     let switched = [("preset", "active_directory"), ("shown_preset", "openldap"), ("name", "acme"), ("step", "look")];
     owner.submit("/console/directories/new", &switched).await;
     assert!(field(&owner, "trusted_domains").contains(" checked") && field(&owner, "name").contains("acme"));
+    assert!(owner.page.html.contains("The preset is another one"), "{}", owner.page.html);
     owner.get(EDIT).await;
     assert!(owner.page.title().starts_with("LDAP corp"), "{}", owner.page.title());
 }
@@ -85,6 +86,104 @@ async fn what_is_wrong_stands_at_its_field_and_what_was_typed_stays_but_no_passw
     owner.submit("/console/directories/new", &[&NEW[1..], &taken].concat()).await;
     assert!(field(&owner, "name").contains("another directory has this name"), "{}", field(&owner, "name"));
     assert!(applied(&world).is_empty());
+}
+
+#[tokio::test]
+async fn another_preset_and_back_changes_nothing_of_a_saved_directory() {
+    // FD-02
+    let world = World::with_console().await;
+    let mut owner = owner(&world).await;
+    *world.store.document.lock().expect("a lock") = CORP.replace("\"openldap\"", "\"active_directory\"").replace(
+        "base = \"dc=corp\"\n",
+        "base = \"dc=corp\"\nattribute_scope_queries = false\ntrusted = { \"child.corp\" = { urls = [\"ldaps://child\"] } }\n",
+    );
+    owner.get(EDIT).await;
+    assert!(!field(&owner, "trusted_domains").contains(" checked"), "{}", field(&owner, "trusted_domains"));
+    let trusted = "child.corp ldaps://child";
+    let there = [("preset", "openldap"), ("shown_preset", "active_directory"), ("trusted", trusted)];
+    owner.submit(EDIT, &there).await;
+    assert!(field(&owner, "trusted").contains("hidden") && field(&owner, "trusted").contains(trusted));
+    let back = [("preset", "active_directory"), ("shown_preset", "openldap"), ("trusted", trusted)];
+    owner.submit(EDIT, &back).await;
+    assert!(field(&owner, "trusted").contains(trusted), "{}", field(&owner, "trusted"));
+    for box_of_ad in ["trusted_domains", "attribute_scope_queries"] {
+        assert!(!field(&owner, box_of_ad).contains(" checked"), "{}", field(&owner, box_of_ad));
+    }
+}
+
+#[tokio::test]
+async fn no_browser_fills_in_a_password_and_none_is_dropped_unseen() {
+    // FD-09
+    let world = World::with_console().await;
+    let mut owner = owner(&world).await;
+    owner.get(EDIT).await;
+    for secret in ["secret.query_bind.password", "secret.try"] {
+        assert!(field(&owner, secret).contains("autocomplete=\"new-password\""), "{}", field(&owner, secret));
+    }
+    let fields = [&NEW[..], &[("secret.query_bind.password", "hunter2"), ("step", "look")]].concat();
+    owner.get("/console/directories/new?preset=openldap").await;
+    for more in [("sync_bind.name", "cn=sync"), ("secret.sync_bind.password", "hunter2")] {
+        owner.submit("/console/directories/new", &[&fields[..], &[more]].concat()).await;
+        assert!(field(&owner, "sync_bind.kind").contains("choose how it binds"), "{}", owner.page.html);
+    }
+    assert!(owner.page.html.contains("<a href=\"#sync_bind.kind\">"), "{}", owner.page.html);
+    owner.submit("/console/directories/new", &fields).await;
+    assert!(field(&owner, "secret.query_bind.password").contains("autocomplete=\"new-password\""));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_applied_twice_is_saved_once() {
+    let world = World::with_console().await;
+    let mut owner = owner(&world).await;
+    let token = token(&owner);
+    let own =
+        [("csrf", token.as_str()), ("revision", "41"), ("step", "apply"), ("secret.query_bind.password", "hunter2")];
+    let fields = [&NEW[..], &own].concat();
+    owner.post("/console/directories/new", &fields).await;
+    *world.store.document.lock().expect("a lock") = applied(&world)[0].replace("revision = 41", "revision = 42");
+    owner.post("/console/directories/new", &fields).await;
+    assert_eq!(owner.page.path, "/console/directories/acme/saved", "{}", owner.page.html);
+    assert!(owner.page.html.contains("412 users found."), "tried there: {}", owner.page.html);
+    assert_eq!(applied(&world).len(), 1);
+    // Somebody else's change is looked at.
+    *world.store.document.lock().expect("a lock") = CORP.replace("41", "43");
+    let theirs =
+        [&NEW[..], &[("csrf", token.as_str()), ("revision", "41"), ("secret.query_bind.password", "hunter2")]].concat();
+    owner.post("/console/directories/new", &[&theirs[..], &[("step", "look")]].concat()).await;
+    assert!(owner.page.html.contains("Applying undoes their changes to this object"), "{}", owner.page.html);
+}
+
+#[tokio::test]
+async fn a_mapping_is_tried_before_it_is_saved_and_an_id_that_finds_nobody_is_refused() {
+    // FD-11, FD-17, FD-31
+    let world = World::with_console().await;
+    let mut owner = owner(&world).await;
+    owner.get(MAPPING).await;
+    owner.submit(MAPPING, &[("attributes.mail", "uid"), ("try_user", "ann"), ("step", "try")]).await;
+    assert!(owner.page.html.contains("412 users found.") && field(&owner, "attributes.mail").contains("value=\"uid\""));
+    let asked = world.directory.inspected.lock().expect("a lock").pop().expect("it was tried");
+    assert!(asked.draft_json.contains("\"mail\":\"uid\"") && asked.name == "ann", "{}", asked.draft_json);
+    *world.directory.bad_user.lock().expect("a lock") = Some("A search for that finds 2 entries.".into());
+    owner.submit(MAPPING, &[("attributes.id", "uid"), ("step", "look")]).await;
+    assert!(field(&owner, "attributes.id").contains("finds 2 entries"), "{}", field(&owner, "attributes.id"));
+    owner.submit(MAPPING, &[("attributes.mail", "uid"), ("step", "look")]).await;
+    assert!(owner.page.html.contains("would change"), "the id is as it was: {}", owner.page.html);
+    assert!(applied(&world).is_empty());
+}
+
+#[tokio::test]
+async fn the_directory_of_the_portal_is_marked_and_what_its_removal_means_is_said() {
+    // FD-01
+    let world = World::with_console().await;
+    let mut owner = owner(&world).await;
+    owner.get("/console/directories").await;
+    assert!(owner.page.html.contains("(the portal&#39;s)") || owner.page.html.contains("(the portal's)"));
+    owner.get("/console/directories/corp/remove").await;
+    assert!(owner.page.html.contains("Everybody signs in to the portal by this directory"), "{}", owner.page.html);
+    let other = "sync: approval_over_users: found 0";
+    *world.store.refusals.lock().expect("a lock") = vec![other.into()];
+    owner.get("/console/directories/corp/remove").await;
+    assert!(owner.page.html.contains("approval_over_users") && !owner.page.html.contains("It is used"));
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 use super::NOW_MS;
 use super::store::{Answer, FakeStore};
 use domain::Secret;
+use domain::settings::Settings;
 use proto::user_store::admin_server::Admin;
 use proto::user_store::*;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -85,10 +87,18 @@ impl Admin for FakeStore {
         let request = request.into_inner();
         let names: Vec<&str> = request.secrets.keys().map(String::as_str).collect();
         self.note(format!("apply dry_run={} by {} with {names:?}", request.dry_run, request.actor));
+        let comparable = |text: &str| toml::from_str::<Settings>(text).ok().map(|it| Settings { revision: None, ..it });
+        let now = comparable(&self.document.lock().expect("a lock"));
+        let next = comparable(&request.document);
+        let takes_effect = self.takes_effect.load(Ordering::SeqCst) && next.is_some();
+        let unchanged = takes_effect && now == next;
         let behind = request.document.contains("revision = 40");
         let refused = self.refusals.lock().expect("a lock").clone();
         if !request.dry_run && refused.is_empty() {
             self.applied.lock().expect("a lock").push(request.document.clone());
+            if takes_effect {
+                self.document.lock().expect("a lock").clone_from(&request.document);
+            }
         }
         let errors = match request.document.contains("colour") {
             _ if behind => vec!["revision: found 40; the settings are at 41".to_owned()],
@@ -98,7 +108,8 @@ impl Admin for FakeStore {
         let generated = HashMap::from([("client.vpn.secret".to_owned(), Secret::from("s3cret").into())]);
         Ok(Response::new(ApplySettingsReply {
             revision: 42,
-            changes: vec!["added client.vpn".into()],
+            changes: if unchanged { Vec::new() } else { vec!["added client.vpn".into()] },
+            warnings: self.warnings.lock().expect("a lock").clone(),
             errors,
             generated,
             changed_directories: self.changed_directories.lock().expect("a lock").clone(),

@@ -31,13 +31,15 @@ pub struct FakeDirectory {
     pub refuse_with: Mutex<Option<&'static str>>,
     /// So many directories have to be tried at the same time before one is found good.
     pub tried_together: Mutex<Option<Arc<Barrier>>>,
+    /// What is wrong with the one user as mapped.
+    pub bad_user: Mutex<Option<String>>,
 }
 
 impl FakeDirectory {
     pub fn new(store: Arc<FakeStore>) -> Self {
         let (fail_next, inspected, refuse_with) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let tried_together = Mutex::default();
-        Self { store, checks: AtomicUsize::new(0), fail_next, inspected, refuse_with, tried_together }
+        let (tried_together, bad_user) = (Mutex::default(), Mutex::default());
+        Self { store, checks: AtomicUsize::new(0), fail_next, inspected, refuse_with, tried_together, bad_user }
     }
 
     pub fn checks(&self) -> usize {
@@ -104,8 +106,12 @@ impl Directories for FakeDirectory {
         if let Some(together) = together {
             together.wait().await;
         }
-        let line = Inspected { about: "users".into(), verdict: "good".into(), text: "412 users found.".into() };
-        Ok(Response::new(InspectReply { good: true, lines: vec![line] }))
+        let line =
+            |about: &str, verdict: &str, text: String| Inspected { about: about.into(), verdict: verdict.into(), text };
+        let bad = self.bad_user.lock().expect("a lock").clone().map(|text| line("user", "bad", text));
+        let good = bad.is_none();
+        let lines = [line("users", "good", "412 users found.".into())].into_iter().chain(bad);
+        Ok(Response::new(InspectReply { good, lines: lines.collect() }))
     }
 
     /// "ann", who is known, and "new", who is not; a page has one of them.
@@ -142,13 +148,21 @@ impl Directories for FakeDirectory {
 
     /// One container, one group.
     async fn find_places(&self, request: Request<FindPlacesRequest>) -> Result<Response<FindPlacesReply>, Status> {
+        if let Some(code) = self.fail_next.lock().expect("a lock").take() {
+            return Err(Status::new(code, "dc1 said no"));
+        }
         let name = match request.into_inner().kind() {
             find_places_request::Kind::Groups => "vpn",
             _ => "people",
         };
         let place =
             Place { object_id: object_id(9), name: name.into(), distinguished_name: format!("ou={name},dc=corp") };
-        Ok(Response::new(FindPlacesReply { places: vec![place], more: false, name_attribute: "ou, cn".into() }))
+        Ok(Response::new(FindPlacesReply {
+            places: vec![place],
+            more: false,
+            name_attribute: "ou, cn".into(),
+            base: "o=corp,c=se".into(),
+        }))
     }
 
     /// A schema of two attributes.

@@ -17,6 +17,7 @@ use portal::{Deps, Portal, PortalSection};
 use service_kit::{Clock, Process};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// When tests begin.
 pub const NOW_MS: i64 = 1_795_193_102_000;
@@ -50,7 +51,9 @@ impl World {
 
     /// As administrators meet it.
     pub async fn with_console() -> Self {
-        Self::start(FirstEnrolment::Open, r#","console":true"#).await
+        let world = Self::start(FirstEnrolment::Open, r#","console":true"#).await;
+        world.store.takes_effect.store(true, Ordering::SeqCst);
+        world
     }
 
     /// `more`: keys of the section.

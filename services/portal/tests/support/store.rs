@@ -52,6 +52,9 @@ pub struct FakeStore {
     pub applied: Mutex<Vec<String>>,
     /// Why a document is refused.
     pub refusals: Mutex<Vec<String>>,
+    pub warnings: Mutex<Vec<String>>,
+    /// What is applied is what is exported afterwards.
+    pub takes_effect: AtomicBool,
     /// The directories that a document changes.
     pub changed_directories: Mutex<Vec<String>>,
     /// Runs beside the one there always was, the newest first.
@@ -112,6 +115,8 @@ impl FakeStore {
             document: Mutex::new("revision = 41\n".into()),
             applied: Mutex::default(),
             refusals: Mutex::default(),
+            warnings: Mutex::default(),
+            takes_effect: AtomicBool::default(),
             changed_directories: Mutex::default(),
             runs: Mutex::default(),
         };

@@ -1,9 +1,11 @@
 //! The form of a directory.
 
-use super::fields::{GROUPS, blank, called, code_of, form_of, preset_of};
+use super::fields::{blank, called, code_of, form_of, preset_of};
 use super::form::{Texts, to_be_typed};
+use super::keys::GROUPS;
 use super::{
-    LIST, Passwords, QUERY_PASSWORD, SYNC_PASSWORD, address, another_source, found, given, prefix, saved, tried,
+    LIST, Passwords, QUERY_PASSWORD, SYNC_PASSWORD, address, another_source, found, given, is_another_source, prefix,
+    revision, saved, tried,
 };
 use crate::api::{Problem, exported};
 use crate::app::App;
@@ -77,20 +79,17 @@ pub(in crate::console) async fn change(State(app): State<Arc<App>>, Path(name): 
     answered.await.unwrap_or_else(|problem| pages::refused(&app, Some(&sent.by), &problem))
 }
 
-fn revision(settings: &Settings) -> String {
-    settings.revision.map(|it| it.to_string()).unwrap_or_default()
-}
-
 async fn answer(app: &Arc<App>, sent: &Sent, name: String, before: Option<Directory>) -> Result<Response, Problem> {
     let mut typed =
         Typed { name, before, texts: Texts::sent(sent, &GROUPS), try_user: sent.text("try_user").to_owned() };
     let at = sent.text("revision").to_owned();
     let another_preset = typed.texts.get("preset") != sent.text("shown_preset");
     if another_preset || sent.text("step") == "preset" {
-        if another_preset {
+        if another_preset && typed.before.is_none() {
             typed.texts.begin(typed.preset());
         }
-        return Ok(typed.page(app, &sent.by, at, Vec::new()));
+        let shown = Shown { notice: another_preset.then_some(ANOTHER_PRESET), ..Shown::default() };
+        return Ok(typed.show(app, &sent.by, at, shown));
     }
     if sent.text("step") == "try" {
         return Ok(typed.tried(app, sent, at).await);
@@ -99,11 +98,23 @@ async fn answer(app: &Arc<App>, sent: &Sent, name: String, before: Option<Direct
     match step(app, sent, typed.change(), edit).await? {
         Step::Again(findings) => Ok(typed.page(app, &sent.by, at, findings)),
         Step::Look(look) => Ok(show(http::StatusCode::OK, &*look)),
-        Step::Applied(_) => {
+        Step::Applied => {
             let directory = found(&exported(app).await?, &typed.name)?;
-            Ok(saved(app, sent, &directory, typed.notes(&directory)).await)
+            let another = typed.before.as_ref().is_some_and(|before| is_another_source(before, &directory));
+            Ok(saved(&typed.name, another))
         }
     }
+}
+
+/// With the preset, fields and what an empty one stands for are others.
+const ANOTHER_PRESET: &str = "The preset is another one: check the fields, and type passwords again.";
+
+/// What a page shows beside the form.
+#[derive(Default)]
+struct Shown {
+    findings: Vec<Finding>,
+    probed: Option<Probed>,
+    notice: Option<&'static str>,
 }
 
 impl Texts {
@@ -142,14 +153,31 @@ impl Typed {
         };
         let next = Directory { name, ..read };
         let untyped = to_be_typed(&next, self.before.as_ref());
-        let untyped: Vec<Finding> = untyped.into_iter().filter(|it| sent.secret(&it.key).is_none()).map(key).collect();
-        if untyped.is_empty() { Ok(next) } else { Err(untyped) }
+        let untyped = untyped.into_iter().filter(|it| sent.secret(&it.key).is_none());
+        let wrong: Vec<Finding> = untyped.chain(self.account_of_nothing(sent)).map(key).collect();
+        if wrong.is_empty() { Ok(next) } else { Err(wrong) }
+    }
+
+    /// An account of synchronisation that is typed, and not chosen.
+    fn account_of_nothing(&self, sent: &Sent) -> Option<Finding> {
+        let kept = self.before.iter().flat_map(|before| &before.sync_bind).map(|bind| bind.name.as_str());
+        let name = self.texts.get("sync_bind.name");
+        let typed = !name.is_empty() && !kept.into_iter().any(|kept| kept == name);
+        let typed = typed || sent.secret(SYNC_PASSWORD).is_some();
+        (typed && self.texts.get("sync_bind.kind").is_empty()).then(|| {
+            Finding::new(
+                "sync_bind.kind",
+                "An account or a password is typed below: choose how it binds, or clear both.",
+            )
+        })
     }
 
     fn put(&self, settings: &mut Settings, sent: &Sent) -> Result<(), Vec<Finding>> {
         let next = self.directory(&self.name, sent)?;
         let known = settings.directories.iter().position(|it| it.name == next.name);
         match (known, &self.before) {
+            // Who presses twice has made it already.
+            (Some(place), None) if sent.text("step") == "apply" && settings.directories[place] == next => {}
             (Some(_), None) => {
                 let key = format!("{}name", prefix(&self.name));
                 return Err(vec![Finding::new(key, "another directory has this name")]);
@@ -201,7 +229,7 @@ impl Typed {
         };
         let person = (self.try_user.clone(), sent.secret("try").cloned().unwrap_or_default());
         match tried(app, &sent.by, &directory, Passwords::typed(sent), person).await {
-            Ok(found) => self.show(app, &sent.by, at, Vec::new(), Some(found)),
+            Ok(found) => self.show(app, &sent.by, at, Shown { probed: Some(found), ..Shown::default() }),
             Err(problem) => {
                 let findings = problem.sentences().iter().map(|text| Finding::new("", text)).collect();
                 self.page(app, &sent.by, at, findings)
@@ -222,7 +250,7 @@ impl Typed {
         for entry in form.parts.iter_mut().flat_map(|part| &mut part.entries) {
             let kept = self.before.as_ref().is_some_and(|before| keeps(before, entry.name));
             if let (Shape::Secret { placeholder }, true) = (&mut entry.shape, kept) {
-                *placeholder = "kept, where nothing is typed".to_owned();
+                *placeholder = "Leave empty to keep it".to_owned();
             }
         }
         form.finds(&prefix(&self.name), findings);
@@ -230,24 +258,17 @@ impl Typed {
     }
 
     fn page(&self, app: &App, by: &Administrator, at: String, findings: Vec<Finding>) -> Response {
-        self.show(app, by, at, findings, None)
+        self.show(app, by, at, Shown { findings, ..Shown::default() })
     }
 
-    fn show(
-        &self,
-        app: &App,
-        by: &Administrator,
-        revision: String,
-        findings: Vec<Finding>,
-        probed: Option<Probed>,
-    ) -> Response {
+    fn show(&self, app: &App, by: &Administrator, revision: String, shown: Shown) -> Response {
         let kind = called(self.preset());
         let title = match (&self.before, kind) {
             (Some(_), kind) => format!("{kind} {}", self.name),
             (None, "LDAP") => "New LDAP directory".to_owned(),
             (None, kind) => format!("New {kind}"),
         };
-        let form = self.form(findings);
+        let form = self.form(shown.findings);
         let page = DirectoryPage {
             frame: Frame::of(app, by, title),
             address: self.address(),
@@ -256,7 +277,8 @@ impl Typed {
             revision,
             shown_preset: code_of(self.preset()),
             try_user: self.try_user.clone(),
-            probed,
+            probed: shown.probed,
+            notice: shown.notice,
             form,
         };
         show(page.form.status(), &page)

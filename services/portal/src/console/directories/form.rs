@@ -1,12 +1,15 @@
 //! A directory as texts of a form, and back. The document's own names and values, so that what the form does not know stays as it is.
 
-use super::fields::{FieldOf, Group, Kind};
+use super::keys::{FieldOf, Group, Kind};
 use crate::console::door::Sent;
 use crate::console::draft::Finding;
 use domain::ObjectName;
 use domain::settings::{BindKind, Directory, Preset, QueryBind, SecretSource, each_attribute};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+/// As long as all authorities that a system trusts; two of them fit into a form.
+const PEM_OCTETS_MAX: usize = 256 * 1024;
 
 /// What stands in the fields, by key. No password is among them.
 #[derive(Default, Clone)]
@@ -168,7 +171,7 @@ fn value_of(text: &str, kind: Kind) -> Result<Option<Value>, String> {
     Ok(match kind {
         Kind::Check(_) => Some((text == "yes").into()),
         Kind::Lines => Some(lines(text).map(Value::from).collect()),
-        Kind::Domains => Some(Value::Object(lines(text).map(domain).collect::<Result<_, _>>()?)),
+        Kind::Domains => Some(Value::Object(domains(text)?)),
         _ if text.is_empty() => None,
         Kind::Unless if text == "-" => Some("".into()),
         Kind::Number => match text.parse::<u32>() {
@@ -177,9 +180,24 @@ fn value_of(text: &str, kind: Kind) -> Result<Option<Value>, String> {
         },
         Kind::YesNo => Some((text == "true").into()),
         Kind::Attributes => Some(attributes(text).map(Value::from).collect()),
+        Kind::Pem if text.len() > PEM_OCTETS_MAX => {
+            return Err("is longer than 256 KiB; leave out the certificates that are not needed".to_owned());
+        }
         Kind::Pem => Some(format!("{text}\n").into()),
         Kind::Text | Kind::Attribute | Kind::Unless | Kind::Choice(_) | Kind::Password => Some(text.into()),
     })
+}
+
+fn domains(text: &str) -> Result<Map<String, Value>, String> {
+    let mut domains = Map::new();
+    for line in lines(text) {
+        let (name, servers) = domain(line)?;
+        if domains.keys().any(|known| known.eq_ignore_ascii_case(&name)) {
+            return Err(format!("{name} is on two lines; write its servers on one"));
+        }
+        domains.insert(name, servers);
+    }
+    Ok(domains)
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
@@ -210,7 +228,8 @@ fn bad_names(texts: &Texts) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::{GROUPS, MAPPED, blank};
+    use super::super::fields::blank;
+    use super::super::keys::{GROUPS, MAPPED};
     use super::*;
     use domain::settings::LockoutGuard;
 
@@ -263,6 +282,12 @@ mod tests {
         let wrong = form.read(&corp(), &GROUPS).expect_err("three fields are wrong");
         let keys: Vec<&str> = wrong.iter().map(|it| it.key.as_str()).collect();
         assert_eq!(keys, ["trusted", "page_size", "lockout_guard.wrong_passwords"]);
+        form.set("trusted", "child.corp ldaps://one\nCHILD.corp ldaps://two");
+        form.set("ca", &"x".repeat(PEM_OCTETS_MAX + 1));
+        let wrong = form.read(&corp(), &GROUPS).expect_err("twice the same domain, too long a text");
+        assert!(wrong.iter().any(|it| it.key == "trusted" && it.text.contains("two lines")), "{wrong:?}");
+        assert!(wrong.iter().any(|it| it.key == "ca" && it.text.contains("256 KiB")), "{wrong:?}");
+        form.set("ca", "");
         let guard = LockoutGuard { wrong_passwords: 4, window_minutes: 30 };
         assert_eq!(
             Texts::of(&corp(), &GROUPS).read(&corp(), &GROUPS).ok().and_then(|it| it.lockout_guard),

@@ -1,8 +1,9 @@
 //! What the attributes of a directory are called (FD-17): typed, or picked from those of its schema.
 
-use super::fields::{MAPPED, form_of};
+use super::fields::form_of;
 use super::form::{Texts, attributes};
-use super::{LIST, address, another_source, found, prefix, saved};
+use super::keys::MAPPED;
+use super::{LIST, Passwords, address, another_source, found, is_another_source, prefix, revision, saved, tried};
 use crate::api::{Problem, exported};
 use crate::app::{App, within};
 use crate::console::door::{Administrator, Sent};
@@ -11,6 +12,7 @@ use crate::console::form::{Form, Shape};
 use crate::console::pages::{self, Frame, MappingPage, show};
 use axum::extract::{Path, State};
 use axum::response::Response;
+use domain::Secret;
 use domain::settings::{AttributeMap, Directory, Settings};
 use http::StatusCode;
 use proto::directory::{FindAttributesReply, FindAttributesRequest};
@@ -30,8 +32,7 @@ pub(in crate::console) async fn page(
         let settings = exported(&app).await?;
         let mapped = Mapped::new(found(&settings, &name)?, None);
         let schema = mapped.schema(&app).await;
-        let revision = settings.revision.map(|it| it.to_string()).unwrap_or_default();
-        Ok(mapped.page(&app, &by, revision, schema, Vec::new()))
+        Ok(mapped.page(&app, &by, revision(&settings), schema, Vec::new()))
     };
     shown.await.unwrap_or_else(|problem: Problem| pages::refused(&app, Some(&by), &problem))
 }
@@ -51,15 +52,23 @@ async fn answer(app: &Arc<App>, sent: &Sent, name: &str) -> Result<Response, Pro
     if unseen && sent.text("step") == "look" {
         return Ok(mapped.page(app, &sent.by, at, schema, Vec::new()));
     }
+    if sent.text("step") == "try" {
+        return Ok(mapped.tried(app, sent, (at, schema)).await);
+    }
+    if sent.text("step") == "look" {
+        let unfit = mapped.unfit_id(app, sent).await?;
+        if !unfit.is_empty() {
+            return Ok(mapped.page(app, &sent.by, at, schema, unfit));
+        }
+    }
     let doubts = unknown.map(|attribute| doubt(attribute)).collect();
     let edit = |settings: &mut Settings| mapped.put(settings);
     match step(app, sent, mapped.change(doubts), edit).await? {
         Step::Again(findings) => Ok(mapped.page(app, &sent.by, at, schema, findings)),
         Step::Look(look) => Ok(show(StatusCode::OK, &*look)),
-        Step::Applied(_) => {
+        Step::Applied => {
             let directory = found(&exported(app).await?, name)?;
-            let notes = another_source(&mapped.before, &directory).into_iter().collect();
-            Ok(saved(app, sent, &directory, notes).await)
+            Ok(saved(name, is_another_source(&mapped.before, &directory)))
         }
     }
 }
@@ -103,19 +112,61 @@ impl Mapped {
         within(SCHEMA_LIMIT, request, |request| app.deps.directories.find_attributes(request)).await.ok()
     }
 
-    fn put(&self, settings: &mut Settings) -> Result<(), Vec<Finding>> {
-        let key = |finding: Finding| {
-            Finding::new(format!("{}{}", prefix(self.before.name.as_str()), finding.key), finding.text)
+    /// The names as they are typed; what is wrong, by its key in the settings.
+    fn next(&self) -> Result<AttributeMap, Vec<Finding>> {
+        if self.restored {
+            return Ok(AttributeMap::default());
+        }
+        let key = |finding: Finding| Finding::new(self.key(&finding.key), finding.text);
+        let read = self.texts.read(&self.before, &MAPPED);
+        read.map(|it| it.attributes).map_err(|wrong| wrong.into_iter().map(key).collect())
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", prefix(self.before.name.as_str()))
+    }
+
+    /// FD-11, FD-17: one user as mapped, before it is saved.
+    async fn tried(
+        &self,
+        app: &Arc<App>,
+        sent: &Sent,
+        (at, schema): (String, Option<FindAttributesReply>),
+    ) -> Response {
+        let attributes = match self.next() {
+            Ok(attributes) => attributes,
+            Err(findings) => return self.page(app, &sent.by, at, schema, findings),
         };
-        let next = match self.restored {
-            true => AttributeMap::default(),
-            false => {
-                self.texts
-                    .read(&self.before, &MAPPED)
-                    .map_err(|wrong| wrong.into_iter().map(key).collect::<Vec<_>>())?
-                    .attributes
+        let directory = Directory { attributes, ..self.before.clone() };
+        let person = (sent.text("try_user").to_owned(), Secret::default());
+        match tried(app, &sent.by, &directory, Passwords::default(), person).await {
+            Ok(found) => {
+                let page = self.filled(app, &sent.by, at, schema, Vec::new());
+                let page = MappingPage { probed: Some(found), try_user: sent.text("try_user").to_owned(), ..page };
+                show(StatusCode::OK, &page)
             }
-        };
+            Err(problem) => {
+                let findings = problem.sentences().iter().map(|text| Finding::new("", text)).collect();
+                self.page(app, &sent.by, at, schema, findings)
+            }
+        }
+    }
+
+    /// FD-31: another identifier by which no user is found again is refused, where the directory can be asked.
+    async fn unfit_id(&self, app: &Arc<App>, sent: &Sent) -> Result<Vec<Finding>, Problem> {
+        let Ok(attributes) = self.next() else { return Ok(Vec::new()) };
+        let before = &self.before.attributes;
+        if (&attributes.id, attributes.id_type) == (&before.id, before.id_type) {
+            return Ok(Vec::new());
+        }
+        let directory = Directory { attributes, ..self.before.clone() };
+        let found = tried(app, &sent.by, &directory, Passwords::default(), Default::default()).await;
+        let lines = found.map(|probed| probed.bad("user")).unwrap_or_default();
+        Ok(lines.into_iter().map(|text| Finding::new(self.key("attributes.id"), text)).collect())
+    }
+
+    fn put(&self, settings: &mut Settings) -> Result<(), Vec<Finding>> {
+        let next = self.next()?;
         let directory = settings.directories.iter_mut().find(|it| it.name == self.before.name);
         let gone = || vec![Finding::new("", "somebody removed the directory meanwhile")];
         directory.ok_or_else(gone)?.attributes = next;
@@ -123,10 +174,7 @@ impl Mapped {
     }
 
     fn change(&self, doubts: Vec<String>) -> Change {
-        let attributes = match self.restored {
-            true => AttributeMap::default(),
-            false => self.texts.read(&self.before, &MAPPED).map_or(self.before.attributes.clone(), |it| it.attributes),
-        };
+        let attributes = self.next().unwrap_or_else(|_| self.before.attributes.clone());
         let next = Directory { attributes, ..self.before.clone() };
         Change {
             title: format!("What would change: the mapping of {}", self.before.name),
@@ -158,10 +206,22 @@ impl Mapped {
         schema: Option<FindAttributesReply>,
         findings: Vec<Finding>,
     ) -> Response {
+        let page = self.filled(app, by, revision, schema, findings);
+        show(page.form.status(), &page)
+    }
+
+    fn filled(
+        &self,
+        app: &App,
+        by: &Administrator,
+        revision: String,
+        schema: Option<FindAttributesReply>,
+        findings: Vec<Finding>,
+    ) -> MappingPage {
         let known = schema.is_some();
         let schema = schema.unwrap_or_default();
         let name = self.before.name.as_str();
-        let page = MappingPage {
+        MappingPage {
             frame: Frame::of(app, by, format!("The mapping of {name}")),
             address: address(name, "mapping"),
             back: LIST,
@@ -170,7 +230,8 @@ impl Mapped {
             names: schema.names,
             known,
             warned: schema.unknown,
-        };
-        show(page.form.status(), &page)
+            try_user: String::new(),
+            probed: None,
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! A directory is removed: its name is typed, and what still uses it is said before.
 
 use super::{LIST, address, found};
-use crate::api::Problem;
+use crate::api::{Problem, exported};
 use crate::app::App;
 use crate::console::door::{Administrator, Sent};
 use crate::console::draft::{Draft, Finding, Verdict};
 use crate::console::pages::{self, DirectoryRemoval, Frame, Message, show};
 use axum::extract::{Path, State};
 use axum::response::Response;
+use domain::settings::Settings;
 use http::StatusCode;
 use std::sync::Arc;
 
@@ -55,9 +56,22 @@ async fn without(app: &App, name: &str) -> Result<Draft, Problem> {
     Ok(draft)
 }
 
-/// Where it is named: `client.vpn.target`.
-fn place(finding: Finding) -> String {
-    if finding.key.is_empty() { finding.text } else { finding.key }
+/// Does it say that something names the directory?
+fn names(finding: &Finding, name: &str) -> bool {
+    finding.text.contains(&format!("{name:?}"))
+}
+
+/// FD-01: the first one of the settings is the portal's.
+fn portal(settings: &Settings, name: &str) -> Option<String> {
+    let mut names = settings.directories.iter().map(|directory| directory.name.as_str());
+    names.next().filter(|first| *first == name)?;
+    Some(match names.next() {
+        Some(next) => format!(
+            "Everybody signs in to the portal by this directory, the first of the settings. Once it is removed, {next} is the first one, \
+             and people of {next} alone sign in."
+        ),
+        None => "Everybody signs in to the portal by this directory. Once it is removed, nobody does.".to_owned(),
+    })
 }
 
 /// What uses it, as a dry run says.
@@ -67,17 +81,22 @@ async fn asked(
     name: &str,
     failure: Option<&'static str>,
 ) -> Result<DirectoryRemoval, Problem> {
-    let used_by = match without(app, name).await?.dry_run(app, by).await? {
+    let portal = portal(&exported(app).await?, name);
+    let refused = match without(app, name).await?.dry_run(app, by).await? {
         Verdict::Good(_) => Vec::new(),
         Verdict::Behind => return Err(Problem::behind()),
-        Verdict::Refused(findings) => findings.into_iter().map(place).collect(),
+        Verdict::Refused(findings) => findings,
     };
+    let (used_by, refusals): (Vec<_>, Vec<_>) = refused.iter().partition(|finding| names(finding, name));
+    let sentences = |findings: Vec<&Finding>| findings.into_iter().map(Finding::sentence).collect();
     Ok(DirectoryRemoval {
         frame: Frame::of(app, by, format!("Remove the directory {name}?")),
         name: name.to_owned(),
         address: address(name, "remove"),
         back: LIST,
-        used_by,
+        used_by: sentences(used_by),
+        refusals: sentences(refusals),
+        portal,
         failure,
     })
 }
