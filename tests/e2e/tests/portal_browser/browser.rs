@@ -83,7 +83,7 @@ impl Browser {
 
     /// Types an address.
     pub async fn open(&mut self, url: &str) -> Result<()> {
-        self.forget_loads();
+        self.mark().await?;
         let opened = self.call("Page.navigate", json!({ "url": url })).await?;
         ensure!(opened["errorText"].is_null(), "{url}: {}", opened["errorText"]);
         self.loaded().await
@@ -91,7 +91,7 @@ impl Browser {
 
     /// Clicks what is there for a person to click, and waits for the page it leads to.
     pub async fn follow(&mut self, selector: &str) -> Result<()> {
-        self.forget_loads();
+        self.mark().await?;
         self.click(selector).await?;
         self.loaded().await
     }
@@ -251,11 +251,29 @@ impl Browser {
         self.events.retain(|event| event["method"] != "Page.loadEventFired");
     }
 
+    /// The page in view is the one before.
+    async fn mark(&mut self) -> Result<()> {
+        self.forget_loads();
+        self.value("document.documentElement.dataset.left = 'left'").await.map(drop)
+    }
+
+    /// Waits for a page that is not the marked one. A page that loads itself anew may tell of it late.
     async fn loaded(&mut self) -> Result<()> {
+        loop {
+            self.load().await?;
+            let state = self.value("document.readyState + (document.documentElement.dataset.left ?? '')").await;
+            if state.is_ok_and(|state| state == "complete") {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn load(&mut self) -> Result<()> {
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             let event = self.hear().await.context("the page does not load")?;
             self.events.push(event);
         }
+        self.forget_loads();
         Ok(())
     }
 
