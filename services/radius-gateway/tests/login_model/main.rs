@@ -193,7 +193,8 @@ fn every_login_is_one_bind_one_prompt_and_one_reply_and_no_accept_lacks_a_lock()
     // T-04: I2; T-05
     let seed: u64 = match std::env::var(SEED) {
         Ok(seed) => seed.parse().expect("a seed"),
-        Err(_) => getrandom::u64().expect("the kernel gives random octets"),
+        // The same one each time: a change that breaks the model is told by it, and not by luck.
+        Err(_) => 1,
     };
     let octets: Vec<u8> = (0..4u64).flat_map(|part| (seed ^ part).to_le_bytes()).collect();
     let config = Config { cases: 64, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
