@@ -81,6 +81,7 @@ pub(crate) struct Facts<'a> {
     /// Of the source as it is now; empty = it could not be asked.
     pub(crate) identity: &'a str,
     pub(crate) items_digest: &'a str,
+    pub(crate) mapping_digest: &'a str,
     pub(crate) always_full: bool,
     pub(crate) directory: Option<&'a Directory>,
     /// The feed that can be used.
@@ -146,6 +147,11 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
     if serde_json::from_slice::<directory::Position>(&state.position).is_ok_and(|it| it.kind() != offer.kind) {
         return (Mode::Full, format!("the feed was another one before {feed}"));
     }
+    if state.mapping_digest != facts.mapping_digest {
+        // S-30: a feed says nothing of entries that have not changed.
+        let why = "other attributes are read, or names or numbers are understood in another way, than when everything was read last";
+        return (Mode::Full, why.into());
+    }
     if now_unix_ms - state.complete_unix_ms > SILENCE_MAX_MS {
         return (Mode::Full, "the last complete run was more than 60 days ago".into());
     }
@@ -197,6 +203,7 @@ mod tests {
             users: 10,
             missed: 0,
             pins: Vec::new(),
+            mapping_digest: "map".into(),
         }
     }
 
@@ -206,11 +213,12 @@ mod tests {
 
     #[test]
     fn each_mode_has_its_reason() {
-        // FS-01, FS-04, FS-09, S-20, S-39, S-44
+        // FS-01, FS-04, FS-09, S-20, S-30, S-39, S-44
         let known = state();
         let silent = GetSourceReply { complete_unix_ms: NOW - 61 * 24 * HOUR_MS, ..state() };
         let (old, new) = (GetSourceReply { full_unix_ms: NOW - 24 * HOUR_MS, ..state() }, GetSourceReply::default());
         let missed = GetSourceReply { missed: 2, ..state() };
+        let remapped = GetSourceReply { mapping_digest: "another map".into(), ..state() };
         let nowhere = GetSourceReply { position: Vec::new(), ..state() };
         let (misses, sees) = (offer(true), offer(false));
         let now = Trigger::Schedule;
@@ -219,6 +227,7 @@ mod tests {
             (&known, "source", true, Some(&misses), &now, Mode::Full, "always_full"),
             (&known, "source", false, None, &now, Mode::Full, "no change feed"),
             (&nowhere, "source", false, Some(&sees), &now, Mode::Full, "no position"),
+            (&remapped, "source", false, Some(&sees), &now, Mode::Full, "other attributes"),
             (&silent, "source", false, Some(&sees), &now, Mode::Full, "60 days"),
             (&old, "source", false, Some(&misses), &now, Mode::Full, "every 24 hours"),
             (&missed, "source", false, Some(&misses), &now, Mode::Full, "2 known users or groups were not found"),
@@ -233,7 +242,8 @@ mod tests {
             (&new, "source", false, Some(&sees), &asked(What::Changes, false), Mode::Full, "nobody has asked"),
             (&known, "source", false, Some(&sees), &asked(What::Preview, false), Mode::Preview, "a preview"),
         ] {
-            let facts = Facts { state, identity, items_digest: "items", always_full, directory: None, feed };
+            let (items_digest, mapping_digest) = ("items", "map");
+            let facts = Facts { state, identity, items_digest, mapping_digest, always_full, directory: None, feed };
             let (found, because) = of(&facts, trigger, NOW);
             assert_eq!(found, mode, "{because}");
             assert!(because.contains(why), "{because}");
@@ -242,6 +252,7 @@ mod tests {
             state: &known,
             identity: "source",
             items_digest: "new",
+            mapping_digest: "map",
             always_full: false,
             directory: None,
             feed: None,

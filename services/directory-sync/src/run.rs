@@ -145,6 +145,7 @@ impl Runner {
     ) -> Result<Ran, StoreError> {
         let name = &self.name.clone();
         let digest = snapshot.settings.items_digest(name.as_str());
+        let mapping = snapshot.settings.mapping_digest(name.as_str());
         let state = self.term.source(name.as_str()).await?;
         if let (Trigger::Schedule, Some(waits)) = (trigger, mode::waits(&state, &digest)) {
             return Ok(self.waits(waits));
@@ -167,6 +168,7 @@ impl Runner {
             state: &state,
             identity: identity_now,
             items_digest,
+            mapping_digest: &mapping,
             always_full,
             directory,
             feed: feed.as_ref(),
@@ -193,6 +195,7 @@ impl Runner {
                 feed: feed.as_ref().map_or("", |offer| offer.kind.code()),
                 trigger: trigger.code(),
                 items_digest: digest.clone(),
+                mapping_digest: mapping.clone(),
                 identity: identity.clone(),
                 offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),

@@ -289,9 +289,10 @@ impl Worker {
             }
         };
         let items_now = snapshot.settings.items_digest(name.as_str());
-        // FS-09, S-44: by what was accepted, from the source that was read. Otherwise the next run that is asked for gives a position.
+        // FS-09, S-30, S-44: by what was accepted and read, from the source that was read. Otherwise the next run that is asked for gives a position.
         if let Ok(position) = serde_json::from_slice(&state.position)
             && state.items_digest == items_now
+            && state.mapping_digest == snapshot.settings.mapping_digest(name.as_str())
             && state.identity == identity
         {
             self.follow.start(name, directory, items_now, position);

@@ -350,6 +350,26 @@ async fn a_base_that_is_left_to_the_server_is_the_same_source_as_if_it_were_writ
 }
 
 #[tokio::test]
+async fn another_map_of_attributes_is_read_of_those_who_did_not_change_too() -> Result<()> {
+    // S-30, FD-17: a feed tells of changed entries alone
+    let world = company().await?;
+    world.upstream.modify(&format!("dn: {}\nchangetype: modify\nreplace: pager\npager: +49 30 4711\n\n", dn(1)))?;
+    changes(&world).await?;
+    let phone = async || Ok::<_, anyhow::Error>(world.detail("bulk00001").await?.phone);
+    ensure!(phone().await? != "+49304711", "before anything is changed: {:?}", phone().await?);
+    let mapped = "attributes = { phones = { mobile = \"pager\" } }\nbase =";
+    let document = document(&world.upstream, EVERYBODY, "disable")?.replacen("base =", mapped, 1);
+    world.apply(&document).await?;
+    let run = world.run("incremental").await?;
+    assert_eq!((run.mode.as_str(), run.state.as_str()), ("full", "done"), "{run:?}");
+    assert!(run.why.contains("other attributes are read"), "{run:?}");
+    assert_eq!(phone().await?, "+49304711");
+    // Once.
+    changes(&world).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn synchronisation_reads_with_an_account_of_its_own() -> Result<()> {
     // FD-09, S-44: another account is another source, shown before it counts
     let world = company().await?;

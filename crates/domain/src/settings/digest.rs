@@ -16,6 +16,53 @@ impl Settings {
             .collect();
         digest(&items)
     }
+
+    /// What is read of each entry of a directory, and how it is understood: another one says something else of who has not changed, too,
+    /// so that the next run reads everything (S-30). Empty for a directory that is not there.
+    pub fn mapping_digest(&self, directory: &str) -> String {
+        let Some(directory) = self.directory(directory) else { return String::new() };
+        // A new setting does not compile before somebody has decided about it.
+        let Directory {
+            preset,
+            country,
+            netbios_domain,
+            sign_in_by_mail,
+            attributes,
+            // Whose entries they are, see `source_digest`.
+            base: _,
+            query_bind: _,
+            sync_bind: _,
+            user_filter: _,
+            group_filter: _,
+            container_filter: _,
+            // How they are asked for.
+            name: _,
+            urls: _,
+            server_order: _,
+            authentication_bind: _,
+            ca: _,
+            pinned_certificates: _,
+            danger_clear_text: _,
+            windows_mechanism: _,
+            connect_timeout_seconds: _,
+            timeout_seconds: _,
+            page_size: _,
+            feed: _,
+            full_every_hours: _,
+            size_limit: _,
+            trusted_domains: _,
+            trusted: _,
+            attribute_scope_queries: _,
+            // What names mean at a login.
+            lockout_guard: _,
+            default_domain: _,
+            strip_domain: _,
+            alternate_directories: _,
+        } = directory;
+        // FS-29: one without a country of its own has that of verification.
+        let country = if country.is_empty() { &self.verification.country } else { country };
+        digest(&(preset, country, netbios_domain, sign_in_by_mail, attributes))
+    }
 }
 
 impl Directory {
@@ -67,6 +114,27 @@ mod tests {
         assert_ne!(of(&a), of(&item("a", "filter = \"(l=x)\"")));
         assert_eq!(of(&a), of(&(a.clone() + &item("c", "state = \"off\""))), "one that is off counts for nothing");
         assert_eq!(of(""), settings("").items_digest("other"));
+    }
+
+    #[test]
+    fn another_map_or_form_of_names_is_another_mapping() {
+        // S-30, FD-17, FS-29
+        let before = settings("");
+        let with = |change: fn(&mut Settings)| {
+            let mut after = before.clone();
+            change(&mut after);
+            after.mapping_digest("corp") != before.mapping_digest("corp")
+        };
+        assert!(with(|it| it.directories[0].attributes.first_name = Some("displayName".into())));
+        assert!(with(|it| it.directories[0].attributes.username = Some(vec!["uid".into()])));
+        assert!(with(|it| it.directories[0].preset = super::super::Preset::OpenLdap));
+        assert!(with(|it| it.directories[0].netbios_domain = "CORP".into()));
+        assert!(with(|it| it.directories[0].sign_in_by_mail = Some(true)));
+        assert!(with(|it| it.directories[0].country = "DE".into()));
+        assert!(with(|it| it.verification.country = "DE".into()));
+        assert!(!with(|it| it.directories[0].urls = vec!["ldaps://other".into()]));
+        assert!(!with(|it| it.directories[0].page_size = 10));
+        assert_eq!(before.mapping_digest("other"), "");
     }
 
     #[test]

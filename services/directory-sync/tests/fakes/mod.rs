@@ -264,7 +264,8 @@ impl Sync for FakeStore {
         }
         if complete && begun.mode == "full" {
             let source = &mut told.source;
-            (source.items_digest, source.identity) = (begun.items_digest, begun.identity);
+            (source.items_digest, source.mapping_digest) = (begun.items_digest, begun.mapping_digest);
+            source.identity = begun.identity;
             (source.position, source.full_unix_ms) = (position, now_unix_ms);
         }
         let reply = if complete { self.finish.lock().expect("no panic").clone() } else { FinishRunReply::default() };

@@ -40,6 +40,7 @@ pub struct Run {
     pub actor: String,
     pub started_ms: i64,
     pub items_digest: String,
+    pub mapping_digest: String,
     pub identity: String,
     pub added: u64,
     pub changed: u64,
@@ -48,7 +49,7 @@ pub struct Run {
     pub reply: FinishRunReply,
 }
 
-const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, identity, added, changed, error, \
+const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, mapping_digest, identity, added, changed, error, \
     disabled, removed, parked, approval_id";
 
 impl Run {
@@ -62,6 +63,7 @@ impl Run {
             actor: row.get("actor")?,
             started_ms: row.get("started_ms")?,
             items_digest: row.get("items_digest")?,
+            mapping_digest: row.get("mapping_digest")?,
             identity: row.get("identity")?,
             added: row.unsigned("added")?,
             changed: row.unsigned("changed")?,
@@ -144,8 +146,9 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     abandon(&mut session, Some(&request.directory)).await?;
     let run_id = uuid::Uuid::now_v7().to_string();
     let sql = "INSERT INTO sync_runs (run_id, directory, mode, why, feed, cause, actor, items_digest, identity, started_ms, \
-               finished_ms, state, error, added, changed, unchanged, disabled, removed, parked, approval_id, changes) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 'running', '', 0, 0, 0, 0, 0, 0, '', 0)";
+               finished_ms, state, error, added, changed, unchanged, disabled, removed, parked, approval_id, changes, \
+               mapping_digest) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 'running', '', 0, 0, 0, 0, 0, 0, '', 0, $11)";
     let arguments = args![
         &run_id,
         &request.directory,
@@ -157,6 +160,7 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
         bounded(&request.items_digest, 128),
         bounded(&request.identity, 512),
         now_ms,
+        bounded(&request.mapping_digest, 128),
     ];
     session.execute(sql, arguments).await?;
     if mode != Mode::Preview {

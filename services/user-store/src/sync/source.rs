@@ -15,7 +15,7 @@ const OFFERS_MAX: usize = 32;
 pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceReply, StoreError> {
     let mut session = store.database().read().await?;
     look(&mut session, request.epoch).await?;
-    let sql = "SELECT position, items_digest, identity, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
+    let sql = "SELECT position, items_digest, mapping_digest, identity, full_ms, complete_ms FROM sync_sources WHERE directory = $1";
     let row = session.row(sql, args![&request.directory]).await?;
     let mut reply = GetSourceReply {
         users: users(&mut session, &request.directory).await?,
@@ -26,6 +26,7 @@ pub async fn get(store: &Store, request: GetSourceRequest) -> Result<GetSourceRe
     if let Some(row) = row {
         reply.position = row.get("position")?;
         reply.items_digest = row.get("items_digest")?;
+        reply.mapping_digest = row.get("mapping_digest")?;
         reply.identity = row.get("identity")?;
         reply.full_unix_ms = row.get("full_ms")?;
         reply.complete_unix_ms = row.get("complete_ms")?;
@@ -126,9 +127,10 @@ pub async fn complete(session: &mut Session, run: &Run, position: &[u8]) -> Resu
         session.execute(sql, args![run.started_ms, &run.directory]).await?;
     }
     if run.mode == Mode::Full {
-        let sql = "UPDATE sync_sources SET position = $1, items_digest = $2, identity = $3, full_ms = $4 \
-                   WHERE directory = $5";
-        let arguments = args![position, &run.items_digest, &run.identity, run.started_ms, &run.directory];
+        let sql = "UPDATE sync_sources SET position = $1, items_digest = $2, mapping_digest = $3, identity = $4, full_ms = $5 \
+                   WHERE directory = $6";
+        let Run { items_digest, mapping_digest, identity, directory, started_ms, .. } = run;
+        let arguments = args![position, items_digest, mapping_digest, identity, *started_ms, directory];
         session.execute(sql, arguments).await?;
     }
     Ok(())
