@@ -3,6 +3,7 @@
 //! Applying a batch or finishing a run again changes nothing, so a store that is away for a moment costs a pause. That another leader has begun is
 //! final: whoever hears it stops at once.
 
+use crate::mode::Mode;
 use crate::plan::Problems;
 use domain::ObjectId;
 use prost::Message;
@@ -71,6 +72,21 @@ pub(crate) struct Opening {
     pub(crate) offers: Vec<String>,
     pub(crate) base: String,
     pub(crate) actor: String,
+    /// Of a preview: the one whose list it is compared with; empty = none.
+    pub(crate) looked_at: String,
+}
+
+impl Opening {
+    /// The preview before this run: does it list what somebody looked at (FS-09)?
+    pub(crate) fn checking(self, looked_at: &str) -> Self {
+        Self {
+            mode: Mode::Preview.code(),
+            why: "the list that was looked at is compared with what would change now, before it is written".into(),
+            trigger: "check",
+            looked_at: looked_at.to_owned(),
+            ..self
+        }
+    }
 }
 
 /// A run that has begun.
@@ -78,6 +94,7 @@ pub(crate) struct Opening {
 pub(crate) struct BegunRun {
     term: Term,
     pub(crate) run_id: String,
+    looked_at: String,
 }
 
 impl Term {
@@ -112,8 +129,7 @@ impl Term {
         let _turn = self.turn.acquire().await;
         // One that began and did not say so is abandoned by the next.
         let reply = patiently("BeginRun", CALL_LIMIT, request, |request| self.store.begin_run(request)).await?;
-        let run_id = reply.run_id;
-        Ok(BegunRun { term: self.clone(), run_id })
+        Ok(BegunRun { term: self.clone(), run_id: reply.run_id, looked_at: opening.looked_at })
     }
 
     pub(crate) async fn pending(&self, directory: &str) -> Result<Vec<Pending>, StoreError> {
@@ -157,6 +173,7 @@ impl BegunRun {
             position,
             now_unix_ms: self.term.clock.now_ms(),
             pins,
+            looked_at: self.looked_at.clone(),
         };
         patiently("FinishRun", FINISH_LIMIT, request, |request| self.term.store.finish_run(request)).await
     }

@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) what: What,
     pub(crate) accept_source: bool,
     pub(crate) actor: String,
+    /// A preview whose list they looked at; empty = none.
+    pub(crate) looked_at: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +67,14 @@ impl Trigger {
 
     pub(crate) fn is_preview(&self) -> bool {
         matches!(self, Self::Request(Asked { what: What::Preview, .. }))
+    }
+
+    /// The preview whose list has to be the same still, where everything is to be written as it says (FS-09).
+    pub(crate) fn looked_at(&self) -> Option<&str> {
+        match self {
+            Self::Request(Asked { what: What::Full, looked_at, .. }) if !looked_at.is_empty() => Some(looked_at),
+            Self::Request(_) | Self::Schedule | Self::Follow => None,
+        }
     }
 
     pub(crate) fn actor(&self) -> &str {
@@ -201,7 +211,7 @@ mod tests {
     }
 
     fn asked(what: What, accept_source: bool) -> Trigger {
-        Trigger::Request(Asked { what, accept_source, actor: String::new() })
+        Trigger::Request(Asked { what, accept_source, ..Asked::default() })
     }
 
     #[test]

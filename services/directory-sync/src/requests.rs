@@ -88,7 +88,8 @@ pub(crate) fn understood(snapshot: &Snapshot, delivery: &Delivery) -> Option<(Tr
         _ => What::Full,
     };
     let directories = asked_for(snapshot, &request.only, what);
-    let asked = Asked { what, accept_source: request.accept_source, actor: request.actor };
+    let RequestSyncRequest { accept_source, actor, looked_at, .. } = request;
+    let asked = Asked { what, accept_source, actor, looked_at };
     Some((Trigger::Request(asked), directories))
 }
 

@@ -532,6 +532,7 @@ async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
         (json!({"sync_item": "staff"}), "sync \"staff\" full"),
         (json!({"directory": "corp", "mode": "preview"}), "sync \"corp\" preview"),
         (json!({"directory": "corp", "accept_source": true}), "sync \"corp\" full, source accepted"),
+        (json!({"looked_at": "r7"}), "sync \"\" full as r7"),
     ] {
         assert_eq!(api.call(Method::POST, "/sync/run", Some(body)).await.status, StatusCode::ACCEPTED);
         let calls = world.store.calls();
@@ -542,10 +543,16 @@ async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
         json!({"directory": "corp", "sync_item": "staff"}),
         json!({"mode": "incremental"}),
         json!({"mode": "preview", "accept_source": true}),
+        json!({"mode": "preview", "looked_at": "r7"}),
+        json!({"sync_item": "staff", "looked_at": "r7"}),
         json!({"item": "staff"}),
     ] {
         api.call(Method::POST, "/sync/run", Some(bad)).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
     }
+    let old = json!({"directory": "corp", "looked_at": "old"});
+    let refused = api.call(Method::POST, "/sync/run", Some(old)).await;
+    assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains("look again")), "{:?}", refused.json());
+    refused.assert_problem(StatusCode::CONFLICT);
     assert_eq!(world.store.calls().len(), before, "nothing was asked for");
 }
 

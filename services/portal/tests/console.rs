@@ -114,7 +114,7 @@ async fn a_form_is_taken_from_our_own_page_in_the_same_browser_only() {
     other.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
     assert_eq!(other.page.status, StatusCode::FORBIDDEN);
     assert!(!world.store.calls().iter().any(|note| note.contains("sync")), "{:?}", world.store.calls());
-    owner.post("/console/sync/write", &[("csrf", &own), ("directory", "corp")]).await;
+    owner.post("/console/sync/write", &[("csrf", &own), ("directory", "corp"), ("looked_at", "r7")]).await;
     assert!(world.store.calls().iter().any(|note| note.contains("api-key:test-owner")), "{:?}", world.store.calls());
 }
 
@@ -538,7 +538,7 @@ async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of
     let before = requested("before", "request", 1_000);
     *world.store.runs.lock().expect("a lock") = vec![requested("burst", "follow", 2_000), before.clone()];
     let token = token(&owner);
-    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp"), ("looked_at", "r7")]).await;
     let wait = owner.page.path.clone();
     assert!(wait.starts_with("/console/sync/wait?"), "{wait}");
     *world.store.runs.lock().expect("a lock") = vec![before.clone()];
@@ -547,6 +547,41 @@ async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of
     *world.store.runs.lock().expect("a lock") = vec![requested("ours", "request", 3_000), before];
     owner.get(&wait).await;
     assert_eq!(owner.page.path, "/console/sync/runs/ours?asked=full");
+}
+
+#[tokio::test]
+async fn what_is_written_is_what_was_looked_at_and_another_list_is_shown_instead() {
+    // FS-09
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let list = SyncRun { mode: "preview".into(), ..requested("list", "request", 1_000) };
+    *world.store.runs.lock().expect("a lock") = vec![list.clone()];
+    let token = token(&owner);
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody looked");
+    owner.get("/console/sync/runs/list").await;
+    press(&mut owner, "/console/sync/write", "", &[]).await;
+    let asked = "sync \"corp\" full as list by api-key:test-owner".to_owned();
+    assert_eq!(world.store.calls().last(), Some(&asked), "{}", owner.page.html);
+    let wait = owner.page.path.clone();
+    let check = |state: &str, error: &str| SyncRun {
+        state: state.into(),
+        error: error.into(),
+        ..SyncRun { mode: "preview".into(), ..requested("again", "check", 2_000) }
+    };
+    *world.store.runs.lock().expect("a lock") = vec![check("done", ""), list.clone()];
+    owner.get(&wait).await;
+    assert_eq!(owner.page.path, wait, "it is the same, and is written now");
+    let error = "the list has changed since it was looked at: 1 new (eve)";
+    *world.store.runs.lock().expect("a lock") = vec![check("changed", error), list];
+    owner.get(&wait).await;
+    let html = &owner.page.html;
+    assert!(owner.page.path.starts_with("/console/sync/runs/again") && html.contains(error), "{html}");
+    assert!(html.contains("<b>Nothing was written:</b>"), "{html}");
+    assert!(carried(&owner, "/console/sync/write").contains(&("looked_at".into(), "again".into())), "{html}");
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp"), ("looked_at", "old")]).await;
+    assert_eq!(owner.page.status, StatusCode::CONFLICT, "{}", owner.page.html);
+    assert!(owner.page.html.contains("look again"), "{}", owner.page.html);
 }
 
 #[tokio::test]

@@ -324,9 +324,11 @@ impl AdminService {
         if !request.only.is_empty() && !is_directory && !settings.sync_items.iter().any(named) {
             return Err(Status::not_found("no sync item, and no directory of one, has this name").into());
         }
+        let request = preview::still_holds(&mut session, &settings, request).await?;
         let mut detail = vec![if request.only.is_empty() { "all".to_owned() } else { request.only.clone() }];
         detail.extend((request.mode == "preview").then(|| "preview".to_owned()));
         detail.extend(request.accept_source.then(|| "another source is accepted".to_owned()));
+        detail.extend((!request.looked_at.is_empty()).then(|| format!("as listed by {}", request.looked_at)));
         let now_ms = self.0.clock().now_ms();
         let event = NewEvent::administrative(now_ms, "sync.requested", &request.actor, detail.join(", "));
         audit::append(&mut session, head, vec![event]).await?;

@@ -76,13 +76,14 @@ pub(super) struct Run {
     /// Why this mode, in one sentence.
     why: String,
     feed: String,
-    /// schedule, request or follow.
+    /// schedule, request or follow; check: the preview before a run that was asked for with `looked_at`.
     trigger: String,
     /// Who asked; empty = nobody.
     actor: String,
     started: Option<String>,
     finished: Option<String>,
-    /// running, done, incomplete, parked or abandoned.
+    /// running, done, incomplete, parked or abandoned; of a preview also changed: the list is another than the one that was looked at,
+    /// so nothing was written.
     state: String,
     error: String,
     added: u32,
@@ -180,6 +181,10 @@ pub(super) struct NewRun {
     /// who is gone now.
     #[serde(default)]
     accept_source: bool,
+    /// The id of a preview: its directory is run, and nothing is written where it would list something else now. A new preview (trigger
+    /// check, state changed) then says what.
+    #[serde(default)]
+    looked_at: String,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -336,6 +341,12 @@ impl NewRun {
         if self.mode == Mode::Preview && self.accept_source {
             return Err(Problem::rule("accept_source: a preview writes nothing and accepts nothing"));
         }
+        if !self.looked_at.is_empty() && self.mode == Mode::Preview {
+            return Err(Problem::rule("looked_at: a preview writes nothing"));
+        }
+        if !self.looked_at.is_empty() && !self.sync_item.is_empty() {
+            return Err(Problem::rule("looked_at: is a list of a directory; leave sync_item out"));
+        }
         let mode = match self.mode {
             Mode::Full => "full",
             Mode::Preview => "preview",
@@ -345,6 +356,7 @@ impl NewRun {
             mode: mode.to_owned(),
             accept_source: self.accept_source,
             actor,
+            looked_at: self.looked_at,
         })
     }
 }

@@ -296,8 +296,13 @@ impl Admin for FakeStore {
     async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Answer<RequestSyncReply> {
         self.up()?;
         let request = request.into_inner();
+        if request.looked_at == "old" {
+            return Err(Status::failed_precondition("the sync items were changed since the list was looked at; look again"));
+        }
         let accepted = if request.accept_source { ", source accepted" } else { "" };
-        self.note(format!("sync {:?} {}{accepted} by {}", request.only, request.mode, request.actor));
+        let listed = if request.looked_at.is_empty() { "" } else { " as " };
+        let RequestSyncRequest { only, mode, actor, looked_at, .. } = request;
+        self.note(format!("sync {only:?} {mode}{accepted}{listed}{looked_at} by {actor}"));
         Ok(Response::new(RequestSyncReply {}))
     }
     async fn decide_approval(&self, request: Request<DecideApprovalRequest>) -> Answer<DecideApprovalReply> {

@@ -261,6 +261,8 @@ rules! {
     sync_runs::thousands_wait_in_pages_and_are_decided_in_steps,
     sync_runs::nobody_approves_a_run_of_their_own_where_there_are_two,
     sync_runs::a_request_travels_whole,
+    sync_runs::what_somebody_looked_at_is_compared_with_what_would_be_written,
+    sync_runs::a_run_is_asked_for_by_a_list_that_can_still_hold,
     sync_runs::a_batch_has_bounds,
     sync_pins::a_group_that_is_renamed_keeps_its_users_and_another_dn_is_looked_for,
     sync_pins::what_an_item_names_is_found_anew_in_another_source_and_by_another_item_of_its_name,
