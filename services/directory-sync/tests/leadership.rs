@@ -173,6 +173,33 @@ async fn no_more_than_four_directories_are_read_whole_at_once_whoever_asks() {
 }
 
 #[tokio::test]
+async fn a_directory_that_waits_for_its_place_is_not_read_once_synchronisation_is_off() {
+    // FS-01
+    let names = ["one", "two", "three", "four", "five"];
+    let (lab, _slapd, _dir) = several(&names);
+    let process = lab.start();
+    lab.ask_for("").await;
+    lab.runs(5).await;
+    process.finish().await;
+    // By the schedule of who leads next, each is read whole at once.
+    lab.settings.change(|document| document["sync"] = json!({ "enabled": true, "always_full": true }));
+    lab.store.unseen_gate.forget_permits(Semaphore::MAX_PERMITS);
+    let before = lab.store.at_unseen_gate.load(Ordering::SeqCst);
+    let process = lab.start();
+    let in_work = || lab.store.at_unseen_gate.load(Ordering::SeqCst) - before;
+    until("four of them", Duration::from_secs(20), || in_work() == 4).await;
+    lab.settings.change(|document| document["sync"]["enabled"] = json!(false));
+    lab.store.unseen_gate.add_permits(1_000);
+    lab.runs(9).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // long enough for the fifth
+    assert_eq!(lab.store.told().runs.len(), 9, "it is off");
+    // Asked for, it is read all the same.
+    lab.ask_for("").await;
+    lab.runs(14).await;
+    process.finish().await;
+}
+
+#[tokio::test]
 async fn a_store_that_lets_no_run_begin_for_a_moment_costs_a_pause() {
     let (lab, _slapd, _dir) = several(&["corp"]);
     lab.store.begins_unavailable.store(2, Ordering::SeqCst);

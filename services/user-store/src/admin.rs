@@ -23,8 +23,10 @@ use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
-use crate::sync::{approvals, history, problems};
+use crate::sync::{approvals, history, preview, problems};
 use crate::users::{self, StateChange, name_key};
+pub use change::REASON_CHARACTERS_MAX;
+
 use change::Change;
 use domain::settings::SyncItem;
 use domain::{ObjectName, Role, Secret};

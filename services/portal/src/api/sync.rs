@@ -204,6 +204,9 @@ pub(super) struct Decision {
     approve: bool,
     /// Only these go, and the others stay; absent: all of them go.
     usernames: Option<Vec<String>>,
+    /// Why, for the audit; must be given where somebody would be exempt from the second factor.
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -320,6 +323,7 @@ pub(super) async fn decide(
         approval_id: id,
         approve: decision.approve,
         usernames: decision.usernames.unwrap_or_default(),
+        reason: decision.reason,
         actor: caller.actor,
         now_unix_ms: app.now_ms(),
     };

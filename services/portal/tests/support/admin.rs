@@ -297,7 +297,9 @@ impl Admin for FakeStore {
         self.up()?;
         let request = request.into_inner();
         if request.looked_at == "old" {
-            return Err(Status::failed_precondition("the sync items were changed since the list was looked at; look again"));
+            return Err(Status::failed_precondition(
+                "the sync items were changed since the list was looked at; look again",
+            ));
         }
         let accepted = if request.accept_source { ", source accepted" } else { "" };
         let listed = if request.looked_at.is_empty() { "" } else { " as " };

@@ -73,6 +73,9 @@ pub enum Command {
         id: String,
         #[command(flatten)]
         whom: Whom,
+        /// Why, for the audit; needed where somebody would be exempt from the second factor.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        reason: String,
     },
     /// Keeps all parked leavers of a list.
     Refuse { id: String },
@@ -145,8 +148,10 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let columns = ["username", "action", "why", "dn"];
             output.list(&columns, users.iter().map(leaver_record).collect(), None);
         }
-        Command::Approve { id, whom } => decide(connection, output, id, true, whom.usernames()?).await?,
-        Command::Refuse { id } => decide(connection, output, id, false, Vec::new()).await?,
+        Command::Approve { id, whom, reason } => {
+            decide(connection, output, id, true, whom.usernames()?, reason).await?;
+        }
+        Command::Refuse { id } => decide(connection, output, id, false, Vec::new(), String::new()).await?,
     }
     Ok(())
 }
@@ -356,10 +361,11 @@ async fn decide(
     approval_id: String,
     approve: bool,
     usernames: Vec<String>,
+    reason: String,
 ) -> Result<(), Failure> {
     let actor = connection.actor.clone();
     let now_unix_ms = super::now_unix_ms();
-    let request = DecideApprovalRequest { approval_id, approve, usernames, actor, now_unix_ms };
+    let request = DecideApprovalRequest { approval_id, approve, usernames, actor, now_unix_ms, reason };
     let applied = connection.admin.decide_approval(request).await?.into_inner().applied;
     output.text(&format!("{applied} applied"), &json!({ "applied": applied }));
     Ok(())

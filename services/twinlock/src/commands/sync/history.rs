@@ -55,7 +55,9 @@ pub async fn of(connection: &mut Connection, run_ids: &[String]) -> Result<Vec<S
     for run_id in run_ids {
         let run = find(connection, run_id).await?;
         let preview = run.filter(|run| run.mode == "preview");
-        runs.push(preview.ok_or_else(|| Failure::no(format!("there is no preview {run_id:?}; see `twinlock sync plan`")))?);
+        runs.push(
+            preview.ok_or_else(|| Failure::no(format!("there is no preview {run_id:?}; see `twinlock sync plan`")))?,
+        );
     }
     Ok(runs)
 }
