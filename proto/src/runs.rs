@@ -5,7 +5,7 @@ use crate::user_store::SyncRun;
 impl SyncRun {
     /// Somebody asked for it, or for the one that it comes before (FS-09).
     pub fn is_asked_for(&self) -> bool {
-        matches!(self.trigger.as_str(), "request" | "check")
+        matches!(self.trigger.as_str(), "request" | "check" | "draft")
     }
 
     /// Nothing more comes of what was asked for. After a list that is the same still comes the run that writes it, and after a leader
@@ -40,6 +40,7 @@ mod tests {
             ("check", "done", true, false),
             ("check", "changed", true, true),
             ("check", "incomplete", true, true),
+            ("draft", "done", true, true),
             ("schedule", "done", false, true),
             ("follow", "done", false, true),
         ] {

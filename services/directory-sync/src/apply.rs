@@ -74,6 +74,8 @@ pub(crate) struct Opening {
     pub(crate) actor: String,
     /// Of a preview: the one whose list it is compared with; empty = none.
     pub(crate) looked_at: String,
+    /// Of a preview: the items it tries, as JSON; empty = those of the settings.
+    pub(crate) draft_items: Vec<String>,
 }
 
 impl Opening {
@@ -95,6 +97,7 @@ pub(crate) struct BegunRun {
     term: Term,
     pub(crate) run_id: String,
     looked_at: String,
+    draft_items: Arc<[String]>,
 }
 
 impl Term {
@@ -124,12 +127,14 @@ impl Term {
             offers: opening.offers,
             actor: opening.actor,
             base: opening.base,
+            draft_items: opening.draft_items.clone(),
             now_unix_ms: self.clock.now_ms(),
         };
         let _turn = self.turn.acquire().await;
         // One that began and did not say so is abandoned by the next.
         let reply = patiently("BeginRun", CALL_LIMIT, request, |request| self.store.begin_run(request)).await?;
-        Ok(BegunRun { term: self.clone(), run_id: reply.run_id, looked_at: opening.looked_at })
+        let (run_id, looked_at, draft_items) = (reply.run_id, opening.looked_at, opening.draft_items.into());
+        Ok(BegunRun { term: self.clone(), run_id, looked_at, draft_items })
     }
 
     pub(crate) async fn pending(&self, directory: &str) -> Result<Vec<Pending>, StoreError> {
@@ -152,7 +157,8 @@ impl BegunRun {
     async fn apply(self, batch: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
         let _turn = self.term.turn.acquire().await;
         let (epoch, run_id, now_unix_ms) = (self.term.epoch, self.run_id.clone(), self.term.clock.now_ms());
-        let batch = ApplyBatchRequest { epoch, run_id, now_unix_ms, ..batch };
+        let draft_items = self.draft_items.to_vec();
+        let batch = ApplyBatchRequest { epoch, run_id, now_unix_ms, draft_items, ..batch };
         patiently("ApplyBatch", BATCH_LIMIT, batch, |request| self.term.store.apply_batch(request)).await
     }
 
@@ -174,6 +180,7 @@ impl BegunRun {
             now_unix_ms: self.term.clock.now_ms(),
             pins,
             looked_at: self.looked_at.clone(),
+            draft_items: self.draft_items.to_vec(),
         };
         patiently("FinishRun", FINISH_LIMIT, request, |request| self.term.store.finish_run(request)).await
     }

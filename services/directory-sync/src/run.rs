@@ -150,6 +150,9 @@ impl Runner {
         link: impl Fn(&tracing::Span),
     ) -> Result<Ran, StoreError> {
         let name = &self.name.clone();
+        let draft = trigger.draft();
+        let drafted = (!draft.is_empty()).then(|| snapshot.drafted(name, draft));
+        let snapshot = drafted.as_ref().unwrap_or(snapshot);
         let digest = snapshot.settings.items_digest(name.as_str());
         let state = self.term.source(name.as_str()).await?;
         if let (Trigger::Schedule, Some(waits)) = (trigger, mode::waits(&state, &digest)) {
@@ -216,6 +219,7 @@ impl Runner {
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
                 looked_at: String::new(),
+                draft_items: draft.iter().filter_map(|item| serde_json::to_string(item).ok()).collect(),
             };
             let opening = match checks {
                 Some(looked_at) => opening.checking(looked_at),

@@ -869,3 +869,25 @@ async fn a_list_that_somebody_looked_at_is_compared_before_anything_is_written()
     assert_eq!(told(&synced.lab.runs(5).await[3..]), [check, write]);
     synced.stop().await;
 }
+
+#[tokio::test]
+async fn a_preview_tries_items_that_are_not_applied() {
+    // FS-12
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    let mut draft = item("staff");
+    draft["filter"] = "(uid=a*)".into();
+    let ask = async |mode: &str| {
+        let (only, mode, draft_items) = ("corp".into(), mode.into(), vec![draft.to_string()]);
+        synced.lab.ask(RequestSyncRequest { only, mode, draft_items, ..Default::default() }).await;
+    };
+    ask("full").await;
+    ask("preview").await;
+    let runs = synced.lab.runs(1).await;
+    assert_eq!((runs[0].mode.as_str(), runs[0].trigger.as_str()), ("preview", "draft"), "nothing else was written");
+    assert!(runs[0].users.contains(&"ann.archer".to_owned()) && runs[0].users.len() < 60, "{:?}", runs[0].users);
+    let sent: Vec<Value> = runs[0].begun.draft_items.iter().map(|it| serde_json::from_str(it).expect("JSON")).collect();
+    assert_eq!((sent.len(), &sent[0]["filter"]), (1, &draft["filter"]));
+    assert!(synced.run_now().await.users.len() > 100, "the settings are as they were");
+    synced.stop().await;
+}

@@ -265,6 +265,30 @@ async fn an_item_is_made_from_a_form_once_what_would_change_was_looked_at() {
 }
 
 #[tokio::test]
+async fn what_an_item_would_do_to_users_is_looked_at_before_it_is_applied() {
+    // FS-12
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff", "rest"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let new = "/console/sync/items/new";
+    owner.get(new).await;
+    let sales =
+        [("step", "look"), ("name", "sales"), ("before", "rest"), ("directory", "corp"), ("source.kind", "domain")];
+    owner.submit(new, &sales).await;
+    assert!(owner.page.html.contains("name=\"step\" value=\"users\" formtarget=\"_blank\""), "{}", owner.page.html);
+    press(&mut owner, new, "users", &[]).await;
+    let asked = "sync \"corp\" preview of staff, sales, rest by api-key:test-owner".to_owned();
+    assert_eq!(world.store.calls().last(), Some(&asked), "{}", owner.page.html);
+    let wait = owner.page.path.clone();
+    let tried = SyncRun { mode: "preview".into(), ..requested("tried", "draft", 2_000) };
+    *world.store.runs.lock().expect("a lock") = vec![tried];
+    owner.get(&wait).await;
+    let html = &owner.page.html;
+    assert!(html.contains("Nothing is applied or written") && !html.contains("/console/sync/write"), "{html}");
+    assert_eq!(applied_times(&world), 0);
+}
+
+#[tokio::test]
 async fn what_is_refused_is_said_at_its_field_and_what_was_typed_stays() {
     let world = World::with_console().await;
     *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
@@ -319,6 +343,36 @@ async fn whoever_changed_the_settings_first_wins_and_nothing_typed_is_lost() {
     owner.submit(schedule, &[("step", "look"), ("interval_minutes", "often")]).await;
     let html = &owner.page.html;
     assert!(html.contains("id=\"interval_minutes-problem\"") && html.contains("value=\"often\""), "{html}");
+}
+
+#[tokio::test]
+async fn what_weakens_security_is_asked_why_and_not_applied_before() {
+    // FC-08, S-46
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    *world.store.weaker.lock().expect("a lock") = vec!["sync_item.staff.leavers".into()];
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    let typed = [("step", "look"), ("directory", "corp"), ("source.kind", "domain"), ("leavers", "keep")];
+    owner.submit(edit, &typed).await;
+    let html = &owner.page.html;
+    assert!(html.contains("name=\"reason\"") && html.contains("Weaker than now: sync_item.staff.leavers."), "{html}");
+    press(&mut owner, edit, "apply", &[("reason", " ")]).await;
+    assert!(owner.page.html.contains("Say why."), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+    press(&mut owner, edit, "apply", &[("reason", "<they> come back")]).await;
+    assert_eq!(applied_times(&world), 1, "{}", owner.page.html);
+    let because = "because <they> come back".to_owned();
+    assert!(world.store.calls().contains(&because), "{:?}", world.store.calls());
+    // Whoever would be exempt is let off for a reason, too.
+    owner.get("/console/approvals/a1").await;
+    owner.submit("/console/approvals/a1", &[("decision", "some"), ("user", "robot")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(owner.page.html.contains("reason: is missing"), "{}", owner.page.html);
+    let why = [("decision", "some"), ("user", "robot"), ("reason", "it has no phone")];
+    owner.submit("/console/approvals/a1", &why).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ impl Sync for FakeStore {
     }
 
     async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
-        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms, pins, looked_at } =
+        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms, pins, looked_at, .. } =
             request.into_inner();
         let mut told = self.fenced("FinishRun", epoch)?;
         let run = told.run(&run_id);

@@ -7,6 +7,7 @@ use super::{Page, moment, page_length};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::Json;
 use axum::extract::State;
+use domain::settings::Settings;
 use http::StatusCode;
 use proto::user_store::{
     Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, ListSyncRunsRequest, RequestSyncRequest,
@@ -76,7 +77,7 @@ pub(super) struct Run {
     /// Why this mode, in one sentence.
     why: String,
     feed: String,
-    /// schedule, request or follow; check: the preview before a run that was asked for with `looked_at`.
+    /// schedule, request or follow; draft: a preview of sync items that are not applied; check: the preview before a run that was asked for with `looked_at`.
     trigger: String,
     /// Who asked; empty = nobody.
     actor: String,
@@ -185,6 +186,9 @@ pub(super) struct NewRun {
     /// check, state changed) then says what.
     #[serde(default)]
     looked_at: String,
+    /// Of a preview of one directory: a settings document that is not applied, whose sync items it tries.
+    #[serde(default)]
+    document: String,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -351,6 +355,13 @@ impl NewRun {
         if !self.looked_at.is_empty() && !self.sync_item.is_empty() {
             return Err(Problem::rule("looked_at: is a list of a directory; leave sync_item out"));
         }
+        let draft_items = match (self.document.as_str(), self.mode, self.directory.as_str()) {
+            ("", ..) => Vec::new(),
+            (_, Mode::Full, _) | (_, Mode::Preview, "") => {
+                return Err(Problem::rule("document: goes with a preview of one directory"));
+            }
+            (document, Mode::Preview, directory) => items_of(document, directory)?,
+        };
         let mode = match self.mode {
             Mode::Full => "full",
             Mode::Preview => "preview",
@@ -361,7 +372,19 @@ impl NewRun {
             accept_source: self.accept_source,
             actor,
             looked_at: self.looked_at,
+            draft_items,
         })
+    }
+}
+
+/// The items of a directory in a document, as JSON.
+fn items_of(document: &str, directory: &str) -> Result<Vec<String>, Problem> {
+    let settings: Settings = toml::from_str(document).map_err(|error| Problem::rule(format!("document: {error}")))?;
+    let items = settings.sync_items.iter().filter(|item| item.directory.as_str() == directory);
+    let items: Vec<String> = items.filter_map(|item| serde_json::to_string(item).ok()).collect();
+    match items.is_empty() {
+        true => Err(Problem::rule("document: has no sync item of the directory")),
+        false => Ok(items),
     }
 }
 

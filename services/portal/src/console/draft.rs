@@ -152,6 +152,8 @@ pub(super) struct Change {
     pub back: &'static str,
     /// There is a form to go back to.
     pub form: bool,
+    /// What it would do to users can be looked at first.
+    pub users: bool,
     /// What follows of it, beside what the store warns of.
     pub notes: Vec<String>,
     pub secrets: Vec<Given>,
@@ -263,6 +265,7 @@ async fn look(
         address: change.address,
         back: change.back,
         form: change.form,
+        users: change.users,
         revision: draft.revision(),
         changes: reply.changes.iter().map(|line| changed(line)).collect(),
         weaker: reply.weaker,

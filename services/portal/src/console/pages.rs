@@ -272,6 +272,8 @@ pub(super) struct Look {
     pub address: String,
     pub back: &'static str,
     pub form: bool,
+    /// What it would do to users can be looked at first.
+    pub users: bool,
     pub revision: u64,
     pub changes: Vec<Changed>,
     /// Keys that become weaker: a reason has to be given.

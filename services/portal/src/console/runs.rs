@@ -130,6 +130,7 @@ pub(super) async fn write(State(app): State<Arc<App>>, sent: Sent) -> Response {
         accept_source: sent.text("accept_source") == "yes",
         actor: sent.by.caller.actor.clone(),
         looked_at,
+        ..RequestSyncRequest::default()
     };
     asked(&app, &sent, ask_for(&app, request).await)
 }
@@ -271,6 +272,8 @@ fn offer(run: &SyncRun, runs: &[SyncRun], asked: &str) -> Offer {
     let newest = runs.iter().find(|other| other.directory == run.directory && other.state != "running");
     match (run.mode.as_str(), run.state.as_str()) {
         _ if newest.is_none_or(|newest| newest.run_id != run.run_id) => Offer::Nothing,
+        // It is of items that are not applied.
+        _ if run.trigger == "draft" => Offer::Nothing,
         // FS-09: this is the list as it is now.
         ("preview", "changed") => Offer::Write,
         // S-44: it should have written.
@@ -325,6 +328,8 @@ mod tests {
         assert!(offer(&before, std::slice::from_ref(&before), "full") == Offer::Nothing);
         let changed = SyncRun { trigger: "check".into(), ..run("4", "preview", "changed") };
         assert!(offer(&changed, std::slice::from_ref(&changed), "full") == Offer::Write, "as it is now");
+        let draft = SyncRun { trigger: "draft".into(), ..run("4", "preview", "done") };
+        assert!(offer(&draft, std::slice::from_ref(&draft), "preview") == Offer::Nothing, "it is not applied");
         let parked = run("5", "full", "parked");
         assert!(offer(&parked, std::slice::from_ref(&parked), "full") == Offer::Approvals);
     }

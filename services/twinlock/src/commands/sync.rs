@@ -54,6 +54,9 @@ pub enum Command {
     Plan {
         #[command(flatten)]
         which: Which,
+        /// By the sync items of this document, which is not applied; `-` = stdin.
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
     },
     /// Users of a directory, chosen by name or by search, become a sync item's.
     Import(people::Import),
@@ -129,9 +132,18 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
             return wait::verdict(&runs, how);
         }
-        Command::Plan { which } => {
+        Command::Plan { which, settings } => {
             let how = wait::How { accept_source: false, preview: true, changes: false };
-            let runs = wait::run(connection, &which.only, how, which.wait).await?;
+            let asked = match settings {
+                None => wait::ask(connection, &which.only, how).await?,
+                Some(file) => {
+                    let text = super::settings::read(&file)?;
+                    let draft = toml::from_str(&text);
+                    let draft = draft.map_err(|error| Failure::no(format!("{}: {error}", file.display())))?;
+                    wait::ask_of_draft(connection, &draft, &which.only).await?
+                }
+            };
+            let runs = wait::ended(connection, asked, which.wait).await?;
             print_plan(connection, output, &runs).await?;
             return wait::verdict(&runs, how);
         }

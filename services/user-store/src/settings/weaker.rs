@@ -239,7 +239,7 @@ mod tests {
             "client" => "name = \"x\"\nprotocol = \"radius\"\ntarget = \"corp\"\n",
             "target" => "name = \"x\"\nkind = \"radius\"\ndirectory = \"corp\"\n",
             "policy" => "name = \"x\"\n",
-            "provider" => "name = \"x\"\nchannel = \"mail\"\nadapter = \"smtp\"\n",
+            "provider" => "name = \"x\"\nchannel = \"mail\"\n",
             section => return settings(&format!("[{section}]\n{text}\n")),
         };
         settings(&format!("[[{section}]]\n{needed}{text}\n"))
@@ -346,7 +346,12 @@ mod tests {
         ("client", "observe_until", "observe_until = '2026-11-20T00:00:00Z'", "observe_until = '2026-11-21T00:00:00Z'"),
         ("policy", "then.exempt", "then = {}", "then = { exempt = true }"),
         ("policy", "then.refuse", "then = { refuse = true }", "then = {}"),
-        ("provider", "tls", "", "tls = 'danger_none'"),
+        (
+            "provider",
+            "adapter.tls",
+            "adapter = { kind = 'smtp', host = 'localhost', sender = 'mfa@corp.example' }",
+            "adapter = { kind = 'smtp', host = 'localhost', sender = 'mfa@corp.example', tls = 'danger_none' }",
+        ),
     ];
 
     #[test]

@@ -13,9 +13,10 @@ use super::users::Plan;
 use super::write::{Batch, planned};
 use crate::rpc::StoreError;
 use crate::sql::{Session, args};
-use domain::settings::Settings;
+use domain::settings::{Settings, SyncItem};
 use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, RequestSyncRequest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tonic::Status;
 
 /// A run reads them by the id at once, and either takes the name or finds that two have the id (FD-31).
@@ -129,6 +130,27 @@ pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: 
     }
     end.changes.extend(changes);
     Ok(())
+}
+
+/// Octets of the items of a draft: they travel with every batch.
+const DRAFT_OCTETS_MAX: usize = 512 << 10;
+
+/// The settings with the items of a directory as somebody would have them (FS-12).
+pub fn drafted(settings: Arc<Settings>, directory: &str, draft_items: &[String]) -> Result<Arc<Settings>, Status> {
+    if draft_items.is_empty() {
+        return Ok(settings);
+    }
+    if draft_items.iter().map(String::len).sum::<usize>() > DRAFT_OCTETS_MAX {
+        return Err(Status::invalid_argument("draft_items: are longer than half a megabyte"));
+    }
+    let read =
+        |text: &String| serde_json::from_str::<SyncItem>(text).ok().filter(|it| it.directory.as_str() == directory);
+    let items: Option<Vec<SyncItem>> = draft_items.iter().map(read).collect();
+    let items = items.ok_or_else(|| Status::invalid_argument("draft_items: have to be items of the directory"))?;
+    let mut settings = Settings::clone(&settings);
+    settings.sync_items.retain(|item| item.directory.as_str() != directory);
+    settings.sync_items.extend(items);
+    Ok(Arc::new(settings))
 }
 
 /// Whoever asks for what a list says has looked at one of this directory, by the items there are (FS-09). Whether the directory still

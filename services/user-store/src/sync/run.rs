@@ -131,6 +131,10 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     let mut session = store.database().write().await?;
     fence(&mut session, request.epoch).await?;
     let settings = store.rules().current(&mut session).await?;
+    if mode != Mode::Preview && !request.draft_items.is_empty() {
+        return Err(Status::invalid_argument("draft_items: only a preview tries what is not applied").into());
+    }
+    let settings = preview::drafted(settings, &request.directory, &request.draft_items)?;
     // FS-10: whoever asks for it lets go of the users of a directory that has no item any more.
     let in_preview = |it: &SyncItem| it.directory.as_str() == request.directory && it.state == SyncState::Preview;
     let lets_go = matches!(request.trigger.as_str(), "request" | "check")
@@ -199,8 +203,10 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         Some(run) if run.state == "running" => run,
         ended => return answer_again(&mut session, ended, &request).await,
     };
-    let settings = store.rules().current(&mut session).await?;
-    if !run.is_preview() {
+    let mut settings = store.rules().current(&mut session).await?;
+    if run.is_preview() {
+        settings = preview::drafted(settings, &run.directory, &request.draft_items)?;
+    } else {
         pins::keep(&mut session, &run, &settings, &request.pins).await?;
     }
     let mut request = request;

@@ -256,6 +256,7 @@ rules! {
     sync_runs::the_position_is_stored_with_what_it_covers,
     sync_runs::the_status_says_why_no_run_begins,
     sync_runs::another_source_is_waited_for_and_told_once_a_day,
+    sync_runs::a_preview_tries_items_that_are_not_applied,
     sync_runs::a_preview_writes_its_history_and_nothing_else,
     sync_runs::a_preview_says_that_the_users_of_an_item_that_finds_nobody_would_wait,
     sync_runs::what_a_run_did_is_kept_for_ninety_days,

@@ -300,7 +300,7 @@ pub async fn what_weakens_security_has_a_reason_that_the_audit_keeps(lab: Fixtur
     assert_eq!((applied.errors, applied.revision), (vec![], 3));
     let event = lab.events("settings.applied").await.pop().expect("an event");
     assert!(
-        event.detail.starts_with("revision 3\nreason: the ") && event.detail.contains("5 -> 50"),
+        event.detail.starts_with("revision 3; reason: the ") && event.detail.contains("5 -> 50"),
         "{}",
         event.detail
     );

@@ -202,6 +202,54 @@ pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
     assert_eq!(lab.number("SELECT COUNT(*) FROM audit").await, before + 1, "that it ran");
 }
 
+pub async fn a_preview_tries_items_that_are_not_applied(lab: Fixture) {
+    // FS-12
+    lab.apply(&with_items(&["people"])).await;
+    lab.lead().await;
+    lab.run(people(50)).await;
+    let draft = |name: &str, directory: &str| {
+        serde_json::json!({ "name": name, "directory": directory, "source": { "kind": "domain" }, "leavers": "remove" })
+            .to_string()
+    };
+    let begin = async |mode: &str, draft_items: Vec<String>| {
+        let (epoch, directory, mode, trigger) = (lab.epoch(), "corp".into(), mode.into(), "draft".into());
+        let request = BeginRunRequest { epoch, directory, mode, trigger, draft_items, ..BeginRunRequest::default() };
+        lab.services.sync.begin_run(Request::new(request)).await.map(|begun| begun.into_inner().run_id)
+    };
+    let drafts = vec![draft("people", "corp"), draft("sales", "corp")];
+    for (mode, items) in
+        [("full", drafts.clone()), ("preview", vec![draft("people", "lab")]), ("preview", vec!["no item".into()])]
+    {
+        assert_eq!(begin(mode, items).await.expect_err(mode).code(), Code::InvalidArgument, "{mode}");
+    }
+    let run_id = begin("preview", drafts.clone()).await.expect("begun");
+    let mut users = people(49);
+    users.push(of_items("ann", &["sales"]));
+    let read = ApplyBatchRequest { users, draft_items: drafts.clone(), ..ApplyBatchRequest::default() };
+    lab.send(&run_id, read).await;
+    let gone = left([crate::fixture::id_of("user049")], How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, draft_items: drafts.clone(), ..Default::default() }).await;
+    let (epoch, complete) = (lab.epoch(), true);
+    let request =
+        FinishRunRequest { epoch, run_id: run_id.clone(), complete, draft_items: drafts, ..Default::default() };
+    let ended = lab.services.sync.finish_run(Request::new(request)).await.expect("it ends").into_inner();
+    assert_eq!((ended.disabled, ended.removed), (0, 1), "by the rule of the item as it would be");
+    let told = changes(&lab, &run_id).await;
+    let expected = [("ann", "added", "item sales"), ("user049", "removed", "deleted in the directory; was in people")];
+    assert_eq!(told, expected.map(|(name, what, detail)| (name.to_owned(), what.to_owned(), detail.to_owned())));
+    assert_eq!((lab.state("user049").await.as_str(), lab.number("SELECT COUNT(*) FROM users").await), ("enabled", 50));
+    let ask = async |only: &str, mode: &str| {
+        let (only, mode, actor) = (only.into(), mode.into(), "cli:root".into());
+        let request =
+            RequestSyncRequest { only, mode, actor, draft_items: vec![draft("sales", "corp")], ..Default::default() };
+        lab.services.admin.request_sync(Request::new(request)).await.map_err(|refused| refused.code())
+    };
+    assert_eq!(ask("corp", "full").await.expect_err("it would write"), Code::InvalidArgument);
+    assert_eq!(ask("", "preview").await.expect_err("of which directory?"), Code::InvalidArgument);
+    ask("corp", "preview").await.expect("asked");
+    assert_eq!(lab.events("sync.requested").await[0].detail, "corp, preview, of sync items that are not applied");
+}
+
 /// All that a run did, page by page: who, what, detail.
 async fn changes(lab: &Fixture, run_id: &str) -> Vec<(String, String, String)> {
     let (mut found, mut after) = (Vec::new(), 0);
@@ -485,6 +533,7 @@ pub async fn a_request_travels_whole(lab: Fixture) {
             accept_source: true,
             actor: "cli:root".into(),
             looked_at: String::new(),
+            draft_items: Vec::new(),
         };
         lab.services.admin.request_sync(Request::new(request.clone())).await.expect("asked");
         let message = tokio::time::timeout(std::time::Duration::from_secs(5), messages.next()).await;

@@ -45,8 +45,28 @@ pub async fn ask(connection: &mut Connection, only: &str, how: How) -> Result<As
         accept_source: how.accept_source,
         actor: connection.actor.clone(),
         looked_at: String::new(),
+        draft_items: Vec::new(),
     };
     connection.admin.request_sync(request).await?;
+    Ok(Asked { known, directories })
+}
+
+/// What the sync items of a document that is not applied would do (FS-12).
+pub async fn ask_of_draft(connection: &mut Connection, draft: &Settings, only: &str) -> Result<Asked, Failure> {
+    let preview = How { accept_source: false, preview: true, changes: false };
+    let directories = directories(draft, only, preview).map_err(Failure::no)?;
+    let known = known(connection).await?;
+    for directory in &directories {
+        let items = draft.sync_items.iter().filter(|item| item.directory.as_str() == directory);
+        let request = RequestSyncRequest {
+            only: directory.clone(),
+            mode: preview.mode().to_owned(),
+            actor: connection.actor.clone(),
+            draft_items: items.filter_map(|item| serde_json::to_string(item).ok()).collect(),
+            ..RequestSyncRequest::default()
+        };
+        connection.admin.request_sync(request).await?;
+    }
     Ok(Asked { known, directories })
 }
 
@@ -64,6 +84,7 @@ pub async fn ask_as_listed(
             accept_source,
             actor: connection.actor.clone(),
             looked_at: preview.run_id.clone(),
+            draft_items: Vec::new(),
         };
         connection.admin.request_sync(request).await?;
     }
