@@ -327,7 +327,8 @@ impl AdminService {
             return Err(Status::not_found("no sync item, and no directory of one, has this name").into());
         }
         let request = preview::still_holds(&mut session, &settings, request).await?;
-        if !request.draft_items.is_empty() && !(request.mode == "preview" && is_directory) {
+        let may_try = request.mode == "preview" && is_directory;
+        if !may_try && !request.draft_items.is_empty() {
             return Err(Status::invalid_argument(
                 "draft_items: only a preview of a directory tries what is not applied",
             )
