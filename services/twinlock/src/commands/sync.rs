@@ -123,11 +123,12 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
                 return Ok(());
             }
             let mut runs = wait::ended(connection, asked, which.wait).await?;
-            while asks {
-                let Some(asked) = once_more(connection, output, &runs, accept_source).await? else { break };
-                let again = wait::ended(connection, asked, which.wait).await?;
-                runs.retain(|run| again.iter().all(|other| other.directory != run.directory));
-                runs.extend(again);
+            if asks {
+                while let Some(asked) = once_more(connection, output, &runs, accept_source).await? {
+                    let again = wait::ended(connection, asked, which.wait).await?;
+                    runs.retain(|run| again.iter().all(|other| other.directory != run.directory));
+                    runs.extend(again);
+                }
             }
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
             return wait::verdict(&runs, how);
