@@ -9,6 +9,7 @@ pub mod once;
 pub mod permissions;
 pub mod pins;
 pub mod remote;
+mod runs;
 mod secret;
 pub mod subjects;
 

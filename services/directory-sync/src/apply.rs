@@ -3,6 +3,7 @@
 //! Applying a batch or finishing a run again changes nothing, so a store that is away for a moment costs a pause. That another leader has begun is
 //! final: whoever hears it stops at once.
 
+use crate::mode::Mode;
 use crate::plan::Problems;
 use domain::ObjectId;
 use prost::Message;
@@ -72,6 +73,23 @@ pub(crate) struct Opening {
     pub(crate) offers: Vec<String>,
     pub(crate) base: String,
     pub(crate) actor: String,
+    /// Of a preview: the one whose list it is compared with; empty = none.
+    pub(crate) looked_at: String,
+    /// Of a preview: the items it tries, as JSON; empty = those of the settings.
+    pub(crate) draft_items: Vec<String>,
+}
+
+impl Opening {
+    /// The preview before this run: does it list what somebody looked at (FS-09)?
+    pub(crate) fn checking(self, looked_at: &str) -> Self {
+        Self {
+            mode: Mode::Preview.code(),
+            why: "the list that was looked at is compared with what would change now, before it is written".into(),
+            trigger: "check",
+            looked_at: looked_at.to_owned(),
+            ..self
+        }
+    }
 }
 
 /// A run that has begun.
@@ -79,6 +97,8 @@ pub(crate) struct Opening {
 pub(crate) struct BegunRun {
     term: Term,
     pub(crate) run_id: String,
+    looked_at: String,
+    draft_items: Arc<[String]>,
 }
 
 impl Term {
@@ -109,13 +129,14 @@ impl Term {
             offers: opening.offers,
             actor: opening.actor,
             base: opening.base,
+            draft_items: opening.draft_items.clone(),
             now_unix_ms: self.clock.now_ms(),
         };
         let _turn = self.turn.acquire().await;
         // One that began and did not say so is abandoned by the next.
         let reply = patiently("BeginRun", CALL_LIMIT, request, |request| self.store.begin_run(request)).await?;
-        let run_id = reply.run_id;
-        Ok(BegunRun { term: self.clone(), run_id })
+        let (run_id, looked_at, draft_items) = (reply.run_id, opening.looked_at, opening.draft_items.into());
+        Ok(BegunRun { term: self.clone(), run_id, looked_at, draft_items })
     }
 
     pub(crate) async fn pending(&self, directory: &str) -> Result<Vec<Pending>, StoreError> {
@@ -138,7 +159,8 @@ impl BegunRun {
     async fn apply(self, batch: ApplyBatchRequest) -> Result<ApplyBatchReply, StoreError> {
         let _turn = self.term.turn.acquire().await;
         let (epoch, run_id, now_unix_ms) = (self.term.epoch, self.run_id.clone(), self.term.clock.now_ms());
-        let batch = ApplyBatchRequest { epoch, run_id, now_unix_ms, ..batch };
+        let draft_items = self.draft_items.to_vec();
+        let batch = ApplyBatchRequest { epoch, run_id, now_unix_ms, draft_items, ..batch };
         patiently("ApplyBatch", BATCH_LIMIT, batch, |request| self.term.store.apply_batch(request)).await
     }
 
@@ -159,6 +181,8 @@ impl BegunRun {
             position,
             now_unix_ms: self.term.clock.now_ms(),
             pins,
+            looked_at: self.looked_at.clone(),
+            draft_items: self.draft_items.to_vec(),
         };
         patiently("FinishRun", FINISH_LIMIT, request, |request| self.term.store.finish_run(request)).await
     }

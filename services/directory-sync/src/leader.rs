@@ -94,21 +94,13 @@ impl Leader {
                     service = "directory-sync",
                     "a preferred host is there and leads"
                 );
-                self.finish_work().await;
+                self.desks.clear();
+                finish_work(&mut self.workers).await;
             }
             End::Broken => return,
         }
         // Whose part was not served is told to come again at once.
         while self.served.join_next().await.is_some() {}
-    }
-
-    /// What goes on is brought to its end, if that is near: meanwhile no other directory is read. The next leader begins anew.
-    async fn finish_work(&mut self) {
-        self.desks.clear();
-        let ended = async { while self.workers.join_next().await.is_some() {} };
-        if timeout(GIVES_WAY_AFTER, ended).await.is_err() {
-            self.workers.shutdown().await;
-        }
     }
 
     async fn work(&mut self, node: &Node) -> End {
@@ -219,9 +211,38 @@ impl Leader {
     }
 }
 
+/// What goes on is brought to its end, if that is near: meanwhile no other directory is read. The next leader begins anew.
+async fn finish_work<T: 'static>(workers: &mut JoinSet<T>) {
+    let ended = async { while workers.join_next().await.is_some() {} };
+    if timeout(GIVES_WAY_AFTER, ended).await.is_err() {
+        workers.shutdown().await;
+    }
+}
+
 /// All that can be asked for: a directory without an item lets go of whom it had (FS-10).
 fn directories(snapshot: &Snapshot) -> BTreeSet<ObjectName> {
     let settings = &snapshot.settings;
     let of_items = settings.sync_items.iter().map(|item| &item.directory);
     settings.directories.iter().map(|directory| &directory.name).chain(of_items).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::time::sleep;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_has_a_minute_to_end_before_a_preferred_host_leads() {
+        // FS-11
+        let (mut near, mut far) = (JoinSet::new(), JoinSet::new());
+        near.spawn(sleep(Duration::from_secs(20)));
+        far.spawn(sleep(Duration::from_secs(20)));
+        far.spawn(pending());
+        for (workers, seconds) in [(&mut near, 20), (&mut far, 60)] {
+            let begun = Instant::now();
+            finish_work(workers).await;
+            assert_eq!((begun.elapsed().as_secs(), workers.len()), (seconds, 0), "nobody works on");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How a directory is read this time, and why. Pure.
 
 use directory::Offer;
-use domain::settings::Directory;
+use domain::settings::{Directory, SyncItem};
 use proto::user_store::GetSourceReply;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -28,7 +28,7 @@ impl Mode {
 }
 
 /// What made the run begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Trigger {
     Schedule,
     Request(Asked),
@@ -37,11 +37,15 @@ pub(crate) enum Trigger {
 }
 
 /// What somebody asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Asked {
     pub(crate) what: What,
     pub(crate) accept_source: bool,
     pub(crate) actor: String,
+    /// A preview whose list they looked at; empty = none.
+    pub(crate) looked_at: String,
+    /// Of a preview: the items of the directory as they would have them; empty = those of the settings (FS-12).
+    pub(crate) draft: Vec<SyncItem>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl Trigger {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
+            Self::Request(asked) if !asked.draft.is_empty() => "draft",
             Self::Request(_) => "request",
             Self::Follow => "follow",
         }
@@ -65,6 +70,22 @@ impl Trigger {
 
     pub(crate) fn is_preview(&self) -> bool {
         matches!(self, Self::Request(Asked { what: What::Preview, .. }))
+    }
+
+    /// The preview whose list has to be the same still, where everything is to be written as it says (FS-09).
+    pub(crate) fn looked_at(&self) -> Option<&str> {
+        match self {
+            Self::Request(Asked { what: What::Full, looked_at, .. }) if !looked_at.is_empty() => Some(looked_at),
+            Self::Request(_) | Self::Schedule | Self::Follow => None,
+        }
+    }
+
+    /// Items that are not applied.
+    pub(crate) fn draft(&self) -> &[SyncItem] {
+        match self {
+            Self::Request(asked) => &asked.draft,
+            Self::Schedule | Self::Follow => &[],
+        }
     }
 
     pub(crate) fn actor(&self) -> &str {
@@ -208,7 +229,7 @@ mod tests {
     }
 
     fn asked(what: What, accept_source: bool) -> Trigger {
-        Trigger::Request(Asked { what, accept_source, actor: String::new() })
+        Trigger::Request(Asked { what, accept_source, ..Asked::default() })
     }
 
     #[test]

@@ -87,8 +87,15 @@ pub(crate) fn understood(snapshot: &Snapshot, delivery: &Delivery) -> Option<(Tr
         "incremental" => What::Changes,
         _ => What::Full,
     };
-    let directories = asked_for(snapshot, &request.only, what);
-    let asked = Asked { what, accept_source: request.accept_source, actor: request.actor };
+    let RequestSyncRequest { only, accept_source, actor, looked_at, draft_items, .. } = request;
+    let draft = draft_items.iter().map(|text| serde_json::from_str(text)).collect::<Result<Vec<SyncItem>, _>>().ok()?;
+    let directories = match draft.is_empty() {
+        true => asked_for(snapshot, &only, what),
+        // Only a preview tries them, and only of the directory that they are of.
+        false if what != What::Preview => return None,
+        false => snapshot.settings.directory(&only).map(|directory| directory.name.clone()).into_iter().collect(),
+    };
+    let asked = Asked { what, accept_source, actor, looked_at, draft };
     Some((Trigger::Request(asked), directories))
 }
 

@@ -76,6 +76,12 @@ pub(crate) enum Ran {
     Ended { complete: bool, again: bool, missed: bool },
 }
 
+impl Ran {
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Ended { complete: true, .. })
+    }
+}
+
 /// What ended a run before its end.
 enum Stop {
     Store(StoreError),
@@ -144,6 +150,9 @@ impl Runner {
         link: impl Fn(&tracing::Span),
     ) -> Result<Ran, StoreError> {
         let name = &self.name.clone();
+        let draft = trigger.draft();
+        let drafted = (!draft.is_empty()).then(|| snapshot.drafted(name, draft));
+        let snapshot = drafted.as_ref().unwrap_or(snapshot);
         let digest = snapshot.settings.items_digest(name.as_str());
         let mapping = snapshot.settings.mapping_digest(name.as_str());
         let state = self.term.source(name.as_str()).await?;
@@ -153,7 +162,16 @@ impl Runner {
         let asked = mode::asked(trigger);
         if items(snapshot, name, asked).is_empty() {
             return match trigger {
-                Trigger::Request(_) => self.let_go(&digest, &state, trigger, link).await,
+                Trigger::Request(_) => {
+                    // FS-09
+                    if let Some(looked_at) = trigger.looked_at() {
+                        let ran = self.let_go(&digest, &state, trigger, Some(looked_at), &link).await?;
+                        if !ran.is_complete() {
+                            return Ok(ran);
+                        }
+                    }
+                    self.let_go(&digest, &state, trigger, None, &link).await
+                }
                 Trigger::Schedule | Trigger::Follow => Ok(self.waits("no sync item of it is on")),
             };
         }
@@ -182,8 +200,11 @@ impl Runner {
         let same = identity.is_empty() || identity == state.identity;
         let pins = if same { state.pins.clone() } else { Vec::new() };
         (self.learned.waits, self.learned.pins) = (None, pins.clone());
+        // FS-09: a preview of its own comes first.
+        let mut checks = trigger.looked_at().filter(|_| mode == Mode::Full);
         loop {
-            if !self.has_place(mode) {
+            let reads = if checks.is_some() { Mode::Preview } else { mode };
+            if !self.has_place(reads) {
                 return Ok(Ran::NoPlace);
             }
             let span = run_span(name.as_str());
@@ -200,10 +221,16 @@ impl Runner {
                 offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
+                looked_at: String::new(),
+                draft_items: draft.iter().filter_map(|item| serde_json::to_string(item).ok()).collect(),
             };
-            let items = source::pinned(&items(snapshot, name, mode), &pins);
+            let opening = match checks {
+                Some(looked_at) => opening.checking(looked_at),
+                None => opening,
+            };
+            let items = source::pinned(&items(snapshot, name, reads), &pins);
             let items: Vec<&SyncItem> = items.iter().collect();
-            let work = self.once(&opening, mode, &items, prepared.as_ref(), &state);
+            let work = self.once(&opening, reads, &items, prepared.as_ref(), &state);
             let (result, full) = work.instrument(span.clone()).await;
             let ended = self.ended(&opening, result, &span)?;
             match full {
@@ -212,6 +239,7 @@ impl Runner {
                     self.learned.offers = None;
                     (mode, why) = (Mode::Full, because);
                 }
+                _ if checks.is_some() && ended.is_complete() => checks = None,
                 _ => {
                     if mode == Mode::Preview
                         && matches!((trigger, &ended), (Trigger::Schedule, Ran::Ended { complete: true, .. }))
@@ -239,6 +267,7 @@ impl Runner {
         items_digest: &str,
         state: &GetSourceReply,
         trigger: &Trigger,
+        looked_at: Option<&str>,
         link: impl Fn(&tracing::Span),
     ) -> Result<Ran, StoreError> {
         let span = run_span(self.name.as_str());
@@ -252,6 +281,10 @@ impl Runner {
             identity: state.identity.clone(),
             actor: trigger.actor().to_owned(),
             ..Opening::default()
+        };
+        let opening = match looked_at {
+            Some(looked_at) => opening.checking(looked_at),
+            None => opening,
         };
         let begun = Instant::now();
         let work = async {
@@ -621,6 +654,7 @@ fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
         );
     }
     let state = match (incomplete, finished.approval_id.is_empty()) {
+        (Some(_), _) if finished.list_changed => "changed",
         (Some(_), _) => "incomplete",
         (None, false) => "parked",
         (None, true) => "done",
@@ -658,6 +692,7 @@ fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
     match state {
         "done" => line!(info, "sync run ended"),
         "parked" => line!(warn, "sync run ended, leavers wait for approval"),
+        "changed" => line!(warn, "the list has changed since somebody looked at it, nothing is written"),
         _ => line!(warn, "sync run ended, the read was not complete and nobody was taken for gone"),
     }
 }

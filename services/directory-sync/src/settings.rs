@@ -3,7 +3,7 @@
 
 use crate::metrics::Metrics;
 use directory::{Directories, Directory, Options};
-use domain::settings::Settings;
+use domain::settings::{Settings, SyncItem};
 use domain::{ObjectName, Secret};
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as SettingsPort;
@@ -41,6 +41,16 @@ pub(crate) struct CurrentSettings {
 pub(crate) struct Snapshot {
     revision: u64,
     pub(crate) settings: Settings,
+}
+
+impl Snapshot {
+    /// With the items of a directory as somebody would have them (FS-12).
+    pub(crate) fn drafted(&self, directory: &ObjectName, items: &[SyncItem]) -> Self {
+        let mut settings = self.settings.clone();
+        settings.sync_items.retain(|item| item.directory != *directory);
+        settings.sync_items.extend(items.iter().filter(|item| item.directory == *directory).cloned());
+        Self { revision: self.revision, settings }
+    }
 }
 
 impl CurrentSettings {

@@ -3,9 +3,9 @@
 mod fakes;
 
 use fakes::{FakeStore, Lab, Run, item, until};
-use proto::subjects::{LEASES_MAP, SYNC_PREFERRED};
-use proto::user_store::LeadRequest;
+use proto::subjects::{LEASES_MAP, SETTINGS_CHANGED, SYNC_PREFERRED};
 use proto::user_store::sync_server::Sync;
+use proto::user_store::{LeadRequest, RequestSyncRequest};
 use serde_json::json;
 use service_kit::bus::MapOptions;
 use std::sync::atomic::Ordering;
@@ -169,6 +169,44 @@ async fn no_more_than_four_directories_are_read_whole_at_once_whoever_asks() {
     assert_eq!(in_work(), 4);
     lab.store.unseen_gate.add_permits(1_000);
     assert_eq!(lab.runs(6).await.len(), 6);
+    process.finish().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_waits_for_its_place_is_not_read_once_synchronisation_is_off() {
+    // FS-01
+    let names = ["one", "two", "three", "four", "five"];
+    let (lab, _slapd, _dir) = several(&names);
+    let process = lab.start();
+    lab.ask_for("five").await;
+    lab.runs(1).await;
+    process.finish().await;
+    let process = lab.start();
+    lab.store.unseen_gate.forget_permits(Semaphore::MAX_PERMITS);
+    let before = lab.store.at_unseen_gate.load(Ordering::SeqCst);
+    for name in &names[..4] {
+        let (only, mode) = ((*name).into(), "preview".into());
+        lab.ask(RequestSyncRequest { only, mode, ..RequestSyncRequest::default() }).await;
+    }
+    let in_work = || lab.store.at_unseen_gate.load(Ordering::SeqCst) - before;
+    until("four of them", Duration::from_secs(20), || in_work() == 4).await;
+    let switch = async |enabled: bool| {
+        lab.settings.change(|document| document["sync"] = json!({ "enabled": enabled, "always_full": true }));
+        lab.bus.publish(SETTINGS_CHANGED, bytes::Bytes::from_static(b"2")).await.expect("told");
+    };
+    let asked = lab.store.told().source_asked;
+    switch(true).await;
+    // Who leads next runs at once by the schedule.
+    until("the fifth to wait", Duration::from_secs(20), || lab.store.told().source_asked > asked).await;
+    tokio::time::sleep(Duration::from_millis(300)).await; // until it stands in line
+    switch(false).await;
+    lab.store.unseen_gate.add_permits(1_000);
+    lab.runs(5).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // long enough for the fifth
+    assert_eq!(lab.store.told().runs.len(), 5, "it is off");
+    // Asked for, it is read all the same.
+    lab.ask_for("five").await;
+    assert_eq!(directories_of(&lab.runs(6).await[5..]), ["five"]);
     process.finish().await;
 }
 

@@ -841,3 +841,53 @@ async fn a_preview_reads_items_in_preview_too() {
     assert!(runs[0].users.len() < 60);
     synced.stop().await;
 }
+
+#[tokio::test]
+async fn a_list_that_somebody_looked_at_is_compared_before_anything_is_written() {
+    // FS-09, FS-10
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    let by_list = RequestSyncRequest { only: "corp".into(), looked_at: "listed".into(), ..Default::default() };
+    let told = |runs: &[Run]| -> Vec<_> {
+        let told = runs.iter().map(|run| [&run.mode, &run.trigger, &run.looked_at].map(String::clone));
+        told.collect()
+    };
+    let check = ["preview", "check", "listed"].map(str::to_owned);
+    let write = ["full", "request", ""].map(str::to_owned);
+    synced.lab.store.list_changed.store(true, Ordering::SeqCst);
+    synced.lab.ask(by_list.clone()).await;
+    assert_eq!(told(&synced.lab.runs(1).await), [check.clone()]);
+    // The next request is taken up after the one that was refused.
+    synced.lab.store.list_changed.store(false, Ordering::SeqCst);
+    synced.lab.ask(by_list.clone()).await;
+    let runs = synced.lab.runs(3).await;
+    assert_eq!(told(&runs), [check.clone(), check.clone(), write.clone()], "another list was not written");
+    assert_eq!(runs[1].users, runs[2].users);
+    // So is that nobody is held any more.
+    synced.lab.settings.change(|document| document["sync_item"] = json!([]));
+    synced.lab.ask(by_list).await;
+    assert_eq!(told(&synced.lab.runs(5).await[3..]), [check, write]);
+    synced.stop().await;
+}
+
+#[tokio::test]
+async fn a_preview_tries_items_that_are_not_applied() {
+    // FS-12
+    let company = Company::start(&SlapdOptions::default());
+    let synced = company.sync(json!([item("staff")]));
+    let mut draft = item("staff");
+    draft["filter"] = "(uid=a*)".into();
+    let ask = async |mode: &str| {
+        let (only, mode, draft_items) = ("corp".into(), mode.into(), vec![draft.to_string()]);
+        synced.lab.ask(RequestSyncRequest { only, mode, draft_items, ..Default::default() }).await;
+    };
+    ask("full").await;
+    ask("preview").await;
+    let runs = synced.lab.runs(1).await;
+    assert_eq!((runs[0].mode.as_str(), runs[0].trigger.as_str()), ("preview", "draft"), "nothing else was written");
+    assert!(runs[0].users.contains(&"ann.archer".to_owned()) && runs[0].users.len() < 60, "{:?}", runs[0].users);
+    let sent: Vec<Value> = runs[0].begun.draft_items.iter().map(|it| serde_json::from_str(it).expect("JSON")).collect();
+    assert_eq!((sent.len(), &sent[0]["filter"]), (1, &draft["filter"]));
+    assert!(synced.run_now().await.users.len() > 100, "the settings are as they were");
+    synced.stop().await;
+}

@@ -466,6 +466,30 @@ async fn clients_and_settings_are_shown_without_secrets_and_applied_as_a_whole()
 }
 
 #[tokio::test]
+async fn what_weakens_security_is_not_applied_without_a_reason() {
+    // FC-08, S-46
+    let world = World::new(Open).await;
+    let api = Api::new(&world, "owner");
+    *world.store.weaker.lock().expect("a lock") = vec!["client.vpn.unknown_user".into()];
+    let apply = async |query: &str| {
+        let body = Some(("text/toml", "revision = 41\n".to_owned()));
+        api.send(Method::POST, &format!("/settings{query}"), body, &[]).await
+    };
+    let looked = apply("?dry_run=true").await;
+    assert_eq!((looked.status, &looked.json()["weaker"]), (StatusCode::OK, &json!(["client.vpn.unknown_user"])));
+    let refused = apply("").await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused["errors"][0].as_str().is_some_and(|text| text.starts_with("reason: is missing")), "{refused}");
+    assert!(world.store.applied.lock().expect("a lock").is_empty());
+    assert_eq!(apply("?reason=old%20printers").await.status, StatusCode::OK);
+    assert_eq!(world.store.calls().last(), Some(&"because old printers".to_owned()));
+    let decide = |body: Value| api.call(Method::POST, "/sync/approvals/a1", Some(body));
+    let robot = decide(json!({"approve": true, "usernames": ["robot"]})).await;
+    robot.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    let robot = decide(json!({"approve": true, "usernames": ["robot"], "reason": "it has no phone"})).await;
+    assert_eq!(robot.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_audit_is_read_page_by_page() {
     let world = World::new(Open).await;
     let api = Api::new(&world, "admin");
@@ -522,6 +546,10 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
     api.get("/sync/runs/r1/changes?before=1").await.assert_problem(StatusCode::BAD_REQUEST);
 }
 
+/// Two sync items that are not applied, of two directories.
+const DRAFT: &str = "[[sync_item]]\nname = \"sales\"\ndirectory = \"corp\"\nsource = { kind = \"domain\" }\n\
+                     [[sync_item]]\nname = \"guests\"\ndirectory = \"second\"\nsource = { kind = \"domain\" }\n";
+
 #[tokio::test]
 async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
     // FS-09, FS-12, S-44
@@ -532,6 +560,8 @@ async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
         (json!({"sync_item": "staff"}), "sync \"staff\" full"),
         (json!({"directory": "corp", "mode": "preview"}), "sync \"corp\" preview"),
         (json!({"directory": "corp", "accept_source": true}), "sync \"corp\" full, source accepted"),
+        (json!({"looked_at": "r7"}), "sync \"\" full as r7"),
+        (json!({"directory": "corp", "mode": "preview", "document": DRAFT}), "sync \"corp\" preview of sales"),
     ] {
         assert_eq!(api.call(Method::POST, "/sync/run", Some(body)).await.status, StatusCode::ACCEPTED);
         let calls = world.store.calls();
@@ -542,10 +572,20 @@ async fn a_run_is_asked_for_whole_or_of_one_directory_and_as_a_preview() {
         json!({"directory": "corp", "sync_item": "staff"}),
         json!({"mode": "incremental"}),
         json!({"mode": "preview", "accept_source": true}),
+        json!({"mode": "preview", "looked_at": "r7"}),
+        json!({"directory": "corp", "document": DRAFT}),
+        json!({"mode": "preview", "document": DRAFT}),
+        json!({"directory": "other", "mode": "preview", "document": DRAFT}),
+        json!({"directory": "corp", "mode": "preview", "document": "colour = 1"}),
+        json!({"sync_item": "staff", "looked_at": "r7"}),
         json!({"item": "staff"}),
     ] {
         api.call(Method::POST, "/sync/run", Some(bad)).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
     }
+    let old = json!({"directory": "corp", "looked_at": "old"});
+    let refused = api.call(Method::POST, "/sync/run", Some(old)).await;
+    assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains("look again")), "{:?}", refused.json());
+    refused.assert_problem(StatusCode::CONFLICT);
     assert_eq!(world.store.calls().len(), before, "nothing was asked for");
 }
 

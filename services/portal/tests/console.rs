@@ -114,7 +114,7 @@ async fn a_form_is_taken_from_our_own_page_in_the_same_browser_only() {
     other.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
     assert_eq!(other.page.status, StatusCode::FORBIDDEN);
     assert!(!world.store.calls().iter().any(|note| note.contains("sync")), "{:?}", world.store.calls());
-    owner.post("/console/sync/write", &[("csrf", &own), ("directory", "corp")]).await;
+    owner.post("/console/sync/write", &[("csrf", &own), ("directory", "corp"), ("looked_at", "r7")]).await;
     assert!(world.store.calls().iter().any(|note| note.contains("api-key:test-owner")), "{:?}", world.store.calls());
 }
 
@@ -265,6 +265,30 @@ async fn an_item_is_made_from_a_form_once_what_would_change_was_looked_at() {
 }
 
 #[tokio::test]
+async fn what_an_item_would_do_to_users_is_looked_at_before_it_is_applied() {
+    // FS-12
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff", "rest"]);
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let new = "/console/sync/items/new";
+    owner.get(new).await;
+    let sales =
+        [("step", "look"), ("name", "sales"), ("before", "rest"), ("directory", "corp"), ("source.kind", "domain")];
+    owner.submit(new, &sales).await;
+    assert!(owner.page.html.contains("name=\"step\" value=\"users\" formtarget=\"_blank\""), "{}", owner.page.html);
+    press(&mut owner, new, "users", &[]).await;
+    let asked = "sync \"corp\" preview of staff, sales, rest by api-key:test-owner".to_owned();
+    assert_eq!(world.store.calls().last(), Some(&asked), "{}", owner.page.html);
+    let wait = owner.page.path.clone();
+    let tried = SyncRun { mode: "preview".into(), ..requested("tried", "draft", 2_000) };
+    *world.store.runs.lock().expect("a lock") = vec![tried];
+    owner.get(&wait).await;
+    let html = &owner.page.html;
+    assert!(html.contains("Nothing is applied or written") && !html.contains("/console/sync/write"), "{html}");
+    assert_eq!(applied_times(&world), 0);
+}
+
+#[tokio::test]
 async fn what_is_refused_is_said_at_its_field_and_what_was_typed_stays() {
     let world = World::with_console().await;
     *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
@@ -319,6 +343,36 @@ async fn whoever_changed_the_settings_first_wins_and_nothing_typed_is_lost() {
     owner.submit(schedule, &[("step", "look"), ("interval_minutes", "often")]).await;
     let html = &owner.page.html;
     assert!(html.contains("id=\"interval_minutes-problem\"") && html.contains("value=\"often\""), "{html}");
+}
+
+#[tokio::test]
+async fn what_weakens_security_is_asked_why_and_not_applied_before() {
+    // FC-08, S-46
+    let world = World::with_console().await;
+    *world.store.document.lock().expect("a lock") = document(41, &["staff"]);
+    *world.store.weaker.lock().expect("a lock") = vec!["sync_item.staff.leavers".into()];
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let edit = "/console/sync/items/staff/edit";
+    owner.get(edit).await;
+    let typed = [("step", "look"), ("directory", "corp"), ("source.kind", "domain"), ("leavers", "keep")];
+    owner.submit(edit, &typed).await;
+    let html = &owner.page.html;
+    assert!(html.contains("name=\"reason\"") && html.contains("Weaker than now: sync_item.staff.leavers."), "{html}");
+    press(&mut owner, edit, "apply", &[("reason", " ")]).await;
+    assert!(owner.page.html.contains("Say why."), "{}", owner.page.html);
+    assert_eq!(applied_times(&world), 0);
+    press(&mut owner, edit, "apply", &[("reason", "<they> come back")]).await;
+    assert_eq!(applied_times(&world), 1, "{}", owner.page.html);
+    let because = "because <they> come back".to_owned();
+    assert!(world.store.calls().contains(&because), "{:?}", world.store.calls());
+    // Whoever would be exempt is let off for a reason, too.
+    owner.get("/console/approvals/a1").await;
+    owner.submit("/console/approvals/a1", &[("decision", "some"), ("user", "robot")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(owner.page.html.contains("reason: is missing"), "{}", owner.page.html);
+    let why = [("decision", "some"), ("user", "robot"), ("reason", "it has no phone")];
+    owner.submit("/console/approvals/a1", &why).await;
+    assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
 }
 
 #[tokio::test]
@@ -538,7 +592,7 @@ async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of
     let before = requested("before", "request", 1_000);
     *world.store.runs.lock().expect("a lock") = vec![requested("burst", "follow", 2_000), before.clone()];
     let token = token(&owner);
-    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp"), ("looked_at", "r7")]).await;
     let wait = owner.page.path.clone();
     assert!(wait.starts_with("/console/sync/wait?"), "{wait}");
     *world.store.runs.lock().expect("a lock") = vec![before.clone()];
@@ -547,6 +601,41 @@ async fn the_run_that_was_asked_for_is_none_of_those_before_though_the_newest_of
     *world.store.runs.lock().expect("a lock") = vec![requested("ours", "request", 3_000), before];
     owner.get(&wait).await;
     assert_eq!(owner.page.path, "/console/sync/runs/ours?asked=full");
+}
+
+#[tokio::test]
+async fn what_is_written_is_what_was_looked_at_and_another_list_is_shown_instead() {
+    // FS-09
+    let world = World::with_console().await;
+    let mut owner = signed_in(&world, Role::Owner).await;
+    let list = SyncRun { mode: "preview".into(), ..requested("list", "request", 1_000) };
+    *world.store.runs.lock().expect("a lock") = vec![list.clone()];
+    let token = token(&owner);
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp")]).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody looked");
+    owner.get("/console/sync/runs/list").await;
+    press(&mut owner, "/console/sync/write", "", &[]).await;
+    let asked = "sync \"corp\" full as list by api-key:test-owner".to_owned();
+    assert_eq!(world.store.calls().last(), Some(&asked), "{}", owner.page.html);
+    let wait = owner.page.path.clone();
+    let check = |state: &str, error: &str| SyncRun {
+        state: state.into(),
+        error: error.into(),
+        ..SyncRun { mode: "preview".into(), ..requested("again", "check", 2_000) }
+    };
+    *world.store.runs.lock().expect("a lock") = vec![check("done", ""), list.clone()];
+    owner.get(&wait).await;
+    assert_eq!(owner.page.path, wait, "it is the same, and is written now");
+    let error = "the list has changed since it was looked at: 1 new (eve)";
+    *world.store.runs.lock().expect("a lock") = vec![check("changed", error), list];
+    owner.get(&wait).await;
+    let html = &owner.page.html;
+    assert!(owner.page.path.starts_with("/console/sync/runs/again") && html.contains(error), "{html}");
+    assert!(html.contains("<b>Nothing was written:</b>"), "{html}");
+    assert!(carried(&owner, "/console/sync/write").contains(&("looked_at".into(), "again".into())), "{html}");
+    owner.post("/console/sync/write", &[("csrf", &token), ("directory", "corp"), ("looked_at", "old")]).await;
+    assert_eq!(owner.page.status, StatusCode::CONFLICT, "{}", owner.page.html);
+    assert!(owner.page.html.contains("look again"), "{}", owner.page.html);
 }
 
 #[tokio::test]

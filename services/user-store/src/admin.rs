@@ -23,8 +23,10 @@ use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
 use crate::sql::{Arg, Session, args};
-use crate::sync::{approvals, history, problems};
+use crate::sync::{approvals, history, preview, problems};
 use crate::users::{self, StateChange, name_key};
+pub use change::REASON_CHARACTERS_MAX;
+
 use change::Change;
 use domain::settings::SyncItem;
 use domain::{ObjectName, Role, Secret};
@@ -324,9 +326,20 @@ impl AdminService {
         if !request.only.is_empty() && !is_directory && !settings.sync_items.iter().any(named) {
             return Err(Status::not_found("no sync item, and no directory of one, has this name").into());
         }
+        let request = preview::still_holds(&mut session, &settings, request).await?;
+        let may_try = request.mode == "preview" && is_directory;
+        if !may_try && !request.draft_items.is_empty() {
+            return Err(Status::invalid_argument(
+                "draft_items: only a preview of a directory tries what is not applied",
+            )
+            .into());
+        }
+        preview::drafted(settings.clone(), &request.only, &request.draft_items)?;
         let mut detail = vec![if request.only.is_empty() { "all".to_owned() } else { request.only.clone() }];
         detail.extend((request.mode == "preview").then(|| "preview".to_owned()));
         detail.extend(request.accept_source.then(|| "another source is accepted".to_owned()));
+        detail.extend((!request.draft_items.is_empty()).then(|| "of sync items that are not applied".to_owned()));
+        detail.extend((!request.looked_at.is_empty()).then(|| format!("as listed by {}", request.looked_at)));
         let now_ms = self.0.clock().now_ms();
         let event = NewEvent::administrative(now_ms, "sync.requested", &request.actor, detail.join(", "));
         audit::append(&mut session, head, vec![event]).await?;

@@ -9,6 +9,7 @@ mod attributes;
 pub mod changes;
 mod removals;
 pub mod service_accounts;
+mod weaker;
 
 use crate::Store;
 use crate::audit::{self, NewEvent};

@@ -26,7 +26,7 @@ mod members;
 mod pending;
 mod phones;
 pub mod pins;
-mod preview;
+pub mod preview;
 pub mod problems;
 mod profile;
 mod rows;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use service_kit::bus::{Bus, InProcess, StreamKind, StreamOptions};
 use service_kit::{Clock, Process};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +56,8 @@ pub struct Run {
     /// Those of some item.
     pub users: Vec<String>,
     pub groups: Vec<String>,
+    /// The preview that it was compared with.
+    pub looked_at: String,
 }
 
 impl Told {
@@ -86,6 +88,8 @@ pub struct FakeStore {
     pub at_unseen_gate: AtomicUsize,
     /// What FinishRun answers to a complete run.
     pub finish: Mutex<FinishRunReply>,
+    /// The list that somebody looked at is another one by now.
+    pub list_changed: AtomicBool,
 }
 
 impl FakeStore {
@@ -100,6 +104,7 @@ impl FakeStore {
             unseen_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             at_unseen_gate: AtomicUsize::new(0),
             finish: Mutex::default(),
+            list_changed: AtomicBool::new(false),
         })
     }
 
@@ -167,6 +172,7 @@ impl Sync for FakeStore {
             finished,
             users,
             groups,
+            looked_at: String::new(),
         });
         Ok(Response::new(BeginRunReply { run_id: id }))
     }
@@ -248,11 +254,13 @@ impl Sync for FakeStore {
     }
 
     async fn finish_run(&self, request: Request<FinishRunRequest>) -> Result<Response<FinishRunReply>, Status> {
-        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms, pins } = request.into_inner();
+        let FinishRunRequest { epoch, run_id, complete, error, position, now_unix_ms, pins, looked_at, .. } =
+            request.into_inner();
         let mut told = self.fenced("FinishRun", epoch)?;
         let run = told.run(&run_id);
         assert!(run.finished.is_none(), "a run is finished once");
         run.finished = Some((complete, error));
+        run.looked_at.clone_from(&looked_at);
         let begun = run.begun.clone();
         if complete && begun.mode != "preview" {
             told.source.complete_unix_ms = now_unix_ms;
@@ -267,6 +275,10 @@ impl Sync for FakeStore {
             (source.items_digest, source.mapping_digest) = (begun.items_digest, begun.mapping_digest);
             source.identity = begun.identity;
             (source.position, source.full_unix_ms) = (position, now_unix_ms);
+        }
+        if complete && !looked_at.is_empty() && self.list_changed.load(Ordering::SeqCst) {
+            let incomplete = "the list has changed".to_owned();
+            return Ok(Response::new(FinishRunReply { list_changed: true, incomplete, ..FinishRunReply::default() }));
         }
         let reply = if complete { self.finish.lock().expect("no panic").clone() } else { FinishRunReply::default() };
         Ok(Response::new(reply))

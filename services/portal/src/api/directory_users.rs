@@ -501,8 +501,9 @@ pub(crate) fn document(settings: &Settings) -> Result<String, Problem> {
 /// The revision, and what the document warns of. Somebody who was first wins.
 async fn apply(app: &App, settings: &Settings, actor: &str, dry_run: bool) -> Result<(u64, Vec<String>), Problem> {
     let document = document(settings)?;
+    let actor = actor.to_owned();
     let request =
-        ApplySettingsRequest { document, dry_run, actor: actor.to_owned(), ..ApplySettingsRequest::default() };
+        ApplySettingsRequest { document, dry_run, actor, needs_reason: true, ..ApplySettingsRequest::default() };
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
     if reply.errors.iter().any(|error| error.starts_with("revision")) {
         return Err(Problem::behind());

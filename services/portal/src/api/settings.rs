@@ -28,6 +28,9 @@ pub(super) struct How {
     /// Say what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Why, for the audit: without it what weakens security is refused. A dry run says whether anything does (`weaker`).
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -57,6 +60,8 @@ pub(super) struct Applied {
     /// Added, changed old -> new, removed; one line each.
     changes: Vec<String>,
     warnings: Vec<String>,
+    /// Keys that become weaker than they were: a reason is asked for.
+    weaker: Vec<String>,
     /// Secrets that were written "generate", shown this once.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     generated: BTreeMap<String, String>,
@@ -104,6 +109,8 @@ pub(super) async fn apply(
         dry_run: how.dry_run,
         actor: caller.actor,
         removed_items: new.removed_items,
+        reason: how.reason,
+        needs_reason: true,
     };
     let applied = request.clone();
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
@@ -135,6 +142,7 @@ pub(super) async fn apply(
         dry_run: how.dry_run,
         changes: reply.changes,
         warnings: reply.warnings,
+        weaker: reply.weaker,
         generated: reply.generated.into_iter().map(|(name, secret)| (name, text_of(Some(secret)))).collect(),
         removed_items: removed.collect(),
         directories,

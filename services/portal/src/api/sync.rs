@@ -7,6 +7,7 @@ use super::{Page, moment, page_length};
 use crate::app::{App, STORE_LIMIT, within};
 use axum::Json;
 use axum::extract::State;
+use domain::settings::Settings;
 use http::StatusCode;
 use proto::user_store::{
     Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, ListSyncRunsRequest, RequestSyncRequest,
@@ -76,13 +77,14 @@ pub(super) struct Run {
     /// Why this mode, in one sentence.
     why: String,
     feed: String,
-    /// schedule, request or follow.
+    /// schedule, request or follow; draft: a preview of sync items that are not applied; check: the preview before a run that was asked for with `looked_at`.
     trigger: String,
     /// Who asked; empty = nobody.
     actor: String,
     started: Option<String>,
     finished: Option<String>,
-    /// running, done, incomplete, parked or abandoned.
+    /// running, done, incomplete, parked or abandoned; of a preview also changed: the list is another than the one that was looked at,
+    /// so nothing was written.
     state: String,
     error: String,
     added: u32,
@@ -180,6 +182,13 @@ pub(super) struct NewRun {
     /// who is gone now.
     #[serde(default)]
     accept_source: bool,
+    /// The id of a preview: its directory is run, and nothing is written where it would list something else now. A new preview (trigger
+    /// check, state changed) then says what.
+    #[serde(default)]
+    looked_at: String,
+    /// Of a preview of one directory: a settings document that is not applied, whose sync items it tries.
+    #[serde(default)]
+    document: String,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -199,6 +208,9 @@ pub(super) struct Decision {
     approve: bool,
     /// Only these go, and the others stay; absent: all of them go.
     usernames: Option<Vec<String>>,
+    /// Why, for the audit; must be given where somebody would be exempt from the second factor.
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -315,6 +327,7 @@ pub(super) async fn decide(
         approval_id: id,
         approve: decision.approve,
         usernames: decision.usernames.unwrap_or_default(),
+        reason: decision.reason,
         actor: caller.actor,
         now_unix_ms: app.now_ms(),
     };
@@ -336,6 +349,19 @@ impl NewRun {
         if self.mode == Mode::Preview && self.accept_source {
             return Err(Problem::rule("accept_source: a preview writes nothing and accepts nothing"));
         }
+        if !self.looked_at.is_empty() && self.mode == Mode::Preview {
+            return Err(Problem::rule("looked_at: a preview writes nothing"));
+        }
+        if !self.looked_at.is_empty() && !self.sync_item.is_empty() {
+            return Err(Problem::rule("looked_at: is a list of a directory; leave sync_item out"));
+        }
+        let draft_items = match (self.document.as_str(), self.mode, self.directory.as_str()) {
+            ("", ..) => Vec::new(),
+            (_, Mode::Full, _) | (_, Mode::Preview, "") => {
+                return Err(Problem::rule("document: goes with a preview of one directory"));
+            }
+            (document, Mode::Preview, directory) => items_of(document, directory)?,
+        };
         let mode = match self.mode {
             Mode::Full => "full",
             Mode::Preview => "preview",
@@ -345,7 +371,20 @@ impl NewRun {
             mode: mode.to_owned(),
             accept_source: self.accept_source,
             actor,
+            looked_at: self.looked_at,
+            draft_items,
         })
+    }
+}
+
+/// The items of a directory in a document, as JSON.
+fn items_of(document: &str, directory: &str) -> Result<Vec<String>, Problem> {
+    let settings: Settings = toml::from_str(document).map_err(|error| Problem::rule(format!("document: {error}")))?;
+    let items = settings.sync_items.iter().filter(|item| item.directory.as_str() == directory);
+    let items: Vec<String> = items.filter_map(|item| serde_json::to_string(item).ok()).collect();
+    match items.is_empty() {
+        true => Err(Problem::rule("document: has no sync item of the directory")),
+        false => Ok(items),
     }
 }
 

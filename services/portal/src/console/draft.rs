@@ -18,7 +18,7 @@ use proto::user_store::{ApplySettingsReply, ApplySettingsRequest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Fields of the page that shows the changes; they are not part of the form.
-const OWN: [&str; 3] = ["step", "revision", "asked"];
+const OWN: [&str; 4] = ["step", "revision", "asked", "reason"];
 
 /// The settings of one revision, as somebody wants them.
 pub(super) struct Draft {
@@ -27,6 +27,8 @@ pub(super) struct Draft {
     pub secrets: BTreeMap<String, Secret>,
     /// Sync items that the settings do not have any longer, confirmed.
     pub removed_items: Vec<String>,
+    /// Why, where security is weakened.
+    pub reason: String,
     /// As they were exported.
     unchanged: Settings,
 }
@@ -37,6 +39,8 @@ pub(super) enum Verdict {
     Refused(Vec<Finding>),
     /// Somebody changed the settings since they were exported.
     Behind,
+    /// It weakens security, and nobody said why.
+    NoReason(Vec<Finding>),
 }
 
 /// What is wrong, and with which key; empty: with the whole.
@@ -72,7 +76,8 @@ impl Draft {
     pub async fn open(app: &App) -> Result<Self, Problem> {
         let settings = exported(app).await?;
         let unchanged = settings.clone();
-        Ok(Self { settings, secrets: BTreeMap::new(), removed_items: Vec::new(), unchanged })
+        let (secrets, removed_items, reason) = (BTreeMap::new(), Vec::new(), String::new());
+        Ok(Self { settings, secrets, removed_items, reason, unchanged })
     }
 
     pub fn revision(&self) -> u64 {
@@ -94,6 +99,8 @@ impl Draft {
             dry_run,
             actor: by.caller.actor.clone(),
             removed_items: self.removed_items.clone(),
+            reason: self.reason.clone(),
+            needs_reason: true,
         };
         Verdict::of(app, request).await
     }
@@ -116,7 +123,7 @@ impl Draft {
         };
         let known: BTreeSet<String> = match Verdict::of(app, request).await? {
             Verdict::Good(reply) => reply.warnings.into_iter().collect(),
-            Verdict::Refused(_) | Verdict::Behind => BTreeSet::new(),
+            Verdict::Refused(_) | Verdict::NoReason(_) | Verdict::Behind => BTreeSet::new(),
         };
         Ok(reply.warnings.iter().filter(|warning| !known.contains(*warning)).cloned().collect())
     }
@@ -129,6 +136,7 @@ impl Verdict {
         Ok(match refused.iter().any(|finding| finding.key == "revision") {
             true => Self::Behind,
             false if refused.is_empty() => Self::Good(Box::new(reply)),
+            false if refused.iter().any(|finding| finding.key == "reason") => Self::NoReason(refused),
             false => Self::Refused(refused),
         })
     }
@@ -144,6 +152,8 @@ pub(super) struct Change {
     pub back: &'static str,
     /// There is a form to go back to.
     pub form: bool,
+    /// What it would do to users can be looked at first.
+    pub users: bool,
     /// What follows of it, beside what the store warns of.
     pub notes: Vec<String>,
     pub secrets: Vec<Given>,
@@ -192,6 +202,7 @@ pub(super) async fn step(
     match draft.apply(app, &sent.by).await? {
         Verdict::Good(_) => Ok(Step::Applied),
         Verdict::Refused(findings) => Ok(Step::Again(findings)),
+        Verdict::NoReason(_) => look(app, sent, change, &draft, Some(NO_REASON)).await,
         Verdict::Behind => match edited(app, sent, &change, &edit).await? {
             Ok(draft) => overtaken(app, sent, change, &draft).await,
             Err(findings) => Ok(Step::Again(findings)),
@@ -210,6 +221,7 @@ async fn edited(
     if let Err(findings) = edit(&mut draft.settings) {
         return Ok(Err(findings));
     }
+    sent.text("reason").clone_into(&mut draft.reason);
     for given in &change.secrets {
         if let Some(secret) = sent.secret(&given.field) {
             draft.secrets.insert(given.name.clone(), secret.clone());
@@ -226,6 +238,7 @@ async fn overtaken(app: &App, sent: &Sent, change: Change, draft: &Draft) -> Res
     })
 }
 
+const NO_REASON: &str = "Say why. What weakens security is not changed without a reason, which the audit keeps.";
 const MOVED_ON: &str = "Somebody changed the settings since this page was opened. Applying undoes their changes to this object where the form \
     shows older values: look at all of it.";
 const FIRST: &str = "Somebody changed the settings while you looked, and this was not applied. This is what would change now. Applying undoes \
@@ -240,7 +253,7 @@ async fn look(
 ) -> Result<Step, Problem> {
     let reply = match draft.dry_run(app, &sent.by).await? {
         Verdict::Good(reply) => reply,
-        Verdict::Refused(findings) => return Ok(Step::Again(findings)),
+        Verdict::Refused(findings) | Verdict::NoReason(findings) => return Ok(Step::Again(findings)),
         Verdict::Behind => return Err(Problem::behind()),
     };
     let asked: BTreeSet<String> = sent.all("asked").into_iter().collect();
@@ -252,8 +265,11 @@ async fn look(
         address: change.address,
         back: change.back,
         form: change.form,
+        users: change.users,
         revision: draft.revision(),
         changes: reply.changes.iter().map(|line| changed(line)).collect(),
+        weaker: reply.weaker,
+        reason: draft.reason.clone(),
         warnings,
         notes: change.notes,
         failure,

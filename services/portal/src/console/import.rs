@@ -2,7 +2,7 @@
 
 use super::door::{Administrator, Sent};
 use super::pages::{self, Candidate, Frame, Import, Imported, Linked, Looked, escaped, show};
-use super::runs::ask_for;
+use super::runs::{ask_for, preview_of};
 use crate::api::{Body, NewSelection, Problem, known_users, select};
 use crate::app::{App, within};
 use axum::extract::{Query, State};
@@ -245,7 +245,7 @@ pub(super) async fn import(State(app): State<Arc<App>>, sent: Sent) -> Response 
     let wait = match selected.imported {
         0 => Ok(String::new()),
         // The item is another one now, so that what would change is looked at first (FS-09).
-        _ => ask_for(&app, &sent.by.caller, &looked.directory, "preview", false).await,
+        _ => ask_for(&app, preview_of(&sent.by.caller, &looked.directory)).await,
     };
     let wait = match wait {
         Ok(wait) => wait,

@@ -6,6 +6,7 @@ use super::draft::{Change, Draft, Finding, Step, step};
 use super::form::{Choice, Entry, Form, Part, Shape};
 use super::item_form;
 use super::pages::{self, FormPage, Frame, ItemApplied, escaped, show};
+use super::runs::{ask_for, preview_of};
 use crate::api::{Problem, exported};
 use crate::app::App;
 use axum::extract::{Path, Query, State};
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use domain::ObjectName;
 use domain::settings::{Settings, SyncItem};
 use http::StatusCode;
+use proto::user_store::RequestSyncRequest;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -75,12 +77,16 @@ async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Pr
         Some(browse::Asked::Chosen(chosen)) => return again(app, sent, name, &settings, Some(chosen), Vec::new()),
         None => {}
     }
+    if sent.text("step") == "users" {
+        return tried(app, sent, name, &settings).await;
+    }
     let edit = |settings: &mut Settings| put(settings, sent, name);
     let change = Change {
         title: title_of_look(sent, name),
         address: address(name),
         back: BACK,
         form: true,
+        users: true,
         notes: pauses(&settings, edit),
         secrets: Vec::new(),
     };
@@ -92,6 +98,21 @@ async fn save(app: &App, sent: &Sent, name: Option<&str>) -> Result<Response, Pr
             None => saved(sent.text("name"), Saved::Made),
         }),
     }
+}
+
+/// FS-12: what the items with the one of the form would do to users. Nothing is applied.
+async fn tried(app: &App, sent: &Sent, name: Option<&str>, settings: &Settings) -> Result<Response, Problem> {
+    let mut drafted = settings.clone();
+    if let Err(findings) = put(&mut drafted, sent, name) {
+        return again(app, sent, name, settings, None, findings);
+    }
+    let directory = known(&drafted, name.unwrap_or(sent.text("name")))?.directory.clone();
+    let items = drafted.sync_items.iter().filter(|item| item.directory == directory);
+    let request = RequestSyncRequest {
+        draft_items: items.filter_map(|item| serde_json::to_string(item).ok()).collect(),
+        ..preview_of(&sent.by.caller, directory.as_str())
+    };
+    Ok(Redirect::to(&ask_for(app, request).await?).into_response())
 }
 
 /// FS-09: of which directories no run begins by itself then.

@@ -31,6 +31,7 @@ async fn shifted(app: &App, sent: &Sent, name: &str) -> Result<Response, Problem
         address: address(name),
         back: BACK,
         form: false,
+        users: false,
         notes: pauses(&settings, edit),
         secrets: Vec::new(),
     };

@@ -272,14 +272,25 @@ pub(super) struct Look {
     pub address: String,
     pub back: &'static str,
     pub form: bool,
+    /// What it would do to users can be looked at first.
+    pub users: bool,
     pub revision: u64,
     pub changes: Vec<Changed>,
+    /// Keys that become weaker: a reason has to be given.
+    pub weaker: Vec<String>,
+    pub reason: String,
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
     pub failure: Option<&'static str>,
     /// What was typed, by field.
     pub typed: Vec<(String, String)>,
     pub secrets: Vec<SecretAsked>,
+}
+
+impl Look {
+    fn weaker_said(&self) -> String {
+        format!("Weaker than now: {}.", self.weaker.join(", "))
+    }
 }
 
 /// A key of the settings, as it was and as it would be.
@@ -323,6 +334,7 @@ pub(super) struct ApprovalPage {
     pub users: Vec<ApprovalUser>,
     /// Escaped, for the address of the next page.
     pub next: Option<String>,
+    pub reason: String,
     pub failure: Option<String>,
 }
 

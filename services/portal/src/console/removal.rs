@@ -74,7 +74,7 @@ fn good(verdict: Verdict) -> Result<ApplySettingsReply, Problem> {
     match verdict {
         Verdict::Good(reply) => Ok(*reply),
         Verdict::Behind => Err(Problem::behind()),
-        Verdict::Refused(findings) => {
+        Verdict::Refused(findings) | Verdict::NoReason(findings) => {
             let sentences = findings.iter().map(Finding::sentence).collect();
             Err(Problem::rules("the document is refused; nothing was changed", sentences))
         }

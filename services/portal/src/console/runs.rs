@@ -113,46 +113,57 @@ fn sources(status: &SyncStatusReply) -> Vec<SourceShown> {
 }
 
 pub(super) async fn preview(State(app): State<Arc<App>>, sent: Sent) -> Response {
-    ask(&app, &sent, "preview").await
+    let request = preview_of(&sent.by.caller, sent.text("directory"));
+    asked(&app, &sent, ask_for(&app, request).await)
 }
 
+/// Only what somebody looked at is written: the list of the page with the button.
 pub(super) async fn write(State(app): State<Arc<App>>, sent: Sent) -> Response {
-    ask(&app, &sent, "full").await
+    let looked_at = sent.text("looked_at").to_owned();
+    if looked_at.is_empty() {
+        let problem = Problem::rule("looked_at: is missing; look at what would change first");
+        return pages::refused(&app, Some(&sent.by), &problem);
+    }
+    let request = RequestSyncRequest {
+        only: sent.text("directory").to_owned(),
+        mode: "full".to_owned(),
+        accept_source: sent.text("accept_source") == "yes",
+        actor: sent.by.caller.actor.clone(),
+        looked_at,
+        ..RequestSyncRequest::default()
+    };
+    asked(&app, &sent, ask_for(&app, request).await)
 }
 
-async fn ask(app: &App, sent: &Sent, mode: &str) -> Response {
-    let directory = sent.text("directory");
-    let accept_source = mode == "full" && sent.text("accept_source") == "yes";
-    match ask_for(app, &sent.by.caller, directory, mode, accept_source).await {
+fn asked(app: &App, sent: &Sent, wait: Result<String, Problem>) -> Response {
+    match wait {
         Ok(wait) => Redirect::to(&wait).into_response(),
         Err(problem) => pages::refused(app, Some(&sent.by), &problem),
+    }
+}
+
+/// What a run of a directory would change now.
+pub(super) fn preview_of(caller: &Caller, directory: &str) -> RequestSyncRequest {
+    RequestSyncRequest {
+        only: directory.to_owned(),
+        mode: "preview".to_owned(),
+        actor: caller.actor.clone(),
+        ..RequestSyncRequest::default()
     }
 }
 
 /// Asks for a run, and says where to wait for it. The leader takes requests from a queue and names no run beforehand: it is one of the
 /// directory that was asked for and began after all that were there. They are known by their time, for a run may be gone by the next
 /// look: what followed a directory is added to the run before it.
-pub(super) async fn ask_for(
-    app: &App,
-    caller: &Caller,
-    directory: &str,
-    mode: &str,
-    accept_source: bool,
-) -> Result<String, Problem> {
+pub(super) async fn ask_for(app: &App, request: RequestSyncRequest) -> Result<String, Problem> {
     let settings = app.settings.fresh().await?;
-    if settings.settings.directory(directory).is_none() {
+    if settings.settings.directory(&request.only).is_none() {
         return Err(Problem::not_found("there is no such directory"));
     }
     let since = status(app).await?.runs.iter().map(|run| run.started_unix_ms).max().unwrap_or_default();
-    let request = RequestSyncRequest {
-        only: directory.to_owned(),
-        mode: mode.to_owned(),
-        accept_source,
-        actor: caller.actor.clone(),
-    };
+    let (directory, mode) = (request.only.clone(), request.mode.clone());
     within(STORE_LIMIT, request, |request| app.deps.admin.request_sync(request)).await?;
-    let awaited = Awaited { directory: directory.to_owned(), mode: mode.to_owned(), since, asked_at: app.now_ms() };
-    Ok(awaited.address())
+    Ok(Awaited { directory, mode, since, asked_at: app.now_ms() }.address())
 }
 
 #[derive(Deserialize)]
@@ -200,11 +211,11 @@ impl Awaited {
     /// The newest first.
     fn newest<'a>(&self, runs: &'a [SyncRun]) -> Option<&'a SyncRun> {
         let mut new = runs.iter().filter(|run| run.started_unix_ms > self.since);
-        new.find(|run| run.directory == self.directory && run.trigger == "request")
+        new.find(|run| run.directory == self.directory && run.is_asked_for())
     }
 
     fn ended<'a>(&self, runs: &'a [SyncRun]) -> Option<&'a SyncRun> {
-        self.newest(runs).filter(|run| !matches!(run.state.as_str(), "running" | "abandoned"))
+        self.newest(runs).filter(|run| run.has_ended())
     }
 }
 
@@ -261,6 +272,10 @@ fn offer(run: &SyncRun, runs: &[SyncRun], asked: &str) -> Offer {
     let newest = runs.iter().find(|other| other.directory == run.directory && other.state != "running");
     match (run.mode.as_str(), run.state.as_str()) {
         _ if newest.is_none_or(|newest| newest.run_id != run.run_id) => Offer::Nothing,
+        // It is of items that are not applied.
+        _ if run.trigger == "draft" => Offer::Nothing,
+        // FS-09: this is the list as it is now.
+        ("preview", "changed") => Offer::Write,
         // S-44: it should have written.
         ("preview", "done" | "parked") if asked == "full" || run.trigger != "request" => Offer::Accept,
         ("preview", "done" | "parked") => Offer::Write,
@@ -296,6 +311,9 @@ mod tests {
         assert_eq!(awaited(1).ended(&runs).map(|run| run.run_id.as_str()), Some("2"));
         assert_eq!(awaited(2).ended(&runs), None, "whether the newest one then is still there or not");
         assert_eq!(awaited(1).ended(&[run("2", "preview", "running"), run("1", "full", "done")]), None);
+        let check = |state: &str| SyncRun { trigger: "check".into(), ..run("5", "preview", state) };
+        assert_eq!(awaited(4).ended(&[check("done")]), None, "the same list: it is written now");
+        assert_eq!(awaited(4).ended(&[check("changed")]), Some(&check("changed")));
     }
 
     #[test]
@@ -308,6 +326,10 @@ mod tests {
         assert!(offer(&list, &[by_itself.clone(), list.clone()], "preview") == Offer::Nothing);
         assert!(offer(&by_itself, &[by_itself.clone(), list], "") == Offer::Accept);
         assert!(offer(&before, std::slice::from_ref(&before), "full") == Offer::Nothing);
+        let changed = SyncRun { trigger: "check".into(), ..run("4", "preview", "changed") };
+        assert!(offer(&changed, std::slice::from_ref(&changed), "full") == Offer::Write, "as it is now");
+        let draft = SyncRun { trigger: "draft".into(), ..run("4", "preview", "done") };
+        assert!(offer(&draft, std::slice::from_ref(&draft), "preview") == Offer::Nothing, "it is not applied");
         let parked = run("5", "full", "parked");
         assert!(offer(&parked, std::slice::from_ref(&parked), "full") == Offer::Approvals);
     }

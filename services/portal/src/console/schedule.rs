@@ -31,6 +31,7 @@ pub(super) async fn save(State(app): State<Arc<App>>, sent: Sent) -> Response {
         address: ADDRESS.to_owned(),
         back: BACK,
         form: true,
+        users: false,
         notes: Vec::new(),
         secrets: Vec::new(),
     };

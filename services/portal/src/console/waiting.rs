@@ -39,7 +39,7 @@ pub(super) async fn page(
     Path(id): Path<String>,
     Query(After { after }): Query<After>,
 ) -> Response {
-    match approval(&app, &by, id, after, None).await {
+    match approval(&app, &by, id, after, None, "").await {
         Ok(page) => show(StatusCode::OK, &page),
         Err(problem) => pages::refused(&app, Some(&by), &problem),
     }
@@ -51,6 +51,7 @@ async fn approval(
     id: String,
     after: String,
     failure: Option<String>,
+    reason: &str,
 ) -> Result<ApprovalPage, Problem> {
     let found = status(app).await?.approvals.into_iter().find(|approval| approval.approval_id == id);
     let found = found.ok_or_else(|| {
@@ -63,6 +64,7 @@ async fn approval(
         list: list_shown(found),
         users: reply.users,
         next: Some(reply.next).filter(|next| !next.is_empty()).map(|next| escaped(&next)),
+        reason: reason.to_owned(),
         failure,
     })
 }
@@ -84,6 +86,7 @@ pub(super) async fn decide(State(app): State<Arc<App>>, Path(id): Path<String>, 
         usernames,
         actor: sent.by.caller.actor.clone(),
         now_unix_ms: app.now_ms(),
+        reason: sent.text("reason").to_owned(),
     };
     match within(STORE_LIMIT, request, |request| app.deps.admin.decide_approval(request)).await {
         Ok(reply) => {
@@ -101,8 +104,8 @@ pub(super) async fn decide(State(app): State<Arc<App>>, Path(id): Path<String>, 
             };
             show(StatusCode::OK, &page)
         }
-        // S-40, V-82: the role may approve, and not this.
-        Err(status) if status.code() == Code::PermissionDenied => {
+        // S-40, V-82: the role may approve, and not this. S-46: or not without a reason.
+        Err(status) if matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument) => {
             again(&app, &sent, id, status.message().to_owned()).await
         }
         Err(status) => pages::refused(&app, Some(&sent.by), &Problem::from(status)),
@@ -110,7 +113,7 @@ pub(super) async fn decide(State(app): State<Arc<App>>, Path(id): Path<String>, 
 }
 
 async fn again(app: &App, sent: &Sent, id: String, failure: String) -> Response {
-    match approval(app, &sent.by, id, String::new(), Some(failure)).await {
+    match approval(app, &sent.by, id, String::new(), Some(failure), sent.text("reason")).await {
         Ok(page) => show(StatusCode::UNPROCESSABLE_ENTITY, &page),
         Err(problem) => pages::refused(app, Some(&sent.by), &problem),
     }

@@ -93,9 +93,16 @@ impl Admin for FakeStore {
         let takes_effect = self.takes_effect.load(Ordering::SeqCst) && next.is_some();
         let unchanged = takes_effect && now == next;
         let behind = request.document.contains("revision = 40");
-        let refused = self.refusals.lock().expect("a lock").clone();
+        let mut refused = self.refusals.lock().expect("a lock").clone();
+        let weaker = self.weaker.lock().expect("a lock").clone();
+        if !weaker.is_empty() && request.needs_reason && !request.dry_run && request.reason.is_empty() {
+            refused.push(format!("reason: is missing; say why security is weakened by {}", weaker.join(", ")));
+        }
         if !request.dry_run && refused.is_empty() {
             self.applied.lock().expect("a lock").push(request.document.clone());
+            if !request.reason.is_empty() {
+                self.note(format!("because {}", request.reason));
+            }
             if takes_effect {
                 self.document.lock().expect("a lock").clone_from(&request.document);
             }
@@ -110,6 +117,7 @@ impl Admin for FakeStore {
             revision: 42,
             changes: if unchanged { Vec::new() } else { vec!["added client.vpn".into()] },
             warnings: self.warnings.lock().expect("a lock").clone(),
+            weaker,
             errors,
             generated,
             changed_directories: self.changed_directories.lock().expect("a lock").clone(),
@@ -296,13 +304,26 @@ impl Admin for FakeStore {
     async fn request_sync(&self, request: Request<RequestSyncRequest>) -> Answer<RequestSyncReply> {
         self.up()?;
         let request = request.into_inner();
+        if request.looked_at == "old" {
+            return Err(Status::failed_precondition(
+                "the sync items were changed since the list was looked at; look again",
+            ));
+        }
         let accepted = if request.accept_source { ", source accepted" } else { "" };
-        self.note(format!("sync {:?} {}{accepted} by {}", request.only, request.mode, request.actor));
+        let listed = if request.looked_at.is_empty() { "" } else { " as " };
+        let items = |text: &String| serde_json::from_str::<domain::settings::SyncItem>(text).expect("an item").name;
+        let draft: Vec<String> = request.draft_items.iter().map(|text| items(text).to_string()).collect();
+        let draft = if draft.is_empty() { String::new() } else { format!(" of {}", draft.join(", ")) };
+        let RequestSyncRequest { only, mode, actor, looked_at, .. } = request;
+        self.note(format!("sync {only:?} {mode}{accepted}{listed}{looked_at}{draft} by {actor}"));
         Ok(Response::new(RequestSyncReply {}))
     }
     async fn decide_approval(&self, request: Request<DecideApprovalRequest>) -> Answer<DecideApprovalReply> {
         self.up()?;
         let request = request.into_inner();
+        if request.approve && request.usernames == ["robot"] && request.reason.is_empty() {
+            return Err(Status::invalid_argument("reason: is missing; say why these users are to be exempt"));
+        }
         if request.approval_id == "own" {
             return Err(Status::permission_denied("another administrator has to decide"));
         }

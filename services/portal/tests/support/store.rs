@@ -53,6 +53,8 @@ pub struct FakeStore {
     /// Why a document is refused.
     pub refusals: Mutex<Vec<String>>,
     pub warnings: Mutex<Vec<String>>,
+    /// What a document makes weaker: a reason is asked for.
+    pub weaker: Mutex<Vec<String>>,
     /// What is applied is what is exported afterwards.
     pub takes_effect: AtomicBool,
     /// The directories that a document changes.
@@ -116,6 +118,7 @@ impl FakeStore {
             applied: Mutex::default(),
             refusals: Mutex::default(),
             warnings: Mutex::default(),
+            weaker: Mutex::default(),
             takes_effect: AtomicBool::default(),
             changed_directories: Mutex::default(),
             runs: Mutex::default(),

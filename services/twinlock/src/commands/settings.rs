@@ -39,6 +39,9 @@ pub enum Command {
         /// A sync item that the document does not have any longer, by its name; may stand several times. Asked for on a terminal.
         #[arg(long = "remove-item", value_name = "NAME")]
         remove_items: Vec<String>,
+        /// Why, for the audit. Asked for on a terminal where security would be weaker than before.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        reason: String,
         /// Do not try directories that are new or changed once they are saved.
         #[arg(long)]
         no_probe: bool,
@@ -57,21 +60,23 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             line(reply.document.trim_end());
             Ok(())
         }
-        Command::Apply { file, dry_run, secrets, remove_items, no_probe } => {
-            let how = How { dry_run, probe: !no_probe && !dry_run };
+        Command::Apply { file, dry_run, secrets, remove_items, reason, no_probe } => {
+            let how = How { dry_run, probe: !no_probe && !dry_run, reason };
             apply(&mut connection, output, &file, how, &secrets, remove_items).await
         }
         Command::Diff { file } => {
-            apply(&mut connection, output, &file, How { dry_run: true, probe: false }, &[], Vec::new()).await
+            let how = How { dry_run: true, probe: false, reason: String::new() };
+            apply(&mut connection, output, &file, how, &[], Vec::new()).await
         }
     }
 }
 
-#[derive(Clone, Copy)]
 struct How {
     dry_run: bool,
     /// Directories that are new or changed are tried once they are saved.
     probe: bool,
+    /// Why; empty = nobody said.
+    reason: String,
 }
 
 async fn apply(
@@ -88,12 +93,28 @@ async fn apply(
     for warning in open_to_all(file, &document) {
         say(&format!("warning: {warning}"));
     }
-    let mut request =
-        ApplySettingsRequest { document, secrets, dry_run, actor: connection.actor.clone(), removed_items };
+    let asks = !dry_run && super::can_be_asked();
+    let mut request = ApplySettingsRequest {
+        document,
+        secrets,
+        dry_run,
+        actor: connection.actor.clone(),
+        removed_items,
+        reason: how.reason,
+        // A script has its reasons elsewhere, and who has the host needs none.
+        needs_reason: asks,
+    };
     let mut reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
-    if !dry_run && !reply.removed_items.is_empty() && !reply.errors.is_empty() && super::can_be_asked() {
+    if asks && !reply.removed_items.is_empty() && !reply.errors.is_empty() {
         request.removed_items = names_typed(&reply.removed_items)?;
         reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
+    }
+    if asks && !reply.weaker.is_empty() && !reply.errors.is_empty() && request.reason.is_empty() {
+        request.reason = reason_typed(&reply.weaker)?;
+        reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
+    }
+    if dry_run && !reply.weaker.is_empty() {
+        say(&printable(&format!("weaker than now, which asks for a reason: {}", reply.weaker.join(", "))));
     }
     for warning in &reply.warnings {
         say(&format!("warning: {warning}"));
@@ -133,7 +154,7 @@ async fn apply(
         });
         let tried: BTreeMap<&str, Value> = tried.collect();
         line(
-            &json!({ "revision": reply.revision, "changes": reply.changes, "dry_run": dry_run, "generated": generated,
+            &json!({ "revision": reply.revision, "changes": reply.changes, "weaker": reply.weaker, "dry_run": dry_run, "generated": generated,
                       "removed_items": removed, "directories": tried })
             .to_string(),
         );
@@ -167,6 +188,16 @@ fn names_typed(removed: &[RemovedItem]) -> Result<Vec<String>, Failure> {
         names.push(item.sync_item.clone());
     }
     Ok(names)
+}
+
+/// What weakens security has a reason.
+fn reason_typed(weaker: &[String]) -> Result<String, Failure> {
+    say(&printable(&format!("Weaker than now: {}. Say why:", weaker.join(", "))));
+    let mut typed = String::new();
+    match std::io::stdin().lock().read_line(&mut typed) {
+        Ok(_) if !typed.trim().is_empty() => Ok(typed.trim().to_owned()),
+        _ => Err(Failure::no("without a reason nothing was changed")),
+    }
 }
 
 /// FS-05, S-03: what a directory that was just saved offers, and whether the account may use it. It stays saved, whatever is found.

@@ -42,6 +42,9 @@ pub enum Command {
         /// Only what changed since the last run, as the schedule would; everything where that is not possible.
         #[arg(long, conflicts_with = "accept_source")]
         changes: bool,
+        /// Write what this preview lists, and nothing where the list is another one by now; may stand several times, once a directory.
+        #[arg(long, value_name = "RUN", conflicts_with_all = ["only", "changes", "yes"])]
+        looked_at: Vec<String>,
         /// Do not wait.
         #[arg(long)]
         no_wait: bool,
@@ -51,6 +54,9 @@ pub enum Command {
     Plan {
         #[command(flatten)]
         which: Which,
+        /// By the sync items of this document, which is not applied; `-` = stdin.
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
     },
     /// Users of a directory, chosen by name or by search, become a sync item's.
     Import(people::Import),
@@ -70,6 +76,9 @@ pub enum Command {
         id: String,
         #[command(flatten)]
         whom: Whom,
+        /// Why, for the audit; needed where somebody would be exempt from the second factor.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        reason: String,
     },
     /// Keeps all parked leavers of a list.
     Refuse { id: String },
@@ -99,29 +108,43 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
     let connection = &mut connection;
     match command {
         Command::Status => print_status(output, &status(connection).await?),
-        Command::Now { which, yes, accept_source, changes, no_wait } => {
-            let mut how = wait::How { accept_source, preview: false, changes };
+        Command::Now { which, yes, accept_source, changes, looked_at, no_wait } => {
+            let how = wait::How { accept_source, preview: false, changes };
+            let asks = looked_at.is_empty() && !yes && !changes && !no_wait && super::can_be_asked();
+            let listed = match asks {
+                true => look_first(connection, output, &which).await?,
+                false => history::of(connection, &looked_at).await?,
+            };
+            let asked = match listed.is_empty() {
+                true => wait::ask(connection, &which.only, how).await?,
+                false => wait::ask_as_listed(connection, &listed, accept_source).await?,
+            };
             if no_wait {
-                return wait::ask(connection, &which.only, how).await.map(drop);
+                return Ok(());
             }
-            let asks = !yes && !changes && super::can_be_asked();
+            let mut runs = wait::ended(connection, asked, which.wait).await?;
             if asks {
-                look_first(connection, output, &which).await?;
-            }
-            let mut runs = wait::run(connection, &which.only, how, which.wait).await?;
-            // S-44: who said yes to the list has seen what the other source makes of the users.
-            if let Some(run) = runs.iter().find(|run| asks && run.state == "done" && run.mode == "preview") {
-                say(&printable(&format!("directory {}: {}", run.directory, run.why)));
-                super::confirmed("Nothing was written. Write nevertheless?", false)?;
-                how.accept_source = true;
-                runs = wait::run(connection, &which.only, how, which.wait).await?;
+                while let Some(asked) = once_more(connection, output, &runs, accept_source).await? {
+                    let again = wait::ended(connection, asked, which.wait).await?;
+                    runs.retain(|run| again.iter().all(|other| other.directory != run.directory));
+                    runs.extend(again);
+                }
             }
             output.list(&RUN_COLUMNS, runs.iter().map(run_record).collect(), None);
             return wait::verdict(&runs, how);
         }
-        Command::Plan { which } => {
+        Command::Plan { which, settings } => {
             let how = wait::How { accept_source: false, preview: true, changes: false };
-            let runs = wait::run(connection, &which.only, how, which.wait).await?;
+            let asked = match settings {
+                None => wait::ask(connection, &which.only, how).await?,
+                Some(file) => {
+                    let text = super::settings::read(&file)?;
+                    let draft = toml::from_str(&text);
+                    let draft = draft.map_err(|error| Failure::no(format!("{}: {error}", file.display())))?;
+                    wait::ask_of_draft(connection, &draft, &which.only).await?
+                }
+            };
+            let runs = wait::ended(connection, asked, which.wait).await?;
             print_plan(connection, output, &runs).await?;
             return wait::verdict(&runs, how);
         }
@@ -138,14 +161,16 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             let columns = ["username", "action", "why", "dn"];
             output.list(&columns, users.iter().map(leaver_record).collect(), None);
         }
-        Command::Approve { id, whom } => decide(connection, output, id, true, whom.usernames()?).await?,
-        Command::Refuse { id } => decide(connection, output, id, false, Vec::new()).await?,
+        Command::Approve { id, whom, reason } => {
+            decide(connection, output, id, true, whom.usernames()?, reason).await?;
+        }
+        Command::Refuse { id } => decide(connection, output, id, false, Vec::new(), String::new()).await?,
     }
     Ok(())
 }
 
-/// FS-09: the change list, then the question.
-async fn look_first(connection: &mut Connection, output: Output, which: &Which) -> Result<(), Failure> {
+/// FS-09: the change list, then the question. The previews that were said yes to.
+async fn look_first(connection: &mut Connection, output: Output, which: &Which) -> Result<Vec<SyncRun>, Failure> {
     say("reading; nothing is written yet");
     let preview = wait::How { accept_source: false, preview: true, changes: false };
     let runs = wait::run(connection, &which.only, preview, which.wait).await?;
@@ -159,7 +184,41 @@ async fn look_first(connection: &mut Connection, output: Output, which: &Which) 
             )));
         }
     }
-    let records = planned(connection, &runs).await?;
+    show_and_ask(connection, output, &runs).await?;
+    Ok(runs)
+}
+
+/// What was not written though somebody said yes, because the list has changed or the source is another one (S-44): shown, and asked
+/// about once more. `None` = nothing of that kind.
+async fn once_more(
+    connection: &mut Connection,
+    output: Output,
+    runs: &[SyncRun],
+    accept_source: bool,
+) -> Result<Option<wait::Asked>, Failure> {
+    let of = |which: fn(&&SyncRun) -> bool| runs.iter().filter(which).cloned().collect::<Vec<SyncRun>>();
+    let changed = of(|run| run.list_has_changed());
+    if !changed.is_empty() {
+        for run in &changed {
+            say(&printable(&format!("directory {}: nothing was written: {}", run.directory, run.error)));
+        }
+        show_and_ask(connection, output, &changed).await?;
+        return wait::ask_as_listed(connection, &changed, accept_source).await.map(Some);
+    }
+    // Who said yes to the list has seen what the other source makes of the users.
+    let others = of(|run| run.state == "done" && run.mode == "preview");
+    if others.is_empty() {
+        return Ok(None);
+    }
+    for run in &others {
+        say(&printable(&format!("directory {}: {}", run.directory, run.why)));
+    }
+    super::confirmed("Nothing was written. Write nevertheless?", false)?;
+    wait::ask_as_listed(connection, &others, true).await.map(Some)
+}
+
+async fn show_and_ask(connection: &mut Connection, output: Output, runs: &[SyncRun]) -> Result<(), Failure> {
+    let records = planned(connection, runs).await?;
     let sentence = sum(&records);
     let shown: Vec<Value> = records.iter().take(CHANGES_ASKED_ABOUT).cloned().collect();
     let left = records.len() - shown.len();
@@ -315,10 +374,11 @@ async fn decide(
     approval_id: String,
     approve: bool,
     usernames: Vec<String>,
+    reason: String,
 ) -> Result<(), Failure> {
     let actor = connection.actor.clone();
     let now_unix_ms = super::now_unix_ms();
-    let request = DecideApprovalRequest { approval_id, approve, usernames, actor, now_unix_ms };
+    let request = DecideApprovalRequest { approval_id, approve, usernames, actor, now_unix_ms, reason };
     let applied = connection.admin.decide_approval(request).await?.into_inner().applied;
     output.text(&format!("{applied} applied"), &json!({ "applied": applied }));
     Ok(())

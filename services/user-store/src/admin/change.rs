@@ -113,9 +113,12 @@ impl<'a> Change<'a> {
     }
 }
 
+/// Of a reason that is kept.
+pub const REASON_CHARACTERS_MAX: usize = 256;
+
 /// Some things are done only with a reason.
 pub fn reason(text: &str) -> Result<String, Status> {
-    match printable(text.trim(), 256) {
+    match printable(text.trim(), REASON_CHARACTERS_MAX) {
         reason if reason.is_empty() => Err(Status::invalid_argument("reason: is missing; say why")),
         reason => Ok(reason),
     }

@@ -3,10 +3,11 @@
 
 use super::{
     Current, attributes, changes, current, current_locked, home_server, removals, secret_place, service_accounts,
-    store_secret, write,
+    store_secret, weaker, write,
 };
 use crate::Store;
-use crate::audit::{self, NewEvent};
+use crate::admin::REASON_CHARACTERS_MAX;
+use crate::audit::{self, NewEvent, printable};
 use crate::radius::{reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
@@ -97,9 +98,16 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
             return Ok(ApplySettingsReply { revision, errors, removed_items, ..ApplySettingsReply::default() });
         }
     }
+    let weaker = weaker::weaker(&now.settings, &plan.next);
+    let reason = printable(request.reason.trim(), REASON_CHARACTERS_MAX);
+    if request.needs_reason && !request.dry_run && reason.is_empty() && !weaker.is_empty() {
+        let errors = vec![format!("reason: is missing; say why security is weakened by {}", weaker.join(", "))];
+        return Ok(ApplySettingsReply { revision: now.revision, errors, weaker, ..ApplySettingsReply::default() });
+    }
     let mut reply = ApplySettingsReply {
         revision: now.revision,
         changes: plan.changes.clone(),
+        weaker,
         warnings,
         removed_items,
         changed_directories: changed_directories(&now.settings, &plan.next),
@@ -111,7 +119,7 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
         store.clock().now_ms(),
         "settings.applied",
         &request.actor,
-        format!("revision {}\n{}", now.revision + 1, plan.changes.join("\n")),
+        format!("revision {}\n{}{}", now.revision + 1, because(&reason), plan.changes.join("\n")),
     );
     audit::append(&mut session, head, vec![event]).await?;
     session.commit().await?;
@@ -120,6 +128,10 @@ pub async fn apply(store: &Store, request: ApplySettingsRequest) -> Result<Apply
     let shown = plan.secrets.into_iter().filter(|(name, _)| plan.generated.contains(name));
     reply.generated = shown.map(|(name, secret)| (name, secret.into())).collect();
     Ok(reply)
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!("reason: {reason}\n") }
 }
 
 /// New ones, and those that are not as they were.

@@ -13,7 +13,7 @@ const ORDERED: [&str; 3] = ["sync_item", "policy", "provider"];
 const VALUE_CHARACTERS_MAX: usize = 1024;
 
 /// `client.vpn` -> (`wait_seconds` -> `55`)
-type Objects = BTreeMap<String, BTreeMap<String, String>>;
+pub type Objects = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// One line a change, in a stable order. A secret is shown as the word in the document, never as its value.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -28,7 +28,9 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         for field in fields {
             let (was, is) = (old_fields.get(field), new_fields.get(field));
             if was != is {
-                let shown = |value: Option<&String>| value.map_or_else(|| "not set".to_owned(), |value| short(value));
+                let shown = |value: Option<&Value>| {
+                    value.map_or_else(|| "not set".to_owned(), |value| short(&value.to_string()))
+                };
                 lines.push(format!("changed {name}.{field}: {} -> {}", shown(was), shown(is)));
             }
         }
@@ -75,7 +77,8 @@ fn name_of(section: &str, object: &Value) -> String {
     }
 }
 
-fn objects(settings: &Settings) -> Objects {
+/// All that the settings hold, by object and key.
+pub fn objects(settings: &Settings) -> Objects {
     let mut settings = settings.clone().with_secrets_kept();
     settings.revision = None;
     let document = serde_json::to_value(&settings).expect("settings are plain data");
@@ -94,12 +97,19 @@ fn objects(settings: &Settings) -> Objects {
     objects
 }
 
-fn flatten(prefix: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
+/// The fields of a table and of the tables in it.
+pub fn fields(table: &Value) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::new();
+    flatten("", table, &mut fields);
+    fields
+}
+
+fn flatten(prefix: &str, value: &Value, fields: &mut BTreeMap<String, Value>) {
     for (field, value) in value.as_object().into_iter().flatten() {
         let key = if prefix.is_empty() { field.clone() } else { format!("{prefix}.{field}") };
         match value {
             Value::Object(_) => flatten(&key, value, fields),
-            value => drop(fields.insert(key, value.to_string())),
+            value => drop(fields.insert(key, value.clone())),
         }
     }
 }

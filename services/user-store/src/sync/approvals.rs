@@ -13,7 +13,8 @@ use super::leavers::{Action, Due, FREE, How, Leaving, why};
 use super::run::Run;
 use super::{history, page, rows};
 use crate::Store;
-use crate::audit::{self, NewEvent};
+use crate::admin::REASON_CHARACTERS_MAX;
+use crate::audit::{self, NewEvent, printable};
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Session, args};
 use crate::users::name_key;
@@ -224,7 +225,7 @@ pub async fn resume(store: &Store, now_ms: i64) -> Result<(), StoreError> {
 
 async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> Result<(), StoreError> {
     let mut session = store.database().write().await?;
-    audit::lock(&mut session).await?;
+    let head = audit::lock(&mut session).await?;
     let sql =
         "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING expires_ms, state, asked_by, decision";
     let row = session.row(sql, args![&request.approval_id]).await?;
@@ -256,11 +257,37 @@ async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> R
     }
     let sql = "UPDATE approvals SET state = 'deciding', decision = $1, decided_by = $2 WHERE approval_id = $3";
     session.execute(sql, args![decision, &request.actor, &request.approval_id]).await?;
-    let head = "UPDATE approval_users SET chosen = TRUE WHERE username_key IN";
+    let marks = "UPDATE approval_users SET chosen = TRUE WHERE username_key IN";
     let tail = "AND approval_id = $257";
     let names = chosen.iter().map(String::as_str);
-    session.execute_in(head, names, tail, &[Arg::from(&request.approval_id)]).await?;
+    session.execute_in(marks, names, tail, &[Arg::from(&request.approval_id)]).await?;
+    let reason = printable(request.reason.trim(), REASON_CHARACTERS_MAX);
+    if reason.is_empty() {
+        must_not_exempt(&mut session, &request.approval_id, decision).await?;
+    } else {
+        let detail = format!("{}: {decision} ({reason})", request.approval_id);
+        let event = NewEvent::administrative(now_ms, "sync.approval_reason", &request.actor, detail);
+        audit::append(&mut session, head, vec![event]).await?;
+    }
     Ok(session.commit().await?)
+}
+
+/// S-46: without a reason nobody is let off the second factor.
+async fn must_not_exempt(session: &mut Session, approval_id: &str, decision: &str) -> Result<(), StoreError> {
+    let whom = match decision {
+        "all" => "",
+        "some" => "AND chosen",
+        _ => return Ok(()),
+    };
+    let sql =
+        format!("SELECT 1 AS one FROM approval_users WHERE approval_id = $1 AND action = 'exempt' {whom} LIMIT 1");
+    match session.rows_of(sql, args![approval_id]).await?.is_empty() {
+        true => Ok(()),
+        false => {
+            let text = "reason: is missing; say why these users are to be exempt from the second factor";
+            Err(Status::invalid_argument(text).into())
+        }
+    }
 }
 
 /// Is somebody to approve what is their own, with another there who could? Where all who could have asked for a run of it, whoever asked

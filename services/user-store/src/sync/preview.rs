@@ -13,9 +13,11 @@ use super::users::Plan;
 use super::write::{Batch, planned};
 use crate::rpc::StoreError;
 use crate::sql::{Session, args};
-use domain::settings::Settings;
-use proto::user_store::{ApplyBatchReply, ApplyBatchRequest};
+use domain::settings::{Settings, SyncItem};
+use proto::user_store::{ApplyBatchReply, ApplyBatchRequest, RequestSyncRequest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tonic::Status;
 
 /// A run reads them by the id at once, and either takes the name or finds that two have the id (FD-31).
 const HELD: &str = "distinguished name, unless another entry has the id as well";
@@ -128,6 +130,83 @@ pub async fn finish(session: &mut Session, run: &Run, settings: &Settings, end: 
     }
     end.changes.extend(changes);
     Ok(())
+}
+
+/// Octets of the items of a draft: they travel with every batch.
+const DRAFT_OCTETS_MAX: usize = 512 << 10;
+
+/// The settings with the items of a directory as somebody would have them (FS-12).
+pub fn drafted(settings: Arc<Settings>, directory: &str, draft_items: &[String]) -> Result<Arc<Settings>, Status> {
+    if draft_items.is_empty() {
+        return Ok(settings);
+    }
+    if draft_items.iter().map(String::len).sum::<usize>() > DRAFT_OCTETS_MAX {
+        return Err(Status::invalid_argument("draft_items: are longer than half a megabyte"));
+    }
+    let read =
+        |text: &String| serde_json::from_str::<SyncItem>(text).ok().filter(|it| it.directory.as_str() == directory);
+    let items: Option<Vec<SyncItem>> = draft_items.iter().map(read).collect();
+    let items = items.ok_or_else(|| Status::invalid_argument("draft_items: have to be items of the directory"))?;
+    let mut settings = Settings::clone(&settings);
+    settings.sync_items.retain(|item| item.directory.as_str() != directory);
+    settings.sync_items.extend(items);
+    Ok(Arc::new(settings))
+}
+
+/// Whoever asks for what a list says has looked at one of this directory, by the items there are (FS-09). Whether the directory still
+/// says the same is found when it is read.
+pub async fn still_holds(
+    session: &mut Session,
+    settings: &Settings,
+    request: RequestSyncRequest,
+) -> Result<RequestSyncRequest, StoreError> {
+    if request.looked_at.is_empty() {
+        return Ok(request);
+    }
+    if !matches!(request.mode.as_str(), "" | "full") {
+        return Err(Status::invalid_argument("looked_at: only a full run writes what a list says").into());
+    }
+    let looked_at = Run::look_for(session, &request.looked_at).await?;
+    let listed = looked_at.filter(|run| run.is_preview() && matches!(run.state.as_str(), "done" | "changed"));
+    let run = listed.ok_or_else(|| Status::not_found("looked_at: no preview that ended has this id; look again"))?;
+    if !request.only.is_empty() && request.only != run.directory {
+        let text = format!("looked_at: is a list of the directory {}", run.directory);
+        return Err(Status::invalid_argument(text).into());
+    }
+    if !run.items_digest.is_empty() && run.items_digest != settings.items_digest(&run.directory) {
+        let text = "the sync items were changed since the list was looked at; look again";
+        return Err(Status::failed_precondition(text).into());
+    }
+    Ok(RequestSyncRequest { only: run.directory, ..request })
+}
+
+/// How many names of a difference are said.
+const NAMES_MAX: u32 = 3;
+
+/// How the list of a preview differs from one that somebody looked at; `None` = they are the same, or nobody looked (FS-09).
+pub async fn difference(session: &mut Session, looked_at: &str, run_id: &str) -> Result<Option<String>, StoreError> {
+    if looked_at.is_empty() {
+        return Ok(None);
+    }
+    let mut parts = Vec::new();
+    for (has, lacks, what) in [(run_id, looked_at, "new"), (looked_at, run_id, "gone")] {
+        let only = "FROM (SELECT username, what, detail FROM sync_changes WHERE run_id = $1 \
+                    EXCEPT SELECT username, what, detail FROM sync_changes WHERE run_id = $2) d";
+        let row = session.rows_of(format!("SELECT COUNT(*) AS changes {only}"), args![has, lacks]).await?.pop();
+        let changes = row.ok_or(StoreError::Broken("a count has no row"))?.unsigned("changes")?;
+        if changes == 0 {
+            continue;
+        }
+        let sql = format!("SELECT DISTINCT username {only} ORDER BY username LIMIT $3");
+        let rows = session.rows_of(sql, args![has, lacks, NAMES_MAX + 1]).await?;
+        let mut names = rows.iter().map(|row| row.get("username")).collect::<Result<Vec<String>, _>>()?;
+        if names.len() > NAMES_MAX as usize {
+            names[NAMES_MAX as usize] = "...".to_owned();
+        }
+        parts.push(format!("{changes} {what} ({})", names.join(", ")));
+    }
+    let said = || format!("the list has changed since it was looked at: {}", parts.join(", "));
+    Ok((!parts.is_empty()).then(said))
 }
 
 /// Is there nobody of one of these items but who left (S-42)? Who was only found to be there is of the item they were of.

@@ -133,9 +133,13 @@ pub async fn begin(store: &Store, request: BeginRunRequest) -> Result<BeginRunRe
     let mut session = store.database().write().await?;
     fence(&mut session, request.epoch).await?;
     let settings = store.rules().current(&mut session).await?;
+    if mode != Mode::Preview && !request.draft_items.is_empty() {
+        return Err(Status::invalid_argument("draft_items: only a preview tries what is not applied").into());
+    }
+    let settings = preview::drafted(settings, &request.directory, &request.draft_items)?;
     // FS-10: whoever asks for it lets go of the users of a directory that has no item any more.
     let in_preview = |it: &SyncItem| it.directory.as_str() == request.directory && it.state == SyncState::Preview;
-    let lets_go = request.trigger == "request"
+    let lets_go = matches!(request.trigger.as_str(), "request" | "check")
         && mode != Mode::Incremental
         && settings.directory(&request.directory).is_some()
         && !settings.sync_items.iter().any(in_preview);
@@ -203,8 +207,10 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         Some(run) if run.state == "running" => run,
         ended => return answer_again(&mut session, ended, &request).await,
     };
-    let settings = store.rules().current(&mut session).await?;
-    if !run.is_preview() {
+    let mut settings = store.rules().current(&mut session).await?;
+    if run.is_preview() {
+        settings = preview::drafted(settings, &run.directory, &request.draft_items)?;
+    } else {
         pins::keep(&mut session, &run, &settings, &request.pins).await?;
     }
     let mut request = request;
@@ -241,6 +247,13 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         preview::forget(&mut session, &run.run_id).await?;
     }
     history::note(&mut session, &run.run_id, std::mem::take(&mut end.changes)).await?;
+    if request.complete && run.is_preview() {
+        // FS-09: what somebody looked at is what is written.
+        if let Some(difference) = preview::difference(&mut session, &request.looked_at, &run.run_id).await? {
+            (end.state, end.reply.list_changed) = ("changed", true);
+            (end.reply.incomplete, request.error) = (difference.clone(), difference);
+        }
+    }
     if request.complete {
         source::complete(&mut session, &run, &request.position).await?;
     }
@@ -292,6 +305,7 @@ async fn answer_again(
     match run.state.as_str() {
         "abandoned" => return Err(Status::failed_precondition("the run was abandoned").into()),
         "incomplete" if request.complete => reply.incomplete.clone_from(&run.error),
+        "changed" => (reply.list_changed, reply.incomplete) = (true, run.error.clone()),
         "incomplete" => {}
         _ if run.is_preview() => {}
         _ => {

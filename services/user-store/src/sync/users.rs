@@ -513,8 +513,18 @@ fn is_another(known: &Known, person: &Person) -> bool {
     both && before != now && ObjectId::known_type(attribute).is_some() && known.state != "removed" && !by_hand
 }
 
+/// B-75: one that could not be read this once is compared with all the same the next time.
+fn keep_sid(known: &Known, user: &mut SyncedUser, person: &mut Person) {
+    if person.sid.is_empty() && known.person.sid.starts_with("S-1-") {
+        (user.sid, person.sid) = (known.person.sid.clone(), known.person.sid.clone());
+    }
+}
+
 fn row(judge: &Judge<'_>, rules: &Rules<'_>, read: Read, known: Option<Known>) -> Taken {
-    let Read { user, person, username_key, candidates } = read;
+    let Read { mut user, mut person, username_key, candidates } = read;
+    if let Some(known) = &known {
+        keep_sid(known, &mut user, &mut person);
+    }
     let owner = members::owner(judge.items, &candidates, &person, judge.graph);
     let place = if owner.is_some() { Found::Inside } else { Found::Outside };
     let unusable = match &known {

@@ -85,7 +85,10 @@ async fn apply_apart(store: &Store, request: ApplyBatchRequest) -> Result<ApplyB
     session.go_by_keys().await?;
     fence(&mut session, request.epoch).await?;
     let run = Run::running(&mut session, &request.run_id).await?;
-    let settings = store.rules().current(&mut session).await?;
+    let mut settings = store.rules().current(&mut session).await?;
+    if run.is_preview() {
+        settings = preview::drafted(settings, &run.directory, &request.draft_items)?;
+    }
     let settings = pins::applied(&mut session, &run, settings).await?;
     let items = items(&settings, &run.directory, run.is_preview());
     let batch = Batch {

@@ -157,9 +157,8 @@ impl Fixture {
             run_id: run_id.into(),
             complete,
             error: if complete { String::new() } else { "size limit exceeded".into() },
-            position: Vec::new(),
             now_unix_ms: self.clock.now_ms(),
-            pins: Vec::new(),
+            ..FinishRunRequest::default()
         };
         self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
     }

@@ -282,6 +282,39 @@ pub async fn a_sync_item_is_lost_by_its_name_alone_and_who_gets_its_users_is_sai
     assert_eq!(ask(&document, &["people"], false).await.errors.len(), 1, "it is gone already");
 }
 
+pub async fn what_weakens_security_has_a_reason_that_the_audit_keeps(lab: Fixture) {
+    apply(&lab, SETTINGS, &[], false).await;
+    let ask = async |document: &str, reason: &str, dry_run: bool, needs_reason: bool| {
+        let (document, reason, actor) = (document.to_owned(), reason.to_owned(), "api-key:ann".to_owned());
+        let request = ApplySettingsRequest { document, reason, dry_run, needs_reason, actor, ..Default::default() };
+        lab.apply_as_asked(request).await
+    };
+    let weaker = format!("[sync]\napproval_over_users = 50\n[pin]\nlength_min = 6\n{SETTINGS}");
+    let keys = ["sync.approval_over_users"];
+    let looked = ask(&weaker, "", true, true).await;
+    assert_eq!((looked.errors, looked.weaker.as_slice()), (vec![], &keys.map(str::to_owned)[..]), "a look needs none");
+    let refused = ask(&weaker, " \n ", false, true).await;
+    assert_eq!(refused.errors, ["reason: is missing; say why security is weakened by sync.approval_over_users"]);
+    assert_eq!((refused.weaker.as_slice(), refused.revision), (&keys.map(str::to_owned)[..], 2), "nothing was changed");
+    let applied = ask(&weaker, "the \u{1b}[31mmerger", false, true).await;
+    assert_eq!((applied.errors, applied.revision), (vec![], 3));
+    let event = lab.events("settings.applied").await.pop().expect("an event");
+    assert!(
+        event.detail.starts_with("revision 3; reason: the ") && event.detail.contains("5 -> 50"),
+        "{}",
+        event.detail
+    );
+    assert!(!event.detail.contains('\u{1b}'), "{:?}", event.detail);
+    let stronger = ask(&weaker.replace("50", "5"), "", false, true).await;
+    assert_eq!((stronger.errors.len(), stronger.weaker.len(), stronger.revision), (0, 0, 4), "that needs none");
+    let script = ask(&weaker, "", false, false).await;
+    assert_eq!(
+        (script.errors.len(), script.weaker.len(), script.revision),
+        (0, 1, 5),
+        "who has the host may leave it out"
+    );
+}
+
 pub async fn a_document_of_an_older_revision_is_refused(lab: Fixture) {
     apply(&lab, SETTINGS, &[], false).await;
     let exported = export(&lab).await;

@@ -294,6 +294,8 @@ pub async fn an_id_that_comes_with_another_security_identifier_is_taken_for_nobo
         (vec![], "+4940765498".into()),
         "the same, who has moved house"
     );
+    let unread = SyncedUser { sid: String::new(), ..with_sid(0, "+49 40 765498") };
+    assert_eq!(read(unread).await.0, [""; 0], "it could not be read this once");
     let (problems, phone) = read(with_sid(2207, "+49 89 111111")).await;
     assert!(problems.len() == 1 && problems[0].contains("another security identifier"), "{problems:?}");
     assert_eq!((phone.as_str(), lab.state("ann").await.as_str()), ("+4940765498", "enabled"));
@@ -593,6 +595,7 @@ pub async fn decide_as(
         usernames: names.iter().map(|name| (*name).into()).collect(),
         actor: actor.into(),
         now_unix_ms: lab.clock.now_ms(),
+        reason: "as agreed".into(),
     };
     Ok(lab.services.admin.decide_approval(Request::new(request)).await?.into_inner().applied)
 }

@@ -3,8 +3,8 @@
 use crate::fixture::{Fixture, id_of, left, people, person};
 use crate::sync::{MINUTE_MS, decide, of_items, status, with_items};
 use proto::user_store::{
-    ApplyBatchRequest, BeginRunRequest, FinishRunReply, ListPendingRequest, SyncChangesRequest, SyncedContainer,
-    SyncedGroup, SyncedUser, admin_server::Admin, left_object::How, pending::What, sync_server::Sync,
+    ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, ListPendingRequest, SyncChangesRequest,
+    SyncedContainer, SyncedGroup, SyncedUser, admin_server::Admin, left_object::How, pending::What, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -332,8 +332,24 @@ pub async fn six_in_an_exempt_group_are_challenged_until_somebody_approves(lab: 
     let parked = put(11).await;
     assert_eq!(parked.parked, 6);
     assert!(exempt("user004").await && !exempt("user005").await && !exempt("user010").await);
+    let without_reason = async |usernames: &[&str]| {
+        let request = DecideApprovalRequest {
+            approval_id: parked.approval_id.clone(),
+            approve: true,
+            usernames: usernames.iter().map(|name| (*name).into()).collect(),
+            actor: "cli:root".into(),
+            ..DecideApprovalRequest::default()
+        };
+        lab.services.admin.decide_approval(Request::new(request)).await.expect_err("nobody said why").code()
+    };
+    assert_eq!(without_reason(&[]).await, Code::InvalidArgument);
+    assert_eq!(without_reason(&["user005"]).await, Code::InvalidArgument);
+    assert!(!exempt("user005").await);
     assert_eq!(decide(&lab, &parked.approval_id, true, &["user005"]).await.expect("approved"), 1);
     assert!(exempt("user005").await && !exempt("user010").await);
+    let reasons = lab.events("sync.approval_reason").await;
+    assert_eq!(reasons.len(), 1, "a refused one leaves nothing: {reasons:?}");
+    assert_eq!(reasons[0].detail, format!("{}: some (as agreed)", parked.approval_id));
     // Members named in another way are the same members.
     let run_id = lab.begin_as("incremental").await.expect("begun");
     let by_id: Vec<String> = everybody[..5].iter().map(|user| user.object_id.clone()).collect();
@@ -466,6 +482,43 @@ pub async fn small_runs_of_a_followed_directory_are_one_record_that_the_guard_co
     // An hour after the last of them, and more after the first.
     lab.clock.advance(3_610_000);
     assert_eq!(burst(Vec::new(), &[]).await.1.disabled, 1);
+}
+
+pub async fn the_mail_of_many_enabled_again_names_the_record_that_their_run_stands_in(lab: Fixture) {
+    // S-19, FS-13
+    let notify = "\n[mail]\nnotify = { sync_enabled_again = [\"it@corp.example\"] }\n";
+    lab.apply(&format!("{}{notify}", with_items(&["all"]))).await;
+    lab.lead().await;
+    let everybody = |disabled: bool| -> Vec<SyncedUser> {
+        let user =
+            |user: SyncedUser| SyncedUser { disabled_in_directory: disabled, ..of_items(&user.username, &["all"]) };
+        people(7).into_iter().map(user).collect()
+    };
+    lab.run(everybody(true)).await;
+    lab.clock.advance(24 * 3_600_000);
+    let burst = async |users: Vec<SyncedUser>| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: "incremental".into(),
+            trigger: "follow".into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        lab.batch(&run_id, users).await;
+        let listed_in = lab.finish(&run_id, true).await.run_id;
+        (run_id, listed_in)
+    };
+    let (first, _) = burst(vec![of_items("new", &["all"])]).await;
+    lab.mails().await;
+    let (own, listed_in) = burst(everybody(false)).await;
+    assert_eq!(listed_in, first, "it stands in the record of the one before");
+    let told: Vec<String> = lab.mails().await.into_iter().map(|mail| mail.variables["detail"].clone()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&format!("twinlock sync run {first} names them")), "{told:?}");
+    let key = format!("SELECT COUNT(*) FROM outbox WHERE once_key = 'sync_many_enabled:{own}'");
+    assert_eq!(lab.number(&key).await, 1, "once for the run itself");
 }
 
 pub async fn who_lost_the_answer_to_the_end_of_a_run_is_given_it_again(lab: Fixture) {

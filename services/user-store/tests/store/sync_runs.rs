@@ -202,6 +202,54 @@ pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {
     assert_eq!(lab.number("SELECT COUNT(*) FROM audit").await, before + 1, "that it ran");
 }
 
+pub async fn a_preview_tries_items_that_are_not_applied(lab: Fixture) {
+    // FS-12
+    lab.apply(&with_items(&["people"])).await;
+    lab.lead().await;
+    lab.run(people(50)).await;
+    let draft = |name: &str, directory: &str| {
+        serde_json::json!({ "name": name, "directory": directory, "source": { "kind": "domain" }, "leavers": "remove" })
+            .to_string()
+    };
+    let begin = async |mode: &str, draft_items: Vec<String>| {
+        let (epoch, directory, mode, trigger) = (lab.epoch(), "corp".into(), mode.into(), "draft".into());
+        let request = BeginRunRequest { epoch, directory, mode, trigger, draft_items, ..BeginRunRequest::default() };
+        lab.services.sync.begin_run(Request::new(request)).await.map(|begun| begun.into_inner().run_id)
+    };
+    let drafts = vec![draft("people", "corp"), draft("sales", "corp")];
+    for (mode, items) in
+        [("full", drafts.clone()), ("preview", vec![draft("people", "lab")]), ("preview", vec!["no item".into()])]
+    {
+        assert_eq!(begin(mode, items).await.expect_err(mode).code(), Code::InvalidArgument, "{mode}");
+    }
+    let run_id = begin("preview", drafts.clone()).await.expect("begun");
+    let mut users = people(49);
+    users.push(of_items("ann", &["sales"]));
+    let read = ApplyBatchRequest { users, draft_items: drafts.clone(), ..ApplyBatchRequest::default() };
+    lab.send(&run_id, read).await;
+    let gone = left([crate::fixture::id_of("user049")], How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, draft_items: drafts.clone(), ..Default::default() }).await;
+    let (epoch, complete) = (lab.epoch(), true);
+    let request =
+        FinishRunRequest { epoch, run_id: run_id.clone(), complete, draft_items: drafts, ..Default::default() };
+    let ended = lab.services.sync.finish_run(Request::new(request)).await.expect("it ends").into_inner();
+    assert_eq!((ended.disabled, ended.removed), (0, 1), "by the rule of the item as it would be");
+    let told = changes(&lab, &run_id).await;
+    let expected = [("ann", "added", "item sales"), ("user049", "removed", "deleted in the directory; was in people")];
+    assert_eq!(told, expected.map(|(name, what, detail)| (name.to_owned(), what.to_owned(), detail.to_owned())));
+    assert_eq!((lab.state("user049").await.as_str(), lab.number("SELECT COUNT(*) FROM users").await), ("enabled", 50));
+    let ask = async |only: &str, mode: &str| {
+        let (only, mode, actor) = (only.into(), mode.into(), "cli:root".into());
+        let request =
+            RequestSyncRequest { only, mode, actor, draft_items: vec![draft("sales", "corp")], ..Default::default() };
+        lab.services.admin.request_sync(Request::new(request)).await.map_err(|refused| refused.code())
+    };
+    assert_eq!(ask("corp", "full").await.expect_err("it would write"), Code::InvalidArgument);
+    assert_eq!(ask("", "preview").await.expect_err("of which directory?"), Code::InvalidArgument);
+    ask("corp", "preview").await.expect("asked");
+    assert_eq!(lab.events("sync.requested").await[0].detail, "corp, preview, of sync items that are not applied");
+}
+
 /// All that a run did, page by page: who, what, detail.
 async fn changes(lab: &Fixture, run_id: &str) -> Vec<(String, String, String)> {
     let (mut found, mut after) = (Vec::new(), 0);
@@ -484,6 +532,8 @@ pub async fn a_request_travels_whole(lab: Fixture) {
             mode: "preview".into(),
             accept_source: true,
             actor: "cli:root".into(),
+            looked_at: String::new(),
+            draft_items: Vec::new(),
         };
         lab.services.admin.request_sync(Request::new(request.clone())).await.expect("asked");
         let message = tokio::time::timeout(std::time::Duration::from_secs(5), messages.next()).await;
@@ -497,6 +547,92 @@ pub async fn a_request_travels_whole(lab: Fixture) {
         assert_eq!(refused.code(), code);
     }
     assert_eq!(lab.events("sync.requested").await[0].detail, "all, preview, another source is accepted");
+}
+
+pub async fn what_somebody_looked_at_is_compared_with_what_would_be_written(lab: Fixture) {
+    // FS-09
+    lab.with_settings().await;
+    lab.run(people(20)).await;
+    let preview = async |users: Vec<SyncedUser>, gone: &str, looked_at: &str| {
+        let run_id = begin(&lab, "preview", "cli:root").await;
+        lab.batch(&run_id, users).await;
+        let left = left([crate::fixture::id_of(gone)], How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        let request = FinishRunRequest {
+            epoch: lab.epoch(),
+            run_id: run_id.clone(),
+            complete: true,
+            looked_at: looked_at.into(),
+            ..FinishRunRequest::default()
+        };
+        let reply = lab.services.sync.finish_run(Request::new(request.clone())).await.expect("it ends").into_inner();
+        let again = lab.services.sync.finish_run(Request::new(request)).await.expect("answered").into_inner();
+        assert_eq!((again.list_changed, &again.incomplete), (reply.list_changed, &reply.incomplete), "once more");
+        (run_id, reply)
+    };
+    let mut read = people(19);
+    read.extend([person("ann"), person("ben")]);
+    let (looked_at, first) = preview(read.clone(), "user019", "").await;
+    assert_eq!((first.list_changed, first.disabled), (false, 1));
+    read.reverse();
+    let (_, same) = preview(read.clone(), "user019", &looked_at).await;
+    assert_eq!((same.list_changed, same.incomplete.as_str()), (false, ""), "the order is none of it");
+    assert_eq!(status(&lab).await.runs[0].state, "done");
+    let others = read.iter().filter(|user| user.username != "ben").cloned();
+    let names = ["carl", "dora", "edna", "fred"].map(person);
+    let (changed, reply) = preview(others.chain(names).collect(), "user018", &looked_at).await;
+    let said = "the list has changed since it was looked at: 5 new (carl, dora, edna, ...), 2 gone (ben, user019)";
+    assert_eq!((reply.list_changed, reply.incomplete.as_str()), (true, said));
+    let run = status(&lab).await.runs.remove(0);
+    assert_eq!((run.run_id.as_str(), run.state.as_str(), run.error.as_str()), (changed.as_str(), "changed", said));
+    assert_eq!(changes(&lab, &changed).await.len(), 6, "and it lists what is");
+}
+
+pub async fn a_run_is_asked_for_by_a_list_that_can_still_hold(lab: Fixture) {
+    // FS-09
+    lab.with_settings().await;
+    let mut messages = lab.bus.subscribe(proto::subjects::SYNC_REQUESTED).await.expect("heard");
+    let begin = async |mode: &str| {
+        let document: domain::settings::Settings = toml::from_str(SETTINGS).expect("valid");
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: mode.into(),
+            items_digest: document.items_digest("corp"),
+            ..BeginRunRequest::default()
+        };
+        lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id
+    };
+    let full = begin("full").await;
+    lab.finish(&full, true).await;
+    let cut = begin("preview").await;
+    lab.finish(&cut, false).await;
+    let listed = begin("preview").await;
+    let ask = async |only: &str, mode: &str, looked_at: &str| {
+        let (only, mode, looked_at) = (only.into(), mode.into(), looked_at.into());
+        let request =
+            RequestSyncRequest { only, mode, looked_at, actor: "cli:root".into(), ..RequestSyncRequest::default() };
+        lab.services.admin.request_sync(Request::new(request)).await.map_err(|refused| refused.code())
+    };
+    for (only, mode, looked_at, code) in [
+        ("corp", "full", listed.as_str(), Code::NotFound),
+        ("corp", "full", "none", Code::NotFound),
+        ("corp", "full", full.as_str(), Code::NotFound),
+        ("corp", "full", cut.as_str(), Code::NotFound),
+    ] {
+        assert_eq!(ask(only, mode, looked_at).await.expect_err(looked_at), code, "it runs still, or is no list");
+    }
+    lab.finish(&listed, true).await;
+    for (only, mode) in [("people", "full"), ("corp", "preview"), ("corp", "incremental")] {
+        assert_eq!(ask(only, mode, &listed).await.expect_err(only), Code::InvalidArgument, "{only} {mode}");
+    }
+    ask("", "", &listed).await.expect("asked");
+    let message = tokio::time::timeout(std::time::Duration::from_secs(5), messages.next()).await;
+    let message = RequestSyncRequest::decode(message.expect("in time").expect("a message").payload).expect("readable");
+    assert_eq!((message.only.as_str(), &message.looked_at), ("corp", &listed), "its directory, and no other");
+    assert!(lab.events("sync.requested").await[0].detail.contains(&listed));
+    lab.apply(&with_items(&["people filter = \"(l=x)\"; source = { kind = \"domain\" }"])).await;
+    assert_eq!(ask("corp", "full", &listed).await.expect_err("by other items"), Code::FailedPrecondition);
 }
 
 pub async fn a_batch_has_bounds(lab: Fixture) {

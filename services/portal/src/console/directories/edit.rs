@@ -196,6 +196,7 @@ impl Typed {
             address: self.address(),
             back: LIST,
             form: true,
+            users: false,
             notes: next.map(|next| self.notes(&next)).unwrap_or_default(),
             secrets: self.secrets(),
         }

@@ -181,6 +181,7 @@ impl Mapped {
             address: address(self.before.name.as_str(), "mapping"),
             back: LIST,
             form: true,
+            users: false,
             notes: doubts.into_iter().chain(another_source(&self.before, &next)).collect(),
             secrets: Vec::new(),
         }

@@ -34,7 +34,9 @@ async fn removed(app: &App, sent: &Sent, name: &str) -> Result<Response, Problem
         return Ok(show(StatusCode::UNPROCESSABLE_ENTITY, &asked(app, &sent.by, name, Some(failure)).await?));
     }
     match without(app, name).await?.apply(app, &sent.by).await? {
-        Verdict::Refused(_) => Ok(show(StatusCode::UNPROCESSABLE_ENTITY, &asked(app, &sent.by, name, None).await?)),
+        Verdict::Refused(_) | Verdict::NoReason(_) => {
+            Ok(show(StatusCode::UNPROCESSABLE_ENTITY, &asked(app, &sent.by, name, None).await?))
+        }
         Verdict::Behind => Err(Problem::behind()),
         Verdict::Good(_) => {
             let page = Message {
@@ -85,7 +87,7 @@ async fn asked(
     let refused = match without(app, name).await?.dry_run(app, by).await? {
         Verdict::Good(_) => Vec::new(),
         Verdict::Behind => return Err(Problem::behind()),
-        Verdict::Refused(findings) => findings,
+        Verdict::Refused(findings) | Verdict::NoReason(findings) => findings,
     };
     let (used_by, refusals): (Vec<_>, Vec<_>) = refused.iter().partition(|finding| names(finding, name));
     let sentences = |findings: Vec<&Finding>| findings.into_iter().map(Finding::sentence).collect();

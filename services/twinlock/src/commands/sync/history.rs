@@ -48,3 +48,16 @@ pub async fn find(connection: &mut Connection, run_id: &str) -> Result<Option<Sy
     let request = ListSyncRunsRequest { run_id: run_id.to_owned(), limit: 1, ..ListSyncRunsRequest::default() };
     Ok(connection.admin.list_sync_runs(request).await?.into_inner().runs.pop())
 }
+
+/// The previews of these ids.
+pub async fn of(connection: &mut Connection, run_ids: &[String]) -> Result<Vec<SyncRun>, Failure> {
+    let mut runs = Vec::new();
+    for run_id in run_ids {
+        let run = find(connection, run_id).await?;
+        let preview = run.filter(|run| run.mode == "preview");
+        runs.push(
+            preview.ok_or_else(|| Failure::no(format!("there is no preview {run_id:?}; see `twinlock sync plan`")))?,
+        );
+    }
+    Ok(runs)
+}

@@ -38,15 +38,61 @@ pub struct Asked {
 
 pub async fn ask(connection: &mut Connection, only: &str, how: How) -> Result<Asked, Failure> {
     let directories = directories(&settings(connection).await?, only, how).map_err(Failure::no)?;
-    let known = status(connection).await?.runs.into_iter().map(|run| run.run_id).collect();
+    let known = known(connection).await?;
     let request = RequestSyncRequest {
         only: only.to_owned(),
         mode: how.mode().to_owned(),
         accept_source: how.accept_source,
         actor: connection.actor.clone(),
+        looked_at: String::new(),
+        draft_items: Vec::new(),
     };
     connection.admin.request_sync(request).await?;
     Ok(Asked { known, directories })
+}
+
+/// What the sync items of a document that is not applied would do (FS-12).
+pub async fn ask_of_draft(connection: &mut Connection, draft: &Settings, only: &str) -> Result<Asked, Failure> {
+    let preview = How { accept_source: false, preview: true, changes: false };
+    let directories = directories(draft, only, preview).map_err(Failure::no)?;
+    let known = known(connection).await?;
+    for directory in &directories {
+        let items = draft.sync_items.iter().filter(|item| item.directory.as_str() == directory);
+        let request = RequestSyncRequest {
+            only: directory.clone(),
+            mode: preview.mode().to_owned(),
+            actor: connection.actor.clone(),
+            draft_items: items.filter_map(|item| serde_json::to_string(item).ok()).collect(),
+            ..RequestSyncRequest::default()
+        };
+        connection.admin.request_sync(request).await?;
+    }
+    Ok(Asked { known, directories })
+}
+
+/// What these previews list, and nothing else, is written (FS-09).
+pub async fn ask_as_listed(
+    connection: &mut Connection,
+    previews: &[SyncRun],
+    accept_source: bool,
+) -> Result<Asked, Failure> {
+    let known = known(connection).await?;
+    for preview in previews {
+        let request = RequestSyncRequest {
+            only: preview.directory.clone(),
+            mode: "full".to_owned(),
+            accept_source,
+            actor: connection.actor.clone(),
+            looked_at: preview.run_id.clone(),
+            draft_items: Vec::new(),
+        };
+        connection.admin.request_sync(request).await?;
+    }
+    Ok(Asked { known, directories: previews.iter().map(|preview| preview.directory.clone()).collect() })
+}
+
+async fn known(connection: &mut Connection) -> Result<BTreeSet<String>, Failure> {
+    Ok(status(connection).await?.runs.into_iter().map(|run| run.run_id).collect())
 }
 
 /// One run a directory, ended.
@@ -57,6 +103,11 @@ pub async fn run(
     wait_seconds: u64,
 ) -> Result<Vec<SyncRun>, Failure> {
     let asked = ask(connection, only, how).await?;
+    ended(connection, asked, wait_seconds).await
+}
+
+/// Waits for one run a directory that was asked for.
+pub async fn ended(connection: &mut Connection, asked: Asked, wait_seconds: u64) -> Result<Vec<SyncRun>, Failure> {
     let end = tokio::time::Instant::now() + Duration::from_secs(wait_seconds);
     loop {
         tokio::time::sleep(POLL).await;
@@ -74,11 +125,18 @@ pub async fn run(
 
 /// What a script should know of runs that ended: the worst first.
 pub fn verdict(runs: &[SyncRun], how: How) -> Result<(), Failure> {
-    if let Some(run) = runs.iter().find(|run| !matches!(run.state.as_str(), "done" | "parked")) {
+    if let Some(run) = runs.iter().find(|run| !matches!(run.state.as_str(), "done" | "parked" | "changed")) {
         return Err(Failure::no(format!("directory {}: {}: {}", run.directory, run.state, run.error)));
     }
     if how.preview {
         return Ok(());
+    }
+    if let Some(run) = runs.iter().find(|run| run.list_has_changed()) {
+        let text = format!(
+            "directory {}: nothing was written: {}; look again: `twinlock sync run {}`",
+            run.directory, run.error, run.run_id
+        );
+        return Err(Failure::new(Exit::Conflict, text));
     }
     if let Some(run) = runs.iter().find(|run| run.mode == "preview") {
         let text = format!(
@@ -106,15 +164,12 @@ impl Asked {
     /// The newest run of each directory, or what is still missing.
     fn ended(&self, status: &SyncStatusReply) -> Result<Vec<SyncRun>, String> {
         // Newest first, so that the first of a directory is the last that began.
-        let ours = |run: &&SyncRun| run.trigger == "request" && !self.known.contains(&run.run_id);
+        let ours = |run: &&SyncRun| run.is_asked_for() && !self.known.contains(&run.run_id);
         let mut ended = Vec::new();
         let mut missing = Vec::new();
         for directory in &self.directories {
             match status.runs.iter().filter(ours).find(|run| run.directory == *directory) {
-                // The leader changed: the next one takes the request up again.
-                Some(run) if matches!(run.state.as_str(), "running" | "abandoned") => {
-                    missing.push(format!("directory {directory}: {}", run.state));
-                }
+                Some(run) if !run.has_ended() => missing.push(format!("directory {directory}: {}", run.state)),
                 Some(run) => ended.push(run.clone()),
                 None => missing.push(format!("directory {directory}: not begun")),
             }
@@ -197,6 +252,10 @@ mod tests {
         let cut = SyncRun { error: "a page is missing".into(), ..run("3", "second", "incomplete") };
         let preview = SyncRun { mode: "preview".into(), why: "another base".into(), ..done.clone() };
         assert_eq!(exit(std::slice::from_ref(&done), NOW), None);
+        let changed = SyncRun { error: "2 new (ann, ben)".into(), ..run("4", "corp", "changed") };
+        assert_eq!(exit(std::slice::from_ref(&changed), NOW), Some(Exit::Conflict));
+        let said = verdict(&[changed], NOW).expect_err("a conflict").to_string();
+        assert!(said.contains("nothing was written: 2 new (ann, ben)") && said.contains("sync run 4"), "{said}");
         assert_eq!(exit(&[done.clone(), parked.clone()], NOW), Some(Exit::Conflict));
         assert_eq!(exit(&[parked.clone(), cut.clone()], NOW), Some(Exit::No));
         assert_eq!(exit(&[preview.clone(), done], NOW), Some(Exit::Conflict));
