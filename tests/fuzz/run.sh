@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every target for some seconds (60), side by side: ./run.sh [seconds]
+# Fuzzes every target for some seconds (60), side by side: ./run.sh [seconds]; ./run.sh build makes them only.
 # Ends with 1 when a target crashed, hung or found nothing to cover. The input that did it is left in artifacts/<target>.
 # Runs on the stable compiler: the flags are those cargo-fuzz gives, without its address sanitizer, which needs a nightly
 # (and finds little where `unsafe` is forbidden).
@@ -17,6 +17,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Copt-level=3"
 cargo build --locked --quiet --release --target "$host"
+[ "$seconds" != build ] || exit 0
 
 declare -A running
 for source in fuzz_targets/*.rs; do

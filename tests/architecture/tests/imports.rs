@@ -1,6 +1,11 @@
-//! Fails when a crate reaches for something its layer must not know (docs/architecture.md).
+//! Fails when a crate reaches for something its layer must not know (docs/architecture.md), or has tests that nobody runs.
+use architecture::files;
 use serde_json::Value;
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// What each crate of ours may import of ours. Who is not listed may import nothing of ours.
 const OURS: &[(&str, &[&str])] = &[
@@ -64,6 +69,39 @@ fn imports_point_down() {
     }
     assert!(services > 0, "found no service: the path filter is wrong");
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn what_is_built_without_tests_has_none() {
+    let metadata = metadata();
+    let (mut without, mut forgotten) = (0, Vec::new());
+    for package in metadata["packages"].as_array().expect("cargo metadata has this field") {
+        let targets = package["targets"].as_array().expect("cargo metadata has this field").iter();
+        let sources = targets.map(|target| {
+            let source = PathBuf::from(target["src_path"].as_str().expect("cargo metadata has this field"));
+            (source, target["kind"][0] == "lib", target["test"] == true)
+        });
+        let sources: Vec<_> = sources.filter(|(source, _, _)| source.iter().any(|part| part == "src")).collect();
+        for (source, is_lib, is_tested) in &sources {
+            if *is_tested {
+                continue;
+            }
+            without += 1;
+            let mut read = vec![source.clone()];
+            if *is_lib {
+                files(source.parent().expect("a folder"), "rs", &mut read);
+                read.retain(|file| file == source || sources.iter().all(|(other, _, _)| other != file));
+            }
+            let has_tests = |file: &PathBuf| {
+                let text = fs::read_to_string(file).expect("a source");
+                // A program has its tests in its own file or in a module of its own.
+                text.contains("#[test]") || text.contains("::test") || !is_lib && text.contains("\nmod ")
+            };
+            forgotten.extend(read.into_iter().filter(has_tests));
+        }
+    }
+    assert!(without > 0, "found no target without tests: the filter is wrong");
+    assert!(forgotten.is_empty(), "`test = false`, but there are or may be tests: {forgotten:?}");
 }
 
 fn ours(importer: &str, imported: &str) -> Option<&'static str> {

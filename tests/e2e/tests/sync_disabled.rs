@@ -92,7 +92,8 @@ impl Site {
         let changed = Instant::now();
         while self.state(&ann.uid)?.0 != "disabled" || self.state(&ben.uid)?.0 != "disabled" {
             ensure!(changed.elapsed() < limit, "not disabled within {limit:?}:\n{}", self.twinlock.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // To look starts programs, and the limit may be a minute.
+            tokio::time::sleep(limit / 100).await;
         }
         eprintln!("disabled after {:?}", changed.elapsed());
         ensure!(self.state(&ann.uid)?.1.contains("disabled in the directory"), "{:?}", self.state(&ann.uid)?);

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// A server on free loopback ports, by LDAP (with StartTLS) and LDAPS, stopped when dropped. It has the accounts of
-/// [`crate::Slapd`] with the same passwords, and [`Ds389::BULK_PEOPLE`] people more in `ou=bulk`.
+/// [`crate::Slapd`] with the same passwords, and mostly [`Ds389::BULK_PEOPLE`] people more in `ou=bulk`.
 pub struct Ds389 {
     dir: PathBuf,
     process: Option<Proc>,
@@ -33,13 +33,27 @@ impl Ds389 {
 
     /// Starts a server in `dir`, with a certificate of `pki` for 127.0.0.1 and localhost.
     pub fn start(dir: &Path, pki: &Pki) -> Result<Self> {
+        let mut server = Self::settled(dir, pki)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// The same with nobody in `ou=bulk`, and without that unit.
+    pub fn start_without_bulk(dir: &Path, pki: &Pki) -> Result<Self> {
+        let mut server = Self::settled(dir, pki)?;
+        import(&server.dir, &company(0)?)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// A copy of the template with a place of its own, not started.
+    fn settled(dir: &Path, pki: &Pki) -> Result<Self> {
         let template = instance()?;
         let dir = dir.join("ds389");
         run(Command::new("cp").args(["-a", "--sparse=always"]).arg(&template).arg(&dir))?;
-        let mut server =
+        let server =
             Self { dir, process: None, ldap_port: free_port(), ldaps_port: free_port(), ca_file: pki.ca_file() };
         server.settle(pki)?;
-        server.restart()?;
         Ok(server)
     }
 
@@ -130,14 +144,14 @@ const LDAPS_PORT: &str = "@LDAPS_PORT@";
 fn instance() -> Result<PathBuf> {
     // It says so and ends as if that were an error.
     let version = Command::new(program("ns-slapd")?).arg("-v").output()?.stdout;
-    let company = company()?;
+    let company = company(Ds389::BULK_PEOPLE)?;
     template("lab-ds389", &[&version, company.as_bytes(), include_bytes!("ds389.rs")], |making| {
-        make(making).context("making an instance of 389 Directory Server")?;
+        make(making, &company).context("making an instance of 389 Directory Server")?;
         Ok(making.to_owned())
     })
 }
 
-fn make(dir: &Path) -> Result<()> {
+fn make(dir: &Path, company: &str) -> Result<()> {
     let here = dir.display().to_string();
     for folder in
         ["share/dirsrv/inf", "etc/default", "run/dirsrv", "run/lock/dirsrv", "var/lib/dirsrv", "var/log/dirsrv"]
@@ -192,12 +206,7 @@ create_suffix_entry = False
     )?;
     run(Command::new(program("dscreate")?).env("PREFIX", dir).arg("from-file").arg(dir.join("lab.inf")))?;
     configure(&dir.join(SETTINGS))?;
-    fs::write(dir.join("company.ldif"), company()?)?;
-    run(Command::new(program("ns-slapd")?)
-        .args(["ldif2db", "-n", "userroot", "-D"])
-        .arg(dir.join(INSTANCE))
-        .arg("-i")
-        .arg(dir.join("company.ldif")))?;
+    import(dir, company)?;
     // Its own copies of the settings, and what it shares with itself in memory.
     let database = dir.join("var/lib/dirsrv/slapd-lab/db");
     for (folder, prefix) in [(dir.join(INSTANCE), "dse.ldif."), (database, "__db.")] {
@@ -219,14 +228,25 @@ create_suffix_entry = False
     )
 }
 
-/// The company, what each may do in it, and many people more.
-fn company() -> Result<String> {
+/// Puts this in place of everything that a server has, which does not run meanwhile.
+fn import(dir: &Path, ldif: &str) -> Result<()> {
+    fs::write(dir.join("company.ldif"), ldif)?;
+    run(Command::new(program("ns-slapd")?)
+        .args(["ldif2db", "-n", "userroot", "-D"])
+        .arg(dir.join(INSTANCE))
+        .arg("-i")
+        .arg(dir.join("company.ldif")))?;
+    Ok(())
+}
+
+/// The company, what each may do in it, and so many people more.
+fn company(bulk_people: usize) -> Result<String> {
     let rights = "objectClass: dcObject
 aci: (targetattr != \"userPassword || aci\")(version 3.0; acl \"who is known reads\"; allow (read, search, compare) userdn = \"ldap:///all\";)
 aci: (targetattr = \"userPassword\")(version 3.0; acl \"each their own\"; allow (write) userdn = \"ldap:///self\";)";
     let mut ldif = fs::read_to_string(repository().join("tests/lab/data/company.ldif"))?;
     ldif = ldif.replacen("objectClass: dcObject", rights, 1);
-    slapd::bulk(&mut ldif, Ds389::BULK_PEOPLE);
+    slapd::bulk(&mut ldif, bulk_people);
     Ok(ldif)
 }
 

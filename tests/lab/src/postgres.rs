@@ -1,6 +1,6 @@
 //! A real PostgreSQL server. It refuses to run as root, so a root caller hands it to the user `postgres`.
 
-use crate::{Proc, free_port, process::run, program, wait_until};
+use crate::{Proc, free_port, process::run, program, template::template, wait_until};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -28,20 +28,10 @@ impl Postgres {
         for folder in [dir.parent().unwrap_or(&dir), &dir] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
-        let password_file = dir.join("password");
-        fs::write(&password_file, Self::PASSWORD)?;
+        give_to_its_user(&dir)?;
         let data = dir.join("data");
-        fs::create_dir_all(&data)?;
-        if is_root()? {
-            run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(&dir))?;
-        }
+        run(Command::new("cp").arg("-a").arg(new_cluster()?).arg(&data))?;
         let port = free_port();
-        run(as_its_user("initdb")?
-            .arg("-D")
-            .arg(&data)
-            .args(["-U", Self::USER, "--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N"])
-            .arg(format!("--pwfile={}", password_file.display()))
-            .current_dir(&dir))?;
         let mut conf = fs::read_to_string(data.join("postgresql.conf"))?;
         conf.push_str(&format!(
             "\nlisten_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nmax_connections = 200\n",
@@ -115,6 +105,32 @@ impl Postgres {
         self.sql("postgres", &format!("create database {name}"))?;
         Ok(self.url_of(name))
     }
+}
+
+/// The files of a server that has never run, made once.
+fn new_cluster() -> Result<PathBuf> {
+    let version = run(Command::new(program("initdb")?).arg("--version"))?.stdout;
+    template("lab-postgres", &[&version, include_bytes!("postgres.rs")], |making| {
+        fs::set_permissions(making, fs::Permissions::from_mode(0o755))?;
+        fs::write(making.join("password"), Postgres::PASSWORD)?;
+        let data = making.join("data");
+        fs::create_dir(&data)?;
+        give_to_its_user(making)?;
+        run(as_its_user("initdb")?
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", Postgres::USER, "--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N"])
+            .arg(format!("--pwfile={}", making.join("password").display()))
+            .current_dir(making))?;
+        Ok(data)
+    })
+}
+
+fn give_to_its_user(dir: &Path) -> Result<()> {
+    if is_root()? {
+        run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(dir))?;
+    }
+    Ok(())
 }
 
 fn is_root() -> Result<bool> {

@@ -103,12 +103,14 @@ impl Drop for Proc {
 
 /// Waits until `condition` holds; an error that names `what` after `limit`.
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
-    let end = Instant::now() + limit;
+    let begun = Instant::now();
     while !condition() {
-        if Instant::now() > end {
+        let waited = begun.elapsed();
+        if waited > limit {
             bail!("gave up after {} s waiting for {what}", limit.as_secs());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        // To look takes a processor from what is waited for: whoever has waited long looks less often.
+        std::thread::sleep((waited / 20).clamp(Duration::from_millis(20), Duration::from_millis(500)));
     }
     Ok(())
 }

@@ -13,10 +13,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
+    net::TcpStream,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 /// One of our programs. They lie beside the test's own folder once `cargo build --workspace --bins` has run.
@@ -28,6 +30,20 @@ pub fn our_program(name: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
         .with_context(|| format!("{name} is not built; run cargo build --workspace --bins"))
+}
+
+/// Whether `/readyz` of this management port says so, as `twinlock health` asks: without a program of its own each time.
+fn is_ready(port: u16) -> bool {
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(3));
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(PATIENCE)?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
 }
 
 /// The command line of the product, pointed at a running one.

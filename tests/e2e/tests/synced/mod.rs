@@ -69,6 +69,11 @@ impl Upstream {
         Ok(Self::Ds389(Ds389::start(dir, &Pki::new(&dir.join("tls"))?)?))
     }
 
+    /// The company alone.
+    pub fn ds389_without_bulk(dir: &Path) -> Result<Self> {
+        Ok(Self::Ds389(Ds389::start_without_bulk(dir, &Pki::new(&dir.join("tls"))?)?))
+    }
+
     pub fn modify(&self, ldif: &str) -> Result<()> {
         match self {
             Self::Slapd(slapd) => slapd.modify(ldif),
@@ -100,14 +105,6 @@ impl Upstream {
             failed.filter(|line| !OF_GROUPS.iter().chain(links).any(|known| line.contains(known))).collect();
         ensure!(failed.is_empty(), "{failed:?}");
         Ok(())
-    }
-
-    /// Takes the many people of `ou=bulk` away.
-    pub fn drop_bulk(&self) -> Result<()> {
-        let bulk = format!("ou=bulk,ou=people,{COMPANY_BASE}");
-        let people = self.search(&bulk, "(objectClass=inetOrgPerson)", &["1.1"])?;
-        let deletes: String = people.iter().map(|found| format!("dn: {}\nchangetype: delete\n\n", found.dn)).collect();
-        self.modify(&deletes)
     }
 
     pub fn url(&self) -> String {

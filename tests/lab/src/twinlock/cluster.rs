@@ -1,6 +1,6 @@
 //! The six parts as programs of their own, two of each and three that decide, on NATS and PostgreSQL, with mutual TLS between them.
 
-use super::{CommandLine, our_program};
+use super::{CommandLine, is_ready, our_program};
 use crate::{Nats, Pki, Postgres, Proc, free_port, wait_until};
 use anyhow::{Context, Result};
 use std::{
@@ -242,8 +242,7 @@ impl Cluster {
 
     /// Whether `/readyz` of a node says so.
     pub fn is_ready(&self, node: Node) -> bool {
-        let set = format!("management.listen=127.0.0.1:{}", self.ports[&node].management);
-        self.command_line.run(&["--set", &set, "health"]).is_ok()
+        is_ready(self.ports[&node].management)
     }
 
     /// Waits until every running node is ready.

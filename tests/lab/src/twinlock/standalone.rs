@@ -1,6 +1,6 @@
 //! `twinlock serve`, initialised by `twinlock init`, on free ports.
 
-use super::{CommandLine, our_program};
+use super::{CommandLine, is_ready, our_program};
 use crate::{Proc, free_port, run, wait_until};
 use anyhow::{Context, Result};
 use std::{
@@ -84,7 +84,7 @@ impl Standalone {
         command.args(["--set", "shutdown.drain_delay_seconds=0", "--set", "shutdown.drain_timeout_seconds=5"]);
         command.args(self.set.iter().flat_map(|value| ["--set", value]));
         self.process = Some(Proc::spawn("twinlock", command, &self.log_file())?);
-        wait_until("twinlock serve to be ready", Duration::from_secs(30), || self.command_line.run(&["health"]).is_ok())
+        wait_until("twinlock serve to be ready", Duration::from_secs(30), || is_ready(self.management_port))
             .with_context(|| self.log())
     }
 
