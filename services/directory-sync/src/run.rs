@@ -683,6 +683,7 @@ fn tell(opening: &Opening, ended: &Ended, begun: Instant) {
                 disabled = finished.disabled,
                 removed = finished.removed,
                 parked = finished.parked,
+                parked_why = finished.parked_why,
                 approval_id = finished.approval_id,
                 ms,
                 $text

@@ -527,7 +527,10 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
     let run = &status["runs"][0];
     assert_eq!((&run["mode"], &run["why"], &run["state"]), (&json!("full"), &json!("asked for"), &json!("parked")));
     assert_eq!((&run["items"], &run["parked"]), (&json!({"rest": 12, "staff": 400}), &json!(6)));
+    assert_eq!(run["parked_why"], "6 users are more than the 5 of sync.approval_over_users");
+    assert_eq!(status["runs"][1]["parked_why"], json!(null));
     assert_eq!(status["approvals"][0]["users"], 250);
+    assert_eq!(status["approvals"][0]["why"], "the sync item staff has nobody any more");
     assert!(status["approvals"][0].get("usernames").is_none(), "names come in pages");
 
     let first = api.get("/sync/runs/r1/changes?limit=200").await.json();

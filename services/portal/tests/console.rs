@@ -163,6 +163,18 @@ async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
     let applied = world.store.applied.lock().expect("a lock").clone();
     assert!(applied.len() == 1 && !applied[0].contains("staff"), "{applied:?}");
 
+    for page in ["/console", "/console/approvals", "/console/approvals/a1"] {
+        owner.get(page).await;
+        assert!(owner.page.html.contains("the sync item staff has nobody any more"), "{page}: {}", owner.page.html);
+    }
+    for page in ["/console/sync", "/console/sync/runs/r1"] {
+        owner.get(page).await;
+        assert!(
+            owner.page.html.contains("are more than the 5 of sync.approval_over_users"),
+            "{page}: {}",
+            owner.page.html
+        );
+    }
     owner.get("/console/approvals/a1").await;
     owner.submit("/console/approvals/a1", &[("decision", "some")]).await;
     assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody chosen is not everybody");

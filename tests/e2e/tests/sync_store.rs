@@ -251,8 +251,11 @@ async fn a_read_that_finds_nobody_is_parked() -> Result<()> {
     item(&world, "(uid=nobody-has-this)", "remove").await?;
     let empty = world.run("").await?;
     assert_eq!((empty.state.as_str(), empty.removed, empty.parked as usize), ("parked", 0, PEOPLE));
-    assert_eq!((empty.why.as_str(), empty.error.as_str()), ("it was asked for", ""));
-    let waiting = world.waiting(&world.approvals().await?[0]).await?;
+    let why = "the sync item everybody has nobody any more";
+    assert_eq!((empty.why.as_str(), empty.error.as_str(), empty.parked_why.as_str()), ("it was asked for", "", why));
+    let approval = &world.approvals().await?[0];
+    assert_eq!(approval.why, why);
+    let waiting = world.waiting(approval).await?;
     let whys: BTreeSet<&str> = waiting.iter().map(|user| user.why.as_str()).collect();
     assert_eq!(whys, ["no longer in everybody, nor in any other item"].into());
     assert_eq!(counts(&world).await?, (PEOPLE, 0, 0));

@@ -93,6 +93,8 @@ pub(super) struct Run {
     disabled: u32,
     removed: u32,
     parked: u32,
+    /// Why they wait for approval, or, of a preview, would, in one sentence; null = nobody does.
+    parked_why: Option<String>,
     /// Users by sync item.
     items: BTreeMap<String, u64>,
 }
@@ -106,6 +108,8 @@ struct Waiting {
     expires: Option<String>,
     /// How many users wait.
     users: u64,
+    /// Why, in one sentence; null = the list is from before this was kept.
+    why: Option<String>,
 }
 
 /// What a run did to a user; of a preview, what it would do.
@@ -306,7 +310,8 @@ pub(super) async fn approval_users(
 
 /// Decide about leavers that wait
 ///
-/// Once a list. Where there are several administrators, nobody approves what came of a run that they asked for themselves.
+/// Once a list. Where there are several administrators, nobody approves what came of a run that they asked for themselves. A list of other
+/// sync items or another source than those of now, or of which no run has heard of late, is refused with 409: ask for a run first.
 #[utoipa::path(post, path = "/sync/approvals/{id}", tag = "sync", request_body = Decision, params(("id" = String, Path)), responses(
     (status = 200, body = Decided), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn decide(
@@ -431,6 +436,7 @@ fn run_shown(run: SyncRun) -> Run {
         disabled: run.disabled,
         removed: run.removed,
         parked: run.parked,
+        parked_why: Some(run.parked_why).filter(|text| !text.is_empty()),
         items: run.items.into_iter().map(|item| (item.sync_item, item.users)).collect(),
     }
 }
@@ -442,6 +448,7 @@ fn waiting(approval: Approval) -> Waiting {
         created: moment(approval.created_unix_ms),
         expires: moment(approval.expires_unix_ms),
         users: approval.users,
+        why: Some(approval.why).filter(|text| !text.is_empty()),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn list(approval: Approval) -> List {
         id: approval.approval_id,
         directory: approval.directory,
         users: approval.users,
+        why: approval.why,
         created: time(approval.created_unix_ms),
         expires: time(approval.expires_unix_ms),
     }

@@ -87,6 +87,8 @@ pub(super) struct List {
     pub id: String,
     pub directory: String,
     pub users: u64,
+    /// Why they wait; empty = it is not known.
+    pub why: String,
     pub created: String,
     pub expires: String,
 }

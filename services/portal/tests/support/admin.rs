@@ -240,11 +240,17 @@ impl Admin for FakeStore {
             feed: "syncrepl".into(),
             state: "parked".into(),
             parked: 6,
+            parked_why: "6 users are more than the 5 of sync.approval_over_users".into(),
             items: items.map(|(item, users)| ItemCount { sync_item: item.into(), users }).into(),
             ..SyncRun::default()
         };
-        let approval =
-            Approval { approval_id: "a1".into(), directory: "corp".into(), users: 250, ..Approval::default() };
+        let approval = Approval {
+            approval_id: "a1".into(),
+            directory: "corp".into(),
+            users: 250,
+            why: "the sync item staff has nobody any more".into(),
+            ..Approval::default()
+        };
         let mut runs = self.runs.lock().expect("a lock").clone();
         runs.push(run);
         runs.push(SyncRun {

@@ -245,7 +245,7 @@ const RUN_COLUMNS: [&str; 11] = [
 ];
 const SOURCE_COLUMNS: [&str; 8] =
     ["directory", "base", "feed", "users", "last_full", "last_complete", "next", "waits_for"];
-const APPROVAL_COLUMNS: [&str; 5] = ["id", "directory", "users", "created", "expires"];
+const APPROVAL_COLUMNS: [&str; 6] = ["id", "directory", "users", "why", "created", "expires"];
 const PLAN_COLUMNS: [&str; 4] = ["directory", "username", "what", "detail"];
 const CHANGE_COLUMNS: [&str; 3] = ["username", "what", "detail"];
 
@@ -274,15 +274,21 @@ fn print_status(output: Output, status: &SyncStatusReply) {
     output.list(&RUN_COLUMNS, status.runs.iter().take(RUNS_SHOWN).map(run_record).collect(), None);
     for approval in &status.approvals {
         line(&printable(&format!(
-            "waits for approval: {} users of {}; see `twinlock sync approvals {}`",
-            approval.users, approval.directory, approval.approval_id
+            "waits for approval: {} users of {}{}; see `twinlock sync approvals {}`",
+            approval.users,
+            approval.directory,
+            because(&approval.why),
+            approval.approval_id
         )));
     }
 }
 
 async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun]) -> Result<(), Failure> {
     let records = planned(connection, runs).await?;
-    let sentence = sum(&records);
+    let waits = runs.iter().filter(|run| !run.parked_why.is_empty());
+    let waits =
+        waits.map(|run| printable(&format!("; those of {} would wait because {}", run.directory, run.parked_why)));
+    let sentence = sum(&records) + &waits.collect::<String>();
     let runs: Vec<Value> = runs.iter().map(run_record).collect();
     output.summed(&PLAN_COLUMNS, records, &sentence, json!({ "runs": runs }));
     Ok(())
@@ -315,6 +321,11 @@ fn sum(records: &[Value]) -> String {
     )
 }
 
+/// A reason to append, where there is one.
+fn because(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({why})") }
+}
+
 async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
     let run = history::find(connection, run_id).await?;
     let records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
@@ -323,8 +334,13 @@ async fn print_run(connection: &mut Connection, output: Output, run_id: &str) ->
             let why = if run.why.is_empty() { String::new() } else { format!(" ({})", run.why) };
             let items = run.items.iter().map(|item| format!("; {}: {} users", item.sync_item, item.users));
             let error = if run.error.is_empty() { String::new() } else { format!("; {}", run.error) };
+            let waits = match (run.parked, run.mode == "preview") {
+                (0, _) => String::new(),
+                (users, true) => format!("; {users} would wait for approval{}", because(&run.parked_why)),
+                (users, false) => format!("; {users} wait for approval{}", because(&run.parked_why)),
+            };
             printable(&format!(
-                "{}: {}, {}{why}{error}{}",
+                "{}: {}, {}{why}{error}{waits}{}",
                 run.directory,
                 run.state,
                 run.mode,
@@ -432,13 +448,13 @@ fn run_record(run: &SyncRun) -> Value {
         "trigger": run.trigger, "actor": run.actor, "state": run.state,
         "started": time(run.started_unix_ms), "finished": time(run.finished_unix_ms),
         "added": run.added, "changed": run.changed, "unchanged": run.unchanged,
-        "disabled": run.disabled, "removed": run.removed, "parked": run.parked, "error": run.error, "items": items,
+        "disabled": run.disabled, "removed": run.removed, "parked": run.parked, "parked_why": run.parked_why, "error": run.error, "items": items,
     })
 }
 
 fn approval_record(approval: &Approval) -> Value {
     json!({
-        "id": approval.approval_id, "directory": approval.directory, "users": approval.users,
+        "id": approval.approval_id, "directory": approval.directory, "users": approval.users, "why": approval.why,
         "created": time(approval.created_unix_ms), "expires": time(approval.expires_unix_ms),
     })
 }

@@ -6,17 +6,18 @@
 //! ```
 //!
 //! A decision is about the list as it stands, and is evaluated when it is carried out: who was seen again stays. Who is on the
-//! list and not approved stays, too, until a full run finds them gone again.
+//! list and not approved stays, too, until a full run finds them gone again. A list of which the directory was not asked of late, or
+//! that other items or another source made, is not approved: nobody knows who would be on it now.
 
-use super::DAY_MS;
 use super::leavers::{Action, Due, FREE, How, Leaving, why};
 use super::run::Run;
-use super::{history, page, rows};
+use super::{DAY_MS, MINUTE_MS};
+use super::{history, page, rows, source};
 use crate::Store;
 use crate::admin::REASON_CHARACTERS_MAX;
 use crate::audit::{self, NewEvent, printable};
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Session, args};
+use crate::sql::{Arg, Row, Session, args};
 use crate::users::name_key;
 use domain::settings::Settings;
 use domain::{Role, role::Permission};
@@ -29,6 +30,9 @@ use tonic::Status;
 
 /// Users of one transaction: logins wait for it.
 const AT_ONCE: u32 = 1_000;
+
+/// However short the interval is: a run that failed is no reason to ask an administrator to come again.
+const UNASKED_MIN_MS: i64 = 10 * MINUTE_MS;
 
 /// What whoever has the host is called by, on its command line.
 const HOST: &str = "cli:";
@@ -48,6 +52,7 @@ pub async fn park(
     run: &Run,
     settings: &Settings,
     due: &Due,
+    reason: &str,
     now_ms: i64,
 ) -> Result<Parked, StoreError> {
     let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
@@ -58,6 +63,7 @@ pub async fn park(
     }
     let users = u32::try_from(wanted.values().sum::<u64>()).unwrap_or(u32::MAX);
     if let Some(approval_id) = same(session, run, &wanted, now_ms).await? {
+        made_by(session, run, settings, &approval_id, reason).await?;
         return Ok(Parked { approval_id, users });
     }
     let mut authors = authors_before(session, &run.directory).await?;
@@ -72,6 +78,7 @@ pub async fn park(
     let sql = "INSERT INTO approvals (approval_id, directory, created_ms, expires_ms, asked_by, state, decision, decided_by, \
                applied) VALUES ($1, $2, $3, $4, $5, 'open', '', '', 0)";
     session.execute(sql, args![&approval_id, &run.directory, now_ms, expires_ms, &asked_by]).await?;
+    made_by(session, run, settings, &approval_id, reason).await?;
     for kind in &due.kinds {
         let Some(action) = kind.action else { continue };
         let sql = format!(
@@ -94,6 +101,69 @@ pub async fn park(
     }
     note(session, run, &approval_id).await?;
     Ok(Parked { approval_id, users })
+}
+
+/// Keeps why they wait, and by what the last run came to it.
+async fn made_by(
+    session: &mut Session,
+    run: &Run,
+    settings: &Settings,
+    approval_id: &str,
+    why: &str,
+) -> Result<(), StoreError> {
+    let source = settings.directory(&run.directory).map(|it| it.source_digest()).unwrap_or_default();
+    // What a directory tells of while it is followed is of the source that was accepted before.
+    let sql = "UPDATE approvals SET why = $1, items_digest = $2, source_digest = $3, \
+               identity = CASE WHEN $4 = '' THEN identity ELSE $4 END WHERE approval_id = $5";
+    let arguments = args![why, settings.items_digest(&run.directory), source, &run.identity, approval_id];
+    session.execute(sql, arguments).await?;
+    Ok(())
+}
+
+/// Why a list is not to be approved as it stands, in a sentence with the way out (S-40); `None` = it is of now.
+async fn stale(
+    session: &mut Session,
+    settings: &Settings,
+    list: &Row,
+    now_ms: i64,
+) -> Result<Option<String>, StoreError> {
+    let directory: String = list.get("directory")?;
+    let text = |column: &str| list.get::<String>(column);
+    let (items, sources, identity) = (text("items_digest")?, text("source_digest")?, text("identity")?);
+    let is_other = |before: &str, now: &str| !before.is_empty() && before != now;
+    let source = settings.directory(&directory).map(|it| it.source_digest()).unwrap_or_default();
+    let why = if is_other(&items, &settings.items_digest(&directory)) {
+        "the sync items were changed since this list was made".to_owned()
+    } else if is_other(&sources, &source) || source::is_another(session, &directory, &identity).await? {
+        "this list is of another account, base, filter, id attribute or directory than the one of now".to_owned()
+    } else if let Some(minutes) = unasked(session, settings, &directory, now_ms).await? {
+        format!("no run has read the directory to its end for {minutes} minutes, so nobody knows who is back")
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(format!("{why}: look again with \"twinlock sync now {directory}\", then decide")))
+}
+
+/// For how many minutes no run of the directory ended complete, where that is longer than two intervals, or two such runs, take.
+async fn unasked(
+    session: &mut Session,
+    settings: &Settings,
+    directory: &str,
+    now_ms: i64,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT started_ms, finished_ms FROM sync_runs WHERE directory = $1 AND mode <> 'preview' \
+               AND state IN ('done', 'parked') ORDER BY started_ms DESC, run_id DESC LIMIT 1";
+    let (took_ms, ended_ms) = match session.row(sql, args![directory]).await? {
+        Some(row) => {
+            let ended_ms: i64 = row.get("finished_ms")?;
+            (ended_ms.saturating_sub(row.get("started_ms")?), ended_ms)
+        }
+        None => (0, 0),
+    };
+    let interval_ms = i64::from(settings.sync.interval_minutes) * MINUTE_MS;
+    let allowed_ms = interval_ms.max(took_ms).saturating_mul(2).max(UNASKED_MIN_MS);
+    let ago_ms = now_ms.saturating_sub(ended_ms);
+    Ok((ago_ms > allowed_ms).then_some(ago_ms / MINUTE_MS))
 }
 
 /// Whose runs the last list of the directory comes from, the last of them last, unless all of it was approved or a run has settled it:
@@ -226,8 +296,8 @@ pub async fn resume(store: &Store, now_ms: i64) -> Result<(), StoreError> {
 async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> Result<(), StoreError> {
     let mut session = store.database().write().await?;
     let head = audit::lock(&mut session).await?;
-    let sql =
-        "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING expires_ms, state, asked_by, decision";
+    let sql = "UPDATE approvals SET state = state WHERE approval_id = $1 RETURNING expires_ms, state, asked_by, decision, directory, \
+         items_digest, source_digest, identity";
     let row = session.row(sql, args![&request.approval_id]).await?;
     let row = row.ok_or_else(|| Status::not_found("no such approval"))?;
     let chosen: BTreeSet<String> = request.usernames.iter().map(|name| name_key(name)).collect();
@@ -254,6 +324,13 @@ async fn begin(store: &Store, request: &DecideApprovalRequest, now_ms: i64) -> R
         let text = "the run, or one before it that found the same, was asked for by the same administrator; another one has to \
                     approve it";
         return Err(Status::permission_denied(text).into());
+    }
+    if request.approve {
+        let settings = store.rules().current(&mut session).await?;
+        // By the clock that says when runs ended.
+        if let Some(why) = stale(&mut session, &settings, &row, store.clock().now_ms()).await? {
+            return Err(Status::failed_precondition(why).into());
+        }
     }
     let sql = "UPDATE approvals SET state = 'deciding', decision = $1, decided_by = $2 WHERE approval_id = $3";
     session.execute(sql, args![decision, &request.actor, &request.approval_id]).await?;

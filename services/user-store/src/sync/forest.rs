@@ -3,12 +3,12 @@
 //! Which directories are domains of one forest is told by their names alone: `child.corp.example` belongs to `corp.example`, and both
 //! to whatever else belongs to either. A forest may have trees of other names: those are not compared.
 
-use super::rows;
+use super::{rows, source};
 use crate::rpc::StoreError;
 use crate::sql::Session;
-use domain::settings::{Preset, Settings};
+use domain::settings::{Directory, Preset, Settings};
 use ldap_wire::Dn;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Of these names the principal names that somebody of another domain of the forest has, and still has.
 pub async fn names_elsewhere<'a>(
@@ -17,7 +17,8 @@ pub async fn names_elsewhere<'a>(
     directory: &str,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<BTreeSet<String>, StoreError> {
-    let others = others(settings, directory);
+    let found = source::bases(session).await?;
+    let others = others(settings, &found, directory);
     if others.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -26,12 +27,16 @@ pub async fn names_elsewhere<'a>(
     Ok(holders.into_iter().filter(|it| !it.gives_way(settings)).map(|it| it.username_key).collect())
 }
 
-/// The directories that are other domains of the forest of this one. Two directories of one domain read the same people.
-fn others<'a>(settings: &'a Settings, directory: &str) -> Vec<&'a str> {
+/// The directories that are other domains of the forest of this one. Two directories of one domain read the same people. `found` = by
+/// directory, where its searches start, for those whose settings leave that to the servers (FD-05).
+fn others<'a>(settings: &'a Settings, found: &HashMap<String, String>, directory: &str) -> Vec<&'a str> {
     let of_active_directory = settings.directories.iter().filter(|it| it.preset == Preset::ActiveDirectory);
-    let domain = |base: &str| base.parse::<Dn>().ok()?.dns_domain();
+    let domain = |it: &Directory| {
+        let base = if it.base.is_empty() { found.get(it.name.as_str())? } else { &it.base };
+        base.parse::<Dn>().ok()?.dns_domain()
+    };
     let domains: Vec<(&str, String)> =
-        of_active_directory.filter_map(|it| Some((it.name.as_str(), domain(&it.base)?))).collect();
+        of_active_directory.filter_map(|it| Some((it.name.as_str(), domain(it)?))).collect();
     let Some((_, own)) = domains.iter().find(|(name, _)| *name == directory) else { return Vec::new() };
     let mut forest: BTreeSet<&str> = BTreeSet::from([own.as_str()]);
     loop {
@@ -72,6 +77,7 @@ mod tests {
             ("partner", "active_directory", "DC=partner,DC=example"),
             ("lab", "openldap", "DC=lab,DC=corp,DC=example"),
             ("open", "active_directory", ""),
+            ("found", "active_directory", ""),
         ] {
             document += &format!(
                 "[[directory]]\nname = \"{name}\"\npreset = \"{preset}\"\nurls = [\"ldaps://dc\"]\nbase = \"{base}\"\n\
@@ -79,10 +85,14 @@ mod tests {
             );
         }
         let settings: Settings = toml::from_str(&document).expect("valid");
-        assert_eq!(others(&settings, "corp"), ["west", "east", "deep"]);
-        assert_eq!(others(&settings, "deep"), ["corp", "staff", "west", "east"]);
+        let found = [("found", "DC=found,DC=corp,DC=example"), ("corp", "DC=elsewhere,DC=example")];
+        let found = found.map(|(name, base)| (name.to_owned(), base.to_owned())).into();
+        let others = |directory| others(&settings, &found, directory);
+        assert_eq!(others("corp"), ["west", "east", "deep", "found"], "what the settings say comes first");
+        assert_eq!(others("deep"), ["corp", "staff", "west", "east", "found"]);
+        assert_eq!(others("found"), ["corp", "staff", "west", "east", "deep"]);
         for alone in ["notcorp", "partner", "lab", "open", "nobody"] {
-            assert_eq!(others(&settings, alone), [""; 0], "{alone}");
+            assert_eq!(others(alone), [""; 0], "{alone}: no run has found out yet, or it is no domain of the forest");
         }
     }
 }

@@ -204,7 +204,7 @@ pub const SAYS_NOTHING: &str =
 async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Result<Vec<SyncRun>, StoreError> {
     let sql = format!(
         "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, unchanged, \
-         disabled, removed, parked FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"
+         disabled, removed, parked, parked_why FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"
     );
     let mut runs = Vec::new();
     for row in session.rows_of(sql, arguments).await? {
@@ -226,6 +226,7 @@ async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Re
             disabled: small(&row, "disabled")?,
             removed: small(&row, "removed")?,
             parked: small(&row, "parked")?,
+            parked_why: row.get("parked_why")?,
             items: Vec::new(),
         });
     }
@@ -244,7 +245,7 @@ async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Re
 
 async fn approvals(session: &mut Session, now_ms: i64) -> Result<Vec<Approval>, StoreError> {
     let sql = "SELECT a.approval_id AS approval_id, a.directory AS directory, a.created_ms AS created_ms, \
-               a.expires_ms AS expires_ms, \
+               a.expires_ms AS expires_ms, a.why AS why, \
                (SELECT COUNT(*) FROM approval_users w WHERE w.approval_id = a.approval_id) AS users \
                FROM approvals a WHERE (a.state = 'open' AND a.expires_ms > $1) OR a.state = 'deciding' \
                ORDER BY a.created_ms";
@@ -256,6 +257,7 @@ async fn approvals(session: &mut Session, now_ms: i64) -> Result<Vec<Approval>, 
             created_unix_ms: row.get("created_ms")?,
             expires_unix_ms: row.get("expires_ms")?,
             users: row.unsigned("users")?,
+            why: row.get("why")?,
         })
     });
     Ok(approvals.collect::<Result<_, _>>()?)

@@ -6,7 +6,7 @@
 //! seen again with an owner: all of it is forgotten
 //! ```
 
-use super::guard::{self, Found};
+use super::guard::{self, Found, Reason};
 use super::members::{self, Graph, Person};
 use super::rows::{Carried, carry_out};
 use super::run::{End, Mode, Run};
@@ -18,7 +18,7 @@ use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session, args};
 use domain::settings::{Leavers, Settings};
 use proto::user_store::{LeftObject, ListUnseenReply, ListUnseenRequest, left_object};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use tonic::Status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ impl How {
         gone && due.is_empty() && state == "disabled"
     }
 
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Deleted, Self::Outside, Self::Absent].into_iter().find(|how| how.code() == code)
+    }
+
     pub fn of(left: &LeftObject) -> Result<Self, Status> {
         match left.how() {
             left_object::How::Deleted => Ok(Self::Deleted),
@@ -73,7 +77,7 @@ pub struct Marked {
 }
 
 impl Marked {
-    fn of(row: &Row) -> Result<Self, sqlx::Error> {
+    pub fn of(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             left_how: row.get("left_how")?,
             left_run: row.get("left_run")?,
@@ -92,7 +96,7 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: MissedBefore) -> 
     }
     let next = match how {
         // The last word is of a run that looks at everybody.
-        How::Absent if run.mode != Mode::Full && !before.left_how.is_empty() => return None,
+        How::Absent if run.mode == Mode::Incremental && !before.left_how.is_empty() => return None,
         How::Absent if sure => match before.left_how.as_str() {
             "deleted" => "deleted",
             "outside" => "outside",
@@ -111,9 +115,19 @@ fn marked(before: &Marked, how: How, run: &Run, missed_before: MissedBefore) -> 
     (!known).then_some((next, true))
 }
 
+/// How somebody leaves whom a preview finds gone; `None` = nothing is to be decided. Whom one run misses another one looks for once more
+/// (S-43): a preview stands for both.
+pub fn would_leave(before: Marked, how: How, preview: &Run) -> Option<String> {
+    match marked(&before, how, preview, MissedBefore::Yes) {
+        Some((MISSED, _)) => Some(How::Absent.code().to_owned()),
+        Some((left_how, _)) => Some(left_how.to_owned()),
+        None => (before.due == "leave").then_some(before.left_how),
+    }
+}
+
 /// Who was made by hand, and found in the directory at a login, is of no item until a run gives them one: nothing that they are not of
 /// can be left (FS-17).
-const OF_AN_ITEM: &str = "sync_item <> ''";
+pub const OF_AN_ITEM: &str = "sync_item <> ''";
 
 /// Users of whom the directory says that they left. The caller holds the chain's lock.
 pub async fn leave(session: &mut Session, batch: &Batch<'_>, left: &[(String, How)]) -> Result<(), StoreError> {
@@ -298,7 +312,7 @@ pub struct Due {
 
 /// Written so that both databases go by the index of those who are due: it has nobody else. Other columns that have an index stand
 /// as expressions beside it.
-const DUE: &str = "u.due <> '' AND u.due IN ('leave', 'exempt')";
+pub const DUE: &str = "u.due <> '' AND u.due IN ('leave', 'exempt')";
 
 /// Those an administrator's decision is being carried out for are not decided about a second time.
 pub const FREE: &str = "NOT EXISTS (SELECT 1 FROM approval_users w JOIN approvals a ON a.approval_id = w.approval_id \
@@ -329,15 +343,19 @@ impl Due {
     }
 
     /// S-40, S-42, S-46, FS-06
-    pub async fn must_wait(&self, session: &mut Session, run: &Run, settings: &Settings) -> Result<bool, StoreError> {
+    pub async fn must_wait(
+        &self,
+        session: &mut Session,
+        run: &Run,
+        settings: &Settings,
+    ) -> Result<Option<Reason>, StoreError> {
         let users = self.users();
         if users == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         // Many small runs are no way around it (S-40): what a directory that is followed took away of late counts, too.
-        let users = users + lately(session, run).await?;
-        let mut found = Found { users, known: 0, emptied: false };
-        if guard::share_counts(&settings.sync, users) {
+        let mut found = Found { users, lately: lately(session, run).await?, ..Found::default() };
+        if guard::share_counts(&settings.sync, users + found.lately) {
             let sql = "SELECT COUNT(*) AS known FROM users WHERE directory = $1 AND state = 'enabled'";
             let row = session.row(sql, args![&run.directory]).await?;
             let known = row.ok_or(StoreError::Broken("a count has no row"))?.unsigned("known")?;
@@ -347,15 +365,16 @@ impl Due {
         Ok(guard::must_wait(&settings.sync, found))
     }
 
-    /// Is there an item with leavers and with nobody else (S-42)?
-    async fn emptied(&self, session: &mut Session, run: &Run) -> Result<bool, StoreError> {
-        let of_items: BTreeMap<&str, ()> = self
+    /// The items with leavers and with nobody else (S-42).
+    async fn emptied(&self, session: &mut Session, run: &Run) -> Result<Vec<String>, StoreError> {
+        let of_items: BTreeSet<&str> = self
             .kinds
             .iter()
             .filter(|kind| matches!(kind.action, Some(Action::Disable | Action::Remove)))
-            .map(|kind| (kind.sync_item.as_str(), ()))
+            .map(|kind| kind.sync_item.as_str())
             .collect();
-        for sync_item in of_items.into_keys() {
+        let mut emptied = Vec::new();
+        for sync_item in of_items {
             // Only a full run looks at everybody.
             let met = "SELECT user_id FROM users WHERE sync_item = $1 AND left_how = '' AND last_run = $2 LIMIT 1";
             let left = "SELECT user_id FROM users WHERE sync_item = $1 AND left_how = '' LIMIT 1";
@@ -364,10 +383,10 @@ impl Due {
                 Mode::Incremental | Mode::Preview => session.row(left, args![sync_item]).await?,
             };
             if others.is_none() {
-                return Ok(true);
+                emptied.push(sync_item.to_owned());
             }
         }
-        Ok(false)
+        Ok(emptied)
     }
 
     /// They are few enough: all of it is carried out by the end of the run.

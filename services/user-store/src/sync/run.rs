@@ -49,8 +49,8 @@ pub struct Run {
     pub reply: FinishRunReply,
 }
 
-const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, mapping_digest, identity, added, changed, error, \
-    disabled, removed, parked, approval_id";
+const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, mapping_digest, identity, added, changed, \
+    error, disabled, removed, parked, parked_why, approval_id";
 
 impl Run {
     fn of(row: &Row) -> Result<Self, StoreError> {
@@ -72,6 +72,7 @@ impl Run {
                 disabled: small(row, "disabled")?,
                 removed: small(row, "removed")?,
                 parked: small(row, "parked")?,
+                parked_why: row.get("parked_why")?,
                 approval_id: row.get("approval_id")?,
                 ..FinishRunReply::default()
             },
@@ -347,15 +348,16 @@ async fn complete(
         pending::clear(session, run).await?;
     }
     let due = leavers::due(session, run, settings).await?;
-    if !due.must_wait(session, run, settings).await? {
+    let Some(why) = due.must_wait(session, run, settings).await? else {
         // What waited for approval is settled by this run: gone for good and few, or back.
         approvals::supersede(session, &run.directory).await?;
         end.decided = due.decide();
         return Ok(());
-    }
+    };
     end.state = "parked";
     end.decided = due.wait();
-    let parked = approvals::park(session, run, settings, &due, now_ms).await?;
+    end.reply.parked_why = why.to_string();
+    let parked = approvals::park(session, run, settings, &due, &end.reply.parked_why, now_ms).await?;
     end.reply.parked = parked.users;
     end.reply.approval_id = parked.approval_id;
     Ok(())
@@ -363,10 +365,19 @@ async fn complete(
 
 async fn close(session: &mut Session, run: &Run, end: &End, error: &str, end_ms: i64) -> Result<(), StoreError> {
     let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
-               approval_id = $7 WHERE run_id = $8";
+               approval_id = $7, parked_why = $8 WHERE run_id = $9";
     let reply = &end.reply;
-    let arguments =
-        args![end.state, error, end_ms, reply.disabled, reply.removed, reply.parked, &reply.approval_id, &run.run_id];
+    let arguments = args![
+        end.state,
+        error,
+        end_ms,
+        reply.disabled,
+        reply.removed,
+        reply.parked,
+        &reply.approval_id,
+        &reply.parked_why,
+        &run.run_id
+    ];
     session.execute(sql, arguments).await?;
     Ok(())
 }
@@ -382,8 +393,8 @@ fn event(run: &Run, end: &End, error: &str, now_ms: i64) -> NewEvent {
         "{}, {mode}: {}, added {}, changed {}, disabled {}, removed {}, parked {}",
         run.directory, end.state, run.added, run.changed, reply.disabled, reply.removed, reply.parked
     );
-    if !error.is_empty() {
-        detail += &format!(" ({error})");
+    for why in [&reply.parked_why, error].into_iter().filter(|why| !why.is_empty()) {
+        detail += &format!(" ({why})");
     }
     NewEvent::administrative(now_ms, "sync.run", "sync", detail)
 }

@@ -8,6 +8,7 @@ use crate::rpc::{StoreError, bounded};
 use crate::sql::{Session, args};
 use domain::settings::Settings;
 use proto::user_store::{GetSourceReply, GetSourceRequest, SyncSource};
+use std::collections::HashMap;
 
 /// Feeds a directory can offer, and a line on each that it does not.
 const OFFERS_MAX: usize = 32;
@@ -42,7 +43,7 @@ pub async fn identity(session: &mut Session, directory: &str) -> Result<String, 
 }
 
 /// Is the source, as the last run met it that could ask, another than the one that was accepted (S-44)?
-async fn is_another(session: &mut Session, directory: &str, accepted: &str) -> Result<bool, StoreError> {
+pub async fn is_another(session: &mut Session, directory: &str, accepted: &str) -> Result<bool, StoreError> {
     let sql = "SELECT identity FROM sync_runs WHERE directory = $1 AND identity <> '' \
                ORDER BY started_ms DESC, run_id DESC LIMIT 1";
     let met = session.row(sql, args![directory]).await?.map(|row| row.get::<String>("identity")).transpose()?;
@@ -107,6 +108,12 @@ pub async fn starts_at(session: &mut Session, directory: &str, base: &str) -> Re
         session.execute(sql, args![bounded(base, 1024), directory]).await?;
     }
     Ok(())
+}
+
+/// By directory, where its searches started at the last run that could ask.
+pub async fn bases(session: &mut Session) -> Result<HashMap<String, String>, StoreError> {
+    let rows = session.rows("SELECT directory, base FROM sync_sources WHERE base <> ''", args![]).await?;
+    Ok(rows.iter().map(|row| Ok((row.get("directory")?, row.get("base")?))).collect::<Result<_, sqlx::Error>>()?)
 }
 
 /// The feed continues here: in the transaction of what it covers (S-02). A full read is covered at its end only, and a preview

@@ -40,6 +40,7 @@ pub async fn alarm(
             portal => format!("{portal}/console/approvals/{}", reply.approval_id),
         };
         let mail = NewMail::to_administrators("sync_approval").with("detail", detail).with("link", link);
+        let mail = mail.with("reason", &reply.parked_why);
         return Ok(Some(mail.once(format!("sync_approval:{}", reply.approval_id))));
     }
     if request.complete && !another {

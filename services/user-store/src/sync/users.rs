@@ -88,6 +88,8 @@ pub struct Judge<'a> {
     /// Of the directory, in their order.
     pub items: &'a [&'a SyncItem],
     pub graph: &'a Graph,
+    /// Of a preview: groups as they stand for those who are known. A run that writes has judged what moved when it wrote the groups.
+    pub before: Option<&'a Graph>,
     /// Principal names that somebody of another domain of the forest has (S-53).
     pub elsewhere: &'a BTreeSet<String>,
 }
@@ -484,7 +486,13 @@ fn exemption(judge: &Judge<'_>, person: &Person, owner: Option<&SyncItem>, known
     let now = judge.graph.exempting_of(person, policies);
     // Another name, SID or primary group may have brought them in; who is new, back, or was made by hand, had none.
     let had = known.filter(|it| it.state != "removed" && !it.last_run.is_empty()).map(|it| &it.person);
-    let had = had.map_or_else(BTreeSet::new, |it| judge.graph.exempting_of(it, policies));
+    let had = had.map_or_else(BTreeSet::new, |it| {
+        let had = judge.graph.exempting_of(it, policies);
+        match judge.before {
+            Some(before) => &had & &before.exempting_of(it, policies),
+            None => had,
+        }
+    });
     let of_groups = listed.iter().filter(|it| !it.starts_with(OF_ITEM) && now.contains(*it)).cloned();
     let waits: BTreeSet<String> = of_groups.chain(of_item).chain(now.difference(&had).cloned()).collect();
     let newly = waits.iter().any(|it| !listed.contains(it));

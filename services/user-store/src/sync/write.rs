@@ -276,6 +276,11 @@ pub async fn planned(
         }
         false => Graph::default(),
     };
+    // What is exempted by a group is new where the groups that decide do not exempt yet (S-46).
+    let before = match batch.run.is_preview() && batch.asks_for_groups() {
+        true => Some(Graph::above(session, &batch.run.directory, known.values().map(|it| &it.person)).await?),
+        false => None,
+    };
     let is_of_item = |it: &Read| members::owner(&batch.items, &it.candidates, &it.person, &graph).is_some();
     let claimed = hands::claimed(session, &read, &known, &holders, is_of_item).await?;
     for claim in &claimed.taken {
@@ -288,6 +293,7 @@ pub async fn planned(
         settings: batch.settings,
         items: &batch.items,
         graph: &graph,
+        before: before.as_ref(),
         elsewhere: &elsewhere,
     };
     let of_refused: Vec<Known> =

@@ -641,6 +641,85 @@ pub async fn an_approval_is_evaluated_when_it_is_given(lab: Fixture) {
     lab.assert_chain_is_whole().await;
 }
 
+pub async fn a_list_is_approved_only_while_it_is_of_now(lab: Fixture) {
+    // S-40
+    lab.with_settings().await;
+    let refusal = async |approval_id: &str| {
+        let refused = decide(&lab, approval_id, true, &[]).await.expect_err("not of now");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().ends_with(": look again with \"twinlock sync now corp\", then decide"), "{refused}");
+        refused.message().to_owned()
+    };
+    // Two intervals, or two runs as long as the last one, and ten minutes at least.
+    let minutely = format!("[sync]\ninterval_minutes = 1\n{SETTINGS}");
+    let hourly = format!("[sync]\ninterval_minutes = 60\n{SETTINGS}");
+    for (settings, takes, minutes) in [(SETTINGS, 0, 10), (&minutely, 0, 10), (&hourly, 0, 120), (SETTINGS, 30, 60)] {
+        lab.apply(settings).await;
+        let look = async || {
+            let run_id = lab.begin().await.expect("begun");
+            lab.batch(&run_id, people(90)).await;
+            let left = left(lab.unseen(&run_id).await, How::Deleted);
+            lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+            lab.clock.advance(takes * MINUTE_MS);
+            lab.finish(&run_id, true).await.approval_id
+        };
+        lab.run(people(100)).await;
+        let list = look().await;
+        lab.clock.advance((minutes + 1) * MINUTE_MS);
+        let why = refusal(&list).await;
+        assert!(why.contains(&format!("for {} minutes", minutes + 1)), "{why}");
+        // It is looked at again, and is the same.
+        assert_eq!(look().await, list);
+        lab.clock.advance(minutes * MINUTE_MS);
+        assert_eq!(decide(&lab, &list, true, &[]).await.expect("soon enough"), 10);
+    }
+    // By other items, or of another source as the settings say, until a run was made by those.
+    let other_items = with_items(&["people filter = \"(l=x)\"; source = { kind = \"domain\" }"]);
+    let other_base = SETTINGS.replace("\"dc=corp,dc=example\"", "\"ou=people,dc=corp,dc=example\"");
+    for (settings, said) in
+        [(&other_items, "the sync items were changed"), (&other_base, "another account, base, filter")]
+    {
+        lab.apply(SETTINGS).await;
+        lab.run(people(100)).await;
+        let list = lab.run(people(90)).await.approval_id;
+        lab.apply(settings).await;
+        let why = refusal(&list).await;
+        assert!(why.contains(said), "{why}");
+        assert_eq!(lab.run(people(90)).await.approval_id, list);
+        assert_eq!(decide(&lab, &list, true, &[]).await.expect("of now"), 10);
+    }
+    // And of another one as a run met it.
+    let run_of = async |mode: &str, identity: &str| {
+        let request = BeginRunRequest {
+            epoch: lab.epoch(),
+            directory: "corp".into(),
+            mode: mode.into(),
+            identity: identity.into(),
+            now_unix_ms: lab.clock.now_ms(),
+            ..BeginRunRequest::default()
+        };
+        lab.clock.advance(1);
+        let run_id = lab.services.sync.begin_run(Request::new(request)).await.expect("begun").into_inner().run_id;
+        lab.batch(&run_id, people(90)).await;
+        let left = left(lab.unseen(&run_id).await, How::Deleted);
+        lab.send(&run_id, ApplyBatchRequest { left, ..Default::default() }).await;
+        lab.finish(&run_id, true).await.approval_id
+    };
+    lab.run(people(100)).await;
+    let list = run_of("full", "one").await;
+    run_of("preview", "two").await;
+    let why = refusal(&list).await;
+    assert!(why.contains("another account, base, filter"), "{why}");
+    run_of("preview", "one").await;
+    assert_eq!(decide(&lab, &list, true, &["user099"]).await.expect("it was another server for a moment"), 1);
+    // To keep them needs no look.
+    lab.run(people(100)).await;
+    let list = lab.run(people(90)).await.approval_id;
+    lab.clock.advance(60 * MINUTE_MS);
+    refusal(&list).await;
+    assert_eq!(decide(&lab, &list, false, &[]).await.expect("refused"), 0);
+}
+
 pub async fn an_item_that_had_users_and_has_none_waits(lab: Fixture) {
     // S-42
     lab.apply(&with_items(&["staff", "guests"])).await;
@@ -650,8 +729,16 @@ pub async fn an_item_that_had_users_and_has_none_waits(lab: Fixture) {
     staff.push(of_items("guest", &["guests"]));
     lab.run(staff.clone()).await;
     let guest = staff.pop().expect("the guest");
-    assert_eq!(lab.run(staff.clone()).await.parked, 1);
+    let parked = lab.run(staff.clone()).await;
+    let why = "the sync item guests has nobody any more";
+    assert_eq!((parked.parked, parked.parked_why.as_str()), (1, why));
     assert_eq!(lab.state("guest").await, "enabled");
+    let listed = status(&lab).await;
+    assert_eq!((listed.approvals[0].why.as_str(), listed.runs[0].parked_why.as_str()), (why, why));
+    let mail = lab.mails().await.remove(0);
+    assert_eq!((mail.kind.as_str(), mail.variables["reason"].as_str()), ("sync_approval", why));
+    let event = lab.events("sync.run").await.pop().expect("told");
+    assert!(event.detail.ends_with(&format!("parked 1 ({why})")), "{}", event.detail);
     staff.push(guest);
     staff.push(of_items("other", &["guests"]));
     lab.run(staff.clone()).await;
@@ -968,8 +1055,9 @@ pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(
              [[sync_item]]\nname = \"{name}-people\"\ndirectory = \"{name}\"\nsource = {{ kind = \"domain\" }}\n"
         )
     };
-    let settings =
-        [("corp", "DC=corp,DC=example"), ("west", "DC=west,DC=corp,DC=example"), ("far", "DC=far,DC=example")];
+    // Where west starts the settings leave to its servers (FD-05).
+    let settings = [("corp", "DC=corp,DC=example"), ("west", ""), ("far", "DC=far,DC=example")];
+    let starts = |directory: &str| if directory == "west" { "DC=west,DC=corp,DC=example" } else { "" };
     let document: String = settings.iter().map(|(name, base)| domain(name, base)).collect();
     assert_eq!(lab.apply(&document).await.errors, [""; 0]);
     lab.lead().await;
@@ -983,6 +1071,7 @@ pub async fn a_principal_name_of_two_domains_of_a_forest_is_added_once_and_told(
             epoch: lab.epoch(),
             directory: directory.into(),
             mode: "full".into(),
+            base: starts(directory).into(),
             now_unix_ms: lab.clock.now_ms(),
             ..BeginRunRequest::default()
         };

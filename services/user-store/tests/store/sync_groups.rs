@@ -6,6 +6,7 @@ use proto::user_store::{
     ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply, ListPendingRequest, SyncChangesRequest,
     SyncedContainer, SyncedGroup, SyncedUser, admin_server::Admin, left_object::How, pending::What, sync_server::Sync,
 };
+use std::time::{Duration, Instant};
 use tonic::{Code, Request};
 
 pub fn group(name: &str, members: &[&str]) -> SyncedGroup {
@@ -194,6 +195,32 @@ pub async fn groups_that_lie_deeper_than_they_are_followed_make_a_run_incomplete
     assert_eq!(run(33, &["bob"]).await, ("incomplete".into(), why.into(), 0), "nobody leaves on what is not known");
     assert_eq!(lab.state("bob").await, "enabled");
     assert_eq!(run(3, &["bob"]).await, ("done".into(), String::new(), 1));
+}
+
+pub async fn a_chain_of_a_hundred_thousand_groups_makes_a_run_incomplete_and_no_more(lab: Fixture) {
+    // B-74, S-52
+    const GROUPS: usize = 100_000;
+    let name = |number: usize| format!("g{number:06}");
+    let outermost = format!("outermost source = {{ kind = \"group\", dn = \"{}\" }}", group_dn(&name(0)));
+    lab.apply(&with_items(&[&outermost])).await;
+    lab.lead().await;
+    let began = Instant::now();
+    let run_id = lab.begin_as("preview").await.expect("begun");
+    let chain: Vec<SyncedGroup> = (0..GROUPS)
+        .map(|number| match number + 1 == GROUPS {
+            // The innermost holds somebody, and the outermost: the chain is a circle, too.
+            true => group(&name(number), &[&dn("ann"), &group_dn(&name(0))]),
+            false => group(&name(number), &[&group_dn(&name(number + 1))]),
+        })
+        .collect();
+    for part in chain.chunks(5_000) {
+        lab.send(&run_id, groups(part.to_vec())).await;
+    }
+    lab.batch(&run_id, vec![of_items("ann", &["outermost"])]).await;
+    let ended = lab.finish(&run_id, true).await;
+    assert!(ended.incomplete.contains("groups lie in groups more than 32 deep"), "{ended:?}");
+    assert!(began.elapsed() < Duration::from_secs(300), "{:?}", began.elapsed());
+    assert_eq!(lab.number("SELECT COUNT(*) FROM user_groups").await, 0, "a preview keeps none");
 }
 
 pub async fn a_group_that_is_absent_once_is_still_there(lab: Fixture) {

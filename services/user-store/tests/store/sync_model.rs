@@ -171,14 +171,24 @@ pub async fn whatever_is_delivered_again_the_store_ends_where_the_directory_is(l
         Some(seed) => seed..seed + 1,
         None => 1..SEEDS + 1,
     };
-    for seed in seeds {
+    for seed in seeds.clone() {
         lab.tamper("DELETE FROM users; DELETE FROM user_groups; DELETE FROM sync_pending; DELETE FROM sync_runs").await;
-        one_history(&lab, seed).await;
+        one_history(&lab, seed, Crashes::Some).await;
     }
+    lab.tamper("DELETE FROM users; DELETE FROM user_groups; DELETE FROM sync_pending; DELETE FROM sync_runs").await;
+    one_history(&lab, seeds.start, Crashes::AfterEachBatch).await;
     lab.assert_chain_is_whole().await;
 }
 
-async fn one_history(lab: &Fixture, seed: u64) {
+/// When the reader dies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crashes {
+    Some,
+    /// And whoever follows is told of that batch once more.
+    AfterEachBatch,
+}
+
+async fn one_history(lab: &Fixture, seed: u64, when: Crashes) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut directory = Directory::default();
     let feed: Vec<ApplyBatchRequest> = (0..BATCHES)
@@ -213,6 +223,11 @@ async fn one_history(lab: &Fixture, seed: u64) {
     let (mut next, mut crashes) = (0, 0);
     while next < feed.len() {
         lab.send(&run_id, feed[next].clone()).await;
+        if when == Crashes::AfterEachBatch {
+            lab.lead().await;
+            run_id = lab.begin_as("incremental").await.expect("begun");
+            lab.send(&run_id, feed[next].clone()).await;
+        }
         next += 1;
         match random.below(12) {
             // It dies, and is told again of what it knew already.

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Fixture, SETTINGS, left, people, person};
 use crate::sync::{decide, decide_as, of_items, status, with_items};
-use crate::sync_groups::group;
+use crate::sync_groups::{group, group_dn};
 use prost::Message;
 use proto::user_store::{
     ApplyBatchRequest, BeginRunRequest, CreateApiKeyRequest, FinishRunReply, FinishRunRequest, GetSourceReply,
@@ -144,6 +144,69 @@ pub async fn a_preview_says_that_the_users_of_an_item_that_finds_nobody_would_wa
     assert_eq!((one.disabled, one.parked), (1, 0));
     let both = preview(&sales).await;
     assert_eq!((both.disabled, both.parked), (0, 2), "few, and all that the item had");
+}
+
+/// A complete run that reads these, writes or not, and finds the others deleted; and what it says of those of whom its end decides.
+async fn read(lab: &Fixture, mode: &str, batch: ApplyBatchRequest) -> (FinishRunReply, Vec<(String, String)>) {
+    let run_id = begin(lab, mode, "").await;
+    lab.send(&run_id, batch).await;
+    let gone = left(lab.unseen(&run_id).await, How::Deleted);
+    lab.send(&run_id, ApplyBatchRequest { left: gone, ..Default::default() }).await;
+    let reply = finish(lab, &run_id, true, "").await;
+    let told = changes(lab, &run_id).await.into_iter();
+    let told = told.filter(|(_, what, _)| matches!(what.as_str(), "disabled" | "removed" | "parked"));
+    let mut told: Vec<(String, String)> = told.map(|(name, what, _)| (name, what)).collect();
+    told.sort();
+    (FinishRunReply { approval_id: String::new(), ..reply }, told)
+}
+
+pub async fn a_preview_lists_those_who_wait_for_approval_as_a_run_would_decide(lab: Fixture) {
+    // FS-09, FS-12
+    lab.with_settings().await;
+    let of = |count: usize| ApplyBatchRequest { users: people(count), ..Default::default() };
+    lab.run(people(200)).await;
+    assert_eq!(lab.run(people(194)).await.parked, 6);
+    let preview = read(&lab, "preview", of(194)).await;
+    assert_eq!((preview.0.disabled, preview.0.parked), (0, 6), "as they wait");
+    // Three are back: the others are few.
+    let preview = read(&lab, "preview", of(197)).await;
+    let expected: Vec<(String, String)> =
+        (197..200).map(|number| (format!("user{number}"), "disabled".to_owned())).collect();
+    assert_eq!((preview.0.disabled, preview.0.parked, &preview.1), (3, 0, &expected));
+    assert_eq!(read(&lab, "full", of(197)).await, preview, "that is what a run does");
+    // More are allowed now.
+    assert_eq!(lab.run(people(180)).await.parked, 17);
+    lab.apply(&format!("[sync]\napproval_over_users = 17\napproval_over_percent = 0\n{SETTINGS}")).await;
+    let preview = read(&lab, "preview", of(180)).await;
+    assert_eq!((preview.0.disabled, preview.0.parked, preview.1.len()), (17, 0, 17));
+    assert_eq!(read(&lab, "full", of(180)).await, preview);
+}
+
+pub async fn a_preview_counts_those_who_would_be_exempt_as_a_run_does(lab: Fixture) {
+    // FS-06, FS-12, S-46
+    let policy = format!(
+        "[[policy]]\nname = \"robots\"\nwhen = {{ groups = [\"{}\"] }}\nthen = {{ exempt = true }}\n",
+        group_dn("robots")
+    );
+    let items = ["free second_factor = false; source = { kind = \"domain\" }", "all"];
+    lab.apply(&(with_items(&items) + &policy)).await;
+    lab.lead().await;
+    // Of 200, those from `first` on are there, some of them free, and some in the group.
+    let of = |first: usize, free: usize, robots: usize| {
+        let items = |number: usize| if number < first + free { ["free", "all"].as_slice() } else { &["all"] };
+        let users: Vec<SyncedUser> =
+            (first..200).map(|number| of_items(&format!("user{number:03}"), items(number))).collect();
+        let members: Vec<&str> = users.iter().rev().take(robots).map(|user| user.distinguished_name.as_str()).collect();
+        ApplyBatchRequest { groups: vec![group("robots", &members)], users, ..Default::default() }
+    };
+    read(&lab, "full", of(0, 0, 0)).await;
+    // Each alone is few.
+    for (batch, parked) in [(of(0, 3, 2), 0), (of(5, 3, 2), 8), (of(5, 3, 2), 8), (of(5, 3, 3), 9), (of(4, 4, 3), 9)] {
+        let preview = read(&lab, "preview", batch.clone()).await;
+        assert_eq!((preview.0.parked, preview.1.len()), (parked, parked as usize), "{preview:?}");
+        let run = read(&lab, "full", batch).await;
+        assert_eq!((run.0.parked, &run.0.parked_why), (parked, &preview.0.parked_why), "{run:?}");
+    }
 }
 
 pub async fn a_preview_writes_its_history_and_nothing_else(lab: Fixture) {

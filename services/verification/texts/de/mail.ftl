@@ -206,6 +206,7 @@ mail-password-known-admins-text =
 mail-sync-approval-subject = Eine Änderung aus dem Verzeichnis wartet auf Freigabe
 mail-sync-approval-text =
     Eine Synchronisation will mehr Benutzer sperren, entfernen oder ausnehmen, als ohne Freigabe erlaubt ist.
+    Grund: { $reason }
     { $detail }
 
     Sie bleiben, wie sie sind, bis jemand entscheidet; alles andere geht weiter.

@@ -208,6 +208,7 @@ mail-password-known-admins-text =
 mail-sync-approval-subject = A directory change waits for approval
 mail-sync-approval-text =
     A synchronisation wants to disable, remove or exempt more users than is allowed without approval.
+    Reason: { $reason }
     { $detail }
 
     They stay as they are until somebody decides; what else changed goes on.

@@ -151,8 +151,10 @@ pub fn verdict(runs: &[SyncRun], how: How) -> Result<(), Failure> {
     match runs.iter().find(|run| run.state == "parked") {
         Some(run) => {
             let text = format!(
-                "directory {}: {} users wait for approval; see `twinlock sync approvals`",
-                run.directory, run.parked
+                "directory {}: {} users wait for approval{}; see `twinlock sync approvals`",
+                run.directory,
+                run.parked,
+                super::because(&run.parked_why)
             );
             Err(Failure::new(Exit::Conflict, text))
         }
@@ -261,6 +263,9 @@ mod tests {
         assert_eq!(exit(&[preview.clone(), done], NOW), Some(Exit::Conflict));
         let said = verdict(std::slice::from_ref(&preview), NOW).expect_err("a conflict").to_string();
         assert!(said.contains("another base") && said.contains("`twinlock sync now corp --accept-source`"), "{said}");
+        let full = SyncRun { parked: 9, parked_why: "9 are too many".into(), ..parked.clone() };
+        let said = verdict(&[full], NOW).expect_err("a conflict").to_string();
+        assert!(said.contains("9 users wait for approval (9 are too many); see"), "{said}");
         assert_eq!((exit(&[preview, parked], PLAN), exit(&[cut], PLAN)), (None, Some(Exit::No)));
     }
 
