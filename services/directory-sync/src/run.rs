@@ -2,19 +2,23 @@
 
 use crate::apply::{Applied, BegunRun, Opening, StoreError, Term, Writer};
 use crate::changes::{self, Increment};
+use crate::domains::{Domains, OWN};
 use crate::full;
 use crate::metrics::{self, Metrics, Objects as Counted};
 use crate::mode::{self, Mode, Trigger};
-use crate::objects::{Met, Objects};
+use crate::objects::{Met, Objects, Target};
 use crate::plan::Problems;
+use crate::positions::{OtherPosition, Positions};
 use crate::read::ReadError;
 use crate::settings::{CurrentSettings, Snapshot};
 use crate::source::{self, Source};
-use directory::{Directory, Event, FeedError, Offer, Origin, Position};
+use directory::{Directory, Event, FeedError, Offer, Origin, OtherDomain};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem};
+use futures::future::join_all;
 use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
 use service_kit::{Clock, chain};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -45,7 +49,8 @@ pub(crate) struct Runner {
 
 #[derive(Default)]
 pub(crate) struct Learned {
-    offers: Option<(Instant, Arc<Directory>, Vec<Offer>)>,
+    /// By the long names of domains, and [`OF_OWN`].
+    offers: HashMap<String, Offered>,
     /// The source as the last run found it.
     identity: String,
     /// The source that was shown in a preview because it is another than before (S-44), and when.
@@ -56,7 +61,24 @@ pub(crate) struct Learned {
     waits: Option<&'static str>,
 }
 
+/// Of the directory's own domain.
+const OF_OWN: &str = "";
+
+/// What was asked, of whom, and when.
+struct Offered {
+    asked: Instant,
+    whose: Arc<Directory>,
+    offers: Vec<Offer>,
+}
+
 impl Learned {
+    /// What this directory offers, if that was asked of late, and when.
+    fn fresh(&self, domain: &str, directory: &Arc<Directory>) -> Option<(Instant, Vec<Offer>)> {
+        let offered = self.offers.get(domain)?;
+        let is_fresh = offered.asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(&offered.whose, directory);
+        is_fresh.then(|| (offered.asked, offered.offers.clone()))
+    }
+
     /// Was this very source shown of late? What is said of one is not true of the next.
     fn was_shown(&self, identity: &str, now: Instant) -> bool {
         let shown = self.previewed.as_ref();
@@ -114,11 +136,86 @@ impl From<FeedError> for Stop {
 
 /// A directory that is about to be run.
 struct Prepared {
-    objects: Objects,
+    own: Reached,
+    others: Vec<ReachedOther>,
+    /// Why nobody knows which other domains there are.
+    unlisted: Option<String>,
+    /// What all of them offer, for people.
+    told: Vec<String>,
+}
+
+/// A domain that answers.
+struct Reached {
+    directory: Arc<Directory>,
+    /// Who it is; of the directory's own also how it is read.
     identity: String,
+    /// When it was asked what it offers; none if it was not.
+    asked: Instant,
+    offers: Vec<Offer>,
     /// The feed that is used, of all that are offered.
     feed: Option<Offer>,
-    offers: Vec<String>,
+}
+
+struct ReachedOther {
+    name: String,
+    before_backslash: String,
+    reached: Result<Reached, String>,
+}
+
+impl ReachedOther {
+    fn facts(&self) -> mode::Other<'_> {
+        let now = self.reached.as_ref().ok();
+        let now = now.map(|now| mode::OtherNow { identity: &now.identity, feed: now.feed.as_ref() });
+        mode::Other { name: &self.name, now }
+    }
+
+    /// For people, beside what the directory's own domain offers.
+    fn told(&self) -> String {
+        let name = &self.name;
+        match &self.reached {
+            Ok(Reached { feed: Some(feed), .. }) => format!("{name}: {}", mode::told(feed)),
+            Ok(_) => format!("{name}: is read whole"),
+            Err(why) => format!("{name}: cannot be read, {why}"),
+        }
+    }
+}
+
+impl Prepared {
+    fn domains(&self, clock: &Clock) -> Domains {
+        let mut domains = Domains::new(Objects::new(Arc::clone(&self.own.directory), clock.clone()));
+        for ReachedOther { name, before_backslash, reached } in &self.others {
+            let (at, before_backslash) = (domains.all().end, before_backslash.clone());
+            let objects = reached
+                .as_ref()
+                .map_err(Clone::clone)
+                .map(|reached| Objects::of_other(Arc::clone(&reached.directory), clock.clone(), at, before_backslash));
+            domains = domains.with(name, objects);
+        }
+        domains.but_unlisted(self.unlisted.clone())
+    }
+
+    /// By the numbers of the domains; none of one that could not be reached.
+    fn feed(&self, at: usize) -> Option<&Offer> {
+        let reached = match at.checked_sub(1) {
+            None => Some(&self.own),
+            Some(other) => self.others.get(other).and_then(|other| other.reached.as_ref().ok()),
+        };
+        reached?.feed.as_ref()
+    }
+
+    /// None of them has one yet.
+    fn positions(&self) -> Positions {
+        let others = self.others.iter().filter_map(|other| {
+            let identity = other.reached.as_ref().ok()?.identity.clone();
+            Some((other.name.clone(), OtherPosition { identity, position: None }))
+        });
+        Positions { own: None, others: others.collect() }
+    }
+
+    /// What decides how they are read; `None` = nobody knows which others there are.
+    fn facts(&self) -> Option<Vec<mode::Other<'_>>> {
+        self.unlisted.is_none().then(|| self.others.iter().map(ReachedOther::facts).collect())
+    }
 }
 
 /// How a run ended.
@@ -158,9 +255,10 @@ impl Runner {
         }
         let prepared = self.prepare(snapshot).await;
         let (directory, identity, feed): (_, String, _) = match &prepared {
-            Ok(it) => (Some(it.objects.directory.settings()), it.identity.clone(), it.feed.clone()),
+            Ok(it) => (Some(it.own.directory.settings()), it.own.identity.clone(), it.own.feed.clone()),
             Err(_) => (None, String::new(), None),
         };
+        let others = prepared.as_ref().ok().and_then(Prepared::facts);
         let always_full = snapshot.settings.sync.always_full;
         let (identity_now, items_digest) = (identity.as_str(), digest.as_str());
         let facts = mode::Facts {
@@ -170,15 +268,20 @@ impl Runner {
             always_full,
             directory,
             feed: feed.as_ref(),
+            others: others.as_deref(),
         };
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
+        let read = facts.identity_of(mode);
         let by_itself = mode == Mode::Preview && matches!(trigger, Trigger::Schedule);
-        if by_itself && self.learned.was_shown(&identity, Instant::now()) {
+        if by_itself && self.learned.was_shown(&read, Instant::now()) {
             return Ok(self.waits("another source than before was previewed and nobody has accepted it"));
         }
         // Another source has other ids (S-44). One that could not be asked is no other.
         let same = identity.is_empty() || identity == state.identity;
-        let pins = if same { state.pins.clone() } else { Vec::new() };
+        let mut pins = if same { state.pins.clone() } else { Vec::new() };
+        if let Some((domain, _)) = facts.another_domain() {
+            pins.retain(|pin| !source::lies_in(pin, domain));
+        }
         (self.learned.waits, self.learned.pins) = (None, pins.clone());
         loop {
             if !self.has_place(mode) {
@@ -193,8 +296,8 @@ impl Runner {
                 feed: feed.as_ref().map_or("", |offer| offer.kind.code()),
                 trigger: trigger.code(),
                 items_digest: digest.clone(),
-                identity: identity.clone(),
-                offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
+                identity: read.clone(),
+                offers: prepared.as_ref().map(|it| it.told.clone()).unwrap_or_default(),
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
             };
@@ -206,14 +309,14 @@ impl Runner {
             match full {
                 // S-20, S-25, S-33: with the guard, and said.
                 Some(because) if mode == Mode::Incremental => {
-                    self.learned.offers = None;
+                    self.learned.offers.clear();
                     (mode, why) = (Mode::Full, because);
                 }
                 _ => {
                     if mode == Mode::Preview
                         && matches!((trigger, &ended), (Trigger::Schedule, Ran::Ended { complete: true, .. }))
                     {
-                        self.learned.previewed = Some((Instant::now(), identity.clone()));
+                        self.learned.previewed = Some((Instant::now(), read.clone()));
                     }
                     return Ok(ended);
                 }
@@ -282,7 +385,8 @@ impl Runner {
         };
         let items = source::pinned(&items(snapshot, &self.name, Mode::Incremental), &self.learned.pins);
         let items: Vec<&SyncItem> = items.iter().collect();
-        let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin);
+        // No directory that tells of changes as they happen lists other domains.
+        let domains = &Domains::new(Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin));
         let begun = Instant::now();
         let work = async {
             let run = self.term.begin_run(&opening).await?;
@@ -290,16 +394,18 @@ impl Runner {
             let mut writer = Writer::new(run.clone());
             let mut ended = Ended::of(&run);
             let result = async {
-                let source = Source::resolve(&objects, &items).await?;
+                let source = Source::resolve(domains, &items).await?;
                 ended.found = source.found().to_vec();
-                let mut increment = Increment::new(&objects, &source, &run, &mut writer, &mut ended.problems);
+                let target = Target { source: &source, writer: &mut writer, problems: &mut ended.problems };
+                let mut positions = Positions::default();
+                let mut increment = Increment::new(domains, OWN, &run, target, &mut positions);
                 for event in events {
                     increment.take(event).await?;
                 }
                 increment.flush().await?;
                 ended.named = increment.named;
-                changes::settle(&self.term, &objects, &items, &mut writer, &mut ended.problems).await?;
-                is_still(&objects, &source, &items).await?;
+                changes::settle(&self.term, domains, &items, &mut writer, &mut ended.problems).await?;
+                is_still(domains, &source, &items).await?;
                 Ok::<_, Stop>(source.whole()?)
             }
             .await;
@@ -325,34 +431,64 @@ impl Runner {
 
     /// The identity of a directory that can be followed, as the last run found it.
     pub(crate) fn followed(&self, directory: &Arc<Directory>) -> Option<&str> {
-        let (_, asked, offers) = self.learned.offers.as_ref()?;
+        let Offered { whose, offers, .. } = self.learned.offers.get(OF_OWN)?;
         let feed = chosen(directory, offers)?;
-        (feed.persists && Arc::ptr_eq(asked, directory)).then_some(self.learned.identity.as_str())
+        (feed.persists && Arc::ptr_eq(whose, directory)).then_some(self.learned.identity.as_str())
     }
 
-    /// Everything that is asked of a directory before it is clear how it is read.
+    /// Everything that is asked of a directory before it is clear how it is read. Of several domains beside each other: one that is
+    /// silent costs its own time-out, and no sum of them.
     async fn prepare(&mut self, snapshot: &Snapshot) -> Result<Prepared, String> {
         let directory = self.settings.directory(&self.name)?;
         directory.ready().await.map_err(|error| chain(&error))?;
-        let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
-        let identity = objects.identity().await.map_err(|error| chain(&error))?;
+        let probes = !snapshot.settings.sync.always_full;
+        let own = Objects::new(Arc::clone(&directory), self.clock.clone());
+        let identity = own.identity().await.map_err(|error| chain(&error))?;
         self.learned.identity.clone_from(&identity);
-        if snapshot.settings.sync.always_full {
-            return Ok(Prepared { objects, identity, feed: None, offers: Vec::new() });
+        let own = self.reached(OF_OWN, &directory, identity, probes).await?;
+        let (others, unlisted) = match self.settings.other_domains(&directory).await {
+            Ok(others) => (others, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let others = join_all(others.into_iter().map(|other| self.reached_other(other, probes))).await;
+        let all = others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
+        for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
+            let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());
+            self.learned.offers.insert(name.to_owned(), Offered { asked, whose, offers });
         }
-        let learned = &mut self.learned;
-        let fresh = learned
-            .offers
-            .as_ref()
-            .is_some_and(|(asked, whose, _)| asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(whose, &directory));
-        if !fresh {
-            let offers = directory.probe_feeds().await.map_err(|error| chain(&error))?;
-            learned.offers = Some((Instant::now(), Arc::clone(&directory), offers));
-        }
-        let offers = learned.offers.as_ref().map(|(_, _, offers)| offers.as_slice()).unwrap_or_default();
-        let feed = chosen(&directory, offers).cloned();
-        let offers = offers.iter().map(mode::told).collect();
-        Ok(Prepared { objects, identity, feed, offers })
+        let mut told: Vec<String> = own.offers.iter().map(mode::told).collect();
+        told.extend(others.iter().map(ReachedOther::told));
+        Ok(Prepared { own, others, unlisted, told })
+    }
+
+    async fn reached_other(&self, other: OtherDomain, probes: bool) -> ReachedOther {
+        let OtherDomain { dns_name: name, before_backslash, directory } = other;
+        let reached = async {
+            let directory = directory.map_err(|error| chain(&error))?;
+            let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
+            // How it is read is said by the settings of the directory.
+            let identity = objects.id_of_base().await.map_err(|error| chain(&error))?;
+            self.reached(&name, &directory, identity, probes).await
+        };
+        let reached = reached.await;
+        ReachedOther { name, before_backslash, reached }
+    }
+
+    async fn reached(
+        &self,
+        name: &str,
+        directory: &Arc<Directory>,
+        identity: String,
+        probes: bool,
+    ) -> Result<Reached, String> {
+        let known = self.learned.fresh(name, directory).filter(|_| probes);
+        let (asked, offers) = match (known, probes) {
+            (Some((asked, offers)), _) => (asked, offers),
+            (None, true) => (Instant::now(), directory.probe_feeds().await.map_err(|error| chain(&error))?),
+            (None, false) => (Instant::now(), Vec::new()),
+        };
+        let feed = chosen(directory, &offers).cloned();
+        Ok(Reached { directory: Arc::clone(directory), identity, asked, offers, feed })
     }
 
     /// One run. Beside what came of it: why everything is to be read now.
@@ -376,7 +512,7 @@ impl Runner {
         let result = match prepared {
             Err(why) => Err(Stop::Incomplete(why.clone())),
             Ok(prepared) if mode == Mode::Incremental => {
-                self.follow_feed(prepared, items, &run, state, &mut writer, &mut ended).await
+                self.follow_feeds(prepared, items, &run, state, &mut writer, &mut ended).await
             }
             Ok(prepared) => {
                 let read = self.read_all(prepared, mode, items, &run, &mut writer, &mut ended).await;
@@ -398,42 +534,51 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<Vec<u8>, Stop> {
-        let mut objects = prepared.objects.of_one_server();
-        // Before the reading begins: what changes while it goes on is read again.
-        let mut position = None;
-        if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
+        let (mut domains, mut positions) = (prepared.domains(&self.clock), prepared.positions());
+        for at in domains.all() {
+            domains.reads(at, Objects::of_one_server);
+            // Before the reading begins: what changes while it goes on is read again.
+            let (Some(feed), Some(objects)) = (prepared.feed(at), domains.objects(at)) else { continue };
+            if mode != Mode::Full {
+                continue;
+            }
             match objects.directory.position_now(feed.kind).await {
                 Ok(now) => {
-                    objects = objects.preferring(&now.origin());
-                    position = Some(now);
+                    domains.reads(at, |objects| objects.preferring(&now.origin()));
+                    positions.continues(domains.name(at), now);
                 }
                 // Then the next run is a full one again, and says why.
-                Err(error) => no_position(&objects, feed.kind, &chain(&error)),
+                Err(error) => no_position(objects, feed.kind, &chain(&error)),
             }
         }
-        let objects = &objects;
-        let source = Source::resolve(objects, items).await?;
+        let domains = &domains;
+        let source = Source::resolve(domains, items).await?;
         ended.found = source.found().to_vec();
-        let incomplete = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
+        let target = &mut Target { source: &source, writer, problems: &mut ended.problems };
+        let incomplete = full::read(domains, mode == Mode::Preview, run, target, &mut ended.met).await?;
         if mode == Mode::Full {
-            changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+            changes::settle(&self.term, domains, items, writer, &mut ended.problems).await?;
         }
         if let Some(why) = incomplete {
             return Err(Stop::Incomplete(why));
         }
-        is_still(objects, &source, items).await?;
+        domains.whole().map_err(Stop::Incomplete)?;
+        is_still(domains, &source, items).await?;
         source.whole()?;
-        let Some(position) = position else { return Ok(Vec::new()) };
-        match objects.is_of(&position.origin()) {
-            Ok(()) => Ok(changes::written(&position)),
-            Err(error) => {
+        for at in domains.all() {
+            let (Some(position), Some(objects)) = (positions.of(domains.name(at)), domains.objects(at)) else {
+                continue;
+            };
+            if let Err(error) = objects.is_of(&position.origin()) {
                 no_position(objects, position.kind(), &chain(&error));
-                Ok(Vec::new())
+                positions.ends(domains.name(at));
             }
         }
+        Ok(positions.written())
     }
 
-    async fn follow_feed(
+    /// Home first; each domain by its own feed.
+    async fn follow_feeds(
         &self,
         prepared: &Prepared,
         items: &[&SyncItem],
@@ -442,19 +587,45 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<(), Stop> {
-        let position: Position = serde_json::from_slice(&state.position)
-            .map_err(|_| Stop::Full("where the last run stopped cannot be read".into()))?;
-        let mut feed = prepared.objects.directory.changes(position).watching(&source::filter_attributes(items));
-        // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
-        let objects = &prepared.objects.preferring(&feed.open().await?);
-        let source = Source::resolve(objects, items).await?;
-        ended.found = source.found().to_vec();
-        let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
-        while !increment.take(feed.next().await?).await? {}
-        ended.named = increment.named;
-        changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        let mut positions = Positions::read(&state.position).map_err(|error| Stop::Full(error.to_string()))?;
+        let mut domains = prepared.domains(&self.clock);
+        let mut source = None;
+        for at in domains.all() {
+            let Some(objects) = domains.objects(at) else { continue };
+            let Some(position) = positions.of(domains.name(at)).cloned() else {
+                return Err(Stop::Full("there is no position to follow its feed from".into()));
+            };
+            let mut feed = objects.directory.changes(position).watching(&source::filter_attributes(items));
+            let followed = async {
+                // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
+                let origin = feed.open().await?;
+                domains.reads(at, |objects| objects.preferring(&origin));
+                let source = match &mut source {
+                    Some(source) => source,
+                    None => source.insert(Source::resolve(&domains, items).await?),
+                };
+                let target = Target { source, writer, problems: &mut ended.problems };
+                let mut increment = Increment::new(&domains, at, run, target, &mut positions);
+                let read = async {
+                    while !increment.take(feed.next().await?).await? {}
+                    Ok::<_, Stop>(())
+                }
+                .await;
+                ended.named += increment.named;
+                read
+            };
+            let followed = followed.await;
+            match (followed, domains.name(at)) {
+                (Err(Stop::Incomplete(why)), Some(_)) => domains.could_not_be_read(at, why),
+                (Err(Stop::Full(why)), Some(name)) => return Err(Stop::Full(format!("of the domain {name}: {why}"))),
+                (followed, _) => followed?,
+            }
+        }
+        let Some(source) = source else { return Ok(()) };
+        changes::settle(&self.term, &domains, items, writer, &mut ended.problems).await?;
+        domains.whole().map_err(Stop::Incomplete)?;
         if ended.named > 0 {
-            is_still(objects, &source, items).await?;
+            is_still(&domains, &source, items).await?;
         }
         Ok(source.whole()?)
     }
@@ -513,14 +684,15 @@ impl Runner {
 }
 
 /// What items name is where it was when the run began (S-16).
-async fn is_still(objects: &Objects, source: &Source, items: &[&SyncItem]) -> Result<(), ReadError> {
-    let now = Source::resolve(objects, items).await?;
+async fn is_still(domains: &Domains, source: &Source, items: &[&SyncItem]) -> Result<(), ReadError> {
+    let now = Source::resolve(domains, items).await?;
     if source.is_still(&now) { Ok(()) } else { Err(ReadError::Moved) }
 }
 
 fn no_position(objects: &Objects, feed: Feed, error: &str) {
     tracing::warn!(
         directory = objects.directory.name().as_str(),
+        base = objects.directory.base_text(),
         feed = feed.code(),
         error,
         "the change feed gives no position to begin from, so the next run reads everything again"
