@@ -8,6 +8,7 @@
 //! leader     a worker for each directory; hands them what was asked for (`requests`)
 //! worker     one directory: what is next, the schedule, a request, or a change that it told of
 //! run        one directory from begin to finish
+//!   prepare  who answers, what it offers
 //!   mode     full, incremental or preview, and why
 //!   domains  the directory's own, and others that it lists (FD-02); `positions`: where the feed of each continues
 //!   source   whom the items hold
@@ -37,6 +38,7 @@ mod nodes;
 mod objects;
 mod plan;
 mod positions;
+mod prepare;
 mod read;
 mod requests;
 mod run;

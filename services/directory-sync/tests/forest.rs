@@ -33,7 +33,7 @@ struct Object {
 impl Object {
     fn new(dn: &str, class: &str, number: u8) -> Self {
         let object = Self { dn: dn.to_owned(), values: BTreeMap::new() };
-        object.with("objectClass", class.as_bytes()).with("objectGUID", &[number; 16])
+        object.with("objectClass", class.as_bytes()).with("objectGUID", [number; 16])
     }
 
     fn with(mut self, attribute: &str, value: impl AsRef<[u8]>) -> Self {
