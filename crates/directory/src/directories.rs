@@ -21,6 +21,16 @@ pub struct Directories {
     refused: RwLock<Arc<[UnusableDomain]>>,
 }
 
+/// A domain beside a directory's own whose people have their identity by that directory (FD-02).
+pub struct OtherDomain {
+    /// In lower case: `child.corp.example`.
+    pub dns_name: String,
+    /// What stands before a backslash and means this domain alone: `CHILD`, or the long name.
+    pub before_backslash: String,
+    /// What is asked about its people; an error: it, or whose they are, cannot be said now.
+    pub directory: Result<Arc<Directory>, ResolveError>,
+}
+
 struct UnusableDomain {
     name: ObjectName,
     base: String,
@@ -206,26 +216,43 @@ impl Directories {
         home.domains().of(home, listed, domain)
     }
 
-    /// Whose id this is, among those who have their identity by `home`: its own people, and those of other domains that the settings
-    /// have no directory for, and none before `home` that lists them (FD-02).
+    /// The other domains whose people have their identity by `home`: those in use that the settings have no directory for, and that
+    /// none before `home` lists (FD-02). An error: nobody can say which there are.
+    pub async fn other_domains(&self, home: &Arc<Directory>) -> Result<Vec<OtherDomain>, ResolveError> {
+        if !home.includes_trusted_domains() {
+            return Ok(Vec::new());
+        }
+        let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
+        let mut others = Vec::new();
+        for domain in listed.domains.iter().filter(|domain| domain.usable.is_ok()) {
+            let directory = match self.of_domain(home, domain).await {
+                Ok(of_domain) if !of_domain.is_empty() => continue,
+                Ok(_) => self.standing_for(home, &listed, domain).await,
+                Err(error) => Err(error),
+            };
+            if directory.as_ref().is_ok_and(|directory| directory.name() != home.name()) {
+                continue;
+            }
+            let before_backslash = listed.before_backslash(domain, home.settings()).to_owned();
+            others.push(OtherDomain { dns_name: domain.dns_name.clone(), before_backslash, directory });
+        }
+        Ok(others)
+    }
+
+    /// Whose id this is, among those who have their identity by `home`: its own people, and those of [`Directories::other_domains`].
     pub async fn holder(&self, home: &Arc<Directory>, id: &ObjectId) -> Result<(Arc<Directory>, Entry), ResolveError> {
         let name = TypedName::of_id(id);
         let mut found = home.resolve(&name).await.map(|entry| (Arc::clone(home), entry));
-        if !matches!(found, Err(ResolveError::Absent)) || !home.includes_trusted_domains() {
+        if !matches!(found, Err(ResolveError::Absent)) {
             return found;
         }
-        let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
         let mut asked = FuturesUnordered::new();
-        for domain in listed.domains.iter().filter(|domain| domain.usable.is_ok()) {
-            if !self.of_domain(home, domain).await?.is_empty() {
-                continue;
-            }
-            match self.standing_for(home, &listed, domain).await {
-                Ok(directory) if directory.name() == home.name() => {
+        for other in self.other_domains(home).await? {
+            match other.directory {
+                Ok(directory) => {
                     let name = &name;
                     asked.push(async move { directory.resolve(name).await.map(|entry| (directory, entry)) });
                 }
-                Ok(_) => {}
                 Err(error) => found = Err(error),
             }
         }

@@ -151,6 +151,15 @@ impl Listed {
         Self { domains, account: account.unwrap_or_default() }
     }
 
+    /// What stands before a backslash and means this domain alone: its short name, or the long one where others have that, too.
+    pub fn before_backslash<'d>(&self, domain: &'d TrustedDomain, home: &settings::Directory) -> &'d str {
+        let short = domain.netbios_name.as_str();
+        let others = self.domains.iter().filter(|other| other.dns_name != domain.dns_name);
+        let mut taken = others.map(|other| other.netbios_name.as_str()).chain([home.netbios_domain.as_str()]);
+        let is_its_own = !short.is_empty() && !taken.any(|name| name.eq_ignore_ascii_case(short));
+        if is_its_own { short } else { &domain.dns_name }
+    }
+
     /// How that domain is spoken to: as the directory, where nothing else is said.
     pub fn settings_of(&self, domain: &TrustedDomain, home: &settings::Directory) -> settings::Directory {
         let by_hand = home.trusted.iter().find(|(name, _)| name.eq_ignore_ascii_case(&domain.dns_name));
@@ -323,6 +332,26 @@ mod tests {
         assert_eq!(names, ["child.corp.example (X), of the same forest", "other.test (OTHER), trusted by itself"]);
         let nobody = Listed::of("corp.example", parts(), trusts(), None);
         assert!(nobody.domains.iter().all(|domain| domain.usable == Err(NotUsed::NoAccount)));
+    }
+
+    #[test]
+    fn a_short_name_that_others_have_too_gives_way_to_the_long_one() {
+        // FD-02
+        let one = |partner: &str, name: &str| TrustedDomain {
+            netbios_name: name.to_owned(),
+            ..trust(partner, "3", "8").expect("a domain")
+        };
+        let domains = vec![one("a.test", "A"), one("b.test", "Same"), one("c.test", "same"), one("d.test", "")];
+        let listed = Listed { domains, ..Listed::default() };
+        let named = |netbios_domain: &str| {
+            let mut home = crate::directory::tests::settings(&["ldaps://dc1.corp.example"]);
+            home.netbios_domain = netbios_domain.to_owned();
+            let names = listed.domains.iter().map(|domain| listed.before_backslash(domain, &home).to_owned());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(named("CORP"), ["A", "b.test", "c.test", "d.test"]);
+        assert_eq!(named("a"), ["a.test", "b.test", "c.test", "d.test"]);
+        assert_eq!(named(""), ["A", "b.test", "c.test", "d.test"]);
     }
 
     #[test]

@@ -200,6 +200,13 @@ fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
     let unused = GOOD.replace(base, &format!("{base}\ntrusted = {{ \"x.test\" = {{ urls = [\"ldaps://dc1\"] }} }}"));
     let unused = toml::from_str::<Settings>(&unused).expect("a document").problems();
     assert!(unused.iter().any(|it| it.to_string().contains("trusted_domains is off")), "{unused:?}");
+    let alone = |sync_bind: &str| {
+        let document = GOOD.replace(base, &format!("{ON}\nsync_bind = {{ {sync_bind} }}"));
+        let problems = toml::from_str::<Settings>(&document).expect("a document").problems();
+        problems.iter().any(|it| it.to_string().contains("synchronisation reads this domain alone"))
+    };
+    assert!(alone("kind = \"anonymous\"") && alone("kind = \"windows\", name = \"\""));
+    assert!(!alone("kind = \"windows\", name = 'CORP\\sync', password = \"keep\""));
 }
 
 #[test]

@@ -4,9 +4,11 @@
 //! or one that tells everything anew need no rule of their own (S-15, S-18).
 
 use crate::apply::{BegunRun, StoreError, Term, Writer};
+use crate::domains::{Domains, OWN};
 use crate::full;
-use crate::objects::{Met, Nowhere, Objects};
+use crate::objects::{Met, Nowhere, Target};
 use crate::plan::Problems;
+use crate::positions::Positions;
 use crate::read::ReadError;
 use crate::source::Source;
 use directory::{Event, Position};
@@ -20,13 +22,15 @@ const TOGETHER: usize = 500;
 /// Pages of what is in doubt, in one run: a million objects.
 const PAGES_MAX: usize = 1_000;
 
-/// A run that follows a feed.
+/// A run that follows the feed of a domain.
 pub(crate) struct Increment<'a> {
-    objects: &'a Objects,
-    source: &'a Source,
+    domains: &'a Domains,
+    /// The domain that tells.
+    at: usize,
     run: &'a BegunRun,
-    writer: &'a mut Writer,
-    problems: &'a mut Problems,
+    target: Target<'a>,
+    /// Of all domains; what this one tells moves its own.
+    positions: &'a mut Positions,
     changed: Vec<ObjectId>,
     known: HashSet<ObjectId>,
     deleted: HashSet<ObjectId>,
@@ -37,14 +41,14 @@ pub(crate) struct Increment<'a> {
 
 impl<'a> Increment<'a> {
     pub(crate) fn new(
-        objects: &'a Objects,
-        source: &'a Source,
+        domains: &'a Domains,
+        at: usize,
         run: &'a BegunRun,
-        writer: &'a mut Writer,
-        problems: &'a mut Problems,
+        target: Target<'a>,
+        positions: &'a mut Positions,
     ) -> Self {
         let (changed, known, deleted) = (Vec::new(), HashSet::new(), HashSet::new());
-        Self { objects, source, run, writer, problems, changed, known, deleted, position: None, named: 0 }
+        Self { domains, at, run, target, positions, changed, known, deleted, position: None, named: 0 }
     }
 
     /// Takes in what the feed said. `true` = that was its end.
@@ -57,7 +61,7 @@ impl<'a> Increment<'a> {
             }
             Event::Present(ids) => {
                 for id in &ids {
-                    self.writer.present(id).await?;
+                    self.target.writer.present(id).await?;
                 }
             }
             Event::Position(position) => self.position = Some(position),
@@ -68,7 +72,7 @@ impl<'a> Increment<'a> {
                 self.flush().await?;
                 if rest_is_gone {
                     // A right that was lost looks the same: that nobody named them is one sweep of two (S-43).
-                    full::unseen(self.objects, self.source, self.run, self.writer, self.problems).await?;
+                    full::unseen(self.domains, self.at, self.run, &mut self.target).await?;
                     self.position = position;
                     self.flush().await?;
                 }
@@ -90,40 +94,41 @@ impl<'a> Increment<'a> {
     pub(crate) async fn flush(&mut self) -> Result<(), ReadError> {
         let changed = std::mem::take(&mut self.changed);
         self.known.clear();
-        self.objects.by_ids(&changed, Nowhere::Told(&self.deleted), self.source, self.writer, self.problems).await?;
+        let (domains, at) = (self.domains, self.at);
+        domains.by_ids(at, &changed, Nowhere::Told(&self.deleted), &mut self.target).await?;
         self.deleted.clear();
-        // While a source is gone not all that is named can be judged: it is read again from where the feed was (S-02).
-        if let Some(position) = self.position.take().filter(|_| self.source.is_whole()) {
-            self.objects.is_of(&position.origin())?;
-            self.writer.position(written(&position));
+        // While a source is gone, or a domain cannot be read, not all that is named can be judged: it is read again from where the feed
+        // was (S-02).
+        let is_whole = self.target.source.is_whole() && domains.is_whole();
+        if let Some(position) = self.position.take().filter(|_| is_whole)
+            && let Some(objects) = domains.objects(at)
+        {
+            objects.is_of(&position.origin())?;
+            self.positions.continues(domains.name(at), position);
+            self.target.writer.position(self.positions.written());
         }
-        Ok(self.writer.flush().await?)
+        Ok(self.target.writer.flush().await?)
     }
-}
-
-/// As the store keeps it.
-pub(crate) fn written(position: &Position) -> Vec<u8> {
-    serde_json::to_vec(position).expect("a position holds texts and numbers")
 }
 
 /// Reads again whatever changed objects made doubtful, until nothing is: it may make more doubtful.
 pub(crate) async fn settle(
     term: &Term,
-    objects: &Objects,
+    domains: &Domains,
     items: &[&SyncItem],
     writer: &mut Writer,
     problems: &mut Problems,
 ) -> Result<(), ReadError> {
     let mut before = Vec::new();
     for _ in 0..PAGES_MAX {
-        let page = term.pending(objects.directory.name().as_str()).await?;
+        let page = term.pending(domains.directory_name().as_str()).await?;
         let pending_ids: Vec<String> = page.iter().map(|pending| pending.pending_id.clone()).collect();
         if page.is_empty() {
             return Ok(());
         }
         // What an item names may have moved with the containers that are read again here: it is found anew.
-        let source = Source::resolve(objects, items).await?;
-        let source = &source;
+        let source = Source::resolve(domains, items).await?;
+        let target = &mut Target { source: &source, writer, problems };
         if pending_ids == before {
             break;
         }
@@ -137,21 +142,17 @@ pub(crate) async fn settle(
                 None => {}
             }
         }
-        ids.extend(objects.ids_of_names(&names).await?);
-        ids.extend(objects.ids_of_sids(&sids).await?);
+        ids.extend(domains.ids_of_names(&names).await?);
+        ids.extend(domains.ids_of_sids(&sids).await?);
         let distinct: HashSet<ObjectId> = ids.into_iter().collect();
         let ids: Vec<ObjectId> = distinct.into_iter().collect();
-        objects.by_ids(&ids, Nowhere::Told(&HashSet::new()), source, writer, problems).await?;
+        domains.by_ids(OWN, &ids, Nowhere::Told(&HashSet::new()), target).await?;
         for container in below {
-            let mut met = Met::default();
-            match objects.everything_below(&container, source, writer, problems, &mut met).await {
-                // It moved on or is gone: whatever happened is in the feed, too.
-                Err(ReadError::Incomplete { cause, .. }) if cause.is_out_of_reach() => {}
-                result => result?,
-            }
+            domains.everything_below(&container, target, &mut Met::default()).await?;
         }
-        if !source.is_whole() {
-            // Whoever only the source that is gone may hold could not be judged: it is all read again when it is back.
+        if !source.is_whole() || !domains.is_whole() {
+            // Whoever only the source that is gone may hold, or is where nobody can look, could not be judged: it is all read again when
+            // that is back.
             return Ok(writer.flush().await?);
         }
         for pending_id in &pending_ids {

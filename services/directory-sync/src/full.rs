@@ -2,69 +2,105 @@
 //! their ids, whom the store knows and the reading did not meet (S-43).
 
 use crate::apply::{BegunRun, Writer};
+use crate::domains::{Domains, OWN};
 use crate::members::Otherwise;
 use crate::objects::{Met, Nowhere, Objects, Target};
-use crate::plan::Problems;
 use crate::read::ReadError;
-use crate::source::Source;
 use domain::ObjectId;
 use proto::user_store::{LeftObject, left_object::How};
 use tracing::Instrument;
 
 /// Reads everything. `Ok(Some(why))` = all was read, and still it is no evidence that somebody is gone.
 pub(crate) async fn read(
-    objects: &Objects,
-    source: &Source,
+    domains: &Domains,
+    is_preview: bool,
     run: &BegunRun,
-    writer: &mut Writer,
-    problems: &mut Problems,
+    target: &mut Target<'_>,
     met: &mut Met,
 ) -> Result<Option<String>, ReadError> {
-    let base = objects.directory.settings().base.clone();
-    objects.containers(&base, writer, problems).instrument(span(objects, "containers")).await?;
-    // Groups first: the store knows who is a member before it hears of the users.
-    objects.groups(&base, writer, problems, met).instrument(span(objects, "groups")).await?;
-    async {
-        users(objects, source, &base, writer, problems, met).await?;
-        // Nobody reads a whole directory to find ten people in it.
-        let named: Vec<ObjectId> = source.named().into_iter().filter(|id| !met.named.contains(id)).cloned().collect();
-        met.users += objects.by_ids(&named, Nowhere::Missed, source, writer, problems).await?;
-        Ok::<_, ReadError>(())
+    // The directory's own domain first, to its end: who is slow elsewhere does not delay it (FD-02). What groups of another one say of
+    // its people is settled after that; nothing is settled of a preview.
+    let passes: &[&[Kind]] =
+        if is_preview { &[&[Kind::Groups], &[Kind::Users]] } else { &[&[Kind::Groups, Kind::Users]] };
+    for kinds in passes {
+        for at in domains.all() {
+            for kind in *kinds {
+                let Some(objects) = domains.objects(at) else { break };
+                let read = kind.read(domains, at, objects, target, met).await;
+                domains.tried(at, read)?;
+            }
+        }
     }
-    .instrument(span(objects, "users"))
-    .await?;
+    // Nobody reads a whole directory to find ten people in it.
+    let named = target.source.named();
+    let named: Vec<ObjectId> = named.into_iter().filter(|id| !met.named.contains(id)).cloned().collect();
+    met.users += domains.by_ids(OWN, &named, Nowhere::Missed, target).instrument(span(domains.own(), "users")).await?;
     if met.unidentified > 0 {
         // An entry that cannot be identified may be anybody: it is no evidence that somebody is gone (S-41, B-70).
-        writer.flush().await?;
+        target.writer.flush().await?;
         let Met { unidentified, users, groups, .. } = met;
         return Ok(Some(format!(
             "{unidentified} of {} entries have no usable id attribute, so nobody can be said to be gone",
             *users + *groups
         )));
     }
-    match source.is_whole() {
-        true => unseen(objects, source, run, writer, problems).instrument(span(objects, "unseen")).await?,
-        false => writer.flush().await?,
+    match target.source.is_whole() && domains.is_whole() {
+        true => unseen(domains, OWN, run, target).instrument(span(domains.own(), "unseen")).await?,
+        false => target.writer.flush().await?,
     }
     Ok(None)
 }
 
-/// Everybody whom an item may hold: found through their groups, or by reading everybody.
+/// What is read of a domain, in this order: the store knows who is a member before it hears of the users.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// And containers.
+    Groups,
+    Users,
+}
+
+impl Kind {
+    async fn read(
+        self,
+        domains: &Domains,
+        at: usize,
+        objects: &Objects,
+        target: &mut Target<'_>,
+        met: &mut Met,
+    ) -> Result<(), ReadError> {
+        let base = objects.directory.settings().base.clone();
+        match self {
+            Self::Groups => {
+                let containers = objects.containers(&base, target.writer, target.problems);
+                containers.instrument(span(objects, "containers")).await?;
+                objects.groups(&base, target.writer, target.problems, met).instrument(span(objects, "groups")).await
+            }
+            Self::Users => users(domains, at, objects, &base, target, met).instrument(span(objects, "users")).await,
+        }
+    }
+}
+
+/// Everybody of a domain whom an item may hold: found through their groups, or by reading everybody.
 async fn users(
+    domains: &Domains,
+    at: usize,
     objects: &Objects,
-    source: &Source,
     base: &str,
-    writer: &mut Writer,
-    problems: &mut Problems,
+    target: &mut Target<'_>,
     met: &mut Met,
 ) -> Result<(), ReadError> {
-    if let Some((groups, bases)) = source.groups_and_bases() {
-        match objects.places(&groups).await? {
+    let source = target.source;
+    if let Some((groups, bases)) = source.groups_and_bases(at) {
+        let places = match domains.are_several() {
+            true => Err(Otherwise::SpansDomains),
+            false => objects.places(&groups).await?,
+        };
+        match places {
             Ok(places) => {
                 for base in &bases {
-                    objects.users(base, source, false, writer, problems, met).await?;
+                    objects.users(base, false, target, met).await?;
                 }
-                return objects.users_at(&places, &bases, &mut Target { source, writer, problems }, met).await;
+                return objects.users_at(&places, &bases, target, met).await;
             }
             Err(Otherwise::NotOffered) => {}
             Err(why) => {
@@ -72,30 +108,29 @@ async fn users(
             }
         }
     }
-    for base in source.bases(base) {
-        objects.users(base, source, false, writer, problems, met).await?;
+    for base in source.bases(at, base) {
+        objects.users(base, false, target, met).await?;
     }
     Ok(())
 }
 
-/// Looks for everybody whom the run has not met. `gone` = the directory has named all who are there, and they were not among them
-/// (S-32); otherwise one run that does not find them proves nothing yet (S-43).
+/// Looks for everybody whom the run has not met. One run that does not find them proves nothing yet, also where the directory has named
+/// all who are there, and they were not among them (S-32, S-43).
 pub(crate) async fn unseen(
-    objects: &Objects,
-    source: &Source,
+    domains: &Domains,
+    first: usize,
     run: &BegunRun,
-    writer: &mut Writer,
-    problems: &mut Problems,
+    target: &mut Target<'_>,
 ) -> Result<(), ReadError> {
-    writer.flush().await?;
+    target.writer.flush().await?;
     let mut after = String::new();
     loop {
         let page = run.unseen(&after).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after.clone_from(last);
         let ids: Vec<ObjectId> = page.iter().filter_map(|id| id.parse().ok()).collect();
-        objects.by_ids(&ids, Nowhere::Missed, source, writer, problems).await?;
-        writer.flush().await?;
+        domains.by_ids(first, &ids, Nowhere::Missed, target).await?;
+        target.writer.flush().await?;
     }
 }
 

@@ -8,7 +8,9 @@
 //! leader     a worker for each directory; hands them what was asked for (`requests`)
 //! worker     one directory: what is next, the schedule, a request, or a change that it told of
 //! run        one directory from begin to finish
+//!   prepare  who answers, what it offers
 //!   mode     full, incremental or preview, and why
+//!   domains  the directory's own, and others that it lists (FD-02); `positions`: where the feed of each continues
 //!   source   whom the items hold
 //!   full     everything, then by their ids those who were not met (S-43)
 //!   changes  what a change feed names, then what that made doubtful (S-01)
@@ -24,6 +26,7 @@
 mod apply;
 mod changes;
 mod config;
+mod domains;
 mod follow;
 mod full;
 mod leader;
@@ -34,6 +37,8 @@ mod mode;
 mod nodes;
 mod objects;
 mod plan;
+mod positions;
+mod prepare;
 mod read;
 mod requests;
 mod run;

@@ -29,7 +29,7 @@ pub(crate) struct Places(pub(crate) Vec<Place>);
 pub(crate) enum Otherwise {
     #[error("the settings or the directory do not want scope queries")]
     NotOffered,
-    #[error("a group has members of other domains")]
+    #[error("groups may have members of other domains")]
     SpansDomains,
     #[error("groups are nested deeper than {DEPTH_MAX}")]
     TooDeep,

@@ -1,6 +1,7 @@
 //! How a directory is read this time, and why. Pure.
 
-use directory::Offer;
+use crate::positions::Positions;
+use directory::{Offer, Position};
 use domain::settings::{Directory, SyncItem};
 use proto::user_store::GetSourceReply;
 
@@ -107,6 +108,42 @@ pub(crate) struct Facts<'a> {
     pub(crate) directory: Option<&'a Directory>,
     /// The feed that can be used.
     pub(crate) feed: Option<&'a Offer>,
+    /// The other domains that are read with it; `None` = nobody knows which there are.
+    pub(crate) others: Option<&'a [Other<'a>]>,
+}
+
+/// Another domain before a run (FD-02).
+pub(crate) struct Other<'a> {
+    pub(crate) name: &'a str,
+    /// `None`: it cannot be asked now. That changes nothing of how the others are read.
+    pub(crate) now: Option<OtherNow<'a>>,
+}
+
+pub(crate) struct OtherNow<'a> {
+    /// Who it is (S-44).
+    pub(crate) identity: &'a str,
+    /// The feed that can be used.
+    pub(crate) feed: Option<&'a Offer>,
+}
+
+impl<'a> Facts<'a> {
+    /// A domain that is another one than at the last run (S-44): its name, and who it is now.
+    pub(crate) fn another_domain(&self) -> Option<(&'a str, &'a str)> {
+        let known = Positions::read(&self.state.position).ok()?.others;
+        self.others.into_iter().flatten().find_map(|other| {
+            let now = other.now.as_ref()?;
+            let before = known.get(other.name)?;
+            (before.identity != now.identity).then_some((other.name, now.identity))
+        })
+    }
+
+    /// Who the run reads: told of a preview of another domain, so that it is not taken for what was accepted.
+    pub(crate) fn identity_of(&self, mode: Mode) -> String {
+        match self.another_domain().filter(|_| mode == Mode::Preview) {
+            Some((name, identity)) => format!("{} {name} {identity}", self.identity),
+            None => self.identity.to_owned(),
+        }
+    }
 }
 
 /// Why no run begins by itself; `None` = it may.
@@ -141,6 +178,12 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
                    before it is accepted";
         return (Mode::Preview, why.into());
     }
+    if let Some((name, _)) = facts.another_domain().filter(|_| !asked.is_some_and(|asked| asked.accept_source)) {
+        let why = format!(
+            "the domain {name} is another one than at the last run, so nothing is written before it is accepted"
+        );
+        return (Mode::Preview, why);
+    }
     if asked.is_some_and(|asked| asked.what == What::Full) {
         return (Mode::Full, "it was asked for".into());
     }
@@ -161,18 +204,22 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
         };
         return (Mode::Full, why);
     };
-    let feed = offer.kind.code();
-    if state.position.is_empty() {
-        return (Mode::Full, format!("there is no position yet to follow {feed} from"));
-    }
-    if serde_json::from_slice::<directory::Position>(&state.position).is_ok_and(|it| it.kind() != offer.kind) {
-        return (Mode::Full, format!("the feed was another one before {feed}"));
+    let positions = match Positions::read(&state.position) {
+        Ok(positions) => positions,
+        Err(unreadable) => return (Mode::Full, unreadable.to_string()),
+    };
+    if let Err(why) = follows(offer, positions.of(None)) {
+        return (Mode::Full, why);
     }
     if state.mapping_digest != facts.mapping_digest {
         // S-30: a feed says nothing of entries that have not changed.
         let why = "other attributes are read, or names or numbers are understood in another way, than when everything was read last";
         return (Mode::Full, why.into());
     }
+    let others = match others_follow(facts.others, &positions) {
+        Ok(others) => others,
+        Err(why) => return (Mode::Full, why),
+    };
     if now_unix_ms - state.complete_unix_ms > SILENCE_MAX_MS {
         return (Mode::Full, "the last complete run was more than 60 days ago".into());
     }
@@ -189,7 +236,39 @@ pub(crate) fn of(facts: &Facts<'_>, trigger: &Trigger, now_unix_ms: i64) -> (Mod
     if now_unix_ms - state.full_unix_ms >= i64::from(every_hours) * HOUR_MS {
         return (Mode::Full, format!("everything is read anew every {every_hours} hours"));
     }
-    (Mode::Incremental, format!("changes since the last run by {feed}"))
+    (Mode::Incremental, format!("changes since the last run by {}{others}", offer.kind.code()))
+}
+
+/// May a domain be followed from here? Otherwise why not.
+fn follows(offer: &Offer, position: Option<&Position>) -> Result<(), String> {
+    let feed = offer.kind.code();
+    match position {
+        None => Err(format!("there is no position yet to follow {feed} from")),
+        Some(position) if position.kind() != offer.kind => Err(format!("the feed was another one before {feed}")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Each domain by its own feed (FS-04): by which, in words. Otherwise which one cannot be followed, and why.
+fn others_follow(others: Option<&[Other<'_>]>, positions: &Positions) -> Result<String, String> {
+    let Some(others) = others else { return Ok(String::new()) };
+    let gone = |name: &&String| !others.iter().any(|other| other.name == name.as_str());
+    if let Some(name) = positions.others.keys().find(gone) {
+        return Err(format!("the domain {name} is not among those that are read any longer"));
+    }
+    let mut told = String::new();
+    for Other { name, now } in others {
+        let Some(now) = now else { continue };
+        if !positions.others.contains_key(*name) {
+            return Err(format!("the domain {name} was not read before"));
+        }
+        let Some(feed) = now.feed else {
+            return Err(format!("the domain {name} offers no change feed that can be used"));
+        };
+        follows(feed, positions.of(Some(name))).map_err(|why| format!("of the domain {name}: {why}"))?;
+        told += &format!(", of {name} by {}", feed.kind.code());
+    }
+    Ok(told)
 }
 
 /// An offer in words, for status.
@@ -205,6 +284,8 @@ pub(crate) fn told(offer: &Offer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::positions::OtherPosition;
+    use crate::positions::tests::position;
     use domain::settings::Feed;
 
     const NOW: i64 = 1_800_000_000_000;
@@ -216,7 +297,7 @@ mod tests {
 
     fn state() -> GetSourceReply {
         GetSourceReply {
-            position: b"somewhere".to_vec(),
+            position: Positions { own: Some(position("eA==")), ..Positions::default() }.written(),
             items_digest: "items".into(),
             identity: "source".into(),
             full_unix_ms: NOW - HOUR_MS,
@@ -264,7 +345,16 @@ mod tests {
             (&known, "source", false, Some(&sees), &asked(What::Preview, false), Mode::Preview, "a preview"),
         ] {
             let (items_digest, mapping_digest) = ("items", "map");
-            let facts = Facts { state, identity, items_digest, mapping_digest, always_full, directory: None, feed };
+            let facts = Facts {
+                state,
+                identity,
+                items_digest,
+                mapping_digest,
+                always_full,
+                directory: None,
+                feed,
+                others: Some(&[]),
+            };
             let (found, because) = of(&facts, trigger, NOW);
             assert_eq!(found, mode, "{because}");
             assert!(because.contains(why), "{because}");
@@ -277,8 +367,97 @@ mod tests {
             always_full: false,
             directory: None,
             feed: None,
+            others: Some(&[]),
         };
         assert_eq!(of(&facts, &asked(What::Changes, false), NOW).0, Mode::Full, "FS-09");
+    }
+
+    /// Read before: `child.test` by a feed, `west.test` by none.
+    fn with_domains() -> GetSourceReply {
+        let of = |identity: &str, position| OtherPosition { identity: identity.into(), position };
+        let others = [("child.test", of("C", Some(position("Yw==")))), ("west.test", of("W", None))];
+        let others = others.map(|(name, other)| (name.to_owned(), other)).into();
+        GetSourceReply { position: Positions { own: Some(position("eA==")), others }.written(), ..state() }
+    }
+
+    #[test]
+    fn it_is_incremental_where_all_domains_are_and_says_which_one_is_not() {
+        // FD-02, FS-04, S-53
+        let (known, feed) = (with_domains(), offer(false));
+        let followed = Positions {
+            others: Positions::read(&known.position)
+                .expect("readable")
+                .others
+                .into_iter()
+                .filter(|(name, _)| name == "child.test")
+                .collect(),
+            own: Some(position("eA==")),
+        };
+        let followed = GetSourceReply { position: followed.written(), ..state() };
+        let unreadable = GetSourceReply { position: b"{}".to_vec(), ..state() };
+        let dirsync = Offer { kind: Feed::DirSync, ..offer(false) };
+        let now = |name, identity, feed| Other { name, now: Some(OtherNow { identity, feed }) };
+        let silent = |name| Other { name, now: None };
+        let child = || now("child.test", "C", Some(&feed));
+        let west = || now("west.test", "W", Some(&feed));
+        for (state, others, mode, why) in [
+            (&followed, Some(vec![child()]), Mode::Incremental, "by syncrepl, of child.test by syncrepl"),
+            (&followed, Some(vec![silent("child.test")]), Mode::Incremental, "by syncrepl"),
+            (&followed, None, Mode::Incremental, "by syncrepl"),
+            (&followed, Some(vec![child(), west()]), Mode::Full, "the domain west.test was not read before"),
+            (&followed, Some(vec![child(), silent("west.test")]), Mode::Incremental, "of child.test by syncrepl"),
+            (&followed, Some(Vec::new()), Mode::Full, "the domain child.test is not among those"),
+            (&followed, Some(vec![now("child.test", "C", None)]), Mode::Full, "child.test offers no change feed"),
+            (
+                &followed,
+                Some(vec![now("child.test", "C", Some(&dirsync))]),
+                Mode::Full,
+                "of the domain child.test: the feed was another",
+            ),
+            (&known, Some(vec![child(), west()]), Mode::Full, "of the domain west.test: there is no position"),
+            (&followed, Some(vec![now("child.test", "X", Some(&feed))]), Mode::Preview, "child.test is another one"),
+            (&unreadable, Some(vec![child()]), Mode::Full, "cannot be read"),
+        ] {
+            let facts = Facts {
+                state,
+                identity: "source",
+                items_digest: "items",
+                mapping_digest: "map",
+                always_full: false,
+                directory: None,
+                feed: Some(&feed),
+                others: others.as_deref(),
+            };
+            let (found, because) = of(&facts, &Trigger::Schedule, NOW);
+            assert_eq!(found, mode, "{because}");
+            assert!(because.contains(why), "{because}");
+        }
+    }
+
+    #[test]
+    fn another_domain_under_a_known_name_is_accepted_as_another_directory_is() {
+        // S-44, FD-02
+        let state = with_domains();
+        let others = [Other { name: "child.test", now: Some(OtherNow { identity: "X", feed: None }) }];
+        let facts = Facts {
+            state: &state,
+            identity: "source",
+            items_digest: "items",
+            mapping_digest: "map",
+            always_full: true,
+            directory: None,
+            feed: None,
+            others: Some(&others),
+        };
+        for (trigger, mode, identity) in [
+            (Trigger::Schedule, Mode::Preview, "source child.test X"),
+            (asked(What::Full, false), Mode::Preview, "source child.test X"),
+            (asked(What::Full, true), Mode::Full, "source"),
+        ] {
+            let (found, because) = of(&facts, &trigger, NOW);
+            assert_eq!(found, mode, "{because}");
+            assert_eq!(facts.identity_of(found), identity, "what is accepted is told apart from what is shown");
+        }
     }
 
     #[test]

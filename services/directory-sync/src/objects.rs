@@ -4,6 +4,7 @@
 //! a container, none of these - the directory says by its own evaluation of the filters.
 
 use crate::apply::Writer;
+use crate::domains::OWN;
 use crate::plan::{self, Flaw, Problems};
 use crate::read::{ReadError, What};
 use crate::source::{Fits, Source};
@@ -20,9 +21,14 @@ use tokio::sync::OnceCell;
 /// Entries that are sent of those that have one id.
 const ENTRIES_OF_ONE_ID: usize = 2;
 
-/// Reads one directory during one run.
+/// Reads one domain of a directory during one run.
 pub(crate) struct Objects {
+    /// Of another domain the one that stands for it (FD-02).
     pub(crate) directory: Arc<Directory>,
+    /// The number of the domain among those of the run.
+    at: usize,
+    /// What stands before a backslash in names of another domain, where a bare name means nobody.
+    before_backslash: Option<String>,
     reader: Reader,
     clock: Clock,
     /// Where everything lies that the base lies in, once it was asked for.
@@ -84,7 +90,13 @@ pub(crate) struct Target<'a> {
 
 impl Objects {
     pub(crate) fn new(directory: Arc<Directory>, clock: Clock) -> Self {
-        Self { reader: directory.reader(), directory, clock, context: OnceCell::new() }
+        let (reader, context) = (directory.reader(), OnceCell::new());
+        Self { directory, at: OWN, before_backslash: None, reader, clock, context }
+    }
+
+    /// Of another domain, as the directory that stands for it reads it.
+    pub(crate) fn of_other(directory: Arc<Directory>, clock: Clock, at: usize, before_backslash: String) -> Self {
+        Self { at, before_backslash: Some(before_backslash), ..Self::new(directory, clock) }
     }
 
     /// Reads from this server, if it can be reached: what a feed of one tells of, another may not have yet.
@@ -98,7 +110,14 @@ impl Objects {
     }
 
     fn with(&self, reader: Reader) -> Self {
-        Self { reader, directory: Arc::clone(&self.directory), clock: self.clock.clone(), context: OnceCell::new() }
+        Self {
+            directory: Arc::clone(&self.directory),
+            at: self.at,
+            before_backslash: self.before_backslash.clone(),
+            reader,
+            clock: self.clock.clone(),
+            context: OnceCell::new(),
+        }
     }
 
     /// What was read is what the feed of this server tells of; otherwise why not.
@@ -153,9 +172,14 @@ impl Objects {
         Ok((text, self.directory.id_of(entry).ok()))
     }
 
-    /// Who the directory is, whatever server answers: the immutable id of the base's entry (S-44), as the server handed it out. One that
-    /// somebody writes the base need not have, and another directory may have the same.
+    /// Who the directory is, whatever server answers, and how it is read (S-44).
     pub(crate) async fn identity(&self) -> Result<String, ReadError> {
+        Ok(format!("{} {}", self.directory.settings().source_digest(), self.id_of_base().await?))
+    }
+
+    /// The immutable id of the base's entry, as the server handed it out. One that somebody writes the base need not have, and another
+    /// directory may have the same.
+    pub(crate) async fn id_of_base(&self) -> Result<String, ReadError> {
         let settings = self.directory.settings();
         let by_server = Some(settings.id_attribute()).filter(|attribute| ObjectId::known_type(attribute).is_some());
         let attribute = by_server.unwrap_or(settings.preset.id_attribute());
@@ -165,7 +189,7 @@ impl Objects {
         let entries = entries.map_err(|cause| ReadError::Incomplete { what, cause })?;
         let value = entries.first().and_then(|entry| entry.first(attribute));
         let id = value.and_then(|value| ObjectId::from_value(attribute, ObjectId::known_type(attribute)?, value).ok());
-        Ok(format!("{} {}", settings.source_digest(), id.map_or_else(|| "-".to_owned(), |id| id.to_string())))
+        Ok(id.map_or_else(|| "-".to_owned(), |id| id.to_string()))
     }
 
     /// All containers below here.
@@ -226,29 +250,24 @@ impl Objects {
     pub(crate) async fn everything_below(
         &self,
         container: &str,
-        source: &Source,
-        writer: &mut Writer,
-        problems: &mut Problems,
+        target: &mut Target<'_>,
         met: &mut Met,
     ) -> Result<(), ReadError> {
-        self.containers(container, writer, problems).await?;
-        self.groups(container, writer, problems, met).await?;
-        self.users(container, source, true, writer, problems, met).await
+        self.containers(container, target.writer, target.problems).await?;
+        self.groups(container, target.writer, target.problems, met).await?;
+        // Those of no item, too: they may have been of one.
+        self.users(container, true, target, met).await
     }
 
-    /// All users below here that are of any item.
+    /// All users below here that are of any item, or `all`.
     pub(crate) async fn users(
         &self,
         base: &str,
-        source: &Source,
-        // Those of no item, too: they may have been of one.
         all: bool,
-        writer: &mut Writer,
-        problems: &mut Problems,
+        target: &mut Target<'_>,
         met: &mut Met,
     ) -> Result<(), ReadError> {
-        let below = Place::Below { base: base.to_owned() };
-        self.users_in(&below, all, |_, _| true, &mut Target { source, writer, problems }, met).await
+        self.users_in(&Place::Below { base: base.to_owned() }, all, |_, _| true, target, met).await
     }
 
     /// All users of a place that are wanted, by entry and id, and are of any item.
@@ -308,7 +327,7 @@ impl Objects {
     ) -> Result<HashMap<ObjectId, Fits>, ReadError> {
         let mut fits: HashMap<ObjectId, Fits> = HashMap::new();
         for (place, filter) in source.filters() {
-            let may_fit = users.iter().filter(|(id, entry)| source.may_hold(place, id, dn(entry).as_ref()));
+            let may_fit = users.iter().filter(|(id, entry)| source.may_hold(place, self.at, id, dn(entry).as_ref()));
             let ids: HashSet<ObjectId> = may_fit.map(|(id, _)| ObjectId::clone(id)).collect();
             let ids: Vec<ObjectId> = ids.into_iter().collect();
             if ids.is_empty() {
@@ -322,30 +341,26 @@ impl Objects {
         Ok(fits)
     }
 
-    /// Reads these objects again, whatever they are now; how many of them are users.
+    /// Reads these objects again, whatever they are now: how many of them are users, and those that are not in this domain.
     pub(crate) async fn by_ids(
         &self,
         ids: &[ObjectId],
-        nowhere: Nowhere<'_>,
-        source: &Source,
-        writer: &mut Writer,
-        problems: &mut Problems,
-    ) -> Result<u64, ReadError> {
-        let mut users = 0;
+        target: &mut Target<'_>,
+    ) -> Result<(u64, Vec<ObjectId>), ReadError> {
+        let (mut users, mut nowhere) = (0, Vec::new());
         for part in ids.chunks(self.directory.ids_at_once()) {
-            users += self.some(part, nowhere, source, writer, problems).await?;
+            users += self.some(part, &mut nowhere, target).await?;
         }
-        Ok(users)
+        Ok((users, nowhere))
     }
 
     async fn some(
         &self,
         ids: &[ObjectId],
-        nowhere: Nowhere<'_>,
-        source: &Source,
-        writer: &mut Writer,
-        problems: &mut Problems,
+        nowhere: &mut Vec<ObjectId>,
+        target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
+        let Target { source, writer, problems } = target;
         let settings = self.directory.settings();
         let of = |filter: &Filter| Filter::and(vec![of_ids(ids), filter.clone()]);
         // In this order: an entry that two filters fit is what a full run makes of it, too.
@@ -402,35 +417,26 @@ impl Objects {
             }
         }
         for id in open {
-            let how = match nowhere {
-                _ if elsewhere.contains_key(id) => How::Outside,
-                Nowhere::Missed => How::Absent,
-                Nowhere::Told(deleted) if deleted.contains(id) => How::Deleted,
-                Nowhere::Told(_) => continue,
-            };
-            writer.left(LeftObject { object_id: id.to_string(), how: how.into() }).await?;
+            match elsewhere.contains_key(id) {
+                true => writer.left(LeftObject { object_id: id.to_string(), how: How::Outside.into() }).await?,
+                false => nowhere.push(id.clone()),
+            }
         }
         Ok(met)
     }
 
-    /// The ids of objects named by their DN; one that is not there is not among them.
-    pub(crate) async fn ids_of_names(&self, names: &[String]) -> Result<Vec<ObjectId>, ReadError> {
-        let settings = self.directory.settings();
-        let mut ids = Vec::new();
-        for name in names {
-            // A name that is no DN, or lies outside of the base, is nobody of ours.
-            let Ok(dn) = name.parse::<Dn>() else { continue };
-            if !dn.is_within(self.directory.base()) {
-                continue;
-            }
-            let query = Query::new(name, Scope::Base, Filter::present("objectClass"), &[settings.id_attribute()]);
-            match self.reader.read(query).collect().await {
-                Ok(entries) => ids.extend(entries.iter().filter_map(|entry| self.directory.id_of(entry).ok())),
-                Err(error) if error.is_out_of_reach() => {}
-                Err(cause) => return Err(ReadError::Incomplete { what: What::Some, cause }),
-            }
+    /// The id of the object of this name; `None` where there is none, or it lies outside of the base.
+    pub(crate) async fn id_of_name(&self, name: &str, dn: &Dn) -> Result<Option<ObjectId>, ReadError> {
+        if !dn.is_within(self.directory.base()) {
+            return Ok(None);
         }
-        Ok(ids)
+        let id = self.directory.settings().id_attribute();
+        let query = Query::new(name, Scope::Base, Filter::present("objectClass"), &[id]);
+        match self.reader.read(query).collect().await {
+            Ok(entries) => Ok(entries.iter().find_map(|entry| self.directory.id_of(entry).ok())),
+            Err(error) if error.is_out_of_reach() => Ok(None),
+            Err(cause) => Err(ReadError::Incomplete { what: What::Some, cause }),
+        }
     }
 
     /// The ids of objects named by their SID, or by their uid where groups do so.
@@ -456,8 +462,9 @@ impl Objects {
         problems: &mut Problems,
     ) -> SyncedUser {
         let fits = |place: usize| fits.get(id).is_some_and(|fits| fits.contains(&place));
-        let items = source.items(id, dn(entry).as_ref(), fits);
-        SyncedUser { items, ..plan::user(self.directory.settings(), id, entry, self.clock.now_ms(), problems) }
+        let items = source.items(self.at, id, dn(entry).as_ref(), fits);
+        let (settings, elsewhere) = (self.directory.settings(), self.before_backslash.as_deref());
+        SyncedUser { items, ..plan::user(settings, elsewhere, id, entry, self.clock.now_ms(), problems) }
     }
 
     /// A query of the whole directory; the id is always asked for.

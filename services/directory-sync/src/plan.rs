@@ -86,9 +86,11 @@ pub(crate) fn group_attributes(settings: &Directory) -> Vec<&str> {
 }
 
 /// A user as the store takes it, but for its items. One whose own name cannot be used goes without a username: the store adds nobody under it, and
-/// still learns that the entry is there.
+/// still learns that the entry is there. `elsewhere` is what stands before a backslash in names of another domain than the directory's
+/// own, whose people this user is one of.
 pub(crate) fn user(
     settings: &Directory,
+    elsewhere: Option<&str>,
     id: &ObjectId,
     entry: &SearchResultEntry,
     now_unix_ms: i64,
@@ -120,8 +122,14 @@ pub(crate) fn user(
     }
     if let Some(name) = values.name_of(settings) {
         user.distinguished_name = name;
-        user.username = settings.username_attributes().into_iter().find_map(|it| values.name(it)).unwrap_or_default();
-        user.names = values.names(settings);
+        match elsewhere {
+            None => {
+                let mut attributes = settings.username_attributes().into_iter();
+                user.username = attributes.find_map(|it| values.name(it)).unwrap_or_default();
+                user.names = values.names(settings);
+            }
+            Some(domain) => (user.username, user.names) = values.names_elsewhere(settings, domain),
+        }
     }
     user
 }
@@ -397,6 +405,29 @@ impl<'a> Values<'a> {
                 names.extend(forms.map(|account| format!("{}\\{account}", settings.netbios_domain)));
             }
         }
+        self.bounded_names(names)
+    }
+
+    /// The username, and every form that may be typed, of somebody of another domain (FD-02). A bare name means somebody of the
+    /// directory's own domain, and an alternate one is looked for there alone.
+    fn names_elsewhere(&mut self, settings: &Directory, domain: &str) -> (String, Vec<String>) {
+        let account = self.name(SAM_ACCOUNT_NAME).map(|account| format!("{domain}\\{account}"));
+        let account = account.filter(|name| name.len() <= NAME_OCTETS_MAX);
+        let is_account = |attribute: &&str| [SAM_ACCOUNT_NAME, UID].iter().any(|it| it.eq_ignore_ascii_case(attribute));
+        let mut attributes: Vec<&str> =
+            settings.username_attributes().into_iter().filter(|attribute| !is_account(attribute)).collect();
+        let principal = attributes.iter().find_map(|it| self.name(it).filter(|name| name.contains('@')));
+        attributes.push(UPN);
+        let mut names: BTreeSet<String> = account.iter().cloned().collect();
+        for attribute in each_once(attributes) {
+            let forms = self.identifying(attribute, NAME_OCTETS_MAX).into_iter();
+            names.extend(forms.filter(|name| name.contains('@')).map(str::to_owned));
+        }
+        names.extend(settings.mail_attributes().flat_map(|it| self.addresses(it)).map(str::to_owned));
+        (principal.or(account).unwrap_or_default(), self.bounded_names(names))
+    }
+
+    fn bounded_names(&mut self, names: BTreeSet<String>) -> Vec<String> {
         if names.len() > NAMES_MAX {
             self.problem("username", Flaw::TooMany { most: NAMES_MAX, of: "forms" });
         }
@@ -623,7 +654,7 @@ mod tests {
 
     fn planned(preset: &str, entry: &SearchResultEntry) -> (SyncedUser, Problems) {
         let mut problems = Problems::default();
-        let user = user(&settings(preset), &id(), entry, NOW, &mut problems);
+        let user = user(&settings(preset), None, &id(), entry, NOW, &mut problems);
         (user, problems)
     }
 
@@ -676,7 +707,7 @@ mod tests {
         // FD-19
         let mut settings = settings("openldap");
         let ann = entry("uid=ann", &[("uid", &[b"ann"]), ("employeeNumber", &[b"4711"])]);
-        let names = |settings: &Directory| user(settings, &id(), &ann, NOW, &mut Problems::default()).names;
+        let names = |settings: &Directory| user(settings, None, &id(), &ann, NOW, &mut Problems::default()).names;
         assert_eq!(names(&settings), ["CORP\\ann", "ann"]);
         assert!(!user_attributes(&settings).contains(&"employeeNumber"));
         settings.attributes.alternate = Some("employeeNumber".into());
@@ -896,7 +927,7 @@ mod tests {
         };
         let told = |entry: &SearchResultEntry| {
             let mut problems = Problems::default();
-            let user = user(&settings, &id(), entry, NOW, &mut problems);
+            let user = user(&settings, None, &id(), entry, NOW, &mut problems);
             let language = user.languages.clone().unwrap_or_default().call;
             let texts = [
                 &user.username,
@@ -955,9 +986,46 @@ mod tests {
             ("", "uid=ann,dc=corp"),
         ] {
             let ann = entry("uid=ann,dc=corp", &[("uid", &[b"ann"]), ("seeAlso", &[written.as_bytes()])]);
-            let ann = user(&settings, &id(), &ann, NOW, &mut Problems::default());
+            let ann = user(&settings, None, &id(), &ann, NOW, &mut Problems::default());
             assert_eq!(ann.distinguished_name, expected, "{written}");
         }
+    }
+
+    #[test]
+    fn somebody_of_another_domain_has_no_bare_name() {
+        // FD-02, FD-18: a bare name means the home domain, and two may have the same there and here
+        let named = |settings: &Directory, attributes: &[(&str, &[&[u8]])]| {
+            let ann = entry("CN=Ann,DC=child,DC=corp", attributes);
+            let user = user(settings, Some("CHILD"), &id(), &ann, NOW, &mut Problems::default());
+            (user.username, user.names)
+        };
+        let names = |username: &str, names: &[&str]| {
+            (username.to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        let settings = settings("active_directory");
+        let full: &[(&str, &[&[u8]])] = &[
+            ("sAMAccountName", &[b"ann"]),
+            ("userPrincipalName", &[b"ann@child.corp"]),
+            ("uid", &[b"ann.archer"]),
+            ("mail", &[b"ann@mail.example"]),
+        ];
+        assert_eq!(
+            named(&settings, full),
+            names("ann@child.corp", &["CHILD\\ann", "ann@child.corp", "ann@mail.example"])
+        );
+        assert_eq!(named(&settings, &full[..1]), names("CHILD\\ann", &["CHILD\\ann"]), "no principal name");
+        let bare: &[(&str, &[&[u8]])] = &[("sAMAccountName", &[b"ann"]), ("userPrincipalName", &[b"ann"])];
+        assert_eq!(named(&settings, bare), names("CHILD\\ann", &["CHILD\\ann"]), "a principal name that is none");
+        assert_eq!(named(&settings, &full[2..3]), names("", &[]), "nothing that she could type");
+        // Mapped attributes and the alternate one.
+        let mut mapped = settings.clone();
+        mapped.attributes.username = Some(vec!["employeeID".into(), "mail;sAMAccountName".into()]);
+        mapped.attributes.alternate = Some("otherMailbox".into());
+        let more: &[(&str, &[&[u8]])] = &[("employeeID", &[b"4711"]), ("otherMailbox", &[b"a@old.example"])];
+        assert_eq!(
+            named(&mapped, &[full, more].concat()),
+            names("ann@mail.example", &["CHILD\\ann", "ann@child.corp", "ann@mail.example"])
+        );
     }
 
     #[test]
@@ -983,7 +1051,7 @@ mod tests {
         assert!(group("active_directory").members.is_empty(), "there members are named by DN alone");
         let two: [&[u8]; 2] = [b"ann", b"al"];
         let ann = entry("uid=ann,dc=corp", &[("uid", &two), ("mail", &[b"bob"])]);
-        let ann = user(&settings("openldap"), &id(), &ann, NOW, &mut problems);
+        let ann = user(&settings("openldap"), None, &id(), &ann, NOW, &mut problems);
         assert_eq!(ann.sid, "uid:ann", "of several the one in the DN");
     }
 
@@ -1052,7 +1120,7 @@ mod tests {
         settings.attributes.languages.text = Some("c".into());
         let ann = entry("uid=ann", &[("uid", &[b"ann"]), ("preferredLanguage", &[b"de-ch"]), ("c", &[b"Klingon"])]);
         let mut problems = Problems::default();
-        let languages = user(&settings, &id(), &ann, NOW, &mut problems).languages.expect("mapped");
+        let languages = user(&settings, None, &id(), &ann, NOW, &mut problems).languages.expect("mapped");
         assert_eq!((languages.call.as_str(), languages.text.as_str()), ("de-CH", ""));
         assert_eq!(texts(&problems), ["uid=ann: c is no language tag"]);
     }

@@ -2,15 +2,18 @@
 
 use crate::apply::{Applied, BegunRun, Opening, StoreError, Term, Writer};
 use crate::changes::{self, Increment};
+use crate::domains::{Domains, OWN};
 use crate::full;
 use crate::metrics::{self, Metrics, Objects as Counted};
 use crate::mode::{self, Mode, Trigger};
-use crate::objects::{Met, Objects};
+use crate::objects::{Met, Objects, Target};
 use crate::plan::Problems;
+use crate::positions::Positions;
+use crate::prepare::{Offers, Prepared};
 use crate::read::ReadError;
 use crate::settings::{CurrentSettings, Snapshot};
 use crate::source::{self, Source};
-use directory::{Directory, Event, FeedError, Offer, Origin, Position};
+use directory::{Directory, Event, FeedError, Origin};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem};
 use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
@@ -23,8 +26,6 @@ use tracing::Instrument;
 
 /// Problems of one run that are told one by one; the others are counted.
 const TOLD_MAX: usize = 20;
-/// What a directory offers is asked again after this, and after a feed that could not go on.
-const OFFERS_LIFE: Duration = Duration::from_secs(3600);
 /// What another source would change is shown anew after this, and administrators hear of it once more.
 const PREVIEW_LIFE: Duration = Duration::from_secs(24 * 3600);
 const SERVICE: &str = "directory-sync";
@@ -45,9 +46,9 @@ pub(crate) struct Runner {
 
 #[derive(Default)]
 pub(crate) struct Learned {
-    offers: Option<(Instant, Arc<Directory>, Vec<Offer>)>,
+    pub(crate) offers: Offers,
     /// The source as the last run found it.
-    identity: String,
+    pub(crate) identity: String,
     /// The source that was shown in a preview because it is another than before (S-44), and when.
     previewed: Option<(Instant, String)>,
     /// What its items name by a DN, by its id.
@@ -118,15 +119,6 @@ impl From<FeedError> for Stop {
     }
 }
 
-/// A directory that is about to be run.
-struct Prepared {
-    objects: Objects,
-    identity: String,
-    /// The feed that is used, of all that are offered.
-    feed: Option<Offer>,
-    offers: Vec<String>,
-}
-
 /// How a run ended.
 struct Ended {
     run_id: String,
@@ -177,9 +169,10 @@ impl Runner {
         }
         let prepared = self.prepare(snapshot).await;
         let (directory, identity, feed): (_, String, _) = match &prepared {
-            Ok(it) => (Some(it.objects.directory.settings()), it.identity.clone(), it.feed.clone()),
+            Ok(it) => (Some(it.own.directory.settings()), it.own.identity.clone(), it.own.feed.clone()),
             Err(_) => (None, String::new(), None),
         };
+        let others = prepared.as_ref().ok().and_then(Prepared::facts);
         let always_full = snapshot.settings.sync.always_full;
         let (identity_now, items_digest) = (identity.as_str(), digest.as_str());
         let facts = mode::Facts {
@@ -190,15 +183,20 @@ impl Runner {
             always_full,
             directory,
             feed: feed.as_ref(),
+            others: others.as_deref(),
         };
         let (mut mode, mut why) = mode::of(&facts, trigger, self.clock.now_ms());
+        let read = facts.identity_of(mode);
         let by_itself = mode == Mode::Preview && matches!(trigger, Trigger::Schedule);
-        if by_itself && self.learned.was_shown(&identity, Instant::now()) {
+        if by_itself && self.learned.was_shown(&read, Instant::now()) {
             return Ok(self.waits("another source than before was previewed and nobody has accepted it"));
         }
         // Another source has other ids (S-44). One that could not be asked is no other.
         let same = identity.is_empty() || identity == state.identity;
-        let pins = if same { state.pins.clone() } else { Vec::new() };
+        let mut pins = if same { state.pins.clone() } else { Vec::new() };
+        if let Some((domain, _)) = facts.another_domain() {
+            pins.retain(|pin| !source::lies_in(pin, domain));
+        }
         (self.learned.waits, self.learned.pins) = (None, pins.clone());
         // FS-09: a preview of its own comes first.
         let mut checks = trigger.looked_at().filter(|_| mode == Mode::Full);
@@ -217,8 +215,8 @@ impl Runner {
                 trigger: trigger.code(),
                 items_digest: digest.clone(),
                 mapping_digest: mapping.clone(),
-                identity: identity.clone(),
-                offers: prepared.as_ref().map(|it| it.offers.clone()).unwrap_or_default(),
+                identity: read.clone(),
+                offers: prepared.as_ref().map(|it| it.told.clone()).unwrap_or_default(),
                 base: directory.map(|directory| directory.base.clone()).unwrap_or_default(),
                 actor: trigger.actor().to_owned(),
                 looked_at: String::new(),
@@ -236,7 +234,7 @@ impl Runner {
             match full {
                 // S-20, S-25, S-33: with the guard, and said.
                 Some(because) if mode == Mode::Incremental => {
-                    self.learned.offers = None;
+                    self.learned.offers.forget();
                     (mode, why) = (Mode::Full, because);
                 }
                 _ if checks.is_some() && ended.is_complete() => checks = None,
@@ -244,7 +242,7 @@ impl Runner {
                     if mode == Mode::Preview
                         && matches!((trigger, &ended), (Trigger::Schedule, Ran::Ended { complete: true, .. }))
                     {
-                        self.learned.previewed = Some((Instant::now(), identity.clone()));
+                        self.learned.previewed = Some((Instant::now(), read.clone()));
                     }
                     return Ok(ended);
                 }
@@ -318,7 +316,8 @@ impl Runner {
         };
         let items = source::pinned(&items(snapshot, &self.name, Mode::Incremental), &self.learned.pins);
         let items: Vec<&SyncItem> = items.iter().collect();
-        let objects = Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin);
+        // No directory that tells of changes as they happen lists other domains.
+        let domains = &Domains::new(Objects::new(Arc::clone(directory), self.clock.clone()).preferring(origin));
         let begun = Instant::now();
         let work = async {
             let run = self.term.begin_run(&opening).await?;
@@ -326,16 +325,18 @@ impl Runner {
             let mut writer = Writer::new(run.clone());
             let mut ended = Ended::of(&run);
             let result = async {
-                let source = Source::resolve(&objects, &items).await?;
+                let source = Source::resolve(domains, &items).await?;
                 ended.found = source.found().to_vec();
-                let mut increment = Increment::new(&objects, &source, &run, &mut writer, &mut ended.problems);
+                let target = Target { source: &source, writer: &mut writer, problems: &mut ended.problems };
+                let mut positions = Positions::default();
+                let mut increment = Increment::new(domains, OWN, &run, target, &mut positions);
                 for event in events {
                     increment.take(event).await?;
                 }
                 increment.flush().await?;
                 ended.named = increment.named;
-                changes::settle(&self.term, &objects, &items, &mut writer, &mut ended.problems).await?;
-                is_still(&objects, &source, &items).await?;
+                changes::settle(&self.term, domains, &items, &mut writer, &mut ended.problems).await?;
+                is_still(domains, &source, &items).await?;
                 Ok::<_, Stop>(source.whole()?)
             }
             .await;
@@ -359,38 +360,6 @@ impl Runner {
         Ran::Waits
     }
 
-    /// The identity of a directory that can be followed, as the last run found it.
-    pub(crate) fn followed(&self, directory: &Arc<Directory>) -> Option<&str> {
-        let (_, asked, offers) = self.learned.offers.as_ref()?;
-        let feed = chosen(directory, offers)?;
-        (feed.persists && Arc::ptr_eq(asked, directory)).then_some(self.learned.identity.as_str())
-    }
-
-    /// Everything that is asked of a directory before it is clear how it is read.
-    async fn prepare(&mut self, snapshot: &Snapshot) -> Result<Prepared, String> {
-        let directory = self.settings.directory(&self.name)?;
-        directory.ready().await.map_err(|error| chain(&error))?;
-        let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
-        let identity = objects.identity().await.map_err(|error| chain(&error))?;
-        self.learned.identity.clone_from(&identity);
-        if snapshot.settings.sync.always_full {
-            return Ok(Prepared { objects, identity, feed: None, offers: Vec::new() });
-        }
-        let learned = &mut self.learned;
-        let fresh = learned
-            .offers
-            .as_ref()
-            .is_some_and(|(asked, whose, _)| asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(whose, &directory));
-        if !fresh {
-            let offers = directory.probe_feeds().await.map_err(|error| chain(&error))?;
-            learned.offers = Some((Instant::now(), Arc::clone(&directory), offers));
-        }
-        let offers = learned.offers.as_ref().map(|(_, _, offers)| offers.as_slice()).unwrap_or_default();
-        let feed = chosen(&directory, offers).cloned();
-        let offers = offers.iter().map(mode::told).collect();
-        Ok(Prepared { objects, identity, feed, offers })
-    }
-
     /// One run. Beside what came of it: why everything is to be read now.
     async fn once(
         &self,
@@ -412,7 +381,7 @@ impl Runner {
         let result = match prepared {
             Err(why) => Err(Stop::Incomplete(why.clone())),
             Ok(prepared) if mode == Mode::Incremental => {
-                self.follow_feed(prepared, items, &run, state, &mut writer, &mut ended).await
+                self.follow_feeds(prepared, items, &run, state, &mut writer, &mut ended).await
             }
             Ok(prepared) => {
                 let read = self.read_all(prepared, mode, items, &run, &mut writer, &mut ended).await;
@@ -434,42 +403,51 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<Vec<u8>, Stop> {
-        let mut objects = prepared.objects.of_one_server();
-        // Before the reading begins: what changes while it goes on is read again.
-        let mut position = None;
-        if let Some(feed) = prepared.feed.as_ref().filter(|_| mode == Mode::Full) {
+        let (mut domains, mut positions) = (prepared.domains(&self.clock), prepared.positions());
+        for at in domains.all() {
+            domains.reads(at, Objects::of_one_server);
+            // Before the reading begins: what changes while it goes on is read again.
+            let (Some(feed), Some(objects)) = (prepared.feed(at), domains.objects(at)) else { continue };
+            if mode != Mode::Full {
+                continue;
+            }
             match objects.directory.position_now(feed.kind).await {
                 Ok(now) => {
-                    objects = objects.preferring(&now.origin());
-                    position = Some(now);
+                    domains.reads(at, |objects| objects.preferring(&now.origin()));
+                    positions.continues(domains.name(at), now);
                 }
                 // Then the next run is a full one again, and says why.
-                Err(error) => no_position(&objects, feed.kind, &chain(&error)),
+                Err(error) => no_position(objects, feed.kind, &chain(&error)),
             }
         }
-        let objects = &objects;
-        let source = Source::resolve(objects, items).await?;
+        let domains = &domains;
+        let source = Source::resolve(domains, items).await?;
         ended.found = source.found().to_vec();
-        let incomplete = full::read(objects, &source, run, writer, &mut ended.problems, &mut ended.met).await?;
+        let target = &mut Target { source: &source, writer, problems: &mut ended.problems };
+        let incomplete = full::read(domains, mode == Mode::Preview, run, target, &mut ended.met).await?;
         if mode == Mode::Full {
-            changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+            changes::settle(&self.term, domains, items, writer, &mut ended.problems).await?;
         }
         if let Some(why) = incomplete {
             return Err(Stop::Incomplete(why));
         }
-        is_still(objects, &source, items).await?;
+        domains.whole().map_err(Stop::Incomplete)?;
+        is_still(domains, &source, items).await?;
         source.whole()?;
-        let Some(position) = position else { return Ok(Vec::new()) };
-        match objects.is_of(&position.origin()) {
-            Ok(()) => Ok(changes::written(&position)),
-            Err(error) => {
+        for at in domains.all() {
+            let (Some(position), Some(objects)) = (positions.of(domains.name(at)), domains.objects(at)) else {
+                continue;
+            };
+            if let Err(error) = objects.is_of(&position.origin()) {
                 no_position(objects, position.kind(), &chain(&error));
-                Ok(Vec::new())
+                positions.ends(domains.name(at));
             }
         }
+        Ok(positions.written())
     }
 
-    async fn follow_feed(
+    /// Home first; each domain by its own feed.
+    async fn follow_feeds(
         &self,
         prepared: &Prepared,
         items: &[&SyncItem],
@@ -478,19 +456,45 @@ impl Runner {
         writer: &mut Writer,
         ended: &mut Ended,
     ) -> Result<(), Stop> {
-        let position: Position = serde_json::from_slice(&state.position)
-            .map_err(|_| Stop::Full("where the last run stopped cannot be read".into()))?;
-        let mut feed = prepared.objects.directory.changes(position).watching(&source::filter_attributes(items));
-        // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
-        let objects = &prepared.objects.preferring(&feed.open().await?);
-        let source = Source::resolve(objects, items).await?;
-        ended.found = source.found().to_vec();
-        let mut increment = Increment::new(objects, &source, run, writer, &mut ended.problems);
-        while !increment.take(feed.next().await?).await? {}
-        ended.named = increment.named;
-        changes::settle(&self.term, objects, items, writer, &mut ended.problems).await?;
+        let mut positions = Positions::read(&state.position).map_err(|error| Stop::Full(error.to_string()))?;
+        let mut domains = prepared.domains(&self.clock);
+        let mut source = None;
+        for at in domains.all() {
+            let Some(objects) = domains.objects(at) else { continue };
+            let Some(position) = positions.of(domains.name(at)).cloned() else {
+                return Err(Stop::Full("there is no position to follow its feed from".into()));
+            };
+            let mut feed = objects.directory.changes(position).watching(&source::filter_attributes(items));
+            let followed = async {
+                // Who tells now is who is read: where one name stands before several, the one that told before may be gone.
+                let origin = feed.open().await?;
+                domains.reads(at, |objects| objects.preferring(&origin));
+                let source = match &mut source {
+                    Some(source) => source,
+                    None => source.insert(Source::resolve(&domains, items).await?),
+                };
+                let target = Target { source, writer, problems: &mut ended.problems };
+                let mut increment = Increment::new(&domains, at, run, target, &mut positions);
+                let read = async {
+                    while !increment.take(feed.next().await?).await? {}
+                    Ok::<_, Stop>(())
+                }
+                .await;
+                ended.named += increment.named;
+                read
+            };
+            let followed = followed.await;
+            match (followed, domains.name(at)) {
+                (Err(Stop::Incomplete(why)), Some(_)) => domains.could_not_be_read(at, why),
+                (Err(Stop::Full(why)), Some(name)) => return Err(Stop::Full(format!("of the domain {name}: {why}"))),
+                (followed, _) => followed?,
+            }
+        }
+        let Some(source) = source else { return Ok(()) };
+        changes::settle(&self.term, &domains, items, writer, &mut ended.problems).await?;
+        domains.whole().map_err(Stop::Incomplete)?;
         if ended.named > 0 {
-            is_still(objects, &source, items).await?;
+            is_still(&domains, &source, items).await?;
         }
         Ok(source.whole()?)
     }
@@ -549,14 +553,15 @@ impl Runner {
 }
 
 /// What items name is where it was when the run began (S-16).
-async fn is_still(objects: &Objects, source: &Source, items: &[&SyncItem]) -> Result<(), ReadError> {
-    let now = Source::resolve(objects, items).await?;
+async fn is_still(domains: &Domains, source: &Source, items: &[&SyncItem]) -> Result<(), ReadError> {
+    let now = Source::resolve(domains, items).await?;
     if source.is_still(&now) { Ok(()) } else { Err(ReadError::Moved) }
 }
 
 fn no_position(objects: &Objects, feed: Feed, error: &str) {
     tracing::warn!(
         directory = objects.directory.name().as_str(),
+        base = objects.directory.base_text(),
         feed = feed.code(),
         error,
         "the change feed gives no position to begin from, so the next run reads everything again"
@@ -614,12 +619,6 @@ impl Ended {
     fn problem_count(&self) -> u64 {
         self.problems.count + self.applied.problem_count
     }
-}
-
-/// The feed of the settings, else the first that can be used.
-fn chosen<'a>(directory: &Directory, offers: &'a [Offer]) -> Option<&'a Offer> {
-    let wanted = directory.settings().feed;
-    offers.iter().find(|offer| offer.usable.is_ok() && wanted.is_none_or(|wanted| wanted == offer.kind))
 }
 
 /// The items that a run of a directory reads (FS-12, FS-20).

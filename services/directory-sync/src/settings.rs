@@ -2,8 +2,8 @@
 //! safety net, by asking. A document that cannot be read changes nothing: the last good one stays in force.
 
 use crate::metrics::Metrics;
-use directory::{Directories, Directory, Options};
-use domain::settings::{Settings, SyncItem};
+use directory::{Directories, Directory, Options, OtherDomain};
+use domain::settings::{Preset, Settings, SyncItem};
 use domain::{ObjectName, Secret};
 use proto::subjects::SETTINGS_CHANGED;
 use proto::user_store::settings_server::Settings as SettingsPort;
@@ -78,6 +78,11 @@ impl CurrentSettings {
         })
     }
 
+    /// The other domains whose people are users of this directory (FD-02), or why nobody can say which those are.
+    pub(crate) async fn other_domains(&self, home: &Arc<Directory>) -> Result<Vec<OtherDomain>, String> {
+        self.directories.other_domains(home).await.map_err(|error| chain(&error))
+    }
+
     /// Keeps the copy current for as long as the process lives.
     pub(crate) async fn keep_current(self: Arc<Self>, bus: Arc<dyn Bus>) {
         let mut changes: Option<Subscription> = None;
@@ -144,14 +149,19 @@ impl CurrentSettings {
     }
 }
 
-/// The directories that an item reads, with their passwords; to others nothing is connected.
+/// The directories that an item reads, with their passwords, and those that have a say in whose the people of other domains are; to others
+/// nothing is connected.
 fn wanted(
     settings: &Settings,
     mut secrets: HashMap<String, proto::common::Secret>,
 ) -> Vec<(domain::settings::Directory, Option<Secret>)> {
     let is_read =
         |name: &ObjectName| settings.sync_items.iter().any(|item| item.is_read(true) && item.directory == *name);
-    let directories = settings.directories.iter().filter(|directory| is_read(&directory.name));
+    let of_others = settings.directories.iter().any(|directory| directory.trusted_domains && is_read(&directory.name));
+    // One may be such a domain, or list it before another does (FD-02).
+    let has_a_say = |preset: Preset| of_others && preset == Preset::ActiveDirectory;
+    let directories =
+        settings.directories.iter().filter(|directory| is_read(&directory.name) || has_a_say(directory.preset));
     directories
         .map(|directory| {
             let password = secrets.remove(&directory.sync_password_name());
@@ -183,5 +193,31 @@ mod tests {
         {
             assert_eq!(is_overtaken(asked, now, told), expected, "asked with {asked}, has {now}, is told {told}");
         }
+    }
+
+    #[test]
+    fn who_may_be_another_domain_is_known_also_where_nothing_is_read_of_it() {
+        // FD-02: whose somebody is depends on all domains of the settings
+        let names = |trusted_domains: bool| {
+            let one = |name: &str, preset: &str, trusted_domains: bool| {
+                serde_json::json!({
+                    "name": name, "preset": preset, "urls": ["ldaps://dc"], "base": "DC=corp",
+                    "query_bind": { "kind": "anonymous" }, "trusted_domains": trusted_domains,
+                })
+            };
+            let settings: Settings = serde_json::from_value(serde_json::json!({
+                "directory": [
+                    one("corp", "active_directory", trusted_domains),
+                    one("child", "active_directory", false),
+                    one("old", "openldap", false),
+                ],
+                "sync_item": [{ "name": "all", "directory": "corp", "source": { "kind": "domain" } }],
+            }))
+            .expect("valid");
+            let wanted = wanted(&settings, HashMap::new()).into_iter();
+            wanted.map(|(directory, _)| directory.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(true), ["corp", "child"]);
+        assert_eq!(names(false), ["corp"]);
     }
 }

@@ -172,7 +172,7 @@ impl Samba {
 
     /// `ldapmodify` as the administrator.
     pub fn modify(&self, ldif: &str) -> Result<()> {
-        modify(&self.ldaps_url(), &self.ca_file, &self.dir, ldif)
+        modify(&self.ldaps_url(), &self.ca_file, Self::ADMIN_DN, &self.dir, ldif)
     }
 
     /// Adds somebody below [`Samba::PEOPLE_DN`], ready to sign in.
@@ -254,16 +254,7 @@ impl Samba {
 
     /// An object's SID: `S-1-5-21-...` (MS-DTYP section 2.4.2.1).
     pub fn sid_of(&self, dn: &str) -> Result<String> {
-        let output = run(Command::new(program("ldapsearch")?)
-            .env("LDAPTLS_CACERT", &self.ca_file)
-            .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.ldaps_url(), "-D", Self::ADMIN_DN, "-w"])
-            .args([Self::ADMIN_PASSWORD, "-s", "base", "-b", dn, "objectSid"]))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let sid = text.lines().find_map(|line| line.strip_prefix("objectSid:: ")).context("it has no SID")?;
-        let octets = BASE64.decode(sid.as_bytes())?;
-        let (head, subs) = octets.split_first_chunk::<8>().context("a SID is longer")?;
-        let subs = subs.as_chunks::<4>().0.iter().map(|octets| format!("-{}", u32::from_le_bytes(*octets)));
-        Ok(format!("S-1-{}{}", head[7], subs.collect::<String>()))
+        sid_of(&self.ldaps_url(), &self.ca_file, Self::ADMIN_DN, dn)
     }
 
     /// Somebody came from other domains, where these were their SIDs. The server lets nobody write that; its file does.
@@ -572,12 +563,25 @@ fn search(url: &str, ca_file: &Path, dn: &str, password: &str) -> Result<Command
     Ok(command)
 }
 
-fn modify(url: &str, ca_file: &Path, dir: &Path, ldif: &str) -> Result<()> {
+fn sid_of(url: &str, ca_file: &Path, admin: &str, dn: &str) -> Result<String> {
+    let output = run(Command::new(program("ldapsearch")?)
+        .env("LDAPTLS_CACERT", ca_file)
+        .args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", url, "-D", admin, "-w"])
+        .args([Samba::ADMIN_PASSWORD, "-s", "base", "-b", dn, "objectSid"]))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let sid = text.lines().find_map(|line| line.strip_prefix("objectSid:: ")).context("it has no SID")?;
+    let octets = BASE64.decode(sid.as_bytes())?;
+    let (head, subs) = octets.split_first_chunk::<8>().context("a SID is longer")?;
+    let subs = subs.as_chunks::<4>().0.iter().map(|octets| format!("-{}", u32::from_le_bytes(*octets)));
+    Ok(format!("S-1-{}{}", head[7], subs.collect::<String>()))
+}
+
+fn modify(url: &str, ca_file: &Path, admin: &str, dir: &Path, ldif: &str) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     std::io::Write::write_all(&mut file, ldif.as_bytes())?;
     run(Command::new(program("ldapmodify")?)
         .env("LDAPTLS_CACERT", ca_file)
-        .args(["-x", "-H", url, "-D", Samba::ADMIN_DN, "-w", Samba::ADMIN_PASSWORD, "-f"])
+        .args(["-x", "-H", url, "-D", admin, "-w", Samba::ADMIN_PASSWORD, "-f"])
         .arg(file.path()))?;
     Ok(())
 }

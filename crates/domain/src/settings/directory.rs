@@ -87,7 +87,8 @@ pub struct Directory {
     /// Where a name that is nobody's here is looked for next, in order, by the `alternate` attribute of each (FD-19).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
-    /// Active Directory: names of other domains of the forest, and of trusted ones, are looked up there (FD-02).
+    /// Active Directory: names of other domains of the forest, and of trusted ones, are looked up there, and synchronisation reads them,
+    /// too (FD-02).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted_domains: bool,
     /// Servers of such a domain, where the DNS is not to be asked; by its long name.

@@ -84,6 +84,20 @@ impl OtherForest {
         self.process = None;
     }
 
+    /// `ldapmodify` as its administrator.
+    pub fn modify(&self, ldif: &str) -> Result<()> {
+        super::modify(&self.ldaps_url(), &self.ca_file, ADMIN_DN, &self.dir, ldif)
+    }
+
+    /// The SID of somebody of its people.
+    pub fn sid_of(&self, name: &str) -> Result<String> {
+        super::sid_of(&self.ldaps_url(), &self.ca_file, ADMIN_DN, &Self::dn_of(name))
+    }
+
+    pub fn dn_of(name: &str) -> String {
+        format!("CN={name},CN=Users,{}", Self::BASE)
+    }
+
     /// With StartTLS, or a logon that seals.
     pub fn ldap_url(&self) -> String {
         format!("ldap://{}", self.address.ip)

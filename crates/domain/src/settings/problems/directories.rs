@@ -156,7 +156,6 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
         }
         return;
     }
-    let bind = &directory.query_bind;
     if directory.preset != Preset::ActiveDirectory {
         findings.error(key("trusted_domains"), "only a domain of Active Directory lists others; leave it out");
     }
@@ -175,10 +174,18 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
             "with strip_domain any domain counts as this directory's own, so that no name belongs to another; leave one of them out",
         );
     }
-    if bind.kind == BindKind::Anonymous
-        || (bind.kind == BindKind::Windows
-            && (bind.is_by_keytab() || directory.windows_mechanism == WindowsMechanism::Kerberos))
-    {
+    let leads_nowhere = |bind: &QueryBind| {
+        bind.kind == BindKind::Anonymous
+            || (bind.kind == BindKind::Windows
+                && (bind.is_by_keytab() || directory.windows_mechanism == WindowsMechanism::Kerberos))
+    };
+    if directory.sync_bind.as_ref().is_some_and(leads_nowhere) {
+        findings.warning(
+            key("sync_bind"),
+            "synchronisation reads this domain alone: others know no anonymous account, and none that shows a Kerberos ticket of this one",
+        );
+    }
+    if leads_nowhere(&directory.query_bind) {
         findings.error(
             key("trusted_domains"),
             "other domains know no anonymous account, and none that shows a Kerberos ticket of this one; write query_bind.kind = \"tls\", or \"windows\" with name and password and a windows_mechanism that includes NTLM",

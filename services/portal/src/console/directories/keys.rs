@@ -222,8 +222,8 @@ const TRUSTED: &[FieldOf] = &[
     of_ad(
         "trusted_domains",
         "Include trusted domains",
-        "Names of the other domains of the forest, and of trusted ones, are looked up there: they are found in the directory and tried. Off is \
-         faster.",
+        "Names of the other domains of the forest, and of trusted ones, are looked up there, and their people are synchronised: the domains are \
+         found in the directory and tried. Off is faster.",
         Kind::Check(false),
     ),
     of_ad(

@@ -1,0 +1,202 @@
+//! What is asked of a directory before a run, so that it is clear how it is read: who answers, what it offers, and which other domains are
+//! read with it (FD-02).
+
+use crate::domains::Domains;
+use crate::mode;
+use crate::objects::Objects;
+use crate::positions::{OtherPosition, Positions};
+use crate::run::Runner;
+use crate::settings::Snapshot;
+use directory::{Directory, Offer, OtherDomain};
+use futures::future::join_all;
+use service_kit::{Clock, chain};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a directory offers is asked again after this, and after a feed that could not go on.
+const OFFERS_LIFE: Duration = Duration::from_secs(3600);
+/// Of the directory's own domain.
+const OF_OWN: &str = "";
+
+/// A directory that is about to be run.
+pub(crate) struct Prepared {
+    pub(crate) own: Reached,
+    others: Vec<ReachedOther>,
+    /// Why nobody knows which other domains there are.
+    unlisted: Option<String>,
+    /// What all of them offer, for people.
+    pub(crate) told: Vec<String>,
+}
+
+/// A domain that answers.
+pub(crate) struct Reached {
+    pub(crate) directory: Arc<Directory>,
+    /// Who it is; of the directory's own also how it is read.
+    pub(crate) identity: String,
+    /// When it was asked what it offers.
+    asked: Instant,
+    offers: Vec<Offer>,
+    /// The feed that is used, of all that are offered.
+    pub(crate) feed: Option<Offer>,
+}
+
+struct ReachedOther {
+    name: String,
+    before_backslash: String,
+    reached: Result<Reached, String>,
+}
+
+impl ReachedOther {
+    fn facts(&self) -> mode::Other<'_> {
+        let now = self.reached.as_ref().ok();
+        let now = now.map(|now| mode::OtherNow { identity: &now.identity, feed: now.feed.as_ref() });
+        mode::Other { name: &self.name, now }
+    }
+
+    /// For people, beside what the directory's own domain offers.
+    fn told(&self) -> String {
+        let name = &self.name;
+        match &self.reached {
+            Ok(Reached { feed: Some(feed), .. }) => format!("{name}: {}", mode::told(feed)),
+            Ok(_) => format!("{name}: is read whole"),
+            Err(why) => format!("{name}: cannot be read, {why}"),
+        }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn domains(&self, clock: &Clock) -> Domains {
+        let mut domains = Domains::new(Objects::new(Arc::clone(&self.own.directory), clock.clone()));
+        for ReachedOther { name, before_backslash, reached } in &self.others {
+            let (at, before_backslash) = (domains.all().end, before_backslash.clone());
+            let objects = reached
+                .as_ref()
+                .map_err(Clone::clone)
+                .map(|reached| Objects::of_other(Arc::clone(&reached.directory), clock.clone(), at, before_backslash));
+            domains = domains.with(name, objects);
+        }
+        domains.but_unlisted(self.unlisted.clone())
+    }
+
+    /// By the numbers of the domains; none of one that could not be reached.
+    pub(crate) fn feed(&self, at: usize) -> Option<&Offer> {
+        let reached = match at.checked_sub(1) {
+            None => Some(&self.own),
+            Some(other) => self.others.get(other).and_then(|other| other.reached.as_ref().ok()),
+        };
+        reached?.feed.as_ref()
+    }
+
+    /// None of them has one yet.
+    pub(crate) fn positions(&self) -> Positions {
+        let others = self.others.iter().filter_map(|other| {
+            let identity = other.reached.as_ref().ok()?.identity.clone();
+            Some((other.name.clone(), OtherPosition { identity, position: None }))
+        });
+        Positions { own: None, others: others.collect() }
+    }
+
+    /// What decides how they are read; `None` = nobody knows which others there are.
+    pub(crate) fn facts(&self) -> Option<Vec<mode::Other<'_>>> {
+        self.unlisted.is_none().then(|| self.others.iter().map(ReachedOther::facts).collect())
+    }
+}
+
+/// What the domains of a directory offer, as it was asked last.
+#[derive(Default)]
+pub(crate) struct Offers {
+    /// By their long names, and [`OF_OWN`].
+    by_domain: HashMap<String, Offered>,
+}
+
+/// What was asked, of whom, and when.
+struct Offered {
+    asked: Instant,
+    whose: Arc<Directory>,
+    offers: Vec<Offer>,
+}
+
+impl Offers {
+    /// What this directory offers, if that was asked of late, and when.
+    fn fresh(&self, domain: &str, directory: &Arc<Directory>) -> Option<(Instant, Vec<Offer>)> {
+        let offered = self.by_domain.get(domain)?;
+        let is_fresh = offered.asked.elapsed() < OFFERS_LIFE && Arc::ptr_eq(&offered.whose, directory);
+        is_fresh.then(|| (offered.asked, offered.offers.clone()))
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.by_domain.clear();
+    }
+}
+
+impl Runner {
+    /// Everything that is asked of a directory before it is clear how it is read. Of several domains beside each other: one that is
+    /// silent costs its own time-out, and no sum of them.
+    pub(crate) async fn prepare(&mut self, snapshot: &Snapshot) -> Result<Prepared, String> {
+        let directory = self.settings.directory(&self.name)?;
+        directory.ready().await.map_err(|error| chain(&error))?;
+        let probes = !snapshot.settings.sync.always_full;
+        let own = Objects::new(Arc::clone(&directory), self.clock.clone());
+        let identity = own.identity().await.map_err(|error| chain(&error))?;
+        self.learned.identity.clone_from(&identity);
+        let own = self.reached(OF_OWN, &directory, identity, probes).await?;
+        let (others, unlisted) = match self.settings.other_domains(&directory).await {
+            Ok(others) => (others, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let others = join_all(others.into_iter().map(|other| self.reached_other(other, probes))).await;
+        let all = others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
+        for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
+            let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());
+            self.learned.offers.by_domain.insert(name.to_owned(), Offered { asked, whose, offers });
+        }
+        let mut told: Vec<String> = own.offers.iter().map(mode::told).collect();
+        told.extend(others.iter().map(ReachedOther::told));
+        Ok(Prepared { own, others, unlisted, told })
+    }
+
+    async fn reached_other(&self, other: OtherDomain, probes: bool) -> ReachedOther {
+        let OtherDomain { dns_name: name, before_backslash, directory } = other;
+        let reached = async {
+            let directory = directory.map_err(|error| chain(&error))?;
+            let objects = Objects::new(Arc::clone(&directory), self.clock.clone());
+            // How it is read is said by the settings of the directory.
+            let identity = objects.id_of_base().await.map_err(|error| chain(&error))?;
+            self.reached(&name, &directory, identity, probes).await
+        };
+        let reached = reached.await;
+        ReachedOther { name, before_backslash, reached }
+    }
+
+    async fn reached(
+        &self,
+        name: &str,
+        directory: &Arc<Directory>,
+        identity: String,
+        probes: bool,
+    ) -> Result<Reached, String> {
+        let known = self.learned.offers.fresh(name, directory).filter(|_| probes);
+        let (asked, offers) = match (known, probes) {
+            (Some((asked, offers)), _) => (asked, offers),
+            (None, true) => (Instant::now(), directory.probe_feeds().await.map_err(|error| chain(&error))?),
+            (None, false) => (Instant::now(), Vec::new()),
+        };
+        let feed = chosen(directory, &offers).cloned();
+        Ok(Reached { directory: Arc::clone(directory), identity, asked, offers, feed })
+    }
+
+    /// The identity of a directory that can be followed, as the last run found it.
+    pub(crate) fn followed(&self, directory: &Arc<Directory>) -> Option<&str> {
+        let Offered { whose, offers, .. } = self.learned.offers.by_domain.get(OF_OWN)?;
+        let feed = chosen(directory, offers)?;
+        (feed.persists && Arc::ptr_eq(whose, directory)).then_some(self.learned.identity.as_str())
+    }
+}
+
+/// The feed of the settings, else the first that can be used.
+fn chosen<'a>(directory: &Directory, offers: &'a [Offer]) -> Option<&'a Offer> {
+    let wanted = directory.settings().feed;
+    offers.iter().find(|offer| offer.usable.is_ok() && wanted.is_none_or(|wanted| wanted == offer.kind))
+}
