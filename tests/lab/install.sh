@@ -6,7 +6,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 declare -A packages=(
     [demo]="slapd ldap-utils freeradius-utils oathtool openssl"
-    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn openvpn-auth-ldap strongswan-swanctl charon-systemd libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins libcharon-extauth-plugins libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3"
+    [test]="slapd slapd-contrib ldap-utils freeradius freeradius-utils oathtool openssl postgresql-15 postgresql-client-15 python3-venv chromium g++ pskctool pskc-utils libfaketime openvpn openvpn-auth-ldap strongswan-swanctl charon-systemd libstrongswan-standard-plugins libstrongswan-extra-plugins libcharon-extra-plugins libcharon-extauth-plugins libpam-radius-auth pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules winbind python3-samba ldb-tools libnss-wrapper freeradius-ldap eapoltest radsecproxy haproxy dnsmasq-base 389-ds-base python3-ldap python3-ldap3 golang-go golang-github-go-ldap-ldap-dev openjdk-17-jdk-headless"
     [bench]="slapd haproxy ldap-utils openssl postgresql-15 postgresql-client-15 freeradius freeradius-ldap freeradius-utils"
     [containers]="buildah podman runc docker.io docker-compose debootstrap iptables slapd ldap-utils freeradius-utils openssl python3-venv"
 )
@@ -22,7 +22,7 @@ declare -A wheels=(
 )
 # Sources with the tests that the Debian package of the library leaves out, of the version that this has: into target/lab-suites.
 declare -A suites=(
-    [test]="python-ldap=python3-ldap"
+    [test]="python-ldap=python3-ldap ldap3=python3-ldap3"
 )
 
 [ $# -gt 0 ] || set -- demo

@@ -60,17 +60,20 @@ impl LdapResult {
         let code = message::unsigned(reader.integer(ber::ENUMERATED)?, "result code")?;
         let matched_dn = octets.slice_ref(reader.octet_string()?);
         let diagnostic = octets.slice_ref(reader.octet_string()?);
-        let referral = match reader.optional(REFERRAL)? {
-            None => None,
-            Some(element) => {
-                let mut urls = Vec::new();
+        let mut referral: Option<Vec<Bytes>> = None;
+        // Out of its place, or a second one, a client might still follow it (L-17).
+        let mut rest = reader.clone();
+        while !rest.is_empty() {
+            let element = rest.element()?;
+            if element.tag == REFERRAL {
+                let urls = referral.get_or_insert_default();
                 let mut reader = element.reader();
                 while !reader.is_empty() {
                     urls.push(octets.slice_ref(reader.octet_string()?));
                 }
-                Some(urls)
             }
-        };
+        }
+        reader.optional(REFERRAL)?;
         Ok(Self { code: ResultCode(code), matched_dn, diagnostic, referral })
     }
 

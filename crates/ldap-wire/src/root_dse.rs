@@ -17,46 +17,53 @@ pub fn rewrite(
 ) -> SearchResultEntry {
     entry.attributes.retain(|attribute| {
         let dropped: &[&str] = if policy.keep_server_names { &["altServer"] } else { &LURES };
-        !dropped.iter().any(|name| attribute.description.eq_ignore_ascii_case(name))
+        !dropped.iter().any(|name| is(&attribute.description, name))
     });
     let mechanisms = [(sasl::PLAIN, policy.sasl_plain), (sasl::EXTERNAL, policy.sasl_external)];
     let allowed = mechanisms.into_iter().filter(|(_, allowed)| tls && *allowed);
-    let mechanisms = allowed.map(|(name, _)| Bytes::from_static(name.as_bytes())).collect();
-    replace(&mut entry, "supportedSASLMechanisms", requested, types_only, mechanisms);
-    let mut extensions =
-        keep(&entry, "supportedExtension", |oid| oid != oid::START_TLS && policy.forwards_extended_operation(oid));
-    if policy.start_tls {
-        extensions.push(Bytes::from_static(oid::START_TLS.as_bytes()));
-    }
-    replace(&mut entry, "supportedExtension", requested, types_only, extensions);
-    let controls =
-        keep(&entry, "supportedControl", |oid| !policy.refused_controls.iter().any(|refused| refused == oid));
-    replace(&mut entry, "supportedControl", requested, types_only, controls);
-    let unkept = [oid::CAPABILITY_SIGNING, oid::CAPABILITY_DIGEST];
-    let capabilities = keep(&entry, "supportedCapabilities", |oid| !unkept.contains(&oid));
-    replace(&mut entry, "supportedCapabilities", requested, types_only, capabilities);
+    let mechanisms: Vec<Bytes> = allowed.map(|(name, _)| Bytes::from_static(name.as_bytes())).collect();
+    let start_tls = policy.start_tls.then_some(Bytes::from_static(oid::START_TLS.as_bytes()));
+    let mut offer = |name: &str, ours: &[Bytes], wanted: &dyn Fn(&str) -> bool| {
+        let mut found = false;
+        entry.attributes.retain_mut(|attribute| {
+            if !is(&attribute.description, name) {
+                return true;
+            }
+            found = true;
+            attribute.values.retain(|value| std::str::from_utf8(value).is_ok_and(wanted));
+            attribute.values.extend_from_slice(if types_only { &[] } else { ours });
+            // An attribute without values does not exist.
+            types_only || !attribute.values.is_empty()
+        });
+        let asked = requested.iter().any(|wanted| wanted == "+" || is(wanted, name));
+        if !found && asked && !types_only && !ours.is_empty() {
+            entry.attributes.push(Attribute::new(name, ours.to_vec()));
+        }
+    };
+    offer("supportedSASLMechanisms", &mechanisms, &|_| false);
+    offer("supportedExtension", start_tls.as_slice(), &|oid| {
+        oid != oid::START_TLS && policy.forwards_extended_operation(oid)
+    });
+    offer("supportedControl", &[], &|oid| !policy.refused_controls.iter().any(|refused| refused == oid));
+    offer("supportedCapabilities", &[], &|oid| ![oid::CAPABILITY_SIGNING, oid::CAPABILITY_DIGEST].contains(&oid));
     entry
 }
 
 /// Names of real servers.
 const LURES: [&str; 4] = ["altServer", "dnsHostName", "ldapServiceName", "serverName"];
 
-fn keep(entry: &SearchResultEntry, name: &str, wanted: impl Fn(&str) -> bool) -> Vec<Bytes> {
-    let wanted = |value: &&Bytes| std::str::from_utf8(value).is_ok_and(&wanted);
-    entry.values(name).iter().filter(wanted).cloned().collect()
-}
+/// What servers that answer by numbers may call these (RFC 4512 section 5.1, MS-ADA1, MS-ADA3).
+const NUMBERS: [(&str, &str); 6] = [
+    ("altServer", "1.3.6.1.4.1.1466.101.120.6"),
+    ("supportedExtension", "1.3.6.1.4.1.1466.101.120.7"),
+    ("supportedControl", "1.3.6.1.4.1.1466.101.120.13"),
+    ("supportedSASLMechanisms", "1.3.6.1.4.1.1466.101.120.14"),
+    ("serverName", "1.2.840.113556.1.4.223"),
+    ("dnsHostName", "1.2.840.113556.1.4.619"),
+];
 
-/// Sets the values where the attribute is there or was asked for; an attribute without values does not exist.
-fn replace(entry: &mut SearchResultEntry, name: &str, requested: &[String], types_only: bool, values: Vec<Bytes>) {
-    let asked = requested.iter().any(|wanted| wanted == "+" || wanted.eq_ignore_ascii_case(name));
-    let place = entry.attributes.iter().position(|attribute| attribute.description.eq_ignore_ascii_case(name));
-    match place {
-        Some(_) if types_only => {}
-        Some(place) if values.is_empty() => drop(entry.attributes.remove(place)),
-        Some(place) => {
-            entry.attributes.iter_mut().skip(place).take(1).for_each(|attribute| attribute.values.clone_from(&values))
-        }
-        None if asked && !types_only && !values.is_empty() => entry.attributes.push(Attribute::new(name, values)),
-        None => {}
-    }
+/// Whether a description, in any case, by number or with options such as `;range=0-*`, is of this attribute: a client gets it as it asks.
+fn is(description: &str, name: &str) -> bool {
+    let described = description.split(';').next().unwrap_or_default();
+    described.eq_ignore_ascii_case(name) || NUMBERS.contains(&(name, described))
 }

@@ -71,7 +71,7 @@ impl SearchRequest {
     pub(crate) fn head(message: &Message) -> Result<SearchHead, DecodeError> {
         let parts = Parts::read(message.content_of(Op::SearchRequest)?, |_| ())?;
         Ok(SearchHead {
-            root_dse: parts.base.is_empty() && parts.scope == Scope::Base,
+            root_dse: is_root_dse(parts.base, parts.scope),
             size_limit: parts.size_limit,
             time_limit_seconds: parts.time_limit_seconds,
         })
@@ -94,8 +94,13 @@ impl SearchRequest {
 
     /// Is it the root DSE that is asked for (RFC 4512 section 5.1)?
     pub fn is_root_dse(&self) -> bool {
-        self.base.is_empty() && self.scope == Scope::Base
+        is_root_dse(&self.base, self.scope)
     }
+}
+
+/// A name of spaces is none to some servers (RFC 2253 section 4).
+fn is_root_dse(base: &[u8], scope: Scope) -> bool {
+    scope == Scope::Base && base.iter().all(|octet| *octet == b' ')
 }
 
 impl Scope {

@@ -1,11 +1,14 @@
-//! Every message of a client, wrong in one place at a time (B-41 to B-48, L-02, L-03): nothing panics, nothing takes long or grows, what
-//! is not the BER of LDAP goes nowhere, and what is has the effect it says.
+//! Every message of a client, and of a directory, wrong in one place at a time (B-41 to B-48, B-59, L-02, L-03): nothing panics, nothing
+//! takes long or grows, what is not the BER of LDAP goes nowhere, and what is has the effect it says.
 
 mod support;
 
 use bytes::BytesMut;
-use ldap_wire::connection::{BoundAs, Primary};
-use ldap_wire::{Action, ClientConnection, Framer, Message, Peer, Policy, ResultCode, validate_request};
+use ldap_wire::connection::{BoundAs, FromUpstream, PendingBind, Primary};
+use ldap_wire::{
+    Action, BindResponse, ClientConnection, ExtendedRequest, Framer, Limits, Message, Op, Peer, Policy, ResultCode,
+    validate_request,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use support::anomalies::{self, Anomaly, Case};
@@ -129,6 +132,134 @@ fn a_message_that_is_wrong_in_one_place_is_refused_or_taken_by_rule_at_once_and_
         }
     }
     assert!(count > 6_000 && closed > count / 3, "{count} messages, {closed} closed");
+}
+
+/// What becomes of an answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// This went to the client.
+    Relayed(Vec<u8>),
+    /// The client hears nothing of it.
+    Dropped,
+    /// The connection to the directory is not followed any further.
+    Lost,
+    /// The password counts as right.
+    Accepted,
+    /// It does not.
+    Refused,
+}
+
+/// What becomes of these octets of a directory, and of the sound answer behind them where they are not enough.
+fn hear(case: &Case, octets: &[u8]) -> Heard {
+    let mut input = BytesMut::from(octets);
+    input.extend_from_slice(response(99, Op::DelResponse, ResultCode::SUCCESS).octets());
+    let message = match Framer::new(Peer::Server, Limits::UPSTREAM).next_message(&mut input) {
+        Ok(Some(message)) => message,
+        Ok(None) => panic!("a message that ends nowhere is refused by its size"),
+        Err(_) => return Heard::Lost,
+    };
+    if case.name.starts_with("bind") {
+        return match BindResponse::decode(&message) {
+            Ok(answer) => primary(answer),
+            Err(_) => Heard::Lost,
+        };
+    }
+    let mut connection = connection(true);
+    let sent = connection.receive(request_before(case.name));
+    assert!(matches!(sent, Action::Forward(_) | Action::RootDse { .. }), "{}", case.name);
+    match connection.receive_upstream(&message) {
+        FromUpstream::Relay(octets) | FromUpstream::End { octets, .. } => Heard::Relayed(octets.to_vec()),
+        FromUpstream::Drop => Heard::Dropped,
+        FromUpstream::Violation => Heard::Lost,
+        // Only whoever is told so by id 0, which no anomaly makes of another.
+        FromUpstream::Disconnect(_) => panic!("{} became a notice of disconnection", case.name),
+    }
+}
+
+fn primary(answer: BindResponse) -> Heard {
+    let mut connection = connection(false);
+    let Action::Bind(pending) = connection.receive(bind(ID.into(), USER, "secret")) else { panic!("a sound bind") };
+    let refuse = |connection: &mut ClientConnection, bind: PendingBind, answer: &BindResponse| {
+        let told = connection.bind_refused(bind, &answer.result, &[]).expect("the client is there");
+        assert_ne!(result(&told).code, ResultCode::SUCCESS);
+        assert_eq!(result(&told).referral, None, "L-17");
+    };
+    match connection.primary_finished(pending, answer, Vec::new()) {
+        Primary::Accepted(_) => Heard::Accepted,
+        Primary::Refused { bind, response, .. } => {
+            refuse(&mut connection, bind, &response);
+            Heard::Refused
+        }
+    }
+}
+
+const ID: u8 = 7;
+
+/// What the directory was asked.
+fn request_before(answer: &str) -> Message {
+    const ID: u32 = self::ID as u32;
+    match answer {
+        "root entry" => root_dse_search(ID, &["*", "+"]),
+        "modified" => modify(ID, "mail"),
+        "added" => message(ID, &[0x68], &[&[0x04, 0x04][..], b"cn=x", &[0x30, 0x00]].concat()),
+        "deleted" => delete(ID),
+        "renamed" => {
+            message(ID, &[0x6c], &[&[0x04, 0x04][..], b"cn=x", &[0x04, 0x04], b"cn=y", &[0x01, 0x01, 0xff]].concat())
+        }
+        "compared" => message(
+            ID,
+            &[0x6e],
+            &[&[0x04, 0x04][..], b"cn=x", &[0x30, 0x07, 0x04, 0x02], b"cn", &[0x04, 0x01], b"x"].concat(),
+        ),
+        "identity" => extended(ID, ExtendedRequest::who_am_i()),
+        _ => search(ID),
+    }
+}
+
+#[test]
+fn an_answer_that_is_wrong_in_one_place_lets_nobody_in_and_leads_nobody_elsewhere() {
+    // B-59, B-60, L-06, L-17, L-33
+    /// A reference, or a result with a referral wherever in it.
+    fn leads_elsewhere(octets: &[u8]) -> bool {
+        let parts = anomalies::elements(anomalies::elements(octets)[0].1);
+        match parts[1] {
+            (0x64 | 0x79, _) => false,
+            (0x73, _) => true,
+            (_, result) => anomalies::elements(result).iter().any(|(tag, _)| *tag == 0xa3),
+        }
+    }
+    let (mut count, mut lost, mut relayed) = (0, 0, 0);
+    for case in anomalies::answer_cases(ID) {
+        let what = || format!("{} {:?} at element {} ({:#04x})", case.name, case.anomaly, case.place, case.tag);
+        let start = on_the_processor();
+        let heard = hear(&case, &case.octets);
+        let took = on_the_processor() - start;
+        let most = Duration::from_millis(10) * (1 + case.octets.len() as u32 / 64_000);
+        assert!(took < most, "{}: {took:?}", what());
+        assert_ne!(heard, Heard::Accepted, "{}", what());
+        match &heard {
+            Heard::Relayed(octets) => {
+                let message = Message::parse(octets.clone().into()).map(|it| it.id());
+                assert_eq!(message, Ok(id(ID.into())), "{}", what());
+                assert!(!leads_elsewhere(octets), "{}", what());
+                // Behind it is the next one.
+                let as_it_came = case.octets.starts_with(octets);
+                assert!(as_it_came || case.name == "root entry" || case.name.ends_with("referred"), "{}", what());
+                relayed += 1;
+            }
+            Heard::Lost => lost += 1,
+            Heard::Dropped | Heard::Accepted | Heard::Refused => {}
+        }
+        if case.anomaly.is_harmless(case.tag) {
+            let kind = std::mem::discriminant::<Heard>;
+            assert_eq!(kind(&heard), kind(&hear(&case, &case.sound)), "{}: {heard:?}", what());
+        }
+        count += 1;
+    }
+    assert!(
+        count > 3_000 && lost > count / 3 && relayed > count / 20,
+        "{count} answers, {lost} lost, {relayed} relayed"
+    );
 }
 
 /// How long this thread has run.

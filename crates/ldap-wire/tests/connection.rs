@@ -892,6 +892,37 @@ fn the_root_dse_offers_only_what_is_forwarded_and_names_no_other_server() {
 }
 
 #[test]
+fn the_root_dse_is_no_other_for_whoever_asks_for_it_in_other_words() {
+    // L-16: directories give back a description as it was asked for, by number or with options, and each as often as it was
+    let original = entry(
+        2,
+        &[
+            ("dnsHostName;range=0-*", &["dc1.x"]),
+            ("1.2.840.113556.1.4.619", &["dc1.x"]),
+            ("SERVERNAME;x-y", &["CN=DC1"]),
+            ("1.3.6.1.4.1.1466.101.120.6", &["ldap://dc2/"]),
+            ("supportedSASLMechanisms", &["GSSAPI"]),
+            ("supportedSASLMechanisms;range=0-*", &["GSSAPI"]),
+            ("1.3.6.1.4.1.1466.101.120.14", &["GSSAPI"]),
+            ("supportedExtension;range=0-*", &[oid::FAST_BIND, oid::WHO_AM_I]),
+            ("supportedControl", &[oid::PROXIED_AUTHORIZATION, oid::PAGED_RESULTS]),
+            ("1.3.6.1.4.1.1466.101.120.13", &[oid::PROXIED_AUTHORIZATION]),
+        ],
+    );
+    let mut connection = connection(|policy| policy.start_tls = true);
+    assert!(matches!(connection.receive(root_dse_search(2, &["*", "+"])), Action::RootDse { .. }));
+    let FromUpstream::Relay(sent) = connection.receive_upstream(&original) else { panic!("relayed") };
+    let expected = entry(
+        2,
+        &[
+            ("supportedExtension;range=0-*", &[oid::WHO_AM_I, oid::START_TLS]),
+            ("supportedControl", &[oid::PAGED_RESULTS]),
+        ],
+    );
+    assert_eq!(&sent, expected.octets());
+}
+
+#[test]
 fn malformed_operations_end_the_connection_and_excessive_ones_do_not() {
     // L-02, L-03, B-43, B-58.
     let mut connection = bound(|_| {});

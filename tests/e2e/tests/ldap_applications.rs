@@ -1,6 +1,6 @@
 //! Applications that speak LDAP, the real ones, before `twinlock serve`, with the settings of their pages in docs/integrations/: sssd and nslcd
-//! behind PAM, Apache httpd and nginx before it, Dovecot and Postfix behind it, and the sequences of GitLab and Gitea by ldap3. They run on a
-//! host of their own (`lab::Host`), which takes root.
+//! behind PAM, Apache httpd and nginx before it, Dovecot and Postfix behind it, on a host of their own (`lab::Host`), which takes root; and
+//! the sequences of others by what these speak LDAP with: Gitea and Grafana by go-ldap, Jenkins by Java, GitLab's by ldap3.
 //!
 //! ```text
 //! application ──> door, at the address the page gives its client ──> twinlock serve ──> slapd
@@ -18,7 +18,7 @@ use std::{
     fs,
     io::Write,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -28,7 +28,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-const PAGES: [&str; 5] = ["sssd", "nslcd", "apache-httpd", "dovecot-postfix", "bind-search-bind"];
+const PAGES: [&str; 7] = ["sssd", "nslcd", "apache-httpd", "dovecot-postfix", "bind-search-bind", "grafana", "jenkins"];
 /// Longer than any of them waits unless it is told to: ten seconds, at most.
 const LONG_RING: Duration = Duration::from_secs(11);
 const SOON: Duration = Duration::from_secs(60);
@@ -43,6 +43,8 @@ struct World {
     mail: u16,
     machine: OneMachine,
     outside: Outside,
+    /// Signs in as Gitea and Grafana do.
+    of_go: PathBuf,
 }
 
 struct Ports {
@@ -69,7 +71,19 @@ async fn applications_ask_by_ldap() -> Result<()> {
 async fn no_password_was_written_down(world: &mut World) -> Result<()> {
     // T-09
     let mut secrets = Secrets::default();
-    for uid in ["ann.archer", "ben.hale", "clara.osborn", "david.baker", "emma.irwin", "greta.cole", "karla.keller"] {
+    for uid in [
+        "ann.archer",
+        "ben.hale",
+        "clara.osborn",
+        "david.baker",
+        "emma.irwin",
+        "greta.cole",
+        "karla.keller",
+        "ida.reed",
+        "jonas.dyer",
+        "paul.fisher",
+        "quinn.mason",
+    ] {
         secrets.add(uid, password_of(uid).as_bytes());
     }
     secrets.add("the service account", Slapd::GITLAB_PASSWORD.as_bytes());
@@ -159,21 +173,27 @@ async fn dovecot_and_postfix_open_with_the_code_behind_the_password(world: &mut 
 }
 
 async fn forges_bind_search_and_bind_and_are_nobody_after_a_no(world: &mut World) -> Result<()> {
-    // L-22, L-32, FL-19
-    for (product, uid) in [("gitlab", "ida.reed"), ("gitea", "jonas.dyer")] {
+    // L-22, L-32, FL-19. What each hears at each step, where the code is wrong: Gitea goes on searching on the connection.
+    for (product, client, uid, refused_at) in [
+        ("gitlab", "forge", "ida.reed", json!([0, 0, 0, 0, 49])),
+        ("gitea", "forge", "jonas.dyer", json!([0, 0, 49, 50])),
+        ("grafana", "grafana", "paul.fisher", json!([0, 0, 49])),
+        ("jenkins", "jenkins", "quinn.mason", json!([0, 49])),
+    ] {
         let person = world.enrol(uid)?;
         let wrong = format!("{},{}", person.password, person.wrong_code()?);
-        let refused = world.forge(product, uid, &wrong).await?;
-        let steps = refused["steps"].as_array().context("steps")?;
-        ensure!(steps.contains(&json!(49)) && refused["in"] != json!(true), "{product}: {refused}");
-        // Gitea goes on searching on the connection.
-        ensure!(product == "gitlab" || steps.last() == Some(&json!(50)), "{refused}");
-        let right = world.forge(product, uid, &person.appended(0)?).await?;
-        ensure!(right["in"] == json!(true), "{product}: {right}");
+        let refused = world.signs_in(product, uid, &wrong)?.await??;
+        ensure!(refused == json!({ "in": false, "steps": refused_at }), "{product}: {refused}");
+        let right = world.signs_in(product, uid, &person.appended(0)?)?.await??;
+        let steps = right["steps"].as_array().context("steps")?;
+        ensure!(right["in"] == json!(true) && steps.iter().all(|code| *code == json!(0)), "{product}: {right}");
         world.ended(uid, "valid_code", "code")?;
+        let events = world.machine.command_line().audit()?;
+        ensure!(
+            events.iter().any(|event| event["reason"] == "service_account" && event["client"] == client),
+            "{product}"
+        );
     }
-    let events = world.machine.command_line().audit()?;
-    ensure!(events.iter().any(|event| event["reason"] == "service_account" && event["client"] == "forge"));
     Ok(())
 }
 
@@ -234,7 +254,8 @@ impl World {
         machine.settings(&settings).await?;
         let host = Host::start(machine.dir.path())?;
         let http = Ports { httpd: free_port(), nginx: free_port() };
-        let mut world = Self { programs: Vec::new(), host, doors, http, mail: free_port(), machine, outside };
+        let of_go = built_by_go(machine.dir.path())?;
+        let mut world = Self { programs: Vec::new(), host, doors, http, mail: free_port(), machine, outside, of_go };
         world.programs = world.install()?;
         Ok(world)
     }
@@ -390,21 +411,40 @@ impl World {
     }
 
     /// A sign-in as one of the forges does it.
-    async fn forge(&self, product: &str, uid: &str, password: &str) -> Result<Value> {
+    /// What became of a sign-in at an application that binds, searches and binds again.
+    fn signs_in(&self, product: &str, uid: &str, password: &str) -> Result<JoinHandle<Result<Value>>> {
+        let page = if ["grafana", "jenkins"].contains(&product) { product } else { "bind-search-bind" };
         let given = json!({
             "as": product,
-            "port": self.door("bind-search-bind")?.port,
+            "port": self.door(page)?.port,
             "ca": self.machine.twinlock.certificate_file(),
             "base": format!("ou=people,{COMPANY_BASE}"),
+            "groups": format!("ou=groups,{COMPANY_BASE}"),
             "account": Slapd::GITLAB_DN,
             "account_password": Slapd::GITLAB_PASSWORD,
             "uid": uid,
             "password": password,
         });
-        let mut command = Command::new(program("python3")?);
-        command.arg(repository().join("tests/e2e/tests/ldap_applications/bind_search_bind.py"));
-        let output = spawn_blocking(move || fed(command, &given.to_string())).await??;
-        serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
+        let source = |name: &str| repository().join("tests/e2e/tests/ldap_applications").join(name);
+        let (mut command, mut input) = (Command::new(&self.of_go), given.to_string());
+        match product {
+            "gitlab" => {
+                command = Command::new(program("python3")?);
+                command.arg(source("bind_search_bind.py"));
+            }
+            "jenkins" => {
+                command = Command::new(program("java")?);
+                command.arg(source("BindSearchBind.java"));
+                let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let lines = given.as_object().context("an object")?.iter();
+                input = lines.map(|(name, value)| format!("{name}={}\n", text(value))).collect();
+            }
+            _ => {}
+        }
+        Ok(spawn_blocking(move || {
+            let output = fed(command, &input)?;
+            serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
+        }))
     }
 
     fn last(&self, uid: &str) -> Result<(String, String)> {
@@ -522,6 +562,16 @@ postlog unix-dgram n - n - 1 postlogd
 proxymap unix - - n - - proxymap
 rewrite unix - - n - - trivial-rewrite
 ";
+
+/// Without modules: the libraries are the distribution's.
+fn built_by_go(dir: &Path) -> Result<PathBuf> {
+    let built = dir.join("bind_search_bind");
+    let mut command = Command::new(program("go")?);
+    command.env("GO111MODULE", "off").env("GOPATH", "/usr/share/gocode").env("GOCACHE", dir.join("go-cache"));
+    command.args(["build", "-o"]).arg(&built);
+    run(command.arg(repository().join("tests/e2e/tests/ldap_applications/bind_search_bind.go")))?;
+    Ok(built)
+}
 
 /// Runs a command with a line on stdin.
 fn fed(mut command: Command, line: &str) -> Result<Output> {

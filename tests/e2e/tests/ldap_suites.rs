@@ -1,5 +1,5 @@
-//! The test suite that python-ldap brings, run against OpenLDAP and against the gateway before it with accounts that are exempt: what
-//! becomes of each test has to be the same (FL-12). `tests/lab/install.sh` fetches it.
+//! The test suites that python-ldap and ldap3 bring, run against OpenLDAP and against the gateway before it with accounts that are exempt:
+//! what becomes of each test has to be the same (FL-12). `tests/lab/install.sh` fetches them.
 
 use anyhow::{Context, Result, ensure};
 use e2e::Secrets;
@@ -47,7 +47,8 @@ service_accounts = [
 /// Tests whose end differs, and the rule that demands it.
 const DIFFERENCES: [(&str, &str); 0] = [];
 /// Library, where its tests are, what runs them here, and how many are good at least; with fewer something has been left out.
-const SUITES: [(&str, &str, &str, usize); 1] = [("python-ldap", "Tests", "of_python_ldap.py", 60)];
+const SUITES: [(&str, &str, &str, usize); 2] =
+    [("python-ldap", "Tests", "of_python_ldap.py", 60), ("ldap3", "test", "of_ldap3.py", 230)];
 
 /// Stopped in the order of its fields.
 struct World {

@@ -241,9 +241,18 @@ impl Case {
     }
 }
 
-/// Every anomaly at every element of every message.
+/// Every anomaly at every element of every message of a client.
 pub fn cases() -> impl Iterator<Item = Case> {
-    messages().into_iter().flat_map(|(name, message)| {
+    of_each(messages())
+}
+
+/// The same of every message of a directory that answers this id.
+pub fn answer_cases(id: u8) -> impl Iterator<Item = Case> {
+    of_each(answers(id))
+}
+
+fn of_each(messages: Vec<(&'static str, Node)>) -> impl Iterator<Item = Case> {
+    messages.into_iter().flat_map(|(name, message)| {
         let sound = message.written(0, Anomaly::None);
         let places: Vec<(usize, u8)> = {
             let mut tags = Vec::new();
@@ -366,6 +375,11 @@ fn password_policy() -> Node {
 }
 
 const DN: &str = "uid=alice,ou=people,dc=example,dc=org";
+/// Whom a query finds.
+const PERSON: &str = "uid=ann,dc=corp,dc=example";
+const UUID: &str = "11111111-2222-4333-8444-555555555555";
+/// A server that nobody is to be led to (L-17).
+pub const ELSEWHERE: &str = "ldap://dc1.corp.example/";
 
 /// One of every operation and every choice in it (RFC 4511 sections 4.2 to 4.12).
 fn messages() -> Vec<(&'static str, Node)> {
@@ -427,10 +441,49 @@ fn messages() -> Vec<(&'static str, Node)> {
         ("StartTLS", extended("1.3.6.1.4.1.1466.20037", None), None),
         ("unbind", Octets(0x42, Vec::new()), None),
     ];
-    operations
-        .into_iter()
-        .map(|(name, operation, tail)| {
-            (name, Of(SEQUENCE, [number(INTEGER, 7), operation].into_iter().chain(tail).collect()))
-        })
-        .collect()
+    whole(7, operations)
+}
+
+fn whole(id: u8, operations: Vec<(&'static str, Node, Option<Node>)>) -> Vec<(&'static str, Node)> {
+    let message =
+        |operation, controls| Of(SEQUENCE, [number(INTEGER, id), operation].into_iter().chain(controls).collect());
+    operations.into_iter().map(|(name, operation, controls)| (name, message(operation, controls))).collect()
+}
+
+/// One of every answer (RFC 4511 sections 4.2.2 to 4.13), a refused bind among them, and those that name another server.
+fn answers(id: u8) -> Vec<(&'static str, Node)> {
+    let result = |code: u8, more: Vec<Node>| {
+        [number(ENUMERATED, code), string("dc=example,dc=org"), string("a text")].into_iter().chain(more).collect()
+    };
+    let referral = || Of(0xa3, vec![string(ELSEWHERE)]);
+    let control = |oid: &str, value: Vec<Node>| {
+        Of(0xa0, vec![Of(SEQUENCE, vec![string(oid), Wrapping(STRING, Box::new(Of(SEQUENCE, value)))])])
+    };
+    let expired = control("1.3.6.1.4.1.42.2.27.8.5.1", vec![number(0x81, 0)]);
+    let paged = control("1.2.840.113556.1.4.319", vec![number(INTEGER, 0), string("cookie")]);
+    let entry = |attributes: Vec<Node>| Of(0x64, vec![string(DN), Of(SEQUENCE, attributes)]);
+    let servers = vec![attribute("dnsHostName", &[ELSEWHERE]), attribute("supportedLDAPVersion", &["3"])];
+    let identity = vec![named(0x8a, "1.3.6.1.4.1.4203.1.11.3"), named(0x8b, "dn:")];
+    let refreshed = Of(0xa1, vec![Octets(BOOLEAN, vec![0xff])]);
+    let of_query =
+        vec![string(PERSON), Of(SEQUENCE, vec![attribute("uid", &["ann"]), attribute("entryUUID", &[UUID])])];
+    let operations = vec![
+        ("bind refused", Of(0x61, result(49, Vec::new())), Some(expired)),
+        ("bind referred", Of(0x61, result(10, vec![referral()])), None),
+        ("bind, SASL goes on", Of(0x61, result(14, vec![named(0x87, "challenge")])), None),
+        ("entry", entry(vec![attribute("cn", &["alice", "al"]), attribute("jpegPhoto", &[])]), None),
+        ("root entry", entry(servers), None),
+        ("reference", Of(0x73, vec![string(ELSEWHERE), string(ELSEWHERE)]), None),
+        ("end of a search", Of(0x65, result(0, Vec::new())), Some(paged)),
+        ("end of a search, referred", Of(0x65, result(10, vec![referral()])), None),
+        ("modified", Of(0x67, result(0, Vec::new())), None),
+        ("added", Of(0x69, result(68, Vec::new())), None),
+        ("deleted", Of(0x6b, result(32, Vec::new())), None),
+        ("renamed", Of(0x6d, result(0, Vec::new())), None),
+        ("compared", Of(0x6f, result(6, Vec::new())), None),
+        ("identity", Of(0x78, result(0, identity)), None),
+        ("between", Of(0x79, vec![named(0x80, "1.3.6.1.4.1.4203.1.9.1.4"), Wrapping(0x81, Box::new(refreshed))]), None),
+        ("person", Of(0x64, of_query), None),
+    ];
+    whole(id, operations)
 }

@@ -3,7 +3,7 @@
 
 #[path = "../../../../crates/ldap-wire/tests/support/anomalies.rs"]
 #[allow(dead_code, reason = "each user of it uses its part")]
-mod cases;
+pub mod cases;
 
 use crate::support::{Lab, Wanted, Wire, client, service_account, until};
 use anyhow::{Context, Result};

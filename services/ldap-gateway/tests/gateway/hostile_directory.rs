@@ -1,7 +1,8 @@
 //! A scripted directory that answers our own questions well and misbehaves towards the client's: whatever it does, nobody is let in
 //! who should not be, and nothing is relayed that was not asked for (B-59, B-60).
 
-use crate::support::{self, Running, Wanted, Wire, client, comparable, directory_at, until};
+use crate::anomalies::cases::{self, Anomaly};
+use crate::support::{self, Misbehaviour, Running, Wanted, Wire, client, comparable, directory_at, until};
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
 use domain::settings::{BindKind, Preset, Referrals};
@@ -335,6 +336,86 @@ async fn a_password_that_has_to_be_changed_is_accepted_or_refused_as_the_directo
 
 fn policy_control(value: Option<&'static [u8]>) -> Control {
     Control::new(oid::PASSWORD_POLICY, false, value.map(Bytes::from_static))
+}
+
+/// Of which place every how manieth is sent: no divisor of how many there are of an element.
+const EVERY: usize = 11;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_wrong_in_one_place_ends_in_an_error_and_never_in_a_login() -> Result<()> {
+    // B-41, B-59, L-19, L-33. All of them, without a socket: `ldap-wire/tests/anomalies.rs`.
+    let lab = Hostile::start(client("torn-answers")).await?;
+    lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+    let resident = lab::resident_kib(std::process::id())?;
+    let usual = |id: u8, name: &'static str| {
+        cases::answer_cases(id).filter(move |it| it.name.starts_with(name) && it.anomaly != Anomaly::Nested)
+    };
+    let what = |case: &cases::Case| format!("{} {:?} at element {}", case.name, case.anomaly, case.place);
+    let mut code = 100_000;
+    let mut login = || {
+        code += 1;
+        // Another password each time: the same one again would not be asked about (FB-02).
+        format!("secret{code},{code}")
+    };
+
+    let mut refused = 0;
+    for case in usual(1, "bind").step_by(EVERY) {
+        let octets = case.octets.clone();
+        lab.fake.on_bind(move |_| Said::ThenHangUp(octets.clone()));
+        let mut wire = lab.connect().await?;
+        let answer = wire.bind("ann", &login()).await.with_context(|| what(&case))?;
+        assert!([49, 52].contains(&answer), "{}: {answer}", what(&case));
+        assert_eq!(wire.who_am_i().await?, Err(50), "{}", what(&case));
+        refused += 1;
+    }
+    lab.fake.on_bind(success);
+
+    let (mut lost, mut served) = (0, 0);
+    let operations = cases::answer_cases(100).filter(|it| {
+        it.anomaly != Anomaly::Nested
+            && ["entry", "reference", "end", "between"].iter().any(|name| it.name.starts_with(name))
+    });
+    for case in operations.step_by(EVERY) {
+        let mut wire = lab.connect().await?;
+        assert_eq!(wire.bind("ann", &login()).await?, 0, "{}", what(&case));
+        let octets = [&case.octets[..], &done(id(100))].concat();
+        lab.fake.on_operation(move |_| Said::ThenHangUp(octets.clone()));
+        let search = SearchRequest::new(BASE, Scope::Subtree, &Filter::present("uid"), &[]);
+        wire.send(&search.encode(id(100), &[])).await?;
+        // It is answered to its end, or lost, and then the client hears so.
+        let end = loop {
+            let answer = wire.next().await.with_context(|| what(&case))?.with_context(|| what(&case))?;
+            if answer.op() == Op::SearchResultDone {
+                break LdapResult::decode(&answer)?.code.0;
+            }
+        };
+        match end {
+            52 => lost += 1,
+            _ => served += 1,
+        }
+        wire.expect_notice(52).await.with_context(|| what(&case))?;
+    }
+
+    // Whom our own question finds is as it should be, or nobody is asked for a password.
+    let cases_of_person = usual(1, "person").count();
+    for place in (0..cases_of_person).step_by(EVERY) {
+        lab.fake.on_question(move |it| {
+            let id = u8::try_from(it.id().get()).unwrap_or(u8::MAX) & 0x7f;
+            let case = usual(id, "person").nth(place).map(|it| it.octets).unwrap_or_default();
+            [case, done(it.id())].concat()
+        });
+        let binds = lab.fake.binds();
+        let answer = lab.connect().await?.bind("ann", &login()).await?;
+        let asked = lab.fake.binds() - binds;
+        assert!(matches!((answer, asked), (0, 1) | (49 | 52, 0)), "case {place}: {answer} after {asked} binds");
+    }
+    lab.fake.on_question(|it| found(it).unwrap_or_default());
+    assert!(refused > 30 && lost > 30 && served > 10, "{refused} binds refused, {lost} searches lost, {served} served");
+    let grown = lab::resident_kib(std::process::id())?.saturating_sub(resident);
+    assert!(grown < 64 << 10, "{grown} KiB");
+    lab.fake.on_operation(success);
+    assert_eq!(lab.connect().await?.bind("ann", &login()).await?, 0, "the next one finds everything as it was");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -317,6 +317,90 @@ fn a_million_abandons_are_ignored_and_cost_nothing() -> Result<()> {
     })
 }
 
+#[test]
+fn after_many_connections_of_every_kind_nothing_is_left_of_them() -> Result<()> {
+    // T-12: however they come, and however they go
+    const ROUNDS: usize = 8;
+    // The directory's tasks are its own.
+    let elsewhere = capture::quiet_runtime()?;
+    let recorder = elsewhere.block_on(recorder())?;
+    capture::quiet_runtime()?.block_on(async {
+        let section = |section: &mut ldap_gateway::LdapSection| section.connections_per_source_max = 2_000;
+        let lab = recorder.behind(recorder::listing_client("passing"), section).await?;
+        until("the id to be kept", || !lab.gateway.settings.pinned().is_empty()).await?;
+        lab.gateway.verification.misbehave(Misbehaviour::ByCode);
+        let open_files = || -> Result<usize> { Ok(std::fs::read_dir("/proc/self/fd")?.count()) };
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        come_and_go(&lab, 0).await?;
+        until("the first ones to be gone", || tasks() < 64).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (tasks_before, files_before) = (tasks(), open_files()?);
+        let resident = lab::resident_kib(std::process::id())?;
+        for round in 1..=ROUNDS {
+            come_and_go(&lab, round).await?;
+        }
+        until("their tasks to end", || tasks() <= tasks_before)
+            .await
+            .with_context(|| format!("{} tasks, {tasks_before} before", tasks()))?;
+        // Both ends of what is opened ahead of a bind.
+        const AHEAD: usize = 2 * 16;
+        let files = open_files()?;
+        assert!(files <= files_before + AHEAD, "{files} open files, {files_before} before");
+        let grown = lab::resident_kib(std::process::id())?.saturating_sub(resident);
+        assert!(grown < 32 << 10, "{grown} KiB");
+        Ok(())
+    })
+}
+
+/// One of each kind, each ten times.
+async fn come_and_go(lab: &InFront, round: usize) -> Result<()> {
+    for number in 0..10 {
+        let code = |factor: usize| format!("{PASSWORD},{factor}{:05}", round * 10 + number);
+        let connect = async || lab.gateway.connect_as(Some(&lab.tls), number % 2 == 0).await;
+        // Let in, refused, let in again; leaves with a search that has no end, and one that was given up.
+        let mut wire = connect().await?;
+        for (name, password, expected) in [
+            (recorder::SERVICE, PASSWORD.to_owned(), 0),
+            ("ann", code(1), 0),
+            ("ann", code(2), 49),
+            ("nobody", code(1), 49),
+            ("ann", format!("wrong{round}-{number},100000"), 49),
+            ("ann", String::new(), 53),
+            ("ann", code(3), 0),
+        ] {
+            ensure!(wire.bind(name, &password).await? == expected, "{name} was not answered with {expected}");
+        }
+        wire.who_am_i().await?.map_err(|code| anyhow::anyhow!("{code}"))?;
+        let given_up = wire.send_search(&search_below(SLOW), &[]).await?;
+        let id = wire.next_id();
+        wire.send(&extended::abandon_request(id, given_up)).await?;
+        wire.send_search(&search_below(NEVER), &[]).await?;
+        drop(wire);
+        // Leaves while it is asked for the second factor.
+        let mut wire = connect().await?;
+        wire.send_bind("ann", &code(5), &[]).await?;
+        if number % 3 == 0 {
+            let id = wire.next_id();
+            wire.send(&ldap_wire::bind::unbind_request(id)).await?;
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(wire);
+        // Comes without TLS, asks for it, and goes on or not.
+        let mut plain = lab.gateway.connect_plain().await?;
+        ensure!(plain.extended(&ExtendedRequest::start_tls()).await?.result.code.0 == 0);
+        if number % 2 == 0 {
+            ensure!(plain.into_tls(&lab.tls).await?.bind("ann", &code(4)).await? == 49);
+        }
+        // Does not speak LDAP, or not to its end.
+        for octets in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x30\x20\x02", b"\x30\x80"] {
+            let mut plain = lab.gateway.connect_plain().await?;
+            let _ = plain.send(octets).await;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_waits_for_what_runs_and_ends_what_does_not_end() -> Result<()> {
     // L-19: a search that is answered in time, one that is not, and a bind that a person has yet to confirm

@@ -1,4 +1,4 @@
-"""What applications do at a sign-in, step for step: bind as their own account, search, bind as what was found.
+"""What GitLab does at a sign-in, step for step: bind as its own account, search, bind as what was found.
 
 Settings come as JSON on stdin; what happened at each step goes to stdout as JSON.
 """
@@ -48,14 +48,4 @@ def gitlab():
     return right and search(lookup, ["mail"]) == found
 
 
-def gitea():
-    """One connection for everything; the person's own rights read the person's own entry."""
-    one = connect(given["account"], given["account_password"])
-    found = search(one, ["1.1"])
-    if not bind(one, found[0], given["password"]):
-        # What is left of the connection is nobody's.
-        return bool(search(one, ["mail"])) and None
-    return search(one, ["mail", "sn"]) == found
-
-
-print(json.dumps({"in": {"gitlab": gitlab, "gitea": gitea}[given["as"]](), "steps": steps}))
+print(json.dumps({"in": gitlab(), "steps": steps}))

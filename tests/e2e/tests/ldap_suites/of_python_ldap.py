@@ -8,6 +8,8 @@ import ldap
 import ldif
 import slapdtest
 
+from told import Told
+
 tests, url, _, ca, direct, suffix = sys.argv[1:]
 name, password = sys.stdin.read().splitlines()
 ldap.set_option(ldap.OPT_X_TLS_CACERTFILE, ca)
@@ -53,25 +55,6 @@ class There:
                 self._admin().add_s(dn, list(attributes.items()))
             except ldap.ALREADY_EXISTS:
                 assert dn in KEPT, dn
-
-
-class Told(unittest.TestResult):
-    def startTest(self, test):
-        self.said = "ok"
-        super().startTest(test)
-
-    def addFailure(self, test, error):
-        self.said = "failed: " + str(error[1])
-
-    def addError(self, test, error):
-        self.said = "error: %s %s" % (error[0].__name__, error[1])
-
-    def addSkip(self, test, reason):
-        self.said = "skipped: " + reason
-
-    def stopTest(self, test):
-        print(test.id(), self.said.splitlines()[0])
-        super().stopTest(test)
 
 
 slapdtest.SlapdTestCase.server_class = There
