@@ -36,10 +36,12 @@ impl Service {
         &self,
         said: Said,
         client: &str,
-        subject: &DirectoryRef,
+        subject: Option<&DirectoryRef>,
         budget: Budget,
     ) -> Result<Said, Status> {
         let Said::Allow(mut allow) = said else { return Ok(said) };
+        // Whom nobody knows is in no group.
+        let Some(subject) = subject else { return Ok(Said::Allow(allow)) };
         allow.subject = Some(subject.into());
         let known = self.settings.known()?;
         let rules = known.settings.client(client).map(|client| client.reply.as_slice()).unwrap_or_default();
@@ -84,7 +86,7 @@ impl Verification for Service {
                 client: &policy::ClientRules::from(client),
                 company: &known.settings.verification,
                 policies: &known.settings.policies,
-                subject: &subject,
+                subject: Some(&subject),
                 client_ip: None,
                 person_ip: person_ip.parse().ok(),
                 as_service_account: false,
@@ -130,7 +132,7 @@ impl Verification for Service {
             (Ok(Primary::Pending), None) => return Err(Status::invalid_argument("code is missing")),
             (Ok(Primary::Unspecified) | Err(_), _) => return Err(Status::invalid_argument("primary is not known")),
         };
-        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
+        Ok(response(transaction_id, self.with_groups(result, &client, subject.as_ref(), budget).await?))
     }
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
@@ -139,7 +141,7 @@ impl Verification for Service {
         let transaction_id = attempt.origin.transaction.to_string();
         let (client, subject) = (attempt.origin.client.clone(), attempt.subject.clone());
         let result = Box::pin(self.complete_spent(attempt, budget)).await?;
-        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
+        Ok(response(transaction_id, self.with_groups(result, &client, subject.as_ref(), budget).await?))
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
@@ -155,7 +157,7 @@ impl Verification for Service {
                 let result =
                     Box::pin(self.take_answer(held, Turn { step, client: &client, mark: &mark }, &answer, budget))
                         .await?;
-                self.with_groups(result, &client, &subject, budget).await?
+                self.with_groups(result, &client, subject.as_ref(), budget).await?
             }
         };
         Ok(response(transaction_id, result))
