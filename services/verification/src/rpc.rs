@@ -4,11 +4,9 @@
 use crate::Service;
 use crate::attempt::{Attempt, Origin, line, transaction};
 use crate::budget::Budget;
-use crate::challenges::{Came, Record, Stage};
-use crate::commit::Ending;
 use crate::facts::for_policy;
 use crate::login::{Turn, ending};
-use crate::outcome::{self, deny, response};
+use crate::outcome::{deny, response};
 use domain::{DirectoryRef, Method, Reason, Secret};
 use policy::{Decision, Shows, UserState};
 use proto::user_store::ForgetRememberedRequest;
@@ -186,30 +184,15 @@ impl Verification for Service {
                 return Ok(Response::new(CancelReply::default()));
             }
         }
-        let is_meant = |record: &Record| only == 0 || matches!(record.stage, Stage::Asked { step, .. } if step == only);
-        let mut ended = false;
+        let only = (only != 0).then_some(only);
         // First of all nobody is asked any more, wherever the login waits.
-        if only == 0 {
-            self.withdraw_all(&transaction_id, budget).await?;
+        if only.is_none() {
+            self.unanswered.withdraw_all(&transaction_id, budget).await?;
         }
-        if let Some(held) = self.challenges.find(transaction).await?
-            && held.record.stage != Stage::Closed
-            && is_meant(&held.record)
-            && self.challenges.close(&held, Came::Denied(reason.into())).await?
-        {
-            if only != 0 {
-                self.withdraw_all(&transaction_id, budget).await?;
-            }
-            let Record { attempt, user_id, stage, .. } = &held.record;
-            let method = match stage {
-                Stage::Asked { round, .. } => outcome::method(round),
-                Stage::CodeSpent(_) => Some(Method::Code),
-                Stage::Closed => None,
-            };
-            let ending = Ending { method, ..reason.into() };
-            self.committer.record(&attempt.origin, user_id, ending, budget).await?;
-            ended = true;
-        }
+        let ended = match self.challenges.find(transaction).await? {
+            Some(held) => self.unanswered.end(&held, only, reason, budget).await?,
+            None => false,
+        };
         Ok(Response::new(CancelReply { ended }))
     }
 
