@@ -112,6 +112,7 @@ forward!(user_store::Radius, radius_server, radius_client::RadiusClient, {
 
 forward!(user_store::Facts, facts_server, facts_client::FactsClient, {
     login(LoginFactsRequest) -> LoginFactsReply;
+    named(NamedRequest) -> NamedReply;
 });
 
 forward!(user_store::Commit, commit_server, commit_client::CommitClient, {

@@ -119,6 +119,33 @@ impl TypedName {
         }
     }
 
+    /// Is it an account's name in its one plain spelling, alone or with a domain? Only of such a name it says something of another
+    /// server's people that nobody has it here: accents, widths, spaces and signs that one folds or cuts off, another one keeps (R-61).
+    pub fn is_plain(&self) -> bool {
+        let plain = |sign: u8| sign.is_ascii_alphanumeric() || br"._-@\/".contains(&sign);
+        let at_an_end = |sign: Option<&u8>| sign.is_some_and(u8::is_ascii_alphanumeric);
+        let ends = (self.text.as_bytes().first(), self.text.as_bytes().last());
+        matches!(self.kind, Kind::Bare | Kind::Upn { .. } | Kind::Netbios { .. })
+            && self.text.bytes().all(plain)
+            && at_an_end(ends.0)
+            && at_an_end(ends.1)
+    }
+
+    /// The account that a Windows domain is asked about by a name that nobody of its directory has: never by a principal name, which
+    /// may lead there to somebody else.
+    pub fn account_in_domain(&self, names: &Directory) -> Option<String> {
+        let account = match &self.kind {
+            Kind::Bare => &self.text,
+            Kind::Netbios { user } => user,
+            _ => return None,
+        };
+        let plain = !account.contains(['@', '\\', '/']);
+        plain.then(|| match names.netbios_domain.as_str() {
+            "" => account.clone(),
+            short => format!(r"{short}\{account}"),
+        })
+    }
+
     /// Nobody outside of the domain that it names could be meant by it.
     pub(crate) fn is_of_one_domain(&self) -> bool {
         matches!(self.kind, Kind::Foreign | Kind::Dn(_))
@@ -306,6 +333,52 @@ mod tests {
             ("{33221100-5544-7766-8899-aabbccddeeff}", Ok(NameForm::Bare)),
         ] {
             assert_eq!(form(text, "openldap"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn absence_says_something_only_of_a_name_in_plain_letters() {
+        // R-61, R-62
+        let plain = |text: &str| TypedName::parse(text, &settings("ad")).is_ok_and(|name| name.is_plain());
+        for text in ["nobody", "No.Body-7", "no_body", "nobody@corp.example", "nobody@else.example", r"CORP\nobody"] {
+            assert!(plain(text), "{text}");
+        }
+        let signs = [
+            "n\u{f6}body",
+            "n\u{43e}body",
+            "al\u{131}ce",
+            "\u{ff4e}obody",
+            "no body",
+            "no\u{ad}body",
+            "nobody%x",
+            "no*",
+        ];
+        let ends = ["nobody.", ".nobody", "nobody@corp.example.", "@nobody", "nobody@", r"CORP\nobody."];
+        let other_forms = [
+            "cn=nobody,dc=corp,dc=example",
+            "s-1-5-21-1-2-3-500",
+            "corp.example/nobody",
+            "HTTP/nobody",
+            r"OTHER\nobody",
+        ];
+        for text in signs.iter().chain(&ends).chain(&other_forms) {
+            assert!(!plain(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_asked_by_an_accounts_name_and_never_by_a_principal_name() {
+        // R-60, R-62
+        let account = |text: &str, short: &str| {
+            let mut settings = settings("ad");
+            settings.netbios_domain = short.into();
+            TypedName::parse(text, &settings).expect("a name").account_in_domain(&settings)
+        };
+        assert_eq!(account("nobody", "CORP").as_deref(), Some(r"CORP\nobody"));
+        assert_eq!(account(r"corp\nobody", "CORP").as_deref(), Some(r"CORP\nobody"));
+        assert_eq!(account(r"corp.example\nobody", "").as_deref(), Some("nobody"));
+        for text in ["nobody@corp.example", r"CORP\nobody@corp.example", "@nobody", "HTTP/nobody"] {
+            assert_eq!(account(text, "CORP"), None, "{text}");
         }
     }
 

@@ -15,8 +15,8 @@ pub struct Request<'a> {
     pub company: &'a VerificationRules,
     /// Rules that go before the client's own values; the first that fits (FV-43).
     pub policies: &'a [PolicyRule],
-    /// Who is meant, resolved by the directory.
-    pub subject: &'a DirectoryRef,
+    /// Who is meant, resolved by the directory; `None`: it has proven that it has nobody of this name.
+    pub subject: Option<&'a DirectoryRef>,
     /// Where the client's packets come from.
     pub client_ip: Option<IpAddr>,
     /// Where the person is, as the client's rule reads it; `None` = not known, so not trusted (V-54).
@@ -95,7 +95,8 @@ impl ClientRules {
     }
 
     /// By immutable id and source, never by name (L-22). An account whose id was not found yet is not listed.
-    pub(crate) fn lists(&self, subject: &DirectoryRef, client_ip: Option<IpAddr>) -> bool {
+    pub(crate) fn lists(&self, subject: Option<&DirectoryRef>, client_ip: Option<IpAddr>) -> bool {
+        let Some(subject) = subject else { return false };
         self.target.as_ref() == Some(&subject.directory)
             && self.service_accounts.iter().any(|account| {
                 account.id.as_ref() == Some(&subject.id)

@@ -575,11 +575,12 @@ fn a_service_account_is_one_by_id_directory_and_source_and_by_nothing_else() {
             service_accounts: vec![account.clone()],
             ..ClientRules::portal()
         };
+        let subject = subject();
         let request = Request {
             client: &client,
             company: &domain::settings::VerificationRules::default(),
             policies: &[],
-            subject: &subject(),
+            subject: Some(&subject),
             client_ip: from.map(|ip| ip.parse().expect("an address")),
             person_ip: None,
             as_service_account: true,

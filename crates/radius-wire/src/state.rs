@@ -153,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_the_build_before_opens() {
+        // T-11, R-43: nodes of two builds answer each other's challenges while they are exchanged one by one
+        let written = "010000000709090909090909090909090965ae866f6f91a760def5ebee0f7c24b62b75cc48862d865485ea82fb5ce54d4f6b47f9d8a0f50e71ae04a1a87514b817f3d647f8d378cd3f957b";
+        let sealed = data_encoding::HEXLOWER.decode(written.as_bytes()).expect("hex");
+        assert_eq!(ring().open(&sealed, b"vpn", BEFORE), Ok(STATE));
+        assert_eq!(data_encoding::HEXLOWER.encode(&ring().seal(&STATE, b"vpn", [9; 12])), written);
+    }
+
+    #[test]
     fn a_flip_of_any_bit_is_refused() {
         // R-42, B-23
         let sealed = ring().seal(&STATE, b"vpn", [9; 12]);

@@ -338,6 +338,7 @@ impl Subject {
             dialogue: false,
             person_ip: self.person_ip(),
             password_digest: self.password_digest.clone(),
+            proven_absent: false,
         }
     }
 }

@@ -377,6 +377,7 @@ impl Attempt {
             dialogue: true,
             person_ip: text(place),
             password_digest: Vec::new(),
+            proven_absent: false,
         }
     }
 }

@@ -351,6 +351,12 @@ mod tests {
         assert_eq!(read(whose, NOW + life), None);
         let whole = octets.len() - b"octets".len();
         assert!((0..whole).all(|length| Accept::from_octets(&octets[..length], &whose, NOW).is_none()), "cut off");
+        // T-11: nodes of two builds share the map while they are exchanged one by one. Another form is another version.
+        let (request, signed) = ("07".repeat(32), "03".repeat(16));
+        let theirs = "9552ce4f3017f70615890061da5137c80b73338578696ee0b0bb90733900d9e8";
+        let written =
+            format!("01000001a0c4506c00{theirs}{request}000d31302e302e302e353a3138313209{signed}6f6374657473");
+        assert_eq!(hex(&octets), written);
         let other_form = [&[2], &octets[1..]].concat();
         assert_eq!(Accept::from_octets(&other_form, &whose, NOW), None);
     }

@@ -28,6 +28,8 @@ pub(crate) struct Attempt {
     /// The name as typed, escaped.
     pub(crate) typed: String,
     pub(crate) person: Option<Person>,
+    /// The name that nobody has, as the target's directory has proven, where that lets in whom the target does.
+    pub(crate) absent: Option<String>,
     /// When its first packet came, where that was here.
     pub(crate) begun: Instant,
     pub(crate) first: Option<First>,

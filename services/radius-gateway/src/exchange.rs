@@ -741,6 +741,7 @@ fn begin(request: &Request, transaction: TransactionId, likeness: [u8; 32]) -> A
         person_ip: person_address::read(request.client.settings.person_address, packet, request.path.peer.ip()),
         typed: escaped(credentials::typed_name(&verified)),
         person: None,
+        absent: None,
         begun: request.received,
         first: None,
         second: None,

@@ -14,19 +14,19 @@
 //! While verification is down (V-40) the password is tried only where the client lets people in on it alone.
 
 use crate::affinity::{Parked, Whose};
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, escaped};
 use crate::credentials::{self, Presented, Refusal};
 use crate::listener::Request;
 use crate::metrics::InFlight;
 use crate::relay::{self, Said};
 use crate::reply::{Added, No};
 use crate::reply_rules::{Rules, Values};
-use crate::target::{Checked, Target};
+use crate::target::{Checked, Target, Unresolved, let_in_somebody_else};
 use crate::verify::{Allow, Ask, Changed, Decision, MARGIN, Named, NoDecision, Unknown, still_remembered};
 use crate::windows::WindowsTarget;
 use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
-use domain::settings::Appended;
+use domain::settings::{Appended, RefuseOrPass};
 use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, TransactionId};
 use fail_open::{Admission, Login, NoPass};
 use lockout_guard::Turn;
@@ -149,7 +149,9 @@ impl Work<'_, '_> {
         let client = self.attempt.client.clone();
         // While nobody can decide, a password is tried only where it may be enough: the answer would tell whether it was right (B5).
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
-        let entry = target.resolve(name, self.attempt, deadline).await?;
+        let Some(entry) = self.whom(&mut target, name).await? else {
+            return Box::pin(self.absent_by_password(target, name, typed)).await;
+        };
         let admission = self.admission(&mut target, &entry).await?;
         let factors = Factors::of(gateway, self.attempt, &entry, typed, admission.is_some(), deadline).await?;
         if self.attempt.parked.is_none() {
@@ -161,6 +163,64 @@ impl Work<'_, '_> {
         }
         self.attempt.password_digest = gateway.keys.password_digest(&client, &entry.subject, factors.password.expose());
         Ok(FirstLock::Open { factors, admission })
+    }
+
+    /// Who is meant; `None`: nobody whom the directory knows, where such people may be let in.
+    async fn whom(&mut self, target: &mut Target, name: &str) -> Result<Option<Entry>, Reason> {
+        match target.resolve(name, self.attempt, self.deadline).await {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Unresolved::Absent) => self.prove_absent(target, name).await.map(|()| None),
+            Err(Unresolved::Because(reason)) => Err(reason),
+        }
+    }
+
+    /// whoever the target lets in may enter on that alone, if the client says so, there is proof that the directory has nobody of
+    /// the name, and verification knows nobody either.
+    async fn prove_absent(&mut self, target: &mut Target, name: &str) -> Result<(), Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let client = self.attempt.client.clone();
+        let rules = policy::ClientRules::from(&client.settings);
+        let may_pass = rules.unknown_user == RefuseOrPass::Pass || rules.is_observed(gateway.clock.now_ms());
+        if !may_pass || !target.has_people_of_its_own() {
+            return Err(Reason::UnknownUser);
+        }
+        if unless_it_passes(gateway.fail_open.applies_to(&client.settings))?.is_some() {
+            // Nobody is there who could say that they are unknown.
+            return Err(Reason::VerificationUnavailable);
+        }
+        if !target.has_nobody(name, deadline).await? {
+            return Err(Reason::UnknownUser);
+        }
+        let attempt = &mut *self.attempt;
+        attempt.absent = Some(escaped(name.as_bytes()));
+        // What was found so far is no refusal.
+        if let Some(first) = &mut attempt.first {
+            first.refused = None;
+        }
+        Ok(())
+    }
+
+    /// The password of somebody whom no directory knows: the target alone says whether it is right. Nothing can stand behind it.
+    async fn absent_by_password(&mut self, target: Target, name: &str, typed: &Secret) -> Result<FirstLock, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        if self.attempt.parked.is_none() {
+            let checked = target.check_absent(gateway, self.verified, name, typed, self.attempt, deadline).await?;
+            if let Checked::Asked(challenge) = checked {
+                return Ok(FirstLock::Asked(challenge));
+            }
+        }
+        self.is_about(name)?;
+        Ok(FirstLock::Open { factors: Factors::none(), admission: None })
+    }
+
+    /// The yes of a home server has to be about the very name that is nobody's: it may know whose that is by another one.
+    fn is_about(&self, name: &str) -> Result<(), Reason> {
+        let Some(parked) = &self.attempt.parked else { return Ok(()) };
+        let same = |named: &[u8]| named.eq_ignore_ascii_case(name.as_bytes());
+        match parked.reply.packet().all(AttributeType::USER_NAME).all(same) {
+            true => Ok(()),
+            false => Err(let_in_somebody_else(self.attempt)),
+        }
     }
 
     /// What a home server checks, and we only carry: the first lock is open when it says Accept.
@@ -189,7 +249,7 @@ impl Work<'_, '_> {
         let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed);
         let entry = match &name {
             Ok(name) => target.resolve(name, self.attempt, deadline).await,
-            Err(reason) => Err(*reason),
+            Err(reason) => Err(Unresolved::Because(*reason)),
         };
         match (turn, &entry) {
             // Only now it is known whose password was right. Another's says nothing about theirs whose name was typed.
@@ -197,23 +257,34 @@ impl Work<'_, '_> {
             (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
         }
         self.attempt.change_untold = false;
-        if let (true, Ok(name)) = (change, name) {
+        let name = name?;
+        if change {
             match &entry {
                 Ok(entry) => {
                     gateway.verifier.password_changed(self.attempt.transaction, client.name(), &entry.subject);
                 }
-                Err(reason) if reason.class() == ResultClass::Error => {
-                    tell_whose_password_changed(gateway, self.attempt, name);
+                Err(Unresolved::Because(reason)) if reason.class() == ResultClass::Error => {
+                    tell_whose_password_changed(gateway, self.attempt, name.clone());
                 }
-                Err(Reason::AmbiguousUser) => {
+                Err(Unresolved::Because(Reason::AmbiguousUser)) => {
                     still_remembered(self.attempt.transaction, client.name(), Unknown::Several);
                 }
                 // Nobody's, so nothing is remembered of them.
                 Err(_) => {}
             }
         }
-        let entry = entry?;
-        let admission = self.admission(&mut target, &entry).await?;
+        let admission = match entry {
+            Ok(entry) => self.admission(&mut target, &entry).await?,
+            Err(Unresolved::Because(reason)) => return Err(reason),
+            Err(Unresolved::Absent) => {
+                self.prove_absent(&mut target, &name).await?;
+                if !self.verified.packet().has(AttributeType::EAP_MESSAGE) {
+                    self.is_about(typed)?;
+                    self.is_about(&name)?;
+                }
+                None
+            }
+        };
         Ok(FirstLock::Open { factors: Factors::none(), admission })
     }
 
@@ -268,7 +339,7 @@ impl Work<'_, '_> {
                 let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
                 Ok(Some((turn, entry.subject)))
             }
-            Err(reason) if reason.class() == ResultClass::Error => Err(reason),
+            Err(Unresolved::Because(reason)) if reason.class() == ResultClass::Error => Err(reason),
             Err(_) => Ok(None),
         }
     }
@@ -293,16 +364,23 @@ impl Work<'_, '_> {
         let Self { gateway, deadline, .. } = *self;
         let client = self.attempt.client.clone();
         unless_it_passes(gateway.fail_open.applies_to(&client.settings))?;
-        let entry = target.resolve(typed, self.attempt, deadline).await?;
-        let admission = self.admission(&mut target, &entry).await?;
+        let entry = self.whom(&mut target, typed).await?;
+        let admission = match &entry {
+            Some(entry) => self.admission(&mut target, entry).await?,
+            None => None,
+        };
         let Ok(MsChap::V2(response)) = MsChap::read(self.verified.packet()) else {
             return Err(Reason::ProtocolUnsupported);
         };
-        let account = target.account(&entry)?;
-        let turn = target.turn(gateway, &entry, self.attempt, deadline).await?;
+        let (account, turn) = match &entry {
+            Some(entry) => (target.account(entry)?, Some(target.turn(gateway, entry, self.attempt, deadline).await?)),
+            None => (target.account_named(typed)?, None),
+        };
         let asked = windows.ms_chap2(typed, &account, &response, deadline - MARGIN);
         let said = target.by_domain(windows, asked, self.attempt, deadline).await;
-        turn.ended(said.as_ref().err().copied());
+        if let Some(turn) = turn {
+            turn.ended(said.as_ref().err().copied());
+        }
         if let (Err(reason), No::MsChap { code, .. }) = (&said, &mut self.attempt.no) {
             *code = failure_code(*reason);
         }

@@ -12,7 +12,7 @@ use crate::settings::{Client, CurrentSettings};
 use crate::verify::MARGIN;
 use crate::winbind::WinbindError;
 use crate::windows::WindowsTarget;
-use directory::{Attempted, Directory, Entry, Query, TypedName};
+use directory::{Attempted, Directory, Entry, Query, ResolveError, TypedName};
 use domain::{DirectoryRef, Reason, Secret};
 use ldap_wire::{Filter, Scope};
 use lockout_guard::Turn;
@@ -43,6 +43,28 @@ enum Checker {
     Directory,
     Home(Arc<HomeTarget>),
     Windows(Arc<WindowsTarget>),
+}
+
+/// Why a name leads to nobody.
+pub(crate) enum Unresolved {
+    /// Proven: the directory was asked, and has nobody of this name.
+    Absent,
+    Because(Reason),
+}
+
+impl From<Reason> for Unresolved {
+    fn from(reason: Reason) -> Self {
+        Self::Because(reason)
+    }
+}
+
+impl From<Unresolved> for Reason {
+    fn from(why: Unresolved) -> Self {
+        match why {
+            Unresolved::Absent => Self::UnknownUser,
+            Unresolved::Because(reason) => reason,
+        }
+    }
 }
 
 /// What came of a password that was not wrong.
@@ -92,7 +114,7 @@ impl Target {
         name: &str,
         attempt: &mut Attempt,
         deadline: Instant,
-    ) -> Result<Entry, Reason> {
+    ) -> Result<Entry, Unresolved> {
         let resolved = self.look_up(name);
         match self.timed(Box::pin(resolved), Reason::DirectoryTimeout, deadline).await {
             Ok((directory, entry)) => {
@@ -101,10 +123,14 @@ impl Target {
                 attempt.person = Some(Person { subject, username, name_form: entry.form });
                 Ok(entry)
             }
-            Err(reason) => {
+            Err(why) => {
+                let refused = match &why {
+                    Unresolved::Absent => Reason::UnknownUser,
+                    Unresolved::Because(reason) => *reason,
+                };
                 let via = attempt.first.take().and_then(|first| first.via);
-                attempt.first = Some(First { via, refused: Some(reason), took: self.took });
-                Err(reason)
+                attempt.first = Some(First { via, refused: Some(refused), took: self.took });
+                Err(why)
             }
         }
     }
@@ -116,7 +142,29 @@ impl Target {
         Ok(entry.subject)
     }
 
-    fn look_up<'n>(&self, name: &'n str) -> impl Future<Output = Result<(Arc<Directory>, Entry), Reason>> + use<'n> {
+    /// Whether nobody can be meant by a name that the directory could not resolve, so that the target is asked who it is that has it.
+    pub(crate) async fn has_nobody(&mut self, name: &str, deadline: Instant) -> Result<bool, Reason> {
+        let home = self.home.clone();
+        let looked = async move {
+            let typed = TypedName::parse(name, home.settings()).map_err(|_| Reason::UnknownUser)?;
+            // As it goes on to the target.
+            if typed.as_str() != name || !typed.is_plain() {
+                return Ok(false);
+            }
+            // Whoever the filter of users keeps out is somebody.
+            match home.resolve_any(&typed).await {
+                Err(ResolveError::Absent) => Ok(true),
+                Err(error) if error.is_unavailable() => Err(not_looked_up(&home, &error)),
+                Ok(_) | Err(_) => Ok(false),
+            }
+        };
+        self.timed(Box::pin(looked), Reason::DirectoryTimeout, deadline).await
+    }
+
+    fn look_up<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Future<Output = Result<(Arc<Directory>, Entry), Unresolved>> + use<'n> {
         let (settings, home) = (self.settings.clone(), self.home.clone());
         let of_home_alone = self.windows().is_some();
         async move {
@@ -126,11 +174,10 @@ impl Target {
                 true => home.resolve(&name).await.map(|entry| (home.clone(), entry)),
                 false => settings.resolve(&home, &name).await,
             };
-            found.map_err(|error| {
-                if error.is_unavailable() {
-                    tracing::warn!(service = crate::NAME, directory = %home.name(), error = %chain(&error), "a name could not be looked up");
-                }
-                error.reason()
+            found.map_err(|error| match error {
+                ResolveError::Absent => Unresolved::Absent,
+                error if error.is_unavailable() => not_looked_up(&home, &error).into(),
+                error => error.reason().into(),
             })
         }
     }
@@ -147,6 +194,13 @@ impl Target {
             );
             Reason::DirectoryError
         })
+    }
+
+    /// Whom the domain is asked about by a name that nobody of the directory has.
+    pub(crate) fn account_named(&self, name: &str) -> Result<String, Reason> {
+        let names = self.home.settings();
+        let account = TypedName::parse(name, names).ok().and_then(|name| name.account_in_domain(names));
+        account.ok_or(Reason::UnknownUser)
     }
 
     /// The one check of an attempt (R-64, L-52): consumed by it, so there is no second. What was refused a moment ago is refused
@@ -205,6 +259,39 @@ impl Target {
             gateway.wrong_passwords.refused(attempted, Instant::now());
         }
         checked
+    }
+
+    /// The same for a name that nobody of the directory has: there is no account of it whose tries could be counted.
+    pub(crate) async fn check_absent(
+        mut self,
+        gateway: &Gateway,
+        request: &Verified<'_>,
+        name: &str,
+        password: &Secret,
+        attempt: &mut Attempt,
+        deadline: Instant,
+    ) -> Result<Checked, Reason> {
+        match &self.checker {
+            Checker::Directory => Err(Reason::UnknownUser),
+            Checker::Windows(windows) => {
+                let windows = windows.clone();
+                let account = self.account_named(name)?;
+                let checked = windows.password(&account, password, deadline - MARGIN);
+                self.by_domain(&windows, checked, attempt, deadline).await.map(|()| Checked::Right)
+            }
+            Checker::Home(_) => {
+                let said = self.ask(gateway, request, Some(password), None, attempt, deadline).await?;
+                Ok(match said {
+                    Said::Accepted => Checked::Right,
+                    Said::Asked(challenge) => Checked::Asked(challenge),
+                })
+            }
+        }
+    }
+
+    /// Whether whoever it lets in need not be of its directory.
+    pub(crate) fn has_people_of_its_own(&self) -> bool {
+        !matches!(self.checker, Checker::Directory)
     }
 
     /// Whether wrong passwords are counted before its directory does (L-56).
@@ -341,8 +428,7 @@ impl Target {
         if other.subject == entry.subject {
             return Ok(());
         }
-        tracing::warn!(service = crate::NAME, request_id = %attempt.transaction, "the home server let in somebody else than was typed");
-        Err(Reason::TargetError)
+        Err(let_in_somebody_else(attempt))
     }
 
     /// What the directory says of a person, for the reply rules that quote it.
@@ -369,15 +455,25 @@ impl Target {
     }
 
     /// `work` has its room while it is worked on, and not in everything that comes after.
-    async fn timed<T>(
+    async fn timed<T, E: From<Reason>>(
         &mut self,
-        work: Pin<Box<impl Future<Output = Result<T, Reason>>>>,
+        work: Pin<Box<impl Future<Output = Result<T, E>>>>,
         late: Reason,
         deadline: Instant,
-    ) -> Result<T, Reason> {
+    ) -> Result<T, E> {
         let begun = Instant::now();
         let ended = tokio::time::timeout_at(deadline - MARGIN, work).await;
         self.took += begun.elapsed();
-        ended.unwrap_or(Err(late))
+        ended.unwrap_or(Err(late.into()))
     }
+}
+
+fn not_looked_up(directory: &Directory, error: &ResolveError) -> Reason {
+    tracing::warn!(service = crate::NAME, directory = %directory.name(), error = %chain(error), "a name could not be looked up");
+    error.reason()
+}
+
+pub(crate) fn let_in_somebody_else(attempt: &Attempt) -> Reason {
+    tracing::warn!(service = crate::NAME, request_id = %attempt.transaction, "the home server let in somebody else than was typed");
+    Reason::TargetError
 }

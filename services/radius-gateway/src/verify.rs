@@ -659,12 +659,13 @@ fn within<T>(request: T, deadline: Instant) -> Result<(tonic::Request<T>, Durati
 }
 
 fn wire(attempt: &Attempt) -> proto::verification::Attempt {
+    let unresolved = attempt.absent.as_ref().unwrap_or(&attempt.typed);
     proto::verification::Attempt {
         transaction_id: attempt.transaction.to_string(),
         client: attempt.client.name().to_owned(),
         protocol: Protocol::Radius.code().to_owned(),
         subject: attempt.person.as_ref().map(|person| (&person.subject).into()),
-        username: attempt.person.as_ref().map_or_else(|| attempt.typed.clone(), |person| person.username.clone()),
+        username: attempt.person.as_ref().map_or(unresolved, |person| &person.username).clone(),
         name_form: attempt.person.as_ref().map_or("", |person| NameForm::code(person.name_form)).to_owned(),
         client_ip: attempt.client_ip.to_string(),
         calling_station: attempt.calling_station.clone().unwrap_or_default(),
@@ -673,6 +674,7 @@ fn wire(attempt: &Attempt) -> proto::verification::Attempt {
         dialogue: false,
         person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
         password_digest: attempt.password_digest.clone(),
+        proven_absent: attempt.absent.is_some(),
     }
 }
 

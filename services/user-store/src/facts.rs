@@ -18,7 +18,9 @@ use crate::sql::Row;
 use crate::sync::expiry;
 use crate::users;
 use proto::user_store::login_facts_request::Who as Asked;
-use proto::user_store::{CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, facts_server::Facts};
+use proto::user_store::{
+    CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, NamedReply, NamedRequest, facts_server::Facts,
+};
 use together::Who;
 use tonic::{Request, Response, Status};
 
@@ -44,6 +46,13 @@ impl Facts for FactsService {
             return Ok(Response::new(self.0.facts().of(who).await?));
         }
         Ok(Response::new(facts))
+    }
+
+    async fn named(&self, request: Request<NamedRequest>) -> Result<Response<NamedReply>, Status> {
+        let name = request.into_inner().name;
+        let mut session = self.0.database().read().await.map_err(StoreError::from)?;
+        let nobody = !users::is_name_of_somebody(&mut session, &name).await?;
+        Ok(Response::new(NamedReply { nobody }))
     }
 }
 

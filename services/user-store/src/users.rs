@@ -164,6 +164,24 @@ impl StateChange<'_> {
     }
 }
 
+/// Whether anybody has this name, in whatever state they are, or a name of the same account (R-62): `ann`, `CORP\ann` and `ann@x` are
+/// one to a server that drops domains, so that each of them is known where one is.
+pub async fn is_name_of_somebody(session: &mut Session, typed: &str) -> Result<bool, StoreError> {
+    let whole = name_key(typed);
+    let without_domain = whole.rsplit_once(['\\', '/']).map_or(whole.as_str(), |(_, account)| account);
+    let account = without_domain.split_once('@').map_or(without_domain, |(account, _)| account);
+    if account.is_empty() {
+        // Names no account, so that nobody is proven to have none.
+        return Ok(true);
+    }
+    let sql = "SELECT user_id FROM names WHERE name_key IN ($1, $2, $3) OR substr(name_key, 1, CAST($4 AS INTEGER)) = $5 \
+               UNION ALL SELECT user_id FROM users WHERE username_key IN ($1, $2, $3) LIMIT 1";
+    let with_domain = format!("{account}@");
+    let characters = i64::try_from(with_domain.chars().count()).unwrap_or(i64::MAX);
+    let arguments = args![&whole, without_domain, account, characters, with_domain];
+    Ok(session.row(sql, arguments).await?.is_some())
+}
+
 /// One user with everything but secrets.
 pub async fn detail(session: &mut Session, user_id: &str, now_ms: i64) -> Result<Option<UserDetail>, StoreError> {
     let rows = session.rows_in(&format!("{SUMMARY} WHERE u.user_id IN"), [user_id], "", &[]).await?;

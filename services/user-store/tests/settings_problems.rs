@@ -219,7 +219,7 @@ rules! {
     a_person_without_a_proof_is_asked_about_at_a_target: Error client("vpn", "without_credentials = \"pass\"") => "client.vpn.without_credentials: is \"pass\", but the target is no RADIUS target";
     a_person_without_a_proof_is_said: Warning at_home("without_credentials = \"pass\"") => "client.vpn.without_credentials: is \"pass\": whoever has";
     a_person_without_a_proof_is_for_radius: Error client("gitlab", "without_credentials = \"pass\"") => "client.gitlab.without_credentials: is a key of RADIUS clients";
-    who_is_unknown_passes_only_by_the_directory_of_a_target: Warning at_home("unknown_user = \"pass\"") => "client.vpn.unknown_user: is \"pass\": that lets in people of directory corp whom Twinlock does not know; whoever target home knows and the directory does not is refused";
+    who_is_unknown_passes_by_the_target_alone: Warning at_home("unknown_user = \"pass\"") => "client.vpn.unknown_user: is \"pass\": besides people of directory corp whom Twinlock does not know, that lets in on the password alone whoever target home lets in under a name that the directory does not have";
     an_attribute_to_pass_on_has_a_name: Error at_home("target_attributes = [\"\"]") => "client.vpn.target_attributes: holds an empty name";
     a_wait_outlives_a_silent_server: Warning at_home("").replace("wait_seconds = 55", "wait_seconds = 20") => "client.vpn.wait_seconds: found 20; target home waits 20 s";
 

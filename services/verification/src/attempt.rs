@@ -11,7 +11,8 @@ use tonic::Status;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Attempt {
     pub origin: Origin,
-    pub subject: DirectoryRef,
+    /// `None`: the directory has proven that nobody has the name, and the target found the password right all the same.
+    pub subject: Option<DirectoryRef>,
     pub client_ip: Option<IpAddr>,
     /// Where the person is; `None` = not known (V-54).
     pub person_ip: Option<IpAddr>,
@@ -31,6 +32,11 @@ impl Attempt {
             (false, true) => Shows::Text,
             (false, false) => Shows::Nothing,
         }
+    }
+
+    /// Who is meant, where somebody has to be.
+    pub fn somebody(&self) -> Result<&DirectoryRef, Status> {
+        self.subject.as_ref().ok_or_else(|| Status::invalid_argument("attempt.subject is missing"))
     }
 
     /// Is this the attempt of that conversation?
@@ -66,9 +72,17 @@ impl TryFrom<Option<wire::Attempt>> for Attempt {
     type Error = Status;
     fn try_from(attempt: Option<wire::Attempt>) -> Result<Self, Status> {
         let attempt = attempt.ok_or_else(|| Status::invalid_argument("attempt is missing"))?;
-        let subject = attempt.subject.clone().ok_or_else(|| Status::invalid_argument("attempt.subject is missing"))?;
+        let subject = match (attempt.subject.clone(), attempt.proven_absent) {
+            (Some(subject), false) => Some(
+                DirectoryRef::try_from(subject)
+                    .map_err(|_| Status::invalid_argument("attempt.subject is not valid"))?,
+            ),
+            (None, true) => None,
+            (Some(_), true) => return Err(Status::invalid_argument("attempt.proven_absent: somebody is meant")),
+            (None, false) => return Err(Status::invalid_argument("attempt.subject is missing")),
+        };
         Ok(Self {
-            subject: subject.try_into().map_err(|_| Status::invalid_argument("attempt.subject is not valid"))?,
+            subject,
             client_ip: attempt.client_ip.parse().ok(),
             person_ip: attempt.person_ip.parse().ok(),
             dialogue: attempt.dialogue,

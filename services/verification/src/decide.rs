@@ -27,7 +27,7 @@ pub fn decide(attempt: &Attempt, rules: &Rules, user: Option<&KnownUser>, given:
         client: &rules.client,
         company: rules.company(),
         policies: rules.policies(),
-        subject: &attempt.subject,
+        subject: attempt.subject.as_ref(),
         client_ip: attempt.client_ip,
         person_ip: attempt.person_ip,
         as_service_account: attempt.as_service_account,

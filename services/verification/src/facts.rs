@@ -6,7 +6,7 @@ use domain::settings::Channel;
 use domain::{CodeAlgorithm, CodeForm, DirectoryRef, Language, Method, Secret};
 use policy::UserState;
 use proto::user_store::{
-    CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, Passkey, PushDevice, facts_server::Facts,
+    CodeFactor, LoginFactsReply, LoginFactsRequest, LoginUser, NamedRequest, Passkey, PushDevice, facts_server::Facts,
     login_facts_request::Who,
 };
 use std::sync::Arc;
@@ -93,6 +93,12 @@ impl Store {
     /// The same by Twinlock's own id.
     pub async fn user_by_id(&self, user_id: &str, budget: Budget) -> Result<Option<KnownUser>, Status> {
         self.login(Who::UserId(user_id.to_owned()), budget).await
+    }
+
+    /// Whether nobody, in whatever state, has this name or another name of the same account.
+    pub async fn has_nobody_named(&self, name: &str, budget: Budget) -> Result<bool, Status> {
+        let request = service_kit::grpc::idempotent(NamedRequest { name: name.to_owned() });
+        Ok(budget.ask("names", request, |request| self.facts.named(request)).await?.nobody)
     }
 
     /// Everything the store says of a user, as it says it.

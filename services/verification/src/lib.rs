@@ -13,7 +13,7 @@
 //! commit     Allow, or the reason why not: in the store before it leaves; outcome: what the caller hears
 //! ```
 //!
-//! Beside them: `challenges` (open rounds), `enrolment` (a new token, a new number), `settings` and `keys` (this node's copy),
+//! Beside them: `challenges` (open rounds), `unanswered` (what nobody goes on with), `enrolment` (a new token, a new number), `settings` and `keys` (this node's copy),
 //! `clock_check` (is this node's time good enough?), `alarm` (a password that somebody may know), `metrics`.
 
 mod alarm;
@@ -40,6 +40,7 @@ mod rpc;
 mod sealed_key;
 mod settings;
 pub mod texts;
+mod unanswered;
 mod waiting;
 mod webauthn;
 
@@ -70,6 +71,7 @@ use proto::verification::{
 use service_kit::{Clock, Process, Shutdown, bus::Bus, grpc};
 use settings::SettingsCopy;
 use std::sync::Arc;
+use unanswered::Unanswered;
 use waiting::Waiting;
 use waiting_calls::Answerer;
 
@@ -134,6 +136,7 @@ pub struct Service {
     committer: Committer,
     outbox: Arc<dyn Outbox>,
     challenges: Arc<Challenges>,
+    unanswered: Arc<Unanswered>,
     waiting: Arc<Waiting>,
     /// The ring "codes": digests of codes that were sent.
     code_keys: Arc<DigestKeys>,
@@ -193,15 +196,20 @@ impl Service {
         tasks.spawn_until_stopping(awake);
         let handed = Arc::new(Handed::default());
         tasks.spawn_until_stopping(handed.clone().forget());
+        let committer = Committer::new(deps.commit, deps.clock.clone());
+        let carriers = carriers.unwrap_or_else(|| providers.clone());
+        let unanswered = Unanswered::new(committer.clone(), challenges.clone(), carriers.clone(), tasks.clone());
+        tasks.spawn_until_stopping(unanswered.clone().watch(deps.clock.clone()));
         Self {
             settings,
-            carriers: carriers.unwrap_or_else(|| providers.clone()),
+            carriers,
             providers,
             store: Store::new(deps.facts),
             handed,
-            committer: Committer::new(deps.commit, deps.clock.clone()),
+            committer,
             outbox: deps.outbox,
             challenges,
+            unanswered,
             waiting,
             code_keys,
             remember_keys,

@@ -4,11 +4,9 @@
 use crate::Service;
 use crate::attempt::{Attempt, Origin, line, transaction};
 use crate::budget::Budget;
-use crate::challenges::{Came, Record, Stage};
-use crate::commit::Ending;
 use crate::facts::for_policy;
 use crate::login::{Turn, ending};
-use crate::outcome::{self, deny, response};
+use crate::outcome::{deny, response};
 use domain::{DirectoryRef, Method, Reason, Secret};
 use policy::{Decision, Shows, UserState};
 use proto::user_store::ForgetRememberedRequest;
@@ -36,10 +34,12 @@ impl Service {
         &self,
         said: Said,
         client: &str,
-        subject: &DirectoryRef,
+        subject: Option<&DirectoryRef>,
         budget: Budget,
     ) -> Result<Said, Status> {
         let Said::Allow(mut allow) = said else { return Ok(said) };
+        // Whom nobody knows is in no group.
+        let Some(subject) = subject else { return Ok(Said::Allow(allow)) };
         allow.subject = Some(subject.into());
         let known = self.settings.known()?;
         let rules = known.settings.client(client).map(|client| client.reply.as_slice()).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Verification for Service {
                 client: &policy::ClientRules::from(client),
                 company: &known.settings.verification,
                 policies: &known.settings.policies,
-                subject: &subject,
+                subject: Some(&subject),
                 client_ip: None,
                 person_ip: person_ip.parse().ok(),
                 as_service_account: false,
@@ -130,7 +130,7 @@ impl Verification for Service {
             (Ok(Primary::Pending), None) => return Err(Status::invalid_argument("code is missing")),
             (Ok(Primary::Unspecified) | Err(_), _) => return Err(Status::invalid_argument("primary is not known")),
         };
-        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
+        Ok(response(transaction_id, self.with_groups(result, &client, subject.as_ref(), budget).await?))
     }
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<Outcome>, Status> {
@@ -139,7 +139,7 @@ impl Verification for Service {
         let transaction_id = attempt.origin.transaction.to_string();
         let (client, subject) = (attempt.origin.client.clone(), attempt.subject.clone());
         let result = Box::pin(self.complete_spent(attempt, budget)).await?;
-        Ok(response(transaction_id, self.with_groups(result, &client, &subject, budget).await?))
+        Ok(response(transaction_id, self.with_groups(result, &client, subject.as_ref(), budget).await?))
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<Outcome>, Status> {
@@ -155,7 +155,7 @@ impl Verification for Service {
                 let result =
                     Box::pin(self.take_answer(held, Turn { step, client: &client, mark: &mark }, &answer, budget))
                         .await?;
-                self.with_groups(result, &client, &subject, budget).await?
+                self.with_groups(result, &client, subject.as_ref(), budget).await?
             }
         };
         Ok(response(transaction_id, result))
@@ -184,30 +184,15 @@ impl Verification for Service {
                 return Ok(Response::new(CancelReply::default()));
             }
         }
-        let is_meant = |record: &Record| only == 0 || matches!(record.stage, Stage::Asked { step, .. } if step == only);
-        let mut ended = false;
+        let only = (only != 0).then_some(only);
         // First of all nobody is asked any more, wherever the login waits.
-        if only == 0 {
-            self.withdraw_all(&transaction_id, budget).await?;
+        if only.is_none() {
+            self.unanswered.withdraw_all(&transaction_id, budget).await?;
         }
-        if let Some(held) = self.challenges.find(transaction).await?
-            && held.record.stage != Stage::Closed
-            && is_meant(&held.record)
-            && self.challenges.close(&held, Came::Denied(reason.into())).await?
-        {
-            if only != 0 {
-                self.withdraw_all(&transaction_id, budget).await?;
-            }
-            let Record { attempt, user_id, stage, .. } = &held.record;
-            let method = match stage {
-                Stage::Asked { round, .. } => outcome::method(round),
-                Stage::CodeSpent(_) => Some(Method::Code),
-                Stage::Closed => None,
-            };
-            let ending = Ending { method, ..reason.into() };
-            self.committer.record(&attempt.origin, user_id, ending, budget).await?;
-            ended = true;
-        }
+        let ended = match self.challenges.find(transaction).await? {
+            Some(held) => self.unanswered.end(&held, only, reason, budget).await?,
+            None => false,
+        };
         Ok(Response::new(CancelReply { ended }))
     }
 

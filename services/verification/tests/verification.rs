@@ -138,6 +138,46 @@ async fn a_service_account_is_exempt_only_if_gateway_and_settings_say_so() {
 }
 
 #[tokio::test]
+async fn whom_neither_directory_nor_store_knows_is_let_in_where_the_client_says_so() {
+    // V-61: the target let them in, its directory has proven that it has nobody of the name
+    let world = World::new();
+    let node = world.node().await;
+    let absent = |client: &str, name: &str| Attempt {
+        subject: None,
+        proven_absent: true,
+        username: name.into(),
+        ..attempt(client, "nobody")
+    };
+    assert_eq!(said(node.begin(passed(&absent("lax", "stranger"), None)).await), "allow unknown_user_passed");
+    let event = world.store.events().pop().expect("recorded");
+    assert_eq!(
+        (event.username.as_str(), event.user_id.as_str(), event.source.as_str()),
+        ("stranger", "", "unknown_user")
+    );
+    assert_eq!(said(node.begin(passed(&absent("vpn", "stranger"), None)).await), "deny unknown_user");
+    // Somebody has the name: enabled, or removed here.
+    for name in ["ann@corp.example", "gone@corp.example"] {
+        assert_eq!(said(node.begin(passed(&absent("lax", name), None)).await), "deny unknown_user", "{name}");
+    }
+    for fault in [Fault::Unavailable, Fault::Internal, Fault::Nonsense] {
+        world.store.break_call("named", fault);
+        assert_ne!(said(node.begin(passed(&absent("lax", "stranger"), None)).await), "allow unknown_user_passed");
+    }
+    world.store.mend();
+    // Nobody is meant and somebody, or nobody says so; a code stands behind nobody's password.
+    for (subject, proven_absent) in [(absent("lax", "x").subject, false), (attempt("lax", "ann").subject, true)] {
+        let attempt = Attempt { subject, proven_absent, ..absent("lax", "stranger") };
+        let status = node.begin(passed(&attempt, None)).await.expect_err("no sense");
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+    assert_eq!(said(node.begin(pending(&absent("lax", "stranger"), "123456")).await), "deny wrong_code");
+    assert_eq!(
+        node.complete(complete(&absent("lax", "stranger"))).await.expect_err("nobody's").code(),
+        Code::InvalidArgument
+    );
+}
+
+#[tokio::test]
 async fn a_request_that_makes_no_sense_is_no_decision() {
     // V-75, B-89
     let world = World::new();

@@ -50,11 +50,12 @@ impl World {
     }
 
     pub fn decide(&self) -> Decision {
+        let subject = subject();
         let request = Request {
             client: &self.client,
             company: &self.company,
             policies: &self.policies,
-            subject: &subject(),
+            subject: Some(&subject),
             client_ip: self.client_ip,
             person_ip: self.person_ip,
             as_service_account: self.as_service_account,

@@ -566,6 +566,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
     use service_kit::bus::InProcess;
 
     const MINE: u128 = 1;
@@ -581,6 +582,18 @@ mod tests {
             alike: [0; 32],
             reply: Vec::new(),
         }
+    }
+
+    #[test]
+    fn an_entry_has_the_form_that_the_build_before_wrote() {
+        // T-11, R-30: nodes of two builds share the map while they are exchanged one by one. Another form is another version.
+        let entry = Entry { touched_unix_ms: 1_790_000_000_000, alike: [8; 32], reply: vec![2, 9], ..entry(MINE, 7) };
+        let (nothing, request, alike) = ("00".repeat(15), "07".repeat(48), "08".repeat(32));
+        let written = format!("02{nothing}01{nothing}07{request}000001a0c4506c00{alike}0209");
+        let octets = HEXLOWER.decode(written.as_bytes()).expect("hex");
+        assert_eq!(HEXLOWER.encode(&entry.to_octets()), written);
+        assert_eq!(Entry::from_octets(&octets).map(|read| read.to_octets()), Some(entry.to_octets()));
+        assert!(Entry::from_octets(&[&[3], &octets[1..]].concat()).is_none(), "another version's");
     }
 
     /// What was ours until somebody else wrote there.

@@ -1223,6 +1223,129 @@ async fn a_yes_about_somebody_else_than_was_typed_is_none() {
     assert_eq!(world.verification.decisions(), 0);
 }
 
+/// How many were asked: servers, and verification.
+fn asked(world: &World) -> (usize, usize) {
+    (world.homes[0].requests().len(), world.verification.decisions())
+}
+
+#[tokio::test]
+async fn whom_the_directory_proves_to_be_nobody_the_server_lets_in_alone_where_the_client_says_so() {
+    // R-62, FV-40: {absent, found, several, kept out, an error} x {refuse, pass}
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(|request| {
+        assert_eq!(password(request), "theirs");
+        accept(request, &[(AttributeType::CLASS, b"a")])
+    });
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    let question = nas.question("stranger", "theirs");
+    let accepted = nas.ask(&question).await;
+    assert_eq!((accepted.code(), accepted.all(AttributeType::CLASS)), (Code::AccessAccept, vec![b"a".to_vec()]));
+    let (attempt, _) = world.verification.attempts().pop().expect("begun");
+    assert_eq!((attempt.username.as_str(), attempt.proven_absent, attempt.subject), ("stranger", true, None));
+    assert_eq!((asked(&world), world.directory.binds()), ((1, 1), 0));
+
+    // By default nobody is, and the server is not even asked.
+    let mut strict = Nas::new(RELAYED, gateway.address, SECRET).await;
+    let question = strict.question("stranger", "theirs");
+    assert_eq!(strict.ask(&question).await.code(), Code::AccessReject);
+    // Nor where there is nobody but the directory to check a password.
+    let mut here = Nas::new(OPEN_HERE, gateway.address, SECRET).await;
+    let question = here.question("stranger", "theirs");
+    assert_eq!(here.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!((asked(&world), world.directory.binds()), ((1, 1), 0));
+
+    // No proof: several have the name; somebody has it who is no user here; another server could read it otherwise, or it is no name.
+    let no_proof =
+        ["shared@corp.example", "printer", "str\u{e4}nger", " stranger", "stranger ", "stranger%x", "stranger."];
+    let no_name = ["uid=stranger,dc=corp,dc=example", r"OTHER\stranger", "@", "<GUID=1>"];
+    for name in no_proof.into_iter().chain(no_name) {
+        let question = nas.question(name, "theirs");
+        assert_eq!(nas.ask(&question).await.code(), Code::AccessReject, "{name}");
+        assert_eq!(asked(&world), (1, 1), "{name}");
+    }
+    // An error is no absence.
+    for mood in
+        [Mood::SearchFails(1), Mood::SearchFails(32), Mood::SearchFails(51), Mood::SearchIsCut, Mood::SilentToSearches]
+    {
+        world.directory.mood(mood);
+        let question = nas.question("stranger", "theirs");
+        nas.send(&question.octets).await;
+        assert_eq!(nas.hear_within(&question, Duration::from_secs(9)).await.code(), Code::AccessReject);
+        assert_eq!(asked(&world), (1, 1));
+    }
+    world.directory.mood(Mood::Well);
+    // Whom the store knows under that name is nobody unknown: verification says so, and that holds.
+    world.verification.without_factor("removed");
+    let question = nas.question("removed", "theirs");
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(asked(&world), (2, 2));
+    // While verification is away nobody is.
+    world.verification.misbehave(Some(Fault::Unavailable));
+    let question = nas.question("stranger", "theirs");
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    world.verification.misbehave(None);
+    // Who is known is asked for the second factor as ever.
+    world.homes[0].says(|request| accept(request, &[]));
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+}
+
+#[tokio::test]
+async fn a_yes_about_another_name_than_the_one_that_is_nobodys_is_none() {
+    // R-60, R-61, R-62
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    let names: [(&[&str], Code); 6] = [
+        (&["ann"], Code::AccessReject),
+        (&["another"], Code::AccessReject),
+        (&["stranger", "ann"], Code::AccessReject),
+        (&[""], Code::AccessReject),
+        (&["STRANGER"], Code::AccessAccept),
+        (&[], Code::AccessAccept),
+    ];
+    for (names, code) in names {
+        world.homes[0].says(move |request| {
+            let named = |name: &&'static str| (AttributeType::USER_NAME, name.as_bytes());
+            accept(request, &names.iter().map(named).collect::<Vec<_>>())
+        });
+        let question = nas.question("stranger", "theirs");
+        assert_eq!(nas.ask(&question).await.code(), code, "{names:?}");
+        let chap = attribute(AttributeType::CHAP_PASSWORD, &[1; 17]);
+        let question = nas.with(&[user_name("stranger"), chap], None);
+        assert_eq!(nas.ask(&question).await.code(), code, "{names:?} by CHAP");
+    }
+    world.homes[0].says(|request| vec![Reply::Reject { message: "no" }.write(request).expect("it fits")]);
+    let begun = world.verification.decisions();
+    let question = nas.question("stranger", "wrong");
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
+    assert_eq!(world.verification.decisions(), begun, "R-63");
+}
+
+#[tokio::test]
+async fn inside_eap_the_server_says_who_is_nobody() {
+    // R-50, R-62: whoever is named inside counts, and nobody is unknown by what stands outside
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.verification.on_the_phone("ann", "user_denied");
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    for (outer, inner, code) in [
+        ("anonymous", Some("stranger"), Code::AccessAccept),
+        ("stranger", Some("ann"), Code::AccessReject),
+        ("ann", Some("stranger"), Code::AccessAccept),
+        ("stranger", None, Code::AccessReject),
+    ] {
+        world.homes[0].says(eap_server(inner));
+        let answers = eap_login(&mut nas, outer, &[gateway.address]).await;
+        assert_eq!(answers.last().expect("an answer").0, code, "{outer} {inner:?}");
+    }
+    let absent: Vec<_> =
+        world.verification.attempts().iter().map(|(it, _)| (it.username.clone(), it.proven_absent)).collect();
+    let who = |name: &str, absent| (name.to_owned(), absent);
+    assert_eq!(absent, [who("stranger", true), who("ann", false), who("stranger", true)]);
+}
+
 #[tokio::test]
 async fn a_request_that_comes_round_in_a_circle_is_refused() {
     // B-33

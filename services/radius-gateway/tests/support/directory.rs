@@ -24,7 +24,7 @@ pub struct Person {
     pub entry_uuid: &'static str,
 }
 
-pub const PEOPLE: [Person; 4] = [
+pub const PEOPLE: [Person; 5] = [
     Person {
         uid: "ann",
         mail: "ann@corp.example",
@@ -49,6 +49,13 @@ pub const PEOPLE: [Person; 4] = [
         mail: "dan@corp.example",
         password: "sesame,123456",
         entry_uuid: "00000000-0000-4000-8000-00000000000d",
+    },
+    // Whom the filter of users keeps out.
+    Person {
+        uid: "printer",
+        mail: "printer@corp.example",
+        password: "sesame-printer-19a0",
+        entry_uuid: "00000000-0000-4000-8000-00000000000f",
     },
 ];
 
@@ -240,7 +247,7 @@ fn matches(filter: &Filter, person: &Person) -> bool {
                 "uid" => value == person.uid,
                 "mail" => value == person.mail,
                 "entryuuid" => value == person.entry_uuid,
-                "objectclass" => true,
+                "objectclass" => person.uid != "printer",
                 _ => false,
             }
         }

@@ -54,6 +54,9 @@ pub const CHECKS_ITSELF: &str = "127.0.1.18";
 /// Its home servers may turn out to sign; may leave it.
 pub const LEARNING: &str = "127.0.1.19";
 pub const LAX: &str = "127.0.1.20";
+/// The same, and lets in whom no directory has, if the servers do; the second one has the directory alone.
+pub const OPEN: &str = "127.0.1.22";
+pub const OPEN_HERE: &str = "127.0.1.23";
 /// Writes passwords in Latin-1, and need not sign.
 pub const LATIN: &str = "127.0.1.21";
 /// Of a network whose client has another secret; the first address is a client of its own.
@@ -260,6 +263,8 @@ fn settings(url: &str, homes: &[FakeHome]) -> Settings {
             client("checks-itself", "127.0.1.18/32", serde_json::json!({ "target": "homes", "without_credentials": "pass" })),
             client("learning", "127.0.1.19/32", serde_json::json!({ "target": "learning-homes" })),
             client("lax", "127.0.1.20/32", serde_json::json!({ "target": "lax-homes" })),
+            client("open", "127.0.1.22/32", serde_json::json!({ "target": "homes", "unknown_user": "pass" })),
+            client("open-here", "127.0.1.23/32", serde_json::json!({ "unknown_user": "pass" })),
             client("vpn", "127.0.1.1/32", serde_json::json!({})),
             client("six", "::1/128", serde_json::json!({})),
             client("required", "127.0.1.2/32", serde_json::json!({ "appended": "required" })),

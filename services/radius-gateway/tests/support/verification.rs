@@ -250,6 +250,12 @@ impl FakeVerification {
     }
 
     fn begin_passed(&self, state: &mut State, attempt: &Attempt, code: Option<&str>) -> Result_ {
+        if attempt.proven_absent {
+            return match state.not_enrolled.contains(&attempt.username) {
+                true => deny("unknown_user"),
+                false => allow_unknown(&attempt.client, self.clock.now_ms()),
+            };
+        }
         let user_id = user_id(&attempt.username);
         if state.not_enrolled.contains(&attempt.username) {
             return deny("not_enrolled");
@@ -288,6 +294,17 @@ impl State {
 /// Everybody's id follows from the name; a challenge is only for ann here, so nothing else needs to be kept.
 pub fn user_id(username: &str) -> String {
     Uuid::from_u128(username.bytes().fold(1, |id, octet| id * 257 + u128::from(octet))).to_string()
+}
+
+fn allow_unknown(client: &str, now_ms: i64) -> Result_ {
+    Result_::Allow(Allow {
+        reason: "unknown_user_passed".into(),
+        assurance: "none".into(),
+        source: "unknown_user".into(),
+        client: client.into(),
+        expires_unix_ms: now_ms + 10_000,
+        ..Allow::default()
+    })
 }
 
 fn deny(reason: &str) -> Result_ {
@@ -332,7 +349,7 @@ impl Verification for FakeVerification {
         let BeginRequest { attempt, primary, code, wanted_method, .. } = request.into_inner();
         let (attempt, code) = (*attempt.expect("an attempt"), text(code));
         assert!(attempt.transaction_id.parse::<TransactionId>().is_ok(), "{}", attempt.transaction_id);
-        assert!(attempt.subject.is_some() && attempt.protocol == "radius", "{attempt:?}");
+        assert!(attempt.subject.is_some() != attempt.proven_absent && attempt.protocol == "radius", "{attempt:?}");
         let username = attempt.username.clone();
         self.lock().attempts.push((attempt.clone(), wanted_method));
         let prompted = {

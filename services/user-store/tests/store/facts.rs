@@ -4,7 +4,7 @@ use crate::fixture::{Fixture, NOON_MS, id_of, people, person};
 use proto::common::DirectoryRef;
 use proto::user_store::login_facts_request::Who;
 use proto::user_store::{
-    ApplyBatchRequest, Bypass, LoginFactsRequest, OpenPromptRequest, SyncedGroup, commit_server::Commit,
+    ApplyBatchRequest, Bypass, LoginFactsRequest, NamedRequest, OpenPromptRequest, SyncedGroup, commit_server::Commit,
     facts_server::Facts, sync_server::Sync,
 };
 use tonic::Request;
@@ -102,6 +102,48 @@ pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
+}
+
+pub async fn a_name_is_known_in_every_form_and_state_of_whoever_has_it(lab: Fixture) {
+    // R-61, R-62: who is proven to be unknown has no name here, nor had one
+    lab.enrolled("ann").await;
+    let bob = lab.enrolled("bob").await;
+    lab.disable(&bob.user_id).await;
+    lab.run(vec![person("ann"), person("bob"), person("eve")]).await;
+    lab.tamper("UPDATE users SET state = 'removed' WHERE username = 'eve'").await;
+    let known = async |name: &str| {
+        let request = Request::new(NamedRequest { name: name.into() });
+        !lab.services.facts.named(request).await.expect("the store answers").into_inner().nobody
+    };
+    for name in [
+        "ann",
+        " ANN ",
+        r"CORP\ann",
+        r"ELSE\ann",
+        "else/ann",
+        "ann@corp.example",
+        "ann@else.example",
+        r"ELSE\ann@else.example",
+        "ann@a@b",
+        "\u{ff41}nn",
+        "bob",
+        "eve",
+        "ann@mail.example",
+        "",
+        "@",
+        r"CORP\",
+    ] {
+        assert!(known(name).await, "{name:?}");
+    }
+    for name in ["anne", "an", "nn", "ann.x", "ann_", "a%", "nobody", "corp", "nobody@corp.example", r"CORP\nobody"] {
+        assert!(!known(name).await, "{name:?}");
+    }
+    // Who is known by an address alone has its account's name, too.
+    let other =
+        proto::user_store::SyncedUser { names: vec!["joe@corp.example".into()], mail: String::new(), ..person("q17") };
+    lab.run(vec![person("ann"), person("bob"), other]).await;
+    assert!(known("joe").await);
+    assert!(!known("joe2").await && !known("jo").await);
 }
 
 pub async fn who_asks_together_hears_their_own_facts_and_nobody_elses(lab: Fixture) {

@@ -98,9 +98,12 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
         device_id: (*device_id).to_owned(),
         ..Prompt::default()
     };
+    // Whoever tries it out may leave while the phone rings.
+    let mut withdrawal = service.withdrawal_of_trial(&prompt.prompt_id);
     let prompt = match service.open_prompt(service.limits(prompt, &target, known), budget).await? {
         Ok((prompt, _)) => prompt,
         Err(ending) => {
+            withdrawal.disarm();
             // It may have been asked meanwhile.
             if ending.reason == Reason::PromptPending
                 && let Some(prompt) = proving(service, trial, budget).await?
@@ -115,6 +118,7 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
         steps.note("the phone has proven itself meanwhile");
         // It has not gone out, so that it interrupted nobody (V-23).
         service.committer.resolve(&prompt.prompt_id, "cancelled", budget).await?;
+        withdrawal.disarm();
         return Ok(Reason::UserApproved);
     }
     steps.note("the prompt is open");
@@ -145,14 +149,20 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
         Err(failure) => {
             steps.note(failure.to_string());
             service.committer.resolve(&prompt.prompt_id, failure.reason().code(), budget).await?;
+            withdrawal.disarm();
             return Ok(failure.reason());
         }
     }
     let prompt_id = prompt.prompt_id.clone();
     let over = match service.wait_until_over(prompt, budget.less(ANSWER).left(), budget).await? {
         Some(over) => over,
-        None => service.expire(&prompt_id, budget).await?,
+        None => {
+            let over = service.expire(&prompt_id, budget).await?;
+            service.fall_silent(&over);
+            over
+        }
     };
+    withdrawal.disarm();
     Ok(answered(trial, &over, steps))
 }
 

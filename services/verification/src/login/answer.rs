@@ -293,7 +293,7 @@ impl Service {
             self.refuse(origin, &record.user_id, reason, budget).await.map(Resumed::Said)
         };
         let Some(rules) = self.settings.rules(origin)? else { return over(Reason::ClientNotAllowed).await };
-        let user = self.store.user(&record.attempt.subject, budget).await?;
+        let user = self.store.user(record.attempt.somebody()?, budget).await?;
         // The store has forgotten the user, or knows somebody else under this entry: that is another conversation.
         let same = user.as_ref().is_some_and(|user| user.id == record.user_id);
         match (decide(&record.attempt, &rules, user.as_ref(), given, self.clock.now_ms()), user) {

@@ -29,6 +29,10 @@ impl Service {
         let Some(rules) = self.settings.rules(origin)? else {
             return self.refuse(origin, "", Reason::ClientNotAllowed, budget).await;
         };
+        if attempt.subject.is_none() && !self.store.has_nobody_named(&origin.username, budget).await? {
+            // somebody who was removed, or another spelling of somebody. Nobody is proven to be unknown by that.
+            return self.refuse(origin, "", Reason::UnknownUser, budget).await;
+        }
         let user = self.user_of(&attempt, budget).await?;
         let given = Given { code: code.is_some(), wanted };
         match (decide(&attempt, &rules, user.as_ref(), given, self.clock.now_ms()), user) {
@@ -61,9 +65,10 @@ impl Service {
 
     /// As it was read for this attempt a moment ago, or as it is now.
     pub(super) async fn user_of(&self, attempt: &Attempt, budget: Budget) -> Result<Option<KnownUser>, Status> {
-        match self.handed.take(attempt.origin.transaction, &attempt.subject, Instant::now()) {
+        let Some(subject) = &attempt.subject else { return Ok(None) };
+        match self.handed.take(attempt.origin.transaction, subject, Instant::now()) {
             Some(user) => Ok(Some(user)),
-            None => self.store.user_named(&attempt.subject, &attempt.origin.username, budget).await,
+            None => self.store.user_named(subject, &attempt.origin.username, budget).await,
         }
     }
 

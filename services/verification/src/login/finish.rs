@@ -84,6 +84,7 @@ impl Service {
     /// Only so that copies are refused sooner: nobody was given the step that is open now, and the store has the transaction as spent.
     async fn close_if_possible(&self, login: &Login, came: Came) {
         if let Some(held) = &login.held {
+            self.unanswered.ended(login.origin().transaction);
             let _ = self.challenges.close(held, came).await;
         }
     }
@@ -126,6 +127,7 @@ impl Service {
             let now = self.clock.now_ms();
             return match self.challenges.open(&record(first(round)), now).await? {
                 Opened::New(held) => {
+                    self.unanswered.asked(&held.record);
                     let said = self.question(login, &held.record, previous);
                     login.held = Some(*held);
                     said
@@ -151,6 +153,7 @@ impl Service {
         };
         match self.challenges.replace(held, record(stage)).await? {
             Some(held) => {
+                self.unanswered.asked(&held.record);
                 let said = self.question(login, &held.record, previous);
                 login.held = Some(held);
                 said

@@ -90,7 +90,7 @@ impl Service {
         let Some(rules) = self.settings.rules(origin)? else {
             return self.refuse(origin, "", Reason::ClientNotAllowed, budget).await;
         };
-        let user = self.store.user(&attempt.subject, budget).await?;
+        let user = self.store.user(attempt.somebody()?, budget).await?;
         let user_id = user.as_ref().map_or("", |user| &user.id);
         let decision = decide(&attempt, &rules, user.as_ref(), GIVEN, now);
         if let Decision::Observed(observed) = decision {

@@ -18,12 +18,12 @@ use crate::metrics::PromptOutcome;
 use crate::number::{dialable, prefix};
 use crate::outcome::Previous;
 use crate::providers::words::own;
-use crate::providers::{Accepted, BackupPhone, Callee, Carriers, SendFailure, Text, is_given_up};
+use crate::providers::{Accepted, BackupPhone, Callee, SendFailure, Text};
 use crate::settings::Known;
 use crate::texts;
+use crate::unanswered::Unanswered;
 use crate::waiting::Seat;
 use domain::{Assurance, Method, PhoneNumber, Protocol, Reason, ResultClass};
-use futures::future::join_all;
 use policy::{Plan, PromptCheck, Shows, Way};
 use proto::user_store::{
     GetPromptsRequest, OpenPromptReply, OpenPromptRequest, Prompt, PromptResult, ResolvePromptRequest,
@@ -49,8 +49,8 @@ const FIRST_WAY: Duration = Duration::from_secs(45);
 const LEAST: Duration = Duration::from_secs(2);
 /// Ending a prompt nobody waits for is given this long.
 const WITHDRAWAL: Duration = Duration::from_secs(10);
-/// Whoever asks anew waits so long for a telephone to be free again.
-const SILENCE: Duration = Duration::from_millis(1_500);
+/// What another gateway may still need beyond the end of a prompt to finish a login whose first one is gone.
+const UNFINISHED: Duration = Duration::from_secs(15);
 
 /// Whom a prompt goes to.
 pub enum Target {
@@ -184,23 +184,8 @@ impl Service {
         self.committer.resolve(prompt_id, "expired", budget).await
     }
 
-    /// Ends what an attempt has open, because nobody waits for it any more. Its telephone is free for the next one when this returns,
-    /// if that can be had soon.
-    pub(crate) async fn withdraw_all(&self, transaction_id: &str, budget: Budget) -> Result<(), Status> {
-        let request =
-            GetPromptsRequest { transaction_ids: vec![transaction_id.to_owned()], ..GetPromptsRequest::default() };
-        let reply = budget.ask("prompts", request, |request| self.committer.commit.get_prompts(request)).await?;
-        let mut silent = Vec::new();
-        for prompt in reply.prompts.iter().filter(|prompt| prompt.outcome.is_empty()) {
-            let over = self.committer.withdraw(&prompt.prompt_id, budget).await?;
-            silent.extend(self.fall_silent(&over));
-        }
-        let _ = tokio::time::timeout(SILENCE.min(budget.left()), join_all(silent)).await;
-        Ok(())
-    }
-
     pub(crate) fn fall_silent(&self, prompt: &Prompt) -> Option<JoinHandle<()>> {
-        fall_silent(&self.carriers, &self.shutdown, prompt)
+        self.unanswered.fall_silent(prompt)
     }
 
     fn open_request(
@@ -391,17 +376,25 @@ impl Service {
         prompt_id: &str,
         life: Duration,
     ) -> Withdrawal {
+        let login =
+            LeftLogin { origin: origin.clone(), user_id: user_id.to_owned(), method, ends: Instant::now() + life };
+        self.withdrawal_of(Some(login), prompt_id)
+    }
+
+    /// Of a prompt without a login: nothing is recorded of it.
+    pub(crate) fn withdrawal_of_trial(&self, prompt_id: &str) -> Withdrawal {
+        self.withdrawal_of(None, prompt_id)
+    }
+
+    fn withdrawal_of(&self, login: Option<LeftLogin>, prompt_id: &str) -> Withdrawal {
         Withdrawal {
             left: Some(Box::new(Left {
                 committer: self.committer.clone(),
-                carriers: self.carriers.clone(),
+                unanswered: self.unanswered.clone(),
                 shutdown: self.shutdown.clone(),
                 waiting: self.waiting.clone(),
-                origin: origin.clone(),
-                user_id: user_id.to_owned(),
-                method,
                 prompt_id: prompt_id.to_owned(),
-                ends: Instant::now() + life,
+                login,
             })),
         }
     }
@@ -422,7 +415,8 @@ impl Committer {
         over.ok_or_else(|| not_understood("resolve prompt"))
     }
 
-    async fn withdraw(&self, prompt_id: &str, budget: Budget) -> Result<Prompt, Status> {
+    /// Ends a prompt that nobody waits for any more.
+    pub async fn withdraw(&self, prompt_id: &str, budget: Budget) -> Result<Prompt, Status> {
         self.resolve(prompt_id, "withdrawn", budget).await
     }
 
@@ -434,34 +428,30 @@ impl Committer {
     }
 }
 
-/// What still rings for a prompt that was given up is hung up, whoever did so.
-fn fall_silent(carriers: &Arc<dyn Carriers>, shutdown: &Shutdown, prompt: &Prompt) -> Option<JoinHandle<()>> {
-    let rings = prompt.method == Method::Call.code() && is_given_up(prompt);
-    rings.then(|| {
-        let (carriers, prompt) = (carriers.clone(), prompt.clone());
-        shutdown.spawn(async move { carriers.hang_up(&prompt).await })
-    })
-}
-
-/// Ends the prompt when the login that waits for it is dropped: its caller has gone.
-struct Withdrawal {
+/// Ends the prompt when whatever waits for it is dropped: its caller has gone.
+pub(crate) struct Withdrawal {
     left: Option<Box<Left>>,
 }
 
 struct Left {
     committer: Committer,
-    carriers: Arc<dyn Carriers>,
+    unanswered: Arc<Unanswered>,
     shutdown: Shutdown,
     waiting: Arc<crate::waiting::Waiting>,
+    prompt_id: String,
+    /// None of a trial.
+    login: Option<LeftLogin>,
+}
+
+struct LeftLogin {
     origin: Origin,
     user_id: String,
     method: Method,
-    prompt_id: String,
     ends: Instant,
 }
 
 impl Withdrawal {
-    fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.left = None;
     }
 }
@@ -478,10 +468,10 @@ impl Left {
     async fn withdraw(self: Box<Self>) {
         // A RADIUS gateway says so when nobody waits any more. One that says nothing is gone, and its device asks the next one, which
         // goes on with this very prompt. An LDAP connection is gone with its gateway (L-13).
-        if self.origin.protocol == Protocol::Radius {
+        if let Some(login) = self.login.as_ref().filter(|login| login.origin.protocol == Protocol::Radius) {
             // Cancel safety: both only wait.
             tokio::select! {
-                () = tokio::time::sleep_until(self.ends) => {}
+                () = tokio::time::sleep_until(login.ends) => {}
                 () = self.shutdown.stopping() => {}
             }
         }
@@ -489,21 +479,47 @@ impl Left {
         if self.waiting.is_awaited(&self.prompt_id) {
             return;
         }
+        let before = self.committer.prompt(&self.prompt_id, Budget::lasting(WITHDRAWAL)).await;
+        match before.ok().flatten().filter(|prompt| !prompt.outcome.is_empty()) {
+            Some(answered) => self.record_unfinished(&answered).await,
+            None => self.withdraw_now().await,
+        }
+    }
+
+    async fn withdraw_now(&self) {
         let budget = Budget::lasting(WITHDRAWAL);
-        let before = self.committer.prompt(&self.prompt_id, budget).await;
-        if before.is_ok_and(|prompt| prompt.is_some_and(|prompt| !prompt.outcome.is_empty())) {
+        let Ok(prompt) = self.committer.withdraw(&self.prompt_id, budget).await else { return };
+        if prompt.outcome == "withdrawn" {
+            self.unanswered.fall_silent(&prompt);
+            self.record(Reason::NoAnswer, budget).await;
+        }
+    }
+
+    /// The person has answered, and whoever waited is gone: another gateway has finished the login meanwhile, or nobody does (V-61).
+    async fn record_unfinished(&self, answered: &Prompt) {
+        let Some(login) = self.login.as_ref().filter(|login| login.origin.protocol == Protocol::Radius) else { return };
+        // Cancel safety: both only wait.
+        tokio::select! {
+            () = tokio::time::sleep(UNFINISHED) => {}
+            () = self.shutdown.stopping() => return,
+        }
+        let budget = Budget::lasting(WITHDRAWAL);
+        if !matches!(self.unanswered.is_open(login.origin.transaction, budget).await, Ok(false)) {
             return;
         }
-        let over = self.committer.withdraw(&self.prompt_id, budget).await;
-        if let Ok(prompt) = over
-            && prompt.outcome == "withdrawn"
-        {
-            fall_silent(&self.carriers, &self.shutdown, &prompt);
-            let ending = Ending::of(Reason::NoAnswer, self.method);
-            let recorded = self.committer.record(&self.origin, &self.user_id, ending, budget).await;
-            if let Err(error) = recorded {
-                tracing::warn!(error = error.message(), "an attempt that nobody waits for was not recorded");
-            }
+        // The first event of a login is its last word: where somebody finished it, this one is none.
+        let reason = match answered.outcome.as_str() {
+            "approved" | "withdrawn" => Reason::NoAnswer,
+            outcome => reason_of(outcome),
+        };
+        self.record(reason, budget).await;
+    }
+
+    async fn record(&self, reason: Reason, budget: Budget) {
+        let Some(login) = &self.login else { return };
+        let ending = Ending::of(reason, login.method);
+        if let Err(error) = self.committer.record(&login.origin, &login.user_id, ending, budget).await {
+            tracing::warn!(error = error.message(), "an attempt that nobody waits for was not recorded");
         }
     }
 }
@@ -586,6 +602,7 @@ impl Service {
         budget: Budget,
     ) -> Result<Option<Prompt>, Status> {
         if !prompt.outcome.is_empty() {
+            self.fall_silent(&prompt);
             return Ok(Some(prompt));
         }
         let mut seat = self.waiting.seat(&prompt.prompt_id)?;
@@ -597,7 +614,11 @@ impl Service {
             destination: String::new(),
             provider: String::new(),
         };
-        self.wait_for(&mut seat, &approval, within, budget).await
+        let over = self.wait_for(&mut seat, &approval, within, budget).await?;
+        if let Some(over) = &over {
+            self.fall_silent(over);
+        }
+        Ok(over)
     }
 
     /// Waits for an open prompt, at most `within`; the prompt when it is over. `None`: it is still open.

@@ -10,10 +10,10 @@ use proto::user_store::{
     AddPendingFactorReply, AddPendingFactorRequest, AllowResult, AuditEvent, CodeFactor, CommitAllowReply,
     CommitAllowRequest, ConfirmFactorReply, ConfirmFactorRequest, FetchReply, FetchRequest, Key, KeyRingReply,
     KeyRingRequest, LearnClientReply, LearnClientRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail,
-    PinServiceAccountReply, PinServiceAccountRequest, Prompt, PushDevice, RecordReply, RecordRequest, RememberLogin,
-    ReserveTryReply, ReserveTryRequest, ResolvePromptRequest, ResyncFactorRequest, SecretKind, SetPhoneRequest,
-    SpendCodeReply, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit, facts_server::Facts,
-    login_facts_request::Who, settings_server::Settings,
+    NamedReply, NamedRequest, PinServiceAccountReply, PinServiceAccountRequest, Prompt, PushDevice, RecordReply,
+    RecordRequest, RememberLogin, ReserveTryReply, ReserveTryRequest, ResolvePromptRequest, ResyncFactorRequest,
+    SecretKind, SetPhoneRequest, SpendCodeReply, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit,
+    facts_server::Facts, login_facts_request::Who, settings_server::Settings,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -443,6 +443,12 @@ impl Facts for FakeStore {
         let nonsense =
             LoginFactsReply { user: None, code_factors: vec![factor("of nobody")], ..LoginFactsReply::default() };
         turn.answer(reply, nonsense)
+    }
+
+    async fn named(&self, request: Request<NamedRequest>) -> Result<Response<NamedReply>, Status> {
+        let turn = self.called("named").await?;
+        let nobody = !self.lock().users.iter().any(|user| user.user.username == request.get_ref().name);
+        turn.answer(NamedReply { nobody }, NamedReply::default())
     }
 }
 

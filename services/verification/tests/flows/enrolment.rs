@@ -1,12 +1,15 @@
 //! Tokens put right and found, recovery codes, phones proven, methods tried.
 
-use crate::fakes::{Mood, World, factor, request};
+use crate::fakes::{Mood, NOW, World, factor, request};
+use crate::prompts::until;
 use domain::{CodeAlgorithm, PresentedCode, Secret};
 use proto::user_store::CodeFactor;
 use proto::verification::enrolment_server::Enrolment;
 use proto::verification::{
     ConfirmPhoneRequest, FindTokenRequest, NewRecoveryCodesRequest, ResyncRequest, StartPhoneRequest, TryMethodRequest,
 };
+use std::time::Duration;
+use tonic::Request;
 use verification::Service;
 
 fn codes(from: u64, length: u64) -> Vec<proto::common::Secret> {
@@ -215,4 +218,63 @@ async fn a_method_is_tried_for_real_and_lets_nobody_in() {
     assert_eq!(tried("push", "").await, "user_denied");
     assert_eq!(tried("push", "").await, "cooling_down");
     assert!(world.store.events().is_empty(), "no login was recorded");
+}
+
+/// bob has a number that can be called.
+fn called() -> World {
+    let world = World::new();
+    world.store.change("bob", |user| user.phone = "030 901820".into());
+    world
+}
+
+fn trial(wait: Duration) -> Request<TryMethodRequest> {
+    let asked = TryMethodRequest {
+        user_id: "id-of-bob".into(),
+        method: "call".into(),
+        actor: "self".into(),
+        ..TryMethodRequest::default()
+    };
+    service_kit::grpc::with_deadline(asked, wait)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_call_is_hung_up_when_its_time_is_over_or_whoever_tries_it_has_left() {
+    // V-23: the telephone rings for nobody
+    let world = called();
+    let node = world.node().await;
+    let reply = node.try_method(trial(Duration::from_millis(4_500))).await.expect("answered").into_inner();
+    assert_eq!(reply.reason, "no_answer");
+    let first = world.store.prompts()[0].prompt_id.clone();
+    until(|| world.carriers.hung_up() == [first.as_str()]).await;
+
+    let world = called();
+    let node = world.node().await;
+    let waiting = tokio::spawn(async move { node.try_method(trial(Duration::from_secs(60))).await.map(drop) });
+    until(|| world.carriers.calls().len() == 1).await;
+    waiting.abort();
+    until(|| world.store.prompts()[0].outcome == "withdrawn").await;
+    until(|| world.carriers.hung_up().len() == 1).await;
+    assert_eq!(world.store.reasons(), [""; 0], "a trial is no attempt");
+
+    // One that was confirmed is over by itself.
+    let world = called();
+    world.carriers.answers("approved", "phone");
+    let node = world.node().await;
+    let reply = node.try_method(trial(Duration::from_secs(60))).await.expect("answered").into_inner();
+    assert_eq!(reply.reason, "call_confirmed");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((world.carriers.hung_up().len(), world.store.prompts()[0].outcome.as_str()), (0, "approved"));
+}
+
+#[tokio::test]
+async fn the_call_that_proves_a_number_is_hung_up_whoever_ended_it() {
+    // FV-25: an administrator blocks the person while it rings
+    let world = World::new();
+    let node = world.node().await;
+    let (id, reason) = start(&node, "call", "+49 30 901821").await;
+    assert_eq!(reason, "");
+    let prompt = world.store.prompts()[0].prompt_id.clone();
+    assert!(world.store.resolve(&prompt, "withdrawn", "", NOW));
+    assert_eq!(confirm(&node, "id-of-bob", &id, "").await, "challenge_gone");
+    until(|| world.carriers.hung_up() == [prompt.as_str()]).await;
 }

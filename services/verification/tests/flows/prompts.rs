@@ -58,7 +58,7 @@ fn in_time(attempt: &Attempt, left: Duration) -> Request<BeginRequest> {
     service_kit::grpc::with_deadline(Request::new(message), left)
 }
 
-async fn until(condition: impl Fn() -> bool) {
+pub async fn until(condition: impl Fn() -> bool) {
     for _ in 0..1_000 {
         if condition() {
             return;
@@ -401,6 +401,68 @@ async fn a_prompt_outlives_the_radius_gateway_that_asked_for_it() {
     assert_eq!((world.store.prompts().len(), world.store.reasons()), (1, vec!["user_approved".to_owned()]));
     // The second replaces the first on the phone: nobody knows whether that one was sent.
     assert_eq!(world.carriers.pushes(), [prompt.as_str(), &prompt]);
+}
+
+#[tokio::test]
+async fn a_login_that_nobody_finishes_has_its_event() {
+    // V-61: its gateway was killed while a question was open; the map of questions is read by whoever goes on
+    let world = world();
+    let (node, other) = (world.node().await, world.node().await);
+    let code = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(passed(&code, None)).await), "ask 1");
+    let phone = attempt("vpn", "bob");
+    asked(node.begin(passed(&phone, None)).await);
+    // Another node has asked anew: that one's question is its own.
+    let moved = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(passed(&moved, None)).await), "ask 1");
+    assert_eq!(said(other.answer(answer(&moved, 1, "000000")).await), "ask 2 after wrong_code");
+    // And one is finished.
+    let finished = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(passed(&finished, None)).await), "ask 1");
+    assert_eq!(said(node.answer(answer(&finished, 1, &world.code(0))).await), "allow valid_code");
+    // As long as its gateway may end it itself.
+    world.clock.advance(120_000);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.store.reasons(), ["valid_code"]);
+    world.clock.advance(20_000);
+    until(|| world.store.events().len() == 4).await;
+    let ended = |attempt: &Attempt| {
+        let events = world.store.events();
+        let event = events.iter().find(|event| event.transaction_id == attempt.transaction_id).expect("an event");
+        (event.reason.clone(), event.method.clone())
+    };
+    let no_answer = |method: &str| ("no_answer".to_owned(), method.to_owned());
+    assert_eq!(ended(&code), no_answer("code"));
+    assert_eq!(ended(&phone), no_answer("push"));
+    assert_eq!(world.store.prompts()[0].outcome, "withdrawn", "nobody waits for it");
+    assert_eq!(ended(&moved), no_answer("code"), "by the node that asked last");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.store.events().len(), 4, "each once");
+    assert_eq!(said(other.answer(answer(&code, 1, &world.code(0))).await), "deny challenge_gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_waits_for_any_more_is_the_end_of_its_login() {
+    // V-61: the gateway was killed, and no other goes on; the person says something all the same
+    for (outcome, assurance, reason) in
+        [("approved", "approve_only", "no_answer"), ("denied", "", "user_denied"), ("fraud", "", "reported_fraud")]
+    {
+        let world = world();
+        let node = world.node().await;
+        let attempt = attempt("waits", "bob");
+        let waiting = tokio::spawn({
+            let (node, attempt) = (node.clone(), attempt.clone());
+            async move { said(node.begin(in_time(&attempt, Duration::from_secs(50))).await) }
+        });
+        until(|| world.carriers.pushes().len() == 1).await;
+        waiting.abort();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(world.store.resolve(&world.store.prompts()[0].prompt_id, outcome, assurance, NOW));
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert_eq!(world.store.reasons(), [""; 0], "another gateway may still go on");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.store.reasons(), [reason], "{outcome}");
+    }
 }
 
 #[tokio::test]

@@ -247,6 +247,9 @@ impl facts_server::Facts for PromptStore {
         let code_factors = if known { self.lock().factors.clone() } else { Vec::new() };
         ok(LoginFactsReply { user, code_factors, devices, passkeys })
     }
+    unused! {
+        named: NamedRequest => NamedReply;
+    }
 }
 
 #[async_trait]

@@ -267,7 +267,7 @@ macro_rules! implement {
     };
 }
 
-implement! { Facts { login LoginFactsRequest LoginFactsReply; } {} }
+implement! { Facts { login LoginFactsRequest LoginFactsReply; named NamedRequest NamedReply; } {} }
 
 implement! {
     Commit {

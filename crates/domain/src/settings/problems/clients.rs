@@ -333,12 +333,12 @@ pub(super) fn certificates(findings: &mut Findings, settings: &Settings) {
 fn at_target(findings: &mut Findings, settings: &Settings, client: &Client, key: Key<'_>) {
     let target = settings.target(client.target.as_str());
     if let Some(target) = target.filter(|_| client.unknown_user == RefuseOrPass::Pass) {
-        // R-62: the target may have accounts of its own, and nobody could say that such a one is not of a person who was removed here.
+        // R-62: an account of the target's own has no second factor, whoever may use it.
         findings.warning(
             key("unknown_user"),
             format!(
-                "is \"pass\": that lets in people of directory {} whom Twinlock does not know; whoever target {} knows and the \
-                 directory does not is refused all the same",
+                "is \"pass\": besides people of directory {} whom Twinlock does not know, that lets in on the password alone \
+                 whoever target {} lets in under a name that the directory does not have",
                 target.directory, target.name
             ),
         );
