@@ -369,13 +369,18 @@ async fn wait_along(
 }
 
 /// Answers a request with what its look-alike was answered with.
-async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, hold: Hold) {
+async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, mut hold: Hold) {
     let Some(octets) = readdress(gateway, request, given) else {
         gateway.exchanges.forget(id);
         return hold.release().await;
     };
     if octets.first() == Some(&(Code::AccessReject as u8)) {
-        sleep_until(request.received + gateway.config.reject_delay()).await;
+        // Cancel safety: `keep` may be dropped at any time, and the other only waits.
+        tokio::select! {
+            () = sleep_until(request.received + gateway.config.reject_delay()) => {}
+            // it is answered from here no more, whoever has its place or goes on with it.
+            _ = hold.keep() => return gateway.exchanges.forget(id),
+        }
     }
     if gateway.exchanges.answer(id, octets.as_slice().into()) {
         Box::pin(send(request, &octets)).await;
