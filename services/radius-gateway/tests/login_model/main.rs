@@ -653,7 +653,10 @@ impl Model {
         let newest = self.sendings.iter().filter(of(login)).map(|sending| sending.at).max();
         let rival = |sending: &&Sending| sending.is_pending() && (login != asked || Some(sending.at) != newest);
         let rivals = self.sendings.iter().filter(of(asked)).filter(rival).count();
-        match replaced && rivals == 0 {
+        // One of its packets that is in nobody's place does not wait for that.
+        let beside = |sending: &&Sending| sending.is_pending() && !sending.replaces;
+        let besides = self.sendings.iter().filter(of(login)).filter(beside).count();
+        match replaced && rivals + besides == 0 {
             true => Err(format!(
                 "login {login} took the place of login {asked}, whose prompt was still open, {:?}",
                 self.story()
