@@ -14,8 +14,12 @@
 use crate::authenticator::Verified;
 use crate::look_alike::LookAlike;
 use crate::packet::Code;
+use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use slab::Slab;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +27,17 @@ use std::time::Duration;
 /// All exchanges of this node. `now` is the time since any fixed moment, on a monotonic clock.
 pub struct Exchanges {
     limits: ExchangeLimits,
-    entries: HashMap<ExchangeKey, Entry>,
-    /// When each entry ends, by state; the serial makes equal moments distinct.
-    pending: BTreeMap<(Duration, u64), ExchangeKey>,
-    answered: BTreeMap<(Duration, u64), ExchangeKey>,
+    /// Each entry and each work once, because tens of thousands of them wait; whatever finds them has their place alone.
+    entries: Slab<Entry>,
+    works: Slab<Work>,
+    by_key: HashTable<usize>,
+    /// Works that may be joined or resembled.
+    by_likeness: HashTable<usize>,
+    hasher: RandomState,
+    /// When each entry ends, by state; the place makes equal moments distinct.
+    pending: BTreeSet<(Duration, usize)>,
+    answered: BTreeSet<(Duration, usize)>,
     pending_of_source: HashMap<IpAddr, usize>,
-    /// By the serial of the first exchange.
-    works: HashMap<u64, Work>,
-    alike: HashMap<LookAlike, u64>,
     last_serial: u64,
 }
 
@@ -56,12 +63,14 @@ impl Exchanges {
     pub fn new(limits: ExchangeLimits) -> Self {
         Self {
             limits,
-            entries: HashMap::new(),
-            pending: BTreeMap::new(),
-            answered: BTreeMap::new(),
+            entries: Slab::new(),
+            works: Slab::new(),
+            by_key: HashTable::new(),
+            by_likeness: HashTable::new(),
+            hasher: RandomState::new(),
+            pending: BTreeSet::new(),
+            answered: BTreeSet::new(),
             pending_of_source: HashMap::new(),
-            works: HashMap::new(),
-            alike: HashMap::new(),
             last_serial: 0,
         }
     }
@@ -73,40 +82,40 @@ impl Exchanges {
         alike: Option<LookAlike>,
         now: Duration,
     ) -> Received {
+        let standing = self.place_of(&key);
         let mut in_the_way = None;
-        if let Some(entry) = self.entries.get(&key) {
+        if let Some((place, entry)) = standing.and_then(|place| Some((place, self.entries.get(place)?))) {
             if entry.ends > now && entry.fingerprint == fingerprint {
                 return match &entry.reply {
                     Some(reply) => Received::Resend(reply.clone()),
-                    None => Received::StillWaiting(self.name_of(entry.work, &key, entry.serial)),
+                    None => Received::StillWaiting(self.name_of(place, entry)),
                 };
             }
-            in_the_way = Some(entry.reply.is_none());
+            in_the_way = Some((place, entry.reply.is_none()));
         }
         // Before the room is looked for, so that what is replaced may be what is joined.
         let joined = alike.filter(LookAlike::joins).and_then(|alike| self.in_work(&alike, now));
-        if let Some(work) = joined.and_then(|serial| self.works.get_mut(&serial)) {
+        if let Some(work) = joined.and_then(|work| self.works.get_mut(work)) {
             work.members += 1;
         }
-        let orphan = in_the_way.and_then(|_| self.remove(&key));
-        if in_the_way != Some(true) && !self.has_room(&key, now) {
-            if let Some(serial) = joined {
-                self.leave_work(serial);
+        let orphan = in_the_way.and_then(|(place, _)| self.remove(place));
+        let takes_its_room = matches!(in_the_way, Some((_, true)));
+        if !takes_its_room && !self.has_room(&key, now) {
+            if let Some(work) = joined {
+                self.leave_work(work);
             }
             return Received::Full;
         }
-        if let Some((serial, work)) = joined.and_then(|serial| Some((serial, self.works.get(&serial)?))) {
+        if let Some((place, work)) = joined.and_then(|place| Some((place, self.works.get(place)?))) {
             let (work, ends) = (work.id, work.ends);
-            let id = self.begin(key, fingerprint, Some(serial), ends);
+            let id = self.begin(key, fingerprint, Some(place), ends);
             return Received::Joins { work, id, orphan };
         }
         let ends = now + self.limits.pending_kept;
         let ask = self.begin(key, fingerprint, None, ends);
         if let Some(alike) = alike {
-            // The latest one stands for all: those before it are as good as over when a device does not name its people.
-            self.alike.insert(alike, ask.serial);
+            self.stands_for(alike, ask.work);
         }
-        self.works.insert(ask.serial, Work { id: ask, alike, ends, members: 1 });
         match orphan {
             Some(orphan) => Received::Replaced { orphan, ask },
             None => Received::Ask(ask),
@@ -115,20 +124,18 @@ impl Exchanges {
 
     /// Whether something like it is in work, be it that it may join or not: its device repeats itself in new requests.
     pub fn resembles(&self, alike: &LookAlike, now: Duration) -> bool {
-        self.alike.get(alike).and_then(|serial| self.works.get(serial)).is_some_and(|work| work.ends > now)
+        self.like(alike).and_then(|work| self.works.get(work)).is_some_and(|work| work.ends > now)
     }
 
     /// Whether anybody still waits for the answer of this work.
     pub fn is_awaited(&self, work: &ExchangeId) -> bool {
-        self.works.contains_key(&work.serial)
+        self.works.get(work.work).is_some_and(|found| found.id == *work)
     }
 
     /// Nobody joins this work any more: its answer is about to go out, or there will be none.
     pub fn finish(&mut self, work: &ExchangeId) {
-        if let Some(alike) = self.works.get(&work.serial).and_then(|work| work.alike)
-            && self.alike.get(&alike) == Some(&work.serial)
-        {
-            self.alike.remove(&alike);
+        if self.is_awaited(work) {
+            self.is_joined_no_more(work.work);
         }
     }
 
@@ -136,17 +143,13 @@ impl Exchanges {
     /// the reply must not be sent.
     #[must_use]
     pub fn answer(&mut self, id: &ExchangeId, reply: impl Into<Arc<[u8]>>, now: Duration) -> bool {
-        let Some(entry) =
-            self.entries.get_mut(&id.key).filter(|entry| entry.serial == id.serial && entry.reply.is_none())
-        else {
-            return false;
-        };
-        self.pending.remove(&(entry.ends, entry.serial));
+        let Some(entry) = self.entries.get_mut(id.place).filter(|entry| entry.is_pending_as(id)) else { return false };
+        self.pending.remove(&(entry.ends, id.place));
         entry.reply = Some(reply.into());
         entry.ends = now + self.limits.reply_kept;
-        let work = entry.work;
-        self.answered.insert((entry.ends, entry.serial), id.key);
-        self.leave(id.key.source.ip());
+        let (work, source) = (entry.work, entry.key.source.ip());
+        self.answered.insert((entry.ends, id.place));
+        self.leave(source);
         self.leave_work(work);
         true
     }
@@ -154,8 +157,8 @@ impl Exchanges {
     /// Ends an exchange that gets no answer at all, or none from here. A further copy is new again.
     /// Returns the work, if nobody waits for it any more.
     pub fn forget(&mut self, id: &ExchangeId) -> Option<ExchangeId> {
-        self.entries.get(&id.key).filter(|entry| entry.serial == id.serial && entry.reply.is_none())?;
-        self.remove(&id.key)
+        self.entries.get(id.place).filter(|entry| entry.is_pending_as(id))?;
+        self.remove(id.place)
     }
 
     /// A connection has closed: its answers are forgotten, and what is in work for it has nobody left to hear the answer
@@ -166,7 +169,7 @@ impl Exchanges {
         for code in Code::REQUESTS {
             for identifier in 0..=u8::MAX {
                 let key = ExchangeKey { listener, transport: Transport::Tls, source, code, identifier };
-                unanswered.extend(self.remove(&key));
+                unanswered.extend(self.place_of(&key).and_then(|place| self.remove(place)));
             }
         }
         unanswered
@@ -174,30 +177,29 @@ impl Exchanges {
 
     /// Forgets everything. Returns the works, which nobody waits for any more: they are to be ended.
     pub fn clear(&mut self) -> Vec<ExchangeId> {
-        let keys: Vec<ExchangeKey> = self.entries.keys().copied().collect();
-        keys.iter().filter_map(|key| self.remove(key)).collect()
+        let places: Vec<usize> = self.entries.iter().map(|(place, _)| place).collect();
+        places.into_iter().filter_map(|place| self.remove(place)).collect()
     }
 
     /// Removes what has had its time. Returns the works that nobody waits for any more: they are to be ended too.
     pub fn expire(&mut self, now: Duration) -> Vec<ExchangeId> {
-        while let Some((&(ends, _), &key)) = self.answered.first_key_value()
+        while let Some(&(ends, place)) = self.answered.first()
             && ends <= now
         {
-            self.remove(&key);
+            self.remove(place);
         }
         let mut unanswered = Vec::new();
-        while let Some((&(ends, _), &key)) = self.pending.first_key_value()
+        while let Some(&(ends, place)) = self.pending.first()
             && ends <= now
         {
-            unanswered.extend(self.remove(&key));
+            unanswered.extend(self.remove(place));
         }
         unanswered
     }
 
     /// When [`Exchanges::expire`] has something to do next.
     pub fn next_expiry(&self) -> Option<Duration> {
-        let first = |ends: &BTreeMap<(Duration, u64), _>| ends.first_key_value().map(|((ends, _), _)| *ends);
-        first(&self.pending).into_iter().chain(first(&self.answered)).min()
+        self.pending.first().into_iter().chain(self.answered.first()).map(|(ends, _)| *ends).min()
     }
 
     /// Requests in work.
@@ -226,56 +228,98 @@ impl Exchanges {
         if self.entries.len() < self.limits.entries_max {
             return true;
         }
-        let Some((&(ends, _), &oldest)) = self.answered.first_key_value() else { return false };
+        let Some(&(ends, oldest)) = self.answered.first() else { return false };
         let kept_enough = ends.saturating_sub(self.limits.reply_kept) + REPLY_KEPT_MIN <= now;
         if kept_enough || ends <= now {
-            self.remove(&oldest);
+            self.remove(oldest);
         }
         kept_enough || ends <= now
     }
 
-    /// The serial of the work that may be joined.
-    fn in_work(&self, alike: &LookAlike, now: Duration) -> Option<u64> {
-        let serial = *self.alike.get(alike)?;
-        self.works.get(&serial).filter(|work| work.ends > now && work.members < MEMBERS_MAX).map(|_| serial)
+    fn place_of(&self, key: &ExchangeKey) -> Option<usize> {
+        let is_it = |place: &usize| self.entries.get(*place).is_some_and(|entry| entry.key == *key);
+        self.by_key.find(self.hasher.hash_one(key), is_it).copied()
     }
 
-    fn name_of(&self, work: u64, key: &ExchangeKey, serial: u64) -> ExchangeId {
-        self.works.get(&work).map_or(ExchangeId { key: *key, serial }, |work| work.id)
+    /// The latest work that is like it.
+    fn like(&self, alike: &LookAlike) -> Option<usize> {
+        let is_it = |work: &usize| self.works.get(*work).is_some_and(|work| work.alike == Some(*alike));
+        self.by_likeness.find(self.hasher.hash_one(alike), is_it).copied()
     }
 
-    fn begin(&mut self, key: ExchangeKey, fingerprint: Fingerprint, work: Option<u64>, ends: Duration) -> ExchangeId {
+    /// The work that may be joined.
+    fn in_work(&self, alike: &LookAlike, now: Duration) -> Option<usize> {
+        let found = self.like(alike)?;
+        self.works.get(found).filter(|work| work.ends > now && work.members < MEMBERS_MAX).map(|_| found)
+    }
+
+    /// A work stands for all that are like it: those before it are as good as over when a device does not name its people.
+    fn stands_for(&mut self, alike: LookAlike, work: usize) {
+        if let Some(before) = self.like(&alike) {
+            self.is_joined_no_more(before);
+        }
+        if let Some(work) = self.works.get_mut(work) {
+            work.alike = Some(alike);
+        }
+        let (works, hasher) = (&self.works, &self.hasher);
+        let likeness = |work: &usize| works.get(*work).and_then(|work| work.alike);
+        let rehash = |work: &usize| likeness(work).map_or(0, |alike| hasher.hash_one(alike));
+        self.by_likeness.insert_unique(hasher.hash_one(alike), work, rehash);
+    }
+
+    fn is_joined_no_more(&mut self, work: usize) {
+        let Some(alike) = self.works.get_mut(work).and_then(|work| work.alike.take()) else { return };
+        if let Ok(found) = self.by_likeness.find_entry(self.hasher.hash_one(alike), |found| *found == work) {
+            found.remove();
+        }
+    }
+
+    fn name_of(&self, place: usize, entry: &Entry) -> ExchangeId {
+        let own = ExchangeId { place, work: entry.work, serial: entry.serial };
+        self.works.get(entry.work).map_or(own, |work| work.id)
+    }
+
+    /// Of the work at this place, or of one of its own.
+    fn begin(&mut self, key: ExchangeKey, fingerprint: Fingerprint, work: Option<usize>, ends: Duration) -> ExchangeId {
         self.last_serial += 1;
-        let work = work.unwrap_or(self.last_serial);
-        let entry = Entry { fingerprint, serial: self.last_serial, work, ends, reply: None };
-        self.pending.insert((entry.ends, entry.serial), key);
+        let place = self.entries.vacant_key();
+        let work_place = work.unwrap_or_else(|| self.works.vacant_key());
+        let id = ExchangeId { place, work: work_place, serial: self.last_serial };
+        if work.is_none() {
+            self.works.insert(Work { id, alike: None, ends, members: 1 });
+        }
+        self.entries.insert(Entry { key, fingerprint, serial: id.serial, work: work_place, ends, reply: None });
+        self.pending.insert((ends, place));
         *self.pending_of_source.entry(key.source.ip()).or_default() += 1;
-        self.entries.insert(key, entry);
-        ExchangeId { key, serial: self.last_serial }
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let rehash = |place: &usize| entries.get(*place).map_or(0, |entry| hasher.hash_one(entry.key));
+        self.by_key.insert_unique(hasher.hash_one(key), place, rehash);
+        id
     }
 
     /// Returns the work that nobody waits for any more.
-    fn remove(&mut self, key: &ExchangeKey) -> Option<ExchangeId> {
-        let entry = self.entries.remove(key)?;
+    fn remove(&mut self, place: usize) -> Option<ExchangeId> {
+        let entry = self.entries.try_remove(place)?;
+        if let Ok(found) = self.by_key.find_entry(self.hasher.hash_one(entry.key), |found| *found == place) {
+            found.remove();
+        }
         if entry.reply.is_some() {
-            self.answered.remove(&(entry.ends, entry.serial));
+            self.answered.remove(&(entry.ends, place));
             return None;
         }
-        self.pending.remove(&(entry.ends, entry.serial));
-        self.leave(key.source.ip());
+        self.pending.remove(&(entry.ends, place));
+        self.leave(entry.key.source.ip());
         self.leave_work(entry.work)
     }
 
-    fn leave_work(&mut self, serial: u64) -> Option<ExchangeId> {
-        let work = self.works.get_mut(&serial)?;
+    fn leave_work(&mut self, place: usize) -> Option<ExchangeId> {
+        let work = self.works.get_mut(place)?;
         work.members -= 1;
         if work.members > 0 {
             return None;
         }
-        let id = work.id;
-        self.finish(&id);
-        self.works.remove(&serial);
-        Some(id)
+        self.is_joined_no_more(place);
+        self.works.try_remove(place).map(|work| work.id)
     }
 
     fn leave(&mut self, source: IpAddr) {
@@ -375,28 +419,39 @@ impl Fingerprint {
 /// One exchange. A later one under the same key has another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExchangeId {
-    key: ExchangeKey,
+    /// Those of its entry and of its work, which others have after it.
+    place: usize,
+    work: usize,
     serial: u64,
 }
 
 impl ExchangeId {
-    pub fn key(&self) -> &ExchangeKey {
-        &self.key
+    /// Of no other exchange, before or after it.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 }
 
 struct Entry {
+    key: ExchangeKey,
     fingerprint: Fingerprint,
     serial: u64,
-    /// The serial of the work's first exchange, its own where it is that.
-    work: u64,
+    /// Where its work is.
+    work: usize,
     ends: Duration,
     reply: Option<Arc<[u8]>>,
 }
 
-/// What one answer is being found for.
+impl Entry {
+    fn is_pending_as(&self, id: &ExchangeId) -> bool {
+        self.serial == id.serial && self.reply.is_none()
+    }
+}
+
+/// What one answer is being found for. It has the name of its first exchange.
 struct Work {
     id: ExchangeId,
+    /// None where nothing joins it any more.
     alike: Option<LookAlike>,
     ends: Duration,
     /// Exchanges that wait for it.
@@ -716,7 +771,7 @@ mod tests {
             .count();
         assert_eq!(joined, 100 - 100_usize.div_ceil(MEMBERS_MAX));
         exchanges.expire(at(90));
-        assert!(exchanges.works.is_empty() && exchanges.alike.is_empty() && exchanges.is_empty());
+        assert!(exchanges.works.is_empty() && exchanges.by_likeness.is_empty() && exchanges.is_empty());
     }
 
     #[test]
@@ -750,11 +805,12 @@ mod tests {
         assert!(exchanges.answer(&answered, *b"alive", at(0)));
         let others = [key(1, 255), tls(2, Code::AccessRequest)].map(|key| ask(&mut exchanges, key, packet(1), 0));
         let source = "[::ffff:192.0.2.1]:1645".parse().expect("an address");
-        assert_eq!(exchanges.close(pending.key.listener, source), [pending, accounting]);
+        let listener = key(1, 255).listener;
+        assert_eq!(exchanges.close(listener, source), [pending, accounting]);
         assert_eq!((exchanges.pending(), exchanges.len()), (2, 2));
         assert!(!exchanges.answer(&pending, *b"accept", at(1)));
         assert!(others.iter().all(|other| exchanges.answer(other, *b"accept", at(1))));
-        assert_eq!(exchanges.close(pending.key.listener, source), []);
+        assert_eq!(exchanges.close(listener, source), []);
     }
 
     #[test]

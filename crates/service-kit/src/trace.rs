@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{FutureExt, TraceContextExt, WithContext};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use std::collections::{BTreeMap, HashMap};
 use tracing::Span;
@@ -11,7 +11,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The trace id of the span we are in, as 32 hexadecimal digits.
 pub fn current_trace_id() -> Option<String> {
-    let context = Span::current().context();
+    let context = Context::current();
     let span = context.span().span_context().clone();
     span.is_valid().then(|| span.trace_id().to_string())
 }
@@ -19,10 +19,23 @@ pub fn current_trace_id() -> Option<String> {
 /// Headers (`traceparent`, `tracestate`) that carry the span we are in.
 pub fn current_headers() -> BTreeMap<String, String> {
     let mut headers = HashMap::new();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
+    TraceContextPropagator::new().inject_context(&Context::current(), &mut headers);
     headers.retain(|_, value: &mut String| !value.is_empty());
     headers.into_iter().collect()
 }
+
+/// Works in a span, perhaps for long. A span that nobody records is given back at once: its ids are enough for what comes of it.
+pub fn in_span<W: Future>(span: Span, work: impl FnOnce(Kept) -> W) -> WithContext<W> {
+    let context = span.context();
+    let (context, kept) = match context.span().is_recording() {
+        true => (context, Some(Box::new(span))),
+        false => (Context::new().with_remote_span_context(context.span().span_context().clone()), None),
+    };
+    work(Kept(kept)).with_context(context)
+}
+
+/// What work is to hold until its span ends with it.
+pub struct Kept(#[expect(dead_code, reason = "dropped")] Option<Box<Span>>);
 
 /// Links the span to where a message came from: what a bus wakes is a consequence, not a child.
 pub fn link(span: &Span, headers: &BTreeMap<String, String>) {

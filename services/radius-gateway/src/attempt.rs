@@ -18,15 +18,13 @@ pub(crate) struct Attempt {
     pub(crate) transaction: TransactionId,
     pub(crate) client: Arc<Client>,
     pub(crate) client_ip: IpAddr,
-    /// SHA-256 of the packet: the same wherever a copy of it lands.
-    pub(crate) mark: [u8; 32],
     /// What a copy of it has in common with it, and a look-alike, where those may go on with it.
     pub(crate) likeness: [u8; 32],
-    pub(crate) calling_station: Option<String>,
+    pub(crate) calling_station: Option<Box<str>>,
     /// The person's own address, as the client's rule reads it (V-54).
     pub(crate) person_ip: Option<IpAddr>,
     /// The name as typed, escaped.
-    pub(crate) typed: String,
+    pub(crate) typed: Box<str>,
     pub(crate) person: Option<Person>,
     /// The name that nobody has, as the target's directory has proven, where that lets in whom the target does.
     pub(crate) absent: Option<String>,
@@ -66,7 +64,7 @@ pub(crate) struct Person {
 /// The first lock: name and password.
 #[derive(Clone)]
 pub(crate) struct First {
-    pub(crate) via: Option<String>,
+    pub(crate) via: Option<Box<str>>,
     pub(crate) refused: Option<Reason>,
     pub(crate) took: Duration,
 }
@@ -112,7 +110,7 @@ impl Attempt {
             protocol = "radius",
             client,
             client_ip = %self.client_ip,
-            calling_station = self.calling_station,
+            calling_station = self.calling_station.as_deref(),
             user = self.person.as_ref().map(|person| person.username.as_str()),
             name_form = self.person.as_ref().map(|person| person.name_form.code()),
             result = result.code(),

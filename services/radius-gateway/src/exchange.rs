@@ -22,7 +22,7 @@ pub(crate) use table::{Repeat, Table};
 use crate::attempt::{Attempt, Ended, escaped};
 use crate::credentials::Continues;
 use crate::listener::{Drop, Request};
-use crate::login::{self, Granted, Verdict};
+use crate::login::{self, Granted, Opened, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
 use crate::reply::No;
 use crate::verify::Beside;
@@ -32,17 +32,16 @@ use radius_wire::{
     AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Rewrite, Verified,
     readdressed,
 };
-use sha2::{Digest, Sha256};
+use service_kit::trace;
 use shared::{Claim, Given, Hold, Joined, Lost, Orphan};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use table::{Arrival, HasBegun, Predecessor, Running, Taken, ended};
+use table::{Arrival, HasBegun, Interrupted, Predecessor, Running, Taken, ended};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
-use tracing::Instrument;
 use uuid::Uuid;
 
 /// How long a request waits for the prompt of the one before it to be withdrawn. It goes on then all the same: verification has
@@ -76,8 +75,9 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         true => LookAlike::of(verified, client.name(), &gateway.keys.look_alikes(), continues == Continues::Ours),
         false => None,
     };
+    let key = ExchangeKey::new(request.path.local, request.back.transport(), request.path.peer, verified);
     let taken = gateway.exchanges.take(Arrival {
-        key: ExchangeKey::new(request.path.local, request.back.transport(), request.path.peer, verified),
+        key,
         fingerprint,
         alike,
         client: client.name(),
@@ -85,7 +85,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         draining: gateway.shutdown.is_draining(),
     });
     let count = |outcome| gateway.metrics.packet(client.name(), PacketCode::of(packet.octets()), outcome);
-    let known = Box::new(Known { fingerprint, alike: alike.filter(LookAlike::joins) });
+    let known = Known { key, fingerprint, alike: alike.filter(LookAlike::joins) };
     match taken {
         Taken::Copy(repeat) => {
             gateway.note_repeat(&client, repeat);
@@ -100,20 +100,17 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             if anew {
                 gateway.observed().repeats_anew(client.name());
             }
-            let gateway_of_task = gateway.clone();
+            let unless_begun = unless_begun.map(|drop| (drop, continues));
+            let arrived = Box::new(Arrived { known, predecessor, unless_begun });
+            let job = Job { gateway: gateway.clone(), request, id, running };
+            // Tens of thousands of them may wait for their person. Whatever comes before that, or after it, is boxed, and has no room in
+            // what waits.
             gateway.shutdown.spawn(async move {
-                let gateway = &gateway_of_task;
-                // Boxed: tens of thousands of them may wait, and what only the beginning needs is gone by then.
-                match (asks, unless_begun) {
-                    (_, Some(drop)) if !Box::pin(has_begun_elsewhere(gateway, &request, &continues)).await => {
-                        gateway.exchanges.forget(&id);
-                        let (client, verified) = (Some(&*request.client), request.verified());
-                        gateway.drop_packet(client, verified.packet().octets(), &request.path, drop);
-                    }
-                    (true, _) => Box::pin(work(gateway, &request, &id, known, &running, predecessor)).await,
-                    (false, _) => Box::pin(report(gateway, &request, &id, known, &running)).await,
+                match asks {
+                    true => work(&job, arrived).await,
+                    false => Box::pin(report(&job, arrived)).await,
                 }
-                gateway.exchanges.leave(&id);
+                job.gateway.exchanges.leave(&job.id);
             });
         }
         Taken::Joins { id, running, answered, repeat } => {
@@ -121,73 +118,93 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
             gateway.observed().repeats_anew(client.name());
             gateway.metrics.joined(client.name());
             count(PacketOutcome::Duplicate);
-            let gateway_of_task = gateway.clone();
+            let job = Job { gateway: gateway.clone(), request, id, running };
             gateway.shutdown.spawn(async move {
-                let gateway = &gateway_of_task;
-                Box::pin(wait_along(gateway, &request, &id, &known, answered, &running)).await;
-                gateway.exchanges.leave(&id);
+                Box::pin(wait_along(&job, &known, answered)).await;
+                job.gateway.exchanges.leave(&job.id);
             });
         }
     }
 }
 
+/// A request in work, and whom it is worked on for.
+struct Job {
+    gateway: Arc<Gateway>,
+    request: Request,
+    id: ExchangeId,
+    running: Running,
+}
+
 /// What tells a request from others.
 struct Known {
+    key: ExchangeKey,
     fingerprint: Fingerprint,
     /// What those have that may wait for the same answer.
     alike: Option<LookAlike>,
 }
 
-/// Whether another node has passed on the State that a request goes on with.
-async fn has_begun_elsewhere(gateway: &Gateway, request: &Request, continues: &Continues) -> bool {
-    let Continues::Foreign { user_name, state } = continues else { return false };
-    gateway.affinity.asker(&request.client.settings.name, user_name, state).await.is_some()
+/// What is known of a request before it is worked on.
+struct Arrived {
+    known: Known,
+    predecessor: Option<Predecessor>,
+    /// Why it is not taken, and what it says that it goes on with.
+    unless_begun: Option<(Drop, Continues)>,
+}
+
+/// Whether a request is taken: what there was no room for, if another node has passed on the State that it goes on with. If
+/// not, it is dropped.
+async fn is_taken(job: &Job, unless_begun: Option<(Drop, Continues)>) -> bool {
+    let Job { gateway, request, id, .. } = job;
+    let Some((drop, continues)) = unless_begun else { return true };
+    if let Continues::Foreign { user_name, state } = continues
+        && gateway.affinity.asker(&request.client.settings.name, &user_name, &state).await.is_some()
+    {
+        return true;
+    }
+    gateway.exchanges.forget(id);
+    gateway.drop_packet(Some(&request.client), request.verified().packet().octets(), &request.path, drop);
+    false
 }
 
 /// One request from first to last.
-async fn work(
-    gateway: &Arc<Gateway>,
-    request: &Request,
-    id: &ExchangeId,
-    known: Box<Known>,
-    running: &Running,
-    predecessor: Option<Predecessor>,
-) {
+#[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice as long as it waits")]
+fn work(job: &Job, arrived: Box<Arrived>) -> impl Future<Output = ()> + Send {
+    async move {
+        let Some(begun) = Box::pin(take_up(job, arrived)).await else { return };
+        let client = job.request.client.name();
+        job.gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
+        let span = tracing::info_span!(
+            "radius.request",
+            otel.kind = "server",
+            twinlock.client = client,
+            twinlock.request_id = %begun.transaction,
+        );
+        trace::in_span(span, |kept| answer(job, begun, kept)).await;
+    }
+}
+
+/// What all nodes agree on before a login begins; `None`: it is another's, or answered, and nothing is left to do.
+async fn take_up(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begun>> {
+    let Job { gateway, request, id, running } = job;
+    let Arrived { known, predecessor, unless_begun } = *arrived;
+    if !is_taken(job, unless_begun).await {
+        return None;
+    }
     if let Some(predecessor) = predecessor {
         // whoever was asked for that one is asked no more when they may be asked for this one.
         let ended = timeout(WITHDRAWAL, predecessor.ended());
         if !still_wanted(gateway, id, &mut Hold::default(), running, async { drop(ended.await) }).await {
-            return gateway.exchanges.forget(id);
+            gateway.exchanges.forget(id);
+            return None;
         }
     }
-    let Some(begun) = Box::pin(take_up(gateway, request, id, known, running)).await else { return };
     let client = request.client.name();
-    gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Ok);
-    let span = tracing::info_span!(
-        "radius.request",
-        otel.kind = "server",
-        twinlock.client = client,
-        twinlock.request_id = %begun.transaction,
-    );
-    let in_flight = gateway.metrics.in_flight();
-    Box::pin(answer(gateway, request, id, begun, running, in_flight)).instrument(span).await;
-}
-
-/// What all nodes agree on before a login begins; `None`: it is another's, or answered, and nothing is left to do.
-async fn take_up(
-    gateway: &Arc<Gateway>,
-    request: &Request,
-    id: &ExchangeId,
-    known: Box<Known>,
-    running: &Running,
-) -> Option<Begun> {
-    let client = request.client.name();
-    let mut begun = Begun {
+    let mut begun = Box::new(Begun {
         transaction: TransactionId(Uuid::now_v7()),
         likeness: known.alike.map_or(known.fingerprint.sha256, |alike| *alike.digest()),
         taken_over: false,
         hold: Hold::default(),
-    };
+    });
     let Some(shared) = &gateway.requests else { return Some(begun) };
     let Some(packet) = claim(gateway, shared, request, id, &known).await else {
         gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
@@ -259,8 +276,7 @@ async fn still_wanted(
         // Cancel safety: `keep` may be dropped at any time, and the others only wait.
         tokio::select! {
             () = &mut wait => break,
-            () = running.orphaned.cancelled() => return false,
-            () = gateway.shutdown.stopping() => return false,
+            _ = running.interrupted() => return false,
             _ = hold.keep() => if gone() { return false },
         }
     }
@@ -287,7 +303,7 @@ async fn claim(
     known: &Known,
 ) -> Option<Box<shared::Lease>> {
     let transaction = TransactionId(Uuid::now_v7());
-    match shared.claim(id.key().shared(), &known.fingerprint, known.alike.as_ref(), transaction).await {
+    match shared.claim(known.key.shared(), &known.fingerprint, known.alike.as_ref(), transaction).await {
         Claim::Mine(lease) => return Some(lease),
         Claim::Elsewhere => gateway.exchanges.forget(id),
         Claim::Answered(octets) => {
@@ -310,15 +326,13 @@ async fn join(
     begun: &mut Begun,
     running: &Running,
 ) -> Option<Joined> {
-    let deadline = request.received + Duration::from_secs(request.client.settings.wait_seconds.into());
-    let mut joining = pin!(shared.join(alike, begun.transaction, deadline));
+    let mut joining = pin!(shared.join(alike, begun.transaction, request.deadline()));
     loop {
         // Cancel safety: `keep` may be dropped at any time, and the others only wait.
         tokio::select! {
             joined = &mut joining => return Some(joined),
-            () = running.orphaned.cancelled() => return None,
-            // The other node may let the person in: a Reject from here would say otherwise.
-            () = gateway.shutdown.stopping() => return None,
+            // The other node may let the person in: where the process stops, a Reject from here would say otherwise.
+            _ = running.interrupted() => return None,
             _ = begun.hold.keep() => {
                 gateway.exchanges.forget(id);
                 if !gateway.exchanges.is_awaited(id) {
@@ -330,14 +344,8 @@ async fn join(
 }
 
 /// A look-alike of a request in work here: it gets the same answer, in its own words.
-async fn wait_along(
-    gateway: &Arc<Gateway>,
-    request: &Request,
-    id: &ExchangeId,
-    known: &Known,
-    mut answered: watch::Receiver<Option<Arc<Given>>>,
-    running: &Running,
-) {
+async fn wait_along(job: &Job, known: &Known, mut answered: watch::Receiver<Option<Arc<Given>>>) {
+    let Job { gateway, request, id, running } = job;
     let mut hold = Hold::default();
     if let Some(shared) = &gateway.requests {
         let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
@@ -346,10 +354,16 @@ async fn wait_along(
         }
         hold = shared.hold(packet);
     }
-    // Cancel safety: all of them only wait. It does not look at the process stopping: whoever works on it does, and answers.
+    let orphaned = async {
+        // Where the process stops, whoever works on it says so, and answers.
+        if running.interrupted().await == Interrupted::Stopping {
+            std::future::pending::<()>().await;
+        }
+    };
+    // Cancel safety: all of them only wait.
     let waited = tokio::select! {
         given = answered.wait_for(Option::is_some) => Ok(given.ok().and_then(|given| given.clone())),
-        () = running.orphaned.cancelled() => Ok(None),
+        () = orphaned => Ok(None),
         lost = hold.keep() => Err(lost),
     };
     match waited {
@@ -369,16 +383,21 @@ async fn wait_along(
 }
 
 /// Answers a request with what its look-alike was answered with.
-async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, hold: Hold) {
+async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, mut hold: Hold) {
     let Some(octets) = readdress(gateway, request, given) else {
         gateway.exchanges.forget(id);
         return hold.release().await;
     };
     if octets.first() == Some(&(Code::AccessReject as u8)) {
-        sleep_until(request.received + gateway.config.reject_delay()).await;
+        // Cancel safety: `keep` may be dropped at any time, and the other only waits.
+        tokio::select! {
+            () = sleep_until(request.received + gateway.config.reject_delay()) => {}
+            // it is answered from here no more, whoever has its place or goes on with it.
+            _ = hold.keep() => return gateway.exchanges.forget(id),
+        }
     }
     if gateway.exchanges.answer(id, octets.as_slice().into()) {
-        Box::pin(send(request, &octets)).await;
+        send(request, &octets).await;
     }
     hold.answered(&Given { authenticator: given.authenticator, octets }).await;
 }
@@ -412,7 +431,12 @@ fn readdress(gateway: &Gateway, request: &Request, given: &Given) -> Option<Vec<
 }
 
 /// One report from first to last: done once, on whichever node its copies land.
-async fn report(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, known: Box<Known>, running: &Running) {
+async fn report(job: &Job, arrived: Box<Arrived>) {
+    let Job { gateway, request, id, running } = job;
+    let Arrived { known, unless_begun, .. } = *arrived;
+    if !is_taken(job, unless_begun).await {
+        return;
+    }
     let count = |outcome| gateway.metrics.packet(request.client.name(), PacketCode::AccountingRequest, outcome);
     let mut hold = Hold::default();
     if let Some(shared) = gateway.requests.as_ref().filter(|_| accounting::has_effect(request)) {
@@ -424,8 +448,10 @@ async fn report(gateway: &Arc<Gateway>, request: &Request, id: &ExchangeId, know
     // Cancel safety: `answer` and `keep` may be dropped at any time, and the others only wait.
     let answer = tokio::select! {
         answer = accounting::answer(gateway, request) => answer,
-        () = running.orphaned.cancelled() => Err(Drop::NotStored),
-        () = gateway.shutdown.stopping() => Err(Drop::Draining),
+        why = running.interrupted() => Err(match why {
+            Interrupted::Orphaned => Drop::NotStored,
+            Interrupted::Stopping => Drop::Draining,
+        }),
         // Another node had not heard from us and goes on with it, or has another one of this device in its place.
         _ = hold.keep() => return gateway.exchanges.forget(id),
     };
@@ -451,60 +477,82 @@ async fn send(request: &Request, octets: &[u8]) {
     }
 }
 
-async fn answer(
-    gateway: &Arc<Gateway>,
-    request: &Request,
-    id: &ExchangeId,
-    begun: Begun,
-    running: &Running,
-    mut in_flight: InFlight<'_>,
-) {
-    let Begun { transaction, likeness, taken_over, mut hold } = begun;
-    let mut attempt = begin(request, transaction, likeness);
-    // What the other node left open is closed with ours.
-    attempt.known_to_verification = taken_over;
-    let stepped_back = AtomicBool::new(false);
-    let mut superseded = false;
-    let mut settled = None;
-    let mut end = {
-        let mut answering =
-            Box::pin(settle(gateway, request, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
-        loop {
-            // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. `keep` may be
-            // dropped at any time, and the others only wait.
-            tokio::select! {
-                () = &mut answering => break End::Settled,
-                () = running.orphaned.cancelled() => break End::Orphaned,
-                () = gateway.shutdown.stopping() => break End::Stopping,
-                lost = hold.keep() => match lost {
-                    Lost::TakenOver => {
-                        // Another node works on this very attempt and will log it. What we have asked verification is waited for all
-                        // the same: a caller that leaves takes the prompt along, which the other has joined.
-                        tracing::warn!(service = crate::NAME, request_id = %transaction, "another node has taken over a request");
-                        stepped_back.store(true, Ordering::Relaxed);
-                        gateway.exchanges.forget(id);
-                        hold = Hold::default();
-                    }
-                    Lost::Superseded => {
-                        superseded = true;
-                        gateway.exchanges.forget(id);
-                    }
-                    Lost::Replaced => {
-                        gateway.exchanges.forget(id);
-                        if !superseded && !gateway.exchanges.is_awaited(id) {
-                            break End::Orphaned;
+#[expect(clippy::manual_async_fn, reason = "as above")]
+fn answer(job: &Job, begun: Box<Begun>, span: trace::Kept) -> impl Future<Output = ()> + Send {
+    async move {
+        let _span = span;
+        let mut in_flight = job.gateway.metrics.in_flight();
+        let Begun { transaction, likeness, taken_over, mut hold } = *begun;
+        let mut attempt = begin(&job.request, transaction, likeness);
+        // What the other node left open is closed with ours.
+        attempt.known_to_verification = taken_over;
+        let stepped_back = AtomicBool::new(false);
+        let mut superseded = false;
+        let mut settled = None;
+        let end = {
+            let mut answering = pin!(settle(job, &mut attempt, &mut in_flight, &mut settled, &stepped_back));
+            loop {
+                // Cancel safety: `settle` may be dropped at any await; what it left open at verification is closed below. `keep` may
+                // be dropped at any time, and the other only waits.
+                tokio::select! {
+                    () = &mut answering => break End::Settled,
+                    why = job.running.interrupted() => break End::Interrupted(why),
+                    lost = hold.keep() => match lost {
+                        Lost::TakenOver => {
+                            // Another node works on this very attempt and will log it. What we have asked verification is waited for
+                            // all the same: a caller that leaves takes the prompt along, which the other has joined.
+                            tracing::warn!(service = crate::NAME, request_id = %transaction, "another node has taken over a request");
+                            stepped_back.store(true, Ordering::Relaxed);
+                            job.gateway.exchanges.forget(&job.id);
+                            hold = Hold::default();
                         }
-                        // It goes on for others, and whoever has replaced it need not wait.
-                        hold.present = None;
-                    }
-                },
+                        Lost::Superseded => {
+                            superseded = true;
+                            job.gateway.exchanges.forget(&job.id);
+                        }
+                        Lost::Replaced => {
+                            job.gateway.exchanges.forget(&job.id);
+                            if !superseded && !job.gateway.exchanges.is_awaited(&job.id) {
+                                break End::Interrupted(Interrupted::Orphaned);
+                            }
+                            // It goes on for others, and whoever has replaced it need not wait.
+                            hold.present = None;
+                        }
+                    },
+                }
             }
-        }
-    };
+        };
+        let stepped_back = stepped_back.into_inner();
+        let over = Over { attempt, hold, end, settled, superseded, stepped_back };
+        Box::pin(finish(job, over)).await;
+    }
+}
+
+/// A request whose login is over, or given up.
+struct Over {
+    attempt: Attempt,
+    hold: Hold,
+    end: End,
+    settled: Option<Box<Answer>>,
+    /// A look-alike has its place at another node.
+    superseded: bool,
+    /// Another node has taken over.
+    stepped_back: bool,
+}
+
+enum End {
+    Settled,
+    Interrupted(Interrupted),
+}
+
+/// Sends the answer if anybody waits for it, and lets everybody know.
+async fn finish(job: &Job, over: Over) {
+    let Job { gateway, request, id, running } = job;
+    let Over { mut attempt, mut hold, mut end, settled, superseded, stepped_back } = over;
     if settled.is_none() {
         login::tell_of_change(gateway, request, &mut attempt);
     }
-    if stepped_back.load(Ordering::Relaxed) {
+    if stepped_back {
         return;
     }
     // Its prompt may be gone because another request has its place at another node: then nobody waits for a Reject.
@@ -512,24 +560,21 @@ async fn answer(
     if !superseded && settled.as_deref().is_some_and(withdrawn) && hold.lost().await == Some(Lost::Replaced) {
         gateway.exchanges.forget(id);
         if !gateway.exchanges.is_awaited(id) {
-            end = End::Orphaned;
+            end = End::Interrupted(Interrupted::Orphaned);
         }
     }
     let answer = match (end, settled) {
-        (End::Orphaned, settled) => {
+        (End::Interrupted(Interrupted::Orphaned), settled) => {
             let (verdict, octets) = settled.map_or((None, None), |answer| (Some(answer.verdict), answer.octets));
             let authenticator = *request.verified().packet().authenticator();
             let given = octets.filter(|_| verdict.as_ref().is_some_and(is_decided));
             let given = given.map(|octets| Given { authenticator, octets });
             let closing = orphaned(gateway, &attempt, verdict, running);
-            Box::pin(leave_to_look_alikes(hold, given, closing)).await;
-            return;
+            return leave_to_look_alikes(hold, given, closing).await;
         }
-        (End::Settled | End::Stopping, Some(answer)) => answer,
-        // `Settled` always leaves an answer behind.
-        (End::Settled | End::Stopping, None) => {
-            Box::new(refuse(gateway, request, &mut attempt, Reason::ShuttingDown, &stepped_back))
-        }
+        (_, Some(answer)) => answer,
+        // What is settled always leaves an answer behind.
+        (_, None) => Box::new(refuse(gateway, request, &mut attempt, Reason::ShuttingDown, stepped_back)),
     };
     let Some(octets) = answer.octets else {
         gateway.exchanges.forget(id);
@@ -539,15 +584,15 @@ async fn answer(
     let given = Arc::new(Given { authenticator: *request.verified().packet().authenticator(), octets });
     gateway.exchanges.publish(id, given.clone());
     if gateway.exchanges.answer(id, given.octets.as_slice().into()) {
-        Box::pin(send(request, &given.octets)).await;
+        send(request, &given.octets).await;
     } else if !awaited && hold.lost().await != Some(Lost::Superseded) {
         let given = is_decided(&answer.verdict).then(|| Given::clone(&given));
         let closing = orphaned(gateway, &attempt, Some(answer.verdict), running);
-        return Box::pin(leave_to_look_alikes(hold, given, closing)).await;
+        return leave_to_look_alikes(hold, given, closing).await;
     }
     hold.answered(&given).await;
     if let Some(parked) = attempt.parked.as_ref().filter(|_| is_decided(&answer.verdict)) {
-        Box::pin(gateway.affinity.unpark(attempt.transaction, parked)).await;
+        gateway.affinity.unpark(attempt.transaction, parked).await;
     }
     log(gateway, attempt, &answer.verdict, running);
 }
@@ -577,34 +622,38 @@ async fn leave_to_look_alikes(mut hold: Hold, decided: Option<Given>, closing: i
     }
 }
 
-enum End {
-    Settled,
-    Orphaned,
-    Stopping,
-}
-
 /// What a request is answered with.
 struct Answer {
     verdict: Verdict,
     octets: Option<Vec<u8>>,
 }
 
-/// Decides, writes the answer into `settled`, and waits until it may be sent.
-async fn settle(
-    gateway: &Arc<Gateway>,
-    request: &Request,
-    attempt: &mut Attempt,
-    in_flight: &mut InFlight<'_>,
-    settled: &mut Option<Box<Answer>>,
-    stepped_back: &AtomicBool,
-) {
-    let verdict = login::decide(gateway, request, attempt, in_flight).await;
-    let answer = write(gateway, request, attempt, verdict, stepped_back);
-    let refused = matches!(answer.verdict, Verdict::Reject(_));
-    *settled = Some(Box::new(answer));
-    if refused {
-        // whoever guesses learns slowly, and not from how long the answer took.
-        sleep_until(request.received + gateway.config.reject_delay()).await;
+/// Decides, writes the answer into `settled`, and waits until it may be sent. Of what a person is waited with it holds only what a
+/// decision needs: the steps before and behind are boxed.
+#[expect(clippy::manual_async_fn, reason = "as above")]
+fn settle<'j>(
+    job: &'j Job,
+    attempt: &'j mut Attempt,
+    in_flight: &'j mut InFlight<'_>,
+    settled: &'j mut Option<Box<Answer>>,
+    stepped_back: &'j AtomicBool,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let opened = Box::pin(login::open(&job.gateway, &job.request, attempt, in_flight)).await;
+        let verdict = match opened {
+            Opened::Decided(verdict) => verdict,
+            Opened::Asks(second) => {
+                let said = job.gateway.verifier.ask(attempt, &second.question, job.request.deadline()).await;
+                Box::pin(login::decide(&job.gateway, &job.request, attempt, in_flight, second, said)).await
+            }
+        };
+        let answer = write(&job.gateway, &job.request, attempt, *verdict, stepped_back.load(Ordering::Relaxed));
+        let refused = matches!(answer.verdict, Verdict::Reject(_));
+        *settled = Some(Box::new(answer));
+        if refused {
+            // whoever guesses learns slowly, and not from how long the answer took.
+            Box::pin(sleep_until(job.request.received + job.gateway.config.reject_delay())).await;
+        }
     }
 }
 
@@ -613,7 +662,7 @@ fn write(
     request: &Request,
     attempt: &mut Attempt,
     verdict: Verdict,
-    stepped_back: &AtomicBool,
+    stepped_back: bool,
 ) -> Answer {
     let verified = request.verified();
     let written = match &verdict {
@@ -664,9 +713,9 @@ fn refuse(
     request: &Request,
     attempt: &mut Attempt,
     reason: Reason,
-    stepped_back: &AtomicBool,
+    stepped_back: bool,
 ) -> Answer {
-    if !stepped_back.load(Ordering::Relaxed) {
+    if !stepped_back {
         close(gateway, attempt, reason);
     }
     attempt.recorded = true;
@@ -735,11 +784,10 @@ fn begin(request: &Request, transaction: TransactionId, likeness: [u8; 32]) -> A
         transaction,
         client: request.client.clone(),
         client_ip: request.path.peer.ip().to_canonical(),
-        mark: Sha256::digest(packet.octets()).into(),
         likeness,
-        calling_station: packet.calling_station_id().map(escaped),
+        calling_station: packet.calling_station_id().map(|station| escaped(station).into()),
         person_ip: person_address::read(request.client.settings.person_address, packet, request.path.peer.ip()),
-        typed: escaped(credentials::typed_name(&verified)),
+        typed: escaped(credentials::typed_name(&verified)).into(),
         person: None,
         absent: None,
         begun: request.received,
@@ -756,6 +804,6 @@ fn begin(request: &Request, transaction: TransactionId, likeness: [u8; 32]) -> A
         known_to_verification: false,
         recorded: false,
     };
-    tracing::debug!(service = crate::NAME, request_id = %transaction, client = attempt.client.name(), typed = attempt.typed, "request");
+    tracing::debug!(service = crate::NAME, request_id = %transaction, client = attempt.client.name(), typed = &*attempt.typed, "request");
     attempt
 }

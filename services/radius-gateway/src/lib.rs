@@ -221,6 +221,7 @@ async fn assemble(config: RadiusSection, deps: Deps, process: Process) -> Arc<Ga
         requests,
         metrics,
     });
+    process.shutdown().spawn_background(stop_work(gateway.clone()));
     process.shutdown().spawn_until_stopping(keep_tidy(gateway.clone()));
     process.shutdown().spawn_until_stopping(hear_other_nodes(gateway.clone()));
     process.shutdown().spawn_until_stopping(report_clients(gateway.clone()));
@@ -320,6 +321,12 @@ impl Gateway {
             self.shutdown.spawn(async move { settings.learn(&client, lesson, password_accepted).await });
         }
     }
+}
+
+/// what is still in work then is refused.
+async fn stop_work(gateway: Arc<Gateway>) {
+    gateway.shutdown.stopping().await;
+    gateway.exchanges.stop();
 }
 
 async fn hear_other_nodes(gateway: Arc<Gateway>) {

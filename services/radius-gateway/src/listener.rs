@@ -35,6 +35,7 @@ use socket::DATAGRAM_OCTETS_MAX;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A port cannot be opened, or not with these certificates: the operator's to mend.
@@ -80,7 +81,7 @@ async fn listen(gateway: Arc<Gateway>, socket: Arc<Socket>, port: Port) {
             Err(error) => {
                 tracing::warn!(service = crate::NAME, error = %error, "a datagram could not be received");
                 // An error that stays would otherwise keep a processor busy.
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
@@ -203,6 +204,11 @@ impl Request {
             .and_then(|datagram| datagram.packet(self.port, usize::MAX))
             .and_then(|packet| verify_request(packet, self.client.all_secrets(), self.rules))
             .expect("the same octets, secrets and rules passed before")
+    }
+
+    /// By when the client wants its answer (FL-09).
+    pub(crate) fn deadline(&self) -> Instant {
+        self.received + Duration::from_secs(self.client.settings.wait_seconds.into())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::relay::{self, Said};
 use crate::reply::{Added, No};
 use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target, Unresolved, let_in_somebody_else};
-use crate::verify::{Allow, Ask, Changed, Decision, MARGIN, Named, NoDecision, Unknown, still_remembered};
+use crate::verify::{Allow, Ask, Changed, Decision, MARGIN, Named, NoDecision, Question, Unknown, still_remembered};
 use crate::windows::WindowsTarget;
 use crate::{Gateway, Nodes, attributes, question};
 use directory::Entry;
@@ -31,8 +31,10 @@ use domain::{DirectoryRef, Method, Protocol, Reason, ResultClass, Secret, Transa
 use fail_open::{Admission, Login, NoPass};
 use lockout_guard::Turn;
 use policy::appended::{Forms, Rule, Split, split};
+use proto::verification::{Outcome, Primary};
 use radius_wire::ms_chap::{FailureCode, MsChap};
 use radius_wire::{AccessRequest, AttributeType, Credentials, DropReason, Lesson, Relayed, State, Verified};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -60,18 +62,35 @@ pub(crate) struct Granted {
     pub(crate) added: Added,
 }
 
-/// Decides a request. May be dropped at any await: what is then open at verification is closed by whoever dropped it.
-pub(crate) async fn decide(
+/// How far a request gets by itself.
+pub(crate) enum Opened {
+    /// To its end.
+    Decided(Box<Verdict>),
+    /// The first lock is open, or was before: verification decides, and may ask a person first.
+    Asks(Box<Second>),
+}
+
+/// The second lock: what verification is asked, and what is done with its answer. Held as long as it waits for a person.
+pub(crate) struct Second {
+    pub(crate) question: Question,
+    begun: Instant,
+    /// Whose conversation it is; none in the first round.
+    user: Option<Uuid>,
+    /// Only while verification is down: what lets people in all the same.
+    admission: Option<Admission>,
+}
+
+/// Opens the first lock. May be dropped at any await: what is then open at verification is closed by whoever dropped it.
+pub(crate) async fn open(
     gateway: &Arc<Gateway>,
     request: &Request,
     attempt: &mut Attempt,
     in_flight: &mut InFlight<'_>,
-) -> Verdict {
+) -> Opened {
     let verified = request.verified();
-    let deadline = request.received + Duration::from_secs(request.client.settings.wait_seconds.into());
     let now_unix_seconds = gateway.now_unix_seconds();
-    let lesson = verified.lesson();
-    gateway.learn(&request.client, lesson, false);
+    gateway.learn(&request.client, verified.lesson(), false);
+    let decided = |verdict: Verdict| Opened::Decided(Box::new(verdict));
     if gateway.has_sent(verified.packet()) {
         // B-33
         tracing::warn!(
@@ -79,22 +98,22 @@ pub(crate) async fn decide(
             client = request.client.name(),
             "a request that was sent from here has come back: the target leads to Twinlock again"
         );
-        return Verdict::Reject(Reason::TargetError);
+        return decided(Verdict::Reject(Reason::TargetError));
     }
     let terms = credentials::Terms::of(&request.client, gateway.settings.takes(&request.client.settings.target));
     let presented = credentials::read(&verified, terms, &gateway.keys.state(), now_unix_seconds);
     if attempt.known_to_verification {
-        relay::go_on(gateway, attempt).await;
+        Box::pin(relay::go_on(gateway, attempt)).await;
     }
-    let mut work = Work { gateway, verified: &verified, lesson, attempt, deadline, in_flight };
-    // Each step is boxed: tens of thousands may wait for their person at once, and what the password took is gone by then.
+    let mut work = Work::of(gateway, request, &verified, attempt, in_flight);
     let first = match presented {
         Ok(Presented::Password { name, password }) => Box::pin(work.first_round(&name, &password)).await,
         Ok(Presented::Foreign { name, state, change }) => Box::pin(work.foreign(&name, state.as_deref(), change)).await,
         Ok(Presented::Answer { state, answer }) => {
-            return Box::pin(work.next_round(&state, answer)).await.unwrap_or_else(Verdict::Reject);
+            let second = Box::pin(work.next_round(&state, answer)).await;
+            return second.map_or_else(|reason| decided(Verdict::Reject(reason)), |second| Opened::Asks(second.into()));
         }
-        Err(Refusal::Silence(reason)) => return Verdict::Silence(reason),
+        Err(Refusal::Silence(reason)) => return decided(Verdict::Silence(reason)),
         Err(Refusal::Reject { reason, conversation }) => {
             if let Some(state) = conversation {
                 gateway.resume(work.attempt, &state);
@@ -107,18 +126,33 @@ pub(crate) async fn decide(
     };
     match first {
         Ok(FirstLock::Open { factors, admission }) => {
-            Box::pin(work.second(factors, admission)).await.unwrap_or_else(Verdict::Reject)
+            Opened::Asks(Box::pin(work.second(factors, admission)).await.into())
         }
-        Ok(FirstLock::Asked(challenge)) => Verdict::Relayed(challenge),
-        Err(reason) => Verdict::Reject(reason),
+        Ok(FirstLock::Asked(challenge)) => decided(Verdict::Relayed(challenge)),
+        Err(reason) => decided(Verdict::Reject(reason)),
     }
+}
+
+/// Goes by what verification said of the second lock. May be dropped at any await, like [`open`].
+pub(crate) async fn decide(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    attempt: &mut Attempt,
+    in_flight: &mut InFlight<'_>,
+    second: Box<Second>,
+    said: Result<Outcome, NoDecision>,
+) -> Box<Verdict> {
+    let verified = request.verified();
+    let mut work = Work::of(gateway, request, &verified, attempt, in_flight);
+    let decided = work.decided(*second, said).await;
+    Box::new(decided.unwrap_or_else(Verdict::Reject))
 }
 
 /// What came of the password, or of what stands for it.
 enum FirstLock {
     Open {
         factors: Factors,
-        /// Only while verification is down: what lets people in all the same.
+        /// See [`Second`].
         admission: Option<Admission>,
     },
     /// The home server asks a question of its own first.
@@ -142,7 +176,17 @@ struct Work<'w, 'm> {
     in_flight: &'w mut InFlight<'m>,
 }
 
-impl Work<'_, '_> {
+impl<'w, 'm> Work<'w, 'm> {
+    fn of(
+        gateway: &'w Arc<Gateway>,
+        request: &Request,
+        verified: &'w Verified<'w>,
+        attempt: &'w mut Attempt,
+        in_flight: &'w mut InFlight<'m>,
+    ) -> Self {
+        Self { gateway, verified, lesson: verified.lesson(), attempt, deadline: request.deadline(), in_flight }
+    }
+
     async fn first_round(&mut self, name: &str, typed: &Secret) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
         let mut target = Target::of(gateway, &self.attempt.client)?;
@@ -389,11 +433,10 @@ impl Work<'_, '_> {
     }
 
     /// The password was right: now the second lock.
-    async fn second(&mut self, factors: Factors, admission: Option<Admission>) -> Result<Verdict, Reason> {
-        let Self { gateway, deadline, .. } = *self;
-        let Factors { code, wanted, spent, password } = factors;
-        // It is not needed any more, and a person may take their time.
-        drop(password);
+    async fn second(&mut self, factors: Factors, admission: Option<Admission>) -> Second {
+        let Self { gateway, .. } = *self;
+        // The password is not needed any more, and a person may take their time.
+        let Factors { code, wanted, spent, password: _ } = factors;
         // only a hidden password proves the shared secret; CHAP and its kin are readable without it.
         let proves_secret = self.verified.packet().has(AttributeType::USER_PASSWORD);
         gateway.learn(&self.attempt.client.clone(), self.lesson, proves_secret);
@@ -404,30 +447,17 @@ impl Work<'_, '_> {
             // For whoever goes on if this node dies while the person is asked.
             self.park().await;
         }
-        let begun = Instant::now();
-        let decided = match spent {
-            true => gateway.verifier.complete(self.attempt, deadline).await,
-            false => gateway.verifier.begin(self.attempt, code, wanted, deadline).await,
+        let question = match spent {
+            true => Question::Complete,
+            false => Question::Begin { primary: Primary::Passed, code, wanted },
         };
-        match (decided, admission) {
-            (Err(NoDecision { nobody_there: true, .. }), Some(admission)) => {
-                self.attempt.method = None;
-                let allow = Box::pin(let_in_while_down(gateway, self.attempt, admission, deadline)).await?;
-                Box::pin(self.granted(allow)).await
-            }
-            (decided, _) => {
-                let decided = decided?;
-                if self.attempt.second.is_none() && self.attempt.method.is_some() {
-                    self.attempt.second = Some(begun.elapsed());
-                }
-                Box::pin(self.verdict(decided)).await
-            }
-        }
+        self.attempt.known_to_verification = true;
+        Second { question, begun: Instant::now(), user: None, admission }
     }
 
     /// The password of this packet is an answer: it goes to verification and nowhere else.
-    async fn next_round(&mut self, state: &State, answer: Secret) -> Result<Verdict, Reason> {
-        let Self { gateway, deadline, .. } = *self;
+    async fn next_round(&mut self, state: &State, answer: Secret) -> Result<Second, Reason> {
+        let Self { gateway, .. } = *self;
         gateway.resume(self.attempt, state);
         self.in_flight.waits_for(self.attempt.method);
         if let Some(home) = gateway.settings.home_target(&self.attempt.client.settings.target) {
@@ -440,20 +470,45 @@ impl Work<'_, '_> {
             }
             self.attempt.parked = parked.map(Box::new);
         }
-        let begun = Instant::now();
-        let decided = gateway.verifier.answer(self.attempt, state.step, answer, deadline).await;
-        self.attempt.second = Some(begun.elapsed());
-        let decision = decided?;
-        // The conversation was with this user; an Allow for somebody else is none.
-        let user = match &decision {
-            Decision::Allow(allow) => Some(allow.user),
-            Decision::Ask(ask) => Some(ask.user),
-            Decision::Deny(_) | Decision::CodeAccepted => None,
-        };
-        if user.is_some_and(|user| user != Uuid::from_bytes(state.user)) {
-            return Err(Reason::InternalError);
+        self.attempt.known_to_verification = true;
+        let mark = Sha256::digest(self.verified.packet().octets()).to_vec();
+        let question = Question::Answer { step: state.step, answer, mark };
+        Ok(Second { question, begun: Instant::now(), user: Some(Uuid::from_bytes(state.user)), admission: None })
+    }
+
+    /// What verification said, or that nobody was there to say anything.
+    async fn decided(&mut self, second: Second, said: Result<Outcome, NoDecision>) -> Result<Verdict, Reason> {
+        let Self { gateway, deadline, .. } = *self;
+        let Second { question, begun, user, admission } = second;
+        let decided = said.and_then(|outcome| gateway.verifier.decision(self.attempt, outcome, question.primary()));
+        match (decided, admission, user) {
+            (Err(NoDecision { nobody_there: true, .. }), Some(admission), _) => {
+                self.attempt.method = None;
+                let allow = Box::pin(let_in_while_down(gateway, self.attempt, admission, deadline)).await?;
+                self.granted(allow).await
+            }
+            (decided, _, None) => {
+                let decision = decided?;
+                if self.attempt.second.is_none() && self.attempt.method.is_some() {
+                    self.attempt.second = Some(begun.elapsed());
+                }
+                self.verdict(decision).await
+            }
+            (decided, _, Some(user)) => {
+                self.attempt.second = Some(begun.elapsed());
+                let decision = decided?;
+                // The conversation was with this user; an Allow for somebody else is none.
+                let of = match &decision {
+                    Decision::Allow(allow) => Some(allow.user),
+                    Decision::Ask(ask) => Some(ask.user),
+                    Decision::Deny(_) | Decision::CodeAccepted => None,
+                };
+                match of.is_some_and(|of| of != user) {
+                    true => Err(Reason::InternalError),
+                    false => self.verdict(decision).await,
+                }
+            }
         }
-        Box::pin(self.verdict(decision)).await
     }
 
     async fn verdict(&mut self, decision: Decision) -> Result<Verdict, Reason> {

@@ -96,7 +96,7 @@ fn park(attempt: &mut Attempt, accept: Parked) {
 pub(crate) async fn go_on(gateway: &Gateway, attempt: &mut Attempt) {
     let Some(home) = gateway.settings.home_target(&attempt.client.settings.target) else { return };
     let Some(accept) = gateway.affinity.parked(attempt.transaction, &attempt.whose(), &home).await else { return };
-    attempt.first = Some(First { via: Some(accept.place.clone()), refused: None, took: Duration::ZERO });
+    attempt.first = Some(First { via: Some(accept.place.as_str().into()), refused: None, took: Duration::ZERO });
     park(attempt, accept);
 }
 

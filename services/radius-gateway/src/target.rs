@@ -215,7 +215,7 @@ impl Target {
         deadline: Instant,
     ) -> Result<Checked, Reason> {
         let (client, peer) = (attempt.client.clone(), attempt.client_ip.to_string());
-        let station = attempt.calling_station.clone().unwrap_or_default();
+        let station = attempt.calling_station.as_deref().unwrap_or_default().to_owned();
         let person_ip = attempt.person_ip.map(|address| address.to_string()).unwrap_or_default();
         let source = [client.name(), &peer, &station, &person_ip];
         let attempted = Attempted { source: &source, subject: &entry.subject, password };
@@ -331,8 +331,8 @@ impl Target {
         let bound = async {
             let accepted = directory.authenticate(entry, password).await;
             via = match &accepted {
-                Ok(accepted) => Some(accepted.server().to_string()),
-                Err(error) => error.server().map(ToString::to_string),
+                Ok(accepted) => Some(accepted.server().to_string().into()),
+                Err(error) => error.server().map(|server| server.to_string().into()),
             };
             accepted.map_err(|error| {
                 let reason = error.reason();
@@ -379,7 +379,7 @@ impl Target {
         let answered = self.timed(Box::pin(asked), Reason::TargetTimeout, deadline).await;
         let error = answered.as_ref().err().map(|reason| reason.code());
         gateway.metrics.upstream("target", home.settings.name.as_str(), begun.elapsed(), error);
-        let via = answered.as_ref().ok().map(|answered| answered.server.place.clone());
+        let via = answered.as_ref().ok().map(|answered| answered.server.place.as_str().into());
         let said = match answered {
             Ok(Answered { server, reply }) => {
                 relay::read(gateway, Parked::new(server.place.clone(), reply), &server, request, attempt).await
@@ -409,8 +409,7 @@ impl Target {
             })
         };
         let said = self.timed(Box::pin(asked), Reason::TargetTimeout, deadline).await;
-        attempt.first =
-            Some(First { via: Some(name.to_owned()), refused: said.as_ref().err().copied(), took: self.took });
+        attempt.first = Some(First { via: Some(name.into()), refused: said.as_ref().err().copied(), took: self.took });
         said
     }
 

@@ -19,6 +19,7 @@ use service_kit::health::Upstream;
 use service_kit::{Clock, Shutdown};
 use std::collections::HashSet;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -37,6 +38,8 @@ pub(crate) struct Verifier {
     reports: Arc<Semaphore>,
     changes: Changes,
 }
+
+type Answering<'a> = Pin<Box<dyn Future<Output = Result<Response<Outcome>, Status>> + Send + 'a>>;
 
 /// Kept back of every deadline, to answer the client with (V-44).
 pub(crate) const MARGIN: Duration = Duration::from_millis(250);
@@ -60,6 +63,27 @@ impl Beside {
     pub(crate) async fn done(self, limit: Duration) {
         let Some(call) = self.0 else { return };
         let _ = tokio::time::timeout(limit, call).await;
+    }
+}
+
+/// What verification is asked about an attempt. A person may take their time to answer: the message is made anew whenever it is sent,
+/// and held by nobody.
+pub(crate) enum Question {
+    /// The password was right, or comes after the code (L-52 b): may the person in?
+    Begin { primary: Primary, code: Option<Secret>, wanted: Option<Method> },
+    /// The password behind an accepted code was right too.
+    Complete,
+    /// The person's answer to a challenge. `mark`: SHA-256 of the packet, the same wherever a copy of it lands.
+    Answer { step: u16, answer: Secret, mark: Vec<u8> },
+}
+
+impl Question {
+    /// What is known of the password.
+    pub(crate) fn primary(&self) -> Primary {
+        match self {
+            Self::Begin { primary, .. } => *primary,
+            Self::Complete | Self::Answer { .. } => Primary::Passed,
+        }
     }
 }
 
@@ -167,7 +191,7 @@ impl Verifier {
             person_ip: attempt.person_ip.map(|address| address.to_string()).unwrap_or_default(),
             transaction_id: attempt.transaction.to_string(),
         };
-        let reply = self.asked(request, deadline, |request| self.port.appended_forms(request)).await?;
+        let reply = self.asked(deadline, |left| self.port.appended_forms(within(request(), left))).await?;
         Ok(Forms {
             code_digits: reply.code_digits,
             temporary_code: reply.temporary_code,
@@ -178,17 +202,6 @@ impl Verifier {
         })
     }
 
-    /// The password was right: may the person in?
-    pub(crate) fn begin<'a>(
-        &'a self,
-        attempt: &'a mut Attempt,
-        code: Option<Secret>,
-        wanted: Option<Method>,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Decision, NoDecision>> + 'a {
-        self.ask_to_begin(attempt, Primary::Passed, code, wanted, deadline)
-    }
-
     /// The password comes after the code: is the code right (L-52 b)? Never answered with an Allow.
     pub(crate) async fn begin_with_code(
         &self,
@@ -196,54 +209,46 @@ impl Verifier {
         code: Secret,
         deadline: Instant,
     ) -> Result<Decision, NoDecision> {
-        self.ask_to_begin(attempt, Primary::Pending, Some(code), None, deadline).await
-    }
-
-    async fn ask_to_begin(
-        &self,
-        attempt: &mut Attempt,
-        primary: Primary,
-        code: Option<Secret>,
-        wanted: Option<Method>,
-        deadline: Instant,
-    ) -> Result<Decision, NoDecision> {
         attempt.known_to_verification = true;
-        let request = || BeginRequest {
-            attempt: Some(wire(attempt).into()),
-            primary: primary.into(),
-            code: code.clone().map(proto::common::Secret::from),
-            wanted_method: wanted.map_or("", Method::code).to_owned(),
-            ..BeginRequest::default()
-        };
-        let outcome = self.asked(request, deadline, |request| self.port.begin(request)).await?;
-        self.decision(attempt, outcome, primary)
+        let question = Question::Begin { primary: Primary::Pending, code: Some(code), wanted: None };
+        let outcome = self.ask(attempt, &question, deadline).await?;
+        self.decision(attempt, outcome, question.primary())
     }
 
-    /// The password behind an accepted code was right too.
-    pub(crate) async fn complete(&self, attempt: &mut Attempt, deadline: Instant) -> Result<Decision, NoDecision> {
-        let request = || CompleteRequest { attempt: Some(wire(attempt)) };
-        let outcome = self.asked(request, deadline, |request| self.port.complete(request)).await?;
-        self.decision(attempt, outcome, Primary::Passed)
-    }
-
-    /// The person's answer to a challenge.
-    pub(crate) async fn answer(
-        &self,
-        attempt: &mut Attempt,
-        step: u16,
-        answer: Secret,
+    /// Waits for what becomes of an attempt, perhaps for a person. May be dropped at any time: nobody is asked any more then.
+    pub(crate) fn ask<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        question: &'a Question,
         deadline: Instant,
-    ) -> Result<Decision, NoDecision> {
-        attempt.known_to_verification = true;
-        let request = || AnswerRequest {
-            transaction_id: attempt.transaction.to_string(),
-            step: step.into(),
-            client: attempt.client.name().to_owned(),
-            answer: Some(answer.clone().into()),
-            mark: attempt.mark.to_vec(),
-        };
-        let outcome = self.asked(request, deadline, |request| self.port.answer(request)).await?;
-        self.decision(attempt, outcome, Primary::Passed)
+    ) -> impl Future<Output = Result<Outcome, NoDecision>> + 'a {
+        self.asked(deadline, move |left| self.put(attempt, question, left))
+    }
+
+    fn put(&self, attempt: &Attempt, question: &Question, left: Duration) -> Answering<'_> {
+        match question {
+            Question::Begin { primary, code, wanted } => {
+                let request = BeginRequest {
+                    attempt: Some(wire(attempt).into()),
+                    primary: (*primary).into(),
+                    code: code.clone().map(proto::common::Secret::from),
+                    wanted_method: wanted.map_or("", Method::code).to_owned(),
+                    ..BeginRequest::default()
+                };
+                self.port.begin(within(request, left))
+            }
+            Question::Complete => self.port.complete(within(CompleteRequest { attempt: Some(wire(attempt)) }, left)),
+            Question::Answer { step, answer, mark } => {
+                let request = AnswerRequest {
+                    transaction_id: attempt.transaction.to_string(),
+                    step: (*step).into(),
+                    client: attempt.client.name().to_owned(),
+                    answer: Some(answer.clone().into()),
+                    mark: mark.clone(),
+                };
+                self.port.answer(within(request, left))
+            }
+        }
     }
 
     /// Nobody waits any more, or the conversation is dead. Best effort, beside the login.
@@ -378,35 +383,38 @@ impl Verifier {
     }
 
     /// Asks, and once more where a replica says that it cannot decide now: another one may, within the same deadline. Verification
-    /// answers a repeated question with its first result (V-02). The message is made when it is sent: what waits for a person holds
-    /// no copy of it.
-    async fn asked<M, T, F>(
+    /// answers a repeated question with its first result (V-02).
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice as long as it waits")]
+    fn asked<T, F>(
         &self,
-        message: impl Fn() -> M,
         deadline: Instant,
-        call: impl Fn(tonic::Request<M>) -> F,
-    ) -> Result<T, NoDecision>
+        put: impl Fn(Duration) -> F + Send,
+    ) -> impl Future<Output = Result<T, NoDecision>> + Send
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        T: Send,
+        F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        let (request, left) = within(message(), deadline)?;
-        match self.heard(left, call(request)).await {
-            Err(NoDecision { nobody_there: true, .. }) if !self.presence.is_down() => {}
-            answered => return answered,
+        async move {
+            let mut asked_before = false;
+            loop {
+                // A block: what was heard is not held on to.
+                {
+                    let (begun, left) = (Instant::now(), left(deadline)?);
+                    let answered = tokio::time::timeout(left, put(left)).await;
+                    let heard = self.heard(begun, answered.unwrap_or_else(|_| Err(Status::deadline_exceeded(""))));
+                    let nobody_there = matches!(heard, Err(NoDecision { nobody_there: true, .. }));
+                    if !nobody_there || asked_before || self.presence.is_down() {
+                        return heard;
+                    }
+                }
+                asked_before = true;
+                Box::pin(tokio::time::sleep(ASKED_AGAIN_AFTER)).await;
+            }
         }
-        tokio::time::sleep(ASKED_AGAIN_AFTER).await;
-        let (request, left) = within(message(), deadline)?;
-        self.heard(left, call(request)).await
     }
 
-    /// Awaits a call for at most `left`, and remembers whether verification is there.
-    async fn heard<T>(
-        &self,
-        left: Duration,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, NoDecision> {
-        let begun = Instant::now();
-        let answered = tokio::time::timeout(left, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("")));
+    /// What came of a call, which tells whether verification is there.
+    fn heard<T>(&self, begun: Instant, answered: Result<Response<T>, Status>) -> Result<T, NoDecision> {
         let code = answered.as_ref().err().map_or(Code::Ok, Status::code);
         if self.presence.heard(code) {
             tell(self.presence.is_reachable(), code);
@@ -451,7 +459,12 @@ impl Verifier {
     }
 
     /// V-02: every way in which this may not be an Allow for this very attempt is no decision.
-    fn decision(&self, attempt: &mut Attempt, outcome: Outcome, asked: Primary) -> Result<Decision, NoDecision> {
+    pub(crate) fn decision(
+        &self,
+        attempt: &mut Attempt,
+        outcome: Outcome,
+        asked: Primary,
+    ) -> Result<Decision, NoDecision> {
         let (transaction, method) = (attempt.transaction, method(&outcome));
         let decision = decode(outcome, transaction, attempt.client.name(), asked, self.clock.now_ms());
         match &decision {
@@ -648,27 +661,31 @@ fn question(ask: proto::verification::Ask, user: fn(&str) -> Uuid) -> Option<Ask
     })
 }
 
-/// With what is left of the deadline; too little is none. Every call may be sent again to another replica: verification
-/// answers a repeated one with its first result (V-02).
-fn within<T>(request: T, deadline: Instant) -> Result<(tonic::Request<T>, Duration), NoDecision> {
+/// What is left of the deadline; too little is none.
+fn left(deadline: Instant) -> Result<Duration, NoDecision> {
     let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
-    if left.is_zero() {
-        return Err(NoDecision::of(Reason::VerificationUnavailable));
+    match left.is_zero() {
+        true => Err(NoDecision::of(Reason::VerificationUnavailable)),
+        false => Ok(left),
     }
-    Ok((with_deadline(idempotent(request), left), left))
+}
+
+/// Every call may be sent again to another replica: verification answers a repeated one with its first result (V-02).
+fn within<T>(request: T, left: Duration) -> tonic::Request<T> {
+    with_deadline(idempotent(request), left)
 }
 
 fn wire(attempt: &Attempt) -> proto::verification::Attempt {
-    let unresolved = attempt.absent.as_ref().unwrap_or(&attempt.typed);
+    let unresolved = attempt.absent.as_deref().unwrap_or(&attempt.typed);
     proto::verification::Attempt {
         transaction_id: attempt.transaction.to_string(),
         client: attempt.client.name().to_owned(),
         protocol: Protocol::Radius.code().to_owned(),
         subject: attempt.person.as_ref().map(|person| (&person.subject).into()),
-        username: attempt.person.as_ref().map_or(unresolved, |person| &person.username).clone(),
+        username: attempt.person.as_ref().map_or(unresolved, |person| person.username.as_str()).to_owned(),
         name_form: attempt.person.as_ref().map_or("", |person| NameForm::code(person.name_form)).to_owned(),
         client_ip: attempt.client_ip.to_string(),
-        calling_station: attempt.calling_station.clone().unwrap_or_default(),
+        calling_station: attempt.calling_station.as_deref().unwrap_or_default().to_owned(),
         can_challenge: attempt.asks,
         service_account: false,
         dialogue: false,

@@ -143,7 +143,7 @@ impl SharedRequests {
     /// What is held of a request that is ours to work on.
     pub(super) fn hold(&self, packet: Box<Lease>) -> Hold {
         let present = self.notices.enter(&packet.key, packet.entry.fingerprint.sha256);
-        Hold { packet: Some(packet), common: None, present: Some(present) }
+        Hold { packet: Some(packet), common: None, present: Some(present.into()) }
     }
 
     /// Whether the bus is away, as far as is known.
@@ -279,7 +279,7 @@ pub(super) struct Hold {
     pub(super) packet: Option<Box<Lease>>,
     pub(super) common: Option<Box<Lease>>,
     /// As long as something of it may be open here.
-    pub(super) present: Option<Present>,
+    pub(super) present: Option<Box<Present>>,
 }
 
 impl Hold {
@@ -352,7 +352,7 @@ impl Hold {
     }
 }
 
-async fn hinted(present: &Option<Present>) {
+async fn hinted(present: &Option<Box<Present>>) {
     match present {
         Some(present) => present.hint().await,
         None => std::future::pending().await,

@@ -5,12 +5,11 @@ use crate::listener::Drop;
 use radius_wire::{ExchangeId, ExchangeKey, ExchangeLimits, Exchanges, Fingerprint, LookAlike, Received};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// The longest wait of a client (FL-09) and 30 s.
 pub(super) const PENDING_KEPT: Duration = Duration::from_secs(110 + 30);
@@ -24,8 +23,10 @@ pub(crate) struct Table {
 
 struct Inner {
     exchanges: Exchanges,
-    running: HashMap<ExchangeId, InWork>,
+    /// By the serial of the exchange.
+    running: HashMap<u64, InWork>,
     in_work_of: HashMap<Arc<str>, usize>,
+    stopping: bool,
 }
 
 struct InWork {
@@ -36,18 +37,50 @@ struct InWork {
     last: Instant,
 }
 
-/// A request in work.
+/// A request in work, and those that have joined it.
 #[derive(Clone)]
-pub(super) struct Running {
+pub(super) struct Running(Arc<State>);
+
+struct State {
     client: Arc<str>,
-    duplicates: Arc<AtomicU32>,
+    duplicates: AtomicU32,
+    /// See [`Interrupted`], and [`WANTED`] before that.
+    interrupted: AtomicU8,
+    told: Notify,
+}
+
+const WANTED: u8 = 0;
+
+/// Why a request in work is to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupted {
     /// Nobody waits for its answer any more.
-    pub(super) orphaned: CancellationToken,
+    Orphaned = 1,
+    /// The process stops.
+    Stopping = 2,
 }
 
 impl Running {
     pub(super) fn duplicates(&self) -> u32 {
-        self.duplicates.load(Ordering::Relaxed)
+        self.0.duplicates.load(Ordering::Relaxed)
+    }
+
+    /// Returns when it is to end. May be dropped at any time.
+    pub(super) async fn interrupted(&self) -> Interrupted {
+        // First, so that nothing is missed between the two.
+        let told = self.0.told.notified();
+        if self.0.interrupted.load(Ordering::Acquire) == WANTED {
+            told.await;
+        }
+        match self.0.interrupted.load(Ordering::Acquire) == Interrupted::Orphaned as u8 {
+            true => Interrupted::Orphaned,
+            false => Interrupted::Stopping,
+        }
+    }
+
+    fn interrupt(&self, why: Interrupted) {
+        self.0.interrupted.store(why as u8, Ordering::Release);
+        self.0.told.notify_waiters();
     }
 }
 
@@ -128,7 +161,12 @@ impl Table {
             reply_kept,
             pending_kept: PENDING_KEPT,
         };
-        let inner = Inner { exchanges: Exchanges::new(limits), running: HashMap::new(), in_work_of: HashMap::new() };
+        let inner = Inner {
+            exchanges: Exchanges::new(limits),
+            running: HashMap::new(),
+            in_work_of: HashMap::new(),
+            stopping: false,
+        };
         Self { started: Instant::now(), in_work_max, in_work_per_client_max, inner: Mutex::new(inner) }
     }
 
@@ -145,6 +183,15 @@ impl Table {
         let mut inner = self.lock();
         for unanswered in inner.exchanges.close(listener, source) {
             inner.orphan(&unanswered);
+        }
+    }
+
+    /// The process stops: what is in work ends, and what comes now at once.
+    pub(crate) fn stop(&self) {
+        let mut inner = self.lock();
+        inner.stopping = true;
+        for in_work in inner.running.values() {
+            in_work.running.interrupt(Interrupted::Stopping);
         }
     }
 
@@ -205,14 +252,22 @@ impl Table {
         let unless_begun = (begins_not && arrival.begun == HasBegun::Perhaps).then_some(why);
         let known = inner.in_work_of.get_key_value(arrival.client).map(|(client, _)| client.clone());
         let client = known.unwrap_or_else(|| arrival.client.into());
-        let running = Running { client, duplicates: Arc::default(), orphaned: CancellationToken::new() };
+        let running = Running(Arc::new(State {
+            client,
+            duplicates: AtomicU32::default(),
+            interrupted: AtomicU8::new(WANTED),
+            told: Notify::new(),
+        }));
+        if inner.stopping {
+            running.interrupt(Interrupted::Stopping);
+        }
         inner.enter(id, running.clone());
         Taken::Work { id, running, anew, predecessor, unless_begun }
     }
 
     fn join(&self, inner: &mut Inner, work: ExchangeId, id: ExchangeId, arrival: &Arrival<'_>) -> Taken {
         let repeat = inner.repeated(&work);
-        let joined = inner.running.get(&work).map(|it| it.running.clone()).zip(inner.subscribed(&work));
+        let joined = inner.running.get(&work.serial()).map(|it| it.running.clone()).zip(inner.subscribed(&work));
         match joined {
             Some((running, answered)) if self.room(inner, arrival.client) != Room::None => {
                 inner.enter(id, running.clone());
@@ -245,11 +300,12 @@ impl Table {
     pub(super) fn leave(&self, id: &ExchangeId) {
         let mut inner = self.lock();
         inner.exchanges.finish(id);
-        let Some(InWork { running, .. }) = inner.running.remove(id) else { return };
-        if let Some(in_work) = inner.in_work_of.get_mut(&running.client) {
+        let Some(InWork { running, .. }) = inner.running.remove(&id.serial()) else { return };
+        let client = &running.0.client;
+        if let Some(in_work) = inner.in_work_of.get_mut(client) {
             *in_work -= 1;
             if *in_work == 0 {
-                inner.in_work_of.remove(&running.client);
+                inner.in_work_of.remove(client);
             }
         }
     }
@@ -262,7 +318,7 @@ impl Table {
     pub(super) fn publish(&self, work: &ExchangeId, given: Arc<Given>) {
         let mut inner = self.lock();
         inner.exchanges.finish(work);
-        if let Some(answered) = inner.running.get(work).and_then(|in_work| in_work.answered.as_ref()) {
+        if let Some(answered) = inner.running.get(&work.serial()).and_then(|in_work| in_work.answered.as_ref()) {
             answered.send_replace(Some(given));
         }
     }
@@ -304,25 +360,25 @@ enum Room {
 
 impl Inner {
     fn enter(&mut self, id: ExchangeId, running: Running) {
-        *self.in_work_of.entry(running.client.clone()).or_default() += 1;
+        *self.in_work_of.entry(running.0.client.clone()).or_default() += 1;
         let now = Instant::now();
-        self.running.insert(id, InWork { running, answered: None, first: now, last: now });
+        self.running.insert(id.serial(), InWork { running, answered: None, first: now, last: now });
     }
 
     fn orphan(&self, work: &ExchangeId) {
-        if let Some(in_work) = self.running.get(work) {
-            in_work.running.orphaned.cancel();
+        if let Some(in_work) = self.running.get(&work.serial()) {
+            in_work.running.interrupt(Interrupted::Orphaned);
         }
     }
 
     fn subscribed(&mut self, work: &ExchangeId) -> Option<watch::Receiver<Option<Arc<Given>>>> {
-        let answered = &mut self.running.get_mut(work)?.answered;
+        let answered = &mut self.running.get_mut(&work.serial())?.answered;
         Some(answered.get_or_insert_with(|| watch::channel(None).0).subscribe())
     }
 
     fn repeated(&mut self, work: &ExchangeId) -> Repeat {
-        let Some(in_work) = self.running.get_mut(work) else { return Repeat::default() };
-        in_work.running.duplicates.fetch_add(1, Ordering::Relaxed);
+        let Some(in_work) = self.running.get_mut(&work.serial()) else { return Repeat::default() };
+        in_work.running.0.duplicates.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let repeat = Repeat { gap: now - in_work.last, waited: now - in_work.first };
         in_work.last = now;

@@ -12,7 +12,7 @@ mod verification;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use radius_gateway::{Deps, Nodes};
+use radius_gateway::{Deps, Nodes, RadiusSection};
 use radius_wire::{
     Attribute, AttributeType, Code, Packet, Port, Request, RequestCode, Rule, Secret, Sent, verify_reply,
 };
@@ -40,6 +40,8 @@ const WAIT_MS: u64 = 12_000;
 /// A node sees within this that another one has its request.
 const NOTICED_MS: i64 = 500;
 const SUPERSEDED_MS: i64 = 2_600;
+/// What crosses an answer on its way was sent this long before it is heard, at most.
+const CROSSED_MS: i64 = 2 * TICK_MS as i64;
 /// The answer of another node is found within this.
 const FOUND_MS: i64 = 1_000;
 /// A Reject goes out no earlier, less what a step takes.
@@ -155,6 +157,36 @@ async fn a_request_in_the_place_of_another_nodes_is_begun_within_half_a_second()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_alike_that_is_replaced_elsewhere_is_not_refused_with_the_first() {
+    // it waits for its own time, and looks meanwhile whether its place is still its own
+    const REFUSED_AFTER_MS: u64 = 3_000;
+    let section = RadiusSection { reject_delay_ms: REFUSED_AFTER_MS.try_into().expect("allowed"), ..section() };
+    let mut model = Model::start_with(section).await;
+    let login = Login { who: 0, factor: Factor::Phone, right_password: false, station: Some(0) };
+    let way = Way { port: 0, node: 0 };
+    model.take(Step::Login(login, way)).await.expect("it holds");
+    model.pass(REFUSED_AFTER_MS / 2 / TICK_MS).await.expect("it holds");
+    model.take(Step::Again { of: 0, same_identifier: false, way }).await.expect("it holds");
+    model.pass(REFUSED_AFTER_MS / 2 / TICK_MS).await.expect("it holds");
+    assert_eq!(code(&model.sendings[0].heard), Some(Code::AccessReject));
+    model.take(Step::Instead { of: 0, login: Login { who: 1, ..login }, node: 1 }).await.expect("it holds");
+    model.finish().await.expect("it holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_crosses_its_answer_gets_it_again() {
+    // at the node that answers, and at another one
+    let login = Login { who: 0, factor: Factor::Phone, right_password: false, station: Some(0) };
+    for (node, ticks) in [(0, 7), (0, 8), (0, 9), (1, 7), (1, 8), (1, 9)] {
+        let mut model = Model::start().await;
+        model.take(Step::Login(login, Way { port: 0, node: 0 })).await.expect("it holds");
+        model.pass(ticks).await.expect("it holds");
+        model.take(Step::Copy { of: 0, node }).await.expect("it holds");
+        model.finish().await.expect("it holds");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_many_logins_as_many_tasks_run_as_before() {
     // T-12: of every kind, with copies, retries and replacements, some of them given up
     let mut model = Model::start().await;
@@ -234,8 +266,10 @@ struct Sending {
     node: usize,
     heard: Vec<u8>,
     heard_at: i64,
-    /// Answers that may still come: its own, and one for each copy behind that.
+    /// Answers that may still come: its own, and one for each copy behind that, or on its way to it.
     owed: usize,
+    /// When it was sent again before its answer was heard.
+    copied: Vec<i64>,
     /// It has the place of another one.
     replaces: bool,
     /// Another packet has its place since then, and its node may not know of that for so long.
@@ -271,6 +305,10 @@ struct Model {
 
 impl Model {
     async fn start() -> Self {
+        Self::start_with(section()).await
+    }
+
+    async fn start_with(section: RadiusSection) -> Self {
         let (world, verification, nodes, processes) = never_idle(async {
             let world = World::new().await;
             let verification = Simulated::new(world.clock.clone());
@@ -278,7 +316,7 @@ impl Model {
             let mut nodes = Vec::new();
             for process in &processes {
                 let deps = Deps { verification: verification.clone(), ..world.deps(Nodes::Many) };
-                let running = radius_gateway::start(section(), deps, process).await.expect("free ports");
+                let running = radius_gateway::start(section.clone(), deps, process).await.expect("free ports");
                 nodes.push(running.addresses().authentication[0]);
             }
             (world, verification, [nodes[0], nodes[1]], processes)
@@ -423,9 +461,20 @@ impl Model {
         }
         self.may_begin_anew(key, content, now);
         self.ports[key.0].send_to(&octets, self.nodes[node]).await.expect("loopback");
-        let (heard, heard_at, owed, replaced) = (Vec::new(), 0, 1, None);
-        let at = now;
-        self.sendings.push(Sending { content, key, octets, sent, at, node, heard, heard_at, owed, replaces, replaced });
+        self.sendings.push(Sending {
+            content,
+            key,
+            octets,
+            sent,
+            at: now,
+            node,
+            heard: Vec::new(),
+            heard_at: 0,
+            owed: 1,
+            copied: Vec::new(),
+            replaces,
+            replaced: None,
+        });
     }
 
     /// Whether a packet is one more of a login that is in work and stays so.
@@ -476,7 +525,10 @@ impl Model {
         if sending.replaced.is_some() || answered && now - sending.heard_at > COPIED_MS {
             return;
         }
-        sending.owed += usize::from(answered);
+        match answered {
+            true => sending.owed += 1,
+            false => sending.copied.push(now),
+        }
         self.ports[sending.key.0].send_to(&sending.octets, self.nodes[node]).await.expect("loopback");
     }
 
@@ -517,14 +569,14 @@ impl Model {
             // the old reply never goes out where that is known.
             return match now - at < unknown_ms {
                 true => Ok(()),
-                false => Err(format!(
-                    "login {} was answered after another request had its place",
-                    self.contents[sending.content].login
-                )),
+                false => {
+                    let login = self.contents[sending.content].login;
+                    Err(format!("login {login} was answered after another request had its place, {:?}", self.story()))
+                }
             };
         }
         if sending.owed == 0 {
-            return Err("one answer too many".into());
+            return Err(format!("one answer too many, {:?}", self.story()));
         }
         sending.owed -= 1;
         if !sending.heard.is_empty() {
@@ -532,6 +584,7 @@ impl Model {
             return same.then_some(()).ok_or_else(|| "a copy was answered with other octets".into());
         }
         (sending.heard, sending.heard_at) = (octets, now);
+        sending.owed += sending.copied.iter().filter(|at| now - **at <= CROSSED_MS).count();
         let (content, at) = (sending.content, sending.at);
         match code(&sending.heard) {
             Some(Code::AccessAccept) => self.accepts(content, at),
@@ -600,7 +653,10 @@ impl Model {
         let newest = self.sendings.iter().filter(of(login)).map(|sending| sending.at).max();
         let rival = |sending: &&Sending| sending.is_pending() && (login != asked || Some(sending.at) != newest);
         let rivals = self.sendings.iter().filter(of(asked)).filter(rival).count();
-        match replaced && rivals == 0 {
+        // One of its packets that is in nobody's place does not wait for that.
+        let beside = |sending: &&Sending| sending.is_pending() && !sending.replaces;
+        let besides = self.sendings.iter().filter(of(login)).filter(beside).count();
+        match replaced && rivals + besides == 0 {
             true => Err(format!(
                 "login {login} took the place of login {asked}, whose prompt was still open, {:?}",
                 self.story()

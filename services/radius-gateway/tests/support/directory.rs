@@ -103,6 +103,7 @@ impl FakeDirectory {
         tasks.spawn(async move {
             let mut clients = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                while clients.try_join_next().is_some() {}
                 // What is written waits for no acknowledgement, which takes its time whatever the clock of a test says.
                 stream.set_nodelay(true).expect("TCP");
                 clients.spawn(serve(stream, of_task.clone()));
@@ -114,6 +115,12 @@ impl FakeDirectory {
     /// How many binds of people it has seen, with whatever password.
     pub fn binds(&self) -> usize {
         self.state.binds.lock().expect("no panic").len()
+    }
+
+    /// Nothing of what it has seen takes room any more.
+    pub fn forget(&self) {
+        drop(std::mem::take(&mut *self.state.binds.lock().expect("no panic")));
+        drop(std::mem::take(&mut *self.state.let_in.lock().expect("no panic")));
     }
 
     /// How many searches it has seen, also those that it says nothing to.
