@@ -856,7 +856,7 @@ async fn a_list_that_somebody_looked_at_is_compared_before_anything_is_written()
     let write = ["full", "request", ""].map(str::to_owned);
     synced.lab.store.list_changed.store(true, Ordering::SeqCst);
     synced.lab.ask(by_list.clone()).await;
-    assert_eq!(told(&synced.lab.runs(1).await), [check.clone()]);
+    assert_eq!(told(&synced.lab.runs(1).await), std::slice::from_ref(&check));
     // The next request is taken up after the one that was refused.
     synced.lab.store.list_changed.store(false, Ordering::SeqCst);
     synced.lab.ask(by_list.clone()).await;

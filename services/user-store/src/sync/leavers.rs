@@ -536,6 +536,7 @@ mod tests {
             actor: String::new(),
             started_ms: 0,
             items_digest: String::new(),
+            mapping_digest: String::new(),
             identity: String::new(),
             added: 0,
             changed: 0,

@@ -26,6 +26,7 @@ async fn begin(lab: &Fixture, mode: &str, actor: &str) -> String {
         why: "asked for".into(),
         feed: "dirsync".into(),
         trigger: "request".into(),
+        mapping_digest: "map".into(),
         identity: "domain".into(),
         offers: vec!["dirsync: yes".into(), "syncrepl: no".into()],
         actor: actor.into(),
@@ -68,6 +69,7 @@ pub async fn the_position_is_stored_with_what_it_covers(lab: Fixture) {
     let known = GetSourceReply {
         position: b"one".to_vec(),
         items_digest: String::new(),
+        mapping_digest: "map".into(),
         identity: "domain".into(),
         full_unix_ms: began,
         complete_unix_ms: began,
