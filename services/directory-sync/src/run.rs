@@ -202,6 +202,10 @@ impl Runner {
         let mut checks = trigger.looked_at().filter(|_| mode == Mode::Full);
         loop {
             let reads = if checks.is_some() { Mode::Preview } else { mode };
+            let read_items = items(snapshot, name, mode);
+            // What is compared is what the write would do: items in preview, which any other preview tries, write nothing (FS-12).
+            let others = checks.is_some() && items(snapshot, name, Mode::Preview).len() > read_items.len();
+            let draft: Vec<&SyncItem> = if others { read_items.clone() } else { draft.iter().collect() };
             if !self.has_place(reads) {
                 return Ok(Ran::NoPlace);
             }
@@ -226,7 +230,7 @@ impl Runner {
                 Some(looked_at) => opening.checking(looked_at),
                 None => opening,
             };
-            let items = source::pinned(&items(snapshot, name, reads), &pins);
+            let items = source::pinned(&read_items, &pins);
             let items: Vec<&SyncItem> = items.iter().collect();
             let work = self.once(&opening, reads, &items, prepared.as_ref(), &state);
             let (result, full) = work.instrument(span.clone()).await;

@@ -863,10 +863,19 @@ async fn a_list_that_somebody_looked_at_is_compared_before_anything_is_written()
     let runs = synced.lab.runs(3).await;
     assert_eq!(told(&runs), [check.clone(), check.clone(), write.clone()], "another list was not written");
     assert_eq!(runs[1].users, runs[2].users);
+    // What an item in preview would do is no part of what is written.
+    let mut later = item("later");
+    later["state"] = "preview".into();
+    synced.lab.settings.change(|document| document["sync_item"] = json!([later, item("staff")]));
+    synced.lab.ask(by_list.clone()).await;
+    let runs = synced.lab.runs(5).await;
+    assert_eq!(told(&runs[3..]), [check.clone(), write.clone()]);
+    let sent: Vec<Value> = runs[3].begun.draft_items.iter().map(|it| serde_json::from_str(it).expect("JSON")).collect();
+    assert_eq!(sent.iter().map(|item| &item["name"]).collect::<Vec<_>>(), ["staff"]);
     // So is that nobody is held any more.
     synced.lab.settings.change(|document| document["sync_item"] = json!([]));
     synced.lab.ask(by_list).await;
-    assert_eq!(told(&synced.lab.runs(5).await[3..]), [check, write]);
+    assert_eq!(told(&synced.lab.runs(7).await[5..]), [check, write]);
     synced.stop().await;
 }
 

@@ -55,6 +55,7 @@ pub async fn ask(connection: &mut Connection, only: &str, how: How) -> Result<As
 pub async fn ask_of_draft(connection: &mut Connection, draft: &Settings, only: &str) -> Result<Asked, Failure> {
     let preview = How { accept_source: false, preview: true, changes: false };
     let directories = directories(draft, only, preview).map_err(Failure::no)?;
+    all_have_items(&settings(connection).await?, draft, only, &directories).map_err(Failure::no)?;
     let known = known(connection).await?;
     for directory in &directories {
         let items = draft.sync_items.iter().filter(|item| item.directory.as_str() == directory);
@@ -68,6 +69,30 @@ pub async fn ask_of_draft(connection: &mut Connection, draft: &Settings, only: &
         connection.admin.request_sync(request).await?;
     }
     Ok(Asked { known, directories })
+}
+
+/// Of a directory without an item nobody is held any more (FS-10). No preview of a draft lists that, so it is said.
+fn all_have_items(
+    in_force: &Settings,
+    draft: &Settings,
+    only: &str,
+    directories: &BTreeSet<String>,
+) -> Result<(), String> {
+    let has = |settings: &Settings, directory: &str| {
+        settings.sync_items.iter().any(|item| item.directory.as_str() == directory && item.is_read(true))
+    };
+    let named = in_force.sync_items.iter().map(|item| item.directory.as_str());
+    let named =
+        named.filter(|directory| only.is_empty() || *directory == only).chain(directories.iter().map(String::as_str));
+    let without: BTreeSet<&str> = named.filter(|directory| !has(draft, directory)).collect();
+    match without.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "the file has no sync item of {} that is on: once it is applied, `twinlock sync now` lets go of all its users, which no list \
+             shows before; name a directory that has one",
+            without.into_iter().collect::<Vec<_>>().join(", ")
+        )),
+    }
 }
 
 /// What these previews list, and nothing else, is written (FS-09).
@@ -222,6 +247,34 @@ mod tests {
 
     fn names(list: &[&str]) -> BTreeSet<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_draft_without_an_item_of_a_directory_is_not_taken_for_one_that_changes_nothing() {
+        // FS-10, FS-12
+        let settings = |items: &[(&str, &str)]| -> Settings {
+            let item = |(directory, state): &(&str, &str)| {
+                format!(
+                    "[[sync_item]]\nname = \"{directory}-all\"\ndirectory = \"{directory}\"\nstate = \"{state}\"\nsource = {{ kind = \"domain\" }}\n"
+                )
+            };
+            toml::from_str(&items.iter().map(item).collect::<String>()).expect("valid")
+        };
+        let in_force = settings(&[("corp", "on"), ("lab", "on")]);
+        for (draft, only, directories, fails) in [
+            (settings(&[("corp", "on"), ("lab", "on")]), "", &["corp", "lab"][..], None),
+            (settings(&[("corp", "preview"), ("lab", "on")]), "", &["corp", "lab"], None),
+            (settings(&[("corp", "on")]), "", &["corp"], Some("of lab that")),
+            (settings(&[("corp", "on")]), "corp", &["corp"], None),
+            (settings(&[("corp", "off"), ("lab", "on")]), "", &["lab"], Some("of corp that")),
+            (settings(&[("lab", "on")]), "corp", &["corp"], Some("of corp that")),
+        ] {
+            match (all_have_items(&in_force, &draft, only, &names(directories)), fails) {
+                (Ok(()), None) => {}
+                (Err(said), Some(part)) => assert!(said.contains(part), "{said}"),
+                (found, _) => panic!("{only:?} {directories:?}: {found:?}"),
+            }
+        }
     }
 
     #[test]
