@@ -400,7 +400,7 @@ mod tests {
         ["entryUUID:00000000-0000-0000-0000-000000000001", "entryUUID:00000000-0000-0000-0000-000000000002"];
 
     /// Section, key, a stronger and a weaker value as the document has them; empty = not written.
-    const CASES: [(&str, &str, &str, &str); 102] = [
+    const CASES: [(&str, &str, &str, &str); 103] = [
         ("portal", "first_enrolment", "first_enrolment = 'off'", ""),
         ("portal", "first_enrolment", "", "first_enrolment = 'open'"),
         ("verification", "cool_down_seconds", "", "cool_down_seconds = 0"),
@@ -543,6 +543,12 @@ mod tests {
             "service_accounts.cn=a.certificates",
             "service_accounts = [{ name = 'cn=a', certificates = ['dns:a'] }]",
             "service_accounts = [{ name = 'cn=a' }]",
+        ),
+        (
+            "client",
+            "service_accounts.cn=a.certificates",
+            "service_accounts = [{ name = 'cn=a', certificates = ['dns:a'] }]",
+            "service_accounts = [{ name = 'cn=a', certificates = ['dns:a', 'dns:b'] }]",
         ),
         ("client", "unknown_user", "", "unknown_user = 'pass'"),
         ("client", "not_enrolled", "", "not_enrolled = 'pass'"),
@@ -699,6 +705,7 @@ mod tests {
         assert_eq!(found(&[pin], &[refuse, pin]), [""; 0]);
         assert_eq!(found(&[refuse], &[refuse, pin]), [""; 0], "a new one behind all of them");
         assert_eq!(found(&[pin, refuse], &[refuse]), ["policy.pin"]);
+        assert_eq!(found(&[pin], &[other]), ["policy.pin"], "named once, though another one is new");
         for (then, key) in [
             ("least_assurance = 'none'", "least_assurance"),
             ("methods = ['sms']", "methods"),
