@@ -255,7 +255,7 @@ fn holds_as_many(before: &SyncItem, after: &SyncItem) -> bool {
     let ids: HashSet<&ObjectId> = after.source.ids.iter().collect();
     let unfiltered = after.filter.is_empty() || after.filter == before.filter;
     let same = SyncSource { ids: before.source.ids.clone(), ..after.source.clone() } == before.source;
-    unfiltered && same && before.source.ids.iter().all(|id| ids.contains(id)) && (after.add || !before.add)
+    unfiltered && same && before.source.ids.iter().all(|id| ids.contains(id))
 }
 
 fn rule(section: &str, key: &str) -> Weaker {
@@ -742,6 +742,8 @@ mod tests {
         let off = both.clone() + "state = 'off'\n";
         assert_eq!(found(&[&both, &robots], &[&off, &robots]), ["sync_item.robots.order"]);
         assert_eq!(found(&[&both, &robots], &[&first, &robots]), ["sync_item.staff.source"]);
+        let sleeping = exempt_item("robots", "state = 'off'");
+        assert_eq!(found(&[&both, &sleeping], &[&robots]), ["sync_item.robots.state"], "it is on now, which says it");
         let filtered = both.clone() + "filter = '(title=a)'\n";
         assert_eq!(found(&[&both, &robots], &[&filtered, &robots]), ["sync_item.staff.source"]);
         assert_eq!(found(&[&first, &robots], &[&both, &robots]), [""; 0], "an import takes them from it");
