@@ -700,6 +700,15 @@ async fn users_of_a_directory_are_found_and_imported_by_their_ids() {
         import(bad).await.assert_problem(status);
     }
     assert_eq!(world.store.applied.lock().expect("a lock").len(), before, "nothing was changed");
+    *world.store.weaker.lock().expect("a lock") = vec!["sync_item.hand.source.ids".into()];
+    let looked = import(json!({"names": ["new"], "dry_run": true})).await.json();
+    assert_eq!(looked["weaker"], json!(["sync_item.hand.source.ids"]), "FC-08: {looked}");
+    let refused = import(json!({"names": ["new"]})).await.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused["errors"][0].as_str().is_some_and(|text| text.starts_with("reason: is missing")), "{refused}");
+    assert_eq!(world.store.applied.lock().expect("a lock").len(), before, "nothing was changed");
+    import(json!({"names": ["new"], "run": false, "reason": "it has no phone"})).await.json();
+    assert_eq!(world.store.calls().last(), Some(&"because it has no phone".to_owned()));
+    world.store.weaker.lock().expect("a lock").clear();
     *world.store.document.lock().expect("a lock") = settings.replace("41", "40");
     import(json!({"names": ["new"]})).await.assert_problem(StatusCode::CONFLICT);
 }

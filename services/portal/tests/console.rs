@@ -728,9 +728,16 @@ async fn whoever_searches_for_people_leaves_the_open_group() {
     let searched = "find \"new\" of group \"\"".to_owned();
     assert_eq!(world.store.calls().last(), Some(&searched), "{:?}", world.store.calls());
     let all = [("search", "new"), ("into", "people"), ("whom", "everybody")];
+    *world.store.weaker.lock().expect("a lock") = vec!["sync_item.people.source.ids".into()];
     owner.submit("/console/import", &[&group[..], &all].concat()).await;
+    assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "FC-08: {}", owner.page.html);
+    let html = &owner.page.html;
+    assert!(html.contains("reason: is missing") && html.contains("name=\"reason\""), "{html}");
+    assert_eq!(applied_times(&world), 0);
+    owner.submit("/console/import", &[&group[..], &all, &[("reason", "it has no phone")]].concat()).await;
     assert_eq!(owner.page.status, StatusCode::OK, "{}", owner.page.html);
-    assert_eq!(world.store.applied.lock().expect("a lock").len(), 1, "{:?}", world.store.calls());
+    assert_eq!(applied_times(&world), 1, "{:?}", world.store.calls());
+    assert!(world.store.calls().contains(&"because it has no phone".to_owned()), "{:?}", world.store.calls());
 }
 
 #[tokio::test]

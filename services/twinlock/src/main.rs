@@ -310,6 +310,7 @@ mod tests {
             "twinlock client observe vpn off",
             "twinlock target show home",
             "twinlock sync import corp --into hand ann ben",
+            "twinlock sync import corp --into robots ann --reason no-phone",
             "twinlock sync import corp --into hand --filter (department=Sales) --below ou=x,dc=corp --dry-run",
             "twinlock sync import corp --into hand --search archer --update --yes --no-run",
             "twinlock sync owner ann",

@@ -13,7 +13,8 @@ use domain::{ObjectId, ObjectName, Reason};
 use proto::directory::find_places_request::Kind;
 use proto::directory::{FindPlacesRequest, FindUsersRequest, FoundUser, HoldersReply, HoldersRequest};
 use proto::user_store::{
-    ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest, SyncStatusRequest,
+    ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, KnownUser, KnownUsersRequest, RequestSyncRequest,
+    SyncStatusRequest,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::grpc::idempotent;
@@ -149,6 +150,9 @@ pub(crate) struct NewSelection {
     /// False: no run is asked for.
     #[serde(default = "yes")]
     pub run: bool,
+    /// Why, for the audit. Needed where the item exempts its users from the second factor.
+    #[serde(default)]
+    pub reason: String,
 }
 
 fn yes() -> bool {
@@ -167,6 +171,8 @@ pub(crate) struct Selected {
     pub listed: usize,
     pub users: Vec<SelectedUser>,
     pub warnings: Vec<String>,
+    /// Keys that become weaker than they were: a reason is asked for.
+    weaker: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -301,9 +307,9 @@ pub(crate) async fn import(
     let verdicts = settings.import(&directory, &item, &chosen, new.update).map_err(refused)?;
     let count = |wanted: ImportVerdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     let (imported, changes) = (count(ImportVerdict::Import), !new.dry_run && count(ImportVerdict::Import) > 0);
-    let mut applied = (settings.revision.unwrap_or_default(), Vec::new());
+    let mut applied = ApplySettingsReply { revision: settings.revision.unwrap_or_default(), ..Default::default() };
     if imported > 0 {
-        applied = apply(&app, &settings, &caller.actor, new.dry_run).await?;
+        applied = apply(&app, &settings, &caller.actor, &new).await?;
     }
     let on = settings.sync_items.iter().any(|it| it.name == item && it.state == SyncState::On);
     if changes && new.run && on {
@@ -318,13 +324,14 @@ pub(crate) async fn import(
         verdict: verdict.code(),
     });
     Ok(Json(Selected {
-        revision: applied.0,
+        revision: applied.revision,
         dry_run: new.dry_run,
         imported,
         known: count(ImportVerdict::Known),
         listed: count(ImportVerdict::Listed),
         users: users.collect(),
-        warnings: applied.1,
+        warnings: applied.warnings,
+        weaker: applied.weaker,
     }))
 }
 
@@ -498,18 +505,22 @@ pub(crate) fn document(settings: &Settings) -> Result<String, Problem> {
     })
 }
 
-/// The revision, and what the document warns of. Somebody who was first wins.
-async fn apply(app: &App, settings: &Settings, actor: &str, dry_run: bool) -> Result<(u64, Vec<String>), Problem> {
-    let document = document(settings)?;
-    let actor = actor.to_owned();
-    let request =
-        ApplySettingsRequest { document, dry_run, actor, needs_reason: true, ..ApplySettingsRequest::default() };
+/// Somebody who was first wins.
+async fn apply(app: &App, settings: &Settings, actor: &str, new: &NewSelection) -> Result<ApplySettingsReply, Problem> {
+    let request = ApplySettingsRequest {
+        document: document(settings)?,
+        dry_run: new.dry_run,
+        actor: actor.to_owned(),
+        reason: new.reason.clone(),
+        needs_reason: true,
+        ..ApplySettingsRequest::default()
+    };
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.apply_settings(request)).await?;
     if reply.errors.iter().any(|error| error.starts_with("revision")) {
         return Err(Problem::behind());
     }
     match reply.errors.is_empty() {
-        true => Ok((reply.revision, reply.warnings)),
+        true => Ok(reply),
         false => Err(Problem::rules("the item is refused; nothing was changed", reply.errors)),
     }
 }

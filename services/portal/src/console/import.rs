@@ -215,6 +215,7 @@ pub(super) async fn import(State(app): State<Arc<App>>, sent: Sent) -> Response 
         below: if everybody { looked.below.clone() } else { String::new() },
         group: if everybody { looked.group.clone() } else { String::new() },
         update: sent.text("update") == "yes",
+        reason: sent.text("reason").to_owned(),
         // Asked for below, with a place to wait for it.
         run: false,
         ..NewSelection::default()

@@ -9,7 +9,7 @@ use crate::{
 use clap::Subcommand;
 use domain::settings::{SecretSource, Settings};
 use proto::directory::{InspectReply, InspectRequest};
-use proto::user_store::{ApplySettingsRequest, ExportSettingsRequest, RemovedItem};
+use proto::user_store::{ApplySettingsReply, ApplySettingsRequest, ExportSettingsRequest, RemovedItem};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -109,13 +109,7 @@ async fn apply(
         request.removed_items = names_typed(&reply.removed_items)?;
         reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
     }
-    if asks && !reply.weaker.is_empty() && !reply.errors.is_empty() && request.reason.is_empty() {
-        request.reason = reason_typed(&reply.weaker)?;
-        reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
-    }
-    if dry_run && !reply.weaker.is_empty() {
-        say(&printable(&format!("weaker than now, which asks for a reason: {}", reply.weaker.join(", "))));
-    }
+    reply = with_reason(connection, &mut request, reply).await?;
     for warning in &reply.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -188,6 +182,25 @@ fn names_typed(removed: &[RemovedItem]) -> Result<Vec<String>, Failure> {
         names.push(item.sync_item.clone());
     }
     Ok(names)
+}
+
+/// Asks a person why, where that was why nothing was applied; at a dry run they are told that it will be asked.
+pub async fn with_reason(
+    connection: &mut Connection,
+    request: &mut ApplySettingsRequest,
+    reply: ApplySettingsReply,
+) -> Result<ApplySettingsReply, Failure> {
+    if reply.weaker.is_empty() {
+        return Ok(reply);
+    }
+    if request.dry_run {
+        say(&printable(&format!("weaker than now, which asks for a reason: {}", reply.weaker.join(", "))));
+    }
+    if !request.needs_reason || !request.reason.is_empty() || reply.errors.is_empty() {
+        return Ok(reply);
+    }
+    request.reason = reason_typed(&reply.weaker)?;
+    Ok(connection.admin.apply_settings(request.clone()).await?.into_inner())
 }
 
 /// What weakens security has a reason.

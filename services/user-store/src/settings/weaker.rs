@@ -1,9 +1,13 @@
 //! What of a change weakens security: an administrator has to say why, and the audit keeps it. Pure.
 
 use super::changes::{fields as fields_of, objects};
-use domain::settings::Settings;
+use domain::settings::{Client, PolicyRule, Settings, SyncItem, SyncSource, SyncState, Then};
+use domain::{ObjectId, ObjectName};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// By key.
+type Entries = BTreeMap<String, Value>;
 
 /// When another value of a key is the weaker one. What is new is compared with what holds where nothing is written.
 #[derive(Clone, Copy)]
@@ -27,21 +31,36 @@ enum Weaker {
     Later,
     /// A later moment; none is without end.
     LaterOrNone,
+    /// Whoever it names is let through, and nothing written is everybody: nobody named any longer, or somebody else too.
+    OneOf,
+    /// Somebody named who was not.
+    Wider,
+    /// Another value, whichever: none of them is the stronger one. The one that holds where nothing is written.
+    Other(&'static str),
     /// A word that is called so itself.
     Danger,
     /// Where the table that it is in is on both sides: whether that is there is a key of its own.
     Within(&'static Weaker),
 }
 
-use Weaker::{Absent, Danger, Later, LaterOrNone, Less, LessNotZero, More, MoreOrZero, Present, Within, Words};
+use Weaker::{
+    Absent, Danger, Later, LaterOrNone, Less, LessNotZero, More, MoreOrZero, OneOf, Other, Present, Wider, Within,
+    Words,
+};
 
 const OFF_ON: Weaker = Words(&["false", "true"], 0);
+const OFF_ON_BY_DEFAULT: Weaker = Words(&["false", "true"], 1);
 const ON_OFF: Weaker = Words(&["true", "false"], 0);
 const ASSURANCE: Weaker = Words(&["passkey", "number_matched", "code", "phone", "approve_only", "none"], 5);
 const REFUSE_PASS: Weaker = Words(&["refuse", "pass"], 0);
+/// As it is elsewhere where nothing is written.
+const PIN: Weaker = Words(&["true", "", "false"], 1);
+
+/// What stands in the place of a section for a sync item whose users need no second factor, before and after.
+const EXEMPT_ITEM: &str = "exempt_item";
 
 /// Section and key; `*` stands for an entry of a list. Beside these: whatever is called `danger_...`.
-const KEYS: [(&str, &str, Weaker); 65] = [
+const KEYS: [(&str, &str, Weaker); 84] = [
     ("portal", "first_enrolment", Words(&["off", "invitation", "open"], 1)),
     ("verification", "cool_down_seconds", Less(60)),
     ("verification", "prompts_per_day", More(50)),
@@ -59,7 +78,7 @@ const KEYS: [(&str, &str, Weaker); 65] = [
     ("pin", "lock_minutes", LessNotZero(60)),
     ("sms", "digits", Less(6)),
     ("sms", "life_seconds", More(300)),
-    ("push", "without_passkey", Words(&["false", "true"], 1)),
+    ("push", "without_passkey", OFF_ON_BY_DEFAULT),
     ("sync", "approval_over_users", More(5)),
     ("sync", "approval_over_percent", MoreOrZero(5)),
     ("sync", "phone_hold_hours", Less(0)),
@@ -68,16 +87,32 @@ const KEYS: [(&str, &str, Weaker); 65] = [
     ("sync_item", "leavers", Words(&["disable", "keep"], 0)),
     ("sync_item", "disabled_in_directory", Words(&["disable", "keep"], 0)),
     ("sync_item", "returning", Words(&["re_enrol", "keep_factors"], 0)),
+    ("sync_item", "new_users", Words(&["disabled", "must_enrol", "enabled"], 2)),
+    ("sync_item", "method.pin", PIN),
+    ("sync_item", "method.allowed", OneOf),
+    (EXEMPT_ITEM, "directory", Other("")),
+    (EXEMPT_ITEM, "state", Words(&["off", "on"], 1)),
+    (EXEMPT_ITEM, "add", OFF_ON_BY_DEFAULT),
+    (EXEMPT_ITEM, "source.kind", Other("")),
+    (EXEMPT_ITEM, "source.dn", Other("")),
+    (EXEMPT_ITEM, "source.id", Other("")),
+    (EXEMPT_ITEM, "source.ids", Wider),
+    (EXEMPT_ITEM, "source.subtree", OFF_ON_BY_DEFAULT),
+    (EXEMPT_ITEM, "source.nested", OFF_ON_BY_DEFAULT),
+    (EXEMPT_ITEM, "filter", OneOf),
     ("directory", "lockout_guard", Absent),
     ("directory", "lockout_guard.wrong_passwords", Within(&More(0))),
     ("directory", "lockout_guard.window_minutes", Within(&Less(0))),
-    ("directory", "pinned_certificates", Absent),
+    ("directory", "pinned_certificates", OneOf),
+    ("directory", "trusted_domains", OFF_ON),
     ("target", "servers.*.message_authenticator", Words(&["yes", "auto", "no"], 0)),
     ("client", "message_authenticator", Words(&["yes", "auto", "no"], 0)),
     ("client", "limit_proxy_state", Words(&["yes", "auto", "no"], 1)),
     ("client", "transport", Words(&["tls", "udp"], 1)),
     ("client", "without_credentials", REFUSE_PASS),
     ("client", "answers_max", More(3)),
+    ("client", "certificates", OneOf),
+    ("client", "ca", OneOf),
     ("client", "client_certificate", Words(&["required", "off"], 1)),
     ("client", "anonymous", Words(&["refuse", "rootdse", "forward"], 1)),
     ("client", "operations", Words(&["bind", "read", "all"], 2)),
@@ -85,28 +120,31 @@ const KEYS: [(&str, &str, Weaker); 65] = [
     ("client", "extended_operations.*", Present),
     ("client", "trusted_controls.*", Present),
     ("client", "service_accounts.*.name", Present),
-    ("client", "service_accounts.*.sources", Within(&Absent)),
-    ("client", "service_accounts.*.certificates", Within(&Absent)),
+    ("client", "service_accounts.*.sources", Within(&OneOf)),
+    ("client", "service_accounts.*.certificates", Within(&OneOf)),
     ("client", "unknown_user", REFUSE_PASS),
     ("client", "not_enrolled", REFUSE_PASS),
     ("client", "number_matching", Words(&["yes", "no"], 0)),
     ("client", "pin", Words(&["true", "false"], 1)),
     ("client", "least_assurance", ASSURANCE),
-    ("client", "groups", Absent),
+    ("client", "methods", OneOf),
+    ("client", "groups", OneOf),
+    ("client", "person_address", Other("peer")),
     ("client", "trusted_networks.*", Present),
     ("client", "remember", Present),
     ("client", "remember.kind", Words(&["user_source_password", "user_source", "user"], 0)),
     ("client", "remember.idle_seconds", More(300)),
     ("client", "remember.life_seconds", More(28_800)),
+    ("client", "remember.methods", Within(&OneOf)),
     ("client", "when_unavailable", REFUSE_PASS),
-    ("client", "when_unavailable_groups", Absent),
+    ("client", "when_unavailable_groups", OneOf),
     ("client", "when_unavailable_until", LaterOrNone),
     ("client", "observe_until", Later),
     ("policy", "then.exempt", OFF_ON),
     ("policy", "then.refuse", Words(&["true", "false"], 1)),
-    ("policy", "then.pin", Words(&["true", "", "false"], 1)),
-    ("policy", "then.least_assurance", Absent),
-    ("policy", "then.methods", Absent),
+    ("policy", "then.pin", PIN),
+    ("policy", "then.least_assurance", ASSURANCE),
+    ("policy", "then.methods", OneOf),
 ];
 
 /// The keys that `next` makes weaker than they are, in a stable order.
@@ -114,35 +152,110 @@ pub fn weaker(old: &Settings, next: &Settings) -> Vec<String> {
     let (before, after) = (objects(old), objects(next));
     let mut weaker = Vec::new();
     for (object, fields) in &after {
-        let (was, is) = (before.get(object).map(entries).unwrap_or_default(), entries(fields));
-        let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-        let section = object.split('.').next().unwrap_or_default();
-        for key in keys {
-            let table = key.rsplit_once('.').map_or("", |(table, _)| table);
-            let rule = match rule(section, key) {
-                Within(_) if !(was.contains_key(table) && is.contains_key(table)) => continue,
-                Within(rule) => *rule,
-                rule => rule,
-            };
-            if rule.rank(is.get(key)) > rule.rank(was.get(key)) {
-                weaker.push(format!("{object}.{key}"));
-            }
+        let (section, same, is) = (section(object), before.get(object), entries(fields));
+        let mut keys = weaker_keys(section, &same.map(entries).unwrap_or_default(), &is);
+        // Under a new name it may be any of those that are gone. A rule that is gone is named below.
+        let renamed = same.is_none() && section != "policy";
+        let gone = before.iter().filter(|(name, _)| self::section(name) == section && !after.contains_key(*name));
+        for (_, was) in gone.filter(|_| renamed) {
+            keys.extend(weaker_keys(section, &entries(was), &is));
         }
+        weaker.extend(keys.iter().map(|key| format!("{object}.{key}")));
     }
-    // A rule that exempts somebody exempts others where it looks at something else, and without a rule what it asks for is not asked.
-    let conditions = |settings: &Settings, name: &str| {
-        let rule = settings.policies.iter().find(|rule| rule.name.as_str() == name)?;
-        Some((rule.when.clone(), rule.then.exempt))
-    };
-    for rule in &old.policies {
-        let name = rule.name.as_str();
-        match conditions(next, name) {
-            None if !rule.then.exempt => weaker.push(format!("policy.{name}")),
-            Some((when, true)) if rule.then.exempt && when != rule.when => weaker.push(format!("policy.{name}.when")),
+    let apart: BTreeSet<String> = weaker_rules(old, next).into_iter().chain(weaker_order_of_items(old, next)).collect();
+    weaker.extend(apart);
+    weaker
+}
+
+fn section(object: &str) -> &str {
+    object.split('.').next().unwrap_or_default()
+}
+
+/// Of one object.
+fn weaker_keys(section: &str, was: &Entries, is: &Entries) -> BTreeSet<String> {
+    let exempt = |fields: &Entries| fields.get("second_factor") == Some(&Value::Bool(false));
+    let exempt = section == "sync_item" && exempt(was) && exempt(is);
+    let keys = was.keys().chain(is.keys()).filter(|key| {
+        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+        let is_weaker = |section: &str| match rule(section, key) {
+            Within(_) if !(was.contains_key(table) && is.contains_key(table)) => false,
+            rule => rule.is_weaker(was.get(*key), is.get(*key)),
+        };
+        is_weaker(section) || exempt && is_weaker(EXEMPT_ITEM)
+    });
+    keys.cloned().collect()
+}
+
+/// Of the rules, the first that fits decides: where one is gone, looks at something else or stands behind another one, those that it
+/// asked for more are asked for less.
+fn weaker_rules(old: &Settings, next: &Settings) -> Vec<String> {
+    let place = |rules: &[PolicyRule], name: &ObjectName| rules.iter().position(|rule| rule.name == *name);
+    let gone = old.policies.iter().filter(|rule| !rule.then.exempt && place(&next.policies, &rule.name).is_none());
+    let mut weaker: Vec<String> = gone.map(|rule| format!("policy.{}", rule.name)).collect();
+    for (at, rule) in next.policies.iter().enumerate() {
+        let (name, then, was_at) = (&rule.name, &rule.then, place(&old.policies, &rule.name));
+        // To refuse before others are asked is not to ask for less.
+        let overtaken = next.policies[at + 1..].iter().any(|behind| {
+            let before = place(&old.policies, &behind.name);
+            !then.refuse && before.is_some_and(|before| was_at.is_none_or(|was_at| before < was_at))
+        });
+        let was = was_at.map(|place| &old.policies[place]);
+        match was {
+            None if overtaken => weaker.push(format!("policy.{name}")),
+            Some(_) if overtaken => weaker.push(format!("policy.{name}.order")),
             _ => {}
+        }
+        if was.is_some_and(|was| was.when != rule.when) {
+            weaker.push(format!("policy.{name}.when"));
+        }
+        // What the rule did not say before was as its clients have it.
+        let said = |says: fn(&Then) -> bool| was.is_some_and(|was| was.then.exempt || says(&was.then));
+        let concerned = |client: &&Client| rule.when.clients.is_empty() || rule.when.clients.contains(&client.name);
+        let mut clients = old.clients.iter().chain(&next.clients).filter(concerned);
+        if let Some(least) = then.least_assurance.filter(|_| !said(|then| then.least_assurance.is_some()))
+            && clients.clone().any(|client| client.least_assurance > least)
+        {
+            weaker.push(format!("policy.{name}.then.least_assurance"));
+        }
+        if !said(|then| !then.methods.is_empty())
+            && clients.any(|client| then.methods.iter().any(|method| !client.methods.contains(method)))
+        {
+            weaker.push(format!("policy.{name}.then.methods"));
         }
     }
     weaker
+}
+
+/// Users belong to the first item that holds them: those before an item without a second factor keep theirs from it.
+fn weaker_order_of_items(old: &Settings, next: &Settings) -> Vec<String> {
+    let mut weaker = Vec::new();
+    let is_exempt = |item: &&SyncItem| !item.second_factor && item.state == SyncState::On;
+    for (at, exempt) in next.sync_items.iter().enumerate().filter(|(_, item)| is_exempt(item)) {
+        // One that is new, was off or had one is named as such.
+        let Some(was_at) = old.sync_items.iter().position(|item| item.name == exempt.name && is_exempt(&item)) else {
+            continue;
+        };
+        let holds =
+            |item: &&SyncItem| item.second_factor && item.state == SyncState::On && item.directory == exempt.directory;
+        for before in old.sync_items[..was_at].iter().filter(holds) {
+            match next.sync_items[..at].iter().filter(holds).find(|item| item.name == before.name) {
+                None => weaker.push(format!("sync_item.{}.order", exempt.name)),
+                Some(after) if !holds_as_many(before, after) => {
+                    weaker.push(format!("sync_item.{}.source", before.name))
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    weaker
+}
+
+/// As far as the settings tell.
+fn holds_as_many(before: &SyncItem, after: &SyncItem) -> bool {
+    let ids: HashSet<&ObjectId> = after.source.ids.iter().collect();
+    let unfiltered = after.filter.is_empty() || after.filter == before.filter;
+    let same = SyncSource { ids: before.source.ids.clone(), ..after.source.clone() } == before.source;
+    unfiltered && same && before.source.ids.iter().all(|id| ids.contains(id))
 }
 
 fn rule(section: &str, key: &str) -> Weaker {
@@ -158,6 +271,22 @@ fn rule(section: &str, key: &str) -> Weaker {
 }
 
 impl Weaker {
+    fn is_weaker(self, was: Option<&Value>, is: Option<&Value>) -> bool {
+        match self {
+            OneOf => {
+                let (was, is) = (parts(was), parts(is));
+                !was.is_empty() && (is.is_empty() || !is.is_subset(&was))
+            }
+            Wider => !parts(is).is_subset(&parts(was)),
+            Other(default) => {
+                let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or(default).to_owned();
+                text(was) != text(is)
+            }
+            Within(rule) => rule.is_weaker(was, is),
+            rule => rule.rank(is) > rule.rank(was),
+        }
+    }
+
     /// How weak a value is, compared with another one of the same key; `None` = nothing is written.
     fn rank(self, value: Option<&Value>) -> i64 {
         let number = |default: i64| value.and_then(Value::as_i64).unwrap_or(default);
@@ -182,13 +311,26 @@ impl Weaker {
             Later => value.map_or(0, moment),
             LaterOrNone => value.map_or(i64::MAX, moment),
             Danger => i64::from(value.and_then(Value::as_str).is_some_and(|word| word.starts_with("danger_"))),
-            Within(rule) => rule.rank(value),
+            // These are no matter of more or less.
+            OneOf | Wider | Other(_) | Within(_) => 0,
         }
     }
 }
 
 fn is_there(value: Option<&Value>) -> bool {
     value.is_some_and(|value| !matches!(value, Value::Null) && value.as_array().is_none_or(|list| !list.is_empty()))
+}
+
+/// The entries of a list, or the certificates of a text.
+fn parts(value: Option<&Value>) -> BTreeSet<String> {
+    match value {
+        Some(Value::Array(list)) => list.iter().map(ToString::to_string).collect(),
+        Some(Value::String(text)) => {
+            let parts = text.split_inclusive("-----END CERTIFICATE-----").map(str::trim);
+            parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        }
+        _ => BTreeSet::new(),
+    }
 }
 
 /// Orders times as they are written: by their digits to the second. Other zones are rare, and some hours.
@@ -198,7 +340,7 @@ fn moment(value: &Value) -> i64 {
 }
 
 /// The fields of an object, and those of its lists: an entry by its name, its address or itself, a table beside its fields.
-fn entries(fields: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+fn entries(fields: &Entries) -> Entries {
     let mut entries = fields.clone();
     for (key, value) in fields {
         for (start, _) in key.match_indices('.') {
@@ -239,14 +381,26 @@ mod tests {
             "client" => "name = \"x\"\nprotocol = \"radius\"\ntarget = \"corp\"\n",
             "target" => "name = \"x\"\nkind = \"radius\"\ndirectory = \"corp\"\n",
             "policy" => "name = \"x\"\n",
+            EXEMPT_ITEM => return settings(&exempt_item("x", text)),
             "provider" => "name = \"x\"\nchannel = \"mail\"\n",
             section => return settings(&format!("[{section}]\n{text}\n")),
         };
         settings(&format!("[[{section}]]\n{needed}{text}\n"))
     }
 
+    /// A sync item whose users need no second factor.
+    fn exempt_item(name: &str, text: &str) -> String {
+        let unless = |key: &str, otherwise: &str| if text.contains(key) { String::new() } else { otherwise.to_owned() };
+        let (directory, source) =
+            (unless("directory", "directory = 'corp'\n"), unless("source", "source = { kind = 'domain' }\n"));
+        format!("[[sync_item]]\nname = '{name}'\nsecond_factor = false\n{directory}{source}{text}\n")
+    }
+
+    const IDS: [&str; 2] =
+        ["entryUUID:00000000-0000-0000-0000-000000000001", "entryUUID:00000000-0000-0000-0000-000000000002"];
+
     /// Section, key, a stronger and a weaker value as the document has them; empty = not written.
-    const CASES: [(&str, &str, &str, &str); 70] = [
+    const CASES: [(&str, &str, &str, &str); 103] = [
         ("portal", "first_enrolment", "first_enrolment = 'off'", ""),
         ("portal", "first_enrolment", "", "first_enrolment = 'open'"),
         ("verification", "cool_down_seconds", "", "cool_down_seconds = 0"),
@@ -275,6 +429,51 @@ mod tests {
         ("sync_item", "leavers", "leavers = 'remove'", "leavers = 'keep'"),
         ("sync_item", "disabled_in_directory", "", "disabled_in_directory = 'keep'"),
         ("sync_item", "returning", "", "returning = 'keep_factors'"),
+        ("sync_item", "new_users", "new_users = 'must_enrol'", ""),
+        ("sync_item", "method.pin", "method = { pin = true }", ""),
+        ("sync_item", "method.pin", "", "method = { pin = false }"),
+        ("sync_item", "method.allowed", "method = { allowed = ['code'] }", ""),
+        (EXEMPT_ITEM, "directory", "directory = 'corp'", "directory = 'lab'"),
+        (EXEMPT_ITEM, "state", "state = 'preview'", "state = 'on'"),
+        (EXEMPT_ITEM, "add", "add = false", ""),
+        (
+            EXEMPT_ITEM,
+            "source.kind",
+            "source = { kind = 'container', dn = 'ou=a' }",
+            "source = { kind = 'group', dn = 'ou=a' }",
+        ),
+        (
+            EXEMPT_ITEM,
+            "source.dn",
+            "source = { kind = 'group', dn = 'cn=a' }",
+            "source = { kind = 'group', dn = 'cn=b' }",
+        ),
+        (
+            EXEMPT_ITEM,
+            "source.id",
+            "source = { kind = 'group', id = 'entryUUID:00000000-0000-0000-0000-000000000001' }",
+            "source = { kind = 'group', id = 'entryUUID:00000000-0000-0000-0000-000000000002' }",
+        ),
+        (
+            EXEMPT_ITEM,
+            "source.ids",
+            "source = { kind = 'users', ids = ['entryUUID:00000000-0000-0000-0000-000000000001'] }",
+            "source = { kind = 'users', ids = ['entryUUID:00000000-0000-0000-0000-000000000001', \
+             'entryUUID:00000000-0000-0000-0000-000000000002'] }",
+        ),
+        (
+            EXEMPT_ITEM,
+            "source.subtree",
+            "source = { kind = 'container', dn = 'ou=a', subtree = false }",
+            "source = { kind = 'container', dn = 'ou=a' }",
+        ),
+        (
+            EXEMPT_ITEM,
+            "source.nested",
+            "source = { kind = 'group', dn = 'ou=a', nested = false }",
+            "source = { kind = 'group', dn = 'ou=a' }",
+        ),
+        (EXEMPT_ITEM, "filter", "filter = '(title=robot)'", ""),
         ("directory", "lockout_guard", "lockout_guard = { wrong_passwords = 3, window_minutes = 30 }", ""),
         (
             "directory",
@@ -289,6 +488,13 @@ mod tests {
             "lockout_guard = { wrong_passwords = 3, window_minutes = 5 }",
         ),
         ("directory", "pinned_certificates", "pinned_certificates = 'PEM'", ""),
+        (
+            "directory",
+            "pinned_certificates",
+            "pinned_certificates = 'a -----END CERTIFICATE-----'",
+            "pinned_certificates = \"b -----END CERTIFICATE-----\\na -----END CERTIFICATE-----\"",
+        ),
+        ("directory", "trusted_domains", "", "trusted_domains = true"),
         ("directory", "danger_clear_text", "", "danger_clear_text = true"),
         ("target", "danger_trust_outer_identity", "", "danger_trust_outer_identity = true"),
         (
@@ -305,6 +511,9 @@ mod tests {
         ("client", "without_credentials", "", "without_credentials = 'pass'"),
         ("client", "answers_max", "", "answers_max = 5"),
         ("client", "tls", "", "tls = 'danger_optional'"),
+        ("client", "certificates", "certificates = ['dns:a']", ""),
+        ("client", "certificates", "certificates = ['dns:a']", "certificates = ['dns:a', 'dns:b']"),
+        ("client", "ca", "ca = 'PEM'", ""),
         ("client", "client_certificate", "client_certificate = 'required'", ""),
         ("client", "anonymous", "", "anonymous = 'forward'"),
         ("client", "operations", "operations = 'bind'", ""),
@@ -325,27 +534,61 @@ mod tests {
         ),
         (
             "client",
+            "service_accounts.cn=a.sources",
+            "service_accounts = [{ name = 'cn=a', sources = ['10.0.0.1/32'] }]",
+            "service_accounts = [{ name = 'cn=a', sources = ['10.0.0.1/32', '0.0.0.0/0'] }]",
+        ),
+        (
+            "client",
             "service_accounts.cn=a.certificates",
             "service_accounts = [{ name = 'cn=a', certificates = ['dns:a'] }]",
             "service_accounts = [{ name = 'cn=a' }]",
+        ),
+        (
+            "client",
+            "service_accounts.cn=a.certificates",
+            "service_accounts = [{ name = 'cn=a', certificates = ['dns:a'] }]",
+            "service_accounts = [{ name = 'cn=a', certificates = ['dns:a', 'dns:b'] }]",
         ),
         ("client", "unknown_user", "", "unknown_user = 'pass'"),
         ("client", "not_enrolled", "", "not_enrolled = 'pass'"),
         ("client", "number_matching", "", "number_matching = 'no'"),
         ("client", "pin", "pin = true", ""),
         ("client", "least_assurance", "least_assurance = 'code'", ""),
+        ("client", "methods", "methods = ['code']", ""),
+        ("client", "methods", "methods = ['code']", "methods = ['sms', 'code']"),
         ("client", "groups", "groups = ['cn=vpn']", ""),
+        ("client", "groups", "groups = ['cn=vpn']", "groups = ['cn=all', 'cn=vpn']"),
+        ("client", "person_address", "", "person_address = 'calling_station_id'"),
         ("client", "trusted_networks.10.0.0.0/8", "", "trusted_networks = ['10.0.0.0/8']"),
         ("client", "remember", "", "remember = { kind = 'user_source_password' }"),
         ("client", "remember.kind", "remember = {}", "remember = { kind = 'user' }"),
         ("client", "remember.idle_seconds", "remember = {}", "remember = { idle_seconds = 301 }"),
         ("client", "remember.life_seconds", "remember = {}", "remember = { life_seconds = 86400 }"),
+        ("client", "remember.methods", "remember = { methods = ['code'] }", "remember = {}"),
         ("client", "when_unavailable", "", "when_unavailable = 'pass'"),
         ("client", "when_unavailable_groups", "when_unavailable_groups = ['cn=vpn']", ""),
+        (
+            "client",
+            "when_unavailable_groups",
+            "when_unavailable_groups = ['cn=vpn']",
+            "when_unavailable_groups = ['cn=vpn', 'cn=all']",
+        ),
         ("client", "when_unavailable_until", "when_unavailable_until = '2026-11-20T00:00:00Z'", ""),
         ("client", "observe_until", "observe_until = '2026-11-20T00:00:00Z'", "observe_until = '2026-11-21T00:00:00Z'"),
         ("policy", "then.exempt", "then = {}", "then = { exempt = true }"),
         ("policy", "then.refuse", "then = { refuse = true }", "then = {}"),
+        ("policy", "then.pin", "then = { pin = true }", "then = {}"),
+        ("policy", "then.pin", "then = {}", "then = { pin = false }"),
+        ("policy", "then.least_assurance", "then = { least_assurance = 'code' }", "then = {}"),
+        (
+            "policy",
+            "then.least_assurance",
+            "then = { least_assurance = 'passkey' }",
+            "then = { least_assurance = 'number_matched' }",
+        ),
+        ("policy", "then.methods", "then = { methods = ['code'] }", "then = {}"),
+        ("policy", "then.methods", "then = { methods = ['push'] }", "then = { methods = ['push', 'sms'] }"),
         (
             "provider",
             "adapter.tls",
@@ -362,16 +605,149 @@ mod tests {
             let found: Vec<String> = weaker(&strong, &weak);
             assert!(found.iter().any(|it| it.ends_with(&format!(".{key}"))), "{section}.{key}: {found:?}");
             assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(weaker(&weak, &strong), [""; 0], "{section}.{key} the other way");
+            match rule(section, key) {
+                Other(_) => assert_eq!(weaker(&weak, &strong), found, "any other is weaker"),
+                _ => assert_eq!(weaker(&weak, &strong), [""; 0], "{section}.{key} the other way"),
+            }
             assert_eq!(weaker(&weak, &weak), [""; 0]);
         }
         let tested = |(section, pattern, _): &(&str, &str, Weaker)| {
-            let (start, end) = pattern.split_once('*').unwrap_or((pattern, ""));
-            CASES.iter().any(|(of, key, ..)| of == section && key.starts_with(start) && key.ends_with(end))
+            let fits = |key: &str| match pattern.split_once('*') {
+                Some((start, end)) => key.starts_with(start) && key.ends_with(end),
+                None => key == *pattern,
+            };
+            CASES.iter().any(|(of, key, ..)| of == section && fits(key))
         };
         let forgotten: Vec<_> =
             KEYS.iter().filter(|row| !tested(row)).map(|(of, key, _)| format!("{of}.{key}")).collect();
-        assert_eq!(forgotten, ["policy.then.pin", "policy.then.least_assurance", "policy.then.methods"]);
+        assert_eq!(forgotten, [""; 0]);
+    }
+
+    #[test]
+    fn another_restriction_in_the_place_of_one_is_weaker() {
+        for (section, key, one, other) in [
+            ("client", "groups", "groups = ['cn=a']", "groups = ['cn=b']"),
+            ("client", "methods", "methods = ['push']", "methods = ['sms']"),
+            ("client", "certificates", "certificates = ['dns:a']", "certificates = ['dns:b']"),
+            ("client", "ca", "ca = 'A'", "ca = 'B'"),
+            ("client", "remember.methods", "remember = { methods = ['push'] }", "remember = { methods = ['sms'] }"),
+            ("client", "person_address", "person_address = 'framed_address'", "person_address = 'calling_station_id'"),
+            (
+                "client",
+                "when_unavailable_groups",
+                "when_unavailable_groups = ['cn=a']",
+                "when_unavailable_groups = ['cn=b']",
+            ),
+            ("directory", "pinned_certificates", "pinned_certificates = 'A'", "pinned_certificates = 'B'"),
+            ("sync_item", "method.allowed", "method = { allowed = ['code'] }", "method = { allowed = ['sms'] }"),
+            (EXEMPT_ITEM, "filter", "filter = '(title=a)'", "filter = '(title=b)'"),
+            ("policy", "then.methods", "then = { methods = ['push'] }", "then = { methods = ['sms'] }"),
+        ] {
+            let (one, other) = (object(section, one), object(section, other));
+            for (was, is) in [(&one, &other), (&other, &one)] {
+                let found = weaker(was, is);
+                assert!(found.len() == 1 && found[0].ends_with(&format!(".{key}")), "{section}.{key}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn under_a_new_name_it_is_compared_with_what_is_gone() {
+        let client = |name: &str, text: &str| {
+            format!("[[client]]\nname = '{name}'\nprotocol = 'radius'\ntarget = 'corp'\n{text}\n")
+        };
+        let guarded = "pin = true\nleast_assurance = 'passkey'\ngroups = ['cn=vpn']\ntransport = 'tls'\n\
+                       client_certificate = 'required'";
+        let (vpn, open) = (client("vpn", guarded), client("open", ""));
+        let all = ["client_certificate", "groups", "least_assurance", "pin", "transport"];
+        let all = all.map(|key| format!("client.vpn2.{key}"));
+        assert_eq!(weaker(&settings(&vpn), &settings(&client("vpn2", ""))), all);
+        assert_eq!(weaker(&settings(&vpn), &settings(&client("vpn2", guarded))), [""; 0]);
+        let both = settings(&format!("{vpn}{open}"));
+        assert_eq!(weaker(&both, &settings(&client("vpn2", ""))), all, "the strongest of those that are gone");
+        let beside = settings(&format!("{vpn}{}", client("vpn2", "")));
+        assert_eq!(weaker(&both, &beside), [""; 0], "only an open one is gone");
+        assert_eq!(weaker(&settings(&vpn), &beside), [""; 0], "nothing is gone");
+        let directory = |name: &str, text: &str| settings(&format!("{}{text}\n", DIRECTORY.replace("\"corp\"", name)));
+        let guard = "lockout_guard = { wrong_passwords = 3, window_minutes = 30 }\npinned_certificates = 'PEM'";
+        assert_eq!(
+            weaker(&directory("'corp'", guard), &directory("'corp2'", "")),
+            ["directory.corp2.lockout_guard", "directory.corp2.pinned_certificates"]
+        );
+        assert_eq!(weaker(&directory("'corp'", guard), &directory("'corp2'", guard)), [""; 0]);
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_so_another_order_or_place_is_weaker() {
+        // FV-43
+        let rule = |name: &str, when: &str, then: &str| {
+            format!("[[policy]]\nname = '{name}'\nwhen = {{ {when} }}\nthen = {{ {then} }}\n")
+        };
+        let client = "[[client]]\nname = 'vpn'\nprotocol = 'radius'\ntarget = 'corp'\nleast_assurance = 'passkey'\n\
+                      methods = ['push', 'code']\n";
+        let found = |was: &[&str], is: &[&str]| {
+            weaker(&settings(&(client.to_owned() + &was.concat())), &settings(&(client.to_owned() + &is.concat())))
+        };
+        let (refuse, pin, other) = (
+            rule("no", "groups = ['cn=a']", "refuse = true"),
+            rule("pin", "", "pin = true"),
+            rule("other", "clients = ['ldap']", "least_assurance = 'none'"),
+        );
+        let (refuse, pin, other) = (refuse.as_str(), pin.as_str(), other.as_str());
+        let narrower = rule("no", "groups = ['cn=b']", "refuse = true");
+        assert_eq!(found(&[refuse], &[&narrower]), ["policy.no.when"], "it refuses others");
+        let narrower = rule("pin", "clients = ['vpn']", "pin = true");
+        assert_eq!(found(&[pin], &[&narrower]), ["policy.pin.when"], "it asks others");
+        assert_eq!(found(&[refuse, pin], &[pin, refuse]), ["policy.pin.order"]);
+        assert_eq!(found(&[pin, refuse], &[refuse, pin]), [""; 0], "more are refused, nobody is asked for less");
+        assert_eq!(found(&[pin, other], &[other, pin]), ["policy.other.order"]);
+        assert_eq!(found(&[refuse], &[pin, refuse]), ["policy.pin"], "a new one that goes before");
+        assert_eq!(found(&[pin], &[refuse, pin]), [""; 0]);
+        assert_eq!(found(&[refuse], &[refuse, pin]), [""; 0], "a new one behind all of them");
+        assert_eq!(found(&[pin, refuse], &[refuse]), ["policy.pin"]);
+        assert_eq!(found(&[pin], &[other]), ["policy.pin"], "named once, though another one is new");
+        for (then, key) in [
+            ("least_assurance = 'none'", "least_assurance"),
+            ("methods = ['sms']", "methods"),
+            ("methods = ['code', 'sms']", "methods"),
+        ] {
+            let key = [format!("policy.new.then.{key}")];
+            for when in ["", "clients = ['vpn']"] {
+                let new = rule("new", when, then);
+                assert_eq!(found(&[], &[&new]), key, "the client asks for more");
+                assert_eq!(
+                    found(&[&rule("new", when, "pin = true")], &[&rule("new", when, &format!("pin = true, {then}"))]),
+                    key
+                );
+            }
+            assert_eq!(found(&[], &[&rule("new", "clients = ['ldap']", then)]), [""; 0], "not that client's");
+        }
+        for then in ["least_assurance = 'passkey'", "methods = ['code']"] {
+            assert_eq!(found(&[], &[&rule("new", "", then)]), [""; 0], "no less than the client asks for");
+        }
+    }
+
+    #[test]
+    fn who_falls_to_an_item_without_a_second_factor_has_one_no_longer() {
+        // FS-08, FS-35
+        let [one, two] = IDS;
+        let item = |name: &str, text: &str| format!("[[sync_item]]\nname = '{name}'\ndirectory = 'corp'\n{text}\n");
+        let users = |ids: &str| item("staff", &format!("source = {{ kind = 'users', ids = [{ids}] }}"));
+        let (both, first) = (users(&format!("'{one}', '{two}'")), users(&format!("'{one}'")));
+        let (robots, rest) = (exempt_item("robots", ""), item("rest", "source = { kind = 'domain' }"));
+        let found = |was: &[&str], is: &[&str]| weaker(&settings(&was.concat()), &settings(&is.concat()));
+        assert_eq!(found(&[&both, &robots], &[&robots, &both]), ["sync_item.robots.order"]);
+        assert_eq!(found(&[&robots, &both], &[&both, &robots]), [""; 0]);
+        assert_eq!(found(&[&both, &robots], &[&robots]), ["sync_item.robots.order"], "its users fall to the next");
+        let off = both.clone() + "state = 'off'\n";
+        assert_eq!(found(&[&both, &robots], &[&off, &robots]), ["sync_item.robots.order"]);
+        assert_eq!(found(&[&both, &robots], &[&first, &robots]), ["sync_item.staff.source"]);
+        let sleeping = exempt_item("robots", "state = 'off'");
+        assert_eq!(found(&[&both, &sleeping], &[&robots]), ["sync_item.robots.state"], "it is on now, which says it");
+        let filtered = both.clone() + "filter = '(title=a)'\n";
+        assert_eq!(found(&[&both, &robots], &[&filtered, &robots]), ["sync_item.staff.source"]);
+        assert_eq!(found(&[&first, &robots], &[&both, &robots]), [""; 0], "an import takes them from it");
+        assert_eq!(found(&[&both, &rest], &[&rest, &first]), [""; 0], "everybody has one");
     }
 
     #[test]
@@ -397,13 +773,5 @@ mod tests {
         assert_eq!(weaker(&exempt, &none), [""; 0]);
         assert_eq!(weaker(&none, &exempt), ["policy.x.then.exempt"]);
         assert_eq!(weaker(&exempt, &wider), ["policy.x.when"]);
-        for (then, key) in
-            [("pin = true", "pin"), ("least_assurance = 'code'", "least_assurance"), ("methods = ['code']", "methods")]
-        {
-            let strong = rule(&format!("then = {{ {then} }}"));
-            assert_eq!(weaker(&strong, &rule("then = {}")), [format!("policy.x.then.{key}")]);
-            assert_eq!(weaker(&rule("then = {}"), &strong), [""; 0]);
-        }
-        assert_eq!(weaker(&rule("then = {}"), &rule("then = { pin = false }")), ["policy.x.then.pin"]);
     }
 }

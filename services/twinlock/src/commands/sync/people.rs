@@ -2,7 +2,12 @@
 
 use super::wait;
 use crate::{
-    commands::{client::settings, confirmed, settings::read},
+    commands::{
+        can_be_asked,
+        client::settings,
+        confirmed,
+        settings::{read, with_reason},
+    },
     connect::Connection,
     failure::{Exit, Failure},
     output::{Output, printable, say},
@@ -48,6 +53,9 @@ pub struct Import {
     /// Ask for no run.
     #[arg(long)]
     no_run: bool,
+    /// Why, for the audit. Asked for on a terminal where the item exempts its users from the second factor.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    reason: String,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -90,7 +98,7 @@ pub async fn import(import: Import, connection: &mut Connection, output: Output)
     if !import.dry_run {
         confirmed(&format!("{new} users are to be imported into {}.", import.into), import.yes)?;
     }
-    apply(connection, &settings, import.dry_run).await?;
+    apply(connection, &settings, &import).await?;
     let on = settings.sync_items.iter().any(|it| it.name == import.into && it.state == SyncState::On);
     if import.dry_run || import.no_run || !on {
         return Ok(());
@@ -240,11 +248,18 @@ fn chosen(user: &FoundUser, known: &HashMap<String, KnownUser>) -> Option<Chosen
 }
 
 /// Somebody who was first wins.
-async fn apply(connection: &mut Connection, settings: &Settings, dry_run: bool) -> Result<(), Failure> {
-    let document = toml::to_string(settings).map_err(|error| Failure::no(error.to_string()))?;
-    let actor = connection.actor.clone();
-    let request = ApplySettingsRequest { document, dry_run, actor, ..ApplySettingsRequest::default() };
-    let reply = connection.admin.apply_settings(request).await?.into_inner();
+async fn apply(connection: &mut Connection, settings: &Settings, import: &Import) -> Result<(), Failure> {
+    let mut request = ApplySettingsRequest {
+        document: toml::to_string(settings).map_err(|error| Failure::no(error.to_string()))?,
+        dry_run: import.dry_run,
+        actor: connection.actor.clone(),
+        reason: import.reason.clone(),
+        // As with a document that is applied.
+        needs_reason: !import.dry_run && can_be_asked(),
+        ..ApplySettingsRequest::default()
+    };
+    let reply = connection.admin.apply_settings(request.clone()).await?.into_inner();
+    let reply = with_reason(connection, &mut request, reply).await?;
     for warning in &reply.warnings {
         say(&printable(&format!("warning: {warning}")));
     }
