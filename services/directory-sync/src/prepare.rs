@@ -147,9 +147,9 @@ impl Runner {
         let identity = own.identity().await.map_err(|error| chain(&error))?;
         self.learned.identity.clone_from(&identity);
         let own = self.reached(OF_OWN, &directory, identity, probes).await?;
-        let patience = patience(&directory);
+        let patience = Patience::with(&directory);
         let (OtherDomains { used, not_used }, unlisted) =
-            match within(patience, self.settings.other_domains(&directory)).await {
+            match patience.waits_for(self.settings.other_domains(&directory)).await {
                 Ok(others) => (others, None),
                 Err(why) => (OtherDomains::default(), Some(why)),
             };
@@ -167,7 +167,7 @@ impl Runner {
         Ok(Prepared { own, others, unlisted, told })
     }
 
-    async fn reached_other(&self, other: OtherDomain, probes: bool, patience: Duration) -> ReachedOther {
+    async fn reached_other(&self, other: OtherDomain, probes: bool, patience: Patience) -> ReachedOther {
         let OtherDomain { dns_name: name, before_backslash, directory } = other;
         let reached = async {
             let directory = directory.map_err(|error| chain(&error))?;
@@ -176,7 +176,7 @@ impl Runner {
             let identity = objects.id_of_base().await.map_err(|error| chain(&error))?;
             self.reached(&name, &directory, identity, probes).await
         };
-        let reached = within(patience, reached).await;
+        let reached = patience.waits_for(reached).await;
         ReachedOther { name, before_backslash, reached }
     }
 
@@ -205,17 +205,27 @@ impl Runner {
     }
 }
 
-/// What is asked of all other domains together may take so long: what it takes to find one server of each silent, once it was connected
-/// to, while it says who it is or what it offers. The servers after that one are the next run's.
-fn patience(directory: &Directory) -> Duration {
-    let settings = directory.settings();
-    let seconds = u64::from(settings.connect_timeout_seconds) + 2 * u64::from(settings.timeout_seconds);
-    Duration::from_secs(seconds)
+/// How long is waited for the other domains, all of them together.
+#[derive(Clone, Copy)]
+struct Patience {
+    whole: Duration,
+    until: Instant,
 }
 
-async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let answer = tokio::time::timeout(patience, asked).await;
-    answer.unwrap_or_else(|_| Err(format!("there was no answer within {} seconds", patience.as_secs())))
+impl Patience {
+    /// As long as one server may take to be connected to, to say who it is and to say what it offers. The next servers of a domain are
+    /// for the next run.
+    fn with(directory: &Directory) -> Self {
+        let settings = directory.settings();
+        let seconds = u64::from(settings.connect_timeout_seconds) + 2 * u64::from(settings.timeout_seconds);
+        let whole = Duration::from_secs(seconds);
+        Self { whole, until: Instant::now() + whole }
+    }
+
+    async fn waits_for<T>(self, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let answer = tokio::time::timeout_at(self.until, asked).await;
+        answer.unwrap_or_else(|_| Err(format!("there was no answer within {} seconds", self.whole.as_secs())))
+    }
 }
 
 /// The feed of the settings, else the first that can be used.
