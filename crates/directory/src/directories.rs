@@ -3,12 +3,13 @@
 use crate::directory::{Directory, Options, SettingsError};
 use crate::domains::{Belongs, Place};
 use crate::name::{NameError, TypedName};
+use crate::read::Incomplete;
 use crate::resolve::{Entry, ResolveError};
-use crate::trusted::{Listed, TrustedDomain};
+use crate::trusted::{Listed, NotUsed, TrustedDomain};
 use domain::settings::Preset;
 use domain::{NameForm, ObjectId, ObjectName, Secret, settings};
 use futures::StreamExt;
-use futures::future::{join_all, try_join_all};
+use futures::future::{join, join_all, try_join_all};
 use futures::stream::FuturesUnordered;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -31,6 +32,15 @@ pub struct OtherDomain {
     pub directory: Result<Arc<Directory>, ResolveError>,
 }
 
+/// The domains beside a directory's own, of those that it lists.
+#[derive(Default)]
+pub struct OtherDomains {
+    /// Whose people have their identity by that directory.
+    pub used: Vec<OtherDomain>,
+    /// By their long names, in lower case: whose people nobody looks for, since their domain is not used.
+    pub not_used: Vec<(String, NotUsed)>,
+}
+
 struct UnusableDomain {
     name: ObjectName,
     base: String,
@@ -46,6 +56,14 @@ pub struct RefusedDirectory {
     pub name: ObjectName,
     #[source]
     pub error: SettingsError,
+}
+
+/// A directory, and what it lists.
+type ListedBy = (Arc<Directory>, Result<Arc<Listed>, Arc<Incomplete>>);
+
+/// Those of Active Directory that are not `home`: each may be one of its other domains.
+fn others_of<'a>(all: &'a [Arc<Directory>], home: &'a Arc<Directory>) -> impl Iterator<Item = &'a Arc<Directory>> {
+    all.iter().filter(|it| it.settings().preset == Preset::ActiveDirectory && !Arc::ptr_eq(it, home))
 }
 
 impl Directories {
@@ -146,9 +164,10 @@ impl Directories {
             let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
             let usable = belongs.find(&listed.domains)?.filter(|domain| domain.usable.is_ok());
             let Some(domain) = usable else { return Ok(None) };
-            let mut directories = self.of_domain(home, domain).await?;
+            self.all_ready(home).await?;
+            let mut directories = self.of_domain(home, domain)?;
             if directories.is_empty() {
-                directories.push(self.standing_for(home, &listed, domain).await?);
+                directories.push(self.standing_for(home, &listed, domain, &self.listed_before(home).await)?);
             }
             let text = belongs.text(name, domain);
             let mut found = Err(ResolveError::Absent);
@@ -164,13 +183,17 @@ impl Directories {
         found.await.transpose()
     }
 
-    /// The directories of the settings whose base lies in that domain: who is found there has their identity by these, always. So
-    /// one that cannot be used, or whose base nobody can say now, is an error.
-    async fn of_domain(
-        &self,
-        home: &Arc<Directory>,
-        domain: &TrustedDomain,
-    ) -> Result<Vec<Arc<Directory>>, ResolveError> {
+    /// Which directory of the settings is which domain is said by their bases. Together: of several whose base nobody knows yet, each may
+    /// be silent.
+    async fn all_ready(&self, home: &Arc<Directory>) -> Result<(), ResolveError> {
+        let all = self.all();
+        try_join_all(others_of(&all, home).map(|directory| directory.ready())).await?;
+        Ok(())
+    }
+
+    /// The directories of the settings whose base lies in that domain, once [`Directories::all_ready`]: who is found there has their
+    /// identity by these, always. So one that cannot be used is an error.
+    fn of_domain(&self, home: &Arc<Directory>, domain: &TrustedDomain) -> Result<Vec<Arc<Directory>>, ResolveError> {
         let may_be_it = |unusable: &&UnusableDomain| {
             unusable
                 .base
@@ -181,22 +204,27 @@ impl Directories {
             return Err(ResolveError::Unusable { directory: unusable.name.clone() });
         }
         let all = self.all();
-        let others = all.iter().filter(|it| it.settings().preset == Preset::ActiveDirectory && !Arc::ptr_eq(it, home));
-        let mut of_domain: Vec<_> = others.cloned().collect();
-        // Together: of several whose base nobody knows yet, each may be silent.
-        try_join_all(of_domain.iter().map(|directory| directory.ready())).await?;
-        of_domain.retain(|directory| directory.base().dns_domain().is_some_and(|name| name == domain.dns_name));
-        Ok(of_domain)
+        let is_it = |it: &&Arc<Directory>| it.base().dns_domain().is_some_and(|name| name == domain.dns_name);
+        Ok(others_of(&all, home).filter(is_it).cloned().collect())
+    }
+
+    /// What the directories before `home` list, each asked once, beside each other.
+    async fn listed_before(&self, home: &Arc<Directory>) -> Vec<ListedBy> {
+        let all = self.all();
+        let before = all.iter().take_while(|directory| directory.name() != home.name());
+        let before = before.filter(|directory| directory.includes_trusted_domains());
+        join_all(before.map(async |it| (Arc::clone(it), it.domains().listed(it).await))).await
     }
 
     /// The directory that stands for a domain which the settings have none for. Where several list it, the first of the settings gives
     /// its people their identity: they have one, whichever way they come. While one that stands before `home` cannot say what it
     /// lists, nobody knows whose they are.
-    async fn standing_for(
+    fn standing_for(
         &self,
         home: &Arc<Directory>,
         listed: &Listed,
         domain: &TrustedDomain,
+        listed_before: &[ListedBy],
     ) -> Result<Arc<Directory>, ResolveError> {
         let all = self.all();
         let place = all.iter().position(|directory| directory.name() == home.name()).unwrap_or(all.len());
@@ -204,37 +232,42 @@ impl Directories {
         if let Some(unusable) = self.refused.read().unwrap_or_else(PoisonError::into_inner).iter().find(stands_before) {
             return Err(ResolveError::Unusable { directory: unusable.name.clone() });
         }
-        let before = all.iter().take(place).filter(|directory| directory.includes_trusted_domains());
-        let listed_before = join_all(before.map(async |it| (it, it.domains().listed(it).await))).await;
         for (owner, theirs) in listed_before {
-            let theirs = theirs.map_err(ResolveError::Unlisted)?;
+            let theirs = theirs.as_ref().map_err(|error| ResolveError::Unlisted(Arc::clone(error)))?;
             let is_it = |it: &&TrustedDomain| it.dns_name == domain.dns_name && it.usable.is_ok();
             if let Some(domain) = theirs.domains.iter().find(is_it) {
-                return owner.domains().of(owner, &theirs, domain);
+                return owner.domains().of(owner, theirs, domain);
             }
         }
         home.domains().of(home, listed, domain)
     }
 
     /// The other domains whose people have their identity by `home`: those in use that the settings have no directory for, and that
-    /// none before `home` lists (FD-02). An error: nobody can say which there are.
-    pub async fn other_domains(&self, home: &Arc<Directory>) -> Result<Vec<OtherDomain>, ResolveError> {
+    /// none before `home` lists (FD-02). An error: nobody can say which there are. However many there are, and whoever is silent, each
+    /// directory is waited for once.
+    pub async fn other_domains(&self, home: &Arc<Directory>) -> Result<OtherDomains, ResolveError> {
         if !home.includes_trusted_domains() {
-            return Ok(Vec::new());
+            return Ok(OtherDomains::default());
         }
         let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
-        let mut others = Vec::new();
-        for domain in listed.domains.iter().filter(|domain| domain.usable.is_ok()) {
-            let directory = match self.of_domain(home, domain).await {
-                Ok(of_domain) if !of_domain.is_empty() => continue,
-                Ok(_) => self.standing_for(home, &listed, domain).await,
-                Err(error) => Err(error),
-            };
+        let (ready, listed_before) = join(self.all_ready(home), self.listed_before(home)).await;
+        let mut others = OtherDomains::default();
+        for domain in &listed.domains {
+            let of_domain = ready.clone().and_then(|()| self.of_domain(home, domain));
+            if of_domain.as_ref().is_ok_and(|of_domain| !of_domain.is_empty()) {
+                continue;
+            }
+            let dns_name = domain.dns_name.clone();
+            if let Err(why) = domain.usable {
+                others.not_used.push((dns_name, why));
+                continue;
+            }
+            let directory = of_domain.and_then(|_| self.standing_for(home, &listed, domain, &listed_before));
             if directory.as_ref().is_ok_and(|directory| directory.name() != home.name()) {
                 continue;
             }
             let before_backslash = listed.before_backslash(domain, home.settings()).to_owned();
-            others.push(OtherDomain { dns_name: domain.dns_name.clone(), before_backslash, directory });
+            others.used.push(OtherDomain { dns_name, before_backslash, directory });
         }
         Ok(others)
     }
@@ -247,7 +280,7 @@ impl Directories {
             return found;
         }
         let mut asked = FuturesUnordered::new();
-        for other in self.other_domains(home).await? {
+        for other in self.other_domains(home).await?.used {
             match other.directory {
                 Ok(directory) => {
                     let name = &name;

@@ -60,7 +60,7 @@ mod wrong;
 pub use bind::{Accepted, BindError, Verdict};
 pub use connect::{Channel, ConnectError, Stream, TlsFault, Upstream};
 pub use connection::{Broken, Protected};
-pub use directories::{Directories, OtherDomain, RefusedDirectory};
+pub use directories::{Directories, OtherDomain, OtherDomains, RefusedDirectory};
 pub use directory::{Directory, Options, SettingsError};
 pub use exchange::{Ended, Exchange, LogonError, Step};
 pub use feed::{Changes, Event, FeedError, FeedKind, FullRead, Offer, Origin, Position, seconds_of_generalized_time};

@@ -105,6 +105,9 @@ pub enum Incomplete {
     /// Of a reader that keeps to one server, which cannot be reached any longer: another one may be ahead or behind.
     #[error("{other} answered instead of {first}, which had been read until then; the next run begins anew")]
     OtherServer { first: Box<Origin>, other: Box<Origin> },
+    /// What every server of its kind has, so that the account sees a part only: a right was lost.
+    #[error("the directory does not show {what} to the query account, which may see a part only")]
+    Hidden { what: &'static str },
 }
 
 /// Empty pages in a row: legal (RFC 2696), but not for ever (B-72).
@@ -734,9 +737,11 @@ impl Incomplete {
         match self {
             Self::Unanswered(error) => error.outcome(),
             Self::NoProgress { .. } | Self::TooMany { .. } | Self::MissingValues { .. } => Outcome::Protocol,
-            Self::Limit { .. } | Self::Referral { .. } | Self::Refused { .. } | Self::OtherServer { .. } => {
-                Outcome::Directory
-            }
+            Self::Limit { .. }
+            | Self::Referral { .. }
+            | Self::Refused { .. }
+            | Self::OtherServer { .. }
+            | Self::Hidden { .. } => Outcome::Directory,
         }
     }
 }

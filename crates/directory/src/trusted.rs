@@ -70,25 +70,39 @@ pub(crate) struct Listed {
 /// More than a forest in use has.
 const DOMAINS_MAX: usize = 256;
 
-/// Asks the directory, on a connection of its own.
+/// Asks the directory, on a connection of its own. What it does not show to an account that lost a right is no answer (S-41): so what
+/// every domain controller has is looked for, too.
 pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
     directory.ready().await?;
     let reader = directory.reader();
     let root = entries(&reader, "", Scope::Base, "objectClass=*", &[DEFAULT, CONFIGURATION]).await?;
-    let context = |attribute| root.first().and_then(|root| root.first_text(attribute)).map(str::to_owned);
-    let (Some(home), Some(configuration)) = (context(DEFAULT), context(CONFIGURATION)) else {
-        return Ok(Listed::default());
+    let context = |attribute| {
+        let context = root.first().and_then(|root| root.first_text(attribute));
+        context.ok_or(Incomplete::Hidden { what: "the naming contexts of its root DSE" })
     };
+    let (home, configuration) = (context(DEFAULT)?, context(CONFIGURATION)?);
     let partitions = format!("CN=Partitions,{configuration}");
     let attributes = ["nCName", "nETBIOSName", "systemFlags", "enabled"];
     let references = entries(&reader, &partitions, Scope::One, "objectClass=crossRef", &attributes).await?;
-    let forest: Vec<TrustedDomain> = references.iter().filter_map(of_forest).collect();
+    let dn: Option<Dn> = home.parse().ok();
+    // The configuration has one, too, and lies within.
+    let is_own = |it: &&SearchResultEntry| {
+        let context: Option<Dn> = it.first_text("nCName").and_then(|context| context.parse().ok());
+        dn.as_ref().zip(context).is_some_and(|(home, context)| context.key() == home.key())
+    };
+    let reference =
+        references.iter().find(is_own).ok_or(Incomplete::Hidden { what: "the crossRef of its own domain" })?;
+    let own = dn.and_then(|dn| dn.dns_domain()).unwrap_or_default();
+    let forest = references.iter().filter_map(of_forest);
     let system = format!("CN=System,{home}");
     let attributes = ["trustPartner", "flatName", "trustDirection", "trustType", "trustAttributes"];
     let trusts = entries(&reader, &system, Scope::One, "objectClass=trustedDomain", &attributes).await?;
-    let own = home.parse::<Dn>().ok().and_then(|dn| dn.dns_domain()).unwrap_or_default();
-    let account = account(directory, &reader, forest.iter().find(|domain| domain.dns_name == own)).await?;
-    Ok(Listed::of(&own, forest, trusts.iter().filter_map(of_trust), account))
+    let domains = others(&own, forest, trusts.iter().filter_map(of_trust));
+    let account = match domains.iter().any(|domain| domain.usable.is_ok()) {
+        true => account(directory, &reader, reference).await?,
+        false => None,
+    };
+    Ok(Listed::of(domains, account))
 }
 
 const DEFAULT: &str = "defaultNamingContext";
@@ -110,41 +124,48 @@ async fn entries(
 async fn account(
     directory: &Directory,
     reader: &Reader,
-    own: Option<&TrustedDomain>,
+    own: &SearchResultEntry,
 ) -> Result<Option<String>, Incomplete> {
     let settings = directory.settings();
     let QueryBind { kind, name, .. } = &settings.query_bind;
     let by_ntlm = settings.windows_mechanism != WindowsMechanism::Kerberos && !settings.query_bind.is_by_keytab();
-    match kind {
+    let found = match kind {
         BindKind::Anonymous => return Ok(None),
         BindKind::Windows => return Ok(by_ntlm.then(|| name.clone())),
-        BindKind::Simple | BindKind::Tls if !ldap_wire::dn::is_dn_shaped(name) => {
-            let with_domain = name.contains(['\\', '@']);
-            let own = own.map(|own| format!(r"{}\{name}", own.netbios_name));
-            return Ok(if with_domain { Some(name.clone()) } else { own });
+        BindKind::Simple | BindKind::Tls if !ldap_wire::dn::is_dn_shaped(name) => None,
+        BindKind::Simple | BindKind::Tls => {
+            Some(entries(reader, name, Scope::Base, "objectClass=*", &["sAMAccountName"]).await?)
         }
-        BindKind::Simple | BindKind::Tls => {}
+    };
+    let account = match &found {
+        None if name.contains(['\\', '@']) => return Ok(Some(name.clone())),
+        None => Some(name.as_str()),
+        Some(found) => found.first().and_then(|entry| entry.first_text("sAMAccountName")),
+    };
+    let account = account.ok_or(Incomplete::Hidden { what: "the sAMAccountName of the query account" })?;
+    let domain = own.first_text("nETBIOSName").filter(is_plain);
+    let domain = domain.ok_or(Incomplete::Hidden { what: "the nETBIOSName of its own domain" })?;
+    Ok(Some(format!(r"{domain}\{account}")))
+}
+
+/// Each once, without the own one. What is both of the forest and trusted is of the forest.
+fn others(
+    own: &str,
+    forest: impl Iterator<Item = TrustedDomain>,
+    trusts: impl Iterator<Item = TrustedDomain>,
+) -> Vec<TrustedDomain> {
+    let mut domains: Vec<TrustedDomain> = Vec::new();
+    for domain in forest.chain(trusts) {
+        let known = domains.iter().any(|known| known.dns_name == domain.dns_name);
+        if !known && domain.dns_name != own && domains.len() < DOMAINS_MAX {
+            domains.push(domain);
+        }
     }
-    let found = entries(reader, name, Scope::Base, "objectClass=*", &["sAMAccountName"]).await?;
-    let account = found.first().and_then(|entry| entry.first_text("sAMAccountName"));
-    Ok(own.zip(account).map(|(own, account)| format!(r"{}\{account}", own.netbios_name)))
+    domains
 }
 
 impl Listed {
-    /// What is both of the forest and trusted is of the forest.
-    fn of(
-        own: &str,
-        forest: Vec<TrustedDomain>,
-        trusts: impl Iterator<Item = TrustedDomain>,
-        account: Option<String>,
-    ) -> Self {
-        let mut domains: Vec<TrustedDomain> = Vec::new();
-        for domain in forest.into_iter().chain(trusts) {
-            let known = domains.iter().any(|known| known.dns_name == domain.dns_name);
-            if !known && domain.dns_name != own && domains.len() < DOMAINS_MAX {
-                domains.push(domain);
-            }
-        }
+    fn of(mut domains: Vec<TrustedDomain>, account: Option<String>) -> Self {
         if account.is_none() {
             domains.iter_mut().for_each(|domain| domain.usable = domain.usable.and(Err(NotUsed::NoAccount)));
         }
@@ -223,16 +244,18 @@ fn of_trust(trust: &SearchResultEntry) -> Option<TrustedDomain> {
 /// With names that can be asked for and shown, or none.
 fn domain(base: Dn, netbios_name: Option<&str>, kind: TrustKind, usable: Result<(), NotUsed>) -> Option<TrustedDomain> {
     let dns_name = base.dns_domain().filter(|name| is_domain_name(name))?.to_ascii_lowercase();
-    let plain = |name: &&str| {
-        (1..=64).contains(&name.len()) && !name.chars().any(|sign| sign.is_control() || r"\/@".contains(sign))
-    };
     Some(TrustedDomain {
         dns_name,
-        netbios_name: netbios_name.filter(plain).unwrap_or_default().to_owned(),
+        netbios_name: netbios_name.filter(is_plain).unwrap_or_default().to_owned(),
         base,
         kind,
         usable,
     })
+}
+
+/// A short name that one could type before a backslash.
+fn is_plain(name: &&str) -> bool {
+    (1..=64).contains(&name.len()) && !name.chars().any(|sign| sign.is_control() || r"\/@".contains(sign))
 }
 
 /// They are kept as signed ones.
@@ -327,10 +350,11 @@ mod tests {
         };
         let parts = || vec![forest("DC=corp,DC=example"), forest("DC=child,DC=corp,DC=example")];
         let trusts = || ["child.corp.example", "other.test"].into_iter().filter_map(|name| trust(name, "3", "32"));
-        let listed = Listed::of("corp.example", parts(), trusts(), Some(r"CORP\twinlock".into()));
+        let all = || others("corp.example", parts().into_iter(), trusts());
+        let listed = Listed::of(all(), Some(r"CORP\twinlock".into()));
         let names: Vec<String> = listed.domains.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["child.corp.example (X), of the same forest", "other.test (OTHER), trusted by itself"]);
-        let nobody = Listed::of("corp.example", parts(), trusts(), None);
+        let nobody = Listed::of(all(), None);
         assert!(nobody.domains.iter().all(|domain| domain.usable == Err(NotUsed::NoAccount)));
     }
 

@@ -4,13 +4,13 @@
 mod support;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use directory::inspect::{About, Judgement, Trial};
 use directory::{Directories, Directory, Entry, NameError, NotUsed, Options, ResolveError, TypedName};
 use domain::settings::{self, BindKind, Preset, QueryBind, TrustedServers};
 use domain::{ObjectName, Reason, Secret};
 use lab::{OtherForest, Pki, Samba, password_of};
-use ldap_wire::{Attribute, Message, MessageId, Op, SearchResultEntry};
+use ldap_wire::{Attribute, Framer, Limits, Message, MessageId, Op, Peer, SearchResultEntry};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Do, Fake, bind_response, done, search_of};
@@ -52,7 +52,7 @@ fn controller(
                             ("configurationNamingContext", "CN=Configuration,DC=corp,DC=example"),
                         ],
                     )],
-                    "cn=partitions,cn=configuration,dc=corp,dc=example" => partitions(id),
+                    "cn=partitions,cn=configuration,dc=corp,dc=example" => partitions(id, base),
                     "cn=system,dc=corp,dc=example" => trusts(id),
                     "cn=twinlock,dc=corp,dc=example" => vec![sends(id, HOME, &[("sAMAccountName", "twinlock")])],
                     _ => {
@@ -78,9 +78,12 @@ fn controller(
     }
 }
 
-fn partitions(id: MessageId) -> Vec<Do> {
+/// As `base` sees them: its own is among them.
+fn partitions(id: MessageId, base: &str) -> Vec<Do> {
+    let own = Some(("OWN", base, "3")).filter(|_| ![HOME, CHILD].contains(&base));
     [("CORP", HOME, "3"), ("CHILD", CHILD, "3"), ("SCHEMA", "CN=Configuration,DC=corp,DC=example", "1")]
         .into_iter()
+        .chain(own)
         .map(|(name, context, flags)| {
             let dn = format!("CN={name},CN=Partitions,CN=Configuration,{HOME}");
             sends(id, &dn, &[("nCName", context), ("nETBIOSName", name), ("systemFlags", flags)])
@@ -385,6 +388,79 @@ async fn where_the_domains_cannot_be_listed_only_names_of_others_wait_for_it() {
         assert!(who(&directories, &corp, "alice").await.is_ok());
     }
     assert_eq!(home.connections(), asked, "not once a name");
+}
+
+/// Of an answer: the entries of this DN without that attribute.
+fn without(answer: Vec<Do>, dn: &str, attribute: &str) -> Vec<Do> {
+    let change = |step: Do| match step {
+        Do::Send(octets) => {
+            let framer = Framer::new(Peer::Server, Limits::AUTHENTICATED);
+            let message = framer.next_message(&mut BytesMut::from(&octets[..])).expect("a message").expect("whole");
+            let Ok(mut entry) = SearchResultEntry::decode(&message) else { return Do::Send(octets) };
+            if entry.dn == dn.as_bytes() {
+                entry.attributes.retain(|it| !it.description.eq_ignore_ascii_case(attribute));
+            }
+            Do::Send(entry.encode(message.id(), &[]))
+        }
+        other => other,
+    };
+    answer.into_iter().map(change).collect()
+}
+
+#[tokio::test]
+async fn a_listing_without_what_every_domain_controller_has_is_none() {
+    // FD-02, S-41: rights that the query account lost
+    let own = format!("CN=CORP,CN=Partitions,CN=Configuration,{HOME}");
+    for (dn, attribute, shows) in [
+        ("", "defaultNamingContext", "the naming contexts of its root DSE"),
+        ("", "configurationNamingContext", "the naming contexts of its root DSE"),
+        (own.as_str(), "nCName", "the crossRef of its own domain"),
+        (own.as_str(), "nETBIOSName", "the nETBIOSName of its own domain"),
+        (HOME, "sAMAccountName", "the sAMAccountName of the query account"),
+    ] {
+        let (hidden, from) = (attribute, dn.to_owned());
+        let home = Fake::start(move |message, connection| {
+            without(controller(HOME, &[("alice", "guid 1")])(message, connection), &from, hidden)
+        })
+        .await;
+        let mut forest = Forest::start().await;
+        forest.settings.urls = vec![home.url.clone()];
+        let (directories, corp) = made([forest.settings]);
+        let Err(error) = directories.other_domains(&corp).await else { panic!("{dn} {attribute}: nobody can say") };
+        let ResolveError::Unlisted(why) = &error else { panic!("{attribute}: {error:?}") };
+        assert!(why.to_string().contains(shows), "{attribute}: {why}");
+        assert!(who(&directories, &corp, "alice").await.is_ok(), "{attribute}: people of its own");
+    }
+    // Whose account needs no look is listed without it, and what is not used is told.
+    let forest = Forest::start().await;
+    let mut settings = forest.settings.clone();
+    settings.query_bind.name = r"CORP\twinlock".into();
+    let (directories, corp) = made([settings]);
+    let others = directories.other_domains(&corp).await.expect("listed");
+    let names: Vec<&str> = others.used.iter().map(|other| other.dns_name.as_str()).collect();
+    assert_eq!(names, ["child.corp.example", "silent.test"]);
+    let not_used = [("oneway.test", NotUsed::NotTrusting), ("stranger.test", NotUsed::NotTrusted)];
+    assert_eq!(others.not_used, not_used.map(|(name, why)| (name.to_owned(), why)));
+}
+
+#[tokio::test]
+async fn a_directory_whose_domain_nobody_knows_is_waited_for_once_however_many_domains_there_are() {
+    // FD-02: another one without a base, which is silent
+    let forest = Forest::start().await;
+    let silent = silent().await;
+    let lost = settings::Directory {
+        name: ObjectName::new("lost").expect("a name"),
+        urls: vec![silent.url.clone()],
+        base: String::new(),
+        trusted_domains: false,
+        timeout_seconds: 1,
+        ..forest.settings.clone()
+    };
+    let (directories, corp) = made([forest.settings.clone(), lost]);
+    let others = directories.other_domains(&corp).await.expect("listed");
+    assert_eq!(others.used.len(), 2);
+    assert!(others.used.iter().all(|other| other.directory.is_err()), "each may be that one");
+    assert_eq!(silent.connections(), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::objects::Objects;
 use crate::positions::{OtherPosition, Positions};
 use crate::run::Runner;
 use crate::settings::Snapshot;
-use directory::{Directory, Offer, OtherDomain};
+use directory::{Directory, NotUsed, Offer, OtherDomain, OtherDomains};
 use futures::future::join_all;
 use service_kit::{Clock, chain};
 use std::collections::HashMap;
@@ -49,6 +49,11 @@ struct ReachedOther {
 }
 
 impl ReachedOther {
+    fn not_used(name: String, why: NotUsed) -> Self {
+        let reached = Err(format!("it was read before, and is listed and not used now, since {why}"));
+        Self { before_backslash: name.clone(), name, reached }
+    }
+
     fn facts(&self) -> mode::Other<'_> {
         let now = self.reached.as_ref().ok();
         let now = now.map(|now| mode::OtherNow { identity: &now.identity, feed: now.feed.as_ref() });
@@ -132,9 +137,9 @@ impl Offers {
 }
 
 impl Runner {
-    /// Everything that is asked of a directory before it is clear how it is read. Of several domains beside each other: one that is
-    /// silent costs its own time-out, and no sum of them.
-    pub(crate) async fn prepare(&mut self, snapshot: &Snapshot) -> Result<Prepared, String> {
+    /// Everything that is asked of a directory before it is clear how it is read. Of several domains beside each other, and not for long:
+    /// home is read only after that, and one that is silent is not to delay it. `known` is what was read before.
+    pub(crate) async fn prepare(&mut self, snapshot: &Snapshot, known: &Positions) -> Result<Prepared, String> {
         let directory = self.settings.directory(&self.name)?;
         directory.ready().await.map_err(|error| chain(&error))?;
         let probes = !snapshot.settings.sync.always_full;
@@ -142,11 +147,16 @@ impl Runner {
         let identity = own.identity().await.map_err(|error| chain(&error))?;
         self.learned.identity.clone_from(&identity);
         let own = self.reached(OF_OWN, &directory, identity, probes).await?;
-        let (others, unlisted) = match self.settings.other_domains(&directory).await {
-            Ok(others) => (others, None),
-            Err(why) => (Vec::new(), Some(why)),
-        };
-        let others = join_all(others.into_iter().map(|other| self.reached_other(other, probes))).await;
+        let patience = Patience::with(&directory);
+        let (OtherDomains { used, not_used }, unlisted) =
+            match patience.waits_for(self.settings.other_domains(&directory)).await {
+                Ok(others) => (others, None),
+                Err(why) => (OtherDomains::default(), Some(why)),
+            };
+        let mut others = join_all(used.into_iter().map(|other| self.reached_other(other, probes, patience))).await;
+        // A domain without people of ours need not be read. Whether those of one that was read are gone, nobody can say (S-41).
+        let were_read = not_used.into_iter().filter(|(name, _)| known.others.contains_key(name));
+        others.extend(were_read.map(|(name, why)| ReachedOther::not_used(name, why)));
         let all = others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
         for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
             let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());
@@ -157,7 +167,7 @@ impl Runner {
         Ok(Prepared { own, others, unlisted, told })
     }
 
-    async fn reached_other(&self, other: OtherDomain, probes: bool) -> ReachedOther {
+    async fn reached_other(&self, other: OtherDomain, probes: bool, patience: Patience) -> ReachedOther {
         let OtherDomain { dns_name: name, before_backslash, directory } = other;
         let reached = async {
             let directory = directory.map_err(|error| chain(&error))?;
@@ -166,7 +176,7 @@ impl Runner {
             let identity = objects.id_of_base().await.map_err(|error| chain(&error))?;
             self.reached(&name, &directory, identity, probes).await
         };
-        let reached = reached.await;
+        let reached = patience.waits_for(reached).await;
         ReachedOther { name, before_backslash, reached }
     }
 
@@ -192,6 +202,29 @@ impl Runner {
         let Offered { whose, offers, .. } = self.learned.offers.by_domain.get(OF_OWN)?;
         let feed = chosen(directory, offers)?;
         (feed.persists && Arc::ptr_eq(whose, directory)).then_some(self.learned.identity.as_str())
+    }
+}
+
+/// How long is waited for the other domains, all of them together.
+#[derive(Clone, Copy)]
+struct Patience {
+    whole: Duration,
+    until: Instant,
+}
+
+impl Patience {
+    /// As long as one server may take to be connected to, to say who it is and to say what it offers. The next servers of a domain are
+    /// for the next run.
+    fn with(directory: &Directory) -> Self {
+        let settings = directory.settings();
+        let seconds = u64::from(settings.connect_timeout_seconds) + 2 * u64::from(settings.timeout_seconds);
+        let whole = Duration::from_secs(seconds);
+        Self { whole, until: Instant::now() + whole }
+    }
+
+    async fn waits_for<T>(self, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let answer = tokio::time::timeout_at(self.until, asked).await;
+        answer.unwrap_or_else(|_| Err(format!("there was no answer within {} seconds", self.whole.as_secs())))
     }
 }
 

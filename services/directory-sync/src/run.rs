@@ -13,9 +13,10 @@ use crate::prepare::{Offers, Prepared};
 use crate::read::ReadError;
 use crate::settings::{CurrentSettings, Snapshot};
 use crate::source::{self, Source};
-use directory::{Directory, Event, FeedError, Origin};
+use directory::{Directory, Event, FeedError, Incomplete, Origin};
 use domain::ObjectName;
 use domain::settings::{Feed, SyncItem};
+use futures::future::join_all;
 use proto::user_store::{FinishRunReply, GetSourceReply, SourcePin};
 use service_kit::{Clock, chain};
 use std::sync::Arc;
@@ -167,7 +168,9 @@ impl Runner {
                 Trigger::Schedule | Trigger::Follow => Ok(self.waits("no sync item of it is on")),
             };
         }
-        let prepared = self.prepare(snapshot).await;
+        // Where it cannot be read, everything is read anew.
+        let known = Positions::read(&state.position).unwrap_or_default();
+        let prepared = self.prepare(snapshot, &known).await;
         let (directory, identity, feed): (_, String, _) = match &prepared {
             Ok(it) => (Some(it.own.directory.settings()), it.own.identity.clone(), it.own.feed.clone()),
             Err(_) => (None, String::new(), None),
@@ -408,20 +411,26 @@ impl Runner {
         ended: &mut Ended,
     ) -> Result<Vec<u8>, Stop> {
         let (mut domains, mut positions) = (prepared.domains(&self.clock), prepared.positions());
-        for at in domains.all() {
-            domains.reads(at, Objects::of_one_server);
-            // Before the reading begins: what changes while it goes on is read again.
-            let (Some(feed), Some(objects)) = (prepared.feed(at), domains.objects(at)) else { continue };
-            if mode != Mode::Full {
-                continue;
-            }
-            match objects.directory.position_now(feed.kind).await {
+        domains.all().for_each(|at| domains.reads(at, Objects::of_one_server));
+        // Before the reading begins: what changes while it goes on is read again.
+        let followed = domains.all().filter(|_| mode == Mode::Full);
+        let asked = followed.filter_map(|at| Some((at, prepared.feed(at)?.kind, domains.objects(at)?)));
+        let asked = asked.map(|(at, feed, objects)| {
+            let directory = Arc::clone(&objects.directory);
+            async move { (at, feed, directory.position_now(feed).await) }
+        });
+        for (at, feed, now) in join_all(asked.collect::<Vec<_>>()).await {
+            match now {
                 Ok(now) => {
                     domains.reads(at, |objects| objects.preferring(&now.origin()));
                     positions.continues(domains.name(at), now);
                 }
+                // It is silent, and is not waited for again.
+                Err(FeedError::Unread(error @ Incomplete::Unanswered(_))) if at != OWN => {
+                    domains.could_not_be_read(at, chain(&error));
+                }
                 // Then the next run is a full one again, and says why.
-                Err(error) => no_position(objects, feed.kind, &chain(&error)),
+                Err(error) => domains.objects(at).iter().for_each(|it| no_position(it, feed, &chain(&error))),
             }
         }
         let domains = &domains;

@@ -2,7 +2,7 @@
 //! safety net, by asking. A document that cannot be read changes nothing: the last good one stays in force.
 
 use crate::metrics::Metrics;
-use directory::{Directories, Directory, Options, OtherDomain};
+use directory::{Directories, Directory, Options, OtherDomains};
 use domain::settings::{Preset, Settings, SyncItem};
 use domain::{ObjectName, Secret};
 use proto::subjects::SETTINGS_CHANGED;
@@ -78,8 +78,8 @@ impl CurrentSettings {
         })
     }
 
-    /// The other domains whose people are users of this directory (FD-02), or why nobody can say which those are.
-    pub(crate) async fn other_domains(&self, home: &Arc<Directory>) -> Result<Vec<OtherDomain>, String> {
+    /// The other domains that this directory lists (FD-02), or why nobody can say which those are.
+    pub(crate) async fn other_domains(&self, home: &Arc<Directory>) -> Result<OtherDomains, String> {
         self.directories.other_domains(home).await.map_err(|error| chain(&error))
     }
 

@@ -7,7 +7,7 @@ mod support;
 
 use bytes::Bytes;
 use fakes::{Lab, Run, item};
-use ldap_wire::{Attribute, Dn, Filter, Message, Op, Scope, SearchRequest, SearchResultEntry};
+use ldap_wire::{Attribute, Dn, Filter, Message, Op, Scope, SearchRequest, SearchResultEntry, oid};
 use proto::user_store::RequestSyncRequest;
 use proto::user_store::left_object::How;
 use serde_json::{Value, json};
@@ -49,8 +49,13 @@ impl Object {
             Filter::Equal { attribute, value } => {
                 self.values.get(&attribute.to_lowercase()).is_some_and(|known| known.eq_ignore_ascii_case(value))
             }
-            // Nobody here writes when something was changed: there is no feed.
-            Filter::GreaterOrEqual { .. } => false,
+            Filter::Not(filter) => !self.fits(filter),
+            // Only update sequence numbers are written, where there is a feed.
+            Filter::GreaterOrEqual { attribute, value } => {
+                let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+                let known = self.values.get(&attribute.to_lowercase()).and_then(|known| number(known));
+                known.is_some_and(|known| number(value).is_some_and(|least| known >= least))
+            }
             other => panic!("no test asks for {other:?}"),
         }
     }
@@ -68,8 +73,25 @@ struct Held {
     objects: Vec<Object>,
     /// It takes a question in and says nothing.
     silent: fn(&SearchRequest) -> bool,
+    /// Milliseconds before each answer.
+    slow_by: u64,
     refuses_partitions: bool,
+    hides_contexts: bool,
+    /// It tells of one object that was changed, and says nothing of the others.
+    cuts_feed: bool,
+    /// The highest update sequence number; without one there is no feed.
+    number: Option<u64>,
     searches: Vec<SearchRequest>,
+}
+
+impl Held {
+    /// Something of this object was written.
+    fn written(&mut self, place: usize) {
+        if let Some(number) = self.number.as_mut() {
+            *number += 1;
+            self.objects[place].values.insert("usnchanged".into(), number.to_string().into());
+        }
+    }
 }
 
 struct Controller {
@@ -83,9 +105,25 @@ impl Controller {
         let mut objects = vec![Object::new(base, "domain", number)];
         objects.extend(people.iter().map(|(account, number)| person(account, base, *number)));
         let (silent, searches) = (nothing as fn(&SearchRequest) -> bool, Vec::new());
-        let held = Arc::new(Mutex::new(Held { objects, silent, refuses_partitions: false, searches }));
+        let held = Held {
+            objects,
+            silent,
+            slow_by: 0,
+            refuses_partitions: false,
+            hides_contexts: false,
+            cuts_feed: false,
+            number: None,
+            searches,
+        };
+        let held = Arc::new(Mutex::new(held));
         let scripted = Arc::clone(&held);
-        let fake = Fake::start(move |message, _| answer(base, &mut scripted.lock().expect("no panic"), message)).await;
+        let fake = Fake::start(move |message, _| {
+            let mut held = scripted.lock().expect("no panic");
+            let answer = answer(base, &mut held, message);
+            let late = Some(Do::Wait(held.slow_by)).filter(|_| held.slow_by > 0);
+            late.into_iter().chain(answer).collect()
+        })
+        .await;
         Self { fake, held }
     }
 
@@ -96,7 +134,18 @@ impl Controller {
     fn change(&self, account: &str, change: impl FnOnce(&mut Object)) {
         let mut held = self.held();
         let name = format!("CN={account},");
-        change(held.objects.iter_mut().find(|object| object.dn.starts_with(&name)).expect("it is there"));
+        let place = held.objects.iter().position(|object| object.dn.starts_with(&name)).expect("it is there");
+        change(&mut held.objects[place]);
+        held.written(place);
+    }
+
+    /// From here on it tells what was changed.
+    fn has_feed(&self) {
+        let settings = Object::new(&format!("CN=NTDS Settings,{CONFIGURATION}"), "nTDSDSA", 0);
+        self.add(settings.with("invocationId", [7; 16]));
+        let mut held = self.held();
+        held.number = Some(1);
+        (0..held.objects.len()).for_each(|place| held.written(place));
     }
 
     fn delete(&self, account: &str) -> Object {
@@ -107,7 +156,10 @@ impl Controller {
     }
 
     fn add(&self, object: Object) {
-        self.held().objects.push(object);
+        let mut held = self.held();
+        held.objects.push(object);
+        let place = held.objects.len() - 1;
+        held.written(place);
     }
 
     /// Searches by the id of this number, since somebody asked last.
@@ -124,6 +176,16 @@ fn nothing(_: &SearchRequest) -> bool {
 
 fn everything(_: &SearchRequest) -> bool {
     true
+}
+
+/// Asks what was changed.
+fn is_feed(search: &SearchRequest) -> bool {
+    search.filter.windows(10).any(|octets| octets == b"uSNChanged") && search.scope == Scope::Subtree
+}
+
+/// Whoever asks where the feed stands waits.
+fn numbers(search: &SearchRequest) -> bool {
+    search.base.starts_with(b"CN=NTDS Settings")
 }
 
 /// Whoever asks for all users waits.
@@ -147,8 +209,21 @@ fn answer(base: &str, held: &mut Held, message: &Message) -> Vec<Do> {
     let at = String::from_utf8_lossy(&search.base).into_owned();
     if at.is_empty() {
         let root = Object { dn: String::new(), values: BTreeMap::new() };
-        let root = root.with("defaultNamingContext", base).with("namingContexts", base);
-        return vec![sends(message, &root.with("configurationNamingContext", CONFIGURATION)), done(id, 0)];
+        let mut root = root.with("namingContexts", base);
+        if !held.hides_contexts {
+            root = root.with("defaultNamingContext", base).with("configurationNamingContext", CONFIGURATION);
+        }
+        if let Some(number) = held.number {
+            root = root
+                .with("supportedCapabilities", oid::CAPABILITY_ACTIVE_DIRECTORY)
+                .with("dsServiceName", format!("CN=NTDS Settings,{CONFIGURATION}"))
+                .with("highestCommittedUSN", number.to_string());
+        }
+        return vec![sends(message, &root), done(id, 0)];
+    }
+    // The container of what was deleted is hidden.
+    if at.starts_with("<WKGUID=") {
+        return vec![done(id, 32)];
     }
     if held.refuses_partitions && at.starts_with("CN=Partitions") {
         return vec![done(id, 50)];
@@ -166,6 +241,9 @@ fn answer(base: &str, held: &mut Held, message: &Message) -> Vec<Do> {
         within && dn.is_within(&at) && object.fits(&filter)
     };
     let found: Vec<Do> = held.objects.iter().filter(is_there).map(|object| sends(message, object)).collect();
+    if held.cuts_feed && is_feed(&search) {
+        return found.into_iter().take(1).chain([Do::Hang]).collect();
+    }
     // A name that nobody has.
     let code = if found.is_empty() && search.scope == Scope::Base { 32 } else { 0 };
     found.into_iter().chain([done(id, code)]).collect()
@@ -432,6 +510,156 @@ async fn where_the_domains_cannot_be_listed_home_is_read_and_nobody_is_gone() {
         assert!(forest.usernames().contains("nina"));
         assert_eq!(forest.left(), Vec::new());
     }
+}
+
+#[tokio::test]
+async fn a_listing_that_was_cut_by_a_lost_right_is_no_evidence_about_anybody() {
+    // FD-02, S-41: the server answers with success, and shows less
+    let cuts: [fn(&Forest); 3] = [
+        |forest| forest.home.held().hides_contexts = true,
+        |forest| forest.home.held().objects.retain(|object| !object.dn.contains("CN=Partitions")),
+        |forest| forest.home.change("twinlock", |account| drop(account.values.remove("samaccountname"))),
+    ];
+    for cut in cuts {
+        let mut forest = Forest::start(json!([item("staff")])).await;
+        forest.run_whole().await;
+        forest.restart().await;
+        cut(&forest);
+        forest.home.add(person("nina", HOME, 4));
+        for _ in 0..2 {
+            let why = forest.run_in_part().await;
+            assert!(why.contains("the other domains could not be listed") && why.contains("does not show"), "{why}");
+        }
+        assert!(forest.usernames().contains("nina"), "home is read");
+        assert_eq!(forest.left(), Vec::new());
+    }
+}
+
+fn trust(partner: &str, name: &str, direction: &str) -> Object {
+    Object::new(&format!("CN={name},CN=System,{HOME}"), "trustedDomain", 0)
+        .with("trustPartner", partner)
+        .with("flatName", name)
+        .with("trustDirection", direction)
+        .with("trustType", "2")
+        .with("trustAttributes", "8")
+}
+
+#[tokio::test]
+async fn a_domain_that_was_read_and_is_listed_but_not_used_any_longer_keeps_its_people() {
+    // FD-02, S-41: one that was never read is no matter
+    let mut forest = Forest::start(json!([item("staff")])).await;
+    forest.home.delete("WEST");
+    forest.home.add(trust("west.example", "WEST", "3"));
+    forest.home.add(trust("oneway.test", "ONEWAY", "2"));
+    forest.run_whole().await;
+    assert_eq!(forest.usernames(), set(EVERYBODY));
+    forest.restart().await;
+    forest.home.change("WEST", |trust| *trust = trust.clone().with("trustDirection", "2"));
+    forest.home.add(person("nina", HOME, 4));
+    for _ in 0..2 {
+        let why = forest.run_in_part().await;
+        let says = "the domain west.example could not be read: it was read before, and is listed and not used now, since it does not trust";
+        assert!(why.contains(says) && !why.contains("oneway"), "{why}");
+    }
+    assert!(forest.usernames().contains("nina"), "home is read");
+    assert_eq!(forest.left(), Vec::new());
+    // Without the trust they have left, and the store guards.
+    forest.restart().await;
+    forest.home.delete("WEST");
+    forest.run_whole().await;
+    assert_eq!(forest.left(), [(r"WEST\frank".to_owned(), How::Absent)]);
+}
+
+#[tokio::test]
+async fn a_domain_that_is_slow_to_say_who_it_is_is_waited_for_no_longer_than_a_silent_one() {
+    // FD-02: each of its answers comes in time, and all of them together do not
+    let forest = Forest::start(json!([item("staff")])).await;
+    forest.child.held().slow_by = 800;
+    let why = forest.run_in_part().await;
+    let says = "the domain child.corp.example could not be read: there was no answer within 3 seconds";
+    assert!(why.contains(says), "{why}");
+    assert_eq!(forest.usernames(), set(["alice", "bob", "carol", r"WEST\frank"]));
+}
+
+impl Forest {
+    /// Each domain by its own numbers.
+    async fn start_with_feeds() -> Self {
+        let forest = Self::start(json!([item("staff")])).await;
+        [&forest.home, &forest.child, &forest.west].iter().for_each(|domain| domain.has_feed());
+        forest.run_whole().await;
+        assert_eq!(forest.usernames(), set(EVERYBODY));
+        forest
+    }
+
+    async fn run_changes(&self) -> Run {
+        let count = self.lab.store.finished().len();
+        self.lab.ask(RequestSyncRequest { mode: "incremental".into(), ..RequestSyncRequest::default() }).await;
+        let run = self.lab.runs(count + 1).await.pop().expect("it ended");
+        assert_eq!(run.mode, "incremental", "{}", run.why);
+        run
+    }
+
+    /// Up to which numbers of home, the child and the west their changes are taken in.
+    fn followed(&self) -> [Option<u64>; 3] {
+        let position: Value = serde_json::from_slice(&self.lab.store.told().source.position).expect("positions");
+        let others = &position["others"];
+        let all = [&position["own"], &others["child.corp.example"]["position"], &others["west.example"]["position"]];
+        all.map(|of_domain| of_domain["usn"].as_u64())
+    }
+
+    fn named(&self, username: &str) -> String {
+        let told = self.lab.store.told();
+        told.users.values().find(|(user, _)| user.username == username).expect("there").0.first_name.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_fails_in_the_middle_of_its_feed_goes_on_from_where_it_was() {
+    // FS-04, S-02, S-41, FD-02
+    let forest = Forest::start_with_feeds().await;
+    let before = forest.followed();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let rename = |domain: &Controller, account: &str| {
+        domain.change(account, |object| *object = object.clone().with("givenName", "New"));
+    };
+    let west = r"WEST\frank";
+    for (domain, account) in
+        [(&forest.home, "alice"), (&forest.child, "bob"), (&forest.child, "dave"), (&forest.west, "frank")]
+    {
+        rename(domain, account);
+    }
+    forest.home.delete("carol");
+    forest.child.held().cuts_feed = true;
+    let Some((false, why)) = forest.run_changes().await.finished else { panic!("it should be incomplete") };
+    assert!(why.contains("the domain child.corp.example could not be read") && !why.contains("west"), "{why}");
+    assert_eq!((forest.named("alice").as_str(), forest.named(west).as_str()), ("New", "New"));
+    assert_eq!(forest.named(r"CHILD\dave"), "");
+    let after = forest.followed();
+    assert!(after[0] > before[0], "home goes on: {before:?} {after:?}");
+    assert_eq!(after[1], before[1], "the child has not told everything");
+    assert_eq!(forest.left(), Vec::new());
+    forest.child.held().cuts_feed = false;
+    assert_eq!(forest.run_changes().await.finished, Some((true, String::new())));
+    assert_eq!([r"CHILD\bob", r"CHILD\dave", west].map(|name| forest.named(name)), ["New"; 3]);
+    let end = forest.followed();
+    assert!(end[1] > after[1] && end[2] > before[2] && end[0] == after[0], "{after:?} {end:?}");
+}
+
+#[tokio::test]
+async fn a_domain_that_does_not_say_where_its_feed_stands_is_not_waited_for_again() {
+    // FD-02, S-41
+    let forest = Forest::start_with_feeds().await;
+    forest.child.held().silent = numbers;
+    forest.child.change("bob", |bob| *bob = bob.clone().with("givenName", "New"));
+    forest.home.add(person("nina", HOME, 4));
+    forest.child.asked_for(0);
+    let why = forest.run_in_part().await;
+    assert!(why.contains("the domain child.corp.example could not be read"), "{why}");
+    assert!(forest.usernames().contains("nina"));
+    assert_eq!((forest.named(r"CHILD\bob"), forest.left()), (String::new(), Vec::new()));
+    forest.child.held().silent = nothing;
+    forest.run_whole().await;
+    assert_eq!(forest.named(r"CHILD\bob"), "New");
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ async fn stale(
     } else if is_other(&sources, &source) || source::is_another(session, &directory, &identity).await? {
         "this list is of another account, base, filter, id attribute or directory than the one of now".to_owned()
     } else if let Some(minutes) = unasked(session, settings, &directory, now_ms).await? {
-        format!("no run has read the directory to its end for {minutes} minutes, so nobody knows who is back")
+        let unread =
+            format!("no run has read the directory to its end for {minutes} minutes, so nobody knows who is back");
+        unread + &unread_since(session, settings, &directory).await?
     } else {
         return Ok(None);
     };
@@ -164,6 +166,21 @@ async fn unasked(
     let allowed_ms = interval_ms.max(took_ms).saturating_mul(2).max(UNASKED_MIN_MS);
     let ago_ms = now_ms.saturating_sub(ended_ms);
     Ok((ago_ms > allowed_ms).then_some(ago_ms / MINUTE_MS))
+}
+
+/// What the last run said that was not complete, and what to do where looking again does not help: a domain that is away for good (FD-02).
+async fn unread_since(session: &mut Session, settings: &Settings, directory: &str) -> Result<String, StoreError> {
+    let sql = "SELECT error FROM sync_runs WHERE directory = $1 AND mode <> 'preview' AND state <> 'running' \
+               ORDER BY started_ms DESC, run_id DESC LIMIT 1";
+    let error = session.row(sql, args![directory]).await?.map(|row| row.get::<String>("error")).transpose()?;
+    let Some(error) = error.filter(|error| !error.is_empty()) else { return Ok(String::new()) };
+    let way_out = match settings.directory(directory).is_some_and(|it| it.trusted_domains) {
+        true => {
+            "; another domain that is away for good is left out when its trust is ended, or by a directory for it without sync items"
+        }
+        false => "",
+    };
+    Ok(format!(" (the last one: {error}{way_out})"))
 }
 
 /// Whose runs the last list of the directory comes from, the last of them last, unless all of it was approved or a run has settled it:

@@ -218,6 +218,7 @@ rules! {
     sync::the_mail_about_waiting_users_leads_to_their_list,
     sync::an_approval_is_evaluated_when_it_is_given,
     sync::a_list_is_approved_only_while_it_is_of_now,
+    sync::a_list_that_no_run_can_renew_says_why_and_what_helps,
     sync::an_item_that_had_users_and_has_none_waits,
     sync::leavers_are_disabled_removed_or_kept_and_come_back,
     sync::who_was_removed_and_is_back_enrols_anew,

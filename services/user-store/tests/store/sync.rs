@@ -2,11 +2,12 @@
 
 use crate::fixture::{Fixture, SETTINGS, id_of, left, people, person, with_phone};
 use crate::sync_groups::{group, listed};
+use proto::common::Secret;
 use proto::user_store::{
-    AnnounceRequest, ApplyBatchReply, ApplyBatchRequest, BeginRunRequest, DecideApprovalRequest, FinishRunReply,
-    FinishRunRequest, ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest, SetUserStateRequest,
-    SyncChangesRequest, SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin, commit_server::Commit,
-    left_object::How, pending::What, portal_data_server::PortalData, sync_server::Sync,
+    AnnounceRequest, ApplyBatchReply, ApplyBatchRequest, ApplySettingsRequest, BeginRunRequest, DecideApprovalRequest,
+    FinishRunReply, FinishRunRequest, ListApprovalUsersRequest, ListPendingRequest, SetPhoneRequest,
+    SetUserStateRequest, SyncChangesRequest, SyncStatusReply, SyncStatusRequest, SyncedUser, admin_server::Admin,
+    commit_server::Commit, left_object::How, pending::What, portal_data_server::PortalData, sync_server::Sync,
 };
 use tonic::{Code, Request};
 
@@ -718,6 +719,42 @@ pub async fn a_list_is_approved_only_while_it_is_of_now(lab: Fixture) {
     lab.clock.advance(60 * MINUTE_MS);
     refusal(&list).await;
     assert_eq!(decide(&lab, &list, false, &[]).await.expect("refused"), 0);
+}
+
+pub async fn a_list_that_no_run_can_renew_says_why_and_what_helps(lab: Fixture) {
+    // S-40, FD-02
+    let trusting = SETTINGS.replace("\"openldap\"", "\"active_directory\"\ntrusted_domains = true").replace(
+        "{ kind = \"anonymous\" }",
+        r#"{ kind = "tls", name = "CORP\\twinlock", password = "file:query.password" }"#,
+    );
+    for (settings, helps) in [(SETTINGS, false), (&trusting, true)] {
+        let secret = Secret { value: "query-password".into() };
+        let request = ApplySettingsRequest {
+            document: settings.into(),
+            secrets: [("directory.corp.query_bind.password".to_owned(), secret)]
+                .into_iter()
+                .filter(|_| helps)
+                .collect(),
+            actor: "admin:test".into(),
+            ..ApplySettingsRequest::default()
+        };
+        assert_eq!(lab.apply_as_asked(request).await.errors, [""; 0]);
+        lab.lead().await;
+        lab.run(people(100)).await;
+        let list = lab.run(people(90)).await.approval_id;
+        lab.clock.advance(11 * MINUTE_MS);
+        let refusal = async || decide(&lab, &list, true, &[]).await.expect_err("not of now").message().to_owned();
+        let why = refusal().await;
+        assert!(!why.contains("the last one") && !why.contains("away for good"), "no run has failed: {why}");
+        let run_id = lab.begin().await.expect("begun");
+        lab.finish(&run_id, false).await;
+        let why = refusal().await;
+        assert!(why.contains("for 11 minutes") && why.contains("(the last one: size limit exceeded"), "{why}");
+        assert_eq!(why.contains("another domain that is away for good"), helps, "{why}");
+        assert!(why.ends_with("): look again with \"twinlock sync now corp\", then decide"), "{why}");
+        lab.run(people(90)).await;
+        assert_eq!(decide(&lab, &list, true, &[]).await.expect("of now"), 10);
+    }
 }
 
 pub async fn an_item_that_had_users_and_has_none_waits(lab: Fixture) {
