@@ -4,7 +4,7 @@ use crate::directory::{Directory, Options, SettingsError};
 use crate::domains::{Belongs, Place};
 use crate::name::{NameError, TypedName};
 use crate::read::Incomplete;
-use crate::resolve::{Entry, ResolveError};
+use crate::resolve::{Among, Entry, ResolveError};
 use crate::trusted::{Listed, NotUsed, TrustedDomain};
 use domain::settings::Preset;
 use domain::{NameForm, ObjectId, ObjectName, Secret, settings};
@@ -115,21 +115,40 @@ impl Directories {
         home: &Arc<Directory>,
         name: &TypedName,
     ) -> Result<(Arc<Directory>, Entry), ResolveError> {
+        self.resolve_among(home, name, Among::Users).await
+    }
+
+    /// Whether it is proven that this name is nobody's to those who sign in at `home`: no entry has it in any place that
+    /// [`Directories::resolve`] looks at. Whoever the user filter keeps out is somebody, and so are several of one name.
+    pub async fn has_nobody(&self, home: &Arc<Directory>, name: &TypedName) -> Result<bool, ResolveError> {
+        match self.resolve_among(home, name, Among::All).await {
+            Err(ResolveError::Absent) => Ok(true),
+            Err(error) if error.is_unavailable() => Err(error),
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    async fn resolve_among(
+        &self,
+        home: &Arc<Directory>,
+        name: &TypedName,
+        among: Among,
+    ) -> Result<(Arc<Directory>, Entry), ResolveError> {
         if !home.includes_trusted_domains() {
-            return self.resolve_by_settings(home, name).await;
+            return self.resolve_by_settings(home, name, among).await;
         }
         let name = home.read_again(name).await?;
         let Some(belongs) = Belongs::of(&name, home.settings()) else {
-            return self.resolve_by_settings(home, &name).await;
+            return self.resolve_by_settings(home, &name, among).await;
         };
         for place in belongs.places() {
-            match self.at(place, home, &name, &belongs).await {
+            match self.at(place, home, &name, &belongs, among).await {
                 Some(Err(ResolveError::Absent)) if !(place == Place::There && name.is_of_one_domain()) => {}
                 Some(found) => return found,
                 None => {}
             }
         }
-        self.resolve_further(home, &name).await
+        self.resolve_further(home, &name, among).await
     }
 
     /// `None`: the name belongs to no other domain, or to none that is used.
@@ -139,10 +158,11 @@ impl Directories {
         home: &Arc<Directory>,
         name: &TypedName,
         belongs: &Belongs<'_>,
+        among: Among,
     ) -> Option<Result<(Arc<Directory>, Entry), ResolveError>> {
         match place {
-            Place::Home => Some(home.resolve_by_form(name).await.map(|entry| (Arc::clone(home), entry))),
-            Place::There => Box::pin(self.in_its_domain(home, name, belongs)).await,
+            Place::Home => Some(home.resolve_by_form(name, among).await.map(|entry| (Arc::clone(home), entry))),
+            Place::There => Box::pin(self.in_its_domain(home, name, belongs, among)).await,
         }
     }
 
@@ -159,6 +179,7 @@ impl Directories {
         home: &Arc<Directory>,
         name: &TypedName,
         belongs: &Belongs<'_>,
+        among: Among,
     ) -> Option<Result<(Arc<Directory>, Entry), ResolveError>> {
         let found = async {
             let listed = home.domains().listed(home).await.map_err(ResolveError::Unlisted)?;
@@ -173,7 +194,7 @@ impl Directories {
             let mut found = Err(ResolveError::Absent);
             for directory in directories {
                 let name = TypedName::parse(&text, directory.settings())?;
-                found = directory.resolve(&name).await.map(|entry| (directory, entry));
+                found = directory.resolve_among(&name, among).await.map(|entry| (directory, entry));
                 if !matches!(found, Err(ResolveError::Absent | ResolveError::Name(NameError::OutsideBase))) {
                     break;
                 }
@@ -305,9 +326,10 @@ impl Directories {
         &self,
         home: &Arc<Directory>,
         name: &TypedName,
+        among: Among,
     ) -> Result<(Arc<Directory>, Entry), ResolveError> {
-        match home.resolve_by_form(name).await {
-            Err(ResolveError::Absent) => self.resolve_further(home, name).await,
+        match home.resolve_by_form(name, among).await {
+            Err(ResolveError::Absent) => self.resolve_further(home, name, among).await,
             found => found.map(|entry| (Arc::clone(home), entry)),
         }
     }
@@ -317,8 +339,9 @@ impl Directories {
         &self,
         home: &Arc<Directory>,
         name: &TypedName,
+        among: Among,
     ) -> Result<(Arc<Directory>, Entry), ResolveError> {
-        let mut found = home.resolve_further(name).await.map(|entry| (Arc::clone(home), entry));
+        let mut found = home.resolve_further(name, among).await.map(|entry| (Arc::clone(home), entry));
         if !name.may_be_alternate() {
             return found;
         }
@@ -329,7 +352,7 @@ impl Directories {
             }
             let directory = self.named(other.as_str());
             let directory = directory.ok_or_else(|| ResolveError::Unusable { directory: other.clone() })?;
-            found = directory.resolve_alternate(name).await.map(|entry| (directory, entry));
+            found = directory.resolve_alternate(name, among).await.map(|entry| (directory, entry));
         }
         found
     }
@@ -353,7 +376,7 @@ impl Directories {
         }
         let asked = alternate.map_or(0, |place| place + 1);
         for directory in others.iter().skip(asked).map_while(|other| self.named(other.as_str())) {
-            drop(directory.resolve_alternate(name).await);
+            drop(directory.resolve_alternate(name, Among::Users).await);
         }
     }
 
@@ -362,7 +385,7 @@ impl Directories {
         let belongs = Belongs::of(&name, home.settings()).filter(|_| home.includes_trusted_domains());
         let Some(belongs) = belongs.filter(|_| !name.is_of_one_domain()) else { return };
         for place in belongs.places().into_iter().skip_while(|place| *place != found).skip(1) {
-            drop(self.at(place, home, &name, &belongs).await);
+            drop(self.at(place, home, &name, &belongs, Among::Users).await);
         }
     }
 

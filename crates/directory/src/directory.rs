@@ -14,7 +14,7 @@ use crate::pool::Pool;
 use crate::probe::{self, Probed};
 use crate::query::{QueryError, is_unavailable};
 use crate::read::{Incomplete, Query, Reader, Reading};
-use crate::resolve::{self, Entry, ResolveError};
+use crate::resolve::{self, Among, Entry, ResolveError};
 use crate::server::{ServerName, Servers};
 use crate::session::{self, Answer};
 use crate::tickets::{Identity, TicketError, Tickets};
@@ -226,17 +226,22 @@ impl Directory {
 
     /// The one user this name means (R-60, L-20): an entry that matches the user filter, found by searching.
     pub async fn resolve(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::user(self, &*self.read_again(name).await?).await
+        self.resolve_among(name, Among::Users).await
     }
 
-    /// What [`Directory::resolve`] asks first.
-    pub(crate) async fn resolve_by_form(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::user_by_form(self, &*self.read_again(name).await?).await
+    /// The same among other entries, too.
+    pub(crate) async fn resolve_among(&self, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+        resolve::one(self, &*self.read_again(name).await?, among).await
     }
 
-    /// What [`Directory::resolve`] asks when that has proven that there is nobody.
-    pub(crate) async fn resolve_further(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::user_by_further_names(self, &*self.read_again(name).await?).await
+    /// What [`Directory::resolve_among`] asks first.
+    pub(crate) async fn resolve_by_form(&self, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+        resolve::one_by_form(self, &*self.read_again(name).await?, among).await
+    }
+
+    /// What [`Directory::resolve_among`] asks when that has proven that there is nobody.
+    pub(crate) async fn resolve_further(&self, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+        resolve::one_by_further_names(self, &*self.read_again(name).await?, among).await
     }
 
     /// Asks what [`Directory::resolve`] asks when a name of this form was not found in the way that led to `found`.
@@ -246,9 +251,9 @@ impl Directory {
         }
     }
 
-    /// The one user who has this as their alternate sign-in name (FD-19).
-    pub(crate) async fn resolve_alternate(&self, name: &TypedName) -> Result<Entry, ResolveError> {
-        resolve::alternate(self, &*self.read_again(name).await?).await
+    /// Who has this as their alternate sign-in name (FD-19).
+    pub(crate) async fn resolve_alternate(&self, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+        resolve::alternate(self, &*self.read_again(name).await?, among).await
     }
 
     /// The entry that has this name, whether it is a user or not; a DN may lie anywhere the query account may read. For listed

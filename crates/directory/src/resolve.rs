@@ -162,35 +162,58 @@ pub enum BadEntry {
     BadDn,
 }
 
-pub(crate) async fn user(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    match user_by_form(directory, name).await {
-        Err(ResolveError::Absent) => user_by_further_names(directory, name).await,
+/// Which entries a name may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Those that the user filter lets through.
+    Users,
+    /// Whatever there is.
+    All,
+}
+
+impl Among {
+    fn filter(self, directory: &Directory) -> Filter {
+        match self {
+            Self::Users => directory.user_filter().clone(),
+            Self::All => Filter::present("objectClass"),
+        }
+    }
+}
+
+/// The entry below the base that has this name, by all that is looked at.
+pub(crate) async fn one(directory: &Directory, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+    match one_by_form(directory, name, among).await {
+        Err(ResolveError::Absent) => one_by_further_names(directory, name, among).await,
         found => found,
     }
 }
 
-/// The user whom the form of the name leads to: the first search.
-pub(crate) async fn user_by_form(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    let core = directory.core();
-    if matches!(&name.kind, Kind::Dn(dn) if !dn.is_within(core.base())) {
+/// Whom the form of the name leads to: the first search.
+pub(crate) async fn one_by_form(directory: &Directory, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
+    if matches!(&name.kind, Kind::Dn(dn) if !dn.is_within(directory.core().base())) {
         return Err(NameError::OutsideBase.into());
     }
-    by_form(directory, name, core.user_filter()).await
+    by_form(directory, name, &among.filter(directory)).await
 }
 
-/// The user who has the name in one of the attributes that are looked at when its form has led to nobody.
-pub(crate) async fn user_by_further_names(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+/// Who has the name in one of the attributes that are looked at when its form has led to nobody.
+pub(crate) async fn one_by_further_names(
+    directory: &Directory,
+    name: &TypedName,
+    among: Among,
+) -> Result<Entry, ResolveError> {
+    let which = among.filter(directory);
     let mut found = Err(ResolveError::Absent);
     for (form, names) in further_names(name, directory.settings()) {
         match found {
-            Err(ResolveError::Absent) => found = below_base(directory, form, directory.user_filter(), names).await,
+            Err(ResolveError::Absent) => found = below_base(directory, form, &which, names).await,
             found => return found,
         }
     }
     found
 }
 
-/// All that [`user`] looks at after whatever has this form.
+/// All that [`one`] looks at after whatever has this form.
 pub(crate) async fn further(directory: &Directory, name: &TypedName, found: NameForm) {
     let further = further_names(name, directory.settings());
     let asked = further.iter().position(|(form, _)| *form == found && found != name.form());
@@ -203,15 +226,15 @@ pub(crate) async fn further(directory: &Directory, name: &TypedName, found: Name
 }
 
 /// Whoever has this as their alternate name and nothing else (FD-19).
-pub(crate) async fn alternate(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
+pub(crate) async fn alternate(directory: &Directory, name: &TypedName, among: Among) -> Result<Entry, ResolveError> {
     let attribute = directory.settings().alternate_attribute().filter(|_| name.may_be_alternate());
     let alternate = Filter::equal(attribute.ok_or(ResolveError::Absent)?, name.as_str());
-    below_base(directory, NameForm::Alternate, directory.user_filter(), alternate).await
+    below_base(directory, NameForm::Alternate, &among.filter(directory), alternate).await
 }
 
 /// An entry that need not be a user; a DN may lie anywhere. What is no name but an attribute of people is not looked at.
 pub(crate) async fn any(directory: &Directory, name: &TypedName) -> Result<Entry, ResolveError> {
-    by_form(directory, name, &Filter::present("objectClass")).await
+    by_form(directory, name, &Among::All.filter(directory)).await
 }
 
 async fn by_form(directory: &Directory, name: &TypedName, which: &Filter) -> Result<Entry, ResolveError> {

@@ -10,7 +10,7 @@ use directory::{Directories, Directory, Entry, NameError, NotUsed, Options, Reso
 use domain::settings::{self, BindKind, Preset, QueryBind, TrustedServers};
 use domain::{ObjectName, Reason, Secret};
 use lab::{OtherForest, Pki, Samba, password_of};
-use ldap_wire::{Attribute, Framer, Limits, Message, MessageId, Op, Peer, SearchResultEntry};
+use ldap_wire::{Attribute, Filter, Framer, Limits, Message, MessageId, Op, Peer, SearchResultEntry};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Do, Fake, bind_response, done, search_of};
@@ -324,6 +324,68 @@ async fn an_attribute_of_somebody_at_home_takes_no_name_of_another_domain() {
         let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
         assert!(error.is_unavailable(), "{name} {error:?}");
     }
+}
+
+/// The same directory with an entry that no filter of users lets through, which has these names.
+fn with_printer(
+    others: impl Fn(&Message, usize) -> Vec<Do> + Send + Sync + 'static,
+    base: &'static str,
+    names: &'static [&'static str],
+) -> impl Fn(&Message, usize) -> Vec<Do> + Send + Sync + 'static {
+    move |message, connection| {
+        let id = message.id();
+        let is_meant = message.op() == Op::SearchRequest && {
+            let filter = Filter::from_ber(&search_of(message).filter).expect("sound").to_string();
+            filter.starts_with("(&(objectClass=*)(") && names.iter().any(|name| filter.contains(name))
+        };
+        match is_meant {
+            true => {
+                let printer = [("objectGUID", "guid 9"), ("sAMAccountName", "printer")];
+                vec![sends(id, &format!("CN=printer,{base}"), &printer), done(id, 0)]
+            }
+            false => others(message, connection),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_the_filter_keeps_out_is_somebody_in_every_place_where_a_name_is_looked_up() {
+    // R-62, FD-02, FD-19
+    const OLD: &str = "DC=old,DC=example";
+    let mut forest = Forest::start().await;
+    let at_home = &["(sAMAccountName=printer)", "(otherMailbox=4711)", "(displayName=front-desk)"];
+    let home = Fake::start(with_printer(controller(HOME, &[("alice", "guid 1")]), HOME, at_home)).await;
+    let child = Fake::start(with_printer(controller(CHILD, &[]), CHILD, &["(sAMAccountName=scanner)"])).await;
+    let old = Fake::start(with_printer(controller(OLD, &[]), OLD, &["(otherMailbox=4712)"])).await;
+    forest.settings.urls = vec![home.url.clone()];
+    forest.settings.timeout_seconds = 1;
+    forest.settings.trusted.insert("child.corp.example".into(), TrustedServers { urls: vec![child.url.clone()] });
+    forest.settings.attributes.alternate = Some("otherMailbox".into());
+    let name = ObjectName::new("old").expect("a name");
+    forest.settings.alternate_directories = vec![name.clone()];
+    let old = settings::Directory {
+        name,
+        urls: vec![old.url.clone()],
+        base: OLD.into(),
+        trusted_domains: false,
+        trusted: Default::default(),
+        alternate_directories: Vec::new(),
+        ..forest.settings.clone()
+    };
+    let (directories, home) = made([forest.settings.clone(), old]);
+    let has_nobody = async |name: &str| {
+        directories.has_nobody(&home, &TypedName::parse(name, home.settings()).expect("a name")).await
+    };
+    for name in ["printer", "4711", "front-desk", "4712", r"CHILD\scanner", "scanner@child.corp.example"] {
+        let error = who(&directories, &home, name).await.map(|(_, entry)| entry.dn).expect_err(name);
+        assert!(matches!(error, ResolveError::Absent), "{name} is no user: {error:?}");
+        assert_eq!(has_nobody(name).await.ok(), Some(false), "{name}");
+    }
+    assert_eq!(has_nobody("alice").await.ok(), Some(false));
+    for name in ["stranger", "4713", "stranger@child.corp.example", r"CHILD\stranger", "scanner"] {
+        assert_eq!(has_nobody(name).await.ok(), Some(true), "{name}");
+    }
+    assert!(has_nobody("dave@silent.test").await.is_err_and(|error| error.is_unavailable()), "an error is no absence");
 }
 
 #[tokio::test]

@@ -106,10 +106,15 @@ pub(crate) fn named(dictionary: &Dictionary, reply: &HomeReply, attribute: &str)
     if attribute.eq_ignore_ascii_case("User-Name") {
         return reply.user_name();
     }
-    let packet = reply.packet();
-    let items = dictionary.items(packet.attributes());
-    let mut values = items.iter().filter(|item| item.name().eq_ignore_ascii_case(attribute));
-    let name = std::str::from_utf8(&values.next()?.octets).ok()?.to_owned();
+    let mut values = values(dictionary, reply, attribute).into_iter();
+    let name = String::from_utf8(values.next()?).ok()?;
     let one = values.next().is_none() && !name.is_empty() && !name.chars().any(char::is_control);
     one.then_some(name)
+}
+
+/// All that a home server says in this attribute, be it a name or not.
+pub(crate) fn values(dictionary: &Dictionary, reply: &HomeReply, attribute: &str) -> Vec<Vec<u8>> {
+    let packet = reply.packet();
+    let items = dictionary.items(packet.attributes()).into_iter();
+    items.filter(|item| item.name().eq_ignore_ascii_case(attribute)).map(|item| item.octets.to_vec()).collect()
 }

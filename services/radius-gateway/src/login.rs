@@ -16,9 +16,10 @@
 use crate::affinity::{Parked, Whose};
 use crate::attempt::{Attempt, escaped};
 use crate::credentials::{self, Presented, Refusal};
+use crate::home::HomeTarget;
 use crate::listener::Request;
 use crate::metrics::InFlight;
-use crate::relay::{self, Said};
+use crate::relay::{self, Identity, Said};
 use crate::reply::{Added, No};
 use crate::reply_rules::{Rules, Values};
 use crate::target::{Checked, Target, Unresolved, let_in_somebody_else};
@@ -247,21 +248,27 @@ impl<'w, 'm> Work<'w, 'm> {
     /// The password of somebody whom no directory knows: the target alone says whether it is right. Nothing can stand behind it.
     async fn absent_by_password(&mut self, target: Target, name: &str, typed: &Secret) -> Result<FirstLock, Reason> {
         let Self { gateway, deadline, .. } = *self;
+        let home = target.home().cloned();
         if self.attempt.parked.is_none() {
             let checked = target.check_absent(gateway, self.verified, name, typed, self.attempt, deadline).await?;
             if let Checked::Asked(challenge) = checked {
                 return Ok(FirstLock::Asked(challenge));
             }
         }
-        self.is_about(name)?;
+        if let Some(home) = home {
+            self.is_about(&home, name)?;
+        }
         Ok(FirstLock::Open { factors: Factors::none(), admission: None })
     }
 
-    /// The yes of a home server has to be about the very name that is nobody's: it may know whose that is by another one.
-    fn is_about(&self, name: &str) -> Result<(), Reason> {
-        let Some(parked) = &self.attempt.parked else { return Ok(()) };
+    /// The yes of a home server has to be about the very name that is nobody's, as far as it names anybody: it may know whose that is by
+    /// another one.
+    fn is_about(&self, home: &HomeTarget, name: &str) -> Result<(), Reason> {
+        let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
+        let dictionary = self.gateway.settings.dictionary();
+        let said = attributes::values(&dictionary, &parked.reply, &home.settings.identity_attribute);
         let same = |named: &[u8]| named.eq_ignore_ascii_case(name.as_bytes());
-        match parked.reply.packet().all(AttributeType::USER_NAME).all(same) {
+        match said.iter().map(Vec::as_slice).chain(parked.reply.packet().all(AttributeType::USER_NAME)).all(same) {
             true => Ok(()),
             false => Err(let_in_somebody_else(self.attempt)),
         }
@@ -290,9 +297,9 @@ impl<'w, 'm> Work<'w, 'm> {
             *code = FailureCode::AuthenticationFailure;
         }
         let parked = self.attempt.parked.as_ref().ok_or(Reason::InternalError)?;
-        let name = relay::identity(gateway, &home, parked, self.verified.packet(), typed);
-        let entry = match &name {
-            Ok(name) => target.resolve(name, self.attempt, deadline).await,
+        let identity = relay::identity(gateway, &home, parked, self.verified.packet(), typed);
+        let entry = match &identity {
+            Ok(identity) => target.resolve(&identity.name, self.attempt, deadline).await,
             Err(reason) => Err(Unresolved::Because(*reason)),
         };
         match (turn, &entry) {
@@ -301,7 +308,7 @@ impl<'w, 'm> Work<'w, 'm> {
             (turn, _) => turn.into_iter().for_each(|(turn, _)| turn.undecided()),
         }
         self.attempt.change_untold = false;
-        let name = name?;
+        let Identity { name, outer } = identity?;
         if change {
             match &entry {
                 Ok(entry) => {
@@ -320,11 +327,12 @@ impl<'w, 'm> Work<'w, 'm> {
         let admission = match entry {
             Ok(entry) => self.admission(&mut target, &entry).await?,
             Err(Unresolved::Because(reason)) => return Err(reason),
+            // Whoever was let in under it may have any name.
+            Err(Unresolved::Absent) if outer => return Err(Reason::UnknownUser),
             Err(Unresolved::Absent) => {
                 self.prove_absent(&mut target, &name).await?;
                 if !self.verified.packet().has(AttributeType::EAP_MESSAGE) {
-                    self.is_about(typed)?;
-                    self.is_about(&name)?;
+                    self.is_about(&home, typed)?;
                 }
                 None
             }
@@ -608,8 +616,8 @@ pub(crate) fn tell_of_change(gateway: &Arc<Gateway>, request: &Request, attempt:
     let Some(home) = gateway.settings.home_target(&attempt.client.settings.target) else { return };
     let verified = request.verified();
     let typed = String::from_utf8_lossy(credentials::typed_name(&verified));
-    if let Ok(name) = relay::identity(gateway, &home, parked, verified.packet(), &typed) {
-        tell_whose_password_changed(gateway, attempt, name);
+    if let Ok(identity) = relay::identity(gateway, &home, parked, verified.packet(), &typed) {
+        tell_whose_password_changed(gateway, attempt, identity.name);
     }
 }
 

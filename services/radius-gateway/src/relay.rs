@@ -121,6 +121,13 @@ fn refusal(packet: &Packet<'_>) -> Reason {
     }
 }
 
+/// Whom a home server let in.
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    /// It is, or may be, no more than the outer name of EAP.
+    pub(crate) outer: bool,
+}
+
 /// Who was let in. The outer name of EAP is whatever its sender likes, so there only the server's word counts.
 pub(crate) fn identity(
     gateway: &Gateway,
@@ -128,8 +135,9 @@ pub(crate) fn identity(
     parked: &Parked,
     request: &Packet<'_>,
     typed: &str,
-) -> Result<String, Reason> {
-    let named = attributes::named(&gateway.settings.dictionary(), &parked.reply, &target.settings.identity_attribute);
+) -> Result<Identity, Reason> {
+    let attribute = target.settings.identity_attribute.as_str();
+    let named = attributes::named(&gateway.settings.dictionary(), &parked.reply, attribute);
     let in_eap = request.has(AttributeType::EAP_MESSAGE);
     match named {
         // FreeRADIUS says the outer name unless it is told to say the inner one. Seen here it is harmless; with a real name outside
@@ -143,21 +151,30 @@ pub(crate) fn identity(
             );
             return Err(Reason::TargetError);
         }
-        Some(named) => return Ok(named),
-        None if !in_eap => return Ok(typed.to_owned()),
+        Some(name) => {
+            let by_itself = attribute.eq_ignore_ascii_case("User-Name") && account(&name) == account(typed);
+            return Ok(Identity { name, outer: in_eap && by_itself });
+        }
+        None if !in_eap => return Ok(Identity { name: typed.to_owned(), outer: false }),
         None => {}
     }
     if target.settings.danger_trust_outer_identity && !is_anonymous(typed) {
-        return Ok(typed.to_owned());
+        return Ok(Identity { name: typed.to_owned(), outer: true });
     }
     tracing::warn!(
         service = crate::NAME,
         target = target.settings.name.as_str(),
         server = parked.place,
-        attribute = target.settings.identity_attribute,
+        attribute,
         "the home server does not say who logged in inside EAP: let it return that name in its Access-Accept"
     );
     Err(Reason::TargetError)
+}
+
+/// A name without its domain, which a server may cut off before it returns the name.
+fn account(name: &str) -> String {
+    let user = name.rsplit_once(['\\', '/']).map_or(name, |(_, user)| user);
+    user.split_once('@').map_or(user, |(user, _)| user).to_ascii_lowercase()
 }
 
 /// RFC 7542 section 2.4, and what supplicants send by habit.

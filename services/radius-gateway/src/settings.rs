@@ -151,6 +151,15 @@ impl CurrentSettings {
         self.directories.resolve(home, name).await
     }
 
+    /// Whether it is proven that nobody has this name in any place where it is looked up.
+    pub(crate) async fn has_nobody(
+        &self,
+        home: &Arc<directory::Directory>,
+        name: &TypedName,
+    ) -> Result<bool, ResolveError> {
+        self.directories.has_nobody(home, name).await
+    }
+
     /// Whose id this is among the people of a directory, and where they are (FD-02).
     pub(crate) async fn holder(
         &self,

@@ -46,6 +46,7 @@ enum Checker {
 }
 
 /// Why a name leads to nobody.
+#[derive(Clone, Copy)]
 pub(crate) enum Unresolved {
     /// Proven: the directory was asked, and has nobody of this name.
     Absent,
@@ -124,12 +125,8 @@ impl Target {
                 Ok(entry)
             }
             Err(why) => {
-                let refused = match &why {
-                    Unresolved::Absent => Reason::UnknownUser,
-                    Unresolved::Because(reason) => *reason,
-                };
                 let via = attempt.first.take().and_then(|first| first.via);
-                attempt.first = Some(First { via, refused: Some(refused), took: self.took });
+                attempt.first = Some(First { via, refused: Some(why.into()), took: self.took });
                 Err(why)
             }
         }
@@ -144,19 +141,14 @@ impl Target {
 
     /// Whether nobody can be meant by a name that the directory could not resolve, so that the target is asked who it is that has it.
     pub(crate) async fn has_nobody(&mut self, name: &str, deadline: Instant) -> Result<bool, Reason> {
-        let home = self.home.clone();
+        let (settings, home) = (self.settings.clone(), self.home.clone());
         let looked = async move {
             let typed = TypedName::parse(name, home.settings()).map_err(|_| Reason::UnknownUser)?;
             // As it goes on to the target.
             if typed.as_str() != name || !typed.is_plain() {
                 return Ok(false);
             }
-            // Whoever the filter of users keeps out is somebody.
-            match home.resolve_any(&typed).await {
-                Err(ResolveError::Absent) => Ok(true),
-                Err(error) if error.is_unavailable() => Err(not_looked_up(&home, &error)),
-                Ok(_) | Err(_) => Ok(false),
-            }
+            settings.has_nobody(&home, &typed).await.map_err(|error| not_looked_up(&home, &error))
         };
         self.timed(Box::pin(looked), Reason::DirectoryTimeout, deadline).await
     }

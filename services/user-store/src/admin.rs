@@ -22,7 +22,7 @@ use crate::radius::{accounting, reports, rotation};
 use crate::rpc::StoreError;
 use crate::seal;
 use crate::settings::{self, apply};
-use crate::sql::{Arg, Session, args};
+use crate::sql::{Arg, Session, args, like_literal};
 use crate::sync::{approvals, history, preview, problems};
 use crate::users::{self, StateChange, name_key};
 pub use change::REASON_CHARACTERS_MAX;
@@ -65,10 +65,7 @@ impl AdminService {
             sql += &text;
         };
         if !request.search.is_empty() {
-            let contains = |text: &str| {
-                let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-                format!("%{escaped}%")
-            };
+            let contains = |text: &str| format!("%{}%", like_literal(text));
             let name = contains(&name_key(&request.search));
             match users::dialled(&request.search) {
                 None => condition("u.search LIKE ? ESCAPE '\\'", args![name]),

@@ -69,6 +69,11 @@ macro_rules! args {
 }
 pub(crate) use args;
 
+/// A text that stands for itself in a pattern of `LIKE ... ESCAPE '\'`.
+pub fn like_literal(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
 /// Runs the same call on whichever connection the session holds, its arguments bound.
 macro_rules! on {
     ($session:expr, $sql:expr, $arguments:expr, $method:ident, $direct:ident, $wrap_direct:expr, $wrap_sqlite:expr, $wrap_postgres:expr) => {

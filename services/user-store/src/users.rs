@@ -4,7 +4,7 @@ mod more;
 
 use crate::audit::NewEvent;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Row, Session, args};
+use crate::sql::{Arg, Row, Session, args, like_literal};
 use crate::sync::problems;
 use crate::throttle::Counter;
 use proto::common::DirectoryRef;
@@ -165,7 +165,7 @@ impl StateChange<'_> {
 }
 
 /// Whether anybody has this name, in whatever state they are, or a name of the same account (R-62): `ann`, `CORP\ann` and `ann@x` are
-/// one to a server that drops domains, so that each of them is known where one is.
+/// one to a server that drops domains, so that each of them is known where one is. Asked seldom, and only then are all names gone through.
 pub async fn is_name_of_somebody(session: &mut Session, typed: &str) -> Result<bool, StoreError> {
     let whole = name_key(typed);
     let without_domain = whole.rsplit_once(['\\', '/']).map_or(whole.as_str(), |(_, account)| account);
@@ -174,12 +174,20 @@ pub async fn is_name_of_somebody(session: &mut Session, typed: &str) -> Result<b
         // Names no account, so that nobody is proven to have none.
         return Ok(true);
     }
-    let sql = "SELECT user_id FROM names WHERE name_key IN ($1, $2, $3) OR substr(name_key, 1, CAST($4 AS INTEGER)) = $5 \
-               UNION ALL SELECT user_id FROM users WHERE username_key IN ($1, $2, $3) LIMIT 1";
-    let with_domain = format!("{account}@");
-    let characters = i64::try_from(with_domain.chars().count()).unwrap_or(i64::MAX);
-    let arguments = args![&whole, without_domain, account, characters, with_domain];
-    Ok(session.row(sql, arguments).await?.is_some())
+    let named = "SELECT user_id FROM names WHERE name_key IN ($1, $2, $3) \
+                 UNION ALL SELECT user_id FROM users WHERE username_key IN ($1, $2, $3) LIMIT 1";
+    if session.row(named, args![&whole, without_domain, account]).await?.is_some() {
+        return Ok(true);
+    }
+    // Somebody of a trusted domain has `DOMAIN\ann` and addresses, and no bare name.
+    let with_domain = "SELECT user_id FROM names \
+                       WHERE name_key LIKE $1 ESCAPE '\\' OR name_key LIKE $2 ESCAPE '\\' OR name_key LIKE $3 ESCAPE '\\' \
+                       UNION ALL SELECT user_id FROM users \
+                       WHERE username_key LIKE $1 ESCAPE '\\' OR username_key LIKE $2 ESCAPE '\\' OR username_key LIKE $3 ESCAPE '\\' \
+                       LIMIT 1";
+    let account = like_literal(account);
+    let forms = args![format!("{account}@%"), format!(r"%\\{account}"), format!(r"%\\{account}@%")];
+    Ok(session.row(with_domain, forms).await?.is_some())
 }
 
 /// One user with everything but secrets.

@@ -25,6 +25,10 @@ use tonic::Status;
 
 /// What the gateway has beyond the end of a question to end it itself. A record lingers longer.
 const GRACE_MS: i64 = 15_000;
+/// One that could not be ended is tried again after this.
+const AGAIN_MS: i64 = 5_000;
+/// So long after its time: an outage that lasts longer has its event lost.
+const TRIES_MS: i64 = 600_000;
 /// How often it is looked for questions whose time is over.
 const LOOK: Duration = Duration::from_secs(1);
 /// Ending one is given this long.
@@ -50,10 +54,21 @@ struct Asked {
     ends: BTreeSet<(i64, TransactionId)>,
 }
 
-#[derive(Clone, Copy)]
 struct Question {
     step: u32,
     ends_unix_ms: i64,
+    given_up_unix_ms: i64,
+    /// It is closed, and what follows failed.
+    owed: Option<Box<Owed>>,
+}
+
+/// What follows when a conversation was closed here.
+struct Owed {
+    /// As it was before.
+    record: Record,
+    /// Its prompts may still be open.
+    withdraws: bool,
+    reason: Reason,
 }
 
 impl Unanswered {
@@ -70,7 +85,9 @@ impl Unanswered {
     pub fn asked(&self, record: &Record) {
         let Stage::Asked { step, .. } = record.stage else { return };
         let ends_unix_ms = record.expires_unix_ms.saturating_add(GRACE_MS);
-        self.open().insert(record.attempt.origin.transaction, Question { step, ends_unix_ms });
+        let given_up_unix_ms = ends_unix_ms.saturating_add(TRIES_MS);
+        let question = Question { step, ends_unix_ms, given_up_unix_ms, owed: None };
+        self.open().insert(record.attempt.origin.transaction, question);
     }
 
     /// The login is over.
@@ -83,28 +100,48 @@ impl Unanswered {
         loop {
             tokio::time::sleep(LOOK).await;
             // One after the other: where the store is slow, nobody waits for this.
-            while let Some((transaction, step)) = self.next_over(clock.now_ms()) {
-                if let Err(error) = self.end_question(transaction, step).await {
-                    tracing::warn!(error = error.message(), request_id = %transaction, "an attempt that nobody answered was not recorded");
+            while let Some((transaction, mut question)) = self.next_over(clock.now_ms()) {
+                if let Err(error) = self.end_question(transaction, &mut question).await {
+                    tracing::warn!(error = error.message(), request_id = %transaction, "an attempt that nobody answered is not recorded yet");
+                    self.open().put_back(transaction, question, clock.now_ms());
                 }
             }
         }
     }
 
-    fn next_over(&self, now_unix_ms: i64) -> Option<(TransactionId, u32)> {
+    fn next_over(&self, now_unix_ms: i64) -> Option<(TransactionId, Question)> {
         self.open().take_over(now_unix_ms)
     }
 
-    async fn end_question(&self, transaction: TransactionId, step: u32) -> Result<(), Status> {
-        if let Some(held) = self.challenges.find(transaction).await? {
-            self.end(&held, Some(step), Reason::NoAnswer, Budget::lasting(LIMIT)).await?;
-        }
-        Ok(())
+    async fn end_question(&self, transaction: TransactionId, question: &mut Question) -> Result<(), Status> {
+        let owed = match &question.owed {
+            Some(owed) => owed,
+            None => {
+                let Some(held) = self.challenges.find(transaction).await? else { return Ok(()) };
+                let closed = self.close(&held, Some(question.step), Reason::NoAnswer).await?;
+                let Some(owed) = closed else { return Ok(()) };
+                question.owed.insert(owed.into())
+            }
+        };
+        self.conclude(owed, Budget::lasting(LIMIT)).await
     }
 
     /// Ends a conversation, or this question of it alone. Whether it was open: of all who ask, one hears that it was.
     pub async fn end(&self, held: &Held, only: Option<u32>, reason: Reason, budget: Budget) -> Result<bool, Status> {
-        let Record { attempt, user_id, stage, .. } = &held.record;
+        let Some(owed) = self.close(held, only, reason).await? else { return Ok(false) };
+        let concluded = self.conclude(&owed, budget).await;
+        if concluded.is_err() {
+            let (step, ends_unix_ms) = (only.unwrap_or_default(), self.committer.now_ms());
+            let given_up_unix_ms = ends_unix_ms.saturating_add(TRIES_MS);
+            let question = Question { step, ends_unix_ms, given_up_unix_ms, owed: Some(owed.into()) };
+            self.open().put_back(held.record.attempt.origin.transaction, question, ends_unix_ms);
+        }
+        concluded.map(|()| true)
+    }
+
+    /// `None`: it was not open.
+    async fn close(&self, held: &Held, only: Option<u32>, reason: Reason) -> Result<Option<Owed>, Status> {
+        let Record { attempt, stage, .. } = &held.record;
         let is_meant = match (stage, only) {
             (Stage::Closed, _) => false,
             (_, None) => true,
@@ -112,20 +149,30 @@ impl Unanswered {
             (Stage::CodeSpent(_), Some(_)) => false,
         };
         if !is_meant || !self.challenges.close(held, Came::Denied(reason.into())).await? {
-            return Ok(false);
+            return Ok(None);
         }
         self.ended(attempt.origin.transaction);
-        if only.is_some() {
-            self.withdraw_all(&attempt.origin.transaction.to_string(), budget).await?;
-        }
+        Ok(Some(Owed { record: held.record.clone(), withdraws: only.is_some(), reason }))
+    }
+
+    /// Withdraws its prompts and records its event. Neither waits for the other, or fails with it.
+    async fn conclude(&self, owed: &Owed, budget: Budget) -> Result<(), Status> {
+        let Owed { record: Record { attempt, user_id, stage, .. }, withdraws, reason } = owed;
         let method = match stage {
             Stage::Asked { round, .. } => outcome::method(round),
             Stage::CodeSpent(_) => Some(Method::Code),
             Stage::Closed => None,
         };
-        let ending = Ending { method, ..reason.into() };
-        self.committer.record(&attempt.origin, user_id, ending, budget).await?;
-        Ok(true)
+        let ending = Ending { method, ..(*reason).into() };
+        let withdrawn = async {
+            match withdraws {
+                true => self.withdraw_all(&attempt.origin.transaction.to_string(), budget).await,
+                false => Ok(()),
+            }
+        };
+        let (withdrawn, recorded) =
+            tokio::join!(withdrawn, self.committer.record(&attempt.origin, user_id, ending, budget));
+        withdrawn.and(recorded)
     }
 
     /// Ends the prompts that an attempt has open, because nobody waits for it any more. Its telephone is free for the next one when
@@ -175,8 +222,8 @@ impl Asked {
     fn insert(&mut self, transaction: TransactionId, question: Question) {
         self.remove(transaction);
         if self.questions.len() < ASKED_MAX {
-            self.questions.insert(transaction, question);
             self.ends.insert((question.ends_unix_ms, transaction));
+            self.questions.insert(transaction, question);
         }
     }
 
@@ -187,8 +234,16 @@ impl Asked {
     }
 
     /// One whose time is over, with the question that was asked.
-    fn take_over(&mut self, now_unix_ms: i64) -> Option<(TransactionId, u32)> {
+    fn take_over(&mut self, now_unix_ms: i64) -> Option<(TransactionId, Question)> {
         let &(_, transaction) = self.ends.first().filter(|(ends, _)| *ends <= now_unix_ms)?;
-        self.remove(transaction).map(|question| (transaction, question.step))
+        self.remove(transaction).map(|question| (transaction, question))
+    }
+
+    /// One that could not be ended, unless it was asked anew meanwhile.
+    fn put_back(&mut self, transaction: TransactionId, question: Question, now_unix_ms: i64) {
+        if now_unix_ms < question.given_up_unix_ms && !self.questions.contains_key(&transaction) {
+            let ends_unix_ms = now_unix_ms.saturating_add(AGAIN_MS);
+            self.insert(transaction, Question { ends_unix_ms, ..question });
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! stands between the two.
 
 use crate::support::*;
-use domain::settings::{LockoutGuard, StatusCheck};
+use domain::settings::{LockoutGuard, RefuseOrPass, StatusCheck};
 use proto::user_store::PasswordOutcome;
 use radius_gateway::{Nodes, RadiusSection};
 use radius_wire::eap::Eap;
@@ -172,6 +172,12 @@ async fn an_appended_code_is_taken_off_before_the_server_sees_the_password() {
 
 /// A server that asks one EAP question, accepts the answer and names `inner`.
 fn eap_server(inner: Option<&'static str>) -> impl Fn(&Verified<'_>) -> Vec<Vec<u8>> + Send + Sync {
+    eap_server_that_says(inner.map(|inner| (AttributeType::USER_NAME, inner)))
+}
+
+fn eap_server_that_says(
+    inner: Option<(AttributeType, &'static str)>,
+) -> impl Fn(&Verified<'_>) -> Vec<Vec<u8>> + Send + Sync {
     move |request| {
         let packet = request.packet();
         if packet.has(AttributeType::USER_PASSWORD) {
@@ -185,7 +191,7 @@ fn eap_server(inner: Option<&'static str>) -> impl Fn(&Verified<'_>) -> Vec<Vec<
         assert_eq!(packet.first(AttributeType::STATE), Some(b"tls-17".as_slice()), "R-51");
         let key = send_key(request);
         let mut attributes = vec![(AttributeType::VENDOR_SPECIFIC, key.as_slice())];
-        attributes.extend(inner.map(|inner| (AttributeType::USER_NAME, inner.as_bytes())));
+        attributes.extend(inner.map(|(attribute, inner)| (attribute, inner.as_bytes())));
         vec![eap(request, 2, &attributes, &EAP_SUCCESS)]
     }
 }
@@ -1321,6 +1327,89 @@ async fn a_yes_about_another_name_than_the_one_that_is_nobodys_is_none() {
     let question = nas.question("stranger", "wrong");
     assert_eq!(nas.ask(&question).await.code(), Code::AccessReject);
     assert_eq!(world.verification.decisions(), begun, "R-63");
+}
+
+#[tokio::test]
+async fn whoever_an_alternate_name_leads_to_is_somebody_if_the_filter_keeps_them_out() {
+    // R-62, FD-19
+    let world = World::new().await;
+    world.homes[0].says(|request| accept(request, &[]));
+    world
+        .store
+        .change(&world.bus, |document| document.directories[0].attributes.alternate = Some("employeeNumber".into()))
+        .await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    for (name, code) in [("4711", Code::AccessReject), ("4712", Code::AccessAccept)] {
+        let question = nas.question(name, "theirs");
+        assert_eq!(nas.ask(&question).await.code(), code, "{name}");
+    }
+    assert_eq!(asked(&world), (1, 1));
+}
+
+#[tokio::test]
+async fn a_yes_about_nobody_names_them_in_the_attribute_of_the_target() {
+    // R-60, R-62: what else it names may be somebody
+    let world = World::new().await;
+    world.store.change(&world.bus, |document| document.targets[0].identity_attribute = "Filter-Id".into()).await;
+    let gateway = world.gateway().await;
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    const NAME: AttributeType = AttributeType::USER_NAME;
+    const OWN: AttributeType = AttributeType(11);
+    let cases: [(&[(AttributeType, &str)], Code); 7] = [
+        (&[(OWN, "ann")], Code::AccessReject),
+        (&[(OWN, "another")], Code::AccessReject),
+        (&[(OWN, "stranger"), (OWN, "ann")], Code::AccessReject),
+        (&[(OWN, "ann"), (NAME, "stranger")], Code::AccessReject),
+        (&[(OWN, "stranger"), (NAME, "ann")], Code::AccessReject),
+        (&[(OWN, "Stranger"), (NAME, "stranger")], Code::AccessAccept),
+        (&[], Code::AccessAccept),
+    ];
+    for (said, code) in cases {
+        world.homes[0].says(move |request| {
+            accept(request, &said.iter().map(|(kind, name)| (*kind, name.as_bytes())).collect::<Vec<_>>())
+        });
+        let question = nas.question("stranger", "theirs");
+        assert_eq!(nas.ask(&question).await.code(), code, "{said:?}");
+        let chap = attribute(AttributeType::CHAP_PASSWORD, &[1; 17]);
+        let question = nas.with(&[user_name("stranger"), chap], None);
+        assert_eq!(nas.ask(&question).await.code(), code, "{said:?} by CHAP");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_proven_to_be_absent_by_the_outer_name_of_eap() {
+    // R-50, R-62: whoever sends it chooses it, and FreeRADIUS returns it by itself
+    let world = World::new().await;
+    world
+        .store
+        .change(&world.bus, |document| {
+            for client in &mut document.clients {
+                if ["trusting", "relayed"].contains(&client.name.as_str()) {
+                    client.unknown_user = RefuseOrPass::Pass;
+                }
+            }
+        })
+        .await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server(None));
+    let mut nas = Nas::new(TRUSTING, gateway.address, SECRET).await;
+    let answers = eap_login(&mut nas, "stranger", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessReject, "no name inside");
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    for outer in ["stranger", "Stranger", "stranger@corp.example", r"CORP\stranger"] {
+        world.homes[0].says(eap_server(Some("stranger")));
+        let answers = eap_login(&mut nas, outer, &[gateway.address]).await;
+        assert_eq!(answers.last().expect("an answer").0, Code::AccessReject, "{outer}");
+    }
+    assert_eq!(world.verification.decisions(), 0);
+    // An attribute of its own is not the outer name, whatever that is.
+    world.store.change(&world.bus, |document| document.targets[0].identity_attribute = "Filter-Id".into()).await;
+    let gateway = world.gateway().await;
+    world.homes[0].says(eap_server_that_says(Some((AttributeType(11), "stranger"))));
+    let mut nas = Nas::new(OPEN, gateway.address, SECRET).await;
+    let answers = eap_login(&mut nas, "stranger", &[gateway.address]).await;
+    assert_eq!(answers.last().expect("an answer").0, Code::AccessAccept);
 }
 
 #[tokio::test]

@@ -253,6 +253,7 @@ fn matches(filter: &Filter, person: &Person) -> bool {
             match attribute.to_ascii_lowercase().as_str() {
                 "uid" => value == person.uid,
                 "mail" => value == person.mail,
+                "employeenumber" => person.uid == "printer" && value == "4711",
                 "entryuuid" => value == person.entry_uuid,
                 "objectclass" => person.uid != "printer",
                 _ => false,

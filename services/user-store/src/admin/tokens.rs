@@ -7,7 +7,7 @@ use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::places;
 use crate::rpc::StoreError;
-use crate::sql::{Arg, Row, Session, args};
+use crate::sql::{Arg, Row, Session, args, like_literal};
 use crate::users::{self, small};
 use proto::user_store::{
     AssignTokenRequest, ListTokensReply, ListTokensRequest, RevokeTokenReply, RevokeTokenRequest, TokenSummary,
@@ -34,7 +34,7 @@ pub async fn list_tokens(store: &Store, request: ListTokensRequest) -> Result<Li
     let mut sql = format!("{SUMMARY} WHERE f.serial_key > $1");
     let mut arguments = args![&request.after];
     if !request.search.is_empty() {
-        let part = serial_key(&request.search).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        let part = like_literal(&serial_key(&request.search));
         arguments.push(Arg::from(format!("%{part}%")));
         sql += " AND f.serial_key LIKE $2 ESCAPE '\\'";
     }

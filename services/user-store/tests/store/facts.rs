@@ -141,9 +141,22 @@ pub async fn a_name_is_known_in_every_form_and_state_of_whoever_has_it(lab: Fixt
     // Who is known by an address alone has its account's name, too.
     let other =
         proto::user_store::SyncedUser { names: vec!["joe@corp.example".into()], mail: String::new(), ..person("q17") };
-    lab.run(vec![person("ann"), person("bob"), other]).await;
+    // Somebody of a trusted domain has no bare name here.
+    let elsewhere = proto::user_store::SyncedUser {
+        username: "ann.archer@other.example".into(),
+        names: vec![r"OTHER\aarcher".into(), "ann.archer@other.example".into()],
+        mail: String::new(),
+        ..person("q18")
+    };
+    lab.run(vec![person("ann"), person("bob"), other, elsewhere]).await;
     assert!(known("joe").await);
     assert!(!known("joe2").await && !known("jo").await);
+    for name in ["aarcher", "AArcher@OTHER", r"OTHER\aarcher", r"CORP\aarcher", "ann.archer", r"OTHER\ann.archer"] {
+        assert!(known(name).await, "{name:?}");
+    }
+    for name in ["archer", "aarcher2", "aarche_", "%archer", r"\\aarche", "ann_archer", "other"] {
+        assert!(!known(name).await, "{name:?}");
+    }
 }
 
 pub async fn who_asks_together_hears_their_own_facts_and_nobody_elses(lab: Fixture) {

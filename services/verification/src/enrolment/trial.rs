@@ -98,8 +98,12 @@ async fn ask(service: &Service, trial: &Tried<'_>, steps: &mut Steps, budget: Bu
         device_id: (*device_id).to_owned(),
         ..Prompt::default()
     };
-    // Whoever tries it out may leave while the phone rings.
+    // Whoever tries it out may leave while the telephone rings. An app rings for nobody: its prompt stays open, for a second try to wait
+    // for it, too, and so does the one by which a device proves itself.
     let mut withdrawal = service.withdrawal_of_trial(&prompt.prompt_id);
+    if *method != Method::Call || trial.to_prove {
+        withdrawal.disarm();
+    }
     let prompt = match service.open_prompt(service.limits(prompt, &target, known), budget).await? {
         Ok((prompt, _)) => prompt,
         Err(ending) => {

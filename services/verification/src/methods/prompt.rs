@@ -498,10 +498,10 @@ impl Left {
     /// The person has answered, and whoever waited is gone: another gateway has finished the login meanwhile, or nobody does (V-61).
     async fn record_unfinished(&self, answered: &Prompt) {
         let Some(login) = self.login.as_ref().filter(|login| login.origin.protocol == Protocol::Radius) else { return };
-        // Cancel safety: both only wait.
+        // Cancel safety: both only wait. Who stops has to say it now: nobody else knows of this login.
         tokio::select! {
             () = tokio::time::sleep(UNFINISHED) => {}
-            () = self.shutdown.stopping() => return,
+            () = self.shutdown.stopping() => {}
         }
         let budget = Budget::lasting(WITHDRAWAL);
         if !matches!(self.unanswered.is_open(login.origin.transaction, budget).await, Ok(false)) {

@@ -71,6 +71,11 @@ impl World {
         Arc::new(Service::start_with(deps, Some(self.carriers.clone()), &self.process))
     }
 
+    /// Its processes are told to stop.
+    pub fn stop(&self) {
+        self.process.shutdown().begin();
+    }
+
     /// The code that ann's token shows `steps` from now.
     pub fn code(&self, steps: i64) -> String {
         let step = (self.step() as i64 + steps) as u64;

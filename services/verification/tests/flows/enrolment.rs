@@ -228,9 +228,14 @@ fn called() -> World {
 }
 
 fn trial(wait: Duration) -> Request<TryMethodRequest> {
+    trial_of("call", "", wait)
+}
+
+fn trial_of(method: &str, device_id: &str, wait: Duration) -> Request<TryMethodRequest> {
     let asked = TryMethodRequest {
         user_id: "id-of-bob".into(),
-        method: "call".into(),
+        method: method.into(),
+        device_id: device_id.into(),
         actor: "self".into(),
         ..TryMethodRequest::default()
     };
@@ -264,6 +269,30 @@ async fn a_trial_call_is_hung_up_when_its_time_is_over_or_whoever_tries_it_has_l
     assert_eq!(reply.reason, "call_confirmed");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((world.carriers.hung_up().len(), world.store.prompts()[0].outcome.as_str()), (0, "approved"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_on_the_phone_outlives_whoever_began_it_for_the_next_one_to_wait_for() {
+    // V-23: an app rings for nobody, and a page that is loaded again has interrupted nobody for nothing
+    let world = World::new();
+    world.store.give_phone("bob");
+    let node = world.node().await;
+    let begin = || {
+        let node = node.clone();
+        let asked = trial_of("push", "phone-of-bob", Duration::from_secs(60));
+        tokio::spawn(async move { node.try_method(asked).await.map(|reply| reply.into_inner().reason) })
+    };
+    let first = begin();
+    until(|| world.carriers.pushes().len() == 1).await;
+    first.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let prompt = world.store.prompts()[0].clone();
+    assert_eq!(prompt.outcome, "");
+    let second = begin();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.store.resolve(&prompt.prompt_id, "approved", "approve_only", NOW));
+    assert_eq!(second.await.expect("no panic").expect("answered"), "user_approved");
+    assert_eq!(world.carriers.pushes().len(), 1, "asked once");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The person is asked on the phone: waiting, numbers, refusals, fallback, nodes that come and go.
 
-use crate::fakes::{Mood, NOW, Person, World, answer, asked, attempt, look, passed, request, said, wanted};
+use crate::fakes::{Fault, Mood, NOW, Person, World, answer, asked, attempt, look, passed, request, said, wanted};
 use futures::future::join_all;
 use proto::verification::verification_server::Verification;
 use proto::verification::{Attempt, BeginRequest, CancelRequest, Primary};
@@ -441,6 +441,51 @@ async fn a_login_that_nobody_finishes_has_its_event() {
     assert_eq!(said(other.answer(answer(&code, 1, &world.code(0))).await), "deny challenge_gone");
 }
 
+#[tokio::test]
+async fn a_login_that_nobody_finishes_has_its_event_also_after_an_outage() {
+    // V-61: the store, or the map of questions, is away when the time of a question is over
+    for call in ["record", "get_prompts"] {
+        let world = world();
+        let node = world.node().await;
+        asked(node.begin(passed(&attempt("vpn", "bob"), None)).await);
+        world.store.break_call(call, Fault::Unavailable);
+        world.clock.advance(140_000);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let (events, prompt) = (world.store.events().len(), world.store.prompts()[0].outcome.clone());
+        match call {
+            "record" => assert_eq!((events, prompt.as_str()), (0, "withdrawn")),
+            _ => assert_eq!((events, prompt.as_str()), (1, ""), "recorded all the same"),
+        }
+        world.store.mend();
+        world.clock.advance(6_000);
+        until(|| world.store.prompts()[0].outcome == "withdrawn" && world.store.events().len() == 1).await;
+        assert_eq!(world.store.reasons(), ["no_answer"], "{call}");
+        assert_eq!(world.store.events()[0].method, "push");
+    }
+    // Of one that its gateway ends it is said then, too, and in its words.
+    let world = world();
+    let node = world.node().await;
+    let left = attempt("vpn", "ann");
+    assert_eq!(said(node.begin(passed(&left, None)).await), "ask 1");
+    world.store.break_call("record", Fault::Unavailable);
+    let end = CancelRequest { step: 1, ..cancel(&left, "shutting_down") };
+    node.cancel(request(end)).await.expect_err("nothing is recorded");
+    world.store.mend();
+    world.clock.advance(6_000);
+    until(|| world.store.reasons() == ["shutting_down"]).await;
+
+    let world = self::world();
+    let node = world.node().await;
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), None)).await), "ask 1");
+    world.bus.set_away(true);
+    world.clock.advance(140_000);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    world.bus.set_away(false);
+    world.clock.advance(6_000);
+    until(|| world.store.events().len() == 1).await;
+    assert_eq!(world.store.reasons(), ["no_answer"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_waits_for_any_more_is_the_end_of_its_login() {
     // V-61: the gateway was killed, and no other goes on; the person says something all the same
@@ -463,6 +508,17 @@ async fn an_answer_that_nobody_waits_for_any_more_is_the_end_of_its_login() {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(world.store.reasons(), [reason], "{outcome}");
     }
+    // Whoever stops meanwhile says it before.
+    let world = world();
+    let node = world.node().await;
+    let attempt = attempt("waits", "bob");
+    let waiting = tokio::spawn(async move { said(node.begin(in_time(&attempt, Duration::from_secs(50))).await) });
+    until(|| world.carriers.pushes().len() == 1).await;
+    waiting.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.store.resolve(&world.store.prompts()[0].prompt_id, "denied", "", NOW));
+    world.stop();
+    until(|| world.store.reasons() == ["user_denied"]).await;
 }
 
 #[tokio::test]
