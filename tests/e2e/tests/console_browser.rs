@@ -270,6 +270,11 @@ async fn an_item_is_edited_and_moved_and_whose_somebody_would_be_is_asked(world:
     world.browser.follow("button.main").await?;
     let look = world.browser.text("main").await?;
     ensure!(look.contains("changed sync_item.money.leavers") && look.contains("\"disable\""), "{look}");
+    // Whoever leaves and stays is weaker than whoever is disabled: that needs a reason (experience 7).
+    world.browser.follow("button[value=apply]").await?;
+    ensure!(world.browser.text("#reason-help").await?.contains("The audit keeps the reason"));
+    world.browser.complaints().await?;
+    world.choose("reason", "they are on leave").await?;
     world.browser.follow("button[value=apply]").await?;
     ensure!(world.browser.text("h1").await? == "The sync item is changed");
     world.owner_of("clara.osborn", "money would own clara.osborn").await?;
