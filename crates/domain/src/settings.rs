@@ -57,6 +57,7 @@ pub struct Settings {
     pub voice: VoiceRules,
     pub mail: MailRules,
     pub push: PushRules,
+    pub ldap: LdapRules,
     pub radius: RadiusRules,
     pub sync: SyncSchedule,
     #[serde(rename = "directory", skip_serializing_if = "Vec::is_empty")]
@@ -179,17 +180,33 @@ pub enum FirstEnrolment {
     Off,
 }
 
+/// LDAP, whichever client it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LdapRules {
+    /// LDAP is spoken while there is a client of it (FL-01).
+    pub enabled: bool,
+}
+
+impl Default for LdapRules {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
 /// RADIUS, whichever client it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RadiusRules {
+    /// RADIUS is spoken while there is a client of it (FR-01).
+    pub enabled: bool,
     /// How long accounting is kept that is stored here, 1-400 days (FR-19).
     pub accounting_days: u32,
 }
 
 impl Default for RadiusRules {
     fn default() -> Self {
-        Self { accounting_days: 30 }
+        Self { enabled: true, accounting_days: 30 }
     }
 }
 

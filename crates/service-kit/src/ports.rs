@@ -27,7 +27,7 @@ pub async fn while_wanted<T, E: Error + 'static>(
         let wanted = wanted(&changes.borrow_and_update());
         if !wanted {
             if open.take().is_some() {
-                tracing::info!("ports are closed: there is nobody who may come");
+                tracing::info!("ports are closed: there is nobody who may come, by the settings");
             }
             trouble.clear();
             condition.set(true, "off: there is nobody who may come");

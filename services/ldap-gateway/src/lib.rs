@@ -161,7 +161,7 @@ impl Ports {
 }
 
 impl Gateway {
-    /// Opens the ports, if there is a client: one that is taken stops the start then. They are closed while there is none (FL-01).
+    /// Opens the ports, if there is a client and they are switched on: one that is taken stops the start then. They are closed while there is none (FL-01).
     pub async fn start(section: &LdapSection, deps: Deps, process: &Process) -> anyhow::Result<Self> {
         section.check()?;
         let metrics = Metrics::new(&opentelemetry::global::meter("twinlock"));

@@ -80,7 +80,7 @@ impl Snapshot {
         self.networks.first().map(|(_, client)| client)
     }
 
-    /// Without any nobody may come, and no port is open (FL-01).
+    /// Without any, or switched off, nobody may come, and no port is open (FL-01).
     pub fn has_clients(&self) -> bool {
         !self.networks.is_empty()
     }
@@ -279,7 +279,8 @@ impl SettingsCopy {
         let before: HashMap<String, Arc<Client>> =
             self.current.borrow().clients().map(|client| (client.name().to_owned(), Arc::clone(client))).collect();
         let mut networks = Vec::new();
-        for client in settings.clients.iter().filter(|client| client.protocol == ClientProtocol::Ldap) {
+        let served = |client: &&settings::Client| settings.ldap.enabled && client.protocol == ClientProtocol::Ldap;
+        for client in settings.clients.iter().filter(served) {
             let target = settings.directory(client.target.as_str());
             let directory = self.directories.named(client.target.as_str());
             let policy = policy(client, target, &settings, self.start_tls);

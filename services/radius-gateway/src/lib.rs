@@ -112,7 +112,7 @@ pub struct Running {
 /// How long the start waits for the store to say whether there is a client.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// Opens the ports, if there is a client: one that is taken stops the start then. They are closed while there is none (FR-01).
+/// Opens the ports, if there is a client and they are switched on: one that is taken stops the start then. They are closed while there is none (FR-01).
 pub async fn start(config: RadiusSection, deps: Deps, process: &Process) -> anyhow::Result<Running> {
     config.check()?;
     if let Some(lists) = &config.radsec_server_crl_file {

@@ -341,7 +341,9 @@ impl Snapshot {
             .collect();
         let dictionary = dictionary(&document.dictionaries);
         let mut snapshot = Self { revision: reply.revision, texts, dictionary, ..Self::default() };
-        for settings in document.clients.into_iter().filter(|client| client.protocol == ClientProtocol::Radius) {
+        let enabled = document.radius.enabled;
+        let served = |client: &settings::Client| enabled && client.protocol == ClientProtocol::Radius;
+        for settings in document.clients.into_iter().filter(served) {
             let former = before.clients.iter().find(|client| client.settings.name == settings.name);
             let accounting = settings.accounting.unwrap_or(match radius_targets.contains(&settings.target) {
                 true => Accounting::Forward,

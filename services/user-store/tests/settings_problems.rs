@@ -206,6 +206,8 @@ rules! {
     a_dictionary_name_stands_once: Error GOOD.to_owned() + DICTIONARY + DICTIONARY => "dictionary.own: this name stands twice";
     a_dictionary_says_something: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR Own 99999", "") => "dictionary.own.text: has 0 octets";
     a_dictionary_has_an_end: Error GOOD.to_owned() + &DICTIONARY.replace("VENDOR", &"#".repeat(524_288)) => "dictionary.own.text: has 524298 octets; allowed are 1 to 524288";
+    ldap_that_is_off_serves_nobody: Warning section("[ldap]\nenabled = false") => "ldap.enabled: is off: no port is open, and none of the 1 clients is served";
+    radius_that_is_off_serves_nobody: Warning section("[radius]\nenabled = false") => "radius.enabled: is off: no port is open, and none of the 1 clients is served";
     accounting_is_kept_a_day_at_least: Error section("[radius]\naccounting_days = 0") => "radius.accounting_days: found 0; allowed are 1 to 400";
     accounting_is_kept_400_days_at_most: Error section("[radius]\naccounting_days = 401") => "radius.accounting_days: found 401";
 

@@ -17,7 +17,7 @@ mod written;
 
 pub use written::{is_domain_name, is_mail_address};
 
-use super::{Channel, Settings};
+use super::{Channel, ClientProtocol, Settings};
 use crate::Method;
 use std::fmt;
 
@@ -83,6 +83,15 @@ impl Settings {
         unique_names(&mut findings, "policy", self.policies.iter().map(|it| it.name.as_str()));
         unique_names(&mut findings, "provider", self.providers.iter().map(|it| it.name.as_str()));
         findings.text("portal.company", &self.portal.company);
+        for (protocol, key, on) in [
+            (ClientProtocol::Ldap, "ldap.enabled", self.ldap.enabled),
+            (ClientProtocol::Radius, "radius.enabled", self.radius.enabled),
+        ] {
+            let clients = self.clients.iter().filter(|client| client.protocol == protocol).count();
+            if !on && clients > 0 {
+                findings.warning(key, format!("is off: no port is open, and none of the {clients} clients is served"));
+            }
+        }
         findings.range("radius.accounting_days", self.radius.accounting_days, 1..=400);
         rules::problems(&mut findings, self);
         for directory in &self.directories {

@@ -701,7 +701,8 @@ async fn a_host_of_ipv6_is_one_source_whatever_addresses_it_takes() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_are_open_only_while_there_is_a_client() -> Result<()> {
-    // FL-01, FL-02: none before the first client, none after the last; one that is taken then is said, and tried until it is free
+    // FL-01, FL-02: none before the first client, none after the last or while it is switched off; one that is taken then is said,
+    // and tried until it is free
     let section = |section: &mut ldap_gateway::LdapSection| {
         section.listen = vec![([127, 0, 0, 1], lab::free_port()).into()];
     };
@@ -729,6 +730,14 @@ async fn ports_are_open_only_while_there_is_a_client() -> Result<()> {
     until("the port to be ours", || health.is_ready()).await?;
     let mut wire = lab.gateway.connect_plain().await?;
     assert_eq!(wire.extended(&ExtendedRequest::start_tls()).await?.result.code.0, 0);
-    assert_eq!(wire.into_tls(&lab.tls).await?.bind(ANN, &with_code("222222")).await?, 0);
+    let mut bound = wire.into_tls(&lab.tls).await?;
+    assert_eq!(bound.bind(ANN, &with_code("222222")).await?, 0);
+
+    lab.gateway.change_settings(|settings| settings.ldap.enabled = false).await?;
+    bound.expect_notice(52).await?;
+    until("the port to be free", || std::net::TcpListener::bind(address).is_ok()).await?;
+    lab.gateway.change_settings(|settings| settings.ldap.enabled = true).await?;
+    until("the port to be ours", || std::net::TcpListener::bind(address).is_err()).await?;
+    lab.gateway.connect_plain().await?;
     Ok(())
 }

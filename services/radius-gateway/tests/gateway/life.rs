@@ -163,8 +163,8 @@ async fn a_gateway_waits_for_its_store_and_is_not_ready_before() {
 
 #[tokio::test]
 async fn ports_are_open_only_while_there_is_a_client() {
-    // FR-01, FR-02: none before the first client, none after the last, with a login waiting, too; one that is taken then is said,
-    // and tried until it is free
+    // FR-01, FR-02: none before the first client, none after the last, with a login waiting, too, none while it is switched off; one
+    // that is taken then is said, and tried until it is free
     const SECONDS_5: Duration = Duration::from_secs(5);
     let world = World::new().await;
     let mut clients = Vec::new();
@@ -202,6 +202,13 @@ async fn ports_are_open_only_while_there_is_a_client() {
     drop(somebody);
     until("the ports are ours", async || health.is_ready()).await;
     world.verification.misbehave(None);
+    let question = nas.question("ann", ANN);
+    assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
+
+    world.store.change(&world.bus, |settings| settings.radius.enabled = false).await;
+    until("the ports are closed", async || ports.into_iter().all(is_free)).await;
+    world.store.change(&world.bus, |settings| settings.radius.enabled = true).await;
+    until("the ports are open", async || !ports.into_iter().any(is_free)).await;
     let question = nas.question("ann", ANN);
     assert_eq!(nas.ask(&question).await.code(), Code::AccessChallenge);
 }
