@@ -1,6 +1,6 @@
 //! What is wrong with the settings of a directory's connections, one test a rule (FD-03, FD-06 to FD-08, B-96).
 
-use domain::settings::{Settings, Severity, WindowsAccount, WindowsMechanism, each_attribute};
+use domain::settings::{BindKind, Settings, Severity, WindowsAccount, WindowsMechanism, each_attribute};
 
 const GOOD: &str = r#"
 [[directory]]
@@ -47,6 +47,23 @@ fn a_windows_bind_has_an_account_and_active_directory_behind_it() {
     assert!(ntlm.iter().any(|it| it.starts_with("directory.corp.query_bind.name: ") && it.contains("NTLM has none")));
     let lds = errors("name = \"corp\"", &preset("ad_lds"));
     assert_eq!(lds.len(), 1, "our own account may be a Windows one there: {lds:?}");
+}
+
+#[test]
+fn a_query_bind_is_inside_tls_where_nothing_is_written() {
+    // FD-06
+    let document: Settings =
+        toml::from_str(&GOOD.replace("kind = \"windows\", ", "")).expect("a document of the right form");
+    assert_eq!(document.directories[0].query_bind.kind, BindKind::Tls);
+}
+
+#[test]
+fn a_filter_is_measured_in_characters() {
+    // FD-14
+    let base = "base = \"DC=corp,DC=example\"";
+    let found = |count: usize| errors(base, &format!("{base}\nuser_filter = \"(cn={})\"", "ü".repeat(count)));
+    assert_eq!(found(4096 - "(cn=)".len()), [""; 0]);
+    assert_eq!(found(4097 - "(cn=)".len()), ["directory.corp.user_filter: is longer than 4096 characters"]);
 }
 
 #[test]

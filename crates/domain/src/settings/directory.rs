@@ -228,6 +228,7 @@ impl Preset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryBind {
+    #[serde(default)]
     pub kind: BindKind,
     /// The bind DN; for [`BindKind::Windows`] the account, `DOMAIN\user` or `user@domain`, and empty there = the host's keytab (FD-08).
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -298,13 +299,14 @@ impl Default for AuthenticationBind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BindKind {
     Anonymous,
     /// Name and password in clear text; needs `danger_clear_text`.
     Simple,
     /// Name and password inside TLS: LDAPS, or StartTLS on `ldap://`.
+    #[default]
     Tls,
     /// A Windows logon: the password does not leave this side. Our own queries go by Kerberos or NTLM, and on `ldap://` are signed and
     /// sealed by it; people's passwords by NTLM. Everything else is inside TLS, and bound to that channel.

@@ -9,6 +9,9 @@ use crate::settings::{
     each_attribute,
 };
 
+/// FD-14
+pub(super) const FILTER_CHARACTERS_MAX: usize = 4096;
+
 pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: &Directory) {
     let key = |field: &str| format!("directory.{}.{field}", directory.name);
     servers(findings, &key("urls"), directory.preset, &directory.urls);
@@ -44,7 +47,7 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, directory: 
         ("container_filter", &directory.container_filter),
     ];
     for (field, filter) in filters {
-        if filter.len() > 4096 {
+        if filter.chars().count() > FILTER_CHARACTERS_MAX {
             findings.error(key(field), "is longer than 4096 characters");
         }
     }

@@ -1,5 +1,6 @@
 //! Sync items: each by itself, and what their order leaves to the later ones.
 
+use super::directories::FILTER_CHARACTERS_MAX;
 use super::{Findings, rules, written};
 use crate::settings::{
     Channel, Directory, InitialPin, Leavers, PhoneKind, Settings, SourceKind, SyncItem, SyncSource, SyncState,
@@ -7,7 +8,6 @@ use crate::settings::{
 use crate::{Method, ObjectId};
 use std::collections::HashSet;
 
-const FILTER_CHARACTERS_MAX: usize = 4096;
 const LABEL_CHARACTERS_MAX: usize = 128;
 
 type Key<'a> = &'a dyn Fn(&str) -> String;
@@ -25,7 +25,7 @@ pub(super) fn problems(findings: &mut Findings, settings: &Settings, item: &Sync
         );
     }
     source(findings, item, directory, &key);
-    if item.filter.len() > FILTER_CHARACTERS_MAX {
+    if item.filter.chars().count() > FILTER_CHARACTERS_MAX {
         findings.error(key("filter"), "is longer than 4096 characters");
     }
     phones(findings, item, directory, &key);
