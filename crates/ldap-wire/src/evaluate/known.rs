@@ -135,7 +135,7 @@ pub(super) fn syntax(name: &str, rules: Rules) -> Option<Syntax> {
         Rules::Other => &[],
     };
     let is_it = |known: &&str| known.eq_ignore_ascii_case(name);
-    let found = of_all.iter().chain(of_some).find(|(names, _)| names.iter().any(|known| is_it(&known)));
+    let found = of_all.iter().chain(of_some).find(|(names, _)| names.iter().any(is_it));
     let numbered = || (rules == Rules::Microsoft && is_numbered(name)).then_some(Syntax::Text);
     found.map(|(_, syntax)| *syntax).or_else(numbered)
 }
