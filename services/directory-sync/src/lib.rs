@@ -15,6 +15,7 @@
 //!   full     everything, then by their ids those who were not met (S-43)
 //!   changes  what a change feed names, then what that made doubtful (S-01)
 //!   objects  reads them: page by page, or by their ids; with a clear end (S-41)
+//!   evaluate which filters they fit, as far as that is certain here (S-14)
 //!   plan     an entry as the store wants it, or what is wrong with it (S-59)
 //!   apply    batches to the store, each under the epoch
 //! follow     listens to a directory that tells of changes as they happen (S-34)
@@ -27,6 +28,7 @@ mod apply;
 mod changes;
 mod config;
 mod domains;
+mod evaluate;
 mod follow;
 mod full;
 mod leader;

@@ -1,17 +1,18 @@
 //! Reads objects of a directory as the store takes them: whole containers page by page, or some objects by their ids.
 //!
 //! One way to read, whatever led to it: a full run, a change feed or a list of what is in doubt. What an object is - a user, a group,
-//! a container, none of these - the directory says by its own evaluation of the filters.
+//! a container, none of these - the filters say: evaluated here where that is certain, else by the directory itself (`evaluate`).
 
 use crate::apply::Writer;
 use crate::domains::OWN;
+use crate::evaluate::{self, Found, Look};
 use crate::plan::{self, Flaw, Problems};
 use crate::read::{ReadError, What};
 use crate::source::{Fits, Source};
 use directory::{Directory, Origin, Query, Read, Reader, Reading, of_ids};
 use domain::ObjectId;
 use domain::settings::{Preset, SourceKind, SyncItem};
-use ldap_wire::{Control, Dn, Filter, Scope, SearchResultEntry, dirsync};
+use ldap_wire::{Control, Dn, Filter, Fit, Scope, SearchResultEntry, dirsync};
 use proto::user_store::{LeftObject, SyncedUser, left_object::How};
 use service_kit::Clock;
 use std::collections::{HashMap, HashSet};
@@ -282,7 +283,8 @@ impl Objects {
         let named = target.source.named();
         let together = if target.source.has_filters() { self.directory.ids_at_once() } else { 1 };
         let mut page = Vec::with_capacity(together);
-        let query = self.users_query(place, &plan::user_attributes(self.directory.settings()));
+        let look = Look::at_users(&self.directory, target.source);
+        let query = self.users_query(place, &look.attributes);
         let mut entries = self.walk(query, place.what());
         while let Some(entry) = entries.next().await? {
             let known = self.directory.id_of(&entry).ok();
@@ -294,22 +296,23 @@ impl Objects {
             met.named.extend(named.get(&id).map(|id| ObjectId::clone(id)));
             page.push((id, entry));
             if page.len() >= together {
-                self.take_users(std::mem::take(&mut page), all, target).await?;
+                self.take_users(&look, std::mem::take(&mut page), all, target).await?;
             }
         }
-        self.take_users(page, all, target).await
+        self.take_users(&look, page, all, target).await
     }
 
-    /// A page of users, and the directory asked which filters of items they fit. No more than it is held (FD-14).
+    /// A page of users, and which filters of items they fit. No more than it is held (FD-14).
     async fn take_users(
         &self,
+        look: &Look<'_>,
         page: Vec<(ObjectId, SearchResultEntry)>,
         all: bool,
         target: &mut Target<'_>,
     ) -> Result<(), ReadError> {
         let Target { source, writer, problems } = target;
         let users: Vec<(&ObjectId, &SearchResultEntry)> = page.iter().map(|(id, entry)| (id, entry)).collect();
-        let fits = self.fits(&users, source).await?;
+        let fits = self.fits(look, &users, source).await?;
         for (id, entry) in page {
             let user = self.user(&id, &entry, source, &fits, problems);
             if !user.items.is_empty() || all && source.is_whole() {
@@ -319,17 +322,27 @@ impl Objects {
         Ok(())
     }
 
-    /// Which of these users fit which of the items' own filters, by the place of the item: only those are asked for whom it could hold.
+    /// Which of these users fit which of the items' own filters, by the place of the item. Nobody is asked for whom it could not hold, and
+    /// the directory only where it alone can say it.
     async fn fits(
         &self,
+        look: &Look<'_>,
         users: &[(&ObjectId, &SearchResultEntry)],
         source: &Source,
     ) -> Result<HashMap<ObjectId, Fits>, ReadError> {
         let mut fits: HashMap<ObjectId, Fits> = HashMap::new();
         for (place, filter) in source.filters() {
-            let may_fit = users.iter().filter(|(id, entry)| source.may_hold(place, self.at, id, dn(entry).as_ref()));
-            let ids: HashSet<ObjectId> = may_fit.map(|(id, _)| ObjectId::clone(id)).collect();
-            let ids: Vec<ObjectId> = ids.into_iter().collect();
+            let mut unclear: HashSet<ObjectId> = HashSet::new();
+            for (id, entry) in
+                users.iter().filter(|(id, entry)| source.may_hold(place, self.at, id, dn(entry).as_ref()))
+            {
+                match look.fit(filter, entry) {
+                    Fit::Yes => drop(fits.entry(ObjectId::clone(id)).or_default().insert(place)),
+                    Fit::No => {}
+                    Fit::Unknown => drop(unclear.insert(ObjectId::clone(id))),
+                }
+            }
+            let ids: Vec<ObjectId> = unclear.into_iter().collect();
             if ids.is_empty() {
                 continue;
             }
@@ -354,6 +367,8 @@ impl Objects {
         Ok((users, nowhere))
     }
 
+    /// One search by the ids alone says who is here, and mostly what they are; more is asked of groups, which may have many members, and
+    /// where only the directory can say what fits (S-14).
     async fn some(
         &self,
         ids: &[ObjectId],
@@ -361,39 +376,31 @@ impl Objects {
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
         let Target { source, writer, problems } = target;
-        let settings = self.directory.settings();
-        let of = |filter: &Filter| Filter::and(vec![of_ids(ids), filter.clone()]);
+        let (directory, settings) = (&self.directory, self.directory.settings());
+        let look = Look::at_some(directory, source);
+        let mut here = self.all_found(self.query(Scope::Subtree, of_ids(ids), &look.attributes)).await?;
+        let not_here: Vec<ObjectId> = ids.iter().filter(|id| !here.contains_key(id)).cloned().collect();
         // In this order: an entry that two filters fit is what a full run makes of it, too.
-        let mut attributes = plan::user_attributes(settings);
-        let users = self.all_found(self.query(Scope::Subtree, of(self.directory.user_filter()), &attributes)).await?;
-        attributes = plan::group_attributes(settings);
-        let mut query = self.query(Scope::Subtree, of(self.directory.group_filter()), &attributes);
-        query.controls.extend(self.extended_dn());
-        let groups = self.found(query).await?;
-        let mut open: HashSet<&ObjectId> = ids.iter().collect();
-        for id in users.keys().chain(groups.keys()) {
-            open.remove(id);
-        }
-        let containers = match open.is_empty() {
+        let users = self.fitting(&look, directory.user_filter(), &here).await?;
+        let (fit, unclear) = evaluate::fitting(&look, directory.group_filter(), &here);
+        let group_ids: Vec<ObjectId> = fit.into_keys().chain(unclear).collect();
+        let groups = match group_ids.is_empty() {
             true => HashMap::new(),
-            false => self.found(self.query(Scope::Subtree, of(self.directory.container_filter()), &[])).await?,
-        };
-        for id in containers.keys() {
-            open.remove(id);
-        }
-        let elsewhere = match open.is_empty() {
-            true => HashMap::new(),
-            // Wherever it is: what moved out of the base is still there (S-43).
             false => {
-                let mut query = self.query(Scope::Subtree, of_ids(ids), &[]);
-                query.base = self.context().await?.to_owned();
+                let filter = Filter::and([of_ids(&group_ids), directory.group_filter().clone()]);
+                let mut query = self.query(Scope::Subtree, filter, &plan::group_attributes(settings));
+                query.controls.extend(self.extended_dn());
                 self.found(query).await?
             }
         };
+        here.retain(|id, _| !users.contains_key(id) && !groups.contains_key(id));
+        let containers = self.fitting(&look, directory.container_filter(), &here).await?;
+        here.retain(|id, _| !containers.contains_key(id));
+        let elsewhere = self.elsewhere(&not_here).await?;
         let found = users.iter().flat_map(|(id, entries)| entries.iter().map(move |entry| (id, entry)));
-        let fits = self.fits(&found.collect::<Vec<_>>(), source).await?;
-        for (id, entry) in containers {
-            if let Some(container) = plan::container(&id, &entry, problems) {
+        let fits = self.fits(&look, &found.collect::<Vec<_>>(), source).await?;
+        for (id, entry) in containers.iter().flat_map(|(id, entries)| entries.last().map(|entry| (id, entry))) {
+            if let Some(container) = plan::container(id, entry, problems) {
                 writer.container(container).await?;
             }
         }
@@ -416,13 +423,39 @@ impl Objects {
                 writer.users_together(together).await?;
             }
         }
-        for id in open {
-            match elsewhere.contains_key(id) {
-                true => writer.left(LeftObject { object_id: id.to_string(), how: How::Outside.into() }).await?,
-                false => nowhere.push(id.clone()),
-            }
+        // There, but outside of the filters or of the base.
+        for id in here.keys().chain(&elsewhere) {
+            writer.left(LeftObject { object_id: id.to_string(), how: How::Outside.into() }).await?;
         }
+        nowhere.extend(not_here.into_iter().filter(|id| !elsewhere.contains(id)));
         Ok(met)
+    }
+
+    /// Those of some entries that fit a filter: the directory is asked only of whom nobody else can say it.
+    async fn fitting(&self, look: &Look<'_>, filter: &Filter, found: &Found) -> Result<Found, ReadError> {
+        let (mut fitting, unclear) = evaluate::fitting(look, filter, found);
+        if !unclear.is_empty() {
+            let filter = Filter::and([of_ids(&unclear), filter.clone()]);
+            fitting.extend(self.all_found(self.query(Scope::Subtree, filter, &look.attributes)).await?);
+        }
+        Ok(fitting)
+    }
+
+    /// Those that are outside of the base: what moved out of it is still there (S-43).
+    async fn elsewhere(&self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, ReadError> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let context = self.context().await?;
+        if context
+            .parse::<Dn>()
+            .is_ok_and(|context| self.directory.base().is_within(&context) && context.is_within(self.directory.base()))
+        {
+            return Ok(HashSet::new());
+        }
+        let mut query = self.query(Scope::Subtree, of_ids(ids), &[]);
+        query.base = context.to_owned();
+        Ok(self.found(query).await?.into_keys().collect())
     }
 
     /// The id of the object of this name; `None` where there is none, or it lies outside of the base.
@@ -481,10 +514,10 @@ impl Objects {
     }
 
     /// By their ids, all entries that have one.
-    async fn all_found(&self, query: Query) -> Result<HashMap<ObjectId, Vec<SearchResultEntry>>, ReadError> {
+    async fn all_found(&self, query: Query) -> Result<Found, ReadError> {
         let entries = self.reader.read(query).collect().await;
         let entries = entries.map_err(|cause| ReadError::Incomplete { what: What::Some, cause })?;
-        let mut found: HashMap<ObjectId, Vec<SearchResultEntry>> = HashMap::new();
+        let mut found = Found::new();
         for entry in entries {
             if let Ok(id) = self.directory.id_of(&entry) {
                 found.entry(id).or_default().push(entry);

@@ -1,7 +1,7 @@
 //! What the items of a directory take from it: whom each of them holds, as far as the entry alone can tell.
 //!
-//! Who is a member of a group is not said here: the store knows the groups, and decides (S-52). A filter of an item is evaluated by
-//! the directory itself, so that its matching rules hold (FS-22, FD-14).
+//! Who is a member of a group is not said here: the store knows the groups, and decides (S-52). Who fits the filter of an item is not
+//! either: `evaluate` does or, where matching rules are its own, the directory (FS-22, FD-14).
 
 use crate::domains::{Domains, Named};
 use crate::members::Group;
@@ -253,6 +253,13 @@ mod tests {
 
     fn source(items: Vec<Item>) -> Source {
         Source { items, gone: None, unread: false, found: Vec::new() }
+    }
+
+    impl Source {
+        /// One item that holds whoever fits this.
+        pub(crate) fn filtered(filter: &str) -> Self {
+            source(vec![item("all", Within::Anywhere, Some(filter))])
+        }
     }
 
     fn group() -> Within {

@@ -334,36 +334,83 @@ async fn each_user_comes_once_with_all_items_that_hold_it_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_filter_of_an_item_is_asked_of_a_page_of_people_at_a_time_and_only_of_whom_the_item_could_hold() {
-    // FD-14, FS-22: nobody holds the directory
+async fn a_filter_of_an_item_is_evaluated_here_or_asked_of_a_page_of_people_at_a_time_and_only_of_whom_the_item_could_hold()
+ {
+    // FD-14, FS-22, S-14: nobody holds the directory. By its number nobody here knows the attribute.
     const BULK: usize = 330;
     let company = Company::start(&SlapdOptions { bulk_people: BULK, ..Default::default() });
-    let bulk = json!({ "kind": "container", "dn": format!("ou=bulk,ou=people,{COMPANY_BASE}") });
-    let synced = company.sync(json!([
-        { "name": "some", "directory": "corp", "source": bulk, "filter": "(uid=bulk*7)" },
-        { "name": "others", "directory": "corp", "source": { "kind": "domain" }, "filter": "(uid=*n*)" },
-    ]));
-    let run = synced.run_now().await;
-    assert_eq!(run.finished, Some((true, String::new())));
-    let log = company.slapd.log();
-    let searches = || log.lines().filter(|line| line.contains(" SRCH base="));
-    let of_items = searches().filter(|line| line.contains("(uid=bulk*7)") || line.contains("(uid=*n*)"));
-    assert!(of_items.clone().count() > 0, "{log}");
-    for line in of_items {
-        // The end of a long line is cut.
-        assert!((1..=100).contains(&line.matches("(entryUUID=").count()), "{line}");
-    }
     // Five pages, each asked of both; the first one is of people who lie elsewhere.
-    let by_ids = searches().filter(|line| line.contains("(entryUUID=")).count();
-    assert_eq!(by_ids, 2 * (BULK + PEOPLE).div_ceil(100) - 1);
-    let told = synced.lab.store.told().users.values().map(|(user, _)| user.clone()).collect::<Vec<_>>();
-    for (item, filter) in [("some", "(uid=bulk*7)"), ("others", "(&(objectClass=inetOrgPerson)(uid=*n*))")] {
-        let held = told.iter().filter(|user| user.items.iter().any(|it| it == item));
-        let held: BTreeSet<&str> = held.map(|user| user.username.as_str()).collect();
-        let found = company.search(filter);
-        let found: BTreeSet<String> = found.values().map(|values| first(values, "uid")).collect();
-        assert!(!held.is_empty() && held.iter().copied().eq(found.iter().map(String::as_str)), "{item}: {held:?}");
+    let pages = 2 * (BULK + PEOPLE).div_ceil(100) - 1;
+    let mut asked_before = 0;
+    for (uid, asked) in [("uid", 0), ("0.9.2342.19200300.100.1.1", pages)] {
+        let bulk = json!({ "kind": "container", "dn": format!("ou=bulk,ou=people,{COMPANY_BASE}") });
+        let synced = company.sync(json!([
+            { "name": "some", "directory": "corp", "source": bulk, "filter": format!("({uid}=bulk*7)") },
+            { "name": "others", "directory": "corp", "source": { "kind": "domain" }, "filter": format!("({uid}=*n*)") },
+        ]));
+        let run = synced.run_now().await;
+        assert_eq!(run.finished, Some((true, String::new())));
+        let log = company.slapd.log();
+        let searches = || log.lines().filter(|line| line.contains(" SRCH base="));
+        for line in searches().filter(|line| line.contains("(entryUUID=")) {
+            // The end of a long line is cut.
+            assert!((1..=100).contains(&line.matches("(entryUUID=").count()), "{line}");
+        }
+        let by_ids = searches().filter(|line| line.contains("(entryUUID=")).count();
+        assert_eq!(by_ids - asked_before, asked, "by {uid}");
+        asked_before = by_ids;
+        let told = synced.lab.store.told().users.values().map(|(user, _)| user.clone()).collect::<Vec<_>>();
+        for (item, filter) in [("some", "(uid=bulk*7)"), ("others", "(&(objectClass=inetOrgPerson)(uid=*n*))")] {
+            let held = told.iter().filter(|user| user.items.iter().any(|it| it == item));
+            let held: BTreeSet<&str> = held.map(|user| user.username.as_str()).collect();
+            let found = company.search(filter);
+            let found: BTreeSet<String> = found.values().map(|values| first(values, "uid")).collect();
+            assert!(!held.is_empty() && held.iter().copied().eq(found.iter().map(String::as_str)), "{item}: {held:?}");
+        }
+        synced.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_some_objects_are_and_whether_they_are_there_is_told_by_one_search_of_their_ids() {
+    // S-14, S-43: the groups are read once more for their members. What only the directory can compare is asked of it, and never for
+    // a secret.
+    let company = Company::start(&SlapdOptions::default());
+    let ids = |filter: &str| {
+        company.search(filter).into_values().map(|values| first(&values, "entryUUID")).collect::<Vec<_>>()
+    };
+    let (ann, staff) = (ids("(uid=ann.archer)"), ids("(&(objectClass=groupOfNames)(cn=s*))"));
+    let (units, services) = (ids("(objectClass=organizationalUnit)"), ids("(objectClass=applicationProcess)"));
+    let gone = "00000000-0000-0000-0000-000000000001".to_owned();
+    let all = ann.iter().chain(&staff).chain(&units).chain(&services).chain([&gone]);
+    let chosen: Vec<String> = all.map(|id| format!("entryUUID:{id}")).collect();
+    let source = json!({ "kind": "users", "ids": chosen });
+    let filter = "(&(uid=*)(userPassword=*))";
+    let synced = company.sync(json!([
+        { "name": "chosen", "directory": "corp", "source": source },
+        { "name": "secret", "directory": "corp", "source": source, "filter": filter },
+    ]));
+    // Some that the store knows: who is none of these any more has left.
+    let known =
+        services.iter().chain([&gone]).map(|id| (format!("entryUUID:{id}"), (SyncedUser::default(), "before".into())));
+    synced.lab.store.told().users.extend(known);
+    assert_eq!(synced.run_now().await.finished, Some((true, String::new())));
+    let log = company.slapd.log();
+    let searches = || log.lines().filter(|line| line.contains(" SRCH base=") && line.contains("(entryUUID="));
+    let of = |part: &str| searches().filter(|line| line.contains(part)).count();
+    // The last one is of those whom the run has not met.
+    assert_eq!((searches().count(), of("(objectClass=posixGroup)"), of("(userPassword=*)")), (4, 1, 1), "{log}");
+    let attributes = log.lines().filter(|line| line.contains(" SRCH attr="));
+    assert!(attributes.clone().any(|line| line.contains("objectClass")), "what the filters look at is asked for");
+    assert!(!attributes.clone().any(|line| line.contains("userPassword")));
+    let told = synced.lab.store.told();
+    let how = |id: &String| told.left.get(&format!("entryUUID:{id}")).copied();
+    assert!(!services.is_empty() && services.iter().all(|id| how(id) == Some(How::Outside)), "{:?}", told.left);
+    assert_eq!(how(&gone), Some(How::Absent));
+    assert_eq!((told.left.len(), ann.len()), (services.len() + 1, 1), "{:?}", told.left);
+    assert!(staff.len() > 1 && staff.iter().all(|id| told.groups.contains_key(&format!("entryUUID:{id}"))));
+    assert!(units.iter().all(|id| told.containers.contains_key(&format!("entryUUID:{id}"))));
+    drop(told);
     synced.stop().await;
 }
 
