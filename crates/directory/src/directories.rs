@@ -87,7 +87,7 @@ impl Directories {
             let domain = (settings.preset == Preset::ActiveDirectory).then(|| UnusableDomain {
                 name: name.clone(),
                 base: settings.base.clone(),
-                lists_others: settings.trusted_domains,
+                lists_others: settings.includes_trusted_domains(),
                 place: after.len(),
             });
             match unchanged {

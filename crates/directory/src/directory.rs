@@ -6,7 +6,7 @@ use crate::connect::{Channel, ConnectError, Protection, Upstream, establish};
 use crate::connection::Connection;
 use crate::controls::Controls;
 use crate::discover::{Discovery, Place};
-use crate::domains::Domains;
+use crate::domains::{self, Domains};
 use crate::exchange::Exchange;
 use crate::name::TypedName;
 use crate::observe::{Health, Observation, Observer, Operation, Outcome, ServerHealth, ServerState};
@@ -72,6 +72,8 @@ pub struct Directory {
     binders: Binders,
     /// Others than its own (FD-02).
     domains: Domains,
+    /// What stands before a backslash in names of its people: it stands for another domain than the directory of its name.
+    before_backslash: Option<String>,
     controls: Controls,
     _watch: Watch,
 }
@@ -127,6 +129,7 @@ impl Directory {
             ahead,
             binders: Binders::new(),
             domains: Domains::default(),
+            before_backslash: None,
             controls: Controls::default(),
             _watch: watch,
         })
@@ -146,6 +149,7 @@ impl Directory {
             ahead,
             binders: Binders::new(),
             domains: Domains::default(),
+            before_backslash: None,
             controls: Controls::default(),
             _watch: Watch::none(),
         })
@@ -157,14 +161,28 @@ impl Directory {
         Self::idle(settings, self.core.query_password.clone(), options)
     }
 
-    /// Another one with our query password, of the same standing. Nobody is told of its operations: that it is silent says nothing
+    /// Another domain, with our query password, of the same standing. Nobody is told of its operations: that it is silent says nothing
     /// about this one.
-    pub(crate) fn beside(&self, settings: settings::Directory) -> Result<Self, SettingsError> {
+    pub(crate) fn beside(&self, settings: settings::Directory, before_backslash: &str) -> Result<Self, SettingsError> {
         let password = self.core.query_password.clone();
         let options = Options { observer: None, ..self.core.options.clone() };
-        match self.pool {
+        let other = match self.pool {
             Some(_) => Self::new(settings, password, options),
             None => Self::idle(settings, password, options),
+        };
+        Ok(Self { before_backslash: Some(before_backslash.to_owned()), ..other? })
+    }
+
+    /// What stands before a backslash in names of its people, where it stands for another domain than the directory of its name (FD-02).
+    pub fn before_backslash(&self) -> Option<&str> {
+        self.before_backslash.as_deref()
+    }
+
+    /// What somebody is called, by the values of their attributes.
+    pub fn username(&self, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+        match self.before_backslash() {
+            None => self.settings().username_attributes().into_iter().find_map(value),
+            Some(domain) => domains::username(self.settings(), domain, value),
         }
     }
 
@@ -208,7 +226,7 @@ impl Directory {
 
     /// Names of other domains are looked up there (FD-02).
     pub(crate) fn includes_trusted_domains(&self) -> bool {
-        self.core.settings.trusted_domains && self.core.settings.preset == Preset::ActiveDirectory
+        self.core.settings.includes_trusted_domains()
     }
 
     pub(crate) fn domains(&self) -> &Domains {
@@ -803,7 +821,7 @@ pub(crate) mod tests {
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,
-            trusted_domains: false,
+            trusted_domains: None,
             trusted: Default::default(),
             attribute_scope_queries: true,
             attributes: Default::default(),

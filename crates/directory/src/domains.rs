@@ -10,7 +10,7 @@
 use crate::directory::Directory;
 use crate::name::{Kind, TypedName, is_domain_of_base};
 use crate::read::Incomplete;
-use crate::resolve::ResolveError;
+use crate::resolve::{ACCOUNT, ResolveError};
 use crate::trusted::{self, Listed, TrustedDomain};
 use domain::settings;
 use ldap_wire::Dn;
@@ -90,11 +90,14 @@ impl Domains {
         domain: &TrustedDomain,
     ) -> Result<Arc<Directory>, ResolveError> {
         let settings = listed.settings_of(domain, &home.core().settings);
+        let before_backslash = listed.before_backslash(domain, home.settings());
+        let is_it =
+            |it: &&Arc<Directory>| it.core().settings == settings && it.before_backslash() == Some(before_backslash);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = made.get(&domain.dns_name).filter(|it| it.core().settings == settings) {
+        if let Some(known) = made.get(&domain.dns_name).filter(is_it) {
             return Ok(Arc::clone(known));
         }
-        let directory = home.beside(settings).map_err(|error| {
+        let directory = home.beside(settings, before_backslash).map_err(|error| {
             tracing::error!(directory = %home.name(), domain = domain.dns_name, error = %crate::pool::chain(&error), "a trusted domain cannot be used");
             ResolveError::Unusable { directory: home.name().clone() }
         })?;
@@ -102,6 +105,19 @@ impl Domains {
         made.insert(domain.dns_name.clone(), Arc::clone(&directory));
         Ok(directory)
     }
+}
+
+/// What somebody of another domain is called: people there have no bare name here, which may be somebody else's (FS-17). So does
+/// synchronisation call them.
+pub(crate) fn username(
+    settings: &settings::Directory,
+    before_backslash: &str,
+    value: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let is_account = |attribute: &&str| [ACCOUNT, "uid"].iter().any(|it| it.eq_ignore_ascii_case(attribute));
+    let mut principal = settings.username_attributes().into_iter().filter(|attribute| !is_account(attribute));
+    let principal = principal.find_map(|attribute| value(attribute).filter(|name| name.contains('@')));
+    principal.or_else(|| Some(format!(r"{before_backslash}\{}", value(ACCOUNT)?)))
 }
 
 /// Where a name of another domain is looked for.

@@ -185,7 +185,7 @@ fn kind(text: &str, settings: &Directory) -> Result<Kind, NameError> {
             // Nobody can say yet what is a foreign domain: it is read again when the base is known.
             user if settings.base.is_empty() => Ok(Kind::Netbios { user: user.to_owned() }),
             _ if slash && active_directory => Ok(Kind::ServicePrincipal),
-            _ if active_directory && settings.trusted_domains => Ok(Kind::Foreign),
+            _ if settings.includes_trusted_domains() => Ok(Kind::Foreign),
             _ => Err(NameError::ForeignDomain),
         };
     }

@@ -42,7 +42,8 @@ pub struct Entry {
     pub subject: DirectoryRef,
     /// As the server wrote it: what is bound with (L-20).
     pub dn: String,
-    /// The canonical name: the first mapped username attribute that has a value; the DN where none has.
+    /// The canonical name: the first mapped username attribute that has a value; the DN where none has. Of somebody of another domain
+    /// (FD-02) their principal name, or `CHILD\ann`.
     pub username: String,
     pub first_name: Option<String>,
     pub last_name: Option<String>,
@@ -323,7 +324,7 @@ async fn look_up(
     let settings = directory.settings();
     let search = SearchRequest::new(base, scope, filter, &attributes(settings));
     let (server, found) = ask(directory, form, search).await?;
-    let entry = entry(settings, &found, form).map_err(|problem| ResolveError::BadEntry { server, problem })?;
+    let entry = entry(directory, &found, form).map_err(|problem| ResolveError::BadEntry { server, problem })?;
     if !entry.subject.id.is_of_server() {
         nobody_else_has_its_id(directory, &entry).await?;
     }
@@ -391,10 +392,11 @@ fn only_entry(scope: Scope, answer: Answer) -> Result<(ServerName, SearchResultE
     Ok((server, found))
 }
 
-fn entry(settings: &settings::Directory, found: &SearchResultEntry, form: NameForm) -> Result<Entry, BadEntry> {
+fn entry(directory: &Directory, found: &SearchResultEntry, form: NameForm) -> Result<Entry, BadEntry> {
+    let settings = directory.settings();
     let subject = DirectoryRef { directory: settings.name.clone(), id: id_of(settings, found)? };
     let dn = found.dn_text().filter(|dn| !dn.is_empty()).ok_or(BadEntry::BadDn)?.to_owned();
-    let username = settings.username_attributes().into_iter().find_map(|attribute| plain_text(found, attribute));
+    let username = directory.username(|attribute| plain_text(found, attribute));
     Ok(Entry {
         username: username.unwrap_or_else(|| dn.clone()),
         first_name: settings.first_name_attributes().find_map(|it| plain_text(found, it)),
@@ -424,7 +426,8 @@ fn plain_text(entry: &SearchResultEntry, attribute: &str) -> Option<String> {
     texts.into_iter().find(plain).map(str::to_owned)
 }
 
-const ACCOUNT: &str = "sAMAccountName";
+/// The account of Active Directory, without its domain.
+pub(crate) const ACCOUNT: &str = "sAMAccountName";
 
 fn has_accounts(settings: &settings::Directory) -> bool {
     is_active_directory(settings) || settings.authentication_bind.kind == BindKind::Windows

@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::read::{Incomplete, Query, Reader};
 use domain::settings::{self, BindKind, QueryBind, TrustedServers, WindowsMechanism, is_domain_name};
 use ldap_wire::{Dn, Filter, Scope, SearchResultEntry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 /// A domain that the directory lists.
@@ -57,6 +57,8 @@ pub enum NotUsed {
         "query_bind is no account that could be shown to it: that takes one with a password, by a TLS bind or by NTLM"
     )]
     NoAccount,
+    #[error("the directory lists more than the {DOMAINS_MAX} that can be used")]
+    TooMany,
 }
 
 /// All that the directory says.
@@ -67,15 +69,17 @@ pub(crate) struct Listed {
     account: String,
 }
 
-/// More than a forest in use has.
-const DOMAINS_MAX: usize = 256;
+/// So many are used. What the directory lists beyond is told of.
+pub(crate) const DOMAINS_MAX: usize = 256;
+/// Entries of one place: each domain has one, partitions that are no domains too.
+const LISTED_MAX: usize = 4096;
 
 /// Asks the directory, on a connection of its own. What it does not show to an account that lost a right is no answer (S-41): so what
 /// every domain controller has is looked for, too.
 pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
     directory.ready().await?;
     let reader = directory.reader();
-    let root = entries(&reader, "", Scope::Base, "objectClass=*", &[DEFAULT, CONFIGURATION]).await?;
+    let root = entries(&reader, "", Scope::Base, Filter::present("objectClass"), &[DEFAULT, CONFIGURATION]).await?;
     let context = |attribute| {
         let context = root.first().and_then(|root| root.first_text(attribute));
         context.ok_or(Incomplete::Hidden { what: "the naming contexts of its root DSE" })
@@ -83,7 +87,7 @@ pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
     let (home, configuration) = (context(DEFAULT)?, context(CONFIGURATION)?);
     let partitions = format!("CN=Partitions,{configuration}");
     let attributes = ["nCName", "nETBIOSName", "systemFlags", "enabled"];
-    let references = entries(&reader, &partitions, Scope::One, "objectClass=crossRef", &attributes).await?;
+    let references = entries(&reader, &partitions, Scope::One, of_class("crossRef"), &attributes).await?;
     let dn: Option<Dn> = home.parse().ok();
     // The configuration has one, too, and lies within.
     let is_own = |it: &&SearchResultEntry| {
@@ -92,11 +96,15 @@ pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
     };
     let reference =
         references.iter().find(is_own).ok_or(Incomplete::Hidden { what: "the crossRef of its own domain" })?;
+    if number(reference, "systemFlags") & IS_DOMAIN != IS_DOMAIN {
+        return Err(Incomplete::Hidden { what: "the systemFlags of the crossRef of its own domain" });
+    }
+    if references.iter().any(|reference| reference.first_text("nCName").is_none()) {
+        return Err(Incomplete::Hidden { what: "the nCName of a crossRef" });
+    }
     let own = dn.and_then(|dn| dn.dns_domain()).unwrap_or_default();
     let forest = references.iter().filter_map(of_forest);
-    let system = format!("CN=System,{home}");
-    let attributes = ["trustPartner", "flatName", "trustDirection", "trustType", "trustAttributes"];
-    let trusts = entries(&reader, &system, Scope::One, "objectClass=trustedDomain", &attributes).await?;
+    let trusts = trusts(&reader, home).await?;
     let domains = others(&own, forest, trusts.iter().filter_map(of_trust));
     let account = match domains.iter().any(|domain| domain.usable.is_ok()) {
         true => account(directory, &reader, reference).await?,
@@ -107,17 +115,39 @@ pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
 
 const DEFAULT: &str = "defaultNamingContext";
 const CONFIGURATION: &str = "configurationNamingContext";
+/// There is one in the `CN=System` of every domain, and nobody can delete it.
+const IN_EVERY_SYSTEM: &str = "rIDManager";
+
+/// An account that may not list what lies in `CN=System` is shown nothing there, with success: no trust looks the same as that.
+async fn trusts(reader: &Reader, home: &str) -> Result<Vec<SearchResultEntry>, Incomplete> {
+    let attributes = ["objectClass", "trustPartner", "flatName", "trustDirection", "trustType", "trustAttributes"];
+    let filter = Filter::or(["trustedDomain", IN_EVERY_SYSTEM].map(of_class));
+    let found = entries(reader, &format!("CN=System,{home}"), Scope::One, filter, &attributes).await?;
+    let is_of = |entry: &SearchResultEntry, class: &str| {
+        entry.values("objectClass").iter().any(|value| value.eq_ignore_ascii_case(class.as_bytes()))
+    };
+    if !found.iter().any(|entry| is_of(entry, IN_EVERY_SYSTEM)) {
+        return Err(Incomplete::Hidden { what: "what lies in CN=System of its own domain" });
+    }
+    let trusts: Vec<_> = found.into_iter().filter(|entry| is_of(entry, "trustedDomain")).collect();
+    match trusts.iter().all(|trust| trust.first_text("trustPartner").is_some()) {
+        true => Ok(trusts),
+        false => Err(Incomplete::Hidden { what: "the trustPartner of a trust" }),
+    }
+}
+
+fn of_class(class: &str) -> Filter {
+    Filter::equal("objectClass", class)
+}
 
 async fn entries(
     reader: &Reader,
     base: &str,
     scope: Scope,
-    filter: &str,
+    filter: Filter,
     attributes: &[&str],
 ) -> Result<Vec<SearchResultEntry>, Incomplete> {
-    let (attribute, value) = filter.split_once('=').unwrap_or((filter, "*"));
-    let filter = if value == "*" { Filter::present(attribute) } else { Filter::equal(attribute, value) };
-    reader.read(Query { entries_max: DOMAINS_MAX, ..Query::new(base, scope, filter, attributes) }).collect().await
+    reader.read(Query { entries_max: LISTED_MAX, ..Query::new(base, scope, filter, attributes) }).collect().await
 }
 
 /// The query account by its own domain, where it has one that others understand; of a DN only the own domain knows whose it is.
@@ -134,7 +164,8 @@ async fn account(
         BindKind::Windows => return Ok(by_ntlm.then(|| name.clone())),
         BindKind::Simple | BindKind::Tls if !ldap_wire::dn::is_dn_shaped(name) => None,
         BindKind::Simple | BindKind::Tls => {
-            Some(entries(reader, name, Scope::Base, "objectClass=*", &["sAMAccountName"]).await?)
+            let any = Filter::present("objectClass");
+            Some(entries(reader, name, Scope::Base, any, &["sAMAccountName"]).await?)
         }
     };
     let account = match &found {
@@ -148,19 +179,16 @@ async fn account(
     Ok(Some(format!(r"{domain}\{account}")))
 }
 
-/// Each once, without the own one. What is both of the forest and trusted is of the forest.
+/// Each once, without the own one. What is both of the forest and trusted is of the forest, and comes first where there are too many.
 fn others(
     own: &str,
     forest: impl Iterator<Item = TrustedDomain>,
     trusts: impl Iterator<Item = TrustedDomain>,
 ) -> Vec<TrustedDomain> {
-    let mut domains: Vec<TrustedDomain> = Vec::new();
-    for domain in forest.chain(trusts) {
-        let known = domains.iter().any(|known| known.dns_name == domain.dns_name);
-        if !known && domain.dns_name != own && domains.len() < DOMAINS_MAX {
-            domains.push(domain);
-        }
-    }
+    let mut known = HashSet::from([own.to_owned()]);
+    let mut domains: Vec<_> = forest.chain(trusts).filter(|domain| known.insert(domain.dns_name.clone())).collect();
+    let beyond = domains.iter_mut().filter(|domain| domain.usable.is_ok()).skip(DOMAINS_MAX);
+    beyond.for_each(|domain| domain.usable = Err(NotUsed::TooMany));
     domains
 }
 
@@ -200,7 +228,7 @@ impl Listed {
             windows_mechanism,
             default_domain: String::new(),
             alternate_directories: Vec::new(),
-            trusted_domains: false,
+            trusted_domains: Some(false),
             trusted: BTreeMap::new(),
             ..home.clone()
         }
@@ -359,6 +387,20 @@ mod tests {
     }
 
     #[test]
+    fn domains_beyond_what_can_be_used_are_told_of() {
+        // FD-02: those whose people are not looked for anyway count for nothing
+        let names: Vec<String> = (0..300).map(|number| format!("d{number}.test")).collect();
+        let trusts = || {
+            let one = |(place, name): (usize, &String)| trust(name, if place < 10 { "2" } else { "3" }, "8");
+            names.iter().enumerate().filter_map(one)
+        };
+        let listed = Listed::of(others("corp.example", std::iter::empty(), trusts()), Some(r"CORP\twinlock".into()));
+        let count = |usable| listed.domains.iter().filter(|domain| domain.usable == usable).count();
+        assert_eq!((count(Ok(())), count(Err(NotUsed::NotTrusting)), count(Err(NotUsed::TooMany))), (256, 10, 34));
+        assert_eq!(listed.domains.last().map(|it| it.usable), Some(Err(NotUsed::TooMany)), "in the order of the list");
+    }
+
+    #[test]
     fn a_short_name_that_others_have_too_gives_way_to_the_long_one() {
         // FD-02
         let one = |partner: &str, name: &str| TrustedDomain {
@@ -382,7 +424,7 @@ mod tests {
     fn a_domain_is_spoken_to_as_the_directory_is_with_an_account_that_it_knows() {
         let mut home = crate::directory::tests::settings(&["ldaps://dc1.corp.example"]);
         (home.query_bind.kind, home.query_bind.name) = (BindKind::Tls, "CN=q,DC=corp,DC=example".into());
-        (home.ca, home.trusted_domains) = (Some("a certificate".into()), true);
+        home.ca = Some("a certificate".into());
         home.alternate_directories = vec![home.name.clone()];
         let listed = Listed { account: r"CORP\q".into(), ..Listed::default() };
         let other = trust("other.test", "3", "8").expect("a domain");
@@ -394,7 +436,7 @@ mod tests {
         );
         assert_eq!((made.query_bind.name.as_str(), made.netbios_domain.as_str()), (r"CORP\q", "OTHER"));
         assert_eq!((&made.name, &made.ca, made.query_bind.kind), (&home.name, &home.ca, BindKind::Tls));
-        assert!(!made.trusted_domains && made.alternate_directories.is_empty());
+        assert!(made.trusted_domains == Some(false) && made.alternate_directories.is_empty());
         home.urls = vec!["ldap://dc1.corp.example".into()];
         assert_eq!(of(&home).urls, ["ldap+srv://other.test"]);
         home.trusted.insert("Other.TEST".into(), TrustedServers { urls: vec!["ldaps://dc9.other.test".into()] });

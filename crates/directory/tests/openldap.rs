@@ -64,7 +64,7 @@ impl Lab {
             strip_domain: false,
             alternate_directories: Vec::new(),
             sync_bind: None,
-            trusted_domains: false,
+            trusted_domains: None,
             trusted: Default::default(),
             attribute_scope_queries: true,
             attributes: Default::default(),

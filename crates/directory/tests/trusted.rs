@@ -54,6 +54,7 @@ fn controller(
                     )],
                     "cn=partitions,cn=configuration,dc=corp,dc=example" => partitions(id, base),
                     "cn=system,dc=corp,dc=example" => trusts(id),
+                    at if at.starts_with("cn=system,") => vec![of_every_system(id)],
                     "cn=twinlock,dc=corp,dc=example" => vec![sends(id, HOME, &[("sAMAccountName", "twinlock")])],
                     _ => {
                         let named = |name: &str| {
@@ -97,9 +98,17 @@ fn trusts(id: MessageId) -> Vec<Do> {
         .map(|(partner, name, direction)| {
             let dn = format!("CN={partner},CN=System,{HOME}");
             let of = [("trustPartner", partner), ("flatName", name), ("trustDirection", direction)];
-            sends(id, &dn, &[of.as_slice(), &[("trustType", "2"), ("trustAttributes", "8")]].concat())
+            let is = [("objectClass", "trustedDomain"), ("trustType", "2"), ("trustAttributes", "8")];
+            sends(id, &dn, &[of.as_slice(), &is].concat())
         })
+        .chain([of_every_system(id)])
         .collect()
+}
+
+const RID_MANAGER: &str = "CN=RID Manager$,CN=System,DC=corp,DC=example";
+
+fn of_every_system(id: MessageId) -> Do {
+    sends(id, RID_MANAGER, &[("objectClass", "rIDManager")])
 }
 
 /// Accepts, and says nothing.
@@ -120,7 +129,7 @@ impl Forest {
         let child = Fake::start(controller(CHILD, &[("alice", "guid 17"), ("bob", "guid 18")])).await;
         let silent = silent().await;
         let mut settings = support::settings(&[&home.url]);
-        (settings.preset, settings.base, settings.trusted_domains) = (Preset::ActiveDirectory, HOME.into(), true);
+        (settings.preset, settings.base, settings.trusted_domains) = (Preset::ActiveDirectory, HOME.into(), None);
         let name = format!("CN=twinlock,{HOME}");
         settings.query_bind = QueryBind { kind: BindKind::Simple, name, password: None };
         for (domain, url) in [("child.corp.example", &child.url), ("silent.test", &silent.url)] {
@@ -168,6 +177,10 @@ async fn a_name_of_another_domain_is_looked_up_there_and_a_bare_one_at_home() {
         let (_, entry) = who(&directories, &home, &lower).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(entry.dn, dn, "{name}");
         assert_eq!(entry.subject.directory.as_str(), "corp", "it is one directory");
+        // FS-17: no bare name, which may be somebody else's.
+        let account = dn.split([',', '=']).nth(1).expect("a name");
+        let called = if dn.ends_with(CHILD) { format!(r"CHILD\{account}") } else { account.to_owned() };
+        assert_eq!(entry.username, called, "{name}");
     }
     // A bare name is nobody of another domain: an application takes who has it for its own user.
     for name in ["bob", "bob@corp.example", r"CORP\bob"] {
@@ -231,10 +244,10 @@ async fn a_silent_domain_delays_nobody_of_another_and_is_no_evidence_about_its_p
 }
 
 #[tokio::test]
-async fn without_the_setting_other_domains_are_foreign_and_nobody_looks_for_them() {
-    // FD-02: an upgrade lets nobody in who was not let in before
+async fn where_the_settings_say_no_other_domains_are_foreign_and_nobody_looks_for_them() {
+    // FD-02
     let mut forest = Forest::start().await;
-    (forest.settings.trusted_domains, forest.settings.trusted) = (false, Default::default());
+    (forest.settings.trusted_domains, forest.settings.trusted) = (Some(false), Default::default());
     let (directories, home) = made([forest.settings.clone()]);
     let parsed = TypedName::parse(r"CHILD\bob", home.settings());
     assert_eq!(parsed.map(|_| ()), Err(NameError::ForeignDomain));
@@ -252,7 +265,7 @@ async fn a_domain_that_is_a_directory_of_the_settings_is_that_directory() {
         urls,
         base: CHILD.into(),
         netbios_domain: String::new(),
-        trusted_domains: false,
+        trusted_domains: Some(false),
         trusted: Default::default(),
         ..forest.settings.clone()
     };
@@ -299,7 +312,7 @@ async fn an_attribute_of_somebody_at_home_takes_no_name_of_another_domain() {
     let old = settings::Directory {
         name: old,
         base: "DC=old,DC=example".into(),
-        trusted_domains: false,
+        trusted_domains: Some(false),
         trusted: Default::default(),
         alternate_directories: Vec::new(),
         ..forest.settings.clone()
@@ -367,7 +380,7 @@ async fn whoever_the_filter_keeps_out_is_somebody_in_every_place_where_a_name_is
         name,
         urls: vec![old.url.clone()],
         base: OLD.into(),
-        trusted_domains: false,
+        trusted_domains: Some(false),
         trusted: Default::default(),
         alternate_directories: Vec::new(),
         ..forest.settings.clone()
@@ -478,6 +491,10 @@ async fn a_listing_without_what_every_domain_controller_has_is_none() {
         ("", "configurationNamingContext", "the naming contexts of its root DSE"),
         (own.as_str(), "nCName", "the crossRef of its own domain"),
         (own.as_str(), "nETBIOSName", "the nETBIOSName of its own domain"),
+        (own.as_str(), "systemFlags", "the systemFlags of the crossRef of its own domain"),
+        ("CN=CHILD,CN=Partitions,CN=Configuration,DC=corp,DC=example", "nCName", "the nCName of a crossRef"),
+        (RID_MANAGER, "objectClass", "what lies in CN=System of its own domain"),
+        ("CN=silent.test,CN=System,DC=corp,DC=example", "trustPartner", "the trustPartner of a trust"),
         (HOME, "sAMAccountName", "the sAMAccountName of the query account"),
     ] {
         let (hidden, from) = (attribute, dn.to_owned());
@@ -514,7 +531,7 @@ async fn a_directory_whose_domain_nobody_knows_is_waited_for_once_however_many_d
         name: ObjectName::new("lost").expect("a name"),
         urls: vec![silent.url.clone()],
         base: String::new(),
-        trusted_domains: false,
+        trusted_domains: Some(false),
         timeout_seconds: 1,
         ..forest.settings.clone()
     };
@@ -549,12 +566,49 @@ async fn a_trial_lists_the_domains_and_says_why_one_is_not_used() {
     assert!(
         lines[2].1.contains(&NotUsed::NotTrusting.to_string()) && lines[3].1.contains(&NotUsed::NotTrusted.to_string())
     );
-    let off = settings::Directory { trusted_domains: false, ..forest.settings };
+    let off = settings::Directory { trusted_domains: Some(false), ..forest.settings.clone() };
     let before = (forest.child.connections(), forest.silent.connections());
     let lines = said(off).await;
     assert!(lines.len() == 1 && lines[0].0 == Judgement::Good, "{lines:?}");
     assert!(lines[0].1.contains("trusted_domains = true would include: child.corp.example (CHILD)"), "{lines:?}");
     assert_eq!((forest.child.connections(), forest.silent.connections()), before, "none of them is asked");
+    // Off by itself, and why.
+    let confined = settings::Directory { strip_domain: true, ..forest.settings.clone() };
+    let lines = said(confined.clone()).await;
+    assert!(lines.len() == 2 && lines.iter().all(|(verdict, _)| *verdict == Judgement::Good), "{lines:?}");
+    assert!(lines[0].1.starts_with("Other domains are not included, since with strip_domain"), "{lines:?}");
+    assert!(lines[1].1.starts_with("Other domains: child.corp.example (CHILD)"), "{lines:?}");
+    assert_eq!((forest.child.connections(), forest.silent.connections()), before, "none of them is asked");
+    let (directories, home) = made([confined]);
+    assert_eq!(who(&directories, &home, r"CHILD\alice").await.expect("of home").1.dn, "CN=alice,DC=corp,DC=example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_domain_lists_none_beside_it_until_its_account_may_not_look() -> Result<()> {
+    // FD-02, S-41: no trust, and no right to see one, look the same to whoever asks for trusts alone
+    let dir = tempfile::tempdir()?;
+    let pki = Pki::new(&dir.path().join("tls"))?;
+    let samba = Samba::start(dir.path(), &pki)?;
+    let mut settings = support::settings(&[&samba.ldaps_url()]);
+    (settings.preset, settings.base) = (Preset::ActiveDirectory, Samba::BASE.into());
+    (settings.timeout_seconds, settings.connect_timeout_seconds) = (30, 10);
+    (settings.danger_clear_text, settings.ca) = (false, Some(std::fs::read_to_string(samba.ca_file())?));
+    settings.query_bind = QueryBind { kind: BindKind::Tls, name: Samba::QUERY_DN.into(), password: None };
+    let listed = async || {
+        let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
+        ensure!(directories.replace([(settings.clone(), Some(Secret::from(Samba::QUERY_PASSWORD)))]).is_empty());
+        let home = directories.named("corp").context("good settings")?;
+        let ann = who(&directories, &home, "ann.archer").await.map(|(_, ann)| ann.dn);
+        ensure!(ann.is_ok(), "{ann:?}");
+        Ok(directories.other_domains(&home).await.map(|others| others.used.len() + others.not_used.len()))
+    };
+    ensure!(listed().await?.ok() == Some(0), "it is on, and there is nothing to find");
+    samba.hide_children(&format!("CN=System,{}", Samba::BASE), Samba::QUERY_DN)?;
+    match listed().await? {
+        Err(ResolveError::Unlisted(why)) => ensure!(why.to_string().contains("what lies in CN=System"), "{why}"),
+        other => anyhow::bail!("nobody can say: {other:?}"),
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -571,7 +625,6 @@ async fn people_of_a_forest_that_is_really_trusted_sign_in_there() -> Result<()>
     (settings.danger_clear_text, settings.ca) = (false, Some(std::fs::read_to_string(samba.ca_file())?));
     settings.query_bind = QueryBind { kind: BindKind::Windows, name: r"LAB\twinlock".into(), password: None };
     settings.authentication_bind.kind = BindKind::Tls;
-    settings.trusted_domains = true;
     settings.trusted.insert(OtherForest::DNS_NAME.into(), TrustedServers { urls: vec![other.ldap_url()] });
     let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
     ensure!(directories.replace([(settings.clone(), Some(Secret::from(Samba::QUERY_PASSWORD)))]).is_empty());

@@ -15,6 +15,7 @@ mod problems;
 mod provider;
 mod sync;
 mod target;
+mod trusted;
 mod verification;
 
 pub use attributes::{each_attribute, each_once};
@@ -37,6 +38,7 @@ pub use sync::{
     SyncItem, SyncSchedule, SyncSource, SyncState, Update, Updates,
 };
 pub use target::{HomeServer, StatusCheck, Target, TargetKind, Transport};
+pub use trusted::Confined;
 pub use verification::{Choice, MailRules, PinRules, PushRules, SmsRules, VerificationRules, VoiceRules};
 
 use crate::ObjectName;

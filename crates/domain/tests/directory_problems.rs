@@ -197,8 +197,12 @@ fn a_global_catalogue_is_no_server_of_a_directory() {
 fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
     // FD-02
     const ON: &str = "base = \"DC=corp,DC=example\"\ntrusted_domains = true";
-    let base = "base = \"DC=corp,DC=example\"";
+    const UNSAID: &str = "base = \"DC=corp,DC=example\"";
+    let base = UNSAID;
     assert_eq!(errors(base, ON), [""; 0]);
+    for more in ["strip_domain = true", "attributes = { id = \"employeeID\" }"] {
+        assert_eq!(errors(base, &format!("{UNSAID}\n{more}")), [""; 0], "{more}: off by itself");
+    }
     for (more, key, says) in [
         ("strip_domain = true", "trusted_domains", "any domain counts as this directory's own"),
         ("preset = \"ad_lds\"", "trusted_domains", "only a domain of Active Directory lists others"),
@@ -214,9 +218,14 @@ fn other_domains_are_included_only_where_names_and_account_can_lead_there() {
         assert!(found.iter().any(|it| it.starts_with(&expected) && it.contains(says)), "{more}: {found:?}");
     }
     assert_eq!(errors(base, &format!("{ON}\nattributes = {{ id = \"objectguid\" }}")), [""; 0]);
-    let unused = GOOD.replace(base, &format!("{base}\ntrusted = {{ \"x.test\" = {{ urls = [\"ldaps://dc1\"] }} }}"));
-    let unused = toml::from_str::<Settings>(&unused).expect("a document").problems();
-    assert!(unused.iter().any(|it| it.to_string().contains("trusted_domains is off")), "{unused:?}");
+    let unused = |more: &str| {
+        let servers = format!("{base}\ntrusted = {{ \"x.test\" = {{ urls = [\"ldaps://dc1\"] }} }}\n{more}");
+        let found = toml::from_str::<Settings>(&GOOD.replace(base, &servers)).expect("a document").problems();
+        found.iter().map(ToString::to_string).find(|it| it.contains("trusted_domains is off"))
+    };
+    assert!(unused("trusted_domains = false").is_some_and(|it| !it.contains("since")));
+    assert!(unused("strip_domain = true").is_some_and(|it| it.contains("is off, since with strip_domain")));
+    assert_eq!(unused(""), None, "it is on");
     let alone = |sync_bind: &str| {
         let document = GOOD.replace(base, &format!("{ON}\nsync_bind = {{ {sync_bind} }}"));
         let problems = toml::from_str::<Settings>(&document).expect("a document").problems();
@@ -235,7 +244,7 @@ fn a_kept_password_is_asked_for_again_before_servers_of_other_domains_get_it() {
     };
     let named =
         |url: &str| with(&format!("trusted_domains = true\ntrusted = {{ \"x.test\" = {{ urls = [\"{url}\"] }} }}"));
-    let (off, on) = (with(""), with("trusted_domains = true"));
+    let (off, on) = (with("trusted_domains = false"), with(""));
     for (after, before, elsewhere) in [
         (&on, &off, true),
         (&off, &on, false),

@@ -156,7 +156,7 @@ fn unreachable_directory() -> Directory {
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
-        trusted_domains: false,
+        trusted_domains: None,
         trusted: Default::default(),
         attribute_scope_queries: true,
         attributes: Default::default(),

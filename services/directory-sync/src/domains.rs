@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 pub(crate) struct Domains {
     own: Objects,
     others: Vec<Other>,
-    /// Why nobody knows which others there are.
+    /// Why there may be others, in a sentence.
     unlisted: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Domains {
         self
     }
 
-    /// And why there may be more.
+    /// And why there may be more, in a sentence.
     pub(crate) fn but_unlisted(mut self, why: Option<String>) -> Self {
         self.unlisted = why;
         self
@@ -130,8 +130,7 @@ impl Domains {
     pub(crate) fn whole(&self) -> Result<(), String> {
         let unread =
             |other: &Other| Some(format!("the domain {} could not be read: {}", other.name, other.unread.get()?));
-        let unlisted = self.unlisted.iter().map(|why| format!("the other domains could not be listed: {why}"));
-        let all: Vec<String> = unlisted.chain(self.others.iter().filter_map(unread)).collect();
+        let all: Vec<String> = self.unlisted.iter().cloned().chain(self.others.iter().filter_map(unread)).collect();
         if all.is_empty() { Ok(()) } else { Err(all.join("; ")) }
     }
 

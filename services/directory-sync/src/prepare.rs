@@ -8,7 +8,8 @@ use crate::positions::{OtherPosition, Positions};
 use crate::run::Runner;
 use crate::settings::Snapshot;
 use directory::{Directory, NotUsed, Offer, OtherDomain, OtherDomains};
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{join_all, try_join};
 use service_kit::{Clock, chain};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,11 +24,18 @@ const OF_OWN: &str = "";
 /// A directory that is about to be run.
 pub(crate) struct Prepared {
     pub(crate) own: Reached,
-    others: Vec<ReachedOther>,
-    /// Why nobody knows which other domains there are.
-    unlisted: Option<String>,
+    others: Others,
     /// What all of them offer, for people.
     pub(crate) told: Vec<String>,
+}
+
+/// Its other domains.
+struct Others {
+    others: Vec<ReachedOther>,
+    /// Why nobody knows which there are.
+    unlisted: Option<String>,
+    /// How many are listed beyond those that can be used.
+    beyond: usize,
 }
 
 /// A domain that answers.
@@ -71,10 +79,24 @@ impl ReachedOther {
     }
 }
 
+impl Others {
+    /// Why there may be more than these.
+    fn not_listed(&self) -> Option<String> {
+        let Self { unlisted, beyond, .. } = self;
+        match unlisted {
+            Some(why) => Some(format!("the other domains could not be listed: {why}")),
+            None if *beyond > 0 => {
+                Some(format!("{beyond} other domains are listed and not used, since {}", NotUsed::TooMany))
+            }
+            None => None,
+        }
+    }
+}
+
 impl Prepared {
     pub(crate) fn domains(&self, clock: &Clock) -> Domains {
         let mut domains = Domains::new(Objects::new(Arc::clone(&self.own.directory), clock.clone()));
-        for ReachedOther { name, before_backslash, reached } in &self.others {
+        for ReachedOther { name, before_backslash, reached } in &self.others.others {
             let (at, before_backslash) = (domains.all().end, before_backslash.clone());
             let objects = reached
                 .as_ref()
@@ -82,21 +104,21 @@ impl Prepared {
                 .map(|reached| Objects::of_other(Arc::clone(&reached.directory), clock.clone(), at, before_backslash));
             domains = domains.with(name, objects);
         }
-        domains.but_unlisted(self.unlisted.clone())
+        domains.but_unlisted(self.others.not_listed())
     }
 
     /// By the numbers of the domains; none of one that could not be reached.
     pub(crate) fn feed(&self, at: usize) -> Option<&Offer> {
         let reached = match at.checked_sub(1) {
             None => Some(&self.own),
-            Some(other) => self.others.get(other).and_then(|other| other.reached.as_ref().ok()),
+            Some(other) => self.others.others.get(other).and_then(|other| other.reached.as_ref().ok()),
         };
         reached?.feed.as_ref()
     }
 
     /// None of them has one yet.
     pub(crate) fn positions(&self) -> Positions {
-        let others = self.others.iter().filter_map(|other| {
+        let others = self.others.others.iter().filter_map(|other| {
             let identity = other.reached.as_ref().ok()?.identity.clone();
             Some((other.name.clone(), OtherPosition { identity, position: None }))
         });
@@ -105,7 +127,7 @@ impl Prepared {
 
     /// What decides how they are read; `None` = nobody knows which others there are.
     pub(crate) fn facts(&self) -> Option<Vec<mode::Other<'_>>> {
-        self.unlisted.is_none().then(|| self.others.iter().map(ReachedOther::facts).collect())
+        self.others.unlisted.is_none().then(|| self.others.others.iter().map(ReachedOther::facts).collect())
     }
 }
 
@@ -137,8 +159,9 @@ impl Offers {
 }
 
 impl Runner {
-    /// Everything that is asked of a directory before it is clear how it is read. Of several domains beside each other, and not for long:
-    /// home is read only after that, and one that is silent is not to delay it. `known` is what was read before.
+    /// Everything that is asked of a directory before it is clear how it is read. Of all domains beside each other, and of others than
+    /// home not for long: home is read only after that, as one that is another than before makes all of the run a preview (S-44).
+    /// `known` is what was read before.
     pub(crate) async fn prepare(&mut self, snapshot: &Snapshot, known: &Positions) -> Result<Prepared, String> {
         let directory = self.settings.directory(&self.name)?;
         directory.ready().await.map_err(|error| chain(&error))?;
@@ -146,25 +169,31 @@ impl Runner {
         let own = Objects::new(Arc::clone(&directory), self.clock.clone());
         let identity = own.identity().await.map_err(|error| chain(&error))?;
         self.learned.identity.clone_from(&identity);
-        let own = self.reached(OF_OWN, &directory, identity, probes).await?;
-        let patience = Patience::with(&directory);
-        let (OtherDomains { used, not_used }, unlisted) =
-            match patience.waits_for(self.settings.other_domains(&directory)).await {
-                Ok(others) => (others, None),
-                Err(why) => (OtherDomains::default(), Some(why)),
-            };
-        let mut others = join_all(used.into_iter().map(|other| self.reached_other(other, probes, patience))).await;
-        // A domain without people of ours need not be read. Whether those of one that was read are gone, nobody can say (S-41).
-        let were_read = not_used.into_iter().filter(|(name, _)| known.others.contains_key(name));
-        others.extend(were_read.map(|(name, why)| ReachedOther::not_used(name, why)));
-        let all = others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
+        let own = self.reached(OF_OWN, &directory, identity, probes);
+        let (own, others) = try_join(own, self.others_of(&directory, probes, known).map(Ok)).await?;
+        let all = others.others.iter().filter_map(|other| Some((other.name.as_str(), other.reached.as_ref().ok()?)));
         for (name, reached) in all.chain([(OF_OWN, &own)]).filter(|_| probes) {
             let (asked, whose, offers) = (reached.asked, Arc::clone(&reached.directory), reached.offers.clone());
             self.learned.offers.by_domain.insert(name.to_owned(), Offered { asked, whose, offers });
         }
         let mut told: Vec<String> = own.offers.iter().map(mode::told).collect();
-        told.extend(others.iter().map(ReachedOther::told));
-        Ok(Prepared { own, others, unlisted, told })
+        told.extend(others.others.iter().map(ReachedOther::told));
+        Ok(Prepared { own, others, told })
+    }
+
+    async fn others_of(&self, directory: &Arc<Directory>, probes: bool, known: &Positions) -> Others {
+        let patience = Patience::with(directory);
+        let (OtherDomains { used, not_used }, unlisted) =
+            match patience.waits_for(self.settings.other_domains(directory)).await {
+                Ok(others) => (others, None),
+                Err(why) => (OtherDomains::default(), Some(why)),
+            };
+        let mut others = join_all(used.into_iter().map(|other| self.reached_other(other, probes, patience))).await;
+        let beyond = not_used.iter().filter(|(_, why)| *why == NotUsed::TooMany).count();
+        // A domain without people of ours need not be read. Whether those of one that was read are gone, nobody can say (S-41).
+        let were_read = not_used.into_iter().filter(|(name, _)| known.others.contains_key(name));
+        others.extend(were_read.map(|(name, why)| ReachedOther::not_used(name, why)));
+        Others { others, unlisted, beyond }
     }
 
     async fn reached_other(&self, other: OtherDomain, probes: bool, patience: Patience) -> ReachedOther {

@@ -157,7 +157,8 @@ fn wanted(
 ) -> Vec<(domain::settings::Directory, Option<Secret>)> {
     let is_read =
         |name: &ObjectName| settings.sync_items.iter().any(|item| item.is_read(true) && item.directory == *name);
-    let of_others = settings.directories.iter().any(|directory| directory.trusted_domains && is_read(&directory.name));
+    let mut directories = settings.directories.iter();
+    let of_others = directories.any(|directory| directory.includes_trusted_domains() && is_read(&directory.name));
     // One may be such a domain, or list it before another does (FD-02).
     let has_a_say = |preset: Preset| of_others && preset == Preset::ActiveDirectory;
     let directories =

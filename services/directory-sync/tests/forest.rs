@@ -102,7 +102,8 @@ struct Controller {
 impl Controller {
     /// Of this domain, whose base has an id of this number.
     async fn start(base: &'static str, number: u8, people: &[(&str, u8)]) -> Self {
-        let mut objects = vec![Object::new(base, "domain", number)];
+        let every_system = Object::new(&format!("CN=RID Manager$,CN=System,{base}"), "rIDManager", 0);
+        let mut objects = vec![Object::new(base, "domain", number), every_system];
         objects.extend(people.iter().map(|(account, number)| person(account, base, *number)));
         let (silent, searches) = (nothing as fn(&SearchRequest) -> bool, Vec::new());
         let held = Held {
@@ -290,7 +291,6 @@ impl Forest {
                 "query_bind": { "kind": "simple", "name": format!("CN=twinlock,{HOME}"), "password": "keep" },
                 "danger_clear_text": true, "connect_timeout_seconds": 1, "timeout_seconds": 1,
                 "group_filter": "(objectClass=group)",
-                "trusted_domains": true,
                 "trusted": {
                     "child.corp.example": { "urls": [child.fake.url] }, "west.example": { "urls": [west.fake.url] },
                 },
@@ -515,14 +515,18 @@ async fn where_the_domains_cannot_be_listed_home_is_read_and_nobody_is_gone() {
 #[tokio::test]
 async fn a_listing_that_was_cut_by_a_lost_right_is_no_evidence_about_anybody() {
     // FD-02, S-41: the server answers with success, and shows less
-    let cuts: [fn(&Forest); 3] = [
+    let cuts: [fn(&Forest); 4] = [
+        |forest| forest.home.held().objects.retain(|object| !object.dn.contains("CN=System")),
         |forest| forest.home.held().hides_contexts = true,
         |forest| forest.home.held().objects.retain(|object| !object.dn.contains("CN=Partitions")),
         |forest| forest.home.change("twinlock", |account| drop(account.values.remove("samaccountname"))),
     ];
     for cut in cuts {
         let mut forest = Forest::start(json!([item("staff")])).await;
+        forest.home.delete("WEST");
+        forest.home.add(trust("west.example", "WEST", "3"));
         forest.run_whole().await;
+        assert_eq!(forest.usernames(), set(EVERYBODY));
         forest.restart().await;
         cut(&forest);
         forest.home.add(person("nina", HOME, 4));

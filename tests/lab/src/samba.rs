@@ -246,6 +246,19 @@ impl Samba {
         Ok(())
     }
 
+    /// Takes the right to list what lies in a container away from an account.
+    pub fn hide_children(&self, container: &str, account: &str) -> Result<()> {
+        // ADS_RIGHT_ACTRL_DS_LIST, MS-ADTS section 5.1.3.2
+        let sid = self.sid_of(account)?;
+        run(Command::new(program("samba-tool")?)
+            .args(["dsacl", "set", "--action=deny", &format!("--sddl=(D;;LC;;;{sid})")])
+            .arg(format!("--objectdn={container}"))
+            .arg("-H")
+            .arg(self.dir.join("private/sam.ldb"))
+            .arg(format!("--configfile={}", configuration_file(&self.dir).display())))?;
+        Ok(())
+    }
+
     /// The last number of an object's SID.
     pub fn rid_of(&self, dn: &str) -> Result<u32> {
         let sid = self.sid_of(dn)?;

@@ -4,14 +4,16 @@ use super::{About, Directory, Judgement};
 use crate::pool::chain;
 use crate::probe;
 use crate::read::Incomplete;
-use crate::trusted::{self, TrustedDomain};
-use domain::settings::Preset;
+use crate::trusted::{self, Listed, NotUsed, TrustedDomain};
+use domain::settings::{Confined, Preset};
 use futures::StreamExt;
 
 #[derive(Debug, Default)]
 pub struct OtherDomains {
-    /// `trusted_domains` of the settings.
+    /// `trusted_domains` of the settings, or what holds without.
     pub included: bool,
+    /// Why it is off though nothing is written.
+    pub confined: Vec<Confined>,
     pub found: Vec<OtherDomain>,
 }
 
@@ -31,7 +33,13 @@ pub(super) async fn other(directory: &Directory) -> Result<OtherDomains, Incompl
         return Ok(OtherDomains::default());
     }
     let included = directory.includes_trusted_domains();
-    let listed = trusted::list(directory).await?;
+    let settings = directory.settings();
+    let confined = if settings.trusted_domains.is_none() { settings.confined_by() } else { Vec::new() };
+    let listed = match trusted::list(directory).await {
+        // Nobody wants to know what they are.
+        Err(_) if !included && !confined.is_empty() => Listed::default(),
+        listed => listed?,
+    };
     let of = |domain: TrustedDomain| {
         let settings = listed.settings_of(&domain, directory.settings());
         async move {
@@ -44,7 +52,7 @@ pub(super) async fn other(directory: &Directory) -> Result<OtherDomains, Incompl
         }
     };
     let found = futures::stream::iter(listed.domains.clone()).map(of).buffered(AT_ONCE).collect().await;
-    Ok(OtherDomains { included, found })
+    Ok(OtherDomains { included, confined, found })
 }
 
 /// One that does is enough.
@@ -62,7 +70,7 @@ async fn serves(other: &Directory) -> Result<String, String> {
 /// What people there could do is no fault of the directory: it serves its own whatever they say.
 pub(super) fn tell(other: &Result<OtherDomains, Incomplete>, tell: &mut impl FnMut(About, Judgement, String)) {
     let about = About::Domains;
-    let OtherDomains { included, found } = match other {
+    let OtherDomains { included, confined, found } = match other {
         Ok(other) => other,
         Err(why) => {
             tell(about, Judgement::Doubtful, format!("Other domains could not be listed: {}.", chain(why)));
@@ -71,14 +79,28 @@ pub(super) fn tell(other: &Result<OtherDomains, Incomplete>, tell: &mut impl FnM
     };
     if !included {
         let names: Vec<String> = found.iter().map(|OtherDomain { domain, .. }| domain.to_string()).collect();
-        if !names.is_empty() {
-            let text = format!("Other domains, which trusted_domains = true would include: {}.", names.join("; "));
-            tell(about, Judgement::Good, text);
+        let (why, names) = (confined.iter().map(ToString::to_string).collect::<Vec<_>>(), names.join("; "));
+        if !why.is_empty() {
+            tell(about, Judgement::Good, format!("Other domains are not included, since {}.", why.join("; and ")));
+        }
+        match (why.is_empty(), names.is_empty()) {
+            (_, true) => {}
+            (true, false) => tell(
+                about,
+                Judgement::Good,
+                format!("Other domains, which trusted_domains = true would include: {names}."),
+            ),
+            (false, false) => tell(about, Judgement::Good, format!("Other domains: {names}.")),
         }
         return;
     }
     if found.is_empty() {
         tell(about, Judgement::Good, "There is no other domain.".into());
+    }
+    let (beyond, found): (Vec<_>, Vec<_>) = found.iter().partition(|it| it.domain.usable == Err(NotUsed::TooMany));
+    if !beyond.is_empty() {
+        let (count, why) = (beyond.len(), NotUsed::TooMany);
+        tell(about, Judgement::Doubtful, format!("{count} other domains are not used, since {why}."));
     }
     for OtherDomain { domain, tried } in found {
         match (&domain.usable, tried) {
@@ -93,5 +115,36 @@ pub(super) fn tell(other: &Result<OtherDomains, Incomplete>, tell: &mut impl FnM
             (Ok(()), Some(Ok(found))) => tell(about, Judgement::Good, format!("{domain}: {found}.")),
             (Ok(()), None) => tell(about, Judgement::Good, format!("{domain}.")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trusted::TrustKind;
+
+    #[test]
+    fn domains_beyond_what_can_be_used_are_told_by_their_number() {
+        // FD-02, FD-11
+        let of = |name: &str, usable| OtherDomain {
+            domain: TrustedDomain {
+                dns_name: format!("{name}.test"),
+                netbios_name: String::new(),
+                base: format!("DC={name},DC=test").parse().expect("a DN"),
+                kind: TrustKind::External,
+                usable,
+            },
+            tried: None,
+        };
+        let too_many = Err(NotUsed::TooMany);
+        let found = vec![of("a", Ok(())), of("b", too_many), of("c", too_many)];
+        let mut lines = Vec::new();
+        let other = Ok(OtherDomains { included: true, confined: Vec::new(), found });
+        tell(&other, &mut |_, judgement, text| lines.push((judgement, text)));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].0 == Judgement::Doubtful && lines[0].1.starts_with("2 other domains are not used"),
+            "{lines:?}"
+        );
     }
 }

@@ -214,7 +214,7 @@ pub fn settings(urls: &[&str]) -> settings::Directory {
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
-        trusted_domains: false,
+        trusted_domains: None,
         trusted: Default::default(),
         attribute_scope_queries: true,
         attributes: Default::default(),

@@ -88,9 +88,9 @@ pub struct Directory {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_directories: Vec<ObjectName>,
     /// Active Directory: names of other domains of the forest, and of trusted ones, are looked up there, and synchronisation reads them,
-    /// too (FD-02).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub trusted_domains: bool,
+    /// too (FD-02). Absent: see [`Directory::includes_trusted_domains`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_domains: Option<bool>,
     /// Servers of such a domain, where the DNS is not to be asked; by its long name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub trusted: BTreeMap<String, TrustedServers>,
@@ -461,13 +461,15 @@ impl Directory {
     /// The query account is shown to the servers of other domains, too: those that the directory lists, or those named here.
     fn names_other_domains_than(&self, before: &Self) -> bool {
         let known = |(name, servers): (&String, &TrustedServers)| before.trusted.get(name) == Some(servers);
-        self.trusted_domains && !(before.trusted_domains && self.trusted.iter().all(known))
+        self.includes_trusted_domains() && !(before.includes_trusted_domains() && self.trusted.iter().all(known))
     }
 
-    /// As synchronisation connects: with the account of its own where there is one (FD-09).
+    /// As synchronisation connects: with the account of its own where there is one (FD-09). Which domains are included, that of queries
+    /// says.
     pub fn as_synchronised(&self) -> Self {
         let mut settings = self.clone();
         if let Some(bind) = settings.sync_bind.take() {
+            settings.trusted_domains = Some(self.includes_trusted_domains());
             settings.query_bind = bind;
         }
         settings

@@ -444,7 +444,7 @@ pub fn directory_at(url: &str, base: &str, kind: BindKind) -> settings::Director
         strip_domain: false,
         alternate_directories: Vec::new(),
         sync_bind: None,
-        trusted_domains: false,
+        trusted_domains: None,
         trusted: Default::default(),
         attribute_scope_queries: true,
         attributes: Default::default(),

@@ -114,7 +114,7 @@ async fn people_of_a_trusted_forest_sign_in_there_and_their_code_is_asked_for() 
     (directory.netbios_domain, directory.lockout_guard) = (Samba::DOMAIN.into(), None);
     directory.authentication_bind.kind = BindKind::Tls;
     directory.ca = Some(std::fs::read_to_string(samba.ca_file())?);
-    directory.trusted_domains = true;
+    directory.trusted_domains = Some(true);
     directory.trusted.insert(OtherForest::DNS_NAME.into(), TrustedServers { urls: vec![other.ldap_url()] });
     let gateway = Running::start(directory, Wanted { client: client("wiki"), ..Wanted::default() }, &pki).await?;
     for name in ["olga.other@other.test", "ann.archer@other.test", "ann.archer@lab.test"] {

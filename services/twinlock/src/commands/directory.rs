@@ -123,7 +123,7 @@ fn summary(settings: &Settings, directory: &Directory) -> Value {
     let items = settings.sync_items.iter().filter(|item| item.directory == directory.name);
     json!({
         "name": directory.name, "preset": directory.preset, "servers": directory.urls, "base": directory.base,
-        "trusted_domains": directory.trusted_domains,
+        "trusted_domains": directory.includes_trusted_domains(),
         "clients": clients.map(|client| client.name.as_str()).collect::<Vec<_>>(),
         "sync_items": items.map(|item| item.name.as_str()).collect::<Vec<_>>(),
     })

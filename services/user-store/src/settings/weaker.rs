@@ -1,7 +1,7 @@
 //! What of a change weakens security: an administrator has to say why, and the audit keeps it. Pure.
 
 use super::changes::{fields as fields_of, objects};
-use domain::settings::{Client, PolicyRule, Settings, SyncItem, SyncSource, SyncState, Then};
+use domain::settings::{Client, Directory, PolicyRule, Settings, SyncItem, SyncSource, SyncState, Then};
 use domain::{ObjectId, ObjectName};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -60,7 +60,7 @@ const PIN: Weaker = Words(&["true", "", "false"], 1);
 const EXEMPT_ITEM: &str = "exempt_item";
 
 /// Section and key; `*` stands for an entry of a list. Beside these: whatever is called `danger_...`.
-const KEYS: [(&str, &str, Weaker); 84] = [
+const KEYS: [(&str, &str, Weaker); 83] = [
     ("portal", "first_enrolment", Words(&["off", "invitation", "open"], 1)),
     ("verification", "cool_down_seconds", Less(60)),
     ("verification", "prompts_per_day", More(50)),
@@ -104,7 +104,6 @@ const KEYS: [(&str, &str, Weaker); 84] = [
     ("directory", "lockout_guard.wrong_passwords", Within(&More(0))),
     ("directory", "lockout_guard.window_minutes", Within(&Less(0))),
     ("directory", "pinned_certificates", OneOf),
-    ("directory", "trusted_domains", OFF_ON),
     ("target", "servers.*.message_authenticator", Words(&["yes", "auto", "no"], 0)),
     ("client", "message_authenticator", Words(&["yes", "auto", "no"], 0)),
     ("client", "limit_proxy_state", Words(&["yes", "auto", "no"], 1)),
@@ -162,7 +161,8 @@ pub fn weaker(old: &Settings, next: &Settings) -> Vec<String> {
         }
         weaker.extend(keys.iter().map(|key| format!("{object}.{key}")));
     }
-    let apart: BTreeSet<String> = weaker_rules(old, next).into_iter().chain(weaker_order_of_items(old, next)).collect();
+    let apart = weaker_rules(old, next).into_iter().chain(weaker_order_of_items(old, next));
+    let apart: BTreeSet<String> = apart.chain(other_domains(old, next)).collect();
     weaker.extend(apart);
     weaker
 }
@@ -224,6 +224,18 @@ fn weaker_rules(old: &Settings, next: &Settings) -> Vec<String> {
         }
     }
     weaker
+}
+
+/// Directories whose names, and users, are those of other domains now, too (FD-02): as it is written, or as the rest of them says. One that
+/// is new has nobody yet; under a new name it may be any of those that are gone.
+fn other_domains(old: &Settings, next: &Settings) -> Vec<String> {
+    let gone = |was: &&Directory| next.directory(was.name.as_str()).is_none();
+    let is_wider = |is: &&Directory| {
+        let was = old.directory(is.name.as_str());
+        let mut all = was.into_iter().chain(old.directories.iter().filter(|it| was.is_none() && gone(it)));
+        is.includes_trusted_domains() && all.any(|was| !was.includes_trusted_domains())
+    };
+    next.directories.iter().filter(is_wider).map(|is| format!("directory.{}.trusted_domains", is.name)).collect()
 }
 
 /// Users belong to the first item that holds them: those before an item without a second factor keep theirs from it.
@@ -621,6 +633,25 @@ mod tests {
         let forgotten: Vec<_> =
             KEYS.iter().filter(|row| !tested(row)).map(|(of, key, _)| format!("{of}.{key}")).collect();
         assert_eq!(forgotten, [""; 0]);
+    }
+
+    #[test]
+    fn other_domains_of_a_directory_want_a_reason_also_where_another_key_lets_them_in() {
+        // FD-02
+        let with = |name: &str, text: &str| {
+            let bind = "query_bind = { kind = \"tls\", name = \"cn=q\", password = \"keep\" }";
+            settings(&format!("[[directory]]\nname = \"{name}\"\nurls = [\"ldaps://dc1\"]\n{bind}\n{text}\n"))
+        };
+        let (on, off) = (with("corp", ""), with("corp", "trusted_domains = false"));
+        let named = ["directory.corp.trusted_domains"];
+        assert_eq!(weaker(&off, &on), named, "left out is on");
+        assert_eq!(weaker(&with("corp", "strip_domain = true"), &on), named);
+        assert_eq!(weaker(&with("corp", "preset = \"openldap\""), &on), named);
+        assert_eq!(weaker(&off, &with("new", "")), ["directory.new.trusted_domains"], "under a new name");
+        for stronger in [&off, &on, &with("corp", "trusted_domains = true")] {
+            assert_eq!(weaker(&on, stronger), [""; 0]);
+        }
+        assert_eq!(weaker(&settings(""), &on), [""; 0], "one that is new");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::audit::{self, NewEvent, printable};
 use crate::rpc::StoreError;
 use crate::sql::{Arg, Row, Session, args};
 use crate::users::name_key;
-use domain::settings::Settings;
+use domain::settings::{Directory, Settings};
 use domain::{Role, role::Permission};
 use proto::user_store::{
     ApprovalUser, DecideApprovalReply, DecideApprovalRequest, ListApprovalUsersReply, ListApprovalUsersRequest,
@@ -174,7 +174,7 @@ async fn unread_since(session: &mut Session, settings: &Settings, directory: &st
                ORDER BY started_ms DESC, run_id DESC LIMIT 1";
     let error = session.row(sql, args![directory]).await?.map(|row| row.get::<String>("error")).transpose()?;
     let Some(error) = error.filter(|error| !error.is_empty()) else { return Ok(String::new()) };
-    let way_out = match settings.directory(directory).is_some_and(|it| it.trusted_domains) {
+    let way_out = match settings.directory(directory).is_some_and(Directory::includes_trusted_domains) {
         true => {
             "; another domain that is away for good is left out when its trust is ended, or by a directory for it without sync items"
         }

@@ -125,7 +125,7 @@ fn servers(findings: &mut Findings, key: &str, preset: Preset, urls: &[String]) 
     }
 }
 
-const GLOBAL_CATALOGUE: &str = "the port of a global catalogue, which has a part of the attributes, and members of universal groups only: write ldaps://HOST or ldap://HOST, and trusted_domains = true for the other domains of the forest";
+const GLOBAL_CATALOGUE: &str = "the port of a global catalogue, which has a part of the attributes, and members of universal groups only: write ldaps://HOST or ldap://HOST; trusted_domains is for the other domains of the forest";
 
 /// S-53
 fn is_global_catalogue(preset: Preset, url: &str) -> bool {
@@ -153,45 +153,24 @@ fn trusted(findings: &mut Findings, directory: &Directory) {
         }
         servers(findings, &key(&format!("trusted.{name}.urls")), directory.preset, &named.urls);
     }
-    if !directory.trusted_domains {
-        if !directory.trusted.is_empty() {
-            findings.warning(key("trusted"), "does nothing: trusted_domains is off");
+    let confined = directory.confined_by();
+    if directory.trusted_domains == Some(true) {
+        for confined in &confined {
+            findings.error(key("trusted_domains"), format!("{confined}; {}", confined.remedy()));
         }
-        return;
+    } else if !directory.trusted.is_empty() && !directory.includes_trusted_domains() {
+        let why = match (directory.trusted_domains, confined.first()) {
+            (None, Some(confined)) => format!(", since {confined}"),
+            _ => String::new(),
+        };
+        findings.warning(key("trusted"), format!("does nothing: trusted_domains is off{why}"));
     }
-    if directory.preset != Preset::ActiveDirectory {
-        findings.error(key("trusted_domains"), "only a domain of Active Directory lists others; leave it out");
-    }
-    if ObjectId::known_type(directory.id_attribute()).is_none() {
-        findings.error(
-            key("trusted_domains"),
-            format!(
-                "{} is handed out by no server, so that somebody of another domain may have the same and would be the same person; leave attributes.id out, or write a directory for each domain",
-                directory.id_attribute()
-            ),
-        );
-    }
-    if directory.strip_domain {
-        findings.error(
-            key("trusted_domains"),
-            "with strip_domain any domain counts as this directory's own, so that no name belongs to another; leave one of them out",
-        );
-    }
-    let leads_nowhere = |bind: &QueryBind| {
-        bind.kind == BindKind::Anonymous
-            || (bind.kind == BindKind::Windows
-                && (bind.is_by_keytab() || directory.windows_mechanism == WindowsMechanism::Kerberos))
-    };
-    if directory.sync_bind.as_ref().is_some_and(leads_nowhere) {
+    if directory.includes_trusted_domains()
+        && directory.sync_bind.as_ref().is_some_and(|bind| directory.is_known_at_home_only(bind))
+    {
         findings.warning(
             key("sync_bind"),
             "synchronisation reads this domain alone: others know no anonymous account, and none that shows a Kerberos ticket of this one",
-        );
-    }
-    if leads_nowhere(&directory.query_bind) {
-        findings.error(
-            key("trusted_domains"),
-            "other domains know no anonymous account, and none that shows a Kerberos ticket of this one; write query_bind.kind = \"tls\", or \"windows\" with name and password and a windows_mechanism that includes NTLM",
         );
     }
 }

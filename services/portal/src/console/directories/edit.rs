@@ -118,11 +118,10 @@ struct Shown {
 }
 
 impl Texts {
-    /// What is checked where such a directory begins. Trusted domains are included unless somebody says otherwise (FD-02).
+    /// What such a directory begins with.
     fn begin(&mut self, preset: Preset) {
-        let checked = if preset == Preset::ActiveDirectory { "yes" } else { "" };
-        self.set("trusted_domains", checked);
-        self.set("attribute_scope_queries", checked);
+        self.set("trusted_domains", "");
+        self.set("attribute_scope_queries", if preset == Preset::ActiveDirectory { "yes" } else { "" });
     }
 }
 

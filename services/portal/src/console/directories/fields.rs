@@ -116,6 +116,8 @@ pub(super) fn stands_for(key: &str, preset: Preset) -> String {
         "size_limit" => return blank.size_limit.to_string(),
         "lockout_guard.wrong_passwords" | "lockout_guard.window_minutes" => return "not limited".to_owned(),
         key if key.starts_with("attributes.") => String::new(),
+        // FD-02: of one that has a name, the account and the rest may say otherwise.
+        "trusted_domains" => return "yes, if its account is known there".to_owned(),
         "sign_in_by_mail" if blank.signs_in_by_mail() => "yes".to_owned(),
         "sign_in_by_mail" => "no".to_owned(),
         _ => return String::new(),
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(stands_for("attributes.username", ldap), "preset's: uid");
         assert_eq!((stands_for("attributes.phones.ip", ldap).as_str(), called(ldap)), ("none", "LDAP"));
         assert_eq!(stands_for("page_size", ldap), "1000");
+        assert!(stands_for("trusted_domains", ad).starts_with("yes"), "FD-02");
         assert_eq!((preset_of("389ds"), code_of(Preset::Ds389).as_str()), (Preset::Ds389, "389ds"));
     }
 }

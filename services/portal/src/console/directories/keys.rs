@@ -224,7 +224,7 @@ const TRUSTED: &[FieldOf] = &[
         "Include trusted domains",
         "Names of the other domains of the forest, and of trusted ones, are looked up there, and their people are synchronised: the domains are \
          found in the directory and tried. Off is faster.",
-        Kind::Check(false),
+        Kind::YesNo,
     ),
     of_ad(
         "trusted",
