@@ -233,13 +233,18 @@ impl Directory {
         &self.domains
     }
 
-    /// A name that was read before the base was known may have to be read otherwise.
+    /// A name that was read before the base was known may have to be read otherwise, and so may one before whose backslash stands the
+    /// short name of our own domain, which the settings need not say (FD-18).
     pub(crate) async fn read_again<'a>(&self, name: &'a TypedName) -> Result<Cow<'a, TypedName>, ResolveError> {
         self.ready().await?;
-        Ok(match name.is_early() {
+        let name = match name.is_early() {
             true => Cow::Owned(TypedName::parse(name.as_str(), self.settings())?),
             false => Cow::Borrowed(name),
-        })
+        };
+        let Some(domain) = name.unknown_domain().filter(|_| self.includes_trusted_domains()) else { return Ok(name) };
+        // Where nobody can list the domains, whoever looks for another one says so.
+        let is_own = self.domains().listed(self).await.is_ok_and(|listed| listed.is_own_short(domain));
+        Ok(if is_own { Cow::Owned(name.of_own_domain()) } else { name })
     }
 
     /// The one user this name means (R-60, L-20): an entry that matches the user filter, found by searching.

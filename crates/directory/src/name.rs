@@ -96,6 +96,18 @@ impl TypedName {
         self.early
     }
 
+    /// What stands before a `\` or `/` and is no domain of ours by the settings.
+    pub(crate) fn unknown_domain(&self) -> Option<&str> {
+        let named = matches!(self.kind, Kind::Foreign | Kind::ServicePrincipal);
+        self.text.split(['\\', '/']).next().filter(|_| named)
+    }
+
+    /// The same, where that has turned out to be this directory's domain.
+    pub(crate) fn of_own_domain(&self) -> Self {
+        let user = self.text.split_once(['\\', '/']).map_or("", |(_, user)| user.trim());
+        Self { kind: Kind::Netbios { user: user.to_owned() }, ..self.clone() }
+    }
+
     /// By the immutable id alone, whatever the entry is called now.
     pub fn of_id(id: &ObjectId) -> Self {
         Self { text: id.to_string(), kind: Kind::Guid(id.filter_value().1), early: false }

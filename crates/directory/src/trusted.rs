@@ -67,6 +67,8 @@ pub(crate) struct Listed {
     pub domains: Vec<TrustedDomain>,
     /// The query account as another domain knows it: `CORP\twinlock`.
     account: String,
+    /// What stands before a backslash for the own domain: `CORP`. Empty where none is listed that one could type.
+    own_short: String,
 }
 
 /// So many are used. What the directory lists beyond is told of.
@@ -110,7 +112,8 @@ pub(crate) async fn list(directory: &Directory) -> Result<Listed, Incomplete> {
         true => account(directory, &reader, reference).await?,
         false => None,
     };
-    Ok(Listed::of(domains, account))
+    let own_short = reference.first_text("nETBIOSName").filter(is_plain).unwrap_or_default().to_owned();
+    Ok(Listed { own_short, ..Listed::of(domains, account) })
 }
 
 const DEFAULT: &str = "defaultNamingContext";
@@ -197,14 +200,21 @@ impl Listed {
         if account.is_none() {
             domains.iter_mut().for_each(|domain| domain.usable = domain.usable.and(Err(NotUsed::NoAccount)));
         }
-        Self { domains, account: account.unwrap_or_default() }
+        Self { domains, account: account.unwrap_or_default(), ..Self::default() }
+    }
+
+    /// Is it the own domain's short name, which no setting has to say (FD-18)?
+    pub fn is_own_short(&self, domain: &str) -> bool {
+        !self.own_short.is_empty() && self.own_short.eq_ignore_ascii_case(domain)
     }
 
     /// What stands before a backslash and means this domain alone: its short name, or the long one where others have that, too.
     pub fn before_backslash<'d>(&self, domain: &'d TrustedDomain, home: &settings::Directory) -> &'d str {
         let short = domain.netbios_name.as_str();
         let others = self.domains.iter().filter(|other| other.dns_name != domain.dns_name);
-        let mut taken = others.map(|other| other.netbios_name.as_str()).chain([home.netbios_domain.as_str()]);
+        let mut taken = others
+            .map(|other| other.netbios_name.as_str())
+            .chain([home.netbios_domain.as_str(), self.own_short.as_str()]);
         let is_its_own = !short.is_empty() && !taken.any(|name| name.eq_ignore_ascii_case(short));
         if is_its_own { short } else { &domain.dns_name }
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use directory::inspect::{About, Judgement, Trial};
 use directory::{Directories, Directory, Entry, NameError, NotUsed, Options, ResolveError, TypedName};
 use domain::settings::{self, BindKind, Preset, QueryBind, TrustedServers};
-use domain::{ObjectName, Reason, Secret};
+use domain::{NameForm, ObjectName, Reason, Secret};
 use lab::{OtherForest, Pki, Samba, password_of};
 use ldap_wire::{Attribute, Filter, Framer, Limits, Message, MessageId, Op, Peer, SearchResultEntry};
 use std::sync::Arc;
@@ -203,6 +203,21 @@ async fn a_name_of_another_domain_is_looked_up_there_and_a_bare_one_at_home() {
     }
     assert!(forest.child.binds(r"CORP\twinlock") > 0, "the account as another domain knows it");
     assert_eq!(forest.silent.connections(), 0, "nobody was asked whom no name belongs to");
+}
+
+#[tokio::test]
+async fn the_short_name_of_the_own_domain_need_not_be_written() {
+    // FD-18: `DOM\user`, `DOM/user`
+    let mut forest = Forest::start().await;
+    forest.settings.netbios_domain.clear();
+    let (directories, home) = made([forest.settings.clone()]);
+    for name in [r"CORP\alice", r"corp\alice", "CORP/alice"] {
+        let (_, entry) = who(&directories, &home, name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!((entry.dn.as_str(), entry.form), ("CN=alice,DC=corp,DC=example", NameForm::Netbios), "{name}");
+    }
+    let error =
+        who(&directories, &home, r"CORP\bob").await.map(|(_, entry)| entry.dn).expect_err("of the other domain");
+    assert!(matches!(error, ResolveError::Absent), "{error:?}");
 }
 
 #[tokio::test]
@@ -594,13 +609,18 @@ async fn a_real_domain_lists_none_beside_it_until_its_account_may_not_look() -> 
     (settings.timeout_seconds, settings.connect_timeout_seconds) = (30, 10);
     (settings.danger_clear_text, settings.ca) = (false, Some(std::fs::read_to_string(samba.ca_file())?));
     settings.query_bind = QueryBind { kind: BindKind::Tls, name: Samba::QUERY_DN.into(), password: None };
+    settings.netbios_domain.clear();
     let listed = async || {
         let directories = Directories::new(Options { query_connections: 1, ..Options::default() });
         ensure!(directories.replace([(settings.clone(), Some(Secret::from(Samba::QUERY_PASSWORD)))]).is_empty());
         let home = directories.named("corp").context("good settings")?;
         let ann = who(&directories, &home, "ann.archer").await.map(|(_, ann)| ann.dn);
         ensure!(ann.is_ok(), "{ann:?}");
-        Ok(directories.other_domains(&home).await.map(|others| others.used.len() + others.not_used.len()))
+        let by_short_name = who(&directories, &home, r"lab\ann.archer").await.map(|(_, ann)| ann.dn);
+        let others = directories.other_domains(&home).await.map(|others| others.used.len() + others.not_used.len());
+        // FD-18: the directory says what its short name is.
+        ensure!(by_short_name.is_ok() == others.is_ok(), "{by_short_name:?}");
+        Ok(others)
     };
     ensure!(listed().await?.ok() == Some(0), "it is on, and there is nothing to find");
     samba.hide_children(&format!("CN=System,{}", Samba::BASE), Samba::QUERY_DN)?;
