@@ -1,5 +1,5 @@
 # One command per task, the same on a laptop and in CI.
-.PHONY: demo test lint fuzz bench test-containers build
+.PHONY: demo test lint fuzz bench test-containers test-upgrade build
 
 # Logins through both gateways against a real slapd; stays up until Ctrl-C. DEMO_ONCE=1: check and exit.
 demo:
@@ -28,6 +28,11 @@ bench:
 test-containers:
 	@tests/lab/install.sh containers
 	tests/containers/run.sh
+
+# Gateways and verification of another build, such as BUILD=v1.0, beside those of this one.
+test-upgrade:
+	@tests/lab/install.sh test
+	tests/upgrade.sh $(BUILD)
 
 build:
 	cargo build --release -p twinlock

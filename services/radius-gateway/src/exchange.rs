@@ -12,6 +12,7 @@
 //! A look-alike is one for the name as it was typed: within the life of one attempt the same name at the same client is the same
 //! person, because the attempt has resolved it once for all who wait.
 
+mod alike;
 mod notices;
 mod shared;
 mod table;
@@ -26,12 +27,10 @@ use crate::login::{self, Granted, Opened, Verdict};
 use crate::metrics::{InFlight, PacketCode, PacketOutcome};
 use crate::reply::No;
 use crate::verify::Beside;
-use crate::{Gateway, accounting, attributes, credentials, person_address, question, random, reply};
+use crate::{Gateway, accounting, credentials, person_address, question, random, reply};
+use alike::{NotAwaited, join, pass_on, wait_along};
 use domain::{Method, Reason, TransactionId};
-use radius_wire::{
-    AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, HidingKey, LookAlike, Rehide, Rewrite, Verified,
-    readdressed,
-};
+use radius_wire::{AttributeType, Code, ExchangeId, ExchangeKey, Fingerprint, LookAlike, Verified};
 use service_kit::trace;
 use shared::{Claim, Given, Hold, Joined, Lost, Orphan};
 use std::future::Future;
@@ -39,8 +38,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use table::{Arrival, HasBegun, Interrupted, Predecessor, Running, Taken, ended};
-use tokio::sync::watch;
+use table::{Arrival, HasBegun, Interrupted, Predecessor, Running, Taken};
 use tokio::time::{sleep_until, timeout};
 use uuid::Uuid;
 
@@ -224,16 +222,16 @@ async fn take_up(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begun>> {
     }
     let Some(alike) = &known.alike else { return Some(begun) };
     match join(gateway, shared, request, id, alike, &mut begun, running).await {
-        Some(Joined::Lead(common)) => {
+        Ok(Joined::Lead(common)) => {
             begun.taken_over |= common.taken_over();
             begun.transaction = common.transaction();
             if let Some(packet) = &mut begun.hold.packet {
                 packet.works_on(common.transaction()).await;
             }
-            begun.hold.common = Some(common);
+            begun.hold.leads(shared, common);
             Some(begun)
         }
-        Some(Joined::Answered(given)) => {
+        Ok(Joined::Answered(given)) => {
             gateway.metrics.joined(client);
             gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
             let given = Arc::new(given);
@@ -241,9 +239,18 @@ async fn take_up(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begun>> {
             pass_on(gateway, request, id, &given, begun.hold).await;
             None
         }
-        Some(Joined::Late) | None => {
+        Ok(Joined::Late) | Err(NotAwaited::Here) => {
             gateway.exchanges.forget(id);
             begun.hold.release().await;
+            None
+        }
+        Err(NotAwaited::Anywhere) => {
+            gateway.exchanges.forget(id);
+            let present = begun.hold.present.take();
+            begun.hold.release().await;
+            // Whoever has its place begins when this one is over, and so is what was asked for it alone.
+            shared.left(alike).await;
+            drop(present);
             None
         }
     }
@@ -314,120 +321,6 @@ async fn claim(
         }
     }
     None
-}
-
-/// Whether another node works on a look-alike, and what it answers. `None`: nobody waits for that any more.
-async fn join(
-    gateway: &Gateway,
-    shared: &SharedRequests,
-    request: &Request,
-    id: &ExchangeId,
-    alike: &LookAlike,
-    begun: &mut Begun,
-    running: &Running,
-) -> Option<Joined> {
-    let mut joining = pin!(shared.join(alike, begun.transaction, request.deadline()));
-    loop {
-        // Cancel safety: `keep` may be dropped at any time, and the others only wait.
-        tokio::select! {
-            joined = &mut joining => return Some(joined),
-            // The other node may let the person in: where the process stops, a Reject from here would say otherwise.
-            _ = running.interrupted() => return None,
-            _ = begun.hold.keep() => {
-                gateway.exchanges.forget(id);
-                if !gateway.exchanges.is_awaited(id) {
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-/// A look-alike of a request in work here: it gets the same answer, in its own words.
-async fn wait_along(job: &Job, known: &Known, mut answered: watch::Receiver<Option<Arc<Given>>>) {
-    let Job { gateway, request, id, running } = job;
-    let mut hold = Hold::default();
-    if let Some(shared) = &gateway.requests {
-        let Some(packet) = claim(gateway, shared, request, id, known).await else { return };
-        if let Some(orphan) = packet.orphan().filter(|orphan| !orphan.perhaps_awaited) {
-            gateway.verifier.cancel(orphan.transaction, Reason::ChallengeGone);
-        }
-        hold = shared.hold(packet);
-    }
-    let orphaned = async {
-        // Where the process stops, whoever works on it says so, and answers.
-        if running.interrupted().await == Interrupted::Stopping {
-            std::future::pending::<()>().await;
-        }
-    };
-    // Cancel safety: all of them only wait.
-    let waited = tokio::select! {
-        given = answered.wait_for(Option::is_some) => Ok(given.ok().and_then(|given| given.clone())),
-        () = orphaned => Ok(None),
-        lost = hold.keep() => Err(lost),
-    };
-    match waited {
-        Ok(Some(given)) => pass_on(gateway, request, id, &given, hold).await,
-        Ok(None) => {
-            gateway.exchanges.forget(id);
-            hold.release().await;
-        }
-        Err(Lost::Replaced) => {
-            // Whoever has replaced it is told when what it waited for is closed, too.
-            if gateway.exchanges.abandon(id) {
-                let _ = timeout(WITHDRAWAL, ended(&mut answered)).await;
-            }
-        }
-        Err(Lost::Superseded | Lost::TakenOver) => gateway.exchanges.forget(id),
-    }
-}
-
-/// Answers a request with what its look-alike was answered with.
-async fn pass_on(gateway: &Gateway, request: &Request, id: &ExchangeId, given: &Given, mut hold: Hold) {
-    let Some(octets) = readdress(gateway, request, given) else {
-        gateway.exchanges.forget(id);
-        return hold.release().await;
-    };
-    if octets.first() == Some(&(Code::AccessReject as u8)) {
-        // Cancel safety: `keep` may be dropped at any time, and the other only waits.
-        tokio::select! {
-            () = sleep_until(request.received + gateway.config.reject_delay()) => {}
-            // it is answered from here no more, whoever has its place or goes on with it.
-            _ = hold.keep() => return gateway.exchanges.forget(id),
-        }
-    }
-    if gateway.exchanges.answer(id, octets.as_slice().into()) {
-        send(request, &octets).await;
-    }
-    hold.answered(&Given { authenticator: given.authenticator, octets }).await;
-}
-
-fn readdress(gateway: &Gateway, request: &Request, given: &Given) -> Option<Vec<u8>> {
-    let verified = request.verified();
-    let to = verified.hiding_key();
-    // What is hidden was hidden with the authenticator of the request it answered (RFC 2868 section 3.5, RFC 2548 section 2.4).
-    let from = HidingKey { secret: to.secret, authenticator: &given.authenticator };
-    let dictionary = gateway.settings.dictionary();
-    let mut rehide = Rehide::new(&dictionary, from, to, attributes::salts());
-    let mut whole = true;
-    let octets = readdressed(&given.octets, &verified, &mut |attribute| {
-        attributes::hidden(&mut rehide, attribute).unwrap_or_else(|_| {
-            whole = false;
-            Rewrite::Drop
-        })
-    });
-    match octets {
-        Some(Ok(octets)) if whole => Some(octets),
-        // The first of them has its answer; this one is asked again as a request of its own.
-        _ => {
-            tracing::warn!(
-                service = crate::NAME,
-                client = request.client.name(),
-                "the answer to a request cannot be given to its look-alike"
-            );
-            None
-        }
-    }
 }
 
 /// One report from first to last: done once, on whichever node its copies land.
@@ -512,7 +405,8 @@ fn answer(job: &Job, begun: Box<Begun>, span: trace::Kept) -> impl Future<Output
                         }
                         Lost::Replaced => {
                             job.gateway.exchanges.forget(&job.id);
-                            if !superseded && !job.gateway.exchanges.is_awaited(&job.id) {
+                            superseded = false;
+                            if !job.gateway.exchanges.is_awaited(&job.id) {
                                 break End::Interrupted(Interrupted::Orphaned);
                             }
                             // It goes on for others, and whoever has replaced it need not wait.

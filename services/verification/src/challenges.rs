@@ -368,3 +368,147 @@ fn away(error: &BusError) -> Status {
 fn unavailable() -> Status {
     Status::unavailable(Reason::VerificationUnavailable.code())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{DirectoryRef, Protocol};
+    use uuid::Uuid;
+
+    /// As the build before wrote it, before the stage and behind it.
+    const BEFORE: &str = r#"{"attempt":{"origin":{"transaction":"00000000-0000-0000-0000-000000000007","client":"vpn","protocol":"radius","username":"ann","client_ip":"192.0.2.1","calling_station":"198.51.100.7","vouched":false},"subject":{"directory":"corp","id":"entryUUID:00000000-0000-0000-0000-000000000005"},"client_ip":"192.0.2.1","person_ip":null,"can_challenge":true,"dialogue":false,"as_service_account":false},"user_id":"u-1","expires_unix_ms":1790000000000,"stage":"#;
+    const BEHIND: &str = r#","wanted":"code","failed":["push"],"remember_key":[4,5],"round_ms":90000,"taken":"#;
+    const ROUNDS: [&str; 8] = [
+        r#""Code""#,
+        r#"{"NextCode":{"factor_id":"f-1","first":9}}"#,
+        r#"{"SentCode":{"sent":{"key_id":3,"digest":[6],"digits":6,"pin":true,"destination":"+49*20"},"right":true}}"#,
+        r#"{"Choice":{"methods":["code","call"]}}"#,
+        r#"{"Approval":{"method":"push","prompt_id":"p-1","number":"42","expires_unix_ms":1790000000001,"destination":"phone","provider":"fcm"}}"#,
+        r#"{"NewPin":{"pin_handle":"h-1","key_id":2,"first":[7]}}"#,
+        r#"{"Questions":{"questions":["Pet?"]}}"#,
+        r#"{"Passkey":{"challenge":[8],"options_json":"{}"}}"#,
+    ];
+    const OTHERWISE: [&str; 3] = [
+        r#"{"CodeSpent":{"Code":{"factor_id":"f-1","step":59666666,"drift":-1}}}"#,
+        r#"{"CodeSpent":{"Secret":{"method":null,"handle":"h-2"}}}"#,
+        r#""Closed""#,
+    ];
+    const TAKEN: [&str; 5] = [
+        "null",
+        r#"{"step":1,"key_id":2,"digest":[3],"came":null}"#,
+        r#"{"step":1,"key_id":2,"digest":[3],"came":{"Asked":{"previous":"wrong_code","rule":""}}}"#,
+        r#"{"step":1,"key_id":2,"digest":[3],"came":{"Allowed":{"reason":"valid_code","method":"code","assurance":"code","source":"live","expires_unix_ms":1790000000002}}}"#,
+        r#"{"step":1,"key_id":2,"digest":[3],"came":{"Denied":{"reason":"wrong_code","method":"code","until_unix_ms":0}}}"#,
+    ];
+
+    fn record(stage: Stage, taken: Option<Taken>) -> Record {
+        let object_id = format!("entryUUID:{}", Uuid::from_u128(5));
+        let subject = proto::common::DirectoryRef { directory: "corp".into(), object_id };
+        let origin = crate::attempt::Origin {
+            transaction: TransactionId(Uuid::from_u128(7)),
+            client: "vpn".into(),
+            protocol: Protocol::Radius,
+            username: "ann".into(),
+            client_ip: "192.0.2.1".into(),
+            calling_station: "198.51.100.7".into(),
+            vouched: false,
+        };
+        let attempt = Attempt {
+            origin,
+            subject: Some(DirectoryRef::try_from(subject).expect("a reference")),
+            client_ip: Some([192, 0, 2, 1].into()),
+            person_ip: None,
+            can_challenge: true,
+            dialogue: false,
+            as_service_account: false,
+            password_digest: vec![1, 2, 3],
+        };
+        Record {
+            attempt,
+            user_id: "u-1".into(),
+            expires_unix_ms: 1_790_000_000_000,
+            stage,
+            wanted: Some(Method::Code),
+            failed: vec![Method::Push],
+            remember_key: vec![4, 5],
+            round_ms: 90_000,
+            taken,
+        }
+    }
+
+    fn stages() -> Vec<Stage> {
+        let text = String::from;
+        let sent = Sent { key_id: 3, digest: vec![6], digits: 6, pin: true, destination: text("+49*20") };
+        let approval = Approval {
+            method: Method::Push,
+            prompt_id: text("p-1"),
+            number: text("42"),
+            expires_unix_ms: 1_790_000_000_001,
+            destination: text("phone"),
+            provider: text("fcm"),
+        };
+        let rounds = [
+            Round::Code,
+            Round::NextCode { factor_id: text("f-1"), first: 9 },
+            Round::SentCode { sent, right: true },
+            Round::Choice { methods: vec![Method::Code, Method::Call] },
+            Round::Approval(approval),
+            Round::NewPin { pin_handle: text("h-1"), key_id: 2, first: vec![7] },
+            Round::Questions { questions: vec![text("Pet?")] },
+            Round::Passkey { challenge: vec![8], options_json: text("{}") },
+        ];
+        let asked = |round| Stage::Asked { step: 2, tries_left: 1, rounds_left: 4, round };
+        let spent = [
+            Spent::Code { factor_id: text("f-1"), step: 59_666_666, drift: -1 },
+            Spent::Secret { method: None, handle: text("h-2") },
+        ];
+        rounds.map(asked).into_iter().chain(spent.map(Stage::CodeSpent)).chain([Stage::Closed]).collect()
+    }
+
+    fn taken() -> Vec<Option<Taken>> {
+        let taken = |came| Some(Taken { step: 1, key_id: 2, digest: vec![3], came });
+        let allowed = Allowed {
+            reason: Reason::ValidCode,
+            method: Some(Method::Code),
+            assurance: Assurance::Code,
+            source: Source::Live,
+            expires_unix_ms: 1_790_000_000_002,
+        };
+        vec![
+            None,
+            taken(None),
+            taken(Some(Came::Asked { previous: Some(Reason::WrongCode), rule: String::new() })),
+            taken(Some(Came::Allowed(allowed))),
+            taken(Some(Came::Denied(Ending::of(Reason::WrongCode, Method::Code)))),
+        ]
+    }
+
+    #[test]
+    fn a_conversation_has_the_form_that_the_build_before_wrote() {
+        // T-11, R-45: nodes of two builds take each other's answers while they are exchanged one by one. What is new in a record may be
+        // absent, and is of no use to who does not know it.
+        let asked =
+            ROUNDS.map(|round| format!(r#"{{"Asked":{{"step":2,"tries_left":1,"rounds_left":4,"round":{round}}}}}"#));
+        let written = asked.iter().map(String::as_str).chain(OTHERWISE);
+        let stages = stages().into_iter().map(|stage| record(stage, None));
+        let taken = taken().into_iter().map(|taken| record(Stage::Closed, taken));
+        let records: Vec<Record> = stages.chain(taken).collect();
+        let written = written.map(|stage| format!("{BEFORE}{stage}{BEHIND}null}}"));
+        let written = written.chain(TAKEN.map(|taken| format!(r#"{BEFORE}"Closed"{BEHIND}{taken}}}"#)));
+        let written: Vec<String> = written.collect();
+        assert_eq!(records.len(), written.len());
+        for (record, written) in records.iter().zip(&written) {
+            assert_eq!(String::from_utf8_lossy(&encoded(record)), *written);
+            let read: Record = serde_json::from_str(written).expect("a record");
+            assert_eq!(encoded(&read), encoded(record), "as it was read");
+            // A build to come may say more.
+            let more = format!(r#"{},"more":1}}"#, &written[..written.len() - 1]);
+            let read: Record = serde_json::from_str(&more).expect("a record");
+            assert_eq!(encoded(&read), encoded(record), "what is not known here is passed over");
+        }
+        // One of before these were there.
+        let old = written[0].replace(r#","round_ms":90000,"taken":null"#, "");
+        let read: Record = serde_json::from_str(&old).expect("a record");
+        assert_eq!((read.round_ms, read.taken.is_none()), (ROUND_MS, true));
+    }
+}

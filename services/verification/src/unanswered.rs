@@ -7,6 +7,9 @@
 //!
 //! A gateway ends a question as soon as its time is over. One that has died cannot: then the node that asked it does, a little later. What
 //! becomes of a prompt whose caller is gone stands in [`prompt`](crate::methods::prompt).
+//!
+//! A code that was spent before its password is the same: a gateway that dies between the two leaves a code that counts no more. The node
+//! that spent it says so, where no end was told.
 
 use crate::budget::Budget;
 use crate::challenges::{Came, Challenges, Held, Record, Stage};
@@ -55,7 +58,8 @@ struct Asked {
 }
 
 struct Question {
-    step: u32,
+    /// None: it is no question, but a code that was spent before its password (L-53).
+    step: Option<u32>,
     ends_unix_ms: i64,
     given_up_unix_ms: i64,
     /// It is closed, and what follows failed.
@@ -81,9 +85,13 @@ impl Unanswered {
         Arc::new(Self { committer, challenges, carriers, shutdown, asked: Mutex::default() })
     }
 
-    /// The person was asked. An earlier question of the same login is answered by that.
+    /// The person was asked, or their code was spent. An earlier question of the same login is answered by that.
     pub fn asked(&self, record: &Record) {
-        let Stage::Asked { step, .. } = record.stage else { return };
+        let step = match record.stage {
+            Stage::Asked { step, .. } => Some(step),
+            Stage::CodeSpent(_) => None,
+            Stage::Closed => return,
+        };
         let ends_unix_ms = record.expires_unix_ms.saturating_add(GRACE_MS);
         let given_up_unix_ms = ends_unix_ms.saturating_add(TRIES_MS);
         let question = Question { step, ends_unix_ms, given_up_unix_ms, owed: None };
@@ -118,7 +126,9 @@ impl Unanswered {
             Some(owed) => owed,
             None => {
                 let Some(held) = self.challenges.find(transaction).await? else { return Ok(()) };
-                let closed = self.close(&held, Some(question.step), Reason::NoAnswer).await?;
+                // Whoever had a code spent and says nothing of the password is gone: a fault of ours, and nobody's silence.
+                let reason = question.step.map_or(Reason::InternalError, |_| Reason::NoAnswer);
+                let closed = self.close(&held, question.step, reason).await?;
                 let Some(owed) = closed else { return Ok(()) };
                 question.owed.insert(owed.into())
             }
@@ -131,9 +141,9 @@ impl Unanswered {
         let Some(owed) = self.close(held, only, reason).await? else { return Ok(false) };
         let concluded = self.conclude(&owed, budget).await;
         if concluded.is_err() {
-            let (step, ends_unix_ms) = (only.unwrap_or_default(), self.committer.now_ms());
+            let ends_unix_ms = self.committer.now_ms();
             let given_up_unix_ms = ends_unix_ms.saturating_add(TRIES_MS);
-            let question = Question { step, ends_unix_ms, given_up_unix_ms, owed: Some(owed.into()) };
+            let question = Question { step: only, ends_unix_ms, given_up_unix_ms, owed: Some(owed.into()) };
             self.open().put_back(held.record.attempt.origin.transaction, question, ends_unix_ms);
         }
         concluded.map(|()| true)

@@ -59,6 +59,11 @@ impl Present {
     pub(super) async fn hint(&self) {
         self.look.notified().await;
     }
+
+    /// It was looked at, and goes on: whoever has asked so far hears that.
+    pub(super) fn renewed(self) -> Self {
+        enter(&self.at_work, self.place.clone())
+    }
 }
 
 impl Drop for Present {
@@ -81,10 +86,7 @@ impl Notices {
     }
 
     pub(super) fn enter(&self, key: &str, request: [u8; 32]) -> Present {
-        let (look, place) = (Arc::<Notify>::default(), (key.to_owned(), request));
-        let (sender, over) = watch::channel(());
-        lock(&self.at_work).insert(place.clone(), Watched { look: look.clone(), over });
-        Present { at_work: self.at_work.clone(), place, look, _over: sender }
+        enter(&self.at_work, (key.to_owned(), request))
     }
 
     /// Tells the node at work, and returns when nothing of that request is open there, or when it must have seen it by itself.
@@ -152,6 +154,13 @@ impl Notices {
     fn sealed(&self) -> Arc<dyn Map> {
         SealedMap::new(self.map.clone(), self.keys.requests())
     }
+}
+
+fn enter(at_work: &AtWork, place: Place) -> Present {
+    let look = Arc::<Notify>::default();
+    let (sender, over) = watch::channel(());
+    lock(at_work).insert(place.clone(), Watched { look: look.clone(), over });
+    Present { at_work: at_work.clone(), place, look, _over: sender }
 }
 
 /// Has a request looked at, and says so when it is over, or when it goes on for others.

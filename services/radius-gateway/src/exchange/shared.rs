@@ -142,8 +142,24 @@ impl SharedRequests {
 
     /// What is held of a request that is ours to work on.
     pub(super) fn hold(&self, packet: Box<Lease>) -> Hold {
-        let present = self.notices.enter(&packet.key, packet.entry.fingerprint.sha256);
-        Hold { packet: Some(packet), common: None, present: Some(present.into()) }
+        let present = self.present(&packet);
+        Hold { packet: Some(packet), present: Some(present), ..Hold::default() }
+    }
+
+    fn present(&self, lease: &Lease) -> Box<Present> {
+        Box::new(self.notices.enter(&lease.key, lease.entry.fingerprint.sha256))
+    }
+
+    /// Lets the node that works on look-alikes know that one of them is waited for no more, because another request has its place: it may
+    /// have been the last of them. Returns when it has looked, and what nobody waits for is closed.
+    pub(super) async fn left(&self, alike: &LookAlike) {
+        let map = SealedMap::new(self.map.clone(), self.keys.requests());
+        let found = map.get(&alike.shared()).await.ok().flatten();
+        let Some(other) = found.and_then(|found| Entry::from_octets(&found.value)) else { return };
+        let gone = self.clock.now_ms().saturating_sub(other.touched_unix_ms) >= GONE_MS;
+        if other.node != self.node && other.reply.is_empty() && !gone {
+            self.notices.tell(Worker { node: other.node, request: *alike.digest() }, &alike.shared()).await;
+        }
     }
 
     /// Whether the bus is away, as far as is known.
@@ -280,9 +296,19 @@ pub(super) struct Hold {
     pub(super) common: Option<Box<Lease>>,
     /// As long as something of it may be open here.
     pub(super) present: Option<Box<Present>>,
+    /// The same for its look-alikes: whoever waits for it at another node says so when that is over.
+    common_present: Option<Box<Present>>,
+    /// The packet, where a look-alike has its place: as long as one has, it is waited for.
+    superseded: Option<Box<Lease>>,
 }
 
 impl Hold {
+    /// It is worked on for its look-alikes, too.
+    pub(super) fn leads(&mut self, shared: &SharedRequests, common: Box<Lease>) {
+        self.common_present = Some(shared.present(&common));
+        self.common = Some(common);
+    }
+
     /// Says every now and then that we are still here. Returns only when something is ours no more, which is held no longer then. May
     /// be dropped at any time: the revision is set in the step that made it.
     pub(super) async fn keep(&mut self) -> Lost {
@@ -294,15 +320,31 @@ impl Hold {
 
     async fn touch(&mut self) -> Lost {
         loop {
-            // Cancel safety: both only wait, and a hint is kept until it is heard.
-            tokio::select! {
-                () = tokio::time::sleep(TOUCH) => {}
-                () = hinted(&self.present) => {}
-            }
+            // Cancel safety: all only wait, and a hint is kept until it is heard.
+            let left = tokio::select! {
+                () = tokio::time::sleep(TOUCH) => false,
+                () = hinted(&self.present) => false,
+                () = hinted(&self.common_present) => true,
+            };
             if let Some(lost) = self.touch_all().await {
                 return lost;
             }
+            if left && self.is_left().await {
+                return Lost::Replaced;
+            }
         }
+    }
+
+    /// Whether the look-alike that had the packet's place is gone, too. If not, whoever asked hears that this goes on.
+    async fn is_left(&mut self) -> bool {
+        if let Some(packet) = &mut self.superseded
+            && !Box::pin(packet.is_superseded()).await
+        {
+            self.superseded = None;
+            return true;
+        }
+        self.common_present = self.common_present.take().map(|present| Box::new(present.renewed()));
+        false
     }
 
     /// Whoever joins a look-alike that is being closed does not find it silent, and goes on with nothing of it. Never returns; may be
@@ -320,7 +362,10 @@ impl Hold {
         for held in [&mut self.packet, &mut self.common] {
             let Some(lease) = held else { continue };
             if let Some(lost) = Box::pin(lease.touch()).await {
-                *held = None;
+                let lease = held.take();
+                if lost == Lost::Superseded {
+                    self.superseded = lease;
+                }
                 first = first.filter(|_| lost != Lost::TakenOver).or(Some(lost));
             }
         }
@@ -424,6 +469,15 @@ impl Lease {
             }
         }
         None
+    }
+
+    /// Whether a look-alike still has its place. Where the bus does not say, it has.
+    async fn is_superseded(&mut self) -> bool {
+        match self.map.get(&self.key).await {
+            Ok(Some(found)) => Entry::from_octets(&found.value).is_none_or(|other| other.alike == self.entry.alike),
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
 
     /// Somebody has written where we thought to be alone: was it ourselves, in a call that seemed to fail?
@@ -621,7 +675,7 @@ mod tests {
         {
             let packet = lost_to(&map, &format!("packet{round}"), packet).await;
             let common = lost_to(&map, &format!("common{round}"), common).await;
-            let mut hold = Hold { packet, common, present: None };
+            let mut hold = Hold { packet, common, ..Hold::default() };
             assert_eq!(hold.touch_all().await, Some(told), "round {round}");
             assert!(hold.packet.is_none() && hold.common.is_none());
         }

@@ -6,6 +6,7 @@
 //! ```
 //! The runtime is never idle while a step is taken, so that its paused clock moves only where the model moves it.
 
+mod found;
 #[path = "../support/mod.rs"]
 mod support;
 mod verification;
@@ -46,6 +47,8 @@ const CROSSED_MS: i64 = 2 * TICK_MS as i64;
 const FOUND_MS: i64 = 1_000;
 /// A Reject goes out no earlier (R-07), less what a step takes.
 const DECIDED_MS: i64 = 400;
+/// What is asked of a directory that says nothing ends then, and nobody waits for it any more who comes behind that (R-36).
+const SILENT_MS: i64 = 3_000 - CROSSED_MS;
 /// Copies come while the reply is kept for certain (R-31).
 const COPIED_MS: i64 = 25_000;
 /// Behind it nothing of a request is kept.
@@ -136,88 +139,6 @@ fn login() -> impl Strategy<Value = Login> {
     let station = prop_oneof![2 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(None)];
     (0..PEOPLE.len(), factor, prop::bool::weighted(0.9), station)
         .prop_map(|(who, factor, right_password, station)| Login { who, factor, right_password, station })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_in_the_place_of_another_nodes_is_begun_within_half_a_second() {
-    // R-32: by a node that works on one of which no other may wait for the answer, or of which one may
-    for station in [None, Some(0)] {
-        let mut model = Model::start().await;
-        let login = Login { who: 0, factor: Factor::Phone, right_password: true, station };
-        model.take(Step::Login(login, Way { port: 0, node: 0 })).await.expect("it holds");
-        model.pass(7).await.expect("it holds");
-        model.take(Step::Instead { of: 0, login, node: 1 }).await.expect("it holds");
-        model.pass(9).await.expect("it holds");
-        let seen = model.verification.seen();
-        assert_eq!(seen.prompts, HashMap::from([(0, 1), (1, 1)]), "{station:?}");
-        assert!(seen.refused_beside.is_empty());
-        model.verification.says("ann", true);
-        model.finish().await.expect("it holds");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_look_alike_that_is_replaced_elsewhere_is_not_refused_with_the_first() {
-    // R-07, R-32, R-34: it waits for its own time, and looks meanwhile whether its place is still its own
-    const REFUSED_AFTER_MS: u64 = 3_000;
-    let section = RadiusSection { reject_delay_ms: REFUSED_AFTER_MS.try_into().expect("allowed"), ..section() };
-    let mut model = Model::start_with(section).await;
-    let login = Login { who: 0, factor: Factor::Phone, right_password: false, station: Some(0) };
-    let way = Way { port: 0, node: 0 };
-    model.take(Step::Login(login, way)).await.expect("it holds");
-    model.pass(REFUSED_AFTER_MS / 2 / TICK_MS).await.expect("it holds");
-    model.take(Step::Again { of: 0, same_identifier: false, way }).await.expect("it holds");
-    model.pass(REFUSED_AFTER_MS / 2 / TICK_MS).await.expect("it holds");
-    assert_eq!(code(&model.sendings[0].heard), Some(Code::AccessReject));
-    model.take(Step::Instead { of: 0, login: Login { who: 1, ..login }, node: 1 }).await.expect("it holds");
-    model.finish().await.expect("it holds");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_copy_that_crosses_its_answer_gets_it_again() {
-    // R-30: at the node that answers, and at another one
-    let login = Login { who: 0, factor: Factor::Phone, right_password: false, station: Some(0) };
-    for (node, ticks) in [(0, 7), (0, 8), (0, 9), (1, 7), (1, 8), (1, 9)] {
-        let mut model = Model::start().await;
-        model.take(Step::Login(login, Way { port: 0, node: 0 })).await.expect("it holds");
-        model.pass(ticks).await.expect("it holds");
-        model.take(Step::Copy { of: 0, node }).await.expect("it holds");
-        model.finish().await.expect("it holds");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_many_logins_as_many_tasks_run_as_before() {
-    // T-12: of every kind, with copies, retries and replacements, some of them given up
-    let mut model = Model::start().await;
-    let mut before = 0;
-    for round in 0..6 {
-        for number in 0..20usize {
-            let factor = [Factor::Phone, Factor::Challenge, Factor::Yes, Factor::No][number % 4];
-            let station = [None, Some(0), Some(1)][number % 3];
-            let login = Login { who: number % 2, factor, right_password: number % 7 != 0, station };
-            let way = Way { port: number % 2, node: number / 2 % 2 };
-            let steps = [
-                Step::Login(login, way),
-                Step::Copy { of: 0, node: 1 - way.node },
-                Step::Again { of: 0, same_identifier: number % 5 == 0, way },
-                Step::Answer { of: 0, right: true, way },
-                Step::PersonSays { who: number % 2, yes: number % 3 != 0 },
-                Step::Pass { ticks: 20 },
-            ];
-            for step in steps {
-                model.take(step).await.expect("it holds");
-            }
-        }
-        model.pass_in(FORGOTTEN_MS / 1000, 1000).await.expect("it holds");
-        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        // The first round opens the connections that are kept.
-        if round == 0 {
-            before = tasks;
-        }
-        assert!(tasks <= before, "round {round}: {tasks} tasks, {before} after the first");
-    }
-    model.finish().await.expect("it holds");
 }
 
 #[test]
@@ -484,13 +405,18 @@ impl Model {
         let of_it = || self.sendings.iter().filter(|sending| sending.content == content);
         // What is decided is over, and no answer to one that comes now, though others still wait to hear of it (R-36).
         let over = self.verification.is_over(*login) || of_it().any(|sending| !sending.heard.is_empty());
-        // What waits for another one's end has not begun, and the answer to a wrong password may be on its way.
-        let right = self.logins[*login].right_password;
-        let in_work = |sending: &Sending| {
-            let ago = self.now() - sending.at;
-            sending.is_pending() && !(sending.replaces && ago <= FOUND_MS) && (right || ago < DECIDED_MS)
+        // The answer to a wrong password may be on its way, and that of a directory that is silent.
+        let decided_ms = match (self.logins[*login].right_password, self.was_silent) {
+            (false, _) => DECIDED_MS,
+            (true, true) => SILENT_MS,
+            (true, false) => i64::MAX,
         };
-        may_join && !over && of_it().any(in_work)
+        let begun = of_it().map(|sending| sending.at).min();
+        let undecided = begun.is_some_and(|begun| self.now() - begun < decided_ms);
+        // What waits for another one's end has not begun.
+        let in_work =
+            |sending: &Sending| sending.is_pending() && !(sending.replaces && self.now() - sending.at <= FOUND_MS);
+        may_join && !over && undecided && of_it().any(in_work)
     }
 
     /// Who waits for another node's answer to what has just been replaced there begins anew, unless it was decided.

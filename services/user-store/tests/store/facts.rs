@@ -159,6 +159,24 @@ pub async fn a_name_is_known_in_every_form_and_state_of_whoever_has_it(lab: Fixt
     }
 }
 
+pub async fn whether_a_name_is_anybodys_is_found_by_keys(lab: Fixture) {
+    // whoever makes up names at a client that lets strangers in costs no walk through everybody
+    lab.with_settings().await;
+    lab.run(people(3_000)).await;
+    lab.tamper("ANALYZE").await;
+    let indexes = ["names_by_key", "users_by_username", "names_by_account", "users_by_account"];
+    let mut plans = String::new();
+    for statement in user_store::NAMED {
+        let plan = lab.plan(statement, "somebody").await;
+        let walks = ["SCAN ", "Seq Scan"].iter().any(|walk| plan.contains(walk));
+        assert!(!walks, "{plan}");
+        plans += &plan;
+    }
+    for index in indexes {
+        assert!(plans.contains(index), "{index} in {plans}");
+    }
+}
+
 pub async fn who_asks_together_hears_their_own_facts_and_nobody_elses(lab: Fixture) {
     // V-01: whatever is read in one go
     let mut people = Vec::new();

@@ -13,6 +13,7 @@ use proto::user_store::{
 use service_kit::bus::InProcess;
 use service_kit::{Clock, Shutdown};
 use std::{path::Path, sync::Arc};
+use sqlx::Row;
 use tonic::{Request, Status};
 use user_store::{OpenError, Services, Store, StoreSection};
 
@@ -356,6 +357,29 @@ impl Fixture {
                 sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a number")
             }
         }
+    }
+
+    /// How the database would go about a statement whose arguments are all this text.
+    pub async fn plan(&self, statement: &str, argument: &str) -> String {
+        let statement = (1..=3).fold(statement.to_owned(), |statement, place| {
+            statement.replace(&format!("${place}"), &format!("'{argument}'"))
+        });
+        let lines: Vec<String> = match &self.section.url {
+            user_store::StoreUrl::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+                let pool = sqlx::SqlitePool::connect_with(options).await.expect("the file opens");
+                let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+                let rows = rows.fetch_all(&pool).await.expect("a plan");
+                pool.close().await;
+                rows.iter().map(|row| row.get("detail")).collect()
+            }
+            user_store::StoreUrl::Postgres(_) => {
+                let mut connection = self.postgres_connection().await;
+                let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN {statement}")));
+                rows.fetch_all(&mut connection).await.expect("a plan").iter().map(|row| row.get(0)).collect()
+            }
+        };
+        lines.join("\n")
     }
 
     /// Octets as a statement writes them.

@@ -113,6 +113,7 @@ rules! {
     facts::the_facts_of_a_login_are_whole,
     facts::groups_are_found_through_groups_and_circles_end,
     facts::a_name_is_known_in_every_form_and_state_of_whoever_has_it,
+    facts::whether_a_name_is_anybodys_is_found_by_keys,
     facts::who_asks_together_hears_their_own_facts_and_nobody_elses,
     facts::who_is_erased_leaves_nothing_behind_but_their_token_with_its_marks,
     facts::one_broken_seed_or_step_keeps_nothing_else_from_going,

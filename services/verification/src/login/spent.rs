@@ -71,13 +71,24 @@ impl Service {
             return Ok(if same { outcome::code_accepted() } else { outcome::deny(Reason::ReusedCode) });
         }
         match self.challenges.open(&record, now).await? {
-            Opened::New(_) => Ok(outcome::code_accepted()),
+            Opened::New(held) => {
+                self.unanswered.asked(&held.record);
+                Ok(outcome::code_accepted())
+            }
             Opened::Before(_) => Ok(outcome::deny(Reason::ReusedCode)),
         }
     }
 
     /// The password passed after its code was spent.
     pub(crate) async fn complete_spent(&self, attempt: Attempt, budget: Budget) -> Result<Said, Status> {
+        let transaction = attempt.origin.transaction;
+        let said = self.decide_spent(attempt, budget).await?;
+        // Whatever it is, it has its event.
+        self.unanswered.ended(transaction);
+        Ok(said)
+    }
+
+    async fn decide_spent(&self, attempt: Attempt, budget: Budget) -> Result<Said, Status> {
         let origin = &attempt.origin;
         let held = self.challenges.find(origin.transaction).await?;
         let now = self.clock.now_ms();

@@ -1,10 +1,12 @@
 //! Codes that are typed: of both kinds of token, of paper, of the help desk; lists to choose from; a clock that is wrong.
 
 use crate::fakes::{World, answer, asked, attempt, complete, factor, passed, pending, request, said, wanted};
+use crate::prompts::until;
 use domain::{CodeAlgorithm, Secret};
 use proto::user_store::{CodeFactor, SecretKind};
 use proto::verification::verification_server::Verification;
 use proto::verification::{AppendedFormsRequest, AskKind};
+use std::time::Duration;
 
 /// bob has a token that counts, whose next code is number 5.
 fn counting() -> World {
@@ -308,4 +310,29 @@ async fn three_failures_with_the_right_password_are_told_once() {
     world.store.break_call("put", crate::fakes::Fault::Unavailable);
     world.clock.advance(700_000);
     assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&world.code(0)))).await), "allow valid_code");
+}
+
+#[tokio::test]
+async fn a_code_spent_before_a_password_that_is_never_told_has_its_event() {
+    // V-61, L-53: its gateway was killed while the directory was asked
+    let world = World::new();
+    let (node, other) = (world.node().await, world.node().await);
+    let [lost, finished, elsewhere] = [-1, 0, 1].map(|offset| (attempt("vpn", "ann"), world.code(offset)));
+    for (attempt, code) in [&lost, &finished, &elsewhere] {
+        assert_eq!(said(node.begin(pending(attempt, code)).await), "accepted");
+    }
+    assert_eq!(said(node.complete(complete(&finished.0)).await), "allow valid_code");
+    assert_eq!(said(other.complete(complete(&elsewhere.0)).await), "allow valid_code");
+    world.clock.advance(130_000);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.store.reasons(), ["valid_code", "valid_code"], "its gateway may still end it itself");
+    world.clock.advance(10_000);
+    until(|| world.store.events().len() == 3).await;
+    let events = world.store.events();
+    let event = events.iter().find(|event| event.transaction_id == lost.0.transaction_id).expect("an event");
+    assert_eq!((event.reason.as_str(), event.method.as_str()), ("internal_error", "code"));
+    assert_eq!((event.user_id.as_str(), event.result.as_str()), ("id-of-ann", "error"));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.store.events().len(), 3, "each once");
+    assert_eq!(said(node.complete(complete(&lost.0)).await), "deny challenge_gone");
 }

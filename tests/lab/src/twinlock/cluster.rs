@@ -60,6 +60,8 @@ pub struct Cluster {
     ports: BTreeMap<Node, Ports>,
     /// Of the parts that have one of their own.
     environment: BTreeMap<Part, Vec<(String, String)>>,
+    /// Where the programs of nodes lie that are of another build.
+    builds: BTreeMap<Node, PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,7 @@ impl Cluster {
             processes: BTreeMap::new(),
             ports,
             environment: BTreeMap::new(),
+            builds: BTreeMap::new(),
         };
         for part in Part::ALL {
             pki.issue(part.name(), &[&format!("{}.twinlock.internal", part.name()), "localhost", "127.0.0.1"])?;
@@ -191,7 +194,11 @@ impl Cluster {
     /// Starts one program (again); does not wait.
     pub fn start_node(&mut self, node: Node) -> Result<()> {
         let name = format!("twinlock-{}", node.0.name());
-        let mut command = Command::new(our_program(&name)?);
+        let program = match self.builds.get(&node) {
+            Some(build) => build.join(&name),
+            None => our_program(&name)?,
+        };
+        let mut command = Command::new(program);
         command.arg("--config").arg(self.config_file(node));
         command.envs(self.environment.get(&node.0).into_iter().flatten().cloned());
         let process = Proc::spawn(&format!("{name}-{}", node.1), command, &self.log_file(node))?;
@@ -213,6 +220,16 @@ impl Cluster {
     /// For the nodes of a part that are started from now on.
     pub fn set_environment(&mut self, part: Part, environment: Vec<(String, String)>) {
         self.environment.insert(part, environment);
+    }
+
+    /// Puts a node of another build in the place of one, or of this build again; does not wait.
+    pub fn exchange(&mut self, node: Node, build: Option<&Path>) -> Result<()> {
+        self.kill(node);
+        match build {
+            Some(build) => self.builds.insert(node, build.to_owned()),
+            None => self.builds.remove(&node),
+        };
+        self.start_node(node)
     }
 
     /// SIGKILL for every node of a part, and a new start.
