@@ -145,8 +145,8 @@ fn settings(board: &Switchboard, home: &FreeRadius, circle: &FreeRadius) -> Stri
 
 async fn chap_opens_after_a_call_whether_or_not_the_challenge_stands_in_the_request(world: &mut World) -> Result<()> {
     // R-26, FR-12: without CHAP-Challenge it is the authenticator, and our own request has another
-    let uid = "ben.hale";
     const CHALLENGE: &str = "CHAP-Challenge = 0x00112233445566778899aabbccddeeff\n";
+    let uid = "ben.hale";
     for challenge in ["", CHALLENGE] {
         let chap = |password: &str| {
             format!("User-Name = \"{uid}\"\nCHAP-Password = \"{password}\"\n{challenge}Message-Authenticator = 0x00\n")

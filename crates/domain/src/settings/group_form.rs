@@ -39,7 +39,7 @@ impl<'a> GroupForm<'a> {
 /// The attribute in any case; custom ones as they are written.
 fn object_id(text: &str) -> Option<ObjectId> {
     let (attribute, value) = text.split_once(':')?;
-    let known = ["objectGUID", "GUID", "entryUUID", "nsUniqueId"].into_iter();
+    let known = ["objectGUID", "GUID", "entryUUID", "nsUniqueId"];
     let known = known.into_iter().find(|known| known.eq_ignore_ascii_case(attribute));
     format!("{}:{value}", known.unwrap_or(attribute)).parse().ok()
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub enum Command {
     /// Which there are.
     List,
-    /// One target, as it stands in the settings, and the clients that ask it.
+    /// One target: its settings, the clients that ask it, what its servers taught, and what should be changed.
     Show { name: String },
 }
 
