@@ -9,6 +9,7 @@ mod client;
 mod digest;
 mod directory;
 mod feed;
+mod group_form;
 mod import;
 mod policy;
 mod problems;
@@ -29,6 +30,7 @@ pub use directory::{
     PhoneKind, Preset, QueryBind, ServerOrder, TrustedServers, WindowsAccount, WindowsMechanism,
 };
 pub use feed::Feed;
+pub use group_form::GroupForm;
 pub use import::{Chosen, ImportError, ImportVerdict};
 pub use policy::{PersonAddress, PolicyRule, Remember, RememberKind, Then, TimeOfWeek, When};
 pub use problems::{Problem, Severity, is_domain_name, is_mail_address};

@@ -27,7 +27,7 @@ pub use grant::{
 };
 pub use observed::{Observed, Would};
 pub use plan::{Plan, Proof, Typed, Way};
-pub use policies::{is_member, may_ask_pin};
+pub use policies::may_ask_pin;
 pub use request::{ClientRules, Request, Shows};
 
 use domain::settings::{RefuseOrPass, Then};

@@ -121,7 +121,8 @@ pub fn plan(request: &Request<'_>, user: &User<'_>, in_force: &InForce<'_>, now_
         dead_end: None,
         typed,
         list_first,
-        fallback_code: request.client.fallback_code || request.company.choice == Choice::ListFirst,
+        // The client's rule alone (FR-06): who was shown the list may choose the code in the next attempt.
+        fallback_code: request.client.fallback_code,
         remembered,
         in_force: in_words,
     };

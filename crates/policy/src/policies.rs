@@ -35,28 +35,6 @@ pub fn in_one_of(groups: &[String], wanted: &[String]) -> bool {
     })
 }
 
-/// The same for one group, which may also be written as its bare name, the first part of its DN: for what grants attributes, where no
-/// two groups of a name should differ.
-pub fn is_member(groups: &[String], wanted: &str) -> bool {
-    let bare = !wanted.contains(['=', ':']);
-    match bare {
-        true => groups.iter().any(|group| bare_name(group).is_some_and(|name| name == folded(wanted))),
-        false => in_one_of(groups, &[wanted.to_owned()]),
-    }
-}
-
-/// `cn=vpn admins,ou=groups` is `vpn admins`; what is escaped in it is compared as it is written.
-fn bare_name(group: &str) -> Option<String> {
-    let (_, rest) = group.split_once('=')?;
-    let mut escaped = false;
-    let end = rest.find(|sign| {
-        let ends = matches!(sign, ',' | '+') && !escaped;
-        escaped = sign == '\\' && !escaped;
-        ends
-    });
-    Some(folded(&rest[..end.unwrap_or(rest.len())]))
-}
-
 /// As two writings of one object id or DN compare: without regard to case, and to space around what divides a DN.
 fn folded(group: &str) -> String {
     let mut folded = String::with_capacity(group.len());
@@ -164,26 +142,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(in_one_of(&groups, &[wanted.to_owned()]), found, "{wanted}");
-        }
-    }
-
-    #[test]
-    fn a_bare_name_is_the_first_part_of_a_dn() {
-        //
-        let groups =
-            ["cn=vpn admins,ou=groups,dc=corp".to_owned(), "cn=a\\,b,dc=corp".to_owned(), "objectGUID:7f1c".to_owned()];
-        for (wanted, found) in [
-            ("VPN Admins", true),
-            ("vpn  admins", false),
-            ("groups", false),
-            ("corp", false),
-            ("a\\,b", true),
-            ("CN=VPN Admins, OU=groups, DC=corp", true),
-            ("objectGUID:7F1C", true),
-            ("7f1c", false),
-            ("", false),
-        ] {
-            assert_eq!(is_member(&groups, wanted), found, "{wanted}");
         }
     }
 }

@@ -311,6 +311,7 @@ fn a_list_is_shown_where_there_is_something_to_choose_and_somebody_to_show_it_to
         world.user().methods = methods.to_vec();
         let Decision::Plan(plan) = world.decide() else { panic!("no plan") };
         assert_eq!(plan.list_first, listed, "{shows:?} {methods:?}");
+        assert!(!plan.fallback_code, "FR-06: the client's rule alone says so");
         world.wanted = Some(Method::Push);
         let Decision::Plan(plan) = world.decide() else { panic!("no plan") };
         assert!(!plan.list_first && plan.ways.len() == 1, "who has chosen is not asked again");

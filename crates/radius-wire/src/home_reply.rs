@@ -35,11 +35,13 @@ impl HomeReply {
         &self.sent
     }
 
-    /// Whether a server whose rule is still `auto` signs of its own accord, and has to from now on. Beside EAP-Message the
-    /// Message-Authenticator is mandatory (RFC 3579 section 3.2), so its presence there says nothing about other replies.
-    pub fn teaches(&self) -> bool {
+    /// Whether a server whose rule is still `auto` signs of its own accord, and has to from now on, where this reply tells. Beside
+    /// EAP-Message the Message-Authenticator is mandatory (RFC 3579 section 3.2), so its presence there says nothing about other
+    /// replies, and one to accounting nothing about those to logins.
+    pub fn teaches(&self) -> Option<bool> {
         let packet = self.packet();
-        packet.has(AttributeType::MESSAGE_AUTHENTICATOR) && !packet.has(AttributeType::EAP_MESSAGE)
+        let tells = packet.code() != Code::AccountingResponse && !packet.has(AttributeType::EAP_MESSAGE);
+        tells.then(|| packet.has(AttributeType::MESSAGE_AUTHENTICATOR))
     }
 
     /// What it means. Where the Code and the EAP inside disagree, the answer is no (B-26, RFC 3579 section 2.6.3).

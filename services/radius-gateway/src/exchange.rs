@@ -86,7 +86,10 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
     let known = Known { key, fingerprint, alike: alike.filter(LookAlike::joins) };
     match taken {
         Taken::Copy(repeat) => {
-            gateway.note_repeat(&client, repeat);
+            // Reports wait for nobody, and are repeated for longer.
+            if asks {
+                gateway.note_repeat(&client, repeat);
+            }
             count(PacketOutcome::Duplicate);
         }
         Taken::Resend(octets) => {
@@ -96,7 +99,7 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
         Taken::Refused(drop) => gateway.drop_packet(Some(&client), packet.octets(), &request.path, drop),
         Taken::Work { id, running, anew, predecessor, unless_begun } => {
             if anew {
-                gateway.observed().repeats_anew(client.name());
+                gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             }
             let unless_begun = unless_begun.map(|drop| (drop, continues));
             let arrived = Box::new(Arrived { known, predecessor, unless_begun });
@@ -108,18 +111,18 @@ pub(crate) fn take(gateway: &Arc<Gateway>, request: Request, verified: &Verified
                     true => work(&job, arrived).await,
                     false => Box::pin(report(&job, arrived)).await,
                 }
-                job.gateway.exchanges.leave(&job.id);
+                job.leave();
             });
         }
         Taken::Joins { id, running, answered, repeat } => {
             gateway.note_repeat(&client, repeat);
-            gateway.observed().repeats_anew(client.name());
+            gateway.observed().repeats_anew(client.name(), gateway.started.elapsed());
             gateway.metrics.joined(client.name());
             count(PacketOutcome::Duplicate);
             let job = Job { gateway: gateway.clone(), request, id, running };
             gateway.shutdown.spawn(async move {
                 Box::pin(wait_along(&job, &known, answered)).await;
-                job.gateway.exchanges.leave(&job.id);
+                job.leave();
             });
         }
     }
@@ -131,6 +134,16 @@ struct Job {
     request: Request,
     id: ExchangeId,
     running: Running,
+}
+
+impl Job {
+    /// The work is over. A device that was not there any more for its answer tells how long it waits.
+    fn leave(&self) {
+        let Self { gateway, request, id, .. } = self;
+        if let Some(waited) = gateway.exchanges.leave(id) {
+            gateway.observed().gives_up(request.client.name(), waited, gateway.started.elapsed());
+        }
+    }
 }
 
 /// What tells a request from others.
@@ -232,6 +245,7 @@ async fn take_up(job: &Job, arrived: Box<Arrived>) -> Option<Box<Begun>> {
             Some(begun)
         }
         Ok(Joined::Answered(given)) => {
+            gateway.observed().repeats_elsewhere(client, gateway.started.elapsed());
             gateway.metrics.joined(client);
             gateway.metrics.packet(client, PacketCode::AccessRequest, PacketOutcome::Duplicate);
             let given = Arc::new(given);
@@ -310,7 +324,11 @@ async fn claim(
     known: &Known,
 ) -> Option<Box<shared::Lease>> {
     let transaction = TransactionId(Uuid::now_v7());
-    match shared.claim(known.key.shared(), &known.fingerprint, known.alike.as_ref(), transaction).await {
+    let claim = shared.claim(known.key.shared(), &known.fingerprint, known.alike.as_ref(), transaction).await;
+    if !matches!(claim, Claim::Mine(_)) {
+        gateway.observed().repeats_elsewhere(request.client.name(), gateway.started.elapsed());
+    }
+    match claim {
         Claim::Mine(lease) => return Some(lease),
         Claim::Elsewhere => gateway.exchanges.forget(id),
         Claim::Answered(octets) => {

@@ -24,7 +24,7 @@ use service_kit::health::Health;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -47,7 +47,6 @@ pub(crate) struct HomeServer {
     pub(crate) secret: Arc<Secret>,
     /// What it was made from: the same again is the same server, with all that waits for it.
     made_from: MadeFrom,
-    must_sign: Arc<AtomicBool>,
     authentication: HomePort,
     accounting: HomePort,
 }
@@ -76,7 +75,7 @@ pub(crate) struct Answered {
 
 impl HomeTargets {
     pub(crate) fn new(store: Arc<dyn Store>, our_side: OurSide, metrics: Arc<Metrics>, health: Health) -> Self {
-        let watch = Watch { store, metrics, health, auto: Mutex::default(), told: Mutex::default() };
+        let watch = Watch { store, metrics, health, lessons: Mutex::default(), told: Mutex::default() };
         Self { current: ArcSwap::default(), our_side, watch: Arc::new(watch) }
     }
 
@@ -110,10 +109,10 @@ impl HomeTargets {
                 }
                 let made_from = MadeFrom::new(target, server, secret);
                 let same = former.and_then(|former| former.servers.iter().find(|it| it.made_from == made_from));
-                let known = learned.get(&learned_as(target, server)).is_some_and(|rule| rule == "yes");
+                let known = learned.get(&learned_as(target, server)).map(|rule| rule == "yes");
                 match same {
                     Some(same) => {
-                        same.must_sign.fetch_or(known, Ordering::Relaxed);
+                        self.watch.is_known(same.name(), known);
                         servers.push(same.clone());
                     }
                     None => servers.extend(self.start(target, made_from, known).map(Arc::new)),
@@ -125,8 +124,13 @@ impl HomeTargets {
         self.current.store(Arc::new(current));
     }
 
+    /// What was learned and the store has not taken yet.
+    pub(crate) async fn save_lessons(&self) {
+        self.watch.save_lessons().await;
+    }
+
     /// None, and a line for the administrator, where a server cannot be asked as its settings say.
-    fn start(&self, target: &settings::Target, made_from: MadeFrom, known: bool) -> Option<HomeServer> {
+    fn start(&self, target: &settings::Target, made_from: MadeFrom, known: Option<bool>) -> Option<HomeServer> {
         let way = match made_from.server.transport {
             Transport::Udp => None,
             Transport::Tls => match TlsWay::new(&made_from.server, &self.our_side) {
@@ -211,7 +215,7 @@ impl HomeServer {
         target: &settings::Target,
         made_from: MadeFrom,
         tls: Option<Arc<TlsWay>>,
-        known: bool,
+        known: Option<bool>,
         watch: &Arc<Watch>,
     ) -> Option<Self> {
         let MadeFrom { server, secret, .. } = &made_from;
@@ -221,13 +225,14 @@ impl HomeServer {
         });
         let must_sign = match server.message_authenticator {
             MessageAuthenticator::Yes => true,
-            MessageAuthenticator::Auto => known,
+            MessageAuthenticator::Auto => known == Some(true),
             MessageAuthenticator::No => false,
         };
         let must_sign = Arc::new(AtomicBool::new(must_sign));
         let name = learned_as(target, server);
-        if server.message_authenticator == MessageAuthenticator::Auto {
-            watch.learn_from(&name, must_sign.clone());
+        match server.message_authenticator {
+            MessageAuthenticator::Auto => watch.learn_from(&name, must_sign.clone(), known),
+            MessageAuthenticator::Yes | MessageAuthenticator::No => drop(watch.lessons().remove(&name)),
         }
         let peer = |port, status_user| Peer {
             name: name.clone(),
@@ -249,7 +254,7 @@ impl HomeServer {
         let limits = HomeLimits { status_check: of_accounting, ..limits };
         let reports = peer(server.accounting_port(), None);
         let accounting = HomePort::start(reports, limits, Port::AccountingReplies, observer);
-        Some(Self { place: server.place(), secret, must_sign, authentication, accounting, made_from })
+        Some(Self { place: server.place(), secret, authentication, accounting, made_from })
     }
 
     fn weight(&self) -> u32 {
@@ -338,20 +343,84 @@ struct Watch {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     health: Health,
-    /// Servers whose rule is `auto` and nothing was learned yet.
-    auto: Mutex<HashMap<String, Arc<AtomicBool>>>,
+    /// Of servers whose rule is `auto`.
+    lessons: Mutex<HashMap<String, Lesson>>,
     /// When a dropped reply was last told of, by server.
     told: Mutex<HashMap<String, Instant>>,
 }
 
+/// What `message_authenticator = auto` has come to so far for a server.
+struct Lesson {
+    must_sign: Arc<AtomicBool>,
+    /// None: it has answered nothing yet that tells.
+    signs: Option<bool>,
+    saved: bool,
+}
+
+impl Lesson {
+    /// Whether this is new. Who has signed once signs; who has not may be updated.
+    fn learn(&mut self, signs: bool) -> bool {
+        let new = self.signs.is_none_or(|known| signs && !known);
+        if new {
+            (self.signs, self.saved) = (Some(signs), false);
+            self.must_sign.store(signs, Ordering::Relaxed);
+        }
+        new
+    }
+}
+
 impl Watch {
-    fn learn_from(&self, server: &str, must_sign: Arc<AtomicBool>) {
-        self.auto.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), must_sign);
+    fn learn_from(&self, server: &str, must_sign: Arc<AtomicBool>, known: Option<bool>) {
+        let mut lessons = self.lessons();
+        // What the same server has taught under other timers, and the store does not know yet.
+        let unsaved = lessons.remove(server).filter(|former| !former.saved).and_then(|former| former.signs);
+        let mut lesson = Lesson { must_sign, signs: known, saved: true };
+        if let Some(signs) = unsaved {
+            lesson.learn(signs);
+        }
+        lessons.insert(server.to_owned(), lesson);
+    }
+
+    /// What the store knows of it.
+    fn is_known(&self, server: &str, signs: Option<bool>) {
+        if let (Some(lesson), Some(signs)) = (self.lessons().get_mut(server), signs)
+            && lesson.learn(signs)
+        {
+            lesson.saved = true;
+        }
+    }
+
+    async fn save_lessons(&self) {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let unsaved: Vec<(String, bool)> = {
+            let lessons = self.lessons();
+            let unsaved = lessons.iter().filter(|(_, lesson)| !lesson.saved);
+            unsaved.filter_map(|(server, lesson)| Some((server.clone(), lesson.signs?))).collect()
+        };
+        for (server, signs) in unsaved {
+            let request = LearnClientRequest { client: server.clone(), sends_message_authenticator: signs };
+            let call = self.store.learn_client(with_deadline(idempotent(request), LIMIT));
+            if !matches!(tokio::time::timeout(LIMIT, call).await, Ok(Ok(_))) {
+                tracing::warn!(
+                    service = crate::NAME,
+                    server,
+                    "what was learned of a home server could not be saved yet"
+                );
+                continue;
+            }
+            if let Some(lesson) = self.lessons().get_mut(&server) {
+                lesson.saved = lesson.signs == Some(signs);
+            }
+        }
+    }
+
+    fn lessons(&self) -> MutexGuard<'_, HashMap<String, Lesson>> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep_only<'a>(&self, servers: impl Iterator<Item = &'a Arc<HomeServer>>) {
         let left: Vec<&str> = servers.map(|server| server.name()).collect();
-        self.auto.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| left.contains(&name.as_str()));
+        self.lessons().retain(|name, _| left.contains(&name.as_str()));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (gone, _) in told.extract_if(|name, _| !left.contains(&name.as_str())) {
             self.health.upstream("target", gone).forget();
@@ -402,24 +471,22 @@ impl Observer for Watch {
         self.metrics.upstream_error("target", server, "unreachable");
     }
 
-    fn signed(&self, server: &str) {
-        let unlearned = self.auto.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
-        let Some(must_sign) = unlearned else { return };
-        if must_sign.swap(true, Ordering::Relaxed) {
+    fn taught(&self, server: &str, signs: bool) {
+        if !self.lessons().get_mut(server).is_some_and(|lesson| lesson.learn(signs)) {
             return;
         }
-        tracing::info!(
-            service = crate::NAME,
-            server,
-            "the home server sends Message-Authenticator: required from now on"
-        );
-        let (store, server) = (self.store.clone(), server.to_owned());
-        // Where the store does not take it now, the next start learns it again.
-        tokio::spawn(async move {
-            const LIMIT: Duration = Duration::from_secs(5);
-            let request = LearnClientRequest { client: server, sends_message_authenticator: true };
-            let _ = tokio::time::timeout(LIMIT, store.learn_client(with_deadline(idempotent(request), LIMIT))).await;
-        });
+        match signs {
+            true => tracing::info!(
+                service = crate::NAME,
+                server,
+                "the home server sends Message-Authenticator: required from now on"
+            ),
+            false => tracing::warn!(
+                service = crate::NAME,
+                server,
+                "the home server sends no Message-Authenticator: its answers can be forged (CVE-2024-3596)"
+            ),
+        }
     }
 
     fn dropped(&self, server: &str, drop: &'static str) {

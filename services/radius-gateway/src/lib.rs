@@ -289,7 +289,7 @@ impl Gateway {
     /// the client has repeated itself.
     fn note_repeat(&self, client: &Client, repeat: Repeat) {
         self.metrics.retry_interval(client.name(), repeat.gap);
-        self.observed().repeats(client.name(), repeat.gap, repeat.waited);
+        self.observed().repeats(client.name(), repeat.gap, repeat.waited, self.started.elapsed());
     }
 
     /// A packet that gets no answer: counted each time, logged now and then.
@@ -297,7 +297,7 @@ impl Gateway {
         let (name, code) = (client.map(Client::name), PacketCode::of(octets));
         self.metrics.packet(name.unwrap_or_default(), code, PacketOutcome::Dropped(drop));
         if let Some(name) = name {
-            self.observed().dropped(name, drop.code(), drop == Drop::Packet(DropReason::Blast));
+            self.observed().dropped(name, drop.code(), drop == Drop::Packet(DropReason::Blast), self.started.elapsed());
         }
         let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(packets) = drops.count(name, drop, self.started.elapsed()) {
@@ -369,7 +369,7 @@ async fn report_clients(gateway: Arc<Gateway>) {
     loop {
         tokio::time::sleep(EVERY).await;
         gateway.observed().keep(gateway.settings.current().client_names());
-        let Some(clients) = gateway.observed().take_changed() else { continue };
+        let Some(clients) = gateway.observed().take_changed(gateway.started.elapsed()) else { continue };
         let request = ReportClientsRequest { node: node.clone(), clients };
         let call = gateway.store.report_clients(with_deadline(idempotent(request), LIMIT));
         if !matches!(tokio::time::timeout(LIMIT, call).await, Ok(Ok(_))) {

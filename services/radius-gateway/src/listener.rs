@@ -136,7 +136,8 @@ fn take(
 
 /// What a genuine packet tells of its client.
 fn note(gateway: &Gateway, client: &Client, request: &Verified<'_>, now_unix_ms: i64) {
-    gateway.observed().packet(client.name(), request.packet(), request.lesson(), now_unix_ms);
+    let now = gateway.started.elapsed();
+    gateway.observed().packet(client.name(), request.packet(), request.lesson(), now_unix_ms, now);
     if let Some(in_use) = client.secret_in_use(request) {
         gateway.metrics.secret_used(client.name(), in_use);
         client.note_secret(in_use);

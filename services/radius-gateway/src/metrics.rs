@@ -7,6 +7,7 @@ use directory::Outcome;
 use domain::{Method, Reason, ResultClass};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
+use radius_wire::Rule;
 use std::time::Duration;
 
 /// Bounds of login durations, in seconds.
@@ -49,6 +50,22 @@ impl Metrics {
             upstream_errors: meter.u64_counter("twinlock_upstream_errors_total").build(),
             settings_revision: meter.u64_gauge("twinlock_settings_revision").build(),
         }
+    }
+
+    /// What the rule about Message-Authenticator has come to for each client: read whenever somebody looks.
+    pub(crate) fn message_authenticators(states: impl Fn() -> Vec<(String, Rule)> + Send + Sync + 'static) {
+        const STATES: [(Rule, &str); 3] =
+            [(Rule::Yes, "demanded"), (Rule::Auto, "learning"), (Rule::No, "not_demanded")];
+        opentelemetry::global::meter("twinlock")
+            .u64_observable_gauge("twinlock_radius_message_authenticator")
+            .with_callback(move |gauge| {
+                for (client, rule) in states() {
+                    for (state, label) in STATES {
+                        gauge.observe(u64::from(rule == state), &[text("client", &client), known("state", label)]);
+                    }
+                }
+            })
+            .build();
     }
 
     pub(crate) fn packet(&self, client: &str, code: PacketCode, outcome: PacketOutcome) {

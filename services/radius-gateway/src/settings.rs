@@ -120,6 +120,8 @@ impl CurrentSettings {
         let windows = Arc::new(WindowsTargets::new(ntlm_auth, health.clone()));
         let (snapshot, has_clients) = (ArcSwap::default(), watch::Sender::default());
         let current = Arc::new(Self { store, snapshot, has_clients, directories, homes, windows, metrics, health });
+        let watched = Arc::downgrade(&current);
+        Metrics::message_authenticators(move || watched.upgrade().map(|it| it.current().signing()).unwrap_or_default());
         let mut pause = Duration::from_millis(100);
         while let Err(status) = current.fetch(0).await {
             tracing::warn!(service = crate::NAME, code = ?status.code(), "waiting for the store to give the settings");
@@ -206,6 +208,7 @@ impl CurrentSettings {
                     tracing::warn!(service = crate::NAME, code = ?status.code(), "the settings could not be fetched");
                 }
                 current.save_lessons().await;
+                current.homes.save_lessons().await;
                 // Cancel safety: a message that is dropped here is made good by the next fetch.
                 let _ = tokio::time::timeout(POLL, next(&mut changes)).await;
             }
@@ -402,6 +405,12 @@ impl Snapshot {
             snapshot.clients.iter().any(|client| client.name() == name && client.is_unprotected())
         };
         self.client_names().filter(|name| unprotected(self, name) && !unprotected(before, name)).collect()
+    }
+
+    /// What the rule about Message-Authenticator has come to for those that come by UDP: over TLS nothing depends on it.
+    fn signing(&self) -> Vec<(String, Rule)> {
+        let by_udp = self.clients.iter().filter(|client| !client.comes_by_tls());
+        by_udp.map(|client| (client.name().to_owned(), client.rules().message_authenticator)).collect()
     }
 
     /// The names of the clients.

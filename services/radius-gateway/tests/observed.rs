@@ -3,6 +3,7 @@
 
 mod support;
 
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use radius_wire::Code;
@@ -52,6 +53,12 @@ impl Recorder {
         let is_attempt = |fields: &&Fields| fields.get("event").is_some_and(|event| event == "authentication");
         self.events.lock().expect("no panic").iter().filter(is_attempt).cloned().collect()
     }
+}
+
+fn joined<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> String {
+    let mut pairs: Vec<_> = attributes.map(|pair| format!("{}={}", pair.key, pair.value)).collect();
+    pairs.sort();
+    pairs.join(" ")
 }
 
 #[tokio::test]
@@ -140,13 +147,16 @@ async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of
     meters.force_flush().expect("it exports");
     let metrics = exporter.get_finished_metrics().expect("metrics");
     let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut signing = BTreeSet::new();
     for metric in metrics.iter().flat_map(|export| export.scope_metrics()).flat_map(|scope| scope.metrics()) {
         if let AggregatedMetrics::U64(MetricData::Sum(sum)) = metric.data() {
             for point in sum.data_points() {
-                let mut pairs: Vec<_> = point.attributes().map(|pair| format!("{}={}", pair.key, pair.value)).collect();
-                pairs.sort();
-                labels.entry(metric.name().to_owned()).or_default().insert(pairs.join(" "));
+                labels.entry(metric.name().to_owned()).or_default().insert(joined(point.attributes()));
             }
+        }
+        if metric.name() == "twinlock_radius_message_authenticator" {
+            let AggregatedMetrics::U64(MetricData::Gauge(gauge)) = metric.data() else { panic!("no gauge") };
+            signing.extend(gauge.data_points().map(|it| format!("{} {}", joined(it.attributes()), it.value())));
         }
     }
     let attempts = &labels["twinlock_auth_attempts_total"];
@@ -158,6 +168,15 @@ async fn an_attempt_is_one_line_and_one_span_a_packet_and_no_secret_is_in_any_of
         assert!(attempts.contains(attempt), "{attempt} of {attempts:?}");
     }
     assert_eq!(labels["twinlock_radius_unwritten_replies_total"], BTreeSet::from(["client=vpn".to_owned()]));
+    //
+    for state in [
+        "client=vpn state=learning 0",
+        "client=vpn state=demanded 1",
+        "client=auto state=learning 1",
+        "client=legacy state=not_demanded 1",
+    ] {
+        assert!(signing.contains(state), "{state} of {signing:?}");
+    }
     let packets = &labels["twinlock_radius_packets_total"];
     for packet in [
         "client=vpn code=access_request drop= outcome=ok",

@@ -155,6 +155,7 @@ impl Store {
         shutdown.spawn_until_stopping(seal::reseal::run(store.clone()));
         shutdown.spawn_until_stopping(sync::first_pins::run(store.clone()));
         shutdown.spawn_until_stopping(sync::expiry::run(store.clone()));
+        shutdown.spawn_until_stopping(radius::reports::watch(store.clone()));
         Ok(store)
     }
 

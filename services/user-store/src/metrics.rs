@@ -10,6 +10,7 @@ pub struct Metrics {
     audit_records: Counter<u64>,
     users: Gauge<u64>,
     settings_revision: Gauge<u64>,
+    client_warnings: Gauge<u64>,
 }
 
 /// What is timed. A label: closed set.
@@ -47,6 +48,7 @@ impl Metrics {
             audit_records: meter.u64_counter("twinlock_audit_records_total").build(),
             users: meter.u64_gauge("twinlock_users").build(),
             settings_revision: meter.u64_gauge("twinlock_settings_revision").build(),
+            client_warnings: meter.u64_gauge("twinlock_client_warnings").build(),
         }
     }
 
@@ -74,6 +76,11 @@ impl Metrics {
         ] {
             self.users.record(count, &[KeyValue::new("state", state)]);
         }
+    }
+
+    /// What of a client an administrator should change.
+    pub fn client_warnings(&self, client: &str, warnings: u64) {
+        self.client_warnings.record(warnings, &[KeyValue::new("client", client.to_owned())]);
     }
 
     pub fn settings_revision(&self, revision: u64) {

@@ -243,6 +243,7 @@ rules! {
     a_certificate_is_one_clients: Error tls_client("vpn", "dns:vpn.example.com") + "[[client]]\nname = \"vpn2\"\nprotocol = \"radius\"\nsources = [\"10.0.4.0/28\"]\ntarget = \"corp\"\ntransport = \"tls\"\ncertificates = [\"dns:VPN.example.com\"]\n" => "client.vpn2.certificates: dns:vpn.example.com is also a certificate of client vpn";
     a_reply_sets_something: Error client("vpn", "reply = [{ when_group = \"staff\", set = {} }]") => "client.vpn.reply: rule 1: set is empty";
     a_reply_group_is_named: Error client("vpn", "reply = [{ when_group = \" \", set = { Class = \"x\" } }]") => "client.vpn.reply: rule 1: when_group is empty";
+    a_reply_group_is_no_bare_name: Warning client("vpn", "reply = [{ when_group = \"VPN Admins\", set = { Class = \"x\" } }]") => "client.vpn.reply: rule 1: when_group = \"VPN Admins\" is the name of any group with this cn";
     a_reply_value_is_not_empty: Error client("vpn", "reply = [{ set = { Class = \"x\" } }, { set = { Class = [\"a\", \"\"] } }]") => "client.vpn.reply: rule 2: Class = \"\": allowed are 1 to 4096";
     a_reply_attribute_has_a_value: Error client("vpn", "reply = [{ set = { Class = [] } }]") => "client.vpn.reply: rule 1: Class has 0 values";
     a_reply_value_is_one_line: Error client("vpn", "reply = [{ set = { Class = \"x\\r\\ny\" } }]") => "client.vpn.reply: rule 1: Class = \"x\\r\\ny\": holds control characters";
@@ -551,7 +552,7 @@ fn good_targets_dictionaries_and_replies_have_no_problems() {
         client("vpn", "charset = \"latin1\"\nchallenge_seconds = 30\nanswers_max = 5\naccounting = \"store\""),
         client(
             "vpn",
-            "reply = [{ when_group = \"staff\", set = { Class = \"{mail}\", Session-Timeout = 60, \"Tunnel-Type:1\" = \"VLAN\", Cisco-AVPair = [\"a=1\", \"b={sAMAccountName;x-y}\"] } }]",
+            "reply = [{ when_group = \"S-1-5-21-1-1104\", set = { Class = \"{mail}\", Session-Timeout = 60, \"Tunnel-Type:1\" = \"VLAN\", Cisco-AVPair = [\"a=1\", \"b={sAMAccountName;x-y}\"] } }]",
         ),
         // One device over UDP, the same over TLS: the certificate tells them apart.
         tls_client("vpn", "dns:vpn.example.com") + &second_vpn("10.0.4.0/28"),

@@ -36,6 +36,7 @@ mod number;
 mod outcome;
 mod phone;
 mod providers;
+mod reply_groups;
 mod rpc;
 mod sealed_key;
 mod settings;

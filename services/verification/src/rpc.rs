@@ -7,6 +7,7 @@ use crate::budget::Budget;
 use crate::facts::for_policy;
 use crate::login::{Turn, ending};
 use crate::outcome::{deny, response};
+use crate::reply_groups;
 use domain::{DirectoryRef, Method, Reason, Secret};
 use policy::{Decision, Shows, UserState};
 use proto::user_store::ForgetRememberedRequest;
@@ -47,7 +48,7 @@ impl Service {
         if !wanted.is_empty()
             && let Some(user) = self.store.user(subject, budget).await?
         {
-            wanted.retain(|group| policy::is_member(&user.record.groups, group));
+            wanted.retain(|group| reply_groups::is_member(&user.record.groups, group));
             allow.groups = wanted;
         }
         Ok(Said::Allow(allow))

@@ -416,14 +416,16 @@ fn loopback(port: u16) -> SocketAddr {
 fn clients(secret: &str, more: &[(String, bool)]) -> String {
     let client = |name: &str, address: &str, signed: bool, secret: &str, proto: &str| {
         let signed = if signed { "yes" } else { "no" };
+        let family = if address.contains("::") { "ipv6addr" } else { "ipaddr" };
         format!(
-            "client {name} {{\n\tipaddr = {address}\n\tproto = {proto}\n\tsecret = \"{}\"\n\t\
+            "client {name} {{\n\t{family} = {address}\n\tproto = {proto}\n\tsecret = \"{}\"\n\t\
              require_message_authenticator = {signed}\n\tlimit {{\n\t\tmax_connections = 0\n\t\tlifetime = 0\n\t\t\
              idle_timeout = 0\n\t}}\n}}\n",
             quoted(secret)
         )
     };
     let mut text = client("loopback", "127.0.0.0/8", false, secret, "udp");
+    text += &client("loopback6", "::1", false, secret, "udp");
     for (number, (address, signed)) in more.iter().enumerate() {
         text += &client(&format!("more{number}"), address, *signed, secret, "udp");
     }

@@ -263,7 +263,8 @@ pub enum Accounting {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplyRule {
-    /// A group of the user, directly or not: its name, its DN or `objectGUID:...`; absent = everybody.
+    /// A group of the user, directly or not, as [`super::GroupForm`] reads it: `objectGUID:...`, a GUID, a SID, a DN, or a name, which
+    /// any group may have; absent = everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_group: Option<String>,
     /// By the dictionary's names, tagged ones as `Tunnel-Type:1`. `{attribute}` in a value is that of the user in the directory.

@@ -35,14 +35,14 @@ pub(super) struct Client {
     previous_secret_until: Option<String>,
     /// What should be changed, in words; the most important first.
     warnings: Vec<String>,
-    /// What each node has seen since it started; the newest first.
+    /// What each node has seen; the newest first.
     reports: Vec<Report>,
     /// Every setting of the client, as the settings document names it.
     #[schema(value_type = Object)]
     settings: serde_json::Value,
 }
 
-/// What one node saw of a RADIUS client since it started.
+/// What one node saw of a RADIUS client in the last day, and of how it asks in the last week.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Report {
     node: String,
@@ -57,10 +57,12 @@ pub(super) struct Report {
     unsigned_with_proxy_state: u64,
     /// Between two copies of a request; null = no copy was seen.
     retry_interval_ms: Option<u32>,
-    /// How long the client waits for an answer in all; null = not known.
+    /// How long the client waits for an answer in all; null = not known, as it was not seen to give up.
     waits_ms: Option<u32>,
     /// Its retries come as new requests.
     retries_anew: bool,
+    /// Its retries come to other nodes too: how long it waits in all no node sees.
+    retries_elsewhere: bool,
     /// Packets without an answer, by the reason they were dropped for.
     dropped: BTreeMap<String, u64>,
 }
@@ -188,6 +190,7 @@ fn report(told: NodeReport) -> Report {
         retry_interval_ms: known(report.retry_interval_ms),
         waits_ms: known(report.waits_ms),
         retries_anew: report.retries_anew,
+        retries_elsewhere: report.retries_elsewhere,
         dropped: report.dropped.into_iter().collect(),
     }
 }

@@ -153,7 +153,7 @@ impl Admin for FakeStore {
         let gitlab = ClientDetail { name: "gitlab".into(), ..ClientDetail::default() };
         let name = request.into_inner().name;
         let wanted = [vpn, gitlab].into_iter().filter(|client| name.is_empty() || client.name == name);
-        Ok(Response::new(ListClientsReply { clients: wanted.collect() }))
+        Ok(Response::new(ListClientsReply { clients: wanted.collect(), ..ListClientsReply::default() }))
     }
     async fn list_accounting(&self, request: Request<ListAccountingRequest>) -> Answer<ListAccountingReply> {
         self.up()?;

@@ -35,6 +35,21 @@ struct InWork {
     answered: Option<watch::Sender<Option<Arc<Given>>>>,
     first: Instant,
     last: Instant,
+    /// The longest before a copy; zero: no copy came.
+    gap: Duration,
+    /// When its answer was there.
+    answered_at: Option<Instant>,
+}
+
+impl InWork {
+    /// How long a device has waited that was not there any more for the answer: another copy of its request was overdue. One whose
+    /// answer came before says nothing, nor does one that asks but once. New requests may be those of a person who tries again.
+    fn given_up_after(&self) -> Option<Duration> {
+        // Each gap may be twice the one before and a tenth more (RFC 5080 section 2.2.1), and packets may be late.
+        let overdue = self.last + self.gap * 5 / 2 + Duration::from_secs(1);
+        let has_given_up = self.gap > Duration::ZERO && self.answered_at.is_some_and(|at| at > overdue);
+        has_given_up.then(|| self.last + self.gap - self.first)
+    }
 }
 
 /// A request in work, and those that have joined it.
@@ -212,7 +227,11 @@ impl Table {
         match inner.exchanges.receive(arrival.key, arrival.fingerprint, arrival.alike, now) {
             Received::Resend(octets) => Taken::Resend(octets),
             Received::Full => Taken::Refused(Drop::Full),
-            Received::StillWaiting(work) => Taken::Copy(inner.repeated(&work)),
+            Received::StillWaiting(work) => {
+                let repeat = inner.repeated(&work);
+                inner.copied(&work, repeat.gap);
+                Taken::Copy(repeat)
+            }
             Received::Ask(id) => self.begin(&mut inner, id, &arrival, anew, None),
             Received::Replaced { orphan, ask } => {
                 inner.orphan(&orphan);
@@ -296,18 +315,20 @@ impl Table {
         of(in_work, self.in_work_max).max(of(of_client, self.in_work_per_client_max))
     }
 
-    /// The work on a request is over, whatever became of it. Whoever still waits for it hears nothing more.
-    pub(super) fn leave(&self, id: &ExchangeId) {
+    /// The work on a request is over, whatever became of it. Whoever still waits for it hears nothing more. Returns after how long the
+    /// device had given up, if it had.
+    pub(super) fn leave(&self, id: &ExchangeId) -> Option<Duration> {
         let mut inner = self.lock();
         inner.exchanges.finish(id);
-        let Some(InWork { running, .. }) = inner.running.remove(&id.serial()) else { return };
-        let client = &running.0.client;
+        let in_work = inner.running.remove(&id.serial())?;
+        let client = &in_work.running.0.client;
         if let Some(in_work) = inner.in_work_of.get_mut(client) {
             *in_work -= 1;
             if *in_work == 0 {
                 inner.in_work_of.remove(client);
             }
         }
+        in_work.given_up_after()
     }
 
     pub(super) fn answer(&self, id: &ExchangeId, octets: Arc<[u8]>) -> bool {
@@ -318,7 +339,9 @@ impl Table {
     pub(super) fn publish(&self, work: &ExchangeId, given: Arc<Given>) {
         let mut inner = self.lock();
         inner.exchanges.finish(work);
-        if let Some(answered) = inner.running.get(&work.serial()).and_then(|in_work| in_work.answered.as_ref()) {
+        let Some(in_work) = inner.running.get_mut(&work.serial()) else { return };
+        in_work.answered_at = Some(Instant::now());
+        if let Some(answered) = &in_work.answered {
             answered.send_replace(Some(given));
         }
     }
@@ -362,7 +385,14 @@ impl Inner {
     fn enter(&mut self, id: ExchangeId, running: Running) {
         *self.in_work_of.entry(running.0.client.clone()).or_default() += 1;
         let now = Instant::now();
-        self.running.insert(id.serial(), InWork { running, answered: None, first: now, last: now });
+        let in_work = InWork { running, answered: None, first: now, last: now, gap: Duration::ZERO, answered_at: None };
+        self.running.insert(id.serial(), in_work);
+    }
+
+    fn copied(&mut self, work: &ExchangeId, gap: Duration) {
+        if let Some(in_work) = self.running.get_mut(&work.serial()) {
+            in_work.gap = in_work.gap.max(gap);
+        }
     }
 
     fn orphan(&self, work: &ExchangeId) {
@@ -391,25 +421,29 @@ mod tests {
     use super::*;
     use radius_wire::{Packet, Port, Request, RequestCode, Rules, Secret, Transport, verify_request};
 
+    fn arrives(table: &Table, port: u16, client: &str, begun: HasBegun) -> Taken {
+        let secret = Secret::new("a secret of the device").expect("not empty");
+        let code = RequestCode::AccessRequest;
+        let request = Request { code, identifier: 1, authenticator: [5; 16], attributes: &[], password: Some("x") };
+        let octets = request.write(&secret).expect("it fits");
+        let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
+        let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
+        let (here, there) = (([127, 0, 0, 1], 1812).into(), ([127, 0, 0, 2], port).into());
+        let key = ExchangeKey::new(here, Transport::Udp, there, &verified);
+        let fingerprint = Fingerprint::of(&verified);
+        table.take(Arrival { key, fingerprint, alike: None, client, begun, draining: false })
+    }
+
+    const KEPT: Duration = Duration::from_secs(30);
+
     #[test]
     fn what_only_says_that_it_goes_on_has_half_of_the_last_tenth() {
         //
-        const KEPT: Duration = Duration::from_secs(30);
-        let secret = Secret::new("a secret of the device").expect("not empty");
-        let take = |table: &Table, number: u16, client: &str, begun: HasBegun| {
-            let code = RequestCode::AccessRequest;
-            let request = Request { code, identifier: 1, authenticator: [5; 16], attributes: &[], password: Some("x") };
-            let octets = request.write(&secret).expect("it fits");
-            let packet = Packet::parse(&octets, Port::Authentication).expect("well formed");
-            let verified = verify_request(packet, (&secret).into(), Rules::default()).expect("genuine");
-            let (here, there) = (([127, 0, 0, 1], 1812).into(), ([127, 0, 0, 2], number).into());
-            let key = ExchangeKey::new(here, Transport::Udp, there, &verified);
-            let fingerprint = Fingerprint::of(&verified);
-            match table.take(Arrival { key, fingerprint, alike: None, client, begun, draining: false }) {
+        let take =
+            |table: &Table, number: u16, client: &str, begun: HasBegun| match arrives(table, number, client, begun) {
                 Taken::Work { unless_begun, .. } => Some(unless_begun.is_some()),
                 _ => None,
-            }
-        };
+            };
         use HasBegun::{No, Perhaps, Yes};
         for (in_work_max, of_client_max) in [(40, 1_000), (1_000, 40)] {
             let table = Table::new(in_work_max, of_client_max, KEPT);
@@ -423,6 +457,38 @@ mod tests {
             assert_eq!(take(&table, 39, "vpn", Yes), Some(false));
             assert_eq!(take(&table, 40, "vpn", Yes), Some(false));
             assert_eq!(take(&table, 41, "vpn", Yes), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_has_given_up_when_its_next_copy_is_overdue_before_its_answer_is_there() {
+        // seconds after which a device sends a copy, and after which the answer is there
+        for (device, copies, answered, expected) in [
+            ("people approve at 12 s", &[5, 10][..], Some(12), None),
+            ("the next copy is a little late", &[5, 10], Some(23), None),
+            ("three times in all", &[5, 10], Some(24), Some(15)),
+            ("three times in all, and nobody answers", &[5, 10], Some(55), Some(15)),
+            ("to the end", &[10, 20, 30, 40, 50], Some(55), None),
+            ("gaps that double", &[2, 6, 14, 30], Some(62), None),
+            ("gaps that double, and then no more", &[2, 6, 14], Some(50), Some(22)),
+            ("asks once", &[], Some(55), None),
+            ("what it asked was withdrawn", &[5, 10], None, None),
+        ] {
+            let table = Table::new(10, 10, KEPT);
+            let begun = Instant::now();
+            let after = |seconds: u64| tokio::time::sleep_until(begun + Duration::from_secs(seconds));
+            let Taken::Work { id, .. } = arrives(&table, 1, "vpn", HasBegun::No) else { panic!("{device}: it is new") };
+            for copy in copies {
+                after(*copy).await;
+                assert!(matches!(arrives(&table, 1, "vpn", HasBegun::No), Taken::Copy(_)), "{device}");
+            }
+            if let Some(answered) = answered {
+                after(answered).await;
+                table.publish(&id, Arc::new(Given { authenticator: [5; 16], octets: vec![2] }));
+            }
+            // That other nodes are told may take its time.
+            after(100).await;
+            assert_eq!(table.leave(&id).map(|waited| waited.as_secs()), expected, "{device}");
         }
     }
 }

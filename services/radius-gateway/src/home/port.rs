@@ -54,8 +54,8 @@ pub(crate) struct Peer {
 /// What a port has to tell beside its answers.
 pub(crate) trait Observer: Send + Sync {
     fn became(&self, server: &str, state: HomeState);
-    /// A reply carried a Message-Authenticator, and need not have.
-    fn signed(&self, server: &str);
+    /// A reply to a login carried a Message-Authenticator or did not, and was free to.
+    fn taught(&self, server: &str, signs: bool);
     fn dropped(&self, server: &str, drop: &'static str);
     /// It did not refuse a name that nobody has, with a password made up for the question.
     fn admits_anybody(&self, server: &str);
@@ -187,8 +187,9 @@ impl HomePort {
             match event {
                 Some(Event::Answer(reply)) => {
                     let Shared { observer, peer, .. } = asked.shared.as_ref();
-                    if reply.teaches() {
-                        observer.signed(&peer.name);
+                    // Over TLS nothing depends on it.
+                    if let Some(signs) = reply.teaches().filter(|signs| *signs || peer.tls.is_none()) {
+                        observer.taught(&peer.name, signs);
                     }
                     if reply.verdict() == Verdict::NotRecorded {
                         observer.dropped(&peer.name, "not_recorded");
@@ -731,7 +732,7 @@ mod tests {
 
     impl Observer for Nobody {
         fn became(&self, _: &str, _: HomeState) {}
-        fn signed(&self, _: &str) {}
+        fn taught(&self, _: &str, _: bool) {}
         fn dropped(&self, _: &str, _: &'static str) {}
         fn admits_anybody(&self, _: &str) {}
         fn unreachable(&self, _: &str) {}

@@ -165,6 +165,7 @@ fn seen(client: &ClientDetail) -> Value {
             "retry_interval_ms": known(report.retry_interval_ms),
             "waits_ms": known(report.waits_ms),
             "retries_anew": report.retries_anew,
+            "retries_elsewhere": report.retries_elsewhere,
             "dropped": report.dropped,
         })
     });
@@ -224,6 +225,9 @@ fn sends(report: &ClientReport) -> Vec<String> {
     } else if report.retries_anew {
         lines.push("tries again with a new request".to_owned());
     }
+    if report.retries_elsewhere {
+        lines.push("tries again at other nodes too".to_owned());
+    }
     if let Some(waits) = known(report.waits_ms) {
         lines.push(format!("waits {} for an answer", seconds(waits)));
     }
@@ -249,6 +253,7 @@ mod tests {
             unsigned: 1,
             retry_interval_ms: 5_040,
             waits_ms: 15_120,
+            retries_elsewhere: true,
             dropped: [("ma_bad".to_owned(), 2), ("len".to_owned(), 1)].into(),
             ..ClientReport::default()
         };
@@ -272,6 +277,7 @@ mod tests {
                 "  sends pap",
                 "  requests with Message-Authenticator 7, without 1",
                 "  tries again after 5.0 s, with the same request",
+                "  tries again at other nodes too",
                 "  waits 15.1 s for an answer",
                 "  packets without an answer: len 1, ma_bad 2",
                 "warning: gives up",

@@ -4,7 +4,7 @@
 //! this process     /readyz, /healthz/upstreams, certificates of /metrics
 //! the settings     their errors and warnings
 //! the directories  one question to every server
-//! the clients      what weakens them, what the nodes see of their devices
+//! the clients      what weakens them, what the nodes see of their devices, and of home servers
 //! ```
 //!
 //! What cannot be asked is a finding, too: nobody knows then what it would have told.
@@ -18,7 +18,7 @@ use crate::{
 use domain::settings::{Channel, Settings, Severity};
 use proto::{
     directory::ProbeRequest,
-    user_store::{ExportSettingsRequest, ListClientsRequest},
+    user_store::{ExportSettingsRequest, ListClientsReply, ListClientsRequest},
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -231,14 +231,21 @@ async fn of_directories(connection: &mut Connection, settings: &Settings) -> Vec
     findings
 }
 
-/// Of each client what lets people in on the password alone or leaves it open to forgers, and what the nodes see of its devices (R-10, R-37).
+/// Of each client what lets people in on the password alone or leaves it open to forgers, and what the nodes see of its devices (R-10, R-37);
+/// of each home server whether its answers can be forged (R-12).
 async fn of_clients(connection: &mut Connection) -> Result<Vec<Finding>, Failure> {
-    let clients = connection.admin.list_clients(ListClientsRequest::default()).await?.into_inner().clients;
-    let of_client = |client: proto::user_store::ClientDetail| {
-        let about = format!("client {}", client.name);
-        client.warnings.into_iter().map(move |text| Finding::warning("client", about.clone(), text))
+    Ok(seen(connection.admin.list_clients(ListClientsRequest::default()).await?.into_inner()))
+}
+
+fn seen(reply: ListClientsReply) -> Vec<Finding> {
+    let of = |code: &'static str, about: String, warnings: Vec<String>| {
+        warnings.into_iter().map(move |text| Finding::warning(code, about.clone(), text))
     };
-    Ok(clients.into_iter().flat_map(of_client).collect())
+    let clients = reply.clients.into_iter();
+    let clients = clients.flat_map(|client| of("client", format!("client {}", client.name), client.warnings));
+    let servers = reply.home_servers.into_iter();
+    let servers = servers.flat_map(|it| of("home_server", format!("target {} {}", it.target, it.place), it.warnings));
+    clients.chain(servers).collect()
 }
 
 #[cfg(test)]
@@ -246,6 +253,7 @@ mod tests {
     use super::*;
     use crate::{failure::Exit, output::Format};
     use proto::directory::{directories_client::DirectoriesClient, password_check_client::PasswordCheckClient};
+    use proto::user_store::{ClientDetail, HomeServerDetail};
     use proto::{user_store::admin_client::AdminClient, verification::enrolment_client::EnrolmentClient};
 
     #[test]
@@ -284,6 +292,23 @@ mod tests {
         };
         let codes: Vec<_> = look(None, || Ok(connection)).await.into_iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["settings_unread", "clients_unread"]);
+    }
+
+    #[test]
+    fn what_the_nodes_saw_of_clients_and_home_servers_is_told_of() {
+        // R-10, R-12
+        let client = ClientDetail { name: "vpn".into(), warnings: vec!["one".into()], ..ClientDetail::default() };
+        let warnings = vec!["two".into()];
+        let server =
+            HomeServerDetail { target: "nps".into(), place: "10.0.0.5:1812".into(), warnings, ..Default::default() };
+        let quiet = HomeServerDetail { target: "nps".into(), place: "10.0.0.6:1812".into(), ..Default::default() };
+        assert_eq!(
+            seen(ListClientsReply { clients: vec![client], home_servers: vec![server, quiet] }),
+            [
+                Finding::warning("client", "client vpn", "one"),
+                Finding::warning("home_server", "target nps 10.0.0.5:1812", "two"),
+            ]
+        );
     }
 
     #[test]

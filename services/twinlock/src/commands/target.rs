@@ -1,16 +1,21 @@
 //! `twinlock target`: who checks passwords beside the directories.
 
 use super::client::settings;
-use crate::{connect::Connection, failure::Failure, output::Output};
+use crate::{
+    connect::Connection,
+    failure::Failure,
+    output::{Output, line, printable},
+};
 use clap::Subcommand;
 use domain::settings::{Settings, Target, TargetKind};
+use proto::user_store::{HomeServerDetail, ListClientsRequest};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Which there are.
     List,
-    /// One target, as it stands in the settings, and the clients that ask it.
+    /// One target: its settings, the clients that ask it, what its servers taught, and what should be changed.
     Show { name: String },
 }
 
@@ -28,7 +33,15 @@ pub async fn run(command: Command, mut connection: Connection, output: Output) -
             })?;
             let mut record = serde_json::to_value(target).unwrap_or_default();
             record["clients"] = clients(&settings, target);
+            let known = connection.admin.list_clients(ListClientsRequest::default()).await?.into_inner().home_servers;
+            let known: Vec<_> = known.into_iter().filter(|server| server.target == target.name.as_str()).collect();
+            if output.is_json() {
+                record["seen"] = known.iter().map(seen).collect::<Vec<_>>().into();
+            }
             output.record(&record);
+            if !output.is_json() {
+                known.iter().flat_map(told).for_each(|text| line(&printable(&text)));
+            }
         }
     }
     Ok(())
@@ -47,6 +60,29 @@ fn summary(settings: &Settings, target: &Target) -> Value {
     })
 }
 
+/// What is known of a server beside its settings.
+fn seen(server: &HomeServerDetail) -> Value {
+    json!({
+        "server": server.place,
+        "learned_message_authenticator":
+            Some(&server.learned_message_authenticator).filter(|learned| !learned.is_empty()),
+        "warnings": server.warnings,
+    })
+}
+
+/// The same for people.
+fn told(server: &HomeServerDetail) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !server.learned_message_authenticator.is_empty() {
+        lines.push(format!(
+            "server {}: message_authenticator learnt: {}",
+            server.place, server.learned_message_authenticator
+        ));
+    }
+    lines.extend(server.warnings.iter().map(|text| format!("warning: server {}: {text}", server.place)));
+    lines
+}
+
 /// The clients whose passwords it checks.
 fn clients(settings: &Settings, target: &Target) -> Value {
     let of = settings.clients.iter().filter(|client| client.target == target.name);
@@ -56,6 +92,28 @@ fn clients(settings: &Settings, target: &Target) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_taught_is_shown_with_its_warnings() {
+        //
+        let server = HomeServerDetail {
+            target: "nps".into(),
+            place: "10.0.0.5:1812".into(),
+            learned_message_authenticator: "no".into(),
+            warnings: vec!["answers without".into()],
+        };
+        assert_eq!(
+            told(&server),
+            [
+                "server 10.0.0.5:1812: message_authenticator learnt: no",
+                "warning: server 10.0.0.5:1812: answers without"
+            ]
+        );
+        assert_eq!(seen(&server)["learned_message_authenticator"], "no");
+        let quiet = HomeServerDetail { place: "10.0.0.6:1812".into(), ..HomeServerDetail::default() };
+        assert_eq!(told(&quiet), [""; 0]);
+        assert_eq!(seen(&quiet)["learned_message_authenticator"], Value::Null);
+    }
 
     #[test]
     fn a_target_is_listed_with_its_servers_and_clients() {

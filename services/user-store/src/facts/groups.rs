@@ -40,9 +40,10 @@ impl Member {
 struct Group {
     object_id: String,
     dn_key: String,
+    sid: String,
 }
 
-/// Object ids and folded names, for each of the members. Groups that hold each other in a circle are each found once.
+/// Object ids, folded names and SIDs, for each of the members. Groups that hold each other in a circle are each found once.
 pub async fn of(session: &mut Session, directory: &str, members: &[&Member]) -> Result<Vec<Vec<String>>, StoreError> {
     let primary = primary(session, directory, members).await?;
     let keys: BTreeSet<&str> = members.iter().flat_map(|member| member.keys()).collect();
@@ -60,10 +61,8 @@ pub async fn of(session: &mut Session, directory: &str, members: &[&Member]) -> 
                 continue;
             }
             groups.push(group.object_id.clone());
-            // Empty: read by an earlier version, and not again since.
-            if !group.dn_key.is_empty() {
-                groups.push(group.dn_key.clone());
-            }
+            // A name that is empty was read by an earlier version, and not again since; SIDs are Windows'.
+            groups.extend([&group.dn_key, &group.sid].into_iter().filter(|key| !key.is_empty()).cloned());
         }
         groups
     };
@@ -83,8 +82,8 @@ async fn primary(
     for row in session.rows_in(head, sids, "", &[]).await? {
         // The directory is compared here: with it in the condition SQLite would walk all groups of the directory.
         if row.get::<String>("directory")? == directory {
-            let group = Group { object_id: row.get("object_id")?, dn_key: row.get("dn_key")? };
             let sid: String = row.get("sid")?;
+            let group = Group { object_id: row.get("object_id")?, dn_key: row.get("dn_key")?, sid: sid.clone() };
             let keys = [group.object_id.clone(), group.dn_key.clone(), sid.clone()];
             found.insert(sid, (group, keys.into_iter().filter(|key| !key.is_empty()).collect()));
         }
@@ -101,21 +100,21 @@ async fn above(
     // A row for each of a group's names, so that each is looked for by itself: an index leads to it on both databases. The directory
     // stands as an expression: SQLite would go by it, and through all members of all groups.
     let head = "WITH RECURSIVE names (n) AS (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3), \
-                inside (member, object_id, dn_key, name, depth) AS ( \
-                SELECT m.member_key, g.object_id, g.dn_key, \
+                inside (member, object_id, dn_key, sid, name, depth) AS ( \
+                SELECT m.member_key, g.object_id, g.dn_key, g.sid, \
                 CASE names.n WHEN 1 THEN g.dn_key WHEN 2 THEN g.object_id ELSE g.sid END, 1 FROM group_members m \
                 JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id CROSS JOIN names \
                 WHERE m.directory || '' = $1 AND m.member_key IN";
     let tail = format!(
-        "UNION SELECT i.member, g.object_id, g.dn_key, \
+        "UNION SELECT i.member, g.object_id, g.dn_key, g.sid, \
          CASE names.n WHEN 1 THEN g.dn_key WHEN 2 THEN g.object_id ELSE g.sid END, i.depth + 1 FROM inside i \
          JOIN group_members m ON m.member_key = i.name AND m.directory || '' = $1 \
          JOIN user_groups g ON g.directory = m.directory AND g.object_id = m.object_id CROSS JOIN names \
-         WHERE i.depth < {DEPTH_MAX}) SELECT DISTINCT member, object_id, dn_key FROM inside ORDER BY object_id"
+         WHERE i.depth < {DEPTH_MAX}) SELECT DISTINCT member, object_id, dn_key, sid FROM inside ORDER BY object_id"
     );
     let mut groups: HashMap<String, Vec<Group>> = HashMap::new();
     for row in session.rows_beside(head, directory, keys, &tail).await? {
-        let group = Group { object_id: row.get("object_id")?, dn_key: row.get("dn_key")? };
+        let group = Group { object_id: row.get("object_id")?, dn_key: row.get("dn_key")?, sid: row.get("sid")? };
         groups.entry(row.get("member")?).or_default().push(group);
     }
     Ok(groups)

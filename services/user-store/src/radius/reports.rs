@@ -1,15 +1,17 @@
 //! What the gateways see of their clients: one row a client and node, replaced by each report, gone with its node.
 
 use crate::Store;
-use crate::rpc::{StoreError, bounded, id};
+use crate::rpc::{StoreError, bounded, chain, id};
 use crate::settings;
 use crate::sql::{Arg, Session, args};
-use domain::settings::{Client, ClientProtocol, MessageAuthenticator, Settings};
+use domain::settings::{Client, ClientProtocol, HomeServer, MessageAuthenticator, Settings, Target};
 use prost::Message;
 use proto::user_store::{
-    ClientDetail, ClientReport, ListClientsReply, ListClientsRequest, NodeReport, ReportClientsRequest,
+    ClientDetail, ClientReport, HomeServerDetail, ListClientsReply, ListClientsRequest, NodeReport,
+    ReportClientsRequest,
 };
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 use tonic::Status;
 
 /// Nodes that are remembered; beyond it those that said nothing for longest are forgotten.
@@ -130,7 +132,53 @@ pub async fn list(store: &Store, request: ListClientsRequest) -> Result<ListClie
     if clients.is_empty() && !request.name.is_empty() {
         return Err(Status::not_found("no client has this name").into());
     }
-    Ok(ListClientsReply { clients })
+    let servers = current.targets.iter().flat_map(|target| target.servers.iter().map(move |server| (target, server)));
+    let servers = servers.filter(|_| request.name.is_empty());
+    let home_servers = servers.map(|(target, server)| home_server(target, server, &mut known)).collect();
+    Ok(ListClientsReply { clients, home_servers })
+}
+
+/// Once a minute: how many warnings there are of each client, for charts and alerts.
+pub async fn watch(store: Store) {
+    const EVERY: Duration = Duration::from_secs(60);
+    let mut counted = BTreeMap::new();
+    loop {
+        match list(&store, ListClientsRequest::default()).await {
+            Ok(reply) => {
+                counted = counts(&counted, &reply);
+                counted.iter().for_each(|(client, warnings)| store.metrics().client_warnings(client, *warnings));
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "the warnings of clients could not be counted"),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Who is gone is told of with none, once.
+fn counts(before: &BTreeMap<String, u64>, reply: &ListClientsReply) -> BTreeMap<String, u64> {
+    let gone = before.iter().filter(|(_, warnings)| **warnings > 0).map(|(client, _)| (client.clone(), 0));
+    let clients = reply.clients.iter().map(|client| (client.name.clone(), client.warnings.len() as u64));
+    gone.chain(clients).collect()
+}
+
+fn home_server(target: &Target, server: &HomeServer, known: &mut HashMap<String, Known>) -> HomeServerDetail {
+    let name = format!("target.{}.{}", target.name, server.place());
+    let auto = server.message_authenticator == MessageAuthenticator::Auto;
+    let learned = known.remove(&name).and_then(|known| known.learned).filter(|_| auto);
+    HomeServerDetail {
+        target: target.name.to_string(),
+        place: server.place(),
+        learned_message_authenticator: word(learned).into(),
+        warnings: super::warnings::of_home_server(server, learned),
+    }
+}
+
+fn word(learned: Option<bool>) -> &'static str {
+    match learned {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    }
 }
 
 fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> ClientDetail {
@@ -141,11 +189,6 @@ fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> Cl
         MessageAuthenticator::Yes => "yes",
         MessageAuthenticator::Auto => "auto",
         MessageAuthenticator::No => "no",
-    };
-    let learned = match known.learned {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "",
     };
     ClientDetail {
         name: client.name.to_string(),
@@ -159,12 +202,41 @@ fn detail(settings: &Settings, client: &Client, known: Known, now_ms: i64) -> Cl
         sources: client.sources.iter().map(ToString::to_string).collect(),
         target: client.target.to_string(),
         message_authenticator: rule.into(),
-        learned_message_authenticator: learned.into(),
+        learned_message_authenticator: word(known.learned).into(),
         previous_secret_until_unix_ms: known.previous_until_ms.unwrap_or(0),
         wait_seconds: client.wait_seconds,
         reports: known.reports,
         warnings,
         observe_until: client.observe_until.clone().unwrap_or_default(),
         last_seen_unix_ms: known.last_seen_ms.unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_counted_by_client_and_of_one_that_is_gone_once_more() {
+        //
+        let reply = |clients: &[(&str, usize)]| ListClientsReply {
+            clients: clients
+                .iter()
+                .map(|(name, warnings)| ClientDetail {
+                    name: (*name).to_owned(),
+                    warnings: vec![String::new(); *warnings],
+                    ..ClientDetail::default()
+                })
+                .collect(),
+            ..ListClientsReply::default()
+        };
+        let of = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            pairs.iter().map(|(name, warnings)| ((*name).to_owned(), *warnings)).collect()
+        };
+        let first = counts(&BTreeMap::new(), &reply(&[("vpn", 2), ("wifi", 0)]));
+        assert_eq!(first, of(&[("vpn", 2), ("wifi", 0)]));
+        let second = counts(&first, &reply(&[("wifi", 1)]));
+        assert_eq!(second, of(&[("vpn", 0), ("wifi", 1)]));
+        assert_eq!(counts(&second, &reply(&[("wifi", 1)])), of(&[("wifi", 1)]));
     }
 }

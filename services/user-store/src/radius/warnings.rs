@@ -2,12 +2,17 @@
 
 use super::reports::Known;
 use crate::users::time_text;
-use domain::settings::{Client, ClientProtocol, MessageAuthenticator, RefuseOrPass, Settings, Transport};
-use proto::user_store::ClientReport;
+use domain::settings::{Client, ClientProtocol, HomeServer, MessageAuthenticator, RefuseOrPass, Settings, Transport};
+use proto::user_store::NodeReport;
 use std::collections::BTreeSet;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 const UNSEEN_MS: i64 = 7 * DAY_MS;
+/// What a report counts is of the day before it, and a node that sees nothing new reports again as that day passes: what is older is of a
+/// node that is gone.
+const COUNTED_MS: i64 = 25 * 3_600_000;
+/// The same of how a client asks, which is remembered for a week.
+const PROTOCOLS_MS: i64 = 8 * DAY_MS;
 /// One wrong signature may be a packet of somebody else; so many are another secret.
 const WRONG_MANY: u64 = 3;
 /// What a device should wait beyond Twinlock, so that the answer arrives.
@@ -21,7 +26,7 @@ pub fn warnings(settings: &Settings, client: &Client, known: &Known, now_ms: i64
     if client.protocol != ClientProtocol::Radius {
         return found;
     }
-    let seen = Seen::of(&known.reports.iter().filter_map(|node| node.report.as_ref()).collect::<Vec<_>>());
+    let seen = Seen::of(&known.reports, now_ms);
     secret(known, &seen, now_ms, &mut found);
     signature(client, known, &seen, &mut found);
     patience(client, &seen, &mut found);
@@ -38,6 +43,14 @@ pub fn warnings(settings: &Settings, client: &Client, known: &Known, now_ms: i64
     found
 }
 
+/// The same of a RADIUS server that we are a client of. What its settings alone tell, their check says.
+pub fn of_home_server(server: &HomeServer, learned: Option<bool>) -> Vec<String> {
+    let unsigned = server.transport == Transport::Udp && learned == Some(false);
+    let text = "answers without Message-Authenticator: who stands between can forge its answers (CVE-2024-3596); update it, then \
+                write message_authenticator = \"yes\"";
+    unsigned.then(|| text.to_owned()).into_iter().collect()
+}
+
 /// What all nodes saw together.
 #[derive(Default)]
 struct Seen<'a> {
@@ -47,21 +60,30 @@ struct Seen<'a> {
     unsigned_with_proxy_state: u64,
     waits_ms: u32,
     retries_anew: bool,
+    retries_elsewhere: bool,
     ma_missing: u64,
     ma_bad: u64,
 }
 
 impl<'a> Seen<'a> {
-    fn of(reports: &[&'a ClientReport]) -> Self {
+    fn of(reports: &'a [NodeReport], now_ms: i64) -> Self {
         let mut seen = Self::default();
-        for report in reports {
-            seen.protocols.extend(report.protocols.iter().map(String::as_str));
+        let reports =
+            reports.iter().filter_map(|node| Some((now_ms.saturating_sub(node.at_unix_ms), node.report.as_ref()?)));
+        for (age_ms, report) in reports {
+            if age_ms < PROTOCOLS_MS {
+                seen.protocols.extend(report.protocols.iter().map(String::as_str));
+            }
+            if age_ms >= COUNTED_MS {
+                continue;
+            }
             seen.signed = seen.signed.saturating_add(report.signed);
             seen.unsigned = seen.unsigned.saturating_add(report.unsigned);
             seen.unsigned_with_proxy_state =
                 seen.unsigned_with_proxy_state.saturating_add(report.unsigned_with_proxy_state);
             seen.waits_ms = seen.waits_ms.max(report.waits_ms);
             seen.retries_anew |= report.retries_anew;
+            seen.retries_elsewhere |= report.retries_elsewhere;
             let dropped = |code: &str| report.dropped.get(code).copied().unwrap_or(0);
             seen.ma_missing = seen.ma_missing.saturating_add(dropped("ma_missing"));
             seen.ma_bad = seen.ma_bad.saturating_add(dropped("ma_bad"));
@@ -146,7 +168,8 @@ fn signature(client: &Client, known: &Known, seen: &Seen<'_>, found: &mut Vec<St
 
 fn patience(client: &Client, seen: &Seen<'_>, found: &mut Vec<String>) {
     let waits = seen.waits_ms / 1000;
-    if seen.waits_ms > 0 && waits < client.wait_seconds {
+    // One that goes on at another node has not given up where it stopped.
+    if seen.waits_ms > 0 && !seen.retries_elsewhere && waits < client.wait_seconds {
         let wanted = client.wait_seconds + SPARE_SECONDS;
         let shorter = waits.saturating_sub(SPARE_SECONDS);
         let or = match shorter >= WAIT_SECONDS_MIN {

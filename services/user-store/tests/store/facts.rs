@@ -65,7 +65,7 @@ pub async fn the_facts_of_a_login_are_whole(lab: Fixture) {
 }
 
 pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
-    // FV-43: nested groups, by id and by folded name
+    // FV-43, FB-06: nested groups, by id, by folded name and by SID
     lab.with_settings().await;
     let name = |group: &str| format!("cn={group},ou=groups,dc=corp,dc=example");
     let group = |group: &str, members: Vec<String>| SyncedGroup {
@@ -73,7 +73,7 @@ pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
         distinguished_name: name(group).to_uppercase(),
         name: group.into(),
         members,
-        sid: String::new(),
+        sid: if group == "middle" { "s-1-5-21-1-1104".into() } else { String::new() },
     };
     let groups = vec![
         group("inner", vec!["UID=ann, ou=People,dc=corp,dc=example".into(), name("outer")]),
@@ -98,6 +98,7 @@ pub async fn groups_are_found_through_groups_and_circles_end(lab: Fixture) {
     assert_eq!(apply(vec![groups[3].clone()]).await, (4, 2));
     let mut expected: Vec<String> =
         ["inner", "middle", "outer"].iter().flat_map(|it| [id_of(&format!("group {it}")), name(it)]).collect();
+    expected.push("S-1-5-21-1-1104".into());
     let mut found = lab.login_user(&user_id).await.groups;
     expected.sort();
     found.sort();

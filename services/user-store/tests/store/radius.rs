@@ -5,9 +5,9 @@ use proto::common::Secret;
 use proto::permissions::part;
 use proto::user_store::{
     AccountingRecord, ApplySettingsReply, ApplySettingsRequest, ClientDetail, ClientReport, FetchReply, FetchRequest,
-    LearnClientRequest, ListAccountingReply, ListAccountingRequest, ListClientsRequest, ObserveClientRequest,
-    RecordAccountingRequest, ReportClientsRequest, RotateClientSecretReply, RotateClientSecretRequest,
-    admin_server::Admin, radius_server::Radius, settings_server::Settings,
+    LearnClientRequest, ListAccountingReply, ListAccountingRequest, ListClientsReply, ListClientsRequest,
+    ObserveClientRequest, RecordAccountingRequest, ReportClientsRequest, RotateClientSecretReply,
+    RotateClientSecretRequest, admin_server::Admin, radius_server::Radius, settings_server::Settings,
 };
 use tonic::{Code, Request, Status};
 
@@ -180,6 +180,15 @@ pub async fn what_a_home_server_taught_is_kept_until_it_is_another(lab: Fixture)
     let learned = async || fetch(&lab, part::RADIUS_GATEWAY).await.learned_message_authenticator;
     learn(NAME, true).await.expect("learnt");
     assert_eq!(learned().await[NAME], "yes");
+    let shown = async || {
+        let servers = clients_reply(&lab).await.home_servers;
+        servers
+            .into_iter()
+            .map(|it| (it.target, it.place, it.learned_message_authenticator, it.warnings.len()))
+            .collect::<Vec<_>>()
+    };
+    let server = |learned: &str, warnings| [("home".into(), "10.0.0.5:1812".into(), learned.to_owned(), warnings)];
+    assert_eq!(shown().await, server("yes", 0));
     assert_eq!(
         lab.events("settings.learned").await[0].detail,
         format!("{NAME}.message_authenticator: auto, learnt yes")
@@ -193,7 +202,9 @@ pub async fn what_a_home_server_taught_is_kept_until_it_is_another(lab: Fixture)
     apply(&lab, &kept.replace("\"auto\"", "\"yes\""), &[]).await;
     assert!(learned().await.is_empty(), "it is told now");
     apply(&lab, &kept, &[]).await;
+    assert_eq!(shown().await, server("", 0));
     learn(NAME, false).await.expect("learnt");
+    assert_eq!(shown().await, server("no", 1), "who never signs is warned about");
     let elsewhere = auto.replace("10.0.0.5", "10.0.0.6");
     assert_eq!(apply(&lab, &elsewhere, &[("target.home.10.0.0.6:1812.secret", HOME.1)]).await.errors, [""; 0]);
     assert!(learned().await.is_empty(), "another server");
@@ -207,6 +218,11 @@ async fn report(lab: &Fixture, node: &str, clients: Vec<ClientReport>) {
 fn of(client: &str, last_seen_unix_ms: i64, signed: u64) -> ClientReport {
     let protocols = vec!["pap".into(), "telepathy".into(), "pap".into()];
     ClientReport { client: client.into(), last_seen_unix_ms, protocols, signed, ..ClientReport::default() }
+}
+
+async fn clients_reply(lab: &Fixture) -> ListClientsReply {
+    let request = Request::new(ListClientsRequest::default());
+    lab.services.admin.list_clients(request).await.expect("listed").into_inner()
 }
 
 async fn clients(lab: &Fixture, name: &str) -> Result<Vec<ClientDetail>, Status> {

@@ -251,7 +251,7 @@ pub async fn a_group_that_is_absent_once_is_still_there(lab: Fixture) {
 }
 
 pub async fn the_primary_group_counts_though_it_lists_nobody(lab: Fixture) {
-    // S-52
+    // S-52, FB-06: by its SID, too
     let domain = SyncedGroup { sid: "S-1-5-21-1-513".into(), ..group("domain users", &[]) };
     lab.apply(&with_items(&["staff source = { kind = \"group\", dn = \"cn=all,ou=groups,dc=corp,dc=example\" }"]))
         .await;
@@ -270,6 +270,7 @@ pub async fn the_primary_group_counts_though_it_lists_nobody(lab: Fixture) {
     let mut facts = lab.login_user(&ann.user.expect("with a summary").user_id).await.groups;
     facts.sort();
     let mut expected = vec![id_of("group all"), id_of("group domain users"), group_dn("all"), group_dn("domain users")];
+    expected.push("S-1-5-21-1-513".into());
     expected.sort();
     assert_eq!(facts, expected);
     let run_id = lab.begin_as("incremental").await.expect("begun");

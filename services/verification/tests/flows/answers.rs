@@ -187,18 +187,21 @@ async fn wrong_answers_to_a_list_count_and_a_choice_costs_no_try() {
 
 #[tokio::test]
 async fn an_allow_says_who_it_is_and_which_groups_of_the_clients_rules_they_are_in() {
-    // by name, DN or id, also to the node that answers a later round; groups of no rule are nobody's business
+    // R-69, FB-06: by name, DN, SID or id, also to the node that answers a later round; groups of no rule are nobody's business
+    const GUID: &str = "objectGUID:7f1c2d3e-0000-4000-8000-00000000000a";
     let world = World::new();
     world.store.change("ann", |user| {
         user.groups =
-            vec!["cn=vpn admins,ou=groups,dc=corp".into(), "objectGUID:7f1c".into(), "cn=secret,dc=corp".into()];
+            ["cn=vpn admins,ou=groups,dc=corp", GUID, "S-1-5-21-1-1104", "ou=vpn users,dc=corp", "cn=secret,dc=corp"]
+                .map(Into::into)
+                .to_vec();
     });
     world.store.change_settings(|settings| {
         let rule = |group: Option<&str>| {
             let set = serde_json::json!({ "Filter-Id": "x" });
             serde_json::from_value(serde_json::json!({ "when_group": group, "set": set })).expect("a rule")
         };
-        let groups = ["VPN Admins", "VPN Users", "objectGUID:7F1C", "CN=VPN Admins, OU=groups, DC=corp"];
+        let groups = ["VPN Admins", "VPN Users", GUID, "s-1-5-21-1-1104", "CN=VPN Admins, OU=groups, DC=corp"];
         client(settings, "vpn").reply = groups.into_iter().map(Some).chain([None]).map(rule).collect();
     });
     let (node, other) = (world.node().await, world.node().await);
@@ -206,7 +209,7 @@ async fn an_allow_says_who_it_is_and_which_groups_of_the_clients_rules_they_are_
     asked(node.begin(passed(&first, None)).await);
     let outcome = other.answer(answer(&first, 1, &world.code(0))).await.expect("answered").into_inner();
     let Some(proto::verification::outcome::Result::Allow(allow)) = outcome.result else { panic!("not let in") };
-    assert_eq!(allow.groups, ["VPN Admins", "objectGUID:7F1C", "CN=VPN Admins, OU=groups, DC=corp"]);
+    assert_eq!(allow.groups, ["VPN Admins", GUID, "s-1-5-21-1-1104", "CN=VPN Admins, OU=groups, DC=corp"]);
     assert_eq!(allow.subject, first.subject);
 }
 

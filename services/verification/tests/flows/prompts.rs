@@ -247,6 +247,21 @@ async fn a_technical_failure_leads_to_the_next_method_and_a_refusal_to_none() {
 }
 
 #[tokio::test]
+async fn who_was_shown_the_list_falls_back_to_a_code_only_where_the_client_says_so() {
+    // FR-06, FV-12, FV-13: fallback_code is the client's, whatever the company's `choice` is
+    for (client, expected) in [("waits", "deny provider_error"), ("back", "ask 2 after provider_error")] {
+        let world = rich();
+        world.store.change_settings(|settings| settings.verification.choice = domain::settings::Choice::ListFirst);
+        let node = world.node().await;
+        world.carriers.push_mood(Mood::Refuse(domain::Reason::ProviderError));
+        let attempt = attempt(client, "ann");
+        let list = asked(node.begin(passed(&attempt, None)).await);
+        assert!(list.choices.contains(&"push".to_owned()), "{list:?}");
+        assert_eq!(said(node.answer(answer(&attempt, 1, "push")).await), expected, "{client}");
+    }
+}
+
+#[tokio::test]
 async fn a_phone_that_nobody_looks_at_leaves_time_to_ask_for_a_code() {
     // FR-06: the usual case. The wait is used up by the phone but for what the question needs, and the question outlives it.
     let world = World::new();

@@ -1,5 +1,5 @@
 use super::*;
-use proto::user_store::NodeReport;
+use proto::user_store::ClientReport;
 
 const NOW_MS: i64 = 1_795_176_000_000; // 2026-11-20T12:00:00Z
 
@@ -184,9 +184,39 @@ fn what_is_over_or_rare_is_not_said() {
         ("a week", "", Known { last_seen_ms: Some(NOW_MS - 7 * DAY_MS), ..Known::default() }),
         ("patience as long as the wait", "", seen(ClientReport { waits_ms: 55_000, ..good() })),
         ("patience that is not known", "", seen(ClientReport { waits_ms: 0, ..good() })),
+        ("goes on at another node", "", seen(ClientReport { waits_ms: 15_000, retries_elsewhere: true, ..good() })),
     ] {
         assert_eq!(said(keys, known), [""; 0], "{name}");
     }
+}
+
+#[test]
+fn a_home_server_that_never_signs_is_told_of() {
+    // as R-10 has it for clients
+    let server = |transport: &str| -> HomeServer {
+        serde_json::from_value(serde_json::json!({ "address": "10.0.0.5", "transport": transport })).expect("a server")
+    };
+    for (transport, learned, found) in
+        [("udp", Some(false), 1), ("udp", Some(true), 0), ("udp", None, 0), ("tls", Some(false), 0)]
+    {
+        assert_eq!(of_home_server(&server(transport), learned).len(), found, "{transport} {learned:?}");
+    }
+    let text = of_home_server(&server("udp"), Some(false)).concat();
+    assert!(text.starts_with("answers without Message-Authenticator: who stands between"), "{text}");
+}
+
+#[test]
+fn what_a_node_that_is_gone_has_seen_is_not_said_for_ever() {
+    //
+    let known = |age_ms: i64| {
+        let report = ClientReport { waits_ms: 15_000, unsigned: 4, ..protocols(&["ms_chap2"]) };
+        let dropped = [("ma_missing".to_owned(), 7), ("ma_bad".to_owned(), 7)].into();
+        let report = ClientReport { retries_anew: true, dropped, ..report };
+        let report = NodeReport { node: "a".into(), at_unix_ms: NOW_MS - age_ms, report: Some(report) };
+        Known { reports: vec![report], last_seen_ms: Some(NOW_MS), ..Known::default() }
+    };
+    let count = |age_ms| said("message_authenticator = \"auto\"\n", known(age_ms)).len();
+    assert_eq!([0, DAY_MS, 2 * DAY_MS, 7 * DAY_MS, 9 * DAY_MS].map(count), [7, 7, 2, 2, 0]);
 }
 
 #[test]

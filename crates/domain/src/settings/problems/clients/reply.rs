@@ -1,7 +1,7 @@
 //! Rules about the attributes of an Access-Accept. Whether the dictionary knows them is asked where the dictionary is.
 
 use super::{Findings, Key};
-use crate::settings::{Client, OneOrMany, ReplyRule};
+use crate::settings::{Client, GroupForm, OneOrMany, ReplyRule};
 
 const RULES_MAX: usize = 256;
 /// Values of one attribute in one rule.
@@ -17,12 +17,24 @@ pub(super) fn problems(findings: &mut Findings, client: &Client, key: Key<'_>) {
         for text in wrong(rule) {
             findings.error(key("reply"), format!("rule {}: {text}", place + 1));
         }
+        if let Some(GroupForm::Name(name)) =
+            rule.when_group.as_deref().map(GroupForm::of).filter(|_| !is_nameless(rule))
+        {
+            findings.warning(
+                key("reply"),
+                format!(
+                    "rule {}: when_group = {name:?} is the name of any group with this cn: whoever may make groups somewhere in the \
+                     directory can grant these attributes; write the group's id, such as objectGUID:..., its SID or its DN",
+                    place + 1
+                ),
+            );
+        }
     }
 }
 
 fn wrong(rule: &ReplyRule) -> Vec<String> {
     let mut found = Vec::new();
-    if rule.when_group.as_ref().is_some_and(|group| group.trim().is_empty()) {
+    if is_nameless(rule) {
         found.push("when_group is empty; name the group, or leave the key out for everybody".to_owned());
     }
     if rule.set.is_empty() {
@@ -43,6 +55,10 @@ fn wrong(rule: &ReplyRule) -> Vec<String> {
         found.extend(values.iter().filter_map(|text| Some(format!("{name} = {text:?}: {}", wrong_value(text)?))));
     }
     found
+}
+
+fn is_nameless(rule: &ReplyRule) -> bool {
+    rule.when_group.as_ref().is_some_and(|group| group.trim().is_empty())
 }
 
 fn wrong_value(text: &str) -> Option<&'static str> {
