@@ -18,6 +18,7 @@ pub mod dn;
 pub mod extended;
 pub mod filter;
 pub mod frame;
+mod limit;
 pub mod message;
 pub mod modify;
 pub mod oid;
