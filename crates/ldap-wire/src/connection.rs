@@ -631,9 +631,9 @@ impl ClientConnection {
             self.outstanding.iter_mut().filter(|it| it.id == id).for_each(|it| it.limit.reached = true);
             return Limited { answer, abandon: None };
         }
-        let ids = (1..=MessageId::MAX.get()).rev().filter_map(MessageId::new);
         let free = |id: &MessageId| !self.is_outstanding(*id) && !self.retired.contains(id);
-        let abandon = ids.into_iter().find(free).map(|own| Cleared {
+        let own = (1..=MessageId::MAX.get()).rev().filter_map(MessageId::new).find(free);
+        let abandon = own.map(|own| Cleared {
             id: own,
             op: Op::AbandonRequest,
             octets: extended::abandon_request(own, id),
