@@ -84,8 +84,6 @@ async fn no_root_entry_names_the_server_behind_it() -> Result<()> {
         "ldapServiceName",
         "serverName",
         "dsServiceName",
-        "validFSMOs",
-        "rootDomainNamingContext",
         "netscapeMdSuffix",
         "vendorName",
     ];
