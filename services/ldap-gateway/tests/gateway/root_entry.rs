@@ -77,16 +77,8 @@ async fn a_ping_tells_nobody_which_server_there_is_and_who() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_root_entry_names_the_server_behind_it() -> Result<()> {
     // L-16: whatever is asked for, all that the server has among it
-    const ASKED: &[&str] = &[
-        "*",
-        "+",
-        "dnsHostName",
-        "ldapServiceName",
-        "serverName",
-        "dsServiceName",
-        "netscapeMdSuffix",
-        "vendorName",
-    ];
+    const ASKED: &[&str] =
+        &["*", "+", "dnsHostName", "ldapServiceName", "serverName", "dsServiceName", "netscapeMdSuffix", "vendorName"];
     for make in [Make::samba()?, Make::ds389()?] {
         let what = make.directory.preset;
         let real =
