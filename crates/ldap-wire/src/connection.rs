@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The gate (L-31) is made of types. Only a `Cleared` may be sent upstream on behalf of the client, and only `receive` makes one,
-//! never while a bind is pending. Only a `GatedBind` can be allowed, and only a successful primary answer makes one (L-33).
+//! never while a bind is pending; a limit of ours makes one that abandons another. Only a `GatedBind` can be allowed, and only a successful primary answer makes one (L-33).
 //!
 //! Every bind, whatever becomes of it, starts with `Action::Bind` or `Action::AnswerBind`: the gateway drops the upstream
 //! connection then, and with it whatever was outstanding (L-11, L-32). Message ids are the client's on both sides, since each
@@ -18,8 +18,10 @@
 use crate::bind::{Authentication, BindRequest, BindResponse};
 use crate::control::Control;
 use crate::dn::{self, Dn};
-use crate::extended::{ExtendedRequest, ExtendedResponse};
+use crate::extended::{self, ExtendedRequest, ExtendedResponse};
 use crate::frame::Limits;
+pub use crate::limit::Limited;
+use crate::limit::OwnLimit;
 use crate::message::{DecodeError, Message, MessageId, Op};
 use crate::modify;
 use crate::oid;
@@ -30,8 +32,9 @@ use crate::root_dse;
 use crate::sasl;
 use crate::search::{SearchHead, SearchRequest, SearchResultEntry};
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The rules of one client, from its settings. The default is the strict side of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,16 +169,6 @@ struct Outstanding {
     limit: OwnLimit,
 }
 
-/// What a search may bring and last, where it is we who say so (L-18).
-#[derive(Clone, Copy, Default)]
-struct OwnLimit {
-    entries_left: Option<u32>,
-    seconds: Option<u32>,
-    ends: Option<Instant>,
-    /// Reached, and the client knows: what the upstream still says is for nobody.
-    reached: bool,
-}
-
 struct RootDseSearch {
     requested: Vec<String>,
     types_only: bool,
@@ -203,13 +196,21 @@ pub enum Action {
     Close { notice: Option<Bytes> },
 }
 
-/// A client's operation that may be sent upstream, as the octets it came in.
+/// A client's operation that may be sent upstream, as the octets it came in, or the end of one.
+#[derive(PartialEq, Eq)]
 pub struct Cleared {
     id: MessageId,
     op: Op,
     octets: Bytes,
     changes_password: bool,
     abandons: Option<MessageId>,
+}
+
+/// Without the octets: there may be a password among them.
+impl fmt::Debug for Cleared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.op, self.id)
+    }
 }
 
 impl Cleared {
@@ -578,19 +579,17 @@ impl ClientConnection {
         let (mut cleared, mut root_dse) = (cleared(message, changes_password), None);
         let mut limit = OwnLimit::default();
         if let Kind::Search(head) = kind {
-            limit = self.limit_of(*head);
-            let as_it_came = limit.entries_left.is_none() && limit.seconds.is_none();
+            limit = OwnLimit::of(*head, &self.policy);
             // Only what is not passed on as it came has to be taken apart.
-            if head.root_dse || !as_it_came {
+            if head.root_dse || !limit.is_none() {
                 let Ok(search) = SearchRequest::decode(message) else {
                     return self.answer(message, LdapResult::of(ResultCode::PROTOCOL_ERROR));
                 };
-                if !as_it_came {
-                    // One more, so that whoever reaches a limit is known: what the directory then says is about its own.
-                    let size_limit = limit.entries_left.map_or(search.size_limit, one_more);
-                    let time_limit_seconds = limit.seconds.map_or(search.time_limit_seconds, one_more);
-                    let limited = SearchRequest { size_limit, time_limit_seconds, ..search.clone() };
-                    cleared.octets = limited.encode(message.id(), controls);
+                let asked = if head.root_dse { root_dse::asked_for(&search) } else { Some(search.clone()) };
+                let Some(asked) = asked else { return self.answer(message, nothing_found(controls)) };
+                let asked = limit.within(asked);
+                if asked != search {
+                    cleared.octets = asked.encode(message.id(), controls);
                 }
                 root_dse = head.root_dse.then_some(search);
             }
@@ -606,34 +605,44 @@ impl ClientConnection {
         }
     }
 
-    /// Our limits, where a search asks for more (L-18).
-    fn limit_of(&self, asked: SearchHead) -> OwnLimit {
-        let ours = |asked: u32, ours: u32| (ours != 0 && (asked == 0 || asked > ours)).then_some(ours);
-        OwnLimit {
-            entries_left: ours(asked.size_limit, self.policy.size_limit),
-            seconds: ours(asked.time_limit_seconds, self.policy.time_limit_seconds),
-            ..OwnLimit::default()
-        }
-    }
-
     /// An operation that was cleared begins now: a limit of ours in seconds runs from here.
     pub fn began(&mut self, id: MessageId, now: Instant) {
-        if let Some(limit) = self.outstanding.iter_mut().find(|it| it.id == id).map(|it| &mut it.limit) {
-            limit.ends = limit.seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
+        if let Some(begun) = self.outstanding.iter_mut().find(|it| it.id == id) {
+            begun.limit.begin(now);
         }
     }
 
     /// When the first search reaches a limit of ours in seconds.
     pub fn next_end(&self) -> Option<Instant> {
-        let limits = self.outstanding.iter().map(|it| &it.limit);
-        limits.filter(|limit| !limit.reached).filter_map(|limit| limit.ends).min()
+        self.outstanding.iter().filter_map(|it| it.limit.ends()).min()
     }
 
-    /// What the clients of searches are told that have reached it.
-    pub fn end_overdue(&mut self, now: Instant) -> Vec<Bytes> {
-        let overdue = |limit: &OwnLimit| !limit.reached && limit.ends.is_some_and(|ends| ends <= now);
-        let ended = self.outstanding.iter_mut().filter(|it| overdue(&it.limit));
-        ended.map(Outstanding::reached).collect()
+    /// The searches that have reached it.
+    pub fn end_overdue(&mut self, now: Instant) -> Vec<Limited> {
+        let overdue = self.outstanding.iter().filter(|it| it.limit.ends().is_some_and(|ends| ends <= now));
+        let overdue: Vec<MessageId> = overdue.map(|it| it.id).collect();
+        overdue.into_iter().map(|id| self.limit_reached(id)).collect()
+    }
+
+    /// Where no more ids can be remembered, the directory is left to end the search, and its place is taken until it does.
+    fn limit_reached(&mut self, id: MessageId) -> Limited {
+        let answer = LdapResult::of(ResultCode::ADMIN_LIMIT_EXCEEDED).encode(id, Op::SearchResultDone, &[]);
+        if self.retired.len() >= RETIRED_MAX {
+            self.outstanding.iter_mut().filter(|it| it.id == id).for_each(|it| it.limit.reached = true);
+            return Limited { answer, abandon: None };
+        }
+        let free = |id: &MessageId| !self.is_outstanding(*id) && !self.retired.contains(id);
+        let own = (1..=MessageId::MAX.get()).rev().filter_map(MessageId::new).find(free);
+        let abandon = own.map(|own| Cleared {
+            id: own,
+            op: Op::AbandonRequest,
+            octets: extended::abandon_request(own, id),
+            changes_password: false,
+            abandons: Some(id),
+        });
+        self.end_of(id);
+        self.retired.push(id);
+        Limited { answer, abandon }
     }
 
     fn refused_operation(&self, op: Op, kind: &Kind, brings_password: bool) -> Option<LdapResult> {
@@ -764,16 +773,8 @@ impl ClientConnection {
             }
             return FromUpstream::Drop;
         }
-        if message.op() == Op::SearchResultEntry
-            && let Some(left) = &mut outstanding.limit.entries_left
-        {
-            match left.checked_sub(1) {
-                Some(less) => *left = less,
-                None => {
-                    let octets = outstanding.reached();
-                    return FromUpstream::End { octets, code: ResultCode::ADMIN_LIMIT_EXCEEDED };
-                }
-            }
+        if message.op() == Op::SearchResultEntry && !outstanding.limit.takes_entry() {
+            return FromUpstream::Limited(self.limit_reached(message.id()));
         }
         if !part {
             let Ok((octets, code)) = referral::result(&self.policy.referrals, message) else {
@@ -904,6 +905,8 @@ pub enum FromUpstream {
     Relay(Bytes),
     /// Send this to the client: the end of an operation, and how it ended.
     End { octets: Bytes, code: ResultCode },
+    /// More than the client may have: the search ends here.
+    Limited(Limited),
     /// Not for the client.
     Drop,
     /// Send this to the client, then close both (L-19).
@@ -924,17 +927,10 @@ pub struct UpstreamLost {
 #[error("octets between StartTLS and the handshake")]
 pub struct GluedOctets;
 
-impl Outstanding {
-    /// A limit of ours. The answer for the client.
-    fn reached(&mut self) -> Bytes {
-        self.limit.reached = true;
-        LdapResult::of(ResultCode::ADMIN_LIMIT_EXCEEDED).encode(self.id, Op::SearchResultDone, &[])
-    }
-}
-
-/// RFC 4511 section 4.1.1: maxInt.
-fn one_more(limit: u32) -> u32 {
-    limit.saturating_add(1).min(0x7fff_ffff)
+/// The end of a search that no directory is asked about, which would have to know what is critical.
+fn nothing_found(controls: &[Control]) -> LdapResult {
+    let critical = controls.iter().any(|control| control.critical);
+    LdapResult::of(if critical { ResultCode::UNAVAILABLE_CRITICAL_EXTENSION } else { ResultCode::SUCCESS })
 }
 
 fn rewritten_root_dse(

@@ -19,6 +19,7 @@ pub mod evaluate;
 pub mod extended;
 pub mod filter;
 pub mod frame;
+mod limit;
 pub mod message;
 pub mod modify;
 pub mod oid;

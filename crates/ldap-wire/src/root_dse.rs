@@ -2,10 +2,36 @@
 //! server itself, where there is no second factor.
 
 use crate::connection::Policy;
+use crate::filter::Filter;
 use crate::oid;
 use crate::sasl;
-use crate::search::{Attribute, SearchResultEntry};
+use crate::search::{Attribute, SearchRequest, SearchResultEntry};
 use bytes::Bytes;
+
+/// What a search of it asks the directory for. `None`: no entry. A filter is about the object class, or it is none for us: Active
+/// Directory takes it for a question about a user and answers it in `netlogon` (MS-ADTS section 6.3.3), and others would tell by it what
+/// `rewrite` takes out.
+pub(crate) fn asked_for(search: &SearchRequest) -> Option<SearchRequest> {
+    if !Filter::from_ber(&search.filter).is_ok_and(|filter| is_about_the_class(&filter)) {
+        return None;
+    }
+    let mut asked = search.clone();
+    asked.attributes.retain(|attribute| !is(attribute, NETLOGON));
+    if asked.attributes.is_empty() && !search.attributes.is_empty() {
+        // An empty list would ask for everything (RFC 4511 section 4.5.1.8).
+        asked.attributes.push("1.1".to_owned());
+    }
+    Some(asked)
+}
+
+fn is_about_the_class(filter: &Filter) -> bool {
+    match filter {
+        Filter::And(filters) | Filter::Or(filters) => filters.iter().all(is_about_the_class),
+        Filter::Not(filter) => is_about_the_class(filter),
+        Filter::Present(attribute) | Filter::Equal { attribute, .. } => is(attribute, "objectClass"),
+        _ => false,
+    }
+}
 
 /// Rewrites an entry that was read with `requested` attributes, with or without TLS.
 pub fn rewrite(
@@ -16,8 +42,8 @@ pub fn rewrite(
     tls: bool,
 ) -> SearchResultEntry {
     entry.attributes.retain(|attribute| {
-        let dropped: &[&str] = if policy.keep_server_names { &["altServer"] } else { &LURES };
-        !dropped.iter().any(|name| is(&attribute.description, name))
+        let dropped = |names: &[&str]| names.iter().any(|name| is(&attribute.description, name));
+        !dropped(&NEVER) && (policy.keep_server_names || !dropped(&SERVER_NAMES))
     });
     let mechanisms = [(sasl::PLAIN, policy.sasl_plain), (sasl::EXTERNAL, policy.sasl_external)];
     let allowed = mechanisms.into_iter().filter(|(_, allowed)| tls && *allowed);
@@ -49,11 +75,32 @@ pub fn rewrite(
     entry
 }
 
-/// Names of real servers.
-const LURES: [&str; 4] = ["altServer", "dnsHostName", "ldapServiceName", "serverName"];
+/// Of Active Directory: the answer to a ping, which names a server and says whether there is a user of some name.
+const NETLOGON: &str = "netlogon";
+
+/// Other servers, and people or their entries: what is being propagated, and who owns most.
+const NEVER: [&str; 4] = ["altServer", NETLOGON, "pendingPropagations", "msDS-TopQuotaUsage"];
+
+/// Names of real servers: of RFC 4512 and Active Directory, then its replication (MS-ADTS section 3.1.1.3.2), then those of 389 Directory
+/// Server, eDirectory and IBM.
+const SERVER_NAMES: [&str; 12] = [
+    "dnsHostName",
+    "ldapServiceName",
+    "serverName",
+    "dsServiceName",
+    "msDS-ReplAllInboundNeighbors",
+    "msDS-ReplAllOutboundNeighbors",
+    "msDS-ReplConnectionFailures",
+    "msDS-ReplLinkFailures",
+    "msDS-ReplPendingOps",
+    "netscapeMdSuffix",
+    "dsaName",
+    "ibm-ldapServiceName",
+];
 
 /// What servers that answer by numbers may call these (RFC 4512 section 5.1, MS-ADA1, MS-ADA3).
-const NUMBERS: [(&str, &str); 6] = [
+const NUMBERS: [(&str, &str); 7] = [
+    ("objectClass", "2.5.4.0"),
     ("altServer", "1.3.6.1.4.1.1466.101.120.6"),
     ("supportedExtension", "1.3.6.1.4.1.1466.101.120.7"),
     ("supportedControl", "1.3.6.1.4.1.1466.101.120.13"),

@@ -172,6 +172,7 @@ fn hear(case: &Case, octets: &[u8]) -> Heard {
         FromUpstream::Drop => Heard::Dropped,
         FromUpstream::Violation => Heard::Lost,
         // Only whoever is told so by id 0, which no anomaly makes of another.
+        FromUpstream::Limited(_) => panic!("{} reached a limit that nobody set", case.name),
         FromUpstream::Disconnect(_) => panic!("{} became a notice of disconnection", case.name),
     }
 }

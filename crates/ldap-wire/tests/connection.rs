@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::connection::{
-    Anonymous, BoundAs, FromUpstream, GatedBind, Operations, PendingBind, Primary, State, Ticket,
+    Anonymous, BoundAs, FromUpstream, GatedBind, Limited, Operations, PendingBind, Primary, State, Ticket,
 };
 use ldap_wire::extended::{self, ExtendedRequest, ExtendedResponse};
 use ldap_wire::referral::Referrals;
@@ -553,13 +553,22 @@ fn a_limit_of_ours_ends_a_search_with_11_whatever_the_directory_still_says() {
     for _ in 0..2 {
         assert!(matches!(connection.receive_upstream(&entry(5, &[])), FromUpstream::Relay(_)));
     }
-    let FromUpstream::End { octets, code } = connection.receive_upstream(&entry(5, &[])) else { panic!("a third") };
-    assert_eq!((code, answer_code(Action::Answer(octets))), (ResultCode(11), ResultCode(11)));
-    // It is the directory's to end: until then the id is taken, and nothing of it goes out.
+    let ended = |limited: Limited, message_id| {
+        let (answer, abandon) = (parse(&limited.answer), limited.abandon.expect("there is room"));
+        assert_eq!((answer.id(), result(&limited.answer).code), (id(message_id), ResultCode(11)));
+        assert_eq!((abandon.op(), abandon.abandons()), (Op::AbandonRequest, Some(id(message_id))));
+        let own = abandon.id();
+        assert_eq!(abandon.into_octets(), extended::abandon_request(own, id(message_id)));
+        own
+    };
+    let FromUpstream::Limited(limited) = connection.receive_upstream(&entry(5, &[])) else { panic!("a third") };
+    assert_eq!(ended(limited, 5), MessageId::MAX);
+    // Its place is free; the id is not until the directory is done, and nothing of it goes out.
     assert_eq!(answer_code(connection.receive(search(5))), ResultCode::PROTOCOL_ERROR);
-    assert_eq!((connection.outstanding(), connection.receive_upstream(&entry(5, &[]))), (1, FromUpstream::Drop));
+    assert_eq!((connection.outstanding(), connection.receive_upstream(&entry(5, &[]))), (0, FromUpstream::Drop));
     assert_eq!(connection.receive_upstream(&done(5, ResultCode(4))), FromUpstream::Drop);
-    assert_eq!(connection.outstanding(), 0);
+    forward(&mut connection, 5);
+    assert!(matches!(connection.receive_upstream(&done(5, ResultCode(0))), FromUpstream::End { .. }));
     // Exactly as many as may be is no limit reached; what the directory says of its own is its word.
     for code in [ResultCode::SUCCESS, ResultCode(3), ResultCode(4)] {
         forward(&mut connection, 6);
@@ -579,12 +588,33 @@ fn a_limit_of_ours_ends_a_search_with_11_whatever_the_directory_still_says() {
     connection.began(id(8), seconds(3));
     assert_eq!(connection.next_end(), Some(seconds(10)));
     assert!(connection.end_overdue(seconds(9)).is_empty());
-    let ended = connection.end_overdue(seconds(11));
-    assert_eq!(ended.len(), 1);
-    assert_eq!(parse(&ended[0]).id(), id(7));
+    forward(&mut connection, MessageId::MAX.get());
+    let mut overdue = connection.end_overdue(seconds(11));
+    let (own, left) = (ended(overdue.remove(0), 7), overdue.len());
+    assert_eq!((own, left, connection.outstanding()), (id(MessageId::MAX.get() - 1), 0, 2), "an id of nobody else");
     assert_eq!((connection.next_end(), connection.end_overdue(seconds(12)).len()), (Some(seconds(13)), 0));
     let lost = connection.upstream_lost();
-    assert_eq!(lost.answers.len(), 1, "the other one has its answer");
+    assert_eq!(lost.answers.len(), 2, "the first one has its answer");
+}
+
+#[test]
+fn what_a_limit_ended_takes_a_place_only_where_no_more_ids_are_remembered() {
+    // L-18, L-06: the directory says nothing about any of them
+    let mut connection = bound(|policy| policy.size_limit = 1);
+    for message_id in 1..=1024 {
+        assert!(matches!(connection.receive(search(message_id)), Action::Forward(_)));
+        assert!(matches!(connection.receive_upstream(&entry(message_id, &[])), FromUpstream::Relay(_)));
+        let limited = connection.receive_upstream(&entry(message_id, &[]));
+        assert!(matches!(limited, FromUpstream::Limited(Limited { abandon: Some(_), .. })), "{message_id}");
+    }
+    assert_eq!(connection.outstanding(), 0);
+    assert!(matches!(connection.receive(search(1025)), Action::Forward(_)));
+    assert!(matches!(connection.receive_upstream(&entry(1025, &[])), FromUpstream::Relay(_)));
+    let limited = connection.receive_upstream(&entry(1025, &[]));
+    assert!(matches!(limited, FromUpstream::Limited(Limited { abandon: None, .. })));
+    assert_eq!((connection.outstanding(), connection.receive_upstream(&entry(1025, &[]))), (1, FromUpstream::Drop));
+    let done = response(1025, Op::SearchResultDone, ResultCode(4));
+    assert_eq!((connection.receive_upstream(&done), connection.outstanding()), (FromUpstream::Drop, 0));
 }
 
 #[test]
@@ -849,7 +879,10 @@ fn the_root_dse_offers_only_what_is_forwarded_and_names_no_other_server() {
             ("dnsHostName", &["dc1.x"]),
             ("ldapServiceName", &["x:dc1$@X"]),
             ("serverName", &["CN=DC1"]),
+            ("dsServiceName", &["CN=NTDS Settings,CN=DC1"]),
+            ("netscapemdsuffix", &["cn=ldap://dc=dc1,dc=x:389"]),
             ("altServer", &["ldap://dc2/"]),
+            ("netlogon", &["dc1.x"]),
         ],
     );
     let seen = |change: fn(&mut Policy), requested: &[&str], entry: &Message| {
@@ -871,7 +904,8 @@ fn the_root_dse_offers_only_what_is_forwarded_and_names_no_other_server() {
     );
     let kept = seen(|policy| policy.keep_server_names = true, &[], &original);
     assert!(
-        kept.iter().any(|line| line.starts_with("dnsHostName")) && !kept.iter().any(|line| line.starts_with("alt"))
+        kept.iter().any(|line| line.starts_with("dnsHostName"))
+            && !kept.iter().any(|line| line.starts_with("alt") || line.starts_with("netlogon"))
     );
     let external = seen(|policy| policy.sasl_external = true, &[], &original);
     assert!(external.contains(&"supportedSASLMechanisms: [b\"EXTERNAL\"]".to_owned()));
@@ -920,6 +954,60 @@ fn the_root_dse_is_no_other_for_whoever_asks_for_it_in_other_words() {
         ],
     );
     assert_eq!(&sent, expected.octets());
+}
+
+#[test]
+fn a_question_about_users_is_no_search_of_the_root_dse() {
+    // L-16, L-41: as MS-ADTS section 6.3.3 has it, and whatever else a filter could find out
+    let search = |filter: &Filter, attributes: &[&str]| SearchRequest::new("", Scope::Base, filter, attributes);
+    let sent = |search: &SearchRequest, controls: &[Control]| {
+        let mut connection = connection(|_| {});
+        match connection.receive(parse(&search.encode(id(2), controls))) {
+            Action::RootDse { cleared, .. } => Ok(cleared.into_octets()),
+            answered => {
+                assert_eq!(connection.outstanding(), 0);
+                Err(answer_code(answered))
+            }
+        }
+    };
+    let class = Filter::present("objectClass");
+    let ping = Filter::and([Filter::equal("DnsDomain", "corp.example"), Filter::equal("User", "ann")]);
+    let any_attribute = Filter::Extensible {
+        rule: Some("2.5.13.2".into()),
+        attribute: None,
+        value: b"dc1.x".to_vec(),
+        dn_attributes: false,
+    };
+    for filter in [
+        ping,
+        Filter::equal("dnsHostName", "dc1.x"),
+        Filter::and([class.clone(), Filter::present("serverName")]),
+        Filter::not(Filter::present("netlogon")),
+        any_attribute,
+    ] {
+        let search = search(&filter, &["netlogon"]);
+        assert_eq!(sent(&search, &[]), Err(ResultCode::SUCCESS), "{filter}");
+        let critical = [Control::new("1.2.3", true, None)];
+        assert_eq!(sent(&search, &critical), Err(ResultCode::UNAVAILABLE_CRITICAL_EXTENSION), "{filter}");
+    }
+    // As it came, without the one attribute; alone it becomes none, not all.
+    let classes = [class.clone(), Filter::equal("OBJECTCLASS", "top"), Filter::present("2.5.4.0"), Filter::and([])];
+    for filter in classes {
+        let plain = search(&filter, &["namingContexts"]);
+        assert_eq!(sent(&plain, &[]), Ok(plain.encode(id(2), &[])), "{filter}");
+    }
+    for (attributes, left) in [
+        (&["NetLogon"][..], &["1.1"][..]),
+        (&["netlogon;x", "*"], &["*"]),
+        (&["namingContexts", "netlogon"], &["namingContexts"]),
+        (&[], &[]),
+    ] {
+        assert_eq!(
+            sent(&search(&class, attributes), &[]),
+            Ok(search(&class, left).encode(id(2), &[])),
+            "{attributes:?}"
+        );
+    }
 }
 
 #[test]

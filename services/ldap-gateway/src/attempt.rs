@@ -122,6 +122,11 @@ impl Attempt {
         self.way.form = Some(form);
     }
 
+    /// What was typed ends in what may be a code that is asked about before the bind.
+    pub fn note_tail(&mut self, tail: bool) {
+        self.way.tail = tail;
+    }
+
     /// What was typed belongs to this other domain, if to any.
     pub fn note_domain(&mut self, domain: Option<String>) {
         self.way.domain = domain;

@@ -64,6 +64,9 @@ struct Asks {
     spent: bool,
     /// Verification is down, and the client lets people in (V-40).
     admission: Option<Admission>,
+    /// When the name had been typed, and when the directory had said yes.
+    asked: Instant,
+    accepted: Instant,
 }
 
 /// Checks name and password. `reuse` is the client's own upstream connection, if it can take another bind.
@@ -92,7 +95,7 @@ pub async fn second_lock(lock: SecondLock) -> (Attempt, Result<Allow, Refusal>) 
 }
 
 async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
-    let Asks { code, wanted, spent, admission } = asks;
+    let Asks { code, wanted, spent, admission, asked, accepted } = asks;
     attempt.verification_is_asked(wanted.or(code.is_some().then_some(Method::Code)));
     let verifier = attempt.verifier();
     let deadline = attempt.deadline();
@@ -109,11 +112,13 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
     match verdict {
         Verdict::Allow(allow) => {
             attempt.verification_decided();
+            learn_decision(attempt, allow.method(), accepted, Said::Yes);
             Ok(allow)
         }
         Verdict::Deny { reason, method } => {
             attempt.note_method(method);
             attempt.verification_decided();
+            learn_decision(attempt, method, accepted, Said::No);
             if reason == Reason::MethodImpossible {
                 tracing::warn!(
                     client = attempt.client.name(),
@@ -121,11 +126,18 @@ async fn decide(attempt: &mut Attempt, asks: Asks) -> Result<Allow, Refusal> {
                     "the person has no method left that an LDAP bind can carry; let the client take codes after the password"
                 );
             }
-            tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
+            tokio::time::sleep_until(attempt.pace().after_yes(asked, accepted, Instant::now(), random())).await;
             Err(Refusal::No(reason))
         }
         // Only asked for with the password pending; verify refuses it here.
         Verdict::CodeAccepted => Err(Refusal::Unavailable(Reason::InternalError)),
+    }
+}
+
+/// What a decision takes that waits for nobody: no phone rang, and a code is there or it is not.
+fn learn_decision(attempt: &Attempt, method: Option<Method>, accepted: Instant, said: Said) {
+    if method.is_none_or(|method| method == Method::Code) {
+        attempt.pace().learn_decision(accepted.elapsed(), said);
     }
 }
 
@@ -193,6 +205,7 @@ async fn check_password(
     let (meant, password) = match &bind.request.authentication {
         Authentication::Simple(password) => {
             let typed = std::str::from_utf8(&bind.request.name).map_err(|_| Refusal::BadName)?;
+            attempt.note_tail(Factors::may_have_tail(attempt, password.expose()));
             (who(attempt, &home, typed, asked).await?, Secret::new(password.expose()))
         }
         // EXTERNAL: nothing else comes here.
@@ -216,10 +229,11 @@ async fn check_password(
         Err(Refusal::No(reason)) => return Err(after_bind(attempt, &meant, asked, reason).await),
         answered => answered?,
     };
+    let accepted = Instant::now();
     let Answered { response, controls, upstream, .. } = answered;
     attempt.note_password(password.expose());
     let upstream = upstream.gate(attempt.subject.transaction);
-    Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission } })
+    Ok(Opened { response, controls, upstream, asks: Asks { code, wanted, spent, admission, asked, accepted } })
 }
 
 /// Whether a critical control is a reason to refuse is asked before anybody is looked for, so that it is the same for all names (L-41).
@@ -363,6 +377,12 @@ struct Factors {
 }
 
 impl Factors {
+    /// Whether verification is asked about a code before the bind, for whoever has one that looks like it.
+    fn may_have_tail(attempt: &Attempt, typed: &[u8]) -> bool {
+        let rule = Rule::from(&attempt.client.settings);
+        rule.appended == Appended::Optional && matches!(split(rule, &Forms::any(), typed), Split::Code { .. })
+    }
+
     /// `passing`: verification is down, and the person is let in if the password is right. Nobody can say then what they could have
     /// appended, so that whatever looks like it is taken off.
     async fn of(attempt: &mut Attempt, typed: &[u8], passing: bool, asked: Instant) -> Result<Self, Refusal> {
@@ -418,14 +438,14 @@ async fn without_bind(attempt: &Attempt, since: Instant, reason: Reason) -> Refu
     Refusal::No(reason)
 }
 
-/// A No of the directory, after as long as an unknown name takes (L-41). Nobody else's try waits for that (L-56), and it is the same No
+/// A No of the directory, after as long as an unknown name and a No of verification take (L-40, L-41). Nobody else's try waits for that (L-56), and it is the same No
 /// where the time of the client does not suffice.
 async fn after_bind(attempt: &Attempt, meant: &Meant, asked: Instant, reason: Reason) -> Refusal {
     let until = attempt.deadline() - MARGIN;
     if tokio::time::timeout_at(until, meant.ask_on(attempt)).await.is_ok() {
-        attempt.pace().learn(asked.elapsed(), Said::WrongPassword);
+        attempt.pace().learn(asked.elapsed(), Said::No);
     }
-    tokio::time::sleep_until(attempt.pace().after_bind(Instant::now(), random())).await;
+    tokio::time::sleep_until(attempt.pace().after_no(asked, Instant::now(), random())).await;
     Refusal::No(reason)
 }
 
@@ -527,7 +547,7 @@ async fn bind_upstream(
             // Also where the password has to be changed first: the control that says so goes out with the answer.
             span.record("twinlock.outcome", "ok");
             attempt.first = first(None);
-            attempt.pace().learn(asked.elapsed(), Said::SomethingElse);
+            attempt.pace().learn(asked.elapsed(), Said::Yes);
             return Ok(answered);
         }
         let reason = match answered.verdict {
@@ -557,7 +577,7 @@ async fn bind_upstream(
                 Refusal::No(reason)
             }
             reason => {
-                attempt.pace().learn(asked.elapsed(), Said::SomethingElse);
+                attempt.pace().learn(asked.elapsed(), Said::Yes);
                 let Answered { response, controls, .. } = answered;
                 Refusal::Primary { reason, result: response.result, controls }
             }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use directory::{ConnectError, Directory};
 use domain::{DirectoryRef, ObjectId, Reason};
 use futures::future::BoxFuture;
-use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, PendingBind, Primary, State};
+use ldap_wire::connection::{Action, BoundAs, Cleared, FromUpstream, GatedBind, Limited, PendingBind, Primary, State};
 use ldap_wire::{BindRequest, ClientConnection, FrameError, LdapResult, Message, MessageId, Op, Peer, ResultCode, oid};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -691,6 +691,10 @@ impl Connection {
                     }
                     self.near.send(octets, now);
                 }
+                FromUpstream::Limited(limited) => match self.limit_reached(limited, now) {
+                    Next::Go => {}
+                    end => return end,
+                },
                 FromUpstream::Drop => {}
                 FromUpstream::Disconnect(notice) => {
                     self.wire.closed();
@@ -703,6 +707,14 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// A search ends before the directory ends it (L-18).
+    fn limit_reached(&mut self, limited: Limited, now: Instant) -> Next {
+        self.count(Op::SearchRequest, &limited.answer);
+        self.near.send(limited.answer, now);
+        self.last_activity = now;
+        limited.abandon.map_or(Next::Go, |abandon| self.forward(abandon, now))
     }
 
     /// Nothing is remembered of somebody whose password the directory has just changed (L-14, V-52).
@@ -809,9 +821,12 @@ impl Connection {
 
     fn overdue(&mut self) -> Next {
         let now = Instant::now();
-        for answer in self.wire.end_overdue(now.into_std()) {
-            self.count(Op::SearchRequest, &answer);
-            self.near.send(answer, now);
+        let overdue = self.wire.end_overdue(now.into_std());
+        let ended = !overdue.is_empty();
+        for limited in overdue {
+            if let end @ (Next::StartTls | Next::Close | Next::Gone) = self.limit_reached(limited, now) {
+                return end;
+            }
         }
         let far_stalled = match &self.far {
             Far::Open(far) => far.stalled_since().is_some_and(|since| since + self.timeouts.write_stall <= now),
@@ -824,7 +839,7 @@ impl Connection {
             self.wire.closed();
             return Next::Gone;
         }
-        Next::Go
+        if ended { self.after_work() } else { Next::Go }
     }
 
     fn is_working(&self) -> bool {
@@ -909,8 +924,7 @@ fn result_code(response: &Bytes) -> Option<ResultCode> {
 /// Which request a final response belongs to.
 fn request_of(response: Op) -> Option<Op> {
     Some(match response {
-        // An entry that a limit of ours ends the search at (L-18).
-        Op::SearchResultDone | Op::SearchResultEntry => Op::SearchRequest,
+        Op::SearchResultDone => Op::SearchRequest,
         Op::ModifyResponse => Op::ModifyRequest,
         Op::AddResponse => Op::AddRequest,
         Op::DelResponse => Op::DelRequest,

@@ -1,19 +1,32 @@
-//! How long a refused bind takes, so that its time does not tell whether the user exists (L-41).
+//! How long a refused bind takes, so that its time tells neither whether the user exists (L-41) nor, where no phone rang, whether the
+//! password was right (L-40).
 //!
-//! Where no bind reached the directory, the answer waits as long as a recent real one took. That one had been looked for in every way
-//! in which somebody is looked for whom nobody finds, so that its time has room for these questions. Every refusal waits a little random
-//! time on top and goes through the same timer, so that the two cannot be told apart by its coarseness either.
+//! ```text
+//! wrong password        asked ── the directory's no ─────────── ┐
+//! right, and a No       asked ── the directory's yes ────────── ┼─ the longer of a no and a yes ─ verification's No ─ a random time
+//! nobody was asked      asked ───────────────────────────────── ┘
+//! ```
+//!
+//! Each takes the time of all of it: what did not happen takes as long as it took somebody else a moment ago. A real no has been looked for
+//! in every way in which somebody is looked for whom nobody finds, so that its time has room for these questions. All end with the same
+//! timer, so that they cannot be told apart by its coarseness either.
 
 use domain::NameForm;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// One pace for each client and each way that a bind can go: what one client sees of its directory says nothing about another's, nor
 /// what a DN costs to find about a name, nor the own domain's servers about another domain's.
 #[derive(Default)]
-pub struct Paces(Mutex<HashMap<(String, Way), Arc<Pace>>>);
+pub struct Paces(Mutex<HashMap<String, OfClient>>);
+
+#[derive(Default)]
+struct OfClient {
+    ways: HashMap<Way, Arc<Pace>>,
+    decisions: Arc<Mutex<Recent>>,
+}
 
 /// What the time of a bind depends on, besides its answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,26 +38,32 @@ pub struct Way {
     pub domain: Option<String>,
     /// On a connection to the directory that is open already.
     pub again: bool,
+    /// What was typed ends in what somebody could have for a code: verification is asked about it before the bind (L-52).
+    pub tail: bool,
 }
 
 impl Paces {
     pub fn of(&self, client: &str, way: Way) -> Arc<Pace> {
         let mut paces = self.0.lock().expect("nobody panics while looking for a pace");
-        Arc::clone(paces.entry((client.to_owned(), way)).or_default())
+        let of_client = paces.entry(client.to_owned()).or_default();
+        let decisions = &of_client.decisions;
+        let pace = || Arc::new(Pace { binds: Mutex::default(), decisions: Arc::clone(decisions) });
+        Arc::clone(of_client.ways.entry(way).or_insert_with(pace))
     }
 }
 
-/// Recent latencies of real binds. Those of wrong passwords are kept apart: a directory may take its time over a no, and service
-/// accounts bind all day.
+/// Recent latencies of real binds, and of decisions that nobody's phone rang for, which are the same for all ways.
 #[derive(Default)]
 pub struct Pace {
-    recent: Mutex<Recent>,
+    binds: Mutex<Recent>,
+    decisions: Arc<Mutex<Recent>>,
 }
 
+/// By their answer: a directory may take its time over a no, and service accounts bind all day.
 #[derive(Default)]
 struct Recent {
-    wrong: Latencies,
-    others: Latencies,
+    no: Latencies,
+    yes: Latencies,
 }
 
 #[derive(Default)]
@@ -55,43 +74,70 @@ struct Latencies {
 
 /// Few enough that a busy hour is not answered at the pace of the quiet one before it.
 const KEPT: usize = 32;
-/// With fewer wrong passwords than these, all binds are what a refusal is paced by.
+/// With fewer Nos than these, a Yes is what their time is taken from.
 const FEW: usize = 8;
 /// Before the first real bind. About what one takes in a small network.
 const UNKNOWN: Duration = Duration::from_millis(2);
 const JITTER_MICROS: u64 = 8_000;
 
-/// What the directory said to a real bind.
+/// How a real bind or decision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    WrongPassword,
-    SomethingElse,
+    /// A wrong password; a No.
+    No,
+    /// Whatever else.
+    Yes,
 }
 
 impl Pace {
     /// A real bind took this long, from the name that was typed to the directory's answer.
     pub fn learn(&self, latency: Duration, said: Said) {
-        let mut recent = self.recent.lock().expect("nobody panics while noting a latency");
-        match said {
-            Said::WrongPassword => recent.wrong.note(latency),
-            Said::SomethingElse => recent.others.note(latency),
-        }
+        locked(&self.binds).note(latency, said);
     }
 
-    /// When a refusal that came after a real bind goes out.
-    pub fn after_bind(&self, now: Instant, random: u64) -> Instant {
-        now + jitter(random)
+    /// Verification took this long from there to a decision for which nobody was waited for.
+    pub fn learn_decision(&self, latency: Duration, said: Said) {
+        locked(&self.decisions).note(latency, said);
+    }
+
+    /// When the refusal of a wrong password goes out that the directory has told now, of an attempt that began at `asked`.
+    pub fn after_no(&self, asked: Instant, now: Instant, random: u64) -> Instant {
+        let yes = locked(&self.binds).yes.one(random >> 24).unwrap_or_default();
+        now.max(asked + yes) + self.decision(random) + jitter(random)
+    }
+
+    /// When a No goes out that verification has said now, after the directory had said yes at `accepted`.
+    pub fn after_yes(&self, asked: Instant, accepted: Instant, now: Instant, random: u64) -> Instant {
+        let no = locked(&self.binds).one_no(random >> 24).unwrap_or_default();
+        now + (asked + no).saturating_duration_since(accepted) + jitter(random)
     }
 
     /// When a refusal without a bind goes out, of an attempt that began at `asked`. How often its name was looked up in between, as a
     /// user's and perhaps as a service account's, is within that time.
     pub fn without_bind(&self, asked: Instant, random: u64) -> Instant {
-        let recent = self.recent.lock().expect("nobody panics while noting a latency");
-        let enough = recent.wrong.kept.len() >= FEW;
-        let likely = if enough { &recent.wrong.kept[..] } else { &recent.others.kept[..] };
-        // The upper half chooses the sample, the lower half the jitter: independent of each other.
-        let sample = (random >> 32).checked_rem(likely.len() as u64).and_then(|place| likely.get(place as usize));
-        asked + sample.copied().unwrap_or(UNKNOWN) + jitter(random)
+        let bind = {
+            let binds = locked(&self.binds);
+            binds.one_no(random >> 24).max(binds.yes.one(random >> 36)).unwrap_or(UNKNOWN)
+        };
+        asked + bind + self.decision(random) + jitter(random)
+    }
+
+    fn decision(&self, random: u64) -> Duration {
+        locked(&self.decisions).one_no(random >> 48).unwrap_or_default()
+    }
+}
+
+impl Recent {
+    fn note(&mut self, latency: Duration, said: Said) {
+        match said {
+            Said::No => self.no.note(latency),
+            Said::Yes => self.yes.note(latency),
+        }
+    }
+
+    fn one_no(&self, random: u64) -> Option<Duration> {
+        let few = self.no.kept.len() < FEW && !self.yes.kept.is_empty();
+        if few { self.yes.one(random) } else { self.no.one(random) }
     }
 }
 
@@ -103,10 +149,21 @@ impl Latencies {
         }
         self.next = (self.next + 1) % KEPT;
     }
+
+    /// One of them, by twelve bits of `random`.
+    fn one(&self, random: u64) -> Option<Duration> {
+        let place = (random & 0xfff).checked_rem(self.kept.len() as u64)?;
+        self.kept.get(place as usize).copied()
+    }
 }
 
+fn locked(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
+    recent.lock().expect("nobody panics while noting a latency")
+}
+
+/// By 24 bits that nothing else is chosen by.
 fn jitter(random: u64) -> Duration {
-    Duration::from_micros((random & 0xffff_ffff) % JITTER_MICROS)
+    Duration::from_micros((random & 0xff_ffff) % JITTER_MICROS)
 }
 
 /// Eight random octets. Without a source of randomness the process cannot work at all.
@@ -118,6 +175,14 @@ pub fn random() -> u64 {
 mod tests {
     use super::*;
 
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn many(pace: &Pace, latency: Duration, said: Said) {
+        (0..KEPT).for_each(|_| pace.learn(latency, said));
+    }
+
     #[tokio::test]
     async fn a_refusal_without_a_bind_waits_as_long_as_a_recent_bind_took() {
         // L-41
@@ -125,33 +190,58 @@ mod tests {
         let start = Instant::now();
         let waits = |pace: &Pace, random| pace.without_bind(start, random) - start;
         assert_eq!(waits(&pace, 0), UNKNOWN);
-        for milliseconds in 0..2 * KEPT as u64 {
-            pace.learn(Duration::from_millis(1_000 + milliseconds), Said::SomethingElse);
+        for number in 0..2 * KEPT as u64 {
+            pace.learn(millis(1_000 + number), Said::Yes);
         }
         for sample in 0..KEPT as u64 {
-            let wait = waits(&pace, (sample << 32) | (sample * 7919));
-            let oldest = Duration::from_millis(1_000 + KEPT as u64);
-            assert!(wait >= oldest && wait < oldest + Duration::from_millis(KEPT as u64 + 8), "{wait:?}");
+            let wait = waits(&pace, (sample << 24) | (sample << 36) | (sample * 7919));
+            let oldest = millis(1_000 + KEPT as u64);
+            assert!(wait >= oldest && wait < oldest + millis(KEPT as u64 + 8), "{wait:?}");
         }
-        // As soon as there are some, those of wrong passwords alone are what counts.
-        for _ in 0..FEW {
-            pace.learn(Duration::from_millis(50), Said::WrongPassword);
+        many(&pace, millis(3_000), Said::No);
+        assert_eq!(waits(&pace, 0), millis(3_000));
+        many(&pace, millis(50), Said::No);
+        assert!(waits(&pace, 0) >= millis(1_000), "as long as a yes takes, where that is longer");
+    }
+
+    #[tokio::test]
+    async fn every_no_takes_the_longer_bind_and_a_decision() {
+        // L-40, L-41: whichever of the two the directory takes longer over
+        let start = Instant::now();
+        for (no, yes) in [(50, 20), (20, 50)] {
+            let pace = Pace::default();
+            many(&pace, millis(no), Said::No);
+            many(&pace, millis(yes), Said::Yes);
+            (0..FEW).for_each(|_| pace.learn_decision(millis(7), Said::No));
+            pace.learn_decision(millis(900), Said::Yes);
+            let (refused, accepted) = (start + millis(no), start + millis(yes));
+            let denied = accepted + millis(7);
+            for random in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
+                let expected = start + millis(57) + jitter(random);
+                assert_eq!(pace.after_no(start, refused, random), expected);
+                assert_eq!(pace.after_yes(start, accepted, denied, random), expected);
+                assert_eq!(pace.without_bind(start, random), expected);
+            }
         }
-        assert_eq!(waits(&pace, u64::MAX << 32), Duration::from_millis(50));
     }
 
     #[test]
     fn what_another_domain_takes_paces_nobody_of_this_one() {
         // L-41, FD-02
         let paces = Paces::default();
-        let of = |domain: Option<&str>| {
-            paces.of("vpn", Way { form: Some(NameForm::Netbios), domain: domain.map(str::to_owned), again: false })
+        let of = |domain: Option<&str>, tail| {
+            let (form, domain) = (Some(NameForm::Netbios), domain.map(str::to_owned));
+            paces.of("vpn", Way { form, domain, again: false, tail })
         };
-        of(Some("child.corp.example")).learn(Duration::from_secs(3), Said::SomethingElse);
+        of(Some("child.corp.example"), false).learn(Duration::from_secs(3), Said::Yes);
         let start = Instant::now();
-        for domain in [None, Some("other.test")] {
-            assert_eq!(of(domain).without_bind(start, 0) - start, UNKNOWN, "{domain:?}");
+        for (domain, tail) in [(None, false), (Some("other.test"), false), (Some("child.corp.example"), true)] {
+            assert_eq!(of(domain, tail).without_bind(start, 0) - start, UNKNOWN, "{domain:?}");
         }
-        assert!(Arc::ptr_eq(&of(Some("other.test")), &of(Some("other.test"))));
+        assert!(Arc::ptr_eq(&of(Some("other.test"), false), &of(Some("other.test"), false)));
+        // Verification does not care in what words somebody was named.
+        of(None, false).learn_decision(millis(9), Said::No);
+        assert_eq!(of(Some("other.test"), true).without_bind(start, 0) - start, UNKNOWN + millis(9));
+        assert_eq!(paces.of("wiki", Way::default()).without_bind(start, 0) - start, UNKNOWN);
     }
 }

@@ -8,7 +8,7 @@ use lab::{COMPANY_BASE, password_of};
 use ldap_wire::ber::{self, Writer};
 use ldap_wire::{
     Control, ExtendedRequest, Filter, LdapResult, Message, MessageId, Op, PagedResults, Scope, SearchRequest,
-    SearchResultEntry, extended, oid,
+    SearchResultEntry, SyncMode, SyncRequest, extended, oid,
 };
 use std::time::{Duration, Instant};
 
@@ -295,6 +295,24 @@ async fn a_search_finds_no_more_than_the_client_may_and_lasts_no_longer() -> Res
     // The next login uses the connection, whatever the directory was still busy with.
     assert_eq!(wire.bind(ANN, &format!("{},222222", password_of(ANN))).await?, 0);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_never_ends_keeps_no_place_once_its_time_is_over() -> Result<()> {
+    // L-18, L-05, L-04: content synchronisation waits for changes for ever
+    let brief = domain::settings::Client { time_limit_seconds: 1, ..client("brief") };
+    let section = |section: &mut ldap_gateway::LdapSection| section.bound_idle_seconds = 3;
+    let lab = Lab::start(Wanted { client: brief, section, ..Wanted::default() }).await?;
+    lab.gateway.verification.enrol(ANN, &["111111"]);
+    let mut wire = lab.connect().await?;
+    assert_eq!(wire.bind(ANN, &format!("{},111111", password_of(ANN))).await?, 0);
+    let search = SearchRequest::new(lab.person(ANN), Scope::Base, &Filter::present("objectClass"), &["1.1"]);
+    let waiting = SyncRequest { mode: SyncMode::RefreshAndPersist, cookie: None, reload_hint: false }.to_control();
+    let answers = wire.search(&search, &[waiting]).await?;
+    assert_eq!(LdapResult::decode(answers.last().context("an end")?)?.code.0, 11);
+    until("the directory to be told", || lab.slapd.log().contains(" ABANDON msg=")).await?;
+    assert_eq!(wire.search_code(&lab.person(ANN), Scope::Base).await?, (0, 1));
+    wire.expect_silent_end().await.context("nothing is open any more, so that it is idle")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ mod makes;
 mod password_check;
 mod pressure;
 mod recorder;
+mod root_entry;
 mod sasl;
 mod second_factors;
 mod shut_out;

@@ -47,6 +47,8 @@ struct State {
     calls: Vec<Call>,
     attempts: Vec<(wire::Attempt, String)>,
     no_code_from: Option<&'static str>,
+    denied: HashMap<String, &'static str>,
+    takes: Duration,
     allowed_codes: Vec<String>,
 }
 
@@ -103,6 +105,16 @@ impl FakeVerification {
     pub fn enrol(&self, username: &str, codes: &[&str]) {
         let codes = codes.iter().map(|code| (*code).to_owned());
         self.state().codes.entry(username.to_owned()).or_default().extend(codes);
+    }
+
+    /// Whoever this is, nobody asks them anything.
+    pub fn denies(&self, username: &str, reason: &'static str) {
+        self.state().denied.insert(username.to_owned(), reason);
+    }
+
+    /// Every Begin takes so long.
+    pub fn takes(&self, length: Duration) {
+        self.state().takes = length;
     }
 
     /// Who comes from there needs no code.
@@ -177,6 +189,9 @@ impl FakeVerification {
 
     fn evaluate(&self, username: &str, code: Option<&str>) -> Result<(), &'static str> {
         let mut state = self.state();
+        if let Some(reason) = state.denied.get(username) {
+            return Err(reason);
+        }
         let Some(codes) = state.codes.get(username) else { return Err("unknown_user") };
         let code = code.ok_or("method_impossible")?;
         if !codes.contains(code) {
@@ -245,6 +260,10 @@ impl wire::verification_server::Verification for FakeVerification {
         });
         self.state().attempts.push((*attempt.clone(), request.wanted_method));
         self.held.subscribe().wait_for(|held| !held).await.expect("the fake outlives its calls");
+        let takes = self.state().takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         self.trouble().await?;
         let (transaction, client) = (attempt.transaction_id.as_str(), attempt.client.as_str());
         let misbehaviour = self.state().misbehaviour.clone();

@@ -1,6 +1,7 @@
-//! Neither time nor octets tell anybody who exists (L-40, L-41, T-08): thousands of binds, of two populations in random order, so that
+//! Neither time nor octets tell anybody who exists, or whose password was right (L-40, L-41, T-08): thousands of binds, of two populations in random order, so that
 //! whatever else the machine does, it does to both.
 
+use crate::makes::Make;
 use crate::recorder::{self, InFront, PASSWORD, Recorder, SERVICE, Takes};
 use crate::support::{
     Lab, Misbehaviour, Running, Wanted, Wire, capture, client, comparable, directory_at, service_account, trusting,
@@ -9,7 +10,7 @@ use crate::support::{
 use anyhow::{Context, Result};
 use domain::settings::{self, Appended, BindKind, Client, Preset};
 use domain::{ObjectName, Reason, ResultClass};
-use lab::{Pki, Samba};
+use lab::{Pki, Samba, password_of};
 use ldap_wire::{Control, LdapResult, oid};
 use proto::user_store::PasswordOutcome;
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
-const PEOPLE: &[&str] = &["ann"];
+const PEOPLE: &[&str] = &["ann", "nora", "lou", "cora"];
 const MANY: Effort = Effort { samples: 2_000, learned_from: 100, at_once: 16 };
 const SOME: Effort = Effort { samples: 500, learned_from: 60, at_once: 4 };
 /// A domain controller takes its time over a wrong password, and over one after the other.
@@ -35,12 +36,14 @@ struct Effort {
     at_once: usize,
 }
 
-/// Two names that nobody may tell apart, as one client types them.
+/// Two binds that nobody may tell apart, as one client sends them.
 #[derive(Clone)]
 struct Pair {
     what: &'static str,
     source: [u8; 4],
     names: [String; 2],
+    /// `None` is a wrong one, another one each time.
+    passwords: [Option<String>; 2],
     code: &'static str,
     controls: Vec<Control>,
     /// Each time on a connection of its own.
@@ -50,7 +53,14 @@ struct Pair {
 impl Pair {
     /// Of a client at 127.0.0.1 that appends nothing.
     fn of(what: &'static str, names: [String; 2]) -> Self {
-        Self { what, source: [127, 0, 0, 1], names, code: "", controls: Vec::new(), afresh: false }
+        let passwords = [None, None];
+        Self { what, source: [127, 0, 0, 1], names, passwords, code: "", controls: Vec::new(), afresh: false }
+    }
+
+    /// A wrong password of this name, and the right one, which is not enough.
+    fn right(what: &'static str, name: &str, password: &str) -> Self {
+        let passwords = [None, Some(password.to_owned())];
+        Self { passwords, ..Self::of(what, [name, name].map(str::to_owned)) }
     }
 }
 
@@ -116,6 +126,7 @@ fn no_clock_tells_who_is_in_an_openldap_directory_whatever_stands_beside_the_nam
             pair("a DN", &|name| lab.person(name)),
             Pair { controls, ..pair("a name and controls", &str::to_owned) },
             Pair { afresh: true, ..pair("a name on a new connection", &str::to_owned) },
+            Pair::right("a right password", names[0], &password_of(names[0])),
         ];
         let address = lab.gateway.gateway.tls_addresses().first().copied().context("a port")?;
         let told = told_apart(&Front { address, tls: lab.tls.clone() }, pairs, MANY).await?;
@@ -162,6 +173,83 @@ fn no_clock_tells_who_is_in_a_windows_domain_whatever_form_the_name_has() -> Res
             pair("a name of the domain", &|name| format!(r"LAB\{name}")),
             pair("a DN", &Samba::dn_of),
             pair("a mail address", &|name| format!("{}@mail.example", name.split('.').next().unwrap_or(name))),
+            Pair::right("a right password", "ben.baker", &password_of("ben.baker")),
+        ];
+        let told = told_apart(&front, pairs, FEW).await?;
+        assert!(told.is_empty(), "{told:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_clock_tells_a_right_password_from_a_wrong_one_where_no_phone_rings() -> Result<()> {
+    // L-40, L-41: a directory that takes its time over a no, then one that does over a yes; verification does in both
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let millis = Duration::from_millis;
+        let before = Takes { by_name: millis(1), ..Takes::default() };
+        let slow_no = Takes { accepting: millis(1), refusing: millis(6), ..before };
+        let slow_yes = Takes { accepting: millis(6), refusing: millis(1), ..before };
+        let refusals = ["nora", "lou", "cora"].into_iter().zip(["not_enrolled", "locked_out", "client_not_allowed"]);
+        for (takes, few) in [(slow_no, false), (slow_yes, true)] {
+            let recorder = Recorder::start(PEOPLE, takes).await?;
+            let lab = recorder.behind_gateway(client("refusing")).await?;
+            let verification = &lab.gateway.verification;
+            verification.enrol("ann", &["111111"]);
+            refusals.clone().for_each(|(name, reason)| verification.denies(name, reason));
+            verification.takes(millis(5));
+            let nobody = Pair {
+                passwords: [None, Some(PASSWORD.to_owned())],
+                ..Pair::of("an unknown name, and a right password", ["nobody", "ann"].map(str::to_owned))
+            };
+            let mut pairs = vec![nobody, Pair::right("a wrong code", "ann", PASSWORD)];
+            pairs.extend(refusals.clone().map(|(name, reason)| Pair::right(reason, name, PASSWORD)));
+            pairs.truncate(if few { 2 } else { pairs.len() });
+            pairs.iter_mut().for_each(|pair| pair.code = ",999999");
+            let told = told_apart(&lab.front(), pairs, if few { SOME } else { MANY }).await?;
+            assert!(told.is_empty(), "{told:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn no_clock_tells_who_exists_by_a_code_that_is_asked_about_before_the_bind() -> Result<()> {
+    // L-41, L-52 (b): verification takes its time over it, and hears of it where what was typed looks like one
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let recorder = Recorder::start(PEOPLE, Takes::default()).await?;
+        let lab = recorder.behind_gateway(Client { appended: Appended::Optional, ..client("optional") }).await?;
+        lab.gateway.verification.enrol("ann", &["111111"]);
+        lab.gateway.verification.takes(Duration::from_millis(6));
+        let pair = |what| Pair::of(what, ["ann", "nobody"].map(str::to_owned));
+        let pairs = vec![
+            Pair { code: ",999999", ..pair("a password and a code") },
+            pair("a password"),
+            Pair { code: ",99999", ..pair("a password that looks like no code") },
+        ];
+        let told = told_apart(&lab.front(), pairs, SOME).await?;
+        assert!(told.is_empty(), "{told:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_clock_tells_who_is_in_a_389_directory_or_whose_password_was_right() -> Result<()> {
+    // L-40, L-41
+    let runtime = capture::quiet_runtime()?;
+    runtime.block_on(async {
+        let make = Make::ds389()?;
+        let plain = Client { appended: Appended::Off, ..client("real") };
+        let wanted = Wanted { client: plain, section: many, ..Wanted::default() };
+        let gateway = Running::start(make.directory.clone(), wanted, &make.pki).await?;
+        let address = gateway.gateway.tls_addresses().first().copied().context("a port")?;
+        let front = Front { address, tls: trusting(&make.pki.ca_file())? };
+        let names = ["ann.archer", "nobody.here"];
+        let pairs = vec![
+            Pair::of("a name", names.map(str::to_owned)),
+            Pair::of("a DN", names.map(|name| make.dn_of(name))),
+            Pair::right("a right password", names[0], &password_of(names[0])),
         ];
         let told = told_apart(&front, pairs, FEW).await?;
         assert!(told.is_empty(), "{told:?}");
@@ -271,7 +359,8 @@ async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f6
         let mut tasks: Vec<_> = tasks.map(|task| (random(), task)).collect();
         tasks.sort_unstable();
         // In front, what fills the gateway's memory of how long a bind takes.
-        let learning = of_source.iter().flat_map(|(place, _)| (0..learned_from).map(|_| (0, (*place, 2))));
+        let learning =
+            of_source.iter().flat_map(|(place, _)| (0..2 * learned_from).map(|number| (0, (*place, 2 + number % 2))));
         let tasks: Arc<Vec<_>> = Arc::new(learning.chain(tasks).map(|(_, task)| task).collect());
         let next = Arc::new(AtomicUsize::new(0));
         for _ in 0..at_once {
@@ -282,7 +371,8 @@ async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f6
                 while let Some((place, which)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let pair = &pairs[*place];
                     // The same password again would not be asked about (FB-02).
-                    let password = format!("wrong{}{}", new_number(), pair.code);
+                    let wrong = || format!("wrong{}", new_number());
+                    let password = pair.passwords[which % 2].clone().unwrap_or_else(wrong) + pair.code;
                     let name = &pair.names[which % 2];
                     if pair.afresh {
                         wire = connect(&front, source).await?;
@@ -297,13 +387,13 @@ async fn measure(front: &Front, pairs: &[Pair], effort: Effort) -> Result<Vec<f6
             }));
         }
     }
-    let mut populations = vec![[Vec::new(), Vec::new(), Vec::new()]; pairs.len()];
+    let mut populations = vec![[const { Vec::new() }; 4]; pairs.len()];
     for worker in running {
         worker.await??.into_iter().for_each(|(place, which, seconds)| populations[place][which].push(seconds));
     }
-    let distances = populations.iter_mut().map(|[known, unknown, _]| {
-        assert_eq!((known.len(), unknown.len()), (samples, samples));
-        kolmogorov_smirnov(known, unknown)
+    let distances = populations.iter_mut().map(|[first, second, ..]| {
+        assert_eq!((first.len(), second.len()), (samples, samples));
+        kolmogorov_smirnov(first, second)
     });
     Ok(distances.collect())
 }
