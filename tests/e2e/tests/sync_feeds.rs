@@ -589,7 +589,10 @@ async fn backups_go_on(upstream: &Arc<Upstream>, feeds: &[&str]) -> Result<()> {
         let restored = World::new(backup, Arc::clone(upstream), &base, "").await?;
         ensure!(restored.difference().await?.is_some(), "{feed}: the backup is of before");
         let run = restored.run("incremental").await?;
-        ensure!((run.state.as_str(), run.mode.as_str(), run.feed.as_str()) == ("done", "incremental", *feed), "{run:?}");
+        ensure!(
+            (run.state.as_str(), run.mode.as_str(), run.feed.as_str()) == ("done", "incremental", *feed),
+            "{run:?}"
+        );
         agrees(feed, &restored, &format!("{feed}, restored")).await?;
         if !tells_everything(feed) {
             // S-43: who is not there in two sweeps is gone.
@@ -614,11 +617,8 @@ fn edits_in(form: Form, number: usize) -> String {
     let dn = |uid: &str| format!("{}={uid},{place}", form.rdn());
     let somebody = format!("cut{number}");
     let mut ldif = form.person(&somebody, &dn(&somebody));
-    let _ = writeln!(
-        ldif,
-        "\ndn: {}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 9018{number:02}\n",
-        dn(changed)
-    );
+    let _ =
+        writeln!(ldif, "\ndn: {}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 9018{number:02}\n", dn(changed));
     if let Some(before) = number.checked_sub(1).filter(|_| number < 100) {
         let _ = writeln!(ldif, "dn: {}\nchangetype: delete\n", dn(&format!("cut{before}")));
     }

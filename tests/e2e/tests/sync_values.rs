@@ -16,8 +16,7 @@ async fn what_of_an_entry_cannot_be_used_is_named_by_the_run_and_by_the_plan() -
     let dir = tempfile::tempdir()?;
     let upstream = Arc::new(Upstream::slapd(dir.path(), &SlapdOptions::default())?);
     let dn = |uid: &str, unit: &str| format!("uid={uid},ou={unit},ou=people,{COMPANY_BASE}");
-    let (ann, ben, clara) =
-        (dn("ann.archer", "engineering"), dn("ben.hale", "sales"), dn("clara.osborn", "finance"));
+    let (ann, ben, clara) = (dn("ann.archer", "engineering"), dn("ben.hale", "sales"), dn("clara.osborn", "finance"));
     upstream.modify(&format!(
         "dn: {ann}\nchangetype: modify\nreplace: mail\nmail: not an address\n-\n\
          replace: preferredLanguage\npreferredLanguage: klingonese-klingonese\n-\n\
@@ -49,8 +48,7 @@ async fn what_of_an_entry_cannot_be_used_is_named_by_the_run_and_by_the_plan() -
         let request = ListSyncRunsRequest { run_id: run.run_id, limit: 1, ..ListSyncRunsRequest::default() };
         let listed = world.store.admin.list_sync_runs(Request::new(request)).await?.into_inner().runs;
         let listed = &listed.first().context("the run")?.unusable;
-        let lines: Vec<String> =
-            listed.iter().map(|it| format!("{}: {} {}", it.entry, it.attribute, it.why)).collect();
+        let lines: Vec<String> = listed.iter().map(|it| format!("{}: {} {}", it.entry, it.attribute, it.why)).collect();
         ensure!(expected.iter().all(|line| lines.contains(line)), "{mode}: {lines:#?}");
         ensure!(lines.len() == expected.len(), "{mode}: {lines:#?}");
     }
