@@ -168,33 +168,6 @@ async fn whoever_leads_of_two_is_killed_ten_times_under_a_stream_of_edits_and_th
     nothing_is_lost_and_nothing_doubled(&world.slapd, &line, || stored(&world)).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_the_lease_map_is_wiped_a_new_leader_works_within_three_leases() -> Result<()> {
-    // S-60: the map is kept in memory, and its revisions begin again. What fences is the store's epoch.
-    let mut world = Distributed::start_over(&SlapdOptions::default(), "", "")?;
-    let line = world.command_line().clone();
-    line.apply(world.dir.path(), &scheduled(&world.slapd, "")?)?;
-    line.run(&["sync", "now"])?;
-    let epoch = || -> Result<u64> { line.json(&["sync", "status"])?["epoch"].as_u64().context("an epoch") };
-    for turn in 0..2 {
-        let (before, uid) = (epoch()?, format!("wiped{turn}"));
-        let wiped = Instant::now();
-        world.cluster.nats.restart()?;
-        world.slapd.modify(&format!(
-            "dn: uid={uid},ou=sales,ou=people,{COMPANY_BASE}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: {uid}\ncn: W\nsn: W\n"
-        ))?;
-        // Whoever leads from now on begins with a run, at once.
-        while epoch()? == before || line.json(&["user", "show", &uid]).is_err() {
-            ensure!(wiped.elapsed() < LEASE * 3, "turn {turn}: nobody leads and works");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        eprintln!("turn {turn}: a new leader has worked after {:?}", wiped.elapsed());
-        let now = epoch()?;
-        ensure!(now > before && leader_of(&world, now).is_some(), "turn {turn}: epoch {now} after {before}");
-    }
-    Ok(())
-}
-
 /// Who may sign in, as the database has them; nobody is there twice.
 fn stored(world: &Distributed) -> Result<People> {
     let sql = "select username, trim(first_name || ' ' || last_name), phone from users where state = 'enabled'";

@@ -20,7 +20,7 @@ async fn what_of_an_entry_cannot_be_used_is_named_by_the_run_and_by_the_plan() -
     upstream.modify(&format!(
         "dn: {ann}\nchangetype: modify\nreplace: mail\nmail: not an address\n-\n\
          replace: preferredLanguage\npreferredLanguage: klingonese-klingonese\n-\n\
-         replace: mobile\nmobile: call me\nmobile: 030 901820\n\n\
+         replace: mobile\nmobile: (ask me)\nmobile: 030 901820\n\n\
          dn: {ben}\nchangetype: modify\nreplace: mobile\nmobile: 0171 2345678 / 030 901820\n\n\
          dn: {clara}\nchangetype: modify\nreplace: mail\nmail:: {}\n-\nreplace: mobile\nmobile: +49 {}\n\n",
         BASE64.encode(b"clara\x01@acme.example"),

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Fixture, left, people};
 use proto::user_store::left_object::How;
-use proto::user_store::{ApplyBatchRequest, BeginRunRequest, FinishRunReply, FinishRunRequest, SyncRun, SyncedUser};
+use proto::user_store::{ApplyBatchRequest, BeginRunRequest, FinishRunReply, FinishRunRequest, SyncRun};
 use proto::user_store::{SyncStatusRequest, admin_server::Admin, sync_server::Sync};
 use tonic::Request;
 
