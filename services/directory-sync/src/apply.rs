@@ -4,7 +4,7 @@
 //! final: whoever hears it stops at once.
 
 use crate::mode::Mode;
-use crate::plan::Problems;
+use crate::plan::{Problem, Problems};
 use domain::ObjectId;
 use prost::Message;
 use proto::user_store::sync_server::Sync as Store;
@@ -165,12 +165,13 @@ impl BegunRun {
     }
 
     /// Ends the run. `incomplete` = why the read was not complete; then the store looks for no leavers (S-41). `position` = where a
-    /// full run says that the feed continues; `pins` = what items name by a DN.
+    /// full run says that the feed continues; `pins` = what items name by a DN; `problems` = what of the entries cannot be used.
     pub(crate) async fn finish(
         &self,
         incomplete: Option<&str>,
         position: Vec<u8>,
         pins: Vec<SourcePin>,
+        problems: &Problems,
     ) -> Result<FinishRunReply, StoreError> {
         let _turn = self.term.turn.acquire().await;
         let request = FinishRunRequest {
@@ -183,10 +184,15 @@ impl BegunRun {
             pins,
             looked_at: self.looked_at.clone(),
             draft_items: self.draft_items.to_vec(),
+            unusable: problems.kept().iter().map(Problem::told).collect(),
+            unusable_count: problems.count,
         };
         patiently("FinishRun", FINISH_LIMIT, request, |request| self.term.store.finish_run(request)).await
     }
 }
+
+/// Of the first problems that the store found.
+const PROBLEMS_KEPT_MAX: usize = 20;
 
 /// What the store made of the batches of a run.
 #[derive(Debug, Default)]
@@ -313,7 +319,7 @@ impl Applied {
         self.changed += u64::from(reply.changed);
         self.unchanged += u64::from(reply.unchanged);
         self.problem_count += reply.problems.len() as u64;
-        let room = Problems::KEPT_MAX.saturating_sub(self.problems.len());
+        let room = PROBLEMS_KEPT_MAX.saturating_sub(self.problems.len());
         self.problems.extend(reply.problems.into_iter().take(room));
     }
 }

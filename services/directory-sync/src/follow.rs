@@ -25,6 +25,8 @@ pub(crate) struct Follow {
     followed: Option<Followed>,
     /// Not before.
     paused: Option<Instant>,
+    /// How often in a row what it told could not be read to its end.
+    incomplete: u32,
 }
 
 struct Followed {
@@ -159,6 +161,22 @@ impl Follow {
         self.paused = Some(now + PAUSE);
     }
 
+    /// It could not be read to its end, and is told again from where it was read last: at once while that may be a moment's, ever later
+    /// while it goes on, such as with a source that is gone, and never later than the next run is due.
+    pub(crate) fn ended_incomplete(&mut self, interval: Duration, now: Instant) {
+        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(self.incomplete));
+        self.incomplete = self.incomplete.saturating_add(1);
+        self.followed = None;
+        self.paused = Some(now + pause.min(interval.max(PAUSE)));
+    }
+
+    /// All was read to its end: what was in the way is so no longer.
+    pub(crate) fn ended_complete(&mut self) {
+        if self.incomplete > 0 {
+            (self.incomplete, self.paused) = (0, None);
+        }
+    }
+
     /// Lets go of what is not wanted any more.
     pub(crate) fn keep(&mut self, is_wanted: impl Fn(&Arc<Directory>, &str) -> bool) {
         self.followed.take_if(|followed| !is_wanted(&followed.directory, &followed.items_digest));
@@ -172,5 +190,33 @@ impl Follow {
     /// When one that was lost may be followed again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.paused.filter(|_| self.followed.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_told_again_ever_later_and_at_once_when_it_can_be() {
+        // FS-21, FS-42
+        let (mut follow, now, interval) = (Follow::default(), Instant::now(), Duration::from_secs(100));
+        for seconds in [15, 30, 60, 100, 100] {
+            follow.ended_incomplete(interval, now);
+            assert_eq!(follow.due(), Some(now + Duration::from_secs(seconds)));
+            assert!(!follow.is_wanted(now + Duration::from_secs(seconds - 1)));
+            // It is followed meanwhile, and that comes to nothing.
+            follow.forget_pause();
+        }
+        follow.ended_incomplete(interval, now);
+        follow.ended_complete();
+        assert!(follow.is_wanted(now), "whatever run it was that was complete");
+        follow.ended_incomplete(interval, now);
+        assert_eq!(follow.due(), Some(now + Duration::from_secs(15)), "and it begins anew");
+        follow.stop(now);
+        follow.ended_complete();
+        follow.stop(now);
+        follow.ended_complete();
+        assert_eq!(follow.due(), Some(now + PAUSE), "a connection that was lost has its pause");
     }
 }

@@ -10,7 +10,8 @@ use domain::{Language, ObjectId};
 use ldap_wire::dn::Value;
 use ldap_wire::{Dn, SearchResultEntry};
 use prost::Message;
-use proto::user_store::{SyncedContainer, SyncedGroup, SyncedLanguages, SyncedPhone, SyncedUser};
+use proto::user_store::{SyncedContainer, SyncedGroup, SyncedLanguages, SyncedPhone, SyncedUser, UnusableValue};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -23,6 +24,8 @@ const TIME_OCTETS_MAX: usize = 64;
 const TEXT_OCTETS_MAX: usize = 1024;
 /// Forms of one user's name.
 const NAMES_MAX: usize = 32;
+/// Numbers of one attribute of a user.
+const NUMBERS_MAX: usize = 10;
 /// Members of one group, as they travel. A batch must fit into one message, of which the store takes 64 MiB.
 const GROUP_OCTETS_MAX: usize = 48 << 20;
 
@@ -232,14 +235,16 @@ pub(crate) fn member_dn(value: &str) -> &str {
     }
 }
 
-/// What was not taken as it stands: counted all, kept some, because one entry can have ten thousand bad values (B-76).
+/// What was not taken as it stands: counted all, kept some. What is wrong with several values of one attribute in the same way is one
+/// problem, because one entry can have ten thousand bad values (B-76).
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     pub(crate) count: u64,
     kept: Vec<Problem>,
+    last: Option<Problem>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// As it may be shown: a part of it, without control characters.
     pub(crate) entry: String,
@@ -259,8 +264,6 @@ pub(crate) enum Flaw {
     TooLong { octets_max: usize },
     #[error("is no mail address")]
     NoMailAddress,
-    #[error("is no phone number")]
-    NoPhoneNumber,
     #[error("is no number")]
     NoNumber,
     #[error("is no time")]
@@ -277,18 +280,32 @@ pub(crate) enum Flaw {
 }
 
 impl Problems {
-    pub(crate) const KEPT_MAX: usize = 20;
+    pub(crate) const KEPT_MAX: usize = 100;
 
     pub(crate) fn add(&mut self, dn: &[u8], attribute: &str, flaw: Flaw) {
+        let problem = Problem { entry: shown(dn), attribute: attribute.to_owned(), flaw };
+        // An entry may be read twice in a run.
+        if self.last.as_ref() == Some(&problem) || self.kept.contains(&problem) {
+            return;
+        }
         self.count += 1;
         if self.kept.len() < Self::KEPT_MAX {
-            self.kept.push(Problem { entry: shown(dn), attribute: attribute.to_owned(), flaw });
+            self.kept.push(problem.clone());
         }
+        self.last = Some(problem);
     }
 
     /// The first ones.
     pub(crate) fn kept(&self) -> &[Problem] {
         &self.kept
+    }
+}
+
+impl Problem {
+    /// For the list of the run.
+    pub(crate) fn told(&self) -> UnusableValue {
+        let Self { entry, attribute, flaw } = self;
+        UnusableValue { entry: entry.clone(), attribute: attribute.clone(), why: flaw.to_string() }
     }
 }
 
@@ -367,11 +384,15 @@ impl<'a> Values<'a> {
 
     /// The value of several that counts.
     fn pick<T: AsRef<str> + Ord>(&self, attribute: &str, values: Vec<T>) -> Option<T> {
+        values.into_iter().min_by(|one, other| self.before(attribute, one, other))
+    }
+
+    fn before<T: AsRef<str> + Ord>(&self, attribute: &str, one: &T, other: &T) -> Ordering {
         let in_name = |value: &T| {
             let value = value.as_ref().to_lowercase();
             self.leaf.iter().any(|(name, leaf)| name.eq_ignore_ascii_case(attribute) && *leaf == value)
         };
-        values.into_iter().min_by(|one, other| (!in_name(one), one).cmp(&(!in_name(other), other)))
+        (!in_name(one), one).cmp(&(!in_name(other), other))
     }
 
     fn name(&mut self, attribute: &str) -> Option<String> {
@@ -450,25 +471,31 @@ impl<'a> Values<'a> {
         self.pick(attribute, addresses).map(str::to_owned)
     }
 
-    /// One number a kind (FD-39, FD-40): which one counts is the item's to say (FS-27).
+    /// All of each kind, in the order in which they are tried (FD-39, FD-40): which kind counts, and whose country a number without a
+    /// code is of, is the item's to say (FS-27, FS-29).
     fn phones(&mut self, settings: &Directory) -> Vec<SyncedPhone> {
         let mut phones = Vec::new();
         for kind in PhoneKind::ALL {
-            if let Some(number) = settings.phone_attributes(kind).find_map(|it| self.phone(it)) {
-                phones.push(SyncedPhone { kind: kind.code().to_owned(), number: number.to_owned() });
+            for attribute in settings.phone_attributes(kind) {
+                phones.extend(self.numbers(attribute).into_iter().map(|number| SyncedPhone {
+                    kind: kind.code().to_owned(),
+                    number: number.to_owned(),
+                    attribute: attribute.to_owned(),
+                }));
             }
         }
         phones
     }
 
-    fn phone(&mut self, attribute: &str) -> Option<&'a str> {
+    fn numbers(&mut self, attribute: &str) -> Vec<&'a str> {
         let mut numbers = self.identifying(attribute, PHONE_OCTETS_MAX);
-        let all = numbers.len();
-        numbers.retain(|text| text.chars().any(char::is_numeric));
-        if numbers.len() < all {
-            self.problem(attribute, Flaw::NoPhoneNumber);
+        numbers.sort_unstable_by(|one, other| self.before(attribute, one, other));
+        numbers.dedup();
+        if numbers.len() > NUMBERS_MAX {
+            self.problem(attribute, Flaw::TooMany { most: NUMBERS_MAX, of: "numbers" });
         }
-        self.pick(attribute, numbers)
+        numbers.truncate(NUMBERS_MAX);
+        numbers
     }
 
     fn first_text<'n>(&mut self, mut attributes: impl Iterator<Item = &'n str>) -> String {
@@ -693,8 +720,12 @@ mod tests {
             first_name: "Ann".into(),
             last_name: "Archer".into(),
             mail: "ann.archer@corp.example".into(),
-            phones: [("business", "+49 30 1"), ("mobile", "+49 151 2")]
-                .map(|(kind, number)| SyncedPhone { kind: kind.into(), number: number.into() })
+            phones: [("business", "+49 30 1", "telephoneNumber"), ("mobile", "+49 151 2", "mobile")]
+                .map(|(kind, number, attribute)| SyncedPhone {
+                    kind: kind.into(),
+                    number: number.into(),
+                    attribute: attribute.into(),
+                })
                 .into(),
             password_changed: "134444736000010000".into(),
             ..SyncedUser::default()
@@ -774,7 +805,7 @@ mod tests {
             "uid=ann,dc=corp: uid is no UTF-8 text",
             "uid=ann,dc=corp: uid is longer than 256 octets",
             "uid=ann,dc=corp: mail is no mail address",
-            "uid=ann,dc=corp: mobile is no phone number",
+            "uid=ann,dc=corp: mobile is longer than 64 octets",
         ] {
             assert!(texts.contains(&text.to_owned()), "{text}: {texts:#?}");
         }
@@ -788,8 +819,52 @@ mod tests {
         let good: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
         let (user, problems) = planned("openldap", &entry("uid=name7,dc=corp", &[("uid", &good), ("sn", &bad)]));
         assert_eq!((user.username.as_str(), user.names.len()), ("name7", NAMES_MAX));
-        assert_eq!(problems.count, 10_001);
-        assert_eq!(problems.kept().len(), Problems::KEPT_MAX);
+        assert_eq!(
+            texts(&problems),
+            ["uid=name7,dc=corp: sn is no UTF-8 text", "uid=name7,dc=corp: username has more than 32 forms"]
+        );
+        assert_eq!(problems.count, 2, "what is wrong with an attribute ten thousand times is said once");
+    }
+
+    #[test]
+    fn the_problems_of_many_entries_are_counted_and_the_first_are_kept() {
+        // FD-36, FD-38, S-59
+        let mut settings = settings("openldap");
+        settings.attributes.languages.call = Some("preferredLanguage".into());
+        let mut problems = Problems::default();
+        for _ in 0..2 {
+            for number in 0..60 {
+                let values: &[(&str, &[&[u8]])] = &[("mail", &[b"none"]), ("preferredLanguage", &[b"klingonese-x"])];
+                let entry = entry(format!("uid=u{number},dc=corp"), values);
+                user(&settings, None, &id(), &entry, NOW, &mut problems);
+            }
+        }
+        let texts = texts(&problems);
+        assert_eq!(
+            texts[..2],
+            ["uid=u0,dc=corp: mail is no mail address", "uid=u0,dc=corp: preferredLanguage is no language tag"]
+        );
+        assert_eq!(texts.len(), Problems::KEPT_MAX);
+        assert_eq!(problems.count, 120 + 20, "of those that are kept each is known when its entry is read again");
+    }
+
+    #[test]
+    fn all_numbers_of_an_attribute_are_taken_in_an_order_that_no_server_makes() {
+        // FS-27, B-76
+        let phones = |values: &[&[u8]]| {
+            let (user, problems) = planned("openldap", &entry("uid=ann,dc=corp", &[("mobile", values)]));
+            let numbers: Vec<String> = user.phones.into_iter().map(|phone| phone.number).collect();
+            (numbers, texts(&problems))
+        };
+        let expected = ["+49 151 2", "+49 151 3", "call me"].map(str::to_owned).to_vec();
+        for values in [[&b"call me"[..], b"+49 151 3", b"+49 151 2"], [b"+49 151 2", b"call me", b"+49 151 3"]] {
+            assert_eq!(phones(&values), (expected.clone(), vec![]));
+        }
+        let many: Vec<String> = (0..5_000).map(|number| format!("+49 151 {number}")).collect();
+        let many: Vec<&[u8]> = many.iter().map(String::as_bytes).collect();
+        let (numbers, problems) = phones(&many);
+        assert_eq!(numbers.len(), NUMBERS_MAX);
+        assert_eq!(problems, ["uid=ann,dc=corp: mobile has more than 10 numbers"]);
     }
 
     #[test]
@@ -929,6 +1004,9 @@ mod tests {
             let mut problems = Problems::default();
             let user = user(&settings, None, &id(), entry, NOW, &mut problems);
             let language = user.languages.clone().unwrap_or_default().call;
+            // All are tried in turn, by the store.
+            let mut numbers = user.phones.iter().filter(|phone| phone.kind == "mobile").map(|phone| &phone.number);
+            let mobile = numbers.find(|number| number.starts_with('+')).cloned().unwrap_or_default();
             let texts = [
                 &user.username,
                 &user.first_name,
@@ -938,7 +1016,7 @@ mod tests {
                 &user.user_group,
                 &user.description,
                 &user.extension,
-                number(&user, "mobile"),
+                mobile.as_str(),
                 &language,
             ];
             (texts.map(str::to_owned), problems.count)
@@ -952,7 +1030,7 @@ mod tests {
         assert_eq!(told(&with(&full, &bare)).0.to_vec(), expected(first, "+49 151 3", "fr"));
         let (texts, problems) = told(&with(&bad, &bare));
         assert_eq!(texts.to_vec(), expected(second, "+49 151 2", "de"));
-        assert_eq!(problems, 4, "each is told");
+        assert_eq!(problems, 3, "each is told, but for the number");
         let asked = user_attributes(&settings);
         for attribute in
             ["employeeNumber", "displayName", "sn;lang-de", "sn", "otherMailbox", "seeAlso", "otherMobile", "c"]

@@ -602,11 +602,11 @@ async fn finish(
         Some(Stop::Store(StoreError::Deposed)) => return Err(StoreError::Deposed),
         Some(Stop::Store(error)) => {
             // What the store has not taken, it has not seen. That it hears so is best effort: the error is told anyway.
-            let _ = run.finish(Some(&chain(&error)), Vec::new(), ended.found).await;
+            let _ = run.finish(Some(&chain(&error)), Vec::new(), ended.found, &ended.problems).await;
             return Err(error);
         }
     };
-    ended.finished = run.finish(incomplete.as_deref(), position, ended.found.clone()).await?;
+    ended.finished = run.finish(incomplete.as_deref(), position, ended.found.clone(), &ended.problems).await?;
     if !ended.finished.run_id.is_empty() {
         ended.run_id.clone_from(&ended.finished.run_id);
     }
@@ -629,8 +629,12 @@ impl Ended {
         }
     }
 
+    /// As the store has counted them, which counts each once; one of before does not.
     fn problem_count(&self) -> u64 {
-        self.problems.count + self.applied.problem_count
+        match self.finished.problems {
+            0 => self.problems.count + self.applied.problem_count,
+            problems => problems,
+        }
     }
 }
 

@@ -47,12 +47,16 @@ impl Schedule {
         if !settings.sync.enabled || !is_on(settings, directory) {
             return None;
         }
-        let interval = Duration::from_secs(60) * settings.sync.interval_minutes.max(1);
+        let interval = interval(settings);
         let regular = self.started.map_or(now, |started| started + interval);
         let regular = self.missed.map_or(regular, |missed| missed + LOOK_AGAIN);
         let sooner = self.again.into_iter().chain(self.retry_from.map(|failed| failed + RETRY)).min();
         Some(sooner.map_or(regular, |sooner| regular.min(sooner)))
     }
+}
+
+pub(crate) fn interval(settings: &Settings) -> Duration {
+    Duration::from_secs(60) * settings.sync.interval_minutes.max(1)
 }
 
 /// It has an item which is on.

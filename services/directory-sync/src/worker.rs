@@ -184,7 +184,10 @@ impl Worker {
     }
 
     fn after(&mut self, ran: &Ran) {
-        let Ran::Ended { again, missed, .. } = ran else { return };
+        let Ran::Ended { complete, again, missed } = ran else { return };
+        if *complete {
+            self.follow.ended_complete();
+        }
         if *again {
             self.schedule.again(Instant::now());
         }
@@ -230,13 +233,14 @@ impl Worker {
 
     /// Reads what the directory told of.
     async fn told(&mut self, snapshot: &Snapshot) -> Result<(), Deposed> {
+        let interval = schedule::interval(&snapshot.settings);
         let (directory, origin, events) = match self.follow.burst(&self.runner.name).await {
             None => return Ok(()),
             Some(Burst::Run) => {
                 let ran = self.run(snapshot).await?;
                 if !matches!(ran, Ran::Ended { complete: true, .. }) {
                     // What is told from now on would hide what was not found.
-                    self.follow.stop(Instant::now());
+                    self.follow.ended_incomplete(interval, Instant::now());
                 }
                 return Ok(());
             }
@@ -244,7 +248,8 @@ impl Worker {
         };
         match self.runner.burst(snapshot, &directory, &origin, events).await {
             Ok(ran @ Ran::Ended { complete: true, .. }) => self.after(&ran),
-            Ok(_) | Err(StoreError::Refused { .. }) => self.follow.stop(Instant::now()),
+            Ok(_) => self.follow.ended_incomplete(interval, Instant::now()),
+            Err(StoreError::Refused { .. }) => self.follow.stop(Instant::now()),
             Err(StoreError::Deposed) => return Err(Deposed),
         }
         Ok(())

@@ -8,6 +8,7 @@ use proto::user_store::sync_server::Sync;
 use proto::user_store::{LeadRequest, RequestSyncRequest};
 use serde_json::json;
 use service_kit::bus::MapOptions;
+use service_kit::config::{BusSection, BusUrl};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -48,6 +49,40 @@ async fn one_of_two_leads_and_when_it_is_killed_the_other_does_within_fifteen_se
     let holders = lab.store.told().holders.clone();
     assert_ne!(holders[0], holders[1], "it says who it is");
     second.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_lease_map_is_wiped_a_new_leader_works_within_three_leases() {
+    // S-60: a real server keeps the map in memory, and its revisions begin again. What fences is the store's epoch.
+    const LEASE: Duration = Duration::from_secs(10);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut nats = lab::Nats::start(folder.path(), "").expect("nats-server starts");
+    let section = BusSection { url: BusUrl::Nats(vec![nats.url()]), ..BusSection::default() };
+    let connected = || {
+        let process = service_kit::Process::detached("directory-sync");
+        (service_kit::bus::connect(&section, &process).expect("never waits"), process)
+    };
+    let (mut lab, _slapd, _dir) = several(&["corp"]);
+    let (bus, _asking) = connected();
+    lab.bus = bus;
+    let start = || {
+        let (bus, process) = connected();
+        directory_sync::start(directory_sync::Deps { bus, ..lab.deps() }, &process);
+        process
+    };
+    let instances = [start(), start()];
+    until("a leader", LEASE * 2, || lab.store.told().epoch == 1).await;
+    for turn in 1..=2 {
+        let wiped = Instant::now();
+        nats.restart().expect("nats-server starts again");
+        until("another leader", LEASE * 3, || lab.store.told().epoch > turn).await;
+        let run = lab.run_now().await;
+        assert!(wiped.elapsed() < LEASE * 3, "turn {turn}: {:?}", wiped.elapsed());
+        assert_eq!((run.finished, run.epoch), (Some((true, String::new())), lab.store.told().epoch), "turn {turn}");
+    }
+    for process in instances {
+        process.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -156,6 +156,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audit::list))
         .routes(routes!(sync::status))
         .routes(routes!(sync::history))
+        .routes(routes!(sync::one))
         .routes(routes!(sync::changes))
         .routes(routes!(sync::run))
         .routes(routes!(directory_users::import))

@@ -184,6 +184,7 @@ fn routes() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::GET, "/audit", "/audit", None),
         (Method::GET, "/sync", "/sync", None),
         (Method::GET, "/sync/history", "/sync/history", None),
+        (Method::GET, "/sync/runs/{id}", "/sync/runs/r1", None),
         (Method::GET, "/sync/runs/{id}/changes", "/sync/runs/r/changes", None),
         (Method::POST, "/sync/run", "/sync/run", None),
         (Method::POST, "/sync/import", "/sync/import", Some(json!({"directory": "corp", "sync_item": "hand"}))),
@@ -222,6 +223,7 @@ fn allowed(method: &str, route: &str) -> &'static [Role] {
         (_, "/sync" | "/sync/history" | "/sync/run" | "/sync/runs/{id}/changes" | "/sync/import" | "/sync/owner") => {
             O_A
         }
+        ("GET", "/sync/runs/{id}") => O_A,
         ("GET", "/directories/{name}/users" | "/directories/{name}/places") => O_A,
         (_, "/sync/approvals/{id}" | "/sync/approvals/{id}/users") => O_A,
         other => panic!("{other:?} is not in this test"),
@@ -540,6 +542,12 @@ async fn synchronisation_says_how_it_stands_and_what_runs_did() {
     );
     let last = api.get("/sync/runs/r1/changes?limit=200&after=200").await.json();
     assert_eq!((last["items"].as_array().map(Vec::len), &last["next"]), (Some(50), &json!(null)));
+    let one = api.get("/sync/runs/r1").await.json();
+    assert_eq!((&one["id"], &one["problems"], &one["mode"]), (&json!("r1"), &json!(7), &json!("full")));
+    assert_eq!(one["unusable"], json!([{"entry": "cn=ann <b>", "attribute": "mail", "why": "is no mail address"}]));
+    assert_eq!((&run["problems"], run.get("unusable")), (&json!(7), None));
+    assert_eq!(status["runs"][1]["repeats"], 3);
+    api.get("/sync/runs/r9").await.assert_problem(StatusCode::NOT_FOUND);
     let page = api.get("/sync/history?limit=2&changed=true&directory=corp").await.json();
     assert_eq!((&page["items"][1]["id"], &page["next"]), (&json!("r2"), &json!("2")));
     let rest = api.get("/sync/history?limit=2&changed=true&after=2").await.json();

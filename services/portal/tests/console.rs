@@ -175,6 +175,9 @@ async fn an_item_is_removed_by_its_name_and_approvals_by_a_choice() {
             owner.page.html
         );
     }
+    for text in ["<b>7</b> problems", "cn=ann &#60;b&#62;", "is no mail address"] {
+        assert!(owner.page.html.contains(text), "{text}: {}", owner.page.html);
+    }
     owner.get("/console/approvals/a1").await;
     owner.submit("/console/approvals/a1", &[("decision", "some")]).await;
     assert_eq!(owner.page.status, StatusCode::UNPROCESSABLE_ENTITY, "nobody chosen is not everybody");

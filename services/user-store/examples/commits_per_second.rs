@@ -120,7 +120,11 @@ async fn sync(services: &Services, users: usize) -> anyhow::Result<()> {
         first_name: "First".into(),
         last_name: format!("Last{number}"),
         mail: format!("first.last{number}@corp.example"),
-        phones: vec![SyncedPhone { kind: "mobile".into(), number: format!("+49 30 1{number:07}") }],
+        phones: vec![SyncedPhone {
+            kind: "mobile".into(),
+            number: format!("+49 30 1{number:07}"),
+            ..SyncedPhone::default()
+        }],
         items: vec!["people".into()],
         ..Default::default()
     };

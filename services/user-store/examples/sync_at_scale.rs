@@ -169,7 +169,11 @@ impl Bench {
             first_name: "First".into(),
             last_name: format!("Last{number}"),
             mail: format!("first.last{number}@corp.example"),
-            phones: vec![SyncedPhone { kind: "mobile".into(), number: format!("+49 30 1{number:07}") }],
+            phones: vec![SyncedPhone {
+                kind: "mobile".into(),
+                number: format!("+49 30 1{number:07}"),
+                ..SyncedPhone::default()
+            }],
             description: note.into(),
             items: vec!["staff".into(), "people".into()],
             ..SyncedUser::default()

@@ -154,6 +154,7 @@ const ENDED: &[Ended] = &[
         DAY_MS,
     ),
     Ended::gone("phones_before", "user_id", "changed_ms < $1", DAY_MS),
+    Ended::gone("numbers_before", "user_id, kind, number", "changed_ms < $1", DAY_MS),
     Ended::gone("approvals", "approval_id", "expires_ms < $1", RUN_LIFE_MS),
     Ended {
         set: Some("outcome = 'expired', answered_ms = expires_ms, revision = revision + 1"),

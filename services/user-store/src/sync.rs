@@ -34,6 +34,7 @@ mod run;
 pub mod source;
 mod states;
 mod tell;
+mod unusable;
 pub mod users;
 mod write;
 

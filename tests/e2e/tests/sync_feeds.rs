@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synced::cutter::Cutter;
-use synced::{Upstream, World};
+use synced::{People, Upstream, World};
 
 const EDITS: usize = 2_000;
 /// After so many each of the stores hears of them.
@@ -170,6 +170,58 @@ async fn through(upstream: &Arc<Upstream>, feeds: &[&str], seed: u64, remembers:
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_as_openldap_tells_of_it() -> Result<()> {
+    // FS-42, S-34
+    let dir = tempfile::tempdir()?;
+    let lines = format!("syncprov-sessionlog 10000\n{POLICY}");
+    let options = SlapdOptions { database_lines: lines, ..SlapdOptions::default() };
+    as_it_is_told(&Arc::new(Upstream::slapd(dir.path(), &options)?), 5).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_script_as_389_directory_server_tells_of_it() -> Result<()> {
+    // FS-42, S-34
+    let dir = tempfile::tempdir()?;
+    as_it_is_told(&Arc::new(Upstream::ds389_without_bulk(dir.path())?), 6).await
+}
+
+/// The script goes on while the store listens; nobody asks for a run. As much of it as fits into a minute.
+async fn as_it_is_told(upstream: &Arc<Upstream>, seed: u64) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(60);
+    let mut script = Script::new(upstream, seed);
+    let (told, read) = (world(upstream, "syncrepl").await?, world(upstream, "full").await?);
+    let scheduled = document(upstream, upstream.query()[0], "feed = \"syncrepl\"")?
+        .replace("[sync]\n", "[sync]\nenabled = true\ninterval_minutes = 1440\n");
+    told.apply(&scheduled).await?;
+    let (begun, mut edits) = (Instant::now(), 0);
+    while edits < EDITS && begun.elapsed() < LONG {
+        let ldif: String = (0..AT_ONCE).map(|_| script.edit()).collect();
+        upstream.modify_what_it_takes(&ldif).with_context(|| format!("after {edits} edits:\n{ldif}"))?;
+        edits += AT_ONCE;
+        if edits % (10 * AT_ONCE) == 0 {
+            told.agrees_within(&format!("after {edits} edits"), LONG).await?;
+        }
+    }
+    let late = told.agrees_within(&format!("after all {edits} edits"), LONG).await?;
+    eprintln!("{edits} edits in {:?}, {late:?} of it after the last one", begun.elapsed());
+    // Who is not there in two sweeps is gone (S-43).
+    for _ in 0..2 {
+        let run = read.run("").await?;
+        ensure!(run.state == "done", "{run:?}");
+    }
+    read.agrees("everything read").await?;
+    let enabled = |mut people: People| {
+        people.retain(|_, person| person.enabled);
+        people
+    };
+    ensure!(enabled(told.people().await?) == enabled(read.people().await?), "the same store");
+    let runs = told.status().await?.runs;
+    let heard = |run: &SyncRun| run.trigger == "request" || run.trigger == "follow" && run.state == "done";
+    ensure!(runs.iter().all(heard) && runs.iter().any(|run| run.trigger == "follow"), "{runs:#?}");
+    Ok(())
+}
+
 /// Of everybody who is there; and, by what tells of it, of everybody who is not.
 async fn agrees(feed: &str, world: &World, step: &str) -> Result<()> {
     match tells_everything(feed) {
@@ -192,6 +244,13 @@ enum Form {
 }
 
 impl Form {
+    fn of(upstream: &Upstream) -> Self {
+        match upstream {
+            Upstream::Samba(_) => Self::ActiveDirectory,
+            Upstream::Slapd(_) | Upstream::Ds389(_) => Self::Internet,
+        }
+    }
+
     fn base(self) -> &'static str {
         match self {
             Self::Internet => COMPANY_BASE,
@@ -247,10 +306,7 @@ struct Script {
 
 impl Script {
     fn new(upstream: &Upstream, seed: u64) -> Self {
-        let form = match upstream {
-            Upstream::Samba(_) => Form::ActiveDirectory,
-            Upstream::Slapd(_) | Upstream::Ds389(_) => Form::Internet,
-        };
+        let form = Form::of(upstream);
         let units = ["sales", "engineering", "support"].map(|unit| format!("ou={unit},ou=people,{}", form.base()));
         let switch = match upstream {
             Upstream::Samba(_) => ["userAccountControl", "546", "544"],
@@ -488,12 +544,35 @@ async fn the_backup_of_a_store_goes_on_where_its_own_position_is() -> Result<()>
     let lines = "syncprov-sessionlog 10000".to_owned();
     let options = SlapdOptions { access_log: true, database_lines: lines, ..SlapdOptions::default() };
     let upstream = Arc::new(Upstream::slapd(dir.path(), &options)?);
-    for (place, feed) in ["syncrepl", "accesslog"].into_iter().enumerate() {
-        let world = world(&upstream, feed).await?;
-        let edits = |number: usize| upstream.modify(&three_edits(place * 4 + number));
+    backups_go_on(&upstream, &["syncrepl", "accesslog", "modify_timestamp"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backup_of_a_store_goes_on_at_389_directory_server() -> Result<()> {
+    // S-02
+    let dir = tempfile::tempdir()?;
+    let upstream = Arc::new(Upstream::ds389_without_bulk(dir.path())?);
+    // A log in which nothing stands yet cannot show that nothing was thrown away.
+    upstream.modify(&edits_in(Form::Internet, 100))?;
+    backups_go_on(&upstream, &["changelog", "modify_timestamp"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backup_of_a_store_goes_on_at_active_directory() -> Result<()> {
+    // S-02
+    let dir = tempfile::tempdir()?;
+    backups_go_on(&Arc::new(Upstream::samba(dir.path())?), &["dirsync", "modify_timestamp"]).await
+}
+
+/// Yesterday's store, one after the other by each of the feeds, hears of all that happened since.
+async fn backups_go_on(upstream: &Arc<Upstream>, feeds: &[&str]) -> Result<()> {
+    let form = Form::of(upstream);
+    for (place, feed) in feeds.iter().enumerate() {
+        let world = world(upstream, feed).await?;
+        let edits = |number: usize| upstream.modify(&edits_in(form, place * 4 + number));
         edits(0)?;
         world.run("incremental").await?;
-        world.agrees(&format!("{feed}, before the backup")).await?;
+        agrees(feed, &world, &format!("{feed}, before the backup")).await?;
         let backup = tempfile::tempdir()?;
         for file in std::fs::read_dir(world.dir())? {
             // Nobody writes: what is in the log beside the database belongs to it.
@@ -504,26 +583,44 @@ async fn the_backup_of_a_store_goes_on_where_its_own_position_is() -> Result<()>
             edits(number)?;
             world.run("incremental").await?;
         }
-        world.agrees(&format!("{feed}, after it")).await?;
+        agrees(feed, &world, &format!("{feed}, after it")).await?;
+        let base = world.base.clone();
         drop(world);
-        let restored = World::new(backup, Arc::clone(&upstream), COMPANY_BASE, "").await?;
+        let restored = World::new(backup, Arc::clone(upstream), &base, "").await?;
         ensure!(restored.difference().await?.is_some(), "{feed}: the backup is of before");
         let run = restored.run("incremental").await?;
-        ensure!((run.state.as_str(), run.feed.as_str()) == ("done", feed), "{feed}: {run:?}");
-        restored.agrees(&format!("{feed}, restored")).await?;
+        ensure!(
+            (run.state.as_str(), run.mode.as_str(), run.feed.as_str()) == ("done", "incremental", *feed),
+            "{run:?}"
+        );
+        agrees(feed, &restored, &format!("{feed}, restored")).await?;
+        if !tells_everything(feed) {
+            // S-43: who is not there in two sweeps is gone.
+            restored.run("").await?;
+            restored.run("").await?;
+            restored.agrees(&format!("{feed}, restored, and everything read")).await?;
+        }
     }
     Ok(())
 }
 
 /// Somebody comes, somebody changes, and who came the last time goes.
 fn three_edits(number: usize) -> String {
-    let sales = format!("ou=sales,ou=people,{COMPANY_BASE}");
-    let mut ldif = format!(
-        "dn: uid=cut{number},{sales}\nchangetype: add\nobjectClass: inetOrgPerson\nuid: cut{number}\ncn: Cut\nsn: {number}\n\n\
-         dn: uid=ben.hale,{sales}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 9018{number:02}\n\n"
-    );
-    if let Some(before) = number.checked_sub(1) {
-        let _ = writeln!(ldif, "dn: uid=cut{before},{sales}\nchangetype: delete\n");
+    edits_in(Form::Internet, number)
+}
+
+fn edits_in(form: Form, number: usize) -> String {
+    let (place, changed) = match form {
+        Form::Internet => (format!("ou=sales,ou=people,{COMPANY_BASE}"), "ben.hale"),
+        Form::ActiveDirectory => (Samba::PEOPLE_DN.to_owned(), "ben.baker"),
+    };
+    let dn = |uid: &str| format!("{}={uid},{place}", form.rdn());
+    let somebody = format!("cut{number}");
+    let mut ldif = form.person(&somebody, &dn(&somebody));
+    let _ =
+        writeln!(ldif, "\ndn: {}\nchangetype: modify\nreplace: mobile\nmobile: +49 30 9018{number:02}\n", dn(changed));
+    if let Some(before) = number.checked_sub(1).filter(|_| number < 100) {
+        let _ = writeln!(ldif, "dn: {}\nchangetype: delete\n", dn(&format!("cut{before}")));
     }
     ldif
 }

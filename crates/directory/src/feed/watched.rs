@@ -27,7 +27,7 @@ pub(super) fn nothing() -> Filter {
 
 /// DirSync tells of an object only if one of the attributes asked for has changed (S-14).
 const OF_EVERY_OBJECT: [&str; 6] = ["objectClass", "name", "parentGUID", "isDeleted", "instanceType", "objectGUID"];
-const OF_USERS_AND_GROUPS: [&str; 9] = [
+const OF_USERS_AND_GROUPS: [&str; 10] = [
     "member",
     "primaryGroupID",
     "userAccountControl",
@@ -37,6 +37,7 @@ const OF_USERS_AND_GROUPS: [&str; 9] = [
     "groupType",
     "sAMAccountName",
     "userPrincipalName",
+    "uid",
 ];
 
 /// Those of the settings, those their filters speak of, and `more`.
@@ -59,6 +60,17 @@ pub(super) fn attributes(core: &Core, more: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::directory::tests::{core, settings};
+
+    #[test]
+    fn every_name_that_people_sign_in_with_is_watched() {
+        // S-14, FD-34: the names that synchronisation keeps of a user of Active Directory
+        let mut settings = settings(&["ldap://dc1"]);
+        settings.attributes.alternate = Some("employeeNumber".into());
+        let attributes = attributes(&core(settings).expect("sound settings"), &[]);
+        for attribute in ["sAMAccountName", "userPrincipalName", "uid", "mail", "employeeNumber"] {
+            assert!(attributes.iter().any(|it| it.eq_ignore_ascii_case(attribute)), "{attribute}: {attributes:?}");
+        }
+    }
 
     #[test]
     fn whatever_the_filters_call_a_user_a_group_or_a_container_is_watched() {

@@ -390,7 +390,12 @@ impl Lab {
             max_messages: 1_000,
         });
         let payload = bytes::Bytes::from(prost::Message::encode_to_vec(&request));
-        stream.publish(proto::subjects::SYNC_REQUESTED, payload).await.expect("the bus takes it");
+        // A server that has just begun anew is not there for everybody at once.
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while let Err(error) = stream.publish(proto::subjects::SYNC_REQUESTED, payload.clone()).await {
+            assert!(tokio::time::Instant::now() < end, "the bus does not take it: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until `count` runs are finished; all of them.

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Every route and the permission it asks for. What is not listed is refused, whoever asks.
-pub(super) const TABLE: [(&str, &str, Permission); 66] = [
+pub(super) const TABLE: [(&str, &str, Permission); 67] = [
     ("POST", "/authentications", Authenticate),
     ("GET", "/authentications/{id}", Authenticate),
     ("POST", "/authentications/{id}/answer", Authenticate),
@@ -85,6 +85,7 @@ pub(super) const TABLE: [(&str, &str, Permission); 66] = [
     ("GET", "/audit", AuditRead),
     ("GET", "/sync", SyncRun),
     ("GET", "/sync/history", SyncRun),
+    ("GET", "/sync/runs/{id}", SyncRun),
     ("GET", "/sync/runs/{id}/changes", SyncRun),
     ("POST", "/sync/run", SyncRun),
     ("POST", "/sync/import", SettingsClients),

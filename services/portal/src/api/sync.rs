@@ -97,6 +97,29 @@ pub(super) struct Run {
     parked_why: Option<String>,
     /// Users by sync item.
     items: BTreeMap<String, u64>,
+    /// Users that were not taken, and values that could not be used.
+    problems: u64,
+    /// How often it came to the same incomplete end, one time after the other, beside the first.
+    repeats: u32,
+}
+
+/// One run, with what it could not use.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WholeRun {
+    #[serde(flatten)]
+    run: Run,
+    /// The first 100 values that could not be used. Users that were not taken are among the changes.
+    unusable: Vec<Unusable>,
+}
+
+/// A value of the directory that is as if it were not there.
+#[derive(Serialize, ToSchema)]
+struct Unusable {
+    /// The DN of the entry, or the username.
+    entry: String,
+    attribute: String,
+    /// Such as: is no mail address.
+    why: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -258,6 +281,22 @@ pub(super) async fn history(
     let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_sync_runs(request)).await?;
     let next = Some(reply.next).filter(|next| !next.is_empty());
     Ok(Json(Page { items: reply.runs.into_iter().map(run_shown).collect(), next }))
+}
+
+/// One run
+#[utoipa::path(get, path = "/sync/runs/{id}", tag = "sync", params(("id" = String, Path)), responses(
+    (status = 200, body = WholeRun), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<WholeRun>, Problem> {
+    let request = idempotent(ListSyncRunsRequest { run_id: id, limit: 1, ..ListSyncRunsRequest::default() });
+    let reply = within(STORE_LIMIT, request, |request| app.deps.admin.list_sync_runs(request)).await?;
+    let mut run = reply.runs.into_iter().next().ok_or_else(|| Problem::not_found("no such run"))?;
+    let unusable = std::mem::take(&mut run.unusable).into_iter();
+    let unusable = unusable.map(|it| Unusable { entry: it.entry, attribute: it.attribute, why: it.why }).collect();
+    Ok(Json(WholeRun { run: run_shown(run), unusable }))
 }
 
 /// What a run did, user by user
@@ -438,6 +477,8 @@ fn run_shown(run: SyncRun) -> Run {
         parked: run.parked,
         parked_why: Some(run.parked_why).filter(|text| !text.is_empty()),
         items: run.items.into_iter().map(|item| (item.sync_item, item.users)).collect(),
+        problems: run.problems,
+        repeats: run.repeats,
     }
 }
 

@@ -242,6 +242,12 @@ impl Admin for FakeStore {
             parked: 6,
             parked_why: "6 users are more than the 5 of sync.approval_over_users".into(),
             items: items.map(|(item, users)| ItemCount { sync_item: item.into(), users }).into(),
+            problems: 7,
+            unusable: vec![UnusableValue {
+                entry: "cn=ann <b>".into(),
+                attribute: "mail".into(),
+                why: "is no mail address".into(),
+            }],
             ..SyncRun::default()
         };
         let approval = Approval {
@@ -260,6 +266,7 @@ impl Admin for FakeStore {
             why: "the feed goes on".into(),
             state: "incomplete".into(),
             error: "dc1 did not answer".into(),
+            repeats: 3,
             ..SyncRun::default()
         });
         let approvals = vec![approval];

@@ -12,7 +12,7 @@ use crate::{
 use clap::{Args, Subcommand};
 use proto::user_store::{
     Approval, ApprovalUser, DecideApprovalRequest, ListApprovalUsersRequest, SourcePin, SyncChange, SyncChangesRequest,
-    SyncRun, SyncSource, SyncStatusReply, SyncStatusRequest,
+    SyncRun, SyncSource, SyncStatusReply, SyncStatusRequest, UnusableValue,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -230,7 +230,7 @@ async fn show_and_ask(connection: &mut Connection, output: Output, runs: &[SyncR
     super::confirmed(&format!("{sentence}. Write it?"), false)
 }
 
-const RUN_COLUMNS: [&str; 11] = [
+const RUN_COLUMNS: [&str; 12] = [
     "directory",
     "mode",
     "state",
@@ -241,6 +241,7 @@ const RUN_COLUMNS: [&str; 11] = [
     "disabled",
     "removed",
     "parked",
+    "problems",
     "error",
 ];
 const SOURCE_COLUMNS: [&str; 8] =
@@ -288,7 +289,7 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
     let waits = runs.iter().filter(|run| !run.parked_why.is_empty());
     let waits =
         waits.map(|run| printable(&format!("; those of {} would wait because {}", run.directory, run.parked_why)));
-    let sentence = sum(&records) + &waits.collect::<String>();
+    let sentence = sum(&records) + &not_listed(runs, &records) + &waits.collect::<String>();
     let runs: Vec<Value> = runs.iter().map(run_record).collect();
     output.summed(&PLAN_COLUMNS, records, &sentence, json!({ "runs": runs }));
     Ok(())
@@ -298,8 +299,13 @@ async fn print_plan(connection: &mut Connection, output: Output, runs: &[SyncRun
 async fn planned(connection: &mut Connection, runs: &[SyncRun]) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for run in runs {
-        for change in changes(connection, &run.run_id).await? {
-            let mut record = change_record(&change);
+        let changes = changes(connection, &run.run_id).await?;
+        let unusable = match run.problems {
+            0 => None,
+            _ => history::find(connection, &run.run_id).await?,
+        };
+        let unusable = unusable.iter().flat_map(|run| &run.unusable).map(unusable_record);
+        for mut record in changes.iter().map(change_record).chain(unusable) {
             record["directory"] = json!(run.directory);
             records.push(record);
         }
@@ -321,6 +327,16 @@ fn sum(records: &[Value]) -> String {
     )
 }
 
+/// How many problems these records do not name: the store keeps the first values that cannot be used.
+fn not_listed(runs: &[SyncRun], records: &[Value]) -> String {
+    let all: u64 = runs.iter().map(|run| run.problems).sum();
+    let listed = records.iter().filter(|record| record["what"] == "problem").count() as u64;
+    match all.saturating_sub(listed) {
+        0 => String::new(),
+        more => format!("; {more} more problems are not listed"),
+    }
+}
+
 /// A reason to append, where there is one.
 fn because(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
@@ -328,7 +344,8 @@ fn because(why: &str) -> String {
 
 async fn print_run(connection: &mut Connection, output: Output, run_id: &str) -> Result<(), Failure> {
     let run = history::find(connection, run_id).await?;
-    let records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
+    let mut records: Vec<Value> = changes(connection, run_id).await?.iter().map(change_record).collect();
+    records.extend(run.iter().flat_map(|run| &run.unusable).map(unusable_record));
     let sentence = match &run {
         Some(run) => {
             let why = if run.why.is_empty() { String::new() } else { format!(" ({})", run.why) };
@@ -339,12 +356,17 @@ async fn print_run(connection: &mut Connection, output: Output, run_id: &str) ->
                 (users, true) => format!("; {users} would wait for approval{}", because(&run.parked_why)),
                 (users, false) => format!("; {users} wait for approval{}", because(&run.parked_why)),
             };
+            let repeats = match run.repeats {
+                0 => String::new(),
+                more => format!(" (and {more} times more)"),
+            };
             printable(&format!(
-                "{}: {}, {}{why}{error}{waits}{}",
+                "{}: {}{repeats}, {}{why}{error}{waits}{}{}",
                 run.directory,
                 run.state,
                 run.mode,
-                items.collect::<String>()
+                items.collect::<String>(),
+                not_listed(std::slice::from_ref(run), &records)
             ))
         }
         None => format!("{} changes", records.len()),
@@ -449,6 +471,7 @@ fn run_record(run: &SyncRun) -> Value {
         "started": time(run.started_unix_ms), "finished": time(run.finished_unix_ms),
         "added": run.added, "changed": run.changed, "unchanged": run.unchanged,
         "disabled": run.disabled, "removed": run.removed, "parked": run.parked, "parked_why": run.parked_why, "error": run.error, "items": items,
+        "problems": run.problems, "repeats": run.repeats,
     })
 }
 
@@ -461,6 +484,10 @@ fn approval_record(approval: &Approval) -> Value {
 
 fn change_record(change: &SyncChange) -> Value {
     json!({ "username": change.username, "what": change.what, "detail": change.detail })
+}
+
+fn unusable_record(value: &UnusableValue) -> Value {
+    json!({ "username": value.entry, "what": "problem", "detail": format!("{} {}", value.attribute, value.why) })
 }
 
 fn leaver_record(user: &ApprovalUser) -> Value {

@@ -13,7 +13,7 @@ const ITEMS_NAMED: usize = 5;
 pub struct Found {
     /// Users it would disable, remove or exempt.
     pub users: u64,
-    /// And those that runs of the hour before disabled or removed, where a directory is followed.
+    /// And those that runs of the hour before disabled or removed.
     pub lately: u64,
     /// Users there were before the run; asked for where [`share_counts`].
     pub known: u64,

@@ -1,7 +1,7 @@
 //! What runs did, user by user, kept for 90 days, a week where that is nothing (FS-13), and how the synchronisation stands.
 
 use super::run::{Mode, Run};
-use super::{page, source};
+use super::{DAY_MS, page, source, unusable};
 use crate::Store;
 use crate::audit::printable;
 use crate::rpc::StoreError;
@@ -38,8 +38,10 @@ pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> 
         return Ok(());
     }
     let count = changes.len() as u64;
-    let sql = "UPDATE sync_runs SET changes = changes + $1 WHERE run_id = $2 RETURNING changes";
-    let row = session.row(sql, args![count, run_id]).await?;
+    let problems = changes.iter().filter(|change| change.what == "problem").count() as u64;
+    let sql =
+        "UPDATE sync_runs SET changes = changes + $1, problems = problems + $2 WHERE run_id = $3 RETURNING changes";
+    let row = session.row(sql, args![count, problems, run_id]).await?;
     let last = row.ok_or(StoreError::Broken("the run is missing"))?.unsigned("changes")?;
     let rows = changes.into_iter().zip(last + 1 - count..);
     let rows = rows
@@ -49,36 +51,49 @@ pub async fn note(session: &mut Session, run_id: &str, changes: Vec<Change>) -> 
     Ok(())
 }
 
-/// A run that followed a directory is added to the one right before it, which did, too: one for every burst would bury the rest.
-/// Returns in whose record it stands now; `None` = in its own.
-pub async fn fold(session: &mut Session, run: &Run, now_ms: i64) -> Result<Option<String>, StoreError> {
+/// A run that followed a directory is added to the one right before it, which did, too: one for every burst would bury the rest. So is
+/// one that came to the same incomplete end as the one before it (`cut`: by what the reader says), for a day: what is in the way may be
+/// so for long. Returns in whose record it stands now; `None` = in its own.
+pub async fn fold(session: &mut Session, run: &Run, cut: bool, now_ms: i64) -> Result<Option<String>, StoreError> {
     const APART_MS: i64 = 60_000;
     const LONG_MS: i64 = 600_000;
     const CHANGES_MAX: i64 = 1_000;
-    let sql = "SELECT run_id, cause, state, started_ms, finished_ms, changes FROM sync_runs WHERE directory = $1 \
+    let sql = "SELECT run_id, mode, cause, state, error, started_ms, finished_ms, changes FROM sync_runs WHERE directory = $1 \
                AND started_ms <= $2 ORDER BY started_ms DESC, run_id DESC LIMIT 2";
     let rows = session.rows(sql, args![&run.directory, run.started_ms]).await?;
     let [own, before] = rows.as_slice() else { return Ok(None) };
-    let follows = |row: &Row| {
-        Ok::<_, sqlx::Error>(row.get::<String>("cause")? == "follow" && row.get::<String>("state")? == "done")
-    };
+    let text = |row: &Row, column: &str| row.get::<String>(column);
+    let follows = |row: &Row| Ok::<_, sqlx::Error>(text(row, "cause")? == "follow" && text(row, "state")? == "done");
+    let by_itself = |row: &Row| Ok::<_, sqlx::Error>(matches!(text(row, "cause")?.as_str(), "follow" | "schedule"));
+    let same = |column: &str| Ok::<_, sqlx::Error>(text(own, column)? == text(before, column)?);
     let soon = run.started_ms - before.get::<i64>("finished_ms")? <= APART_MS;
-    let short = now_ms - before.get::<i64>("started_ms")? <= LONG_MS;
+    let since_ms = now_ms - before.get::<i64>("started_ms")?;
     let changes: i64 = before.get("changes")?;
     let small = changes + own.get::<i64>("changes")? <= CHANGES_MAX;
     let is_own = own.get::<String>("run_id")? == run.run_id;
-    if !(is_own && follows(own)? && follows(before)? && soon && short && small) {
+    let goes_on = follows(own)? && follows(before)? && soon && since_ms <= LONG_MS;
+    let repeats = cut
+        && text(own, "state")? == "incomplete"
+        && by_itself(own)?
+        && by_itself(before)?
+        && same("state")?
+        && same("mode")?
+        && same("error")?
+        && since_ms <= DAY_MS;
+    if !(is_own && small && (goes_on || repeats)) {
         return Ok(None);
     }
     let into: String = before.get("run_id")?;
     let sql = "UPDATE sync_changes SET run_id = $1, number = number + $2 WHERE run_id = $3";
     session.execute(sql, args![&into, changes, &run.run_id]).await?;
+    unusable::fold(session, &run.run_id, &into).await?;
     let sql = "UPDATE sync_runs SET finished_ms = own.finished_ms, added = sync_runs.added + own.added, \
                changed = sync_runs.changed + own.changed, unchanged = sync_runs.unchanged + own.unchanged, \
                disabled = sync_runs.disabled + own.disabled, removed = sync_runs.removed + own.removed, \
-               changes = sync_runs.changes + own.changes, folded = own.run_id, folded_disabled = own.disabled, \
+               changes = sync_runs.changes + own.changes, problems = sync_runs.problems + own.problems, \
+               repeats = sync_runs.repeats + $3, folded = own.run_id, folded_disabled = own.disabled, \
                folded_removed = own.removed FROM sync_runs own WHERE sync_runs.run_id = $1 AND own.run_id = $2";
-    session.execute(sql, args![&into, &run.run_id]).await?;
+    session.execute(sql, args![&into, &run.run_id, i64::from(repeats)]).await?;
     session.execute("DELETE FROM sync_runs WHERE run_id = $1", args![&run.run_id]).await?;
     Ok(Some(into))
 }
@@ -174,7 +189,7 @@ pub async fn list(store: &Store, request: ListSyncRunsRequest) -> Result<ListSyn
         }
     }
     if request.told_only {
-        conditions.push(format!("NOT ({SAYS_NOTHING})"));
+        conditions.push(format!("NOT ({SAYS_NOTHING} AND problems = 0)"));
     }
     if !request.after.is_empty() {
         let (started_ms, run_id) = request.after.split_once('.').unwrap_or_default();
@@ -189,6 +204,11 @@ pub async fn list(store: &Store, request: ListSyncRunsRequest) -> Result<ListSyn
     };
     let mut session = store.database().read().await?;
     let mut runs = runs(&mut session, &condition, arguments).await?;
+    if let [run] = runs.as_mut_slice()
+        && !request.run_id.is_empty()
+    {
+        run.unusable = unusable::of(&mut session, &run.run_id).await?;
+    }
     let more = runs.len() > limit as usize;
     runs.truncate(limit as usize);
     let last = runs.last().filter(|_| more);
@@ -204,7 +224,7 @@ pub const SAYS_NOTHING: &str =
 async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Result<Vec<SyncRun>, StoreError> {
     let sql = format!(
         "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, unchanged, \
-         disabled, removed, parked, parked_why FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"
+         disabled, removed, parked, parked_why, problems, repeats FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"
     );
     let mut runs = Vec::new();
     for row in session.rows_of(sql, arguments).await? {
@@ -228,6 +248,9 @@ async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Re
             parked: small(&row, "parked")?,
             parked_why: row.get("parked_why")?,
             items: Vec::new(),
+            problems: row.unsigned("problems")?,
+            repeats: small(&row, "repeats")?,
+            unusable: Vec::new(),
         });
     }
     let head = "SELECT run_id, sync_item, users FROM sync_run_items WHERE run_id IN";

@@ -353,7 +353,7 @@ impl Due {
         if users == 0 {
             return Ok(None);
         }
-        // Many small runs are no way around it (S-40): what a directory that is followed took away of late counts, too.
+        // Many small runs are no way around it (S-40): what runs took away of late counts, too.
         let mut found = Found { users, lately: lately(session, run).await?, ..Found::default() };
         if guard::share_counts(&settings.sync, users + found.lately) {
             let sql = "SELECT COUNT(*) AS known FROM users WHERE directory = $1 AND state = 'enabled'";
@@ -400,15 +400,15 @@ impl Due {
     }
 }
 
-/// Users whom runs that followed the directory disabled or removed in the hour before this one, and such of before as stand in one
-/// record with them.
+/// Users whom runs disabled or removed in the hour before this one, and such of before as stand in one record with them. Somebody who
+/// asks for everything to be read answers for what that takes away: such a run neither counts nor is it counted.
 async fn lately(session: &mut Session, run: &Run) -> Result<u64, StoreError> {
     const HOUR_MS: i64 = 3_600_000;
-    if run.mode == Mode::Full {
+    if run.mode == Mode::Full && run.trigger != "schedule" {
         return Ok(0);
     }
     let sql = "SELECT CAST(COALESCE(SUM(disabled + removed), 0) AS BIGINT) AS users FROM sync_runs \
-               WHERE directory = $1 AND finished_ms > $2 AND cause = 'follow' AND state = 'done'";
+               WHERE directory = $1 AND finished_ms > $2 AND (mode <> 'full' OR cause = 'schedule') AND state = 'done'";
     let row = session.row(sql, args![&run.directory, run.started_ms - HOUR_MS]).await?;
     Ok(row.map_or(Ok(0), |row| row.unsigned("users"))?)
 }
@@ -532,6 +532,7 @@ mod tests {
             run_id: "now".into(),
             directory: "corp".into(),
             mode,
+            trigger: "schedule".into(),
             state: "running".into(),
             actor: String::new(),
             started_ms: 0,

@@ -9,8 +9,9 @@ use super::history::{self, Change};
 use super::leavers::{self, Action, DUE, FREE, How, Marked, OF_AN_ITEM};
 use super::rows;
 use super::run::{End, Run};
+use super::unusable;
 use super::users::{Known, Plan};
-use super::write::{Batch, planned};
+use super::write::{self, Batch, planned};
 use crate::rpc::StoreError;
 use crate::sql::{Session, args};
 use domain::settings::{Settings, SyncItem};
@@ -48,12 +49,13 @@ pub async fn apply(
         added: count(plan.added.len()),
         changed: count(plan.changed.len()),
         unchanged: count(plan.seen.len()),
-        problems: plan.problems.iter().map(|it| format!("{}: {}", it.who, it.text)).collect(),
+        problems: write::problems(&plan),
     };
     let doubles = plan.doubled.iter().map(|name| args![run_id, name]).collect();
     let head = "INSERT INTO sync_doubles (run_id, name_key)";
     session.bulk(head, doubles, "ON CONFLICT (run_id, name_key) DO NOTHING").await?;
     seen(session, batch, &plan, present, left).await?;
+    unusable::note(session, run_id, plan.unusable.len() as u64, &plan.unusable).await?;
     let mut changes = rows::changes(&plan);
     let held = plan.seen.iter().filter(|known| plan.held.contains(&known.person.object_id));
     changes.extend(held.map(|known| Change::new(&known.username, "changed", HELD)));

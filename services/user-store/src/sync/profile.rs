@@ -2,8 +2,9 @@
 
 use super::users::Known;
 use domain::Language;
+use domain::phone::{self, BadPhone};
 use domain::settings::{ItemLanguages, PhoneKind, Settings, SyncItem, Update};
-use proto::user_store::SyncedUser;
+use proto::user_store::{SyncedPhone, SyncedUser, UnusableValue};
 use std::collections::BTreeSet;
 
 /// The values of a row.
@@ -122,7 +123,7 @@ impl Profile {
 
 /// The number in one form, whatever way it is written.
 pub fn same(one: &str, other: &str, country: &str) -> bool {
-    let form = |text: &str| number_of(text, country).map_or_else(|| text.to_owned(), |number| number.number);
+    let form = |text: &str| number_of(text, country).map_or_else(|_| text.to_owned(), |number| number.number);
     form(one) == form(other)
 }
 
@@ -140,10 +141,7 @@ fn take<T: Clone>(update: Update, by_hand: bool, before: Option<&T>, now: T, is_
 /// FS-27, FS-28: the first good number of each list; a second one that is the first again is none.
 fn numbers(item: &SyncItem, country: &str, user: &SyncedUser) -> (Number, Number) {
     let first = |kinds: &[PhoneKind]| {
-        let mut found = kinds.iter().filter_map(|kind| {
-            let phone = user.phones.iter().find(|phone| phone.kind == kind.code())?;
-            number_of(&phone.number, country)
-        });
+        let mut found = of_kinds(kinds, user).filter_map(|phone| number_of(&phone.number, country).ok());
         found.next().unwrap_or_default()
     };
     let mut primary = first(&item.primary_phone);
@@ -158,24 +156,49 @@ fn numbers(item: &SyncItem, country: &str, user: &SyncedUser) -> (Number, Number
     }
 }
 
+/// What a user's numbers of these kinds are tried in.
+fn of_kinds<'a>(kinds: &'a [PhoneKind], user: &'a SyncedUser) -> impl Iterator<Item = &'a SyncedPhone> {
+    kinds.iter().flat_map(|kind| user.phones.iter().filter(|phone| phone.kind == kind.code()))
+}
+
+/// What was tried before a good number, and is none (S-57).
+pub fn bad_numbers(item: &SyncItem, country: &str, user: &SyncedUser) -> Vec<UnusableValue> {
+    let mut bad: Vec<(&SyncedPhone, BadPhone)> = Vec::new();
+    for kinds in [&item.primary_phone, &item.backup_phone] {
+        for phone in of_kinds(kinds, user) {
+            match number_of(&phone.number, country) {
+                Ok(_) => break,
+                Err(_) if bad.iter().any(|(other, _)| *other == phone) => {}
+                Err(error) => bad.push((phone, error)),
+            }
+        }
+    }
+    let told = bad.into_iter().map(|(phone, error)| UnusableValue {
+        entry: user.username.clone(),
+        attribute: if phone.attribute.is_empty() { phone.kind.clone() } else { phone.attribute.clone() },
+        why: format!("is no phone number: {error}"),
+    });
+    told.collect()
+}
+
 /// FS-32, FD-38: a tag that is none is as good as no tag.
 fn language_of(said: &str, of_item: Option<&Language>) -> String {
     let said = Language::new(said).ok();
     said.as_ref().or(of_item).map_or_else(String::new, |language| language.as_str().to_owned())
 }
 
-/// A number as the directory writes it, with what is dialled behind it; `None` = it cannot be used (S-57). Without a country, and
+/// A number as the directory writes it, with what is dialled behind it, or why it cannot be used (S-57). Without a country, and
 /// without one in the settings, its digits are kept: whoever dials may know.
-fn number_of(text: &str, country: &str) -> Option<Number> {
+fn number_of(text: &str, country: &str) -> Result<Number, BadPhone> {
     let country = Some(country).filter(|country| !country.is_empty());
-    let parsed = domain::phone::parse(text, country).ok()?;
-    Some(Number::new(parsed.number, parsed.extension))
+    let parsed = phone::parse(text, country)?;
+    Ok(Number::new(parsed.number, parsed.extension))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::user_store::{SyncedLanguages, SyncedPhone};
+    use proto::user_store::SyncedLanguages;
 
     fn item(rest: &str) -> SyncItem {
         toml::from_str(&format!("name = \"a\"\ndirectory = \"corp\"\n{rest}\nsource = {{ kind = \"domain\" }}\n"))
@@ -183,7 +206,12 @@ mod tests {
     }
 
     fn user(phones: &[(&str, &str)]) -> SyncedUser {
-        let phones = phones.iter().map(|(kind, number)| SyncedPhone { kind: (*kind).into(), number: (*number).into() });
+        let phone = |(kind, number): &(&str, &str)| SyncedPhone {
+            kind: (*kind).into(),
+            number: (*number).into(),
+            attribute: format!("attribute of {kind}"),
+        };
+        let phones = phones.iter().map(phone);
         SyncedUser {
             first_name: "Ann".into(),
             mail: "ann@new".into(),
@@ -278,6 +306,29 @@ mod tests {
         assert_eq!(found(&both, "12"), expected("+491712345", "12", "+49401001"));
         assert_eq!(found(&[("home", "+49 40 2002")], "12"), expected("", "", "+49402002"));
         assert_eq!(found(&[], "12"), expected("", "", ""));
+    }
+
+    #[test]
+    fn of_several_numbers_of_a_kind_the_first_good_one_counts_and_those_before_it_are_named() {
+        // FS-27, S-57
+        let item = item("primary_phone = [\"mobile\", \"business\"]\nbackup_phone = [\"home\", \"mobile\"]");
+        let found = |phones: &[(&str, &str)]| {
+            let user = SyncedUser { username: "ann".into(), ..user(phones) };
+            let profile = Profile::of(&item, "DE", &user, None);
+            let bad = bad_numbers(&item, "DE", &user).into_iter();
+            let bad: Vec<String> = bad.map(|it| format!("{}: {} {}", it.entry, it.attribute, it.why)).collect();
+            (profile.phone.number, profile.backup.number, bad)
+        };
+        let letters = "ann: attribute of mobile is no phone number: it has letters".to_owned();
+        let several = "ann: attribute of mobile is no phone number: there is more than one number in it".to_owned();
+        let short = "ann: attribute of home is no phone number: it is too short for a number".to_owned();
+        let phones = [("mobile", "call me"), ("mobile", "0171 2345678 / 030 901820"), ("mobile", "0171 2345678")];
+        let number = "+491712345678".to_owned();
+        assert_eq!(found(&phones), (number.clone(), String::new(), vec![letters.clone(), several]));
+        let phones = [("home", "12"), ("mobile", "call me"), ("business", "030 901820")];
+        assert_eq!(found(&phones), ("+4930901820".to_owned(), String::new(), vec![letters, short]));
+        let phones = [("mobile", "0171 2345678"), ("mobile", "call me"), ("pager", "call me")];
+        assert_eq!(found(&phones), (number, String::new(), vec![]), "nobody looks at what stands behind a good one");
     }
 
     #[test]

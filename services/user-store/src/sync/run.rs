@@ -1,7 +1,7 @@
 //! A run of one directory, from its beginning to its end.
 
 use super::history::{self, Change};
-use super::{approvals, fence, items, leavers, pending, pins, preview, source, states, tell};
+use super::{approvals, fence, items, leavers, pending, pins, preview, source, states, tell, unusable};
 use crate::Store;
 use crate::audit::{self, NewEvent};
 use crate::outbox;
@@ -36,6 +36,8 @@ pub struct Run {
     pub run_id: String,
     pub directory: String,
     pub mode: Mode,
+    /// schedule, follow, request ...
+    pub trigger: String,
     pub state: String,
     pub actor: String,
     pub started_ms: i64,
@@ -49,8 +51,8 @@ pub struct Run {
     pub reply: FinishRunReply,
 }
 
-const COLUMNS: &str = "run_id, directory, mode, state, actor, started_ms, items_digest, mapping_digest, identity, added, changed, \
-    error, disabled, removed, parked, parked_why, approval_id";
+const COLUMNS: &str = "run_id, directory, mode, cause, state, actor, started_ms, items_digest, mapping_digest, identity, added, changed, \
+    error, disabled, removed, parked, parked_why, approval_id, problems";
 
 impl Run {
     fn of(row: &Row) -> Result<Self, StoreError> {
@@ -59,6 +61,7 @@ impl Run {
             run_id: row.get("run_id")?,
             directory: row.get("directory")?,
             mode: mode.map_err(|_| StoreError::Broken("a run has no mode"))?,
+            trigger: row.get("cause")?,
             state: row.get("state")?,
             actor: row.get("actor")?,
             started_ms: row.get("started_ms")?,
@@ -74,6 +77,7 @@ impl Run {
                 parked: small(row, "parked")?,
                 parked_why: row.get("parked_why")?,
                 approval_id: row.get("approval_id")?,
+                problems: row.unsigned("problems")?,
                 ..FinishRunReply::default()
             },
         })
@@ -248,6 +252,7 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
         preview::forget(&mut session, &run.run_id).await?;
     }
     history::note(&mut session, &run.run_id, std::mem::take(&mut end.changes)).await?;
+    unusable::note(&mut session, &run.run_id, request.unusable_count, &request.unusable).await?;
     if request.complete && run.is_preview() {
         // FS-09: what somebody looked at is what is written.
         if let Some(difference) = preview::difference(&mut session, &request.looked_at, &run.run_id).await? {
@@ -260,20 +265,23 @@ async fn finish_apart(store: &Store, request: FinishRunRequest) -> Result<Finish
     }
     let error = bounded(&request.error, 512);
     // Whom it missed is believed to be gone by the same clock (S-43).
-    close(&mut session, &run, &end, &error, store.clock().now_ms()).await?;
-    let stands_in = history::fold(&mut session, &run, now_ms).await?;
+    let problems = close(&mut session, &run, &end, &error, store.clock().now_ms()).await?;
+    let stands_in = history::fold(&mut session, &run, !complete_to_reader, now_ms).await?;
     let changed_users: Vec<String> = events.iter().map(|it: &NewEvent| it.event.user_id.clone()).collect();
     // A run that found nothing new leaves no event: every five minutes one would bury the rest.
-    let told = run.added + run.changed > 0 || end.reply != FinishRunReply::default() || !request.complete;
+    // Nor does one that came to the same incomplete end as the one before.
+    let repeats = !request.complete && stands_in.is_some();
+    let told = run.added + run.changed > 0 || end.reply != FinishRunReply::default() || !request.complete && !repeats;
     if told {
         events.push(event(&run, &end, &error, now_ms));
     }
     if !events.is_empty() {
         audit::append(&mut session, head, events).await?;
     }
+    end.reply.problems = problems;
     let listed_in = stands_in.clone().unwrap_or_else(|| run.run_id.clone());
+    end.reply.run_id = stands_in.unwrap_or_default();
     if request.complete && !run.is_preview() {
-        end.reply.run_id = stands_in.unwrap_or_default();
         end.reply.pending = pending::any(&mut session, &run.directory).await?;
         end.reply.missed = misses(&mut session, &run).await?;
     }
@@ -363,9 +371,10 @@ async fn complete(
     Ok(())
 }
 
-async fn close(session: &mut Session, run: &Run, end: &End, error: &str, end_ms: i64) -> Result<(), StoreError> {
+/// Returns how many problems there were.
+async fn close(session: &mut Session, run: &Run, end: &End, error: &str, end_ms: i64) -> Result<u64, StoreError> {
     let sql = "UPDATE sync_runs SET state = $1, error = $2, finished_ms = $3, disabled = $4, removed = $5, parked = $6, \
-               approval_id = $7, parked_why = $8 WHERE run_id = $9";
+               approval_id = $7, parked_why = $8 WHERE run_id = $9 RETURNING problems";
     let reply = &end.reply;
     let arguments = args![
         end.state,
@@ -378,8 +387,8 @@ async fn close(session: &mut Session, run: &Run, end: &End, error: &str, end_ms:
         &reply.parked_why,
         &run.run_id
     ];
-    session.execute(sql, arguments).await?;
-    Ok(())
+    let row = session.row(sql, arguments).await?.ok_or(StoreError::Broken("the run is missing"))?;
+    Ok(row.unsigned("problems")?)
 }
 
 fn event(run: &Run, end: &End, error: &str, now_ms: i64) -> NewEvent {

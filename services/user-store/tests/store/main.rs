@@ -24,11 +24,14 @@ mod settings;
 mod sync;
 mod sync_expiry;
 mod sync_groups;
+mod sync_lately;
 mod sync_model;
+mod sync_phones;
 mod sync_pins;
 mod sync_problems;
 mod sync_profile;
 mod sync_runs;
+mod sync_unusable;
 mod tokens;
 mod upgrade;
 
@@ -238,6 +241,13 @@ rules! {
     sync_problems::the_next_run_is_due_an_interval_after_the_start_of_the_last_one_that_counts,
     sync::an_account_made_again_gets_the_name_of_the_one_that_was_deleted_and_nothing_else,
     sync::the_directory_disables_and_a_hand_wins,
+    sync_lately::few_who_leave_each_minute_by_the_schedule_are_no_way_around_the_guard,
+    sync_lately::what_goes_on_to_be_incomplete_is_one_record_a_day_and_one_event,
+    sync_phones::a_backup_number_that_goes_back_is_told_to_administrators,
+    sync_phones::a_number_that_goes_back_over_others_within_the_hour_is_told_to_administrators,
+    sync_unusable::what_of_an_entry_cannot_be_used_is_counted_with_the_run_and_the_first_are_kept,
+    sync_unusable::a_preview_names_what_cannot_be_used_and_its_list_is_the_same_whatever_that_is,
+    sync_unusable::what_small_runs_could_not_use_stands_in_the_record_of_them_all,
     sync_groups::members_of_a_group_item_are_its_users_and_nobody_else,
     sync_groups::who_comes_into_a_group_is_read_and_who_goes_is_decided_at_once,
     sync_groups::a_group_in_a_group_brings_and_takes_its_members,

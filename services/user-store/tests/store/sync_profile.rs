@@ -22,7 +22,11 @@ async fn read(lab: &Fixture, user: &SyncedUser) -> UserDetail {
 }
 
 fn ann(number: u32) -> SyncedUser {
-    let phone = |kind: &str, digits: u32| SyncedPhone { kind: kind.into(), number: format!("+49 40 {digits}{number}") };
+    let phone = |kind: &str, digits: u32| SyncedPhone {
+        kind: kind.into(),
+        number: format!("+49 40 {digits}{number}"),
+        ..SyncedPhone::default()
+    };
     SyncedUser {
         mail: format!("ann{number}@mail.example"),
         last_name: format!("Last{number}"),

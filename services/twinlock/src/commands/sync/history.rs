@@ -19,7 +19,7 @@ pub struct History {
     after: String,
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "id",
     "directory",
     "mode",
@@ -31,6 +31,7 @@ const COLUMNS: [&str; 12] = [
     "disabled",
     "removed",
     "parked",
+    "problems",
     "error",
 ];
 
