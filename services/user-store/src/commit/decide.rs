@@ -12,7 +12,7 @@ use crate::throttle::{Counter, RESERVE_TRIES, Try, UNVERIFIED_TRIES, Window};
 use crate::users::is_blocked;
 use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest,
-    SpendResult, TryKind,
+    SpendResult, TryCodeReply, TryCodeResult, TryKind,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -121,8 +121,8 @@ impl Working {
             }
             Ok(TryKind::AfterPassword) => {
                 let mut outcome = factor.counter.reserve(now_ms);
-                let source = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()));
-                if let (Try::Refused(_), Some(source)) = (outcome, source)
+                if outcome != Try::Granted
+                    && let Some(source) = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()))
                     && factor.counter.reserve_at(source.last_success_ms, &mut source.reserve, now_ms)
                 {
                     source.changed = true;
@@ -138,6 +138,36 @@ impl Working {
             Try::Granted => ReserveTryReply { granted: true, retry_unix_ms: 0 },
             Try::Refused(open_ms) => ReserveTryReply { granted: false, retry_unix_ms: open_ms.unwrap_or(0) },
         }
+    }
+
+    /// A try at a code: counted first, and only one that is granted lets in or hears that the code was wrong (V-14). `request` is the
+    /// digest of what is asked, as for [`Working::allow`].
+    pub fn try_code(&mut self, asked: &CommitAllowRequest, matched: bool, request: Vec<u8>) -> TryCodeReply {
+        let said = |result: TryCodeResult| TryCodeReply { result: result.into(), retry_unix_ms: 0 };
+        let Some(event) = &asked.event else { return said(TryCodeResult::Refused) };
+        // V-02: the same request asking again was counted when it was let in.
+        if matched && self.finals.get(&event.transaction_id).is_some_and(|last| last.request == request) {
+            return said(TryCodeResult::Allowed);
+        }
+        let reserved = self.reserve(&ReserveTryRequest {
+            user_id: event.user_id.clone(),
+            factor_id: asked.counted_factor_id.clone(),
+            source: asked.source.clone(),
+            kind: TryKind::AfterPassword.into(),
+            now_unix_ms: event.at_unix_ms,
+        });
+        if !reserved.granted {
+            return TryCodeReply { retry_unix_ms: reserved.retry_unix_ms, ..said(TryCodeResult::Throttled) };
+        }
+        if !matched {
+            return said(TryCodeResult::Wrong);
+        }
+        said(match self.allow(asked, request) {
+            AllowResult::Committed => TryCodeResult::Allowed,
+            AllowResult::Reused => TryCodeResult::Reused,
+            AllowResult::Spent => TryCodeResult::Spent,
+            AllowResult::Refused | AllowResult::Unspecified => TryCodeResult::Refused,
+        })
     }
 
     pub fn spend(&mut self, request: &SpendCodeRequest) -> SpendResult {
