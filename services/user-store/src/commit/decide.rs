@@ -431,6 +431,50 @@ mod tests {
         assert_eq!(last, [true, false]);
     }
 
+    fn try_code(working: &mut Working, transaction: &str, step: u64, matched: bool) -> TryCodeReply {
+        let asked = CommitAllowRequest { counted_factor_id: "phone".into(), ..allow(transaction, step) };
+        working.try_code(&asked, matched, vec![step as u8])
+    }
+
+    #[test]
+    fn a_right_code_lets_in_only_where_its_try_is_granted() {
+        // V-14: one try left, and two that come at once
+        use TryCodeResult::{Allowed, Throttled, Wrong};
+        for (codes, results, left) in [
+            ([false, true], [Wrong, Throttled], (100, 5, 0)),
+            ([true, false], [Allowed, Wrong], (101, 1, 1)),
+            ([false, false], [Wrong, Throttled], (100, 5, 0)),
+        ] {
+            let mut working = working();
+            working.factors.get_mut("phone").expect("there").counter = Counter { failures: 4, open_ms: 0 };
+            let said = codes.map(|right| try_code(&mut working, if right { "right" } else { "wrong" }, 101, right));
+            assert_eq!(said.map(|reply| reply.result()), results, "{codes:?}");
+            assert_eq!(said[1].retry_unix_ms, if results[1] == Throttled { 5_000 + 30_000 } else { 0 });
+            let factor = &working.factors["phone"];
+            assert_eq!((factor.last_step, factor.counter.failures, working.events.len()), left, "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_try_that_let_in_is_heard_again_and_any_other_is_counted() {
+        // V-02, V-14
+        use TryCodeResult::{Allowed, Refused, Reused, Spent, Wrong};
+        let mut working = working();
+        for (transaction, step, matched, result, failures) in [
+            ("t1", 101, true, Allowed, 0),
+            ("t1", 101, true, Allowed, 0),
+            ("t1", 101, false, Wrong, 1),
+            ("t1", 102, true, Spent, 2),
+            ("t2", 101, true, Reused, 3),
+            ("t3", u64::MAX, true, Refused, 4),
+        ] {
+            let reply = try_code(&mut working, transaction, step, matched);
+            let counted = working.factors["phone"].counter.failures;
+            assert_eq!((reply.result(), counted), (result, failures), "{transaction} {step} {matched}");
+        }
+        assert_eq!((working.events.len(), working.factors["phone"].last_step), (1, 101));
+    }
+
     #[test]
     fn nothing_is_allowed_that_names_no_enabled_user_no_own_factor_or_no_transaction() {
         type Change = fn(&mut CommitAllowRequest);
