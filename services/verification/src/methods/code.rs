@@ -188,8 +188,8 @@ impl Service {
         Ok(used.map_or(TokenChecked::Wrong, TokenChecked::Right))
     }
 
-    /// The same after the password. Compared before the try is counted, which the store does in the transaction that lets in: nothing
-    /// that anybody sees, or that takes time, depends on the comparison where the try is not granted.
+    /// The same after the password. Compared before the try is counted, which the store does in the transaction that lets in. Where the
+    /// try is not granted the answer is one whatever the code was worth, and so is the work, up to the row of another token of the user.
     async fn try_token(&self, login: &Login, code: Option<PresentedCode>, grant: &Grant) -> Result<Tried, Status> {
         let user = &login.user;
         let tokens = user.tokens_in_force();
