@@ -117,6 +117,7 @@ forward!(user_store::Facts, facts_server, facts_client::FactsClient, {
 
 forward!(user_store::Commit, commit_server, commit_client::CommitClient, {
     reserve_try(ReserveTryRequest) -> ReserveTryReply;
+    try_code(TryCodeRequest) -> TryCodeReply;
     spend_code(SpendCodeRequest) -> SpendCodeReply;
     allow(CommitAllowRequest) -> CommitAllowReply;
     record(RecordRequest) -> RecordReply;

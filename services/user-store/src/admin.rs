@@ -55,7 +55,7 @@ impl AdminService {
         let limit = page(request.limit);
         let mut sql = users::SUMMARY.to_owned();
         let mut arguments: Vec<Arg> = Vec::new();
-        let mut condition = |text: &str, values: Vec<Arg>| {
+        let mut condition = |text: &str, values: Vec<_>| {
             let mut text = text.to_owned();
             for value in values {
                 arguments.push(value);

@@ -97,7 +97,7 @@ pub async fn append(session: &mut Session, head: Head, events: Vec<NewEvent>) ->
             event.detail,
             last,
             request,
-            hash.as_slice(),
+            hash.clone(),
         ]);
     }
     let head = "INSERT INTO audit (sequence, at_ms, kind, transaction_id, client, protocol, user_id, username, client_ip, \
@@ -218,6 +218,9 @@ fn event(row: &Row) -> Result<AuditEvent, sqlx::Error> {
 
 /// Text that cannot forge a line or a terminal's state: control characters shown escaped, length bounded (V-61).
 pub fn printable(text: &str, characters_max: usize) -> String {
+    if is_printable(text, characters_max) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len().min(characters_max));
     for (place, sign) in text.chars().enumerate() {
         if place == characters_max {
@@ -235,6 +238,17 @@ pub fn printable(text: &str, characters_max: usize) -> String {
         }
     }
     shown
+}
+
+/// The same where it stands: nearly every text is left as it is.
+pub fn make_printable(text: &mut String, characters_max: usize) {
+    if !is_printable(text, characters_max) {
+        *text = printable(text, characters_max);
+    }
+}
+
+fn is_printable(text: &str, characters_max: usize) -> bool {
+    text.len() <= characters_max && text.bytes().all(|octet| matches!(octet, b' '..=b'~'))
 }
 
 /// No two fields hold the same, so that one left out of a hash, or in another place of it, changes the hash.

@@ -15,14 +15,14 @@ pub mod secrets;
 mod sent_codes;
 
 use crate::Store;
-use crate::audit::{self, printable, put};
-use crate::rpc::{StoreError, bounded, id};
+use crate::audit::{self, make_printable, put};
+use crate::rpc::{StoreError, bound, id};
 use decide::Recorded;
 use group::{Answer, Operation};
 use proto::user_store::{
     AddPendingFactorReply, AddPendingFactorRequest, AuditEvent, CommitAllowReply, CommitAllowRequest,
     ConfirmFactorReply, ConfirmFactorRequest, RecordReply, RecordRequest, ReserveTryReply, ReserveTryRequest,
-    SpendCodeReply, SpendCodeRequest, commit_server::Commit,
+    SpendCodeReply, SpendCodeRequest, TryCodeReply, TryCodeRequest, commit_server::Commit,
 };
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
@@ -33,10 +33,20 @@ pub struct CommitService(pub Store);
 impl Commit for CommitService {
     async fn reserve_try(&self, request: Request<ReserveTryRequest>) -> Result<Response<ReserveTryReply>, Status> {
         let mut request = request.into_inner();
-        request.source = bounded(&request.source, 128);
+        bound(&mut request.source, 128);
         request.now_unix_ms = self.0.at(request.now_unix_ms);
         match self.0.group().run(Operation::Reserve(request)).await? {
             Answer::Reserved(reply) => Ok(Response::new(reply)),
+            _ => Err(StoreError::Broken("an answer of another kind").into()),
+        }
+    }
+
+    async fn try_code(&self, request: Request<TryCodeRequest>) -> Result<Response<TryCodeReply>, Status> {
+        let TryCodeRequest { allow, matched } = request.into_inner();
+        let allow = allow.ok_or_else(|| Status::invalid_argument("allow is missing"))?;
+        let request = TryCodeRequest { allow: Some(self.clean_allow(allow)?), matched };
+        match self.0.group().run(Operation::TryCode(Box::new(request))).await? {
+            Answer::CodeTried(reply) => Ok(Response::new(reply)),
             _ => Err(StoreError::Broken("an answer of another kind").into()),
         }
     }
@@ -52,15 +62,7 @@ impl Commit for CommitService {
     }
 
     async fn allow(&self, request: Request<CommitAllowRequest>) -> Result<Response<CommitAllowReply>, Status> {
-        let mut request = request.into_inner();
-        request.source = bounded(&request.source, 128);
-        request.evaluation = bounded(&request.evaluation, 64);
-        let event = request.event.take().ok_or_else(|| Status::invalid_argument("event is missing"))?;
-        id("event.transaction_id", &event.transaction_id)?;
-        request.event = Some(clean(&self.0, event));
-        if let Some(remember) = &mut request.remember {
-            remember.place = printable(&remember.place, 256);
-        }
+        let request = self.clean_allow(request.into_inner())?;
         match self.0.group().run(Operation::Allow(Box::new(request))).await? {
             Answer::Allowed(result) => Ok(Response::new(CommitAllowReply { result: result.into() })),
             _ => Err(StoreError::Broken("an answer of another kind").into()),
@@ -258,6 +260,21 @@ impl Commit for CommitService {
     }
 }
 
+impl CommitService {
+    /// A request whose texts are clean.
+    fn clean_allow(&self, mut request: CommitAllowRequest) -> Result<CommitAllowRequest, Status> {
+        bound(&mut request.source, 128);
+        bound(&mut request.evaluation, 64);
+        let event = request.event.take().ok_or_else(|| Status::invalid_argument("event is missing"))?;
+        id("event.transaction_id", &event.transaction_id)?;
+        request.event = Some(clean(&self.0, event));
+        if let Some(remember) = &mut request.remember {
+            make_printable(&mut remember.place, 256);
+        }
+        Ok(request)
+    }
+}
+
 /// Writes an event whose texts are clean.
 pub async fn record(store: &Store, request: RecordRequest) -> Result<Recorded, StoreError> {
     match store.group().run(Operation::Record(Box::new(request))).await? {
@@ -268,26 +285,27 @@ pub async fn record(store: &Store, request: RecordRequest) -> Result<Recorded, S
 
 /// An event as it may be stored: sequence and hash are ours, texts are printable and bounded (V-61).
 pub fn clean(store: &Store, event: AuditEvent) -> AuditEvent {
-    AuditEvent {
-        sequence: 0,
-        at_unix_ms: store.at(event.at_unix_ms),
-        kind: printable(&event.kind, 64),
-        transaction_id: printable(&event.transaction_id, 64),
-        client: printable(&event.client, 64),
-        protocol: printable(&event.protocol, 16),
-        user_id: printable(&event.user_id, 64),
-        username: printable(&event.username, 256),
-        client_ip: printable(&event.client_ip, 64),
-        calling_station: printable(&event.calling_station, 128),
-        result: printable(&event.result, 32),
-        reason: printable(&event.reason, 64),
-        method: printable(&event.method, 32),
-        assurance: printable(&event.assurance, 32),
-        source: printable(&event.source, 32),
-        actor: printable(&event.actor, 128),
-        detail: printable(&event.detail, 1024),
-        hash: String::new(),
+    let mut event = AuditEvent { sequence: 0, at_unix_ms: store.at(event.at_unix_ms), hash: String::new(), ..event };
+    for (text, characters_max) in [
+        (&mut event.kind, 64),
+        (&mut event.transaction_id, 64),
+        (&mut event.client, 64),
+        (&mut event.protocol, 16),
+        (&mut event.user_id, 64),
+        (&mut event.username, 256),
+        (&mut event.client_ip, 64),
+        (&mut event.calling_station, 128),
+        (&mut event.result, 32),
+        (&mut event.reason, 64),
+        (&mut event.method, 32),
+        (&mut event.assurance, 32),
+        (&mut event.source, 32),
+        (&mut event.actor, 128),
+        (&mut event.detail, 1024),
+    ] {
+        make_printable(text, characters_max);
     }
+    event
 }
 
 /// What makes two requests for an Allow the same: who is let in, by what proof, and what is remembered of it. When and from where it

@@ -14,6 +14,7 @@ pub use open::{Database, OpenError, StoreSection, StoreUrl};
 use rusqlite::types::FromSql;
 use sqlx::{AssertSqlSafe, Decode, Postgres, Sqlite, Type, pool::PoolConnection, postgres::PgRow, sqlite::SqliteRow};
 use sqlx::{Row as _, SqlSafeStr, SqlStr, Transaction};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -37,13 +38,13 @@ pub enum Session {
     PostgresWrite(Transaction<'static, Postgres>),
 }
 
-/// A value on its way into a statement.
+/// A value on its way into a statement, mostly somebody else's.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Arg {
+pub enum Arg<'a> {
     Int(i64),
     Bool(bool),
-    Text(String),
-    Bytes(Vec<u8>),
+    Text(Cow<'a, str>),
+    Bytes(Cow<'a, [u8]>),
 }
 
 /// A row of an answer.
@@ -104,8 +105,8 @@ macro_rules! bound {
                 Arg::Int(value) => query.bind(value),
                 Arg::Bool(value) => query.bind(value),
                 Arg::Text(value) if value.contains('\0') => query.bind(without_nul(&value)),
-                Arg::Text(value) => query.bind(value),
-                Arg::Bytes(value) => query.bind(value),
+                Arg::Text(value) => query.bind(value.into_owned()),
+                Arg::Bytes(value) => query.bind(value.into_owned()),
             };
         }
         query
@@ -114,15 +115,15 @@ macro_rules! bound {
 
 impl Session {
     /// Runs a statement; the number of rows it changed.
-    pub async fn execute(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+    pub async fn execute(&mut self, sql: &'static str, arguments: Vec<Arg<'_>>) -> Result<u64, sqlx::Error> {
         self.run(sql.into_sql_str(), arguments).await
     }
 
-    pub async fn rows(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+    pub async fn rows(&mut self, sql: &'static str, arguments: Vec<Arg<'_>>) -> Result<Vec<Row>, sqlx::Error> {
         self.select(sql.into_sql_str(), arguments).await
     }
 
-    pub async fn row(&mut self, sql: &'static str, arguments: Vec<Arg>) -> Result<Option<Row>, sqlx::Error> {
+    pub async fn row(&mut self, sql: &'static str, arguments: Vec<Arg<'_>>) -> Result<Option<Row>, sqlx::Error> {
         Ok(self.rows(sql, arguments).await?.pop())
     }
 
@@ -133,9 +134,9 @@ impl Session {
         head: &str,
         keys: impl IntoIterator<Item = &'a str>,
         tail: &str,
-        arguments: &[Arg],
+        arguments: &[Arg<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        let keys: Vec<Arg<'_>> = keys.into_iter().map(Arg::from).collect();
         if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, tail, LATER, arguments);
         }
@@ -148,7 +149,7 @@ impl Session {
     }
 
     /// Rows whose key is in a list of values of any kind: `head` ends before the list's `(`.
-    pub async fn rows_among(&mut self, head: &str, keys: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+    pub async fn rows_among(&mut self, head: &str, keys: Vec<Arg<'_>>) -> Result<Vec<Row>, sqlx::Error> {
         if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, "", LATER, &[]);
         }
@@ -168,7 +169,7 @@ impl Session {
         keys: impl IntoIterator<Item = &'a str>,
         tail: &str,
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        let keys: Vec<Arg<'_>> = keys.into_iter().map(Arg::from).collect();
         if let Self::SqliteDirect(session) = self {
             return here_in(session, head, &keys, tail, BESIDE, &[Arg::from(first)]);
         }
@@ -188,9 +189,9 @@ impl Session {
         head: &str,
         keys: impl IntoIterator<Item = &'a str>,
         tail: &str,
-        arguments: &[Arg],
+        arguments: &[Arg<'_>],
     ) -> Result<u64, sqlx::Error> {
-        let keys: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
+        let keys: Vec<Arg<'_>> = keys.into_iter().map(Arg::from).collect();
         if let Self::SqliteDirect(session) = self {
             return session.run(&with_key(head, LATER, tail), each(&keys, LATER, arguments));
         }
@@ -203,7 +204,7 @@ impl Session {
     }
 
     /// Many rows in few statements: `head` ends before `VALUES`, `tail` follows it. The number of rows changed.
-    pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg>>, tail: &str) -> Result<u64, sqlx::Error> {
+    pub async fn bulk(&mut self, head: &str, rows: Vec<Vec<Arg<'_>>>, tail: &str) -> Result<u64, sqlx::Error> {
         if let Self::SqliteDirect(session) = self {
             return session.run_each(head, rows.into_iter(), tail);
         }
@@ -221,7 +222,7 @@ impl Session {
                 false => vec!["?"; columns].join(","),
             };
             let tuples: Vec<String> = (0..size).map(|row| format!("({})", tuple(row))).collect();
-            let bound: Vec<Arg> = left.by_ref().take(size).flatten().collect();
+            let bound: Vec<Arg<'_>> = left.by_ref().take(size).flatten().collect();
             let sql = format!("{head} VALUES {} {tail}", tuples.join(","));
             changed += self.run(AssertSqlSafe(sql).into_sql_str(), bound).await?;
             count -= size;
@@ -235,7 +236,7 @@ impl Session {
         &mut self,
         each: &str,
         head: &str,
-        rows: Vec<Vec<Arg>>,
+        rows: Vec<Vec<Arg<'_>>>,
         tail: &str,
     ) -> Result<u64, sqlx::Error> {
         match self {
@@ -253,7 +254,7 @@ impl Session {
     pub fn bulk_each<'a>(
         &'a mut self,
         head: &'a str,
-        rows: impl Iterator<Item = Vec<Arg>>,
+        rows: impl Iterator<Item = Vec<Arg<'a>>>,
         tail: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<u64, sqlx::Error>> + Send + 'a>> {
         if let Self::SqliteDirect(session) = self {
@@ -264,12 +265,12 @@ impl Session {
     }
 
     /// A statement put together from parts of this crate, for searches with optional conditions.
-    pub async fn rows_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+    pub async fn rows_of(&mut self, sql: String, arguments: Vec<Arg<'_>>) -> Result<Vec<Row>, sqlx::Error> {
         self.select(AssertSqlSafe(sql).into_sql_str(), arguments).await
     }
 
     /// A change put together from parts of this crate: which columns it names depends on what was asked.
-    pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+    pub async fn execute_of(&mut self, sql: String, arguments: Vec<Arg<'_>>) -> Result<u64, sqlx::Error> {
         self.run(AssertSqlSafe(sql).into_sql_str(), arguments).await
     }
 
@@ -296,12 +297,12 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<u64, sqlx::Error> {
+    async fn run(&mut self, sql: SqlStr, arguments: Vec<Arg<'_>>) -> Result<u64, sqlx::Error> {
         on!(self, sql, arguments, execute, run, |changed| changed, |done| done.rows_affected(), |done| done
             .rows_affected())
     }
 
-    async fn select(&mut self, sql: SqlStr, arguments: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+    async fn select(&mut self, sql: SqlStr, arguments: Vec<Arg<'_>>) -> Result<Vec<Row>, sqlx::Error> {
         on!(
             self,
             sql,
@@ -324,10 +325,10 @@ const BESIDE: Numbers = (2, 1);
 fn here_in(
     session: &mut direct::Session,
     head: &str,
-    keys: &[Arg],
+    keys: &[Arg<'_>],
     tail: &str,
     numbers: Numbers,
-    arguments: &[Arg],
+    arguments: &[Arg<'_>],
 ) -> Result<Vec<Row>, sqlx::Error> {
     let rows = session.select(&with_key(head, numbers, tail), each(keys, numbers, arguments))?;
     Ok(rows.into_iter().map(Row::SqliteDirect).collect())
@@ -338,7 +339,11 @@ fn with_key(head: &str, (place, _): Numbers, tail: &str) -> String {
 }
 
 /// A key twice finds a row once, as in a list.
-fn each<'a>(keys: &'a [Arg], (place, others): Numbers, arguments: &'a [Arg]) -> impl Iterator<Item = direct::Key<'a>> {
+fn each<'a>(
+    keys: &'a [Arg<'a>],
+    (place, others): Numbers,
+    arguments: &'a [Arg<'a>],
+) -> impl Iterator<Item = direct::Key<'a>> {
     let mut met = HashSet::with_capacity(keys.len());
     let once = keys.iter().filter(move |key| met.insert(*key));
     once.map(move |key| direct::Key { key, place, others, arguments })
@@ -350,18 +355,18 @@ fn without_nul(text: &str) -> String {
 }
 
 /// The list is padded with its last key to a size that is prepared already; a key twice in a list finds a row once.
-fn with_list(head: &str, keys: &[Arg], tail: &str, arguments: &[Arg]) -> (SqlStr, Vec<Arg>) {
+fn with_list<'a>(head: &str, keys: &[Arg<'a>], tail: &str, arguments: &[Arg<'a>]) -> (SqlStr, Vec<Arg<'a>>) {
     let size = if arguments.is_empty() { size_of(keys) } else { CHUNKS[0] };
     let bound = padded(keys, size).chain(arguments).cloned().collect();
     (AssertSqlSafe(format!("{head} ({}) {tail}", placeholders(1, size))).into_sql_str(), bound)
 }
 
 /// The size of a list that holds so many.
-fn size_of(keys: &[Arg]) -> usize {
+fn size_of(keys: &[Arg<'_>]) -> usize {
     CHUNKS.iter().rev().copied().find(|size| *size >= keys.len()).unwrap_or(CHUNKS[0])
 }
 
-fn padded(keys: &[Arg], size: usize) -> impl Iterator<Item = &Arg> {
+fn padded<'k, 'a>(keys: &'k [Arg<'a>], size: usize) -> impl Iterator<Item = &'k Arg<'a>> {
     keys.iter().chain(std::iter::repeat_n(keys.last(), size).flatten()).take(size)
 }
 
@@ -393,48 +398,48 @@ impl Row {
     }
 }
 
-impl From<i64> for Arg {
+impl From<i64> for Arg<'_> {
     fn from(value: i64) -> Self {
         Self::Int(value)
     }
 }
-impl From<u32> for Arg {
+impl From<u32> for Arg<'_> {
     fn from(value: u32) -> Self {
         Self::Int(i64::from(value))
     }
 }
-impl From<u64> for Arg {
+impl From<u64> for Arg<'_> {
     fn from(value: u64) -> Self {
         Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
     }
 }
-impl From<bool> for Arg {
+impl From<bool> for Arg<'_> {
     fn from(value: bool) -> Self {
         Self::Bool(value)
     }
 }
-impl From<&str> for Arg {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
+impl<'a> From<&'a str> for Arg<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value.into())
     }
 }
-impl From<&String> for Arg {
-    fn from(value: &String) -> Self {
-        Self::Text(value.clone())
+impl<'a> From<&'a String> for Arg<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::Text(value.into())
     }
 }
-impl From<String> for Arg {
+impl From<String> for Arg<'_> {
     fn from(value: String) -> Self {
-        Self::Text(value)
+        Self::Text(value.into())
     }
 }
-impl From<&[u8]> for Arg {
-    fn from(value: &[u8]) -> Self {
-        Self::Bytes(value.to_vec())
+impl<'a> From<&'a [u8]> for Arg<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value.into())
     }
 }
-impl From<Vec<u8>> for Arg {
+impl From<Vec<u8>> for Arg<'_> {
     fn from(value: Vec<u8>) -> Self {
-        Self::Bytes(value)
+        Self::Bytes(value.into())
     }
 }

@@ -117,6 +117,9 @@ pub fn transaction(id: &str) -> Result<TransactionId, Status> {
 /// At most `longest` signs, each that could start a line, hide or turn around what follows replaced: not dropped, so that
 /// two names never become one.
 pub fn line(text: &str, longest: usize) -> String {
+    if text.len() <= longest && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let harmless = |sign: char| match sign {
         '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
         sign if sign.is_control() => '\u{fffd}',

@@ -6,8 +6,8 @@ use domain::{Method, Reason, ResultClass, Secret};
 use policy::Grant;
 use proto::user_store::{
     AllowResult, AuditEvent, CheckSecretReply, CheckSecretRequest, CommitAllowRequest, PasskeyCount, RecordRequest,
-    RememberLogin, ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult, TryKind,
-    commit_server::Commit,
+    RememberLogin, ReserveTryRequest, SecretKind, SecretResult, SeeOnceRequest, SpendCodeRequest, SpendResult,
+    TryCodeRequest, TryCodeResult, TryKind, commit_server::Commit,
 };
 use serde::{Deserialize, Serialize};
 use service_kit::Clock;
@@ -82,6 +82,17 @@ pub struct UsedCode {
 pub enum Committed {
     Allowed,
     Refused(Reason),
+}
+
+/// What the store says to a try at a code.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CodeTried {
+    /// Counted, and the code was right.
+    Decided(Committed),
+    /// Counted.
+    Wrong,
+    /// Not counted: nobody hears what the code was worth. When the next try is open, 0 = after an unlock.
+    Throttled { until_unix_ms: i64 },
 }
 
 /// What the store says to a PIN, a recovery or temporary code, or answers.
@@ -163,6 +174,45 @@ impl Committer {
         Ok(if reply.granted { Ok(()) } else { Err(reply.retry_unix_ms.max(0)) })
     }
 
+    /// Counts a try after the password on a token and, where it is granted, lets in by `right`; `None`: the code was wrong. What it was
+    /// worth decides nothing and is told nobody before the store has counted (V-14).
+    pub async fn try_code(
+        &self,
+        origin: &Origin,
+        user_id: &str,
+        counted_factor_id: &str,
+        right: Option<Granted<'_>>,
+        budget: Budget,
+    ) -> Result<CodeTried, Status> {
+        let matched = right.is_some();
+        let allow = match right {
+            Some(login) => self.allow_request(origin, user_id, login),
+            None => CommitAllowRequest {
+                event: Some(self.event(origin, user_id, Reason::WrongCode)),
+                source: origin.source().to_owned(),
+                ..CommitAllowRequest::default()
+            },
+        };
+        let allow = CommitAllowRequest { counted_factor_id: counted_factor_id.to_owned(), ..allow };
+        let request = TryCodeRequest { allow: Some(allow), matched };
+        // Sent again, a wrong code would count again.
+        let request = if matched { idempotent(request) } else { tonic::Request::new(request) };
+        let reply = budget.ask("try code", request, |request| self.commit.try_code(request)).await?;
+        match known(reply.result, "try code")? {
+            TryCodeResult::Wrong => Ok(CodeTried::Wrong),
+            TryCodeResult::Throttled => Ok(CodeTried::Throttled { until_unix_ms: reply.retry_unix_ms.max(0) }),
+            TryCodeResult::Allowed if matched => Ok(CodeTried::Decided(Committed::Allowed)),
+            TryCodeResult::Reused if matched => Ok(CodeTried::Decided(Committed::Refused(Reason::ReusedCode))),
+            TryCodeResult::Spent if matched => Ok(CodeTried::Decided(Committed::Refused(Reason::ChallengeGone))),
+            TryCodeResult::Refused if matched => Ok(CodeTried::Decided(Committed::Refused(Reason::Blocked))),
+            TryCodeResult::Allowed
+            | TryCodeResult::Reused
+            | TryCodeResult::Spent
+            | TryCodeResult::Refused
+            | TryCodeResult::Unspecified => Err(not_understood("try code")),
+        }
+    }
+
     /// Marks a code as used before the password is known; `false`: it was already.
     pub async fn spend_code(
         &self,
@@ -231,12 +281,24 @@ impl Committer {
         login: Granted<'_>,
         budget: Budget,
     ) -> Result<Committed, Status> {
+        let request = self.allow_request(origin, user_id, login);
+        let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;
+        match known(reply.result, "allow")? {
+            AllowResult::Committed => Ok(Committed::Allowed),
+            AllowResult::Reused => Ok(Committed::Refused(Reason::ReusedCode)),
+            AllowResult::Spent => Ok(Committed::Refused(Reason::ChallengeGone)),
+            AllowResult::Refused => Ok(Committed::Refused(Reason::Blocked)),
+            AllowResult::Unspecified => Err(not_understood("allow")),
+        }
+    }
+
+    fn allow_request(&self, origin: &Origin, user_id: &str, login: Granted<'_>) -> CommitAllowRequest {
         let Granted { grant, proven, remember, evaluation, note } = login;
         let code = proven.code.unwrap_or_default();
         let event = self.event(origin, user_id, grant.reason());
         let details = [event.detail.as_str(), note];
         let detail = details.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ");
-        let request = CommitAllowRequest {
+        CommitAllowRequest {
             event: Some(AuditEvent {
                 method: grant.method().map_or("", |method| method.code()).into(),
                 assurance: grant.assurance().code().into(),
@@ -260,14 +322,6 @@ impl Committer {
             passkey_id: proven.passkey_id,
             passkey_count: proven.passkey_count,
             remember,
-        };
-        let reply = budget.ask("allow", idempotent(request), |request| self.commit.allow(request)).await?;
-        match known(reply.result, "allow")? {
-            AllowResult::Committed => Ok(Committed::Allowed),
-            AllowResult::Reused => Ok(Committed::Refused(Reason::ReusedCode)),
-            AllowResult::Spent => Ok(Committed::Refused(Reason::ChallengeGone)),
-            AllowResult::Refused => Ok(Committed::Refused(Reason::Blocked)),
-            AllowResult::Unspecified => Err(not_understood("allow")),
         }
     }
 

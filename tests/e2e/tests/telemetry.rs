@@ -102,12 +102,11 @@ async fn a_login_writes_one_log_line_that_names_its_trace(world: &mut World) -> 
 }
 
 async fn the_login_is_one_tree_over_three_services(world: &mut World) -> Result<()> {
-    const WANTED: [&[(&str, SpanKind, &str)]; 5] = [
+    const WANTED: [&[(&str, SpanKind, &str)]; 4] = [
         &[("directory.bind", SpanKind::Client, RADIUS)],
         &[BEGIN, ("policy.decide", SpanKind::Internal, VERIFICATION)],
         &[BEGIN, ("Facts/Login", SpanKind::Client, VERIFICATION), ("Facts/Login", SpanKind::Server, STORE)],
-        &[BEGIN, ("Commit/ReserveTry", SpanKind::Client, VERIFICATION), ("Commit/ReserveTry", SpanKind::Server, STORE)],
-        &[BEGIN, ("Commit/Allow", SpanKind::Client, VERIFICATION), ("Commit/Allow", SpanKind::Server, STORE)],
+        &[BEGIN, ("Commit/TryCode", SpanKind::Client, VERIFICATION), ("Commit/TryCode", SpanKind::Server, STORE)],
     ];
     // Over a stream for many calls, which is no part of the trace: a span of its own for each would be most of what waits in memory.
     const BEGIN: (&str, SpanKind, &str) = ("Verification/Begin", SpanKind::Server, VERIFICATION);
@@ -133,7 +132,7 @@ async fn the_login_is_one_tree_over_three_services(world: &mut World) -> Result<
         }
     }
     // One bind, one decision of each kind: nothing was asked twice, and nothing failed.
-    for name in ["directory.bind", "Commit/Allow"] {
+    for name in ["directory.bind", "Commit/TryCode"] {
         let kind = SpanKind::Client;
         ensure!(tree.spans.iter().filter(|span| (span.name.as_str(), span.kind) == (name, kind)).count() == 1);
     }

@@ -12,7 +12,7 @@ use crate::throttle::{Counter, RESERVE_TRIES, Try, UNVERIFIED_TRIES, Window};
 use crate::users::is_blocked;
 use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, SpendCodeRequest,
-    SpendResult, TryKind,
+    SpendResult, TryCodeReply, TryCodeResult, TryKind,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -121,8 +121,8 @@ impl Working {
             }
             Ok(TryKind::AfterPassword) => {
                 let mut outcome = factor.counter.reserve(now_ms);
-                let source = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()));
-                if let (Try::Refused(_), Some(source)) = (outcome, source)
+                if outcome != Try::Granted
+                    && let Some(source) = self.sources.get_mut(&(request.user_id.clone(), request.source.clone()))
                     && factor.counter.reserve_at(source.last_success_ms, &mut source.reserve, now_ms)
                 {
                     source.changed = true;
@@ -138,6 +138,36 @@ impl Working {
             Try::Granted => ReserveTryReply { granted: true, retry_unix_ms: 0 },
             Try::Refused(open_ms) => ReserveTryReply { granted: false, retry_unix_ms: open_ms.unwrap_or(0) },
         }
+    }
+
+    /// A try at a code: counted first, and only one that is granted lets in or hears that the code was wrong (V-14). `request` is the
+    /// digest of what is asked, as for [`Working::allow`].
+    pub fn try_code(&mut self, asked: &CommitAllowRequest, matched: bool, request: Vec<u8>) -> TryCodeReply {
+        let said = |result: TryCodeResult| TryCodeReply { result: result.into(), retry_unix_ms: 0 };
+        let Some(event) = &asked.event else { return said(TryCodeResult::Refused) };
+        // V-02: the same request asking again was counted when it was let in.
+        if matched && self.finals.get(&event.transaction_id).is_some_and(|last| last.request == request) {
+            return said(TryCodeResult::Allowed);
+        }
+        let reserved = self.reserve(&ReserveTryRequest {
+            user_id: event.user_id.clone(),
+            factor_id: asked.counted_factor_id.clone(),
+            source: asked.source.clone(),
+            kind: TryKind::AfterPassword.into(),
+            now_unix_ms: event.at_unix_ms,
+        });
+        if !reserved.granted {
+            return TryCodeReply { retry_unix_ms: reserved.retry_unix_ms, ..said(TryCodeResult::Throttled) };
+        }
+        if !matched {
+            return said(TryCodeResult::Wrong);
+        }
+        said(match self.allow(asked, request) {
+            AllowResult::Committed => TryCodeResult::Allowed,
+            AllowResult::Reused => TryCodeResult::Reused,
+            AllowResult::Spent => TryCodeResult::Spent,
+            AllowResult::Refused | AllowResult::Unspecified => TryCodeResult::Refused,
+        })
     }
 
     pub fn spend(&mut self, request: &SpendCodeRequest) -> SpendResult {
@@ -399,6 +429,50 @@ mod tests {
         }
         let last: Vec<bool> = working.events.iter().map(|new| new.last).collect();
         assert_eq!(last, [true, false]);
+    }
+
+    fn try_code(working: &mut Working, transaction: &str, step: u64, matched: bool) -> TryCodeReply {
+        let asked = CommitAllowRequest { counted_factor_id: "phone".into(), ..allow(transaction, step) };
+        working.try_code(&asked, matched, vec![step as u8])
+    }
+
+    #[test]
+    fn a_right_code_lets_in_only_where_its_try_is_granted() {
+        // V-14: one try left, and two that come at once
+        use TryCodeResult::{Allowed, Throttled, Wrong};
+        for (codes, results, left) in [
+            ([false, true], [Wrong, Throttled], (100, 5, 0)),
+            ([true, false], [Allowed, Wrong], (101, 1, 1)),
+            ([false, false], [Wrong, Throttled], (100, 5, 0)),
+        ] {
+            let mut working = working();
+            working.factors.get_mut("phone").expect("there").counter = Counter { failures: 4, open_ms: 0 };
+            let said = codes.map(|right| try_code(&mut working, if right { "right" } else { "wrong" }, 101, right));
+            assert_eq!(said.map(|reply| reply.result()), results, "{codes:?}");
+            assert_eq!(said[1].retry_unix_ms, if results[1] == Throttled { 5_000 + 30_000 } else { 0 });
+            let factor = &working.factors["phone"];
+            assert_eq!((factor.last_step, factor.counter.failures, working.events.len()), left, "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_try_that_let_in_is_heard_again_and_any_other_is_counted() {
+        // V-02, V-14
+        use TryCodeResult::{Allowed, Refused, Reused, Spent, Wrong};
+        let mut working = working();
+        for (transaction, step, matched, result, failures) in [
+            ("t1", 101, true, Allowed, 0),
+            ("t1", 101, true, Allowed, 0),
+            ("t1", 101, false, Wrong, 1),
+            ("t1", 102, true, Spent, 2),
+            ("t2", 101, true, Reused, 3),
+            ("t3", u64::MAX, true, Refused, 4),
+        ] {
+            let reply = try_code(&mut working, transaction, step, matched);
+            let counted = working.factors["phone"].counter.failures;
+            assert_eq!((reply.result(), counted), (result, failures), "{transaction} {step} {matched}");
+        }
+        assert_eq!((working.events.len(), working.factors["phone"].last_step), (1, 101));
     }
 
     #[test]

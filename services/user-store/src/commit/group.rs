@@ -32,7 +32,7 @@ use crate::tell::Teller;
 use proto::user_store::{
     AllowResult, CheckSentCodeRequest, CommitAllowRequest, OpenPromptReply, OpenPromptRequest, OpenSentCodeReply,
     OpenSentCodeRequest, RecordRequest, ReserveTryReply, ReserveTryRequest, ResolvePromptReply, SpendCodeRequest,
-    SpendResult,
+    SpendResult, TryCodeReply, TryCodeRequest,
 };
 use service_kit::{Clock, Shutdown};
 use std::collections::BTreeMap;
@@ -51,6 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub enum Operation {
     Reserve(ReserveTryRequest),
+    TryCode(Box<TryCodeRequest>),
     Spend(SpendCodeRequest),
     Allow(Box<CommitAllowRequest>),
     Record(Box<RecordRequest>),
@@ -72,6 +73,7 @@ pub enum Step {
 
 pub enum Answer {
     Reserved(ReserveTryReply),
+    CodeTried(TryCodeReply),
     Spent(SpendResult),
     Allowed(AllowResult),
     Recorded(Recorded),
@@ -268,11 +270,18 @@ async fn write(
 fn decide(working: &mut Working, operation: &Operation) -> Option<Answer> {
     Some(match operation {
         Operation::Reserve(request) => Answer::Reserved(working.reserve(request)),
+        Operation::TryCode(request) => Answer::CodeTried(try_code(working, request)),
         Operation::Spend(request) => Answer::Spent(working.spend(request)),
         Operation::Allow(request) => Answer::Allowed(working.allow(request, super::allow_digest(request))),
         Operation::Record(request) => Answer::Recorded(working.record(request, super::record_digest(request))),
         Operation::Step(_) => return None,
     })
+}
+
+fn try_code(working: &mut Working, request: &TryCodeRequest) -> TryCodeReply {
+    let Some(allow) = &request.allow else { return TryCodeReply::default() };
+    // Made of every try, so that one that is not granted takes as long whatever the code was worth.
+    working.try_code(allow, request.matched, super::allow_digest(allow))
 }
 
 async fn take(scene: &mut Scene<'_>, step: &Step) -> Result<Answer, StoreError> {

@@ -112,13 +112,15 @@ impl Reader {
         let began = Instant::now();
         let read = self.read(session, questions.iter().map(|question| &question.who));
         let read = tokio::time::timeout(patience, read).await;
-        let read = read.unwrap_or(Err(StoreError::Silent));
+        let mut read = read.unwrap_or(Err(StoreError::Silent));
         if read.is_err() && questions.len() > 1 {
             return questions;
         }
+        // Everybody who was found was asked about: nobody twice, where they are as many.
+        let once = read.as_ref().is_ok_and(|read| read.users.len() == questions.len());
         for Question { who, answer } in questions {
-            let facts = match &read {
-                Ok(read) => read.facts(&who, &self.seal),
+            let facts = match &mut read {
+                Ok(read) => read.facts(&who, &self.seal, once),
                 Err(error) => Err(error.again()),
             };
             self.metrics.took(Timed::Facts, began.elapsed());
@@ -159,11 +161,14 @@ impl Reader {
 /// Everything that was read for those who were asked about.
 #[derive(Default)]
 struct Read {
-    by_subject: HashMap<(String, String), String>,
+    /// By directory and id.
+    by_subject: HashMap<String, HashMap<String, String>>,
     users: HashMap<String, LoginUser>,
     /// Their rows, whose secrets are sealed, by user.
     factors: HashMap<String, Vec<Row>>,
     devices: HashMap<String, Vec<devices::DeviceRow>>,
+    /// What was said of those about whom others may ask too.
+    said: HashMap<String, Result<LoginFactsReply, StoreError>>,
 }
 
 impl Read {
@@ -176,7 +181,11 @@ impl Read {
             let user = login_user(row, now_ms)?;
             let user_id = user.user_id.clone();
             let directory: String = row.get("directory")?;
-            read.by_subject.insert((directory.clone(), row.get("object_id")?), user_id.clone());
+            let of_directory = match read.by_subject.get_mut(&directory) {
+                Some(of_directory) => of_directory,
+                None => read.by_subject.entry(directory.clone()).or_default(),
+            };
+            of_directory.insert(row.get("object_id")?, user_id.clone());
             // Nobody needs the seeds of somebody who may not log in.
             let may_log_in = user.state == "enabled" && !users::is_blocked(user.blocked_until_unix_ms, now_ms);
             if read.users.contains_key(&user_id) {
@@ -237,23 +246,48 @@ impl Read {
         Ok(())
     }
 
-    /// Of one of those who were asked about; what cannot be opened is the fault of nobody else.
-    fn facts(&self, who: &Who, seal: &Seal) -> Result<LoginFactsReply, StoreError> {
-        let user_id = match who {
-            Who::Subject { directory, object_id } => self.by_subject.get(&(directory.clone(), object_id.clone())),
+    fn user_id<'a>(&'a self, who: &'a Who) -> Option<&'a str> {
+        match who {
+            Who::Subject { directory, object_id } => Some(self.by_subject.get(directory)?.get(object_id)?),
             Who::User(user_id) => Some(user_id),
-        };
-        let Some(user) = user_id.and_then(|user_id| self.users.get(user_id)) else {
-            return Ok(LoginFactsReply::default());
-        };
-        let mut reply = LoginFactsReply { user: Some(user.clone()), ..LoginFactsReply::default() };
-        for row in self.factors.get(&user.user_id).into_iter().flatten() {
-            reply.code_factors.push(code_factor(seal, row, &user.user_id)?);
         }
-        for device in self.devices.get(&user.user_id).into_iter().flatten() {
+    }
+
+    /// Of one of those who were asked about; `once`: nobody else asks.
+    fn facts(&mut self, who: &Who, seal: &Seal, once: bool) -> Result<LoginFactsReply, StoreError> {
+        let Some(user_id) = self.user_id(who).map(str::to_owned) else { return Ok(LoginFactsReply::default()) };
+        let again = |said: &Result<LoginFactsReply, StoreError>| said.as_ref().cloned().map_err(StoreError::again);
+        if let Some(said) = self.said.get(&user_id) {
+            return again(said);
+        }
+        let Some(user) = self.users.remove(&user_id) else { return Ok(LoginFactsReply::default()) };
+        let factors = self.factors.remove(&user_id).unwrap_or_default();
+        let devices = self.devices.remove(&user_id).unwrap_or_default();
+        let said = Person { user, factors, devices }.facts(seal);
+        if !once {
+            self.said.insert(user_id, again(&said));
+        }
+        said
+    }
+}
+
+/// What was read for one of those who were asked about.
+struct Person {
+    user: LoginUser,
+    factors: Vec<Row>,
+    devices: Vec<devices::DeviceRow>,
+}
+
+impl Person {
+    /// What cannot be opened is the fault of nobody else.
+    fn facts(self, seal: &Seal) -> Result<LoginFactsReply, StoreError> {
+        let Self { user, factors, devices } = self;
+        let code_factors = factors.iter().map(|row| code_factor(seal, row, &user.user_id)).collect::<Result<_, _>>()?;
+        let mut reply = LoginFactsReply { code_factors, user: Some(user), ..LoginFactsReply::default() };
+        for device in devices {
             match device.kind.as_str() {
-                "passkey" => reply.passkeys.push(device.clone().passkey()),
-                _ => reply.devices.push(device.clone().opened(seal)?),
+                "passkey" => reply.passkeys.push(device.passkey()),
+                _ => reply.devices.push(device.opened(seal)?),
             }
         }
         Ok(reply)

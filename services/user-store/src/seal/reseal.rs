@@ -98,7 +98,7 @@ const COLUMNS: [Column; 11] = [
 
 impl Column {
     /// The row's key, and who owns its field.
-    fn of(&self, row: &Row) -> Result<(Arg, String), sqlx::Error> {
+    fn of(&self, row: &Row) -> Result<(Arg<'static>, String), sqlx::Error> {
         if matches!(self.owner, Owner::HexKey) {
             let key: Vec<u8> = row.get("row_key")?;
             let owner = data_encoding::HEXLOWER.encode(&key);
@@ -112,7 +112,7 @@ impl Column {
         Ok((Arg::from(key), owner))
     }
 
-    fn first(&self) -> Arg {
+    fn first(&self) -> Arg<'static> {
         if matches!(self.owner, Owner::HexKey) { Arg::from(Vec::new()) } else { Arg::from("") }
     }
 
@@ -180,7 +180,7 @@ async fn seal_anew(store: &Store, column: &Column) -> Result<(), StoreError> {
     loop {
         let (current, _, _) = store.seal().current();
         let mut session = store.database().read().await?;
-        let arguments = args![prefix(current).as_slice()];
+        let arguments = args![prefix(current).to_vec()];
         let arguments = arguments.into_iter().chain([after, Arg::from(BATCH)]).collect();
         let rows = session.rows_of(column.query(), arguments).await?;
         drop(session);

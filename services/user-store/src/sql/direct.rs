@@ -4,12 +4,13 @@
 //! Whoever writes has the turn of all writers of this process, so that nobody meets SQLite's own lock but another process.
 
 use super::Arg;
-use rusqlite::types::{FromSql, ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{FromSql, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use sqlx::error::{DatabaseError, ErrorKind};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,11 +64,11 @@ impl Direct {
     }
 
     fn once(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        self.run(sql, std::iter::once::<&[Arg]>(&[])).map(drop)
+        self.run(sql, std::iter::once::<&[Arg<'_>]>(&[])).map(drop)
     }
 
     /// Runs a statement once for each of the arguments; the number of rows changed by all.
-    fn run<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
+    fn run<'a, A: Bound<'a>>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
         let (mut statement, known) = self.prepare(sql)?;
         let mut changed = 0;
         for arguments in each {
@@ -78,23 +79,21 @@ impl Direct {
     }
 
     /// The same for the rows that it finds.
-    fn select<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<Vec<Row>, sqlx::Error> {
+    fn select<'a, A: Bound<'a>>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<Vec<Row>, sqlx::Error> {
         let (mut statement, known) = self.prepare(sql)?;
         let mut found = Vec::new();
         for arguments in each {
             bind(&mut statement, &known, &arguments)?;
             let mut rows = statement.raw_query();
             while let Some(row) = rows.next().map_err(failed)? {
-                let value = |column| row.get_ref(column).and_then(|value| Ok(Value::try_from(value)?));
-                let values = (0..known.columns.len()).map(value).collect::<Result<_, _>>().map_err(failed)?;
-                found.push(Row { known: known.clone(), values, next: AtomicUsize::new(0) });
+                found.push(Row::read(row, &known).map_err(failed)?);
             }
         }
         Ok(found)
     }
 }
 
-fn bind(statement: &mut CachedStatement<'_>, known: &Known, arguments: &impl Bound) -> Result<(), sqlx::Error> {
+fn bind<'a>(statement: &mut CachedStatement<'_>, known: &Known, arguments: &impl Bound<'a>) -> Result<(), sqlx::Error> {
     for (place, number) in known.parameters.iter().enumerate() {
         let argument = arguments.numbered(*number);
         let argument = argument.ok_or_else(|| sqlx::Error::Protocol(format!("there is no argument ${number}")))?;
@@ -104,26 +103,26 @@ fn bind(statement: &mut CachedStatement<'_>, known: &Known, arguments: &impl Bou
 }
 
 /// What the placeholders of a statement stand for.
-pub trait Bound {
-    fn numbered(&self, number: usize) -> Option<&Arg>;
+pub trait Bound<'a> {
+    fn numbered(&self, number: usize) -> Option<&Arg<'a>>;
 }
 
-impl<T: AsRef<[Arg]>> Bound for T {
-    fn numbered(&self, number: usize) -> Option<&Arg> {
+impl<'a, T: AsRef<[Arg<'a>]>> Bound<'a> for T {
+    fn numbered(&self, number: usize) -> Option<&Arg<'a>> {
         self.as_ref().get(number.checked_sub(1)?)
     }
 }
 
 /// One of a list's keys at `place`, and the arguments that begin at `others`.
 pub struct Key<'a> {
-    pub key: &'a Arg,
+    pub key: &'a Arg<'a>,
     pub place: usize,
     pub others: usize,
-    pub arguments: &'a [Arg],
+    pub arguments: &'a [Arg<'a>],
 }
 
-impl Bound for Key<'_> {
-    fn numbered(&self, number: usize) -> Option<&Arg> {
+impl<'a> Bound<'a> for Key<'a> {
+    fn numbered(&self, number: usize) -> Option<&Arg<'a>> {
         match number == self.place {
             true => Some(self.key),
             false => self.arguments.get(number.checked_sub(self.others)?),
@@ -131,33 +130,68 @@ impl Bound for Key<'_> {
     }
 }
 
-impl ToSql for Arg {
+impl ToSql for Arg<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match self {
             Self::Int(value) => (*value).into(),
             Self::Bool(value) => i64::from(*value).into(),
             Self::Text(text) if text.contains('\0') => super::without_nul(text).into(),
-            Self::Text(text) => text.as_str().into(),
-            Self::Bytes(octets) => octets.as_slice().into(),
+            Self::Text(text) => text.as_ref().into(),
+            Self::Bytes(octets) => octets.as_ref().into(),
         })
     }
 }
 
-/// A row of an answer.
+/// A row of an answer. Its texts and octets stand one after the other, since most are read once.
 pub struct Row {
     known: Arc<Known>,
-    values: Box<[Value]>,
+    cells: Box<[Cell]>,
+    octets: Vec<u8>,
     /// Where the next column is likely to be: they are asked for in the order of the statement, as a rule.
     next: AtomicUsize,
 }
 
+enum Cell {
+    Null,
+    Int(i64),
+    Real(f64),
+    Text(Range<usize>),
+    Blob(Range<usize>),
+}
+
 impl Row {
+    fn read(row: &rusqlite::Row<'_>, known: &Arc<Known>) -> Result<Self, rusqlite::Error> {
+        let mut octets = Vec::new();
+        let mut keep = |value: &[u8]| {
+            let start = octets.len();
+            octets.extend_from_slice(value);
+            start..octets.len()
+        };
+        let cells = (0..known.columns.len()).map(|column| {
+            Ok(match row.get_ref(column)? {
+                ValueRef::Null => Cell::Null,
+                ValueRef::Integer(value) => Cell::Int(value),
+                ValueRef::Real(value) => Cell::Real(value),
+                ValueRef::Text(text) => Cell::Text(keep(text)),
+                ValueRef::Blob(value) => Cell::Blob(keep(value)),
+            })
+        });
+        let cells = cells.collect::<Result<_, rusqlite::Error>>()?;
+        Ok(Self { known: known.clone(), cells, octets, next: AtomicUsize::new(0) })
+    }
+
     pub fn get<T: FromSql>(&self, column: &str) -> Result<T, sqlx::Error> {
         let (columns, next) = (&self.known.columns, self.next.load(Ordering::Relaxed));
         let place = (next..columns.len()).chain(0..next).find(|place| *columns[*place] == *column);
         let place = place.ok_or_else(|| sqlx::Error::ColumnNotFound(column.into()))?;
         self.next.store(place + 1, Ordering::Relaxed);
-        let value = ValueRef::from(&self.values[place]);
+        let value = match &self.cells[place] {
+            Cell::Null => ValueRef::Null,
+            Cell::Int(value) => ValueRef::Integer(*value),
+            Cell::Real(value) => ValueRef::Real(*value),
+            Cell::Text(range) => ValueRef::Text(&self.octets[range.clone()]),
+            Cell::Blob(range) => ValueRef::Blob(&self.octets[range.clone()]),
+        };
         // Octets and text are one to SQLite, and to the driver: a column that was added with '' for what stood there has texts.
         let decoded = T::column_result(value).or_else(|error| match value {
             ValueRef::Text(octets) => T::column_result(ValueRef::Blob(octets)),
@@ -193,15 +227,15 @@ impl Session {
         self.turn.is_some()
     }
 
-    pub fn run<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
+    pub fn run<'a, A: Bound<'a>>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<u64, sqlx::Error> {
         self.direct()?.run(sql, each)
     }
 
     /// A statement for each of the rows, which follow `VALUES`.
-    pub fn run_each(
+    pub fn run_each<'a>(
         &mut self,
         head: &str,
-        rows: impl Iterator<Item = Vec<Arg>>,
+        rows: impl Iterator<Item = Vec<Arg<'a>>>,
         tail: &str,
     ) -> Result<u64, sqlx::Error> {
         let mut rows = rows.peekable();
@@ -209,7 +243,11 @@ impl Session {
         self.run(&format!("{head} VALUES ({}) {tail}", super::placeholders(1, columns)), rows)
     }
 
-    pub fn select<A: Bound>(&mut self, sql: &str, each: impl Iterator<Item = A>) -> Result<Vec<Row>, sqlx::Error> {
+    pub fn select<'a, A: Bound<'a>>(
+        &mut self,
+        sql: &str,
+        each: impl Iterator<Item = A>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
         self.direct()?.select(sql, each)
     }
 

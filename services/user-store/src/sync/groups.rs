@@ -105,8 +105,8 @@ pub async fn write(session: &mut Session, batch: &Batch<'_>, groups: Vec<SyncedG
             came: read.members.difference(&was).cloned().collect(),
             went: was.difference(&read.members).cloned().collect(),
         };
-        came.extend(change.came.iter().map(|key| args![&batch.groups_of, object_id, key]));
-        went.extend(change.went.iter().map(|key| args![&batch.groups_of, object_id, key]));
+        came.extend(change.came.iter().map(|key| args![&batch.groups_of, object_id, key.to_owned()]));
+        went.extend(change.went.iter().map(|key| args![&batch.groups_of, object_id, key.to_owned()]));
         changed.push((change, was));
     }
     forget_members(session, went).await?;
@@ -179,7 +179,7 @@ async fn members_of(
     Ok(members)
 }
 
-async fn forget_members(session: &mut Session, went: Vec<Vec<Arg>>) -> Result<(), StoreError> {
+async fn forget_members(session: &mut Session, went: Vec<Vec<Arg<'_>>>) -> Result<(), StoreError> {
     let tail = ") DELETE FROM group_members WHERE (directory, object_id, member_key) IN \
                 (SELECT directory, object_id, member_key FROM v)";
     session.bulk("WITH v (directory, object_id, member_key) AS (", went, tail).await?;
@@ -581,7 +581,7 @@ impl Moves {
 }
 
 /// S-46: until it is decided that these groups exempt them, they do not.
-pub async fn write_waits(session: &mut Session, waits: Vec<Vec<Arg>>) -> Result<(), StoreError> {
+pub async fn write_waits(session: &mut Session, waits: Vec<Vec<Arg<'_>>>) -> Result<(), StoreError> {
     let tail = ") UPDATE users SET exempt_wait = v.exempt_wait, due = CASE WHEN users.due = '' THEN 'exempt' ELSE users.due END \
                 FROM v WHERE users.user_id = v.user_id";
     session.bulk("WITH v (user_id, exempt_wait) AS (", waits, tail).await?;

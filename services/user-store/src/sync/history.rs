@@ -221,7 +221,7 @@ pub const SAYS_NOTHING: &str =
     "state = 'done' AND added = 0 AND changed = 0 AND disabled = 0 AND removed = 0 AND changes = 0";
 
 /// The newest first; `$1` is how many.
-async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg>) -> Result<Vec<SyncRun>, StoreError> {
+async fn runs(session: &mut Session, condition: &str, arguments: Vec<Arg<'_>>) -> Result<Vec<SyncRun>, StoreError> {
     let sql = format!(
         "SELECT run_id, directory, mode, why, feed, cause, actor, started_ms, finished_ms, state, error, added, changed, unchanged, \
          disabled, removed, parked, parked_why, problems, repeats FROM sync_runs {condition} ORDER BY started_ms DESC, run_id DESC LIMIT $1"

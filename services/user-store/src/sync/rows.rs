@@ -348,7 +348,7 @@ async fn write_rows(session: &mut Session, batch: &Batch<'_>, plan: &Plan) -> Re
     Ok(added.into_iter().map(|(user_id, _)| user_id).collect())
 }
 
-fn values(batch: &Batch<'_>, row: &Row, user_id: &str, item: Option<&SyncItem>) -> Vec<Arg> {
+fn values<'a>(batch: &'a Batch<'_>, row: &'a Row, user_id: &'a str, item: Option<&SyncItem>) -> Vec<Arg<'a>> {
     let (user, profile) = (&row.user, &row.profile);
     let (state, by, text) = users::first_state(item, user.disabled_in_directory);
     let known_due = row.known.as_ref().map_or("", |known| known.due.as_str());

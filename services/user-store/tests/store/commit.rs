@@ -1,10 +1,11 @@
 //! What guards a decision (V-02, V-11, V-14, V-15, V-61, L-53, L-54).
 
-use crate::fixture::{Fixture, NOON_MS};
+use crate::fixture::{Enrolled, Fixture, NOON_MS, person};
 use proto::user_store::{
     AllowResult, AuditEvent, CommitAllowRequest, ListAuditRequest, LoginFactsRequest, RecordRequest, ReserveTryRequest,
-    RevokeFactorRequest, SetUserStateRequest, SpendCodeRequest, SpendResult, TryKind, UnlockUserRequest,
-    admin_server::Admin, commit_server::Commit, facts_server::Facts, login_facts_request::Who,
+    RevokeFactorRequest, SetUserStateRequest, SpendCodeRequest, SpendResult, TryCodeReply, TryCodeRequest,
+    TryCodeResult, TryKind, UnlockUserRequest, admin_server::Admin, commit_server::Commit, facts_server::Facts,
+    login_facts_request::Who,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tonic::Request;
@@ -135,6 +136,120 @@ pub async fn parallel_tries_never_exceed_the_free_ones(lab: Fixture) {
     assert!(granted(&lab, factor(NOON_MS + 30_000)).await);
     assert!(!granted(&lab, factor(NOON_MS + 89_999)).await);
     assert!(!granted(&lab, reserve(&ann.user_id, "no such factor", "x", TryKind::AfterPassword, NOON_MS)).await);
+}
+
+/// A code of ann's, right or wrong, on its way to the store.
+fn code_try(ann: &Enrolled, transaction: &str, step: u64, matched: bool) -> TryCodeRequest {
+    let allow = CommitAllowRequest { counted_factor_id: ann.factor_id.clone(), ..ann.allow(transaction, step) };
+    TryCodeRequest { allow: Some(allow), matched }
+}
+
+async fn tried(lab: &Fixture, request: TryCodeRequest) -> TryCodeReply {
+    lab.services.commit.try_code(Request::new(request)).await.expect("the store answers").into_inner()
+}
+
+async fn failures(lab: &Fixture, username: &str) -> u32 {
+    lab.user(username).await.expect("there").factors[0].consecutive_failures
+}
+
+pub async fn with_one_try_left_a_right_code_beside_a_wrong_one_counts_only_if_it_came_first(lab: Fixture) {
+    // V-14: the code was compared before, and the one transaction counts, then lets in
+    let ann = lab.enrolled("ann").await;
+    let wrong = || tried(&lab, code_try(&ann, &transaction(), 0, false));
+    for _ in 0..4 {
+        assert_eq!(wrong().await.result(), TryCodeResult::Wrong);
+    }
+    let (second, first) = futures::future::join(wrong(), tried(&lab, code_try(&ann, "late", 101, true))).await;
+    assert_eq!((second.result(), first.result()), (TryCodeResult::Wrong, TryCodeResult::Throttled));
+    assert_eq!(first.retry_unix_ms, NOON_MS + 30_000);
+    // What was not granted left nothing: no mark, no event, and the same request may come later.
+    assert_eq!((last_step(&lab, &ann.user_id).await, failures(&lab, "ann").await), (100, 5));
+    assert!(lab.events("authentication").await.is_empty());
+    assert_eq!(tried(&lab, code_try(&ann, "wrong", 101, false)).await, first, "throttled, it is heard of no code");
+    let unlock = UnlockUserRequest { user_id: ann.user_id.clone(), actor: "admin:uid=0".into() };
+    lab.services.admin.unlock_user(Request::new(unlock)).await.expect("unlocked");
+    for _ in 0..4 {
+        assert_eq!(wrong().await.result(), TryCodeResult::Wrong);
+    }
+    let (first, second) = futures::future::join(tried(&lab, code_try(&ann, "late", 101, true)), wrong()).await;
+    assert_eq!((first.result(), second.result()), (TryCodeResult::Allowed, TryCodeResult::Wrong));
+    assert_eq!((last_step(&lab, &ann.user_id).await, failures(&lab, "ann").await), (101, 1));
+    assert_eq!(lab.events("authentication").await.len(), 1);
+}
+
+pub async fn parallel_codes_never_get_more_than_the_free_tries(lab: Fixture) {
+    // V-14, B-82: 200 wrong ones and a right one, in whatever order they come, five times
+    for round in 0..5 {
+        let name = format!("user{round}");
+        let ann = lab.enrolled(&name).await;
+        let tries = (0..201).map(|number| {
+            let (commit, right) = (lab.services.commit.clone(), number == 40 * round);
+            let request = code_try(&ann, &transaction(), 101, right);
+            tokio::spawn(async move {
+                let reply = commit.try_code(Request::new(request)).await;
+                reply.expect("the store answers").into_inner().result()
+            })
+        });
+        let results = futures::future::join_all(tries).await;
+        let count = |of| results.iter().filter(|result| *result.as_ref().expect("no panic") == of).count();
+        let (allowed, wrong) = (count(TryCodeResult::Allowed), count(TryCodeResult::Wrong));
+        // A success begins a new row of free ones, and makes the place a usual one with a reserve of three (V-15).
+        assert!(if allowed == 1 { (8..=12).contains(&wrong) } else { wrong == 5 }, "{allowed} let in, {wrong} wrong");
+        assert_eq!(allowed + wrong + count(TryCodeResult::Throttled), 201);
+        assert_eq!(failures(&lab, &name).await, if allowed == 1 { 8 } else { 5 });
+    }
+}
+
+pub async fn a_try_that_let_in_is_heard_again_and_not_counted_again(lab: Fixture) {
+    // V-02, V-14
+    let ann = lab.enrolled("ann").await;
+    for _ in 0..7 {
+        assert_eq!(tried(&lab, code_try(&ann, "0191-a", 101, true)).await.result(), TryCodeResult::Allowed);
+    }
+    assert_eq!(failures(&lab, "ann").await, 0);
+    for (number, (transaction, step, matched, result)) in [
+        ("0191-b", 101, true, TryCodeResult::Reused),
+        ("0191-a", 102, true, TryCodeResult::Spent),
+        ("0191-a", 101, false, TryCodeResult::Wrong),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(tried(&lab, code_try(&ann, transaction, step, matched)).await.result(), result, "{number}");
+        assert_eq!(failures(&lab, "ann").await, number as u32 + 1);
+    }
+    assert_eq!(lab.events("authentication").await.len(), 1);
+    let nobody = TryCodeRequest { allow: None, matched: true };
+    let refused = lab.services.commit.try_code(Request::new(nobody)).await.expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}
+
+pub async fn whoever_logs_in_beside_others_is_let_in_and_one_code_lets_in_once(lab: Fixture) {
+    // V-11, V-61: 256 people at once, each with a code of their own; then one of them with five at once
+    lab.with_settings().await;
+    let names: Vec<String> = (0..256).map(|number| format!("user{number}")).collect();
+    let run_id = lab.begin().await.expect("a run begins");
+    lab.batch(&run_id, names.iter().map(|name| person(name)).collect()).await;
+    let mut people = Vec::new();
+    for name in &names {
+        people.push(lab.enrol(name).await);
+    }
+    for step in [101, 102] {
+        let logins = people.iter().map(|person| {
+            let (commit, request) = (lab.services.commit.clone(), code_try(person, &transaction(), step, true));
+            tokio::spawn(async move { commit.try_code(Request::new(request)).await.map(|it| it.into_inner().result()) })
+        });
+        for login in futures::future::join_all(logins).await {
+            assert_eq!(login.expect("no panic").expect("the store answers"), TryCodeResult::Allowed);
+        }
+    }
+    let copies = (0..5).map(|_| tried(&lab, code_try(&people[0], &transaction(), 103, true)));
+    let results: Vec<_> = futures::future::join_all(copies).await.iter().map(TryCodeReply::result).collect();
+    assert_eq!(results, [vec![TryCodeResult::Allowed], vec![TryCodeResult::Reused; 4]].concat());
+    let later = (0..5).map(|number| tried(&lab, code_try(&people[1], &transaction(), 103 + number, true)));
+    let results = futures::future::join_all(later).await;
+    assert!(results.iter().all(|it| it.result() == TryCodeResult::Allowed), "{results:?}");
+    lab.assert_chain_is_whole().await;
 }
 
 pub async fn a_success_sets_the_counter_back_and_an_unlock_too(lab: Fixture) {

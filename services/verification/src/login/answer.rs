@@ -8,11 +8,10 @@ use crate::budget::Budget;
 use crate::challenges::{Approval, Came, Held, Record, Round, Stage, Taken};
 use crate::commit::Ending;
 use crate::decide::{Given, decide};
-use crate::methods::code::{self, Checked, RowBegun};
+use crate::methods::code::{self, RowBegun, Tried};
 use crate::outcome::{self, Previous};
 use domain::{Method, Reason, Secret};
 use policy::{Decision, Plan, Proof};
-use proto::user_store::TryKind;
 use proto::verification::outcome::Result as Said;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -398,20 +397,19 @@ impl Service {
         if answer.is_empty() {
             return Ok(Heard::Again(begun.map_or(Round::Code, RowBegun::round), Reason::NoAnswer));
         }
-        let (origin, user) = (login.origin(), &login.user);
-        let checked = self.check_typed(origin, user, &plan.typed, answer, TryKind::AfterPassword, login.budget).await?;
-        let right = match checked {
-            Checked::Throttled { until_unix_ms } => return Ok(Heard::Over(code::locked(until_unix_ms))),
-            Checked::Right(right) => *right,
-            Checked::Wrong => match begun.and_then(|begun| self.row_ended(user, &plan.typed, &begun, answer)) {
-                Some(right) => right,
+        let user = &login.user;
+        let step = match self.try_typed(login, &plan.typed, answer).await? {
+            Tried::Throttled { until_unix_ms } => return Ok(Heard::Over(code::locked(until_unix_ms))),
+            Tried::Right(step) => step,
+            Tried::Wrong => match begun.and_then(|begun| self.row_ended(user, &plan.typed, &begun, answer)) {
+                Some(right) => self.let_in(login, right.grant, right.proven).await?,
                 None => {
                     let begun = self.row_begun(user, &plan.typed, answer);
                     return Ok(Heard::Again(begun.map_or(Round::Code, RowBegun::round), Reason::WrongCode));
                 }
             },
         };
-        Ok(match self.let_in(login, right.grant, right.proven).await? {
+        Ok(match step {
             Step::Over(ending) if ending.reason == Reason::ReusedCode => Heard::Again(Round::Code, Reason::ReusedCode),
             step => step.into(),
         })

@@ -8,11 +8,10 @@ use crate::budget::Budget;
 use crate::commit::{Granted, Proven};
 use crate::decide::{Given, decide};
 use crate::facts::KnownUser;
-use crate::methods::code::{self, Checked};
+use crate::methods::code::{self, Tried};
 use crate::settings::Rules;
 use domain::{Method, Reason, Secret};
 use policy::{BypassCheck, Decision, Plan};
-use proto::user_store::TryKind;
 use proto::verification::outcome::Result as Said;
 use tokio::time::Instant;
 use tonic::Status;
@@ -108,12 +107,10 @@ impl Service {
     /// The code came with the password, in one field: it decides.
     async fn try_appended(&self, login: &mut Login, plan: &Plan, code: &Secret) -> Result<Said, Status> {
         login.remember_key = self.remember_key(login, plan).unwrap_or_default();
-        let (origin, user) = (login.origin(), &login.user);
-        let checked = self.check_typed(origin, user, &plan.typed, code, TryKind::AfterPassword, login.budget).await?;
-        let step = match checked {
-            Checked::Right(right) => self.let_in(login, right.grant, right.proven).await?,
-            Checked::Wrong => Step::Over(crate::commit::Ending::of(Reason::WrongCode, Method::Code)),
-            Checked::Throttled { until_unix_ms } => Step::Over(code::locked(until_unix_ms)),
+        let step = match self.try_typed(login, &plan.typed, code).await? {
+            Tried::Right(step) => step,
+            Tried::Wrong => Step::Over(crate::commit::Ending::of(Reason::WrongCode, Method::Code)),
+            Tried::Throttled { until_unix_ms } => Step::Over(code::locked(until_unix_ms)),
         };
         self.settle(login, step).await
     }

@@ -16,14 +16,24 @@ use tonic::Status;
 impl Service {
     /// The store first, then the Allow (V-61). What the store refuses is the end, but for a code that somebody was faster with.
     pub(crate) async fn let_in(&self, login: &Login, grant: Grant, proven: Proven) -> Result<Step, Status> {
-        let remember = self.remembering(login, &grant);
-        let granted = Granted { proven, remember, evaluation: login.evaluation, ..Granted::by_rule(&grant) };
-        match self.committer.allow(login.origin(), &login.user.id, granted, login.budget).await? {
+        let granted = self.granted(login, &grant, proven);
+        let committed = self.committer.allow(login.origin(), &login.user.id, granted, login.budget).await?;
+        Ok(self.committed(login, &grant, committed).await)
+    }
+
+    pub(crate) fn granted<'a>(&self, login: &Login, grant: &'a Grant, proven: Proven) -> Granted<'a> {
+        let remember = self.remembering(login, grant);
+        Granted { proven, remember, evaluation: login.evaluation, ..Granted::by_rule(grant) }
+    }
+
+    /// What the store has made of an Allow.
+    pub(crate) async fn committed(&self, login: &Login, grant: &Grant, committed: Committed) -> Step {
+        match committed {
             Committed::Allowed => {
-                self.close_if_possible(login, Came::from(&grant)).await;
-                Ok(Step::Said(outcome::allow(login.origin(), &login.user.id, &grant)))
+                self.close_if_possible(login, Came::from(grant)).await;
+                Step::Said(outcome::allow(login.origin(), &login.user.id, grant))
             }
-            Committed::Refused(reason) => Ok(Step::Over(Ending { method: grant.method(), ..reason.into() })),
+            Committed::Refused(reason) => Step::Over(Ending { method: grant.method(), ..reason.into() }),
         }
     }
 

@@ -11,7 +11,6 @@ use crate::methods::code::{Checked, Noted};
 use crate::outcome;
 use domain::{Method, Reason, Secret};
 use policy::{Decision, Grant, Typed};
-use proto::user_store::TryKind;
 use proto::verification::outcome::Result as Said;
 use tonic::Status;
 
@@ -38,7 +37,7 @@ impl Service {
             // A rule would let the user pass on the password, which nobody has checked yet.
             _ => return Ok(outcome::deny(Reason::WrongCode)),
         };
-        let checked = self.check_typed(origin, &user, &plan.typed, code, TryKind::Unverified, budget).await?;
+        let checked = self.check_typed(origin, &user, &plan.typed, code, budget).await?;
         let right = match checked {
             Checked::Right(right) => right,
             Checked::Wrong => return Ok(outcome::deny(Reason::WrongCode)),

@@ -1,17 +1,26 @@
-//! A code that a person types: of a token, a recovery or a temporary one. The try is counted in the store, then the code is compared
-//! (V-14), so that no parallelism gets more tries than the store gives.
+//! A code that a person types: of a token, a recovery or a temporary one.
+//!
+//! ```text
+//! after the password   token: compared -> the store counts the try and, if that is granted and the code right, lets in: at once
+//! before it (L-53)     token: the store counts the try -> compared
+//! either               recovery and temporary codes: the store counts the try and compares
+//! ```
+//!
+//! What a code was worth is told and used by nobody before the store has counted the try (V-14), so that no parallelism gets more tries
+//! than the store gives.
 
 use crate::Service;
 use crate::attempt::Origin;
 use crate::budget::Budget;
 use crate::challenges::{Round, Spent};
 use crate::clock_check::ClockCheck;
-use crate::commit::{Ending, PresentedSecret, Proven, Secreted, UsedCode};
+use crate::commit::{CodeTried, Ending, PresentedSecret, Proven, Secreted, UsedCode};
 use crate::facts::{KnownUser, Token, TokenKind};
+use crate::login::{Login, Step};
 use domain::presented::Presented;
 use domain::{Method, PresentedCode, Reason, Secret};
 use otp::Verdict;
-use policy::{Grant, Typed};
+use policy::{CodeCheck, Grant, Typed};
 use proto::user_store::{SecretKind, TryKind};
 use tonic::Status;
 
@@ -42,46 +51,102 @@ impl Right {
     }
 }
 
+/// What came of something that was typed after the password.
+pub enum Tried {
+    /// Right: let in, or refused by the store, which alone knows whether it was used before.
+    Right(Step),
+    Wrong,
+    /// Not looked at. When the next try is open; 0 = after an unlock.
+    Throttled {
+        until_unix_ms: i64,
+    },
+}
+
+/// What something that was typed may be, by its form and by what the user may type.
+enum Meant<'a> {
+    /// Compared by the store, which has its hash.
+    Kept {
+        kind: SecretKind,
+        secret: Secret,
+        grant: Grant,
+    },
+    /// `None`: it has not the form of a code, which is a wrong one.
+    Token(Option<PresentedCode>, &'a CodeCheck),
+    Nothing,
+}
+
+fn meant<'a>(presented: &Secret, typed: &'a Typed, now_unix_ms: i64) -> Meant<'a> {
+    match (Presented::parse(presented.expose()), typed) {
+        (Some(Presented::Temporary(code)), Typed { temporary: Some(check), .. }) => {
+            let (kind, grant) = (SecretKind::Temporary, check.clone().right(now_unix_ms));
+            Meant::Kept { kind, secret: code.expose().clone(), grant }
+        }
+        (Some(Presented::Recovery(code)), Typed { recovery: Some(check), .. }) => {
+            let (kind, grant) = (SecretKind::Recovery, check.clone().right(now_unix_ms));
+            Meant::Kept { kind, secret: code.expose().clone(), grant }
+        }
+        (Some(Presented::Code(code)), Typed { code: Some(check), .. }) => Meant::Token(Some(code), check),
+        (_, Typed { code: Some(check), .. }) => Meant::Token(None, check),
+        _ => Meant::Nothing,
+    }
+}
+
 impl Service {
-    /// Checks what was typed against what the user may type.
+    /// Checks what was typed before the password against what the user may type. A guess, counted as such (L-54).
     pub(crate) async fn check_typed(
         &self,
         origin: &Origin,
         user: &KnownUser,
         typed: &Typed,
         presented: &Secret,
-        try_kind: TryKind,
         budget: Budget,
     ) -> Result<Checked, Status> {
         let now = self.clock.now_ms();
-        let secret = async |kind, secret: &Secret| {
-            let presented = PresentedSecret { kind, secret, questions: &[], answers: &[], try_kind };
-            self.committer.check_secret(origin, &user.id, presented, budget).await
-        };
-        let (secreted, grant) = match (Presented::parse(presented.expose()), typed) {
-            (Some(Presented::Temporary(code)), Typed { temporary: Some(check), .. }) => {
-                (secret(SecretKind::Temporary, code.expose()).await?, check.clone().right(now))
+        match meant(presented, typed, now) {
+            Meant::Kept { kind, secret, grant } => {
+                self.check_kept(origin, user, (kind, &secret), grant, TryKind::Unverified, budget).await
             }
-            (Some(Presented::Recovery(code)), Typed { recovery: Some(check), .. }) => {
-                (secret(SecretKind::Recovery, code.expose()).await?, check.clone().right(now))
+            Meant::Token(code, check) => Ok(match self.check_token(origin, user, code, budget).await? {
+                TokenChecked::Right(code) => Checked::Right(Box::new(Right {
+                    grant: check.clone().right(now),
+                    proven: Proven { code: Some(code), ..Proven::default() },
+                })),
+                TokenChecked::Wrong => Checked::Wrong,
+                TokenChecked::Throttled { until_unix_ms } => Checked::Throttled { until_unix_ms },
+            }),
+            Meant::Nothing => Ok(Checked::Wrong),
+        }
+    }
+
+    /// The same after the password: what is right lets in.
+    pub(crate) async fn try_typed(&self, login: &Login, typed: &Typed, presented: &Secret) -> Result<Tried, Status> {
+        let now = self.clock.now_ms();
+        match meant(presented, typed, now) {
+            Meant::Kept { kind, secret, grant } => {
+                let (origin, user, budget) = (login.origin(), &login.user, login.budget);
+                let checked = self.check_kept(origin, user, (kind, &secret), grant, TryKind::AfterPassword, budget);
+                Ok(match checked.await? {
+                    Checked::Right(right) => Tried::Right(self.let_in(login, right.grant, right.proven).await?),
+                    Checked::Wrong => Tried::Wrong,
+                    Checked::Throttled { until_unix_ms } => Tried::Throttled { until_unix_ms },
+                })
             }
-            (presented, Typed { code: Some(check), .. }) => {
-                let code = match presented {
-                    Some(Presented::Code(code)) => Some(code),
-                    _ => None,
-                };
-                return self.check_token(origin, user, code, try_kind, budget).await.map(|checked| match checked {
-                    TokenChecked::Right(code) => Checked::Right(Box::new(Right {
-                        grant: check.clone().right(now),
-                        proven: Proven { code: Some(code), ..Proven::default() },
-                    })),
-                    TokenChecked::Wrong => Checked::Wrong,
-                    TokenChecked::Throttled { until_unix_ms } => Checked::Throttled { until_unix_ms },
-                });
-            }
-            _ => return Ok(Checked::Wrong),
-        };
-        Ok(match secreted {
+            Meant::Token(code, check) => self.try_token(login, code, &check.clone().right(now)).await,
+            Meant::Nothing => Ok(Tried::Wrong),
+        }
+    }
+
+    async fn check_kept(
+        &self,
+        origin: &Origin,
+        user: &KnownUser,
+        (kind, secret): (SecretKind, &Secret),
+        grant: Grant,
+        try_kind: TryKind,
+        budget: Budget,
+    ) -> Result<Checked, Status> {
+        let presented = PresentedSecret { kind, secret, questions: &[], answers: &[], try_kind };
+        Ok(match self.committer.check_secret(origin, &user.id, presented, budget).await? {
             Secreted::Right { handle } => {
                 let proven = Proven { secret_handle: handle, ..Proven::default() };
                 Checked::Right(Box::new(Right { grant, proven }))
@@ -91,35 +156,54 @@ impl Service {
         })
     }
 
-    /// Checks a code against the tokens in force. What is no code at all counts as a try too.
+    /// The token that a try is counted on: the one used last. What is no code at all counts as a try too.
     ///
-    /// One try counts once, on the token used last: counted on each, tokens a person does not use would be locked by the logins with
-    /// the one they use. The Allow names that token, so that a success sets its count back whichever token the code was of.
+    /// One try counts once: counted on each, tokens a person does not use would be locked by the logins with the one they use. The Allow
+    /// names that token, so that a success sets its count back whichever token the code was of.
+    fn counted_token<'a>(&self, tokens: &[&'a Token]) -> Result<Option<&'a Token>, Status> {
+        // Another node may know better; nobody's try is counted for it.
+        let by_clock = |token: &&Token| matches!(token.kind, TokenKind::Timed { .. });
+        if !tokens.is_empty() && !self.clock_check.is_fit() && tokens.iter().all(by_clock) {
+            return Err(Status::unavailable(Reason::VerificationUnavailable.code()));
+        }
+        Ok(tokens.first().copied())
+    }
+
+    /// A code against the tokens in force, before the password.
     async fn check_token(
         &self,
         origin: &Origin,
         user: &KnownUser,
         code: Option<PresentedCode>,
-        kind: TryKind,
         budget: Budget,
     ) -> Result<TokenChecked, Status> {
         let tokens = user.tokens_in_force();
-        let Some(counted) = tokens.first() else { return Ok(TokenChecked::Wrong) };
-        // Another node may know better; nobody's try is counted for it.
-        let by_clock = |token: &&Token| matches!(token.kind, TokenKind::Timed { .. });
-        if !self.clock_check.is_fit() && tokens.iter().all(by_clock) {
-            return Err(Status::unavailable(Reason::VerificationUnavailable.code()));
-        }
-        let reserved = self.committer.reserve_try(&user.id, &counted.factor_id, kind, origin.source(), budget).await?;
+        let Some(counted) = self.counted_token(&tokens)? else { return Ok(TokenChecked::Wrong) };
+        let (kind, source) = (TryKind::Unverified, origin.source());
+        let reserved = self.committer.reserve_try(&user.id, &counted.factor_id, kind, source, budget).await?;
         if let Err(until_unix_ms) = reserved {
             return Ok(TokenChecked::Throttled { until_unix_ms });
         }
-        let Some(code) = code else { return Ok(TokenChecked::Wrong) };
-        let mut checked = compare(&tokens, &code, self.clock.now_ms(), &self.clock_check)?;
-        if let (TokenChecked::Right(used), TryKind::AfterPassword) = (&mut checked, kind) {
-            used.counted_factor_id.clone_from(&counted.factor_id);
-        }
-        Ok(checked)
+        let used = compare(&tokens, code.as_ref(), self.clock.now_ms(), &self.clock_check)?;
+        Ok(used.map_or(TokenChecked::Wrong, TokenChecked::Right))
+    }
+
+    /// The same after the password. Compared before the try is counted, which the store does in the transaction that lets in. Where the
+    /// try is not granted the answer is one whatever the code was worth, and so is the work, up to the row of another token of the user.
+    async fn try_token(&self, login: &Login, code: Option<PresentedCode>, grant: &Grant) -> Result<Tried, Status> {
+        let user = &login.user;
+        let tokens = user.tokens_in_force();
+        let Some(counted) = self.counted_token(&tokens)? else { return Ok(Tried::Wrong) };
+        let compared = compare(&tokens, code.as_ref(), self.clock.now_ms(), &self.clock_check);
+        let used = compared.as_ref().ok().and_then(Option::as_ref);
+        let right = used.map(|used| Proven { code: Some(used.clone()), ..Proven::default() });
+        let right = right.map(|proven| self.granted(login, grant, proven));
+        let tried = self.committer.try_code(login.origin(), &user.id, &counted.factor_id, right, login.budget).await?;
+        Ok(match tried {
+            CodeTried::Decided(committed) => Tried::Right(self.committed(login, grant, committed).await),
+            CodeTried::Wrong => compared.map(|_| Tried::Wrong)?,
+            CodeTried::Throttled { until_unix_ms } => Tried::Throttled { until_unix_ms },
+        })
     }
 }
 
@@ -199,7 +283,7 @@ impl Service {
         let (Some(Presented::Code(code)), Some(_)) = (Presented::parse(presented.expose()), &typed.code) else {
             return Ok(false);
         };
-        let checked = self.check_token(origin, user, Some(code), TryKind::Unverified, budget).await?;
+        let checked = self.check_token(origin, user, Some(code), budget).await?;
         Ok(matches!(checked, TokenChecked::Right(_)))
     }
 }
@@ -231,13 +315,14 @@ enum TokenChecked {
     Throttled { until_unix_ms: i64 },
 }
 
-/// Every token is compared, whichever matches; a fresh match is preferred to a spent one.
+/// Whose code it is. Every token is compared, whichever matches; a fresh match is preferred to a spent one.
 fn compare(
     tokens: &[&Token],
-    code: &PresentedCode,
+    code: Option<&PresentedCode>,
     now_unix_ms: i64,
     clock: &ClockCheck,
-) -> Result<TokenChecked, Status> {
+) -> Result<Option<UsedCode>, Status> {
+    let Some(code) = code else { return Ok(None) };
     let (mut fresh, mut spent, mut unfit) = (None, None, false);
     for token in tokens {
         match verdict(token, code, now_unix_ms, clock) {
@@ -248,7 +333,7 @@ fn compare(
         }
     }
     match fresh.or(spent) {
-        Some((token, step)) => Ok(TokenChecked::Right(UsedCode {
+        Some((token, step)) => Ok(Some(UsedCode {
             factor_id: token.factor_id.clone(),
             step,
             drift: drift_after(token, now_unix_ms, step),
@@ -256,7 +341,7 @@ fn compare(
         })),
         // Another node may know better.
         None if unfit => Err(Status::unavailable(Reason::VerificationUnavailable.code())),
-        None => Ok(TokenChecked::Wrong),
+        None => Ok(None),
     }
 }
 

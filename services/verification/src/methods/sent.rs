@@ -155,13 +155,11 @@ impl Service {
             Some(Presented::Temporary(_)) if plan.typed.temporary.is_some() => {}
             _ => return Ok(None),
         }
-        use crate::methods::code::Checked;
-        let (origin, user) = (login.origin(), &login.user);
-        let checked = self.check_typed(origin, user, &plan.typed, answer, TryKind::AfterPassword, login.budget).await?;
-        Ok(Some(match checked {
-            Checked::Right(right) => self.let_in(login, right.grant, right.proven).await?,
-            Checked::Wrong => Step::Over(Ending::of(Reason::WrongCode, Method::Sms)),
-            Checked::Throttled { until_unix_ms } => {
+        use crate::methods::code::Tried;
+        Ok(Some(match self.try_typed(login, &plan.typed, answer).await? {
+            Tried::Right(step) => step,
+            Tried::Wrong => Step::Over(Ending::of(Reason::WrongCode, Method::Sms)),
+            Tried::Throttled { until_unix_ms } => {
                 Step::Over(Ending::of(Reason::LockedOut, Method::Recovery).until(until_unix_ms))
             }
         }))

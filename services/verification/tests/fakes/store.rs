@@ -12,8 +12,9 @@ use proto::user_store::{
     KeyRingRequest, LearnClientReply, LearnClientRequest, LoginFactsReply, LoginFactsRequest, LoginUser, Mail,
     NamedReply, NamedRequest, PinServiceAccountReply, PinServiceAccountRequest, Prompt, PushDevice, RecordReply,
     RecordRequest, RememberLogin, ReserveTryReply, ReserveTryRequest, ResolvePromptRequest, ResyncFactorRequest,
-    SecretKind, SetPhoneRequest, SpendCodeReply, SpendCodeRequest, SpendResult, TryKind, commit_server::Commit,
-    facts_server::Facts, login_facts_request::Who, settings_server::Settings,
+    SecretKind, SetPhoneRequest, SpendCodeReply, SpendCodeRequest, SpendResult, TryCodeReply, TryCodeRequest,
+    TryCodeResult, TryKind, commit_server::Commit, facts_server::Facts, login_facts_request::Who,
+    settings_server::Settings,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -344,6 +345,58 @@ impl Turn {
 }
 
 impl State {
+    /// What the store makes of an Allow.
+    fn allow(&mut self, mut request: CommitAllowRequest) -> AllowResult {
+        let event = request.event.take().expect("an event");
+        match self.finals.get(&event.transaction_id) {
+            Some((first, asked)) => {
+                let same = (&first.user_id, &first.client, &first.reason)
+                    == (&event.user_id, &event.client, &event.reason)
+                    // What was learnt of the token is not what was asked (V-02).
+                    && *asked == CommitAllowRequest { drift: asked.drift, ..request };
+                if same { AllowResult::Committed } else { AllowResult::Spent }
+            }
+            None => {
+                let by_code = !request.factor_id.is_empty();
+                let refused =
+                    self.users.iter().any(|user| user.user.user_id == event.user_id && user.user.state != "enabled");
+                let key = (request.factor_id.clone(), request.step);
+                let mark = self.spent.get(&key) == Some(&event.transaction_id);
+                let fresh = match self.token(&event.user_id, &request.factor_id) {
+                    _ if !by_code => Some(true),
+                    Some(token) if token.pending => None,
+                    Some(_) if request.spent_before => Some(mark),
+                    Some(token) if request.step > token.last_step => {
+                        token.last_step = request.step;
+                        Some(true)
+                    }
+                    Some(_) => Some(false),
+                    None => None,
+                };
+                let (user, transaction, at) = (&event.user_id, &event.transaction_id, event.at_unix_ms);
+                let bypass = self.bypass(user, &request.bypass_id);
+                let spent =
+                    fresh == Some(true) && !refused && bypass && self.kept.spend(user, transaction, at, &request);
+                match fresh {
+                    _ if refused => AllowResult::Refused,
+                    None => AllowResult::Refused,
+                    Some(false) => AllowResult::Reused,
+                    Some(true) if !spent => AllowResult::Refused,
+                    Some(true) => {
+                        if let Some(login) = request.remember.clone() {
+                            assert_eq!(event.source, "live", "only a person's own factor is remembered (V-50)");
+                            self.kept.remember(&event.user_id, event.at_unix_ms, login);
+                        }
+                        self.failures.remove(&request.factor_id);
+                        self.failures.remove(&request.counted_factor_id);
+                        self.finish(event, request);
+                        AllowResult::Committed
+                    }
+                }
+            }
+        }
+    }
+
     fn token(&mut self, user_id: &str, factor_id: &str) -> Option<&mut CodeFactor> {
         let user = self.users.iter_mut().find(|user| user.user.user_id == user_id && user.user.state == "enabled")?;
         user.factors.iter_mut().find(|factor| factor.factor_id == factor_id)
@@ -493,60 +546,37 @@ impl Commit for FakeStore {
 
     async fn allow(&self, request: Request<CommitAllowRequest>) -> Result<Response<CommitAllowReply>, Status> {
         let turn = self.called("allow").await?;
-        let mut request = request.into_inner();
-        let event = request.event.take().expect("an event");
         if turn == Turn::Nonsense {
             return Ok(Response::new(CommitAllowReply { result: 77 }));
         }
-        let mut state = self.lock();
-        let result = match state.finals.get(&event.transaction_id) {
-            Some((first, asked)) => {
-                let same = (&first.user_id, &first.client, &first.reason)
-                    == (&event.user_id, &event.client, &event.reason)
-                    // What was learnt of the token is not what was asked (V-02).
-                    && *asked == CommitAllowRequest { drift: asked.drift, ..request };
-                if same { AllowResult::Committed } else { AllowResult::Spent }
-            }
-            None => {
-                let by_code = !request.factor_id.is_empty();
-                let refused =
-                    state.users.iter().any(|user| user.user.user_id == event.user_id && user.user.state != "enabled");
-                let key = (request.factor_id.clone(), request.step);
-                let mark = state.spent.get(&key) == Some(&event.transaction_id);
-                let fresh = match state.token(&event.user_id, &request.factor_id) {
-                    _ if !by_code => Some(true),
-                    Some(token) if token.pending => None,
-                    Some(_) if request.spent_before => Some(mark),
-                    Some(token) if request.step > token.last_step => {
-                        token.last_step = request.step;
-                        Some(true)
-                    }
-                    Some(_) => Some(false),
-                    None => None,
-                };
-                let (user, transaction, at) = (&event.user_id, &event.transaction_id, event.at_unix_ms);
-                let bypass = state.bypass(user, &request.bypass_id);
-                let spent =
-                    fresh == Some(true) && !refused && bypass && state.kept.spend(user, transaction, at, &request);
-                match fresh {
-                    _ if refused => AllowResult::Refused,
-                    None => AllowResult::Refused,
-                    Some(false) => AllowResult::Reused,
-                    Some(true) if !spent => AllowResult::Refused,
-                    Some(true) => {
-                        if let Some(login) = request.remember.clone() {
-                            assert_eq!(event.source, "live", "only a person's own factor is remembered (V-50)");
-                            state.kept.remember(&event.user_id, event.at_unix_ms, login);
-                        }
-                        state.failures.remove(&request.factor_id);
-                        state.failures.remove(&request.counted_factor_id);
-                        state.finish(event, request);
-                        AllowResult::Committed
-                    }
-                }
-            }
-        };
+        let result = self.lock().allow(request.into_inner());
         turn.answer(CommitAllowReply { result: result.into() }, CommitAllowReply::default())
+    }
+
+    async fn try_code(&self, request: Request<TryCodeRequest>) -> Result<Response<TryCodeReply>, Status> {
+        let turn = self.called("try_code").await?;
+        if turn == Turn::Nonsense {
+            return Ok(Response::new(TryCodeReply { result: 77, retry_unix_ms: 0 }));
+        }
+        let TryCodeRequest { allow, matched } = request.into_inner();
+        let allow = allow.expect("what a right code lets in");
+        assert!(!allow.counted_factor_id.is_empty() && !allow.source.is_empty());
+        let mut state = self.lock();
+        let counter = state.failures.entry(allow.counted_factor_id.clone()).or_default();
+        let granted = *counter < TRIES;
+        *counter += u32::from(granted);
+        state.granted += u32::from(granted);
+        let result = match (granted, matched) {
+            (false, _) => TryCodeResult::Throttled,
+            (true, false) => TryCodeResult::Wrong,
+            (true, true) => match state.allow(allow) {
+                AllowResult::Committed => TryCodeResult::Allowed,
+                AllowResult::Reused => TryCodeResult::Reused,
+                AllowResult::Spent => TryCodeResult::Spent,
+                AllowResult::Refused | AllowResult::Unspecified => TryCodeResult::Refused,
+            },
+        };
+        turn.answer(TryCodeReply { result: result.into(), retry_unix_ms: 0 }, TryCodeReply::default())
     }
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {

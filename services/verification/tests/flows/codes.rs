@@ -30,6 +30,26 @@ fn counted(counter: u64) -> String {
 }
 
 #[tokio::test]
+async fn a_code_after_the_password_is_one_call_to_the_store_whatever_it_is_worth() {
+    // V-14, P-01: counted and let in at once; a throttled one is heard to be that, right or wrong
+    let world = World::new();
+    let node = world.node().await;
+    let calls = || ["reserve_try", "try_code", "allow"].map(|call| world.store.calls(call));
+    assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&world.code(-1)))).await), "allow valid_code");
+    assert_eq!(calls(), [0, 1, 0]);
+    for tries in 2..=6 {
+        assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some("918273"))).await), "deny wrong_code");
+        assert_eq!(calls(), [0, tries, 0]);
+    }
+    let marked = || world.store.factors("ann")[0].last_step;
+    let before = marked();
+    for (tries, code) in [(7, "918273".to_owned()), (8, world.code(0)), (9, "no code".to_owned())] {
+        assert_eq!(said(node.begin(passed(&attempt("vpn", "ann"), Some(&code))).await), "deny locked_out", "{code}");
+        assert_eq!((calls(), marked()), ([0, tries, 0], before));
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_counts_may_run_ahead_and_never_back() {
     // V-13, FV-07
     for (counter, expected) in

@@ -604,6 +604,7 @@ impl commit_server::Commit for PromptStore {
     }
 
     unused! {
+        try_code: TryCodeRequest => TryCodeReply;
         spend_code: SpendCodeRequest => SpendCodeReply;
         allow: CommitAllowRequest => CommitAllowReply;
         resync_factor: ResyncFactorRequest => ResyncFactorReply;

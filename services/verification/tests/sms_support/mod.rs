@@ -272,6 +272,7 @@ implement! { Facts { login LoginFactsRequest LoginFactsReply; named NamedRequest
 implement! {
     Commit {
         reserve_try ReserveTryRequest ReserveTryReply;
+        try_code TryCodeRequest TryCodeReply;
         spend_code SpendCodeRequest SpendCodeReply;
         allow CommitAllowRequest CommitAllowReply;
         record RecordRequest RecordReply;

@@ -28,7 +28,8 @@ pub async fn read_facts(session: &mut Session, operations: &[Operation]) -> Resu
                 factors.insert(request.factor_id.as_str());
                 transactions.insert(request.transaction_id.as_str());
             }
-            Operation::Allow(request) => {
+            Operation::TryCode(_) | Operation::Allow(_) => {
+                let Some(request) = allow_of(operation) else { continue };
                 factors.insert(request.factor_id.as_str());
                 factors.insert(request.counted_factor_id.as_str());
                 if let Some(event) = &request.event {
@@ -105,7 +106,7 @@ pub async fn read_facts(session: &mut Session, operations: &[Operation]) -> Resu
     let spending = operations.iter().any(|operation| match operation {
         Operation::Spend(_) => true,
         Operation::Allow(request) => request.spent_before,
-        Operation::Reserve(_) | Operation::Record(_) | Operation::Step(_) => false,
+        Operation::Reserve(_) | Operation::TryCode(_) | Operation::Record(_) | Operation::Step(_) => false,
     });
     if spending {
         let head = "SELECT transaction_id, user_id, factor_id, step, spent_ms FROM code_spends WHERE transaction_id IN";
@@ -120,15 +121,18 @@ pub async fn read_facts(session: &mut Session, operations: &[Operation]) -> Resu
             working.spends.insert(row.get("transaction_id")?, spend);
         }
     }
-    let allows: Vec<&CommitAllowRequest> = operations
-        .iter()
-        .filter_map(|operation| match operation {
-            Operation::Allow(request) => Some(&**request),
-            _ => None,
-        })
-        .collect();
+    let allows: Vec<&CommitAllowRequest> = operations.iter().filter_map(allow_of).collect();
     working.proofs = read_proofs(session, &allows).await?;
     Ok(working)
+}
+
+/// The Allow that an operation asks for, or may come to.
+fn allow_of(operation: &Operation) -> Option<&CommitAllowRequest> {
+    match operation {
+        Operation::Allow(request) => Some(request),
+        Operation::TryCode(request) => request.allow.as_ref(),
+        Operation::Reserve(_) | Operation::Spend(_) | Operation::Record(_) | Operation::Step(_) => None,
+    }
 }
 
 /// What stands behind the Allows of the group, other than codes of a factor. A kind nobody names costs nothing.
