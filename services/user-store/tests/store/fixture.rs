@@ -12,8 +12,8 @@ use proto::user_store::{
 };
 use service_kit::bus::InProcess;
 use service_kit::{Clock, Shutdown};
-use std::{path::Path, sync::Arc};
 use sqlx::Row;
+use std::{path::Path, sync::Arc};
 use tonic::{Request, Status};
 use user_store::{OpenError, Services, Store, StoreSection};
 
