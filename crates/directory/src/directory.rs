@@ -243,7 +243,7 @@ impl Directory {
         };
         let Some(domain) = name.unknown_domain().filter(|_| self.includes_trusted_domains()) else { return Ok(name) };
         // Where nobody can list the domains, whoever looks for another one says so.
-        let is_own = self.domains().listed(self).await.is_ok_and(|listed| listed.is_own_short(domain));
+        let is_own = Box::pin(self.domains().listed(self)).await.is_ok_and(|listed| listed.is_own_short(domain));
         Ok(if is_own { Cow::Owned(name.of_own_domain()) } else { name })
     }
 
